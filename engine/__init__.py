@@ -1,0 +1,5 @@
+"""Pure thought: YAML to model, templates, DAG, life-cycle, planner.
+
+Belongs here: anything that turns values into values. Does not belong here: Django, a clock, a socket, a file
+handle, randomness. `now`, ids and random numbers are arguments.
+"""

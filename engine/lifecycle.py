@@ -1,0 +1,133 @@
+"""The table of life: (status, event) -> status, one destination an event.
+
+Callers say what happened, never where to land. Terminal statuses absorb: no event leaves them, save `reopened`,
+which opens the next generation of a failed or cancelled job.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from engine.errors import Conflict
+
+
+class StepStatus(StrEnum):
+    PENDING = "pending"
+    READY = "ready"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in FINAL_STEP
+
+
+class JobStatus(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in FINAL_JOB
+
+
+class StepEventKind(StrEnum):
+    """What can happen to a step."""
+
+    UNBLOCKED = "unblocked"  # dependencies settled, may run now
+    CLAIMED = "claimed"  # a worker took it
+    DISPATCHED = "dispatched"  # the server works on it: a loop opened, a child job started
+    SUSPENDED = "suspended"  # waits for a decision
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+    RETRIED = "retried"  # failed, and another attempt is due later
+    RETURNED = "returned"  # its attempt was lost before it counted: back in the queue
+    REOPENED = "reopened"  # next generation
+
+
+S, E = StepStatus, StepEventKind
+
+STEP_TABLE: dict[tuple[StepStatus, StepEventKind], StepStatus] = {
+    (S.PENDING, E.UNBLOCKED): S.READY,
+    (S.PENDING, E.DISPATCHED): S.RUNNING,
+    (S.PENDING, E.SUSPENDED): S.SUSPENDED,
+    (S.PENDING, E.SUCCEEDED): S.COMPLETED,
+    (S.PENDING, E.FAILED): S.FAILED,
+    (S.PENDING, E.SKIPPED): S.SKIPPED,
+    (S.PENDING, E.CANCELLED): S.CANCELLED,
+    (S.READY, E.CLAIMED): S.RUNNING,
+    (S.READY, E.FAILED): S.FAILED,
+    (S.READY, E.CANCELLED): S.CANCELLED,
+    (S.RUNNING, E.SUCCEEDED): S.COMPLETED,
+    (S.RUNNING, E.FAILED): S.FAILED,
+    (S.RUNNING, E.CANCELLED): S.CANCELLED,
+    (S.RUNNING, E.SKIPPED): S.SKIPPED,
+    (S.RUNNING, E.RETRIED): S.PENDING,
+    (S.RUNNING, E.RETURNED): S.READY,
+    (S.SUSPENDED, E.SUCCEEDED): S.COMPLETED,
+    (S.SUSPENDED, E.FAILED): S.FAILED,
+    (S.SUSPENDED, E.CANCELLED): S.CANCELLED,
+    (S.FAILED, E.REOPENED): S.PENDING,
+    (S.SKIPPED, E.REOPENED): S.PENDING,
+    (S.CANCELLED, E.REOPENED): S.PENDING,
+}
+FINAL_STEP = frozenset({S.COMPLETED, S.FAILED, S.SKIPPED, S.CANCELLED})
+
+
+class JobEventKind(StrEnum):
+    STARTED = "started"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REOPENED = "reopened"
+
+
+J, F = JobStatus, JobEventKind
+
+JOB_TABLE: dict[tuple[JobStatus, JobEventKind], JobStatus] = {
+    (J.PENDING, F.STARTED): J.RUNNING,
+    (J.PENDING, F.SUCCEEDED): J.COMPLETED,
+    (J.PENDING, F.FAILED): J.FAILED,
+    (J.PENDING, F.CANCELLED): J.CANCELLED,
+    (J.RUNNING, F.SUCCEEDED): J.COMPLETED,
+    (J.RUNNING, F.FAILED): J.FAILED,
+    (J.RUNNING, F.CANCELLED): J.CANCELLED,
+    (J.FAILED, F.REOPENED): J.RUNNING,
+    (J.CANCELLED, F.REOPENED): J.RUNNING,
+}
+FINAL_JOB = frozenset({J.COMPLETED, J.FAILED, J.CANCELLED})
+
+
+def step_sources(event: StepEventKind) -> tuple[StepStatus, ...]:
+    """Statuses that `event` may leave; the guard of an UPDATE."""
+    return tuple(status for (status, kind) in STEP_TABLE if kind is event)
+
+
+def step_target(event: StepEventKind) -> StepStatus:
+    """The one status where `event` lands."""
+    return next(target for (_, kind), target in STEP_TABLE.items() if kind is event)
+
+
+def move_step(status: StepStatus, event: StepEventKind) -> StepStatus:
+    """Where `event` takes a step; raises Conflict when the table does not know the move."""
+    try:
+        return STEP_TABLE[status, event]
+    except KeyError:
+        raise Conflict(f"a {status} step cannot be {event}") from None
+
+
+def move_job(status: JobStatus, event: JobEventKind) -> JobStatus:
+    """Where `event` takes a job; raises Conflict when the table does not know the move."""
+    try:
+        return JOB_TABLE[status, event]
+    except KeyError:
+        raise Conflict(f"a {status} job cannot be {event}") from None

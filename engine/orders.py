@@ -1,0 +1,120 @@
+"""What a runner is told, and what it tells back. Frozen values that cross the border between rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+Stream = Literal["stdout", "stderr", "server"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptWork:
+    """Run code of the workspace. Exactly one of `code` and `source` is set; `source` is relative to the workspace."""
+
+    language: Literal["shell", "python", "javascript", "typescript", "go"] = "shell"
+    code: str | None = None
+    source: str | None = None
+    args: tuple[str, ...] = ()
+    interpreter: str | None = None
+    dependencies: tuple[str, ...] = ()
+    workspace_dir: Path | None = None  # a private tree of the pinned revision on this host; None when it has no files
+    workspace_mode: Literal["readonly", "copy"] = "readonly"  # containers: how /workspace is mounted
+    runner_image: str | None = None  # containers: overrides the worker's runner image
+
+    def __post_init__(self) -> None:
+        if (self.code is None) == (self.source is None):
+            raise ValueError("script work needs exactly one of code and source")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageWork:
+    """Run a prepared image as it is, without the workspace."""
+
+    image: str
+    cmd: str | None = None
+    entrypoint: tuple[str, ...] | None = None
+    command: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one attempt may use. Seconds, bytes."""
+
+    timeout_s: float | None = None
+    stop_grace_s: float = 5.0
+    output_bytes: int = 1_000_000
+    log_bytes: int = 50_000_000
+    line_bytes: int = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a step asks for; strings as the author wrote them where an engine reads them itself."""
+
+    cpu: str | None = None
+    memory: str | None = None
+    num_cpus: float | None = None
+    memory_bytes: int | None = None
+    num_gpus: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """Where a pod downloads the job's workspace: a token good for one revision and one attempt."""
+
+    url: str
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StepOrder:
+    """All that a runner needs to do one attempt of one step. Holds no database id that a runner could use."""
+
+    attempt: str  # unique over all attempts of all steps, [a-z0-9-]{1,40}: names containers, pods, directories
+    job_id: str
+    task_name: str
+    step_name: str
+    workspace: str
+    number: int  # of this attempt, from 1
+    work: ScriptWork | ImageWork
+    scratch_dir: Path  # the attempt's own directory on this host, 0700, removed by the caller afterwards
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)  # rendered `env` and STROEM_*; nothing else
+    limits: Limits = Limits()
+    resources: Resources = Resources()
+    workdir: str | None = None
+    manifest: Mapping[str, Any] | None = None
+    pinned: Pinned | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)  # values to mask in lines
+    run_as: str | None = None  # system user for local steps
+
+
+class Verdict(StrEnum):
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"  # stopped because the stop signal said so
+    TIMED_OUT = "timed_out"
+    LOST = "lost"  # the machine took it away: not the author's doing
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """What became of an attempt. A failing step is data; an exception out of a runner is a broken promise of ours."""
+
+    verdict: Verdict
+    exit_code: int | None = None
+    error: str | None = None  # one message for the author, already with exit code and tail of stderr
+    output: Any = None  # last valid OUTPUT: line
+    has_output: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a step's log, without its newline. `at` is seconds since the epoch on the worker's clock."""
+
+    at: float
+    stream: Stream
+    text: str

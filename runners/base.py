@@ -1,0 +1,43 @@
+"""The runner interface, and the two things that a runner is handed beside its order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Protocol
+
+from engine.orders import Line, StepOrder, StepOutcome
+
+
+class LineSink(Protocol):
+    """Takes lines in order. May block for a moment (back-pressure); never raises for bad text."""
+
+    def __call__(self, line: Line) -> None: ...
+
+
+class StopSignal(Protocol):
+    """Says whether the attempt must end. `reason` is 'cancel', 'drain' or 'lost' once it is set."""
+
+    @property
+    def reason(self) -> str | None: ...
+
+    def wait(self, timeout_s: float) -> bool:
+        """True as soon as the signal is set, False after `timeout_s` seconds."""
+        ...
+
+    def on_set(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once, from any thread, when the signal is set (at once if it already is)."""
+        ...
+
+
+class Runner(Protocol):
+    """Does one step somewhere. Knows no database, no queue and no other runner."""
+
+    needs: ClassVar[frozenset[str]]
+
+    def run(self, order: StepOrder, lines: LineSink, stop: StopSignal) -> StepOutcome:
+        """Do the attempt to its end. Everything it started is gone when this returns."""
+        ...
+
+    def sweep(self, live: frozenset[str]) -> None:
+        """Remove what attempts that are not in `live` left behind; safe to call twice."""
+        ...
