@@ -1,0 +1,259 @@
+"""What an author can say, after parsing: frozen values, defaults filled in, durations in seconds.
+
+Strings that may hold templates are kept as written; nothing here renders. Every object that came from a file knows
+its place, so that a later complaint can name it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+ActionType = Literal["script", "docker", "pod", "task", "agent", "approval"]
+RunnerName = Literal["local", "docker", "pod"]
+Language = Literal["shell", "python", "javascript", "typescript", "go"]
+OnWorkerLost = Literal["fail", "retry"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stands. `line` and `column` count from 1; 0 when only the file is known."""
+
+    file: str = ""
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong (or doubtful) in a workspace: `place: message`."""
+
+    place: Place
+    code: str
+    message: str
+    severity: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.severity}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class InputField:
+    """One declared input of a task, an action or an approval form."""
+
+    type: str  # string text integer number boolean date datetime, or a connection type
+    name: str | None = None
+    description: str | None = None
+    required: bool = False
+    secret: bool = False
+    default: Any = None
+    has_default: bool = False
+    options: tuple[str, ...] | None = None
+    allow_custom: bool = False
+    multiple: bool = False
+    order: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputField:
+    type: str
+    description: str | None = None
+    required: bool = False
+    default: Any = None
+    options: tuple[Any, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """`max_attempts` counts runs, the first included. `delay_s` seconds; exponential doubles it; jitter is +-25 %."""
+
+    max_attempts: int = 3
+    delay_s: float = 30.0
+    backoff: Literal["fixed", "exponential"] = "fixed"
+    jitter: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """A time span and the words the author used for it."""
+
+    seconds: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """The smallest unit of execution. Fields that the action's type does not allow are None or empty."""
+
+    type: ActionType
+    title: str | None = None  # YAML key `name`
+    description: str | None = None
+    input: Mapping[str, InputField] = field(default_factory=dict)
+    output: Mapping[str, OutputField] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    timeout: Duration | None = None
+    retry: Retry | None = None
+    on_worker_lost: OnWorkerLost | None = None
+    workdir: str | None = None
+    resources: Mapping[str, Any] = field(default_factory=dict)  # cpu, memory, num_cpus, num_gpus, num_nodes, runtime
+    # script
+    script: str | None = None
+    source: str | None = None
+    runner: RunnerName = "local"
+    language: Language = "shell"
+    dependencies: tuple[str, ...] = ()
+    interpreter: str | None = None
+    args: tuple[str, ...] = ()
+    workspace: Literal["readonly", "copy"] = "readonly"
+    # docker, pod
+    image: str | None = None
+    cmd: str | None = None
+    entrypoint: tuple[str, ...] | None = None
+    command: tuple[str, ...] | None = None
+    manifest: Mapping[str, Any] | None = None
+    # task
+    task: str | None = None
+    # approval
+    message: str | None = None
+    approvers: Mapping[str, Any] = field(default_factory=dict)  # {users: [...], groups: [...]}
+    min_approvals: int = 1
+    separation: bool = False
+    reminders: tuple[Duration, ...] = ()
+    escalation: Mapping[str, Any] | None = None  # {after: Duration, users: [...], groups: [...]}
+    # agent
+    provider: str | None = None
+    model: str | None = None
+    system_prompt: str | None = None
+    prompt: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    max_turns: int | None = None
+    interactive: bool = False
+    tools: tuple[Mapping[str, Any], ...] = ()
+    place: Place = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One node of a flow. `action` names an entry of the workspace's actions; inline actions are named
+    `_inline:{task}:{step}` and stand there too."""
+
+    action: str
+    title: str | None = None
+    description: str | None = None
+    depends_on: tuple[str, ...] = ()
+    input: Mapping[str, Any] = field(default_factory=dict)
+    when: str | None = None
+    for_each: str | tuple[Any, ...] | None = None
+    sequential: bool = False
+    max_parallel: int | None = None
+    continue_on_failure: bool = False
+    timeout: Duration | None = None
+    retry: Retry | None = None
+    tags: tuple[str, ...] = ()
+    on_worker_lost: OnWorkerLost | None = None
+    scheduler: str | None = None  # a Slurm scheduler: only its allocations may run the step
+    priority: int = 0
+    place: Place = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """An action or a task that a job's end sets off."""
+
+    action: str
+    input: Mapping[str, Any] = field(default_factory=dict)
+    place: Place = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    on_success: tuple[Hook, ...] = ()
+    on_error: tuple[Hook, ...] = ()
+    on_cancel: tuple[Hook, ...] = ()
+    on_suspended: tuple[Hook, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowAction:
+    """What a life-cycle event of a job sets off. `do` holds one or more things, done in order."""
+
+    trigger_type: str
+    do: tuple[Mapping[str, Any], ...]  # each {"action_type": ..., "commands": [...]} or schedule_nodes parameters
+    name: str | None = None
+    jobs: tuple[str, ...] = ()
+    job_name_regexes: tuple[str, ...] = ()
+    match: Literal["full", "search"] = "full"
+    persistent: bool = False
+    barrier: bool = False
+    needs: tuple[str, ...] = ()
+    when: str | None = None
+    retry: Retry | None = None
+    timeout: Duration | None = None
+    rerun: Literal["always", "affected", "never"] = "affected"
+    on_failure: Literal["ignore", "fail_job"] = "ignore"
+    place: Place = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A flow of steps: the definition of which a job is one run."""
+
+    flow: Mapping[str, Step]
+    title: str | None = None
+    description: str | None = None
+    folder: str | None = None
+    mode: Literal["distributed", "local"] = "distributed"
+    input: Mapping[str, InputField] = field(default_factory=dict)
+    timeout: Duration | None = None
+    retry: Retry | None = None
+    hooks: Hooks = Hooks()
+    priority: int = 0
+    max_concurrent_jobs: int | None = None
+    workflow_actions: tuple[WorkflowAction, ...] = ()
+    slurm_schedulers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    source_format: Literal["stroem", "torc"] = "stroem"
+    torc: Mapping[str, Any] = field(default_factory=dict)  # what only a Torc file says: failure handlers, user data
+    place: Place = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    type: Literal["scheduler", "webhook", "event_source"]
+    options: Mapping[str, Any]  # every other key, checked and with defaults
+    enabled: bool = True
+    input: Mapping[str, Any] = field(default_factory=dict)
+    place: Place = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Everything a folder of files says."""
+
+    actions: Mapping[str, Action] = field(default_factory=dict)
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    triggers: Mapping[str, Trigger] = field(default_factory=dict)
+    hooks: Hooks = Hooks()
+    secrets: Mapping[str, Any] = field(default_factory=dict)  # clear text: never stored, never printed
+    connections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    connection_types: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    mcp_servers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    slurm_schedulers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)  # `settings:` e.g. {"unsafe_templates": "refuse"}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The answer of the loader: a workspace, unless `problems` holds an error."""
+
+    workspace: Workspace | None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        return tuple(problem for problem in self.problems if problem.severity == "error")
