@@ -1,0 +1,68 @@
+"""Users sign in by e-mail; roles are granted on workspaces by name pattern, denied by default."""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import AbstractUser, Group
+from django.db import models
+from django.db.models.functions import Lower
+
+from apps.accounts.querysets import UserManager
+
+
+class User(AbstractUser):
+    """A person or a service account."""
+
+    username = None
+    email = models.EmailField("e-mail", unique=True)
+
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS: list[str] = []
+    objects = UserManager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(Lower("email"), name="accounts_user_email_ci")]
+
+    def __str__(self) -> str:
+        return self.email
+
+
+class ApiToken(models.Model):
+    """A long-lived key for programs. Only a SHA-256 digest of the 256-bit secret is kept."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_tokens")
+    name = models.CharField(max_length=200)
+    prefix = models.CharField(max_length=12, unique=True)
+    digest = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+
+class Role(models.TextChoices):
+    VIEWER = "viewer", "Viewer: reads jobs and logs"
+    OPERATOR = "operator", "Operator: starts, cancels and re-runs"
+    ADMIN = "admin", "Admin: also manages secrets and refreshes the workspace"
+
+
+class WorkspaceGrant(models.Model):
+    """Gives one user or one group a role on every workspace whose name matches `pattern` (`*` is a wildcard)."""
+
+    pattern = models.CharField(max_length=200)
+    role = models.CharField(max_length=20, choices=Role)
+    user = models.ForeignKey(User, null=True, blank=True, on_delete=models.CASCADE, related_name="grants")
+    group = models.ForeignKey(Group, null=True, blank=True, on_delete=models.CASCADE, related_name="grants")
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="accounts_grant_one_holder",
+                condition=models.Q(user__isnull=False, group__isnull=True)
+                | models.Q(user__isnull=True, group__isnull=False),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user or self.group}: {self.role} on {self.pattern}"

@@ -1,0 +1,1 @@
+"""Shared admin parts: badges, read-only base, dialogs, job graph. No models, no domain knowledge."""

@@ -1,0 +1,1 @@
+"""Workers seen, the tag sets that steps ask for, worker sessions, Slurm allocations."""

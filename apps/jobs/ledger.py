@@ -1,0 +1,80 @@
+"""The worker's door: claim, material, started, append, renew, finish, give back. The only way in from `workers`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from engine.orders import Line, StepOutcome
+from engine.spec.model import Action, Step
+
+
+@dataclass(frozen=True, slots=True)
+class TagSetRef:
+    id: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One attempt that this worker holds until its lease runs out or it reports."""
+
+    step_id: int
+    attempt_id: int
+    fence: int
+    job_id: UUID
+    step_name: str  # `base` or `base[index]`
+    base: str
+    task_name: str
+    workspace: str
+    revision_id: int
+    revision_digest: str
+    blueprint_id: int
+    number: int  # of this run, from 1; lost attempts do not count
+    timeout_s: float | None
+    tag_set_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """All that rendering an order needs. Values are plain JSON and may be secret: never print one."""
+
+    action: Action
+    step: Step
+    job_input: Mapping[str, Any] = field(repr=False)
+    outputs: Mapping[str, Mapping[str, Any]] = field(repr=False)  # context name -> {"output": ..., "error"?: ...}
+    secrets: Mapping[str, Any] = field(repr=False)
+    connections: Mapping[str, Any] = field(repr=False)
+    each: Mapping[str, Any] | None = field(repr=False)  # {"item", "index", "total"}
+    environment: Mapping[str, str]  # STROEM_* and, for Torc jobs, TORC_*
+    chdir: str | None = None  # a directory outside the workspace where the step runs (Torc files)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How an attempt ended. `masks` are the secret values that must not be stored in clear."""
+
+    claim: Claim
+    outcome: StepOutcome
+    input: Any = field(repr=False, default=None)  # the rendered input
+    masks: tuple[str, ...] = field(repr=False, default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """`accepted` is False when the report came too late: nothing was changed. `bells` are tag set keys to ring."""
+
+    accepted: bool
+    next: Claim | None = None
+    bells: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """`is_known` False: the worker's row is gone or it was declared dead; it must stop its steps and register anew."""
+
+    is_known: bool
+    lost: frozenset[int] = frozenset()  # attempt ids that are not ours any more
+    cancelled: frozenset[int] = frozenset()  # attempt ids whose job asks them to stop

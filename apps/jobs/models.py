@@ -1,0 +1,230 @@
+"""Jobs, steps, attempts, events and log chunks. The rows are the queue and the truth; a message is only a bell.
+
+Hot tables refer to each other by plain id columns (no foreign key constraint): a log line or an event must never wait
+for a job's lock, and retention removes whole jobs in bulk.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+
+from engine.lifecycle import FINAL_JOB, JobStatus, StepStatus
+
+
+def choices(enum: type[JobStatus] | type[StepStatus]) -> list[tuple[str, str]]:
+    return [(member.value, member.value) for member in enum]
+
+
+class Blueprint(models.Model):
+    """A task with all that it uses, frozen as JSON; shared by every job of one revision and task."""
+
+    digest = models.CharField(max_length=64, unique=True)
+    body = models.JSONField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+
+class Job(models.Model):
+    """One run of a task."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workspace = models.ForeignKey("workspaces.Workspace", on_delete=models.PROTECT, related_name="jobs")
+    revision = models.ForeignKey("workspaces.Revision", on_delete=models.PROTECT, related_name="+")
+    blueprint = models.ForeignKey(Blueprint, on_delete=models.PROTECT, related_name="+")
+    task_name = models.CharField(max_length=300)
+    status = models.CharField(max_length=12, choices=choices(JobStatus), default=JobStatus.PENDING)
+    source_type = models.CharField(max_length=20, default="api")
+    source_id = models.CharField(max_length=500, blank=True)
+    started_by = models.ForeignKey("accounts.User", null=True, on_delete=models.SET_NULL, related_name="+")
+    input = models.JSONField(default=dict, help_text="As shown: secret values are masked")
+    input_sealed = models.BinaryField(null=True, help_text="The input with its secret values, encrypted")
+    output = models.JSONField(null=True)
+    error = models.TextField(blank=True)
+    priority = models.SmallIntegerField(default=0)
+    generation = models.SmallIntegerField(default=1, help_text="Grows with each restart of failed steps")
+    open_steps = models.IntegerField(default=0, help_text="Steps of the flow that are not final")
+    bad_steps = models.IntegerField(default=0, help_text="Failed or cancelled steps that the job may not tolerate")
+    is_held = models.BooleanField(default=False, help_text="Waits for the task's concurrency limit")
+    cancel_requested_at = models.DateTimeField(null=True)
+    cancel_reason = models.TextField(blank=True)
+    has_actions = models.BooleanField(default=False, help_text="Has workflow actions to arm")
+    parent_job_id = models.UUIDField(null=True)
+    parent_step_id = models.BigIntegerField(null=True)
+    parent_step_name = models.CharField(max_length=300, blank=True)
+    parent_told = models.BooleanField(default=True, help_text="False while a finished child has not advanced its parent")
+    depth = models.SmallIntegerField(default=0)
+    rerun_of_id = models.UUIDField(null=True)
+    retry_of_id = models.UUIDField(null=True)
+    retry_job_id = models.UUIDField(null=True)
+    retry_attempt = models.SmallIntegerField(default=0)
+    due_at = models.DateTimeField(null=True, help_text="A delayed job starts then")
+    deadline_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True)
+    completed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="jobs_job_status", condition=Q(status__in=[s.value for s in JobStatus])),
+            models.CheckConstraint(name="jobs_job_counters", condition=Q(open_steps__gte=0, bad_steps__gte=0)),
+            models.CheckConstraint(
+                name="jobs_job_final_has_end",
+                condition=~Q(status__in=[s.value for s in FINAL_JOB]) | Q(completed_at__isnull=False),
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["-created_at", "-id"], name="jobs_job_newest"),
+            models.Index(fields=["workspace", "task_name", "-created_at"], name="jobs_job_task"),
+            models.Index(fields=["status", "-created_at"], name="jobs_job_status_newest"),
+            models.Index(fields=["parent_job_id"], name="jobs_job_parent", condition=Q(parent_job_id__isnull=False)),
+            models.Index(fields=["source_type", "source_id"], name="jobs_job_source"),
+            models.Index(fields=["id"], name="jobs_job_open", condition=Q(status__in=["pending", "running"])),
+            models.Index(fields=["id"], name="jobs_job_parent_untold", condition=Q(parent_told=False)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task_name} {str(self.id)[:8]}"
+
+
+class Step(models.Model):
+    """One node of a job's flow, or one instance of a loop (`name` is then `base[index]`)."""
+
+    id = models.BigAutoField(primary_key=True)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="steps", db_constraint=False, db_index=False)
+    name = models.CharField(max_length=300)
+    base = models.CharField(max_length=300, help_text="Name of the node in the flow")
+    position = models.IntegerField(help_text="Topological order within the flow, then loop index")
+    kind = models.CharField(max_length=10, help_text="Type of the step's action")
+    runner = models.CharField(max_length=10, default="none")
+    status = models.CharField(max_length=12, choices=choices(StepStatus), default=StepStatus.PENDING)
+    tag_set = models.ForeignKey(
+        "fleet.TagSet", null=True, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
+    dependents = ArrayField(models.BigIntegerField(), default=list)
+    deps_left = models.IntegerField(default=0)
+    deps_completed = models.IntegerField(default=0, help_text="Completed, or failed and tolerated")
+    deps_failed = models.IntegerField(default=0, help_text="Failed without tolerance, or cancelled")
+    deps_skipped = models.IntegerField(default=0)
+    tolerates = models.BooleanField(default=False, help_text="continue_on_failure")
+    priority = models.SmallIntegerField(default=0)
+    fair_rank = models.IntegerField(default=0, help_text="Place within its job among what became ready with it")
+    fence = models.IntegerField(default=0, help_text="Grows with each claim; a report with an older one is refused")
+    attempts = models.SmallIntegerField(default=0, help_text="Runs that count against `retry`")
+    losses = models.SmallIntegerField(default=0, help_text="Attempts lost with their worker, not counted as runs")
+    retry_at = models.DateTimeField(null=True)
+    loop_id = models.BigIntegerField(null=True, help_text="The loop step that this is an instance of")
+    loop_index = models.IntegerField(null=True)
+    loop_total = models.IntegerField(null=True)
+    loop_item = models.JSONField(null=True)
+    loop_open = models.IntegerField(default=0, help_text="On a loop step: instances that are not final")
+    loop_failed = models.IntegerField(default=0, help_text="On a loop step: instances that failed or were cancelled")
+    input = models.JSONField(null=True, help_text="Rendered input as shown: secret values are masked")
+    output = models.JSONField(null=True)
+    has_output = models.BooleanField(default=False)
+    output_sealed = models.BinaryField(null=True, help_text="The output with its secret values, encrypted")
+    error = models.TextField(blank=True)
+    worker_id = models.UUIDField(null=True)
+    child_job_id = models.UUIDField(null=True)
+    ready_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    suspended_at = models.DateTimeField(null=True)
+    deadline_at = models.DateTimeField(null=True, help_text="Of a suspended step or a child job; attempts carry theirs")
+    completed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="jobs_step_status", condition=Q(status__in=[s.value for s in StepStatus])),
+            models.CheckConstraint(name="jobs_step_deps", condition=Q(deps_left__gte=0, loop_open__gte=0)),
+            models.UniqueConstraint(fields=["job", "name"], name="jobs_step_once"),
+        ]
+        indexes = [
+            models.Index(
+                "tag_set",
+                models.F("priority").desc(),
+                "fair_rank",
+                "ready_at",
+                "id",
+                name="jobs_step_claim",
+                condition=Q(status="ready"),
+            ),
+            models.Index(fields=["retry_at"], name="jobs_step_due", condition=Q(retry_at__isnull=False)),
+            models.Index(fields=["loop_id", "loop_index"], name="jobs_step_loop", condition=Q(loop_id__isnull=False)),
+            models.Index(fields=["deadline_at"], name="jobs_step_deadline", condition=Q(deadline_at__isnull=False)),
+            models.Index(fields=["job", "position"], name="jobs_step_order"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Attempt(models.Model):
+    """One claim of a step by a worker, with its lease. `(step, fence)` names it for ever."""
+
+    class Status(models.TextChoices):
+        RUNNING = "running", "running"
+        COMPLETED = "completed", "completed"
+        FAILED = "failed", "failed"
+        CANCELLED = "cancelled", "cancelled"
+        LOST = "lost", "lost"
+
+    id = models.BigAutoField(primary_key=True)
+    step_id = models.BigIntegerField()
+    job_id = models.UUIDField()
+    fence = models.IntegerField()
+    worker_id = models.UUIDField()
+    status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
+    lease_until = models.DateTimeField()
+    deadline_at = models.DateTimeField(null=True)
+    claimed_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True, help_text="Its process may exist since then")
+    ended_at = models.DateTimeField(null=True)
+    exit_code = models.IntegerField(null=True)
+    error = models.TextField(blank=True)
+    log_bytes = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["step_id", "fence"], name="jobs_attempt_once")]
+        indexes = [
+            models.Index(fields=["worker_id"], name="jobs_attempt_live", condition=Q(ended_at__isnull=True)),
+        ]
+
+
+class StepEvent(models.Model):
+    """One move of a step or a job (`step_id` null), in words. Append-only."""
+
+    id = models.BigAutoField(primary_key=True)
+    job_id = models.UUIDField()
+    step_id = models.BigIntegerField(null=True)
+    fence = models.IntegerField(default=0)
+    kind = models.CharField(max_length=20)
+    detail = models.TextField(blank=True)
+    actor = models.CharField(max_length=254, blank=True)
+    at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["job_id", "id"], name="jobs_event_job")]
+
+
+class LogChunk(models.Model):
+    """A batch of log lines of one attempt; (attempt, seq) makes a repeated batch harmless. Partitioned by `day`.
+
+    `lines` is JSON lines: {"ts", "stream", "step", "line"}. Server messages have attempt 0 and a seq of their own.
+    """
+
+    pk = models.CompositePrimaryKey("day", "attempt_id", "seq")
+    day = models.DateField()
+    attempt_id = models.BigIntegerField()
+    seq = models.BigIntegerField()
+    id = models.BigIntegerField(help_text="From a sequence: the order of arrival")
+    job_id = models.UUIDField()
+    step_id = models.BigIntegerField(null=True)
+    lines = models.TextField()
+    line_count = models.IntegerField()
+    at = models.DateTimeField()
+
+    class Meta:
+        managed = False
+        db_table = "jobs_logchunk"

@@ -1,0 +1,1 @@
+"""What life-cycle events of a job set off: run_commands and schedule_nodes."""

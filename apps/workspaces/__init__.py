@@ -1,0 +1,1 @@
+"""Sources of definitions (folder, git), frozen revisions, secrets, connections."""

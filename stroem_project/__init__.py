@@ -1,0 +1,4 @@
+"""The fuse box: settings, urls, asgi, celery, and the commands that join both sides. Nobody imports it.
+
+It imports the Celery app so that a process that only publishes uses our broker and not Celery's default address.
+"""
