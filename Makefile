@@ -1,0 +1,73 @@
+# Every target but `lock` begins with `install`, which does nothing while the two lock files are unchanged.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+PY := $(VENV)/bin/python
+LOCKS := requirements.txt requirements-dev.txt
+# Which tests the gate leaves out; `.ci/run` sets it where a machine cannot have Docker, RabbitMQ and so on.
+SELECT ?= not slow
+JOBS ?= 2
+PYTEST := $(PY) -m pytest -n $(JOBS)
+
+.PHONY: help install up test check test-long test-delivery chaos bench screenshots lock format
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+install:  ## Create .venv and install the pinned packages, checked by hash
+	@want=$$(cat $(LOCKS) | cksum); \
+	if [ "$$want" = "$$(cat $(VENV)/.lock 2>/dev/null)" ] && $(PY) -c '' 2>/dev/null; then exit 0; fi; \
+	python=; \
+	for name in python3 python3.13 python3.12 python3.11; do \
+	  if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$name; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then echo "Stroem needs Python 3.11 or newer; install it and run make again." >&2; exit 1; fi; \
+	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+	  echo "This $$python cannot make virtual environments: install its venv package (Debian: apt-get install python3-venv) and run make again." >&2; exit 1; \
+	fi; \
+	if ! $(PY) -m pip --version >/dev/null 2>&1; then "$$python" -m venv --clear $(VENV); fi; \
+	rm -f $(VENV)/.lock; \
+	echo "Installing the pinned packages into $(VENV) ..."; \
+	$(PY) -m pip install -qq --no-input --disable-pip-version-check --require-hashes $(LOCKS:%=-r %); \
+	echo "$$want" > $(VENV)/.lock
+
+up: install  ## Run Stroem here: database, broker, server, scheduler and a worker
+	@exec $(PY) manage.py up
+
+test: install  ## Run the tests of the gate (less than 10 minutes on 2 cores)
+	$(PYTEST) -m "$(SELECT)"
+
+test-delivery: install  ## Run the delivery tests on the broker named by STROEM_TEST_BROKER_URL
+	$(PYTEST) -m "delivery and $(SELECT)"
+
+test-long: install  ## Run what is too long for the gate
+	$(PYTEST) -m slow --timeout 3600
+
+chaos: install  ## Kill and flush things, at a larger size than the gate does
+	STROEM_CHAOS_SCALE=$${STROEM_CHAOS_SCALE:-10} $(PY) -m pytest tests/chaos -m "slow or not slow" --timeout 3600
+
+check: install  ## Format, lint, types, import contracts, migrations, Django's checks
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(PY) manage.py makemigrations --check --dry-run
+	$(PY) manage.py check
+
+format: install  ## Format the code and mend what the linter can mend
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+bench: install  ## Measure against the floor and bare Celery (FULL=1: more workers, brokers and sizes)
+	$(PY) -m benchmarks $(if $(FULL),--full)
+
+screenshots: install  ## Make pictures of every page into screenshots/, and those of the guides into docs/img/
+	$(PY) -m tests.browser.screenshots
+
+lock:  ## Write requirements*.txt anew from requirements*.in
+	@test -x $(VENV)/bin/uv || $(MAKE) install
+	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --upgrade requirements.in -o requirements.txt
+	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --upgrade requirements-dev.in -o requirements-dev.txt
