@@ -1,0 +1,26 @@
+"""Which hooks a job has fired: one row a (job, generation, event, index), so that each fires exactly once."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class HookRun(models.Model):
+    """One hook that was set off, with the job that it started or why it could not start."""
+
+    job_id = models.UUIDField()
+    generation = models.SmallIntegerField()
+    event = models.CharField(max_length=20)
+    index = models.SmallIntegerField()
+    step_id = models.BigIntegerField(default=0, help_text="The suspended step; 0 for the end of a job")
+    fence = models.IntegerField(default=0, help_text="Which suspension of the step")
+    hook_job_id = models.UUIDField(null=True)
+    error = models.TextField(blank=True)
+    fired_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["job_id", "generation", "event", "index", "step_id", "fence"], name="hooks_run_once"
+            )
+        ]
