@@ -1,0 +1,61 @@
+"""Spans of time as authors write them: whole seconds, or `1h30m`, `45s`, `90`.
+
+Source: Strøm's duration texts; hours, minutes and seconds only, zero is refused.
+"""
+
+from __future__ import annotations
+
+from engine.errors import AuthorError
+from engine.spec.model import Duration
+
+_UNITS = {"h": 3600, "m": 60, "s": 1}
+_MOST_DIGITS = 12  # 31,000 years; more is a slip of the finger, and Python refuses to read 5,000 digits
+
+
+def parse(value: object) -> Duration:
+    """The span that `value` (whole seconds or text) says, with the words to repeat to the author."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise AuthorError("a duration is whole seconds or a text such as 90s, 15m or 1h30m")
+    text = str(value).strip() if isinstance(value, str) or abs(value) < 10**_MOST_DIGITS else "9" * 20
+    seconds = _parse_text(text)
+    if seconds <= 0:
+        raise AuthorError("duration must be greater than 0")
+    return Duration(float(seconds), f"{text}s" if text.isdigit() else text)
+
+
+def _parse_text(text: str) -> int:
+    if not text:
+        raise AuthorError("duration string is empty")
+    if text.startswith("-") and text[1:].isdigit():
+        raise AuthorError("duration must be greater than 0")
+    total, digits = 0, ""
+    for letter in text:
+        if letter in "0123456789":
+            digits += letter
+            if len(digits) > _MOST_DIGITS:
+                raise AuthorError("duration is longer than anybody can wait")
+        elif not digits:
+            raise AuthorError(f"unexpected character '{_show(letter)}' without preceding number")
+        elif letter not in _UNITS:
+            raise AuthorError(f"unknown duration unit '{_show(letter)}' (expected h, m, or s)")
+        else:
+            total += int(digits) * _UNITS[letter]
+            digits = ""
+    if not digits:
+        return total
+    if digits != text:
+        raise AuthorError(f"trailing number '{digits}' without unit (expected h, m, or s)")
+    return int(digits)
+
+
+def _show(letter: str) -> str:
+    return letter if letter.isprintable() else letter.encode("unicode_escape", "backslashreplace").decode()
+
+
+def describe(seconds: float) -> str:
+    """`seconds` in the shortest words that `parse` reads back: 5400 -> `1h30m`. Fractions are rounded."""
+    left = max(round(seconds), 0)
+    hours, left = divmod(left, 3600)
+    minutes, left = divmod(left, 60)
+    parts = [f"{amount}{unit}" for amount, unit in ((hours, "h"), (minutes, "m"), (left, "s")) if amount]
+    return "".join(parts) or "0s"

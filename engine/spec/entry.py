@@ -1,0 +1,177 @@
+"""One YAML mapping being read: takes typed values out of it and complains in one voice.
+
+A key whose value is null counts as absent, as authors of optional fields expect. Every method returns None (or the
+default) after a complaint, so that reading goes on and all problems of a file show at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from engine import durations
+from engine.errors import AuthorError
+from engine.spec.model import Duration, Place
+from engine.spec.problems import Problems, did_you_mean, shorten
+from engine.spec.reader import Node
+
+_WHOLE_LIMIT = 2**31 - 1
+
+
+class Entry:
+    """A mapping, what it is called in messages (`Action 'deploy'`), and where complaints go."""
+
+    __slots__ = ("node", "pairs", "problems", "subject")
+
+    def __init__(self, node: Node, subject: str, problems: Problems) -> None:
+        self.node, self.subject, self.problems = node, subject, problems
+        self.pairs: dict[str, Node] = node.value if isinstance(node.value, dict) else {}
+        if not isinstance(node.value, dict):
+            self.problems.error(node.place, "bad-type", f"{subject} must be a mapping, not {node.kind}")
+
+    # -- what is there -------------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> Node | None:
+        node = self.pairs.get(key)
+        return None if node is None or node.value is None else node
+
+    def at(self, key: str) -> Place:
+        """Where `key` stands; the mapping itself when it is absent."""
+        return self.node.keys.get(key, self.node.place)
+
+    def refuse_unknown(self, known: Iterable[str]) -> None:
+        known = tuple(known)
+        for key in self.pairs:
+            if key not in known:
+                message = f"{self.subject} has unknown key '{shorten(key)}'{did_you_mean(key, known)}"
+                self.problems.error(self.at(key), "unknown-key", message)
+
+    def complain(self, key: str, rest: str, code: str = "bad-type") -> None:
+        self.problems.error(self.at(key), code, f"{self.subject} '{key}' {rest}")
+
+    # -- scalars -------------------------------------------------------------------------------------------------
+
+    def text(self, key: str) -> str | None:
+        node = self.get(key)
+        if node is None:
+            return None
+        if isinstance(node.value, str):
+            return node.value
+        if isinstance(node.value, bool | int | float):
+            self.complain(key, f"must be text; put {shorten(node.text, 20)} in quotes")
+        else:
+            self.complain(key, f"must be text, not {node.kind}")
+        return None
+
+    def loose_text(self, key: str) -> str | None:
+        """Text, or a number or true/false as the author wrote it."""
+        node = self.get(key)
+        if node is not None and isinstance(node.value, bool | int | float):
+            return node.text
+        return self.text(key)
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        node = self.get(key)
+        if node is None:
+            return default
+        if not isinstance(node.value, bool):
+            shown = f"'{shorten(node.text, 20)}'" if node.text else node.kind
+            self.complain(key, f"must be true or false, not {shown}")
+            return default
+        return node.value
+
+    def whole(self, key: str, low: int = -_WHOLE_LIMIT, high: int = _WHOLE_LIMIT) -> int | None:
+        node = self.get(key)
+        if node is None:
+            return None
+        if isinstance(node.value, bool) or not isinstance(node.value, int):
+            shown = f"'{shorten(node.text, 20)}'" if node.text else node.kind
+            self.complain(key, f"must be a whole number, not {shown}")
+            return None
+        if not low <= node.value <= high:
+            limits = f"{low} to {high}" if high < _WHOLE_LIMIT else f"{low} or more"
+            self.complain(key, f"must be {limits}, not {node.value}", "out-of-range")
+            return None
+        return node.value
+
+    def number(self, key: str) -> float | None:
+        node = self.get(key)
+        if node is None:
+            return None
+        if isinstance(node.value, bool) or not isinstance(node.value, int | float):
+            self.complain(key, f"must be a number, not {node.kind}")
+            return None
+        return float(node.value)
+
+    def choice(self, key: str, choices: Sequence[str], default: str) -> str:
+        value = self.text(key)
+        if value is None:
+            return default
+        if value not in choices:
+            listed = ", ".join(choices)
+            self.complain(key, f"must be one of {listed}, not '{shorten(value)}'{did_you_mean(value, choices)}")
+            return default
+        return value
+
+    def duration(self, key: str) -> Duration | None:
+        node = self.get(key)
+        if node is None:
+            return None
+        value = node.text if isinstance(node.value, float) else node.value
+        try:
+            return durations.parse(value)
+        except AuthorError as wrong:
+            self.complain(key, f"is no duration: {wrong}", "duration")
+            return None
+
+    # -- collections ---------------------------------------------------------------------------------------------
+
+    def items(self, key: str) -> tuple[Node, ...]:
+        node = self.get(key)
+        if node is None:
+            return ()
+        if not isinstance(node.value, tuple):
+            self.complain(key, f"must be a list, not {node.kind}")
+            return ()
+        return node.value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of texts; numbers and true/false in it are taken as written."""
+        found: list[str] = []
+        for index, node in enumerate(self.items(key)):
+            if isinstance(node.value, str | bool | int | float):
+                found.append(node.text)
+            else:
+                message = f"{self.subject} '{key}' item {index + 1} must be text, not {node.kind}"
+                self.problems.error(node.place, "bad-type", message)
+        return tuple(found)
+
+    def mapping(self, key: str) -> Node | None:
+        node = self.get(key)
+        if node is not None and not isinstance(node.value, dict):
+            self.complain(key, f"must be a mapping, not {node.kind}")
+            return None
+        return node
+
+    def text_mapping(self, key: str) -> dict[str, str]:
+        """Names to texts; numbers and true/false are taken as written."""
+        node = self.mapping(key)
+        if node is None:
+            return {}
+        inner = Entry(node, f"{self.subject} '{key}'", self.problems)
+        found = {name: inner.loose_text(name) for name in inner.pairs}
+        for name in (name for name, value in inner.pairs.items() if value.value is None):
+            inner.complain(name, 'must be text; write "" for an empty one')
+        return {name: text for name, text in found.items() if text is not None}
+
+    def plain_mapping(self, key: str) -> dict[str, Any]:
+        node = self.mapping(key)
+        return node.plain() if node else {}
+
+    def entries(self, key: str, subject: str) -> Iterable[tuple[str, Place, Entry]]:
+        """The named mappings under `key`: name, place of the name, entry. `subject` holds one `{}` for the name."""
+        node = self.mapping(key)
+        if node is None or not isinstance(node.value, dict):
+            return
+        for name, inner in node.value.items():
+            yield name, node.keys[name], Entry(inner, subject.format(shorten(name)), self.problems)

@@ -1,0 +1,72 @@
+"""Complaints: how they are made, kept in order, and how a near miss is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from engine.spec.model import Place, Problem
+
+
+def error(place: Place, code: str, message: str) -> Problem:
+    return Problem(place, code, message)
+
+
+def warning(place: Place, code: str, message: str) -> Problem:
+    return Problem(place, code, message, "warning")
+
+
+class Problems:
+    """What was found so far; the same complaint at the same place counts once."""
+
+    def __init__(self) -> None:
+        self._found: dict[Problem, None] = {}
+
+    def add(self, problem: Problem) -> None:
+        self._found[problem] = None
+
+    def extend(self, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            self.add(problem)
+
+    def error(self, place: Place, code: str, message: str) -> None:
+        self.add(error(place, code, message))
+
+    def warning(self, place: Place, code: str, message: str) -> None:
+        self.add(warning(place, code, message))
+
+    @property
+    def has_errors(self) -> bool:
+        return any(problem.severity == "error" for problem in self._found)
+
+    def in_order(self) -> tuple[Problem, ...]:
+        """By place; errors before warnings of the same place."""
+        return tuple(
+            sorted(
+                self._found,
+                key=lambda p: (p.place.file, p.place.line, p.place.column, p.severity, p.code, p.message),
+            )
+        )
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that somebody who wrote `word` probably meant."""
+    if len(word) > 100:  # difflib is quadratic, and nobody mistypes a hundred letters
+        return None
+    words = [candidate for candidate in known if len(candidate) <= 100]
+    by_lower = {candidate.lower(): candidate for candidate in words}
+    found = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[found[0]] if found else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)`, or nothing."""
+    close = nearest(word, known)
+    return f" (did you mean '{close}'?)" if close else ""
+
+
+def shorten(value: object, limit: int = 60) -> str:
+    """`value` as text for a message: control characters escaped, at most `limit` characters."""
+    text = str(value)
+    text = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
