@@ -1,0 +1,112 @@
+"""What a long-running program is, and one start of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.errors import PlatformError
+
+Ending = tuple[tuple[signal.Signals, float], ...]
+APPLICATION, STORE = 0, 1  # stages: applications end first, then what they store things in
+
+
+class ProgramFailed(PlatformError):
+    """A program did not start, or ended before it answered."""
+
+    code = "program"
+
+
+def _nothing() -> None:
+    """Most programs need no preparation."""
+
+
+def _is_up() -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """How to start it, how to see that it answers, how to end it. It runs in a session of its own."""
+
+    name: str
+    argv: tuple[str, ...]
+    log: Path
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cwd: Path | None = None
+    before: Callable[[], None] = _nothing  # removes what a killed predecessor left
+    answers: Callable[[], bool] = _is_up
+    ready_within_s: float = 60.0
+    ending: Ending = ((signal.SIGTERM, 5.0),)
+    stage: int = APPLICATION
+    user: int | None = None
+    group: int | None = None
+
+
+@dataclass(slots=True)
+class Child:
+    """One start of a program."""
+
+    program: Program
+    process: subprocess.Popen[bytes]
+    forget: Callable[[int], None]  # tells the lifeline
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def has_ended(self) -> bool:
+        if self.process.poll() is None:
+            return False
+        self.forget(self.pid)
+        return True
+
+    def wait_until_ready(self, poll_s: float = 0.01) -> None:
+        """Returns when it answers. Raises ProgramFailed, with the end of its log, when it ends or takes too long."""
+        deadline = time.monotonic() + self.program.ready_within_s
+        while not self.program.answers():
+            if self.has_ended():
+                raise ProgramFailed(f"{self.program.name} ended at its start: {tail(self.program.log)}")
+            if time.monotonic() > deadline:
+                raise ProgramFailed(
+                    f"{self.program.name} did not answer within {self.program.ready_within_s:g} seconds: "
+                    f"{tail(self.program.log)}"
+                )
+            time.sleep(poll_s)
+            poll_s = min(poll_s * 1.2, 0.2)
+
+    def stop(self, within_s: float | None = None) -> None:
+        """Ends it by its own signals, then by KILL; `within_s` cuts the times short."""
+        left = within_s if within_s is not None else float("inf")
+        for number, seconds in self.program.ending:
+            if self.has_ended():
+                break
+            self.process.send_signal(number)
+            allowed = min(seconds, left)
+            left -= allowed
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(allowed)
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        with contextlib.suppress(OSError):
+            os.killpg(self.pid, signal.SIGKILL)  # what it left in its session's first group
+        self.forget(self.pid)
+
+
+def tail(log: Path, size_bytes: int = 2000, lines: int = 6) -> str:
+    """The last lines of a log, on one line each, for a message."""
+    try:
+        with log.open("rb") as handle:
+            handle.seek(max(0, log.stat().st_size - size_bytes))
+            text = handle.read().decode(errors="replace")
+    except OSError:
+        return "it wrote no log"
+    found = [line for line in text.splitlines() if line.strip()][-lines:]
+    return "\n".join(found) or f"it wrote nothing to {log}"
