@@ -1,0 +1,122 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.output import MAX_DEPTH, MAX_WARNINGS, OutputProtocol
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**30), 10**30)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4),
+    max_leaves=15,
+)
+
+
+def read(*lines: str, max_bytes: int = 1000) -> OutputProtocol:
+    protocol = OutputProtocol(max_bytes)
+    for line in lines:
+        protocol.feed(line)
+    return protocol
+
+
+@given(JSON)
+def test_any_json_value_comes_through_unchanged(value):
+    protocol = read("OUTPUT: " + json.dumps(value), max_bytes=10**6)
+    assert protocol.has_output
+    if "\0" not in json.dumps(value, ensure_ascii=False) and "\\u0000" not in json.dumps(value):
+        assert protocol.value == value
+
+
+@given(st.text())
+def test_no_line_ever_raises(text):
+    protocol = OutputProtocol(1000)
+    protocol.feed(text)
+    warning = protocol.feed("OUTPUT:" + text)
+    assert warning is None or text.strip()[:10] in warning
+
+
+def test_the_last_line_that_parses_wins():
+    assert read("OUTPUT: 1", "noise", 'OUTPUT: {"a": 2}', "OUTPUT: {", "OUTPUT:").value == {"a": 2}
+
+
+def test_a_space_after_the_colon_is_not_needed():
+    assert read('OUTPUT:{"a": 1}').value == {"a": 1}
+
+
+@pytest.mark.parametrize("line", [" OUTPUT: 1", "\tOUTPUT: 1", "output: 1", "OUTPUT 1", "xOUTPUT: 1", "", "OUTPUT"])
+def test_a_line_that_does_not_begin_with_the_prefix_is_no_output(line):
+    protocol = OutputProtocol(100)
+    assert protocol.feed(line) is None
+    assert not protocol.has_output
+
+
+def test_null_is_an_output():
+    protocol = read("OUTPUT: null")
+    assert protocol.has_output
+    assert protocol.value is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{broken", "not valid JSON"),
+        ("", "not valid JSON"),
+        ("{'a': 1}", "not valid JSON"),
+        ("1 2", "not valid JSON"),
+        ("NaN", "NaN is not a JSON value"),
+        ('{"a": [Infinity]}', "Infinity is not a JSON value"),
+        ("-Infinity", "-Infinity is not a JSON value"),
+        ("1e999", "too large"),
+        ("[" * 101 + "]" * 101, "nested deeper"),
+        ("[" * 400 + "]" * 400, "nested deeper"),
+        ("9" * 5000, ""),
+    ],
+)
+def test_what_does_not_parse_gives_a_warning_and_changes_nothing(text, reason):
+    protocol = OutputProtocol(200_000)
+    protocol.feed("OUTPUT: 7")
+    warning = protocol.feed("OUTPUT: " + text)
+    assert reason in warning
+    assert "OUTPUT:" in warning
+    assert len(warning) < 400
+    assert protocol.value == 7
+    assert protocol.error is None
+
+
+def test_a_hundred_thousand_open_brackets_are_a_warning():
+    assert "nested deeper" in OutputProtocol(10**6).feed("OUTPUT: " + "[" * 100_000)
+
+
+def test_depth_counts_levels_not_brackets():
+    assert read("OUTPUT: " + json.dumps([[]] * 300), max_bytes=10**5).value == [[]] * 300
+    assert read("OUTPUT: " + "[" * MAX_DEPTH + "]" * MAX_DEPTH).has_output
+
+
+def test_a_value_at_the_limit_passes_and_one_beyond_fails_the_step():
+    assert read("OUTPUT: " + json.dumps("x" * 98), max_bytes=100).value == "x" * 98
+    protocol = read("OUTPUT: 1", "OUTPUT: " + json.dumps("x" * 99), "OUTPUT: 2", max_bytes=100)
+    assert "100 bytes" in protocol.error
+    assert not protocol.has_output
+    assert protocol.value is None
+
+
+def test_the_limit_counts_bytes_not_characters():
+    assert read("OUTPUT: " + json.dumps("☃" * 40, ensure_ascii=False), max_bytes=100).error is not None
+
+
+def test_nul_and_lone_surrogates_are_replaced():
+    protocol = read(r'OUTPUT: {"a\u0000": ["\ud800x", "\ud83d\ude00", "\\u0000"]}')
+    assert protocol.value == {"a\ufffd": ["\ufffdx", "\U0001f600", "\\u0000"]}
+
+
+def test_warnings_are_few_even_when_bad_lines_are_many():
+    protocol = OutputProtocol(100)
+    warnings = [protocol.feed("OUTPUT: {") for _ in range(1000)]
+    told = [warning for warning in warnings if warning]
+    assert len(told) == MAX_WARNINGS
+    assert "not reported" in told[-1]
