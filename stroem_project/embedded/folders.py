@@ -40,4 +40,6 @@ def socket_folder(data_dir: Path) -> Path:
             outside = Path(base) / f"stroem-{os.geteuid()}-{mark}"
             if len(os.fsencode(outside)) + LONGEST_NAME <= LONGEST_SOCKET:
                 return private_folder(outside)
-    raise EmbeddedError(f"No directory with a path short enough for a socket was found for {data_dir}: set TMPDIR to one.")
+    raise EmbeddedError(
+        f"No directory with a path short enough for a socket was found for {data_dir}: set TMPDIR to one."
+    )

@@ -86,4 +86,6 @@ def _can_run(identity: Identity) -> bool:
 
 def _can_reach(identity: Identity, folder: Path) -> bool:
     """A folder of ours can be given away; those above it must let the account through as they are."""
-    return identity.user is None or identity.run("/bin/sh", "-c", 'cd -- "$1"', "sh", str(folder.parent)).returncode == 0
+    return (
+        identity.user is None or identity.run("/bin/sh", "-c", 'cd -- "$1"', "sh", str(folder.parent)).returncode == 0
+    )

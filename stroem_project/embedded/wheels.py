@@ -38,7 +38,9 @@ def postgres_version() -> str:
 def _package(module: str, wheel: str, setting: str) -> Path:
     spec = importlib.util.find_spec(module)  # found, not imported: the module would do things at import
     if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedError(f"The wheel {wheel} is not installed here: install it, or set {setting} to a server of yours.")
+        raise EmbeddedError(
+            f"The wheel {wheel} is not installed here: install it, or set {setting} to a server of yours."
+        )
     return Path(spec.submodule_search_locations[0])
 
 

@@ -1,0 +1,1 @@
+"""What starts, supervises and configures."""
