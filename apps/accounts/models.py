@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from django.contrib.auth.models import AbstractUser, Group
 from django.db import models
 from django.db.models.functions import Lower
@@ -22,6 +24,11 @@ class User(AbstractUser):
     class Meta:
         constraints = [models.UniqueConstraint(Lower("email"), name="accounts_user_email_ci")]
 
+    @property
+    def credential(self) -> str:
+        """A mark of the current password: what was signed under another one is worth nothing any more."""
+        return hashlib.sha256(self.password.encode()).hexdigest()[:32]
+
     def __str__(self) -> str:
         return self.email
 
@@ -33,6 +40,7 @@ class ApiToken(models.Model):
     name = models.CharField(max_length=200)
     prefix = models.CharField(max_length=12, unique=True)
     digest = models.CharField(max_length=64, unique=True)
+    credential = models.CharField(max_length=32, default="", help_text="Mark of the password it was made under")
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
@@ -66,3 +74,29 @@ class WorkspaceGrant(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user or self.group}: {self.role} on {self.pattern}"
+
+
+class RefreshToken(models.Model):
+    """One link of a chain that began with a sign-in. Each use makes the next link; a second use ends the chain."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="refresh_tokens")
+    digest = models.CharField(max_length=64, unique=True)
+    chain = models.UUIDField(db_index=True)
+    credential = models.CharField(max_length=32, help_text="Mark of the password that the chain began with")
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.user} {self.chain}"
+
+
+class Throttle(models.Model):
+    """How often something was tried since `since`: shared by every server process. Keys hold digests, no names."""
+
+    key = models.CharField(max_length=100, primary_key=True)
+    count = models.PositiveIntegerField()
+    since = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.key

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.db import models
 
+from apps.workspaces.querysets import WorkspaceQuerySet
+
 
 class Workspace(models.Model):
     """A folder or git reference holding workflow files. Names are slugs."""
@@ -24,6 +26,8 @@ class Workspace(models.Model):
     problems = models.JSONField(default=list, blank=True, help_text="What the last load found: errors and warnings")
     checked_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = WorkspaceQuerySet.as_manager()
 
     def __str__(self) -> str:
         return self.name

@@ -1,0 +1,67 @@
+"""Who may do what on which workspace: patterns of names, the widest role wins, nothing is allowed by default."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser
+from django.db.models import Q
+
+from apps.accounts.models import Role, User, WorkspaceGrant
+
+RANK = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
+Person = User | AnonymousUser
+NOTHING = Q(pk__in=())
+
+
+def grants_of(user: Person) -> tuple[tuple[str, Role], ...]:
+    """The (pattern, role) pairs of `user` and of the user's groups; read once for each user object."""
+    known: tuple[tuple[str, Role], ...] | None = getattr(user, "_stroem_grants", None)
+    if known is None:
+        rows = WorkspaceGrant.objects.filter(Q(user=user.pk) | Q(group__in=_groups(user)))
+        known = tuple((pattern, Role(role)) for pattern, role in rows.values_list("pattern", "role"))
+        setattr(user, "_stroem_grants", known)  # noqa: B010  (an attribute of ours on Django's class)
+    return known
+
+
+def _groups(user: Person) -> Any:
+    return User.groups.through.objects.filter(user_id=user.pk).values("group_id")
+
+
+def role_on(user: Person, workspace: str) -> Role | None:
+    """The widest role that `user` holds on the workspace of this name; None when it must not even be seen."""
+    if not user.is_authenticated or not user.is_active:
+        return None
+    if user.is_superuser:
+        return Role.ADMIN
+    held = [role for pattern, role in grants_of(user) if re.fullmatch(_expression(pattern), workspace)]
+    return max(held, key=RANK.__getitem__, default=None)
+
+
+def allows(held: Role | None, needed: Role) -> bool:
+    return held is not None and RANK[held] >= RANK[needed]
+
+
+def visible(user: Person, field: str = "name", needed: Role = Role.VIEWER) -> Q:
+    """A condition on rows whose `field` is the name of a workspace on which `user` holds at least `needed`."""
+    if not user.is_authenticated or not user.is_active:
+        return NOTHING
+    if user.is_superuser:
+        return Q()
+    patterns = {pattern for pattern, role in grants_of(user) if RANK[role] >= RANK[needed]}
+    if "*" in patterns:
+        return Q()
+    condition = NOTHING
+    for pattern in sorted(patterns):
+        condition |= Q(**{f"{field}__regex": f"^(?:{_expression(pattern)})$"})
+    return condition
+
+
+def _expression(pattern: str) -> str:
+    """A regular expression that Python and PostgreSQL read alike: `*` stands for anything, the rest for itself."""
+    return "".join(".*" if letter == "*" else _literal(letter) for letter in pattern)
+
+
+def _literal(letter: str) -> str:
+    return letter if letter.isalnum() or letter in "_-" else f"\\{letter}"

@@ -1,0 +1,98 @@
+"""Signing in, and the first administrator."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import update_last_login
+from django.db import connection, transaction
+
+from apps.accounts.errors import SignInRefused, TooMany
+from apps.accounts.models import User
+from apps.accounts.throttles import give_back, spend, throttle_key
+
+REFUSED = "Invalid email or password"
+DEFAULT_EMAIL = "admin@localhost"
+ACCOUNT_LIMIT, ADDRESS_LIMIT, WINDOW_S = 5, 20, 60
+LONGEST_PASSWORD = 1024
+_LOCK_FIRST_ADMIN = 0x5_7120E_01
+
+
+def check_sign_in(email: str, password: str, address: str) -> User:
+    """The active user with this e-mail and password.
+
+    Raises SignInRefused, always with the same text after the same work, or TooMany: at most 5 failures a minute for
+    an account and 20 for an address, counted over all server processes.
+    """
+    keys = [
+        (throttle_key("login-address", address), ADDRESS_LIMIT),
+        (throttle_key("login-account", email.strip().lower()), ACCOUNT_LIMIT),
+    ]
+    for key, limit in keys:
+        spend(key, limit=limit, window_s=WINDOW_S)
+    user = _match(email.strip(), password)
+    if user is None:
+        raise SignInRefused(REFUSED)
+    for key, _ in keys:
+        give_back(key)
+    return user
+
+
+def _match(email: str, password: str) -> User | None:
+    is_sane = "\x00" not in email + password and len(password) <= LONGEST_PASSWORD
+    user = User.objects.filter(email__iexact=email).first() if is_sane else None
+    if user is None:
+        User().set_password("the work of one hash, so that an unknown account takes as long as a known one")
+        return None
+    return user if user.check_password(password) and user.is_active else None
+
+
+def note_sign_in(user: User) -> None:
+    update_last_login(User, user)
+
+
+@transaction.atomic
+def ensure_first_admin(environ: Mapping[str, str] = os.environ) -> tuple[str, str | None]:
+    """The e-mail of an administrator, and a password when one was made up just now: it can be shown this once only.
+
+    The account is named by STROEM_ADMIN_EMAIL and STROEM_ADMIN_PASSWORD, else by `auth.initial_user`. When it exists
+    it is promoted and keeps its password. When neither names one, any administrator will do; else one is made.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK_FIRST_ADMIN])
+    email, password = _initial_user(environ)
+    if email:
+        known = User.objects.filter(email__iexact=email).first()
+        if known is not None:
+            _promote(known)
+            return known.email, None
+    else:
+        existing = User.objects.filter(is_superuser=True, is_active=True).order_by("pk").first()
+        if existing is not None:
+            return existing.email, None
+    made_up = None if password else secrets.token_urlsafe(15)
+    user = User.objects.create_superuser(email or DEFAULT_EMAIL, password or made_up)
+    return user.email, made_up
+
+
+def _initial_user(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
+    email = environ.get("STROEM_ADMIN_EMAIL", "").strip()
+    if email:
+        return email, environ.get("STROEM_ADMIN_PASSWORD") or None
+    given: Any = settings.STROEM.auth.initial_user
+    if given is not None:
+        return given.email, given.password
+    return None, environ.get("STROEM_ADMIN_PASSWORD") or None
+
+
+def _promote(user: User) -> None:
+    if not (user.is_superuser and user.is_staff and user.is_active):
+        user.is_superuser = user.is_staff = user.is_active = True
+        user.save(update_fields=["is_superuser", "is_staff", "is_active"])
+
+
+__all__ = ["REFUSED", "SignInRefused", "TooMany", "check_sign_in", "ensure_first_admin", "note_sign_in"]

@@ -1,0 +1,167 @@
+"""Access tokens (JWT, 15 minutes), refresh tokens (30 days, rotated) and API keys (`strm_…`) for programs."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import jwt
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from apps.accounts.errors import TokenRefused
+from apps.accounts.models import ApiToken, RefreshToken, User
+
+ACCESS_S = 15 * 60
+REFRESH_S = 30 * 24 * 3600
+KEY_PREFIX = "strm_"
+PREFIX_LENGTH = 12
+BAD_TOKEN = "Invalid or expired token"  # noqa: S105  (a sentence, no secret)
+_ALGORITHM = "HS256"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What a sign-in or a refresh hands out."""
+
+    access: str = field(repr=False)
+    refresh: str = field(repr=False)
+
+
+def issue_access(user: User, now: datetime) -> str:
+    """A bearer token good for 15 minutes, and only as long as the password stays the same."""
+    claims = {
+        "sub": str(user.pk),
+        "email": user.email,
+        "is_admin": user.is_superuser,
+        "pwd": user.credential,
+        "iat": int(now.timestamp()),
+        "exp": int(now.timestamp()) + ACCESS_S,
+    }
+    return jwt.encode(claims, _signing_keys()[0], algorithm=_ALGORITHM)
+
+
+def user_of_access(token: str) -> User:
+    """The active user that `token` was issued to. Raises TokenRefused."""
+    for key in _signing_keys():
+        try:
+            # `aud` is not ours: tokens issued for another audience are refused by PyJWT when none is expected.
+            claims = jwt.decode(token, key, algorithms=[_ALGORITHM], options={"require": ["exp", "sub", "pwd"]})
+        except jwt.InvalidSignatureError:
+            continue
+        except jwt.InvalidTokenError:
+            break
+        return _owner(claims)
+    raise TokenRefused(BAD_TOKEN)
+
+
+def _owner(claims: dict[str, object]) -> User:
+    subject = str(claims["sub"])
+    user = User.objects.filter(pk=int(subject), is_active=True).first() if subject.isdecimal() else None
+    if user is None or not hmac.compare_digest(user.credential, str(claims["pwd"])):
+        raise TokenRefused(BAD_TOKEN)
+    return user
+
+
+def begin_chain(user: User, now: datetime) -> Pair:
+    """The tokens of a fresh sign-in."""
+    return Pair(issue_access(user, now), _link(user, uuid.uuid4(), now))
+
+
+def rotate(token: str, now: datetime) -> Pair:
+    """New tokens for a refresh token that was not used before; a second use ends the whole chain."""
+    digest = _digest(token)
+    moved = RefreshToken.objects.filter(digest=digest, used_at=None).update(used_at=Now())
+    row = RefreshToken.objects.select_related("user").filter(digest=digest).first()
+    if row is None:
+        raise TokenRefused("Invalid refresh token")
+    if not moved:
+        RefreshToken.objects.filter(chain=row.chain).delete()
+        raise TokenRefused("Invalid refresh token")
+    if row.expires_at <= now:
+        raise TokenRefused("Refresh token expired")
+    if not row.user.is_active or not hmac.compare_digest(row.credential, row.user.credential):
+        raise TokenRefused("User not found")
+    return Pair(issue_access(row.user, now), _link(row.user, row.chain, now))
+
+
+def end_chain(token: str) -> None:
+    """Sign out: the chain of `token` is worth nothing any more. Unknown tokens are no error."""
+    chains = RefreshToken.objects.filter(digest=_digest(token)).values("chain")
+    RefreshToken.objects.filter(chain__in=list(chains.values_list("chain", flat=True))).delete()
+
+
+def forget_expired() -> int:
+    """Remove refresh tokens past their end; returns how many."""
+    return RefreshToken.objects.filter(expires_at__lt=Now()).delete()[0]
+
+
+def make_key(user: User, name: str, expires_at: datetime | None = None) -> tuple[str, ApiToken]:
+    """A new API key and its row. The key itself is returned this once and never kept."""
+    while True:
+        key = KEY_PREFIX + secrets.token_hex(32)
+        try:
+            with transaction.atomic():
+                row = ApiToken.objects.create(
+                    user=user,
+                    name=name,
+                    prefix=key[:PREFIX_LENGTH],
+                    digest=_digest(key),
+                    credential=user.credential,
+                    expires_at=expires_at,
+                )
+        except IntegrityError:  # a prefix is 28 bits: two keys may share one
+            continue
+        return key, row
+
+
+def user_of_key(key: str, now: datetime) -> User:
+    """The active user whose API key this is. Raises TokenRefused."""
+    row = ApiToken.objects.select_related("user").filter(digest=_digest(key)).first()
+    if row is None or not row.user.is_active or not hmac.compare_digest(row.credential, row.user.credential):
+        raise TokenRefused("Invalid API key")
+    if row.expires_at is not None and row.expires_at <= now:
+        raise TokenRefused("API key expired")
+    _note_use(row)
+    return row.user
+
+
+def _note_use(row: ApiToken) -> None:
+    # Once a minute is enough to see whether a key is in use, and keeps reads from becoming writes.
+    stale = Q(last_used_at=None) | Q(last_used_at__lt=Now() - timedelta(minutes=1))
+    ApiToken.objects.filter(stale, pk=row.pk).update(last_used_at=Now())
+
+
+def expiry_after(days: int | None, now: datetime) -> datetime | None:
+    return None if days is None else now + timedelta(days=days)
+
+
+def _link(user: User, chain: uuid.UUID, now: datetime) -> str:
+    token = secrets.token_urlsafe(32)
+    RefreshToken.objects.create(
+        user=user,
+        digest=_digest(token),
+        chain=chain,
+        credential=user.credential,
+        expires_at=now + timedelta(seconds=REFRESH_S),
+    )
+    return token
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def _signing_keys() -> list[bytes]:
+    """The key that signs, then those that still verify: never the keys that seal secrets themselves."""
+    own = settings.STROEM.auth.jwt_secret
+    masters = [own] if own else [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    return [hmac.digest(master.encode(), b"stroem access token", "sha256") for master in masters]
+
+

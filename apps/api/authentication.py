@@ -1,0 +1,52 @@
+"""Bearer tokens: what a sign-in hands out, and the API keys of programs. Browsers come with a session and CSRF."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils import timezone
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from apps.accounts import tokens
+from apps.accounts.errors import TokenRefused
+from apps.accounts.models import User
+
+
+class BearerAuthentication(BaseAuthentication):
+    """`Authorization: Bearer <access token or strm_… key>`; `request.auth` then says which: "jwt" or "key"."""
+
+    def authenticate(self, request: Request) -> tuple[User, str] | None:
+        scheme, _, token = get_authorization_header(request).decode("latin-1").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        token = token.strip()
+        try:
+            if token.startswith(tokens.KEY_PREFIX):
+                return tokens.user_of_key(token, timezone.now()), "key"
+            return tokens.user_of_access(token), "jwt"
+        except TokenRefused as error:
+            raise AuthenticationFailed(str(error)) from None
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+class BearerScheme(OpenApiAuthenticationExtension):
+    target_class = BearerAuthentication
+    name = "bearer"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer", "description": "An access token, or an API key (strm_…)"}
+
+
+class IsPerson(BasePermission):
+    """Refuses API keys: a stolen key must not be able to make itself another one."""
+
+    message = "API key management requires JWT authentication"
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return request.auth != "key"

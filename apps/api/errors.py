@@ -1,0 +1,98 @@
+"""The one place where an error becomes an answer: `{"error": text}` and the right status."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.http import Http404, HttpRequest, JsonResponse
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from apps.accounts.errors import SignInRefused, TokenRefused, TooMany
+from engine.errors import AuthorError, Conflict, InputError, NotFound, StroemError
+
+logger = logging.getLogger(__name__)
+BROKEN = "Internal server error"
+_TEXTS = {
+    exceptions.NotAuthenticated: "Authentication required",
+    exceptions.NotFound: "Not found",
+}
+_STATUSES: tuple[tuple[type[StroemError], int], ...] = (
+    (SignInRefused, 401),
+    (TokenRefused, 401),
+    (NotFound, 404),
+    (AuthorError, 400),
+    (Conflict, 409),
+)
+
+
+class TooLarge(exceptions.APIException):
+    status_code = 413
+    default_detail = "The request body is larger than 1 MB"
+
+
+def handle(error: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's exception handler. None lets Django answer with `server_error`, and log what happened."""
+    match error:
+        case TooMany():
+            body = {"error": str(error), "retry_after_secs": error.retry_after_s}
+            return Response(body, 429, headers={"Retry-After": str(error.retry_after_s)})
+        case InputError():
+            return Response({"error": str(error), "fields": error.problems}, 400)
+        case StroemError():
+            return _ours(error)
+        case Http404():
+            return Response({"error": str(error) or "Not found"}, 404)
+        case PermissionDenied():
+            return Response({"error": str(error) or "Permission denied"}, 403)
+        case RequestDataTooBig():
+            return Response({"error": TooLarge.default_detail}, 413)
+        case exceptions.APIException():
+            return _drf(error)
+    return None
+
+
+def _ours(error: StroemError) -> Response | None:
+    for kind, status in _STATUSES:
+        if isinstance(error, kind):
+            return Response({"error": str(error)}, status)
+    return None
+
+
+def _drf(error: exceptions.APIException) -> Response:
+    headers = {}
+    if getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = error.auth_header
+    text = _TEXTS.get(type(error)) if type(error) in _TEXTS and _is_default(error) else None
+    return Response({"error": text or _sentence(error.detail)}, error.status_code, headers=headers)
+
+
+def _is_default(error: exceptions.APIException) -> bool:
+    return str(error.detail) == str(error.default_detail)
+
+
+def _sentence(detail: Any, name: str = "") -> str:
+    """One line out of DRF's nested complaints: `name: This field is required.`"""
+    if isinstance(detail, dict):
+        return "; ".join(_sentence(inner, "" if key == "non_field_errors" else str(key)) for key, inner in detail.items())
+    if isinstance(detail, list):
+        return "; ".join(_sentence(inner, name) for inner in detail)
+    return f"{name}: {detail}" if name else str(detail)
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
+    return JsonResponse({"error": "Not found"}, status=404)
+
+
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
+    return JsonResponse({"error": "Bad request"}, status=400)
+
+
+def forbidden(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
+    return JsonResponse({"error": "Permission denied"}, status=403)
+
+
+def server_error(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"error": BROKEN}, status=500)

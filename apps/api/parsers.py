@@ -1,0 +1,55 @@
+"""JSON bodies of at most 1 MB that PostgreSQL can store."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import IO, Any
+
+from django.conf import settings
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import BaseParser
+
+from apps.api.errors import TooLarge
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # as JSON writes it, and not after a backslash of the text's own
+
+
+class BoundedJSONParser(BaseParser):
+    """DRF's own parser reads a stream of any length, and lets through text that no database takes."""
+
+    media_type = "application/json"
+
+    def parse(
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        body = stream.read(most + 1)
+        if len(body) > most:
+            raise TooLarge()
+        try:
+            value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+            # Decoding turns \ud800 into a lone surrogate and \u0000 into NUL: neither can be stored.
+            text = json.dumps(value, ensure_ascii=False)
+            text.encode("utf-8")
+        except (ValueError, RecursionError) as error:
+            raise ParseError(f"The body is not valid JSON: {_reason(error)}") from None
+        if _NUL.search(text):
+            raise ParseError("The body holds the character NUL, which cannot be stored")
+        return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case RecursionError():
+            return "it is nested too deeply"
+        case UnicodeDecodeError():
+            return "it is not UTF-8 text"
+        case UnicodeEncodeError():
+            return "it holds half of a surrogate pair"
+    return str(error)
