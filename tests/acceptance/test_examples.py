@@ -1,0 +1,168 @@
+"""The examples do what their first lines say: each runs from a folder, with one command and no network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+NEEDS_A_PERSON = {("approvals", "deploy")}
+
+
+@dataclass(frozen=True)
+class Example:
+    """One run, and what a person would see of it."""
+
+    folder: str
+    task: str
+    inputs: dict[str, str] = field(default_factory=dict)
+    status: str = "completed"
+    steps: dict[str, str] = field(default_factory=dict)  # step -> status; all of them
+    outputs: dict[str, Any] = field(default_factory=dict)  # step -> output; those worth a look
+
+    def __str__(self) -> str:
+        return " ".join((self.folder, self.task, *(f"{name}={value}" for name, value in self.inputs.items())))
+
+
+def done(*steps: str) -> dict[str, str]:
+    return dict.fromkeys(steps, "completed")
+
+
+RUNS = [
+    Example(
+        "hello",
+        "hello-world",
+        {"name": 'E2E "quoted"'},
+        steps=done("say-hello", "shout"),
+        outputs={"say-hello": {"greeting": 'Hello E2E "quoted"'}},
+    ),
+    Example(
+        "etl",
+        "daily-sales",
+        {"currency": "NOK"},
+        steps=done("find", "clean", "clean[0]", "clean[1]", "clean[2]", "report"),
+        outputs={"report": {"total": "2678.40", "currency": "NOK", "rejected": ["1004", "2003", "3004"]}},
+    ),
+    Example("ci", "build", {"version": "1.4.2"}, steps=done("lint", "test", "package")),
+    Example(
+        "conditionals",
+        "release",
+        {"environment": "production"},
+        steps=done("diff", "to-production", "announce") | {"to-staging": "skipped"},
+    ),
+    Example(
+        "conditionals",
+        "release",
+        {"dry_run": "true"},
+        steps=done("diff") | dict.fromkeys(("to-staging", "to-production", "announce"), "skipped"),
+    ),
+    Example(
+        "loops",
+        "resize-all",
+        steps=done("pictures", "resize", "resize[0]", "resize[1]", "resize[2]", "resize[3]", "summary"),
+        outputs={"resize": [{"thumbnail": f"small-{name}.png"} for name in ("cat", "dog", "owl", "fox")]},
+    ),
+    Example("loops", "migrate-in-order", steps=done("migrate", "migrate[0]", "migrate[1]", "migrate[2]")),
+    Example("hooks", "nightly", steps=done("back-up")),
+    Example("hooks", "nightly", {"break": "true"}, status="failed", steps={"back-up": "failed"}),
+    Example("approvals", "deploy-unattended", steps={"ask": "failed", "deploy": "skipped"}),
+    Example("secrets", "call-service", steps=done("call"), outputs={"call": {"length": 21}}),
+    Example("child-tasks", "build", {"version": "7"}, steps=done("compile", "check")),
+    Example(
+        "child-tasks",
+        "release",
+        steps=done("build", "publish"),
+        outputs={"build": {"check": {"passed": True}}},
+    ),
+    Example("inputs", "order", {"product": "lamp", "quantity": "2"}, steps=done("print")),
+    Example(
+        "safe-values",
+        "greet",
+        steps=done("environment", "argument", "file", "quoting"),
+        outputs={"file": {"name": 'O\'Brien; echo pwned $(id) "quoted" \\ done'}},
+    ),
+    Example(
+        "continue-on-failure",
+        "nightly",
+        steps={"refresh-cache": "failed", "report": "completed", "clean-up": "completed"},
+    ),
+    Example("timeouts", "impatient", steps={"wait": "failed", "go-on": "completed"}),
+    Example("workflow-actions", "train", steps=done("part-1", "part-2", "collect")),
+]
+
+
+def run(folder: str, task: str, inputs: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """`manage.py run` as a newcomer types it: no database, no broker and no settings of the tests' own."""
+    command = [sys.executable, "manage.py", "run", f"examples/{folder}", task, "--json"]
+    for name, value in inputs.items():
+        command += ["--input", f"{name}={value}"]
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("STROEM_", "DJANGO_"))}
+    return subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, timeout=100, check=False)
+
+
+def answer_of(finished: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert finished.stdout.strip(), finished.stderr
+    answer = json.loads(finished.stdout.strip().splitlines()[-1])
+    assert isinstance(answer, dict)
+    return answer
+
+
+@pytest.mark.parametrize("example", RUNS, ids=str)
+def test_the_example_does_what_it_says(example: Example) -> None:
+    finished = run(example.folder, example.task, example.inputs)
+
+    answer = answer_of(finished)
+    seen = {name: step["status"] for name, step in answer["steps"].items()}
+    assert seen == example.steps, finished.stdout + finished.stderr
+    assert answer["status"] == example.status
+    assert finished.returncode == (0 if example.status == "completed" else 1)
+    for name, output in example.outputs.items():
+        assert answer["steps"][name]["output"] == output
+
+
+def test_the_retry_example_succeeds_at_its_third_try(tmp_path: Path) -> None:
+    answer = answer_of(run("retry", "fetch-report", {"marks": str(tmp_path / "marks")}))
+
+    assert answer["status"] == "completed"
+    assert answer["steps"]["fetch"]["output"] == {"tries": 3}
+
+
+def test_an_input_that_makes_no_sense_is_refused_with_a_sentence() -> None:
+    finished = run("inputs", "order", {"product": "lamp", "quantity": "many"})
+
+    assert finished.returncode == 2
+    assert "quantity" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_the_secret_of_the_example_is_nowhere_in_what_is_printed() -> None:
+    finished = run("secrets", "call-service", {})
+
+    assert "not-a-real-token-4711" not in finished.stdout + finished.stderr
+    assert answer_of(finished)["status"] == "completed"
+
+
+def test_every_task_of_every_example_is_run_here() -> None:
+    tasks = {
+        (file.parent.name, task)
+        for file in EXAMPLES.glob("*/*.yaml")
+        for task in yaml.safe_load(file.read_text(encoding="utf-8")).get("tasks", {})
+    }
+    covered = {(example.folder, example.task) for example in RUNS} | {("retry", "fetch-report")}
+    assert tasks == covered | NEEDS_A_PERSON
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*/*.yaml")), ids=lambda file: file.parent.name)
+def test_an_example_begins_with_words_for_its_reader(file: Path) -> None:
+    head = file.read_text(encoding="utf-8").split("\n\n", 1)[0]
+    assert all(line.startswith("#") for line in head.splitlines()), f"{file}: begin with a comment"
+    assert f"manage.py run examples/{file.parent.name} " in file.read_text(encoding="utf-8")
