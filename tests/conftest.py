@@ -15,7 +15,7 @@ import redis
 
 @pytest.fixture
 def broker_url() -> Iterator[str]:
-    """A broker of this test process, empty at the test's start (of RabbitMQ only what Stroem uses as hints may be left)."""
+    """A broker of this test process, empty at the test's start (in RabbitMQ old hints may be left)."""
     url = os.environ["STROEM__BROKER__URL"]
     client = _client(url)
     if client is not None:
@@ -51,6 +51,17 @@ def _client(url: str) -> redis.Redis | None:
     if url.startswith("amqp"):
         return None
     return redis.Redis.from_url(url.replace("valkey", "redis", 1))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What uses a broker is a delivery test: `.ci/run` repeats those on Redis and on RabbitMQ."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if "broker_url" in fixtures:
+            item.add_marker("delivery")
+        if "broker_client" in fixtures:
+            item.add_marker("broker_inside")
 
 
 @pytest.hookimpl(wrapper=True)
