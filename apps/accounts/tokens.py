@@ -163,5 +163,3 @@ def _signing_keys() -> list[bytes]:
     own = settings.STROEM.auth.jwt_secret
     masters = [own] if own else [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     return [hmac.digest(master.encode(), b"stroem access token", "sha256") for master in masters]
-
-

@@ -76,7 +76,9 @@ def _is_default(error: exceptions.APIException) -> bool:
 def _sentence(detail: Any, name: str = "") -> str:
     """One line out of DRF's nested complaints: `name: This field is required.`"""
     if isinstance(detail, dict):
-        return "; ".join(_sentence(inner, "" if key == "non_field_errors" else str(key)) for key, inner in detail.items())
+        return "; ".join(
+            _sentence(inner, "" if key == "non_field_errors" else str(key)) for key, inner in detail.items()
+        )
     if isinstance(detail, list):
         return "; ".join(_sentence(inner, name) for inner in detail)
     return f"{name}: {detail}" if name else str(detail)

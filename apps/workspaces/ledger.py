@@ -1,0 +1,15 @@
+"""The worker's door: the files of a pinned revision."""
+
+from __future__ import annotations
+
+from apps.workspaces.models import Revision
+from apps.workspaces.sealing import unseal
+from engine.errors import NotFound
+
+
+def archive(revision_id: int) -> bytes:
+    """The tar.gz of the pinned tree, opened. It may hold secrets: keep it in directories of mode 0700."""
+    sealed = Revision.objects.filter(pk=revision_id).values_list("archive__sealed", flat=True).first()
+    if sealed is None:
+        raise NotFound(f"revision {revision_id} is gone; its workspace was removed")
+    return unseal(sealed)

@@ -1,0 +1,151 @@
+"""Reads one commit of a git repository through the git program, without a checkout.
+
+Objects are fetched into a bare repository of our own and read out of it by id. So nothing of the repository's making
+runs, or lands on disk under a name of its choice: no hooks, filters, attributes, submodules or links.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from apps.workspaces.errors import SourceError
+from apps.workspaces.sources.gitprogram import Credential, Git
+from apps.workspaces.sources.tree import Gatherer, Limits, Tree
+
+_REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@#-]{0,199}")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_SCP_LIKE = re.compile(r"[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+:(?!/?/)[^\s]+")
+_REGULAR, _PROGRAM, _LINK, _SUBMODULE = "100644", "100755", "120000", "160000"
+
+
+@dataclass(frozen=True, slots=True)
+class GitSource:
+    """`is_local` allows paths and file:// URLs: only what an operator wrote may set it."""
+
+    url: str
+    ref: str = ""
+    credential: Credential | None = None
+    is_local: bool = False
+
+
+def check_url(url: str, *, is_local: bool) -> str:
+    """`url`, when it is one that git may be given. Raises SourceError; the message holds no credential."""
+    if any(ord(letter) <= 32 or ord(letter) == 127 for letter in url) or url.startswith("-") or not url:
+        raise SourceError("the address of the repository holds a space or begins with '-'; check it")
+    if "::" in url:
+        raise SourceError("the address of the repository names a remote helper (`::`), which is not allowed")
+    parts = _split(url)
+    if parts.scheme in ("https", "ssh") and parts.hostname:
+        if parts.password or (parts.scheme == "https" and parts.username):
+            raise SourceError("take the credentials out of the address and put them under `git_auth`")
+        if parts.hostname.startswith("-") or (parts.username or "").startswith("-"):
+            raise SourceError("the address of the repository names a host that begins with '-'")
+        return url
+    if _SCP_LIKE.fullmatch(url):
+        return url
+    if parts.scheme == "file" or (not parts.scheme and (url.startswith("/") or is_local)):
+        if not is_local:
+            raise SourceError("repositories on the server's own disk can be imported by an operator's command only")
+        return url
+    raise SourceError("the address of a repository must begin with https:// or ssh://")
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise SourceError("the address of the repository is no URL") from None
+
+
+def check_ref(ref: str) -> str:
+    """`ref`, when it can be a branch, a tag or a commit id. Raises SourceError."""
+    bad = (
+        not _REF.fullmatch(ref)
+        or ".." in ref
+        or "@{" in ref
+        or "//" in ref
+        or ref.endswith(("/", ".", ".lock"))
+        or any(part.startswith(".") for part in ref.split("/"))
+    )
+    if bad:
+        raise SourceError(f"'{ref[:100]}' cannot be a branch, a tag or a commit id")
+    return ref
+
+
+def read_git(source: GitSource, limits: Limits = Limits()) -> Tree:  # noqa: B008  (a frozen value)
+    """The files of the commit that `source.ref` names (the default branch when it is empty)."""
+    url = check_url(source.url, is_local=source.is_local)
+    ref = check_ref(source.ref) if source.ref else ""
+    with tempfile.TemporaryDirectory(prefix="stroem-git-") as folder:
+        git = Git(Path(folder), source.credential, limits, allow_local=source.is_local)
+        git.run("init", "--quiet", "--bare", "--template=", "--", str(git.repository))
+        commit = _fetch(git, url, ref)
+        return _export(git, commit, limits)
+
+
+def _fetch(git: Git, url: str, ref: str) -> str:
+    """The commit id behind `ref`, whose objects are then at hand."""
+    wanted = ref if _COMMIT.fullmatch(ref) else _full_name(git, url, ref)
+    shallow = ["--depth=1"] if "://" in url or ":" in url else []
+    options = ["--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", *shallow]
+    try:
+        git.run("fetch", *options, "--", url, f"+{wanted}:refs/stroem/wanted")
+    except SourceError:
+        if not _COMMIT.fullmatch(ref):
+            raise
+        # Not every server hands out a commit by its id: take the branches and look there.
+        git.run("fetch", *[o for o in options if o != "--depth=1"], "--", url, "+refs/heads/*:refs/stroem/heads/*")
+    name = ref if _COMMIT.fullmatch(ref) else "refs/stroem/wanted"
+    try:
+        return git.run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").decode().strip()
+    except SourceError:
+        raise SourceError(f"'{ref}' names no commit of this repository") from None
+
+
+def _full_name(git: Git, url: str, ref: str) -> str:
+    """`refs/heads/x` before `refs/tags/x`; HEAD when no ref was given."""
+    if not ref:
+        return "HEAD"
+    names = [f"refs/heads/{ref}", f"refs/tags/{ref}"] if not ref.startswith("refs/") else [ref]
+    lines = git.run("ls-remote", "--quiet", "--", url, *names).decode("utf-8", "replace").splitlines()
+    known = {line.partition("\t")[2] for line in lines}
+    for name in names:
+        if name in known:
+            return name
+    raise SourceError(f"this repository has no branch, tag or commit '{ref}'")
+
+
+def _export(git: Git, commit: str, limits: Limits) -> Tree:
+    gatherer = Gatherer(limits)
+    listed = []
+    planned = 0
+    for mode, oid, size, path in _entries(git, commit):
+        if mode == _LINK:
+            gatherer.leave_out(path, "it is a symbolic link")
+        elif mode == _SUBMODULE:
+            gatherer.leave_out(path, "it is a submodule")
+        elif mode in (_REGULAR, _PROGRAM, "100664") and gatherer.accepts(path):
+            planned += size
+            gatherer.room_for(path, planned)
+            listed.append((mode, oid, path))
+            if len(listed) > limits.files:
+                raise SourceError(f"the workspace holds more than {limits.files} files; leave out what is generated")
+    contents = git.blobs([oid for _, oid, _ in listed])
+    for (mode, _, path), content in zip(listed, contents, strict=True):
+        gatherer.add(path, content, is_program=mode == _PROGRAM)
+    return gatherer.tree(commit)
+
+
+def _entries(git: Git, commit: str) -> Iterator[tuple[str, str, int, str]]:
+    """(mode, object id, size, path) of everything in the commit."""
+    for line in git.run("ls-tree", "-r", "-z", "-l", "--full-tree", commit).split(b"\0"):
+        if line:
+            head, _, path = line.partition(b"\t")
+            mode, _, oid, size = head.decode().split()
+            yield mode, oid, int(size) if size.isdecimal() else 0, os.fsdecode(path)

@@ -1,0 +1,181 @@
+"""Runs the git program: an environment of our own, credentials by askpass, limits on time and disk, redacted errors."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from apps.workspaces.errors import SourceError
+from apps.workspaces.sources.tree import Limits
+
+_ASKPASS = """#!/bin/sh
+case "$1" in
+Username*) cat -- "$STROEM_ASKPASS_DIR/username" ;;
+*) cat -- "$STROEM_ASKPASS_DIR/token" ;;
+esac
+"""
+_SETTINGS = (
+    "core.hooksPath=/dev/null",
+    "core.symlinks=false",
+    "core.fsmonitor=false",
+    "core.askPass=",
+    "credential.helper=",
+    "submodule.recurse=false",
+    "fetch.recurseSubmodules=false",
+    "protocol.version=2",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "http.sslVerify=true",
+)
+_PASSED_ON = ("PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
+_IN_URL = re.compile(r"(?<=://)[^/\s@]*@")
+_PACK_SHARE = 4  # a pack may be this many times the limit of the tree: history of what is not shallow
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """One entry of `git_auth`: a token, or an SSH key."""
+
+    username: str = "x-access-token"
+    token: str | None = field(default=None, repr=False)
+    key: str | None = field(default=None, repr=False)
+    key_path: Path | None = None
+
+
+class Git:
+    """One use of one repository, below `folder`, which the caller removes."""
+
+    def __init__(self, folder: Path, credential: Credential | None, limits: Limits, *, allow_local: bool) -> None:
+        self.repository = folder / "repository.git"
+        self._folder = folder
+        self._limits = limits
+        self._ends_at = time.monotonic() + limits.seconds
+        self._hidden = [credential.token] if credential and credential.token else []
+        self._environment = self._make_environment(credential, allow_local)
+        if shutil.which("git", path=self._environment["PATH"]) is None:
+            raise SourceError("there is no git program on this server; install git")
+
+    def run(self, command: str, *arguments: str) -> bytes:
+        """What git prints. Raises SourceError with git's own words, without credentials."""
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            code = self._wait(self._start(command, arguments, subprocess.DEVNULL, out, err))
+            if code != 0:
+                raise SourceError(f"git {command} failed: {self._reason(err)}")
+            out.seek(0)
+            return out.read()
+
+    def blobs(self, oids: Sequence[str]) -> list[bytes]:
+        """The contents behind object ids, in their order."""
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as asked:
+            asked.write("".join(f"{oid}\n" for oid in oids).encode())
+            asked.seek(0)
+            if self._wait(self._start("cat-file", ("--batch",), asked, out, err)) != 0:
+                raise SourceError(f"git cat-file failed: {self._reason(err)}")
+            out.seek(0)
+            contents = []
+            for oid in oids:
+                found = out.readline().split()
+                if len(found) != 3 or found[1] != b"blob":
+                    raise SourceError(f"the repository lacks the object {oid}")
+                contents.append(out.read(int(found[2])))
+                out.read(1)
+            return contents
+
+    def _start(self, command: str, arguments: Sequence[str], *files: IO[bytes] | int) -> subprocess.Popen[bytes]:
+        settings = [part for setting in _SETTINGS for part in ("-c", setting)]
+        where = [] if command == "init" else [f"--git-dir={self.repository}"]
+        stdin, out, err = files
+        return subprocess.Popen(
+            ["git", *settings, *where, command, *arguments],
+            cwd=self._folder,
+            env=self._environment,
+            stdin=stdin,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+        )
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> int:
+        most = self._limits.bytes * _PACK_SHARE
+        try:
+            while True:
+                try:
+                    return process.wait(0.2)
+                except subprocess.TimeoutExpired:
+                    if time.monotonic() > self._ends_at:
+                        raise SourceError(f"git took longer than {self._limits.seconds:g} s and was stopped") from None
+                    if _size_of(self._folder) > most:
+                        raise SourceError(f"the repository is larger than {most // 1_000_000} MB") from None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def _reason(self, err: IO[bytes]) -> str:
+        err.seek(0)
+        text = err.read(20_000).decode("utf-8", "replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("hint:")]
+        reason = (
+            "; ".join(line.removeprefix("fatal: ").removeprefix("error: ") for line in lines[:3]) or "no reason given"
+        )
+        for hidden in self._hidden:
+            reason = reason.replace(hidden, "••••••")
+        return _IN_URL.sub("", reason)[:500]
+
+    def _make_environment(self, credential: Credential | None, allow_local: bool) -> dict[str, str]:
+        home = self._folder / "home"
+        home.mkdir(mode=0o700)
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        environment.setdefault("PATH", os.defpath)
+        environment |= {
+            "HOME": str(home),
+            "LC_ALL": "C.UTF-8",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_ATTR_NOSYSTEM": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ALLOW_PROTOCOL": "https:ssh:file" if allow_local else "https:ssh",
+            "GIT_SSH_COMMAND": self._ssh(credential, home),
+            "GIT_ASKPASS": "/bin/true",
+        }
+        if credential and credential.token:
+            _write(home / "username", credential.username)
+            _write(home / "token", credential.token)
+            _write(home / "askpass", _ASKPASS, 0o700)
+            environment |= {"GIT_ASKPASS": str(home / "askpass"), "STROEM_ASKPASS_DIR": str(home)}
+        return environment
+
+    def _ssh(self, credential: Credential | None, home: Path) -> str:
+        words = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=15"]
+        key = credential.key_path if credential else None
+        if credential and credential.key:
+            key = home / "key"
+            _write(key, credential.key.rstrip("\n") + "\n")
+        if key is not None:
+            words += ["-o", "IdentitiesOnly=yes", "-i", f"'{key}'"]
+        return " ".join(words)
+
+
+def _write(path: Path, text: str, mode: int = 0o600) -> None:
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "w") as handle:
+        handle.write(text)
+
+
+def _size_of(folder: Path) -> int:
+    total = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(where, name)).st_size
+            except OSError:  # git renames its temporary packs while we look
+                continue
+    return total
