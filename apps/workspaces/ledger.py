@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from apps.workspaces.models import Revision
-from apps.workspaces.sealing import unseal
+from apps.workspaces.sealing import unseal_bytes
 from engine.errors import NotFound
 
 
@@ -12,4 +12,4 @@ def archive(revision_id: int) -> bytes:
     sealed = Revision.objects.filter(pk=revision_id).values_list("archive__sealed", flat=True).first()
     if sealed is None:
         raise NotFound(f"revision {revision_id} is gone; its workspace was removed")
-    return unseal(sealed)
+    return unseal_bytes(sealed)

@@ -22,7 +22,7 @@ _MARK = b"S1"
 _ID, _NONCE = 4, 12
 
 
-def seal(plain: bytes) -> bytes:
+def seal_bytes(plain: bytes) -> bytes:
     """`plain`, encrypted under the newest key."""
     key_id, cipher = _ciphers(tuple(settings.STROEM_KEYS))[0]
     nonce = os.urandom(_NONCE)
@@ -30,7 +30,7 @@ def seal(plain: bytes) -> bytes:
     return head + nonce + cipher.encrypt(nonce, plain, head)
 
 
-def unseal(sealed: bytes | memoryview) -> bytes:
+def unseal_bytes(sealed: bytes | memoryview) -> bytes:
     """The bytes that were sealed. Raises SealError when no key fits, or a byte was changed."""
     data = bytes(sealed)
     head, nonce, body = data[: 2 + _ID], data[2 + _ID : 2 + _ID + _NONCE], data[2 + _ID + _NONCE :]
@@ -47,19 +47,21 @@ def unseal(sealed: bytes | memoryview) -> bytes:
     )
 
 
-def seal_json(value: Any) -> bytes:
-    return seal(json.dumps(value, separators=(",", ":"), allow_nan=False).encode())
+def seal(value: Any) -> bytes:
+    """A JSON value, encrypted under the newest key."""
+    return seal_bytes(json.dumps(value, separators=(",", ":"), allow_nan=False).encode())
 
 
-def unseal_json(sealed: bytes | memoryview) -> Any:
-    return json.loads(unseal(sealed))
+def unseal(sealed: bytes | memoryview) -> Any:
+    """The JSON value that was sealed. Raises SealError when no key fits, or a byte was changed."""
+    return json.loads(unseal_bytes(sealed))
 
 
 def check() -> None:
     """Seal and open a probe. Raises SealError when encryption does not encrypt: the start must stop then."""
     probe = b"stroem round trip " + os.urandom(8)
-    sealed = seal(probe)
-    if probe in sealed or unseal(sealed) != probe:
+    sealed = seal_bytes(probe)
+    if probe in sealed or unseal_bytes(sealed) != probe:
         raise SealError("sealing does not encrypt; check STROEM_KEYS")
 
 
