@@ -36,7 +36,7 @@ def find_cycle(graph: Graph) -> tuple[str, ...] | None:
     return None
 
 
-def sort(graph: Graph) -> tuple[str, ...]:
+def topological_order(graph: Graph) -> tuple[str, ...]:
     """Every name after what it needs, ties in the graph's own order; raises ValueError when there is a cycle."""
     missing = {name: {needed for needed in needs if needed in graph} for name, needs in graph.items()}
     followers = invert(graph)

@@ -27,7 +27,7 @@ _ALL: frozenset[ActionType] = frozenset(TYPES)
 
 @dataclass(frozen=True, slots=True)
 class FieldRow:
-    """`because`: type -> words in brackets that end the refusal; `instead`: type -> the whole refusal."""
+    """`because`: type -> words in brackets that end the refusal; `instead`: type -> all that follows the subject."""
 
     name: str
     types: frozenset[ActionType]
@@ -37,12 +37,12 @@ class FieldRow:
     instead: Mapping[str, str] = field(default_factory=dict)
     doubtful: frozenset[ActionType] = frozenset()  # accepted there, with a warning
 
-    def refusal(self, action: str, action_type: ActionType) -> str:
-        """What to tell the author of an action that may not have this field."""
+    def refusal(self, subject: str, action_type: ActionType) -> str:
+        """What to tell the author of an action (`Action 'deploy'`) that may not have this field."""
         if action_type in self.instead:
-            return self.instead[action_type].format(action)
+            return subject + self.instead[action_type]
         words = self.because.get(action_type) or f"only valid for {self.valid_types} actions"
-        return f"Action '{action}' is type '{action_type}' but has '{self.name}' field ({words})"
+        return f"{subject} is type '{action_type}' but has '{self.name}' field ({words})"
 
     @property
     def valid_types(self) -> str:
@@ -95,7 +95,7 @@ _ROWS = (
         "image", _IMAGE, "text",
         because={"task": _ONLY_REFERENCE},
         instead={
-            "script": "Action '{}' is type 'script' but has 'image' field. Use type: docker for container images, "
+            "script": " is type 'script' but has 'image' field. Use type: docker for container images, "
             "or runner: docker for shell-in-container"
         },
     ),
@@ -103,7 +103,7 @@ _ROWS = (
         "cmd", _IMAGE, "text",
         because={"task": _ONLY_REFERENCE},
         instead={
-            "script": "Action '{}': 'cmd' is not valid on type: script — use 'script' (inline) or 'source' (file path)"
+            "script": ": 'cmd' is not valid on type: script — use 'script' (inline) or 'source' (file path)"
         },
     ),
     FieldRow("entrypoint", _IMAGE, "texts", because={"script": _ONLY_CONTAINERS}),

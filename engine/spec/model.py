@@ -86,6 +86,15 @@ class Duration:
 
 
 @dataclass(frozen=True, slots=True)
+class Escalation:
+    """Who is asked as well when nobody has decided in time."""
+
+    after: Duration
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
     """The smallest unit of execution. Fields that the action's type does not allow are None or empty."""
 
@@ -124,7 +133,7 @@ class Action:
     min_approvals: int = 1
     separation: bool = False
     reminders: tuple[Duration, ...] = ()
-    escalation: Mapping[str, Any] | None = None  # {after: Duration, users: [...], groups: [...]}
+    escalation: Escalation | None = None
     # agent
     provider: str | None = None
     model: str | None = None
@@ -239,8 +248,8 @@ class Workspace:
     tasks: Mapping[str, Task] = field(default_factory=dict)
     triggers: Mapping[str, Trigger] = field(default_factory=dict)
     hooks: Hooks = Hooks()
-    secrets: Mapping[str, Any] = field(default_factory=dict)  # clear text: never stored, never printed
-    connections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    secrets: Mapping[str, Any] = field(default_factory=dict, repr=False)  # clear text: never stored, never printed
+    connections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     connection_types: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     mcp_servers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     slurm_schedulers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -1,0 +1,220 @@
+"""One action out of its YAML, driven by the field matrix."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from engine import durations
+from engine.errors import AuthorError
+from engine.spec.entry import Entry
+from engine.spec.fields import ACTION_FIELDS, TYPES, FieldRow
+from engine.spec.inputs import read_inputs, read_outputs, read_retry
+from engine.spec.model import Action, ActionType, Duration, Escalation, Place, Retry
+from engine.spec.problems import did_you_mean, shorten
+
+LANGUAGES = ("shell", "python", "javascript", "typescript", "go", "js", "ts")
+RUNNERS = ("local", "docker", "pod")
+_LANGUAGE_ALIASES = {"js": "javascript", "ts": "typescript"}
+_RENAMED = {"name": "title"}  # YAML key -> attribute, where they differ
+_CPU = re.compile(r"[0-9]+(\.[0-9]+)?m?")
+_MEMORY = re.compile(r"[0-9]+(\.[0-9]+)?([kKMGTP]i?|[mgtp]|[kKmMgGtT][bB])?")
+_ISO_RUNTIME = re.compile(r"P(?=.)([0-9]+D)?(T(?=[0-9])([0-9]+H)?([0-9]+M)?([0-9]+S)?)?")
+_RESOURCES = ("cpu", "memory", "num_cpus", "num_gpus", "num_nodes", "runtime")
+
+
+def read_action(entry: Entry, place: Place, *, reserved_keys: tuple[str, ...] = ()) -> Action | None:
+    """The action in `entry`, or None when its type is unknown. `reserved_keys` are read by somebody else."""
+    action_type = _read_type(entry, place)
+    known = (*ACTION_FIELDS, *reserved_keys)
+    entry.refuse_unknown(known)
+    if action_type is None:
+        return None
+    values: dict[str, Any] = {}
+    for key in entry.pairs:
+        row = ACTION_FIELDS.get(key)
+        if row is None or key == "type" or entry.get(key) is None:
+            continue
+        if action_type not in row.types:
+            entry.problems.error(entry.at(key), "forbidden-field", row.refusal(entry.subject, action_type))
+            continue
+        value = _read_field(entry, row)
+        if value is not None:
+            values[_RENAMED.get(key, key)] = value
+    return Action(type=action_type, place=place, **values)
+
+
+def _read_type(entry: Entry, place: Place) -> ActionType | None:
+    if not isinstance(entry.node.value, dict):
+        return None
+    declared = entry.text("type")
+    if declared in TYPES:
+        return declared
+    if entry.get("type") is None:
+        message = f"{entry.subject} is missing 'type' (expected: {', '.join(TYPES)})"
+        entry.problems.error(place, "missing-field", message)
+    elif declared is not None:
+        message = f"{entry.subject} has invalid type '{shorten(declared)}' (expected: {', '.join(TYPES)})"
+        entry.problems.error(entry.at("type"), "action-type", message + did_you_mean(declared, TYPES))
+    return None
+
+
+def _read_field(entry: Entry, row: FieldRow) -> Any:
+    """The value of one field, or None when there is nothing to say (or a complaint has been made)."""
+    key = row.name
+    match row.kind:
+        case "text":
+            return entry.text(key)
+        case "texts":
+            return entry.texts(key)
+        case "text mapping":
+            return entry.text_mapping(key)
+        case "flag":
+            return entry.flag(key)
+        case "whole":
+            return entry.whole(key)
+        case "number":
+            return entry.number(key)
+        case "duration":
+            return entry.duration(key)
+        case "choice":
+            return entry.choice(key, row.choices, row.choices[0])
+        case "own":
+            return _OWN[key](entry)
+
+
+def _read_runner(entry: Entry) -> str | None:
+    return _read_word(entry, "runner", RUNNERS)
+
+
+def _read_language(entry: Entry) -> str | None:
+    word = _read_word(entry, "language", LANGUAGES)
+    return _LANGUAGE_ALIASES.get(word, word) if word else None
+
+
+def _read_word(entry: Entry, key: str, words: tuple[str, ...]) -> str | None:
+    value = entry.text(key)
+    if value is None or value in words:
+        return value
+    message = f"{entry.subject} has invalid {key} '{shorten(value)}' (expected: {', '.join(words)})"
+    entry.problems.error(entry.at(key), key, message + did_you_mean(value, words))
+    return None
+
+
+def _read_manifest(entry: Entry) -> Mapping[str, Any] | None:
+    node = entry.get("manifest")
+    if node is None or isinstance(node.value, dict):
+        return node.plain() if node else None
+    message = f"{entry.subject} has 'manifest' field but it is not an object"
+    entry.problems.error(entry.at("manifest"), "manifest", message)
+    return None
+
+
+def _read_resources(entry: Entry) -> dict[str, Any]:
+    node = entry.mapping("resources")
+    if node is None:
+        return {}
+    inner = Entry(node, f"{entry.subject} resources", entry.problems)
+    inner.refuse_unknown(_RESOURCES)
+    found: dict[str, Any] = {
+        "cpu": _matching(inner, "cpu", _CPU, "processors such as 2, 0.5 or 500m"),
+        "memory": _matching(inner, "memory", _MEMORY, "an amount such as 512Mi, 4G or 8g"),
+        "num_cpus": inner.whole("num_cpus", 1, 100_000),
+        "num_gpus": inner.whole("num_gpus", 0, 10_000),
+        "num_nodes": inner.whole("num_nodes", 1, 100_000),
+        "runtime": _read_runtime(inner),
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _matching(entry: Entry, key: str, pattern: re.Pattern[str], wanted: str) -> str | None:
+    value = entry.loose_text(key)
+    if value is not None and not (len(value) <= 30 and pattern.fullmatch(value)):
+        entry.complain(key, f"must be {wanted}, not '{shorten(value)}'", "resources")
+        return None
+    return value
+
+
+def _read_runtime(entry: Entry) -> str | None:
+    """How long the step will take, for packing: ISO 8601 (`PT1H`) or our durations; kept as written."""
+    value = entry.loose_text("runtime")
+    if value is None or (len(value) < 40 and _ISO_RUNTIME.fullmatch(value)):
+        return value
+    try:
+        return durations.parse(value).text
+    except AuthorError as wrong:
+        entry.complain("runtime", f"is no duration such as 1h or PT1H: {wrong}", "duration")
+        return None
+
+
+def _read_tools(entry: Entry) -> tuple[Mapping[str, Any], ...]:
+    found: list[Mapping[str, Any]] = []
+    for index, node in enumerate(entry.items("tools")):
+        tool = Entry(node, f"{entry.subject} tool {index + 1}", entry.problems)
+        tool.refuse_unknown(("task", "mcp"))
+        given = {key: tool.text(key) for key in ("task", "mcp") if tool.get(key)}
+        if isinstance(node.value, dict) and len(given) != 1:
+            message = f"{tool.subject} must have exactly one of 'task' and 'mcp'"
+            entry.problems.error(node.place, "tools", message)
+        found.append({key: value for key, value in given.items() if value is not None})
+    return tuple(found)
+
+
+def _read_people(entry: Entry) -> dict[str, tuple[str, ...]]:
+    people = {"users": entry.texts("users"), "groups": entry.texts("groups")}
+    if isinstance(entry.node.value, dict) and not any(people.values()):
+        entry.problems.error(entry.node.place, "approvers", f"{entry.subject} must name users or groups")
+    return people
+
+
+def _read_approvers(entry: Entry) -> Mapping[str, Any]:
+    node = entry.mapping("approvers")
+    if node is None:
+        return {}
+    inner = Entry(node, f"{entry.subject} approvers", entry.problems)
+    inner.refuse_unknown(("users", "groups"))
+    return {key: list(names) for key, names in _read_people(inner).items()}
+
+
+def _read_reminders(entry: Entry) -> tuple[Duration, ...]:
+    found: list[Duration] = []
+    for node in entry.items("reminders"):
+        try:
+            found.append(durations.parse(node.text if isinstance(node.value, float) else node.value))
+        except AuthorError as wrong:
+            message = f"{entry.subject} 'reminders' holds what is no duration: {wrong}"
+            entry.problems.error(node.place, "duration", message)
+    return tuple(found)
+
+
+def _read_escalation(entry: Entry) -> Escalation | None:
+    node = entry.mapping("escalation")
+    if node is None:
+        return None
+    inner = Entry(node, f"{entry.subject} escalation", entry.problems)
+    inner.refuse_unknown(("after", "users", "groups"))
+    after = inner.duration("after")
+    if inner.get("after") is None:
+        entry.problems.error(entry.at("escalation"), "missing-field", f"{inner.subject} is missing 'after'")
+    people = _read_people(inner)
+    return Escalation(after, **people) if after else None
+
+
+def _read_retry(entry: Entry) -> Retry | None:
+    return read_retry(entry)
+
+
+_OWN: Mapping[str, Callable[[Entry], Any]] = {
+    "input": read_inputs,
+    "output": read_outputs,
+    "runner": _read_runner,
+    "language": _read_language,
+    "manifest": _read_manifest,
+    "resources": _read_resources,
+    "retry": _read_retry,
+    "tools": _read_tools,
+    "approvers": _read_approvers,
+    "reminders": _read_reminders,
+    "escalation": _read_escalation,
+}

@@ -1,0 +1,98 @@
+"""A workspace as far as it could be read, with the places of everything in it: what checks look at."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Set
+from dataclasses import dataclass, field
+
+from engine.spec.model import Action, Place, Workspace
+from engine.spec.problems import shorten
+from engine.spec.reader import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An entry of a top-level map: where its name stands, and its node."""
+
+    place: Place
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """`is_complete` is False when a file could not be read: then what seems missing may stand in it."""
+
+    workspace: Workspace
+    sections: Mapping[str, Mapping[str, Named]]
+    inline: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # generated action -> (task, step)
+    unreadable: Set[str] = frozenset()  # generated actions whose type is unknown
+    broken_steps: Mapping[str, Set[str]] = field(default_factory=dict)  # task -> steps that could not be read
+    is_complete: bool = True
+    paths: Container[str] | None = None
+    name: str = ""
+
+    def has(self, section: str, name: str) -> bool:
+        return name in self.sections.get(section, {})
+
+    def has_action(self, name: str) -> bool:
+        return self.has("actions", name) or name in self.inline or name in self.unreadable
+
+    def at(self, section: str, name: str, *path: str | int) -> Place:
+        """Where the thing at `path` below an entry stands; the nearest thing around it when it stands nowhere."""
+        named = self.sections.get(section, {}).get(name)
+        if named is None:
+            return Place()
+        place, node = named.place, named.node
+        for part in path:
+            if isinstance(part, str) and isinstance(node.value, dict) and part in node.value:
+                place, node = node.keys[part], node.value[part]
+            elif isinstance(part, int) and isinstance(node.value, tuple) and part < len(node.value):
+                place, node = node.value[part].place, node.value[part]
+            else:
+                break
+        return place
+
+    def in_action(self, action: str, *path: str | int) -> Place:
+        """Like `at`, for an action that may be an inline one."""
+        if action in self.inline:
+            task, step = self.inline[action]
+            return self.at("tasks", task, "flow", step, *path)
+        return self.at("actions", action, *path)
+
+    def in_step(self, task: str, step: str, *path: str | int) -> Place:
+        return self.at("tasks", task, "flow", step, *path)
+
+    def says(self, action: str, key: str) -> bool:
+        """Whether the author of `action` wrote `key`, well or not."""
+        if action in self.inline:
+            task, step = self.inline[action]
+            node = self._step_node(task, step)
+        else:
+            named = self.sections.get("actions", {}).get(action)
+            node = named.node if named else None
+        found = node.value.get(key) if node and isinstance(node.value, dict) else None
+        return found is not None and found.value is not None
+
+    def _step_node(self, task: str, step: str) -> Node | None:
+        flow = self.sections["tasks"][task].node.value
+        steps = flow["flow"].value if isinstance(flow, dict) and "flow" in flow else None
+        return steps.get(step) if isinstance(steps, dict) else None
+
+    def subject(self, action: str) -> str:
+        """What an action is called in messages."""
+        if action in self.inline:
+            task, step = self.inline[action]
+            return step_subject(task, step)
+        return f"Action '{shorten(action)}'"
+
+    def actions(self) -> list[tuple[str, str, Action]]:
+        """(name, what it is called in messages, action) of every action, inline ones included."""
+        return [(name, self.subject(name), action) for name, action in self.workspace.actions.items()]
+
+
+def task_subject(task: str) -> str:
+    return f"Task '{shorten(task)}'"
+
+
+def step_subject(task: str, step: str) -> str:
+    return f"Task '{shorten(task)}' step '{shorten(step)}'"

@@ -1,0 +1,209 @@
+"""Files -> workspace: reads every file, merges what they say, reads it into the model, has it checked."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from engine.spec import reader
+from engine.spec.actions import read_action
+from engine.spec.checks import check
+from engine.spec.connections import read_connection_type, read_mcp_server
+from engine.spec.discovery import ROOT, infer_folder
+from engine.spec.draft import Draft, Named, task_subject
+from engine.spec.entry import Entry
+from engine.spec.fields import HOOK_LISTS, MAPS, TOP_FIELDS
+from engine.spec.model import Action, Hook, Hooks, Loaded, Place, Task, Trigger, Workspace
+from engine.spec.problems import Problems, did_you_mean, nearest, shorten
+from engine.spec.reader import Node
+from engine.spec.slurm import read_scheduler
+from engine.spec.tasks import read_hooks, read_task
+from engine.spec.triggers import read_trigger
+
+_SETTINGS = ("unsafe_templates",)
+_SINGULAR = {
+    "secrets": "Secret",
+    "connection_types": "Connection type",
+    "connections": "Connection",
+    "actions": "Action",
+    "tasks": "Task",
+    "triggers": "Trigger",
+    "mcp_servers": "MCP server",
+    "slurm_schedulers": "Slurm scheduler",
+    "settings": "Setting",
+}
+
+
+def load(files: Mapping[str, str | bytes], *, name: str = "", paths: Container[str] | None = None) -> Loaded:
+    """The workspace that `files` (relative path -> content of its YAML files) describe, and all that is wrong with it.
+
+    `name` is the workspace's own; `paths`, when given, holds every file of the workspace, so that a `source:` can be
+    looked for. Nothing here renders a template or touches a disk; nothing raises for what an author wrote.
+    """
+    problems = Problems()
+    merged = _Merged()
+    for file in sorted(files, key=lambda path: PurePosixPath(path).parts):
+        _add_file(merged, file, files[file], problems)
+    draft = _read(merged, problems, name, paths)
+    problems.extend(check(draft))
+    return Loaded(None if problems.has_errors else draft.workspace, problems.in_order())
+
+
+@dataclass(slots=True)
+class _Merged:
+    """What all files say together, unread."""
+
+    sections: dict[str, dict[str, Named]] = field(default_factory=lambda: {key: {} for key in MAPS})
+    hooks: list[Entry] = field(default_factory=list)
+    is_complete: bool = True
+
+
+def _add_file(merged: _Merged, file: str, text: str | bytes, problems: Problems) -> None:
+    document = reader.read(file, text)
+    problems.extend(document.problems)
+    if document.problems:
+        merged.is_complete = False
+    if document.root is None or document.root.value is None:
+        return
+    top = Entry(document.root, "the file", problems)
+    if not isinstance(document.root.value, dict):
+        merged.is_complete = False
+        return
+    if _is_stranger(file, top):
+        message = f"ignored: none of its keys is one of {', '.join(TOP_FIELDS)} (put workflows into {ROOT}/)"
+        problems.warning(document.root.place, "not-a-workflow", message)
+        return
+    _refuse_unknown(top)
+    for section in MAPS:
+        node = top.mapping(section)
+        if node is not None and isinstance(node.value, dict):
+            _add_section(merged.sections[section], section, node, problems)
+    if any(top.get(event) for event in HOOK_LISTS):
+        merged.hooks.append(top)
+
+
+def _is_stranger(file: str, top: Entry) -> bool:
+    """Whether a file outside `.workflows/` is no workflow at all, as `compose.yaml` in a repository's root."""
+    if PurePosixPath(file).parts[:1] == (ROOT,):
+        return False
+    return not any(key in TOP_FIELDS or nearest(key, TOP_FIELDS) for key in top.pairs) and bool(top.pairs)
+
+
+def _refuse_unknown(top: Entry) -> None:
+    for key in top.pairs:
+        if key == "sops":
+            message = "the file is encrypted with SOPS and was not decrypted; name it *.sops.yaml"
+            top.problems.error(top.at(key), "sops", message)
+        elif key not in TOP_FIELDS:
+            message = f"unknown top-level key '{shorten(key)}'{did_you_mean(key, TOP_FIELDS)}"
+            top.problems.error(top.at(key), "unknown-key", message)
+
+
+def _add_section(section: dict[str, Named], key: str, node: Node, problems: Problems) -> None:
+    assert isinstance(node.value, dict)
+    for name, inner in node.value.items():
+        place = node.keys[name]
+        if name in section:
+            message = (
+                f"{_SINGULAR[key]} '{shorten(name)}' is defined twice: here and at {section[name].place}; keep one"
+            )
+            problems.error(place, "defined-twice", message)
+        else:
+            section[name] = Named(place, inner)
+
+
+def _read(merged: _Merged, problems: Problems, name: str, paths: Container[str] | None) -> Draft:
+    sections = merged.sections
+    actions: dict[str, Action] = {}
+    for action_name, named in sections["actions"].items():
+        subject = f"Action '{shorten(action_name)}'"
+        action = read_action(Entry(named.node, subject, problems), named.place)
+        if action:
+            actions[action_name] = action
+    tasks: dict[str, Task] = {}
+    inline: dict[str, tuple[str, str]] = {}
+    unreadable: set[str] = set()
+    broken: dict[str, set[str]] = {}
+    for task_name, named in sections["tasks"].items():
+        entry = Entry(named.node, task_subject(task_name), problems)
+        reading = read_task(task_name, entry, named.place, infer_folder(named.place.file))
+        if isinstance(named.node.value, dict):
+            tasks[task_name] = reading.task
+        broken[task_name] = reading.broken_steps
+        unreadable |= reading.unreadable
+        for step in reading.task.flow.values():
+            if step.action in reading.inline:
+                inline[step.action] = (task_name, next(n for n, s in reading.task.flow.items() if s is step))
+        actions.update(reading.inline)
+    workspace = Workspace(
+        actions=actions,
+        tasks=tasks,
+        triggers=_read_triggers(sections["triggers"], problems),
+        hooks=_read_hooks(merged.hooks),
+        secrets={secret: named.node.plain() for secret, named in sections["secrets"].items()},
+        **_read_connections(sections, problems),
+        mcp_servers={
+            server: read_mcp_server(Entry(named.node, f"MCP server '{shorten(server)}'", problems), named.place)
+            for server, named in sections["mcp_servers"].items()
+        },
+        slurm_schedulers={
+            scheduler: read_scheduler(Entry(named.node, f"Slurm scheduler '{shorten(scheduler)}'", problems))
+            for scheduler, named in sections["slurm_schedulers"].items()
+        },
+        settings=_read_settings(sections["settings"], problems),
+    )
+    return Draft(workspace, sections, inline, unreadable, broken, merged.is_complete, paths, name)
+
+
+def _read_triggers(section: Mapping[str, Named], problems: Problems) -> dict[str, Trigger]:
+    found: dict[str, Trigger] = {}
+    for name, named in section.items():
+        trigger = read_trigger(Entry(named.node, f"Trigger '{shorten(name)}'", problems), named.place)
+        if trigger:
+            found[name] = trigger
+    return found
+
+
+def _read_hooks(tops: list[Entry]) -> Hooks:
+    """The workspace's hooks: every file's lists, one after the other."""
+    lists: dict[str, tuple[Hook, ...]] = {event: () for event in HOOK_LISTS}
+    for top in tops:
+        hooks = read_hooks(top, "Workspace")
+        for event in HOOK_LISTS:
+            lists[event] += getattr(hooks, event)
+    return Hooks(**lists)
+
+
+def _read_connections(sections: Mapping[str, Mapping[str, Named]], problems: Problems) -> dict[str, Any]:
+    """Connection types and connections, their missing fields filled in from the type's defaults."""
+    types = {
+        name: read_connection_type(Entry(named.node, f"Connection type '{shorten(name)}'", problems))
+        for name, named in sections["connection_types"].items()
+    }
+    connections: dict[str, dict[str, Any]] = {}
+    for name, named in sections["connections"].items():
+        entry = Entry(named.node, f"Connection '{shorten(name)}'", problems)
+        declared = entry.text("type") if isinstance(named.node.value, dict) else None
+        values = named.node.plain() if isinstance(named.node.value, dict) else {}
+        for key, described in types.get(declared or "", {}).items():
+            if "default" in described:
+                values.setdefault(key, described["default"])
+        connections[name] = values
+    return {"connection_types": types, "connections": connections}
+
+
+def _read_settings(section: Mapping[str, Named], problems: Problems) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, named in section.items():
+        value = named.node.value
+        if name not in _SETTINGS:
+            message = f"unknown setting '{shorten(name)}'{did_you_mean(name, _SETTINGS)}"
+            problems.error(named.place, "unknown-key", message)
+        elif value not in ("warn", "refuse"):
+            message = f"Setting '{name}' must be one of warn, refuse, not '{shorten(named.node.text)}'"
+            problems.error(named.place, "setting", message)
+        else:
+            found[name] = value
+    return found

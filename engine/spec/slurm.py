@@ -1,0 +1,185 @@
+"""Workflow actions and Slurm schedulers out of their YAML. Source: Workflow actions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+
+from engine.spec.entry import Entry
+from engine.spec.inputs import read_retry
+from engine.spec.model import WorkflowAction
+from engine.spec.problems import did_you_mean, shorten
+from engine.spec.reader import Node
+
+TRIGGERS = (
+    "on_workflow_start", "on_workflow_complete", "on_jobs_ready", "on_jobs_complete",
+    "on_worker_start", "on_worker_complete",
+)  # fmt: skip
+JOB_TRIGGERS = ("on_jobs_ready", "on_jobs_complete")
+WORKER_TRIGGERS = ("on_worker_start", "on_worker_complete")
+ACTION_TYPES = ("run_commands", "schedule_nodes")
+_RUN_FIELDS = ("commands",)
+_NODE_FIELDS = (
+    "scheduler", "scheduler_type", "num_allocations", "start_one_worker_per_node", "max_parallel_jobs",
+)  # fmt: skip
+_DOING = ("action_type", *_RUN_FIELDS, *_NODE_FIELDS)
+_FIELDS = (
+    "name", "trigger_type", "jobs", "job_name_regexes", "persistent", "do", "barrier", "needs", "when", "retry",
+    "timeout", "rerun", "on_failure", *_DOING,
+)  # fmt: skip
+
+_SCHEDULER_TEXTS = ("account", "partition", "walltime", "mem", "gres", "qos", "tmp", "extra", "worker_config")
+_SCHEDULER_FIELDS = (*_SCHEDULER_TEXTS, "nodes", "ntasks_per_node")
+_WALLTIME = re.compile(r"([0-9]{1,4}-[0-9]{1,2}(:[0-9]{1,2}){0,2}|[0-9]{1,6}(:[0-9]{1,2}){0,2})")
+
+
+def read_workflow_actions(entry: Entry, key: str = "workflow_actions") -> tuple[WorkflowAction, ...]:
+    found = []
+    for index, node in enumerate(entry.items(key)):
+        action = _read_workflow_action(Entry(node, f"{entry.subject} {key}[{index}]", entry.problems))
+        if action:
+            found.append(action)
+    return tuple(found)
+
+
+def _read_workflow_action(entry: Entry) -> WorkflowAction | None:
+    if not isinstance(entry.node.value, dict):
+        return None
+    entry.refuse_unknown(_FIELDS)
+    trigger = _read_word(entry, "trigger_type", TRIGGERS)
+    do = _read_do(entry)
+    if trigger is None or do is None:
+        return None
+    return WorkflowAction(
+        trigger_type=trigger,
+        do=do,
+        name=entry.text("name"),
+        jobs=entry.texts("jobs"),
+        job_name_regexes=entry.texts("job_name_regexes"),
+        persistent=entry.flag("persistent", trigger in WORKER_TRIGGERS),
+        barrier=entry.flag("barrier"),
+        needs=entry.texts("needs"),
+        when=entry.loose_text("when"),
+        retry=read_retry(entry),
+        timeout=entry.duration("timeout"),
+        rerun=cast(
+            Literal["always", "affected", "never"],
+            entry.choice("rerun", ("always", "affected", "never"), "affected"),
+        ),
+        on_failure=cast(Literal["ignore", "fail_job"], entry.choice("on_failure", ("ignore", "fail_job"), "ignore")),
+        place=entry.node.place,
+    )
+
+
+def _read_word(entry: Entry, key: str, words: tuple[str, ...]) -> str | None:
+    value = entry.text(key)
+    if value in words:
+        return value
+    if entry.get(key) is None:
+        message = f"{entry.subject} is missing '{key}' (one of: {', '.join(words)})"
+        entry.problems.error(entry.node.place, "missing-field", message)
+    elif value is not None:
+        message = f"{entry.subject} has unknown {key} '{shorten(value)}' (expected: {', '.join(words)})"
+        entry.problems.error(entry.at(key), key.replace("_", "-"), message + did_you_mean(value, words))
+    return None
+
+
+def _read_do(entry: Entry) -> tuple[Mapping[str, Any], ...] | None:
+    """What the action does, in order: the `do` list, or the one thing that stands beside `trigger_type`."""
+    if entry.get("do") is None:
+        one = _read_doing(entry)
+        return (one,) if one else None
+    beside = [key for key in _DOING if entry.get(key) is not None]
+    if beside:
+        message = f"{entry.subject} has both 'do' and '{beside[0]}': move '{beside[0]}' into an item of 'do'"
+        entry.problems.error(entry.at(beside[0]), "do", message)
+    nodes = entry.items("do")
+    if not nodes and isinstance(getattr(entry.get("do"), "value", None), tuple):
+        entry.problems.error(entry.at("do"), "do", f"{entry.subject} has an empty 'do': it needs an item")
+    found = [_read_item(entry, index, node) for index, node in enumerate(nodes)]
+    return tuple(one for one in found if one) if nodes and all(found) else None
+
+
+def _read_item(entry: Entry, index: int, node: Node) -> Mapping[str, Any] | None:
+    item = Entry(node, f"{entry.subject} do[{index}]", entry.problems)
+    item.refuse_unknown(_DOING)
+    return _read_doing(item) if isinstance(node.value, dict) else None
+
+
+def _read_doing(entry: Entry) -> Mapping[str, Any] | None:
+    action_type = _read_word(entry, "action_type", ACTION_TYPES)
+    if action_type == "run_commands":
+        _refuse_fields(entry, _NODE_FIELDS, "For action_type 'run_commands', only 'commands' field is allowed")
+        return {"action_type": action_type, "commands": _read_commands(entry)}
+    if action_type == "schedule_nodes":
+        allowed = (
+            f"Unsupported field 'commands' for action_type 'schedule_nodes'. Allowed fields: {', '.join(_NODE_FIELDS)}"
+        )
+        _refuse_fields(entry, _RUN_FIELDS, allowed)
+        return {"action_type": action_type, **_read_nodes(entry)}
+    return None
+
+
+def _refuse_fields(entry: Entry, fields: tuple[str, ...], words: str) -> None:
+    for key in fields:
+        if entry.get(key) is not None:
+            entry.problems.error(entry.at(key), "forbidden-field", f"{entry.subject}: {words}")
+
+
+def _read_commands(entry: Entry) -> list[str]:
+    if entry.get("commands") is None:
+        message = f"{entry.subject}: run_commands action requires 'commands' field"
+        entry.problems.error(entry.node.place, "missing-field", message)
+        return []
+    nodes = entry.items("commands")
+    if not nodes and isinstance(entry.pairs["commands"].value, tuple):
+        entry.problems.error(entry.at("commands"), "commands", f"{entry.subject}: 'commands' array cannot be empty")
+    for index, node in enumerate(nodes):
+        if not isinstance(node.value, str) or not node.value.strip():
+            message = f"{entry.subject}: 'commands[{index}]' must be a string that holds a command"
+            entry.problems.error(node.place, "commands", message)
+    return [node.text for node in nodes]
+
+
+def _read_nodes(entry: Entry) -> dict[str, Any]:
+    for key in ("scheduler", "scheduler_type"):
+        if entry.get(key) is None:
+            message = f"{entry.subject}: schedule_nodes action requires '{key}' field"
+            entry.problems.error(entry.node.place, "missing-field", message)
+    kind = entry.text("scheduler_type")
+    if kind not in (None, "slurm"):
+        message = f"{entry.subject} has scheduler_type '{shorten(kind)}', but only 'slurm' is known"
+        entry.problems.error(entry.at("scheduler_type"), "scheduler-type", message)
+    return {
+        "scheduler": entry.text("scheduler"),
+        "scheduler_type": "slurm",
+        "num_allocations": entry.whole("num_allocations", 1, 10_000) or 1,
+        "start_one_worker_per_node": entry.flag("start_one_worker_per_node"),
+        "max_parallel_jobs": entry.whole("max_parallel_jobs", 1, 10_000),
+    }
+
+
+def read_schedulers(entry: Entry, key: str = "slurm_schedulers") -> dict[str, Mapping[str, Any]]:
+    owner = f"{entry.subject} Slurm scheduler '{{}}'"
+    return {name: read_scheduler(inner) for name, _, inner in entry.entries(key, owner)}
+
+
+def read_scheduler(entry: Entry) -> Mapping[str, Any]:
+    """One Slurm scheduler, only the keys that were given; every text is one line, for it goes into a script."""
+    if not isinstance(entry.node.value, dict):
+        return {}
+    entry.refuse_unknown(_SCHEDULER_FIELDS)
+    if entry.get("account") is None:
+        message = f"{entry.subject} is missing 'account' (who pays for the allocation)"
+        entry.problems.error(entry.node.place, "missing-field", message)
+    found: dict[str, Any] = {key: entry.loose_text(key) for key in _SCHEDULER_TEXTS}
+    for key, value in found.items():
+        if value is not None and (not value.strip() or not value.isprintable()):
+            entry.complain(key, "must be one line of text", "slurm")
+    walltime = found["walltime"]
+    if walltime is not None and not _WALLTIME.fullmatch(walltime):
+        entry.complain("walltime", f"must be a time such as 01:30:00 or 2-00:00:00, not '{shorten(walltime)}'", "slurm")
+    found["nodes"] = entry.whole("nodes", 1, 100_000)
+    found["ntasks_per_node"] = entry.whole("ntasks_per_node", 1, 100_000)
+    return {key: value for key, value in found.items() if value is not None}

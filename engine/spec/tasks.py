@@ -1,0 +1,186 @@
+"""One task with its steps and hooks out of its YAML; inline actions become actions of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+from engine.spec.actions import read_action
+from engine.spec.entry import Entry
+from engine.spec.fields import HOOK_LISTS, STEP_FIELDS, TASK_FIELDS
+from engine.spec.inputs import looks_like_field, read_inputs, read_retry, read_values
+from engine.spec.model import Action, Hook, Hooks, OnWorkerLost, Place, Step, Task
+from engine.spec.problems import shorten
+from engine.spec.reader import Node
+from engine.spec.slurm import read_schedulers, read_workflow_actions
+
+MOST_ITEMS = 10_000
+MOST_PRIORITY = 1000
+
+
+@dataclass(slots=True)
+class TaskReading:
+    """A task and the inline actions that its flow brings."""
+
+    task: Task
+    inline: dict[str, Action] = field(default_factory=dict)
+    unreadable: set[str] = field(default_factory=set)  # names of inline actions whose type is unknown
+    broken_steps: set[str] = field(default_factory=set)  # steps that exist but could not be read
+
+
+def read_task(name: str, entry: Entry, place: Place, folder: str | None) -> TaskReading:
+    entry.refuse_unknown(TASK_FIELDS)
+    reading = TaskReading(Task(flow={}))
+    flow = _read_flow(name, entry, place, reading)
+    reading.task = Task(
+        flow=flow,
+        title=entry.text("name"),
+        description=entry.text("description"),
+        folder=_read_folder(entry) or folder,
+        mode=cast(Literal["distributed", "local"], entry.choice("mode", ("distributed", "local"), "distributed")),
+        input=read_inputs(entry),
+        timeout=entry.duration("timeout"),
+        retry=read_retry(entry),
+        hooks=read_hooks(entry, entry.subject),
+        priority=entry.whole("priority", -MOST_PRIORITY, MOST_PRIORITY) or 0,
+        max_concurrent_jobs=entry.whole("max_concurrent_jobs", 1, 100_000),
+        workflow_actions=read_workflow_actions(entry),
+        slurm_schedulers=read_schedulers(entry),
+        place=place,
+    )
+    return reading
+
+
+def _read_folder(entry: Entry) -> str | None:
+    folder = entry.text("folder")
+    if folder is None:
+        return None
+    parts = folder.strip("/").split("/")
+    if any(part in ("", ".", "..") or not part.isprintable() for part in parts):
+        entry.complain("folder", f"must be a path such as ops/nightly, not '{shorten(folder)}'", "folder")
+        return None
+    return "/".join(parts)
+
+
+def _read_flow(task: str, entry: Entry, place: Place, reading: TaskReading) -> dict[str, Step]:
+    if entry.get("flow") is None:
+        if isinstance(entry.node.value, dict):
+            entry.problems.error(place, "missing-field", f"{entry.subject} is missing 'flow'")
+        return {}
+    node = entry.mapping("flow")
+    if node is None or not isinstance(node.value, dict):
+        return {}
+    if not node.value:
+        entry.problems.error(entry.at("flow"), "flow", f"{entry.subject} has an empty 'flow': it needs a step")
+    steps: dict[str, Step] = {}
+    for name, inner in node.value.items():
+        subject = f"{entry.subject} step '{shorten(name)}'"
+        if isinstance(inner.value, dict):
+            step = _read_step(task, name, Entry(inner, subject, entry.problems), node.keys[name], reading)
+        else:
+            step = None
+            message = f"{subject}: flow step must be a mapping, not {inner.kind}"
+            entry.problems.error(node.keys[name], "step", message)
+        if step:
+            steps[name] = step
+        else:
+            reading.broken_steps.add(name)
+    return steps
+
+
+def _read_step(task: str, name: str, entry: Entry, place: Place, reading: TaskReading) -> Step | None:
+    action, is_inline = entry.text("action"), entry.get("type") is not None
+    if is_inline and entry.get("action") is not None:
+        message = "flow step cannot have both 'action' and 'type' — use one or the other"
+        entry.problems.error(entry.at("type"), "step", f"{entry.subject}: {message}")
+        return None
+    values: dict[str, Any]
+    if is_inline:
+        action = f"_inline:{task}:{name}"
+        values = _read_inline(action, entry, place, reading)
+    else:
+        entry.refuse_unknown(STEP_FIELDS)
+        values = read_values(entry)
+        if entry.get("action") is None:
+            message = "flow step must have either 'action' (reference) or 'type' (inline action)"
+            entry.problems.error(place, "step", f"{entry.subject}: {message}")
+    if action is None:
+        return None
+    lost = entry.choice("on_worker_lost", ("fail", "retry"), "fail") if entry.get("on_worker_lost") else None
+    return Step(
+        action=action,
+        title=entry.text("name"),
+        description=entry.text("description"),
+        depends_on=tuple(dict.fromkeys(entry.texts("depends_on"))),
+        input=values,
+        when=entry.loose_text("when"),
+        for_each=_read_for_each(entry),
+        sequential=entry.flag("sequential"),
+        max_parallel=entry.whole("max_parallel", 1, MOST_ITEMS),
+        continue_on_failure=entry.flag("continue_on_failure"),
+        timeout=entry.duration("timeout"),
+        retry=read_retry(entry),
+        tags=entry.texts("tags"),
+        on_worker_lost=cast(OnWorkerLost | None, lost),
+        scheduler=entry.text("scheduler"),
+        priority=entry.whole("priority", -MOST_PRIORITY, MOST_PRIORITY) or 0,
+        place=place,
+    )
+
+
+def _read_inline(action: str, entry: Entry, place: Place, reading: TaskReading) -> dict[str, Any]:
+    """Read the generated action out of an inline step; return the step's input values."""
+    fields, values = _split_input(entry)
+    pairs = {key: node for key, node in entry.pairs.items() if key not in STEP_FIELDS or key == "action"}
+    if fields.value:
+        pairs["input"] = fields
+    generated = Node(pairs, entry.node.place, keys=entry.node.keys)
+    found = read_action(Entry(generated, entry.subject, entry.problems), place, reserved_keys=STEP_FIELDS)
+    if found:
+        reading.inline[action] = found
+    else:
+        reading.unreadable.add(action)
+    return values
+
+
+def _split_input(entry: Entry) -> tuple[Node, dict[str, Any]]:
+    """An inline step's `input`: the declared fields, and the values."""
+    node = entry.mapping("input")
+    if node is None or not isinstance(node.value, dict):
+        return Node({}, entry.node.place), {}
+    fields = {name: inner for name, inner in node.value.items() if looks_like_field(inner)}
+    values = {name: inner.plain() for name, inner in node.value.items() if name not in fields}
+    return Node(fields, node.place, keys=node.keys), values
+
+
+def _read_for_each(entry: Entry) -> str | tuple[Any, ...] | None:
+    node = entry.get("for_each")
+    if node is None:
+        return None
+    if isinstance(node.value, str):
+        return node.value
+    if isinstance(node.value, tuple):
+        if len(node.value) > MOST_ITEMS:
+            message = f"{entry.subject} for_each literal array has {len(node.value)} items (max {MOST_ITEMS})"
+            entry.problems.error(entry.at("for_each"), "for-each", message)
+        return tuple(item.plain() for item in node.value)
+    message = f"{entry.subject} for_each must be a string (Tera template) or array, got {node.kind}"
+    entry.problems.error(entry.at("for_each"), "for-each", message)
+    return None
+
+
+def read_hooks(entry: Entry, owner: str) -> Hooks:
+    return Hooks(**{event: tuple(_read_hook_list(entry, owner, event)) for event in HOOK_LISTS})
+
+
+def _read_hook_list(entry: Entry, owner: str, event: str) -> list[Hook]:
+    found: list[Hook] = []
+    for index, node in enumerate(entry.items(event)):
+        hook = Entry(node, f"{owner} {event}[{index}]", entry.problems)
+        hook.refuse_unknown(("action", "input"))
+        action = hook.text("action")
+        if action is not None:
+            found.append(Hook(action, read_values(hook), hook.at("action")))
+        elif isinstance(node.value, dict) and hook.get("action") is None:
+            entry.problems.error(node.place, "missing-field", f"{hook.subject} is missing 'action'")
+    return found
