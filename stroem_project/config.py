@@ -126,6 +126,11 @@ class Config:
 
 
 def load(environ: Mapping[str, str] = os.environ) -> Config:
+    """`given`, with the addresses of the pair that `up` runs in this data directory where none were given."""
+    return _with_pair(given(environ))
+
+
+def given(environ: Mapping[str, str] = os.environ) -> Config:
     """The settings that this environment asks for. Raises ConfigError with every problem, one sentence each."""
     named = environ.get("STROEM_CONFIG")
     file = Path(named).resolve() if named else None
@@ -133,7 +138,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
         top, problems = read_sources(file, environ, prefix="STROEM__", foreign={"worker"})
     except (OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
-    config = _with_pair(_config(top, file))
+    config = _config(top, file)
     top.close()
     if problems:
         raise ConfigError("\n".join(problems))
@@ -305,7 +310,6 @@ def pair_file(data_dir: Path) -> Path:
 
 
 def _with_pair(config: Config) -> Config:
-    """Addresses that nobody set are those of the pair that `up` runs in this data directory, if it does."""
     if config.db.url and config.broker.url:
         return config
     try:

@@ -15,9 +15,11 @@ from typing import Any
 
 import yaml
 
+from engine import durations
+from engine.errors import AuthorError
+
 Problems = list[str]
 MAX_DEPTH = 20
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
 @dataclass(slots=True)
@@ -147,20 +149,11 @@ class Section:
         setting = self.take(key)
         if setting is None:
             return None
-        text = str(setting.value)
-        found = _DURATION.fullmatch(text)
-        if text.isdigit():
-            seconds = int(text)
-        elif found and any(found.groups()):
-            hours, minutes, rest = (int(part or 0) for part in found.groups())
-            seconds = hours * 3600 + minutes * 60 + rest
-        else:
-            setting.refuse(f"{setting.name} must be seconds or a duration such as 1h30m, not '{text}'")
+        try:
+            return durations.parse(setting.value).seconds
+        except AuthorError as error:
+            setting.refuse(f"{setting.name}: {error}")
             return None
-        if seconds == 0:
-            setting.refuse(f"{setting.name} must be greater than 0")
-            return None
-        return float(seconds)
 
     def mark_read(self) -> None:
         self._asked.update(dict.fromkeys(self.entries))

@@ -79,7 +79,7 @@ TEMPLATES = [
 ]
 
 
-def _database(url: str | None) -> dict[str, object]:
+def database_settings(url: str | None) -> dict[str, object]:
     parts = conninfo_to_dict(url or "")
     return {
         "ENGINE": "django.db.backends.postgresql",
@@ -104,7 +104,7 @@ def _database(url: str | None) -> dict[str, object]:
     }
 
 
-DATABASES = {"default": _database(STROEM.db.url)}
+DATABASES = {"default": database_settings(STROEM.db.url)}
 BROKER_URL = STROEM.broker.url
 USE_TZ = True
 TIME_ZONE = "UTC"

@@ -1,4 +1,4 @@
-"""pytest plugin: a PostgreSQL for the test run and a Valkey for each of its processes, before Django reads its settings.
+"""pytest plugin: a PostgreSQL for the run and a Valkey for each of its processes, before Django reads its settings.
 
 STROEM_TEST_DB_URL and STROEM_TEST_BROKER_URL name servers to use instead. Whatever else of the environment would steer
 Stroem is taken away, so that a developer's own settings never reach a test. The servers hang on a lifeline: they end

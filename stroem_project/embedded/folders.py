@@ -15,7 +15,7 @@ LONGEST_NAME = len("/.s.PGSQL.5432")
 
 
 def private_folder(path: Path) -> Path:
-    """Makes `path` with mode 0700, or makes sure that it is ours alone. Raises EmbeddedError when it is somebody else's."""
+    """Makes `path` with mode 0700, or makes sure that it is ours alone. Raises EmbeddedError when it is not ours."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         path.mkdir(mode=0o700)

@@ -53,7 +53,7 @@ class Cluster:
 
 
 def prepare(cluster: Cluster) -> Identity:
-    """Makes the cluster if it is not there. Raises EmbeddedError for one of another PostgreSQL major or another owner."""
+    """Makes the cluster if it is not there. Raises EmbeddedError for another PostgreSQL major or another owner."""
     if not (cluster.data / "PG_VERSION").exists():
         _make(cluster)
     _check_major(cluster)

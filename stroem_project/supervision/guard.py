@@ -1,8 +1,8 @@
 """Ends the programs of a process that vanished. Run as `python -I -S guard.py`, with the lifeline as standard input.
 
-Lines: `+PID STAGE SIGNAL:SECONDS,SIGNAL:SECONDS,...` to watch over a process, `-PID` to forget it, `=PATH` for a directory
-of temporary files. When the other end of the pipe is gone, for whatever reason, stage after stage gets its signals, each
-followed by its time, then KILL; at last the directories go.
+Lines: `+PID STAGE SIGNAL:SECONDS,SIGNAL:SECONDS,...` to watch over a process, `-PID` to forget it, `=PATH` for a
+directory of temporary files. When the other end of the pipe is gone, for whatever reason, stage after stage gets its
+signals, each followed by its time, then KILL; at last the directories go.
 Imports nothing of the project: it starts in some ten milliseconds and cannot break with it.
 """
 

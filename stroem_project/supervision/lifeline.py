@@ -19,7 +19,9 @@ _GATE = 'IFS= read -r go && [ "$go" = go ] && exec "$@" </dev/null'
 class Lifeline:
     """Starts programs that end when this process does. One guard serves all of them; a guard that died is replaced."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_open: tuple[int, ...] = ()) -> None:
+        """`keep_open`: descriptors that the guard holds too, such as a lock that must outlast our programs."""
+        self._keep_open = keep_open
         self._lock = threading.Lock()
         self._known: dict[int, str] = {}
         self._folders: list[Path] = []
@@ -91,6 +93,7 @@ class Lifeline:
             cwd="/",
             env={"PATH": os.defpath},
             start_new_session=True,
+            pass_fds=self._keep_open,
         )
         for line in self._known.values():
             self._write(line)

@@ -1,0 +1,39 @@
+"""`manage.py server`: the web server: API, admin and live pages."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+import uvicorn
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+GRACE_S = 3  # for open requests; an open stream ends then
+
+
+class Command(BaseCommand):
+    help = "Serve the API and the admin."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", help="address to listen on (default: the `listen` setting)")
+        parser.add_argument("--port", type=int, help="port to listen on (default: the `listen` setting)")
+        parser.add_argument("--workers", type=int, default=1, help="server processes (default: 1)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not settings.STROEM.db.url:
+            from stroem_project.addresses import unset
+
+            raise CommandError(unset(), returncode=2)
+        uvicorn.run(
+            "stroem_project.asgi:application",
+            host=options["host"] or settings.STROEM.listen_host,
+            port=settings.STROEM.listen_port if options["port"] is None else options["port"],
+            workers=options["workers"] if options["workers"] > 1 else None,
+            timeout_graceful_shutdown=GRACE_S,
+            lifespan="off",
+            server_header=False,
+            access_log=False,
+            log_config=None,  # Django's logging settings hold for everything
+        )

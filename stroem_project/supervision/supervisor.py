@@ -1,0 +1,98 @@
+"""Keeps programs running: starts them in order, starts again what dies, ends them in the opposite order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stroem_project.supervision.lifeline import Lifeline
+from stroem_project.supervision.program import APPLICATION, STORE, Child, Program, ProgramFailed, tail
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+CALM_S = 60.0  # who ran that long begins again with the shortest pause
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class _Kept:
+    program: Program
+    child: Child | None
+    began: float
+    pause_s: float = FIRST_PAUSE_S
+    due: float = 0.0
+
+
+class Supervisor:
+    def __init__(self, lifeline: Lifeline, say: Say) -> None:
+        self.lifeline = lifeline
+        self._say = say
+        self._kept: list[_Kept] = []
+
+    def start(self, program: Program) -> float:
+        """Starts it, waits until it answers and keeps it from then on. The seconds that took; or ProgramFailed."""
+        began = time.monotonic()
+        child = self.lifeline.spawn(program)
+        self._kept.append(_Kept(program, child, began))
+        child.wait_until_ready()
+        return time.monotonic() - began
+
+    def tend(self) -> None:
+        """One round: whoever has died is started again, after a pause that grows with each death."""
+        self.lifeline.check()
+        for kept in self._kept:
+            if kept.child is not None and kept.child.has_ended():
+                self._note_death(kept, kept.child)
+            if kept.child is None and time.monotonic() >= kept.due:
+                self._start_again(kept)
+
+    def _note_death(self, kept: _Kept, child: Child) -> None:
+        ran_s = time.monotonic() - kept.began
+        kept.pause_s = FIRST_PAUSE_S if ran_s > CALM_S else min(kept.pause_s * 2, LONGEST_PAUSE_S)
+        kept.due = time.monotonic() + (0.0 if ran_s > CALM_S else kept.pause_s)
+        kept.child = None
+        name = kept.program.name
+        self._say(f"{name} ended ({_how(child.process.returncode)}) and is started again.")
+        for line in tail(kept.program.log).splitlines():
+            self._say(f"  {name}: {line}")
+
+    def _start_again(self, kept: _Kept) -> None:
+        kept.began = time.monotonic()
+        try:
+            kept.child = self.lifeline.spawn(kept.program)
+        except (OSError, ProgramFailed) as error:
+            kept.pause_s = min(kept.pause_s * 2, LONGEST_PAUSE_S)
+            kept.due = time.monotonic() + kept.pause_s
+            self._say(f"{kept.program.name} could not be started: {error}")
+
+    def stop(self, within_s: float, is_hurried: Callable[[], bool] = lambda: False) -> None:
+        """Ends the applications together, then what they store things in. Nothing is left after `within_s`."""
+        deadline = time.monotonic() + within_s
+        applications = self._children(APPLICATION)
+        for child in applications:
+            _signal(child)
+        stores_s = 2.5
+        while any(not child.has_ended() for child in applications):
+            if is_hurried() or time.monotonic() > deadline - stores_s:
+                break
+            time.sleep(0.02)
+        for child in applications:
+            child.stop(within_s=0)
+        for child in reversed(self._children(STORE)):
+            child.stop(within_s=0 if is_hurried() else max(0.5, deadline - time.monotonic()))
+        self._kept.clear()
+
+    def _children(self, stage: int) -> list[Child]:
+        return [kept.child for kept in self._kept if kept.child is not None and kept.program.stage == stage]
+
+
+def _signal(child: Child) -> None:
+    if not child.has_ended():
+        child.process.send_signal(child.program.ending[0][0])
+
+
+def _how(returncode: int | None) -> str:
+    if returncode is None or returncode >= 0:
+        return f"exit code {returncode}"
+    return f"signal {-returncode}"
