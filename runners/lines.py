@@ -1,0 +1,235 @@
+"""From bytes to lines: what every runner does with the two streams of a step.
+
+Bounded in every direction: one line, one attempt's log, one output, one tail of stderr. Source: T-13 of the
+reliability notes (floods, giant lines, NUL, invalid UTF-8, progress bars).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+from engine.orders import Limits, Line, StepOutcome, Stream, Verdict
+from engine.output import PREFIX, OutputProtocol
+from runners.base import LineSink
+
+STDERR_TAIL_BYTES = 4096
+PROGRESS_INTERVAL_S = 1.0
+_PREFIX = PREFIX.encode()
+_PREFIX_SLACK = 64  # the prefix itself and blanks around the value do not count against the output's limit
+
+
+def describe_exit(exit_code: int, stderr_tail: str) -> str:
+    """The `error` of a step whose process ended by itself with a code other than 0."""
+    return f"Exit code: {exit_code}\nStderr: {stderr_tail}" if stderr_tail else f"Exit code: {exit_code}"
+
+
+def repair(raw: bytes) -> str:
+    """`raw` as text that every database column can hold."""
+    return raw.decode("utf-8", "replace").replace("\0", "\ufffd")
+
+
+class LineFeed:
+    """Turns the bytes of one attempt into log lines, its output and the tail of its stderr. For one thread.
+
+    `secrets` are never split by a cut, so that whoever masks lines later still recognises them.
+    """
+
+    def __init__(
+        self, sink: LineSink, limits: Limits, secrets: Iterable[str] = (), clock: Callable[[], float] = time.time
+    ) -> None:
+        self.output = OutputProtocol(limits.output_bytes)
+        self._sink = sink
+        self._clock = clock
+        self._limits = limits
+        self._secrets = tuple(secret.encode("utf-8", "replace") for secret in secrets if secret)
+        self._longest_secret = max(map(len, self._secrets), default=0)
+        self._partial: dict[Stream, _Partial] = {"stdout": _Partial(), "stderr": _Partial()}
+        self._stderr = b""
+        self._stderr_bytes = 0
+        self._used_bytes = 0
+        self._dropped_bytes = 0
+        self._is_full = False
+
+    def feed(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
+        """Take what was read next from `stream`."""
+        if not data:
+            return
+        at = self._clock()
+        if stream == "stderr":
+            self._stderr_bytes += len(data)
+            self._stderr = (self._stderr + data)[-(STDERR_TAIL_BYTES + self._longest_secret) :]
+        partial = self._partial[stream]
+        if self._is_full and self._skip(stream, partial, data):
+            return
+        first, *rest = data.split(b"\n")
+        self._extend(stream, partial, first, at)
+        if not rest:
+            return
+        self._end_line(stream, partial, at)
+        for raw in rest[:-1]:
+            self._tell(stream, raw, 0, raw.startswith(_PREFIX), at)
+        self._extend(stream, partial, rest[-1], at)
+
+    def say(self, text: str) -> None:
+        """Tell a line of ours (a warning, progress); it does not count against the step's log."""
+        self._sink(Line(self._clock(), "server", text))
+
+    def close(self) -> None:
+        """Tell what has no newline yet, and how much was left out. Call once, when both streams have ended."""
+        at = self._clock()
+        for stream, partial in self._partial.items():
+            if partial.size:
+                self._end_line(stream, partial, at)
+        if self._dropped_bytes:
+            self.say(
+                f"[truncated {self._dropped_bytes} bytes: the log of one attempt holds {self._limits.log_bytes} bytes]"
+            )
+
+    @property
+    def stderr_tail(self) -> str:
+        """The last STDERR_TAIL_BYTES of stderr, beginning with a whole line where there is one."""
+        start = 0
+        if self._stderr_bytes > STDERR_TAIL_BYTES:
+            start = max(len(self._stderr) - STDERR_TAIL_BYTES, 0)
+            newline = self._stderr.rstrip(b"\n").find(b"\n", start)
+            start = newline + 1 if newline >= 0 else self._avoid_secrets(self._stderr, start, forward=True)
+        return repair(self._stderr[start:]).strip("\r\n")
+
+    def settle(self, exit_code: int) -> StepOutcome:
+        """The outcome of an attempt whose process ended by itself."""
+        if self.output.error is not None:
+            return self.outcome(Verdict.FAILED, exit_code, self.output.error)
+        if exit_code == 0:
+            return self.outcome(Verdict.SUCCEEDED, 0)
+        return self.outcome(Verdict.FAILED, exit_code, describe_exit(exit_code, self.stderr_tail))
+
+    def outcome(self, verdict: Verdict, exit_code: int | None = None, error: str | None = None) -> StepOutcome:
+        """An outcome with whatever output the step has told so far."""
+        return StepOutcome(verdict, exit_code, error, self.output.value, self.output.has_output)
+
+    def _extend(self, stream: Stream, partial: _Partial, piece: bytes, at: float) -> None:
+        if not piece:
+            return
+        progress = partial.extend(piece, stream == "stdout", self._limits, self._longest_secret, at)
+        if progress is not None:
+            self._tell(stream, progress, 0, False, at)
+
+    def _end_line(self, stream: Stream, partial: _Partial, at: float) -> None:
+        kept, dropped, is_output = bytes(partial.kept), partial.dropped, partial.is_output
+        partial.reset()
+        self._tell(stream, kept, dropped, is_output, at)
+
+    def _tell(self, stream: Stream, raw: bytes, dropped: int, is_output: bool, at: float) -> None:
+        """One line, of which `dropped` bytes were not kept."""
+        is_output = is_output and stream == "stdout"
+        size = len(raw) + dropped + 1
+        shown = raw.rstrip(b"\r") if b"\r" in raw else raw
+        if b"\r" in shown and not is_output:
+            shown = shown[shown.rindex(b"\r") + 1 :]
+        text = repair(shown) if len(shown) <= self._limits.line_bytes and not dropped else self._cut(shown, dropped)
+        cost = (len(text) if text.isascii() else len(text.encode())) + 1
+        if self._is_full or self._used_bytes + cost > self._limits.log_bytes:
+            self._is_full = True
+            self._dropped_bytes += size
+        else:
+            self._used_bytes += cost
+            self._sink(Line(at, stream, text))
+        if is_output:
+            self._note_output(raw, dropped)
+
+    def _note_output(self, raw: bytes, dropped: int) -> None:
+        if dropped:
+            self.output.refuse()
+            return
+        warning = self.output.feed(repair(raw))
+        if warning is not None:
+            self.say(warning)
+
+    def _cut(self, raw: bytes, dropped: int) -> str:
+        end = min(len(raw), self._limits.line_bytes)
+        while 0 < end < len(raw) and raw[end] & 0xC0 == 0x80 and end > self._limits.line_bytes - 4:
+            end -= 1  # not through a character
+        end = self._avoid_secrets(raw, end, forward=False)
+        return f"{repair(raw[:end])} ... [line cut, {len(raw) - end + dropped} more bytes]"
+
+    def _avoid_secrets(self, raw: bytes, at: int, *, forward: bool) -> int:
+        """`at`, moved out of any secret that it would split."""
+        moved = True
+        while moved:
+            moved = False
+            for secret in self._secrets:
+                found = raw.find(secret, max(at - len(secret) + 1, 0), at + len(secret) - 1)
+                if 0 <= found < at:
+                    at, moved = (found + len(secret) if forward else found), True
+        return at
+
+    def _skip(self, stream: Stream, partial: _Partial, data: bytes) -> bool:
+        """Once the log is full: drop `data` without splitting it, unless it may hold an output line."""
+        if stream == "stdout":
+            if _PREFIX in data or partial.is_output or 0 < len(partial.head) < len(_PREFIX):
+                return False
+            newline = data.rfind(b"\n")
+            tail = data[newline + 1 :]
+            if newline >= 0 or not partial.size:
+                self._dropped_bytes += partial.size
+                partial.reset()
+                partial.extend(tail, True, self._limits, 0, 0.0)
+                data = data[: newline + 1]
+        self._dropped_bytes += len(data)
+        return True
+
+
+class _Partial:
+    """The line that a stream is in the middle of. Keeps no more than can be shown, or be read as output."""
+
+    __slots__ = ("dropped", "head", "kept", "since")
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.kept = bytearray()
+        self.dropped = 0
+        self.head = b""  # its first bytes as written: decides whether it is an output line
+        self.since = 0.0  # when it began, or when its progress was told last
+
+    @property
+    def size(self) -> int:
+        return len(self.kept) + self.dropped
+
+    @property
+    def is_output(self) -> bool:
+        return self.head == _PREFIX
+
+    def extend(self, piece: bytes, may_be_output: bool, limits: Limits, slack: int, at: float) -> bytes | None:
+        """Append `piece`; the answer is what a progress bar shows now, at most once in PROGRESS_INTERVAL_S."""
+        if not self.head:
+            self.since = at
+        if len(self.head) < len(_PREFIX):
+            self.head += piece[: len(_PREFIX) - len(self.head)]
+        is_output = may_be_output and self.is_output
+        shown = None
+        if not is_output and (b"\r" in piece or self.kept.endswith(b"\r")):
+            piece, shown = self._overwrite(piece, at)
+        room = (limits.output_bytes + _PREFIX_SLACK if is_output else limits.line_bytes + slack) - len(self.kept)
+        self.kept += piece[: max(room, 0)]
+        self.dropped += max(len(piece) - max(room, 0), 0)
+        return shown
+
+    def _overwrite(self, piece: bytes, at: float) -> tuple[bytes, bytes | None]:
+        """Forget what a carriage return goes back over; the answer is what remains, and what was to be seen."""
+        text = bytes(self.kept) + piece
+        body = text.rstrip(b"\r")
+        last = body.rfind(b"\r")
+        if last < 0:
+            return piece, None
+        self.kept.clear()
+        self.dropped = 0
+        before = body[:last].rstrip(b"\r")
+        seen = before[before.rfind(b"\r") + 1 :]
+        if not seen or at - self.since < PROGRESS_INTERVAL_S:
+            return text[last + 1 :], None
+        self.since = at
+        return text[last + 1 :], seen
