@@ -1,0 +1,12 @@
+"""The Celery app: a doorbell. It carries hints in JSON; results, retries, time limits and schedules are not its business.
+
+Only a worker process includes `workers.tasks` (see `workers.consumer`); everybody else just publishes.
+"""
+
+from __future__ import annotations
+
+from celery import Celery
+
+app = Celery("stroem")
+app.config_from_object("stroem_project.celery_settings")
+app.set_default()
