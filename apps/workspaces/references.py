@@ -1,0 +1,135 @@
+"""Resolves what a secret refers to: `ref+env://NAME` here, every other `ref+…` through the program `vals`.
+
+References are handed to vals by its standard input, never as an argument, and all those of a workspace in one call.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from django.conf import settings
+
+from apps.workspaces.errors import SecretError
+
+ENVIRONMENT = "ref+env://"
+# What an author may have the server fetch. Not here: whatever reads the server's own files, environment or programs.
+SCHEMES = frozenset(
+    {"awskms", "awssecrets", "awsssm", "azurekeyvault", "bitwarden", "conjur", "doppler", "gcpsecrets", "gcs", "gitlab"}
+    | {"gkms", "hcpvaultsecrets", "infisical", "onepassword", "onepasswordconnect", "s3", "vault"}
+)
+_VALS_S = 30
+_SCHEME = re.compile(r"(?:secret)?ref\+([A-Za-z0-9_]+)")
+_EXPRESSION = re.compile(r"""\{\{-?\s*(?:'(?P<a>[^'{}]*)'|"(?P<b>[^"{}]*)")\s*\|\s*vals\s*-?\}\}""")
+_PASSED_ON = ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "https_proxy", "NO_PROXY")
+_PASSED_ON_FAMILIES = ("AWS_", "VAULT_", "AZURE_", "GOOGLE_", "CLOUDSDK_", "DOPPLER_", "CONJUR_", "OP_", "INFISICAL_")
+Lookup = Callable[[str], Any]
+
+
+def resolve(secrets: Mapping[str, Any]) -> dict[str, Any]:
+    """`secrets` with every reference replaced by what it refers to. Raises SecretError, which names the secret."""
+    wanted: dict[str, str] = {}  # reference -> the secret that needs it
+    for name, tree in secrets.items():
+        _replace(tree, name, lambda reference, name=name: wanted.setdefault(reference, name))
+    values = _fetch(wanted)
+    return {name: _replace(tree, name, values.__getitem__) for name, tree in secrets.items()}
+
+
+def _replace(tree: Any, name: str, lookup: Lookup) -> Any:
+    match tree:
+        case dict():
+            return {key: _replace(value, name, lookup) for key, value in tree.items()}
+        case list() | tuple():
+            return [_replace(value, name, lookup) for value in tree]
+        case str():
+            return _replace_text(tree, name, lookup)
+    return tree
+
+
+def _replace_text(text: str, name: str, lookup: Lookup) -> Any:
+    if "{{" not in text:
+        return lookup(text) if text.startswith("ref+") else text
+    if _EXPRESSION.sub("", text).find("{{") >= 0:
+        raise SecretError(f"secret '{name}': only {{{{ 'ref+…' | vals }}}} may stand in a secret, no other template")
+    whole = _EXPRESSION.fullmatch(text.strip())
+    if whole:
+        return _filtered(whole, lookup)
+    return _EXPRESSION.sub(lambda found: str(_filtered(found, lookup)), text)
+
+
+def _filtered(found: re.Match[str], lookup: Lookup) -> Any:
+    text = found["a"] if found["a"] is not None else found["b"]
+    return lookup(text) if text.startswith("ref+") else text
+
+
+def _fetch(wanted: Mapping[str, str]) -> dict[str, Any]:
+    values = {
+        reference: _from_environment(reference.removeprefix(ENVIRONMENT), name)
+        for reference, name in wanted.items()
+        if reference.startswith(ENVIRONMENT)
+    }
+    rest = [reference for reference in wanted if reference not in values]
+    for reference in rest:
+        _check_scheme(reference, wanted[reference])
+    if rest:
+        names = sorted({f"'{wanted[reference]}'" for reference in rest})
+        values |= _ask_vals(rest, ", ".join(names[:5]))
+    return values
+
+
+def _from_environment(variable: str, name: str) -> str:
+    if variable not in settings.STROEM.secrets.env_allowed:
+        raise SecretError(
+            f"secret '{name}' asks for the environment variable '{variable}', which `secrets.env_allowed` does not list"
+        )
+    try:
+        return os.environ[variable]
+    except KeyError:
+        raise SecretError(f"secret '{name}' asks for the environment variable '{variable}', which is not set") from None
+
+
+def _check_scheme(reference: str, name: str) -> None:
+    for scheme in _SCHEME.findall(reference):
+        if scheme not in SCHEMES:
+            known = ", ".join(sorted(SCHEMES))
+            raise SecretError(f"secret '{name}' refers to 'ref+{scheme}', which is not allowed (allowed: env, {known})")
+
+
+def _ask_vals(references: Collection[str], names: str) -> dict[str, Any]:
+    program = shutil.which("vals")
+    if program is None:
+        raise SecretError(f"secret {names}: vals CLI not found. Install vals to use ref+ secrets")
+    asked = {f"_{index}": reference for index, reference in enumerate(references)}
+    try:
+        done = subprocess.run(
+            [program, "eval", "-f", "-", "-o", "json"],
+            input=json.dumps(asked).encode(),
+            capture_output=True,
+            timeout=_VALS_S,
+            env=_environment(),
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise SecretError(f"secret {names}: vals did not answer within {_VALS_S} s") from None
+    except OSError as error:
+        raise SecretError(f"secret {names}: vals cannot be run: {error.strerror}") from None
+    if done.returncode != 0:
+        reason = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise SecretError(f"secret {names}: vals eval failed (exit {done.returncode}): {(reason or ['?'])[-1][:300]}")
+    try:
+        answer = json.loads(done.stdout)
+        return {reference: answer[key] for key, reference in asked.items()}
+    except (ValueError, KeyError, TypeError):
+        raise SecretError(f"secret {names}: vals gave an answer that is not the JSON it was asked for") from None
+
+
+def _environment() -> dict[str, str]:
+    """The credentials of secret stores, and nothing that is ours."""
+    return {
+        name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith(_PASSED_ON_FAMILIES)
+    }

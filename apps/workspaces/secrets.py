@@ -1,0 +1,159 @@
+"""The secrets and connections of a revision in clear: in memory for a short while, never stored, never printed."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db.models import Count, Max
+
+from apps.workspaces.errors import SecretError
+from apps.workspaces.models import Revision, Secret
+from apps.workspaces.references import resolve
+from apps.workspaces.sealing import unseal
+from apps.workspaces.snapshots import definition_of
+from engine import templating
+from engine.errors import NotFound, TemplateError
+from engine.masking import secret_strings
+
+logger = logging.getLogger(__name__)
+LOOK_AGAIN_S = 5.0  # a secret changed in the database is known everywhere after this time
+FETCH_AGAIN_S = 300.0  # what vals or the environment said is asked for again after this time
+KEEP_S = 1800.0  # and so long an older answer serves when asking fails
+_MOST = 500
+_SENSITIVE_KEY = re.compile(r"pass|secret|token|key|credential|auth|dsn", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    version: tuple[Any, ...]
+    fetched_at: float
+    secrets: dict[str, Any] = field(repr=False)
+    connections: dict[str, dict[str, Any]] = field(repr=False)
+
+
+_known: dict[int, _Known] = {}
+_looked_at: dict[int, float] = {}
+_lock = threading.Lock()
+
+
+def secrets_of(revision: Revision | int) -> dict[str, Any]:
+    """What `secret.*` means for jobs of this revision: the files' secrets, with those of the database over them.
+
+    Raises SecretError when one cannot be resolved.
+    """
+    return _of(revision).secrets
+
+
+def connections_of(revision: Revision | int) -> dict[str, dict[str, Any]]:
+    """The connections of this revision with their templates rendered and their types' defaults filled in."""
+    return _of(revision).connections
+
+
+def secret_values(tree: Any) -> tuple[str, ...]:
+    """The texts within `tree` that must be masked: leaves of at least 4 characters."""
+    return secret_strings(tree)
+
+
+def sensitive_of(revision: Revision | int) -> list[Any]:
+    """Everything of this revision that must be masked: all secrets, and of connections what is secret by its type, or
+    by its name where nothing says so. A host name is no secret: masking it would make logs unreadable."""
+    known = _of(revision)
+    types = definition_of(_id(revision)).connection_types
+    return [known.secrets, [_sensitive_part(values, types) for values in known.connections.values()]]
+
+
+def forget(workspace_id: int) -> None:
+    """Look again at once, in this process: a secret of this workspace was changed here."""
+    ids = set(Revision.objects.filter(workspace_id=workspace_id).values_list("pk", flat=True))
+    with _lock:
+        for revision_id in ids & set(_looked_at):
+            del _looked_at[revision_id]
+
+
+def _id(revision: Revision | int) -> int:
+    return revision if isinstance(revision, int) else int(revision.pk)
+
+
+def _of(revision: Revision | int) -> _Known:
+    revision_id, now = _id(revision), time.monotonic()
+    with _lock:
+        known, looked_at = _known.get(revision_id), _looked_at.get(revision_id)
+    if known is not None and looked_at is not None and now - looked_at < LOOK_AGAIN_S:
+        return known
+    version = _version(revision_id)
+    if known is None or known.version != version or now - known.fetched_at > FETCH_AGAIN_S:
+        known = _renewed(revision_id, known, version, now)
+    with _lock:
+        if len(_known) >= _MOST:
+            _known.clear()
+            _looked_at.clear()
+        _known[revision_id], _looked_at[revision_id] = known, now
+    return known
+
+
+def _version(revision_id: int) -> tuple[Any, ...]:
+    stored = Secret.objects.filter(workspace__revisions=revision_id)
+    found = stored.aggregate(newest=Max("updated_at"), count=Count("pk"))
+    return found["newest"], found["count"]
+
+
+def _renewed(revision_id: int, known: _Known | None, version: tuple[Any, ...], now: float) -> _Known:
+    try:
+        return _read(revision_id, version, now)
+    except SecretError:
+        # A secret store that is down for a moment must not fail every step; a changed secret must not be overlooked.
+        if known is None or known.version != version or now - known.fetched_at > KEEP_S:
+            raise
+        logger.warning("secrets of revision %s could not be renewed; the ones fetched before are used", revision_id)
+        return known
+
+
+def _read(revision_id: int, version: tuple[Any, ...], now: float) -> _Known:
+    row = Revision.objects.filter(pk=revision_id).values_list("workspace_id", "sealed_secrets").first()
+    if row is None:
+        raise NotFound(f"revision {revision_id} is gone; its workspace was removed")
+    workspace_id, sealed = row
+    of_files = unseal(sealed) if sealed is not None else {"secrets": {}, "connections": {}}
+    stored = Secret.objects.filter(workspace_id=workspace_id).values_list("name", "sealed")
+    over = {name: unseal(value) for name, value in stored}
+    # What the database replaces is not even asked for.
+    secrets = resolve({name: value for name, value in of_files["secrets"].items() if name not in over}) | over
+    return _Known(version, now, secrets, rendered(of_files["connections"], secrets))
+
+
+def rendered(connections: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """`connections` with templates rendered in the context `secret`. Raises SecretError, which names the connection."""
+    context = {"secret": secrets, "secrets": secrets}
+    found = {}
+    for name, values in connections.items():
+        try:
+            found[name] = {key: _render(value, context) for key, value in values.items()}
+        except TemplateError as error:
+            raise SecretError(f"connection '{name}': {error}") from None
+    return found
+
+
+def _render(value: Any, context: Mapping[str, Any]) -> Any:
+    match value:
+        case str():
+            return templating.render(value, context) if "{{" in value or "{%" in value else value
+        case dict():
+            return {key: _render(inner, context) for key, inner in value.items()}
+        case list():
+            return [_render(inner, context) for inner in value]
+    return value
+
+
+def _sensitive_part(values: Mapping[str, Any], types: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Any]:
+    described = types.get(str(values.get("type")), {})
+    return [
+        value
+        for key, value in values.items()
+        if key != "type" and (described[key].get("secret") if key in described else _SENSITIVE_KEY.search(key))
+    ]

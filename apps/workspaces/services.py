@@ -1,0 +1,221 @@
+"""Importing and refreshing workspaces, and the secrets kept in the database. Each service opens its own transaction."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models.functions import Now
+
+from apps.workspaces import secrets as secret_store
+from apps.workspaces import snapshots, sops
+from apps.workspaces.errors import SecretError, SourceError
+from apps.workspaces.models import Blob, Revision, Secret, Workspace
+from apps.workspaces.references import resolve
+from apps.workspaces.sealing import seal, seal_bytes
+from apps.workspaces.sources import GitSource, Tree, read_folder, read_git
+from apps.workspaces.sources.git import check_ref, check_url
+from apps.workspaces.sources.gitprogram import Credential
+from engine import spec
+from engine.errors import InputError, NotFound
+from engine.spec import freeze
+from engine.spec.model import Loaded, Place, Problem
+from engine.spec.model import Workspace as Definition
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
+_SECRET_NAME = re.compile(r"[A-Za-z0-9_]{1,200}")
+LONGEST_SECRET = 100_000
+SHORTEST_SECRET = 4
+
+
+def import_folder(name: str, path: str | Path) -> Workspace:
+    """The workspace `name`, made or moved to the folder `path`, and read. Its `problems` say what is wrong.
+
+    Raises SourceError when the folder cannot be read at all.
+    """
+    folder = Path(path).expanduser().resolve()
+    if not folder.is_dir():  # a mistyped path must not become a workspace
+        raise SourceError(f"there is no folder {folder}")
+    return refresh(_place(name, Workspace.Source.FOLDER, str(folder), "", ""))
+
+
+def import_git(name: str, url: str, ref: str = "", credential: str = "", *, is_local: bool = False) -> Workspace:
+    """The workspace `name`, made or moved to this repository, and read.
+
+    `is_local` allows repositories on this machine's disk: for an operator's command only.
+    """
+    check_url(url, is_local=is_local)
+    if ref:
+        check_ref(ref)
+    if credential and credential not in settings.STROEM.git_auth:
+        raise SourceError(f"`git_auth` has no entry '{credential}'")
+    return refresh(_place(name, Workspace.Source.GIT, url, ref, credential))
+
+
+def _place(name: str, source: str, location: str, ref: str, credential: str) -> Workspace:
+    if not _NAME.fullmatch(name):
+        raise InputError({"name": "the name of a workspace may hold letters, digits, '-' and '_'"})
+    values = {"source": source, "location": location, "ref": ref, "credential": credential}
+    return Workspace.objects.update_or_create(name=name, defaults=values)[0]
+
+
+def refresh(workspace: Workspace) -> Workspace:
+    """Read the source again. A new state that has no errors becomes the revision in force; an unchanged one changes
+    nothing; one with errors is described in `problems` and the last good revision stays in force."""
+    try:
+        tree = _read(workspace)
+    except SourceError as error:
+        return _note(workspace, [_source_problem(workspace, str(error))], None)
+    loaded = load(tree, workspace.name)
+    problems = [*tree.warnings, *loaded.problems]
+    if loaded.workspace is None:
+        return _note(workspace, problems, None)
+    problems += _doubts_about_secrets(loaded.workspace)
+    return _note(workspace, problems, _freeze(workspace, tree, loaded.workspace))
+
+
+def refresh_due() -> int:
+    """Refresh the workspaces whose poll interval has passed since they were last read; returns how many."""
+    done = 0
+    for workspace in Workspace.objects.select_related("current").order_by("checked_at"):
+        # Claimed by one statement, so that of several hosts one reads it.
+        due = Workspace.objects.filter(pk=workspace.pk, checked_at__lt=Now() - _interval(workspace))
+        if due.update(checked_at=Now()):
+            refresh(workspace)
+            done += 1
+    return done
+
+
+def _interval(workspace: Workspace) -> timedelta:
+    return timedelta(seconds=max(5, workspace.poll_interval_s))
+
+
+def load(tree: Tree, name: str) -> Loaded:
+    """The definition that the files of `tree` say, with files of SOPS opened, and all problems."""
+    by_path = {file.path: file.content for file in tree.files}
+    chosen: dict[str, bytes] = {}
+    problems: list[Problem] = []
+    for path in spec.select(by_path):
+        try:
+            chosen[path] = sops.decrypt(by_path[path]) if sops.is_encrypted(path) else by_path[path]
+        except SourceError as error:
+            problems.append(Problem(Place(path), "sops", str(error)))
+    loaded = spec.load(chosen, name=name, paths=frozenset(by_path))
+    if not chosen and not problems:
+        message = "the workspace has no workflow files: *.yaml or *.yml, in .workflows/ or beside it"
+        problems.append(Problem(Place(), "empty", message, "warning"))
+    found = (*problems, *loaded.problems)
+    has_errors = any(problem.severity == "error" for problem in found)
+    return Loaded(None if has_errors else loaded.workspace, found)
+
+
+def _read(workspace: Workspace) -> Tree:
+    if workspace.source == Workspace.Source.FOLDER:
+        return read_folder(Path(workspace.location))
+    # A row names a local repository only when an operator's command put it there.
+    credential = _credential(workspace.credential)
+    return read_git(GitSource(workspace.location, workspace.ref, credential, is_local=True))
+
+
+def _credential(name: str) -> Credential | None:
+    if not name:
+        return None
+    known = settings.STROEM.git_auth.get(name)
+    if known is None:
+        raise SourceError(f"`git_auth` has no entry '{name}' any more")
+    return Credential(known.username, known.token, known.key, known.key_path)
+
+
+def _source_problem(workspace: Workspace, message: str) -> Problem:
+    return Problem(Place(workspace.location), "source", message)
+
+
+def _doubts_about_secrets(definition: Definition) -> list[Problem]:
+    """Warnings about secrets and connections that cannot be resolved now: jobs that need them would fail."""
+    try:
+        secrets = resolve(definition.secrets)
+        secret_store.rendered(definition.connections, secrets)
+    except SecretError as error:
+        return [Problem(Place(), "secret", str(error), "warning")]
+    return []
+
+
+def _freeze(workspace: Workspace, tree: Tree, definition: Definition) -> Revision:
+    """The revision of this state, made when there is none."""
+    bare = dataclasses.replace(
+        definition,
+        connections={name: {"type": values.get("type")} for name, values in definition.connections.items()},
+    )
+    frozen = freeze.to_json(bare)
+    digest = tree.digest
+    known = Revision.objects.filter(workspace=workspace, digest=digest).first()
+    private = {"secrets": freeze.to_json(definition.secrets), "connections": freeze.to_json(definition.connections)}
+    if known is not None:
+        if known.definition != frozen or known.label != tree.label:  # the same files, read by a newer version of us
+            known.definition, known.sealed_secrets, known.label = frozen, seal(private), tree.label
+            known.save(update_fields=["definition", "sealed_secrets", "label"])
+            snapshots.forget(known.pk)
+        return known
+    with transaction.atomic():
+        blob = _store_archive(tree)
+        values = {"label": tree.label, "archive": blob, "definition": frozen, "sealed_secrets": seal(private)}
+        return Revision.objects.get_or_create(workspace=workspace, digest=digest, defaults=values)[0]
+
+
+def _store_archive(tree: Tree) -> Blob:
+    archive = tree.archive()
+    digest = hashlib.sha256(archive).hexdigest()
+    if not Blob.objects.filter(pk=digest).exists():
+        fresh = Blob(digest=digest, size_bytes=len(archive), sealed=seal_bytes(archive))
+        Blob.objects.bulk_create([fresh], ignore_conflicts=True)
+    return Blob.objects.only("pk").get(pk=digest)
+
+
+def _note(workspace: Workspace, problems: Sequence[Problem], revision: Revision | None) -> Workspace:
+    values: dict[str, Any] = {"problems": [_plain(problem) for problem in problems], "checked_at": Now()}
+    if revision is not None:
+        values["current"] = revision
+    Workspace.objects.filter(pk=workspace.pk).update(**values)
+    return Workspace.objects.select_related("current").get(pk=workspace.pk)
+
+
+def _plain(problem: Problem) -> dict[str, Any]:
+    return {
+        "severity": problem.severity,
+        "file": problem.place.file,
+        "line": problem.place.line,
+        "column": problem.place.column,
+        "code": problem.code,
+        "message": problem.message,
+        "text": str(problem),
+    }
+
+
+def store_secret(workspace: Workspace, name: str, value: Any, *, by: str) -> None:
+    """Keep a secret, encrypted; it replaces one of the same name in the files. Raises InputError."""
+    if not _SECRET_NAME.fullmatch(name):
+        raise InputError({"name": "the name of a secret may hold letters, digits and '_'"})
+    texts = [value] if isinstance(value, str) else []
+    if not isinstance(value, str | dict | list) or not value:
+        raise InputError({"value": "a secret must be a text, or a mapping or list of texts"})
+    if any(len(text.strip()) < SHORTEST_SECRET for text in texts):
+        raise InputError({"value": f"a secret must have at least {SHORTEST_SECRET} characters, or it cannot be masked"})
+    sealed = seal(value)
+    if len(sealed) > LONGEST_SECRET:
+        raise InputError({"value": f"a secret may have at most {LONGEST_SECRET} bytes"})
+    Secret.objects.update_or_create(workspace=workspace, name=name, defaults={"sealed": sealed, "updated_by": by})
+    secret_store.forget(workspace.pk)
+
+
+def remove_secret(workspace: Workspace, name: str) -> None:
+    """Forget a stored secret. Raises NotFound."""
+    if not Secret.objects.filter(workspace=workspace, name=name).delete()[0]:
+        raise NotFound(f"Secret '{name}' not found")
+    secret_store.forget(workspace.pk)
