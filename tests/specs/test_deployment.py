@@ -1,0 +1,222 @@
+"""What ships for operators is right: compose file, image and chart, checked without a cluster or a registry."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stroem_project import config
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "helm" / "stroem"
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+FILLED_IN = {
+    "POSTGRES_PASSWORD": "a1b2c3",
+    "VALKEY_PASSWORD": "d4e5f6",
+    "STROEM_KEYS": "A" * 43 + "=",
+    "STROEM_WORKER_TOKEN": "0123456789abcdef" * 4,
+    "STROEM_ADMIN_EMAIL": "ops@example.com",
+    "STROEM_ADMIN_PASSWORD": "correct horse battery",
+}
+VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?::(?P<mode>[-?])(?P<rest>[^}]*))?\}")
+SECRET_WORDS = ("PASSWORD", "TOKEN", "KEYS", "EMAIL")
+
+
+def filled(text: str) -> str:
+    """What compose makes of `${NAME:?message}` and `${NAME:-default}`."""
+    return VARIABLE.sub(lambda found: FILLED_IN.get(found["name"]) or found["rest"], str(text))
+
+
+# --- compose -----------------------------------------------------------------------------------------------------
+
+
+def test_compose_asks_for_every_secret_and_has_none_of_its_own() -> None:
+    text = (ROOT / "compose.yaml").read_text(encoding="utf-8")
+    found = list(VARIABLE.finditer(text))
+    assert {variable["name"] for variable in found} - {"STROEM_BASE_URL"} == set(FILLED_IN)
+    for variable in found:
+        if any(word in variable["name"] for word in SECRET_WORDS):
+            assert variable["mode"] == "?", f"{variable['name']} must be required"
+    for name, service in COMPOSE["services"].items():
+        for key, value in service.get("environment", {}).items():
+            if any(word in key for word in SECRET_WORDS):
+                assert VARIABLE.fullmatch(str(value)), f"{name}: {key} is written down"
+
+
+def test_the_sample_of_the_env_file_names_what_compose_needs_and_gives_no_value() -> None:
+    lines = (ROOT / "compose.env.example").read_text(encoding="utf-8").splitlines()
+    sample = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    assert {name for name, value in sample.items() if not value} == set(FILLED_IN)
+
+
+def test_compose_gives_nobody_the_engine_of_the_host() -> None:
+    for name, service in COMPOSE["services"].items():
+        assert not service.get("privileged"), name
+        assert not any("docker.sock" in str(volume) for volume in service.get("volumes", [])), name
+    assert all(port.startswith("127.0.0.1:") for port in COMPOSE["services"]["server"]["ports"])
+    assert COMPOSE["networks"]["back"]["internal"] is True
+
+
+@pytest.mark.parametrize("name", ["migrate", "server", "scheduler", "worker"])
+def test_the_settings_of_a_compose_service_are_settings_that_stroem_knows(name: str) -> None:
+    environ = {key: filled(value) for key, value in COMPOSE["services"][name]["environment"].items()}
+
+    loaded = config.load({key: value for key, value in environ.items() if not key.startswith("STROEM__WORKER__")})
+
+    assert loaded.db.url == "postgresql://stroem:a1b2c3@postgres:5432/stroem"
+    assert loaded.broker.url == "redis://:d4e5f6@valkey:6379/0"
+
+
+def test_what_compose_starts_are_commands_that_exist() -> None:
+    from django.core.management import get_commands
+
+    ours = {"migrate", "server", "scheduler", "worker"}
+    assert {service["command"][0] for name, service in COMPOSE["services"].items() if name in ours} == ours
+    assert ours <= set(get_commands())
+
+
+# --- image -------------------------------------------------------------------------------------------------------
+
+INSTRUCTIONS = {"ARG", "FROM", "COPY", "RUN", "ENV", "WORKDIR", "USER", "VOLUME", "EXPOSE", "ENTRYPOINT", "CMD"}
+
+
+def instructions(text: str) -> list[tuple[str, str]]:
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    whole = re.sub(r"\\\n", " ", "\n".join(lines))
+    return [tuple(line.split(None, 1)) for line in whole.splitlines() if line.strip()]  # type: ignore[misc]
+
+
+def test_the_image_copies_what_exists_and_runs_as_nobody_special() -> None:
+    found = instructions((ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    assert {name for name, _ in found} <= INSTRUCTIONS
+    kept = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    for name, rest in found:
+        if name == "COPY" and "--from" not in rest:
+            source = rest.split()[0]
+            assert (ROOT / source).exists(), source
+            assert f"!{source}" in kept, f".dockerignore hides {source}"
+    users = [rest for name, rest in found if name == "USER"]
+    assert users and users[-1] == "10001"
+    assert "--require-hashes" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+# --- chart -------------------------------------------------------------------------------------------------------
+
+GIVEN = ("--set", "existingSecret=stroem")
+VARIANTS = {
+    "defaults": GIVEN,
+    "kubernetes runner": (*GIVEN, "--set", "worker.kubernetes.enabled=true,worker.kubernetes.namespace=stroem-jobs"),
+    "docker runner": (*GIVEN, "--set", "worker.dind.enabled=true"),
+    "everything": (
+        *GIVEN,
+        "--set", "worker.kubernetes.enabled=true,worker.dind.enabled=true,worker.autoscaling.enabled=true",
+        "--set", "worker.podDisruptionBudget.enabled=true,ingress.enabled=true,ingress.hosts[0].host=s.example.com",
+        "--set", "runner.image.repository=registry.example.com/runner,startupScript=echo hello,imageTag=1.2.3",
+        "--set", "rbac.namespaces={team-a,team-b},server.baseUrl=https://s.example.com,worker.startupScript=true",
+        "--set", "server.extraEnv[0].name=A,server.extraEnv[0].value=b,server.nodeSelector.disk=ssd",
+    ),
+    "own secret": (
+        "--set", "secretEnv.STROEM__DB__URL=postgresql://a/b,secretEnv.STROEM__BROKER__URL=redis://c",
+        "--set", "secretEnv.STROEM_KEYS=d,secretEnv.STROEM__WORKER_TOKEN=e",
+    ),
+}  # fmt: skip
+
+
+def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("helm")
+    if program is None:
+        pytest.skip("helm is not on PATH")
+    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+def rendered(*arguments: str) -> list[dict[str, Any]]:
+    answer = helm("template", "stroem", str(CHART), "--namespace", "platform", *arguments)
+    assert answer.returncode == 0, answer.stderr
+    return [document for document in yaml.safe_load_all(answer.stdout) if document]
+
+
+def only(documents: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
+    (found,) = [one for one in documents if one["kind"] == kind and one["metadata"]["name"] == name]
+    return found
+
+
+@pytest.mark.helm
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_chart_renders_to_valid_kubernetes_objects(variant: str, tmp_path: Path) -> None:
+    file = tmp_path / "rendered.yaml"
+    file.write_text(yaml.safe_dump_all(rendered(*VARIANTS[variant])), encoding="utf-8")
+
+    validate = Path(sys.executable).with_name("kubernetes-validate")
+    answer = subprocess.run(
+        [str(validate), "--strict", str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+@pytest.mark.helm
+def test_the_chart_passes_its_linter() -> None:
+    answer = helm("lint", str(CHART), *GIVEN)
+    assert answer.returncode == 0, answer.stdout
+
+
+@pytest.mark.helm
+@pytest.mark.parametrize("missing", ["STROEM__DB__URL", "STROEM__BROKER__URL", "STROEM_KEYS", "STROEM__WORKER_TOKEN"])
+def test_the_chart_has_no_default_for_a_secret(missing: str) -> None:
+    needed = {"STROEM__DB__URL", "STROEM__BROKER__URL", "STROEM_KEYS", "STROEM__WORKER_TOKEN"}
+    given = [part for name in needed - {missing} for part in ("--set", f"secretEnv.{name}=x")]
+
+    answer = helm("template", "stroem", str(CHART), *given)
+
+    assert answer.returncode != 0
+    assert missing in answer.stderr
+
+
+@pytest.mark.helm
+def test_the_server_settings_of_the_chart_are_settings_that_stroem_knows(tmp_path: Path) -> None:
+    documents = rendered(
+        *GIVEN, "--set", "server.config.workspaces.ops.type=folder,server.config.workspaces.ops.path=/w"
+    )
+    file = tmp_path / "server-config.yaml"
+    file.write_text(only(documents, "ConfigMap", "stroem-server")["data"]["server-config.yaml"], encoding="utf-8")
+
+    loaded = config.load({"STROEM_CONFIG": str(file)})
+
+    assert set(loaded.workspaces) == {"ops"}
+
+
+@pytest.mark.helm
+def test_the_switches_give_the_worker_its_section_its_tag_and_its_rights() -> None:
+    documents = rendered(*VARIANTS["everything"])
+    settings = yaml.safe_load(only(documents, "ConfigMap", "stroem-worker")["data"]["worker-config.yaml"])
+    assert settings["tags"] == ["script", "kubernetes", "docker"]
+    assert settings["kubernetes"]["namespace"] == "platform"
+    assert settings["docker"]["host"] == "tcp://127.0.0.1:2376"
+    assert settings["runner_image"] == "registry.example.com/runner:1.2.3"
+    roles = {one["metadata"]["namespace"] for one in documents if one["kind"] == "Role"}
+    assert roles == {"platform", "team-a", "team-b"}
+
+
+@pytest.mark.helm
+def test_a_worker_without_pods_has_no_rights_and_no_token_in_the_cluster() -> None:
+    documents = rendered(*GIVEN)
+    assert not [one for one in documents if one["kind"] in {"Role", "RoleBinding"}]
+    pod = only(documents, "Deployment", "stroem-worker")["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+
+
+@pytest.mark.helm
+def test_the_engine_beside_a_worker_sees_the_workspaces_under_the_same_path() -> None:
+    pod = only(rendered(*VARIANTS["docker runner"]), "Deployment", "stroem-worker")["spec"]["template"]["spec"]
+    mounts = {
+        container["name"]: {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        for container in pod["containers"]
+    }
+    assert mounts["dind"]["data"] == mounts["worker"]["data"]
