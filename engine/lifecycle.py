@@ -117,6 +117,16 @@ def step_target(event: StepEventKind) -> StepStatus:
     return next(target for (_, kind), target in STEP_TABLE.items() if kind is event)
 
 
+def job_sources(event: JobEventKind) -> tuple[JobStatus, ...]:
+    """Statuses that `event` may leave; the guard of an UPDATE."""
+    return tuple(status for (status, kind) in JOB_TABLE if kind is event)
+
+
+def job_target(event: JobEventKind) -> JobStatus:
+    """The one status where `event` lands."""
+    return next(target for (_, kind), target in JOB_TABLE.items() if kind is event)
+
+
 def move_step(status: StepStatus, event: StepEventKind) -> StepStatus:
     """Where `event` takes a step; raises Conflict when the table does not know the move."""
     try:

@@ -6,3 +6,9 @@ class JobsConfig(AppConfig):
     label = "jobs"
     verbose_name = "Jobs"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from apps.jobs import children, ports
+
+        ports.on_step("task", children.start_child)
+        ports.on_end("parents", children.on_child_end)

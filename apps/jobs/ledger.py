@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
+from django.db import connections
+
+from apps.fleet import presence, tag_sets
+from apps.jobs import blueprints, contexts, finishing, logs
+from apps.jobs.models import Job
+from apps.jobs.transitions import claims, rows
+from apps.workspaces.models import Revision
+from apps.workspaces.secrets import connections_of, secrets_of
 from engine.orders import Line, StepOutcome
 from engine.spec.model import Action, Step
 
@@ -78,3 +88,128 @@ class Renewal:
     is_known: bool
     lost: frozenset[int] = frozenset()  # attempt ids that are not ours any more
     cancelled: frozenset[int] = frozenset()  # attempt ids whose job asks them to stop
+
+
+def register(
+    *,
+    name: str,
+    tags: Sequence[str],
+    slots: int,
+    version: str,
+    offers: Mapping[str, Any] | None = None,
+    job_id: UUID | None = None,
+) -> UUID:
+    """A new worker row; every start of a process is one, so leases of an earlier start are never adopted."""
+    return presence.register(name=name, tags=tags, slots=slots, version=version, offers=offers or {}, job_id=job_id)
+
+
+def retire(worker_id: UUID) -> None:
+    """The worker has left in order."""
+    presence.retire(worker_id)
+
+
+def covered(tags: Collection[str]) -> tuple[TagSetRef, ...]:
+    """All tag sets whose tags are among the worker's."""
+    return tuple(TagSetRef(id, key) for id, key in tag_sets.covered(tags).items())
+
+
+def claim(worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = None) -> Claim | None:
+    """Take the best ready step of these tag sets; None when there is none."""
+    row = claims.claim(worker_id, tag_set_ids, lease_s=settings.STROEM.recovery.heartbeat_timeout_s, job_id=job_id)
+    return _claim(row) if row else None
+
+
+def _claim(row: tuple[Any, ...]) -> Claim:
+    (step_id, attempt_id, fence, job_id, name, base, number, timeout_s, task, blueprint, revision, _, tags) = row
+    pinned = _pinned(revision)
+    return Claim(
+        step_id=step_id,
+        attempt_id=attempt_id,
+        fence=fence,
+        job_id=job_id,
+        step_name=name,
+        base=base,
+        task_name=task,
+        workspace=pinned[0],
+        revision_id=revision,
+        revision_digest=pinned[1],
+        blueprint_id=blueprint,
+        number=number,
+        timeout_s=timeout_s,
+        tag_set_id=tags,
+    )
+
+
+@lru_cache(maxsize=256)
+def _pinned(revision_id: int) -> tuple[str, str]:
+    return Revision.objects.values_list("workspace__name", "digest").get(id=revision_id)
+
+
+def material(claim: Claim) -> Material:
+    """What rendering the claimed step's order needs."""
+    plan = blueprints.load(claim.blueprint_id)
+    node = plan.nodes[claim.base]
+    job = Job.objects.select_related("revision").get(id=claim.job_id)
+    each = rows.each_of(claim.step_id) if claim.step_name != claim.base else None
+    return Material(
+        action=node.action,
+        step=node.step,
+        job_input=contexts.clear_input(job),
+        outputs=contexts.outputs_of(job.id, plan.steps_named(node.work_names)),
+        secrets=secrets_of(job.revision),
+        connections=connections_of(job.revision),
+        each=each,
+        environment={},
+    )
+
+
+def started(claim: Claim, *, input: Any, masks: tuple[str, ...]) -> bool:
+    """Note that the step's process may exist from now on; False when the attempt is not this worker's any more."""
+    return claims.start(claim.attempt_id, claim.fence)
+
+
+def append(claim: Claim, seq: int, lines: Sequence[Line]) -> bool:
+    """Store a batch of log lines; the same (attempt, seq) again changes nothing. False when the attempt has ended."""
+    return logs.append(claim, seq, lines)
+
+
+def renew(worker_id: UUID, live: Mapping[int, int], busy: int) -> Renewal:
+    """Extend the leases of these attempts (id -> fence), and be seen."""
+    lease_s = settings.STROEM.recovery.heartbeat_timeout_s
+    known, ours, cancelled = claims.renew(worker_id, dict(live), busy, lease_s=lease_s)
+    return Renewal(known, frozenset(live) - ours, cancelled)
+
+
+def finish(
+    report: Report,
+    *,
+    claim_for: Sequence[int] = (),
+    worker_id: UUID | None = None,
+    lines: Sequence[Line] = (),
+    seq: int = 0,
+    job_id: UUID | None = None,
+) -> Settled:
+    """Settle an attempt and advance its job in one transaction, then claim the next step in one of its own."""
+    if lines:
+        logs.append(report.claim, seq, lines)
+    accepted, counts = finishing.finish(report)
+    following = claim(worker_id, claim_for, job_id=job_id) if worker_id and claim_for else None
+    if following is not None and counts.get(following.tag_set_id):
+        counts[following.tag_set_id] -= 1
+    names = tag_sets.keys_of(counts)
+    return Settled(accepted, following, {names[id]: count for id, count in counts.items() if count})
+
+
+def give_back(claim: Claim) -> None:
+    """Return a step whose process had not started; it is ready again at once."""
+    finishing.lose(claim.attempt_id, is_loss=False)
+
+
+def released() -> None:
+    """Give this thread's database connection back."""
+    connections.close_all()
+
+
+def schema_problem() -> str | None:
+    """One sentence when the database's schema is not the one that this code knows; None when it is."""
+    return presence.schema_problem()

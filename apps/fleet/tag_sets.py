@@ -1,0 +1,53 @@
+"""Tag sets: one row, one queue and one routing key for each distinct set of required tags."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from functools import partial
+
+from django.db import transaction
+
+from apps.fleet.models import TagSet
+
+_ids: dict[str, int] = {}
+_keys: dict[int, str] = {}
+
+
+def tag_set_ids(keys: Iterable[str]) -> dict[str, int]:
+    """Ids of tag sets by key, made where they are missing. Rows are never deleted, so what was read once is kept."""
+    wanted = set(keys)
+    missing = wanted - _ids.keys()
+    if missing:
+        fresh = [TagSet(key=key, tags=key.split("+") if key else []) for key in sorted(missing)]
+        TagSet.objects.bulk_create(fresh, ignore_conflicts=True)
+        found = {key: id for id, key in TagSet.objects.filter(key__in=missing).values_list("id", "key")}
+        transaction.on_commit(partial(_keep, found))  # not before: a transaction that fails takes its rows along
+        return {key: found.get(key) or _ids[key] for key in wanted}
+    return {key: _ids[key] for key in wanted}
+
+
+def _keep(found: dict[str, int]) -> None:
+    for key, id in found.items():
+        _ids[key], _keys[id] = id, key
+
+
+def keys_of(ids: Iterable[int]) -> dict[int, str]:
+    """Keys of tag sets by id."""
+    wanted = set(ids)
+    missing = wanted - _keys.keys()
+    if missing:
+        for id, key in TagSet.objects.filter(id__in=missing).values_list("id", "key"):
+            _ids[key], _keys[id] = id, key
+    return {id: _keys[id] for id in wanted}
+
+
+def covered(tags: Collection[str]) -> dict[int, str]:
+    """Tag sets (id -> key) that a worker with these tags may serve: all of their tags are among its own."""
+    have = set(tags)
+    return {id: key for id, key in TagSet.objects.values_list("id", "key") if set(key.split("+")) - {""} <= have}
+
+
+def forget() -> None:
+    """Empty the cache, for tests that start over with an empty database."""
+    _ids.clear()
+    _keys.clear()

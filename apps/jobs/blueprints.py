@@ -1,0 +1,168 @@
+"""A task with all that it uses, frozen: what a job obeys from its first step to its last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from typing import Any
+
+from django.db import transaction
+
+from apps.jobs.models import Blueprint
+from engine import templating
+from engine.dag import topological_order
+from engine.errors import NotFound
+from engine.spec import freeze
+from engine.spec.model import Action, Hooks, Step, Task, Workspace
+from engine.spec.tags import required_tags, tag_set_key
+
+SERVER_KINDS = frozenset({"task", "agent", "approval"})
+
+
+@dataclass(frozen=True)
+class Node:
+    """One step of the flow, with its action at hand."""
+
+    name: str
+    step: Step
+    action: Action
+    position: int
+    dependents: tuple[str, ...]
+
+    @property
+    def kind(self) -> str:
+        return self.action.type
+
+    @property
+    def runner(self) -> str:
+        return self.action.runner if self.action.type == "script" else "none"
+
+    @property
+    def runs_on_server(self) -> bool:
+        return self.action.type in SERVER_KINDS
+
+    @property
+    def tag_set_key(self) -> str:
+        return tag_set_key(required_tags(self.action, self.step))
+
+    @property
+    def timeout_s(self) -> float | None:
+        chosen = self.step.timeout or self.action.timeout
+        return chosen.seconds if chosen else None
+
+    @property
+    def retry(self) -> Any:
+        return self.step.retry or self.action.retry
+
+    @cached_property
+    def control_names(self) -> frozenset[str]:
+        """Context names that deciding about the step reads (`when`, `for_each`)."""
+        texts = [text for text in (self.step.when, self.step.for_each) if isinstance(text, str)]
+        return _names(texts)
+
+    @cached_property
+    def work_names(self) -> frozenset[str]:
+        """Context names that rendering the step's order reads."""
+        action = self.action
+        texts = [self.step.input, action.env, action.script, action.source, action.args, action.cmd, action.image]
+        return _names([*texts, action.manifest, action.message, action.prompt, action.system_prompt])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A blueprint in memory."""
+
+    id: int
+    task: Task
+    nodes: Mapping[str, Node]
+    hooks: Hooks
+    actions: Mapping[str, Action]
+
+    @cached_property
+    def leaves(self) -> list[str]:
+        return [name for name, node in self.nodes.items() if not node.dependents]
+
+    @cached_property
+    def by_context_name(self) -> dict[str, str]:
+        return {templating.context_name(name): name for name in self.nodes}
+
+    def steps_named(self, names: frozenset[str]) -> list[str]:
+        """Flow names of the steps that these context names mean; `*` means all."""
+        if "*" in names:
+            return list(self.nodes)
+        return [self.by_context_name[name] for name in names if name in self.by_context_name]
+
+
+def _names(values: list[Any]) -> frozenset[str]:
+    names: set[str] = set()
+    for value in values:
+        if isinstance(value, str):
+            found = templating.references(value)
+            names |= found.names | ({"*"} if found.is_open else set())
+        elif isinstance(value, Mapping):
+            names |= _names(list(value.values()))
+        elif isinstance(value, list | tuple):
+            names |= _names(list(value))
+    return frozenset(names)
+
+
+def compose(workspace: Workspace, task_name: str) -> dict[str, Any]:
+    """The blueprint of a task as JSON: the task, the actions it uses, and the hooks that apply to it."""
+    task = workspace.tasks.get(task_name)
+    if task is None:
+        raise NotFound(f"Task '{task_name}' not found")
+    chosen = {
+        event: getattr(task.hooks, event) or getattr(workspace.hooks, event)
+        for event in ("on_success", "on_error", "on_cancel", "on_suspended")
+    }
+    return body(task, workspace, Hooks(**chosen))
+
+
+def body(task: Task, workspace: Workspace, hooks: Hooks) -> dict[str, Any]:
+    names = {step.action for step in task.flow.values()}
+    names |= {
+        hook.action
+        for event in ("on_success", "on_error", "on_cancel", "on_suspended")
+        for hook in getattr(hooks, event)
+    }
+    return {
+        "task": freeze.to_json(task),
+        "actions": {name: freeze.to_json(workspace.actions[name]) for name in sorted(names)},
+        "hooks": freeze.to_json(hooks),
+    }
+
+
+_stored: dict[str, int] = {}
+
+
+def store(content: Mapping[str, Any]) -> int:
+    """Id of the blueprint with this content; written when it is new."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    if digest in _stored:
+        return _stored[digest]
+    Blueprint.objects.bulk_create([Blueprint(digest=digest, body=content)], ignore_conflicts=True)
+    found = Blueprint.objects.values_list("id", flat=True).get(digest=digest)
+    # Not before the commit: a transaction that fails takes its rows along.
+    transaction.on_commit(partial(_stored.__setitem__, digest, found))
+    return found
+
+
+@lru_cache(maxsize=256)
+def load(blueprint_id: int) -> Plan:
+    """The plan of a blueprint; blueprints never change, so it is kept."""
+    content = Blueprint.objects.values_list("body", flat=True).get(id=blueprint_id)
+    task = freeze.task_from_json(content["task"])
+    actions = {name: freeze.action_from_json(item) for name, item in content["actions"].items()}
+    dependents: dict[str, list[str]] = {name: [] for name in task.flow}
+    for name, step in task.flow.items():
+        for dependency in step.depends_on:
+            dependents[dependency].append(name)
+    order = topological_order({name: step.depends_on for name, step in task.flow.items()})
+    nodes = {
+        name: Node(name, task.flow[name], actions[task.flow[name].action], position, tuple(dependents[name]))
+        for position, name in enumerate(order)
+    }
+    return Plan(blueprint_id, task, nodes, freeze.hooks_from_json(content["hooks"]), actions)

@@ -1,0 +1,94 @@
+"""Steps of type `task`: a child job, and the way its end comes back to the parent's step."""
+
+from __future__ import annotations
+
+from functools import partial
+from uuid import UUID
+
+from django.db import transaction
+
+from apps.jobs import blueprints, services
+from apps.jobs.advance import advancing
+from apps.jobs.blueprints import Plan
+from apps.jobs.contexts import masks_of
+from apps.jobs.creation import Origin
+from apps.jobs.masks import masked_result, shown
+from apps.jobs.models import Job
+from apps.jobs.ports import Dispatch
+from apps.jobs.sql import retried
+from apps.jobs.transitions import moves as pen
+from apps.jobs.transitions import rows
+from apps.jobs.transitions.moves import Result
+from apps.workspaces.models import Revision
+from engine.errors import AuthorError
+from engine.lifecycle import JobStatus, StepEventKind
+
+EVENTS = {
+    JobStatus.COMPLETED: StepEventKind.SUCCEEDED,
+    JobStatus.FAILED: StepEventKind.FAILED,
+    JobStatus.CANCELLED: StepEventKind.CANCELLED,
+}
+
+
+def start_child(dispatch: Dispatch) -> None:
+    """Start the child job of a step, in the parent's transaction. Source: spec 2.4."""
+    task_name = dispatch.node.action.task
+    assert task_name is not None
+    depth = dispatch.job.depth + 1
+    if depth > services.MAX_DEPTH:
+        raise AuthorError(f"Maximum task nesting depth ({services.MAX_DEPTH}) exceeded for task '{task_name}'")
+    node = dispatch.node
+    pen.move(
+        dispatch.step_id,
+        StepEventKind.DISPATCHED,
+        deadline_s=node.timeout_s,
+        input=shown(dict(dispatch.values), dispatch.masks),
+    )
+    origin = Origin(
+        "task",
+        f"{dispatch.job.id}/{dispatch.step_name}",
+        dispatch.job.started_by_id,
+        parent_job_id=dispatch.job.id,
+        parent_step_id=dispatch.step_id,
+        parent_step_name=dispatch.step_name,
+        depth=depth,
+    )
+    revision = Revision.objects.get(id=dispatch.job.revision_id)
+    try:
+        child = services.start_at(revision, task_name, dispatch.values, origin, priority=dispatch.job.priority)
+    except AuthorError as error:
+        raise AuthorError(f"Failed to create child job for task '{task_name}': {error}") from error
+    rows.adopt(dispatch.step_id, child.id)
+
+
+@retried
+def _advance_parent(child: Job) -> None:
+    advance = advancing(child.parent_job_id, blueprints.load)  # type: ignore[arg-type]
+    if advance is None:
+        return
+    event = EVENTS[JobStatus(child.status)]
+    error = f"Child job {child.id} {child.status}" + (f": {child.error}" if child.error else "")
+    result = (
+        Result(output=child.output, has_output=child.output is not None)
+        if event is StepEventKind.SUCCEEDED
+        else Result(error=error)
+    )
+    base = rows.base_of(child.parent_step_id)
+    if advance.state.is_cancelling and event is StepEventKind.FAILED:
+        event = StepEventKind.CANCELLED
+    advance.settle([child.parent_step_id], event, masked_result(result, masks_of(advance.job, advance.plan)), base=base)
+    advance.run()
+    services.ring_after_commit(advance)
+
+
+def tell_parent(child_id: UUID) -> None:
+    """Carry the end of a child job to its parent's step; harmless when it was carried before."""
+    child = Job.objects.get(id=child_id)
+    _advance_parent(child)
+    Job.objects.filter(id=child_id).update(parent_told=True)
+
+
+def on_child_end(job: Job, plan: Plan) -> None:
+    """After the commit of a child's end, advance its parent; the sweep covers a process that dies in between."""
+    if job.parent_step_id is not None:
+        transaction.on_commit(partial(tell_parent, job.id))

@@ -1,0 +1,137 @@
+"""The birth of a job: its row and its steps in one transaction, then its first advance."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from os import urandom
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection
+
+from apps.fleet.tag_sets import tag_set_ids
+from apps.jobs.blueprints import Plan
+from apps.jobs.models import Job
+from apps.jobs.transitions import rows
+from apps.jobs.transitions.moves import Candidate
+from engine.planner import Tally
+
+NO_DEPENDENCIES = Tally(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who or what asked for the job. Source types: spec 3.2."""
+
+    type: str
+    id: str = ""
+    user_id: int | None = None
+    parent_job_id: UUID | None = None
+    parent_step_id: int | None = None
+    parent_step_name: str = ""
+    depth: int = 0
+    rerun_of_id: UUID | None = None
+    retry_of_id: UUID | None = None
+    retry_attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What to write. `clear` holds secret inputs, `shown` what people may see."""
+
+    plan: Plan
+    task_name: str
+    workspace_id: int
+    revision_id: int
+    origin: Origin
+    shown: Mapping[str, Any]
+    sealed: bytes | None = field(default=None, repr=False)
+    priority: int | None = None
+    is_held: bool = False
+    wait_s: float | None = None
+
+    def held(self) -> Birth:
+        """The same, waiting for the task's concurrency limit."""
+        return replace(self, is_held=True)
+
+
+def uuid7() -> UUID:
+    """A random id whose order is the order of time (RFC 9562), so that new rows sit together in the index."""
+    value = (int(time.time() * 1000) << 80) | int.from_bytes(urandom(10), "big")
+    value = value & ~(0xF << 76) | (7 << 76)
+    return UUID(int=value & ~(3 << 62) | (2 << 62))
+
+
+def write(birth: Birth) -> tuple[Job, list[Candidate]]:
+    """Insert the job and its steps, all pending. Returns the job and the steps that nothing holds back."""
+    plan, task = birth.plan, birth.plan.task
+    now = _database_now()
+    timeout_s = task.timeout.seconds if task.timeout else settings.STROEM.default_job_timeout_s
+    job = Job(
+        id=uuid7(),
+        workspace_id=birth.workspace_id,
+        revision_id=birth.revision_id,
+        blueprint_id=plan.id,
+        task_name=birth.task_name,
+        source_type=birth.origin.type,
+        source_id=birth.origin.id,
+        started_by_id=birth.origin.user_id,
+        input=dict(birth.shown),
+        input_sealed=birth.sealed,
+        priority=task.priority if birth.priority is None else birth.priority,
+        open_steps=len(plan.nodes),
+        is_held=birth.is_held,
+        has_actions=bool(task.workflow_actions),
+        parent_job_id=birth.origin.parent_job_id,
+        parent_step_id=birth.origin.parent_step_id,
+        parent_step_name=birth.origin.parent_step_name,
+        depth=birth.origin.depth,
+        rerun_of_id=birth.origin.rerun_of_id,
+        retry_of_id=birth.origin.retry_of_id,
+        retry_attempt=birth.origin.retry_attempt,
+        due_at=now + timedelta(seconds=birth.wait_s) if birth.wait_s else None,
+        deadline_at=now + timedelta(seconds=timeout_s) if timeout_s else None,
+        created_at=now,
+    )
+    job.save(force_insert=True)
+    return job, _write_steps(job, plan)
+
+
+def _database_now() -> datetime:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        return cursor.fetchone()[0]
+
+
+def _write_steps(job: Job, plan: Plan) -> list[Candidate]:
+    ids = dict(zip(plan.nodes, rows.reserve_ids(len(plan.nodes)), strict=True))
+    sets = tag_set_ids({node.tag_set_key for node in plan.nodes.values() if not node.runs_on_server})
+    default_s = settings.STROEM.default_step_timeout_s
+    written = [
+        (
+            ids[name],
+            job.id,
+            name,
+            name,
+            node.position,
+            node.kind,
+            node.runner,
+            None if node.runs_on_server else sets[node.tag_set_key],
+            [ids[dependent] for dependent in node.dependents],
+            len(node.step.depends_on),
+            node.step.continue_on_failure,
+            job.priority + node.step.priority,
+            node.timeout_s or (default_s if not node.runs_on_server else None),
+        )
+        for name, node in plan.nodes.items()
+    ]
+    rows.insert_steps(written)
+    return [
+        Candidate(ids[name], name, NO_DEPENDENCIES, node.step.continue_on_failure)
+        for name, node in plan.nodes.items()
+        if not node.step.depends_on
+    ]

@@ -1,0 +1,156 @@
+"""The end of an attempt: guarded by its fence, counted and advanced in one transaction, without a server hop."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.conf import settings
+
+from apps.jobs import blueprints
+from apps.jobs.advance import Advance, advancing
+from apps.jobs.masks import masked_result, shown
+from apps.jobs.sql import fetch_one, retried
+from apps.jobs.transitions import moves as pen
+from apps.jobs.transitions.moves import Result
+from engine import planner
+from engine.errors import StaleMove
+from engine.lifecycle import StepEventKind
+from engine.orders import StepOutcome, Verdict
+from engine.planner import Settlement, Tries
+
+if TYPE_CHECKING:
+    from apps.jobs.ledger import Report
+
+STATUS = {
+    StepEventKind.SUCCEEDED: "completed",
+    StepEventKind.FAILED: "failed",
+    StepEventKind.RETRIED: "failed",
+    StepEventKind.CANCELLED: "cancelled",
+    StepEventKind.RETURNED: "lost",
+}
+TRIES = "SELECT attempts, losses FROM jobs_step WHERE id = %s AND fence = %s AND status = 'running'"
+LOST = """
+SELECT a.job_id, a.step_id, a.fence, a.started_at IS NOT NULL, s.base, coalesce(w.name, a.worker_id::text)
+FROM jobs_attempt a JOIN jobs_step s ON s.id = a.step_id LEFT JOIN fleet_worker w ON w.id = a.worker_id
+WHERE a.id = %s AND a.ended_at IS NULL
+"""
+
+
+def finish(report: Report) -> tuple[bool, dict[int, int]]:
+    """Settle a reported attempt. Returns whether it counted, and how many steps became ready by tag set id."""
+    if report.outcome.verdict is Verdict.LOST:
+        return lose(report.claim.attempt_id)
+    return _finish(report)
+
+
+@retried
+def _finish(report: Report) -> tuple[bool, dict[int, int]]:
+    claim, outcome = report.claim, report.outcome
+    advance = advancing(claim.job_id, blueprints.load)
+    if advance is None:
+        return False, {}
+    if outcome.verdict is Verdict.SUCCEEDED:
+        settlement = Settlement(StepEventKind.SUCCEEDED)
+    else:
+        row = fetch_one(TRIES, (claim.step_id, claim.fence))
+        if row is None:
+            return False, {}
+        tries = Tries(row[0], row[1], advance.plan.nodes[claim.base].retry)
+        settlement = planner.settle(outcome, tries, is_cancelling=advance.state.is_cancelling, chance=random.random())
+    result = Result(error=settlement.error, output=outcome.output, has_output=outcome.has_output)
+    if settlement.event is not StepEventKind.SUCCEEDED:
+        result = Result(error=settlement.error)
+    result = masked_result(result, report.masks)
+    if not _write(
+        advance, claim.step_id, claim.fence, claim.base, settlement, result, shown(report.input, report.masks)
+    ):
+        return False, {}
+    pen.end_attempt(claim.attempt_id, STATUS[settlement.event], exit_code=outcome.exit_code, error=result.error)
+    advance.run()
+    return True, dict(advance.bells)
+
+
+def _write(
+    advance: Advance,
+    step_id: int,
+    fence: int,
+    base: str,
+    settlement: Settlement,
+    result: Result,
+    seen: Any,
+    *,
+    is_loss: bool = False,
+) -> bool:
+    """Move the step; False when its fence says that the report is late."""
+    if settlement.event in pen.FINAL_EVENTS:
+        return bool(advance.settle([step_id], settlement.event, result, fence=fence, base=base, input=seen))
+    try:
+        _, tag_set_id = pen.move(
+            step_id,
+            settlement.event,
+            fence=fence,
+            wait_s=settlement.wait_s,
+            detail=result.error,
+            is_loss=is_loss,
+            input=seen or None,
+        )
+    except StaleMove:
+        return False
+    if settlement.event is StepEventKind.RETURNED and tag_set_id is not None:
+        advance.bells[tag_set_id] += 1
+    return True
+
+
+@retried
+def lose(attempt_id: int, *, is_loss: bool = True) -> tuple[bool, dict[int, int]]:
+    """Settle an attempt whose worker went away or gave it back. Harmless when it has ended meanwhile."""
+    row = fetch_one(LOST, (attempt_id,))
+    if row is None:
+        return False, {}
+    job_id, step_id, fence, had_started, base, worker_name = row
+    advance = advancing(job_id, blueprints.load)
+    assert advance is not None
+    tries = fetch_one(TRIES, (step_id, fence))
+    if tries is None:
+        pen.end_attempt(attempt_id, "lost")
+        return False, {}
+    node = advance.plan.nodes[base]
+    recovery = settings.STROEM.recovery
+    choice = node.step.on_worker_lost or node.action.on_worker_lost or recovery.on_worker_lost
+    settlement = planner.settle_lost(
+        worker_name,
+        Tries(tries[0], tries[1], node.retry),
+        had_started=had_started,
+        may_repeat=choice == "retry",
+        lost_retries=recovery.lost_retries,
+        is_cancelling=advance.state.is_cancelling,
+        chance=random.random(),
+    )
+    if not _write(advance, step_id, fence, base, settlement, Result(error=settlement.error), None, is_loss=had_started):
+        return False, {}
+    status = STATUS[settlement.event] if settlement.event is StepEventKind.CANCELLED else "lost"
+    pen.end_attempt(attempt_id, status, error=settlement.error or ("Worker was lost" if is_loss else "Given back"))
+    advance.run()
+    return True, dict(advance.bells)
+
+
+@retried
+def time_out(attempt_id: int, job_id: UUID, step_id: int, fence: int, base: str, timeout_s: float) -> None:
+    """Settle an attempt that outlived its time-out, in place of its worker."""
+    advance = advancing(job_id, blueprints.load)
+    tries = fetch_one(TRIES, (step_id, fence))
+    if advance is None or tries is None:
+        return
+    error = f"Step timed out after {timeout_s:g}s (server-side enforcement)"
+    outcome = StepOutcome(Verdict.TIMED_OUT, error=error)
+    settlement = planner.settle(
+        outcome,
+        Tries(tries[0], tries[1], advance.plan.nodes[base].retry),
+        is_cancelling=advance.state.is_cancelling,
+        chance=random.random(),
+    )
+    if _write(advance, step_id, fence, base, settlement, Result(error=settlement.error), None):
+        pen.end_attempt(attempt_id, STATUS[settlement.event], error=error)
+        advance.run()

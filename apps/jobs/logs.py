@@ -1,0 +1,77 @@
+"""Log lines: stored in batches that may be sent twice, read back in the order of arrival."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from apps.jobs.sql import fetch, fetch_one
+from engine.orders import Line
+
+if TYPE_CHECKING:
+    from apps.jobs.ledger import Claim
+
+# The day is the day of the claim, so that a batch sent again meets the partition that holds its first copy.
+APPEND = """
+WITH a AS (
+    SELECT job_id, step_id, (claimed_at AT TIME ZONE 'UTC')::date AS day FROM jobs_attempt
+    WHERE id = %(attempt)s AND fence = %(fence)s AND ended_at IS NULL
+),
+i AS (
+    INSERT INTO jobs_logchunk (day, attempt_id, seq, job_id, step_id, lines, line_count)
+    SELECT a.day, %(attempt)s, %(seq)s, a.job_id, a.step_id, %(lines)s, %(count)s FROM a ON CONFLICT DO NOTHING
+)
+SELECT 1 FROM a
+"""
+SERVER_LINE = """
+INSERT INTO jobs_logchunk (day, attempt_id, seq, job_id, lines, line_count)
+VALUES ((clock_timestamp() AT TIME ZONE 'UTC')::date, 0, nextval('jobs_logchunk_id_seq'), %s, %s, 1)
+"""
+READ = """
+SELECT id, lines FROM jobs_logchunk
+WHERE job_id = %(job)s AND id > %(after)s AND (%(step)s::bigint[] IS NULL OR step_id = ANY(%(step)s))
+ORDER BY id LIMIT %(limit)s
+"""
+
+
+def append(claim: Claim, seq: int, lines: Sequence[Line]) -> bool:
+    """Store a batch; the same (attempt, seq) again changes nothing. False when the attempt has ended."""
+    params = {
+        "attempt": claim.attempt_id,
+        "fence": claim.fence,
+        "seq": seq,
+        "lines": "".join(_record(line.at, line.stream, claim.step_name, line.text) for line in lines),
+        "count": len(lines),
+    }
+    return fetch_one(APPEND, params) is not None
+
+
+def say(job_id: UUID, text: str, *, at: float) -> None:
+    """A line of the server in the job's log, under the step name `_server`."""
+    fetch(SERVER_LINE, (job_id, _record(at, "stderr", "_server", text)))
+
+
+def _record(at: float, stream: str, step: str, text: str) -> str:
+    ts = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    record = {"ts": ts, "stream": stream, "step": step, "line": text.replace("\x00", "\ufffd")}
+    return json.dumps(record, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n"
+
+
+def chunks(
+    job_id: UUID, *, after: int = 0, step_ids: Sequence[int] | None = None, limit: int = 1000
+) -> Iterator[tuple[int, str]]:
+    """(id, JSON lines) of stored batches that arrived after chunk `after`.
+
+    Ids are handed out before the commit: a reader that follows must look back a little (see `apps.api`), or it skips
+    a batch that commits late.
+    """
+    params: dict[str, Any] = {
+        "job": job_id,
+        "after": after,
+        "step": list(step_ids) if step_ids is not None else None,
+        "limit": limit,
+    }
+    yield from fetch(READ, params)

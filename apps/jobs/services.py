@@ -1,0 +1,178 @@
+"""What may be done to jobs. Every function opens its own transaction and says what it needs; bells ring after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from apps.accounts.models import User
+from apps.fleet import tag_sets
+from apps.jobs import bells, blueprints, cancellation, contexts, creation, ports
+from apps.jobs.advance import Advance
+from apps.jobs.blueprints import Plan
+from apps.jobs.creation import Birth, Origin
+from apps.jobs.limits import is_over_limit
+from apps.jobs.masks import shown
+from apps.jobs.models import Job
+from apps.jobs.sql import fetch, retried
+from apps.jobs.transitions import moves as pen
+from apps.jobs.transitions.moves import Candidate
+from apps.workspaces.models import Revision, Workspace
+from apps.workspaces.sealing import seal_json
+from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
+from apps.workspaces.snapshots import definition_of
+from engine import templating
+from engine.errors import AuthorError, NotFound
+from engine.inputs import resolve, secret_fields
+from engine.lifecycle import JobStatus
+from engine.planner import Tally
+from engine.spec.model import InputField
+
+MAX_DEPTH = 10
+ROOTS = """
+SELECT id, base, deps_completed, deps_failed, deps_skipped, tolerates FROM jobs_step
+WHERE job_id = %s AND status = 'pending' AND deps_left = 0 AND retry_at IS NULL AND loop_id IS NULL ORDER BY position
+"""
+
+
+def start_job(
+    workspace: str,
+    task_name: str,
+    given: Mapping[str, Any],
+    *,
+    source_type: str = "api",
+    source_id: str = "",
+    user: User | None = None,
+    priority: int | None = None,
+) -> Job:
+    """Start a run of a task with checked input. Raises NotFound and InputError before anything is written."""
+    found = Workspace.objects.select_related("current").filter(name=workspace).first()
+    if found is None or found.current is None:
+        problems = f": {len(found.problems)} problem(s), see `validate`" if found and found.problems else ""
+        raise NotFound(
+            f"Workspace '{workspace}' has no usable revision{problems}"
+            if found
+            else f"Workspace '{workspace}' not found"
+        )
+    origin = Origin(source_type, source_id or (user.email if user else ""), user.pk if user else None)
+    return start_at(found.current, task_name, given, origin, priority=priority)
+
+
+def start_at(
+    revision: Revision,
+    task_name: str,
+    given: Mapping[str, Any],
+    origin: Origin,
+    *,
+    priority: int | None = None,
+    wait_s: float | None = None,
+) -> Job:
+    """Start a run of a task as this revision says it."""
+    content = blueprints.compose(definition_of(revision.id), task_name)
+    return launch(revision, task_name, content, given, origin, priority=priority, wait_s=wait_s)
+
+
+def launch(
+    revision: Revision,
+    task_name: str,
+    content: Mapping[str, Any],
+    given: Mapping[str, Any],
+    origin: Origin,
+    *,
+    priority: int | None = None,
+    wait_s: float | None = None,
+) -> Job:
+    """Start a run of a blueprint's content. Safe to call within a transaction: a hook or a parent's advance does."""
+    plan = blueprints.load(blueprints.store(content))
+    refuse_what_cannot_run(plan)
+    secrets = secrets_of(revision)
+    clear = resolve_input(plan.task.input, given, secrets)
+    hidden = [clear[name] for name in secret_fields(plan.task.input) if clear.get(name) is not None]
+    masks = secret_values([sensitive_of(revision.id), hidden])
+    seen = shown(clear, masks)
+    sealed = seal_json(clear) if seen != clear else None
+    birth = Birth(plan, task_name, revision.workspace_id, revision.id, origin, seen, sealed, priority, wait_s=wait_s)
+    return _create(birth)
+
+
+def resolve_input(
+    fields: Mapping[str, InputField], given: Mapping[str, Any], secrets: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Checked input: what was given, then defaults (the author's text, rendered with secrets; data never is)."""
+    defaults = {
+        name: templating.render_value(field.default, {"secret": secrets, "secrets": secrets})
+        for name, field in fields.items()
+        if field.has_default and name not in given
+    }
+    return resolve(fields, given, defaults)
+
+
+def refuse_what_cannot_run(plan: Plan) -> None:
+    for node in plan.nodes.values():
+        if node.kind == "agent":
+            raise AuthorError(
+                f"step '{node.name}' is of type agent, which this version cannot run yet; remove it or skip it by 'when'"
+            )
+
+
+@retried
+def _create(birth: Birth) -> Job:
+    if is_over_limit(birth.plan.task, birth.workspace_id, birth.task_name):
+        birth = birth.held()
+    job, roots = creation.write(birth)
+    if not job.is_held and job.due_at is None:
+        begin(job, birth.plan, roots)
+    return job
+
+
+def begin(job: Job, plan: Plan, roots: list[Any]) -> None:
+    """Let the steps go that nothing holds back. Called in the transaction that holds the job."""
+    state = pen.lock(job.id)
+    assert state is not None
+    if job.has_actions:
+        ports.born(job, plan)
+    advance = Advance(state, plan)
+    advance.consider(roots)
+    advance.run()
+    ring_after_commit(advance)
+
+
+@retried
+def admit(job_id: UUID) -> None:
+    """Begin a held or delayed job if its time has come and its task has room."""
+    job = Job.objects.select_for_update(no_key=True).get(id=job_id)
+    plan = blueprints.load(job.blueprint_id)
+    if job.status != JobStatus.PENDING or is_over_limit(plan.task, job.workspace_id, job.task_name):
+        return
+    Job.objects.filter(id=job_id).update(is_held=False, due_at=None)
+    job.is_held, job.due_at = False, None
+    begin(job, plan, roots_of(job_id))
+
+
+def roots_of(job_id: UUID) -> list[Candidate]:
+    """The pending steps that nothing holds back, from the rows."""
+    found = fetch(ROOTS, (job_id,))
+    return [Candidate(id, base, Tally(ok, bad, none), tolerates) for id, base, ok, bad, none, tolerates in found]
+
+
+def ring_after_commit(advance: Advance) -> None:
+    if advance.bells:
+        counts = dict(advance.bells)
+        transaction.on_commit(lambda: bells.ring({key: counts[id] for id, key in tag_sets.keys_of(counts).items()}))
+
+
+def cancel_job(job_id: UUID, *, actor: str, reason: str = "Job cancelled") -> None:
+    """Ask a job and its children to stop. Raises NotFound, and Conflict when it has already ended."""
+    cancellation.cancel(job_id, actor=actor, reason=reason)
+
+
+def rerun_job(job_id: UUID, *, actor: User | None, given: Mapping[str, Any] | None = None) -> Job:
+    """A new job of the same task at the current revision; the same input unless another is given."""
+    old = Job.objects.select_related("workspace__current", "revision").filter(id=job_id).first()
+    if old is None or old.workspace.current is None:
+        raise NotFound(f"Job {job_id} not found")
+    origin = Origin("rerun", actor.email if actor else "", actor.pk if actor else None, rerun_of_id=old.id)
+    return start_at(old.workspace.current, old.task_name, contexts.clear_input(old) if given is None else given, origin)

@@ -1,0 +1,225 @@
+"""What time alone changes: leases that ran out, retries that are due, deadlines, steps that nobody may run.
+
+Every phase selects by the state of rows, works one job a transaction, and may run on any number of hosts at once or be
+killed anywhere: the next one finds what is left. A row that fails is logged and skipped.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import DatabaseError
+
+from apps.fleet import presence, tag_sets
+from apps.jobs import bells, blueprints, cancellation, children, finishing, services
+from apps.jobs.advance import advancing
+from apps.jobs.models import Job
+from apps.jobs.sql import fetch, retried
+from apps.jobs.transitions import moves as pen
+from apps.jobs.transitions.moves import Result
+from engine.errors import Conflict, StroemError
+from engine.lifecycle import JobStatus, StepEventKind, StepStatus
+
+log = logging.getLogger("stroem.sweep")
+BATCH = 500
+ENFORCEMENT_DELAY_S = 10  # the worker's own time-out, with its grace, comes first
+UNMATCHED = "No active worker with required tags to run this step"
+
+
+def _each(phase: str, items: Iterable[Any], work: Callable[[Any], Any]) -> int:
+    """Do `work` for each item; one that fails is logged and skipped. Returns how many went well."""
+    done = 0
+    for item in items:
+        try:
+            work(item)
+            done += 1
+        except (StroemError, DatabaseError) as error:
+            log.warning("%s: %s: %s", phase, item, error)
+    return done
+
+
+def lost_attempts() -> int:
+    """Attempts whose lease ran out: their worker is gone, cut off or frozen."""
+    rows = fetch(
+        "SELECT id FROM jobs_attempt WHERE ended_at IS NULL AND lease_until < clock_timestamp() ORDER BY id LIMIT %s",
+        (BATCH,),
+    )
+
+    def lose(attempt_id: int) -> None:
+        _, ready = finishing.lose(attempt_id)
+        bells.ring({key: ready[id] for id, key in tag_sets.keys_of(ready).items()})
+
+    return _each("lost attempt", (row[0] for row in rows), lose)
+
+
+def overdue_attempts() -> int:
+    """Attempts past their time-out that their worker did not end. It learns at its next renewal."""
+    rows = fetch(
+        """
+        SELECT a.id, a.job_id, a.step_id, a.fence, s.base, s.timeout_s FROM jobs_attempt a
+        JOIN jobs_step s ON s.id = a.step_id
+        WHERE a.ended_at IS NULL AND a.deadline_at < clock_timestamp() - make_interval(secs => %s) LIMIT %s
+        """,
+        (ENFORCEMENT_DELAY_S, BATCH),
+    )
+    return _each("overdue attempt", rows, lambda row: finishing.time_out(*row))
+
+
+def due_steps() -> int:
+    """Steps whose retry is due become ready."""
+    rows = fetch(
+        """
+        SELECT id FROM jobs_step WHERE retry_at <= clock_timestamp() AND status = 'pending' ORDER BY retry_at LIMIT %s
+        """,
+        (BATCH,),
+    )
+    if not rows:
+        return 0
+    ready = pen.unblock([row[0] for row in rows])
+    bells.ring({key: ready[id] for id, key in tag_sets.keys_of(ready).items()})
+    return sum(ready.values())
+
+
+def due_jobs() -> int:
+    """Delayed jobs whose time has come, and held jobs whose task has room again."""
+    rows = fetch(
+        """
+        SELECT id FROM jobs_job WHERE status = 'pending' AND cancel_requested_at IS NULL
+            AND (is_held OR due_at <= clock_timestamp()) ORDER BY id LIMIT %s
+        """,
+        (BATCH,),
+    )
+    return _each("due job", (row[0] for row in rows), services.admit)
+
+
+def overdue_jobs() -> int:
+    """Jobs past their time-out are cancelled."""
+    rows = fetch(
+        """
+        SELECT id FROM jobs_job WHERE status IN ('pending', 'running') AND deadline_at < clock_timestamp()
+            AND cancel_requested_at IS NULL LIMIT %s
+        """,
+        (BATCH,),
+    )
+    return _each(
+        "overdue job", (row[0] for row in rows), lambda id: cancellation.cancel(id, actor="", reason="Job timed out")
+    )
+
+
+def overdue_children() -> int:
+    """Steps that wait for a child job past their time-out: the child is cancelled, the step failed."""
+    rows = fetch(
+        """
+        SELECT job_id, id, base, child_job_id FROM jobs_step
+        WHERE deadline_at < clock_timestamp() AND status = 'running' AND kind = 'task' LIMIT %s
+        """,
+        (BATCH,),
+    )
+    return _each("overdue child", rows, lambda row: _time_out_child(*row))
+
+
+def _time_out_child(job_id: UUID, step_id: int, base: str, child_id: UUID | None) -> None:
+    _settle_server_step(job_id, step_id, base, "Step timed out")
+    if child_id is not None:
+        try:
+            cancellation.cancel(child_id, actor="", reason="Parent step timed out")
+        except Conflict:
+            return  # it ended meanwhile
+
+
+@retried
+def _settle_server_step(job_id: UUID, step_id: int, base: str, error: str) -> None:
+    advance = advancing(job_id, blueprints.load)
+    assert advance is not None
+    advance.settle([step_id], StepEventKind.FAILED, Result(error=error), base=base)
+    advance.run()
+    services.ring_after_commit(advance)
+
+
+def untold_parents() -> int:
+    """Children whose end has not reached their parent, because a process died in between."""
+    ids = Job.objects.filter(parent_told=False, status__in=["completed", "failed", "cancelled"]).values_list(
+        "id", flat=True
+    )
+    return _each("untold parent", list(ids[:BATCH]), children.tell_parent)
+
+
+def unmatched_steps(allows: Callable[[str, UUID], bool] = lambda key, job_id: False) -> int:
+    """Ready steps that no worker has been able to run for the whole time-out fail.
+
+    `allows(tag set key, job id)` says whether somebody is expected who could (an allocation that was asked for).
+    """
+    timeout_s = settings.STROEM.recovery.unmatched_step_timeout_s
+    sets = dict(
+        fetch(
+            "SELECT DISTINCT t.id, t.key FROM fleet_tagset t JOIN jobs_step s ON s.tag_set_id = t.id AND s.status = 'ready'",
+            (),
+        )
+    )
+    served = presence.seen_tags(timeout_s)
+    foreign = [id for id, key in sets.items() if not any(set(key.split("+")) <= tags for tags in served)]
+    if not foreign:
+        return 0
+    rows = fetch(
+        """
+        SELECT job_id, id, base, tag_set_id FROM jobs_step WHERE status = 'ready' AND tag_set_id = ANY(%s)
+            AND ready_at < clock_timestamp() - make_interval(secs => %s) ORDER BY id LIMIT %s
+        """,
+        (foreign, timeout_s, BATCH),
+    )
+    late = [row for row in rows if not allows(sets[row[3]], row[0])]
+    return _each("unmatched step", late, lambda row: fail_unmatched(row[0], row[1], row[2], UNMATCHED))
+
+
+@retried
+def fail_unmatched(job_id: UUID, step_id: int, base: str, error: str) -> None:
+    """Fail a step that is still ready; one that was claimed meanwhile stays as it is."""
+    advance = advancing(job_id, blueprints.load)
+    assert advance is not None
+    settled = pen.settle(job_id, [step_id], StepEventKind.FAILED, Result(error=error), sources=(StepStatus.READY,))
+    advance.absorb(settled)
+    if settled.moved:
+        advance.moves.append((base, StepEventKind.FAILED))
+    advance.run()
+    services.ring_after_commit(advance)
+
+
+def missed_advances() -> int:
+    """Jobs with a step that nothing holds back, or with no open step at all, and that did not move on."""
+    rows = fetch(
+        """
+        SELECT j.id FROM jobs_job j WHERE j.status IN ('pending', 'running') AND NOT j.is_held
+            AND (j.due_at IS NULL OR j.due_at <= clock_timestamp()) AND (j.open_steps = 0 OR EXISTS (
+                SELECT 1 FROM jobs_step s WHERE s.job_id = j.id AND s.status = 'pending' AND s.deps_left = 0
+                    AND s.retry_at IS NULL AND s.loop_id IS NULL))
+        ORDER BY j.id LIMIT %s
+        """,
+        (BATCH,),
+    )
+    return _each("missed advance", (row[0] for row in rows), advance_again)
+
+
+@retried
+def advance_again(job_id: UUID) -> None:
+    """Advance a job from nothing but its rows."""
+    advance = advancing(job_id, blueprints.load)
+    if advance is None or JobStatus(advance.state.status).is_final:
+        return
+    advance.consider(services.roots_of(job_id))
+    advance.run()
+    services.ring_after_commit(advance)
+
+
+def ring_ready() -> int:
+    """Ring for what is ready: a message that got lost costs one sweep, never a step."""
+    rows = fetch(
+        "SELECT tag_set_id, count(*) FROM jobs_step WHERE status = 'ready' AND tag_set_id IS NOT NULL GROUP BY 1", ()
+    )
+    counts = Counter(dict(rows))
+    bells.ring({key: min(counts[id], 16) for id, key in tag_sets.keys_of(counts).items()})
+    return len(rows)

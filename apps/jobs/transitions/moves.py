@@ -1,0 +1,324 @@
+"""Guarded moves of steps and jobs.
+
+Every statement that counts takes the lock of the job first (FOR NO KEY UPDATE), so that all moves within a job are in a
+row, and reads only what it has locked: a plain read inside the statement would see the rows as they were before it waited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from apps.jobs.sql import fetch, fetch_one
+from engine.errors import StaleMove
+from engine.lifecycle import (
+    JobEventKind,
+    JobStatus,
+    StepEventKind,
+    StepStatus,
+    job_sources,
+    job_target,
+    step_sources,
+    step_target,
+)
+from engine.planner import Tally
+
+FINAL_EVENTS = frozenset(
+    {StepEventKind.SUCCEEDED, StepEventKind.FAILED, StepEventKind.SKIPPED, StepEventKind.CANCELLED}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """A locked job: what decisions about it need."""
+
+    id: UUID
+    status: str
+    is_cancelling: bool
+    open_steps: int
+    bad_steps: int
+    blueprint_id: int
+    generation: int
+    has_actions: bool
+
+    def started(self) -> JobState:
+        return replace(self, status=JobStatus.RUNNING.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A pending step whose dependencies are all final."""
+
+    id: int
+    base: str
+    tally: Tally
+    tolerates: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoopState:
+    """A loop step after some of its instances became final."""
+
+    id: int
+    base: str
+    open: int
+    failed: int
+    next_index: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a set of final moves changed around it."""
+
+    moved: int
+    candidates: tuple[Candidate, ...] = ()
+    loops: tuple[LoopState, ...] = ()
+    open_steps: int | None = None
+    bad_steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a final step leaves behind."""
+
+    error: str = ""
+    output: Any = None
+    has_output: bool = False
+    output_sealed: bytes | None = None
+
+
+NOTHING = Result()
+
+LOCK = """
+SELECT id, status, cancel_requested_at IS NOT NULL, open_steps, bad_steps, blueprint_id, generation, has_actions
+FROM jobs_job WHERE id = %s FOR NO KEY UPDATE
+"""
+
+SETTLE = """
+WITH j AS (SELECT id FROM jobs_job WHERE id = %(job)s FOR NO KEY UPDATE),
+s AS (
+    UPDATE jobs_step t SET status = %(status)s, error = %(error)s, output = coalesce(%(output)s, t.output),
+        has_output = t.has_output OR %(has_output)s, output_sealed = coalesce(%(sealed)s, t.output_sealed),
+        input = coalesce(%(input)s, t.input), retry_at = NULL, deadline_at = NULL, completed_at = clock_timestamp()
+    FROM j WHERE t.job_id = j.id AND t.id = ANY(%(ids)s) AND t.status = ANY(%(sources)s)
+        AND (%(fence)s::int IS NULL OR t.fence = %(fence)s)
+    RETURNING t.id, t.dependents, t.loop_id, t.fence, t.tolerates
+),
+e AS (
+    INSERT INTO jobs_stepevent (job_id, step_id, fence, kind, detail, actor)
+    SELECT %(job)s, s.id, s.fence, %(event)s, left(%(error)s, 500), %(actor)s FROM s
+),
+n AS (
+    SELECT x.id, count(*) AS total, count(*) FILTER (WHERE s.tolerates) AS tolerated
+    FROM s, unnest(s.dependents) AS x(id) GROUP BY x.id
+),
+d AS (
+    UPDATE jobs_step t SET deps_left = t.deps_left - n.total,
+        deps_completed = t.deps_completed + CASE %(event)s WHEN 'succeeded' THEN n.total WHEN 'failed' THEN n.tolerated
+            ELSE 0 END,
+        deps_failed = t.deps_failed + CASE %(event)s WHEN 'failed' THEN n.total - n.tolerated WHEN 'cancelled' THEN n.total
+            ELSE 0 END,
+        deps_skipped = t.deps_skipped + CASE %(event)s WHEN 'skipped' THEN n.total ELSE 0 END
+    FROM n WHERE t.id = n.id
+    RETURNING t.id, t.base, t.status, t.deps_left, t.deps_completed, t.deps_failed, t.deps_skipped, t.tolerates,
+        t.position
+),
+l AS (
+    UPDATE jobs_step t SET loop_open = t.loop_open - c.total,
+        loop_failed = t.loop_failed + CASE WHEN %(event)s IN ('failed', 'cancelled') THEN c.total ELSE 0 END
+    FROM (SELECT loop_id, count(*) AS total FROM s WHERE loop_id IS NOT NULL GROUP BY loop_id) c
+    WHERE t.id = c.loop_id
+    RETURNING t.id, t.base, t.loop_open, t.loop_failed, t.loop_next, t.loop_total
+),
+k AS (
+    UPDATE jobs_job t SET open_steps = t.open_steps - c.total, bad_steps = t.bad_steps + c.bad
+    FROM (
+        SELECT count(*) AS total,
+            count(*) FILTER (WHERE %(event)s = 'cancelled' OR (%(event)s = 'failed' AND NOT tolerates)) AS bad
+        FROM s WHERE loop_id IS NULL
+    ) c
+    WHERE t.id = %(job)s AND c.total > 0
+    RETURNING t.open_steps, t.bad_steps
+)
+SELECT (SELECT count(*) FROM s),
+    (SELECT json_agg(json_build_array(id, base, deps_completed, deps_failed, deps_skipped, tolerates) ORDER BY position)
+        FROM d WHERE deps_left = 0 AND status = 'pending'),
+    (SELECT json_agg(json_build_array(id, base, loop_open, loop_failed, loop_next, loop_total)) FROM l),
+    (SELECT open_steps FROM k), (SELECT bad_steps FROM k)
+"""
+
+END_ATTEMPT = """
+UPDATE jobs_attempt SET status = %s, ended_at = clock_timestamp(), exit_code = %s, error = %s
+WHERE id = %s AND ended_at IS NULL
+"""
+
+UNBLOCK = """
+WITH s AS (
+    UPDATE jobs_step t SET status = %(status)s, ready_at = clock_timestamp(), fair_rank = r.rank
+    FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY r(id, rank) WHERE t.id = r.id AND t.status = ANY(%(sources)s)
+    RETURNING t.id, t.job_id, t.tag_set_id, t.fence
+),
+e AS (
+    INSERT INTO jobs_stepevent (job_id, step_id, fence, kind) SELECT job_id, id, fence, %(event)s FROM s
+)
+SELECT tag_set_id, count(*) FROM s GROUP BY tag_set_id
+"""
+
+MOVE = """
+WITH s AS (
+    UPDATE jobs_step t SET status = %(status)s, retry_at = clock_timestamp() + make_interval(secs => %(wait_s)s),
+        deadline_at = clock_timestamp() + make_interval(secs => %(deadline_s)s),
+        started_at = CASE WHEN %(event)s = 'dispatched' THEN clock_timestamp() ELSE started_at END,
+        suspended_at = CASE WHEN %(event)s = 'suspended' THEN clock_timestamp() ELSE suspended_at END,
+        ready_at = CASE WHEN %(event)s = 'returned' THEN clock_timestamp() ELSE ready_at END,
+        attempts = attempts - CASE WHEN %(event)s = 'returned' THEN 1 ELSE 0 END,
+        losses = losses + CASE WHEN %(event)s = 'returned' AND %(is_loss)s THEN 1 ELSE 0 END,
+        fence = fence + CASE WHEN %(event)s IN ('suspended', 'dispatched') THEN 1 ELSE 0 END,
+        input = coalesce(%(input)s, input), worker_id = CASE WHEN %(event)s = 'returned' THEN NULL ELSE worker_id END,
+        error = %(detail)s
+    WHERE t.id = %(id)s AND t.status = ANY(%(sources)s) AND (%(fence)s::int IS NULL OR t.fence = %(fence)s)
+    RETURNING t.id, t.job_id, t.fence, t.tag_set_id
+),
+e AS (
+    INSERT INTO jobs_stepevent (job_id, step_id, fence, kind, detail)
+    SELECT job_id, id, fence, %(event)s, left(%(detail)s, 500) FROM s
+)
+SELECT fence, tag_set_id FROM s
+"""
+
+JOB_MOVE = """
+WITH s AS (
+    UPDATE jobs_job SET status = %(status)s,
+        started_at = CASE WHEN %(event)s = 'started' THEN clock_timestamp() ELSE started_at END,
+        completed_at = CASE WHEN %(is_final)s THEN clock_timestamp() END,
+        output = %(output)s, error = %(error)s, is_held = false,
+        parent_told = CASE WHEN %(is_final)s AND parent_step_id IS NOT NULL THEN false ELSE parent_told END
+    WHERE id = %(id)s AND status = ANY(%(sources)s)
+    RETURNING id
+)
+INSERT INTO jobs_stepevent (job_id, kind, detail, actor)
+SELECT id, 'job_' || %(event)s, left(%(error)s, 500), %(actor)s FROM s RETURNING 1
+"""
+
+
+def lock(job_id: UUID) -> JobState | None:
+    """The job, locked until the transaction ends; None when there is no such job."""
+    row = fetch_one(LOCK, (job_id,))
+    return JobState(*row) if row else None
+
+
+def settle(
+    job_id: UUID,
+    step_ids: Sequence[int],
+    event: StepEventKind,
+    result: Result = NOTHING,
+    *,
+    fence: int | None = None,
+    actor: str = "",
+    sources: Iterable[StepStatus] | None = None,
+    input: Any = None,
+) -> Settled:
+    """Make steps final and count that into their dependents, their loops and their job; one statement.
+
+    `moved` may be smaller than the number of ids: steps that are not where `event` may take them from, or whose fence
+    is another, stay as they are.
+    """
+    if event not in FINAL_EVENTS:
+        raise ValueError(f"{event} is not final")
+    params = {
+        "job": job_id,
+        "ids": list(step_ids),
+        "status": step_target(event).value,
+        "sources": [status.value for status in (sources or step_sources(event))],
+        "event": event.value,
+        "error": result.error,
+        "output": Jsonb(result.output) if result.has_output else None,
+        "has_output": result.has_output,
+        "sealed": result.output_sealed,
+        "fence": fence,
+        "actor": actor,
+        "input": Jsonb(input) if input else None,
+    }
+    row = fetch_one(SETTLE, params)
+    assert row is not None
+    moved, ready, loops, open_steps, bad_steps = row
+    return Settled(
+        moved,
+        tuple(candidate(*item) for item in ready or ()),
+        tuple(LoopState(*item) for item in loops or ()),
+        open_steps,
+        bad_steps,
+    )
+
+
+def candidate(id: int, base: str, completed: int, failed: int, skipped: int, tolerates: bool) -> Candidate:
+    return Candidate(id, base, Tally(completed, failed, skipped), tolerates)
+
+
+def end_attempt(attempt_id: int, status: str, *, exit_code: int | None = None, error: str = "") -> None:
+    fetch(END_ATTEMPT, (status, exit_code, error, attempt_id))
+
+
+def unblock(step_ids: Sequence[int]) -> dict[int, int]:
+    """Make pending steps ready, in this order of rank. Returns how many became ready, by tag set id."""
+    event = StepEventKind.UNBLOCKED
+    params = {
+        "ids": list(step_ids),
+        "status": step_target(event).value,
+        "sources": [status.value for status in step_sources(event)],
+        "event": event.value,
+    }
+    return dict(fetch(UNBLOCK, params))
+
+
+def move(
+    step_id: int,
+    event: StepEventKind,
+    *,
+    fence: int | None = None,
+    wait_s: float | None = None,
+    deadline_s: float | None = None,
+    detail: str = "",
+    input: Any = None,
+    is_loss: bool = False,
+) -> tuple[int, int | None]:
+    """Move one step to where it is not final. Returns its fence and tag set id; raises StaleMove when it is elsewhere."""
+    params = {
+        "id": step_id,
+        "status": step_target(event).value,
+        "sources": [status.value for status in step_sources(event)],
+        "event": event.value,
+        "fence": fence,
+        "wait_s": wait_s,
+        "deadline_s": deadline_s,
+        "detail": detail,
+        "input": Jsonb(input) if input is not None else None,
+        "is_loss": is_loss,
+    }
+    row = fetch_one(MOVE, params)
+    if row is None:
+        raise StaleMove(f"step {step_id} cannot be {event.value} now: it has moved on")
+    return row[0], row[1]
+
+
+def move_job(
+    job_id: UUID, event: JobEventKind, *, output: Mapping[str, Any] | None = None, error: str = "", actor: str = ""
+) -> bool:
+    """Move a job; False when it is not where `event` may take it from."""
+    target = job_target(event)
+    params = {
+        "id": job_id,
+        "status": target.value,
+        "sources": [status.value for status in job_sources(event)],
+        "event": event.value,
+        "is_final": target.is_final,
+        "output": Jsonb(output) if output is not None else None,
+        "error": error,
+        "actor": actor,
+    }
+    return fetch_one(JOB_MOVE, params) is not None
