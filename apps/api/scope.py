@@ -1,0 +1,73 @@
+"""What a user may reach. Views get rows from here and nowhere else, so that nobody forgets to ask who is asking.
+
+What must not be seen is answered like what does not exist; what may be seen but not done, with 403.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+
+from apps.accounts.grants import Person, allows, role_on, visible
+from apps.accounts.models import ApiToken, Role
+from apps.fleet.models import Worker
+from apps.jobs.models import Job, Step
+from apps.workspaces.models import Secret, Workspace
+from engine.errors import InputError, NotFound
+
+
+def workspaces(user: Person) -> QuerySet[Workspace]:
+    return Workspace.objects.visible_to(user).order_by("name")
+
+
+def workspace(user: Person, name: str, needed: Role = Role.VIEWER, *, refusal: str = "Permission denied") -> Workspace:
+    """The workspace of this name. Raises NotFound, and PermissionDenied when it may only be looked at."""
+    held = role_on(user, name)
+    row = Workspace.objects.select_related("current").defer("current__definition").filter(name=name).first()
+    if row is None or held is None:
+        raise NotFound(f"Workspace '{name}' not found")
+    if not allows(held, needed):
+        raise PermissionDenied(refusal)
+    return row
+
+
+def jobs(user: Person) -> QuerySet[Job]:
+    return Job.objects.filter(visible(user, "workspace__name"))
+
+
+def job(user: Person, text: str, needed: Role = Role.VIEWER, *, refusal: str = "Permission denied") -> Job:
+    """The job with this id. Raises InputError for what is no id, NotFound, PermissionDenied."""
+    job_id = uuid_of(text, "Invalid job ID")
+    row = jobs(user).select_related("workspace").filter(pk=job_id).first()
+    if row is None:
+        raise NotFound("Job not found")
+    if not allows(role_on(user, row.workspace.name), needed):
+        raise PermissionDenied(refusal)
+    return row
+
+
+def steps(user: Person) -> QuerySet[Step]:
+    return Step.objects.filter(visible(user, "job__workspace__name"))
+
+
+def workers() -> QuerySet[Worker]:
+    """Every signed-in user sees every worker; what a worker runs is filtered like any step."""
+    return Worker.objects.order_by("-started_at", "id")
+
+
+def stored_secrets(row: Workspace) -> QuerySet[Secret]:
+    """Of a workspace that `workspace(..., Role.ADMIN)` has let through."""
+    return Secret.objects.filter(workspace=row).order_by("name")
+
+
+def api_keys(user: Person) -> QuerySet[ApiToken]:
+    return ApiToken.objects.filter(user_id=user.pk).order_by("-created_at")
+
+
+def uuid_of(text: str, refusal: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise InputError({"id": refusal}) from None
