@@ -203,6 +203,8 @@ def _read_file(file: Path, problems: Problems) -> Section:
         mark = error.problem_mark
         at = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         raise ValueError(f"{file}{at}: this is not YAML: {error.problem}.") from None
+    except (yaml.YAMLError, RecursionError):
+        raise ValueError(f"{file}: this is not YAML: it holds control characters, or lies too deep.") from None
     if node is None:
         return Section("", str(file), problems)
     if not isinstance(node, yaml.MappingNode):

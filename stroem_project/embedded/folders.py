@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from stroem_project.embedded.wheels import EmbeddedError
+from stroem_project.supervision.lifeline import Lifeline
 
 LONGEST_SOCKET = 103  # macOS allows 103 bytes, Linux 107
 LONGEST_NAME = len("/.s.PGSQL.5432")
@@ -43,3 +44,13 @@ def socket_folder(data_dir: Path) -> Path:
     raise EmbeddedError(
         f"No directory with a path short enough for a socket was found for {data_dir}: set TMPDIR to one."
     )
+
+
+def temporary_folders(lifeline: Lifeline) -> tuple[Path, Path]:
+    """A private directory and one for sockets; both go when this process is gone."""
+    folder = Path(tempfile.mkdtemp(prefix="stroem-"))
+    lifeline.remove_at_end(folder)
+    sockets = socket_folder(folder)
+    if sockets.parent != folder:
+        lifeline.remove_at_end(sockets)
+    return folder, sockets

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from stroem_project.embedded import postgres, prepared, valkey
-from stroem_project.embedded.folders import private_folder, socket_folder
+from stroem_project.embedded.folders import temporary_folders
 from stroem_project.supervision.lifeline import Lifeline
 from stroem_project.supervision.program import Child
 
@@ -23,12 +22,10 @@ class TemporaryDatabase:
     """A PostgreSQL in a directory that is removed with it; not durable. `copy_of` is a prepared cluster's folder."""
 
     def __init__(self, lifeline: Lifeline, *, copy_of: Path | None = None) -> None:
-        self.folder, sockets = _folders(lifeline)
-        store = private_folder(self.folder / "postgres")
-        if copy_of is None:
-            self.cluster = postgres.Cluster(store / "data", sockets, store / "password")
-        else:
-            self.cluster = prepared.copy(copy_of, store, sockets)
+        self.folder, sockets = temporary_folders(lifeline)
+        self.cluster = postgres.Cluster(self.folder, sockets)
+        if copy_of is not None:
+            prepared.copy(copy_of, self.cluster)
         self._lifeline = lifeline
         self._child: Child | None = None
 
@@ -51,7 +48,7 @@ class TemporaryBroker:
     """A Valkey in a directory that is removed with it."""
 
     def __init__(self, lifeline: Lifeline) -> None:
-        self.folder, sockets = _folders(lifeline)
+        self.folder, sockets = temporary_folders(lifeline)
         self.doorbell = valkey.Doorbell(sockets)
         self._lifeline = lifeline
         self._child: Child | None = None
@@ -89,16 +86,6 @@ class TemporaryPair:
     def stop(self) -> None:
         self.broker.stop()
         self.database.stop()
-
-
-def _folders(lifeline: Lifeline) -> tuple[Path, Path]:
-    """A private directory and one for sockets; both go when this process is gone."""
-    folder = Path(tempfile.mkdtemp(prefix="stroem-"))
-    lifeline.remove_at_end(folder)
-    sockets = socket_folder(folder)
-    if sockets.parent != folder:
-        lifeline.remove_at_end(sockets)
-    return folder, sockets
 
 
 def _remove(*folders: Path) -> None:

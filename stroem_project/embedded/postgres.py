@@ -14,7 +14,6 @@ from urllib.parse import quote, urlencode
 
 import psycopg
 
-from stroem_project.embedded.folders import private_folder
 from stroem_project.embedded.identity import Identity, identity_for
 from stroem_project.embedded.wheels import EmbeddedError, postgres_bin, postgres_version
 from stroem_project.supervision.program import STORE, Program
@@ -40,14 +39,21 @@ ALWAYS = (
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """`data` is the cluster's own directory, `sockets` a private one, `password_file` has mode 0600."""
+    """`store` and `sockets` are private directories; `store` holds the data and, with mode 0600, the password."""
 
-    data: Path
+    store: Path
     sockets: Path
-    password_file: Path
+
+    @property
+    def data(self) -> Path:
+        return self.store / "data"
+
+    @property
+    def password_file(self) -> Path:
+        return self.store / "password"
 
     def url(self, database: str = DATABASE) -> str:
-        password = self.password_file.read_text().strip()
+        password = _read_password(self.password_file)
         query = urlencode({"host": str(self.sockets), "port": PORT}, quote_via=quote)
         return f"postgresql://{USER}:{quote(password)}@/{quote(database)}?{query}"
 
@@ -59,24 +65,23 @@ def prepare(cluster: Cluster) -> Identity:
     _check_major(cluster)
     if os.geteuid() not in (0, cluster.data.stat().st_uid):
         raise EmbeddedError(f"{cluster.data} belongs to another user: start as that user, or choose another data_dir.")
-    return identity_for(cluster.data)
+    return identity_for(cluster.store)
 
 
 def _make(cluster: Cluster) -> None:
     """In a draft beside it, renamed when it is whole: a kill in between leaves nothing that looks like a cluster."""
-    private_folder(cluster.data.parent)
-    draft = cluster.data.with_name(f"{cluster.data.name}.draft")
+    draft = cluster.store / "data.draft"
     shutil.rmtree(draft, ignore_errors=True)
     if cluster.data.exists() and any(cluster.data.iterdir()):
         raise EmbeddedError(f"{cluster.data} holds files but no database: move them away, or choose another data_dir.")
     draft.mkdir(mode=0o700)
-    identity = identity_for(draft)
-    write_password(cluster.password_file)
-    identity.own(draft)
+    _write_password(cluster.password_file)
+    identity = identity_for(cluster.store)
+    identity.own(cluster.store)
     try:
         made = identity.run(
             str(postgres_bin() / "initdb"), "-D", str(draft), "-U", USER, "--auth=scram-sha-256",
-            f"--pwfile={_readable_password(cluster, draft, identity)}", "-E", "UTF8", "--no-locale",
+            f"--pwfile={cluster.password_file}", "-E", "UTF8", "--no-locale",
             "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-sync",
         )  # fmt: skip
         if made.returncode:
@@ -86,23 +91,18 @@ def _make(cluster: Cluster) -> None:
         draft.rename(cluster.data)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-        draft.with_name("password.once").unlink(missing_ok=True)
 
 
-def _readable_password(cluster: Cluster, draft: Path, identity: Identity) -> Path:
-    """initdb reads the password as the database's user; a foreign account gets a copy for that moment."""
-    if identity.user is None:
-        return cluster.password_file
-    copy = draft.with_name("password.once")
-    write_password(copy, cluster.password_file.read_text().strip())
-    identity.own(copy)
-    return copy
-
-
-def write_password(path: Path, password: str | None = None) -> None:
+def _write_password(path: Path) -> None:
     path.unlink(missing_ok=True)
     with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as handle:
-        handle.write((password or secrets.token_urlsafe(32)) + "\n")
+        handle.write(secrets.token_urlsafe(32) + "\n")
+
+
+def _read_password(path: Path) -> str:
+    """Follows no link: the directory may belong to the account that runs the database."""
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW)) as handle:
+        return handle.read().strip()
 
 
 def _check_major(cluster: Cluster) -> None:
@@ -117,7 +117,7 @@ def _check_major(cluster: Cluster) -> None:
 
 def program(cluster: Cluster, log: Path, *, is_durable: bool = True) -> Program:
     """The server for a prepared cluster; it listens on a socket in `cluster.sockets` and nowhere else."""
-    identity = identity_for(cluster.data)
+    identity = identity_for(cluster.store)
     identity.own(cluster.sockets)
     settings = (*ALWAYS, f"unix_socket_directories={cluster.sockets}", *(() if is_durable else FAST_NOT_DURABLE))
     options = [word for setting in settings for word in ("-c", setting)]

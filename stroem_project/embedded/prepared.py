@@ -14,7 +14,7 @@ from pathlib import Path
 
 from engine.errors import PlatformError
 from stroem_project.embedded import postgres
-from stroem_project.embedded.folders import private_folder, socket_folder
+from stroem_project.embedded.folders import private_folder, temporary_folders
 from stroem_project.embedded.wheels import postgres_version
 from stroem_project.supervision.lifeline import Lifeline
 
@@ -48,28 +48,28 @@ def cluster_for(key: str, lifeline: Lifeline, fill: Callable[[str], None] | None
     return folder
 
 
-def copy(folder: Path, store: Path, sockets: Path) -> postgres.Cluster:
-    """A cluster in `store`, copied from a prepared one, with its password."""
-    cluster = postgres.Cluster(store / "data", sockets, store / "password")
+def copy(folder: Path, cluster: postgres.Cluster) -> None:
+    """Fills the store of `cluster` from a prepared one, its password included."""
     with _lock(folder.parent, fcntl.LOCK_SH):
-        reflink = [] if os.uname().sysname == "Darwin" else ["--reflink=auto"]
-        for source, target in ((folder / "data", cluster.data), (folder / "password", cluster.password_file)):
-            done = subprocess.run(["cp", "-a", *reflink, str(source), str(target)], capture_output=True, check=False)
-            if done.returncode:
-                raise PlatformError(f"Copying the prepared database failed: {done.stderr.decode().strip()}")
-    return cluster
+        _copy(folder, cluster.store)
+
+
+def _copy(source: Path, target: Path) -> None:
+    reflink = [] if os.uname().sysname == "Darwin" else ["--reflink=auto"]
+    files = [str(source / "data"), str(source / "password")]
+    done = subprocess.run(["cp", "-a", *reflink, *files, str(target)], capture_output=True, check=False)
+    if done.returncode:
+        raise PlatformError(f"Copying the prepared database failed: {done.stderr.decode().strip()}")
 
 
 def _prepare(folder: Path, lifeline: Lifeline, fill: Callable[[str], None] | None) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    """Made where the account that runs the database can reach it, then put into the cache whole or not at all."""
+    store, sockets = temporary_folders(lifeline)
     draft = folder.with_name(f"{folder.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    private_folder(draft)
-    sockets = socket_folder(draft)
-    cluster = postgres.Cluster(draft / "data", sockets, draft / "password")
+    cluster = postgres.Cluster(store, sockets)
     try:
         postgres.prepare(cluster)
-        child = lifeline.spawn(postgres.program(cluster, draft / "database.log", is_durable=False))
+        child = lifeline.spawn(postgres.program(cluster, store / "database.log", is_durable=False))
         try:
             child.wait_until_ready()
             postgres.create_database(cluster)
@@ -77,10 +77,13 @@ def _prepare(folder: Path, lifeline: Lifeline, fill: Callable[[str], None] | Non
                 fill(cluster.url())
         finally:
             child.stop()
+        for leftover in (draft, folder):
+            shutil.rmtree(leftover, ignore_errors=True)
+        _copy(store, private_folder(draft))
         draft.rename(folder)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.rmtree(sockets, ignore_errors=True)
+        for leftover in (draft, store, sockets):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _prune(cache: Path) -> None:

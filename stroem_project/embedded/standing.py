@@ -108,7 +108,7 @@ def standing_in(data_dir: Path) -> Standing:
     sockets = socket_folder(data_dir)
     store = private_folder(data_dir / "postgres")
     private_folder(data_dir / "log")
-    cluster = postgres.Cluster(store / "data", sockets, store / "password")
+    cluster = postgres.Cluster(store, sockets)
     return Standing(data_dir, cluster, valkey.Doorbell(sockets))
 
 

@@ -1,0 +1,36 @@
+"""What tests about processes look at: who is alive, and waiting for that to change."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import psutil
+
+
+def is_alive(pid: int) -> bool:
+    """A zombie is not: on some machines the reaper of orphans takes its time."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def eventually(holds: Callable[[], object], within_s: float = 10.0) -> float:
+    """Seconds until `holds()` was true; fails the test when that takes longer than `within_s`."""
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < within_s, f"not within {within_s} s"
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def mentions(text: str) -> list[int]:
+    """Processes that were started with `text` in their command line."""
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline", "status"]):
+        if process.info["status"] != psutil.STATUS_ZOMBIE and any(
+            text in word for word in process.info["cmdline"] or []
+        ):
+            found.append(process.info["pid"])
+    return found
