@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
+import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
-
-import redis
 
 from stroem_project.embedded.wheels import valkey_server
 from stroem_project.supervision.program import STORE, Program
@@ -35,8 +35,18 @@ class Doorbell:
         """In kombu's words."""
         return f"redis+socket://{self.socket}?virtual_host={database}"
 
-    def client(self, database: int = 0) -> redis.Redis:
-        return redis.Redis(unix_socket_path=str(self.socket), db=database, socket_timeout=5)
+    def ask(self, *words: str) -> bytes:
+        """The raw answer to one command; empty when the server closes the connection. Raises OSError.
+
+        Two commands in a lifetime do not pay for importing a client library.
+        """
+        command = "".join((f"*{len(words)}\r\n", *(f"${len(word)}\r\n{word}\r\n" for word in words)))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(5)
+            connection.connect(str(self.socket))
+            connection.sendall(command.encode())
+            connection.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def program(doorbell: Doorbell, log: Path) -> Program:
@@ -60,21 +70,19 @@ def program(doorbell: Doorbell, log: Path) -> Program:
 
 def process_id(doorbell: Doorbell) -> int | None:
     """Of the server that answers on our socket."""
-    if not doorbell.socket.exists():
-        return None
     try:
-        with contextlib.closing(doorbell.client()) as client:
-            return int(client.info("server")["process_id"])
-    except (redis.RedisError, OSError):
+        found = re.search(rb"process_id:(\d+)", doorbell.ask("INFO", "server"))
+    except OSError:
         return None
+    return int(found[1]) if found else None
 
 
 def stop_left_over(doorbell: Doorbell) -> None:
     """Stops the server that a killed predecessor left: the one that answers on our socket with the pid of its file."""
     pid = process_id(doorbell)
     if pid is not None:
-        with contextlib.suppress(redis.RedisError), contextlib.closing(doorbell.client()) as client:
-            client.shutdown(nosave=True)
+        with contextlib.suppress(OSError):
+            doorbell.ask("SHUTDOWN", "NOSAVE")
         deadline = time.monotonic() + 5
         while process_id(doorbell) == pid and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -43,7 +43,7 @@ def test_a_pair_answers_and_leaves_nothing_behind(lifeline: Lifeline, plain: Pat
     with pair as addresses:
         with psycopg.connect(addresses.db_url) as connection:
             assert connection.execute("SHOW listen_addresses").fetchone() == ("",)
-        assert pair.broker.doorbell.client().ping()
+        assert pair.broker.doorbell.ask("PING") == b"+PONG\r\n"
         mode = pair.database.cluster.sockets.stat().st_mode
         assert stat.S_IMODE(mode) == 0o700
         assert stat.S_IMODE(pair.database.cluster.password_file.stat().st_mode) == 0o600
