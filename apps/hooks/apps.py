@@ -6,3 +6,9 @@ class HooksConfig(AppConfig):
     label = "hooks"
     verbose_name = "Hooks"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from apps.hooks import services
+        from apps.jobs import ports
+
+        ports.on_end("hooks", services.on_end)

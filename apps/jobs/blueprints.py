@@ -19,6 +19,7 @@ from engine.spec import freeze
 from engine.spec.model import Action, Hooks, Step, Task, Workspace
 from engine.spec.tags import required_tags, tag_set_key
 
+HOOK_EVENTS = ("on_success", "on_error", "on_cancel", "on_suspended")
 SERVER_KINDS = frozenset({"task", "agent", "approval"})
 
 
@@ -80,6 +81,7 @@ class Plan:
     nodes: Mapping[str, Node]
     hooks: Hooks
     actions: Mapping[str, Action]
+    fallback_events: frozenset[str] = frozenset()
 
     @cached_property
     def leaves(self) -> list[str]:
@@ -114,11 +116,10 @@ def compose(workspace: Workspace, task_name: str) -> dict[str, Any]:
     task = workspace.tasks.get(task_name)
     if task is None:
         raise NotFound(f"Task '{task_name}' not found")
-    chosen = {
-        event: getattr(task.hooks, event) or getattr(workspace.hooks, event)
-        for event in ("on_success", "on_error", "on_cancel", "on_suspended")
-    }
-    return body(task, workspace, Hooks(**chosen))
+    own = {event: getattr(task.hooks, event) for event in HOOK_EVENTS}
+    chosen = {event: hooks or getattr(workspace.hooks, event) for event, hooks in own.items()}
+    fallback = [event for event in HOOK_EVENTS if chosen[event] and not own[event]]
+    return {**body(task, workspace, Hooks(**chosen)), "fallback_events": fallback}
 
 
 def body(task: Task, workspace: Workspace, hooks: Hooks) -> dict[str, Any]:
@@ -136,6 +137,12 @@ def body(task: Task, workspace: Workspace, hooks: Hooks) -> dict[str, Any]:
 
 
 _stored: dict[str, int] = {}
+
+
+def forget() -> None:
+    """Empty the caches, for tests that start over with an empty database."""
+    _stored.clear()
+    load.cache_clear()
 
 
 def store(content: Mapping[str, Any]) -> int:
@@ -165,4 +172,11 @@ def load(blueprint_id: int) -> Plan:
         name: Node(name, task.flow[name], actions[task.flow[name].action], position, tuple(dependents[name]))
         for position, name in enumerate(order)
     }
-    return Plan(blueprint_id, task, nodes, freeze.hooks_from_json(content["hooks"]), actions)
+    return Plan(
+        blueprint_id,
+        task,
+        nodes,
+        freeze.hooks_from_json(content["hooks"]),
+        actions,
+        frozenset(content.get("fallback_events", ())),
+    )

@@ -10,7 +10,7 @@ from uuid import UUID
 from apps.jobs.blueprints import Node, Plan
 from apps.jobs.models import Job
 from apps.jobs.sql import fetch
-from apps.workspaces.sealing import seal_json, unseal_json
+from apps.workspaces.sealing import seal, unseal
 from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
 from engine.inputs import secret_fields
 from engine.templating import context_name
@@ -24,7 +24,7 @@ WHERE job_id = %s AND name = ANY(%s) AND loop_id IS NULL
 
 def clear_input(job: Job) -> dict[str, Any]:
     """The job's input with its secret values."""
-    return unseal_json(job.input_sealed) if job.input_sealed is not None else job.input
+    return unseal(job.input_sealed) if job.input_sealed is not None else job.input
 
 
 def outputs_of(job_id: UUID, names: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -37,7 +37,7 @@ def outputs_of(job_id: UUID, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         return {}
     entries: dict[str, dict[str, Any]] = {}
     for name, status, output, sealed, error in fetch(OUTPUTS, (job_id, wanted)):
-        value = unseal_json(sealed) if sealed is not None else json.loads(output) if output is not None else None
+        value = unseal(sealed) if sealed is not None else json.loads(output) if output is not None else None
         entry: dict[str, Any] = {"output": value if status == "completed" else None}
         if status == "failed":
             entry["error"] = error
@@ -77,7 +77,7 @@ def sealed_loop_output(loop_id: int) -> bytes:
         "SELECT output::text, output_sealed FROM jobs_step WHERE loop_id = %s ORDER BY loop_index", (loop_id,)
     )
     values = [
-        unseal_json(sealed) if sealed is not None else json.loads(output) if output is not None else None
+        unseal(sealed) if sealed is not None else json.loads(output) if output is not None else None
         for output, sealed in found
     ]
-    return seal_json(values)
+    return seal(values)

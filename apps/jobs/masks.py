@@ -6,22 +6,22 @@ from dataclasses import replace
 from typing import Any
 
 from apps.jobs.transitions.moves import Result
-from apps.workspaces.sealing import seal_json
-from engine.masking import Masker
+from apps.workspaces.sealing import seal
+from engine.masking import masker
 
 
 def shown(value: Any, masks: tuple[str, ...]) -> Any:
     """The value as people may see it."""
-    return Masker(masks).value(value) if masks else value
+    return masker(masks).value(value) if masks else value
 
 
 def masked_result(result: Result, masks: tuple[str, ...]) -> Result:
     """The result with its error and output masked; an output that held a secret is kept sealed as well."""
     if not masks:
         return result
-    masker = Masker(masks)
-    output = masker.value(result.output)
+    hider = masker(masks)
+    output = hider.value(result.output)
     sealed = result.output_sealed
     if sealed is None and output != result.output:
-        sealed = seal_json(result.output)
-    return replace(result, error=masker.text(result.error), output=output, output_sealed=sealed)
+        sealed = seal(result.output)
+    return replace(result, error=hider.text(result.error), output=output, output_sealed=sealed)

@@ -39,7 +39,7 @@ _steps: dict[str, StepHandler] = {}
 _ends: dict[str, EndHandler] = {}
 _births: dict[str, EndHandler] = {}
 _moves: dict[str, MoveHandler] = {}
-REQUIRED = {"step": ("approval", "task"), "end": ("hooks",)}
+REQUIRED = {"step": ("task",), "end": ("hooks",)}
 
 
 def on_step(kind: str, handler: StepHandler) -> None:

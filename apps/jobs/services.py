@@ -21,7 +21,7 @@ from apps.jobs.sql import fetch, retried
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions.moves import Candidate
 from apps.workspaces.models import Revision, Workspace
-from apps.workspaces.sealing import seal_json
+from apps.workspaces.sealing import seal
 from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
 from apps.workspaces.snapshots import definition_of
 from engine import templating
@@ -84,22 +84,27 @@ def launch(
     *,
     priority: int | None = None,
     wait_s: float | None = None,
+    allow_unknown: bool = False,
 ) -> Job:
     """Start a run of a blueprint's content. Safe to call within a transaction: a hook or a parent's advance does."""
     plan = blueprints.load(blueprints.store(content))
     refuse_what_cannot_run(plan)
     secrets = secrets_of(revision)
-    clear = resolve_input(plan.task.input, given, secrets)
+    clear = resolve_input(plan.task.input, given, secrets, allow_unknown=allow_unknown)
     hidden = [clear[name] for name in secret_fields(plan.task.input) if clear.get(name) is not None]
     masks = secret_values([sensitive_of(revision.id), hidden])
     seen = shown(clear, masks)
-    sealed = seal_json(clear) if seen != clear else None
+    sealed = seal(clear) if seen != clear else None
     birth = Birth(plan, task_name, revision.workspace_id, revision.id, origin, seen, sealed, priority, wait_s=wait_s)
     return _create(birth)
 
 
 def resolve_input(
-    fields: Mapping[str, InputField], given: Mapping[str, Any], secrets: Mapping[str, Any]
+    fields: Mapping[str, InputField],
+    given: Mapping[str, Any],
+    secrets: Mapping[str, Any],
+    *,
+    allow_unknown: bool = False,
 ) -> dict[str, Any]:
     """Checked input: what was given, then defaults (the author's text, rendered with secrets; data never is)."""
     defaults = {
@@ -107,15 +112,13 @@ def resolve_input(
         for name, field in fields.items()
         if field.has_default and name not in given
     }
-    return resolve(fields, given, defaults)
+    return resolve(fields, given, defaults, allow_unknown=allow_unknown)
 
 
 def refuse_what_cannot_run(plan: Plan) -> None:
     for node in plan.nodes.values():
         if node.kind == "agent":
-            raise AuthorError(
-                f"step '{node.name}' is of type agent, which this version cannot run yet; remove it or skip it by 'when'"
-            )
+            raise AuthorError(f"step '{node.name}' is of type agent, which this version cannot run; remove it")
 
 
 @retried

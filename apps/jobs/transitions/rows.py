@@ -13,9 +13,21 @@ from psycopg.types.json import Jsonb
 
 from apps.jobs.sql import fetch
 
-COLUMNS = (
-    ["id", "job_id", "name", "base", "position", "kind", "runner", "tag_set_id", "dependents", "deps_left", "tolerates", "priority", "timeout_s"]
-)
+COLUMNS = [
+    "id",
+    "job_id",
+    "name",
+    "base",
+    "position",
+    "kind",
+    "runner",
+    "tag_set_id",
+    "dependents",
+    "deps_left",
+    "tolerates",
+    "priority",
+    "timeout_s",
+]
 COPY = f"COPY jobs_step ({', '.join(COLUMNS)}, status) FROM STDIN"
 
 INSTANCES = """

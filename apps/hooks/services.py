@@ -1,0 +1,156 @@
+"""Fires hooks: in the transaction that ends (or suspends) the job, exactly once, never changing the job's fate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from apps.hooks.models import HookRun
+from apps.jobs import blueprints, contexts, logs, services
+from apps.jobs.blueprints import Plan
+from apps.jobs.creation import Origin
+from apps.jobs.masks import shown
+from apps.jobs.models import Job, Step
+from apps.workspaces.models import Revision
+from apps.workspaces.secrets import secrets_of
+from apps.workspaces.snapshots import definition_of
+from engine import templating
+from engine.errors import AuthorError
+from engine.lifecycle import JobStatus
+from engine.spec.model import Hook, Hooks, Task
+from engine.spec.model import Step as FlowStep
+
+EVENTS = {
+    JobStatus.COMPLETED: "on_success",
+    JobStatus.FAILED: "on_error",
+    JobStatus.CANCELLED: "on_cancel",
+}
+CLAIM_RUN = """
+INSERT INTO hooks_hookrun (job_id, generation, event, index, step_id, fence, error, fired_at)
+VALUES (%s, %s, %s, %s, %s, %s, '', clock_timestamp()) ON CONFLICT DO NOTHING RETURNING id, extract(epoch FROM fired_at)
+"""
+
+
+def on_end(job: Job, plan: Plan) -> None:
+    """Fire what the end of a job sets off. A failed job that is tried again fires nothing yet."""
+    if job.retry_job_id is not None:
+        return
+    event = EVENTS[JobStatus(job.status)]
+    if event in plan.fallback_events and job.parent_job_id is not None:
+        return  # the workspace's hooks speak of whole runs; the parent's end fires them
+    fire(job, plan, event, end_context(job))
+
+
+def on_suspended(job: Job, plan: Plan, step: Step, message: str) -> None:
+    """Fire `on_suspended` for one suspension of one step."""
+    context = {
+        **_common(job),
+        "step_name": step.name,
+        "message": message,
+        "status": "suspended",
+        "started_at": _when(job.started_at or job.created_at),
+        "url": f"{settings.BASE_URL}/admin/approvals/approvalrequest/?job={job.id}",
+    }
+    fire(job, plan, "on_suspended", context, step_id=step.id, fence=step.fence)
+
+
+def fire(job: Job, plan: Plan, event: str, context: Mapping[str, Any], *, step_id: int = 0, fence: int = 0) -> None:
+    """Start each hook of `event` once per generation of the job (and per suspension of a step)."""
+    hooks: tuple[Hook, ...] = getattr(plan.hooks, event)
+    if not hooks or _comes_from_a_hook(job):
+        return
+    for index, hook in enumerate(hooks):
+        with connection.cursor() as cursor:
+            cursor.execute(CLAIM_RUN, [job.id, job.generation, event, index, step_id, fence])
+            row = cursor.fetchone()
+        if row is not None:
+            _start(HookRun(id=row[0]), float(row[1]), job, hook, f"{event}[{index}]", context)
+
+
+def _start(run: HookRun, at: float, job: Job, hook: Hook, label: str, context: Mapping[str, Any]) -> None:
+    try:
+        with transaction.atomic():
+            started = _start_job(job, hook, context)
+    except AuthorError as error:
+        plan = blueprints.load(job.blueprint_id)
+        message = str(shown(str(error), contexts.masks_of(job, plan)))
+        HookRun.objects.filter(id=run.id).update(error=message)
+        logs.say(job.id, f"[hooks] Failed to fire hook {label} for action '{hook.action}': {message}", at=at)
+    else:
+        HookRun.objects.filter(id=run.id).update(hook_job_id=started.id)
+
+
+def _start_job(job: Job, hook: Hook, context: Mapping[str, Any]) -> Job:
+    revision = Revision.objects.get(id=job.revision_id)
+    workspace = definition_of(revision.pk)
+    secrets = secrets_of(revision)
+    values = templating.render_value(dict(hook.input), {"hook": context, "secret": secrets, "secrets": secrets})
+    origin = Origin("hook", str(job.id))
+    action = workspace.actions[hook.action]
+    if action.type == "task" and action.task is not None:
+        return services.start_at(revision, action.task, values, origin)
+    # An ordinary job of one step. Its input was rendered here; the step only hands it on, so it is not rendered twice.
+    step = FlowStep(action=hook.action, input={name: f"{{{{ input[{json.dumps(name)}] }}}}" for name in values})
+    content = blueprints.body(Task(flow={"hook": step}), workspace, Hooks())
+    return services.launch(revision, f"_hook:{hook.action}", content, values, origin, allow_unknown=True)
+
+
+def _comes_from_a_hook(job: Job) -> bool:
+    """Hooks of hooks would never end; neither do those of jobs that a hook's task started."""
+    seen: Job | None = job
+    while seen is not None:
+        if seen.source_type == "hook":
+            return True
+        seen = Job.objects.filter(id=seen.parent_job_id).first() if seen.parent_job_id else None
+    return False
+
+
+def _common(job: Job) -> dict[str, Any]:
+    return {
+        "workspace": job.workspace.name,
+        "task_name": job.task_name,
+        "job_id": str(job.id),
+        "source_type": job.source_type,
+        "source_id": job.source_id,
+    }
+
+
+def end_context(job: Job) -> dict[str, Any]:
+    """What `hook.*` means at the end of a job. Source: spec 3.10."""
+    started = job.started_at or job.created_at
+    ended = job.completed_at or started
+    return {
+        **_common(job),
+        "status": job.status,
+        "is_success": job.status == JobStatus.COMPLETED,
+        "error_message": job.error or None,
+        "started_at": _when(started),
+        "completed_at": _when(ended),
+        "duration_secs": (ended - started).total_seconds(),
+        "failed_steps": _failed_steps(job.id),
+        "artifacts": [],
+        "url": f"{settings.BASE_URL}/admin/jobs/job/{job.id}/change/",
+    }
+
+
+def _failed_steps(job_id: UUID) -> list[dict[str, Any]]:
+    plan = blueprints.load(Job.objects.values_list("blueprint_id", flat=True).get(id=job_id))
+    failed = Step.objects.filter(job_id=job_id, status="failed", loop_id=None).order_by("position")
+    return [
+        {
+            "step_name": step.name,
+            "action_name": plan.nodes[step.base].step.action,
+            "error_message": step.error,
+            "continue_on_failure": step.tolerates,
+        }
+        for step in failed
+    ]
+
+
+def _when(moment: Any) -> str:
+    return str(moment.isoformat()).replace("+00:00", "Z")
