@@ -1,0 +1,340 @@
+"""One process of a step, from its start until nothing of it is left.
+
+The thread that runs the step reads both pipes, hears the stop signal and keeps the time in one poll loop: no thread
+and no temporary file a step. What a step left running is found cheaply: the worker is a subreaper, so that orphans
+become its children, and a look at that short list is all that an ordinary step pays.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import resource
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from engine.errors import AuthorError, PlatformError
+from runners import orphans, strays
+from runners.base import StopSignal
+from runners.guard import Guard
+
+Reader = Callable[[Literal["stdout", "stderr"], bytes], None]
+Cause = Literal["stop", "timeout"]
+
+MAX_GRACE_S = 7.0  # whatever the grace: everything is gone 10 s after the request
+_GIVE_UP_S = 9.5
+_LINGER_S = 1.0
+_LEFTOVER_GRACE_S = 2.0
+_READ_BYTES = 1 << 16
+_PATIENT_POLL_MS = 50  # where the system cannot tell by file descriptor that a process ended
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to start. `env` is the whole environment; its values may be secret."""
+
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """The system user that a step runs as."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a process ended: by itself (`cause` None) or because it was made to. 128 + n for signal n."""
+
+    exit_code: int
+    cause: Cause | None
+    left_running: int = 0  # processes that outlived the main one and had to be ended
+    would_not_die: int = 0
+
+
+def find_user(name: str) -> User:
+    """The system user `name`; PlatformError where it does not exist or this process may not become it."""
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise PlatformError(f"the system user {name!r} for steps does not exist on this host") from None
+    if os.geteuid() not in (0, entry.pw_uid):
+        raise PlatformError(f"a worker that runs steps as {name!r} must be started as root")
+    groups = os.getgrouplist(name, entry.pw_gid)
+    return User(name, entry.pw_uid, entry.pw_gid, tuple(groups), entry.pw_dir)
+
+
+def harden() -> None:
+    """Shut this process's memory and environment to other processes of its user, and leave no core dumps.
+
+    Steps under the same user id then cannot read /proc/<worker>/environ. They can still read the user's files.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if not orphans.set_process_option(orphans.PR_SET_DUMPABLE, 0) and sys.platform == "linux":
+        raise PlatformError("this process could not be shut to others of its user (PR_SET_DUMPABLE)")
+
+
+def supervise(
+    command: Command,
+    attempt: str,
+    read: Reader,
+    stop: StopSignal,
+    deadline: float | None = None,
+    grace_s: float = 5.0,
+    guard: Guard | None = None,
+    user: User | None = None,
+) -> Ending:
+    """Start `command`, hand on what it writes, and return when it and everything it started are gone.
+
+    `deadline` is on the monotonic clock. Raises AuthorError when the command cannot be started as asked.
+    """
+    bell = _Bell()
+    reading: dict[int, Literal["stdout", "stderr"]] = {}
+    try:
+        process = _start(command, user, reading)
+        try:
+            if guard is not None:
+                guard.watch(process.pid, attempt)
+            stop.on_set(bell.ring)
+            return _Supervision(process, attempt, read, reading, stop, bell, deadline, grace_s).run()
+        finally:
+            orphans.forget(process.pid)
+            if guard is not None:
+                guard.forget(process.pid)
+    finally:
+        bell.close()
+        for fd in reading:
+            os.close(fd)
+
+
+def _start(
+    command: Command, user: User | None, reading: dict[int, Literal["stdout", "stderr"]]
+) -> subprocess.Popen[bytes]:
+    out_read, out_write = os.pipe()
+    err_read, err_write = os.pipe()
+    reading.update({out_read: "stdout", err_read: "stderr"})
+    try:
+        return orphans.start(
+            lambda: subprocess.Popen(
+                command.argv,
+                cwd=os.fspath(command.cwd),
+                env=command.env,
+                stdin=subprocess.DEVNULL,
+                stdout=out_write,
+                stderr=err_write,
+                start_new_session=True,
+                umask=0o077,
+                user=user.uid if user else None,
+                group=user.gid if user else None,
+                extra_groups=user.groups if user else None,
+            )
+        )
+    except OSError as error:
+        raise _explain(error, command) from error
+    except ValueError as error:  # also UnicodeEncodeError
+        raise AuthorError(
+            "an argument or environment value of the step holds a character that no program can be given "
+            f"(NUL or half a surrogate pair): {type(error).__name__}"
+        ) from None
+    finally:
+        os.close(out_write)
+        os.close(err_write)
+
+
+def _explain(error: OSError, command: Command) -> Exception:
+    program = command.argv[0]
+    match error.errno:
+        case errno.ENOENT | errno.EACCES | errno.ENOTDIR if error.filename == os.fspath(command.cwd):
+            return AuthorError(f"the working directory {command.cwd.name!r} is not a folder that the step may enter")
+        case errno.ENOENT:
+            return AuthorError(f"the program {program!r}, or the interpreter its first line names, was not found")
+        case errno.EACCES:
+            return AuthorError(f"the program {program!r} may not be executed; check its mode and its folder's")
+        case errno.ENOEXEC:
+            return AuthorError(f"{program!r} is no program; begin it with a line such as #!/bin/sh")
+        case errno.E2BIG:
+            size = sum(len(arg) for arg in command.argv) + sum(len(k) + len(v) for k, v in command.env.items())
+            return AuthorError(
+                f"arguments and environment of the step are too long for this system ({size} characters); "
+                "hand large values over in a file"
+            )
+        case _:
+            return PlatformError(f"the process could not be started: {error.strerror}")
+
+
+class _Bell:
+    """Wakes a poll loop from any thread; harmless once closed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_closed = False
+        if hasattr(os, "eventfd"):
+            self.fd = self._write_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        else:
+            self.fd, self._write_fd = os.pipe()
+
+    def ring(self) -> None:
+        with self._lock:
+            if not self._is_closed:
+                os.write(self._write_fd, b"\1\0\0\0\0\0\0\0")
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            os.close(self.fd)
+            if self._write_fd != self.fd:
+                os.close(self._write_fd)
+
+
+class _Supervision:
+    """The poll loop of one process. `run` once."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        attempt: str,
+        read: Reader,
+        reading: dict[int, Literal["stdout", "stderr"]],
+        stop: StopSignal,
+        bell: _Bell,
+        deadline: float | None,
+        grace_s: float,
+    ) -> None:
+        self._process = process
+        self._attempt = attempt
+        self._read = read
+        self._reading = reading  # pipes that are still open; closed and removed at their end
+        self._stop = stop
+        self._bell = bell
+        self._deadline = deadline
+        self._grace_s = min(grace_s, MAX_GRACE_S)
+        self._cause: Cause | None = None
+        self._asked_at = 0.0
+        self._wake_at: float | None = deadline
+        self._exit_fd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
+        self._poll = select.poll()
+        for fd in (*reading, bell.fd):
+            self._poll.register(fd, select.POLLIN)
+        if self._exit_fd is not None:
+            self._poll.register(self._exit_fd, select.POLLIN)
+
+    def run(self) -> Ending:
+        try:
+            while self._process.returncode is None:
+                self._pump(self._time_left_ms())
+                self._keep_time()
+            self._linger()
+            return self._clear()
+        except BaseException:
+            # Ours, or the sink's: the step may not outlive the one who reads it.
+            strays.end(self._search, (self._process.pid,), 0.0, between=self._process.poll)
+            raise
+        finally:
+            if self._exit_fd is not None:
+                os.close(self._exit_fd)
+
+    def _time_left_ms(self) -> float | None:
+        if self._exit_fd is None:
+            return _PATIENT_POLL_MS
+        if self._wake_at is None:
+            return None
+        return max(self._wake_at - time.monotonic(), 0.0) * 1000 + 1
+
+    def _pump(self, timeout_ms: float | None) -> bool:
+        """Wait for whatever comes first, and read what there is; True when a pipe said something."""
+        was_read = False
+        for fd, _ in self._poll.poll(timeout_ms):
+            stream = self._reading.get(fd)
+            if stream is not None:
+                was_read = True
+                self._take(fd, stream)
+            elif fd == self._exit_fd:
+                self._poll.unregister(fd)
+                self._process.wait()
+            else:
+                self._poll.unregister(fd)  # the bell rings once
+        if self._exit_fd is None:
+            self._process.poll()
+        return was_read
+
+    def _take(self, fd: int, stream: Literal["stdout", "stderr"]) -> None:
+        data = os.read(fd, _READ_BYTES)
+        if data:
+            self._read(stream, data)
+            return
+        self._poll.unregister(fd)
+        del self._reading[fd]
+        os.close(fd)
+
+    def _keep_time(self) -> None:
+        if self._process.returncode is not None:
+            return
+        now = time.monotonic()
+        if self._cause is None:
+            if self._stop.reason is not None:
+                self._ask("stop", now)
+            elif self._deadline is not None and now >= self._deadline:
+                self._ask("timeout", now)
+        elif now >= self._asked_at + self._grace_s:
+            strays.send(signal.SIGKILL, self._search(), (self._process.pid,))
+            self._wake_at = now + 0.2
+
+    def _ask(self, cause: Cause, now: float) -> None:
+        """TERM to everything; KILL is due after the grace."""
+        self._cause, self._asked_at = cause, now
+        self._wake_at = now + self._grace_s
+        strays.send(signal.SIGTERM, self._search(), (self._process.pid,))
+
+    def _search(self) -> set[int]:
+        return strays.find((self._process.pid,), self._attempt)
+
+    def _linger(self) -> None:
+        """Read what is still in the pipes. A filter at the script's end (`exec > >(tee log)`) gets a moment to finish,
+        a process that the script left in the background is not waited for."""
+        until = time.monotonic() + _LINGER_S
+        is_hurried = self._cause is not None
+        while self._reading and not is_hurried and (left := until - time.monotonic()) > 0:
+            self._pump(left * 1000)
+            is_hurried = self._stop.reason is not None
+        while self._reading and self._pump(0) and time.monotonic() < until + _LINGER_S:
+            pass
+
+    def _clear(self) -> Ending:
+        """End what the main process left behind, and collect the dead among it."""
+        code = self._process.returncode
+        exit_code = 128 - code if code < 0 else code
+        if not self._has_leftovers():
+            return Ending(exit_code, self._cause)
+        left = self._search()
+        waited = time.monotonic() - self._asked_at if self._cause else 0.0
+        grace_s = self._grace_s - waited if self._cause else min(self._grace_s, _LEFTOVER_GRACE_S)
+        give_up_s = _GIVE_UP_S - waited
+        stubborn = strays.end(self._search, (self._process.pid,), max(grace_s, 0.0), give_up_s, self._collect)
+        self._collect()
+        return Ending(exit_code, self._cause, len(left), len(stubborn))
+
+    def _collect(self) -> None:
+        self._pump(0)
+        orphans.collect(self._process.pid)
+
+    def _has_leftovers(self) -> bool:
+        adopted = orphans.collect(self._process.pid)
+        return orphans.has_members(self._process.pid) or any(
+            strays.read_marks(pid)[0] == self._attempt for pid in adopted
+        )
