@@ -1,0 +1,312 @@
+"""Templates with their context: text out, values out, yes or no, lists. The only module that others need."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Lock
+from types import TracebackType
+from typing import Any
+
+from jinja2 import Template, nodes
+from jinja2.exceptions import TemplateError as JinjaError
+
+from engine.errors import TemplateError
+from engine.templating.budget import DEFAULT, Budget, LimitReached, RenderLimits
+from engine.templating.expressions import operation
+from engine.templating.lexer import MARKER, TemplateSyntaxProblem
+from engine.templating.parser import parse
+from engine.templating.references import References, Splice
+from engine.templating.runtime import BUILT_IN_FILTERS, ExtraFilter, TeraContext, TeraEnvironment, start
+from engine.templating.values import WHITESPACE, is_true, kind, plain, text_of
+
+MAX_ITEMS = 10_000  # of a `for_each`
+OPTIONAL_FILTERS = frozenset({"vals"})  # filters that some places lend, see `filters=`
+_MAX_NESTING = 50  # of lists and maps in an author's value
+_CACHE_CHARS = 1_000_000
+_FILE_NAME = "<template>"
+_FALSE_TEXTS = frozenset({"", "false", "0", "null", "none"})
+_NO_FILTERS: Mapping[str, ExtraFilter] = {}
+# What can go wrong in Python for want of stack, memory or a representable value; the operations raise their own.
+_MISHAPS = (
+    RecursionError,
+    MemoryError,
+    ArithmeticError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AssertionError,
+    SyntaxError,
+)
+
+_ENVIRONMENT = TeraEnvironment()
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A template ready to run. `around` is the white space around a text that is one expression, else None."""
+
+    root: Callable[[TeraContext], Iterator[str]]
+    template: Template
+    lines: int
+    around: tuple[str, str] | None
+    references: References
+    splices: tuple[Splice, ...]
+    lent_filters: frozenset[str]
+
+
+class _Cache:
+    """The templates used last, as many as fit by their length."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity, self._size = capacity, 0
+        self._entries: OrderedDict[str, _Compiled] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, text: str) -> _Compiled:
+        with self._lock:
+            found = self._entries.get(text)
+            if found is not None:
+                self._entries.move_to_end(text)
+                return found
+        made = _compile(text)
+        with self._lock:
+            if text not in self._entries:
+                self._entries[text] = made
+                self._size += len(text) + 500
+            while self._size > self._capacity:
+                old, _ = self._entries.popitem(last=False)
+                self._size -= len(old) + 500
+        return made
+
+
+def _compile(text: str) -> _Compiled:
+    try:
+        parsed = parse(text)
+        tree, around = parsed.body, None
+        if parsed.value is not None:
+            result = operation("result", parsed.value.node, 1)
+            tree = nodes.Template([nodes.ExprStmt(result, lineno=parsed.value.node.lineno)], lineno=1)
+            begin, end = text.find("{{"), text.rfind("}}") + 2
+            before, behind = text[:begin], text[end:]
+            trims_before, trims_behind = text.startswith("{{-", begin), text.endswith("-}}", 0, end)
+            around = ("" if trims_before else before, "" if trims_behind else behind)
+        tree.set_environment(_ENVIRONMENT)
+        code = _ENVIRONMENT.compile(tree, filename=_FILE_NAME)
+        template = Template.from_code(_ENVIRONMENT, code, {})
+    except TemplateSyntaxProblem as problem:
+        raise _located(text.count("\n") + 1, problem.line, problem) from None
+    except (RecursionError, MemoryError):
+        raise TemplateError("the template is nested too deeply") from None
+    except (JinjaError, *_MISHAPS):
+        raise TemplateError("the template cannot be understood") from None
+    lent = parsed.filters - BUILT_IN_FILTERS
+    return _Compiled(
+        template.root_render_func,
+        template,
+        text.count("\n") + 1,
+        around,
+        parsed.references,
+        parsed.splices,
+        lent,
+    )
+
+
+_CACHE = _Cache(_CACHE_CHARS)
+
+
+def _is_plain(text: str) -> bool:
+    return "{" not in text or MARKER.search(text) is None
+
+
+def _compiled(text: str, filters: Collection[str], limits: RenderLimits) -> _Compiled:
+    if len(text) > limits.template_bytes or (
+        not text.isascii() and len(text.encode("utf-8", "surrogatepass")) > limits.template_bytes
+    ):
+        raise TemplateError(f"a template may be {limits.template_bytes} bytes long; read larger text from a file")
+    compiled = _CACHE.get(text)
+    for name in compiled.lent_filters:
+        if name not in filters:
+            raise TemplateError(_unknown_filter(name))
+    return compiled
+
+
+def _unknown_filter(name: str) -> str:
+    if name in OPTIONAL_FILTERS:
+        return f"the filter '{name}' is not available here"
+    return f"there is no filter '{name[:40]}'"
+
+
+def _located(lines: int, line: int, error: TemplateError) -> TemplateError:
+    message = f"line {line}: {error}" if lines > 1 and line else str(error)
+    return LimitReached(message) if isinstance(error, LimitReached) else TemplateError(message)
+
+
+def _line(compiled: _Compiled, traceback: TracebackType | None) -> int:
+    """The line of the template at which the compiled code stood."""
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == _FILE_NAME:
+            return compiled.template.get_corresponding_lineno(traceback.tb_lineno)
+        traceback = traceback.tb_next
+    return 0
+
+
+def _run(compiled: _Compiled, context: TeraContext) -> str:
+    try:
+        return "".join(compiled.root(context))
+    except TemplateError as error:
+        raise _located(compiled.lines, _line(compiled, error.__traceback__), error) from None
+    except (RecursionError, MemoryError):
+        raise TemplateError("the template needs more memory than it may have") from None
+    except (JinjaError, *_MISHAPS) as error:
+        message = TemplateError(f"the template fails ({type(error).__name__})")
+        raise _located(compiled.lines, _line(compiled, error.__traceback__), message) from None
+
+
+def render(
+    text: str,
+    context: Mapping[str, Any],
+    *,
+    now: datetime | None = None,
+    limits: RenderLimits = DEFAULT,
+    filters: Mapping[str, ExtraFilter] = _NO_FILTERS,
+) -> str:
+    """The text with its tags carried out. `filters` lends filters such as `vals` for this rendering."""
+    if _is_plain(text):
+        return text
+    compiled = _compiled(text, filters, limits)
+    state = start(_ENVIRONMENT, context, now, limits, filters)
+    written = _run(compiled, state)
+    if compiled.around is None:
+        return written
+    value = text_of(state.budget, state.result)
+    state.budget.emit(len(value))
+    return compiled.around[0] + value + compiled.around[1]
+
+
+def evaluate(
+    text: str,
+    context: Mapping[str, Any],
+    *,
+    now: datetime | None = None,
+    limits: RenderLimits = DEFAULT,
+    filters: Mapping[str, ExtraFilter] = _NO_FILTERS,
+) -> Any:
+    """The value of a text that is one `{{ expression }}`, with its type, as a plain copy; else the rendered text."""
+    if _is_plain(text):
+        return text
+    compiled = _compiled(text, filters, limits)
+    state = start(_ENVIRONMENT, context, now, limits, filters)
+    written = _run(compiled, state)
+    return written if compiled.around is None else state.result
+
+
+def render_value(
+    value: Any,
+    context: Mapping[str, Any],
+    *,
+    now: datetime | None = None,
+    limits: RenderLimits = DEFAULT,
+    filters: Mapping[str, ExtraFilter] = _NO_FILTERS,
+) -> Any:
+    """A value of the author with every string in it evaluated. What comes out of the context is not looked at again."""
+
+    def walk(value: Any, depth: int) -> Any:
+        if isinstance(value, str):
+            return evaluate(value, context, now=now, limits=limits, filters=filters)
+        if depth > _MAX_NESTING:
+            raise TemplateError(f"a value may be nested {_MAX_NESTING} deep")
+        if isinstance(value, Mapping):
+            return {str(key): walk(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [walk(item, depth + 1) for item in value]
+        return plain(Budget(limits), value)
+
+    return walk(value, 0)
+
+
+def is_true_text(
+    text: str,
+    context: Mapping[str, Any],
+    *,
+    now: datetime | None = None,
+    limits: RenderLimits = DEFAULT,
+    filters: Mapping[str, ExtraFilter] = _NO_FILTERS,
+) -> bool:
+    """The verdict of `when`. A text without braces is a text, and true unless it says false, 0, null or none."""
+    value = evaluate(text, context, now=now, limits=limits, filters=filters)
+    if isinstance(value, str):
+        return value.strip(WHITESPACE).lower() not in _FALSE_TEXTS
+    return is_true(value)
+
+
+def items(
+    value: str | Sequence[Any],
+    context: Mapping[str, Any],
+    *,
+    now: datetime | None = None,
+    limits: RenderLimits = DEFAULT,
+    filters: Mapping[str, ExtraFilter] = _NO_FILTERS,
+) -> list[Any]:
+    """The items of `for_each`: an array as it is, or text that parses as a JSON array."""
+    try:
+        found = render_value(value, context, now=now, limits=limits, filters=filters)
+        if isinstance(found, str):
+            found = _parsed(found)
+    except TemplateError as error:
+        raise TemplateError(f"for_each expression error: {error}") from None
+    if not isinstance(found, list):
+        raise TemplateError(f"for_each expression must evaluate to a JSON array, got {kind(found)}")
+    if len(found) > MAX_ITEMS:
+        raise TemplateError(f"for_each produced {len(found)} items (max {MAX_ITEMS})")
+    return found
+
+
+def _parsed(text: str) -> Any:
+    """JSON out of rendered text. The text stays out of the message, for it may hold secrets."""
+
+    def refuse(name: str) -> Any:
+        raise ValueError(f"{name} is not JSON")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except json.JSONDecodeError as error:
+        where = f"{error.msg} at line {error.lineno} column {error.colno}"
+    except (ValueError, RecursionError):
+        where = "a number is too long, or not JSON, or the nesting too deep"
+    hint = "; pipe the value through json_encode()" if "[object]" in text else ""
+    raise TemplateError(f"for_each template rendered to non-JSON: {where}{hint}")
+
+
+def check(text: str, *, filters: Collection[str] = OPTIONAL_FILTERS, limits: RenderLimits = DEFAULT) -> str | None:
+    """What is wrong with the template's syntax, as one sentence, or None. Executes nothing."""
+    if _is_plain(text):
+        return None
+    try:
+        _compiled(text, filters, limits)
+    except TemplateError as error:
+        return str(error)
+    return None
+
+
+def references(text: str) -> References:
+    """What the template reads. A text that cannot be understood may read anything."""
+    if _is_plain(text):
+        return References()
+    try:
+        return _compiled(text, BUILT_IN_FILTERS | OPTIONAL_FILTERS, DEFAULT).references
+    except TemplateError:
+        return References(is_open=True)
+
+
+def splices(text: str) -> tuple[Splice, ...]:
+    """The tags that write values into the text, in order; none when the template cannot be understood."""
+    if _is_plain(text):
+        return ()
+    try:
+        return _compiled(text, BUILT_IN_FILTERS | OPTIONAL_FILTERS, DEFAULT).splices
+    except TemplateError:
+        return ()
