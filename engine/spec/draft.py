@@ -52,6 +52,12 @@ class Draft:
                 break
         return place
 
+    def indexes(self, section: str, name: str, key: str) -> dict[Place, int]:
+        """Place -> index of the items of the list `key` of an entry."""
+        entry = self.sections[section][name].node.value
+        found = entry[key].value if isinstance(entry, dict) and key in entry else None
+        return {node.place: index for index, node in enumerate(found)} if isinstance(found, tuple) else {}
+
     def in_action(self, action: str, *path: str | int) -> Place:
         """Like `at`, for an action that may be an inline one."""
         if action in self.inline:

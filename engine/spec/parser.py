@@ -12,11 +12,11 @@ from engine.spec.actions import read_action
 from engine.spec.checks import check
 from engine.spec.connections import read_connection_type, read_mcp_server
 from engine.spec.discovery import ROOT, infer_folder
-from engine.spec.draft import Draft, Named, task_subject
+from engine.spec.draft import Draft, Named, step_subject, task_subject
 from engine.spec.entry import Entry
 from engine.spec.fields import HOOK_LISTS, MAPS, TOP_FIELDS
-from engine.spec.model import Action, Hook, Hooks, Loaded, Place, Task, Trigger, Workspace
-from engine.spec.problems import Problems, did_you_mean, nearest, shorten
+from engine.spec.model import Action, Hook, Hooks, Loaded, Task, Trigger, Workspace
+from engine.spec.problems import Problems, TooManyProblems, did_you_mean, error, nearest, shorten
 from engine.spec.reader import Node
 from engine.spec.slurm import read_scheduler
 from engine.spec.tasks import read_hooks, read_task
@@ -43,12 +43,22 @@ def load(files: Mapping[str, str | bytes], *, name: str = "", paths: Container[s
     looked for. Nothing here renders a template or touches a disk; nothing raises for what an author wrote.
     """
     problems = Problems()
+    try:
+        workspace = _load(files, name, paths, problems)
+    except TooManyProblems:
+        found = problems.in_order()
+        more = error(found[-1].place, "too-many", f"more than {len(found)} problems; the others are not shown")
+        return Loaded(None, (*found, more))
+    return Loaded(None if problems.has_errors else workspace, problems.in_order())
+
+
+def _load(files: Mapping[str, str | bytes], name: str, paths: Container[str] | None, problems: Problems) -> Workspace:
     merged = _Merged()
     for file in sorted(files, key=lambda path: PurePosixPath(path).parts):
         _add_file(merged, file, files[file], problems)
     draft = _read(merged, problems, name, paths)
     problems.extend(check(draft))
-    return Loaded(None if problems.has_errors else draft.workspace, problems.in_order())
+    return draft.workspace
 
 
 @dataclass(slots=True)
@@ -133,9 +143,12 @@ def _read(merged: _Merged, problems: Problems, name: str, paths: Container[str] 
             tasks[task_name] = reading.task
         broken[task_name] = reading.broken_steps
         unreadable |= reading.unreadable
-        for step in reading.task.flow.values():
-            if step.action in reading.inline:
-                inline[step.action] = (task_name, next(n for n, s in reading.task.flow.items() if s is step))
+        for step_name, step in reading.task.flow.items():
+            if step.action in inline:
+                message = f"{step_subject(task_name, step_name)}: its inline action has the name of another; rename it"
+                problems.error(step.place, "name-collision", message)
+            elif step.action in reading.inline:
+                inline[step.action] = (task_name, step_name)
         actions.update(reading.inline)
     workspace = Workspace(
         actions=actions,
@@ -168,7 +181,7 @@ def _read_triggers(section: Mapping[str, Named], problems: Problems) -> dict[str
 
 def _read_hooks(tops: list[Entry]) -> Hooks:
     """The workspace's hooks: every file's lists, one after the other."""
-    lists: dict[str, tuple[Hook, ...]] = {event: () for event in HOOK_LISTS}
+    lists: dict[str, tuple[Hook, ...]] = dict.fromkeys(HOOK_LISTS, ())
     for top in tops:
         hooks = read_hooks(top, "Workspace")
         for event in HOOK_LISTS:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from itertools import islice
 
 from engine.spec.model import Place, Problem
+
+MOST_PROBLEMS = 500
+_MOST_CANDIDATES = 200
+_FARTHEST = 8  # letters by which a slip of the pen lengthens or shortens a word
 
 
 def error(place: Place, code: str, message: str) -> Problem:
@@ -16,14 +21,23 @@ def warning(place: Place, code: str, message: str) -> Problem:
     return Problem(place, code, message, "warning")
 
 
+class TooManyProblems(Exception):
+    """Enough has been found: whoever reads must stop."""
+
+
 class Problems:
-    """What was found so far; the same complaint at the same place counts once."""
+    """What was found so far; the same complaint at the same place counts once.
+
+    Raises TooManyProblems at the five hundredth: nobody reads on, and a hostile file shall not keep us busy.
+    """
 
     def __init__(self) -> None:
         self._found: dict[Problem, None] = {}
 
     def add(self, problem: Problem) -> None:
         self._found[problem] = None
+        if len(self._found) >= MOST_PROBLEMS:
+            raise TooManyProblems
 
     def extend(self, problems: Iterable[Problem]) -> None:
         for problem in problems:
@@ -53,8 +67,8 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that somebody who wrote `word` probably meant."""
     if len(word) > 100:  # difflib is quadratic, and nobody mistypes a hundred letters
         return None
-    words = [candidate for candidate in known if len(candidate) <= 100]
-    by_lower = {candidate.lower(): candidate for candidate in words}
+    alike = (candidate for candidate in known if abs(len(candidate) - len(word)) <= _FARTHEST)
+    by_lower = {candidate.lower(): candidate for candidate in islice(alike, _MOST_CANDIDATES)}
     found = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[found[0]] if found else None
 
@@ -67,6 +81,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def shorten(value: object, limit: int = 60) -> str:
     """`value` as text for a message: control characters escaped, at most `limit` characters."""
-    text = str(value)
+    text = str(value)[: limit + 1]
     text = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -19,6 +19,7 @@ TRIGGERS = (
 JOB_TRIGGERS = ("on_jobs_ready", "on_jobs_complete")
 WORKER_TRIGGERS = ("on_worker_start", "on_worker_complete")
 ACTION_TYPES = ("run_commands", "schedule_nodes")
+_MOST_ACTIONS, _MOST_PATTERNS = 200, 100
 _RUN_FIELDS = ("commands",)
 _NODE_FIELDS = (
     "scheduler", "scheduler_type", "num_allocations", "start_one_worker_per_node", "max_parallel_jobs",
@@ -36,7 +37,10 @@ _WALLTIME = re.compile(r"([0-9]{1,4}-[0-9]{1,2}(:[0-9]{1,2}){0,2}|[0-9]{1,6}(:[0
 
 def read_workflow_actions(entry: Entry, key: str = "workflow_actions") -> tuple[WorkflowAction, ...]:
     found = []
-    for index, node in enumerate(entry.items(key)):
+    nodes = entry.items(key)
+    if len(nodes) > _MOST_ACTIONS:
+        entry.complain(key, f"holds {len(nodes)} workflow actions (max {_MOST_ACTIONS})", "too-many")
+    for index, node in enumerate(nodes[:_MOST_ACTIONS]):
         action = _read_workflow_action(Entry(node, f"{entry.subject} {key}[{index}]", entry.problems))
         if action:
             found.append(action)
@@ -49,6 +53,9 @@ def _read_workflow_action(entry: Entry) -> WorkflowAction | None:
     entry.refuse_unknown(_FIELDS)
     trigger = _read_word(entry, "trigger_type", TRIGGERS)
     do = _read_do(entry)
+    if len(entry.texts("job_name_regexes")) > _MOST_PATTERNS:
+        entry.complain("job_name_regexes", f"holds more than {_MOST_PATTERNS} patterns; join them with '|'", "too-many")
+        return None
     if trigger is None or do is None:
         return None
     return WorkflowAction(

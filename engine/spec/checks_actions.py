@@ -1,0 +1,242 @@
+"""Rules about actions of every type but agents. Source: Action types."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
+
+from engine.spec.draft import Draft, step_subject
+from engine.spec.fields import ACTION_FIELDS
+from engine.spec.model import Action, Problem
+from engine.spec.problems import did_you_mean, error, shorten, warning
+
+MOST_STEP_SECONDS = 86_400
+_REQUIRED = {"docker": ("image",), "pod": ("image",), "task": ("task",), "approval": ("message",)}
+_INTERPRETER = re.compile(r"[A-Za-z0-9._/+-]+")
+_SHELL_SIGNS = re.compile(r"[;&|$`(){}\\\n\r'\"]")
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/=-]{0,63}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_MOST_TAGS = 16
+
+
+def check_required_fields(draft: Draft) -> Iterator[Problem]:
+    for name, subject, action in draft.actions():
+        for key in _REQUIRED.get(action.type, ()):
+            if not draft.says(name, key):
+                message = f"{subject} is type '{action.type}' but missing '{key}' field"
+                yield error(action.place, "missing-field", message)
+            elif getattr(action, key) is not None and not getattr(action, key).strip():
+                yield error(draft.in_action(name, key), "empty-field", f"{subject} has empty '{key}' field")
+
+
+def check_script_or_source(draft: Draft) -> Iterator[Problem]:
+    for name, subject, action in draft.actions():
+        if action.type != "script":
+            continue
+        given = [key for key in ("script", "source") if draft.says(name, key)]
+        if not given:
+            message = f"{subject} is type 'script' but missing 'script' or 'source' field"
+            yield error(action.place, "missing-field", message)
+        if len(given) == 2:
+            message = f"{subject} has both inline script and source file — use only one"
+            yield error(draft.in_action(name, "source"), "script", message)
+        for key in given:
+            text = getattr(action, key)
+            if text is not None and not text.strip():
+                yield error(draft.in_action(name, key), "empty-field", f"{subject} has empty '{key}' field")
+
+
+def check_sources(draft: Draft) -> Iterator[Problem]:
+    """A `source` stays inside the workspace, and is there."""
+    for name, subject, action in draft.actions():
+        if not action.source or not action.source.strip():
+            continue
+        place, shown = draft.in_action(name, "source"), shorten(action.source)
+        wrong = _escape(action.source)
+        if wrong:
+            yield error(place, "source", f"{subject} source '{shown}' {wrong}")
+        elif draft.paths is not None and "{{" not in action.source and "{%" not in action.source:
+            path = str(PurePosixPath(action.source))
+            if path not in draft.paths:
+                known = draft.paths if isinstance(draft.paths, Iterable) else ()
+                hint = did_you_mean(path, known)
+                yield error(place, "source", f"{subject} source '{shown}' does not exist in the workspace{hint}")
+
+
+def _escape(source: str) -> str | None:
+    if "\\" in source:
+        return "must be written with '/', not with a backslash"
+    if not source.isprintable():
+        return "must not hold control characters"
+    if source.startswith(("/", "~")) or re.match(r"[A-Za-z]:", source):
+        return "must be relative to the workspace"
+    if ".." in source.split("/"):
+        return "must not leave the workspace: '..' is not allowed"
+    return None
+
+
+def check_languages(draft: Draft) -> Iterator[Problem]:
+    for name, subject, action in draft.actions():
+        if action.type != "script":
+            continue
+        says_language = draft.says(name, "language")
+        if action.dependencies and not says_language and not _knows_language(action):
+            message = f"{subject} has 'dependencies' but no 'language' set (dependencies require a non-shell language)"
+            yield warning(draft.in_action(name, "dependencies"), "dependencies", message)
+        if action.dependencies and says_language and action.language == "shell":
+            message = (
+                f"{subject} has 'dependencies' but language is 'shell' (dependencies require a non-shell language)"
+            )
+            yield error(draft.in_action(name, "dependencies"), "dependencies", message)
+        if action.interpreter and not says_language and not _knows_language(action):
+            message = f"{subject} has 'interpreter' but no 'language' set"
+            yield warning(draft.in_action(name, "interpreter"), "interpreter", message)
+
+
+def _knows_language(action: Action) -> bool:
+    """Whether the extension of the source file says what `language` does not."""
+    return bool(action.source) and PurePosixPath(str(action.source)).suffix in (".py", ".js", ".mjs", ".ts", ".go")
+
+
+def check_interpreters(draft: Draft) -> Iterator[Problem]:
+    for name, subject, action in draft.actions():
+        if action.interpreter is None:
+            continue
+        place = draft.in_action(name, "interpreter")
+        if not action.interpreter.strip():
+            yield error(place, "interpreter", f"{subject} has empty 'interpreter' field")
+        elif not _INTERPRETER.fullmatch(action.interpreter):
+            message = (
+                f"{subject} has invalid 'interpreter' value '{shorten(action.interpreter)}': only alphanumeric "
+                "characters, dots, dashes, underscores, slashes, and plus signs are allowed"
+            )
+            yield error(place, "interpreter", message)
+
+
+def check_dependencies(draft: Draft) -> Iterator[Problem]:
+    for name, subject, action in draft.actions():
+        for index, dependency in enumerate(action.dependencies):
+            place = draft.in_action(name, "dependencies", index)
+            if not dependency.strip():
+                yield error(place, "dependencies", f"{subject} has empty dependency entry")
+            elif _SHELL_SIGNS.search(dependency):
+                message = f"{subject} has dependency '{shorten(dependency)}' containing shell metacharacters"
+                yield error(place, "dependencies", message)
+            elif dependency.startswith("-"):
+                message = f"{subject} has dependency '{shorten(dependency)}', which is an option, not a package"
+                yield error(place, "dependencies", message)
+
+
+def check_args(draft: Draft) -> Iterator[Problem]:
+    for name, subject, action in draft.actions():
+        for index, arg in enumerate(action.args):
+            if not arg:
+                place = draft.in_action(name, "args", index)
+                yield error(place, "args", f"{subject} has empty args entry at index {index}")
+
+
+def check_runners(draft: Draft) -> Iterator[Problem]:
+    """`manifest` needs a pod; `workspace` needs a container."""
+    for name, subject, action in draft.actions():
+        if action.type != "script":
+            continue
+        if draft.says(name, "manifest") and action.runner != "pod":
+            message = (
+                f"{subject} has 'manifest' field but runner is '{action.runner}' "
+                "(manifest is only valid on pod actions)"
+            )
+            yield error(draft.in_action(name, "manifest"), "forbidden-field", message)
+        if draft.says(name, "workspace") and action.runner == "local":
+            message = (
+                f"{subject} has 'workspace' field but runner is 'local' "
+                "(workspace is only valid with runner docker or pod)"
+            )
+            yield error(draft.in_action(name, "workspace"), "forbidden-field", message)
+
+
+def check_tags(draft: Draft) -> Iterator[Problem]:
+    for name, subject, action in draft.actions():
+        yield from _check_tag_list(draft, subject, action.tags, name, None)
+    for task_name, task in draft.workspace.tasks.items():
+        for step_name, step in task.flow.items():
+            subject = step_subject(task_name, step_name)
+            yield from _check_tag_list(draft, subject, step.tags, task_name, step_name)
+
+
+def _check_tag_list(
+    draft: Draft, subject: str, tags: tuple[str, ...], owner: str, step: str | None
+) -> Iterator[Problem]:
+    if len(tags) > _MOST_TAGS:
+        place = draft.in_action(owner, "tags") if step is None else draft.in_step(owner, step, "tags")
+        yield error(place, "tags", f"{subject} has more than {_MOST_TAGS} tags")
+    for index, tag in enumerate(tags):
+        if not _TAG.fullmatch(tag):
+            place = draft.in_action(owner, "tags", index) if step is None else draft.in_step(owner, step, "tags", index)
+            message = f"{subject} has invalid tag '{shorten(tag)}' (letters, digits and _ . : / = - only, at most 64)"
+            yield error(place, "tags", message)
+
+
+def check_variables(draft: Draft) -> Iterator[Problem]:
+    """Names in `env` must be names that a shell can read."""
+    for name, subject, action in draft.actions():
+        for variable in action.env:
+            if not _VARIABLE.fullmatch(variable):
+                message = f"{subject} env '{shorten(variable)}' is no variable name (letters, digits and _ only)"
+                yield error(draft.in_action(name, "env", variable), "env", message)
+    for name, trigger in draft.workspace.triggers.items():
+        for variable in trigger.options.get("env", {}):
+            if not _VARIABLE.fullmatch(variable):
+                message = f"Trigger '{name}' env '{shorten(variable)}' is no variable name (letters, digits and _ only)"
+                yield error(draft.at("triggers", name, "env", variable), "env", message)
+
+
+def check_action_limits(draft: Draft) -> Iterator[Problem]:
+    for name, subject, action in draft.actions():
+        if action.timeout and action.timeout.seconds > MOST_STEP_SECONDS:
+            message = f"{subject} timeout {action.timeout.seconds:.0f}s exceeds maximum of {MOST_STEP_SECONDS}s (24h)"
+            yield error(draft.in_action(name, "timeout"), "timeout", message)
+        if action.retry and action.type in ACTION_FIELDS["retry"].doubtful:
+            message = f"{subject} has retry on action type '{action.type}' — retry is not meaningful for this type"
+            yield warning(draft.in_action(name, "retry"), "retry", message)
+
+
+def check_task_references(draft: Draft) -> Iterator[Problem]:
+    if not draft.is_complete:
+        return
+    for name, subject, action in draft.actions():
+        if action.task and action.task.strip() and not draft.has("tasks", action.task):
+            hint = did_you_mean(action.task, draft.sections["tasks"])
+            message = f"{subject} references non-existent task '{shorten(action.task)}'{hint}"
+            yield error(draft.in_action(name, "task"), "missing-task", message)
+
+
+def check_approvals(draft: Draft) -> Iterator[Problem]:
+    for name, subject, action in draft.actions():
+        if action.type != "approval":
+            continue
+        place = draft.in_action(name, "min_approvals")
+        users, groups = action.approvers.get("users", ()), action.approvers.get("groups", ())
+        if not 1 <= action.min_approvals <= 100:
+            message = f"{subject} min_approvals must be between 1 and 100, got {action.min_approvals}"
+            yield error(place, "approvers", message)
+        elif users and not groups and action.min_approvals > len(set(users)):
+            message = f"{subject} needs {action.min_approvals} approvals, but only {len(set(users))} may approve"
+            yield error(place, "approvers", message)
+
+
+CHECKS = (
+    check_required_fields,
+    check_script_or_source,
+    check_sources,
+    check_languages,
+    check_interpreters,
+    check_dependencies,
+    check_args,
+    check_runners,
+    check_tags,
+    check_variables,
+    check_action_limits,
+    check_task_references,
+    check_approvals,
+)

@@ -1,0 +1,229 @@
+"""Rules about tasks, their steps, and the hooks of tasks and workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from engine import dag
+from engine.spec.checks_actions import MOST_STEP_SECONDS
+from engine.spec.draft import Draft, step_subject, task_subject
+from engine.spec.fields import ACTION_FIELDS, HOOK_LISTS
+from engine.spec.model import Action, Hook, Place, Problem, Step
+from engine.spec.problems import did_you_mean, error, shorten, warning
+
+_MOST_TASK_SECONDS = 604_800
+_ON_SERVER = ("task", "agent", "approval")
+
+
+def _steps(draft: Draft) -> Iterator[tuple[str, str, Step, Action | None]]:
+    """(task, name, step, its action if it is known) of every step."""
+    for task_name, task in draft.workspace.tasks.items():
+        for step_name, step in task.flow.items():
+            yield task_name, step_name, step, draft.workspace.actions.get(step.action)
+
+
+def check_step_actions(draft: Draft) -> Iterator[Problem]:
+    if not draft.is_complete:
+        return
+    for task, name, step, _ in _steps(draft):
+        if not draft.has_action(step.action):
+            place = draft.in_step(task, name, "action")
+            yield from _missing_action(draft, step_subject(task, name), step.action, place)
+
+
+def _missing_action(draft: Draft, subject: str, action: str, place: Place) -> Iterator[Problem]:
+    owner, dot, rest = action.partition(".")
+    shown = shorten(action)
+    if dot and owner == draft.name:
+        known = draft.has_action(rest)
+        message = f"action '{shown}': " + (
+            f"within workspace '{owner}' write '{shorten(rest)}'"
+            if known
+            else f"workspace '{owner}' has no action '{shorten(rest)}'"
+        )
+        yield error(place, "missing-action", f"{subject}: {message}")
+    elif dot:
+        message = f"{subject} references library action '{shown}' - validation skipped"
+        yield warning(place, "library-action", message)
+    else:
+        hint = did_you_mean(action, draft.sections["actions"])
+        yield error(place, "missing-action", f"{subject} references non-existent action '{shown}'{hint}")
+
+
+def check_dependencies(draft: Draft) -> Iterator[Problem]:
+    for task_name, task in draft.workspace.tasks.items():
+        known = {*task.flow, *draft.broken_steps.get(task_name, ())}
+        for name, step in task.flow.items():
+            for needed in step.depends_on:
+                if needed in known:
+                    continue
+                message = (
+                    f"{step_subject(task_name, name)} depends on non-existent step '{shorten(needed)}'"
+                    f"{did_you_mean(needed, known)}"
+                )
+                yield error(draft.in_step(task_name, name, "depends_on"), "missing-step", message)
+
+
+def check_cycles(draft: Draft) -> Iterator[Problem]:
+    for task_name, task in draft.workspace.tasks.items():
+        cycle = dag.find_cycle({name: step.depends_on for name, step in task.flow.items()})
+        if cycle:
+            shown = " -> ".join(shorten(name) for name in _abridge(cycle))
+            message = (
+                f"{task_subject(task_name)} has invalid DAG: Cycle detected in workflow DAG: {shown} "
+                "(each depends on the next)"
+            )
+            yield error(draft.in_step(task_name, cycle[0], "depends_on"), "cycle", message)
+
+
+def _abridge(cycle: tuple[str, ...]) -> tuple[str, ...]:
+    return cycle if len(cycle) <= 12 else (*cycle[:6], "…", *cycle[-5:])
+
+
+def check_loops(draft: Draft) -> Iterator[Problem]:
+    for task, name, step, _ in _steps(draft):
+        subject = step_subject(task, name)
+        if step.for_each is None:
+            for key, is_set in (("sequential", step.sequential), ("max_parallel", step.max_parallel is not None)):
+                if is_set:
+                    value = "true" if key == "sequential" else step.max_parallel
+                    message = f"{subject} has {key}: {value} but no for_each — {key} has no effect"
+                    yield warning(draft.in_step(task, name, key), "for-each", message)
+        elif step.sequential and step.max_parallel not in (None, 1):
+            message = f"{subject} is sequential — max_parallel has no effect"
+            yield warning(draft.in_step(task, name, "max_parallel"), "for-each", message)
+
+
+def check_step_limits(draft: Draft) -> Iterator[Problem]:
+    for task, name, step, action in _steps(draft):
+        subject = step_subject(task, name)
+        if step.timeout and step.timeout.seconds > MOST_STEP_SECONDS:
+            message = f"{subject} timeout {step.timeout.seconds:.0f}s exceeds maximum of {MOST_STEP_SECONDS}s (24h)"
+            yield error(draft.in_step(task, name, "timeout"), "timeout", message)
+        if step.retry and action and action.type in ACTION_FIELDS["retry"].doubtful:
+            message = f"{subject} has retry on action type '{action.type}' — retry is not meaningful for this type"
+            yield warning(draft.in_step(task, name, "retry"), "retry", message)
+
+
+def check_task_limits(draft: Draft) -> Iterator[Problem]:
+    for task_name, task in draft.workspace.tasks.items():
+        if task.timeout and task.timeout.seconds > _MOST_TASK_SECONDS:
+            message = (
+                f"{task_subject(task_name)} timeout {task.timeout.seconds:.0f}s exceeds maximum of "
+                f"{_MOST_TASK_SECONDS}s (7d)"
+            )
+            yield error(draft.at("tasks", task_name, "timeout"), "timeout", message)
+
+
+def check_worker_keys(draft: Draft) -> Iterator[Problem]:
+    """`tags`, `on_worker_lost` and `scheduler` speak of workers, which some steps never reach."""
+    for task, name, step, action in _steps(draft):
+        if action is None or action.type not in _ON_SERVER:
+            continue
+        for key, is_set in (
+            ("tags", bool(step.tags)),
+            ("on_worker_lost", step.on_worker_lost is not None),
+            ("scheduler", step.scheduler is not None),
+        ):
+            if is_set:
+                message = (
+                    f"{step_subject(task, name)} has '{key}' but its action is type '{action.type}' "
+                    "(steps of this type never reach a worker)"
+                )
+                yield error(draft.in_step(task, name, key), "forbidden-field", message)
+
+
+def check_step_schedulers(draft: Draft) -> Iterator[Problem]:
+    for task, name, step, _ in _steps(draft):
+        known = {*draft.sections["slurm_schedulers"], *draft.workspace.tasks[task].slurm_schedulers}
+        if step.scheduler is not None and step.scheduler not in known and draft.is_complete:
+            message = (
+                f"{step_subject(task, name)} references non-existent slurm scheduler '{shorten(step.scheduler)}'"
+                f"{did_you_mean(step.scheduler, known)}"
+            )
+            yield error(draft.in_step(task, name, "scheduler"), "missing-scheduler", message)
+
+
+def check_tolerated_approvals(draft: Draft) -> Iterator[Problem]:
+    """A rejected approval that may fail lets its dependents run: probably not what an approval is for."""
+    for task_name, task in draft.workspace.tasks.items():
+        dependents = dag.invert({name: step.depends_on for name, step in task.flow.items()})
+        for name, step in task.flow.items():
+            action = draft.workspace.actions.get(step.action)
+            if not step.continue_on_failure or action is None or action.type != "approval":
+                continue
+            for follower in dependents[name]:
+                if task.flow[follower].when is None:
+                    message = (
+                        f"{step_subject(task_name, follower)} has no 'when', and runs even if approval "
+                        f"'{shorten(name)}' is rejected or times out, because that has continue_on_failure"
+                    )
+                    yield warning(draft.in_step(task_name, follower), "tolerated-approval", message)
+
+
+def _hooks(draft: Draft) -> Iterator[tuple[str | None, str, Hook]]:
+    """(task or None, what the hook is called in messages, hook)."""
+    for event in HOOK_LISTS:
+        for index, hook in enumerate(getattr(draft.workspace.hooks, event)):
+            yield None, f"Workspace {event}[{index}]", hook
+    for task_name, task in draft.workspace.tasks.items():
+        for event in HOOK_LISTS:
+            for index, hook in enumerate(getattr(task.hooks, event)):
+                yield task_name, f"{task_subject(task_name)} {event}[{index}]", hook
+
+
+def check_hooks(draft: Draft) -> Iterator[Problem]:
+    if not draft.is_complete:
+        return
+    for _, subject, hook in _hooks(draft):
+        if not draft.has_action(hook.action):
+            yield from _missing_action(draft, subject, hook.action, hook.place)
+
+
+def check_self_references(draft: Draft) -> Iterator[Problem]:
+    """No step and no hook of a task may start the same task again."""
+    for task, name, step, action in _steps(draft):
+        if action and action.task == task:
+            yield _self_reference(task, f"step '{shorten(name)}'", step.action, draft.in_step(task, name, "action"))
+    for owner, subject, hook in _hooks(draft):
+        action = draft.workspace.actions.get(hook.action)
+        if owner is not None and action and action.task == owner:
+            where = subject.removeprefix(f"{task_subject(owner)} ")
+            yield _self_reference(owner, where, hook.action, hook.place)
+
+
+def _self_reference(task: str, where: str, action: str, place: Place) -> Problem:
+    message = (
+        f"{task_subject(task)} {where} uses action '{shorten(action)}' which references back to the same task "
+        "(self-reference)"
+    )
+    return error(place, "self-reference", message)
+
+
+def check_endless_nesting(draft: Draft) -> Iterator[Problem]:
+    """Tasks that start each other in a ring end at the nesting limit, unless a `when` stops them."""
+    calls: dict[str, list[str]] = {task: [] for task in draft.workspace.tasks}
+    for task, _, step, action in _steps(draft):
+        if action and action.task and action.task != task and step.when is None:
+            calls[task].append(action.task)
+    ring = dag.find_cycle(calls)
+    if ring:
+        shown = " -> ".join(shorten(name) for name in _abridge(ring))
+        message = f"Tasks start each other without end: {shown}; give a step in between a 'when'"
+        yield warning(draft.at("tasks", ring[0]), "self-reference", message)
+
+
+CHECKS = (
+    check_step_actions,
+    check_dependencies,
+    check_cycles,
+    check_loops,
+    check_step_limits,
+    check_task_limits,
+    check_worker_keys,
+    check_step_schedulers,
+    check_tolerated_approvals,
+    check_hooks,
+    check_self_references,
+    check_endless_nesting,
+)

@@ -1,0 +1,141 @@
+"""Rules about declared inputs of actions and tasks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from engine import inputs
+from engine.errors import InputError
+from engine.spec.draft import Draft, task_subject
+from engine.spec.fields import PRIMITIVES
+from engine.spec.model import InputField, Place, Problem
+from engine.spec.problems import did_you_mean, error, shorten, warning
+
+
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    subject: str
+    field: InputField
+    section: str
+    owner: str
+    path: tuple[str, ...]
+
+    def at(self, draft: Draft, *rest: str | int) -> Place:
+        if self.section == "actions":
+            return draft.in_action(self.owner, *self.path, *rest)
+        return draft.at(self.section, self.owner, *self.path, *rest)
+
+
+def _declared(draft: Draft) -> Iterator[_Declared]:
+    for name, subject, action in draft.actions():
+        for key, field in action.input.items():
+            yield _Declared(f"{subject} input '{shorten(key)}'", field, "actions", name, ("input", key))
+    for name, task in draft.workspace.tasks.items():
+        for key, field in task.input.items():
+            subject = f"{task_subject(name)} input '{shorten(key)}'"
+            yield _Declared(subject, field, "tasks", name, ("input", key))
+
+
+def check_input_types(draft: Draft) -> Iterator[Problem]:
+    types = draft.sections["connection_types"]
+    for declared in _declared(draft):
+        wanted = declared.field.type
+        if wanted in PRIMITIVES or wanted in types or not draft.is_complete:
+            continue
+        if "." in wanted:
+            message = f"{declared.subject} references library type '{shorten(wanted)}' - validation skipped"
+            yield warning(declared.at(draft, "type"), "library-type", message)
+        else:
+            message = (
+                f"{declared.subject} references unknown type '{shorten(wanted)}' "
+                f"(not a primitive or connection type){did_you_mean(wanted, (*PRIMITIVES, *types))}"
+            )
+            yield error(declared.at(draft, "type"), "input-type", message)
+
+
+def check_multiple(draft: Draft) -> Iterator[Problem]:
+    for declared in _declared(draft):
+        field = declared.field
+        if not field.multiple:
+            continue
+        place = declared.at(draft, "multiple")
+        if field.type not in PRIMITIVES:
+            message = f"{declared.subject}: multiple is not supported on connection-type fields (type '{field.type}')"
+            yield error(place, "multiple", message)
+        elif field.type not in ("string", "text"):
+            message = f"{declared.subject}: multiple is only supported on string/text fields (got '{field.type}')"
+            yield error(place, "multiple", message)
+        if field.secret:
+            yield error(place, "multiple", f"{declared.subject}: secret and multiple cannot be combined")
+        if field.options is None:
+            yield warning(place, "multiple", f"{declared.subject}: multiple requires options to be set")
+
+
+def check_options(draft: Draft) -> Iterator[Problem]:
+    for declared in _declared(draft):
+        field, subject = declared.field, declared.subject
+        if field.options is None:
+            if field.allow_custom:
+                message = f"{subject}: allow_custom has no effect without options"
+                yield warning(declared.at(draft, "allow_custom"), "options", message)
+            continue
+        place = declared.at(draft, "options")
+        if not field.options:
+            yield warning(place, "options", f"{subject}: options list is empty")
+        if "" in field.options:
+            yield warning(place, "options", f"{subject}: options list contains an empty string")
+        for option, count in Counter(field.options).items():
+            if count > 1:
+                yield warning(place, "options", f"{subject}: duplicate option '{shorten(option)}'")
+
+
+def check_defaults(draft: Draft) -> Iterator[Problem]:
+    """A default must fit its own field; templates are judged when they are rendered."""
+    for declared in _declared(draft):
+        field = declared.field
+        if not field.has_default or _is_template(field.default):
+            continue
+        place = declared.at(draft, "default")
+        if field.multiple:
+            yield from _check_many(declared, place)
+        elif field.type in PRIMITIVES:
+            yield from _check_one(declared, place)
+
+
+def _is_template(value: object) -> bool:
+    return isinstance(value, str) and ("{{" in value or "{%" in value)
+
+
+def _check_many(declared: _Declared, place: Place) -> Iterator[Problem]:
+    field, subject = declared.field, declared.subject
+    if not isinstance(field.default, list):
+        yield warning(place, "default", f"{subject}: default of a multiple field should be an array")
+        return
+    if not all(isinstance(item, str) for item in field.default):
+        yield warning(place, "default", f"{subject}: default items must be strings")
+        return
+    for item, count in Counter(field.default).items():
+        if count > 1:
+            yield warning(place, "default", f"{subject}: duplicate default item '{shorten(item)}'")
+        if field.options is not None and not field.allow_custom and item not in field.options:
+            yield warning(place, "default", f"{subject}: default item '{shorten(item)}' is not in options list")
+
+
+def _check_one(declared: _Declared, place: Place) -> Iterator[Problem]:
+    field, subject = declared.field, declared.subject
+    plain = InputField(type=field.type, secret=field.secret)
+    try:
+        value = inputs.resolve({"default": plain}, {"default": field.default}, {}).get("default")
+    except InputError as wrong:
+        sentence = wrong.problems["default"].removeprefix("input ")
+        yield error(place, "default", f"{subject}: {sentence}")
+        return
+    written = str(value).lower() if isinstance(value, bool) else str(value)
+    if field.options is not None and not field.allow_custom and value is not None and written not in field.options:
+        shown = "" if field.secret else f" '{shorten(written)}'"
+        yield warning(place, "default", f"{subject}: default value{shown} is not in options list")
+
+
+CHECKS = (check_input_types, check_multiple, check_options, check_defaults)

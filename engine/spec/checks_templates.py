@@ -1,0 +1,5 @@
+"""Rules about templates."""
+
+from __future__ import annotations
+
+CHECKS = ()

@@ -1,0 +1,193 @@
+"""Rules about workflow actions: what they watch, what they ask for, what they need. Source: Workflow actions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from engine import dag
+from engine.errors import AuthorError
+from engine.spec import selection
+from engine.spec.draft import Draft, task_subject
+from engine.spec.model import Place, Problem, WorkflowAction
+from engine.spec.problems import did_you_mean, error, shorten, warning
+from engine.spec.slurm import JOB_TRIGGERS
+
+_NOTHING_AFTER = ("on_workflow_complete", "on_worker_complete")
+_SHOWN = 5
+_MOST_MATCHES = 100_000  # names times patterns: more is not worth an author's second
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One workflow action and where it stands."""
+
+    draft: Draft
+    task: str
+    index: int
+    action: WorkflowAction
+
+    @property
+    def subject(self) -> str:
+        return f"{task_subject(self.task)} workflow_actions[{self.index}]"
+
+    def at(self, *path: str | int) -> Place:
+        return self.draft.at("tasks", self.task, "workflow_actions", self.index, *path)
+
+
+def _actions(draft: Draft) -> Iterator[_Seen]:
+    for task in draft.workspace.tasks:
+        yield from _actions_of(draft, task)
+
+
+def _actions_of(draft: Draft, task: str) -> Iterator[_Seen]:
+    """The actions of a task with their index in its list: those that could not be read are not in the model."""
+    indexes = draft.indexes("tasks", task, "workflow_actions")
+    for action in draft.workspace.tasks[task].workflow_actions:
+        yield _Seen(draft, task, indexes[action.place], action)
+
+
+def check_selections(draft: Draft) -> Iterator[Problem]:
+    for seen in _actions(draft):
+        subject, action = seen.subject, seen.action
+        is_selecting = bool(action.jobs or action.job_name_regexes)
+        if action.trigger_type in JOB_TRIGGERS and not is_selecting:
+            message = (
+                f"{subject}: {action.trigger_type} selects no steps: "
+                "name them in 'jobs', or by pattern in 'job_name_regexes'"
+            )
+            yield error(action.place, "selection", message)
+        elif action.trigger_type not in JOB_TRIGGERS and is_selecting:
+            key = "jobs" if action.jobs else "job_name_regexes"
+            message = f"{subject}: '{key}' has no effect on {action.trigger_type}"
+            yield warning(seen.at(key), "selection", message)
+
+
+def check_selected_names(draft: Draft) -> Iterator[Problem]:
+    for seen in _actions(draft):
+        task, subject, action = seen.task, seen.subject, seen.action
+        flow = draft.workspace.tasks[task].flow
+        known = {*flow, *draft.broken_steps.get(task, ())}
+        for index, job in enumerate(action.jobs):
+            base = job.partition("[")[0]
+            if job in known or (base in flow and flow[base].for_each is not None and job.endswith("]")):
+                continue
+            message = (
+                f"{subject}: Action references job '{shorten(job)}' which does not exist{did_you_mean(job, known)}"
+            )
+            yield error(seen.at("jobs", index), "missing-step", message)
+
+
+def check_patterns(draft: Draft) -> Iterator[Problem]:
+    for seen in _actions(draft):
+        task, subject, action = seen.task, seen.subject, seen.action
+        flow = draft.workspace.tasks[task].flow
+        names = tuple(flow) if len(flow) * len(action.job_name_regexes) <= _MOST_MATCHES else ()
+        has_all = not draft.broken_steps.get(task) and not any(step.for_each is not None for step in flow.values())
+        for index, pattern in enumerate(action.job_name_regexes):
+            place = seen.at("job_name_regexes", index)
+            try:
+                full = selection.match_names(pattern, names, "full")
+                found = selection.match_names(pattern, names, "search")
+            except AuthorError as wrong:
+                yield error(place, "regex", f"{subject}: Invalid regex '{shorten(pattern)}': {wrong}")
+                continue
+            if action.trigger_type not in JOB_TRIGGERS or not names:
+                continue
+            yield from _judge_matches(subject, place, pattern, full, found, has_all)
+
+
+def _judge_matches(
+    subject: str, place: Place, pattern: str, full: tuple[str, ...], found: tuple[str, ...], has_all: bool
+) -> Iterator[Problem]:
+    """`has_all`: no loop will add steps that could match later."""
+    shown = f"'{shorten(pattern)}'"
+    if not full and not found and has_all:
+        yield error(place, "selection", f"{subject}: regex {shown} did not match any jobs")
+    elif not full and has_all:
+        message = (
+            f"{subject}: regex {shown} did not match any jobs: it must fit the whole name; "
+            f"for {_listed(found)} write '.*' around it"
+        )
+        yield error(place, "selection", message)
+    elif set(found) != set(full):
+        rest = tuple(name for name in found if name not in full)
+        message = (
+            f"{subject}: regex {shown} selects {_listed(full) or 'nothing yet'}; it must fit the whole name, so "
+            f"{_listed(rest)} is left out (Torc would take it)"
+        )
+        yield warning(place, "selection", message)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    shown = ", ".join(f"'{shorten(name)}'" for name in names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
+
+
+def check_schedulers(draft: Draft) -> Iterator[Problem]:
+    for seen in _actions(draft):
+        task, subject, action = seen.task, seen.subject, seen.action
+        known = {*draft.sections["slurm_schedulers"], *draft.workspace.tasks[task].slurm_schedulers}
+        for index, doing in enumerate(action.do):
+            scheduler = doing.get("scheduler")
+            if scheduler is None or scheduler in known or not draft.is_complete:
+                continue
+            place = seen.at("scheduler")
+            if place == action.place:
+                place = seen.at("do", index, "scheduler")
+            if not known:
+                message = "schedule_nodes action with scheduler_type=slurm requires slurm_schedulers to be defined"
+            else:
+                hint = did_you_mean(scheduler, known)
+                message = (
+                    f"schedule_nodes action references slurm_scheduler '{shorten(scheduler)}' "
+                    f"which does not exist{hint}"
+                )
+            yield error(place, "missing-scheduler", f"{subject}: {message}")
+
+
+def check_action_names(draft: Draft) -> Iterator[Problem]:
+    """`needs` names other actions of the task; so their names are unique, and nobody waits for himself."""
+    for task in draft.workspace.tasks:
+        named: dict[str, _Seen] = {}
+        for seen in _actions_of(draft, task):
+            name = seen.action.name
+            if name is None:
+                continue
+            if name in named:
+                message = f"{task_subject(task)} has two workflow actions named '{shorten(name)}'; rename one"
+                yield error(seen.at("name"), "name-collision", message)
+            named.setdefault(name, seen)
+        yield from _check_needs(draft, task, named)
+
+
+def _check_needs(draft: Draft, task: str, named: dict[str, _Seen]) -> Iterator[Problem]:
+    for seen in _actions_of(draft, task):
+        for needed in seen.action.needs:
+            if needed not in named:
+                hint = did_you_mean(needed, named)
+                message = f"{seen.subject} needs non-existent workflow action '{shorten(needed)}'{hint}"
+                yield error(seen.at("needs"), "missing-action", message)
+    cycle = dag.find_cycle({name: seen.action.needs for name, seen in named.items()})
+    if cycle:
+        shown = " -> ".join(shorten(name) for name in cycle)
+        message = f"{task_subject(task)} has workflow actions that wait for each other: {shown}"
+        yield error(named[cycle[0]].at("needs"), "cycle", message)
+
+
+def check_barriers(draft: Draft) -> Iterator[Problem]:
+    for seen in _actions(draft):
+        subject, action = seen.subject, seen.action
+        if action.barrier and action.trigger_type in _NOTHING_AFTER:
+            message = f"{subject}: barrier has no effect on {action.trigger_type}: no step comes after it"
+            yield warning(seen.at("barrier"), "barrier", message)
+
+
+CHECKS = (
+    check_selections,
+    check_selected_names,
+    check_patterns,
+    check_schedulers,
+    check_action_names,
+    check_barriers,
+)

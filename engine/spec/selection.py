@@ -1,0 +1,44 @@
+"""Which steps a workflow action watches. Patterns run on a linear engine: no pattern can hang it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, Literal
+
+import re2
+
+from engine.errors import AuthorError
+from engine.spec.model import WorkflowAction
+
+_LONGEST = 1000
+
+
+@lru_cache(maxsize=1024)
+def compile_pattern(pattern: str) -> Any:
+    """The compiled pattern; raises AuthorError with the reason when it is none."""
+    if len(pattern) > _LONGEST:
+        raise AuthorError(f"it is longer than {_LONGEST} characters")
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = 1_000_000
+    try:
+        return re2.compile(pattern, options)
+    except (re2.error, UnicodeError) as wrong:
+        reason = wrong.args[0] if wrong.args else "it does not parse"
+        raise AuthorError(reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)) from None
+
+
+def match_names(pattern: str, names: Iterable[str], match: Literal["full", "search"]) -> tuple[str, ...]:
+    compiled = compile_pattern(pattern)
+    find = compiled.fullmatch if match == "full" else compiled.search
+    return tuple(name for name in names if find(name))
+
+
+def select_steps(action: WorkflowAction, names: Iterable[str]) -> tuple[str, ...]:
+    """Those of `names` that the action selects, by name or pattern, in the order of `names`."""
+    names = tuple(names)
+    chosen = set(action.jobs)
+    for pattern in action.job_name_regexes:
+        chosen.update(match_names(pattern, names, action.match))
+    return tuple(name for name in names if name in chosen)
