@@ -3,3 +3,5 @@
 Belongs here: anything that turns values into values. Does not belong here: Django, a clock, a socket, a file
 handle, randomness. `now`, ids and random numbers are arguments.
 """
+
+VERSION = "0.1.0"  # of the whole product; pyproject.toml says the same

@@ -1,6 +1,15 @@
 """Where requests go."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
+from django.views.generic import RedirectView
 
-urlpatterns = [path("admin/", admin.site.urls)]
+urlpatterns = [
+    path("", RedirectView.as_view(url="/admin/")),
+    path("admin/", admin.site.urls),
+    path("", include("apps.api.urls")),
+]
+handler400 = "apps.api.errors.bad_request"
+handler403 = "apps.api.errors.forbidden"
+handler404 = "apps.api.errors.not_found"
+handler500 = "apps.api.errors.server_error"

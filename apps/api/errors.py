@@ -7,6 +7,8 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.http import Http404, HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
+from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.response import Response
 
@@ -84,17 +86,23 @@ def _sentence(detail: Any, name: str = "") -> str:
     return f"{name}: {detail}" if name else str(detail)
 
 
-def not_found(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
-    return JsonResponse({"error": "Not found"}, status=404)
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponseBase:
+    return _plain(request, 404, "Not found") or defaults.page_not_found(request, exception or Http404())
 
 
-def bad_request(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
-    return JsonResponse({"error": "Bad request"}, status=400)
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponseBase:
+    return _plain(request, 400, "Bad request") or defaults.bad_request(request, exception or Http404())
 
 
-def forbidden(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
-    return JsonResponse({"error": "Permission denied"}, status=403)
+def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponseBase:
+    return _plain(request, 403, "Permission denied") or defaults.permission_denied(request, exception or Http404())
 
 
-def server_error(request: HttpRequest) -> JsonResponse:
-    return JsonResponse({"error": BROKEN}, status=500)
+def server_error(request: HttpRequest) -> HttpResponseBase:
+    return _plain(request, 500, BROKEN) or defaults.server_error(request)
+
+
+def _plain(request: HttpRequest, status: int, text: str) -> JsonResponse | None:
+    """Programs get JSON, also where no view of the API was reached; people get a page."""
+    is_program = request.path.startswith("/api") or request.path == "/healthz"
+    return JsonResponse({"error": text}, status=status) if is_program else None

@@ -12,8 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
-
-from engine.errors import InputError
+from rest_framework.exceptions import ParseError
 
 SETTLED_S = 10  # no transaction of ours holds a chunk longer: statements give up waiting for a lock after 10 s
 PIECE_BYTES = 4_000_000
@@ -43,7 +42,7 @@ class Cursor:
     def parse(cls, text: str) -> Cursor:
         parts = text.split("~")
         if len(parts) > _MOST_SEEN + 1 or not all(p.isascii() and p.isdigit() and len(p) < 19 for p in parts):
-            raise InputError({"after": "after must be the `next` of an earlier answer"})
+            raise ParseError("after must be the `next` of an earlier answer")
         return cls(int(parts[0]), frozenset(int(part) for part in parts[1:]))
 
 

@@ -9,13 +9,14 @@ from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
+from rest_framework.exceptions import ParseError
 
 from apps.accounts.grants import Person, allows, role_on, visible
 from apps.accounts.models import ApiToken, Role
 from apps.fleet.models import Worker
 from apps.jobs.models import Job, Step
 from apps.workspaces.models import Secret, Workspace
-from engine.errors import InputError, NotFound
+from engine.errors import NotFound
 
 
 def workspaces(user: Person) -> QuerySet[Workspace]:
@@ -38,7 +39,7 @@ def jobs(user: Person) -> QuerySet[Job]:
 
 
 def job(user: Person, text: str, needed: Role = Role.VIEWER, *, refusal: str = "Permission denied") -> Job:
-    """The job with this id. Raises InputError for what is no id, NotFound, PermissionDenied."""
+    """The job with this id. Raises ParseError for what is no id, NotFound, PermissionDenied."""
     job_id = uuid_of(text, "Invalid job ID")
     row = jobs(user).select_related("workspace").filter(pk=job_id).first()
     if row is None:
@@ -70,4 +71,4 @@ def uuid_of(text: str, refusal: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise InputError({"id": refusal}) from None
+        raise ParseError({"id": refusal}) from None

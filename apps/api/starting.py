@@ -1,0 +1,49 @@
+"""Starting a job for a caller, also as a repetition of an older one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rest_framework.exceptions import ParseError
+
+from apps.accounts.models import User
+from apps.api import scope
+from apps.jobs import services
+from apps.jobs.contexts import clear_input
+from apps.jobs.models import Job
+from apps.workspaces.models import Workspace
+from engine.errors import NotFound
+from engine.masking import MASK
+
+
+def start(user: User, workspace: Workspace, task: str, body: Mapping[str, Any]) -> Job:
+    """A new job of `task`; with `source_job_id` linked to the job whose form was filled in again.
+
+    A value left at the mask means "as it was": callers never see what it stands for.
+    """
+    given = body.get("input")
+    source_id = body.get("source_job_id")
+    if not source_id:
+        return services.start_job(workspace.name, task, given or {}, source_type="user", user=user)
+    source = _source(user, workspace, task, source_id)
+    values = None if given is None else _unmasked(given, source)
+    return services.rerun_job(source.pk, actor=user, given=values)
+
+
+def _source(user: User, workspace: Workspace, task: str, source_id: str) -> Job:
+    try:
+        source = scope.job(user, source_id)
+    except NotFound:
+        raise ParseError(f"Source job {source_id} not found") from None
+    if source.workspace_id != workspace.pk:
+        raise ParseError("Source job belongs to a different workspace")
+    if source.task_name != task:
+        raise ParseError("Source job is a run of another task")
+    return source
+
+
+def _unmasked(given: Mapping[str, Any], source: Job) -> dict[str, Any]:
+    before = clear_input(source)
+    kept = {name: before[name] for name, value in given.items() if value == MASK and name in before}
+    return {name: value for name, value in given.items() if value != MASK} | kept

@@ -1,0 +1,36 @@
+"""The routes of the API. Whatever begins with /api/ and is none of them is answered in JSON as well."""
+
+from django.urls import path, re_path
+from drf_spectacular.views import SpectacularAPIView
+
+from apps.api.errors import not_found
+from apps.api.views import auth, jobs, public, workers, workspaces
+
+urlpatterns = [
+    path("healthz", public.healthz),
+    path("api/config", public.ConfigView.as_view()),
+    path("api/schema", SpectacularAPIView.as_view()),
+    path("api/auth/login", auth.LoginView.as_view()),
+    path("api/auth/refresh", auth.RefreshView.as_view()),
+    path("api/auth/logout", auth.LogoutView.as_view()),
+    path("api/auth/me", auth.MeView.as_view()),
+    path("api/auth/api-keys", auth.KeysView.as_view()),
+    path("api/auth/api-keys/<str:prefix>", auth.KeyView.as_view()),
+    path("api/workspaces", workspaces.WorkspacesView.as_view()),
+    path("api/workspaces/<str:workspace>/refresh", workspaces.RefreshView.as_view()),
+    path("api/workspaces/<str:workspace>/secrets", workspaces.SecretsView.as_view()),
+    path("api/workspaces/<str:workspace>/secrets/<str:name>", workspaces.SecretView.as_view()),
+    path("api/workspaces/<str:workspace>/tasks", workspaces.TasksView.as_view()),
+    path("api/workspaces/<str:workspace>/tasks/<str:task>", workspaces.TaskView.as_view()),
+    path("api/workspaces/<str:workspace>/tasks/<str:task>/execute", workspaces.ExecuteView.as_view()),
+    path("api/tasks", workspaces.AllTasksView.as_view()),
+    path("api/jobs", jobs.JobsView.as_view()),
+    path("api/jobs/<str:job>", jobs.JobView.as_view()),
+    path("api/jobs/<str:job>/cancel", jobs.CancelView.as_view()),
+    path("api/jobs/<str:job>/logs", jobs.LogsView.as_view()),
+    path("api/jobs/<str:job>/steps/<str:step>/logs", jobs.StepLogsView.as_view()),
+    path("api/stats", jobs.StatsView.as_view()),
+    path("api/workers", workers.WorkersView.as_view()),
+    path("api/workers/<str:worker>", workers.WorkerView.as_view()),
+    re_path(r"^api(?:/.*)?$", not_found),
+]

@@ -1,0 +1,1 @@
+"""One view a route: reads the request, calls one service or one query, answers."""

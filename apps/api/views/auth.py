@@ -1,0 +1,148 @@
+"""Signing in and out, and API keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import ParseError
+from rest_framework.permissions import AllowAny, IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.accounts import services, tokens
+from apps.accounts.errors import TokenRefused
+from apps.accounts.throttles import spend, throttle_key
+from apps.api import scope, shapes
+from apps.api.authentication import IsPerson
+from apps.api.serializers import (
+    ErrorShape,
+    KeyRequest,
+    KeyShape,
+    LoginRequest,
+    MeShape,
+    NewKeyShape,
+    RefreshRequest,
+    StatusShape,
+    TokenShape,
+)
+from engine.errors import NotFound
+
+COOKIE = "stroem_refresh"
+COOKIE_PATH = "/api/auth"
+REFRESHES_A_MINUTE, KEY_CALLS_A_MINUTE = 45, 120
+
+
+def address_of(request: Request) -> str:
+    """Of the socket. Headers such as X-Forwarded-For are whatever the caller writes into them."""
+    return str(request.META.get("REMOTE_ADDR", ""))
+
+
+class LoginView(APIView):
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+    @extend_schema(request=LoginRequest, responses={200: TokenShape, 401: ErrorShape, 429: ErrorShape})
+    def post(self, request: Request) -> Response:
+        given = LoginRequest(data=request.data)
+        given.is_valid(raise_exception=True)
+        values = given.validated_data
+        user = services.check_sign_in(values["email"], values["password"], address_of(request))
+        services.note_sign_in(user)
+        return _answer(tokens.begin_chain(user, timezone.now()))
+
+
+class RefreshView(APIView):
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+    @extend_schema(request=RefreshRequest, responses={200: TokenShape, 401: ErrorShape, 429: ErrorShape})
+    def post(self, request: Request) -> Response:
+        spend(throttle_key("refresh", address_of(request)), limit=REFRESHES_A_MINUTE, window_s=60)
+        token = _refresh_token(request)
+        if not token:
+            raise TokenRefused("No refresh token provided")
+        return _answer(tokens.rotate(token, timezone.now()))
+
+
+class LogoutView(APIView):
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+    @extend_schema(request=RefreshRequest, responses=StatusShape)
+    def post(self, request: Request) -> Response:
+        token = _refresh_token(request)
+        if token:
+            tokens.end_chain(token)
+        answer = Response({"status": "ok"})
+        answer.delete_cookie(COOKIE, path=COOKIE_PATH, samesite="Strict")
+        return answer
+
+
+class MeView(APIView):
+    @extend_schema(responses=MeShape)
+    def get(self, request: Request) -> Response:
+        return Response(shapes.me(request.user))
+
+
+class KeysView(APIView):
+    permission_classes = (IsAuthenticated, IsPerson)
+
+    @extend_schema(responses=KeyShape(many=True))
+    def get(self, request: Request) -> Response:
+        return Response([_key(row) for row in scope.api_keys(request.user)])
+
+    @extend_schema(request=KeyRequest, responses=NewKeyShape)
+    def post(self, request: Request) -> Response:
+        spend(throttle_key("keys", str(request.user.pk)), limit=KEY_CALLS_A_MINUTE, window_s=60)
+        given = KeyRequest(data=request.data)
+        given.is_valid(raise_exception=True)
+        days = given.validated_data.get("expires_in_days")
+        if days is not None and days <= 0:
+            raise ParseError("expires_in_days must be positive")
+        expires_at = tokens.expiry_after(days, timezone.now())
+        key, row = tokens.make_key(request.user, given.validated_data["name"], expires_at)
+        return Response({"key": key, "name": row.name, "prefix": row.prefix, "expires_at": row.expires_at})
+
+
+class KeyView(APIView):
+    permission_classes = (IsAuthenticated, IsPerson)
+
+    @extend_schema(responses={200: StatusShape, 404: ErrorShape})
+    def delete(self, request: Request, prefix: str) -> Response:
+        if not scope.api_keys(request.user).filter(prefix=prefix).delete()[0]:
+            raise NotFound("API key not found")
+        return Response({"status": "ok"})
+
+
+def _key(row: Any) -> dict[str, Any]:
+    return {
+        "prefix": row.prefix,
+        "name": row.name,
+        "created_at": row.created_at,
+        "expires_at": row.expires_at,
+        "last_used_at": row.last_used_at,
+    }
+
+
+def _refresh_token(request: Request) -> str:
+    given = RefreshRequest(data=request.data or {})
+    given.is_valid(raise_exception=True)
+    return request.COOKIES.get(COOKIE) or given.validated_data.get("refresh_token", "")
+
+
+def _answer(pair: tokens.Pair) -> Response:
+    answer = Response({"access_token": pair.access})
+    answer.set_cookie(
+        COOKIE,
+        pair.refresh,
+        max_age=tokens.REFRESH_S,
+        path=COOKIE_PATH,
+        httponly=True,
+        samesite="Strict",
+        secure=settings.IS_HTTPS,
+    )
+    return answer

@@ -1,0 +1,146 @@
+"""Jobs: list, one with its steps, logs, cancel, counts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from django.db.models import Count, QuerySet
+from django.db.models.fields.json import KT
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import ParseError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.accounts.models import Role
+from apps.api import logreader, scope, shapes
+from apps.api.paging import window
+from apps.api.serializers import ErrorShape, JobDetailShape, JobPage, LogShape, StatusShape
+from apps.jobs import blueprints, services
+from apps.jobs.models import Attempt, Job
+from engine.errors import NotFound
+from engine.lifecycle import JobStatus
+
+SOURCE_TYPES = (
+    "api user trigger webhook hook task mcp agent_tool event_source retry upload rerun restart cli".split()  # noqa: SIM905
+)
+STATUSES = tuple(status.value for status in JobStatus)
+LONGEST_SEARCH = 200
+SERVER = "_server"
+_PAGE = [OpenApiParameter("limit", int), OpenApiParameter("offset", int)]
+_FILTERS = [OpenApiParameter(n, str) for n in ("workspace", "task_name", "status", "source_type", "search")]
+
+
+class JobsView(APIView):
+    @extend_schema(parameters=[*_FILTERS, *_PAGE], responses={200: JobPage, 400: ErrorShape})
+    def get(self, request: Request) -> Response:
+        found = _filtered(scope.jobs(request.user), request.query_params)
+        rows = _described(found).order_by("-created_at", "-id")[window(request)]
+        return Response({"items": [shapes.job(values) for values in rows], "total": found.count()})
+
+
+class StatsView(APIView):
+    @extend_schema(responses={200: dict[str, int]})
+    def get(self, request: Request) -> Response:
+        counted = scope.jobs(request.user).order_by().values_list("status").annotate(count=Count("pk"))
+        return Response({**dict.fromkeys((*STATUSES, "skipped"), 0), **dict(counted)})
+
+
+class JobView(APIView):
+    @extend_schema(responses={200: JobDetailShape, 400: ErrorShape, 404: ErrorShape})
+    def get(self, request: Request, job: str) -> Response:
+        row = scope.job(request.user, job)
+        values = _described(scope.jobs(request.user).filter(pk=row.pk)).get()
+        return Response(shapes.job_detail(values, row, _steps(request, row)))
+
+
+class CancelView(APIView):
+    @extend_schema(request=None, responses={200: StatusShape, 404: ErrorShape, 409: ErrorShape})
+    def post(self, request: Request, job: str) -> Response:
+        refusal = "Insufficient permissions to cancel this job"
+        row = scope.job(request.user, job, Role.OPERATOR, refusal=refusal)
+        services.cancel_job(row.pk, actor=request.user.email)
+        return Response({"status": "cancelled"})
+
+
+class LogsView(APIView):
+    @extend_schema(parameters=[OpenApiParameter("after", str)], responses={200: LogShape, 404: ErrorShape})
+    def get(self, request: Request, job: str) -> Response:
+        row = scope.job(request.user, job)
+        return Response(_logs(logreader.read([row.pk], _cursor(request))))
+
+
+class StepLogsView(APIView):
+    """Of one step; of every instance when the name is that of a loop; of the server under `_server`."""
+
+    @extend_schema(parameters=[OpenApiParameter("after", str)], responses={200: LogShape, 404: ErrorShape})
+    def get(self, request: Request, job: str, step: str) -> Response:
+        row = scope.job(request.user, job)
+        if step == SERVER:
+            return Response(_logs(logreader.read([row.pk], _cursor(request), is_server=True)))
+        steps = scope.steps(request.user).filter(job_id=row.pk)
+        ids = list(steps.filter(name=step).values_list("pk", flat=True))
+        if not ids:
+            raise NotFound("Step not found")
+        ids += steps.filter(loop_id__in=ids).values_list("pk", flat=True)
+        return Response(_logs(logreader.read([row.pk], _cursor(request), step_ids=ids)))
+
+
+def _cursor(request: Request) -> logreader.Cursor:
+    return logreader.Cursor.parse(request.query_params.get("after") or "0")
+
+
+def _logs(piece: logreader.Piece) -> dict[str, Any]:
+    return {"logs": "".join(lines for _, lines in piece.chunks), "next": str(piece.next), "has_more": piece.has_more}
+
+
+def _filtered(rows: QuerySet[Job], given: Any) -> QuerySet[Job]:
+    workspace, task_name = given.get("workspace"), given.get("task_name")
+    search = (given.get("search") or "").strip()
+    if task_name and not workspace:
+        raise ParseError("task_name filter requires workspace")
+    if task_name and search:
+        raise ParseError("Cannot use both task_name and search filters")
+    if len(search) > LONGEST_SEARCH:
+        raise ParseError("Search term must be 200 characters or fewer")
+    if any("\x00" in value for value in given.values()):
+        raise ParseError("A filter holds the character NUL")
+    for name, allowed in (("status", STATUSES), ("source_type", SOURCE_TYPES)):
+        value = given.get(name)
+        if value and value not in allowed:
+            raise ParseError(f"Invalid {name} filter '{value[:100]}'. Must be one of: {', '.join(allowed)}")
+        if value:
+            rows = rows.filter(**{name: value})
+    if workspace:
+        rows = rows.filter(workspace__name=workspace)
+    if task_name:
+        rows = rows.filter(task_name=task_name)
+    return rows.filter(task_name__icontains=search) if search else rows
+
+
+def _described(rows: QuerySet[Job]) -> Any:
+    """The columns of a list item. What the task says comes out of the frozen blueprint, within the same query."""
+    said = rows.annotate(
+        mode=KT("blueprint__body__task__mode"), max_attempts=KT("blueprint__body__task__retry__max_attempts")
+    )
+    return said.values(*shapes.JOB_COLUMNS)
+
+
+def _steps(request: Request, row: Job) -> list[dict[str, Any]]:
+    """In the order of the flow, instances of a loop behind it: three queries, however many steps there are."""
+    plan = blueprints.load(row.blueprint_id)
+    rows = list(scope.steps(request.user).filter(job_id=row.pk).defer("output_sealed", "loop_item", "dependents"))
+    rows.sort(key=lambda step: (_place(plan, step.base), step.base, -1 if step.loop_index is None else step.loop_index))
+    repeated = [step.pk for step in rows if step.attempts > 1 or step.losses or step.retry_at]
+    failures: dict[int, list[Attempt]] = defaultdict(list)
+    if repeated:
+        ended = Attempt.objects.filter(step_id__in=repeated, status__in=["failed", "lost"]).order_by("step_id", "fence")
+        for attempt in ended:
+            failures[attempt.step_id].append(attempt)
+    return [shapes.step(step, plan, failures[step.pk]) for step in rows]
+
+
+def _place(plan: blueprints.Plan, base: str) -> int:
+    node = plan.nodes.get(base)
+    return node.position if node else -1

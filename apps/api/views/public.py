@@ -1,0 +1,56 @@
+"""What anybody may ask: is the server well, and how does one sign in."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TooSlow
+
+from django.db import DatabaseError, connection
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.http import require_safe
+from drf_spectacular.utils import extend_schema
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.api.serializers import ConfigShape
+from engine import VERSION
+
+_PING_S = 3.0
+_pings = ThreadPoolExecutor(max_workers=2, thread_name_prefix="ping")
+
+
+@require_safe
+def healthz(request: HttpRequest) -> JsonResponse:
+    """200 when the database answers within 3 s, else 503."""
+    try:
+        _pings.submit(_ping).result(timeout=_PING_S)
+    except (DatabaseError, TooSlow):
+        return JsonResponse({"status": "unhealthy", "db": "error"}, status=503)
+    return JsonResponse({"status": "ok", "db": "ok"})
+
+
+def _ping() -> None:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    finally:
+        connection.close()
+
+
+class ConfigView(APIView):
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+    @extend_schema(responses=ConfigShape)
+    def get(self, request: Request) -> Response:
+        return Response(
+            {
+                "auth_required": True,
+                "acl_enabled": True,
+                "oidc_providers": [],
+                "has_internal_auth": True,
+                "version": VERSION,
+            }
+        )

@@ -1,0 +1,131 @@
+"""Workspaces, their tasks and their stored secrets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import ParseError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.accounts.errors import TooMany
+from apps.accounts.grants import role_on
+from apps.accounts.models import Role
+from apps.accounts.throttles import spend, throttle_key
+from apps.api import scope, shapes, starting
+from apps.api.serializers import (
+    ErrorShape,
+    ExecuteRequest,
+    ExecuteShape,
+    RefreshShape,
+    SecretRequest,
+    SecretShape,
+    StatusShape,
+    TaskDetailShape,
+    TaskShape,
+    WorkspaceShape,
+)
+from apps.workspaces import services
+from apps.workspaces.models import Workspace
+from apps.workspaces.snapshots import definition_of, definitions_of
+from engine.errors import NotFound
+from engine.spec.model import Task
+from engine.spec.model import Workspace as Definition
+
+COOLDOWN_S = 5
+
+
+class WorkspacesView(APIView):
+    @extend_schema(responses=WorkspaceShape(many=True))
+    def get(self, request: Request) -> Response:
+        rows = list(scope.workspaces(request.user).select_related("current").defer("current__definition"))
+        definitions = definitions_of([row.current_id for row in rows if row.current_id])
+        return Response([shapes.workspace(row, definitions.get(row.current_id)) for row in rows])
+
+
+class RefreshView(APIView):
+    @extend_schema(request=None, responses={200: RefreshShape, 404: ErrorShape, 429: ErrorShape})
+    def post(self, request: Request, workspace: str) -> Response:
+        row = scope.workspace(request.user, workspace, Role.ADMIN)
+        try:
+            spend(throttle_key("refresh-workspace", str(row.pk)), limit=1, window_s=COOLDOWN_S)
+        except TooMany as error:
+            text = f"Workspace refresh rate-limited; retry after {error.retry_after_s}s"
+            raise TooMany(error.retry_after_s, text) from None
+        row = services.refresh(row)
+        return Response({"workspace": row.name, "revision": shapes.revision(row.current), "refreshed": True})
+
+
+class AllTasksView(APIView):
+    @extend_schema(responses=TaskShape(many=True))
+    def get(self, request: Request) -> Response:
+        return Response(_tasks(request, list(scope.workspaces(request.user))))
+
+
+class TasksView(APIView):
+    @extend_schema(responses=TaskShape(many=True))
+    def get(self, request: Request, workspace: str) -> Response:
+        return Response(_tasks(request, [scope.workspace(request.user, workspace)]))
+
+
+class TaskView(APIView):
+    @extend_schema(responses={200: TaskDetailShape, 404: ErrorShape})
+    def get(self, request: Request, workspace: str, task: str) -> Response:
+        row = scope.workspace(request.user, workspace)
+        definition, found = _task(row, task)
+        return Response(shapes.task_detail(task, found, definition, role_on(request.user, workspace)))
+
+
+class ExecuteView(APIView):
+    @extend_schema(request=ExecuteRequest, responses={200: ExecuteShape, 400: ErrorShape, 404: ErrorShape})
+    def post(self, request: Request, workspace: str, task: str) -> Response:
+        row = scope.workspace(request.user, workspace, Role.OPERATOR, refusal="View-only access")
+        given = ExecuteRequest(data=request.data or {})
+        given.is_valid(raise_exception=True)
+        _task(row, task)
+        job = starting.start(request.user, row, task, given.validated_data)
+        return Response({"job_id": job.pk})
+
+
+class SecretsView(APIView):
+    """Names only: a value that was stored is never shown again."""
+
+    @extend_schema(responses=SecretShape(many=True))
+    def get(self, request: Request, workspace: str) -> Response:
+        rows = scope.stored_secrets(scope.workspace(request.user, workspace, Role.ADMIN))
+        return Response(list(rows.values("name", "updated_at", "updated_by")))
+
+
+class SecretView(APIView):
+    @extend_schema(request=SecretRequest, responses=StatusShape)
+    def put(self, request: Request, workspace: str, name: str) -> Response:
+        row = scope.workspace(request.user, workspace, Role.ADMIN)
+        body = request.data
+        if not isinstance(body, dict) or set(body) != {"value"}:
+            raise ParseError('the body must be {"value": ...}')
+        services.store_secret(row, name, body["value"], by=request.user.email)
+        return Response({"status": "ok"})
+
+    @extend_schema(responses={200: StatusShape, 404: ErrorShape})
+    def delete(self, request: Request, workspace: str, name: str) -> Response:
+        services.remove_secret(scope.workspace(request.user, workspace, Role.ADMIN), name)
+        return Response({"status": "ok"})
+
+
+def _tasks(request: Request, rows: list[Workspace]) -> list[dict[str, Any]]:
+    definitions = definitions_of([row.current_id for row in rows if row.current_id])
+    return [
+        shapes.task(name, task, row.name, definitions[row.current_id], role_on(request.user, row.name))
+        for row in rows
+        if row.current_id in definitions
+        for name, task in sorted(definitions[row.current_id].tasks.items())
+    ]
+
+
+def _task(row: Workspace, name: str) -> tuple[Definition, Task]:
+    definition = definition_of(row.current_id) if row.current_id else Definition()
+    if name not in definition.tasks:
+        raise NotFound("Task not found")
+    return definition, definition.tasks[name]
