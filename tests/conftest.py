@@ -13,6 +13,17 @@ import pytest
 import redis
 
 
+@pytest.fixture(autouse=True)
+def fresh_caches() -> None:
+    """What the process remembers by id is another row once a test has emptied the database."""
+    from apps.fleet import tag_sets
+    from apps.jobs import blueprints, ledger
+
+    tag_sets.forget()
+    blueprints.forget()
+    ledger._pinned.cache_clear()
+
+
 @pytest.fixture
 def broker_url() -> Iterator[str]:
     """A broker of this test process, empty at the test's start (in RabbitMQ old hints may be left)."""

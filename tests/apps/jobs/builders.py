@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from apps.fleet import tag_sets
 from apps.jobs import ledger, services
 from apps.jobs.models import Job, Step
 from apps.workspaces.models import Workspace
@@ -104,13 +103,3 @@ def until(condition: Callable[[], Any], within_s: float = 20.0, every_s: float =
             return answer
         assert time.monotonic() < end, "the condition did not come true in time"
         time.sleep(every_s)
-
-
-def forget_caches() -> None:
-    """For tests with an emptied database: what was cached by id is another row now."""
-    from apps.jobs import blueprints
-
-    tag_sets.forget()
-    blueprints.load.cache_clear()
-    blueprints.forget()
-    ledger._pinned.cache_clear()
