@@ -49,7 +49,7 @@ def _merge_objects(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict
 
 
 def _merge_named(base: list[Any], override: list[Any]) -> list[Any]:
-    merged = copy_plain(base)
+    merged: list[Any] = copy_plain(base)
     place = {item["name"]: index for index, item in enumerate(merged)}
     for item in override:
         if item["name"] in place:

@@ -1,0 +1,132 @@
+"""Makes sure that an image is there: pull policy, progress in the log, credentials from the worker's configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from docker import auth
+from docker.utils import parse_repository_tag
+
+from engine.errors import AuthorError
+from runners.docker.config import DockerConfig
+from runners.docker.connection import Connection, EngineFailed, EngineGone, EngineRefused, translate_errors
+from runners.ending import Ending
+from runners.lines import LineFeed
+
+_TOLD = frozenset({"Pull complete", "Already exists"})
+_POLL_S = 0.05
+
+
+class Images:
+    """The engine's images. Two steps that need the same missing image at the same time pull it once."""
+
+    def __init__(self, connection: Connection, config: DockerConfig) -> None:
+        self._connection = connection
+        self._config = config
+        self._lock = threading.Lock()
+        self._pulls: dict[str, threading.Lock] = {}
+
+    def ensure(self, image: str, feed: LineFeed, ending: Ending) -> str | None:
+        """The image's id; None when `ending` came first. An image that cannot be had is an AuthorError."""
+        policy = self._config.pull
+        known = self._find(image)
+        if known is not None and policy != "always":
+            return known
+        if policy == "never":
+            raise AuthorError(f"image {image!r} is not on this worker's engine, and docker.pull is 'never'")
+        with self._lock:
+            lock = self._pulls.setdefault(image, threading.Lock())
+        while not lock.acquire(timeout=_POLL_S):
+            if ending.cause is not None:
+                return None
+        try:
+            if policy == "missing" and (known := self._find(image)) is not None:
+                return known
+            return self._pull(image, known, feed, ending)
+        finally:
+            lock.release()
+
+    def _find(self, image: str) -> str | None:
+        try:
+            return str(self._connection.call("inspect_image", image)["Id"])
+        except EngineRefused as refusal:
+            if refusal.status == 404:
+                return None
+            raise
+
+    def _pull(self, image: str, known: str | None, feed: LineFeed, ending: Ending) -> str | None:
+        feed.say(f"Pulling image {image}")
+        pull = _Pull(self._connection, image, self._find_login(image))
+        pull.start()
+        while not pull.done.wait(_POLL_S):
+            pull.tell(feed)
+            if ending.cause is not None:
+                return None
+        pull.tell(feed)
+        if pull.problem is None:
+            found = self._find(image)
+            feed.say(f"Pulled image {image}{f' ({pull.digest})' if pull.digest else ''}")
+            return found
+        if known is not None:
+            feed.say(f"Could not pull image {image}, using the copy that is here: {pull.problem}")
+            return known
+        if isinstance(pull.problem, EngineGone):
+            raise pull.problem
+        raise AuthorError(
+            f"Could not pull image {image!r}: {pull.problem}; check its name, and the registry's credentials in the "
+            "worker's configuration"
+        )
+
+    def _find_login(self, image: str) -> dict[str, str] | None:
+        registry, _ = auth.resolve_repository_name(parse_repository_tag(image)[0])
+        for name in (registry, "docker.io" if registry == auth.INDEX_NAME else registry):
+            if (login := self._config.registries.get(name)) is not None:
+                return {"username": login.username, "password": login.password}
+        return None
+
+
+class _Pull(threading.Thread):
+    """One pull in a thread of its own: a registry that hangs must not keep a step from being cancelled."""
+
+    def __init__(self, connection: Connection, image: str, login: dict[str, str] | None) -> None:
+        super().__init__(name="stroem-pull", daemon=True)
+        self.done = threading.Event()
+        self.problem: Exception | None = None
+        self.digest: str | None = None
+        self._connection = connection
+        self._image = image
+        self._login = login
+        self._lock = threading.Lock()
+        self._news: list[str] = []
+
+    def run(self) -> None:
+        repository, tag = parse_repository_tag(self._image)
+        try:
+            with self._connection.open() as client, translate_errors():
+                options = {"auth_config": self._login} if self._login else {}
+                for event in client.pull(repository, tag=tag or "latest", stream=True, decode=True, **options):
+                    self._note(event)
+        except (EngineGone, EngineFailed, EngineRefused) as problem:
+            self.problem = problem
+        finally:
+            self.done.set()
+
+    def tell(self, feed: LineFeed) -> None:
+        with self._lock:
+            news, self._news = self._news, []
+        for text in news:
+            feed.say(text)
+
+    def _note(self, event: Mapping[str, Any]) -> None:
+        if event.get("error"):
+            self.problem = AuthorError(str(event["error"])[:1000])
+            return
+        status = str(event.get("status") or "")
+        if status.startswith("Digest: "):
+            self.digest = status.removeprefix("Digest: ")
+        elif status in _TOLD or (status and not event.get("id")):
+            with self._lock, contextlib.suppress(KeyError):
+                self._news.append(f"{event['id']}: {status}" if event.get("id") else status)

@@ -1,0 +1,141 @@
+"""The create request for a step's container: pure, and the only place that says what a container may have.
+
+Nothing of an order can reach a field that is not written here: no privileged mode, no devices but counted GPUs, no
+namespace of the host, no bind mount but the attempt's own workspace, never the engine's socket.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from engine.errors import AuthorError
+from engine.orders import ImageWork, ScriptWork, StepOrder
+from runners.container_limits import read_cpu_millis, read_memory_bytes
+from runners.container_script import CACHE, MAIN, WORKSPACE, place_workdir, rewrite_paths
+from runners.docker.config import DockerConfig
+
+LABEL = "stroem.io/"
+FILES = "/.stroem"
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the container's directories come from: a host path, a volume's name, or None."""
+
+    workspace_bind: str | None = None
+    workspace_volume: str | None = None
+    cache_volume: str | None = None
+
+
+def name_container(attempt: str) -> str:
+    return f"stroem-{attempt}"
+
+
+def build_labels(order: StepOrder, config: DockerConfig) -> dict[str, str]:
+    """By these labels a sweep knows whose leftovers it sees, and an operator which step a container belongs to."""
+    return {
+        f"{LABEL}owner": config.owner,
+        f"{LABEL}attempt": order.attempt,
+        f"{LABEL}job": order.job_id,
+        f"{LABEL}task": order.task_name,
+        f"{LABEL}step": order.step_name,
+        f"{LABEL}workspace": order.workspace,
+        f"{LABEL}number": str(order.number),
+    }
+
+
+def name_cache_volume(order: StepOrder, config: DockerConfig) -> str | None:
+    """The volume that keeps downloads and environments, one for each workspace: workspaces do not trust each other."""
+    if not config.keep_cache or not isinstance(order.work, ScriptWork) or order.work.language == "shell":
+        return None
+    return f"stroem-cache-{_UNSAFE.sub('-', config.owner)}-{_UNSAFE.sub('-', order.workspace)}"
+
+
+def build_request(order: StepOrder, config: DockerConfig, image: str, sources: Sources) -> dict[str, Any]:
+    """The body of the engine's create call."""
+    request: dict[str, Any] = {
+        "Image": image,
+        "Env": [f"{key}={value}" for key, value in build_env(order).items()],
+        "Labels": build_labels(order, config),
+        "AttachStdin": False,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "OpenStdin": False,
+        "Tty": False,
+        "HostConfig": _build_host_config(order, config, sources),
+        **_build_command(order.work),
+    }
+    if isinstance(order.work, ScriptWork):
+        request["WorkingDir"] = place_workdir(order.workdir)
+    elif order.workdir:
+        request["WorkingDir"] = order.workdir
+    return request
+
+
+def build_env(order: StepOrder) -> dict[str, str]:
+    """The step's environment; no path of the worker's host is in it."""
+    for key, value in order.env.items():
+        if not key or "=" in key or "\0" in key or "\0" in value:
+            raise AuthorError(f"env: {key!r} cannot be an environment variable")
+    directory = order.work.workspace_dir if isinstance(order.work, ScriptWork) else None
+    return rewrite_paths(dict(order.env), directory)
+
+
+def split_cmd(cmd: str) -> list[str]:
+    """`cmd` beside an `entrypoint`: its arguments, split like a shell line."""
+    try:
+        return shlex.split(cmd)
+    except ValueError as problem:
+        raise AuthorError(f"cmd {cmd!r} cannot be split into arguments: {problem}") from None
+
+
+def _build_command(work: ScriptWork | ImageWork) -> dict[str, Any]:
+    if isinstance(work, ScriptWork):
+        return {"Entrypoint": ["sh", f"{FILES}/{MAIN}"], "Cmd": []}
+    command: dict[str, Any] = {}
+    if work.entrypoint:
+        command["Entrypoint"] = list(work.entrypoint)
+    if work.command:
+        command["Cmd"] = list(work.command)
+    elif work.cmd is not None and work.entrypoint:
+        command["Cmd"] = split_cmd(work.cmd)
+    elif work.cmd is not None:
+        command |= {"Entrypoint": ["sh", "-c"], "Cmd": [work.cmd]}
+    return command
+
+
+def _build_host_config(order: StepOrder, config: DockerConfig, sources: Sources) -> dict[str, Any]:
+    host: dict[str, Any] = {
+        "Init": True,
+        "CapDrop": ["ALL"],
+        "CapAdd": list(config.capabilities),
+        "SecurityOpt": ["no-new-privileges"],
+        "PidsLimit": config.pids_limit,
+        "NetworkMode": config.network or "default",
+        "LogConfig": {"Type": config.log_driver, "Config": {}},
+        "RestartPolicy": {"Name": "no"},
+        "Mounts": _build_mounts(sources),
+        "ExtraHosts": [f"{name}:{address}" for name, address in config.extra_hosts.items()],
+    }
+    if (millis := read_cpu_millis(order.resources)) is not None:
+        host["NanoCpus"] = millis * 1_000_000
+    if (memory := read_memory_bytes(order.resources)) is not None:
+        host["Memory"] = host["MemorySwap"] = memory
+    if order.resources.num_gpus:
+        host["DeviceRequests"] = [{"Count": order.resources.num_gpus, "Capabilities": [["gpu"]]}]
+    return host
+
+
+def _build_mounts(sources: Sources) -> list[dict[str, Any]]:
+    mounts: list[dict[str, Any]] = []
+    if sources.workspace_bind is not None:
+        mounts.append({"Type": "bind", "Source": sources.workspace_bind, "Target": WORKSPACE, "ReadOnly": True})
+    if sources.workspace_volume is not None:
+        mounts.append({"Type": "volume", "Source": sources.workspace_volume, "Target": WORKSPACE, "ReadOnly": True})
+    if sources.cache_volume is not None:
+        mounts.append({"Type": "volume", "Source": sources.cache_volume, "Target": CACHE, "ReadOnly": False})
+    return mounts

@@ -1,0 +1,331 @@
+"""Runs steps in containers of a Docker engine."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import ceil
+from typing import Any, ClassVar
+
+from engine.errors import AuthorError, PlatformError
+from engine.orders import Line, ScriptWork, StepOrder, StepOutcome, Verdict
+from runners.base import LineSink, StopSignal
+from runners.container_script import (
+    READ_ONLY_REMEDY,
+    build_script_files,
+    check_source,
+    is_read_only_complaint,
+)
+from runners.docker.config import DockerConfig
+from runners.docker.connection import Connection, EngineFailed, EngineGone, EngineRefused
+from runners.docker.frames import Chunk, FrameStream, skip_known
+from runners.docker.images import Images
+from runners.docker.request import (
+    LABEL,
+    Sources,
+    build_request,
+    name_cache_volume,
+    name_container,
+)
+from runners.docker.workspaces import Workspaces
+from runners.ending import Ending
+from runners.lines import LineFeed
+
+logger = logging.getLogger(__name__)
+
+KILL_PATIENCE_S = 2.0  # after the grace: how long the engine may take to end what it was told to end
+POLL_S = 0.25
+_SIGNALLED = frozenset({137, 143})
+
+
+class DockerRunner:
+    """A container for each attempt, named after it; attempts share nothing but the caches of their workspace."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"docker"})
+
+    def __init__(self, config: DockerConfig) -> None:
+        self.config = config
+        self.connection = Connection(config.host)
+        self.images = Images(self.connection, config)
+        self.workspaces = Workspaces(self.connection, config)
+        self._running: set[str] = set()
+        self._lock = threading.Lock()
+
+    def run(self, order: StepOrder, lines: LineSink, stop: StopSignal) -> StepOutcome:
+        watch = _ComplaintWatch(lines)
+        feed = LineFeed(watch, order.limits, order.secrets)
+        with self._note_running(order.attempt), Ending(stop, order.limits) as ending:
+            attempt = _Attempt(self, order, feed, ending)
+            try:
+                outcome = attempt.run()
+            except AuthorError as refusal:
+                outcome = feed.outcome(Verdict.FAILED, getattr(refusal, "exit_code", None), str(refusal))
+            except PlatformError as failure:
+                outcome = feed.outcome(Verdict.LOST, None, str(failure))
+            finally:
+                attempt.remove()
+        if outcome.verdict is Verdict.FAILED and watch.has_complained and _is_read_only(order):
+            feed.say(READ_ONLY_REMEDY)
+        return outcome
+
+    def sweep(self, live: frozenset[str]) -> None:
+        """Remove this worker's containers and volumes whose attempts are neither in `live` nor under way here."""
+        with self._lock:
+            spared = live | self._running
+        wanted = {"label": [f"{LABEL}owner={self.config.owner}", f"{LABEL}attempt"]}
+        for container in self.connection.call("containers", all=True, filters=wanted):
+            if container["Labels"].get(f"{LABEL}attempt") not in spared:
+                remove_container(self.connection, container["Id"])
+        for volume in self.connection.call("volumes", filters=wanted)["Volumes"] or []:
+            if volume["Labels"].get(f"{LABEL}attempt") not in spared:
+                remove_volume(self.connection, volume["Name"])
+
+    @contextmanager
+    def _note_running(self, attempt: str) -> Iterator[None]:
+        with self._lock:
+            self._running.add(attempt)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.discard(attempt)
+
+
+class _Attempt:
+    """One attempt from image to removal. For one thread."""
+
+    def __init__(self, runner: DockerRunner, order: StepOrder, feed: LineFeed, ending: Ending) -> None:
+        self._config = runner.config
+        self._connection = runner.connection
+        self._images = runner.images
+        self._workspaces = runner.workspaces
+        self._order = order
+        self._feed = feed
+        self._ending = ending
+        self._container: str | None = None
+        self._volume: str | None = None
+        self._was_created = False
+
+    def run(self) -> StepOutcome:
+        image = self._choose_image()
+        if isinstance(self._order.work, ScriptWork):
+            check_source(self._order.work)
+        image_id = self._images.ensure(image, self._feed, self._ending) if self._ending.cause is None else None
+        if image_id is None or self._ending.cause is not None:
+            return self._ending.settle(self._feed)
+        self._create(image, image_id)
+        if self._ending.cause is not None:
+            return self._ending.settle(self._feed)
+        stream = self._connection.attach(self._require(), replay=False)
+        try:
+            self._start()
+            self._ending.when_set(lambda: self._end(stream))
+            return self._follow(stream)
+        finally:
+            stream.close()
+
+    def remove(self) -> None:
+        """Remove the container and its volume; an engine that is away now is left to the next sweep."""
+        try:
+            if self._was_created:
+                remove_container(self._connection, self._container or name_container(self._order.attempt))
+            if self._volume is not None:
+                remove_volume(self._connection, self._volume)
+        except (EngineGone, EngineFailed, EngineRefused) as problem:
+            logger.warning("container %s is left to the next sweep: %s", name_container(self._order.attempt), problem)
+
+    def _choose_image(self) -> str:
+        work = self._order.work
+        if isinstance(work, ScriptWork):
+            return work.runner_image or self._config.runner_image
+        return work.image
+
+    def _create(self, image: str, image_id: str) -> None:
+        work = self._order.work
+        sources = Sources(cache_volume=name_cache_volume(self._order, self._config))
+        must_copy = False
+        if isinstance(work, ScriptWork) and work.workspace_dir is not None:
+            if work.workspace_mode == "copy":
+                must_copy = True
+            elif self._workspaces.can_bind(work.workspace_dir, self._order, image_id):
+                sources = Sources(workspace_bind=str(work.workspace_dir.resolve()), cache_volume=sources.cache_volume)
+            else:
+                self._volume = f"{name_container(self._order.attempt)}-workspace"
+                self._volume = self._workspaces.fill_volume(self._order, image_id, work.workspace_dir)
+                sources = Sources(workspace_volume=self._volume, cache_volume=sources.cache_volume)
+        request = build_request(self._order, self._config, image, sources)
+        self._was_created = True
+        self._container = self._create_once(request)
+        if isinstance(work, ScriptWork):
+            if must_copy and work.workspace_dir is not None:
+                self._workspaces.copy_tree(
+                    self._container, work.workspace_dir, self._order.scratch_dir, is_writable=True
+                )
+            self._workspaces.put_files(self._container, build_script_files(work, image_id).files)
+
+    def _create_once(self, request: dict[str, Any]) -> str:
+        """The container of this attempt: also when an earlier try's answer was lost on its way."""
+        name = name_container(self._order.attempt)
+        try:
+            return str(self._connection.call("create_container_from_config", request, name)["Id"])
+        except EngineRefused as refusal:
+            if refusal.status != 409:
+                raise
+        found = self._connection.call("inspect_container", name)
+        if found["State"]["Status"] != "created" or found["Config"]["Labels"] != request["Labels"]:
+            raise PlatformError(f"a container {name} was here already; it has been removed")
+        return str(found["Id"])
+
+    def _require(self) -> str:
+        assert self._container is not None
+        return self._container
+
+    def _start(self) -> None:
+        try:
+            self._connection.call("start", self._require())
+        except EngineRefused as refusal:
+            message = str(refusal)
+            is_missing = "not found" in message or "no such file" in message
+            raise _NotStarted(f"The container could not be started: {message}", 127 if is_missing else 126) from refusal
+
+    def _end(self, stream: FrameStream) -> None:
+        """Ask the container to stop, then make it; bounded, also when the engine does not answer."""
+        deadline = time.monotonic() + self._ending.grace_s + KILL_PATIENCE_S
+        asking = threading.Thread(target=self._ask_to_stop, name="stroem-docker-stop", daemon=True)
+        asking.start()
+        asking.join(max(deadline - time.monotonic(), 0))
+        if asking.is_alive():
+            stream.close()
+
+    def _ask_to_stop(self) -> None:
+        try:
+            self._connection.call("stop", self._require(), timeout=ceil(self._ending.grace_s))
+        except (EngineGone, EngineFailed, EngineRefused) as problem:
+            logger.info("stopping container %s: %s", self._container, problem)
+
+    def _follow(self, stream: FrameStream) -> StepOutcome:
+        told = {"stdout": 0, "stderr": 0}
+        chunks = iter(stream)
+        while True:
+            self._read(chunks, told)
+            state = self._find_state()
+            if state is not None and state["Running"] and self._ending.cause is None:
+                chunks = self._resume(told)
+                continue
+            self._feed.close()
+            if self._ending.cause is not None:
+                return self._ending.settle(self._feed)
+            if state is None:
+                raise EngineGone("The Docker engine lost the container while the step ran, or went away itself")
+            return self._settle(state)
+
+    def _read(self, chunks: Iterator[Chunk], told: dict[str, int]) -> None:
+        for stream, payload in chunks:
+            told[stream] += len(payload)
+            self._feed.feed(stream, payload)
+
+    def _resume(self, told: dict[str, int]) -> Iterator[Chunk]:
+        """What the container says from where the broken stream left off; it has gone on running."""
+        self._feed.say("The connection to the Docker engine broke; the step has gone on")
+        stream = self._connection.attach(self._require(), replay=True)
+        self._ending.when_set(lambda: self._end(stream))
+        return skip_known(iter(stream), dict(told))
+
+    def _find_state(self) -> dict[str, Any] | None:
+        """The container's state once its stream has ended: ended, still running after a moment, or None when it, or
+        the engine, is gone for good."""
+        patience = time.monotonic() + KILL_PATIENCE_S
+        while True:
+            try:
+                state: dict[str, Any] = self._connection.call("inspect_container", self._require())["State"]
+            except EngineRefused:
+                return None
+            except (EngineGone, EngineFailed):
+                return self._outlast_outage()
+            if not state["Running"] or time.monotonic() > max(patience, self._last_moment()):
+                return state
+            time.sleep(0.02)
+
+    def _last_moment(self) -> float:
+        since = self._ending.since
+        return 0.0 if since is None else since + self._ending.grace_s + KILL_PATIENCE_S
+
+    def _outlast_outage(self) -> dict[str, Any] | None:
+        """Wait for the engine to come back. None unless it kept the container running: what ended meanwhile is lost."""
+        deadline = time.monotonic() + self._config.engine_grace_s
+        while not self._connection.is_alive():
+            if time.monotonic() > deadline or self._ending.cause is not None:
+                return None
+            time.sleep(POLL_S)
+        try:
+            state: dict[str, Any] = self._connection.call("inspect_container", self._require())["State"]
+        except (EngineGone, EngineFailed, EngineRefused):
+            return None
+        return state if state["Running"] else None
+
+    def _settle(self, state: dict[str, Any]) -> StepOutcome:
+        exit_code = int(state["ExitCode"])
+        if state.get("OOMKilled") and exit_code != 0:
+            memory = self._order.resources.memory or self._order.resources.memory_bytes
+            limit = f" (limit: {memory})" if memory else ""
+            error = f"Exit code: {exit_code}\nThe step ran out of memory{limit}; raise resources.memory"
+            return self._feed.outcome(Verdict.FAILED, exit_code, error)
+        if exit_code in _SIGNALLED and self._is_engine_leaving():
+            raise EngineGone("The Docker engine was shut down while the step ran")
+        return self._feed.settle(exit_code)
+
+    def _is_engine_leaving(self) -> bool:
+        """An engine that shuts down stops its containers first, and answers until then."""
+        for _ in range(4):
+            if not self._connection.is_alive():
+                return True
+            time.sleep(POLL_S)
+        return False
+
+
+class _NotStarted(AuthorError):
+    """The engine would not start the container. `exit_code` is what a shell would say: 126 or 127."""
+
+    code = "docker_not_started"
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class _ComplaintWatch:
+    """A sink that notices when a tool complains about a read-only file system."""
+
+    def __init__(self, sink: LineSink) -> None:
+        self._sink = sink
+        self.has_complained = False
+
+    def __call__(self, line: Line) -> None:
+        if not self.has_complained and is_read_only_complaint(line.text):
+            self.has_complained = True
+        self._sink(line)
+
+
+def remove_container(connection: Connection, container: str) -> None:
+    """Remove a container with its anonymous volumes and wait until it is gone; nothing happens when it is not there."""
+    for _ in range(40):
+        try:
+            connection.call("remove_container", container, force=True, v=True)
+            return
+        except EngineRefused as refusal:
+            if refusal.status == 404:
+                return
+            if refusal.status != 409:
+                raise
+            time.sleep(POLL_S)  # another removal is under way
+
+
+def remove_volume(connection: Connection, volume: str) -> None:
+    connection.forget_missing(lambda: connection.call("remove_volume", volume, force=True))
+
+
+def _is_read_only(order: StepOrder) -> bool:
+    return isinstance(order.work, ScriptWork) and order.work.workspace_mode == "readonly"

@@ -1,0 +1,154 @@
+"""Gets files into a container: by bind mount where the engine sees the worker's paths, else by archive.
+
+A worker inside a container, or an engine beside it in a pod, has other paths than the engine. Whether a bind mount
+would show the right files is found out once for each file system, with a marker file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import secrets
+import tarfile
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from engine.orders import StepOrder
+from runners.container_script import STARTUP, WORKSPACE
+from runners.docker.config import DockerConfig
+from runners.docker.connection import Connection, EngineRefused
+from runners.docker.request import FILES, build_labels, name_container
+
+_PROBE = "/stroem-probe"
+
+
+class Workspaces:
+    """Knows which of the worker's file systems the engine can see."""
+
+    def __init__(self, connection: Connection, config: DockerConfig) -> None:
+        self._connection = connection
+        self._config = config
+        self._lock = threading.Lock()
+        self._visible: dict[tuple[int, str], bool] = {}
+
+    def can_bind(self, directory: Path, order: StepOrder, image: str) -> bool:
+        """Whether a bind mount of `directory` would show its files in a container."""
+        if self._config.sharing != "auto":
+            return self._config.sharing == "bind"
+        key = (directory.stat().st_dev, _find_mount_point(directory))
+        with self._lock:
+            if key not in self._visible:
+                self._visible[key] = self._probe(directory.parent, order, image)
+            return self._visible[key]
+
+    def fill_volume(self, order: StepOrder, image: str, directory: Path) -> str:
+        """A new volume with the files of `directory`; removed with the attempt."""
+        name = f"{name_container(order.attempt)}-workspace"
+        labels = build_labels(order, self._config)
+        self._connection.call("create_volume", name, labels=labels)
+        mount = {"Type": "volume", "Source": name, "Target": WORKSPACE, "ReadOnly": False}
+        with self._helper(order, image, mount, "fill") as container:
+            self.copy_tree(container, directory, order.scratch_dir, is_writable=False)
+        return name
+
+    def copy_tree(self, container: str, directory: Path, scratch: Path, *, is_writable: bool) -> None:
+        """Put the files of `directory` at /workspace of a container that has not started yet."""
+        with tempfile.TemporaryFile(dir=scratch) as archive:
+            with tarfile.open(fileobj=archive, mode="w") as tar:
+                tar.add(
+                    directory, WORKSPACE.lstrip("/"), filter=lambda entry: _normalise(entry, is_writable=is_writable)
+                )
+            self.put(container, archive)
+
+    def put_files(self, container: str, files: Mapping[str, str]) -> None:
+        """Put the script's files, and the worker's start-up scripts, into a container that has not started yet."""
+        texts = {f"{FILES}/{name}": text for name, text in files.items()}
+        if self._config.startup_dir.is_dir():
+            for script in sorted(self._config.startup_dir.glob("*.sh")):
+                texts[f"{STARTUP}/{script.name}"] = script.read_text(encoding="utf-8", errors="replace")
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            _add_texts(tar, texts)
+        self.put(container, archive)
+
+    def put(self, container: str, archive: IO[bytes]) -> None:
+        archive.seek(0)
+        self._connection.call("put_archive", container, "/", archive)
+
+    def _probe(self, directory: Path, order: StepOrder, image: str) -> bool:
+        text = secrets.token_hex(16)
+        marker = directory / f".stroem-probe-{text[:8]}"
+        try:
+            marker.write_text(text, encoding="ascii")
+        except OSError:
+            return False  # copying always works
+        mount = {"Type": "bind", "Source": str(directory), "Target": _PROBE, "ReadOnly": True}
+        try:
+            with self._helper(order, image, mount, "probe") as container:
+                return self._read(container, f"{_PROBE}/{marker.name}") == text
+        except EngineRefused:
+            return False  # the engine has no such directory
+        finally:
+            marker.unlink(missing_ok=True)
+
+    def _read(self, container: str, path: str) -> str:
+        chunks, _ = self._connection.call("get_archive", container, path)
+        with self._connection.open(), tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as tar:
+            member = tar.next()
+            content = tar.extractfile(member) if member is not None and member.isfile() else None
+            return content.read(64).decode("ascii", "replace") if content is not None else ""
+
+    @contextlib.contextmanager
+    def _helper(self, order: StepOrder, image: str, mount: dict[str, Any], purpose: str) -> Any:
+        """A container that never starts: only a way to reach what would be mounted into it."""
+        request = {
+            "Image": image,
+            "Entrypoint": ["sh"],
+            "Labels": build_labels(order, self._config),
+            "HostConfig": {"Mounts": [mount], "NetworkMode": "none"},
+        }
+        name = f"{name_container(order.attempt)}-{purpose}"
+        created = self._connection.call("create_container_from_config", request, name)
+        try:
+            yield created["Id"]
+        finally:
+            self._connection.forget_missing(
+                lambda: self._connection.call("remove_container", created["Id"], force=True)
+            )
+
+
+def _find_mount_point(directory: Path) -> str:
+    path = directory.resolve()
+    while not os.path.ismount(path):
+        path = path.parent
+    return str(path)
+
+
+def _normalise(entry: tarfile.TarInfo, *, is_writable: bool) -> tarfile.TarInfo | None:
+    """Owned by root and readable, or writable, by everybody: images run as whatever user they like."""
+    if not (entry.isreg() or entry.isdir() or entry.issym() or entry.islnk()):
+        return None
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    if entry.isdir():
+        entry.mode = 0o777 if is_writable else 0o755
+    else:
+        entry.mode = (0o666 if is_writable else 0o644) | (0o111 if entry.mode & 0o111 else 0)
+    return entry
+
+
+def _add_texts(tar: tarfile.TarFile, texts: Mapping[str, str]) -> None:
+    """Files and the directories they are in, readable by every user of the image."""
+    for directory in sorted({str(PurePosixPath(path).parent) for path in texts}):
+        parent = tarfile.TarInfo(directory.lstrip("/"))
+        parent.type, parent.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(parent)
+    for path, text in texts.items():
+        data = text.encode("utf-8", "surrogateescape")
+        entry = tarfile.TarInfo(path.lstrip("/"))
+        entry.size, entry.mode = len(data), 0o755
+        tar.addfile(entry, io.BytesIO(data))
