@@ -33,6 +33,7 @@ class Command(BaseCommand):
             workers=options["workers"] if options["workers"] > 1 else None,
             timeout_graceful_shutdown=GRACE_S,
             lifespan="off",
+            proxy_headers=False,  # X-Forwarded-For is whatever the caller writes into it
             server_header=False,
             access_log=False,
             log_config=None,  # Django's logging settings hold for everything
