@@ -76,12 +76,16 @@ class LineFeed:
         """Tell a line of ours (a warning, progress); it does not count against the step's log."""
         self._sink(Line(self._clock(), "server", text))
 
-    def close(self) -> None:
-        """Tell what has no newline yet, and how much was left out. Call once, when both streams have ended."""
+    def flush(self) -> None:
+        """Tell what has no newline yet. When both streams have ended; a last line may be the output."""
         at = self._clock()
         for stream, partial in self._partial.items():
             if partial.size:
                 self._end_line(stream, partial, at)
+
+    def close(self) -> None:
+        """Flush, and tell how much was left out. Call once."""
+        self.flush()
         if self._dropped_bytes:
             self.say(
                 f"[truncated {self._dropped_bytes} bytes: the log of one attempt holds {self._limits.log_bytes} bytes]"
@@ -99,6 +103,7 @@ class LineFeed:
 
     def settle(self, exit_code: int) -> StepOutcome:
         """The outcome of an attempt whose process ended by itself."""
+        self.flush()
         if self.output.error is not None:
             return self.outcome(Verdict.FAILED, exit_code, self.output.error)
         if exit_code == 0:
@@ -107,6 +112,7 @@ class LineFeed:
 
     def outcome(self, verdict: Verdict, exit_code: int | None = None, error: str | None = None) -> StepOutcome:
         """An outcome with whatever output the step has told so far."""
+        self.flush()
         return StepOutcome(verdict, exit_code, error, self.output.value, self.output.has_output)
 
     def _extend(self, stream: Stream, partial: _Partial, piece: bytes, at: float) -> None:

@@ -1,0 +1,262 @@
+"""How a script becomes a command: which toolchain runs it, where its code lies, what is installed first.
+
+Source: Action types, "Multi-language scripts" (toolchain preference), "Dependencies", "Interpreter override".
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.errors import AuthorError
+from engine.orders import ScriptWork
+from runners.dependencies import Recipe
+from runners.toolbox import Tool, Toolbox, read_go_version
+
+EXTENSIONS = {"shell": ".sh", "python": ".py", "javascript": ".js", "typescript": ".ts", "go": ".go"}
+_COMMONJS = re.compile(r"\brequire\s*\(|\bmodule\.exports\b|\b__(?:dir|file)name\b")
+_ES_MODULE = re.compile(r"^\s*(?:import\b\s*[\w{*\"']|export\b)", re.MULTILINE)
+_GO_IMPORT = re.compile(r'^\s*(?:import\s+)?(?:[\w.]+\s+)?"([\w-]+(?:\.[\w-]+)+/[^"\s]+)"', re.MULTILINE)
+_LOCAL_DEPENDENCY = re.compile(r"^(?:-|\.|/|~|file:|link:|portal:)")
+
+
+Writer = Callable[[str, str], Path]  # (name, text) -> the file that the step may read
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run, with `env` below the author's. `build` comes first; `links` are taken out of the workspace after."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    build: Build | None = None
+    links: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A compiler's run before the script's."""
+
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_script(work: ScriptWork) -> None:
+    """Refuse what no runner can do; the sentences of AuthorError are for the author."""
+    if work.dependencies and work.language == "shell":
+        raise AuthorError(
+            "'dependencies' need a language with packages, and this script's language is shell; "
+            "set 'language', or install what it needs in the script"
+        )
+    for name in work.dependencies:
+        if not name.strip() or _LOCAL_DEPENDENCY.match(name) or "\0" in name or "\n" in name:
+            raise AuthorError(f"dependency {name!r} is no package name; name a package, with a version if it matters")
+    if work.language == "go":
+        for name in work.dependencies:
+            if "/" not in name and "." not in name.partition("@")[0]:
+                raise AuthorError(f"dependency {name!r} is no Go module; write it as module@version")
+
+
+def find_recipe(work: ScriptWork, toolbox: Toolbox) -> Recipe | None:
+    """How to make the environment that `work` needs; None when it needs none."""
+    check_script(work)
+    match work.language:
+        case "python" if work.dependencies:
+            return _python_recipe(work, toolbox)
+        case "javascript" | "typescript" if work.dependencies:
+            return _node_recipe(work, toolbox)
+        case "go":
+            return _go_recipe(work, toolbox)
+        case _:
+            return None
+
+
+def _python_recipe(work: ScriptWork, toolbox: Toolbox) -> Recipe:
+    tool, uv = toolbox.choose("python", work.interpreter), toolbox.find("uv")
+    python = () if tool.kind == "uv" else ("--python", tool.argv[0])
+    if uv is not None:
+        commands: tuple[tuple[str, ...], ...] = (
+            (uv, "venv", "--quiet", "--no-project", *python, "venv"),
+            (uv, "pip", "install", "--compile-bytecode", "--python", "venv/bin/python", "--", *work.dependencies),
+        )
+    else:
+        install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--")
+        commands = ((tool.argv[0], "-m", "venv", "venv"), ("venv/bin/python", *install, *work.dependencies))
+    return Recipe("python", tool.identity, work.dependencies, commands)
+
+
+def _node_recipe(work: ScriptWork, toolbox: Toolbox) -> Recipe:
+    tool = toolbox.installer(toolbox.choose(work.language, work.interpreter))
+    match tool.kind:
+        case "bun":
+            names = tuple(name.removeprefix("npm:") for name in work.dependencies)
+            command = (tool.argv[0], "add", "--", *names)
+        case "deno":
+            names = tuple(name if name.startswith(("npm:", "jsr:")) else f"npm:{name}" for name in work.dependencies)
+            command = (tool.argv[0], "add", "--node-modules-dir=auto", *names)
+        case _:
+            names = tuple(name.removeprefix("npm:") for name in work.dependencies)
+            command = (tool.argv[0], "install", "--no-audit", "--no-fund", "--loglevel=error", "--", *names)
+    package = '{"name": "step", "private": true}\n'
+    return Recipe(
+        "javascript", tool.identity, work.dependencies, (command,), {"package.json": package}, {"NO_COLOR": "1"}
+    )
+
+
+def _go_recipe(work: ScriptWork, toolbox: Toolbox) -> Recipe | None:
+    """Modules that are named, and packages that inline code imports without naming their module."""
+    declared = {name.partition("@")[0] for name in work.dependencies}
+    imported = set(_GO_IMPORT.findall(work.code or ""))
+    unnamed = {path for path in imported if not any(path == name or path.startswith(f"{name}/") for name in declared)}
+    wanted = (*work.dependencies, *sorted(unnamed))
+    if not wanted:
+        return None
+    tool = toolbox.choose("go", work.interpreter)
+    commands = ((*tool.argv, "get", "--", *wanted), (*tool.argv, "mod", "download", "all"))
+    return Recipe("go", tool.identity, wanted, commands, {"go.mod": _go_module(tool)}, {"GOFLAGS": "-mod=mod"})
+
+
+def _go_module(tool: Tool) -> str:
+    return f"module step\n\ngo {read_go_version(tool.argv)}\n"
+
+
+def plan_script(
+    work: ScriptWork, toolbox: Toolbox, root: Path, scratch: Path, environment: Path | None, write: Writer
+) -> Plan:
+    """The command for `work`. Inline code is put into `scratch` by `write`; a source is looked up below `root`."""
+    check_script(work)
+    tool = toolbox.choose(work.language, work.interpreter)
+    source = find_source(root, work.source) if work.source is not None else None
+    match work.language:
+        case "shell":
+            return _plan_shell(work, tool, source, write)
+        case "python":
+            return _plan_python(work, tool, source, root, environment, write)
+        case "javascript" | "typescript":
+            return _plan_node(work, tool, source, root, scratch, environment, write)
+        case "go":
+            return _plan_go(work, tool, source, root, scratch, environment, write)
+
+
+def find_source(root: Path, source: str) -> Path:
+    """The file that `source` names, which must lie in the workspace."""
+    path = root / source
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):
+        raise AuthorError(f"source {source!r} does not exist in the workspace") from None
+    if not real.is_relative_to(root.resolve()):
+        raise AuthorError(f"source {source!r} lies outside the workspace")
+    if not real.is_file():
+        raise AuthorError(f"source {source!r} is no file")
+    return path
+
+
+def _plan_shell(work: ScriptWork, tool: Tool, source: Path | None, write: Writer) -> Plan:
+    if source is None:
+        return Plan((*tool.argv, str(write("step.sh", work.code or "")), *work.args))
+    if not work.interpreter and _is_program(source):
+        return Plan((str(source), *work.args))
+    return Plan((*tool.argv, str(source), *work.args))
+
+
+def _is_program(path: Path) -> bool:
+    """Whether the file may be executed and says by what."""
+    if not path.stat().st_mode & 0o111:
+        return False
+    with path.open("rb") as file:
+        return file.read(2) == b"#!"
+
+
+def _plan_python(
+    work: ScriptWork, tool: Tool, source: Path | None, root: Path, environment: Path | None, write: Writer
+) -> Plan:
+    argv = (str(environment / "venv" / "bin" / "python"),) if environment else tool.argv
+    if source is not None:
+        return Plan((*argv, "-u", str(source), *work.args))
+    # Inline code lies outside the workspace; modules of the workspace can be imported all the same.
+    return Plan((*argv, "-u", str(write("step.py", work.code or "")), *work.args), {"PYTHONPATH": str(root)})
+
+
+def _plan_node(
+    work: ScriptWork,
+    tool: Tool,
+    source: Path | None,
+    root: Path,
+    scratch: Path,
+    environment: Path | None,
+    write: Writer,
+) -> Plan:
+    code = work.code or ""
+    file = source if source is not None else write(f"step{_node_extension(work.language, tool, code)}", code)
+    links: tuple[Path, ...] = ()
+    env: dict[str, str] = {}
+    if environment is not None:
+        # Packages are looked for beside the script and above it, never in the working directory.
+        names = ("node_modules", "package.json") if tool.kind == "deno" else ("node_modules",)
+        links = _link(environment, scratch if source is None else root, names)
+        env["NODE_PATH"] = str(environment / "node_modules")
+    match tool.kind:
+        case "bun":
+            argv = (*tool.argv, "run", "--no-install", str(file))
+        case "deno":
+            manual = ("--node-modules-dir=manual",) if environment else ()
+            argv = (*tool.argv, "run", "--allow-all", "--no-prompt", "--quiet", *manual, str(file))
+        case _:
+            argv = (*tool.argv, str(file))
+    return Plan((*argv, *work.args), env, links=links if source is not None else ())
+
+
+def _node_extension(language: str, tool: Tool, code: str) -> str:
+    """Node.js tells modules from scripts by the file's name; only the old kind knows `require`."""
+    if language == "typescript":
+        return ".ts"
+    is_module = _ES_MODULE.search(code) or not _COMMONJS.search(code)
+    return ".mjs" if tool.kind == "node" and is_module else ".js"
+
+
+def _link(environment: Path, folder: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
+    made = []
+    for name in names:
+        link = folder / name
+        if not link.exists() and (environment / name).exists():
+            link.symlink_to(environment / name)
+            made.append(link)
+    return tuple(made)
+
+
+def _plan_go(
+    work: ScriptWork,
+    tool: Tool,
+    source: Path | None,
+    root: Path,
+    scratch: Path,
+    environment: Path | None,
+    write: Writer,
+) -> Plan:
+    """Compile, then run: as `go run` does, but with the program's own exit code and its arguments left alone."""
+    program = scratch / "step"
+    build = (*tool.argv, "build", "-o", str(program))
+    modules = {name: (environment / name).read_text() for name in _modules(environment)} if environment else {}
+    if source is None:
+        write("main.go", work.code or "")
+        for name, text in (modules or {"go.mod": _go_module(tool)}).items():
+            write(name, text)
+        env = {"GOFLAGS": "-mod=mod", "GOPROXY": "off"}
+        return Plan((str(program), *work.args), build=Build((*build, "."), scratch, env))
+    links: tuple[Path, ...] = ()
+    if environment is not None:
+        if (root / "go.mod").exists():
+            raise AuthorError("the workspace has a go.mod; name the modules there instead of in 'dependencies'")
+        for name, text in modules.items():
+            (root / name).write_text(text)
+        links = tuple(root / name for name in modules)
+    return Plan((str(program), *work.args), build=Build((*build, os.fspath(source)), root), links=links)
+
+
+def _modules(environment: Path) -> tuple[str, ...]:
+    return tuple(name for name in ("go.mod", "go.sum") if (environment / name).exists())

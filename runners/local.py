@@ -1,0 +1,262 @@
+"""Steps as processes of this host."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+from engine.errors import AuthorError, PlatformError
+from engine.orders import Limits, Line, ScriptWork, StepOrder, StepOutcome, Verdict
+from runners import environment, orphans, strays
+from runners.base import LineSink, StopSignal
+from runners.dependencies import EnvironmentCache, Recipe
+from runners.guard import Guard
+from runners.languages import Plan, find_recipe, plan_script
+from runners.lines import LineFeed
+from runners.process import Command, Ending, User, find_user, supervise
+from runners.toolbox import Toolbox
+
+_SWEEP_GRACE_S = 2.0
+_INSTALL_LOG_BYTES = 1_000_000
+_ended_by_signal = frozenset({128 + 9, 128 + 15})
+_running: set[str] = set()  # attempts that some local runner of this process is doing
+
+
+@dataclass(frozen=True, slots=True)
+class LocalConfig:
+    """`cache_dir` keeps environments with dependencies; `pass_env` and `install_env` name variables of the worker that
+    steps, or only installers, see as well; `run_as` is the system user for steps whose order names none."""
+
+    cache_dir: Path
+    run_as: str | None = None
+    pass_env: tuple[str, ...] = ()
+    install_env: tuple[str, ...] = field(default=())
+    keep_days: float = 30.0
+
+
+class LocalRunner:
+    """Runs scripts on this host. Makes its process the parent of all orphans below it; start the guard before."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"script"})
+
+    def __init__(self, config: LocalConfig, guard: Guard | None = None) -> None:
+        self._config = config
+        self._guard = guard
+        self._keeper = guard.keeper if guard is not None else strays.identify(os.getpid())
+        self._toolbox = Toolbox()
+        self._users: dict[str, User] = {}
+        self._caches: dict[str | None, EnvironmentCache] = {}
+        orphans.adopt()
+
+    def run(self, order: StepOrder, lines: LineSink, stop: StopSignal) -> StepOutcome:
+        feed = LineFeed(lines, order.limits, order.secrets)
+        _running.add(order.attempt)
+        try:
+            return _Attempt(self, order, feed, lines, stop).run()
+        except AuthorError as error:
+            return feed.outcome(Verdict.FAILED, error=str(error))
+        finally:
+            _running.discard(order.attempt)
+            feed.close()
+
+    def sweep(self, live: frozenset[str]) -> None:
+        """End processes of attempts that nobody answers for any more: not alive, and their worker gone or this one."""
+        for attempt in {attempt for attempt, keeper in _list_attempts() if self._is_forgotten(attempt, keeper, live)}:
+            strays.end(lambda attempt=attempt: strays.find(attempt=attempt), (), _SWEEP_GRACE_S)  # type: ignore[misc]
+        for cache in self._caches.values():
+            cache.prune(self._config.keep_days * 86400)
+
+    def _is_forgotten(self, attempt: str, keeper: str | None, live: frozenset[str]) -> bool:
+        if attempt in live or attempt in _running:
+            return False
+        return keeper is None or keeper == self._keeper or not strays.is_alive(keeper)
+
+    def find_user(self, order: StepOrder) -> User | None:
+        """Whom the order's processes run as; None for the worker's own user."""
+        name = order.run_as or self._config.run_as
+        if name is None:
+            return None
+        if name not in self._users:
+            self._users[name] = find_user(name)
+        return self._users[name]
+
+    def find_cache(self, user: User | None) -> EnvironmentCache:
+        name = user.name if user else None
+        if name not in self._caches:
+            cache = EnvironmentCache(self._config.cache_dir, user)
+            cache.prepare()
+            self._caches[name] = cache
+        return self._caches[name]
+
+
+class _Ended(Exception):
+    """The attempt was stopped, or its time ran out, before its own process began."""
+
+    def __init__(self, ending: Ending) -> None:
+        self.ending = ending
+
+
+class _Attempt:
+    """One order under way."""
+
+    def __init__(
+        self, runner: LocalRunner, order: StepOrder, feed: LineFeed, lines: LineSink, stop: StopSignal
+    ) -> None:
+        if not isinstance(order.work, ScriptWork):
+            raise PlatformError("the local runner runs scripts; this order names an image")
+        self._runner = runner
+        self._order = order
+        self._work: ScriptWork = order.work
+        self._feed = feed
+        self._lines = lines
+        self._stop = stop
+        self._user = runner.find_user(order)
+        self._root = order.work.workspace_dir or order.scratch_dir
+        timeout_s = order.limits.timeout_s
+        self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
+
+    def run(self) -> StepOutcome:
+        if self._stop.reason is not None:
+            return self._settle(Ending(0, "stop"))
+        if self._user is not None:
+            os.chown(self._order.scratch_dir, self._user.uid, self._user.gid)
+        recipe = find_recipe(self._work, self._runner._toolbox)
+        try:
+            with self._hold(recipe) if recipe else nullcontext() as directory, self._plan(directory) as plan:
+                if plan.build is not None:
+                    env = {**self._installer_env(), **plan.build.env}
+                    built = self._supervise(Command(plan.build.argv, plan.build.cwd, env), self._feed)
+                    if built.cause is not None or built.exit_code != 0:
+                        return self._settle(built)
+                return self._settle(self._supervise(Command(plan.argv, self._cwd(), self._step_env(plan)), self._feed))
+        except _Ended as early:
+            return self._settle(early.ending)
+
+    def _supervise(self, command: Command, feed: LineFeed) -> Ending:
+        ending = supervise(
+            command,
+            self._order.attempt,
+            feed.feed,
+            self._stop,
+            self._deadline,
+            self._order.limits.stop_grace_s,
+            self._runner._guard,
+            self._user,
+        )
+        if ending.would_not_die:
+            self._feed.say(f"Warning: {ending.would_not_die} processes of this step could not be ended")
+        elif ending.left_running and ending.cause is None:
+            self._feed.say(f"{ending.left_running} processes that the step left running were ended")
+        return ending
+
+    def _settle(self, ending: Ending) -> StepOutcome:
+        guard = self._runner._guard
+        match ending.cause, self._stop.reason:
+            case "timeout", _:
+                error = f"Step timed out after {self._order.limits.timeout_s:g}s"
+                return self._feed.outcome(Verdict.TIMED_OUT, ending.exit_code, error)
+            case "stop", "cancel":
+                return self._feed.outcome(Verdict.CANCELLED, ending.exit_code, "Job cancelled")
+            case "stop", reason:
+                error = f"The worker ended the step before its end ({reason})"
+                return self._feed.outcome(Verdict.LOST, ending.exit_code, error)
+            case _ if guard is not None and guard.is_silent and ending.exit_code in _ended_by_signal:
+                error = "The worker ended the step before its end (its claim could not be renewed)"
+                return self._feed.outcome(Verdict.LOST, ending.exit_code, error)
+            case _:
+                return self._feed.settle(ending.exit_code)
+
+    def _cwd(self) -> Path:
+        """`workdir` below the workspace's root, else that root."""
+        if not self._order.workdir:
+            return self._root
+        path = (self._root / self._order.workdir).resolve()
+        if not path.is_relative_to(self._root.resolve()):
+            raise AuthorError(f"workdir {self._order.workdir!r} lies outside the workspace")
+        return path
+
+    @contextmanager
+    def _plan(self, directory: Path | None) -> Iterator[Plan]:
+        order = self._order
+        plan = plan_script(self._work, self._runner._toolbox, self._root, order.scratch_dir, directory, self._write)
+        try:
+            yield plan
+        finally:
+            for link in plan.links:
+                with suppress(OSError):
+                    link.unlink()
+
+    def _write(self, name: str, text: str) -> Path:
+        """A file in the attempt's own directory: script text holds rendered secrets and is nobody else's to read."""
+        path = self._order.scratch_dir / name
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            data = text.encode("utf-8", "replace")
+            while data:
+                data = data[os.write(fd, data) :]
+            if self._user is not None:
+                os.fchown(fd, self._user.uid, self._user.gid)
+        finally:
+            os.close(fd)
+        return path
+
+    def _base_env(self) -> dict[str, str]:
+        return environment.build_base(self._runner._toolbox.path, self._runner._config.pass_env, self._user)
+
+    def _step_env(self, plan: Plan) -> Mapping[str, str]:
+        return environment.for_step({**self._base_env(), **plan.env}, self._order, self._runner._keeper)
+
+    def _installer_env(self) -> dict[str, str]:
+        config, tools = self._runner._config, self._runner.find_cache(self._user).tools
+        env = environment.for_installer(self._base_env(), self._order, self._runner._keeper, config.install_env)
+        return env | {
+            "UV_CACHE_DIR": str(tools / "uv"),
+            "BUN_INSTALL_CACHE_DIR": str(tools / "bun"),
+            "npm_config_cache": str(tools / "npm"),
+            "DENO_DIR": str(tools / "deno"),
+            "PIP_CACHE_DIR": str(tools / "pip"),
+            "GOCACHE": str(tools / "go-build"),
+            "GOPATH": str(tools / "go"),
+            "GOTOOLCHAIN": "local",
+        }
+
+    def _hold(self, recipe: Recipe) -> AbstractContextManager[Path]:
+        def install(directory: Path) -> None:
+            self._install(recipe, directory)
+
+        return self._runner.find_cache(self._user).hold(recipe, install, self._pause, self._feed.say)
+
+    def _pause(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
+            raise _Ended(Ending(0, "stop"))
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            raise _Ended(Ending(0, "timeout"))
+
+    def _install(self, recipe: Recipe, directory: Path) -> None:
+        """Run the recipe's commands in `directory`; what they print is told as our lines, and is never output."""
+
+        def tell(line: Line) -> None:
+            self._lines(replace(line, stream="server"))
+
+        limits = Limits(log_bytes=_INSTALL_LOG_BYTES)
+        # A hard link into a cache of another user's would make that user's file part of the environment.
+        env = {**self._installer_env(), **recipe.env, **({"UV_LINK_MODE": "copy"} if self._user else {})}
+        for argv in recipe.commands:
+            feed = LineFeed(tell, limits, self._order.secrets)
+            ending = self._supervise(Command(argv, directory, env), feed)
+            feed.close()
+            if ending.cause is not None:
+                raise _Ended(ending)
+            if ending.exit_code != 0:
+                raise AuthorError(f"Dependency installation failed (exit code {ending.exit_code}): {feed.stderr_tail}")
+
+
+def _list_attempts() -> set[tuple[str, str | None]]:
+    """(attempt, keeper) of every marked process on this host that we may look into."""
+    marks = (strays.read_marks(process.pid) for process in strays.list_processes())
+    return {(attempt, keeper) for attempt, keeper in marks if attempt is not None}

@@ -1,0 +1,159 @@
+"""Which toolchains this host has, and which of them runs a script.
+
+Source: Action types, "Multi-language scripts" (order of preference) and "Interpreter override".
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from engine.errors import AuthorError
+from runners.environment import clean_path
+
+_ADVICE = {
+    "shell": (("bash", "sh"), "bash"),
+    "python": (("uv", "python3", "python"), "uv or Python 3"),
+    "javascript": (("bun", "node"), "bun or Node.js"),
+    "typescript": (("bun", "deno"), "bun or deno"),
+    "go": (("go",), "Go"),
+}
+_PROBE_S = 30.0
+_PROBE = (
+    "import sys; print(sys.prefix, getattr(sys, '_base_executable', '') or sys.executable, sys.executable, sep='\\n')"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A toolchain as found on this host. `kind` is one of uv, python, bun, node, deno, go, shell, other."""
+
+    kind: str
+    argv: tuple[str, ...]
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Differs as soon as another version stands in its place."""
+        found = os.stat(os.path.realpath(self.argv[0]))
+        return (*self.argv, str(found.st_size), str(found.st_mtime_ns))
+
+
+class Toolbox:
+    """Finds toolchains, each once a process. Never the Python of the worker itself."""
+
+    def __init__(self, path: str | None = None) -> None:
+        self.path = clean_path(path)
+        self._found: dict[tuple[str, str | None], Tool] = {}
+
+    def choose(self, language: str, interpreter: str | None = None) -> Tool:
+        """The toolchain for `language`, or the one the author named; AuthorError says what to install."""
+        key = (language, interpreter)
+        if key not in self._found:
+            self._found[key] = self._named(language, interpreter) if interpreter else self._preferred(language)
+        return self._found[key]
+
+    def find(self, name: str) -> str | None:
+        """Where a program is; uv also where pip put it beside the worker."""
+        found = shutil.which(name, path=self.path)
+        if found is None and name == "uv":
+            found = shutil.which("uv", path=os.path.dirname(sys.executable))
+        return found
+
+    def installer(self, tool: Tool) -> Tool:
+        """Who installs JavaScript packages for `tool`."""
+        if tool.kind in ("bun", "deno"):
+            return tool
+        for name in ("npm", "bun"):
+            found = self.find(name)
+            if found:
+                return Tool(name, (found,))
+        raise AuthorError(
+            "'dependencies' need npm or bun, and this worker has neither; install one of them on the worker"
+        )
+
+    def _named(self, language: str, interpreter: str) -> Tool:
+        try:
+            words = shlex.split(interpreter)
+        except ValueError:
+            words = []
+        if not words:
+            raise AuthorError(f"'interpreter' names no program: {interpreter!r}")
+        program = words[0] if "/" in words[0] else self.find(words[0])
+        if program is None:
+            raise AuthorError(
+                f"interpreter '{words[0]}' was not found on this worker; install it there, "
+                f"or leave 'interpreter' out to use {_ADVICE[language][1]}"
+            )
+        return Tool(_kind_of(words[0]), (program, *words[1:]))
+
+    def _preferred(self, language: str) -> Tool:
+        tried, advice = _ADVICE[language]
+        for name in tried:
+            found = self.find(name)
+            if found is None:
+                continue
+            if name == "uv":
+                return self._python_with(found)
+            return Tool(
+                "shell" if language == "shell" else _kind_of(name),
+                (_real_python(found),) if language == "python" else (found,),
+            )
+        raise AuthorError(
+            f"No interpreter found for language '{language}'. Tried: {', '.join(tried)}; install {advice} on the worker"
+        )
+
+    def _python_with(self, uv: str) -> Tool:
+        """uv makes environments; a script without dependencies starts faster without uv in between."""
+        for name in ("python3", "python"):
+            found = self.find(name)
+            if found:
+                return Tool("python", (_real_python(found),))
+        return Tool("uv", (uv, "run", "--no-project", "--quiet", "python"))
+
+
+def read_go_version(go: tuple[str, ...]) -> str:
+    """The language version for a generated go.mod, such as `1.27`."""
+    answer = _ask((*go, "env", "GOVERSION"), {"GOTOOLCHAIN": "local", "GOCACHE": "off", "HOME": "/nonexistent"})
+    major, _, rest = answer.removeprefix("go").partition(".")
+    return f"{major}.{rest.partition('.')[0]}" if major.isdigit() else "1.21"
+
+
+def _kind_of(program: str) -> str:
+    name = PurePath(program).name
+    for kind, names in {"python": ("python", "pypy"), "node": ("node",), "bun": ("bun",), "deno": ("deno",)}.items():
+        if name.startswith(names):
+            return kind
+    return "go" if name.startswith("go") else "other"
+
+
+def _real_python(found: str) -> str:
+    """The interpreter behind a shim, which costs a shell at every start; the base of the worker's own environment,
+    whose packages are the worker's and not a step's."""
+    prefix, _, rest = _ask((found, "-c", _PROBE)).partition("\n")
+    base, _, real = rest.partition("\n")
+    if not os.path.isabs(real):
+        return found
+    is_workers = sys.prefix != sys.base_prefix and os.path.realpath(prefix) == os.path.realpath(sys.prefix)
+    return base if is_workers else real
+
+
+def _ask(argv: tuple[str, ...], env: dict[str, str] | None = None) -> str:
+    """What a program prints about itself; empty when it fails."""
+    try:
+        answer = subprocess.run(
+            argv,
+            env={"PATH": clean_path(), "HOME": os.environ.get("HOME", "/"), **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.strip() if answer.returncode == 0 else ""
