@@ -1,0 +1,289 @@
+"""Each step sees the pinned files, and nothing that another step did to them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.errors import PlatformError
+from tests.workers.tarballs import odd_tarball, tarball
+from workers.archive import unpack
+from workers.disk import Den, remove
+from workers.workspace import Workspaces
+
+FILES = {"flow.yaml": "a: 1\n", "bin/run.sh": "#!/bin/sh\necho hi\n", "data/deep/er/x.csv": "1,2\n", "empty/": ""}
+DIGEST = "ab" * 32
+
+
+class Shelf:
+    """Serves archives and counts how often."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+        self.archives: dict[int, bytes] = {}
+        self.default = tarball(FILES, {"bin/run.sh": 0o777})
+
+    def __call__(self, revision_id: int) -> bytes:
+        self.calls.append(revision_id)
+        return self.archives.get(revision_id, self.default)
+
+
+@pytest.fixture
+def shelf():
+    return Shelf()
+
+
+@pytest.fixture
+def workspaces(tmp_path, shelf):
+    den = Den(tmp_path / "cache", is_shared=False)
+    yield Workspaces(den, shelf, max_retained=2)
+    den.close()
+
+
+def contents(root: Path) -> dict[str, tuple[int, str]]:
+    return {
+        str(path.relative_to(root)): (path.lstat().st_mode, path.read_text() if path.is_file() else "")
+        for path in sorted(root.rglob("*"))
+    }
+
+
+def test_a_tree_holds_the_files_with_tame_modes(workspaces):
+    tree = workspaces.take(1, DIGEST)
+    assert (tree.path / "flow.yaml").read_text() == "a: 1\n"
+    assert (tree.path / "bin/run.sh").stat().st_mode & 0o7777 == 0o755
+    assert (tree.path / "data/deep/er/x.csv").stat().st_mode & 0o7777 == 0o644
+    assert (tree.path / "empty").is_dir()
+
+
+def vandalise_contents(root: Path) -> None:
+    (root / "flow.yaml").write_text("b: 2\n")
+
+
+def vandalise_same_size_at_the_old_time(root: Path) -> None:
+    before = (root / "flow.yaml").stat()
+    (root / "flow.yaml").write_text("a: 9\n")
+    os.utime(root / "flow.yaml", ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def vandalise_by_adding(root: Path) -> None:
+    (root / "new").write_text("x")
+    (root / "data/deep/sub/sub").mkdir(parents=True)
+    (root / "data/deep/sub/sub/f").write_text("x")
+    os.symlink("/etc", root / "link")
+    os.mkfifo(root / "pipe")
+
+
+def vandalise_by_removing(root: Path) -> None:
+    (root / "flow.yaml").unlink()
+    remove(root / "data")
+
+
+def vandalise_by_swapping_kinds(root: Path) -> None:
+    remove(root / "data")
+    os.symlink("/tmp", root / "data")
+    (root / "flow.yaml").unlink()
+    (root / "flow.yaml").mkdir()
+    (root / "empty").rmdir()
+    (root / "empty").write_text("now a file")
+
+
+def vandalise_modes(root: Path) -> None:
+    (root / "bin/run.sh").chmod(0o000)
+    (root / "data").chmod(0o000)
+    root.chmod(0o500)
+
+
+def vandalise_through_a_hard_link(root: Path) -> None:
+    os.link(root / "flow.yaml", root.parent.parent / "kept-name")
+    (root.parent.parent / "kept-name").write_text("c: 3\n")
+
+
+def vandalise_by_replacing(root: Path) -> None:
+    (root / "other").write_text("z: 0\n")
+    os.replace(root / "other", root / "flow.yaml")
+
+
+VANDALS = [value for name, value in sorted(globals().items()) if name.startswith("vandalise_")]
+
+
+@pytest.mark.parametrize("vandalise", VANDALS, ids=lambda vandal: vandal.__name__)
+@pytest.mark.parametrize("pause", [0, 0.05], ids=["at once", "later"])
+def test_what_a_step_does_to_its_tree_is_gone_for_the_next_one(workspaces, vandalise, pause):
+    tree = workspaces.take(1, DIGEST)
+    pristine = contents(tree.path)
+    time.sleep(pause)  # not a wait: both sides of the file system's clock tick are meant
+    vandalise(tree.path)
+    workspaces.give_back(DIGEST, tree)
+    again = workspaces.take(1, DIGEST)
+    assert again is tree
+    assert contents(again.path) == pristine
+    assert again.path.stat().st_mode & 0o777 == 0o755
+    assert workspaces.healed == 1
+
+
+def test_the_kept_name_of_a_hard_link_changes_no_later_tree(workspaces, tmp_path):
+    tree = workspaces.take(1, DIGEST)
+    os.link(tree.path / "flow.yaml", tmp_path / "kept")
+    workspaces.give_back(DIGEST, tree)
+    tree = workspaces.take(1, DIGEST)
+    (tmp_path / "kept").write_text("evil\n")
+    assert (tree.path / "flow.yaml").read_text() == "a: 1\n"
+
+
+def test_an_untouched_tree_is_used_again_and_fetched_once(workspaces, shelf):
+    for _ in range(5):
+        tree = workspaces.take(1, DIGEST)
+        workspaces.give_back(DIGEST, tree)
+    assert (shelf.calls, workspaces.planted, workspaces.healed) == ([1], 1, 0)
+
+
+def test_steps_at_the_same_time_have_trees_of_their_own(workspaces, shelf):
+    trees: list = []
+    barrier = threading.Barrier(8)
+
+    def take() -> None:
+        barrier.wait()
+        trees.append(workspaces.take(1, DIGEST))
+
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert len({tree.path for tree in trees}) == 8
+    assert shelf.calls == [1]
+
+
+def test_a_small_untouched_workspace_costs_far_less_than_a_step(workspaces):
+    tree = workspaces.take(1, DIGEST)
+    workspaces.give_back(DIGEST, tree)
+    time.sleep(0.05)  # so that nothing counts as freshly written
+    rounds = []
+    for _ in range(50):
+        began = time.perf_counter()
+        workspaces.give_back(DIGEST, workspaces.take(1, DIGEST))
+        rounds.append(time.perf_counter() - began)
+    assert sorted(rounds)[len(rounds) // 2] < 0.0004
+
+
+def test_a_tree_that_cannot_be_mended_is_never_handed_out(workspaces, monkeypatch):
+    tree = workspaces.take(1, DIGEST)
+    (tree.path / "flow.yaml").write_text("spoilt")
+
+    def fail(*_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("workers.trees.copy_file", fail)
+    workspaces.give_back(DIGEST, tree)
+    monkeypatch.undo()
+    again = workspaces.take(1, DIGEST)
+    assert again is not tree and not tree.path.exists()
+    assert (again.path / "flow.yaml").read_text() == "a: 1\n"
+
+
+def test_a_damaged_copy_on_this_host_is_fetched_again(workspaces, shelf, tmp_path):
+    first = workspaces.take(1, DIGEST)
+    kept = tmp_path / "cache/revisions" / DIGEST / "tree/flow.yaml"
+    kept.chmod(0o644)
+    kept.write_text("x: 1\n")
+    second = workspaces.take(1, DIGEST)
+    assert (second.path / "flow.yaml").read_text() == "a: 1\n"
+    assert shelf.calls == [1, 1]
+    assert (first.path / "flow.yaml").read_text() == "a: 1\n"
+
+
+def test_an_interrupted_fetch_leaves_nothing_half_done(workspaces, shelf, tmp_path):
+    shelf.archives[1] = shelf.default[: len(shelf.default) // 2]
+    with pytest.raises(PlatformError):
+        workspaces.take(1, DIGEST)
+    assert [entry for entry in (tmp_path / "cache/revisions").iterdir() if entry.is_dir()] == []
+    del shelf.archives[1]
+    assert workspaces.take(1, DIGEST).path.is_dir()
+
+
+def test_only_the_newest_revisions_are_kept_beside_those_in_use(workspaces, shelf, tmp_path):
+    digests = [f"{n:064x}" for n in range(5)]
+    used = workspaces.take(0, digests[0])
+    for n in range(1, 5):
+        workspaces.give_back(digests[n], workspaces.take(n, digests[n]))
+    kept = {entry.name for entry in (tmp_path / "cache/revisions").iterdir() if entry.is_dir()}
+    assert kept == {digests[0], digests[3], digests[4]}
+    assert used.path.is_dir()
+
+
+def test_a_revision_that_another_worker_uses_is_not_removed(tmp_path, shelf):
+    here, there = (Den(tmp_path / "cache", is_shared=False) for _ in range(2))
+    mine, other = Workspaces(here, shelf, max_retained=0), Workspaces(there, shelf, max_retained=0)
+    tree = other.take(1, DIGEST)
+    mine.give_back(DIGEST, mine.take(1, DIGEST))
+    assert (tmp_path / "cache/revisions" / DIGEST).is_dir()
+    assert shelf.calls == [1]
+    other.give_back(DIGEST, tree)
+    assert not (tmp_path / "cache/revisions" / DIGEST).exists()
+
+
+def test_what_a_killed_worker_left_is_removed_by_the_next_one(tmp_path):
+    program = (
+        "import os, sys, pathlib; from workers.disk import Den;"
+        "den = Den(pathlib.Path(sys.argv[1]), is_shared=False); (den.scratch / 'left').mkdir();"
+        "print(den.root, flush=True); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    left = Path(done.stdout.strip())
+    assert left.is_dir()
+    Den(tmp_path, is_shared=False).close()
+    assert not left.exists() and list((tmp_path / "runs").iterdir()) == []
+
+
+def test_scratch_directories_are_private_and_leave_nothing(workspaces):
+    scratch = workspaces.open_scratch("s1-1")
+    assert scratch.stat().st_mode & 0o777 == 0o700
+    (scratch / "closed").mkdir()
+    (scratch / "closed/file").write_text("x")
+    (scratch / "closed").chmod(0)
+    workspaces.close_scratch(scratch)
+    assert not scratch.exists()
+
+
+def test_a_tree_deeper_than_a_path_may_be_long_is_removed(tmp_path):
+    top = tmp_path / "top"
+    top.mkdir()
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(300):
+        os.mkdir("d" * 50, dir_fd=here)
+        inner = os.open("d" * 50, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    assert remove(top)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("archive", "word"),
+    [
+        (odd_tarball("link", tarfile.SYMTYPE, "/etc/passwd"), "no plain file"),
+        (odd_tarball("hard", tarfile.LNKTYPE, "../x"), "no plain file"),
+        (odd_tarball("dev", tarfile.CHRTYPE), "no plain file"),
+        (odd_tarball("pipe", tarfile.FIFOTYPE), "no plain file"),
+        (tarball({"../out": "x"}), "outside"),
+        (tarball({"/etc/x": "x"}), "outside"),
+        (tarball({"a/../../b": "x"}), "outside"),
+        (tarball({"a": "x", "a/b": "x"}), "both as a file and as a directory"),
+        (tarball({"a/b": "x", "a": "x"}), "no plain file"),
+        (tarball({"n" * 1100: "x"}), "outside"),
+        (b"not an archive", "cannot be read"),
+    ],
+)
+def test_an_odd_archive_is_refused_and_writes_nothing_outside(tmp_path, archive, word):
+    into = tmp_path / "in" / "side"
+    into.mkdir(parents=True)
+    with pytest.raises(PlatformError, match=word):
+        unpack(archive, into)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["in"]
+    assert [entry.name for entry in (tmp_path / "in").iterdir()] == ["side"]

@@ -1,0 +1,129 @@
+"""Unpacks the archive of a revision: regular files and directories only, written by ourselves, within limits."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import PlatformError
+
+MAX_ENTRIES = 200_000
+MAX_BYTES = 4 << 30
+MAX_PATH = 1024
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    mode: int  # 0o644 or 0o755
+    digest: str  # SHA-256 of the contents
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a tree holds: directories (parents first) and files, by path relative to its root."""
+
+    folders: tuple[str, ...]
+    files: Mapping[str, FileEntry]
+
+    def dumps(self) -> str:
+        return json.dumps({"folders": self.folders, "files": {p: [f.mode, f.digest] for p, f in self.files.items()}})
+
+    @classmethod
+    def loads(cls, text: str) -> Manifest:
+        """Raises ValueError, KeyError or TypeError when `text` is no manifest."""
+        read = json.loads(text)
+        return cls(tuple(read["folders"]), {path: FileEntry(*entry) for path, entry in read["files"].items()})
+
+
+def unpack(archive: bytes, into: Path) -> Manifest:
+    """Write the tree of a tar.gz below `into`, which exists and is empty. Raises PlatformError for anything odd."""
+    folders: dict[str, None] = {}
+    files: dict[str, FileEntry] = {}
+    left = MAX_BYTES
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:*") as tar:
+            for count, member in enumerate(tar):
+                if count >= MAX_ENTRIES:
+                    raise PlatformError(f"the archive of a workspace holds more than {MAX_ENTRIES} entries")
+                path = _safe(member.name)
+                if path:
+                    _add_parents(path if member.isdir() else os.path.dirname(path), folders, files, into)
+                if member.isdir():
+                    continue
+                if not member.isreg() or not path or path in folders or path in files:
+                    raise PlatformError(f"the archive of a workspace holds {member.name!r}, which is no plain file")
+                left -= member.size
+                if left < 0:
+                    raise PlatformError(f"the archive of a workspace holds more than {MAX_BYTES} bytes")
+                files[path] = _write(tar, member, into / path)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise PlatformError(f"the archive of a workspace cannot be read: {error}") from error
+    return Manifest(tuple(sorted(folders)), files)
+
+
+def copy_file(source: Path, target: Path, mode: int) -> str:
+    """Copy the contents into a new file; answers their digest. Never writes through an existing name."""
+    digest = hashlib.sha256()
+    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with open(fd, "wb", buffering=0) as out, open(source, "rb", buffering=0) as data:
+        while chunk := data.read(_CHUNK):
+            digest.update(chunk)
+            _write_all(out, chunk)
+        os.fchmod(out.fileno(), mode)
+    return digest.hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's contents."""
+    with open(path, "rb", buffering=0) as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def _safe(name: str) -> str:
+    """The relative path that `name` means; empty for the root itself."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    path = "/".join(parts)
+    if name.startswith("/") or ".." in parts or "\0" in name or len(os.fsencode(path)) > MAX_PATH:
+        raise PlatformError(f"the archive of a workspace holds {name[:80]!r}, which lies outside the workspace")
+    return path
+
+
+def _add_parents(path: str, folders: dict[str, None], files: Mapping[str, FileEntry], into: Path) -> None:
+    at = ""
+    for part in path.split("/") if path else ():
+        at = f"{at}/{part}" if at else part
+        if at in folders:
+            continue
+        if at in files:
+            raise PlatformError(f"the archive of a workspace holds {at!r} both as a file and as a directory")
+        os.mkdir(into / at, 0o700)
+        folders[at] = None
+
+
+def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> FileEntry:
+    mode = 0o755 if member.mode & 0o100 else 0o644
+    digest = hashlib.sha256()
+    data = tar.extractfile(member)
+    assert data is not None
+    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with open(fd, "wb", buffering=0) as out:
+        while chunk := data.read(_CHUNK):
+            digest.update(chunk)
+            _write_all(out, chunk)
+        os.fchmod(out.fileno(), mode)
+    return FileEntry(mode, digest.hexdigest())
+
+
+def _write_all(out: io.RawIOBase | io.FileIO, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[out.write(view) :]

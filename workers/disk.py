@@ -1,0 +1,142 @@
+"""Directories that only this worker uses, and their removal whatever a step left in them."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import itertools
+import logging
+import os
+import shutil
+import stat
+from pathlib import Path
+
+log = logging.getLogger("stroem.worker")
+DEEP = 1500  # bytes of a path, beyond which a directory is moved up before it is emptied: PATH_MAX is 4096
+_numbers = itertools.count()
+
+
+def remove(path: Path) -> bool:
+    """Remove a file, a link or a whole tree; never follows a link. False, and a word in the log, when that failed."""
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return True
+    except (OSError, RecursionError):
+        return _remove_stubborn(path)
+    return True
+
+
+def remove_folder(path: str) -> None:
+    """Remove a directory that is most likely empty."""
+    try:
+        os.rmdir(path)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            remove(Path(path))
+
+
+def _remove_stubborn(path: Path) -> bool:
+    """For trees with closed directories, or deeper than a path may be long."""
+    parent = str(path.parent)
+    waiting = [str(path)]
+    try:
+        while waiting:
+            _empty(waiting.pop(), parent, waiting)
+    except OSError as error:
+        log.warning("cannot remove %s: %s", path, error)
+        return False
+    return True
+
+
+def _empty(top: str, parent: str, waiting: list[str]) -> None:
+    if not stat.S_ISDIR(os.lstat(top).st_mode):
+        os.unlink(top)
+        return
+    stack = [top]
+    while stack:
+        here = stack[-1]
+        os.chmod(here, 0o700)
+        inner = []
+        with os.scandir(here) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.path)
+                elif len(os.fsencode(entry.path)) > DEEP:
+                    moved = f"{parent}/.deep-{os.getpid()}-{next(_numbers)}"
+                    os.rename(entry.path, moved)
+                    waiting.append(moved)
+                else:
+                    inner.append(entry.path)
+        if inner:
+            stack.extend(inner)
+        else:
+            os.rmdir(stack.pop())
+
+
+class Den:
+    """The directory of one worker process below the cache, with what dead processes left removed.
+
+    Each den is locked by its process for as long as it lives, so that its leavings are known for what they are.
+    """
+
+    def __init__(self, cache: Path, *, is_shared: bool) -> None:
+        """`is_shared`: steps run as another user, who must be able to pass through."""
+        self._mode = 0o711 if is_shared else 0o700
+        self.cache = cache
+        cache.mkdir(mode=self._mode, parents=True, exist_ok=True)
+        self._dens = self.folder(cache / "runs")
+        self._sweep()
+        name, self._lock = self._claim()
+        self.root = self.folder(self._dens / name)
+        self.trees = self.folder(self.root / "w")
+        self.scratch = self.folder(self.root / "s")
+
+    def folder(self, path: Path) -> Path:
+        path.mkdir(mode=self._mode, exist_ok=True)
+        return path
+
+    def close(self) -> None:
+        """Remove the den and let go of it."""
+        remove(self.root)
+        lock = self._dens / f"{self.root.name}.lock"
+        lock.unlink(missing_ok=True)
+        os.close(self._lock)
+
+    def _claim(self) -> tuple[str, int]:
+        for number in itertools.count():
+            name = f"{os.getpid():x}-{number}"
+            fd = lock_file(self._dens / f"{name}.lock", is_blocking=False)
+            if fd is not None:
+                return name, fd
+        raise AssertionError("unreachable")
+
+    def _sweep(self) -> None:
+        for lock in self._dens.glob("*.lock"):
+            fd = lock_file(lock, is_blocking=False)
+            if fd is None:
+                continue
+            remove(self._dens / lock.name.removesuffix(".lock"))
+            lock.unlink(missing_ok=True)
+            os.close(fd)
+
+
+def lock_file(path: Path, *, is_blocking: bool = True, is_shared: bool = False) -> int | None:
+    """Open and lock a file; None when somebody else holds it and `is_blocking` is False. Close it to let go.
+
+    A lock of a file that was removed meanwhile is worth nothing: then it is tried again.
+    """
+    flags = (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | (0 if is_blocking else fcntl.LOCK_NB)
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, flags)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        try:
+            if os.stat(path).st_ino == os.fstat(fd).st_ino:
+                return fd
+        except FileNotFoundError:
+            pass
+        os.close(fd)

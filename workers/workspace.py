@@ -1,0 +1,216 @@
+"""Workspaces on this host: each revision is fetched once, each step gets a tree of its own.
+
+<cache>/revisions/<digest>/         what was unpacked, read-only, shared by the workers of this host
+<cache>/runs/<process>/w/<name>/    working trees: taken, healed, used again
+<cache>/runs/<process>/s/<attempt>/ scratch directories
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.errors import PlatformError
+from workers.archive import Manifest, unpack
+from workers.disk import Den, lock_file, remove, remove_folder
+from workers.trees import Damaged, Tree, write_pristine
+
+log = logging.getLogger("stroem.worker")
+MANIFEST = "manifest.json"
+_DIGEST = re.compile(r"[0-9a-f]{16,128}")
+
+
+@dataclass(slots=True)
+class _Revision:
+    """What this process holds of one revision. `lock` keeps other processes from removing it."""
+
+    digest: str
+    folder: Path
+    manifest: Manifest
+    lock: int
+    users: int = 0
+    idle: list[Tree] = field(default_factory=list)
+
+
+class Workspaces:
+    """Hands out working trees and scratch directories. Any thread may ask."""
+
+    def __init__(
+        self,
+        den: Den,
+        archive: Callable[[int], bytes],
+        *,
+        max_retained: int = 2,
+        owner: tuple[int, int] | None = None,
+    ) -> None:
+        """`archive` answers a revision's tar.gz; `owner` is the user and group that steps run as, when not ours."""
+        self._den = den
+        self._archive = archive
+        self._max_retained = max_retained
+        self._owner = owner
+        self._shelf = den.folder(den.cache / "revisions")
+        self._lock = threading.Lock()
+        self._mending = threading.Lock()
+        self._fetching: dict[str, threading.Lock] = {}
+        self._known: OrderedDict[str, _Revision] = OrderedDict()  # least recently used first
+        self.fetched = self.planted = self.healed = self.discarded = 0
+
+    def take(self, revision_id: int, digest: str) -> Tree:
+        """A tree of this revision that nobody else uses. Give it back with `give_back`."""
+        revision = self._hold(revision_id, digest)
+        try:
+            with self._lock:
+                tree = revision.idle.pop() if revision.idle else None
+            tree = tree or self._plant(revision, revision_id)
+        except BaseException:
+            self._let_go(revision)
+            raise
+        tree.take()
+        return tree
+
+    def give_back(self, digest: str, tree: Tree) -> None:
+        """The step has ended. The tree is made good for the next one; one that cannot be is removed."""
+        revision = self._known[digest]
+        try:
+            if tree.heal():
+                self.healed += 1
+        except (OSError, RecursionError, PlatformError) as error:
+            log.warning("the working tree of a step could not be mended and was removed: %s", error)
+            self.discarded += 1
+            remove(tree.path)
+        else:
+            with self._lock:
+                revision.idle.append(tree)
+        self._let_go(revision)
+
+    def open_scratch(self, attempt: str) -> Path:
+        """A new directory that only this attempt uses."""
+        path = f"{self._den.scratch}/{attempt}"
+        os.mkdir(path, 0o700)
+        if self._owner is not None:
+            os.chown(path, *self._owner)
+        return Path(path)
+
+    def close_scratch(self, path: Path) -> None:
+        remove_folder(str(path))
+
+    def own(self, path: Path) -> None:
+        """Make a file of ours readable for the steps' user, and for nobody else."""
+        if self._owner is not None:
+            os.chown(path, *self._owner, follow_symlinks=False)
+
+    def _hold(self, revision_id: int, digest: str) -> _Revision:
+        with self._lock:
+            revision = self._known.get(digest)
+            if revision is not None:
+                revision.users += 1
+                self._known.move_to_end(digest)
+                return revision
+            fetching = self._fetching.setdefault(digest, threading.Lock())
+        with fetching:
+            with self._lock:
+                revision = self._known.get(digest)
+            if revision is None:
+                revision = self._open(revision_id, digest)
+            with self._lock:
+                self._known[digest] = revision
+                self._known.move_to_end(digest)
+                revision.users += 1
+                self._fetching.pop(digest, None)
+                return revision
+
+    def _let_go(self, revision: _Revision) -> None:
+        with self._lock:
+            revision.users -= 1
+            free = [known for known in self._known.values() if known.users == 0]
+            surplus = free[: max(0, len(free) - self._max_retained)]
+            for known in surplus:
+                del self._known[known.digest]
+        for known in surplus:
+            self._forget(known)
+
+    def _forget(self, revision: _Revision) -> None:
+        for tree in revision.idle:
+            remove(tree.path)
+        os.close(revision.lock)
+        path = self._lock_path(revision.digest)
+        alone = lock_file(path, is_blocking=False)
+        if alone is not None:  # no other worker of this host uses it
+            remove(revision.folder)
+            path.unlink(missing_ok=True)
+            os.close(alone)
+
+    def _lock_path(self, digest: str) -> Path:
+        return self._shelf / f"{digest}.lock"
+
+    def _open(self, revision_id: int, digest: str) -> _Revision:
+        """Fetch the revision unless it is here, and hold a shared lock on it."""
+        if not _DIGEST.fullmatch(digest):
+            raise PlatformError(f"revision {revision_id} has no usable digest")
+        folder = self._shelf / digest
+        while True:
+            shared = lock_file(self._lock_path(digest), is_shared=True)
+            assert shared is not None
+            manifest = _read_manifest(folder)
+            if manifest is not None:
+                return _Revision(digest, folder, manifest, shared)
+            os.close(shared)
+            alone = lock_file(self._lock_path(digest))
+            assert alone is not None
+            try:
+                if _read_manifest(folder) is None:
+                    self._fetch(revision_id, folder)
+            finally:
+                os.close(alone)
+
+    def _fetch(self, revision_id: int, folder: Path) -> None:
+        fresh = self._shelf / f".{folder.name[:16]}-{secrets.token_hex(4)}"
+        os.mkdir(fresh, 0o700)
+        try:
+            os.mkdir(fresh / "tree", 0o700)
+            manifest = unpack(self._archive(revision_id), fresh / "tree")
+            write_pristine(manifest, fresh / "tree")
+            (fresh / MANIFEST).write_text(manifest.dumps(), encoding="utf-8")
+            if folder.exists() and not remove(folder):
+                raise PlatformError(f"{folder} holds a damaged workspace and cannot be removed")
+            os.rename(fresh, folder)
+        except BaseException:
+            remove(fresh)
+            raise
+        self.fetched += 1
+
+    def _plant(self, revision: _Revision, revision_id: int) -> Tree:
+        try:
+            return self._copy(revision)
+        except Damaged:
+            with self._mending:
+                try:
+                    return self._copy(revision)  # another step's thread may have mended it meanwhile
+                except Damaged as damage:
+                    log.warning("%s; fetching it again", damage)
+                    self._fetch(revision_id, revision.folder)
+                return self._copy(revision)
+
+    def _copy(self, revision: _Revision) -> Tree:
+        path = self._den.trees / secrets.token_hex(6)
+        try:
+            tree = Tree(path, revision.folder / "tree", revision.manifest, self._owner)
+        except BaseException:
+            remove(path)
+            raise
+        self.planted += 1
+        return tree
+
+
+def _read_manifest(folder: Path) -> Manifest | None:
+    try:
+        return Manifest.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
