@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from engine.spec.discovery import select
+from engine.spec.parser import load
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 NEEDS_A_PERSON = {("approvals", "deploy")}
@@ -159,6 +162,17 @@ def test_every_task_of_every_example_is_run_here() -> None:
     }
     covered = {(example.folder, example.task) for example in RUNS} | {("retry", "fetch-report")}
     assert tasks == covered | NEEDS_A_PERSON
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path for path in EXAMPLES.iterdir() if path.is_dir()), ids=lambda path: path.name
+)
+def test_an_example_loads_without_a_word_of_complaint(folder: Path) -> None:
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    files = {name: paths[name].read_bytes() for name in select(paths)}
+    loaded = load(files, name=folder.name, paths=set(paths))
+    assert [str(problem) for problem in loaded.problems] == []
+    assert loaded.workspace and loaded.workspace.tasks
 
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*/*.yaml")), ids=lambda file: file.parent.name)
