@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stroem_project.embedded import postgres, prepared, valkey
@@ -14,29 +14,41 @@ from stroem_project.supervision.program import Child
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    db_url: str
+    db_url: str = field(repr=False)
     broker_url: str
 
 
 class TemporaryDatabase:
-    """A PostgreSQL in a directory that is removed with it; not durable. `copy_of` is a prepared cluster's folder."""
+    """A PostgreSQL in a directory that is removed with it; not durable. `copy_of` is a prepared cluster's folder.
+
+    Its address (`url`) is known from the beginning; `begin` does not wait until it answers, `start` does.
+    """
 
     def __init__(self, lifeline: Lifeline, *, copy_of: Path | None = None) -> None:
         self.folder, sockets = temporary_folders(lifeline)
         self.cluster = postgres.Cluster(self.folder, sockets)
         if copy_of is not None:
             prepared.copy(copy_of, self.cluster)
+        else:
+            postgres.prepare(self.cluster)
+        self.url = self.cluster.url()
+        self._is_copy = copy_of is not None
         self._lifeline = lifeline
         self._child: Child | None = None
 
+    def begin(self) -> None:
+        log, ending = self.folder / "database.log", postgres.ENDING_OF_NO_RETURN
+        self._child = self._lifeline.spawn(postgres.program(self.cluster, log, is_durable=False, ending=ending))
+
     def start(self) -> str:
         """Its address, once it answers."""
-        postgres.prepare(self.cluster)
-        log = self.folder / "database.log"
-        self._child = self._lifeline.spawn(postgres.program(self.cluster, log, is_durable=False))
+        if self._child is None:
+            self.begin()
+        assert self._child is not None
         self._child.wait_until_ready()
-        postgres.create_database(self.cluster)
-        return self.cluster.url()
+        if not self._is_copy:
+            postgres.create_database(self.cluster)
+        return self.url
 
     def stop(self) -> None:
         if self._child is not None:
@@ -50,14 +62,20 @@ class TemporaryBroker:
     def __init__(self, lifeline: Lifeline) -> None:
         self.folder, sockets = temporary_folders(lifeline)
         self.doorbell = valkey.Doorbell(sockets)
+        self.url = self.doorbell.url()
         self._lifeline = lifeline
         self._child: Child | None = None
 
+    def begin(self) -> None:
+        self._child = self._lifeline.spawn(valkey.program(self.doorbell, self.folder / "broker.log"))
+
     def start(self) -> str:
         """Its address, once it answers."""
-        self._child = self._lifeline.spawn(valkey.program(self.doorbell, self.folder / "broker.log"))
+        if self._child is None:
+            self.begin()
+        assert self._child is not None
         self._child.wait_until_ready()
-        return self.doorbell.url()
+        return self.url
 
     def stop(self) -> None:
         if self._child is not None:
@@ -66,16 +84,22 @@ class TemporaryBroker:
 
 
 class TemporaryPair:
-    """Both; a context manager that gives their addresses."""
+    """Both; a context manager that waits until both answer. `addresses` are known from the beginning."""
 
     def __init__(self, lifeline: Lifeline, *, copy_of: Path | None = None) -> None:
         self.database = TemporaryDatabase(lifeline, copy_of=copy_of)
         self.broker = TemporaryBroker(lifeline)
+        self.addresses = Addresses(self.database.url, self.broker.url)
+
+    def begin(self) -> None:
+        self.database.begin()
+        self.broker.begin()
 
     def __enter__(self) -> Addresses:
         try:
-            broker_url = self.broker.start()
-            return Addresses(self.database.start(), broker_url)
+            self.broker.start()
+            self.database.start()
+            return self.addresses
         except BaseException:
             self.stop()
             raise

@@ -16,13 +16,14 @@ import psycopg
 
 from stroem_project.embedded.identity import Identity, identity_for
 from stroem_project.embedded.wheels import EmbeddedError, postgres_bin, postgres_version
-from stroem_project.supervision.program import STORE, Program
+from stroem_project.supervision.program import STORE, Ending, Program
 
 USER = "stroem"
 DATABASE = "stroem"
 PORT = "5432"  # a part of the socket's name only: nothing listens on the network
 # INT ends sessions and writes a checkpoint; QUIT leaves that to the next start.
-ENDING = ((signal.SIGINT, 3.0), (signal.SIGQUIT, 1.0))
+ENDING: Ending = ((signal.SIGINT, 3.0), (signal.SIGQUIT, 1.0))
+ENDING_OF_NO_RETURN: Ending = ((signal.SIGQUIT, 1.0),)
 FAST_NOT_DURABLE = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "shared_buffers=32MB")
 ALWAYS = (
     "listen_addresses=",
@@ -115,8 +116,8 @@ def _check_major(cluster: Cluster) -> None:
         )
 
 
-def program(cluster: Cluster, log: Path, *, is_durable: bool = True) -> Program:
-    """The server for a prepared cluster; it listens on a socket in `cluster.sockets` and nowhere else."""
+def program(cluster: Cluster, log: Path, *, is_durable: bool = True, ending: Ending = ENDING) -> Program:
+    """The server for a cluster that was made; it listens on a socket in `cluster.sockets` and nowhere else."""
     identity = identity_for(cluster.store)
     identity.own(cluster.sockets)
     settings = (*ALWAYS, f"unix_socket_directories={cluster.sockets}", *(() if is_durable else FAST_NOT_DURABLE))
@@ -129,7 +130,7 @@ def program(cluster: Cluster, log: Path, *, is_durable: bool = True) -> Program:
         cwd=Path("/"),
         before=lambda: stop_left_over(cluster),
         answers=lambda: answers(cluster),
-        ending=ENDING,
+        ending=ending,
         stage=STORE,
         user=identity.user,
         group=identity.group,

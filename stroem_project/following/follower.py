@@ -1,0 +1,137 @@
+"""Reads, round by round, what is new about a job and about the jobs that it set off."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import Q
+
+from apps.api import logreader
+from apps.jobs.models import Job, Step
+from engine.lifecycle import FINAL_JOB, FINAL_STEP
+from stroem_project.following.screen import Screen
+
+FASTEST_S, SLOWEST_S = 0.03, 0.5
+
+_NEWS = """
+SELECT id, job_id, name, status, error,
+       extract(epoch FROM coalesce(completed_at, clock_timestamp()) - coalesce(started_at, suspended_at, completed_at))
+FROM jobs_step
+WHERE job_id = ANY(%(jobs)s)
+  AND (status IN ('running', 'suspended') OR completed_at > clock_timestamp() - interval '3 seconds')
+ORDER BY coalesce(completed_at, started_at), id
+"""
+
+
+@dataclass(slots=True)
+class Follower:
+    """One job with its retries, child jobs and hooks."""
+
+    root: UUID
+    screen: Screen
+    _labels: dict[UUID, str] = field(default_factory=dict)
+    _shown: dict[int, str] = field(default_factory=dict)
+    _cursor: logreader.Cursor = field(default_factory=logreader.Cursor)
+
+    def follow(self, is_stopped: Callable[[], bool] = lambda: False) -> None:
+        """Shows everything until the job, and whatever it set off, has ended, or `is_stopped` says so."""
+        pause_s = FASTEST_S
+        while not is_stopped():
+            self._find_family()
+            has_ended = self._all_ended()  # asked before the last look at steps and logs, so that nothing is missed
+            has_news = self._show_steps() | self._show_logs()
+            self.screen.flush()
+            if has_ended:
+                break
+            pause_s = FASTEST_S if has_news else min(pause_s * 1.3, SLOWEST_S)
+            time.sleep(pause_s)
+        self.screen.close()
+
+    def _find_family(self) -> None:
+        """The job, then what it set off, then what that set off."""
+        if self.root not in self._labels:
+            self._labels[self.root] = ""
+        frontier = set(self._labels)
+        while frontier:
+            names = [str(job_id) for job_id in frontier]
+            rows = Job.objects.filter(
+                Q(parent_job_id__in=frontier)
+                | Q(retry_of_id__in=frontier)
+                | Q(source_type__in=("hook", "workflow_action"), source_id__in=names)
+            ).values_list("id", "parent_job_id", "parent_step_name", "retry_of_id", "source_type", "source_id", "task_name")
+            fresh = [row for row in rows if row[0] not in self._labels]
+            for job_id, parent, step, retry_of, source, source_id, task in fresh:
+                if retry_of is not None:
+                    self._labels[job_id] = self._labels.get(retry_of, "")
+                elif parent is not None:
+                    self._labels[job_id] = f"{self._labels.get(parent, '')}{step}/"
+                else:
+                    self._labels[job_id] = f"{self._labels.get(UUID(source_id), '')}{source}:{task.split(':', 1)[-1]}/"
+            frontier = {row[0] for row in fresh}
+
+    def _all_ended(self) -> bool:
+        states = Job.objects.filter(id__in=self._labels).values_list("status", flat=True)
+        return all(status in FINAL_JOB for status in states)
+
+    def _show_steps(self) -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute(_NEWS, {"jobs": list(self._labels)})
+            rows = cursor.fetchall()
+        has_news, running = False, []
+        for step_id, job_id, name, status, error, seconds in rows:
+            label = f"{self._labels.get(job_id, '')}{name}"
+            if status == "running":
+                running.append((label, float(seconds or 0)))
+            if self._shown.get(step_id) != status:
+                self._shown[step_id] = status
+                has_news = True
+                self.screen.state(label, status, _note(status, error, float(seconds or 0)))
+        self.screen.running(running)
+        return has_news
+
+    def _show_logs(self) -> bool:
+        has_news, has_more = False, True
+        while has_more:
+            piece = logreader.read(list(self._labels), self._cursor)
+            self._cursor, has_more = piece.next, piece.has_more
+            for job_id, lines in piece.chunks:
+                has_news = True
+                for line in lines.splitlines():
+                    record = json.loads(line)
+                    self.screen.line(f"{self._labels.get(job_id, '')}{record['step']} | {record['line']}")
+        return has_news
+
+
+def _note(status: str, error: str, seconds: float) -> str:
+    if status == "suspended":
+        return "waits for a decision"
+    if status not in FINAL_STEP or status == "skipped":
+        return ""
+    return f"{seconds:.1f} s" + (f": {error}" if error else "")
+
+
+def last_try(job_id: UUID) -> Job:
+    """The job, or the last of those that repeated it."""
+    job = Job.objects.get(id=job_id)
+    while job.retry_job_id is not None:
+        job = Job.objects.get(id=job.retry_job_id)
+    return job
+
+
+def answer(job: Job) -> dict[str, Any]:
+    """What `run --json` prints."""
+    steps = Step.objects.filter(job_id=job.id).order_by("position", "id").values_list("name", "status", "output", "error")
+    return {
+        "job_id": str(job.id),
+        "status": job.status,
+        "output": job.output,
+        "steps": {
+            name: {"status": status, "output": output, "error": error or None} for name, status, output, error in steps
+        },
+    }
