@@ -27,8 +27,8 @@ _RESOURCES = ("cpu", "memory", "num_cpus", "num_gpus", "num_nodes", "runtime")
 def read_action(entry: Entry, place: Place, *, reserved_keys: tuple[str, ...] = ()) -> Action | None:
     """The action in `entry`, or None when its type is unknown. `reserved_keys` are read by somebody else."""
     action_type = _read_type(entry, place)
-    known = (*ACTION_FIELDS, *reserved_keys)
-    entry.refuse_unknown(known)
+    fitting = [row.name for row in ACTION_FIELDS.values() if action_type is None or action_type in row.types]
+    entry.refuse_unknown((*ACTION_FIELDS, *reserved_keys), (*fitting, *reserved_keys))
     if action_type is None:
         return None
     values: dict[str, Any] = {}

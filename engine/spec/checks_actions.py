@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
+from engine.spec.actions import RUNNERS
 from engine.spec.draft import Draft, step_subject
 from engine.spec.fields import ACTION_FIELDS
 from engine.spec.model import Action, Problem
@@ -139,7 +140,7 @@ def check_args(draft: Draft) -> Iterator[Problem]:
 def check_runners(draft: Draft) -> Iterator[Problem]:
     """`manifest` needs a pod; `workspace` needs a container."""
     for name, subject, action in draft.actions():
-        if action.type != "script":
+        if action.type != "script" or not draft.means(name, "runner", RUNNERS):
             continue
         if draft.says(name, "manifest") and action.runner != "pod":
             message = (

@@ -1,5 +1,209 @@
-"""Rules about templates."""
+"""Rules about templates: that they parse, that what they read exists, that they do not paste input into code."""
 
 from __future__ import annotations
 
-CHECKS = ()
+from collections.abc import Iterator, Mapping
+
+from engine import dag, templating
+from engine.spec.actions import LANGUAGES
+from engine.spec.draft import Draft
+from engine.spec.model import Action, Problem, Step
+from engine.spec.problems import did_you_mean, error, shorten, warning
+from engine.spec.sites import Site, find_sites
+
+_BUDGET_PER_FILE = 20_000  # letters in tags, about half a second of work
+_MOST_STEPS = 2000  # in a larger flow, what may be read when is not worked out
+_SECRETS = ("secret", "secrets")
+_STEP_ROOTS = ("input", *_SECRETS, "each", "state", "global_state")
+_ROOTS = {
+    "hook": ("hook", *_SECRETS),
+    "default": _SECRETS,
+    "workspace": _SECRETS,
+}
+_JSON = ("json", "json_encode")
+_SAFE_TYPES = ("integer", "number", "boolean", "date", "datetime")
+_FILTERS = {"shell": "sh", "python": "py", "javascript": "json", "typescript": "json", "go": "json"}
+
+
+class _Reach:
+    """Which steps of a task have surely ended before one of its steps begins; worked out once, when asked."""
+
+    def __init__(self, flow: Mapping[str, Step]) -> None:
+        self.flow = flow
+        self.by_name = {templating.context_name(step): step for step in flow}
+        self._graph = {name: step.depends_on for name, step in flow.items()}
+        self._before: dict[str, frozenset[str]] = {}
+
+    def is_before(self, earlier: str, later: str) -> bool:
+        if earlier in self._graph[later] or len(self.flow) > _MOST_STEPS:
+            return True
+        if later not in self._before:
+            self._before[later] = dag.closure(self._graph, self._graph[later])
+        return earlier in self._before[later]
+
+
+def check_templates(draft: Draft) -> Iterator[Problem]:
+    """All rules in one walk, so that each text is understood once and the work stays bounded."""
+    budget = _BUDGET_PER_FILE * max(draft.files, 1)
+    understood: set[str] = set()
+    reaches: dict[str, _Reach] = {}
+    for site in find_sites(draft):
+        if site.text not in understood:
+            budget -= site.price
+            if budget < 0:
+                yield _too_many(draft, site)
+                break
+            understood.add(site.text)
+        wrong = templating.check(site.text)
+        if wrong:
+            yield _syntax_problem(site, wrong)
+            continue
+        if site.what == "when" and not site.has_template:
+            yield from _check_literal(site)
+        if site.reader == "step" and site.task not in reaches:
+            reaches[site.task] = _Reach(draft.workspace.tasks[site.task].flow)
+        yield from _check_names(draft, site, reaches)
+    for name, subject, action in draft.actions():
+        if not draft.means(name, "language", LANGUAGES):
+            continue
+        if all(text in understood for text in (action.script, action.cmd) if text and "{" in text):
+            yield from _check_splices(draft, name, subject, action)
+        if budget >= 0:
+            yield from _check_arguments(draft, name, subject, action)
+            yield from _check_env_secrets(draft, name, subject, action)
+
+
+def _too_many(draft: Draft, site: Site) -> Problem:
+    is_strict = draft.workspace.settings.get("unsafe_templates") == "refuse"
+    message = "there are more templates than can be checked at once: from here on they are not; move logic into scripts"
+    return (error if is_strict else warning)(site.place, "too-many-templates", message)
+
+
+def _syntax_problem(site: Site, wrong: str) -> Problem:
+    if site.what in ("when", "for_each"):
+        message = f"{site.subject} has invalid {site.what} expression '{shorten(site.text)}': {wrong}"
+    else:
+        message = f"{site.subject} has invalid {site.what} template: {wrong}"
+    return error(site.place, "template", message)
+
+
+def _check_literal(site: Site) -> Iterator[Problem]:
+    """A `when` without braces is plain text, and nearly every text is true."""
+    if site.text.strip().lower() not in ("true", "false", "", "0", "1", "null", "none"):
+        message = (
+            f"{site.subject} when '{shorten(site.text)}' is always true: "
+            f"write {{{{ {shorten(site.text.strip(), 40)} }}}} to have it evaluated"
+        )
+        yield warning(site.place, "literal-when", message)
+
+
+def _check_names(draft: Draft, site: Site, reaches: Mapping[str, _Reach]) -> Iterator[Problem]:
+    names = sorted(templating.references(site.text).names)
+    if site.reader == "step":
+        if not draft.broken_steps.get(site.task):
+            for name in names:
+                yield from _check_step_name(site, name, reaches[site.task])
+        return
+    known = _ROOTS.get(site.reader, ())
+    for name in names if known else ():
+        if name not in known:
+            there = "'hook' and 'secret' are" if site.reader == "hook" else "'secret' is"
+            message = f"{site.subject} {site.what} reads '{shorten(name)}', but only {there} known here"
+            yield warning(site.place, "unknown-name", message + did_you_mean(name, known))
+
+
+def _check_step_name(site: Site, name: str, reach: _Reach) -> Iterator[Problem]:
+    reads = f"{site.subject} {site.what} reads"
+    if name in _STEP_ROOTS:
+        if name == "each" and reach.flow[site.step].for_each is None:
+            yield warning(site.place, "unknown-name", f"{reads} 'each', which is there only in steps with for_each")
+    elif name not in reach.by_name:
+        hint = did_you_mean(name, (*reach.by_name, *_STEP_ROOTS))
+        yield warning(site.place, "unknown-name", f"{reads} '{shorten(name)}', which is no step of the task{hint}")
+    elif not reach.is_before(reach.by_name[name], site.step):
+        step = reach.by_name[name]
+        if step == site.step:
+            message = f"{reads} the step's own output, which is not there before it has run"
+        else:
+            message = f"{reads} step '{shorten(step)}', which may not have run by then: add it to depends_on"
+        yield warning(site.place, "unordered-read", message)
+
+
+def _check_splices(draft: Draft, name: str, subject: str, action: Action) -> Iterator[Problem]:
+    """Values pasted into code: what a caller writes there is run."""
+    complain = error if draft.workspace.settings.get("unsafe_templates") == "refuse" else warning
+    for key, text, language in (("script", action.script, action.language), ("cmd", action.cmd, "shell")):
+        for splice in templating.splices(text) if text else ():
+            pasted = sorted(path for path in splice.sources if not _is_trusted(path, action))
+            if not pasted or splice.is_quoted_for(language):
+                continue
+            shown = shorten(" ".join(splice.text.split()), 40)
+            where = f" (line {splice.line})" if text and "\n" in text.strip() else ""
+            message = (
+                f"{subject} {key}{where}: {shown} is pasted into {language} code, so whoever fills it can run code"
+            )
+            yield complain(
+                draft.in_action(name, key), "unsafe-template", f"{message}; {_advise(splice, language, pasted)}"
+            )
+
+
+def _is_trusted(path: tuple[str, ...], action: Action) -> bool:
+    """Secrets are the author's own; values of some types cannot carry code."""
+    if path[:1] in (("secret",), ("secrets",)):
+        return True
+    field = action.input.get(path[1]) if path[:1] == ("input",) and len(path) > 1 else None
+    return field is not None and field.type in _SAFE_TYPES and not field.multiple
+
+
+def _advise(splice: templating.Splice, language: str, pasted: list[tuple[str, ...]]) -> str:
+    needed = _FILTERS[language]
+    fitting = ("sh",) if language == "shell" else ("py", "json", "json_encode") if language == "python" else _JSON
+    if splice.filter in fitting:
+        return "remove the quotes around it: the filter brings its own"
+    first = pasted[0]
+    if language == "shell" and first[:1] == ("input",) and len(first) > 1:
+        variable = "STROEM_INPUT_" + "".join(letter if letter.isalnum() else "_" for letter in first[1]).upper()
+        return f"use \"${variable}\" or the filter '{needed}'"
+    return f"use the filter '{needed}', or read the file named by STROEM_INPUT_FILE"
+
+
+def _check_arguments(draft: Draft, name: str, subject: str, action: Action) -> Iterator[Problem]:
+    """A secret among the arguments of a process shows in process lists."""
+    found: tuple[tuple[str, tuple[str, ...]], ...] = (
+        ("args", action.args),
+        ("cmd", (action.cmd,) if action.cmd else ()),
+        ("command", action.command or ()),
+        ("entrypoint", action.entrypoint or ()),
+    )
+    for key, texts in found:
+        for text in texts:
+            secrets = _secrets_in(text)
+            if secrets:
+                message = (
+                    f"{subject} '{key}' holds secret '{shorten(secrets[0])}', which process lists then show; "
+                    "pass it through 'env'"
+                )
+                yield warning(draft.in_action(name, key), "secret-argument", message)
+                break
+
+
+def _secrets_in(text: str) -> list[str]:
+    read = templating.references(text)
+    return sorted(".".join(path[1:]) or "*" for path in read.paths if path[:1] in (("secret",), ("secrets",)))
+
+
+def _check_env_secrets(draft: Draft, name: str, subject: str, action: Action) -> Iterator[Problem]:
+    if not draft.is_complete:
+        return
+    for variable, text in action.env.items():
+        for name_read in dict.fromkeys(path.split(".")[0] for path in _secrets_in(text)):
+            if name_read not in ("*", *draft.workspace.secrets):
+                message = (
+                    f"{subject} env '{shorten(variable)}' references secret '{shorten(name_read)}' "
+                    "which is not defined in secrets"
+                )
+                hint = did_you_mean(name_read, draft.workspace.secrets)
+                yield warning(draft.in_action(name, "env", variable), "missing-secret", message + hint)
+
+
+CHECKS = (check_templates,)

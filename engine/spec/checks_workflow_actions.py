@@ -114,7 +114,7 @@ def _judge_matches(
         rest = tuple(name for name in found if name not in full)
         message = (
             f"{subject}: regex {shown} selects {_listed(full) or 'nothing yet'}; it must fit the whole name, so "
-            f"{_listed(rest)} is left out (Torc would take it)"
+            f"{_listed(rest)} {'is' if len(rest) == 1 else 'are'} left out (Torc searches, and would take them)"
         )
         yield warning(place, "selection", message)
 

@@ -30,6 +30,7 @@ class Draft:
     is_complete: bool = True
     paths: Container[str] | None = None
     name: str = ""
+    files: int = 1
 
     def has(self, section: str, name: str) -> bool:
         return name in self.sections.get(section, {})
@@ -70,6 +71,14 @@ class Draft:
 
     def says(self, action: str, key: str) -> bool:
         """Whether the author of `action` wrote `key`, well or not."""
+        return self._said(action, key) is not None
+
+    def means(self, action: str, key: str, words: Container[str]) -> bool:
+        """Whether the author left `key` to its default, or wrote one of `words`."""
+        said = self._said(action, key)
+        return said is None or said.text in words
+
+    def _said(self, action: str, key: str) -> Node | None:
         if action in self.inline:
             task, step = self.inline[action]
             node = self._step_node(task, step)
@@ -77,7 +86,7 @@ class Draft:
             named = self.sections.get("actions", {}).get(action)
             node = named.node if named else None
         found = node.value.get(key) if node and isinstance(node.value, dict) else None
-        return found is not None and found.value is not None
+        return found if found is not None and found.value is not None else None
 
     def _step_node(self, task: str, step: str) -> Node | None:
         flow = self.sections["tasks"][task].node.value

@@ -39,11 +39,13 @@ class Entry:
         """Where `key` stands; the mapping itself when it is absent."""
         return self.node.keys.get(key, self.node.place)
 
-    def refuse_unknown(self, known: Iterable[str]) -> None:
+    def refuse_unknown(self, known: Iterable[str], likely: Iterable[str] | None = None) -> None:
+        """Complain about keys that are not `known`; `likely` narrows what the author may have meant."""
         known = tuple(known)
+        likely = known if likely is None else tuple(likely)
         for key in self.pairs:
             if key not in known:
-                message = f"{self.subject} has unknown key '{shorten(key)}'{did_you_mean(key, known)}"
+                message = f"{self.subject} has unknown key '{shorten(key)}'{did_you_mean(key, likely)}"
                 self.problems.error(self.at(key), "unknown-key", message)
 
     def complain(self, key: str, rest: str, code: str = "bad-type") -> None:

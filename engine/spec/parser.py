@@ -68,9 +68,11 @@ class _Merged:
     sections: dict[str, dict[str, Named]] = field(default_factory=lambda: {key: {} for key in MAPS})
     hooks: list[Entry] = field(default_factory=list)
     is_complete: bool = True
+    files: int = 0
 
 
 def _add_file(merged: _Merged, file: str, text: str | bytes, problems: Problems) -> None:
+    merged.files += 1
     document = reader.read(file, text)
     problems.extend(document.problems)
     if document.problems:
@@ -167,7 +169,7 @@ def _read(merged: _Merged, problems: Problems, name: str, paths: Container[str] 
         },
         settings=_read_settings(sections["settings"], problems),
     )
-    return Draft(workspace, sections, inline, unreadable, broken, merged.is_complete, paths, name)
+    return Draft(workspace, sections, inline, unreadable, broken, merged.is_complete, paths, name, merged.files)
 
 
 def _read_triggers(section: Mapping[str, Named], problems: Problems) -> dict[str, Trigger]:
