@@ -19,6 +19,7 @@ from stroem_project.following.screen import Screen
 
 FASTEST_S, SLOWEST_S = 0.03, 0.5
 
+_KIN = ("id", "parent_job_id", "parent_step_name", "retry_of_id", "source_type", "source_id", "task_name")
 _NEWS = """
 SELECT id, job_id, name, status, error,
        extract(epoch FROM coalesce(completed_at, clock_timestamp()) - coalesce(started_at, suspended_at, completed_at))
@@ -64,7 +65,7 @@ class Follower:
                 Q(parent_job_id__in=frontier)
                 | Q(retry_of_id__in=frontier)
                 | Q(source_type__in=("hook", "workflow_action"), source_id__in=names)
-            ).values_list("id", "parent_job_id", "parent_step_name", "retry_of_id", "source_type", "source_id", "task_name")
+            ).values_list(*_KIN)
             fresh = [row for row in rows if row[0] not in self._labels]
             for job_id, parent, step, retry_of, source, source_id, task in fresh:
                 if retry_of is not None:
@@ -126,7 +127,8 @@ def last_try(job_id: UUID) -> Job:
 
 def answer(job: Job) -> dict[str, Any]:
     """What `run --json` prints."""
-    steps = Step.objects.filter(job_id=job.id).order_by("position", "id").values_list("name", "status", "output", "error")
+    rows = Step.objects.filter(job_id=job.id).order_by("position", "id")
+    steps = rows.values_list("name", "status", "output", "error")
     return {
         "job_id": str(job.id),
         "status": job.status,

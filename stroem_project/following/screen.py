@@ -11,6 +11,7 @@ _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_]|\][^\x07\x1b]*(?:\x
 _CLEAR_LINE = "\r\x1b[2K"
 _COLOURS = {"completed": "32", "failed": "31", "cancelled": "33", "skipped": "90", "running": "36", "suspended": "35"}
 LONGEST_LINE = 20_000
+MARK = "\N{REPLACEMENT CHARACTER}"
 
 
 class Screen:
@@ -58,4 +59,4 @@ class Screen:
 def clean(text: str) -> str:
     """`text` without escape sequences and with a mark for each other control character but the tab."""
     plain = _ESCAPES.sub("", text)
-    return "".join(letter if letter == "\t" or letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in plain)
+    return "".join(letter if letter == "\t" or letter.isprintable() else MARK for letter in plain)

@@ -1,0 +1,130 @@
+"""`manage.py run`: one run of a task out of a folder, on an engine of its own that leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from argparse import ArgumentParser
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from engine.errors import AuthorError, StroemError
+from engine.inputs import resolve
+from engine.lifecycle import JobStatus
+from engine.spec.model import Workspace
+from engine.spec.problems import did_you_mean
+from stroem_project.following.follower import Follower, answer, last_try
+from stroem_project.following.screen import Screen
+from stroem_project.private_house import House, private_house
+from stroem_project.supervision.program import tail
+from stroem_project.workspace_path import read_path, workspace_name
+
+REFUSED, INTERRUPTED = 2, 130
+
+
+class Command(BaseCommand):
+    help = (
+        "Run a task out of a folder, with nothing else running. "
+        "Exit code 0: completed, 1: failed or cancelled, 2: it could not be started."
+    )
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("path", help="the workspace's folder")
+        parser.add_argument("task", nargs="?", help="the task; may be left out where there is only one")
+        parser.add_argument("--input", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
+        parser.add_argument("--json", action="store_true", help="print the result as JSON, as the last line of stdout")
+        parser.add_argument("--worker-config", help="file with the worker's settings")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        logging.getLogger().setLevel(logging.WARNING)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _interrupt)
+        try:
+            folder, workspace = self._read(options["path"])
+            task = _pick_task(workspace, options["task"], options["path"])
+            given = _inputs(options["input"])
+            _check_inputs(workspace, task, given)
+            with private_house(options["worker_config"]) as house:
+                status = self._run(house, folder, task, given, as_json=options["json"])
+        except StroemError as error:
+            raise CommandError(str(error), returncode=REFUSED) from error
+        except KeyboardInterrupt:
+            self.stderr.write("Interrupted: the run was stopped.")
+            sys.exit(INTERRUPTED)
+        sys.exit(0 if status == JobStatus.COMPLETED else 1)
+
+    def _read(self, typed: str) -> tuple[Path, Workspace]:
+        folder, loaded = read_path(typed)
+        for problem in loaded.problems:
+            if problem.severity == "warning":
+                self.stderr.write(str(problem))
+        if loaded.workspace is None:
+            raise AuthorError("\n".join(str(problem) for problem in loaded.errors))
+        return folder, loaded.workspace
+
+    def _run(self, house: House, folder: Path, task: str, given: Mapping[str, Any], *, as_json: bool) -> str:
+        from apps.jobs.services import start_job
+        from apps.workspaces.services import import_folder
+
+        screen = Screen(sys.stderr if as_json else sys.stdout)
+        name = workspace_name(folder)
+        imported = import_folder(name, folder)
+        if imported.current is None:
+            raise AuthorError(f"The files in {folder} changed meanwhile and do not make a workspace any more.")
+        job = start_job(name, task, given, source_type="user", source_id="run")
+        screen.line(f"{task}: job {job.id}")
+        Follower(job.id, screen).follow(is_stopped=house.worker.has_ended)
+        if house.worker.has_ended():
+            raise StroemError(f"The worker ended before the job did: {tail(house.log)}")
+        result = last_try(job.id)
+        screen.state(task, result.status, result.error)
+        screen.close()
+        if as_json:
+            self.stdout.write(json.dumps(answer(result), ensure_ascii=False))
+            self.stdout.flush()
+        return str(result.status)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _pick_task(workspace: Workspace, asked: str | None, typed: str) -> str:
+    names = list(workspace.tasks)
+    if asked is None and len(names) == 1:
+        return names[0]
+    known = f"it has {', '.join(names[:20])}" if names else "it has none"
+    if asked is None:
+        raise AuthorError(f"Name the task of {typed} to run: {known}.")
+    if asked not in workspace.tasks:
+        raise AuthorError(f"{typed} has no task '{asked}'{did_you_mean(asked, names) or ': ' + known}.")
+    return asked
+
+
+def _inputs(typed: list[str]) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for text in typed:
+        name, mark, value = text.partition("=")
+        if not mark or not name:
+            raise AuthorError(f"--input takes NAME=VALUE, not '{text}'.")
+        if name in given:
+            raise AuthorError(f"--input {name} is given twice.")
+        given[name] = value
+    return given
+
+
+def _check_inputs(workspace: Workspace, task: str, given: Mapping[str, Any]) -> None:
+    """Says it before anything is started; what the defaults give is known when the job is made."""
+    fields = {
+        name: field if name in given or not field.has_default else replace(field, has_default=False, required=False)
+        for name, field in workspace.tasks[task].input.items()
+    }
+    resolve(fields, given, {})
