@@ -96,7 +96,7 @@ class Advance:
                 self._drop([candidate.id for candidate in candidates])
             else:
                 self._promote(candidates)
-        if self.moves and self.job.has_actions:
+        if self.moves and self.state.has_actions:
             ports.moved(self.job, self.plan, self.moves)
         if self.open_steps == 0 and not JobStatus(self.state.status).is_final:
             conclude_job(self.job, self.plan, self.state, self.bad_steps, actor=actor)
@@ -182,6 +182,13 @@ class Advance:
         pen.move(candidate.id, StepEventKind.DISPATCHED)
         ids = rows.open_loop(candidate.id, items, released=min(width, len(items)))
         self._release(ids, node)
+
+    def resume_loop(self, loop_id: int, base: str) -> None:
+        """Go on with a loop whose open instances are pending again."""
+        pen.move(loop_id, StepEventKind.DISPATCHED)
+        node = self.plan.nodes[base]
+        width = 1 if node.step.sequential else node.step.max_parallel or rows.MAX_ITEMS
+        self._release(rows.release(loop_id, width), node)
 
     def _release(self, step_ids: list[int], node: Node) -> None:
         if not node.runs_on_server:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,10 +14,11 @@ from django.db import connections
 
 from apps.fleet import presence, tag_sets
 from apps.jobs import blueprints, contexts, finishing, logs
-from apps.jobs.models import Job
 from apps.jobs.transitions import claims, rows
 from apps.workspaces.models import Revision
-from apps.workspaces.secrets import connections_of, secrets_of
+from apps.workspaces.sealing import unseal
+from apps.workspaces.secrets import connections_of, secret_values, secrets_of, sensitive_of
+from engine.inputs import secret_fields
 from engine.orders import Line, StepOutcome
 from engine.spec.model import Action, Step
 
@@ -45,6 +47,7 @@ class Claim:
     number: int  # of this run, from 1; lost attempts do not count
     timeout_s: float | None
     tag_set_id: int
+    job_input: str | bytes = field(repr=False, default="{}")  # JSON text, or sealed bytes when it holds secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Material:
     each: Mapping[str, Any] | None = field(repr=False)  # {"item", "index", "total"}
     environment: Mapping[str, str]  # STROEM_* and, for Torc jobs, TORC_*
     chdir: str | None = None  # a directory outside the workspace where the step runs (Torc files)
+    masks: tuple[str, ...] = field(repr=False, default=())  # of the revision and of the job's secret inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ def claim(worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = 
 
 
 def _claim(row: tuple[Any, ...]) -> Claim:
-    (step_id, attempt_id, fence, job_id, name, base, number, timeout_s, task, blueprint, revision, _, tags) = row
+    (step_id, attempt_id, fence, job_id, name, base, number, timeout_s, tags, task, blueprint, revision, *given) = row
     pinned = _pinned(revision)
     return Claim(
         step_id=step_id,
@@ -137,6 +141,7 @@ def _claim(row: tuple[Any, ...]) -> Claim:
         number=number,
         timeout_s=timeout_s,
         tag_set_id=tags,
+        job_input=bytes(given[1]) if given[1] is not None else given[0],
     )
 
 
@@ -149,17 +154,18 @@ def material(claim: Claim) -> Material:
     """What rendering the claimed step's order needs."""
     plan = blueprints.load(claim.blueprint_id)
     node = plan.nodes[claim.base]
-    job = Job.objects.select_related("revision").get(id=claim.job_id)
-    each = rows.each_of(claim.step_id) if claim.step_name != claim.base else None
+    given = json.loads(claim.job_input) if isinstance(claim.job_input, str) else unseal(claim.job_input)
+    hidden = [given[name] for name in secret_fields(plan.task.input) if name in given]
     return Material(
         action=node.action,
         step=node.step,
-        job_input=contexts.clear_input(job),
-        outputs=contexts.outputs_of(job.id, plan.steps_named(node.work_names)),
-        secrets=secrets_of(job.revision),
-        connections=connections_of(job.revision),
-        each=each,
+        job_input=given,
+        outputs=contexts.outputs_of(claim.job_id, plan.steps_named(node.work_names)),
+        secrets=secrets_of(claim.revision_id),
+        connections=connections_of(claim.revision_id),
+        each=rows.each_of(claim.step_id) if claim.step_name != claim.base else None,
         environment={},
+        masks=secret_values([sensitive_of(claim.revision_id), hidden]),
     )
 
 

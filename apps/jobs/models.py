@@ -133,9 +133,7 @@ class Step(models.Model):
     loop_total = models.IntegerField(null=True)
     loop_item = models.JSONField(null=True)
     loop_open = models.IntegerField(default=0, db_default=0, help_text="On a loop step: instances that are not final")
-    loop_next = models.IntegerField(
-        default=0, db_default=0, help_text="On a loop step: index of the next instance to release"
-    )
+    loop_next = models.IntegerField(default=0, db_default=0, help_text="On a loop step: instances released so far")
     loop_failed = models.IntegerField(
         default=0, db_default=0, help_text="On a loop step: instances that failed or were cancelled"
     )
@@ -170,6 +168,11 @@ class Step(models.Model):
             ),
             models.Index(fields=["retry_at"], name="jobs_step_due", condition=Q(retry_at__isnull=False)),
             models.Index(fields=["loop_id", "loop_index"], name="jobs_step_loop", condition=Q(loop_id__isnull=False)),
+            models.Index(
+                fields=["loop_id", "loop_index"],
+                name="jobs_step_loop_next",
+                condition=Q(loop_id__isnull=False, status="pending"),
+            ),
             models.Index(fields=["deadline_at"], name="jobs_step_deadline", condition=Q(deadline_at__isnull=False)),
             models.Index(fields=["job", "position"], name="jobs_step_order"),
         ]

@@ -40,8 +40,8 @@ a AS (
 e AS (
     INSERT INTO jobs_stepevent (job_id, step_id, fence, kind) SELECT job_id, id, fence, 'claimed' FROM s
 )
-SELECT s.id, a.id, s.fence, s.job_id, s.name, s.base, s.attempts, s.timeout_s, j.task_name, j.blueprint_id,
-    j.revision_id, j.workspace_id, s.tag_set_id
+SELECT s.id, a.id, s.fence, s.job_id, s.name, s.base, s.attempts, s.timeout_s, s.tag_set_id, j.task_name,
+    j.blueprint_id, j.revision_id, j.input::text, j.input_sealed
 FROM s, a, jobs_job j WHERE j.id = s.job_id
 """
 RENEW = """

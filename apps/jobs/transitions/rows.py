@@ -45,11 +45,12 @@ OPEN_LOOP = """
 UPDATE jobs_step SET loop_open = %(total)s, loop_total = %(total)s, loop_failed = 0, loop_next = %(released)s WHERE id = %(loop)s
 """
 RELEASE = """
-WITH p AS (
-    UPDATE jobs_step SET loop_next = least(loop_next + %(count)s, loop_total) WHERE id = %(loop)s RETURNING loop_next
-)
-SELECT i.id FROM jobs_step i, p WHERE i.loop_id = %(loop)s AND i.loop_index >= p.loop_next - %(count)s
-    AND i.loop_index < p.loop_next AND i.status = 'pending' AND i.retry_at IS NULL ORDER BY i.loop_index
+WITH i AS (
+    SELECT id, loop_index FROM jobs_step WHERE loop_id = %(loop)s AND status = 'pending' AND retry_at IS NULL
+    ORDER BY loop_index LIMIT %(count)s
+),
+p AS (UPDATE jobs_step SET loop_next = loop_next + (SELECT count(*) FROM i) WHERE id = %(loop)s)
+SELECT id FROM i ORDER BY loop_index
 """
 
 
@@ -99,8 +100,7 @@ def unreleased(loop_id: int) -> list[int]:
     """Ids of instances that were never released."""
     rows = fetch(
         """
-        SELECT i.id FROM jobs_step i JOIN jobs_step p ON p.id = i.loop_id
-        WHERE i.loop_id = %s AND i.loop_index >= p.loop_next AND i.status = 'pending'
+        SELECT id FROM jobs_step WHERE loop_id = %s AND status = 'pending' AND retry_at IS NULL
         """,
         (loop_id,),
     )

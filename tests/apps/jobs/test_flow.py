@@ -302,3 +302,64 @@ def test_an_error_with_braces_in_it_is_data_for_a_hook(tmp_path: Path) -> None:
     start(workspace(tmp_path, HOOKS))
     Hand().work({"a": failed("{{ secret.x }}")})
     assert Job.objects.get(source_type="hook").input == {"text": "Step 'a': {{ secret.x }}"}
+
+
+def test_restarting_failed_steps_keeps_what_completed_and_opens_the_next_generation(tmp_path: Path) -> None:
+    from apps.jobs.restarts import restart_failed
+
+    job = start(workspace(tmp_path, DIAMOND))
+    hand = Hand()
+    hand.work({"b": failed()})
+    restart_failed(job.id, actor="me@example.org")
+    assert statuses(job) == {"a": "completed", "b": "ready", "c": "completed", "d": "pending"}
+    again = fresh(job)
+    assert (again.status, again.generation, again.open_steps, again.bad_steps) == ("running", 2, 2, 0)
+    assert hand.work() == 2
+    assert fresh(job).status == "completed"
+    with pytest.raises(Conflict, match="only a failed or cancelled job"):
+        restart_failed(job.id)
+
+
+def test_restarting_a_loop_runs_only_the_instances_that_failed(tmp_path: Path) -> None:
+    from apps.jobs.restarts import restart_failed
+
+    job = start(workspace(tmp_path, LOOP % ", max_parallel: 1"))
+    hand = Hand()
+    hand.work({"list": output({"items": [1, 2, 3, 4]}), "each[1]": failed(), "each[3]": failed(), "each[0]": output(0)})
+    restart_failed(job.id)
+    hand.seen.clear()
+    hand.work({"each[3]": output(3)})
+    assert hand.seen == ["each[1]", "each[3]", "after"]
+    assert Step.objects.get(job_id=job.id, name="each").output == [0, None, None, 3]
+    assert fresh(job).status == "completed"
+
+
+def test_a_task_with_retry_runs_again_as_a_new_job_and_hooks_wait_for_the_last(tmp_path: Path) -> None:
+    from apps.jobs import sweeps
+
+    text = HOOKS.replace("    flow: {a: {action: work}}", "    retry: {max_attempts: 2, delay: 1s}\n    flow: {a: {action: work}}")
+    job = start(workspace(tmp_path, text))
+    hand = Hand()
+    hand.work({"a": failed("one")})
+    second = Job.objects.get(retry_of_id=job.id)
+    assert fresh(job).retry_job_id == second.id and second.source_type == "retry" and second.due_at is not None
+    assert not Job.objects.filter(source_type="hook").exists()
+    Job.objects.filter(id=second.id).update(due_at=second.created_at)
+    assert sweeps.due_jobs() == 1
+    hand.work({"a": failed("two")})
+    assert fresh(second).status == "failed"
+    assert Job.objects.get(source_type="hook").input == {"text": "Step 'a': two"}
+
+
+def test_a_task_with_a_limit_holds_what_is_over_it(tmp_path: Path) -> None:
+    from apps.jobs import sweeps
+
+    text = DIAMOND.replace("  main:\n", "  main:\n    max_concurrent_jobs: 1\n")
+    found = workspace(tmp_path, text)
+    first, second = start(found), start(found)
+    assert fresh(second).is_held and fresh(second).status == "pending"
+    assert sweeps.due_jobs() == 1 and fresh(second).is_held
+    Hand().work()
+    assert fresh(first).status == "completed" and fresh(second).status == "pending"
+    sweeps.due_jobs()
+    assert not fresh(second).is_held and fresh(second).status == "running"

@@ -1,0 +1,94 @@
+"""Restarting from the failed steps: the same job, revision and completed work, in its next generation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from apps.jobs import blueprints, ports, services
+from apps.jobs.advance import Advance
+from apps.jobs.models import Job
+from apps.jobs.sql import fetch, retried
+from apps.jobs.transitions import moves as pen
+from apps.jobs.transitions import reopening
+from apps.jobs.transitions.reopening import Reopened
+from engine import dag
+from engine.errors import Conflict, NotFound
+from engine.lifecycle import JobEventKind, JobStatus
+from engine.planner import Tally
+from engine.spec.model import Task
+
+FLOW = "SELECT id, base, status, tolerates FROM jobs_step WHERE job_id = %s AND loop_id IS NULL"
+AGAIN = frozenset({"failed", "cancelled"})
+
+
+@dataclass(frozen=True, slots=True)
+class FlowStep:
+    id: int
+    base: str
+    status: str
+    tolerates: bool
+
+
+def restart_failed(job_id: UUID, *, actor: str = "") -> None:
+    """Open the next generation of a failed or cancelled job: failed and cancelled steps, and those skipped because of
+    them, get new attempts; what completed stays. Raises NotFound, and Conflict when the job is in another state."""
+    _restart(job_id, actor)
+
+
+@retried
+def _restart(job_id: UUID, actor: str) -> None:
+    state = pen.lock(job_id)
+    if state is None:
+        raise NotFound(f"Job {job_id} not found")
+    if state.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
+        raise Conflict(f"only a failed or cancelled job can be restarted; this one is {state.status}")
+    plan = blueprints.load(state.blueprint_id)
+    flow = {row[1]: FlowStep(*row) for row in fetch(FLOW, (job_id,))}
+    again = chosen(plan.task, {name: step.status for name, step in flow.items()})
+    if not again:
+        raise Conflict("no step of this job failed or was cancelled; run it again instead")
+    reopened = [_reopened(plan.task, flow, again, name) for name in again]
+    blocked = Counter(
+        dependent for name in again for dependent in plan.nodes[name].dependents if dependent not in again
+    )
+    reopening.reopen_steps(reopened)
+    reopening.hold_back({flow[name].id: count for name, count in blocked.items()})
+    timeout_s = plan.task.timeout.seconds if plan.task.timeout else None
+    reopening.reopen_job(job_id, open_steps=len(again), timeout_s=timeout_s)
+    if not pen.move_job(job_id, JobEventKind.REOPENED, actor=actor):
+        raise Conflict("the job has moved on")
+    fresh = pen.lock(job_id)
+    assert fresh is not None
+    job = Job.objects.select_related("revision", "workspace").get(id=job_id)
+    if job.has_actions:
+        ports.born(job, plan)
+    advance = Advance(fresh, plan)
+    for loop_id, base in reopening.reopen_loops([step.id for step in reopened]):
+        advance.resume_loop(loop_id, base)
+    advance.consider(services.roots_of(job_id))
+    advance.run()
+    services.ring_after_commit(advance)
+
+
+def chosen(task: Task, statuses: Mapping[str, str]) -> list[str]:
+    """Names of the steps to open again, in topological order."""
+    order = dag.topological_order({name: step.depends_on for name, step in task.flow.items()})
+    again: set[str] = set()
+    for name in order:
+        behind = any(dependency in again for dependency in task.flow[name].depends_on)
+        if statuses[name] in AGAIN or (statuses[name] == "skipped" and behind):
+            again.add(name)
+    return [name for name in order if name in again]
+
+
+def _reopened(task: Task, flow: Mapping[str, FlowStep], again: list[str], name: str) -> Reopened:
+    kept = [flow[dependency] for dependency in task.flow[name].depends_on if dependency not in again]
+    tally = Tally(
+        completed=sum(step.status == "completed" for step in kept),
+        failed=0,
+        skipped=sum(step.status == "skipped" for step in kept),
+    )
+    return Reopened(flow[name].id, len(task.flow[name].depends_on) - len(kept), tally)

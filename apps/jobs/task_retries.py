@@ -1,0 +1,39 @@
+"""`retry` of a task: a failed run is followed by a new job, up to the number of runs that the author allows."""
+
+from __future__ import annotations
+
+import random
+
+from apps.jobs import contexts, logs, services
+from apps.jobs.blueprints import Plan
+from apps.jobs.creation import Origin
+from apps.jobs.models import Job
+from apps.workspaces.models import Revision
+from engine.lifecycle import JobStatus
+from engine.retries import delay_s
+
+
+def on_end(job: Job, plan: Plan) -> None:
+    """Start the next run of a failed job; child jobs are retried by their step, not here. Source: spec 3.6."""
+    retry = plan.task.retry
+    if retry is None or job.status != JobStatus.FAILED or job.parent_job_id is not None:
+        return
+    runs = job.retry_attempt + 1
+    if runs >= retry.max_attempts:
+        return
+    wait_s = delay_s(retry, runs, random.random())
+    origin = Origin(
+        "retry",
+        str(job.id),
+        job.started_by_id,
+        retry_of_id=job.retry_of_id or job.id,
+        retry_attempt=job.retry_attempt + 1,
+    )
+    revision = Revision.objects.get(id=job.revision_id)
+    following = services.start_at(
+        revision, job.task_name, contexts.clear_input(job), origin, priority=job.priority, wait_s=wait_s
+    )
+    job.retry_job_id = following.id
+    Job.objects.filter(id=job.id).update(retry_job_id=following.id)
+    text = f"[retry] Task run {runs} of {retry.max_attempts} failed: new job {following.id} in {wait_s:.0f}s"
+    logs.say(job.id, text, at=job.completed_at.timestamp() if job.completed_at else 0.0)
