@@ -19,7 +19,10 @@ try:
 except stroem_config.ConfigError as error:
     sys.exit(f"configuration: {error}")
 
-STROEM_KEYS = read_keys(os.environ, STROEM.key_file)
+try:
+    STROEM_KEYS = read_keys(os.environ, STROEM.key_file)
+except OSError as error:
+    sys.exit(f"configuration: the key file {STROEM.key_file} cannot be read or made ({error.strerror}): set data_dir")
 SECRET_KEY = hashlib.sha256(b"django" + STROEM_KEYS[0].encode()).hexdigest()
 SECRET_KEY_FALLBACKS = [hashlib.sha256(b"django" + key.encode()).hexdigest() for key in STROEM_KEYS[1:]]
 DEBUG = False
