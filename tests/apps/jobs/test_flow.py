@@ -337,7 +337,9 @@ def test_restarting_a_loop_runs_only_the_instances_that_failed(tmp_path: Path) -
 def test_a_task_with_retry_runs_again_as_a_new_job_and_hooks_wait_for_the_last(tmp_path: Path) -> None:
     from apps.jobs import sweeps
 
-    text = HOOKS.replace("    flow: {a: {action: work}}", "    retry: {max_attempts: 2, delay: 1s}\n    flow: {a: {action: work}}")
+    text = HOOKS.replace(
+        "    flow: {a: {action: work}}", "    retry: {max_attempts: 2, delay: 1s}\n    flow: {a: {action: work}}"
+    )
     job = start(workspace(tmp_path, text))
     hand = Hand()
     hand.work({"a": failed("one")})
