@@ -28,7 +28,7 @@ class StroemError(Exception):
 
 class AuthorError(StroemError):
     code = "author"
-    fault = "author"
+    fault: ClassVar[Fault] = "author"
 
 
 class TemplateError(AuthorError):
