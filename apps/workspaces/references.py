@@ -11,11 +11,14 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
 
 from apps.workspaces.errors import SecretError
+from engine import templating
+from engine.errors import TemplateError
 
 ENVIRONMENT = "ref+env://"
 # What an author may have the server fetch. Not here: whatever reads the server's own files, environment or programs.
@@ -25,46 +28,60 @@ SCHEMES = frozenset(
 )
 _VALS_S = 30
 _SCHEME = re.compile(r"(?:secret)?ref\+([A-Za-z0-9_]+)")
-_EXPRESSION = re.compile(r"""\{\{-?\s*(?:'(?P<a>[^'{}]*)'|"(?P<b>[^"{}]*)")\s*\|\s*vals\s*-?\}\}""")
 _PASSED_ON = ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "https_proxy", "NO_PROXY")
 _PASSED_ON_FAMILIES = ("AWS_", "VAULT_", "AZURE_", "GOOGLE_", "CLOUDSDK_", "DOPPLER_", "CONJUR_", "OP_", "INFISICAL_")
 Lookup = Callable[[str], Any]
 
 
 def resolve(secrets: Mapping[str, Any]) -> dict[str, Any]:
-    """`secrets` with every reference replaced by what it refers to. Raises SecretError, which names the secret."""
+    """`secrets` with references replaced by what they refer to, and templates rendered with the filter `vals`.
+
+    Raises SecretError, which names the secret.
+    """
     wanted: dict[str, str] = {}  # reference -> the secret that needs it
     for name, tree in secrets.items():
-        _replace(tree, name, lambda reference, name=name: wanted.setdefault(reference, name))
+        _collect(tree, name, wanted)
     values = _fetch(wanted)
-    return {name: _replace(tree, name, values.__getitem__) for name, tree in secrets.items()}
+    return {name: _resolved(tree, name, values) for name, tree in secrets.items()}
 
 
-def _replace(tree: Any, name: str, lookup: Lookup) -> Any:
+def _collect(tree: Any, name: str, wanted: dict[str, str]) -> None:
+    def note(reference: str) -> str:
+        wanted.setdefault(reference, name)
+        return ""
+
+    # What a template does with the value cannot be tried before there is one.
+    with suppress(TemplateError):
+        _replace(tree, note)
+
+
+def _resolved(tree: Any, name: str, values: dict[str, Any]) -> Any:
+    def look_up(reference: str) -> Any:
+        if reference not in values:  # put together by a template out of another secret's parts
+            values.update(_fetch({reference: name}))
+        return values[reference]
+
+    try:
+        return _replace(tree, look_up)
+    except TemplateError as error:
+        raise SecretError(f"secret '{name}': {error}") from None
+
+
+def _replace(tree: Any, lookup: Lookup) -> Any:
     match tree:
         case dict():
-            return {key: _replace(value, name, lookup) for key, value in tree.items()}
+            return {key: _replace(value, lookup) for key, value in tree.items()}
         case list() | tuple():
-            return [_replace(value, name, lookup) for value in tree]
+            return [_replace(value, lookup) for value in tree]
+        case str() if "{{" in tree:
+            return templating.evaluate(tree, {}, filters={"vals": lambda value: _vals(value, lookup)})
         case str():
-            return _replace_text(tree, name, lookup)
+            return _vals(tree, lookup)
     return tree
 
 
-def _replace_text(text: str, name: str, lookup: Lookup) -> Any:
-    if "{{" not in text:
-        return lookup(text) if text.startswith("ref+") else text
-    if _EXPRESSION.sub("", text).find("{{") >= 0:
-        raise SecretError(f"secret '{name}': only {{{{ 'ref+…' | vals }}}} may stand in a secret, no other template")
-    whole = _EXPRESSION.fullmatch(text.strip())
-    if whole:
-        return _filtered(whole, lookup)
-    return _EXPRESSION.sub(lambda found: str(_filtered(found, lookup)), text)
-
-
-def _filtered(found: re.Match[str], lookup: Lookup) -> Any:
-    text = found["a"] if found["a"] is not None else found["b"]
-    return lookup(text) if text.startswith("ref+") else text
+def _vals(value: Any, lookup: Lookup) -> Any:
+    return lookup(value) if isinstance(value, str) and value.startswith("ref+") else value
 
 
 def _fetch(wanted: Mapping[str, str]) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def test_too_many_bytes_are_refused_before_they_are_read(folder: Path) -> None:
 
 @pytest.mark.parametrize("where", ["nowhere", "ws/flow.yaml"])
 def test_a_folder_that_is_none_is_one_sentence(folder: Path, where: str) -> None:
-    with pytest.raises(SourceError, match="there is no folder|is a file"):
+    with pytest.raises(SourceError, match=r"there is no folder|is a file"):
         read_folder(folder.parent / where)
 
 
@@ -126,7 +126,11 @@ def test_the_archive_holds_directories_and_regular_files_only(folder: Path) -> N
     (folder / "scripts" / "run.sh").chmod(0o4777)
     with tarfile.open(fileobj=io.BytesIO(gzip.decompress(read_folder(folder).archive()))) as archive:
         found = [(entry.name, entry.mode, entry.isreg() or entry.isdir(), entry.uid, entry.mtime) for entry in archive]
-    assert found == [("scripts", 0o755, True, 0, 0), ("flow.yaml", 0o644, True, 0, 0), ("scripts/run.sh", 0o755, True, 0, 0)]
+    assert found == [
+        ("scripts", 0o755, True, 0, 0),
+        ("flow.yaml", 0o644, True, 0, 0),
+        ("scripts/run.sh", 0o755, True, 0, 0),
+    ]
 
 
 # git
@@ -190,7 +194,25 @@ def test_an_unknown_ref_is_one_sentence(repository: Path) -> None:
 
 @pytest.mark.parametrize(
     "ref",
-    ["--output=/tmp/x", "-x", "a..b", "a b", "a\nb", "@{1}", "a@{1}", "/a", "a/", "a.lock", ".a", "a/.b", "", "a;b", "$(x)", "a:b", "a" * 300],
+    [
+        "--output=/tmp/x",
+        "-x",
+        "a..b",
+        "a b",
+        "a\nb",
+        "@{1}",
+        "a@{1}",
+        "/a",
+        "a/",
+        "a.lock",
+        ".a",
+        "a/.b",
+        "",
+        "a;b",
+        "$(x)",
+        "a:b",
+        "a" * 300,
+    ],
 )
 def test_refs_that_git_could_misread_are_refused(ref: str) -> None:
     with pytest.raises(SourceError):

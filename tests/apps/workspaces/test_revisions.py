@@ -1,0 +1,179 @@
+"""Importing and refreshing: what becomes a revision, what stays in force, what is stored in clear."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from django.db import connection
+
+from apps.workspaces import ledger, services, snapshots
+from apps.workspaces.errors import SourceError
+from apps.workspaces.models import Blob, Revision, Workspace
+from engine.errors import InputError, NotFound
+
+pytestmark = pytest.mark.django_db
+GOOD = """
+secrets: {db_pw: canary-4711-literal}
+connection_types: {pg: {host: {type: string}, password: {type: string, secret: true}}}
+connections: {db: {type: pg, host: db.internal, password: canary-4712-literal}, loose: {password: canary-4713-loose}}
+actions: {greet: {type: script, script: echo hello}}
+tasks: {main: {flow: {one: {action: greet}}}}
+"""
+BAD = "actions: {greet: {type: scirpt, script: echo}}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "flow.yaml").write_text(GOOD)
+    return tmp_path
+
+
+def test_an_import_freezes_a_revision(folder: Path) -> None:
+    workspace = services.import_folder("shop", folder)
+    assert workspace.problems == []
+    assert workspace.current is not None
+    assert list(snapshots.definition_of(workspace.current_id).tasks) == ["main"]
+
+
+def test_an_unchanged_folder_makes_no_new_revision(folder: Path) -> None:
+    first = services.import_folder("shop", folder)
+    again = services.refresh(first)
+    assert again.current_id == first.current_id
+    assert Revision.objects.count() == 1
+    assert again.checked_at >= first.checked_at
+
+
+def test_a_change_makes_a_new_revision_and_going_back_finds_the_old_one(folder: Path) -> None:
+    first = services.import_folder("shop", folder)
+    (folder / "data.txt").write_text("new")
+    second = services.refresh(first)
+    assert second.current_id != first.current_id
+    (folder / "data.txt").unlink()
+    assert services.refresh(second).current_id == first.current_id
+
+
+def test_a_broken_file_is_reported_with_its_place_and_the_good_revision_stays(folder: Path) -> None:
+    first = services.import_folder("shop", folder)
+    (folder / "flow.yaml").write_text(BAD)
+    broken = services.refresh(first)
+    assert broken.current_id == first.current_id
+    assert broken.has_failed
+    problem = broken.problems[0]
+    assert (problem["file"], problem["line"], problem["severity"]) == ("flow.yaml", 1, "error")
+    assert problem["column"] > 1
+    assert problem["text"].startswith("flow.yaml:1:")
+    (folder / "flow.yaml").write_text(GOOD + "# better\n")
+    assert services.refresh(broken).problems == []
+
+
+def test_a_workspace_that_never_loaded_is_there_without_a_revision(folder: Path) -> None:
+    (folder / "flow.yaml").write_text(BAD)
+    workspace = services.import_folder("shop", folder)
+    assert workspace.current is None
+    assert workspace.has_failed
+
+
+def test_a_folder_that_disappears_is_a_problem_and_not_the_end(folder: Path, tmp_path: Path) -> None:
+    first = services.import_folder("shop", folder)
+    folder.rename(tmp_path.parent / f"{tmp_path.name}-moved")
+    gone = services.refresh(first)
+    assert gone.current_id == first.current_id
+    assert "there is no folder" in gone.problems[0]["message"]
+
+
+def test_a_mistyped_path_makes_no_workspace(tmp_path: Path) -> None:
+    with pytest.raises(SourceError):
+        services.import_folder("shop", tmp_path / "nowhere")
+    assert not Workspace.objects.exists()
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../x", "a b", "ä", "-x", "x" * 101, "a\n"])
+def test_names_that_are_no_slugs_are_refused(folder: Path, name: str) -> None:
+    with pytest.raises(InputError):
+        services.import_folder(name, folder)
+
+
+def test_what_was_left_out_is_a_warning_of_the_workspace(folder: Path) -> None:
+    (folder / "link").symlink_to("/etc/passwd")
+    workspace = services.import_folder("shop", folder)
+    assert [problem["severity"] for problem in workspace.problems] == ["warning"]
+    assert not workspace.has_failed
+
+
+def test_a_folder_without_workflows_says_so(tmp_path: Path) -> None:
+    workspace = services.import_folder("shop", tmp_path)
+    assert "no workflow files" in workspace.problems[0]["message"]
+
+
+def test_two_workspaces_share_one_archive_of_equal_content(folder: Path) -> None:
+    services.import_folder("one", folder)
+    services.import_folder("two", folder)
+    assert (Revision.objects.count(), Blob.objects.count()) == (2, 1)
+
+
+def test_the_archive_of_a_pinned_revision_outlives_the_change(folder: Path) -> None:
+    first = services.import_folder("shop", folder)
+    (folder / "flow.yaml").write_text(GOOD + "# changed\n")
+    services.refresh(first)
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(ledger.archive(first.current_id)))) as archive:
+        content = archive.extractfile("flow.yaml")
+        assert content is not None
+        assert content.read().decode() == GOOD
+
+
+def test_the_archive_of_a_revision_that_is_gone_is_not_found() -> None:
+    with pytest.raises(NotFound):
+        ledger.archive(4711)
+
+
+def test_no_secret_of_the_files_is_stored_in_clear(folder: Path) -> None:
+    services.import_folder("shop", folder)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT string_agg(t.x, ' ') FROM (SELECT to_jsonb(r)::text x FROM workspaces_revision r"
+            " UNION ALL SELECT to_jsonb(w)::text FROM workspaces_workspace w"
+            " UNION ALL SELECT encode(sealed, 'escape') FROM workspaces_blob) t"
+        )
+        (everything,) = cursor.fetchone()
+    assert "db.internal" not in everything  # connection values are secrets until they are rendered
+    assert "canary-47" not in everything
+    assert b"canary".hex() not in everything
+    assert '"one"' in everything
+
+
+def test_a_git_repository_is_imported_and_labelled_by_its_commit(folder: Path) -> None:
+    for words in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "x"]):
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words], cwd=folder, check=True, capture_output=True
+        )
+    workspace = services.import_git("shop", str(folder), "main", is_local=True)
+    assert workspace.current is not None
+    assert len(workspace.current.label) == 40
+    (folder / "flow.yaml").write_text("not committed: 1")
+    assert services.refresh(workspace).current_id == workspace.current_id
+
+
+def test_a_caller_cannot_import_a_repository_on_our_disk(folder: Path) -> None:
+    with pytest.raises(SourceError, match="operator"):
+        services.import_git("shop", f"file://{folder}")
+
+
+def test_an_unknown_credential_is_refused() -> None:
+    with pytest.raises(SourceError, match="git_auth"):
+        services.import_git("shop", "https://host/x.git", credential="nobody")
+
+
+def test_workspaces_are_refreshed_when_their_time_has_come(folder: Path) -> None:
+    workspace = services.import_folder("shop", folder)
+    assert services.refresh_due() == 0
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE workspaces_workspace SET checked_at = checked_at - interval '61 seconds'")
+    (folder / "new.txt").write_text("x")
+    assert services.refresh_due() == 1
+    workspace.refresh_from_db()
+    assert Revision.objects.count() == 2

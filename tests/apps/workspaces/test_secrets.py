@@ -1,0 +1,347 @@
+"""Secrets: where they come from, how they are kept, and that nobody else gets to see them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+from pytest_django import DjangoAssertNumQueries
+
+from apps.workspaces import sealing, secrets, services
+from apps.workspaces.errors import SealError, SecretError
+from apps.workspaces.models import Secret, Workspace
+from engine.errors import InputError, NotFound
+
+pytestmark = pytest.mark.django_db
+
+
+def imported(folder: Path, text: str, name: str = "shop") -> Workspace:
+    folder.mkdir(exist_ok=True)
+    (folder / "flow.yaml").write_text(text)
+    workspace = services.import_folder(name, folder)
+    assert workspace.current is not None, workspace.problems
+    return workspace
+
+
+def of(workspace: Workspace) -> dict[str, Any]:
+    return secrets.secrets_of(workspace.current_id)
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in front of PATH for stand-ins of vals and sops."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
+
+
+def program(folder: Path, name: str, script: str) -> None:
+    (folder / name).write_text(script)
+    (folder / name).chmod(0o755)
+
+
+VALS = """#!/usr/bin/env python3
+import json, os, sys
+open(os.path.join(os.path.dirname(sys.argv[0]), "calls"), "a").write(json.dumps([sys.argv, dict(os.environ)]) + "\\n")
+asked = json.load(sys.stdin)
+print(json.dumps({key: "value of " + ref.rsplit("/", 1)[-1] for key, ref in asked.items()}))
+"""
+
+
+def test_literals_stay_as_they_are_with_their_nesting(tmp_path: Path) -> None:
+    workspace = imported(tmp_path / "ws", "secrets: {pw: abc, nested: {deep: [one, {two: 2}]}, n: 7}")
+    assert of(workspace) == {"pw": "abc", "nested": {"deep": ["one", {"two": 2}]}, "n": 7}
+
+
+def test_references_go_to_vals_in_one_call_by_its_standard_input(
+    tmp_path: Path, programs: Path, monkeypatch: Any
+) -> None:
+    program(programs, "vals", VALS)
+    monkeypatch.setenv("STROEM__DB__URL", "postgresql://ours")
+    monkeypatch.setenv("VAULT_ADDR", "https://vault")
+    workspace = imported(
+        tmp_path / "ws",
+        "secrets:\n  plain: ref+vault://secret/a\n  filtered: \"{{ 'ref+awsssm://b' | vals }}\"\n"
+        "  within: \"user:{{ 'ref+vault://secret/c' | vals }}@host\"\n  untouched: \"{{ 'text' | vals }}\"\n",
+    )
+    (programs / "calls").unlink()
+    secrets.forget(workspace.pk)
+    assert of(workspace) == {
+        "plain": "value of a",
+        "filtered": "value of b",
+        "within": "user:value of c@host",
+        "untouched": "text",
+    }
+    calls = [json.loads(line) for line in (programs / "calls").read_text().splitlines()]
+    assert [words[1:] for words, _ in calls] == [["eval", "-f", "-", "-o", "json"]]
+    environment = calls[0][1]
+    assert environment["VAULT_ADDR"] == "https://vault"
+    assert not [name for name in environment if name.startswith(("STROEM", "DJANGO"))]
+
+
+def test_without_vals_the_import_warns_and_the_job_fails_with_a_sentence(tmp_path: Path) -> None:
+    workspace = imported(tmp_path / "ws", "secrets: {pw: 'ref+vault://a/b#c'}")
+    assert [problem["severity"] for problem in workspace.problems] == ["warning"]
+    with pytest.raises(SecretError, match=r"secret 'pw': vals CLI not found\. Install vals to use ref\+ secrets"):
+        of(workspace)
+
+
+@pytest.mark.parametrize("script", ["#!/bin/sh\necho 'no such key' >&2; exit 3\n", "#!/bin/sh\necho '{}'\n"])
+def test_a_failure_of_vals_names_the_secret(tmp_path: Path, programs: Path, script: str) -> None:
+    program(programs, "vals", script)
+    workspace = imported(tmp_path / "ws", "secrets: {pw: 'ref+vault://a/b'}")
+    with pytest.raises(SecretError, match=r"secret 'pw': vals (eval failed \(exit 3\): no such key|gave an answer)"):
+        of(workspace)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "ref+file:///etc/passwd",
+        "ref+envsubst://$STROEM__DB__URL",
+        "ref+exec://id",
+        "ref+sops://x",
+        "ref+k8s://x",
+        "ref+",
+    ],
+)
+def test_references_to_the_servers_own_files_and_programs_are_refused(
+    tmp_path: Path, programs: Path, reference: str
+) -> None:
+    program(programs, "vals", VALS)
+    workspace = imported(tmp_path / "ws", f"secrets: {{pw: '{reference}', pw2: 'ref+vault://a+ and {reference}'}}")
+    if reference == "ref+":
+        assert not workspace.has_failed
+        return
+    with pytest.raises(SecretError, match="not allowed"):
+        of(workspace)
+    assert not (programs / "calls").exists()
+
+
+def allow(settings: Any, *names: str) -> None:
+    config = settings.STROEM
+    settings.STROEM = dataclasses.replace(config, secrets=dataclasses.replace(config.secrets, env_allowed=names))
+
+
+def test_the_environment_answers_for_names_that_the_operator_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    monkeypatch.setenv("SHOP_TOKEN", "from-environment")
+    monkeypatch.setenv("OTHER", "not-for-you")
+    allow(settings, "SHOP_TOKEN", "UNSET")
+    assert of(imported(tmp_path / "a", "secrets: {t: 'ref+env://SHOP_TOKEN'}", "a")) == {"t": "from-environment"}
+    for name, sentence in (("OTHER", "does not list"), ("UNSET", "is not set")):
+        workspace = imported(tmp_path / name, f"secrets: {{t: 'ref+env://{name}'}}", name)
+        with pytest.raises(SecretError, match=f"secret 't'.*'{name}'.*{sentence}") as refused:
+            of(workspace)
+        assert "not-for-you" not in str(refused.value)
+
+
+def test_templates_of_secrets_see_nothing_but_vals(tmp_path: Path, programs: Path) -> None:
+    program(programs, "vals", VALS)
+    workspace = imported(tmp_path / "ws", "secrets: {pw: \"{{ 'ref+vault://' ~ 'a' | vals | upper }}\"}")
+    assert of(workspace) == {"pw": "VALUE OF A"}
+    for number, text in enumerate(("{{ secret.pw }}", "{{ input.x }}")):
+        workspace = imported(tmp_path / f"{number}", f'secrets: {{pw: "{text}"}}', f"ws{number}")
+        with pytest.raises(SecretError, match="secret 'pw': "):
+            of(workspace)
+
+
+def test_a_secret_of_the_database_replaces_that_of_the_files_which_is_not_even_asked_for(tmp_path: Path) -> None:
+    workspace = imported(tmp_path / "ws", "secrets: {pw: 'ref+vault://a/b', other: kept}")
+    services.store_secret(workspace, "pw", "stored", by="a@b.c")
+    assert of(workspace) == {"pw": "stored", "other": "kept"}
+
+
+def test_a_stored_secret_is_encrypted_and_opens_again(tmp_path: Path) -> None:
+    workspace = imported(tmp_path / "ws", "secrets: {}")
+    services.store_secret(workspace, "pw", "canary-stored-1", by="a@b.c")
+    row = Secret.objects.get()
+    assert b"canary" not in bytes(row.sealed)
+    assert "canary" not in repr(row) + str(row)
+    assert sealing.unseal(row.sealed) == "canary-stored-1"
+
+
+def test_a_changed_or_removed_secret_is_known_at_once_here(tmp_path: Path) -> None:
+    workspace = imported(tmp_path / "ws", "secrets: {pw: from-file}")
+    services.store_secret(workspace, "pw", "first", by="x")
+    assert of(workspace)["pw"] == "first"
+    services.store_secret(workspace, "pw", "second", by="x")
+    assert of(workspace)["pw"] == "second"
+    services.remove_secret(workspace, "pw")
+    assert of(workspace)["pw"] == "from-file"
+    with pytest.raises(NotFound):
+        services.remove_secret(workspace, "pw")
+
+
+def test_a_change_made_elsewhere_is_known_when_the_time_to_look_has_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = imported(tmp_path / "ws", "secrets: {pw: from-file}")
+    assert of(workspace)["pw"] == "from-file"
+    Secret.objects.create(workspace=workspace, name="pw", sealed=sealing.seal("elsewhere"))
+    assert of(workspace)["pw"] == "from-file"
+    monkeypatch.setattr(secrets, "LOOK_AGAIN_S", 0.0)
+    assert of(workspace)["pw"] == "elsewhere"
+
+
+def test_asking_again_at_once_costs_no_query(tmp_path: Path, django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    workspace = imported(tmp_path / "ws", "secrets: {pw: x}")
+    of(workspace)
+    with django_assert_num_queries(0):
+        of(workspace)
+        secrets.connections_of(workspace.current_id)
+
+
+def test_a_store_that_is_down_for_a_moment_does_not_fail_steps(
+    tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(programs, "vals", VALS)
+    workspace = imported(tmp_path / "ws", "secrets: {pw: 'ref+vault://a'}")
+    assert of(workspace)["pw"] == "value of a"
+    program(programs, "vals", "#!/bin/sh\nexit 1\n")
+    monkeypatch.setattr(secrets, "LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr(secrets, "FETCH_AGAIN_S", -1.0)
+    assert of(workspace)["pw"] == "value of a"
+    monkeypatch.setattr(secrets, "KEEP_S", -1.0)
+    with pytest.raises(SecretError):
+        of(workspace)
+
+
+@pytest.mark.parametrize("value", ["", "abc", "    ", 7, None, True, [], {}, "x" * 100_001])
+def test_values_that_cannot_be_masked_or_kept_are_refused(tmp_path: Path, value: Any) -> None:
+    workspace = imported(tmp_path / "ws", "secrets: {}")
+    with pytest.raises(InputError) as refused:
+        services.store_secret(workspace, "pw", value, by="x")
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("name", ["", "a-b", "a.b", "a b", "ä", "x" * 201])
+def test_names_that_no_template_can_say_are_refused(tmp_path: Path, name: str) -> None:
+    workspace = imported(tmp_path / "ws", "secrets: {}")
+    with pytest.raises(InputError):
+        services.store_secret(workspace, name, "long enough", by="x")
+
+
+CONNECTIONS = """
+secrets: {db_pw: "p4ss{{word"}
+connection_types:
+  pg: {host: {type: string}, port: {type: integer, default: 5432}, password: {type: string, secret: true}}
+connections:
+  db: {type: pg, host: db.internal, password: "{{ secret.db_pw }}"}
+  loose: {url: https://x, api_key: k3y-value, options: {a: "{{ secrets.db_pw }}!"}}
+"""
+
+
+def test_connections_are_rendered_with_secrets_and_defaults(tmp_path: Path) -> None:
+    workspace = imported(tmp_path / "ws", CONNECTIONS.replace("p4ss{{word", "p4ssword"))
+    assert secrets.connections_of(workspace.current_id) == {
+        "db": {"type": "pg", "host": "db.internal", "port": 5432, "password": "p4ssword"},
+        "loose": {"url": "https://x", "api_key": "k3y-value", "options": {"a": "p4ssword!"}},
+    }
+
+
+def test_what_is_secret_in_connections_is_masked_and_the_rest_is_not(tmp_path: Path) -> None:
+    workspace = imported(tmp_path / "ws", CONNECTIONS.replace("p4ss{{word", "p4ssword"))
+    values = secrets.secret_values(secrets.sensitive_of(workspace.current_id))
+    assert {"p4ssword", "k3y-value"} <= set(values)
+    assert not {"db.internal", "https://x", "pg"} & set(values)
+
+
+def test_a_connection_that_cannot_be_rendered_is_named(tmp_path: Path) -> None:
+    workspace = imported(tmp_path / "ws", "connections: {db: {password: '{{ secret.missing }}'}}")
+    assert any("connection 'db'" in problem["message"] for problem in workspace.problems)
+    with pytest.raises(SecretError, match="connection 'db'"):
+        secrets.connections_of(workspace.current_id)
+
+
+SOPS = """#!/bin/sh
+echo "$@" >> "$0.argv"
+sed -e 's/ENC\\[x\\]/canary-sops-1/' -e '/^sops:/d' "$5"
+"""
+
+
+def encrypted(folder: Path) -> None:
+    (folder / "secrets.sops.yaml").write_text("secrets: {pw: 'ENC[x]'}\nsops: {version: 3}\n")
+
+
+def test_files_of_sops_are_opened_in_memory(tmp_path: Path, programs: Path) -> None:
+    program(programs, "sops", SOPS.replace('"$5"', "/dev/stdin"))
+    (tmp_path / "ws").mkdir()
+    encrypted(tmp_path / "ws")
+    workspace = imported(tmp_path / "ws", "tasks: {}")
+    assert of(workspace) == {"pw": "canary-sops-1"}
+    assert "canary" not in (programs / "sops.argv").read_text()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT string_agg(to_jsonb(r)::text, ' ') FROM workspaces_revision r")
+        assert "canary-sops" not in cursor.fetchone()[0]
+
+
+@pytest.mark.parametrize("script", [None, "#!/bin/sh\necho 'no key' >&2; exit 128\n"])
+def test_a_file_of_sops_that_cannot_be_opened_is_one_problem(
+    tmp_path: Path, programs: Path, script: str | None
+) -> None:
+    if script:
+        program(programs, "sops", script)
+    (tmp_path / "ws").mkdir()
+    encrypted(tmp_path / "ws")
+    (tmp_path / "ws" / "flow.yaml").write_text("tasks: {}")
+    workspace = services.import_folder("shop", tmp_path / "ws")
+    assert workspace.current is None
+    assert [problem["file"] for problem in workspace.problems] == ["secrets.sops.yaml"]
+    assert "sops" in workspace.problems[0]["message"]
+
+
+# sealing
+
+KEY_A, KEY_B = "a" * 43 + "=", "b" * 43 + "="
+
+
+def test_a_sealed_value_shows_nothing_and_differs_each_time(settings: Any) -> None:
+    settings.STROEM_KEYS = [KEY_A]
+    one, two = sealing.seal({"x": "canary"}), sealing.seal({"x": "canary"})
+    assert one != two
+    assert b"canary" not in one
+    assert sealing.unseal(memoryview(one)) == {"x": "canary"}
+
+
+def test_keys_rotate(settings: Any) -> None:
+    settings.STROEM_KEYS = [KEY_A]
+    old = sealing.seal("x")
+    settings.STROEM_KEYS = [KEY_B, KEY_A]
+    assert sealing.unseal(old) == "x"
+    new = sealing.seal("y")
+    settings.STROEM_KEYS = [KEY_B]
+    assert sealing.unseal(new) == "y"
+    with pytest.raises(SealError, match="not among STROEM_KEYS"):
+        sealing.unseal(old)
+
+
+@pytest.mark.parametrize("place", [0, 3, 10, 20, -1])
+def test_a_changed_byte_is_noticed(place: int) -> None:
+    data = bytearray(sealing.seal("secret"))
+    data[place] ^= 1
+    with pytest.raises(SealError):
+        sealing.unseal(bytes(data))
+
+
+def test_clear_text_in_a_sealed_column_is_not_believed() -> None:
+    with pytest.raises(SealError, match="not sealed"):
+        sealing.unseal(b'"clear"')
+
+
+@pytest.mark.parametrize("keys", [[], ["short"]])
+def test_weak_keys_stop_the_start(settings: Any, keys: list[str]) -> None:
+    settings.STROEM_KEYS = keys
+    with pytest.raises(SealError):
+        sealing.check()
+
+
+def test_the_self_test_passes_with_real_keys() -> None:
+    sealing.check()
