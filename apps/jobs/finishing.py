@@ -13,7 +13,7 @@ from apps.jobs.advance import Advance, advancing
 from apps.jobs.masks import masked_result, shown
 from apps.jobs.sql import fetch_one, retried
 from apps.jobs.transitions import moves as pen
-from apps.jobs.transitions.moves import Result
+from apps.jobs.transitions.moves import Ended, Result
 from engine import planner
 from engine.errors import StaleMove
 from engine.lifecycle import StepEventKind
@@ -32,7 +32,7 @@ STATUS = {
 }
 TRIES = "SELECT attempts, losses FROM jobs_step WHERE id = %s AND fence = %s AND status = 'running'"
 LOST = """
-SELECT a.job_id, a.step_id, a.fence, a.started_at IS NOT NULL, s.base, coalesce(w.name, a.worker_id::text)
+SELECT a.job_id, a.step_id, a.fence, a.started_at IS NOT NULL, s.base, s.name, coalesce(w.name, a.worker_id::text)
 FROM jobs_attempt a JOIN jobs_step s ON s.id = a.step_id LEFT JOIN fleet_worker w ON w.id = a.worker_id
 WHERE a.id = %s AND a.ended_at IS NULL
 """
@@ -47,25 +47,47 @@ def finish(report: Report) -> tuple[bool, dict[int, int]]:
 
 @retried
 def _finish(report: Report) -> tuple[bool, dict[int, int]]:
+    return _succeed(report) if report.outcome.verdict is Verdict.SUCCEEDED else _fail(report)
+
+
+def _succeed(report: Report) -> tuple[bool, dict[int, int]]:
+    """The common end: nothing to decide, so the statement that settles the step also takes the lock."""
+    claim, outcome = report.claim, report.outcome
+    result = masked_result(Result(output=outcome.output, has_output=outcome.has_output), report.masks)
+    settled = pen.settle(
+        claim.job_id,
+        [claim.step_id],
+        StepEventKind.SUCCEEDED,
+        result,
+        fence=claim.fence,
+        input=shown(report.input, report.masks),
+        ended=Ended(claim.attempt_id, outcome.exit_code),
+    )
+    if not settled.moved or settled.state is None:
+        return False, {}
+    advance = Advance(settled.state, blueprints.load(settled.state.blueprint_id))
+    advance.absorb(settled)
+    advance.note(claim.base, claim.step_name, StepEventKind.SUCCEEDED)
+    advance.run()
+    return True, dict(advance.bells)
+
+
+def _fail(report: Report) -> tuple[bool, dict[int, int]]:
     claim, outcome = report.claim, report.outcome
     advance = advancing(claim.job_id, blueprints.load)
-    if advance is None:
+    tries = fetch_one(TRIES, (claim.step_id, claim.fence))
+    if advance is None or tries is None:
         return False, {}
-    if outcome.verdict is Verdict.SUCCEEDED:
-        settlement = Settlement(StepEventKind.SUCCEEDED)
-    else:
-        row = fetch_one(TRIES, (claim.step_id, claim.fence))
-        if row is None:
-            return False, {}
-        tries = Tries(row[0], row[1], advance.plan.nodes[claim.base].retry)
-        settlement = planner.settle(outcome, tries, is_cancelling=advance.state.is_cancelling, chance=random.random())
-    result = Result(error=settlement.error, output=outcome.output, has_output=outcome.has_output)
-    if settlement.event is not StepEventKind.SUCCEEDED:
-        result = Result(error=settlement.error)
-    result = masked_result(result, report.masks)
-    if not _write(
-        advance, claim.step_id, claim.fence, claim.base, settlement, result, shown(report.input, report.masks)
-    ):
+    settlement = planner.settle(
+        outcome,
+        Tries(tries[0], tries[1], advance.plan.nodes[claim.base].retry),
+        is_cancelling=advance.state.is_cancelling,
+        chance=random.random(),
+    )
+    result = masked_result(Result(error=settlement.error), report.masks)
+    seen = shown(report.input, report.masks)
+    noted = claim.base if claim.step_name == claim.base else ""
+    if not _write(advance, claim.step_id, claim.fence, noted, settlement, result, seen):
         return False, {}
     pen.end_attempt(claim.attempt_id, STATUS[settlement.event], exit_code=outcome.exit_code, error=result.error)
     advance.run()
@@ -109,7 +131,7 @@ def lose(attempt_id: int, *, is_loss: bool = True) -> tuple[bool, dict[int, int]
     row = fetch_one(LOST, (attempt_id,))
     if row is None:
         return False, {}
-    job_id, step_id, fence, had_started, base, worker_name = row
+    job_id, step_id, fence, had_started, base, step_name, worker_name = row
     advance = advancing(job_id, blueprints.load)
     assert advance is not None
     tries = fetch_one(TRIES, (step_id, fence))
@@ -128,7 +150,10 @@ def lose(attempt_id: int, *, is_loss: bool = True) -> tuple[bool, dict[int, int]
         is_cancelling=advance.state.is_cancelling,
         chance=random.random(),
     )
-    if not _write(advance, step_id, fence, base, settlement, Result(error=settlement.error), None, is_loss=had_started):
+    noted = base if step_name == base else ""
+    if not _write(
+        advance, step_id, fence, noted, settlement, Result(error=settlement.error), None, is_loss=had_started
+    ):
         return False, {}
     status = STATUS[settlement.event] if settlement.event is StepEventKind.CANCELLED else "lost"
     pen.end_attempt(attempt_id, status, error=settlement.error or ("Worker was lost" if is_loss else "Given back"))
@@ -137,7 +162,9 @@ def lose(attempt_id: int, *, is_loss: bool = True) -> tuple[bool, dict[int, int]
 
 
 @retried
-def time_out(attempt_id: int, job_id: UUID, step_id: int, fence: int, base: str, timeout_s: float) -> None:
+def time_out(
+    attempt_id: int, job_id: UUID, step_id: int, fence: int, base: str, step_name: str, timeout_s: float
+) -> None:
     """Settle an attempt that outlived its time-out, in place of its worker."""
     advance = advancing(job_id, blueprints.load)
     tries = fetch_one(TRIES, (step_id, fence))
@@ -151,6 +178,7 @@ def time_out(attempt_id: int, job_id: UUID, step_id: int, fence: int, base: str,
         is_cancelling=advance.state.is_cancelling,
         chance=random.random(),
     )
-    if _write(advance, step_id, fence, base, settlement, Result(error=settlement.error), None):
+    noted = base if step_name == base else ""
+    if _write(advance, step_id, fence, noted, settlement, Result(error=settlement.error), None):
         pen.end_attempt(attempt_id, STATUS[settlement.event], error=error)
         advance.run()

@@ -61,7 +61,7 @@ def overdue_attempts() -> int:
     """Attempts past their time-out that their worker did not end. It learns at its next renewal."""
     rows = fetch(
         """
-        SELECT a.id, a.job_id, a.step_id, a.fence, s.base, s.timeout_s FROM jobs_attempt a
+        SELECT a.id, a.job_id, a.step_id, a.fence, s.base, s.name, s.timeout_s FROM jobs_attempt a
         JOIN jobs_step s ON s.id = a.step_id
         WHERE a.ended_at IS NULL AND a.deadline_at < clock_timestamp() - make_interval(secs => %s) LIMIT %s
         """,

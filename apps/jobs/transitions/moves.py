@@ -80,6 +80,15 @@ class Settled:
     loops: tuple[LoopState, ...] = ()
     open_steps: int | None = None
     bad_steps: int | None = None
+    state: JobState | None = None  # of the job, as it was before; None when there is no such job
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The attempt that ends with its step."""
+
+    attempt_id: int
+    exit_code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,11 @@ FROM jobs_job WHERE id = %s FOR NO KEY UPDATE
 """
 
 SETTLE = """
-WITH j AS (SELECT id FROM jobs_job WHERE id = %(job)s FOR NO KEY UPDATE),
+WITH j AS (
+    SELECT id, status, cancel_requested_at IS NOT NULL AS is_cancelling, open_steps, bad_steps, blueprint_id, generation,
+        has_actions
+    FROM jobs_job WHERE id = %(job)s FOR NO KEY UPDATE
+),
 s AS (
     UPDATE jobs_step t SET status = %(status)s, error = %(error)s, output = coalesce(%(output)s, t.output),
         has_output = t.has_output OR %(has_output)s, output_sealed = coalesce(%(sealed)s, t.output_sealed),
@@ -108,6 +121,10 @@ s AS (
     FROM j WHERE t.job_id = j.id AND t.id = ANY(%(ids)s) AND t.status = ANY(%(sources)s)
         AND (%(fence)s::int IS NULL OR t.fence = %(fence)s)
     RETURNING t.id, t.dependents, t.loop_id, t.fence, t.tolerates
+),
+a AS (
+    UPDATE jobs_attempt SET status = %(status)s, ended_at = clock_timestamp(), exit_code = %(exit_code)s, error = %(error)s
+    WHERE id = %(attempt)s AND ended_at IS NULL AND EXISTS (SELECT 1 FROM s)
 ),
 e AS (
     INSERT INTO jobs_stepevent (job_id, step_id, fence, kind, detail, actor)
@@ -149,7 +166,8 @@ SELECT (SELECT count(*) FROM s),
     (SELECT json_agg(json_build_array(id, base, deps_completed, deps_failed, deps_skipped, tolerates) ORDER BY position)
         FROM d WHERE deps_left = 0 AND status = 'pending'),
     (SELECT json_agg(json_build_array(id, base, loop_open, loop_failed, loop_next, loop_total)) FROM l),
-    (SELECT open_steps FROM k), (SELECT bad_steps FROM k)
+    (SELECT open_steps FROM k), (SELECT bad_steps FROM k),
+    (SELECT json_build_array(status, is_cancelling, open_steps, bad_steps, blueprint_id, generation, has_actions) FROM j)
 """
 
 END_ATTEMPT = """
@@ -222,6 +240,7 @@ def settle(
     actor: str = "",
     sources: Iterable[StepStatus] | None = None,
     input: Any = None,
+    ended: Ended | None = None,
 ) -> Settled:
     """Make steps final and count that into their dependents, their loops and their job; one statement.
 
@@ -243,16 +262,19 @@ def settle(
         "fence": fence,
         "actor": actor,
         "input": Jsonb(input) if input else None,
+        "attempt": ended.attempt_id if ended else None,
+        "exit_code": ended.exit_code if ended else None,
     }
     row = fetch_one(SETTLE, params)
     assert row is not None
-    moved, ready, loops, open_steps, bad_steps = row
+    moved, ready, loops, open_steps, bad_steps, state = row
     return Settled(
         moved,
         tuple(candidate(*item) for item in ready or ()),
         tuple(LoopState(*item) for item in loops or ()),
         open_steps,
         bad_steps,
+        JobState(job_id, *state) if state else None,
     )
 
 
