@@ -67,7 +67,7 @@ bench: install  ## Measure against the floor and bare Celery (FULL=1: more worke
 screenshots: install  ## Make pictures of every page into screenshots/, and those of the guides into docs/img/
 	$(PY) -m tests.browser.screenshots
 
-lock:  ## Write requirements*.txt anew from requirements*.in
+lock:  ## Write requirements*.txt from requirements*.in (UPGRADE=1: take newer versions too)
 	@test -x $(VENV)/bin/uv || $(MAKE) install
-	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --upgrade requirements.in -o requirements.txt
-	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --upgrade requirements-dev.in -o requirements-dev.txt
+	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header $(if $(UPGRADE),--upgrade) requirements.in -o requirements.txt
+	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header $(if $(UPGRADE),--upgrade) requirements-dev.in -o requirements-dev.txt
