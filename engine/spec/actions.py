@@ -157,6 +157,7 @@ def _read_tools(entry: Entry) -> tuple[Mapping[str, Any], ...]:
         if isinstance(node.value, dict) and len(given) != 1:
             message = f"{tool.subject} must have exactly one of 'task' and 'mcp'"
             entry.problems.error(node.place, "tools", message)
+            given = {}
         found.append({key: value for key, value in given.items() if value is not None})
     return tuple(found)
 

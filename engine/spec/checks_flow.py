@@ -176,7 +176,7 @@ def check_hooks(draft: Draft) -> Iterator[Problem]:
     if not draft.is_complete:
         return
     for _, subject, hook in _hooks(draft):
-        if not draft.has_action(hook.action):
+        if hook.action and not draft.has_action(hook.action):
             yield from _missing_action(draft, subject, hook.action, hook.place)
 
 

@@ -48,6 +48,11 @@ class Entry:
                 message = f"{self.subject} has unknown key '{shorten(key)}'{did_you_mean(key, likely)}"
                 self.problems.error(self.at(key), "unknown-key", message)
 
+    def require(self, key: str, place: Place) -> None:
+        """Complain at `place`, where the mapping's own name stands, when `key` is not there."""
+        if isinstance(self.node.value, dict) and self.get(key) is None:
+            self.problems.error(place, "missing-field", f"{self.subject} is missing '{key}'")
+
     def complain(self, key: str, rest: str, code: str = "bad-type") -> None:
         self.problems.error(self.at(key), code, f"{self.subject} '{key}' {rest}")
 

@@ -33,8 +33,7 @@ def read_inputs(owner: Entry, key: str = "input") -> dict[str, InputField]:
         entry.refuse_unknown(INPUT_FIELDS)
         declared = entry.text("type")
         if declared is None:
-            if entry.get("type") is None:
-                owner.problems.error(place, "missing-field", f"{entry.subject} is missing 'type'")
+            entry.require("type", place)
             continue
         default = entry.get("default")
         found[name] = InputField(
@@ -59,9 +58,9 @@ def read_outputs(owner: Entry, key: str = "output") -> dict[str, OutputField]:
         entry.refuse_unknown(_OUTPUT_FIELDS)
         declared = entry.text("type")
         if declared not in OUTPUT_TYPES:
-            if entry.get("type") is None:
-                owner.problems.error(place, "missing-field", f"{entry.subject} is missing 'type'")
-            elif declared is not None:
+            if declared is None:
+                entry.require("type", place)
+            else:
                 message = (
                     f"{entry.subject} has invalid type '{shorten(declared)}'. Valid types: {', '.join(OUTPUT_TYPES)}"
                 )

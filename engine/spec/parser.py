@@ -79,10 +79,12 @@ def _add_file(merged: _Merged, file: str, text: str | bytes, problems: Problems)
         merged.is_complete = False
     if document.root is None or document.root.value is None:
         return
-    top = Entry(document.root, "the file", problems)
     if not isinstance(document.root.value, dict):
         merged.is_complete = False
+        message = f"the file must be a mapping of keys such as actions and tasks, not {document.root.kind}"
+        problems.error(document.root.place, "bad-type", message)
         return
+    top = Entry(document.root, "Top-level key", problems)
     if _is_stranger(file, top):
         message = f"ignored: none of its keys is one of {', '.join(TOP_FIELDS)} (put workflows into {ROOT}/)"
         problems.warning(document.root.place, "not-a-workflow", message)

@@ -179,8 +179,7 @@ def _read_hook_list(entry: Entry, owner: str, event: str) -> list[Hook]:
         hook = Entry(node, f"{owner} {event}[{index}]", entry.problems)
         hook.refuse_unknown(("action", "input"))
         action = hook.text("action")
-        if action is not None:
-            found.append(Hook(action, read_values(hook), hook.at("action")))
-        elif isinstance(node.value, dict) and hook.get("action") is None:
-            entry.problems.error(node.place, "missing-field", f"{hook.subject} is missing 'action'")
+        hook.require("action", node.place)
+        # an unreadable hook keeps its place in the list, so that later complaints count right
+        found.append(Hook(action or "", read_values(hook), hook.at("action")))
     return found
