@@ -27,7 +27,6 @@ WORKER_STOPS_WITHIN_S = 3.0
 @dataclass(frozen=True, slots=True)
 class House:
     worker: Child
-    log: Path  # the worker's own
 
 
 @contextmanager
@@ -43,7 +42,7 @@ def private_house(worker_config: str | None) -> Iterator[House]:
         worker = lifeline.spawn(_worker(folder, worker_config))  # it begins while the database still starts
         with pair, _conductor():
             try:
-                yield House(worker, worker.program.log)
+                yield House(worker)
             finally:
                 worker.stop(WORKER_STOPS_WITHIN_S)
     finally:

@@ -31,6 +31,7 @@ class Lifeline:
         program.before()
         program.log.parent.mkdir(parents=True, exist_ok=True)
         with program.log.open("ab") as log:
+            log_start = log.tell()
             process = subprocess.Popen(
                 ["/bin/sh", "-c", _GATE, program.name, *program.argv],
                 stdin=subprocess.PIPE,
@@ -49,7 +50,7 @@ class Lifeline:
         with contextlib.suppress(BrokenPipeError), process.stdin as gate:
             gate.write(b"go\n")
         process.stdin = None
-        return Child(program, process, self.forget)
+        return Child(program, process, self.forget, log_start)
 
     def remove_at_end(self, folder: Path) -> None:
         """`folder` goes when this process is gone and its programs have ended."""

@@ -56,6 +56,7 @@ class Child:
     program: Program
     process: subprocess.Popen[bytes]
     forget: Callable[[int], None]  # tells the lifeline
+    log_start: int = 0  # where in its log this start begins
 
     @property
     def pid(self) -> int:
@@ -72,14 +73,26 @@ class Child:
         deadline = time.monotonic() + self.program.ready_within_s
         while not self.program.answers():
             if self.has_ended():
-                raise ProgramFailed(f"{self.program.name} ended at its start: {tail(self.program.log)}")
+                raise ProgramFailed(f"{self.program.name} ended at its start: {self.last_words()}")
             if time.monotonic() > deadline:
                 raise ProgramFailed(
                     f"{self.program.name} did not answer within {self.program.ready_within_s:g} seconds: "
-                    f"{tail(self.program.log)}"
+                    f"{self.last_words()}"
                 )
             time.sleep(poll_s)
             poll_s = min(poll_s * 1.2, 0.2)
+
+    def last_words(self, size_bytes: int = 2000, lines: int = 6) -> str:
+        """The last lines that this start wrote to its log."""
+        try:
+            with self.program.log.open("rb") as handle:
+                end = handle.seek(0, os.SEEK_END)
+                handle.seek(max(self.log_start, end - size_bytes))
+                text = handle.read().decode(errors="replace")
+        except OSError:
+            return "it wrote no log"
+        found = [line for line in text.splitlines() if line.strip()][-lines:]
+        return "\n".join(found) or "it wrote nothing to its log"
 
     def stop(self, within_s: float | None = None) -> None:
         """Ends it by its own signals, then by KILL; `within_s` cuts the times short."""
@@ -98,15 +111,3 @@ class Child:
         with contextlib.suppress(OSError):
             os.killpg(self.pid, signal.SIGKILL)  # what it left in its session's first group
         self.forget(self.pid)
-
-
-def tail(log: Path, size_bytes: int = 2000, lines: int = 6) -> str:
-    """The last lines of a log, on one line each, for a message."""
-    try:
-        with log.open("rb") as handle:
-            handle.seek(max(0, log.stat().st_size - size_bytes))
-            text = handle.read().decode(errors="replace")
-    except OSError:
-        return "it wrote no log"
-    found = [line for line in text.splitlines() if line.strip()][-lines:]
-    return "\n".join(found) or f"it wrote nothing to {log}"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stroem_project.supervision.lifeline import Lifeline
-from stroem_project.supervision.program import APPLICATION, STORE, Child, Program, ProgramFailed, tail
+from stroem_project.supervision.program import APPLICATION, STORE, Child, Program, ProgramFailed
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 CALM_S = 60.0  # who ran that long begins again with the shortest pause
@@ -30,12 +30,15 @@ class Supervisor:
         self._say = say
         self._kept: list[_Kept] = []
 
-    def start(self, program: Program) -> float:
-        """Starts it, waits until it answers and keeps it from then on. The seconds that took; or ProgramFailed."""
+    def start(self, *programs: Program) -> float:
+        """Starts them together, waits until each answers and keeps them. The seconds that took; or ProgramFailed."""
         began = time.monotonic()
-        child = self.lifeline.spawn(program)
-        self._kept.append(_Kept(program, child, began))
-        child.wait_until_ready()
+        children = []
+        for program in programs:
+            children.append(self.lifeline.spawn(program))
+            self._kept.append(_Kept(program, children[-1], began))
+        for child in children:
+            child.wait_until_ready()
         return time.monotonic() - began
 
     def tend(self) -> None:
@@ -48,22 +51,22 @@ class Supervisor:
                 self._start_again(kept)
 
     def _note_death(self, kept: _Kept, child: Child) -> None:
-        ran_s = time.monotonic() - kept.began
-        kept.pause_s = FIRST_PAUSE_S if ran_s > CALM_S else min(kept.pause_s * 2, LONGEST_PAUSE_S)
-        kept.due = time.monotonic() + (0.0 if ran_s > CALM_S else kept.pause_s)
+        kept.pause_s = FIRST_PAUSE_S if time.monotonic() - kept.began > CALM_S else kept.pause_s
+        kept.due = time.monotonic() + kept.pause_s
         kept.child = None
         name = kept.program.name
-        self._say(f"{name} ended ({_how(child.process.returncode)}) and is started again.")
-        for line in tail(kept.program.log).splitlines():
+        self._say(f"{name} ended ({_how(child.process.returncode)}); it is started again in {kept.pause_s:g} s.")
+        for line in child.last_words().splitlines():
             self._say(f"  {name}: {line}")
+        kept.pause_s = min(kept.pause_s * 2, LONGEST_PAUSE_S)
 
     def _start_again(self, kept: _Kept) -> None:
         kept.began = time.monotonic()
         try:
             kept.child = self.lifeline.spawn(kept.program)
         except (OSError, ProgramFailed) as error:
-            kept.pause_s = min(kept.pause_s * 2, LONGEST_PAUSE_S)
             kept.due = time.monotonic() + kept.pause_s
+            kept.pause_s = min(kept.pause_s * 2, LONGEST_PAUSE_S)
             self._say(f"{kept.program.name} could not be started: {error}")
 
     def stop(self, within_s: float, is_hurried: Callable[[], bool] = lambda: False) -> None:

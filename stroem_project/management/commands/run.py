@@ -23,7 +23,6 @@ from engine.spec.problems import did_you_mean
 from stroem_project.following.follower import Follower, answer, last_try
 from stroem_project.following.screen import Screen
 from stroem_project.private_house import House, private_house
-from stroem_project.supervision.program import tail
 from stroem_project.workspace_path import read_path, workspace_name
 
 REFUSED, INTERRUPTED = 2, 130
@@ -83,7 +82,7 @@ class Command(BaseCommand):
         screen.line(f"{task}: job {job.id}")
         Follower(job.id, screen).follow(is_stopped=house.worker.has_ended)
         if house.worker.has_ended():
-            raise StroemError(f"The worker ended before the job did: {tail(house.log)}")
+            raise StroemError(f"The worker ended before the job did: {house.worker.last_words()}")
         result = last_try(job.id)
         screen.state(task, result.status, result.error)
         screen.close()

@@ -66,12 +66,12 @@ class Command(BaseCommand):
         email, password = self._prepare(with_examples=not options["no_examples"])
         os.environ["STROEM__LISTEN"] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         logs = settings.data_dir / "log"
-        for program in (
+        seconds = supervisor.start(
             server_program(logs, host, port),
             manage_program("scheduler", logs),
             worker_program(logs, options["worker_config"]),
-        ):
-            self._say(f"{program.name}: ready after {supervisor.start(program):.1f} s")
+        )
+        self._say(f"server, scheduler and worker: ready after {seconds:.1f} s")
         sign_in = f"{email} and the password {password} (shown this once)" if password else f"{email} and its password"
         shown = f"[{host}]" if ":" in host else host
         self._say(f"Stroem runs: open http://{shown}:{port}/ and sign in as {sign_in}. Ctrl-C stops it.")
