@@ -43,12 +43,20 @@ def check_sign_in(email: str, password: str, address: str) -> User:
 
 
 def _match(email: str, password: str) -> User | None:
-    is_sane = "\x00" not in email + password and len(password) <= LONGEST_PASSWORD
-    user = User.objects.filter(email__iexact=email).first() if is_sane else None
+    user = User.objects.filter(email__iexact=email).first() if _is_storable(email, password) else None
     if user is None:
         User().set_password("the work of one hash, so that an unknown account takes as long as a known one")
         return None
     return user if user.check_password(password) and user.is_active else None
+
+
+def _is_storable(email: str, password: str) -> bool:
+    """False for what cannot be an account: the database would refuse to look for it."""
+    try:
+        (email + password).encode()
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in email + password and len(password) <= LONGEST_PASSWORD
 
 
 def note_sign_in(user: User) -> None:

@@ -55,7 +55,7 @@ def user_of_access(token: str) -> User:
             claims = jwt.decode(token, key, algorithms=[_ALGORITHM], options={"require": ["exp", "sub", "pwd"]})
         except jwt.InvalidSignatureError:
             continue
-        except jwt.InvalidTokenError:
+        except (jwt.InvalidTokenError, UnicodeError):
             break
         return _owner(claims)
     raise TokenRefused(BAD_TOKEN)
