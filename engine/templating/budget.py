@@ -15,7 +15,7 @@ class RenderLimits:
     output_chars: int = 1_000_000
     value_chars: int = 1_000_000  # the longest text that an operation may make
     loop_rounds: int = 100_000  # over all loops together
-    steps: int = 1_000_000
+    steps: int = 600_000
 
 
 DEFAULT = RenderLimits()

@@ -8,10 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from engine.errors import TemplateError
-from engine.templating.budget import Budget
-from engine.templating.values import I64_MAX, I64_MIN, is_array, is_number, kind
+from engine.templating.budget import Budget, LimitReached
+from engine.templating.values import I64_MAX, I64_MIN, is_array, is_number, kind, path_parts
 
 _REQUIRED: Any = object()
+MAX_PATH = 1_000
+MAX_PATH_PARTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,15 @@ class Call:
         if not isinstance(value, str):
             raise TemplateError(f"{self.what}: the argument '{name}' must be a string, not {kind(value)}")
         return value
+
+    def path_argument(self, name: str, default: str = _REQUIRED) -> tuple[str, ...]:
+        """The parts of a dotted path such as `author.name`."""
+        path = self.text_argument(name, default)
+        parts = path_parts(path) if len(path) <= MAX_PATH else ()
+        if len(path) > MAX_PATH or len(parts) > MAX_PATH_PARTS:
+            raise LimitReached(f"{self.what}: the argument '{name}' is too long a path")
+        self.budget.spend(len(parts))
+        return parts
 
     def whole_argument(self, name: str, default: int = _REQUIRED, low: int = I64_MIN, high: int = I64_MAX) -> int:
         value = self.argument(name, default)

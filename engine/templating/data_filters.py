@@ -55,7 +55,8 @@ def join(call: Call, value: Any) -> str:
 
 def sort(call: Call, value: Any) -> list[Any]:
     items = call.array(value)
-    keys = [_keyed(call, item) for item in items]
+    attribute = call.path_argument("attribute", "")
+    keys = [_keyed(call, item, attribute) for item in items]
     call.budget.spend(len(items) * max(1, len(items).bit_length() // 2))
     if not items:
         return []
@@ -66,11 +67,10 @@ def sort(call: Call, value: Any) -> list[Any]:
     return [items[number] for number in sorted(range(len(items)), key=lambda number: rank(keys[number]))]
 
 
-def _keyed(call: Call, item: Any) -> Any:
-    attribute = call.text_argument("attribute", "")
+def _keyed(call: Call, item: Any, attribute: tuple[str, ...]) -> Any:
     key = pointed(item, attribute, _ABSENT)
     if key is _ABSENT:
-        raise TemplateError(f"{call.what}: the attribute '{attribute}' is missing in an element")
+        raise TemplateError(f"{call.what}: the attribute '{'.'.join(attribute)}' is missing in an element")
     return key
 
 
@@ -86,10 +86,10 @@ def _rank(call: Call, key: Any) -> Callable[[Any], Any]:
 def unique(call: Call, value: Any) -> list[Any]:
     items = call.array(value)
     exact = call.flag_argument("case_sensitive")
-    attribute = call.text_argument("attribute", "")
+    attribute = call.path_argument("attribute", "")
     if not items:
         return []
-    sample = _keyed(call, items[0])
+    sample = _keyed(call, items[0], attribute)
     if not isinstance(sample, (bool, int, float, str)):
         raise TemplateError(f"{call.what} cannot compare {kind(sample)}")
     kept, seen = [], set()
@@ -121,7 +121,7 @@ def slice_(call: Call, value: Any) -> list[Any]:
 
 
 def group_by(call: Call, value: Any) -> dict[str, list[Any]]:
-    items, attribute = call.array(value), call.text_argument("attribute")
+    items, attribute = call.array(value), call.path_argument("attribute")
     groups: dict[str, list[Any]] = {}
     for item in items:
         key = pointed(item, attribute, None)
@@ -131,7 +131,7 @@ def group_by(call: Call, value: Any) -> dict[str, list[Any]]:
 
 
 def filter_(call: Call, value: Any) -> list[Any]:
-    items, attribute = call.array(value), call.text_argument("attribute")
+    items, attribute = call.array(value), call.path_argument("attribute")
     wanted = call.argument("value", None)
     found = ((item, pointed(item, attribute, None)) for item in items)
     if wanted is None:
@@ -140,7 +140,7 @@ def filter_(call: Call, value: Any) -> list[Any]:
 
 
 def map_(call: Call, value: Any) -> list[Any]:
-    items, attribute = call.array(value), call.text_argument("attribute")
+    items, attribute = call.array(value), call.path_argument("attribute")
     return [key for item in items if (key := pointed(item, attribute, None)) is not None]
 
 

@@ -82,7 +82,7 @@ def date(call: Call, value: Any) -> str:
     pattern = call.text_argument("format", "%Y-%m-%d")
     if len(pattern) > _MAX_FORMAT:
         raise TemplateError(f"{call.what}: the format is longer than {_MAX_FORMAT} characters")
-    call.budget.spend(10 + len(pattern))
+    call.budget.spend(10 + 5 * len(pattern))
     zone = call.text_argument("timezone", "")
     try:
         at, is_moment = _moment(call, value)

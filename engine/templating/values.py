@@ -6,7 +6,7 @@ Messages name kinds, never values: a value may be a secret.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -65,24 +65,21 @@ def member(value: Any, key: str, absent: Any) -> Any:
     return absent
 
 
-def pointed(value: Any, path: str, absent: Any) -> Any:
-    """Follows `a.b.0`; a part that holds dots stands in double quotes."""
-    for part in _path_parts(path):
+def pointed(value: Any, parts: Sequence[str], absent: Any) -> Any:
+    """Follows keys and indices, see `path_parts`."""
+    for part in parts:
         value = member(value, part, absent)
         if value is absent:
             return absent
     return value
 
 
-def _path_parts(path: str) -> Iterator[str]:
-    if '"' not in path:
-        yield from (part for part in path.split(".") if part)
-        return
+def path_parts(path: str) -> tuple[str, ...]:
+    """The parts of `a.b.0`; one that holds dots stands in double quotes."""
+    parts: list[str] = []
     for number, piece in enumerate(path.split('"')):
-        if number % 2:
-            yield piece
-        else:
-            yield from (part for part in piece.split(".") if part)
+        parts += [piece] if number % 2 else [part for part in piece.split(".") if part]
+    return tuple(parts)
 
 
 def plain(budget: Budget, value: Any, depth: int = 0) -> Any:
@@ -95,6 +92,7 @@ def plain(budget: Budget, value: Any, depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         raise LimitReached(f"a value is nested more than {MAX_DEPTH} deep")
     if isinstance(value, Mapping):
+        budget.spend(len(value))
         return {str(key): plain(budget, item, depth + 1) for key, item in value.items()}
     if is_array(value):
         budget.spend(len(value))
