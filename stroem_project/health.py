@@ -1,0 +1,166 @@
+"""What `doctor` looks at: checks give findings, each a sentence and, where something is amiss, its remedy."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+from django.conf import settings
+from django.db import DatabaseError
+
+from stroem_project import addresses
+
+OLDEST_POSTGRES = 15
+LOW_SPACE_BYTES, NO_SPACE_BYTES = 2 * 1024**3, 200 * 1024**2
+BROKER_WAITS_S = 3.0
+TOOLCHAINS = {
+    "shell": ("bash", "sh"),
+    "python": ("uv", "python3", "python"),
+    "javascript": ("bun", "node"),
+    "typescript": ("bun", "deno"),
+    "go": ("go",),
+}
+
+Level = Literal["ok", "warning", "problem"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    level: Level
+    about: str
+    sentence: str
+
+
+def examine() -> Iterator[Finding]:
+    """Every check in turn; those that need the database are left out when it cannot be reached."""
+    yield from _configuration()
+    database = list(_database())
+    yield from database
+    if all(finding.level != "problem" for finding in database):
+        yield from _guarded("migrations", _migrations)
+        yield from _guarded("workers", _workers)
+        yield from _guarded("workspaces", _workspaces)
+    yield from _broker()
+    yield from _docker()
+    yield from _toolchains()
+    yield from _disk()
+
+
+def _configuration() -> Iterator[Finding]:
+    source = settings.STROEM.file or "no file, only defaults and the environment"
+    yield Finding("ok", "configuration", f"read from {source}")
+    key_file: Path = settings.STROEM.key_file
+    if key_file.exists() and key_file.stat().st_mode & 0o077:
+        yield Finding("problem", "keys", f"{key_file} can be read by others: run `chmod 600 {key_file}`")
+
+
+def _database() -> Iterator[Finding]:
+    url = settings.STROEM.db.url
+    if not url:
+        yield Finding("problem", "database", addresses.unset())
+        return
+    try:
+        with psycopg.connect(url, connect_timeout=5) as connection:
+            major = connection.info.server_version // 10000
+    except psycopg.Error as error:
+        reason = str(error).strip().splitlines()[0]
+        yield Finding("problem", "database", f"cannot be reached ({reason}): start it, or correct STROEM__DB__URL")
+        return
+    if major < OLDEST_POSTGRES:
+        yield Finding("problem", "database", f"is PostgreSQL {major}: use {OLDEST_POSTGRES} or newer")
+    else:
+        yield Finding("ok", "database", f"PostgreSQL {major} answers")
+
+
+def _guarded(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except DatabaseError as error:
+        yield Finding("problem", about, f"cannot be read from the database: {str(error).splitlines()[0]}")
+
+
+def _migrations() -> Iterator[Finding]:
+    from stroem_project.preparation import has_unapplied_migrations
+
+    if has_unapplied_migrations():
+        yield Finding("problem", "migrations", "the tables are not up to date: run `manage.py migrate`")
+    else:
+        yield Finding("ok", "migrations", "the tables are up to date")
+
+
+def _workers() -> Iterator[Finding]:
+    from apps.fleet.models import Worker
+
+    limit_s = settings.STROEM.recovery.heartbeat_timeout_s
+    live = Worker.objects.filter(stopped_at=None).extra(  # the database's clock decides, as everywhere
+        where=["heartbeat_at > clock_timestamp() - %s * interval '1 second'"], params=[limit_s]
+    )
+    names = [f"{worker.name} ({', '.join(worker.tags)})" for worker in live.order_by("name")]
+    if names:
+        yield Finding("ok", "workers", f"alive: {'; '.join(names)}")
+    else:
+        yield Finding("warning", "workers", "none is alive, so no step will run: start `manage.py worker`")
+
+
+def _workspaces() -> Iterator[Finding]:
+    from apps.workspaces.models import Workspace
+
+    bad = [workspace.name for workspace in Workspace.objects.filter(current=None).order_by("name")]
+    if bad:
+        yield Finding("warning", "workspaces", f"no usable revision of {', '.join(bad)}: run `manage.py validate`")
+
+
+def _broker() -> Iterator[Finding]:
+    from kombu import Connection
+    from kombu.exceptions import KombuError
+
+    url = settings.STROEM.broker.url
+    if not url:
+        if settings.STROEM.db.url:
+            yield Finding("problem", "broker", "no broker is known: set STROEM__BROKER__URL")
+        return
+    try:
+        with Connection(url, connect_timeout=BROKER_WAITS_S) as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_WAITS_S)
+            yield Finding("ok", "broker", f"{connection.transport.driver_type} answers")
+    except (KombuError, OSError) as error:
+        yield Finding(
+            "problem", "broker", f"cannot be reached ({type(error).__name__}): start it, or correct STROEM__BROKER__URL"
+        )
+
+
+def _docker() -> Iterator[Finding]:
+    from runners.docker.connection import Connection
+
+    if Connection(None).is_alive():
+        yield Finding("ok", "docker", "an engine answers")
+    else:
+        yield Finding("warning", "docker", "no engine answers here: steps that need one run on other workers only")
+
+
+def _toolchains() -> Iterator[Finding]:
+    for language, programs in TOOLCHAINS.items():
+        found = next((path for program in programs if (path := shutil.which(program))), None)
+        if found:
+            yield Finding("ok", "toolchain", f"{language}: {found}")
+        else:
+            wanted = " or ".join(programs)
+            yield Finding("warning", "toolchain", f"{language}: install {wanted} to run such steps on this machine")
+
+
+def _disk() -> Iterator[Finding]:
+    folder: Path = settings.STROEM.data_dir
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    sentence = f"{free / 1024**3:.1f} GB free at {folder}"
+    if free < NO_SPACE_BYTES:
+        yield Finding("problem", "disk", f"{sentence}: make room, or logs and results will be lost")
+    elif free < LOW_SPACE_BYTES:
+        yield Finding("warning", "disk", f"{sentence}: make room soon")
+    else:
+        yield Finding("ok", "disk", sentence)
