@@ -1,0 +1,71 @@
+"""`python -m benchmarks [--full] [--workers N] [--pairs N] [--only WORD]`."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+
+from benchmarks import celery_side, latency, report
+from benchmarks.scenarios import Figures, measure, scenarios
+from benchmarks.stroem_side import installation
+
+SLOTS = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument(
+        "--full", action="store_true", help="also 1 and 4 workers, 2,000 and 10,000 steps, RabbitMQ, Redis"
+    )
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--only", default="", help="scenarios whose name holds this word")
+    parser.add_argument("--broker", default=None, help="URL of a broker for Stroem; a Valkey of its own by default")
+    chosen = parser.parse_args()
+    sizes = (200, 2000, 10_000) if chosen.full else (200,)
+    run("valkey" if chosen.broker is None else chosen.broker.partition(":")[0], chosen, chosen.workers, sizes)
+    if chosen.full:
+        for workers in (1, 4):
+            run("valkey", chosen, workers, (200,))
+
+
+def run(broker: str, chosen: argparse.Namespace, workers: int, sizes: tuple[int, ...]) -> None:
+    """Measure one arrangement and write its report."""
+    found: list[Figures] = []
+    with installation(workers, SLOTS, chosen.broker) as (side, celery_url):
+        with celery_side.workers(celery_url, workers, SLOTS, side.folder / "celery.log"):
+            for scenario in scenarios(side, sizes=sizes, pairs=chosen.pairs):
+                if chosen.only in scenario.name:
+                    found.append(measure(scenario, say))
+        notes = growth(found)
+        if not chosen.only:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            token = latency.serve(side, port)
+            notes.append(
+                f"- POST execute to the script's first instruction: {latency.summary(latency.submit_to_start_ms(side, port, token))} ms"
+            )
+            notes.append(f"- idle: {latency.idle_cpu_percent(side):.1f} % of one core for all of our processes")
+            notes += [f"- memory of {name}: {value:.0f} MB" for name, value in latency.memory_mb(side).items()]
+    path = report.write(latency.results_folder(), f"{broker}-{workers}x{SLOTS}", found, notes)
+    print(path.read_text())
+
+
+def growth(found: list[Figures]) -> list[str]:
+    """Time a step in the largest fan-out against the smallest."""
+    fans = [figures for figures in found if figures.scenario.name.startswith("fan-out")]
+    if len(fans) < 2:
+        return []
+    ratio = fans[-1].per_step_ms("stroem") / fans[0].per_step_ms("stroem")
+    return [f"- growth of a step's time from {fans[0].scenario.name} to {fans[-1].scenario.name}: {ratio:.2f}"]
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"\r{text:<60}")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    main()
