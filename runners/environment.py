@@ -49,7 +49,7 @@ def build_base(path: str, extra: Iterable[str], user: User | None) -> dict[str, 
     if user is not None:
         base |= {"HOME": user.home, "USER": user.name, "LOGNAME": user.name}
     if not base.keys() & {"LANG", "LC_ALL", "LC_CTYPE"}:
-        base["LANG"] = "C.UTF-8"
+        base["LC_CTYPE"] = "C.UTF-8"
     return base
 
 

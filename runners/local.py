@@ -51,6 +51,7 @@ class LocalRunner:
         self._toolbox = Toolbox()
         self._users: dict[str, User] = {}
         self._caches: dict[str | None, EnvironmentCache] = {}
+        self._bases: dict[str | None, dict[str, str]] = {}
         orphans.adopt()
 
     def run(self, order: StepOrder, lines: LineSink, stop: StopSignal) -> StepOutcome:
@@ -84,6 +85,13 @@ class LocalRunner:
         if name not in self._users:
             self._users[name] = find_user(name)
         return self._users[name]
+
+    def find_base(self, user: User | None) -> dict[str, str]:
+        """What every process gets from the host; read once, since it is the same for every step."""
+        name = user.name if user else None
+        if name not in self._bases:
+            self._bases[name] = environment.build_base(self._toolbox.path, self._config.pass_env, user)
+        return self._bases[name]
 
     def find_cache(self, user: User | None) -> EnvironmentCache:
         name = user.name if user else None
@@ -205,15 +213,15 @@ class _Attempt:
             os.close(fd)
         return path
 
-    def _base_env(self) -> dict[str, str]:
-        return environment.build_base(self._runner._toolbox.path, self._runner._config.pass_env, self._user)
-
     def _step_env(self, plan: Plan) -> Mapping[str, str]:
-        return environment.for_step({**self._base_env(), **plan.env}, self._order, self._runner._keeper)
+        return environment.for_step(
+            {**self._runner.find_base(self._user), **plan.env}, self._order, self._runner._keeper
+        )
 
     def _installer_env(self) -> dict[str, str]:
         config, tools = self._runner._config, self._runner.find_cache(self._user).tools
-        env = environment.for_installer(self._base_env(), self._order, self._runner._keeper, config.install_env)
+        base = self._runner.find_base(self._user)
+        env = environment.for_installer(base, self._order, self._runner._keeper, config.install_env)
         return env | {
             "UV_CACHE_DIR": str(tools / "uv"),
             "BUN_INSTALL_CACHE_DIR": str(tools / "bun"),
