@@ -1,0 +1,88 @@
+"""A small installation of real processes on the test's own database and broker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import psutil
+
+from tests.apps.jobs.builders import until
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class House:
+    """Starts `manage.py` processes and ends all of them, whatever happened to them meanwhile."""
+
+    def __init__(self, folder: Path, env: dict[str, str], **recovery: object) -> None:
+        self.folder = folder
+        self.env = env | {f"STROEM__RECOVERY__{key.upper()}": str(value) for key, value in recovery.items()}
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *command: str, name: str = "") -> subprocess.Popen[bytes]:
+        log = (self.folder / f"{name or command[0]}.log").open("ab")
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "manage.py"), *command],
+            env=self.env,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self.processes.append(process)
+        return process
+
+    def scheduler(self) -> subprocess.Popen[bytes]:
+        return self.start("scheduler")
+
+    def worker(self, name: str, *tags: str, slots: int = 4) -> subprocess.Popen[bytes]:
+        """A worker that has registered."""
+        from apps.fleet.models import Worker
+
+        config = self.folder / f"{name}.yaml"
+        config.write_text(
+            textwrap.dedent(
+                f"""\
+                worker_name: {name}
+                max_concurrent: {slots}
+                tags: [{", ".join(tags or ("script",))}]
+                workspace_cache_dir: {self.folder / name}
+                """
+            )
+        )
+        process = self.start("worker", "--config", str(config), name=name)
+
+        def is_there() -> bool:
+            assert process.poll() is None, (self.folder / f"{name}.log").read_text()[-2000:]
+            return Worker.objects.filter(name=name, stopped_at=None, pid=process.pid).exists()
+
+        until(is_there, within_s=30)
+        return process
+
+    def kill(self, process: subprocess.Popen[bytes], *, tree: bool) -> None:
+        """SIGKILL to the process alone, or to everything that descends from it as well, all at once."""
+        found = [psutil.Process(process.pid)]
+        if tree:
+            found += found[0].children(recursive=True)
+        for one in found:
+            one.send_signal(signal.SIGSTOP)
+        for one in found:
+            one.send_signal(signal.SIGKILL)
+        process.wait(10)
+
+    def close(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(10)
