@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.house import House
+from tests.house import House
 from tests.chaos.witness import Witness
 
 

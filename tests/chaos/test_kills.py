@@ -11,7 +11,7 @@ import redis
 
 from apps.jobs.models import Job, Step
 from tests.apps.jobs.builders import fresh, start, until, workspace
-from tests.chaos.house import House
+from tests.house import House
 from tests.chaos.witness import Witness
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -1,4 +1,4 @@
-"""A witness outside the system: each step writes its own start and end to a file, under a lock that nobody may share."""
+"""A witness outside the system: each step writes its own start and end to a file, under a lock that nobody shares."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import psutil
 
 from tests.apps.jobs.builders import until
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class House:
