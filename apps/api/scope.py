@@ -71,4 +71,4 @@ def uuid_of(text: str, refusal: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise ParseError({"id": refusal}) from None
+        raise ParseError(refusal) from None

@@ -1,7 +1,6 @@
 """The routes of the API. Whatever begins with /api/ and is none of them is answered in JSON as well."""
 
 from django.urls import path, re_path
-from drf_spectacular.views import SpectacularAPIView
 
 from apps.api.errors import not_found
 from apps.api.views import auth, jobs, public, workers, workspaces
@@ -9,7 +8,7 @@ from apps.api.views import auth, jobs, public, workers, workspaces
 urlpatterns = [
     path("healthz", public.healthz),
     path("api/config", public.ConfigView.as_view()),
-    path("api/schema", SpectacularAPIView.as_view()),
+    path("api/schema", public.SchemaView.as_view()),
     path("api/auth/login", auth.LoginView.as_view()),
     path("api/auth/refresh", auth.RefreshView.as_view()),
     path("api/auth/logout", auth.LogoutView.as_view()),

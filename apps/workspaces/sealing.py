@@ -71,6 +71,3 @@ def _ciphers(keys: tuple[str, ...]) -> tuple[tuple[bytes, AESGCM], ...]:
         raise SealError("STROEM_KEYS must hold keys of at least 32 characters; make one with `openssl rand -base64 32`")
     material = [hashlib.sha256(b"stroem seal" + key.encode()).digest() for key in keys]
     return tuple((hashlib.sha256(b"id" + key).digest()[:_ID], AESGCM(key)) for key in material)
-
-
-seal_json, unseal_json = seal, unseal

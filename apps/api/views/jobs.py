@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from django.db.models import Count, QuerySet
-from django.db.models.fields.json import KT
+from django.db.models import Count, F, QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
@@ -33,7 +32,7 @@ _FILTERS = [OpenApiParameter(n, str) for n in ("workspace", "task_name", "status
 
 
 class JobsView(APIView):
-    @extend_schema(parameters=[*_FILTERS, *_PAGE], responses={200: JobPage, 400: ErrorShape})
+    @extend_schema(operation_id="jobs_list", parameters=[*_FILTERS, *_PAGE], responses={200: JobPage, 400: ErrorShape})
     def get(self, request: Request) -> Response:
         found = _filtered(scope.jobs(request.user), request.query_params)
         rows = _described(found).order_by("-created_at", "-id")[window(request)]
@@ -122,7 +121,7 @@ def _filtered(rows: QuerySet[Job], given: Any) -> QuerySet[Job]:
 def _described(rows: QuerySet[Job]) -> Any:
     """The columns of a list item. What the task says comes out of the frozen blueprint, within the same query."""
     said = rows.annotate(
-        mode=KT("blueprint__body__task__mode"), max_attempts=KT("blueprint__body__task__retry__max_attempts")
+        mode=F("blueprint__body__task__mode"), max_attempts=F("blueprint__body__task__retry__max_attempts")
     )
     return said.values(*shapes.JOB_COLUMNS)
 

@@ -9,7 +9,9 @@ from django.db import DatabaseError, connection
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 from drf_spectacular.utils import extend_schema
-from rest_framework.permissions import AllowAny
+from drf_spectacular.views import SpectacularAPIView
+from rest_framework.permissions import AllowAny, IsAuthenticated
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -54,3 +56,10 @@ class ConfigView(APIView):
                 "version": VERSION,
             }
         )
+
+
+class SchemaView(SpectacularAPIView):
+    """The OpenAPI description of this API, as JSON."""
+
+    permission_classes = (IsAuthenticated,)
+    renderer_classes = (JSONRenderer,)

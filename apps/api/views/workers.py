@@ -34,7 +34,11 @@ _STEP_COLUMNS = {
 
 
 class WorkersView(APIView):
-    @extend_schema(parameters=[OpenApiParameter("limit", int), OpenApiParameter("offset", int)], responses=WorkerPage)
+    @extend_schema(
+        operation_id="workers_list",
+        parameters=[OpenApiParameter("limit", int), OpenApiParameter("offset", int)],
+        responses=WorkerPage,
+    )
     def get(self, request: Request) -> Response:
         rows = scope.workers()
         page = _with_state(rows)[window(request)]

@@ -1,0 +1,260 @@
+"""Every route, every method, every role: own, foreign and unknown things."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.urls import get_resolver
+from rest_framework.test import APIClient
+
+from apps.accounts import tokens
+from apps.accounts.models import Role
+from apps.api import urls
+from apps.jobs.models import Job
+from apps.workspaces.models import Secret
+from apps.workspaces.services import store_secret
+from tests.apps.api.callers import PASSWORD, caller, client_of, user
+from tests.apps.jobs.builders import Hand, start, workspace
+
+pytestmark = pytest.mark.django_db
+
+FLOW = """
+actions: {work: {type: script, script: "true"}}
+tasks: {main: {flow: {one: {action: work}}}}
+"""
+EVERYBODY, PEOPLE = "everybody", "people"
+
+# (method, route): who may. A role: 404 below viewer, 403 between viewer and the role.
+TABLE: dict[tuple[str, str], Any] = {
+    ("get", "healthz"): EVERYBODY,
+    ("get", "api/config"): EVERYBODY,
+    ("post", "api/auth/login"): EVERYBODY,
+    ("post", "api/auth/refresh"): EVERYBODY,
+    ("post", "api/auth/logout"): EVERYBODY,
+    ("get", "api/schema"): PEOPLE,
+    ("get", "api/auth/me"): PEOPLE,
+    ("get", "api/auth/api-keys"): PEOPLE,
+    ("post", "api/auth/api-keys"): PEOPLE,
+    ("delete", "api/auth/api-keys/<str:prefix>"): PEOPLE,
+    ("get", "api/workspaces"): PEOPLE,
+    ("get", "api/tasks"): PEOPLE,
+    ("get", "api/jobs"): PEOPLE,
+    ("get", "api/stats"): PEOPLE,
+    ("get", "api/workers"): PEOPLE,
+    ("get", "api/workers/<str:worker>"): PEOPLE,
+    ("post", "api/workspaces/<str:workspace>/refresh"): Role.ADMIN,
+    ("get", "api/workspaces/<str:workspace>/secrets"): Role.ADMIN,
+    ("put", "api/workspaces/<str:workspace>/secrets/<str:name>"): Role.ADMIN,
+    ("delete", "api/workspaces/<str:workspace>/secrets/<str:name>"): Role.ADMIN,
+    ("get", "api/workspaces/<str:workspace>/tasks"): Role.VIEWER,
+    ("get", "api/workspaces/<str:workspace>/tasks/<str:task>"): Role.VIEWER,
+    ("post", "api/workspaces/<str:workspace>/tasks/<str:task>/execute"): Role.OPERATOR,
+    ("get", "api/jobs/<str:job>"): Role.VIEWER,
+    ("get", "api/jobs/<str:job>/logs"): Role.VIEWER,
+    ("get", "api/jobs/<str:job>/steps/<str:step>/logs"): Role.VIEWER,
+    ("post", "api/jobs/<str:job>/cancel"): Role.OPERATOR,
+}
+BODIES = {
+    "api/auth/login": {"email": "x@example.org", "password": "x"},
+    "api/auth/api-keys": {"name": "k"},
+    "api/workspaces/<str:workspace>/tasks/<str:task>/execute": {"input": {}},
+    "api/workspaces/<str:workspace>/secrets/<str:name>": {"value": "long enough"},
+}
+# What an anonymous caller of an open route gets, with these bodies.
+OPEN_ANSWERS = {"api/auth/login": 401, "api/auth/refresh": 401}
+RANK = [None, Role.VIEWER, Role.OPERATOR, Role.ADMIN]
+METHODS = ("get", "post", "put", "patch", "delete")
+ROWS = sorted(TABLE, key=str)
+
+
+@dataclass
+class World:
+    names: dict[str, str]
+
+    def path(self, route: str, **over: str) -> str:
+        for key, value in {**self.names, **over}.items():
+            route = route.replace(f"<str:{key}>", value)
+        assert "<" not in route
+        return "/" + route
+
+    def call(self, client: APIClient, method: str, route: str, **over: str) -> Any:
+        body = BODIES.get(route) if method in ("post", "put") else None
+        return getattr(client, method)(self.path(route, **over), body, format="json")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    own = workspace(tmp_path, FLOW, "own")
+    store_secret(own, "pw", "canary-secret", by="x")
+    job, hand = start(own), Hand()
+    names = {"workspace": "own", "task": "main", "job": str(job.pk), "step": "one", "worker": str(hand.id)}
+    return World({**names, "name": "pw", "prefix": "strm_0000000"})
+
+
+def test_every_route_has_a_row_and_every_row_a_route() -> None:
+    routes = {str(pattern.pattern) for pattern in urls.urlpatterns} - {"^api(?:/.*)?$"}
+    assert routes == {route for _, route in TABLE}
+
+
+def expected(needed: Any, role: Role | None) -> set[int]:
+    """Which statuses a caller with `role` on every workspace may get."""
+    if needed in (EVERYBODY, PEOPLE) or RANK.index(role) >= RANK.index(needed):
+        return {200}
+    return {404} if role is None else {403}
+
+
+@pytest.mark.parametrize("role", RANK, ids=str)
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_a_role_opens_what_the_table_says(world: World, row: tuple[str, str], role: Role | None) -> None:
+    method, route = row
+    answer = world.call(caller(role), method, route)
+    allowed = expected(TABLE[row], role)
+    if route in OPEN_ANSWERS:
+        allowed = {OPEN_ANSWERS[route]}
+    if route == "api/auth/api-keys/<str:prefix>":
+        allowed = {404}  # nobody's key
+    assert answer.status_code in allowed, answer.content
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_a_superuser_may_do_everything(world: World, row: tuple[str, str]) -> None:
+    answer = world.call(caller(is_superuser=True), *row)
+    assert answer.status_code < 400 or row[1] in OPEN_ANSWERS or row[1].endswith("prefix>")
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if TABLE[row] != EVERYBODY], ids=str)
+def test_without_a_token_only_the_open_routes_answer(world: World, row: tuple[str, str]) -> None:
+    for headers, text in (
+        ({}, "Authentication required"),
+        ({"HTTP_AUTHORIZATION": "Bearer nothing"}, "Invalid or expired token"),
+        ({"HTTP_AUTHORIZATION": "Bearer strm_" + "0" * 64}, "Invalid API key"),
+        ({"HTTP_AUTHORIZATION": "Basic dTpw"}, "Authentication required"),
+        ({"HTTP_AUTHORIZATION": "Bearer "}, "Invalid or expired token"),
+        ({"HTTP_AUTHORIZATION": "Bearer \xff\x00"}, "Invalid or expired token"),
+    ):
+        client = APIClient(raise_request_exception=False)
+        client.credentials(**headers)
+        answer = world.call(client, *row)
+        assert (answer.status_code, answer.json()) == (401, {"error": text})
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if isinstance(TABLE[row], Role)], ids=str)
+def test_what_is_foreign_is_answered_like_what_does_not_exist(
+    world: World, tmp_path: Path, row: tuple[str, str]
+) -> None:
+    stranger = caller(Role.ADMIN, "other-*")
+    workspace(tmp_path, FLOW, "other-1")
+    foreign = world.call(stranger, *row)
+    unknown = world.call(stranger, *row, workspace="own2", job=str(uuid.uuid4()))
+    assert foreign.status_code == unknown.status_code == 404
+    assert foreign.content.replace(b"'own'", b"''") == unknown.content.replace(b"'own2'", b"''")
+    assert Job.objects.filter(status="cancelled").count() == 0
+    assert Secret.objects.count() == 1
+
+
+def test_lists_and_counts_hold_only_what_is_visible(world: World, tmp_path: Path) -> None:
+    start(workspace(tmp_path, FLOW, "other-1"))
+    for client, names in (
+        (caller(Role.VIEWER, "own"), ["own"]),
+        (caller(), []),
+        (caller(Role.VIEWER), ["other-1", "own"]),
+    ):
+        assert [item["name"] for item in client.get("/api/workspaces").json()] == names
+        assert [item["workspace"] for item in client.get("/api/tasks").json()] == names
+        page = client.get("/api/jobs").json()
+        assert sorted(item["workspace"] for item in page["items"]) == names
+        assert page["total"] == len(names)
+        assert client.get("/api/stats").json()["running"] == len(names)
+        assert client.get("/api/jobs?workspace=own").json()["total"] == names.count("own")
+
+
+def test_a_worker_shows_only_steps_that_may_be_seen(world: World) -> None:
+    hand = Hand()
+    assert hand.claim() is not None
+    path = f"/api/workers/{hand.id}"
+    assert caller(Role.VIEWER).get(path).json()["steps"]["total"] == 1
+    assert caller().get(path).json()["steps"] == {"items": [], "total": 0}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_other_methods_are_405_and_json(world: World, row: tuple[str, str]) -> None:
+    _, route = row
+    known = {method for method, path in TABLE if path == route}
+    client = caller(is_superuser=True)
+    for method in set(METHODS) - known:
+        answer = getattr(client, method)(world.path(route))
+        assert answer.status_code == 405, (method, answer.content)
+        if route != "healthz":
+            assert "error" in answer.json()
+
+
+def spellings(path: str) -> list[str]:
+    return [
+        path + "/", path + "//", path + "/.", path + "/..", path + ".json", path + ";x", path + ";.css", path + "%2f",
+        path + "%00", path + "%20", path + "?x", path + "#x", path + "%3f", path + "..;/", path + "/%2e%2e", "/" + path,
+        "//" + path, path.replace("/api/", "/api//"), path.replace("/api/", "//api/"), path.replace("/api/", "/API/"),
+        path.replace("/api/", "/Api/"), path.replace("/api/", "/api/./"), path.replace("/api/", "/x/../api/"),
+        path.replace("/api/", "/api/%2e/"), path.replace("/api/", "/%61pi/"), path.replace("/api/", "/api%2f"),
+        path.replace("/api/", "/api\\"), path.replace("/api/", "/api;/"), path.replace("/api/", "/static/../api/"),
+        path.replace("/api/", "/healthz/../api/"), path.replace("/api/", "/api/config/../"), path.upper(), path.title(),
+        path + "?format=json", path + "?token=x", path + "?_method=GET", path + "/healthz", path + "/config",
+        path + "%0a", path + "\u2028",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if TABLE[row] != EVERYBODY], ids=str)
+def test_no_spelling_of_a_path_gets_around_the_door(world: World, row: tuple[str, str]) -> None:
+    method, route = row
+    client = APIClient(raise_request_exception=False)
+    found = spellings(world.path(route))
+    assert len(found) == 40
+    tricks = {
+        "HTTP_X_HTTP_METHOD_OVERRIDE": "GET",
+        "HTTP_X_FORWARDED_FOR": "127.0.0.1",
+        "HTTP_X_ORIGINAL_URL": "/healthz",
+    }
+    for spelling in found:
+        answer = getattr(client, method)(spelling, **tricks)
+        assert not 200 <= answer.status_code < 300, spelling
+
+
+def test_a_key_acts_like_its_user_but_makes_no_keys(world: World) -> None:
+    person = user(Role.VIEWER)
+    key, _ = tokens.make_key(person, "ci")
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {key}")
+    assert client.get("/api/jobs").status_code == 200
+    assert client.post(world.path("api/jobs/<str:job>/cancel")).status_code == 403
+    for answer in (client.get("/api/auth/api-keys"), client.post("/api/auth/api-keys", {"name": "x"}, format="json")):
+        assert (answer.status_code, answer.json()) == (403, {"error": "API key management requires JWT authentication"})
+
+
+def test_a_browsers_session_needs_the_csrf_token(world: World) -> None:
+    person = user(Role.OPERATOR)
+    client = APIClient(enforce_csrf_checks=True, raise_request_exception=False)
+    assert client.login(username=person.email, password=PASSWORD)
+    path = world.path("api/jobs/<str:job>/cancel")
+    assert client.get("/api/jobs").status_code == 200
+    refused = client.post(path)
+    assert refused.status_code == 403
+    assert "CSRF" in refused.json()["error"]
+    client.cookies["csrftoken"] = "a" * 32
+    assert client.post(path, HTTP_X_CSRFTOKEN="a" * 32).status_code == 200
+
+
+def test_a_disabled_user_is_out_at_once(world: World) -> None:
+    person = user(Role.ADMIN)
+    client = client_of(person)
+    assert client.get("/api/jobs").status_code == 200
+    person.is_active = False
+    person.save()
+    assert client.get("/api/jobs").status_code == 401
+
+
+def test_no_route_lies_outside_the_table() -> None:
+    top = {str(pattern.pattern) for pattern in get_resolver().url_patterns}
+    assert top <= {"", "admin/"}
