@@ -288,6 +288,8 @@ class ExpressionParser(TagReader):
             return inner if inner.shape == "path" else Expression(inner.node, inner.depth, inner.sources, inner.filter)
         if token.kind == "op" and token.value == "[":
             return self._array()
+        if token.kind == "op" and token.value == "-":
+            raise self.fail("'-' needs a number behind it or a value before it")
         if token.kind in ("op", "tail") or (token.value in KEYWORDS and token.kind == "path"):
             raise self._unexpected("a value")
         self._at += 1

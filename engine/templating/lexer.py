@@ -143,20 +143,20 @@ class Lexer:
                 return tokens, position + 3, True
             if position >= len(text):
                 raise self.fail(f"'{text[start : start + 2]}' has no closing '{closing}'", start)
-            token, position = self._token(position, tokens[-1] if tokens else None)
+            token, position = self._token(position, tokens[-1] if tokens else None, closing)
             tokens.append(token)
             self._tokens += 1
             if self._tokens > MAX_TOKENS:
                 raise self.fail("the template is too long; move its logic into a script", start)
 
-    def _token(self, position: int, before: Token | None) -> tuple[Token, int]:
+    def _token(self, position: int, before: Token | None, closing: str) -> tuple[Token, int]:
         text, line = self.text, self.line(position)
         if before and before.value == "]" and before.kind == "op" and (tail := _TAIL.match(text, position)):
             return Token("tail", tail[0], line), tail.end()
         sign = self._is_sign(position, before)
         found = _TOKEN.match(text, position + sign)
         if not found or (sign and found.lastgroup not in ("int", "float")):
-            raise self.fail(self._complaint(position), position)
+            raise self.fail(self._complaint(position, closing), position)
         value, kind = found[0], found.lastgroup
         if kind == "string":
             return Token("string", value[1:-1], line), found.end()
@@ -177,7 +177,7 @@ class Lexer:
             return False
         return before is None or (before.kind == "op" and before.value not in (")", "]")) or before.value in _WORDS
 
-    def _complaint(self, position: int) -> str:
+    def _complaint(self, position: int, closing: str) -> str:
         char = self.text[position]
         if char in "\"'`":
             return f"a string that begins with {char} does not end"
@@ -185,8 +185,8 @@ class Lexer:
             return "a name, a number or a closing bracket was expected at '.'"
         if char == "{":
             return "'{' cannot stand in an expression; write {% raw %} around text that is full of braces"
-        if char == "-":
-            return "'-' needs a number behind it or a value before it"
+        if char in "%}":
+            return f"{char!r} cannot stand here; the tag ends with '{closing}'"
         if char.isdigit():
             return "a number is written like 12 or 1.5"
         return f"{char!r} cannot stand here" if char.isprintable() else "a control character cannot stand here"
