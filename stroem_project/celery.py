@@ -1,4 +1,4 @@
-"""The Celery app: a doorbell. It carries hints in JSON; results, retries, time limits and schedules are not its business.
+"""The Celery app: a doorbell. It carries hints in JSON; results, retries and time limits are not its business.
 
 Only a worker process includes `workers.tasks` (see `workers.consumer`); everybody else just publishes.
 """
@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from celery import Celery
 
-app = Celery("stroem")
+app = Celery("stroem", fixups=[])  # the Django fixup closes connections at every task; ours give them back
 app.config_from_object("stroem_project.celery_settings")
 app.set_default()

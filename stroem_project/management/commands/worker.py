@@ -1,0 +1,160 @@
+"""`manage.py worker`: takes steps and does them, until it is told to stop; then it drains."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import tomllib
+from argparse import ArgumentParser
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+from uuid import UUID
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from engine.errors import StroemError
+from stroem_project.celery import app
+from stroem_project.config import ROOT
+from workers.config import WorkerConfig, load
+
+log = logging.getLogger("stroem.worker")
+
+
+class Command(BaseCommand):
+    help = "Take steps that this worker's tags cover, and do them. SIGTERM or Ctrl-C drains; a second one hurries."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--config", help="worker-config.yaml (default: all defaults, STROEM__WORKER__* over them)")
+        parser.add_argument("--name", help="worker_name, in place of the file's")
+        parser.add_argument("--job", type=UUID, help="serve this job only, and nothing else")
+        parser.add_argument("--lifeline-fd", type=int, help="a descriptor at whose end the worker stops at once")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not settings.STROEM.db.url:
+            from stroem_project.addresses import unset
+
+            raise CommandError(unset(), returncode=2)
+        config = self._config(options)
+        os.environ.setdefault("STROEM_DB_POOL", str(config.max_concurrent + 3))
+        _widen_pool(config.max_concurrent + 3)
+        hurry, stop = threading.Event(), threading.Event()
+        _listen_to_signals(stop, hurry)
+        if options["lifeline_fd"] is not None:
+            _watch_lifeline(options["lifeline_fd"], stop, hurry)
+        _end(self._serve(config, options["job"], stop, hurry))
+
+    def _config(self, options: dict[str, Any]) -> WorkerConfig:
+        environ = dict(os.environ)
+        if options["name"]:
+            environ["STROEM__WORKER__WORKER_NAME"] = options["name"]
+        file = Path(options["config"]) if options["config"] else None
+        try:
+            config = load(file, environ, data_dir=settings.STROEM.data_dir, has_docker=_has_docker)
+            _check_sections(config)
+        except (StroemError, TypeError, ValueError) as error:
+            raise CommandError(str(error), returncode=2) from error
+        return config
+
+    def _serve(self, config: WorkerConfig, job_id: UUID | None, stop: threading.Event, hurry: threading.Event) -> int:
+        from apps.jobs import bells, ledger
+        from apps.workspaces.ledger import archive
+        from runners.process import harden
+        from workers.assembly import assemble
+
+        lease_s = settings.STROEM.recovery.heartbeat_timeout_s
+        try:
+            harden()
+            assembly = assemble(config, ledger, archive, bells, app, lease_s=lease_s, version=_version(), job_id=job_id)
+        except (StroemError, OSError) as error:
+            raise CommandError(f"this worker cannot start: {error}", returncode=2) from error
+        try:
+            if not assembly.open(stop):
+                return 0
+            self.stdout.write(_greeting(config, assembly.worker.queues))
+            self.stdout.flush()
+            stop.wait()
+            log.info("draining: %d steps have %g s to end", len(assembly.attempts), config.drain_secs)
+            stopped = assembly.worker.drain(config.drain_secs, hurry)
+            log.info("stopped; %d steps had to be ended", stopped)
+        finally:
+            assembly.close()
+        return 0
+
+
+def _greeting(config: WorkerConfig, queues: tuple[str, ...]) -> str:
+    return (
+        f"worker {config.worker_name}: tags {', '.join(config.tags)}; {config.max_concurrent} slots; "
+        f"queues {', '.join(sorted(queues)) or 'none yet'}"
+    )
+
+
+def _listen_to_signals(stop: threading.Event, hurry: threading.Event) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+
+
+def _watch_lifeline(fd: int, stop: threading.Event, hurry: threading.Event) -> None:
+    def wait() -> None:
+        try:
+            while os.read(fd, 4096):
+                continue
+        except OSError as error:
+            log.warning("the lifeline cannot be read: %s", error)
+        hurry.set()
+        stop.set()
+
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()
+
+
+def _has_docker() -> bool:
+    """Whether a Docker engine answers here; the client is imported only where its socket or address exists."""
+    if not os.environ.get("DOCKER_HOST") and not Path("/var/run/docker.sock").exists():
+        return False
+    from runners.docker import DockerConfig, DockerRunner
+
+    try:
+        runner = DockerRunner(DockerConfig.from_section({}, owner="probe"))
+        return runner.is_alive()
+    except (StroemError, OSError) as error:
+        log.info("no Docker engine answers: %s", error)
+        return False
+
+
+def _check_sections(config: WorkerConfig) -> None:
+    """Wrong keys of a runner's section stop the start, not the first step."""
+    if config.docker is not None:
+        from runners.docker import DockerConfig
+
+        DockerConfig.from_section(config.docker, owner=config.worker_name)
+    if config.kubernetes is not None:
+        from runners.pod import PodConfig
+
+        PodConfig.from_section(config.kubernetes, owner=config.worker_name)
+
+
+def _widen_pool(size: int) -> None:
+    """One connection a slot, and one each for leases, logs and the start."""
+    pool = settings.DATABASES["default"].get("OPTIONS", {}).get("pool")
+    if isinstance(pool, dict):
+        pool["max_size"] = max(size, pool.get("max_size", 0))
+
+
+def _version() -> str:
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
+
+
+def _end(code: int) -> NoReturn:
+    """Leave at once: threads that hang in a broker or a database must not hold the process back."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,138 @@
+"""Puts a worker together, with what it has outside of its process: guard, directories, leftovers of dead attempts."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from engine.spec.model import Action
+from runners.base import Runner
+from runners.catalog import Catalog, CatalogConfig
+from runners.guard import Guard
+from runners.local import LocalConfig
+from runners.process import User, find_user
+from workers.attempts import Attempts
+from workers.config import WorkerConfig
+from workers.disk import Den
+from workers.door import OUTAGES, Bells, Ledger
+from workers.execution import Execution
+from workers.presence import Presence, Timing
+from workers.process import Worker
+from workers.reporting import LogPump
+from workers.slots import Slots
+from workers.workspace import Workspaces
+
+log = logging.getLogger("stroem.worker")
+SWEEP_EVERY_S = 300.0
+
+
+@dataclass(slots=True)
+class Assembly:
+    """A worker with everything around it. `open` before its first step, `close` after its last."""
+
+    worker: Worker
+    presence: Presence
+    guard: Guard
+    catalog: Catalog
+    attempts: Attempts
+    den: Den
+    workspaces: Workspaces
+    _closing: threading.Event
+
+    def open(self, hurry: threading.Event) -> bool:
+        """Start guard and worker, as soon as the database lets us; False when `hurry` was set before."""
+        self.guard.start()
+        said = ""
+        while not hurry.is_set():
+            try:
+                if self.presence.register():
+                    self.worker.start()
+                    threading.Thread(target=self._sweep, name="sweeper", daemon=True).start()
+                    return True
+            except OUTAGES as error:
+                if not said:
+                    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                    log.warning("waiting for the database: %s", said)
+            hurry.wait(1.0)
+        return False
+
+    def close(self) -> None:
+        self._closing.set()
+        self.guard.close()
+        self.den.close()
+
+    def _sweep(self) -> None:
+        """Remove containers, pods and processes of attempts that died with an earlier worker; now and then again."""
+        while True:
+            try:
+                self.catalog.sweep(self.attempts.names())
+            except Exception as error:  # noqa: BLE001  (an outer edge: an engine that is down must not end the thread)
+                log.warning("leftovers of earlier steps could not be looked for: %s", error)
+            if self._closing.wait(SWEEP_EVERY_S):
+                return
+
+
+def assemble(
+    config: WorkerConfig,
+    ledger: Ledger,
+    archive: Callable[[int], bytes],
+    bells: Bells,
+    app: Any,
+    *,
+    lease_s: float,
+    version: str,
+    job_id: UUID | None = None,
+) -> Assembly:
+    """A worker of this configuration. `archive` answers a revision's tar.gz. Raises StroemError for what cannot be."""
+    timing = Timing.of(lease_s, config.stop_grace_secs)
+    user: User | None = find_user(config.run_as) if config.run_as else None
+    den = Den(config.workspace_cache_dir, is_shared=user is not None)
+    guard = Guard(lease_s, timing.guard_margin_s)
+    attempts = Attempts()
+    slots = Slots(config.max_concurrent)
+    pump = LogPump(ledger.append, ledger.released)
+    catalog = Catalog(_catalog_config(config, den), guard)
+    workspaces = Workspaces(
+        den,
+        archive,
+        max_retained=config.max_retained_revisions,
+        owner=(user.uid, user.gid) if user else None,
+    )
+    execution = Execution(
+        ledger,
+        workspaces,
+        pump,
+        lambda action: _choose(catalog, action),
+        stop_grace_s=config.stop_grace_secs,
+        runner_image=config.runner_image,
+        run_as=config.run_as,
+    )
+    presence = Presence(
+        ledger, config, attempts, guard, timing, version=version, busy=lambda: slots.busy, job_id=job_id
+    )
+    worker = Worker(
+        config, ledger, bells, app, presence, execution, attempts, slots, pump, lease_s=lease_s, job_id=job_id
+    )
+    presence.after = worker.refresh_tag_sets
+    return Assembly(worker, presence, guard, catalog, attempts, den, workspaces, threading.Event())
+
+
+def _choose(catalog: Catalog, action: Action) -> Runner:
+    return catalog.choose(action.type, action.runner)
+
+
+def _catalog_config(config: WorkerConfig, den: Den) -> CatalogConfig:
+    local = None
+    if "script" in config.tags:
+        local = LocalConfig(config.dependency_cache_dir or den.cache / "environments", run_as=config.run_as)
+    return CatalogConfig(
+        owner=config.worker_name,
+        local=local,
+        docker=config.docker,
+        kubernetes=config.kubernetes,
+        runner_image=config.runner_image,
+    )

@@ -1,0 +1,223 @@
+"""The Celery side of a worker: hears bells, and lets other workers have those that it has no slot for.
+
+Celery runs in one thread of its own: the worker's life (signals, draining) hangs on nothing that a broker does. What is
+changed here was found out the hard way:
+
+* With prefetch off, the consumer loop must be woken when a slot becomes free; else it sleeps on while work waits.
+* Slots are taken without Celery too (polling, the step after a finish), so that Celery's own count of reserved tasks
+  cannot say whether this worker may take another bell.
+* Reconnecting backs off to 30 s by default; a worker should hear again 2 s after its broker is back.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from types import MethodType
+from typing import Any
+
+from celery import bootsteps
+from celery.concurrency.base import BasePool, apply_target
+from celery.worker import WorkController, state
+from celery.worker.consumer import Consumer
+from celery.worker.consumer.tasks import Tasks
+from kombu.asynchronous import set_event_loop
+
+from workers.door import Bells
+from workers.slots import Slots
+
+log = logging.getLogger("stroem.worker")
+RETRY_S = 2.0
+QUIET = ("celery.worker.strategy", "celery.app.trace", "celery.worker.consumer", "celery.worker", "celery.bootsteps")
+
+
+class Ear:
+    """Listens on the queues of tag sets; `add` and `close` may be called from any thread."""
+
+    def __init__(self, app: Any, bells: Bells, slots: Slots, keys: Iterable[str], *, name: str) -> None:
+        self._app = app
+        self._bells = bells
+        self._slots = slots
+        self._keys = dict.fromkeys(keys)
+        self._name = name
+        self._lock = threading.Lock()
+        self._waiting: list[Callable[[], None]] = []
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._consumer: Any = None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="bells", daemon=True)
+        slots.on_free = self.wake
+
+    @property
+    def is_listening(self) -> bool:
+        return self._consumer is not None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self._keys)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def add(self, keys: Iterable[str]) -> None:
+        """Listen on the queues of these tag sets too."""
+        fresh = [key for key in keys if key not in self._keys]
+        if not fresh:
+            return
+        self._keys.update(dict.fromkeys(fresh))
+        with self._lock:
+            self._waiting.append(lambda: self._consume(fresh))
+        self.wake()
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Take no more bells; returns when the consumer has ended, or after `timeout_s` when it hangs."""
+        self._closing.set()
+        _tell_celery_to_stop(0)
+        self.wake()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(timeout_s)
+        _tell_celery_to_stop(None)
+
+    def wake(self) -> None:
+        with suppress(BlockingIOError):  # full: it is awake, or will be
+            os.write(self._wake_write, b".")
+
+    def may_take(self) -> bool:
+        return self._slots.free > 0
+
+    def _run(self) -> None:
+        for logger in QUIET:
+            logging.getLogger(logger).setLevel(logging.WARNING)
+        while not self._closing.is_set():
+            try:
+                self._serve()
+            except Exception:
+                log.exception("the consumer of bells failed; polling goes on meanwhile")
+            self._consumer = None
+            self._closing.wait(RETRY_S)
+
+    def _serve(self) -> None:
+        set_event_loop(None)  # a new one for a new controller
+        self._app.conf.task_queues = [self._bells.queue(key) for key in self._keys]
+        self._app.amqp.__dict__.pop("queues", None)
+        controller = WorkController(
+            app=self._app,
+            hostname=self._name,
+            pool=type("BoundPool", (SlotPool,), {"ear": self, "slots": self._slots}),
+            concurrency=self._slots.size,
+            consumer_cls=_consumer_class(self),
+            include=["workers.tasks"],
+            loglevel=logging.WARNING,
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+        )
+        controller.start()
+
+    def _attach(self, hub: Any) -> None:
+        hub.add_reader(self._wake_read, self._on_wake)
+
+    def _on_wake(self, *_: Any) -> None:
+        with suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+        state.maybe_shutdown()
+        with self._lock:
+            todo, self._waiting = self._waiting, []
+        for action in todo:
+            action()
+
+    def _connected(self, consumer: Any) -> None:
+        """The consumer is on a fresh connection: have its loop ask us before it takes a message."""
+        self._consumer = consumer
+        qos = consumer.task_consumer.channel.qos
+        original = getattr(qos, "can_consume", None)
+        if original is not None:  # Redis; on RabbitMQ the prefetch count is the bound
+            qos.can_consume = MethodType(lambda _: self.may_take() and original(), qos)
+        self._consume(self._keys)
+
+    def _disconnected(self) -> None:
+        self._consumer = None
+
+    def _consume(self, keys: Iterable[str]) -> None:
+        """In the consumer's thread. A broker that fails here makes the consumer connect anew, with all keys."""
+        consumer = self._consumer
+        if consumer is None or consumer.task_consumer is None:
+            return
+        for key in list(keys):
+            queue = self._bells.queue(key)
+            if not consumer.task_consumer.consuming_from(queue.name):
+                self._app.amqp.queues.select_add(queue)
+                consumer.task_consumer.add_queue(queue)
+                consumer.task_consumer.consume()
+
+
+class SlotPool(BasePool):
+    """Celery's pool, on our slots: early ack means that a bell is acknowledged when its slot begins with it."""
+
+    ear: Ear
+    slots: Slots
+    body_can_be_buffer = True
+    signal_safe = False
+
+    def on_apply(self, *args: Any, **options: Any) -> Any:
+        target, arguments, keywords, callback, accept, *_ = *args, *(None,) * 5
+        arguments, keywords = options.get("args", arguments), options.get("kwargs", keywords)
+        callback, accept = options.get("callback", callback), options.get("accept_callback", accept)
+        self.slots.submit(lambda: apply_target(target, arguments, keywords, callback, accept))
+        return _Handle()
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        self.ear._attach(hub)
+
+
+class _Handle:
+    """What Celery keeps of a started task, by weak reference; nobody asks it for anything."""
+
+    __slots__ = ("__weakref__",)
+
+
+class BellConsumer(Consumer):
+    """Tries to reconnect at a steady pace."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        def complain(error: Exception, interval: float) -> None:
+            self.broker_connection_retry_attempt += 1
+            if self.broker_connection_retry_attempt == 1:
+                log.warning("no broker at %s (%s); polling until it is back", conn.as_uri(), type(error).__name__)
+
+        conn.ensure_connection(
+            complain, None, interval_start=0.5, interval_step=0.5, interval_max=RETRY_S, callback=state.maybe_shutdown
+        )
+        if self.broker_connection_retry_attempt:
+            log.info("broker at %s is back", conn.as_uri())
+        self.broker_connection_retry_attempt = 0
+        self.first_connection_attempt = False
+        return conn
+
+
+def _tell_celery_to_stop(exit_code: int | None) -> None:
+    setattr(state, "should_stop", exit_code)  # noqa: B010  (the published types know it as None only)
+
+
+def _consumer_class(ear: Ear) -> type[BellConsumer]:
+    """A consumer with one more step; `app.steps` would add it to every consumer of this process."""
+
+    class Ready(bootsteps.StartStopStep):
+        requires = (Tasks,)
+
+        def start(self, consumer: Any) -> None:
+            ear._connected(consumer)
+
+        def stop(self, consumer: Any) -> None:
+            ear._disconnected()
+
+        shutdown = stop
+
+    base: Any = Consumer.Blueprint
+    blueprint = type("Blueprint", (base,), {"default_steps": [*base.default_steps, Ready]})
+    return type("BoundConsumer", (BellConsumer,), {"Blueprint": blueprint})

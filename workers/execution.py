@@ -1,0 +1,206 @@
+"""One attempt from its claim to its report: order, workspace, runner, outcome."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from apps.jobs.ledger import Material, Report
+from engine.errors import AuthorError, StroemError
+from engine.masking import masker
+from engine.orders import ImageWork, Limits, ScriptWork, StepOrder, StepOutcome, Verdict
+from engine.spec.model import Action
+from runners.base import Runner
+from workers.attempts import Attempt
+from workers.door import OUTAGES, Ledger
+from workers.rendering import Rendered, render
+from workers.reporting import Batch, LogPump, Reporter
+from workers.trees import Tree
+from workers.workspace import Workspaces
+
+log = logging.getLogger("stroem.worker")
+INPUT_FILE = "input.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt that can be reported, with the log batches that were not sent yet."""
+
+    report: Report
+    batches: tuple[Batch, ...] = ()
+
+
+@dataclass(slots=True)
+class Performed:
+    """What became of an attempt (`ended` is None when it is not ours to report), and what it occupied on this host."""
+
+    ended: Ended | None = None
+    tree: Tree | None = None
+    scratch: Path | None = None
+
+
+class Execution:
+    """Performs attempts; any number of threads at a time."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        workspaces: Workspaces,
+        pump: LogPump,
+        pick: Callable[[Action], Runner],
+        *,
+        stop_grace_s: float,
+        runner_image: str | None = None,
+        run_as: str | None = None,
+    ) -> None:
+        """`pick` answers the runner of an action, and raises PlatformError when this worker has none."""
+        self._ledger = ledger
+        self._workspaces = workspaces
+        self._pump = pump
+        self._pick = pick
+        self._stop_grace_s = stop_grace_s
+        self._runner_image = runner_image
+        self._run_as = run_as
+
+    def perform(self, attempt: Attempt) -> Performed:
+        """Do the attempt to its end; call `tidy` when it was reported, so that nobody waits for brooms.
+
+        Raises one of OUTAGES when the database went away before the step's process could exist.
+        """
+        performed = Performed()
+        try:
+            performed.ended = self._perform(attempt, performed)
+        except BaseException:
+            self.tidy(attempt, performed)
+            raise
+        return performed
+
+    def tidy(self, attempt: Attempt, performed: Performed) -> None:
+        """Give back what the attempt occupied."""
+        if performed.scratch is not None:
+            self._workspaces.close_scratch(performed.scratch)
+        if performed.tree is not None:
+            self._workspaces.give_back(attempt.claim.revision_digest, performed.tree)
+
+    def _perform(self, attempt: Attempt, place: Performed) -> Ended | None:
+        masks: tuple[str, ...] = ()
+        try:
+            material = self._ledger.material(attempt.claim)
+            masks = material.masks
+            rendered = render(attempt.claim, material)
+            masks = rendered.masks
+            runner = self._pick(rendered.action)
+            order = self._order(attempt, material, rendered, place)
+        except OUTAGES:
+            raise
+        except StroemError as error:
+            return Ended(Report(attempt.claim, _failed(str(error)), masks=masks))
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            text = f"The worker could not prepare the step: {error.strerror or type(error).__name__}{where}"
+            return Ended(Report(attempt.claim, _failed(text), masks=masks))
+        except Exception as error:
+            log.exception("step %s of job %s could not be prepared", attempt.claim.step_name, attempt.claim.job_id)
+            return Ended(Report(attempt.claim, _failed(_ours(error)), masks=masks))
+        return self._begin(attempt, rendered, order, runner)
+
+    def _begin(self, attempt: Attempt, rendered: Rendered, order: StepOrder, runner: Runner) -> Ended | None:
+        match attempt.stop.reason:
+            case "drain":
+                self._ledger.give_back(attempt.claim)
+                return None
+            case "lost":
+                return None
+            case "cancel":
+                outcome = StepOutcome(Verdict.CANCELLED, error="Job cancelled")
+                return Ended(Report(attempt.claim, outcome, rendered.input, rendered.masks))
+        if not self._ledger.started(attempt.claim, input=rendered.input, masks=rendered.masks):
+            return None
+        self._ledger.released()
+        reporter = Reporter(attempt.claim, masker(rendered.masks), self._pump)
+        for note in rendered.notes:
+            reporter.say(note)
+        outcome = self._run(attempt, order, runner, reporter)
+        return Ended(Report(attempt.claim, outcome, rendered.input, rendered.masks), reporter.close())
+
+    def _run(self, attempt: Attempt, order: StepOrder, runner: Runner, reporter: Reporter) -> StepOutcome:
+        try:
+            outcome = runner.run(order, reporter, attempt.stop)
+        except AuthorError as error:
+            outcome = _failed(str(error))
+        except StroemError as error:
+            log.warning("step %s of job %s: %s", attempt.claim.step_name, attempt.claim.job_id, error)
+            outcome = _failed(str(error))
+        except Exception as error:
+            log.exception("step %s of job %s broke its runner", attempt.claim.step_name, attempt.claim.job_id)
+            outcome = _failed(_ours(error))
+        if outcome.verdict is Verdict.CANCELLED and attempt.stop.reason in ("drain", "lost"):
+            return StepOutcome(Verdict.LOST, outcome.exit_code, outcome.error)
+        return outcome
+
+    def _order(self, attempt: Attempt, material: Material, rendered: Rendered, place: Performed) -> StepOrder:
+        claim, action = attempt.claim, rendered.action
+        work: ScriptWork | ImageWork
+        if action.type == "script":
+            place.tree = self._workspaces.take(claim.revision_id, claim.revision_digest)
+            work = self._script(rendered, place.tree)
+        else:
+            assert rendered.image is not None
+            work = ImageWork(rendered.image, rendered.cmd, action.entrypoint, action.command)
+        place.scratch = self._workspaces.open_scratch(attempt.name)
+        return StepOrder(
+            attempt=attempt.name,
+            job_id=str(claim.job_id),
+            task_name=claim.task_name,
+            step_name=claim.step_name,
+            workspace=claim.workspace,
+            number=claim.number,
+            work=work,
+            scratch_dir=place.scratch,
+            env={**rendered.env, "STROEM_INPUT_FILE": self._write_input(place.scratch, rendered)},
+            limits=Limits(timeout_s=claim.timeout_s, stop_grace_s=self._stop_grace_s),
+            resources=rendered.resources,
+            workdir=material.chdir or action.workdir,
+            manifest=rendered.manifest,
+            secrets=rendered.masks,
+            run_as=self._run_as,
+        )
+
+    def _script(self, rendered: Rendered, tree: Tree) -> ScriptWork:
+        action = rendered.action
+        return ScriptWork(
+            language=action.language,
+            code=rendered.script,
+            source=rendered.source,
+            args=rendered.args,
+            interpreter=action.interpreter,
+            dependencies=action.dependencies,
+            workspace_dir=tree.path,
+            workspace_mode=action.workspace,
+            runner_image=self._runner_image,
+        )
+
+    def _write_input(self, scratch: Path, rendered: Rendered) -> str:
+        path = f"{scratch}/{INPUT_FILE}"
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            view = memoryview(json.dumps(rendered.input, ensure_ascii=False).encode("utf-8", "replace"))
+            while view:
+                view = view[os.write(fd, view) :]
+        finally:
+            os.close(fd)
+        self._workspaces.own(Path(path))
+        return path
+
+
+def _failed(error: str) -> StepOutcome:
+    return StepOutcome(Verdict.FAILED, error=error)
+
+
+def _ours(error: Exception) -> str:
+    """For an error that is nobody's but ours: its text may hold anything, so it stays in the worker's own log."""
+    return f"The worker failed while doing this step ({type(error).__name__}); its log says more"

@@ -1,0 +1,188 @@
+"""Being seen: the worker's row, the leases of what it has in hand, and what happens when they cannot be renewed.
+
+One statement every few seconds names all attempts in hand and brings back which of them must stop. A worker that cannot
+renew ends its steps before their leases do; the guard does it for a worker that is frozen.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from apps.jobs.ledger import Renewal
+from workers.attempts import Attempt, Attempts
+from workers.config import WorkerConfig
+from workers.door import OUTAGES, Ledger
+
+log = logging.getLogger("stroem.worker")
+SCHEMA_EVERY_S = 60.0
+WATCH_S = 0.25
+
+
+class Beating(Protocol):
+    """The part of the guard that hears of renewals."""
+
+    def beat(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When things happen, in seconds, from the length of a lease."""
+
+    lease_s: float
+    renew_s: float
+    give_up_s: float  # after the last renewal: the worker stops the step, with time for its grace
+    guard_margin_s: float  # before the lease's end: the guard kills it
+
+    @classmethod
+    def of(cls, lease_s: float, stop_grace_s: float) -> Timing:
+        """30 s: renewed every 5 s, given up after 22 s, killed by the guard after 26 s."""
+        give_up_s = lease_s - min(stop_grace_s + lease_s / 10, lease_s / 2)
+        return cls(lease_s, lease_s / 6, give_up_s, min(4.0, lease_s / 5))
+
+
+class Presence(threading.Thread):
+    """Registers the worker and renews its leases, on a thread and a database connection of its own."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        config: WorkerConfig,
+        attempts: Attempts,
+        guard: Beating,
+        timing: Timing,
+        *,
+        version: str,
+        busy: Callable[[], int],
+        job_id: UUID | None = None,
+    ) -> None:
+        super().__init__(name="presence", daemon=True)
+        self._ledger = ledger
+        self._config = config
+        self._attempts = attempts
+        self._guard = guard
+        self._timing = timing
+        self._version = version
+        self._busy = busy
+        self._job_id = job_id
+        self.after: Callable[[], None] = lambda: None  # called behind each second renewal, on this thread
+        self._closing = threading.Event()
+        self._renewed_at = 0.0
+        self._schema_checked_at = 0.0
+        self._problem: str | None = None
+        self._turn = 0
+        self.worker_id: UUID | None = None
+
+    @property
+    def may_claim(self) -> bool:
+        """Whether what is claimed now would be looked after: seen lately, and the schema is one we know."""
+        if self.worker_id is None or self._problem is not None:
+            return False
+        return time.monotonic() - self._renewed_at < self._timing.lease_s / 2
+
+    def register(self) -> bool:
+        """A row of our own; False, and a line in the log, while the schema is not ours. Raises one of OUTAGES."""
+        if not self._is_schema_known():
+            return False
+        asked_at = time.monotonic()
+        config = self._config
+        self.worker_id = self._ledger.register(
+            name=config.worker_name,
+            tags=config.tags,
+            slots=config.max_concurrent,
+            version=self._version,
+            offers=config.offers,
+            job_id=self._job_id,
+        )
+        self._confirm(asked_at)
+        return True
+
+    def close(self) -> None:
+        self._closing.set()
+
+    def run(self) -> None:
+        failures = 0
+        while not self._closing.wait(self._timing.renew_s if not failures else min(1.0, self._timing.renew_s)):
+            try:
+                self._renew()
+                if failures:
+                    log.info("the database answers again")
+                failures = 0
+            except OUTAGES as error:
+                failures += 1
+                if failures == 1:
+                    log.warning("leases cannot be renewed: %s", _first_line(error))
+                self._ledger.released()
+            except Exception:
+                failures += 1
+                log.exception("leases could not be renewed")
+                self._ledger.released()
+        self._ledger.released()
+
+    def watch(self) -> None:
+        """Stop what could not be renewed for too long. Called from another thread: this one may hang in a statement."""
+        now = time.monotonic()
+        for attempt in self._attempts.all():
+            if now - attempt.renewed_at > self._timing.give_up_s and attempt.stop.reason is None:
+                log.error(
+                    "step %s of job %s is given up: its lease could not be renewed",
+                    attempt.claim.step_name,
+                    attempt.claim.job_id,
+                )
+                attempt.stop.set("lost")
+
+    def _renew(self) -> None:
+        if self.worker_id is None:
+            self.register()
+            return
+        attempts = self._attempts.all()
+        live = {attempt.claim.attempt_id: attempt.claim.fence for attempt in attempts}
+        asked_at = time.monotonic()
+        renewal = self._ledger.renew(self.worker_id, live, self._busy())
+        if not renewal.is_known:
+            log.warning("the platform had given this worker up: its steps are ended, and it registers anew")
+            self._attempts.stop_all("lost")
+            self.worker_id = None
+            self.register()
+            return
+        self._confirm(asked_at)
+        for attempt in attempts:
+            self._tell(attempt, renewal, asked_at)
+        self._look_around()
+
+    def _tell(self, attempt: Attempt, renewal: Renewal, asked_at: float) -> None:
+        attempt_id = attempt.claim.attempt_id
+        if attempt_id in renewal.lost:  # perhaps it ended meanwhile: then nobody hears this
+            attempt.stop.set("lost")
+            return
+        attempt.renewed_at = asked_at
+        if attempt_id in renewal.cancelled:
+            attempt.stop.set("cancel")
+
+    def _confirm(self, asked_at: float) -> None:
+        self._renewed_at = asked_at
+        self._guard.beat()
+
+    def _look_around(self) -> None:
+        self._turn += 1
+        if self._turn % 2 == 0:
+            self.after()
+        if time.monotonic() - self._schema_checked_at > SCHEMA_EVERY_S:
+            self._is_schema_known()
+
+    def _is_schema_known(self) -> bool:
+        problem = self._ledger.schema_problem()
+        self._schema_checked_at = time.monotonic()
+        if problem is not None and problem != self._problem:
+            log.error("this worker takes no steps: %s", problem)
+        self._problem = problem
+        return problem is None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

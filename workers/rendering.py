@@ -1,0 +1,198 @@
+"""From material to an order, without touching anything: inputs, templates, environment.
+
+What an author wrote is rendered once; what comes out of the context (a caller's input, a step's output) is data and is
+never looked at as a template again. Source: spec 1.10, 'Final action input'.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from apps.jobs.ledger import Claim, Material
+from engine import inputs, templating
+from engine.errors import AuthorError, InputError, TemplateError
+from engine.masking import secret_strings
+from engine.orders import Resources
+from engine.spec.model import Action, InputField
+
+PRIMITIVES = frozenset({"string", "text", "integer", "number", "boolean", "bool", "date", "datetime"})
+LONGEST_VALUE = 100_000  # bytes of one environment variable: Linux takes 128 KiB
+ALL_VALUES = 600_000  # of all together: the stack limits what a process can be given
+_NOT_A_NAME = re.compile(r"[^A-Z0-9]")
+
+
+class Unrenderable(AuthorError):
+    """A field of a step cannot be rendered; the sentence names step and field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """An action with nothing left to fill in. Values may be secret."""
+
+    action: Action
+    input: Mapping[str, Any] = field(repr=False)
+    env: Mapping[str, str] = field(repr=False)
+    masks: tuple[str, ...] = field(repr=False)
+    script: str | None = field(repr=False, default=None)
+    source: str | None = None
+    args: tuple[str, ...] = field(repr=False, default=())
+    image: str | None = None
+    cmd: str | None = field(repr=False, default=None)
+    manifest: Mapping[str, Any] | None = field(repr=False, default=None)
+    resources: Resources = field(default_factory=Resources)
+    notes: tuple[str, ...] = ()  # for the step's log
+
+
+def render(claim: Claim, material: Material) -> Rendered:
+    """Everything that the step's author left to templates, filled in. Raises AuthorError with one sentence."""
+    action = material.action
+    context: dict[str, Any] = {
+        **material.outputs,
+        "input": material.job_input,
+        "secret": material.secrets,
+        "secrets": material.secrets,
+    }
+    if material.each is not None:
+        context["each"] = material.each
+    final = _final_input(claim, material, context)
+    context["input"] = final
+
+    def text(field_name: str, value: str) -> str:
+        return str(_told(claim, field_name, lambda: templating.render(value, context)))
+
+    env, notes = _environment(claim, material, final)
+    rendered_env = {name: text(f"env.{name}", value) for name, value in action.env.items()}
+    hidden = [final[name] for name in inputs.secret_fields(action.input) if name in final]
+    return Rendered(
+        action=action,
+        input=final,
+        env={**rendered_env, **env},
+        masks=_masks(material.masks, hidden),
+        script=None if action.script is None else text("script", action.script),
+        source=None if action.source is None else text("source", action.source),
+        args=tuple(text(f"args[{at}]", value) for at, value in enumerate(action.args)),
+        image=None if action.image is None else text("image", action.image),
+        cmd=None if action.cmd is None else text("cmd", action.cmd),
+        manifest=None if action.manifest is None else _leaves(action.manifest, "manifest", text),
+        resources=_resources(action.resources),
+        notes=notes,
+    )
+
+
+def _final_input(claim: Claim, material: Material, context: Mapping[str, Any]) -> dict[str, Any]:
+    fields = material.action.input
+    given: dict[str, Any] = {
+        name: _told(claim, f"input '{name}'", lambda value=value: templating.render_value(value, context))  # type: ignore[misc]
+        for name, value in material.step.input.items()
+    }
+    for name in fields:
+        if name not in given and material.job_input.get(name) is not None:
+            given[name] = material.job_input[name]
+    try:
+        final = inputs.resolve(fields, given, _defaults(claim, material, given), allow_unknown=True)
+    except InputError as error:
+        raise Unrenderable(f"Step '{claim.step_name}': {error}") from None
+    for name, value in final.items():
+        declared = fields.get(name)
+        if declared is not None and declared.type not in PRIMITIVES:
+            final[name] = _connect(claim, name, declared, value, material.connections)
+    return final
+
+
+def _defaults(claim: Claim, material: Material, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults that are templates; they see secrets and nothing else."""
+    context = {"secret": material.secrets, "secrets": material.secrets}
+    return {
+        name: _told(claim, f"default of input '{name}'", lambda f=field: templating.evaluate(f.default, context))  # type: ignore[misc]
+        for name, field in material.action.input.items()
+        if field.has_default and isinstance(field.default, str) and "{" in field.default and given.get(name) is None
+    }
+
+
+def _connect(claim: Claim, name: str, declared: InputField, value: Any, connections: Mapping[str, Any]) -> Any:
+    """The values of the connection that `value` names; an object in its place is taken as it is."""
+    if isinstance(value, Mapping):
+        return value
+    if not isinstance(value, str):
+        raise Unrenderable(f"Step '{claim.step_name}': Input field '{name}' expects a connection name (string)")
+    found = connections.get(value)
+    if found is None:
+        raise Unrenderable(
+            f"Step '{claim.step_name}': Input field '{name}' references connection '{value}' which does not exist"
+        )
+    kind = found.get("type")
+    if kind is not None and kind != declared.type:
+        raise Unrenderable(
+            f"Step '{claim.step_name}': Input field '{name}' expects type '{declared.type}' "
+            f"but connection '{value}' is type '{kind}'"
+        )
+    return {key: item for key, item in found.items() if key != "type"}
+
+
+def _environment(claim: Claim, material: Material, final: Mapping[str, Any]) -> tuple[dict[str, str], tuple[str, ...]]:
+    env = {
+        "STROEM_JOB_ID": str(claim.job_id),
+        "STROEM_TASK_NAME": claim.task_name,
+        "STROEM_STEP_NAME": claim.step_name,
+        "STROEM_WORKSPACE": claim.workspace,
+        "STROEM_ATTEMPT_NUMBER": str(claim.number),
+        **material.environment,
+    }
+    notes = []
+    left = ALL_VALUES
+    for name, value in final.items():
+        variable = "STROEM_INPUT_" + _NOT_A_NAME.sub("_", name.upper())
+        text = as_text(value)
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+        if size > min(LONGEST_VALUE, left) or "\0" in text:
+            notes.append(f"Warning: input '{name}' does not fit into {variable}; read it from STROEM_INPUT_FILE")
+            continue
+        left -= size
+        env[variable] = text
+    return env, tuple(notes)
+
+
+def as_text(value: Any) -> str:
+    """A value as a script sees it: texts as they are, nothing for null, everything else as JSON."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _leaves(value: Any, at: str, text: Callable[[str, str], str]) -> Any:
+    if isinstance(value, str):
+        return text(at, value)
+    if isinstance(value, Mapping):
+        return {key: _leaves(item, f"{at}.{key}", text) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_leaves(item, f"{at}[{index}]", text) for index, item in enumerate(value)]
+    return value
+
+
+def _resources(asked: Mapping[str, Any]) -> Resources:
+    if not asked:
+        return Resources()
+    cpu, memory = asked.get("cpu"), asked.get("memory")
+    return Resources(
+        cpu=None if cpu is None else str(cpu),
+        memory=None if memory is None else str(memory),
+        num_cpus=asked.get("num_cpus"),
+        num_gpus=asked.get("num_gpus"),
+    )
+
+
+def _masks(known: tuple[str, ...], hidden: list[Any]) -> tuple[str, ...]:
+    if not hidden:
+        return known
+    return tuple(sorted({*known, *secret_strings(hidden)}))
+
+
+def _told(claim: Claim, field_name: str, rendering: Callable[[], Any]) -> Any:
+    try:
+        return rendering()
+    except TemplateError as error:
+        raise Unrenderable(f"Step '{claim.step_name}': Failed to render {field_name}: {error}") from None
