@@ -47,7 +47,7 @@ test-long: install  ## Run what is too long for the gate
 	$(PYTEST) -m slow --timeout 3600
 
 chaos: install  ## Kill and flush things, at a larger size than the gate does
-	STROEM_CHAOS_SCALE=$${STROEM_CHAOS_SCALE:-10} $(PY) -m pytest tests/chaos -m "slow or not slow" --timeout 3600
+	STROEM_TEST_CHAOS_SCALE=$${STROEM_TEST_CHAOS_SCALE:-10} $(PY) -m pytest tests/chaos -m "slow or not slow" --timeout 3600
 
 check: install  ## Format, lint, types, import contracts, migrations, Django's checks
 	$(VENV)/bin/ruff format --check .

@@ -1,4 +1,4 @@
-"""Fixtures of the chaos tests. STROEM_CHAOS_SCALE makes them larger; the gate runs them at 1."""
+"""Fixtures of the chaos tests. STROEM_TEST_CHAOS_SCALE makes them larger; the gate runs them at 1."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.chaos.witness import Witness
 
 @pytest.fixture
 def scale() -> int:
-    return int(os.environ.get("STROEM_CHAOS_SCALE", "1"))
+    return int(os.environ.get("STROEM_TEST_CHAOS_SCALE", "1"))
 
 
 @pytest.fixture
