@@ -1,0 +1,219 @@
+"""`manage.py up`: one command, and nothing of it is left when it ends, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from stroem_project.config import load
+from tests.acceptance.house import ROOT, Up, free_port, manage
+from tests.stroem_project.processes import eventually
+
+ENDS_WITHIN_S = 10.0
+Start = Callable[..., Up]
+
+
+@contextlib.contextmanager
+def starter(default: Path) -> Iterator[Start]:
+    """A function that starts `up`, as often as it is called. At the end nothing of them may run."""
+    started: list[Up] = []
+
+    def begin(data_dir: Path = default, **more: object) -> Up:
+        started.append(Up(data_dir, **more))  # type: ignore[arg-type]
+        return started[-1]
+
+    yield begin
+    for up in started:
+        up.end()
+    for up in started:
+        eventually(lambda: not up.processes(), within_s=15)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    with starter(tmp_path / "var") as begin:
+        yield begin
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One that runs, for tests that leave it running."""
+    with starter(tmp_path_factory.mktemp("up") / "var") as begin:
+        up = begin()
+        up.wait_until_ready()
+        yield up
+
+
+def database_of(up: Up) -> str:
+    url = load({"STROEM__DATA_DIR": str(up.data_dir)}).db.url
+    assert url is not None
+    return url
+
+
+def test_it_says_where_to_go_and_how_to_sign_in_and_ctrl_c_ends_it_all(start: Start) -> None:
+    up = start()
+    line = up.wait_until_ready()
+    assert f"http://127.0.0.1:{up.port}/" in line and up.password() in line
+    assert up.ask("/healthz")[0] == 200
+    assert up.sign_in()
+    processes = up.processes()
+    assert len(processes) >= 5
+
+    began = time.monotonic()
+    assert up.stop(signal.SIGINT) == 0
+    assert time.monotonic() - began < ENDS_WITHIN_S
+    eventually(lambda: not up.processes(), within_s=2)
+    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in processes)
+    assert not (up.data_dir / "pair.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_second_start_carries_on_after_any_end(start: Start, number: int) -> None:
+    first = start()
+    first.wait_until_ready()
+    with psycopg.connect(database_of(first), autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    password = first.password()
+
+    first.stop(number)
+    eventually(lambda: not first.processes(), within_s=ENDS_WITHIN_S)
+
+    second = start()
+    line = second.wait_until_ready()
+    assert "and its password" in line, "a password is shown once only"
+    with psycopg.connect(database_of(second)) as connection:
+        assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
+    assert second.sign_in(password=password)
+
+
+def test_a_second_start_need_not_wait_for_the_end_of_a_killed_one(start: Start) -> None:
+    first = start()
+    first.wait_until_ready()
+    first.process.kill()
+    second = start()
+    second.wait_until_ready()
+    assert second.ask("/healthz")[0] == 200
+
+
+def test_what_a_kill_of_everything_but_the_servers_left_is_recognised(start: Start) -> None:
+    first = start()
+    first.wait_until_ready()
+    guard = first.pid_of("guard.py")
+    old = first.pid_of("bin/postgres", "-D")
+    for pid in (guard, first.process.pid):
+        os.kill(pid, signal.SIGSTOP)  # so that neither sees the other go
+    for pid in (guard, first.process.pid):
+        os.kill(pid, signal.SIGKILL)
+    first.process.wait()
+    server = [pid for pid in first.processes() if "server" in " ".join(psutil.Process(pid).cmdline())]
+    assert psutil.pid_exists(old) and server
+
+    second = start()
+    second.wait_until_ready()
+
+    assert not psutil.pid_exists(old) or psutil.Process(old).status() == "zombie"
+    for pid in {*first.processes()} - {*second.processes(), second.process.pid}:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_two_in_one_directory_are_refused(up: Up) -> None:
+    second = manage("up", STROEM__DATA_DIR=str(up.data_dir), PORT=str(free_port()))
+    assert second.returncode == 1
+    assert f"already running in {up.data_dir} (process {up.process.pid})" in second.stderr
+    assert up.ask("/healthz")[0] == 200
+
+
+@pytest.mark.parametrize("words", [("bin/postgres", "-D"), ("valkey-server",), ("manage.py", "server")])
+def test_what_dies_is_started_again(up: Up, words: tuple[str, ...]) -> None:
+    old = up.pid_of(*words)
+    os.kill(old, signal.SIGKILL)
+
+    def is_back() -> bool:
+        with contextlib.suppress(AssertionError, OSError, psutil.Error):
+            return up.pid_of(*words) != old and up.ask("/healthz")[0] == 200
+        return False
+
+    eventually(is_back, within_s=20)
+    eventually(lambda: "it is started again" in up.output)
+
+
+def test_a_taken_port_is_said_before_anything_is_started(start: Start, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        answer = manage("up", "--port", str(port), STROEM__DATA_DIR=str(tmp_path / "var"))
+    assert answer.returncode == 1
+    assert f"Port {port} of 127.0.0.1 cannot be used" in answer.stderr
+    assert not (tmp_path / "var" / "postgres").exists()
+
+
+def test_a_wrong_setting_is_one_sentence(tmp_path: Path) -> None:
+    answer = manage("up", STROEM__DATA_DIR=str(tmp_path / "var"), STROEM__RECOVERY__LOST_RETRYS="1")
+    assert answer.returncode != 0
+    assert "unknown key 'recovery.lost_retrys'; did you mean 'lost_retries'?" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert "PORT must be a number" in manage("up", PORT="http", STROEM__DATA_DIR=str(tmp_path / "var")).stderr
+
+
+def test_the_first_administrator_comes_from_the_environment(start: Start) -> None:
+    up = start(STROEM_ADMIN_EMAIL="ada@example.org", STROEM_ADMIN_PASSWORD="correct horse battery")
+    line = up.wait_until_ready()
+    assert "ada@example.org" in line and "correct horse battery" not in up.output
+    assert up.sign_in("ada@example.org", "correct horse battery")
+    for pid in up.processes():
+        with contextlib.suppress(psutil.Error):
+            assert "correct horse battery" not in psutil.Process(pid).environ().values()
+
+
+def test_servers_named_by_the_settings_are_used_and_left_alone(start: Start, tmp_path: Path) -> None:
+    url = os.environ["STROEM__DB__URL"]
+    name = f"given_{os.getpid()}_{time.monotonic_ns()}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    given = url.replace("/stroem?", f"/{name}?")
+    up = start(STROEM__DB__URL=given, STROEM__BROKER__URL=os.environ["STROEM__BROKER__URL"])
+    up.wait_until_ready()
+    assert "database: the server named by the settings" in up.output
+    assert not (up.data_dir / "postgres").exists()
+    up.stop()
+    with psycopg.connect(url, autocommit=True) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_it_works_for_a_user_who_is_not_root(start: Start, tmp_path_factory: pytest.TempPathFactory) -> None:
+    place = Path("/var/tmp") / f"stroem-{os.getpid()}-{time.monotonic_ns()}"
+    tree, home = place / "tree", place / "home"
+    home.mkdir(parents=True)
+    packages = Path(psycopg.__file__).parents[1]
+    python = shutil.which("python3", path="/usr/bin:/bin")
+    as_nobody = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
+    try:
+        ignore = shutil.ignore_patterns(".venv", ".git", "var", "tests", "node_modules", "screenshots", ".*_cache")
+        shutil.copytree(ROOT, tree, ignore=ignore)
+        shutil.chown(home, "nobody", "nogroup")
+        can_import = [*as_nobody, str(python), "-c", "import psycopg, django, celery"]
+        environment = {"PYTHONPATH": str(packages), "HOME": str(home)}
+        if python is None or subprocess.run(can_import, env={**os.environ, **environment}).returncode:
+            pytest.skip("no interpreter and packages here that another user may read")
+        up = start(home / "var", prefix=[*as_nobody, python], cwd=tree, **environment)
+        up.wait_until_ready()
+        assert up.ask("/healthz")[0] == 200
+        assert psutil.Process(up.pid_of("bin/postgres", "-D")).uids().real != 0
+        up.stop()
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
