@@ -23,7 +23,7 @@ _GO_IMPORT = re.compile(r'^\s*(?:import\s+)?(?:[\w.]+\s+)?"([\w-]+(?:\.[\w-]+)+/
 _LOCAL_DEPENDENCY = re.compile(r"^(?:-|\.|/|~|file:|link:|portal:)")
 
 
-Writer = Callable[[str, str], Path]  # (name, text) -> the file that the step may read
+Writer = Callable[[str, str], Path]  # (name below scratch, text) -> the file that the step may read
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,11 +243,12 @@ def _plan_go(
     build = (*tool.argv, "build", "-o", str(program))
     modules = {name: (environment / name).read_text() for name in _modules(environment)} if environment else {}
     if source is None:
-        write("main.go", work.code or "")
+        # In a folder of its own: Go ignores a go.mod that lies in TMPDIR itself.
+        folder = write("go/main.go", work.code or "").parent
         for name, text in (modules or {"go.mod": _go_module(tool)}).items():
-            write(name, text)
+            write(f"go/{name}", text)
         env = {"GOFLAGS": "-mod=mod", "GOPROXY": "off"}
-        return Plan((str(program), *work.args), build=Build((*build, "."), scratch, env))
+        return Plan((str(program), *work.args), build=Build((*build, "."), folder, env))
     links: tuple[Path, ...] = ()
     if environment is not None:
         if (root / "go.mod").exists():

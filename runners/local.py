@@ -202,6 +202,10 @@ class _Attempt:
     def _write(self, name: str, text: str) -> Path:
         """A file in the attempt's own directory: script text holds rendered secrets and is nobody else's to read."""
         path = self._order.scratch_dir / name
+        if "/" in name and not path.parent.exists():
+            path.parent.mkdir(mode=0o700)
+            if self._user is not None:
+                os.chown(path.parent, self._user.uid, self._user.gid)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             data = text.encode("utf-8", "replace")
