@@ -11,11 +11,12 @@ import hashlib
 import re
 import shlex
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from engine.errors import AuthorError
-from engine.orders import ScriptWork
+from engine.orders import ScriptWork, StepOrder
 
+DEFAULT_RUNNER_IMAGE = "ghcr.io/fremvaerk/stroem-runner:latest"
 WORKSPACE = "/workspace"
 CACHE = "/var/cache/stroem"
 STARTUP = "/etc/stroem/startup.d"
@@ -98,15 +99,28 @@ READ_ONLY_REMEDY = (
 )
 
 
-def rewrite_paths(env: dict[str, str], workspace_dir: Path | None) -> dict[str, str]:
-    """`env` without paths of the worker's host: what points into the workspace points to its place in the container."""
-    if workspace_dir is None:
-        return env
-    root = str(workspace_dir)
+def build_env(order: StepOrder) -> dict[str, str]:
+    """The step's environment; a path of the worker's host that leads into the workspace leads to its place in the
+    container."""
+    for key, value in order.env.items():
+        if not key or "=" in key or "\0" in key or "\0" in value:
+            raise AuthorError(f"env: {key!r} cannot be an environment variable")
+    directory = order.work.workspace_dir if isinstance(order.work, ScriptWork) else None
+    if directory is None:
+        return dict(order.env)
+    root = str(directory)
     return {
         key: WORKSPACE + value[len(root) :] if value == root or value.startswith(f"{root}/") else value
-        for key, value in env.items()
+        for key, value in order.env.items()
     }
+
+
+def split_cmd(cmd: str) -> list[str]:
+    """`cmd` beside an `entrypoint`: its arguments, split like a shell line."""
+    try:
+        return shlex.split(cmd)
+    except ValueError as problem:
+        raise AuthorError(f"cmd {cmd!r} cannot be split into arguments: {problem}") from None
 
 
 def _refuse_impossible(work: ScriptWork) -> None:

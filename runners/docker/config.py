@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from engine.errors import AuthorError
-
-DEFAULT_RUNNER_IMAGE = "ghcr.io/fremvaerk/stroem-runner:latest"
+from runners.container_script import DEFAULT_RUNNER_IMAGE
 
 Pull = Literal["missing", "always", "never"]
 Sharing = Literal["auto", "bind", "copy"]
@@ -40,7 +39,7 @@ class DockerConfig:
     extra_hosts: Mapping[str, str] = field(default_factory=dict)
     capabilities: tuple[str, ...] = BASE_CAPABILITIES
     pids_limit: int = 4096
-    log_driver: str = "local"
+    log_driver: str = "json-file"
     keep_cache: bool = True  # a volume for each workspace with what package managers downloaded
     startup_dir: Path = Path("/etc/stroem/startup.d")
     engine_grace_s: float = 20.0  # how long an engine may be away before the step counts as lost

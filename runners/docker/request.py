@@ -7,18 +7,18 @@ namespace of the host, no bind mount but the attempt's own workspace, never the 
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import AuthorError
 from engine.orders import ImageWork, ScriptWork, StepOrder
 from runners.container_limits import read_cpu_millis, read_memory_bytes
-from runners.container_script import CACHE, MAIN, WORKSPACE, place_workdir, rewrite_paths
+from runners.container_script import CACHE, MAIN, WORKSPACE, build_env, place_workdir, split_cmd
 from runners.docker.config import DockerConfig
 
 LABEL = "stroem.io/"
 FILES = "/.stroem"
+# The engine's own copy of a log, read again only after a broken connection; a flood must not fill its disk.
+_LOG_BOUNDS = {driver: {"max-size": "64m", "max-file": "2"} for driver in ("json-file", "local")}
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -76,23 +76,6 @@ def build_request(order: StepOrder, config: DockerConfig, image: str, sources: S
     return request
 
 
-def build_env(order: StepOrder) -> dict[str, str]:
-    """The step's environment; no path of the worker's host is in it."""
-    for key, value in order.env.items():
-        if not key or "=" in key or "\0" in key or "\0" in value:
-            raise AuthorError(f"env: {key!r} cannot be an environment variable")
-    directory = order.work.workspace_dir if isinstance(order.work, ScriptWork) else None
-    return rewrite_paths(dict(order.env), directory)
-
-
-def split_cmd(cmd: str) -> list[str]:
-    """`cmd` beside an `entrypoint`: its arguments, split like a shell line."""
-    try:
-        return shlex.split(cmd)
-    except ValueError as problem:
-        raise AuthorError(f"cmd {cmd!r} cannot be split into arguments: {problem}") from None
-
-
 def _build_command(work: ScriptWork | ImageWork) -> dict[str, Any]:
     if isinstance(work, ScriptWork):
         return {"Entrypoint": ["sh", f"{FILES}/{MAIN}"], "Cmd": []}
@@ -116,7 +99,7 @@ def _build_host_config(order: StepOrder, config: DockerConfig, sources: Sources)
         "SecurityOpt": ["no-new-privileges"],
         "PidsLimit": config.pids_limit,
         "NetworkMode": config.network or "default",
-        "LogConfig": {"Type": config.log_driver, "Config": {}},
+        "LogConfig": {"Type": config.log_driver, "Config": _LOG_BOUNDS.get(config.log_driver, {})},
         "RestartPolicy": {"Name": "no"},
         "Mounts": _build_mounts(sources),
         "ExtraHosts": [f"{name}:{address}" for name, address in config.extra_hosts.items()],

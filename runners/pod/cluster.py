@@ -1,0 +1,190 @@
+"""One connection to an API server: the few calls that a step needs, with their errors told apart."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import pydantic
+import urllib3
+from kubernetes import client
+from kubernetes import config as kube_config
+
+from engine.errors import AuthorError, PlatformError
+from runners.pod.config import PodConfig
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class ClusterAway(PlatformError):
+    """The API server cannot be reached, or asks for patience (429, 5xx)."""
+
+    code = "cluster_away"
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Refused(AuthorError):
+    """The API server will not do it. `status` is its HTTP status."""
+
+    code = "cluster_refused"
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Cluster:
+    """Opens on first use; safe to use from many threads. Raises ClusterAway and Refused only."""
+
+    def __init__(self, config: PodConfig) -> None:
+        self._config = config
+        self._lock = threading.Lock()
+        self._api: Any = None
+
+    def create(self, kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """`kind` is "pod" or "secret"."""
+        return self._read(f"create_namespaced_{kind}", self._config.namespace, dict(body))
+
+    def get_pod(self, name: str) -> dict[str, Any] | None:
+        return self._read_or_none("read_namespaced_pod", name, self._config.namespace)
+
+    def delete(self, kind: str, name: str, grace_s: int | None = None, uid: str | None = None) -> None:
+        """Ask for the removal of one thing; nothing happens when it is not there."""
+        options: dict[str, Any] = {"grace_period_seconds": grace_s} if grace_s is not None else {}
+        if uid is not None:
+            options["body"] = client.V1DeleteOptions(preconditions=client.V1Preconditions(uid=uid), **options)
+        try:
+            self._read(f"delete_namespaced_{kind}", name, self._config.namespace, **options)
+        except Refused as refusal:
+            if refusal.status not in (404, 409):
+                raise
+
+    def list(self, kind: str, selector: str) -> list[dict[str, Any]]:
+        found = self._read(f"list_namespaced_{kind}", self._config.namespace, label_selector=selector)
+        items: list[dict[str, Any]] = found["items"]
+        return items
+
+    def watch(self, name: str, version: str, timeout_s: int) -> Any:
+        """The open response of a watch on one pod, from `version` on: JSON lines."""
+        return self._call(
+            "list_namespaced_pod",
+            self._config.namespace,
+            field_selector=f"metadata.name={name}",
+            resource_version=version,
+            allow_watch_bookmarks=True,
+            timeout_seconds=timeout_s,
+            watch=True,
+            _request_timeout=(self._config.request_timeout_s, timeout_s + self._config.request_timeout_s),
+        )
+
+    def read_log(self, name: str, container: str, *, follow: bool, since_s: int | None, read_timeout_s: float) -> Any:
+        """The open response of a container's log: lines with time stamps."""
+        options = {"since_seconds": since_s} if since_s is not None else {}
+        return self._call(
+            "read_namespaced_pod_log",
+            name,
+            self._config.namespace,
+            container=container,
+            follow=follow,
+            timestamps=True,
+            _request_timeout=(self._config.request_timeout_s, read_timeout_s),
+            **options,
+        )
+
+    def _read_or_none(self, method: str, *args: Any) -> dict[str, Any] | None:
+        try:
+            return self._read(method, *args)
+        except Refused as refusal:
+            if refusal.status == 404:
+                return None
+            raise
+
+    def _read(self, method: str, *args: Any, **options: Any) -> dict[str, Any]:
+        response = self._call(method, *args, **options)
+        try:
+            found: dict[str, Any] = json.loads(response.data)
+        except (ValueError, urllib3.exceptions.HTTPError) as error:
+            raise ClusterAway(f"The API server's answer could not be read: {type(error).__name__}") from error
+        finally:
+            response.release_conn()
+        return found
+
+    def _call(self, method: str, *args: Any, **options: Any) -> Any:
+        options.setdefault("_request_timeout", self._config.request_timeout_s)
+        try:
+            return getattr(self._get(), method)(*args, _preload_content=False, **options)
+        except client.ApiException as error:
+            raise _translate(error) from error
+        except pydantic.ValidationError as error:
+            raise Refused(_describe_invalid(error), 422) from None
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise ClusterAway(f"The API server cannot be reached: {type(error).__name__}") from error
+
+    def _get(self) -> Any:
+        with self._lock:
+            if self._api is None:
+                self._api = client.CoreV1Api(client.ApiClient(_load(self._config)))
+            return self._api
+
+
+def patiently(
+    act: Callable[[], T], outage_s: float, should_stop: Callable[[], bool] = lambda: False, *, first_s: float = 0.2
+) -> T:
+    """The answer of `act`, which is tried again while the cluster is away: for `outage_s`, or until told to stop."""
+    deadline, delay = time.monotonic() + outage_s, first_s
+    while True:
+        try:
+            return act()
+        except ClusterAway as problem:
+            pause = max(delay, min(problem.retry_after_s or 0.0, 30.0))
+            if should_stop() or time.monotonic() + pause > deadline:
+                raise
+            logger.info("waiting %.1f s for the API server: %s", pause, problem)
+            time.sleep(pause)
+            delay = min(delay * 2, 5.0)
+
+
+def _load(config: PodConfig) -> Any:
+    settings = client.Configuration()
+    try:
+        if config.kubeconfig is not None or config.context is not None:
+            path = str(config.kubeconfig) if config.kubeconfig is not None else None
+            kube_config.load_kube_config(path, context=config.context, client_configuration=settings)
+        else:
+            try:
+                kube_config.load_incluster_config(client_configuration=settings)
+            except kube_config.ConfigException:
+                kube_config.load_kube_config(client_configuration=settings)
+    except kube_config.ConfigException as error:
+        raise ClusterAway(
+            f"No credentials for a cluster: neither in-cluster ones nor a kubeconfig ({error})"
+        ) from error
+    settings.retries = False  # ours to decide: see patiently()
+    settings.connection_pool_maxsize = 64
+    return settings
+
+
+def _translate(error: client.ApiException) -> ClusterAway | Refused:
+    message = str(error.reason or "")
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        message = str(json.loads(error.body or "")["message"])
+    status = int(error.status or 0)
+    if status == 429 or status >= 500 or status == 0:
+        header = (error.headers or {}).get("Retry-After")
+        seconds = float(header) if header and header.isdigit() else None
+        return ClusterAway(f"The API server answered {status}: {message}", seconds)
+    return Refused(message[:2000], status)
+
+
+def _describe_invalid(error: pydantic.ValidationError) -> str:
+    parts = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()[:5]]
+    return f"the manifest is not a valid pod: {'; '.join(parts)}"

@@ -1,0 +1,293 @@
+"""The pod, and the secret beside it, for one attempt. Pure: an order and a configuration in, plain values out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.errors import AuthorError
+from engine.manifest import drop_nulls, merge
+from engine.orders import ImageWork, ScriptWork, StepOrder
+from runners.container_limits import read_cpu_millis, read_memory_bytes
+from runners.container_script import (
+    MAIN,
+    STARTUP,
+    WORKSPACE,
+    build_env,
+    build_script_files,
+    place_workdir,
+    split_cmd,
+)
+from runners.manifest_policy import INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER, find_violations, harden
+from runners.pod.config import PodConfig
+
+FILES = "/.stroem"
+_CHUNK_BYTES = 100_000  # Linux takes at most 128 KiB for one environment variable
+_DROPPED = ["AUDIT_WRITE", "MKNOD", "NET_RAW", "SETFCAP", "SYS_CHROOT"]
+_TOKEN = "STROEM_WORKSPACE_TOKEN"  # noqa: S105 - the name of a variable, not what it holds
+_URL = "STROEM_WORKSPACE_URL"
+
+_DOWNLOAD = rf"""set -eu
+umask 022
+printf 'header = "Authorization: Bearer %s"\nurl = "%s"\n' "${_TOKEN}" "${_URL}" |
+    curl --silent --show-error --fail --retry 5 --retry-connrefused --retry-delay 1 --max-time 900 \
+        --output /tmp/workspace.tar.gz --config -
+tar -xzf /tmp/workspace.tar.gz -C {WORKSPACE}
+rm -f /tmp/workspace.tar.gz
+"""
+
+
+# The script is not process 1, which would be deaf to signals: this shell is, and passes TERM on.
+_RUN = f"""
+sh {FILES}/{MAIN} &
+_s_child=$!
+exec 2>/dev/null  # this shell would tell the log how its child died
+trap 'kill -TERM "$_s_child" 2>/dev/null' TERM INT
+_s_code=0
+while kill -0 "$_s_child" 2>/dev/null; do
+    wait "$_s_child"
+    _s_code=$?
+done
+exit "$_s_code"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PodPlan:
+    """What is to be created. `secret` is None when there is nothing to hide; `open_pod` needs no secret at all."""
+
+    name: str
+    pod: dict[str, Any]
+    secret: dict[str, Any] | None
+    open_pod: dict[str, Any]
+
+
+def name_pod(attempt: str) -> str:
+    return f"stroem-{attempt}-step"
+
+
+def build_plan(order: StepOrder, config: PodConfig) -> PodPlan:
+    """The merged, hardened and judged pod; raises AuthorError naming everything that the policy refuses."""
+    hidden: dict[str, dict[str, str]] = {}
+    generated = _build_pod(order, config, hidden)
+    merged = drop_nulls(merge(generated, order.manifest or {}))
+    pod = harden(merged, config.policy)
+    violations = find_violations(pod, generated, config.policy)
+    if violations:
+        raise AuthorError(f"Pod manifest override rejected: {'; '.join(violations)}")
+    name = name_pod(order.attempt)
+    data = {
+        f"{container}-{index}": value for container, env in hidden.items() for index, value in enumerate(env.values())
+    }
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": config.namespace, "labels": generated["metadata"]["labels"]},
+        "type": "Opaque",
+        "immutable": True,
+        "stringData": data,
+    }
+    return PodPlan(
+        name, _give_env(pod, hidden, name), secret if data else None, _give_env(pod, hidden, secret_name=None)
+    )
+
+
+def build_labels(order: StepOrder, config: PodConfig) -> dict[str, str]:
+    raw = {
+        "owner": config.owner,
+        "attempt": order.attempt,
+        "job": order.job_id,
+        "task": order.task_name,
+        "step": order.step_name,
+    }
+    return {"app": "stroem-step", **{f"{OUR_LABELS}{key}": sanitise_label(value) for key, value in raw.items()}}
+
+
+def sanitise_label(text: str) -> str:
+    """`text` as the value of a label: at most 63 of [A-Za-z0-9._-], letters or digits at both ends."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:63].strip("._-")
+
+
+def _build_pod(order: StepOrder, config: PodConfig, hidden: dict[str, dict[str, str]]) -> dict[str, Any]:
+    annotations = {
+        f"{OUR_LABELS}job-id": order.job_id,
+        f"{OUR_LABELS}task-name": order.task_name,
+        f"{OUR_LABELS}step-name": order.step_name,
+        f"{OUR_LABELS}number": str(order.number),
+    }
+    spec: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 10,
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [_build_step(order, config, hidden)],
+    }
+    if config.image_pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in config.image_pull_secrets]
+    if isinstance(order.work, ScriptWork):
+        spec["volumes"] = _build_volumes(config)
+        if order.pinned is not None:
+            spec["initContainers"] = [_build_init(order, config)]
+            hidden[INIT_CONTAINER] = {_TOKEN: order.pinned.token, _URL: order.pinned.url}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name_pod(order.attempt),
+            "namespace": config.namespace,
+            "labels": build_labels(order, config),
+            "annotations": annotations,
+        },
+        "spec": spec,
+    }
+
+
+def _build_volumes(config: PodConfig) -> list[dict[str, Any]]:
+    volumes: list[dict[str, Any]] = [
+        {"name": "workspace", "emptyDir": {}},
+        {"name": "stroem-files", "emptyDir": {}},
+    ]
+    if config.runner_startup_configmap:
+        source = {"name": config.runner_startup_configmap, "defaultMode": 0o755}
+        volumes.append({"name": "stroem-startup", "configMap": source})
+    return volumes
+
+
+def _build_init(order: StepOrder, config: PodConfig) -> dict[str, Any]:
+    assert isinstance(order.work, ScriptWork)
+    mode = "a+rwX" if order.work.workspace_mode == "copy" else "a+rX"
+    text = f"{_DOWNLOAD}chmod -R {mode} {WORKSPACE} 2>/dev/null || true\n"
+    return {
+        "name": INIT_CONTAINER,
+        "image": config.init_image,
+        "command": ["sh", "-c", _escape(text)],
+        "securityContext": _build_security(),
+        "volumeMounts": [{"name": "workspace", "mountPath": WORKSPACE}],
+    }
+
+
+def _build_step(order: StepOrder, config: PodConfig, hidden: dict[str, dict[str, str]]) -> dict[str, Any]:
+    work = order.work
+    env = build_env(order)
+    container: dict[str, Any] = {"name": STEP_CONTAINER, "securityContext": _build_security()}
+    if isinstance(work, ScriptWork):
+        container["image"] = work.runner_image or config.runner_image
+        container["workingDir"] = place_workdir(order.workdir)
+        container["command"] = [
+            "sh",
+            "-c",
+            _escape(_add_files(build_script_files(work, container["image"]).files, env)),
+        ]
+        container["volumeMounts"] = _build_mounts(work, config)
+    else:
+        container["image"] = work.image
+        container |= _build_command(work)
+        if order.workdir:
+            container["workingDir"] = order.workdir
+    if env:
+        container["env"] = [{"name": key, "value": value} for key, value in env.items()]
+        hidden[STEP_CONTAINER] = env
+    if resources := _build_resources(order):
+        container["resources"] = resources
+    return container
+
+
+def _build_mounts(work: ScriptWork, config: PodConfig) -> list[dict[str, Any]]:
+    mounts: list[dict[str, Any]] = [
+        {"name": "workspace", "mountPath": WORKSPACE, "readOnly": work.workspace_mode == "readonly"},
+        {"name": "stroem-files", "mountPath": FILES},
+    ]
+    if config.runner_startup_configmap:
+        mounts.append({"name": "stroem-startup", "mountPath": STARTUP, "readOnly": True})
+    return mounts
+
+
+def _build_command(work: ImageWork) -> dict[str, Any]:
+    command: dict[str, Any] = {}
+    if work.entrypoint:
+        command["command"] = [_escape(part) for part in work.entrypoint]
+    if work.command:
+        command["args"] = [_escape(part) for part in work.command]
+    elif work.cmd is not None and work.entrypoint:
+        command["args"] = [_escape(part) for part in split_cmd(work.cmd)]
+    elif work.cmd is not None:
+        command["command"] = ["sh", "-c", _escape(work.cmd)]
+    return command
+
+
+def _add_files(files: Mapping[str, str], env: dict[str, str]) -> str:
+    """Put the texts of `files` into `env`, in pieces; the answer is the program that writes them and runs the first."""
+    lines, names = ["umask 077"], []
+    for number, (name, text) in enumerate(files.items()):
+        pieces = []
+        for index, piece in enumerate(_split(text)):
+            variable = f"_STROEM_{number}_{index}"
+            env[variable] = piece
+            names.append(variable)
+            pieces.append(f'"${variable}"')
+        lines.append(f"printf %s {''.join(pieces) or repr('')} >{FILES}/{name} || exit 127")
+    lines.append(f"unset {' '.join(names)}")
+    return "\n".join(lines) + _RUN
+
+
+def _split(text: str) -> list[str]:
+    size = _CHUNK_BYTES // 4  # a character takes at most four bytes
+    return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+def _build_resources(order: StepOrder) -> dict[str, Any]:
+    amounts: dict[str, str] = {}
+    if (millis := read_cpu_millis(order.resources)) is not None:
+        amounts["cpu"] = f"{millis}m"
+    if (memory := read_memory_bytes(order.resources)) is not None:
+        amounts["memory"] = str(memory)
+    resources: dict[str, Any] = {"requests": dict(amounts), "limits": dict(amounts)} if amounts else {}
+    if order.resources.num_gpus:
+        resources.setdefault("limits", {})["nvidia.com/gpu"] = str(order.resources.num_gpus)
+    return resources
+
+
+def _build_security() -> dict[str, Any]:
+    return {"allowPrivilegeEscalation": False, "capabilities": {"drop": list(_DROPPED)}}
+
+
+def _escape(text: str) -> str:
+    """Kubernetes expands $(NAME) in commands and values, and takes $$ for $: this keeps `text` as it is."""
+    return text.replace("$", "$$")
+
+
+def _give_env(
+    pod: Mapping[str, Any], hidden: Mapping[str, Mapping[str, str]], secret_name: str | None
+) -> dict[str, Any]:
+    """`pod` with the platform's own variables: from the secret, or as plain values where there may be no secret.
+
+    What the author's manifest says about a variable stands, whatever ours was.
+    """
+    given: dict[str, Any] = merge(pod, {})
+    for group in ("initContainers", "containers"):
+        for container in given["spec"].get(group, []):
+            own = hidden.get(container["name"])
+            if own is not None:
+                container["env"] = _build_entries(container, own, secret_name)
+    return given
+
+
+def _build_entries(
+    container: Mapping[str, Any], own: Mapping[str, str], secret_name: str | None
+) -> list[dict[str, Any]]:
+    keys = {name: f"{container['name']}-{index}" for index, name in enumerate(own)}
+    entries = list(container.get("env", []))
+    if container["name"] == INIT_CONTAINER:
+        entries = [{"name": name, "value": value} for name, value in own.items()]
+    given = []
+    for entry in entries:
+        name = entry.get("name")
+        if name in own and entry == {"name": name, "value": own[name]}:
+            if secret_name is None:
+                entry = {"name": name, "value": _escape(own[name])}
+            else:
+                entry = {"name": name, "valueFrom": {"secretKeyRef": {"name": secret_name, "key": keys[name]}}}
+        given.append(entry)
+    return given

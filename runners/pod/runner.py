@@ -1,0 +1,371 @@
+"""Runs steps in pods of a Kubernetes cluster."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from math import ceil
+from typing import Any, ClassVar
+
+from engine.errors import AuthorError, PlatformError
+from engine.orders import Line, ScriptWork, StepOrder, StepOutcome, Verdict
+from runners.base import LineSink, StopSignal
+from runners.container_script import READ_ONLY_REMEDY, check_source, is_read_only_complaint
+from runners.ending import Ending
+from runners.lines import LineFeed
+from runners.manifest_policy import INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER
+from runners.pod.cluster import Cluster, ClusterAway, Refused, patiently
+from runners.pod.config import PodConfig
+from runners.pod.logs import LogFollower
+from runners.pod.manifest import PodPlan, build_plan, sanitise_label
+from runners.pod.status import Sight, has_running_container, list_started, look
+from runners.pod.watching import NUDGE, PodWatch
+
+logger = logging.getLogger(__name__)
+
+LOG_PATIENCE_S = 15.0  # for the rest of a log once its container has ended
+REMOVAL_PATIENCE_S = 8.0  # for a pod to go before it is removed by force
+TAIL_LINES = 20
+TAIL_CHARS = 4096
+
+
+class PodRunner:
+    """A pod for each attempt, named after it, and a secret beside it where the cluster lets us make one."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"kubernetes"})
+
+    def __init__(self, config: PodConfig) -> None:
+        self.config = config
+        self.cluster = Cluster(config)
+        self._running: set[str] = set()
+        self._lock = threading.Lock()
+
+    def run(self, order: StepOrder, lines: LineSink, stop: StopSignal) -> StepOutcome:
+        log = _SharedLog(lines)
+        feed = LineFeed(log.keep_tail(STEP_CONTAINER), order.limits, order.secrets)
+        with self._note_running(order.attempt), Ending(stop, order.limits) as ending:
+            attempt = _Attempt(self, order, log, feed, ending)
+            try:
+                outcome = attempt.run()
+            except AuthorError as refusal:
+                outcome = feed.outcome(Verdict.FAILED, None, str(refusal))
+            except PlatformError as failure:
+                outcome = feed.outcome(Verdict.LOST, None, str(failure))
+            finally:
+                attempt.remove()
+        if outcome.verdict is Verdict.FAILED and log.has_complained and _is_read_only(order):
+            feed.say(READ_ONLY_REMEDY)
+        return outcome
+
+    def sweep(self, live: frozenset[str]) -> None:
+        """Remove this worker's pods and secrets whose attempts are neither in `live` nor under way here.
+
+        Needs the verb list on pods and secrets; without it leftovers stay until their namespace is cleaned otherwise.
+        """
+        with self._lock:
+            spared = {sanitise_label(attempt) for attempt in live | self._running}
+        for kind in ("pod", "secret"):
+            try:
+                found = self.cluster.list(kind, f"{OUR_LABELS}owner={sanitise_label(self.config.owner)}")
+            except Refused as refusal:
+                if refusal.status != 403:
+                    raise
+                logger.warning("leftover %ss cannot be found: the worker's account may not list them", kind)
+                continue
+            for thing in found:
+                if thing["metadata"]["labels"].get(f"{OUR_LABELS}attempt") not in spared:
+                    self.cluster.delete(kind, thing["metadata"]["name"], grace_s=1 if kind == "pod" else None)
+
+    @contextmanager
+    def _note_running(self, attempt: str) -> Iterator[None]:
+        with self._lock:
+            self._running.add(attempt)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.discard(attempt)
+
+
+class _Attempt:
+    """One attempt from manifest to removal."""
+
+    def __init__(self, runner: PodRunner, order: StepOrder, log: _SharedLog, feed: LineFeed, ending: Ending) -> None:
+        self._config = runner.config
+        self._cluster = runner.cluster
+        self._order = order
+        self._log = log
+        self._feed = feed
+        self._ending = ending
+        self._plan: PodPlan | None = None
+        self._uid: str | None = None
+        self._has_secret = False
+        self._was_created = False
+        self._followers: dict[str, tuple[LogFollower, LineFeed]] = {}
+        self._pull_trouble_since: float | None = None
+
+    def run(self) -> StepOutcome:
+        if isinstance(self._order.work, ScriptWork):
+            check_source(self._order.work)
+        self._plan = build_plan(self._order, self._config)
+        if self._ending.cause is not None:
+            return self._ending.settle(self._feed)
+        pod = self._create(self._plan)
+        if pod is None:
+            return self._ending.settle(self._feed)
+        watch = PodWatch(self._cluster, self._config, self._plan.name, pod)
+        watch.on_notice(self._feed.say)
+        watch.start()
+        self._ending.when_set(watch.nudge)
+        try:
+            sight = self._follow(watch, pod)
+            if self._ending.cause is not None and sight.stage in ("waiting", "running"):
+                self._end(watch)
+        finally:
+            watch.close()
+            self._finish_logs(patience_s=LOG_PATIENCE_S if self._ending.cause is None else 1.0)
+        if self._ending.cause is not None and sight.stage != "ended":
+            return self._ending.settle(self._feed)
+        return self._settle(sight)
+
+    def remove(self) -> None:
+        """Remove pod and secret and see them gone; a cluster that is away now is left to the next sweep."""
+        if self._plan is None:
+            return
+        try:
+            if self._was_created:
+                self._remove_pod(self._plan.name)
+            if self._has_secret:
+                name = self._plan.name
+                patiently(lambda: self._cluster.delete("secret", name), self._config.outage_s)
+        except (ClusterAway, Refused) as problem:
+            logger.warning("pod %s is left to the next sweep: %s", self._plan.name, problem)
+
+    def _create(self, plan: PodPlan) -> dict[str, Any] | None:
+        """The pod as the server made it; None when the attempt had to end before."""
+        manifest = plan.pod
+        if plan.secret is not None and not self._create_secret(plan.secret):
+            manifest = plan.open_pod
+        was_unclear = False
+
+        def create() -> dict[str, Any]:
+            nonlocal was_unclear
+            self._was_created = True
+            try:
+                return self._cluster.create("pod", manifest)
+            except ClusterAway:
+                was_unclear = True
+                raise
+            except Refused as refusal:
+                if refusal.status == 409 and was_unclear:  # our own, whose answer was lost on its way
+                    pod = self._cluster.get_pod(plan.name)
+                    if pod is not None:
+                        return pod
+                if refusal.status == 409:
+                    raise PlatformError(f"a pod {plan.name} was here already; it has been removed") from refusal
+                raise
+
+        try:
+            pod = patiently(create, self._config.outage_s, lambda: self._ending.cause is not None)
+        except ClusterAway:
+            if self._ending.cause is not None:
+                return None
+            raise
+        except Refused as refusal:
+            raise AuthorError(f"The pod was not accepted: {refusal}") from refusal
+        self._uid = str(pod["metadata"]["uid"])
+        return pod
+
+    def _create_secret(self, secret: dict[str, Any]) -> bool:
+        """False when the worker's account may not make secrets."""
+        try:
+            patiently(lambda: self._cluster.create("secret", secret), self._config.outage_s)
+        except Refused as refusal:
+            if refusal.status == 403:
+                self._feed.say(
+                    f"The worker's account may not create secrets in namespace {self._config.namespace!r} (missing "
+                    "verbs: create and delete on secrets): environment variables stand in the pod itself"
+                )
+                return False
+            if refusal.status != 409:
+                raise AuthorError(f"The step's environment was not accepted: {refusal}") from refusal
+        self._has_secret = True
+        return True
+
+    def _follow(self, watch: PodWatch, pod: dict[str, Any]) -> Sight:
+        """Watch until the step has ended, cannot end well any more, or has to be ended."""
+        began = time.monotonic()
+        sight = Sight("waiting")
+        while True:
+            sight = look(pod)
+            self._follow_logs(pod)
+            if sight.stage in ("ended", "lost", "broken") or self._ending.cause is not None:
+                return sight
+            patience = self._find_patience(sight, began)
+            if patience is not None and patience <= 0:
+                return self._give_up(sight, time.monotonic() - began)
+            try:
+                news = watch.news.get(timeout=patience)
+            except queue.Empty:
+                continue
+            if news is None:
+                return (
+                    sight if self._ending.cause is not None else Sight("lost", "the pod was deleted by somebody else")
+                )
+            if isinstance(news, Exception):
+                raise news
+            if news is not NUDGE:
+                pod = news
+
+    def _find_patience(self, sight: Sight, began: float) -> float | None:
+        """Seconds that a pod whose step has not started may still take; None once it has."""
+        if sight.stage != "waiting":
+            self._pull_trouble_since = None
+            return None
+        now = time.monotonic()
+        left = began + self._config.pending_timeout_s - now
+        if not sight.is_pull_problem:
+            self._pull_trouble_since = None
+            return left
+        if self._pull_trouble_since is None:
+            self._pull_trouble_since = now
+            self._feed.say(f"Pod is waiting: {sight.reason}")
+        return min(left, self._pull_trouble_since + self._config.image_timeout_s - now)
+
+    def _give_up(self, sight: Sight, waited_s: float) -> Sight:
+        reason = sight.reason or "check events for details: missing volumes, unschedulable, etc."
+        if sight.is_pull_problem:
+            return Sight("broken", reason)
+        return Sight("broken", f"Pod stuck in Pending state for {waited_s:.0f}s ({reason})")
+
+    def _follow_logs(self, pod: dict[str, Any]) -> None:
+        assert self._plan is not None
+        for name in list_started(pod):
+            if name in self._followers:
+                continue
+            feed = self._feed
+            if name != STEP_CONTAINER:
+                feed = LineFeed(self._log.label(name), self._order.limits, self._order.secrets)
+            follower = LogFollower(self._cluster, self._config, self._plan.name, name, feed, self._order.limits)
+            self._followers[name] = (follower, feed)
+            follower.start()
+
+    def _end(self, watch: PodWatch) -> None:
+        """Ask the pod to stop; its last lines are still read. Removal makes sure of it afterwards."""
+        assert self._plan is not None
+        name, grace = self._plan.name, self._ending.grace_s
+        deadline = time.monotonic() + grace + 1.0
+        try:
+            patiently(lambda: self._cluster.delete("pod", name, max(1, ceil(grace)), self._uid), 2.0)
+        except (ClusterAway, Refused) as problem:
+            logger.info("stopping pod %s: %s", name, problem)
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                news = watch.news.get(timeout=left)
+            except queue.Empty:
+                return
+            if news is None or isinstance(news, Exception):
+                return
+            if news is not NUDGE and look(news).exit_code is not None:
+                return
+
+    def _finish_logs(self, patience_s: float) -> None:
+        deadline = time.monotonic() + patience_s
+        for follower, _ in self._followers.values():
+            follower.finish()
+        for name, (follower, feed) in self._followers.items():
+            follower.join(max(deadline - time.monotonic(), 0.0))
+            if follower.is_alive():
+                follower.close()
+                follower.join(2.0)
+                self._feed.say(f"The end of the log of container {name!r} could not be read in time")
+            if follower.missing_right:
+                self._feed.say(
+                    f"The worker's account may not read logs in namespace {self._config.namespace!r} (missing verb: "
+                    f"get on pods/log): the lines of container {name!r}, and any OUTPUT in them, are not known"
+                )
+            if feed is not self._feed:
+                feed.close()
+        self._feed.close()
+
+    def _settle(self, sight: Sight) -> StepOutcome:
+        match sight.stage:
+            case "lost":
+                return self._feed.outcome(Verdict.LOST, sight.exit_code, f"The pod was taken away: {sight.reason}")
+            case "broken":
+                tail = self._log.read_tail(INIT_CONTAINER)
+                error = f"{sight.reason}\n{tail}" if sight.exit_code is not None and tail else sight.reason
+                return self._feed.outcome(Verdict.FAILED, sight.exit_code, error)
+            case _:
+                return self._settle_ended(sight)
+
+    def _settle_ended(self, sight: Sight) -> StepOutcome:
+        exit_code = sight.exit_code if sight.exit_code is not None else -1
+        outcome = self._feed.settle(exit_code)
+        if exit_code == 0 or self._feed.output.error is not None:
+            return outcome
+        error = f"Exit code: {exit_code}"
+        if sight.is_out_of_memory:
+            error += "\nThe step ran out of memory (OOMKilled); raise resources.memory"
+        elif sight.reason not in ("", "Error", "Completed"):
+            error += f"\nContainer terminated: {sight.reason}"
+        tail = self._log.read_tail(STEP_CONTAINER)
+        return replace(outcome, error=f"{error}\nLast lines: {tail}" if tail else error)
+
+    def _remove_pod(self, name: str) -> None:
+        patiently(lambda: self._cluster.delete("pod", name, 1, self._uid), self._config.outage_s)
+        if self._is_gone(name, REMOVAL_PATIENCE_S):
+            return
+        patiently(lambda: self._cluster.delete("pod", name, 0, self._uid), self._config.outage_s)
+        if not self._is_gone(name, REMOVAL_PATIENCE_S):
+            logger.warning("pod %s does not go away; the next sweep tries again", name)
+
+    def _is_gone(self, name: str, patience_s: float) -> bool:
+        deadline, delay = time.monotonic() + patience_s, 0.05
+        while True:
+            pod = patiently(lambda: self._cluster.get_pod(name), self._config.outage_s)
+            if pod is None or (self._uid is not None and pod["metadata"]["uid"] != self._uid):
+                return True
+            if time.monotonic() > deadline:
+                return not has_running_container(pod) and pod["metadata"].get("deletionTimestamp") is not None
+            time.sleep(delay)
+            delay = min(delay * 2, 0.5)
+
+
+class _SharedLog:
+    """The caller's sink for the threads of several containers; remembers the last lines of each."""
+
+    def __init__(self, sink: LineSink) -> None:
+        self.has_complained = False
+        self._sink = sink
+        self._lock = threading.Lock()
+        self._tails: dict[str, deque[str]] = {}
+
+    def keep_tail(self, container: str, label: str = "") -> LineSink:
+        tail = self._tails.setdefault(container, deque(maxlen=TAIL_LINES))
+
+        def tell(line: Line) -> None:
+            with self._lock:
+                if line.stream != "server":
+                    tail.append(line.text)
+                    self.has_complained = self.has_complained or is_read_only_complaint(line.text)
+                self._sink(replace(line, text=label + line.text) if label else line)
+
+        return tell
+
+    def label(self, container: str) -> LineSink:
+        """A sink for a container other than the step's: its lines say whose they are."""
+        return self.keep_tail(container, f"[{container}] ")
+
+    def read_tail(self, container: str) -> str:
+        return "\n".join(self._tails.get(container, ()))[-TAIL_CHARS:]
+
+
+def _is_read_only(order: StepOrder) -> bool:
+    return isinstance(order.work, ScriptWork) and order.work.workspace_mode == "readonly"

@@ -1,0 +1,137 @@
+"""Follows one pod: by watch, or by asking again and again where watching is not allowed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import urllib3
+
+from runners.pod.cluster import Cluster, ClusterAway, Refused
+from runners.pod.config import PodConfig
+
+WATCH_S = 240
+NUDGE = object()
+
+
+class PodWatch(threading.Thread):
+    """Puts every version of the pod into `news`: the pod, None once it is gone, or an exception when it gives up."""
+
+    def __init__(self, cluster: Cluster, config: PodConfig, name: str, pod: dict[str, Any]) -> None:
+        super().__init__(name="stroem-pod-watch", daemon=True)
+        self.news: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._cluster = cluster
+        self._config = config
+        self._pod_name = name
+        self._uid = pod["metadata"]["uid"]
+        self._version = str(pod["metadata"].get("resourceVersion", ""))
+        self._may_watch = True
+        self._is_closed = threading.Event()
+        self._response: Any = None
+        self._say: Callable[[str], None] = lambda text: None
+
+    def on_notice(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def nudge(self) -> None:
+        """Wake whoever waits for news."""
+        self.news.put(NUDGE)
+
+    def close(self) -> None:
+        """End the thread, also in the middle of a watch."""
+        self._is_closed.set()
+        response = self._response
+        if response is not None:
+            with contextlib.suppress(Exception):  # an already closed response complains in many ways
+                response.shutdown()
+
+    def run(self) -> None:
+        away_since: float | None = None
+        delay = 0.2
+        while not self._is_closed.is_set():
+            try:
+                began = time.monotonic()
+                self._follow_once()
+                away_since, delay = None, 0.2
+                if time.monotonic() - began < 0.2:
+                    self._is_closed.wait(0.2)  # a server that closes at once must not be hammered
+            except Refused as refusal:
+                self.news.put(refusal)
+                return
+            except ClusterAway as problem:
+                away_since = away_since or time.monotonic()
+                if time.monotonic() - away_since > self._config.outage_s:
+                    self.news.put(problem)
+                    return
+                self._is_closed.wait(max(delay, min(problem.retry_after_s or 0.0, 30.0)))
+                delay = min(delay * 2, 5.0)
+
+    def _follow_once(self) -> None:
+        """One watch, or one question."""
+        if not self._may_watch:
+            self._ask()
+            self._is_closed.wait(self._config.poll_s)
+            return
+        try:
+            self._response = self._cluster.watch(self._pod_name, self._version, WATCH_S)
+            self._read_events(self._response)
+        except Refused as refusal:
+            if refusal.status == 410:
+                self._ask()
+            elif refusal.status in (403, 404, 405):
+                self._may_watch = False
+                self._say(
+                    f"The worker's account may not watch pods in namespace {self._config.namespace!r} (missing verbs: "
+                    f"list and watch on pods); it asks every {self._config.poll_s:g} s instead"
+                )
+            else:
+                raise
+        finally:
+            self._response = None
+
+    def _read_events(self, response: Any) -> None:
+        buffer = b""
+        try:
+            while chunk := response.read1(1 << 16):
+                buffer += chunk
+                *lines, buffer = buffer.split(b"\n")
+                for line in lines:
+                    if line.strip() and not self._take_event(json.loads(line)):
+                        return
+        except (urllib3.exceptions.HTTPError, OSError, ValueError):
+            pass  # a broken watch is taken up again where it left off
+        finally:
+            response.close()
+        if not self._is_closed.is_set():
+            self._ask()
+
+    def _take_event(self, event: dict[str, Any]) -> bool:
+        """False when the watch has come to its end."""
+        thing = event.get("object") or {}
+        if event.get("type") == "ERROR":
+            if thing.get("code") == 410:
+                self._ask()
+                return False
+            raise ClusterAway(f"The watch broke: {thing.get('message', '')}")
+        self._version = str(thing.get("metadata", {}).get("resourceVersion") or self._version)
+        if event.get("type") == "BOOKMARK":
+            return True
+        is_gone = event.get("type") == "DELETED"
+        if is_gone:
+            self.news.put(thing)  # its last state, then nothing
+        self.news.put(None if is_gone else thing)
+        return not is_gone
+
+    def _ask(self) -> None:
+        pod = self._cluster.get_pod(self._pod_name)
+        if pod is None or pod["metadata"]["uid"] != self._uid:
+            self.news.put(None)
+            self._is_closed.wait(self._config.poll_s)
+            return
+        self._version = str(pod["metadata"].get("resourceVersion") or self._version)
+        self.news.put(pod)

@@ -1,0 +1,420 @@
+"""A small API server over HTTP whose pods really run, in Docker: what the pod runner is tested against.
+
+It keeps the rules that a client can break: names, labels, the OpenAPI schema, resource versions, selectors, grace
+periods, preconditions, expansion of $(NAME), verbs that an account lacks. And it can misbehave on request: see
+`Fault` and the methods of `FakeCluster` under "what goes wrong".
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import docker
+import yaml
+
+from tests.runners.pod.fake_checks import check_object
+from tests.runners.pod.fake_kubelet import ApiError, Kubelet, now
+
+TOKEN = "worker-account"
+_ROUTE = re.compile(r"/api/v1/namespaces/(?P<ns>[^/]+)/(?P<kind>pods|secrets)(/(?P<name>[^/]+)(/(?P<sub>log))?)?")
+_LOG_OPTIONS = {"container", "follow", "timestamps", "sinceSeconds", "tailLines", "limitBytes", "previous", "stream"}
+_LIST_OPTIONS = {
+    "labelSelector", "fieldSelector", "watch", "resourceVersion", "timeoutSeconds", "allowWatchBookmarks",
+}  # fmt: skip
+_DELETE_OPTIONS = {"gracePeriodSeconds", "propagationPolicy"}
+
+
+@dataclass
+class Fault:
+    """Answer the next `times` requests that fit with `status`; with `after` only once they have been carried out."""
+
+    verb: str
+    path: str
+    status: int
+    times: int = 1
+    retry_after: int | None = None
+    after: bool = False
+
+
+class FakeCluster:
+    """One namespace-less store of pods and secrets, a kubelet for each pod, and the server in front of them."""
+
+    def __init__(self, engine: docker.DockerClient) -> None:
+        self.engine = engine
+        self.id = uuid.uuid4().hex[:10]
+        self.changed = threading.Condition(threading.RLock())
+        self.pods: dict[str, dict[str, Any]] = {}
+        self.secrets: dict[str, dict[str, Any]] = {}
+        self.events: list[tuple[int, str, dict[str, Any]]] = []
+        self.compacted = 0
+        self.version = 100
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.faults: list[Fault] = []
+        self.forbidden: set[tuple[str, str]] = set()
+        self.is_unschedulable = False
+        self.watch_events_each: int | None = None
+        self.log_lines_each: list[int] = []
+        self.log_pause_s = 0.0
+        self.kubelets: dict[str, Kubelet] = {}
+        self.seen: list[dict[str, Any]] = []
+        handler = type("Handler", (_Handler,), {"cluster": self})
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def write_kubeconfig(self, path: Path, token: str = TOKEN) -> Path:
+        url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        path.write_text(
+            yaml.safe_dump(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "current-context": "fake",
+                    "clusters": [{"name": "fake", "cluster": {"server": url}}],
+                    "users": [{"name": "worker", "user": {"token": token}}],
+                    "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "worker"}}],
+                }
+            )
+        )
+        return path
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        for kubelet in list(self.kubelets.values()):
+            kubelet.destroy()
+
+    # what tests ask
+
+    def wait_for(self, condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+        with self.changed:
+            assert self.changed.wait_for(condition, timeout_s), "the cluster did not get there in time"
+            return condition()
+
+    def wait_running(self) -> str:
+        """The name of the one pod, once its step runs."""
+
+        def find() -> str | None:
+            for name, pod in self.pods.items():
+                for entry in pod["status"].get("containerStatuses", []):
+                    if entry["name"] == "step" and entry["state"].get("running"):
+                        return name
+            return None
+
+        return str(self.wait_for(find))
+
+    def count(self, verb: str, part: str) -> int:
+        return sum(1 for method, path, _ in self.requests if method == verb and part in path)
+
+    # what goes wrong
+
+    def evict(self, name: str) -> None:
+        message = "The node was low on resource: memory."
+        self.kubelets[name].take_away({"phase": "Failed", "reason": "Evicted", "message": message})
+
+    def lose_node(self, name: str) -> None:
+        condition = {
+            "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
+            "message": "Taint manager: deleting due to NoExecute taint",
+        }  # fmt: skip
+        self.kubelets[name].take_away({"phase": "Failed", "conditions": [condition]})
+
+    def delete_by_hand(self, name: str, grace_s: int = 0) -> None:
+        self.delete_pod(name, grace_s, None)
+
+    def compact(self) -> None:
+        """Forget the history: a watch that begins before now is answered with 410."""
+        with self.changed:
+            self.compacted = self.version
+            self.changed.notify_all()
+
+    # the store
+
+    def create(self, kind: str, namespace: str, body: dict[str, Any]) -> dict[str, Any]:
+        meta = body.get("metadata") or {}
+        name = meta.get("name", "")
+        check_object(kind, namespace, body)
+        store = self.pods if kind == "pods" else self.secrets
+        with self.changed:
+            self.seen.append(copy.deepcopy(body))
+            if name in store:
+                raise ApiError(409, "AlreadyExists", f'{kind} "{name}" already exists')
+            thing = copy.deepcopy(body)
+            self.version += 1
+            thing["metadata"] |= {
+                "uid": str(uuid.uuid4()),
+                "creationTimestamp": now(),
+                "resourceVersion": str(self.version),
+            }
+            store[name] = thing
+            if kind == "pods":
+                thing["status"] = {"phase": "Pending"}
+                self.events.append((self.version, "ADDED", copy.deepcopy(thing)))
+                self.kubelets[name] = Kubelet(self, thing)
+            self.changed.notify_all()
+            answer = copy.deepcopy(thing)
+        if kind == "pods":
+            self.kubelets[name].start()
+        return answer
+
+    def set_status(self, name: str, uid: str, status: dict[str, Any]) -> None:
+        with self.changed:
+            pod = self.pods.get(name)
+            if pod is None or pod["metadata"]["uid"] != uid:
+                return
+            pod["status"] = copy.deepcopy(status)
+            self.note(pod, "MODIFIED")
+
+    def note(self, pod: dict[str, Any], kind: str) -> None:
+        self.version += 1
+        pod["metadata"]["resourceVersion"] = str(self.version)
+        self.events.append((self.version, kind, copy.deepcopy(pod)))
+        self.changed.notify_all()
+
+    def delete_pod(self, name: str, grace_s: int | None, uid: str | None) -> dict[str, Any]:
+        with self.changed:
+            pod = self.pods.get(name)
+            if pod is None:
+                raise ApiError(404, "NotFound", f'pods "{name}" not found')
+            if uid is not None and pod["metadata"]["uid"] != uid:
+                raise ApiError(409, "Conflict", "the UID in the precondition does not match")
+            grace = pod["spec"].get("terminationGracePeriodSeconds", 30) if grace_s is None else grace_s
+            if grace == 0:
+                self.drop(name)
+            elif "deletionTimestamp" not in pod["metadata"]:
+                pod["metadata"] |= {"deletionTimestamp": now(), "deletionGracePeriodSeconds": grace}
+                self.note(pod, "MODIFIED")
+            answer = copy.deepcopy(pod)
+        self.kubelets[name].stop(grace)
+        return answer
+
+    def drop(self, name: str) -> None:
+        with self.changed:
+            pod = self.pods.pop(name, None)
+            if pod is not None:
+                self.note(pod, "DELETED")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    cluster: FakeCluster
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._serve("GET")
+
+    def do_POST(self) -> None:
+        self._serve("POST")
+
+    def do_DELETE(self) -> None:
+        self._serve("DELETE")
+
+    def _serve(self, method: str) -> None:
+        url = urlsplit(self.path)
+        options = {key: values[0] for key, values in parse_qs(url.query).items()}
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(length)) if length else {}
+        self.cluster.requests.append((method, url.path, options))
+        try:
+            route = _ROUTE.fullmatch(url.path)
+            if route is None:
+                raise ApiError(404, "NotFound", "the server could not find the requested resource")
+            verb = _find_verb(method, route, options)
+            self._check_account(verb, route)
+            fault = self._take_fault(verb, url.path)
+            if fault is not None and not fault.after:
+                raise _as_error(fault)
+            answer = self._answer(verb, route, options, body)
+            if fault is not None:
+                raise _as_error(fault)
+            if answer is not None:
+                self._send(201 if method == "POST" else 200, answer)
+        except ApiError as error:
+            self._send_error(error)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    def _check_account(self, verb: str, route: re.Match[str]) -> None:
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            raise ApiError(401, "Unauthorized", "Unauthorized")
+        resource = "pods/log" if route["sub"] else route["kind"]
+        if (verb, resource) in self.cluster.forbidden:
+            message = f'{route["kind"]} is forbidden: User "worker" cannot {verb} resource "{resource}"'
+            raise ApiError(403, "Forbidden", message)
+
+    def _take_fault(self, verb: str, path: str) -> Fault | None:
+        with self.cluster.changed:
+            for fault in self.cluster.faults:
+                if fault.times > 0 and fault.verb == verb and re.search(fault.path, path):
+                    fault.times -= 1
+                    return fault
+        return None
+
+    def _answer(self, verb: str, route: re.Match[str], options: dict[str, str], body: Any) -> Any:
+        cluster, kind, name = self.cluster, route["kind"], route["name"]
+        store = cluster.pods if kind == "pods" else cluster.secrets
+        if verb == "create":
+            return cluster.create(kind, route["ns"], body)
+        if verb == "watch":
+            _check_options(options, _LIST_OPTIONS)
+            return self._watch(options)
+        if verb == "list":
+            _check_options(options, _LIST_OPTIONS)
+            with cluster.changed:
+                items = [copy.deepcopy(thing) for thing in store.values() if _fits(thing, options)]
+                return {"kind": "List", "metadata": {"resourceVersion": str(cluster.version)}, "items": items}
+        if route["sub"] == "log":
+            _check_options(options, _LOG_OPTIONS)
+            return self._log(name, options)
+        if verb == "delete":
+            _check_options(options, _DELETE_OPTIONS)
+            return self._delete(kind, name, options, body)
+        with cluster.changed:
+            if name not in store:
+                raise ApiError(404, "NotFound", f'{kind} "{name}" not found')
+            return copy.deepcopy(store[name])
+
+    def _delete(self, kind: str, name: str, options: dict[str, str], body: dict[str, Any]) -> Any:
+        grace = body.get("gracePeriodSeconds", options.get("gracePeriodSeconds"))
+        if kind == "pods":
+            uid = (body.get("preconditions") or {}).get("uid")
+            return self.cluster.delete_pod(name, int(grace) if grace is not None else None, uid)
+        with self.cluster.changed:
+            if self.cluster.secrets.pop(name, None) is None:
+                raise ApiError(404, "NotFound", f'secrets "{name}" not found')
+        return {"kind": "Status", "status": "Success"}
+
+    def _watch(self, options: dict[str, str]) -> None:
+        cluster = self.cluster
+        at = int(options.get("resourceVersion") or 0)
+        if at < cluster.compacted:
+            raise ApiError(410, "Expired", f"too old resource version: {at} ({cluster.version})")
+        deadline = time.monotonic() + float(options.get("timeoutSeconds", 60))
+        self._begin_stream("application/json")
+        sent = 0
+        while time.monotonic() < deadline:
+            with cluster.changed:
+                cluster.changed.wait_for(lambda: cluster.version > at or cluster.compacted > at, 0.2)
+                if cluster.compacted > at:
+                    status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
+                    self._write(json.dumps({"type": "ERROR", "object": status}).encode() + b"\n")
+                    break
+                news = [event for event in cluster.events if event[0] > at and _fits(event[2], options)]
+                at = max(at, cluster.version)
+            for _, kind, pod in news:
+                self._write(json.dumps({"type": kind, "object": pod}).encode() + b"\n")
+                sent += 1
+                if cluster.watch_events_each is not None and sent >= cluster.watch_events_each:
+                    self.close_connection = True
+                    self.connection.close()
+                    return
+        self._write(b"")
+
+    def _log(self, name: str, options: dict[str, str]) -> None:
+        cluster = self.cluster
+        kubelet = cluster.kubelets.get(name)
+        if kubelet is None or name not in cluster.pods:
+            raise ApiError(404, "NotFound", f'pods "{name}" not found')
+        follow = options.get("follow") == "true"
+        since = int(options["sinceSeconds"]) if "sinceSeconds" in options else None
+        chunks = kubelet.read_log(options.get("container", "step"), follow, since)
+        budget = cluster.log_lines_each.pop(0) if cluster.log_lines_each else None
+        self._begin_stream("text/plain")
+        try:
+            for chunk in _join_partial(chunks):
+                time.sleep(cluster.log_pause_s)
+                self._write(chunk)
+                if budget is not None and (budget := budget - 1) <= 0:
+                    self.close_connection = True
+                    self.connection.close()
+                    return
+        except docker.errors.DockerException:
+            pass  # the container is gone, and so is the rest of its log
+        self._write(b"")
+
+    def _begin_stream(self, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+
+    def _write(self, data: bytes) -> None:
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self.wfile.flush()
+
+    def _send(self, status: int, answer: Any) -> None:
+        data = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _send_error(self, error: ApiError) -> None:
+        status = {"kind": "Status", "status": "Failure", "code": error.status, "reason": error.reason}
+        data = json.dumps({**status, "message": str(error)}).encode()
+        self.send_response(error.status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        if error.retry_after is not None:
+            self.send_header("Retry-After", str(error.retry_after))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def _find_verb(method: str, route: re.Match[str], options: dict[str, str]) -> str:
+    if method == "GET" and route["name"]:
+        return "get"
+    if method == "GET":
+        return "watch" if options.get("watch") == "true" else "list"
+    return {"POST": "create", "DELETE": "delete"}[method]
+
+
+def _as_error(fault: Fault) -> ApiError:
+    error = ApiError(fault.status, "Fault", f"injected {fault.status}")
+    error.retry_after = fault.retry_after
+    return error
+
+
+def _check_options(options: dict[str, str], known: set[str]) -> None:
+    unknown = set(options) - known
+    if unknown:
+        raise ApiError(400, "BadRequest", f"unknown query parameters: {sorted(unknown)}")
+
+
+def _fits(thing: dict[str, Any], options: dict[str, str]) -> bool:
+    labels = thing["metadata"].get("labels") or {}
+    for part in filter(None, options.get("labelSelector", "").split(",")):
+        key, _, value = part.partition("=")
+        if labels.get(key) != value:
+            return False
+    for part in filter(None, options.get("fieldSelector", "").split(",")):
+        key, _, value = part.partition("=")
+        if key != "metadata.name" or thing["metadata"]["name"] != value:
+            return False
+    return True
+
+
+def _join_partial(frames: Any) -> Any:
+    """Docker stamps every piece of a long line, and its log driver `local` forgets the newline after the last piece;
+    a kubelet stamps only the beginning, and keeps the newline."""
+    is_beginning = True
+    for frame in frames:
+        text = frame if is_beginning else frame.partition(b" ")[2]
+        if not is_beginning and len(text) < 1 << 14 and not text.endswith(b"\n"):
+            text += b"\n"
+        is_beginning = text.endswith(b"\n")
+        yield text
