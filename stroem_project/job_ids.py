@@ -1,0 +1,30 @@
+"""Job ids as people type them: whole, or the beginning if it is that of one job only."""
+
+from __future__ import annotations
+
+import re
+from uuid import UUID
+
+from apps.jobs.models import Job
+from engine.errors import InputError, NotFound
+
+SHORTEST = 4
+_HEX = re.compile(rf"[0-9a-f]{{{SHORTEST},32}}")
+
+
+def find_job(typed: str) -> Job:
+    """The job meant by `typed`. Raises InputError when it can be none or several, NotFound when there is none."""
+    digits = typed.strip().lower().replace("-", "")
+    if not _HEX.fullmatch(digits):
+        raise InputError(
+            {"job": f"'{typed[:60]}' is no job id: give the id, or at least its first {SHORTEST} characters"}
+        )
+    first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+    found = list(Job.objects.filter(pk__gte=first, pk__lte=last).order_by("pk")[:6])
+    if not found:
+        raise NotFound(f"There is no job {typed.strip()}: `manage.py jobs` lists them")
+    if len(found) > 1:
+        more = ", ..." if len(found) == 6 else ""
+        ids = ", ".join(str(job.pk) for job in found[:5])
+        raise InputError({"job": f"'{typed.strip()}' begins the ids of several jobs ({ids}{more}); give more of it"})
+    return found[0]

@@ -1,0 +1,55 @@
+"""`manage.py import_workspace`: read a folder or a git repository, and freeze it when it is valid."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from apps.workspaces.models import Workspace
+from apps.workspaces.services import import_folder, import_git
+from engine.errors import InputError
+from stroem_project.operator_command import OperatorCommand
+
+
+class Command(OperatorCommand):
+    help = "Import a workspace, or bring it up to date. Exit code 1 when it has errors: the last good revision stays."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("name", help="the workspace's name: letters, digits, - and _")
+        parser.add_argument("source", help="a folder, a git repository's path, or its address")
+        parser.add_argument("--ref", default="", help="branch, tag or commit of a git repository")
+        parser.add_argument("--auth", default="", help="name of an entry under `git_auth` in the settings")
+
+    def act(self, **options: Any) -> int:
+        workspace = _import(options["name"], options["source"], options["ref"], options["auth"])
+        for problem in workspace.problems:
+            self.stderr.write(problem["text"])
+        revision = workspace.current
+        if workspace.has_failed:
+            in_force = f"revision {_short(workspace)} stays in force" if revision else "there is no earlier revision"
+            self.stderr.write(f"{workspace.name} was not imported; {in_force}.")
+            return 1
+        self.stdout.write(f"{workspace.name}: revision {_short(workspace)}")
+        return 0
+
+
+def _import(name: str, source: str, ref: str, auth: str) -> Workspace:
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        return import_git(name, source, ref, auth, is_local=True)
+    if ref or _is_bare(folder):
+        return import_git(name, str(folder.resolve()), ref, auth, is_local=True)
+    if auth:
+        raise InputError({"auth": "--auth is for git repositories; this is a folder"})
+    return import_folder(name, folder)
+
+
+def _is_bare(folder: Path) -> bool:
+    """A repository without files beside it: as a folder it would be a workspace of git's own files."""
+    return (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir()
+
+
+def _short(workspace: Workspace) -> str:
+    assert workspace.current is not None
+    return (workspace.current.label or workspace.current.digest)[:12]

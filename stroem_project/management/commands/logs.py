@@ -1,0 +1,61 @@
+"""`manage.py logs`: what a job has written, and what it goes on to write."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from apps.api import logreader
+from apps.jobs.models import Job, Step
+from engine.errors import InputError, NotFound
+from engine.lifecycle import JobStatus
+from stroem_project.following.follower import Follower, last_try
+from stroem_project.following.screen import Screen
+from stroem_project.job_ids import find_job
+from stroem_project.operator_command import OperatorCommand
+
+SERVER = "_server"
+
+
+class Command(OperatorCommand):
+    help = "Show the log of a job. With --follow, exit code 1 when the job failed or was cancelled."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("job", help="its id, or the beginning of it")
+        parser.add_argument("--step", help=f"only this step, with all instances of a loop; {SERVER} for the server")
+        parser.add_argument(
+            "--follow", action="store_true", help="go on until the job and all that it set off have ended"
+        )
+
+    def act(self, **options: Any) -> int:
+        job = find_job(options["job"])
+        screen = Screen(sys.stdout)
+        if options["follow"]:
+            if options["step"]:
+                raise InputError({"step": "--follow shows all steps; leave out --step"})
+            Follower(job.pk, screen).follow()
+            return 0 if last_try(job.pk).status == JobStatus.COMPLETED else 1
+        self._show(screen, job, options["step"])
+        return 0
+
+    def _show(self, screen: Screen, job: Job, step: str | None) -> None:
+        step_ids = None if step in (None, SERVER) else _ids_of(job, str(step))
+        cursor, has_more = logreader.Cursor(), True
+        while has_more:
+            piece = logreader.read([job.pk], cursor, step_ids=step_ids, is_server=step == SERVER)
+            cursor, has_more = piece.next, piece.has_more
+            for _, lines in piece.chunks:
+                for line in lines.splitlines():
+                    record = json.loads(line)
+                    screen.line(record["line"] if step else f"{record['step']} | {record['line']}")
+        screen.close()
+
+
+def _ids_of(job: Job, name: str) -> list[int]:
+    steps = Step.objects.filter(job_id=job.pk)
+    ids = list(steps.filter(name=name).values_list("pk", flat=True))
+    if not ids:
+        raise NotFound(f"Job {job.pk} has no step '{name}'")
+    return [*ids, *steps.filter(loop_id__in=ids).values_list("pk", flat=True)]

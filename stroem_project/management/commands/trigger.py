@@ -1,0 +1,57 @@
+"""`manage.py trigger`: start a task, and watch it if asked to."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from typing import Any
+from uuid import UUID
+
+from apps.jobs.services import start_job
+from engine.lifecycle import JobStatus
+from stroem_project.following.follower import Follower, last_try
+from stroem_project.following.screen import Screen
+from stroem_project.operator_command import OperatorCommand
+from stroem_project.typed_input import read_inputs
+
+
+class Command(OperatorCommand):
+    help = (
+        "Start a task of an imported workspace; the last line is the job's id. With --follow, exit code 0: completed, "
+        "1: failed or cancelled, 2: it could not be started."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("workspace")
+        parser.add_argument("task")
+        parser.add_argument(
+            "--input",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help="may be repeated; NAME=@FILE reads a file",
+        )
+        parser.add_argument(
+            "--follow", action="store_true", help="show progress until the job and all that it set off have ended"
+        )
+
+    def act(self, **options: Any) -> int:
+        given = read_inputs(options["input"])
+        job = start_job(options["workspace"], options["task"], given, source_type="user", source_id="trigger")
+        code = self._follow(job.pk, options["task"]) if options["follow"] else 0
+        self.stdout.write(str(job.pk))
+        return code
+
+    def _follow(self, job_id: UUID, task: str) -> int:
+        screen = Screen(sys.stdout)
+        try:
+            Follower(job_id, screen).follow()
+        except KeyboardInterrupt:
+            screen.close()
+            self.stderr.write(f"No longer watching; the job goes on. `manage.py cancel {job_id}` stops it.")
+            self.stdout.write(str(job_id))
+            raise
+        result = last_try(job_id)
+        screen.state(task, result.status, result.error)
+        screen.close()
+        return 0 if result.status == JobStatus.COMPLETED else 1

@@ -1,0 +1,262 @@
+"""import_workspace, trigger, jobs, logs and cancel as an operator types them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from apps.jobs import ledger
+from apps.jobs.models import Job
+from apps.workspaces.models import Revision, Workspace
+from engine.orders import Line, StepOutcome
+from tests.apps.jobs.builders import DONE, Hand, failed, fresh, start, workspace
+
+pytestmark = pytest.mark.django_db(transaction=True)
+Run = Callable[..., tuple[int, list[str], str]]
+
+FLOW = """
+actions: {work: {type: script, script: "true"}}
+tasks:
+  main:
+    input: {name: {type: string, default: x}, count: {type: integer, default: 1}}
+    flow: {one: {action: work}, two: {action: work, depends_on: [one]}}
+  fragile:
+    on_error: [{action: work}]
+    flow: {one: {action: work}}
+"""
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Exit code, lines of stdout and stderr of a command."""
+
+    def run(*words: str) -> tuple[int, list[str], str]:
+        capsys.readouterr()
+        code, complaint = 0, ""
+        try:
+            call_command(*words)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        except CommandError as error:
+            code, complaint = error.returncode, str(error)
+        out, err = capsys.readouterr()
+        return code, out.splitlines(), err + complaint
+
+    return run
+
+
+@contextmanager
+def working(outcomes: Mapping[str, StepOutcome] = MappingProxyType({})) -> Iterator[None]:
+    """A worker that does whatever becomes ready, and writes a line for each step. Outcomes by task."""
+    is_over = threading.Event()
+
+    def work() -> None:
+        hand = Hand()
+        while not is_over.is_set():
+            claim = hand.claim()
+            if claim is None:
+                time.sleep(0.02)
+                continue
+            hand.start(claim)
+            ledger.append(claim, 1, [Line(time.time(), "stdout", f"hello from {claim.step_name}\x1b[2J")])
+            hand.finish(claim, outcomes.get(claim.task_name, DONE))
+        connection.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+# import_workspace
+
+
+def test_a_folder_is_imported_and_its_revision_said(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text(FLOW)
+    code, out, err = run("import_workspace", "shop", str(tmp_path))
+    revision = Revision.objects.get()
+    assert (code, out, err) == (0, [f"shop: revision {revision.digest[:12]}"], "")
+
+
+def test_errors_are_listed_with_their_places_and_the_old_revision_stays(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text("actions: {a: {type: scirpt}}\n")
+    code, out, err = run("import_workspace", "shop", str(tmp_path))
+    assert (code, out) == (1, [])
+    assert err.startswith("flow.yaml:1:")
+    assert "shop was not imported; there is no earlier revision." in err
+    (tmp_path / "flow.yaml").write_text(FLOW)
+    assert run("import_workspace", "shop", str(tmp_path))[0] == 0
+    (tmp_path / "flow.yaml").write_text("nonsense: [\n")
+    code, out, err = run("import_workspace", "shop", str(tmp_path))
+    assert code == 1
+    assert f"revision {Revision.objects.get().digest[:12]} stays in force" in err
+
+
+def test_a_repository_is_imported_by_its_path_and_a_ref(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text(FLOW)
+    for words in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "x"]):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True)
+    bare = tmp_path.parent / f"{tmp_path.name}.git"
+    subprocess.run(["git", "clone", "-q", "--bare", str(tmp_path), str(bare)], check=True, capture_output=True)
+    for source, words in ((str(tmp_path), ["--ref", "main"]), (str(bare), []), (f"file://{bare}", [])):
+        code, _, err = run("import_workspace", "shop", source, *words)
+        assert (code, err) == (0, "")
+        assert Workspace.objects.get().source == "git"
+    assert len(Revision.objects.get().label) == 40
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["shop", "/nowhere/at/all"], "git ls-remote failed|git fetch failed|does not exist"),
+        (["bad name", "."], "letters, digits"),
+        (["shop", "ext::sh -c id"], "address"),
+        (["shop", "https://user:pw@host/x"], "take the credentials out"),
+        (["shop", "https://host/x", "--auth", "none"], "no entry 'none'"),
+        (["shop", ".", "--ref=--output=x"], "cannot be a branch"),
+    ],
+)
+def test_what_cannot_be_imported_is_one_sentence(run: Run, words: list[str], sentence: str) -> None:
+    code, out, err = run("import_workspace", *words)
+    assert code in (1, 2)
+    assert out == []
+    assert any(part in err for part in sentence.split("|")), err
+    assert "Traceback" not in err
+    assert "user:pw" not in err
+
+
+# trigger
+
+
+def test_a_triggered_job_is_named_in_the_last_line(run: Run, tmp_path: Path) -> None:
+    workspace(tmp_path, FLOW, "shop")
+    given = tmp_path / "name.txt"
+    given.write_text("Ada\n@x")
+    code, out, _ = run("trigger", "shop", "main", "--input", f"name=@{given}", "--input", "count=7")
+    job = Job.objects.get()
+    assert (code, out) == (0, [str(job.pk)])
+    assert job.input == {"name": "Ada\n@x", "count": 7}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["shop", "none"], "Task 'none' not found"),
+        (["none", "main"], "Workspace 'none' not found"),
+        (["shop", "main", "--input", "count=x"], "whole number"),
+        (["shop", "main", "--input", "other=x"], "other"),
+        (["shop", "main", "--input", "name"], "NAME=VALUE"),
+        (["shop", "main", "--input", "name=1", "--input", "name=2"], "given twice"),
+        (["shop", "main", "--input", "name=@/nowhere"], "/nowhere cannot be read: no such file or directory"),
+        (["shop", "main", "--input", "name=@/dev/zero"], "larger than 1 MB"),
+    ],
+)
+def test_what_cannot_be_started_is_one_sentence_and_exit_code_2(
+    run: Run, tmp_path: Path, words: list[str], sentence: str
+) -> None:
+    workspace(tmp_path, FLOW, "shop")
+    code, out, err = run("trigger", *words)
+    assert (code, out) == (2, [])
+    assert sentence in err
+    assert not Job.objects.exists()
+
+
+def test_two_ats_are_a_text_that_begins_with_one(run: Run, tmp_path: Path) -> None:
+    workspace(tmp_path, FLOW, "shop")
+    run("trigger", "shop", "main", "--input", "name=@@x=y")
+    assert Job.objects.get().input["name"] == "@x=y"
+
+
+def test_following_shows_lines_and_states_in_plain_text(run: Run, tmp_path: Path) -> None:
+    workspace(tmp_path, FLOW, "shop")
+    with working():
+        code, out, _ = run("trigger", "shop", "main", "--follow")
+    assert code == 0
+    assert out[-1] == str(Job.objects.get().pk)
+    assert out[-2] == "main: completed"
+    assert out.count("one | hello from one") == out.count("two | hello from two") == 1
+    assert not [line for line in out if "\x1b" in line]
+
+
+def test_following_a_failure_waits_for_the_hooks_and_exits_1(run: Run, tmp_path: Path) -> None:
+    workspace(tmp_path, FLOW, "shop")
+    with working({"fragile": failed("Exit code: 3")}):
+        code, out, _ = run("trigger", "shop", "fragile", "--follow")
+    assert code == 1
+    hook = Job.objects.get(source_type="hook")
+    assert hook.status == "completed"
+    assert any(line.startswith("hook:work/hook | hello") for line in out)
+    assert out[-2].startswith("fragile: failed (Step 'one': Exit code: 3")
+
+
+# jobs, logs, cancel
+
+
+def test_jobs_are_listed_newest_first(run: Run, tmp_path: Path) -> None:
+    shop = workspace(tmp_path, FLOW, "shop")
+    first, second = start(shop), start(shop, "fragile")
+    code, out, _ = run("jobs")
+    assert code == 0
+    assert [line.split()[0] for line in out] == [str(second.pk), str(first.pk)]
+    assert out[0].endswith("shop/fragile")
+    assert len(run("jobs", "--limit", "1")[1]) == 1
+    assert len(run("jobs", "--task", "main", "--workspace", "shop", "--status", "running")[1]) == 1
+    found = json.loads(run("jobs", "--json", "--task", "main")[1][0])
+    assert (found["job_id"], found["status"]) == (str(first.pk), "running")
+    assert run("jobs", "--limit", "501")[0] == 2
+
+
+def test_logs_of_a_job_and_of_one_step(run: Run, tmp_path: Path) -> None:
+    job = start(workspace(tmp_path, FLOW, "shop"))
+    with working():
+        assert run("logs", str(job.pk), "--follow")[0] == 0
+    assert run("logs", str(job.pk))[1] == ["one | hello from one", "two | hello from two"]
+    assert run("logs", str(job.pk)[:13], "--step", "two")[1] == ["hello from two"]
+    code, _, err = run("logs", str(job.pk), "--step", "three")
+    assert (code, "no step 'three'" in err) == (2, True)
+
+
+def test_a_job_is_cancelled_once(run: Run, tmp_path: Path) -> None:
+    job = start(workspace(tmp_path, FLOW, "shop"))
+    assert run("cancel", str(job.pk).upper())[:2] == (0, [f"{job.pk}: asked to stop"])
+    assert fresh(job).status == "cancelled"
+    code, _, err = run("cancel", str(job.pk))
+    assert code == 1
+    assert "already in a terminal state" in err
+
+
+def test_a_short_id_must_mean_one_job(run: Run, tmp_path: Path) -> None:
+    shop = workspace(tmp_path, FLOW, "shop")
+    one, two = start(shop), start(shop)
+    code, _, err = run("cancel", str(one.pk)[:6])
+    assert code == 2
+    assert str(one.pk) in err and str(two.pk) in err
+    for typed in ("abc", "", "x" * 8, "-", "%%%%", "ffffffff-0000"):
+        code, _, err = run("cancel", typed)
+        assert code == 2
+        assert "no job" in err
+
+
+def test_without_a_database_the_way_out_is_named(run: Run, settings: object) -> None:
+    import dataclasses
+
+    from stroem_project.config import Database
+
+    settings.STROEM = dataclasses.replace(settings.STROEM, db=Database(None))  # type: ignore[attr-defined]
+    code, _, err = run("jobs")
+    assert code == 2
+    assert "manage.py up" in err
