@@ -114,6 +114,7 @@ def _moment(call: Call, value: Any) -> tuple[datetime, bool]:
 
 
 def _zone(call: Call, name: str) -> ZoneInfo:
+    call.budget.spend(100)
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):

@@ -8,13 +8,14 @@ Python: what a template can do is exactly what `runtime.OPERATIONS` does.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jinja2 import nodes
 
 from engine.templating.expressions import Expression, ExpressionParser, operation
 from engine.templating.lexer import Lexer, Segment, Tag, TemplateSyntaxProblem, Text
 from engine.templating.references import References, Splice
+from engine.templating.shell_quotes import enclosures
 from engine.templating.tags import Names
 from engine.templating.values import WHITESPACE
 
@@ -52,7 +53,7 @@ class _Parser:
         self._segments: list[Segment] = list(Lexer(text).segments())
         self._position = 0
         self._names = Names()
-        self._splices: list[Splice] = []
+        self._splices: list[tuple[Splice, int]] = []  # and where each begins
         self._open: list[tuple[str, int]] = []  # the blocks around the current place: name, line
         if sum(isinstance(segment, Tag) for segment in self._segments) > MAX_TAGS:
             raise TemplateSyntaxProblem(f"the template has more than {MAX_TAGS} tags; move its logic into a script", 1)
@@ -66,8 +67,15 @@ class _Parser:
         names = frozenset(path[0] for path in self._names.paths)
         references = References(names, frozenset(self._names.paths))
         return Parsed(
-            nodes.Template(body, lineno=1), value, references, tuple(self._splices), frozenset(self._names.filters)
+            nodes.Template(body, lineno=1), value, references, self._placed_splices(), frozenset(self._names.filters)
         )
+
+    def _placed_splices(self) -> tuple[Splice, ...]:
+        if not self._splices:
+            return ()
+        tags = [(one.start, one.end) for one in self._segments if isinstance(one, Tag)]
+        around = {start: what for (start, _), what in zip(tags, enclosures(self._text, tags), strict=True)}
+        return tuple(replace(splice, enclosed=around[start]) for splice, start in self._splices)
 
     # --- a run of text and tags -----------------------------------------------------------------------------------
 
@@ -104,7 +112,7 @@ class _Parser:
         if expression.sources:
             around = self._text[max(0, tag.start - 1) : tag.start] + self._text[tag.end : tag.end + 1]
             text = " ".join(self._text[tag.start : tag.end].split())
-            self._splices.append(Splice(text, tag.line, expression.sources, expression.filter, around))
+            self._splices.append((Splice(text, tag.line, expression.sources, expression.filter, around), tag.start))
         return nodes.Output([operation("print", expression.node, tag.line)], lineno=tag.line)
 
     def _statement(self, name: str, tag: ExpressionParser, line: int) -> list[nodes.Node]:

@@ -35,7 +35,8 @@ class Splice:
     """One `{{ ... }}` that writes values into the text around it.
 
     `sources` are the paths whose text may show up, also by way of `set` and loops; numbers and truth values do not
-    count. `filter` is the last filter of the expression. `neighbours` are the characters before and behind the tag.
+    count. `filter` is the last filter of the expression. `neighbours` are the characters before and behind the tag,
+    `enclosed` what it stands in if the text is a shell script, see `shell_quotes`.
     """
 
     text: str
@@ -43,16 +44,17 @@ class Splice:
     sources: frozenset[Path]
     filter: str | None
     neighbours: str
+    enclosed: str = ""
 
     @property
     def quotes(self) -> bool:
         return self.filter in QUOTING_FILTERS
 
     def is_quoted_for(self, language: str) -> bool:
-        """Whether the last filter quotes for this language, and no quote marks around the tag undo it."""
+        """Whether the last filter quotes for this language, and nothing around the tag undoes it."""
         if self.filter not in _QUOTING.get(language, frozenset()):
             return False
-        return not set(self.neighbours) & set("'\"`")
+        return not self.enclosed if language == "shell" else not set(self.neighbours) & set("'\"`")
 
 
 def context_name(step_name: str) -> str:

@@ -88,14 +88,14 @@ def plain(budget: Budget, value: Any, depth: int = 0) -> Any:
         if type(value) is float and not math.isfinite(value):
             raise TemplateError("a value is infinite or not a number, which JSON cannot hold")
         return value
-    budget.spend(1)
+    budget.spend(2)
     if depth > MAX_DEPTH:
         raise LimitReached(f"a value is nested more than {MAX_DEPTH} deep")
     if isinstance(value, Mapping):
-        budget.spend(len(value))
+        budget.spend(len(value) >> 2)
         return {str(key): plain(budget, item, depth + 1) for key, item in value.items()}
     if is_array(value):
-        budget.spend(len(value))
+        budget.spend(len(value) >> 2)
         return [plain(budget, item, depth + 1) for item in value]
     return _scalar(value)
 

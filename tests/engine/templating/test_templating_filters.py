@@ -196,6 +196,8 @@ REFUSALS: list[tuple[Any, str, str]] = [
     ("01.02.2024", "date", "neither YYYY-MM-DD nor an ISO 8601 date and time"),
     (1.5, "date", "works on a timestamp in whole seconds or a string, not on a number"),
     (1, "date(timezone='Mars/Base')", "there is no time zone 'Mars/Base'; write one like Europe/Berlin"),
+    (1, "date(timezone='../../../etc/passwd')", "there is no time zone"),
+    (1, "date(timezone='Europe')", "there is no time zone"),
     (10**17, "date", "the date is out of range"),
     ("2024-02-30", "date", "the date is out of range"),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from timeit import repeat
 from typing import Any
 
 import pytest
@@ -516,6 +517,16 @@ def test_a_lent_filter_works_only_where_it_is_lent():
         templating.render("{{ 'ref+x' | vals }}", {})
     with pytest.raises(TemplateError, match="vals eval failed"):
         templating.render("{{ 'ref+bad' | vals }}", {}, filters=lent)
+
+
+def test_a_template_rendered_before_and_a_text_without_tags_cost_next_to_nothing():
+    text, plain = "echo {{ input.name }}", "echo ${name} " * 20
+
+    def best(text: str) -> float:
+        return min(repeat(lambda: templating.render(text, CONTEXT), number=500, repeat=5)) / 500
+
+    assert best(text) < 100e-6  # seen: 4 microseconds
+    assert best(plain) < 20e-6  # seen: 1 microsecond
 
 
 def test_a_rendered_template_is_kept_and_a_forgotten_one_comes_back():

@@ -78,6 +78,36 @@ def test_a_splice_knows_its_place_and_whether_it_is_quoted():
 
 
 @pytest.mark.parametrize(
+    ("script", "enclosed"),
+    [
+        ("echo @", ""),
+        ("echo 'a @ b'", "'"),
+        ('echo "a @ b"', '"'),
+        ('echo "a" @', ""),
+        ("echo 'a'\"b\"@'c'", ""),
+        ("echo \\' @", ""),
+        ('echo "it\'s \\" @"', '"'),
+        ('echo "$(cat @)"', ""),
+        ("echo \"$(cat '@')\"", "'"),
+        ('echo "$(cat a) @"', '"'),
+        ("echo `cat @`", "`"),
+        ("# don't\necho @", ""),
+        ("# don't @", "#"),
+        ("echo a#'b @'", "'"),
+        ("cat <<EOF\nit's @\nEOF\n", "<<"),
+        ("cat <<-'EOF'\n@\n  EOF\n", "<<"),
+        ("cat <<EOF\nit's\nEOF\necho @", ""),
+        ("(cd a; echo '@')", "'"),
+        ("{% if true %}echo '{% endif %}@'", "'"),
+    ],
+)
+def test_a_splice_knows_which_quotes_of_a_shell_script_it_stands_in(script: str, enclosed: str):
+    (splice,) = splices(script.replace("@", "{{ input.a | sh }}"))
+    assert splice.enclosed == enclosed
+    assert splice.is_quoted_for("shell") is (not enclosed)
+
+
+@pytest.mark.parametrize(
     ("filter_name", "languages"),
     [
         ("sh", {"shell"}),
