@@ -99,7 +99,12 @@ RUNS = [
         steps={"refresh-cache": "failed", "report": "completed", "clean-up": "completed"},
     ),
     Example("timeouts", "impatient", steps={"wait": "failed", "go-on": "completed"}),
-    Example("workflow-actions", "train", steps=done("part-1", "part-2", "collect")),
+    Example(
+        "workflow-actions",
+        "train",
+        steps=done("part-1", "part-2", "collect"),
+        outputs={"collect": {"parts": "one two "}},
+    ),
 ]
 
 
