@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from engine.spec.draft import Draft, step_subject, task_subject
-from engine.spec.model import Place, Problem
+from engine.spec.model import Problem
 from engine.spec.problems import error, shorten, warning
 
 _LONGEST = 200
@@ -28,10 +28,10 @@ def check_spelling(draft: Draft) -> Iterator[Problem]:
             wrong = _misspelling(name)
             if wrong:
                 yield error(named.place, "name", f"{kind} name '{shorten(name)}' {wrong}")
-    for task, step, place in _steps(draft):
+    for task, step in _steps(draft):
         wrong = _misspelling(step)
         if wrong:
-            yield error(place, "name", f"{step_subject(task, step)} name {wrong}")
+            yield error(draft.in_step(task, step), "name", f"{step_subject(task, step)} name {wrong}")
 
 
 def _misspelling(name: str) -> str | None:
@@ -46,15 +46,17 @@ def _misspelling(name: str) -> str | None:
     return None
 
 
-def _steps(draft: Draft) -> Iterator[tuple[str, str, Place]]:
+def _steps(draft: Draft) -> Iterator[tuple[str, str]]:
     for task_name, task in draft.workspace.tasks.items():
         for step in (*task.flow, *draft.broken_steps.get(task_name, ())):
-            yield task_name, step, draft.in_step(task_name, step)
+            yield task_name, step
 
 
 def check_reserved_names(draft: Draft) -> Iterator[Problem]:
-    for task, step, place in _steps(draft):
-        subject = step_subject(task, step)
+    for task, step in _steps(draft):
+        if step != "_server" and not set("[]") & set(step) and step.replace("-", "_") not in _CONTEXT:
+            continue
+        subject, place = step_subject(task, step), draft.in_step(task, step)
         if "[" in step or "]" in step:
             yield error(
                 place, "reserved-name", f"{subject} name must not contain '[' or ']' (reserved for for_each instances)"

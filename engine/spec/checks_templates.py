@@ -11,7 +11,7 @@ from engine.spec.model import Action, Problem, Step
 from engine.spec.problems import did_you_mean, error, shorten, warning
 from engine.spec.sites import Site, find_sites
 
-_BUDGET_PER_FILE = 20_000  # letters in tags, about half a second of work
+_BUDGET_PER_FILE = 15_000  # letters in tags, about a third of a second of work
 _MOST_STEPS = 2000  # in a larger flow, what may be read when is not worked out
 _SECRETS = ("secret", "secrets")
 _STEP_ROOTS = ("input", *_SECRETS, "each", "state", "global_state")

@@ -15,7 +15,6 @@ from engine.spec.slurm import JOB_TRIGGERS
 
 _NOTHING_AFTER = ("on_workflow_complete", "on_worker_complete")
 _SHOWN = 5
-_MOST_MATCHES = 100_000  # names times patterns: more is not worth an author's second
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ def check_patterns(draft: Draft) -> Iterator[Problem]:
     for seen in _actions(draft):
         task, subject, action = seen.task, seen.subject, seen.action
         flow = draft.workspace.tasks[task].flow
-        names = tuple(flow) if len(flow) * len(action.job_name_regexes) <= _MOST_MATCHES else ()
+        names = tuple(flow) if selection.is_affordable(draft.workspace.tasks[task]) else ()
         has_all = not draft.broken_steps.get(task) and not any(step.for_each is not None for step in flow.values())
         for index, pattern in enumerate(action.job_name_regexes):
             place = seen.at("job_name_regexes", index)

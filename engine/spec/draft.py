@@ -31,6 +31,7 @@ class Draft:
     paths: Container[str] | None = None
     name: str = ""
     files: int = 1
+    _listed: list[tuple[str, str, Action]] = field(default_factory=list, repr=False)
 
     def has(self, section: str, name: str) -> bool:
         return name in self.sections.get(section, {})
@@ -102,7 +103,9 @@ class Draft:
 
     def actions(self) -> list[tuple[str, str, Action]]:
         """(name, what it is called in messages, action) of every action, inline ones included."""
-        return [(name, self.subject(name), action) for name, action in self.workspace.actions.items()]
+        if not self._listed:
+            self._listed.extend((name, self.subject(name), action) for name, action in self.workspace.actions.items())
+        return self._listed
 
 
 def task_subject(task: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -102,7 +103,9 @@ def _is_stranger(file: str, top: Entry) -> bool:
     """Whether a file outside `.workflows/` is no workflow at all, as `compose.yaml` in a repository's root."""
     if PurePosixPath(file).parts[:1] == (ROOT,):
         return False
-    return not any(key in TOP_FIELDS or nearest(key, TOP_FIELDS) for key in top.pairs) and bool(top.pairs)
+    if not top.pairs or not top.pairs.keys().isdisjoint(TOP_FIELDS):
+        return False
+    return not any(nearest(key, TOP_FIELDS, 0.8) for key in islice(top.pairs, 20))
 
 
 def _refuse_unknown(top: Entry) -> None:

@@ -63,13 +63,13 @@ class Problems:
         )
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that somebody who wrote `word` probably meant."""
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known word that somebody who wrote `word` probably meant; 0.6 guesses, 0.8 is nearly sure."""
     if len(word) > 100:  # difflib is quadratic, and nobody mistypes a hundred letters
         return None
     alike = (candidate for candidate in known if abs(len(candidate) - len(word)) <= _FARTHEST)
     by_lower = {candidate.lower(): candidate for candidate in islice(alike, _MOST_CANDIDATES)}
-    found = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    found = get_close_matches(word.lower(), by_lower, n=1, cutoff=cutoff)
     return by_lower[found[0]] if found else None
 
 
@@ -82,5 +82,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def shorten(value: object, limit: int = 60) -> str:
     """`value` as text for a message: control characters escaped, at most `limit` characters."""
     text = str(value)[: limit + 1]
-    text = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"

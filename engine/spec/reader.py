@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -30,6 +31,7 @@ _WORDS: dict[str, bool | None] = {
 }  # fmt: skip
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _BIGGEST = 2**63 - 1
+_NO_KEYS: Mapping[str, Place] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +44,17 @@ class Limits:
     aliases: int = 100
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Node:
-    """One value and its place. `text` is what the author wrote, for scalars; `keys` says where each key stands."""
+    """One value and its place. `text` is what the author wrote, for scalars; `keys` says where each key stands.
+
+    Nobody changes a node; it is not frozen only because a frozen one takes three times as long to make.
+    """
 
     value: bool | int | float | str | tuple[Node, ...] | dict[str, Node] | None
     place: Place
     text: str = ""
-    keys: dict[str, Place] = field(default_factory=dict)
+    keys: Mapping[str, Place] = field(default_factory=lambda: _NO_KEYS)
 
     @property
     def kind(self) -> str:
@@ -206,17 +211,17 @@ class _Building:
             message = f"the tag '{shorten(event.tag)}' is not allowed; write the plain value"
             raise _Refusal(self._place(event), "tag", message)
 
-    def _charge(self, place: Place, measure: _Measure) -> None:
+    def _charge(self, place: Place, nodes: int, letters: int, height: int) -> None:
         """Count a node (or, for an alias, all that it stands for) against the limits."""
-        self.total.nodes += measure.nodes
-        self.total.letters += measure.letters
+        self.total.nodes += nodes
+        self.total.letters += letters
         if self.total.nodes > self.limits.nodes:
             message = f"the file holds more than {self.limits.nodes:,} values (aliases written out); split it"
             raise _Refusal(place, "too-big", message)
         if self.total.letters > self.limits.size_bytes:
             message = f"the file is larger than {self.limits.size_bytes:,} bytes once its aliases are written out"
             raise _Refusal(place, "too-big", message)
-        if len(self.stack) + measure.height > self.limits.depth:
+        if len(self.stack) + height > self.limits.depth:
             raise _Refusal(place, "too-deep", f"values are nested deeper than {self.limits.depth} levels here")
 
     def _begin(self, event: Any, is_mapping: bool) -> None:
@@ -228,7 +233,7 @@ class _Building:
             else:
                 message = "a list or a mapping cannot be a key; keys are text"
             raise _Refusal(place, "key", message)
-        self._charge(place, _Measure(height=1))
+        self._charge(place, 1, 0, 1)
         self.stack.append(_Open(place, event.anchor, is_mapping, _Measure(height=1)))
         if event.anchor:
             self.open_anchors.append(event.anchor)
@@ -240,7 +245,7 @@ class _Building:
         for merged in done.merges:
             self._merge(done, merged)
         value: tuple[Node, ...] | dict[str, Node] = done.pairs if done.is_mapping else tuple(done.items)
-        self._place_node(Node(value, done.place, keys=done.keys), done.measure, done.anchor)
+        self._place_node(Node(value, done.place, "", done.keys), done.measure, done.anchor)
 
     def _merge(self, into: _Open, merged: Node) -> None:
         """`<<`: the other mapping's keys where this one does not say otherwise."""
@@ -263,15 +268,15 @@ class _Building:
             self._key(event, place)
             return
         value = _resolve(event.value, place) if event.implicit[0] else event.value
-        measure = _Measure(letters=len(event.value))
-        self._charge(place, measure)
+        measure = _Measure(1, len(event.value), 0)
+        self._charge(place, 1, measure.letters, 0)
         self._place_node(Node(value, place, event.value), measure, event.anchor)
 
     def _key(self, event: Any, place: Place) -> None:
         frame = self.stack[-1]
         key: str = event.value
         frame.measure.letters += len(key)
-        self._charge(place, _Measure(nodes=0, letters=len(key)))
+        self._charge(place, 0, len(key), 0)
         frame.is_merge = key == "<<" and event.implicit[0]
         if frame.is_merge:
             self._count_alias(place)
@@ -301,7 +306,7 @@ class _Building:
             message = f"the alias '*{shorten(event.anchor)}' refers to nothing above it (text with a '*' needs quotes)"
             raise _Refusal(place, "aliases", message)
         node, measure = self.anchors[event.anchor]
-        self._charge(place, measure)
+        self._charge(place, measure.nodes, measure.letters, measure.height)
         self._place_node(node, measure, None)
 
     def _place_node(self, node: Node, measure: _Measure, anchor: str | None) -> None:

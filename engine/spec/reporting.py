@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from engine.spec.model import Loaded, Workspace
 from engine.spec.problems import shorten
-from engine.spec.selection import select_steps
+from engine.spec.selection import is_affordable, select_steps
 from engine.spec.slurm import JOB_TRIGGERS
 
 _SHOWN = 12
@@ -31,7 +31,7 @@ def report(loaded: Loaded) -> str:
 def _selections(workspace: Workspace) -> Iterator[str]:
     for task_name, task in workspace.tasks.items():
         for action in task.workflow_actions:
-            if action.trigger_type in JOB_TRIGGERS:
+            if action.trigger_type in JOB_TRIGGERS and is_affordable(task):
                 names = select_steps(action, task.flow)
                 shown = ", ".join(shorten(name) for name in names[:_SHOWN])
                 more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""

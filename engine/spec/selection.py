@@ -9,9 +9,10 @@ from typing import Any, Literal
 import re2
 
 from engine.errors import AuthorError
-from engine.spec.model import WorkflowAction
+from engine.spec.model import Task, WorkflowAction
 
 _LONGEST = 1000
+_MOST_MATCHES = 50_000  # a tenth of a second
 
 
 @lru_cache(maxsize=1024)
@@ -33,6 +34,12 @@ def match_names(pattern: str, names: Iterable[str], match: Literal["full", "sear
     compiled = compile_pattern(pattern)
     find = compiled.fullmatch if match == "full" else compiled.search
     return tuple(name for name in names if find(name))
+
+
+def is_affordable(task: Task) -> bool:
+    """Whether to try all patterns on all steps just to tell the author what they select."""
+    patterns = sum(len(action.job_name_regexes) for action in task.workflow_actions)
+    return patterns * len(task.flow) <= _MOST_MATCHES
 
 
 def select_steps(action: WorkflowAction, names: Iterable[str]) -> tuple[str, ...]:

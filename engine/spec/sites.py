@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from engine import templating
 from engine.spec.draft import Draft, step_subject, task_subject
 from engine.spec.fields import HOOK_LISTS
 from engine.spec.model import Hook, Place
 from engine.spec.problems import shorten
 
-_TAG = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
+_OPENING = re.compile(r"\{[{%]")
+_CLOSING = {"{{": "}}", "{%": "%}"}
 _TAG_PRICE = 20
 
 
@@ -34,8 +36,17 @@ class Site:
 
     @property
     def price(self) -> int:
-        """How much work it is to understand: the length of its tags."""
-        return sum(len(tag) + _TAG_PRICE for tag in _TAG.findall(self.text)) or min(len(self.text), 1000)
+        """How much work it is to understand: the length of its tags, and something for each."""
+        if len(self.text) > templating.DEFAULT.template_bytes:
+            return _TAG_PRICE  # refused for its length alone
+        price, at = _TAG_PRICE, 0
+        while True:
+            begin = _OPENING.search(self.text, at)
+            end = self.text.find(_CLOSING[begin[0]], begin.end()) if begin else -1
+            if begin is None or end < 0:
+                return price
+            price += end - begin.start() + _TAG_PRICE
+            at = end + 2
 
 
 def find_sites(draft: Draft) -> Iterator[Site]:
