@@ -23,6 +23,7 @@ from workers.execution import Execution
 from workers.presence import Presence, Timing
 from workers.process import Worker
 from workers.reporting import LogPump
+from workers.scratch import Scratches
 from workers.slots import Slots
 from workers.workspace import Workspaces
 
@@ -96,15 +97,12 @@ def assemble(
     slots = Slots(config.max_concurrent)
     pump = LogPump(ledger.append, ledger.released)
     catalog = Catalog(_catalog_config(config, den), guard)
-    workspaces = Workspaces(
-        den,
-        archive,
-        max_retained=config.max_retained_revisions,
-        owner=(user.uid, user.gid) if user else None,
-    )
+    owner = (user.uid, user.gid) if user else None
+    workspaces = Workspaces(den, archive, max_retained=config.max_retained_revisions, owner=owner)
     execution = Execution(
         ledger,
         workspaces,
+        Scratches(den, owner),
         pump,
         lambda action: _choose(catalog, action),
         stop_grace_s=config.stop_grace_secs,

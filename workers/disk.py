@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import itertools
 import logging
@@ -25,15 +24,6 @@ def remove(path: Path) -> bool:
     except (OSError, RecursionError):
         return _remove_stubborn(path)
     return True
-
-
-def remove_folder(path: str) -> None:
-    """Remove a directory that is most likely empty."""
-    try:
-        os.rmdir(path)
-    except OSError as error:
-        if error.errno != errno.ENOENT:
-            remove(Path(path))
 
 
 def _remove_stubborn(path: Path) -> bool:

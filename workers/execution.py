@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from apps.jobs.ledger import Material, Report
 from engine.errors import AuthorError, StroemError
@@ -19,11 +17,11 @@ from workers.attempts import Attempt
 from workers.door import OUTAGES, Ledger
 from workers.rendering import Rendered, render
 from workers.reporting import Batch, LogPump, Reporter
+from workers.scratch import Scratch, Scratches
 from workers.trees import Tree
 from workers.workspace import Workspaces
 
 log = logging.getLogger("stroem.worker")
-INPUT_FILE = "input.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class Performed:
 
     ended: Ended | None = None
     tree: Tree | None = None
-    scratch: Path | None = None
+    scratch: Scratch | None = None
 
 
 class Execution:
@@ -50,6 +48,7 @@ class Execution:
         self,
         ledger: Ledger,
         workspaces: Workspaces,
+        scratches: Scratches,
         pump: LogPump,
         pick: Callable[[Action], Runner],
         *,
@@ -60,6 +59,7 @@ class Execution:
         """`pick` answers the runner of an action, and raises PlatformError when this worker has none."""
         self._ledger = ledger
         self._workspaces = workspaces
+        self._scratches = scratches
         self._pump = pump
         self._pick = pick
         self._stop_grace_s = stop_grace_s
@@ -82,7 +82,7 @@ class Execution:
     def tidy(self, attempt: Attempt, performed: Performed) -> None:
         """Give back what the attempt occupied."""
         if performed.scratch is not None:
-            self._workspaces.close_scratch(performed.scratch)
+            self._scratches.close(performed.scratch)
         if performed.tree is not None:
             self._workspaces.give_back(attempt.claim.revision_digest, performed.tree)
 
@@ -151,7 +151,7 @@ class Execution:
         else:
             assert rendered.image is not None
             work = ImageWork(rendered.image, rendered.cmd, action.entrypoint, action.command)
-        place.scratch = self._workspaces.open_scratch(attempt.name)
+        place.scratch = self._scratches.open(json.dumps(rendered.input, ensure_ascii=False).encode("utf-8", "replace"))
         return StepOrder(
             attempt=attempt.name,
             job_id=str(claim.job_id),
@@ -160,8 +160,8 @@ class Execution:
             workspace=claim.workspace,
             number=claim.number,
             work=work,
-            scratch_dir=place.scratch,
-            env={**rendered.env, "STROEM_INPUT_FILE": self._write_input(place.scratch, rendered)},
+            scratch_dir=place.scratch.path,
+            env={**rendered.env, "STROEM_INPUT_FILE": place.scratch.input_path},
             limits=Limits(timeout_s=claim.timeout_s, stop_grace_s=self._stop_grace_s),
             resources=rendered.resources,
             workdir=material.chdir or action.workdir,
@@ -183,18 +183,6 @@ class Execution:
             workspace_mode=action.workspace,
             runner_image=self._runner_image,
         )
-
-    def _write_input(self, scratch: Path, rendered: Rendered) -> str:
-        path = f"{scratch}/{INPUT_FILE}"
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            view = memoryview(json.dumps(rendered.input, ensure_ascii=False).encode("utf-8", "replace"))
-            while view:
-                view = view[os.write(fd, view) :]
-        finally:
-            os.close(fd)
-        self._workspaces.own(Path(path))
-        return path
 
 
 def _failed(error: str) -> StepOutcome:

@@ -20,7 +20,7 @@ from workers.disk import remove
 Stamp = tuple[int, int, int, int, int]
 FOLDER_MODE = 0o755  # what keeps others out is the mode of the worker's own directories above
 TICK_NS = 20_000_000  # change times move in steps of up to 10 ms
-_CLOCK = getattr(time, "CLOCK_REALTIME_COARSE", time.CLOCK_REALTIME)  # the clock that change times come from
+CLOCK = getattr(time, "CLOCK_REALTIME_COARSE", time.CLOCK_REALTIME)  # the clock that change times come from
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class Tree:
 
     def take(self) -> None:
         """A step begins: whatever changes from now on is its doing."""
-        self._taken_ns = time.clock_gettime_ns(_CLOCK)
+        self._taken_ns = time.clock_gettime_ns(CLOCK)
 
     def heal(self) -> int:
         """Undo what the step did; answers how many entries had to be mended. Raises OSError where that fails."""
@@ -96,7 +96,7 @@ class Tree:
         return mended
 
     def _is_untouched(self, entry: os.DirEntry[str], stamp: Stamp, folder: _Folder) -> bool:
-        if _stamp(entry.stat(follow_symlinks=False)) != stamp:
+        if stamp_of(entry.stat(follow_symlinks=False)) != stamp:
             return False
         if stamp[3] < self._taken_ns - TICK_NS:
             return True
@@ -139,14 +139,15 @@ class Tree:
         if digest != entry.digest:
             raise Damaged(f"the copy of a workspace on this host holds a changed {name!r}")
         self._own(str(target))
-        folder.files[last] = _stamp(os.lstat(target))
+        folder.files[last] = stamp_of(os.lstat(target))
 
     def _own(self, path: str) -> None:
         if self._owner is not None:
             os.chown(path, *self._owner, follow_symlinks=False)
 
 
-def _stamp(found: os.stat_result) -> Stamp:
+def stamp_of(found: os.stat_result) -> Stamp:
+    """What changes when a file does: mode, size, times, inode. The change time is the fourth."""
     return (found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from engine.errors import PlatformError
 from workers.archive import Manifest, unpack
-from workers.disk import Den, lock_file, remove, remove_folder
+from workers.disk import Den, lock_file, remove
 from workers.trees import Damaged, Tree, write_pristine
 
 log = logging.getLogger("stroem.worker")
@@ -40,7 +40,7 @@ class _Revision:
 
 
 class Workspaces:
-    """Hands out working trees and scratch directories. Any thread may ask."""
+    """Hands out working trees. Any thread may ask."""
 
     def __init__(
         self,
@@ -89,22 +89,6 @@ class Workspaces:
             with self._lock:
                 revision.idle.append(tree)
         self._let_go(revision)
-
-    def open_scratch(self, attempt: str) -> Path:
-        """A new directory that only this attempt uses."""
-        path = f"{self._den.scratch}/{attempt}"
-        os.mkdir(path, 0o700)
-        if self._owner is not None:
-            os.chown(path, *self._owner)
-        return Path(path)
-
-    def close_scratch(self, path: Path) -> None:
-        remove_folder(str(path))
-
-    def own(self, path: Path) -> None:
-        """Make a file of ours readable for the steps' user, and for nobody else."""
-        if self._owner is not None:
-            os.chown(path, *self._owner, follow_symlinks=False)
 
     def _hold(self, revision_id: int, digest: str) -> _Revision:
         with self._lock:

@@ -16,6 +16,7 @@ from engine.errors import PlatformError
 from tests.workers.tarballs import odd_tarball, tarball
 from workers.archive import unpack
 from workers.disk import Den, remove
+from workers.scratch import Scratches
 from workers.workspace import Workspaces
 
 FILES = {"flow.yaml": "a: 1\n", "bin/run.sh": "#!/bin/sh\necho hi\n", "data/deep/er/x.csv": "1,2\n", "empty/": ""}
@@ -44,6 +45,13 @@ def shelf():
 def workspaces(tmp_path, shelf):
     den = Den(tmp_path / "cache", is_shared=False)
     yield Workspaces(den, shelf, max_retained=2)
+    den.close()
+
+
+@pytest.fixture
+def scratches(tmp_path):
+    den = Den(tmp_path / "cache", is_shared=False)
+    yield Scratches(den)
     den.close()
 
 
@@ -240,14 +248,52 @@ def test_what_a_killed_worker_left_is_removed_by_the_next_one(tmp_path):
     assert not left.exists() and list((tmp_path / "runs").iterdir()) == []
 
 
-def test_scratch_directories_are_private_and_leave_nothing(workspaces):
-    scratch = workspaces.open_scratch("s1-1")
-    assert scratch.stat().st_mode & 0o777 == 0o700
-    (scratch / "closed").mkdir()
-    (scratch / "closed/file").write_text("x")
-    (scratch / "closed").chmod(0)
-    workspaces.close_scratch(scratch)
-    assert not scratch.exists()
+def test_a_scratch_directory_is_private_and_holds_the_input_alone(scratches):
+    scratch = scratches.open(b'{"a": 1}')
+    assert scratch.path.stat().st_mode & 0o777 == 0o700
+    assert Path(scratch.input_path).stat().st_mode & 0o777 == 0o600
+    assert {path.name: path.read_bytes() for path in scratch.path.iterdir()} == {"input.json": b'{"a": 1}'}
+
+
+def litter(scratch) -> None:
+    (scratch.path / "closed").mkdir()
+    (scratch.path / "closed/file").write_text("x")
+    (scratch.path / "closed").chmod(0)
+    os.symlink("/etc", scratch.path / "link")
+    scratch.path.chmod(0o777)
+
+
+def rewrite_input(scratch) -> None:
+    Path(scratch.input_path).write_bytes(b'{"a": 9}')
+
+
+def replace_input_by_a_link(scratch) -> None:
+    Path(scratch.input_path).unlink()
+    os.symlink("/etc/hostname", scratch.input_path)
+
+
+def remove_input(scratch) -> None:
+    Path(scratch.input_path).unlink()
+
+
+@pytest.mark.parametrize("spoil", [litter, rewrite_input, replace_input_by_a_link, remove_input])
+def test_the_next_attempt_finds_nothing_of_the_one_before(scratches, spoil):
+    first = scratches.open(b'{"a": 1}')
+    spoil(first)
+    scratches.close(first)
+    for data in (b'{"a": 1}', b'{"b": 22}', b'{"b": 22}'):
+        again = scratches.open(data)
+        assert again is first
+        assert {path.name: path.read_bytes() for path in again.path.iterdir()} == {"input.json": data}
+        assert again.path.stat().st_mode & 0o777 == 0o700
+        scratches.close(again)
+
+
+def test_a_scratch_directory_that_is_gone_is_replaced(scratches):
+    first = scratches.open(b"{}")
+    remove(first.path)
+    scratches.close(first)
+    assert scratches.open(b"{}").path.is_dir()
 
 
 def test_a_tree_deeper_than_a_path_may_be_long_is_removed(tmp_path):

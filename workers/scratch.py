@@ -1,0 +1,118 @@
+"""Scratch directories: private, empty at the start of each attempt but for its input, and used again.
+
+Making and removing directories is the dearest thing a small step would do: a journaling file system takes longer for it
+than the step's process takes to run. So a directory is emptied, not removed; and the input file stays while the next
+attempt would write the same bytes into it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import stat
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from workers.disk import Den, remove
+from workers.trees import CLOCK, TICK_NS, Stamp, stamp_of
+
+log = logging.getLogger("stroem.worker")
+INPUT = "input.json"
+
+
+@dataclass(slots=True, eq=False)
+class Scratch:
+    """One directory. `input_path` is the attempt's input as JSON, mode 0600."""
+
+    path: Path
+    input_path: str
+    data: bytes = b""
+    stamp: Stamp | None = None
+    taken_ns: int = 0
+
+
+class Scratches:
+    """The scratch directories of one worker process. Any thread may ask."""
+
+    def __init__(self, den: Den, owner: tuple[int, int] | None = None) -> None:
+        """`owner`: the user and group that steps run as, when not ours."""
+        self._den = den
+        self._owner = owner
+        self._lock = threading.Lock()
+        self._idle: list[Scratch] = []
+
+    def open(self, data: bytes) -> Scratch:
+        """A directory of mode 0700 that holds `data` as its input file, and nothing else."""
+        with self._lock:
+            scratch = self._idle.pop() if self._idle else None
+        if scratch is None:
+            path = self._den.scratch / secrets.token_hex(6)
+            os.mkdir(path, 0o700)
+            self._own(str(path))
+            scratch = Scratch(path, f"{path}/{INPUT}")
+        if scratch.data != data or scratch.stamp is None:
+            self._write(scratch, data)
+        scratch.taken_ns = time.clock_gettime_ns(CLOCK)
+        return scratch
+
+    def close(self, scratch: Scratch) -> None:
+        """Empty the directory; one that cannot be emptied is not used again."""
+        try:
+            self._empty(scratch)
+        except OSError as error:
+            log.warning("a scratch directory could not be emptied: %s", error)
+            remove(scratch.path)
+            return
+        with self._lock:
+            self._idle.append(scratch)
+
+    def _empty(self, scratch: Scratch) -> None:
+        path = str(scratch.path)
+        found = os.lstat(path)
+        if not stat.S_ISDIR(found.st_mode):
+            raise NotADirectoryError(path)
+        if stat.S_IMODE(found.st_mode) != 0o700:
+            os.chmod(path, 0o700)
+        is_kept = False
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name == INPUT and self._is_untouched(scratch, entry):
+                    is_kept = True
+                elif not remove(Path(entry.path)):
+                    raise OSError(f"cannot remove {entry.path}")
+        if not is_kept:
+            scratch.stamp = None
+
+    def _is_untouched(self, scratch: Scratch, entry: os.DirEntry[str]) -> bool:
+        if scratch.stamp is None or stamp_of(entry.stat(follow_symlinks=False)) != scratch.stamp:
+            return False
+        if scratch.stamp[3] < scratch.taken_ns - TICK_NS:
+            return True
+        fd = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            return os.read(fd, len(scratch.data) + 1) == scratch.data
+        finally:
+            os.close(fd)
+
+    def _write(self, scratch: Scratch, data: bytes) -> None:
+        if scratch.stamp is not None:
+            os.unlink(scratch.input_path)
+            scratch.stamp = None
+        fd = os.open(scratch.input_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            if self._owner is not None:
+                os.fchown(fd, *self._owner)
+            scratch.stamp = stamp_of(os.fstat(fd))
+        finally:
+            os.close(fd)
+        scratch.data = data
+
+    def _own(self, path: str) -> None:
+        if self._owner is not None:
+            os.chown(path, *self._owner)
