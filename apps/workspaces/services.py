@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from datetime import timedelta
@@ -198,20 +199,25 @@ def _plain(problem: Problem) -> dict[str, Any]:
     }
 
 
-def store_secret(workspace: Workspace, name: str, value: Any, *, by: str) -> None:
+def store_secret(workspace: Workspace, name: str, value: Any, *, by: str) -> Secret:
     """Keep a secret, encrypted; it replaces one of the same name in the files. Raises InputError."""
+    check_secret(name, value)
+    values = {"sealed": seal(value), "updated_by": by}
+    row = Secret.objects.update_or_create(workspace=workspace, name=name, defaults=values)[0]
+    secret_store.forget(workspace.pk)
+    return row
+
+
+def check_secret(name: str, value: Any) -> None:
+    """Raises InputError when no template could name it, or it could not be masked in logs."""
     if not _SECRET_NAME.fullmatch(name):
         raise InputError({"name": "the name of a secret may hold letters, digits and '_'"})
-    texts = [value] if isinstance(value, str) else []
     if not isinstance(value, str | dict | list) or not value:
         raise InputError({"value": "a secret must be a text, or a mapping or list of texts"})
-    if any(len(text.strip()) < SHORTEST_SECRET for text in texts):
+    if isinstance(value, str) and len(value.strip()) < SHORTEST_SECRET:
         raise InputError({"value": f"a secret must have at least {SHORTEST_SECRET} characters, or it cannot be masked"})
-    sealed = seal(value)
-    if len(sealed) > LONGEST_SECRET:
+    if len(json.dumps(value)) > LONGEST_SECRET:
         raise InputError({"value": f"a secret may have at most {LONGEST_SECRET} bytes"})
-    Secret.objects.update_or_create(workspace=workspace, name=name, defaults={"sealed": sealed, "updated_by": by})
-    secret_store.forget(workspace.pk)
 
 
 def remove_secret(workspace: Workspace, name: str) -> None:

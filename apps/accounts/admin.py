@@ -1,0 +1,96 @@
+"""Users, groups, grants and API keys. Only superusers come in here: whoever edits grants can give themselves any."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin, TabularInline
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from apps.accounts.models import ApiToken, User, WorkspaceGrant
+
+
+class SuperusersOnly:
+    """Permissions of the model do not open this page; being a superuser does."""
+
+    def _is_superuser(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_active and request.user.is_superuser)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self._is_superuser(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._is_superuser(request)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._is_superuser(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._is_superuser(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._is_superuser(request)
+
+
+class GrantInline(SuperusersOnly, TabularInline):
+    model = WorkspaceGrant
+    extra = 0
+    fields = ("pattern", "role")
+
+
+@admin.register(User)
+class UserAdmin(SuperusersOnly, DjangoUserAdmin, ModelAdmin):
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+    inlines = (GrantInline,)
+    ordering = ("email",)
+    list_display = ("email", "is_active", "is_superuser", "last_login")
+    list_filter = ("is_active", "is_superuser", "groups")
+    search_fields = ("email", "first_name", "last_name")
+    readonly_fields = ("last_login", "date_joined")
+    filter_horizontal = ("groups", "user_permissions")
+    fieldsets = (
+        (None, {"fields": ("email", "password", ("first_name", "last_name"))}),
+        ("May", {"fields": ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")}),
+        ("Seen", {"fields": ("last_login", "date_joined")}),
+    )
+    add_fieldsets = ((None, {"classes": ("wide",), "fields": ("email", "password1", "password2")}),)
+
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class GroupAdmin(SuperusersOnly, DjangoGroupAdmin, ModelAdmin):
+    inlines = (GrantInline,)
+
+
+@admin.register(WorkspaceGrant)
+class WorkspaceGrantAdmin(SuperusersOnly, ModelAdmin):
+    list_display = ("pattern", "role", "user", "group")
+    list_filter = ("role",)
+    list_select_related = ("user", "group")
+    search_fields = ("pattern", "user__email", "group__name")
+    autocomplete_fields = ("user", "group")
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(SuperusersOnly, ModelAdmin):
+    """Keys are made by their owners through the API; here they are seen and revoked."""
+
+    list_display = ("name", "prefix", "user", "created_at", "expires_at", "last_used_at")
+    list_select_related = ("user",)
+    search_fields = ("name", "prefix", "user__email")
+    fields = readonly_fields = ("name", "prefix", "user", "created_at", "expires_at", "last_used_at")
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

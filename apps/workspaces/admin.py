@@ -1,0 +1,160 @@
+"""Workspaces with what is wrong with them, and stored secrets, which can be written and never read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
+
+from apps.accounts.grants import allows, role_on, visible
+from apps.accounts.models import Role
+from apps.workspaces import services
+from apps.workspaces.models import Secret, Workspace
+from engine.errors import InputError
+
+
+@admin.register(Workspace)
+class WorkspaceAdmin(ModelAdmin):
+    """Where a workspace comes from is said by commands and settings, never here: a path is the operator's business."""
+
+    list_display = ("name", "source", "location", "state", "revision", "checked_at")
+    search_fields = ("name",)
+    fields = readonly_fields = ("name", "source", "location", "ref", "state", "revision", "checked_at", "complaints")
+    actions = ("refresh",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Workspace]:
+        rows = Workspace.objects.visible_to(request.user)
+        return rows.select_related("current").defer("current__definition", "current__sealed_secrets").order_by("name")
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_staff)
+
+    def has_view_permission(self, request: HttpRequest, obj: Workspace | None = None) -> bool:
+        return bool(request.user.is_staff) and (obj is None or role_on(request.user, obj.name) is not None)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @admin.display
+    def state(self, row: Workspace) -> str:
+        if row.has_failed:
+            return "failed to load" if row.current is None else "failed to load; the last good revision is in force"
+        return "loaded with warnings" if row.problems else "loaded"
+
+    @admin.display
+    def revision(self, row: Workspace) -> str:
+        return (row.current.label or row.current.digest)[:12] if row.current else "none"
+
+    @admin.display(description="problems")
+    def complaints(self, row: Workspace) -> SafeString | str:
+        return (
+            format_html_join("", "<div><code>{}</code></div>", ((problem["text"],) for problem in row.problems))
+            or "none"
+        )
+
+    @admin.action(description="Read the source again")
+    def refresh(self, request: HttpRequest, rows: QuerySet[Workspace]) -> None:
+        for row in rows:
+            if not allows(role_on(request.user, row.name), Role.ADMIN):
+                self.message_user(request, f"{row.name}: only its admins may refresh it", messages.ERROR)
+                continue
+            fresh = services.refresh(row)
+            level = messages.ERROR if fresh.has_failed else messages.SUCCESS
+            self.message_user(request, f"{fresh.name}: {self.state(fresh)}", level)
+
+
+class SecretForm(ModelForm):  # type: ignore[type-arg]  (a class at run time takes no argument)
+    """Asks for a value and never fills it in."""
+
+    value = forms.CharField(
+        strip=False,
+        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"}, render_value=False),
+        help_text="At least 4 characters. It is stored encrypted and cannot be shown again.",
+    )
+
+    class Meta:
+        model = Secret
+        fields = ("workspace", "name")
+        widgets = {"name": UnfoldAdminTextInputWidget()}
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        name = cleaned.get("name") or self.instance.name
+        if name and cleaned.get("value"):
+            try:
+                services.check_secret(name, cleaned["value"])
+            except InputError as error:
+                raise ValidationError({field: text for field, text in error.problems.items()}) from None
+        return cleaned
+
+
+@admin.register(Secret)
+class SecretAdmin(ModelAdmin):
+    form = SecretForm
+    list_display = ("name", "workspace", "updated_at", "updated_by")
+    list_select_related = ("workspace",)
+    search_fields = ("name", "workspace__name")
+    fields = ("workspace", "name", "value")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Secret]:
+        rows = Secret.objects.filter(visible(request.user, "workspace__name", Role.ADMIN))
+        return rows.defer("sealed").select_related("workspace").order_by("workspace__name", "name")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Secret | None = None) -> tuple[str, ...]:
+        return ("workspace", "name") if obj else ()
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        options["queryset"] = Workspace.objects.visible_to(request.user, Role.ADMIN).order_by("name")
+        return super().formfield_for_foreignkey(db_field, request, **options)
+
+    def _may(self, request: HttpRequest, row: Secret | None) -> bool:
+        if not request.user.is_staff:
+            return False
+        if row is None:
+            return Workspace.objects.visible_to(request.user, Role.ADMIN).exists()
+        return allows(role_on(request.user, row.workspace.name), Role.ADMIN)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self._may(request, None)
+
+    def has_view_permission(self, request: HttpRequest, obj: Secret | None = None) -> bool:
+        return self._may(request, obj)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._may(request, None)
+
+    def has_change_permission(self, request: HttpRequest, obj: Secret | None = None) -> bool:
+        return self._may(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Secret | None = None) -> bool:
+        return self._may(request, obj)
+
+    def save_model(self, request: HttpRequest, obj: Secret, form: SecretForm, change: bool) -> None:
+        value = form.cleaned_data["value"]
+        stored = services.store_secret(obj.workspace, obj.name, value, by=request.user.email)  # type: ignore[union-attr]
+        obj.pk = stored.pk
+
+    def delete_model(self, request: HttpRequest, obj: Secret) -> None:
+        services.remove_secret(obj.workspace, obj.name)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Secret]) -> None:
+        for row in queryset:
+            services.remove_secret(row.workspace, row.name)
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> str:
+        return "Stored a value"
