@@ -99,7 +99,7 @@ class SecretForm(ModelForm):  # type: ignore[type-arg]  (a class at run time tak
             try:
                 services.check_secret(name, cleaned["value"])
             except InputError as error:
-                raise ValidationError({field: text for field, text in error.problems.items()}) from None
+                raise ValidationError(dict(error.problems)) from None
         return cleaned
 
 

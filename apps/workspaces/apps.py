@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.core.exceptions import ImproperlyConfigured
 
 
 class WorkspacesConfig(AppConfig):
@@ -6,3 +7,13 @@ class WorkspacesConfig(AppConfig):
     label = "workspaces"
     verbose_name = "Workspaces"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """No process starts whose encryption does not encrypt."""
+        from apps.workspaces import sealing
+        from apps.workspaces.errors import SealError
+
+        try:
+            sealing.check()
+        except SealError as error:
+            raise ImproperlyConfigured(str(error)) from None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -345,3 +347,13 @@ def test_weak_keys_stop_the_start(settings: Any, keys: list[str]) -> None:
 
 def test_the_self_test_passes_with_real_keys() -> None:
     sealing.check()
+
+
+def test_a_process_with_a_weak_key_does_not_start() -> None:
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        env={**os.environ, "STROEM_KEYS": "short"}, cwd=Path(__file__).parents[3], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "STROEM_KEYS must hold keys of at least 32 characters" in done.stderr
