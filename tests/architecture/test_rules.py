@@ -39,6 +39,7 @@ def test_the_rule_finds_a_planted_example(rule: Rule) -> None:
         ("clocks_stay_above_the_services", "engine/planner.py", "now = datetime.datetime.now(tz)"),
         ("the_engine_has_no_clock_no_dice_no_wire", "engine/spec/parser.py", "text = open(path).read()"),
         ("commands_are_lists", "workers/git.py", "os.system(line)"),
+        ("html_is_marked_safe_in_adminkit_only", "apps/jobs/admin.py", "return SafeString(text)"),
         ("yaml_is_loaded_safely", "engine/spec/parser.py", "from yaml import unsafe_load"),
         ("text_is_not_run_as_python", "workers/tasks.py", "import pickle"),
     ],

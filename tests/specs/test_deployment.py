@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from stroem_project import config
+from workers import config as worker_config
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm" / "stroem"
@@ -72,6 +73,14 @@ def test_the_settings_of_a_compose_service_are_settings_that_stroem_knows(name: 
 
     assert loaded.db.url == "postgresql://stroem:a1b2c3@postgres:5432/stroem"
     assert loaded.broker.url == "redis://:d4e5f6@valkey:6379/0"
+
+
+def test_the_settings_of_the_compose_worker_are_settings_that_it_knows(tmp_path: Path) -> None:
+    environ = {key: filled(value) for key, value in COMPOSE["services"]["worker"]["environment"].items()}
+
+    loaded = worker_config.load(None, environ, data_dir=tmp_path)
+
+    assert (loaded.tags, loaded.max_concurrent) == (("script",), 4)
 
 
 def test_what_compose_starts_are_commands_that_exist() -> None:
@@ -193,13 +202,17 @@ def test_the_server_settings_of_the_chart_are_settings_that_stroem_knows(tmp_pat
 
 
 @pytest.mark.helm
-def test_the_switches_give_the_worker_its_section_its_tag_and_its_rights() -> None:
+def test_the_switches_give_the_worker_its_section_its_tag_and_its_rights(tmp_path: Path) -> None:
     documents = rendered(*VARIANTS["everything"])
-    settings = yaml.safe_load(only(documents, "ConfigMap", "stroem-worker")["data"]["worker-config.yaml"])
-    assert settings["tags"] == ["script", "kubernetes", "docker"]
-    assert settings["kubernetes"]["namespace"] == "platform"
-    assert settings["docker"]["host"] == "tcp://127.0.0.1:2376"
-    assert settings["runner_image"] == "registry.example.com/runner:1.2.3"
+    file = tmp_path / "worker-config.yaml"
+    file.write_text(only(documents, "ConfigMap", "stroem-worker")["data"]["worker-config.yaml"], encoding="utf-8")
+
+    settings = worker_config.load(file, {"STROEM__WORKER__WORKER_TOKEN": "t" * 40}, data_dir=tmp_path)
+
+    assert settings.tags == ("docker", "kubernetes", "script")
+    assert settings.kubernetes and settings.kubernetes["namespace"] == "platform"
+    assert settings.docker and settings.docker["host"] == "tcp://127.0.0.1:2376"
+    assert settings.runner_image == "registry.example.com/runner:1.2.3"
     roles = {one["metadata"]["namespace"] for one in documents if one["kind"] == "Role"}
     assert roles == {"platform", "team-a", "team-b"}
 
