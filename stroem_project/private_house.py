@@ -17,6 +17,7 @@ from django.db import connections
 from stroem_project import addresses, preparation
 from stroem_project.embedded import prepared
 from stroem_project.embedded.pair import TemporaryPair
+from stroem_project.embedded.postgres import keep_only
 from stroem_project.programs import worker_program
 from stroem_project.supervision.lifeline import Lifeline
 from stroem_project.supervision.program import Child, Program
@@ -36,15 +37,16 @@ def private_house(worker_config: str | None) -> Iterator[House]:
     pair: TemporaryPair | None = None
     try:
         pair = TemporaryPair(lifeline, copy_of=prepared.cluster_for(_key(), lifeline, _fill))
-        pair.begin()
         folder = pair.database.folder
         addresses.use(pair.addresses.db_url, pair.addresses.broker_url, folder / "data")
-        worker = lifeline.spawn(_worker(folder, worker_config))  # it begins while the database still starts
+        worker = lifeline.spawn(_worker(folder, worker_config))  # it takes longer to begin than the database
         with pair, _conductor():
             try:
                 yield House(worker)
-            finally:
+            except BaseException:
                 worker.stop(WORKER_STOPS_WITHIN_S)
+                raise
+            worker.stop(within_s=0)  # nothing runs any more
     finally:
         connections.close_all()
         connections["default"].close_pool()
@@ -55,7 +57,7 @@ def private_house(worker_config: str | None) -> Iterator[House]:
 
 def _key() -> str:
     """Changes with whatever decides how the tables look."""
-    parts = [django.__version__]
+    parts = [django.__version__, Path(__file__).read_text()]
     for app in apps.get_app_configs():
         for file in sorted(Path(app.path).glob("migrations/*.py")):
             parts += [app.label, file.name, file.read_text()]
@@ -69,6 +71,7 @@ def _fill(db_url: str) -> None:
     finally:
         connections.close_all()
         connections["default"].close_pool()
+    keep_only(db_url)
 
 
 def _worker(folder: Path, worker_config: str | None) -> Program:

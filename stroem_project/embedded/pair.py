@@ -28,15 +28,17 @@ class TemporaryDatabase:
         self.folder, sockets = temporary_folders(lifeline)
         self.cluster = postgres.Cluster(self.folder, sockets)
         if copy_of is not None:
-            prepared.copy(copy_of, self.cluster)
+            prepared.copy_password(copy_of, self.cluster)
         else:
             postgres.prepare(self.cluster)
         self.url = self.cluster.url()
-        self._is_copy = copy_of is not None
+        self._copy_of = copy_of
         self._lifeline = lifeline
         self._child: Child | None = None
 
     def begin(self) -> None:
+        if self._copy_of is not None:
+            prepared.copy_data(self._copy_of, self.cluster)
         log, ending = self.folder / "database.log", postgres.ENDING_OF_NO_RETURN
         self._child = self._lifeline.spawn(postgres.program(self.cluster, log, is_durable=False, ending=ending))
 
@@ -46,13 +48,14 @@ class TemporaryDatabase:
             self.begin()
         assert self._child is not None
         self._child.wait_until_ready()
-        if not self._is_copy:
+        if self._copy_of is None:
             postgres.create_database(self.cluster)
         return self.url
 
     def stop(self) -> None:
         if self._child is not None:
             self._child.stop()
+            self._child = None
         _remove(self.folder, self.cluster.sockets)
 
 
@@ -80,6 +83,7 @@ class TemporaryBroker:
     def stop(self) -> None:
         if self._child is not None:
             self._child.stop()
+            self._child = None
         _remove(self.folder, self.doorbell.sockets)
 
 

@@ -20,11 +20,18 @@ from stroem_project.supervision.program import STORE, Ending, Program
 
 USER = "stroem"
 DATABASE = "stroem"
+MAINTENANCE = "postgres"
 PORT = "5432"  # a part of the socket's name only: nothing listens on the network
 # INT ends sessions and writes a checkpoint; QUIT leaves that to the next start.
 ENDING: Ending = ((signal.SIGINT, 3.0), (signal.SIGQUIT, 1.0))
 ENDING_OF_NO_RETURN: Ending = ((signal.SIGQUIT, 1.0),)
-FAST_NOT_DURABLE = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "shared_buffers=32MB")
+FAST_NOT_DURABLE = (
+    "fsync=off",
+    "full_page_writes=off",
+    "synchronous_commit=off",
+    "shared_buffers=32MB",
+    "min_wal_size=32MB",
+)
 ALWAYS = (
     "listen_addresses=",
     "unix_socket_permissions=0700",
@@ -59,17 +66,20 @@ class Cluster:
         return f"postgresql://{USER}:{quote(password)}@/{quote(database)}?{query}"
 
 
-def prepare(cluster: Cluster) -> Identity:
-    """Makes the cluster if it is not there. Raises EmbeddedError for another PostgreSQL major or another owner."""
+def prepare(cluster: Cluster, *, is_small: bool = False) -> Identity:
+    """Makes the cluster if it is not there; `is_small`: for few writes and quick copies.
+
+    Raises EmbeddedError for another PostgreSQL major or another owner.
+    """
     if not (cluster.data / "PG_VERSION").exists():
-        _make(cluster)
+        _make(cluster, ["--wal-segsize=1"] if is_small else [])
     _check_major(cluster)
     if os.geteuid() not in (0, cluster.data.stat().st_uid):
         raise EmbeddedError(f"{cluster.data} belongs to another user: start as that user, or choose another data_dir.")
     return identity_for(cluster.store)
 
 
-def _make(cluster: Cluster) -> None:
+def _make(cluster: Cluster, options: list[str]) -> None:
     """In a draft beside it, renamed when it is whole: a kill in between leaves nothing that looks like a cluster."""
     draft = cluster.store / "data.draft"
     shutil.rmtree(draft, ignore_errors=True)
@@ -83,7 +93,7 @@ def _make(cluster: Cluster) -> None:
         made = identity.run(
             str(postgres_bin() / "initdb"), "-D", str(draft), "-U", USER, "--auth=scram-sha-256",
             f"--pwfile={cluster.password_file}", "-E", "UTF8", "--no-locale",
-            "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-sync",
+            "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-sync", *options,
         )  # fmt: skip
         if made.returncode:
             raise EmbeddedError(f"initdb failed: {made.stderr.strip()[-2000:]}")
@@ -141,18 +151,29 @@ def answers(cluster: Cluster) -> bool:
     """True when the server of this very data directory takes our password."""
     if not (cluster.sockets / f".s.PGSQL.{PORT}").exists():
         return False
-    try:
-        with psycopg.connect(cluster.url("postgres"), connect_timeout=5, autocommit=True) as connection:
-            row = connection.execute("SHOW data_directory").fetchone()
-    except psycopg.Error:
-        return False
-    return row is not None and os.path.realpath(row[0]) == os.path.realpath(cluster.data)
+    for database in (DATABASE, MAINTENANCE):  # a new cluster has only the second, a slim one only the first
+        try:
+            with psycopg.connect(cluster.url(database), connect_timeout=5, autocommit=True) as connection:
+                row = connection.execute("SHOW data_directory").fetchone()
+        except psycopg.Error:
+            continue
+        return row is not None and os.path.realpath(row[0]) == os.path.realpath(cluster.data)
+    return False
 
 
 def create_database(cluster: Cluster, database: str = DATABASE) -> None:
-    with psycopg.connect(cluster.url("postgres"), autocommit=True) as connection:
+    with psycopg.connect(cluster.url(MAINTENANCE), autocommit=True) as connection:
         if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database]).fetchone():
             connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(database)))
+
+
+def keep_only(db_url: str) -> None:
+    """Drops every other database of the cluster, templates too: two thirds of what a copy would have to copy."""
+    with psycopg.connect(db_url, autocommit=True) as connection:
+        connection.execute("UPDATE pg_database SET datistemplate = false")
+        others = connection.execute("SELECT datname FROM pg_database WHERE datname <> current_database()").fetchall()
+        for (name,) in others:
+            connection.execute(psycopg.sql.SQL("DROP DATABASE {}").format(psycopg.sql.Identifier(name)))
 
 
 def stop_left_over(cluster: Cluster) -> None:

@@ -48,16 +48,20 @@ def cluster_for(key: str, lifeline: Lifeline, fill: Callable[[str], None] | None
     return folder
 
 
-def copy(folder: Path, cluster: postgres.Cluster) -> None:
-    """Fills the store of `cluster` from a prepared one, its password included."""
+def copy_password(folder: Path, cluster: postgres.Cluster) -> None:
+    """Gives `cluster` the password of a prepared one, and so its address, before its data are there."""
     with _lock(folder.parent, fcntl.LOCK_SH):
-        _copy(folder, cluster.store)
+        _copy("password", folder, cluster.store)
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_data(folder: Path, cluster: postgres.Cluster) -> None:
+    with _lock(folder.parent, fcntl.LOCK_SH):
+        _copy("data", folder, cluster.store)
+
+
+def _copy(name: str, source: Path, target: Path) -> None:
     reflink = [] if os.uname().sysname == "Darwin" else ["--reflink=auto"]
-    files = [str(source / "data"), str(source / "password")]
-    done = subprocess.run(["cp", "-a", *reflink, *files, str(target)], capture_output=True, check=False)
+    done = subprocess.run(["cp", "-a", *reflink, str(source / name), str(target)], capture_output=True, check=False)
     if done.returncode:
         raise PlatformError(f"Copying the prepared database failed: {done.stderr.decode().strip()}")
 
@@ -68,7 +72,7 @@ def _prepare(folder: Path, lifeline: Lifeline, fill: Callable[[str], None] | Non
     draft = folder.with_name(f"{folder.name}.draft")
     cluster = postgres.Cluster(store, sockets)
     try:
-        postgres.prepare(cluster)
+        postgres.prepare(cluster, is_small=True)
         child = lifeline.spawn(postgres.program(cluster, store / "database.log", is_durable=False))
         try:
             child.wait_until_ready()
@@ -79,7 +83,9 @@ def _prepare(folder: Path, lifeline: Lifeline, fill: Callable[[str], None] | Non
             child.stop()
         for leftover in (draft, folder):
             shutil.rmtree(leftover, ignore_errors=True)
-        _copy(store, private_folder(draft))
+        private_folder(draft)
+        for name in ("password", "data"):
+            _copy(name, store, draft)
         draft.rename(folder)
     finally:
         for leftover in (draft, store, sockets):

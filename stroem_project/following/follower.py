@@ -46,7 +46,7 @@ class Follower:
         while not is_stopped():
             self._find_family()
             has_ended = self._all_ended()  # asked before the last look at steps and logs, so that nothing is missed
-            has_news = self._show_steps() | self._show_logs()
+            has_news = self._show_steps_and_logs()
             self.screen.flush()
             if has_ended:
                 break
@@ -80,21 +80,21 @@ class Follower:
         states = Job.objects.filter(id__in=self._labels).values_list("status", flat=True)
         return all(status in FINAL_JOB for status in states)
 
-    def _show_steps(self) -> bool:
+    def _show_steps_and_logs(self) -> bool:
+        """What runs now, then the lines, then what has ended: lines of a step arrive before its end does."""
         with connection.cursor() as cursor:
             cursor.execute(_NEWS, {"jobs": list(self._labels)})
-            rows = cursor.fetchall()
-        has_news, running = False, []
-        for step_id, job_id, name, status, error, seconds in rows:
-            label = f"{self._labels.get(job_id, '')}{name}"
-            if status == "running":
-                running.append((label, float(seconds or 0)))
-            if self._shown.get(step_id) != status:
-                self._shown[step_id] = status
-                has_news = True
-                self.screen.state(label, status, _note(status, error, float(seconds or 0)))
-        self.screen.running(running)
-        return has_news
+            rows = [(row, f"{self._labels.get(row[1], '')}{row[2]}") for row in cursor.fetchall()]
+        news = [(row, label) for row, label in rows if self._shown.get(row[0]) != row[3]]
+        for begun in (True, False):
+            for (step_id, _, _, status, error, seconds), label in news:
+                if (status not in FINAL_STEP) is begun:
+                    self._shown[step_id] = status
+                    self.screen.state(label, status, _note(status, error, float(seconds or 0)))
+            if begun:
+                has_lines = self._show_logs()
+        self.screen.running([(label, float(row[5] or 0)) for row, label in rows if row[3] == "running"])
+        return has_lines or bool(news)
 
     def _show_logs(self) -> bool:
         has_news, has_more = False, True
