@@ -29,6 +29,10 @@ _DEEPEST = 100
 class _Wrong(Exception):
     """A value that does not fit; the text is the end of a sentence: `must be a whole number`."""
 
+    def __init__(self, sentence: str, *, but_got: bool = True) -> None:
+        self.but_got = but_got  # whether to go on with `, not 'abc'`
+        super().__init__(sentence)
+
 
 def resolve(
     fields: Mapping[str, InputField],
@@ -56,7 +60,7 @@ def resolve(
         try:
             values[name] = _coerce(field, value)
         except _Wrong as wrong:
-            problems[name] = f"{path} '{shorten(name)}' {wrong}{_but_got(field, value)}"
+            problems[name] = f"{path} '{shorten(name)}' {wrong}{_but_got(field, value) if wrong.but_got else ''}"
     for name in given:
         if name in fields:
             continue
@@ -116,20 +120,20 @@ def _coerce(field: InputField, value: Any) -> Any:
 def _coerce_many(field: InputField, value: Any) -> list[str]:
     items = value if isinstance(value, list | tuple) else [value]
     if not all(isinstance(item, str | int | float) for item in items):
-        raise _Wrong("must be a list of texts")
+        raise _Wrong("must be a list of texts", but_got=False)
     found = [_read_text(item) for item in items]
     for item in found:
         if field.options and not field.allow_custom and item not in field.options:
             shown = "" if field.secret else f" ('{shorten(item)}' is not)"
-            raise _Wrong(f"must hold only {', '.join(map(shorten, field.options))}{shown}")
+            raise _Wrong(f"must hold only {', '.join(map(shorten, field.options))}{shown}", but_got=False)
     if field.required and not found:
-        raise _Wrong("is required: choose at least one")
+        raise _Wrong("is required: choose at least one", but_got=False)
     return found
 
 
 def _read_text(value: Any) -> str:
-    if isinstance(value, int | float):
-        value = _written(_read_number(value) if not isinstance(value, bool) else value)
+    if isinstance(value, int | float) and _is_storable(value):
+        value = _written(value)
     if not isinstance(value, str):
         raise _Wrong("must be text")
     if not _is_clean(value):

@@ -65,7 +65,7 @@ def test_values_take_the_type_of_their_field(kind, given_value, expected):
     [
         ("string", ["x"], "input 'f' must be text, not a list"),
         ("string", {"a": 1}, "input 'f' must be text, not an object"),
-        ("string", float("nan"), "input 'f' must be a number, not nan"),
+        ("string", float("nan"), "input 'f' must be text, not nan"),
         ("integer", "abc", "input 'f' must be a whole number, not 'abc'"),
         ("integer", "3.5", "input 'f' must be a whole number, not '3.5'"),
         ("integer", 3.5, "input 'f' must be a whole number, not 3.5"),
@@ -135,8 +135,8 @@ def test_a_multiple_field_takes_a_list():
     field = InputField("string", multiple=True, options=("a", "b"))
     assert one(field, ["a", "b"]) == ["a", "b"]
     assert one(field, "a") == ["a"]
-    assert refusal(field, ["a", "c"]) == "input 'f' must hold only a, b ('c' is not), not a list"
-    assert refusal(field, [["a"]]) == "input 'f' must be a list of texts, not a list"
+    assert refusal(field, ["a", "c"]) == "input 'f' must hold only a, b ('c' is not)"
+    assert refusal(field, [["a"]]) == "input 'f' must be a list of texts"
     assert "choose at least one" in refusal(InputField("string", multiple=True, required=True), [])
 
 

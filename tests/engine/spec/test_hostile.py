@@ -17,7 +17,7 @@ from engine.spec.fields import ACTION_FIELDS, STEP_FIELDS, TASK_FIELDS, TOP_FIEL
 from engine.spec.model import Loaded
 from tests.engine.spec.builders import SPECS
 
-SEED_TEXTS = [path.read_text() for folder in ("valid", "broken") for path in sorted((SPECS / folder).glob("*.yaml"))]
+SAMPLES = [[path.read_text() for path in sorted((SPECS / name).glob("*.yaml"))] for name in ("valid", "broken")]
 MEGABYTE = 1_000_000
 
 
@@ -103,13 +103,17 @@ SMALL = [
 ]  # fmt: skip
 
 
+ODD = [
+    "~", "5", "-1", "1e300", "9" * 18, "true", "x", "''", "[]", "{}", "[[]]", "{a: {b: []}}", "'{{ input.x }}'", "'{{'",
+    "'{% if %}'", "'a\\b'", "../x", "script", "1h", "5d", "0", "[1, two, ~, {}]", "'" + "x" * 300 + "'", "a b", "'[('",
+    '"\u2028"', "{type: string}", "{a: {type: string}}", "3.5", "'* * * * *'", "[a0]", "[s1]", "a1", "t",
+    "[{action: a0}]",
+]  # fmt: skip
+UNREADABLE = ["9" * 30, ".inf", "'\\0'", '"\\0"', "&a x", "*a", "!x y", "|\n x", "[" * 60, "{{ x }}", "'", "@", "a: b"]
+
+
 def odd_values(chance: random.Random) -> str:
-    return chance.choice(
-        ["~", "5", "-1", "1e308", "9" * 30, ".inf", "true", "x", "''", "[]", "{}", "[[]]", "{a: {b: []}}",
-         "'{{ input.x }}'", "'{{'", "'{% if %}'", "'\\0'", '"\\0"', "&a x", "*a", "!x y", "'a\\b'", "../x", "|\n x",
-         "script", "1h", "5d", "0", "[1, two, ~, {}]", "'" + "x" * 300 + "'", "a b", "[" * 60, "\"\u2028\"", "'[('",
-         "{type: string}", "3.5", "'* * * * *'"]
-    )  # fmt: skip
+    return chance.choice(UNREADABLE if chance.random() < 0.02 else ODD)
 
 
 def invented(chance: random.Random) -> str:
@@ -123,17 +127,19 @@ def invented(chance: random.Random) -> str:
     if not any(line.startswith("actions") for line in lines):
         kinds = ["script", "docker", "pod", "task", "agent", "approval", "x"]
         lines.append("actions:")
-        lines += [f"  a{i}: {some(ACTION_FIELDS)[:-1]} , type: {chance.choice(kinds)}}}" for i in range(3)]
+        lines += [
+            f"  a{i}: {some(set(ACTION_FIELDS) - {'type'})[:-1]} , type: {chance.choice(kinds)}}}" for i in range(3)
+        ]
     if not any(line.startswith("tasks") for line in lines):
-        flow = ", ".join(f"s{i}: {some((*STEP_FIELDS, 'type', 'script'))}" for i in range(3))
+        flow = ", ".join(f"s{i}: {some({*STEP_FIELDS, 'type', 'script'})}" for i in range(3))
         lines.append(f"tasks:\n  t: {some(set(TASK_FIELDS) - {'flow'})[:-1]} , flow: {{{flow}}}}}")
     return "\n".join(lines).replace("{ ,", "{")
 
 
 def mutated(chance: random.Random) -> str:
     """A sample workspace with a few letters or lines changed."""
-    text = chance.choice(SEED_TEXTS)
-    for _ in range(chance.randint(1, 4)):
+    text = chance.choice(chance.choice(SAMPLES))
+    for _ in range(chance.randint(0, 4)):
         at, size = chance.randrange(len(text)), chance.choice([1, 1, 2, 10, 80])
         match chance.randrange(5):
             case 0:
