@@ -44,9 +44,8 @@ def run(broker: str, chosen: argparse.Namespace, workers: int, sizes: tuple[int,
                 free.bind(("127.0.0.1", 0))
                 port = free.getsockname()[1]
             token = latency.serve(side, port)
-            notes.append(
-                f"- POST execute to the script's first instruction: {latency.summary(latency.submit_to_start_ms(side, port, token))} ms"
-            )
+            waited = latency.summary(latency.submit_to_start_ms(side, port, token))
+            notes.append(f"- POST execute to the script's first instruction: {waited} ms")
             notes.append(f"- idle: {latency.idle_cpu_percent(side):.1f} % of one core for all of our processes")
             notes += [f"- memory of {name}: {value:.0f} MB" for name, value in latency.memory_mb(side).items()]
     path = report.write(latency.results_folder(), f"{broker}-{workers}x{SLOTS}", found, notes)

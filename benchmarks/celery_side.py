@@ -21,8 +21,21 @@ def workers(url: str, processes: int, slots: int, log: Path) -> Iterator[None]:
     os.environ["BARE_URL"] = url
     running = [
         subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "benchmarks.celery_app", "worker", "-P", pool, "-c", str(slots)]
-            + ["-Q", pool, "-n", f"{pool}{number}@bench", "--without-gossip", "--without-mingle", "-l", "WARNING"],
+            [
+                *(
+                    sys.executable,
+                    "-m",
+                    "celery",
+                    "-A",
+                    "benchmarks.celery_app",
+                    "worker",
+                    "-P",
+                    pool,
+                    "-c",
+                    str(slots),
+                ),
+                *("-Q", pool, "-n", f"{pool}{number}@bench", "--without-gossip", "--without-mingle", "-l", "WARNING"),
+            ],
             stdout=log.open("ab"),
             stderr=subprocess.STDOUT,
             env=os.environ | {"BARE_URL": url},

@@ -46,8 +46,8 @@ def submit_to_start_ms(side: Side, port: int, token: str) -> list[float]:
     stamp = side.folder / "stamp"
     side.load(
         "stamp",
-        "actions:\n  stamp: {type: script, script: 'echo $EPOCHREALTIME > %s.part; mv %s.part %s'}\n"
-        "tasks:\n  main:\n    flow:\n      only: {action: stamp}\n" % (stamp, stamp, stamp),
+        f"actions:\n  stamp: {{type: script, script: 'echo $EPOCHREALTIME > {stamp}.part; mv {stamp}.part {stamp}'}}\n"
+        "tasks:\n  main:\n    flow:\n      only: {action: stamp}\n",
     )
     found = []
     for _ in range(TRIES + 3):

@@ -27,7 +27,8 @@ def prepare() -> None:
             exists, has_strays = cursor.fetchone()
             if exists is None and not has_strays:
                 cursor.execute(
-                    f"CREATE TABLE jobs_logchunk_{name} PARTITION OF jobs_logchunk FOR VALUES FROM ('{start}') TO ('{end}')"
+                    f"CREATE TABLE jobs_logchunk_{name} PARTITION OF jobs_logchunk"
+                    f" FOR VALUES FROM ('{start}') TO ('{end}')"
                 )
 
 
@@ -40,7 +41,8 @@ def expire() -> None:
         cursor.execute(
             "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'jobs_logchunk'::regclass"
             " AND inhrelid::regclass::text ~ '^jobs_logchunk_[0-9]{8}$'"
-            " AND to_date(right(inhrelid::regclass::text, 8), 'YYYYMMDD') < (clock_timestamp() AT TIME ZONE 'UTC')::date - %s::int",
+            " AND to_date(right(inhrelid::regclass::text, 8), 'YYYYMMDD')"
+            " < (clock_timestamp() AT TIME ZONE 'UTC')::date - %s::int",
             [int(days)],
         )
         for (table,) in cursor.fetchall():

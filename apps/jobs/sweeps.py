@@ -157,7 +157,8 @@ def unmatched_steps(allows: Callable[[str, UUID], bool] = lambda key, job_id: Fa
     timeout_s = settings.STROEM.recovery.unmatched_step_timeout_s
     sets = dict(
         fetch(
-            "SELECT DISTINCT t.id, t.key FROM fleet_tagset t JOIN jobs_step s ON s.tag_set_id = t.id AND s.status = 'ready'",
+            "SELECT t.id, t.key FROM fleet_tagset t"
+            " WHERE EXISTS (SELECT 1 FROM jobs_step s WHERE s.tag_set_id = t.id AND s.status = 'ready')",
             (),
         )
     )

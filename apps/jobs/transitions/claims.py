@@ -12,23 +12,24 @@ from uuid import UUID
 
 from apps.jobs.sql import fetch, fetch_one
 
-ORDER = "priority DESC, fair_rank, ready_at, id"
-PEEK = f"""
+PEEK = """
 SELECT b.tag_set_id FROM unnest(%(sets)s::int[]) t(id) CROSS JOIN LATERAL (
     SELECT tag_set_id, priority, fair_rank, ready_at, id FROM jobs_step
     WHERE status = 'ready' AND tag_set_id = t.id AND (%(job)s::uuid IS NULL OR job_id = %(job)s)
-    ORDER BY {ORDER} LIMIT 1
-) b ORDER BY {ORDER}
+    ORDER BY priority DESC, fair_rank, ready_at, id LIMIT 1
+) b ORDER BY priority DESC, fair_rank, ready_at, id
 """
-CLAIM = f"""
+# A claim need not wait for the disk: `started` follows before any process may exist, and it does wait. A claim that a
+# crash of the database takes back is one whose `started` is refused.
+CLAIM = """
 WITH c AS (
-    SELECT id FROM jobs_step
+    SELECT id, set_config('synchronous_commit', 'off', true) FROM jobs_step
     WHERE status = 'ready' AND tag_set_id = %(set)s AND (%(job)s::uuid IS NULL OR job_id = %(job)s)
-    ORDER BY {ORDER} LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+    ORDER BY priority DESC, fair_rank, ready_at, id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
 ),
 s AS (
-    UPDATE jobs_step t SET status = 'running', fence = t.fence + 1, attempts = t.attempts + 1, worker_id = %(worker)s,
-        started_at = clock_timestamp(), error = ''
+    UPDATE jobs_step t SET status = 'running', fence = t.fence + 1, attempts = t.attempts + 1,
+        worker_id = %(worker)s, started_at = clock_timestamp(), error = ''
     FROM c WHERE t.id = c.id AND t.status = 'ready'
     RETURNING t.id, t.job_id, t.fence, t.attempts, t.name, t.base, t.timeout_s, t.tag_set_id
 ),

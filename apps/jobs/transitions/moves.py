@@ -1,7 +1,7 @@
 """Guarded moves of steps and jobs.
 
-Every statement that counts takes the lock of the job first (FOR NO KEY UPDATE), so that all moves within a job are in a
-row, and reads only what it has locked: a plain read inside the statement would see the rows as they were before it waited.
+Every statement that counts takes the lock of the job first (FOR NO KEY UPDATE), so that all moves within a job are in
+a row, and reads only what it has locked: a plain read inside the statement would see the rows as they were before.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ FROM jobs_job WHERE id = %s FOR NO KEY UPDATE
 
 SETTLE = """
 WITH j AS (
-    SELECT id, status, cancel_requested_at IS NOT NULL AS is_cancelling, open_steps, bad_steps, blueprint_id, generation,
-        has_actions
+    SELECT id, status, cancel_requested_at IS NOT NULL AS is_cancelling, open_steps, bad_steps, blueprint_id,
+        generation, has_actions
     FROM jobs_job WHERE id = %(job)s FOR NO KEY UPDATE
 ),
 s AS (
@@ -123,7 +123,8 @@ s AS (
     RETURNING t.id, t.dependents, t.loop_id, t.fence, t.tolerates
 ),
 a AS (
-    UPDATE jobs_attempt SET status = %(status)s, ended_at = clock_timestamp(), exit_code = %(exit_code)s, error = %(error)s
+    UPDATE jobs_attempt SET status = %(status)s, ended_at = clock_timestamp(), exit_code = %(exit_code)s,
+        error = %(error)s
     WHERE id = %(attempt)s AND ended_at IS NULL AND EXISTS (SELECT 1 FROM s)
 ),
 e AS (
@@ -138,8 +139,8 @@ d AS (
     UPDATE jobs_step t SET deps_left = t.deps_left - n.total,
         deps_completed = t.deps_completed + CASE %(event)s WHEN 'succeeded' THEN n.total WHEN 'failed' THEN n.tolerated
             ELSE 0 END,
-        deps_failed = t.deps_failed + CASE %(event)s WHEN 'failed' THEN n.total - n.tolerated WHEN 'cancelled' THEN n.total
-            ELSE 0 END,
+        deps_failed = t.deps_failed + CASE %(event)s WHEN 'failed' THEN n.total - n.tolerated
+            WHEN 'cancelled' THEN n.total ELSE 0 END,
         deps_skipped = t.deps_skipped + CASE %(event)s WHEN 'skipped' THEN n.total ELSE 0 END
     FROM n WHERE t.id = n.id
     RETURNING t.id, t.base, t.status, t.deps_left, t.deps_completed, t.deps_failed, t.deps_skipped, t.tolerates,
@@ -167,7 +168,8 @@ SELECT (SELECT count(*) FROM s),
         FROM d WHERE deps_left = 0 AND status = 'pending'),
     (SELECT json_agg(json_build_array(id, base, loop_open, loop_failed, loop_next, loop_total)) FROM l),
     (SELECT open_steps FROM k), (SELECT bad_steps FROM k),
-    (SELECT json_build_array(status, is_cancelling, open_steps, bad_steps, blueprint_id, generation, has_actions) FROM j)
+    (SELECT json_build_array(status, is_cancelling, open_steps, bad_steps, blueprint_id, generation, has_actions)
+        FROM j)
 """
 
 END_ATTEMPT = """
@@ -309,7 +311,7 @@ def move(
     input: Any = None,
     is_loss: bool = False,
 ) -> tuple[int, int | None]:
-    """Move one step to where it is not final. Returns its fence and tag set id; raises StaleMove when it is elsewhere."""
+    """Move one step to where it is not final; its fence and tag set id. Raises StaleMove when it is elsewhere."""
     params = {
         "id": step_id,
         "status": step_target(event).value,

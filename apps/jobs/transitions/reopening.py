@@ -29,8 +29,8 @@ INSERT INTO jobs_stepevent (job_id, step_id, fence, kind) SELECT job_id, id, fen
 """
 REOPEN_INSTANCES = """
 WITH s AS (
-    UPDATE jobs_step t SET status = %(status)s, attempts = 0, losses = 0, retry_at = NULL, deadline_at = NULL, error = '',
-        output = NULL, has_output = false, output_sealed = NULL, child_job_id = NULL, worker_id = NULL,
+    UPDATE jobs_step t SET status = %(status)s, attempts = 0, losses = 0, retry_at = NULL, deadline_at = NULL,
+        error = '', output = NULL, has_output = false, output_sealed = NULL, child_job_id = NULL, worker_id = NULL,
         started_at = NULL, suspended_at = NULL, completed_at = NULL, ready_at = NULL
     WHERE t.loop_id = ANY(%(loops)s) AND t.status = ANY(%(sources)s) RETURNING t.loop_id
 ),

@@ -42,7 +42,8 @@ WITH i AS (
 SELECT id FROM i ORDER BY loop_index LIMIT %(released)s
 """
 OPEN_LOOP = """
-UPDATE jobs_step SET loop_open = %(total)s, loop_total = %(total)s, loop_failed = 0, loop_next = %(released)s WHERE id = %(loop)s
+UPDATE jobs_step SET loop_open = %(total)s, loop_total = %(total)s, loop_failed = 0, loop_next = %(released)s
+WHERE id = %(loop)s
 """
 RELEASE = """
 WITH i AS (
@@ -110,7 +111,7 @@ def unreleased(loop_id: int) -> list[int]:
 def instances(step_ids: Sequence[int]) -> list[tuple[int, str, Any, int, int]]:
     """(id, name, item, index, total) of loop instances."""
     rows = fetch(
-        "SELECT id, name, loop_item::text, loop_index, loop_total FROM jobs_step WHERE id = ANY(%s) ORDER BY loop_index",
+        "SELECT id, name, loop_item::text, loop_index, loop_total FROM jobs_step WHERE id = ANY(%s) ORDER BY 4",
         (list(step_ids),),
     )
     return [(id, name, json.loads(item), index, total) for id, name, item, index, total in rows]
@@ -121,7 +122,8 @@ def aggregate_loop(loop_id: int) -> None:
     fetch(
         """
         UPDATE jobs_step SET has_output = true, output = (
-            SELECT jsonb_agg(coalesce(i.output, 'null') ORDER BY i.loop_index) FROM jobs_step i WHERE i.loop_id = %(loop)s
+            SELECT jsonb_agg(coalesce(i.output, 'null') ORDER BY i.loop_index) FROM jobs_step i
+            WHERE i.loop_id = %(loop)s
         ) WHERE id = %(loop)s
         """,
         {"loop": loop_id},
