@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 _MARK = re.compile(
-    r"""\\.|['"`\n()]|\$\(|(?<![^\s;&|(])\#|<<-?[ \t]*(?P<quote>['"]?)(?P<word>\w+)(?P=quote)""", re.DOTALL
+    r"""\\.|['"`\n()]|\$\(|(?<![^\s;&|(])\#|<<-?[ \t]*(?P<quote>['"]?)(?P<word>[A-Za-z_]\w*)(?P=quote)""", re.DOTALL
 )
 
 
@@ -18,13 +18,13 @@ def enclosures(text: str, tags: Sequence[tuple[int, int]]) -> list[str]:
     """
     found: list[str] = []
     nest: list[str] = []  # quotes and parentheses that are open
-    position, waiting = 0, [*tags, (len(text), len(text))]
-    for start, end in waiting:
+    position = 0
+    for start, end in tags:
         while position < start:
             position = _advance(text, position, start, nest)
         found.append(nest[-1][:2] if nest and nest[-1] != "(" else "")
         position = max(position, end)
-    return found[:-1]
+    return found
 
 
 def _advance(text: str, position: int, stop: int, nest: list[str]) -> int:

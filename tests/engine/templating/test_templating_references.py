@@ -97,6 +97,7 @@ def test_a_splice_knows_its_place_and_whether_it_is_quoted():
         ("cat <<EOF\nit's @\nEOF\n", "<<"),
         ("cat <<-'EOF'\n@\n  EOF\n", "<<"),
         ("cat <<EOF\nit's\nEOF\necho @", ""),
+        ("echo $((1<<2)) @", ""),
         ("(cd a; echo '@')", "'"),
         ("{% if true %}echo '{% endif %}@'", "'"),
     ],
