@@ -82,7 +82,7 @@ class ExecuteView(APIView):
     @extend_schema(request=ExecuteRequest, responses={200: ExecuteShape, 400: ErrorShape, 404: ErrorShape})
     def post(self, request: Request, workspace: str, task: str) -> Response:
         row = scope.workspace(request.user, workspace, Role.OPERATOR, refusal="View-only access")
-        given = ExecuteRequest(data=request.data or {})
+        given = ExecuteRequest(data=request.data)
         given.is_valid(raise_exception=True)
         _task(row, task)
         job = starting.start(request.user, row, task, given.validated_data)

@@ -177,6 +177,19 @@ def test_a_body_that_is_no_object_is_400(shop: Any, operator: APIClient, body: b
     assert not Job.objects.exists()
 
 
+@pytest.mark.parametrize("body", [b"[]", b"0", b"null", b"false", b'""', b'{"input": []}'])
+def test_a_body_that_is_nearly_nothing_starts_nothing(tmp_path: Path, operator: APIClient, body: bytes) -> None:
+    workspace(tmp_path, "tasks: {main: {flow: {one: {type: script, script: 'true'}}}}", "bare")
+    answer = operator.generic("POST", "/api/workspaces/bare/tasks/main/execute", body, content_type="application/json")
+    assert answer.status_code == 400, answer.content
+    assert not Job.objects.exists()
+
+
+def test_no_body_at_all_is_no_input(tmp_path: Path, operator: APIClient) -> None:
+    workspace(tmp_path, "tasks: {main: {flow: {one: {type: script, script: 'true'}}}}", "bare")
+    assert operator.post("/api/workspaces/bare/tasks/main/execute").status_code == 200
+
+
 def test_a_backslash_before_u0000_is_text(shop: Any, operator: APIClient) -> None:
     body = {"input": {"name": "a\\u0000b"}}
     assert operator.post("/api/workspaces/shop/tasks/main/execute", body, format="json").status_code == 200
