@@ -42,8 +42,9 @@ class Timing:
     @classmethod
     def of(cls, lease_s: float, stop_grace_s: float) -> Timing:
         """30 s: renewed every 5 s, given up after 22 s, killed by the guard after 26 s."""
-        give_up_s = lease_s - min(stop_grace_s + lease_s / 10, lease_s / 2)
-        return cls(lease_s, lease_s / 6, give_up_s, min(4.0, lease_s / 5))
+        guard_margin_s = min(4.0, lease_s / 5)
+        spare_s = max(stop_grace_s, guard_margin_s) + lease_s / 10
+        return cls(lease_s, lease_s / 6, lease_s - min(spare_s, lease_s / 2), guard_margin_s)
 
 
 class Presence(threading.Thread):

@@ -1,0 +1,250 @@
+"""What a step is given, and what its author is told when it cannot be."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.errors import PlatformError
+from engine.orders import ImageWork, Line, ScriptWork, StepOutcome, Verdict
+from engine.spec.model import Action, InputField, Step
+from tests.workers.fakes import FakeLedger, FakeRunner, claim, material
+from workers.attempts import Attempt
+
+
+@pytest.fixture
+def perform(bench):
+    """Performs one claim of the given material; answers ledger, runner and what ended."""
+
+    def run(given, runner=None, *, one=None, stop=None):
+        ledger = FakeLedger()
+        ledger.material_of = lambda _: given
+        runner = runner or FakeRunner()
+        parts = bench(ledger, runner)
+        attempt = Attempt(one or claim(7), 0.0)
+        if stop:
+            attempt.stop.set(stop)
+        performed = parts.execution.perform(attempt)
+        run.order = runner.orders[-1] if runner.orders else None
+        run.performed, run.parts, run.attempt = performed, parts, attempt
+        parts.execution.tidy(attempt, performed)
+        return ledger, runner, performed.ended
+
+    return run
+
+
+def failed(ended) -> str:
+    assert ended.report.outcome.verdict is Verdict.FAILED
+    return ended.report.outcome.error
+
+
+def test_input_flows_from_the_job_through_the_step_into_script_env_and_args(perform):
+    action = Action(
+        type="script",
+        script="echo {{ input.who }} {{ say_hi.output.text }}",
+        env={"WHO": "{{ input.who | upper }}"},
+        args=("--n", "{{ input.n }}"),
+        input={"who": InputField("string"), "n": InputField("integer")},
+    )
+    step = Step(action="greet", input={"who": "{{ input.name }}", "n": "3"})
+    _, runner, ended = perform(
+        material(action, step, job_input={"name": "Ada"}, outputs={"say_hi": {"output": {"text": "hi"}}})
+    )
+    order = runner.orders[0]
+    assert isinstance(order.work, ScriptWork)
+    assert order.work.code == "echo Ada hi"
+    assert order.work.args == ("--n", "3")
+    assert order.env["WHO"] == "ADA"
+    assert ended.report.input == {"who": "Ada", "n": 3}
+
+
+def test_data_is_never_rendered_again(perform):
+    action = Action(
+        type="script",
+        script="echo {{ input.text }}",
+        input={"text": InputField("string"), "more": InputField("string", default="x{{ secret.k }}", has_default=True)},
+    )
+    step = Step(action="a", input={"text": "{{ input.given }}"})
+    hostile = "{{ secret.k }} {% raw"
+    _ledger, runner, ended = perform(material(action, step, job_input={"given": hostile}, secrets={"k": "topsecret"}))
+    assert runner.orders[0].work.code == f"echo {hostile}"
+    assert ended.report.input == {"text": hostile, "more": "xtopsecret"}
+
+
+def test_declared_fields_that_the_step_does_not_set_come_from_the_job_then_from_defaults(perform):
+    action = Action(
+        type="script",
+        script="true",
+        input={
+            "env": InputField("string"),
+            "region": InputField("string", default="eu", has_default=True),
+            "absent": InputField("string"),
+        },
+    )
+    _, _, ended = perform(material(action, job_input={"env": "prod", "other": "not declared", "region": None}))
+    assert ended.report.input == {"env": "prod", "region": "eu"}
+
+
+def test_connections_are_replaced_by_their_values(perform):
+    action = Action(type="script", script="psql {{ input.db.host }}", input={"db": InputField("postgres")})
+    connections = {"prod": {"type": "postgres", "host": "db1"}, "queue": {"type": "amqp", "host": "q"}}
+    _, runner, _ = perform(material(action, Step("a", input={"db": "prod"}), connections=connections))
+    assert runner.orders[0].work.code == "psql db1"
+    assert json.loads(runner.orders[0].env["STROEM_INPUT_DB"]) == {"host": "db1"}
+    _, _, ended = perform(material(action, Step("a", input={"db": "none"}), connections=connections))
+    assert failed(ended) == "Step 'build': Input field 'db' references connection 'none' which does not exist"
+    _, _, ended = perform(material(action, Step("a", input={"db": "queue"}), connections=connections))
+    assert failed(ended).endswith("expects type 'postgres' but connection 'queue' is type 'amqp'")
+
+
+def test_a_step_finds_its_inputs_in_the_environment_and_in_a_file_of_its_own(perform):
+    seen = {}
+
+    def look(order, lines, stop):
+        path = Path(order.env["STROEM_INPUT_FILE"])
+        seen["file"] = json.loads(path.read_text())
+        seen["mode"] = path.stat().st_mode & 0o777
+        seen["scratch"] = order.scratch_dir.stat().st_mode & 0o777
+        seen["inside"] = path.parent == order.scratch_dir
+        return StepOutcome(Verdict.SUCCEEDED, 0)
+
+    given = {"user-name": "Ada; rm -rf /", "tags": ["a", 1], "ok": True, "none": None, "n": 1.5}
+    _, runner, _ = perform(material(step=Step("a", input=given)), FakeRunner(look))
+    env = runner.orders[0].env
+    assert env["STROEM_INPUT_USER_NAME"] == "Ada; rm -rf /"
+    assert env["STROEM_INPUT_TAGS"] == '["a", 1]'
+    assert (env["STROEM_INPUT_OK"], env["STROEM_INPUT_N"]) == ("true", "1.5")
+    assert seen == {"file": seen["file"], "mode": 0o600, "scratch": 0o700, "inside": True}
+    assert seen["file"]["user-name"] == "Ada; rm -rf /"
+
+
+def test_a_step_knows_who_it_is(perform):
+    _, runner, _ = perform(material(environment={"TORC_JOB_ID": "5"}))
+    order = runner.orders[0]
+    assert {name: order.env[name] for name in order.env if name.startswith(("STROEM_", "TORC_"))} == {
+        "STROEM_JOB_ID": "00000000-0000-0000-0000-000000000007",
+        "STROEM_TASK_NAME": "ship",
+        "STROEM_STEP_NAME": "build",
+        "STROEM_WORKSPACE": "default",
+        "STROEM_ATTEMPT_NUMBER": "1",
+        "STROEM_INPUT_FILE": order.env["STROEM_INPUT_FILE"],
+        "TORC_JOB_ID": "5",
+    }
+    assert order.attempt == "s7-1"
+
+
+def test_a_value_too_large_for_the_environment_is_in_the_file_and_the_log_says_so(perform):
+    _ledger, runner, ended = perform(material(step=Step("a", input={"big": "x" * 150_000, "nul": "a\0b"[:1]})))
+    assert "STROEM_INPUT_BIG" not in runner.orders[0].env
+    assert [line.text for _, lines in ended.batches for line in lines] == [
+        "Warning: input 'big' does not fit into STROEM_INPUT_BIG; read it from STROEM_INPUT_FILE"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("action", "step", "sentence"),
+    [
+        (Action(type="script", script="{{ input.nope }}"), Step("a"), "Step 'build': Failed to render script"),
+        (Action(type="script", script="x", env={"A": "{{ b.c }}"}), Step("a"), "Failed to render env.A"),
+        (Action(type="script", script="x", args=("{{ b.c }}",)), Step("a"), "Failed to render args[0]"),
+        (Action(type="script", script="x"), Step("a", input={"v": "{{ b.c }}"}), "Failed to render input 'v'"),
+        (Action(type="docker", image="{{ b.c }}"), Step("a"), "Failed to render image"),
+        (
+            Action(type="script", script="x", input={"n": InputField("integer")}),
+            Step("a", input={"n": "ten"}),
+            "Step 'build': input 'n' must be a whole number, not 'ten'",
+        ),
+        (
+            Action(type="script", script="x", input={"n": InputField("string", required=True)}),
+            Step("a"),
+            "Step 'build': input 'n' is required",
+        ),
+    ],
+)
+def test_what_cannot_be_rendered_fails_the_step_with_its_name_and_field(perform, action, step, sentence):
+    ledger, runner, ended = perform(material(action, step))
+    assert sentence in failed(ended)
+    assert runner.orders == [] and "started" not in ledger.calls
+
+
+def test_an_image_gets_no_workspace_and_its_lists_are_not_rendered(perform):
+    action = Action(
+        type="docker", image="tool:{{ input.v }}", cmd="run {{ input.v }}", entrypoint=("/bin/{{ x }}",), command=("c",)
+    )
+    _, runner, _ = perform(material(action, Step("a", input={"v": "2"})))
+    assert runner.orders[0].work == ImageWork("tool:2", "run 2", ("/bin/{{ x }}",), ("c",))
+
+
+def test_a_pod_manifest_is_rendered_leaf_by_leaf(perform):
+    action = Action(
+        type="pod", image="i", manifest={"spec": {"nodeSelector": {"gpu": "{{ input.g }}"}, "n": [1, "{{ input.g }}"]}}
+    )
+    _, runner, _ = perform(material(action, Step("a", input={"g": "yes"})))
+    assert runner.orders[0].manifest == {"spec": {"nodeSelector": {"gpu": "yes"}, "n": [1, "yes"]}}
+
+
+def test_secrets_are_hidden_in_lines_as_they_are_and_encoded(perform):
+    def leak(order, lines, stop):
+        for text in ("a top-secret-1 b", base64.b64encode(b"top-secret-1").decode(), "typed-secret", "harmless"):
+            lines(Line(1.0, "stdout", text))
+        return StepOutcome(Verdict.SUCCEEDED, 0)
+
+    action = Action(type="script", script="x", input={"pw": InputField("string", secret=True)})
+    _, _runner, ended = perform(
+        material(action, Step("a", input={"pw": "typed-secret"}), masks=("top-secret-1",)), FakeRunner(leak)
+    )
+    shown = [line.text for _, lines in ended.batches for line in lines]
+    assert shown[0] == "a •••••• b" and shown[2:] == ["••••••", "harmless"]
+    assert "dG9wLXNlY3JldC0x"[:8] not in shown[1]
+    assert ended.report.masks == ("top-secret-1", "typed-secret")
+
+
+def test_a_runner_that_breaks_its_promise_fails_the_step_without_its_words(perform):
+    def burst(order, lines, stop):
+        raise RuntimeError("password=hunter2")
+
+    _, _, ended = perform(material(), FakeRunner(burst))
+    assert failed(ended) == "The worker failed while doing this step (RuntimeError); its log says more"
+
+
+def test_a_runner_that_cannot_says_why(perform):
+    def refuse(order, lines, stop):
+        raise PlatformError("the engine is gone")
+
+    _, _, ended = perform(material(), FakeRunner(refuse))
+    assert failed(ended) == "the engine is gone"
+
+
+def test_a_claim_that_is_not_ours_any_more_starts_nothing(bench):
+    ledger, runner = FakeLedger(), FakeRunner()
+    ledger.is_ours = False
+    performed = bench(ledger, runner).execution.perform(Attempt(claim(1), 0.0))
+    assert performed.ended is None and runner.orders == []
+
+
+def test_a_claim_taken_while_draining_is_given_back_unstarted(perform):
+    ledger, runner, ended = perform(material(), stop="drain")
+    assert ended is None and runner.orders == []
+    assert [one.step_id for one in ledger.given_back] == [7]
+
+
+def test_a_claim_cancelled_before_its_start_is_reported_so(perform):
+    _, runner, ended = perform(material(), stop="cancel")
+    assert ended.report.outcome.verdict is Verdict.CANCELLED and runner.orders == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "verdict"), [("cancel", Verdict.CANCELLED), ("drain", Verdict.LOST), ("lost", Verdict.LOST)]
+)
+def test_a_stopped_step_counts_as_cancelled_only_when_somebody_cancelled_it(bench, reason, verdict):
+    attempt = Attempt(claim(1), 0.0)
+
+    def stopped(order, lines, stop):
+        attempt.stop.set(reason)
+        return StepOutcome(Verdict.CANCELLED, 143)
+
+    parts = bench(FakeLedger(), FakeRunner(stopped))
+    assert parts.execution.perform(attempt).ended.report.outcome.verdict is verdict
