@@ -45,6 +45,13 @@ _CONTAINER_SECURITY = _words(
 )
 _VOLUMES = _words("emptyDir configMap secret persistentVolumeClaim projected downwardAPI ephemeral hostPath")
 _PROJECTED = _words("configMap secret downwardAPI")
+_FREE = _words("nodeSelector labels annotations env command args")  # below these every word may stand
+# Words of power: refused wherever they have no business, whatever their case, although a server would ignore them.
+_POWER = _words(
+    """allowprivilegeescalation apparmorprofile capabilities csi ephemeralcontainers finalizers hostipc hostnetwork
+    hostpath hostpid hostport nodename ownerreferences privileged procmount runtimeclassname schedulername
+    seccompprofile selinuxoptions serviceaccounttoken sysctls volumedevices windowsoptions"""
+)
 _HOST_NAMESPACES = ("hostNetwork", "hostPID", "hostIPC")
 
 
@@ -65,7 +72,9 @@ class PodPolicy:
 def harden(pod: Mapping[str, Any], policy: PodPolicy) -> dict[str, Any]:
     """A copy in which every container, an author's own included, has the protections that it did not speak about."""
     hardened = dict(pod)
-    spec = dict(pod.get("spec") or {})
+    if not isinstance(pod.get("spec"), Mapping):
+        return hardened  # the judge says what is wrong with it
+    spec = dict(pod["spec"])
     for group in ("initContainers", "containers"):
         if isinstance(spec.get(group), list):
             spec[group] = [_harden_container(container, policy) for container in spec[group]]
@@ -150,8 +159,13 @@ class _Judge:
             yield "spec.hostUsers is not allowed"
         if str(spec.get("priorityClassName") or "").startswith("system-"):
             yield "spec.priorityClassName: the classes of the system are not allowed"
+        for key in _SPEC - {"containers", "initContainers", "volumes", "securityContext"}:
+            yield from _power_words(spec.get(key), f"spec.{key}", key)
         yield from self._service_account(spec)
+        own = _list(_object(self._generated.get("spec")).get("imagePullSecrets"))
         for index, entry in enumerate(_list(spec.get("imagePullSecrets"))):
+            if entry in own:
+                continue
             yield from self._secret(_object(entry).get("name"), f"spec.imagePullSecrets[{index}]")
 
     def _service_account(self, spec: Mapping[str, Any]) -> Found:
@@ -224,7 +238,11 @@ class _Judge:
             yield f"{path}.securityContext must be an object"
         else:
             yield from self._container_security(_object(context), f"{path}.securityContext")
+        for key in _CONTAINER - {"securityContext", "ports"}:
+            yield from _power_words(container.get(key), f"{path}.{key}", key)
         for index, port in enumerate(_list(container.get("ports"))):
+            rest = {key: value for key, value in _object(port).items() if key != "hostPort"}
+            yield from _power_words(rest, f"{path}.ports[{index}]", "ports")
             if _object(port).get("hostPort") not in (None, 0) and not self._policy.host_namespaces:
                 yield f"{path}.ports[{index}].hostPort is not allowed"
         for key in ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle"):
@@ -249,27 +267,21 @@ class _Judge:
             yield f"{path}.capabilities must be an object"
         added = _object(capabilities).get("add")
         for name in added if isinstance(added, list) else [added]:
-            if name is not None and name not in self._policy.capabilities:
+            if name is not None and not (isinstance(name, str) and name in self._policy.capabilities):
                 yield f"{path}.capabilities.add: {name} is not allowed"
 
     def _environment(self, container: Mapping[str, Any], path: str) -> Found:
+        for key in ("env", "envFrom"):
+            entries = container.get(key, [])
+            if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+                yield f"{path}.{key} must be a list of objects"
         for entry in _list(container.get("env")):
             source = _object(_object(entry).get("valueFrom"))
-            own = self._is_ours(container, entry)
-            if "secretKeyRef" in source and not own:
+            if "secretKeyRef" in source:
                 yield from self._secret(_object(source["secretKeyRef"]).get("name"), f"{path}.env")
         for entry in _list(container.get("envFrom")):
             if "secretRef" in _object(entry):
                 yield from self._secret(_object(entry["secretRef"]).get("name"), f"{path}.envFrom")
-
-    def _is_ours(self, container: Mapping[str, Any], entry: Any) -> bool:
-        """Whether the platform itself gave this very variable to this very container."""
-        spec = _object(self._generated.get("spec"))
-        for group in ("initContainers", "containers"):
-            for own in _list(spec.get(group)):
-                if _object(own).get("name") == container.get("name") and entry in _list(_object(own).get("env")):
-                    return True
-        return False
 
     def _secret(self, name: Any, path: str) -> Found:
         if not isinstance(name, str):
@@ -291,6 +303,8 @@ class _Judge:
                 continue
             path = f"spec.volumes[{volume.get('name', index)}]"
             yield from _unknown(volume, _VOLUMES | {"name"}, path)
+            for key in _VOLUMES:
+                yield from _power_words(volume.get(key), f"{path}.{key}", key)
             if volume.get("hostPath") is not None:
                 yield from self._host_path(volume["hostPath"], path)
             if volume.get("secret") is not None:
@@ -318,6 +332,20 @@ def _unknown(value: Mapping[str, Any], known: frozenset[str], path: str) -> Foun
     for key in value:
         if key not in known:
             yield f"{path}.{key} is not allowed".lstrip(".")
+
+
+def _power_words(value: Any, path: str, key: str) -> Found:
+    if key in _FREE:
+        return
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if str(name).lower() in _POWER:
+                yield f"{path}.{name} is not allowed"
+            else:
+                yield from _power_words(item, f"{path}.{name}", str(name))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _power_words(item, f"{path}[{index}]", key)
 
 
 def _probe_hosts(value: Any, path: str) -> Found:

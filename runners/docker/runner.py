@@ -72,9 +72,18 @@ class DockerRunner:
         return outcome
 
     def sweep(self, live: frozenset[str]) -> None:
-        """Remove this worker's containers and volumes whose attempts are neither in `live` nor under way here."""
+        """Remove this worker's containers and volumes whose attempts are neither in `live` nor under way here.
+
+        An engine that is away, or refuses, is left to the next sweep: other runners' leftovers must not wait for it.
+        """
         with self._lock:
             spared = live | self._running
+        try:
+            self._remove_others(spared)
+        except (EngineGone, EngineFailed, EngineRefused) as problem:
+            logger.warning("leftovers are left to the next sweep: %s", problem)
+
+    def _remove_others(self, spared: frozenset[str]) -> None:
         wanted = {"label": [f"{LABEL}owner={self.config.owner}", f"{LABEL}attempt"]}
         for container in self.connection.call("containers", all=True, filters=wanted):
             if container["Labels"].get(f"{LABEL}attempt") not in spared:

@@ -73,14 +73,11 @@ class PodRunner:
         for kind in ("pod", "secret"):
             try:
                 found = self.cluster.list(kind, f"{OUR_LABELS}owner={sanitise_label(self.config.owner)}")
-            except Refused as refusal:
-                if refusal.status != 403:
-                    raise
-                logger.warning("leftover %ss cannot be found: the worker's account may not list them", kind)
-                continue
-            for thing in found:
-                if thing["metadata"]["labels"].get(f"{OUR_LABELS}attempt") not in spared:
-                    self.cluster.delete(kind, thing["metadata"]["name"], grace_s=1 if kind == "pod" else None)
+                for thing in found:
+                    if thing["metadata"]["labels"].get(f"{OUR_LABELS}attempt") not in spared:
+                        self.cluster.delete(kind, thing["metadata"]["name"], grace_s=1 if kind == "pod" else None)
+            except (Refused, ClusterAway) as problem:
+                logger.warning("leftover %ss are left to the next sweep: %s", kind, problem)
 
     @contextmanager
     def _note_running(self, attempt: str) -> Iterator[None]:
