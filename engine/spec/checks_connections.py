@@ -11,6 +11,7 @@ from engine.spec.model import Problem
 from engine.spec.problems import did_you_mean, error, shorten, warning
 
 _RESERVED = (*PRIMITIVES, *ALIASES, "array", "object")
+_MOST_HINTS = 100
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -23,6 +24,7 @@ def check_connection_types(draft: Draft) -> Iterator[Problem]:
 
 def check_connections(draft: Draft) -> Iterator[Problem]:
     types = draft.workspace.connection_types
+    hints = _MOST_HINTS
     for name, values in draft.workspace.connections.items():
         subject = f"Connection '{shorten(name)}'"
         declared = values.get("type")
@@ -42,8 +44,10 @@ def check_connections(draft: Draft) -> Iterator[Problem]:
         for key in values:
             if key != "type" and key not in types[declared]:
                 message = f"{subject} has field '{shorten(key)}' not defined in type '{declared}'"
-                place = draft.at("connections", name, key)
-                yield warning(place, "connection-field", message + did_you_mean(key, types[declared]))
+                if hints > 0:
+                    hints -= 1
+                    message += did_you_mean(key, types[declared])
+                yield warning(draft.at("connections", name, key), "connection-field", message)
 
 
 def _check_values(draft: Draft, name: str, subject: str) -> Iterator[Problem]:

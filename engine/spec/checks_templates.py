@@ -74,9 +74,8 @@ def check_templates(draft: Draft) -> Iterator[Problem]:
 
 
 def _too_many(draft: Draft, site: Site) -> Problem:
-    is_strict = draft.workspace.settings.get("unsafe_templates") == "refuse"
     message = "there are more templates than can be checked at once: from here on they are not; move logic into scripts"
-    return (error if is_strict else warning)(site.place, "too-many-templates", message)
+    return (error if draft.is_strict else warning)(site.place, "too-many-templates", message)
 
 
 def _syntax_problem(site: Site, wrong: str) -> Problem:
@@ -131,7 +130,7 @@ def _check_step_name(site: Site, name: str, reach: _Reach) -> Iterator[Problem]:
 
 def _check_splices(draft: Draft, name: str, subject: str, action: Action) -> Iterator[Problem]:
     """Values pasted into code: what a caller writes there is run."""
-    complain = error if draft.workspace.settings.get("unsafe_templates") == "refuse" else warning
+    complain = error if draft.is_strict else warning
     for key, text, language in (("script", action.script, action.language), ("cmd", action.cmd, "shell")):
         for splice in templating.splices(text) if text else ():
             pasted = sorted(path for path in splice.sources if not _is_trusted(path, action))

@@ -12,6 +12,7 @@ from engine.spec.draft import Draft
 from engine.spec.model import Problem, Trigger
 from engine.spec.problems import did_you_mean, error, shorten, warning
 
+_MOST_HINTS = 100
 _SLUG = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}")
 
@@ -98,6 +99,7 @@ def check_event_sources(draft: Draft) -> Iterator[Problem]:
 
 def check_trigger_inputs(draft: Draft) -> Iterator[Problem]:
     """A schedule that leaves a required input out, or gives one that is not declared, fails at every tick."""
+    hints = _MOST_HINTS
     for name, subject, trigger in _triggers(draft, "scheduler"):
         task_name = trigger.options["task"]
         task = draft.workspace.tasks.get(task_name or "")
@@ -105,10 +107,10 @@ def check_trigger_inputs(draft: Draft) -> Iterator[Problem]:
             continue
         for key in trigger.input:
             if key not in task.input:
-                message = (
-                    f"{subject} gives input '{shorten(key)}', which task '{shorten(task_name)}' does not declare"
-                    f"{did_you_mean(key, task.input)}"
-                )
+                message = f"{subject} gives input '{shorten(key)}', which task '{shorten(task_name)}' does not declare"
+                if hints > 0:
+                    hints -= 1
+                    message += did_you_mean(key, task.input)
                 yield warning(draft.at("triggers", name, "input", key), "trigger-input", message)
         for key, field in task.input.items():
             if field.required and not field.has_default and trigger.input.get(key) is None:

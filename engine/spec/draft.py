@@ -31,6 +31,7 @@ class Draft:
     paths: Container[str] | None = None
     name: str = ""
     files: int = 1
+    is_strict: bool = False  # unsafe templates are errors: a setting of the server's or of the workspace's says so
     _listed: list[tuple[str, str, Action]] = field(default_factory=list, repr=False)
 
     def has(self, section: str, name: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from engine.spec import reader
 from engine.spec.actions import read_action
@@ -17,7 +17,7 @@ from engine.spec.draft import Draft, Named, step_subject, task_subject
 from engine.spec.entry import Entry
 from engine.spec.fields import HOOK_LISTS, MAPS, TOP_FIELDS
 from engine.spec.model import Action, Hook, Hooks, Loaded, Task, Trigger, Workspace
-from engine.spec.problems import Problems, TooManyProblems, did_you_mean, error, nearest, shorten
+from engine.spec.problems import Problems, TooManyErrors, did_you_mean, nearest, shorten
 from engine.spec.reader import Node
 from engine.spec.slurm import read_scheduler
 from engine.spec.tasks import read_hooks, read_task
@@ -37,29 +37,31 @@ _SINGULAR = {
 }
 
 
-def load(files: Mapping[str, str | bytes], *, name: str = "", paths: Container[str] | None = None) -> Loaded:
+def load(
+    files: Mapping[str, str | bytes],
+    *,
+    name: str = "",
+    paths: Container[str] | None = None,
+    unsafe_templates: Literal["warn", "refuse"] = "warn",
+) -> Loaded:
     """The workspace that `files` (relative path -> content of its YAML files) describe, and all that is wrong with it.
 
     `name` is the workspace's own; `paths`, when given, holds every file of the workspace, so that a `source:` can be
-    looked for. Nothing here renders a template or touches a disk; nothing raises for what an author wrote.
+    looked for. `unsafe_templates` is the server's setting; a workspace may be stricter, not laxer. Nothing here
+    renders a template or touches a disk; nothing raises for what an author wrote.
     """
     problems = Problems()
-    try:
-        workspace = _load(files, name, paths, problems)
-    except TooManyProblems:
-        found = problems.in_order()
-        more = error(found[-1].place, "too-many", f"more than {len(found)} problems; the others are not shown")
-        return Loaded(None, (*found, more))
-    return Loaded(None if problems.has_errors else workspace, problems.in_order())
-
-
-def _load(files: Mapping[str, str | bytes], name: str, paths: Container[str] | None, problems: Problems) -> Workspace:
     merged = _Merged()
-    for file in sorted(files, key=lambda path: PurePosixPath(path).parts):
-        _add_file(merged, file, files[file], problems)
-    draft = _read(merged, problems, name, paths)
-    problems.extend(check(draft))
-    return draft.workspace
+    workspace = Workspace()
+    try:
+        for file in sorted(files, key=lambda path: PurePosixPath(path).parts):
+            _add_file(merged, file, files[file], problems)
+        draft = _read(merged, problems, name, paths, unsafe_templates == "refuse")
+        workspace = draft.workspace
+        problems.extend(check(draft))
+    except TooManyErrors:
+        pass  # they say so themselves
+    return Loaded(None if problems.has_errors else workspace, problems.in_order())
 
 
 @dataclass(slots=True)
@@ -131,35 +133,13 @@ def _add_section(section: dict[str, Named], key: str, node: Node, problems: Prob
             section[name] = Named(place, inner)
 
 
-def _read(merged: _Merged, problems: Problems, name: str, paths: Container[str] | None) -> Draft:
+def _read(merged: _Merged, problems: Problems, name: str, paths: Container[str] | None, is_strict: bool) -> Draft:
     sections = merged.sections
-    actions: dict[str, Action] = {}
-    for action_name, named in sections["actions"].items():
-        subject = f"Action '{shorten(action_name)}'"
-        action = read_action(Entry(named.node, subject, problems), named.place)
-        if action:
-            actions[action_name] = action
-    tasks: dict[str, Task] = {}
-    inline: dict[str, tuple[str, str]] = {}
-    unreadable: set[str] = set()
-    broken: dict[str, set[str]] = {}
-    for task_name, named in sections["tasks"].items():
-        entry = Entry(named.node, task_subject(task_name), problems)
-        reading = read_task(task_name, entry, named.place, infer_folder(named.place.file))
-        if isinstance(named.node.value, dict):
-            tasks[task_name] = reading.task
-        broken[task_name] = reading.broken_steps
-        unreadable |= reading.unreadable
-        for step_name, step in reading.task.flow.items():
-            if step.action in inline:
-                message = f"{step_subject(task_name, step_name)}: its inline action has the name of another; rename it"
-                problems.error(step.place, "name-collision", message)
-            elif step.action in reading.inline:
-                inline[step.action] = (task_name, step_name)
-        actions.update(reading.inline)
+    actions = _read_actions(sections["actions"], problems)
+    flows = _read_tasks(sections["tasks"], problems)
     workspace = Workspace(
-        actions=actions,
-        tasks=tasks,
+        actions={**actions, **flows.actions},
+        tasks=flows.tasks,
         triggers=_read_triggers(sections["triggers"], problems),
         hooks=_read_hooks(merged.hooks),
         secrets={secret: named.node.plain() for secret, named in sections["secrets"].items()},
@@ -174,7 +154,57 @@ def _read(merged: _Merged, problems: Problems, name: str, paths: Container[str] 
         },
         settings=_read_settings(sections["settings"], problems),
     )
-    return Draft(workspace, sections, inline, unreadable, broken, merged.is_complete, paths, name, merged.files)
+    return Draft(
+        workspace,
+        sections,
+        flows.inline,
+        flows.unreadable,
+        flows.broken,
+        merged.is_complete,
+        paths,
+        name,
+        merged.files,
+        is_strict or workspace.settings.get("unsafe_templates") == "refuse",
+    )
+
+
+def _read_actions(section: Mapping[str, Named], problems: Problems) -> dict[str, Action]:
+    found: dict[str, Action] = {}
+    for name, named in section.items():
+        action = read_action(Entry(named.node, f"Action '{shorten(name)}'", problems), named.place)
+        if action:
+            found[name] = action
+    return found
+
+
+@dataclass(slots=True)
+class _Flows:
+    """All tasks, and what their flows bring along."""
+
+    tasks: dict[str, Task] = field(default_factory=dict)
+    actions: dict[str, Action] = field(default_factory=dict)
+    inline: dict[str, tuple[str, str]] = field(default_factory=dict)
+    unreadable: set[str] = field(default_factory=set)
+    broken: dict[str, set[str]] = field(default_factory=dict)
+
+
+def _read_tasks(section: Mapping[str, Named], problems: Problems) -> _Flows:
+    flows = _Flows()
+    for name, named in section.items():
+        entry = Entry(named.node, task_subject(name), problems)
+        reading = read_task(name, entry, named.place, infer_folder(named.place.file))
+        if isinstance(named.node.value, dict):
+            flows.tasks[name] = reading.task
+        flows.broken[name] = reading.broken_steps
+        flows.unreadable |= reading.unreadable
+        for step_name, step in reading.task.flow.items():
+            if step.action in flows.inline:
+                message = f"{step_subject(name, step_name)}: its inline action has the name of another; rename it"
+                problems.error(step.place, "name-collision", message)
+            elif step.action in reading.inline:
+                flows.inline[step.action] = (name, step_name)
+        flows.actions.update(reading.inline)
+    return flows
 
 
 def _read_triggers(section: Mapping[str, Named], problems: Problems) -> dict[str, Trigger]:

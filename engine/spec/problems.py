@@ -21,23 +21,31 @@ def warning(place: Place, code: str, message: str) -> Problem:
     return Problem(place, code, message, "warning")
 
 
-class TooManyProblems(Exception):
-    """Enough has been found: whoever reads must stop."""
+class TooManyErrors(Exception):
+    """Enough is wrong: whoever reads must stop."""
 
 
 class Problems:
     """What was found so far; the same complaint at the same place counts once.
 
-    Raises TooManyProblems at the five hundredth: nobody reads on, and a hostile file shall not keep us busy.
+    Raises TooManyErrors at the five hundredth error: nobody reads on, and a hostile file shall not keep us busy.
+    Of warnings, the first five hundred are kept.
     """
 
     def __init__(self) -> None:
-        self._found: dict[Problem, None] = {}
+        self._errors: dict[Problem, None] = {}
+        self._warnings: dict[Problem, None] = {}
+        self._is_cut = False
 
     def add(self, problem: Problem) -> None:
-        self._found[problem] = None
-        if len(self._found) >= MOST_PROBLEMS:
-            raise TooManyProblems
+        if problem.severity == "error":
+            self._errors[problem] = None
+            if len(self._errors) >= MOST_PROBLEMS:
+                raise TooManyErrors
+        elif len(self._warnings) < MOST_PROBLEMS:
+            self._warnings[problem] = None
+        else:
+            self._is_cut = True
 
     def extend(self, problems: Iterable[Problem]) -> None:
         for problem in problems:
@@ -51,16 +59,21 @@ class Problems:
 
     @property
     def has_errors(self) -> bool:
-        return any(problem.severity == "error" for problem in self._found)
+        return bool(self._errors)
 
     def in_order(self) -> tuple[Problem, ...]:
-        """By place; errors before warnings of the same place."""
-        return tuple(
-            sorted(
-                self._found,
-                key=lambda p: (p.place.file, p.place.line, p.place.column, p.severity, p.code, p.message),
-            )
+        """By place; errors before warnings of the same place. The last one says so when not all are here."""
+        found = sorted(
+            (*self._errors, *self._warnings),
+            key=lambda p: (p.place.file, p.place.line, p.place.column, p.severity, p.code, p.message),
         )
+        if len(self._errors) >= MOST_PROBLEMS:
+            words = f"there are {MOST_PROBLEMS} errors and perhaps more, which are not looked for"
+            found.append(error(found[-1].place, "too-many", words))
+        elif self._is_cut:
+            words = f"there are more than {MOST_PROBLEMS} warnings; the others are not shown"
+            found.append(warning(found[-1].place, "too-many", words))
+        return tuple(found)
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

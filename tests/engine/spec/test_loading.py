@@ -153,9 +153,10 @@ def test_worker_triggers_are_persistent_unless_they_say_no():
     assert [action.persistent for action in found.tasks["t"].workflow_actions] == [True, False, False]
 
 
-def test_a_setting_turns_pasted_input_into_an_error():
+def test_a_setting_of_workspace_or_server_turns_pasted_input_into_an_error():
     text = "actions: {a: {type: script, script: 'echo {{ input.x }}'}}"
     assert [problem.severity for problem in load(text).problems] == ["warning"]
+    assert load(text + "\nsettings: {unsafe_templates: warn}", unsafe_templates="refuse").errors
     strict = load(text + "\nsettings: {unsafe_templates: refuse}")
     assert strict.workspace is None and [problem.code for problem in strict.problems] == ["unsafe-template"]
 
@@ -168,7 +169,14 @@ def test_five_hundred_problems_are_enough():
     text = "actions:\n" + "".join(f"  a{i}: {{type: script}}\n" for i in range(2000))
     loaded = load(text)
     assert loaded.workspace is None and len(loaded.problems) == 501
-    assert "more than 500 problems" in loaded.problems[-1].message
+    assert "500 errors and perhaps more" in loaded.problems[-1].message
+
+
+def test_no_number_of_warnings_refuses_a_workspace():
+    text = "actions:\n" + "".join(f"  a{i}: {{type: script, script: x, interpreter: x}}\n" for i in range(700))
+    loaded = load(text)
+    assert loaded.workspace is not None and len(loaded.problems) == 501
+    assert "more than 500 warnings" in loaded.problems[-1].message
 
 
 def test_two_inline_steps_of_one_generated_name_are_refused():
