@@ -39,12 +39,16 @@ class Guard:
         self._groups: dict[int, str] = {}
         self._pipe: int | None = None
         self._beat = sentry.read_clock()
+        self._lapsed_at = 0.0
         self.keeper = strays.identify(os.getpid())  # marks every process this guard answers for
         self.pid = 0
 
-    @property
-    def is_silent(self) -> bool:
-        """Whether the last beat is so old that the guard has ended, or is about to end, every step."""
+    def has_ended_steps_since(self, moment: float) -> bool:
+        """Whether beats stayed away for so long, at some time after `moment` (on `sentry.read_clock`), that the guard
+        took the steps down. A beat that comes too late does not undo it."""
+        return max(self._lapsed_at, sentry.read_clock() if self._is_late() else 0.0) > moment
+
+    def _is_late(self) -> bool:
         return sentry.read_clock() - self._beat > self.silence_s
 
     def start(self) -> None:
@@ -69,6 +73,8 @@ class Guard:
     def beat(self) -> None:
         """The leases were renewed just now. Call it after each renewal that the database confirmed."""
         with self._lock:
+            if self._is_late():
+                self._lapsed_at = sentry.read_clock()
             self._beat = sentry.read_clock()
             self._tell(f"b {self._beat:.3f}\n")
 

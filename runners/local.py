@@ -19,11 +19,12 @@ from runners.guard import Guard
 from runners.languages import Plan, find_recipe, plan_script
 from runners.lines import LineFeed
 from runners.process import Command, Ending, User, find_user, supervise
+from runners.sentry import read_clock
 from runners.toolbox import Toolbox
 
 _SWEEP_GRACE_S = 2.0
 _INSTALL_LOG_BYTES = 1_000_000
-_ended_by_signal = frozenset({128 + 9, 128 + 15})
+_ENDED_BY_SIGNAL = frozenset({128 + 9, 128 + 15})
 _running: set[str] = set()  # attempts that some local runner of this process is doing
 
 
@@ -125,6 +126,7 @@ class _Attempt:
         self._stop = stop
         self._user = runner.find_user(order)
         self._root = order.work.workspace_dir or order.scratch_dir
+        self._began = read_clock()
         timeout_s = order.limits.timeout_s
         self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
 
@@ -173,7 +175,7 @@ class _Attempt:
             case "stop", reason:
                 error = f"The worker ended the step before its end ({reason})"
                 return self._feed.outcome(Verdict.LOST, ending.exit_code, error)
-            case _ if guard is not None and guard.is_silent and ending.exit_code in _ended_by_signal:
+            case _ if ending.exit_code in _ENDED_BY_SIGNAL and guard and guard.has_ended_steps_since(self._began):
                 error = "The worker ended the step before its end (its claim could not be renewed)"
                 return self._feed.outcome(Verdict.LOST, ending.exit_code, error)
             case _:

@@ -1,0 +1,252 @@
+"""What a worker started ends with it, however the worker ends. Every worker here is a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from engine.orders import Verdict
+from runners import strays
+from runners.guard import Guard
+from runners.local import LocalConfig, LocalRunner
+from tests.runners.contract import Log, Stop, build_order
+
+WORKER = """
+import os, sys, threading, time
+from pathlib import Path
+from runners.guard import Guard
+from runners.local import LocalConfig, LocalRunner
+from tests.runners.contract import Log, Stop, build_order
+
+folder, lease_s, margin_s, beat_s, *scripts = sys.argv[1:]
+guard = Guard(float(lease_s), float(margin_s))
+guard.start()
+runner = LocalRunner(LocalConfig(cache_dir=Path(folder) / "cache"), guard)
+def tell(text):
+    os.write(1, (text + "\\n").encode())  # in one piece: several threads tell
+def run(code):
+    order, log = build_order(Path(folder), code, stop_grace_s=1.0), Log()
+    tell(f"attempt {order.attempt}")
+    threading.Thread(target=lambda: (log.wait_for("ready"), tell("ready")), daemon=True).start()
+    outcome = runner.run(order, log, Stop())
+    tell(f"outcome {outcome.verdict}")
+threads = [threading.Thread(target=run, args=(code,)) for code in scripts]
+for thread in threads:
+    thread.start()
+tell(f"guard {guard.pid}")
+while any(thread.is_alive() for thread in threads):
+    time.sleep(float(beat_s))
+    guard.beat()
+guard.close()
+"""
+SLEEPER = "echo ready; sleep 300"
+DAEMON = "(setsid sh -c 'trap \"\" TERM; exec sleep 300' >/dev/null 2>&1 &); echo ready; sleep 300"
+UNMARKED = "env -i /bin/sh -c 'sleep 300' & echo ready; wait"
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s"
+        time.sleep(0.02)
+
+
+class Worker:
+    """A process with a guard and a local runner, whose steps are under way."""
+
+    def __init__(
+        self, folder: Path, *scripts: str, lease_s: float = 60, margin_s: float = 2, beat_s: float = 0.2
+    ) -> None:
+        root = Path(__file__).resolve().parents[2]
+        numbers = [str(number) for number in (lease_s, margin_s, beat_s)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(folder), *numbers, *scripts],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(root)},
+        )
+        self.attempts: set[str] = set()
+        self.guard = 0
+        waiting = len(scripts)
+        while waiting or not self.guard:
+            word, _, rest = self.read().partition(" ")
+            match word:
+                case "attempt":
+                    self.attempts.add(rest)
+                case "guard":
+                    self.guard = int(rest)
+                case "ready":
+                    waiting -= 1
+        self.groups = {os.getpgid(pid) for attempt in self.attempts for pid in strays.find(attempt=attempt)}
+
+    def read(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def steps(self) -> set[int]:
+        marked = {pid for attempt in self.attempts for pid in strays.find(attempt=attempt)}
+        return marked | strays.find(groups=self.groups)
+
+
+@pytest.fixture
+def launch(tmp_path):
+    workers = []
+
+    def begin(*scripts: str, **settings: float) -> Worker:
+        workers.append(Worker(tmp_path, *scripts, **settings))
+        return workers[-1]
+
+    yield begin
+    for worker in workers:
+        worker.process.send_signal(signal.SIGCONT)
+        worker.process.kill()
+        worker.process.wait()
+        strays.send(signal.SIGKILL, worker.steps())
+
+
+def is_gone(pid: int) -> bool:
+    process = strays.read_process(pid)
+    return process is None or process.state in "ZX"
+
+
+def test_steps_end_with_a_worker_that_is_killed(launch):
+    worker = launch(SLEEPER, DAEMON, UNMARKED)
+    assert len(worker.steps()) >= 6
+    worker.process.kill()
+    until(lambda: not worker.steps(), 10)
+    until(lambda: is_gone(worker.guard))
+
+
+def test_steps_end_when_the_workers_whole_tree_is_killed(launch):
+    worker = launch(SLEEPER, DAEMON)
+    tree = psutil.Process(worker.process.pid).children(recursive=True)
+    assert worker.guard not in {process.pid for process in tree}
+    for process in (psutil.Process(worker.process.pid), *tree):
+        process.kill()
+    until(lambda: not worker.steps(), 10)
+    until(lambda: is_gone(worker.guard))
+
+
+def test_the_guard_shares_neither_session_nor_parent_with_its_worker(launch):
+    worker = launch(SLEEPER)
+    guard = strays.read_process(worker.guard)
+    assert guard.ppid != worker.process.pid
+    assert guard.sid not in {os.getsid(worker.process.pid), os.getsid(0)}
+
+
+def test_steps_end_when_the_worker_is_stopped_for_longer_than_its_lease(launch):
+    worker = launch(SLEEPER, DAEMON, lease_s=4, margin_s=2)
+    worker.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    until(lambda: not worker.steps(), 10)
+    assert time.monotonic() - began < 4 + 0.5, "not before the lease was over"
+    worker.process.send_signal(signal.SIGCONT)
+    assert {worker.read(), worker.read()} == {"outcome lost"}
+
+
+def test_steps_live_while_the_worker_beats(launch):
+    worker = launch(SLEEPER, lease_s=2, margin_s=1, beat_s=0.2)
+    time.sleep(3)
+    assert worker.steps()
+
+
+def test_a_worker_that_beats_no_more_loses_its_steps(launch):
+    worker = launch(SLEEPER, lease_s=3, margin_s=1.5, beat_s=60)
+    until(lambda: not worker.steps(), 5)
+    assert worker.read() == "outcome lost"
+
+
+def test_a_guard_that_was_killed_is_replaced_and_knows_the_steps(launch):
+    worker = launch(UNMARKED)
+    os.kill(worker.guard, signal.SIGKILL)
+    until(lambda: is_gone(worker.guard))
+    time.sleep(0.5)  # a beat or two tell the worker
+    worker.process.kill()
+    until(lambda: not worker.steps(), 10)
+
+
+def test_a_process_that_the_guard_was_not_told_of_is_found_by_its_mark(tmp_path):
+    guard = Guard(lease_s=60, margin_s=2)
+    guard.start()
+    mark = {**os.environ, strays.KEEPER_MARK: guard.keeper, strays.ATTEMPT_MARK: "never-told"}
+    with subprocess.Popen(["sleep", "300"], env=mark, start_new_session=True) as process:
+        guard.close()
+        assert process.wait(10) == -signal.SIGTERM
+
+
+def test_a_guard_that_is_closed_is_gone(tmp_path):
+    guard = Guard(lease_s=60, margin_s=2)
+    guard.start()
+    pid = guard.pid
+    assert not is_gone(pid)
+    guard.close()
+    guard.close()
+    until(lambda: is_gone(pid))
+
+
+def test_the_guard_ignores_the_signals_of_a_terminal_and_of_a_service_manager(tmp_path):
+    guard = Guard(lease_s=60, margin_s=2)
+    guard.start()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(guard.pid, number)
+    time.sleep(0.2)
+    assert not is_gone(guard.pid)
+    guard.close()
+
+
+def test_the_guards_process_is_small():
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from runners import sentry; print(*sys.modules)"
+    root = str(Path(__file__).resolve().parents[2])
+    answer = subprocess.run([sys.executable, "-I", "-S", "-c", code, root], capture_output=True, text=True, check=True)
+    loaded = set(answer.stdout.split())
+    assert not loaded & {"django", "subprocess", "threading", "psutil", "dataclasses", "json", "logging"}
+
+
+def test_a_margin_that_leaves_no_lease_is_refused():
+    for lease_s, margin_s in ((5, 5), (5, 9), (5, 0)):
+        with pytest.raises(ValueError, match="margin"):
+            Guard(lease_s, margin_s)
+
+
+def test_many_steps_at_once_are_all_known(tmp_path):
+    guard = Guard(lease_s=60, margin_s=2)
+    guard.start()
+    with subprocess.Popen(["sleep", "300"], start_new_session=True) as process:
+        for number in range(20_000):
+            guard.watch(4_000_000 + number, f"attempt-{number:024}")
+            guard.forget(4_000_000 + number)
+        guard.watch(process.pid, "last")
+        guard.close()
+        assert process.wait(10) == -signal.SIGTERM
+
+
+def test_a_local_runner_ends_what_dead_workers_left(launch, tmp_path):
+    worker = launch(SLEEPER)
+    os.kill(worker.guard, signal.SIGKILL)
+    os.kill(worker.process.pid, signal.SIGKILL)
+    worker.process.wait()
+    assert worker.steps()
+    runner = LocalRunner(LocalConfig(cache_dir=tmp_path / "cache"))
+    runner.sweep(frozenset(worker.attempts))
+    assert worker.steps()
+    runner.sweep(frozenset())
+    assert not worker.steps()
+
+
+def test_a_sweep_spares_the_steps_of_other_workers_of_this_host(launch, tmp_path):
+    worker = launch(SLEEPER)
+    LocalRunner(LocalConfig(cache_dir=tmp_path / "cache")).sweep(frozenset())
+    assert worker.steps()
+
+
+def test_a_runner_without_a_guard_works(tmp_path):
+    runner = LocalRunner(LocalConfig(cache_dir=tmp_path / "cache"))
+    assert runner.run(build_order(tmp_path, "true"), Log(), Stop()).verdict is Verdict.SUCCEEDED
