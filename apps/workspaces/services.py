@@ -13,6 +13,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import DurationField, ExpressionWrapper, F, Q, Value
 from django.db.models.functions import Now
 
 from apps.workspaces import secrets as secret_store
@@ -22,7 +23,7 @@ from apps.workspaces.models import Blob, Revision, Secret, Workspace
 from apps.workspaces.references import resolve
 from apps.workspaces.sealing import seal, seal_bytes
 from apps.workspaces.sources import GitSource, Tree, read_folder, read_git
-from apps.workspaces.sources.git import check_ref, check_url
+from apps.workspaces.sources.git import check_ref, check_url, newest_commit
 from apps.workspaces.sources.gitprogram import Credential
 from engine import spec
 from engine.errors import InputError, NotFound
@@ -84,18 +85,28 @@ def refresh(workspace: Workspace) -> Workspace:
 
 def refresh_due() -> int:
     """Refresh the workspaces whose poll interval has passed since they were last read; returns how many."""
+    ends = F("checked_at") + ExpressionWrapper(F("poll_interval_s") * Value(timedelta(seconds=1)), DurationField())
+    due = Q(checked_at=None) | Q(poll_ends_at__lt=Now())
+    rows = Workspace.objects.annotate(poll_ends_at=ends).filter(due)
     done = 0
-    for workspace in Workspace.objects.select_related("current").order_by("checked_at"):
-        # Claimed by one statement, so that of several hosts one reads it.
-        due = Workspace.objects.filter(pk=workspace.pk, checked_at__lt=Now() - _interval(workspace))
-        if due.update(checked_at=Now()):
+    for workspace in rows.select_related("current").order_by("checked_at"):
+        # Of several hosts the one whose statement moves the row reads the source.
+        if not Workspace.objects.filter(pk=workspace.pk, checked_at=workspace.checked_at).update(checked_at=Now()):
+            continue
+        if not _is_known_commit(workspace):
             refresh(workspace)
-            done += 1
+        done += 1
     return done
 
 
-def _interval(workspace: Workspace) -> timedelta:
-    return timedelta(seconds=max(5, workspace.poll_interval_s))
+def _is_known_commit(workspace: Workspace) -> bool:
+    """Whether a git source still stands at the commit in force: then there is nothing to fetch."""
+    if workspace.source != Workspace.Source.GIT or workspace.current is None or workspace.problems:
+        return False
+    try:
+        return newest_commit(_git_source(workspace)) == workspace.current.label
+    except SourceError:  # reading it says what is wrong
+        return False
 
 
 def load(tree: Tree, name: str) -> Loaded:
@@ -120,9 +131,12 @@ def load(tree: Tree, name: str) -> Loaded:
 def _read(workspace: Workspace) -> Tree:
     if workspace.source == Workspace.Source.FOLDER:
         return read_folder(Path(workspace.location))
+    return read_git(_git_source(workspace))
+
+
+def _git_source(workspace: Workspace) -> GitSource:
     # A row names a local repository only when an operator's command put it there.
-    credential = _credential(workspace.credential)
-    return read_git(GitSource(workspace.location, workspace.ref, credential, is_local=True))
+    return GitSource(workspace.location, workspace.ref, _credential(workspace.credential), is_local=True)
 
 
 def _credential(name: str) -> Credential | None:

@@ -89,6 +89,20 @@ def read_git(source: GitSource, limits: Limits = Limits()) -> Tree:  # noqa: B00
         return _export(git, commit, limits)
 
 
+def newest_commit(source: GitSource, limits: Limits = Limits()) -> str | None:  # noqa: B008  (a frozen value)
+    """The commit at which a branch stands now, without fetching it; None for what is no branch."""
+    url = check_url(source.url, is_local=source.is_local)
+    name = f"refs/heads/{check_ref(source.ref)}" if source.ref else "HEAD"
+    with tempfile.TemporaryDirectory(prefix="stroem-git-") as folder:
+        git = Git(Path(folder), source.credential, limits, allow_local=source.is_local)
+        git.run("init", "--quiet", "--bare", "--template=", "--", str(git.repository))
+        for line in git.run("ls-remote", "--quiet", "--", url, name).decode("utf-8", "replace").splitlines():
+            commit, _, found = line.partition("\t")
+            if found == name:
+                return commit
+    return None
+
+
 def _fetch(git: Git, url: str, ref: str) -> str:
     """The commit id behind `ref`, whose objects are then at hand."""
     wanted = ref if _COMMIT.fullmatch(ref) else _full_name(git, url, ref)

@@ -6,6 +6,7 @@ import gzip
 import io
 import subprocess
 import tarfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,32 @@ def test_a_git_repository_is_imported_and_labelled_by_its_commit(folder: Path) -
     assert len(workspace.current.label) == 40
     (folder / "flow.yaml").write_text("not committed: 1")
     assert services.refresh(workspace).current_id == workspace.current_id
+
+
+def test_a_repository_is_fetched_again_only_when_its_branch_has_moved(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*words: str) -> None:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True)
+
+    def poll() -> int:
+        read.clear()
+        Workspace.objects.update(checked_at=datetime(2000, 1, 1, tzinfo=UTC))
+        assert services.refresh_due() == 1
+        return len(read)
+
+    git("init", "-q", "-b", "main")
+    git("add", ".")
+    git("commit", "-q", "-m", "x")
+    services.import_git("shop", str(folder), "main", is_local=True)
+    read: list[object] = []
+    original = services.read_git
+    monkeypatch.setattr(services, "read_git", lambda *a: read.append(a) or original(*a))
+    assert poll() == 0
+    git("commit", "-q", "--allow-empty", "-m", "y")
+    assert poll() == 1
+    assert poll() == 0
 
 
 def test_a_caller_cannot_import_a_repository_on_our_disk(folder: Path) -> None:
