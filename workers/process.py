@@ -236,15 +236,15 @@ class Worker:
         return {key: 1 for key, id in self._tag_sets.items() if id == tag_set_id}
 
     def _poll(self) -> None:
-        next_at = time.monotonic() + POLL_S
-        while not self._closed.wait(WATCH_S):
+        next_at = 0.0  # at once: steps may have been waiting for a worker
+        while not self._closed.is_set():
             self._presence.watch()
             now = time.monotonic()
-            if now < next_at:
-                continue
-            if self._may_claim() and self._slots.free:
-                self._slots.offer(self.look)
-            next_at = now + self._poll_interval(now) * random.uniform(0.8, 1.2)
+            if now >= next_at:
+                if self._may_claim() and self._slots.free:
+                    self._slots.offer(self.look)
+                next_at = now + self._poll_interval(now) * random.uniform(0.8, 1.2)
+            self._closed.wait(WATCH_S)
 
     def _poll_interval(self, now: float) -> float:
         slow_s = self._config.poll_interval_secs or SLOW_POLL_S

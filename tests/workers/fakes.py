@@ -79,6 +79,7 @@ class FakeLedger:
     def _enter(self, name: str) -> None:
         with self.changed:
             self.calls.append(name)
+            self.changed.notify_all()
             if self.outages.get(name, self.outages.get("*", 0)):
                 key = name if name in self.outages else "*"
                 self.outages[key] -= 1

@@ -60,7 +60,8 @@ def test_a_worker_that_was_given_up_ends_its_steps_and_comes_back_as_a_new_one(b
     ledger.is_known = False
     ledger.wait_for(lambda: len(ledger.reports) == 1)
     assert ledger.reports[0].outcome.verdict is Verdict.LOST
-    assert parts.presence.worker_id not in (None, before)
+    ledger.wait_for(lambda: ledger.calls.count("register") == 2)
+    assert parts.presence.worker_id != before
     parts.runner.act = lambda order, lines, stop: StepOutcome(Verdict.SUCCEEDED, 0)
     ledger.ready.append(claim(2))
     ledger.wait_for(lambda: len(ledger.reports) == 2)

@@ -178,6 +178,7 @@ def test_a_full_worker_leaves_bells_to_others(bench, broker_client):
     ledger.wait_for(lambda: "started" in ledger.calls)
     # A request that was under way when the slot was taken may still get one; it ends after a second.
     eventually(lambda: not any(c["cmd"] == "brpop" and c["flags"] == "b" for c in broker_client.client_list()))
+    broker_client.delete("stroem:steps.script")  # the worker told others that there may be more
     bells.ring({"script": 3})
     assert broker_client.llen("stroem:steps.script") == 3
     go.set()
@@ -193,7 +194,8 @@ def test_draining_lets_running_steps_end_and_takes_no_more(bench):
     parts = bench(ledger, FakeRunner(brief), slots=2).start()
     ledger.wait_for(lambda: ledger.calls.count("started") >= 2)
     assert parts.drain(10.0) == 0
-    assert len(ledger.reports) == 2 and len(ledger.ready) == 7
+    assert len(ledger.reports) == ledger.calls.count("started") <= 3
+    assert len(ledger.reports) + len(ledger.ready) == 9
     assert {report.outcome.verdict for report in ledger.reports} == {Verdict.SUCCEEDED}
     assert ledger.retired == [parts.presence.worker_id]
 

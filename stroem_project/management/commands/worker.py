@@ -119,14 +119,9 @@ def _has_docker() -> bool:
     """Whether a Docker engine answers here; the client is imported only where its socket or address exists."""
     if not os.environ.get("DOCKER_HOST") and not Path("/var/run/docker.sock").exists():
         return False
-    from runners.docker import DockerConfig, DockerRunner
+    from runners.docker.connection import Connection
 
-    try:
-        runner = DockerRunner(DockerConfig.from_section({}, owner="probe"))
-        return runner.is_alive()
-    except (StroemError, OSError) as error:
-        log.info("no Docker engine answers: %s", error)
-        return False
+    return bool(Connection(None).is_alive())
 
 
 def _check_sections(config: WorkerConfig) -> None:
