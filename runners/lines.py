@@ -17,6 +17,7 @@ from runners.base import LineSink
 STDERR_TAIL_BYTES = 4096
 PROGRESS_INTERVAL_S = 1.0
 _PREFIX = PREFIX.encode()
+_CHARACTER_BYTES = 4
 _PREFIX_SLACK = 64  # the prefix itself and blanks around the value do not count against the output's limit
 
 
@@ -155,7 +156,7 @@ class LineFeed:
 
     def _cut(self, raw: bytes, dropped: int) -> str:
         end = min(len(raw), self._limits.line_bytes)
-        while 0 < end < len(raw) and raw[end] & 0xC0 == 0x80 and end > self._limits.line_bytes - 4:
+        while 0 < end < len(raw) and raw[end] & 0xC0 == 0x80 and end > self._limits.line_bytes - _CHARACTER_BYTES:
             end -= 1  # not through a character
         end = self._avoid_secrets(raw, end, forward=False)
         return f"{repair(raw[:end])} ... [line cut, {len(raw) - end + dropped} more bytes]"
@@ -219,7 +220,9 @@ class _Partial:
         shown = None
         if not is_output and (b"\r" in piece or self.kept.endswith(b"\r")):
             piece, shown = self._overwrite(piece, at)
-        room = (limits.output_bytes + _PREFIX_SLACK if is_output else limits.line_bytes + slack) - len(self.kept)
+        room = (
+            limits.output_bytes + _PREFIX_SLACK if is_output else limits.line_bytes + slack + _CHARACTER_BYTES
+        ) - len(self.kept)
         self.kept += piece[: max(room, 0)]
         self.dropped += max(len(piece) - max(room, 0), 0)
         return shown
