@@ -90,7 +90,7 @@ class Follower:
             for (step_id, _, _, status, error, seconds), label in news:
                 if (status not in FINAL_STEP) is begun:
                     self._shown[step_id] = status
-                    self.screen.state(label, status, _note(status, error, float(seconds or 0)))
+                    self.screen.state(label, status, note=_note(status, float(seconds or 0)), error=error)
             if begun:
                 has_lines = self._show_logs()
         self.screen.running([(label, float(row[5] or 0)) for row, label in rows if row[3] == "running"])
@@ -109,12 +109,10 @@ class Follower:
         return has_news
 
 
-def _note(status: str, error: str, seconds: float) -> str:
+def _note(status: str, seconds: float) -> str:
     if status == "suspended":
         return "waits for a decision"
-    if status not in FINAL_STEP or status == "skipped":
-        return ""
-    return f"{seconds:.1f} s" + (f": {error}" if error else "")
+    return f"{seconds:.1f} s" if status in FINAL_STEP and status != "skipped" else ""
 
 
 def last_try(job_id: UUID) -> Job:

@@ -26,10 +26,13 @@ class Screen:
         self._clear()
         self._out.write(clean(text)[:LONGEST_LINE] + "\n")
 
-    def state(self, name: str, status: str, note: str = "") -> None:
+    def state(self, name: str, status: str, *, note: str = "", error: str = "") -> None:
+        """One line for the state, and the lines of the error below it."""
         shown = f"\x1b[{_COLOURS[status]}m{status}\x1b[0m" if self._is_terminal and status in _COLOURS else status
         self._clear()
         self._out.write(f"{clean(name)}: {shown}{f' ({clean(note)})' if note else ''}\n")
+        for line in error.splitlines():
+            self.line(f"  {line}")
 
     def running(self, steps: Sequence[tuple[str, float]]) -> None:
         """The steps that run, with their seconds so far; only a terminal shows them."""

@@ -84,7 +84,7 @@ class Command(BaseCommand):
         if house.worker.has_ended():
             raise StroemError(f"The worker ended before the job did: {house.worker.last_words()}")
         result = last_try(job.id)
-        screen.state(task, result.status, result.error)
+        screen.state(task, result.status, error=result.error)
         screen.close()
         if as_json:
             self.stdout.write(json.dumps(answer(result), ensure_ascii=False))
