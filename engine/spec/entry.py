@@ -175,10 +175,10 @@ class Entry:
         node = self.mapping(key)
         return node.plain() if node else {}
 
-    def entries(self, key: str, subject: str) -> Iterable[tuple[str, Place, Entry]]:
-        """The named mappings under `key`: name, place of the name, entry. `subject` holds one `{}` for the name."""
+    def entries(self, key: str, prefix: str) -> Iterable[tuple[str, Place, Entry]]:
+        """The named mappings under `key`: name, place of the name, entry, called `prefix 'name'`."""
         node = self.mapping(key)
         if node is None or not isinstance(node.value, dict):
             return
         for name, inner in node.value.items():
-            yield name, node.keys[name], Entry(inner, subject.format(shorten(name)), self.problems)
+            yield name, node.keys[name], Entry(inner, f"{prefix} '{shorten(name)}'", self.problems)

@@ -29,7 +29,7 @@ def looks_like_field(node: Node) -> bool:
 def read_inputs(owner: Entry, key: str = "input") -> dict[str, InputField]:
     """The fields declared under `key`; those that cannot be read are complained about and left out."""
     found: dict[str, InputField] = {}
-    for name, place, entry in owner.entries(key, f"{owner.subject} input '{{}}'"):
+    for name, place, entry in owner.entries(key, f"{owner.subject} input"):
         entry.refuse_unknown(INPUT_FIELDS)
         declared = entry.text("type")
         if declared is None:
@@ -54,7 +54,7 @@ def read_inputs(owner: Entry, key: str = "input") -> dict[str, InputField]:
 
 def read_outputs(owner: Entry, key: str = "output") -> dict[str, OutputField]:
     found: dict[str, OutputField] = {}
-    for name, place, entry in owner.entries(key, f"{owner.subject} output field '{{}}'"):
+    for name, place, entry in owner.entries(key, f"{owner.subject} output field"):
         entry.refuse_unknown(_OUTPUT_FIELDS)
         declared = entry.text("type")
         if declared not in OUTPUT_TYPES:

@@ -168,8 +168,8 @@ def _read_nodes(entry: Entry) -> dict[str, Any]:
 
 
 def read_schedulers(entry: Entry, key: str = "slurm_schedulers") -> dict[str, Mapping[str, Any]]:
-    owner = f"{entry.subject} Slurm scheduler '{{}}'"
-    return {name: read_scheduler(inner) for name, _, inner in entry.entries(key, owner)}
+    prefix = f"{entry.subject} Slurm scheduler"
+    return {name: read_scheduler(inner) for name, _, inner in entry.entries(key, prefix)}
 
 
 def read_scheduler(entry: Entry) -> Mapping[str, Any]:

@@ -188,6 +188,11 @@ def test_two_inline_steps_of_one_generated_name_are_refused():
     assert any("inline action has the name of another" in sentence for sentence in sentences(text))
 
 
+def test_names_with_braces_are_only_names():
+    text = "tasks: {'a}b{0}': {input: {'{x}': {type: strnig}}, flow: {'{': {type: script, script: echo}}}}"
+    assert only(text).message.startswith("Task 'a}b{0}' input '{x}' references unknown type 'strnig'")
+
+
 def test_no_files_are_an_empty_workspace():
     loaded = spec.load({})
     assert loaded.workspace is not None and loaded.problems == ()
