@@ -18,7 +18,7 @@ from django.core.management.base import BaseCommand, CommandError
 from engine.errors import AuthorError, StroemError
 from engine.inputs import resolve
 from engine.lifecycle import JobStatus
-from engine.spec.model import Workspace
+from engine.spec.model import Loaded, Workspace
 from engine.spec.problems import did_you_mean
 from stroem_project.following.follower import Follower, answer, last_try
 from stroem_project.following.screen import Screen
@@ -47,10 +47,12 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _interrupt)
         try:
-            folder, workspace = self._read(options["path"])
+            folder, loaded = read_path(options["path"])
+            workspace = _usable(loaded)
             task = _pick_task(workspace, options["task"], options["path"])
             given = _inputs(options["input"])
             _check_inputs(workspace, task, given)
+            self._mention_warnings(loaded, options["path"])
             with private_house(options["worker_config"]) as house:
                 status = self._run(house, folder, task, given, as_json=options["json"])
         except StroemError as error:
@@ -60,14 +62,10 @@ class Command(BaseCommand):
             sys.exit(INTERRUPTED)
         sys.exit(0 if status == JobStatus.COMPLETED else 1)
 
-    def _read(self, typed: str) -> tuple[Path, Workspace]:
-        folder, loaded = read_path(typed)
-        for problem in loaded.problems:
-            if problem.severity == "warning":
-                self.stderr.write(str(problem))
-        if loaded.workspace is None:
-            raise AuthorError("\n".join(str(problem) for problem in loaded.errors))
-        return folder, loaded.workspace
+    def _mention_warnings(self, loaded: Loaded, typed: str) -> None:
+        if loaded.problems:
+            number = f"{len(loaded.problems)} warning{'s' if len(loaded.problems) > 1 else ''}"
+            self.stderr.write(f"{typed}: {number}; `manage.py validate {typed}` lists them.")
 
     def _run(self, house: House, folder: Path, task: str, given: Mapping[str, Any], *, as_json: bool) -> str:
         from apps.jobs.services import start_job
@@ -94,6 +92,12 @@ class Command(BaseCommand):
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _usable(loaded: Loaded) -> Workspace:
+    if loaded.workspace is None:
+        raise AuthorError("\n".join(str(problem) for problem in loaded.errors))
+    return loaded.workspace
 
 
 def _pick_task(workspace: Workspace, asked: str | None, typed: str) -> str:
