@@ -17,7 +17,7 @@ SELECT b.tag_set_id FROM unnest(%(sets)s::int[]) t(id) CROSS JOIN LATERAL (
     SELECT tag_set_id, priority, fair_rank, ready_at, id FROM jobs_step
     WHERE status = 'ready' AND tag_set_id = t.id AND (%(job)s::uuid IS NULL OR job_id = %(job)s)
     ORDER BY priority DESC, fair_rank, ready_at, id LIMIT 1
-) b ORDER BY priority DESC, fair_rank, ready_at, id
+) b ORDER BY b.priority DESC, b.fair_rank, b.ready_at, b.id
 """
 # A claim need not wait for the disk: `started` follows before any process may exist, and it does wait. A claim that a
 # crash of the database takes back is one whose `started` is refused.

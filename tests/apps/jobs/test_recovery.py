@@ -256,3 +256,20 @@ def test_a_join_of_many_racing_branches_runs_exactly_once(tmp_path: Path) -> Non
         join = Step.objects.get(job_id=job.id, name="join")
         assert (join.status, join.deps_left, join.deps_completed) == ("ready", 0, 32)
         assert Hand().work() == 1
+
+
+def test_of_several_tag_sets_the_best_step_is_claimed_first(tmp_path: Path) -> None:
+    text = """
+    actions:
+      work: {type: script, script: "true"}
+    tasks:
+      main:
+        flow:
+          low: {action: work, priority: 1}
+          high: {action: work, tags: [gpu], priority: 5}
+          mid: {action: work, tags: [arm], priority: 3}
+    """
+    start(workspace(tmp_path, text))
+    hand = Hand("script", "gpu", "arm")
+    hand.work()
+    assert hand.seen == ["high", "mid", "low"]
