@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from stroem_project.config import ROOT
@@ -37,16 +38,14 @@ def manage_program(
         log=logs / f"{command}.log",
         env=child_environment(env),
         ending=ending,
+        holds_lifeline=True,
     )
 
 
 def server_program(logs: Path, host: str, port: int) -> Program:
     base = manage_program("server", logs, "--host", host, "--port", str(port))
     reach = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (compared, not listened on)
-    return Program(
-        name=base.name, argv=base.argv, log=base.log, env=base.env, ending=base.ending,
-        answers=lambda: _answers(reach, port),
-    )  # fmt: skip
+    return replace(base, answers=lambda: _answers(reach, port))
 
 
 def worker_program(logs: Path, config_file: str | None, *, drain_s: int = DRAIN_S) -> Program:

@@ -1,4 +1,6 @@
-"""A pipe to a guard process that ends our children when this process is gone, even by SIGKILL."""
+"""Pipes whose end tells that this process is gone, even by SIGKILL: one to a guard that ends our children, and one to
+those of our own making, which end themselves although the guard was killed as well.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from stroem_project.supervision.program import Child, Program
@@ -26,14 +29,17 @@ class Lifeline:
         self._known: dict[int, str] = {}
         self._folders: list[Path] = []
         self._guard: subprocess.Popen[bytes] | None = None
+        self._held_end, self._our_end = os.pipe()
+        self._is_open = True
 
     def spawn(self, program: Program) -> Child:
         program.before()
         program.log.parent.mkdir(parents=True, exist_ok=True)
         with program.log.open("ab") as log:
             log_start = log.tell()
+            argv = program.argv + (("--lifeline-fd", str(self._held_end)) if program.holds_lifeline else ())
             process = subprocess.Popen(
-                ["/bin/sh", "-c", _GATE, program.name, *program.argv],
+                ["/bin/sh", "-c", _GATE, program.name, *argv],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -43,6 +49,7 @@ class Lifeline:
                 user=program.user,
                 group=program.group,
                 extra_groups=None if program.user is None else [],
+                pass_fds=(self._held_end,) if program.holds_lifeline else (),
             )
         steps = ",".join(f"{int(number)}:{seconds}" for number, seconds in program.ending)
         self._tell(process.pid, f"+{process.pid} {program.stage} {steps}\n")
@@ -67,6 +74,10 @@ class Lifeline:
         """Lets go: the guard ends whatever is left, and then itself."""
         with self._lock:
             guard, self._guard = self._guard, None
+            is_open, self._is_open = self._is_open, False
+        if is_open:
+            os.close(self._our_end)
+            os.close(self._held_end)
         if guard is not None and guard.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 guard.stdin.close()
@@ -107,3 +118,15 @@ class Lifeline:
             with contextlib.suppress(BrokenPipeError):
                 self._guard.stdin.write(line.encode())
                 self._guard.stdin.flush()
+
+
+def watch(fd: int, at_end: Callable[[], None]) -> None:
+    """Calls `at_end`, in a thread, when whoever holds the other end of `fd` is gone."""
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(fd, 4096):
+                continue
+        at_end()
+
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()

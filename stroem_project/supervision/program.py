@@ -45,6 +45,7 @@ class Program:
     ready_within_s: float = 60.0
     ending: Ending = ((signal.SIGTERM, 5.0),)
     stage: int = APPLICATION
+    holds_lifeline: bool = False  # takes `--lifeline-fd N` and ends itself at the end of N, guard or no guard
     user: int | None = None
     group: int | None = None
 

@@ -18,7 +18,7 @@ import pytest
 
 from stroem_project.config import load
 from tests.acceptance.house import ROOT, Up, free_port, manage
-from tests.stroem_project.processes import eventually
+from tests.stroem_project.processes import eventually, is_alive
 
 ENDS_WITHIN_S = 10.0
 Start = Callable[..., Up]
@@ -78,15 +78,14 @@ def test_it_says_where_to_go_and_how_to_sign_in_and_ctrl_c_ends_it_all(start: St
     assert not (up.data_dir / "pair.json").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_second_start_carries_on_after_any_end(start: Start, number: int) -> None:
+def test_a_kill_leaves_nothing_running_and_a_second_start_carries_on(start: Start) -> None:
     first = start()
     first.wait_until_ready()
     with psycopg.connect(database_of(first), autocommit=True) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
     password = first.password()
 
-    first.stop(number)
+    first.stop(signal.SIGKILL)
     eventually(lambda: not first.processes(), within_s=ENDS_WITHIN_S)
 
     second = start()
@@ -106,26 +105,23 @@ def test_a_second_start_need_not_wait_for_the_end_of_a_killed_one(start: Start) 
     assert second.ask("/healthz")[0] == 200
 
 
-def test_what_a_kill_of_everything_but_the_servers_left_is_recognised(start: Start) -> None:
+def test_what_a_kill_of_the_guard_too_left_is_recognised(start: Start) -> None:
     first = start()
     first.wait_until_ready()
     guard = first.pid_of("guard.py")
-    old = first.pid_of("bin/postgres", "-D")
-    for pid in (guard, first.process.pid):
-        os.kill(pid, signal.SIGSTOP)  # so that neither sees the other go
-    for pid in (guard, first.process.pid):
-        os.kill(pid, signal.SIGKILL)
+    database = first.pid_of("bin/postgres", "-D")
+    ours = [first.pid_of("manage.py", command) for command in ("server", "scheduler", "worker")]
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that neither sees the other go
+        for pid in (guard, first.process.pid):
+            os.kill(pid, number)
     first.process.wait()
-    server = [pid for pid in first.processes() if "server" in " ".join(psutil.Process(pid).cmdline())]
-    assert psutil.pid_exists(old) and server
+    eventually(lambda: not any(is_alive(pid) for pid in ours), within_s=ENDS_WITHIN_S)
+    assert is_alive(database)
 
     second = start()
     second.wait_until_ready()
 
-    assert not psutil.pid_exists(old) or psutil.Process(old).status() == "zombie"
-    for pid in {*first.processes()} - {*second.processes(), second.process.pid}:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    assert not is_alive(database)
 
 
 def test_two_in_one_directory_are_refused(up: Up) -> None:
@@ -168,27 +164,29 @@ def test_a_wrong_setting_is_one_sentence(tmp_path: Path) -> None:
     assert "PORT must be a number" in manage("up", PORT="http", STROEM__DATA_DIR=str(tmp_path / "var")).stderr
 
 
-def test_the_first_administrator_comes_from_the_environment(start: Start) -> None:
-    up = start(STROEM_ADMIN_EMAIL="ada@example.org", STROEM_ADMIN_PASSWORD="correct horse battery")
-    line = up.wait_until_ready()
-    assert "ada@example.org" in line and "correct horse battery" not in up.output
-    assert up.sign_in("ada@example.org", "correct horse battery")
-    for pid in up.processes():
-        with contextlib.suppress(psutil.Error):
-            assert "correct horse battery" not in psutil.Process(pid).environ().values()
-
-
-def test_servers_named_by_the_settings_are_used_and_left_alone(start: Start, tmp_path: Path) -> None:
+def test_servers_and_administrator_named_by_the_settings_are_used_and_left_alone(start: Start) -> None:
     url = os.environ["STROEM__DB__URL"]
     name = f"given_{os.getpid()}_{time.monotonic_ns()}"
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
-    given = url.replace("/stroem?", f"/{name}?")
-    up = start(STROEM__DB__URL=given, STROEM__BROKER__URL=os.environ["STROEM__BROKER__URL"])
-    up.wait_until_ready()
+    password = "correct horse battery"
+    up = start(
+        STROEM__DB__URL=url.replace("/stroem?", f"/{name}?"),
+        STROEM__BROKER__URL=os.environ["STROEM__BROKER__URL"],
+        STROEM_ADMIN_EMAIL="ada@example.org",
+        STROEM_ADMIN_PASSWORD=password,
+    )
+    line = up.wait_until_ready()
     assert "database: the server named by the settings" in up.output
     assert not (up.data_dir / "postgres").exists()
-    up.stop()
+    assert "ada@example.org" in line and password not in up.output
+    assert up.sign_in("ada@example.org", password)
+    for pid in up.processes():
+        with contextlib.suppress(psutil.Error):
+            assert password not in psutil.Process(pid).environ().values()
+
+    assert up.stop(signal.SIGTERM) == 0
+
     with psycopg.connect(url, autocommit=True) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')

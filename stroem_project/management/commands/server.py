@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from argparse import ArgumentParser
 from typing import Any
 
 import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+
+from stroem_project.supervision.lifeline import watch
 
 GRACE_S = 3  # for open requests; an open stream ends then
 
@@ -19,6 +24,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", help="address to listen on (default: the `listen` setting)")
         parser.add_argument("--port", type=int, help="port to listen on (default: the `listen` setting)")
+        parser.add_argument("--lifeline-fd", type=int, help="a descriptor at whose end the server ends")
         parser.add_argument("--workers", type=int, default=1, help="server processes (default: 1)")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -26,6 +32,8 @@ class Command(BaseCommand):
             from stroem_project.addresses import unset
 
             raise CommandError(unset(), returncode=2)
+        if options["lifeline_fd"] is not None:
+            watch(options["lifeline_fd"], _end)
         uvicorn.run(
             "stroem_project.asgi:application",
             host=options["host"] or settings.STROEM.listen_host,
@@ -38,3 +46,11 @@ class Command(BaseCommand):
             access_log=False,
             log_config=None,  # Django's logging settings hold for everything
         )
+
+
+def _end() -> None:
+    """As Ctrl-C does, and for certain."""
+    killer = threading.Timer(GRACE_S + 1, os._exit, (1,))
+    killer.daemon = True
+    killer.start()
+    os.kill(os.getpid(), signal.SIGTERM)
