@@ -23,6 +23,7 @@ from runners.pod.config import PodConfig
 
 OVERLAP_S = 5.0
 READ_TIMEOUT_S = 3600.0
+MAX_REFUSALS = 5  # once the container has ended
 _STAMP = re.compile(rb"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d) ?")
 
 
@@ -45,21 +46,26 @@ class LogFollower(threading.Thread):
         self._is_closed = threading.Event()
         self._response: Any = None
 
-    def finish(self) -> None:
-        """The container has ended: read what is left, then end."""
+    def finish(self, *, is_running: bool) -> None:
+        """Nobody waits for more of this container: read what it has said up to now, then end."""
         self._has_ended.set()
+        if is_running:  # its log would not come to an end by itself
+            self._interrupt()
 
     def close(self) -> None:
         """End now, whatever is left."""
         self._is_closed.set()
         self._has_ended.set()
+        self._interrupt()
+
+    def _interrupt(self) -> None:
         response = self._response
         if response is not None:
             with contextlib.suppress(Exception):  # an already closed response complains in many ways
                 response.shutdown()
 
     def run(self) -> None:
-        delay = 0.1
+        delay, refusals = 0.1, 0
         while not self._is_closed.is_set():
             is_last = self._has_ended.is_set()
             try:
@@ -68,9 +74,10 @@ class LogFollower(threading.Thread):
                 if refusal.status == 403:
                     self.missing_right = True
                     return
-                if refusal.status == 404 or is_last:
+                refusals += is_last
+                if refusal.status == 404 or refusals > MAX_REFUSALS:
                     return
-                is_whole = False  # 400: the container has not started yet
+                is_whole = False  # 400: the container has not started yet, or its node does not answer
             except ClusterAway:
                 is_whole = False
             if is_last and is_whole:

@@ -274,8 +274,8 @@ class _Attempt:
 
     def _finish_logs(self, patience_s: float) -> None:
         deadline = time.monotonic() + patience_s
-        for follower, _ in self._followers.values():
-            follower.finish()
+        for name, (follower, _) in self._followers.items():
+            follower.finish(is_running=name != STEP_CONTAINER)
         for name, (follower, feed) in self._followers.items():
             follower.join(max(deadline - time.monotonic(), 0.0))
             if follower.is_alive():

@@ -147,9 +147,9 @@ class FakeCluster:
         check_object(kind, namespace, body)
         store = self.pods if kind == "pods" else self.secrets
         with self.changed:
-            self.seen.append(copy.deepcopy(body))
             if name in store:
                 raise ApiError(409, "AlreadyExists", f'{kind} "{name}" already exists')
+            self.seen.append(copy.deepcopy(body))
             thing = copy.deepcopy(body)
             self.version += 1
             thing["metadata"] |= {
