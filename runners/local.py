@@ -69,7 +69,7 @@ class LocalRunner:
     def sweep(self, live: frozenset[str]) -> None:
         """End processes of attempts that nobody answers for any more: not alive, and their worker gone or this one."""
         for attempt in {attempt for attempt, keeper in _list_attempts() if self._is_forgotten(attempt, keeper, live)}:
-            strays.end(lambda attempt=attempt: strays.find(attempt=attempt), (), _SWEEP_GRACE_S)  # type: ignore[misc]
+            strays.end(strays.Hunt(attempt=attempt), _SWEEP_GRACE_S)
         for cache in self._caches.values():
             cache.prune(self._config.keep_days * 86400)
 

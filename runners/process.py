@@ -218,6 +218,7 @@ class _Supervision:
     ) -> None:
         self._process = process
         self._attempt = attempt
+        self._hunt = strays.Hunt((process.pid,), attempt)
         self._read = read
         self._reading = reading  # pipes that are still open; closed and removed at their end
         self._stop = stop
@@ -243,7 +244,7 @@ class _Supervision:
             return self._clear()
         except BaseException:
             # Ours, or the sink's: the step may not outlive the one who reads it.
-            strays.end(self._search, (self._process.pid,), 0.0, between=self._process.poll)
+            strays.end(self._hunt, 0.0, between=self._process.poll)
             raise
         finally:
             if self._exit_fd is not None:
@@ -292,17 +293,14 @@ class _Supervision:
             elif self._deadline is not None and now >= self._deadline:
                 self._ask("timeout", now)
         elif now >= self._asked_at + self._grace_s:
-            strays.send(signal.SIGKILL, self._search(), (self._process.pid,))
+            strays.send(signal.SIGKILL, self._hunt.look(), (self._process.pid,))
             self._wake_at = now + 0.2
 
     def _ask(self, cause: Cause, now: float) -> None:
         """TERM to everything; KILL is due after the grace."""
         self._cause, self._asked_at = cause, now
         self._wake_at = now + self._grace_s
-        strays.send(signal.SIGTERM, self._search(), (self._process.pid,))
-
-    def _search(self) -> set[int]:
-        return strays.find((self._process.pid,), self._attempt)
+        strays.send(signal.SIGTERM, self._hunt.look(), (self._process.pid,))
 
     def _linger(self) -> None:
         """Read what is still in the pipes. A filter at the script's end (`exec > >(tee log)`) gets a moment to finish,
@@ -321,11 +319,11 @@ class _Supervision:
         exit_code = 128 - code if code < 0 else code
         if not self._has_leftovers():
             return Ending(exit_code, self._cause)
-        left = self._search()
+        left = self._hunt.look()
         waited = time.monotonic() - self._asked_at if self._cause else 0.0
         grace_s = self._grace_s - waited if self._cause else min(self._grace_s, _LEFTOVER_GRACE_S)
         give_up_s = _GIVE_UP_S - waited
-        stubborn = strays.end(self._search, (self._process.pid,), max(grace_s, 0.0), give_up_s, self._collect)
+        stubborn = strays.end(self._hunt, max(grace_s, 0.0), give_up_s, self._collect)
         self._collect()
         return Ending(exit_code, self._cause, len(left), len(stubborn))
 
@@ -335,6 +333,8 @@ class _Supervision:
 
     def _has_leftovers(self) -> bool:
         adopted = orphans.collect(self._process.pid)
-        return orphans.has_members(self._process.pid) or any(
-            strays.read_marks(pid)[0] == self._attempt for pid in adopted
+        return (
+            orphans.has_members(self._process.pid)
+            or any(strays.read_marks(pid)[0] == self._attempt for pid in adopted)
+            or self._hunt.has_known()
         )

@@ -81,8 +81,7 @@ class Sentry:
                 self._is_over = True
 
     def _end_all(self) -> None:
-        groups = tuple(self._groups)
-        strays.end(lambda: strays.find(groups, keeper=self._keeper), groups, self._grace_s)
+        strays.end(strays.Hunt(self._groups, keeper=self._keeper), self._grace_s)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -44,9 +44,7 @@ def is_alive(identity: str) -> bool:
     if not number.isdigit():
         return False
     process = read_process(int(number))
-    return (
-        process is not None and process.state not in "ZX" and (not process.started or str(process.started) == started)
-    )
+    return process is not None and is_living(process) and (not process.started or str(process.started) == started)
 
 
 def read_process(pid: int) -> Process | None:
@@ -92,26 +90,52 @@ def _list_by_ps() -> list[Process]:
     return [Process(int(row[0]), int(row[1]), int(row[2]), int(row[2]), row[3][0], 0) for row in rows if len(row) >= 4]
 
 
-def find(groups: Iterable[int] = (), attempt: str | None = None, keeper: str | None = None) -> set[int]:
-    """Living processes of these groups and sessions, with this mark, and all their descendants. Never the caller."""
-    groups, spared = frozenset(groups), {os.getpid(), 1}
-    alive = [process for process in list_processes() if process.state not in "ZX" and process.pid not in spared]
-    found = {process.pid for process in alive if process.pgid in groups or process.sid in groups}
-    if _HAS_PROC:
-        found |= {
-            process.pid for process in alive if process.pid not in found and _is_marked(process.pid, attempt, keeper)
+class Hunt:
+    """The search for all processes of some groups and marks. It remembers whom it found: a process without a mark is
+    told by its parents, and they may be gone at the next look."""
+
+    def __init__(self, groups: Iterable[int] = (), attempt: str | None = None, keeper: str | None = None) -> None:
+        self.groups = frozenset(groups)
+        self._attempt = attempt
+        self._keeper = keeper
+        self._known: dict[int, int] = {}
+
+    def look(self) -> set[int]:
+        """Those that live now, with all their descendants. Never the caller."""
+        spared = {os.getpid(), 1}
+        alive = {
+            process.pid: process for process in list_processes() if is_living(process) and process.pid not in spared
         }
-    grown = bool(found)
-    while grown:
-        young = {process.pid for process in alive if process.ppid in found} - found
-        found |= young
-        grown = bool(young)
-    return found
+        found = {pid for pid, process in alive.items() if self._is_hunted(process)}
+        young = found
+        while young:
+            young = {pid for pid, process in alive.items() if process.ppid in found} - found
+            found |= young
+        self._known = {pid: alive[pid].started for pid in found}
+        return found
+
+    def has_known(self) -> bool:
+        """Whether one of those found at the last look lives; costs nothing when it found none."""
+        found = (read_process(pid) for pid in self._known)
+        return any(process and is_living(process) and process.started == self._known[process.pid] for process in found)
+
+    def _is_hunted(self, process: Process) -> bool:
+        if process.pgid in self.groups or process.sid in self.groups:
+            return True
+        if self._known.get(process.pid) == process.started:
+            return True
+        attempt, keeper = read_marks(process.pid) if _HAS_PROC else (None, None)
+        return (attempt is not None and attempt == self._attempt) or (keeper is not None and keeper == self._keeper)
 
 
-def _is_marked(pid: int, attempt: str | None, keeper: str | None) -> bool:
-    its_attempt, its_keeper = read_marks(pid)
-    return (attempt is not None and its_attempt == attempt) or (keeper is not None and its_keeper == keeper)
+def find(groups: Iterable[int] = (), attempt: str | None = None, keeper: str | None = None) -> set[int]:
+    """One look of a Hunt."""
+    return Hunt(groups, attempt, keeper).look()
+
+
+def is_living(process: Process) -> bool:
+    """Whether it is more than an entry that its parent has not read yet."""
+    return process.state not in "ZX"
 
 
 def send(number: signal.Signals, pids: Iterable[int], groups: Iterable[int] = ()) -> None:
@@ -126,28 +150,21 @@ def send(number: signal.Signals, pids: Iterable[int], groups: Iterable[int] = ()
                 os.kill(pid, number)
 
 
-def end(
-    search: Callable[[], set[int]],
-    groups: Iterable[int],
-    grace_s: float,
-    give_up_s: float = 10.0,
-    between: Callable[[], object] = lambda: None,
-) -> set[int]:
-    """TERM, then KILL after `grace_s`, until `search` finds nothing twice in a row; the answer is what would not die.
+def end(hunt: Hunt, grace_s: float, give_up_s: float = 10.0, between: Callable[[], object] = lambda: None) -> set[int]:
+    """TERM, then KILL after `grace_s`, until a look finds nothing twice in a row; the answer is what would not die.
 
     Twice, because a child that has not called exec yet does not show its mark. `between` is called between looks.
     """
-    groups = tuple(groups)
     began = time.monotonic()
-    send(signal.SIGTERM, search(), groups)
+    send(signal.SIGTERM, hunt.look(), hunt.groups)
     empty_looks = 0
     while True:
-        found = search()
+        found = hunt.look()
         empty_looks = 0 if found else empty_looks + 1
         waited = time.monotonic() - began
         if empty_looks >= 2 or waited > give_up_s:
             return found
         if found and waited >= grace_s:
-            send(signal.SIGKILL, found, groups)
+            send(signal.SIGKILL, found, hunt.groups)
         between()
         time.sleep(_SCAN_INTERVAL_S)

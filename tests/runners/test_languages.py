@@ -252,30 +252,6 @@ def test_a_dependency_that_is_no_package_name_is_refused(finish, language, depen
 # Packages from indexes of the test's own: a folder of wheels, an HTTP registry, a module proxy on disk.
 
 
-@pytest.fixture
-def wheels(tmp_path, monkeypatch) -> Path:
-    """A folder from which `stroem-greet` installs, and no index beside it."""
-    folder = tmp_path / "wheels"
-    folder.mkdir()
-    for version in ("1.0", "2.0"):
-        info = f"stroem_greet-{version}.dist-info"
-        with zipfile.ZipFile(folder / f"stroem_greet-{version}-py3-none-any.whl", "w") as wheel:
-            wheel.writestr("stroem_greet.py", f"VERSION = {version!r}\n")
-            wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: stroem-greet\nVersion: {version}\n")
-            wheel.writestr(
-                f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-            )
-            wheel.writestr(f"{info}/RECORD", "")
-    for name, value in {
-        "UV_FIND_LINKS": str(folder),
-        "UV_OFFLINE": "1",
-        "PIP_FIND_LINKS": str(folder),
-        "PIP_NO_INDEX": "1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    return folder
-
-
 VERSION_OF_GREET = "import stroem_greet; print(f'OUTPUT: \"{stroem_greet.VERSION}\"')"
 
 

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 
+from engine.errors import PlatformError
+from engine.orders import ImageWork, Verdict
 from runners import strays
 from runners.base import Runner
 from runners.guard import Guard
 from runners.local import LocalConfig, LocalRunner
-from tests.runners.contract import Leftovers, RunnerContract
+from tests.runners.contract import Leftovers, Log, Run, RunnerContract, Stop, build_order
 
 
 @pytest.fixture(scope="module")
@@ -27,3 +40,313 @@ class TestLocalRunner(RunnerContract):
     @pytest.fixture
     def leftovers(self) -> Leftovers:
         return lambda attempt: [str(strays.read_process(pid)) for pid in strays.find(attempt=attempt)]
+
+
+# What only a process of this host can be asked.
+
+
+@pytest.fixture
+def runner(guard, tmp_path):
+    return LocalRunner(LocalConfig(cache_dir=tmp_path / "cache"), guard)
+
+
+@pytest.fixture
+def finish(runner, tmp_path):
+    def run(code: str | None = None, **fields):
+        log = Log()
+        return runner.run(build_order(tmp_path, code, **fields), log, Stop()), log
+
+    return run
+
+
+def test_a_step_inherits_no_open_file_of_the_worker(finish, tmp_path):
+    with (tmp_path / "secret").open("w") as file:
+        os.set_inheritable(file.fileno(), True)
+        _, log = finish("ls -l /proc/self/fd; cat <&0 | wc -c")
+    assert "secret" not in "\n".join(log.texts())
+    assert "/dev/null" in "\n".join(log.texts())
+    assert log.texts()[-1].strip() == "0"
+
+
+def test_the_attempts_directory_is_tmpdir_and_files_are_the_users_alone(finish):
+    outcome, log = finish('cd "$TMPDIR" && touch mine && stat -c %a . mine step.sh')
+    assert outcome.error is None
+    assert log.texts() == ["700", "600", "600"]
+
+
+def test_a_step_leads_a_session_of_its_own(finish):
+    _, log = finish("ps -o sid= -p $$; echo $$")
+    assert log.texts()[0].strip() == log.texts()[1]
+
+
+def test_text_has_a_character_set_even_when_the_worker_names_none(tmp_path, monkeypatch):
+    for name in ("LANG", "LC_ALL", "LC_CTYPE"):
+        monkeypatch.delenv(name, raising=False)
+    runner, log = LocalRunner(LocalConfig(cache_dir=tmp_path / "cache")), Log()
+    runner.run(build_order(tmp_path, "locale charmap"), log, Stop())
+    assert log.texts() == ["UTF-8"]
+
+
+def test_an_operator_may_let_more_of_the_workers_environment_through(tmp_path, monkeypatch):
+    monkeypatch.setenv("SITE", "north")
+    runner, log = LocalRunner(LocalConfig(cache_dir=tmp_path / "cache", pass_env=("SITE",))), Log()
+    runner.run(build_order(tmp_path, "echo $SITE"), log, Stop())
+    assert log.texts() == ["north"]
+
+
+def test_an_author_cannot_take_the_marks_away(finish):
+    _, log = finish("echo $STROEM_ATTEMPT $STROEM_GUARD", env={"STROEM_ATTEMPT": "x", "STROEM_GUARD": "y"})
+    attempt, keeper = log.texts()[0].split()
+    assert attempt != "x"
+    assert keeper != "y"
+
+
+def test_what_a_filter_at_the_scripts_end_still_says_is_kept(finish):
+    outcome, log = finish('exec > >(while read -r line; do sleep 0.1; echo "seen $line"; done); echo a; echo b')
+    assert outcome.verdict is Verdict.SUCCEEDED
+    assert log.texts() == ["seen a", "seen b"]
+
+
+def test_a_process_left_behind_is_ended_and_mentioned(finish):
+    began = time.monotonic()
+    outcome, log = finish("setsid sleep 300 >/dev/null 2>&1 & echo done")
+    assert outcome.verdict is Verdict.SUCCEEDED
+    assert any("left running" in line.text for line in log.lines)
+    assert time.monotonic() - began < 3
+
+
+def test_a_daemon_with_a_cleaned_environment_ends_with_its_step(start_step, tmp_path):
+    # Without mark, group or session, but still below the script: found as a descendant.
+    run = start_step("env -i setsid sh -c 'trap \"\" TERM; echo pid $$; sleep 300' & wait", stop_grace_s=0.5)
+    run.log.wait_for("pid ")
+    pid = int(run.log.texts()[0].split()[1])
+    run.stop.set("cancel")
+    run.outcome()
+    process = strays.read_process(pid)
+    assert process is None or process.state in "ZX"
+
+
+@pytest.fixture
+def start_step(runner, tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+
+        def begin(code: str, **fields):
+            order, log, stop = build_order(tmp_path, code, **fields), Log(), Stop()
+            return Run(order, log, stop, pool.submit(runner.run, order, log, stop))
+
+        yield begin
+
+
+def test_no_zombie_is_left_of_what_steps_left_behind(finish):
+    for _ in range(3):
+        finish("(setsid sh -c 'exit 0' &) ; (sleep 0.05 &) ; exit 0")
+    finish("sleep 0.2")
+    mine = [process for process in strays.list_processes() if process.ppid == os.getpid() and process.state == "Z"]
+    assert mine == []
+
+
+def test_nothing_accumulates_in_the_worker_over_many_steps(finish):
+    finish("true")
+    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    for _ in range(50):
+        finish("true")
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"args": ("a\0b",)}, "NUL"),
+        ({"env": {"VALUE": "a\0b"}}, "NUL"),
+        ({"args": ("\ud800",)}, "surrogate"),
+        ({"args": ("x" * 200_000,)}, "too long"),
+        ({"workdir": "nowhere"}, "nowhere"),
+        ({"workdir": "../.."}, "outside"),
+        ({"workdir": "/etc"}, "outside"),
+        ({"interpreter": "./missing"}, "missing"),
+        ({"interpreter": "'"}, "interpreter"),
+    ],
+)
+def test_a_step_that_cannot_be_started_fails_with_one_sentence(finish, fields, words):
+    outcome, log = finish("true", **fields)
+    assert outcome.verdict is Verdict.FAILED
+    assert words in outcome.error
+    assert "\n" not in outcome.error
+    assert log.lines == []
+
+
+def test_a_source_that_is_no_program_is_run_by_the_shell(finish, tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name, mode in (("plain.sh", 0o644), ("no-shebang.sh", 0o755)):
+        (tree / name).write_text("echo ran $1\n")
+        (tree / name).chmod(mode)
+        assert finish(source=name, args=("it",), workspace_dir=tree)[1].texts() == ["ran it"]
+
+
+def test_a_source_that_leads_out_of_the_workspace_by_a_link_is_refused(finish, tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tmp_path / "outside.sh").write_text("echo outside\n")
+    (tree / "link.sh").symlink_to(tmp_path / "outside.sh")
+    assert "outside the workspace" in finish(source="link.sh", workspace_dir=tree)[0].error
+
+
+def test_secrets_in_a_script_are_in_no_argument_list_on_the_host(start_step):
+    run = start_step(": canary-in-script; echo ready; sleep 300", env={"TOKEN": "canary-in-env"})
+    run.log.wait_for("ready")
+    lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in strays.find(attempt=run.order.attempt)]
+    assert lines
+    assert not any(b"canary" in line for line in lines)
+    run.stop.set()
+
+
+def test_a_flood_is_read_at_the_pace_of_its_reader(runner, tmp_path):
+    seen = []
+
+    def slow(line) -> None:
+        seen.append(line)
+        if len(seen) < 50:
+            time.sleep(0.01)
+
+    order = build_order(tmp_path, "yes | head -n 2000")
+    assert runner.run(order, slow, Stop()).verdict is Verdict.SUCCEEDED
+    assert len(seen) == 2000
+
+
+def test_a_flood_can_be_cancelled(start_step):
+    run = start_step("yes")
+    run.log.wait_for("y")
+    asked = time.monotonic()
+    run.stop.set("cancel")
+    assert run.outcome().verdict is Verdict.CANCELLED
+    assert time.monotonic() - asked < 5
+
+
+def test_a_sink_that_breaks_does_not_leave_the_step_running(runner, tmp_path):
+    def broken(line) -> None:
+        raise OSError("the sink broke")
+
+    order = build_order(tmp_path, "trap '' TERM; while :; do echo x; sleep 0.05; done")
+    with pytest.raises(OSError, match="the sink broke"):
+        runner.run(order, broken, Stop())
+    assert strays.find(attempt=order.attempt) == set()
+
+
+def test_an_image_is_no_order_for_this_runner(runner, tmp_path):
+    with pytest.raises(PlatformError, match="image"):
+        runner.run(build_order(tmp_path, work=ImageWork("alpine")), Log(), Stop())
+
+
+def test_processes_are_listed_the_same_way_without_proc():
+    with subprocess.Popen(["sleep", "300"], start_new_session=True) as process:
+        by_ps = {entry.pid: entry for entry in strays._list_by_ps()}
+        entry = strays.read_process(process.pid)
+        assert by_ps[process.pid][:3] == entry[:3]
+        process.kill()
+
+
+# Other users. As root these tests become one; without root they check what a worker without root can promise.
+
+
+AS_NOBODY = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+def test_other_processes_of_its_user_cannot_read_a_hardened_worker(open_folder):
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from runners.process import harden; import subprocess, os\n"
+        "if sys.argv[2] == 'hard': harden()\n"
+        "code = f'cat /proc/{os.getpid()}/environ; cat /proc/{os.getpid()}/maps; ls -l /proc/{os.getpid()}/fd/'\n"
+        "run = subprocess.run(['sh', '-c', code], capture_output=True, env={'PATH': os.environ['PATH']})\n"
+        "print(run.stdout.decode())"
+    )
+    root = Path(__file__).resolve().parents[2]
+    for package in ("engine", "runners"):
+        shutil.copytree(root / package, open_folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    python = find_python_for_all() if AS_NOBODY else sys.executable
+    seen = {}
+    for kind in ("hard", "soft"):
+        answer = subprocess.run(
+            [python, "-c", program, str(open_folder), kind],
+            **AS_NOBODY,
+            env={"PATH": os.environ["PATH"], "STROEM__DB__URL": "canary"},
+            capture_output=True,
+            text=True,
+            cwd="/",
+            check=False,
+        )
+        assert answer.returncode == 0, answer.stderr
+        seen[kind] = answer.stdout
+    assert "canary" in seen["soft"]
+    assert seen["hard"].strip() == ""
+
+
+def find_python_for_all() -> str:
+    """A Python that every user may start; the one of the tests may lie in root's own folder."""
+    for python in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
+        with contextlib.suppress(OSError):
+            command = [python, "-c", "from enum import StrEnum"]
+            if subprocess.run(command, **AS_NOBODY, capture_output=True, cwd="/", check=False).returncode == 0:
+                return python
+    pytest.fail("no Python 3.11 that every user may start")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+class TestAnotherUser:
+    @pytest.fixture
+    def finish(self, guard, open_folder):
+        runner = LocalRunner(LocalConfig(cache_dir=open_folder / "cache", run_as="nobody"), guard)
+
+        def run(code: str | None = None, **fields):
+            log = Log()
+            return runner.run(build_order(open_folder, code, **fields), log, Stop()), log
+
+        return run
+
+    def test_a_step_runs_as_the_user_and_writes_to_its_own_directory(self, finish):
+        outcome, log = finish('id -un; echo "$USER"; touch "$TMPDIR/mine" && stat -c "%U %a" "$TMPDIR" "$TMPDIR/mine"')
+        assert outcome.error is None
+        assert log.texts() == ["nobody", "nobody", "nobody 700", "nobody 600"]
+
+    def test_a_step_cannot_read_what_is_the_workers_alone(self, finish, open_folder):
+        secret = open_folder / "worker-config.yaml"
+        secret.write_text("canary")
+        secret.chmod(0o600)
+        outcome, log = finish(f"cat {secret} /proc/{os.getpid()}/environ")
+        assert outcome.verdict is Verdict.FAILED
+        assert log.texts("stdout") == []
+
+    def test_a_step_has_none_of_the_workers_groups(self, finish):
+        _, log = finish("id -G")
+        assert "0" not in log.texts()[0].split()
+
+    def test_a_stop_reaches_the_user_too(self, guard, open_folder):
+        runner = LocalRunner(LocalConfig(cache_dir=open_folder / "cache"), guard)
+        order, log, stop = (
+            build_order(open_folder, "setsid sleep 300 & echo ready; wait", run_as="nobody"),
+            Log(),
+            Stop(),
+        )
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(runner.run, order, log, stop)
+            log.wait_for("ready")
+            stop.set("cancel")
+            assert future.result(10).verdict is Verdict.CANCELLED
+        assert strays.find(attempt=order.attempt) == set()
+
+    def test_installed_dependencies_are_the_workers_and_no_step_can_change_them(self, finish, wheels):
+        python = find_python_for_all()
+        code = (
+            "import stroem_greet, os\n"
+            "try: open(stroem_greet.__file__, 'a')\n"
+            "except PermissionError: print(f'OUTPUT: \"{stroem_greet.VERSION}\"')"
+        )
+        for _ in range(2):
+            outcome, _ = finish(code, language="python", interpreter=python, dependencies=("stroem-greet",))
+            assert outcome.error is None
+            assert outcome.output == "2.0"
+
+    def test_a_user_that_does_not_exist_is_one_sentence(self, open_folder):
+        runner = LocalRunner(LocalConfig(cache_dir=open_folder / "cache", run_as="no-such-user"))
+        with pytest.raises(PlatformError, match="no-such-user"):
+            runner.run(build_order(open_folder, "true"), Log(), Stop())
