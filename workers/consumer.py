@@ -134,26 +134,28 @@ class Ear:
     def _connected(self, consumer: Any) -> None:
         """The consumer is on a fresh connection: have its loop ask us before it takes a message."""
         self._consumer = consumer
-        qos = consumer.task_consumer.channel.qos
+        qos = getattr(consumer.task_consumer.channel, "qos", None)
         original = getattr(qos, "can_consume", None)
         if original is not None:  # Redis; on RabbitMQ the prefetch count is the bound
             qos.can_consume = MethodType(lambda _: self.may_take() and original(), qos)
-        self._consume(self._keys)
+        self._add_queues(list(self._keys))  # not consumed from yet: the loop that takes messages begins after this
 
     def _disconnected(self) -> None:
         self._consumer = None
 
     def _consume(self, keys: Iterable[str]) -> None:
         """In the consumer's thread. A broker that fails here makes the consumer connect anew, with all keys."""
-        consumer = self._consumer
-        if consumer is None or consumer.task_consumer is None:
-            return
-        for key in list(keys):
-            queue = self._bells.queue(key)
-            if not consumer.task_consumer.consuming_from(queue.name):
+        if self._consumer is not None and self._consumer.task_consumer is not None:
+            self._add_queues(keys)
+            self._consumer.task_consumer.consume()
+
+    def _add_queues(self, keys: Iterable[str]) -> None:
+        consumer = self._consumer.task_consumer
+        known = {queue.name for queue in consumer.queues}
+        for queue in (self._bells.queue(key) for key in keys):
+            if queue.name not in known:
                 self._app.amqp.queues.select_add(queue)
-                consumer.task_consumer.add_queue(queue)
-                consumer.task_consumer.consume()
+                consumer.add_queue(queue)
 
 
 class SlotPool(BasePool):
