@@ -59,7 +59,7 @@ class Source:
     url: str | None = None
     ref: str = "main"
     poll_interval_s: float = 60.0
-    auth: str | GitAuth | None = None  # a name out of git_auth, or the thing itself
+    auth: str | None = None  # a name under git_auth; one written in place stands there as `workspaces.NAME.auth`
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,15 +224,16 @@ def _git_auth(section: Section, base: Path) -> GitAuth:
     return auth
 
 
-def _sources(top: Section, name: str, base: Path, known: Mapping[str, GitAuth]) -> Mapping[str, Source]:
+def _sources(top: Section, name: str, base: Path, known: dict[str, GitAuth]) -> Mapping[str, Source]:
     return {key: _source(section, base, known) for key, section in top.sections(name)}
 
 
-def _source(section: Section, base: Path, known: Mapping[str, GitAuth]) -> Source:
+def _source(section: Section, base: Path, known: dict[str, GitAuth]) -> Source:
     kind = section.choice("type", ("folder", "git"), None)
-    auth: str | GitAuth | None
+    auth: str | None
     if section.has_section("auth"):
-        auth = _git_auth(section.section("auth"), base)
+        auth = section.full("auth")
+        known[auth] = _git_auth(section.section("auth"), base)
     else:
         auth = section.choice("auth", tuple(known), "") or None
     source = Source(

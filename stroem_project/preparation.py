@@ -68,3 +68,21 @@ def import_examples() -> tuple[list[str], dict[str, str]]:
         except StroemError as error:
             refused[name] = str(error)
     return imported, refused
+
+
+def import_configured() -> dict[str, str]:
+    """Reads the workspaces that the settings name; a sentence for each that could not be read."""
+    from apps.workspaces.models import Workspace
+    from apps.workspaces.services import import_folder, import_git
+
+    refused: dict[str, str] = {}
+    for name, source in settings.STROEM.workspaces.items():
+        try:
+            if source.type == "folder":
+                import_folder(name, source.path)
+            else:
+                import_git(name, source.url, source.ref, source.auth or "")
+            Workspace.objects.filter(name=name).update(poll_interval_s=max(1, round(source.poll_interval_s)))
+        except StroemError as error:
+            refused[name] = str(error)
+    return refused

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import psutil
 import psycopg
@@ -78,9 +79,31 @@ def test_it_says_where_to_go_and_how_to_sign_in_and_ctrl_c_ends_it_all(start: St
     assert not (up.data_dir / "pair.json").exists()
 
 
-def test_a_kill_leaves_nothing_running_and_a_second_start_carries_on(start: Start) -> None:
-    first = start()
+FLOWS = """
+tasks:
+  long:
+    flow:
+      first: {action: {type: script, on_worker_lost: retry, script: "echo begun >> MARK; sleep 2"}}
+      second: {action: {type: script, script: "echo done >> MARK"}, depends_on: [first]}
+"""
+
+
+def test_a_kill_leaves_nothing_running_and_a_second_start_carries_on(start: Start, tmp_path: Path) -> None:
+    mark, flows = tmp_path / "mark", tmp_path / "flows"
+    flows.mkdir()
+    (flows / "flows.yaml").write_text(FLOWS.replace("MARK", str(mark)))
+    settings = {
+        "STROEM__WORKSPACES__OURS__TYPE": "folder",
+        "STROEM__WORKSPACES__OURS__PATH": str(flows),
+        "STROEM__RECOVERY__HEARTBEAT_TIMEOUT_SECS": "10",
+    }
+    first = start(**settings)
     first.wait_until_ready()
+    token = first.sign_in()
+    eventually(lambda: first.ask("/api/workspaces/ours/tasks", token=token)[0] == 200)
+    status, begun = first.ask("/api/workspaces/ours/tasks/long/execute", {"input": {}}, token)
+    assert status == 200, begun
+    eventually(mark.exists)
     with psycopg.connect(database_of(first), autocommit=True) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
     password = first.password()
@@ -88,12 +111,15 @@ def test_a_kill_leaves_nothing_running_and_a_second_start_carries_on(start: Star
     first.stop(signal.SIGKILL)
     eventually(lambda: not first.processes(), within_s=ENDS_WITHIN_S)
 
-    second = start()
+    second = start(**settings)
     line = second.wait_until_ready()
     assert "and its password" in line, "a password is shown once only"
     with psycopg.connect(database_of(second)) as connection:
         assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
-    assert second.sign_in(password=password)
+    token = second.sign_in(password=password)
+    job = f"/api/jobs/{begun['job_id']}"
+    eventually(lambda: second.ask(job, token=token)[1]["status"] == "completed", within_s=40)
+    assert mark.read_text().split() == ["begun", "begun", "done"]
 
 
 def test_a_second_start_need_not_wait_for_the_end_of_a_killed_one(start: Start) -> None:
@@ -171,7 +197,7 @@ def test_servers_and_administrator_named_by_the_settings_are_used_and_left_alone
         connection.execute(f'CREATE DATABASE "{name}"')
     password = "correct horse battery"
     up = start(
-        STROEM__DB__URL=url.replace("/stroem?", f"/{name}?"),
+        STROEM__DB__URL=urlunsplit(urlsplit(url)._replace(path=f"/{name}")),
         STROEM__BROKER__URL=os.environ["STROEM__BROKER__URL"],
         STROEM_ADMIN_EMAIL="ada@example.org",
         STROEM_ADMIN_PASSWORD=password,

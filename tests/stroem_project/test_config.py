@@ -64,7 +64,8 @@ unsafe_templates: refuse
     assert config.data_dir == tmp_path / "data"
     assert config.workspaces["ours"].path == tmp_path.parent / "flows"
     assert config.workspaces["theirs"].auth == "deploy" and config.workspaces["theirs"].poll_interval_s == 5
-    assert config.workspaces["third"].auth == GitAuth("ssh_key", key_path=tmp_path / "id")
+    assert config.workspaces["third"].auth == "workspaces.third.auth"
+    assert config.git_auth["workspaces.third.auth"] == GitAuth("ssh_key", key_path=tmp_path / "id")
     assert config.auth.base_url == "https://flows.example.org"
     assert config.auth.initial_user is not None and config.auth.initial_user.email == "a@b.c"
     assert (config.recovery.heartbeat_timeout_s, config.recovery.on_worker_lost) == (60, "retry")

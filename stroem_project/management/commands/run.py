@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 from argparse import ArgumentParser
@@ -23,6 +24,7 @@ from engine.spec.problems import did_you_mean
 from stroem_project.following.follower import Follower, answer, last_try
 from stroem_project.following.screen import Screen
 from stroem_project.private_house import House, private_house
+from stroem_project.typed_input import read_inputs
 from stroem_project.workspace_path import read_path, workspace_name
 
 REFUSED, INTERRUPTED = 2, 130
@@ -38,7 +40,13 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("path", help="the workspace's folder")
         parser.add_argument("task", nargs="?", help="the task; may be left out where there is only one")
-        parser.add_argument("--input", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
+        parser.add_argument(
+            "--input",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help="may be repeated; NAME=@FILE reads a file",
+        )
         parser.add_argument("--json", action="store_true", help="print the result as JSON, as the last line of stdout")
         parser.add_argument("--worker-config", help="file with the worker's settings")
 
@@ -50,13 +58,16 @@ class Command(BaseCommand):
             folder, loaded = read_path(options["path"])
             workspace = _usable(loaded)
             task = _pick_task(workspace, options["task"], options["path"])
-            given = _inputs(options["input"])
+            given = read_inputs(options["input"])
             _check_inputs(workspace, task, given)
             self._mention_warnings(loaded, options["path"])
             with private_house(options["worker_config"]) as house:
                 status = self._run(house, folder, task, given, as_json=options["json"])
         except StroemError as error:
             raise CommandError(str(error), returncode=REFUSED) from error
+        except BrokenPipeError:  # whoever read us has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
         except KeyboardInterrupt:
             self.stderr.write("Interrupted: the run was stopped.")
             sys.exit(INTERRUPTED)
@@ -110,18 +121,6 @@ def _pick_task(workspace: Workspace, asked: str | None, typed: str) -> str:
     if asked not in workspace.tasks:
         raise AuthorError(f"{typed} has no task '{asked}'{did_you_mean(asked, names) or ': ' + known}.")
     return asked
-
-
-def _inputs(typed: list[str]) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    for text in typed:
-        name, mark, value = text.partition("=")
-        if not mark or not name:
-            raise AuthorError(f"--input takes NAME=VALUE, not '{text}'.")
-        if name in given:
-            raise AuthorError(f"--input {name} is given twice.")
-        given[name] = value
-    return given
 
 
 def _check_inputs(workspace: Workspace, task: str, given: Mapping[str, Any]) -> None:

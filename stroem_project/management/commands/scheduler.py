@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from argparse import ArgumentParser
@@ -10,8 +11,11 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 
 from stroem_project.supervision.lifeline import watch
+
+log = logging.getLogger("stroem.scheduler")
 
 
 class Command(BaseCommand):
@@ -37,4 +41,16 @@ class Command(BaseCommand):
         signal.signal(signal.SIGINT, ask_to_stop)
         if options["lifeline_fd"] is not None:
             watch(options["lifeline_fd"], stop.set)
+        _import_configured()
         run_forever(stop)
+
+
+def _import_configured() -> None:
+    """Workspaces that the settings name; one that cannot be read must not keep the others waiting."""
+    from stroem_project.preparation import import_configured
+
+    try:
+        for name, sentence in import_configured().items():
+            log.warning("workspace %s was not imported: %s", name, sentence)
+    except DatabaseError as error:
+        log.warning("the workspaces of the settings were not imported: %s", error)

@@ -52,6 +52,6 @@ class Command(OperatorCommand):
             self.stdout.write(str(job_id))
             raise
         result = last_try(job_id)
-        screen.state(task, result.status, result.error)
+        screen.state(task, result.status, error=result.error)
         screen.close()
         return 0 if result.status == JobStatus.COMPLETED else 1
