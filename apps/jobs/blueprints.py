@@ -32,6 +32,7 @@ class Node:
     action: Action
     position: int
     dependents: tuple[str, ...]
+    leads_to_plain: bool = False  # has dependents, and none of them needs more than its dependencies to be over
 
     @property
     def kind(self) -> str:
@@ -157,6 +158,18 @@ def store(content: Mapping[str, Any]) -> int:
     return found
 
 
+def _is_plain(task: Task, actions: Mapping[str, Action], names: list[str]) -> bool:
+    steps = [task.flow[name] for name in names]
+    return (
+        bool(steps)
+        and not task.workflow_actions
+        and all(
+            step.when is None and step.for_each is None and actions[step.action].type not in SERVER_KINDS
+            for step in steps
+        )
+    )
+
+
 @lru_cache(maxsize=256)
 def load(blueprint_id: int) -> Plan:
     """The plan of a blueprint; blueprints never change, so it is kept."""
@@ -169,7 +182,14 @@ def load(blueprint_id: int) -> Plan:
             dependents[dependency].append(name)
     order = topological_order({name: step.depends_on for name, step in task.flow.items()})
     nodes = {
-        name: Node(name, task.flow[name], actions[task.flow[name].action], position, tuple(dependents[name]))
+        name: Node(
+            name,
+            task.flow[name],
+            actions[task.flow[name].action],
+            position,
+            tuple(dependents[name]),
+            _is_plain(task, actions, dependents[name]),
+        )
         for position, name in enumerate(order)
     }
     return Plan(

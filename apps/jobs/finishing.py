@@ -13,6 +13,7 @@ from apps.jobs.advance import Advance, advancing
 from apps.jobs.masks import masked_result, shown
 from apps.jobs.sql import fetch_one, retried
 from apps.jobs.transitions import moves as pen
+from apps.jobs.transitions.compiled import Completion
 from apps.jobs.transitions.moves import Ended, Result
 from engine import planner
 from engine.errors import StaleMove
@@ -43,6 +44,25 @@ def finish(report: Report) -> tuple[bool, dict[int, int]]:
     if report.outcome.verdict is Verdict.LOST:
         return lose(report.claim.attempt_id)
     return _finish(report)
+
+
+def compiled(report: Report) -> Completion | None:
+    """What to tell the compiled statement, when the report is one that it may take."""
+    claim, outcome = report.claim, report.outcome
+    if outcome.verdict is not Verdict.SUCCEEDED or claim.step_name != claim.base:
+        return None
+    if not blueprints.load(claim.blueprint_id).nodes[claim.base].leads_to_plain:
+        return None
+    result = masked_result(Result(output=outcome.output, has_output=outcome.has_output), report.masks)
+    return Completion(
+        claim.job_id,
+        claim.step_id,
+        claim.fence,
+        claim.attempt_id,
+        outcome.exit_code,
+        result,
+        shown(report.input, report.masks),
+    )
 
 
 @retried

@@ -10,11 +10,13 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connections
+from django.db import connection, connections
 
 from apps.fleet import presence, tag_sets
 from apps.jobs import blueprints, contexts, finishing, logs
-from apps.jobs.transitions import claims, rows
+from apps.jobs.sql import fetch_in_turn
+from apps.jobs.transitions import claims, compiled, rows
+from apps.jobs.transitions.compiled import Completion
 from apps.workspaces.models import Revision
 from apps.workspaces.sealing import unseal
 from apps.workspaces.secrets import connections_of, secret_values, secrets_of, sensitive_of
@@ -196,14 +198,46 @@ def finish(
     job_id: UUID | None = None,
 ) -> Settled:
     """Settle an attempt and advance its job in one transaction, then claim the next step in one of its own."""
-    if lines:
-        logs.append(report.claim, seq, lines)
-    accepted, counts = finishing.finish(report)
-    following = claim(worker_id, claim_for, job_id=job_id) if worker_id and claim_for else None
+    completion = finishing.compiled(report)
+    if completion is not None and worker_id and claim_for and not connection.in_atomic_block:
+        accepted, counts, following = _finish_and_claim(report, completion, worker_id, claim_for, lines, seq, job_id)
+    else:
+        if lines:
+            logs.append(report.claim, seq, lines)
+        accepted, counts = finishing.finish(report)
+        following = claim(worker_id, claim_for, job_id=job_id) if worker_id and claim_for else None
     if following is not None and counts.get(following.tag_set_id):
         counts[following.tag_set_id] -= 1
     names = tag_sets.keys_of(counts)
     return Settled(accepted, following, {names[id]: count for id, count in counts.items() if count})
+
+
+def _finish_and_claim(
+    report: Report,
+    completion: Completion,
+    worker_id: UUID,
+    claim_for: Sequence[int],
+    lines: Sequence[Line],
+    seq: int,
+    job_id: UUID | None,
+) -> tuple[bool, dict[int, int], Claim | None]:
+    """The last lines, the common end and the next claim: three transactions in one round trip."""
+    lease_s = settings.STROEM.recovery.heartbeat_timeout_s
+    statements = [
+        (compiled.COMPLETE, completion.params),
+        (claims.CLAIM, claims.claim_params(worker_id, claim_for, lease_s, job_id)),
+    ]
+    if lines:
+        statements.insert(0, (logs.APPEND, logs.append_params(report.claim, seq, lines)))
+    *_, ended, taken = fetch_in_turn(statements)
+    counts = compiled.read(ended[0]) if isinstance(ended, list) else None
+    accepted = counts is not None
+    if counts is None:  # refused, or it met a deadlock: the general path knows what to do
+        accepted, counts = finishing.finish(report)
+    row = taken[0] if isinstance(taken, list) and taken else None
+    if row is None:
+        row = claims.claim_elsewhere(worker_id, claim_for, lease_s=lease_s, job_id=job_id)
+    return accepted, counts, _claim(row) if row else None
 
 
 def give_back(claim: Claim) -> None:

@@ -39,14 +39,17 @@ ORDER BY id LIMIT %(limit)s
 
 def append(claim: Claim, seq: int, lines: Sequence[Line]) -> bool:
     """Store a batch; the same (attempt, seq) again changes nothing. False when the attempt has ended."""
-    params = {
+    return fetch_one(APPEND, append_params(claim, seq, lines)) is not None
+
+
+def append_params(claim: Claim, seq: int, lines: Sequence[Line]) -> dict[str, Any]:
+    return {
         "attempt": claim.attempt_id,
         "fence": claim.fence,
         "seq": seq,
         "lines": "".join(_record(line.at, line.stream, claim.step_name, line.text) for line in lines),
         "count": len(lines),
     }
-    return fetch_one(APPEND, params) is not None
 
 
 def say(job_id: UUID, text: str, *, at: float) -> None:

@@ -12,19 +12,20 @@ from uuid import UUID
 
 from apps.jobs.sql import fetch, fetch_one
 
-PEEK = """
-SELECT b.tag_set_id FROM unnest(%(sets)s::int[]) t(id) CROSS JOIN LATERAL (
-    SELECT tag_set_id, priority, fair_rank, ready_at, id FROM jobs_step
-    WHERE status = 'ready' AND tag_set_id = t.id AND (%(job)s::uuid IS NULL OR job_id = %(job)s)
-    ORDER BY priority DESC, fair_rank, ready_at, id LIMIT 1
-) b ORDER BY b.priority DESC, b.fair_rank, b.ready_at, b.id
-"""
 # A claim need not wait for the disk: `started` follows before any process may exist, and it does wait. A claim that a
 # crash of the database takes back is one whose `started` is refused.
 CLAIM = """
-WITH c AS (
+WITH b AS (
+    SELECT x.tag_set_id FROM unnest(%(sets)s::int[]) t(id) CROSS JOIN LATERAL (
+        SELECT tag_set_id, priority, fair_rank, ready_at, id FROM jobs_step
+        WHERE status = 'ready' AND tag_set_id = t.id AND (%(job)s::uuid IS NULL OR job_id = %(job)s)
+        ORDER BY priority DESC, fair_rank, ready_at, id LIMIT 1
+    ) x ORDER BY x.priority DESC, x.fair_rank, x.ready_at, x.id LIMIT 1
+),
+c AS (
     SELECT id, set_config('synchronous_commit', 'off', true) FROM jobs_step
-    WHERE status = 'ready' AND tag_set_id = %(set)s AND (%(job)s::uuid IS NULL OR job_id = %(job)s)
+    WHERE status = 'ready' AND tag_set_id = (SELECT tag_set_id FROM b)
+        AND (%(job)s::uuid IS NULL OR job_id = %(job)s)
     ORDER BY priority DESC, fair_rank, ready_at, id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
 ),
 s AS (
@@ -45,6 +46,10 @@ SELECT s.id, a.id, s.fence, s.job_id, s.name, s.base, s.attempts, s.timeout_s, s
     j.blueprint_id, j.revision_id, j.input::text, j.input_sealed
 FROM s, a, jobs_job j WHERE j.id = s.job_id
 """
+WAITING = """
+SELECT t.id FROM unnest(%(sets)s::int[]) t(id)
+WHERE EXISTS (SELECT 1 FROM jobs_step WHERE status = 'ready' AND tag_set_id = t.id)
+"""
 RENEW = """
 WITH w AS (
     UPDATE fleet_worker SET heartbeat_at = clock_timestamp(), busy = %(busy)s
@@ -64,19 +69,25 @@ WHERE id = %s AND fence = %s AND ended_at IS NULL AND lease_until > clock_timest
 """
 
 
+def claim_params(worker_id: UUID, tag_set_ids: Sequence[int], lease_s: float, job_id: UUID | None) -> dict[str, Any]:
+    return {"sets": list(tag_set_ids), "job": job_id, "worker": worker_id, "lease_s": lease_s}
+
+
 def claim(
     worker_id: UUID, tag_set_ids: Sequence[int], *, lease_s: float, job_id: UUID | None = None
 ) -> tuple[Any, ...] | None:
-    """The best ready step of these tag sets, now held by the worker; None when there is none.
+    """The best ready step of these tag sets, now held by the worker; None when there is none."""
+    row = fetch_one(CLAIM, claim_params(worker_id, tag_set_ids, lease_s, job_id))
+    return row or claim_elsewhere(worker_id, tag_set_ids, lease_s=lease_s, job_id=job_id)
 
-    A look may find a step that another worker is just taking; then the next best tag set is tried.
-    """
-    sets = list(tag_set_ids)
-    if len(sets) > 1:
-        peeked = fetch(PEEK, {"sets": sets, "job": job_id})
-        sets = [row[0] for row in peeked]
+
+def claim_elsewhere(
+    worker_id: UUID, tag_set_ids: Sequence[int], *, lease_s: float, job_id: UUID | None = None
+) -> tuple[Any, ...] | None:
+    """After a look in vain: others may have held all that was ready in the best tag set, while another has some."""
+    sets = [row[0] for row in fetch(WAITING, {"sets": list(tag_set_ids)})] if len(tag_set_ids) > 1 else []
     for tag_set_id in sets:
-        row = fetch_one(CLAIM, {"set": tag_set_id, "job": job_id, "worker": worker_id, "lease_s": lease_s})
+        row = fetch_one(CLAIM, claim_params(worker_id, [tag_set_id], lease_s, job_id))
         if row is not None:
             return row
     return None
