@@ -26,7 +26,8 @@ import uv
 ROOT = Path(__file__).parents[3]
 CACHE = Path(os.environ.get("STROEM_TEST_CACHE", "/var/tmp/stroem-cache"))
 PACKAGES = "ca-certificates,curl,git,jq,openssh-client,procps,python3,python3-pip,python3-venv,unzip,iproute2,sqlite3"
-BASE = f"stroem-test-base:{hashlib.sha256(PACKAGES.encode()).hexdigest()[:12]}"
+VERSION = "2"  # of what _build_base does with the packages
+BASE = f"stroem-test-base:{hashlib.sha256(f'{PACKAGES} {VERSION}'.encode()).hexdigest()[:12]}"
 HOST_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -158,7 +159,7 @@ def _has_image(client: docker.DockerClient, tag: str) -> bool:
 
 
 def _build_base(client: docker.DockerClient) -> None:
-    rootfs = CACHE / f"rootfs-{BASE.rpartition(':')[2]}.tar"
+    rootfs = CACHE / f"rootfs-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:12]}.tar"
     if not rootfs.exists():
         need(shutil.which("mmdebstrap"), "mmdebstrap is needed to make the image that the tests run in")
         part = rootfs.with_suffix(".part.tar")
@@ -176,7 +177,13 @@ def _build_base(client: docker.DockerClient) -> None:
         "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8",
     ]
     client.api.import_image_from_file(str(rootfs), repository="stroem-test-rootfs", tag="1", changes=changes)
-    files = {"Dockerfile": (b"FROM stroem-test-rootfs:1\nCOPY ca.crt /etc/ssl/certs/ca-certificates.crt\n", 0o644)}
+    # What the machine trusts, the image trusts; uv and bun want to be told.
+    recipe = (
+        "FROM stroem-test-rootfs:1\n"
+        f"COPY ca.crt {HOST_CERTIFICATES}\n"
+        f"ENV SSL_CERT_FILE={HOST_CERTIFICATES} NODE_EXTRA_CA_CERTS={HOST_CERTIFICATES}\n"
+    )
+    files = {"Dockerfile": (recipe.encode(), 0o644)}
     files["ca.crt"] = (HOST_CERTIFICATES.read_bytes(), 0o644)
     build_image(client, BASE, files)
 

@@ -1,0 +1,115 @@
+"""A second Docker engine, in a network namespace of its own: one that tests may kill, or that is blind to paths."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tarfile
+import time
+import uuid
+from io import BytesIO
+from pathlib import Path
+
+import docker
+
+from tests.runners.docker.engine import CACHE, need
+
+BUSYBOX = Path("/bin/busybox")
+IMAGE = "stroem-test-busybox:1"
+
+
+class SecondEngine:
+    """Starts at once. `hidden` is a directory whose content it cannot see, as if it were on another machine."""
+
+    def __init__(self, directory: Path, hidden: Path | None = None) -> None:
+        need(os.geteuid() == 0, "a second Docker engine needs root")
+        need(BUSYBOX.exists(), "busybox-static is needed for the images of a second Docker engine")
+        self._name = f"stroem{uuid.uuid4().hex[:8]}"
+        self._home = CACHE / "engines" / self._name  # a socket's path must be short, and overlay needs a real disk
+        self._home.mkdir(parents=True)
+        self._directory = directory
+        self._hidden = hidden
+        self._process: subprocess.Popen[bytes] | None = None
+        self.socket = self._home / "d.sock"
+        self.url = f"unix://{self.socket}"
+        _run("ip", "netns", "add", self._name)
+        _run("nsenter", f"--net=/run/netns/{self._name}", "ip", "link", "set", "lo", "up")
+        self.start()
+        self._import_busybox()
+
+    def start(self) -> None:
+        home = self._home
+        command = [
+            "dockerd", "--data-root", str(home / "data"), "--exec-root", str(home / "run"), "-H", self.url,
+            "--pidfile", str(home / "d.pid"),
+        ]  # fmt: skip
+        if self._hidden is not None:
+            hide = f"mount -t tmpfs none {self._hidden} && exec " + " ".join(command)
+            command = ["unshare", "--mount", "sh", "-c", hide]
+        with (self._directory / "dockerd.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["nsenter", f"--net=/run/netns/{self._name}", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 30
+        while not self.answers():
+            assert time.monotonic() < deadline, (self._directory / "dockerd.log").read_text()[-1500:]
+            time.sleep(0.05)
+
+    def answers(self) -> bool:
+        try:
+            client = self.connect()
+            client.ping()
+            client.close()
+        except (docker.errors.DockerException, OSError):
+            return False
+        return True
+
+    def connect(self) -> docker.DockerClient:
+        return docker.DockerClient(base_url=self.url, timeout=30)
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+        self._process.wait(30)
+
+    def close(self) -> None:
+        if not self.answers():
+            if self._process is not None and self._process.poll() is None:
+                self.kill()
+            self.start()
+        client = self.connect()
+        for container in client.containers.list(all=True):
+            container.remove(force=True, v=True)
+        client.close()
+        self.kill(signal.SIGTERM)
+        for mounted in ("run/netns/default", "data"):
+            subprocess.run(["umount", str(self._home / mounted)], check=False, capture_output=True)
+        _run("ip", "netns", "del", self._name)
+        subprocess.run(["rm", "-rf", str(self._home)], check=False)
+
+    def _import_busybox(self) -> None:
+        archive = BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            tar.add(BUSYBOX, "bin/busybox")
+            for name in ("sh", "echo", "cat", "sleep", "mktemp", "rm", "ls", "touch", "seq", "id"):
+                link = tarfile.TarInfo(f"bin/{name}")
+                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+                tar.addfile(link)
+            for name in ("tmp", "root"):
+                folder = tarfile.TarInfo(name)
+                folder.type, folder.mode = tarfile.DIRTYPE, 0o1777
+                tar.addfile(folder)
+        client = self.connect()
+        client.api.import_image_from_data(
+            archive.getvalue(), repository=IMAGE.split(":")[0], tag="1", changes=["ENV PATH=/bin"]
+        )
+        client.close()
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
