@@ -82,6 +82,16 @@ TEMPLATES = [
 ]
 
 
+# Statements of the hot path are prepared and look up single rows: their generic plan is the right one, and planning them
+# anew would cost as much as running them.
+SESSION = (
+    "idle_in_transaction_session_timeout=10s",
+    "lock_timeout=10s",
+    "plan_cache_mode=force_generic_plan",
+    "jit=off",
+)
+
+
 def database_settings(url: str | None) -> dict[str, object]:
     parts = conninfo_to_dict(url or "")
     return {
@@ -101,7 +111,7 @@ def database_settings(url: str | None) -> dict[str, object]:
             "tcp_user_timeout": 10000,
             "prepare_threshold": 1,
             "application_name": "stroem",
-            "options": "-c idle_in_transaction_session_timeout=10s -c lock_timeout=10s",
+            "options": " ".join(f"-c {setting}" for setting in SESSION),
             "pool": {"min_size": 0, "max_size": int(os.environ.get("STROEM_DB_POOL", "16")), "timeout": 10},
         },
     }

@@ -174,7 +174,6 @@ class Step(models.Model):
                 condition=Q(loop_id__isnull=False, status="pending"),
             ),
             models.Index(fields=["deadline_at"], name="jobs_step_deadline", condition=Q(deadline_at__isnull=False)),
-            models.Index(fields=["job", "position"], name="jobs_step_order"),
         ]
 
     def __str__(self) -> str:
