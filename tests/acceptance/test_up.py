@@ -80,11 +80,11 @@ def test_it_says_where_to_go_and_how_to_sign_in_and_ctrl_c_ends_it_all(start: St
 
 
 FLOWS = """
+actions:
+  first: {type: script, on_worker_lost: retry, script: "echo begun >> MARK; sleep 2"}
+  second: {type: script, script: "echo done >> MARK"}
 tasks:
-  long:
-    flow:
-      first: {action: {type: script, on_worker_lost: retry, script: "echo begun >> MARK; sleep 2"}}
-      second: {action: {type: script, script: "echo done >> MARK"}, depends_on: [first]}
+  long: {flow: {first: {action: first}, second: {action: second, depends_on: [first]}}}
 """
 
 
@@ -100,7 +100,7 @@ def test_a_kill_leaves_nothing_running_and_a_second_start_carries_on(start: Star
     first = start(**settings)
     first.wait_until_ready()
     token = first.sign_in()
-    eventually(lambda: first.ask("/api/workspaces/ours/tasks", token=token)[0] == 200)
+    eventually(lambda: first.ask("/api/workspaces/ours/tasks/long", token=token)[0] == 200)
     status, begun = first.ask("/api/workspaces/ours/tasks/long/execute", {"input": {}}, token)
     assert status == 200, begun
     eventually(mark.exists)

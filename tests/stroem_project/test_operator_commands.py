@@ -200,7 +200,7 @@ def test_following_a_failure_waits_for_the_hooks_and_exits_1(run: Run, tmp_path:
     hook = Job.objects.get(source_type="hook")
     assert hook.status == "completed"
     assert any(line.startswith("hook:work/hook | hello") for line in out)
-    assert out[-2].startswith("fragile: failed (Step 'one': Exit code: 3")
+    assert out[-3:-1] == ["fragile: failed", "  Step 'one': Exit code: 3"]
 
 
 # jobs, logs, cancel
