@@ -42,6 +42,7 @@ class Job(models.Model):
     input = models.JSONField(default=dict, help_text="As shown: secret values are masked")
     input_sealed = models.BinaryField(null=True, help_text="The input with its secret values, encrypted")
     output = models.JSONField(null=True)
+    output_sealed = models.BinaryField(null=True, help_text="The output with its secret values, encrypted")
     error = models.TextField(blank=True, default="", db_default="")
     priority = models.SmallIntegerField(default=0, db_default=0)
     generation = models.SmallIntegerField(default=1, db_default=1, help_text="Grows with each restart of failed steps")
@@ -76,7 +77,7 @@ class Job(models.Model):
             models.CheckConstraint(name="jobs_job_counters", condition=Q(open_steps__gte=0, bad_steps__gte=0)),
             models.CheckConstraint(
                 name="jobs_job_final_has_end",
-                condition=~Q(status__in=[s.value for s in FINAL_JOB]) | Q(completed_at__isnull=False),
+                condition=~Q(status__in=sorted(s.value for s in FINAL_JOB)) | Q(completed_at__isnull=False),
             ),
         ]
         indexes = [
@@ -131,7 +132,8 @@ class Step(models.Model):
     loop_id = models.BigIntegerField(null=True, help_text="The loop step that this is an instance of")
     loop_index = models.IntegerField(null=True)
     loop_total = models.IntegerField(null=True)
-    loop_item = models.JSONField(null=True)
+    loop_item = models.JSONField(null=True, help_text="As shown: secret values are masked")
+    loop_item_sealed = models.BinaryField(null=True, help_text="The item with its secret values, encrypted")
     loop_open = models.IntegerField(default=0, db_default=0, help_text="On a loop step: instances that are not final")
     loop_next = models.IntegerField(default=0, db_default=0, help_text="On a loop step: instances released so far")
     loop_failed = models.IntegerField(
