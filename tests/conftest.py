@@ -65,8 +65,15 @@ def _client(url: str) -> redis.Redis | None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What uses a broker is a delivery test: `.ci/run` repeats those on Redis and on RabbitMQ."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What uses a broker is a delivery test: `.ci/run` repeats those on Redis and on RabbitMQ.
+
+    Tests about being root are for root: others do not collect them.
+    """
+    about_root = [item for item in items if item.get_closest_marker("root") and os.geteuid() != 0]
+    if about_root:
+        config.hook.pytest_deselected(items=about_root)
+        items[:] = [item for item in items if item not in about_root]
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         if "broker_url" in fixtures:
