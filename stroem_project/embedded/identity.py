@@ -16,7 +16,6 @@ from pathlib import Path
 
 from stroem_project.embedded.wheels import EmbeddedError, postgres_bin
 
-MAPPED_ID = 1000  # any id but 0: it exists inside the namespace only
 ACCOUNTS = ("postgres", "nobody")
 
 
@@ -66,15 +65,21 @@ def _identity_of_root(folder: Path) -> Identity:
 
 
 def _candidates() -> Iterator[Identity]:
-    unshare = shutil.which("unshare")
-    if unshare:
-        yield Identity((unshare, "--user", f"--map-user={MAPPED_ID}", f"--map-group={MAPPED_ID}", "--"))
+    unshare, mapped = shutil.which("unshare"), _mapped_id()
+    if unshare and mapped:
+        yield Identity((unshare, "--user", f"--map-user={mapped}", f"--map-group={mapped}", "--"))
     for name in ACCOUNTS:
         try:
             account = pwd.getpwnam(name)
         except KeyError:
             continue
         yield Identity(user=account.pw_uid, group=account.pw_gid)
+
+
+def _mapped_id() -> int | None:
+    """What root is called inside its namespace. Outside nothing changes, but initdb insists on an id with a name."""
+    ids = [account.pw_uid for account in pwd.getpwall() if account.pw_uid != 0]
+    return max(ids, default=None)  # as a rule that of `nobody`
 
 
 def _can_run(identity: Identity) -> bool:

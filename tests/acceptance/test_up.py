@@ -234,7 +234,7 @@ def test_it_works_for_a_user_who_is_not_root(start: Start) -> None:
         if subprocess.run([*python, "-c", "import psycopg, django, celery"], env=os.environ | environment).returncode:
             # Nobody may read the interpreter or the packages here; a user namespace takes root's powers away, too.
             shutil.chown(home, "root", "root")
-            python = ["unshare", "--user", "--map-user=4711", "--map-group=4711", "--", sys.executable]
+            python = ["unshare", "--user", "--map-user=65534", "--map-group=65534", "--", sys.executable]
         up = start(home / "var", prefix=python, cwd=tree, **environment)
         up.wait_until_ready()
         assert up.ask("/healthz")[0] == 200
