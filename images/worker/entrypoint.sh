@@ -1,0 +1,10 @@
+#!/bin/bash
+# Sources the start-up scripts (credentials helpers, certificates), then becomes the process that the arguments name.
+set -e
+for startup_file in /etc/stroem/startup.d/*.sh; do
+    if [ -r "$startup_file" ]; then
+        # shellcheck disable=SC1090
+        . "$startup_file"
+    fi
+done
+exec python manage.py "$@"
