@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
 
+from engine.orders import StepOutcome
 from runners.docker import DockerConfig, DockerRunner
+from tests.runners.contract import Log, Stop, build_order
 from tests.runners.docker.engine import base_image, docker_engine, runner_image
 
 __all__ = ["base_image", "docker_engine", "runner_image"]
+
+Finish = Callable[..., tuple[StepOutcome, Log]]
 
 
 @pytest.fixture
@@ -42,3 +48,26 @@ def runner(config: DockerConfig, docker_engine: docker.DockerClient) -> Iterator
     for volume in docker_engine.volumes.list(filters={"name": f"stroem-cache-{config.owner}"}):
         volume.remove(force=True)
     assert names == []
+
+
+@pytest.fixture
+def finish(runner: DockerRunner, tmp_path: Path) -> Finish:
+    def run(code: str | None = None, **fields: Any) -> tuple[StepOutcome, Log]:
+        log = Log()
+        return fields.pop("runner", runner).run(build_order(tmp_path, code, **fields), log, Stop()), log
+
+    return run
+
+
+@pytest.fixture
+def tools(config: DockerConfig, runner_image: str) -> DockerRunner:
+    """A runner with the runner image of this repository."""
+    return DockerRunner(replace(config, runner_image=runner_image))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    folder = tmp_path / "tree"
+    folder.mkdir()
+    (folder / "data.csv").write_text("a,b\n1,2\n3,4\n")
+    return folder
