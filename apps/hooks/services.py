@@ -16,6 +16,7 @@ from apps.jobs.blueprints import Plan
 from apps.jobs.creation import Origin
 from apps.jobs.masks import shown
 from apps.jobs.models import Job, Step
+from apps.jobs.ports import Suspension
 from apps.workspaces.models import Revision
 from apps.workspaces.secrets import secrets_of
 from apps.workspaces.snapshots import definition_of
@@ -46,27 +47,37 @@ def on_end(job: Job, plan: Plan) -> None:
     fire(job, plan, event, end_context(job))
 
 
-def on_suspended(job: Job, plan: Plan, step: Step, message: str) -> None:
-    """Fire `on_suspended` for one suspension of one step."""
+def on_suspended(job: Job, plan: Plan, suspension: Suspension) -> None:
+    """Fire `on_suspended` once for a suspension of a step, once for each reminder, once for the escalation."""
     context = {
         **_common(job),
-        "step_name": step.name,
-        "message": message,
-        "status": "suspended",
+        "step_name": suspension.step_name,
+        "message": suspension.message,
+        "status": suspension.status,
         "started_at": _when(job.started_at or job.created_at),
-        "url": f"{settings.BASE_URL}/admin/approvals/approvalrequest/?job={job.id}",
+        "url": suspension.url,
     }
-    fire(job, plan, "on_suspended", context, step_id=step.id, fence=step.fence)
+    occasion = "on_suspended" if suspension.status == "suspended" else f"{suspension.status} {suspension.number}"
+    fire(job, plan, "on_suspended", context, suspension.step_id, suspension.fence, occasion=occasion)
 
 
-def fire(job: Job, plan: Plan, event: str, context: Mapping[str, Any], *, step_id: int = 0, fence: int = 0) -> None:
-    """Start each hook of `event` once per generation of the job (and per suspension of a step)."""
+def fire(
+    job: Job,
+    plan: Plan,
+    event: str,
+    context: Mapping[str, Any],
+    step_id: int = 0,
+    fence: int = 0,
+    *,
+    occasion: str = "",
+) -> None:
+    """Start each hook of `event` once per generation of the job (and per suspension of a step, and occasion)."""
     hooks: tuple[Hook, ...] = getattr(plan.hooks, event)
     if not hooks or _comes_from_a_hook(job):
         return
     for index, hook in enumerate(hooks):
         with connection.cursor() as cursor:
-            cursor.execute(CLAIM_RUN, [job.id, job.generation, event, index, step_id, fence])
+            cursor.execute(CLAIM_RUN, [job.id, job.generation, occasion or event, index, step_id, fence])
             row = cursor.fetchone()
         if row is not None:
             _start(HookRun(id=row[0]), float(row[1]), job, hook, f"{event}[{index}]", context)
@@ -97,7 +108,8 @@ def _start_job(job: Job, hook: Hook, context: Mapping[str, Any]) -> Job:
     # An ordinary job of one step. Its input was rendered here; the step only hands it on, so it is not rendered twice.
     step = FlowStep(action=hook.action, input={name: f"{{{{ input[{json.dumps(name)}] }}}}" for name in values})
     content = blueprints.body(Task(flow={"hook": step}), workspace, Hooks())
-    return services.launch(revision, f"_hook:{hook.action}", content, values, origin, allow_unknown=True)
+    blueprint_id = blueprints.store(content)
+    return services.launch(revision, f"_hook:{hook.action}", blueprint_id, values, origin, allow_unknown=True)
 
 
 def _comes_from_a_hook(job: Job) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from django.db import transaction
 
 from apps.jobs.models import Blueprint
+from apps.workspaces.snapshots import definition_of
 from engine import templating
 from engine.dag import topological_order
 from engine.errors import NotFound
@@ -46,7 +47,7 @@ class Node:
     def runs_on_server(self) -> bool:
         return self.action.type in SERVER_KINDS
 
-    @property
+    @cached_property
     def tag_set_key(self) -> str:
         return tag_set_key(required_tags(self.action, self.step))
 
@@ -83,6 +84,16 @@ class Plan:
     hooks: Hooks
     actions: Mapping[str, Action]
     fallback_events: frozenset[str] = frozenset()
+
+    @cached_property
+    def tag_set_keys(self) -> frozenset[str]:
+        """Of the steps that workers run."""
+        return frozenset(node.tag_set_key for node in self.nodes.values() if not node.runs_on_server)
+
+    @cached_property
+    def agents(self) -> list[str]:
+        """Steps that need a language model."""
+        return [name for name, node in self.nodes.items() if node.kind == "agent"]
 
     @cached_property
     def leaves(self) -> list[str]:
@@ -125,11 +136,7 @@ def compose(workspace: Workspace, task_name: str) -> dict[str, Any]:
 
 def body(task: Task, workspace: Workspace, hooks: Hooks) -> dict[str, Any]:
     names = {step.action for step in task.flow.values()}
-    names |= {
-        hook.action
-        for event in ("on_success", "on_error", "on_cancel", "on_suspended")
-        for hook in getattr(hooks, event)
-    }
+    names |= {hook.action for event in HOOK_EVENTS for hook in getattr(hooks, event)}
     return {
         "task": freeze.to_json(task),
         "actions": {name: freeze.to_json(workspace.actions[name]) for name in sorted(names)},
@@ -138,12 +145,24 @@ def body(task: Task, workspace: Workspace, hooks: Hooks) -> dict[str, Any]:
 
 
 _stored: dict[str, int] = {}
+_of_tasks: dict[tuple[int, str], int] = {}
 
 
 def forget() -> None:
     """Empty the caches, for tests that start over with an empty database."""
     _stored.clear()
+    _of_tasks.clear()
     load.cache_clear()
+
+
+def of_task(revision_id: int, task_name: str) -> int:
+    """Id of the blueprint of a task at a revision. Raises NotFound."""
+    key = (revision_id, task_name)
+    if key not in _of_tasks:
+        found = store(compose(definition_of(revision_id), task_name))
+        transaction.on_commit(partial(_of_tasks.__setitem__, key, found))
+        return found
+    return _of_tasks[key]
 
 
 def store(content: Mapping[str, Any]) -> int:

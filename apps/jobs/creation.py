@@ -11,15 +11,20 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
 
 from apps.fleet.tag_sets import tag_set_ids
 from apps.jobs.blueprints import Plan
 from apps.jobs.models import Job
+from apps.jobs.sql import fetch
 from apps.jobs.transitions import rows
 from apps.jobs.transitions.moves import Candidate
 from engine.planner import Tally
 
+NOW_AND_IDS = """
+SELECT clock_timestamp(), array(
+    SELECT nextval(pg_get_serial_sequence('jobs_step', 'id')) FROM generate_series(1, %s)
+)
+"""
 NO_DEPENDENCIES = Tally(0, 0, 0)
 
 
@@ -69,7 +74,7 @@ def uuid7() -> UUID:
 def write(birth: Birth) -> tuple[Job, list[Candidate]]:
     """Insert the job and its steps, all pending. Returns the job and the steps that nothing holds back."""
     plan, task = birth.plan, birth.plan.task
-    now = _database_now()
+    now, ids = _now_and_ids(len(plan.nodes))
     timeout_s = task.timeout.seconds if task.timeout else settings.STROEM.default_job_timeout_s
     job = Job(
         id=uuid7(),
@@ -98,18 +103,17 @@ def write(birth: Birth) -> tuple[Job, list[Candidate]]:
         created_at=now,
     )
     job.save(force_insert=True)
-    return job, _write_steps(job, plan)
+    return job, _write_steps(job, plan, dict(zip(plan.nodes, ids, strict=True)))
 
 
-def _database_now() -> datetime:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        return cursor.fetchone()[0]
+def _now_and_ids(count: int) -> tuple[datetime, list[int]]:
+    """The database's time, and so many step ids that nobody else will use."""
+    ((now, ids),) = fetch(NOW_AND_IDS, (count,))
+    return now, ids
 
 
-def _write_steps(job: Job, plan: Plan) -> list[Candidate]:
-    ids = dict(zip(plan.nodes, rows.reserve_ids(len(plan.nodes)), strict=True))
-    sets = tag_set_ids({node.tag_set_key for node in plan.nodes.values() if not node.runs_on_server})
+def _write_steps(job: Job, plan: Plan, ids: Mapping[str, int]) -> list[Candidate]:
+    sets = tag_set_ids(plan.tag_set_keys)
     default_s = settings.STROEM.default_step_timeout_s
     written = [
         (

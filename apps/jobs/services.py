@@ -18,12 +18,10 @@ from apps.jobs.limits import is_over_limit
 from apps.jobs.masks import shown
 from apps.jobs.models import Job
 from apps.jobs.sql import fetch, retried
-from apps.jobs.transitions import moves as pen
-from apps.jobs.transitions.moves import Candidate
+from apps.jobs.transitions.moves import Candidate, JobState
 from apps.workspaces.models import Revision, Workspace
 from apps.workspaces.sealing import seal
 from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
-from apps.workspaces.snapshots import definition_of
 from engine import templating
 from engine.errors import AuthorError, NotFound
 from engine.inputs import resolve, secret_fields
@@ -49,7 +47,8 @@ def start_job(
     priority: int | None = None,
 ) -> Job:
     """Start a run of a task with checked input. Raises NotFound and InputError before anything is written."""
-    found = Workspace.objects.select_related("current").filter(name=workspace).first()
+    rows = Workspace.objects.select_related("current").defer("current__definition", "current__sealed_secrets")
+    found = rows.filter(name=workspace).first()
     if found is None or found.current is None:
         problems = f": {len(found.problems)} problem(s), see `validate`" if found and found.problems else ""
         raise NotFound(
@@ -71,14 +70,14 @@ def start_at(
     wait_s: float | None = None,
 ) -> Job:
     """Start a run of a task as this revision says it."""
-    content = blueprints.compose(definition_of(revision.id), task_name)
-    return launch(revision, task_name, content, given, origin, priority=priority, wait_s=wait_s)
+    blueprint_id = blueprints.of_task(revision.id, task_name)
+    return launch(revision, task_name, blueprint_id, given, origin, priority=priority, wait_s=wait_s)
 
 
 def launch(
     revision: Revision,
     task_name: str,
-    content: Mapping[str, Any],
+    blueprint_id: int,
     given: Mapping[str, Any],
     origin: Origin,
     *,
@@ -86,9 +85,10 @@ def launch(
     wait_s: float | None = None,
     allow_unknown: bool = False,
 ) -> Job:
-    """Start a run of a blueprint's content. Safe to call within a transaction: a hook or a parent's advance does."""
-    plan = blueprints.load(blueprints.store(content))
-    refuse_what_cannot_run(plan)
+    """Start a run of a blueprint. Safe to call within a transaction: a hook or a parent's advance does."""
+    plan = blueprints.load(blueprint_id)
+    if plan.agents:
+        raise AuthorError(f"step '{plan.agents[0]}' is of type agent, which this version cannot run; remove it")
     secrets = secrets_of(revision)
     clear = resolve_input(plan.task.input, given, secrets, allow_unknown=allow_unknown)
     hidden = [clear[name] for name in secret_fields(plan.task.input) if clear.get(name) is not None]
@@ -115,12 +115,6 @@ def resolve_input(
     return resolve(fields, given, defaults, allow_unknown=allow_unknown)
 
 
-def refuse_what_cannot_run(plan: Plan) -> None:
-    for node in plan.nodes.values():
-        if node.kind == "agent":
-            raise AuthorError(f"step '{node.name}' is of type agent, which this version cannot run; remove it")
-
-
 @retried
 def _create(birth: Birth) -> Job:
     if is_over_limit(birth.plan.task, birth.workspace_id, birth.task_name):
@@ -131,10 +125,9 @@ def _create(birth: Birth) -> Job:
     return job
 
 
-def begin(job: Job, plan: Plan, roots: list[Any]) -> None:
-    """Let the steps go that nothing holds back. Called in the transaction that holds the job."""
-    state = pen.lock(job.id)
-    assert state is not None
+def begin(job: Job, plan: Plan, roots: list[Candidate]) -> None:
+    """Let the steps go that nothing holds back. Called in the transaction that has just written or locked the job."""
+    state = JobState(job.id, job.status, False, job.open_steps, job.bad_steps, plan.id, job.generation, job.has_actions)
     if job.has_actions:
         ports.born(job, plan)
     advance = Advance(state, plan)
