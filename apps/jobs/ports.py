@@ -6,12 +6,16 @@ Each room registers its handler in `AppConfig.ready()`; a missing one fails `man
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.core.checks import Error, register
 
+from engine.errors import AuthorError
+
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from apps.jobs.blueprints import Node, Plan
     from apps.jobs.models import Job
     from engine.lifecycle import StepEventKind
@@ -26,20 +30,38 @@ class Dispatch:
     node: Node
     step_id: int
     step_name: str
-    context: Mapping[str, Any]  # of templates: input, secret, outputs, each
-    values: Mapping[str, Any]  # the step's rendered input
-    masks: tuple[str, ...]
+    context: Mapping[str, Any] = field(repr=False)  # of templates: input, secret, outputs, each
+    values: Mapping[str, Any] = field(repr=False)  # the step's rendered input
+    masks: tuple[str, ...] = field(repr=False)  # every secret value that must not be stored in clear
+    hidden: tuple[str, ...] = field(repr=False, default=())  # those of them that came with inputs and outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """A step that waits for a person: just now, or still, so that people are reminded."""
+
+    step_id: int
+    step_name: str
+    fence: int
+    message: str  # as shown: secret values are masked
+    url: str  # of the page where people decide
+    status: str = "suspended"  # or "reminder", "escalated"
+    number: int = 0  # of the reminder
 
 
 StepHandler = Callable[[Dispatch], None]
 EndHandler = Callable[["Job", "Plan"], None]
 MoveHandler = Callable[["Job", "Plan", Sequence[tuple[str, "StepEventKind"]]], None]
+SuspensionHandler = Callable[["Job", "Plan", Suspension], None]
+CancelHandler = Callable[["UUID", str, str], None]
 
 _steps: dict[str, StepHandler] = {}
 _ends: dict[str, EndHandler] = {}
 _births: dict[str, EndHandler] = {}
 _moves: dict[str, MoveHandler] = {}
-REQUIRED = {"step": ("task",), "end": ("hooks",)}
+_suspensions: dict[str, SuspensionHandler] = {}
+_cancels: dict[str, CancelHandler] = {}
+REQUIRED = {"step": ("task", "approval"), "end": ("hooks",)}
 
 
 def on_step(kind: str, handler: StepHandler) -> None:
@@ -62,6 +84,16 @@ def on_moves(name: str, handler: MoveHandler) -> None:
     _moves[name] = handler
 
 
+def on_suspension(name: str, handler: SuspensionHandler) -> None:
+    """Register what a step that waits for a person sets off."""
+    _suspensions[name] = handler
+
+
+def on_cancel(name: str, handler: CancelHandler) -> None:
+    """Register who closes what was open when a job is cancelled: called with the job's id, the actor, the reason."""
+    _cancels[name] = handler
+
+
 def step_handler(kind: str) -> StepHandler | None:
     return _steps.get(kind)
 
@@ -79,6 +111,23 @@ def born(job: Job, plan: Plan) -> None:
 def moved(job: Job, plan: Plan, moves: Sequence[tuple[str, StepEventKind]]) -> None:
     for handler in _moves.values():
         handler(job, plan, moves)
+
+
+def suspended(job: Job, plan: Plan, suspension: Suspension) -> None:
+    for handler in _suspensions.values():
+        handler(job, plan, suspension)
+
+
+def cancelled(job_id: UUID, actor: str, reason: str) -> None:
+    for handler in _cancels.values():
+        handler(job_id, actor, reason)
+
+
+def refuse_what_cannot_run(plan: Plan) -> None:
+    """Raise AuthorError when a step is of a type that nobody here carries out."""
+    for node in plan.nodes.values():
+        if node.runs_on_server and node.kind not in _steps:
+            raise AuthorError(f"step '{node.name}' is of type {node.kind}, which this version cannot run; remove it")
 
 
 @register()
