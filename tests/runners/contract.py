@@ -326,7 +326,8 @@ class RunnerContract:
 
     def test_nothing_is_left_of_a_step_that_was_stopped(self, start: Any, leftovers: Leftovers) -> None:
         run = start(
-            "setsid sleep 300 & (setsid sh -c 'trap \"\" TERM; sleep 300' >/dev/null 2>&1 &); echo ready; sleep 300"
+            "setsid sleep 300 & (setsid sh -c 'trap \"\" TERM; sleep 300' >/dev/null 2>&1 &); echo ready; sleep 300",
+            stop_grace_s=1.0,
         )
         run.log.wait_for("ready")
         run.stop.set("cancel")

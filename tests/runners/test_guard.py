@@ -35,7 +35,7 @@ def tell(text):
 def run(code):
     order, log = build_order(Path(folder), code, stop_grace_s=1.0), Log()
     tell(f"attempt {order.attempt}")
-    threading.Thread(target=lambda: (log.wait_for("ready"), tell("ready")), daemon=True).start()
+    threading.Thread(target=lambda: (log.wait_for("ready"), tell(log.texts()[0])), daemon=True).start()
     outcome = runner.run(order, log, Stop())
     tell(f"outcome {outcome.verdict}")
 threads = [threading.Thread(target=run, args=(code,)) for code in scripts]
@@ -47,9 +47,9 @@ while any(thread.is_alive() for thread in threads):
     guard.beat()
 guard.close()
 """
-SLEEPER = "echo ready; sleep 300"
-DAEMON = "(setsid sh -c 'trap \"\" TERM; exec sleep 300' >/dev/null 2>&1 &); echo ready; sleep 300"
-UNMARKED = "env -i /bin/sh -c 'sleep 300' & echo ready; wait"
+SLEEPER = "echo ready $$; sleep 300"
+DAEMON = "(setsid sh -c 'trap \"\" TERM; exec sleep 300' >/dev/null 2>&1 &); echo ready $$; sleep 300"
+UNMARKED = "exec env -i /bin/sh -c 'echo ready $$; sleep 300; true'"
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
@@ -74,6 +74,7 @@ class Worker:
             env={**os.environ, "PYTHONPATH": str(root)},
         )
         self.attempts: set[str] = set()
+        self.groups: set[int] = set()
         self.guard = 0
         waiting = len(scripts)
         while waiting or not self.guard:
@@ -85,7 +86,7 @@ class Worker:
                     self.guard = int(rest)
                 case "ready":
                     waiting -= 1
-        self.groups = {os.getpgid(pid) for attempt in self.attempts for pid in strays.find(attempt=attempt)}
+                    self.groups.add(int(rest))
 
     def read(self) -> str:
         assert self.process.stdout is not None
@@ -119,7 +120,7 @@ def is_gone(pid: int) -> bool:
 
 def test_steps_end_with_a_worker_that_is_killed(launch):
     worker = launch(SLEEPER, DAEMON, UNMARKED)
-    assert len(worker.steps()) >= 6
+    until(lambda: len(worker.steps()) == 7)
     worker.process.kill()
     until(lambda: not worker.steps(), 10)
     until(lambda: is_gone(worker.guard))

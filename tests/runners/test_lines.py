@@ -74,8 +74,14 @@ def test_nothing_is_said_of_truncation_when_nothing_was():
 
 
 def test_output_is_still_read_once_the_log_is_full_wherever_reads_cut():
-    for size in (1, 3, 7, 64, 5000):
-        data = b"x" * 50 + b"\n" + b"noise\n" * 500 + b'OUTPUT: {"a": 1}\n' + b"noise\n" * 500
+    for size in (1, 3, 7, 64, 300, 5000):
+        data = (
+            b"x" * 50
+            + b"\n"
+            + b"a good deal of noise\n" * 500
+            + b'OUTPUT: {"a": 1}\n'
+            + b"a good deal of noise\n" * 500
+        )
         lines, _ = feed(*[data[i : i + size] for i in range(0, len(data), size)], log_bytes=20)
         assert lines.output.value == {"a": 1}
 

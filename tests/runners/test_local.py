@@ -109,7 +109,7 @@ def test_what_a_filter_at_the_scripts_end_still_says_is_kept(finish):
 
 def test_a_process_left_behind_is_ended_and_mentioned(finish):
     began = time.monotonic()
-    outcome, log = finish("setsid sleep 300 >/dev/null 2>&1 & echo done")
+    outcome, log = finish("setsid sleep 300 >/dev/null 2>&1 & sleep 0.3; echo done")
     assert outcome.verdict is Verdict.SUCCEEDED
     assert any("left running" in line.text for line in log.lines)
     assert time.monotonic() - began < 3
