@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from types import MethodType
@@ -21,6 +22,7 @@ from typing import Any
 
 from celery import bootsteps
 from celery.concurrency.base import BasePool, apply_target
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import WorkController, state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.tasks import Tasks
@@ -91,6 +93,7 @@ class Ear:
         return self._slots.free > 0
 
     def _run(self) -> None:
+        warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)  # a default of Celery 6, set already
         for logger in QUIET:
             logging.getLogger(logger).setLevel(logging.WARNING)
         while not self._closing.is_set():

@@ -151,7 +151,8 @@ class Execution:
         else:
             assert rendered.image is not None
             work = ImageWork(rendered.image, rendered.cmd, action.entrypoint, action.command)
-        place.scratch = self._scratches.open(json.dumps(rendered.input, ensure_ascii=False).encode("utf-8", "replace"))
+        text = json.dumps(rendered.input, ensure_ascii=False) + "\n"  # so that what `cat` is followed by begins a line
+        place.scratch = self._scratches.open(text.encode("utf-8", "replace"))
         return StepOrder(
             attempt=attempt.name,
             job_id=str(claim.job_id),

@@ -103,6 +103,7 @@ class FakeLedger:
 
     def claim(self, worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = None) -> Claim | None:
         self._enter("claim")
+        time.sleep(self.delay_s)
         return self._next(tag_set_ids)
 
     def _next(self, tag_set_ids: Sequence[int]) -> Claim | None:

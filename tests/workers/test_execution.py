@@ -88,6 +88,12 @@ def test_declared_fields_that_the_step_does_not_set_come_from_the_job_then_from_
     assert ended.report.input == {"env": "prod", "region": "eu"}
 
 
+def test_a_default_is_not_even_rendered_where_a_value_is_given(perform):
+    fields = {"v": InputField("string", default="{{ secret.missing }}", has_default=True)}
+    _, _, ended = perform(material(Action(type="script", script="true", input=fields), Step("a", input={"v": "x"})))
+    assert ended.report.input == {"v": "x"}
+
+
 def test_connections_are_replaced_by_their_values(perform):
     action = Action(type="script", script="psql {{ input.db.host }}", input={"db": InputField("postgres")})
     connections = {"prod": {"type": "postgres", "host": "db1"}, "queue": {"type": "amqp", "host": "q"}}

@@ -27,12 +27,17 @@ def hear(bench) -> None:
     eventually(lambda: bench.worker.is_listening)
 
 
+def quiet(bench):
+    """A worker for which nothing came for long: with `poll_interval_secs` it looks once, then when rung for."""
+    bench.worker._last_work = time.monotonic() - 3600
+    return bench
+
+
 @pytest.mark.delivery
 def test_a_bell_starts_a_step_at_once(bench):
     ledger = FakeLedger()
-    parts = bench(ledger, poll_interval_secs=3600.0).start()
+    parts = quiet(bench(ledger, poll_interval_secs=3600.0)).start()
     hear(parts)
-    parts.worker._last_work = time.monotonic() - 3600  # long quiet: polls are far away
     ledger.wait_for(lambda: ledger.calls.count("claim") >= 1)  # the one poll of the start
     ledger.ready.append(claim(1))
     began = time.monotonic()
@@ -66,9 +71,20 @@ def test_one_find_wakes_every_slot(bench):
         return OK
 
     ledger = FakeLedger(*(claim(n) for n in range(1, 5)))
-    bench(ledger, FakeRunner(meet), slots=4).start()
+    quiet(bench(ledger, FakeRunner(meet), slots=4, poll_interval_secs=3600.0)).start()  # looks once by itself
     ledger.wait_for(lambda: len(ledger.reports) == 4)
     assert {report.outcome.verdict for report in ledger.reports} == {Verdict.SUCCEEDED}
+
+
+def test_bells_follow_one_another_without_a_pause(bench, broker_client):
+    ledger = FakeLedger()
+    ledger.delay_s = 0.01  # long enough for the consumer's loop to fall asleep meanwhile
+    parts = quiet(bench(ledger, slots=1, poll_interval_secs=3600.0)).start()
+    hear(parts)
+    bells.ring({"script": 16})
+    began = time.monotonic()
+    ledger.wait_for(lambda: ledger.calls.count("claim") >= 16)
+    assert time.monotonic() - began < 1.5
 
 
 def test_never_more_steps_at_once_than_slots(bench):
@@ -152,9 +168,8 @@ def test_the_first_bell_of_a_tag_set_that_the_worker_did_not_know_is_understood(
 
 def test_a_worker_hears_again_after_its_connection_was_cut(bench, broker_client):
     ledger = FakeLedger()
-    parts = bench(ledger, poll_interval_secs=3600.0).start()
+    parts = quiet(bench(ledger, poll_interval_secs=3600.0)).start()
     hear(parts)
-    parts.worker._last_work = time.monotonic() - 3600
     ledger.wait_for(lambda: ledger.calls.count("claim") >= 1)
     for number in (1, 2):
         broker_client.flushall()
@@ -172,15 +187,17 @@ def test_a_full_worker_leaves_bells_to_others(bench, broker_client):
         go.wait(20)
         return OK
 
-    ledger = FakeLedger(claim(1))
-    parts = bench(ledger, FakeRunner(hold), slots=1).start()
+    ledger = FakeLedger(claim(1), claim(2))
+    parts = bench(ledger, FakeRunner(hold), slots=2).start()
     hear(parts)
-    ledger.wait_for(lambda: "started" in ledger.calls)
-    # A request that was under way when the slot was taken may still get one; it ends after a second.
+    ledger.wait_for(lambda: ledger.calls.count("started") == 2)
+    # A request that was under way when the last slot was taken may still get one; it ends in a moment.
     eventually(lambda: not any(c["cmd"] == "brpop" and c["flags"] == "b" for c in broker_client.client_list()))
     broker_client.delete("stroem:steps.script")  # the worker told others that there may be more
     bells.ring({"script": 3})
-    assert broker_client.llen("stroem:steps.script") == 3
+    for _ in range(25):
+        assert broker_client.llen("stroem:steps.script") == 3
+        time.sleep(0.02)
     go.set()
     eventually(lambda: broker_client.llen("stroem:steps.script") == 0, timeout_s=3)
 

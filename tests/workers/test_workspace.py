@@ -136,6 +136,30 @@ def test_what_a_step_does_to_its_tree_is_gone_for_the_next_one(workspaces, vanda
     assert workspaces.healed == 1
 
 
+@pytest.fixture
+def coarse_clock(monkeypatch):
+    """A file system whose clock stands still: what is written twice bears the same time."""
+    now = time.time_ns()
+    for module in ("workers.trees", "workers.scratch"):
+        monkeypatch.setattr(f"{module}.stamp_of", lambda found: (found.st_mode, found.st_size, now, now, found.st_ino))
+
+
+def test_a_change_in_the_same_tick_of_the_clock_is_found(workspaces, coarse_clock):
+    tree = workspaces.take(1, DIGEST)
+    with (tree.path / "flow.yaml").open("r+") as file:
+        file.write("a: 9\n")
+    workspaces.give_back(DIGEST, tree)
+    assert (workspaces.take(1, DIGEST).path / "flow.yaml").read_text() == "a: 1\n"
+
+
+def test_an_input_that_was_changed_in_the_same_tick_is_written_anew(scratches, coarse_clock):
+    first = scratches.open(b'{"a": 1}')
+    with open(first.input_path, "r+b") as file:
+        file.write(b'{"a": 9}')
+    scratches.close(first)
+    assert Path(scratches.open(b'{"a": 1}').input_path).read_bytes() == b'{"a": 1}'
+
+
 def test_the_kept_name_of_a_hard_link_changes_no_later_tree(workspaces, tmp_path):
     tree = workspaces.take(1, DIGEST)
     os.link(tree.path / "flow.yaml", tmp_path / "kept")
