@@ -12,3 +12,4 @@ class HooksConfig(AppConfig):
         from apps.jobs import ports
 
         ports.on_end("hooks", services.on_end)
+        ports.on_suspension("hooks", services.on_suspended)

@@ -88,8 +88,7 @@ def _start(run: HookRun, at: float, job: Job, hook: Hook, label: str, context: M
         with transaction.atomic():
             started = _start_job(job, hook, context)
     except AuthorError as error:
-        plan = blueprints.load(job.blueprint_id)
-        message = str(shown(str(error), contexts.masks_of(job, plan)))
+        message = str(shown(str(error), contexts.masks_of(job)))
         HookRun.objects.filter(id=run.id).update(error=message)
         logs.say(job.id, f"[hooks] Failed to fire hook {label} for action '{hook.action}': {message}", at=at)
     else:

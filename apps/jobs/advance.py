@@ -15,7 +15,7 @@ from uuid import UUID
 from apps.jobs import contexts, ports
 from apps.jobs.blueprints import Node, Plan
 from apps.jobs.conclusion import conclude_job
-from apps.jobs.masks import masked_result
+from apps.jobs.masks import Opened, masked_result, seal_with, shown
 from apps.jobs.models import Job
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions import rows
@@ -27,6 +27,7 @@ from engine.planner import Promotion
 
 SUCCEEDED, FAILED = StepEventKind.SUCCEEDED, StepEventKind.FAILED
 SKIPPED, CANCELLED = StepEventKind.SKIPPED, StepEventKind.CANCELLED
+LOOP_ERROR = "for_each expression error: "
 
 
 class Advance:
@@ -94,7 +95,7 @@ class Advance:
         """Go on until nothing changes, then end the job if it is over."""
         while self._candidates or self._loops:
             loops, self._loops = self._loops, []
-            for loop in loops:
+            for loop in {loop.id: loop for loop in loops}.values():  # of several states the last one is true
                 self._turn_loop(loop)
             candidates, self._candidates = self._candidates, []
             if self.state.is_cancelling:
@@ -146,6 +147,8 @@ class Advance:
     def _enter(self, candidate: Candidate, node: Node, ready: list[int], skipped: list[int]) -> None:
         """A step with a condition, a loop, or one that the server carries out."""
         try:
+            if node.step.for_each is not None and self._resumes_loop(candidate, node):
+                return
             if not self._wants_to_run(node):
                 skipped.append(candidate.id)
             elif node.step.for_each is not None:
@@ -155,12 +158,11 @@ class Advance:
             else:
                 ready.append(candidate.id)
         except AuthorError as error:
-            self._fail(candidate.id, node.name, str(error))
+            self._fail(candidate.id, node, str(error))
 
-    def _fail(self, step_id: int, base: str, message: str) -> None:
-        job = self.job
-        result = masked_result(Result(error=message), contexts.masks_of(job, self.plan))
-        self.settle([step_id], FAILED, result, base=base)
+    def _fail(self, step_id: int, node: Node, message: str, *, is_instance: bool = False) -> None:
+        result = masked_result(Result(error=message), contexts.masks_of(self.job))
+        self.settle([step_id], FAILED, result, base="" if is_instance else node.name)
 
     def _wants_to_run(self, node: Node) -> bool:
         if node.step.when is None:
@@ -175,35 +177,52 @@ class Advance:
     def _open_loop(self, candidate: Candidate, node: Node, skipped: list[int]) -> None:
         source = node.step.for_each
         assert source is not None
+        view = contexts.base_view(self.job, self.plan, node.control_names)
         try:
-            items = templating.items(source, contexts.control_context(self.job, self.plan, node))
+            items = templating.items(source, view.values)
         except TemplateError as error:
-            raise TemplateError(f"for_each expression error: {error}") from error
+            raise TemplateError(LOOP_ERROR + str(error).removeprefix(LOOP_ERROR)) from error
         if not items:
             skipped.append(candidate.id)
             return
-        width = 1 if node.step.sequential else node.step.max_parallel or len(items)
-        self._start_job()
-        pen.move(candidate.id, StepEventKind.DISPATCHED)
-        ids = rows.open_loop(candidate.id, items, released=min(width, len(items)))
+        self._begin_loop(candidate.id, node)
+        seen, sealed = self._concealed(items, contexts.masks_of(self.job, view.hidden))
+        ids = rows.open_loop(candidate.id, seen, sealed, released=min(_width(node, len(items)), len(items)))
         self._release(ids, node)
 
-    def resume_loop(self, loop_id: int, base: str) -> None:
-        """Go on with a loop whose open instances are pending again."""
+    def _concealed(self, items: list[Any], masks: tuple[str, ...]) -> tuple[list[Any], list[bytes | None] | None]:
+        seen = shown(items, masks)
+        if seen == items:
+            return items, None
+        return seen, [None if a == b else seal_with(b, masks) for a, b in zip(seen, items, strict=True)]
+
+    def _resumes_loop(self, candidate: Candidate, node: Node) -> bool:
+        """Go on with a loop of an earlier generation: its items stay, those that did not complete run again."""
+        left = rows.loop_state(candidate.id) if self.state.generation > 1 else None
+        if left is None:
+            return False
+        self._begin_loop(left.id, node)
+        if left.open == 0:
+            self._loops.append(left)
+        else:
+            self._release(rows.release(left.id, _width(node, left.total)), node)
+        return True
+
+    def _begin_loop(self, loop_id: int, node: Node) -> None:
+        self._start_job()
         pen.move(loop_id, StepEventKind.DISPATCHED)
-        node = self.plan.nodes[base]
-        width = 1 if node.step.sequential else node.step.max_parallel or rows.MAX_ITEMS
-        self._release(rows.release(loop_id, width), node)
+        if self.state.has_actions:
+            self.moves.append((node.name, StepEventKind.UNBLOCKED))
 
     def _release(self, step_ids: list[int], node: Node) -> None:
         if not node.runs_on_server:
             self._unblock(step_ids)
             return
-        for step_id, name, item, index, total in rows.instances(step_ids):
+        for instance in rows.instances(step_ids):
             try:
-                self.dispatch(step_id, name, node, contexts.each_of(item, index, total))
+                self.dispatch(instance.id, instance.name, node, contexts.each_of(instance))
             except AuthorError as error:
-                self._fail(step_id, node.name, str(error))
+                self._fail(instance.id, node, str(error), is_instance=True)
 
     def _turn_loop(self, loop: LoopState) -> None:
         """After instances of a loop became final: close it, stop it or let the next ones go."""
@@ -217,9 +236,9 @@ class Advance:
             self.settle(rows.unreleased(loop.id), SKIPPED)
             return
         in_flight = loop.next_index - (loop.total - loop.open)
-        width = 1 if node.step.sequential else node.step.max_parallel or loop.total
-        if in_flight < width:
-            self._release(rows.release(loop.id, width - in_flight), node)
+        free = _width(node, loop.total) - in_flight
+        if free > 0:
+            self._release(rows.release(loop.id, free), node)
 
     def _close_loop(self, loop: LoopState, node: Node) -> None:
         failed, has_sealed = rows.loop_results(loop.id) if loop.failed else ((), rows.has_sealed(loop.id))
@@ -235,24 +254,31 @@ class Advance:
 
     # Steps that the server carries out
 
-    def dispatch(self, step_id: int, step_name: str, node: Node, each: dict[str, Any] | None) -> None:
+    def dispatch(self, step_id: int, step_name: str, node: Node, each: Opened | None) -> None:
         """Hand a step to the room that carries it out (a child job, an approval)."""
         handler = ports.step_handler(node.kind)
         if handler is None:
             raise AuthorError(f"step '{step_name}' is of type {node.kind}, which this installation cannot run yet")
         job = self.job
-        context = contexts.base_context(job, self.plan, node.work_names)
+        view = contexts.base_view(job, self.plan, node.work_names)
         if each is not None:
-            context["each"] = each
+            view = view.with_each(each)
         try:
-            values = templating.render_value(dict(node.step.input), context)
+            values = templating.render_value(dict(node.step.input), view.values)
         except TemplateError as error:
             raise TemplateError(f"Failed to render input of step '{step_name}': {error}") from error
         self._start_job()
-        masks = contexts.masks_of(job, self.plan)
-        handler(ports.Dispatch(job, self.plan, node, step_id, step_name, context, values, masks))
-        if self.state.has_actions:
+        masks = contexts.masks_of(job, view.hidden)
+        handler(
+            ports.Dispatch(job, self.plan, node, step_id, step_name, view.values, values, masks, hidden=view.hidden)
+        )
+        if self.state.has_actions and each is None:
             self.moves.append((node.name, StepEventKind.UNBLOCKED))
+
+
+def _width(node: Node, total: int) -> int:
+    """How many instances of a loop may be out at once."""
+    return 1 if node.step.sequential else node.step.max_parallel or total
 
 
 def advancing(job_id: UUID, load_plan: Any) -> Advance | None:

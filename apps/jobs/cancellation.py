@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from apps.jobs import blueprints
+from apps.jobs import blueprints, ports
 from apps.jobs.advance import advancing
 from apps.jobs.models import Job
 from apps.jobs.sql import fetch, retried
@@ -50,6 +50,7 @@ def _cancel_one(job_id: UUID, actor: str, reason: str) -> None:
             job_id, waiting, StepEventKind.CANCELLED, Result(error="Job cancelled"), actor=actor, sources=WAITING
         )
         advance.absorb(settled)
+        ports.cancelled(job_id, actor, reason)
         if advance.state.has_actions:
             advance.moves += [(base, StepEventKind.CANCELLED) for base in rows.cancelled_bases(waiting)]
     advance.run(actor=actor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -10,9 +11,8 @@ from django.db import transaction
 from apps.jobs import blueprints, services
 from apps.jobs.advance import advancing
 from apps.jobs.blueprints import Plan
-from apps.jobs.contexts import masks_of
 from apps.jobs.creation import Origin
-from apps.jobs.masks import masked_result, shown
+from apps.jobs.masks import blanked, shown
 from apps.jobs.models import Job
 from apps.jobs.ports import Dispatch
 from apps.jobs.sql import retried
@@ -20,7 +20,9 @@ from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions import rows
 from apps.jobs.transitions.moves import Result
 from apps.workspaces.models import Revision
+from apps.workspaces.snapshots import definition_of
 from engine.errors import AuthorError
+from engine.inputs import secret_fields
 from engine.lifecycle import JobStatus, StepEventKind
 
 EVENTS = {
@@ -42,7 +44,7 @@ def start_child(dispatch: Dispatch) -> None:
         dispatch.step_id,
         StepEventKind.DISPATCHED,
         deadline_s=node.timeout_s,
-        input=shown(dict(dispatch.values), dispatch.masks),
+        input=shown(_blanked_input(dispatch, task_name), dispatch.masks),
     )
     origin = Origin(
         "task",
@@ -55,28 +57,36 @@ def start_child(dispatch: Dispatch) -> None:
     )
     revision = Revision.objects.get(id=dispatch.job.revision_id)
     try:
-        child = services.start_at(revision, task_name, dispatch.values, origin, priority=dispatch.job.priority)
+        child = services.start_at(
+            revision, task_name, dispatch.values, origin, priority=dispatch.job.priority, hidden=dispatch.hidden
+        )
     except AuthorError as error:
-        raise AuthorError(f"Failed to create child job for task '{task_name}': {error}") from error
+        message = shown(f"Failed to create child job for task '{task_name}': {error}", dispatch.masks)
+        raise AuthorError(message) from None
     rows.adopt(dispatch.step_id, child.id)
+
+
+def _blanked_input(dispatch: Dispatch, task_name: str) -> dict[str, Any]:
+    task = definition_of(dispatch.job.revision_id).tasks.get(task_name)
+    return blanked(dict(dispatch.values), secret_fields(task.input) if task else ())
 
 
 @retried
 def _advance_parent(child: Job) -> None:
     advance = advancing(child.parent_job_id, blueprints.load)  # type: ignore[arg-type]
-    if advance is None:
-        return
+    if advance is None or not rows.is_waiting_for(child.parent_step_id, child.id):
+        return  # the parent's step has ended without it, or runs again with another child
     event = EVENTS[JobStatus(child.status)]
     error = f"Child job {child.id} {child.status}" + (f": {child.error}" if child.error else "")
     result = (
-        Result(output=child.output, has_output=child.output is not None)
+        Result(output=child.output, has_output=child.output is not None, output_sealed=child.output_sealed)
         if event is StepEventKind.SUCCEEDED
         else Result(error=error)
     )
-    base = rows.base_of(child.parent_step_id)
     if advance.state.is_cancelling and event is StepEventKind.FAILED:
         event = StepEventKind.CANCELLED
-    advance.settle([child.parent_step_id], event, masked_result(result, masks_of(advance.job, advance.plan)), base=base)
+    # What the child shows is masked by the child, which knows every secret that its parent knows of.
+    advance.settle([child.parent_step_id], event, result, base=rows.flow_name_of(child.parent_step_id))
     advance.run()
     services.ring_after_commit(advance)
 

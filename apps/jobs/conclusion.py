@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 from uuid import UUID
 
-from apps.jobs import ports
+from apps.jobs import contexts, ports
 from apps.jobs.blueprints import Plan
 from apps.jobs.models import Job
 from apps.jobs.sql import fetch
@@ -21,26 +20,25 @@ WHERE job_id = %s AND loop_id IS NULL AND status IN ('failed', 'cancelled') AND 
 ORDER BY completed_at, position LIMIT 20
 """
 LEAF_OUTPUTS = """
-SELECT name, output::text FROM jobs_step
+SELECT name, output::text, output_sealed FROM jobs_step
 WHERE job_id = %s AND name = ANY(%s) AND status = 'completed' AND has_output ORDER BY position
 """
 
 
 def conclude_job(job: Job, plan: Plan, state: JobState, bad_steps: int, *, actor: str = "") -> None:
-    """End a job that has no open step. Called with the job locked."""
+    """End a job that has no open step. Called with the job locked.
+
+    Its output is {step: output} of the steps that nobody depends on. Source: spec 3.4.
+    """
     event = planner.conclude(bad_steps=bad_steps, is_cancelling=state.is_cancelling)
-    output = _output(job.id, plan) if event is JobEventKind.SUCCEEDED else None
+    found = fetch(LEAF_OUTPUTS, (job.id, plan.leaves)) if event is JobEventKind.SUCCEEDED else []
+    output = {name: json.loads(text) for name, text, _ in found if text} or None
+    sealed = contexts.sealed_job_output(found)
     error = "" if event is JobEventKind.SUCCEEDED else job.cancel_reason or _errors(job.id)
-    if not pen.move_job(job.id, event, output=output, error=error, actor=actor):
+    if not pen.move_job(job.id, event, output=output, output_sealed=sealed, error=error, actor=actor):
         return
     job.refresh_from_db()
     ports.ended(job, plan)
-
-
-def _output(job_id: UUID, plan: Plan) -> dict[str, Any] | None:
-    """{step: output} of the steps that nobody depends on. Source: spec 3.4."""
-    found = {name: json.loads(output) for name, output in fetch(LEAF_OUTPUTS, (job_id, plan.leaves)) if output}
-    return found or None
 
 
 def _errors(job_id: UUID) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from apps.jobs.blueprints import Node, Plan
+from apps.jobs.masks import Opened, reveal, seal_with
 from apps.jobs.models import Job
 from apps.jobs.sql import fetch
-from apps.workspaces.sealing import seal, unseal
+from apps.jobs.transitions.rows import Instance
+from apps.workspaces.errors import SecretError
 from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
-from engine.inputs import secret_fields
 from engine.templating import context_name
 
 OUTPUTS = """
@@ -22,53 +24,86 @@ WHERE job_id = %s AND name = ANY(%s) AND loop_id IS NULL
 """
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """A context, and the secret values in it that are not the workspace's own: those of inputs and of outputs."""
+
+    values: dict[str, Any] = field(repr=False)
+    hidden: tuple[str, ...] = field(repr=False, default=())
+
+    def with_each(self, each: Opened) -> View:
+        return View(self.values | {"each": each[0]}, (*self.hidden, *each[1]))
+
+
+def opened(stored: str | bytes) -> Opened:
+    """A value with what is secret in it, out of its JSON text or its sealed form."""
+    return (json.loads(stored), ()) if isinstance(stored, str) else reveal(stored)
+
+
 def clear_input(job: Job) -> dict[str, Any]:
     """The job's input with its secret values."""
-    return unseal(job.input_sealed) if job.input_sealed is not None else job.input
+    return reveal(job.input_sealed)[0] if job.input_sealed is not None else job.input
 
 
-def outputs_of(job_id: UUID, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Entries of settled steps by context name: {"output": ...}, with "error" behind a failure.
+def hidden_of(job: Job) -> tuple[str, ...]:
+    """Secret values that came with the job's input, given by its caller or by its parent."""
+    return reveal(job.input_sealed)[1] if job.input_sealed is not None else ()
+
+
+def outputs_of(job_id: UUID, names: Iterable[str]) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+    """Entries of settled steps by context name: {"output": ...}, with "error" behind a failure; and what is secret.
 
     Source: spec 1.10 'Step entries'; skipped, cancelled and suspended ones are there with a null output.
     """
     wanted = list(names)
     if not wanted:
-        return {}
+        return {}, ()
     entries: dict[str, dict[str, Any]] = {}
+    hidden: tuple[str, ...] = ()
     for name, status, output, sealed, error in fetch(OUTPUTS, (job_id, wanted)):
-        value = unseal(sealed) if sealed is not None else json.loads(output) if output is not None else None
+        value, secret = _output(output, sealed)
         entry: dict[str, Any] = {"output": value if status == "completed" else None}
         if status == "failed":
             entry["error"] = error
         entries[context_name(name)] = entry
-    return entries
+        hidden += secret
+    return entries, hidden
 
 
-def base_context(job: Job, plan: Plan, names: frozenset[str]) -> dict[str, Any]:
+def _output(text: str | None, sealed: bytes | None) -> Opened:
+    if sealed is not None:
+        return reveal(sealed)
+    return (None if text is None else json.loads(text)), ()
+
+
+def base_view(job: Job, plan: Plan, names: frozenset[str]) -> View:
     """Context of `when`, `for_each`, approval messages and the inputs of steps that the server carries out."""
     secrets = secrets_of(job.revision)
-    return {
-        **outputs_of(job.id, plan.steps_named(names)),
-        "input": clear_input(job),
-        "secret": secrets,
-        "secrets": secrets,
-    }
-
-
-def each_of(item: Any, index: int | None, total: int | None) -> dict[str, Any] | None:
-    return None if index is None else {"item": item, "index": index, "total": total}
-
-
-def masks_of(job: Job, plan: Plan) -> tuple[str, ...]:
-    """Secret values that must not be stored or shown in clear for this job."""
-    given = clear_input(job) if job.input_sealed is not None else {}
-    typed = [given[name] for name in secret_fields(plan.task.input) if name in given]
-    return secret_values([sensitive_of(job.revision_id), typed])
+    entries, hidden = outputs_of(job.id, plan.steps_named(names))
+    values = {**entries, "input": clear_input(job), "secret": secrets, "secrets": secrets}
+    return View(values, (*hidden_of(job), *hidden))
 
 
 def control_context(job: Job, plan: Plan, node: Node) -> Mapping[str, Any]:
-    return base_context(job, plan, node.control_names)
+    return base_view(job, plan, node.control_names).values
+
+
+def each_of(instance: Instance) -> Opened:
+    """What `each` is in the templates of a loop instance, and the secret values in it."""
+    item, hidden = opened(instance.item if instance.sealed is None else instance.sealed)
+    return {"item": item, "index": instance.index, "total": instance.total}, hidden
+
+
+def masks_of(job: Job, hidden: Iterable[str] = ()) -> tuple[str, ...]:
+    """Secret values that must not be stored or shown in clear for this job, `hidden` among them.
+
+    Where the workspace's secrets cannot be resolved, none of them can be in any text either.
+    """
+    try:
+        known = sensitive_of(job.revision_id)
+    except SecretError:
+        known = []
+    return secret_values([known, hidden_of(job), list(hidden)])
 
 
 def sealed_loop_output(loop_id: int) -> bytes:
@@ -76,8 +111,15 @@ def sealed_loop_output(loop_id: int) -> bytes:
     found = fetch(
         "SELECT output::text, output_sealed FROM jobs_step WHERE loop_id = %s ORDER BY loop_index", (loop_id,)
     )
-    values = [
-        unseal(sealed) if sealed is not None else json.loads(output) if output is not None else None
-        for output, sealed in found
-    ]
-    return seal(values)
+    outputs = [_output(output, sealed) for output, sealed in found]
+    return seal_with([value for value, _ in outputs], {text for _, hidden in outputs for text in hidden})
+
+
+def sealed_job_output(found: Iterable[tuple[str, str | None, bytes | None]]) -> bytes | None:
+    """{step: output} with secret values, sealed; None where nothing is secret. `found`: (step, JSON text, sealed)."""
+    rows = list(found)
+    if all(sealed is None for _, _, sealed in rows):
+        return None
+    outputs = {name: _output(text, sealed) for name, text, sealed in rows}
+    hidden = {secret for _, there in outputs.values() for secret in there}
+    return seal_with({name: value for name, (value, _) in outputs.items()}, hidden)

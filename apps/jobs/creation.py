@@ -76,6 +76,7 @@ def write(birth: Birth) -> tuple[Job, list[Candidate]]:
     plan, task = birth.plan, birth.plan.task
     now, ids = _now_and_ids(len(plan.nodes))
     timeout_s = task.timeout.seconds if task.timeout else settings.STROEM.default_job_timeout_s
+    wait = timedelta(seconds=birth.wait_s or 0)
     job = Job(
         id=uuid7(),
         workspace_id=birth.workspace_id,
@@ -98,8 +99,8 @@ def write(birth: Birth) -> tuple[Job, list[Candidate]]:
         rerun_of_id=birth.origin.rerun_of_id,
         retry_of_id=birth.origin.retry_of_id,
         retry_attempt=birth.origin.retry_attempt,
-        due_at=now + timedelta(seconds=birth.wait_s) if birth.wait_s else None,
-        deadline_at=now + timedelta(seconds=timeout_s) if timeout_s else None,
+        due_at=now + wait if wait else None,
+        deadline_at=now + wait + timedelta(seconds=timeout_s) if timeout_s else None,
         created_at=now,
     )
     job.save(force_insert=True)

@@ -17,7 +17,7 @@ from apps.jobs.transitions.compiled import Completion
 from apps.jobs.transitions.moves import Ended, Result
 from engine import planner
 from engine.errors import StaleMove
-from engine.lifecycle import StepEventKind
+from engine.lifecycle import StepEventKind, StepStatus
 from engine.orders import StepOutcome, Verdict
 from engine.planner import Settlement, Tries
 
@@ -31,6 +31,8 @@ STATUS = {
     StepEventKind.CANCELLED: "cancelled",
     StepEventKind.RETURNED: "lost",
 }
+# A step that waits for its next run keeps the fence of the last one: the report of that one comes too late.
+RUNNING = (StepStatus.RUNNING,)
 TRIES = "SELECT attempts, losses FROM jobs_step WHERE id = %s AND fence = %s AND status = 'running'"
 LOST = """
 SELECT a.job_id, a.step_id, a.fence, a.started_at IS NOT NULL, s.base, s.name, coalesce(w.name, a.worker_id::text)
@@ -80,6 +82,7 @@ def _succeed(report: Report) -> tuple[bool, dict[int, int]]:
         StepEventKind.SUCCEEDED,
         result,
         fence=claim.fence,
+        sources=RUNNING,
         input=shown(report.input, report.masks),
         ended=Ended(claim.attempt_id, outcome.exit_code),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,9 +17,7 @@ from apps.jobs.sql import fetch_in_turn
 from apps.jobs.transitions import claims, compiled, rows
 from apps.jobs.transitions.compiled import Completion
 from apps.workspaces.models import Revision
-from apps.workspaces.sealing import unseal
 from apps.workspaces.secrets import connections_of, secret_values, secrets_of, sensitive_of
-from engine.inputs import secret_fields
 from engine.orders import Line, StepOutcome
 from engine.spec.model import Action, Step
 
@@ -65,7 +62,7 @@ class Material:
     each: Mapping[str, Any] | None = field(repr=False)  # {"item", "index", "total"}
     environment: Mapping[str, str]  # STROEM_* and, for Torc jobs, TORC_*
     chdir: str | None = None  # a directory outside the workspace where the step runs (Torc files)
-    masks: tuple[str, ...] = field(repr=False, default=())  # of the revision and of the job's secret inputs
+    masks: tuple[str, ...] = field(repr=False, default=())  # of the revision, of inputs and of outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,18 +153,22 @@ def material(claim: Claim) -> Material:
     """What rendering the claimed step's order needs."""
     plan = blueprints.load(claim.blueprint_id)
     node = plan.nodes[claim.base]
-    given = json.loads(claim.job_input) if isinstance(claim.job_input, str) else unseal(claim.job_input)
-    hidden = [given[name] for name in secret_fields(plan.task.input) if name in given]
+    given, hidden = contexts.opened(claim.job_input)
+    outputs, hidden_there = contexts.outputs_of(claim.job_id, plan.steps_named(node.work_names))
+    each, hidden_here = None, ()
+    if claim.step_name != claim.base:
+        (instance,) = rows.instances([claim.step_id])
+        each, hidden_here = contexts.each_of(instance)
     return Material(
         action=node.action,
         step=node.step,
         job_input=given,
-        outputs=contexts.outputs_of(claim.job_id, plan.steps_named(node.work_names)),
+        outputs=outputs,
         secrets=secrets_of(claim.revision_id),
         connections=connections_of(claim.revision_id),
-        each=rows.each_of(claim.step_id) if claim.step_name != claim.base else None,
+        each=each,
         environment={},
-        masks=secret_values([sensitive_of(claim.revision_id), hidden]),
+        masks=secret_values([sensitive_of(claim.revision_id), hidden, hidden_there, hidden_here]),
     )
 
 

@@ -45,6 +45,7 @@ def _restart(job_id: UUID, actor: str) -> None:
         raise NotFound(f"Job {job_id} not found")
     if state.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
         raise Conflict(f"only a failed or cancelled job can be restarted; this one is {state.status}")
+    _refuse_while_tried_again(job_id)
     plan = blueprints.load(state.blueprint_id)
     flow = {row[1]: FlowStep(*row) for row in fetch(FLOW, (job_id,))}
     again = chosen(plan.task, {name: step.status for name, step in flow.items()})
@@ -55,6 +56,7 @@ def _restart(job_id: UUID, actor: str) -> None:
         dependent for name in again for dependent in plan.nodes[name].dependents if dependent not in again
     )
     reopening.reopen_steps(reopened)
+    reopening.reopen_instances([step.id for step in reopened])
     reopening.hold_back({flow[name].id: count for name, count in blocked.items()})
     timeout_s = plan.task.timeout.seconds if plan.task.timeout else None
     reopening.reopen_job(job_id, open_steps=len(again), timeout_s=timeout_s)
@@ -66,11 +68,16 @@ def _restart(job_id: UUID, actor: str) -> None:
     if job.has_actions:
         ports.born(job, plan)
     advance = Advance(fresh, plan)
-    for loop_id, base in reopening.reopen_loops([step.id for step in reopened]):
-        advance.resume_loop(loop_id, base)
     advance.consider(services.roots_of(job_id))
     advance.run()
     services.ring_after_commit(advance)
+
+
+def _refuse_while_tried_again(job_id: UUID) -> None:
+    retry_id = Job.objects.values_list("retry_job_id", flat=True).get(id=job_id)
+    following = Job.objects.filter(id=retry_id).first() if retry_id else None
+    if following is not None and not JobStatus(following.status).is_final:
+        raise Conflict(f"this job is tried again already, as job {following.id}; cancel that one first")
 
 
 def chosen(task: Task, statuses: Mapping[str, str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -15,15 +15,14 @@ from apps.jobs.advance import Advance
 from apps.jobs.blueprints import Plan
 from apps.jobs.creation import Birth, Origin
 from apps.jobs.limits import is_over_limit
-from apps.jobs.masks import shown
+from apps.jobs.masks import blanked, seal_with, shown
 from apps.jobs.models import Job
 from apps.jobs.sql import fetch, retried
 from apps.jobs.transitions.moves import Candidate, JobState
 from apps.workspaces.models import Revision, Workspace
-from apps.workspaces.sealing import seal
 from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
 from engine import templating
-from engine.errors import AuthorError, NotFound
+from engine.errors import NotFound
 from engine.inputs import resolve, secret_fields
 from engine.lifecycle import JobStatus
 from engine.planner import Tally
@@ -68,10 +67,11 @@ def start_at(
     *,
     priority: int | None = None,
     wait_s: float | None = None,
+    hidden: Iterable[str] = (),
 ) -> Job:
-    """Start a run of a task as this revision says it."""
+    """Start a run of a task as this revision says it. `hidden` are secret values that `given` may hold."""
     blueprint_id = blueprints.of_task(revision.id, task_name)
-    return launch(revision, task_name, blueprint_id, given, origin, priority=priority, wait_s=wait_s)
+    return launch(revision, task_name, blueprint_id, given, origin, priority=priority, wait_s=wait_s, hidden=hidden)
 
 
 def launch(
@@ -84,17 +84,17 @@ def launch(
     priority: int | None = None,
     wait_s: float | None = None,
     allow_unknown: bool = False,
+    hidden: Iterable[str] = (),
 ) -> Job:
     """Start a run of a blueprint. Safe to call within a transaction: a hook or a parent's advance does."""
     plan = blueprints.load(blueprint_id)
-    if plan.agents:
-        raise AuthorError(f"step '{plan.agents[0]}' is of type agent, which this version cannot run; remove it")
+    ports.refuse_what_cannot_run(plan)
     secrets = secrets_of(revision)
     clear = resolve_input(plan.task.input, given, secrets, allow_unknown=allow_unknown)
-    hidden = [clear[name] for name in secret_fields(plan.task.input) if clear.get(name) is not None]
-    masks = secret_values([sensitive_of(revision.id), hidden])
-    seen = shown(clear, masks)
-    sealed = seal(clear) if seen != clear else None
+    fields = secret_fields(plan.task.input)
+    masks = secret_values([sensitive_of(revision.id), [clear.get(name) for name in fields], list(hidden)])
+    seen = blanked(shown(clear, masks), fields)
+    sealed = seal_with(clear, masks) if seen != clear else None
     birth = Birth(plan, task_name, revision.workspace_id, revision.id, origin, seen, sealed, priority, wait_s=wait_s)
     return _create(birth)
 
@@ -110,14 +110,15 @@ def resolve_input(
     defaults = {
         name: templating.render_value(field.default, {"secret": secrets, "secrets": secrets})
         for name, field in fields.items()
-        if field.has_default and name not in given
+        if field.has_default and given.get(name) in (None, "")
     }
     return resolve(fields, given, defaults, allow_unknown=allow_unknown)
 
 
 @retried
 def _create(birth: Birth) -> Job:
-    if is_over_limit(birth.plan.task, birth.workspace_id, birth.task_name):
+    task, parent_id = birth.plan.task, birth.origin.parent_job_id
+    if birth.wait_s is None and is_over_limit(task, birth.workspace_id, birth.task_name, parent_id):
         birth = birth.held()
     job, roots = creation.write(birth)
     if not job.is_held and job.due_at is None:
@@ -140,8 +141,11 @@ def begin(job: Job, plan: Plan, roots: list[Candidate]) -> None:
 def admit(job_id: UUID) -> None:
     """Begin a held or delayed job if its time has come and its task has room."""
     job = Job.objects.select_for_update(no_key=True).get(id=job_id)
+    if job.status != JobStatus.PENDING or not (job.is_held or job.due_at):
+        return  # somebody else was quicker
     plan = blueprints.load(job.blueprint_id)
-    if job.status != JobStatus.PENDING or is_over_limit(plan.task, job.workspace_id, job.task_name):
+    if is_over_limit(plan.task, job.workspace_id, job.task_name, job.parent_job_id):
+        Job.objects.filter(id=job_id, is_held=False).update(is_held=True, due_at=None)
         return
     Job.objects.filter(id=job_id).update(is_held=False, due_at=None)
     job.is_held, job.due_at = False, None
@@ -171,4 +175,5 @@ def rerun_job(job_id: UUID, *, actor: User | None, given: Mapping[str, Any] | No
     if old is None or old.workspace.current is None:
         raise NotFound(f"Job {job_id} not found")
     origin = Origin("rerun", actor.email if actor else "", actor.pk if actor else None, rerun_of_id=old.id)
-    return start_at(old.workspace.current, old.task_name, contexts.clear_input(old) if given is None else given, origin)
+    values = contexts.clear_input(old) if given is None else given
+    return start_at(old.workspace.current, old.task_name, values, origin, hidden=contexts.hidden_of(old))

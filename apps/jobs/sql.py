@@ -2,14 +2,55 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import psycopg
 from django.db import connection, transaction
 from django.db.utils import OperationalError
+from psycopg.types.json import Jsonb
 
 RETRIES = 3
+_UNSTORABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+REPAIRED = "\ufffd"
+
+
+def jsonb(value: Any) -> Jsonb:
+    """`value` as a JSON parameter. What the database cannot hold is replaced: NUL and half characters by U+FFFD, NaN by
+    null."""
+    return Jsonb(value, dumps=_dump)
+
+
+def _dump(value: Any) -> str:
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_repaired(value))
+    return json.dumps(_repaired(value)) if _UNSTORABLE.search(text) else text
+
+
+def _repaired(value: Any) -> Any:
+    match value:
+        case str():
+            return storable(value)
+        case list() | tuple():
+            return [_repaired(item) for item in value]
+        case dict():
+            return {storable(key): _repaired(item) for key, item in value.items()}
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value
+
+
+def storable(text: str) -> str:
+    """`text` with what no database text can hold (NUL, half characters) as U+FFFD."""
+    if text.isascii():
+        return text.replace("\0", REPAIRED) if "\0" in text else text
+    return text.replace("\0", REPAIRED).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def fetch(statement: str, params: Sequence[Any] | dict[str, Any]) -> list[tuple[Any, ...]]:

@@ -14,7 +14,7 @@ from engine.retries import delay_s
 
 
 def on_end(job: Job, plan: Plan) -> None:
-    """Start the next run of a failed job; child jobs are retried by their step, not here. Source: spec 3.6."""
+    """Start the next run of a failed job; a child job is its parent's affair. Source: spec 3.6."""
     retry = plan.task.retry
     if retry is None or job.status != JobStatus.FAILED or job.parent_job_id is not None:
         return
@@ -31,7 +31,13 @@ def on_end(job: Job, plan: Plan) -> None:
     )
     revision = Revision.objects.get(id=job.revision_id)
     following = services.start_at(
-        revision, job.task_name, contexts.clear_input(job), origin, priority=job.priority, wait_s=wait_s
+        revision,
+        job.task_name,
+        contexts.clear_input(job),
+        origin,
+        priority=job.priority,
+        wait_s=wait_s,
+        hidden=contexts.hidden_of(job),
     )
     job.retry_job_id = following.id
     Job.objects.filter(id=job.id).update(retry_job_id=following.id)

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
+from apps.jobs.sql import jsonb
 from apps.jobs.transitions.moves import Result
 from engine.lifecycle import StepEventKind, StepStatus, step_target
 
@@ -73,10 +72,10 @@ class Completion:
             "fence": self.fence,
             "attempt": self.attempt_id,
             "exit_code": self.exit_code,
-            "output": Jsonb(result.output) if result.has_output else None,
+            "output": jsonb(result.output) if result.has_output else None,
             "has_output": result.has_output,
             "sealed": result.output_sealed,
-            "input": Jsonb(self.input) if self.input else None,
+            "input": jsonb(self.input) if self.input else None,
             **WORDS,
         }
 

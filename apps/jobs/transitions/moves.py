@@ -11,9 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
-from apps.jobs.sql import fetch, fetch_one
+from apps.jobs.sql import fetch, fetch_one, jsonb, storable
 from engine.errors import StaleMove
 from engine.lifecycle import (
     JobEventKind,
@@ -216,7 +214,7 @@ WITH s AS (
     UPDATE jobs_job SET status = %(status)s,
         started_at = CASE WHEN %(event)s = 'started' THEN clock_timestamp() ELSE started_at END,
         completed_at = CASE WHEN %(is_final)s THEN clock_timestamp() END,
-        output = %(output)s, error = %(error)s, is_held = false,
+        output = %(output)s, output_sealed = %(sealed)s, error = %(error)s, is_held = false,
         parent_told = CASE WHEN %(is_final)s AND parent_step_id IS NOT NULL THEN false ELSE parent_told END
     WHERE id = %(id)s AND status = ANY(%(sources)s)
     RETURNING id
@@ -257,13 +255,13 @@ def settle(
         "status": step_target(event).value,
         "sources": [status.value for status in (sources or step_sources(event))],
         "event": event.value,
-        "error": result.error,
-        "output": Jsonb(result.output) if result.has_output else None,
+        "error": storable(result.error),
+        "output": jsonb(result.output) if result.has_output else None,
         "has_output": result.has_output,
         "sealed": result.output_sealed,
         "fence": fence,
         "actor": actor,
-        "input": Jsonb(input) if input else None,
+        "input": jsonb(input) if input else None,
         "attempt": ended.attempt_id if ended else None,
         "exit_code": ended.exit_code if ended else None,
     }
@@ -285,7 +283,7 @@ def candidate(id: int, base: str, completed: int, failed: int, skipped: int, tol
 
 
 def end_attempt(attempt_id: int, status: str, *, exit_code: int | None = None, error: str = "") -> None:
-    fetch(END_ATTEMPT, (status, exit_code, error, attempt_id))
+    fetch(END_ATTEMPT, (status, exit_code, storable(error), attempt_id))
 
 
 def unblock(step_ids: Sequence[int]) -> dict[int, int]:
@@ -320,8 +318,8 @@ def move(
         "fence": fence,
         "wait_s": wait_s,
         "deadline_s": deadline_s,
-        "detail": detail,
-        "input": Jsonb(input) if input is not None else None,
+        "detail": storable(detail),
+        "input": jsonb(input) if input is not None else None,
         "is_loss": is_loss,
     }
     row = fetch_one(MOVE, params)
@@ -331,7 +329,13 @@ def move(
 
 
 def move_job(
-    job_id: UUID, event: JobEventKind, *, output: Mapping[str, Any] | None = None, error: str = "", actor: str = ""
+    job_id: UUID,
+    event: JobEventKind,
+    *,
+    output: Mapping[str, Any] | None = None,
+    output_sealed: bytes | None = None,
+    error: str = "",
+    actor: str = "",
 ) -> bool:
     """Move a job; False when it is not where `event` may take it from."""
     target = job_target(event)
@@ -341,8 +345,9 @@ def move_job(
         "sources": [status.value for status in job_sources(event)],
         "event": event.value,
         "is_final": target.is_final,
-        "output": Jsonb(output) if output is not None else None,
-        "error": error,
+        "output": jsonb(output) if output is not None else None,
+        "error": storable(error),
         "actor": actor,
+        "sealed": output_sealed,
     }
     return fetch_one(JOB_MOVE, params) is not None

@@ -32,11 +32,14 @@ WITH s AS (
     UPDATE jobs_step t SET status = %(status)s, attempts = 0, losses = 0, retry_at = NULL, deadline_at = NULL,
         error = '', output = NULL, has_output = false, output_sealed = NULL, child_job_id = NULL, worker_id = NULL,
         started_at = NULL, suspended_at = NULL, completed_at = NULL, ready_at = NULL
-    WHERE t.loop_id = ANY(%(loops)s) AND t.status = ANY(%(sources)s) RETURNING t.loop_id
+    WHERE t.loop_id = ANY(%(loops)s) AND t.status = ANY(%(sources)s) RETURNING t.id, t.job_id, t.fence, t.loop_id
+),
+e AS (
+    INSERT INTO jobs_stepevent (job_id, step_id, fence, kind) SELECT job_id, id, fence, %(event)s FROM s
 ),
 n AS (SELECT loop_id, count(*) AS total FROM s GROUP BY loop_id)
 UPDATE jobs_step p SET loop_open = n.total, loop_failed = 0, loop_next = p.loop_total - n.total
-FROM n WHERE p.id = n.loop_id RETURNING p.id, p.base
+FROM n WHERE p.id = n.loop_id
 """
 HOLD_BACK = """
 UPDATE jobs_step t SET deps_left = t.deps_left + x.count
@@ -72,10 +75,9 @@ def reopen_steps(steps: Sequence[Reopened]) -> None:
     )
 
 
-def reopen_loops(loop_ids: Sequence[int]) -> list[tuple[int, str]]:
-    """Open the instances of these loops that did not complete. Returns (id, base) of the loops that have any."""
-    rows = fetch(REOPEN_INSTANCES, {"loops": list(loop_ids), "status": TARGET, "sources": SOURCES})
-    return [(row[0], row[1]) for row in rows]
+def reopen_instances(loop_ids: Sequence[int]) -> None:
+    """Open the instances of these loops that did not complete; they wait until their loop goes on."""
+    fetch(REOPEN_INSTANCES, {"loops": list(loop_ids), "status": TARGET, "sources": SOURCES, "event": EVENT.value})
 
 
 def hold_back(counts: Mapping[int, int]) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import psycopg
 from django.db import connection
-from psycopg.types.json import Jsonb
 
-from apps.jobs.sql import fetch
+from apps.jobs.sql import fetch, jsonb
+from apps.jobs.transitions.moves import LoopState
 
 COLUMNS = [
     "id",
@@ -33,10 +34,13 @@ COPY = f"COPY jobs_step ({', '.join(COLUMNS)}, status) FROM STDIN"
 INSTANCES = """
 WITH i AS (
     INSERT INTO jobs_step (job_id, name, base, position, kind, runner, tag_set_id, dependents, tolerates, priority,
-        timeout_s, loop_id, loop_index, loop_total, loop_item)
+        timeout_s, loop_id, loop_index, loop_total, loop_item, loop_item_sealed)
     SELECT p.job_id, p.base || '[' || (x.n - 1) || ']', p.base, p.position, p.kind, p.runner, p.tag_set_id, '{}',
-        p.tolerates, p.priority, p.timeout_s, p.id, x.n - 1, %(total)s, x.item
-    FROM jobs_step p, jsonb_array_elements(%(items)s) WITH ORDINALITY x(item, n) WHERE p.id = %(loop)s
+        p.tolerates, p.priority, p.timeout_s, p.id, x.n - 1, %(total)s, x.item, y.sealed
+    FROM jobs_step p
+    CROSS JOIN jsonb_array_elements(%(items)s) WITH ORDINALITY x(item, n)
+    LEFT JOIN unnest(%(sealed)s::bytea[]) WITH ORDINALITY y(sealed, n) ON y.n = x.n
+    WHERE p.id = %(loop)s
     RETURNING id, loop_index
 )
 SELECT id FROM i ORDER BY loop_index LIMIT %(released)s
@@ -44,6 +48,10 @@ SELECT id FROM i ORDER BY loop_index LIMIT %(released)s
 OPEN_LOOP = """
 UPDATE jobs_step SET loop_open = %(total)s, loop_total = %(total)s, loop_failed = 0, loop_next = %(released)s
 WHERE id = %(loop)s
+"""
+LOOP_STATE = """
+SELECT id, base, loop_open, loop_failed, loop_next, loop_total FROM jobs_step
+WHERE id = %s AND loop_total IS NOT NULL AND loop_id IS NULL
 """
 RELEASE = """
 WITH i AS (
@@ -55,10 +63,16 @@ SELECT id FROM i ORDER BY loop_index
 """
 
 
-def reserve_ids(count: int) -> list[int]:
-    """Step ids that nobody else will use."""
-    rows = fetch("SELECT nextval(pg_get_serial_sequence('jobs_step', 'id')) FROM generate_series(1, %s)", (count,))
-    return [row[0] for row in rows]
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One instance of a loop: `item` is JSON text as shown, `sealed` the item itself where that differs."""
+
+    id: int
+    name: str
+    item: str
+    sealed: bytes | None
+    index: int
+    total: int
 
 
 def insert_steps(rows: Sequence[tuple[Any, ...]]) -> None:
@@ -69,13 +83,23 @@ def insert_steps(rows: Sequence[tuple[Any, ...]]) -> None:
             copy.write_row((*row, "pending"))
 
 
-def open_loop(loop_id: int, items: Sequence[Any], *, released: int) -> list[int]:
-    """Write one pending instance per item, in one statement. Returns the ids of the first `released` ones."""
+def open_loop(loop_id: int, items: Sequence[Any], sealed: Sequence[bytes | None] | None, *, released: int) -> list[int]:
+    """Write one pending instance per item, in one statement. Returns the ids of the first `released` ones.
+
+    `items` are as shown; `sealed` holds those in which something is hidden, or is None when nothing is.
+    """
     total = len(items)
-    params = {"loop": loop_id, "items": Jsonb(list(items)), "total": total, "released": released}
+    params = {"loop": loop_id, "items": jsonb(list(items)), "total": total, "released": released}
+    params["sealed"] = None if sealed is None else list(sealed)
     ids = [row[0] for row in fetch(INSTANCES, params)]
     fetch(OPEN_LOOP, params)
     return ids
+
+
+def loop_state(loop_id: int) -> LoopState | None:
+    """Where a loop stands that was opened before; None when it has no instances."""
+    found = fetch(LOOP_STATE, (loop_id,))
+    return LoopState(*found[0]) if found else None
 
 
 def release(loop_id: int, count: int) -> list[int]:
@@ -108,13 +132,14 @@ def unreleased(loop_id: int) -> list[int]:
     return [row[0] for row in rows]
 
 
-def instances(step_ids: Sequence[int]) -> list[tuple[int, str, Any, int, int]]:
-    """(id, name, item, index, total) of loop instances."""
+def instances(step_ids: Sequence[int]) -> list[Instance]:
+    """Instances of a loop, in order."""
     rows = fetch(
-        "SELECT id, name, loop_item::text, loop_index, loop_total FROM jobs_step WHERE id = ANY(%s) ORDER BY 4",
+        "SELECT id, name, loop_item::text, loop_item_sealed, loop_index, loop_total FROM jobs_step WHERE id = ANY(%s)"
+        " ORDER BY loop_index",
         (list(step_ids),),
     )
-    return [(id, name, json.loads(item), index, total) for id, name, item, index, total in rows]
+    return [Instance(*row) for row in rows]
 
 
 def aggregate_loop(loop_id: int) -> None:
@@ -146,17 +171,27 @@ def cancelled_bases(step_ids: Sequence[int]) -> list[str]:
     return [row[0] for row in rows]
 
 
+def await_decision(step_id: int, output: Any) -> tuple[datetime, datetime | None]:
+    """Store what a suspended step shows meanwhile. Returns since when it waits, and until when."""
+    ((suspended_at, deadline_at),) = fetch(
+        "UPDATE jobs_step SET output = %s, has_output = true WHERE id = %s RETURNING suspended_at, deadline_at",
+        (jsonb(output), step_id),
+    )
+    return suspended_at, deadline_at
+
+
 def adopt(step_id: int, child_job_id: UUID) -> None:
     """Note which child job carries out a step."""
     fetch("UPDATE jobs_step SET child_job_id = %s WHERE id = %s", (child_job_id, step_id))
 
 
-def base_of(step_id: int | None) -> str:
-    rows = fetch("SELECT base FROM jobs_step WHERE id = %s", (step_id,))
+def is_waiting_for(step_id: int | None, child_job_id: UUID) -> bool:
+    """Whether a step runs and this is the child job that carries it out. Its job must be locked."""
+    sql = "SELECT 1 FROM jobs_step WHERE id = %s AND child_job_id = %s AND status = 'running'"
+    return bool(fetch(sql, (step_id, child_job_id)))
+
+
+def flow_name_of(step_id: int | None) -> str:
+    """Name of a step in its flow; nothing for an instance of a loop."""
+    rows = fetch("SELECT base FROM jobs_step WHERE id = %s AND loop_id IS NULL", (step_id,))
     return rows[0][0] if rows else ""
-
-
-def each_of(step_id: int) -> dict[str, Any]:
-    """What `each` is in the templates of a loop instance."""
-    ((_, _, item, index, total),) = instances([step_id])
-    return {"item": item, "index": index, "total": total}
