@@ -20,6 +20,7 @@ from contextlib import suppress
 from types import MethodType
 from typing import Any
 
+from amqp.exceptions import RecoverableConnectionError
 from celery import bootsteps
 from celery.concurrency.base import BasePool, apply_target
 from celery.exceptions import CPendingDeprecationWarning
@@ -67,13 +68,13 @@ class Ear:
         self._thread.start()
 
     def add(self, keys: Iterable[str]) -> None:
-        """Listen on the queues of these tag sets too."""
+        """Listen on the queues of these tag sets too; and connect anew if one of ours was taken away."""
         fresh = [key for key in keys if key not in self._keys]
-        if not fresh:
-            return
         self._keys.update(dict.fromkeys(fresh))
         with self._lock:
-            self._waiting.append(lambda: self._consume(fresh))
+            if fresh:
+                self._waiting.append(lambda: self._consume(fresh))
+            self._waiting.append(self._check)
         self.wake()
 
     def close(self, timeout_s: float = 2.0) -> None:
@@ -137,7 +138,7 @@ class Ear:
     def _connected(self, consumer: Any) -> None:
         """The consumer is on a fresh connection: have its loop ask us before it takes a message."""
         self._consumer = consumer
-        qos = getattr(consumer.task_consumer.channel, "qos", None)
+        qos: Any = getattr(consumer.task_consumer.channel, "qos", None)
         original = getattr(qos, "can_consume", None)
         if original is not None:  # Redis; on RabbitMQ the prefetch count is the bound
             qos.can_consume = MethodType(lambda _: self.may_take() and original(), qos)
@@ -151,6 +152,14 @@ class Ear:
         if self._consumer is not None and self._consumer.task_consumer is not None:
             self._add_queues(keys)
             self._consumer.task_consumer.consume()
+
+    def _check(self) -> None:
+        """RabbitMQ says once that a queue was deleted, and Celery may miss it: in the first moments of a connection it
+        swallows every error. The channel knows: it has forgotten the consumer."""
+        consumer = None if self._consumer is None else self._consumer.task_consumer
+        known = None if consumer is None else getattr(consumer.channel, "callbacks", None)
+        if consumer is not None and known is not None and not set(consumer._active_tags.values()) <= set(known):
+            raise RecoverableConnectionError("a queue was deleted")
 
     def _add_queues(self, keys: Iterable[str]) -> None:
         consumer = self._consumer.task_consumer

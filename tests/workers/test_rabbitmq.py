@@ -73,6 +73,7 @@ def test_a_deleted_queue_is_there_again_for_both_sides(ledger, rabbit):
     ledger.ready.append(claim(1))
 
     def is_heard() -> bool:
+        ledger.parts.worker.refresh_tag_sets()  # as every ten seconds
         bells.ring({"script": 1})
         return len(ledger.reports) == 1
 
