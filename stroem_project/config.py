@@ -76,6 +76,18 @@ class Auth:
 
 
 @dataclass(frozen=True, slots=True)
+class Mail:
+    """A server that takes mail for those who are asked to approve."""
+
+    host: str
+    port: int
+    sender: str
+    user: str = ""
+    password: str = field(default="", repr=False)
+    security: Literal["starttls", "tls", "none"] = "starttls"
+
+
+@dataclass(frozen=True, slots=True)
 class Recovery:
     heartbeat_timeout_s: float = 30.0
     sweep_interval_s: float = 5.0
@@ -114,6 +126,7 @@ class Config:
     recovery: Recovery = Recovery()
     retention: Retention = Retention()
     secrets: Secrets = Secrets()
+    mail: Mail | None = None  # None: no mail is sent
     default_step_timeout_s: float | None = None
     default_job_timeout_s: float | None = None
     unsafe_templates: Literal["warn", "refuse"] = "warn"
@@ -164,6 +177,7 @@ def _config(top: Section, file: Path | None) -> Config:
         recovery=_recovery(top.section("recovery")),
         retention=_retention(top.section("retention")),
         secrets=_secrets(top.section("secrets"), base),
+        mail=_mail(top.section("mail")),
         default_step_timeout_s=_timeout(top, "default_step_timeout", DAY_S, "24h"),
         default_job_timeout_s=_timeout(top, "default_job_timeout", 7 * DAY_S, "7d"),
         unsafe_templates=cast(Any, top.choice("unsafe_templates", ("warn", "refuse"), "warn")),
@@ -296,6 +310,25 @@ def _secrets(section: Section, base: Path) -> Secrets:
     secrets = Secrets(section.words("env_allowed"), section.path("key_file", base))
     section.close()
     return secrets
+
+
+def _mail(section: Section) -> Mail | None:
+    if not section.entries:
+        return None
+    host, sender = section.text("host"), section.text("sender")
+    mail = Mail(
+        host=host or "",
+        port=int(section.number("port", 587, at_least=1, whole=True)),
+        sender=sender or "",
+        user=section.text("user") or "",
+        password=section.text("password") or "",
+        security=cast(Any, section.choice("security", ("starttls", "tls", "none"), "starttls")),
+    )
+    section.close()
+    if not host or not sender:
+        section.refuse("mail needs `host`, and `sender`, the address that it comes from")
+        return None
+    return mail
 
 
 def _timeout(top: Section, name: str, most_s: int, most: str) -> float | None:

@@ -13,6 +13,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from apps.accounts.errors import SignInRefused, TokenRefused, TooMany
+from apps.approvals.errors import NotAllowed
 from engine.errors import AuthorError, Conflict, InputError, NotFound, StroemError
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ _TEXTS = {
 _STATUSES: tuple[tuple[type[StroemError], int], ...] = (
     (SignInRefused, 401),
     (TokenRefused, 401),
+    (NotAllowed, 403),
     (NotFound, 404),
     (AuthorError, 400),
     (Conflict, 409),

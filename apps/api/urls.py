@@ -3,7 +3,7 @@
 from django.urls import path, re_path
 
 from apps.api.errors import not_found
-from apps.api.views import auth, jobs, public, workers, workspaces
+from apps.api.views import approvals, auth, jobs, public, workers, workspaces
 
 urlpatterns = [
     path("healthz", public.healthz),
@@ -28,6 +28,12 @@ urlpatterns = [
     path("api/jobs/<str:job>/cancel", jobs.CancelView.as_view()),
     path("api/jobs/<str:job>/logs", jobs.LogsView.as_view()),
     path("api/jobs/<str:job>/steps/<str:step>/logs", jobs.StepLogsView.as_view()),
+    path("api/jobs/<str:job>/steps/<str:step>/approval", approvals.ApprovalView.as_view()),
+    path("api/jobs/<str:job>/steps/<str:step>/approve", approvals.DecideView.as_view()),
+    path("api/jobs/<str:job>/steps/<str:step>/withdraw", approvals.WithdrawView.as_view()),
+    path("api/jobs/<str:job>/steps/<str:step>/delegate", approvals.DelegateView.as_view()),
+    path("api/jobs/<str:job>/steps/<str:step>/link", approvals.LinkView.as_view()),
+    path("api/approvals", approvals.InboxView.as_view()),
     path("api/stats", jobs.StatsView.as_view()),
     path("api/workers", workers.WorkersView.as_view()),
     path("api/workers/<str:worker>", workers.WorkerView.as_view()),

@@ -6,3 +6,10 @@ class ApprovalsConfig(AppConfig):
     label = "approvals"
     verbose_name = "Approvals"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from apps.approvals import suspension
+        from apps.jobs import ports
+
+        ports.on_step("approval", suspension.suspend)
+        ports.on_cancel("approvals", suspension.close_cancelled)

@@ -33,7 +33,7 @@ class ApprovalRequest(models.Model):
     step_name = models.CharField(max_length=300)
     message = models.TextField(help_text="Markdown, rendered at suspension, secret values masked")
     fields = models.JSONField(default=dict, help_text="The form: what the approver is asked to fill in, by name")
-    digest = models.CharField(max_length=64, help_text="Of what was shown: a decision that names another one is refused")
+    digest = models.CharField(max_length=64, help_text="Of what was shown; who names another one is refused")
     users = ArrayField(models.TextField(), default=list, help_text="E-mails of those who are asked, lower case")
     groups = ArrayField(models.TextField(), default=list, help_text="Names of groups that are asked")
     asks_operators = models.BooleanField(default=False, help_text="Nobody was named: operators of the workspace decide")
@@ -127,15 +127,24 @@ class Notice(models.Model):
     """Something to tell those who are asked: the request itself, a reminder, the escalation. The outbox of the mail."""
 
     request = models.ForeignKey(ApprovalRequest, on_delete=models.CASCADE, related_name="notices")
-    kind = models.CharField(max_length=10, choices=[(k, k) for k in ("suspended", "reminder", "escalated")])
-    number = models.SmallIntegerField(default=0)
+    kind = models.CharField(
+        max_length=10, choices=[(k, k) for k in ("suspended", "reminder", "escalated", "delegated")]
+    )
+    number = models.SmallIntegerField(default=0, help_text="Of the reminder")
+    user = models.ForeignKey(
+        "accounts.User", null=True, on_delete=models.CASCADE, related_name="+", help_text="Only for this person"
+    )
     created_at = models.DateTimeField(db_default=NOW)
     tries = models.SmallIntegerField(default=0)
     try_at = models.DateTimeField(db_default=NOW, help_text="Not before then")
     mailed_at = models.DateTimeField(null=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["request", "kind", "number"], name="approvals_notice_once")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["request", "kind", "number", "user"], name="approvals_notice_once", nulls_distinct=False
+            )
+        ]
         indexes = [models.Index(fields=["try_at"], name="approvals_unsent", condition=Q(mailed_at=None))]
 
     def __str__(self) -> str:

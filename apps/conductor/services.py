@@ -10,9 +10,12 @@ from collections.abc import Callable
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 
+from apps.approvals import notices
+from apps.approvals import reminders as approvals
+from apps.accounts import throttles, tokens
 from apps.conductor import partitions
 from apps.fleet import presence
-from apps.jobs import sweeps
+from apps.jobs import retention, sweeps
 from apps.workspaces import services as workspaces
 from engine.errors import StroemError
 
@@ -24,8 +27,8 @@ Phase = Callable[[], object]
 
 
 def tick() -> None:
-    """What is due to the second: retries, delayed and held jobs."""
-    _run([sweeps.due_steps, sweeps.due_jobs, *EXTRA_TICKS])
+    """What is due to the second: retries, delayed and held jobs, approvals that nobody gave."""
+    _run([sweeps.due_steps, sweeps.due_jobs, approvals.overdue_approvals, approvals.due_reminders])
 
 
 def sweep() -> None:
@@ -41,18 +44,34 @@ def sweep() -> None:
             sweeps.untold_parents,
             sweeps.unmatched_steps,
             sweeps.ring_ready,
-            *EXTRA_SWEEPS,
+            notices.send_mail,
         ]
     )
 
 
 def tidy() -> None:
     """What may wait a minute: missed advances, log partitions, workspaces to look at again."""
-    _run([sweeps.missed_advances, partitions.prepare, partitions.expire])
+    _run(
+        [
+            sweeps.missed_advances,
+            sweeps.forsaken_children,
+            approvals.orphaned_approvals,
+            partitions.prepare,
+            tokens.forget_expired,
+            throttles.forget_old,
+        ]
+    )
 
 
-EXTRA_TICKS: list[Phase] = []
-EXTRA_SWEEPS: list[Phase] = []
+def retire() -> None:
+    """What `retention` lets go: jobs with their logs, and workers that are gone."""
+    _run([retention.remove_old_jobs, _remove_old_workers, partitions.expire])
+
+
+def _remove_old_workers() -> None:
+    hours = settings.STROEM.retention.worker_hours
+    if hours is not None:
+        presence.remove_old(hours)
 
 
 def _run(phases: list[Phase]) -> None:
@@ -67,7 +86,7 @@ def _run(phases: list[Phase]) -> None:
 def run_forever(stop: threading.Event) -> None:
     """Go round until `stop` is set."""
     interval_s = settings.STROEM.recovery.sweep_interval_s
-    next_sweep = next_tidy = 0.0
+    next_sweep = next_tidy = next_retire = 0.0
     while not stop.is_set():
         now = time.monotonic()
         tick()
@@ -77,6 +96,9 @@ def run_forever(stop: threading.Event) -> None:
         if now >= next_tidy:
             tidy()
             next_tidy = now + SLOW_S
+        if now >= next_retire:
+            retire()
+            next_retire = now + settings.STROEM.retention.interval_s
         _run([workspaces.refresh_due])
         close_old_connections()
         stop.wait(TICK_S)

@@ -266,7 +266,8 @@ class Advance:
         try:
             values = templating.render_value(dict(node.step.input), view.values)
         except TemplateError as error:
-            raise TemplateError(f"Failed to render input of step '{step_name}': {error}") from error
+            what = "input for approval step" if node.kind == "approval" else "input of step"
+            raise TemplateError(f"Failed to render {what} '{step_name}': {error}") from error
         self._start_job()
         masks = contexts.masks_of(job, view.hidden)
         handler(

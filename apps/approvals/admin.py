@@ -1,0 +1,310 @@
+"""The inbox of approvals and the page where people decide. Deciding is `services`' business; here it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
+
+from apps.accounts.models import User
+from apps.accounts.scoped import ScopedAdmin
+from apps.adminkit.badges import badge
+from apps.adminkit.templatetags.adminkit import moment
+from apps.adminkit.typed_forms import TypedForm
+from apps.approvals import rights, services
+from apps.approvals.audit import Caller
+from apps.approvals.errors import NotAllowed
+from apps.approvals.models import ApprovalRequest, Record, Vote
+from apps.approvals.views import SESSION_KEY
+from apps.jobs import blueprints
+from apps.jobs.admin_pages import job_url
+from engine.errors import InputError, NotFound, StroemError
+
+MOST_RECORDS = 200
+DONE = {
+    "approved": "Approved: the job goes on.",
+    "rejected": "Rejected: the step has failed with your reason.",
+    "suspended": "Your approval counts; more are needed.",
+}
+
+
+def waiting_for_me(request: HttpRequest) -> str:
+    """How many requests wait for the person, for the side bar; empty when none does."""
+    count = ApprovalRequest.objects.waiting_for(request.user).count()
+    return str(count) if count else ""
+
+
+class InboxFilter(admin.SimpleListFilter):
+    title = "box"
+    parameter_name = "box"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("open", "all open"), ("closed", "decided"), ("all", "all")]
+
+    def choices(self, changelist: Any) -> Any:
+        for value, title in ((None, "waiting for me"), *self.lookup_choices):
+            query = changelist.get_query_string({self.parameter_name: value} if value else {}, [self.parameter_name])
+            yield {"selected": self.value() == value, "query_string": query, "display": title}
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ApprovalRequest]) -> QuerySet[ApprovalRequest]:
+        match self.value():
+            case "all":
+                return queryset
+            case "open":
+                return queryset.filter(status="open")
+            case "closed":
+                return queryset.exclude(status="open")
+        if request.GET.get("job"):
+            return queryset
+        return queryset.filter(pk__in=ApprovalRequest.objects.waiting_for(request.user).values("pk"))
+
+
+class JobFilter(admin.SimpleListFilter):
+    """`?job=ID`: the address that hooks are given."""
+
+    title = "job"
+    parameter_name = "job"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        value = request.GET.get("job")
+        return [(value, value[:8])] if value else []
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ApprovalRequest]) -> QuerySet[ApprovalRequest]:
+        from uuid import UUID
+
+        try:
+            return queryset.filter(job_id=UUID(self.value())) if self.value() else queryset
+        except ValueError:
+            return queryset.none()
+
+
+@admin.register(ApprovalRequest)
+class ApprovalRequestAdmin(ScopedAdmin):
+    list_display = ("state", "what", "workspace_name", "progress", "created", "deadline")
+    list_filter = (InboxFilter, JobFilter)
+    search_fields = ("task_name", "step_name")
+    search_help_text = "Task or step"
+    ordering = ("-created_at", "-id")
+    list_per_page = 50
+    list_fullwidth = True
+    list_before_template = "adminkit/list_live.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ApprovalRequest]:
+        return super().get_queryset(request).select_related("workspace").prefetch_related("votes").defer("fields")
+
+    def get_urls(self) -> list[URLPattern]:
+        def page(route: str, view: Any) -> URLPattern:
+            wrapped = self.admin_site.admin_view(require_POST(view))
+            return path(f"<int:request_id>/{route}/", wrapped, name=f"approvals_{route.replace('-', '_')}")
+
+        return [
+            page("decide", decide),
+            page("withdraw", withdraw),
+            page("delegate", delegate),
+            page("take-back", take_back),
+            *super().get_urls(),
+        ]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if not object_id.isdigit() or len(object_id) > 18:
+            raise Http404
+        return _page(request, _found(request, int(object_id)))
+
+    @admin.display(description="status", ordering="status")
+    def state(self, row: ApprovalRequest) -> SafeString:
+        return badge(row.status)
+
+    @admin.display(description="request")
+    def what(self, row: ApprovalRequest) -> SafeString:
+        first = next((line.strip(" #*`>") for line in row.message.splitlines() if line.strip(" #*`>")), "")
+        return format_html(
+            '<a class="st-strong" href="{}">{}</a> <span class="st-id">{}</span><div class="st-help st-clip">{}</div>',
+            page_of(row.pk),
+            row.task_name,
+            row.step_name,
+            first[:160],
+        )
+
+    @admin.display(description="workspace", ordering="workspace__name")
+    def workspace_name(self, row: ApprovalRequest) -> str:
+        return row.workspace.name
+
+    @admin.display(description="approvals")
+    def progress(self, row: ApprovalRequest) -> str:
+        return f"{sum(vote.approved for vote in row.votes.all())} of {row.min_approvals}"
+
+    @admin.display(description="asked", ordering="created_at")
+    def created(self, row: ApprovalRequest) -> SafeString | str:
+        return moment(row.created_at)
+
+    @admin.display(description="until", ordering="deadline_at")
+    def deadline(self, row: ApprovalRequest) -> SafeString | str:
+        return moment(row.deadline_at) if row.status == "open" else moment(row.closed_at)
+
+
+def page_of(request_id: int) -> str:
+    return reverse("admin:approvals_approvalrequest_change", args=[request_id])
+
+
+def _found(request: HttpRequest, request_id: int) -> ApprovalRequest:
+    rows = ApprovalRequest.objects.visible_to(request.user).select_related("workspace", "job", "requested_by")
+    found = rows.defer("job__input_sealed").filter(pk=request_id).first()
+    if found is None:
+        raise Http404("There is no such request, or it is not yours to see.")
+    return found
+
+
+def _form(found: ApprovalRequest, data: Any = None) -> TypedForm:
+    """The form that the action declares, filled in with what earlier approvals said."""
+    votes = found.votes.filter(approved=True).order_by("pk")
+    first = next((vote for vote in votes if vote.input is not None), None)
+    return TypedForm(_fields(found), data, before=first.input if first else None)
+
+
+def _fields(found: ApprovalRequest) -> Any:
+    base = found.step_name.partition("[")[0]
+    node = blueprints.load(found.job.blueprint_id).nodes.get(base)
+    return node.action.input if node else {}
+
+
+def _page(request: HttpRequest, found: ApprovalRequest, form: TypedForm | None = None, reason: str = "") -> HttpResponse:
+    user = request.user
+    votes = list(Vote.objects.filter(request=found).select_related("user").order_by("pk"))
+    right = services.right_to_decide(user, found) if found.is_open else None
+    delegations = list(found.delegations.select_related("giver", "taker").order_by("pk"))
+    mine = [delegation for delegation in delegations if delegation.giver_id == user.pk]
+    has_voted = any(vote.user_id == user.pk for vote in votes)
+    context = {
+        **admin.site.each_context(request),
+        "title": f"{found.task_name}: {found.step_name}",
+        "found": found,
+        "form": form or _form(found),
+        "reason": reason,
+        "right": right,
+        "why_not": services.why_not(user, found) if found.is_open and right is None else "",
+        "may_decide": right is not None and not has_voted,
+        "may_withdraw": found.is_open and has_voted,
+        "may_delegate": right is not None and right.is_own and not has_voted and not mine,
+        "handed_on": mine[0] if mine and found.is_open else None,
+        "colleagues": _colleagues(request, found) if right is not None and right.is_own else (),
+        "votes": votes,
+        "delegations": delegations,
+        "asked": rights.asked_in_words(found),
+        "records": Record.objects.filter(request_id=found.pk).order_by("id")[:MOST_RECORDS],
+        "opts": ApprovalRequest._meta,
+    }
+    return render(request, "approvals/request.html", context, status=422 if form is not None and form.errors else 200)
+
+
+def _colleagues(request: HttpRequest, found: ApprovalRequest) -> list[str]:
+    """E-mails to offer; whether somebody may take over is asked when it is tried."""
+    people = User.objects.filter(is_active=True, is_staff=True).exclude(pk=request.user.pk).order_by("email")
+    return list(people.values_list("email", flat=True)[:200])
+
+
+def _caller(request: HttpRequest, found: ApprovalRequest) -> Caller:
+    via = "link" if found.pk in request.session.get(SESSION_KEY, ()) else "admin"
+    return Caller(request.user, via, str(request.META.get("REMOTE_ADDR", "")))
+
+
+def decide(request: HttpRequest, request_id: int) -> HttpResponse:
+    found = _found(request, request_id)
+    approved = request.POST.get("verdict") == "approve"
+    if not approved and request.POST.get("verdict") != "reject":
+        raise Http404
+    form = _form(found, request.POST if approved else None)
+    reason = request.POST.get("reason", "").replace("\r\n", "\n").replace("\x00", "").strip()
+    given = form.given() if approved and form.described else None
+    try:
+        decided = services.decide(
+            found.pk,
+            _caller(request, found),
+            approved=approved,
+            given=given,
+            reason="" if approved else reason,
+            shown=request.POST.get("shown") or None,
+        )
+    except InputError as error:
+        form = _form(found, request.POST)
+        form.refuse(error)
+        return _page(request, found, form, reason)
+    except NotAllowed as error:
+        raise PermissionDenied(str(error)) from error
+    except NotFound as error:
+        raise Http404(str(error)) from error
+    except StroemError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, DONE.get(decided.status, decided.status))
+    return redirect(page_of(found.pk))
+
+
+def withdraw(request: HttpRequest, request_id: int) -> HttpResponse:
+    found = _found(request, request_id)
+    return _try(
+        request,
+        found,
+        lambda: services.withdraw(found.pk, _caller(request, found)),
+        "Your approval has been taken back.",
+    )
+
+
+def delegate(request: HttpRequest, request_id: int) -> HttpResponse:
+    found = _found(request, request_id)
+    to = request.POST.get("to", "").strip()
+    return _try(
+        request,
+        found,
+        lambda: services.delegate(found.pk, _caller(request, found), to),
+        f"{to} decides in your place now.",
+    )
+
+
+def take_back(request: HttpRequest, request_id: int) -> HttpResponse:
+    found = _found(request, request_id)
+    return _try(
+        request, found, lambda: services.take_back(found.pk, _caller(request, found)), "The decision is yours again."
+    )
+
+
+def _try(request: HttpRequest, found: ApprovalRequest, service: Callable[[], Any], done: str) -> HttpResponse:
+    try:
+        service()
+    except NotAllowed as error:
+        raise PermissionDenied(str(error)) from error
+    except StroemError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, done)
+    return redirect(page_of(found.pk))
+
+
+def step_panel(request: HttpRequest, job: Any, step: Any) -> dict[str, Any] | None:
+    """On the page of a job: the way to the request of an approval step."""
+    if step.kind != "approval":
+        return None
+    rows = ApprovalRequest.objects.filter(step_id=step.pk).order_by("-fence")
+    return {"requests": list(rows.defer("fields")), "job": job_url(job.pk)} if rows else None
+
+
+def inbox_panel(request: HttpRequest) -> dict[str, Any]:
+    """On the dashboard: what waits for the person."""
+    rows = ApprovalRequest.objects.waiting_for(request.user).select_related("workspace").order_by("created_at")
+    return {"requests": list(rows.defer("fields")[:8]), "count": rows.count()}
+
+
+def job_panel(request: HttpRequest, job: Any) -> dict[str, Any] | None:
+    """On the page of a job: what has been asked in it."""
+    rows = list(ApprovalRequest.objects.filter(job_id=job.pk).defer("fields").order_by("id")[:100])
+    return {"requests": rows} if rows else None

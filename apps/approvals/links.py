@@ -1,0 +1,98 @@
+"""Links for e-mail and chat that lead one person to the page of one request. They sign nobody in and decide nothing.
+
+A link is a random text under the server's signature; the database keeps its digest only, and that it was used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import TypeVar
+
+from django.core.signing import BadSignature, Signer
+from django.db import transaction
+from django.db.models.functions import Now
+
+from apps.accounts.grants import allows, role_on
+from apps.accounts.models import Role, User
+from apps.approvals import audit, rights
+from apps.approvals.audit import Caller
+from apps.approvals.errors import LinkSpent, NotAllowed
+from apps.approvals.models import ApprovalRequest, Link
+from apps.approvals.pages import link_url
+from engine.errors import Conflict, InputError, NotFound
+
+UNKNOWN = "This link is not known"
+_LONGEST = 200
+Refusal = TypeVar("Refusal", LinkSpent, NotAllowed)
+
+
+def make_link(request: ApprovalRequest, user: User) -> str:
+    """The address that leads `user` to the page of `request`, once."""
+    token = secrets.token_urlsafe(24)
+    Link.objects.create(request=request, user=user, digest=_digest(token))
+    return link_url(_signer().sign(token))
+
+
+def link_for(request: ApprovalRequest, caller: Caller, email: str = "") -> str:
+    """A link for the user with this e-mail, else for the caller. Operators make them for others: a chat bot, say.
+
+    Raises NotFound, NotAllowed, Conflict when the request is closed, InputError when nobody could use the link.
+    """
+    user = rights.fresh(caller.user)
+    held = role_on(user, request.workspace.name)
+    if held is None:
+        raise NotFound(rights.UNSEEN)
+    if not request.is_open:
+        raise Conflict("The request is closed")
+    receiver = user
+    if email and email.strip().lower() != user.email.lower():
+        if not allows(held, Role.OPERATOR):
+            raise NotAllowed("Only operators make links for others")
+        found = rights.person(email)
+        if found is None or role_on(found, request.workspace.name) is None:
+            raise InputError({"user": f"nobody with the e-mail {email.strip()[:100]} can see this workspace"})
+        receiver = found
+    audit.record_of(caller, request, "link", "done", f"for {receiver.email}")
+    return make_link(request, receiver)
+
+
+@transaction.atomic
+def open_link(text: str, user: User, address: str) -> ApprovalRequest | LinkSpent | NotAllowed:
+    """The request that this link of `user` leads to; from now on the link is spent. Refusals come back as values, so
+    that their record stays. Raises NotFound for what is no link."""
+    link = _find(text)
+    caller = Caller(user, "link", address)
+    request = link.request
+    if link.user_id != user.pk or role_on(user, request.workspace.name) is None:
+        return _refused(caller, request, NotAllowed("This link is somebody else's"))
+    if not Link.objects.filter(pk=link.pk, used_at=None).update(used_at=Now()):
+        return _refused(caller, request, LinkSpent("This link was used before"))
+    if not request.is_open:
+        return _refused(caller, request, LinkSpent("This request is closed"))
+    audit.record_of(caller, request, "open", "done")
+    return request
+
+
+def _find(text: str) -> Link:
+    try:
+        token = _signer().unsign(text[:_LONGEST])
+    except BadSignature:
+        raise NotFound(UNKNOWN) from None
+    found = Link.objects.select_related("request__workspace").filter(digest=_digest(token)).first()
+    if found is None:
+        raise NotFound(UNKNOWN)
+    return found
+
+
+def _refused(caller: Caller, request: ApprovalRequest, error: Refusal) -> Refusal:
+    audit.record_of(caller, request, "open", "refused", str(error))
+    return error
+
+
+def _signer() -> Signer:
+    return Signer(salt="apps.approvals.links")
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,87 @@
+"""E-mail to those who are asked, out of the notices that suspensions, reminders and delegations left behind.
+
+Mail is sent by the conductor, outside of any transaction, a few at a time. A notice is mailed at least once: a process
+that dies between sending and noting it sends again.
+"""
+
+from __future__ import annotations
+
+import logging
+import smtplib
+from collections.abc import Iterable
+from datetime import datetime
+
+from django.conf import settings
+from django.core.mail import EmailMessage, get_connection
+from django.db.models.functions import Now
+
+from apps.accounts.models import User
+from apps.approvals import rights
+from apps.approvals.links import make_link
+from apps.approvals.models import Notice
+from apps.jobs.sql import fetch
+
+log = logging.getLogger("stroem.approvals")
+A_ROUND = 5  # notices
+MOST_TRIES = 8
+TAKE = """
+UPDATE approvals_notice SET tries = tries + 1, try_at = clock_timestamp() + make_interval(mins => 1 << tries)
+WHERE id IN (
+    SELECT n.id FROM approvals_notice n JOIN approvals_approvalrequest r ON r.id = n.request_id
+    WHERE n.mailed_at IS NULL AND n.try_at <= clock_timestamp() AND n.tries < %s AND r.status = 'open'
+    ORDER BY n.try_at LIMIT %s FOR UPDATE OF n SKIP LOCKED
+) RETURNING id
+"""
+OPENINGS = {
+    "suspended": "Your approval is wanted",
+    "reminder": "Your approval is still waited for",
+    "escalated": "Nobody has decided yet, so you are asked",
+    "delegated": "Somebody handed a decision on to you",
+}
+
+
+def send_mail() -> int:
+    """Mail the notices that are due. Returns how many went out; nothing is done where no mail server is configured."""
+    if not settings.MAIL_IS_CONFIGURED:
+        return 0
+    taken = [row[0] for row in fetch(TAKE, (MOST_TRIES, A_ROUND))]
+    sent = 0
+    for notice in Notice.objects.filter(pk__in=taken).select_related("request__workspace", "user").order_by("pk"):
+        receivers = [notice.user] if notice.user else rights.people_asked(notice.request)
+        try:
+            _send(notice, receivers)
+        except (OSError, smtplib.SMTPException) as error:
+            log.warning("notice %s was not mailed, the next try comes later: %s", notice.pk, error)
+            break
+        Notice.objects.filter(pk=notice.pk).update(mailed_at=Now())
+        sent += 1
+    return sent
+
+
+def _send(notice: Notice, receivers: Iterable[User]) -> None:
+    messages = [_message(notice, user) for user in receivers if "@" in user.email]
+    if messages:
+        get_connection(timeout=settings.EMAIL_TIMEOUT).send_messages(messages)
+
+
+def _message(notice: Notice, user: User) -> EmailMessage:
+    request = notice.request
+    where = f"{request.workspace.name}: {request.task_name}, step {request.step_name}"
+    lines = [
+        f"{OPENINGS[notice.kind]}: {where}.",
+        "",
+        request.message,
+        "",
+        *_facts(request.deadline_at, request.min_approvals),
+        f"Decide here: {make_link(request, user)}",
+        "The link works once, for you alone, after you have signed in.",
+    ]
+    subject = " ".join(f"[approval] {where}".split())[:200]
+    return EmailMessage(subject, "\n".join(lines), to=[user.email])
+
+
+def _facts(deadline_at: datetime | None, needed: int) -> list[str]:
+    facts = [f"It times out at {deadline_at:%Y-%m-%d %H:%M} UTC."] if deadline_at else []
+    if needed > 1:
+        facts.append(f"{needed} approvals are needed.")
+    return facts

@@ -1,0 +1,140 @@
+"""Who may decide a request, and by which right. Read from the rows at the moment of asking, never remembered.
+
+* Named in `approvers` (or added by the escalation), by e-mail or by group; where nobody was named, the operators of
+  the workspace. Whoever does not see the workspace decides nothing there, named or not.
+* Somebody to whom one of those handed their decision on; while that stands, the giver cannot decide.
+* A superuser, also where others were asked; the record says so.
+* With `separation` nobody who started or restarted the job, superuser or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+from django.db.models import Q
+
+from apps.accounts.grants import RANK, allows, role_on
+from apps.accounts.models import Role, User, WorkspaceGrant
+from apps.approvals.errors import NotAllowed
+from apps.approvals.models import ApprovalRequest, Delegation
+from engine.errors import NotFound
+
+MOST_TOLD = 100
+UNSEEN = "Job not found"
+STARTED_IT = "You started this job, and somebody else must decide about it"
+HANDED_ON = "You handed this decision on to {taker}; take it back first"
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """By which right somebody decides, in words for the record."""
+
+    text: str
+    is_own: bool = False  # asked in person: may hand the decision on
+
+
+def fresh(user: User) -> User:
+    """The same person as the database knows it now: nothing that an earlier look remembered counts."""
+    found = User.objects.filter(pk=user.pk, is_active=True).first()
+    if found is None:
+        raise NotFound(UNSEEN)
+    return found
+
+
+def person(email: str) -> User | None:
+    """The active user with this e-mail, however it is written."""
+    return User.objects.filter(email__iexact=email.strip().replace("\x00", ""), is_active=True).first()
+
+
+def right_of(user: User, request: ApprovalRequest) -> Right:
+    """By which right `user` may decide. Raises NotFound for who must not see it, NotAllowed for who only may."""
+    if role_on(user, request.workspace.name) is None:
+        raise NotFound(UNSEEN)
+    if is_kept_apart(user, request):
+        raise NotAllowed(STARTED_IT)
+    delegations = list(Delegation.objects.filter(request=request).select_related("giver", "taker"))
+    for delegation in delegations:
+        if delegation.giver_id == user.pk:
+            raise NotAllowed(HANDED_ON.format(taker=delegation.taker.email))
+    own = own_right(user, request)
+    if own is not None:
+        return own
+    for delegation in delegations:
+        if delegation.taker_id == user.pk and is_asked(delegation.giver, request):
+            return Right(f"in place of {delegation.giver.email}")
+    if user.is_superuser:
+        return Right("as superuser, not among those who were asked")
+    raise NotAllowed(f"You may not decide this: it asks {asked_in_words(request)}")
+
+
+def own_right(user: User, request: ApprovalRequest) -> Right | None:
+    """The right of somebody whom the request itself asks."""
+    if not user.is_active:
+        return None
+    if user.email.lower() in request.users:
+        return Right("asked by name", is_own=True)
+    if request.groups:
+        groups = user.groups.filter(name__in=request.groups).values_list("name", flat=True)[:1]
+        if groups:
+            return Right(f"as member of {groups[0]}", is_own=True)
+    if request.asks_operators and allows(role_on(user, request.workspace.name), Role.OPERATOR):
+        return Right("as operator", is_own=True)
+    return None
+
+
+def is_asked(user: User, request: ApprovalRequest) -> bool:
+    """Whether the request asks this person, who also sees the workspace and is not kept apart."""
+    sees = role_on(user, request.workspace.name) is not None
+    return sees and not is_kept_apart(user, request) and own_right(user, request) is not None
+
+
+def is_kept_apart(user: User, request: ApprovalRequest) -> bool:
+    """Whether `separation` keeps this person from deciding."""
+    started = user.pk == request.requested_by_id or user.email.lower() in request.starters
+    return request.separation and started
+
+
+def asked_in_words(request: ApprovalRequest) -> str:
+    named = [*request.users, *(f"the group {name}" for name in request.groups)]
+    if request.asks_operators:
+        named.append(f"the operators of {request.workspace.name}")
+    return ", ".join(named) or "nobody"
+
+
+def people_asked(request: ApprovalRequest) -> list[User]:
+    """Those who may decide now, for notices: at most 100, superusers only where nobody else is left."""
+    takers = User.objects.filter(pk__in=request.delegations.values("taker"))
+    givers = set(request.delegations.values_list("giver_id", flat=True))
+    asked = Q(email__in=request.users) | Q(groups__name__in=request.groups)
+    if request.asks_operators:
+        asked |= Q(pk__in=_operators())
+    for email in request.users:
+        asked |= Q(email__iexact=email)
+    own = User.objects.filter(asked, is_active=True).distinct().order_by("pk")
+    able = (user for user in (*takers, *own) if user.pk not in givers and _could_decide(user, request))
+    found = list(islice(able, MOST_TOLD))
+    if not found:
+        superusers = User.objects.filter(is_superuser=True, is_active=True).order_by("pk")
+        found = [user for user in superusers if not is_kept_apart(user, request)]
+    return list({user.pk: user for user in found}.values())[:MOST_TOLD]
+
+
+def _could_decide(user: User, request: ApprovalRequest) -> bool:
+    try:
+        right_of(user, request)
+    except (NotFound, NotAllowed):
+        return False
+    return True
+
+
+def _operators() -> Iterable[int]:
+    """Ids of those who hold the role somewhere, by a grant of their own or of a group; who sees this workspace with it
+    is looked at one by one."""
+    wide = [role for role in Role if RANK[role] >= RANK[Role.OPERATOR]]
+    rows = WorkspaceGrant.objects.filter(role__in=wide)
+    users = set(rows.filter(user__isnull=False).values_list("user_id", flat=True))
+    members = rows.filter(group__isnull=False).values_list("group_id", flat=True)
+    users |= set(User.objects.filter(groups__in=list(members)).values_list("pk", flat=True))
+    return users

@@ -1,0 +1,110 @@
+"""An approval step begins: its message is rendered, the step waits, people are asked. All in the job's transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from apps.approvals import audit, transitions
+from apps.approvals.models import ApprovalRequest, Notice
+from apps.approvals.pages import page_url
+from apps.jobs import logs, ports
+from apps.jobs.masks import shown
+from apps.jobs.models import Job, StepEvent
+from apps.jobs.ports import Dispatch, Suspension
+from apps.jobs.transitions import moves as pen
+from apps.jobs.transitions import rows
+from engine import templating
+from engine.errors import TemplateError
+from engine.lifecycle import StepEventKind
+from engine.spec.freeze import to_json
+from engine.spec.model import Action
+
+
+def suspend(dispatch: Dispatch) -> None:
+    """Start an approval step. Raises TemplateError when its message cannot be rendered. Source: spec 2.5."""
+    node = dispatch.node
+    message = _message(dispatch)
+    limit = node.step.timeout or node.action.timeout
+    fence, _ = pen.move(
+        dispatch.step_id,
+        StepEventKind.SUSPENDED,
+        deadline_s=limit.seconds if limit else None,
+        input=shown(dict(dispatch.values), dispatch.masks),
+    )
+    since, until = rows.await_decision(dispatch.step_id, {"approval_message": message})
+    request = _request(dispatch, fence, message, since)
+    request.deadline_at, request.timeout_text = until, limit.text[:50] if limit else ""
+    request.save(force_insert=True)
+    Notice.objects.create(request=request, kind="suspended")
+    logs.say(dispatch.job.id, f"[approval] Step '{dispatch.step_name}' waiting for approval", at=since.timestamp())
+    dispatch.job.refresh_from_db(fields=["status", "started_at"])
+    suspension = Suspension(dispatch.step_id, dispatch.step_name, fence, message, page_url(request.pk))
+    ports.suspended(dispatch.job, dispatch.plan, suspension)
+
+
+def _message(dispatch: Dispatch) -> str:
+    """The author's text with the job's input, overlaid by the step's, and the outputs so far; secret values hidden."""
+    context = dict(dispatch.context)
+    context["input"] = {**dispatch.context["input"], **dispatch.values}
+    try:
+        text = templating.render(dispatch.node.action.message or "", context)
+    except TemplateError as error:
+        what = f"Failed to render approval message for step '{dispatch.step_name}'"
+        raise TemplateError(f"{what}: {error}") from error
+    return str(shown(text, dispatch.masks)).replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _request(dispatch: Dispatch, fence: int, message: str, since: datetime) -> ApprovalRequest:
+    action, job = dispatch.node.action, dispatch.job
+    fields = {name: to_json(field) for name, field in action.input.items()}
+    shown_to_people = [str(job.id), job.revision_id, dispatch.step_id, fence, message, fields]
+    users = [str(email).lower() for email in action.approvers.get("users", ())]
+    groups = [str(name) for name in action.approvers.get("groups", ())]
+    return ApprovalRequest(
+        job=job,
+        step_id=dispatch.step_id,
+        fence=fence,
+        workspace_id=job.workspace_id,
+        task_name=job.task_name,
+        step_name=dispatch.step_name,
+        message=message,
+        fields=fields,
+        digest=hashlib.sha256(json.dumps(shown_to_people, sort_keys=True).encode()).hexdigest(),
+        users=users,
+        groups=groups,
+        asks_operators=not (users or groups),
+        min_approvals=action.min_approvals,
+        separation=action.separation,
+        starters=_starters(job),
+        requested_by_id=job.started_by_id,
+        created_at=since,
+        remind_at=next_reminder(action, since, since),
+    )
+
+
+def _starters(job: Job) -> list[str]:
+    """Who started the job, and who restarted it."""
+    restarts = StepEvent.objects.filter(job_id=job.id, kind="job_reopened").exclude(actor="")
+    found = {actor.lower() for actor in restarts.values_list("actor", flat=True)}
+    if job.started_by is not None:
+        found.add(job.started_by.email.lower())
+    return sorted(found)
+
+
+def next_reminder(action: Action, since: datetime, after: datetime) -> datetime | None:
+    """When the first reminder, or the escalation, behind the moment `after` is due."""
+    spans = [span.seconds for span in action.reminders]
+    if action.escalation is not None:
+        spans.append(action.escalation.after.seconds)
+    due = [moment for moment in (since + timedelta(seconds=span) for span in spans) if moment > after]
+    return min(due, default=None)
+
+
+def close_cancelled(job_id: UUID, actor: str, reason: str) -> None:
+    """The job was cancelled, and its suspended steps with it: nobody can decide any more."""
+    closed = transitions.close_of_job(job_id, by=actor, reason=reason)
+    for request in ApprovalRequest.objects.filter(pk__in=closed).select_related("workspace"):
+        audit.record(request, "cancel", "done", detail=reason, actor=actor, via="server")

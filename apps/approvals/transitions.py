@@ -1,0 +1,84 @@
+"""The status of a request: written here only, always by one guarded statement that says whether it counted.
+
+The step decides: a request is open as long as its step is suspended with its fence. Its own status follows in the same
+transaction, so that lists and badges need not look at steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from apps.jobs.sql import fetch, fetch_one
+
+CLOSE = """
+UPDATE approvals_approvalrequest SET status = %(status)s, closed_at = clock_timestamp(), closed_by = %(by)s,
+    reason = %(reason)s, remind_at = NULL
+WHERE id = %(id)s AND status = 'open' RETURNING closed_at
+"""
+CLOSE_OF_JOB = """
+UPDATE approvals_approvalrequest SET status = 'cancelled', closed_at = clock_timestamp(), closed_by = %s, reason = %s,
+    remind_at = NULL
+WHERE job_id = %s AND status = 'open' RETURNING id
+"""
+CLOSE_ORPHANS = """
+UPDATE approvals_approvalrequest r SET status = 'cancelled', closed_at = clock_timestamp(), remind_at = NULL
+WHERE r.status = 'open' AND NOT EXISTS (
+    SELECT 1 FROM jobs_step s WHERE s.id = r.step_id AND s.fence = r.fence AND s.status = 'suspended'
+) RETURNING r.id
+"""
+STATE = """
+SELECT s.status, r.status = 'open' AND s.status = 'suspended' AND s.fence = r.fence,
+    coalesce(s.deadline_at <= clock_timestamp(), false), s.fence = r.fence, s.base, clock_timestamp()
+FROM approvals_approvalrequest r JOIN jobs_step s ON s.id = r.step_id WHERE r.id = %s
+"""
+OVERDUE = """
+SELECT r.id FROM jobs_step s JOIN approvals_approvalrequest r ON r.step_id = s.id AND r.fence = s.fence
+WHERE s.deadline_at <= clock_timestamp() AND s.status = 'suspended' AND s.kind = 'approval' LIMIT %s
+"""
+TO_REMIND = """
+SELECT id FROM approvals_approvalrequest WHERE status = 'open' AND remind_at <= clock_timestamp()
+ORDER BY remind_at LIMIT %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How the step of a request stands, read under the lock of its job."""
+
+    step_status: str
+    is_open: bool
+    is_late: bool
+    is_of_this_suspension: bool
+    base: str
+    now: datetime
+
+
+def state_of(request_id: int) -> State | None:
+    row = fetch_one(STATE, (request_id,))
+    return State(*row) if row else None
+
+
+def close(request_id: int, status: str, *, by: str = "", reason: str = "") -> datetime | None:
+    """Close an open request; when that was, or None when it was closed before."""
+    row = fetch_one(CLOSE, {"id": request_id, "status": status, "by": by, "reason": reason})
+    return row[0] if row else None
+
+
+def close_of_job(job_id: UUID, *, by: str, reason: str) -> list[int]:
+    """Close the open requests of a job that was cancelled. Returns their ids."""
+    return [row[0] for row in fetch(CLOSE_OF_JOB, (by, reason, job_id))]
+
+
+def close_orphans() -> int:
+    """Close requests whose step went on without them; nothing should ever be found."""
+    return len(fetch(CLOSE_ORPHANS, ()))
+
+
+def overdue(limit: int) -> list[int]:
+    return [row[0] for row in fetch(OVERDUE, (limit,))]
+
+
+def to_remind(limit: int) -> list[int]:
+    return [row[0] for row in fetch(TO_REMIND, (limit,))]
