@@ -117,6 +117,13 @@ def database_settings(url: str | None) -> dict[str, object]:
     }
 
 
+MAIL_IS_CONFIGURED = STROEM.mail is not None
+EMAIL_TIMEOUT = 5
+if STROEM.mail is not None:
+    EMAIL_HOST, EMAIL_PORT, DEFAULT_FROM_EMAIL = STROEM.mail.host, STROEM.mail.port, STROEM.mail.sender
+    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = STROEM.mail.user, STROEM.mail.password
+    EMAIL_USE_TLS, EMAIL_USE_SSL = STROEM.mail.security == "starttls", STROEM.mail.security == "tls"
+
 DATABASES = {"default": database_settings(STROEM.db.url)}
 BROKER_URL = STROEM.broker.url
 USE_TZ = True

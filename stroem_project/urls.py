@@ -4,8 +4,11 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from apps.approvals.views import open_link
+
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),
+    path("approvals/link/<str:token>", open_link),
     path("admin/", admin.site.urls),
     path("", include("apps.api.urls")),
 ]
