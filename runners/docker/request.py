@@ -1,7 +1,8 @@
 """The create request for a step's container: pure, and the only place that says what a container may have.
 
 Nothing of an order can reach a field that is not written here: no privileged mode, no devices but counted GPUs, no
-namespace of the host, no bind mount but the attempt's own workspace, never the engine's socket.
+namespace of the host, no bind mount but the attempt's own files and the worker's start-up scripts, never the engine's
+socket.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from engine.orders import ImageWork, ScriptWork, StepOrder
 from runners.container_limits import read_cpu_millis, read_memory_bytes
-from runners.container_script import CACHE, MAIN, WORKSPACE, build_env, place_workdir, split_cmd
+from runners.container_script import CACHE, MAIN, STARTUP, WORKSPACE, build_env, place_workdir, split_cmd
 from runners.docker.config import DockerConfig
 
 LABEL = "stroem.io/"
@@ -29,6 +30,8 @@ class Sources:
     workspace_bind: str | None = None
     workspace_volume: str | None = None
     cache_volume: str | None = None
+    files_bind: str | None = None
+    startup_bind: str | None = None
 
 
 def name_container(attempt: str) -> str:
@@ -117,6 +120,10 @@ def _build_mounts(sources: Sources) -> list[dict[str, Any]]:
     mounts: list[dict[str, Any]] = []
     if sources.workspace_bind is not None:
         mounts.append({"Type": "bind", "Source": sources.workspace_bind, "Target": WORKSPACE, "ReadOnly": True})
+    if sources.files_bind is not None:
+        mounts.append({"Type": "bind", "Source": sources.files_bind, "Target": FILES, "ReadOnly": True})
+    if sources.startup_bind is not None:
+        mounts.append({"Type": "bind", "Source": sources.startup_bind, "Target": STARTUP, "ReadOnly": True})
     if sources.workspace_volume is not None:
         mounts.append({"Type": "volume", "Source": sources.workspace_volume, "Target": WORKSPACE, "ReadOnly": True})
     if sources.cache_volume is not None:

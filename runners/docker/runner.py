@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from math import ceil
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ from runners.docker.connection import Connection, EngineFailed, EngineGone, Engi
 from runners.docker.frames import Chunk, FrameStream, skip_known
 from runners.docker.images import Images
 from runners.docker.request import (
+    FILES,
     LABEL,
     Sources,
     build_request,
@@ -154,26 +156,45 @@ class _Attempt:
 
     def _create(self, image: str, image_id: str) -> None:
         work = self._order.work
-        sources = Sources(cache_volume=name_cache_volume(self._order, self._config))
-        must_copy = False
-        if isinstance(work, ScriptWork) and work.workspace_dir is not None:
-            if work.workspace_mode == "copy":
-                must_copy = True
-            elif self._workspaces.can_bind(work.workspace_dir, self._order, image_id):
-                sources = Sources(workspace_bind=str(work.workspace_dir.resolve()), cache_volume=sources.cache_volume)
-            else:
-                self._volume = f"{name_container(self._order.attempt)}-workspace"
-                self._volume = self._workspaces.fill_volume(self._order, image_id, work.workspace_dir)
-                sources = Sources(workspace_volume=self._volume, cache_volume=sources.cache_volume)
+        if not isinstance(work, ScriptWork):
+            self._open(image, Sources())
+            return
+        files = build_script_files(work, image_id).files
+        sources = Sources(
+            workspace_bind=self._find_bind(work, image_id),
+            files_bind=self._workspaces.write_files(self._order, image_id, files),
+            startup_bind=self._workspaces.find_startup(self._order, image_id),
+            cache_volume=name_cache_volume(self._order, self._config),
+        )
+        must_copy = work.workspace_dir is not None and sources.workspace_bind is None
+        if must_copy and work.workspace_mode == "readonly":
+            sources = replace(sources, workspace_volume=self._fill_volume(work, image_id))
+        container = self._open(image, sources)
+        if must_copy and work.workspace_mode == "copy" and work.workspace_dir is not None:
+            self._workspaces.copy_tree(container, work.workspace_dir, self._order.scratch_dir, is_writable=True)
+        texts = {} if sources.files_bind else {f"{FILES}/{name}": text for name, text in files.items()}
+        texts |= {} if sources.startup_bind else self._workspaces.read_startup()
+        if texts:
+            self._workspaces.put_files(container, texts)
+
+    def _open(self, image: str, sources: Sources) -> str:
         request = build_request(self._order, self._config, image, sources)
         self._was_created = True
         self._container = self._create_once(request)
-        if isinstance(work, ScriptWork):
-            if must_copy and work.workspace_dir is not None:
-                self._workspaces.copy_tree(
-                    self._container, work.workspace_dir, self._order.scratch_dir, is_writable=True
-                )
-            self._workspaces.put_files(self._container, build_script_files(work, image_id).files)
+        return self._container
+
+    def _find_bind(self, work: ScriptWork, image_id: str) -> str | None:
+        """The workspace, where it may and can be mounted as it is."""
+        if work.workspace_dir is None or work.workspace_mode == "copy":
+            return None
+        if not self._workspaces.can_bind(work.workspace_dir, self._order, image_id):
+            return None
+        return str(work.workspace_dir.resolve())
+
+    def _fill_volume(self, work: ScriptWork, image_id: str) -> str:
+        assert work.workspace_dir is not None
+        self._volume = f"{name_container(self._order.attempt)}-workspace"
+        return self._workspaces.fill_volume(self._order, image_id, work.workspace_dir)
 
     def _create_once(self, request: dict[str, Any]) -> str:
         """The container of this attempt: also when an earlier try's answer was lost on its way."""

@@ -21,7 +21,7 @@ from engine.orders import StepOrder
 from runners.container_script import STARTUP, WORKSPACE
 from runners.docker.config import DockerConfig
 from runners.docker.connection import Connection, EngineRefused
-from runners.docker.request import FILES, build_labels, name_container
+from runners.docker.request import build_labels, name_container
 
 _PROBE = "/stroem-probe"
 
@@ -64,12 +64,35 @@ class Workspaces:
                 )
             self.put(container, archive)
 
-    def put_files(self, container: str, files: Mapping[str, str]) -> None:
-        """Put the script's files, and the worker's start-up scripts, into a container that has not started yet."""
-        texts = {f"{FILES}/{name}": text for name, text in files.items()}
-        if self._config.startup_dir.is_dir():
-            for script in sorted(self._config.startup_dir.glob("*.sh")):
-                texts[f"{STARTUP}/{script.name}"] = script.read_text(encoding="utf-8", errors="replace")
+    def write_files(self, order: StepOrder, image: str, files: Mapping[str, str]) -> str | None:
+        """Write the script's files where a bind mount can show them: that directory; None where none can.
+
+        The directory above is closed to everybody else on the host; inside, every user of the image may read.
+        """
+        if not self.can_bind(order.scratch_dir, order, image):
+            return None
+        directory = order.scratch_dir / "container"
+        directory.mkdir(mode=0o755)
+        directory.chmod(0o755)
+        for name, text in files.items():
+            (directory / name).write_bytes(_encode(text))
+            (directory / name).chmod(0o555)
+        return str(directory.resolve())
+
+    def find_startup(self, order: StepOrder, image: str) -> str | None:
+        """The worker's start-up scripts, where a bind mount can show them."""
+        directory = self._config.startup_dir
+        if not directory.is_dir() or not self.can_bind(directory, order, image):
+            return None
+        return str(directory.resolve())
+
+    def read_startup(self) -> dict[str, str]:
+        """The worker's start-up scripts by their paths in a container."""
+        scripts = sorted(self._config.startup_dir.glob("*.sh")) if self._config.startup_dir.is_dir() else []
+        return {f"{STARTUP}/{path.name}": path.read_text(encoding="utf-8", errors="replace") for path in scripts}
+
+    def put_files(self, container: str, texts: Mapping[str, str]) -> None:
+        """Put texts at their paths in a container that has not started yet."""
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w") as tar:
             _add_texts(tar, texts)
@@ -148,7 +171,11 @@ def _add_texts(tar: tarfile.TarFile, texts: Mapping[str, str]) -> None:
         parent.type, parent.mode = tarfile.DIRTYPE, 0o755
         tar.addfile(parent)
     for path, text in texts.items():
-        data = text.encode("utf-8", "surrogateescape")
+        data = _encode(text)
         entry = tarfile.TarInfo(path.lstrip("/"))
         entry.size, entry.mode = len(data), 0o755
         tar.addfile(entry, io.BytesIO(data))
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
