@@ -33,7 +33,7 @@ def prepare() -> None:
 
 
 def expire() -> None:
-    """Drop the log partitions that are older than `retention.job_days`."""
+    """Drop the log partitions older than `retention.job_days` that hold no line of a job that is still there."""
     days = settings.STROEM.retention.job_days
     if days is None:
         return
@@ -46,4 +46,8 @@ def expire() -> None:
             [int(days)],
         )
         for (table,) in cursor.fetchall():
-            cursor.execute(f"DROP TABLE IF EXISTS {table}")
+            cursor.execute(
+                f"SELECT EXISTS (SELECT 1 FROM {table} l JOIN jobs_job j ON j.id = l.job_id)"  # noqa: S608  (from pg_inherits)
+            )
+            if not cursor.fetchone()[0]:
+                cursor.execute(f"DROP TABLE IF EXISTS {table}")

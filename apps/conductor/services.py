@@ -10,9 +10,9 @@ from collections.abc import Callable
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 
+from apps.accounts import throttles, tokens
 from apps.approvals import notices
 from apps.approvals import reminders as approvals
-from apps.accounts import throttles, tokens
 from apps.conductor import partitions
 from apps.fleet import presence
 from apps.jobs import retention, sweeps

@@ -70,6 +70,15 @@ def mark_dead(after_s: float) -> int:
         return cursor.rowcount
 
 
+def remove_old(hours: float) -> int:
+    """Remove workers that left, or were last seen, more than `hours` ago."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM fleet_worker WHERE stopped_at < clock_timestamp() - make_interval(secs => %s)", [hours * 3600]
+        )
+        return cursor.rowcount
+
+
 def schema_problem() -> str | None:
     """One sentence when the database has migrations that this code lacks, or lacks some that it has."""
     executor = MigrationExecutor(connection)

@@ -13,3 +13,4 @@ class HooksConfig(AppConfig):
 
         ports.on_end("hooks", services.on_end)
         ports.on_suspension("hooks", services.on_suspended)
+        ports.on_removal("hooks", services.on_removal)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 
 from apps.hooks.models import HookRun
 from apps.jobs import blueprints, contexts, logs, services
@@ -21,11 +22,12 @@ from apps.workspaces.models import Revision
 from apps.workspaces.secrets import secrets_of
 from apps.workspaces.snapshots import definition_of
 from engine import templating
-from engine.errors import AuthorError
+from engine.errors import StroemError
 from engine.lifecycle import JobStatus
 from engine.spec.model import Hook, Hooks, Task
 from engine.spec.model import Step as FlowStep
 
+log = logging.getLogger("stroem.hooks")
 EVENTS = {
     JobStatus.COMPLETED: "on_success",
     JobStatus.FAILED: "on_error",
@@ -41,6 +43,8 @@ def on_end(job: Job, plan: Plan) -> None:
     """Fire what the end of a job sets off. A failed job that is tried again fires nothing yet."""
     if job.retry_job_id is not None:
         return
+    if job.source_type == "hook" and job.status == JobStatus.FAILED:
+        _tell_of_failure(job)
     event = EVENTS[JobStatus(job.status)]
     if event in plan.fallback_events and job.parent_job_id is not None:
         return  # the workspace's hooks speak of whole runs; the parent's end fires them
@@ -59,6 +63,11 @@ def on_suspended(job: Job, plan: Plan, suspension: Suspension) -> None:
     }
     occasion = "on_suspended" if suspension.status == "suspended" else f"{suspension.status} {suspension.number}"
     fire(job, plan, "on_suspended", context, suspension.step_id, suspension.fence, occasion=occasion)
+
+
+def on_removal(job_ids: Sequence[UUID]) -> None:
+    """Forget which hooks these jobs fired."""
+    HookRun.objects.filter(job_id__in=list(job_ids)).delete()
 
 
 def fire(
@@ -83,16 +92,30 @@ def fire(
             _start(HookRun(id=row[0]), float(row[1]), job, hook, f"{event}[{index}]", context)
 
 
+def _tell_of_failure(hook_job: Job) -> None:
+    """A line in the log of the job that set the hook off; the failure changes nothing else there."""
+    at = (hook_job.completed_at or hook_job.created_at).timestamp()
+    logs.say(UUID(hook_job.source_id), f"[hooks] Hook '{hook_job.task_name}' failed: {hook_job.error}", at=at)
+
+
 def _start(run: HookRun, at: float, job: Job, hook: Hook, label: str, context: Mapping[str, Any]) -> None:
     try:
         with transaction.atomic():
             started = _start_job(job, hook, context)
-    except AuthorError as error:
-        message = str(shown(str(error), contexts.masks_of(job)))
-        HookRun.objects.filter(id=run.id).update(error=message)
-        logs.say(job.id, f"[hooks] Failed to fire hook {label} for action '{hook.action}': {message}", at=at)
+    except StroemError as error:
+        _note_failure(run, at, job, hook, label, str(shown(str(error), contexts.masks_of(job))))
+    except DatabaseError:
+        raise  # the transaction is lost: whoever opened it tries again
+    except Exception as error:  # an outer edge: whatever is wrong with a hook, the job that it hangs on ends
+        log.exception("hook %s of job %s could not be started", label, job.id)
+        _note_failure(run, at, job, hook, label, f"the server failed ({type(error).__name__}); its log says more")
     else:
         HookRun.objects.filter(id=run.id).update(hook_job_id=started.id)
+
+
+def _note_failure(run: HookRun, at: float, job: Job, hook: Hook, label: str, message: str) -> None:
+    HookRun.objects.filter(id=run.id).update(error=message)
+    logs.say(job.id, f"[hooks] Failed to fire hook {label} for action '{hook.action}': {message}", at=at)
 
 
 def _start_job(job: Job, hook: Hook, context: Mapping[str, Any]) -> Job:
@@ -101,7 +124,7 @@ def _start_job(job: Job, hook: Hook, context: Mapping[str, Any]) -> Job:
     secrets = secrets_of(revision)
     values = templating.render_value(dict(hook.input), {"hook": context, "secret": secrets, "secrets": secrets})
     origin = Origin("hook", str(job.id))
-    action = workspace.actions[hook.action]
+    action = blueprints.action_of(workspace, hook.action)
     if action.type == "task" and action.task is not None:
         return services.start_at(revision, action.task, values, origin)
     # An ordinary job of one step. Its input was rendered here; the step only hands it on, so it is not rendered twice.
@@ -117,7 +140,8 @@ def _comes_from_a_hook(job: Job) -> bool:
     while seen is not None:
         if seen.source_type == "hook":
             return True
-        seen = Job.objects.filter(id=seen.parent_job_id).first() if seen.parent_job_id else None
+        origin_id = seen.parent_job_id or seen.retry_of_id
+        seen = Job.objects.filter(id=origin_id).first() if origin_id else None
     return False
 
 

@@ -139,9 +139,22 @@ def body(task: Task, workspace: Workspace, hooks: Hooks) -> dict[str, Any]:
     names |= {hook.action for event in HOOK_EVENTS for hook in getattr(hooks, event)}
     return {
         "task": freeze.to_json(task),
-        "actions": {name: freeze.to_json(workspace.actions[name]) for name in sorted(names)},
+        "actions": {name: freeze.to_json(action_of(workspace, name)) for name in sorted(names)},
         "hooks": freeze.to_json(hooks),
     }
+
+
+def action_of(workspace: Workspace, name: str) -> Action:
+    """An action by the name that a step or a hook calls it. Raises NotFound."""
+    found = workspace.actions.get(name)
+    if found is not None:
+        return found
+    if "." in name:
+        raise NotFound(
+            f"Action '{name}' belongs to a library or another workspace, which this version cannot use; "
+            "copy it into this workspace"
+        )
+    raise NotFound(f"Action '{name}' not found")
 
 
 _stored: dict[str, int] = {}

@@ -187,12 +187,12 @@ def lose(attempt_id: int, *, is_loss: bool = True) -> tuple[bool, dict[int, int]
 @retried
 def time_out(
     attempt_id: int, job_id: UUID, step_id: int, fence: int, base: str, step_name: str, timeout_s: float
-) -> None:
-    """Settle an attempt that outlived its time-out, in place of its worker."""
+) -> dict[int, int]:
+    """Settle an attempt that outlived its time-out, in place of its worker. Returns what became ready."""
     advance = advancing(job_id, blueprints.load)
     tries = fetch_one(TRIES, (step_id, fence))
     if advance is None or tries is None:
-        return
+        return {}
     error = f"Step timed out after {timeout_s:g}s (server-side enforcement)"
     outcome = StepOutcome(Verdict.TIMED_OUT, error=error)
     settlement = planner.settle(
@@ -205,3 +205,4 @@ def time_out(
     if _write(advance, step_id, fence, noted, settlement, Result(error=settlement.error), None):
         pen.end_attempt(attempt_id, STATUS[settlement.event], error=error)
         advance.run()
+    return dict(advance.bells)

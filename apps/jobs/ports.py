@@ -54,6 +54,7 @@ EndHandler = Callable[["Job", "Plan"], None]
 MoveHandler = Callable[["Job", "Plan", Sequence[tuple[str, "StepEventKind"]]], None]
 SuspensionHandler = Callable[["Job", "Plan", Suspension], None]
 CancelHandler = Callable[["UUID", str, str], None]
+RemovalHandler = Callable[[Sequence["UUID"]], None]
 
 _steps: dict[str, StepHandler] = {}
 _ends: dict[str, EndHandler] = {}
@@ -61,6 +62,7 @@ _births: dict[str, EndHandler] = {}
 _moves: dict[str, MoveHandler] = {}
 _suspensions: dict[str, SuspensionHandler] = {}
 _cancels: dict[str, CancelHandler] = {}
+_removals: dict[str, RemovalHandler] = {}
 REQUIRED = {"step": ("task", "approval"), "end": ("hooks",)}
 
 
@@ -94,6 +96,11 @@ def on_cancel(name: str, handler: CancelHandler) -> None:
     _cancels[name] = handler
 
 
+def on_removal(name: str, handler: RemovalHandler) -> None:
+    """Register who keeps rows by job id without a foreign key: they go when retention removes the jobs."""
+    _removals[name] = handler
+
+
 def step_handler(kind: str) -> StepHandler | None:
     return _steps.get(kind)
 
@@ -121,6 +128,11 @@ def suspended(job: Job, plan: Plan, suspension: Suspension) -> None:
 def cancelled(job_id: UUID, actor: str, reason: str) -> None:
     for handler in _cancels.values():
         handler(job_id, actor, reason)
+
+
+def removed(job_ids: Sequence[UUID]) -> None:
+    for handler in _removals.values():
+        handler(job_ids)
 
 
 def refuse_what_cannot_run(plan: Plan) -> None:

@@ -21,12 +21,14 @@ from apps.jobs.advance import advancing
 from apps.jobs.models import Job
 from apps.jobs.sql import fetch, retried
 from apps.jobs.transitions import moves as pen
+from apps.jobs.transitions import rows as rows_of_jobs
 from apps.jobs.transitions.moves import Result
 from engine.errors import Conflict, StroemError
 from engine.lifecycle import JobStatus, StepEventKind, StepStatus
 
 log = logging.getLogger("stroem.sweep")
 BATCH = 500
+FIRST_OF_A_TASK = 10
 ENFORCEMENT_DELAY_S = 10  # the worker's own time-out, with its grace, comes first
 UNMATCHED = "No active worker with required tags to run this step"
 
@@ -67,7 +69,12 @@ def overdue_attempts() -> int:
         """,
         (ENFORCEMENT_DELAY_S, BATCH),
     )
-    return _each("overdue attempt", rows, lambda row: finishing.time_out(*row))
+
+    def time_out(row: tuple[Any, ...]) -> None:
+        ready = finishing.time_out(*row)
+        bells.ring({key: ready[id] for id, key in tag_sets.keys_of(ready).items()})
+
+    return _each("overdue attempt", rows, time_out)
 
 
 def due_steps() -> int:
@@ -86,13 +93,17 @@ def due_steps() -> int:
 
 
 def due_jobs() -> int:
-    """Delayed jobs whose time has come, and held jobs whose task has room again."""
+    """Delayed jobs whose time has come, and of each task the first of its held jobs, where there may be room again."""
     rows = fetch(
         """
-        SELECT id FROM jobs_job WHERE status = 'pending' AND cancel_requested_at IS NULL
-            AND (is_held OR due_at <= clock_timestamp()) ORDER BY id LIMIT %s
+        SELECT id FROM (
+            SELECT id, priority, row_number() OVER (
+                PARTITION BY workspace_id, task_name, is_held ORDER BY priority DESC, id) AS place
+            FROM jobs_job WHERE status = 'pending' AND cancel_requested_at IS NULL
+                AND (is_held OR due_at <= clock_timestamp())
+        ) j WHERE place <= %s ORDER BY place, priority DESC, id LIMIT %s
         """,
-        (BATCH,),
+        (FIRST_OF_A_TASK, BATCH),
     )
     return _each("due job", (row[0] for row in rows), services.admit)
 
@@ -115,7 +126,7 @@ def overdue_children() -> int:
     """Steps that wait for a child job past their time-out: the child is cancelled, the step failed."""
     rows = fetch(
         """
-        SELECT job_id, id, base, child_job_id FROM jobs_step
+        SELECT job_id, id, child_job_id FROM jobs_step
         WHERE deadline_at < clock_timestamp() AND status = 'running' AND kind = 'task' LIMIT %s
         """,
         (BATCH,),
@@ -123,22 +134,44 @@ def overdue_children() -> int:
     return _each("overdue child", rows, lambda row: _time_out_child(*row))
 
 
-def _time_out_child(job_id: UUID, step_id: int, base: str, child_id: UUID | None) -> None:
-    _settle_server_step(job_id, step_id, base, "Step timed out")
-    if child_id is not None:
-        try:
-            cancellation.cancel(child_id, actor="", reason="Parent step timed out")
-        except Conflict:
-            return  # it ended meanwhile
+def _time_out_child(job_id: UUID, step_id: int, child_id: UUID) -> None:
+    if _fail_waiting_step(job_id, step_id, child_id, "Step timed out"):
+        _forsake(child_id, "Parent step timed out")
 
 
 @retried
-def _settle_server_step(job_id: UUID, step_id: int, base: str, error: str) -> None:
+def _fail_waiting_step(job_id: UUID, step_id: int, child_id: UUID, error: str) -> bool:
     advance = advancing(job_id, blueprints.load)
-    assert advance is not None
+    if advance is None or not rows_of_jobs.is_waiting_for(step_id, child_id):
+        return False
+    base = rows_of_jobs.flow_name_of(step_id)
     advance.settle([step_id], StepEventKind.FAILED, Result(error=error), base=base)
     advance.run()
     services.ring_after_commit(advance)
+    return True
+
+
+def _forsake(child_id: UUID, reason: str) -> None:
+    try:
+        cancellation.cancel(child_id, actor="", reason=reason)
+    except Conflict:
+        return  # it ended meanwhile
+
+
+def forsaken_children() -> int:
+    """Child jobs that nobody waits for any more are cancelled: a process died before it could tell them."""
+    rows = fetch(
+        """
+        SELECT j.id FROM jobs_job j JOIN jobs_job p ON p.id = j.parent_job_id
+        WHERE j.status IN ('pending', 'running') AND j.source_type = 'task' AND j.cancel_requested_at IS NULL
+            AND (p.cancel_requested_at IS NOT NULL OR NOT EXISTS (
+                SELECT 1 FROM jobs_step s
+                WHERE s.id = j.parent_step_id AND s.child_job_id = j.id AND s.status = 'running'))
+        ORDER BY j.id LIMIT %s
+        """,
+        (BATCH,),
+    )
+    return _each("forsaken child", (row[0] for row in rows), lambda id: _forsake(id, "Parent job cancelled"))
 
 
 def untold_parents() -> int:

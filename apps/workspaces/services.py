@@ -22,7 +22,7 @@ from apps.workspaces.errors import SecretError, SourceError
 from apps.workspaces.models import Blob, Revision, Secret, Workspace
 from apps.workspaces.references import resolve
 from apps.workspaces.sealing import seal, seal_bytes
-from apps.workspaces.sources import GitSource, Tree, read_folder, read_git
+from apps.workspaces.sources import GitSource, Tree, read_file, read_folder, read_git
 from apps.workspaces.sources.git import check_ref, check_url, newest_commit
 from apps.workspaces.sources.gitprogram import Credential
 from engine import spec
@@ -37,15 +37,16 @@ LONGEST_SECRET = 100_000
 SHORTEST_SECRET = 4
 
 
-def import_folder(name: str, path: str | Path) -> Workspace:
+def import_folder(name: str, path: str | Path, *, directory: str = "") -> Workspace:
     """The workspace `name`, made or moved to the folder `path`, and read. Its `problems` say what is wrong.
 
+    `path` may also be one Torc file; `directory` is where the steps of such files run, in place of the file's own.
     Raises SourceError when the folder cannot be read at all.
     """
     folder = Path(path).expanduser().resolve()
-    if not folder.is_dir():  # a mistyped path must not become a workspace
+    if not folder.exists():  # a mistyped path must not become a workspace
         raise SourceError(f"there is no folder {folder}")
-    return refresh(_place(name, Workspace.Source.FOLDER, str(folder), "", ""))
+    return refresh(_place(name, Workspace.Source.FOLDER, str(folder), "", "", directory))
 
 
 def import_git(name: str, url: str, ref: str = "", credential: str = "", *, is_local: bool = False) -> Workspace:
@@ -61,10 +62,14 @@ def import_git(name: str, url: str, ref: str = "", credential: str = "", *, is_l
     return refresh(_place(name, Workspace.Source.GIT, url, ref, credential))
 
 
-def _place(name: str, source: str, location: str, ref: str, credential: str) -> Workspace:
+def _place(name: str, source: str, location: str, ref: str, credential: str, directory: str = "") -> Workspace:
     if not _NAME.fullmatch(name):
         raise InputError({"name": "the name of a workspace may hold letters, digits, '-' and '_'"})
-    values = {"source": source, "location": location, "ref": ref, "credential": credential}
+    if directory and not Path(directory).is_absolute():
+        raise InputError({"directory": "the directory for the steps of Torc files must be an absolute path"})
+    values = {
+        "source": source, "location": location, "ref": ref, "credential": credential, "directory": directory,
+    }  # fmt: skip
     return Workspace.objects.update_or_create(name=name, defaults=values)[0]
 
 
@@ -80,7 +85,25 @@ def refresh(workspace: Workspace) -> Workspace:
     if loaded.workspace is None:
         return _note(workspace, problems, None)
     problems += _doubts_about_secrets(loaded.workspace)
-    return _note(workspace, problems, _freeze(workspace, tree, loaded.workspace))
+    return _note(workspace, problems, _freeze(workspace, tree, _settled(workspace, loaded.workspace)))
+
+
+def _settled(workspace: Workspace, definition: Definition) -> Definition:
+    """The definition with the directory of each task out of a Torc file: the folder in which the file lies, unless
+    another was named. In a repository there is none: its steps run in their copy of the revision."""
+    tasks = dict(definition.tasks)
+    for name, task in definition.tasks.items():
+        if task.source_format == "torc":
+            folder = workspace.directory or _folder_of(workspace, str(task.torc.get("file", "")))
+            tasks[name] = dataclasses.replace(task, torc={**task.torc, "directory": folder})
+    return dataclasses.replace(definition, tasks=tasks)
+
+
+def _folder_of(workspace: Workspace, file: str) -> str | None:
+    if workspace.source != Workspace.Source.FOLDER:
+        return None
+    root = Path(workspace.location)
+    return str(root.parent if root.is_file() else (root / file).parent)
 
 
 def refresh_due() -> int:
@@ -114,12 +137,14 @@ def load(tree: Tree, name: str) -> Loaded:
     by_path = {file.path: file.content for file in tree.files}
     chosen: dict[str, bytes] = {}
     problems: list[Problem] = []
-    for path in spec.select(by_path):
+    for path in [*spec.select(by_path), *spec.select_specifications(by_path)]:
         try:
             chosen[path] = sops.decrypt(by_path[path]) if sops.is_encrypted(path) else by_path[path]
         except SourceError as error:
             problems.append(Problem(Place(path), "sops", str(error)))
-    loaded = spec.load(chosen, name=name, paths=frozenset(by_path))
+    loaded = spec.load(
+        chosen, name=name, paths=frozenset(by_path), unsafe_templates=settings.STROEM.unsafe_templates
+    )
     if not chosen and not problems:
         message = "the workspace has no workflow files: *.yaml or *.yml, in .workflows/ or beside it"
         problems.append(Problem(Place(), "empty", message, "warning"))
@@ -130,7 +155,8 @@ def load(tree: Tree, name: str) -> Loaded:
 
 def _read(workspace: Workspace) -> Tree:
     if workspace.source == Workspace.Source.FOLDER:
-        return read_folder(Path(workspace.location))
+        path = Path(workspace.location)
+        return read_file(path) if path.is_file() else read_folder(path)
     return read_git(_git_source(workspace))
 
 

@@ -1,0 +1,24 @@
+"""On the page of a job: which hooks it has set off, and what came of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+
+from apps.adminkit import panels
+from apps.hooks.models import HookRun
+from apps.jobs.models import Job
+
+MOST = 100
+
+
+def job_panel(request: HttpRequest, job: Job) -> dict[str, Any] | None:
+    rows = list(HookRun.objects.filter(job_id=job.pk).order_by("fired_at", "index")[:MOST])
+    if not rows:
+        return None
+    statuses = dict(Job.objects.filter(pk__in=[row.hook_job_id for row in rows]).values_list("pk", "status"))
+    return {"runs": [(row, statuses.get(row.hook_job_id)) for row in rows]}
+
+
+panels.job_page.add("hooks/job_panel.html", job_panel, order=20)
