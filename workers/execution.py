@@ -146,7 +146,8 @@ class Execution:
         claim, action = attempt.claim, rendered.action
         work: ScriptWork | ImageWork
         if action.type == "script":
-            place.tree = self._workspaces.take(claim.revision_id, claim.revision_digest)
+            if action.runner != "pod":  # a pod fetches its own
+                place.tree = self._workspaces.take(claim.revision_id, claim.revision_digest)
             work = self._script(rendered, place.tree)
         else:
             assert rendered.image is not None
@@ -171,7 +172,7 @@ class Execution:
             run_as=self._run_as,
         )
 
-    def _script(self, rendered: Rendered, tree: Tree) -> ScriptWork:
+    def _script(self, rendered: Rendered, tree: Tree | None) -> ScriptWork:
         action = rendered.action
         return ScriptWork(
             language=action.language,
@@ -180,7 +181,7 @@ class Execution:
             args=rendered.args,
             interpreter=action.interpreter,
             dependencies=action.dependencies,
-            workspace_dir=tree.path,
+            workspace_dir=None if tree is None else tree.path,
             workspace_mode=action.workspace,
             runner_image=self._runner_image,
         )
