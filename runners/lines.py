@@ -124,7 +124,8 @@ class LineFeed:
             self._tell(stream, progress, 0, False, at)
 
     def _end_line(self, stream: Stream, partial: _Partial, at: float) -> None:
-        kept, dropped, is_output = bytes(partial.kept), partial.dropped, partial.is_output
+        kept, is_output = bytes(partial.kept), partial.is_output
+        dropped = partial.dropped - min(partial.returns, partial.dropped)
         partial.reset()
         self._tell(stream, kept, dropped, is_output, at)
 
@@ -191,7 +192,7 @@ class LineFeed:
 class _Partial:
     """The line that a stream is in the middle of. Keeps no more than can be shown, or be read as output."""
 
-    __slots__ = ("dropped", "head", "kept", "since")
+    __slots__ = ("dropped", "head", "kept", "returns", "since")
 
     def __init__(self) -> None:
         self.reset()
@@ -199,6 +200,7 @@ class _Partial:
     def reset(self) -> None:
         self.kept = bytearray()
         self.dropped = 0
+        self.returns = 0  # carriage returns at its end so far, whether kept or dropped
         self.head = b""  # its first bytes as written: decides whether it is an output line
         self.since = 0.0  # when it began, or when its progress was told last
 
@@ -218,24 +220,26 @@ class _Partial:
             self.head += piece[: len(_PREFIX) - len(self.head)]
         is_output = may_be_output and self.is_output
         shown = None
-        if not is_output and (b"\r" in piece or self.kept.endswith(b"\r")):
+        if not is_output and (self.returns or b"\r" in piece):
             piece, shown = self._overwrite(piece, at)
         room = (
             limits.output_bytes + _PREFIX_SLACK if is_output else limits.line_bytes + slack + _CHARACTER_BYTES
         ) - len(self.kept)
+        returns = len(piece) - len(piece.rstrip(b"\r"))
+        self.returns = self.returns + returns if returns == len(piece) else returns
         self.kept += piece[: max(room, 0)]
         self.dropped += max(len(piece) - max(room, 0), 0)
         return shown
 
     def _overwrite(self, piece: bytes, at: float) -> tuple[bytes, bytes | None]:
         """Forget what a carriage return goes back over; the answer is what remains, and what was to be seen."""
-        text = bytes(self.kept) + piece
+        text = bytes(self.kept) + b"\r" * min(self.returns, self.dropped) + piece
         body = text.rstrip(b"\r")
         last = body.rfind(b"\r")
         if last < 0:
             return piece, None
         self.kept.clear()
-        self.dropped = 0
+        self.dropped = self.returns = 0
         before = body[:last].rstrip(b"\r")
         seen = before[before.rfind(b"\r") + 1 :]
         if not seen or at - self.since < PROGRESS_INTERVAL_S:
