@@ -87,7 +87,7 @@ class Side:
 
         began = time.perf_counter()
         ids = [start_job(name, "main", {}).id for _ in range(jobs)]
-        wait(lambda: Job.objects.filter(id__in=ids, completed_at=None).count() == 0, every_s=0.002)
+        wait(lambda: not Job.objects.filter(id__in=ids, completed_at=None).exists(), every_s=0.004)
         took = time.perf_counter() - began
         bad = Job.objects.filter(id__in=ids).exclude(status="completed").first()
         if bad is not None:
