@@ -98,7 +98,10 @@ class LocalRunner:
         name = user.name if user else None
         if name not in self._caches:
             cache = EnvironmentCache(self._config.cache_dir, user)
-            cache.prepare()
+            try:
+                cache.prepare()
+            except OSError as error:
+                raise PlatformError(f"{self._config.cache_dir} cannot keep dependencies: {error.strerror}") from error
             self._caches[name] = cache
         return self._caches[name]
 
@@ -133,8 +136,7 @@ class _Attempt:
     def run(self) -> StepOutcome:
         if self._stop.reason is not None:
             return self._settle(Ending(0, "stop"))
-        if self._user is not None:
-            os.chown(self._order.scratch_dir, self._user.uid, self._user.gid)
+        self._hand_over(self._order.scratch_dir)
         recipe = find_recipe(self._work, self._runner._toolbox)
         try:
             with self._hold(recipe) if recipe else nullcontext() as directory, self._plan(directory) as plan:
@@ -204,20 +206,23 @@ class _Attempt:
     def _write(self, name: str, text: str) -> Path:
         """A file in the attempt's own directory: script text holds rendered secrets and is nobody else's to read."""
         path = self._order.scratch_dir / name
-        if "/" in name and not path.parent.exists():
-            path.parent.mkdir(mode=0o700)
-            if self._user is not None:
-                os.chown(path.parent, self._user.uid, self._user.gid)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            data = text.encode("utf-8", "replace")
-            while data:
-                data = data[os.write(fd, data) :]
-            if self._user is not None:
-                os.fchown(fd, self._user.uid, self._user.gid)
-        finally:
-            os.close(fd)
+            if "/" in name and not path.parent.exists():
+                path.parent.mkdir(mode=0o700)
+                self._hand_over(path.parent)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            with open(fd, "wb", buffering=0) as file:
+                data = memoryview(text.encode("utf-8", "replace"))
+                while data:
+                    data = data[file.write(data) :]
+            self._hand_over(path)
+        except OSError as error:
+            raise PlatformError(f"the step's files could not be written to {path.parent}: {error.strerror}") from error
         return path
+
+    def _hand_over(self, path: Path) -> None:
+        if self._user is not None:
+            os.chown(path, self._user.uid, self._user.gid, follow_symlinks=False)
 
     def _step_env(self, plan: Plan) -> Mapping[str, str]:
         return environment.for_step(

@@ -233,6 +233,13 @@ def test_a_sink_that_breaks_does_not_leave_the_step_running(runner, tmp_path):
     assert strays.find(attempt=order.attempt) == set()
 
 
+def test_a_scratch_directory_that_cannot_be_written_is_the_platforms_fault_and_named(runner, tmp_path):
+    order = build_order(tmp_path, "true")
+    order.scratch_dir.rmdir()
+    with pytest.raises(PlatformError, match=str(order.scratch_dir)):
+        runner.run(order, Log(), Stop())
+
+
 def test_an_image_is_no_order_for_this_runner(runner, tmp_path):
     with pytest.raises(PlatformError, match="image"):
         runner.run(build_order(tmp_path, work=ImageWork("alpine")), Log(), Stop())
