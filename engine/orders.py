@@ -86,6 +86,7 @@ class StepOrder:
     limits: Limits = Limits()
     resources: Resources = Resources()
     workdir: str | None = None
+    chdir: Path | None = None  # a directory of this host, outside the workspace, where the step runs (Torc files)
     manifest: Mapping[str, Any] | None = None
     pinned: Pinned | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)  # values to mask in lines

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Literal
 
 from engine.lifecycle import JobEventKind, StepEventKind
 from engine.orders import StepOutcome, Verdict
-from engine.retries import delay_s
+from engine.retries import delay_s, most_attempts
 from engine.spec.model import Retry
 
 
@@ -33,15 +34,16 @@ class Promotion(Enum):
     SKIP = auto()
 
 
-def promote(tally: Tally, *, tolerates: bool) -> Promotion:
+def promote(tally: Tally, *, tolerates: bool, join: Literal["any", "all", "done"] = "any") -> Promotion:
     """Whether a step whose dependencies are settled may run.
 
     Source: spec 3.3 and 3.4. A step with `continue_on_failure` runs after anything. Another one is skipped behind a
     failed or cancelled dependency, and when every dependency was skipped; one completed branch is enough in a join.
+    Torc: `all` wants every dependency completed, `done` is content with any end without forgiving the step's own.
     """
-    if tolerates:
+    if tolerates or join == "done":
         return Promotion.RUN
-    if tally.failed:
+    if tally.failed or (join == "all" and tally.skipped):
         return Promotion.SKIP
     if tally.skipped and not tally.completed:
         return Promotion.SKIP
@@ -77,7 +79,7 @@ def settle(outcome: StepOutcome, tries: Tries, *, is_cancelling: bool, chance: f
         case _ if is_cancelling:
             return Settlement(StepEventKind.CANCELLED, error)
         case _:
-            return _fail_or_retry(error, tries, chance)
+            return _fail_or_retry(error, tries, chance, outcome.exit_code)
 
 
 def settle_lost(
@@ -103,9 +105,9 @@ def settle_lost(
     return _fail_or_retry(f"Worker {worker_name} was lost", tries, chance)
 
 
-def _fail_or_retry(error: str, tries: Tries, chance: float) -> Settlement:
+def _fail_or_retry(error: str, tries: Tries, chance: float, exit_code: int | None = None) -> Settlement:
     retry = tries.retry
-    if retry is not None and tries.runs < retry.max_attempts:
+    if retry is not None and tries.runs < most_attempts(retry, exit_code):
         return Settlement(StepEventKind.RETRIED, error, delay_s(retry, tries.runs, chance))
     return Settlement(StepEventKind.FAILED, error)
 

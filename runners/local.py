@@ -184,7 +184,9 @@ class _Attempt:
                 return self._feed.settle(ending.exit_code)
 
     def _cwd(self) -> Path:
-        """`workdir` below the workspace's root, else that root."""
+        """`workdir` below the workspace's root, else that root; the order may name a directory of the host."""
+        if self._order.chdir is not None:
+            return self._order.chdir
         if not self._order.workdir:
             return self._root
         path = (self._root / self._order.workdir).resolve()

@@ -1,4 +1,4 @@
-"""A workspace as it is typed at `run` and `validate`: a folder, or one file."""
+"""A workspace as it is typed at `run`, `validate` and `import_workspace`: a folder, or one Torc file."""
 
 from __future__ import annotations
 
@@ -6,27 +6,40 @@ import re
 from pathlib import Path
 
 from engine.errors import AuthorError
-from engine.spec.model import Loaded
+from engine.spec import torc
+from engine.spec.model import Loaded, Task
 
 LONGEST_NAME = 60
 
 
 def read_path(typed: str) -> tuple[Path, Loaded]:
-    """The folder and what its files say. Raises AuthorError when there is nothing to read."""
+    """The folder (or Torc file) and what it says. Raises AuthorError when there is nothing to read."""
     from apps.workspaces.errors import SourceError
     from apps.workspaces.services import load
-    from apps.workspaces.sources import folder
+    from apps.workspaces.sources import read_file, read_folder
 
     path = Path(typed).expanduser().resolve()
     if not path.exists():
         raise AuthorError(f"There is nothing at {typed}: give the folder of a workspace.")
-    if not path.is_dir():
-        raise AuthorError(f"{typed} is a file: give the folder in which it lies.")
     try:
-        tree = folder.read_folder(path)
+        if path.is_file():
+            refuse_ordinary_file(path, typed)
+        tree = read_file(path) if path.is_file() else read_folder(path)
     except (SourceError, OSError) as error:
         raise AuthorError(f"{typed} cannot be read: {error}") from error
     return path, load(tree, workspace_name(path))
+
+
+def refuse_ordinary_file(path: Path, typed: str) -> None:
+    """Raises AuthorError for a file that can be read and is no specification of Torc: it belongs to a folder."""
+    document = torc.read(path.name, path.read_bytes())
+    if document.root is not None and not torc.is_specification(document.root):
+        raise AuthorError(f"{typed} is a file: give the folder in which it lies (only Torc files are run alone).")
+
+
+def missing_files(task: Task, directory: Path) -> list[str]:
+    """The files that a Torc task reads, that none of its steps makes, and that are not there."""
+    return [name for name in task.torc.get("required_files", ()) if not (directory / name).exists()]
 
 
 def workspace_name(path: Path) -> str:

@@ -20,6 +20,13 @@ class Workspace(models.Model):
     ref = models.CharField(max_length=255, blank=True, help_text="Branch, tag or commit of a git source")
     credential = models.CharField(max_length=100, blank=True, help_text="Name under `git_auth` in the configuration")
     poll_interval_s = models.PositiveIntegerField(default=60)
+    directory = models.CharField(
+        max_length=1000,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Where steps of Torc files run; empty: in the file's own folder",
+    )
     current = models.ForeignKey(
         "Revision", null=True, blank=True, on_delete=models.SET_NULL, related_name="+", help_text="Last good revision"
     )

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,10 @@ from apps.workspaces.sealing import seal, seal_bytes
 from apps.workspaces.sources import GitSource, Tree, read_file, read_folder, read_git
 from apps.workspaces.sources.git import check_ref, check_url, newest_commit
 from apps.workspaces.sources.gitprogram import Credential
+from apps.workspaces.stripping import strip
 from engine import spec
 from engine.errors import InputError, NotFound
+from engine.masking import SURELY_SECRET, secret_strings
 from engine.spec import freeze
 from engine.spec.model import Loaded, Place, Problem
 from engine.spec.model import Workspace as Definition
@@ -85,6 +88,7 @@ def refresh(workspace: Workspace) -> Workspace:
     if loaded.workspace is None:
         return _note(workspace, problems, None)
     problems += _doubts_about_secrets(loaded.workspace)
+    problems += _secrets_written_out(loaded.workspace)
     return _note(workspace, problems, _freeze(workspace, tree, _settled(workspace, loaded.workspace)))
 
 
@@ -95,8 +99,8 @@ def _settled(workspace: Workspace, definition: Definition) -> Definition:
     for name, task in definition.tasks.items():
         if task.source_format == "torc":
             folder = workspace.directory or _folder_of(workspace, str(task.torc.get("file", "")))
-            tasks[name] = dataclasses.replace(task, torc={**task.torc, "directory": folder})
-    return dataclasses.replace(definition, tasks=tasks)
+            tasks[name] = replace(task, torc={**task.torc, "directory": folder})
+    return replace(definition, tasks=tasks)
 
 
 def _folder_of(workspace: Workspace, file: str) -> str | None:
@@ -137,14 +141,13 @@ def load(tree: Tree, name: str) -> Loaded:
     by_path = {file.path: file.content for file in tree.files}
     chosen: dict[str, bytes] = {}
     problems: list[Problem] = []
-    for path in [*spec.select(by_path), *spec.select_specifications(by_path)]:
+    selected = [*spec.select(by_path), *spec.select_specifications(by_path)]
+    for path in selected or (by_path if len(by_path) == 1 else ()):
         try:
             chosen[path] = sops.decrypt(by_path[path]) if sops.is_encrypted(path) else by_path[path]
         except SourceError as error:
             problems.append(Problem(Place(path), "sops", str(error)))
-    loaded = spec.load(
-        chosen, name=name, paths=frozenset(by_path), unsafe_templates=settings.STROEM.unsafe_templates
-    )
+    loaded = spec.load(chosen, name=name, paths=frozenset(by_path), unsafe_templates=settings.STROEM.unsafe_templates)
     if not chosen and not problems:
         message = "the workspace has no workflow files: *.yaml or *.yml, in .workflows/ or beside it"
         problems.append(Problem(Place(), "empty", message, "warning"))
@@ -188,16 +191,44 @@ def _doubts_about_secrets(definition: Definition) -> list[Problem]:
     return []
 
 
+def _secrets_written_out(definition: Definition) -> list[Problem]:
+    """Warnings where the files repeat the value of a secret outside of `secrets:`, where nothing can hide it."""
+    found = []
+    for name, value in definition.secrets.items():
+        texts = tuple(text for text in secret_strings(value) if len(text) >= SURELY_SECRET and "{{" not in text)
+        if not texts:
+            continue
+        for kind, things in (("Action", definition.actions), ("Task", definition.tasks)):
+            for owner, thing in things.items():
+                if _mentions(freeze.to_json(thing), texts):
+                    message = (
+                        f"{kind} '{owner}' repeats the value of secret '{name}', so that it is stored in clear; "
+                        f"write {{{{ secret.{name} }}}} in its place"
+                    )
+                    found.append(Problem(thing.place, "secret-in-clear", message, "warning"))
+    return found
+
+
+def _mentions(tree: Any, texts: tuple[str, ...]) -> bool:
+    stack = [tree]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, str):
+            if any(text in value for text in texts):
+                return True
+        elif isinstance(value, dict):
+            stack.extend(value.values())
+        elif isinstance(value, list):
+            stack.extend(value)
+    return False
+
+
 def _freeze(workspace: Workspace, tree: Tree, definition: Definition) -> Revision:
     """The revision of this state, made when there is none."""
-    bare = dataclasses.replace(
-        definition,
-        connections={name: {"type": values.get("type")} for name, values in definition.connections.items()},
-    )
+    bare, private = strip(definition)
     frozen = freeze.to_json(bare)
     digest = tree.digest
     known = Revision.objects.filter(workspace=workspace, digest=digest).first()
-    private = {"secrets": freeze.to_json(definition.secrets), "connections": freeze.to_json(definition.connections)}
     if known is not None:
         if known.definition != frozen or known.label != tree.label:  # the same files, read by a newer version of us
             known.definition, known.sealed_secrets, known.label = frozen, seal(private), tree.label

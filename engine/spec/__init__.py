@@ -4,8 +4,8 @@ Belongs here: reading YAML with places, the model, the rules, freezing definitio
 Does not: rendering templates (engine.templating), resolving input values (engine.inputs), files and paths on a disk.
 """
 
-from engine.spec.discovery import select
+from engine.spec.discovery import select, select_specifications
 from engine.spec.parser import load
 from engine.spec.reporting import report
 
-__all__ = ["load", "report", "select"]
+__all__ = ["load", "report", "select", "select_specifications"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from engine import inputs
 from engine.errors import InputError
+from engine.inputs import INPUT_FILE, variable_of
 from engine.spec.draft import Draft, task_subject
 from engine.spec.fields import PRIMITIVES
 from engine.spec.model import InputField, Place, Problem
@@ -138,4 +139,27 @@ def _check_one(declared: _Declared, place: Place) -> Iterator[Problem]:
         yield warning(place, "default", f"{subject}: default value{shown} is not in options list")
 
 
-CHECKS = (check_input_types, check_multiple, check_options, check_defaults)
+def check_variables(draft: Draft) -> Iterator[Problem]:
+    """Scripts get each input as STROEM_INPUT_<NAME>: two names may become one, and one is the file's."""
+    for name, subject, action in draft.actions():
+        if action.type not in ("script", "docker", "pod"):
+            continue
+        seen: dict[str, str] = {}
+        for key in action.input:
+            place, variable = draft.in_action(name, "input", key), variable_of(key)
+            if variable == INPUT_FILE:
+                message = (
+                    f"{subject} input '{shorten(key)}' cannot be read from {variable}, which names the file that holds "
+                    "all inputs; rename it, or read that file"
+                )
+                yield warning(place, "input-variable", message)
+            elif variable in seen:
+                message = (
+                    f"{subject} inputs '{shorten(seen[variable])}' and '{shorten(key)}' both become {variable}; "
+                    "rename one, or read the file named by STROEM_INPUT_FILE"
+                )
+                yield warning(place, "input-variable", message)
+            seen.setdefault(variable, key)
+
+
+CHECKS = (check_input_types, check_multiple, check_options, check_defaults, check_variables)

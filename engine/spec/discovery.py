@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
+
+from engine.spec import torc
 
 ROOT = ".workflows"
 _DEEPEST = 10
@@ -25,6 +27,18 @@ def select(paths: Iterable[str]) -> list[str]:
         if path.suffix in _SUFFIXES
         and len(path.parts) - start <= _DEEPEST
         and path.name not in (".sops.yaml", ".sops.yml")
+    ]
+
+
+def select_specifications(contents: Mapping[str, bytes]) -> list[str]:
+    """The files among `contents` that are no YAML and look like specifications of Torc, where YAML is looked for."""
+    is_inside = any(path.startswith(f"{ROOT}/") for path in contents)
+    return [
+        path
+        for path in sorted(contents, key=lambda path: PurePosixPath(path).parts)
+        if torc.is_candidate(path, contents[path])
+        and path.startswith(f"{ROOT}/" if is_inside else "")
+        and len(PurePosixPath(path).parts) - is_inside <= _DEEPEST
     ]
 
 

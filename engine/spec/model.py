@@ -68,13 +68,27 @@ class OutputField:
 
 
 @dataclass(frozen=True, slots=True)
+class ExitRule:
+    """Which exit codes are worth another run, how many there may be in all, and what to run before the next one."""
+
+    exit_codes: tuple[int, ...] = ()
+    match_all: bool = False
+    max_attempts: int = 3
+    recovery_script: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
-    """`max_attempts` counts runs, the first included. `delay_s` seconds; exponential doubles it; jitter is +-25 %."""
+    """`max_attempts` counts runs, the first included. `delay_s` seconds; exponential doubles it; jitter is +-25 %.
+
+    With `rules` the exit code decides whether there is another run (Torc's failure handlers).
+    """
 
     max_attempts: int = 3
     delay_s: float = 30.0
     backoff: Literal["fixed", "exponential"] = "fixed"
     jitter: bool = False
+    rules: tuple[ExitRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +181,7 @@ class Step:
     tags: tuple[str, ...] = ()
     on_worker_lost: OnWorkerLost | None = None
     scheduler: str | None = None  # a Slurm scheduler: only its allocations may run the step
+    join: Literal["any", "all", "done"] = "any"  # how dependencies must have ended: any or all completed, or just ended
     priority: int = 0
     place: Place = Place()
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from engine.spec import reader
+from engine.spec import reader, torc
 from engine.spec.actions import read_action
+from engine.spec.binding import bind
 from engine.spec.checks import check
 from engine.spec.connections import read_connection_type, read_mcp_server
 from engine.spec.discovery import ROOT, infer_folder
@@ -44,7 +45,8 @@ def load(
     paths: Container[str] | None = None,
     unsafe_templates: Literal["warn", "refuse"] = "warn",
 ) -> Loaded:
-    """The workspace that `files` (relative path -> content of its YAML files) describe, and all that is wrong with it.
+    """The workspace that `files` (relative path -> content) describe, and all that is wrong with it. Files are YAML of
+    ours, or specifications of Torc in any of its notations.
 
     `name` is the workspace's own; `paths`, when given, holds every file of the workspace, so that a `source:` can be
     looked for. `unsafe_templates` is the server's setting; a workspace may be stricter, not laxer. Nothing here
@@ -61,7 +63,18 @@ def load(
         problems.extend(check(draft))
     except TooManyErrors:
         pass  # they say so themselves
-    return Loaded(None if problems.has_errors else workspace, problems.in_order())
+    return Loaded(None if problems.has_errors else _complete(workspace, merged), problems.in_order())
+
+
+def _complete(workspace: Workspace, merged: _Merged) -> Workspace:
+    """With the tasks out of Torc files, and with each step bound to the allocations that are asked for it."""
+    tasks = {name: bind(task) for name, task in workspace.tasks.items()}
+    actions = dict(workspace.actions)
+    for converted in merged.torc.values():
+        if converted.task is not None:
+            tasks[converted.name] = converted.task
+            actions.update(converted.actions)
+    return replace(workspace, tasks=tasks, actions=actions)
 
 
 @dataclass(slots=True)
@@ -70,13 +83,18 @@ class _Merged:
 
     sections: dict[str, dict[str, Named]] = field(default_factory=lambda: {key: {} for key in MAPS})
     hooks: list[Entry] = field(default_factory=list)
+    torc: dict[str, torc.Converted] = field(default_factory=dict)
     is_complete: bool = True
     files: int = 0
 
 
 def _add_file(merged: _Merged, file: str, text: str | bytes, problems: Problems) -> None:
     merged.files += 1
-    document = reader.read(file, text)
+    is_ours = PurePosixPath(file).suffix in (".yaml", ".yml")
+    document = reader.read(file, text) if is_ours else torc.read(file, text)
+    if not is_ours or torc.is_specification(document.root):
+        _add_torc(merged, torc.convert(file, document), problems)
+        return
     problems.extend(document.problems)
     if document.problems:
         merged.is_complete = False
@@ -99,6 +117,15 @@ def _add_file(merged: _Merged, file: str, text: str | bytes, problems: Problems)
             _add_section(merged.sections[section], section, node, problems)
     if any(top.get(event) for event in HOOK_LISTS):
         merged.hooks.append(top)
+
+
+def _add_torc(merged: _Merged, converted: torc.Converted, problems: Problems) -> None:
+    problems.extend(converted.problems)
+    known = merged.torc.get(converted.name)
+    if known is not None:
+        message = f"Task '{shorten(converted.name)}' is defined twice: here and at {known.place}; keep one"
+        problems.error(converted.place, "defined-twice", message)
+    merged.torc[converted.name] = converted
 
 
 def _is_stranger(file: str, top: Entry) -> bool:
@@ -154,6 +181,7 @@ def _read(merged: _Merged, problems: Problems, name: str, paths: Container[str] 
         },
         settings=_read_settings(sections["settings"], problems),
     )
+    _announce(merged, problems)
     return Draft(
         workspace,
         sections,
@@ -166,6 +194,15 @@ def _read(merged: _Merged, problems: Problems, name: str, paths: Container[str] 
         merged.files,
         is_strict or workspace.settings.get("unsafe_templates") == "refuse",
     )
+
+
+def _announce(merged: _Merged, problems: Problems) -> None:
+    """Let triggers, hooks and actions find the tasks out of Torc files."""
+    for name, converted in merged.torc.items():
+        known = merged.sections["tasks"].setdefault(name, Named(converted.place, Node({}, converted.place)))
+        if known.place != converted.place:
+            message = f"Task '{shorten(name)}' is defined twice: here and at {known.place}; keep one"
+            problems.error(converted.place, "defined-twice", message)
 
 
 def _read_actions(section: Mapping[str, Named], problems: Problems) -> dict[str, Action]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from engine.spec.model import Action, Step
 
 SLURM_PREFIX = "slurm:"
+SUBMITS = "slurm"  # the tag of a worker that can call sbatch
+ANY_SCHEDULER = "_any"  # in place of a scheduler's name: any allocation of the run
 _BY_RUNNER = {"local": "script", "docker": "docker", "pod": "kubernetes"}
 _BY_TYPE = {"docker": "docker", "pod": "kubernetes"}
 

@@ -5,6 +5,7 @@ Nothing of a source is ever run or checked out: no hooks, no filters, no links, 
 
 from apps.workspaces.sources.folder import read_folder
 from apps.workspaces.sources.git import GitSource, read_git
+from apps.workspaces.sources.single import read_file
 from apps.workspaces.sources.tree import Limits, SourceFile, Tree
 
-__all__ = ["GitSource", "Limits", "SourceFile", "Tree", "read_folder", "read_git"]
+__all__ = ["GitSource", "Limits", "SourceFile", "Tree", "read_file", "read_folder", "read_git"]

@@ -10,6 +10,7 @@ from apps.workspaces.models import Workspace
 from apps.workspaces.services import import_folder, import_git
 from engine.errors import InputError
 from stroem_project.operator_command import OperatorCommand
+from stroem_project.workspace_path import refuse_ordinary_file
 
 
 class Command(OperatorCommand):
@@ -17,12 +18,14 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", help="the workspace's name: letters, digits, - and _")
-        parser.add_argument("source", help="a folder, a git repository's path, or its address")
+        parser.add_argument("source", help="a folder, a Torc file, a git repository's path or its address")
         parser.add_argument("--ref", default="", help="branch, tag or commit of a git repository")
         parser.add_argument("--auth", default="", help="name of an entry under `git_auth` in the settings")
 
+        parser.add_argument("--chdir", default="", help="where steps of Torc files run, if not in the file's folder")
+
     def act(self, **options: Any) -> int:
-        workspace = _import(options["name"], options["source"], options["ref"], options["auth"])
+        workspace = _import(options["name"], options["source"], options["ref"], options["auth"], options["chdir"])
         for problem in workspace.problems:
             self.stderr.write(problem["text"])
         revision = workspace.current
@@ -34,15 +37,19 @@ class Command(OperatorCommand):
         return 0
 
 
-def _import(name: str, source: str, ref: str, auth: str) -> Workspace:
+def _import(name: str, source: str, ref: str, auth: str, chdir: str) -> Workspace:
     folder = Path(source).expanduser()
+    directory = str(Path(chdir).expanduser().resolve()) if chdir else ""
+    if folder.is_file():
+        refuse_ordinary_file(folder, source)
+        return import_folder(name, folder, directory=directory)
     if not folder.is_dir():
         return import_git(name, source, ref, auth, is_local=True)
     if ref or _is_bare(folder):
         return import_git(name, str(folder.resolve()), ref, auth, is_local=True)
     if auth:
         raise InputError({"auth": "--auth is for git repositories; this is a folder"})
-    return import_folder(name, folder)
+    return import_folder(name, folder, directory=directory)
 
 
 def _is_bare(folder: Path) -> bool:

@@ -25,7 +25,7 @@ from stroem_project.following.follower import Follower, answer, last_try
 from stroem_project.following.screen import Screen
 from stroem_project.private_house import House, private_house
 from stroem_project.typed_input import read_inputs
-from stroem_project.workspace_path import read_path, workspace_name
+from stroem_project.workspace_path import missing_files, read_path, workspace_name
 
 REFUSED, INTERRUPTED = 2, 130
 
@@ -38,7 +38,7 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("path", help="the workspace's folder")
+        parser.add_argument("path", help="the workspace's folder, or a Torc file")
         parser.add_argument("task", nargs="?", help="the task; may be left out where there is only one")
         parser.add_argument(
             "--input",
@@ -48,6 +48,7 @@ class Command(BaseCommand):
             help="may be repeated; NAME=@FILE reads a file",
         )
         parser.add_argument("--json", action="store_true", help="print the result as JSON, as the last line of stdout")
+        parser.add_argument("--chdir", help="where the steps of a Torc file run (default: in the file's own folder)")
         parser.add_argument("--worker-config", help="file with the worker's settings")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -60,9 +61,10 @@ class Command(BaseCommand):
             task = _pick_task(workspace, options["task"], options["path"])
             given = read_inputs(options["input"])
             _check_inputs(workspace, task, given)
+            directory = _directory(workspace, task, folder, options["chdir"])
             self._mention_warnings(loaded, options["path"])
             with private_house(options["worker_config"]) as house:
-                status = self._run(house, folder, task, given, as_json=options["json"])
+                status = self._run(house, folder, directory, task, given, as_json=options["json"])
         except StroemError as error:
             raise CommandError(str(error), returncode=REFUSED) from error
         except BrokenPipeError:  # whoever read us has seen enough
@@ -78,13 +80,15 @@ class Command(BaseCommand):
             number = f"{len(loaded.problems)} warning{'s' if len(loaded.problems) > 1 else ''}"
             self.stderr.write(f"{typed}: {number}; `manage.py validate {typed}` lists them.")
 
-    def _run(self, house: House, folder: Path, task: str, given: Mapping[str, Any], *, as_json: bool) -> str:
+    def _run(
+        self, house: House, folder: Path, directory: str, task: str, given: Mapping[str, Any], *, as_json: bool
+    ) -> str:
         from apps.jobs.services import start_job
         from apps.workspaces.services import import_folder
 
         screen = Screen(sys.stderr if as_json else sys.stdout)
         name = workspace_name(folder)
-        imported = import_folder(name, folder)
+        imported = import_folder(name, folder, directory=directory)
         if imported.current is None:
             raise AuthorError(f"The files in {folder} changed meanwhile and do not make a workspace any more.")
         job = start_job(name, task, given, source_type="user", source_id="run")
@@ -121,6 +125,23 @@ def _pick_task(workspace: Workspace, asked: str | None, typed: str) -> str:
     if asked not in workspace.tasks:
         raise AuthorError(f"{typed} has no task '{asked}'{did_you_mean(asked, names) or ': ' + known}.")
     return asked
+
+
+def _directory(workspace: Workspace, task: str, source: Path, typed: str | None) -> str:
+    """Where the steps of a Torc task run, when it is not the file's own folder; empty when it is."""
+    found = workspace.tasks[task]
+    if found.source_format != "torc":
+        if typed is not None:
+            raise AuthorError(f"--chdir is for Torc files; steps of task '{task}' run in their workspace.")
+        return ""
+    folder = source.parent if source.is_file() else (source / str(found.torc["file"])).parent
+    chosen = Path(typed).expanduser().resolve() if typed is not None else folder
+    if not chosen.is_dir():
+        raise AuthorError(f"--chdir {typed} is no folder.")
+    missing = missing_files(found, chosen)
+    if missing:
+        raise AuthorError(f"Missing required files: {', '.join(missing[:20])} (looked for in {chosen})")
+    return "" if typed is None else str(chosen)
 
 
 def _check_inputs(workspace: Workspace, task: str, given: Mapping[str, Any]) -> None:

@@ -1,0 +1,25 @@
+"""One file as a workspace: a specification of Torc, whose folder holds data that no worker should be sent."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from apps.workspaces.errors import SourceError
+from apps.workspaces.sources.tree import Limits, SourceFile, Tree
+
+
+def read_file(path: Path, limits: Limits = Limits()) -> Tree:  # noqa: B008  (a frozen value)
+    """The tree that holds this file alone. Raises SourceError when it is no regular file or too large."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as handle:
+            found = os.fstat(handle.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise SourceError(f"{path} is no regular file")
+            if found.st_size > limits.bytes:
+                raise SourceError(f"{path} is larger than {limits.bytes // 1_000_000} MB")
+            content = handle.read(limits.bytes)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {(error.strerror or 'unknown reason').lower()}") from None
+    return Tree((SourceFile(path.name, content),))

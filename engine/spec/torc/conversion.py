@@ -1,0 +1,116 @@
+"""A Torc specification -> one of our tasks with its actions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.spec.binding import bind
+from engine.spec.model import Action, ExitRule, Place, Problem, Retry, Step, Task
+from engine.spec.problems import Problems, TooManyErrors
+from engine.spec.reader import Document
+from engine.spec.torc.checks import check
+from engine.spec.torc.commands import literal, script_of
+from engine.spec.torc.expansion import expand
+from engine.spec.torc.model import Handler, Job, Requirements, Specification
+from engine.spec.torc.reading import read_specification
+from engine.spec.torc.references import Resolved, resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """The task (None when something is wrong), its name, and the actions of its steps by name."""
+
+    name: str
+    place: Place
+    task: Task | None
+    actions: Mapping[str, Action] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+
+def convert(file: str, document: Document) -> Converted:
+    """The task that a specification's tree says, and all that is wrong with it; never raises."""
+    problems = Problems()
+    name, place = file, Place(file, 1, 1)
+    spec: Specification | None = None
+    resolved = Resolved(())
+    try:
+        problems.extend(document.problems)
+        if document.root is None:
+            return Converted(name, place, None, {}, problems.in_order())
+        spec = read_specification(document.root, file, problems)
+        if spec is not None:
+            name, place = _task_name(spec.name), spec.place
+            spec = expand(spec, problems)
+            resolved = resolve(spec, problems)
+            problems.extend(check(spec, document.root))
+    except TooManyErrors:
+        pass  # they say so themselves
+    if spec is None or problems.has_errors:
+        return Converted(name, place, None, {}, problems.in_order())
+    task, actions = _build(spec, resolved, file)
+    return Converted(name, place, task, actions, problems.in_order())
+
+
+def _task_name(name: str) -> str:
+    """The name as it can stand in an address; the title keeps it as it is."""
+    return name.strip().replace("/", "-")[:200]
+
+
+def _build(spec: Specification, resolved: Resolved, file: str) -> tuple[Task, dict[str, Action]]:
+    paths = {known.name: known.path for known in spec.files}
+    retries = {name: _retry(handler) for name, handler in spec.handlers.items()}
+    actions: dict[str, Action] = {}
+    flow: dict[str, Step] = {}
+    for job in resolved.jobs:
+        name = f"_inline:{_task_name(spec.name)}:{job.name}"
+        needs = spec.requirements.get(job.resource_requirements or "")
+        actions[name] = _action(job, paths, needs)
+        flow[job.name] = Step(
+            action=name,
+            depends_on=resolved.depends_on[job.name],
+            retry=retries.get(job.failure_handler or ""),
+            scheduler=job.scheduler,
+            join="all" if job.cancel_on_blocking_job_failure else "done",
+            place=job.place,
+        )
+    extra = {"file": file, "required_files": list(resolved.required_files), "options": dict(spec.options)}
+    task = Task(
+        flow=flow,
+        title=spec.name,
+        description=spec.description,
+        workflow_actions=spec.actions,
+        slurm_schedulers=spec.schedulers,
+        source_format="torc",
+        torc=extra,
+        place=spec.place,
+    )
+    return bind(task), actions
+
+
+def _action(job: Job, paths: Mapping[str, str], needs: Requirements | None) -> Action:
+    outputs = [paths[name] for name in job.output_files]
+    return Action(
+        type="script",
+        script=literal(script_of(job.name, job.command, job.invocation_script, outputs)),
+        resources=_resources(needs) if needs else {},
+        place=job.place,
+    )
+
+
+def _resources(needs: Requirements) -> dict[str, Any]:
+    found: dict[str, Any] = {"num_cpus": needs.num_cpus, "memory": str(needs.memory), "runtime": needs.runtime}
+    if needs.num_gpus:
+        found["num_gpus"] = needs.num_gpus
+    if needs.num_nodes > 1:
+        found["num_nodes"] = needs.num_nodes
+    return found
+
+
+def _retry(handler: Handler) -> Retry:
+    rules = tuple(
+        ExitRule(rule.exit_codes, rule.match_all, rule.max_retries, rule.recovery_script) for rule in handler.rules
+    )
+    most = max((rule.max_attempts for rule in rules), default=1)
+    return Retry(max_attempts=max(1, most), delay_s=0.0, rules=rules)

@@ -1,0 +1,182 @@
+"""JSON and JSON5 text -> a tree of nodes that know their places. Source: the JSON5 specification 1.0.0."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from engine.spec.model import Place
+from engine.spec.problems import shorten
+from engine.spec.reader import Document, Limits, Node
+from engine.spec.torc.scanner import Refusal, Scanner, decode
+
+_SPACE = re.compile(r"[\s\ufeff]+")
+_COMMENT = re.compile(r"//[^\n\r\u2028\u2029]*|/\*.*?\*/", re.DOTALL)
+_IDENTIFIER = re.compile(r"[^\W\d][\w$\u200c\u200d]*|\$[\w$]*")
+_WORD = re.compile(r"[-+]?[\w$.]+(?:(?<=[eE])[-+]\d+)?")
+_HEX = re.compile(r"[-+]?0[xX][0-9a-fA-F]+\Z")
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
+_PLAIN = {'"': re.compile(r'[^"\\\n\r]+'), "'": re.compile(r"[^'\\\n\r]+")}
+_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "0": "\0"}
+_BIGGEST = 2**63 - 1
+
+
+def read(file: str, raw: str | bytes, limits: Limits = Limits()) -> Document:  # noqa: B008  (a frozen value)
+    """The one value in `raw`; never raises."""
+    try:
+        scanner = Scanner(file, decode(file, raw, limits), limits)
+        _skip(scanner)
+        root = _value(scanner)
+        _skip(scanner)
+        if not scanner.is_at_end:
+            raise scanner.unexpected("the end of the file")
+    except Refusal as refusal:
+        return Document(None, (refusal.problem,))
+    return Document(root)
+
+
+def _skip(scanner: Scanner) -> None:
+    while scanner.match(_SPACE) is not None or scanner.match(_COMMENT) is not None:
+        continue
+    if scanner.peek(2) == "/*":
+        raise scanner.fail("this comment is never closed")
+
+
+def _value(scanner: Scanner) -> Node:
+    scanner.count()
+    place = scanner.place()
+    match scanner.peek():
+        case "{":
+            return _object(scanner, place)
+        case "[":
+            return _array(scanner, place)
+        case '"' | "'":
+            text = _string(scanner)
+            return Node(text, place, text)
+        case _:
+            return _word(scanner, place)
+
+
+def _object(scanner: Scanner, place: Place) -> Node:
+    pairs: dict[str, Node] = {}
+    keys: dict[str, Place] = {}
+    scanner.descend()
+    scanner.take("{")
+    _skip(scanner)
+    while not scanner.take("}"):
+        at = scanner.at
+        key = _key(scanner)
+        if key in keys:
+            message = f"the key '{shorten(key)}' stands here twice (first at {keys[key]}); keep one"
+            raise scanner.fail(message, at, "duplicate-key")
+        keys[key] = scanner.place(at)
+        _skip(scanner)
+        if not scanner.take(":"):
+            raise scanner.unexpected("a ':' after the key")
+        _skip(scanner)
+        pairs[key] = _value(scanner)
+        _separate(scanner, "}")
+    scanner.ascend()
+    return Node(pairs, place, "", keys)
+
+
+def _array(scanner: Scanner, place: Place) -> Node:
+    items: list[Node] = []
+    scanner.descend()
+    scanner.take("[")
+    _skip(scanner)
+    while not scanner.take("]"):
+        items.append(_value(scanner))
+        _separate(scanner, "]")
+    scanner.ascend()
+    return Node(tuple(items), place)
+
+
+def _separate(scanner: Scanner, closing: str) -> None:
+    _skip(scanner)
+    if scanner.take(","):
+        _skip(scanner)
+    elif scanner.peek() != closing:
+        raise scanner.unexpected(f"a ',' or '{closing}'")
+
+
+def _key(scanner: Scanner) -> str:
+    if scanner.peek() in ("'", '"') and not scanner.is_at_end:
+        return _string(scanner)
+    found = scanner.match(_IDENTIFIER)
+    if found is None:
+        raise scanner.unexpected("a key")
+    return found
+
+
+def _string(scanner: Scanner) -> str:
+    began, quote = scanner.at, scanner.peek()
+    scanner.take(quote)
+    parts: list[str] = []
+    while not scanner.take(quote):
+        plain = scanner.match(_PLAIN[quote])
+        if plain is not None:
+            parts.append(plain)
+        elif scanner.take("\\"):
+            parts.append(_escape(scanner))
+        else:
+            raise scanner.fail("the quote opened here is not closed on its line", began)
+    text = "".join(parts)
+    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise scanner.fail("the text holds a character that cannot be stored (NUL or half a surrogate pair)", began)
+    return text
+
+
+def _escape(scanner: Scanner) -> str:
+    letter = scanner.peek()
+    scanner.at += 1
+    if letter in ("x", "u"):
+        width = 2 if letter == "x" else 4
+        return _code(scanner, width)
+    if letter == "\r":
+        scanner.take("\n")
+    if letter in ("\n", "\r", "\u2028", "\u2029"):
+        return ""
+    if letter == "":
+        raise scanner.fail("the text ends behind a backslash")
+    return _ESCAPES.get(letter, letter)
+
+
+def _code(scanner: Scanner, width: int) -> str:
+    digits = scanner.peek(width)
+    if not re.fullmatch(rf"[0-9a-fA-F]{{{width}}}", digits):
+        raise scanner.fail(f"an escape needs {width} hexadecimal digits here")
+    scanner.at += width
+    high = int(digits, 16)
+    low = re.compile(r"\\u([dD][c-fC-F][0-9a-fA-F]{2})").match(scanner.text, scanner.at)
+    if 0xD800 <= high < 0xDC00 and low is not None:
+        scanner.at = low.end()
+        return chr(0x10000 + ((high - 0xD800) << 10) + int(low[1], 16) - 0xDC00)
+    return chr(high)
+
+
+def _word(scanner: Scanner, place: Place) -> Node:
+    at = scanner.at
+    word = scanner.match(_WORD)
+    if word is None:
+        raise scanner.unexpected("a value")
+    known = {"null": None, "true": True, "false": False}
+    if word in known:
+        return Node(known[word], place, word)
+    return Node(_number(scanner, word, at), place, word)
+
+
+def _number(scanner: Scanner, word: str, at: int) -> int | float:
+    number: int | float
+    if _HEX.match(word) and len(word) < 40:
+        number = int(word, 16)
+    elif _INTEGER.match(word) and len(word) < 40:
+        number = int(word)
+    elif _FLOAT.match(word) and len(word) < 400:
+        number = float(word)
+    else:
+        raise scanner.fail(f"'{shorten(word, 30)}' is no value; put text in quotes", at)
+    if (isinstance(number, int) and abs(number) > _BIGGEST) or math.isinf(number):
+        raise scanner.fail(f"the number {shorten(word, 30)} is too large; put it in quotes if it is text", at, "number")
+    return number
