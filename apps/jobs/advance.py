@@ -116,7 +116,8 @@ class Advance:
         skipped: list[int] = []
         for candidate in candidates:
             node = self.plan.nodes[candidate.base]
-            if planner.promote(candidate.tally, tolerates=candidate.tolerates) is Promotion.SKIP:
+            promotion = planner.promote(candidate.tally, tolerates=candidate.tolerates, join=node.step.join)
+            if promotion is Promotion.SKIP:
                 skipped.append(candidate.id)
             elif node.step.when is None and node.step.for_each is None and not node.runs_on_server:
                 ready.append(candidate.id)
