@@ -23,6 +23,8 @@ _DATETIME = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?([Zz]|[-+][0-9]{2}:[0-9]{2})"
 )
 _BIGGEST = 2**63 - 1
+_NOT_A_NAME = re.compile(r"[^A-Z0-9]")
+INPUT_FILE = "STROEM_INPUT_FILE"  # names the file with all inputs
 _DEEPEST = 100
 
 
@@ -78,6 +80,11 @@ def resolve(
 def secret_fields(fields: Mapping[str, InputField]) -> frozenset[str]:
     """Names of the fields whose values must never be shown."""
     return frozenset(name for name, field in fields.items() if field.secret)
+
+
+def variable_of(name: str) -> str:
+    """The environment variable in which a script finds the input of this name."""
+    return "STROEM_INPUT_" + _NOT_A_NAME.sub("_", name.upper())
 
 
 def _unknown(name: str, fields: Mapping[str, InputField], path: str) -> str:

@@ -7,7 +7,6 @@ never looked at as a template again. Source: spec 1.10, 'Final action input'.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +21,6 @@ from engine.spec.model import Action, InputField
 PRIMITIVES = frozenset({"string", "text", "integer", "number", "boolean", "bool", "date", "datetime"})
 LONGEST_VALUE = 100_000  # bytes of one environment variable: Linux takes 128 KiB
 ALL_VALUES = 600_000  # of all together: the stack limits what a process can be given
-_NOT_A_NAME = re.compile(r"[^A-Z0-9]")
 
 
 class Unrenderable(AuthorError):
@@ -145,7 +143,7 @@ def _environment(claim: Claim, material: Material, final: Mapping[str, Any]) -> 
     notes = []
     left = ALL_VALUES
     for name, value in final.items():
-        variable = "STROEM_INPUT_" + _NOT_A_NAME.sub("_", name.upper())
+        variable = inputs.variable_of(name)
         text = as_text(value)
         size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
         if size > min(LONGEST_VALUE, left) or "\0" in text:

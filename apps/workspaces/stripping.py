@@ -1,0 +1,100 @@
+"""Takes what is secret out of a definition before it is stored in the open.
+
+A literal default of a secret input becomes a template that reads a secret of a name of ours; so it is rendered, masked
+and kept encrypted as every other secret. What only a later look needs (the secret of a webhook, the credentials of an
+MCP server) is kept beside the secrets and is null in the definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from engine.spec import freeze
+from engine.spec.model import InputField, Workspace
+
+_PREFIX = "literal-"  # no name that a secret in the database may have
+_MCP_PRIVATE = ("env", "auth_token")
+
+
+def strip(workspace: Workspace) -> tuple[Workspace, dict[str, Any]]:
+    """The workspace as it may be stored in the open, and as JSON what must be encrypted."""
+    literals: dict[str, Any] = {}
+    names = _names(workspace)
+    actions = {
+        name: replace(action, input=_without_defaults(action.input, names, literals))
+        for name, action in workspace.actions.items()
+    }
+    tasks = {
+        name: replace(task, input=_without_defaults(task.input, names, literals))
+        for name, task in workspace.tasks.items()
+    }
+    bare = replace(
+        workspace,
+        actions=actions,
+        tasks=tasks,
+        triggers={
+            name: replace(trigger, options={**trigger.options, **_nothing(trigger.options, ("secret",))})
+            for name, trigger in workspace.triggers.items()
+        },
+        mcp_servers={name: {**server, **_nothing(server, _MCP_PRIVATE)} for name, server in _servers(workspace)},
+        connections={name: {"type": values.get("type")} for name, values in workspace.connections.items()},
+        connection_types={name: _without_secret_defaults(kind) for name, kind in workspace.connection_types.items()},
+    )
+    private = {
+        "secrets": {**freeze.to_json(workspace.secrets), **literals},
+        "connections": freeze.to_json(workspace.connections),
+        "triggers": {
+            name: {"secret": trigger.options["secret"]}
+            for name, trigger in workspace.triggers.items()
+            if trigger.options.get("secret")
+        },
+        "mcp_servers": {
+            name: {key: freeze.to_json(server[key]) for key in _MCP_PRIVATE if server.get(key)}
+            for name, server in _servers(workspace)
+        },
+    }
+    return bare, private
+
+
+def _names(workspace: Workspace) -> Iterator[str]:
+    number = 0
+    while True:
+        if (name := f"{_PREFIX}{number}") not in workspace.secrets:
+            yield name
+        number += 1
+
+
+def _without_defaults(
+    fields: Mapping[str, InputField], names: Iterator[str], literals: dict[str, Any]
+) -> dict[str, InputField]:
+    found = dict(fields)
+    for key, field in fields.items():
+        if field.secret and field.has_default and field.default is not None and not _is_template(field.default):
+            name = next(names)
+            literals[name] = freeze.to_json(field.default)
+            found[key] = replace(field, default=f'{{{{ secret["{name}"] }}}}')
+    return found
+
+
+def _is_template(value: Any) -> bool:
+    return isinstance(value, str) and ("{{" in value or "{%" in value)
+
+
+def _servers(workspace: Workspace) -> list[tuple[str, Mapping[str, Any]]]:
+    return list(workspace.mcp_servers.items())
+
+
+def _nothing(values: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, None]:
+    return {key: None for key in keys if values.get(key) is not None}
+
+
+def _without_secret_defaults(kind: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    # Connections were given them when the files were read; the type is not asked again.
+    return {
+        name: {key: value for key, value in described.items() if key != "default"}
+        if described.get("secret")
+        else described
+        for name, described in kind.items()
+    }
