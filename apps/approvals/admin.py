@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -17,6 +18,7 @@ from django.views.decorators.http import require_POST
 
 from apps.accounts.models import User
 from apps.accounts.scoped import ScopedAdmin
+from apps.adminkit import panels
 from apps.adminkit.badges import badge
 from apps.adminkit.templatetags.adminkit import moment
 from apps.adminkit.typed_forms import TypedForm
@@ -79,8 +81,6 @@ class JobFilter(admin.SimpleListFilter):
         return [(value, value[:8])] if value else []
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[ApprovalRequest]) -> QuerySet[ApprovalRequest]:
-        from uuid import UUID
-
         try:
             return queryset.filter(job_id=UUID(self.value())) if self.value() else queryset
         except ValueError:
@@ -178,7 +178,9 @@ def _fields(found: ApprovalRequest) -> Any:
     return node.action.input if node else {}
 
 
-def _page(request: HttpRequest, found: ApprovalRequest, form: TypedForm | None = None, reason: str = "") -> HttpResponse:
+def _page(
+    request: HttpRequest, found: ApprovalRequest, form: TypedForm | None = None, reason: str = ""
+) -> HttpResponse:
     user = request.user
     votes = list(Vote.objects.filter(request=found).select_related("user").order_by("pk"))
     right = services.right_to_decide(user, found) if found.is_open else None
@@ -308,3 +310,8 @@ def job_panel(request: HttpRequest, job: Any) -> dict[str, Any] | None:
     """On the page of a job: what has been asked in it."""
     rows = list(ApprovalRequest.objects.filter(job_id=job.pk).defer("fields").order_by("id")[:100])
     return {"requests": rows} if rows else None
+
+
+panels.dashboard.add("approvals/inbox_panel.html", inbox_panel, order=10, is_wide=True)
+panels.job_page.add("approvals/job_panel.html", job_panel, order=10)
+panels.step_page.add("approvals/step_panel.html", step_panel, order=10)

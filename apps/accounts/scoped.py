@@ -1,0 +1,54 @@
+"""The base of admin pages whose rows belong to workspaces: people see what they were granted, nobody edits by hand."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+
+from apps.accounts.grants import role_on, visible
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """For everybody who is let in; nothing is added, changed or deleted here."""
+
+    show_full_result_count = False
+    actions = None
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_active and request.user.is_staff)
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return self.has_module_permission(request)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class ScopedAdmin(ReadOnlyAdmin):
+    """Only rows of granted workspaces. `workspace_path` leads from a row to the name of its workspace, as the ORM says
+    it."""
+
+    workspace_path: ClassVar[str] = "workspace__name"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).filter(visible(request.user, self.workspace_path))
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        if not self.has_module_permission(request):
+            return False
+        return obj is None or role_on(request.user, self._workspace_name(obj)) is not None
+
+    def _workspace_name(self, row: Model) -> str:
+        value: Any = row
+        for part in self.workspace_path.split("__"):
+            value = getattr(value, part)
+        return str(value)

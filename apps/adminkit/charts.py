@@ -1,0 +1,87 @@
+"""Small bar charts as SVG that templates draw: no script, readable as a table too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+WIDTH, HEIGHT, FLOOR, LEFT = 640.0, 180.0, 150.0, 40.0
+GAP = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Values of one kind, one for each label."""
+
+    name: str
+    tone: str
+    values: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One rectangle, in the chart's own coordinates."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    tone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Stacked bars, one stack for each label."""
+
+    title: str
+    labels: Sequence[str]
+    series: Sequence[Series]
+    unit: str = ""
+
+    @property
+    def top(self) -> float:
+        """The height of the scale: a round number that nothing reaches over."""
+        most = max((sum(values) for values in zip(*(one.values for one in self.series), strict=True)), default=0)
+        size = 1.0
+        while size < most:
+            size *= 2 if f"{size:e}"[0] in "15" else 2.5
+        return size
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(any(one.values) for one in self.series)
+
+    @property
+    def lines(self) -> list[tuple[float, str]]:
+        """(y, label) of the lines behind the bars."""
+        return [(FLOOR - FLOOR * part * 0.9, f"{self.top * part:g}{self.unit}") for part in (0.5, 1.0)]
+
+    @property
+    def marks(self) -> list[tuple[float, str]]:
+        """(x, label) under every fourth stack."""
+        width = self._width
+        return [(LEFT + width * index + width / 2, label) for index, label in enumerate(self.labels) if index % 4 == 3]
+
+    @property
+    def _width(self) -> float:
+        return (WIDTH - LEFT) / max(1, len(self.labels))
+
+    @property
+    def bars(self) -> list[Bar]:
+        found = []
+        scale = FLOOR * 0.9 / self.top
+        for index in range(len(self.labels)):
+            y = FLOOR
+            for one in self.series:
+                height = one.values[index] * scale
+                if height:
+                    y -= height
+                    x = LEFT + self._width * index + GAP / 2
+                    found.append(Bar(round(x, 1), round(y, 1), round(self._width - GAP, 1), round(height, 1), one.tone))
+        return found
+
+    @property
+    def rows(self) -> list[tuple[str, list[float]]]:
+        """For the table: a label and its values; stacks without any are left out."""
+        found = [(label, [one.values[index] for one in self.series]) for index, label in enumerate(self.labels)]
+        return [(label, values) for label, values in found if any(values)]

@@ -1,0 +1,21 @@
+// The theme writes small programs into attributes. Under our policy they are read by Alpine's interpreter, which knows
+// no globals and no functions: what the theme needs of those is registered here, before Alpine starts.
+document.addEventListener("alpine:init", () => {
+  Alpine.data("theme", () => ({
+    ...theme("auto"),
+    window: { location: { pathname: location.pathname, search: location.search } },
+  }));
+  Alpine.data("searchForm", searchForm);
+  Alpine.data("page", () => ({
+    activeTab: "",
+    sidebarMobileOpen: false,
+    sidebarDesktopOpen: localStorage.getItem("sidebarDesktopOpen") !== "0",
+    init() {
+      this.activeTab = getCurrentTab() || this.$el.dataset.firstTab || "";
+    },
+    toggleSidebar() {
+      this.sidebarDesktopOpen = !this.sidebarDesktopOpen;
+      localStorage.setItem("sidebarDesktopOpen", this.sidebarDesktopOpen ? "1" : "0");
+    },
+  }));
+});

@@ -1,0 +1,43 @@
+// Building pages out of data: text stays text, whatever it holds.
+export const SPRITE = "/static/adminkit/shapes.svg";
+const SVG = "http://www.w3.org/2000/svg";
+const LOOKS = {
+  pending: "idle", held: "idle", ready: "next", running: "run", suspended: "wait", completed: "ok",
+  failed: "bad", skipped: "idle", cancelled: "off",
+};
+
+export function el(name, attributes = {}, ...children) {
+  const node = document.createElement(name);
+  fill(node, attributes, children);
+  return node;
+}
+
+export function svg(name, attributes = {}, ...children) {
+  const node = document.createElementNS(SVG, name);
+  fill(node, attributes, children);
+  return node;
+}
+
+function fill(node, attributes, children) {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === "onclick") node.addEventListener("click", value);
+    else if (value !== null && value !== undefined && value !== false) node.setAttribute(key, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+}
+
+export function tone(status) {
+  return LOOKS[status] || "idle";
+}
+
+export function shapeName(status) {
+  return status === "held" ? "pending" : LOOKS[status] ? status : "pending";
+}
+
+export function shape(status) {
+  return svg("svg", { class: "st-shape", "aria-hidden": "true" }, svg("use", { href: `${SPRITE}#${shapeName(status)}` }));
+}
+
+export function badge(status, label) {
+  return el("span", { class: `st-badge st-${tone(status)}`, "data-status": status }, shape(status), label || status);
+}

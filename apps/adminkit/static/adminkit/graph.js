@@ -1,0 +1,150 @@
+// Draws a directed graph as SVG: dagre says where, this says how. States have a colour and a shape.
+import { SPRITE, shapeName, svg, tone } from "./dom.js";
+
+const WIDTH = 184;
+const HEIGHT = 46;
+const ORDER = ["failed", "suspended", "running", "ready", "cancelled", "pending", "completed", "skipped"];
+
+function cut(text, most) {
+  const letters = [...text];
+  return letters.length > most ? `${letters.slice(0, most - 1).join("")}…` : text;
+}
+
+function placed(picture, direction) {
+  const graph = new dagre.graphlib.Graph();
+  graph.setGraph({ rankdir: direction, nodesep: 16, ranksep: direction === "LR" ? 46 : 32, marginx: 10, marginy: 12 });
+  graph.setDefaultEdgeLabel(() => ({}));
+  picture.nodes.forEach((_, index) => graph.setNode(String(index), { width: WIDTH, height: HEIGHT }));
+  picture.edges.forEach(([from, to]) => graph.setEdge(String(from), String(to)));
+  dagre.layout(graph);
+  return graph;
+}
+
+function curve(points) {
+  const [first, ...rest] = points;
+  let path = `M${first.x},${first.y}`;
+  if (rest.length === 1) return `${path}L${rest[0].x},${rest[0].y}`;
+  for (let i = 0; i < rest.length - 1; i += 1) {
+    const middle = { x: (rest[i].x + rest[i + 1].x) / 2, y: (rest[i].y + rest[i + 1].y) / 2 };
+    const end = i === rest.length - 2 ? rest[i + 1] : middle;
+    path += `Q${rest[i].x},${rest[i].y} ${end.x},${end.y}`;
+  }
+  return path;
+}
+
+export class Graph {
+  constructor(box, picture, choose) {
+    this.box = box;
+    this.picture = picture;
+    this.choose = choose;
+    this.nodes = [];
+    this.scale = 1;
+    this.draw();
+    new ResizeObserver(() => this.resized()).observe(box);
+  }
+
+  get direction() {
+    return this.box.clientWidth < 620 ? "TB" : "LR";
+  }
+
+  resized() {
+    if (this.box.clientWidth && this.drawn !== this.direction) this.draw();
+    else if (!this.touched) this.fit();
+  }
+
+  draw() {
+    this.drawn = this.direction;
+    const graph = placed(this.picture, this.drawn);
+    const size = graph.graph();
+    this.width = Math.max(size.width || 0, WIDTH);
+    this.height = Math.max(size.height || 0, HEIGHT);
+    const arrow = svg("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" },
+      svg("path", { d: "M0,0.8 7,4 0,7.2Z", class: "st-arrow" }));
+    const edges = svg("g", { class: "st-edges", "aria-hidden": "true" });
+    for (const edge of graph.edges()) {
+      edges.append(svg("path", { d: curve(graph.edge(edge).points), "marker-end": "url(#arrow)" }));
+    }
+    const nodes = svg("g", {});
+    this.nodes = this.picture.nodes.map((node, index) => {
+      const at = graph.node(String(index));
+      const group = svg("g", { class: "st-node", transform: `translate(${at.x - WIDTH / 2},${at.y - HEIGHT / 2})`, role: "button", tabindex: "0" });
+      const open = () => this.choose(index);
+      group.addEventListener("click", open);
+      group.addEventListener("keydown", (event) => {
+        if (event.key === "Enter" || event.key === " ") { event.preventDefault(); open(); }
+      });
+      nodes.append(group);
+      return group;
+    });
+    this.svg = svg("svg", { viewBox: `0 0 ${this.width} ${this.height}`, role: "group", "aria-label": "Steps and what they wait for" }, svg("defs", {}, arrow), edges, nodes);
+    this.box.replaceChildren(this.svg);
+    this.picture.nodes.forEach((_, index) => this.paint(index));
+    this.mark(this.marked ?? null);
+    this.fit();
+  }
+
+  fit() {
+    const room = this.box.clientWidth - 2;
+    if (room < 50) return;
+    this.zoom(Math.min(1, Math.max(0.55, room / this.width)));
+    this.touched = false;
+  }
+
+  zoom(scale) {
+    this.touched = true;
+    this.scale = Math.min(2, Math.max(0.2, scale));
+    this.svg.setAttribute("width", Math.round(this.width * this.scale));
+    this.svg.setAttribute("height", Math.round(this.height * this.scale));
+  }
+
+  update(index, standing) {
+    Object.assign(this.picture.nodes[index], standing);
+    this.paint(index);
+  }
+
+  mark(index) {
+    this.marked = index;
+    this.nodes.forEach((group, at) => group.classList.toggle("is-chosen", at === index));
+  }
+
+  paint(index) {
+    const node = this.picture.nodes[index];
+    const group = this.nodes[index];
+    const many = node.folded || node.loop;
+    const isChosen = group.classList.contains("is-chosen");
+    group.setAttribute("class", `st-node st-${tone(node.status)} is-${node.status}${isChosen ? " is-chosen" : ""}`);
+    group.setAttribute("data-status", node.status);
+    group.setAttribute("data-label", node.label);
+    const counts = ORDER.filter((status) => node.counts[status]).map((status) => `${node.counts[status]} ${status}`).join(", ");
+    group.setAttribute("aria-label", `${node.label}, ${node.kind}, ${many && counts ? counts : node.status}`);
+    const parts = [];
+    if (many) {
+      parts.push(svg("rect", { class: "st-behind", x: 6, y: 6, width: WIDTH, height: HEIGHT, rx: 9 }));
+      parts.push(svg("rect", { class: "st-behind", x: 3, y: 3, width: WIDTH, height: HEIGHT, rx: 9 }));
+    }
+    parts.push(svg("rect", { class: "st-card", width: WIDTH, height: HEIGHT, rx: 9 }));
+    parts.push(svg("title", {}, `${node.label}${node.title ? `: ${node.title}` : ""}\n${counts || node.status}`));
+    parts.push(svg("use", { class: "st-mark", href: `${SPRITE}#${shapeName(node.status)}`, x: 12, y: 15, width: 16, height: 16 }));
+    parts.push(svg("text", { class: "st-name", x: 38, y: 20 }, cut(node.label, 19)));
+    parts.push(svg("text", { class: "st-kind", x: 38, y: 35 }, many ? this.tally(node) : cut(node.title || `${node.kind}${node.child ? " ↗" : ""}`, 24)));
+    if (many && node.total) parts.push(this.bar(node));
+    group.replaceChildren(...parts);
+  }
+
+  tally(node) {
+    const done = (node.counts.completed || 0) + (node.counts.skipped || 0);
+    return `${node.loop ? "loop" : node.kind} × ${node.total || node.folded} · ${done} done${node.counts.failed ? ` · ${node.counts.failed} failed` : ""}`;
+  }
+
+  bar(node) {
+    const bar = svg("g", { transform: `translate(10,${HEIGHT - 6})`, "aria-hidden": "true" });
+    const room = WIDTH - 20;
+    let x = 0;
+    for (const status of ["completed", "skipped", "failed", "cancelled", "suspended", "running", "ready", "pending"]) {
+      const width = (room * (node.counts[status] || 0)) / node.total;
+      if (width) bar.append(svg("rect", { class: `st-part st-${tone(status)}`, x, width, height: 3 }));
+      x += width;
+    }
+    return bar;
+  }
+}

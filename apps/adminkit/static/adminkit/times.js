@@ -1,0 +1,32 @@
+// Keeps "3 min ago" and running durations true without asking the server.
+const UNITS = [[86400, "d", 3600, "h"], [3600, "h", 60, "min"], [60, "min", 1, "s"]];
+
+function spanOf(seconds) {
+  if (seconds < 10) return `${Math.max(0, seconds).toFixed(1)} s`;
+  const whole = Math.floor(seconds);
+  for (const [size, name, next, nextName] of UNITS) {
+    if (whole >= size) return `${Math.floor(whole / size)} ${name} ${Math.floor((whole % size) / next)} ${nextName}`;
+  }
+  return `${whole} s`;
+}
+
+function agoOf(seconds) {
+  if (seconds < 0) return `in ${spanOf(-seconds)}`;
+  return seconds < 1 ? "just now" : `${spanOf(seconds)} ago`;
+}
+
+function refreshTimes(root = document) {
+  const now = Date.now();
+  for (const node of root.querySelectorAll("time[data-ago]")) {
+    node.textContent = agoOf((now - Date.parse(node.dateTime)) / 1000);
+  }
+  for (const node of root.querySelectorAll("[data-since]")) {
+    node.textContent = spanOf((now - Date.parse(node.dataset.since)) / 1000);
+  }
+}
+
+window.stroemTimes = { spanOf, agoOf, refreshTimes };
+document.addEventListener("DOMContentLoaded", () => {
+  refreshTimes();
+  setInterval(refreshTimes, 1000);
+});

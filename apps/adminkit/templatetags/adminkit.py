@@ -1,0 +1,92 @@
+"""What templates of the admin need again and again."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from apps.adminkit import badges, markdown
+
+register = template.Library()
+register.simple_tag(badges.badge, name="badge")
+register.filter("markdown", markdown.rendered)
+LONGEST_SHOWN = 60_000
+
+
+@register.filter
+def moment(value: datetime | None) -> SafeString | str:
+    """A time: how long ago for people, exact for whoever hovers; the browser keeps it up to date."""
+    if value is None:
+        return "–"
+    exact = value.astimezone(timezone.get_current_timezone()).strftime("%Y-%m-%d %H:%M:%S %Z")
+    return format_html(
+        '<time datetime="{}" title="{}" data-ago>{}</time>', value.isoformat(), exact, ago(timezone.now() - value)
+    )
+
+
+def ago(age: timedelta) -> str:
+    seconds = age.total_seconds()
+    if seconds < 0:
+        return f"in {span(-seconds)}"
+    return "just now" if seconds < 1 else f"{span(seconds)} ago"
+
+
+@register.filter
+def span(seconds: float | None) -> str:
+    """A length of time in its two largest units."""
+    if seconds is None:
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+@register.simple_tag
+def lasting(start: datetime | None, end: datetime | None) -> SafeString | str:
+    """How long something took; while it goes on the browser counts."""
+    if start is None:
+        return "–"
+    if end is not None:
+        return span((end - start).total_seconds())
+    passed = (timezone.now() - start).total_seconds()
+    return format_html('<span data-since="{}">{}</span>', start.isoformat(), span(max(0.0, passed)))
+
+
+@register.filter
+def pretty(value: Any) -> str:
+    """JSON for reading, cut where nobody reads on."""
+    text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    if len(text) <= LONGEST_SHOWN:
+        return text
+    return f"{text[:LONGEST_SHOWN]}\n… {len(text) - LONGEST_SHOWN:,} more characters"
+
+
+@register.filter
+def is_plain(value: Any) -> bool:
+    """Whether a value is better read as text than as JSON."""
+    return isinstance(value, str | int | float | bool) or value is None
+
+
+@register.filter
+def entries(value: Any) -> list[tuple[str, Any]] | None:
+    """The pairs of an object, None for anything else. (`value.items` would find a key called `items`.)"""
+    return list(value.items()) if isinstance(value, dict) else None
+
+
+@register.filter
+def short(value: Any) -> str:
+    """The beginning of an id."""
+    return str(value)[:8]

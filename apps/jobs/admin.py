@@ -1,0 +1,145 @@
+"""Jobs: the list, and the pages of one job. Rows are never edited by hand; what may be done is a service."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from apps.accounts.scoped import ScopedAdmin
+from apps.adminkit.badges import badge
+from apps.adminkit.templatetags.adminkit import lasting, moment
+from apps.jobs import admin_actions, admin_pages, dashboard
+from apps.jobs.models import Job
+from engine.lifecycle import JobStatus
+
+_ID = re.compile(r"[0-9a-f]{4,32}")
+HEAVY = ("input", "input_sealed", "output", "error", "cancel_reason")
+
+
+class StatusFilter(admin.SimpleListFilter):
+    title = "status"
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("open", "open (pending or running)"), *((status.value, status.value) for status in JobStatus)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
+        if self.value() == "open":
+            return queryset.filter(status__in=["pending", "running"])
+        return queryset.filter(status=self.value()) if self.value() in {s.value for s in JobStatus} else queryset
+
+
+class SourceFilter(admin.SimpleListFilter):
+    title = "started by"
+    parameter_name = "source_type"
+    KINDS = ("user", "api", "cli", "trigger", "webhook", "event_source", "task", "hook", "rerun", "retry")
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(kind, kind.replace("_", " ")) for kind in self.KINDS]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
+        return queryset.filter(source_type=self.value()) if self.value() in self.KINDS else queryset
+
+
+class WorkspaceFilter(admin.SimpleListFilter):
+    title = "workspace"
+    parameter_name = "workspace"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        names = admin_pages.workspaces_of(request).values_list("name", flat=True)
+        return [(name, name) for name in names[:200]]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
+        return queryset.filter(workspace__name=self.value()) if self.value() else queryset
+
+
+@admin.register(Job)
+class JobAdmin(ScopedAdmin):
+    list_display = ("state", "task", "workspace_name", "source", "created", "duration")
+    list_display_links = None
+    list_filter = (StatusFilter, WorkspaceFilter, SourceFilter)
+    list_per_page = 50
+    search_fields = ("task_name",)
+    search_help_text = "Task, or the beginning of a job's id"
+    ordering = ("-created_at", "-id")
+    list_fullwidth = True
+    list_before_template = "adminkit/list_live.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
+        rows = super().get_queryset(request).select_related("workspace", "started_by")
+        return rows.defer(*HEAVY)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Job], search_term: str
+    ) -> tuple[QuerySet[Job], bool]:
+        term = search_term.strip().replace("\x00", "")
+        digits = term.lower().replace("-", "")
+        if _ID.fullmatch(digits):
+            first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+            if queryset.filter(pk__gte=first, pk__lte=last).exists():
+                return queryset.filter(pk__gte=first, pk__lte=last), False
+        return (queryset.filter(task_name__icontains=term) if term else queryset), False
+
+    def get_urls(self) -> list[URLPattern]:
+        def page(route: str, view: Any, name: str) -> URLPattern:
+            return path(f"<uuid:job_id>/{route}", self.admin_site.admin_view(view), name=f"jobs_job_{name}")
+
+        return [
+            page("steps/", admin_pages.steps, "steps"),
+            page("steps/<int:step_id>/", admin_pages.step, "step"),
+            page("details/", admin_pages.details, "details"),
+            page("timeline/", admin_pages.timeline, "timeline"),
+            page("cancel/", admin_actions.cancel, "cancel"),
+            page("restart/", admin_actions.restart, "restart"),
+            *super().get_urls(),
+        ]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        try:
+            job_id = UUID(object_id)
+        except ValueError:
+            raise Http404 from None
+        return admin_pages.job(request, job_id)
+
+    @admin.display(description="status", ordering="status")
+    def state(self, row: Job) -> SafeString:
+        return badge("held" if row.is_held else row.status)
+
+    @admin.display(description="task", ordering="task_name")
+    def task(self, row: Job) -> SafeString:
+        return format_html(
+            '<a class="st-strong" href="{}">{}</a> <span class="st-id">{}</span>',
+            admin_pages.job_url(row.pk),
+            row.task_name,
+            str(row.pk)[:8],
+        )
+
+    @admin.display(description="workspace", ordering="workspace__name")
+    def workspace_name(self, row: Job) -> str:
+        return row.workspace.name
+
+    @admin.display(description="started by")
+    def source(self, row: Job) -> str:
+        who = row.started_by.email if row.started_by else row.source_id
+        return f"{row.source_type}: {who}" if who else row.source_type
+
+    @admin.display(description="created", ordering="created_at")
+    def created(self, row: Job) -> SafeString | str:
+        return moment(row.created_at)
+
+    @admin.display(description="duration")
+    def duration(self, row: Job) -> SafeString | str:
+        return lasting(row.started_at, row.completed_at)
+
+
+dashboard.register()

@@ -1,0 +1,190 @@
+"""The pages of one job: its head and picture, its steps as a list and a time line, one step with all that is known."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin
+from django.db.models import Count, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.urls import reverse
+
+from apps.accounts.grants import allows, role_on
+from apps.accounts.models import Role
+from apps.adminkit import panels
+from apps.fleet.models import Worker
+from apps.jobs import pictures, tails
+from apps.jobs.blueprints import load
+from apps.jobs.hub import job_state
+from apps.jobs.models import Attempt, Job, Step, StepEvent
+from apps.jobs.sql import fetch
+from apps.workspaces.models import Workspace
+from engine.lifecycle import JobStatus, StepStatus
+
+ROWS = 100
+MOST_BARS = 300
+MOST_EVENTS = 200
+COLUMNS = tails.STEPS.split("FROM", maxsplit=1)[0]
+LISTED = """
+FROM jobs_step WHERE job_id = %(job)s AND (%(status)s = '' OR status = %(status)s)
+    AND (%(search)s = '' OR strpos(lower(name), %(search)s) > 0) AND (%(base)s::text[] IS NULL OR base = ANY(%(base)s))
+"""
+STEP_PAGE = COLUMNS + LISTED + "ORDER BY position, loop_index NULLS FIRST, id LIMIT %(limit)s OFFSET %(offset)s"
+STEP_COUNT = "SELECT count(*) " + LISTED
+BARS = (
+    COLUMNS + "FROM jobs_step WHERE job_id = %(job)s AND started_at IS NOT NULL ORDER BY started_at, id LIMIT %(limit)s"
+)
+
+
+def workspaces_of(request: HttpRequest) -> QuerySet[Workspace]:
+    """The workspaces that the caller sees, by name."""
+    return Workspace.objects.visible_to(request.user).order_by("name")
+
+
+def job_url(job_id: UUID) -> str:
+    return reverse("admin:jobs_job_change", args=[job_id])
+
+
+def found(request: HttpRequest, job_id: UUID, needed: Role = Role.VIEWER) -> tuple[Job, bool]:
+    """The job, and whether the caller holds the role `needed`. Raises Http404 for what the caller must not see."""
+    job = Job.objects.select_related("workspace", "revision", "started_by").defer(
+        "input_sealed", "revision__definition", "revision__sealed_secrets"
+    )
+    row = job.filter(pk=job_id).first()
+    held = role_on(request.user, row.workspace.name) if row else None
+    if row is None or held is None:
+        raise Http404("There is no such job, or it is not yours to see.")
+    return row, allows(held, needed)
+
+
+def job(request: HttpRequest, job_id: UUID) -> HttpResponse:
+    """The page of a job. The browser draws the picture and keeps it up to date."""
+    row, may_act = found(request, job_id, Role.OPERATOR)
+    picture = pictures.picture_of(row.blueprint_id)
+    plan = load(row.blueprint_id)
+    standings = pictures.counted(row.pk, picture) if picture.is_drawn else {}
+    data = {
+        "state": job_state(row),
+        "totals": pictures.totals(row.pk),
+        "picture": pictures.drawing(picture, standings) if picture.is_drawn else None,
+        "steps": _step_page(row.pk, {}),
+        "urls": {
+            "live": reverse("jobs_live", args=[row.pk]),
+            "log": reverse("jobs_log", args=[row.pk]),
+            "steps": reverse("admin:jobs_job_steps", args=[row.pk]),
+            "timeline": reverse("admin:jobs_job_timeline", args=[row.pk]),
+            "details": reverse("admin:jobs_job_details", args=[row.pk]),
+            "job": job_url(UUID(int=0)),
+        },
+    }
+    context = {
+        **admin.site.each_context(request),
+        "title": row.task_name,
+        "subtitle": None,
+        "job": row,
+        "task": plan.task,
+        "data": data,
+        "may_act": may_act,
+        "state": "held" if row.is_held else row.status,
+        "is_open": row.status in (JobStatus.PENDING, JobStatus.RUNNING),
+        "may_restart": may_act and row.status in (JobStatus.FAILED, JobStatus.CANCELLED),
+        "statuses": [status.value for status in StepStatus],
+        "opts": Job._meta,
+        "is_fullwidth": "1",
+        **_details(request, row),
+    }
+    return render(request, "jobs/job_page.html", context)
+
+
+def details(request: HttpRequest, job_id: UUID) -> HttpResponse:
+    """What changes less often about a job, as a fragment."""
+    row, _ = found(request, job_id)
+    return render(request, "jobs/details.html", {"job": row, **_details(request, row)})
+
+
+def _details(request: HttpRequest, row: Job) -> dict[str, Any]:
+    return {
+        "relatives": _relatives(row),
+        "panels": panels.job_page.show(request, row),
+        "events": StepEvent.objects.filter(job_id=row.pk, step_id=None).order_by("id")[:MOST_EVENTS],
+        "children": Job.objects.filter(parent_job_id=row.pk).only("task_name", "status", "parent_step_name")[:ROWS],
+    }
+
+
+def _relatives(row: Job) -> list[tuple[str, UUID, str]]:
+    """Jobs that this one comes from or led to: (what it is, id, status)."""
+    wanted = {
+        "Parent job": row.parent_job_id,
+        "Run again from": row.rerun_of_id,
+        "Retry of": row.retry_of_id,
+        "Retried as": row.retry_job_id,
+    }
+    ids = [job_id for job_id in wanted.values() if job_id]
+    known = dict(Job.objects.filter(pk__in=ids).values_list("pk", "status")) if ids else {}
+    return [(what, job_id, known[job_id]) for what, job_id in wanted.items() if job_id in known]
+
+
+def steps(request: HttpRequest, job_id: UUID) -> JsonResponse:
+    """A page of the list of steps as JSON. `page`, `status`, `q`, and `node` (index of a folded node) choose."""
+    row, _ = found(request, job_id)
+    return JsonResponse(_step_page(row.pk, request.GET, row.blueprint_id))
+
+
+def _step_page(job_id: UUID, given: Any, blueprint_id: int | None = None) -> dict[str, Any]:
+    page = _number(given.get("page"))
+    node = given.get("node") or ""
+    base = None
+    if node.isdigit() and blueprint_id is not None:
+        nodes = pictures.picture_of(blueprint_id).nodes
+        base = list(nodes[int(node[:6])].bases) if int(node[:6]) < len(nodes) else []
+    params = {
+        "job": job_id,
+        "status": (given.get("status") or "").replace("\x00", ""),
+        "search": (given.get("q") or "").strip().lower().replace("\x00", "")[:200],
+        "base": base,
+        "limit": ROWS,
+        "offset": page * ROWS,
+    }
+    rows = [tails.brief(found) for found in fetch(STEP_PAGE, params)]
+    return {"rows": rows, "page": page, "size": ROWS, "total": fetch(STEP_COUNT, params)[0][0]}
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 7 else 0
+
+
+def timeline(request: HttpRequest, job_id: UUID) -> JsonResponse:
+    """The first steps that began, as bars."""
+    row, _ = found(request, job_id)
+    rows = [tails.brief(found) for found in fetch(BARS, {"job": row.pk, "limit": MOST_BARS})]
+    begun = Step.objects.filter(job_id=row.pk, started_at__isnull=False).count()
+    return JsonResponse({"rows": rows, "total": begun})
+
+
+def step(request: HttpRequest, job_id: UUID, step_id: int) -> HttpResponse:
+    """One step with what is known about it, as a fragment for the page of its job."""
+    row, may_act = found(request, job_id, Role.OPERATOR)
+    one = Step.objects.filter(pk=step_id, job_id=row.pk).defer("output_sealed").first()
+    if one is None:
+        raise Http404("This job has no such step.")
+    node = load(row.blueprint_id).nodes.get(one.base)
+    attempts = list(Attempt.objects.filter(step_id=one.pk).order_by("fence"))
+    workers = Worker.objects.in_bulk({attempt.worker_id for attempt in attempts})
+    instances = (
+        Step.objects.filter(loop_id=one.pk).values_list("status").annotate(count=Count("pk")).order_by("status")
+        if one.loop_total is not None and one.loop_index is None
+        else ()
+    )
+    context = {
+        "job": row,
+        "step": one,
+        "node": node,
+        "attempts": [(attempt, workers.get(attempt.worker_id)) for attempt in attempts],
+        "events": StepEvent.objects.filter(job_id=row.pk, step_id=one.pk).order_by("id")[:MOST_EVENTS],
+        "instances": list(instances),
+        "may_act": may_act,
+        "panels": panels.step_page.show(request, row, one),
+    }
+    return render(request, "jobs/step.html", context)

@@ -1,0 +1,146 @@
+"""Tasks: what can be started, and the form that starts it, also filled in from an earlier job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Max
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+
+from apps.accounts.grants import allows, role_on
+from apps.accounts.models import Role
+from apps.adminkit.typed_forms import TypedForm
+from apps.jobs import admin_pages, services
+from apps.jobs.contexts import clear_input
+from apps.jobs.models import Job
+from apps.workspaces.models import Workspace
+from apps.workspaces.snapshots import definitions_of
+from engine.errors import InputError, StroemError
+from engine.masking import MASK
+from engine.spec.model import Task
+from engine.spec.model import Workspace as Definition
+
+RECENT = 10
+
+
+def tasks(request: HttpRequest) -> HttpResponse:
+    """Every task that the caller sees, by workspace, with its last run. Three queries, whatever there is."""
+    rows = list(admin_pages.workspaces_of(request))
+    definitions = definitions_of([row.current_id for row in rows if row.current_id])
+    last = _last_jobs(rows)
+    term = request.GET.get("q", "").strip().lower()
+    groups = []
+    for row in rows:
+        definition = definitions.get(row.current_id or 0, Definition())
+        found = [
+            {"name": name, "task": task, "last": last.get((row.pk, name)), "steps": len(task.flow)}
+            for name, task in sorted(definition.tasks.items(), key=lambda item: (item[1].folder or "", item[0]))
+            if term in f"{row.name}/{name} {task.title or ''}".lower()
+        ]
+        if found or not term:
+            may_start = allows(role_on(request.user, row.name), Role.OPERATOR)
+            groups.append({"workspace": row, "tasks": found, "may_start": may_start})
+    context = {
+        **admin.site.each_context(request),
+        "title": "Tasks",
+        "groups": groups,
+        "term": request.GET.get("q", ""),
+    }
+    return render(request, "jobs/tasks.html", context)
+
+
+def _last_jobs(rows: list[Workspace]) -> dict[tuple[int, str], Job]:
+    newest = (
+        Job.objects.filter(workspace__in=rows)
+        .order_by()
+        .values("workspace_id", "task_name")
+        .annotate(newest=Max("created_at"))
+    )
+    times = [found["newest"] for found in newest]
+    jobs = Job.objects.filter(workspace__in=rows, created_at__in=times).defer("input_sealed", "input", "output")
+    return {(job.workspace_id, job.task_name): job for job in jobs}
+
+
+def task(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
+    """One task: what it is, its recent jobs, and the form that starts it. `from=` fills in the input of a job."""
+    row, definition, of, held = _found(request, workspace, name)
+    source = _source(row, name, request.GET.get("from", ""))
+    may_start = allows(held, Role.OPERATOR)
+    before = source.input if source else None
+    offers = _offers(definition, of)
+    form = TypedForm(of.input, request.POST if request.method == "POST" else None, before=before, connections=offers)
+    if request.method == "POST":
+        if not may_start:
+            raise PermissionDenied
+        try:
+            job = _start(request, row, name, form.given(), source)
+        except InputError as error:
+            form.refuse(error)
+        except StroemError as error:
+            form.refuse(InputError({"": str(error)}))
+        else:
+            messages.success(request, "The job has been started.")
+            return redirect(admin_pages.job_url(job.pk))
+    recent = Job.objects.filter(workspace=row, task_name=name).order_by("-created_at").select_related("started_by")
+    context = {
+        **admin.site.each_context(request),
+        "title": of.title or name,
+        "workspace": row,
+        "name": name,
+        "task": of,
+        "form": form,
+        "source": source,
+        "may_start": may_start,
+        "recent": recent.defer("input", "input_sealed", "output")[:RECENT],
+        "triggers": _triggers(definition, name),
+    }
+    return render(request, "jobs/task.html", context, status=422 if form.errors else 200)
+
+
+def _found(request: HttpRequest, workspace: str, name: str) -> tuple[Workspace, Definition, Task, Role]:
+    held = role_on(request.user, workspace)
+    row = Workspace.objects.filter(name=workspace).first()
+    if held is None or row is None or row.current_id is None:
+        raise Http404("There is no such workspace, or it is not yours to see.")
+    definition = definitions_of([row.current_id])[row.current_id]
+    if name not in definition.tasks:
+        raise Http404("This workspace has no such task now.")
+    return row, definition, definition.tasks[name], held
+
+
+def _source(row: Workspace, name: str, text: str) -> Job | None:
+    try:
+        return Job.objects.filter(pk=UUID(text), workspace=row, task_name=name).first() if text else None
+    except ValueError:
+        return None
+
+
+def _start(request: HttpRequest, workspace: Workspace, name: str, given: Mapping[str, Any], source: Job | None) -> Job:
+    if source is None:
+        return services.start_job(workspace.name, name, given, source_type="user", user=request.user)
+    before = clear_input(source)
+    values = {key: before[key] if value == MASK and key in before else value for key, value in given.items()}
+    return services.rerun_job(source.pk, actor=request.user, given=values)
+
+
+def _offers(definition: Definition, of: Task) -> dict[str, list[str]]:
+    """Names of connections by type, for the types that the task asks for."""
+    wanted = {field.type for field in of.input.values()}
+    return {
+        kind: sorted(key for key, values in definition.connections.items() if values.get("type") in (kind, None))
+        for kind in wanted
+    }
+
+
+def _triggers(definition: Definition, name: str) -> list[tuple[str, Any]]:
+    """What starts the task by itself."""
+    return [
+        (key, found)
+        for key, found in definition.triggers.items()
+        if name in (found.options.get("task"), found.options.get("target_task"))
+    ]

@@ -1,0 +1,179 @@
+"""One look at the database for everybody who watches, a few times a second, as long as somebody does.
+
+Readers get what was made for them once; a reader that cannot keep up is let go and comes back where it left off. No
+reader holds a database connection, and nothing here is ever waited for by a step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+from asgiref.sync import sync_to_async
+from django.db import DatabaseError, connection
+
+from apps.jobs import pictures, tails
+from apps.jobs.models import Job
+from apps.jobs.tails import Choice, Chunk
+
+log = logging.getLogger("stroem.live")
+PAUSE_S = 0.25
+PAUSE_AFTER_ERROR_S = 2.0
+MOST_WAITING = 500
+JOB_FIELDS = (
+    "id", "status", "is_held", "blueprint_id", "open_steps", "error", "created_at", "started_at", "completed_at",
+    "cancel_requested_at", "retry_job_id",
+)  # fmt: skip
+
+
+@dataclass(eq=False)
+class Reader:
+    """One open page: what it wants of its job, and what waits for it."""
+
+    job_id: UUID
+    choice: Choice | None
+    waiting: asyncio.Queue[Item] = field(default_factory=lambda: asyncio.Queue(MOST_WAITING))
+    is_lost: bool = False
+
+    def give(self, item: Item) -> None:
+        if isinstance(item.of, Chunk) and (self.choice is None or not self.choice.wants(item.of)):
+            return
+        try:
+            self.waiting.put_nowait(item)
+        except asyncio.QueueFull:
+            self.is_lost = True
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An event ready to be sent, and what it was made of: a batch of lines, or the state of the job."""
+
+    text: str
+    of: Chunk | None
+    is_over: bool = False
+
+
+class Hub:
+    """The readers of one server process and the task that looks for them."""
+
+    def __init__(self) -> None:
+        self.readers: dict[UUID, set[Reader]] = {}
+        self.watches: dict[UUID, tails.Watch] = {}
+        self.told: set[UUID] = set()  # jobs whose lines were looked for the last time
+        self.task: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def joined(self, reader: Reader) -> Iterator[Reader]:
+        self.readers.setdefault(reader.job_id, set()).add(reader)
+        if self.task is None or self.task.done():
+            self.task = asyncio.get_running_loop().create_task(self._look_again_and_again())
+        try:
+            yield reader
+        finally:
+            left = self.readers[reader.job_id]
+            left.discard(reader)
+            if not left:
+                del self.readers[reader.job_id]
+
+    async def _look_again_and_again(self) -> None:
+        while self.readers:
+            try:
+                with_logs = {
+                    job_id for job_id, readers in self.readers.items() if any(reader.choice for reader in readers)
+                }
+                items = await off_loop(self._look, set(self.readers), with_logs)
+            except DatabaseError as error:
+                log.warning("live pages cannot be brought up to date: %s", str(error).strip().splitlines()[:1])
+                await asyncio.sleep(PAUSE_AFTER_ERROR_S)
+                continue
+            for job_id, item in items:
+                for reader in tuple(self.readers.get(job_id, ())):
+                    reader.give(item)
+            await asyncio.sleep(PAUSE_S)
+        self.watches.clear()
+
+    def _look(self, job_ids: set[UUID], with_logs: set[UUID]) -> list[tuple[UUID, Item]]:
+        for gone in self.watches.keys() - job_ids:
+            del self.watches[gone]
+        for new in job_ids - self.watches.keys():
+            self.watches[new] = tails.watch(new)
+        for new in with_logs & self.watches.keys() - self.told:  # what came meanwhile its readers have read themselves
+            self.watches[new].chunks = tails.watch(new).chunks
+        self.told = with_logs
+        found = tails.look(self.watches, with_logs)
+        moved = {job_id: news.step_ids for job_id, news in found.items() if news.is_moved}
+        items = [(job_id, state_item(job, moved[job_id])) for job_id, job in _jobs(moved).items()]
+        items += [(chunk.job_id, log_item(chunk)) for news in found.values() for chunk in news.chunks]
+        return items
+
+
+_hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
+
+
+def hub() -> Hub:
+    """The hub of the running server process."""
+    return _hubs.setdefault(asyncio.get_running_loop(), Hub())
+
+
+async def off_loop(function: Any, *args: Any) -> Any:
+    """Run a function that uses the database in a thread, and give the connection back at once."""
+
+    def call() -> Any:
+        try:
+            return function(*args)
+        finally:
+            connection.close()
+
+    return await sync_to_async(call, thread_sensitive=False)()
+
+
+def _jobs(moved: dict[UUID, list[int]]) -> dict[UUID, Job]:
+    return Job.objects.only(*JOB_FIELDS).in_bulk(list(moved)) if moved else {}
+
+
+def state_item(job: Job, step_ids: list[int] | None = None) -> Item:
+    """How the job stands: all of its nodes, or with `step_ids` what changed with these steps."""
+    picture = pictures.picture_of(job.blueprint_id)
+    bases = None
+    steps: list[dict[str, Any]] = []
+    if step_ids is not None:
+        steps = tails.step_rows([job.pk], step_ids).get(job.pk, [])
+        bases = {step["base"] for step in steps}
+    nodes = pictures.counted(job.pk, picture, bases) if picture.is_drawn and (bases is None or bases) else {}
+    content = {
+        "job": job_state(job),
+        "totals": pictures.totals(job.pk),
+        "nodes": nodes,
+        "steps": steps[: tails.MOST_STEPS],
+    }
+    return Item(event("state", content), None, is_over=job.completed_at is not None)
+
+
+def job_state(job: Job) -> dict[str, Any]:
+    return {
+        "status": "held" if job.is_held else job.status,
+        "error": job.error,
+        "started": job.started_at.isoformat() if job.started_at else None,
+        "ended": job.completed_at.isoformat() if job.completed_at else None,
+        "cancelling": job.cancel_requested_at is not None and job.completed_at is None,
+    }
+
+
+def log_item(chunk: Chunk) -> Item:
+    lines = "[" + ",".join(line for line in chunk.lines.split("\n") if line) + "]"
+    text = (
+        f'id: {chunk.id}\nevent: log\ndata: {{"chunk": {chunk.id}, "step": {chunk.step_id or 0}, "lines": {lines}}}\n\n'
+    )
+    return Item(text, chunk)
+
+
+def event(name: str, content: Any) -> str:
+    """One Server-Sent Event."""
+    return f"event: {name}\ndata: {json.dumps(content, ensure_ascii=False, default=str)}\n\n"

@@ -1,0 +1,193 @@
+"""The stream of one job's page: how it stands, then what changes; the lines of a log, then new ones."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib import admin
+from django.contrib.auth import get_user
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.utils import timezone
+
+from apps.accounts.grants import role_on
+from apps.jobs import tails
+from apps.jobs.hub import JOB_FIELDS, Item, Reader, event, hub, log_item, off_loop, state_item
+from apps.jobs.models import Job, Step
+from apps.jobs.tails import Choice, Chunk
+
+CHECK_EVERY_S = 60.0
+KEEP_ALIVE_S = 15.0
+LINES_BEHIND = 5_000
+ALL, SERVER = "all", "server"
+FORBIDDEN = event("bye", {"reason": "You may no longer see this job."})
+OVER = event("bye", {"reason": ""})
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Who reads what."""
+
+    session_key: str
+    job: Job
+    choice: Choice | None
+
+
+async def stream(request: HttpRequest, job_id: UUID) -> HttpResponse | StreamingHttpResponse:
+    """Server-Sent Events. `log=` names a step's id, `all` or `server`; without it only the state is told."""
+    ticket = await off_loop(admit, request, job_id, request.GET.get("log", ""))
+    answer = StreamingHttpResponse(_told(ticket, _last_id(request)), content_type="text/event-stream")
+    answer.headers["Cache-Control"] = "no-store"
+    answer.headers["X-Accel-Buffering"] = "no"
+    return answer
+
+
+async def download(request: HttpRequest, job_id: UUID) -> StreamingHttpResponse:
+    """A log as a text file, read piece by piece."""
+    ticket = await off_loop(admit, request, job_id, request.GET.get("log") or ALL)
+    answer = StreamingHttpResponse(_text(ticket), content_type="text/plain; charset=utf-8")
+    what = "job" if ticket.choice == Choice() else f"step-{ticket.choice.step_id}" if ticket.choice else "log"
+    answer.headers["Content-Disposition"] = f'attachment; filename="{job_id}-{what}.log"'
+    answer.headers["X-Accel-Buffering"] = "no"
+    return answer
+
+
+def admit(request: HttpRequest, job_id: UUID, wanted: str) -> Ticket:
+    """Whether the caller may read this job. Raises Http404: what must not be seen does not exist."""
+    if not admin.site.has_permission(request):
+        raise Http404
+    job = Job.objects.only(*JOB_FIELDS, "workspace__name").select_related("workspace").filter(pk=job_id).first()
+    if job is None or role_on(request.user, job.workspace.name) is None:
+        raise Http404
+    return Ticket(request.session.session_key or "", job, _choice(job, wanted))
+
+
+def _choice(job: Job, wanted: str) -> Choice | None:
+    if wanted in ("", "none"):
+        return None
+    if wanted == ALL:
+        return Choice()
+    if wanted == SERVER:
+        return Choice(is_server=True)
+    if not wanted.isascii() or not wanted.isdigit() or len(wanted) > 18:
+        raise Http404
+    if not Step.objects.filter(pk=int(wanted), job_id=job.pk).exists():
+        raise Http404
+    return Choice(step_id=int(wanted))
+
+
+def _last_id(request: HttpRequest) -> int | None:
+    text = request.headers.get("Last-Event-ID") or request.GET.get("after", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+async def _told(ticket: Ticket, last_id: int | None) -> AsyncIterator[str]:
+    with hub().joined(Reader(ticket.job.pk, ticket.choice)) as reader:
+        yield "retry: 1000\n\n"
+        now = await off_loop(_state, ticket.job.pk)
+        yield now.text
+        sent: set[int] = set()
+        floor = 0
+        if ticket.choice is not None:
+            if last_id is None:
+                floor = await off_loop(tails.start_of_tail, ticket.job.pk, ticket.choice, LINES_BEHIND)
+                if floor:
+                    yield event("cut", {"lines": LINES_BEHIND})
+            async for chunk in _stored(ticket, floor, last_id):
+                sent.add(chunk.id)
+                yield log_item(chunk).text
+            yield event("caught-up", {})
+        async for text in _live(ticket, reader, lambda chunk: chunk.id > floor and chunk.id not in sent, now):
+            yield text
+
+
+def _state(job_id: UUID) -> Item:
+    return state_item(Job.objects.only(*JOB_FIELDS).get(pk=job_id))
+
+
+async def _stored(ticket: Ticket, floor: int, last_id: int | None) -> AsyncIterator[Chunk]:
+    """What is there already: the last lines, or what came after `last_id` with what was committed late before it.
+
+    A batch that the reader has seen may come again then; its number tells.
+    """
+    after = floor
+    if last_id is not None:
+        after = last_id
+        for chunk in await off_loop(tails.late, ticket.job.pk, ticket.choice, last_id):
+            yield chunk
+    while pieces := await off_loop(tails.piece, ticket.job.pk, ticket.choice, after):
+        for chunk in pieces:
+            yield chunk
+        after = pieces[-1].id
+
+
+async def _live(ticket: Ticket, reader: Reader, is_new: Callable[[Chunk], bool], now: Item) -> AsyncIterator[str]:
+    checked = time.monotonic()
+    over_since = _over_since(ticket.job) if now.is_over else None
+    while not reader.is_lost:
+        items = await _next(reader, KEEP_ALIVE_S if over_since is None else 1.0)
+        for item in items:
+            if item.of is None:
+                over_since = time.monotonic() if item.is_over else None
+            elif not is_new(item.of):
+                continue
+            yield item.text
+        if not items:
+            yield ": still here\n\n"
+        if over_since is not None and time.monotonic() - over_since > tails.SETTLED_S:
+            yield OVER
+            return
+        if time.monotonic() - checked > CHECK_EVERY_S:
+            if not await off_loop(_may_still, ticket):
+                yield FORBIDDEN
+                return
+            checked = time.monotonic()
+
+
+def _over_since(job: Job) -> float:
+    """When the job ended, on the clock that this process waits by."""
+    age_s = (timezone.now() - job.completed_at).total_seconds() if job.completed_at else 0.0
+    return time.monotonic() - max(0.0, age_s)
+
+
+async def _next(reader: Reader, within_s: float) -> list[Item]:
+    """What waits for the reader, at least one item unless nothing comes in time."""
+    try:
+        items = [await asyncio.wait_for(reader.waiting.get(), within_s)]
+    except TimeoutError:
+        return []
+    while not reader.waiting.empty():
+        items.append(reader.waiting.get_nowait())
+    return items
+
+
+def _may_still(ticket: Ticket) -> bool:
+    """Whether the session still stands and its user still sees the workspace."""
+    request = HttpRequest()
+    request.session = import_module(settings.SESSION_ENGINE).SessionStore(ticket.session_key)
+    request.user = get_user(request)
+    return admin.site.has_permission(request) and role_on(request.user, ticket.job.workspace.name) is not None
+
+
+async def _text(ticket: Ticket) -> AsyncIterator[str]:
+    choice = ticket.choice or Choice()
+    after = 0
+    while pieces := await off_loop(tails.piece, ticket.job.pk, choice, after):
+        yield "".join(_plain(pieces, with_step=choice.step_id is None))
+        after = pieces[-1].id
+
+
+def _plain(pieces: list[Chunk], *, with_step: bool) -> Iterator[str]:
+    for chunk in pieces:
+        for line in chunk.lines.split("\n"):
+            if line:
+                record: dict[str, Any] = json.loads(line)
+                step = f" [{record['step']}]" if with_step else ""
+                yield f"{record['ts']}{step} {record['line']}\n"

@@ -1,0 +1,153 @@
+"""The flow of a job as a drawing: which nodes, which arrows, what is folded into one node. Pure but for `counted`.
+
+Instances of a loop are one node with their loop. Three or more steps alike but for their numbers (`fit_1` ... `fit_90`)
+of one kind at one depth are one node too. Depth keeps the drawing free of cycles: arrows always lead deeper.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from apps.jobs import blueprints
+from apps.jobs.blueprints import Plan
+from apps.jobs.sql import fetch
+
+MOST_DRAWN = 300
+FEWEST_FOLDED = 3
+# What a node of many shows first: what needs a person, then what moves, then what waits, then what is over.
+PRECEDENCE = ("failed", "suspended", "running", "ready", "cancelled", "pending", "completed", "skipped")
+_DIGITS = re.compile(r"\d+")
+
+COUNTS = """
+SELECT base, status, loop_id IS NOT NULL, count(*) FROM jobs_step
+WHERE job_id = %s AND (%s::text[] IS NULL OR base = ANY(%s)) GROUP BY 1, 2, 3
+"""
+SINGLES = """
+SELECT base, id, child_job_id FROM jobs_step WHERE job_id = %s AND loop_id IS NULL AND base = ANY(%s)
+"""
+
+TOTALS = """
+SELECT status, count(*) FROM jobs_step WHERE job_id = %s AND (loop_total IS NULL OR loop_index IS NOT NULL) GROUP BY 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One node: a step of the flow, a loop, or steps alike but for their numbers."""
+
+    label: str
+    title: str
+    kind: str
+    bases: tuple[str, ...]
+    is_loop: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    nodes: tuple[Drawn, ...]
+    edges: tuple[tuple[int, int], ...]
+    place: Mapping[str, int]  # flow name -> index of its node
+
+    @property
+    def is_drawn(self) -> bool:
+        return len(self.nodes) <= MOST_DRAWN
+
+
+@lru_cache(maxsize=256)
+def picture_of(blueprint_id: int) -> Picture:
+    """The drawing of a blueprint; blueprints never change, so it is kept."""
+    return draw(blueprints.load(blueprint_id))
+
+
+def draw(plan: Plan) -> Picture:
+    groups = _groups(plan)
+    place = {name: index for index, names in enumerate(groups) for name in names}
+    nodes = tuple(_node(plan, names) for names in groups)
+    edges = {
+        (place[dependency], place[name]) for name, node in plan.nodes.items() for dependency in node.step.depends_on
+    }
+    return Picture(nodes, tuple(sorted(edges)), place)
+
+
+def _groups(plan: Plan) -> list[tuple[str, ...]]:
+    depth: dict[str, int] = {}
+    alike: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for name, node in plan.nodes.items():  # in topological order
+        depth[name] = 1 + max((depth[dependency] for dependency in node.step.depends_on), default=0)
+        alike[_DIGITS.sub("#", name), node.kind, node.step.for_each is not None, depth[name]].append(name)
+    groups: list[tuple[str, ...]] = []
+    for names in alike.values():
+        groups += [tuple(names)] if len(names) >= FEWEST_FOLDED else [(name,) for name in names]
+    return groups
+
+
+def _node(plan: Plan, names: tuple[str, ...]) -> Drawn:
+    first = plan.nodes[names[0]]
+    is_loop = first.step.for_each is not None
+    if len(names) > 1:
+        return Drawn(_DIGITS.sub("#", names[0]), "", first.kind, names, is_loop)
+    return Drawn(names[0], first.step.title or first.action.title or "", first.kind, names, is_loop)
+
+
+def counted(job_id: UUID, picture: Picture, bases: Iterable[str] | None = None) -> dict[int, dict[str, Any]]:
+    """How the nodes stand, by index: a status, counts, and the id of the step where a node is one step.
+
+    Two queries. With `bases` only the nodes of these steps.
+    """
+    wanted = None if bases is None else sorted(_with_siblings(picture, bases))
+    own: dict[int, Counter[str]] = defaultdict(Counter)
+    instances: dict[int, Counter[str]] = defaultdict(Counter)
+    for base, status, is_instance, count in fetch(COUNTS, (job_id, wanted, wanted)):
+        index = picture.place.get(base)
+        if index is not None:
+            (instances if is_instance else own)[index][status] += count
+    single = [picture.nodes[index].bases[0] for index in own if len(picture.nodes[index].bases) == 1]
+    found = {base: (step_id, child) for base, step_id, child in fetch(SINGLES, (job_id, single))} if single else {}
+    return {index: _standing(picture.nodes[index], own[index], instances[index], found) for index in own}
+
+
+def totals(job_id: UUID) -> dict[str, int]:
+    """How many steps stand where; a loop counts by its instances."""
+    found = dict(fetch(TOTALS, (job_id,)))
+    return {status: found[status] for status in PRECEDENCE if status in found}
+
+
+def _with_siblings(picture: Picture, bases: Iterable[str]) -> set[str]:
+    indexes = {picture.place[base] for base in bases if base in picture.place}
+    return {name for index in indexes for name in picture.nodes[index].bases}
+
+
+def _standing(
+    node: Drawn, own: Counter[str], instances: Counter[str], found: Mapping[str, tuple[int, UUID | None]]
+) -> dict[str, Any]:
+    step_id, child = found.get(node.bases[0], (None, None)) if len(node.bases) == 1 else (None, None)
+    counts = instances if instances else own
+    return {
+        "status": next(status for status in PRECEDENCE if own[status]),
+        "counts": {status: counts[status] for status in PRECEDENCE if counts[status]},
+        "total": counts.total(),
+        "step": step_id,
+        "child": str(child) if child else None,
+    }
+
+
+def drawing(picture: Picture, standings: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Everything the browser needs to draw, as JSON."""
+    nodes = [
+        {
+            "label": node.label,
+            "title": node.title,
+            "kind": node.kind,
+            "loop": node.is_loop,
+            "folded": len(node.bases) if len(node.bases) > 1 else 0,
+            **standings.get(index, {"status": "pending", "counts": {}, "total": 0, "step": None, "child": None}),
+        }
+        for index, node in enumerate(picture.nodes)
+    ]
+    return {"nodes": nodes, "edges": [list(edge) for edge in picture.edges]}

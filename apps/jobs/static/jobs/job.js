@@ -1,0 +1,266 @@
+// The page of one job: a stream tells what happens, the views show it, the inspector looks into one step.
+import { badge, el } from "../adminkit/dom.js";
+import { Graph } from "../adminkit/graph.js";
+import { Log } from "../adminkit/log.js";
+import { StepList } from "./steps.js";
+import { Timeline } from "./timeline.js";
+
+const data = JSON.parse(document.getElementById("job-data").textContent);
+const at = (id) => document.getElementById(id);
+const views = ["graph", "steps", "timeline", "details"];
+const known = new Map(); // id -> step, as far as the page has seen it
+let chosen = null; // the step that the inspector shows
+let source = null;
+let lastChunk = null;
+let chunks = new Set();
+let isOver = false;
+let fragment = 0;
+
+// ---- the head ------------------------------------------------------------------------------------------------------
+
+function showState(state) {
+  const status = state.cancelling ? "cancelling" : state.status;
+  if (at("job-state").dataset.shown !== status) {
+    at("job-state").dataset.shown = status;
+    at("job-state").replaceChildren(badge(state.status, status));
+    document.querySelectorAll("[data-when]").forEach((node) => { node.hidden = !node.dataset.when.split(" ").includes(state.status); });
+  }
+  at("job-error").hidden = !state.error;
+  at("job-error").textContent = state.error;
+  const span = at("job-span");
+  if (state.started && state.ended) span.textContent = window.stroemTimes.spanOf((Date.parse(state.ended) - Date.parse(state.started)) / 1000);
+  else if (state.started) span.replaceChildren(el("span", { "data-since": state.started }));
+  window.stroemTimes.refreshTimes();
+}
+
+function showTotals(totals) {
+  at("totals").replaceChildren(...Object.entries(totals).map(([status, count]) =>
+    el("li", {}, el("button", { type: "button", class: "st-plain", onclick: () => { openView("steps"); list.filter({ status }); } }, badge(status, `${count} ${status}`)))));
+}
+
+// ---- views ---------------------------------------------------------------------------------------------------------
+
+let graph = null;
+const list = new StepList({ table: at("step-table"), form: at("step-filter"), pager: at("step-pager"), nodeButton: at("node-filter") }, data.urls.steps, openStep);
+const timeline = new Timeline(at("timeline"), data.urls.timeline, openStep);
+
+function openView(name) {
+  for (const view of views) {
+    at(`view-${view}`).hidden = view !== name;
+    at(`tab-${view}`).setAttribute("aria-selected", String(view === name));
+    at(`tab-${view}`).tabIndex = view === name ? 0 : -1;
+  }
+  if (name === "graph" && data.picture && !graph) {
+    graph = new Graph(at("graph"), data.picture, openNode);
+  }
+  if (name === "timeline") timeline.open();
+  else timeline.close();
+}
+
+function openNode(index) {
+  const node = data.picture.nodes[index];
+  graph.mark(index);
+  if (node.step) openStep({ id: node.step, name: node.label, loop: null });
+  if (node.folded || node.loop) {
+    list.filter({ node: index, label: node.label });
+    if (node.folded) openView("steps");
+  }
+}
+
+function tabs(bar, open) {
+  bar.addEventListener("click", (event) => {
+    const tab = event.target.closest("[role=tab]");
+    if (tab) open(tab);
+  });
+  bar.addEventListener("keydown", (event) => {
+    const all = [...bar.querySelectorAll("[role=tab]:not([hidden])")];
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const next = all[(all.indexOf(document.activeElement) + step + all.length) % all.length];
+    next.focus();
+    open(next);
+  });
+}
+
+tabs(document.querySelector(".st-views .st-tabs"), (tab) => openView(tab.dataset.view));
+
+// ---- the inspector -------------------------------------------------------------------------------------------------
+
+const log = new Log(at("log"));
+
+function openPart(name) {
+  for (const part of ["log", "step"]) {
+    at(`part-${part}`).hidden = part !== name;
+    at(`tab-${part}`).setAttribute("aria-selected", String(part === name));
+    at(`tab-${part}`).tabIndex = part === name ? 0 : -1;
+  }
+  if (name === "log") log.show();
+}
+
+tabs(document.querySelector("#inspector .st-tabs"), (tab) => openPart(tab.dataset.part));
+
+function openStep(step, { focus = true } = {}) {
+  chosen = step;
+  history.replaceState(null, "", `#step=${step.id}`);
+  at("inspector-title").textContent = step.name;
+  at("whole-job").hidden = false;
+  at("tab-step").hidden = false;
+  at("part-step").replaceChildren(el("p", { class: "st-help" }, "Loading…"));
+  log.withSteps = false;
+  loadStep();
+  follow();
+  openPart(["approval", "task"].includes(step.kind) ? "step" : at("part-step").hidden ? "log" : "step");
+  if (focus && matchMedia("(max-width: 1100px)").matches) at("inspector").scrollIntoView({ behavior: "smooth" });
+  if (focus) at("inspector-title").focus({ preventScroll: true });
+}
+
+function openJob() {
+  chosen = null;
+  history.replaceState(null, "", location.pathname);
+  at("inspector-title").textContent = "Log of the job";
+  at("whole-job").hidden = true;
+  at("tab-step").hidden = true;
+  graph?.mark(null);
+  log.withSteps = true;
+  openPart("log");
+  follow();
+}
+
+async function loadStep() {
+  const wanted = chosen;
+  fragment = Date.now();
+  try {
+    const answer = await fetch(`${data.urls.steps}${wanted.id}/`);
+    if (chosen !== wanted) return;
+    if (!answer.ok) throw new Error(`${answer.status}`);
+    at("part-step").innerHTML = await answer.text();
+    window.stroemTimes.refreshTimes(at("part-step"));
+  } catch (error) {
+    at("part-step").replaceChildren(el("p", { class: "st-error" }, `The step could not be loaded (${error.message}).`));
+  }
+}
+
+async function loadDetails() {
+  const answer = await fetch(data.urls.details);
+  if (answer.ok) at("view-details").innerHTML = await answer.text();
+}
+
+at("whole-job").addEventListener("click", openJob);
+at("log-search").addEventListener("input", (event) => { log.search(event.target.value); showHits(); });
+at("log-search").addEventListener("keydown", (event) => {
+  if (event.key === "Enter") { event.preventDefault(); log.step(event.shiftKey ? -1 : 1); showHits(); }
+});
+at("log-next").addEventListener("click", () => { log.step(1); showHits(); });
+at("log-previous").addEventListener("click", () => { log.step(-1); showHits(); });
+at("log-follow").addEventListener("click", () => log.follow(!log.follows));
+at("log-times").addEventListener("click", (event) => {
+  log.withTimes = !log.withTimes;
+  event.currentTarget.setAttribute("aria-pressed", String(log.withTimes));
+  log.show();
+});
+log.onfollow = (on) => at("log-follow").setAttribute("aria-pressed", String(on));
+log.onchange = () => { showHits(); showCount(); };
+
+function showHits() {
+  const many = log.hits.length;
+  at("log-hits").textContent = log.term ? (many ? `${log.hit + 1} of ${many}` : "no match") : "";
+}
+
+let cutAt = 0;
+let caughtUp = false;
+
+function showCount() {
+  const count = log.lines.length + log.dropped;
+  const lines = count === 1 ? "1 line" : `${count.toLocaleString("en")} lines`;
+  const cut = cutAt || log.dropped ? " — earlier lines are in the download" : "";
+  at("log-state").textContent = count ? `${lines}${cut}` : caughtUp ? "No lines yet." : "Reading…";
+}
+
+// ---- the stream ----------------------------------------------------------------------------------------------------
+
+function follow() {
+  lastChunk = null;
+  chunks = new Set();
+  cutAt = 0;
+  caughtUp = false;
+  log.clear();
+  at("log-search").value = "";
+  showHits();
+  showCount();
+  at("log-download").href = chosen ? `${data.urls.log}?log=${chosen.id}` : data.urls.log;
+  connect();
+}
+
+function connect() {
+  source?.close();
+  const query = new URLSearchParams({ log: chosen ? chosen.id : "all" });
+  if (lastChunk !== null) query.set("after", lastChunk);
+  source = new EventSource(`${data.urls.live}?${query}`);
+  source.addEventListener("state", (event) => told(JSON.parse(event.data)));
+  source.addEventListener("log", (event) => lines(JSON.parse(event.data)));
+  source.addEventListener("cut", () => { cutAt = 1; });
+  source.addEventListener("caught-up", () => { caughtUp = true; showCount(); document.body.dataset.live = "1"; });
+  source.addEventListener("bye", (event) => {
+    source.close();
+    source = null;
+    const { reason } = JSON.parse(event.data);
+    if (reason) at("log-state").textContent = reason;
+    else isOver = true;
+  });
+}
+
+function lines(batch) {
+  if (chunks.has(batch.chunk)) return; // a batch may come again after the connection was lost
+  chunks.add(batch.chunk);
+  lastChunk = Math.max(lastChunk ?? 0, batch.chunk);
+  log.add(batch.lines);
+}
+
+function told(news) {
+  showState(news.job);
+  showTotals(news.totals);
+  if (data.picture) {
+    for (const [index, standing] of Object.entries(news.nodes)) {
+      if (graph) graph.update(Number(index), standing);
+      else Object.assign(data.picture.nodes[index], standing);
+    }
+  }
+  for (const step of news.steps) known.set(step.id, step);
+  list.update(news.steps);
+  timeline.update(news.steps);
+  if (chosen && news.steps.some((step) => step.id === chosen.id || step.loop === chosen.id) && Date.now() - fragment > 400) loadStep();
+  if (news.steps.length || news.job.ended) detailsSoon();
+}
+
+let detailsTimer = 0;
+
+function detailsSoon() {
+  clearTimeout(detailsTimer);
+  detailsTimer = setTimeout(loadDetails, 700);
+}
+
+document.addEventListener("visibilitychange", () => {
+  // A browser opens few connections to one server: a page that nobody sees needs none.
+  if (document.hidden) { source?.close(); source = null; }
+  else if (!source && !isOver) connect();
+});
+window.addEventListener("pagehide", () => source?.close());
+
+// ---- begin ---------------------------------------------------------------------------------------------------------
+
+at("zoom-in").addEventListener("click", () => graph.zoom(graph.scale * 1.25));
+at("zoom-out").addEventListener("click", () => graph.zoom(graph.scale / 1.25));
+at("zoom-fit").addEventListener("click", () => graph.fit());
+list.show(data.steps);
+showTotals(data.totals);
+if (!data.picture) {
+  at("tab-graph").hidden = true;
+  at("graph-note").hidden = false;
+  at("graph-note").textContent = "This flow has more steps than a picture can show: here they are as a list.";
+}
+openView(data.picture ? "graph" : "steps");
+openPart("log");
+const wanted = /^#step=(\d+)$/.exec(location.hash);
+const row = wanted && (data.steps.rows.find((step) => step.id === Number(wanted[1])) || { id: Number(wanted[1]), name: `Step ${wanted[1]}`, loop: null });
+if (row) openStep(row, { focus: false });
+else follow();

@@ -1,0 +1,234 @@
+"""What happened in jobs since the last look, for those who watch: changed steps and new batches of log lines.
+
+Ids are handed out before the commit, so a row may show up behind one that was read already. A place therefore moves
+past a row only when the row is so old that nothing older can still appear, and remembers what it has seen beyond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from apps.jobs.sql import fetch, fetch_one
+
+SETTLED_S = 10  # no transaction of ours holds a row longer: statements give up waiting for a lock after 10 s
+MOST_AT_ONCE = 400
+MOST_STEPS = 200
+PIECE_BYTES = 400_000
+
+EVENTS = """
+SELECT w.job, e.id, e.step_id, e.at < clock_timestamp() - %(settled)s * interval '1 second'
+FROM unnest(%(jobs)s::uuid[], %(after)s::bigint[]) w(job, after) CROSS JOIN LATERAL (
+    SELECT id, step_id, at FROM jobs_stepevent WHERE job_id = w.job AND id > w.after ORDER BY id LIMIT 20000
+) e
+"""
+CHUNKS = """
+SELECT w.job, c.id, c.at < clock_timestamp() - %(settled)s * interval '1 second', octet_length(c.lines)
+FROM unnest(%(jobs)s::uuid[], %(after)s::bigint[]) w(job, after) CROSS JOIN LATERAL (
+    SELECT id, at, lines FROM jobs_logchunk WHERE job_id = w.job AND id > w.after ORDER BY id LIMIT 20000
+) c
+"""
+CONTENTS = """
+SELECT c.id, c.job_id, c.step_id, s.loop_id, c.attempt_id, c.lines
+FROM jobs_logchunk c LEFT JOIN jobs_step s ON s.id = c.step_id
+WHERE c.job_id = ANY(%(jobs)s) AND c.id = ANY(%(ids)s) ORDER BY c.id
+"""
+FLOOR = """
+SELECT
+    coalesce((SELECT max(id) FROM jobs_stepevent WHERE job_id = %(job)s
+        AND at < clock_timestamp() - %(settled)s * interval '1 second'), 0),
+    coalesce((SELECT max(id) FROM jobs_logchunk WHERE job_id = %(job)s
+        AND at < clock_timestamp() - %(settled)s * interval '1 second'), 0)
+"""
+STEPS = """
+SELECT id, job_id, name, base, kind, status, started_at, completed_at, suspended_at, attempts, loop_index, child_job_id,
+    left(error, 300), loop_id
+FROM jobs_step WHERE job_id = ANY(%(jobs)s) AND id = ANY(%(ids)s)
+"""
+CHOICE = """
+job_id = %(job)s AND (%(step)s::bigint IS NULL OR step_id = %(step)s
+    OR step_id IN (SELECT id FROM jobs_step WHERE loop_id = %(step)s)) AND (NOT %(server)s OR attempt_id = 0)
+"""
+START_OF_TAIL = """
+SELECT coalesce(min(id), 0) FROM (
+    SELECT id, sum(line_count) OVER (ORDER BY id DESC) - line_count AS behind FROM jobs_logchunk WHERE CHOICE
+) t WHERE behind < %(lines)s
+""".replace("CHOICE", CHOICE)
+LIST = """
+SELECT id, octet_length(lines) FROM jobs_logchunk WHERE CHOICE AND id > %(after)s ORDER BY id LIMIT %(limit)s
+""".replace("CHOICE", CHOICE)
+LATE = """
+SELECT id, octet_length(lines) FROM jobs_logchunk WHERE CHOICE AND id < %(until)s
+    AND at > (SELECT at FROM jobs_logchunk WHERE job_id = %(job)s AND id = %(until)s)
+        - %(settled)s * interval '1 second' ORDER BY id
+""".replace("CHOICE", CHOICE)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Whose lines somebody wants: of one step (with the instances of a loop), of the server alone, or of all."""
+
+    step_id: int | None = None
+    is_server: bool = False
+
+    def wants(self, chunk: Chunk) -> bool:
+        if self.is_server:
+            return chunk.attempt_id == 0
+        return self.step_id is None or self.step_id in (chunk.step_id, chunk.loop_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One stored batch of lines; `lines` is JSON lines."""
+
+    id: int
+    job_id: UUID
+    step_id: int | None
+    loop_id: int | None
+    attempt_id: int
+    lines: str
+
+
+@dataclass(slots=True)
+class Place:
+    """How far one stream of rows has been read: everything up to `after`, and `seen` beyond it."""
+
+    after: int = 0
+    seen: set[int] = field(default_factory=set)
+
+    def take(self, rows: Iterable[tuple[int, bool]]) -> list[int]:
+        """The ids of (id, is settled) that were not seen before; moves on."""
+        fresh = []
+        for row_id, is_settled in rows:
+            if row_id not in self.seen:
+                fresh.append(row_id)
+                self.seen.add(row_id)
+            if is_settled and row_id > self.after:
+                self.after = row_id
+        self.seen = {row_id for row_id in self.seen if row_id > self.after}
+        return fresh
+
+
+@dataclass(slots=True)
+class Watch:
+    """The places of one job that is being watched."""
+
+    events: Place
+    chunks: Place
+
+
+@dataclass(slots=True)
+class News:
+    """What happened in one job."""
+
+    step_ids: list[int] = field(default_factory=list)
+    is_moved: bool = False
+    chunks: list[Chunk] = field(default_factory=list)
+
+
+def watch(job_id: UUID) -> Watch:
+    """Begin to watch a job: places a little behind now, so that nothing falls between a backfill and the first look."""
+    row = fetch_one(FLOOR, {"job": job_id, "settled": SETTLED_S})
+    assert row is not None
+    return Watch(Place(row[0]), Place(row[1]))
+
+
+def look(watches: Mapping[UUID, Watch], with_logs: Collection[UUID]) -> dict[UUID, News]:
+    """What happened since the last look: at most three queries, however many jobs are watched."""
+    found: dict[UUID, News] = {}
+    events: dict[UUID, list[tuple[int, bool]]] = {}
+    steps: dict[int, int | None] = {}
+    for job_id, event_id, step_id, is_settled in fetch(EVENTS, _places(watches, watches, "events")):
+        events.setdefault(job_id, []).append((event_id, is_settled))
+        steps[event_id] = step_id
+    for job_id, rows in events.items():
+        fresh = watches[job_id].events.take(rows)
+        if fresh:
+            news = found.setdefault(job_id, News(is_moved=True))
+            news.step_ids = list({step_id for event_id in fresh if (step_id := steps[event_id]) is not None})
+    for chunk in _new_chunks(watches, with_logs):
+        found.setdefault(chunk.job_id, News()).chunks.append(chunk)
+    return found
+
+
+def _new_chunks(watches: Mapping[UUID, Watch], with_logs: Collection[UUID]) -> list[Chunk]:
+    if not with_logs:
+        return []
+    listed: dict[UUID, list[tuple[int, bool]]] = {}
+    size = 0
+    for job_id, chunk_id, is_settled, length in fetch(CHUNKS, _places(watches, with_logs, "chunks")):
+        known = chunk_id in watches[job_id].chunks.seen
+        size += 0 if known else length
+        if size > PIECE_BYTES and not known and size > length:
+            break  # the rest comes with the next look
+        listed.setdefault(job_id, []).append((chunk_id, is_settled))
+    fresh = [chunk_id for job_id, rows in listed.items() for chunk_id in watches[job_id].chunks.take(rows)]
+    return read(list(listed), fresh)
+
+
+def _places(watches: Mapping[UUID, Watch], jobs: Collection[UUID], which: str) -> dict[str, Any]:
+    after = [getattr(watches[job_id], which).after for job_id in jobs]
+    return {"jobs": list(jobs), "after": after, "settled": SETTLED_S}
+
+
+def read(job_ids: Sequence[UUID], chunk_ids: Sequence[int]) -> list[Chunk]:
+    if not chunk_ids:
+        return []
+    return [Chunk(*row) for row in fetch(CONTENTS, {"jobs": list(job_ids), "ids": list(chunk_ids)})]
+
+
+def start_of_tail(job_id: UUID, choice: Choice, lines: int) -> int:
+    """The chunk id behind which about the last so many lines stand."""
+    row = fetch_one(START_OF_TAIL, {**_choice(job_id, choice), "lines": lines})
+    return max(0, int(row[0]) - 1) if row else 0
+
+
+def piece(job_id: UUID, choice: Choice, after: int, size: int = PIECE_BYTES) -> list[Chunk]:
+    """The next stored chunks behind `after`, about `size` bytes of them."""
+    rows = fetch(LIST, {**_choice(job_id, choice), "after": after, "limit": MOST_AT_ONCE})
+    chosen, total = [], 0
+    for chunk_id, length in rows:
+        if chosen and total + length > size:
+            break
+        chosen.append(chunk_id)
+        total += length
+    return read([job_id], chosen)
+
+
+def late(job_id: UUID, choice: Choice, until: int) -> list[Chunk]:
+    """Chunks before `until` that may have been committed after a reader saw `until`."""
+    rows = fetch(LATE, {**_choice(job_id, choice), "until": until, "settled": SETTLED_S})
+    return read([job_id], [chunk_id for chunk_id, _ in rows])
+
+
+def _choice(job_id: UUID, choice: Choice) -> dict[str, Any]:
+    return {"job": job_id, "step": choice.step_id, "server": choice.is_server}
+
+
+def step_rows(job_ids: Sequence[UUID], step_ids: Sequence[int]) -> dict[UUID, list[dict[str, Any]]]:
+    """Steps in brief, by job."""
+    found: dict[UUID, list[dict[str, Any]]] = {}
+    for row in fetch(STEPS, {"jobs": list(job_ids), "ids": list(step_ids)}):
+        found.setdefault(row[1], []).append(brief(row))
+    return found
+
+
+def brief(row: Sequence[Any]) -> dict[str, Any]:
+    """A row of STEPS as JSON."""
+    return {
+        "id": row[0],
+        "name": row[2],
+        "base": row[3],
+        "kind": row[4],
+        "status": row[5],
+        "started": row[6].isoformat() if row[6] else None,
+        "ended": row[7].isoformat() if row[7] else None,
+        "suspended": row[8].isoformat() if row[8] else None,
+        "attempts": row[9],
+        "index": row[10],
+        "child": str(row[11]) if row[11] else None,
+        "error": row[12],
+        "loop": row[13],
+    }

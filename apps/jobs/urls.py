@@ -1,0 +1,15 @@
+"""Addresses of what is streamed; pages of the admin register theirs with it."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import path
+
+from apps.jobs import admin_tasks, live
+
+urlpatterns = [
+    path("admin/jobs/<uuid:job_id>/live/", live.stream, name="jobs_live"),
+    path("admin/jobs/<uuid:job_id>/log/", live.download, name="jobs_log"),
+    path("admin/tasks/", admin.site.admin_view(admin_tasks.tasks), name="tasks"),
+    path("admin/tasks/<slug:workspace>/<str:name>/", admin.site.admin_view(admin_tasks.task), name="task"),
+]

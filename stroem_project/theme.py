@@ -1,0 +1,83 @@
+"""The admin's frame: its name, colours, side bar. It knows every room, so it stands here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.templatetags.static import static
+from django.urls import reverse_lazy
+
+SUPERUSER = "stroem_project.theme.is_superuser"
+TEAL = {
+    "50": "oklch(98.4% .014 200)",
+    "100": "oklch(95.2% .035 205)",
+    "200": "oklch(90.5% .07 207)",
+    "300": "oklch(84% .1 210)",
+    "400": "oklch(76% .12 214)",
+    "500": "oklch(62% .115 218)",
+    "600": "oklch(51% .1 221)",
+    "700": "oklch(45.5% .088 223)",
+    "800": "oklch(39.5% .073 224)",
+    "900": "oklch(35% .061 226)",
+    "950": "oklch(26.5% .05 228)",
+}
+
+
+def is_superuser(request: HttpRequest) -> bool:
+    return bool(request.user.is_active and request.user.is_superuser)
+
+
+def item(title: str, icon: str, link: str, **more: Any) -> dict[str, Any]:
+    return {"title": title, "icon": icon, "link": reverse_lazy(link), **more}
+
+
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "Stroem",
+    "SITE_HEADER": "Stroem",
+    "SITE_SUBHEADER": "Workflows",
+    "SITE_SYMBOL": "water",
+    "SITE_URL": None,
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("adminkit/icon.svg")}],
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+    "BORDER_RADIUS": "6px",
+    "COLORS": {"primary": TEAL},
+    "DASHBOARD_CALLBACK": "apps.adminkit.panels.fill_dashboard",
+    "STYLES": [lambda request: static("adminkit/admin.css")],
+    "SCRIPTS": [lambda request: static("adminkit/times.js"), lambda request: static("adminkit/dialogs.js")],
+    "SIDEBAR": {
+        "show_search": False,
+        "show_all_applications": False,
+        "navigation": [
+            {
+                "title": "",
+                "items": [
+                    item("Dashboard", "dashboard", "admin:index"),
+                    item("Tasks", "play_circle", "tasks"),
+                    item("Jobs", "account_tree", "admin:jobs_job_changelist"),
+                    item(
+                        "Approvals",
+                        "how_to_reg",
+                        "admin:approvals_approvalrequest_changelist",
+                        badge="apps.approvals.admin.waiting_for_me",
+                        badge_variant="warning",
+                    ),
+                    item("Workspaces", "folder_data", "admin:workspaces_workspace_changelist"),
+                    item("Workers", "dns", "admin:fleet_worker_changelist"),
+                ],
+            },
+            {
+                "title": "Settings",
+                "separator": True,
+                "items": [
+                    item("Secrets", "key", "admin:workspaces_secret_changelist"),
+                    item("Users", "person", "admin:accounts_user_changelist", permission=SUPERUSER),
+                    item("Groups", "group", "admin:auth_group_changelist", permission=SUPERUSER),
+                    item("Grants", "shield_person", "admin:accounts_workspacegrant_changelist", permission=SUPERUSER),
+                    item("API keys", "vpn_key", "admin:accounts_apitoken_changelist", permission=SUPERUSER),
+                ],
+            },
+        ],
+    },
+}
