@@ -117,15 +117,15 @@ class Execution:
                 return None
             case "cancel":
                 outcome = StepOutcome(Verdict.CANCELLED, error="Job cancelled")
-                return Ended(Report(attempt.claim, outcome, rendered.input, rendered.masks))
-        if not self._ledger.started(attempt.claim, input=rendered.input, masks=rendered.masks):
+                return Ended(Report(attempt.claim, outcome, rendered.seen, rendered.masks))
+        if not self._ledger.started(attempt.claim, input=rendered.seen, masks=rendered.masks):
             return None
         self._ledger.released()
         reporter = Reporter(attempt.claim, masker(rendered.masks), self._pump)
         for note in rendered.notes:
             reporter.say(note)
         outcome = self._run(attempt, order, runner, reporter)
-        return Ended(Report(attempt.claim, outcome, rendered.input, rendered.masks), reporter.close())
+        return Ended(Report(attempt.claim, outcome, rendered.seen, rendered.masks), reporter.close())
 
     def _run(self, attempt: Attempt, order: StepOrder, runner: Runner, reporter: Reporter) -> StepOutcome:
         try:

@@ -14,7 +14,7 @@ from typing import Any
 from apps.jobs.ledger import Claim, Material
 from engine import inputs, templating
 from engine.errors import AuthorError, InputError, TemplateError
-from engine.masking import secret_strings
+from engine.masking import MASK, secret_strings
 from engine.orders import Resources
 from engine.spec.model import Action, InputField
 
@@ -33,6 +33,7 @@ class Rendered:
 
     action: Action
     input: Mapping[str, Any] = field(repr=False)
+    seen: Mapping[str, Any] = field(repr=False)  # the input with its secret fields hidden as a whole
     env: Mapping[str, str] = field(repr=False)
     masks: tuple[str, ...] = field(repr=False)
     script: str | None = field(repr=False, default=None)
@@ -64,10 +65,12 @@ def render(claim: Claim, material: Material) -> Rendered:
 
     env, notes = _environment(claim, material, final)
     rendered_env = {name: text(f"env.{name}", value) for name, value in action.env.items()}
-    hidden = [final[name] for name in inputs.secret_fields(action.input) if name in final]
+    secret = [name for name in inputs.secret_fields(action.input) if final.get(name) is not None]
+    hidden = [final[name] for name in secret]
     return Rendered(
         action=action,
         input=final,
+        seen={**final, **dict.fromkeys(secret, MASK)},
         env={**rendered_env, **env},
         masks=_masks(material.masks, hidden),
         script=None if action.script is None else text("script", action.script),
