@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from stroem_project import config as stroem_config
 from stroem_project.keys import read_keys
+from stroem_project.theme import UNFOLD as UNFOLD
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 try:
@@ -32,6 +33,7 @@ CSRF_TRUSTED_ORIGINS = [BASE_URL]
 IS_HTTPS = BASE_URL.startswith("https://")
 
 INSTALLED_APPS = [
+    "apps.adminkit",  # before the theme: its templates and files take the place of the theme's
     "unfold",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -43,7 +45,6 @@ INSTALLED_APPS = [
     "django.contrib.humanize",
     "rest_framework",
     "drf_spectacular",
-    "apps.adminkit",
     "apps.accounts",
     "apps.workspaces",
     "apps.fleet",
@@ -57,6 +58,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "apps.adminkit.policy.PagePolicy",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

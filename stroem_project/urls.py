@@ -8,6 +8,7 @@ from apps.approvals.views import open_link
 
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),
+    path("", include("apps.jobs.urls")),
     path("approvals/link/<str:token>", open_link),
     path("admin/", admin.site.urls),
     path("", include("apps.api.urls")),
