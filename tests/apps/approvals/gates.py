@@ -39,7 +39,9 @@ tasks:
 
 def gate(folder: Path, more: str = "", *, step: str = "") -> Workspace:
     """A workspace whose task `main` asks at its step `gate`. `more`: keys of the approval, as YAML."""
-    text = GATE.format(more=textwrap.indent(textwrap.dedent(more).strip("\n"), "    "), step=f", {step}" if step else "")
+    text = GATE.format(
+        more=textwrap.indent(textwrap.dedent(more).strip("\n"), "    "), step=f", {step}" if step else ""
+    )
     return workspace(folder, text)
 
 
