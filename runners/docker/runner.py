@@ -40,7 +40,6 @@ logger = logging.getLogger(__name__)
 
 KILL_PATIENCE_S = 2.0  # after the grace: how long the engine may take to end what it was told to end
 POLL_S = 0.25
-_SIGNALLED = frozenset({137, 143})
 
 
 class DockerRunner:
@@ -67,6 +66,8 @@ class DockerRunner:
                 outcome = feed.outcome(Verdict.FAILED, getattr(refusal, "exit_code", None), str(refusal))
             except PlatformError as failure:
                 outcome = feed.outcome(Verdict.LOST, None, str(failure))
+            except OSError as failure:  # the engine's are PlatformErrors by now: these are the worker's own files
+                outcome = feed.outcome(Verdict.LOST, None, f"The worker could not prepare the step's files: {failure}")
             finally:
                 attempt.remove()
         if outcome.verdict is Verdict.FAILED and watch.has_complained and _is_read_only(order):
@@ -303,17 +304,7 @@ class _Attempt:
             limit = f" (limit: {memory})" if memory else ""
             error = f"Exit code: {exit_code}\nThe step ran out of memory{limit}; raise resources.memory"
             return self._feed.outcome(Verdict.FAILED, exit_code, error)
-        if exit_code in _SIGNALLED and self._is_engine_leaving():
-            raise EngineGone("The Docker engine was shut down while the step ran")
         return self._feed.settle(exit_code)
-
-    def _is_engine_leaving(self) -> bool:
-        """An engine that shuts down stops its containers first, and answers until then."""
-        for _ in range(4):
-            if not self._connection.is_alive():
-                return True
-            time.sleep(POLL_S)
-        return False
 
 
 class _NotStarted(AuthorError):

@@ -72,9 +72,10 @@ class Workspaces:
         if not self.can_bind(order.scratch_dir, order, image):
             return None
         directory = order.scratch_dir / "container"
-        directory.mkdir(mode=0o755)
+        directory.mkdir(exist_ok=True)
         directory.chmod(0o755)
         for name, text in files.items():
+            (directory / name).unlink(missing_ok=True)
             (directory / name).write_bytes(_encode(text))
             (directory / name).chmod(0o555)
         return str(directory.resolve())

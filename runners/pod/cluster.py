@@ -74,16 +74,17 @@ class Cluster:
         return items
 
     def watch(self, name: str, version: str, timeout_s: int) -> Any:
-        """The open response of a watch on one pod, from `version` on: JSON lines."""
+        """The open response of a watch on one pod, from `version` on, or from the present: JSON lines."""
+        options = {"resource_version": version} if version else {}
         return self._call(
             "list_namespaced_pod",
             self._config.namespace,
             field_selector=f"metadata.name={name}",
-            resource_version=version,
             allow_watch_bookmarks=True,
             timeout_seconds=timeout_s,
             watch=True,
             _request_timeout=(self._config.request_timeout_s, timeout_s + self._config.request_timeout_s),
+            **options,
         )
 
     def read_log(self, name: str, container: str, *, follow: bool, since_s: int | None, read_timeout_s: float) -> Any:

@@ -79,10 +79,12 @@ class PodWatch(threading.Thread):
             return
         try:
             self._response = self._cluster.watch(self._pod_name, self._version, WATCH_S)
+            if not self._version:
+                self._ask()  # a pod that went before this watch began is in no event of it
             self._read_events(self._response)
         except Refused as refusal:
             if refusal.status == 410:
-                self._ask()
+                self._begin_anew()
             elif refusal.status in (403, 404, 405):
                 self._may_watch = False
                 self._say(
@@ -115,7 +117,7 @@ class PodWatch(threading.Thread):
         thing = event.get("object") or {}
         if event.get("type") == "ERROR":
             if thing.get("code") == 410:
-                self._ask()
+                self._begin_anew()
                 return False
             raise ClusterAway(f"The watch broke: {thing.get('message', '')}")
         self._version = str(thing.get("metadata", {}).get("resourceVersion") or self._version)
@@ -127,11 +129,14 @@ class PodWatch(threading.Thread):
         self.news.put(None if is_gone else thing)
         return not is_gone
 
+    def _begin_anew(self) -> None:
+        """The server has forgotten our version, and may have forgotten the pod's own: watch from the present on."""
+        self._version = ""
+
     def _ask(self) -> None:
         pod = self._cluster.get_pod(self._pod_name)
         if pod is None or pod["metadata"]["uid"] != self._uid:
             self.news.put(None)
             self._is_closed.wait(self._config.poll_s)
             return
-        self._version = str(pod["metadata"].get("resourceVersion") or self._version)
         self.news.put(pod)

@@ -63,6 +63,8 @@ class FakeCluster:
         self.faults: list[Fault] = []
         self.forbidden: set[tuple[str, str]] = set()
         self.is_unschedulable = False
+        self.forgets_before_watch = False
+        self.tells_410_in_stream = False
         self.watch_events_each: int | None = None
         self.log_lines_each: list[int] = []
         self.log_pause_s = 0.0
@@ -132,12 +134,6 @@ class FakeCluster:
 
     def delete_by_hand(self, name: str, grace_s: int = 0) -> None:
         self.delete_pod(name, grace_s, None)
-
-    def compact(self) -> None:
-        """Forget the history: a watch that begins before now is answered with 410."""
-        with self.changed:
-            self.compacted = self.version
-            self.changed.notify_all()
 
     # the store
 
@@ -299,20 +295,29 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _watch(self, options: dict[str, str]) -> None:
         cluster = self.cluster
-        at = int(options.get("resourceVersion") or 0)
-        if at < cluster.compacted:
+        with cluster.changed:
+            if cluster.forgets_before_watch:
+                cluster.forgets_before_watch = False
+                cluster.version += 1000  # other things have changed; the pod has not, and its version is forgotten
+                cluster.compacted = cluster.version
+            at = int(options.get("resourceVersion") or 0)
+            is_too_old = 0 < at < cluster.compacted
+            present = [] if at else [(0, "ADDED", copy.deepcopy(pod)) for pod in cluster.pods.values()]
+            backlog = [event for event in present if _fits(event[2], options)]
+            at = at or cluster.version
+        if is_too_old and not cluster.tells_410_in_stream:
             raise ApiError(410, "Expired", f"too old resource version: {at} ({cluster.version})")
         deadline = time.monotonic() + float(options.get("timeoutSeconds", 60))
         self._begin_stream("application/json")
+        if is_too_old:
+            status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
+            self._write(json.dumps({"type": "ERROR", "object": status}).encode() + b"\n")
         sent = 0
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not is_too_old:
             with cluster.changed:
-                cluster.changed.wait_for(lambda: cluster.version > at or cluster.compacted > at, 0.2)
-                if cluster.compacted > at:
-                    status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
-                    self._write(json.dumps({"type": "ERROR", "object": status}).encode() + b"\n")
-                    break
-                news = [event for event in cluster.events if event[0] > at and _fits(event[2], options)]
+                cluster.changed.wait_for(lambda: cluster.version > at or backlog, 0.2)
+                news = backlog + [event for event in cluster.events if event[0] > at and _fits(event[2], options)]
+                backlog = []
                 at = max(at, cluster.version)
             for _, kind, pod in news:
                 self._write(json.dumps({"type": kind, "object": pod}).encode() + b"\n")

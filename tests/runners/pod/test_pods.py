@@ -233,12 +233,16 @@ def test_a_watch_that_is_closed_after_every_event_is_taken_up_again(finish: Fini
     assert log.texts() == ["a", "b"]
 
 
-def test_a_version_that_is_too_old_is_read_anew(begin: Begin, cluster: FakeCluster):
+@pytest.mark.parametrize("in_stream", [True, False], ids=["event", "answer"])
+def test_a_version_that_the_server_has_forgotten_is_not_asked_for_again(
+    begin: Begin, cluster: FakeCluster, in_stream: bool
+):
+    cluster.tells_410_in_stream, cluster.forgets_before_watch = in_stream, True
     run = begin("echo ready; sleep 1.5; echo done")
-    run.log.wait_for("ready")
-    cluster.compact()
     assert run.outcome().verdict is Verdict.SUCCEEDED
     assert run.log.texts() == ["ready", "done"]
+    asked = [options.get("resourceVersion") for _, _, options in cluster.requests if "watch" in options]
+    assert asked[1:] == [None]
 
 
 def test_watching_resumes_from_the_last_version_that_was_seen(begin: Begin, cluster: FakeCluster):
