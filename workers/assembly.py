@@ -20,6 +20,7 @@ from workers.config import WorkerConfig
 from workers.disk import Den
 from workers.door import OUTAGES, Bells, Ledger
 from workers.execution import Execution
+from workers.outputs import Outputs
 from workers.presence import Presence, Timing
 from workers.process import Worker
 from workers.reporting import LogPump
@@ -99,6 +100,7 @@ def assemble(
     catalog = Catalog(_catalog_config(config, den), guard)
     owner = (user.uid, user.gid) if user else None
     workspaces = Workspaces(den, archive, max_retained=config.max_retained_revisions, owner=owner)
+    outputs = Outputs(config.output_root or config.workspace_cache_dir / "output", owner)
     execution = Execution(
         ledger,
         workspaces,
@@ -108,6 +110,7 @@ def assemble(
         stop_grace_s=config.stop_grace_secs,
         runner_image=config.runner_image,
         run_as=config.run_as,
+        outputs=outputs,
     )
     presence = Presence(
         ledger, config, attempts, guard, timing, version=version, busy=lambda: slots.busy, job_id=job_id

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from apps.jobs.ledger import Material, Report
 from engine.errors import AuthorError, StroemError
@@ -16,6 +17,7 @@ from runners.base import Runner
 from workers.attempts import Attempt
 from workers.door import OUTAGES, Ledger
 from workers.rendering import Rendered, render
+from workers.outputs import Outputs
 from workers.reporting import Batch, LogPump, Reporter
 from workers.scratch import Scratch, Scratches
 from workers.trees import Tree
@@ -55,6 +57,7 @@ class Execution:
         stop_grace_s: float,
         runner_image: str | None = None,
         run_as: str | None = None,
+        outputs: Outputs | None = None,
     ) -> None:
         """`pick` answers the runner of an action, and raises PlatformError when this worker has none."""
         self._ledger = ledger
@@ -65,6 +68,7 @@ class Execution:
         self._stop_grace_s = stop_grace_s
         self._runner_image = runner_image
         self._run_as = run_as
+        self._outputs = outputs
 
     def perform(self, attempt: Attempt) -> Performed:
         """Do the attempt to its end; call `tidy` when it was reported, so that nobody waits for brooms.
@@ -163,14 +167,28 @@ class Execution:
             number=claim.number,
             work=work,
             scratch_dir=place.scratch.path,
-            env={**rendered.env, "STROEM_INPUT_FILE": place.scratch.input_path},
+            env={
+                **self._output_env(attempt, material),
+                **rendered.env,
+                "STROEM_INPUT_FILE": place.scratch.input_path,
+            },
             limits=Limits(timeout_s=claim.timeout_s, stop_grace_s=self._stop_grace_s),
             resources=rendered.resources,
-            workdir=material.chdir or action.workdir,
+            workdir=action.workdir,
+            chdir=Path(material.chdir) if material.chdir else None,
             manifest=rendered.manifest,
             secrets=rendered.masks,
             run_as=self._run_as,
         )
+
+    def _output_env(self, attempt: Attempt, material: Material) -> dict[str, str]:
+        """Where the job's steps and workflow actions put what they share; containers have no such directory."""
+        action = material.action
+        if material.output_dir is None or self._outputs is None or (action.type, action.runner) != ("script", "local"):
+            return {}
+        path = str(self._outputs.open(material.output_dir, attempt.claim.job_id))
+        is_torc = "TORC_JOB_ID" in material.environment
+        return {"STROEM_OUTPUT_DIR": path, **({"TORC_OUTPUT_DIR": path} if is_torc else {})}
 
     def _script(self, rendered: Rendered, tree: Tree | None) -> ScriptWork:
         action = rendered.action

@@ -17,6 +17,7 @@ from engine.errors import AuthorError, InputError, TemplateError
 from engine.masking import MASK, secret_strings
 from engine.orders import Resources
 from engine.spec.model import Action, InputField
+from engine.spec.torc.commands import with_recovery
 
 PRIMITIVES = frozenset({"string", "text", "integer", "number", "boolean", "bool", "date", "datetime"})
 LONGEST_VALUE = 100_000  # bytes of one environment variable: Linux takes 128 KiB
@@ -73,7 +74,7 @@ def render(claim: Claim, material: Material) -> Rendered:
         seen={**final, **dict.fromkeys(secret, MASK)},
         env={**rendered_env, **env},
         masks=_masks(material.masks, hidden),
-        script=None if action.script is None else text("script", action.script),
+        script=None if action.script is None else _script(text("script", action.script), material),
         source=None if action.source is None else text("source", action.source),
         args=tuple(text(f"args[{at}]", value) for at, value in enumerate(action.args)),
         image=None if action.image is None else text("image", action.image),
@@ -82,6 +83,10 @@ def render(claim: Claim, material: Material) -> Rendered:
         resources=_resources(action.resources),
         notes=notes,
     )
+
+
+def _script(script: str, material: Material) -> str:
+    return with_recovery(script, *material.recovery) if material.recovery else script
 
 
 def _final_input(claim: Claim, material: Material, context: Mapping[str, Any]) -> dict[str, Any]:

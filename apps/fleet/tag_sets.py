@@ -8,6 +8,7 @@ from functools import partial
 from django.db import transaction
 
 from apps.fleet.models import TagSet
+from engine.resources import split_tags
 
 _ids: dict[str, int] = {}
 _keys: dict[int, str] = {}
@@ -18,7 +19,7 @@ def tag_set_ids(keys: Iterable[str]) -> dict[str, int]:
     wanted = set(keys)
     missing = wanted - _ids.keys()
     if missing:
-        fresh = [TagSet(key=key, tags=key.split("+") if key else []) for key in sorted(missing)]
+        fresh = [TagSet(key=key, tags=sorted(split_tags(key)[0])) for key in sorted(missing)]
         TagSet.objects.bulk_create(fresh, ignore_conflicts=True)
         found = {key: id for id, key in TagSet.objects.filter(key__in=missing).values_list("id", "key")}
         transaction.on_commit(partial(_keep, found))  # not before: a transaction that fails takes its rows along
@@ -44,7 +45,7 @@ def keys_of(ids: Iterable[int]) -> dict[int, str]:
 def covered(tags: Collection[str]) -> dict[int, str]:
     """Tag sets (id -> key) that a worker with these tags may serve: all of their tags are among its own."""
     have = set(tags)
-    return {id: key for id, key in TagSet.objects.values_list("id", "key") if set(key.split("+")) - {""} <= have}
+    return {id: key for id, key in TagSet.objects.values_list("id", "key") if split_tags(key)[0] <= have}
 
 
 def forget() -> None:

@@ -16,6 +16,7 @@ from apps.workspaces.snapshots import definition_of
 from engine import templating
 from engine.dag import topological_order
 from engine.errors import NotFound
+from engine.resources import need_of
 from engine.spec import freeze
 from engine.spec.model import Action, Hooks, Step, Task, Workspace
 from engine.spec.tags import required_tags, tag_set_key
@@ -49,7 +50,8 @@ class Node:
 
     @cached_property
     def tag_set_key(self) -> str:
-        return tag_set_key(required_tags(self.action, self.step))
+        need = need_of(self.action.resources, is_script=self.action.type == "script")
+        return tag_set_key((*required_tags(self.action, self.step), *need.words))
 
     @property
     def timeout_s(self) -> float | None:

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connection, connections
 
 from apps.fleet import presence, tag_sets
-from apps.jobs import blueprints, contexts, finishing, logs
+from apps.jobs import blueprints, contexts, finishing, logs, surroundings
 from apps.jobs.sql import fetch_in_turn
 from apps.jobs.transitions import claims, compiled, rows
 from apps.jobs.transitions.compiled import Completion
@@ -63,6 +63,9 @@ class Material:
     environment: Mapping[str, str]  # STROEM_* and, for Torc jobs, TORC_*
     chdir: str | None = None  # a directory outside the workspace where the step runs (Torc files)
     masks: tuple[str, ...] = field(repr=False, default=())  # of the revision, of inputs and of outputs
+    output_dir: str | None = None  # of the job; empty: the one that this worker gives it; None: it has none
+    recovery: tuple[str, int] | None = field(repr=False, default=None)  # a script to run first, the last exit code
+    has_sessions: bool = False  # this worker opens a session before it starts its first step of the job
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +162,7 @@ def material(claim: Claim) -> Material:
     if claim.step_name != claim.base:
         (instance,) = rows.instances([claim.step_id])
         each, hidden_here = contexts.each_of(instance)
+    around = surroundings.surroundings_of(claim, plan, node)
     return Material(
         action=node.action,
         step=node.step,
@@ -167,8 +171,12 @@ def material(claim: Claim) -> Material:
         secrets=secrets_of(claim.revision_id),
         connections=connections_of(claim.revision_id),
         each=each,
-        environment={},
+        environment=around.environment,
+        chdir=around.chdir,
         masks=secret_values([sensitive_of(claim.revision_id), hidden, hidden_there, hidden_here]),
+        output_dir=around.output_dir,
+        recovery=around.recovery,
+        has_sessions=around.has_sessions,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from engine.spec.binding import bind
@@ -61,12 +62,13 @@ def _task_name(name: str) -> str:
 def _build(spec: Specification, resolved: Resolved, file: str) -> tuple[Task, dict[str, Action]]:
     paths = {known.name: known.path for known in spec.files}
     retries = {name: _retry(handler) for name, handler in spec.handlers.items()}
+    folder = str(PurePosixPath(file).parent)
     actions: dict[str, Action] = {}
     flow: dict[str, Step] = {}
     for job in resolved.jobs:
         name = f"_inline:{_task_name(spec.name)}:{job.name}"
         needs = spec.requirements.get(job.resource_requirements or "")
-        actions[name] = _action(job, paths, needs)
+        actions[name] = _action(job, paths, needs, folder)
         flow[job.name] = Step(
             action=name,
             depends_on=resolved.depends_on[job.name],
@@ -89,12 +91,14 @@ def _build(spec: Specification, resolved: Resolved, file: str) -> tuple[Task, di
     return bind(task), actions
 
 
-def _action(job: Job, paths: Mapping[str, str], needs: Requirements | None) -> Action:
+def _action(job: Job, paths: Mapping[str, str], needs: Requirements | None, folder: str) -> Action:
+    """`folder`: of the file within its workspace, where the step runs when no directory of the host is named."""
     outputs = [paths[name] for name in job.output_files]
     return Action(
         type="script",
         script=literal(script_of(job.name, job.command, job.invocation_script, outputs)),
         resources=_resources(needs) if needs else {},
+        workdir=None if folder == "." else folder,
         place=job.place,
     )
 

@@ -1,0 +1,82 @@
+"""Where a step runs and what it finds there beside its workspace: nothing, but for Torc files and workflow actions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+
+from apps.jobs.blueprints import Node, Plan
+from apps.jobs.sql import fetch_one
+from engine.retries import rule_for
+from engine.spec.model import Task
+from engine.spec.slurm import WORKER_TRIGGERS
+
+if TYPE_CHECKING:
+    from apps.jobs.ledger import Claim
+
+LAST_CODE = """
+SELECT exit_code FROM jobs_attempt WHERE step_id = %s AND fence < %s AND exit_code IS NOT NULL
+ORDER BY fence DESC LIMIT 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """`output_dir`: None, a path, or empty for the directory that the worker gives the job. `recovery` is a script to
+    run first, and the exit code of the run before. `has_sessions`: the worker has something to do before its first
+    step of the job, and when it leaves it."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    chdir: str | None = None
+    output_dir: str | None = None
+    recovery: tuple[str, int] | None = None
+    has_sessions: bool = False
+
+
+NOTHING = Surroundings()
+
+
+def surroundings_of(claim: Claim, plan: Plan, node: Node) -> Surroundings:
+    task = plan.task
+    if task.source_format != "torc":
+        if not task.workflow_actions:
+            return NOTHING
+        return Surroundings(output_dir="", has_sessions=has_sessions(task))
+    environment = {
+        **torc_names(str(claim.job_id)),
+        "TORC_JOB_ID": str(claim.step_id),
+        "TORC_JOB_NAME": claim.step_name,
+        "TORC_ATTEMPT_ID": str(claim.number),
+    }
+    return Surroundings(
+        environment, task.torc.get("directory"), output_dir_of(task), _recovery(claim, node), has_sessions(task)
+    )
+
+
+def torc_names(job_id: str) -> dict[str, str]:
+    """What Torc's own runner tells every process."""
+    return {"TORC_WORKFLOW_ID": job_id, "TORC_API_URL": settings.BASE_URL}
+
+
+def output_dir_of(task: Task) -> str:
+    """`output` beside a Torc file; empty where the worker gives the job a directory of its own."""
+    directory = task.torc.get("directory") if task.source_format == "torc" else None
+    return str(PurePosixPath(directory) / "output") if directory else ""
+
+
+def has_sessions(task: Task) -> bool:
+    """Whether workers take note of being at work for a job of this task."""
+    return any(action.persistent or action.trigger_type in WORKER_TRIGGERS for action in task.workflow_actions)
+
+
+def _recovery(claim: Claim, node: Node) -> tuple[str, int] | None:
+    retry = node.retry
+    if claim.number < 2 or retry is None or not any(rule.recovery_script for rule in retry.rules):
+        return None
+    row = fetch_one(LAST_CODE, (claim.step_id, claim.fence))
+    rule = rule_for(retry, row[0]) if row else None
+    return (rule.recovery_script, row[0]) if rule and row and rule.recovery_script else None
