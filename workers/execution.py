@@ -16,8 +16,8 @@ from engine.spec.model import Action
 from runners.base import Runner
 from workers.attempts import Attempt
 from workers.door import OUTAGES, Ledger
-from workers.rendering import Rendered, render
 from workers.outputs import Outputs
+from workers.rendering import Rendered, render
 from workers.reporting import Batch, LogPump, Reporter
 from workers.scratch import Scratch, Scratches
 from workers.trees import Tree
