@@ -4,12 +4,14 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from apps.api.views.archives import pinned_archive
 from apps.approvals.views import open_link
 
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),
     path("", include("apps.jobs.urls")),
     path("approvals/link/<str:token>", open_link),
+    path("worker/workspace/<str:workspace>.tar.gz", pinned_archive),
     path("admin/", admin.site.urls),
     path("", include("apps.api.urls")),
 ]

@@ -1,7 +1,8 @@
-"""The worker's door: the files of a pinned revision."""
+"""The worker's door: the files of a pinned revision, and the passes with which pods fetch them."""
 
 from __future__ import annotations
 
+from apps.workspaces import passes
 from apps.workspaces.models import Revision
 from apps.workspaces.sealing import unseal_bytes
 from engine.errors import NotFound
@@ -13,3 +14,8 @@ def archive(revision_id: int) -> bytes:
     if sealed is None:
         raise NotFound(f"revision {revision_id} is gone; its workspace was removed")
     return unseal_bytes(sealed)
+
+
+def pass_for(attempt_id: int, fence: int, digest: str) -> str:
+    """What opens the archive of the revision with this digest while the attempt is alive. A secret of this attempt."""
+    return passes.issue(attempt_id, fence, digest)

@@ -1,0 +1,50 @@
+"""Passes: what lets a pod fetch the files of one revision, for one attempt, for as long as that attempt is alive.
+
+A pass is signed, not stored: workers make them without a round trip, under the keys that they share with the server.
+Whether the attempt is still alive is for the server to ask the database, each time.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass
+
+from django.conf import settings
+
+_FORM = re.compile(r"strp_(\d{1,19})\.(\d{1,10})\.([0-9a-f]{16,64})\.([A-Za-z0-9_-]{43})", re.ASCII)
+LONGEST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What a pass is good for."""
+
+    attempt_id: int
+    fence: int
+    digest: str
+
+
+def issue(attempt_id: int, fence: int, digest: str) -> str:
+    """The pass of this attempt for the revision with this digest. It is a secret until the attempt ends."""
+    return f"strp_{attempt_id}.{fence}.{digest}.{_sign(settings.STROEM_KEYS[0], attempt_id, fence, digest)}"
+
+
+def read(text: str) -> Pass | None:
+    """What `text` is good for; None unless one of our keys has signed it."""
+    found = _FORM.fullmatch(text) if len(text) <= LONGEST else None
+    if found is None:
+        return None
+    attempt_id, fence, digest = int(found[1]), int(found[2]), found[3]
+    given = found[4].encode()
+    # Every key is tried, whichever fits: the time taken says nothing.
+    fits = [hmac.compare_digest(given, _sign(key, attempt_id, fence, digest).encode()) for key in settings.STROEM_KEYS]
+    return Pass(attempt_id, fence, digest) if any(fits) else None
+
+
+def _sign(key: str, attempt_id: int, fence: int, digest: str) -> str:
+    own = hashlib.sha256(b"stroem pass" + key.encode()).digest()
+    mark = hmac.digest(own, f"{attempt_id}.{fence}.{digest}".encode(), "sha256")
+    return base64.urlsafe_b64encode(mark).rstrip(b"=").decode()
