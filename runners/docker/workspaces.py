@@ -141,7 +141,7 @@ class Workspaces:
             yield created["Id"]
         finally:
             self._connection.forget_missing(
-                lambda: self._connection.call("remove_container", created["Id"], force=True)
+                lambda: self._connection.call("remove_container", created["Id"], force=True, v=True)
             )
 
 

@@ -61,10 +61,12 @@ def test_an_image_sees_no_workspace(finish: Finish, base_image: str, tmp_path: P
 
 
 def test_anonymous_volumes_of_an_image_go_with_the_container(
-    finish: Finish, odd_image: str, docker_engine: docker.DockerClient
+    finish: Finish, odd_image: str, docker_engine: docker.DockerClient, tree: Path
 ):
     before = {volume.name for volume in docker_engine.volumes.list()}
     finish(work=ImageWork(odd_image))
+    for mode in ("readonly", "copy"):
+        finish(work=ScriptWork(code="true", workspace_dir=tree, workspace_mode=mode, runner_image=odd_image))
     after = {volume.name for volume in docker_engine.volumes.list()}
     assert not [name for name in after - before if len(name) == 64]
 
