@@ -58,9 +58,9 @@ class Bars:
 
     @property
     def marks(self) -> list[tuple[float, str]]:
-        """(x, label) under every fourth stack."""
+        """(x, label) under every fourth stack, none at the edge."""
         width = self._width
-        return [(LEFT + width * index + width / 2, label) for index, label in enumerate(self.labels) if index % 4 == 3]
+        return [(LEFT + width * index + width / 2, label) for index, label in enumerate(self.labels) if index % 4 == 1]
 
     @property
     def _width(self) -> float:

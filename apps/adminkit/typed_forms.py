@@ -109,9 +109,10 @@ class TypedForm(forms.Form):
             self.add_error(name if name in self.fields else None, sentence)
 
 
-def _place(described: Mapping[str, InputField], name: str) -> tuple[int, int]:
-    order = described[name].order
-    return (10**6 if order is None else order, list(described).index(name))
+def _place(described: Mapping[str, InputField], name: str) -> tuple[int, bool, int]:
+    """As the author ordered the fields; else what is required first."""
+    field = described[name]
+    return (10**6 if field.order is None else field.order, not field.required, list(described).index(name))
 
 
 def _is_connection(field: InputField) -> bool:
@@ -165,7 +166,7 @@ def _widget(field: InputField, attrs: dict[str, Any], offers: Sequence[str] | No
         return forms.CheckboxInput(attrs)
     if field.multiple:
         if field.options and not field.allow_custom:
-            return forms.CheckboxSelectMultiple({"class": "st-check"})
+            return forms.CheckboxSelectMultiple()
         return forms.Textarea({**attrs, "rows": 3, "placeholder": "one value on each line"})
     if field.secret:
         return forms.PasswordInput({**attrs, "autocomplete": "new-password"})

@@ -96,7 +96,7 @@ class ApprovalRequestAdmin(ScopedAdmin):
     ordering = ("-created_at", "-id")
     list_per_page = 50
     list_fullwidth = True
-    list_before_template = "adminkit/list_live.html"
+    list_before_template = "adminkit/list_tabs.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApprovalRequest]:
         return super().get_queryset(request).select_related("workspace").prefetch_related("votes").defer("fields")
@@ -190,6 +190,7 @@ def _page(
     context = {
         **admin.site.each_context(request),
         "title": f"{found.task_name}: {found.step_name}",
+        "crumbs": [("Approvals", reverse("admin:approvals_approvalrequest_changelist"))],
         "found": found,
         "form": form or _form(found),
         "reason": reason,

@@ -8,7 +8,9 @@ from typing import Any
 from django.conf import settings
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -64,17 +66,24 @@ class WorkerAdmin(ReadOnlyAdmin):
     search_help_text = "Name or host"
     ordering = ("-started_at", "id")
     list_fullwidth = True
-    list_before_template = "adminkit/list_live.html"
-    change_form_after_template = "fleet/worker_panels.html"
-    fields = readonly_fields = (
-        "name", "state", "load", "shown_tags", "heartbeat", "version", "hostname", "pid", "offers", "started",
-        "stopped",
-    )  # fmt: skip
+    list_before_template = "adminkit/list_tabs.html"
 
-    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
         worker = self.get_object(request, object_id)
-        shown = panels.worker_page.show(request, worker) if worker else []
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), "panels": shown})
+        if worker is None:
+            raise Http404("There is no such worker.")
+        context = {
+            **self.admin_site.each_context(request),
+            "title": worker.name,
+            "crumbs": [("Workers", reverse("admin:fleet_worker_changelist"))],
+            "worker": worker,
+            "state": state_of(worker),
+            "panels": panels.worker_page.show(request, worker),
+            "opts": Worker._meta,
+        }
+        return render(request, "fleet/worker.html", context)
 
     @admin.display(description="state")
     def state(self, row: Worker) -> SafeString:
@@ -99,10 +108,6 @@ class WorkerAdmin(ReadOnlyAdmin):
     @admin.display(description="started", ordering="started_at")
     def started(self, row: Worker) -> SafeString | str:
         return moment(row.started_at)
-
-    @admin.display(description="stopped")
-    def stopped(self, row: Worker) -> SafeString | str:
-        return moment(row.stopped_at)
 
 
 def workers_panel(request: HttpRequest) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class StatusFilter(admin.SimpleListFilter):
     parameter_name = "status"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("open", "open (pending or running)"), *((status.value, status.value) for status in JobStatus)]
+        return [("open", "open"), *((status.value, status.value) for status in JobStatus)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
         if self.value() == "open":
@@ -64,14 +64,14 @@ class WorkspaceFilter(admin.SimpleListFilter):
 @admin.register(Job)
 class JobAdmin(ScopedAdmin):
     list_display = ("state", "task", "workspace_name", "source", "created", "duration")
-    list_display_links = None
+    list_display_links = ("state",)
     list_filter = (StatusFilter, WorkspaceFilter, SourceFilter)
     list_per_page = 50
     search_fields = ("task_name",)
     search_help_text = "Task, or the beginning of a job's id"
     ordering = ("-created_at", "-id")
     list_fullwidth = True
-    list_before_template = "adminkit/list_live.html"
+    list_before_template = "adminkit/list_tabs.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
         rows = super().get_queryset(request).select_related("workspace", "started_by")

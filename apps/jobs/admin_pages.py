@@ -34,7 +34,9 @@ FROM jobs_step WHERE job_id = %(job)s AND (%(status)s = '' OR status = %(status)
 STEP_PAGE = COLUMNS + LISTED + "ORDER BY position, loop_index NULLS FIRST, id LIMIT %(limit)s OFFSET %(offset)s"
 STEP_COUNT = "SELECT count(*) " + LISTED
 BARS = (
-    COLUMNS + "FROM jobs_step WHERE job_id = %(job)s AND started_at IS NOT NULL ORDER BY started_at, id LIMIT %(limit)s"
+    COLUMNS
+    + """FROM jobs_step WHERE job_id = %(job)s AND coalesce(started_at, suspended_at) IS NOT NULL
+ORDER BY coalesce(started_at, suspended_at), id LIMIT %(limit)s"""
 )
 
 
@@ -82,7 +84,7 @@ def job(request: HttpRequest, job_id: UUID) -> HttpResponse:
     context = {
         **admin.site.each_context(request),
         "title": row.task_name,
-        "subtitle": None,
+        "crumbs": [("Jobs", reverse("admin:jobs_job_changelist"))],
         "job": row,
         "task": plan.task,
         "data": data,
@@ -159,7 +161,7 @@ def timeline(request: HttpRequest, job_id: UUID) -> JsonResponse:
     """The first steps that began, as bars."""
     row, _ = found(request, job_id)
     rows = [tails.brief(found) for found in fetch(BARS, {"job": row.pk, "limit": MOST_BARS})]
-    begun = Step.objects.filter(job_id=row.pk, started_at__isnull=False).count()
+    begun = Step.objects.filter(job_id=row.pk).exclude(started_at=None, suspended_at=None).count()
     return JsonResponse({"rows": rows, "total": begun})
 
 

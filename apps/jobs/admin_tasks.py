@@ -11,6 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Max
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 
 from apps.accounts.grants import allows, role_on
 from apps.accounts.models import Role
@@ -90,6 +91,7 @@ def task(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
     context = {
         **admin.site.each_context(request),
         "title": of.title or name,
+        "crumbs": [("Tasks", reverse("tasks"))],
         "workspace": row,
         "name": name,
         "task": of,

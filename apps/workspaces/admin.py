@@ -6,30 +6,79 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
 from django.forms import ModelForm
-from django.http import HttpRequest
-from django.utils.html import format_html_join
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
 from apps.accounts.grants import allows, role_on, visible
 from apps.accounts.models import Role
+from apps.adminkit.badges import badge
+from apps.adminkit.templatetags.adminkit import moment
 from apps.workspaces import services
-from apps.workspaces.models import Secret, Workspace
+from apps.workspaces.models import Revision, Secret, Workspace
+from apps.workspaces.snapshots import definition_of
 from engine.errors import InputError
+from engine.spec.model import Workspace as Definition
 
 
 @admin.register(Workspace)
 class WorkspaceAdmin(ModelAdmin):
     """Where a workspace comes from is said by commands and settings, never here: a path is the operator's business."""
 
-    list_display = ("name", "source", "location", "state", "revision", "checked_at")
+    list_display = ("name", "badge", "source", "location", "revision", "checked")
+    list_display_links = ("name",)
+    list_fullwidth = True
+    show_full_result_count = False
     search_fields = ("name",)
-    fields = readonly_fields = ("name", "source", "location", "ref", "state", "revision", "checked_at", "complaints")
     actions = ("refresh",)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(require_POST(self.refresh_one))
+        return [path("<int:pk>/refresh/", view, name="workspaces_workspace_refresh"), *super().get_urls()]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        row = self._found(request, object_id)
+        if request.method != "GET":  # nothing is edited here
+            raise PermissionDenied
+        definition = definition_of(row.current_id) if row.current_id else Definition()
+        context = {
+            **self.admin_site.each_context(request),
+            "title": row.name,
+            "crumbs": [("Workspaces", reverse("admin:workspaces_workspace_changelist"))],
+            "row": row,
+            "status": self._status(row),
+            "state": self.state(row),
+            "tasks": sorted(definition.tasks.items()),
+            "triggers": sorted(definition.triggers.items()),
+            "revisions": Revision.objects.filter(workspace=row)
+            .only("digest", "label", "created_at")
+            .order_by("-pk")[:10],
+            "may_refresh": allows(role_on(request.user, row.name), Role.ADMIN),
+            "opts": Workspace._meta,
+        }
+        return render(request, "workspaces/workspace.html", context)
+
+    def _found(self, request: HttpRequest, object_id: str) -> Workspace:
+        row = self.get_object(request, object_id)
+        if row is None or not self.has_view_permission(request, row):
+            raise PermissionDenied  # as for what does not exist
+        return row
+
+    def refresh_one(self, request: HttpRequest, pk: int) -> HttpResponse:
+        row = self._found(request, str(pk))
+        if not allows(role_on(request.user, row.name), Role.ADMIN):
+            raise PermissionDenied
+        self._refresh(request, row)
+        return redirect(reverse("admin:workspaces_workspace_change", args=[row.pk]))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Workspace]:
         rows = Workspace.objects.visible_to(request.user)
@@ -50,7 +99,18 @@ class WorkspaceAdmin(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    @admin.display
+    def _status(self, row: Workspace) -> str:
+        return "broken" if row.has_failed else "warnings" if row.problems else "loaded"
+
+    @admin.display(description="state")
+    def badge(self, row: Workspace) -> SafeString:
+        words = {"broken": "failed to load", "warnings": "loaded with warnings"}
+        return badge(self._status(row), words.get(self._status(row), "loaded"))
+
+    @admin.display(description="read", ordering="checked_at")
+    def checked(self, row: Workspace) -> SafeString | str:
+        return moment(row.checked_at)
+
     def state(self, row: Workspace) -> str:
         if row.has_failed:
             return "failed to load" if row.current is None else "failed to load; the last good revision is in force"
@@ -60,22 +120,18 @@ class WorkspaceAdmin(ModelAdmin):
     def revision(self, row: Workspace) -> str:
         return (row.current.label or row.current.digest)[:12] if row.current else "none"
 
-    @admin.display(description="problems")
-    def complaints(self, row: Workspace) -> SafeString | str:
-        return (
-            format_html_join("", "<div><code>{}</code></div>", ((problem["text"],) for problem in row.problems))
-            or "none"
-        )
-
     @admin.action(description="Read the source again")
     def refresh(self, request: HttpRequest, rows: QuerySet[Workspace]) -> None:
         for row in rows:
             if not allows(role_on(request.user, row.name), Role.ADMIN):
                 self.message_user(request, f"{row.name}: only its admins may refresh it", messages.ERROR)
                 continue
-            fresh = services.refresh(row)
-            level = messages.ERROR if fresh.has_failed else messages.SUCCESS
-            self.message_user(request, f"{fresh.name}: {self.state(fresh)}", level)
+            self._refresh(request, row)
+
+    def _refresh(self, request: HttpRequest, row: Workspace) -> None:
+        fresh = services.refresh(row)
+        level = messages.ERROR if fresh.has_failed else messages.SUCCESS
+        self.message_user(request, f"{fresh.name}: {self.state(fresh)}", level)
 
 
 class SecretForm(ModelForm):  # type: ignore[type-arg]  (a class at run time takes no argument)

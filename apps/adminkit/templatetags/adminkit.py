@@ -80,6 +80,13 @@ def is_plain(value: Any) -> bool:
     return isinstance(value, str | int | float | bool) or value is None
 
 
+@register.simple_tag
+def quick_filter(changelist: Any) -> list[dict[str, Any]]:
+    """The choices of the list's first filter, to show them beside the list instead of in a drawer."""
+    filters = changelist.filter_specs
+    return list(filters[0].choices(changelist)) if filters else []
+
+
 @register.filter
 def entries(value: Any) -> list[tuple[str, Any]] | None:
     """The pairs of an object, None for anything else. (`value.items` would find a key called `items`.)"""

@@ -3,6 +3,11 @@ import { el, shape, tone } from "../adminkit/dom.js";
 
 const MARKS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400, 259200, 604800];
 
+// A step that waits for a decision has begun when it was suspended.
+function begun(step) {
+  return { ...step, started: step.started || step.suspended };
+}
+
 export class Timeline {
   constructor(box, url, open) {
     this.box = box;
@@ -16,7 +21,7 @@ export class Timeline {
     if (!answer.ok) return;
     const found = await answer.json();
     this.total = found.total;
-    this.steps = new Map(found.rows.map((step) => [step.id, step]));
+    this.steps = new Map(found.rows.map((step) => [step.id, begun(step)]));
     this.isOpen = true;
     this.draw();
     clearInterval(this.timer);
@@ -30,7 +35,7 @@ export class Timeline {
 
   update(steps) {
     if (!this.isOpen) return;
-    for (const step of steps) if (step.started && (this.steps.has(step.id) || this.steps.size < 300)) this.steps.set(step.id, step);
+    for (const step of steps.map(begun)) if (step.started && (this.steps.has(step.id) || this.steps.size < 300)) this.steps.set(step.id, step);
     this.draw();
   }
 
