@@ -13,6 +13,7 @@ from apps.jobs.services import resolve_input
 from apps.workspaces.secrets import secret_values, secrets_of
 from engine.errors import InputError
 from engine.inputs import secret_fields
+from engine.masking import MASK
 
 if TYPE_CHECKING:
     from apps.approvals.decisions import Case
@@ -47,7 +48,7 @@ def checked(case: Case, given: Mapping[str, Any] | None, before: Sequence[Vote])
     if not given and agreed is not None:
         clear = agreed
     else:
-        clear = resolve_input(fields, given or {}, secrets_of(job.revision))
+        clear = resolve_input(fields, _unmasked(given or {}, agreed or {}), secrets_of(job.revision))
         if before and clear != (agreed or {}):
             _refuse_other(clear, agreed or {}, before[0])
     secret = secret_fields(fields)
@@ -60,6 +61,11 @@ def checked(case: Case, given: Mapping[str, Any] | None, before: Sequence[Vote])
 
 def clear_of(vote: Vote) -> dict[str, Any]:
     return reveal(vote.input_sealed)[0] if vote.input_sealed is not None else (vote.input or {})
+
+
+def _unmasked(given: Mapping[str, Any], agreed: Mapping[str, Any]) -> dict[str, Any]:
+    """What was sent, where a value left at the mask means "as it was approved": nobody sees what it stands for."""
+    return {name: agreed[name] if value == MASK and name in agreed else value for name, value in given.items()}
 
 
 def _refuse_other(clear: Mapping[str, Any], agreed: Mapping[str, Any], first: Vote) -> None:

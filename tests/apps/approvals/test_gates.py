@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from apps.approvals import services
 from apps.approvals.models import ApprovalRequest
-from apps.jobs import restarts
+from apps.jobs import ledger, restarts
 from apps.jobs.models import Job, LogChunk, Step
 from apps.jobs.services import cancel_job, start_job
 from engine.errors import Conflict, InputError
@@ -133,9 +134,17 @@ def test_a_rejection_needs_no_form(tmp_path: Path) -> None:
 
 
 def test_secret_answers_are_hidden_from_people_and_reach_the_next_step(tmp_path: Path) -> None:
-    from apps.jobs import ledger
-
-    job = asked(gate(tmp_path, "input: {pin: {type: string, secret: true, required: true}}"))
+    text = """
+    actions:
+      work: {type: script, script: "true", input: {pin: {type: string}}}
+      gate: {type: approval, message: go, input: {pin: {type: string, secret: true, required: true}}}
+    tasks:
+      main:
+        flow:
+          gate: {action: gate}
+          after: {action: work, depends_on: [gate], input: {pin: "{{ gate.output.input.pin }}"}}
+    """
+    job = start_job(workspace(tmp_path, text).name, "main", {})
     approve(job, operator(), {"pin": "4711-0815"})
     step = step_of(job)
     assert "4711" not in str(step.output) and step.output["input"] == {"pin": "••••••"}
@@ -143,7 +152,9 @@ def test_secret_answers_are_hidden_from_people_and_reach_the_next_step(tmp_path:
     assert "4711" not in str(list(Step.objects.filter(job=job).values()))
     claim = Hand().claim()
     assert claim is not None
-    del ledger
+    material = ledger.material(claim)
+    assert material.outputs["gate"]["output"]["input"] == {"pin": "4711-0815"}
+    assert "4711-0815" in material.masks
 
 
 def test_a_short_secret_answer_is_hidden_as_well(tmp_path: Path) -> None:
@@ -177,8 +188,6 @@ def test_restarting_from_the_failed_gate_asks_anew(tmp_path: Path) -> None:
     new = request_of(job)
     assert new.pk != old.pk and new.fence == old.fence + 1 and new.is_open
     assert step_of(job).output == {"approval_message": "Deploy 1.2?"}
-    from apps.approvals import services
-
     with pytest.raises(Conflict, match="started anew"):
         services.decide(old.pk, services.Caller(operator(), "admin"), approved=True)
     approve(job, operator())
@@ -187,8 +196,6 @@ def test_restarting_from_the_failed_gate_asks_anew(tmp_path: Path) -> None:
 
 
 def test_a_decision_about_something_else_than_was_shown_is_refused(tmp_path: Path) -> None:
-    from apps.approvals import services
-
     job = asked(gate(tmp_path))
     caller = services.Caller(operator(), "admin")
     with pytest.raises(Conflict, match="not what is asked"):

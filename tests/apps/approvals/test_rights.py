@@ -165,6 +165,16 @@ def test_all_approve_the_same_form(tmp_path: Path) -> None:
     assert step_of(other).output["input"] == {"window": "night", "n": 5}
 
 
+def test_a_secret_answer_need_not_be_known_to_the_second_person(tmp_path: Path) -> None:
+    job = asked(gate(tmp_path, "min_approvals: 2\ninput: {pin: {type: string, secret: true, required: true}}"))
+    approve(job, operator(), {"pin": "4711-0815"})
+    bert = operator()
+    with pytest.raises(InputError) as refusal:
+        approve(job, bert, {"pin": "something else"})
+    assert "4711" not in str(refusal.value)
+    assert approve(job, bert, {"pin": "••••••"}).status == "approved"
+
+
 def withdraw(job: object, user: User) -> str:
     return services.withdraw(request_of(job).pk, Caller(user, "api")).status  # type: ignore[arg-type]
 
