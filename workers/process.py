@@ -87,6 +87,7 @@ class Worker:
     def start(self) -> None:
         """Take steps from now on. The presence must be registered."""
         self._is_open = True
+        self._ledger.linger(True)
         self.refresh_tag_sets()
         tasks.listen(self.look)
         for thread in (self._pump, self._ringer, self._presence, self._poller):
@@ -108,6 +109,7 @@ class Worker:
         self._ringer.close()
         self._pump.close()
         self._retire()
+        self._ledger.linger(False)
         return stopped
 
     def look(self, key: str | None = None) -> None:
@@ -224,7 +226,7 @@ class Worker:
             while count > 0 and key in self._tag_sets and self._is_open and self._slots.offer(self.look):
                 count -= 1
             if count > 0:
-                left[key] = count
+                left[key] = 1  # whoever hears it wakes the next where there is more
         self._ringer.ring(left)
 
     def _wake_one(self, tag_set_id: int) -> None:
@@ -239,6 +241,7 @@ class Worker:
         next_at = 0.0  # at once: steps may have been waiting for a worker
         while not self._closed.is_set():
             self._presence.watch()
+            self._ledger.sweep_connections()
             now = time.monotonic()
             if now >= next_at:
                 if self._may_claim() and self._slots.free:

@@ -99,7 +99,7 @@ class _Ringer:
             # Declared every time: a queue that somebody deleted is there again, and the answer says how full it is.
             name = queue_name(key)
             waiting = queue(key)(channel).queue_declare().message_count
-            for _ in range(min(count, MAX_WAITING - waiting)):
+            for _ in range(min(count, MAX_WAITING) - waiting):
                 self._send(channel, name, key)
                 sent += 1
         return sent

@@ -155,6 +155,7 @@ def lose(attempt_id: int, *, is_loss: bool = True) -> tuple[bool, dict[int, int]
     if row is None:
         return False, {}
     job_id, step_id, fence, had_started, base, step_name, worker_name = row
+    had_started = had_started and is_loss  # who gives a step back knows that its process never was
     advance = advancing(job_id, blueprints.load)
     assert advance is not None
     tries = fetch_one(TRIES, (step_id, fence))

@@ -9,17 +9,21 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 
 from apps.fleet import presence, tag_sets
-from apps.jobs import blueprints, contexts, finishing, logs, surroundings
-from apps.jobs.sql import fetch_in_turn
+from apps.jobs import blueprints, contexts, finishing, lingering, logs, surroundings
+from apps.jobs.sql import fetch_together
 from apps.jobs.transitions import claims, compiled, rows
 from apps.jobs.transitions.compiled import Completion
 from apps.workspaces.models import Revision
 from apps.workspaces.secrets import connections_of, secret_values, secrets_of, sensitive_of
 from engine.orders import Line, StepOutcome
 from engine.spec.model import Action, Step
+
+
+LINGER_S = 0.1
+DEADLOCKS = ("40001", "40P01")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Claim:
     number: int  # of this run, from 1; lost attempts do not count
     timeout_s: float | None
     tag_set_id: int
+    is_started: bool = False  # noted as started with the claim
     job_input: str | bytes = field(repr=False, default="{}")  # JSON text, or sealed bytes when it holds secrets
 
 
@@ -126,7 +131,22 @@ def claim(worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = 
 
 
 def _claim(row: tuple[Any, ...]) -> Claim:
-    (step_id, attempt_id, fence, job_id, name, base, number, timeout_s, tags, task, blueprint, revision, *given) = row
+    (
+        step_id,
+        attempt_id,
+        fence,
+        job_id,
+        name,
+        base,
+        number,
+        timeout_s,
+        tags,
+        task,
+        blueprint,
+        revision,
+        is_started,
+        *given,
+    ) = row
     pinned = _pinned(revision)
     return Claim(
         step_id=step_id,
@@ -143,6 +163,7 @@ def _claim(row: tuple[Any, ...]) -> Claim:
         number=number,
         timeout_s=timeout_s,
         tag_set_id=tags,
+        is_started=is_started,
         job_input=bytes(given[1]) if given[1] is not None else given[0],
     )
 
@@ -182,6 +203,8 @@ def material(claim: Claim) -> Material:
 
 def started(claim: Claim, *, input: Any, masks: tuple[str, ...]) -> bool:
     """Note that the step's process may exist from now on; False when the attempt is not this worker's any more."""
+    if claim.is_started:
+        return True
     return claims.start(claim.attempt_id, claim.fence)
 
 
@@ -230,20 +253,31 @@ def _finish_and_claim(
     seq: int,
     job_id: UUID | None,
 ) -> tuple[bool, dict[int, int], Claim | None]:
-    """The last lines, the common end and the next claim: three transactions in one round trip."""
+    """The last lines, the common end and the next claim: one transaction, one round trip, one wait for the disk.
+
+    A step of the same revision is claimed as started: its files are there, so that its process follows at once.
+    """
     lease_s = settings.STROEM.recovery.heartbeat_timeout_s
+    warm = [report.claim.revision_id]
     statements = [
         (compiled.COMPLETE, completion.params),
-        (claims.CLAIM, claims.claim_params(worker_id, claim_for, lease_s, job_id)),
+        (claims.CLAIM, claims.claim_params(worker_id, claim_for, lease_s, job_id, warm=warm)),
     ]
     if lines:
         statements.insert(0, (logs.APPEND, logs.append_params(report.claim, seq, lines)))
-    *_, ended, taken = fetch_in_turn(statements)
-    counts = compiled.read(ended[0]) if isinstance(ended, list) else None
+    try:
+        *_, ended, taken = fetch_together(statements)
+    except OperationalError as error:
+        if getattr(error.__cause__, "sqlstate", None) not in DEADLOCKS:
+            raise
+        ended, taken = [(0, None)], []
+        if lines:
+            logs.append(report.claim, seq, lines)
+    counts = compiled.read(ended[0])
     accepted = counts is not None
     if counts is None:  # refused, or it met a deadlock: the general path knows what to do
         accepted, counts = finishing.finish(report)
-    row = taken[0] if isinstance(taken, list) and taken else None
+    row = taken[0] if taken else None
     if row is None:
         row = claims.claim_elsewhere(worker_id, claim_for, lease_s=lease_s, job_id=job_id)
     return accepted, counts, _claim(row) if row else None
@@ -254,9 +288,23 @@ def give_back(claim: Claim) -> None:
     finishing.lose(claim.attempt_id, is_loss=False)
 
 
+def linger(is_on: bool) -> None:
+    """Let threads keep the connection of their last `finish` for a moment; then `sweep_connections` must be called."""
+    if is_on:
+        lingering.begin()
+    else:
+        lingering.end()
+
+
+def sweep_connections() -> None:
+    """Give back connections that no thread has used for a moment."""
+    lingering.sweep(LINGER_S)
+
+
 def released() -> None:
-    """Give this thread's database connection back."""
-    connections.close_all()
+    """Give this thread's database connection back; the one of the hot path may linger."""
+    if connection.connection is not None:
+        connections.close_all()
 
 
 def schema_problem() -> str | None:

@@ -13,6 +13,8 @@ from django.db import connection, transaction
 from django.db.utils import OperationalError
 from psycopg.types.json import Jsonb
 
+from apps.jobs import lingering
+
 RETRIES = 3
 _UNSTORABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 REPAIRED = "\ufffd"
@@ -66,28 +68,18 @@ def fetch_one(statement: str, params: Sequence[Any] | dict[str, Any]) -> tuple[A
     return rows[0] if rows else None
 
 
-def fetch_in_turn(statements: Sequence[tuple[str, dict[str, Any]]]) -> list[list[tuple[Any, ...]] | psycopg.Error]:
-    """Rows of several statements, each a transaction of its own, sent in one round trip.
-
-    One that fails does not keep the next from running: its place holds the error. Must not be called in a transaction.
-    """
-    connection.ensure_connection()
+def fetch_together(statements: Sequence[tuple[str, dict[str, Any]]]) -> list[list[tuple[Any, ...]]]:
+    """Rows of several statements that are one transaction, sent in one round trip. Not within a transaction."""
     connection.validate_no_atomic_block()
-    raw = connection.connection
-    found: list[list[tuple[Any, ...]] | psycopg.Error] = []
-    with connection.wrap_database_errors, raw.pipeline() as pipeline:
-        cursors = [psycopg.Cursor(raw) for _ in statements]
-        for cursor, (statement, params) in zip(cursors, statements, strict=True):
-            cursor.execute(statement, params, prepare=True)
-            pipeline.sync()
-        for cursor in cursors:
-            try:
-                found.append(cursor.fetchall())
-            except psycopg.OperationalError as error:
-                if raw.closed:
-                    raise
-                found.append(error)
-    return found
+    raw = lingering.take()
+    try:
+        with connection.wrap_database_errors, raw.pipeline():
+            cursors = [psycopg.Cursor(raw) for _ in statements]
+            for cursor, (statement, params) in zip(cursors, statements, strict=True):
+                cursor.execute(statement, params, prepare=True)
+        return [cursor.fetchall() for cursor in cursors]
+    finally:
+        lingering.put(raw)
 
 
 def retried(function: Any) -> Any:

@@ -167,6 +167,12 @@ class FakeLedger:
         self._enter("retire")
         self.retired.append(worker_id)
 
+    def linger(self, is_on: bool) -> None:
+        self.lingers = is_on
+
+    def sweep_connections(self) -> None:
+        self.sweeps = getattr(self, "sweeps", 0) + 1
+
     def released(self) -> None:
         return
 

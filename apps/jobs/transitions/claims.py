@@ -23,7 +23,7 @@ WITH b AS (
     ) x ORDER BY x.priority DESC, x.fair_rank, x.ready_at, x.id LIMIT 1
 ),
 c AS (
-    SELECT id, set_config('synchronous_commit', 'off', true) FROM jobs_step
+    SELECT id, CASE WHEN %(may_lag)s THEN set_config('synchronous_commit', 'off', true) END FROM jobs_step
     WHERE status = 'ready' AND tag_set_id = (SELECT tag_set_id FROM b)
         AND (%(job)s::uuid IS NULL OR job_id = %(job)s)
     ORDER BY priority DESC, fair_rank, ready_at, id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
@@ -35,15 +35,17 @@ s AS (
     RETURNING t.id, t.job_id, t.fence, t.attempts, t.name, t.base, t.timeout_s, t.tag_set_id
 ),
 a AS (
-    INSERT INTO jobs_attempt (step_id, job_id, fence, worker_id, claimed_at, lease_until, deadline_at)
-    SELECT id, job_id, fence, %(worker)s, clock_timestamp(), clock_timestamp() + make_interval(secs => %(lease_s)s),
-        clock_timestamp() + make_interval(secs => timeout_s) FROM s RETURNING id
+    INSERT INTO jobs_attempt (step_id, job_id, fence, worker_id, claimed_at, lease_until, deadline_at, started_at)
+    SELECT s.id, s.job_id, s.fence, %(worker)s, clock_timestamp(),
+        clock_timestamp() + make_interval(secs => %(lease_s)s), clock_timestamp() + make_interval(secs => s.timeout_s),
+        CASE WHEN j.revision_id = ANY(%(warm)s::bigint[]) THEN clock_timestamp() END
+    FROM s JOIN jobs_job j ON j.id = s.job_id RETURNING id, started_at
 ),
 e AS (
     INSERT INTO jobs_stepevent (job_id, step_id, fence, kind) SELECT job_id, id, fence, 'claimed' FROM s
 )
 SELECT s.id, a.id, s.fence, s.job_id, s.name, s.base, s.attempts, s.timeout_s, s.tag_set_id, j.task_name,
-    j.blueprint_id, j.revision_id, j.input::text, j.input_sealed
+    j.blueprint_id, j.revision_id, a.started_at IS NOT NULL, j.input::text, j.input_sealed
 FROM s, a, jobs_job j WHERE j.id = s.job_id
 """
 WAITING = """
@@ -69,8 +71,18 @@ WHERE id = %s AND fence = %s AND ended_at IS NULL AND lease_until > clock_timest
 """
 
 
-def claim_params(worker_id: UUID, tag_set_ids: Sequence[int], lease_s: float, job_id: UUID | None) -> dict[str, Any]:
-    return {"sets": list(tag_set_ids), "job": job_id, "worker": worker_id, "lease_s": lease_s}
+def claim_params(
+    worker_id: UUID, tag_set_ids: Sequence[int], lease_s: float, job_id: UUID | None, *, warm: Sequence[int] = ()
+) -> dict[str, Any]:
+    """`warm` are revisions whose steps are noted as started at once; without any, `start` follows and is durable."""
+    return {
+        "sets": list(tag_set_ids),
+        "job": job_id,
+        "worker": worker_id,
+        "lease_s": lease_s,
+        "warm": list(warm),
+        "may_lag": not warm,
+    }
 
 
 def claim(

@@ -90,13 +90,13 @@ def test_the_common_end_and_the_next_claim_are_one_statement_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[list[str]] = []
-    real = ledger.fetch_in_turn
+    real = ledger.fetch_together
 
     def noting(statements: Any) -> Any:
         sent.append([statement for statement, _ in statements])
         return real(statements)
 
-    monkeypatch.setattr(ledger, "fetch_in_turn", noting)
+    monkeypatch.setattr(ledger, "fetch_together", noting)
     start(workspace(tmp_path, text_of({"a": [], "b": ["a"], "c": ["b"]}, set())))
     hand = Hand()
     sets = [ref.id for ref in ledger.covered(hand.tags)]

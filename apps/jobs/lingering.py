@@ -1,0 +1,59 @@
+"""Connections of the hot path, out of Django's pool: kept by their thread for a moment, in case a step is short.
+
+Taking one from the pool and putting it back costs more than some steps do; holding one while a step runs for an hour is
+forbidden. So a thread that has finished a step keeps its connection until somebody sweeps: `sweep` gives back what was
+not used for a while. Nothing lingers unless a process asks for it by `begin`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import psycopg
+from django.db import connection
+
+_held: dict[int, tuple[Any, float]] = {}
+_may_linger = False
+
+
+def begin() -> None:
+    """From now on connections linger in this process; it promises to call `sweep` often, and `end`."""
+    global _may_linger
+    _may_linger = True
+
+
+def end() -> None:
+    global _may_linger
+    _may_linger = False
+    sweep(0.0)
+
+
+def take() -> psycopg.Connection[Any]:
+    """This thread's connection, or one out of the pool."""
+    held = _held.pop(threading.get_ident(), None)
+    if held is not None and not held[0].closed:
+        return held[0]  # type: ignore[no-any-return]
+    with connection.wrap_database_errors:
+        raw = connection.pool.getconn()
+    if not raw.autocommit:
+        raw.autocommit = True
+    return raw  # type: ignore[no-any-return]
+
+
+def put(raw: psycopg.Connection[Any]) -> None:
+    """Keep the connection for a moment; a broken one goes back to the pool, which replaces it."""
+    if _may_linger and not raw.closed:
+        _held[threading.get_ident()] = (raw, time.monotonic())
+    else:
+        connection.pool.putconn(raw)
+
+
+def sweep(unused_s: float) -> None:
+    """Give back connections that no thread has used for so many seconds. Called from any thread."""
+    for thread, (_, since) in list(_held.items()):
+        if time.monotonic() - since >= unused_s:
+            held = _held.pop(thread, None)
+            if held is not None:
+                connection.pool.putconn(held[0])
