@@ -46,7 +46,10 @@ def queue(key: str) -> Queue:
 
 
 def ring(keys: Mapping[str, int]) -> int:
-    """Ring for each tag set key as often as its value says. Answers how many bells went out; never raises."""
+    """Let as many bells hang in the queue of each tag set key as its value says: those that wait there already count.
+
+    Answers how many went out; never raises.
+    """
     wanted = {key: count for key, count in keys.items() if count > 0}
     return _ringer.ring(wanted) if wanted else 0
 

@@ -21,7 +21,6 @@ from apps.workspaces.secrets import connections_of, secret_values, secrets_of, s
 from engine.orders import Line, StepOutcome
 from engine.spec.model import Action, Step
 
-
 LINGER_S = 0.1
 DEADLOCKS = ("40001", "40P01")
 

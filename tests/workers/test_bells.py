@@ -67,7 +67,13 @@ def test_ringing_goes_on_after_the_broker_was_flushed(broker_client, ringer):
 def test_ringing_goes_on_after_the_connection_was_cut(broker_client, ringer):
     bells.ring({"script": 1})
     broker_client.client_kill_filter(_type="normal", skipme=True)
-    assert bells.ring({"script": 1}) == 1
+    assert bells.ring({"script": 2}) == 1
+    assert len(waiting(broker_client, "script")) == 2
+
+
+def test_a_bell_that_still_hangs_in_its_queue_is_not_rung_again(broker_client, ringer):
+    assert [bells.ring({"script": count}) for count in (1, 1, 3)] == [1, 0, 2]
+    assert len(waiting(broker_client, "script")) == 3
 
 
 def test_a_broker_that_refuses_costs_no_time_and_is_counted(ringer, broker_at):

@@ -110,7 +110,7 @@ def test_a_step_finds_its_inputs_in_the_environment_and_in_a_file_of_its_own(per
     seen = {}
 
     def look(order, lines, stop):
-        path = Path(order.env["STROEM_INPUT_FILE"])
+        path = order.input_path
         seen["file"] = json.loads(path.read_text())
         seen["mode"] = path.stat().st_mode & 0o777
         seen["scratch"] = order.scratch_dir.stat().st_mode & 0o777
@@ -136,10 +136,9 @@ def test_a_step_knows_who_it_is(perform):
         "STROEM_STEP_NAME": "build",
         "STROEM_WORKSPACE": "default",
         "STROEM_ATTEMPT_NUMBER": "1",
-        "STROEM_INPUT_FILE": order.env["STROEM_INPUT_FILE"],
         "TORC_JOB_ID": "5",
     }
-    assert order.attempt == "s7-1"
+    assert order.attempt == "00000000-7-1"
 
 
 def test_a_value_too_large_for_the_environment_is_in_the_file_and_the_log_says_so(perform):

@@ -135,7 +135,7 @@ def test_steps_that_became_ready_are_taken_by_free_slots_and_rung_for_others(ben
     looks = ledger.calls.count("claim")
     hold.set()
     eventually(lambda: any("docker" in keys for keys in rung))
-    assert rung[-1]["docker"] == 2 and rung[-1]["script"] == 4
+    assert rung[-1] == {"docker": 1, "script": 1}  # whoever hears one wakes the next
     eventually(lambda: ledger.calls.count("claim") > looks)
 
 
