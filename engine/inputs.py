@@ -24,7 +24,6 @@ _DATETIME = re.compile(
 )
 _BIGGEST = 2**63 - 1
 _NOT_A_NAME = re.compile(r"[^A-Z0-9]")
-INPUT_FILE = "STROEM_INPUT_FILE"  # names the file with all inputs
 _DEEPEST = 100
 
 

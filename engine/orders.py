@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Stream = Literal["stdout", "stderr", "server"]
+INPUT_FILE = "STROEM_INPUT_FILE"  # names the file with all inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class StepOrder:
     work: ScriptWork | ImageWork
     scratch_dir: Path  # the attempt's own directory on this host, 0700, removed by the caller afterwards
     env: Mapping[str, str] = field(default_factory=dict, repr=False)  # rendered `env` and STROEM_*; nothing else
+    input_path: Path | None = None  # the step's input as JSON on this host; shown to the step as STROEM_INPUT_FILE
     limits: Limits = Limits()
     resources: Resources = Resources()
     workdir: str | None = None

@@ -13,14 +13,16 @@ import shlex
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from engine.errors import AuthorError
-from engine.orders import ScriptWork, StepOrder
+from engine.errors import AuthorError, PlatformError
+from engine.orders import INPUT_FILE, ScriptWork, StepOrder
 
 DEFAULT_RUNNER_IMAGE = "ghcr.io/fremvaerk/stroem-runner:latest"
 WORKSPACE = "/workspace"
 CACHE = "/var/cache/stroem"
 STARTUP = "/etc/stroem/startup.d"
+FILES = "/.stroem"
 MAIN = "run.sh"
+INPUT = "input.json"
 
 _NAMES = {
     "shell": "script.sh",
@@ -101,20 +103,30 @@ READ_ONLY_REMEDY = (
 )
 
 
+def read_input(order: StepOrder) -> dict[str, str]:
+    """The file with the step's input, as a name in FILES and its text; empty where the order names none."""
+    if order.input_path is None:
+        return {}
+    try:
+        return {INPUT: order.input_path.read_text(encoding="utf-8")}
+    except OSError as error:
+        raise PlatformError(f"the step's input could not be read from {order.input_path}: {error.strerror}") from error
+
+
 def build_env(order: StepOrder) -> dict[str, str]:
-    """The step's environment; a path of the worker's host that leads into the workspace leads to its place in the
-    container."""
+    """The step's environment. Paths of the worker's host mean nothing there: the input's file is in FILES, and what
+    leads into the workspace leads to its place in the container."""
     for key, value in order.env.items():
         if not key or "=" in key or "\0" in key or "\0" in value:
             raise AuthorError(f"env: {key!r} cannot be an environment variable")
+    env = dict(order.env)
     directory = order.work.workspace_dir if isinstance(order.work, ScriptWork) else None
-    if directory is None:
-        return dict(order.env)
-    root = str(directory)
-    return {
-        key: WORKSPACE + value[len(root) :] if value == root or value.startswith(f"{root}/") else value
-        for key, value in order.env.items()
-    }
+    if directory is not None:
+        root = str(directory)
+        for key, value in env.items():
+            if value == root or value.startswith(f"{root}/"):
+                env[key] = WORKSPACE + value[len(root) :]
+    return env | ({INPUT_FILE: f"{FILES}/{INPUT}"} if order.input_path is not None else {})
 
 
 def split_cmd(cmd: str) -> list[str]:

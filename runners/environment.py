@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from engine.orders import StepOrder
+from engine.orders import INPUT_FILE, StepOrder
 from runners.process import User
 from runners.strays import ATTEMPT_MARK, KEEPER_MARK
 
@@ -59,6 +59,7 @@ def for_step(base: Mapping[str, str], order: StepOrder, keeper: str) -> dict[str
         **base,
         "TMPDIR": str(order.scratch_dir),
         **order.env,
+        **({INPUT_FILE: str(order.input_path)} if order.input_path is not None else {}),
         ATTEMPT_MARK: order.attempt,
         KEEPER_MARK: keeper,
     }

@@ -61,8 +61,9 @@ class Attempt:
 
     @property
     def name(self) -> str:
-        """Names containers, directories and marks; unique over all attempts."""
-        return f"s{self.claim.step_id}-{self.claim.fence}"
+        """Names containers, pods and marks. Unique over all attempts, also where several installations share an
+        engine: their steps are numbered alike, their jobs are not."""
+        return f"{self.claim.job_id.hex[:8]}-{self.claim.step_id}-{self.claim.fence}"
 
 
 class Attempts:

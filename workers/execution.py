@@ -167,11 +167,8 @@ class Execution:
             number=claim.number,
             work=work,
             scratch_dir=place.scratch.path,
-            env={
-                **self._output_env(attempt, material),
-                **rendered.env,
-                "STROEM_INPUT_FILE": place.scratch.input_path,
-            },
+            env={**self._output_env(attempt, material), **rendered.env},
+            input_path=Path(place.scratch.input_path),
             limits=Limits(timeout_s=claim.timeout_s, stop_grace_s=self._stop_grace_s),
             resources=rendered.resources,
             workdir=action.workdir,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from engine import inputs
 from engine.errors import InputError
-from engine.inputs import INPUT_FILE, variable_of
+from engine.inputs import variable_of
+from engine.orders import INPUT_FILE
 from engine.spec.draft import Draft, task_subject
 from engine.spec.fields import PRIMITIVES
 from engine.spec.model import InputField, Place, Problem

@@ -13,11 +13,10 @@ from typing import Any
 
 from engine.orders import ImageWork, ScriptWork, StepOrder
 from runners.container_limits import read_cpu_millis, read_memory_bytes
-from runners.container_script import CACHE, MAIN, STARTUP, WORKSPACE, build_env, place_workdir, split_cmd
+from runners.container_script import CACHE, FILES, MAIN, STARTUP, WORKSPACE, build_env, place_workdir, split_cmd
 from runners.docker.config import DockerConfig
 
 LABEL = "stroem.io/"
-FILES = "/.stroem"
 # The engine's own copy of a log, read again only after a broken connection; a flood must not fill its disk.
 _LOG_BOUNDS = {driver: {"max-size": "64m", "max-file": "2"} for driver in ("json-file", "local")}
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")

@@ -15,17 +15,18 @@ from engine.errors import AuthorError, PlatformError
 from engine.orders import Line, ScriptWork, StepOrder, StepOutcome, Verdict
 from runners.base import LineSink, StopSignal
 from runners.container_script import (
+    FILES,
     READ_ONLY_REMEDY,
     build_script_files,
     check_source,
     is_read_only_complaint,
+    read_input,
 )
 from runners.docker.config import DockerConfig
 from runners.docker.connection import Connection, EngineFailed, EngineGone, EngineRefused
 from runners.docker.frames import Chunk, FrameStream, skip_known
 from runners.docker.images import Images
 from runners.docker.request import (
-    FILES,
     LABEL,
     Sources,
     build_request,
@@ -157,10 +158,14 @@ class _Attempt:
 
     def _create(self, image: str, image_id: str) -> None:
         work = self._order.work
+        files = read_input(self._order)
         if not isinstance(work, ScriptWork):
-            self._open(image, Sources())
+            bind = self._workspaces.write_files(self._order, image_id, files) if files else None
+            container = self._open(image, Sources(files_bind=bind))
+            if files and bind is None:
+                self._workspaces.put_files(container, {f"{FILES}/{name}": text for name, text in files.items()})
             return
-        files = build_script_files(work, image_id).files
+        files |= build_script_files(work, image_id).files
         sources = Sources(
             workspace_bind=self._find_bind(work, image_id),
             files_bind=self._workspaces.write_files(self._order, image_id, files),

@@ -9,25 +9,28 @@ from typing import Any
 
 from engine.errors import AuthorError
 from engine.manifest import drop_nulls, merge
-from engine.orders import ImageWork, ScriptWork, StepOrder
+from engine.orders import INPUT_FILE, ImageWork, ScriptWork, StepOrder
 from runners.container_limits import read_cpu_millis, read_memory_bytes
 from runners.container_script import (
+    FILES,
+    INPUT,
     MAIN,
     STARTUP,
     WORKSPACE,
     build_env,
     build_script_files,
     place_workdir,
+    read_input,
     split_cmd,
 )
 from runners.manifest_policy import INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER, find_violations, harden
 from runners.pod.config import PodConfig
 
-FILES = "/.stroem"
 _CHUNK_BYTES = 100_000  # Linux takes at most 128 KiB for one environment variable
 _DROPPED = ["AUDIT_WRITE", "MKNOD", "NET_RAW", "SETFCAP", "SYS_CHROOT"]
 _TOKEN = "STROEM_WORKSPACE_TOKEN"  # noqa: S105 - the name of a variable, not what it holds
 _URL = "STROEM_WORKSPACE_URL"
+_INPUT_VOLUME = "stroem-input"
 
 _DOWNLOAD = rf"""set -eu
 umask 022
@@ -81,6 +84,11 @@ def build_plan(order: StepOrder, config: PodConfig) -> PodPlan:
     data = {
         f"{container}-{index}": value for container, env in hidden.items() for index, value in enumerate(env.values())
     }
+    with_secret, without = _give_env(pod, hidden, name), _give_env(pod, hidden, secret_name=None)
+    if isinstance(order.work, ImageWork) and (given := read_input(order)):
+        data |= given
+        _mount_input(with_secret, name)
+        _forget_input(without)
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -89,9 +97,7 @@ def build_plan(order: StepOrder, config: PodConfig) -> PodPlan:
         "immutable": True,
         "stringData": data,
     }
-    return PodPlan(
-        name, _give_env(pod, hidden, name), secret if data else None, _give_env(pod, hidden, secret_name=None)
-    )
+    return PodPlan(name, with_secret, secret if data else None, without)
 
 
 def build_labels(order: StepOrder, config: PodConfig) -> dict[str, str]:
@@ -178,7 +184,7 @@ def _build_step(order: StepOrder, config: PodConfig, hidden: dict[str, dict[str,
         container["command"] = [
             "sh",
             "-c",
-            _escape(_add_files(build_script_files(work, container["image"]).files, env)),
+            _escape(_add_files(build_script_files(work, container["image"]).files | read_input(order), env)),
         ]
         container["volumeMounts"] = _build_mounts(work, config)
     else:
@@ -272,6 +278,26 @@ def _give_env(
             if own is not None:
                 container["env"] = _build_entries(container, own, secret_name)
     return given
+
+
+def _mount_input(pod: dict[str, Any], secret_name: str) -> None:
+    """Show the file with the input to an image that runs as it is. Ours to add: the policy has judged the pod."""
+    volume = {"secretName": secret_name, "items": [{"key": INPUT, "path": INPUT}], "defaultMode": 0o444}
+    mount = {"name": _INPUT_VOLUME, "mountPath": FILES, "readOnly": True}
+    spec, step = pod["spec"], _find_step(pod)
+    spec["volumes"] = [*spec.get("volumes", []), {"name": _INPUT_VOLUME, "secret": volume}]
+    step["volumeMounts"] = [*step.get("volumeMounts", []), mount]
+
+
+def _forget_input(pod: dict[str, Any]) -> None:
+    """Without a secret there is no place for the file; the inputs' own variables say the same."""
+    step = _find_step(pod)
+    step["env"] = [entry for entry in step["env"] if entry.get("name") != INPUT_FILE]
+
+
+def _find_step(pod: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = next(each for each in pod["spec"]["containers"] if each["name"] == STEP_CONTAINER)
+    return found
 
 
 def _build_entries(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import datetime
+import io
 import re
+import tarfile
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -232,11 +234,28 @@ class Kubelet(threading.Thread):
         kinds = {volume["name"]: volume for volume in self._spec.get("volumes", [])}
         for mount in spec.get("volumeMounts", []):
             volume = kinds[mount["name"]]
-            assert "emptyDir" in volume, f"the fake cluster has no volume like {volume}"
+            assert "emptyDir" in volume or "secret" in volume, f"the fake cluster has no volume like {volume}"
             name = f"{self._pod_name}-{mount['name']}-{self._cluster.id}"
             self._engine.volumes.create(name, labels=self._labels)
+            if "secret" in volume:
+                self._fill_volume(name, volume["secret"], spec["image"])
             volumes[name] = {"bind": mount["mountPath"], "mode": "ro" if mount.get("readOnly") else "rw"}
         return volumes
+
+    def _fill_volume(self, name: str, source: dict[str, Any], image: str) -> None:
+        values = self._cluster.secrets[source["secretName"]]["stringData"]
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for item in source["items"]:
+                entry = tarfile.TarInfo(item["path"])
+                data = values[item["key"]].encode()
+                entry.size, entry.mode = len(data), source["defaultMode"]
+                tar.addfile(entry, io.BytesIO(data))
+        helper = self._engine.containers.create(
+            image, ["true"], volumes={name: {"bind": "/v", "mode": "rw"}}, labels=self._labels
+        )
+        helper.put_archive("/v", archive.getvalue())
+        _remove(helper)
 
     def _build_limits(self, spec: dict[str, Any]) -> dict[str, Any]:
         limits = spec.get("resources", {}).get("limits", {})
