@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.house import House
 from tests.chaos.witness import Witness
+from tests.house import House
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import redis
 
 from apps.jobs.models import Job, Step
 from tests.apps.jobs.builders import fresh, start, until, workspace
-from tests.house import House
 from tests.chaos.witness import Witness
+from tests.house import House
 
 pytestmark = pytest.mark.django_db(transaction=True)
 STEPS = 200
@@ -48,12 +48,12 @@ def test_every_step_of_a_killed_worker_runs_again_where_its_author_allows_it(
     assert witness.overlaps() == []
     runs = witness.runs()
     assert len(runs) == count
-    again = [step for step, found in runs.items() if len(found) > 1]
-    assert 1 <= len(again) <= 4
-    for step in again:
-        assert runs[step][0].end is None and runs[step][1].end is not None
-        assert runs[step][1].start - killed_at < BACK_WITHIN_S
-    assert Step.objects.filter(job_id=job.id, losses__gt=0).count() == len(again)
+    lost = set(Step.objects.filter(job_id=job.id, losses__gt=0).values_list("name", flat=True))
+    assert {step for step, found in runs.items() if len(found) > 1} <= lost
+    assert 1 <= len(lost) <= 4
+    for step in lost:  # one that the victim had claimed and not yet begun has a single run, and that is after the kill
+        assert killed_at < runs[step][-1].start < killed_at + BACK_WITHIN_S
+        assert runs[step][-1].end is not None
 
 
 @pytest.mark.parametrize("tree", [False, True], ids=["process", "tree"])
@@ -71,7 +71,8 @@ def test_only_the_steps_of_a_killed_worker_fail_where_nothing_else_is_said(
     bad = dict(Step.objects.filter(job_id=job.id, status="failed").values_list("name", "error"))
     assert set(bad.values()) == {"Worker victim was lost"}
     cut_short = {step for step, found in witness.runs().items() if found[-1].end is None}
-    assert set(bad) == cut_short and 1 <= len(bad) <= 4
+    # One that had ended a moment before, and whose report died with the worker, is lost as well.
+    assert cut_short <= set(bad) and 1 <= len(bad) <= 4
     assert Step.objects.filter(job_id=job.id, status="completed").count() == count - len(bad)
     assert all(len(found) == 1 for step, found in witness.runs().items() if step not in bad)
 

@@ -350,7 +350,19 @@ def test_a_tree_deeper_than_a_path_may_be_long_is_removed(tmp_path):
         (b"not an archive", "cannot be read"),
     ],
     # Archives carry the time of day: as names of tests they would differ between the processes of a run.
-    ids="link hard-link device pipe above root around file-then-folder folder-then-file long-name no-archive".split(),
+    ids=[
+        "link",
+        "hard-link",
+        "device",
+        "pipe",
+        "above",
+        "root",
+        "around",
+        "file-then-folder",
+        "folder-then-file",
+        "long-name",
+        "no-archive",
+    ],
 )
 def test_an_odd_archive_is_refused_and_writes_nothing_outside(tmp_path, archive, word):
     into = tmp_path / "in" / "side"
