@@ -48,7 +48,8 @@ def on_end(job: Job, plan: Plan) -> None:
     event = EVENTS[JobStatus(job.status)]
     if event in plan.fallback_events and job.parent_job_id is not None:
         return  # the workspace's hooks speak of whole runs; the parent's end fires them
-    fire(job, plan, event, end_context(job))
+    if getattr(plan.hooks, event):
+        fire(job, plan, event, end_context(job))
 
 
 def on_suspended(job: Job, plan: Plan, suspension: Suspension) -> None:

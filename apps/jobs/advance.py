@@ -48,7 +48,8 @@ class Advance:
     def job(self) -> Job:
         """The row with everything in it; loaded only when a decision needs it."""
         if self._job is None:
-            self._job = Job.objects.select_related("revision", "workspace").get(id=self.state.id)
+            rows = Job.objects.select_related("revision", "workspace").defer(*pen.HEAVY)
+            self._job = rows.get(id=self.state.id)
         return self._job
 
     # What has happened
@@ -105,7 +106,7 @@ class Advance:
         if self.moves and self.state.has_actions:
             ports.moved(self.job, self.plan, self.moves)
         if self.open_steps == 0 and not JobStatus(self.state.status).is_final:
-            conclude_job(self.job, self.plan, self.state, self.bad_steps, actor=actor)
+            conclude_job(self.state, self.plan, self.bad_steps, actor=actor)
 
     def _drop(self, step_ids: list[int]) -> None:
         if step_ids:

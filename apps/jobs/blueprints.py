@@ -198,7 +198,10 @@ def _is_plain(task: Task, actions: Mapping[str, Action], names: list[str]) -> bo
         bool(steps)
         and not task.workflow_actions
         and all(
-            step.when is None and step.for_each is None and actions[step.action].type not in SERVER_KINDS
+            step.when is None
+            and step.for_each is None
+            and step.join != "all"
+            and actions[step.action].type not in SERVER_KINDS
             for step in steps
         )
     )

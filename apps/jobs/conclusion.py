@@ -25,24 +25,28 @@ WHERE job_id = %s AND name = ANY(%s) AND status = 'completed' AND has_output ORD
 """
 
 
-def conclude_job(job: Job, plan: Plan, state: JobState, bad_steps: int, *, actor: str = "") -> None:
+def conclude_job(state: JobState, plan: Plan, bad_steps: int, *, actor: str = "") -> None:
     """End a job that has no open step. Called with the job locked.
 
     Its output is {step: output} of the steps that nobody depends on. Source: spec 3.4.
     """
     event = planner.conclude(bad_steps=bad_steps, is_cancelling=state.is_cancelling)
-    found = fetch(LEAF_OUTPUTS, (job.id, plan.leaves)) if event is JobEventKind.SUCCEEDED else []
+    is_success = event is JobEventKind.SUCCEEDED
+    found = fetch(LEAF_OUTPUTS, (state.id, plan.leaves)) if is_success else []
     output = {name: json.loads(text) for name, text, _ in found if text} or None
     sealed = contexts.sealed_job_output(found)
-    error = "" if event is JobEventKind.SUCCEEDED else job.cancel_reason or _errors(job.id)
-    if not pen.move_job(job.id, event, output=output, output_sealed=sealed, error=error, actor=actor):
-        return
-    job.refresh_from_db()
+    error = "" if is_success else _errors(state.id)
+    ended = pen.move_job(state.id, event, output=output, output_sealed=sealed, error=error, actor=actor)
+    if ended is None or (is_success and not (ended.has_parent or state.has_actions or plan.hooks.on_success)):
+        return  # it had ended before, or nobody waits for its success
+    job = Job.objects.select_related("revision", "workspace").defer(*pen.HEAVY).get(id=state.id)
     ports.ended(job, plan)
 
 
 def _errors(job_id: UUID) -> str:
-    return "; ".join(
+    """Why it was cancelled, else what became of the steps that it may not tolerate."""
+    ((reason,),) = fetch("SELECT cancel_reason FROM jobs_job WHERE id = %s", (job_id,))
+    return reason or "; ".join(
         f"Step '{name}': {error or ('was cancelled' if status == 'cancelled' else 'failed')}"
         for name, status, error in fetch(ERRORS, (job_id,))
     )

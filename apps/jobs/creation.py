@@ -117,24 +117,22 @@ def _write_steps(job: Job, plan: Plan, ids: Mapping[str, int]) -> list[Candidate
     sets = tag_set_ids(plan.tag_set_keys)
     default_s = settings.STROEM.default_step_timeout_s
     written = [
-        (
-            ids[name],
-            job.id,
-            name,
-            name,
-            node.position,
-            node.kind,
-            node.runner,
-            None if node.runs_on_server else sets[node.tag_set_key],
-            [ids[dependent] for dependent in node.dependents],
-            len(node.step.depends_on),
-            node.step.continue_on_failure,
-            job.priority + node.step.priority,
-            node.timeout_s or (default_s if not node.runs_on_server else None),
-        )
+        {
+            "id": ids[name],
+            "name": name,
+            "position": node.position,
+            "kind": node.kind,
+            "runner": node.runner,
+            "tag_set": None if node.runs_on_server else sets[node.tag_set_key],
+            "dependents": [ids[dependent] for dependent in node.dependents],
+            "deps": len(node.step.depends_on),
+            "tolerates": node.step.continue_on_failure,
+            "priority": job.priority + node.step.priority,
+            "timeout_s": node.timeout_s or (default_s if not node.runs_on_server else None),
+        }
         for name, node in plan.nodes.items()
     ]
-    rows.insert_steps(written)
+    rows.insert_steps(job.id, written)
     return [
         Candidate(ids[name], name, NO_DEPENDENCIES, node.step.continue_on_failure)
         for name, node in plan.nodes.items()

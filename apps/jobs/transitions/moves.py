@@ -217,11 +217,21 @@ WITH s AS (
         output = %(output)s, output_sealed = %(sealed)s, error = %(error)s, is_held = false,
         parent_told = CASE WHEN %(is_final)s AND parent_step_id IS NOT NULL THEN false ELSE parent_told END
     WHERE id = %(id)s AND status = ANY(%(sources)s)
-    RETURNING id
+    RETURNING id, parent_step_id
 )
 INSERT INTO jobs_stepevent (job_id, kind, detail, actor)
-SELECT id, 'job_' || %(event)s, left(%(error)s, 500), %(actor)s FROM s RETURNING 1
+SELECT id, 'job_' || %(event)s, left(%(error)s, 500), %(actor)s FROM s
+RETURNING (SELECT parent_step_id IS NOT NULL FROM s)
 """
+# Of a job's relations, columns that no decision reads.
+HEAVY = ("revision__definition", "revision__sealed_secrets", "workspace__problems")
+
+
+@dataclass(frozen=True, slots=True)
+class JobMoved:
+    """A job that has moved: whether a parent's step waits for its end."""
+
+    has_parent: bool
 
 
 def lock(job_id: UUID) -> JobState | None:
@@ -336,8 +346,8 @@ def move_job(
     output_sealed: bytes | None = None,
     error: str = "",
     actor: str = "",
-) -> bool:
-    """Move a job; False when it is not where `event` may take it from."""
+) -> JobMoved | None:
+    """Move a job; None when it is not where `event` may take it from."""
     target = job_target(event)
     params = {
         "id": job_id,
@@ -350,4 +360,5 @@ def move_job(
         "actor": actor,
         "sealed": output_sealed,
     }
-    return fetch_one(JOB_MOVE, params) is not None
+    row = fetch_one(JOB_MOVE, params)
+    return JobMoved(row[0]) if row else None

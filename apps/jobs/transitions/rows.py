@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import psycopg
-from django.db import connection
-
 from apps.jobs.sql import fetch, jsonb
 from apps.jobs.transitions.moves import LoopState
 
-COLUMNS = [
-    "id",
-    "job_id",
-    "name",
-    "base",
-    "position",
-    "kind",
-    "runner",
-    "tag_set_id",
-    "dependents",
-    "deps_left",
-    "tolerates",
-    "priority",
-    "timeout_s",
-]
-COPY = f"COPY jobs_step ({', '.join(COLUMNS)}, status) FROM STDIN"
+INSERT = """
+INSERT INTO jobs_step (id, job_id, name, base, position, kind, runner, tag_set_id, dependents, deps_left, tolerates,
+    priority, timeout_s)
+SELECT x.id, %(job)s, x.name, x.name, x.position, x.kind, x.runner, x.tag_set, x.dependents, x.deps, x.tolerates,
+    x.priority, x.timeout_s
+FROM jsonb_to_recordset(%(rows)s) AS x(id bigint, name text, position int, kind text, runner text, tag_set smallint,
+    dependents bigint[], deps int, tolerates boolean, priority smallint, timeout_s float)
+"""
 
 INSTANCES = """
 WITH i AS (
@@ -75,12 +64,9 @@ class Instance:
     total: int
 
 
-def insert_steps(rows: Sequence[tuple[Any, ...]]) -> None:
-    """Write steps, all pending. `rows` are tuples in the order of COLUMNS."""
-    connection.ensure_connection()
-    with psycopg.Cursor(connection.connection) as cursor, cursor.copy(COPY) as copy:
-        for row in rows:
-            copy.write_row((*row, "pending"))
+def insert_steps(job_id: UUID, steps: Sequence[Mapping[str, Any]]) -> None:
+    """Write steps, all pending, in one statement. `steps` have the keys that INSERT names."""
+    fetch(INSERT, {"job": job_id, "rows": jsonb(list(steps))})
 
 
 def open_loop(loop_id: int, items: Sequence[Any], sealed: Sequence[bytes | None] | None, *, released: int) -> list[int]:
