@@ -21,6 +21,7 @@ from workers.disk import Den
 from workers.door import OUTAGES, Bells, Ledger
 from workers.execution import Execution
 from workers.outputs import Outputs
+from workers.pinning import Pins
 from workers.presence import Presence, Timing
 from workers.process import Worker
 from workers.reporting import LogPump
@@ -82,6 +83,7 @@ def assemble(
     config: WorkerConfig,
     ledger: Ledger,
     archive: Callable[[int], bytes],
+    pass_for: Callable[[int, int, str], str],
     bells: Bells,
     app: Any,
     *,
@@ -89,7 +91,10 @@ def assemble(
     version: str,
     job_id: UUID | None = None,
 ) -> Assembly:
-    """A worker of this configuration. `archive` answers a revision's tar.gz. Raises StroemError for what cannot be."""
+    """A worker of this configuration. Raises StroemError for what cannot be.
+
+    `archive` answers a revision's tar.gz, `pass_for` what lets a pod fetch it.
+    """
     timing = Timing.of(lease_s, config.stop_grace_secs)
     user: User | None = find_user(config.run_as) if config.run_as else None
     den = Den(config.workspace_cache_dir, is_shared=user is not None)
@@ -107,6 +112,7 @@ def assemble(
         Scratches(den, owner),
         pump,
         lambda action: _choose(catalog, action),
+        Pins(config.server_url, pass_for),
         stop_grace_s=config.stop_grace_secs,
         runner_image=config.runner_image,
         run_as=config.run_as,

@@ -11,12 +11,13 @@ from pathlib import Path
 from apps.jobs.ledger import Material, Report
 from engine.errors import AuthorError, StroemError
 from engine.masking import masker
-from engine.orders import ImageWork, Limits, ScriptWork, StepOrder, StepOutcome, Verdict
+from engine.orders import ImageWork, Limits, Pinned, ScriptWork, StepOrder, StepOutcome, Verdict
 from engine.spec.model import Action
 from runners.base import Runner
 from workers.attempts import Attempt
 from workers.door import OUTAGES, Ledger
 from workers.outputs import Outputs
+from workers.pinning import Pins
 from workers.rendering import Rendered, render
 from workers.reporting import Batch, LogPump, Reporter
 from workers.scratch import Scratch, Scratches
@@ -53,6 +54,7 @@ class Execution:
         scratches: Scratches,
         pump: LogPump,
         pick: Callable[[Action], Runner],
+        pins: Pins,
         *,
         stop_grace_s: float,
         runner_image: str | None = None,
@@ -65,6 +67,7 @@ class Execution:
         self._scratches = scratches
         self._pump = pump
         self._pick = pick
+        self._pins = pins
         self._stop_grace_s = stop_grace_s
         self._runner_image = runner_image
         self._run_as = run_as
@@ -149,8 +152,11 @@ class Execution:
     def _order(self, attempt: Attempt, material: Material, rendered: Rendered, place: Performed) -> StepOrder:
         claim, action = attempt.claim, rendered.action
         work: ScriptWork | ImageWork
+        pinned: Pinned | None = None
         if action.type == "script":
-            if action.runner != "pod":  # a pod fetches its own
+            if action.runner == "pod":  # it fetches its own
+                pinned = self._pins.pin(claim)
+            else:
                 place.tree = self._workspaces.take(claim.revision_id, claim.revision_digest)
             work = self._script(rendered, place.tree)
         else:
@@ -174,7 +180,8 @@ class Execution:
             workdir=action.workdir,
             chdir=Path(material.chdir) if material.chdir else None,
             manifest=rendered.manifest,
-            secrets=rendered.masks,
+            pinned=pinned,
+            secrets=rendered.masks if pinned is None else (*rendered.masks, pinned.token),
             run_as=self._run_as,
         )
 

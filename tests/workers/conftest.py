@@ -16,6 +16,7 @@ from workers.attempts import Attempts
 from workers.config import WorkerConfig
 from workers.disk import Den
 from workers.execution import Execution
+from workers.pinning import Pins
 from workers.presence import Presence, Timing
 from workers.process import Worker
 from workers.reporting import LogPump
@@ -42,6 +43,7 @@ class Bench:
             Scratches(self.den),
             self.pump,
             lambda action: runner,
+            Pins(self.config.server_url, lambda *values: "pass-" + "-".join(map(str, values))),
             stop_grace_s=self.config.stop_grace_secs,
         )
         self.presence = Presence(

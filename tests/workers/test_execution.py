@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
 
 import pytest
 
 from engine.errors import PlatformError
-from engine.orders import ImageWork, Line, ScriptWork, StepOutcome, Verdict
+from engine.orders import ImageWork, Line, Resources, ScriptWork, StepOutcome, Verdict
 from engine.spec.model import Action, InputField, Step
-from tests.workers.fakes import FakeLedger, FakeRunner, claim, material
+from tests.workers.fakes import DIGEST, FakeLedger, FakeRunner, claim, material
 from workers.attempts import Attempt
 
 
@@ -253,3 +252,57 @@ def test_a_stopped_step_counts_as_cancelled_only_when_somebody_cancelled_it(benc
 
     parts = bench(FakeLedger(), FakeRunner(stopped))
     assert parts.execution.perform(attempt).ended.report.outcome.verdict is verdict
+
+
+def test_a_pod_is_told_where_it_fetches_the_pinned_revision_and_gets_no_tree_of_this_host(bench):
+    ledger, runner = FakeLedger(), FakeRunner()
+    ledger.material_of = lambda _: material(Action(type="script", runner="pod", script="true"))
+    parts = bench(ledger, runner, server_url="http://stroem:8080")
+    attempt = Attempt(claim(7), 0.0)
+    parts.execution.tidy(attempt, parts.execution.perform(attempt))
+    order = runner.orders[0]
+    assert order.pinned.url == f"http://stroem:8080/worker/workspace/default.tar.gz?revision={DIGEST}"
+    assert order.pinned.token == f"pass-1007-1-{DIGEST}"
+    assert order.pinned.token in order.secrets and order.pinned.token not in repr(order)
+    assert order.work.workspace_dir is None and parts.workspaces.planted == 0
+
+
+def test_a_pod_without_a_server_to_fetch_from_fails_with_the_settings_name(perform):
+    _, runner, ended = perform(material(Action(type="script", runner="pod", script="true")))
+    assert not runner.orders
+    assert "needs `server_url`" in failed(ended)
+
+
+def test_only_pods_with_scripts_fetch_anything(perform):
+    for action in (
+        Action(type="pod", image="x"),
+        Action(type="docker", image="x"),
+        Action(type="script", runner="docker", script="true"),
+    ):
+        _, runner, _ = perform(material(action))
+        assert runner.orders[-1].pinned is None
+
+
+def test_what_an_action_asks_of_its_engine_reaches_the_runner(perform):
+    action = Action(
+        type="script",
+        runner="docker",
+        script="true",
+        workdir="sub",
+        workspace="copy",
+        resources={"cpu": "500m", "memory": "64Mi", "num_cpus": 2, "num_gpus": 1},
+    )
+    _, runner, _ = perform(material(action), one=claim(7, timeout_s=9.0))
+    order = runner.orders[0]
+    assert order.resources == Resources(cpu="500m", memory="64Mi", num_cpus=2, num_gpus=1)
+    assert (order.workdir, order.chdir, order.work.workspace_mode) == ("sub", None, "copy")
+    assert order.limits.timeout_s == 9.0
+
+
+def test_a_manifest_is_rendered_leaf_by_leaf(perform):
+    manifest = {"metadata": {"annotations": {"who": "{{ input.who }}"}}, "spec": {"tolerations": [{"key": "gpu"}]}}
+    _, runner, _ = perform(material(Action(type="pod", image="x", manifest=manifest), Step("a", input={"who": "Ada"})))
+    assert runner.orders[0].manifest == {
+        "metadata": {"annotations": {"who": "Ada"}},
+        "spec": {"tolerations": [{"key": "gpu"}]},
+    }

@@ -63,14 +63,16 @@ class Command(BaseCommand):
 
     def _serve(self, config: WorkerConfig, job_id: UUID | None, stop: threading.Event, hurry: threading.Event) -> int:
         from apps.jobs import bells, ledger
-        from apps.workspaces.ledger import archive
+        from apps.workspaces.ledger import archive, pass_for
         from runners.process import harden
         from workers.assembly import assemble
 
         lease_s = settings.STROEM.recovery.heartbeat_timeout_s
         try:
             harden()
-            assembly = assemble(config, ledger, archive, bells, app, lease_s=lease_s, version=_version(), job_id=job_id)
+            assembly = assemble(
+                config, ledger, archive, pass_for, bells, app, lease_s=lease_s, version=_version(), job_id=job_id
+            )
         except (StroemError, OSError) as error:
             raise CommandError(f"this worker cannot start: {error}", returncode=2) from error
         try:
