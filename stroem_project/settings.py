@@ -84,8 +84,8 @@ TEMPLATES = [
 ]
 
 
-# Statements of the hot path are prepared and look up single rows: their generic plan is the right one, and planning them
-# anew would cost as much as running them.
+# Statements of the hot path are prepared and look up single rows: their generic plan is the right one, and planning
+# them anew would cost as much as running them.
 SESSION = (
     "idle_in_transaction_session_timeout=10s",
     "lock_timeout=10s",

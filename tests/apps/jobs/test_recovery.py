@@ -134,7 +134,7 @@ def test_a_worker_claims_only_what_its_tags_cover(tmp_path: Path) -> None:
 
 def test_a_missed_advance_is_made_up_from_the_rows(tmp_path: Path) -> None:
     job = start(workspace(tmp_path, ONE % ""))
-    Step.objects.filter(job_id=job.id, name="a").update(deps_left=0, **{"status": "pending"})
+    Step.objects.filter(job_id=job.id, name="a").update(deps_left=0, status="pending")
     assert sweeps.missed_advances() == 1
     assert Hand().work() == 2
     assert fresh(job).status == "completed"
