@@ -259,6 +259,7 @@ def _finish_and_claim(
     lease_s = settings.STROEM.recovery.heartbeat_timeout_s
     warm = [report.claim.revision_id]
     statements = [
+        (compiled.LOCK, {"job": completion.job_id}),
         (compiled.COMPLETE, completion.params),
         (claims.CLAIM, claims.claim_params(worker_id, claim_for, lease_s, job_id, warm=warm)),
     ]

@@ -15,6 +15,9 @@ from apps.jobs.sql import jsonb
 from apps.jobs.transitions.moves import Result
 from engine.lifecycle import StepEventKind, StepStatus, step_target
 
+# Waiting happens here, so that the statement after it begins with a view in which the job's rows are as they are: one
+# that waits in its midst must look up every row that it changes a second time.
+LOCK = "SELECT 1 FROM jobs_job WHERE id = %(job)s FOR NO KEY UPDATE"
 COMPLETE = """
 WITH j AS (
     SELECT id FROM jobs_job
