@@ -17,7 +17,7 @@ from apps.jobs.creation import Birth, Origin
 from apps.jobs.limits import is_over_limit
 from apps.jobs.masks import blanked, seal_with, shown
 from apps.jobs.models import Job
-from apps.jobs.sql import fetch, retried
+from apps.jobs.sql import fetch, fetch_one, retried
 from apps.jobs.transitions.moves import Candidate, JobState
 from apps.workspaces.models import Revision, Workspace
 from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
@@ -46,17 +46,20 @@ def start_job(
     priority: int | None = None,
 ) -> Job:
     """Start a run of a task with checked input. Raises NotFound and InputError before anything is written."""
-    rows = Workspace.objects.select_related("current").defer("current__definition", "current__sealed_secrets")
-    found = rows.filter(name=workspace).first()
-    if found is None or found.current is None:
-        problems = f": {len(found.problems)} problem(s), see `validate`" if found and found.problems else ""
-        raise NotFound(
-            f"Workspace '{workspace}' has no usable revision{problems}"
-            if found
-            else f"Workspace '{workspace}' not found"
-        )
+    found = fetch_one("SELECT id, current_id FROM workspaces_workspace WHERE name = %s", (workspace,))
+    if found is None or found[1] is None:
+        raise _no_revision(workspace)
+    revision = Revision(id=found[1], workspace_id=found[0])
     origin = Origin(source_type, source_id or (user.email if user else ""), user.pk if user else None)
-    return start_at(found.current, task_name, given, origin, priority=priority)
+    return start_at(revision, task_name, given, origin, priority=priority)
+
+
+def _no_revision(workspace: str) -> NotFound:
+    found = Workspace.objects.filter(name=workspace).first()
+    if found is None:
+        return NotFound(f"Workspace '{workspace}' not found")
+    problems = f": {len(found.problems)} problem(s), see `validate`" if found.problems else ""
+    return NotFound(f"Workspace '{workspace}' has no usable revision{problems}")
 
 
 def start_at(
@@ -131,6 +134,7 @@ def begin(job: Job, plan: Plan, roots: list[Candidate]) -> None:
     state = JobState(job.id, job.status, False, job.open_steps, job.bad_steps, plan.id, job.generation, job.has_actions)
     if job.has_actions:
         ports.born(job, plan)
+        roots = roots_of(job.id)  # a barrier holds some of them back
     advance = Advance(state, plan)
     advance.consider(roots)
     advance.run()
