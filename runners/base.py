@@ -41,3 +41,19 @@ class Runner(Protocol):
     def sweep(self, live: frozenset[str]) -> None:
         """Remove what attempts that are not in `live` left behind; safe to call twice."""
         ...
+
+
+class RemoteRunner(Runner, Protocol):
+    """A runner whose steps live on without this process, where others find them: on an engine, in a cluster.
+
+    Several workers, also of several installations, share such a place. So nobody judges by what he knows himself: an
+    attempt that is over is over for everybody, and whoever learns of it may remove what is left.
+    """
+
+    def find_attempts(self) -> frozenset[str]:
+        """Attempts of which something exists, whoever began them."""
+        ...
+
+    def abandon(self, attempts: frozenset[str]) -> None:
+        """End these attempts, but for those under way in this runner, and remove what is left; safe to call twice."""
+        ...

@@ -4,17 +4,21 @@ needs them, never before: they cost memory and a second of time.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TypeGuard
 
-from engine.errors import PlatformError
-from runners.base import Runner
+from engine.errors import PlatformError, StroemError
+from engine.orders import StepOrder, StepOutcome
+from runners.base import LineSink, RemoteRunner, Runner, StopSignal
 from runners.guard import Guard
 from runners.local import LocalConfig, LocalRunner
 
+log = logging.getLogger(__name__)
 Place = Literal["local", "docker", "pod"]
+FindEnded = Callable[[frozenset[str]], frozenset[str]]
 _SECTIONS: dict[Place, str] = {"local": "local", "docker": "docker", "pod": "kubernetes"}
 
 
@@ -33,7 +37,7 @@ class Catalog:
     """The runners of one worker process, each made once. Every method may be called from any thread."""
 
     def __init__(self, config: CatalogConfig, guard: Guard | None = None) -> None:
-        self._config = config
+        self.config = config
         self._guard = guard
         self._lock = threading.Lock()
         self._made: dict[Place, Runner] = {}
@@ -54,8 +58,13 @@ class Catalog:
         """The runner for an action of this type (`script`, `docker`, `pod`) and, for scripts, this `runner`."""
         place = runner if action_type == "script" else action_type
         match place:
-            case "local" | "docker" | "pod":
+            case "local":
                 return self.get(place)
+            case "docker" | "pod":
+                found = self.get(place)
+                if self._guard is None:
+                    return found
+                return (_GuardedDocker if place == "docker" else _GuardedPod)(found, self._guard)
             case _:
                 raise PlatformError(f"no runner does actions of type {action_type!r} with runner {runner!r}")
 
@@ -71,18 +80,40 @@ class Catalog:
             return self._made[place]
 
     def sweep(self, live: frozenset[str]) -> None:
-        """Let every runner that this worker is configured for remove what dead attempts left."""
+        """Let runners on this host remove what dead attempts left."""
+        if "local" in self._makers:
+            self.get("local").sweep(live)
+
+    def sweep_away(self, live: frozenset[str], find_ended: FindEnded) -> None:
+        """Remove what ended attempts left on engines and clusters, whichever worker began them.
+
+        `find_ended` answers which attempts are known to have ended: those of other installations are not ours to judge.
+        """
         for place in sorted(self._makers):
-            self.get(place).sweep(live)
+            runner = self.get(place)
+            if _is_remote(runner):
+                try:
+                    found = runner.find_attempts() - live
+                except StroemError as problem:
+                    log.info("leftovers cannot be looked for: %s", problem)
+                    continue
+                if found:
+                    runner.abandon(find_ended(found) - live)
+
+    def abandon(self, place: Place, attempts: frozenset[str]) -> None:
+        """End these attempts there, and remove what is left of them."""
+        runner = self.get(place)
+        if attempts and _is_remote(runner):
+            runner.abandon(attempts)
 
     def _make_local(self) -> Runner:
-        assert self._config.local is not None
-        return LocalRunner(self._config.local, self._guard)
+        assert self.config.local is not None
+        return LocalRunner(self.config.local, self._guard)
 
     def _make_docker(self) -> Runner:
         from runners.docker import DockerConfig, DockerRunner  # see the module's docstring
 
-        config = self._config
+        config = self.config
         return DockerRunner(
             DockerConfig.from_section(config.docker, owner=config.owner, runner_image=config.runner_image)
         )
@@ -90,8 +121,43 @@ class Catalog:
     def _make_pod(self) -> Runner:
         from runners.pod import PodConfig, PodRunner
 
-        config = self._config
+        config = self.config
         assert config.kubernetes is not None
         return PodRunner(
             PodConfig.from_section(config.kubernetes, owner=config.owner, runner_image=config.runner_image)
         )
+
+
+class _Guarded:
+    """A runner whose attempts the guard answers for: nothing of the host ends a container when its worker dies."""
+
+    needs: ClassVar[frozenset[str]]
+    place: ClassVar[Place]
+
+    def __init__(self, runner: Runner, guard: Guard) -> None:
+        self._runner = runner
+        self._guard = guard
+
+    def run(self, order: StepOrder, lines: LineSink, stop: StopSignal) -> StepOutcome:
+        self._guard.watch_away(self.place, order.attempt)
+        try:
+            return self._runner.run(order, lines, stop)
+        finally:
+            self._guard.forget_away(order.attempt)
+
+    def sweep(self, live: frozenset[str]) -> None:
+        self._runner.sweep(live)
+
+
+class _GuardedDocker(_Guarded):
+    needs = frozenset({"docker"})
+    place = "docker"
+
+
+class _GuardedPod(_Guarded):
+    needs = frozenset({"kubernetes"})
+    place = "pod"
+
+
+def _is_remote(runner: Runner) -> TypeGuard[RemoteRunner]:
+    return hasattr(runner, "abandon")

@@ -37,6 +37,8 @@ class Guard:
         self._grace_s = min(5.0, margin_s / 2)
         self._lock = threading.Lock()
         self._groups: dict[int, str] = {}
+        self._away: dict[str, str] = {}  # attempt to place
+        self._engines = ""
         self._pipe: int | None = None
         self._beat = sentry.read_clock()
         self._lapsed_at = 0.0
@@ -70,6 +72,24 @@ class Guard:
             self._groups.pop(pgid, None)
             self._tell(f"f {pgid}\n")
 
+    def know_engines(self, described: str) -> None:
+        """How to reach what `watch_away` is about: see `runners.broom.describe`. Before the first of those calls."""
+        with self._lock:
+            self._engines = described
+            self._tell(f"e {described}\n")
+
+    def watch_away(self, place: str, attempt: str) -> None:
+        """Answer for what this attempt has on an engine or in a cluster from now on."""
+        with self._lock:
+            self._away[attempt] = place
+            self._tell(f"a {place} {attempt}\n")
+
+    def forget_away(self, attempt: str) -> None:
+        """Nothing of it is there any more, or somebody else answers for what is."""
+        with self._lock:
+            self._away.pop(attempt, None)
+            self._tell(f"r {attempt}\n")
+
     def beat(self) -> None:
         """The leases were renewed just now. Call it after each renewal that the database confirmed."""
         with self._lock:
@@ -101,9 +121,11 @@ class Guard:
                 raise
         os.close(self._pipe)
         self._launch()
-        for pgid, attempt in self._groups.items():
-            os.write(self._pipe, f"w {pgid} {attempt}\n".encode())
-        os.write(self._pipe, f"b {self._beat:.3f}\n".encode())
+        known = [f"w {pgid} {attempt}\n" for pgid, attempt in self._groups.items()]
+        known += [f"e {self._engines}\n"] if self._engines else []
+        known += [f"a {place} {attempt}\n" for attempt, place in self._away.items()]
+        for line in (*known, f"b {self._beat:.3f}\n"):
+            os.write(self._pipe, line.encode())
 
     def _try_again(self, message: str) -> bool:
         assert self._pipe is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from engine.spec.model import Action
+from runners import broom
 from runners.base import Runner
 from runners.catalog import Catalog, CatalogConfig
 from runners.guard import Guard
@@ -30,7 +32,8 @@ from workers.slots import Slots
 from workers.workspace import Workspaces
 
 log = logging.getLogger("stroem.worker")
-SWEEP_EVERY_S = 300.0
+SWEEP_EVERY_S = 20.0
+LOCAL_SWEEP_EACH = 15  # it reads about every process of the host
 
 
 @dataclass(slots=True)
@@ -44,11 +47,13 @@ class Assembly:
     attempts: Attempts
     den: Den
     workspaces: Workspaces
+    ledger: Ledger
     _closing: threading.Event
 
     def open(self, hurry: threading.Event) -> bool:
         """Start guard and worker, as soon as the database lets us; False when `hurry` was set before."""
         self.guard.start()
+        self.guard.know_engines(broom.describe(self.catalog.config))
         said = ""
         while not hurry.is_set():
             try:
@@ -69,12 +74,16 @@ class Assembly:
         self.den.close()
 
     def _sweep(self) -> None:
-        """Remove containers, pods and processes of attempts that died with an earlier worker; now and then again."""
-        while True:
+        """Remove containers, pods and processes of attempts that died with some worker; now and then again."""
+        for turn in itertools.count():
             try:
-                self.catalog.sweep(self.attempts.names())
+                if turn % LOCAL_SWEEP_EACH == 0:
+                    self.catalog.sweep(self.attempts.names())
+                self.catalog.sweep_away(self.attempts.names(), self.ledger.ended)
             except Exception as error:  # noqa: BLE001  (an outer edge: an engine that is down must not end the thread)
                 log.warning("leftovers of earlier steps could not be looked for: %s", error)
+            finally:
+                self.ledger.released()
             if self._closing.wait(SWEEP_EVERY_S):
                 return
 
@@ -125,7 +134,7 @@ def assemble(
         config, ledger, bells, app, presence, execution, attempts, slots, pump, lease_s=lease_s, job_id=job_id
     )
     presence.after = worker.refresh_tag_sets
-    return Assembly(worker, presence, guard, catalog, attempts, den, workspaces, threading.Event())
+    return Assembly(worker, presence, guard, catalog, attempts, den, workspaces, ledger, threading.Event())
 
 
 def _choose(catalog: Catalog, action: Action) -> Runner:

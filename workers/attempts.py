@@ -61,9 +61,8 @@ class Attempt:
 
     @property
     def name(self) -> str:
-        """Names containers, pods and marks. Unique over all attempts, also where several installations share an
-        engine: their steps are numbered alike, their jobs are not."""
-        return f"{self.claim.job_id.hex[:8]}-{self.claim.step_id}-{self.claim.fence}"
+        """Names containers, pods and marks of processes."""
+        return self.claim.name
 
 
 class Attempts:

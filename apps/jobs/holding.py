@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from uuid import UUID
 
-from apps.jobs.sql import fetch_one
+from apps.jobs.sql import fetch, fetch_one
 
 HELD = """
 SELECT a.ended_at IS NULL AND a.lease_until > clock_timestamp(), w.name, r.id, r.digest
@@ -12,6 +14,12 @@ FROM jobs_attempt a JOIN jobs_job j ON j.id = a.job_id JOIN workspaces_revision 
     JOIN workspaces_workspace w ON w.id = r.workspace_id
 WHERE a.id = %s AND a.fence = %s
 """
+ENDED = """
+SELECT x.name FROM unnest(%s::text[], %s::bigint[], %s::int[], %s::text[]) x(name, step_id, fence, job)
+JOIN jobs_attempt a ON a.step_id = x.step_id AND a.fence = x.fence
+WHERE a.ended_at IS NOT NULL AND left(a.job_id::text, 8) = x.job
+"""
+_NAME = re.compile(r"([0-9a-f]{8})-([0-9]{1,18})-([0-9]{1,9})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +36,23 @@ def held(attempt_id: int, fence: int) -> Held | None:
     """None when there is no such attempt (any more)."""
     row = fetch_one(HELD, (attempt_id, fence))
     return Held(*row) if row else None
+
+
+def name_of(job_id: UUID, step_id: int, fence: int) -> str:
+    """What an attempt is called outside of the database. Unique over all attempts, also where several installations
+    share an engine: their steps are numbered alike, their jobs are not."""
+    return f"{job_id.hex[:8]}-{step_id}-{fence}"
+
+
+def ended(names: frozenset[str]) -> frozenset[str]:
+    """Those of the named attempts that are over for good. Names of other installations are never among them."""
+    found = [hit for hit in map(_NAME.fullmatch, names) if hit]
+    if not found:
+        return frozenset()
+    params = (
+        [hit[0] for hit in found],
+        [int(hit[2]) for hit in found],
+        [int(hit[3]) for hit in found],
+        [hit[1] for hit in found],
+    )
+    return frozenset(name for (name,) in fetch(ENDED, params))

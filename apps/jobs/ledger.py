@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import OperationalError, connection, connections
 
 from apps.fleet import presence, tag_sets
-from apps.jobs import blueprints, contexts, finishing, lingering, logs, surroundings
+from apps.jobs import blueprints, contexts, finishing, holding, lingering, logs, surroundings
 from apps.jobs.sql import fetch_together
 from apps.jobs.transitions import claims, compiled, rows
 from apps.jobs.transitions.compiled import Completion
@@ -51,6 +51,11 @@ class Claim:
     tag_set_id: int
     is_started: bool = False  # noted as started with the claim
     job_input: str | bytes = field(repr=False, default="{}")  # JSON text, or sealed bytes when it holds secrets
+
+    @property
+    def name(self) -> str:
+        """What the attempt is called on hosts, engines and clusters."""
+        return holding.name_of(self.job_id, self.step_id, self.fence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +286,11 @@ def _finish_and_claim(
     if row is None:
         row = claims.claim_elsewhere(worker_id, claim_for, lease_s=lease_s, job_id=job_id)
     return accepted, counts, _claim(row) if row else None
+
+
+def ended(names: frozenset[str]) -> frozenset[str]:
+    """Those of the attempts called so (see `Claim.name`) that are over for good, whoever did them."""
+    return holding.ended(names)
 
 
 def give_back(claim: Claim) -> None:

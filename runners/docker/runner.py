@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from math import ceil
 from typing import Any, ClassVar
 
@@ -80,21 +81,40 @@ class DockerRunner:
 
         An engine that is away, or refuses, is left to the next sweep: other runners' leftovers must not wait for it.
         """
-        with self._lock:
-            spared = live | self._running
         try:
-            self._remove_others(spared)
+            found = self._find(f"{LABEL}owner={self.config.owner}")
+        except (EngineGone, EngineFailed, EngineRefused) as problem:
+            logger.warning("leftovers are left to the next sweep: %s", problem)
+        else:
+            self.abandon(frozenset(attempt for attempt, _ in found) - live)
+
+    def find_attempts(self) -> frozenset[str]:
+        return frozenset(attempt for attempt, _ in self._find())
+
+    def abandon(self, attempts: frozenset[str]) -> None:
+        """See RemoteRunner. An engine that is away, or refuses, is left to the next time."""
+        with self._lock:
+            dead = attempts - self._running
+        if not dead:
+            return
+        try:
+            for attempt, remove in self._find():
+                if attempt in dead:
+                    remove()
         except (EngineGone, EngineFailed, EngineRefused) as problem:
             logger.warning("leftovers are left to the next sweep: %s", problem)
 
-    def _remove_others(self, spared: frozenset[str]) -> None:
-        wanted = {"label": [f"{LABEL}owner={self.config.owner}", f"{LABEL}attempt"]}
+    def _find(self, *labels: str) -> list[tuple[str, Callable[[], None]]]:
+        """(attempt, what removes it) of each container and each volume, containers first."""
+        wanted = {"label": [f"{LABEL}attempt", *labels]}
+        found: list[tuple[str, Callable[[], None]]] = []
         for container in self.connection.call("containers", all=True, filters=wanted):
-            if container["Labels"].get(f"{LABEL}attempt") not in spared:
-                remove_container(self.connection, container["Id"])
+            found.append(
+                (container["Labels"][f"{LABEL}attempt"], partial(remove_container, self.connection, container["Id"]))
+            )
         for volume in self.connection.call("volumes", filters=wanted)["Volumes"] or []:
-            if volume["Labels"].get(f"{LABEL}attempt") not in spared:
-                remove_volume(self.connection, volume["Name"])
+            found.append((volume["Labels"][f"{LABEL}attempt"], partial(remove_volume, self.connection, volume["Name"])))
+        return found
 
     @contextmanager
     def _note_running(self, attempt: str) -> Iterator[None]:

@@ -23,7 +23,7 @@ from runners.manifest_policy import INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER
 from runners.pod.cluster import Cluster, ClusterAway, Refused, patiently
 from runners.pod.config import PodConfig
 from runners.pod.logs import LogFollower
-from runners.pod.manifest import PodPlan, build_plan, sanitise_label
+from runners.pod.manifest import PodPlan, build_plan, name_pod, sanitise_label
 from runners.pod.status import Sight, has_running_container, list_started, look
 from runners.pod.watching import NUDGE, PodWatch
 
@@ -44,6 +44,7 @@ class PodRunner:
         self.config = config
         self.cluster = Cluster(config)
         self._running: set[str] = set()
+        self._blind: set[str] = set()
         self._lock = threading.Lock()
 
     def run(self, order: StepOrder, lines: LineSink, stop: StopSignal) -> StepOutcome:
@@ -68,16 +69,39 @@ class PodRunner:
 
         Needs the verb list on pods and secrets; without it leftovers stay until their namespace is cleaned otherwise.
         """
+        self.abandon(self._find(f"{OUR_LABELS}owner={sanitise_label(self.config.owner)}") - live)
+
+    def find_attempts(self) -> frozenset[str]:
+        return self._find("app=stroem-step")
+
+    def abandon(self, attempts: frozenset[str]) -> None:
+        """See RemoteRunner. By name: that needs no right to list. A cluster that is away is left to the next time."""
         with self._lock:
-            spared = {sanitise_label(attempt) for attempt in live | self._running}
+            dead = attempts - self._running
+        for name in map(name_pod, dead):
+            try:
+                self.cluster.delete("pod", name, grace_s=1)
+                self.cluster.delete("secret", name)
+            except (Refused, ClusterAway) as problem:
+                logger.warning("pod %s is left to the next sweep: %s", name, problem)
+
+    def _find(self, selector: str) -> frozenset[str]:
+        found = set()
         for kind in ("pod", "secret"):
             try:
-                found = self.cluster.list(kind, f"{OUR_LABELS}owner={sanitise_label(self.config.owner)}")
-                for thing in found:
-                    if thing["metadata"]["labels"].get(f"{OUR_LABELS}attempt") not in spared:
-                        self.cluster.delete(kind, thing["metadata"]["name"], grace_s=1 if kind == "pod" else None)
+                for thing in self.cluster.list(kind, selector):
+                    found.add(str(thing["metadata"]["labels"].get(f"{OUR_LABELS}attempt")))
             except (Refused, ClusterAway) as problem:
-                logger.warning("leftover %ss are left to the next sweep: %s", kind, problem)
+                self._note_blindness(kind, problem)
+        return frozenset(found)
+
+    def _note_blindness(self, kind: str, problem: Exception) -> None:
+        """Once a kind: who may not list is asked to again and again."""
+        with self._lock:
+            is_new = kind not in self._blind
+            self._blind.add(kind)
+        if is_new:
+            logger.warning("leftover %ss cannot be looked for (that needs the verb list): %s", kind, problem)
 
     @contextmanager
     def _note_running(self, attempt: str) -> Iterator[None]:

@@ -158,6 +158,10 @@ class FakeLedger:
         self._done()
         return Settled(True, following, bells)
 
+    def ended(self, names: frozenset[str]) -> frozenset[str]:
+        self._enter("ended")
+        return frozenset()
+
     def give_back(self, claim: Claim) -> None:
         self._enter("give_back")
         self.given_back.append(claim)
