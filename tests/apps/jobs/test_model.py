@@ -147,7 +147,11 @@ class Jobs(RuleBasedStateMachine):
     def lose(self, data: Any, had_started: bool) -> None:
         claim = self._take(data, self.held)
         key = f"{claim.job_id} {claim.step_name}"
-        if had_started and self.losses[key] < LOST_RETRIES:
+        if self.losses[key] == LOST_RETRIES and (had_started or claim.is_started):
+            ledger.give_back(claim)  # one more would fail the step
+            self.old.append(claim)
+            return
+        if had_started or claim.is_started:
             self.losses[key] += 1
             assert self.hand.start(claim)
         Attempt.objects.filter(id=claim.attempt_id).update(lease_until=F("claimed_at"))
@@ -161,7 +165,7 @@ class Jobs(RuleBasedStateMachine):
         verdict = Verdict.SUCCEEDED if succeeded else Verdict.FAILED
         before = self._rows()
         assert not self.hand.finish(claim, StepOutcome(verdict)).accepted
-        assert not self.hand.start(claim)
+        assert claim.is_started or not self.hand.start(claim)
         assert self._rows() == before
 
     @precondition(
