@@ -1,4 +1,4 @@
-"""Workers that have been seen, and the tag sets that steps ask for."""
+"""Workers that have been seen, the tag sets that steps ask for, worker sessions, Slurm allocations."""
 
 from __future__ import annotations
 
@@ -42,3 +42,91 @@ class Worker(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class WorkerSession(models.Model):
+    """One worker at work for one job, in one generation of it: from before its first step until it leaves."""
+
+    class Status(models.TextChoices):
+        OPEN = "open", "open"
+        CLOSING = "closing", "closing"  # it does what its leaving sets off
+        CLOSED = "closed", "closed"
+        LOST = "lost", "lost"
+
+    id = models.BigAutoField(primary_key=True)
+    job_id = models.UUIDField()
+    generation = models.SmallIntegerField(default=1, db_default=1)
+    worker_id = models.UUIDField()
+    allocation_id = models.UUIDField(null=True)
+    status = models.CharField(max_length=10, choices=Status, default=Status.OPEN, db_default="open")
+    reason = models.CharField(max_length=200, blank=True, default="", db_default="", help_text="Why it left")
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="fleet_session_status", condition=models.Q(status__in=["open", "closing", "closed", "lost"])
+            ),
+            models.UniqueConstraint(fields=["job_id", "generation", "worker_id"], name="fleet_session_once"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["worker_id"], name="fleet_session_live", condition=models.Q(status__in=["open", "closing"])
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"session {self.pk}"
+
+
+class Allocation(models.Model):
+    """Nodes that were asked of Slurm for one job: one call of sbatch, with the very script that it was given."""
+
+    class Status(models.TextChoices):
+        REQUESTED = "requested", "requested"  # not submitted yet
+        PENDING = "pending", "pending"  # in Slurm's queue
+        ACTIVE = "active", "active"
+        COMPLETE = "complete", "complete"
+        FAILED = "failed", "failed"
+        LOST = "lost", "lost"  # Slurm does not know it any more
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    job_id = models.UUIDField()
+    action_id = models.BigIntegerField(help_text="The workflow action that asked for it")
+    part = models.SmallIntegerField(default=0, db_default=0, help_text="Which item of the action's `do`")
+    number = models.IntegerField(help_text="From 0, of those that the action asks for")
+    scheduler = models.CharField(max_length=100)
+    status = models.CharField(max_length=10, choices=Status, default=Status.REQUESTED, db_default="requested")
+    slurm_job_id = models.CharField(max_length=40, blank=True, default="", db_default="")
+    script = models.TextField()
+    state = models.CharField(max_length=40, blank=True, default="", db_default="", help_text="In Slurm's own word")
+    nodes = models.CharField(max_length=500, blank=True, default="", db_default="")
+    error = models.TextField(blank=True, default="", db_default="")
+    tries = models.SmallIntegerField(default=0, db_default=0, help_text="How often sbatch was called for it")
+    cancel_requested_at = models.DateTimeField(null=True)
+    requested_at = models.DateTimeField()
+    submitted_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    seen_at = models.DateTimeField(null=True, help_text="When Slurm was asked last")
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="fleet_allocation_status",
+                condition=models.Q(status__in=["requested", "pending", "active", "complete", "failed", "lost"]),
+            ),
+            models.UniqueConstraint(fields=["action_id", "part", "number"], name="fleet_allocation_once"),
+        ]
+        indexes = [
+            models.Index(fields=["job_id"], name="fleet_allocation_job"),
+            models.Index(
+                fields=["id"],
+                name="fleet_allocation_open",
+                condition=models.Q(status__in=["requested", "pending", "active"]),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.scheduler} {self.slurm_job_id or str(self.id)[:8]}"

@@ -47,16 +47,6 @@ def retire(worker_id: UUID) -> None:
         )
 
 
-def seen_tags(within_s: float) -> list[frozenset[str]]:
-    """The tags of every worker that was seen within so many seconds, those that have left since included."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT DISTINCT tags FROM fleet_worker WHERE heartbeat_at > clock_timestamp() - make_interval(secs => %s)",
-            [within_s],
-        )
-        return [frozenset(tags) for (tags,) in cursor.fetchall()]
-
-
 def mark_dead(after_s: float) -> int:
     """Workers that were not seen for so long count as gone."""
     with connection.cursor() as cursor:

@@ -1,0 +1,24 @@
+"""Worker sessions: who is at work for which job."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from apps.fleet import transitions as pen
+from apps.fleet.models import WorkerSession
+
+LIVE = (WorkerSession.Status.OPEN, WorkerSession.Status.CLOSING)
+
+
+def open_session(
+    job_id: UUID, generation: int, worker_id: UUID, allocation_id: UUID | None = None
+) -> tuple[WorkerSession, bool]:
+    """The worker's session for this generation of the job, and whether it is new."""
+    session_id = pen.open_session(job_id, generation, worker_id, allocation_id)
+    if session_id is not None:
+        return WorkerSession.objects.get(id=session_id), True
+    return WorkerSession.objects.get(job_id=job_id, generation=generation, worker_id=worker_id), False
+
+
+def has_live(job_id: UUID, generation: int) -> bool:
+    return WorkerSession.objects.filter(job_id=job_id, generation=generation, status__in=LIVE).exists()

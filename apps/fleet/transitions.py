@@ -1,0 +1,85 @@
+"""The pen of worker sessions and allocations: guarded moves, one statement each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+OPEN_SESSION = """
+INSERT INTO fleet_workersession (job_id, generation, worker_id, allocation_id, status, started_at)
+VALUES (%s, %s, %s, %s, 'open', clock_timestamp()) ON CONFLICT DO NOTHING RETURNING id
+"""
+MOVE_SESSION = """
+UPDATE fleet_workersession SET status = %(to)s, reason = CASE WHEN reason = '' THEN %(reason)s ELSE reason END,
+    ended_at = CASE WHEN %(to)s IN ('closed', 'lost') THEN clock_timestamp() END
+WHERE id = %(id)s AND status = ANY(%(sources)s) RETURNING 1
+"""
+OPEN_ALLOCATION = """
+INSERT INTO fleet_allocation
+    (id, job_id, action_id, part, number, scheduler, script, status, error, requested_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, 'requested', '', clock_timestamp()) ON CONFLICT DO NOTHING
+"""
+MOVE_ALLOCATION = """
+UPDATE fleet_allocation SET status = %(to)s, state = %(state)s,
+    error = CASE WHEN %(error)s = '' THEN error ELSE %(error)s END,
+    nodes = CASE WHEN %(nodes)s = '' THEN nodes ELSE %(nodes)s END,
+    slurm_job_id = CASE WHEN %(slurm_job_id)s = '' THEN slurm_job_id ELSE %(slurm_job_id)s END,
+    submitted_at = CASE WHEN %(slurm_job_id)s <> '' AND submitted_at IS NULL THEN clock_timestamp()
+        ELSE submitted_at END,
+    started_at = CASE WHEN %(to)s = 'active' AND started_at IS NULL THEN clock_timestamp() ELSE started_at END,
+    ended_at = CASE WHEN %(to)s IN ('complete', 'failed', 'lost') THEN clock_timestamp() END,
+    seen_at = clock_timestamp()
+WHERE id = %(id)s AND status = ANY(%(sources)s) RETURNING 1
+"""
+
+
+def _one(statement: str, params: Any) -> tuple[Any, ...] | None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, params)
+        row: tuple[Any, ...] | None = cursor.fetchone()
+        return row
+
+
+def open_session(job_id: UUID, generation: int, worker_id: UUID, allocation_id: UUID | None) -> int | None:
+    """The id of a new session; None when there is one already."""
+    row = _one(OPEN_SESSION, [job_id, generation, worker_id, allocation_id])
+    return row[0] if row else None
+
+
+def move_session(session_id: int, to: str, *, sources: Sequence[str], reason: str = "") -> bool:
+    params = {"id": session_id, "to": to, "sources": list(sources), "reason": reason[:200]}
+    return _one(MOVE_SESSION, params) is not None
+
+
+def open_allocation(
+    allocation_id: UUID, job_id: UUID, action_id: int, part: int, number: int, scheduler: str, script: str
+) -> None:
+    """A row for nodes that are about to be asked for; one that is there already stays as it is."""
+    with connection.cursor() as cursor:
+        cursor.execute(OPEN_ALLOCATION, [allocation_id, job_id, action_id, part, number, scheduler, script])
+
+
+def move_allocation(
+    allocation_id: UUID,
+    to: str,
+    *,
+    sources: Sequence[str] = ("requested", "pending", "active"),
+    state: str = "",
+    error: str = "",
+    nodes: str = "",
+    slurm_job_id: str = "",
+) -> bool:
+    """Move an allocation; False when it has ended, or is not where it may be taken from."""
+    params = {
+        "id": allocation_id,
+        "to": to,
+        "sources": list(sources),
+        "state": state,
+        "error": error,
+        "nodes": nodes,
+        "slurm_job_id": slurm_job_id,
+    }
+    return _one(MOVE_ALLOCATION, params) is not None

@@ -1,0 +1,105 @@
+"""What follows from the end of workflow actions: what they held back goes on, what needed them is set off, and a job
+fails where its author wants that. In a transaction of its own, with the job locked; doing it twice is harmless."""
+
+from __future__ import annotations
+
+from functools import partial
+from uuid import UUID
+
+from django.db import transaction
+
+from apps.jobs import blueprints, services
+from apps.jobs.advance import Advance
+from apps.jobs.blueprints import Plan
+from apps.jobs.models import Job
+from apps.jobs.sql import fetch, retried
+from apps.jobs.transitions import moves as step_pen
+from apps.jobs.transitions import rows
+from apps.jobs.transitions.moves import JobState, Result
+from apps.workflow_actions import allocations, counting
+from apps.workflow_actions import transitions as pen
+from apps.workflow_actions.models import ActionRun, JobAction
+from apps.workflow_actions.watches import watch_of
+from engine import workflow_actions
+from engine.lifecycle import JobStatus, StepEventKind
+
+FAIL_JOB = """
+UPDATE jobs_job SET bad_steps = bad_steps + 1,
+    cancel_reason = CASE WHEN cancel_reason = '' THEN %s ELSE cancel_reason END
+WHERE id = %s
+"""
+
+
+def after_commit(job_id: UUID) -> None:
+    """Settle what has ended as soon as the transaction is done; a sweep finds what that missed."""
+    transaction.on_commit(partial(settle, job_id), robust=True)
+
+
+@retried
+def settle(job_id: UUID) -> None:
+    """Do what follows from the actions of this job that have ended."""
+    state = step_pen.lock(job_id)
+    if state is None:
+        return
+    plan = blueprints.load(state.blueprint_id)
+    ended = list(JobAction.objects.filter(job_id=job_id, is_settled=False).order_by("id"))
+    if not ended:
+        return
+    job = Job.objects.select_related("revision", "workspace").get(id=job_id)
+    released = pen.release(job_id, [row.id for row in ended])
+    allocations.give_up([row.id for row in ended])
+    pen.settled([row.id for row in ended])
+    _resolve_held(job, plan)
+    failure = next((reason for row in ended if (reason := _failure(row, plan, job))), None)
+    if not JobStatus(state.status).is_final and (released or failure):
+        _advance(state, plan, failure)
+    if JobAction.objects.filter(job_id=job_id, is_settled=False).exists():
+        after_commit(job_id)
+
+
+def _resolve_held(job: Job, plan: Plan) -> None:
+    """Actions that waited for others, again and again until none of them moves."""
+    watch = watch_of(plan)
+    has_moved = True
+    while has_moved:
+        held = JobAction.objects.filter(job_id=job.id, generation=job.generation, status="held").order_by("index")
+        has_moved = False
+        for row in held:
+            needs = workflow_actions.needs_met(watch.actions[row.index].action, counting.states_of(job))
+            if needs.verdict != "wait":
+                has_moved |= counting.resolve(job, plan, row, watch.actions[row.index], row.outcome)
+
+
+def _failure(row: JobAction, plan: Plan, job: Job) -> str | None:
+    """Why the job must fail with this action; None when it need not."""
+    one = watch_of(plan).actions[row.index]
+    if one.action.on_failure != "fail_job" or row.generation != job.generation:
+        return None
+    if row.status == "failed":
+        return f"Workflow action '{one.label}' failed: {row.reason}"
+    if not row.is_by_session:
+        return None
+    last = ActionRun.objects.filter(action_id=row.id, status="failed").order_by("-id").first()
+    return f"Workflow action '{one.label}' failed: {last.error}" if last else None
+
+
+def _advance(state: JobState, plan: Plan, failure: str | None) -> None:
+    """Let the job go on; with a failure, steps that nobody has in hand fail with it, and running ones end by
+    themselves."""
+    if failure is not None:
+        fetch(FAIL_JOB, (failure, state.id))
+        fresh = step_pen.lock(state.id)
+        assert fresh is not None
+        state = fresh
+    advance = Advance(state, plan)
+    if failure is not None:
+        waiting = rows.waiting_steps(state.id)
+        advance.absorb(step_pen.settle(state.id, waiting, StepEventKind.FAILED, Result(error=failure)))
+        advance.moves += [(name, StepEventKind.FAILED) for name in _names(waiting)]
+    advance.consider(services.roots_of(state.id))
+    advance.run()
+    services.ring_after_commit(advance)
+
+
+def _names(step_ids: list[int]) -> list[str]:
+    return [row[0] for row in fetch("SELECT name FROM jobs_step WHERE id = ANY(%s) AND loop_id IS NULL", (step_ids,))]

@@ -1,0 +1,144 @@
+"""Nodes out of Slurm: which to ask for, what became of them, which to give up. Services open their own transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid5
+
+from django.db.models import F
+
+from apps.fleet import transitions as fleet_pen
+from apps.fleet.models import Allocation
+from apps.jobs import blueprints
+from apps.jobs.blueprints import Plan
+from apps.jobs.models import Job
+from apps.jobs.sql import fetch, retried
+from apps.jobs.transitions import moves as step_pen
+from apps.workflow_actions.models import JobAction
+from apps.workflow_actions.watches import watch_of
+from apps.workspaces.snapshots import definition_of
+from engine import slurm_script, slurm_states
+from engine.errors import AuthorError
+from engine.lifecycle import JobStatus
+from engine.slurm_script import Launch, Request
+
+OPEN = ("requested", "pending", "active")
+SPACE = UUID("6f1d7a8e-3b52-4a53-9d53-0f2a6f3b7c11")  # of the ids of allocations
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One allocation that is still to be submitted. `tries`: how often that was begun before."""
+
+    allocation_id: UUID
+    name: str
+    script: str
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAllocation:
+    """One that Slurm has. `must_cancel`: nobody needs it any more."""
+
+    allocation_id: UUID
+    slurm_job_id: str
+    status: str
+    must_cancel: bool
+
+
+@retried
+def submissions(action_id: int, part: int, output_dir: str, launch: Launch) -> list[Submission]:
+    """What the item `part` of an action's `do` asks of Slurm and has not got yet; its rows are made at the first call.
+
+    Raises AuthorError when the request cannot be built, or the job needs no nodes any more.
+    """
+    row = JobAction.objects.get(id=action_id)
+    state = step_pen.lock(row.job_id)
+    assert state is not None
+    if JobStatus(state.status).is_final or state.is_cancelling:
+        raise AuthorError("the job is over: it needs no nodes any more")
+    plan = blueprints.load(state.blueprint_id)
+    doing = watch_of(plan).actions[row.index].action.do[part]
+    scheduler = scheduler_of(plan, row.job_id, doing["scheduler"])
+    for number in range(doing["num_allocations"]):
+        allocation_id = uuid5(SPACE, f"{action_id}/{part}/{number}")
+        request = Request(
+            str(row.job_id),
+            str(allocation_id),
+            doing["scheduler"],
+            output_dir,
+            doing["start_one_worker_per_node"],
+            doing["max_parallel_jobs"],
+        )
+        script = slurm_script.build(scheduler, request, launch)
+        fleet_pen.open_allocation(allocation_id, row.job_id, action_id, part, number, doing["scheduler"], script)
+    waiting = Allocation.objects.filter(action_id=action_id, part=part, status="requested").order_by("number")
+    found = [Submission(one.id, name_of(one), one.script, one.tries) for one in waiting]
+    waiting.update(tries=F("tries") + 1)
+    return found
+
+
+def name_of(row: Allocation) -> str:
+    return Request(str(row.job_id), str(row.id), row.scheduler, "").name
+
+
+def scheduler_of(plan: Plan, job_id: UUID, name: str) -> Mapping[str, Any]:
+    """The task's own scheduler of this name, else the workspace's."""
+    if name in plan.task.slurm_schedulers:
+        return plan.task.slurm_schedulers[name]
+    found = definition_of(Job.objects.values_list("revision_id", flat=True).get(id=job_id)).slurm_schedulers.get(name)
+    if found is None:
+        raise AuthorError(f"Slurm scheduler '{name}' not found")
+    return found
+
+
+def submitted(allocation_id: UUID, slurm_job_id: str) -> None:
+    """sbatch took the request."""
+    fleet_pen.move_allocation(
+        allocation_id, "pending", sources=("requested",), state="PENDING", slurm_job_id=slurm_job_id
+    )
+
+
+def refused(allocation_id: UUID, error: str) -> None:
+    """sbatch did not take the request; it may be asked again."""
+    Allocation.objects.filter(id=allocation_id, status="requested").update(error=error)
+
+
+def begun(allocation_id: UUID, slurm_job_id: str) -> None:
+    """A worker has come up in the allocation."""
+    fleet_pen.move_allocation(allocation_id, "active", sources=("requested", "pending"), state="RUNNING",
+                              slurm_job_id=slurm_job_id)  # fmt: skip
+
+
+def to_follow() -> list[OpenAllocation]:
+    """Allocations that Slurm has and that have not ended."""
+    rows = Allocation.objects.filter(status__in=["pending", "active"]).exclude(slurm_job_id="").order_by("id")
+    return [
+        OpenAllocation(one.id, one.slurm_job_id, one.status, one.cancel_requested_at is not None) for one in rows[:5000]
+    ]
+
+
+def observed(allocation_id: UUID, state: str, *, nodes: str = "", reason: str = "") -> None:
+    """What Slurm says about an allocation; an empty state: it does not know it any more."""
+    row = Allocation.objects.filter(id=allocation_id).first()
+    if row is None:
+        return
+    if not state:
+        word = "complete" if row.cancel_requested_at or row.status == "active" else "lost"
+        error = "" if word == "complete" else "Slurm does not know this allocation any more"
+        fleet_pen.move_allocation(allocation_id, word, state=row.state, error=error)
+        return
+    status = slurm_states.status_of(state, was_cancelled=row.cancel_requested_at is not None)
+    error = f"Slurm says {state}{f': {reason}' if reason else ''}" if status == "failed" else ""
+    fleet_pen.move_allocation(allocation_id, status, state=state[:40], nodes=nodes[:500], error=error)
+
+
+def give_up(action_ids: Sequence[int]) -> None:
+    """What these ended actions could not submit is not submitted any more."""
+    rows = fetch(
+        "SELECT id FROM fleet_allocation WHERE action_id = ANY(%s) AND status = 'requested'", (list(action_ids),)
+    )
+    for (allocation_id,) in rows:
+        fleet_pen.move_allocation(allocation_id, "failed", sources=("requested",))

@@ -1,0 +1,84 @@
+"""Who is expected to run a step that no worker runs now: an allocation that was asked for, or will be."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import Q, QuerySet
+
+from apps.fleet.matching import misfit, seen_workers
+from apps.fleet.models import Allocation
+from apps.jobs import blueprints
+from apps.jobs.blueprints import Plan
+from apps.jobs.models import Job
+from apps.jobs.sql import fetch_one
+from apps.workflow_actions.models import JobAction
+from apps.workflow_actions.watches import watch_of
+from engine import dag
+from engine.resources import split_tags
+from engine.spec.binding import schedulers_of
+from engine.spec.tags import ANY_SCHEDULER, SLURM_PREFIX
+from engine.workflow_actions import Watched
+
+STARTING_S = 600.0  # how long an allocation that runs may be without its worker
+RECENT = "SELECT clock_timestamp() - make_interval(secs => %s)"
+
+
+def expects(key: str, job_id: UUID, base: str) -> bool | str:
+    """Whether somebody is expected who can run this ready step; else False, or the reason why not."""
+    wanted = {tag.removeprefix(SLURM_PREFIX) for tag in split_tags(key)[0] if tag.startswith(SLURM_PREFIX)}
+    timeout_s = float(settings.STROEM.recovery.unmatched_step_timeout_s)
+    bound = seen_workers(timeout_s, job_id)
+    refusal = misfit(key, bound) if bound else None
+    if bound and refusal is None:
+        return True
+    if not wanted:
+        return False
+    allocations = Allocation.objects.filter(job_id=job_id)
+    if ANY_SCHEDULER not in wanted:
+        allocations = allocations.filter(scheduler__in=wanted)
+    if _is_coming(allocations, timeout_s, has_workers=bool(bound)):
+        return True
+    return _will_be_asked(job_id, base, wanted, timeout_s) or refusal or False
+
+
+def _is_coming(allocations: QuerySet[Allocation], timeout_s: float, *, has_workers: bool) -> bool:
+    """Whether nodes are on their way, or ended so lately that the time-out has only begun."""
+    recent = _ago(timeout_s)
+    coming = Q(status__in=["requested", "pending"]) | Q(ended_at__gt=recent)
+    if not has_workers:
+        coming |= Q(status="active", started_at__gt=_ago(STARTING_S))
+    return allocations.filter(coming).exists()
+
+
+def _will_be_asked(job_id: UUID, base: str, wanted: set[str], timeout_s: float) -> bool:
+    """Whether an action asks Slurm for such nodes now, or will without waiting for this very step."""
+    job = Job.objects.get(id=job_id)
+    plan = blueprints.load(job.blueprint_id)
+    watch = watch_of(plan)
+    rows = JobAction.objects.filter(job_id=job_id, generation=job.generation)
+    for row in rows.filter(Q(ended_at=None) | Q(ended_at__gt=_ago(timeout_s))):
+        one = watch.actions[row.index]
+        asked = set(schedulers_of(one.action))
+        if not asked or not (ANY_SCHEDULER in wanted or asked & wanted):
+            continue
+        if row.status != "waiting" or not _waits_for(plan, one, row, base):
+            return True
+    return False
+
+
+def _waits_for(plan: Plan, one: Watched, row: JobAction, base: str) -> bool:
+    """Whether what the action still waits for cannot come before the step has run."""
+    missing = list(row.members.filter(reached_at=None).values_list("step_name", flat=True))
+    graph = {name: step.depends_on for name, step in plan.task.flow.items()}
+    awaited = dag.closure(graph, (name.partition("[")[0] for name in missing))
+    if row.trigger_type == "on_jobs_ready" and base in missing:
+        return False
+    return base in awaited or one.action.trigger_type in ("on_workflow_complete", "on_worker_complete")
+
+
+def _ago(seconds: float) -> object:
+    row = fetch_one(RECENT, (seconds,))
+    assert row is not None
+    return row[0]

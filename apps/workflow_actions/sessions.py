@@ -1,0 +1,172 @@
+"""Workers that come to a job and leave it, and what that sets off. Each service opens its own transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from apps.fleet import sessions as fleet
+from apps.fleet import transitions as fleet_pen
+from apps.fleet.models import WorkerSession
+from apps.jobs import blueprints, contexts
+from apps.jobs.blueprints import Plan
+from apps.jobs.masks import shown
+from apps.jobs.models import Job
+from apps.jobs.sql import fetch, retried
+from apps.jobs.transitions import moves as step_pen
+from apps.workflow_actions import counting, runs
+from apps.workflow_actions import transitions as pen
+from apps.workflow_actions.models import OPEN_RUN, ActionRun, JobAction
+from apps.workflow_actions.watches import watch_of
+from engine import workflow_actions
+from engine.errors import StroemError
+from engine.lifecycle import JobStatus
+
+OVER = """
+SELECT s.id FROM fleet_workersession s JOIN jobs_job j ON j.id = s.job_id
+WHERE s.worker_id = %s AND s.status = 'open'
+    AND (j.status IN ('completed', 'failed', 'cancelled') OR j.generation > s.generation)
+"""
+ORPHANED = """
+SELECT s.id FROM fleet_workersession s LEFT JOIN fleet_worker w ON w.id = s.worker_id
+WHERE s.status IN ('open', 'closing') AND (w.id IS NULL OR w.stopped_at IS NOT NULL) LIMIT 200
+"""
+
+
+@retried
+def open_session(worker_id: UUID, job_id: UUID, allocation_id: UUID | None = None) -> int | None:
+    """The worker's session for the job, with what its coming sets off; None when there is no such job any more."""
+    state = step_pen.lock(job_id)
+    if state is None:
+        return None
+    session, is_new = fleet.open_session(job_id, state.generation, worker_id, allocation_id)
+    if is_new:
+        _add_runs(_job(job_id), blueprints.load(state.blueprint_id), session, at_entry=True)
+    return session.id
+
+
+@retried
+def is_entered(session_id: int) -> bool:
+    """Whether all that the worker must do before its first step of the job has ended, one way or the other."""
+    session = WorkerSession.objects.get(id=session_id)
+    state = step_pen.lock(session.job_id)
+    assert state is not None
+    is_waiting = _add_runs(_job(session.job_id), blueprints.load(state.blueprint_id), session, at_entry=True)
+    return not is_waiting and not _open_runs(session, at_entry=True)
+
+
+@retried
+def leave(session_id: int, reason: str) -> None:
+    """The worker leaves the job: set off what its leaving does."""
+    session = WorkerSession.objects.get(id=session_id)
+    state = step_pen.lock(session.job_id)
+    assert state is not None
+    if fleet_pen.move_session(session_id, "closing", sources=("open",), reason=reason):
+        _add_runs(_job(session.job_id), blueprints.load(state.blueprint_id), session, at_entry=False)
+
+
+@retried
+def is_left(session_id: int) -> bool:
+    """Whether all that the worker's leaving set off has ended; the session is closed then."""
+    session = WorkerSession.objects.get(id=session_id)
+    state = step_pen.lock(session.job_id)
+    assert state is not None
+    if _add_runs(_job(session.job_id), blueprints.load(state.blueprint_id), session, at_entry=False):
+        return False
+    if _open_runs(session, at_entry=None):
+        return False
+    if fleet_pen.move_session(session_id, "closed", sources=("open", "closing")):
+        settle_actions(session.job_id, session.generation)
+    return True
+
+
+def over(worker_id: UUID) -> list[int]:
+    """The worker's open sessions whose job has ended."""
+    return [row[0] for row in fetch(OVER, (worker_id,))]
+
+
+def lose_orphans() -> int:
+    """Sessions whose worker is gone: what only it could do is failed."""
+    rows = fetch(ORPHANED, ())
+    for (session_id,) in rows:
+        _lose(session_id)
+    return len(rows)
+
+
+@retried
+def _lose(session_id: int) -> None:
+    session = WorkerSession.objects.get(id=session_id)
+    state = step_pen.lock(session.job_id)
+    if state is None or not fleet_pen.move_session(session_id, "lost", sources=("open", "closing"), reason="lost"):
+        return
+    error = "The worker was lost before it could do this"
+    for run in ActionRun.objects.filter(bound_to=session.worker_id, job_id=session.job_id, status="ready"):
+        runs.drop(run, error)
+    settle_actions(session.job_id, session.generation)
+
+
+def _job(job_id: UUID) -> Job:
+    return Job.objects.select_related("revision", "workspace").get(id=job_id)
+
+
+def _of_sessions(plan: Plan, session: WorkerSession, at_entry: bool) -> Iterable[JobAction]:
+    watch = watch_of(plan)
+    rows = JobAction.objects.filter(
+        job_id=session.job_id, generation=session.generation, status__in=["armed", "running"]
+    ).order_by("index")
+    for row in rows:
+        action = watch.actions[row.index].action
+        if workflow_actions.is_of_sessions(action) and workflow_actions.is_at_entry(action) is at_entry:
+            yield row
+
+
+def _add_runs(job: Job, plan: Plan, session: WorkerSession, *, at_entry: bool) -> bool:
+    """Runs for what the session sets off, where there are none yet. True when one waits for an action it needs."""
+    is_waiting = False
+    for row in _of_sessions(plan, session, at_entry):
+        one = watch_of(plan).actions[row.index]
+        session_id = session.id if row.is_by_session else None
+        known = ActionRun.objects.filter(action_id=row.id)
+        if (known.filter(session_id=session_id) if row.is_by_session else known).exists():
+            continue
+        needs = workflow_actions.needs_met(one.action, counting.states_of(job))
+        if needs.verdict == "wait":
+            is_waiting = True
+        else:
+            run_id = counting.add_run(job.id, row.id, one, session_id=session_id, bound_to=session.worker_id)
+            refusal = needs.reason or _refusal(job, plan, row, session)
+            if refusal and run_id is not None:
+                pen.drop_runs([row.id], "cancelled", refusal, run_ids=[run_id])
+    return is_waiting
+
+
+def _refusal(job: Job, plan: Plan, row: JobAction, session: WorkerSession) -> str:
+    """Why the action's `when` keeps it from being done; empty when it does not."""
+    one = watch_of(plan).actions[row.index]
+    if one.action.when is None:
+        return ""
+    outcome = session.reason or workflow_actions.outcome_of(row.trigger_type, ())
+    try:
+        return "" if counting.wants_to_run(job, plan, row, one, outcome) else "its condition is false"
+    except StroemError as error:
+        return str(shown(f"when condition error: {error}", contexts.masks_of(job)))
+
+
+def _open_runs(session: WorkerSession, *, at_entry: bool | None) -> bool:
+    open_runs = ActionRun.objects.filter(job_id=session.job_id, status__in=OPEN_RUN, bound_to=session.worker_id)
+    if at_entry:
+        open_runs = open_runs.exclude(action__trigger_type="on_worker_complete")
+    return open_runs.exists()
+
+
+def settle_actions(job_id: UUID, generation: int) -> None:
+    """End the actions that belong to sessions once no session can come or go any more. Called with the job locked."""
+    job = _job(job_id)
+    is_past = JobStatus(job.status).is_final or job.generation > generation
+    if not is_past or fleet.has_live(job_id, generation):
+        return
+    watch = watch_of(blueprints.load(job.blueprint_id))
+    rows = JobAction.objects.filter(job_id=job_id, generation=generation, status__in=["armed", "running"])
+    for row in rows:
+        if workflow_actions.is_of_sessions(watch.actions[row.index].action):
+            runs.settle_by_runs(row)

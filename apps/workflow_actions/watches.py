@@ -1,0 +1,19 @@
+"""What the actions of a blueprint watch, worked out once in a process: blueprints never change."""
+
+from __future__ import annotations
+
+from apps.jobs.blueprints import Plan
+from engine import workflow_actions
+from engine.workflow_actions import Watch
+
+_watches: dict[int, tuple[Plan, Watch]] = {}
+MOST = 256
+
+
+def watch_of(plan: Plan) -> Watch:
+    known = _watches.get(plan.id)
+    if known is None or known[0] is not plan:  # another plan of this id: a test has begun with an empty database
+        if len(_watches) >= MOST:
+            _watches.clear()
+        known = _watches[plan.id] = (plan, workflow_actions.watch_of(plan.task))
+    return known[1]

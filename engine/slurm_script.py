@@ -1,0 +1,103 @@
+"""The script that Slurm runs: the same text for the same request, readable, and without any credential.
+
+Source: torc.md 10.1 for the order of the options; what Torc leaves to chance (the order of the others) is sorted.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.errors import AuthorError
+
+_OWN = ("nodes", "partition", "qos", "gres", "mem", "tmp", "ntasks_per_node")
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a worker is started on a node: the command line, without what belongs to the allocation, and the directory
+    to start it in. `worker_config` is for schedulers that name none."""
+
+    command: tuple[str, ...]
+    directory: str
+    worker_config: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one allocation is for."""
+
+    job_id: str
+    allocation_id: str
+    scheduler: str
+    output_dir: str
+    per_node: bool = False
+    max_parallel: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The name in Slurm's queue: an allocation whose id was not noted in time is found by it."""
+        return f"stroem-{_NOT_IN_NAMES.sub('-', self.scheduler)[:40]}-{self.allocation_id}"
+
+
+def worker_config_of(scheduler: Mapping[str, Any], launch: Launch, name: str) -> str:
+    """The file with the worker's settings. Raises AuthorError when nobody names one."""
+    found = scheduler.get("worker_config") or launch.worker_config
+    if not found:
+        raise AuthorError(
+            f"Slurm scheduler '{name}' names no `worker_config`, and neither does `slurm_worker_config` in the "
+            "settings of the worker that calls sbatch: name the file (mode 0600) that workers on nodes read"
+        )
+    return str(found)
+
+
+def build(scheduler: Mapping[str, Any], request: Request, launch: Launch) -> str:
+    """The script for one call of sbatch. Raises AuthorError when no `worker_config` is known."""
+    config = worker_config_of(scheduler, launch, request.scheduler)
+    log = f"{request.output_dir}/slurm-{_NOT_IN_NAMES.sub('-', request.scheduler)}-%j.log"
+    lines = [
+        "#!/bin/bash",
+        f"#SBATCH --account={scheduler['account']}",
+        f"#SBATCH --job-name={request.name}",
+        f"#SBATCH --time={scheduler.get('walltime', '01:00:00')}",
+        f"#SBATCH --output={log}",
+        f"#SBATCH --error={log}",
+        *_options(scheduler),
+    ]
+    if scheduler.get("extra"):
+        lines.append(f"#SBATCH {scheduler['extra']}")
+    return "\n".join([*lines, "", *_body(request, launch, config), ""])
+
+
+def _options(scheduler: Mapping[str, Any]) -> Sequence[str]:
+    """Defaults of the specification, with what the scheduler says itself over them."""
+    own = {key.replace("_", "-"): scheduler[key] for key in _OWN if scheduler.get(key) is not None}
+    options = {**scheduler.get("defaults", {}), **own}
+    options.pop("account", None)
+    found = []
+    for key in sorted(options):
+        if options[key] is True:
+            found.append(f"#SBATCH --{key}")
+        elif options[key] is not False:
+            found.append(f"#SBATCH --{key}={options[key]}")
+    return found
+
+
+def _body(request: Request, launch: Launch, config: str) -> Sequence[str]:
+    arguments = [
+        *launch.command, "--config", config, "--job", request.job_id, "--allocation", request.allocation_id,
+        "--scheduler", request.scheduler,
+    ]  # fmt: skip
+    if request.max_parallel is not None:
+        arguments += ["--max-parallel-jobs", str(request.max_parallel)]
+    command = shlex.join(arguments)
+    starter = "exec "
+    lines = [f"cd {shlex.quote(launch.directory)}", f"export STROEM_CONFIG={shlex.quote(config)}"]
+    if request.per_node:
+        lines.append("unset SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU")
+        starter = 'exec srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --kill-on-bad-exit=0 '
+    return [*lines, starter + command]

@@ -1,0 +1,22 @@
+"""Slurm's words for the state of a job, as ours for an allocation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Status = Literal["pending", "active", "complete", "failed"]
+
+_PENDING = frozenset("PENDING CONFIGURING REQUEUED REQUEUE_FED REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT".split())  # noqa: SIM905
+_ACTIVE = frozenset("RUNNING COMPLETING SUSPENDED STOPPED RESIZING SIGNALING STAGE_OUT".split())  # noqa: SIM905
+
+
+def status_of(state: str, *, was_cancelled: bool) -> Status:
+    """`state` as `squeue` or `scontrol` prints it. `was_cancelled`: we asked for that, so it is no failure."""
+    word = state.strip().upper().split(" ")[0].split("+")[0]
+    if word in _PENDING:
+        return "pending"
+    if word in _ACTIVE:
+        return "active"
+    if word == "COMPLETED" or (word == "CANCELLED" and was_cancelled):
+        return "complete"
+    return "failed"

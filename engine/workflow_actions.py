@@ -1,0 +1,198 @@
+"""What workflow actions watch, hold back and are told: pure decisions over a task and the states of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from engine.spec import selection
+from engine.spec.model import Retry, Step, Task, WorkflowAction
+from engine.spec.slurm import JOB_TRIGGERS, WORKER_TRIGGERS
+from engine.spec.tags import SUBMITS
+
+MOST_INSTANCES = 10_000  # a loop has no more
+STARTS = "on_workflow_start"
+ENDS = "on_workflow_complete"
+READY = "on_jobs_ready"
+# Asking Slurm may fail for a moment; what it granted already is not asked for again.
+SUBMISSION_RETRY = Retry(max_attempts=3, delay_s=5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One action of a task: the steps of the flow that it selects, the loops that may add some, and what its barrier
+    holds back."""
+
+    index: int
+    action: WorkflowAction
+    selected: tuple[str, ...] = ()
+    loops: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return label_of(self.action, self.index)
+
+    def selects(self, name: str) -> bool:
+        """Whether the action selects an instance of a loop by its name."""
+        return bool(selection.select_steps(self.action, (name,)))
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """All actions of a task, and the names whose moves can concern one of them."""
+
+    actions: tuple[Watched, ...]
+    names: frozenset[str]
+
+    def concerns(self, moved: Iterable[str]) -> bool:
+        return any(name in self.names or name.partition("[")[0] in self.names for name in moved)
+
+
+def label_of(action: WorkflowAction, index: int) -> str:
+    """What an action is called where people read it."""
+    return action.name or f"workflow_actions[{index}]"
+
+
+def watch_of(task: Task) -> Watch:
+    watched = tuple(_watched(index, action, task.flow) for index, action in enumerate(task.workflow_actions))
+    names: set[str] = set()
+    for one in watched:
+        names |= {*one.selected, *one.loops}
+        for name in one.held:  # a held step is ready as soon as the last step before it has ended
+            names.update(task.flow[name].depends_on)
+    return Watch(watched, frozenset(names))
+
+
+def _watched(index: int, action: WorkflowAction, flow: Mapping[str, Step]) -> Watched:
+    if action.trigger_type not in JOB_TRIGGERS:
+        held = tuple(name for name, step in flow.items() if not step.depends_on)
+        return Watched(index, action, held=held if action.barrier and action.trigger_type == STARTS else ())
+    selected = selection.select_steps(action, flow)
+    loops = tuple(name for name, step in flow.items() if step.for_each is not None and _may_add(action, name))
+    if not action.barrier:
+        return Watched(index, action, selected, loops)
+    if action.trigger_type == READY:
+        named = {job.partition("[")[0] for job in action.jobs}
+        return Watched(index, action, selected, loops, tuple(n for n in flow if n in {*selected, *loops, *named}))
+    chosen = {*selected, *loops}
+    behind = tuple(n for n, step in flow.items() if n not in chosen and not chosen.isdisjoint(step.depends_on))
+    return Watched(index, action, selected, loops, behind)
+
+
+@lru_cache(maxsize=4096)
+def _may_match(pattern: str, match: Literal["full", "search"], loop: str) -> bool:
+    names = (f"{loop}[{index}]" for index in range(MOST_INSTANCES))
+    compiled = selection.compile_pattern(pattern)
+    find = compiled.fullmatch if match == "full" else compiled.search
+    return any(find(name) for name in names)
+
+
+def _may_add(action: WorkflowAction, loop: str) -> bool:
+    """Whether an instance of the loop could be selected."""
+    if any(job.startswith(f"{loop}[") for job in action.jobs):
+        return True
+    return any(_may_match(pattern, action.match, loop) for pattern in action.job_name_regexes)
+
+
+def tags_of(action: WorkflowAction) -> tuple[str, ...]:
+    """The tags of a worker that can do all that the action does."""
+    by_type = {"run_commands": "script", "schedule_nodes": SUBMITS}
+    return tuple(sorted({by_type[doing["action_type"]] for doing in action.do}))
+
+
+def retry_of(action: WorkflowAction) -> Retry | None:
+    if action.retry is not None:
+        return action.retry
+    is_asking = all(doing["action_type"] == "schedule_nodes" for doing in action.do)
+    return SUBMISSION_RETRY if is_asking else None
+
+
+def is_by_session(action: WorkflowAction) -> bool:
+    """Whether every worker session does the action itself."""
+    return action.persistent
+
+
+def is_of_sessions(action: WorkflowAction) -> bool:
+    """Whether a worker's coming or leaving sets the action off."""
+    return action.trigger_type in WORKER_TRIGGERS or (action.persistent and action.trigger_type == STARTS)
+
+
+def is_at_entry(action: WorkflowAction) -> bool:
+    """Of those: whether the worker does it before its first step, not when it leaves."""
+    return action.trigger_type != "on_worker_complete"
+
+
+def outcome_of(trigger_type: str, statuses: Iterable[str], job_status: str = "") -> str:
+    """One word for how what an action watched has ended: what STROEM_OUTCOME says."""
+    if trigger_type == ENDS:
+        return job_status
+    if trigger_type == READY:
+        return "ready"
+    if trigger_type not in JOB_TRIGGERS:
+        return "started" if trigger_type != "on_worker_complete" else "leaving"
+    found = set(statuses)
+    for word in ("failed", "cancelled"):
+        if word in found:
+            return word
+    return "skipped" if found == {"skipped"} else "completed"
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Whether what an action needs is there: it may go on, must wait, or never can (`reason` says why)."""
+
+    verdict: Literal["go", "wait", "never"]
+    reason: str = ""
+
+
+def needs_met(action: WorkflowAction, states: Mapping[str, str]) -> Needs:
+    """`states` of the job's other actions by name, in this generation."""
+    for name in action.needs:
+        state = states.get(name, "skipped")
+        if state in ("failed", "skipped", "cancelled", "superseded"):
+            ended = {"superseded": "was replaced"}.get(state, f"{state}" if state == "failed" else f"was {state}")
+            return Needs("never", f"it needs '{name}', which {ended}")
+    if any(states[name] != "succeeded" for name in action.needs):
+        return Needs("wait")
+    return Needs("go")
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Whether a restart arms an action anew; if not, `reason` says why."""
+
+    is_armed: bool
+    reason: str = ""
+
+
+def rearms(action: WorkflowAction, *, has_fired: bool, runs_again: bool) -> Again:
+    """`has_fired` in an earlier generation; `runs_again`: one of the selected steps does in this one."""
+    if not has_fired or action.rerun == "always":
+        return Again(True)
+    if action.rerun == "never":
+        return Again(False, "it has run before, and `rerun: never` keeps it from running again")
+    if action.trigger_type in JOB_TRIGGERS and not runs_again:
+        return Again(False, "none of its steps runs again")
+    return Again(True)
+
+
+def environment(
+    *,
+    job_id: str,
+    trigger: str,
+    label: str,
+    outcome: str,
+    torc: Mapping[str, str],
+) -> dict[str, str]:
+    """What the commands of an action are told, beside the output directory."""
+    names = {
+        "STROEM_JOB_ID": job_id,
+        "STROEM_TRIGGER": trigger,
+        "STROEM_ACTION": label,
+        "STROEM_OUTCOME": outcome,
+    }
+    aliases = {"TORC_WORKFLOW_ID": job_id, "TORC_TRIGGER": trigger, "TORC_ACTION": label, "TORC_OUTCOME": outcome}
+    return {**names, **aliases, **torc}

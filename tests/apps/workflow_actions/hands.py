@@ -1,0 +1,64 @@
+"""A worker that exists only as calls of the ledgers, and what may be read of a job's actions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from apps.jobs import ledger as steps
+from apps.jobs.models import Job
+from apps.workflow_actions import ledger
+from apps.workflow_actions.ledger import ActionClaim
+from apps.workflow_actions.models import ActionRun, JobAction, Member
+from engine.orders import StepOutcome
+from tests.apps.jobs.builders import DONE, Hand
+
+
+class ActionHand(Hand):
+    """Takes steps and actions where the test says so."""
+
+    def take_action(self) -> ActionClaim | None:
+        return ledger.claim(self.id, [id for id, _ in ledger.covered(self.tags)])
+
+    def do_actions(self, outcomes: Mapping[str, StepOutcome] | None = None, limit: int = 1000) -> list[str]:
+        """Take and finish actions until none is left; their labels in order."""
+        done: list[str] = []
+        while (found := self.take_action()) is not None:
+            assert len(done) < limit, "actions do not come to an end"
+            done.append(found.label)
+            assert ledger.finish(found, (outcomes or {}).get(found.label, DONE))
+        return done
+
+    def live_on(self, outcomes: Mapping[str, StepOutcome] | None = None) -> list[str]:
+        """Do whatever there is, actions before each step; the labels of the actions."""
+        done = self.do_actions(outcomes)
+        while (claim := self.claim()) is not None:
+            assert self.start(claim)
+            self.finish(claim, (outcomes or {}).get(claim.step_name, DONE))
+            done += self.do_actions(outcomes)
+        return done
+
+
+def actions(job: Job, generation: int | None = None) -> dict[str, str]:
+    """Label -> status, in the job's newest generation."""
+    if generation is None:
+        generation = Job.objects.values_list("generation", flat=True).get(id=job.id)
+    rows = JobAction.objects.filter(job_id=job.id, generation=generation).order_by("index")
+    return {str(row): row.status for row in rows}
+
+
+def action(job: Job, label: str) -> JobAction:
+    rows = JobAction.objects.filter(job_id=job.id).order_by("-generation", "index")
+    return next(row for row in rows if str(row) == label)
+
+
+def count(job: Job, label: str) -> tuple[int, int]:
+    """(steps that have reached what is waited for, steps watched)."""
+    members = Member.objects.filter(action=action(job, label))
+    return members.filter(reached_at__isnull=False).count(), members.count()
+
+
+def runs(job: Job, label: str) -> list[str]:
+    return list(ActionRun.objects.filter(action=action(job, label)).order_by("id").values_list("status", flat=True))
+
+
+__all__ = ["ActionHand", "action", "actions", "count", "runs", "steps"]
