@@ -16,6 +16,8 @@ from apps.approvals import reminders as approvals
 from apps.conductor import partitions
 from apps.fleet import presence
 from apps.jobs import retention, sweeps
+from apps.workflow_actions import sweeps as workflow_actions
+from apps.workflow_actions.expectations import expects
 from apps.workspaces import services as workspaces
 from engine.errors import StroemError
 
@@ -42,8 +44,9 @@ def sweep() -> None:
             sweeps.overdue_children,
             sweeps.overdue_jobs,
             sweeps.untold_parents,
-            sweeps.unmatched_steps,
+            lambda: sweeps.unmatched_steps(expects),
             sweeps.ring_ready,
+            *workflow_actions.SWEEPS,
             notices.send_mail,
         ]
     )

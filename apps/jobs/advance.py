@@ -72,10 +72,9 @@ class Advance:
             self.moves.append((base, event))
         return settled.moved
 
-    def note(self, base: str, step_name: str, event: StepEventKind) -> None:
-        """Remember a move of a step of the flow for the workflow actions; instances of loops count as their loop."""
-        if step_name == base:
-            self.moves.append((base, event))
+    def note(self, step_name: str, event: StepEventKind) -> None:
+        """Remember a move of a step, or of an instance of a loop, for the workflow actions."""
+        self.moves.append((step_name, event))
 
     def absorb(self, settled: Settled) -> None:
         self._candidates.extend(settled.candidates)

@@ -90,7 +90,7 @@ def _succeed(report: Report) -> tuple[bool, dict[int, int]]:
         return False, {}
     advance = Advance(settled.state, blueprints.load(settled.state.blueprint_id))
     advance.absorb(settled)
-    advance.note(claim.base, claim.step_name, StepEventKind.SUCCEEDED)
+    advance.note(claim.step_name, StepEventKind.SUCCEEDED)
     advance.run()
     return True, dict(advance.bells)
 
@@ -109,8 +109,7 @@ def _fail(report: Report) -> tuple[bool, dict[int, int]]:
     )
     result = masked_result(Result(error=settlement.error), report.masks)
     seen = shown(report.input, report.masks)
-    noted = claim.base if claim.step_name == claim.base else ""
-    if not _write(advance, claim.step_id, claim.fence, noted, settlement, result, seen):
+    if not _write(advance, claim.step_id, claim.fence, claim.step_name, settlement, result, seen):
         return False, {}
     pen.end_attempt(claim.attempt_id, STATUS[settlement.event], exit_code=outcome.exit_code, error=result.error)
     advance.run()
@@ -174,9 +173,8 @@ def lose(attempt_id: int, *, is_loss: bool = True) -> tuple[bool, dict[int, int]
         is_cancelling=advance.state.is_cancelling,
         chance=random.random(),
     )
-    noted = base if step_name == base else ""
     if not _write(
-        advance, step_id, fence, noted, settlement, Result(error=settlement.error), None, is_loss=had_started
+        advance, step_id, fence, step_name, settlement, Result(error=settlement.error), None, is_loss=had_started
     ):
         return False, {}
     status = STATUS[settlement.event] if settlement.event is StepEventKind.CANCELLED else "lost"
@@ -202,8 +200,7 @@ def time_out(
         is_cancelling=advance.state.is_cancelling,
         chance=random.random(),
     )
-    noted = base if step_name == base else ""
-    if _write(advance, step_id, fence, noted, settlement, Result(error=settlement.error), None):
+    if _write(advance, step_id, fence, step_name, settlement, Result(error=settlement.error), None):
         pen.end_attempt(attempt_id, STATUS[settlement.event], error=error)
         advance.run()
     return dict(advance.bells)

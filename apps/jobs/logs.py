@@ -47,17 +47,17 @@ def append_params(claim: Claim, seq: int, lines: Sequence[Line]) -> dict[str, An
         "attempt": claim.attempt_id,
         "fence": claim.fence,
         "seq": seq,
-        "lines": "".join(_record(line.at, line.stream, claim.step_name, line.text) for line in lines),
+        "lines": "".join(record(line.at, line.stream, claim.step_name, line.text) for line in lines),
         "count": len(lines),
     }
 
 
 def say(job_id: UUID, text: str, *, at: float) -> None:
     """A line of the server in the job's log, under the step name `_server`."""
-    fetch(SERVER_LINE, (job_id, _record(at, "stderr", "_server", text)))
+    fetch(SERVER_LINE, (job_id, record(at, "stderr", "_server", text)))
 
 
-def _record(at: float, stream: str, step: str, text: str) -> str:
+def record(at: float, stream: str, step: str, text: str) -> str:
     ts = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     record = {"ts": ts, "stream": stream, "step": step, "line": text.replace("\x00", "\ufffd")}
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n"

@@ -15,7 +15,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import DatabaseError
 
-from apps.fleet import presence, tag_sets
+from apps.fleet import matching, tag_sets
 from apps.jobs import bells, blueprints, cancellation, children, finishing, services
 from apps.jobs.advance import advancing
 from apps.jobs.models import Job
@@ -30,7 +30,6 @@ log = logging.getLogger("stroem.sweep")
 BATCH = 500
 FIRST_OF_A_TASK = 10
 ENFORCEMENT_DELAY_S = 10  # the worker's own time-out, with its grace, comes first
-UNMATCHED = "No active worker with required tags to run this step"
 
 
 def _each(phase: str, items: Iterable[Any], work: Callable[[Any], Any]) -> int:
@@ -182,10 +181,11 @@ def untold_parents() -> int:
     return _each("untold parent", list(ids[:BATCH]), children.tell_parent)
 
 
-def unmatched_steps(allows: Callable[[str, UUID], bool] = lambda key, job_id: False) -> int:
+def unmatched_steps(expects: Callable[[str, UUID, str], bool | str] = lambda key, job_id, base: False) -> int:
     """Ready steps that no worker has been able to run for the whole time-out fail.
 
-    `allows(tag set key, job id)` says whether somebody is expected who could (an allocation that was asked for).
+    `expects(tag set key, job id, name in the flow)` says whether somebody is expected who could (an allocation that
+    was asked for); or why nobody is, where that says more than the tags do.
     """
     timeout_s = settings.STROEM.recovery.unmatched_step_timeout_s
     sets = dict(
@@ -195,8 +195,8 @@ def unmatched_steps(allows: Callable[[str, UUID], bool] = lambda key, job_id: Fa
             (),
         )
     )
-    served = presence.seen_tags(timeout_s)
-    foreign = [id for id, key in sets.items() if not any(set(key.split("+")) <= tags for tags in served)]
+    served = [worker for worker in matching.seen_workers(timeout_s) if worker.job_id is None]
+    foreign = {id: why for id, key in sets.items() if (why := matching.misfit(key, served)) is not None}
     if not foreign:
         return 0
     rows = fetch(
@@ -204,10 +204,14 @@ def unmatched_steps(allows: Callable[[str, UUID], bool] = lambda key, job_id: Fa
         SELECT job_id, id, base, tag_set_id FROM jobs_step WHERE status = 'ready' AND tag_set_id = ANY(%s)
             AND ready_at < clock_timestamp() - make_interval(secs => %s) ORDER BY id LIMIT %s
         """,
-        (foreign, timeout_s, BATCH),
+        (list(foreign), timeout_s, BATCH),
     )
-    late = [row for row in rows if not allows(sets[row[3]], row[0])]
-    return _each("unmatched step", late, lambda row: fail_unmatched(row[0], row[1], row[2], UNMATCHED))
+    late = [(row, expects(sets[row[3]], row[0], row[2])) for row in rows]
+    return _each(
+        "unmatched step",
+        [(*row[:3], why or foreign[row[3]]) for row, why in late if why is not True],
+        lambda row: fail_unmatched(*row),
+    )
 
 
 @retried
