@@ -67,6 +67,7 @@ def _own_database(url: str) -> str:
 
 def _data_dir(lifeline: Lifeline) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="stroem-data-"))
+    (folder / "static").mkdir()
     lifeline.remove_at_end(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

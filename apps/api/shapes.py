@@ -138,7 +138,7 @@ def flow_step(described: FlowStep) -> JSON:
     shape: JSON = {"action": described.action}
     for field in dataclasses.fields(described):
         value = getattr(described, field.name)
-        if field.name in ("action", "place", "title") or value in (None, False, (), {}, 0):
+        if field.name in ("action", "place", "title") or value in (None, False, (), {}, 0, field.default):
             continue
         shape[field.name] = _plain(value)
     return shape | _given({"name": described.title})
