@@ -9,8 +9,9 @@ from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import ModelAdmin, StackedInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminCheckboxSelectMultiple
 
 from apps.accounts.models import ApiToken, User, WorkspaceGrant
 
@@ -37,7 +38,7 @@ class SuperusersOnly:
         return self._is_superuser(request)
 
 
-class GrantInline(SuperusersOnly, TabularInline):
+class GrantInline(SuperusersOnly, StackedInline):
     model = WorkspaceGrant
     extra = 0
     fields = ("pattern", "role")
@@ -54,13 +55,18 @@ class UserAdmin(SuperusersOnly, DjangoUserAdmin, ModelAdmin):
     list_filter = ("is_active", "is_superuser", "groups")
     search_fields = ("email", "first_name", "last_name")
     readonly_fields = ("last_login", "date_joined")
-    filter_horizontal = ("groups", "user_permissions")
+    filter_horizontal = ()
     fieldsets = (
         (None, {"fields": ("email", "password", ("first_name", "last_name"))}),
-        ("May", {"fields": ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")}),
+        ("May", {"fields": ("is_active", "is_staff", "is_superuser", "groups")}),
         ("Seen", {"fields": ("last_login", "date_joined")}),
     )
     add_fieldsets = ((None, {"classes": ("wide",), "fields": ("email", "password1", "password2")}),)
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        if db_field.name == "groups":
+            options["widget"] = UnfoldAdminCheckboxSelectMultiple()
+        return super().formfield_for_manytomany(db_field, request, **options)
 
 
 admin.site.unregister(Group)
@@ -68,6 +74,8 @@ admin.site.unregister(Group)
 
 @admin.register(Group)
 class GroupAdmin(SuperusersOnly, DjangoGroupAdmin, ModelAdmin):
+    fields = ("name",)  # permissions of models open nothing here: grants do
+    filter_horizontal = ()
     inlines = (GrantInline,)
 
 

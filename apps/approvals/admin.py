@@ -207,7 +207,7 @@ def _page(
         "records": Record.objects.filter(request_id=found.pk).order_by("id")[:MOST_RECORDS],
         "opts": ApprovalRequest._meta,
     }
-    return render(request, "approvals/request.html", context, status=422 if form is not None and form.errors else 200)
+    return render(request, "approvals/request.html", context)
 
 
 def _colleagues(request: HttpRequest, found: ApprovalRequest) -> list[str]:

@@ -101,7 +101,7 @@ def task(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
         "recent": recent.defer("input", "input_sealed", "output")[:RECENT],
         "triggers": _triggers(definition, name),
     }
-    return render(request, "jobs/task.html", context, status=422 if form.errors else 200)
+    return render(request, "jobs/task.html", context)
 
 
 def _found(request: HttpRequest, workspace: str, name: str) -> tuple[Workspace, Definition, Task, Role]:

@@ -116,14 +116,13 @@ export class Graph {
     group.setAttribute("data-status", node.status);
     group.setAttribute("data-label", node.label);
     const counts = ORDER.filter((status) => node.counts[status]).map((status) => `${node.counts[status]} ${status}`).join(", ");
-    group.setAttribute("aria-label", `${node.label}, ${node.kind}, ${many && counts ? counts : node.status}`);
-    const parts = [];
+    const words = [node.label, node.title, node.loop ? "loop" : node.kind, many && counts ? counts : node.status];
+    const parts = [svg("title", {}, words.filter(Boolean).join(", "))]; // the name that is read out, and the tooltip
     if (many) {
       parts.push(svg("rect", { class: "st-behind", x: 6, y: 6, width: WIDTH, height: HEIGHT, rx: 9 }));
       parts.push(svg("rect", { class: "st-behind", x: 3, y: 3, width: WIDTH, height: HEIGHT, rx: 9 }));
     }
     parts.push(svg("rect", { class: "st-card", width: WIDTH, height: HEIGHT, rx: 9 }));
-    parts.push(svg("title", {}, `${node.label}${node.title ? `: ${node.title}` : ""}\n${counts || node.status}`));
     parts.push(svg("use", { class: "st-mark", href: `${SPRITE}#${shapeName(node.status)}`, x: 12, y: 15, width: 16, height: 16 }));
     parts.push(svg("text", { class: "st-name", x: 38, y: 20 }, cut(node.label, 19)));
     parts.push(svg("text", { class: "st-kind", x: 38, y: 35 }, many ? this.tally(node) : cut(node.title || `${node.kind}${node.child ? " ↗" : ""}`, 24)));

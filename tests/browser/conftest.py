@@ -1,0 +1,119 @@
+"""One installation and one browser for all tests of this folder; each test has pages of its own.
+
+All of them share the test database, which is emptied when the last of them has run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connections
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from apps.accounts.models import User
+from tests.browser.stage import Stage
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
+PHONE = {"width": 390, "height": 844}
+DESKTOP = {"width": 1360, "height": 900}
+expect.set_options(timeout=10_000)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "stage" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.django_db(transaction=True))
+        if "opened" in getattr(item, "fixturenames", ()):
+            item.add_marker("chromium")
+
+
+@pytest.fixture
+def _django_db_helper() -> None:
+    """In place of pytest-django's, which empties the database after each test."""
+
+
+@pytest.fixture(scope="package")
+def stage(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # Playwright keeps a loop in this thread; the ORM is used beside it
+    with django_db_blocker.unblock():
+        call_command("flush", interactive=False, verbosity=0)
+        built = Stage(tmp_path_factory.mktemp("stage"))
+        try:
+            built.open()
+            yield built
+        finally:
+            built.close()
+            call_command("flush", interactive=False, verbosity=0)
+            connections.close_all()
+            del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("Chromium is not installed")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+class Watched:
+    """What a page must never do: complain, run into an error, or ask another host for something."""
+
+    def __init__(self, page: Page, home: str) -> None:
+        self.complaints: list[str] = []
+        page.on("console", lambda message: self._note(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: self._note(str(error)))
+        page.on("dialog", lambda dialog: (self._note(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("request", lambda request: None if request.url.startswith(home) else self._note(request.url))
+
+    def _note(self, text: str) -> None:
+        self.complaints.append(text[:500])
+
+
+Opener = Callable[..., Page]
+
+
+@pytest.fixture
+def opened(stage: Stage, browser: Browser) -> Iterator[Opener]:
+    """`opened(user, phone=False, dark=False)`: a page of somebody who is signed in (nobody: None)."""
+    contexts = []
+    watched = []
+
+    def open_page(user: User | None, *, phone: bool = False, dark: bool = False) -> Page:
+        context = browser.new_context(
+            viewport=PHONE if phone else DESKTOP,
+            color_scheme="dark" if dark else "light",
+            reduced_motion="reduce",
+            base_url=stage.url,
+        )
+        contexts.append(context)
+        if user is not None:
+            context.add_cookies([stage.cookie(user)])
+        context.set_default_timeout(10_000)
+        page = context.new_page()
+        watched.append(Watched(page, stage.url))
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    complaints = [text for one in watched for text in one.complaints if "favicon" not in text]
+    assert not complaints, complaints

@@ -1,0 +1,157 @@
+"""Every page: reachable by everybody's eyes and hands, from our own host alone, under the strict policy."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from apps.approvals.models import ApprovalRequest
+from apps.fleet.models import Worker
+from apps.jobs.models import Job
+from tests.apps.jobs.builders import until
+from tests.browser.conftest import Opener
+from tests.browser.stage import Stage
+
+AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
+RULES = "{runOnly: {type: 'tag', values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']}}"
+
+
+@pytest.fixture(scope="module")
+def waiting(stage: Stage) -> Job:
+    job = stage.start("release", version="9.9")
+    until(lambda: ApprovalRequest.objects.filter(job_id=job.pk).exists(), within_s=40)
+    return job
+
+
+def addresses(stage: Stage, job: Job) -> list[str]:
+    request = ApprovalRequest.objects.get(job_id=job.pk)
+    worker = Worker.objects.get(name="stage")
+    return [
+        "/admin/",
+        "/admin/tasks/",
+        "/admin/tasks/site/release/",
+        f"/admin/tasks/site/release/?from={job.pk}",
+        "/admin/jobs/job/",
+        "/admin/jobs/job/?status=running",
+        f"/admin/jobs/job/{job.pk}/change/",
+        "/admin/approvals/approvalrequest/",
+        f"/admin/approvals/approvalrequest/{request.pk}/change/",
+        "/admin/workspaces/workspace/",
+        f"/admin/workspaces/workspace/{stage.site.pk}/change/",
+        "/admin/fleet/worker/",
+        f"/admin/fleet/worker/{worker.pk}/change/",
+        "/admin/workspaces/secret/",
+        "/admin/workspaces/secret/add/",
+        "/admin/accounts/user/",
+        f"/admin/accounts/user/{stage.vera.pk}/change/",
+        "/admin/accounts/user/add/",
+        "/admin/auth/group/",
+        "/admin/accounts/workspacegrant/",
+        "/admin/accounts/apitoken/",
+        "/admin/password_change/",
+    ]
+
+
+def serious(page: Page) -> list[str]:
+    """What axe finds serious or critical, as sentences."""
+    page.evaluate(AXE)
+    found = page.evaluate(f"axe.run(document, {RULES})")["violations"]
+    return [
+        f"{page.url}: {one['id']}: {node['html'][:200]} {node.get('failureSummary', '')[:200]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"][:3]
+    ]
+
+
+@pytest.mark.parametrize("look", ["desk", "phone, dark"])
+def test_axe_finds_nothing_serious(stage: Stage, opened: Opener, waiting: Job, look: str) -> None:
+    page = opened(stage.root, phone="phone" in look, dark="dark" in look)
+    problems: list[str] = []
+    for address in addresses(stage, waiting):
+        answer = page.goto(address)
+        assert answer is not None and answer.status == 200, address
+        problems += serious(page)
+        width = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert width <= 1, f"{address} is {width} px wider than the window"
+    assert not problems, "\n".join(problems)
+
+
+def test_axe_finds_nothing_serious_in_what_opens_on_a_click(stage: Stage, opened: Opener, waiting: Job) -> None:
+    page = opened(stage.root, dark=True)
+    page.goto(stage.job_url(waiting))
+    problems: list[str] = []
+    for tab in ("Steps", "Timeline", "Details"):
+        page.get_by_role("tab", name=tab).click()
+        page.wait_for_timeout(200)
+        problems += serious(page)
+    page.get_by_role("tab", name="Graph").click()
+    page.locator('.st-node[data-label="fetch"]').click()
+    page.get_by_role("tab", name="Step", exact=True).click()
+    expect(page.locator("#part-step")).to_contain_text("Attempts")
+    problems += serious(page)
+    page.get_by_role("button", name="Cancel").click()
+    problems += serious(page)
+    request = ApprovalRequest.objects.get(job_id=waiting.pk)
+    page.goto(f"/admin/approvals/approvalrequest/{request.pk}/change/")
+    for button in ("Approve…", "Reject…", "Hand on…"):
+        page.get_by_role("button", name=button).click()
+        problems += serious(page)
+        page.keyboard.press("Escape")
+    page.goto("/admin/jobs/job/")
+    page.get_by_role("button", name=re.compile("Account and colours")).click()
+    page.wait_for_timeout(400)  # it fades in
+    problems += serious(page)
+    assert not problems, "\n".join(problems)
+
+
+def test_the_sign_in_page_is_readable_too(stage: Stage, opened: Opener) -> None:
+    page = opened(None, dark=True)
+    page.goto("/admin/login/")
+    assert not serious(page)
+
+
+def test_everything_is_reached_by_keyboard(stage: Stage, opened: Opener, waiting: Job) -> None:
+    page = opened(stage.olga)
+    page.goto(stage.job_url(waiting))
+    expect(page.locator(".st-node")).to_have_count(6)
+    page.locator("#tab-graph").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#tab-steps")).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("ArrowLeft")
+    seen = set()
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        seen.add(page.evaluate("document.activeElement.dataset?.label || document.activeElement.id"))
+    assert {"fetch", "check-#", "pieces", "gate", "inner", "ship"} <= seen
+    assert {"log-search", "log-follow", "log-download", "log"} <= seen
+
+
+def test_the_theme_follows_the_choice(stage: Stage, opened: Opener) -> None:
+    page = opened(stage.vera)
+    page.goto("/admin/")
+    expect(page.locator("html")).not_to_have_class("dark")
+    page.get_by_role("button", name=re.compile("Account and colours")).click()
+    page.get_by_role("button", name="Dark").click()
+    expect(page.locator("html")).to_have_class("dark")
+    page.reload()
+    expect(page.locator("html")).to_have_class("dark")
+
+
+def test_the_policy_lets_nothing_written_into_a_page_run(stage: Stage, browser: Browser) -> None:
+    context = browser.new_context(base_url=stage.url)
+    context.add_cookies([stage.cookie(stage.vera)])
+    page = context.new_page()
+    answer = page.goto("/admin/")
+    assert answer is not None
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran = 1\">')")
+    page.evaluate("document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = 2'}))")
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.ran") is None
+    context.close()
