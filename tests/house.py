@@ -6,10 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
+from typing import Any
 
 import psutil
+import yaml
 
 from tests.apps.jobs.builders import until
 
@@ -41,21 +42,18 @@ class House:
     def scheduler(self) -> subprocess.Popen[bytes]:
         return self.start("scheduler")
 
-    def worker(self, name: str, *tags: str, slots: int = 4) -> subprocess.Popen[bytes]:
-        """A worker that has registered."""
+    def worker(self, name: str, *tags: str, slots: int = 4, **settings: Any) -> subprocess.Popen[bytes]:
+        """A worker that has registered. `settings` are more of its configuration's keys."""
         from apps.fleet.models import Worker
 
         config = self.folder / f"{name}.yaml"
-        config.write_text(
-            textwrap.dedent(
-                f"""\
-                worker_name: {name}
-                max_concurrent: {slots}
-                tags: [{", ".join(tags or ("script",))}]
-                workspace_cache_dir: {self.folder / name}
-                """
-            )
-        )
+        own = {
+            "worker_name": name,
+            "max_concurrent": slots,
+            "tags": list(tags or ("script",)),
+            "workspace_cache_dir": str(self.folder / name),
+        }
+        config.write_text(yaml.safe_dump(own | settings))
         process = self.start("worker", "--config", str(config), name=name)
 
         def is_there() -> bool:

@@ -1,0 +1,98 @@
+"""What tests ask of jobs whose steps run on an engine: their lines, their lives, and what is left of them."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+
+from apps.jobs.models import Job, LogChunk, Step
+from apps.workspaces.models import Workspace
+from apps.workspaces.services import import_folder
+from tests.apps.jobs.builders import fresh, until
+
+
+def unique(word: str) -> str:
+    """A worker's name that no other test has: engines are shared."""
+    return f"{word}-{uuid.uuid4().hex[:8]}"
+
+
+def workspace(folder: Path, files: Mapping[str, str]) -> Workspace:
+    """A workspace of these files, imported."""
+    name = unique("ws")
+    for path, text in files.items():
+        target = folder / name / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    found = import_folder(name, folder / name)
+    assert not found.has_failed, found.problems
+    return found
+
+
+def flow(actions: str, **more: str) -> str:
+    """A workspace file whose task `main` runs every one of the actions, under their own names."""
+    body = textwrap.indent(textwrap.dedent(actions).strip("\n"), "  ")
+    names = [line.strip().rstrip(":") for line in body.splitlines() if line[2:3].isalpha()]
+    nodes = "".join(f"      {name}: {{action: {name}}}\n" for name in names)
+    head = "".join(f"{key}: {value}\n" for key, value in more.items())
+    return f"{head}actions:\n{body}\ntasks:\n  main:\n    flow:\n{nodes}"
+
+
+def end_of(job: Job, within_s: float = 60.0) -> Job:
+    until(lambda: fresh(job).completed_at is not None, within_s=within_s, every_s=0.05)
+    return fresh(job)
+
+
+def steps(job: Job) -> dict[str, Step]:
+    return {step.name: step for step in Step.objects.filter(job_id=job.id)}
+
+
+def texts(job: Job, step: str, stream: str = "") -> list[str]:
+    """What a step's log says, in the order of its lines."""
+    chunks = LogChunk.objects.filter(job_id=job.id).order_by("attempt_id", "seq").values_list("lines", flat=True)
+    found = [json.loads(line) for chunk in chunks for line in chunk.splitlines()]
+    return [line["line"] for line in found if line["step"] == step and stream in ("", line["stream"])]
+
+
+def wait_for_text(job: Job, step: str, text: str, within_s: float = 30.0) -> None:
+    until(lambda: text in texts(job, step), within_s=within_s, every_s=0.05)
+
+
+def left(engine: docker.DockerClient, job: Job) -> list[str]:
+    """Containers, volumes and networks that bear the job's label."""
+    mine = {"label": f"stroem.io/job={job.id}"}
+    return [
+        *(container.name for container in engine.containers.list(all=True, filters=mine, ignore_removed=True)),
+        *(volume.name for volume in engine.volumes.list(filters=mine)),
+        *(network.name for network in engine.networks.list(filters=mine)),
+    ]
+
+
+@dataclass(frozen=True)
+class Life:
+    """One container of a step, as the engine saw it."""
+
+    name: str
+    began: float
+    ended: float | None
+
+
+def lives(engine: docker.DockerClient, job: Job, since: float) -> list[Life]:
+    """The step containers of a job from their start to their end, told by the engine's own events."""
+    wanted = {"type": "container", "label": f"stroem.io/job={job.id}"}
+    events = engine.events(since=int(since), until=int(time.time()) + 1, filters=wanted, decode=True)
+    began: dict[str, float] = {}
+    ended: dict[str, float] = {}
+    for event in events:
+        name, at = event["Actor"]["Attributes"]["name"], event["timeNano"] / 1e9
+        if event["Action"] == "start":
+            began[name] = at
+        elif event["Action"] == "die":
+            ended[name] = at
+    return sorted((Life(name, at, ended.get(name)) for name, at in began.items()), key=lambda life: life.began)

@@ -1,0 +1,299 @@
+"""Steps in containers, through `manage.py worker`: the documentation's examples with images of this machine, and
+everything that ends a step before its time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import docker
+import psutil
+import pytest
+
+from apps.jobs import services
+from apps.jobs.models import Job
+from tests.acceptance.engines import end_of, flow, left, lives, steps, texts, unique, wait_for_text, workspace
+from tests.apps.jobs.builders import start, until
+from tests.house import House
+from tests.runners.docker.engine import build_image
+
+pytestmark = [pytest.mark.docker, pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
+
+TOOL = '#!/bin/sh\necho "deploy $* to $DEPLOY_TARGET"\n'
+MIGRATIONS = '#!/bin/sh\necho "migrated ${DB_URL%%:*}"\necho "OUTPUT: {\\"tables\\": 3}"\n'
+
+
+@pytest.fixture
+def images(docker_engine: docker.DockerClient, base_image: str) -> dict[str, str]:
+    """In place of the documentation's private images: a program each, one as the entrypoint."""
+    recipe = f"FROM {base_image}\nCOPY deploy /usr/local/bin/deploy\nCOPY run /app/run\n"
+    build_image(
+        docker_engine,
+        "stroem-test-tool:1",
+        {"Dockerfile": (recipe.encode(), 0o644), "deploy": (TOOL.encode(), 0o755), "run": (TOOL.encode(), 0o755)},
+    )
+    build_image(
+        docker_engine,
+        "stroem-test-migrations:1",
+        {
+            "Dockerfile": (f'FROM {base_image}\nCOPY go /go\nENTRYPOINT ["/go"]\n'.encode(), 0o644),
+            "go": (MIGRATIONS.encode(), 0o755),
+        },
+    )
+    return {"tool": "stroem-test-tool:1", "migrations": "stroem-test-migrations:1"}
+
+
+def begin(house: House, **settings: Any) -> Any:
+    return house.worker(unique("docker"), "docker", **{"docker": {}, **settings})
+
+
+EXAMPLES = """
+migrate-db:
+  type: docker
+  image: {migrations}
+  env:
+    DB_URL: "{{{{ secret.db_url }}}}"
+deploy:
+  type: docker
+  image: {tool}
+  cmd: "deploy --env production"
+  env: {{DEPLOY_TARGET: "everywhere"}}
+custom-entrypoint:
+  type: docker
+  image: {tool}
+  entrypoint: ["/app/run"]
+  cmd: "--verbose --env staging"
+lint-python:
+  type: script
+  runner: docker
+  script: "pip install -q six && python3 -m six && test -r /workspace/data.csv"
+uv-example:
+  type: script
+  runner: docker
+  script: |
+    uv pip install six --system
+    uv run python /workspace/scripts/analyze.py
+unedited:
+  type: script
+  runner: docker
+  script: |
+    cd /workspace
+    bun install && bun run scripts/report.ts
+edited:
+  type: script
+  runner: docker
+  workspace: copy
+  script: |
+    cd /workspace
+    bun install && bun run scripts/report.ts
+analyze:
+  type: script
+  runner: docker
+  language: python
+  dependencies: [six]
+  script: |
+    import csv, json, six
+    rows = list(csv.reader(open("/workspace/data.csv")))
+    print("OUTPUT: " + json.dumps({{"rows": len(rows)}}))
+fetch:
+  type: script
+  runner: docker
+  language: javascript
+  script: |
+    const data = await Promise.resolve({{status: "fine"}});
+    console.log(`OUTPUT: ${{JSON.stringify(data)}}`);
+typed:
+  type: script
+  runner: docker
+  language: typescript
+  dependencies: [is-odd]
+  script: |
+    import isOdd from "is-odd";
+    const result: boolean = isOdd(3);
+    console.log(`OUTPUT: ${{result}}`);
+from-file:
+  type: script
+  runner: docker
+  source: scripts/hello.sh
+  args: ["a b", "$HOME"]
+"""
+
+
+def test_the_documented_examples_run_through_a_worker(
+    quick_house: House, tmp_path: Path, images: dict[str, str], runner_image: str, docker_engine: docker.DockerClient
+) -> None:
+    files = {
+        "workflow.yaml": flow(EXAMPLES.format(**images), secrets='{db_url: "postgres://u:pw-canary@db/x"}'),
+        "data.csv": "a,b\n1,2\n",
+        "package.json": '{"dependencies": {"is-odd": "3"}}',
+        "scripts/report.ts": "import isOdd from 'is-odd';\nconsole.log(`OUTPUT: ${isOdd(4)}`);\n",
+        "scripts/analyze.py": "import six\nprint('OUTPUT: \"analysed\"')\n",
+        "scripts/hello.sh": 'echo "[$1] [$2]"; cat data.csv | wc -l\n',
+    }
+    found = workspace(tmp_path, files)
+    begin(quick_house, runner_image=runner_image)
+    job = end_of(start(found), within_s=150)
+    done = steps(job)
+    bad = {name: step.error for name, step in done.items() if step.status != "completed"}
+    assert set(bad) == {"unedited"}, bad
+    assert texts(job, "migrate-db") == ["migrated postgres", 'OUTPUT: {"tables": 3}']
+    assert done["migrate-db"].output == {"tables": 3}
+    assert texts(job, "deploy") == ["deploy --env production to everywhere"]
+    assert texts(job, "custom-entrypoint") == ["deploy --verbose --env staging to "]
+    assert done["uv-example"].output == "analysed"
+    assert done["edited"].output is False
+    assert done["analyze"].output == {"rows": 2}
+    assert done["fetch"].output == {"status": "fine"}
+    assert done["typed"].output is True
+    assert texts(job, "from-file") == ["[a b] [$HOME]", "2"]
+    assert texts(job, "unedited")[-1].endswith(
+        "with `workspace: copy` in the action the step gets a writable copy of its own."
+    )
+    assert left(docker_engine, job) == []
+
+
+LIMITS = """
+read-only:
+  type: script
+  runner: docker
+  script: "touch /workspace/x"
+memory:
+  type: script
+  runner: docker
+  resources: {memory: 32Mi}
+  script: "head -c 300m /dev/zero | tail"
+late:
+  type: script
+  runner: docker
+  timeout: 2s
+  script: "echo began; sleep 300"
+inside:
+  type: script
+  runner: docker
+  workdir: sub
+  resources: {cpu: 500m}
+  env: {MODE: "{{ input.mode | upper }}"}
+  input: {mode: {type: string, default: "fast"}}
+  script: |
+    pwd
+    cat "$STROEM_INPUT_FILE"
+    echo "$MODE $STROEM_INPUT_MODE"
+    echo "to stderr" >&2
+    touch "${TMPDIR:-/tmp}/scratch" && env | grep -cE "^(STROEM__|STROEM_KEYS)" ; true
+image:
+  type: docker
+  image: BASE
+  cmd: 'cat "$STROEM_INPUT_FILE"; ls /workspace 2>&1 | head -1'
+  input: {mode: {type: string, default: "slow"}}
+"""
+
+
+def test_limits_hold_and_say_so(
+    quick_house: House, tmp_path: Path, base_image: str, docker_engine: docker.DockerClient
+) -> None:
+    text = flow(LIMITS.replace("BASE", base_image))
+    found = workspace(tmp_path, {"workflow.yaml": text, "sub/here": ""})
+    begin(quick_house, runner_image=base_image)
+    job = end_of(start(found))
+    done = steps(job)
+    assert "Read-only file system" in done["read-only"].error
+    assert "workspace: copy" in texts(job, "read-only")[-1]
+    assert "ran out of memory (limit: 32Mi)" in done["memory"].error
+    assert done["late"].error == "Step timed out after 2s"
+    assert texts(job, "late") == ["began"]
+    assert done["inside"].status == "completed", done["inside"].error
+    assert texts(job, "inside", "stdout") == ["/workspace/sub", '{"mode": "fast"}', "FAST fast", "0"]
+    assert texts(job, "inside", "stderr") == ["to stderr"]
+    assert texts(job, "image", "stdout")[0] == '{"mode": "slow"}'
+    assert "No such file" in texts(job, "image", "stdout")[1]
+    assert left(docker_engine, job) == []
+
+
+SLEEPER = """
+actions:
+  hold:
+    type: script
+    runner: docker
+    ON_LOST
+    input: {who: {type: string, secret: true, default: "canary-in-input"}}
+    script: "echo {{ secret.token }} | wc -c; echo ready; sleep 300"
+secrets: {token: canary-in-text}
+tasks: {main: {flow: {hold: {action: hold}}}}
+"""
+
+
+def sleeper(folder: Path, on_lost: str = "") -> Job:
+    text = SLEEPER.replace("ON_LOST", f"on_worker_lost: {on_lost}" if on_lost else "")
+    return start(workspace(folder, {"workflow.yaml": text}))
+
+
+def test_a_cancelled_step_goes_at_once_and_what_the_engine_knows_of_it_holds_no_secret(
+    quick_house: House, tmp_path: Path, base_image: str, docker_engine: docker.DockerClient
+) -> None:
+    begin(quick_house, runner_image=base_image)
+    job = sleeper(tmp_path)
+    wait_for_text(job, "hold", "ready")
+    (container,) = docker_engine.containers.list(filters={"label": f"stroem.io/job={job.id}"})
+    seen = container.attrs
+    assert "canary-in-text" not in str(seen)
+    environment = dict(entry.split("=", 1) for entry in seen["Config"]["Env"])
+    assert [name for name, value in environment.items() if "canary" in value] == ["STROEM_INPUT_WHO"]
+    assert environment["STROEM_INPUT_FILE"] == "/.stroem/input.json"
+    assert not [value for value in environment.values() if value.startswith(str(tmp_path))]
+    labels = {name: value for name, value in seen["Config"]["Labels"].items() if name.startswith("stroem.io/")}
+    assert (labels["stroem.io/task"], labels["stroem.io/step"]) == ("main", "hold")
+    asked_at = time.monotonic()
+    services.cancel_job(job.id, actor="test")
+    assert end_of(job).status == "cancelled"
+    assert time.monotonic() - asked_at < 15
+    assert left(docker_engine, job) == []
+
+
+def gone_within(engine: docker.DockerClient, job: Job, within_s: float) -> None:
+    until(lambda: left(engine, job) == [], within_s=within_s, every_s=0.1)
+
+
+def test_the_guard_ends_the_containers_of_a_killed_worker_and_another_takes_the_step_over(
+    quick_house: House, tmp_path: Path, base_image: str, docker_engine: docker.DockerClient
+) -> None:
+    began = time.time()
+    quick_house.scheduler()
+    victim = begin(quick_house, runner_image=base_image)
+    job = sleeper(tmp_path, "retry")
+    wait_for_text(job, "hold", "ready")
+    victim.kill()
+    gone_within(docker_engine, job, 15)
+    begin(quick_house, runner_image=base_image)
+    until(lambda: len(texts(job, "hold")) == 4, within_s=60)
+    first, second = lives(docker_engine, job, began)
+    assert first.ended is not None and first.ended < second.began
+    services.cancel_job(job.id, actor="test")
+    assert end_of(job).status == "cancelled"
+    assert left(docker_engine, job) == []
+
+
+def test_what_a_worker_left_that_died_with_its_guard_is_swept_by_any_other(
+    quick_house: House, tmp_path: Path, base_image: str, docker_engine: docker.DockerClient
+) -> None:
+    quick_house.scheduler()
+    victim = begin(quick_house, runner_image=base_image)
+    job = sleeper(tmp_path)
+    wait_for_text(job, "hold", "ready")
+    guards = [one for one in psutil.process_iter(["ppid", "cmdline"]) if is_guard_of(one, victim.pid)]
+    assert len(guards) == 1
+    for pid in (guards[0].pid, victim.pid):
+        os.kill(pid, signal.SIGKILL)
+    ended = end_of(job, within_s=40)
+    assert (ended.status, steps(job)["hold"].error.split()[-2:]) == ("failed", ["was", "lost"])
+    assert len(left(docker_engine, job)) == 1
+    begin(quick_house, runner_image=base_image)
+    gone_within(docker_engine, job, 15)
+
+
+def is_guard_of(process: psutil.Process, worker: int) -> bool:
+    """By the worker's own mark among its arguments: the guard has left the worker's tree."""
+    line = process.info["cmdline"] or []
+    return any("sentry.main" in word for word in line) and line[-1].split("-")[0] == str(worker)
