@@ -19,18 +19,17 @@ _ISO = re.compile(
     r"(?:T(?=[0-9])(?:([0-9]{1,9})H)?(?:([0-9]{1,9})M)?(?:([0-9]{1,9})(?:\.[0-9]{1,9})?S)?)?"
 )
 _OURS = re.compile(r"(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,12})s?)?")
-_WORDS = {"cpus": "num_cpus", "mem": "memory_bytes", "gpus": "num_gpus", "time": "runtime_s"}
+_WORDS = {"cpus": "num_cpus", "mem": "memory_bytes", "gpus": "num_gpus"}
 _PREFIX = "need:"  # no worker's tag may begin so
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Processors, bytes, graphics processors and seconds that a step asks for; 0 is nothing in particular."""
+    """Processors, bytes and graphics processors that a step asks for; 0 is nothing in particular."""
 
     num_cpus: int = 0
     memory_bytes: int = 0
     num_gpus: int = 0
-    runtime_s: int = 0
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -38,9 +37,9 @@ class Need:
         return tuple(f"{_PREFIX}{word}:{value}" for word, name in _WORDS.items() if (value := getattr(self, name)))
 
     @property
-    def size(self) -> tuple[int, int, int, int]:
-        """The order in which steps are packed: many graphics processors first, then long, then much memory."""
-        return self.num_gpus, self.runtime_s, self.memory_bytes, self.num_cpus
+    def size(self) -> tuple[int, int, int]:
+        """The order in which steps are packed: many graphics processors first, then much memory."""
+        return self.num_gpus, self.memory_bytes, self.num_cpus
 
 
 NOTHING = Need()
@@ -53,7 +52,6 @@ def need_of(resources: Mapping[str, Any], *, is_script: bool = True) -> Need:
         int(resources.get("num_cpus") or 0),
         read_memory(str(memory)) if memory else 0,
         int(resources.get("num_gpus") or 0),
-        read_runtime(str(resources["runtime"])) if resources.get("runtime") else 0,
     )
 
 

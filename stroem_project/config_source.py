@@ -175,6 +175,8 @@ def read_sources(
     """
     problems: Problems = []
     top = _read_file(file, problems) if file else Section("", "environment", problems)
+    for name in foreign:
+        top.entries.pop(name, None)
     for variable in sorted(environ):
         parts = [part.lower() for part in variable.removeprefix(prefix).split("__")]
         if variable.startswith(prefix) and parts[0] not in foreign:

@@ -5,30 +5,39 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from engine.resources import Offer
+from engine.slurm_script import Launch
 from engine.spec.model import Action
+from engine.spec.tags import SUBMITS
 from runners import broom
 from runners.base import Runner
 from runners.catalog import Catalog, CatalogConfig
 from runners.guard import Guard
 from runners.local import LocalConfig
 from runners.process import User, find_user
+from workers.actions import Actions
+from workers.allocation import AllocationPlace
 from workers.attempts import Attempts
+from workers.commands import Commands
 from workers.config import WorkerConfig
 from workers.disk import Den
-from workers.door import OUTAGES, Bells, Ledger
+from workers.door import OUTAGES, ActionLedger, Bells, Ledger
 from workers.execution import Execution
+from workers.follower import Follower
 from workers.outputs import Outputs
+from workers.packing import Packing, find_gpus
 from workers.pinning import Pins
 from workers.presence import Presence, Timing
 from workers.process import Worker
 from workers.reporting import LogPump
 from workers.scratch import Scratches
 from workers.slots import Slots
+from workers.visits import Visits
 from workers.workspace import Workspaces
 
 log = logging.getLogger("stroem.worker")
@@ -48,6 +57,8 @@ class Assembly:
     den: Den
     workspaces: Workspaces
     ledger: Ledger
+    actions: Actions
+    follower: Follower | None
     _closing: threading.Event
 
     def open(self, hurry: threading.Event) -> bool:
@@ -59,6 +70,8 @@ class Assembly:
             try:
                 if self.presence.register():
                     self.worker.start()
+                    if self.follower is not None:
+                        self.follower.start()
                     threading.Thread(target=self._sweep, name="sweeper", daemon=True).start()
                     return True
             except OUTAGES as error:
@@ -70,6 +83,8 @@ class Assembly:
 
     def close(self) -> None:
         self._closing.set()
+        if self.follower is not None:
+            self.follower.close()
         self.guard.close()
         self.den.close()
 
@@ -78,8 +93,8 @@ class Assembly:
         for turn in itertools.count():
             try:
                 if turn % LOCAL_SWEEP_EACH == 0:
-                    self.catalog.sweep(self.attempts.names())
-                self.catalog.sweep_away(self.attempts.names(), self.ledger.ended)
+                    self.catalog.sweep(self.attempts.names() | self.actions.names())
+                self.catalog.sweep_away(self.attempts.names() | self.actions.names(), self.ledger.ended)
             except Exception as error:  # noqa: BLE001  (an outer edge: an engine that is down must not end the thread)
                 log.warning("leftovers of earlier steps could not be looked for: %s", error)
             finally:
@@ -95,14 +110,19 @@ def assemble(
     pass_for: Callable[[int, int, str], str],
     bells: Bells,
     app: Any,
+    action_ledger: ActionLedger,
+    launch: Launch,
     *,
     lease_s: float,
     version: str,
+    withheld: Collection[str] = (),
     job_id: UUID | None = None,
+    allocation: AllocationPlace | None = None,
 ) -> Assembly:
     """A worker of this configuration. Raises StroemError for what cannot be.
 
-    `archive` answers a revision's tar.gz, `pass_for` what lets a pod fetch it.
+    `archive` answers a revision's tar.gz, `pass_for` what lets a pod fetch it. `launch` starts a worker on a node;
+    `withheld` are credentials that commands of workflow actions may not find.
     """
     timing = Timing.of(lease_s, config.stop_grace_secs)
     user: User | None = find_user(config.run_as) if config.run_as else None
@@ -115,6 +135,7 @@ def assemble(
     owner = (user.uid, user.gid) if user else None
     workspaces = Workspaces(den, archive, max_retained=config.max_retained_revisions, owner=owner)
     outputs = Outputs(config.output_root or config.workspace_cache_dir / "output", owner)
+    visits = Visits(action_ledger, lambda: presence.worker_id, allocation.id if allocation else None)
     execution = Execution(
         ledger,
         workspaces,
@@ -126,15 +147,35 @@ def assemble(
         runner_image=config.runner_image,
         run_as=config.run_as,
         outputs=outputs,
+        visits=visits,
     )
     presence = Presence(
         ledger, config, attempts, guard, timing, version=version, busy=lambda: slots.busy, job_id=job_id
     )
+    commands = Commands(
+        action_ledger, outputs, guard, launch, stop_grace_s=config.stop_grace_secs, user=user, withheld=withheld
+    )
+    actions = Actions(action_ledger, commands, visits, presence, attempts, timing, tags=config.tags, job_id=job_id)
     worker = Worker(
-        config, ledger, bells, app, presence, execution, attempts, slots, pump, lease_s=lease_s, job_id=job_id
+        config,
+        ledger,
+        bells,
+        app,
+        presence,
+        execution,
+        attempts,
+        slots,
+        pump,
+        lease_s=lease_s,
+        job_id=job_id,
+        actions=actions,
+        packing=Packing(Offer.of(config.offers), find_gpus(config.num_gpus)) if config.offers else None,
+        serves=allocation.serves if allocation else lambda key: True,
     )
     presence.after = worker.refresh_tag_sets
-    return Assembly(worker, presence, guard, catalog, attempts, den, workspaces, ledger, threading.Event())
+    follower = Follower(action_ledger) if SUBMITS in config.tags else None
+    closing = threading.Event()
+    return Assembly(worker, presence, guard, catalog, attempts, den, workspaces, ledger, actions, follower, closing)
 
 
 def _choose(catalog: Catalog, action: Action) -> Runner:

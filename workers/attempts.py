@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -58,6 +58,7 @@ class Attempt:
     claim: Claim
     renewed_at: float
     stop: Stop = field(default_factory=Stop)
+    environment: Mapping[str, str] = field(default_factory=dict)  # which of the worker's GPUs are its own
 
     @property
     def name(self) -> str:
@@ -75,8 +76,8 @@ class Attempts:
     def __len__(self) -> int:
         return len(self._live)
 
-    def open(self, claim: Claim, asked_at: float) -> Attempt:
-        attempt = Attempt(claim, asked_at)
+    def open(self, claim: Claim, asked_at: float, environment: Mapping[str, str] | None = None) -> Attempt:
+        attempt = Attempt(claim, asked_at, environment=environment or {})
         self._live[claim.attempt_id] = attempt  # one operation: no lock needed
         return attempt
 

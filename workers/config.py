@@ -57,6 +57,7 @@ class WorkerConfig:
     num_cpus: float | None = None
     memory: int | None = None
     num_gpus: int | None = None
+    slurm_worker_config: Path | None = None  # what workers on nodes read, for schedulers that name no `worker_config`
 
     @property
     def offers(self) -> dict[str, float | int]:
@@ -144,13 +145,20 @@ def _read_file(file: Path, problems: list[str]) -> dict[str, _Given]:
         return {}
     document = read(str(file), raw)
     problems.extend(f"{problem.place}: {problem.message}" for problem in document.problems)
-    root = document.root
+    root = _own_section(document.root)
     if root is None or root.value is None:
         return {}
     if not isinstance(root.value, dict):
         problems.append(f"{root.place}: the file must hold a mapping of settings")
         return {}
     return _known(root, problems)
+
+
+def _own_section(root: Node | None) -> Node | None:
+    """The section `worker:` of a file that holds the platform's settings as well; else the whole file."""
+    if root is None or not isinstance(root.value, dict) or not {"worker", "db", "broker"} & root.value.keys():
+        return root
+    return root.value.get("worker")
 
 
 def _known(root: Node, problems: list[str]) -> dict[str, _Given]:
@@ -303,5 +311,6 @@ _READERS: Mapping[str, Callable[[_Given, Path], Any]] = {
     "num_cpus": _number(0.001),
     "memory": _size,
     "num_gpus": _number(0, whole=True),
+    "slurm_worker_config": _path,
 }
 assert {entry.name for entry in fields(WorkerConfig)} | {"capabilities"} == set(_READERS)

@@ -22,6 +22,7 @@ from workers.rendering import Rendered, render
 from workers.reporting import Batch, LogPump, Reporter
 from workers.scratch import Scratch, Scratches
 from workers.trees import Tree
+from workers.visits import Visits
 from workers.workspace import Workspaces
 
 log = logging.getLogger("stroem.worker")
@@ -60,6 +61,7 @@ class Execution:
         runner_image: str | None = None,
         run_as: str | None = None,
         outputs: Outputs | None = None,
+        visits: Visits | None = None,
     ) -> None:
         """`pick` answers the runner of an action, and raises PlatformError when this worker has none."""
         self._ledger = ledger
@@ -72,6 +74,7 @@ class Execution:
         self._runner_image = runner_image
         self._run_as = run_as
         self._outputs = outputs
+        self._visits = visits
 
     def perform(self, attempt: Attempt) -> Performed:
         """Do the attempt to its end; call `tidy` when it was reported, so that nobody waits for brooms.
@@ -102,6 +105,8 @@ class Execution:
             masks = rendered.masks
             runner = self._pick(rendered.action)
             order = self._order(attempt, material, rendered, place)
+            if material.has_sessions and self._visits is not None:
+                self._visits.enter(attempt.claim.job_id, attempt.stop)
         except OUTAGES:
             raise
         except StroemError as error:
@@ -173,7 +178,7 @@ class Execution:
             number=claim.number,
             work=work,
             scratch_dir=place.scratch.path,
-            env={**self._output_env(attempt, material), **rendered.env},
+            env={**self._output_env(attempt, material), **rendered.env, **attempt.environment},
             input_path=Path(place.scratch.input_path),
             limits=Limits(timeout_s=claim.timeout_s, stop_grace_s=self._stop_grace_s),
             resources=rendered.resources,

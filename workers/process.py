@@ -9,7 +9,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import combinations
 from typing import Any
 from uuid import UUID
@@ -18,11 +18,13 @@ from apps.jobs.ledger import Claim, Settled
 from engine.orders import Line
 from engine.spec.tags import tag_set_key
 from workers import tasks
+from workers.actions import Actions
 from workers.attempts import Attempt, Attempts
 from workers.config import ABILITIES, WorkerConfig
 from workers.consumer import Ear
 from workers.door import OUTAGES, Bells, Ledger
 from workers.execution import Ended, Execution, Performed
+from workers.packing import Packing
 from workers.presence import Presence
 from workers.reporting import LogPump
 from workers.ringing import Ringer
@@ -55,8 +57,12 @@ class Worker:
         *,
         lease_s: float,
         job_id: UUID | None = None,
+        actions: Actions | None = None,
+        packing: Packing | None = None,
+        serves: Callable[[str], bool] = lambda key: True,
     ) -> None:
-        """`job_id`: serve this job only."""
+        """`job_id`: serve this job only. `packing`: take only steps that fit into what is free. `serves` says of a tag
+        set that the worker's tags cover whether it is for this worker."""
         self._lease_s = lease_s
         self._config = config
         self._ledger = ledger
@@ -66,6 +72,9 @@ class Worker:
         self._slots = slots
         self._pump = pump
         self._job_id = job_id
+        self._actions = actions
+        self._packing = packing
+        self._serves = serves
         self._ringer = Ringer(bells)
         self._ear = Ear(app, bells, slots, likely_keys(config.tags), name=f"{config.worker_name}@stroem")
         self._tag_sets: dict[str, int] = {}
@@ -92,6 +101,8 @@ class Worker:
         tasks.listen(self.look)
         for thread in (self._pump, self._ringer, self._presence, self._poller):
             thread.start()
+        if self._actions is not None:
+            self._actions.start()
         self._ear.start()
 
     def drain(self, wait_s: float, hurry: threading.Event) -> int:
@@ -105,6 +116,8 @@ class Worker:
         self._ear.close()
         if not self._attempts.wait_until_none(min(EXIT_S, self._config.stop_grace_secs + LAST_WORD_S)):
             log.warning("%d steps would not end in time; their leases run out", len(self._attempts))
+        if self._actions is not None:
+            self._actions.close(0.0 if hurry.is_set() else self._config.drain_secs)
         self._presence.close()
         self._ringer.close()
         self._pump.close()
@@ -120,6 +133,8 @@ class Worker:
             if (claimed := self._claim()) is not None:
                 self._wake_one(claimed[0].tag_set_id)
                 self._work(*claimed)
+            elif self._actions is not None:
+                self._actions.wake()  # the bell may have been for one
         except OUTAGES as error:
             log.debug("looking for work: %s", type(error).__name__)
         finally:
@@ -127,7 +142,8 @@ class Worker:
 
     def refresh_tag_sets(self) -> None:
         """Read which tag sets this worker covers, and listen for new ones."""
-        self._tag_sets = {ref.key: ref.id for ref in self._ledger.covered(self._config.tags)}
+        covered = self._ledger.covered(self._config.tags)
+        self._tag_sets = {ref.key: ref.id for ref in covered if self._serves(ref.key)}
         self._ear.add(self._tag_sets)
 
     def _may_claim(self) -> bool:
@@ -138,8 +154,25 @@ class Worker:
         if worker_id is None or not self._tag_sets or not self._may_claim():
             return None
         asked_at = time.monotonic()
-        claim = self._ledger.claim(worker_id, tuple(self._tag_sets.values()), job_id=self._job_id)
+        if self._packing is not None:
+            claim = self._claim_what_fits(worker_id, self._packing)
+        else:
+            claim = self._ledger.claim(worker_id, tuple(self._tag_sets.values()), job_id=self._job_id)
         return None if claim is None else (claim, asked_at)
+
+    def _claim_what_fits(self, worker_id: UUID, packing: Packing) -> Claim | None:
+        """The step that needs most of those for which there is room."""
+        with packing.lock:
+            keys = {id: key for key, id in self._tag_sets.items()}
+            for tag_set_id in packing.in_order(self._tag_sets):
+                claim = self._ledger.claim(worker_id, (tag_set_id,), job_id=self._job_id)
+                if claim is not None:
+                    packing.take(claim.attempt_id, keys[tag_set_id])
+                    return claim
+        return None
+
+    def _environment(self, claim: Claim) -> Mapping[str, str]:
+        return self._packing.environment(claim.attempt_id) if self._packing is not None else {}
 
     def _work(self, claim: Claim, asked_at: float) -> None:
         """From step to step, until nothing is ready or the turn is over."""
@@ -147,7 +180,7 @@ class Worker:
         following: Claim | None = claim
         while following is not None:
             self._last_work = asked_at
-            attempt = self._attempts.open(following, asked_at)
+            attempt = self._attempts.open(following, asked_at, self._environment(following))
             performed = settled = None
             try:
                 performed = self._perform(attempt)
@@ -156,12 +189,17 @@ class Worker:
                     settled = self._finish(attempt, performed.ended, may_go_on=asked_at < turn_ends)
             finally:
                 self._attempts.close(attempt)
+                if self._packing is not None:
+                    self._packing.give_back(attempt.claim.attempt_id)
                 if performed is not None:
                     self._execution.tidy(attempt, performed)
             if settled is None or asked_at >= turn_ends:
                 # Given back, lost, or the turn is over: what is ready is for whoever hears this.
                 self._ringer.ring(self._keys_of(following.tag_set_id))
             following = None if settled is None else settled.next
+            if following is None and settled is not None and self._packing is not None and asked_at < turn_ends:
+                claimed = self._claim()  # only now it is known how much room there is
+                following = claimed[0] if claimed else None
 
     def _perform(self, attempt: Attempt) -> Performed | None:
         """Do the attempt; while no process exists, a database that is away is waited for. None when it was given up."""
@@ -209,7 +247,7 @@ class Worker:
             for number, batch in earlier:
                 self._ledger.append(attempt.claim, number, batch)
         worker_id = self._presence.worker_id
-        goes_on = may_go_on and worker_id is not None and self._may_claim()
+        goes_on = may_go_on and worker_id is not None and self._may_claim() and self._packing is None
         return self._ledger.finish(
             ended.report,
             claim_for=tuple(self._tag_sets.values()) if goes_on else (),

@@ -36,6 +36,7 @@ class Submission:
     name: str
     script: str
     tries: int
+    worker_config: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ def submissions(action_id: int, part: int, output_dir: str, launch: Launch) -> l
         script = slurm_script.build(scheduler, request, launch)
         fleet_pen.open_allocation(allocation_id, row.job_id, action_id, part, number, doing["scheduler"], script)
     waiting = Allocation.objects.filter(action_id=action_id, part=part, status="requested").order_by("number")
-    found = [Submission(one.id, name_of(one), one.script, one.tries) for one in waiting]
+    config = slurm_script.worker_config_of(scheduler, launch, doing["scheduler"])
+    found = [Submission(one.id, name_of(one), one.script, one.tries, config) for one in waiting]
     waiting.update(tries=F("tries") + 1)
     return found
 

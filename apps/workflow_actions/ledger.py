@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db import connections
 
 from apps.fleet import tag_sets
 from apps.jobs import blueprints, contexts
@@ -23,6 +24,8 @@ from engine import workflow_actions
 from engine.orders import Line, StepOutcome
 from engine.slurm_script import Launch
 from engine.spec.tags import SUBMITS, tag_set_key
+
+__all__ = ["ActionClaim", "ActionRenewal", "OpenAllocation", "Submission"]
 
 KEYS = tuple(tag_set_key(tags) for tags in (("script",), (SUBMITS,), ("script", SUBMITS)))
 REACHABLE = """
@@ -63,10 +66,12 @@ def covered(tags: Sequence[str]) -> tuple[tuple[int, str], ...]:
     return tuple((id, key) for key, id in known.items())
 
 
-def claim(worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = None) -> ActionClaim | None:
-    """Take the oldest run that waits; None when there is none."""
+def claim(
+    worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = None, only_bound: bool = False
+) -> ActionClaim | None:
+    """Take the oldest run that waits, or the oldest that only this worker can do; None when there is none."""
     lease_s = settings.STROEM.recovery.heartbeat_timeout_s
-    row = pen.claim_run(worker_id, tag_set_ids, lease_s=lease_s, job_id=job_id)
+    row = pen.claim_run(worker_id, tag_set_ids, lease_s=lease_s, job_id=job_id, only_bound=only_bound)
     if row is None:
         return None
     run_id, action_id, of_job, fence, number, _ = row
@@ -166,6 +171,11 @@ def begun(allocation_id: UUID, slurm_job_id: str) -> None:
 
 def to_follow() -> list[OpenAllocation]:
     return allocations.to_follow()
+
+
+def released() -> None:
+    """Give this thread's database connection back."""
+    connections.close_all()
 
 
 def observed(allocation_id: UUID, state: str, *, nodes: str = "", reason: str = "") -> None:

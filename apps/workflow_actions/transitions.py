@@ -62,7 +62,8 @@ CLAIM = """
 WITH c AS (
     SELECT id FROM workflow_actions_actionrun
     WHERE status = 'ready' AND tag_set_id = ANY(%(sets)s) AND due_at <= clock_timestamp()
-        AND (bound_to IS NULL OR bound_to = %(worker)s) AND (%(job)s::uuid IS NULL OR job_id = %(job)s)
+        AND (bound_to = %(worker)s OR (bound_to IS NULL AND NOT %(only_bound)s::bool))
+        AND (%(job)s::uuid IS NULL OR job_id = %(job)s)
     ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
 ),
 r AS (
@@ -88,8 +89,8 @@ SELECT r.id, j.cancel_requested_at > r.started_at AND a.trigger_type <> ALL(%(la
 FROM r JOIN jobs_job j ON j.id = r.job_id JOIN workflow_actions_jobaction a ON a.id = r.action_id
 """
 END_RUN = """
-UPDATE workflow_actions_actionrun SET status = %(to)s::text, ended_at = clock_timestamp(), exit_code = %(exit_code)s::int,
-    error = %(error)s::text, command = coalesce(%(command)s::int, command)
+UPDATE workflow_actions_actionrun SET status = %(to)s::text, ended_at = clock_timestamp(),
+    exit_code = %(exit_code)s::int, error = %(error)s::text, command = coalesce(%(command)s::int, command)
 WHERE id = %(id)s AND fence = %(fence)s AND status = 'running'
 RETURNING action_id, job_id, session_id, bound_to, number, losses, tag_set_id
 """
@@ -189,10 +190,16 @@ def add_run(
 
 
 def claim_run(
-    worker_id: UUID, tag_set_ids: Sequence[int], *, lease_s: float, job_id: UUID | None
+    worker_id: UUID, tag_set_ids: Sequence[int], *, lease_s: float, job_id: UUID | None, only_bound: bool = False
 ) -> tuple[Any, ...] | None:
     """Take the oldest run that this worker may do: (id, action, job, fence, number, session)."""
-    params = {"sets": list(tag_set_ids), "worker": worker_id, "job": job_id, "lease_s": lease_s}
+    params = {
+        "sets": list(tag_set_ids),
+        "worker": worker_id,
+        "job": job_id,
+        "lease_s": lease_s,
+        "only_bound": only_bound,
+    }
     return fetch_one(CLAIM, params)
 
 

@@ -14,6 +14,7 @@ from django.db.models import Q
 
 from apps.api import logreader
 from apps.jobs.models import Job, Step
+from apps.workflow_actions.snapshots import is_anything_left
 from engine.lifecycle import FINAL_JOB, FINAL_STEP
 from stroem_project.following.screen import Screen
 
@@ -77,8 +78,10 @@ class Follower:
             frontier = {row[0] for row in fresh}
 
     def _all_ended(self) -> bool:
-        states = Job.objects.filter(id__in=self._labels).values_list("status", flat=True)
-        return all(status in FINAL_JOB for status in states)
+        states = list(Job.objects.filter(id__in=self._labels).values_list("status", "has_actions"))
+        if not all(status in FINAL_JOB for status, _ in states):
+            return False
+        return not any(has_actions for _, has_actions in states) or not is_anything_left(self._labels)
 
     def _show_steps_and_logs(self) -> bool:
         """What runs now, then the lines, then what has ended: lines of a step arrive before its end does."""

@@ -18,8 +18,11 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from engine.errors import StroemError
+from engine.slurm_script import Launch
 from stroem_project.celery import app
 from stroem_project.config import ROOT
+from workers import allocation
+from workers.allocation import AllocationPlace
 from workers.config import WorkerConfig, load
 
 log = logging.getLogger("stroem.worker")
@@ -33,6 +36,11 @@ class Command(BaseCommand):
         parser.add_argument("--config", help="worker-config.yaml (default: all defaults, STROEM__WORKER__* over them)")
         parser.add_argument("--name", help="worker_name, in place of the file's")
         parser.add_argument("--job", type=UUID, help="serve this job only, and nothing else")
+        parser.add_argument(
+            "--allocation", type=UUID, help="the Slurm allocation that this worker runs in (with --job)"
+        )
+        parser.add_argument("--scheduler", help="the name of the Slurm scheduler that the allocation is of")
+        parser.add_argument("--max-parallel-jobs", type=int, help="so many steps at a time, whatever they need")
         parser.add_argument("--lifeline-fd", type=int, help="a descriptor at whose end the worker stops at once")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -40,14 +48,17 @@ class Command(BaseCommand):
             from stroem_project.addresses import unset
 
             raise CommandError(unset(), returncode=2)
+        place = _place(options)
         config = self._config(options)
+        if place is not None:
+            config = allocation.configure(config, place, options["max_parallel_jobs"])
         os.environ.setdefault("STROEM_DB_POOL", str(config.max_concurrent + 3))
         _widen_pool(config.max_concurrent + 3)
         hurry, stop = threading.Event(), threading.Event()
         _listen_to_signals(stop, hurry)
         if options["lifeline_fd"] is not None:
             _watch_lifeline(options["lifeline_fd"], stop, hurry)
-        _end(self._serve(config, options["job"], stop, hurry))
+        _end(self._serve(config, options["job"], place, stop, hurry))
 
     def _config(self, options: dict[str, Any]) -> WorkerConfig:
         environ = dict(os.environ)
@@ -61,8 +72,16 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=2) from error
         return config
 
-    def _serve(self, config: WorkerConfig, job_id: UUID | None, stop: threading.Event, hurry: threading.Event) -> int:
+    def _serve(
+        self,
+        config: WorkerConfig,
+        job_id: UUID | None,
+        place: AllocationPlace | None,
+        stop: threading.Event,
+        hurry: threading.Event,
+    ) -> int:
         from apps.jobs import bells, ledger
+        from apps.workflow_actions import ledger as action_ledger
         from apps.workspaces.ledger import archive, pass_for
         from runners.process import harden
         from workers.assembly import assemble
@@ -71,7 +90,21 @@ class Command(BaseCommand):
         try:
             harden()
             assembly = assemble(
-                config, ledger, archive, pass_for, bells, app, lease_s=lease_s, version=_version(), job_id=job_id
+                config,
+                ledger,
+                archive,
+                pass_for,
+                bells,
+                app,
+                action_ledger,
+                Launch(
+                    (sys.executable, str(ROOT / "manage.py"), "worker"), str(ROOT), _text(config.slurm_worker_config)
+                ),
+                lease_s=lease_s,
+                version=_version(),
+                withheld=_credentials(config),
+                job_id=job_id,
+                allocation=place,
             )
         except (StroemError, OSError) as error:
             raise CommandError(f"this worker cannot start: {error}", returncode=2) from error
@@ -80,6 +113,9 @@ class Command(BaseCommand):
                 return 0
             self.stdout.write(_greeting(config, assembly.worker.queues))
             self.stdout.flush()
+            if place is not None and job_id is not None:
+                action_ledger.begun(place.id, os.environ.get("SLURM_JOB_ID", ""))
+                allocation.Leaver(ledger, action_ledger, config, place, job_id, assembly.attempts, stop.set).start()
             stop.wait()
             log.info("draining: %d steps have %g s to end", len(assembly.attempts), config.drain_secs)
             stopped = assembly.worker.drain(config.drain_secs, hurry)
@@ -87,6 +123,39 @@ class Command(BaseCommand):
         finally:
             assembly.close()
         return 0
+
+
+def _place(options: dict[str, Any]) -> AllocationPlace | None:
+    """The allocation that the options speak of; its worker's credentials must be nobody else's to read."""
+    if options["allocation"] is None:
+        return None
+    if options["job"] is None or options["scheduler"] is None or options["config"] is None:
+        raise CommandError("--allocation needs --job, --scheduler and --config", returncode=2)
+    try:
+        wrong = allocation.check_config_mode(Path(options["config"]))
+    except OSError as error:
+        wrong = f"{options['config']} cannot be read: {error.strerror}"
+    if wrong:
+        raise CommandError(wrong, returncode=2)
+    return AllocationPlace(options["allocation"], options["scheduler"])
+
+
+def _credentials(config: WorkerConfig) -> tuple[str, ...]:
+    """What no command of a workflow action may find in its environment."""
+    database = settings.DATABASES["default"]
+    found = (
+        settings.STROEM.db.url, settings.STROEM.broker.url, settings.STROEM.worker_token, config.worker_token,
+        str(database.get("PASSWORD") or ""), settings.SECRET_KEY, *settings.STROEM_KEYS,
+    )  # fmt: skip
+    return tuple(str(value) for value in found if value)
+
+
+def _launch(config: WorkerConfig) -> Launch:
+    """How a worker is started on a node: as this one is, from the same files."""
+    default = config.slurm_worker_config
+    return Launch(
+        (sys.executable, str(ROOT / "manage.py"), "worker"), str(ROOT), None if default is None else str(default)
+    )
 
 
 def _greeting(config: WorkerConfig, queues: tuple[str, ...]) -> str:

@@ -1,0 +1,121 @@
+"""A worker inside an allocation of Slurm's: what it is there for, what the node offers, when it may leave."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import UUID
+
+from engine.resources import split_tags
+from engine.spec.tags import ANY_SCHEDULER, SLURM_PREFIX, SUBMITS
+from workers.attempts import Attempts
+from workers.config import WorkerConfig
+from workers.door import OUTAGES, ActionLedger, Ledger
+
+log = logging.getLogger("stroem.worker")
+LOOK_EVERY_S = 1.0
+MOST_SLOTS = 64  # of a worker that packs: the resources are the limit
+_NUMBERS = re.compile(r"(\d+)(?:-(\d+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationPlace:
+    """The allocation that this worker runs in."""
+
+    id: UUID
+    scheduler: str
+
+    def serves(self, key: str) -> bool:
+        """Only what asks for nodes runs on them: other steps of the job are for other workers."""
+        return any(tag.startswith(SLURM_PREFIX) for tag in split_tags(key)[0])
+
+
+def configure(
+    config: WorkerConfig, place: AllocationPlace, max_parallel: int | None, environ: Mapping[str, str] = os.environ
+) -> WorkerConfig:
+    """The settings of a worker in this allocation: its tags, and either a number of slots or what the node offers."""
+    tags = {*config.tags, "script", SLURM_PREFIX + place.scheduler, SLURM_PREFIX + ANY_SCHEDULER} - {SUBMITS}
+    node = environ.get("SLURM_NODEID", "0")
+    name = f"slurm-{environ.get('SLURM_JOB_ID', place.id)}-{node}"
+    fixed = replace(config, worker_name=name, tags=tuple(sorted(tags)))
+    if max_parallel is not None:
+        return replace(fixed, max_concurrent=max_parallel, num_cpus=None, memory=None, num_gpus=None)
+    cpus = config.num_cpus or float(environ.get("SLURM_CPUS_ON_NODE") or os.cpu_count() or 1)
+    gpus = config.num_gpus if config.num_gpus is not None else _count_gpus(environ)
+    return replace(
+        fixed,
+        max_concurrent=max(1, min(MOST_SLOTS, int(cpus))),
+        num_cpus=cpus,
+        memory=config.memory or _memory(environ),
+        num_gpus=gpus,
+    )
+
+
+def _count_gpus(environ: Mapping[str, str]) -> int:
+    """GPUs of this node: `0,1` or `0-3`, as Slurm and CUDA name them."""
+    for name in ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "CUDA_VISIBLE_DEVICES"):
+        parts = [part.strip() for part in environ.get(name, "").split(",") if part.strip()]
+        if parts:
+            return sum(_span(part) for part in parts)
+    return 0
+
+
+def _span(part: str) -> int:
+    found = _NUMBERS.fullmatch(part)
+    return int(found[2]) - int(found[1]) + 1 if found and found[2] else 1
+
+
+def _memory(environ: Mapping[str, str]) -> int:
+    """Bytes of this node that are the allocation's: Slurm counts in megabytes; without a limit all there are."""
+    per_node, per_cpu = environ.get("SLURM_MEM_PER_NODE"), environ.get("SLURM_MEM_PER_CPU")
+    if per_node and per_node.isdigit() and int(per_node):
+        return int(per_node) * 1024**2
+    if per_cpu and per_cpu.isdigit() and int(per_cpu):
+        return int(per_cpu) * int(environ.get("SLURM_CPUS_ON_NODE") or 1) * 1024**2
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+class Leaver(threading.Thread):
+    """Ends the worker when its job is over, or nothing is left in it that this worker could still get."""
+
+    def __init__(
+        self, ledger: Ledger, actions: ActionLedger, config: WorkerConfig, place: AllocationPlace, job_id: UUID,
+        attempts: Attempts, leave: Callable[[], None],
+    ) -> None:  # fmt: skip
+        super().__init__(name="leaver", daemon=True)
+        self._ledger = ledger
+        self._actions = actions
+        self._config = config
+        self._place = place
+        self._job_id = job_id
+        self._attempts = attempts
+        self._leave = leave
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        while not self._stopped.wait(LOOK_EVERY_S):
+            try:
+                if not len(self._attempts) and not self._is_needed():
+                    log.info("nothing is left to do in this allocation")
+                    self._leave()
+                    return
+            except OUTAGES as error:
+                log.debug("asking whether to stay: %s", type(error).__name__)
+            finally:
+                self._actions.released()
+
+    def _is_needed(self) -> bool:
+        refs = [ref for ref in self._ledger.covered(self._config.tags) if self._place.serves(ref.key)]
+        return self._actions.is_needed(self._job_id, [ref.id for ref in refs])
+
+
+def check_config_mode(file: Path) -> str | None:
+    """One sentence when others may read the file that holds this worker's credentials."""
+    if file.stat().st_mode & 0o077:
+        return f"{file} may be read by others; make its mode 0600"
+    return None

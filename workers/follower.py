@@ -1,0 +1,59 @@
+"""Follows the allocations that Slurm has, and gives up those that nobody needs: on any worker that can call Slurm."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from workers import slurm
+from workers.door import OUTAGES, ActionLedger
+from workers.slurm import SlurmError
+
+log = logging.getLogger("stroem.worker")
+EVERY_S = 2.0
+
+
+class Follower(threading.Thread):
+    """Asks Slurm every other second, while there is something to ask about. Any number of workers may do it."""
+
+    def __init__(self, ledger: ActionLedger) -> None:
+        super().__init__(name="slurm", daemon=True)
+        self._ledger = ledger
+        self._closing = threading.Event()
+        self._said = ""
+
+    def close(self) -> None:
+        self._closing.set()
+
+    def run(self) -> None:
+        while not self._closing.wait(EVERY_S):
+            try:
+                self.follow()
+                self._said = ""
+            except SlurmError as error:
+                self._complain(str(error))
+            except OUTAGES as error:
+                self._complain(f"the database does not answer ({type(error).__name__})")
+            except Exception:
+                log.exception("allocations could not be followed")
+            finally:
+                self._ledger.released()
+
+    def follow(self) -> None:
+        """One look at everything that is open."""
+        followed = self._ledger.to_follow()
+        if not followed:
+            return
+        unwanted = [one.slurm_job_id for one in followed if one.must_cancel and one.status == "pending"]
+        if unwanted:
+            slurm.cancel(unwanted)
+        seen = slurm.look([one.slurm_job_id for one in followed])
+        for one in followed:
+            found = seen.get(one.slurm_job_id)
+            if found is not None:
+                self._ledger.observed(one.allocation_id, found.state, nodes=found.nodes, reason=found.reason)
+
+    def _complain(self, sentence: str) -> None:
+        if sentence != self._said:
+            log.warning("allocations: %s", sentence)
+        self._said = sentence

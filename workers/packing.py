@@ -1,0 +1,87 @@
+"""What is free on this worker: processors, memory, and which GPUs. Steps are packed into it, not counted."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from engine.resources import Need, Offer, split_tags
+
+LEAST_CPUS = 1  # of a step that does not say: nothing runs without a processor
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one step occupies."""
+
+    num_cpus: int = 0
+    memory_bytes: int = 0
+    gpus: tuple[str, ...] = ()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Tells the step which GPUs are its own."""
+        return {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)} if self.gpus else {}
+
+
+@dataclass(slots=True)
+class Packing:
+    """The worker's free resources. Hold `lock` from asking what fits until the share is taken."""
+
+    offer: Offer
+    gpus: tuple[str, ...] = ()
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    _shares: dict[int, Share] = field(default_factory=dict)
+
+    def fits(self, key: str) -> bool:
+        """Whether a step of the tag set `key` fits into what is free now."""
+        need = split_tags(key)[1]
+        used = list(self._shares.values())
+        free = Offer(
+            _left(self.offer.num_cpus, sum(share.num_cpus for share in used)),
+            None
+            if self.offer.memory_bytes is None
+            else self.offer.memory_bytes - sum(share.memory_bytes for share in used),
+            len(self._free_gpus()) if self.offer.num_gpus is not None else None,
+        )
+        asked = Need(max(need.num_cpus, LEAST_CPUS), need.memory_bytes, need.num_gpus)
+        return free.lacks(asked) is None
+
+    def take(self, attempt_id: int, key: str) -> Share:
+        """Occupy what a step of the tag set needs."""
+        need = split_tags(key)[1]
+        gpus = tuple(self._free_gpus()[: need.num_gpus])
+        share = Share(max(need.num_cpus, LEAST_CPUS), need.memory_bytes, gpus)
+        self._shares[attempt_id] = share
+        return share
+
+    def environment(self, attempt_id: int) -> dict[str, str]:
+        """What the step of this attempt is told about its share."""
+        share = self._shares.get(attempt_id)
+        return share.environment if share else {}
+
+    def give_back(self, attempt_id: int) -> None:
+        with self.lock:
+            self._shares.pop(attempt_id, None)
+
+    def in_order(self, tag_sets: Mapping[str, int]) -> list[int]:
+        """Ids of the tag sets whose steps fit now: those that need most come first."""
+        fitting = [key for key in tag_sets if self.fits(key)]
+        return [tag_sets[key] for key in sorted(fitting, key=lambda key: split_tags(key)[1].size, reverse=True)]
+
+    def _free_gpus(self) -> list[str]:
+        taken = {gpu for share in self._shares.values() for gpu in share.gpus}
+        return [gpu for gpu in self.gpus if gpu not in taken]
+
+
+def _left(total: float | None, used: float) -> float | None:
+    return None if total is None else total - used
+
+
+def find_gpus(count: int | None) -> tuple[str, ...]:
+    """The numbers of this worker's GPUs: those that its own environment names, else the first so many."""
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    wanted = len(visible) if count is None else count
+    return tuple(visible[:wanted]) if len(visible) >= wanted else tuple(str(number) for number in range(wanted))

@@ -1,0 +1,128 @@
+"""Slurm by its command line: sbatch, squeue, scontrol, scancel."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import AuthorError, PlatformError
+
+_PATIENCE_S = 60.0
+# What sbatch hands on to the allocation: nothing of the worker's own settings may be among it.
+_PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "SLURM_CONF")
+_ID = re.compile(r"(\d+)(?:;\S+)?\s*\Z")
+_FIELDS = re.compile(r"(?:^|\s)([A-Za-z][A-Za-z:_/]*)=(\S*)")
+
+
+class SlurmError(PlatformError):
+    """A program of Slurm's failed; the sentence is its own."""
+
+    code = "slurm"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What Slurm says about one of its jobs. An empty state: it does not know it."""
+
+    state: str
+    nodes: str = ""
+    reason: str = ""
+
+
+def is_here() -> bool:
+    """Whether this host can ask Slurm for nodes."""
+    return shutil.which("sbatch") is not None
+
+
+def check_worker_config(path: str) -> None:
+    """Raises AuthorError when the file that workers on nodes will read is missing, or readable by others."""
+    file = Path(path)
+    try:
+        mode = file.stat().st_mode
+    except OSError as error:
+        raise AuthorError(f"the worker_config {path} cannot be read here: {error.strerror}") from None
+    if not file.is_file():
+        raise AuthorError(f"the worker_config {path} is no file")
+    if mode & 0o077:
+        raise AuthorError(f"the worker_config {path} may be read by others; make its mode 0600 (chmod 600 {path})")
+
+
+def submit(script: str) -> str:
+    """The number of the Slurm job that runs `script`. Raises SlurmError with what sbatch said."""
+    done = _run(["sbatch", "--parsable"], script)
+    if done.returncode != 0:
+        raise SlurmError(f"Job submission failed: {_said(done)}")
+    found = _ID.search(done.stdout.strip())
+    if found is None:
+        raise SlurmError("Failed to parse job ID from sbatch output")
+    return found[1]
+
+
+def find(name: str) -> str | None:
+    """The number of the Slurm job of this name, if there is one."""
+    done = _run(["squeue", "--noheader", "--states=all", f"--name={name}", "--format=%i"])
+    numbers = done.stdout.split() if done.returncode == 0 else []
+    return numbers[-1] if numbers else None
+
+
+def look(numbers: Sequence[str]) -> dict[str, Seen]:
+    """The state of these Slurm jobs, by number: one question for all, and one each for those that left the queue."""
+    done = _run(["squeue", "--noheader", "--states=all", "--format=%i|%T|%N|%r", f"--jobs={','.join(numbers)}"])
+    found: dict[str, Seen] = {}
+    if done.returncode == 0:
+        for line in done.stdout.splitlines():
+            number, state, nodes, reason = (*line.split("|"), "", "", "")[:4]
+            found[number] = Seen(state, nodes, "" if reason == "None" else reason)
+    for number in numbers:
+        if number not in found:
+            seen = _look_closely(number)
+            if seen is not None:
+                found[number] = seen
+    return found
+
+
+def _look_closely(number: str) -> Seen | None:
+    """What the controller still knows of one job; None when it does not answer."""
+    done = _run(["scontrol", "--oneliner", "show", "job", number])
+    if done.returncode != 0:
+        return Seen("") if "Invalid job id" in _said(done) else None
+    values = dict(_FIELDS.findall(done.stdout))
+    reason = values.get("Reason", "")
+    return Seen(values.get("JobState", ""), values.get("NodeList", ""), "" if reason == "None" else reason)
+
+
+def cancel(numbers: Sequence[str]) -> None:
+    """Give these Slurm jobs up. Raises SlurmError."""
+    done = _run(["scancel", *numbers])
+    if done.returncode != 0:
+        raise SlurmError(f"scancel failed: {_said(done)}")
+
+
+def _run(argv: Sequence[str], stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            argv,
+            input=stdin if stdin is not None else "",
+            env=environment(os.environ),
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE_S,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise SlurmError(f"{argv[0]} was not found on this worker: install Slurm's client programs there") from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SlurmError(f"{argv[0]} did not answer ({type(error).__name__})") from None
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: environ[name] for name in _PASSED if name in environ}
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    return (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}")[:2000]

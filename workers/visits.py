@@ -1,0 +1,118 @@
+"""The jobs that this worker is at work for: what it does before its first step of each, and when it leaves."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from runners.base import StopSignal
+from workers.door import OUTAGES, ActionLedger
+
+log = logging.getLogger("stroem.worker")
+ASK_EVERY_S = 0.1
+LOOK_EVERY_S = 1.0
+
+
+@dataclass(slots=True)
+class _Visit:
+    """One session. `is_entered`: steps of the job may begin; `is_leaving`: it does what its leaving sets off."""
+
+    session_id: int
+    worker_id: UUID
+    is_entered: bool = False
+    is_leaving: bool = False
+
+
+class Visits:
+    """All sessions of this worker. `enter` may be called by any thread, the others by the actions' thread."""
+
+    def __init__(self, ledger: ActionLedger, worker_id: Callable[[], UUID | None], allocation_id: UUID | None) -> None:
+        self._ledger = ledger
+        self._worker_id = worker_id
+        self._allocation_id = allocation_id
+        self._lock = threading.Lock()
+        self._visits: dict[UUID, _Visit] = {}
+        self._looked_at = 0.0
+        self.wake: Callable[[], None] = lambda: None  # somebody shall look for actions now
+
+    @property
+    def is_any(self) -> bool:
+        return bool(self._visits)
+
+    @property
+    def is_leaving(self) -> bool:
+        return any(visit.is_leaving for visit in list(self._visits.values()))
+
+    def enter(self, job_id: UUID, stop: StopSignal) -> None:
+        """Returns when steps of the job may begin, or `stop` is set. Raises one of OUTAGES."""
+        visit = self._open(job_id)
+        while visit is not None and not visit.is_entered and stop.reason is None:
+            self.wake()
+            if self._ledger.is_entered(visit.session_id):
+                visit.is_entered = True
+                return
+            self._ledger.released()
+            stop.wait(ASK_EVERY_S)
+
+    def _open(self, job_id: UUID) -> _Visit | None:
+        worker_id = self._worker_id()
+        if worker_id is None:
+            return None
+        with self._lock:
+            visit = self._visits.get(job_id)
+            if visit is None or visit.worker_id != worker_id or visit.is_leaving:
+                session_id = self._ledger.enter(worker_id, job_id, self._allocation_id)
+                if session_id is None:
+                    return None
+                visit = self._visits[job_id] = _Visit(session_id, worker_id)
+            return visit
+
+    def look_after(self, is_busy: Callable[[UUID], bool]) -> None:
+        """Leave the jobs that have ended, and forget those that are left. `is_busy`: a step of the job runs here."""
+        worker_id = self._worker_id()
+        now = time.monotonic()
+        if not self._visits or worker_id is None or now - self._looked_at < LOOK_EVERY_S:
+            return
+        self._looked_at = now
+        over = set(self._ledger.over(worker_id))
+        for job_id, visit in list(self._visits.items()):
+            if visit.worker_id != worker_id:  # the platform gave us up meanwhile, and knows
+                self._visits.pop(job_id, None)
+            elif visit.session_id in over and not is_busy(job_id):
+                self._leave(visit, "the job has ended")
+        self._forget_left()
+
+    def leave_all(self, reason: str) -> None:
+        """This worker ends: leave every job."""
+        for visit in list(self._visits.values()):
+            self._leave(visit, reason)
+        self._forget_left()
+
+    def _leave(self, visit: _Visit, reason: str) -> None:
+        if not visit.is_leaving:
+            self._ledger.leave(visit.session_id, reason)
+            visit.is_leaving = True
+            self.wake()
+
+    def _forget_left(self) -> None:
+        for job_id, visit in list(self._visits.items()):
+            if visit.is_leaving and self._ledger.is_left(visit.session_id):
+                self._visits.pop(job_id, None)
+
+    def close(self, wait_s: float) -> None:
+        """Leave every job and wait until what that sets off is done, within `wait_s` seconds."""
+        deadline = time.monotonic() + wait_s
+        try:
+            while self._visits:
+                self.leave_all("the worker ends")
+                if not self._visits or time.monotonic() >= deadline:
+                    return
+                time.sleep(ASK_EVERY_S)
+        except OUTAGES as error:
+            log.warning("the jobs that this worker was at work for could not be left: %s", type(error).__name__)
+        finally:
+            self._ledger.released()
