@@ -97,9 +97,7 @@ class Command(BaseCommand):
                 bells,
                 app,
                 action_ledger,
-                Launch(
-                    (sys.executable, str(ROOT / "manage.py"), "worker"), str(ROOT), _text(config.slurm_worker_config)
-                ),
+                _launch(config),
                 lease_s=lease_s,
                 version=_version(),
                 withheld=_credentials(config),
