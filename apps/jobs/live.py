@@ -135,7 +135,7 @@ async def _live(ticket: Ticket, reader: Reader, is_new: Callable[[Chunk], bool],
         items = await _next(reader, KEEP_ALIVE_S if over_since is None else 1.0)
         for item in items:
             if item.of is None:
-                over_since = time.monotonic() if item.is_over else None
+                over_since = (over_since or time.monotonic()) if item.is_over else None
             elif not is_new(item.of):
                 continue
             yield item.text
