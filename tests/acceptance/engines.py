@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import textwrap
 import time
 import uuid
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import docker
+import psutil
 
 from apps.jobs.models import Job, LogChunk, Step
 from apps.workspaces.models import Workspace
@@ -96,3 +99,16 @@ def lives(engine: docker.DockerClient, job: Job, since: float) -> list[Life]:
         elif event["Action"] == "die":
             ended[name] = at
     return sorted((Life(name, at, ended.get(name)) for name, at in began.items()), key=lambda life: life.began)
+
+
+def kill_with_guard(worker: int) -> None:
+    """SIGKILL to a worker and to its guard, which has left the worker's tree but bears its mark."""
+    guards = [process.pid for process in psutil.process_iter(["cmdline"]) if _is_guard_of(process, worker)]
+    assert len(guards) == 1
+    for pid in (*guards, worker):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _is_guard_of(process: psutil.Process, worker: int) -> bool:
+    line = process.info["cmdline"] or []
+    return any("sentry.main" in word for word in line) and line[-1].split("-")[0] == str(worker)

@@ -3,19 +3,27 @@ everything that ends a step before its time."""
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import docker
-import psutil
 import pytest
 
 from apps.jobs import services
 from apps.jobs.models import Job
-from tests.acceptance.engines import end_of, flow, left, lives, steps, texts, unique, wait_for_text, workspace
+from tests.acceptance.engines import (
+    end_of,
+    flow,
+    kill_with_guard,
+    left,
+    lives,
+    steps,
+    texts,
+    unique,
+    wait_for_text,
+    workspace,
+)
 from tests.apps.jobs.builders import start, until
 from tests.house import House
 from tests.runners.docker.engine import build_image
@@ -282,18 +290,9 @@ def test_what_a_worker_left_that_died_with_its_guard_is_swept_by_any_other(
     victim = begin(quick_house, runner_image=base_image)
     job = sleeper(tmp_path)
     wait_for_text(job, "hold", "ready")
-    guards = [one for one in psutil.process_iter(["ppid", "cmdline"]) if is_guard_of(one, victim.pid)]
-    assert len(guards) == 1
-    for pid in (guards[0].pid, victim.pid):
-        os.kill(pid, signal.SIGKILL)
+    kill_with_guard(victim.pid)
     ended = end_of(job, within_s=40)
     assert (ended.status, steps(job)["hold"].error.split()[-2:]) == ("failed", ["was", "lost"])
     assert len(left(docker_engine, job)) == 1
     begin(quick_house, runner_image=base_image)
     gone_within(docker_engine, job, 15)
-
-
-def is_guard_of(process: psutil.Process, worker: int) -> bool:
-    """By the worker's own mark among its arguments: the guard has left the worker's tree."""
-    line = process.info["cmdline"] or []
-    return any("sentry.main" in word for word in line) and line[-1].split("-")[0] == str(worker)
