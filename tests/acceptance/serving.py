@@ -20,7 +20,8 @@ class Served:
     def __init__(self, house: House) -> None:
         self.port = free_port()
         self.process: subprocess.Popen[bytes] = house.start("server", "--port", str(self.port))
-        person = User.objects.create_user("root@example.org", "correct horse battery", is_superuser=True)
+        rights = {"is_superuser": True, "is_staff": True}
+        person = User.objects.create_user("root@example.org", "correct horse battery", **rights)
         self.token = tokens.issue_access(person, datetime.now(UTC))
         until(self._answers, within_s=30, every_s=0.1)
 
