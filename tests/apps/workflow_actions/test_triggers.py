@@ -55,8 +55,10 @@ def test_ready_and_complete_wait_for_all_selected_steps(tmp_path):
       b2: {action: do, depends_on: [a]}
       c: {action: do, depends_on: [b1, b2]}
     workflow_actions:
-      - {name: r, trigger_type: on_jobs_ready, jobs: [b1], job_name_regexes: ["b[0-9]"], action_type: run_commands, commands: ["true"]}
-      - {name: d, trigger_type: on_jobs_complete, job_name_regexes: ["b.*"], action_type: run_commands, commands: ["true"]}
+      - {name: r, trigger_type: on_jobs_ready, jobs: [b1], job_name_regexes: ["b[0-9]"],
+         action_type: run_commands, commands: ["true"]}
+      - {name: d, trigger_type: on_jobs_complete, job_name_regexes: ["b.*"],
+         action_type: run_commands, commands: ["true"]}
 """,
     )
     job = start(ws)
@@ -140,8 +142,10 @@ def test_steps_that_a_loop_adds_later_are_awaited(tmp_path):
       a: {action: do}
       part: {action: do, depends_on: [a], for_each: ["x", "y", "z"], max_parallel: 1}
     workflow_actions:
-      - {name: r, trigger_type: on_jobs_ready, job_name_regexes: ["part\\\\[.*\\\\]"], action_type: run_commands, commands: ["true"]}
-      - {name: d, trigger_type: on_jobs_complete, jobs: ["part[0]", "part[1]"], action_type: run_commands, commands: ["true"]}
+      - {name: r, trigger_type: on_jobs_ready, job_name_regexes: ["part\\\\[.*\\\\]"],
+         action_type: run_commands, commands: ["true"]}
+      - {name: d, trigger_type: on_jobs_complete, jobs: ["part[0]", "part[1]"],
+         action_type: run_commands, commands: ["true"]}
 """,
     )
     job = start(ws)
