@@ -1,0 +1,157 @@
+"""`make screenshots`: pictures of every page, light, dark and on a phone, into `screenshots/` (ignored), and those of
+the guides into `docs/img/`, at most 150 kB each."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+OUT, IMAGES = ROOT / "screenshots", ROOT / "docs" / "img"
+LARGEST = 150_000
+LOOKS = {"light": (1360, 860, False), "dark": (1360, 860, True), "phone": (390, 844, False)}
+FOR_GUIDES = {
+    "dashboard": "dashboard.png",
+    "job": "job.png",
+    "timeline": "timeline.png",
+    "task": "start.png",
+    "request": "approval.png",
+    "approve": "approve.png",
+}
+
+
+@contextmanager
+def database() -> Iterator[None]:
+    """A private database and broker with all tables, for this process and its children."""
+    import tests.servers  # noqa: F401  (sets the environment before Django reads it)
+
+    os.environ["DJANGO_SETTINGS_MODULE"] = "stroem_project.settings"
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+    from django.db import connections
+
+    call_command("migrate", verbosity=0)
+    try:
+        yield
+    finally:
+        connections.close_all()
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder, database():
+        from tests.browser.stage import Stage
+
+        stage = Stage(Path(folder))
+        try:
+            stage.open()
+            made = photograph(stage)
+        finally:
+            stage.close()
+    too_large = [path for path in made if path.parent == IMAGES and path.stat().st_size > LARGEST]
+    for path in too_large:
+        print(f"{path} has {path.stat().st_size} bytes; a picture of a guide may have {LARGEST}", file=sys.stderr)
+    print(f"{len(made)} pictures in {OUT} and {IMAGES}")
+    return 1 if too_large else 0
+
+
+def photograph(stage: object) -> list[Path]:
+    import shutil
+
+    from playwright.sync_api import sync_playwright
+
+    from tests.browser.conftest import FLAGS
+    from tests.browser.stage import Stage
+
+    assert isinstance(stage, Stage)
+    scenes = prepared(stage)
+    OUT.mkdir(exist_ok=True)
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    made = []
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), headless=True, args=FLAGS)
+        for look, (width, height, is_dark) in LOOKS.items():
+            context = chromium.new_context(
+                viewport={"width": width, "height": height},
+                color_scheme="dark" if is_dark else "light",
+                reduced_motion="reduce",
+                base_url=stage.url,
+            )
+            page = context.new_page()
+            for name, (address, click) in scenes.items():
+                if name == "sign-in":
+                    context.clear_cookies()
+                page.goto(address)
+                for selector in click:
+                    page.locator(selector).first.click()
+                page.wait_for_timeout(900)
+                path = OUT / f"{name}-{look}.png"
+                page.screenshot(path=path, full_page=look == "phone" and not click)
+                made.append(path)
+                context.add_cookies([stage.cookie(stage.root)])
+                if look == "light" and name in FOR_GUIDES:
+                    made.append(IMAGES / FOR_GUIDES[name])
+                    page.screenshot(path=made[-1])
+            context.close()
+        chromium.close()
+    return made
+
+
+def prepared(stage: object) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Something of everything to see; by name: an address, and what to click there."""
+    from apps.approvals.models import ApprovalRequest
+    from apps.fleet.models import Worker
+    from apps.workspaces.services import store_secret
+    from tests.browser.stage import Stage
+
+    assert isinstance(stage, Stage)
+    store_secret(stage.site, "deploy_key", "a-secret-value", by="root@example.org")
+    broken = stage.start("mend", marker=str(stage.folder / "marker"))
+    stage.until_job(broken, "failed")
+    done = stage.start("release", version="2.3.9", env="staging")
+    stage.until_step(done, "gate", "suspended")
+    waiting = stage.start("release", version="2.4.0", env="production", regions=["eu", "us"])
+    stage.until_step(waiting, "gate", "suspended")
+    long = stage.start("long")
+    stage.until_step(long, "wait", "running")
+    request = ApprovalRequest.objects.get(job_id=waiting.pk)
+    worker = Worker.objects.get(name="stage")
+    job = f"/admin/jobs/job/{waiting.pk}/change/"
+    return {
+        "sign-in": ("/admin/login/?next=/admin/", ()),
+        "dashboard": ("/admin/", ()),
+        "tasks": ("/admin/tasks/", ()),
+        "task": ("/admin/tasks/site/release/", ()),
+        "rerun": (f"/admin/tasks/site/release/?from={waiting.pk}", ()),
+        "jobs": ("/admin/jobs/job/", ()),
+        "job": (job, ()),
+        "job-step": (job, ('.st-node[data-label="fetch"]', "#tab-step")),
+        "steps": (job, ("#tab-steps",)),
+        "timeline": (job, ("#tab-timeline",)),
+        "details": (job, ("#tab-details",)),
+        "failed": (f"/admin/jobs/job/{broken.pk}/change/", ('.st-node[data-label="flaky"]', "#tab-step")),
+        "running": (f"/admin/jobs/job/{long.pk}/change/", ()),
+        "cancel": (f"/admin/jobs/job/{long.pk}/change/", ('[data-opens="cancel-dialog"]',)),
+        "approvals": ("/admin/approvals/approvalrequest/", ()),
+        "request": (f"/admin/approvals/approvalrequest/{request.pk}/change/", ()),
+        "approve": (f"/admin/approvals/approvalrequest/{request.pk}/change/", ('[data-opens="approve-dialog"]',)),
+        "reject": (f"/admin/approvals/approvalrequest/{request.pk}/change/", ('[data-opens="reject-dialog"]',)),
+        "workspaces": ("/admin/workspaces/workspace/", ()),
+        "workspace": (f"/admin/workspaces/workspace/{stage.site.pk}/change/", ()),
+        "workers": ("/admin/fleet/worker/", ()),
+        "worker": (f"/admin/fleet/worker/{worker.pk}/change/", ()),
+        "secrets": ("/admin/workspaces/secret/", ()),
+        "secret": ("/admin/workspaces/secret/add/", ()),
+        "users": ("/admin/accounts/user/", ()),
+        "user": (f"/admin/accounts/user/{stage.vera.pk}/change/", ()),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
