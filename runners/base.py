@@ -7,6 +7,8 @@ from typing import ClassVar, Protocol
 
 from engine.orders import Line, StepOrder, StepOutcome
 
+DRAIN_GRACE_S = 2.0  # a worker that leaves has given its steps their time already, and is waited for itself
+
 
 class LineSink(Protocol):
     """Takes lines in order. May block for a moment (back-pressure); never raises for bad text."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from engine.orders import Limits, StepOutcome, Verdict
-from runners.base import StopSignal
+from runners.base import DRAIN_GRACE_S, StopSignal
 from runners.lines import LineFeed
 
 LONGEST_GRACE_S = 7.0  # what ignores TERM has to be gone ten seconds after the request
@@ -42,7 +42,8 @@ class Ending:
     @property
     def grace_s(self) -> float:
         """Seconds between TERM and KILL."""
-        return min(max(self._limits.stop_grace_s, 0.0), LONGEST_GRACE_S)
+        longest = DRAIN_GRACE_S if self.cause == "drain" else LONGEST_GRACE_S
+        return min(max(self._limits.stop_grace_s, 0.0), longest)
 
     def close(self) -> None:
         """From now on nothing sets it any more: the attempt has ended."""

@@ -24,7 +24,7 @@ from typing import Literal
 
 from engine.errors import AuthorError, PlatformError
 from runners import orphans, strays
-from runners.base import StopSignal
+from runners.base import DRAIN_GRACE_S, StopSignal
 from runners.guard import Guard
 
 Reader = Callable[[Literal["stdout", "stderr"], bytes], None]
@@ -298,6 +298,8 @@ class _Supervision:
 
     def _ask(self, cause: Cause, now: float) -> None:
         """TERM to everything; KILL is due after the grace."""
+        if cause == "stop" and self._stop.reason == "drain":
+            self._grace_s = min(self._grace_s, DRAIN_GRACE_S)
         self._cause, self._asked_at = cause, now
         self._wake_at = now + self._grace_s
         strays.send(signal.SIGTERM, self._hunt.look(), (self._process.pid,))

@@ -17,9 +17,9 @@ WHERE a.id = %s AND a.fence = %s
 ENDED = """
 SELECT x.name FROM unnest(%s::text[], %s::bigint[], %s::int[], %s::text[]) x(name, step_id, fence, job)
 JOIN jobs_attempt a ON a.step_id = x.step_id AND a.fence = x.fence
-WHERE a.ended_at IS NOT NULL AND left(a.job_id::text, 8) = x.job
+WHERE a.ended_at IS NOT NULL AND right(a.job_id::text, 10) = x.job
 """
-_NAME = re.compile(r"([0-9a-f]{8})-([0-9]{1,18})-([0-9]{1,9})", re.ASCII)
+_NAME = re.compile(r"([0-9a-f]{10})-([0-9]{1,18})-([0-9]{1,9})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ def held(attempt_id: int, fence: int) -> Held | None:
 
 def name_of(job_id: UUID, step_id: int, fence: int) -> str:
     """What an attempt is called outside of the database. Unique over all attempts, also where several installations
-    share an engine: their steps are numbered alike, their jobs are not."""
-    return f"{job_id.hex[:8]}-{step_id}-{fence}"
+    share an engine: their steps are numbered alike, but a job's id ends in random digits (it begins with the time)."""
+    return f"{job_id.hex[-10:]}-{step_id}-{fence}"
 
 
 def ended(names: frozenset[str]) -> frozenset[str]:

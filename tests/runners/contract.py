@@ -293,6 +293,15 @@ class RunnerContract:
         assert 0.9 < time.monotonic() - asked < self.gone_after_stop_s
         assert leftovers(run.order.attempt) == []
 
+    def test_what_ignores_term_does_not_hold_up_a_worker_that_leaves(self, start: Any, leftovers: Leftovers) -> None:
+        run = start("trap '' TERM; echo ready; while :; do sleep 0.1; done", stop_grace_s=600.0)
+        run.log.wait_for("ready")
+        asked = time.monotonic()
+        run.stop.set("drain")
+        assert run.outcome().verdict is Verdict.LOST
+        assert time.monotonic() - asked < 3.0 + self.slack_s
+        assert leftovers(run.order.attempt) == []
+
     def test_a_very_long_grace_does_not_outlast_ten_seconds(self, start: Any, leftovers: Leftovers) -> None:
         run = start("trap '' TERM; echo ready; while :; do sleep 0.1; done", stop_grace_s=600.0)
         run.log.wait_for("ready")

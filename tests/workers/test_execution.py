@@ -137,7 +137,7 @@ def test_a_step_knows_who_it_is(perform):
         "STROEM_ATTEMPT_NUMBER": "1",
         "TORC_JOB_ID": "5",
     }
-    assert order.attempt == "00000000-7-1"
+    assert order.attempt == "0000000007-7-1"
 
 
 def test_a_value_too_large_for_the_environment_is_in_the_file_and_the_log_says_so(perform):
