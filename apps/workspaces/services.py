@@ -33,6 +33,7 @@ from engine.spec import freeze
 from engine.spec.model import Loaded, Place, Problem
 from engine.spec.model import Workspace as Definition
 
+SPECIFICATIONS = (".json", ".json5", ".kdl")  # read as one of Torc's even where they do not look like it: a typed file
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_]{1,200}")
 LONGEST_SECRET = 100_000
@@ -141,7 +142,8 @@ def load(tree: Tree, name: str) -> Loaded:
     chosen: dict[str, bytes] = {}
     problems: list[Problem] = []
     selected = [*spec.select(by_path), *spec.select_specifications(by_path)]
-    for path in selected or (by_path if len(by_path) == 1 else ()):
+    alone = [path for path in by_path if len(by_path) == 1 and Path(path).suffix in SPECIFICATIONS]
+    for path in selected or alone:
         try:
             chosen[path] = sops.decrypt(by_path[path]) if sops.is_encrypted(path) else by_path[path]
         except SourceError as error:

@@ -39,7 +39,7 @@ class Limits:
     """What one file may hold. Nodes and text are counted as if every alias were written out."""
 
     size_bytes: int = 1_000_000
-    nodes: int = 100_000
+    nodes: int = 70_000
     depth: int = 50
     aliases: int = 100
 
