@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 LOCKS := requirements.txt requirements-dev.txt
 # Which tests the gate leaves out; `.ci/run` sets it where a machine cannot have Docker, RabbitMQ and so on.
 SELECT ?= not slow
-JOBS ?= 4
+JOBS ?= 3
 PYTEST := $(PY) -m pytest -n $(JOBS)
 
 .PHONY: help install up test check test-long test-delivery chaos bench screenshots lock format
