@@ -18,9 +18,11 @@ def fresh_caches() -> None:
     """What the process remembers by id is another row once a test has emptied the database."""
     from apps.fleet import tag_sets
     from apps.jobs import blueprints, ledger
-    from apps.workspaces import snapshots
+    from apps.workspaces import secrets, snapshots
 
     snapshots._known.clear()
+    secrets._known.clear()
+    secrets._looked_at.clear()
     tag_sets.forget()
     blueprints.forget()
     ledger._pinned.cache_clear()

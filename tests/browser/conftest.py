@@ -51,14 +51,14 @@ def _django_db_helper() -> None:
 def stage(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # Playwright keeps a loop in this thread; the ORM is used beside it
     with django_db_blocker.unblock():
-        call_command("flush", interactive=False, verbosity=0)
+        call_command("flush", interactive=False, verbosity=0, reset_sequences=False)
         built = Stage(tmp_path_factory.mktemp("stage"))
         try:
             built.open()
             yield built
         finally:
             built.close()
-            call_command("flush", interactive=False, verbosity=0)
+            call_command("flush", interactive=False, verbosity=0, reset_sequences=False)
             connections.close_all()
             del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
