@@ -20,6 +20,7 @@ from apps.accounts.models import User
 from apps.accounts.scoped import ScopedAdmin
 from apps.adminkit import panels
 from apps.adminkit.badges import badge
+from apps.adminkit.paging import BoundedPaginator
 from apps.adminkit.templatetags.adminkit import moment
 from apps.adminkit.typed_forms import TypedForm
 from apps.approvals import rights, services
@@ -95,6 +96,7 @@ class ApprovalRequestAdmin(ScopedAdmin):
     search_help_text = "Task or step"
     ordering = ("-created_at", "-id")
     list_per_page = 50
+    paginator = BoundedPaginator
     list_fullwidth = True
     list_before_template = "adminkit/list_tabs.html"
 
@@ -121,7 +123,7 @@ class ApprovalRequestAdmin(ScopedAdmin):
             raise Http404
         return _page(request, _found(request, int(object_id)))
 
-    @admin.display(description="status", ordering="status")
+    @admin.display(description="status")
     def state(self, row: ApprovalRequest) -> SafeString:
         return badge(row.status)
 
@@ -136,7 +138,7 @@ class ApprovalRequestAdmin(ScopedAdmin):
             first[:160],
         )
 
-    @admin.display(description="workspace", ordering="workspace__name")
+    @admin.display(description="workspace")
     def workspace_name(self, row: ApprovalRequest) -> str:
         return row.workspace.name
 
@@ -148,7 +150,7 @@ class ApprovalRequestAdmin(ScopedAdmin):
     def created(self, row: ApprovalRequest) -> SafeString | str:
         return moment(row.created_at)
 
-    @admin.display(description="until", ordering="deadline_at")
+    @admin.display(description="until")
     def deadline(self, row: ApprovalRequest) -> SafeString | str:
         return moment(row.deadline_at) if row.status == "open" else moment(row.closed_at)
 

@@ -22,7 +22,7 @@ RULES = "{runOnly: {type: 'tag', values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag2
 @pytest.fixture(scope="module")
 def waiting(stage: Stage) -> Job:
     job = stage.start("release", version="9.9")
-    until(lambda: ApprovalRequest.objects.filter(job_id=job.pk).exists(), within_s=40)
+    until(lambda: ApprovalRequest.objects.filter(job_id=job.pk).exists(), within_s=60)
     return job
 
 
@@ -83,6 +83,7 @@ def test_axe_finds_nothing_serious(stage: Stage, opened: Opener, waiting: Job, l
 def test_axe_finds_nothing_serious_in_what_opens_on_a_click(stage: Stage, opened: Opener, waiting: Job) -> None:
     page = opened(stage.root, dark=True)
     page.goto(stage.job_url(waiting))
+    expect(page.locator("#tab-graph")).to_have_attribute("aria-selected", "true")
     problems: list[str] = []
     for tab in ("Steps", "Timeline", "Details"):
         page.get_by_role("tab", name=tab).click()

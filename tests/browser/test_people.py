@@ -212,6 +212,7 @@ def test_a_job_is_found_steps_are_listed_and_drawn_over_time(stage: Stage, opene
     page.locator("#searchbar").fill(str(job.pk)[:13])
     page.keyboard.press("Enter")
     page.locator("#result_list a.st-strong").click()
+    expect(page.locator("#tab-graph")).to_have_attribute("aria-selected", "true")
     page.get_by_role("tab", name="Steps").click()
     expect(page.locator("#step-table tbody tr")).to_have_count(11)
     page.get_by_label("Status", exact=True).select_option("suspended")
