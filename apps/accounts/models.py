@@ -16,6 +16,9 @@ class User(AbstractUser):
 
     username = None
     email = models.EmailField("e-mail", unique=True)
+    is_staff = models.BooleanField(
+        "opens the pages", default=True, help_text="Grants say what is to be seen there. Off: for the API only."
+    )
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: list[str] = []

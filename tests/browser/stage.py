@@ -55,7 +55,7 @@ class Stage:
         self.server = self.house.start("server", "--port", str(self.port))
         self.house.scheduler()
         self.house.worker("stage", slots=8)
-        until(self._answers, within_s=30)
+        until(self._answers, within_s=60)
 
     def _answers(self) -> bool:
         assert self.server.poll() is None, (self.folder / "server.log").read_text()[-2000:]
@@ -68,7 +68,7 @@ class Stage:
         self.house.close()
 
     def person(self, email: str, role: Role | None = None, pattern: str = "*") -> User:
-        user = User.objects.create_user(email, PASSWORD, is_staff=True)
+        user = User.objects.create_user(email, PASSWORD)
         if role:
             WorkspaceGrant.objects.create(user=user, pattern=pattern, role=role)
         return user
@@ -97,9 +97,9 @@ class Stage:
         return f"{self.url}/admin/jobs/job/{job.pk}/change/"
 
     def until_job(self, job: Job, *statuses: str) -> Job:
-        until(lambda: Job.objects.get(pk=job.pk).status in statuses, within_s=40)
+        until(lambda: Job.objects.get(pk=job.pk).status in statuses, within_s=60)
         return Job.objects.get(pk=job.pk)
 
     def until_step(self, job: Job, name: str, *statuses: str) -> Step:
-        until(lambda: Step.objects.get(job_id=job.pk, name=name).status in statuses, within_s=40)
+        until(lambda: Step.objects.get(job_id=job.pk, name=name).status in statuses, within_s=60)
         return Step.objects.get(job_id=job.pk, name=name)

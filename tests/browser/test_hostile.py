@@ -62,7 +62,7 @@ def hostile(stage: Stage) -> Job:
     """A job whose every text, and the texts around it, hold the vectors."""
     stage.workspace("hostile", hostile_flow())
     job = stage.start(named(VECTORS[0]), stage.root, "hostile")
-    found = until(lambda: ApprovalRequest.objects.filter(job_id=job.pk).first(), within_s=40)
+    found = until(lambda: ApprovalRequest.objects.filter(job_id=job.pk).first(), within_s=60)
     nested = {one: {"deep": [one]} for one in VECTORS}
     Job.objects.filter(pk=job.pk).update(
         source_id=ALL[:500], input=nested, output=nested, error=ALL, cancel_reason=ALL, task_name=VECTORS[0]

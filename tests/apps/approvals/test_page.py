@@ -1,0 +1,119 @@
+"""The page where people decide, as their browsers ask for it: from the account to the decision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from apps.accounts.models import User
+from apps.approvals.models import ApprovalRequest, Record
+from tests.apps.approvals.gates import approve, asked, gate, operator, person, records, request_of, step_of, viewer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+PASSWORD = "correct-horse-7"
+INBOX = "/admin/approvals/approvalrequest/"
+
+
+def signed_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def page_of(job: Any, verb: str = "change") -> str:
+    return f"{INBOX}{request_of(job).pk}/{verb}/"
+
+
+def made_in_the_admin(email: str, role: str) -> None:
+    """An account as an administrator makes one: e-mail, password and a role, and nothing else ticked."""
+    root = signed_in(person(is_superuser=True))
+    form = {"email": email, "password1": PASSWORD, "password2": PASSWORD}
+    grants = {"grants-TOTAL_FORMS": 1, "grants-INITIAL_FORMS": 0, "grants-0-pattern": "*", "grants-0-role": role}
+    answer = root.post("/admin/accounts/user/add/", {**form, **grants})
+    assert answer.status_code == 302, answer.content.decode()[:2000]
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator"])
+def test_whoever_is_given_an_account_and_a_role_signs_in_finds_the_request_and_decides(
+    tmp_path: Path, role: str
+) -> None:
+    made_in_the_admin("ann@example.org", role)
+    named = "approvers: {users: [ann@example.org]}" if role == "viewer" else ""
+    job = asked(gate(tmp_path, named))
+    client = Client()
+    assert client.get(INBOX).headers["Location"].startswith("/admin/login/")
+    answer = client.post(f"/admin/login/?next={INBOX}", {"username": "ann@example.org", "password": PASSWORD})
+    assert (answer.status_code, answer.headers["Location"]) == (302, INBOX)
+    inbox = client.get(INBOX).content.decode()
+    assert page_of(job) in inbox and 'data-badge="how_to_reg"' in inbox
+    assert "Deploy 1.2?" in client.get(page_of(job)).content.decode()
+    answer = client.post(page_of(job, "decide"), {"verdict": "approve", "shown": request_of(job).digest}, follow=True)
+    assert "Approved: the job goes on." in answer.content.decode()
+    assert step_of(job).output["approved_by"] == "ann@example.org"
+
+
+def test_an_account_for_programs_opens_no_page(tmp_path: Path) -> None:
+    job, bot = asked(gate(tmp_path)), operator(is_staff=False)
+    assert signed_in(bot).get(page_of(job)).status_code == 302
+    assert signed_in(bot).post(page_of(job, "decide"), {"verdict": "approve"}).status_code == 302
+    assert step_of(job).status == "suspended"
+
+
+def test_the_page_answers_as_the_api_does(tmp_path: Path) -> None:
+    job = asked(gate(tmp_path))
+    for user, status in ((person(), 404), (operator(pattern="x"), 404), (viewer(), 403)):
+        assert signed_in(user).post(page_of(job, "decide"), {"verdict": "approve"}).status_code == status
+        assert signed_in(user).post(page_of(job, "decide"), {"verdict": "reject"}).status_code == status
+    anna = signed_in(operator())
+    assert anna.get(page_of(job, "decide")).status_code == 405
+    assert anna.post(page_of(job, "decide"), {"verdict": "perhaps"}).status_code == 404
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(operator())
+    assert strict.post(page_of(job, "decide"), {"verdict": "approve"}).status_code == 403
+    assert step_of(job).status == "suspended" and not ApprovalRequest.objects.exclude(status="open").exists()
+
+
+def test_who_comes_late_reads_who_decided_and_an_old_picture_decides_nothing(tmp_path: Path) -> None:
+    job, anna = asked(gate(tmp_path)), operator()
+    late = signed_in(operator())
+    answer = late.post(page_of(job, "decide"), {"verdict": "approve", "shown": "0" * 64}, follow=True)
+    assert "What you saw is not what is asked now" in answer.content.decode()
+    approve(job, anna)
+    answer = late.post(page_of(job, "decide"), {"verdict": "reject", "reason": "no"}, follow=True)
+    assert f"approved by {anna.email} at 20" in answer.content.decode()
+    assert [outcome for _, _, outcome in records(job)] == ["late", "done", "late"]
+    assert list(Record.objects.filter(job_id=job.pk).order_by("id").values_list("via", flat=True)) == [
+        "admin",
+        "api",
+        "admin",
+    ]
+
+
+def test_handing_on_taking_back_and_withdrawing_on_the_page(tmp_path: Path) -> None:
+    anna, helper = operator(), viewer()
+    job = asked(gate(tmp_path, "min_approvals: 2"))
+    hers = signed_in(anna)
+    for verb, given, text in (
+        ("delegate", {"to": "nobody@example.org"}, "nobody with the e-mail"),
+        ("delegate", {"to": helper.email}, f"{helper.email} decides in your place now."),
+        ("decide", {"verdict": "approve"}, ""),
+        ("take-back", {}, "The decision is yours again."),
+        ("decide", {"verdict": "approve"}, "Your approval counts; more are needed."),
+        ("withdraw", {}, "Your approval has been taken back."),
+        ("withdraw", {}, "there is nothing to take back"),
+    ):
+        answer = hers.post(page_of(job, verb), given, follow=True)
+        assert answer.status_code == (200 if text else 403)
+        assert text in answer.content.decode()
+    assert [(what, outcome) for _, what, outcome in records(job)] == [
+        ("delegate", "invalid"),
+        ("delegate", "done"),
+        ("approve", "refused"),
+        ("take_back", "done"),
+        ("approve", "counted"),
+        ("withdraw", "done"),
+        ("withdraw", "late"),
+    ]
