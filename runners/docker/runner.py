@@ -6,23 +6,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from math import ceil
 from typing import Any, ClassVar
 
 from engine.errors import AuthorError, PlatformError
-from engine.orders import Line, ScriptWork, StepOrder, StepOutcome, Verdict
+from engine.orders import ScriptWork, StepOrder, StepOutcome, Verdict
 from runners.base import LineSink, StopSignal
-from runners.container_script import (
-    FILES,
-    READ_ONLY_REMEDY,
-    build_script_files,
-    check_source,
-    is_read_only_complaint,
-    read_input,
-)
+from runners.container_script import FILES, build_script_files, check_source, read_input
 from runners.docker.config import DockerConfig
 from runners.docker.connection import Connection, EngineFailed, EngineGone, EngineRefused
 from runners.docker.frames import Chunk, FrameStream, skip_known
@@ -37,6 +29,7 @@ from runners.docker.request import (
 from runners.docker.workspaces import Workspaces
 from runners.ending import Ending
 from runners.lines import LineFeed
+from runners.remote import ComplaintWatch, Underway, carry_out
 
 logger = logging.getLogger(__name__)
 
@@ -54,26 +47,14 @@ class DockerRunner:
         self.connection = Connection(config.host)
         self.images = Images(self.connection, config)
         self.workspaces = Workspaces(self.connection, config)
-        self._running: set[str] = set()
-        self._lock = threading.Lock()
+        self._underway = Underway()
 
     def run(self, order: StepOrder, lines: LineSink, stop: StopSignal) -> StepOutcome:
-        watch = _ComplaintWatch(lines)
+        watch = ComplaintWatch(lines)
         feed = LineFeed(watch, order.limits, order.secrets)
-        with self._note_running(order.attempt), Ending(stop, order.limits) as ending:
-            attempt = _Attempt(self, order, feed, ending)
-            try:
-                outcome = attempt.run()
-            except AuthorError as refusal:
-                outcome = feed.outcome(Verdict.FAILED, getattr(refusal, "exit_code", None), str(refusal))
-            except PlatformError as failure:
-                outcome = feed.outcome(Verdict.LOST, None, str(failure))
-            except OSError as failure:  # the engine's are PlatformErrors by now: these are the worker's own files
-                outcome = feed.outcome(Verdict.LOST, None, f"The worker could not prepare the step's files: {failure}")
-            finally:
-                attempt.remove()
-        if outcome.verdict is Verdict.FAILED and watch.has_complained and _is_read_only(order):
-            feed.say(READ_ONLY_REMEDY)
+        with self._underway.hold(order.attempt), Ending(stop, order.limits) as ending:
+            outcome = carry_out(_Attempt(self, order, feed, ending), feed)
+        watch.name_remedy(order, outcome, feed)
         return outcome
 
     def sweep(self, live: frozenset[str]) -> None:
@@ -93,8 +74,7 @@ class DockerRunner:
 
     def abandon(self, attempts: frozenset[str]) -> None:
         """See RemoteRunner. An engine that is away, or refuses, is left to the next time."""
-        with self._lock:
-            dead = attempts - self._running
+        dead = self._underway.without(attempts)
         if not dead:
             return
         try:
@@ -115,16 +95,6 @@ class DockerRunner:
         for volume in self.connection.call("volumes", filters=wanted)["Volumes"] or []:
             found.append((volume["Labels"][f"{LABEL}attempt"], partial(remove_volume, self.connection, volume["Name"])))
         return found
-
-    @contextmanager
-    def _note_running(self, attempt: str) -> Iterator[None]:
-        with self._lock:
-            self._running.add(attempt)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._running.discard(attempt)
 
 
 class _Attempt:
@@ -342,19 +312,6 @@ class _NotStarted(AuthorError):
         self.exit_code = exit_code
 
 
-class _ComplaintWatch:
-    """A sink that notices when a tool complains about a read-only file system."""
-
-    def __init__(self, sink: LineSink) -> None:
-        self._sink = sink
-        self.has_complained = False
-
-    def __call__(self, line: Line) -> None:
-        if not self.has_complained and is_read_only_complaint(line.text):
-            self.has_complained = True
-        self._sink(line)
-
-
 def remove_container(connection: Connection, container: str) -> None:
     """Remove a container with its anonymous volumes and wait until it is gone; nothing happens when it is not there."""
     for _ in range(40):
@@ -371,7 +328,3 @@ def remove_container(connection: Connection, container: str) -> None:
 
 def remove_volume(connection: Connection, volume: str) -> None:
     connection.forget_missing(lambda: connection.call("remove_volume", volume, force=True))
-
-
-def _is_read_only(order: StepOrder) -> bool:
-    return isinstance(order.work, ScriptWork) and order.work.workspace_mode == "readonly"

@@ -7,8 +7,6 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from math import ceil
 from typing import Any, ClassVar
@@ -16,7 +14,7 @@ from typing import Any, ClassVar
 from engine.errors import AuthorError, PlatformError
 from engine.orders import Line, ScriptWork, StepOrder, StepOutcome, Verdict
 from runners.base import LineSink, StopSignal
-from runners.container_script import READ_ONLY_REMEDY, check_source, is_read_only_complaint
+from runners.container_script import check_source
 from runners.ending import Ending
 from runners.lines import LineFeed
 from runners.manifest_policy import INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER
@@ -26,6 +24,7 @@ from runners.pod.logs import LogFollower
 from runners.pod.manifest import PodPlan, build_plan, name_pod, sanitise_label
 from runners.pod.status import Sight, has_running_container, list_started, look
 from runners.pod.watching import NUDGE, PodWatch
+from runners.remote import ComplaintWatch, Underway, carry_out
 
 logger = logging.getLogger(__name__)
 
@@ -43,25 +42,17 @@ class PodRunner:
     def __init__(self, config: PodConfig) -> None:
         self.config = config
         self.cluster = Cluster(config)
-        self._running: set[str] = set()
+        self._underway = Underway()
         self._blind: set[str] = set()
         self._lock = threading.Lock()
 
     def run(self, order: StepOrder, lines: LineSink, stop: StopSignal) -> StepOutcome:
-        log = _SharedLog(lines)
+        watch = ComplaintWatch(lines)
+        log = _SharedLog(watch)
         feed = LineFeed(log.keep_tail(STEP_CONTAINER), order.limits, order.secrets)
-        with self._note_running(order.attempt), Ending(stop, order.limits) as ending:
-            attempt = _Attempt(self, order, log, feed, ending)
-            try:
-                outcome = attempt.run()
-            except AuthorError as refusal:
-                outcome = feed.outcome(Verdict.FAILED, None, str(refusal))
-            except PlatformError as failure:
-                outcome = feed.outcome(Verdict.LOST, None, str(failure))
-            finally:
-                attempt.remove()
-        if outcome.verdict is Verdict.FAILED and log.has_complained and _is_read_only(order):
-            feed.say(READ_ONLY_REMEDY)
+        with self._underway.hold(order.attempt), Ending(stop, order.limits) as ending:
+            outcome = carry_out(_Attempt(self, order, log, feed, ending), feed)
+        watch.name_remedy(order, outcome, feed)
         return outcome
 
     def sweep(self, live: frozenset[str]) -> None:
@@ -76,9 +67,7 @@ class PodRunner:
 
     def abandon(self, attempts: frozenset[str]) -> None:
         """See RemoteRunner. By name: that needs no right to list. A cluster that is away is left to the next time."""
-        with self._lock:
-            dead = attempts - self._running
-        for name in map(name_pod, dead):
+        for name in map(name_pod, self._underway.without(attempts)):
             try:
                 self.cluster.delete("pod", name, grace_s=1)
                 self.cluster.delete("secret", name)
@@ -102,16 +91,6 @@ class PodRunner:
             self._blind.add(kind)
         if is_new:
             logger.warning("leftover %ss cannot be looked for (that needs the verb list): %s", kind, problem)
-
-    @contextmanager
-    def _note_running(self, attempt: str) -> Iterator[None]:
-        with self._lock:
-            self._running.add(attempt)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._running.discard(attempt)
 
 
 class _Attempt:
@@ -363,7 +342,6 @@ class _SharedLog:
     """The caller's sink for the threads of several containers; remembers the last lines of each."""
 
     def __init__(self, sink: LineSink) -> None:
-        self.has_complained = False
         self._sink = sink
         self._lock = threading.Lock()
         self._tails: dict[str, deque[str]] = {}
@@ -375,7 +353,6 @@ class _SharedLog:
             with self._lock:
                 if line.stream != "server":
                     tail.append(line.text)
-                    self.has_complained = self.has_complained or is_read_only_complaint(line.text)
                 self._sink(replace(line, text=label + line.text) if label else line)
 
         return tell
@@ -386,7 +363,3 @@ class _SharedLog:
 
     def read_tail(self, container: str) -> str:
         return "\n".join(self._tails.get(container, ()))[-TAIL_CHARS:]
-
-
-def _is_read_only(order: StepOrder) -> bool:
-    return isinstance(order.work, ScriptWork) and order.work.workspace_mode == "readonly"
