@@ -25,6 +25,13 @@ from engine.lifecycle import JobStatus
 from engine.slurm_script import Launch, Request
 
 OPEN = ("requested", "pending", "active")
+# Open pages of the job learn from it that they must look again.
+NOTE = """
+INSERT INTO jobs_stepevent (job_id, kind, detail, actor)
+SELECT job_id, 'allocation_' || status, left(scheduler || coalesce(' as Slurm job ' || nullif(slurm_job_id, ''), '')
+    || coalesce(' on ' || nullif(nodes, ''), '') || coalesce(': ' || nullif(error, ''), ''), 500), ''
+FROM fleet_allocation WHERE id = %s
+"""
 SPACE = UUID("6f1d7a8e-3b52-4a53-9d53-0f2a6f3b7c11")  # of the ids of allocations
 
 
@@ -98,20 +105,18 @@ def scheduler_of(plan: Plan, job_id: UUID, name: str) -> Mapping[str, Any]:
 
 def submitted(allocation_id: UUID, slurm_job_id: str) -> None:
     """sbatch took the request."""
-    fleet_pen.move_allocation(
-        allocation_id, "pending", sources=("requested",), state="PENDING", slurm_job_id=slurm_job_id
-    )
+    _move(allocation_id, "pending", sources=("requested",), state="PENDING", slurm_job_id=slurm_job_id)
 
 
 def refused(allocation_id: UUID, error: str) -> None:
     """sbatch did not take the request; it may be asked again."""
-    Allocation.objects.filter(id=allocation_id, status="requested").update(error=error)
+    if Allocation.objects.filter(id=allocation_id, status="requested").update(error=error):
+        fetch(NOTE, (allocation_id,))
 
 
 def begun(allocation_id: UUID, slurm_job_id: str) -> None:
     """A worker has come up in the allocation."""
-    fleet_pen.move_allocation(allocation_id, "active", sources=("requested", "pending"), state="RUNNING",
-                              slurm_job_id=slurm_job_id)  # fmt: skip
+    _move(allocation_id, "active", sources=("requested", "pending"), state="RUNNING", slurm_job_id=slurm_job_id)
 
 
 def to_follow() -> list[OpenAllocation]:
@@ -130,11 +135,12 @@ def observed(allocation_id: UUID, state: str, *, nodes: str = "", reason: str = 
     if not state:
         word = "complete" if row.cancel_requested_at or row.status == "active" else "lost"
         error = "" if word == "complete" else "Slurm does not know this allocation any more"
-        fleet_pen.move_allocation(allocation_id, word, state=row.state, error=error)
+        _move(allocation_id, word, state=row.state, error=error)
         return
     status = slurm_states.status_of(state, was_cancelled=row.cancel_requested_at is not None)
     error = f"Slurm says {state}{f': {reason}' if reason else ''}" if status == "failed" else ""
-    fleet_pen.move_allocation(allocation_id, status, state=state[:40], nodes=nodes[:500], error=error)
+    is_news = (status, state[:40]) != (row.status, row.state)
+    _move(allocation_id, status, is_news=is_news, state=state[:40], nodes=nodes[:500], error=error)
 
 
 def give_up(action_ids: Sequence[int]) -> None:
@@ -143,4 +149,10 @@ def give_up(action_ids: Sequence[int]) -> None:
         "SELECT id FROM fleet_allocation WHERE action_id = ANY(%s) AND status = 'requested'", (list(action_ids),)
     )
     for (allocation_id,) in rows:
-        fleet_pen.move_allocation(allocation_id, "failed", sources=("requested",))
+        _move(allocation_id, "failed", sources=("requested",))
+
+
+def _move(allocation_id: UUID, to: str, *, is_news: bool = True, **values: Any) -> None:
+    """Move an allocation, and tell the job's history so. Asking Slurm again brings no news most of the time."""
+    if fleet_pen.move_allocation(allocation_id, to, **values) and is_news:
+        fetch(NOTE, (allocation_id,))

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from apps.fleet.models import Allocation, WorkerSession
+from apps.jobs import contexts
 from apps.jobs.blueprints import Plan
+from apps.jobs.masks import shown
 from apps.jobs.models import Job
 from apps.jobs.sql import fetch, retried
 from apps.jobs.transitions import moves as step_pen
@@ -80,7 +82,14 @@ def _settle_later(job_id: UUID) -> None:
 def finish(run_id: int, fence: int, outcome: StepOutcome, *, command: int | None = None) -> bool:
     """How a run ended, as its worker tells; False when it is not that worker's any more."""
     to = WORDS.get(outcome.verdict, "failed")
-    return _end(run_id, fence, to, exit_code=outcome.exit_code, error=outcome.error or "", command=command)
+    error = _masked(run_id, outcome.error) if outcome.error else ""
+    return _end(run_id, fence, to, exit_code=outcome.exit_code, error=error, command=command)
+
+
+def _masked(run_id: int, error: str) -> str:
+    """The error as people may see it: a worker masks what commands print, not what its own refusals quote."""
+    job = Job.objects.filter(pk=ActionRun.objects.filter(id=run_id).values("job_id")[:1]).first()
+    return str(shown(error, contexts.masks_of(job))) if job else error
 
 
 def lose(run_id: int, fence: int, error: str) -> bool:

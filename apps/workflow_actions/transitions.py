@@ -43,14 +43,25 @@ ADD_MEMBERS = """
 INSERT INTO workflow_actions_member (action_id, job_id, step_name)
 SELECT %s, %s, unnest(%s::text[]) ON CONFLICT DO NOTHING
 """
+# Every move is an event of the job: people see it in its history, and open pages learn from it that they must look.
+LABEL = "coalesce(nullif(a.name, ''), 'workflow_actions[' || a.index || ']')"
 MOVE = """
+WITH a AS (
 UPDATE workflow_actions_jobaction SET status = %(to)s::text, reason = %(reason)s::text,
     outcome = CASE WHEN %(outcome)s::text = '' THEN outcome ELSE %(outcome)s::text END,
     armed_at = CASE WHEN %(to)s::text = 'armed' AND armed_at IS NULL THEN clock_timestamp() ELSE armed_at END,
     ended_at = CASE WHEN %(is_final)s::bool THEN clock_timestamp() END,
     is_settled = NOT %(is_final)s::bool OR %(to)s::text = 'superseded'
-WHERE id = %(id)s AND status = ANY(%(sources)s) RETURNING 1
-"""
+WHERE id = %(id)s AND status = ANY(%(sources)s) RETURNING id, job_id, name, index
+),
+e AS (
+    INSERT INTO jobs_stepevent (job_id, kind, detail, actor)
+    SELECT a.job_id, 'action_' || %(to)s::text,
+        left(LABEL || coalesce(': ' || nullif(%(reason)s::text, ''), ''), 500), ''
+    FROM a
+)
+SELECT 1 FROM a
+""".replace("LABEL", LABEL)
 ADD_RUN = """
 INSERT INTO workflow_actions_actionrun
     (action_id, job_id, session_id, bound_to, number, losses, tag_set_id, due_at, status)
@@ -74,9 +85,15 @@ r AS (
 ),
 a AS (
     UPDATE workflow_actions_jobaction t SET status = 'running' FROM r WHERE t.id = r.action_id AND t.status = 'armed'
+),
+e AS (
+    INSERT INTO jobs_stepevent (job_id, kind, detail, actor)
+    SELECT r.job_id, 'action_running', LABEL || CASE WHEN r.number > 1 THEN ', try ' || r.number ELSE '' END,
+        coalesce((SELECT left(name, 254) FROM fleet_worker WHERE id = %(worker)s), '')
+    FROM r JOIN workflow_actions_jobaction a ON a.id = r.action_id
 )
 SELECT r.id, r.action_id, r.job_id, r.fence, r.number, r.session_id FROM r
-"""
+""".replace("LABEL", LABEL)
 RENEW = """
 WITH r AS (
     UPDATE workflow_actions_actionrun t SET lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s),
@@ -88,12 +105,23 @@ WITH r AS (
 SELECT r.id, j.cancel_requested_at > r.started_at AND a.trigger_type <> ALL(%(lasting)s)
 FROM r JOIN jobs_job j ON j.id = r.job_id JOIN workflow_actions_jobaction a ON a.id = r.action_id
 """
+# The end of a run that ends its action too is told by the move of the action.
 END_RUN = """
+WITH r AS (
 UPDATE workflow_actions_actionrun SET status = %(to)s::text, ended_at = clock_timestamp(),
     exit_code = %(exit_code)s::int, error = %(error)s::text, command = coalesce(%(command)s::int, command)
 WHERE id = %(id)s AND fence = %(fence)s AND status = 'running'
 RETURNING action_id, job_id, session_id, bound_to, number, losses, tag_set_id
-"""
+),
+e AS (
+    INSERT INTO jobs_stepevent (job_id, kind, detail, actor)
+    SELECT r.job_id, 'action_run_' || %(to)s::text,
+        left(LABEL || ', try ' || r.number || coalesce(': ' || nullif(%(error)s::text, ''), ''), 500), ''
+    FROM r JOIN workflow_actions_jobaction a ON a.id = r.action_id
+    WHERE r.session_id IS NOT NULL OR %(to)s::text IN ('failed', 'lost')
+)
+SELECT action_id, job_id, session_id, bound_to, number, losses, tag_set_id FROM r
+""".replace("LABEL", LABEL)
 DROP_RUNS = """
 UPDATE workflow_actions_actionrun SET status = %(to)s::text, ended_at = clock_timestamp(), error = %(error)s::text
 WHERE action_id = ANY(%(actions)s) AND status = 'ready' AND (%(runs)s::bigint[] IS NULL OR id = ANY(%(runs)s))
