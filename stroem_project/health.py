@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psycopg
 from django.conf import settings
 from django.db import DatabaseError
 
+from engine.errors import StroemError
 from stroem_project import addresses
+from workers.config import WorkerConfig, load
 
 OLDEST_POSTGRES = 15
 LOW_SPACE_BYTES, NO_SPACE_BYTES = 2 * 1024**3, 200 * 1024**2
@@ -35,8 +38,11 @@ class Finding:
     sentence: str
 
 
-def examine() -> Iterator[Finding]:
-    """Every check in turn; those that need the database are left out when it cannot be reached."""
+def examine(worker_file: Path | None = None) -> Iterator[Finding]:
+    """Every check in turn; those that need the database are left out when it cannot be reached.
+
+    `worker_file` is a worker's configuration: its cluster is looked at as that worker would use it.
+    """
     yield from _configuration()
     database = list(_database())
     yield from database
@@ -46,6 +52,7 @@ def examine() -> Iterator[Finding]:
         yield from _guarded("workspaces", _workspaces)
     yield from _broker()
     yield from _docker()
+    yield from examine_cluster(worker_file)
     yield from _toolchains()
     yield from _disk()
 
@@ -140,6 +147,48 @@ def _docker() -> Iterator[Finding]:
         yield Finding("ok", "docker", "an engine answers")
     else:
         yield Finding("warning", "docker", "no engine answers here: steps that need one run on other workers only")
+
+
+def examine_cluster(worker_file: Path | None) -> Iterator[Finding]:
+    """What the cluster of a worker with this configuration says to being used."""
+    try:
+        worker = load(worker_file, os.environ, data_dir=settings.STROEM.data_dir)
+        if worker.kubernetes is None:
+            where = worker_file or "the environment"
+            yield Finding("ok", "kubernetes", f"no section in {where}: `--config` names a worker's file to look at")
+        else:
+            yield from _cluster(worker, worker.kubernetes)
+    except (StroemError, TypeError, ValueError) as error:
+        yield Finding("problem", "kubernetes", str(error))
+
+
+def _cluster(worker: WorkerConfig, section: Mapping[str, Any]) -> Iterator[Finding]:
+    from runners.pod import PodConfig  # with the client, which takes a second to import
+    from runners.pod.cluster import Cluster, ClusterAway, Refused
+    from runners.pod.rights import find_missing, find_objection
+
+    config = PodConfig.from_section(section, owner=worker.worker_name, runner_image=worker.runner_image)
+    cluster, place = Cluster(config), f"in namespace '{config.namespace}'"
+    if worker.server_url is None:
+        yield Finding("warning", "kubernetes", "scripts in pods cannot fetch their workspace: set `server_url`")
+    try:
+        missing = list(find_missing(cluster))
+        for right in missing:
+            verbs = f"{' and '.join(right.verbs)} {right.resource}"
+            level: Level = "problem" if right.is_needed else "warning"
+            yield Finding(level, "kubernetes", f"the account may not {verbs} {place}, so {right.without}: grant it")
+        if not any("create" in right.verbs and right.resource == "pods" for right in missing):
+            objection = find_objection(cluster, config)
+            if objection is not None:
+                yield Finding("problem", "kubernetes", f"a pod {place} would be refused: {objection}")
+            elif not missing:
+                yield Finding("ok", "kubernetes", f"the API server answers, and takes what steps need {place}")
+    except ClusterAway as error:
+        remedy = "start it, or correct `kubeconfig` and `context` in the section `kubernetes:`"
+        yield Finding("problem", "kubernetes", f"{str(error).rstrip('.')}: {remedy}")
+    except Refused as error:
+        remedy = "renew the account's credentials" if error.status == 401 else "let it create selfsubjectaccessreviews"
+        yield Finding("problem", "kubernetes", f"the API server refuses this account ({error}): {remedy}")
 
 
 def _toolchains() -> Iterator[Finding]:

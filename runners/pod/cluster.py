@@ -48,11 +48,22 @@ class Cluster:
     def __init__(self, config: PodConfig) -> None:
         self._config = config
         self._lock = threading.Lock()
-        self._api: Any = None
+        self._client: Any = None
 
-    def create(self, kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """`kind` is "pod" or "secret"."""
-        return self._read(f"create_namespaced_{kind}", self._config.namespace, dict(body))
+    def create(self, kind: str, body: Mapping[str, Any], *, is_rehearsal: bool = False) -> dict[str, Any]:
+        """`kind` is "pod" or "secret". A field that the server does not know is refused, where it could be dropped."""
+        options = {"dry_run": "All"} if is_rehearsal else {}
+        return self._read(
+            f"create_namespaced_{kind}", self._config.namespace, dict(body), field_validation="Strict", **options
+        )
+
+    def may(self, verb: str, resource: str) -> bool:
+        """Whether our account may do this in the namespace; `pods/log` is a subresource. Every account may ask."""
+        name, _, part = resource.partition("/")
+        wanted = {"namespace": self._config.namespace, "verb": verb, "resource": name, "subresource": part}
+        review = {"spec": {"resourceAttributes": {key: value for key, value in wanted.items() if value}}}
+        answer = self._read("create_self_subject_access_review", review)
+        return bool((answer.get("status") or {}).get("allowed"))
 
     def get_pod(self, name: str) -> dict[str, Any] | None:
         return self._read_or_none("read_namespaced_pod", name, self._config.namespace)
@@ -122,7 +133,7 @@ class Cluster:
     def _call(self, method: str, *args: Any, **options: Any) -> Any:
         options.setdefault("_request_timeout", self._config.request_timeout_s)
         try:
-            return getattr(self._get(), method)(*args, _preload_content=False, **options)
+            return getattr(self._get(method), method)(*args, _preload_content=False, **options)
         except client.ApiException as error:
             raise _translate(error) from error
         except pydantic.ValidationError as error:
@@ -130,11 +141,13 @@ class Cluster:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise ClusterAway(f"The API server cannot be reached: {type(error).__name__}") from error
 
-    def _get(self) -> Any:
+    def _get(self, method: str) -> Any:
+        """The part of the API that has this method."""
         with self._lock:
-            if self._api is None:
-                self._api = client.CoreV1Api(client.ApiClient(_load(self._config)))
-            return self._api
+            if self._client is None:
+                self._client = client.ApiClient(_load(self._config))
+        api = client.AuthorizationV1Api if method.endswith("_access_review") else client.CoreV1Api
+        return api(self._client)
 
 
 def patiently(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -19,10 +20,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--quiet", action="store_true", help="say only what is amiss")
+        parser.add_argument("--config", help="a worker's worker-config.yaml: look at the cluster that it names")
 
     def handle(self, *args: Any, **options: Any) -> None:
         problems = 0
-        for finding in examine():
+        for finding in examine(Path(options["config"]) if options["config"] else None):
             problems += finding.level == "problem"
             if finding.level != "ok" or not options["quiet"]:
                 self.stdout.write(f"{MARKS[finding.level]}  {finding.about}: {finding.sentence}")

@@ -28,6 +28,8 @@ from tests.runners.pod.fake_kubelet import ApiError, Kubelet, now
 
 TOKEN = "worker-account"
 _ROUTE = re.compile(r"/api/v1/namespaces/(?P<ns>[^/]+)/(?P<kind>pods|secrets)(/(?P<name>[^/]+)(/(?P<sub>log))?)?")
+_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+_CREATE_OPTIONS = {"dryRun", "fieldValidation", "fieldManager"}
 _LOG_OPTIONS = {"container", "follow", "timestamps", "sinceSeconds", "tailLines", "limitBytes", "previous", "stream"}
 _LIST_OPTIONS = {
     "labelSelector", "fieldSelector", "watch", "resourceVersion", "timeoutSeconds", "allowWatchBookmarks",
@@ -48,9 +50,12 @@ class Fault:
 
 
 class FakeCluster:
-    """One namespace-less store of pods and secrets, a kubelet for each pod, and the server in front of them."""
+    """One namespace-less store of pods and secrets, a kubelet for each pod, and the server in front of them.
 
-    def __init__(self, engine: docker.DockerClient) -> None:
+    Without an engine it takes requests about everything but pods that are to run.
+    """
+
+    def __init__(self, engine: docker.DockerClient | None) -> None:
         self.engine = engine
         self.id = uuid.uuid4().hex[:10]
         self.changed = threading.Condition(threading.RLock())
@@ -62,6 +67,7 @@ class FakeCluster:
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.faults: list[Fault] = []
         self.forbidden: set[tuple[str, str]] = set()
+        self.absent_namespaces: set[str] = set()
         self.is_unschedulable = False
         self.forgets_before_watch = False
         self.tells_410_in_stream = False
@@ -138,9 +144,8 @@ class FakeCluster:
     # the store
 
     def create(self, kind: str, namespace: str, body: dict[str, Any]) -> dict[str, Any]:
-        meta = body.get("metadata") or {}
-        name = meta.get("name", "")
-        check_object(kind, namespace, body)
+        name = body["metadata"]["name"]
+        self.rehearse(kind, namespace, body)
         store = self.pods if kind == "pods" else self.secrets
         with self.changed:
             if name in store:
@@ -163,6 +168,12 @@ class FakeCluster:
         if kind == "pods":
             self.kubelets[name].start()
         return answer
+
+    def rehearse(self, kind: str, namespace: str, body: dict[str, Any]) -> None:
+        """What is asked before anything is made: is the object right, and is there such a namespace?"""
+        if namespace in self.absent_namespaces:
+            raise ApiError(404, "NotFound", f'namespaces "{namespace}" not found')
+        check_object(kind, namespace, body)
 
     def set_status(self, name: str, uid: str, status: dict[str, Any]) -> None:
         with self.changed:
@@ -225,6 +236,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(length)) if length else {}
         self.cluster.requests.append((method, url.path, options))
         try:
+            if (method, url.path) == ("POST", _REVIEWS):
+                self._send(201, self._review(body))
+                return
             route = _ROUTE.fullmatch(url.path)
             if route is None:
                 raise ApiError(404, "NotFound", "the server could not find the requested resource")
@@ -243,9 +257,19 @@ class _Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
-    def _check_account(self, verb: str, route: re.Match[str]) -> None:
+    def _review(self, body: dict[str, Any]) -> dict[str, Any]:
+        """May the one who asks do this?"""
+        self._check_token()
+        wanted = body["spec"]["resourceAttributes"]
+        resource = "/".join(filter(None, (wanted["resource"], wanted.get("subresource"))))
+        return {**body, "status": {"allowed": (wanted["verb"], resource) not in self.cluster.forbidden}}
+
+    def _check_token(self) -> None:
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             raise ApiError(401, "Unauthorized", "Unauthorized")
+
+    def _check_account(self, verb: str, route: re.Match[str]) -> None:
+        self._check_token()
         resource = "pods/log" if route["sub"] else route["kind"]
         if (verb, resource) in self.cluster.forbidden:
             message = f'{route["kind"]} is forbidden: User "worker" cannot {verb} resource "{resource}"'
@@ -263,6 +287,10 @@ class _Handler(BaseHTTPRequestHandler):
         cluster, kind, name = self.cluster, route["kind"], route["name"]
         store = cluster.pods if kind == "pods" else cluster.secrets
         if verb == "create":
+            _check_options(options, _CREATE_OPTIONS)
+            if options.get("dryRun") == "All":
+                cluster.rehearse(kind, route["ns"], body)
+                return body
             return cluster.create(kind, route["ns"], body)
         if verb == "watch":
             _check_options(options, _LIST_OPTIONS)
