@@ -91,8 +91,9 @@ def settle_lost(
     lost_retries: int,
     is_cancelling: bool,
     chance: float,
+    reason: str = "",
 ) -> Settlement:
-    """The meaning of an attempt whose worker went away.
+    """The meaning of an attempt whose worker went away, or saw what the step ran on go away: `reason` says that.
 
     One whose process had not started is repeated as if nothing had been. One that had started is repeated at most
     `lost_retries` times where its author allows (`on_worker_lost: retry`), without counting as a run; otherwise it
@@ -102,7 +103,7 @@ def settle_lost(
         return Settlement(StepEventKind.CANCELLED, "Job cancelled")
     if not had_started or (may_repeat and tries.losses < lost_retries):
         return Settlement(StepEventKind.RETURNED)
-    return _fail_or_retry(f"Worker {worker_name} was lost", tries, chance)
+    return _fail_or_retry(reason or f"Worker {worker_name} was lost", tries, chance)
 
 
 def _fail_or_retry(error: str, tries: Tries, chance: float, exit_code: int | None = None) -> Settlement:

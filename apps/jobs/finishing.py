@@ -18,6 +18,7 @@ from apps.jobs.transitions.moves import Ended, Result
 from engine import planner
 from engine.errors import StaleMove
 from engine.lifecycle import StepEventKind, StepStatus
+from engine.masking import masker
 from engine.orders import StepOutcome, Verdict
 from engine.planner import Settlement, Tries
 
@@ -44,7 +45,7 @@ WHERE a.id = %s AND a.ended_at IS NULL
 def finish(report: Report) -> tuple[bool, dict[int, int]]:
     """Settle a reported attempt. Returns whether it counted, and how many steps became ready by tag set id."""
     if report.outcome.verdict is Verdict.LOST:
-        return lose(report.claim.attempt_id)
+        return lose(report.claim.attempt_id, reason=masker(report.masks).text(report.outcome.error))
     return _finish(report)
 
 
@@ -148,8 +149,9 @@ def _write(
 
 
 @retried
-def lose(attempt_id: int, *, is_loss: bool = True) -> tuple[bool, dict[int, int]]:
-    """Settle an attempt whose worker went away or gave it back. Harmless when it has ended meanwhile."""
+def lose(attempt_id: int, *, is_loss: bool = True, reason: str = "") -> tuple[bool, dict[int, int]]:
+    """Settle an attempt whose worker went away, gave it back or says for what `reason` it was lost. Harmless when it
+    has ended meanwhile."""
     row = fetch_one(LOST, (attempt_id,))
     if row is None:
         return False, {}
@@ -172,13 +174,15 @@ def lose(attempt_id: int, *, is_loss: bool = True) -> tuple[bool, dict[int, int]
         lost_retries=recovery.lost_retries,
         is_cancelling=advance.state.is_cancelling,
         chance=random.random(),
+        reason=reason,
     )
     if not _write(
         advance, step_id, fence, step_name, settlement, Result(error=settlement.error), None, is_loss=had_started
     ):
         return False, {}
     status = STATUS[settlement.event] if settlement.event is StepEventKind.CANCELLED else "lost"
-    pen.end_attempt(attempt_id, status, error=settlement.error or ("Worker was lost" if is_loss else "Given back"))
+    told = settlement.error or reason or ("Worker was lost" if is_loss else "Given back")
+    pen.end_attempt(attempt_id, status, error=told)
     advance.run()
     return True, dict(advance.bells)
 

@@ -99,6 +99,20 @@ def test_a_lost_attempt_is_repeated_only_where_nothing_ran_or_its_author_allows_
         assert found.error == "Worker node-7 was lost"
 
 
+def test_a_loss_that_the_worker_itself_reports_is_told_in_its_words() -> None:
+    found = settle_lost(
+        "node-7",
+        Tries(1, 0, None),
+        had_started=True,
+        may_repeat=False,
+        lost_retries=2,
+        is_cancelling=False,
+        chance=0,
+        reason="The pod was evicted",
+    )
+    assert (found.event, found.error) == (StepEventKind.FAILED, "The pod was evicted")
+
+
 @pytest.mark.parametrize(
     ("failed", "tolerates", "is_cancelling", "event"),
     [

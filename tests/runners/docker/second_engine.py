@@ -76,6 +76,11 @@ class SecondEngine:
         assert self._process is not None
         self._process.send_signal(number)
         self._process.wait(30)
+        # containerd dies with it, but may stay a zombie: to the next dockerd it would seem to run.
+        note = self._home / "run" / "containerd" / "containerd.pid"
+        if note.exists():
+            _wait_for_end(int(note.read_text()))
+            note.unlink(missing_ok=True)
 
     def close(self) -> None:
         if not self.answers():
@@ -109,6 +114,18 @@ class SecondEngine:
             archive.getvalue(), repository=IMAGE.split(":")[0], tag="1", changes=["ENV PATH=/bin"]
         )
         client.close()
+
+
+def _wait_for_end(pid: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return
+        if state == "Z":
+            return
+        time.sleep(0.02)
 
 
 def _run(*command: str) -> None:

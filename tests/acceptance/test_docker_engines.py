@@ -1,0 +1,127 @@
+"""Workers and engines that die while a step is in a container: an engine of the test's own, so that everything on it
+can be counted."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apps.jobs import services
+from apps.jobs.models import Job
+from tests.acceptance.engines import end_of, steps, texts, unique, wait_for_text, workspace
+from tests.apps.jobs.builders import start, until
+from tests.house import House
+from tests.runners.docker.second_engine import IMAGE, SecondEngine
+
+pytestmark = [pytest.mark.docker, pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
+
+HOLD = """
+actions:
+  hold:
+    type: script
+    runner: docker
+    MORE
+    script: "cat data.csv; echo ready; sleep 300"
+tasks: {main: {flow: {hold: {action: hold}}}}
+"""
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[SecondEngine]:
+    found = SecondEngine(tmp_path)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def blind(tmp_path: Path) -> Iterator[SecondEngine]:
+    """An engine that sees no file of the worker's: workspaces go to it as volumes."""
+    found = SecondEngine(tmp_path, hidden=tmp_path)
+    yield found
+    found.close()
+
+
+def begin(house: House, engine: SecondEngine, **settings: Any) -> Any:
+    section = {"host": engine.url, "pull": "never", **settings}
+    return house.worker(unique("docker"), "docker", docker=section, runner_image=IMAGE)
+
+
+def hold(folder: Path, more: str = "") -> Job:
+    files = {"workflow.yaml": HOLD.replace("MORE", more), "data.csv": "a,b\n"}
+    job = start(workspace(folder, files))
+    wait_for_text(job, "hold", "ready")
+    return job
+
+
+def rest(engine: SecondEngine) -> list[str]:
+    """All containers, volumes and networks of an engine, but for the networks that every engine has."""
+    client = engine.connect()
+    try:
+        return [
+            *(item.name for item in client.containers.list(all=True, ignore_removed=True)),
+            *(item.name for item in client.volumes.list()),
+            *(item.name for item in client.networks.list() if item.name not in ("bridge", "host", "none")),
+        ]
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "shut down"])
+def test_a_step_whose_engine_dies_is_lost_with_one_sentence_and_nothing_stays_on_the_engine(
+    quick_house: House, tmp_path: Path, engine: SecondEngine, number: int
+) -> None:
+    quick_house.scheduler()
+    begin(quick_house, engine)
+    job = hold(tmp_path)
+    assert len(rest(engine)) == 1
+    engine.kill(number)
+    engine.start()
+    assert end_of(job).status == "failed"
+    error = steps(job)["hold"].error
+    assert error.startswith("The Docker engine lost the container while the step ran"), error
+    assert "\n" not in error
+    until(lambda: rest(engine) == [], within_s=60)
+
+
+def test_a_job_ends_although_its_engine_stays_away_and_its_container_goes_when_the_engine_is_back(
+    quick_house: House, tmp_path: Path, engine: SecondEngine
+) -> None:
+    quick_house.scheduler()
+    begin(quick_house, engine, engine_grace_s=2)
+    job = hold(tmp_path)
+    engine.kill()
+    assert end_of(job).status == "failed"
+    assert "went away" in steps(job)["hold"].error
+    engine.start()
+    until(lambda: rest(engine) == [], within_s=60)
+
+
+def test_a_step_that_may_be_repeated_runs_again_once_the_engine_is_back(
+    quick_house: House, tmp_path: Path, engine: SecondEngine
+) -> None:
+    quick_house.scheduler()
+    begin(quick_house, engine)
+    job = hold(tmp_path, "on_worker_lost: retry")
+    engine.kill()
+    engine.start()
+    until(lambda: texts(job, "hold").count("ready") == 2, within_s=60)
+    services.cancel_job(job.id, actor="test")
+    assert end_of(job).status == "cancelled"
+    until(lambda: rest(engine) == [], within_s=60)
+
+
+@pytest.mark.parametrize("mode", ["readonly", "copy"])
+def test_a_killed_worker_leaves_neither_container_nor_volume_nor_network(
+    quick_house: House, tmp_path: Path, blind: SecondEngine, mode: str
+) -> None:
+    quick_house.scheduler()
+    victim = begin(quick_house, blind)
+    job = hold(tmp_path, f"workspace: {mode}")
+    assert len(rest(blind)) == {"readonly": 2, "copy": 1}[mode]
+    victim.kill()
+    until(lambda: rest(blind) == [], within_s=60)
+    assert end_of(job).status == "failed"
