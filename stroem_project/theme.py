@@ -9,6 +9,7 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 SUPERUSER = "stroem_project.theme.is_superuser"
+WORKSPACE_ADMIN = "stroem_project.theme.is_admin_somewhere"
 TEAL = {
     "50": "oklch(98.4% .014 200)",
     "100": "oklch(95.2% .035 205)",
@@ -26,6 +27,14 @@ TEAL = {
 
 def is_superuser(request: HttpRequest) -> bool:
     return bool(request.user.is_active and request.user.is_superuser)
+
+
+def is_admin_somewhere(request: HttpRequest) -> bool:
+    """Whether the page of secrets has anything for this person. (Settings are read before the models can be.)"""
+    from apps.accounts.grants import grants_of
+    from apps.accounts.models import Role
+
+    return is_superuser(request) or any(role == Role.ADMIN for _, role in grants_of(request.user))
 
 
 def item(title: str, icon: str, link: str, **more: Any) -> dict[str, Any]:
@@ -63,6 +72,7 @@ UNFOLD: dict[str, Any] = {
                         badge="apps.approvals.admin.waiting_for_me",
                         badge_variant="warning",
                     ),
+                    item("Decisions", "fact_check", "admin:approvals_record_changelist"),
                     item("Workspaces", "folder_data", "admin:workspaces_workspace_changelist"),
                     item("Workers", "dns", "admin:fleet_worker_changelist"),
                 ],
@@ -71,7 +81,7 @@ UNFOLD: dict[str, Any] = {
                 "title": "Settings",
                 "separator": True,
                 "items": [
-                    item("Secrets", "key", "admin:workspaces_secret_changelist"),
+                    item("Secrets", "key", "admin:workspaces_secret_changelist", permission=WORKSPACE_ADMIN),
                     item("Users", "person", "admin:accounts_user_changelist", permission=SUPERUSER),
                     item("Groups", "group", "admin:auth_group_changelist", permission=SUPERUSER),
                     item("Grants", "shield_person", "admin:accounts_workspacegrant_changelist", permission=SUPERUSER),

@@ -25,6 +25,7 @@ from apps.adminkit.templatetags.adminkit import moment
 from apps.adminkit.typed_forms import TypedForm
 from apps.approvals import rights, services
 from apps.approvals.audit import Caller
+from apps.approvals.audit_page import RecordAdmin
 from apps.approvals.errors import NotAllowed
 from apps.approvals.models import ApprovalRequest, Record, Vote
 from apps.approvals.views import SESSION_KEY
@@ -315,6 +316,7 @@ def job_panel(request: HttpRequest, job: Any) -> dict[str, Any] | None:
     return {"requests": rows} if rows else None
 
 
+admin.site.register(Record, RecordAdmin)
 panels.dashboard.add("approvals/inbox_panel.html", inbox_panel, order=10, is_wide=True)
 panels.job_page.add("approvals/job_panel.html", job_panel, order=10)
 panels.step_page.add("approvals/step_panel.html", step_panel, order=10)

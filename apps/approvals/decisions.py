@@ -87,7 +87,7 @@ def _judged(request_id: int, caller: Caller, what: str, judge: Callable[[Case], 
     except (NotFound, NotAllowed, Conflict, AuthorError) as error:
         answer = error
     if isinstance(answer, Exception):
-        audit.record_of(caller, case.request, what, _outcome(answer), str(answer))
+        audit.record_of(caller, case.request, what, outcome_of(answer), str(answer))
     ring_after_commit(case.advance)
     return answer
 
@@ -106,7 +106,8 @@ def opened(request_id: int, caller: Caller) -> Case:
     return Case(request, state, advance, caller)
 
 
-def _outcome(refusal: Exception) -> str:
+def outcome_of(refusal: Exception) -> str:
+    """How the record calls a refusal."""
     match refusal:
         case Conflict():
             return "late"

@@ -17,6 +17,7 @@ from apps.accounts.grants import allows, role_on
 from apps.accounts.models import Role, User
 from apps.approvals import audit, rights
 from apps.approvals.audit import Caller
+from apps.approvals.decisions import outcome_of
 from apps.approvals.errors import LinkSpent, NotAllowed
 from apps.approvals.models import ApprovalRequest, Link
 from apps.approvals.pages import link_url
@@ -39,22 +40,30 @@ def link_for(request: ApprovalRequest, caller: Caller, email: str = "") -> str:
 
     Raises NotFound, NotAllowed, Conflict when the request is closed, InputError when nobody could use the link.
     """
-    user = rights.fresh(caller.user)
+    try:
+        receiver = _receiver(request, caller.user, email)
+    except (NotFound, NotAllowed, Conflict, InputError) as refusal:
+        audit.record_of(caller, request, "link", outcome_of(refusal), str(refusal))
+        raise
+    audit.record_of(caller, request, "link", "done", f"for {receiver.email}")
+    return make_link(request, receiver)
+
+
+def _receiver(request: ApprovalRequest, maker: User, email: str) -> User:
+    user = rights.fresh(maker)
     held = role_on(user, request.workspace.name)
     if held is None:
         raise NotFound(rights.UNSEEN)
     if not request.is_open:
         raise Conflict("The request is closed")
-    receiver = user
-    if email and email.strip().lower() != user.email.lower():
-        if not allows(held, Role.OPERATOR):
-            raise NotAllowed("Only operators make links for others")
-        found = rights.person(email)
-        if found is None or role_on(found, request.workspace.name) is None:
-            raise InputError({"user": f"nobody with the e-mail {email.strip()[:100]} can see this workspace"})
-        receiver = found
-    audit.record_of(caller, request, "link", "done", f"for {receiver.email}")
-    return make_link(request, receiver)
+    if not email or email.strip().lower() == user.email.lower():
+        return user
+    if not allows(held, Role.OPERATOR):
+        raise NotAllowed("Only operators make links for others")
+    found = rights.person(email)
+    if found is None or role_on(found, request.workspace.name) is None:
+        raise InputError({"user": f"nobody with the e-mail {email.strip()[:100]} can see this workspace"})
+    return found
 
 
 @transaction.atomic

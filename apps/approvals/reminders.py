@@ -89,6 +89,7 @@ def _remind(request_id: int) -> None:
         _escalate(request, action, state)
         _tell(advance, request, state, "escalated", 0)
     elif number > request.reminders_sent:
+        audit.record(request, "remind", "done", detail=f"reminder {number}", via="server")
         _tell(advance, request, state, "reminder", number)
     request.reminders_sent = max(number, request.reminders_sent)
     request.save(update_fields=["remind_at", "reminders_sent", "escalated_at", "users", "groups"])

@@ -93,3 +93,5 @@ def test_who_makes_links_for_whom(tmp_path: Path) -> None:
     approve(job, bot)
     with pytest.raises(Conflict):
         links.link_for(request_of(job), Caller(bot, "api"))
+    made = [outcome for _, what, outcome in records(job) if what == "link"]
+    assert made == ["done", "done", "refused", "refused", "invalid", "invalid", "late"]

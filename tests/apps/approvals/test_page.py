@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from apps.accounts.models import User
+from apps.accounts.models import Role, User
 from apps.approvals.models import ApprovalRequest, Record
 from tests.apps.approvals.gates import approve, asked, gate, operator, person, records, request_of, step_of, viewer
 
@@ -117,3 +117,30 @@ def test_handing_on_taking_back_and_withdrawing_on_the_page(tmp_path: Path) -> N
         ("withdraw", "done"),
         ("withdraw", "late"),
     ]
+
+
+def test_the_list_of_decisions_shows_what_was_tried_in_ones_own_workspaces_and_changes_nothing(tmp_path: Path) -> None:
+    job, anna = asked(gate(tmp_path)), operator()
+    approve(job, anna)
+    page = "/admin/approvals/record/"
+    row = Record.objects.get(job_id=job.pk)
+    mine, strangers = signed_in(viewer()), signed_in(operator(pattern="other"))
+    assert anna.email in mine.get(page).content.decode()
+    assert anna.email not in strangers.get(page).content.decode()
+    root = signed_in(person(is_superuser=True))
+    for client in (mine, root):
+        assert anna.email in client.get(f"{page}?q={anna.email}&outcome=done").content.decode()
+        assert anna.email not in client.get(f"{page}?outcome=late").content.decode()
+        assert client.get(f"{page}add/").status_code == 403
+        assert client.post(f"{page}{row.pk}/delete/", {"post": "yes"}).status_code == 403
+        assert client.post(f"{page}{row.pk}/change/", {"actor": "x"}).status_code == 404
+    assert Record.objects.get(pk=row.pk).actor == anna.email
+
+
+def test_the_side_bar_leads_nobody_where_they_may_not_go(tmp_path: Path) -> None:
+    gate(tmp_path)
+    for user, sees in ((viewer(), False), (operator(), False), (person(Role.ADMIN), True)):
+        client = signed_in(user)
+        assert ("/admin/workspaces/secret/" in client.get("/admin/").content.decode()) is sees
+        assert client.get("/admin/workspaces/secret/").status_code == (200 if sees else 403)
+        assert "/admin/accounts/user/" not in client.get("/admin/").content.decode()

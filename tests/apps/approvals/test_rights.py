@@ -216,11 +216,25 @@ def test_a_decision_handed_on_can_be_taken_back(tmp_path: Path) -> None:
     anna, taker = viewer(), viewer()
     job = asked(gate(tmp_path, f"approvers: {{users: [{anna.email}]}}"))
     delegate(job, anna, taker)
+    for other, refusal in ((taker, Conflict), (operator(), Conflict), (person(), NotFound)):
+        with pytest.raises(refusal):
+            services.take_back(request_of(job).pk, Caller(other, "api"))
     services.take_back(request_of(job).pk, Caller(anna, "api"))
     with pytest.raises(NotAllowed):
         approve(job, taker)
     assert approve(job, anna).status == "approved"
-    assert [what for _, what, _ in records(job)] == ["delegate", "take_back", "approve", "approve"]
+    with pytest.raises(Conflict, match="approved by"):
+        services.take_back(request_of(job).pk, Caller(anna, "api"))
+    assert [(what, outcome) for _, what, outcome in records(job)] == [
+        ("delegate", "done"),
+        ("take_back", "late"),
+        ("take_back", "late"),
+        ("take_back", "refused"),
+        ("take_back", "done"),
+        ("approve", "refused"),
+        ("approve", "done"),
+        ("take_back", "late"),
+    ]
 
 
 def test_a_delegation_does_not_make_two_approvals_of_one_person(tmp_path: Path) -> None:

@@ -157,7 +157,11 @@ def test_reminders_and_the_escalation_come_in_their_time_and_once(tmp_path: Path
         ("escalated", 0),
         ("reminder", 2),
     ]
-    assert Record.objects.get(job_id=job.pk, what="escalate").detail == "asks the group bosses as well"
+    assert [(record.what, record.detail) for record in Record.objects.filter(job_id=job.pk, via="server")] == [
+        ("remind", "reminder 1"),
+        ("escalate", "asks the group bosses as well"),
+        ("remind", "reminder 2"),
+    ]
     assert approve(job, boss).status == "approved"
 
 
