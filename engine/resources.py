@@ -19,17 +19,22 @@ _ISO = re.compile(
     r"(?:T(?=[0-9])(?:([0-9]{1,9})H)?(?:([0-9]{1,9})M)?(?:([0-9]{1,9})(?:\.[0-9]{1,9})?S)?)?"
 )
 _OURS = re.compile(r"(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,12})s?)?")
-_WORDS = {"cpus": "num_cpus", "mem": "memory_bytes", "gpus": "num_gpus"}
+_WORDS = {
+    "cpus": "num_cpus", "mem": "memory_bytes", "gpus": "num_gpus", "nodes": "num_nodes", "secs": "runtime_s",
+}  # fmt: skip
 _PREFIX = "need:"  # no worker's tag may begin so
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Processors, bytes and graphics processors that a step asks for; 0 is nothing in particular."""
+    """Processors, bytes, graphics processors, whole nodes and seconds that a step asks for; 0 is nothing in
+    particular."""
 
     num_cpus: int = 0
     memory_bytes: int = 0
     num_gpus: int = 0
+    num_nodes: int = 0  # one is nothing in particular either
+    runtime_s: int = 0
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -37,21 +42,28 @@ class Need:
         return tuple(f"{_PREFIX}{word}:{value}" for word, name in _WORDS.items() if (value := getattr(self, name)))
 
     @property
-    def size(self) -> tuple[int, int, int]:
-        """The order in which steps are packed: many graphics processors first, then much memory."""
-        return self.num_gpus, self.memory_bytes, self.num_cpus
+    def size(self) -> tuple[int, ...]:
+        """The order in which steps are packed: many nodes and graphics processors first, then long ones, then those
+        with much memory."""
+        return self.num_nodes, self.num_gpus, self.runtime_s, self.memory_bytes, self.num_cpus
 
 
 NOTHING = Need()
 
 
-def need_of(resources: Mapping[str, Any], *, is_script: bool = True) -> Need:
-    """The need that `resources:` of an action says. `memory` of a container is a limit, which its engine enforces."""
+def need_of(resources: Mapping[str, Any], *, is_script: bool = True, is_allocated: bool = False) -> Need:
+    """The need that `resources:` of an action says. `memory` of a container is a limit, which its engine enforces.
+
+    `is_allocated`: only allocations run the step. They alone end at a given time, and may have several nodes.
+    """
     memory = resources.get("memory") if is_script or "num_cpus" in resources else None
+    num_nodes, runtime = int(resources.get("num_nodes") or 0), resources.get("runtime")
     return Need(
         int(resources.get("num_cpus") or 0),
         read_memory(str(memory)) if memory else 0,
         int(resources.get("num_gpus") or 0),
+        num_nodes if is_allocated and num_nodes > 1 else 0,
+        read_runtime(str(runtime)) if is_allocated and runtime else 0,
     )
 
 
@@ -94,43 +106,63 @@ def split_tags(key: str) -> tuple[frozenset[str], Need]:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a host has for steps. None in a dimension: it does not count there."""
+    """What a host has for steps. None in a dimension: it does not count there. `runtime_s`: until the host is taken
+    away."""
 
     num_cpus: float | None = None
     memory_bytes: int | None = None
     num_gpus: int | None = None
+    num_nodes: int | None = None
+    runtime_s: float | None = None
 
     @classmethod
-    def of(cls, offers: Mapping[str, Any]) -> Offer:
-        return cls(offers.get("num_cpus"), offers.get("memory_bytes"), offers.get("num_gpus"))
+    def of(cls, offers: Mapping[str, Any], now: float = 0.0) -> Offer:
+        """`offers` as a worker tells them; `ends_at` and `now` are seconds since 1970."""
+        ends_at = offers.get("ends_at")
+        return cls(
+            offers.get("num_cpus"),
+            offers.get("memory_bytes"),
+            offers.get("num_gpus"),
+            offers.get("num_nodes"),
+            None if ends_at is None else max(0.0, ends_at - now),
+        )
 
-    def lacks(self, need: Need) -> str | None:
-        """The dimension (`num_cpus`, …) in which the host is too small for the need; None when it fits."""
-        for name in ("num_cpus", "memory_bytes", "num_gpus"):
+    def lacks(self, need: Need) -> tuple[str, ...]:
+        """The dimensions (`num_cpus`, …) in which the host is too small for the need; none when it fits."""
+        found = []
+        for name in _SHOWN:
             has = getattr(self, name)
             if has is not None and getattr(need, name) > has:
-                return name
-        return None
+                found.append(name)
+        return tuple(found)
 
 
-_SHOWN = {"num_cpus": "processors", "memory_bytes": "memory", "num_gpus": "GPUs"}
+_SHOWN = {
+    "num_cpus": "processors", "memory_bytes": "memory", "num_gpus": "GPUs", "num_nodes": "nodes", "runtime_s": "time",
+}  # fmt: skip
 
 
 def too_small(need: Need, offers: Iterable[Offer]) -> str | None:
     """One sentence with both numbers when no offer holds the need; None when one does, or there is none to ask."""
     known = list(offers)
     lacking = [offer.lacks(need) for offer in known]
-    if not known or None in lacking:
+    if not known or () in lacking:
         return None
-    name = next(name for name in _SHOWN if name in lacking)
-    asked, most = getattr(need, name), max(getattr(offer, name) or 0 for offer in known)
-    return (
-        f"The step asks for {_amount(name, asked)}, and no worker or allocation that may run it offers more than "
-        f"{_amount(name, most)}"
-    )
+    for name in _SHOWN:
+        if all(name in one for one in lacking):
+            most = max(getattr(offer, name) for offer in known)
+            return (
+                f"The step asks for {_amount(name, getattr(need, name))}, and no worker or allocation that may run it "
+                f"offers more than {_amount(name, most)}"
+            )
+    words = [_amount(name, getattr(need, name)) for name in _SHOWN if any(name in one for one in lacking)]
+    return f"The step asks for {', '.join(words)}: some worker or allocation offers each of these, but none all of them"
 
 
 def _amount(name: str, value: float) -> str:
+    if name == "runtime_s":
+        minutes, seconds = divmod(round(value), 60)
+        return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02} of time"
     if name != "memory_bytes":
         return f"{value:g} {_SHOWN[name]}"
     for unit, size in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):

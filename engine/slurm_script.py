@@ -98,6 +98,10 @@ def _body(request: Request, launch: Launch, config: str) -> Sequence[str]:
     starter = "exec "
     lines = [f"cd {shlex.quote(launch.directory)}", f"export STROEM_CONFIG={shlex.quote(config)}"]
     if request.per_node:
-        lines.append("unset SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU")
-        starter = 'exec srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --kill-on-bad-exit=0 '
+        # srun refuses more than one of these, and Slurm may have set several.
+        lines.append('[ -z "${SLURM_MEM_PER_NODE:-}" ] || unset SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU')
+        starter = (
+            'exec srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 '
+            "--cpu-bind=none --kill-on-bad-exit=0 "
+        )
     return [*lines, starter + command]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-Status = Literal["pending", "active", "complete", "failed"]
+Status = Literal["pending", "active", "complete", "failed", "lost"]
 
 _PENDING = frozenset("PENDING CONFIGURING REQUEUED REQUEUE_FED REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT".split())  # noqa: SIM905
 _ACTIVE = frozenset("RUNNING COMPLETING SUSPENDED STOPPED RESIZING SIGNALING STAGE_OUT".split())  # noqa: SIM905
+_LOST = frozenset(("NODE_FAIL", "BOOT_FAIL"))
 
 
 def status_of(state: str, *, was_cancelled: bool) -> Status:
@@ -17,6 +18,8 @@ def status_of(state: str, *, was_cancelled: bool) -> Status:
         return "pending"
     if word in _ACTIVE:
         return "active"
+    if word in _LOST:
+        return "lost"
     if word == "COMPLETED" or (word == "CANCELLED" and was_cancelled):
         return "complete"
     return "failed"

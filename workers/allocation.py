@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,22 +14,54 @@ from uuid import UUID
 
 from engine.resources import split_tags
 from engine.spec.tags import ANY_SCHEDULER, SLURM_PREFIX, SUBMITS
+from workers import slurm
 from workers.attempts import Attempts
 from workers.config import WorkerConfig
 from workers.door import OUTAGES, ActionLedger, Ledger
 
 log = logging.getLogger("stroem.worker")
 LOOK_EVERY_S = 1.0
+STARTING_S = 60.0  # of an allocation's time, for coming up: a step's `runtime` does not lose them
+LEAVE_BEFORE_S = 30.0  # of its end, so that steps are ended by us and not with us
+KILL_WAIT_S = 15.0  # for steps, after Slurm's TERM: its KILL comes 30 s after that by default
+LEAVING_S = 86_400.0  # at most, for what leaving the job sets off; actions have time-outs of their own
+_GPUS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "GPU_DEVICE_ORDINAL")
 MOST_SLOTS = 64  # of a worker that packs: the resources are the limit
 _NUMBERS = re.compile(r"(\d+)(?:-(\d+))?")
 
 
 @dataclass(frozen=True, slots=True)
 class AllocationPlace:
-    """The allocation that this worker runs in."""
+    """The allocation that this worker runs in. `num_nodes`: that its steps may use; `ends_at`: seconds since 1970,
+    None without a limit."""
 
     id: UUID
     scheduler: str
+    num_nodes: int = 1
+    ends_at: float | None = None
+
+    @classmethod
+    def here(cls, id: UUID, scheduler: str, environ: Mapping[str, str] = os.environ) -> AllocationPlace:
+        """The place that Slurm's environment describes. Where each node has its own worker, it has that node."""
+        is_of_node = environ.get("SLURM_STEP_ID", "").isdigit()
+        nodes = "1" if is_of_node else environ.get("SLURM_JOB_NUM_NODES", "1")
+        return cls(id, scheduler, int(nodes) if nodes.isdigit() else 1, _end(environ))
+
+    @property
+    def offers(self) -> dict[str, float | int]:
+        """What steps find here beside processors, memory and GPUs. A step as long as the allocation fits into it."""
+        found: dict[str, float | int] = {"num_nodes": self.num_nodes}
+        return found if self.ends_at is None else {**found, "ends_at": self.ends_at + STARTING_S}
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that the allocation lasts still."""
+        return float("inf") if self.ends_at is None else self.ends_at - time.time()
+
+    def names_for_steps(self, environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+        """Variables of Slurm's that steps see: `srun` and MPI need them."""
+        known = [name for name in environ if name.startswith("SLURM") or name in _GPUS]
+        return tuple(name for name in known if name != "SLURM_JWT")  # a credential
 
     def serves(self, key: str) -> bool:
         """Only what asks for nodes runs on them: other steps of the job are for other workers."""
@@ -80,13 +113,28 @@ def _memory(environ: Mapping[str, str]) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def _end(environ: Mapping[str, str]) -> float | None:
+    """When Slurm takes the nodes back; newer versions say so, others are asked."""
+    told, number = environ.get("SLURM_JOB_END_TIME", ""), environ.get("SLURM_JOB_ID", "")
+    if told.isdigit():
+        return float(told)
+    try:
+        left_s = slurm.seconds_left(number) if number else None
+    except slurm.SlurmError as error:
+        log.warning("how long this allocation lasts is not known: %s", error)
+        return None
+    return None if left_s is None else time.time() + left_s
+
+
 class Leaver(threading.Thread):
-    """Ends the worker when its job is over, or nothing is left in it that this worker could still get."""
+    """Ends the worker when its job is over, nothing is left in it that this worker could still get, or the
+    allocation's time is."""
 
     def __init__(
         self, ledger: Ledger, actions: ActionLedger, config: WorkerConfig, place: AllocationPlace, job_id: UUID,
-        attempts: Attempts, leave: Callable[[], None],
+        attempts: Attempts, leave: Callable[[], None], could_fit: Callable[[str], bool] = lambda key: True,
     ) -> None:  # fmt: skip
+        """`could_fit`: whether a step of this tag set could ever run here."""
         super().__init__(name="leaver", daemon=True)
         self._ledger = ledger
         self._actions = actions
@@ -95,13 +143,27 @@ class Leaver(threading.Thread):
         self._job_id = job_id
         self._attempts = attempts
         self._leave = leave
-        self._stopped = threading.Event()
+        self._could_fit = could_fit
+        self._is_done = False
+
+    @property
+    def patience(self) -> tuple[float, float]:
+        """Seconds for steps that still run, and for what leaving the job sets off."""
+        if self._is_done:
+            return 0.0, max(0.0, min(LEAVING_S, self._place.left_s - KILL_WAIT_S))
+        return min(KILL_WAIT_S, self._config.drain_secs), min(KILL_WAIT_S / 3, self._config.drain_secs)
 
     def run(self) -> None:
-        while not self._stopped.wait(LOOK_EVERY_S):
+        while True:
+            time.sleep(LOOK_EVERY_S)
+            if self._place.left_s < LEAVE_BEFORE_S:
+                log.info("the time of this allocation is over")
+                self._leave()
+                return
             try:
                 if not len(self._attempts) and not self._is_needed():
                     log.info("nothing is left to do in this allocation")
+                    self._is_done = True
                     self._leave()
                     return
             except OUTAGES as error:
@@ -111,7 +173,7 @@ class Leaver(threading.Thread):
 
     def _is_needed(self) -> bool:
         refs = [ref for ref in self._ledger.covered(self._config.tags) if self._place.serves(ref.key)]
-        return self._actions.is_needed(self._job_id, [ref.id for ref in refs])
+        return self._actions.is_needed(self._job_id, [ref.id for ref in refs if self._could_fit(ref.key)])
 
 
 def check_config_mode(file: Path) -> str | None:

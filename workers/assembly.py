@@ -58,6 +58,7 @@ class Assembly:
     workspaces: Workspaces
     ledger: Ledger
     actions: Actions
+    packing: Packing | None
     follower: Follower | None
     _closing: threading.Event
 
@@ -131,7 +132,7 @@ def assemble(
     attempts = Attempts()
     slots = Slots(config.max_concurrent)
     pump = LogPump(ledger.append, ledger.released)
-    catalog = Catalog(_catalog_config(config, den), guard)
+    catalog = Catalog(_catalog_config(config, den, allocation), guard)
     owner = (user.uid, user.gid) if user else None
     workspaces = Workspaces(den, archive, max_retained=config.max_retained_revisions, owner=owner)
     outputs = Outputs(config.output_root or config.workspace_cache_dir / "output", owner)
@@ -149,8 +150,10 @@ def assemble(
         outputs=outputs,
         visits=visits,
     )
+    offers = {**config.offers, **(allocation.offers if allocation and config.offers else {})}
+    packing = Packing(Offer.of(offers), find_gpus(config.num_gpus), offers.get("ends_at")) if offers else None
     presence = Presence(
-        ledger, config, attempts, guard, timing, version=version, busy=lambda: slots.busy, job_id=job_id
+        ledger, config, attempts, guard, timing, version=version, busy=lambda: slots.busy, job_id=job_id, offers=offers
     )
     commands = Commands(
         action_ledger, outputs, guard, launch, stop_grace_s=config.stop_grace_secs, user=user, withheld=withheld
@@ -169,23 +172,29 @@ def assemble(
         lease_s=lease_s,
         job_id=job_id,
         actions=actions,
-        packing=Packing(Offer.of(config.offers), find_gpus(config.num_gpus)) if config.offers else None,
+        packing=packing,
         serves=allocation.serves if allocation else lambda key: True,
     )
     presence.after = worker.refresh_tag_sets
     follower = Follower(action_ledger) if SUBMITS in config.tags else None
     closing = threading.Event()
-    return Assembly(worker, presence, guard, catalog, attempts, den, workspaces, ledger, actions, follower, closing)
+    return Assembly(
+        worker, presence, guard, catalog, attempts, den, workspaces, ledger, actions, packing, follower, closing
+    )
 
 
 def _choose(catalog: Catalog, action: Action) -> Runner:
     return catalog.choose(action.type, action.runner)
 
 
-def _catalog_config(config: WorkerConfig, den: Den) -> CatalogConfig:
+def _catalog_config(config: WorkerConfig, den: Den, place: AllocationPlace | None) -> CatalogConfig:
     local = None
     if "script" in config.tags:
-        local = LocalConfig(config.dependency_cache_dir or den.cache / "environments", run_as=config.run_as)
+        local = LocalConfig(
+            config.dependency_cache_dir or den.cache / "environments",
+            run_as=config.run_as,
+            pass_env=place.names_for_steps() if place else (),
+        )
     return CatalogConfig(
         owner=config.worker_name,
         local=local,

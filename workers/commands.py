@@ -148,8 +148,10 @@ class Commands:
             doing.reporter.say(str(error))
             self._ledger.refused(submission.allocation_id, str(error))
             return str(error)
-        self._ledger.submitted(submission.allocation_id, number)
         doing.reporter.say(f"Slurm job {number} was submitted ({submission.name})")
+        if not self._ledger.submitted(submission.allocation_id, number):
+            doing.reporter.say(f"The job does not need Slurm job {number} any more")
+            slurm.cancel([number])
         return None
 
 

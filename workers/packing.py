@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from engine.resources import Need, Offer, split_tags
 
@@ -19,6 +20,7 @@ class Share:
     num_cpus: int = 0
     memory_bytes: int = 0
     gpus: tuple[str, ...] = ()
+    num_nodes: int = 0  # of a step that has several to itself
 
     @property
     def environment(self) -> dict[str, str]:
@@ -28,10 +30,14 @@ class Share:
 
 @dataclass(slots=True)
 class Packing:
-    """The worker's free resources. Hold `lock` from asking what fits until the share is taken."""
+    """The worker's free resources. Hold `lock` from asking what fits until the share is taken.
+
+    `ends_at`: when the host is taken away, in seconds since 1970.
+    """
 
     offer: Offer
     gpus: tuple[str, ...] = ()
+    ends_at: float | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     _shares: dict[int, Share] = field(default_factory=dict)
 
@@ -39,21 +45,26 @@ class Packing:
         """Whether a step of the tag set `key` fits into what is free now."""
         need = split_tags(key)[1]
         used = list(self._shares.values())
+        has = self.offer
         free = Offer(
-            _left(self.offer.num_cpus, sum(share.num_cpus for share in used)),
-            None
-            if self.offer.memory_bytes is None
-            else self.offer.memory_bytes - sum(share.memory_bytes for share in used),
-            len(self._free_gpus()) if self.offer.num_gpus is not None else None,
+            None if has.num_cpus is None else has.num_cpus - sum(share.num_cpus for share in used),
+            None if has.memory_bytes is None else has.memory_bytes - sum(share.memory_bytes for share in used),
+            None if has.num_gpus is None else len(self._free_gpus()),
+            None if has.num_nodes is None else has.num_nodes - sum(share.num_nodes for share in used),
+            self._left_s(),
         )
-        asked = Need(max(need.num_cpus, LEAST_CPUS), need.memory_bytes, need.num_gpus)
-        return free.lacks(asked) is None
+        return not free.lacks(_at_least_one(need))
+
+    def could_fit(self, key: str) -> bool:
+        """Whether a step of the tag set `key` would fit if nothing else ran here, in the time that is left."""
+        empty = replace(self.offer, runtime_s=self._left_s())
+        return not empty.lacks(_at_least_one(split_tags(key)[1]))
 
     def take(self, attempt_id: int, key: str) -> Share:
         """Occupy what a step of the tag set needs."""
         need = split_tags(key)[1]
         gpus = tuple(self._free_gpus()[: need.num_gpus])
-        share = Share(max(need.num_cpus, LEAST_CPUS), need.memory_bytes, gpus)
+        share = Share(max(need.num_cpus, LEAST_CPUS), need.memory_bytes, gpus, need.num_nodes)
         self._shares[attempt_id] = share
         return share
 
@@ -71,13 +82,17 @@ class Packing:
         fitting = [key for key in tag_sets if self.fits(key)]
         return [tag_sets[key] for key in sorted(fitting, key=lambda key: split_tags(key)[1].size, reverse=True)]
 
+    def _left_s(self) -> float | None:
+        return None if self.ends_at is None else max(0.0, self.ends_at - time.time())
+
     def _free_gpus(self) -> list[str]:
         taken = {gpu for share in self._shares.values() for gpu in share.gpus}
         return [gpu for gpu in self.gpus if gpu not in taken]
 
 
-def _left(total: float | None, used: float) -> float | None:
-    return None if total is None else total - used
+def _at_least_one(need: Need) -> Need:
+    """Nothing runs without a processor, on less than one node."""
+    return replace(need, num_cpus=max(need.num_cpus, LEAST_CPUS), num_nodes=max(need.num_nodes, 1))
 
 
 def find_gpus(count: int | None) -> tuple[str, ...]:

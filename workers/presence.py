@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -61,6 +61,7 @@ class Presence(threading.Thread):
         version: str,
         busy: Callable[[], int],
         job_id: UUID | None = None,
+        offers: Mapping[str, float | int] | None = None,
     ) -> None:
         super().__init__(name="presence", daemon=True)
         self._ledger = ledger
@@ -71,6 +72,7 @@ class Presence(threading.Thread):
         self._version = version
         self._busy = busy
         self._job_id = job_id
+        self._offers = config.offers if offers is None else offers
         self.after: Callable[[], None] = lambda: None  # called behind each second renewal, on this thread
         self._closing = threading.Event()
         self._renewed_at = 0.0
@@ -97,7 +99,7 @@ class Presence(threading.Thread):
             tags=config.tags,
             slots=config.max_concurrent,
             version=self._version,
-            offers=config.offers,
+            offers=self._offers,
             job_id=self._job_id,
         )
         self._confirm(asked_at)

@@ -105,8 +105,11 @@ class Worker:
             self._actions.start()
         self._ear.start()
 
-    def drain(self, wait_s: float, hurry: threading.Event) -> int:
-        """Take no more steps, give running ones `wait_s` (until `hurry` is set), stop the rest. Answers how many."""
+    def drain(self, wait_s: float, hurry: threading.Event, leaving_s: float | None = None) -> int:
+        """Take no more steps, give running ones `wait_s` (until `hurry` is set), stop the rest. Answers how many.
+
+        `leaving_s`: for what leaving a job sets off, if not `drain_secs`.
+        """
         self._is_open = False
         self._closed.set()
         deadline = time.monotonic() + wait_s
@@ -117,7 +120,8 @@ class Worker:
         if not self._attempts.wait_until_none(min(EXIT_S, self._config.stop_grace_secs + LAST_WORD_S)):
             log.warning("%d steps would not end in time; their leases run out", len(self._attempts))
         if self._actions is not None:
-            self._actions.close(0.0 if hurry.is_set() else self._config.drain_secs)
+            patience_s = self._config.drain_secs if leaving_s is None else leaving_s
+            self._actions.close(0.0 if hurry.is_set() else patience_s)
         self._presence.close()
         self._ringer.close()
         self._pump.close()

@@ -13,9 +13,11 @@ from pathlib import Path
 from engine.errors import AuthorError, PlatformError
 
 _PATIENCE_S = 60.0
+UNKNOWN = "Invalid job id"  # what squeue and scontrol say of a job that the controller has forgotten
 # What sbatch hands on to the allocation: nothing of the worker's own settings may be among it.
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "SLURM_CONF")
 _ID = re.compile(r"(\d+)(?:;\S+)?\s*\Z")
+_LEFT = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)")  # 1-02:03:04, 02:03:04, 3:04
 _FIELDS = re.compile(r"(?:^|\s)([A-Za-z][A-Za-z:_/]*)=(\S*)")
 
 
@@ -74,10 +76,11 @@ def look(numbers: Sequence[str]) -> dict[str, Seen]:
     """The state of these Slurm jobs, by number: one question for all, and one each for those that left the queue."""
     done = _run(["squeue", "--noheader", "--states=all", "--format=%i|%T|%N|%r", f"--jobs={','.join(numbers)}"])
     found: dict[str, Seen] = {}
-    if done.returncode == 0:
-        for line in done.stdout.splitlines():
-            number, state, nodes, reason = (*line.split("|"), "", "", "")[:4]
-            found[number] = Seen(state, nodes, "" if reason == "None" else reason)
+    if done.returncode != 0 and UNKNOWN not in _said(done):
+        raise SlurmError(f"squeue failed: {_said(done)}")
+    for line in done.stdout.splitlines() if done.returncode == 0 else ():
+        number, state, nodes, reason = (*line.split("|"), "", "", "")[:4]
+        found[number] = Seen(state, nodes, "" if reason == "None" else reason)
     for number in numbers:
         if number not in found:
             seen = _look_closely(number)
@@ -90,10 +93,20 @@ def _look_closely(number: str) -> Seen | None:
     """What the controller still knows of one job; None when it does not answer."""
     done = _run(["scontrol", "--oneliner", "show", "job", number])
     if done.returncode != 0:
-        return Seen("") if "Invalid job id" in _said(done) else None
+        return Seen("") if UNKNOWN in _said(done) else None
     values = dict(_FIELDS.findall(done.stdout))
     reason = values.get("Reason", "")
     return Seen(values.get("JobState", ""), values.get("NodeList", ""), "" if reason == "None" else reason)
+
+
+def seconds_left(number: str) -> float | None:
+    """How long the Slurm job may still run; None when it has no limit, or Slurm does not say."""
+    done = _run(["squeue", "--noheader", "--format=%L", f"--jobs={number}"])
+    found = _LEFT.fullmatch(done.stdout.strip()) if done.returncode == 0 else None
+    if found is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
 def cancel(numbers: Sequence[str]) -> None:

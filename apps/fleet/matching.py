@@ -14,7 +14,7 @@ from engine.resources import Offer, split_tags, too_small
 
 NOBODY = "No active worker with required tags to run this step"
 SEEN = """
-SELECT tags, offers, job_id, stopped_at IS NULL FROM fleet_worker
+SELECT tags, offers, job_id, stopped_at IS NULL, extract(epoch FROM clock_timestamp()) FROM fleet_worker
 WHERE heartbeat_at > clock_timestamp() - make_interval(secs => %s) AND (%s::uuid IS NULL OR job_id = %s)
 """
 
@@ -34,7 +34,10 @@ def seen_workers(within_s: float, job_id: UUID | None = None) -> list[Seen]:
     is named."""
     with connection.cursor() as cursor:
         cursor.execute(SEEN, [within_s, job_id, job_id])
-        return [Seen(frozenset(tags), Offer.of(_plain(offers)), job, live) for tags, offers, job, live in cursor]
+        return [
+            Seen(frozenset(tags), Offer.of(_plain(offers), float(now)), job, live)
+            for tags, offers, job, live, now in cursor
+        ]
 
 
 def _plain(offers: Any) -> dict[str, float]:

@@ -50,7 +50,9 @@ class Node:
 
     @cached_property
     def tag_set_key(self) -> str:
-        need = need_of(self.action.resources, is_script=self.action.type == "script")
+        need = need_of(
+            self.action.resources, is_script=self.action.type == "script", is_allocated=self.step.scheduler is not None
+        )
         return tag_set_key((*required_tags(self.action, self.step), *need.words))
 
     @property

@@ -103,9 +103,10 @@ def scheduler_of(plan: Plan, job_id: UUID, name: str) -> Mapping[str, Any]:
     return found
 
 
-def submitted(allocation_id: UUID, slurm_job_id: str) -> None:
-    """sbatch took the request."""
+def submitted(allocation_id: UUID, slurm_job_id: str) -> bool:
+    """sbatch took the request. False when nobody wants the nodes any more: they are the caller's to cancel."""
     _move(allocation_id, "pending", sources=("requested",), state="PENDING", slurm_job_id=slurm_job_id)
+    return Allocation.objects.filter(id=allocation_id, status__in=OPEN).exists()  # it may have begun already
 
 
 def refused(allocation_id: UUID, error: str) -> None:
@@ -138,7 +139,7 @@ def observed(allocation_id: UUID, state: str, *, nodes: str = "", reason: str = 
         _move(allocation_id, word, state=row.state, error=error)
         return
     status = slurm_states.status_of(state, was_cancelled=row.cancel_requested_at is not None)
-    error = f"Slurm says {state}{f': {reason}' if reason else ''}" if status == "failed" else ""
+    error = f"Slurm says {state}{f': {reason}' if reason else ''}" if status in ("failed", "lost") else ""
     is_news = (status, state[:40]) != (row.status, row.state)
     _move(allocation_id, status, is_news=is_news, state=state[:40], nodes=nodes[:500], error=error)
 

@@ -1,7 +1,9 @@
-"""Who is expected to run a step that no worker runs now: an allocation that was asked for, or will be."""
+"""Who is expected to run a step that no worker runs now: an allocation that was asked for, or will be. And the
+reverse: which allocation still has a step to wait for."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from django.conf import settings
@@ -12,15 +14,21 @@ from apps.fleet.models import Allocation
 from apps.jobs import blueprints
 from apps.jobs.blueprints import Plan
 from apps.jobs.models import Job
-from apps.jobs.sql import fetch_one
+from apps.jobs.sql import fetch, fetch_one
 from apps.workflow_actions.models import JobAction
 from apps.workflow_actions.watches import watch_of
 from engine import dag
+from engine.lifecycle import JobStatus
 from engine.resources import split_tags
 from engine.spec.binding import schedulers_of
 from engine.spec.tags import ANY_SCHEDULER, SLURM_PREFIX
 from engine.workflow_actions import Watched
 
+# The steps of the flow that wait for these tag sets, and whether one of each is ready.
+OPEN_BASES = """
+SELECT base, bool_or(status = 'ready') FROM jobs_step
+WHERE job_id = %s AND status IN ('pending', 'ready') AND tag_set_id = ANY(%s) GROUP BY base
+"""
 STARTING_S = 600.0  # how long an allocation that runs may be without its worker
 RECENT = "SELECT clock_timestamp() - make_interval(secs => %s)"
 
@@ -40,7 +48,13 @@ def expects(key: str, job_id: UUID, base: str) -> bool | str:
         allocations = allocations.filter(scheduler__in=wanted)
     if _is_coming(allocations, timeout_s, has_workers=bool(bound)):
         return True
-    return _will_be_asked(job_id, base, wanted, timeout_s) or refusal or False
+    return _will_be_asked(job_id, base, wanted, timeout_s) or refusal or _failure(allocations) or False
+
+
+def _failure(allocations: QuerySet[Allocation]) -> str | None:
+    """What became of the nodes that the step waited for."""
+    row = allocations.exclude(error="").order_by("-ended_at").first()
+    return f"No nodes of '{row.scheduler}' could run this step. {row.error}" if row else None
 
 
 def _is_coming(allocations: QuerySet[Allocation], timeout_s: float, *, has_workers: bool) -> bool:
@@ -66,6 +80,34 @@ def _will_be_asked(job_id: UUID, base: str, wanted: set[str], timeout_s: float) 
         if row.status != "waiting" or not _waits_for(plan, one, row, base):
             return True
     return False
+
+
+def is_needed(job_id: UUID, tag_set_ids: Sequence[int]) -> bool:
+    """Whether a worker in an allocation, which serves this job's steps of these tag sets, may still get one.
+
+    Steps for which nodes of their own will be asked are not worth waiting for with these.
+    """
+    job = Job.objects.get(id=job_id)
+    if JobStatus(job.status).is_final:
+        return False
+    bases = dict(fetch(OPEN_BASES, (job_id, list(tag_set_ids))))
+    if not bases or any(bases.values()):
+        return bool(bases)
+    plan = blueprints.load(job.blueprint_id)
+    rows = list(JobAction.objects.filter(job_id=job_id, generation=job.generation, status="waiting"))
+    return not all(any(_comes_with(plan, row, base) for row in rows) for base in bases)
+
+
+def _comes_with(plan: Plan, row: JobAction, base: str) -> bool:
+    """Whether this waiting action is certain to ask for nodes for the step, if the step is to run at all."""
+    one = watch_of(plan).actions[row.index]
+    asked, scheduler = schedulers_of(one.action), plan.task.flow[base].scheduler
+    if one.action.when is not None or one.action.needs or not asked or scheduler not in (ANY_SCHEDULER, *asked):
+        return False
+    graph = {name: step.depends_on for name, step in plan.task.flow.items()}
+    selected = {*one.selected, *one.loops}
+    is_behind = not selected.isdisjoint(dag.closure(graph, [base]))
+    return is_behind and not _waits_for(plan, one, row, base)
 
 
 def _waits_for(plan: Plan, one: Watched, row: JobAction, base: str) -> bool:

@@ -13,9 +13,8 @@ from django.db import connections
 from apps.fleet import tag_sets
 from apps.jobs import blueprints, contexts
 from apps.jobs.models import Job
-from apps.jobs.sql import fetch_one
 from apps.jobs.surroundings import output_dir_of, torc_names
-from apps.workflow_actions import allocations, logs, services, sessions
+from apps.workflow_actions import allocations, expectations, logs, services, sessions
 from apps.workflow_actions import transitions as pen
 from apps.workflow_actions.allocations import OpenAllocation, Submission
 from apps.workflow_actions.models import JobAction
@@ -28,11 +27,6 @@ from engine.spec.tags import SUBMITS, tag_set_key
 __all__ = ["ActionClaim", "ActionRenewal", "OpenAllocation", "Submission"]
 
 KEYS = tuple(tag_set_key(tags) for tags in (("script",), (SUBMITS,), ("script", SUBMITS)))
-REACHABLE = """
-SELECT j.status IN ('pending', 'running') AND EXISTS (
-    SELECT 1 FROM jobs_step s WHERE s.job_id = j.id AND s.status IN ('pending', 'ready') AND s.tag_set_id = ANY(%s))
-FROM jobs_job j WHERE j.id = %s
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +142,7 @@ def is_left(session_id: int) -> bool:
 
 def is_needed(job_id: UUID, tag_set_ids: Sequence[int]) -> bool:
     """Whether a worker that serves this job alone may still get a step of it."""
-    row = fetch_one(REACHABLE, (list(tag_set_ids), job_id))
-    return bool(row and row[0])
+    return expectations.is_needed(job_id, tag_set_ids)
 
 
 def submissions(claim: ActionClaim, part: int, output_dir: str, launch: Launch) -> list[Submission]:
@@ -157,8 +150,9 @@ def submissions(claim: ActionClaim, part: int, output_dir: str, launch: Launch) 
     return allocations.submissions(claim.action_id, part, output_dir, launch)
 
 
-def submitted(allocation_id: UUID, slurm_job_id: str) -> None:
-    allocations.submitted(allocation_id, slurm_job_id)
+def submitted(allocation_id: UUID, slurm_job_id: str) -> bool:
+    """sbatch took the request; False when the nodes are to be cancelled at once."""
+    return allocations.submitted(allocation_id, slurm_job_id)
 
 
 def refused(allocation_id: UUID, error: str) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
+from django.db.models import Func
+
 from apps.fleet.models import Allocation, WorkerSession
 from apps.jobs import contexts
 from apps.jobs.blueprints import Plan
@@ -44,9 +46,7 @@ def on_end(job: Job, plan: Plan) -> None:
         return
     counting.conclude(job, plan)
     sessions.settle_actions(job.id, job.generation)
-    Allocation.objects.filter(job_id=job.id, ended_at=None, cancel_requested_at=None).update(
-        cancel_requested_at=job.completed_at
-    )
+    _give_up_nodes(job.id)
     _settle_later(job.id)
 
 
@@ -66,6 +66,13 @@ def on_cancel(job_id: UUID, actor: str, reason: str) -> None:
             pen.move_action(id, "cancelled", sources=("waiting", "held", "armed"), reason="Job cancelled")
     if ids:
         _settle_later(job_id)
+    _give_up_nodes(job_id)
+
+
+def _give_up_nodes(job_id: UUID) -> None:
+    """What is in Slurm's queue for the job need not come any more."""
+    waiting = Allocation.objects.filter(job_id=job_id, ended_at=None, cancel_requested_at=None)
+    waiting.update(cancel_requested_at=Func(function="clock_timestamp"))
 
 
 def on_removal(job_ids: Sequence[UUID]) -> None:

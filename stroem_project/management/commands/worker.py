@@ -22,7 +22,7 @@ from engine.slurm_script import Launch
 from stroem_project.celery import app
 from stroem_project.config import ROOT
 from workers import allocation
-from workers.allocation import AllocationPlace
+from workers.allocation import AllocationPlace, Leaver
 from workers.config import WorkerConfig, load
 
 log = logging.getLogger("stroem.worker")
@@ -106,6 +106,7 @@ class Command(BaseCommand):
             )
         except (StroemError, OSError) as error:
             raise CommandError(f"this worker cannot start: {error}", returncode=2) from error
+        leaver: Leaver | None = None
         try:
             if not assembly.open(stop):
                 return 0
@@ -113,10 +114,13 @@ class Command(BaseCommand):
             self.stdout.flush()
             if place is not None and job_id is not None:
                 action_ledger.begun(place.id, os.environ.get("SLURM_JOB_ID", ""))
-                allocation.Leaver(ledger, action_ledger, config, place, job_id, assembly.attempts, stop.set).start()
+                could_fit = assembly.packing.could_fit if assembly.packing else lambda key: True
+                leaver = Leaver(ledger, action_ledger, config, place, job_id, assembly.attempts, stop.set, could_fit)
+                leaver.start()
             stop.wait()
-            log.info("draining: %d steps have %g s to end", len(assembly.attempts), config.drain_secs)
-            stopped = assembly.worker.drain(config.drain_secs, hurry)
+            wait_s, leaving_s = leaver.patience if leaver else (config.drain_secs, None)
+            log.info("draining: %d steps have %g s to end", len(assembly.attempts), wait_s)
+            stopped = assembly.worker.drain(wait_s, hurry, leaving_s)
             log.info("stopped; %d steps had to be ended", stopped)
         finally:
             assembly.close()
@@ -135,7 +139,7 @@ def _place(options: dict[str, Any]) -> AllocationPlace | None:
         wrong = f"{options['config']} cannot be read: {error.strerror}"
     if wrong:
         raise CommandError(wrong, returncode=2)
-    return AllocationPlace(options["allocation"], options["scheduler"])
+    return AllocationPlace.here(options["allocation"], options["scheduler"])
 
 
 def _credentials(config: WorkerConfig) -> tuple[str, ...]:
