@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from django.core.management import call_command
 
 from engine.spec.fields import ACTION_FIELDS, TYPES
 from tests.engine.spec.builders import load
@@ -75,13 +78,19 @@ VALUES = {
     "min_approvals": "1", "separation": "true", "reminders": "[1h]", "escalation": "{after: 1h, groups: [ops]}",
 }  # fmt: skip
 
+TASK = "tasks:\n  there: {flow: {a: {type: script, script: echo}}}\n"
 
-def problems_of(key: str, action_type: str) -> list[tuple[str, str]]:
+
+def write_fields(key: str, action_type: str) -> str:
+    """An action of this type with all that it needs, and `key`."""
     fields = {"type": action_type, **NEEDED[action_type], key: VALUES[key]}
     if key == "source" and action_type == "script":
         del fields["script"]
-    written = ", ".join(f"{name}: {value}" for name, value in fields.items())
-    text = f"actions:\n  it: {{{written}}}\ntasks:\n  there: {{flow: {{a: {{type: script, script: echo}}}}}}\n"
+    return ", ".join(f"{name}: {value}" for name, value in fields.items())
+
+
+def problems_of(key: str, action_type: str) -> list[tuple[str, str]]:
+    text = f"actions:\n  it: {{{write_fields(key, action_type)}}}\n{TASK}"
     return [(problem.severity, problem.message) for problem in load(text).problems]
 
 
@@ -101,3 +110,113 @@ def test_a_cell_of_the_matrix(key, action_type, mark):
 def test_the_matrix_has_a_row_for_every_field():
     assert {key for key, _, _ in CELLS} | {"type"} == set(ACTION_FIELDS)
     assert len(CELLS) == 40 * 6
+
+
+# The table as the documentation has it, and the cells in which ours differs from it: each on purpose.
+DOCUMENTED = """
+script          + - - - - -
+source          + - - - - -
+cmd             - + + - - -
+entrypoint      - + + - - -
+command         - + + - - -
+image           - + + - - -
+runner          + - - - - -
+language        + - - - - -
+dependencies    + - - - - -
+interpreter     + - - - - -
+manifest        + - + - - -
+task            - - - + - -
+provider        - - - - + -
+prompt          - - - - + -
+system_prompt   - - - - + -
+message         - - - - - +
+model           - - - - + -
+output          - - - - + -
+temperature     - - - - + -
+tags            + + + - - -
+env             + + + - - -
+timeout         + + + - + +
+input           + + + + + +
+"""
+WIDER = {("output", other) for other in TYPES if other != "agent"}  # it documents what a step of any type answers
+
+
+def test_the_matrix_is_the_documented_one_but_for_what_is_wider_on_purpose():
+    rows = (line.split() for line in DOCUMENTED.strip().splitlines())
+    documented = {
+        (words[0], action_type, mark) for words in rows for action_type, mark in zip(TYPES, words[1:], strict=True)
+    }
+    ours = {(key, action_type): mark for key, action_type, mark in CELLS}
+    differing = {(key, action_type) for key, action_type, mark in documented if ours[key, action_type] != mark}
+    assert differing == WIDER
+
+
+# Where the table says more than yes or no: (pod runner only), (local/docker/pod), "a language other than shell".
+
+
+def found_in(**fields: str) -> list[str]:
+    written = ", ".join(f"{name}: {value}" for name, value in {"type": "script", "script": "echo", **fields}.items())
+    return [f"{problem.severity}: {problem.message}" for problem in load(f"actions: {{it: {{{written}}}}}").problems]
+
+
+@pytest.mark.parametrize("runner", ["local", "docker", "pod"])
+@pytest.mark.parametrize(("key", "value", "fitting"), [("manifest", "{}", "pod"), ("workspace", "copy", "docker pod")])
+def test_a_field_that_only_some_runners_know_is_refused_on_the_others(runner: str, key: str, value: str, fitting: str):
+    found = found_in(runner=runner, **{key: value})
+    if runner in fitting.split():
+        assert found == []
+    else:
+        (sentence,) = found
+        assert sentence.startswith(f"error: Action 'it' has '{key}' field but runner is '{runner}'")
+
+
+def test_a_manifest_is_refused_where_no_runner_is_named():
+    (sentence,) = found_in(manifest="{}")
+    assert sentence == (
+        "error: Action 'it' has 'manifest' field but runner is 'local' (manifest is only valid on pod actions)"
+    )
+
+
+@pytest.mark.parametrize("runner", ["local", "docker", "pod"])
+@pytest.mark.parametrize("language", ["shell", "python", "javascript", "js", "typescript", "ts", "go"])
+def test_every_runner_takes_every_language_and_shell_alone_takes_no_dependencies(runner: str, language: str):
+    assert found_in(runner=runner, language=language) == []
+    found = found_in(runner=runner, language=language, dependencies="[a]")
+    if language == "shell":
+        (sentence,) = found
+        assert sentence.startswith("error: ") and "dependencies require a non-shell language" in sentence
+    else:
+        assert found == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("runner", "kubernetes", "invalid runner 'kubernetes' (expected: local, docker, pod)"),
+        ("runner", "Docker", "invalid runner 'Docker' (expected: local, docker, pod) (did you mean 'docker'?)"),
+        ("language", "py", "invalid language 'py' (expected: shell, python, javascript, typescript, go, js, ts)"),
+        ("language", "bash", "invalid language 'bash' (expected: shell, python, javascript, typescript, go, js, ts)"),
+    ],
+)
+def test_a_runner_or_language_that_is_unknown_is_answered_with_those_that_are(key: str, value: str, expected: str):
+    (sentence,) = found_in(**{key: value})
+    assert sentence == f"error: Action 'it' has {expected}"
+
+
+def test_validate_reports_every_refused_cell_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """All of the table in one workspace, through the command."""
+    lines, expected = ["actions:"], {}
+    for key, action_type, mark in CELLS:
+        name = f"{action_type}-{key}"
+        lines.append(f"  {name}: {{{write_fields(key, action_type)}}}")
+        if mark == "-":
+            expected[len(lines)] = (f"'{name}'", f"'{key}'")
+    (tmp_path / "flows.yaml").write_text("\n".join([*lines, TASK]))
+    (tmp_path / VALUES["source"]).touch()
+    with pytest.raises(SystemExit) as ended:
+        call_command("validate", str(tmp_path))
+    assert ended.value.code == 1
+    told = [line for line in capsys.readouterr().out.splitlines() if ": error" in line]
+    assert sorted(int(line.split(":")[1]) for line in told) == sorted(expected)
+    for line in told:
+        assert all(word in line for word in expected[int(line.split(":")[1])])
