@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+from engine.errors import AuthorError
 from engine.spec import selection
 from engine.spec.model import Retry, Step, Task, WorkflowAction
 from engine.spec.slurm import JOB_TRIGGERS, WORKER_TRIGGERS
@@ -56,6 +57,13 @@ def label_of(action: WorkflowAction, index: int) -> str:
     return action.name or f"workflow_actions[{index}]"
 
 
+def progress_of(trigger_type: str, reached: int, total: int) -> str:
+    """How far the watched steps are, as `3 of 7 ready`; empty for a trigger that watches none."""
+    if trigger_type not in JOB_TRIGGERS:
+        return ""
+    return f"{reached} of {total} {'ready' if trigger_type == READY else 'complete'}"
+
+
 def watch_of(task: Task) -> Watch:
     watched = tuple(_watched(index, action, task.flow) for index, action in enumerate(task.workflow_actions))
     names: set[str] = set()
@@ -84,10 +92,29 @@ def _watched(index: int, action: WorkflowAction, flow: Mapping[str, Step]) -> Wa
 
 @lru_cache(maxsize=4096)
 def _may_match(pattern: str, match: Literal["full", "search"], loop: str) -> bool:
-    names = (f"{loop}[{index}]" for index in range(MOST_INSTANCES))
+    names = _names_in(loop)
+    if not _may_match_a_line(pattern, match, names):
+        return False
     compiled = selection.compile_pattern(pattern)
     find = compiled.fullmatch if match == "full" else compiled.search
-    return any(find(name) for name in names)
+    return any(find(name) for name in names.split("\n"))
+
+
+@lru_cache(maxsize=64)
+def _names_in(loop: str) -> str:
+    """What instances of the loop can be called, one a line."""
+    return "\n".join(f"{loop}[{index}]" for index in range(MOST_INSTANCES))
+
+
+def _may_match_a_line(pattern: str, match: Literal["full", "search"], lines: str) -> bool:
+    """False only when the pattern fits no line: one search in all of them is quicker than one in each."""
+    if "\\" in pattern:  # `\A` and its like know no lines
+        return True
+    try:
+        whole = selection.compile_pattern(f"(?m:^(?:{pattern})$)" if match == "full" else f"(?m:{pattern})")
+    except AuthorError:  # too long with what stands around it, or it sets flags of its own
+        return True
+    return whole.search(lines) is not None
 
 
 def _may_add(action: WorkflowAction, loop: str) -> bool:

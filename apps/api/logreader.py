@@ -23,6 +23,7 @@ _LIST = """
 SELECT id, octet_length(lines), at < clock_timestamp() - %(settled)s * interval '1 second' FROM jobs_logchunk
 WHERE job_id = ANY(%(jobs)s) AND id > %(after)s AND id <> ALL(%(seen)s)
     AND (%(steps)s::bigint[] IS NULL OR step_id = ANY(%(steps)s)) AND (NOT %(server)s OR attempt_id = 0)
+    AND (%(attempts)s::bigint[] IS NULL OR attempt_id = ANY(%(attempts)s))
 ORDER BY id LIMIT %(limit)s
 """
 _READ = "SELECT job_id, lines FROM jobs_logchunk WHERE job_id = ANY(%(jobs)s) AND id = ANY(%(ids)s) ORDER BY id"
@@ -54,15 +55,23 @@ class Piece:
     next: Cursor
     has_more: bool
 
+    def as_json(self) -> dict[str, Any]:
+        return {"logs": "".join(lines for _, lines in self.chunks), "next": str(self.next), "has_more": self.has_more}
+
 
 def read(
-    job_ids: Collection[UUID], cursor: Cursor, *, step_ids: Collection[int] | None = None, is_server: bool = False
+    job_ids: Collection[UUID],
+    cursor: Cursor,
+    *,
+    step_ids: Collection[int] | None = None,
+    is_server: bool = False,
+    attempt_ids: Collection[int] | None = None,
 ) -> Piece:
     """What arrived after `cursor` in the logs of these jobs: at most 4 MB, or one chunk. Two queries.
 
-    `step_ids` keeps to these steps, `is_server` to the server's own messages.
+    `step_ids` keeps to these steps, `is_server` to the server's own messages, `attempt_ids` to these attempts.
     """
-    listed = _list(job_ids, cursor, step_ids, is_server)
+    listed = _list(job_ids, cursor, step_ids, is_server, attempt_ids)
     chosen, size = [], 0
     for chunk_id, length, _ in listed:
         if chosen and size + length > PIECE_BYTES:
@@ -75,7 +84,11 @@ def read(
 
 
 def _list(
-    job_ids: Collection[UUID], cursor: Cursor, step_ids: Collection[int] | None, is_server: bool
+    job_ids: Collection[UUID],
+    cursor: Cursor,
+    step_ids: Collection[int] | None,
+    is_server: bool,
+    attempt_ids: Collection[int] | None,
 ) -> list[tuple[int, int, bool]]:
     params = {
         "settled": SETTLED_S,
@@ -84,6 +97,7 @@ def _list(
         "seen": list(cursor.seen),
         "steps": None if step_ids is None else list(step_ids),
         "server": is_server,
+        "attempts": None if attempt_ids is None else list(attempt_ids),
         "limit": _MOST_CHUNKS,
     }
     with connection.cursor() as handle:

@@ -185,6 +185,71 @@ class StepShape(serializers.Serializer):
     retry_at = serializers.DateTimeField(allow_null=True)
 
 
+class ActionRunShape(serializers.Serializer):
+    id = serializers.IntegerField(help_text="Send it as `run` to read the log of this run alone")
+    attempt = serializers.IntegerField()
+    status = serializers.ChoiceField(["ready", "running", "succeeded", "failed", "cancelled", "lost"])
+    session = serializers.IntegerField(allow_null=True, help_text="The worker session that it belongs to")
+    worker_id = serializers.UUIDField(allow_null=True)
+    worker = serializers.CharField(allow_null=True)
+    command = serializers.IntegerField(allow_null=True, help_text="How many of its commands were begun")
+    exit_code = serializers.IntegerField(allow_null=True)
+    error = serializers.CharField(allow_null=True)
+    due_at = serializers.DateTimeField()
+    started_at = serializers.DateTimeField(allow_null=True)
+    ended_at = serializers.DateTimeField(allow_null=True)
+    duration_secs = serializers.FloatField(allow_null=True)
+
+
+class AllocationShape(serializers.Serializer):
+    id = serializers.UUIDField()
+    scheduler = serializers.CharField()
+    status = serializers.ChoiceField(["requested", "pending", "active", "complete", "failed", "lost"])
+    slurm_job_id = serializers.CharField(allow_null=True)
+    state = serializers.CharField(allow_null=True, help_text="In Slurm's own word")
+    nodes = serializers.CharField(allow_null=True)
+    error = serializers.CharField(allow_null=True)
+    script = serializers.CharField(help_text="What sbatch was given")
+    requested_at = serializers.DateTimeField()
+    submitted_at = serializers.DateTimeField(allow_null=True)
+    started_at = serializers.DateTimeField(allow_null=True)
+    ended_at = serializers.DateTimeField(allow_null=True)
+
+
+class WorkflowActionShape(serializers.Serializer):
+    id = serializers.IntegerField()
+    name = serializers.CharField(help_text="Its own, or `workflow_actions[0]`")
+    index = serializers.IntegerField(help_text="Its place in the task's list")
+    generation = serializers.IntegerField(help_text="1, and one more for each restart of the job")
+    trigger_type = serializers.CharField()
+    action_types = serializers.ListField(child=serializers.CharField())
+    status = serializers.ChoiceField(
+        ["waiting", "held", "armed", "running", "succeeded", "failed", "skipped", "cancelled", "superseded"]
+    )
+    progress = serializers.CharField(allow_null=True, help_text="`3 of 7 ready`; null where it watches no steps")
+    reached = serializers.IntegerField(help_text="How many of the watched steps have reached what it waits for")
+    required = serializers.IntegerField()
+    may_grow = serializers.BooleanField(help_text="A loop may still add steps")
+    jobs = serializers.ListField(child=serializers.CharField())
+    job_name_regexes = serializers.ListField(child=serializers.CharField())
+    selected = serializers.ListField(child=serializers.CharField(), help_text="Steps of the flow that it watches")
+    persistent = serializers.BooleanField()
+    barrier = serializers.BooleanField()
+    needs = serializers.ListField(child=serializers.CharField())
+    when = serializers.CharField(allow_null=True)
+    rerun = serializers.CharField()
+    on_failure = serializers.CharField()
+    timeout = serializers.CharField(allow_null=True)
+    commands = serializers.ListField(child=serializers.CharField())
+    outcome = serializers.CharField(allow_null=True, help_text="Of what it watched")
+    reason = serializers.CharField(allow_null=True, help_text="Why it was skipped, or has failed")
+    created_at = serializers.DateTimeField()
+    armed_at = serializers.DateTimeField(allow_null=True)
+    ended_at = serializers.DateTimeField(allow_null=True)
+    runs = ActionRunShape(many=True)
+    allocations = AllocationShape(many=True)
+
+
 class JobDetailShape(JobShape):
     input = serializers.JSONField(allow_null=True)
     raw_input = serializers.JSONField(allow_null=True)
@@ -195,6 +260,7 @@ class JobDetailShape(JobShape):
     worker_id = serializers.UUIDField(allow_null=True)
     parent_job_id = serializers.UUIDField(allow_null=True)
     steps = StepShape(many=True)
+    workflow_actions = WorkflowActionShape(many=True, help_text="Of the newest generation first")
 
 
 class LogShape(serializers.Serializer):

@@ -183,7 +183,7 @@ def job(values: Mapping[str, Any]) -> JSON:
     }
 
 
-def job_detail(values: Mapping[str, Any], row: Job, steps: list[JSON]) -> JSON:
+def job_detail(values: Mapping[str, Any], row: Job, steps: list[JSON], workflow_actions: list[JSON]) -> JSON:
     return {
         **job(values),
         "input": row.input,
@@ -195,6 +195,7 @@ def job_detail(values: Mapping[str, Any], row: Job, steps: list[JSON]) -> JSON:
         "worker_id": None,
         "parent_job_id": row.parent_job_id,
         "steps": steps,
+        "workflow_actions": workflow_actions,
     }
 
 

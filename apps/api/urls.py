@@ -3,7 +3,7 @@
 from django.urls import path, re_path
 
 from apps.api.errors import not_found
-from apps.api.views import approvals, auth, jobs, public, workers, workspaces
+from apps.api.views import approvals, auth, jobs, public, workers, workflow_actions, workspaces
 
 urlpatterns = [
     path("healthz", public.healthz),
@@ -28,6 +28,7 @@ urlpatterns = [
     path("api/jobs/<str:job>/cancel", jobs.CancelView.as_view()),
     path("api/jobs/<str:job>/logs", jobs.LogsView.as_view()),
     path("api/jobs/<str:job>/steps/<str:step>/logs", jobs.StepLogsView.as_view()),
+    path("api/jobs/<str:job>/workflow-actions/<str:action>/logs", workflow_actions.ActionLogsView.as_view()),
     path("api/jobs/<str:job>/steps/<str:step>/approval", approvals.ApprovalView.as_view()),
     path("api/jobs/<str:job>/steps/<str:step>/approve", approvals.DecideView.as_view()),
     path("api/jobs/<str:job>/steps/<str:step>/withdraw", approvals.WithdrawView.as_view()),

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connection
 
-from apps.jobs import pictures, tails
+from apps.jobs import pictures, ports, tails
 from apps.jobs.models import Job
 from apps.jobs.tails import Choice, Chunk
 
@@ -29,7 +29,7 @@ PAUSE_AFTER_ERROR_S = 2.0
 MOST_WAITING = 500
 JOB_FIELDS = (
     "id", "status", "is_held", "blueprint_id", "open_steps", "error", "created_at", "started_at", "completed_at",
-    "cancel_requested_at", "retry_job_id",
+    "cancel_requested_at", "retry_job_id", "has_actions",
 )  # fmt: skip
 
 
@@ -67,6 +67,7 @@ class Hub:
         self.readers: dict[UUID, set[Reader]] = {}
         self.watches: dict[UUID, tails.Watch] = {}
         self.told: set[UUID] = set()  # jobs whose lines were looked for the last time
+        self.beside: dict[UUID, list[dict[str, Any]]] = {}  # what was told last of what runs beside their steps
         self.task: asyncio.Task[None] | None = None
 
     @contextmanager
@@ -102,6 +103,7 @@ class Hub:
     def _look(self, job_ids: set[UUID], with_logs: set[UUID]) -> list[tuple[UUID, Item]]:
         for gone in self.watches.keys() - job_ids:
             del self.watches[gone]
+            self.beside.pop(gone, None)
         for new in job_ids - self.watches.keys():
             self.watches[new] = tails.watch(new)
         for new in with_logs & self.watches.keys() - self.told:  # what came meanwhile its readers have read themselves
@@ -109,7 +111,7 @@ class Hub:
         self.told = with_logs
         found = tails.look(self.watches, with_logs)
         moved = {job_id: news.step_ids for job_id, news in found.items() if news.is_moved}
-        items = [(job_id, state_item(job, moved[job_id])) for job_id, job in _jobs(moved).items()]
+        items = [(job_id, state_item(job, moved[job_id], told=self.beside)) for job_id, job in _jobs(moved).items()]
         items += [(chunk.job_id, log_item(chunk)) for news in found.values() for chunk in news.chunks]
         return items
 
@@ -138,8 +140,13 @@ def _jobs(moved: dict[UUID, list[int]]) -> dict[UUID, Job]:
     return Job.objects.only(*JOB_FIELDS).in_bulk(list(moved)) if moved else {}
 
 
-def state_item(job: Job, step_ids: list[int] | None = None) -> Item:
-    """How the job stands: all of its nodes, or with `step_ids` what changed with these steps."""
+def state_item(
+    job: Job, step_ids: list[int] | None = None, *, told: dict[UUID, list[dict[str, Any]]] | None = None
+) -> Item:
+    """How the job stands: all of its nodes, or with `step_ids` what changed with these steps.
+
+    `told`: what everybody knows already of what runs beside the steps; it is left out until it changes.
+    """
     picture = pictures.picture_of(job.blueprint_id)
     bases = None
     steps: list[dict[str, Any]] = []
@@ -153,7 +160,13 @@ def state_item(job: Job, step_ids: list[int] | None = None) -> Item:
         "nodes": nodes,
         "steps": steps[: tails.MOST_STEPS],
     }
-    return Item(event("state", content), None, is_over=job.completed_at is not None)
+    beside = ports.shown_beside(job)
+    if job.has_actions and (told is None or told.get(job.pk) != beside):
+        content["actions"] = beside
+    if told is not None:
+        told[job.pk] = beside
+    is_over = job.completed_at is not None and not any(brief["is_open"] for brief in beside)
+    return Item(event("state", content), None, is_over=is_over)
 
 
 def job_state(job: Job) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.utils import timezone
 
 from apps.accounts.grants import role_on
-from apps.jobs import tails
+from apps.jobs import ports, tails
 from apps.jobs.hub import JOB_FIELDS, Item, Reader, event, hub, log_item, off_loop, state_item
 from apps.jobs.models import Job, Step
 from apps.jobs.tails import Choice, Chunk
@@ -27,6 +28,7 @@ CHECK_EVERY_S = 60.0
 KEEP_ALIVE_S = 15.0
 LINES_BEHIND = 5_000
 ALL, SERVER = "all", "server"
+_BESIDE = re.compile(r"action-([0-9]{1,18})(?:-([0-9]{1,18}))?")
 FORBIDDEN = event("bye", {"reason": "You may no longer see this job."})
 OVER = event("bye", {"reason": ""})
 
@@ -41,7 +43,8 @@ class Ticket:
 
 
 async def stream(request: HttpRequest, job_id: UUID) -> HttpResponse | StreamingHttpResponse:
-    """Server-Sent Events. `log=` names a step's id, `all` or `server`; without it only the state is told."""
+    """Server-Sent Events. `log=` names a step's id, `all`, `server`, a workflow action (`action-ID`) or one run of it
+    (`action-ID-RUN`); without it only the state is told."""
     ticket = await off_loop(admit, request, job_id, request.GET.get("log", ""))
     answer = StreamingHttpResponse(_told(ticket, _last_id(request)), content_type="text/event-stream")
     answer.headers["Cache-Control"] = "no-store"
@@ -53,7 +56,8 @@ async def download(request: HttpRequest, job_id: UUID) -> StreamingHttpResponse:
     """A log as a text file, read piece by piece."""
     ticket = await off_loop(admit, request, job_id, request.GET.get("log") or ALL)
     answer = StreamingHttpResponse(_text(ticket), content_type="text/plain; charset=utf-8")
-    what = "job" if ticket.choice == Choice() else f"step-{ticket.choice.step_id}" if ticket.choice else "log"
+    wanted = request.GET.get("log") or ALL  # admitted, so one of the words above
+    what = f"step-{wanted}" if wanted.isdigit() else "job" if wanted == ALL else wanted
     answer.headers["Content-Disposition"] = f'attachment; filename="{job_id}-{what}.log"'
     answer.headers["X-Accel-Buffering"] = "no"
     return answer
@@ -76,11 +80,20 @@ def _choice(job: Job, wanted: str) -> Choice | None:
         return Choice()
     if wanted == SERVER:
         return Choice(is_server=True)
+    if beside := _BESIDE.fullmatch(wanted):
+        return _choice_beside(job, int(beside[1]), beside[2])
     if not wanted.isascii() or not wanted.isdigit() or len(wanted) > 18:
         raise Http404
     if not Step.objects.filter(pk=int(wanted), job_id=job.pk).exists():
         raise Http404
     return Choice(step_id=int(wanted))
+
+
+def _choice_beside(job: Job, id: int, run: str | None) -> Choice:
+    attempts = ports.attempts_beside(job.pk, id)
+    if attempts is None or (run is not None and -int(run) not in attempts):
+        raise Http404
+    return Choice(attempts=attempts if run is None else frozenset({-int(run)}))
 
 
 def _last_id(request: HttpRequest) -> int | None:
@@ -180,7 +193,7 @@ async def _text(ticket: Ticket) -> AsyncIterator[str]:
     choice = ticket.choice or Choice()
     after = 0
     while pieces := await off_loop(tails.piece, ticket.job.pk, choice, after):
-        yield "".join(_plain(pieces, with_step=choice.step_id is None))
+        yield "".join(_plain(pieces, with_step=choice.is_everything or choice.is_server))
         after = pieces[-1].id
 
 

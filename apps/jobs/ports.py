@@ -56,6 +56,15 @@ SuspensionHandler = Callable[["Job", "Plan", Suspension], None]
 CancelHandler = Callable[["UUID", str, str], None]
 RemovalHandler = Callable[[Sequence["UUID"]], None]
 
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What runs beside the steps of jobs with workflow actions, for those who watch a job."""
+
+    shown: Callable[[Job], list[dict[str, Any]]]  # each in brief, as JSON; `is_open`: something may still come of it
+    attempts: Callable[[UUID, int], frozenset[int] | None]  # (job, id) -> whose log lines are its; None: no such thing
+
+
 _steps: dict[str, StepHandler] = {}
 _ends: dict[str, EndHandler] = {}
 _births: dict[str, EndHandler] = {}
@@ -63,6 +72,7 @@ _moves: dict[str, MoveHandler] = {}
 _suspensions: dict[str, SuspensionHandler] = {}
 _cancels: dict[str, CancelHandler] = {}
 _removals: dict[str, RemovalHandler] = {}
+_beside: dict[str, Beside] = {}
 REQUIRED = {"step": ("task", "approval"), "end": ("hooks",)}
 
 
@@ -101,6 +111,11 @@ def on_removal(name: str, handler: RemovalHandler) -> None:
     _removals[name] = handler
 
 
+def on_page(name: str, beside: Beside) -> None:
+    """Register who tells pages what runs beside the steps of a job with workflow actions."""
+    _beside[name] = beside
+
+
 def step_handler(kind: str) -> StepHandler | None:
     return _steps.get(kind)
 
@@ -133,6 +148,17 @@ def cancelled(job_id: UUID, actor: str, reason: str) -> None:
 def removed(job_ids: Sequence[UUID]) -> None:
     for handler in _removals.values():
         handler(job_ids)
+
+
+def shown_beside(job: Job) -> list[dict[str, Any]]:
+    """What runs beside the steps of this job, in brief."""
+    return [brief for beside in _beside.values() for brief in beside.shown(job)] if job.has_actions else []
+
+
+def attempts_beside(job_id: UUID, id: int) -> frozenset[int] | None:
+    """Whose log lines are those of this thing beside the steps; None when the job has no such thing."""
+    found = (beside.attempts(job_id, id) for beside in _beside.values())
+    return next((attempts for attempts in found if attempts is not None), None)
 
 
 def refuse_what_cannot_run(plan: Plan) -> None:

@@ -50,6 +50,7 @@ FROM jobs_step WHERE job_id = ANY(%(jobs)s) AND id = ANY(%(ids)s)
 CHOICE = """
 job_id = %(job)s AND (%(step)s::bigint IS NULL OR step_id = %(step)s
     OR step_id IN (SELECT id FROM jobs_step WHERE loop_id = %(step)s)) AND (NOT %(server)s OR attempt_id = 0)
+    AND (%(attempts)s::bigint[] IS NULL OR attempt_id = ANY(%(attempts)s))
 """
 START_OF_TAIL = """
 SELECT coalesce(min(id), 0) FROM (
@@ -68,12 +69,20 @@ SELECT id, octet_length(lines) FROM jobs_logchunk WHERE CHOICE AND id < %(until)
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Whose lines somebody wants: of one step (with the instances of a loop), of the server alone, or of all."""
+    """Whose lines somebody wants: of one step (with the instances of a loop), of the server alone, of some attempts, or
+    of all."""
 
     step_id: int | None = None
     is_server: bool = False
+    attempts: frozenset[int] | None = None
+
+    @property
+    def is_everything(self) -> bool:
+        return self == Choice()
 
     def wants(self, chunk: Chunk) -> bool:
+        if self.attempts is not None:
+            return chunk.attempt_id in self.attempts
         if self.is_server:
             return chunk.attempt_id == 0
         return self.step_id is None or self.step_id in (chunk.step_id, chunk.loop_id)
@@ -204,7 +213,8 @@ def late(job_id: UUID, choice: Choice, until: int) -> list[Chunk]:
 
 
 def _choice(job_id: UUID, choice: Choice) -> dict[str, Any]:
-    return {"job": job_id, "step": choice.step_id, "server": choice.is_server}
+    attempts = None if choice.attempts is None else list(choice.attempts)
+    return {"job": job_id, "step": choice.step_id, "server": choice.is_server, "attempts": attempts}
 
 
 def step_rows(job_ids: Sequence[UUID], step_ids: Sequence[int]) -> dict[UUID, list[dict[str, Any]]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from apps.jobs.logs import record
 from apps.jobs.sql import fetch, fetch_one
+from apps.workflow_actions.models import ActionRun, JobAction
 from engine.orders import Line
 
 PREFIX = "_action:"
@@ -34,6 +36,13 @@ def append(run_id: int, fence: int, label: str, seq: int, lines: Sequence[Line])
         "count": len(lines),
     }
     return fetch_one(APPEND, params) is not None
+
+
+def attempts_of(job_id: UUID, action_id: int) -> frozenset[int] | None:
+    """What stands for an attempt in the log lines of this action's runs; None when the job has no such action."""
+    if not JobAction.objects.filter(pk=action_id, job_id=job_id).exists():
+        return None
+    return frozenset(-run_id for run_id in ActionRun.objects.filter(action_id=action_id).values_list("pk", flat=True))
 
 
 def of_run(job_id: object, run_id: int) -> str:

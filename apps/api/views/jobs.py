@@ -18,6 +18,7 @@ from apps.api.paging import window
 from apps.api.serializers import ErrorShape, JobDetailShape, JobPage, LogShape, StatusShape
 from apps.jobs import blueprints, services
 from apps.jobs.models import Attempt, Job
+from apps.workflow_actions.snapshots import actions_of
 from engine.errors import NotFound
 from engine.lifecycle import JobStatus
 
@@ -51,7 +52,7 @@ class JobView(APIView):
     def get(self, request: Request, job: str) -> Response:
         row = scope.job(request.user, job)
         values = _described(scope.jobs(request.user).filter(pk=row.pk)).get()
-        return Response(shapes.job_detail(values, row, _steps(request, row)))
+        return Response(shapes.job_detail(values, row, _steps(request, row), actions_of(row)))
 
 
 class CancelView(APIView):
@@ -67,7 +68,7 @@ class LogsView(APIView):
     @extend_schema(parameters=[OpenApiParameter("after", str)], responses={200: LogShape, 404: ErrorShape})
     def get(self, request: Request, job: str) -> Response:
         row = scope.job(request.user, job)
-        return Response(_logs(logreader.read([row.pk], _cursor(request))))
+        return Response(logreader.read([row.pk], _cursor(request)).as_json())
 
 
 class StepLogsView(APIView):
@@ -77,21 +78,17 @@ class StepLogsView(APIView):
     def get(self, request: Request, job: str, step: str) -> Response:
         row = scope.job(request.user, job)
         if step == SERVER:
-            return Response(_logs(logreader.read([row.pk], _cursor(request), is_server=True)))
+            return Response(logreader.read([row.pk], _cursor(request), is_server=True).as_json())
         steps = scope.steps(request.user).filter(job_id=row.pk)
         ids = list(steps.filter(name=step).values_list("pk", flat=True))
         if not ids:
             raise NotFound("Step not found")
         ids += steps.filter(loop_id__in=ids).values_list("pk", flat=True)
-        return Response(_logs(logreader.read([row.pk], _cursor(request), step_ids=ids)))
+        return Response(logreader.read([row.pk], _cursor(request), step_ids=ids).as_json())
 
 
 def _cursor(request: Request) -> logreader.Cursor:
     return logreader.Cursor.parse(request.query_params.get("after") or "0")
-
-
-def _logs(piece: logreader.Piece) -> dict[str, Any]:
-    return {"logs": "".join(lines for _, lines in piece.chunks), "next": str(piece.next), "has_more": piece.has_more}
 
 
 def _filtered(rows: QuerySet[Job], given: Any) -> QuerySet[Job]:

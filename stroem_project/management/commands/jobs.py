@@ -1,4 +1,4 @@
-"""`manage.py jobs`: the newest jobs, one a line."""
+"""`manage.py jobs`: the newest jobs, one a line; `manage.py jobs JOB`: one job with its steps and workflow actions."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from apps.jobs.models import Job
 from engine.errors import InputError
 from engine.lifecycle import JobStatus
 from stroem_project.following.screen import clean
+from stroem_project.job_ids import find_job
+from stroem_project.job_report import as_json, as_lines
 from stroem_project.operator_command import OperatorCommand
 
 MOST = 500
 
 
 class Command(OperatorCommand):
-    help = "List jobs, the newest first."
+    help = "List jobs, the newest first; or show one job with its steps and workflow actions."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("job", nargs="?", help="show this one: its id, or the beginning of it")
         parser.add_argument("--workspace", help="only those of this workspace")
         parser.add_argument("--task", help="only those of this task")
         parser.add_argument("--status", choices=[status.value for status in JobStatus])
@@ -29,6 +32,11 @@ class Command(OperatorCommand):
         parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
     def act(self, **options: Any) -> int:
+        if options["job"]:
+            job = find_job(options["job"])
+            for line in [as_json(job)] if options["json"] else as_lines(job):
+                self.stdout.write(line)
+            return 0
         if not 1 <= options["limit"] <= MOST:
             raise InputError({"limit": f"--limit must be between 1 and {MOST}"})
         filters = {"workspace__name": options["workspace"], "task_name": options["task"], "status": options["status"]}

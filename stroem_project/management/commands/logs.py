@@ -9,6 +9,7 @@ from typing import Any
 
 from apps.api import logreader
 from apps.jobs.models import Job, Step
+from apps.workflow_actions.snapshots import runs_called
 from engine.errors import InputError, NotFound
 from engine.lifecycle import JobStatus
 from stroem_project.following.follower import Follower, last_try
@@ -25,6 +26,7 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("job", help="its id, or the beginning of it")
         parser.add_argument("--step", help=f"only this step, with all instances of a loop; {SERVER} for the server")
+        parser.add_argument("--action", help="only this workflow action, with all its runs; `jobs JOB` lists them")
         parser.add_argument(
             "--follow", action="store_true", help="go on until the job and all that it set off have ended"
         )
@@ -32,25 +34,35 @@ class Command(OperatorCommand):
     def act(self, **options: Any) -> int:
         job = find_job(options["job"])
         screen = Screen(sys.stdout)
+        if options["step"] and options["action"]:
+            raise InputError({"action": "give --step or --action, not both"})
         if options["follow"]:
-            if options["step"]:
-                raise InputError({"step": "--follow shows all steps; leave out --step"})
+            if options["step"] or options["action"]:
+                raise InputError({"follow": "--follow shows everything; leave out --step and --action"})
             Follower(job.pk, screen).follow()
             return 0 if last_try(job.pk).status == JobStatus.COMPLETED else 1
-        self._show(screen, job, options["step"])
+        self._show(screen, job, **_choice(job, options["step"], options["action"]))
         return 0
 
-    def _show(self, screen: Screen, job: Job, step: str | None) -> None:
-        step_ids = None if step in (None, SERVER) else _ids_of(job, str(step))
+    def _show(self, screen: Screen, job: Job, **choice: Any) -> None:
         cursor, has_more = logreader.Cursor(), True
         while has_more:
-            piece = logreader.read([job.pk], cursor, step_ids=step_ids, is_server=step == SERVER)
+            piece = logreader.read([job.pk], cursor, **choice)
             cursor, has_more = piece.next, piece.has_more
             for _, lines in piece.chunks:
                 for line in lines.splitlines():
                     record = json.loads(line)
-                    screen.line(record["line"] if step else f"{record['step']} | {record['line']}")
+                    screen.line(record["line"] if choice else f"{record['step']} | {record['line']}")
         screen.close()
+
+
+def _choice(job: Job, step: str | None, action: str | None) -> dict[str, Any]:
+    """What of the job's log is meant, as logreader wants it."""
+    if action:
+        return {"attempt_ids": [-run for run in runs_called(job, action)]}
+    if step == SERVER:
+        return {"is_server": True}
+    return {"step_ids": _ids_of(job, step)} if step else {}
 
 
 def _ids_of(job: Job, name: str) -> list[int]:

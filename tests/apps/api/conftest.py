@@ -1,5 +1,14 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 from django.contrib.auth.hashers import Argon2PasswordHasher
+from rest_framework.test import APIClient
+
+from apps.accounts.models import Role
+from tests.apps.api.callers import caller
+from tests.apps.api.shop import SHOP
+from tests.apps.jobs.builders import workspace
 
 
 @pytest.fixture(autouse=True)
@@ -7,3 +16,13 @@ def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same hasher at its lowest cost: these tests sign in a few hundred times."""
     for name, value in (("time_cost", 1), ("memory_cost", 8), ("parallelism", 1)):
         monkeypatch.setattr(Argon2PasswordHasher, name, value)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Any:
+    return workspace(tmp_path, SHOP, "shop")
+
+
+@pytest.fixture
+def operator() -> APIClient:
+    return caller(Role.OPERATOR)
