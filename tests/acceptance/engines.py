@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import textwrap
-import time
+import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -86,19 +86,37 @@ class Life:
     ended: float | None
 
 
-def lives(engine: docker.DockerClient, job: Job, since: float) -> list[Life]:
-    """The step containers of a job from their start to their end, told by the engine's own events."""
-    wanted = {"type": "container", "label": f"stroem.io/job={job.id}"}
-    events = engine.events(since=int(since), until=int(time.time()) + 1, filters=wanted, decode=True)
-    began: dict[str, float] = {}
-    ended: dict[str, float] = {}
-    for event in events:
-        name, at = event["Actor"]["Attributes"]["name"], event["timeNano"] / 1e9
-        if event["Action"] == "start":
-            began[name] = at
-        elif event["Action"] == "die":
-            ended[name] = at
-    return sorted((Life(name, at, ended.get(name)) for name, at in began.items()), key=lambda life: life.began)
+class Witness:
+    """Hears from an engine when containers of steps begin and end. An engine remembers its last 256 events only, and
+    other tests use it too: so it is listened to from the beginning."""
+
+    def __init__(self) -> None:
+        self._began: dict[tuple[str, str], float] = {}
+        self._ended: dict[str, float] = {}
+        self._client = docker.from_env(timeout=None)
+        self._events = self._client.events(filters={"type": "container", "label": "stroem.io/job"}, decode=True)
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def lives(self, job: Job) -> list[Life]:
+        """The step containers of a job, first things first."""
+        found = [
+            Life(name, at, self._ended.get(name)) for (of, name), at in self._began.copy().items() if of == str(job.id)
+        ]
+        return sorted(found, key=lambda life: life.began)
+
+    def close(self) -> None:
+        self._events.close()
+        self._listener.join(10)
+        self._client.close()
+
+    def _listen(self) -> None:
+        for event in self._events:
+            about, at = event["Actor"]["Attributes"], event["timeNano"] / 1e9
+            if event["Action"] == "start":
+                self._began[about["stroem.io/job"], about["name"]] = at
+            elif event["Action"] == "die":
+                self._ended[about["name"]] = at
 
 
 def kill_with_guard(worker: int) -> None:
