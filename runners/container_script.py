@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 
 from engine.errors import AuthorError, PlatformError
 from engine.orders import INPUT_FILE, ScriptWork, StepOrder
+from runners.toolbox import ADVICE
 
 DEFAULT_RUNNER_IMAGE = "ghcr.io/fremvaerk/stroem-runner:latest"
 WORKSPACE = "/workspace"
@@ -50,6 +51,7 @@ def build_script_files(work: ScriptWork, image: str) -> ScriptFiles:
     name = _NAMES[work.language]
     variables = {
         "language": work.language,
+        "advice": ADVICE[work.language][1],
         "interpreter": work.interpreter or "",
         "source": str(PurePosixPath(WORKSPACE, work.source)) if work.source is not None else "",
         "source_name": work.source or "",
@@ -163,7 +165,12 @@ _PROGRAM = r"""
 _s_here=${0%/*}
 fail() { printf 'Error: %s\n' "$*" >&2; exit 127; }
 has() { command -v "$1" >/dev/null 2>&1; }
-nothing_for() { fail "no interpreter found for '$_s_language' in this image. Tried: $*"; }
+nothing_for() {
+    [ -z "$_s_interpreter" ] ||
+        fail "interpreter '$_s_interpreter' was not found in this image; install it there, or leave 'interpreter' out" \
+            "to use $_s_advice"
+    fail "no interpreter found for '$_s_language' in this image. Tried: $*; install $_s_advice in the image"
+}
 is_writable() { [ -d "$1" ] && [ -w "$1" ]; }
 
 for _s_startup_file in "$_s_startup"/*.sh; do
@@ -225,7 +232,7 @@ install_python() {
         dependencies "$_s_env_dir/venv/bin/python" -m pip install --quiet --disable-pip-version-check -- >&2
         return
     done
-    nothing_for "${_s_interpreter:-uv, python3, python}"
+    nothing_for uv, python3, python
 }
 
 install_node() {
@@ -233,13 +240,16 @@ install_node() {
     printf '{"private": true, "type": "module"}\n' >package.json
     if has bun; then dependencies bun add --silent >&2
     elif has npm; then dependencies npm install --silent --no-audit --no-fund -- >&2
-    else fail "dependencies for '$_s_language' need bun or npm in the image"
+    else fail "dependencies for '$_s_language' need bun or npm; install one of them in the image"
     fi
 }
 
 run_shell() {
     if [ -n "$_s_source" ] && [ -x "$_s_source" ] && [ -z "$_s_interpreter" ]; then exec "$_s_file" "$@"; fi
-    if [ -n "$_s_interpreter" ]; then exec "$_s_interpreter" "$_s_file" "$@"; fi
+    if [ -n "$_s_interpreter" ]; then
+        has "$_s_interpreter" || nothing_for
+        exec "$_s_interpreter" "$_s_file" "$@"
+    fi
     if has bash; then exec bash "$_s_file" "$@"; fi
     exec sh "$_s_file" "$@"
 }
@@ -252,7 +262,7 @@ run_python() {
         exec "$_s_env_dir/venv/bin/python" "$_s_file" "$@"
     fi
     if [ -n "$_s_interpreter" ]; then
-        has "$_s_interpreter" || nothing_for "$_s_interpreter"
+        has "$_s_interpreter" || nothing_for
         exec "$_s_interpreter" "$_s_file" "$@"
     fi
     if has uv; then exec uv run --quiet --no-project "$_s_file" "$@"; fi
@@ -287,7 +297,7 @@ run_javascript() {
             *) place_inline "script.$_s_node_extension"; exec "$_s_tool" "$_s_file" "$@" ;;
         esac
     done
-    nothing_for "${_s_interpreter:-bun, node}"
+    nothing_for bun, node
 }
 
 run_typescript() {
@@ -302,14 +312,14 @@ run_typescript() {
             *) exec "$_s_tool" "$_s_file" "$@" ;;
         esac
     done
-    nothing_for "${_s_interpreter:-bun, deno}"
+    nothing_for bun, deno
 }
 
 # `go run` hides the program's exit code, so it is built and then run.
 run_go() {
     prepare_cache
     _s_go=${_s_interpreter:-go}
-    has "$_s_go" || nothing_for "$_s_go"
+    has "$_s_go" || nothing_for go
     mkdir -p "$_s_scratch/main"
     if [ -n "$_s_has_dependencies" ] || [ -z "$_s_source" ]; then
         cp "$_s_file" "$_s_scratch/main/main.go"

@@ -16,7 +16,8 @@ from pathlib import PurePath
 from engine.errors import AuthorError
 from runners.environment import clean_path
 
-_ADVICE = {
+# Language -> the programs that run it, best first, and what to install where none of them is.
+ADVICE = {
     "shell": (("bash", "sh"), "bash"),
     "python": (("uv", "python3", "python"), "uv or Python 3"),
     "javascript": (("bun", "node"), "bun or Node.js"),
@@ -87,12 +88,12 @@ class Toolbox:
         if program is None:
             raise AuthorError(
                 f"interpreter '{words[0]}' was not found on this worker; install it there, "
-                f"or leave 'interpreter' out to use {_ADVICE[language][1]}"
+                f"or leave 'interpreter' out to use {ADVICE[language][1]}"
             )
         return Tool(_kind_of(words[0]), (program, *words[1:]))
 
     def _preferred(self, language: str) -> Tool:
-        tried, advice = _ADVICE[language]
+        tried, advice = ADVICE[language]
         for name in tried:
             found = self.find(name)
             if found is None:

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import AuthorError
 from engine.orders import ScriptWork, StepOutcome, Verdict
 from runners.local import LocalConfig, LocalRunner
 from runners.toolbox import Toolbox
@@ -218,14 +217,33 @@ def test_a_missing_interpreter_is_one_sentence(finish):
     assert "\n" not in outcome.error
 
 
-@pytest.mark.parametrize("language", ["shell", *LANGUAGES])
-def test_a_missing_toolchain_is_one_sentence_that_says_what_to_install(language, tmp_path):
-    toolbox = Toolbox(str(tmp_path))
-    toolbox.find = lambda name: None  # type: ignore[method-assign]  # uv may lie beside this very interpreter
-    with pytest.raises(AuthorError) as caught:
-        toolbox.choose(language)
-    assert str(caught.value).startswith(f"No interpreter found for language '{language}'. Tried: ")
-    assert "; install " in str(caught.value)
+@pytest.mark.parametrize(
+    ("language", "tried", "advice"),
+    [
+        ("shell", "bash, sh", "bash"),
+        ("python", "uv, python3, python", "uv or Python 3"),
+        ("javascript", "bun, node", "bun or Node.js"),
+        ("typescript", "bun, deno", "bun or deno"),
+        ("go", "go", "Go"),
+    ],
+)
+def test_a_missing_toolchain_is_one_sentence_that_says_what_to_install(runner, finish, language, tried, advice):
+    runner._toolbox.find = lambda name: None  # uv may lie beside this very interpreter, whatever PATH is
+    outcome, log = finish("x", language=language)
+    assert outcome.verdict is Verdict.FAILED
+    assert outcome.error == (
+        f"No interpreter found for language '{language}'. Tried: {tried}; install {advice} on the worker"
+    )
+    assert log.lines == []
+
+
+@pytest.mark.parametrize("language", ["javascript", "typescript"])
+def test_a_missing_installer_is_one_sentence_that_says_what_to_install(runner, finish, language):
+    runner._toolbox.find = lambda name: "/usr/bin/env" if name == "chosen" else None
+    outcome, _ = finish("x", language=language, interpreter="chosen", dependencies=("zod",))
+    assert outcome.error == (
+        "'dependencies' need npm or bun, and this worker has neither; install one of them on the worker"
+    )
 
 
 @pytest.mark.parametrize(
