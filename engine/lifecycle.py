@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from engine.errors import Conflict
-
 
 class StepStatus(StrEnum):
     PENDING = "pending"
@@ -125,19 +123,3 @@ def job_sources(event: JobEventKind) -> tuple[JobStatus, ...]:
 def job_target(event: JobEventKind) -> JobStatus:
     """The one status where `event` lands."""
     return next(target for (_, kind), target in JOB_TABLE.items() if kind is event)
-
-
-def move_step(status: StepStatus, event: StepEventKind) -> StepStatus:
-    """Where `event` takes a step; raises Conflict when the table does not know the move."""
-    try:
-        return STEP_TABLE[status, event]
-    except KeyError:
-        raise Conflict(f"a {status} step cannot be {event}") from None
-
-
-def move_job(status: JobStatus, event: JobEventKind) -> JobStatus:
-    """Where `event` takes a job; raises Conflict when the table does not know the move."""
-    try:
-        return JOB_TABLE[status, event]
-    except KeyError:
-        raise Conflict(f"a {status} job cannot be {event}") from None

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from engine import inputs
 from engine.errors import InputError
-from engine.inputs import variable_of
 from engine.orders import INPUT_FILE
 from engine.spec.draft import Draft, task_subject
 from engine.spec.fields import PRIMITIVES
@@ -147,7 +146,7 @@ def check_variables(draft: Draft) -> Iterator[Problem]:
             continue
         seen: dict[str, str] = {}
         for key in action.input:
-            place, variable = draft.in_action(name, "input", key), variable_of(key)
+            place, variable = draft.in_action(name, "input", key), inputs.variable_of(key)
             if variable == INPUT_FILE:
                 message = (
                     f"{subject} input '{shorten(key)}' cannot be read from {variable}, which names the file that holds "
