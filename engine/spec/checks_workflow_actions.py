@@ -123,6 +123,13 @@ def _listed(names: tuple[str, ...]) -> str:
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 
 
+def check_trials(draft: Draft) -> Iterator[Problem]:
+    for task in draft.workspace.tasks.values():
+        loops = sum(step.for_each is not None for step in task.flow.values())
+        if selection.is_endless(task.workflow_actions, len(task.flow), loops):
+            yield error(task.workflow_actions[0].place, "too-many", selection.TOO_MANY_TRIALS)
+
+
 def check_schedulers(draft: Draft) -> Iterator[Problem]:
     for seen in _actions(draft):
         task, subject, action = seen.task, seen.subject, seen.action
@@ -186,6 +193,7 @@ CHECKS = (
     check_selections,
     check_selected_names,
     check_patterns,
+    check_trials,
     check_schedulers,
     check_action_names,
     check_barriers,

@@ -13,6 +13,12 @@ from engine.spec.model import Task, WorkflowAction
 
 _LONGEST = 1000
 _MOST_MATCHES = 50_000  # a tenth of a second
+_MOST_TRIALS = 400_000  # of a pattern on a name: whoever watches the steps tries them all
+_LOOP_COUNTS = 500  # a loop that may add steps takes as long as so many steps
+TOO_MANY_TRIALS = (
+    f"the patterns of these workflow actions would have to be tried more than {_MOST_TRIALS:,} times: "
+    "join them with '|', or name the steps in 'jobs'"
+)
 
 
 @lru_cache(maxsize=1024)
@@ -40,6 +46,12 @@ def is_affordable(task: Task) -> bool:
     """Whether to try all patterns on all steps just to tell the author what they select."""
     patterns = sum(len(action.job_name_regexes) for action in task.workflow_actions)
     return patterns * len(task.flow) <= _MOST_MATCHES
+
+
+def is_endless(actions: Iterable[WorkflowAction], steps: int, loops: int = 0) -> bool:
+    """Whether to find what these actions select would keep the platform busy for more than a moment."""
+    patterns = {(pattern, action.match) for action in actions for pattern in action.job_name_regexes}
+    return len(patterns) * (steps + _LOOP_COUNTS * loops) > _MOST_TRIALS
 
 
 def select_steps(action: WorkflowAction, names: Iterable[str]) -> tuple[str, ...]:

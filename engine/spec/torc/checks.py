@@ -14,12 +14,17 @@ from engine.spec.reader import Node
 from engine.spec.slurm import JOB_TRIGGERS
 from engine.spec.torc.model import Job, Specification
 
+_SHOWN = 5
+
 
 def check(spec: Specification, root: Node) -> Iterator[Problem]:
     """Everything that is wrong with an expanded specification; `root` is the tree it was read from."""
     yield from _check_jobs(spec)
     yield from _check_node_counts(spec)
     names = tuple(job.name for job in spec.jobs)
+    if selection.is_endless(spec.actions, len(names)):
+        yield error(spec.actions[0].place, "too-many", selection.TOO_MANY_TRIALS)
+        return
     seen = [_Seen(action, *_find(action, root)) for action in spec.actions]
     for one in seen:
         yield from _check_selection(one, names)
@@ -121,14 +126,30 @@ def _check_names(seen: _Seen, names: tuple[str, ...]) -> Iterator[Problem]:
             yield error(seen.item("jobs", index), "missing-step", message + did_you_mean(job, names))
     found = set(action.jobs) & known
     for index, pattern in enumerate(action.job_name_regexes):
+        place = seen.item("job_name_regexes", index)
         try:
-            found.update(selection.match_names(pattern, names, action.match))
+            matched = selection.match_names(pattern, names, action.match)
+            whole = selection.match_names(pattern, matched, "full")
         except AuthorError as wrong:
             is_whole = False
-            message = f"{subject}: Invalid regex '{shorten(pattern)}': {wrong}"
-            yield error(seen.item("job_name_regexes", index), "regex", message)
+            yield error(place, "regex", f"{subject}: Invalid regex '{shorten(pattern)}': {wrong}")
+            continue
+        found.update(matched)
+        if len(whole) < len(matched):
+            yield warning(place, "selection", f"{subject}: {_doubt(pattern, matched, whole)}")
     if is_whole and not found:
         yield error(action.place, "selection", f"{subject}: Action did not match any jobs")
+
+
+def _doubt(pattern: str, matched: tuple[str, ...], whole: tuple[str, ...]) -> str:
+    """What a pattern selects that it does not fit from end to end."""
+    only = f"as a whole it fits only {_listed(whole)}" if whole else "as a whole it fits none"
+    return f"regex '{shorten(pattern)}' is searched for within names, and selects {_listed(matched)}; {only}"
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    shown = ", ".join(f"'{shorten(name)}'" for name in names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 
 
 def _check_schedulers(seen: _Seen, spec: Specification) -> Iterator[Problem]:

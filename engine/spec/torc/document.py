@@ -6,7 +6,6 @@ import re
 from pathlib import PurePosixPath
 
 from engine.spec import reader
-from engine.spec.model import Place
 from engine.spec.problems import Problems, TooManyErrors
 from engine.spec.reader import Document, Node
 from engine.spec.torc import json5, kdl
@@ -57,5 +56,5 @@ def _read_kdl(file: str, content: str | bytes) -> Document:
     except Refusal as refusal:
         return Document(None, (refusal.problem,))
     except TooManyErrors:
-        root = Node({}, Place(file, 1, 1))
-    return Document(None if problems.has_errors else root, problems.in_order())
+        return Document(None, problems.in_order())
+    return Document(root, problems.in_order())

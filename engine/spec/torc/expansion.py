@@ -18,24 +18,57 @@ from engine.spec.torc.parameters import Combination, combine, fill, values_of
 
 _TEXTS = ("name", "command", "invocation_script", "resource_requirements", "scheduler")
 _LISTS = tuple(field.name for field in fields(Job) if str(field.type).startswith("tuple"))
-MOST_JOBS = 100_000
+MOST_JOBS = 20_000
+MOST_FILES = 50_000
+MOST_TEXT = 16_000_000  # letters of all expanded texts together
+_PLACEHOLDER_COSTS = 20  # as many letters as take as long
+
+
+class _TooMuch(Exception):
+    """The expansion would not end in reasonable time."""
+
+
+class _Budget:
+    """How much of an expansion there may be."""
+
+    def __init__(self) -> None:
+        self._left = MOST_TEXT
+
+    def fill(self, text: str, values: Combination) -> str:
+        filled = fill(text, values)
+        self._left -= max(len(text), len(filled)) + _PLACEHOLDER_COSTS * text.count("{")
+        if self._left < 0:
+            raise _TooMuch(f"the specification expands to more than {MOST_TEXT:,} letters; move text into a script")
+        return filled
 
 
 def expand(spec: Specification, problems: Problems) -> Specification:
     """The specification with every parameter filled in; what cannot be is complained about and left out."""
+    budget = _Budget()
+    at = spec.place
     jobs: list[Job] = []
-    for job in spec.jobs:
-        for values in _combinations(f"Job '{shorten(job.name)}'", job.place, job.axes, spec.parameters, problems):
-            jobs.append(_fill_job(job, values) if values else job)
-            if len(jobs) > MOST_JOBS:
-                problems.error(job.place, "too-many", f"the specification has more than {MOST_JOBS:,} jobs")
-                return replace(spec, jobs=())
     files: list[File] = []
-    for file in spec.files:
-        subject = f"File '{shorten(file.name)}'"
-        for values in _combinations(subject, file.place, file.axes, spec.parameters, problems):
-            files.append(replace(file, name=fill(file.name, values), path=fill(file.path, values)))
+    try:
+        for job in spec.jobs:
+            at = job.place
+            for values in _combinations(f"Job '{shorten(job.name)}'", at, job.axes, spec.parameters, problems):
+                jobs.append(_fill_job(job, values, budget) if values else job)
+                _refuse_more(len(jobs), MOST_JOBS, "jobs")
+        for file in spec.files:
+            at = file.place
+            for values in _combinations(f"File '{shorten(file.name)}'", at, file.axes, spec.parameters, problems):
+                name, path = budget.fill(file.name, values), budget.fill(file.path, values)
+                files.append(replace(file, name=name, path=path) if values else file)
+                _refuse_more(len(files), MOST_FILES, "files")
+    except _TooMuch as trouble:
+        problems.error(at, "too-many", str(trouble))
+        return replace(spec, jobs=(), files=())
     return replace(spec, jobs=_gathered(jobs, problems), files=_distinct(files, problems))
+
+
+def _refuse_more(count: int, most: int, what: str) -> None:
+    if count > most:
+        raise _TooMuch(f"the specification has more than {most:,} {what}")
 
 
 def _combinations(
@@ -58,32 +91,39 @@ def _combinations(
         return []
 
 
-def _fill_job(job: Job, values: Combination) -> Job:
+def _fill_job(job: Job, values: Combination, budget: _Budget) -> Job:
     filled: dict[str, Any] = {}
     for key in _TEXTS:
         text = getattr(job, key)
-        filled[key] = text if text is None else fill(text, values)
+        if text is not None:
+            filled[key] = budget.fill(text, values)
     for key in _LISTS:
-        filled[key] = tuple(fill(text, values) for text in getattr(job, key))
+        texts = getattr(job, key)
+        if texts:
+            filled[key] = tuple(budget.fill(text, values) for text in texts)
     return replace(job, **filled)
 
 
 def _gathered(jobs: list[Job], problems: Problems) -> tuple[Job, ...]:
-    by_name: dict[str, Job] = {}
+    by_name: dict[str, list[Job]] = {}
     for job in jobs:
-        known = by_name.get(job.name)
-        if known is None:
-            by_name[job.name] = job
-        elif known.place == job.place and known.command == job.command:
-            lists: dict[str, Any] = {
-                key: tuple(dict.fromkeys((*getattr(known, key), *getattr(job, key)))) for key in _LISTS
-            }
-            by_name[job.name] = replace(known, **lists)
+        same = by_name.setdefault(job.name, [])
+        known = same[0] if same else job
+        if known.place == job.place and known.command == job.command:
+            same.append(job)
         else:
             message = f"Duplicate job name: '{shorten(job.name)}'"
             hint = f"first at {known.place}" if known.place != job.place else "put a parameter into the name"
             problems.error(job.place, "defined-twice", f"{message} ({hint})")
-    return tuple(by_name.values())
+    return tuple(same[0] if len(same) == 1 else _joined(same) for same in by_name.values())
+
+
+def _joined(same: list[Job]) -> Job:
+    """One job that waits for, reads and makes what each of these does."""
+    lists: dict[str, Any] = {
+        key: tuple(dict.fromkeys(item for job in same for item in getattr(job, key))) for key in _LISTS
+    }
+    return replace(same[0], **lists)
 
 
 def _distinct(files: list[File], problems: Problems) -> tuple[File, ...]:

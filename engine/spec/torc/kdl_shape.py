@@ -28,6 +28,7 @@ _ACTION_LISTS = {
     "command": "commands", "commands": "commands", "needs": "needs",
 }  # fmt: skip
 _RULE_LISTS = {"exit_code": "exit_codes", "exit_codes": "exit_codes"}
+_MAPPINGS = ("parameters", "data")
 _PARAMETER_LISTS = {"use_parameters": "use_parameters"}
 
 
@@ -90,7 +91,9 @@ class _Shaping:
 
     def scalar(self, node: KdlNode) -> Node:
         """The one argument of a node; without any, a flag that is on."""
-        if node.children or node.has_block:
+        if node.has_block and node.args and node.name not in _MAPPINGS:
+            return Node({}, node.place)  # whoever reads it says that it is unknown, or no mapping
+        if node.has_block:
             return self._mapping(node, {})
         if len(node.args) > 1 or node.props:
             values = (*node.args, *node.props.values())

@@ -20,7 +20,7 @@ _INTEGER = re.compile(r"[-+]?[0-9]{1,18}\Z")
 _FLOAT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?\Z")
 _ITEM = re.compile(r"""\s*("[^"]*"|'[^']*'|[^,]*?)\s*(?:,|\Z)""")
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([^{}]*))?\}")
-_PADDED = re.compile(r"0?([0-9]{1,3})d\Z")
+_PADDED = re.compile(r"0([0-9]{1,3})d\Z")
 _ROUNDED = re.compile(r"\.([0-9]{1,2})f\Z")
 _TOLERANCE = 1e-10
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 from engine import dag
 from engine.errors import AuthorError
@@ -28,6 +27,9 @@ _PATTERNS = {
     "output_user_data": "output_user_data_regexes",
 }
 MOST_EDGES = 1_000_000
+MOST_TRIALS = 400_000  # of a pattern on a name: half a second
+MOST_TEXT = 16_000_000
+_WHOLE_NAME = re.compile(r"\^([\w-]+)\$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +44,21 @@ class Resolved:
 def resolve(spec: Specification, problems: Problems) -> Resolved:
     known = {
         "files": {file.name: file.path for file in spec.files},
-        "user_data": {data.name: json.dumps(data.data) for data in spec.user_data if data.has_data},
+        "user_data": {data.name: _text_of(data.data) for data in spec.user_data if data.has_data},
     }
     names = {"files": tuple(known["files"]), "user_data": tuple(data.name for data in spec.user_data)}
-    find = lru_cache(maxsize=4096)(lambda pattern, among: match_names(pattern, among, "search"))
-    jobs = tuple(_resolve_job(job, known, names, find, problems) for job in spec.jobs)
+    find = _Search()
+    jobs, letters = [], 0
+    for job in spec.jobs:
+        resolved = _resolve_job(job, known, names, find, problems, MOST_TEXT - letters)
+        letters += len(resolved.command)
+        jobs.append(resolved)
     needs = _dependencies(jobs, find, problems)
-    if needs is None:
-        return Resolved(jobs)
+    if find.is_spent:
+        message = f"its patterns would have to be tried more than {MOST_TRIALS:,} times; name things, or use fewer"
+        problems.error(spec.place, "too-many", f"Specification '{shorten(spec.name)}': {message}")
+    if needs is None or find.is_spent:
+        return Resolved(tuple(jobs))
     cycle = dag.find_cycle(needs)
     if cycle:
         by_name = {job.name: job for job in jobs}
@@ -58,22 +67,61 @@ def resolve(spec: Specification, problems: Problems) -> Resolved:
         problems.error(place, "cycle", f"Circular dependency detected involving jobs: {shown}")
     made = {name for job in jobs for name in job.output_files}
     read = dict.fromkeys(name for job in jobs for name in job.input_files if name not in made)
-    return Resolved(jobs, needs, tuple(known["files"][name] for name in read if name in known["files"]))
+    return Resolved(tuple(jobs), needs, tuple(known["files"][name] for name in read if name in known["files"]))
 
 
-Find = Callable[[str, tuple[str, ...]], tuple[str, ...]]
+def _text_of(data: object) -> str:
+    """User data as commands get it: JSON without blanks, so that a shell takes simple values for one word."""
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
+class _Search:
+    """Names that patterns find, as long as that takes a bearable time; after that it finds everything."""
+
+    def __init__(self) -> None:
+        self._left = MOST_TRIALS
+        self._known: dict[tuple[str, int], tuple[str, ...]] = {}
+        self._sets: dict[int, frozenset[str]] = {}
+
+    @property
+    def is_spent(self) -> bool:
+        return self._left < 0
+
+    def __call__(self, pattern: str, among: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of `among` that the pattern finds. Raises AuthorError."""
+        whole = _WHOLE_NAME.fullmatch(pattern)
+        if whole is not None and whole[1].isascii():
+            return (whole[1],) if whole[1] in self.set_of(among) else ()
+        key = (pattern, id(among))
+        if key not in self._known:
+            self._left -= len(among) + 1
+            if self.is_spent:
+                return among[:1]
+            self._known[key] = match_names(pattern, among, "search")
+        return self._known[key]
+
+    def set_of(self, among: tuple[str, ...]) -> frozenset[str]:
+        """`among` as a set, made once."""
+        if id(among) not in self._sets:
+            self._sets[id(among)] = frozenset(among)
+        return self._sets[id(among)]
 
 
 def _resolve_job(
     job: Job,
     known: Mapping[str, Mapping[str, str]],
     names: Mapping[str, tuple[str, ...]],
-    find: Find,
+    find: _Search,
     problems: Problems,
+    room: int,
 ) -> Job:
+    """`room`: how many letters may be put in."""
+    if not _refers(job):
+        return job
     lists = {key: _names_of(job, key, names[_kind(key)], find, problems) for key in _PATTERNS}
 
     def put(found: re.Match[str]) -> str:
+        nonlocal room
         kind, way, name = found.groups()
         if name not in names[kind]:
             word = "file" if kind == "files" else "user_data"
@@ -82,23 +130,35 @@ def _resolve_job(
             problems.error(job.at.get("command", job.place), "missing-name", f"Variable substitution failed: {message}")
             return found[0]
         lists[_FIELDS[kind, way]].setdefault(name)
-        return known[kind].get(name, found[0])
+        value = known[kind].get(name, found[0])
+        room -= len(value)
+        return value if room > 0 else ""
 
     command = _VARIABLE.sub(put, job.command)
     script = None if job.invocation_script is None else _VARIABLE.sub(put, job.invocation_script)
+    if room <= 0:
+        message = f"the commands grow to more than {MOST_TEXT:,} letters; let scripts read large data from files"
+        problems.error(job.at.get("command", job.place), "too-big", message)
     values = {key: tuple(found) for key, found in lists.items()}
     return replace(job, command=command, invocation_script=script, **values)  # type: ignore[arg-type]
+
+
+def _refers(job: Job) -> bool:
+    """Whether the job has to do with files or user data at all."""
+    if "${" in job.command or (job.invocation_script and "${" in job.invocation_script):
+        return True
+    return any(getattr(job, key) or getattr(job, pattern_key) for key, pattern_key in _PATTERNS.items())
 
 
 def _kind(key: str) -> str:
     return "files" if key.endswith("files") else "user_data"
 
 
-def _names_of(job: Job, key: str, among: tuple[str, ...], find: Find, problems: Problems) -> dict[str, None]:
+def _names_of(job: Job, key: str, among: tuple[str, ...], find: _Search, problems: Problems) -> dict[str, None]:
     """The names in the list `key` and those that its patterns find."""
     found: dict[str, None] = {}
     word = "file" if key.endswith("files") else "user_data"
-    known = frozenset(among)
+    known = find.set_of(among)
     for name in getattr(job, key):
         if name in known:
             found[name] = None
@@ -112,7 +172,9 @@ def _names_of(job: Job, key: str, among: tuple[str, ...], find: Find, problems: 
     return found
 
 
-def _search(job: Job, key: str, pattern: str, among: tuple[str, ...], find: Find, problems: Problems) -> Sequence[str]:
+def _search(
+    job: Job, key: str, pattern: str, among: tuple[str, ...], find: _Search, problems: Problems
+) -> Sequence[str]:
     place = job.at.get(key, job.place)
     try:
         matched = find(pattern, among)
@@ -127,7 +189,7 @@ def _search(job: Job, key: str, pattern: str, among: tuple[str, ...], find: Find
     return matched
 
 
-def _dependencies(jobs: Sequence[Job], find: Find, problems: Problems) -> dict[str, tuple[str, ...]] | None:
+def _dependencies(jobs: Sequence[Job], find: _Search, problems: Problems) -> dict[str, tuple[str, ...]] | None:
     """Job -> the jobs it waits for: those it names, and those that make what it reads. None when there are too many."""
     names = tuple(job.name for job in jobs)
     order = {name: index for index, name in enumerate(names)}
@@ -155,7 +217,9 @@ def _makers(jobs: Iterable[Job]) -> dict[str, list[str]]:
     return makers
 
 
-def _named(job: Job, names: tuple[str, ...], order: Mapping[str, int], find: Find, problems: Problems) -> Iterable[str]:
+def _named(
+    job: Job, names: tuple[str, ...], order: Mapping[str, int], find: _Search, problems: Problems
+) -> Iterable[str]:
     for name in job.depends_on:
         if name in order:
             yield name
