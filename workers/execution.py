@@ -77,7 +77,7 @@ class Execution:
         self._visits = visits
 
     def perform(self, attempt: Attempt) -> Performed:
-        """Do the attempt to its end; call `tidy` when it was reported, so that nobody waits for brooms.
+        """Do the attempt to its end; call `tidy` then, where no report waits for it.
 
         Raises one of OUTAGES when the database went away before the step's process could exist.
         """

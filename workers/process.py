@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import combinations
 from typing import Any
 from uuid import UUID
@@ -20,6 +21,7 @@ from engine.spec.tags import tag_set_key
 from workers import tasks
 from workers.actions import Actions
 from workers.attempts import Attempt, Attempts
+from workers.broom import Brooms
 from workers.config import ABILITIES, WorkerConfig
 from workers.consumer import Ear
 from workers.door import OUTAGES, Bells, Ledger
@@ -70,6 +72,7 @@ class Worker:
         self._execution = execution
         self._attempts = attempts
         self._slots = slots
+        self._brooms = Brooms()
         self._pump = pump
         self._job_id = job_id
         self._actions = actions
@@ -185,9 +188,11 @@ class Worker:
         while following is not None:
             self._last_work = asked_at
             attempt = self._attempts.open(following, asked_at, self._environment(following))
-            performed = settled = None
+            performed = settled = sweep = None
             try:
                 performed = self._perform(attempt)
+                if performed is not None:
+                    sweep = self._brooms.sweep(partial(self._execution.tidy, attempt, performed))
                 asked_at = time.monotonic()
                 if performed is not None and performed.ended is not None:
                     settled = self._finish(attempt, performed.ended, may_go_on=asked_at < turn_ends)
@@ -195,8 +200,8 @@ class Worker:
                 self._attempts.close(attempt)
                 if self._packing is not None:
                     self._packing.give_back(attempt.claim.attempt_id)
-                if performed is not None:
-                    self._execution.tidy(attempt, performed)
+                if sweep is not None:
+                    sweep.wait()  # or the next step would need a tree of its own
             if settled is None or asked_at >= turn_ends:
                 # Given back, lost, or the turn is over: what is ready is for whoever hears this.
                 self._ringer.ring(self._keys_of(following.tag_set_id))

@@ -1,0 +1,44 @@
+"""What tidies up behind steps."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+
+import pytest
+
+from workers.broom import Brooms
+
+LIMIT_S = 30.0
+
+
+def _wait(event: threading.Event) -> None:
+    assert event.wait(LIMIT_S)
+
+
+def test_it_sweeps_beside_the_one_who_asked() -> None:
+    swept_by: list[str] = []
+    Brooms().sweep(lambda: swept_by.append(threading.current_thread().name)).wait()
+    assert swept_by == ["broom"]
+
+
+def test_nobody_waits_for_a_neighbour_s_sweep() -> None:
+    brooms, is_done = Brooms(), threading.Event()
+    slow = brooms.sweep(partial(_wait, is_done))
+    neighbour = threading.Thread(target=lambda: brooms.sweep(lambda: None).wait(), daemon=True)
+    neighbour.start()
+    neighbour.join(LIMIT_S / 2)
+    assert not neighbour.is_alive() and not is_done.is_set()
+    is_done.set()
+    slow.wait()
+
+
+def test_what_cannot_be_tidied_is_logged_and_holds_nobody_up(caplog: pytest.LogCaptureFixture) -> None:
+    brooms = Brooms()
+
+    def break_down() -> None:
+        raise OSError("disk on fire")
+
+    brooms.sweep(break_down).wait()
+    brooms.sweep(lambda: None).wait()
+    assert "disk on fire" in caplog.text

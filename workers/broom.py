@@ -1,0 +1,57 @@
+"""Tidying up behind a step while its report travels: the slot's thread waits for the database, another one sweeps.
+
+Each slot has a broom of its own, so that nobody waits until a neighbour's million files are gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+log = logging.getLogger("stroem.worker")
+
+
+class Sweep:
+    """One piece of tidying. `wait` for it before what it gives back is wanted again."""
+
+    __slots__ = ("_is_over", "_work")
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self._is_over = threading.Lock()
+        self._is_over.acquire()
+
+    def do(self) -> None:
+        try:
+            self._work()
+        except Exception:
+            log.exception("what a step left could not be tidied up")
+        finally:
+            self._is_over.release()
+
+    def wait(self) -> None:
+        with self._is_over:
+            return
+
+
+class Brooms(threading.local):
+    """One daemon thread for each thread that asks."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[Sweep] | None = None
+
+    def sweep(self, work: Callable[[], None]) -> Sweep:
+        """Begin with `work` at once, beside the caller."""
+        if self._queue is None:
+            self._queue = SimpleQueue()
+            threading.Thread(target=_serve, args=(self._queue,), name="broom", daemon=True).start()
+        sweep = Sweep(work)
+        self._queue.put(sweep)
+        return sweep
+
+
+def _serve(queue: SimpleQueue[Sweep]) -> None:
+    while True:
+        queue.get().do()
