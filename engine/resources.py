@@ -164,7 +164,7 @@ def _amount(name: str, value: float) -> str:
         minutes, seconds = divmod(round(value), 60)
         return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02} of time"
     if name != "memory_bytes":
-        return f"{value:g} {_SHOWN[name]}"
+        return f"{value:g} {_SHOWN[name] if value != 1 else _SHOWN[name].removesuffix('s')}"
     for unit, size in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
         if value >= size:
             return f"{value / size:g} {unit} of memory"

@@ -19,6 +19,9 @@ class ActionHand(Hand):
     def take_action(self) -> ActionClaim | None:
         return ledger.claim(self.id, [id for id, _ in ledger.covered(self.tags)])
 
+    def finish_action(self, found: ActionClaim, outcome: StepOutcome = DONE) -> None:
+        assert ledger.finish(found, outcome)
+
     def do_actions(self, outcomes: Mapping[str, StepOutcome] | None = None, limit: int = 1000) -> list[str]:
         """Take and finish actions until none is left; their labels in order."""
         done: list[str] = []

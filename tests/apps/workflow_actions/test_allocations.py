@@ -1,0 +1,154 @@
+"""Allocations as rows: who waits for them, who may leave, what becomes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from apps.fleet.models import Allocation
+from apps.jobs import services
+from apps.jobs.ledger import covered
+from apps.jobs.models import Job
+from apps.workflow_actions import ledger
+from apps.workflow_actions.ledger import Submission
+from engine.slurm_script import Launch
+from tests.apps.jobs.builders import failed, start, statuses, workspace
+from tests.apps.workflow_actions.hands import ActionHand, actions
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LAUNCH = Launch(("worker",), "/opt", "/etc/nodes.yaml")
+HEAD = "slurm_schedulers: {big: {account: lab}, small: {account: lab}}\nactions: {do: {type: script, script: 'true'}}\n"
+NODES = "action_type: schedule_nodes, scheduler_type: slurm"
+
+
+def flow(folder: Path, steps: str, *asks: str):
+    listed = "".join(f"      - {{{ask}, {NODES}}}\n" for ask in asks)
+    return workspace(folder, f"{HEAD}tasks:\n  main:\n    flow: {{{steps}}}\n    workflow_actions:\n{listed}")
+
+
+def submit(hand: ActionHand, label: str) -> list[Submission]:
+    """Take the action and let Slurm grant all that it asks for."""
+    claim = hand.take_action()
+    assert claim is not None and claim.label == label
+    found = ledger.submissions(claim, 0, "/out", LAUNCH)
+    for number, one in enumerate(found):
+        assert ledger.submitted(one.allocation_id, f"{label}-{number}")
+    hand.finish_action(claim)
+    return found
+
+
+def is_needed(job: Job, scheduler: str) -> bool:
+    """Whether a worker in an allocation of this scheduler would stay."""
+    refs = covered(["script", f"slurm:{scheduler}", "slurm:_any"])
+    return ledger.is_needed(job.id, [ref.id for ref in refs if "slurm:" in ref.key])
+
+
+def node(scheduler: str) -> ActionHand:
+    return ActionHand("script", f"slurm:{scheduler}", "slurm:_any")
+
+
+def test_the_snapshot_is_made_once_and_kept(tmp_path):
+    ws = flow(tmp_path, "a: {action: do}", "name: ask, trigger_type: on_jobs_ready, jobs: [a], scheduler: big, "
+              "num_allocations: 2")  # fmt: skip
+    job, hand = start(ws), ActionHand("slurm")
+    claim = hand.take_action()
+    first = ledger.submissions(claim, 0, "/out", LAUNCH)
+    ledger.submitted(first[0].allocation_id, "7")
+    again = ledger.submissions(claim, 0, "/elsewhere", Launch(("other",), "/", "/x"))
+    assert [one.allocation_id for one in again] == [first[1].allocation_id]
+    assert again[0].script == first[1].script and again[0].tries == 1
+    assert Allocation.objects.filter(job_id=job.id).count() == 2
+
+
+def test_a_worker_stays_for_what_its_scheduler_may_still_run(tmp_path):
+    ws = flow(tmp_path, "a: {action: do}, b: {action: do, scheduler: big, depends_on: [a]}",
+              "name: ask, trigger_type: on_jobs_ready, jobs: [a], scheduler: big")  # fmt: skip
+    job = start(ws)
+    submit(ActionHand("slurm"), "ask")
+    assert is_needed(job, "big") and not is_needed(job, "small")
+    hand = node("big")
+    hand.finish(hand.take("a"))
+    assert is_needed(job, "big")
+    hand.finish(hand.take("b"))
+    assert not is_needed(job, "big")
+
+
+@pytest.mark.parametrize(
+    ("second", "stays"),
+    [
+        ("trigger_type: on_jobs_ready, jobs: [b], scheduler: big", False),
+        ("trigger_type: on_jobs_complete, jobs: [check], scheduler: big", False),
+        ("trigger_type: on_jobs_ready, jobs: [b], scheduler: small", True),  # other nodes than `c` asks for
+        ("trigger_type: on_jobs_complete, jobs: [c], scheduler: big", True),  # too late for `b` and `c`
+        ("trigger_type: on_jobs_ready, jobs: [b], scheduler: big, when: '{{ true }}'", True),  # it may never come
+    ],
+)
+def test_a_worker_does_not_stay_for_steps_that_get_nodes_of_their_own(tmp_path, second, stays):
+    #   a (nodes) --> check --> b (nodes) --> c (nodes)
+    steps = (
+        "a: {action: do}, check: {action: do, depends_on: [a]}, b: {action: do, scheduler: big, depends_on: [check]}, "
+        "c: {action: do, scheduler: big, depends_on: [b]}"
+    )
+    ws = flow(tmp_path, steps, "name: first, trigger_type: on_jobs_ready, jobs: [a], scheduler: big",
+              f"name: second, {second}")  # fmt: skip
+    job = start(ws)
+    submit(ActionHand("slurm"), "first")
+    hand = node("big")
+    hand.finish(hand.take("a"))
+    assert is_needed(job, "big") is stays
+
+
+def test_nobody_stays_for_a_job_that_is_over(tmp_path):
+    ws = flow(tmp_path, "a: {action: do}, b: {action: do, depends_on: [a]}",
+              "name: ask, trigger_type: on_jobs_ready, jobs: [a], scheduler: big")  # fmt: skip
+    job = start(ws)
+    submit(ActionHand("slurm"), "ask")
+    hand = node("big")
+    hand.finish(hand.take("a"), failed())
+    assert statuses(job) == {"a": "failed", "b": "skipped"} and not is_needed(job, "big")
+
+
+def test_what_slurm_grants_to_a_job_that_is_over_is_the_caller_s_to_cancel(tmp_path):
+    ws = flow(tmp_path, "a: {action: do}", "name: ask, trigger_type: on_jobs_ready, jobs: [a], scheduler: big")
+    job, hand = start(ws), ActionHand("slurm")
+    claim = hand.take_action()
+    [one] = ledger.submissions(claim, 0, "/out", LAUNCH)
+    services.cancel_job(job.id, actor="me")
+    hand.finish_action(claim, failed())
+    assert actions(job)["ask"] in ("failed", "cancelled", "armed")
+    Allocation.objects.filter(id=one.allocation_id).update(status="failed")
+    assert ledger.submitted(one.allocation_id, "9") is False
+
+
+def test_what_slurm_has_is_cancelled_when_the_job_is(tmp_path):
+    ws = flow(tmp_path, "a: {action: do}", "name: ask, trigger_type: on_jobs_ready, jobs: [a], scheduler: big")
+    job = start(ws)
+    [one] = submit(ActionHand("slurm"), "ask")
+    assert [row.must_cancel for row in ledger.to_follow()] == [False]
+    services.cancel_job(job.id, actor="me")
+    assert [row.must_cancel for row in ledger.to_follow()] == [True]
+    ledger.observed(one.allocation_id, "CANCELLED by 0")
+    assert Allocation.objects.get(id=one.allocation_id).status == "complete" and ledger.to_follow() == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "status", "error"),
+    [
+        (["PENDING", "RUNNING", "COMPLETED"], "complete", ""),
+        (["RUNNING", "TIMEOUT"], "failed", "Slurm says TIMEOUT: TimeLimit"),
+        (["RUNNING", "NODE_FAIL"], "lost", "Slurm says NODE_FAIL: TimeLimit"),
+        (["RUNNING", "PENDING"], "pending", ""),  # Slurm put it into its queue again
+        (["PENDING", ""], "lost", "Slurm does not know this allocation any more"),
+        (["COMPLETED", "RUNNING"], "complete", ""),  # an answer that came late
+    ],
+)
+def test_an_allocation_follows_what_slurm_says(tmp_path, seen, status, error):
+    ws = flow(tmp_path, "a: {action: do}", "name: ask, trigger_type: on_jobs_ready, jobs: [a], scheduler: big")
+    start(ws)
+    [one] = submit(ActionHand("slurm"), "ask")
+    for state in seen:
+        ledger.observed(one.allocation_id, state, nodes="n1", reason="TimeLimit")
+    row = Allocation.objects.get(id=one.allocation_id)
+    assert (row.status, row.error) == (status, error)

@@ -1,0 +1,71 @@
+"""The script that Slurm is given: the same text for the same request, with nothing secret in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.errors import AuthorError
+from engine.slurm_script import Launch, Request, build, worker_config_of
+from engine.slurm_states import status_of
+
+HERE = Path(__file__).parent
+LAUNCH = Launch(("/opt/stroem/bin/python", "/opt/stroem/manage.py", "worker"), "/opt/stroem", "/etc/stroem/nodes.yaml")
+JOB, ALLOCATION = "0199d1b5-0000-7000-8000-000000000001", "5f3c2a10-0000-5000-8000-000000000002"
+SCHEDULER = {
+    "account": "lab42",
+    "walltime": "04:00:00",
+    "partition": "gpu",
+    "gres": "gpu:4",
+    "nodes": 2,
+    "mem": "90G",
+    "qos": "high",
+    "ntasks_per_node": 8,
+    "extra": "--mail-type=FAIL --exclusive",
+    "worker_config": "/home/ann/stroem nodes.yaml",
+    "defaults": {"requeue": True, "mem": "1G", "constraint": "skylake", "contiguous": False},
+}
+PER_NODE = Request(JOB, ALLOCATION, "gpu cluster", "/scratch/ann/output", per_node=True, max_parallel=8)
+PLAIN = Request(JOB, ALLOCATION, "small", "/scratch/ann/output")
+
+
+@pytest.mark.parametrize(
+    ("file", "scheduler", "request_"),
+    [("per_node.sh", SCHEDULER, PER_NODE), ("plain.sh", {"account": "lab42"}, PLAIN)],
+    ids=["per node", "plain"],
+)
+def test_the_script_is_the_one_that_is_kept_beside_this_test(file: str, scheduler: dict, request_: Request) -> None:
+    assert build(scheduler, request_, LAUNCH) == (HERE / file).read_text(encoding="utf-8")
+
+
+def test_the_order_of_the_settings_does_not_matter() -> None:
+    backwards = dict(reversed(SCHEDULER.items())) | {"defaults": dict(reversed(SCHEDULER["defaults"].items()))}
+    assert build(backwards, PER_NODE, LAUNCH) == build(SCHEDULER, PER_NODE, LAUNCH)
+
+
+def test_a_scheduler_without_worker_config_is_refused_with_what_to_write() -> None:
+    with pytest.raises(AuthorError, match=r"Slurm scheduler 'small' names no `worker_config`.*slurm_worker_config"):
+        worker_config_of({"account": "lab"}, Launch(("worker",), "/"), "small")
+
+
+@pytest.mark.parametrize(
+    ("state", "was_cancelled", "status"),
+    [
+        ("PENDING", False, "pending"),
+        ("CONFIGURING", False, "pending"),
+        ("REQUEUED", False, "pending"),
+        ("RUNNING", False, "active"),
+        ("COMPLETING", False, "active"),
+        ("COMPLETED", False, "complete"),
+        ("CANCELLED by 0", True, "complete"),
+        ("CANCELLED+", False, "failed"),
+        ("TIMEOUT", False, "failed"),
+        ("OUT_OF_MEMORY", False, "failed"),
+        ("FAILED", True, "failed"),
+        ("NODE_FAIL", False, "lost"),
+        ("BOOT_FAIL", False, "lost"),
+    ],
+)
+def test_every_state_of_slurms_is_one_of_ours(state: str, was_cancelled: bool, status: str) -> None:
+    assert status_of(state, was_cancelled=was_cancelled) == status

@@ -1,0 +1,86 @@
+"""A worker in an allocation: what Slurm's environment says it has, and how long."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from workers import slurm
+from workers.allocation import AllocationPlace, check_config_mode, configure
+from workers.config import WorkerConfig
+
+PLACE = AllocationPlace(uuid.uuid4(), "gpu")
+WHOLE = {"SLURM_JOB_ID": "71", "SLURM_NODEID": "1", "SLURM_CPUS_ON_NODE": "8", "SLURM_MEM_PER_NODE": "2000"}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> WorkerConfig:
+    return WorkerConfig("node", tmp_path, tags=("script", "slurm", "fast"))
+
+
+def test_a_worker_that_packs_offers_what_slurm_gave_it(config: WorkerConfig) -> None:
+    found = configure(config, PLACE, None, {**WHOLE, "SLURM_JOB_GPUS": "0-2,5"})
+    assert found.worker_name == "slurm-71-1"
+    assert found.tags == ("fast", "script", "slurm:_any", "slurm:gpu")  # it submits nothing itself
+    assert found.offers == {"num_cpus": 8.0, "memory_bytes": 2000 * 1024**2, "num_gpus": 4}
+    assert found.max_concurrent == 8
+
+
+def test_memory_by_processor_is_summed_up(config: WorkerConfig) -> None:
+    environ = {"SLURM_CPUS_ON_NODE": "8", "SLURM_MEM_PER_CPU": "500"}
+    assert configure(config, PLACE, None, environ).memory == 4000 * 1024**2
+
+
+def test_a_worker_that_counts_offers_nothing_in_particular(config: WorkerConfig) -> None:
+    found = configure(config, PLACE, 3, WHOLE)
+    assert found.max_concurrent == 3 and found.offers == {}
+
+
+def test_one_worker_for_all_nodes_has_them_and_a_worker_of_a_node_has_one() -> None:
+    environ = {"SLURM_JOB_NUM_NODES": "4", "SLURM_JOB_END_TIME": "2000"}
+    alone = AllocationPlace.here(PLACE.id, "gpu", environ)
+    assert (alone.num_nodes, alone.ends_at) == (4, 2000.0)
+    assert alone.offers == {"num_nodes": 4, "ends_at": 2060.0}  # a step as long as the allocation fits into it
+    assert AllocationPlace.here(PLACE.id, "gpu", {**environ, "SLURM_STEP_ID": "0"}).num_nodes == 1
+
+
+def test_without_a_limit_there_is_no_end(monkeypatch) -> None:
+    monkeypatch.setattr(slurm, "seconds_left", lambda number: None)
+    place = AllocationPlace.here(PLACE.id, "gpu", {"SLURM_JOB_ID": "5"})
+    assert place.left_s == float("inf") and "ends_at" not in place.offers
+
+
+def test_steps_see_what_slurm_says_but_no_token() -> None:
+    environ = {"SLURM_JOB_ID": "1", "SLURMD_NODENAME": "n1", "SLURM_JWT": "x", "CUDA_VISIBLE_DEVICES": "0", "HOME": "/"}
+    assert PLACE.names_for_steps(environ) == ("SLURM_JOB_ID", "SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES")
+
+
+def test_it_serves_what_asks_for_nodes_alone() -> None:
+    assert PLACE.serves("script+slurm:gpu+need:cpus:2") and not PLACE.serves("script")
+
+
+def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "node.yaml"
+    file.write_text("")
+    file.chmod(0o640)
+    assert check_config_mode(file) == f"{file} may be read by others; make its mode 0600"
+    file.chmod(0o600)
+    assert check_config_mode(file) is None
+
+
+@pytest.mark.parametrize(
+    ("printed", "seconds"),
+    [("3:04\n", 184.0), ("02:03:04\n", 7384.0), ("1-02:03:04\n", 93784.0), ("UNLIMITED\n", None), ("INVALID\n", None)],
+)
+def test_the_time_that_is_left_is_read_from_squeue(tmp_path: Path, monkeypatch, printed: str, seconds) -> None:
+    program = tmp_path / "squeue"
+    program.write_text(f"#!/bin/sh\nprintf '{printed.strip()}\\n'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert slurm.seconds_left("5") == seconds
+    before = time.time()
+    place = AllocationPlace.here(PLACE.id, "gpu", {"SLURM_JOB_ID": "5"})
+    assert place.ends_at is None if seconds is None else before + seconds <= place.ends_at <= time.time() + seconds
