@@ -15,8 +15,9 @@ from engine.orders import StepOutcome
 from runners.docker import DockerConfig, DockerRunner
 from tests.runners.contract import Log, Stop, build_order
 from tests.runners.docker.engine import base_image, docker_engine, runner_image
+from tests.runners.docker.shelf import go_image, node_image, odd_image
 
-__all__ = ["base_image", "docker_engine", "runner_image"]
+__all__ = ["base_image", "docker_engine", "go_image", "node_image", "odd_image", "runner_image"]
 
 Finish = Callable[..., tuple[StepOutcome, Log]]
 

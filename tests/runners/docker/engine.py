@@ -53,8 +53,8 @@ def docker_engine() -> Iterator[docker.DockerClient]:
 @pytest.fixture(scope="session")
 def base_image(docker_engine: docker.DockerClient) -> str:
     """A small Debian with the everyday tools; no language but shell and python3."""
-    with _locked("images"):
-        if not _has_image(docker_engine, BASE):
+    with locked("images"):
+        if not has_image(docker_engine, BASE):
             _build_base(docker_engine)
     return BASE
 
@@ -64,8 +64,8 @@ def runner_image(docker_engine: docker.DockerClient, base_image: str) -> str:
     """The runner image, built from images/runner/Dockerfile on the local base with the tools that registries have."""
     recipe = b"".join(path.read_bytes() for path in sorted((ROOT / "images" / "runner").iterdir()))
     tag = f"stroem-test-runner:{hashlib.sha256(base_image.encode() + recipe).hexdigest()[:12]}"
-    with _locked("images"):
-        if not _has_image(docker_engine, tag):
+    with locked("images"):
+        if not has_image(docker_engine, tag):
             tools = _build_tools(docker_engine)
             docker_engine.images.build(
                 path=str(ROOT / "images" / "runner"), tag=tag, rm=True, buildargs={"BASE": base_image, "TOOLS": tools}
@@ -76,14 +76,14 @@ def runner_image(docker_engine: docker.DockerClient, base_image: str) -> str:
 @contextmanager
 def _share_engine() -> Iterator[None]:
     users = (CACHE / "dockerd.users").open("a+")
-    with _locked("dockerd"):
+    with locked("dockerd"):
         fcntl.flock(users, fcntl.LOCK_SH)
         if not _answers():
             _start_engine()
     try:
         yield
     finally:
-        with _locked("dockerd"):
+        with locked("dockerd"):
             fcntl.flock(users, fcntl.LOCK_UN)
             try:
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -144,13 +144,13 @@ def _read_command_line(pid: int) -> bytes:
 
 
 @contextmanager
-def _locked(name: str) -> Iterator[None]:
+def locked(name: str) -> Iterator[None]:
     with (CACHE / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _has_image(client: docker.DockerClient, tag: str) -> bool:
+def has_image(client: docker.DockerClient, tag: str) -> bool:
     try:
         client.images.get(tag)
     except docker.errors.ImageNotFound:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import crypt
 import shutil
 import socket
 import subprocess
@@ -24,6 +23,7 @@ from tests.runners.docker.second_engine import BUSYBOX
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
 
 LOGIN = {"username": "worker", "password": "registry-canary"}
+HASHED = "$2b$04$OMTDnLzrhmI/fbp1a4w6EuJaCAgQKTOHCBnYJi.XnkEiryRG2OFMC"  # of that password, with bcrypt
 
 
 @pytest.fixture
@@ -32,8 +32,7 @@ def registry(tmp_path: Path) -> Iterator[str]:
     need(shutil.which("docker-registry"), "docker-registry is needed to test pulls")
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    hashed = crypt.crypt(LOGIN["password"], crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16))
-    (tmp_path / "htpasswd").write_text(f"{LOGIN['username']}:{hashed}\n")
+    (tmp_path / "htpasswd").write_text(f"{LOGIN['username']}:{HASHED}\n")
     (tmp_path / "registry.yml").write_text(
         f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/registry}}}}\n"
         f"http: {{addr: '127.0.0.1:{port}'}}\nauth: {{htpasswd: {{realm: test, path: {tmp_path}/htpasswd}}}}\n"

