@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from apps.accounts.models import Role, User
@@ -183,7 +183,7 @@ def job(values: Mapping[str, Any]) -> JSON:
     }
 
 
-def job_detail(values: Mapping[str, Any], row: Job, steps: list[JSON], workflow_actions: list[JSON]) -> JSON:
+def job_detail(values: Mapping[str, Any], row: Job, steps: Iterator[list[JSON]], workflow_actions: list[JSON]) -> JSON:
     return {
         **job(values),
         "input": row.input,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Count, F, QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import ParseError
@@ -15,6 +18,7 @@ from rest_framework.views import APIView
 from apps.accounts.models import Role
 from apps.api import logreader, scope, shapes
 from apps.api.paging import window
+from apps.api.rendering import StepsRenderer
 from apps.api.serializers import ErrorShape, JobDetailShape, JobPage, LogShape, StatusShape
 from apps.jobs import blueprints, services
 from apps.jobs.models import Attempt, Job
@@ -27,6 +31,7 @@ SOURCE_TYPES = (
 )
 STATUSES = tuple(status.value for status in JobStatus)
 LONGEST_SEARCH = 200
+BATCH = 500
 SERVER = "_server"
 _PAGE = [OpenApiParameter("limit", int), OpenApiParameter("offset", int)]
 _FILTERS = [OpenApiParameter(n, str) for n in ("workspace", "task_name", "status", "source_type", "search")]
@@ -48,6 +53,8 @@ class StatsView(APIView):
 
 
 class JobView(APIView):
+    renderer_classes = [StepsRenderer]
+
     @extend_schema(responses={200: JobDetailShape, 400: ErrorShape, 404: ErrorShape})
     def get(self, request: Request, job: str) -> Response:
         row = scope.job(request.user, job)
@@ -123,20 +130,23 @@ def _described(rows: QuerySet[Job]) -> Any:
     return said.values(*shapes.JOB_COLUMNS)
 
 
-def _steps(request: Request, row: Job) -> list[dict[str, Any]]:
-    """In the order of the flow, instances of a loop behind it: three queries, however many steps there are."""
+def _steps(request: Request, row: Job) -> Iterator[list[dict[str, Any]]]:
+    """In the order of the flow, instances of a loop behind it; in batches, since there may be 10,000 of them."""
     plan = blueprints.load(row.blueprint_id)
-    rows = list(scope.steps(request.user).filter(job_id=row.pk).defer("output_sealed", "loop_item", "dependents"))
-    rows.sort(key=lambda step: (_place(plan, step.base), step.base, -1 if step.loop_index is None else step.loop_index))
-    repeated = [step.pk for step in rows if step.attempts > 1 or step.losses or step.retry_at]
-    failures: dict[int, list[Attempt]] = defaultdict(list)
-    if repeated:
-        ended = Attempt.objects.filter(step_id__in=repeated, status__in=["failed", "lost"]).order_by("step_id", "fence")
-        for attempt in ended:
+    found = scope.steps(request.user).filter(job_id=row.pk).defer("output_sealed", "loop_item", "dependents")
+    ordered = found.order_by("position", "base", F("loop_index").asc(nulls_first=True))
+    with transaction.atomic():  # a cursor of the server's lives as long as its transaction
+        rows = ordered.iterator(chunk_size=BATCH)
+        while batch := list(islice(rows, BATCH)):
+            failures = _failures([step.pk for step in batch if step.attempts > 1 or step.losses or step.retry_at])
+            yield [shapes.step(step, plan, failures[step.pk]) for step in batch]
+
+
+def _failures(step_ids: list[int]) -> defaultdict[int, list[Attempt]]:
+    """Attempts of these steps that were not the last word."""
+    failures: defaultdict[int, list[Attempt]] = defaultdict(list)
+    if step_ids:
+        ended = Attempt.objects.filter(step_id__in=step_ids, status__in=["failed", "lost"])
+        for attempt in ended.order_by("step_id", "fence"):
             failures[attempt.step_id].append(attempt)
-    return [shapes.step(step, plan, failures[step.pk]) for step in rows]
-
-
-def _place(plan: blueprints.Plan, base: str) -> int:
-    node = plan.nodes.get(base)
-    return node.position if node else -1
+    return failures

@@ -524,8 +524,24 @@ def test_a_job_costs_the_same_however_many_steps_it_has(
         job = start(workspace(tmp_path, f"tasks:\n  main:\n    flow:\n{steps}", f"ws{count}"))
         Hand().work({f"s{n}": failed() for n in range(count)})
         client.get(f"/api/jobs/{job.pk}")
-        with django_assert_num_queries(6):
+        with django_assert_num_queries(8):  # two of them are a transaction's ends
             assert len(client.get(f"/api/jobs/{job.pk}").json()["steps"]) == count
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 100])
+def test_steps_that_are_read_in_batches_are_one_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    text = (
+        "actions: {work: {type: script, script: x, retry: {max_attempts: 2}}}\n"
+        "tasks: {main: {flow: {z: {action: work, for_each: [1, 2]}, a: {action: work, depends_on: [z]}}}}\n"
+    )
+    job = start(workspace(tmp_path, text))
+    Hand().work({"z": failed("first")})
+    monkeypatch.setattr("apps.api.views.jobs.BATCH", size)
+    steps = caller(Role.VIEWER).get(f"/api/jobs/{job.pk}").json()["steps"]
+    assert [step["step_name"] for step in steps] == ["z", "z[0]", "z[1]", "a"]
+    assert [[run["error"] for run in step["retry_history"]] for step in steps] == [[], ["first"], ["first"], []]
 
 
 def test_the_schema_is_made_offline_and_names_every_route(operator: APIClient) -> None:
