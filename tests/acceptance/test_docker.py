@@ -13,6 +13,7 @@ import pytest
 
 from apps.jobs import services
 from apps.jobs.models import Job
+from apps.workspaces.services import import_folder
 from tests.acceptance.engines import (
     Witness,
     end_of,
@@ -27,7 +28,7 @@ from tests.acceptance.engines import (
 )
 from tests.apps.jobs.builders import start, until
 from tests.house import House
-from tests.runners.docker.engine import build_image
+from tests.runners.docker.shelf import make_once
 
 pytestmark = [pytest.mark.docker, pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
 
@@ -38,21 +39,19 @@ MIGRATIONS = '#!/bin/sh\necho "migrated ${DB_URL%%:*}"\necho "OUTPUT: {\\"tables
 @pytest.fixture
 def images(docker_engine: docker.DockerClient, base_image: str) -> dict[str, str]:
     """In place of the documentation's private images: a program each, one as the entrypoint."""
-    recipe = f"FROM {base_image}\nCOPY deploy /usr/local/bin/deploy\nCOPY run /app/run\n"
-    build_image(
+    tool = make_once(
         docker_engine,
-        "stroem-test-tool:1",
-        {"Dockerfile": (recipe.encode(), 0o644), "deploy": (TOOL.encode(), 0o755), "run": (TOOL.encode(), 0o755)},
+        "tool",
+        f"FROM {base_image}\nCOPY deploy /usr/local/bin/deploy\nCOPY run /app/run\n",
+        lambda: {"deploy": (TOOL.encode(), 0o755), "run": (TOOL.encode(), 0o755)},
     )
-    build_image(
+    migrations = make_once(
         docker_engine,
-        "stroem-test-migrations:1",
-        {
-            "Dockerfile": (f'FROM {base_image}\nCOPY go /go\nENTRYPOINT ["/go"]\n'.encode(), 0o644),
-            "go": (MIGRATIONS.encode(), 0o755),
-        },
+        "migrations",
+        f'FROM {base_image}\nCOPY go /go\nENTRYPOINT ["/go"]\n',
+        lambda: {"go": (MIGRATIONS.encode(), 0o755)},
     )
-    return {"tool": "stroem-test-tool:1", "migrations": "stroem-test-migrations:1"}
+    return {"tool": tool, "migrations": migrations}
 
 
 def begin(house: House, **settings: Any) -> Any:
@@ -219,6 +218,25 @@ def test_limits_hold_and_say_so(
     assert texts(job, "image", "stdout")[0] == '{"mode": "slow"}'
     assert "No such file" in texts(job, "image", "stdout")[1]
     assert left(docker_engine, job) == []
+
+
+def test_d19_a_container_sees_the_revision_that_its_job_began_with(
+    quick_house: House, tmp_path: Path, base_image: str
+) -> None:
+    """What a step saw hung on a name, under which a newer revision could be by then."""
+    actions = "".join(
+        f"{mode}:\n  type: script\n  runner: docker\n  workspace: {mode}\n  script: cat version\n"
+        for mode in ("readonly", "copy")
+    )
+    found = workspace(tmp_path, {"workflow.yaml": flow(actions), "version": "first\n"})
+    job = start(found)
+    (tmp_path / found.name / "version").write_text("second\n")
+    import_folder(found.name, tmp_path / found.name)
+    later = start(found)
+    begin(quick_house, runner_image=base_image)
+    for one, expected in ((job, "first"), (later, "second")):
+        assert end_of(one).status == "completed"
+        assert [texts(one, mode) for mode in ("readonly", "copy")] == [[expected], [expected]]
 
 
 SLEEPER = """
