@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol
 
 from engine.orders import Line, StepOrder, StepOutcome
 
-DRAIN_GRACE_S = 2.0  # a worker that leaves has given its steps their time already, and is waited for itself
+DRAIN_GRACE_S = 1.5  # a worker that leaves has given its steps their time already, and is waited for itself
 
 
 class LineSink(Protocol):

@@ -10,6 +10,7 @@ from stroem_project.supervision.lifeline import Lifeline
 from stroem_project.supervision.program import APPLICATION, STORE, Child, Program, ProgramFailed
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+STORES_S = 1.5  # kept back of the time to stop for those that the others speak to until their end
 CALM_S = 60.0  # who ran that long begins again with the shortest pause
 
 Say = Callable[[str], None]
@@ -75,9 +76,8 @@ class Supervisor:
         applications = self._children(APPLICATION)
         for child in applications:
             _signal(child)
-        stores_s = 2.5
         while any(not child.has_ended() for child in applications):
-            if is_hurried() or time.monotonic() > deadline - stores_s:
+            if is_hurried() or time.monotonic() > deadline - STORES_S:
                 break
             time.sleep(0.02)
         for child in applications:

@@ -80,6 +80,32 @@ def test_it_says_where_to_go_and_how_to_sign_in_and_ctrl_c_ends_it_all(start: St
     assert not (up.data_dir / "pair.json").exists()
 
 
+STUBBORN = """
+actions:
+  stay: {type: script, script: "trap '' TERM; echo $$ > MARK; while :; do sleep 0.1; done"}
+tasks:
+  main: {flow: {stay: {action: stay}}}
+"""
+
+
+def test_a_step_that_ignores_term_does_not_hold_up_the_end(start: Start, tmp_path: Path) -> None:
+    mark, flows = tmp_path / "mark", tmp_path / "flows"
+    flows.mkdir()
+    (flows / "flows.yaml").write_text(STUBBORN.replace("MARK", str(mark)))
+    up = start(STROEM__WORKSPACES__OURS__TYPE="folder", STROEM__WORKSPACES__OURS__PATH=str(flows))
+    up.wait_until_ready()
+    token = up.sign_in()
+    eventually(lambda: up.ask("/api/workspaces/ours/tasks/main", token=token)[0] == 200)
+    assert up.ask("/api/workspaces/ours/tasks/main/execute", {"input": {}}, token)[0] == 200
+    eventually(lambda: mark.exists() and mark.read_text().strip(), within_s=20)
+    began = time.monotonic()
+    assert up.stop(signal.SIGINT) == 0
+    assert time.monotonic() - began < ENDS_WITHIN_S
+    assert not is_alive(int(mark.read_text()))
+    # It had time to tell what became of the step: nobody has to wait for a lease to run out.
+    assert "stopped; 1 steps had to be ended" in (up.data_dir / "log" / "worker.log").read_text()
+
+
 FLOWS = """
 actions:
   first: {type: script, on_worker_lost: retry, script: "echo begun >> MARK; sleep 2"}

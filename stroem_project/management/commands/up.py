@@ -21,7 +21,7 @@ from stroem_project.programs import manage_program, server_program, worker_progr
 from stroem_project.supervision.lifeline import Lifeline
 from stroem_project.supervision.supervisor import Supervisor
 
-STOP_WITHIN_S = 9.0
+STOP_WITHIN_S = 9.5
 TEND_EVERY_S = 0.2
 
 
