@@ -37,6 +37,7 @@ class Bars:
     labels: Sequence[str]
     series: Sequence[Series]
     unit: str = ""
+    nothing: str = "No job has ended in the last 24 hours."
 
     @property
     def top(self) -> float:
@@ -54,7 +55,8 @@ class Bars:
     @property
     def lines(self) -> list[tuple[float, str]]:
         """(y, label) of the lines behind the bars."""
-        return [(FLOOR - FLOOR * part * 0.9, f"{self.top * part:g}{self.unit}") for part in (0.5, 1.0)]
+        parts = (0.5, 1.0) if self.unit or self.top > 1 else (1.0,)  # there is no half of a job
+        return [(FLOOR - FLOOR * part * 0.9, f"{self.top * part:g}{self.unit}") for part in parts]
 
     @property
     def marks(self) -> list[tuple[float, str]]:

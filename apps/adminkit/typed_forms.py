@@ -109,10 +109,10 @@ class TypedForm(forms.Form):
             self.add_error(name if name in self.fields else None, sentence)
 
 
-def _place(described: Mapping[str, InputField], name: str) -> tuple[int, bool, int]:
-    """As the author ordered the fields; else what is required first."""
+def _place(described: Mapping[str, InputField], name: str) -> tuple[int, bool, str]:
+    """As the author's `order` says; what has none follows by name, what is required first."""
     field = described[name]
-    return (10**6 if field.order is None else field.order, not field.required, list(described).index(name))
+    return (10**6 if field.order is None else field.order, not field.required, name)
 
 
 def _is_connection(field: InputField) -> bool:

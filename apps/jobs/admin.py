@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 from apps.accounts.scoped import ScopedAdmin
 from apps.adminkit.badges import badge
 from apps.adminkit.paging import BoundedPaginator
-from apps.adminkit.templatetags.adminkit import lasting, moment
+from apps.adminkit.templatetags.adminkit import lasting, moment, short
 from apps.jobs import admin_actions, admin_pages, dashboard
 from apps.jobs.models import Job
 from engine.lifecycle import JobStatus
@@ -123,7 +123,7 @@ class JobAdmin(ScopedAdmin):
             '<a class="st-strong" href="{}">{}</a> <span class="st-id">{}</span>',
             admin_pages.job_url(row.pk),
             row.task_name,
-            str(row.pk)[:8],
+            short(row.pk),
         )
 
     @admin.display(description="workspace")

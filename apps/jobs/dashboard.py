@@ -130,7 +130,13 @@ def charts(request: HttpRequest) -> dict[str, Any]:
     ]
     return {
         "throughput": Bars("Jobs that ended, by hour", labels, throughput),
-        "durations": Bars("How long completed jobs took, by hour", labels, durations, unit=" s"),
+        "durations": Bars(
+            "How long completed jobs took, by hour",
+            labels,
+            durations,
+            " s",
+            "No job has completed in the last 24 hours.",
+        ),
     }
 
 

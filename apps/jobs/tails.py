@@ -53,9 +53,9 @@ job_id = %(job)s AND (%(step)s::bigint IS NULL OR step_id = %(step)s
     AND (%(attempts)s::bigint[] IS NULL OR attempt_id = ANY(%(attempts)s))
 """
 START_OF_TAIL = """
-SELECT coalesce(min(id), 0) FROM (
+SELECT coalesce(max(id) FILTER (WHERE behind >= %(lines)s), 0) FROM (
     SELECT id, sum(line_count) OVER (ORDER BY id DESC) - line_count AS behind FROM jobs_logchunk WHERE CHOICE
-) t WHERE behind < %(lines)s
+) t
 """.replace("CHOICE", CHOICE)
 LIST = """
 SELECT id, octet_length(lines) FROM jobs_logchunk WHERE CHOICE AND id > %(after)s ORDER BY id LIMIT %(limit)s
@@ -189,9 +189,9 @@ def read(job_ids: Sequence[UUID], chunk_ids: Sequence[int]) -> list[Chunk]:
 
 
 def start_of_tail(job_id: UUID, choice: Choice, lines: int) -> int:
-    """The chunk id behind which about the last so many lines stand."""
+    """The chunk id behind which about the last so many lines stand; 0 when that is all there is."""
     row = fetch_one(START_OF_TAIL, {**_choice(job_id, choice), "lines": lines})
-    return max(0, int(row[0]) - 1) if row else 0
+    return int(row[0]) if row else 0
 
 
 def piece(job_id: UUID, choice: Choice, after: int, size: int = PIECE_BYTES) -> list[Chunk]:

@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,8 +85,9 @@ def photograph(stage: object) -> list[Path]:
             )
             page = context.new_page()
             for name, (address, click) in scenes.items():
-                if name == "sign-in":
-                    context.clear_cookies()
+                context.clear_cookies()
+                if name != "sign-in":
+                    context.add_cookies([stage.cookie(stage.nobody if name.startswith("empty-") else stage.root)])
                 page.goto(address)
                 for selector in click:
                     page.locator(selector).first.click()
@@ -94,7 +95,6 @@ def photograph(stage: object) -> list[Path]:
                 path = OUT / f"{name}-{look}.png"
                 page.screenshot(path=path, full_page=look == "phone" and not click)
                 made.append(path)
-                context.add_cookies([stage.cookie(stage.root)])
                 if look == "light" and name in FOR_GUIDES:
                     made.append(IMAGES / FOR_GUIDES[name])
                     page.screenshot(path=made[-1])
@@ -105,9 +105,13 @@ def photograph(stage: object) -> list[Path]:
 
 def prepared(stage: object) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Something of everything to see; by name: an address, and what to click there."""
+    from apps.approvals import services as approvals
+    from apps.approvals.errors import NotAllowed
     from apps.approvals.models import ApprovalRequest
+    from apps.approvals.services import Caller
     from apps.fleet.models import Worker
     from apps.workspaces.services import store_secret
+    from engine.errors import Conflict
     from tests.browser.stage import Stage
 
     assert isinstance(stage, Stage)
@@ -121,6 +125,15 @@ def prepared(stage: object) -> dict[str, tuple[str, tuple[str, ...]]]:
     long = stage.start("long")
     stage.until_step(long, "wait", "running")
     request = ApprovalRequest.objects.get(job_id=waiting.pk)
+    decided = ApprovalRequest.objects.get(job_id=done.pk)
+    mine, theirs = Caller(stage.olga, "admin", "192.0.2.7"), Caller(stage.otto, "api", "192.0.2.9")
+    with suppress(NotAllowed):
+        approvals.decide(decided.pk, Caller(stage.vera, "admin", "192.0.2.8"), approved=True)
+    approvals.delegate(decided.pk, mine, stage.vera.email)
+    approvals.decide(decided.pk, theirs, approved=False, reason="Not before the week-end is over")
+    with suppress(Conflict):
+        approvals.decide(decided.pk, Caller(stage.vera, "link", "192.0.2.8"), approved=True, given={"note": "fine"})
+    stage.until_job(done, "failed")
     worker = Worker.objects.get(name="stage")
     job = f"/admin/jobs/job/{waiting.pk}/change/"
     return {
@@ -142,6 +155,9 @@ def prepared(stage: object) -> dict[str, tuple[str, tuple[str, ...]]]:
         "request": (f"/admin/approvals/approvalrequest/{request.pk}/change/", ()),
         "approve": (f"/admin/approvals/approvalrequest/{request.pk}/change/", ('[data-opens="approve-dialog"]',)),
         "reject": (f"/admin/approvals/approvalrequest/{request.pk}/change/", ('[data-opens="reject-dialog"]',)),
+        "decided": (f"/admin/approvals/approvalrequest/{decided.pk}/change/", ()),
+        "decisions": ("/admin/approvals/record/", ()),
+        "job-decided": (f"/admin/jobs/job/{done.pk}/change/", ('.st-node[data-label="gate"]', "#tab-step")),
         "workspaces": ("/admin/workspaces/workspace/", ()),
         "workspace": (f"/admin/workspaces/workspace/{stage.site.pk}/change/", ()),
         "workers": ("/admin/fleet/worker/", ()),
@@ -149,6 +165,16 @@ def prepared(stage: object) -> dict[str, tuple[str, tuple[str, ...]]]:
         "secrets": ("/admin/workspaces/secret/", ()),
         "secret": ("/admin/workspaces/secret/add/", ()),
         "users": ("/admin/accounts/user/", ()),
+        "user-add": ("/admin/accounts/user/add/", ()),
+        "groups": ("/admin/auth/group/", ()),
+        "grants": ("/admin/accounts/workspacegrant/", ()),
+        "keys": ("/admin/accounts/apitoken/", ()),
+        "password": ("/admin/password_change/", ()),
+        "account": ("/admin/jobs/job/", ('[aria-label^="Account and colours"]',)),
+        "empty-dashboard": ("/admin/", ()),
+        "empty-tasks": ("/admin/tasks/", ()),
+        "empty-jobs": ("/admin/jobs/job/", ()),
+        "empty-approvals": ("/admin/approvals/approvalrequest/", ()),
         "user": (f"/admin/accounts/user/{stage.vera.pk}/change/", ()),
     }
 

@@ -81,6 +81,9 @@ class Stage:
         assert not found.has_failed, found.problems
         return found
 
+    def has(self, name: str) -> bool:
+        return Workspace.objects.filter(name=name).exists()
+
     def cookie(self, user: User) -> dict[str, Any]:
         """The session cookie of somebody who signed in."""
         session = import_module(settings.SESSION_ENGINE).SessionStore()

@@ -131,6 +131,8 @@ def test_no_vector_runs_on_any_page(stage: Stage, browser: Browser, hostile: Job
         "/admin/jobs/job/",
         "/admin/approvals/approvalrequest/?box=all",
         f"/admin/approvals/approvalrequest/{request.pk}/change/",
+        "/admin/approvals/record/",
+        f"/admin/approvals/record/?q={'%22%3E%3Cimg%20src=x%20onerror=xss()%3E'}",
         "/admin/workspaces/workspace/",
         f"/admin/workspaces/workspace/{workspace.pk}/change/",
         "/admin/fleet/worker/",

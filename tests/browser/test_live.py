@@ -52,9 +52,11 @@ def other_transaction() -> Iterator[psycopg.Connection[Any]]:
 class Stream:
     """One reader of Server-Sent Events."""
 
-    def __init__(self, stage: Stage, job: Job, user: User, *, port: int = 0, last_id: int | None = None) -> None:
-        self.link = http.client.HTTPConnection("127.0.0.1", port or stage.port, timeout=10)
-        cookie = stage.cookie(user)
+    def __init__(
+        self, stage: Stage, job: Job, user: User, *, port: int = 0, last_id: int | None = None, cookie: Any = None
+    ) -> None:
+        self.link = http.client.HTTPConnection("127.0.0.1", port or stage.port, timeout=60)
+        cookie = cookie or stage.cookie(user)
         headers = {"Cookie": f"{cookie['name']}={cookie['value']}"}
         if last_id is not None:
             headers["Last-Event-ID"] = str(last_id)
@@ -111,6 +113,24 @@ def test_what_is_there_comes_first_and_a_new_line_within_a_second(stage: Stage, 
     assert stream.until("now") == ["now"]
     assert time.monotonic() - began < 1
     stream.close()
+
+
+def test_only_who_gets_not_all_of_a_log_is_told_so(stage: Stage, job: Job) -> None:
+    def names() -> list[str]:
+        stream = Stream(stage, job, stage.vera)
+        found = [stream.event()[0]]
+        while found[-1] != "caught-up":
+            found.append(stream.event()[0])
+        stream.close()
+        return found
+
+    say(job, "first")
+    assert "cut" not in names()
+    with connection.cursor() as cursor:
+        for _ in range(3):
+            say(job, "more")
+        cursor.execute("UPDATE jobs_logchunk SET line_count = 5000 WHERE job_id = %s AND attempt_id = 77", [job.pk])
+    assert names()[:2] == ["state", "cut"]
 
 
 def test_a_change_of_the_job_arrives(stage: Stage, job: Job) -> None:

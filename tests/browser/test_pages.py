@@ -39,6 +39,7 @@ def addresses(stage: Stage, job: Job) -> list[str]:
         f"/admin/jobs/job/{job.pk}/change/",
         "/admin/approvals/approvalrequest/",
         f"/admin/approvals/approvalrequest/{request.pk}/change/",
+        "/admin/approvals/record/",
         "/admin/workspaces/workspace/",
         f"/admin/workspaces/workspace/{stage.site.pk}/change/",
         "/admin/fleet/worker/",

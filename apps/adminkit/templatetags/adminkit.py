@@ -42,6 +42,8 @@ def span(seconds: float | None) -> str:
     """A length of time in its two largest units."""
     if seconds is None:
         return "–"
+    if seconds < 1:
+        return f"{max(0.0, seconds) * 1000:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = int(seconds)
@@ -94,6 +96,12 @@ def entries(value: Any) -> list[tuple[str, Any]] | None:
 
 
 @register.filter
+def words(value: str) -> str:
+    """A name of ours for reading."""
+    return value.replace("_", " ")
+
+
+@register.filter
 def short(value: Any) -> str:
-    """The beginning of an id."""
-    return str(value)[:8]
+    """The beginning of a job's id: the time to the millisecond, so that jobs started together can be told apart."""
+    return str(value)[:13]

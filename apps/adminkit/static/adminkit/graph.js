@@ -32,6 +32,15 @@ function curve(points) {
   return path;
 }
 
+// The head of an arrow, on the line of its last stretch.
+function head(points) {
+  const [from, to] = points.slice(-2);
+  const length = Math.hypot(to.x - from.x, to.y - from.y) || 1;
+  const x = ((to.x - from.x) / length) * 8;
+  const y = ((to.y - from.y) / length) * 8;
+  return `M${to.x},${to.y}L${to.x - x - y * 0.45},${to.y - y + x * 0.45}L${to.x - x + y * 0.45},${to.y - y - x * 0.45}Z`;
+}
+
 export class Graph {
   constructor(box, picture, choose) {
     this.box = box;
@@ -58,12 +67,10 @@ export class Graph {
     const size = graph.graph();
     this.width = Math.max(size.width || 0, WIDTH);
     this.height = Math.max(size.height || 0, HEIGHT);
-    const arrow = svg("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" },
-      svg("path", { d: "M0,0.8 7,4 0,7.2Z", class: "st-arrow" }));
-    const edges = svg("g", { class: "st-edges", "aria-hidden": "true" });
-    for (const edge of graph.edges()) {
-      edges.append(svg("path", { d: curve(graph.edge(edge).points), "marker-end": "url(#arrow)" }));
-    }
+    // All arrows are two elements: a large flow has thousands of them.
+    const ways = graph.edges().map((edge) => graph.edge(edge).points);
+    const edges = svg("g", { "aria-hidden": "true" },
+      svg("path", { class: "st-edges", d: ways.map(curve).join("") }), svg("path", { class: "st-arrow", d: ways.map(head).join("") }));
     const nodes = svg("g", {});
     this.nodes = this.picture.nodes.map((node, index) => {
       const at = graph.node(String(index));
@@ -76,11 +83,20 @@ export class Graph {
       nodes.append(group);
       return group;
     });
-    this.svg = svg("svg", { viewBox: `0 0 ${this.width} ${this.height}`, role: "group", "aria-label": "Steps and what they wait for" }, svg("defs", {}, arrow), edges, nodes);
+    this.svg = svg("svg", { viewBox: `0 0 ${this.width} ${this.height}`, role: "group", "aria-label": "Steps and what they wait for" }, edges, nodes);
     this.box.replaceChildren(this.svg);
     this.picture.nodes.forEach((_, index) => this.paint(index));
     this.mark(this.marked ?? null);
     this.fit();
+  }
+
+  // What is not looked at is not in the page.
+  enter() {
+    this.box.replaceChildren(this.svg);
+  }
+
+  leave() {
+    this.svg.remove();
   }
 
   fit() {
@@ -119,8 +135,8 @@ export class Graph {
     const words = [node.label, node.title, node.loop ? "loop" : node.kind, many && counts ? counts : node.status];
     const parts = [svg("title", {}, words.filter(Boolean).join(", "))]; // the name that is read out, and the tooltip
     if (many) {
-      parts.push(svg("rect", { class: "st-behind", x: 6, y: 6, width: WIDTH, height: HEIGHT, rx: 9 }));
-      parts.push(svg("rect", { class: "st-behind", x: 3, y: 3, width: WIDTH, height: HEIGHT, rx: 9 }));
+      const sheet = (by) => `M${by + 9},${by}h${WIDTH - 18}q9,0 9,9v${HEIGHT - 18}q0,9 -9,9h${18 - WIDTH}q-9,0 -9,-9v${18 - HEIGHT}q0,-9 9,-9Z`;
+      parts.push(svg("path", { class: "st-behind", d: sheet(6) + sheet(3) }));
     }
     parts.push(svg("rect", { class: "st-card", width: WIDTH, height: HEIGHT, rx: 9 }));
     parts.push(svg("use", { class: "st-mark", href: `${SPRITE}#${shapeName(node.status)}`, x: 12, y: 15, width: 16, height: 16 }));

@@ -97,7 +97,7 @@ export class Log {
 
   row(line, at) {
     const isHit = this.hits.length && this.hits[this.hit] === at + this.dropped;
-    const row = el("div", { class: `st-line${line.stream === "stderr" ? " is-stderr" : ""}${isHit ? " is-hit" : ""}` });
+    const row = el("div", { class: `st-line${line.step === "_server" ? " is-server" : line.stream === "stderr" ? " is-stderr" : ""}${isHit ? " is-hit" : ""}` });
     row.append(el("span", { class: "st-line-number" }, String(at + this.dropped + 1)));
     if (this.withTimes) row.append(el("span", { class: "st-line-time" }, line.ts.slice(11, 23)));
     if (this.withSteps) row.append(el("span", { class: "st-line-step" }, line.step));

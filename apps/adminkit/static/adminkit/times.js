@@ -2,7 +2,8 @@
 const UNITS = [[86400, "d", 3600, "h"], [3600, "h", 60, "min"], [60, "min", 1, "s"]];
 
 function spanOf(seconds) {
-  if (seconds < 10) return `${Math.max(0, seconds).toFixed(1)} s`;
+  if (seconds < 1) return `${Math.round(Math.max(0, seconds) * 1000)} ms`;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
   const whole = Math.floor(seconds);
   for (const [size, name, next, nextName] of UNITS) {
     if (whole >= size) return `${Math.floor(whole / size)} ${name} ${Math.floor((whole % size) / next)} ${nextName}`;

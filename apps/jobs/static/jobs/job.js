@@ -50,11 +50,11 @@ function openView(name) {
     at(`tab-${view}`).setAttribute("aria-selected", String(view === name));
     at(`tab-${view}`).tabIndex = view === name ? 0 : -1;
   }
-  if (name === "graph" && data.picture && !graph) {
-    graph = new Graph(at("graph"), data.picture, openNode);
+  if (name === "graph" && data.picture && !graph) graph = new Graph(at("graph"), data.picture, openNode);
+  for (const [view, shown] of [["graph", graph], ["steps", list], ["timeline", timeline]]) {
+    if (view === name) shown?.enter();
+    else shown?.leave();
   }
-  if (name === "timeline") timeline.open();
-  else timeline.close();
 }
 
 function openNode(index) {

@@ -6,6 +6,7 @@ export class StepList {
     Object.assign(this, parts);
     this.url = url;
     this.open = open;
+    this.isOpen = false;
     this.asked = { q: "", status: "", node: "", page: 0 };
     this.rows = new Map();
     this.form.addEventListener("input", () => {
@@ -34,6 +35,25 @@ export class StepList {
   }
 
   show(page) {
+    this.page = page;
+    this.isStale = false;
+    if (this.isOpen) this.draw(page);
+  }
+
+  // Rows that nobody looks at are not in the page.
+  enter() {
+    this.isOpen = true;
+    this.draw(this.page);
+    if (this.isStale) this.load();
+  }
+
+  leave() {
+    this.isOpen = false;
+    this.rows.clear();
+    this.table.tBodies[0].replaceChildren();
+  }
+
+  draw(page) {
     this.rows.clear();
     const body = this.table.tBodies[0];
     body.replaceChildren(...page.rows.map((step) => this.row(step)));
@@ -69,6 +89,7 @@ export class StepList {
   }
 
   update(steps) {
+    if (!this.isOpen && steps.length) this.isStale = true;
     for (const step of steps) {
       const row = this.rows.get(step.id);
       if (row && !row.contains(document.activeElement)) this.fill(row, step);

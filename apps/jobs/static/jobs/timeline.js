@@ -16,21 +16,23 @@ export class Timeline {
     this.steps = new Map();
   }
 
-  async open() {
+  async enter() {
+    this.isOpen = true;
     const answer = await fetch(this.url);
     if (!answer.ok) return;
     const found = await answer.json();
+    if (!this.isOpen) return; // somebody has looked away meanwhile
     this.total = found.total;
     this.steps = new Map(found.rows.map((step) => [step.id, begun(step)]));
-    this.isOpen = true;
     this.draw();
     clearInterval(this.timer);
     this.timer = setInterval(() => { if ([...this.steps.values()].some((step) => !step.ended)) this.draw(); }, 1000);
   }
 
-  close() {
+  leave() {
     this.isOpen = false;
     clearInterval(this.timer);
+    this.box.replaceChildren();
   }
 
   update(steps) {
@@ -60,7 +62,7 @@ export class Timeline {
   axis(seconds) {
     const step = MARKS.find((mark) => seconds / mark <= 5) ?? MARKS[MARKS.length - 1];
     const axis = el("div", { class: "st-axis", "aria-hidden": "true" });
-    for (let at = 0; at <= seconds; at += step) {
+    for (let at = 0; at <= seconds * 0.9; at += step) { // a label at the very end would hang over
       const mark = el("span", {}, at ? window.stroemTimes.spanOf(at).replace(/ 0 (s|min|h)$/, "").replace(/^(\d+)\.0 s/, "$1 s") : "0");
       mark.style.left = `${(100 * at) / seconds}%`;
       axis.append(mark);
