@@ -6,7 +6,7 @@ import argparse
 import socket
 import sys
 
-from benchmarks import celery_side, latency, report
+from benchmarks import celery_side, containers, latency, report
 from benchmarks.scenarios import Figures, measure, scenarios
 from benchmarks.stroem_side import installation
 
@@ -48,7 +48,10 @@ def run(broker: str, chosen: argparse.Namespace, workers: int, sizes: tuple[int,
             notes.append(f"- POST execute to the script's first instruction: {waited} ms")
             notes.append(f"- idle: {latency.idle_cpu_percent(side):.1f} % of one core for all of our processes")
             notes += [f"- memory of {name}: {value:.0f} MB" for name, value in latency.memory_mb(side).items()]
-    path = report.write(latency.results_folder(), f"{broker}-{workers}x{SLOTS}", found, notes)
+        if chosen.only in containers.NAME and workers == chosen.workers:
+            notes += containers.compare(side, say)
+    part = f"-{chosen.only.replace(' ', '-')}" if chosen.only else ""
+    path = report.write(latency.results_folder(), f"{broker}-{workers}x{SLOTS}{part}", found, notes)
     print(path.read_text())
 
 

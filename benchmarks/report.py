@@ -50,8 +50,7 @@ def write(folder: Path, name: str, all_figures: list[Figures], notes: list[str])
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, load at the end {load}. Medians with their",
         "range; the sides of a row were run in turn. Smaller is better; 1.00 is as fast as the other side.",
         "",
-        table(all_figures),
-        "",
+        *([table(all_figures), ""] if all_figures else []),
         *notes,
         "",
     ]
@@ -59,7 +58,8 @@ def write(folder: Path, name: str, all_figures: list[Figures], notes: list[str])
     path.write_text("\n".join(text))
     raw = {figures.scenario.name: figures.seconds for figures in all_figures}
     (folder / "raw" / f"{name}.json").write_text(json.dumps(raw))
-    _plot(folder / f"{name}.png", all_figures)
+    if all_figures:
+        _plot(folder / f"{name}.png", all_figures)
     return path
 
 
