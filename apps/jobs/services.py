@@ -17,6 +17,7 @@ from apps.jobs.creation import Birth, Origin
 from apps.jobs.limits import is_over_limit
 from apps.jobs.masks import blanked, seal_with, shown
 from apps.jobs.models import Job
+from apps.jobs.refusals import refuse_what_cannot_run
 from apps.jobs.sql import fetch, fetch_one, retried
 from apps.jobs.transitions.moves import Candidate, JobState
 from apps.workspaces.models import Revision, Workspace
@@ -91,7 +92,7 @@ def launch(
 ) -> Job:
     """Start a run of a blueprint. Safe to call within a transaction: a hook or a parent's advance does."""
     plan = blueprints.load(blueprint_id)
-    ports.refuse_what_cannot_run(plan)
+    refuse_what_cannot_run(plan, revision.id)
     secrets = secrets_of(revision)
     clear = resolve_input(plan.task.input, given, secrets, allow_unknown=allow_unknown)
     fields = secret_fields(plan.task.input)

@@ -535,18 +535,40 @@ def test_an_action_of_a_library_is_refused_with_one_sentence(tmp_path: Path, nam
         start(found, "inner")
 
 
-def test_a_job_that_needs_a_language_model_is_refused_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        ("main", "step 'a' is of type agent, which this version cannot run; remove it"),
+        ("calls", "step 'a' of task 'main', which this task starts, is of type agent, which this version cannot run"),
+        ("far", "step 'a' of task 'main', which this task starts, is of type agent, which this version cannot run"),
+    ],
+)
+def test_a_job_that_needs_a_language_model_is_refused_at_once_however_deep_it_is(
+    tmp_path: Path, task: str, told: str
+) -> None:
     from engine.errors import AuthorError
 
     text = """
     actions:
       think: {type: agent, provider: p, prompt: "Think"}
+      work: {type: script, script: "true"}
+      call: {type: task, task: main}
+      call-again: {type: task, task: calls}
+      round: {type: task, task: round}
+      back: {type: task, task: back}
     tasks:
       main: {flow: {a: {action: think}}}
+      calls: {flow: {first: {action: work}, b: {action: call, depends_on: [first], for_each: [1, 2]}}}
+      far: {flow: {around: {action: round}, c: {action: call-again, when: "{{ input.n }}"}}}
+      round: {flow: {a: {action: back, when: "false"}}}
+      back: {flow: {a: {action: round}}}
     """
     found = workspace(tmp_path, text)
-    with pytest.raises(AuthorError, match=r"^step 'a' is of type agent, which this version cannot run; remove it$"):
-        start(found)
+    with pytest.raises(AuthorError) as refused:
+        start(found, task)
+    assert str(refused.value).startswith(told)
+    assert not Job.objects.filter(workspace=found).exists()
+    assert fresh(start(found, "round")).status == "completed"  # a task that would start itself for ever is no agent
 
 
 def test_the_server_s_setting_refuses_unsafe_templates_of_every_workspace(tmp_path: Path, settings: Any) -> None:
