@@ -86,6 +86,10 @@ class Cluster:
     def start_node(self, node: str) -> None:
         self._daemon("slurmd", self.folder / f"slurmd-{node}.pid", "slurmd", "-N", node)
 
+    def is_node_up(self, node: str) -> bool:
+        file = self.folder / f"slurmd-{node}.pid"
+        return file.exists() and psutil.pid_exists(int(file.read_text() or 0))
+
     def run(self, *argv: str) -> str:
         """What one of Slurm's programs answers."""
         done = subprocess.run(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from apps.workflow_actions.models import JobAction
-from tests.apps.jobs.builders import start, until
+from tests.apps.jobs import builders
+from tests.apps.jobs.builders import start, statuses, until
 from tests.slurm.site import Site, allocations, end_of, states, until_ended, workers_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -55,46 +55,76 @@ def test_two_allocations_run_the_steps_that_were_selected_and_no_others(site: Si
     assert all(row.submitted_at <= row.started_at <= row.ended_at and row.nodes for row in rows)
 
 
-def test_three_stages_ask_for_nodes_one_after_the_other(site: Site, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
+SPECIFICATION = """
+name: three_stages
+parameters: {i: "1:2"}
+resource_requirements:
+  - {name: small, num_cpus: 1, memory: 500m, runtime: PT1M}
+  - {name: large, num_cpus: 2, memory: 1g, num_gpus: 1, runtime: PT2M}
+jobs:
+  - name: preprocess_{i}
+    command: echo "preprocess_{i} $SLURM_JOB_ID" >> WITNESS; until [ -e GATE/preprocess_{i} ]; do sleep 0.1; done
+    resource_requirements: small
+    scheduler: SCHED-small
+    use_parameters: [i]
+  - name: train_{i}
+    command: echo "train_{i} $SLURM_JOB_ID $CUDA_VISIBLE_DEVICES" >> WITNESS; until [ -e GATE/train ]; do sleep 0.2;done
+    depends_on_regexes: ["preprocess_.*"]
+    resource_requirements: large
+    scheduler: SCHED-large
+    use_parameters: [i]
+  - name: report
+    command: echo "report $SLURM_JOB_ID" >> WITNESS; until [ -e GATE/report ]; do sleep 0.1; done
+    depends_on_regexes: ["train_.*"]
+    resource_requirements: small
+    scheduler: SCHED-small
+slurm_schedulers:
+  - {name: SCHED-small, account: lab, nodes: 1, mem: 2g, walltime: "00:05:00", extra: --ntasks=2}
+  - {name: SCHED-large, account: lab, nodes: 1, mem: 2g, gres: "gpu:2", walltime: "00:10:00", extra: --ntasks=4}
+actions:
+  - {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: SCHED-small, scheduler_type: slurm}
+  - {trigger_type: on_jobs_ready, job_name_regexes: ["train_[0-9]+"], action_type: schedule_nodes,
+     scheduler: SCHED-large, scheduler_type: slurm, num_allocations: 1}
+  - {trigger_type: on_jobs_ready, jobs: [report], action_type: schedule_nodes, scheduler: SCHED-small,
+     scheduler_type: slurm, num_allocations: 1, max_parallel_jobs: 1}
+  - {trigger_type: on_worker_start, action_type: run_commands, persistent: true,
+     commands: ['echo "worker $SLURM_JOB_ID" >> WITNESS']}
+"""
+
+
+def test_a_torc_file_of_three_stages_asks_for_nodes_stage_by_stage(site: Site, tmp_path: Path) -> None:
+    gate, witness = tmp_path / "gate", tmp_path / "witness"
     gate.mkdir()
-    found = site.workspace(
-        f"""
-        actions:
-          wait: {{type: script, script: "until [ -e {gate}/$STROEM_STEP_NAME ]; do sleep 0.1; done"}}
-        tasks:
-          main:
-            flow:
-              load_1: {{action: wait}}
-              load_2: {{action: wait}}
-              fit: {{action: wait, depends_on: [load_1, load_2]}}
-              plot: {{action: wait, depends_on: [fit]}}
-            workflow_actions:
-              - {{name: first, trigger_type: on_workflow_start, action_type: schedule_nodes,
-                 scheduler: SCHED, scheduler_type: slurm, max_parallel_jobs: 2}}
-              - {{name: second, trigger_type: on_jobs_ready, jobs: [fit], action_type: schedule_nodes,
-                 scheduler: SCHED, scheduler_type: slurm, max_parallel_jobs: 2}}
-              - {{name: third, trigger_type: on_jobs_complete, jobs: [fit], action_type: schedule_nodes,
-                 scheduler: SCHED, scheduler_type: slurm, max_parallel_jobs: 2}}
-        """.replace("{action: wait", "{action: wait, scheduler: SCHED")
-    )
+    text = SPECIFICATION.replace("SCHED", site.scheduler_name).replace("GATE", str(gate))
+    found = builders.workspace(tmp_path, text.replace("WITNESS", str(witness)))
     site.scheduler()
-    site.submitter()
-    job = start(found)
+    site.submitter(slurm_worker_config=str(site.worker_config))  # the file itself names none
+    job = start(found, "three_stages")
 
-    def asked() -> dict[str, str]:
-        names = dict(JobAction.objects.filter(job_id=job.id).values_list("id", "name"))
-        return {names[row.action_id]: row.status for row in allocations(job)}
+    def asked() -> list[tuple[str, str]]:
+        return [(row.scheduler.rpartition("-")[2], row.status) for row in allocations(job)]
 
-    until(lambda: asked() == {"first": "active"}, within_s=60)
-    (gate / "load_1").touch()
-    (gate / "load_2").touch()
-    until(lambda: set(asked()) == {"first", "second"}, within_s=60)
-    (gate / "fit").touch()
-    until(lambda: set(asked()) == {"first", "second", "third"}, within_s=60)
-    (gate / "plot").touch()
+    until(lambda: asked() == [("small", "active")], within_s=60)
+    (gate / "preprocess_1").touch()
+    until(lambda: statuses(job)["preprocess_1"] == "completed", within_s=60)
+    assert asked() == [("small", "active")]  # one of two is not enough
+    (gate / "preprocess_2").touch()
+    # Nobody keeps the small nodes for the report: it gets others.
+    until(lambda: asked() == [("small", "complete"), ("large", "active")], within_s=60)
+    (gate / "train").touch()
+    until(lambda: asked() == [("small", "complete"), ("large", "complete"), ("small", "active")], within_s=60)
+    (gate / "report").touch()
     assert end_of(site, job).status == "completed", site.explain(job)
-    assert [row.status for row in until_ended(site, job)] == ["complete"] * 3
+    first, second, third = (row.slurm_job_id for row in until_ended(site, job))
+    lines = sorted(witness.read_text().splitlines())
+    trained = [line.split() for line in lines if line.startswith("train")]
+    assert sorted(lines) == sorted([
+        f"preprocess_1 {first}", f"preprocess_2 {first}", *(" ".join(words) for words in trained), f"report {third}",
+        f"worker {first}", f"worker {second}", f"worker {third}",
+    ])  # fmt: skip
+    assert [words[:2] for words in trained] == [["train_1", second], ["train_2", second]]
+    assert {words[2] for words in trained} == {"0", "1"}
+    assert states(job) == ["complete"] * 3
 
 
 def test_the_next_stage_is_asked_for_when_no_allocation_is_left(site: Site) -> None:
