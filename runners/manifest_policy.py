@@ -43,14 +43,16 @@ _CONTAINER_SECURITY = _words(
     """runAsUser runAsGroup runAsNonRoot readOnlyRootFilesystem allowPrivilegeEscalation privileged capabilities
     seccompProfile appArmorProfile procMount"""
 )
+_PROFILE = _words("type localhostProfile")
 _VOLUMES = _words("emptyDir configMap secret persistentVolumeClaim projected downwardAPI ephemeral hostPath")
 _PROJECTED = _words("configMap secret downwardAPI")
 _FREE = _words("nodeSelector labels annotations env command args")  # below these every word may stand
 # Words of power: refused wherever they have no business, whatever their case, although a server would ignore them.
 _POWER = _words(
-    """allowprivilegeescalation apparmorprofile capabilities csi ephemeralcontainers finalizers hostipc hostnetwork
-    hostpath hostpid hostport nodename ownerreferences privileged procmount runtimeclassname schedulername
-    seccompprofile selinuxoptions serviceaccounttoken sysctls volumedevices windowsoptions"""
+    """allowprivilegeescalation apparmorprofile capabilities cephfs csi ephemeralcontainers finalizers flexvolume
+    glusterfs hostipc hostnetwork hostpath hostpid hostport hostusers iscsi nfs nodename ownerreferences privileged
+    procmount rbd runtimeclassname schedulername seccompprofile selinuxoptions serviceaccounttoken sysctls
+    volumedevices windowsoptions"""
 )
 _HOST_NAMESPACES = ("hostNetwork", "hostPID", "hostIPC")
 
@@ -196,6 +198,7 @@ class _Judge:
             profile = context.get(key)
             if profile is None:
                 continue
+            yield from _unknown(_object(profile), _PROFILE, f"{path}.{key}")
             kind = _object(profile).get("type")
             if kind not in ("RuntimeDefault", "Localhost") and not self._policy.privileged:
                 yield f"{path}.{key}.type must be RuntimeDefault or Localhost"
@@ -240,7 +243,10 @@ class _Judge:
             yield from self._container_security(_object(context), f"{path}.securityContext")
         for key in _CONTAINER - {"securityContext", "ports"}:
             yield from _power_words(container.get(key), f"{path}.{key}", key)
-        for index, port in enumerate(_list(container.get("ports"))):
+        ports = container.get("ports", [])
+        if not isinstance(ports, list) or not all(isinstance(port, Mapping) for port in ports):
+            yield f"{path}.ports must be a list of objects"
+        for index, port in enumerate(_list(ports)):
             rest = {key: value for key, value in _object(port).items() if key != "hostPort"}
             yield from _power_words(rest, f"{path}.ports[{index}]", "ports")
             if _object(port).get("hostPort") not in (None, 0) and not self._policy.host_namespaces:
@@ -276,6 +282,8 @@ class _Judge:
             if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
                 yield f"{path}.{key} must be a list of objects"
         for entry in _list(container.get("env")):
+            if not isinstance(_object(entry).get("name"), str):
+                yield f"{path}.env must name each variable"
             source = _object(_object(entry).get("valueFrom"))
             if "secretKeyRef" in source:
                 yield from self._secret(_object(source["secretKeyRef"]).get("name"), f"{path}.env")
@@ -298,10 +306,10 @@ class _Judge:
             yield "spec.volumes must be a list"
             return
         for index, volume in enumerate(volumes):
-            if not isinstance(volume, Mapping):
-                yield f"spec.volumes[{index}] must be an object"
+            if not isinstance(volume, Mapping) or not isinstance(volume.get("name"), str):
+                yield f"spec.volumes[{index}] must be an object with a name"
                 continue
-            path = f"spec.volumes[{volume.get('name', index)}]"
+            path = f"spec.volumes[{volume['name']}]"
             yield from _unknown(volume, _VOLUMES | {"name"}, path)
             for key in _VOLUMES:
                 yield from _power_words(volume.get(key), f"{path}.{key}", key)

@@ -8,12 +8,49 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import kubernetes_validate
+
 Path = tuple[str, ...]
 
 
 def find_forbidden(pod: Any) -> list[str]:
     """The paths of everything forbidden in `pod`."""
     return [".".join(path) for path, value in _walk(pod, ()) if _is_forbidden(path, value)]
+
+
+def find_foreign(pod: Any) -> list[str]:
+    """The paths of what in `pod` belongs to others, where an API server would read it: secrets, and probed hosts."""
+    found = [".".join(path) for path, value in _walk(pod, ()) if _is_foreign(path, value)]
+    return found if found and _fits_schema(pod) else []
+
+
+def _fits_schema(pod: Any) -> bool:
+    try:
+        kubernetes_validate.validate(pod, "1.31", strict=True)
+    except kubernetes_validate.ValidationError:
+        return False
+    return True
+
+
+def find_usurped(pod: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    """What of the platform's own is not as in `expected`, the pod of the same order without any manifest."""
+    found = []
+    for kind in ("name", "namespace"):
+        if pod["metadata"].get(kind) != expected["metadata"][kind]:
+            found.append(f"metadata.{kind}")
+    for kind in ("labels", "annotations"):
+        ours = {key for key in (*pod["metadata"][kind], *expected["metadata"][kind]) if "stroem" in key or key == "app"}
+        found += [key for key in ours if pod["metadata"][kind].get(key) != expected["metadata"][kind].get(key)]
+    if [container["name"] for container in pod["spec"]["containers"]].count("step") != 1:
+        found.append("spec.containers.step")
+    found += [] if _fetchers(pod) == _fetchers(expected) else ["spec.initContainers.workspace-init"]
+    return found
+
+
+def _fetchers(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    """The containers that hold the pass for the workspace, but for what an author may give them to run with."""
+    found = [item for item in pod["spec"].get("initContainers", []) if item["name"] == "workspace-init"]
+    return [{key: value for key, value in item.items() if key != "resources"} for item in found]
 
 
 def _walk(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
@@ -26,8 +63,24 @@ def _walk(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
             yield from _walk(item, (*path, "*"))
 
 
+def _says_nothing(path: Path) -> bool:
+    """Whether this lies in what nobody but people and schedulers reads."""
+    return not {"annotations", "labels", "nodeSelector"}.isdisjoint(path)
+
+
+def _is_foreign(path: Path, value: Any) -> bool:
+    """A secret of another attempt, or a probe that the node would send elsewhere."""
+    if _says_nothing(path):
+        return False
+    if path[-1:] == ("host",) and value is not None:
+        return any("probe" in part.lower() or part == "lifecycle" for part in path)
+    parent = path[-2].lower() if len(path) > 1 else ""
+    names_secret = path[-1:] == ("secretName",) or (path[-1:] == ("name",) and "secret" in parent)
+    return names_secret and str(value).startswith("stroem-") and value != "stroem-a1b2c3-step"
+
+
 def _is_forbidden(path: Path, value: Any) -> bool:
-    if value is None or not path or "annotations" in path or "labels" in path or "nodeSelector" in path:
+    if value is None or not path or _says_nothing(path):
         return False
     key = path[-1].lower()
     if "env" in path or "args" in path or "command" in path:
@@ -36,6 +89,8 @@ def _is_forbidden(path: Path, value: Any) -> bool:
         return value is not False
     if key in {"hostpath", "ephemeralcontainers", "nodename", "runtimeclassname", "volumedevices", "ownerreferences"}:
         return True
+    if key == "hostusers":
+        return value is not False
     if key in {"finalizers", "sysctls", "windowsoptions", "selinuxoptions", "serviceaccounttoken", "schedulername"}:
         return True
     if key == "hostport":

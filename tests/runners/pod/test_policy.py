@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from engine.errors import AuthorError
-from engine.orders import ImageWork
+from engine.manifest import merge
+from engine.orders import ImageWork, ScriptWork
 from runners.manifest_policy import PodPolicy
 from runners.pod.config import PodConfig
 from runners.pod.manifest import build_plan
-from tests.runners.pod.independent_check import find_forbidden
+from tests.runners.pod.independent_check import find_forbidden, find_foreign, find_usurped
 from tests.runners.pod.orders import CONFIG, build_pod_order
 
 IMAGE = ImageWork("node:20", cmd="npm test")
@@ -127,6 +127,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (sidecar(livenessProbe={"httpGet": {"host": "169.254.169.254", "port": 80}}), "host"),
     (volume(hostPath={"path": "/"}), "hostPath"),
     (volume(hostPath={"path": "/var/run/docker.sock"}), "hostPath"),
+    (volume(secret={"items": {"hostUsers": True}}), "hostUsers"),
+    (step(ports={"volumes": []}), "spec.containers[step].ports"),
+    (step(env=[{"name": {"a": 1}, "value": "x"}]), "spec.containers[step].env"),
+    (step(env=[{"value": "x"}]), "spec.containers[step].env"),
+    (spec(securityContext={"seccompProfile": {"type": "RuntimeDefault", "hostPath": "/"}}), "seccompProfile.hostPath"),
     (volume(nfs={"server": "x", "path": "/"}), "nfs"),
     (volume(csi={"driver": "x"}), "csi"),
     (volume(projected={"sources": [{"serviceAccountToken": {"path": "t"}}]}), "serviceAccountToken"),
@@ -257,33 +262,74 @@ def _dig(value: Any, rng: random.Random) -> Any:
     return value
 
 
-def _pass_through(policy: Callable[[Any], dict[str, Any]], seed: int) -> tuple[int, list[tuple[Any, list[str]]]]:
+Leaks = list[tuple[Any, list[str]]]
+
+
+def _pass_through(size: int, seed: int, policy: PodPolicy | None = None) -> tuple[int, Leaks]:
+    """How many of so many hostile manifests passed, and those of them that should not have."""
     rng = random.Random(seed)
+    works = (IMAGE, ScriptWork(code="true"))
+    expected = [merge_pod(None, work=work) for work in works]
     passed, leaks = 0, []
-    for _ in range(5000):
+    for number in range(size):
         manifest = _mutate(rng.choice(_SEEDS), rng)
         if not isinstance(manifest, dict):
             continue
         try:
-            pod = policy(manifest)
+            pod = merge_pod(manifest, policy, works[number % 2])
         except AuthorError:
             continue
         passed += 1
-        if forbidden := find_forbidden(pod):
+        if forbidden := find_forbidden(pod) + find_foreign(pod) + find_usurped(pod, expected[number % 2]):
             leaks.append((manifest, forbidden))
     return passed, leaks
 
 
 def test_no_hostile_manifest_passes_that_a_second_check_forbids():
-    passed, leaks = _pass_through(merge_pod, seed=20)
+    passed, leaks = _pass_through(5000, seed=20)
     assert leaks == []
     assert passed > 300, "the generator must also make manifests that pass, or it proves nothing"
 
 
-def test_the_second_check_would_notice_a_policy_that_lets_things_pass():
-    lax = PodPolicy(privileged=True, host_namespaces=True, host_paths=("/",))
-    _, leaks = _pass_through(lambda manifest: merge_pod(manifest, lax), seed=21)
-    assert leaks
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 108))
+def test_none_of_many_more_hostile_manifests_passes_either(seed: int):
+    passed, leaks = _pass_through(25_000, seed)
+    assert leaks == []
+    assert passed > 1500
+
+
+@pytest.mark.parametrize(
+    "lax",
+    [
+        PodPolicy(privileged=True),
+        PodPolicy(host_namespaces=True),
+        PodPolicy(host_paths=("/",)),
+        PodPolicy(capabilities=frozenset({"ALL", "SYS_ADMIN"})),
+    ],
+)
+def test_the_second_check_would_notice_a_policy_that_lets_things_pass(lax: PodPolicy):
+    assert _pass_through(1500, 21, lax)[1]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "named"),
+    [
+        (spec(initContainers=[{"name": "workspace-init", "image": "mine"}]), "spec.initContainers.workspace-init"),
+        ({"metadata": {"labels": {"stroem.io/attempt": "x"}}}, "stroem.io/attempt"),
+        ({"metadata": {"labels": {"app": "x"}}}, "app"),
+        (volume(secret={"secretName": "stroem-other-step"}), "spec.volumes.*.secret.secretName"),
+        (step(envFrom=[{"secretRef": {"name": "stroem-other-step"}}]), "spec.containers.*.envFrom.*.secretRef.name"),
+        (
+            sidecar(readinessProbe={"httpGet": {"host": "10.0.0.1", "port": 80}}),
+            "spec.containers.*.readinessProbe.httpGet.host",
+        ),
+    ],
+)
+def test_the_second_check_sees_what_is_the_platforms_own(manifest: dict[str, Any], named: str):
+    expected = merge_pod(None, work=ScriptWork(code="true"))
+    pod = merge(expected, manifest)
+    assert find_forbidden(pod) + find_foreign(pod) + find_usurped(pod, expected) == [named]
 
 
 def test_a_plan_is_made_for_the_default_configuration():
