@@ -187,6 +187,8 @@ def check_barriers(draft: Draft) -> Iterator[Problem]:
         if action.barrier and action.trigger_type in _NOTHING_AFTER:
             message = f"{subject}: barrier has no effect on {action.trigger_type}: no step comes after it"
             yield warning(seen.at("barrier"), "barrier", message)
+        if selection.asks_in_vain(action):
+            yield warning(seen.at("trigger_type"), "nodes", f"{subject}: {selection.NODES_FOR_NOTHING}")
 
 
 CHECKS = (

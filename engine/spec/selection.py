@@ -20,6 +20,8 @@ TOO_MANY_TRIALS = (
     "join them with '|', or name the steps in 'jobs'"
 )
 
+NODES_FOR_NOTHING = "schedule_nodes has no effect on on_workflow_complete: no step is left that nodes could run"
+
 
 @lru_cache(maxsize=1024)
 def compile_pattern(pattern: str) -> Any:
@@ -52,6 +54,12 @@ def is_endless(actions: Iterable[WorkflowAction], steps: int, loops: int = 0) ->
     """Whether to find what these actions select would keep the platform busy for more than a moment."""
     patterns = {(pattern, action.match) for action in actions for pattern in action.job_name_regexes}
     return len(patterns) * (steps + _LOOP_COUNTS * loops) > _MOST_TRIALS
+
+
+def asks_in_vain(action: WorkflowAction) -> bool:
+    """Whether the action asks for nodes when its job is over."""
+    is_asking = any(doing["action_type"] == "schedule_nodes" for doing in action.do)
+    return is_asking and action.trigger_type == "on_workflow_complete"
 
 
 def select_steps(action: WorkflowAction, names: Iterable[str]) -> tuple[str, ...]:

@@ -29,6 +29,8 @@ def check(spec: Specification, root: Node) -> Iterator[Problem]:
     for one in seen:
         yield from _check_selection(one, names)
         yield from _check_schedulers(one, spec)
+        if selection.asks_in_vain(one.action):
+            yield warning(one.at("trigger_type"), "nodes", f"{one.subject}: {selection.NODES_FOR_NOTHING}")
     yield from _check_needs(seen)
 
 
