@@ -12,14 +12,19 @@ import pytest
 from tests.slurm.cluster import Cluster
 from tests.slurm.site import Site
 
+HERE = Path(__file__).parent
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever uses the cluster needs Slurm."""
     for item in items:
-        if "cluster" in getattr(item, "fixturenames", ()):
+        if HERE in item.path.parents and "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("slurm")
+            item.add_marker(
+                pytest.mark.timeout(300)
+            )  # a whole site of processes starts; others may want the processors
 
 
 @pytest.fixture(scope="session")
