@@ -5,28 +5,25 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from engine.resources import Offer
 from engine.slurm_script import Launch
-from engine.spec.model import Action
 from engine.spec.tags import SUBMITS
 from runners import broom
-from runners.base import Runner
 from runners.catalog import Catalog, CatalogConfig
 from runners.guard import Guard
 from runners.local import LocalConfig
-from runners.process import User, find_user
+from runners.process import find_user
 from workers.actions import Actions
 from workers.allocation import AllocationPlace
 from workers.attempts import Attempts
 from workers.commands import Commands
 from workers.config import WorkerConfig
 from workers.disk import Den
-from workers.door import OUTAGES, ActionLedger, Bells, Ledger
+from workers.door import OUTAGES, Doors, Ledger
 from workers.execution import Execution
 from workers.follower import Follower
 from workers.outputs import Outputs
@@ -60,7 +57,7 @@ class Assembly:
     actions: Actions
     packing: Packing | None
     follower: Follower | None
-    _closing: threading.Event
+    _closing: threading.Event = field(default_factory=threading.Event)
 
     def open(self, hurry: threading.Event) -> bool:
         """Start guard and worker, as soon as the database lets us; False when `hurry` was set before."""
@@ -106,12 +103,7 @@ class Assembly:
 
 def assemble(
     config: WorkerConfig,
-    ledger: Ledger,
-    archive: Callable[[int], bytes],
-    pass_for: Callable[[int, int, str], str],
-    bells: Bells,
-    app: Any,
-    action_ledger: ActionLedger,
+    doors: Doors,
     launch: Launch,
     *,
     lease_s: float,
@@ -122,69 +114,68 @@ def assemble(
 ) -> Assembly:
     """A worker of this configuration. Raises StroemError for what cannot be.
 
-    `archive` answers a revision's tar.gz, `pass_for` what lets a pod fetch it. `launch` starts a worker on a node;
-    `withheld` are credentials that commands of workflow actions may not find.
+    `launch` starts a worker on a node; `withheld` are credentials that commands of workflow actions may not find.
     """
     timing = Timing.of(lease_s, config.stop_grace_secs)
-    user: User | None = find_user(config.run_as) if config.run_as else None
+    user = find_user(config.run_as) if config.run_as else None
+    owner = (user.uid, user.gid) if user else None
     den = Den(config.workspace_cache_dir, is_shared=user is not None)
     guard = Guard(lease_s, timing.guard_margin_s)
-    attempts = Attempts()
-    slots = Slots(config.max_concurrent)
-    pump = LogPump(ledger.append, ledger.released)
-    catalog = Catalog(_catalog_config(config, den, allocation), guard)
-    owner = (user.uid, user.gid) if user else None
-    workspaces = Workspaces(den, archive, max_retained=config.max_retained_revisions, owner=owner)
+    attempts, slots = Attempts(), Slots(config.max_concurrent)
+    offers = {**config.offers, **(allocation.offers if allocation and config.offers else {})}
+    presence = Presence(
+        doors.ledger, config, attempts, guard, timing,
+        version=version, busy=lambda: slots.busy, job_id=job_id, offers=offers,
+    )  # fmt: skip
     outputs = Outputs(config.output_root or config.workspace_cache_dir / "output", owner)
-    visits = Visits(action_ledger, lambda: presence.worker_id, allocation.id if allocation else None)
-    execution = Execution(
-        ledger,
+    visits = Visits(doors.action_ledger, lambda: presence.worker_id, allocation.id if allocation else None)
+    commands = Commands(
+        doors.action_ledger, outputs, guard, launch,
+        stop_grace_s=config.stop_grace_secs, user=user, withheld=withheld,
+    )  # fmt: skip
+    actions = Actions(
+        doors.action_ledger, commands, visits, presence, attempts, timing, tags=config.tags, job_id=job_id
+    )
+    catalog = Catalog(_catalog_config(config, den, allocation), guard)
+    workspaces = Workspaces(den, doors.archive, max_retained=config.max_retained_revisions, owner=owner)
+    pump = LogPump(doors.ledger.append, doors.ledger.released)
+    execution = _execution(config, doors, workspaces, Scratches(den, owner), pump, catalog, outputs, visits)
+    packing = Packing(Offer.of(offers), find_gpus(config.num_gpus), offers.get("ends_at")) if offers else None
+    worker = Worker(
+        config, doors.ledger, doors.bells, doors.app, presence, execution, attempts, slots, pump,
+        lease_s=lease_s, job_id=job_id, actions=actions, packing=packing,
+        serves=allocation.serves if allocation else lambda key: True,
+    )  # fmt: skip
+    presence.after = worker.refresh_tag_sets
+    follower = Follower(doors.action_ledger) if SUBMITS in config.tags else None
+    return Assembly(
+        worker, presence, guard, catalog, attempts, den, workspaces, doors.ledger, actions, packing, follower
+    )
+
+
+def _execution(
+    config: WorkerConfig,
+    doors: Doors,
+    workspaces: Workspaces,
+    scratches: Scratches,
+    pump: LogPump,
+    catalog: Catalog,
+    outputs: Outputs,
+    visits: Visits,
+) -> Execution:
+    return Execution(
+        doors.ledger,
         workspaces,
-        Scratches(den, owner),
+        scratches,
         pump,
-        lambda action: _choose(catalog, action),
-        Pins(config.server_url, pass_for),
+        lambda action: catalog.choose(action.type, action.runner),
+        Pins(config.server_url, doors.pass_for),
         stop_grace_s=config.stop_grace_secs,
         runner_image=config.runner_image,
         run_as=config.run_as,
         outputs=outputs,
         visits=visits,
     )
-    offers = {**config.offers, **(allocation.offers if allocation and config.offers else {})}
-    packing = Packing(Offer.of(offers), find_gpus(config.num_gpus), offers.get("ends_at")) if offers else None
-    presence = Presence(
-        ledger, config, attempts, guard, timing, version=version, busy=lambda: slots.busy, job_id=job_id, offers=offers
-    )
-    commands = Commands(
-        action_ledger, outputs, guard, launch, stop_grace_s=config.stop_grace_secs, user=user, withheld=withheld
-    )
-    actions = Actions(action_ledger, commands, visits, presence, attempts, timing, tags=config.tags, job_id=job_id)
-    worker = Worker(
-        config,
-        ledger,
-        bells,
-        app,
-        presence,
-        execution,
-        attempts,
-        slots,
-        pump,
-        lease_s=lease_s,
-        job_id=job_id,
-        actions=actions,
-        packing=packing,
-        serves=allocation.serves if allocation else lambda key: True,
-    )
-    presence.after = worker.refresh_tag_sets
-    follower = Follower(action_ledger) if SUBMITS in config.tags else None
-    closing = threading.Event()
-    return Assembly(
-        worker, presence, guard, catalog, attempts, den, workspaces, ledger, actions, packing, follower, closing
-    )
-
-
-def _choose(catalog: Catalog, action: Action) -> Runner:
-    return catalog.choose(action.type, action.runner)
 
 
 def _catalog_config(config: WorkerConfig, den: Den, place: AllocationPlace | None) -> CatalogConfig:

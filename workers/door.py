@@ -1,8 +1,9 @@
-"""What a worker needs of the platform, as types: the ledger, and the bells. Tests put theirs behind the same door."""
+"""What a worker needs of the platform, as types: ledgers, bells, files. Tests put theirs behind the same door."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -117,3 +118,16 @@ class Bells(Protocol):
     def ring(self, keys: Mapping[str, int]) -> int: ...
 
     def queue(self, key: str) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """All of them, as whoever starts a worker hands them over. `archive` answers a revision's tar.gz, `pass_for` what
+    lets a pod fetch it; `app` is Celery's."""
+
+    ledger: Ledger
+    action_ledger: ActionLedger
+    bells: Bells
+    archive: Callable[[int], bytes]
+    pass_for: Callable[[int, int, str], str]
+    app: Any

@@ -11,7 +11,7 @@ import tomllib
 from argparse import ArgumentParser
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID
 
 from django.conf import settings
@@ -24,6 +24,9 @@ from stroem_project.config import ROOT
 from workers import allocation
 from workers.allocation import AllocationPlace, Leaver
 from workers.config import WorkerConfig, load
+
+if TYPE_CHECKING:
+    from workers.assembly import Assembly
 
 log = logging.getLogger("stroem.worker")
 
@@ -72,6 +75,29 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=2) from error
         return config
 
+    def _assemble(self, config: WorkerConfig, job_id: UUID | None, place: AllocationPlace | None) -> Assembly:
+        from apps.jobs import bells, ledger
+        from apps.workflow_actions import ledger as action_ledger
+        from apps.workspaces.ledger import archive, pass_for
+        from runners.process import harden
+        from workers.assembly import assemble
+        from workers.door import Doors
+
+        try:
+            harden()
+            return assemble(
+                config,
+                Doors(ledger, action_ledger, bells, archive, pass_for, app),
+                _launch(config),
+                lease_s=settings.STROEM.recovery.heartbeat_timeout_s,
+                version=_version(),
+                withheld=_credentials(config),
+                job_id=job_id,
+                allocation=place,
+            )
+        except (StroemError, OSError) as error:
+            raise CommandError(f"this worker cannot start: {error}", returncode=2) from error
+
     def _serve(
         self,
         config: WorkerConfig,
@@ -80,32 +106,10 @@ class Command(BaseCommand):
         stop: threading.Event,
         hurry: threading.Event,
     ) -> int:
-        from apps.jobs import bells, ledger
+        from apps.jobs import ledger
         from apps.workflow_actions import ledger as action_ledger
-        from apps.workspaces.ledger import archive, pass_for
-        from runners.process import harden
-        from workers.assembly import assemble
 
-        lease_s = settings.STROEM.recovery.heartbeat_timeout_s
-        try:
-            harden()
-            assembly = assemble(
-                config,
-                ledger,
-                archive,
-                pass_for,
-                bells,
-                app,
-                action_ledger,
-                _launch(config),
-                lease_s=lease_s,
-                version=_version(),
-                withheld=_credentials(config),
-                job_id=job_id,
-                allocation=place,
-            )
-        except (StroemError, OSError) as error:
-            raise CommandError(f"this worker cannot start: {error}", returncode=2) from error
+        assembly = self._assemble(config, job_id, place)
         leaver: Leaver | None = None
         try:
             if not assembly.open(stop):
