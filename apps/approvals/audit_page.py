@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -33,7 +34,7 @@ class OutcomeFilter(admin.SimpleListFilter):
 class RecordAdmin(ScopedAdmin):
     workspace_path: ClassVar[str] = "workspace"
     list_display = ("when", "who", "what", "result", "about", "workspace", "way", "note")
-    list_display_links = None
+    list_display_links = ("when",)
     list_filter = (OutcomeFilter,)
     search_fields = ("actor", "task_name", "step_name")
     search_help_text = "Person, task or step"
@@ -46,7 +47,11 @@ class RecordAdmin(ScopedAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        raise Http404("A row of the record has no page of its own.")
+        """A row has no page of its own: its request has."""
+        row = self.get_queryset(request).filter(pk=object_id).first() if object_id.isdecimal() else None
+        if row is None or request.method != "GET":
+            raise Http404("There is no such row, or it is not yours to see.")
+        return redirect(_requests_of(row))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Record]:
         return super().get_queryset(request).order_by("-id")
@@ -71,7 +76,7 @@ class RecordAdmin(ScopedAdmin):
     def about(self, row: Record) -> SafeString:
         return format_html(
             '<a class="st-strong" href="{}">{}</a> <span class="st-id">{}</span>',
-            f"{reverse('admin:approvals_approvalrequest_changelist')}?job={row.job_id}",
+            _requests_of(row),
             row.task_name,
             row.step_name,
         )
@@ -83,3 +88,8 @@ class RecordAdmin(ScopedAdmin):
     @admin.display(description="detail")
     def note(self, row: Record) -> SafeString:
         return format_html('<div class="st-clip">{}</div>', row.detail)
+
+
+def _requests_of(row: Record) -> str:
+    """Where the requests of the same job are listed: the request itself may be gone, the record stays."""
+    return f"{reverse('admin:approvals_approvalrequest_changelist')}?job={row.job_id}"

@@ -169,6 +169,7 @@ class Record(models.Model):
     at = models.DateTimeField(db_default=NOW)
 
     class Meta:
+        verbose_name = "decision"
         indexes = [
             models.Index(fields=["request_id", "id"], name="approvals_record_request"),
             models.Index(fields=["job_id", "id"], name="approvals_record_job"),

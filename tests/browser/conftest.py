@@ -72,6 +72,7 @@ def browser() -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
         yield launched
         launched.close()
+        connections.close_all()  # those that were opened beside Playwright's loop are not seen once it is gone
 
 
 class Watched:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 
 import pytest
+from django.contrib.auth.models import Group
 from django.db import connection
+from django.utils import timezone
 from playwright.sync_api import Browser, Page, expect
 
-from apps.approvals.models import ApprovalRequest, Record
+from apps.accounts.models import ApiToken, Role, User, WorkspaceGrant
+from apps.approvals.models import ApprovalRequest, Delegation, Record, Vote
 from apps.fleet.models import Worker
 from apps.jobs.models import Job, Step, StepEvent
-from apps.workspaces.models import Workspace
+from apps.workspaces.models import Revision, Secret, Workspace
 from tests.apps.jobs.builders import until
 from tests.browser.conftest import PHONE
 from tests.browser.stage import Stage
@@ -19,6 +24,7 @@ from tests.browser.vectors import vectors
 
 VECTORS = vectors()
 ALL = "\n\n".join(VECTORS)
+LINKS = "() => [...document.querySelectorAll('a[href]')].map((a) => a.pathname + a.search)"
 INJECTED = """() => [...document.querySelectorAll('*')].filter((node) =>
   [...node.attributes].some((one) => /^on/.test(one.name) || /^\\s*(javascript|vbscript|data:text)/i.test(one.value)
     && one.name !== 'value' && !one.name.startsWith('data-') && one.name !== 'title' && one.name !== 'aria-label'
@@ -95,6 +101,7 @@ def hostile(stage: Stage) -> Job:
     ghost.pk, ghost.name, ghost.tags = None, VECTORS[0], [one[:100] for one in VECTORS[:80]]
     ghost.offers = nested
     ghost.save(force_insert=True)
+    people_and_settings(stage, found)
     lines = "".join(
         json.dumps({"ts": "2026-01-01T00:00:00.000Z", "stream": "stdout", "step": one, "line": one}) + "\n"
         for one in VECTORS
@@ -108,6 +115,46 @@ def hostile(stage: Stage) -> Job:
     return job
 
 
+def people_and_settings(stage: Stage, request: ApprovalRequest) -> None:
+    """Names of people, groups, keys, grants and secrets; a request that was decided with many words."""
+    person = stage.person("hostile@example.org", Role.VIEWER)
+    User.objects.filter(pk=person.pk).update(first_name=VECTORS[0][:150], last_name=VECTORS[9][:150])
+    for number, one in enumerate(VECTORS[:40]):
+        group = Group.objects.create(name=f"{one[:140]} {number}")
+        WorkspaceGrant.objects.create(group=group, pattern=one[:200], role=Role.VIEWER)
+        ApiToken.objects.create(user=person, name=one[:200], prefix=f"strm_{number:07}", digest=f"{number:064}")
+        Secret.objects.create(
+            workspace=request.workspace, name=f"{one[:80]} {number}", sealed=b"", updated_by=one[:100]
+        )
+    Revision.objects.filter(workspace=request.workspace).update(label=VECTORS[11][:64])
+    Workspace.objects.filter(pk=request.workspace_id).update(ref=VECTORS[12][:255])
+    Delegation.objects.create(request=request, giver=stage.olga, taker=person)
+    decided = ApprovalRequest.objects.get(pk=request.pk)
+    decided.pk, decided.step_id = None, request.step_id + 10**9
+    decided.status, decided.closed_at, decided.closed_by, decided.reason = (
+        "rejected",
+        timezone.now(),
+        VECTORS[0][:254],
+        ALL,
+    )
+    decided.message = ALL
+    decided.save()
+    Vote.objects.create(request=decided, user=person, approved=False, reason=ALL, input={one: one for one in VECTORS})
+
+
+@pytest.mark.chromium
+def test_the_vectors_do_run_where_nothing_stops_them(stage: Stage, browser: Browser) -> None:
+    context = browser.new_context(base_url=stage.url, bypass_csp=True)
+    context.add_init_script("window.hits = []; window.xss = () => window.hits.push(location.href)")
+    page = context.new_page()
+    page.goto("/admin/login/")
+    page.evaluate("(html) => { document.body.innerHTML = html }", "".join(f"<div>{one}</div>" for one in VECTORS[:60]))
+    page.wait_for_timeout(500)
+    assert page.evaluate("window.hits.length") > 0
+    assert page.evaluate(INJECTED)
+    context.close()
+
+
 @pytest.mark.chromium
 @pytest.mark.parametrize("is_phone", [False, True], ids=["desk", "phone"])
 def test_no_vector_runs_on_any_page(stage: Stage, browser: Browser, hostile: Job, is_phone: bool) -> None:
@@ -119,7 +166,7 @@ def test_no_vector_runs_on_any_page(stage: Stage, browser: Browser, hostile: Job
     page.on("pageerror", lambda error: complaints.append(str(error)[:300]))
     page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
     page.on("request", lambda request: None if request.url.startswith(stage.url) else complaints.append(request.url))
-    request = ApprovalRequest.objects.get(job_id=hostile.pk)
+    request = ApprovalRequest.objects.get(job_id=hostile.pk, status="open")
     worker = Worker.objects.get(name=VECTORS[0])
     workspace = Workspace.objects.get(name="hostile")
     for address in (
@@ -159,6 +206,70 @@ def test_no_vector_runs_on_any_page(stage: Stage, browser: Browser, hostile: Job
     inspect(page, complaints)
     assert not complaints, complaints
     context.close()
+
+
+# The forms of a page, and their text fields. What would end the session or remove a row is left alone.
+FORMS = """[...document.querySelectorAll('form')].filter((form) =>
+    !/logout|delete|refresh|i18n/.test(form.getAttribute('action') || '') && form.querySelector(FIELDS))"""
+FIELDS = ", ".join(("textarea", "input:not([type])", *(f"input[type={kind}]" for kind in ("text", "search", "email"))))
+FORMS = FORMS.replace("FIELDS", f"'{FIELDS}'")
+FILL = f"""([number, text]) => {{
+  const form = {FORMS}[number];
+  form.querySelectorAll('{FIELDS}').forEach((field) => {{ field.value = text; }});
+  HTMLFormElement.prototype.submit.call(form);
+}}"""
+
+
+@pytest.mark.slow
+@pytest.mark.chromium
+@pytest.mark.timeout(1200)
+def test_no_vector_runs_wherever_links_lead_nor_in_any_form(stage: Stage, browser: Browser, hostile: Job) -> None:
+    context = browser.new_context(base_url=stage.url, bypass_csp=True)
+    context.add_cookies([stage.cookie(stage.root)])
+    context.add_init_script("window.hits = []; window.xss = () => window.hits.push(location.href)")
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)[:300]))
+    page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
+    page.on("request", lambda request: None if request.url.startswith(stage.url) else complaints.append(request.url))
+    seen, waiting = {"/admin/"}, ["/admin/"]
+    kinds: Counter[str] = Counter()
+    forms = 0
+    while waiting:
+        address = waiting.pop(0)
+        answer = page.goto(address)
+        assert answer is not None and answer.status < 500, address
+        inspect(page, complaints)
+        for link in page.evaluate(LINKS):
+            path = link.partition("#")[0]
+            kind = re.sub(r"[0-9a-f-]{36}|[0-9]+|[?&].*", "#", path)
+            if (
+                path in seen
+                or not path.startswith("/admin/")
+                or re.search("logout|/log/|jsi18n", path)
+                or kinds[kind] >= 4
+            ):
+                continue
+            kinds[kind] += 1
+            seen.add(path)
+            waiting.append(path)
+        forms += submitted(page, address, complaints)
+    print(f"{len(seen)} pages, {forms} forms")
+    assert len(seen) > 60 and forms > 40
+    context.close()
+
+
+def submitted(page: Page, address: str, complaints: list[str]) -> int:
+    """Sends each form of the page with every vector in each of its fields. Returns how many were sent."""
+    if "/password/" in address:  # it would take any text, and end the session
+        return 0
+    count = int(page.evaluate(f"{FORMS}.length"))
+    for number in range(count):
+        page.goto(address)
+        with page.expect_navigation():
+            page.evaluate(FILL, [number, ALL.replace("\x00", "")])
+        inspect(page, complaints)
+    return count
 
 
 def inspect(page: Page, complaints: list[str]) -> None:

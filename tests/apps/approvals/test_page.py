@@ -134,6 +134,8 @@ def test_the_list_of_decisions_shows_what_was_tried_in_ones_own_workspaces_and_c
         assert client.get(f"{page}add/").status_code == 403
         assert client.post(f"{page}{row.pk}/delete/", {"post": "yes"}).status_code == 403
         assert client.post(f"{page}{row.pk}/change/", {"actor": "x"}).status_code == 404
+        assert client.get(f"{page}{row.pk}/change/").headers["Location"] == f"{INBOX}?job={job.pk}"
+    assert strangers.get(f"{page}{row.pk}/change/").status_code == 404
     assert Record.objects.get(pk=row.pk).actor == anna.email
 
 
