@@ -15,7 +15,7 @@ from apps.accounts.grants import allows, role_on
 from apps.accounts.models import Role
 from apps.adminkit import panels
 from apps.fleet.models import Worker
-from apps.jobs import pictures, tails
+from apps.jobs import pictures, ports, tails
 from apps.jobs.blueprints import load
 from apps.jobs.hub import job_state
 from apps.jobs.models import Attempt, Job, Step, StepEvent
@@ -72,6 +72,7 @@ def job(request: HttpRequest, job_id: UUID) -> HttpResponse:
         "totals": pictures.totals(row.pk),
         "picture": pictures.drawing(picture, standings) if picture.is_drawn else None,
         "steps": _step_page(row.pk, {}),
+        "actions": ports.shown_beside(row),
         "urls": {
             "live": reverse("jobs_live", args=[row.pk]),
             "log": reverse("jobs_log", args=[row.pk]),

@@ -14,7 +14,8 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from apps.jobs import blueprints
+from apps.jobs import action_pictures, blueprints
+from apps.jobs.action_pictures import DrawnAction
 from apps.jobs.blueprints import Plan
 from apps.jobs.sql import fetch
 
@@ -53,6 +54,7 @@ class Picture:
     nodes: tuple[Drawn, ...]
     edges: tuple[tuple[int, int], ...]
     place: Mapping[str, int]  # flow name -> index of its node
+    actions: tuple[DrawnAction, ...] = ()
 
     @property
     def is_drawn(self) -> bool:
@@ -72,7 +74,7 @@ def draw(plan: Plan) -> Picture:
     edges = {
         (place[dependency], place[name]) for name, node in plan.nodes.items() for dependency in node.step.depends_on
     }
-    return Picture(nodes, tuple(sorted(edges)), place)
+    return Picture(nodes, tuple(sorted(edges)), place, action_pictures.drawn_actions(plan.task, place))
 
 
 def _groups(plan: Plan) -> list[tuple[str, ...]]:
@@ -150,4 +152,5 @@ def drawing(picture: Picture, standings: Mapping[int, Mapping[str, Any]]) -> dic
         }
         for index, node in enumerate(picture.nodes)
     ]
-    return {"nodes": nodes, "edges": [list(edge) for edge in picture.edges]}
+    edges = [list(edge) for edge in picture.edges]
+    return {"nodes": nodes, "edges": edges, "actions": action_pictures.as_json(picture.actions)}

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, Q, QuerySet
+from django.urls import reverse
 
 from apps.fleet.models import Allocation, Worker
 from apps.jobs import blueprints, contexts
@@ -88,7 +89,7 @@ def actions_of(job: Job) -> list[JSON]:
     """
     if not job.has_actions:
         return []
-    found = [_action(seen) for seen in seen_of(job.pk, blueprints.load(job.blueprint_id))]
+    found = [action_json(seen) for seen in seen_of(job.pk, blueprints.load(job.blueprint_id))]
     masks = contexts.masks_of(job)
     return [shown(one, masks) for one in found]
 
@@ -106,7 +107,7 @@ def runs_called(job: Job, name: str) -> list[int]:
     return list(runs.order_by("id").values_list("pk", flat=True))
 
 
-def _action(seen: Seen) -> JSON:
+def action_json(seen: Seen) -> JSON:
     row, action = seen.row, seen.one.action
     return {
         "id": row.pk,
@@ -189,6 +190,7 @@ def _brief(seen: Seen) -> JSON:
         "index": row.index,
         "generation": row.generation,
         "name": seen.one.label,
+        "url": reverse("workflow_action", args=[row.job_id, row.pk]),
         "trigger": row.trigger_type,
         "does": [doing["action_type"] for doing in seen.one.action.do],
         "status": row.status,

@@ -30,7 +30,7 @@ FLAGS = [
 ]
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1360, "height": 900}
-expect.set_options(timeout=10_000)
+expect.set_options(timeout=30_000)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -108,7 +108,8 @@ def opened(stage: Stage, browser: Browser) -> Iterator[Opener]:
         contexts.append(context)
         if user is not None:
             context.add_cookies([stage.cookie(user)])
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
+        context.set_default_navigation_timeout(60_000)
         page = context.new_page()
         watched.append(Watched(page, stage.url))
         return page

@@ -4,6 +4,12 @@ const SVG = "http://www.w3.org/2000/svg";
 const LOOKS = {
   pending: "idle", held: "idle", ready: "next", running: "run", suspended: "wait", completed: "ok",
   failed: "bad", skipped: "idle", cancelled: "off",
+  waiting: "idle", armed: "next", succeeded: "ok", superseded: "idle", lost: "bad", requested: "idle", active: "run", complete: "ok",
+};
+// Those whose shape has another name.
+const SHAPES = {
+  held: "pending", waiting: "pending", armed: "ready", succeeded: "completed", superseded: "skipped", lost: "failed",
+  requested: "pending", active: "running", complete: "completed",
 };
 
 export function el(name, attributes = {}, ...children) {
@@ -31,7 +37,7 @@ export function tone(status) {
 }
 
 export function shapeName(status) {
-  return status === "held" ? "pending" : LOOKS[status] ? status : "pending";
+  return SHAPES[status] || (LOOKS[status] ? status : "pending");
 }
 
 export function shape(status) {

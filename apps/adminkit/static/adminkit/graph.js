@@ -16,6 +16,11 @@ function placed(picture, direction) {
   graph.setDefaultEdgeLabel(() => ({}));
   picture.nodes.forEach((_, index) => graph.setNode(String(index), { width: WIDTH, height: HEIGHT }));
   picture.edges.forEach(([from, to]) => graph.setEdge(String(from), String(to)));
+  (picture.actions || []).forEach((action, index) => {
+    graph.setNode(`a${index}`, { width: WIDTH, height: HEIGHT });
+    action.behind.forEach((from) => graph.setEdge(String(from), `a${index}`, { class: "is-beside" }));
+    action.before.forEach((to) => graph.setEdge(`a${index}`, String(to), { class: "is-beside", holds: action.barrier }));
+  });
   dagre.layout(graph);
   return graph;
 }
@@ -42,11 +47,14 @@ function head(points) {
 }
 
 export class Graph {
-  constructor(box, picture, choose) {
+  // `picture.actions`: workflow actions beside the nodes; `chooseAction(index)` is told when one of them is opened.
+  constructor(box, picture, choose, chooseAction) {
     this.box = box;
     this.picture = picture;
     this.choose = choose;
+    this.chooseAction = chooseAction;
     this.nodes = [];
+    this.actions = [];
     this.scale = 1;
     this.draw();
     new ResizeObserver(() => this.resized()).observe(box);
@@ -67,25 +75,29 @@ export class Graph {
     const size = graph.graph();
     this.width = Math.max(size.width || 0, WIDTH);
     this.height = Math.max(size.height || 0, HEIGHT);
-    // All arrows are two elements: a large flow has thousands of them.
-    const ways = graph.edges().map((edge) => graph.edge(edge).points);
+    // All arrows of a kind are one element: a large flow has thousands of them.
+    const ways = graph.edges().map((edge) => graph.edge(edge));
+    const way = (name, among) => svg("path", { class: name, d: among.map(({ points }) => curve(points)).join("") });
     const edges = svg("g", { "aria-hidden": "true" },
-      svg("path", { class: "st-edges", d: ways.map(curve).join("") }), svg("path", { class: "st-arrow", d: ways.map(head).join("") }));
+      way("st-edges", ways.filter((one) => !one.class)), way("st-edges is-beside", ways.filter((one) => one.class)),
+      svg("path", { class: "st-arrow", d: ways.filter((one) => !one.class || one.holds).map(({ points }) => head(points)).join("") }));
     const nodes = svg("g", {});
-    this.nodes = this.picture.nodes.map((node, index) => {
-      const at = graph.node(String(index));
+    const place = (key, open) => {
+      const at = graph.node(key);
       const group = svg("g", { class: "st-node", transform: `translate(${at.x - WIDTH / 2},${at.y - HEIGHT / 2})`, role: "button", tabindex: "0" });
-      const open = () => this.choose(index);
       group.addEventListener("click", open);
       group.addEventListener("keydown", (event) => {
         if (event.key === "Enter" || event.key === " ") { event.preventDefault(); open(); }
       });
       nodes.append(group);
       return group;
-    });
+    };
+    this.nodes = this.picture.nodes.map((node, index) => place(String(index), () => this.choose(index)));
+    this.actions = (this.picture.actions || []).map((action, index) => place(`a${index}`, () => this.chooseAction(action.index)));
     this.svg = svg("svg", { viewBox: `0 0 ${this.width} ${this.height}`, role: "group", "aria-label": "Steps and what they wait for" }, edges, nodes);
     this.box.replaceChildren(this.svg);
     this.picture.nodes.forEach((_, index) => this.paint(index));
+    this.actions.forEach((_, index) => this.paintAction(index));
     this.mark(this.marked ?? null);
     this.fit();
   }
@@ -118,9 +130,42 @@ export class Graph {
     this.paint(index);
   }
 
+  // `standings`: by the index of the action, {status, progress, reached, total}.
+  updateActions(standings) {
+    (this.picture.actions || []).forEach((action, index) => {
+      Object.assign(action, standings.get(action.index));
+      if (this.actions[index]) this.paintAction(index);
+    });
+  }
+
+  // The index of a node, or `a` and the index of an action.
   mark(index) {
     this.marked = index;
     this.nodes.forEach((group, at) => group.classList.toggle("is-chosen", at === index));
+    this.actions.forEach((group, at) => group.classList.toggle("is-chosen", `a${this.picture.actions[at].index}` === index));
+  }
+
+  paintAction(index) {
+    const action = this.picture.actions[index];
+    const group = this.actions[index];
+    const status = action.status || "waiting";
+    const isChosen = group.classList.contains("is-chosen");
+    group.setAttribute("class", `st-node st-action st-${tone(status)} is-${status}${isChosen ? " is-chosen" : ""}`);
+    group.setAttribute("data-status", status);
+    group.setAttribute("data-label", action.label);
+    const words = ["workflow action", action.label, action.trigger, action.progress, status, action.barrier ? "steps wait for it" : ""];
+    const count = action.total ? `${action.reached} of ${action.total}` : "";
+    const about = status === "waiting" ? action.progress || "waits" : [status, count].filter(Boolean).join(" · ");
+    const corner = HEIGHT / 2.6;
+    const outline = `M${corner},0H${WIDTH - corner}L${WIDTH},${HEIGHT / 2}L${WIDTH - corner},${HEIGHT}H${corner}L0,${HEIGHT / 2}Z`;
+    group.replaceChildren(
+      svg("title", {}, words.filter(Boolean).join(", ")),
+      svg("path", { class: "st-card", d: outline }),
+      svg("use", { class: "st-mark", href: `${SPRITE}#${shapeName(status)}`, x: 19, y: 15, width: 16, height: 16 }),
+      svg("text", { class: "st-name", x: 43, y: 20 }, cut(action.label.replace(/^workflow_actions\[/, "action ["), 15)),
+      svg("text", { class: "st-kind", x: 43, y: 35 }, cut(about, 21)),
+      svg("use", { class: "st-bolt", href: `${SPRITE}#action`, x: WIDTH - 30, y: 7, width: 12, height: 12 }),
+    );
   }
 
   paint(index) {

@@ -2,14 +2,16 @@
 import { badge, el } from "../adminkit/dom.js";
 import { Graph } from "../adminkit/graph.js";
 import { Log } from "../adminkit/log.js";
+import { ActionList, current } from "./actions.js";
 import { StepList } from "./steps.js";
 import { Timeline } from "./timeline.js";
 
 const data = JSON.parse(document.getElementById("job-data").textContent);
 const at = (id) => document.getElementById(id);
-const views = ["graph", "steps", "timeline", "details"];
+const views = ["graph", "steps", "actions", "timeline", "details"];
 const known = new Map(); // id -> step, as far as the page has seen it
-let chosen = null; // the step that the inspector shows
+let actions = data.actions; // workflow actions in brief, the newest generation first
+let chosen = null; // what the inspector shows: a step, or a workflow action with `runs`
 let source = null;
 let lastChunk = null;
 let chunks = new Set();
@@ -42,7 +44,8 @@ function showTotals(totals) {
 
 let graph = null;
 const list = new StepList({ table: at("step-table"), form: at("step-filter"), pager: at("step-pager"), nodeButton: at("node-filter") }, data.urls.steps, openStep);
-const timeline = new Timeline(at("timeline"), data.urls.timeline, openStep);
+const actionList = new ActionList(at("action-table"), openAction);
+const timeline = new Timeline(at("timeline"), data.urls.timeline, openStep, openAction);
 
 function openView(name) {
   for (const view of views) {
@@ -50,7 +53,10 @@ function openView(name) {
     at(`tab-${view}`).setAttribute("aria-selected", String(view === name));
     at(`tab-${view}`).tabIndex = view === name ? 0 : -1;
   }
-  if (name === "graph" && data.picture && !graph) graph = new Graph(at("graph"), data.picture, openNode);
+  if (name === "graph" && data.picture && !graph) {
+    graph = new Graph(at("graph"), data.picture, openNode, (index) => openAction(current(actions).get(index)));
+    graph.updateActions(current(actions));
+  }
   for (const [view, shown] of [["graph", graph], ["steps", list], ["timeline", timeline]]) {
     if (view === name) shown?.enter();
     else shown?.leave();
@@ -65,6 +71,14 @@ function openNode(index) {
     list.filter({ node: index, label: node.label });
     if (node.folded) openView("steps");
   }
+}
+
+function showActions() {
+  actionList.show(actions);
+  timeline.updateActions(actions);
+  if (graph) graph.updateActions(current(actions));
+  at("tab-actions").hidden = !actions.length;
+  at("graph-legend").hidden = !data.picture?.actions.length;
 }
 
 function tabs(bar, open) {
@@ -100,18 +114,37 @@ function openPart(name) {
 tabs(document.querySelector("#inspector .st-tabs"), (tab) => openPart(tab.dataset.part));
 
 function openStep(step, { focus = true } = {}) {
-  chosen = step;
-  history.replaceState(null, "", `#step=${step.id}`);
-  at("inspector-title").textContent = step.name;
+  if (chosen?.runs) graph?.mark(null);
+  choose({ ...step, log: String(step.id), url: `${data.urls.steps}${step.id}/` }, `#step=${step.id}`, step.name, "Step");
+  openPart(["approval", "task"].includes(step.kind) ? "step" : at("part-step").hidden ? "log" : "step");
+  if (focus) toInspector();
+}
+
+// `run`: keep to the log of this run.
+function openAction(action, { focus = true, run = null } = {}) {
+  graph?.mark(`a${action.index}`);
+  const title = run ? `${action.name}, run ${action.runs.findIndex((one) => one.id === run) + 1}` : action.name;
+  choose({ ...action, run, log: `action-${action.id}${run ? `-${run}` : ""}` }, `#action=${action.id}`, title, "Action");
+  openPart(run ? "log" : "step");
+  if (focus) toInspector();
+}
+
+function choose(what, hash, title, kind) {
+  chosen = what;
+  history.replaceState(null, "", hash);
+  at("inspector-title").textContent = title;
   at("whole-job").hidden = false;
   at("tab-step").hidden = false;
+  at("tab-step").textContent = kind;
   at("part-step").replaceChildren(el("p", { class: "st-help" }, "Loading…"));
   log.withSteps = false;
   loadStep();
   follow();
-  openPart(["approval", "task"].includes(step.kind) ? "step" : at("part-step").hidden ? "log" : "step");
-  if (focus && matchMedia("(max-width: 1100px)").matches) at("inspector").scrollIntoView({ behavior: "smooth" });
-  if (focus) at("inspector-title").focus({ preventScroll: true });
+}
+
+function toInspector() {
+  if (matchMedia("(max-width: 1100px)").matches) at("inspector").scrollIntoView({ behavior: "smooth" });
+  at("inspector-title").focus({ preventScroll: true });
 }
 
 function openJob() {
@@ -130,13 +163,13 @@ async function loadStep() {
   const wanted = chosen;
   fragment = Date.now();
   try {
-    const answer = await fetch(`${data.urls.steps}${wanted.id}/`);
+    const answer = await fetch(wanted.url);
     if (chosen !== wanted) return;
     if (!answer.ok) throw new Error(`${answer.status}`);
     at("part-step").innerHTML = await answer.text();
     window.stroemTimes.refreshTimes(at("part-step"));
   } catch (error) {
-    at("part-step").replaceChildren(el("p", { class: "st-error" }, `The step could not be loaded (${error.message}).`));
+    at("part-step").replaceChildren(el("p", { class: "st-error" }, `This could not be loaded (${error.message}).`));
   }
 }
 
@@ -146,6 +179,10 @@ async function loadDetails() {
 }
 
 at("whole-job").addEventListener("click", openJob);
+at("part-step").addEventListener("click", (event) => {
+  const { run } = event.target.closest("[data-run]")?.dataset ?? {};
+  if (run && chosen.runs) openAction(actions.find((action) => action.id === chosen.id) ?? chosen, { run: Number(run) });
+});
 at("log-search").addEventListener("input", (event) => { log.search(event.target.value); showHits(); });
 at("log-search").addEventListener("keydown", (event) => {
   if (event.key === "Enter") { event.preventDefault(); log.step(event.shiftKey ? -1 : 1); showHits(); }
@@ -187,13 +224,13 @@ function follow() {
   at("log-search").value = "";
   showHits();
   showCount();
-  at("log-download").href = chosen ? `${data.urls.log}?log=${chosen.id}` : data.urls.log;
+  at("log-download").href = chosen ? `${data.urls.log}?log=${chosen.log}` : data.urls.log;
   connect();
 }
 
 function connect() {
   source?.close();
-  const query = new URLSearchParams({ log: chosen ? chosen.id : "all" });
+  const query = new URLSearchParams({ log: chosen ? chosen.log : "all" });
   if (lastChunk !== null) query.set("after", lastChunk);
   source = new EventSource(`${data.urls.live}?${query}`);
   source.addEventListener("state", (event) => told(JSON.parse(event.data)));
@@ -228,8 +265,20 @@ function told(news) {
   for (const step of news.steps) known.set(step.id, step);
   list.update(news.steps);
   timeline.update(news.steps);
-  if (chosen && news.steps.some((step) => step.id === chosen.id || step.loop === chosen.id) && Date.now() - fragment > 400) loadStep();
-  if (news.steps.length || news.job.ended) detailsSoon();
+  if (news.actions) toldActions(news.actions);
+  if (chosen && !chosen.runs && news.steps.some((step) => step.id === chosen.id || step.loop === chosen.id) && Date.now() - fragment > 400) loadStep();
+  if (news.steps.length || news.actions || news.job.ended) detailsSoon();
+}
+
+function toldActions(news) {
+  actions = news;
+  showActions();
+  const fresh = chosen?.runs && actions.find((action) => action.id === chosen.id);
+  if (!fresh || JSON.stringify({ ...chosen, ...fresh }) === JSON.stringify(chosen)) return;
+  const hasMoreRuns = !chosen.run && fresh.run_count > chosen.run_count;
+  Object.assign(chosen, fresh);
+  loadStep();
+  if (hasMoreRuns) connect(); // whose lines are wanted is settled when the stream begins
 }
 
 let detailsTimer = 0;
@@ -252,6 +301,7 @@ at("zoom-in").addEventListener("click", () => graph.zoom(graph.scale * 1.25));
 at("zoom-out").addEventListener("click", () => graph.zoom(graph.scale / 1.25));
 at("zoom-fit").addEventListener("click", () => graph.fit());
 list.show(data.steps);
+showActions();
 showTotals(data.totals);
 if (!data.picture) {
   at("tab-graph").hidden = true;
@@ -261,6 +311,8 @@ if (!data.picture) {
 openView(data.picture ? "graph" : "steps");
 openPart("log");
 const wanted = /^#step=(\d+)$/.exec(location.hash);
+const action = actions.find((one) => location.hash === `#action=${one.id}`);
 const row = wanted && (data.steps.rows.find((step) => step.id === Number(wanted[1])) || { id: Number(wanted[1]), name: `Step ${wanted[1]}`, loop: null });
 if (row) openStep(row, { focus: false });
+else if (action) openAction(action, { focus: false });
 else follow();

@@ -1,5 +1,5 @@
-// When each step ran, as bars on one axis.
-import { el, shape, tone } from "../adminkit/dom.js";
+// When each step ran, as bars on one axis; between them what ran beside the steps: workflow actions and their nodes.
+import { SPRITE, el, shape, svg, tone } from "../adminkit/dom.js";
 
 const MARKS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400, 259200, 604800];
 
@@ -9,11 +9,13 @@ function begun(step) {
 }
 
 export class Timeline {
-  constructor(box, url, open) {
+  constructor(box, url, open, openAction) {
     this.box = box;
     this.url = url;
     this.open_step = open;
+    this.openAction = openAction;
     this.steps = new Map();
+    this.beside = [];
   }
 
   async enter() {
@@ -26,7 +28,7 @@ export class Timeline {
     this.steps = new Map(found.rows.map((step) => [step.id, begun(step)]));
     this.draw();
     clearInterval(this.timer);
-    this.timer = setInterval(() => { if ([...this.steps.values()].some((step) => !step.ended)) this.draw(); }, 1000);
+    this.timer = setInterval(() => { if (this.rows().some((row) => !row.ended)) this.draw(); }, 1000);
   }
 
   leave() {
@@ -41,22 +43,41 @@ export class Timeline {
     this.draw();
   }
 
+  updateActions(actions) {
+    this.beside = actions.flatMap((action) => [
+      ...action.runs.filter((run) => run.started).map((run) => ({
+        ...run, key: `run-${run.id}`, action, icon: "action", what: "workflow action", begun: run.started,
+        name: run.number > 1 ? `${action.name}, try ${run.number}` : action.name,
+      })),
+      ...action.allocations.filter((one) => one.submitted).map((one) => ({
+        ...one, key: `nodes-${one.id}`, action, icon: "nodes", what: "Slurm allocation", begun: one.submitted, begins: one.started,
+        name: `${one.scheduler} ${one.slurm}`,
+      })),
+    ]);
+    if (this.isOpen) this.draw();
+  }
+
+  rows() {
+    const steps = [...this.steps.values()].map((step) => ({ ...step, key: `step-${step.id}`, begun: step.started }));
+    return [...steps, ...this.beside].sort((a, b) => Date.parse(a.begun) - Date.parse(b.begun));
+  }
+
   draw() {
-    const steps = [...this.steps.values()].sort((a, b) => Date.parse(a.started) - Date.parse(b.started));
+    const steps = this.rows();
     if (!steps.length) {
       this.box.replaceChildren(el("p", { class: "st-help" }, "No step has begun yet."));
       return;
     }
     const now = Date.now();
     const end = (step) => (step.ended ? Date.parse(step.ended) : now);
-    const start = Date.parse(steps[0].started);
+    const start = Date.parse(steps[0].begun);
     const length = Math.max(100, Math.max(...steps.map(end)) - start);
-    const focused = this.box.contains(document.activeElement) ? document.activeElement.dataset.step : null;
+    const focused = this.box.contains(document.activeElement) ? document.activeElement.dataset.row : null;
     const bars = el("ol", { class: "st-bars" }, ...steps.map((step) => this.bar(step, start, length, end(step))));
     const parts = [this.axis(length / 1000), bars];
-    if (this.total > steps.length) parts.push(el("p", { class: "st-help" }, `The first ${steps.length} of ${this.total} steps that have begun.`));
+    if (this.total > this.steps.size) parts.push(el("p", { class: "st-help" }, `The first ${this.steps.size} of ${this.total} steps that have begun.`));
     this.box.replaceChildren(...parts);
-    if (focused) this.box.querySelector(`[data-step="${focused}"]`)?.focus();
+    if (focused) this.box.querySelector(`[data-row="${focused}"]`)?.focus();
   }
 
   axis(seconds) {
@@ -70,15 +91,23 @@ export class Timeline {
     return axis;
   }
 
-  bar(step, start, length, end) {
-    const seconds = (end - Date.parse(step.started)) / 1000;
-    const bar = el("span", { class: `st-bar st-${tone(step.status)}`, "aria-hidden": "true" });
-    bar.style.left = `${(100 * (Date.parse(step.started) - start)) / length}%`;
-    bar.style.width = `max(4px, ${(100 * seconds * 1000) / length}%)`;
-    const label = `${step.name}, ${step.status}, ${window.stroemTimes.spanOf(seconds)}`;
+  bar(row, start, length, end) {
+    const part = (from, to, name) => {
+      const bar = el("span", { class: `st-bar st-${tone(row.status)}${name}`, "aria-hidden": "true" });
+      bar.style.left = `${(100 * (from - start)) / length}%`;
+      bar.style.width = `max(4px, ${(100 * (to - from)) / length}%)`;
+      return bar;
+    };
+    const begun = Date.parse(row.begun);
+    const begins = row.icon === "nodes" ? (row.begins ? Date.parse(row.begins) : end) : begun; // nodes wait in Slurm's queue
+    const parts = begins > begun ? [part(begun, begins, " is-queued")] : [];
+    if (begins < end || !parts.length) parts.push(part(begins, end, row.action ? " is-beside" : ""));
+    const label = [row.what, row.name, row.status, window.stroemTimes.spanOf((end - begun) / 1000)].filter(Boolean).join(", ");
+    const open = () => (row.action ? this.openAction(row.action) : this.open_step(row));
+    const icon = row.action ? svg("svg", { class: "st-shape", "aria-hidden": "true" }, svg("use", { href: `${SPRITE}#${row.icon}` })) : null;
     return el("li", {},
-      el("button", { type: "button", class: "st-bar-row", "data-step": step.id, "aria-label": label, title: label, onclick: () => this.open_step(step) },
-        el("span", { class: `st-bar-name st-${tone(step.status)}` }, shape(step.status), el("span", {}, step.name)),
-        el("span", { class: "st-track" }, bar)));
+      el("button", { type: "button", class: "st-bar-row", "data-row": row.key, "data-step": row.action ? null : row.id, "aria-label": label, title: label, onclick: open },
+        el("span", { class: `st-bar-name st-${tone(row.status)}` }, shape(row.status), icon, el("span", {}, row.name)),
+        el("span", { class: "st-track" }, ...parts)));
   }
 }
