@@ -1,0 +1,194 @@
+"""Once only, under fire: many takers, workers that die, reports that come twice, two sweeps at a time."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.db import connection, connections
+
+from apps.jobs.sql import fetch
+from apps.workflow_actions import ledger, sweeps
+from apps.workflow_actions.ledger import ActionClaim
+from apps.workflow_actions.models import ActionRun, JobAction
+from tests.apps.jobs.builders import DONE, Hand, fresh, start, workspace
+from tests.apps.workflow_actions.hands import ActionHand
+from workers.door import OUTAGES
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TAKERS = 64
+JOBS = 10
+EXPIRE = "UPDATE workflow_actions_actionrun SET lease_until = clock_timestamp() - interval '1 s' WHERE id = %s"
+
+
+@pytest.fixture
+def room() -> Iterator[None]:
+    """A connection for every taker."""
+    connection.ensure_connection()
+    pool = connection.pool
+    least, most = pool.min_size, pool.max_size
+    pool.resize(least, TAKERS + 8)
+    yield
+    pool.resize(least, most)
+
+
+def flow(actions: list[str]) -> str:
+    lines = "".join(f"      - {{action_type: run_commands, commands: [x], {action}}}\n" for action in actions)
+    return (
+        "actions: {do: {type: script, script: x}}\n"
+        f"tasks:\n  main:\n    flow: {{a: {{action: do}}}}\n    workflow_actions:\n{lines}"
+    )
+
+
+class Sweepers:
+    """Two that sweep over and over while the block runs."""
+
+    def __init__(self) -> None:
+        self._over = threading.Event()
+        self._pool = ThreadPoolExecutor(2)
+
+    def __enter__(self) -> Sweepers:
+        self._turns = [self._pool.submit(self._sweep) for _ in range(2)]
+        return self
+
+    def __exit__(self, *wrong: object) -> None:
+        self._over.set()
+        for turn in self._turns:
+            turn.result(60)
+        self._pool.shutdown()
+
+    def _sweep(self) -> None:
+        try:
+            while not self._over.wait(0.05):
+                for sweep in (sweeps.lost_runs, sweeps.unsettled_actions, sweeps.overlooked_sets):
+                    sweep()
+                    ledger.released()
+        finally:
+            connections.close_all()
+
+
+def report(claim: ActionClaim) -> bool:
+    """Whether the report counted; a database that is busy is asked again, as workers do."""
+    while True:
+        try:
+            return ledger.finish(claim, DONE)
+        except OUTAGES:
+            ledger.released()
+
+
+def together(count: int, work: Callable[[int], None]) -> None:
+    """`work` in so many threads, all of which begin at once."""
+    gate = threading.Barrier(count)
+
+    def begin(number: int) -> None:
+        try:
+            gate.wait(60)
+            work(number)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(count) as pool:
+        for turn in [pool.submit(begin, number) for number in range(count)]:
+            turn.result(500)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("each", [20, pytest.param(100, marks=pytest.mark.slow)], ids=["200", "1000"])
+def test_actions_before_sixty_four_takers_are_each_done_once(tmp_path, room, each):
+    ws = workspace(tmp_path, flow(["trigger_type: on_workflow_start"] * each))
+    jobs = [start(ws) for _ in range(JOBS)]
+    count = JOBS * each
+    assert JobAction.objects.filter(status="armed").count() == count
+    ids = [Hand(name=f"taker{number}").id for number in range(TAKERS)]
+    sets = [id for id, _ in ledger.covered(("script",))]
+    done: Counter[int] = Counter()
+    died: Counter[int] = Counter()
+    refused = 0
+    lock = threading.Lock()
+
+    def take(number: int) -> None:
+        nonlocal refused
+        chance = random.Random(number)
+        while JobAction.objects.filter(status__in=["armed", "running"]).exists():
+            found = ledger.claim(ids[number], sets)
+            ledger.released()
+            if found is None:
+                time.sleep(0.05)
+                continue
+            if chance.random() < 0.05:  # the worker dies in the middle of it, and its lease runs out
+                fetch(EXPIRE + " RETURNING id", (found.run_id,))
+                with lock:
+                    died[found.action_id] += 1
+                continue
+            first, second = report(found), report(found)
+            ledger.released()
+            with lock:
+                done[found.action_id] += first
+                refused += not second
+
+    with Sweepers():
+        together(TAKERS, take)
+    assert len(done) == count and set(done.values()) == {1}
+    assert refused == count, "a second report of the same run changes nothing"
+    assert died, "some workers died, or the test shows little"
+    rows = ActionRun.objects.values_list("action_id", "status")
+    assert Counter(status for _, status in rows) == {"succeeded": count, "lost": died.total()}
+    assert set(JobAction.objects.values_list("status", flat=True)) == {"succeeded"}
+    assert all(fresh(job).status == "running" for job in jobs)
+
+
+def test_persistent_actions_are_done_once_by_every_session(tmp_path, room):
+    job = start(workspace(tmp_path, flow(["trigger_type: on_worker_start"] * 3)))
+    hands = [ActionHand() for _ in range(TAKERS // 4)]
+    done: Counter[tuple[int, int]] = Counter()
+    lock = threading.Lock()
+
+    def come(number: int) -> None:  # two threads for each worker: whatever came may come twice
+        hand = hands[number // 2]
+        session = ledger.enter(hand.id, job.id)
+        assert session is not None
+        while not ledger.is_entered(session):
+            ledger.released()
+            found = hand.take_action()
+            if found is not None:
+                run = ActionRun.objects.get(id=found.run_id)
+                assert run.bound_to == hand.id, "nobody does another worker's share"
+                assert run.session_id is not None
+                with lock:
+                    done[found.action_id, run.session_id] += report(found)
+
+    with Sweepers():
+        together(TAKERS // 2, come)
+    assert len(done) == 3 * len(hands) and set(done.values()) == {1}
+    assert ActionRun.objects.filter(status="succeeded").count() == 3 * len(hands) == ActionRun.objects.count()
+
+
+def test_what_two_sweeps_find_lost_is_repeated_once(tmp_path):
+    start(workspace(tmp_path, flow(["trigger_type: on_workflow_start"] * 50)))
+    hand = ActionHand()
+    taken = [hand.take_action() for _ in range(50)]
+    for claim in taken:
+        assert claim is not None
+        fetch(EXPIRE + " RETURNING id", (claim.run_id,))
+    together(8, lambda number: [sweeps.lost_runs() for _ in range(3)] and None)
+    assert Counter(ActionRun.objects.values_list("status", flat=True)) == {"lost": 50, "ready": 50}
+    assert not any(ledger.finish(claim, DONE) for claim in taken if claim), "the dead come too late"
+    assert len(hand.do_actions()) == 50
+
+
+def test_an_action_whose_workers_all_die_fails_visibly(tmp_path):
+    start(workspace(tmp_path, flow(["trigger_type: on_workflow_start"])))
+    hand = ActionHand(name="mayfly")
+    deaths = 0
+    while (claim := hand.take_action()) is not None:
+        fetch(EXPIRE + " RETURNING id", (claim.run_id,))
+        deaths += sweeps.lost_runs()
+        assert deaths < 20
+    row = JobAction.objects.get()
+    assert row.status == "failed" and row.reason == "Worker mayfly was lost" and deaths > 1
