@@ -9,6 +9,13 @@ from engine.orders import Line, StepOrder, StepOutcome
 
 DRAIN_GRACE_S = 1.5  # a worker that leaves has given its steps their time already, and is waited for itself
 
+_REASONS = {"drain": "it was told to leave", "lost": "its claim could not be renewed"}
+
+
+def explain_loss(reason: str | None) -> str:
+    """The error of a step that had to end for a `reason` which is not its user's."""
+    return f"The worker ended the step before its end ({_REASONS.get(reason or 'lost', reason)})"
+
 
 class LineSink(Protocol):
     """Takes lines in order. May block for a moment (back-pressure); never raises for bad text."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from engine.orders import Limits, StepOutcome, Verdict
-from runners.base import DRAIN_GRACE_S, StopSignal
+from runners.base import DRAIN_GRACE_S, StopSignal, explain_loss
 from runners.lines import LineFeed
 
 LONGEST_GRACE_S = 7.0  # what ignores TERM has to be gone ten seconds after the request
@@ -74,7 +74,7 @@ class Ending:
             case "timeout":
                 return feed.outcome(Verdict.TIMED_OUT, exit_code, f"Step timed out after {self._limits.timeout_s:g}s")
             case _:
-                return feed.outcome(Verdict.LOST, exit_code, f"The worker ended the step before its end ({self.cause})")
+                return feed.outcome(Verdict.LOST, exit_code, explain_loss(self.cause))
 
     def _set(self, cause: str) -> None:
         with self._lock:

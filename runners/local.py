@@ -13,7 +13,7 @@ from typing import ClassVar
 from engine.errors import AuthorError, PlatformError
 from engine.orders import Limits, Line, ScriptWork, StepOrder, StepOutcome, Verdict
 from runners import environment, orphans, strays
-from runners.base import LineSink, StopSignal
+from runners.base import LineSink, StopSignal, explain_loss
 from runners.dependencies import EnvironmentCache, Recipe
 from runners.guard import Guard
 from runners.languages import Plan, find_recipe, plan_script
@@ -175,11 +175,9 @@ class _Attempt:
             case "stop", "cancel":
                 return self._feed.outcome(Verdict.CANCELLED, ending.exit_code, "Job cancelled")
             case "stop", reason:
-                error = f"The worker ended the step before its end ({reason})"
-                return self._feed.outcome(Verdict.LOST, ending.exit_code, error)
+                return self._feed.outcome(Verdict.LOST, ending.exit_code, explain_loss(reason))
             case _ if ending.exit_code in _ENDED_BY_SIGNAL and guard and guard.has_ended_steps_since(self._began):
-                error = "The worker ended the step before its end (its claim could not be renewed)"
-                return self._feed.outcome(Verdict.LOST, ending.exit_code, error)
+                return self._feed.outcome(Verdict.LOST, ending.exit_code, explain_loss("lost"))
             case _:
                 return self._feed.settle(ending.exit_code)
 

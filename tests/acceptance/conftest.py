@@ -9,8 +9,17 @@ import pytest
 
 from tests.house import House
 from tests.runners.docker.engine import base_image, docker_engine, runner_image
+from tests.runners.docker.shelf import node_image
 
-__all__ = ["base_image", "docker_engine", "runner_image"]
+__all__ = ["base_image", "docker_engine", "node_image", "runner_image"]
+
+
+@pytest.fixture
+def calm_house(tmp_path: Path, process_env: dict[str, str]) -> Iterator[House]:
+    """A house that gives a silent worker its full half minute: for tests in which none has to die."""
+    found = House(tmp_path, process_env)
+    yield found
+    found.close()
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ def test_a_step_that_outlives_the_drain_is_ended_and_the_worker_leaves_in_time(h
     assert 1 <= time.monotonic() - began < 6
     assert not any(psutil.pid_exists(pid) for pid in steps)
     step = Step.objects.get(job_id=job.id)
-    assert (step.status, step.error) == ("failed", "The worker ended the step before its end (drain)")
+    assert (step.status, step.error) == ("failed", "The worker ended the step before its end (it was told to leave)")
     assert Worker.objects.get(name="w").stopped_at is not None
 
 
