@@ -28,11 +28,14 @@ def cluster(docker_engine: docker.DockerClient) -> Iterator[FakeCluster]:
     yield fake
     left = [*fake.pods, *fake.secrets]
     fake.close()
-    deadline = time.monotonic() + 10
-    while running := docker_engine.containers.list(all=True, filters={"label": f"fake-cluster={fake.id}"}):
+    deadline = time.monotonic() + 60
+    mine = {"label": f"fake-cluster={fake.id}"}
+    while running := docker_engine.containers.list(all=True, filters=mine, ignore_removed=True):
         assert time.monotonic() < deadline, running
         time.sleep(0.1)
     assert left == []
+    assert {method for method, _, _ in fake.requests} <= {"GET", "POST", "DELETE"}  # nothing is changed in place
+    assert fake.complaints == []
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """A small API server over HTTP whose pods really run, in Docker: what the pod runner is tested against.
 
-It keeps the rules that a client can break: names, labels, the OpenAPI schema, resource versions, selectors, grace
-periods, preconditions, expansion of $(NAME), verbs that an account lacks. And it can misbehave on request: see
-`Fault` and the methods of `FakeCluster` under "what goes wrong".
+It keeps the rules that a client can break: names, labels, the OpenAPI schema, query parameters, resource versions,
+selectors, grace periods, preconditions, expansion of $(NAME), verbs that an account lacks. And it can misbehave on
+request: see `Fault` and the methods of `FakeCluster` under "what goes wrong".
 """
 
 from __future__ import annotations
@@ -24,17 +24,12 @@ import docker
 import yaml
 
 from tests.runners.pod.fake_checks import check_object
+from tests.runners.pod.fake_contract import find_request_problems
 from tests.runners.pod.fake_kubelet import ApiError, Kubelet, now
 
 TOKEN = "worker-account"
 _ROUTE = re.compile(r"/api/v1/namespaces/(?P<ns>[^/]+)/(?P<kind>pods|secrets)(/(?P<name>[^/]+)(/(?P<sub>log))?)?")
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-_CREATE_OPTIONS = {"dryRun", "fieldValidation", "fieldManager"}
-_LOG_OPTIONS = {"container", "follow", "timestamps", "sinceSeconds", "tailLines", "limitBytes", "previous", "stream"}
-_LIST_OPTIONS = {
-    "labelSelector", "fieldSelector", "watch", "resourceVersion", "timeoutSeconds", "allowWatchBookmarks",
-}  # fmt: skip
-_DELETE_OPTIONS = {"gracePeriodSeconds", "propagationPolicy"}
 
 
 @dataclass
@@ -65,6 +60,7 @@ class FakeCluster:
         self.compacted = 0
         self.version = 100
         self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.complaints: list[str] = []  # about requests that no API server would take
         self.faults: list[Fault] = []
         self.forbidden: set[tuple[str, str]] = set()
         self.absent_namespaces: set[str] = set()
@@ -237,12 +233,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.cluster.requests.append((method, url.path, options))
         try:
             if (method, url.path) == ("POST", _REVIEWS):
+                self._check_request("review", options, body)
                 self._send(201, self._review(body))
                 return
             route = _ROUTE.fullmatch(url.path)
             if route is None:
                 raise ApiError(404, "NotFound", "the server could not find the requested resource")
             verb = _find_verb(method, route, options)
+            self._check_request("log" if route["sub"] else verb, options, body)
             self._check_account(verb, route)
             fault = self._take_fault(verb, url.path)
             if fault is not None and not fault.after:
@@ -263,6 +261,12 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = body["spec"]["resourceAttributes"]
         resource = "/".join(filter(None, (wanted["resource"], wanted.get("subresource"))))
         return {**body, "status": {"allowed": (wanted["verb"], resource) not in self.cluster.forbidden}}
+
+    def _check_request(self, verb: str, options: dict[str, str], body: dict[str, Any]) -> None:
+        problems = list(find_request_problems(verb, options, dict(self.headers), body))
+        if problems:
+            self.cluster.complaints += problems
+            raise ApiError(400, "BadRequest", "; ".join(problems))
 
     def _check_token(self) -> None:
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -287,24 +291,19 @@ class _Handler(BaseHTTPRequestHandler):
         cluster, kind, name = self.cluster, route["kind"], route["name"]
         store = cluster.pods if kind == "pods" else cluster.secrets
         if verb == "create":
-            _check_options(options, _CREATE_OPTIONS)
             if options.get("dryRun") == "All":
                 cluster.rehearse(kind, route["ns"], body)
                 return body
             return cluster.create(kind, route["ns"], body)
         if verb == "watch":
-            _check_options(options, _LIST_OPTIONS)
             return self._watch(options)
         if verb == "list":
-            _check_options(options, _LIST_OPTIONS)
             with cluster.changed:
                 items = [copy.deepcopy(thing) for thing in store.values() if _fits(thing, options)]
                 return {"kind": "List", "metadata": {"resourceVersion": str(cluster.version)}, "items": items}
         if route["sub"] == "log":
-            _check_options(options, _LOG_OPTIONS)
             return self._log(name, options)
         if verb == "delete":
-            _check_options(options, _DELETE_OPTIONS)
             return self._delete(kind, name, options, body)
         with cluster.changed:
             if name not in store:
@@ -328,7 +327,7 @@ class _Handler(BaseHTTPRequestHandler):
                 cluster.forgets_before_watch = False
                 cluster.version += 1000  # other things have changed; the pod has not, and its version is forgotten
                 cluster.compacted = cluster.version
-            at = int(options.get("resourceVersion") or 0)
+            at = _read_version(options.get("resourceVersion", "0"))
             is_too_old = 0 < at < cluster.compacted
             present = [] if at else [(0, "ADDED", copy.deepcopy(pod)) for pod in cluster.pods.values()]
             backlog = [event for event in present if _fits(event[2], options)]
@@ -422,10 +421,10 @@ def _as_error(fault: Fault) -> ApiError:
     return error
 
 
-def _check_options(options: dict[str, str], known: set[str]) -> None:
-    unknown = set(options) - known
-    if unknown:
-        raise ApiError(400, "BadRequest", f"unknown query parameters: {sorted(unknown)}")
+def _read_version(text: str) -> int:
+    if not text.isdecimal():
+        raise ApiError(400, "BadRequest", f"resourceVersion: Invalid value: {text!r}")
+    return int(text)
 
 
 def _fits(thing: dict[str, Any], options: dict[str, str]) -> bool:
