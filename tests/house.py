@@ -60,7 +60,7 @@ class House:
             assert process.poll() is None, (self.folder / f"{name}.log").read_text()[-2000:]
             return Worker.objects.filter(name=name, stopped_at=None, pid=process.pid).exists()
 
-        until(is_there, within_s=30)
+        until(is_there, within_s=60)
         return process
 
     def kill(self, process: subprocess.Popen[bytes], *, tree: bool) -> None:

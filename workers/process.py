@@ -209,6 +209,8 @@ class Worker:
             if following is None and settled is not None and self._packing is not None and asked_at < turn_ends:
                 claimed = self._claim()  # only now it is known how much room there is
                 following = claimed[0] if claimed else None
+                if following is not None:
+                    self._wake_one(following.tag_set_id)  # there may be room for more than one
 
     def _perform(self, attempt: Attempt) -> Performed | None:
         """Do the attempt; while no process exists, a database that is away is waited for. None when it was given up."""

@@ -29,7 +29,8 @@ UPDATE fleet_allocation SET status = %(to)s, state = %(state)s,
     slurm_job_id = CASE WHEN %(slurm_job_id)s = '' THEN slurm_job_id ELSE %(slurm_job_id)s END,
     submitted_at = CASE WHEN %(slurm_job_id)s <> '' AND submitted_at IS NULL THEN clock_timestamp()
         ELSE submitted_at END,
-    started_at = CASE WHEN %(to)s = 'active' AND started_at IS NULL THEN clock_timestamp() ELSE started_at END,
+    started_at = CASE WHEN %(to)s = 'active' AND started_at IS NULL THEN clock_timestamp()
+        WHEN %(to)s = 'pending' THEN NULL ELSE started_at END,
     ended_at = CASE WHEN %(to)s IN ('complete', 'failed', 'lost') THEN clock_timestamp() END,
     seen_at = clock_timestamp()
 WHERE id = %(id)s AND status = ANY(%(sources)s) RETURNING 1

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 
-from apps.fleet.matching import misfit, seen_workers
+from apps.fleet.matching import NOBODY, misfit, seen_workers
 from apps.fleet.models import Allocation
 from apps.jobs import blueprints
 from apps.jobs.blueprints import Plan
@@ -29,6 +29,20 @@ OPEN_BASES = """
 SELECT base, bool_or(status = 'ready') FROM jobs_step
 WHERE job_id = %s AND status IN ('pending', 'ready') AND tag_set_id = ANY(%s) GROUP BY base
 """
+# An active one is on its way until its worker has come up; a worker that was there before Slurm began the allocation
+# anew does not count. Workers in allocations are named by Slurm's number.
+COMING = """
+SELECT EXISTS (
+    SELECT 1 FROM fleet_allocation a
+    WHERE a.job_id = %(job)s AND (%(schedulers)s::text[] IS NULL OR a.scheduler = ANY(%(schedulers)s)) AND (
+        a.status IN ('requested', 'pending')
+        OR a.ended_at > clock_timestamp() - make_interval(secs => %(timeout_s)s)
+        OR (a.status = 'active' AND a.started_at > clock_timestamp() - make_interval(secs => %(starting_s)s)
+            AND NOT EXISTS (
+                SELECT 1 FROM fleet_worker w
+                WHERE w.job_id = a.job_id AND w.name LIKE 'slurm-' || a.slurm_job_id || '-%%'
+                    AND (w.stopped_at IS NULL OR w.started_at > a.started_at - interval '1 minute')))))
+"""
 STARTING_S = 600.0  # how long an allocation that runs may be without its worker
 RECENT = "SELECT clock_timestamp() - make_interval(secs => %s)"
 
@@ -43,27 +57,32 @@ def expects(key: str, job_id: UUID, base: str) -> bool | str:
         return True
     if not wanted:
         return False
+    if _is_coming(job_id, wanted, timeout_s):
+        return True
+    if _will_be_asked(job_id, base, wanted, timeout_s):
+        return True
+    return (refusal if refusal != NOBODY else None) or _failure(job_id, wanted) or False
+
+
+def _failure(job_id: UUID, wanted: set[str]) -> str | None:
+    """What became of the nodes that the step waited for."""
     allocations = Allocation.objects.filter(job_id=job_id)
     if ANY_SCHEDULER not in wanted:
         allocations = allocations.filter(scheduler__in=wanted)
-    if _is_coming(allocations, timeout_s, has_workers=bool(bound)):
-        return True
-    return _will_be_asked(job_id, base, wanted, timeout_s) or refusal or _failure(allocations) or False
-
-
-def _failure(allocations: QuerySet[Allocation]) -> str | None:
-    """What became of the nodes that the step waited for."""
     row = allocations.exclude(error="").order_by("-ended_at").first()
     return f"No nodes of '{row.scheduler}' could run this step. {row.error}" if row else None
 
 
-def _is_coming(allocations: QuerySet[Allocation], timeout_s: float, *, has_workers: bool) -> bool:
+def _is_coming(job_id: UUID, wanted: set[str], timeout_s: float) -> bool:
     """Whether nodes are on their way, or ended so lately that the time-out has only begun."""
-    recent = _ago(timeout_s)
-    coming = Q(status__in=["requested", "pending"]) | Q(ended_at__gt=recent)
-    if not has_workers:
-        coming |= Q(status="active", started_at__gt=_ago(STARTING_S))
-    return allocations.filter(coming).exists()
+    params = {
+        "job": job_id,
+        "schedulers": None if ANY_SCHEDULER in wanted else list(wanted),
+        "timeout_s": timeout_s,
+        "starting_s": STARTING_S,
+    }
+    row = fetch_one(COMING, params)
+    return bool(row and row[0])
 
 
 def _will_be_asked(job_id: UUID, base: str, wanted: set[str], timeout_s: float) -> bool:
@@ -87,8 +106,8 @@ def is_needed(job_id: UUID, tag_set_ids: Sequence[int]) -> bool:
 
     Steps for which nodes of their own will be asked are not worth waiting for with these.
     """
-    job = Job.objects.get(id=job_id)
-    if JobStatus(job.status).is_final:
+    job = Job.objects.filter(id=job_id).first()
+    if job is None or JobStatus(job.status).is_final:
         return False
     bases = dict(fetch(OPEN_BASES, (job_id, list(tag_set_ids))))
     if not bases or any(bases.values()):

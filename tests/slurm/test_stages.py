@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 
 from tests.apps.jobs import builders
 from tests.apps.jobs.builders import start, statuses, until
@@ -53,6 +54,10 @@ def test_two_allocations_run_the_steps_that_were_selected_and_no_others(site: Si
     assert [row.status for row in rows] == ["complete", "complete"]
     assert sorted(site.slurm_jobs()) == sorted((number, "COMPLETED") for number in numbers)
     assert all(row.submitted_at <= row.started_at <= row.ended_at and row.nodes for row in rows)
+    for row in rows:  # the snapshot is what Slurm was given, and no credential is in it
+        assert site.cluster.run("scontrol", "write", "batch_script", row.slurm_job_id, "-") == row.script.strip()
+        secrets = (site.env["STROEM__DB__URL"], site.env["STROEM__BROKER__URL"], settings.SECRET_KEY)
+        assert not any(secret in row.script for secret in secrets)
 
 
 SPECIFICATION = """

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from django.db.models import F
 
-from apps.fleet.models import Allocation
+from apps.fleet import presence
+from apps.fleet.models import Allocation, Worker
 from apps.jobs import services
 from apps.jobs.ledger import covered
 from apps.jobs.models import Job
 from apps.workflow_actions import ledger
+from apps.workflow_actions.expectations import expects
 from apps.workflow_actions.ledger import Submission
+from apps.workflow_actions.models import JobAction
 from engine.slurm_script import Launch
 from tests.apps.jobs.builders import failed, start, statuses, workspace
 from tests.apps.workflow_actions.hands import ActionHand, actions
@@ -108,6 +114,31 @@ def test_nobody_stays_for_a_job_that_is_over(tmp_path):
     hand = node("big")
     hand.finish(hand.take("a"), failed())
     assert statuses(job) == {"a": "failed", "b": "skipped"} and not is_needed(job, "big")
+
+
+def test_nodes_count_as_coming_until_their_worker_is_there(tmp_path):
+    ws = flow(tmp_path, "a: {action: do}, b: {action: do}",
+              "name: one, trigger_type: on_jobs_ready, jobs: [a], scheduler: big",
+              "name: two, trigger_type: on_jobs_ready, jobs: [b], scheduler: small")  # fmt: skip
+    job, hand = start(ws), ActionHand("slurm")
+    [big], [small] = submit(hand, "one"), submit(hand, "two")
+    ledger.begun(small.allocation_id, "two-0")
+    register("slurm-two-0-0", job, "small")
+    assert expects("script+slurm:small", job.id, "b") is True
+    ledger.observed(big.allocation_id, "RUNNING")  # the worker of the other ones is no reason to give these up
+    assert expects("script+slurm:big", job.id, "a") is True
+    worker = register("slurm-one-0-0", job, "big")
+    presence.retire(worker)
+    Worker.objects.filter(id=worker).update(heartbeat_at=F("heartbeat_at") - timedelta(minutes=5))
+    JobAction.objects.filter(job_id=job.id).update(ended_at=F("ended_at") - timedelta(minutes=5))
+    assert expects("script+slurm:big", job.id, "a") is False
+    ledger.observed(big.allocation_id, "PENDING")  # Slurm begins it anew
+    assert expects("script+slurm:big", job.id, "a") is True
+
+
+def register(name: str, job: Job, scheduler: str) -> UUID:
+    tags = ["script", f"slurm:{scheduler}", "slurm:_any"]
+    return presence.register(name=name, tags=tags, slots=1, version="test", offers={}, job_id=job.id)
 
 
 def test_what_slurm_grants_to_a_job_that_is_over_is_the_caller_s_to_cancel(tmp_path):
