@@ -111,11 +111,10 @@ def resolve_input(
     allow_unknown: bool = False,
 ) -> dict[str, Any]:
     """Checked input: what was given, then defaults (the author's text, rendered with secrets; data never is)."""
-    defaults = {
-        name: templating.render_value(field.default, {"secret": secrets, "secrets": secrets})
-        for name, field in fields.items()
-        if field.has_default and given.get(name) in (None, "")
+    wanted = {
+        name: field.default for name, field in fields.items() if field.has_default and given.get(name) in (None, "")
     }
+    defaults = templating.render_value(wanted, {"secret": secrets, "secrets": secrets})
     return resolve(fields, given, defaults, allow_unknown=allow_unknown)
 
 

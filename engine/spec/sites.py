@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +11,6 @@ from engine.spec.draft import Draft, step_subject, task_subject
 from engine.spec.fields import HOOK_LISTS
 from engine.spec.model import Hook, Place
 from engine.spec.problems import shorten
-
-_OPENING = re.compile(r"\{[{%]")
-_CLOSING = {"{{": "}}", "{%": "%}"}
-_TAG_PRICE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +32,7 @@ class Site:
     @property
     def price(self) -> int:
         """How much work it is to understand: the length of its tags, and something for each."""
-        if len(self.text) > templating.DEFAULT.template_bytes:
-            return _TAG_PRICE  # refused for its length alone
-        price, at = _TAG_PRICE, 0
-        while True:
-            begin = _OPENING.search(self.text, at)
-            end = self.text.find(_CLOSING[begin[0]], begin.end()) if begin else -1
-            if begin is None or end < 0:
-                return price
-            price += end - begin.start() + _TAG_PRICE
-            at = end + 2
+        return templating.price(self.text)
 
 
 def find_sites(draft: Draft) -> Iterator[Site]:

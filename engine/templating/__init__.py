@@ -8,6 +8,7 @@ context belongs to which field, and where a secret comes from.
 """
 
 from engine.templating.budget import DEFAULT, LimitReached, RenderLimits
+from engine.templating.lexer import price
 from engine.templating.references import References, Splice, context_name
 from engine.templating.rendering import (
     OPTIONAL_FILTERS,
@@ -33,6 +34,7 @@ __all__ = [
     "evaluate",
     "is_true",
     "items",
+    "price",
     "references",
     "render",
     "render_value",

@@ -16,9 +16,11 @@ class RenderLimits:
     value_chars: int = 1_000_000  # the longest text that an operation may make
     loop_rounds: int = 100_000  # over all loops together
     steps: int = 600_000
+    tags: int = 150_000  # the price of all templates in one value, a second of work; one alone may cost more
 
 
 DEFAULT = RenderLimits()
+TAG_PRICE = 20  # what a tag costs to be understood, besides its letters
 MAX_DEPTH = 100  # of nested lists and maps that are walked
 MAX_NUMBER_BITS = 4_096  # of integers that are printed
 
@@ -30,13 +32,21 @@ class LimitReached(TemplateError):
 class Budget:
     """What is left of the limits. Every operation of the runtime draws on it."""
 
-    __slots__ = ("limits", "output_left", "rounds_left", "steps_left")
+    __slots__ = ("limits", "output_left", "rounds_left", "steps_left", "tags_left")
 
     def __init__(self, limits: RenderLimits) -> None:
         self.limits = limits
         self.steps_left = limits.steps
         self.rounds_left = limits.loop_rounds
         self.output_left = limits.output_chars
+        self.tags_left = limits.tags
+
+    def begin(self, price: int) -> None:
+        """One more text of a value begins: what it may write is its own, the work is that of the value together."""
+        if self.tags_left < 0:
+            raise LimitReached("there are too many templates in one value; make the value in a script")
+        self.tags_left -= price
+        self.output_left = self.limits.output_chars
 
     def spend(self, steps: int) -> None:
         self.steps_left -= steps

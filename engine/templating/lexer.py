@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from engine.errors import TemplateError
+from engine.templating.budget import DEFAULT, TAG_PRICE
 from engine.templating.values import I64_MAX, WHITESPACE
 
 MAX_TOKENS = 20_000
@@ -21,6 +22,8 @@ MAX_TOKENS = 20_000
 TokenKind = Literal["path", "tail", "int", "float", "string", "op"]
 
 MARKER = re.compile(r"\{[{%#]")
+_TAG = re.compile(r"\{[{%]")
+_END = {"{{": "}}", "{%": "%}"}
 _OBJECT = re.compile(r"""\s*("[^"\n]*"|'[^'\n]*')\s*:(?!:)""")
 _RAW = re.compile(r"\{%(-?)\s*raw\s*(-?)%\}")
 _END_RAW = re.compile(r"\{%(-?)\s*endraw\s*(-?)%\}")
@@ -41,6 +44,20 @@ class TemplateSyntaxProblem(TemplateError):
     def __init__(self, message: str, line: int) -> None:
         super().__init__(message)
         self.line = line
+
+
+def price(text: str) -> int:
+    """How much work it is to understand a template: the length of its tags, and something for each."""
+    if len(text) > DEFAULT.template_bytes:
+        return TAG_PRICE  # refused for its length alone
+    found, at = TAG_PRICE, 0
+    while True:
+        begin = _TAG.search(text, at)
+        end = text.find(_END[begin[0]], begin.end()) if begin else -1
+        if begin is None or end < 0:
+            return found
+        found += end - begin.start() + TAG_PRICE
+        at = end + 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from jinja2.exceptions import TemplateError as JinjaError
 from engine.errors import TemplateError
 from engine.templating.budget import DEFAULT, Budget, LimitReached, RenderLimits
 from engine.templating.expressions import operation
-from engine.templating.lexer import MARKER, TemplateSyntaxProblem
+from engine.templating.lexer import MARKER, TemplateSyntaxProblem, price
 from engine.templating.parser import parse
 from engine.templating.references import References, Splice
 from engine.templating.runtime import BUILT_IN_FILTERS, ExtraFilter, TeraContext, TeraEnvironment, start
@@ -178,7 +178,7 @@ def render(
     if _is_plain(text):
         return text
     compiled = _compiled(text, filters, limits)
-    state = start(_ENVIRONMENT, context, now, limits, filters)
+    state = start(_ENVIRONMENT, context, now, Budget(limits), filters)
     written = _run(compiled, state)
     if compiled.around is None:
         return written
@@ -196,10 +196,14 @@ def evaluate(
     filters: Mapping[str, ExtraFilter] = _NO_FILTERS,
 ) -> Any:
     """The value of a text that is one `{{ expression }}`, with its type, as a plain copy; else the rendered text."""
-    if _is_plain(text):
-        return text
-    compiled = _compiled(text, filters, limits)
-    state = start(_ENVIRONMENT, context, now, limits, filters)
+    return text if _is_plain(text) else _evaluated(text, context, now, Budget(limits), filters)
+
+
+def _evaluated(
+    text: str, context: Mapping[str, Any], now: datetime | None, budget: Budget, filters: Mapping[str, ExtraFilter]
+) -> Any:
+    compiled = _compiled(text, filters, budget.limits)
+    state = start(_ENVIRONMENT, context, now, budget, filters)
     written = _run(compiled, state)
     return written if compiled.around is None else state.result
 
@@ -212,18 +216,26 @@ def render_value(
     limits: RenderLimits = DEFAULT,
     filters: Mapping[str, ExtraFilter] = _NO_FILTERS,
 ) -> Any:
-    """A value of the author with every string in it evaluated. What comes out of the context is not looked at again."""
+    """A value of the author with every string in it evaluated. What comes out of the context is not looked at again.
+
+    The limits hold for the value as a whole: a thousand bombs take no longer than one.
+    """
+    budget, known = Budget(limits), set[str]()
 
     def walk(value: Any, depth: int) -> Any:
         if isinstance(value, str):
-            return evaluate(value, context, now=now, limits=limits, filters=filters)
+            if _is_plain(value):
+                return value
+            budget.begin(0 if value in known else price(value))
+            known.add(value)
+            return _evaluated(value, context, now, budget, filters)
         if depth > _MAX_NESTING:
             raise TemplateError(f"a value may be nested {_MAX_NESTING} deep")
         if isinstance(value, Mapping):
             return {str(key): walk(item, depth + 1) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [walk(item, depth + 1) for item in value]
-        return plain(Budget(limits), value)
+        return plain(budget, value)
 
     return walk(value, 0)
 

@@ -17,7 +17,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.errors import TemplateError
-from engine.templating.budget import Budget, LimitReached, RenderLimits
+from engine.templating.budget import Budget, LimitReached
 from engine.templating.calls import Call
 from engine.templating.data_filters import DATA_FILTERS
 from engine.templating.predicates import FUNCTIONS, TESTS
@@ -74,12 +74,12 @@ def start(
     environment: TeraEnvironment,
     data: Mapping[str, Any],
     now: datetime | None,
-    limits: RenderLimits,
+    budget: Budget,
     extra_filters: Mapping[str, ExtraFilter],
 ) -> TeraContext:
     """The state of a rendering that begins."""
     context = TeraContext(environment, {}, None, {})
-    context.budget = Budget(limits)
+    context.budget = budget
     context.now = now
     context.extra_filters = extra_filters
     context.data = data

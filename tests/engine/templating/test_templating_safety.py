@@ -331,6 +331,28 @@ def test_a_limit_cannot_be_swallowed_by_a_condition():
         templating.render("{% if input.s | replace(from='x', to=input.s) %}{% endif %}", context())
 
 
+BUSY = "{% for a in range(end=40000) %}{% if a == BOMB %}{% endif %}{% endfor %}"
+LONG = "{{ a.b and c.d or not e.f }}" * 1_000 + "{# BOMB #}"
+
+
+@pytest.mark.parametrize("bomb", [BUSY, LONG], ids=["busy", "long"])
+def test_a_value_of_many_bombs_takes_no_longer_than_one(bomb: str):
+    bombs = [bomb.replace("BOMB", str(number)) for number in range(20)]
+    for value in (bombs, {"deep": [{str(number): text} for number, text in enumerate(bombs)]}):
+        with pytest.raises(templating.LimitReached):
+            templating.render_value(value, {"a": {}, "c": {}, "e": {}})
+    with pytest.raises(TemplateError, match="for_each expression error"):
+        templating.items(bombs, {"a": {}, "c": {}, "e": {}})
+
+
+def test_what_one_text_of_a_value_writes_is_not_charged_to_the_next():
+    data = {"input": {"s": "x" * 600_000}}
+    made = templating.render_value(["<{{ input.s }}>"] * 2 + ["{{ input.s }}"] * 2, data)
+    assert {len(text) for text in made} == {600_000, 600_002}
+    each = ["{{ input.s | length }}, " + str(number) for number in range(1_000)]
+    assert templating.render_value(each, data)[-1] == "600000, 999"
+
+
 def test_limits_can_be_set_for_one_rendering():
     few = templating.RenderLimits(output_chars=10, loop_rounds=5)
     assert templating.render("{% for x in range(end=5) %}{{ x }}{% endfor %}", {}, limits=few) == "01234"
