@@ -12,6 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from engine.orders import Line, ScriptWork, StepOrder, Verdict
@@ -37,14 +38,16 @@ class _Never:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dependencies")
     parser.add_argument("--packages", default="pandas", help="separated by commas; from the index that uv or pip uses")
+    parser.add_argument("--interpreter", help="for both sides; a bare one shows the least difference")
     parser.add_argument("--pairs", type=int, default=30)
     chosen = parser.parse_args()
     packages = tuple(chosen.packages.split(","))
     with tempfile.TemporaryDirectory(prefix="stroem-bench-") as folder:
         runner = LocalRunner(LocalConfig(Path(folder) / "cache"))
-        installing_s = start(runner, Path(folder), packages)
-        start(runner, Path(folder), ())  # everything has been read once
-        pairs = [(start(runner, Path(folder), ()), start(runner, Path(folder), packages)) for _ in range(chosen.pairs)]
+        begin = partial(start, runner, Path(folder), chosen.interpreter)
+        installing_s = begin(packages)
+        begin(())  # everything has been read once
+        pairs = [(begin(()), begin(packages)) for _ in range(chosen.pairs)]
     without, with_packages = (statistics.median(column) * 1000 for column in zip(*pairs, strict=True))
     ratios = sorted(second / first for first, second in pairs)
     ratio = with_packages / without
@@ -54,7 +57,7 @@ def main() -> None:
     sys.exit(ratio > LIMIT)
 
 
-def start(runner: LocalRunner, folder: Path, packages: tuple[str, ...]) -> float:
+def start(runner: LocalRunner, folder: Path, interpreter: str | None, packages: tuple[str, ...]) -> float:
     """Seconds from the order to the script's first instruction."""
     attempt = f"bench-{time.monotonic_ns()}"
     scratch = folder / attempt
@@ -66,7 +69,7 @@ def start(runner: LocalRunner, folder: Path, packages: tuple[str, ...]) -> float
         step_name="bench",
         workspace="bench",
         number=1,
-        work=ScriptWork(language="python", code=CODE, dependencies=packages),
+        work=ScriptWork(language="python", code=CODE, dependencies=packages, interpreter=interpreter),
         scratch_dir=scratch,
     )
     began = time.time()
