@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import Group
 from playwright.sync_api import Browser, Page, expect
 
 from apps.approvals.models import ApprovalRequest
@@ -79,6 +80,15 @@ def test_axe_finds_nothing_serious(stage: Stage, opened: Opener, waiting: Job, l
         width = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert width <= 1, f"{address} is {width} px wider than the window"
     assert not problems, "\n".join(problems)
+
+
+def test_a_long_name_makes_no_page_wider_than_a_phone(stage: Stage, opened: Opener) -> None:
+    long = Group.objects.create(name="the-group-of-all-" + "w" * 120)
+    page = opened(stage.root, phone=True)
+    page.goto(f"/admin/accounts/user/{stage.vera.pk}/change/")
+    expect(page.get_by_label(long.name)).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 1
+    long.delete()
 
 
 def test_axe_finds_nothing_serious_in_what_opens_on_a_click(stage: Stage, opened: Opener, waiting: Job) -> None:
