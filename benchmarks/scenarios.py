@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from benchmarks import celery_side, floor
-from benchmarks.stroem_side import Side, chain_steps, fan_steps, workflow
+from benchmarks.stroem_side import Side, chain_steps, fan_steps, specification, workflow
 
 CHAIN = 50
 DIAMONDS, DIAMOND_WIDTH = 20, 8
@@ -55,6 +55,9 @@ def scenarios(side: Side, *, sizes: tuple[int, ...], pairs: int) -> list[Scenari
             },
         )
     ]
+    side.load("torc", specification(chain_steps(CHAIN)))
+    torc = {"floor": lambda: floor.serial(CHAIN), "stroem": lambda: side.run("torc")}
+    found.append(Scenario(f"chain of {CHAIN} from a Torc file", CHAIN, pairs, torc))
     for width in sizes:
         side.load(f"fan{width}", workflow(fan_steps(width)))
         found.append(

@@ -29,6 +29,13 @@ def workflow(steps: dict[str, list[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def specification(steps: dict[str, list[str]]) -> str:
+    """The same as a Torc file."""
+    lines = ["name: main", "jobs:"]
+    lines += [f"- {{name: {name}, command: 'true', depends_on: [{', '.join(needs)}]}}" for name, needs in steps.items()]
+    return "\n".join(lines) + "\n"
+
+
 def chain_steps(count: int) -> dict[str, list[str]]:
     return {f"s{i}": [f"s{i - 1}"] if i else [] for i in range(count)}
 
