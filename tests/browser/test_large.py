@@ -123,3 +123,43 @@ def clicked(page: Page, selector: str, wanted: str) -> float:
         page.wait_for_timeout(300)
         found.append(float(page.evaluate(CLICK, [selector, wanted])))
     return round(min(found))
+
+
+TICKS = """
+actions:
+  tick: { type: script, script: "for i in $(seq 60); do echo at $(date +%s%3N); sleep 0.5; done" }
+tasks:
+  tick: { flow: { tick: { action: tick } } }
+"""
+# How old each line was, in milliseconds, when it came onto the screen.
+AGES = """(count) => new Promise((done) => {
+  const seen = new Set();
+  const ages = [];
+  let isNew = false; // what is there already is as old as it is
+  const look = () => {
+    for (const line of document.querySelectorAll("#log .st-line-text")) {
+      const at = /^at (\\d+)$/.exec(line.textContent)?.[1];
+      if (!at || seen.has(at)) continue;
+      seen.add(at);
+      if (isNew) ages.push(Date.now() - Number(at));
+    }
+    isNew = true;
+    if (ages.length >= count) { observer.disconnect(); done(ages.sort((a, b) => a - b)); }
+  };
+  const observer = new MutationObserver(look);
+  observer.observe(document.getElementById("log"), { childList: true, subtree: true });
+  look();
+})"""
+
+
+@pytest.mark.slow
+def test_a_line_is_on_the_screen_within_a_second_of_its_printing(stage: Stage, opened: Opener) -> None:
+    stage.workspace("ticks", TICKS)
+    job = stage.start("tick", None, "ticks")
+    page = opened(stage.vera)
+    page.goto(stage.job_url(job))
+    expect(page.locator("#log")).to_contain_text("at ")
+    ages = page.evaluate(AGES, 40)
+    print(f"from the print to the screen: {ages[0]} to {ages[-1]} ms, half within {ages[20]} ms")
+    assert ages[36] < 1_000
+    services.cancel_job(job.pk, actor="test")

@@ -105,9 +105,10 @@ def test_who_decides_too_late_is_told_who_was_first(stage: Stage, opened: Opener
     expect(otto.get_by_text("Approved: the job goes on.")).to_have_count(0)
 
 
-def test_reject_with_a_reason(stage: Stage, opened: Opener) -> None:
+@pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])
+def test_reject_with_a_reason(stage: Stage, opened: Opener, phone: bool) -> None:
     job = stage.start("ask")
-    page = opened(stage.otto)
+    page = opened(stage.otto, phone=phone)
     page.goto(f"/admin/approvals/approvalrequest/{request_of(job).pk}/change/")
     page.get_by_role("button", name="Reject…").click()
     page.get_by_label("Reason").fill("Not on a <i>Friday</i>")
@@ -130,10 +131,11 @@ def test_hand_a_decision_on_and_take_it_back(stage: Stage, opened: Opener) -> No
     expect(page.locator("#audit-title + div")).to_contain_text("to vera@example.org")
 
 
-def test_cancel(stage: Stage, opened: Opener) -> None:
+@pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])
+def test_cancel(stage: Stage, opened: Opener, phone: bool) -> None:
     job = stage.start("long")
     stage.until_step(job, "wait", "running")
-    page = opened(stage.olga, phone=True)
+    page = opened(stage.olga, phone=phone)
     page.goto(stage.job_url(job))
     expect(page.locator("#log")).to_contain_text("tick")
     page.get_by_role("button", name="Cancel").click()
@@ -145,9 +147,10 @@ def test_cancel(stage: Stage, opened: Opener) -> None:
     assert Job.objects.get(pk=job.pk).cancel_reason == "wrong day"
 
 
-def test_restart_from_the_failed_step(stage: Stage, opened: Opener) -> None:
-    job = stage.start("mend", marker=str(stage.folder / "marker"))
-    page = opened(stage.olga)
+@pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])
+def test_restart_from_the_failed_step(stage: Stage, opened: Opener, phone: bool) -> None:
+    job = stage.start("mend", marker=str(stage.folder / f"marker-{phone}"))
+    page = opened(stage.olga, phone=phone)
     page.goto(stage.job_url(job))
     expect(node(page, "flaky")).to_have_attribute("data-status", "failed")
     expect(node(page, "last")).to_have_attribute("data-status", "skipped")
@@ -161,11 +164,12 @@ def test_restart_from_the_failed_step(stage: Stage, opened: Opener) -> None:
     expect(page.locator("#part-step table").first.locator("tbody tr")).to_have_count(2)
 
 
-def test_run_again_with_the_form_filled_in(stage: Stage, opened: Opener) -> None:
+@pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])
+def test_run_again_with_the_form_filled_in(stage: Stage, opened: Opener, phone: bool) -> None:
     job = stage.start(
         "release", version="3.1", env="production", dry_run=False, token="very-secret-token", regions=["us", "asia"]
     )
-    page = opened(stage.olga)
+    page = opened(stage.olga, phone=phone)
     page.goto(stage.job_url(job))
     page.get_by_role("link", name="Run again…").click()
     expect(page.get_by_label("Version")).to_have_value("3.1")
