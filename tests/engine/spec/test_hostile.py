@@ -19,6 +19,7 @@ from tests.engine.spec.builders import SPECS
 
 SAMPLES = [[path.read_text() for path in sorted((SPECS / name).glob("*.yaml"))] for name in ("valid", "broken")]
 MEGABYTE = 1_000_000
+QUIET_S = 0.125  # of `slowness` on a core that does nothing else
 
 
 def bomb(letters: str = "bcdefghi") -> str:
@@ -166,10 +167,21 @@ def timed(document: str | bytes) -> tuple[Loaded, float]:
     return spec.load({"dir/w.yaml": document}, paths=set()), time.process_time() - started
 
 
+def slowness() -> float:
+    """How much longer than on a quiet core anything takes at this moment: neighbours share caches and pipelines."""
+    started = time.process_time()
+    sorted({str(number): [number, str(number).upper()] for number in range(150_000)}.items())
+    return max(1.0, (time.process_time() - started) / QUIET_S)
+
+
 def judge(document: str | bytes) -> Loaded:
     loaded, spent = timed(document)
-    if spent >= 1.0:  # once more: the machine may have been busy with something else
-        loaded, spent = timed(document)
+    for _ in range(3):
+        if spent < 1.0:
+            break
+        before = slowness()
+        loaded, again = timed(document)
+        spent = min(spent, again / max(before, slowness()))
     assert spent < 1.0, f"{spent:.2f} s"
     assert (loaded.workspace is None) == bool(loaded.errors)
     for problem in loaded.problems:
