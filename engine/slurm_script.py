@@ -58,7 +58,9 @@ def worker_config_of(scheduler: Mapping[str, Any], launch: Launch, name: str) ->
 def build(scheduler: Mapping[str, Any], request: Request, launch: Launch) -> str:
     """The script for one call of sbatch. Raises AuthorError when no `worker_config` is known."""
     config = worker_config_of(scheduler, launch, request.scheduler)
-    log = f"{request.output_dir}/slurm-{_NOT_IN_NAMES.sub('-', request.scheduler)}-%j.log"
+    log = f"{request.output_dir.replace('%', '%%')}/slurm-{_NOT_IN_NAMES.sub('-', request.scheduler)}-%j.log"
+    if " " in log:
+        log = f'"{log}"'
     lines = [
         "#!/bin/bash",
         f"#SBATCH --account={scheduler['account']}",
@@ -70,6 +72,9 @@ def build(scheduler: Mapping[str, Any], request: Request, launch: Launch) -> str
     ]
     if scheduler.get("extra"):
         lines.append(f"#SBATCH {scheduler['extra']}")
+    for line in lines:
+        if not line.isprintable():
+            raise AuthorError(f"Slurm scheduler '{request.scheduler}' cannot be used: {line!r} is not one line of text")
     return "\n".join([*lines, "", *_body(request, launch, config), ""])
 
 

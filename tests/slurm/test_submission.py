@@ -67,7 +67,8 @@ def test_only_what_was_refused_is_asked_again_and_a_cancelled_job_gives_all_back
     assert fresh(job).status == "cancelled"
 
 
-def test_what_is_still_in_the_queue_when_the_job_ends_is_given_back(site: Site, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["completed", "cancelled"])
+def test_what_is_still_in_the_queue_when_the_job_ends_is_given_back(site: Site, tmp_path: Path, end: str) -> None:
     gate = tmp_path / "gate"
     text = flow(2).replace('script: "true"', f'script: "until [ -e {gate} ]; do sleep 0.1; done"')
     found = site.workspace(text, extra="--exclusive --nodelist=n1")
@@ -75,8 +76,11 @@ def test_what_is_still_in_the_queue_when_the_job_ends_is_given_back(site: Site, 
     site.submitter()
     job = start(found)
     until(lambda: sorted(states(job)) == ["active", "pending"], within_s=60)
-    gate.touch()
-    assert end_of(site, job).status == "completed"
+    if end == "completed":
+        gate.touch()
+    else:
+        services.cancel_job(job.id, actor="me")
+    assert end_of(site, job).status == end
     assert [row.status for row in until_ended(site, job)] == ["complete", "complete"]
     assert sorted(state for _, state in site.slurm_jobs()) == ["CANCELLED", "COMPLETED"]
 

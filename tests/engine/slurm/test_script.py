@@ -44,6 +44,24 @@ def test_the_order_of_the_settings_does_not_matter() -> None:
     assert build(backwards, PER_NODE, LAUNCH) == build(SCHEDULER, PER_NODE, LAUNCH)
 
 
+def test_a_directory_with_odd_characters_stays_one_word() -> None:
+    script = build({"account": "lab"}, Request(JOB, ALLOCATION, "s", "/scratch/my 100% runs"), LAUNCH)
+    assert '#SBATCH --output="/scratch/my 100%% runs/slurm-s-%j.log"' in script.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "output_dir"),
+    [
+        ({"account": "lab\nrm -rf /"}, "/out"),
+        ({"account": "lab", "defaults": {"comment": "a\rb"}}, "/out"),
+        ({"account": "lab"}, "/out\nrm"),
+    ],
+)
+def test_what_would_be_a_line_of_its_own_is_refused(scheduler: dict, output_dir: str) -> None:
+    with pytest.raises(AuthorError, match="is not one line of text"):
+        build(scheduler, Request(JOB, ALLOCATION, "s", output_dir), LAUNCH)
+
+
 def test_a_scheduler_without_worker_config_is_refused_with_what_to_write() -> None:
     with pytest.raises(AuthorError, match=r"Slurm scheduler 'small' names no `worker_config`.*slurm_worker_config"):
         worker_config_of({"account": "lab"}, Launch(("worker",), "/"), "small")
