@@ -6,13 +6,17 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from engine import VERSION
 from stroem_project import config
+from tests.apps.jobs.builders import until
+from tests.house import House
 from workers import config as worker_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -233,3 +237,42 @@ def test_the_engine_beside_a_worker_sees_the_workspaces_under_the_same_path() ->
         for container in pod["containers"]
     }
     assert mounts["dind"]["data"] == mounts["worker"]["data"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_server_makes_the_administrator_that_its_environment_names(
+    tmp_path: Path, process_env: dict[str, str]
+) -> None:
+    from apps.accounts.models import User
+
+    named = {"STROEM_ADMIN_EMAIL": "ops@example.com", "STROEM_ADMIN_PASSWORD": "correct horse battery"}
+    house = House(tmp_path, process_env | named)
+    try:
+        house.start("server", "--host", "127.0.0.1", "--port", "0")
+        until(lambda: User.objects.filter(email="ops@example.com", is_superuser=True).exists(), within_s=60)
+    finally:
+        house.close()
+    assert User.objects.get(email="ops@example.com").check_password("correct horse battery")
+    assert "correct horse" not in (tmp_path / "server.log").read_text()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_needs_no_file_that_the_image_has_not(
+    tmp_path: Path, process_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "opt"
+    for name, rest in instructions((ROOT / "Dockerfile").read_text(encoding="utf-8")):
+        source = ROOT / rest.split()[0]
+        if name == "COPY" and source.is_dir():
+            shutil.copytree(source, copy / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "manage.py", copy)
+    monkeypatch.setattr("tests.house.ROOT", copy)
+    house = House(tmp_path, process_env)
+    try:
+        house.worker("from-the-image")  # waits until it has registered
+    finally:
+        house.close()
+
+
+def test_the_product_has_one_version() -> None:
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"] == VERSION

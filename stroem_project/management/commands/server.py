@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from argparse import ArgumentParser
 from typing import Any
 
 import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, connections
 
 from stroem_project.supervision.lifeline import watch
 
 GRACE_S = 3  # for open requests; an open stream ends then
+RETRY_S = 2.0
 
 
 class Command(BaseCommand):
@@ -34,6 +37,8 @@ class Command(BaseCommand):
             raise CommandError(unset(), returncode=2)
         if options["lifeline_fd"] is not None:
             watch(options["lifeline_fd"], _end)
+        if os.environ.get("STROEM_ADMIN_EMAIL") or settings.STROEM.auth.initial_user is not None:
+            threading.Thread(target=self._make_first_admin, name="first-admin", daemon=True).start()
         uvicorn.run(
             "stroem_project.asgi:application",
             host=options["host"] or settings.STROEM.listen_host,
@@ -46,6 +51,23 @@ class Command(BaseCommand):
             access_log=False,
             log_config=None,  # Django's logging settings hold for everything
         )
+
+    def _make_first_admin(self) -> None:
+        """Whoever environment or settings name as administrator can sign in, as soon as the database and its tables
+        are there; the server does not wait for that."""
+        from apps.accounts.services import ensure_first_admin
+
+        while True:
+            try:
+                email, made_up = ensure_first_admin()
+            except DatabaseError:
+                time.sleep(RETRY_S)
+                continue
+            finally:
+                connections.close_all()
+            if made_up is not None:
+                self.stdout.write(f"{email} signs in with the password {made_up} (shown this once)")
+            return
 
 
 def _end() -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import tomllib
 from argparse import ArgumentParser
 from pathlib import Path
 from types import FrameType
@@ -17,6 +16,7 @@ from uuid import UUID
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from engine import VERSION
 from engine.errors import StroemError
 from engine.slurm_script import Launch
 from stroem_project.celery import app
@@ -90,7 +90,7 @@ class Command(BaseCommand):
                 Doors(ledger, action_ledger, bells, archive, pass_for, app),
                 _launch(config),
                 lease_s=settings.STROEM.recovery.heartbeat_timeout_s,
-                version=_version(),
+                version=VERSION,
                 withheld=_credentials(config),
                 job_id=job_id,
                 allocation=place,
@@ -218,10 +218,6 @@ def _widen_pool(size: int) -> None:
     pool = settings.DATABASES["default"].get("OPTIONS", {}).get("pool")
     if isinstance(pool, dict):
         pool["max_size"] = max(size, pool.get("max_size", 0))
-
-
-def _version() -> str:
-    return str(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
 
 
 def _end(code: int) -> NoReturn:
