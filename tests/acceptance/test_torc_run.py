@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.house import manage
+from tests.acceptance.house import ROOT, manage
 
 SPEC = {
     "name": "chain",
@@ -171,3 +171,16 @@ def test_a_folder_of_torc_files_is_validated_as_one_workspace(tmp_path: Path) ->
     (tmp_path / "package.json").write_text('{"name": "other"}')
     found = manage("validate", str(tmp_path))
     assert found.returncode == 0 and "Valid: 2 tasks" in found.stdout, found.stdout
+
+
+@pytest.mark.parametrize("file", ["sweep.yaml", "pipeline.kdl"])
+def test_the_examples_run(tmp_path: Path, file: str) -> None:
+    path = tmp_path / file
+    path.write_bytes((ROOT / "examples" / "torc" / file).read_bytes())
+    ended = manage("run", str(path), "--json", timeout_s=110)
+    assert ended.returncode == 0, ended.stderr
+    steps = json.loads(ended.stdout.strip().splitlines()[-1])["steps"]
+    assert len(steps) == {"sweep.yaml": 8, "pipeline.kdl": 6}[file]
+    assert {step["status"] for step in steps.values()} == {"completed"}
+    if file == "sweep.yaml":
+        assert len((tmp_path / "output" / "ranking.txt").read_text().splitlines()) == 6
