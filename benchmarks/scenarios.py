@@ -56,7 +56,8 @@ def scenarios(side: Side, *, sizes: tuple[int, ...], pairs: int) -> list[Scenari
         )
     ]
     side.load("torc", specification(chain_steps(CHAIN)))
-    torc = {"floor": lambda: floor.serial(CHAIN), "stroem": lambda: side.run("torc")}
+    chain = found[0]
+    torc = {name: chain.sides[name] for name in ("floor", "sh")} | {"stroem": lambda: side.run("torc")}
     found.append(Scenario(f"chain of {CHAIN} from a Torc file", CHAIN, pairs, torc))
     for width in sizes:
         side.load(f"fan{width}", workflow(fan_steps(width)))

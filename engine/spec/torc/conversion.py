@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from engine.spec.binding import bind
 from engine.spec.model import Action, ExitRule, Place, Problem, Retry, Step, Task
@@ -74,7 +74,7 @@ def _build(spec: Specification, resolved: Resolved, file: str) -> tuple[Task, di
             depends_on=resolved.depends_on[job.name],
             retry=retries.get(job.failure_handler or ""),
             scheduler=job.scheduler,
-            join="all" if job.cancel_on_blocking_job_failure else "done",
+            join=_join(job, resolved.depends_on[job.name]),
             place=job.place,
         )
     extra = {"file": file, "required_files": list(resolved.required_files), "options": dict(spec.options)}
@@ -89,6 +89,13 @@ def _build(spec: Specification, resolved: Resolved, file: str) -> tuple[Task, di
         place=spec.place,
     )
     return bind(task), actions
+
+
+def _join(job: Job, needs: Sequence[str]) -> Literal["any", "all", "done"]:
+    """How dependencies must have ended. Of one, any is all, and costs less to find out."""
+    if not job.cancel_on_blocking_job_failure:
+        return "done"
+    return "all" if len(needs) > 1 else "any"
 
 
 def _action(job: Job, paths: Mapping[str, str], needs: Requirements | None, folder: str) -> Action:

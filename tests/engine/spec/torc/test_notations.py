@@ -45,6 +45,7 @@ def test_everything_that_a_specification_says_is_in_the_task():
     large = {"num_cpus": 8, "memory": str(32 * 1024**3), "runtime": "P0DT4H", "num_gpus": 1, "num_nodes": 2}
     assert found.action(trains[0]).resources == large
     assert found.step(trains[0]).scheduler == "gpu" and found.step("rank").join == "all"
+    assert found.step(trains[0]).join == "any", "of one dependency, any is all"
     assert found.step("shard_001_x").join == "done", "it runs whatever became of what it waits for"
     rules = found.step("fetch").retry.rules
     assert [(rule.exit_codes, rule.match_all, rule.max_attempts) for rule in rules] == [
