@@ -11,6 +11,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
+
+# How fast an example is says more about the machine than about the code.
+settings.register_profile("stroem", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("stroem")
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,7 @@ from runners.pod.config import PodConfig
 
 OVERLAP_S = 5.0
 READ_TIMEOUT_S = 3600.0
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.1, 2.0  # before a new connection: longer and longer while nothing comes of them
 MAX_REFUSALS = 5  # once the container has ended
 _STAMP = re.compile(rb"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d) ?")
 
@@ -44,6 +45,7 @@ class LogFollower(threading.Thread):
         self._longest = max(limits.output_bytes, limits.line_bytes) + (1 << 16)
         self._has_ended = threading.Event()
         self._is_closed = threading.Event()
+        self._has_news = False  # since the last break
         self._response: Any = None
 
     def finish(self, *, is_running: bool) -> None:
@@ -65,7 +67,7 @@ class LogFollower(threading.Thread):
                 response.shutdown()
 
     def run(self) -> None:
-        delay, refusals = 0.1, 0
+        delay, refusals = FIRST_PAUSE_S, 0
         while not self._is_closed.is_set():
             is_last = self._has_ended.is_set()
             try:
@@ -86,8 +88,9 @@ class LogFollower(threading.Thread):
                 self._has_ended.wait(0.1)  # the status follows the log by a moment
                 continue
             if not is_whole:
+                delay = FIRST_PAUSE_S if self._has_news else min(delay * 2, LAST_PAUSE_S)
+                self._has_news = False
                 self._is_closed.wait(delay)
-                delay = min(delay * 2, 2.0)
 
     def _read_once(self, *, follow: bool) -> bool:
         """Read one response; true when it ended as it should."""
@@ -125,6 +128,7 @@ class LogFollower(threading.Thread):
 
     def _take(self, line: bytes, *, ends: bool) -> None:
         if self._told.is_new(line, time.time()):
+            self._has_news = True
             found = _STAMP.match(line)
             self._feed.feed("stdout", (line[found.end() :] if found else line) + (b"\n" if ends else b""))
 

@@ -153,16 +153,17 @@ def test_memory_stays_flat_under_a_gigantic_line_and_a_flood():
     assert lines.outcome(Verdict.SUCCEEDED).verdict is Verdict.SUCCEEDED
 
 
-def test_a_million_output_lines_are_read_in_time():
+@pytest.mark.parametrize("thousands", [200, pytest.param(1000, marks=pytest.mark.slow)])
+def test_a_million_output_lines_are_read_in_time(thousands):
     log = Log()
     lines = LineFeed(log, Limits(log_bytes=100_000))
     chunk = b'OUTPUT: {"n": 1}\n' * 1000
-    began = time.monotonic()
-    for _ in range(1000):
+    began = time.process_time()
+    for _ in range(thousands):
         lines.feed("stdout", chunk)
     lines.close()
     assert lines.output.value == {"n": 1}
-    assert time.monotonic() - began < 30
+    assert time.process_time() - began < thousands * 0.03
 
 
 @settings(max_examples=20)
