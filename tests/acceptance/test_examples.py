@@ -19,6 +19,7 @@ from engine.spec.parser import load
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 NEEDS_A_PERSON = {("approvals", "deploy")}
+LIMITED = {("limits", "publish-all"), ("limits", "publish")}
 NEEDS_AN_ENGINE = {("containers", "check")}  # test_docker.py runs it
 
 
@@ -145,6 +146,14 @@ def test_the_retry_example_succeeds_at_its_third_try(tmp_path: Path) -> None:
     assert answer["steps"]["fetch"]["output"] == {"tries": 3}
 
 
+def test_the_limits_example_publishes_one_page_at_a_time(tmp_path: Path) -> None:
+    answer = answer_of(run("limits", "publish-all", {"shelf": str(tmp_path / "shelf")}))
+
+    assert answer["status"] == "completed", answer
+    published = [child["upload"]["published"] for child in answer["output"]["pages"]]
+    assert published == ["home", "news", "about"]
+
+
 def test_an_input_that_makes_no_sense_is_refused_with_a_sentence() -> None:
     finished = run("inputs", "order", {"product": "lamp", "quantity": "many"})
 
@@ -166,7 +175,7 @@ def test_every_task_of_every_example_is_run_here() -> None:
         for file in EXAMPLES.glob("*/*.yaml")
         for task in yaml.safe_load(file.read_text(encoding="utf-8")).get("tasks", {})
     }
-    covered = {(example.folder, example.task) for example in RUNS} | {("retry", "fetch-report")}
+    covered = {(example.folder, example.task) for example in RUNS} | {("retry", "fetch-report"), *LIMITED}
     assert tasks == covered | NEEDS_A_PERSON | NEEDS_AN_ENGINE
 
 

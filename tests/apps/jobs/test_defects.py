@@ -373,12 +373,16 @@ def test_d58_skipped_and_failed_steps_are_null_in_the_templates_of_later_ones(tm
               a: "{{ bad.output | default(value='A') }}"
               b: "{{ none.output | default(value='B') }}"
               c: "{{ good.output.x }}"
+              d: "{{ bad.output }}"
+              e: "<{{ none.output }}>"
     """
     start(workspace(tmp_path, text))
     hand = Hand()
     for name, end in (("bad", failed()), ("good", output({"x": "C"}))):
         hand.finish(hand.take(name), end)
-    assert rendered(hand.take("last")).input == {"a": "A", "b": "B", "c": "C"}
+    found = rendered(hand.take("last")).input
+    assert {name: found[name] for name in "abc"} == {"a": "A", "b": "B", "c": "C"}
+    assert found.get("d") is None and found["e"] == "<>"  # there, and null: not unknown
 
 
 # What goes beyond the list: the same class of mistakes, found in our own house.
