@@ -14,8 +14,9 @@ from engine.resources import Offer, split_tags, too_small
 
 NOBODY = "No active worker with required tags to run this step"
 SEEN = """
-SELECT tags, offers, job_id, stopped_at IS NULL, extract(epoch FROM clock_timestamp()) FROM fleet_worker
-WHERE heartbeat_at > clock_timestamp() - make_interval(secs => %s) AND (%s::uuid IS NULL OR job_id = %s)
+SELECT tags, offers, job_id, stopped_at IS NULL, extract(epoch FROM heartbeat_at) FROM fleet_worker
+WHERE (%s::float IS NULL OR heartbeat_at > clock_timestamp() - make_interval(secs => %s::float))
+    AND (%s::uuid IS NULL OR job_id = %s)
 """
 
 
@@ -29,14 +30,14 @@ class Seen:
     is_live: bool
 
 
-def seen_workers(within_s: float, job_id: UUID | None = None) -> list[Seen]:
-    """Workers that were seen within so many seconds, those that have left since included; only those of a job if one
-    is named."""
+def seen_workers(within_s: float | None, job_id: UUID | None = None) -> list[Seen]:
+    """Workers that were seen within so many seconds, or ever, those that have left since included; only those of a job
+    if one is named. What each offers is what it offered when it was seen last."""
     with connection.cursor() as cursor:
-        cursor.execute(SEEN, [within_s, job_id, job_id])
+        cursor.execute(SEEN, [within_s, within_s, job_id, job_id])
         return [
-            Seen(frozenset(tags), Offer.of(_plain(offers), float(now)), job, live)
-            for tags, offers, job, live, now in cursor
+            Seen(frozenset(tags), Offer.of(_plain(offers), float(seen_at)), job, live)
+            for tags, offers, job, live, seen_at in cursor
         ]
 
 

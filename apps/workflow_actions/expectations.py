@@ -52,8 +52,7 @@ def expects(key: str, job_id: UUID, base: str) -> bool | str:
     wanted = {tag.removeprefix(SLURM_PREFIX) for tag in split_tags(key)[0] if tag.startswith(SLURM_PREFIX)}
     timeout_s = float(settings.STROEM.recovery.unmatched_step_timeout_s)
     bound = seen_workers(timeout_s, job_id)
-    refusal = misfit(key, bound) if bound else None
-    if bound and refusal is None:
+    if bound and misfit(key, bound) is None:
         return True
     if not wanted:
         return False
@@ -61,7 +60,14 @@ def expects(key: str, job_id: UUID, base: str) -> bool | str:
         return True
     if _will_be_asked(job_id, base, wanted, timeout_s):
         return True
-    return (refusal if refusal != NOBODY else None) or _failure(job_id, wanted) or False
+    return _refusal(key, job_id) or _failure(job_id, wanted) or False
+
+
+def _refusal(key: str, job_id: UUID) -> str | None:
+    """What the step asks for that none of the job's allocations had, those that have ended included."""
+    known = seen_workers(None, job_id)
+    why = misfit(key, known) if known else None
+    return why if why != NOBODY else None
 
 
 def _failure(job_id: UUID, wanted: set[str]) -> str | None:

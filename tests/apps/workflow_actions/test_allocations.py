@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -136,9 +137,28 @@ def test_nodes_count_as_coming_until_their_worker_is_there(tmp_path):
     assert expects("script+slurm:big", job.id, "a") is True
 
 
-def register(name: str, job: Job, scheduler: str) -> UUID:
+def test_a_step_that_fitted_into_no_allocation_says_so_after_they_have_ended(tmp_path):
+    ws = flow(tmp_path, "a: {action: do}", "name: ask, trigger_type: on_jobs_ready, jobs: [a], scheduler: big")
+    job = start(ws)
+    [one] = submit(ActionHand("slurm"), "ask")
+    ledger.observed(one.allocation_id, "RUNNING")
+    worker = register("slurm-ask-0-0", job, "big", num_cpus=4, ends_at=time.time() + 600)
+    presence.retire(worker)
+    ledger.observed(one.allocation_id, "COMPLETED")
+    Worker.objects.filter(id=worker).update(heartbeat_at=F("heartbeat_at") - timedelta(minutes=5))
+    later = {"ended_at": F("ended_at") - timedelta(minutes=5)}
+    JobAction.objects.filter(job_id=job.id).update(**later)
+    Allocation.objects.filter(job_id=job.id).update(**later)
+    says = "The step asks for {}, and no worker or allocation that may run it offers more than {}"
+    wide, long = (expects(f"script+slurm:big+need:{need}", job.id, "a") for need in ("cpus:8", "secs:3600"))
+    assert wide == says.format("8 processors", "4 processors")
+    assert long == says.format("01:00:00 of time", "00:15:00 of time")  # what was left when it was seen last
+    assert expects("script+slurm:big", job.id, "a") is False  # it fitted, and there is nothing to say
+
+
+def register(name: str, job: Job, scheduler: str, **offers: float) -> UUID:
     tags = ["script", f"slurm:{scheduler}", "slurm:_any"]
-    return presence.register(name=name, tags=tags, slots=1, version="test", offers={}, job_id=job.id)
+    return presence.register(name=name, tags=tags, slots=1, version="test", offers=offers, job_id=job.id)
 
 
 def test_what_slurm_grants_to_a_job_that_is_over_is_the_caller_s_to_cancel(tmp_path):
