@@ -45,12 +45,43 @@ class Seen:
     @property
     def progress(self) -> str:
         """How far the steps are that it waits for, as `3 of 7 ready`; empty when it waits for none."""
+        if not self.total and self.row.ended_at:
+            return ""  # it was skipped before it watched anything
         return workflow_actions.progress_of(self.row.trigger_type, self.reached, self.total)
 
 
 def is_anything_left(job_ids: Collection[UUID]) -> bool:
     """Whether an action of these jobs was set off and has not ended."""
     return JobAction.objects.filter(job_id__in=job_ids, status__in=["held", "armed", "running"]).exists()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An action that has ended, in brief."""
+
+    action_id: int
+    job_id: UUID
+    label: str
+    status: str
+    progress: str
+    reason: str
+
+
+def ended_actions(job_ids: Collection[UUID], known: Collection[int]) -> list[Ended]:
+    """The actions of these jobs that have ended, but for those known already and those that were only skipped."""
+    wanted = JobAction.objects.filter(job_id__in=list(job_ids), status__in=["succeeded", "failed", "cancelled"])
+    wanted = wanted.exclude(pk__in=list(known))
+    return [
+        Ended(
+            row.pk,
+            row.job_id,
+            str(row),
+            row.status,
+            workflow_actions.progress_of(row.trigger_type, row.reached, row.total),
+            row.reason,
+        )
+        for row in _counted(wanted).order_by("ended_at", "pk")
+    ]
 
 
 def seen_of(job_id: UUID, plan: Plan, *, most: int | None = None, action_id: int | None = None) -> list[Seen]:

@@ -14,7 +14,7 @@ from django.db.models import Q
 
 from apps.api import logreader
 from apps.jobs.models import Job, Step
-from apps.workflow_actions.snapshots import is_anything_left
+from apps.workflow_actions.snapshots import Ended, ended_actions, is_anything_left
 from engine.lifecycle import FINAL_JOB, FINAL_STEP
 from stroem_project.following.screen import Screen
 
@@ -39,6 +39,8 @@ class Follower:
     screen: Screen
     _labels: dict[UUID, str] = field(default_factory=dict)
     _shown: dict[int, str] = field(default_factory=dict)
+    _shown_actions: set[int] = field(default_factory=set)
+    _have_actions: set[UUID] = field(default_factory=set)
     _cursor: logreader.Cursor = field(default_factory=logreader.Cursor)
 
     def follow(self, is_stopped: Callable[[], bool] = lambda: False) -> None:
@@ -78,10 +80,11 @@ class Follower:
             frontier = {row[0] for row in fresh}
 
     def _all_ended(self) -> bool:
-        states = list(Job.objects.filter(id__in=self._labels).values_list("status", "has_actions"))
-        if not all(status in FINAL_JOB for status, _ in states):
+        states = list(Job.objects.filter(id__in=self._labels).values_list("id", "status", "has_actions"))
+        self._have_actions = {job_id for job_id, _, has_actions in states if has_actions}
+        if not all(status in FINAL_JOB for _, status, _ in states):
             return False
-        return not any(has_actions for _, has_actions in states) or not is_anything_left(self._labels)
+        return not self._have_actions or not is_anything_left(self._have_actions)
 
     def _show_steps_and_logs(self) -> bool:
         """What runs now, then the lines, then what has ended: lines of a step arrive before its end does."""
@@ -89,6 +92,7 @@ class Follower:
             cursor.execute(_NEWS, {"jobs": list(self._labels)})
             rows = [(row, f"{self._labels.get(row[1], '')}{row[2]}") for row in cursor.fetchall()]
         news = [(row, label) for row, label in rows if self._shown.get(row[0]) != row[3]]
+        ended = ended_actions(self._have_actions, self._shown_actions) if self._have_actions else []
         for begun in (True, False):
             for (step_id, _, _, status, error, seconds), label in news:
                 if (status not in FINAL_STEP) is begun:
@@ -96,8 +100,17 @@ class Follower:
                     self.screen.state(label, status, note=_note(status, float(seconds or 0)), error=error)
             if begun:
                 has_lines = self._show_logs()
+        has_moved = self._show_actions(ended)
         self.screen.running([(label, float(row[5] or 0)) for row, label in rows if row[3] == "running"])
-        return has_lines or bool(news)
+        return has_lines or has_moved or bool(news)
+
+    def _show_actions(self, rows: list[Ended]) -> bool:
+        """Workflow actions that have ended: their own lines have come before."""
+        for row in rows:
+            self._shown_actions.add(row.action_id)
+            label = f"{self._labels.get(row.job_id, '')}workflow action {row.label}"
+            self.screen.state(label, row.status, note=row.progress, error=row.reason)
+        return bool(rows)
 
     def _show_logs(self) -> bool:
         has_news, has_more = False, True

@@ -9,7 +9,15 @@ from typing import TextIO
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _CLEAR_LINE = "\r\x1b[2K"
-_COLOURS = {"completed": "32", "failed": "31", "cancelled": "33", "skipped": "90", "running": "36", "suspended": "35"}
+_COLOURS = {
+    "completed": "32",
+    "succeeded": "32",
+    "failed": "31",
+    "cancelled": "33",
+    "skipped": "90",
+    "running": "36",
+    "suspended": "35",
+}
 LONGEST_LINE = 20_000
 MARK = "\N{REPLACEMENT CHARACTER}"
 

@@ -9,6 +9,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from apps.jobs.models import Job
+    from tests.browser.stage import Stage
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT, IMAGES = ROOT / "screenshots", ROOT / "docs" / "img"
@@ -21,6 +26,7 @@ FOR_GUIDES = {
     "task": "start.png",
     "request": "approval.png",
     "approve": "approve.png",
+    "actions": "actions.png",
     "decisions": "decisions.png",
 }
 
@@ -139,6 +145,7 @@ def prepared(stage: object) -> dict[str, tuple[str, tuple[str, ...]]]:
     stage.until_job(done, "failed")
     worker = Worker.objects.get(name="stage")
     job = f"/admin/jobs/job/{waiting.pk}/change/"
+    watched = f"/admin/jobs/job/{_watched(stage).pk}/change/"
     return {
         "sign-in": ("/admin/login/?next=/admin/", ()),
         "dashboard": ("/admin/", ()),
@@ -151,6 +158,9 @@ def prepared(stage: object) -> dict[str, tuple[str, tuple[str, ...]]]:
         "steps": (job, ("#tab-steps",)),
         "timeline": (job, ("#tab-timeline",)),
         "details": (job, ("#tab-details",)),
+        "actions": (watched, ('.st-node[data-label="tidy"]',)),
+        "actions-table": (watched, ("#tab-actions", '#action-table [data-name="nodes"] button')),
+        "actions-timeline": (watched, ("#tab-timeline",)),
         "failed": (f"/admin/jobs/job/{broken.pk}/change/", ('.st-node[data-label="flaky"]', "#tab-step")),
         "running": (f"/admin/jobs/job/{long.pk}/change/", ()),
         "cancel": (f"/admin/jobs/job/{long.pk}/change/", ('[data-opens="cancel-dialog"]',)),
@@ -180,6 +190,20 @@ def prepared(stage: object) -> dict[str, tuple[str, tuple[str, ...]]]:
         "empty-approvals": ("/admin/approvals/approvalrequest/", ()),
         "user": (f"/admin/accounts/user/{stage.vera.pk}/change/", ()),
     }
+
+
+def _watched(stage: Stage) -> Job:
+    """A job with workflow actions: one has failed, one has asked for nodes."""
+    from tests.apps.jobs.builders import until
+    from tests.apps.workflow_actions.hands import actions
+    from tests.browser.action_scene import begin
+
+    scene = begin(stage)
+    scene.let_south_end()
+    scene.let_tidy_end()
+    scene.ask_for_nodes()
+    until(lambda: actions(scene.job)["tidy"] == "failed", within_s=60)
+    return scene.job
 
 
 if __name__ == "__main__":

@@ -3,63 +3,23 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from apps.jobs.models import Job
-from apps.workflow_actions import allocations, ledger
-from engine.slurm_script import Launch
-from tests.apps.jobs.builders import DONE, until
-from tests.apps.workflow_actions.hands import ActionHand, action, actions, count
+from tests.apps.jobs.builders import until
+from tests.apps.workflow_actions.hands import action, actions, count
+from tests.browser.action_scene import Scene, begin
 from tests.browser.conftest import Opener
-from tests.browser.stage import FILES, Stage
+from tests.browser.stage import Stage
 from tests.browser.test_pages import serious
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """A job whose step `south`, and then whose action `tidy`, go on as soon as a file is there."""
-
-    job: Job
-    marker: Path
-
-    def let_south_end(self) -> None:
-        self.marker.touch()
-
-    def let_tidy_end(self) -> None:
-        self.marker.with_name(f"{self.marker.name}.tidy").touch()
-
-    def ask_for_nodes(self) -> None:
-        """Two allocations: one runs, one waits in Slurm's queue."""
-        claim = until(ActionHand("slurm", name="login-1").take_action, within_s=60)
-        one, two = ledger.submissions(claim, 0, "/out", Launch(("python",), "/srv"))
-        ledger.submitted(one.allocation_id, "4711")
-        ledger.submitted(two.allocation_id, "4712")
-        ledger.finish(claim, DONE)
-        allocations.observed(one.allocation_id, "RUNNING", nodes="node[1-2]")
-
-    def do_the_last_step(self) -> None:
-        hand = ActionHand("script", "slurm:cpu")
-        until(lambda: hand.work() > 0, within_s=60)
-
-
 @pytest.fixture(scope="module")
-def workspace(stage: Stage) -> Path:
-    marker = stage.folder / "markers"
-    marker.mkdir()
-    text = (FILES / "actions.yaml").read_text()
-    for name in ("live", "over"):
-        stage.workspace(f"actions-{name}", text.replace("{{MARKER}}", str(marker / name)))
-    return marker
-
-
-@pytest.fixture(scope="module")
-def over(stage: Stage, workspace: Path) -> Scene:
+def over(stage: Stage) -> Scene:
     """A job that has ended, with everything that actions can come to."""
-    scene = Scene(stage.start("stages", None, "actions-over", marker=str(workspace / "over")), workspace / "over")
+    scene = begin(stage)
     scene.let_south_end()
     scene.let_tidy_end()
     scene.ask_for_nodes()
@@ -72,8 +32,8 @@ def row(page: Page, name: str) -> Locator:
     return page.locator(f'#action-table tr[data-name="{name}"]')
 
 
-def test_an_open_page_follows_the_actions_of_a_job(stage: Stage, opened: Opener, workspace: Path) -> None:
-    scene = Scene(stage.start("stages", None, "actions-live", marker=str(workspace / "live")), workspace / "live")
+def test_an_open_page_follows_the_actions_of_a_job(stage: Stage, opened: Opener) -> None:
+    scene = begin(stage)
     until(lambda: count(scene.job, "tidy") == (2, 3), within_s=60)
     page = opened(stage.vera)
     page.goto(stage.job_url(scene.job))
@@ -178,8 +138,8 @@ def test_axe_finds_nothing_serious_about_actions(stage: Stage, opened: Opener, o
     assert width <= 1 and not problems, "\n".join(problems)
 
 
-def test_a_job_without_actions_shows_no_sign_of_them(stage: Stage, opened: Opener, workspace: Path) -> None:
-    job = stage.start("plain", None, "actions-over")
+def test_a_job_without_actions_shows_no_sign_of_them(stage: Stage, opened: Opener, over: Scene) -> None:
+    job = stage.start("plain", None, "stages")
     page = opened(stage.vera)
     page.goto(stage.job_url(job))
     expect(page.locator(".st-node")).to_have_count(1)

@@ -82,3 +82,18 @@ def test_the_log_of_one_action(run: Run, job: Job) -> None:
     assert (code, "no workflow action 'none'; it has tidy, nodes, end" in complaint) == (2, True)
     assert run("logs", str(job.pk), "--action", "tidy", "--step", "one")[0] == 2
     assert run("logs", str(job.pk), "--action", "tidy", "--follow")[0] == 2
+
+
+def test_following_tells_how_each_action_has_ended(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    import sys
+
+    from stroem_project.following.follower import Follower
+    from stroem_project.following.screen import Screen
+
+    ActionHand("script", "slurm", "slurm:cpu").live_on()
+    Follower(job.pk, Screen(sys.stdout)).follow()
+    out = capsys.readouterr().out.splitlines()
+    failed = out.index("workflow action tidy: failed (1 of 1 complete)")
+    assert out[failed + 1] == "  Command failed with exit code: 3"
+    assert out.index("_action:tidy | rm: no such file") < failed
+    assert "workflow action end: succeeded" in out

@@ -1,0 +1,53 @@
+"""A job with workflow actions of every kind, that goes on when it is told to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from apps.jobs.models import Job
+from apps.workflow_actions import allocations, ledger
+from apps.workspaces.models import Workspace
+from engine.slurm_script import Launch
+from tests.apps.jobs.builders import DONE, until
+from tests.apps.workflow_actions.hands import ActionHand
+from tests.browser.stage import FILES, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A job whose step `south`, and whose action `tidy`, end as soon as a file is in its output directory."""
+
+    job: Job
+    output: Path
+
+    def let_south_end(self) -> None:
+        self._touch("south")
+
+    def let_tidy_end(self) -> None:
+        self._touch("tidy")
+
+    def _touch(self, name: str) -> None:
+        until(self.output.exists, within_s=60)
+        (self.output / name).touch()
+
+    def ask_for_nodes(self) -> None:
+        """Two allocations: one runs, one waits in Slurm's queue."""
+        claim = until(ActionHand("slurm", name="login-1").take_action, within_s=60)
+        one, two = ledger.submissions(claim, 0, "/out", Launch(("python",), "/srv"))
+        ledger.submitted(one.allocation_id, "4711")
+        ledger.submitted(two.allocation_id, "4712")
+        ledger.finish(claim, DONE)
+        allocations.observed(one.allocation_id, "RUNNING", nodes="node[1-2]")
+
+    def do_the_last_step(self) -> None:
+        hand = ActionHand("script", "slurm:cpu")
+        until(lambda: hand.work() > 0, within_s=60)
+
+
+def begin(stage: Stage) -> Scene:
+    """Start such a job; its workspace `stages` is imported when it is first asked for."""
+    if not Workspace.objects.filter(name="stages").exists():
+        stage.workspace("stages", (FILES / "actions.yaml").read_text())
+    job = stage.start("stages", None, "stages")
+    return Scene(job, stage.folder / "stage" / "output" / str(job.pk))
