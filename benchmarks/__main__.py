@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import socket
+import subprocess
 import sys
 
-from benchmarks import celery_side, containers, latency, report
+from benchmarks import brokers, celery_side, containers, latency, report
 from benchmarks.scenarios import Figures, measure, scenarios
 from benchmarks.stroem_side import installation
 
@@ -16,7 +17,7 @@ SLOTS = 4
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument(
-        "--full", action="store_true", help="also 1 and 4 workers, 2,000 and 10,000 steps, RabbitMQ, Redis"
+        "--full", action="store_true", help="also 2,000 and 10,000 steps; then 1 and 4 workers, Redis and RabbitMQ"
     )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=15)
@@ -24,15 +25,25 @@ def main() -> None:
     parser.add_argument("--broker", default=None, help="URL of a broker for Stroem; a Valkey of its own by default")
     chosen = parser.parse_args()
     sizes = (200, 2000, 10_000) if chosen.full else (200,)
-    run("valkey" if chosen.broker is None else chosen.broker.partition(":")[0], chosen, chosen.workers, sizes)
+    run("valkey" if chosen.broker is None else chosen.broker.partition(":")[0], chosen, sizes)
     if chosen.full:
+        same = ["--pairs", str(chosen.pairs), "--only", chosen.only]
         for workers in (1, 4):
-            run("valkey", chosen, workers, (200,))
+            again(*same, "--workers", str(workers))
+        for broker in brokers.installed():
+            with brokers.serving(broker) as url:
+                again(*same, "--workers", str(chosen.workers), "--broker", url)
 
 
-def run(broker: str, chosen: argparse.Namespace, workers: int, sizes: tuple[int, ...]) -> None:
+def again(*arguments: str) -> None:
+    """Measure another arrangement, in a process of its own: settings are read once in a process."""
+    subprocess.run([sys.executable, "-m", "benchmarks", *arguments], check=True)
+
+
+def run(broker: str, chosen: argparse.Namespace, sizes: tuple[int, ...]) -> None:
     """Measure one arrangement and write its report."""
     found: list[Figures] = []
+    workers: int = chosen.workers
     with installation(workers, SLOTS, chosen.broker) as (side, celery_url):
         with celery_side.workers(celery_url, workers, SLOTS, side.folder / "celery.log"):
             for scenario in scenarios(side, sizes=sizes, pairs=chosen.pairs):
@@ -48,7 +59,7 @@ def run(broker: str, chosen: argparse.Namespace, workers: int, sizes: tuple[int,
             notes.append(f"- POST execute to the script's first instruction: {waited} ms")
             notes.append(f"- idle: {latency.idle_cpu_percent(side):.1f} % of one core for all of our processes")
             notes += [f"- memory of {name}: {value:.0f} MB" for name, value in latency.memory_mb(side).items()]
-        if chosen.only in containers.NAME and workers == chosen.workers:
+        if chosen.only in containers.NAME:
             notes += containers.compare(side, say)
     part = f"-{chosen.only.replace(' ', '-')}" if chosen.only else ""
     path = report.write(latency.results_folder(), f"{broker}-{workers}x{SLOTS}{part}", found, notes)

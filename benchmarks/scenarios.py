@@ -5,12 +5,15 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from benchmarks import celery_side, floor
 from benchmarks.stroem_side import Side, chain_steps, fan_steps, specification, workflow
 
 CHAIN = 50
 DIAMONDS, DIAMOND_WIDTH = 20, 8
+RIVALS_WIDTH = 2000  # wider is about growth only
+LONG_PAIRS = 5
 
 
 @dataclass(frozen=True)
@@ -39,63 +42,43 @@ class Figures:
 
 
 def scenarios(side: Side, *, sizes: tuple[int, ...], pairs: int) -> list[Scenario]:
-    """The chain, the fan-outs and the diamonds. The last size is also the one that growth is judged by."""
+    """The chains, the fan-outs and the diamonds. The last size is also the one that growth is judged by."""
+    return [*_chains(side, pairs), *(_fan_out(side, width, pairs) for width in sizes), _diamonds(side, pairs)]
+
+
+def _chains(side: Side, pairs: int) -> list[Scenario]:
     side.load("chain", workflow(chain_steps(CHAIN)))
-    side.load("diamond", workflow(fan_steps(DIAMOND_WIDTH)))
-    found = [
-        Scenario(
-            f"chain of {CHAIN}",
-            CHAIN,
-            pairs,
-            {
-                "floor": lambda: floor.serial(CHAIN),
-                "sh": lambda: floor.serial(CHAIN, "/bin/sh"),
-                "stroem": lambda: side.run("chain"),
-                **{f"celery {pool}": lambda pool=pool: celery_side.chain(pool, CHAIN) for pool in celery_side.POOLS},
-            },
-        )
-    ]
     side.load("torc", specification(chain_steps(CHAIN)))
-    chain = found[0]
-    torc = {name: chain.sides[name] for name in ("floor", "sh")} | {"stroem": lambda: side.run("torc")}
-    found.append(Scenario(f"chain of {CHAIN} from a Torc file", CHAIN, pairs, torc))
-    for width in sizes:
-        side.load(f"fan{width}", workflow(fan_steps(width)))
-        found.append(
-            Scenario(
-                f"fan-out of {width}",
-                width + 2,
-                pairs if width <= 200 else 5,
-                {
-                    "floor": lambda width=width: floor.parallel(width + 2),
-                    "sh": lambda width=width: floor.parallel(width + 2, "/bin/sh"),
-                    "stroem": lambda width=width: side.run(f"fan{width}"),
-                    **{
-                        f"celery {pool}": lambda pool=pool, width=width: celery_side.fan_out(pool, width)
-                        for pool in celery_side.POOLS
-                        if width <= 2000
-                    },
-                },
-            )
-        )
+    shells = {"floor": lambda: floor.serial(CHAIN), "sh": lambda: floor.serial(CHAIN, "/bin/sh")}
+    rivals = _by_pool(lambda pool: celery_side.chain(pool, CHAIN))
+    return [
+        Scenario(f"chain of {CHAIN}", CHAIN, pairs, {**shells, "stroem": lambda: side.run("chain"), **rivals}),
+        Scenario(f"chain of {CHAIN} from a Torc file", CHAIN, pairs, {**shells, "stroem": lambda: side.run("torc")}),
+    ]
+
+
+def _fan_out(side: Side, width: int, pairs: int) -> Scenario:
+    side.load(f"fan{width}", workflow(fan_steps(width)))
+    rivals = _by_pool(lambda pool: celery_side.fan_out(pool, width)) if width <= RIVALS_WIDTH else {}
+    ours = _shells(width + 2) | {"stroem": lambda: side.run(f"fan{width}")}
+    return Scenario(f"fan-out of {width}", width + 2, pairs if width <= 200 else LONG_PAIRS, ours | rivals)
+
+
+def _diamonds(side: Side, pairs: int) -> Scenario:
+    side.load("diamond", workflow(fan_steps(DIAMOND_WIDTH)))
     steps = DIAMONDS * (DIAMOND_WIDTH + 2)
-    found.append(
-        Scenario(
-            f"{DIAMONDS} diamonds of {DIAMOND_WIDTH + 2}",
-            steps,
-            pairs,
-            {
-                "floor": lambda: floor.parallel(steps),
-                "sh": lambda: floor.parallel(steps, "/bin/sh"),
-                "stroem": lambda: side.run("diamond", DIAMONDS),
-                **{
-                    f"celery {pool}": lambda pool=pool: celery_side.diamonds(pool, DIAMONDS, DIAMOND_WIDTH)
-                    for pool in celery_side.POOLS
-                },
-            },
-        )
-    )
-    return found
+    rivals = _by_pool(lambda pool: celery_side.diamonds(pool, DIAMONDS, DIAMOND_WIDTH))
+    ours = _shells(steps) | {"stroem": lambda: side.run("diamond", DIAMONDS)}
+    return Scenario(f"{DIAMONDS} diamonds of {DIAMOND_WIDTH + 2}", steps, pairs, ours | rivals)
+
+
+def _shells(steps: int) -> dict[str, Callable[[], float]]:
+    return {"floor": lambda: floor.parallel(steps), "sh": lambda: floor.parallel(steps, "/bin/sh")}
+
+
+def _by_pool(run: Callable[[str], float]) -> dict[str, Callable[[], float]]:
+    """Bare Celery in each of its pools; the better one counts."""
+    return {f"celery {pool}": partial(run, pool) for pool in celery_side.POOLS}
 
 
 def measure(scenario: Scenario, say: Callable[[str], None]) -> Figures:
