@@ -232,6 +232,12 @@ def test_a_page_stays_open_until_the_last_action_of_an_ended_job_is_over(job: Jo
     assert is_over()
 
 
+def test_an_action_is_not_read_through_another_job(job: Job, tmp_path: Path) -> None:
+    other = Job.objects.only(*hub.JOB_FIELDS).get(pk=start(workspace(tmp_path, FLOW, "other")).pk)
+    with pytest.raises(Http404):
+        live._choice(other, f"action-{action(job, 'begin').pk}")
+
+
 def test_a_reader_gets_the_lines_of_one_action_or_of_one_run(job: Job) -> None:
     claim = ActionHand("script").take_action()
     assert claim is not None and claim.label == "begin"
