@@ -12,7 +12,8 @@ from engine.spec.torc.scanner import Refusal, Scanner, decode
 
 _SPACE = re.compile(r"[\s\ufeff]+")
 _COMMENT = re.compile(r"//[^\n\r\u2028\u2029]*|/\*.*?\*/", re.DOTALL)
-_IDENTIFIER = re.compile(r"[^\W\d][\w$\u200c\u200d]*|\$[\w$]*")
+_LETTERS = re.compile(r"[^\x00-#%-/:-@\[-^`{-\x7f\s\u2028\u2029\ufeff]+")  # among them all that a name may have
+_NAME_JOINERS = "$\u200c\u200d"
 _WORD = re.compile(r"[-+]?[\w$.]+(?:(?<=[eE])[-+]\d+)?")
 _HEX = re.compile(r"[-+]?0[xX][0-9a-fA-F]+\Z")
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z")
@@ -104,10 +105,18 @@ def _separate(scanner: Scanner, closing: str) -> None:
 def _key(scanner: Scanner) -> str:
     if scanner.peek() in ("'", '"') and not scanner.is_at_end:
         return _string(scanner)
-    found = scanner.match(_IDENTIFIER)
-    if found is None:
+    began = scanner.at
+    found = scanner.match(_LETTERS)
+    if found is None or not _is_name(found):
+        scanner.at = began
         raise scanner.unexpected("a key")
     return found
+
+
+def _is_name(text: str) -> bool:
+    """Whether it is a name of ECMAScript 5.1, which are Python's and `$` and two joiners."""
+    plain = text.translate(dict.fromkeys(map(ord, _NAME_JOINERS), "_"))
+    return plain.isidentifier() and text[0] not in "\u200c\u200d"
 
 
 def _string(scanner: Scanner) -> str:

@@ -24,7 +24,10 @@ pytestmark = pytest.mark.django_db
 
 FLOW = """
 actions: {work: {type: script, script: "true"}, ask: {type: approval, message: "Go on?"}}
-tasks: {main: {flow: {one: {action: work}, gate: {action: ask}}}}
+tasks:
+  main:
+    flow: {one: {action: work}, gate: {action: ask}}
+    workflow_actions: [{trigger_type: on_workflow_complete, action_type: run_commands, commands: ["true"]}]
 """
 EVERYBODY, PEOPLE = "everybody", "people"
 
@@ -56,6 +59,7 @@ TABLE: dict[tuple[str, str], Any] = {
     ("get", "api/jobs/<str:job>"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/logs"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/steps/<str:step>/logs"): Role.VIEWER,
+    ("get", "api/jobs/<str:job>/workflow-actions/<str:action>/logs"): Role.VIEWER,
     ("post", "api/jobs/<str:job>/cancel"): Role.OPERATOR,
     ("get", "api/approvals"): PEOPLE,
     ("get", "api/jobs/<str:job>/steps/<str:step>/approval"): Role.VIEWER,
@@ -103,7 +107,14 @@ def world(tmp_path: Path) -> World:
     job, hand = start(own), Hand()
     deputy = User.objects.create_user("deputy@example.org", PASSWORD)
     WorkspaceGrant.objects.create(user=deputy, pattern="own", role=Role.VIEWER)
-    names = {"workspace": "own", "task": "main", "job": str(job.pk), "step": "gate", "worker": str(hand.id)}
+    names = {
+        "workspace": "own",
+        "task": "main",
+        "job": str(job.pk),
+        "step": "gate",
+        "action": "0",
+        "worker": str(hand.id),
+    }
     return World({**names, "name": "pw", "prefix": "strm_0000000"})
 
 
