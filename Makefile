@@ -10,7 +10,8 @@ LOCKS := requirements.txt requirements-dev.txt
 # Which tests the gate leaves out; `.ci/run` sets it where a machine cannot have Docker, RabbitMQ and so on.
 SELECT ?= not slow
 JOBS ?= 3
-PYTEST := $(PY) -m pytest -n $(JOBS)
+# Neighbours stay together: tests of one module share servers and databases, which each process starts anew.
+PYTEST := $(PY) -m pytest -n $(JOBS) --dist worksteal
 
 .PHONY: help install up test check test-long test-delivery chaos bench screenshots lock format
 
@@ -41,7 +42,7 @@ test: install  ## Run the tests of the gate (less than 10 minutes on 2 cores)
 	$(PYTEST) -m "$(SELECT)"
 
 test-delivery: install  ## Run the delivery tests on the broker named by STROEM_TEST_BROKER_URL
-	$(PYTEST) -m "delivery and $(SELECT)"
+	$(PYTEST) -m "delivery and $(SELECT) and not docker and not slurm and not chromium"
 
 test-long: install  ## Run what is too long for the gate
 	$(PYTEST) -m slow --timeout 3600

@@ -333,6 +333,7 @@ def test_the_guard_ends_the_containers_of_a_killed_worker_and_another_takes_the_
     assert left(docker_engine, job) == []
 
 
+@pytest.mark.slow
 def test_what_a_worker_left_that_died_with_its_guard_is_swept_by_any_other(
     quick_house: House, tmp_path: Path, base_image: str, docker_engine: docker.DockerClient
 ) -> None:

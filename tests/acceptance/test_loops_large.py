@@ -121,6 +121,7 @@ def processes_of(job_id: str) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_a_loop_of_a_thousand_items_costs_no_more_an_item_than_one_of_a_hundred(house: House, tmp_path: Path) -> None:
     check_loop(house, tmp_path, 1_000, within_s=100)
 

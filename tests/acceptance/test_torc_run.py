@@ -93,7 +93,9 @@ def written(folder: Path, suffix: str) -> Path:
     return folder / f"chain.{suffix}"
 
 
-@pytest.mark.parametrize("suffix", ["yaml", "json", "json5", "kdl"])
+@pytest.mark.parametrize(
+    "suffix", ["yaml", *(pytest.param(one, marks=pytest.mark.slow) for one in ("json", "json5")), "kdl"]
+)
 def test_a_torc_file_is_run_as_it_is(tmp_path: Path, suffix: str) -> None:
     ended = manage("run", str(written(tmp_path / "here", suffix)), "--json", timeout_s=110)
     assert ended.returncode == 0, ended.stderr

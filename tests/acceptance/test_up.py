@@ -158,6 +158,7 @@ def test_a_second_start_need_not_wait_for_the_end_of_a_killed_one(start: Start) 
     assert second.ask("/healthz")[0] == 200
 
 
+@pytest.mark.slow
 def test_what_a_kill_of_the_guard_too_left_is_recognised(start: Start) -> None:
     first = start()
     first.wait_until_ready()

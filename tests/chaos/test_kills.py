@@ -32,7 +32,7 @@ def end_of(job: Job, within_s: float) -> Job:
     return fresh(job)
 
 
-@pytest.mark.parametrize("tree", [False, True], ids=["process", "tree"])
+@pytest.mark.parametrize("tree", [pytest.param(False, marks=pytest.mark.slow), True], ids=["process", "tree"])
 def test_every_step_of_a_killed_worker_runs_again_where_its_author_allows_it(
     house: House, witness: Witness, tmp_path: Path, scale: int, tree: bool
 ) -> None:
@@ -56,7 +56,7 @@ def test_every_step_of_a_killed_worker_runs_again_where_its_author_allows_it(
         assert runs[step][-1].end is not None
 
 
-@pytest.mark.parametrize("tree", [False, True], ids=["process", "tree"])
+@pytest.mark.parametrize("tree", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["process", "tree"])
 def test_only_the_steps_of_a_killed_worker_fail_where_nothing_else_is_said(
     house: House, witness: Witness, tmp_path: Path, scale: int, tree: bool
 ) -> None:
