@@ -87,3 +87,6 @@ def test_the_start_on_one_machine_works_as_written(cluster: Cluster, folder: Pat
         shell(head + stop)
     finally:
         up.end()
+        for process in psutil.process_iter(["environ"]):  # Slurm's step daemons outlive its node daemons
+            if any(str(home) in value for value in (process.info["environ"] or {}).values()):
+                process.kill()

@@ -56,7 +56,7 @@ class Command(BaseCommand):
         if place is not None:
             config = allocation.configure(config, place, options["max_parallel_jobs"])
         os.environ.setdefault("STROEM_DB_POOL", str(config.max_concurrent + 3))
-        _widen_pool(config.max_concurrent + 3)
+        _suit_database(config.max_concurrent + 3)
         hurry, stop = threading.Event(), threading.Event()
         _listen_to_signals(stop, hurry)
         if options["lifeline_fd"] is not None:
@@ -213,11 +213,16 @@ def _check_sections(config: WorkerConfig) -> None:
         PodConfig.from_section(config.kubernetes, owner=config.worker_name)
 
 
-def _widen_pool(size: int) -> None:
-    """One connection a slot, and one each for leases, logs and the start."""
-    pool = settings.DATABASES["default"].get("OPTIONS", {}).get("pool")
-    if isinstance(pool, dict):
-        pool["max_size"] = max(size, pool.get("max_size", 0))
+def _suit_database(pool_size: int) -> None:
+    """One connection a slot, and one each for leases, logs and the start; every lookup by an index.
+
+    A worker's statements are planned once. Where the first of them meets tables that are nearly empty, the planner
+    reads those whole, and would go on reading them whole in the midst of a job of ten thousand steps.
+    """
+    options = settings.DATABASES["default"].get("OPTIONS", {})
+    if isinstance(options.get("pool"), dict):
+        options["pool"]["max_size"] = max(pool_size, options["pool"].get("max_size", 0))
+    options["options"] = f"{options.get('options', '')} -c enable_seqscan=off -c enable_sort=off"
 
 
 def _end(code: int) -> NoReturn:
