@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 from engine.errors import AuthorError
 from engine.spec import selection
@@ -19,6 +19,7 @@ ENDS = "on_workflow_complete"
 READY = "on_jobs_ready"
 # Asking Slurm may fail for a moment; what it granted already is not asked for again.
 SUBMISSION_RETRY = Retry(max_attempts=3, delay_s=5.0)
+NO_NODES = "the job is over: it needs no nodes any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +131,15 @@ def tags_of(action: WorkflowAction) -> tuple[str, ...]:
     return tuple(sorted({by_type[doing["action_type"]] for doing in action.do}))
 
 
+def only_asks(do: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether all that is done is to ask for nodes."""
+    return all(doing["action_type"] == "schedule_nodes" for doing in do)
+
+
 def retry_of(action: WorkflowAction) -> Retry | None:
     if action.retry is not None:
         return action.retry
-    is_asking = all(doing["action_type"] == "schedule_nodes" for doing in action.do)
-    return SUBMISSION_RETRY if is_asking else None
+    return SUBMISSION_RETRY if only_asks(action.do) else None
 
 
 def is_by_session(action: WorkflowAction) -> bool:

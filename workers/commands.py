@@ -13,6 +13,7 @@ from apps.workflow_actions.ledger import ActionClaim, Submission
 from engine.errors import AuthorError, StroemError
 from engine.orders import Limits, StepOutcome, Verdict
 from engine.slurm_script import Launch
+from engine.workflow_actions import NO_NODES, only_asks
 from runners.guard import Guard
 from runners.lines import LineFeed
 from runners.process import Command, Ending, User, supervise
@@ -125,6 +126,10 @@ class Commands:
     def _schedule(self, doing: _Doing, part: int) -> StepOutcome:
         """Ask Slurm for what is still missing; what it refuses now may be granted at another try."""
         missing = self._ledger.submissions(doing.claim, part, str(doing.directory), self._launch)
+        if missing is None:
+            doing.reporter.say(NO_NODES)
+            is_all = only_asks(doing.claim.do)  # else the commands around it count
+            return StepOutcome(Verdict.CANCELLED if is_all else Verdict.SUCCEEDED, error=NO_NODES if is_all else "")
         wrong: list[str] = []
         for submission in missing:
             if doing.stop.reason is not None:

@@ -3,7 +3,6 @@ fails where its author wants that. In a transaction of its own, with the job loc
 
 from __future__ import annotations
 
-from functools import partial
 from uuid import UUID
 
 from django.db import transaction
@@ -32,7 +31,11 @@ WHERE id = %s
 
 def after_commit(job_id: UUID) -> None:
     """Settle what has ended as soon as the transaction is done; a sweep finds what that missed."""
-    transaction.on_commit(partial(settle, job_id), robust=True)
+
+    def settle_it() -> None:  # a function, for its name: what goes wrong in it is logged with that
+        settle(job_id)
+
+    transaction.on_commit(settle_it, robust=True)
 
 
 @retried

@@ -57,16 +57,17 @@ class OpenAllocation:
 
 
 @retried
-def submissions(action_id: int, part: int, output_dir: str, launch: Launch) -> list[Submission]:
+def submissions(action_id: int, part: int, output_dir: str, launch: Launch) -> list[Submission] | None:
     """What the item `part` of an action's `do` asks of Slurm and has not got yet; its rows are made at the first call.
+    None when the job is over, and needs no nodes any more.
 
-    Raises AuthorError when the request cannot be built, or the job needs no nodes any more.
+    Raises AuthorError when the request cannot be built.
     """
     row = JobAction.objects.get(id=action_id)
     state = step_pen.lock(row.job_id)
     assert state is not None
     if JobStatus(state.status).is_final or state.is_cancelling:
-        raise AuthorError("the job is over: it needs no nodes any more")
+        return None
     plan = blueprints.load(state.blueprint_id)
     doing = watch_of(plan).actions[row.index].action.do[part]
     scheduler = scheduler_of(plan, row.job_id, doing["scheduler"])

@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db import transaction
 
 from apps.fleet import tag_sets
+from apps.fleet.models import Worker
 from apps.jobs import bells, contexts
 from apps.jobs.blueprints import Plan
 from apps.jobs.masks import shown
@@ -24,9 +25,9 @@ from apps.workflow_actions.models import JobAction
 from apps.workflow_actions.watches import watch_of
 from engine import templating, workflow_actions
 from engine.errors import StroemError
-from engine.lifecycle import StepEventKind
+from engine.lifecycle import JobStatus, StepEventKind
 from engine.spec.slurm import JOB_TRIGGERS
-from engine.spec.tags import tag_set_key
+from engine.spec.tags import SUBMITS, tag_set_key
 from engine.workflow_actions import ENDS, STARTS, Watched
 
 LOOPS = """
@@ -166,6 +167,17 @@ def conclude(job: Job, plan: Plan) -> None:
             _set_off(job, plan, row)
         else:
             pen.move_action(row.id, "skipped", reason="the job ended before")
+    for row in JobAction.objects.filter(job_id=job.id, generation=job.generation, status="armed").order_by("index"):
+        action = watch_of(plan).actions[row.index].action
+        if workflow_actions.only_asks(action.do) and not workflow_actions.is_of_sessions(action):
+            _call_off(row)
+
+
+def _call_off(row: JobAction) -> None:
+    """Nobody need ask for nodes any more; a request that is in hand finds that out by itself."""
+    pen.drop_runs([row.id], "cancelled", workflow_actions.NO_NODES)
+    if not row.runs.filter(status="running").exists():
+        pen.move_action(row.id, "cancelled", sources=("armed",), reason=workflow_actions.NO_NODES)
 
 
 def _set_off(job: Job, plan: Plan, row: JobAction) -> None:
@@ -187,6 +199,8 @@ def resolve(job: Job, plan: Plan, row: JobAction, one: Watched, outcome: str) ->
         return pen.move_action(row.id, "held", sources=("waiting",), outcome=outcome)
     if needs.verdict == "never":
         return pen.move_action(row.id, "skipped", reason=needs.reason, outcome=outcome)
+    if JobStatus(job.status).is_final and workflow_actions.only_asks(one.action.do):
+        return pen.move_action(row.id, "skipped", reason=workflow_actions.NO_NODES, outcome=outcome)
     try:
         is_wanted = one.action.when is None or wants_to_run(job, plan, row, one, outcome)
     except StroemError as error:
@@ -225,15 +239,25 @@ def _add_runs(job: Job, row: JobAction, one: Watched) -> None:
     sessions: Sequence[tuple[int | None, UUID | None]] = ()
     if row.is_by_session:
         query = "SELECT id, worker_id FROM fleet_workersession WHERE job_id = %s AND status = 'open' ORDER BY id"
-        sessions = [(id, worker) for id, worker in fetch(query, (job.id,))]
+        found = fetch(query, (job.id,))
+        sessions = [(id, worker) for id, worker in found if "script" not in lacking(worker, one)]
     for session_id, worker_id in sessions or [(None, None)]:
         add_run(job.id, row.id, one, session_id=session_id, bound_to=worker_id)
 
 
-def add_run(job_id: UUID, action_id: int, one: Watched, **values: Any) -> int | None:
-    """A run of the action that may be taken, and a bell for it after the commit."""
+def lacking(worker_id: UUID, one: Watched) -> frozenset[str]:
+    """The tags that doing the action takes and that this worker has not."""
+    tags = Worker.objects.filter(id=worker_id).values_list("tags", flat=True).first()
+    return frozenset(workflow_actions.tags_of(one.action)).difference(tags or ())
+
+
+def add_run(job_id: UUID, action_id: int, one: Watched, *, bound_to: UUID | None = None, **values: Any) -> int | None:
+    """A run of the action that may be taken, and a bell for it after the commit. A worker that cannot call sbatch
+    leaves it to one that can: workers on nodes cannot."""
+    if bound_to is not None and SUBMITS in lacking(bound_to, one):
+        bound_to = None
     key = tag_set_key(workflow_actions.tags_of(one.action))
-    run_id = pen.add_run(action_id, job_id, tag_sets.tag_set_ids([key])[key], **values)
+    run_id = pen.add_run(action_id, job_id, tag_sets.tag_set_ids([key])[key], bound_to=bound_to, **values)
     transaction.on_commit(partial(bells.ring, {key: 1}))
     return run_id
 

@@ -145,8 +145,9 @@ def is_needed(job_id: UUID, tag_set_ids: Sequence[int]) -> bool:
     return expectations.is_needed(job_id, tag_set_ids)
 
 
-def submissions(claim: ActionClaim, part: int, output_dir: str, launch: Launch) -> list[Submission]:
-    """What item `part` of the action asks of Slurm and has not got yet. Raises AuthorError."""
+def submissions(claim: ActionClaim, part: int, output_dir: str, launch: Launch) -> list[Submission] | None:
+    """What item `part` of the action asks of Slurm and has not got yet; None when the job is over. Raises
+    AuthorError."""
     return allocations.submissions(claim.action_id, part, output_dir, launch)
 
 

@@ -114,4 +114,8 @@ def _end(run_id: int, fence: int, to: str, *, exit_code: int | None, error: str,
         return False
     if runs.conclude(ended, to, error):
         aftermath.after_commit(job_id)
+    elif ended.session_id is None or ended.bound_to is None:  # its session may have been left before
+        generation = JobAction.objects.values_list("generation", flat=True).get(id=ended.action_id)
+        sessions.settle_actions(job_id, generation)
+        _settle_later(job_id)
     return True

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
+from django.db.models import Q
+
 from apps.fleet import sessions as fleet
 from apps.fleet import transitions as fleet_pen
 from apps.fleet.models import WorkerSession
@@ -27,6 +29,7 @@ SELECT s.id FROM fleet_workersession s JOIN jobs_job j ON j.id = s.job_id
 WHERE s.worker_id = %s AND s.status = 'open'
     AND (j.status IN ('completed', 'failed', 'cancelled') OR j.generation > s.generation)
 """
+UNABLE = "this worker runs no commands: it has not the tag script"
 ORPHANED = """
 SELECT s.id FROM fleet_workersession s LEFT JOIN fleet_worker w ON w.id = s.worker_id
 WHERE s.status IN ('open', 'closing') AND (w.id IS NULL OR w.stopped_at IS NOT NULL) LIMIT 200
@@ -130,19 +133,24 @@ def _add_runs(job: Job, plan: Plan, session: WorkerSession, *, at_entry: bool) -
         if (known.filter(session_id=session_id) if row.is_by_session else known).exists():
             continue
         needs = workflow_actions.needs_met(one.action, counting.states_of(job))
+        is_unable = "script" in counting.lacking(session.worker_id, one)
+        if is_unable and not row.is_by_session:
+            continue  # another worker may do it
         if needs.verdict == "wait":
             is_waiting = True
         else:
             run_id = counting.add_run(job.id, row.id, one, session_id=session_id, bound_to=session.worker_id)
-            refusal = needs.reason or _refusal(job, plan, row, session)
+            refusal = UNABLE if is_unable else needs.reason or _refusal(job, plan, row, session)
             if refusal and run_id is not None:
                 pen.drop_runs([row.id], "cancelled", refusal, run_ids=[run_id])
     return is_waiting
 
 
 def _refusal(job: Job, plan: Plan, row: JobAction, session: WorkerSession) -> str:
-    """Why the action's `when` keeps it from being done; empty when it does not."""
+    """Why the action need not, or by its `when` must not, be done; empty when it is to be."""
     one = watch_of(plan).actions[row.index]
+    if JobStatus(job.status).is_final and workflow_actions.only_asks(one.action.do):
+        return workflow_actions.NO_NODES
     if one.action.when is None:
         return ""
     outcome = session.reason or workflow_actions.outcome_of(row.trigger_type, ())
@@ -153,7 +161,8 @@ def _refusal(job: Job, plan: Plan, row: JobAction, session: WorkerSession) -> st
 
 
 def _open_runs(session: WorkerSession, *, at_entry: bool | None) -> bool:
-    open_runs = ActionRun.objects.filter(job_id=session.job_id, status__in=OPEN_RUN, bound_to=session.worker_id)
+    mine = Q(bound_to=session.worker_id) | Q(session_id=session.id)
+    open_runs = ActionRun.objects.filter(mine, job_id=session.job_id, status__in=OPEN_RUN)
     if at_entry:
         open_runs = open_runs.exclude(action__trigger_type="on_worker_complete")
     return open_runs.exists()

@@ -106,11 +106,11 @@ def test_an_action_does_what_its_file_says_at_its_moment_and_once(
     run = Run(tmp_path, notation, text_of(trigger, kind, selection))
     run.reach(trigger)
     claim = run.hand.take_action()
+    if (trigger, kind) == ("on_workflow_complete", "schedule_nodes"):
+        assert claim is None and actions(run.job) == {"it": "skipped"} and sbatch.asked == []
+        return
     assert claim is not None and claim.label == "it"
     outcome = doer.perform(claim)
-    if (trigger, kind) == ("on_workflow_complete", "schedule_nodes"):
-        assert outcome.error == "the job is over: it needs no nodes any more" and sbatch.asked == []
-        return
     assert outcome.exit_code == 0, outcome
     check(run, kind, trigger, claim.output_dir or str(doer.output(run.job)), sbatch)
     if run.session is not None:

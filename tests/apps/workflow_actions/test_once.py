@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 
 from apps.jobs.sql import fetch
-from apps.workflow_actions import ledger, sweeps
+from apps.workflow_actions import aftermath, ledger, sweeps
 from apps.workflow_actions.ledger import ActionClaim
 from apps.workflow_actions.models import ActionRun, JobAction
 from tests.apps.jobs.builders import DONE, Hand, fresh, start, workspace
-from tests.apps.workflow_actions.hands import ActionHand
+from tests.apps.workflow_actions.hands import ActionHand, runs
 from workers.door import OUTAGES
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -192,3 +192,18 @@ def test_an_action_whose_workers_all_die_fails_visibly(tmp_path):
         assert deaths < 20
     row = JobAction.objects.get()
     assert row.status == "failed" and row.reason == "Worker mayfly was lost" and deaths > 1
+
+
+def test_what_cannot_be_settled_at_once_is_left_to_the_sweep(tmp_path, monkeypatch, caplog):
+    """A lock that is held for too long must not fail the worker that has just reported its action done."""
+    job = start(workspace(tmp_path, flow(["name: it, trigger_type: on_workflow_start"])))
+    hand = ActionHand()
+
+    def busy(job_id: object) -> None:
+        raise OperationalError("canceling statement due to lock timeout")
+
+    monkeypatch.setattr(aftermath, "settle", busy)
+    hand.finish_action(hand.take_action())
+    assert "lock timeout" in caplog.text and runs(job, "it") == ["succeeded"]
+    monkeypatch.undo()
+    assert sweeps.unsettled_actions() == 1
