@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,10 @@ from apps.jobs.models import Job
 from apps.jobs.tails import Choice, Chunk
 
 log = logging.getLogger("stroem.live")
-PAUSE_S = 0.25
+PAUSE_S = 0.08
+LONGEST_PAUSE_S = 0.25
+SHARE = 4  # a look is followed by a pause this many times as long, up to the longest
+STILL_AFTER_S = 5.0
 PAUSE_AFTER_ERROR_S = 2.0
 MOST_WAITING = 500
 JOB_FIELDS = (
@@ -84,7 +88,9 @@ class Hub:
                 del self.readers[reader.job_id]
 
     async def _look_again_and_again(self) -> None:
+        moved = time.monotonic()
         while self.readers:
+            began = time.monotonic()
             try:
                 with_logs = {
                     job_id for job_id, readers in self.readers.items() if any(reader.choice for reader in readers)
@@ -97,7 +103,9 @@ class Hub:
             for job_id, item in items:
                 for reader in tuple(self.readers.get(job_id, ())):
                     reader.give(item)
-            await asyncio.sleep(PAUSE_S)
+            now = time.monotonic()
+            moved = now if items else moved
+            await asyncio.sleep(pause_after(now - began, still_s=now - moved))
         self.watches.clear()
 
     def _look(self, job_ids: set[UUID], with_logs: set[UUID]) -> list[tuple[UUID, Item]]:
@@ -114,6 +122,11 @@ class Hub:
         items = [(job_id, state_item(job, moved[job_id], told=self.beside)) for job_id, job in _jobs(moved).items()]
         items += [(chunk.job_id, log_item(chunk)) for news in found.values() for chunk in news.chunks]
         return items
+
+
+def pause_after(took_s: float, *, still_s: float) -> float:
+    """The time to the next look: brief, unless looks are slow (a large job, a busy database) or all is still."""
+    return LONGEST_PAUSE_S if still_s > STILL_AFTER_S else min(LONGEST_PAUSE_S, max(PAUSE_S, SHARE * took_s))
 
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
