@@ -144,19 +144,29 @@ def blind(tmp_path: Path) -> Iterator[SecondEngine]:
     engine.close()
 
 
+def compose_program() -> list[str]:
+    """Docker's plugin, or the program of its own that Debian 12 has; empty when neither is here."""
+    plugin = ["docker", "compose"]
+    if (
+        shutil.which("docker")
+        and subprocess.run([*plugin, "version"], capture_output=True, check=False).returncode == 0
+    ):
+        return plugin
+    return ["docker-compose"] if shutil.which("docker-compose") else []
+
+
 @pytest.fixture
 def composed(
     docker_engine: docker.DockerClient, platform: str, stand_ins: dict[str, str], blind: SecondEngine, tmp_path: Path
 ) -> Iterator[Composed]:
     """compose.yaml as it is shipped, but for the images' names and the port; and one worker more, for containers."""
-    program = shutil.which("docker-compose")
-    need(program, "docker-compose is needed to try compose.yaml")
-    assert program
+    program = compose_program()
+    need(program, "neither `docker compose` nor docker-compose is here to try compose.yaml")
     file, environment = _write_compose(platform, stand_ins, blind, tmp_path)
     project = f"stroem{uuid.uuid4().hex[:8]}"
 
     def compose(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [program, "--project-directory", str(ROOT), "-f", str(file), "-p", project, *arguments]
+        command = [*program, "--project-directory", str(ROOT), "-f", str(file), "-p", project, *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
     found = Composed(compose, environment["STROEM_ADMIN_EMAIL"], environment["STROEM_ADMIN_PASSWORD"])

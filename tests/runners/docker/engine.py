@@ -24,7 +24,8 @@ import pytest
 import uv
 
 ROOT = Path(__file__).parents[3]
-CACHE = Path(os.environ.get("STROEM_TEST_CACHE", "/var/tmp/stroem-cache"))
+OF_WHOM = f"-{os.geteuid()}" if os.geteuid() else ""  # nobody else can write into root's
+CACHE = Path(os.environ.get("STROEM_TEST_CACHE", f"/var/tmp/stroem-cache{OF_WHOM}"))
 PACKAGES = "ca-certificates,curl,git,jq,openssh-client,procps,python3,python3-pip,python3-venv,unzip,iproute2,sqlite3"
 VERSION = "2"  # of what _build_base does with the packages
 BASE = f"stroem-test-base:{hashlib.sha256(f'{PACKAGES} {VERSION}'.encode()).hexdigest()[:12]}"
