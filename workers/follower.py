@@ -7,7 +7,7 @@ import threading
 
 from workers import slurm
 from workers.door import OUTAGES, ActionLedger
-from workers.slurm import SlurmError
+from workers.slurm import Seen, SlurmError
 
 log = logging.getLogger("stroem.worker")
 EVERY_S = 2.0
@@ -44,14 +44,19 @@ class Follower(threading.Thread):
         followed = self._ledger.to_follow()
         if not followed:
             return
-        unwanted = [one.slurm_job_id for one in followed if one.must_cancel and one.status == "pending"]
-        if unwanted:
-            slurm.cancel(unwanted)
         seen = slurm.look([one.slurm_job_id for one in followed])
+        unwanted: list[str] = []
         for one in followed:
             found = seen.get(one.slurm_job_id)
-            if found is not None:
-                self._ledger.observed(one.allocation_id, found.state, nodes=found.nodes, reason=found.reason)
+            if found is None:
+                continue
+            if found.name not in ("", one.name):  # Slurm has begun to count anew: this is somebody else's
+                found = Seen("")
+            self._ledger.observed(one.allocation_id, found.state, nodes=found.nodes, reason=found.reason)
+            if found.state and one.must_cancel and one.status == "pending":
+                unwanted.append(one.slurm_job_id)
+        if unwanted:
+            slurm.cancel(unwanted)
 
     def _complain(self, sentence: str) -> None:
         if sentence != self._said:

@@ -14,6 +14,7 @@ from engine.errors import AuthorError, PlatformError
 
 _PATIENCE_S = 60.0
 UNKNOWN = "Invalid job id"  # what squeue and scontrol say of a job that the controller has forgotten
+ACCOUNTED = "--format=State,NodeList%500,JobName%200"
 # What sbatch hands on to the allocation: nothing of the worker's own settings may be among it.
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "SLURM_CONF")
 _ID = re.compile(r"(\d+)(?:;\S+)?\s*\Z")
@@ -34,6 +35,7 @@ class Seen:
     state: str
     nodes: str = ""
     reason: str = ""
+    name: str = ""
 
 
 def is_here() -> bool:
@@ -74,13 +76,13 @@ def find(name: str) -> str | None:
 
 def look(numbers: Sequence[str]) -> dict[str, Seen]:
     """The state of these Slurm jobs, by number: one question for all, and one each for those that left the queue."""
-    done = _run(["squeue", "--noheader", "--states=all", "--format=%i|%T|%N|%r", f"--jobs={','.join(numbers)}"])
+    done = _run(["squeue", "--noheader", "--states=all", "--format=%i|%T|%N|%j|%r", f"--jobs={','.join(numbers)}"])
     found: dict[str, Seen] = {}
     if done.returncode != 0 and UNKNOWN not in _said(done):
         raise SlurmError(f"squeue failed: {_said(done)}")
     for line in done.stdout.splitlines() if done.returncode == 0 else ():
-        number, state, nodes, reason = (*line.split("|"), "", "", "")[:4]
-        found[number] = Seen(state, nodes, "" if reason == "None" else reason)
+        number, state, nodes, name, reason = (*line.split("|"), "", "", "", "")[:5]
+        found[number] = Seen(state, nodes, "" if reason == "None" else reason, name)
     for number in numbers:
         if number not in found:
             seen = _look_closely(number)
@@ -90,13 +92,26 @@ def look(numbers: Sequence[str]) -> dict[str, Seen]:
 
 
 def _look_closely(number: str) -> Seen | None:
-    """What the controller still knows of one job; None when it does not answer."""
+    """What the controller still knows of one job, or the accounts where it has forgotten it; None when it does not
+    answer."""
     done = _run(["scontrol", "--oneliner", "show", "job", number])
     if done.returncode != 0:
-        return Seen("") if UNKNOWN in _said(done) else None
+        return _look_up(number) if UNKNOWN in _said(done) else None
     values = dict(_FIELDS.findall(done.stdout))
-    reason = values.get("Reason", "")
-    return Seen(values.get("JobState", ""), values.get("NodeList", ""), "" if reason == "None" else reason)
+    reason, name = values.get("Reason", ""), values.get("JobName", "")
+    return Seen(values.get("JobState", ""), values.get("NodeList", ""), "" if reason == "None" else reason, name)
+
+
+def _look_up(number: str) -> Seen:
+    """What Slurm's accounting says, where there is one: it remembers longer than the controller does."""
+    try:
+        done = _run(["sacct", "--noheader", "--allocations", "--parsable2", f"--jobs={number}", ACCOUNTED])
+    except SlurmError:
+        return Seen("")
+    state, nodes, name = (*done.stdout.partition("\n")[0].split("|"), "", "", "")[:3]
+    if done.returncode != 0:
+        return Seen("")
+    return Seen(state, "" if nodes.startswith("None") else nodes, "", name)
 
 
 def seconds_left(number: str) -> float | None:

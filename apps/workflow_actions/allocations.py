@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid5
 
+from django.conf import settings
 from django.db.models import F
 
 from apps.fleet import transitions as fleet_pen
@@ -32,6 +33,15 @@ SELECT job_id, 'allocation_' || status, left(scheduler || coalesce(' as Slurm jo
     || coalesce(' on ' || nullif(nodes, ''), '') || coalesce(': ' || nullif(error, ''), ''), 500), ''
 FROM fleet_allocation WHERE id = %s
 """
+FORGOTTEN = "Slurm does not know this allocation any more"
+# Workers that came up in an allocation, and whether each took its leave: one that was given up had not been seen for
+# the whole time-out, and what it did for the job was lost with it.
+WORKERS = """
+SELECT w.name, coalesce(w.stopped_at - w.heartbeat_at < make_interval(secs => %(patience_s)s)
+    AND NOT EXISTS (SELECT 1 FROM fleet_workersession s
+        WHERE s.worker_id = w.id AND s.allocation_id = %(allocation)s AND s.status <> 'closed'), false)
+FROM fleet_worker w WHERE w.job_id = %(job)s AND w.name LIKE %(names)s ORDER BY w.name
+"""
 SPACE = UUID("6f1d7a8e-3b52-4a53-9d53-0f2a6f3b7c11")  # of the ids of allocations
 
 
@@ -48,12 +58,14 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class OpenAllocation:
-    """One that Slurm has. `must_cancel`: nobody needs it any more."""
+    """One that Slurm has. `must_cancel`: nobody needs it any more. `name`: of its job in Slurm, whose numbers may come
+    again."""
 
     allocation_id: UUID
     slurm_job_id: str
     status: str
     must_cancel: bool
+    name: str = ""
 
 
 @retried
@@ -125,7 +137,8 @@ def to_follow() -> list[OpenAllocation]:
     """Allocations that Slurm has and that have not ended."""
     rows = Allocation.objects.filter(status__in=["pending", "active"]).exclude(slurm_job_id="").order_by("id")
     return [
-        OpenAllocation(one.id, one.slurm_job_id, one.status, one.cancel_requested_at is not None) for one in rows[:5000]
+        OpenAllocation(one.id, one.slurm_job_id, one.status, one.cancel_requested_at is not None, name_of(one))
+        for one in rows[:5000]
     ]
 
 
@@ -135,14 +148,33 @@ def observed(allocation_id: UUID, state: str, *, nodes: str = "", reason: str = 
     if row is None:
         return
     if not state:
-        word = "complete" if row.cancel_requested_at or row.status == "active" else "lost"
-        error = "" if word == "complete" else "Slurm does not know this allocation any more"
-        _move(allocation_id, word, state=row.state, error=error)
+        error = _fate(row)
+        _move(allocation_id, "lost" if error else "complete", state=row.state, error=error)
         return
     status = slurm_states.status_of(state, was_cancelled=row.cancel_requested_at is not None)
     error = f"Slurm says {state}{f': {reason}' if reason else ''}" if status in ("failed", "lost") else ""
     is_news = (status, state[:40]) != (row.status, row.state)
     _move(allocation_id, status, is_news=is_news, state=state[:40], nodes=nodes[:500], error=error)
+
+
+def _fate(row: Allocation) -> str:
+    """What is wrong about an allocation that Slurm has forgotten; empty when its workers left it in order, or nobody
+    wanted it any more."""
+    workers = fetch(
+        WORKERS,
+        {
+            "allocation": row.id,
+            "job": row.job_id,
+            "names": f"slurm-{row.slurm_job_id}-%",
+            "patience_s": float(settings.STROEM.recovery.heartbeat_timeout_s),
+        },
+    )
+    lost = next((name for name, in_order in workers if not in_order), None)
+    if lost is not None:
+        return f"{FORGOTTEN}, and its worker {lost} did not leave it in order"
+    if workers or row.cancel_requested_at:
+        return ""
+    return FORGOTTEN if row.status == "pending" else f"{FORGOTTEN}, and no worker has come up in it"
 
 
 def give_up(action_ids: Sequence[int]) -> None:

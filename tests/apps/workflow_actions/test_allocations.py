@@ -192,6 +192,7 @@ def test_what_slurm_has_is_cancelled_when_the_job_is(tmp_path):
         (["RUNNING", "NODE_FAIL"], "lost", "Slurm says NODE_FAIL: TimeLimit"),
         (["RUNNING", "PENDING"], "pending", ""),  # Slurm put it into its queue again
         (["PENDING", ""], "lost", "Slurm does not know this allocation any more"),
+        (["RUNNING", ""], "lost", "Slurm does not know this allocation any more, and no worker has come up in it"),
         (["COMPLETED", "RUNNING"], "complete", ""),  # an answer that came late
     ],
 )
@@ -203,3 +204,58 @@ def test_an_allocation_follows_what_slurm_says(tmp_path, seen, status, error):
         ledger.observed(one.allocation_id, state, nodes="n1", reason="TimeLimit")
     row = Allocation.objects.get(id=one.allocation_id)
     assert (row.status, row.error) == (status, error)
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "error"),
+    [
+        (["leaves"], "complete", ""),
+        (["leaves", "leaves"], "complete", ""),
+        (["finds nothing to do"], "complete", ""),
+        (["is lost"], "lost", ", and its worker slurm-ask-0-0 did not leave it in order"),
+        (["leaves", "is lost"], "lost", ", and its worker slurm-ask-0-1 did not leave it in order"),
+        (["is there"], "lost", ", and its worker slurm-ask-0-0 did not leave it in order"),
+        ([], "lost", ", and no worker has come up in it"),
+    ],
+)
+def test_how_an_active_allocation_ended_that_slurm_has_forgotten_is_told_by_its_workers(tmp_path, ends, status, error):
+    ws = flow(tmp_path, "a: {action: do}", "name: ask, trigger_type: on_jobs_ready, jobs: [a], scheduler: big")
+    job = start(ws)
+    [one] = submit(ActionHand("slurm"), "ask")
+    ledger.begun(one.allocation_id, "ask-0")
+    for number, end in enumerate(ends):
+        worker = register(f"slurm-ask-0-{number}", job, "big")
+        session = None if end == "finds nothing to do" else ledger.enter(worker, job.id, one.allocation_id)
+        if end == "leaves":
+            ledger.leave(session, "the job has ended")
+            assert ledger.is_left(session)
+        if end in ("leaves", "finds nothing to do"):
+            presence.retire(worker)
+        if end == "is lost":
+            Worker.objects.filter(id=worker).update(heartbeat_at=F("heartbeat_at") - timedelta(minutes=5))
+            presence.mark_dead(30)
+    ledger.observed(one.allocation_id, "")
+    row = Allocation.objects.get(id=one.allocation_id)
+    assert (row.status, row.error) == (status, f"Slurm does not know this allocation any more{error}" if error else "")
+    # A step that waits for it has the time-out from now on, and learns why nobody came.
+    assert expects("script+slurm:big", job.id, "a") is True
+    later = {"ended_at": F("ended_at") - timedelta(minutes=5)}
+    Allocation.objects.filter(job_id=job.id).update(**later)
+    JobAction.objects.filter(job_id=job.id).update(**later)
+    Worker.objects.filter(job_id=job.id).update(heartbeat_at=F("heartbeat_at") - timedelta(minutes=5))
+    said = f"No nodes of 'big' could run this step. Slurm does not know this allocation any more{error}"
+    assert expects("script+slurm:big", job.id, "a") == (said if error else False)
+
+
+def test_what_was_lost_with_its_worker_is_lost_even_when_nobody_needs_it_any_more(tmp_path):
+    ws = flow(tmp_path, "a: {action: do}", "name: ask, trigger_type: on_jobs_ready, jobs: [a], scheduler: big")
+    job = start(ws)
+    [one] = submit(ActionHand("slurm"), "ask")
+    ledger.begun(one.allocation_id, "ask-0")
+    worker = register("slurm-ask-0-0", job, "big")
+    ledger.enter(worker, job.id, one.allocation_id)
+    services.cancel_job(job.id, actor="me")
+    Worker.objects.filter(id=worker).update(heartbeat_at=F("heartbeat_at") - timedelta(minutes=5))
+    presence.mark_dead(30)
+    ledger.observed(one.allocation_id, "")
+    assert Allocation.objects.get(id=one.allocation_id).status == "lost"
