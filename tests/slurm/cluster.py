@@ -3,6 +3,7 @@ nobody else has. Several can run side by side."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -51,7 +52,6 @@ class Cluster:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="stroem-slurm-"))  # short: a socket's path has 107 bytes at most
         self.conf = self.folder / "slurm.conf"
-        self.pids: list[int] = []
 
     @property
     def environment(self) -> dict[str, str]:
@@ -129,13 +129,7 @@ class Cluster:
     def close(self) -> None:
         if self.conf.exists():
             subprocess.run(["scancel", "--user=root"], env=os.environ | self.environment, timeout=30, check=False)
-        for file in self.folder.glob("*.pid"):
-            self.pids.append(int(file.read_text() or 0))
-        found = [psutil.Process(pid) for pid in set(self.pids) if pid and psutil.pid_exists(pid)]
-        for process in psutil.process_iter(["environ"]):
-            if (process.info["environ"] or {}).get("SLURM_CONF") == str(self.conf):
-                found.append(process)
-        _kill(found)
+        end_residents(self.folder)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _munge(self) -> None:
@@ -148,13 +142,47 @@ class Cluster:
         env = {"PATH": os.environ["PATH"], **self.environment}
         subprocess.run(argv, env=env, check=True, timeout=60, stdin=subprocess.DEVNULL)
         self._wait(lambda: pid_file.exists() and pid_file.read_text().strip(), f"{name} did not start")
-        self.pids.append(int(pid_file.read_text()))
 
     def _wait(self, condition: object, sentence: str) -> None:
         deadline = time.monotonic() + 60
         while not condition():  # type: ignore[operator]
             assert time.monotonic() < deadline, sentence
             time.sleep(0.05)
+
+
+def residents(folder: Path) -> list[psutil.Process]:
+    """Processes that live in this folder: named by their command line or environment, at work there, or with a file of
+    it open. Slurm's step daemons hide the first two, and outlive the daemon that started them."""
+    own = {os.getpid(), *(process.pid for process in psutil.Process().parents())}
+    return [process for process in psutil.process_iter() if process.pid not in own and _is_in(process, str(folder))]
+
+
+def _is_in(process: psutil.Process, folder: str) -> bool:
+    looks = (
+        process.cmdline,
+        lambda: process.environ().values(),
+        lambda: [process.cwd()],
+        lambda: [file.path for file in process.open_files()],
+    )
+    for look in looks:
+        try:
+            if any(folder in text for text in look()):
+                return True
+        except (psutil.Error, OSError):
+            continue
+    return False
+
+
+def end_residents(folder: Path) -> None:
+    """Kill whatever lives in this folder, what is born meanwhile included."""
+    deadline = time.monotonic() + 30
+    while found := residents(folder):
+        assert time.monotonic() < deadline, f"still there: {found}"
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for process in found:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(number)
+        time.sleep(0.05)
 
 
 def _kill(found: list[psutil.Process]) -> None:

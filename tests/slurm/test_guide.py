@@ -9,11 +9,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.acceptance.house import ROOT, Up, plain_environment
-from tests.slurm.cluster import NODES, Cluster, free_range
+from tests.slurm.cluster import NODES, Cluster, end_residents, free_range
 
 GUIDE = ROOT / "docs" / "guides" / "slurm.md"
 BLOCK = re.compile(r"^```(?P<kind>sh|yaml)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -24,10 +23,7 @@ def folder() -> Iterator[Path]:
     """A short path, for sockets; what was started in it is ended."""
     found = Path(tempfile.mkdtemp(prefix="stroem-guide-"))
     yield found
-    for process in psutil.process_iter(["cmdline", "environ"]):
-        words = [*(process.info["cmdline"] or ()), (process.info["environ"] or {}).get("SLURM_CONF", "")]
-        if any(str(found) in word for word in words):
-            process.kill()
+    end_residents(found)
     shutil.rmtree(found, ignore_errors=True)
 
 
@@ -87,6 +83,3 @@ def test_the_start_on_one_machine_works_as_written(cluster: Cluster, folder: Pat
         shell(head + stop)
     finally:
         up.end()
-        for process in psutil.process_iter(["environ"]):  # Slurm's step daemons outlive its node daemons
-            if any(str(home) in value for value in (process.info["environ"] or {}).values()):
-                process.kill()
