@@ -12,6 +12,7 @@ import atexit
 import os
 import re
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -26,6 +27,8 @@ OWNER = "STROEM_TEST_OWNER"  # the process that started the database; xdist's wo
 
 
 def _start() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background of a shell: no child would hear it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     lifeline = Lifeline()
     atexit.register(lifeline.close)
     is_worker = "PYTEST_XDIST_WORKER" in os.environ and OWNER in os.environ

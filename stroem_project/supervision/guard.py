@@ -83,6 +83,17 @@ def end(stage):
         process.kill_group()
 
 
+def remove(folder):
+    """Removes a directory although some within are closed to writing, as the copies of workspaces are."""
+    for path, names, _ in os.walk(folder):
+        for name in names:
+            inner = os.path.join(path, name)
+            if not os.path.islink(inner):
+                with contextlib.suppress(OSError):
+                    os.chmod(inner, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def main():
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
@@ -90,7 +101,7 @@ def main():
     for stage in sorted({process.stage for process in watched}):
         end([process for process in watched if process.stage == stage])
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
 
 
 if __name__ == "__main__":

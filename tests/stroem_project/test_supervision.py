@@ -54,7 +54,11 @@ def shell(name: str, script: str, folder: Path, **more: object) -> Program:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
 def test_children_end_in_order_when_their_owner_is_gone_however_it_went(tmp_path: Path, number: int) -> None:
-    (tmp_path / "temporary").mkdir()
+    closed = tmp_path / "temporary" / "tree"
+    (closed / "inner").mkdir(parents=True)
+    (closed / "inner" / "file").touch()
+    for folder in (closed / "inner", closed):
+        folder.chmod(0o555)  # as the copies of workspaces are
     owner = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     pids = [int(owner.stdout.readline()) for _ in range(3)]
