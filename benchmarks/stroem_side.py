@@ -96,7 +96,7 @@ class Side:
 
         began = time.perf_counter()
         ids = [start_job(name, "main", {}).id for _ in range(jobs)]
-        wait(lambda: fetch_one(ENDED, (ids,))[0], every_s=0.004)
+        wait(lambda: fetch_one(ENDED, (ids,))[0], every_s=0.002)
         took = time.perf_counter() - began
         bad = Job.objects.filter(id__in=ids).exclude(status="completed").first()
         if bad is not None:
