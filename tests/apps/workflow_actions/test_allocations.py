@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from uuid import UUID
 
 import pytest
 from django.db.models import F
+from django.db.models.functions import Now
 
 from apps.fleet import presence
 from apps.fleet.models import Allocation, Worker
@@ -259,3 +261,21 @@ def test_what_was_lost_with_its_worker_is_lost_even_when_nobody_needs_it_any_mor
     presence.mark_dead(30)
     ledger.observed(one.allocation_id, "")
     assert Allocation.objects.get(id=one.allocation_id).status == "lost"
+
+
+def test_a_worker_on_a_node_is_there_between_two_heartbeats(tmp_path, settings):
+    """However short the time for steps that nobody can run is: a worker that lives and is busy is no missing one."""
+    recovery = dataclasses.replace(settings.STROEM.recovery, unmatched_step_timeout_s=1.0, heartbeat_timeout_s=30.0)
+    settings.STROEM = dataclasses.replace(settings.STROEM, recovery=recovery)
+    ws = flow(tmp_path, "a: {action: do}", "name: ask, trigger_type: on_jobs_ready, jobs: [a], scheduler: big")
+    job = start(ws)
+    [one] = submit(ActionHand("slurm"), "ask")
+    ledger.begun(one.allocation_id, "ask-0")
+    worker = register("slurm-ask-0-0", job, "big")
+    JobAction.objects.filter(job_id=job.id).update(ended_at=F("ended_at") - timedelta(minutes=5))
+    seen = Worker.objects.filter(id=worker)
+    for ago, expected in ((6, True), (14, True), (16, False)):  # it takes steps for half of the heartbeat's time-out
+        seen.update(heartbeat_at=Now() - timedelta(seconds=ago))
+        assert bool(expects("script+slurm:big", job.id, "a")) is expected
+    seen.update(heartbeat_at=Now() - timedelta(seconds=6), stopped_at=Now())
+    assert expects("script+slurm:big", job.id, "a") is False
