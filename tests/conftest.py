@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import redis
@@ -57,11 +56,9 @@ def broker_client(broker_url: str) -> Iterator[redis.Redis]:
 @pytest.fixture
 def process_env(transactional_db: None, broker_url: str) -> dict[str, str]:
     """The environment for processes (`manage.py worker`, ...) that shall work on this test's database and broker."""
-    from django.db import connection
+    from tests.house import database_url
 
-    parts = urlsplit(os.environ["STROEM__DB__URL"])
-    url = urlunsplit(parts._replace(path=f"/{connection.settings_dict['NAME']}"))
-    return {**os.environ, "STROEM__DB__URL": url, "STROEM__BROKER__URL": broker_url}
+    return {**os.environ, "STROEM__DB__URL": database_url(), "STROEM__BROKER__URL": broker_url}
 
 
 def _client(url: str) -> redis.Redis | None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import psutil
 import yaml
@@ -15,6 +16,14 @@ import yaml
 from tests.apps.jobs.builders import until
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def database_url() -> str:
+    """Of the test's own database, for processes."""
+    from django.db import connection
+
+    parts = urlsplit(os.environ["STROEM__DB__URL"])
+    return urlunsplit(parts._replace(path=f"/{connection.settings_dict['NAME']}"))
 
 
 class House:

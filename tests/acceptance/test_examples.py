@@ -15,6 +15,7 @@ import yaml
 
 from engine.spec.discovery import select
 from engine.spec.parser import load
+from tests.shared_house import Runs, _django_db_helper, shared_db, shared_runs  # noqa: F401  (fixtures)
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -110,7 +111,7 @@ RUNS = [
 ]
 
 
-def run(folder: str, task: str, inputs: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def run_alone(folder: str, task: str, inputs: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """`manage.py run` as a newcomer types it: no database, no broker and no settings of the tests' own."""
     command = [sys.executable, "manage.py", "run", f"examples/{folder}", task, "--json"]
     for name, value in inputs.items():
@@ -127,27 +128,30 @@ def answer_of(finished: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("example", RUNS, ids=str)
-def test_the_example_does_what_it_says(example: Example) -> None:
-    finished = run(example.folder, example.task, example.inputs)
+@pytest.mark.django_db(transaction=True)
+def test_the_example_does_what_it_says(example: Example, runs: Runs) -> None:
+    inputs = [f"{name}={value}" for name, value in example.inputs.items()]
 
-    answer = answer_of(finished)
+    answer, shown = runs.run(EXAMPLES / example.folder, example.task, inputs)
+
     seen = {name: step["status"] for name, step in answer["steps"].items()}
-    assert seen == example.steps, finished.stdout + finished.stderr
+    assert seen == example.steps, shown
     assert answer["status"] == example.status
-    assert finished.returncode == (0 if example.status == "completed" else 1)
     for name, output in example.outputs.items():
         assert answer["steps"][name]["output"] == output
 
 
-def test_the_retry_example_succeeds_at_its_third_try(tmp_path: Path) -> None:
-    answer = answer_of(run("retry", "fetch-report", {"marks": str(tmp_path / "marks")}))
+@pytest.mark.django_db(transaction=True)
+def test_the_retry_example_succeeds_at_its_third_try(tmp_path: Path, runs: Runs) -> None:
+    answer, _ = runs.run(EXAMPLES / "retry", "fetch-report", [f"marks={tmp_path / 'marks'}"])
 
     assert answer["status"] == "completed"
     assert answer["steps"]["fetch"]["output"] == {"tries": 3}
 
 
-def test_the_limits_example_publishes_one_page_at_a_time(tmp_path: Path) -> None:
-    answer = answer_of(run("limits", "publish-all", {"shelf": str(tmp_path / "shelf")}))
+@pytest.mark.django_db(transaction=True)
+def test_the_limits_example_publishes_one_page_at_a_time(tmp_path: Path, runs: Runs) -> None:
+    answer, _ = runs.run(EXAMPLES / "limits", "publish-all", [f"shelf={tmp_path / 'shelf'}"])
 
     assert answer["status"] == "completed", answer
     published = [child["upload"]["published"] for child in answer["output"]["pages"]]
@@ -155,15 +159,26 @@ def test_the_limits_example_publishes_one_page_at_a_time(tmp_path: Path) -> None
 
 
 def test_an_input_that_makes_no_sense_is_refused_with_a_sentence() -> None:
-    finished = run("inputs", "order", {"product": "lamp", "quantity": "many"})
+    finished = run_alone("inputs", "order", {"product": "lamp", "quantity": "many"})
 
     assert finished.returncode == 2
     assert "quantity" in finished.stderr
     assert "Traceback" not in finished.stderr
 
 
+@pytest.mark.parametrize(
+    ("folder", "task", "inputs", "status"),
+    [("etl", "daily-sales", {"currency": "NOK"}, "completed"), ("hooks", "nightly", {"break": "true"}, "failed")],
+)
+def test_an_example_runs_with_one_command(folder: str, task: str, inputs: dict[str, str], status: str) -> None:
+    finished = run_alone(folder, task, inputs)
+
+    assert answer_of(finished)["status"] == status
+    assert finished.returncode == (0 if status == "completed" else 1)
+
+
 def test_the_secret_of_the_example_is_nowhere_in_what_is_printed() -> None:
-    finished = run("secrets", "call-service", {})
+    finished = run_alone("secrets", "call-service", {})
 
     assert "not-a-real-token-4711" not in finished.stdout + finished.stderr
     assert answer_of(finished)["status"] == "completed"

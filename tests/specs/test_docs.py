@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +12,7 @@ from engine.spec.fields import ACTION_FIELDS, STEP_FIELDS, TASK_FIELDS, TOP_FIEL
 from engine.spec.parser import load
 from engine.templating.runtime import BUILT_IN_FILTERS
 from stroem_project import config
+from tests.shared_house import Runs, _django_db_helper, shared_db, shared_runs  # noqa: F401  (fixtures)
 from workers import config as worker_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,18 +69,15 @@ def test_a_yaml_block_loads_without_a_word_of_complaint(block: Block, tmp_path: 
 
 
 @pytest.mark.parametrize(("block", "call"), CALLS, ids=[f"{block} {call[0]}" for block, call in CALLS])
-def test_a_flow_of_the_guides_runs(block: Block, call: list[str], tmp_path: Path) -> None:
+@pytest.mark.django_db(transaction=True)
+def test_a_flow_of_the_guides_runs(block: Block, call: list[str], tmp_path: Path, runs: Runs) -> None:
     assert block.file
     (tmp_path / block.file).write_text(block.text, encoding="utf-8")
     task, *inputs = call
-    command = [sys.executable, "manage.py", "run", str(tmp_path), task, "--json"]
-    command += [part for given in inputs for part in ("--input", given)]
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("STROEM_", "DJANGO_"))}
 
-    done = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, timeout=100, check=False)
+    answer, shown = runs.run(tmp_path, task, inputs)
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(done.stdout.strip().splitlines()[-1])["status"] == "completed"
+    assert answer["status"] == "completed", shown
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
