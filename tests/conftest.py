@@ -12,6 +12,8 @@ import pytest
 import redis
 from hypothesis import HealthCheck, settings
 
+from tests import caches
+
 # How fast an example is says more about the machine than about the code.
 settings.register_profile("stroem", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("stroem")
@@ -19,17 +21,7 @@ settings.load_profile("stroem")
 
 @pytest.fixture(autouse=True)
 def fresh_caches() -> None:
-    """What the process remembers by id is another row once a test has emptied the database."""
-    from apps.fleet import tag_sets
-    from apps.jobs import blueprints, ledger
-    from apps.workspaces import secrets, snapshots
-
-    snapshots._known.clear()
-    secrets._known.clear()
-    secrets._looked_at.clear()
-    tag_sets.forget()
-    blueprints.forget()
-    ledger._pinned.cache_clear()
+    caches.forget()
 
 
 @pytest.fixture

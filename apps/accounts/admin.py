@@ -9,11 +9,14 @@ from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.http import HttpRequest
+from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, StackedInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from apps.accounts.models import ApiToken, User, WorkspaceGrant
+from apps.adminkit.badges import badge
+from apps.adminkit.templatetags.adminkit import moment
 
 
 class SuperusersOnly:
@@ -51,17 +54,29 @@ class UserAdmin(SuperusersOnly, DjangoUserAdmin, ModelAdmin):
     change_password_form = AdminPasswordChangeForm
     inlines = (GrantInline,)
     ordering = ("email",)
-    list_display = ("email", "is_active", "is_superuser", "last_login")
+    list_display = ("email", "state", "rights", "seen")
     list_filter = ("is_active", "is_superuser", "groups")
     search_fields = ("email", "first_name", "last_name")
     readonly_fields = ("last_login", "date_joined")
     filter_horizontal = ()
     fieldsets = (
         (None, {"fields": ("email", "password", ("first_name", "last_name"))}),
-        ("May", {"fields": ("is_active", "is_staff", "is_superuser", "groups")}),
-        ("Seen", {"fields": ("last_login", "date_joined")}),
+        ("Rights", {"fields": ("is_active", "is_staff", "is_superuser", "groups")}),
+        ("Activity", {"fields": ("last_login", "date_joined")}),
     )
     add_fieldsets = ((None, {"classes": ("wide",), "fields": ("email", "password1", "password2")}),)
+
+    @admin.display(description="state", ordering="is_active")
+    def state(self, row: User) -> SafeString:
+        return badge("completed", "active") if row.is_active else badge("cancelled", "off")
+
+    @admin.display(description="rights", ordering="is_superuser")
+    def rights(self, row: User) -> SafeString | str:
+        return badge("ready", "superuser") if row.is_superuser else "by grants"
+
+    @admin.display(description="last sign-in", ordering="last_login")
+    def seen(self, row: User) -> SafeString | str:
+        return moment(row.last_login)
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
         if db_field.name == "groups":
@@ -92,10 +107,23 @@ class WorkspaceGrantAdmin(SuperusersOnly, ModelAdmin):
 class ApiTokenAdmin(SuperusersOnly, ModelAdmin):
     """Keys are made by their owners through the API; here they are seen and revoked."""
 
-    list_display = ("name", "prefix", "user", "created_at", "expires_at", "last_used_at")
+    list_display = ("name", "prefix", "user", "created", "expires", "used")
+    when_empty = "No key yet. People make their own through the API."
     list_select_related = ("user",)
     search_fields = ("name", "prefix", "user__email")
     fields = readonly_fields = ("name", "prefix", "user", "created_at", "expires_at", "last_used_at")
+
+    @admin.display(description="created", ordering="created_at")
+    def created(self, row: ApiToken) -> SafeString | str:
+        return moment(row.created_at)
+
+    @admin.display(description="expires", ordering="expires_at")
+    def expires(self, row: ApiToken) -> SafeString | str:
+        return moment(row.expires_at)
+
+    @admin.display(description="last used", ordering="last_used_at")
+    def used(self, row: ApiToken) -> SafeString | str:
+        return moment(row.last_used_at)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

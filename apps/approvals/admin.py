@@ -95,6 +95,7 @@ class ApprovalRequestAdmin(ScopedAdmin):
     list_filter = (InboxFilter, JobFilter)
     search_fields = ("task_name", "step_name")
     search_help_text = "Task or step"
+    when_empty = "Nothing waits for your decision."
     ordering = ("-created_at", "-id")
     list_per_page = 50
     paginator = BoundedPaginator
@@ -151,7 +152,7 @@ class ApprovalRequestAdmin(ScopedAdmin):
     def created(self, row: ApprovalRequest) -> SafeString | str:
         return moment(row.created_at)
 
-    @admin.display(description="until")
+    @admin.display(description="due")
     def deadline(self, row: ApprovalRequest) -> SafeString | str:
         return moment(row.deadline_at) if row.status == "open" else moment(row.closed_at)
 

@@ -64,6 +64,7 @@ class WorkerAdmin(ReadOnlyAdmin):
     list_filter = (PresenceFilter,)
     search_fields = ("name", "hostname")
     search_help_text = "Name or host"
+    when_empty = "No worker is here. Steps wait until one comes: manage.py worker"
     ordering = ("-started_at", "id")
     list_fullwidth = True
     list_before_template = "adminkit/list_tabs.html"

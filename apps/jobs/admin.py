@@ -74,6 +74,7 @@ class JobAdmin(ScopedAdmin):
     ordering = ("-created_at", "-id")
     list_fullwidth = True
     list_before_template = "adminkit/list_tabs.html"
+    when_empty = "No job has run yet. A task starts one."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
         rows = super().get_queryset(request).select_related("workspace", "started_by")

@@ -37,6 +37,7 @@ class WorkspaceAdmin(ModelAdmin):
     list_fullwidth = True
     show_full_result_count = False
     search_fields = ("name",)
+    when_empty = "You see no workspace yet. manage.py import_workspace brings one in."
     actions = ("refresh",)
 
     def get_urls(self) -> list[URLPattern]:
@@ -162,7 +163,8 @@ class SecretForm(ModelForm):  # type: ignore[type-arg]  (a class at run time tak
 @admin.register(Secret)
 class SecretAdmin(ModelAdmin):
     form = SecretForm
-    list_display = ("name", "workspace", "updated_at", "updated_by")
+    list_display = ("name", "workspace", "stored", "updated_by")
+    when_empty = "No secret is stored yet."
     list_select_related = ("workspace",)
     search_fields = ("name", "workspace__name")
     fields = ("workspace", "name", "value")
@@ -211,6 +213,10 @@ class SecretAdmin(ModelAdmin):
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Secret]) -> None:
         for row in queryset:
             services.remove_secret(row.workspace, row.name)
+
+    @admin.display(description="stored", ordering="updated_at")
+    def stored(self, row: Secret) -> SafeString | str:
+        return moment(row.updated_at)
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> str:
         return "Stored a value"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from apps.jobs.models import Job
 from apps.workflow_actions import allocations, ledger
-from apps.workspaces.models import Workspace
 from engine.slurm_script import Launch
 from tests.apps.jobs.builders import DONE, until
 from tests.apps.workflow_actions.hands import ActionHand
@@ -45,9 +44,14 @@ class Scene:
         until(lambda: hand.work() > 0, within_s=60)
 
 
-def begin(stage: Stage) -> Scene:
-    """Start such a job; its workspace `stages` is imported when it is first asked for."""
-    if not Workspace.objects.filter(name="stages").exists():
+def start(stage: Stage, task: str) -> Job:
+    """Start a task of the workspace `stages`, which is imported when it is first asked for."""
+    if not stage.has("stages"):
         stage.workspace("stages", (FILES / "actions.yaml").read_text())
-    job = stage.start("stages", None, "stages")
+    return stage.start(task, None, "stages")
+
+
+def begin(stage: Stage) -> Scene:
+    """Start such a job."""
+    job = start(stage, "stages")
     return Scene(job, stage.folder / "stage" / "output" / str(job.pk))

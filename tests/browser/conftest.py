@@ -16,6 +16,7 @@ from django.db import connections
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from apps.accounts.models import User
+from tests import caches
 from tests.browser.stage import Stage
 
 FLAGS = [
@@ -30,6 +31,8 @@ FLAGS = [
 ]
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1360, "height": 900}
+# The first test of a process starts a server, a scheduler, a worker and a browser; each wait has a limit of its own.
+WITHIN_S = 300
 expect.set_options(timeout=30_000)
 
 
@@ -38,6 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "stage" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.django_db(transaction=True))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(WITHIN_S))
         if "opened" in getattr(item, "fixturenames", ()):
             item.add_marker("chromium")
 
@@ -52,6 +57,7 @@ def stage(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytes
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # Playwright keeps a loop in this thread; the ORM is used beside it
     with django_db_blocker.unblock():
         call_command("flush", interactive=False, verbosity=0, reset_sequences=False)
+        caches.forget()  # now, as fixtures of modules start jobs before those of functions are looked at
         built = Stage(tmp_path_factory.mktemp("stage"))
         try:
             built.open()

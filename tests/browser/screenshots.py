@@ -1,5 +1,5 @@
 """`make screenshots`: pictures of every page, light, dark and on a phone, into `screenshots/` (ignored), and those of
-the guides into `docs/img/`, at most 150 kB each."""
+the guides into `docs/img/`, at most 150 kB each. Names of pages as arguments: only these."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from apps.approvals.models import ApprovalRequest
     from apps.jobs.models import Job
     from tests.browser.stage import Stage
 
@@ -29,6 +30,35 @@ FOR_GUIDES = {
     "actions": "actions.png",
     "decisions": "decisions.png",
 }
+
+
+ONLY_ON = {"account": ("light", "dark"), "side-bar": ("phone",)}  # the one is folded away with the other
+AS = {"half-approved": "olga", "request-viewer": "vera", "forbidden": "vera"}  # everything else as root, or as nobody
+NIGHTLY = """
+actions:
+  load: { type: script, script: "echo loaded; echo 'OUTPUT: {\\"rows\\": 1204}'" }
+  tell: { type: script, script: "echo told" }
+  sign: { type: approval, message: "Publish **{{ load.output.rows }}** rows?", min_approvals: 2, timeout: 2h }
+  ask: { type: approval, message: "Begin?" }
+tasks:
+  nightly:
+    name: Nightly report
+    flow:
+      load: { action: load }
+      sign: { action: sign, depends_on: [load] }
+    on_suspended: [{ action: tell }]
+  wide:
+    name: More steps than a picture can show
+    flow:
+      ask: { action: ask }
+{steps}
+"""
+BROKEN = """
+actions:
+  fetch: { type: scrip, script: "curl example.com" }
+tasks:
+  fetch: { flow: { first: { action: fetch }, second: { action: fetch, depends_on: [frist] } } }
+"""
 
 
 @contextmanager
@@ -58,7 +88,7 @@ def main() -> int:
         stage = Stage(Path(folder))
         try:
             stage.open()
-            made = photograph(stage)
+            made = photograph(stage, sys.argv[1:])
         finally:
             stage.close()
     too_large = [path for path in made if path.parent == IMAGES and path.stat().st_size > LARGEST]
@@ -68,7 +98,7 @@ def main() -> int:
     return 1 if too_large else 0
 
 
-def photograph(stage: object) -> list[Path]:
+def photograph(stage: object, only: list[str]) -> list[Path]:
     import shutil
 
     from playwright.sync_api import sync_playwright
@@ -77,7 +107,7 @@ def photograph(stage: object) -> list[Path]:
     from tests.browser.stage import Stage
 
     assert isinstance(stage, Stage)
-    scenes = prepared(stage)
+    scenes = {name: scene for name, scene in prepared(stage).items() if not only or name in only}
     OUT.mkdir(exist_ok=True)
     IMAGES.mkdir(parents=True, exist_ok=True)
     made = []
@@ -90,13 +120,15 @@ def photograph(stage: object) -> list[Path]:
                 reduced_motion="reduce",
                 base_url=stage.url,
             )
+            context.set_default_timeout(120_000)
             page = context.new_page()
             for name, (address, click) in scenes.items():
-                if look == "phone" and name == "account":  # folded away with the side bar
+                if look not in ONLY_ON.get(name, LOOKS):
                     continue
                 context.clear_cookies()
                 if name != "sign-in":
-                    context.add_cookies([stage.cookie(stage.nobody if name.startswith("empty-") else stage.root)])
+                    who = "nobody" if name.startswith("empty-") else AS.get(name, "root")
+                    context.add_cookies([stage.cookie(getattr(stage, who))])
                 page.goto(address)
                 for selector in click:
                     page.locator(selector).first.click()
@@ -143,6 +175,8 @@ def prepared(stage: object) -> dict[str, tuple[str, tuple[str, ...]]]:
     with suppress(Conflict):
         approvals.decide(decided.pk, Caller(stage.vera, "link", "192.0.2.8"), approved=True, given={"note": "fine"})
     stage.until_job(done, "failed")
+    signed, wide = _signed_once(stage)
+    _broken_workspace(stage)
     worker = Worker.objects.get(name="stage")
     job = f"/admin/jobs/job/{waiting.pk}/change/"
     watched = f"/admin/jobs/job/{_watched(stage).pk}/change/"
@@ -150,10 +184,16 @@ def prepared(stage: object) -> dict[str, tuple[str, tuple[str, ...]]]:
         "sign-in": ("/admin/login/?next=/admin/", ()),
         "dashboard": ("/admin/", ()),
         "tasks": ("/admin/tasks/", ()),
+        "task-refused": ("/admin/tasks/site/release/", (".st-form .st-primary",)),
         "task": ("/admin/tasks/site/release/", ()),
         "rerun": (f"/admin/tasks/site/release/?from={waiting.pk}", ()),
+        "jobs-none": ("/admin/jobs/job/?q=nothing-like-this", ()),
+        "jobs-filters": ("/admin/jobs/job/", ('#changelist :text("Filters")',)),
+        "side-bar": ("/admin/jobs/job/", ('[aria-label="Open the side bar"]',)),
         "jobs": ("/admin/jobs/job/", ()),
         "job": (job, ()),
+        "job-hooks": (f"/admin/jobs/job/{signed.job_id}/change/", ("#tab-details",)),
+        "job-listed": (f"/admin/jobs/job/{wide.pk}/change/", ()),
         "job-step": (job, ('.st-node[data-label="fetch"]', "#tab-step")),
         "steps": (job, ("#tab-steps",)),
         "timeline": (job, ("#tab-timeline",)),
@@ -162,17 +202,22 @@ def prepared(stage: object) -> dict[str, tuple[str, tuple[str, ...]]]:
         "actions-table": (watched, ("#tab-actions", '#action-table [data-name="nodes"] button')),
         "actions-timeline": (watched, ("#tab-timeline",)),
         "failed": (f"/admin/jobs/job/{broken.pk}/change/", ('.st-node[data-label="flaky"]', "#tab-step")),
+        "restart": (f"/admin/jobs/job/{broken.pk}/change/", ('[data-opens="restart-dialog"]',)),
         "running": (f"/admin/jobs/job/{long.pk}/change/", ()),
         "cancel": (f"/admin/jobs/job/{long.pk}/change/", ('[data-opens="cancel-dialog"]',)),
         "approvals": ("/admin/approvals/approvalrequest/", ()),
         "request": (f"/admin/approvals/approvalrequest/{request.pk}/change/", ()),
         "approve": (f"/admin/approvals/approvalrequest/{request.pk}/change/", ('[data-opens="approve-dialog"]',)),
         "reject": (f"/admin/approvals/approvalrequest/{request.pk}/change/", ('[data-opens="reject-dialog"]',)),
+        "hand-on": (f"/admin/approvals/approvalrequest/{request.pk}/change/", ('[data-opens="delegate-dialog"]',)),
+        "half-approved": (f"/admin/approvals/approvalrequest/{signed.pk}/change/", ()),
+        "request-viewer": (f"/admin/approvals/approvalrequest/{request.pk}/change/", ()),
         "decided": (f"/admin/approvals/approvalrequest/{decided.pk}/change/", ()),
         "decisions": ("/admin/approvals/record/", ()),
         "job-decided": (f"/admin/jobs/job/{done.pk}/change/", ('.st-node[data-label="gate"]', "#tab-step")),
         "workspaces": ("/admin/workspaces/workspace/", ()),
         "workspace": (f"/admin/workspaces/workspace/{stage.site.pk}/change/", ()),
+        "workspace-broken": (f"/admin/workspaces/workspace/{_id_of('half-typed')}/change/", ()),
         "workers": ("/admin/fleet/worker/", ()),
         "worker": (f"/admin/fleet/worker/{worker.pk}/change/", ()),
         "secrets": ("/admin/workspaces/secret/", ()),
@@ -180,6 +225,13 @@ def prepared(stage: object) -> dict[str, tuple[str, tuple[str, ...]]]:
         "users": ("/admin/accounts/user/", ()),
         "user-add": ("/admin/accounts/user/add/", ()),
         "groups": ("/admin/auth/group/", ()),
+        "group": ("/admin/auth/group/add/", ()),
+        "grant": ("/admin/accounts/workspacegrant/add/", ()),
+        "user-delete": (f"/admin/accounts/user/{stage.nobody.pk}/delete/", ()),
+        "user-password": (f"/admin/accounts/user/{stage.vera.pk}/password/", ()),
+        "accounts": ("/admin/accounts/", ()),
+        "not-found": ("/admin/jobs/job/00000000-0000-7000-8000-000000000000/change/", ()),
+        "forbidden": ("/admin/accounts/user/", ()),
         "grants": ("/admin/accounts/workspacegrant/", ()),
         "keys": ("/admin/accounts/apitoken/", ()),
         "password": ("/admin/password_change/", ()),
@@ -190,6 +242,39 @@ def prepared(stage: object) -> dict[str, tuple[str, tuple[str, ...]]]:
         "empty-approvals": ("/admin/approvals/approvalrequest/", ()),
         "user": (f"/admin/accounts/user/{stage.vera.pk}/change/", ()),
     }
+
+
+def _signed_once(stage: Stage) -> tuple[ApprovalRequest, Job]:
+    """A request that one of two has approved, in a job with hooks; and a job too large to draw."""
+    from apps.approvals import services as approvals
+    from apps.approvals.models import ApprovalRequest
+    from apps.approvals.services import Caller
+
+    names = [f"part-{chr(97 + number // 26)}{chr(97 + number % 26)}" for number in range(310)]
+    steps = "\n".join(f"      {name}: {{ action: tell, depends_on: [ask] }}" for name in names)
+    stage.workspace("nightly", NIGHTLY.replace("{steps}", steps))
+    job = stage.start("nightly", None, "nightly")
+    stage.until_step(job, "sign", "suspended")
+    request = ApprovalRequest.objects.get(job_id=job.pk)
+    approvals.decide(request.pk, Caller(stage.olga, "admin", "192.0.2.7"), approved=True)
+    wide = stage.start("wide", None, "nightly")
+    stage.until_step(wide, "ask", "suspended")
+    return request, wide
+
+
+def _broken_workspace(stage: Stage) -> None:
+    from apps.workspaces.services import import_folder
+
+    root = stage.folder / "workspaces" / "half-typed"
+    root.mkdir(parents=True)
+    (root / "flow.yaml").write_text(BROKEN)
+    import_folder("half-typed", root)
+
+
+def _id_of(workspace: str) -> int:
+    from apps.workspaces.models import Workspace
+
+    return Workspace.objects.get(name=workspace).pk
 
 
 def _watched(stage: Stage) -> Job:

@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.apps.jobs.builders import until
 from tests.apps.workflow_actions.hands import action, actions, count
-from tests.browser.action_scene import Scene, begin
+from tests.browser.action_scene import Scene, begin, start
 from tests.browser.conftest import Opener
 from tests.browser.stage import Stage
 from tests.browser.test_pages import serious
@@ -138,8 +138,8 @@ def test_axe_finds_nothing_serious_about_actions(stage: Stage, opened: Opener, o
     assert width <= 1 and not problems, "\n".join(problems)
 
 
-def test_a_job_without_actions_shows_no_sign_of_them(stage: Stage, opened: Opener, over: Scene) -> None:
-    job = stage.start("plain", None, "stages")
+def test_a_job_without_actions_shows_no_sign_of_them(stage: Stage, opened: Opener) -> None:
+    job = start(stage, "plain")
     page = opened(stage.vera)
     page.goto(stage.job_url(job))
     expect(page.locator(".st-node")).to_have_count(1)

@@ -49,6 +49,7 @@ class Migration(migrations.Migration):
                 ('last_used_at', models.DateTimeField(blank=True, null=True)),
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='api_tokens', to=settings.AUTH_USER_MODEL)),
             ],
+            options={'verbose_name': 'API key'},
         ),
         migrations.CreateModel(
             name='WorkspaceGrant',

@@ -17,6 +17,7 @@ register = template.Library()
 register.simple_tag(badges.badge, name="badge")
 register.filter("markdown", markdown.rendered)
 LONGEST_SHOWN = 60_000
+UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 @register.filter
@@ -31,10 +32,14 @@ def moment(value: datetime | None) -> SafeString | str:
 
 
 def ago(age: timedelta) -> str:
+    """What is past in one unit, what is to come in two: nobody waits by the second for the past."""
     seconds = age.total_seconds()
     if seconds < 0:
         return f"in {span(-seconds)}"
-    return "just now" if seconds < 1 else f"{span(seconds)} ago"
+    if seconds < 1:
+        return "just now"
+    size, name = next((unit for unit in UNITS if seconds >= unit[0]), (1, "s"))
+    return f"{int(seconds // size)} {name} ago"
 
 
 @register.filter

@@ -114,7 +114,8 @@ export class Graph {
   fit() {
     const room = this.box.clientWidth - 2;
     if (room < 50) return;
-    this.zoom(Math.min(1, Math.max(0.55, room / this.width)));
+    this.zoom(Math.min(1, Math.max(this.drawn === "TB" ? 0.7 : 0.55, room / this.width))); // names stay readable; what is wider scrolls
+    if (this.drawn === "TB") this.box.scrollLeft = (this.box.scrollWidth - this.box.clientWidth) / 2;
     this.touched = false;
   }
 

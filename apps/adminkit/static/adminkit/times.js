@@ -13,7 +13,9 @@ function spanOf(seconds) {
 
 function agoOf(seconds) {
   if (seconds < 0) return `in ${spanOf(-seconds)}`;
-  return seconds < 1 ? "just now" : `${spanOf(seconds)} ago`;
+  if (seconds < 1) return "just now";
+  const [size, name] = UNITS.find(([size]) => seconds >= size) ?? [1, "s"];
+  return `${Math.floor(seconds / size)} ${name} ago`;
 }
 
 function refreshTimes(root = document) {

@@ -175,7 +175,17 @@ async function loadStep() {
 
 async function loadDetails() {
   const answer = await fetch(data.urls.details);
-  if (answer.ok) at("view-details").innerHTML = await answer.text();
+  if (!answer.ok) return;
+  at("view-details").innerHTML = await answer.text();
+  showCalls();
+}
+
+// What somebody is asked to do stands above everything, whichever view is open.
+function showCalls() {
+  const calls = [...at("view-details").querySelectorAll("[data-call]")];
+  const addresses = (nodes) => [...nodes].map((node) => node.querySelector("a").href).join();
+  if (addresses(calls) !== addresses(at("job-call").children)) at("job-call").replaceChildren(...calls);
+  else calls.forEach((call) => call.remove());
 }
 
 at("whole-job").addEventListener("click", openJob);
@@ -301,6 +311,7 @@ at("zoom-in").addEventListener("click", () => graph.zoom(graph.scale * 1.25));
 at("zoom-out").addEventListener("click", () => graph.zoom(graph.scale / 1.25));
 at("zoom-fit").addEventListener("click", () => graph.fit());
 list.show(data.steps);
+showCalls();
 showActions();
 showTotals(data.totals);
 if (!data.picture) {

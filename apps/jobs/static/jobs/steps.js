@@ -76,15 +76,16 @@ export class StepList {
 
   fill(row, step) {
     const times = window.stroemTimes;
-    const took = step.started && step.ended ? times.spanOf((Date.parse(step.ended) - Date.parse(step.started)) / 1000) : null;
+    const begun = step.started || step.suspended; // who waits for a decision has begun to wait
+    const took = begun && step.ended ? times.spanOf((Date.parse(step.ended) - Date.parse(begun)) / 1000) : null;
     const name = el("button", { type: "button", class: "st-link", onclick: () => this.open(step) }, step.name);
     row.replaceChildren(
       el("td", {}, badge(step.status)),
       el("td", { class: "st-wrap" }, name, step.error ? el("div", { class: "st-error st-clip" }, step.error) : null),
       el("td", {}, step.kind),
       el("td", { class: "st-number" }, String(step.attempts || "–")),
-      el("td", { class: "st-number st-nowrap" }, step.started ? el("time", { datetime: step.started, "data-ago": true }, times.agoOf((Date.now() - Date.parse(step.started)) / 1000)) : "–"),
-      el("td", { class: "st-number st-nowrap" }, took ?? (step.started && step.status === "running" ? el("span", { "data-since": step.started }, "") : "–")),
+      el("td", { class: "st-number st-nowrap" }, begun ? el("time", { datetime: begun, title: begun.replace("T", " ").slice(0, 19), "data-ago": true }, times.agoOf((Date.now() - Date.parse(begun)) / 1000)) : "–"),
+      el("td", { class: "st-number st-nowrap" }, took ?? (begun && ["running", "suspended"].includes(step.status) ? el("span", { "data-since": begun }, times.spanOf((Date.now() - Date.parse(begun)) / 1000)) : "–")),
     );
   }
 

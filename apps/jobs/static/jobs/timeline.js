@@ -108,6 +108,7 @@ export class Timeline {
     return el("li", {},
       el("button", { type: "button", class: "st-bar-row", "data-row": row.key, "data-step": row.action ? null : row.id, "aria-label": label, title: label, onclick: open },
         el("span", { class: `st-bar-name st-${tone(row.status)}` }, shape(row.status), icon, el("span", {}, row.name)),
-        el("span", { class: "st-track" }, ...parts)));
+        el("span", { class: "st-track" }, ...parts),
+        el("span", { class: "st-bar-time", "data-took": window.stroemTimes.spanOf((end - begun) / 1000), "aria-hidden": "true" })));
   }
 }

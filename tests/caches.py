@@ -1,0 +1,16 @@
+"""What a process remembers by id is another row once a database has been emptied."""
+
+from __future__ import annotations
+
+
+def forget() -> None:
+    from apps.fleet import tag_sets
+    from apps.jobs import blueprints, ledger
+    from apps.workspaces import secrets, snapshots
+
+    snapshots._known.clear()
+    secrets._known.clear()
+    secrets._looked_at.clear()
+    tag_sets.forget()
+    blueprints.forget()
+    ledger._pinned.cache_clear()
