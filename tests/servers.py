@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -29,6 +30,8 @@ OWNER = "STROEM_TEST_OWNER"  # the process that started the database; xdist's wo
 def _start() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background of a shell: no child would hear it
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.dont_write_bytecode = False  # else hundreds of processes compile the same files, each of them anew
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     lifeline = Lifeline()
     atexit.register(lifeline.close)
     is_worker = "PYTEST_XDIST_WORKER" in os.environ and OWNER in os.environ

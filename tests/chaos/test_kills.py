@@ -39,7 +39,7 @@ def test_every_step_of_a_killed_worker_runs_again_where_its_author_allows_it(
     house.scheduler()
     victim, _ = house.worker("victim"), house.worker("survivor")
     count = STEPS * scale
-    job = many(tmp_path, witness, count=count, seconds=0.3, extra="    on_worker_lost: retry\n")
+    job = many(tmp_path, witness, count=count, seconds=0.3 if scale > 1 else 0.15, extra="    on_worker_lost: retry\n")
     until(lambda: witness.ends() > count // 4, within_s=60 * scale, every_s=0.02)
     house.kill(victim, tree=tree)
     killed_at = time.time()
@@ -63,7 +63,7 @@ def test_only_the_steps_of_a_killed_worker_fail_where_nothing_else_is_said(
     house.scheduler()
     victim, _ = house.worker("victim"), house.worker("survivor")
     count = STEPS * scale
-    job = many(tmp_path, witness, count=count, seconds=0.3)
+    job = many(tmp_path, witness, count=count, seconds=0.3 if scale > 1 else 0.15)
     until(lambda: witness.ends() > count // 4, within_s=60 * scale, every_s=0.02)
     house.kill(victim, tree=tree)
     ended = end_of(job, within_s=120 * scale)
@@ -98,7 +98,7 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_runs_and_takes_nothing_n
 ) -> None:
     house.scheduler()
     leaving = house.worker("leaving")
-    job = many(tmp_path, witness, count=30, seconds=0.5)
+    job = many(tmp_path, witness, count=30, seconds=0.3)
     until(lambda: witness.starts() >= 4)
     leaving.terminate()
     assert leaving.wait(15) == 0
