@@ -211,10 +211,12 @@ class _Attempt:
                 path.parent.mkdir(mode=0o700)
                 self._hand_over(path.parent)
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with open(fd, "wb", buffering=0) as file:
+            try:
                 data = memoryview(text.encode("utf-8", "replace"))
                 while data:
-                    data = data[file.write(data) :]
+                    data = data[os.write(fd, data) :]
+            finally:
+                os.close(fd)
             self._hand_over(path)
         except OSError as error:
             raise PlatformError(f"the step's files could not be written to {path.parent}: {error.strerror}") from error

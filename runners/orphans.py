@@ -18,6 +18,7 @@ from runners import strays
 
 PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
+_READ_BYTES = 1 << 16
 
 _lock = threading.Lock()  # a process that just started may not be collected before it is known
 _started: set[int] = set()
@@ -69,10 +70,14 @@ def has_members(group: int) -> bool:
 
 def _list_children() -> list[int]:
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
-            return [pid for pid in map(int, file.read().split()) if pid not in _started]
+        fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            found = b"".join(iter(lambda: os.read(fd, _READ_BYTES), b""))
+        finally:
+            os.close(fd)
     except OSError:
         return []
+    return [pid for pid in map(int, found.split()) if pid not in _started]
 
 
 def _reap(pid: int) -> bool:

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -135,7 +136,7 @@ def _start(
                 command.argv,
                 cwd=os.fspath(command.cwd),
                 env=command.env,
-                stdin=subprocess.DEVNULL,
+                stdin=_nothing(),
                 stdout=out_write,
                 stderr=err_write,
                 start_new_session=True,
@@ -155,6 +156,12 @@ def _start(
     finally:
         os.close(out_write)
         os.close(err_write)
+
+
+@cache
+def _nothing() -> int:
+    """What every step reads from stdin."""
+    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _explain(error: OSError, command: Command) -> Exception:

@@ -179,7 +179,7 @@ class Execution:
             work=work,
             scratch_dir=place.scratch.path,
             env={**self._output_env(attempt, material), **rendered.env, **attempt.environment},
-            input_path=Path(place.scratch.input_path),
+            input_path=place.scratch.input_path,
             limits=Limits(timeout_s=claim.timeout_s, stop_grace_s=self._stop_grace_s),
             resources=rendered.resources,
             workdir=action.workdir,

@@ -28,7 +28,7 @@ class Scratch:
     """One directory. `input_path` is the attempt's input as JSON, mode 0600."""
 
     path: Path
-    input_path: str
+    input_path: Path
     data: bytes = b""
     stamp: Stamp | None = None
     taken_ns: int = 0
@@ -52,7 +52,7 @@ class Scratches:
             path = self._den.scratch / secrets.token_hex(6)
             os.mkdir(path, 0o700)
             self._own(str(path))
-            scratch = Scratch(path, f"{path}/{INPUT}")
+            scratch = Scratch(path, path / INPUT)
         if scratch.data != data or scratch.stamp is None:
             self._write(scratch, data)
         scratch.taken_ns = time.clock_gettime_ns(CLOCK)

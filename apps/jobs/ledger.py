@@ -188,6 +188,7 @@ def material(claim: Claim) -> Material:
         (instance,) = rows.instances([claim.step_id])
         each, hidden_here = contexts.each_of(instance)
     around = surroundings.surroundings_of(claim, plan, node)
+    masks, others = sensitive_of(claim.revision_id), (*hidden, *hidden_there, *hidden_here)
     return Material(
         action=node.action,
         step=node.step,
@@ -198,7 +199,7 @@ def material(claim: Claim) -> Material:
         each=each,
         environment=around.environment,
         chdir=around.chdir,
-        masks=secret_values([sensitive_of(claim.revision_id), hidden, hidden_there, hidden_here]),
+        masks=secret_values([masks, others]) if others else masks,
         output_dir=around.output_dir,
         recovery=around.recovery,
         has_sessions=around.has_sessions,

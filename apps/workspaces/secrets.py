@@ -35,6 +35,7 @@ class _Known:
     fetched_at: float
     secrets: dict[str, Any] = field(repr=False)
     connections: dict[str, dict[str, Any]] = field(repr=False)
+    sensitive: tuple[str, ...] = field(repr=False)
 
 
 _known: dict[int, _Known] = {}
@@ -60,12 +61,10 @@ def secret_values(tree: Any) -> tuple[str, ...]:
     return secret_strings(tree)
 
 
-def sensitive_of(revision: Revision | int) -> list[Any]:
-    """Everything of this revision that must be masked: all secrets, and of connections what is secret by its type, or
+def sensitive_of(revision: Revision | int) -> tuple[str, ...]:
+    """The texts of this revision that must be masked: all secrets, and of connections what is secret by its type, or
     by its name where nothing says so. A host name is no secret: masking it would make logs unreadable."""
-    known = _of(revision)
-    types = definition_of(_id(revision)).connection_types
-    return [known.secrets, [_sensitive_part(values, types) for values in known.connections.values()]]
+    return _of(revision).sensitive
 
 
 def forget(workspace_id: int) -> None:
@@ -124,7 +123,10 @@ def _read(revision_id: int, version: tuple[Any, ...], now: float) -> _Known:
     over = {name: unseal(value) for name, value in stored}
     # What the database replaces is not even asked for.
     secrets = resolve({name: value for name, value in of_files["secrets"].items() if name not in over}) | over
-    return _Known(version, now, secrets, rendered(of_files["connections"], secrets))
+    connections = rendered(of_files["connections"], secrets)
+    types = definition_of(revision_id).connection_types
+    sensitive = secret_values([secrets, [_sensitive_part(values, types) for values in connections.values()]])
+    return _Known(version, now, secrets, connections, sensitive)
 
 
 def rendered(connections: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -76,13 +76,18 @@ def claim_params(
 ) -> dict[str, Any]:
     """`warm` are revisions whose steps are noted as started at once; without any, `start` follows and is durable."""
     return {
-        "sets": list(tag_set_ids),
+        "sets": _array(tag_set_ids),
         "job": job_id,
         "worker": worker_id,
         "lease_s": lease_s,
-        "warm": list(warm),
+        "warm": _array(warm),
         "may_lag": not warm,
     }
+
+
+def _array(ids: Sequence[int]) -> str:
+    """Numbers as the database writes an array: a list as a parameter is looked through several times."""
+    return f"{{{','.join(map(str, ids))}}}"
 
 
 def claim(

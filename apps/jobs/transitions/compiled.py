@@ -13,7 +13,6 @@ from uuid import UUID
 
 from apps.jobs.sql import jsonb
 from apps.jobs.transitions.moves import Result
-from engine.lifecycle import StepEventKind, StepStatus, step_target
 
 # Waiting happens here, so that the statement after it begins with a view in which the job's rows are as they are: one
 # that waits in its midst must look up every row that it changes a second time.
@@ -24,10 +23,10 @@ WITH j AS (
     WHERE id = %(job)s AND status = 'running' AND bad_steps = 0 AND cancel_requested_at IS NULL FOR NO KEY UPDATE
 ),
 s AS (
-    UPDATE jobs_step t SET status = %(completed)s, error = '', output = coalesce(%(output)s, t.output),
+    UPDATE jobs_step t SET status = 'completed', error = '', output = coalesce(%(output)s, t.output),
         has_output = t.has_output OR %(has_output)s, output_sealed = coalesce(%(sealed)s, t.output_sealed),
         input = coalesce(%(input)s, t.input), deadline_at = NULL, completed_at = clock_timestamp()
-    FROM j WHERE t.id = %(step)s AND t.job_id = j.id AND t.status = %(running)s AND t.fence = %(fence)s
+    FROM j WHERE t.id = %(step)s AND t.job_id = j.id AND t.status = 'running' AND t.fence = %(fence)s
     RETURNING t.id, t.dependents, t.fence
 ),
 a AS (
@@ -36,17 +35,17 @@ a AS (
 ),
 d AS (
     UPDATE jobs_step t SET deps_left = t.deps_left - 1, deps_completed = t.deps_completed + 1,
-        status = CASE WHEN t.deps_left = 1 AND t.status = %(pending)s THEN %(ready)s ELSE t.status END,
-        ready_at = CASE WHEN t.deps_left = 1 AND t.status = %(pending)s THEN clock_timestamp() ELSE t.ready_at END,
-        fair_rank = CASE WHEN t.deps_left = 1 AND t.status = %(pending)s THEN x.rank ELSE t.fair_rank END
+        status = CASE WHEN t.deps_left = 1 AND t.status = 'pending' THEN 'ready' ELSE t.status END,
+        ready_at = CASE WHEN t.deps_left = 1 AND t.status = 'pending' THEN clock_timestamp() ELSE t.ready_at END,
+        fair_rank = CASE WHEN t.deps_left = 1 AND t.status = 'pending' THEN x.rank ELSE t.fair_rank END
     FROM s, unnest(s.dependents) WITH ORDINALITY x(id, rank) WHERE t.id = x.id
-    RETURNING t.id, t.fence, t.tag_set_id, t.deps_left = 0 AND t.status = %(ready)s AS is_free
+    RETURNING t.id, t.fence, t.tag_set_id, t.deps_left = 0 AND t.status = 'ready' AS is_free
 ),
 k AS (UPDATE jobs_job SET open_steps = open_steps - 1 WHERE id = %(job)s AND EXISTS (SELECT 1 FROM s)),
 e AS (
     INSERT INTO jobs_stepevent (job_id, step_id, fence, kind)
-    SELECT %(job)s, s.id, s.fence, %(succeeded)s FROM s
-    UNION ALL SELECT %(job)s, d.id, d.fence, %(unblocked)s FROM d WHERE d.is_free
+    SELECT %(job)s, s.id, s.fence, 'succeeded' FROM s
+    UNION ALL SELECT %(job)s, d.id, d.fence, 'unblocked' FROM d WHERE d.is_free
 )
 SELECT (SELECT count(*) FROM s),
     (SELECT json_agg(json_build_array(c.tag_set_id, c.total))
@@ -79,18 +78,7 @@ class Completion:
             "has_output": result.has_output,
             "sealed": result.output_sealed,
             "input": jsonb(self.input) if self.input else None,
-            **WORDS,
         }
-
-
-WORDS = {
-    "completed": step_target(StepEventKind.SUCCEEDED).value,
-    "ready": step_target(StepEventKind.UNBLOCKED).value,
-    "running": StepStatus.RUNNING.value,
-    "pending": StepStatus.PENDING.value,
-    "succeeded": StepEventKind.SUCCEEDED.value,
-    "unblocked": StepEventKind.UNBLOCKED.value,
-}
 
 
 def read(row: tuple[Any, ...]) -> dict[int, int] | None:
