@@ -21,6 +21,7 @@ from apps.jobs import admin_actions, admin_pages, dashboard
 from apps.jobs.models import Job
 from engine.lifecycle import JobStatus
 
+_JOB = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ID = re.compile(r"[0-9a-f]{4,32}")
 HEAVY = ("input", "input_sealed", "output", "error", "cancel_reason")
 
@@ -39,7 +40,7 @@ class StatusFilter(admin.SimpleListFilter):
 
 
 class SourceFilter(admin.SimpleListFilter):
-    title = "started by"
+    title = "source"
     parameter_name = "source_type"
     KINDS = ("user", "api", "cli", "trigger", "webhook", "event_source", "task", "hook", "rerun", "retry")
 
@@ -133,7 +134,8 @@ class JobAdmin(ScopedAdmin):
 
     @admin.display(description="started by")
     def source(self, row: Job) -> str:
-        who = row.started_by.email if row.started_by else row.source_id
+        who = row.started_by.email if row.started_by else row.source_id or ""
+        who = short(who) if _JOB.fullmatch(who) else who
         return f"{row.source_type}: {who}" if who else row.source_type
 
     @admin.display(description="created", ordering="created_at")

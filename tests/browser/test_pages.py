@@ -13,7 +13,7 @@ from apps.approvals.models import ApprovalRequest
 from apps.fleet.models import Worker
 from apps.jobs.models import Job
 from tests.apps.jobs.builders import until
-from tests.browser.conftest import Opener
+from tests.browser.conftest import PHONE, Opener
 from tests.browser.stage import Stage
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
@@ -139,6 +139,24 @@ def test_the_sign_in_page_is_readable_too(stage: Stage, opened: Opener) -> None:
     page = opened(None, dark=True)
     page.goto("/admin/login/")
     assert not serious(page)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_what_is_not_there_or_not_allowed_is_said_in_words(stage: Stage, browser: Browser, dark: bool) -> None:
+    context = browser.new_context(base_url=stage.url, viewport=PHONE, color_scheme="dark" if dark else "light")
+    context.add_cookies([stage.cookie(stage.vera)])
+    page = context.new_page()
+    for address, status, heading in (
+        ("/admin/jobs/job/00000000-0000-7000-8000-000000000000/change/", 404, "This is not here"),
+        ("/admin/accounts/user/", 403, "You may not do this"),
+    ):
+        answer = page.goto(address)
+        assert answer is not None and answer.status == status
+        expect(page.get_by_role("heading")).to_have_text(heading)
+        assert not serious(page)
+        page.get_by_role("link", name="To the dashboard").click()
+        expect(page).to_have_title(re.compile("Dashboard"))
+    context.close()
 
 
 def test_everything_is_reached_by_keyboard(stage: Stage, opened: Opener, waiting: Job) -> None:
