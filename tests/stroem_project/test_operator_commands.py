@@ -88,7 +88,35 @@ def test_a_folder_is_imported_and_its_revision_said(run: Run, tmp_path: Path) ->
     (tmp_path / "flow.yaml").write_text(FLOW)
     code, out, err = run("import_workspace", "shop", str(tmp_path))
     revision = Revision.objects.get()
-    assert (code, out, err) == (0, [f"shop: revision {revision.digest[:12]}"], "")
+    says = ["it holds fragile, main", "run one by: manage.py trigger shop fragile --follow"]
+    assert (code, out, err) == (0, [f"shop: revision {revision.digest[:12]}", *says], "")
+
+
+TORC = {
+    "yaml": 'name: demo\njobs: [{name: "part_{i}", command: echo, parameters: {i: "1:2"}}]\n',
+    "json": '{"name": "demo", "jobs": [{"name": "part_{i}", "command": "echo", "parameters": {"i": "1:2"}}]}',
+    "json5": "{name: 'demo', /* two */ jobs: [{name: 'part_{i}', command: 'echo', parameters: {i: '1:2'},},],}",
+    "kdl": 'name "demo"\njob "part_{i}" {\n    command "echo"\n    parameters {\n        i "1:2"\n    }\n}\n',
+}
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+@pytest.mark.parametrize("notation", TORC)
+def test_a_torc_file_is_imported_alone_or_in_its_folder_and_runs(
+    run: Run, tmp_path: Path, notation: str, is_alone: bool
+) -> None:
+    file = tmp_path / f"demo.{notation}"
+    file.write_text(TORC[notation])
+    code, out, err = run("import_workspace", "shop", str(file if is_alone else tmp_path))
+    assert (code, err) == (0, "")
+    assert out[1:] == ["it holds demo", "run one by: manage.py trigger shop demo --follow"]
+    with working():
+        code, out, err = run("trigger", "shop", "demo", "--follow")
+    assert (code, err) == (0, "") and "demo: completed" in out
+    code, said, _ = run("jobs", out[-1])
+    assert code == 0 and sum("step" in line and "part_" in line for line in said) == 2
+    code, said, _ = run("logs", out[-1])
+    assert code == 0 and any(line.startswith("part_1 | hello") for line in said)
 
 
 def test_errors_are_listed_with_their_places_and_the_old_revision_stays(run: Run, tmp_path: Path) -> None:
@@ -122,7 +150,7 @@ def test_a_repository_is_imported_by_its_path_and_a_ref(run: Run, tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["shop", "/nowhere/at/all"], "git ls-remote failed|git fetch failed|does not exist"),
+        (["shop", "/nowhere/at/all"], "there is nothing at /nowhere/at/all: give a folder, a Torc file or a git"),
         (["bad name", "."], "letters, digits"),
         (["shop", "ext::sh -c id"], "address"),
         (["shop", "https://user:pw@host/x"], "take the credentials out"),

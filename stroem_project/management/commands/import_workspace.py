@@ -8,9 +8,12 @@ from typing import Any
 
 from apps.workspaces.models import Workspace
 from apps.workspaces.services import import_folder, import_git
+from apps.workspaces.snapshots import definition_of
 from engine.errors import InputError
 from stroem_project.operator_command import OperatorCommand
 from stroem_project.workspace_path import refuse_ordinary_file
+
+MOST_SHOWN = 10
 
 
 class Command(OperatorCommand):
@@ -34,6 +37,12 @@ class Command(OperatorCommand):
             self.stderr.write(f"{workspace.name} was not imported; {in_force}.")
             return 1
         self.stdout.write(f"{workspace.name}: revision {_short(workspace)}")
+        assert revision is not None
+        tasks = sorted(definition_of(revision.pk).tasks)
+        if tasks:
+            more = f" and {len(tasks) - MOST_SHOWN} more" if len(tasks) > MOST_SHOWN else ""
+            self.stdout.write(f"it holds {', '.join(tasks[:MOST_SHOWN])}{more}")
+            self.stdout.write(f"run one by: manage.py trigger {workspace.name} {tasks[0]} --follow")
         return 0
 
 
@@ -43,6 +52,8 @@ def _import(name: str, source: str, ref: str, auth: str, chdir: str) -> Workspac
     if folder.is_file():
         refuse_ordinary_file(folder, source)
         return import_folder(name, folder, directory=directory)
+    if not folder.exists() and ":" not in source:  # an address has one
+        raise InputError({"source": f"there is nothing at {source}: give a folder, a Torc file or a git repository"})
     if not folder.is_dir():
         return import_git(name, source, ref, auth, is_local=True)
     if ref or _is_bare(folder):
