@@ -55,7 +55,7 @@ class Bars:
     @property
     def lines(self) -> list[tuple[float, str]]:
         """(y, label) of the lines behind the bars."""
-        parts = (0.5, 1.0) if self.unit or self.top > 1 else (1.0,)  # there is no half of a job
+        parts = (0.5, 1.0) if self.unit or self.top % 2 == 0 else (0.4, 0.8) if self.top > 1 else (1.0,)  # no half jobs
         return [(FLOOR - FLOOR * part * 0.9, f"{self.top * part:g}{self.unit}") for part in parts]
 
     @property

@@ -32,6 +32,7 @@ FOR_GUIDES = {
 }
 
 
+HEIGHTS = {("dashboard", "light"): 1000, ("dashboard", "dark"): 1000}  # down to the charts
 ONLY_ON = {"account": ("light", "dark"), "side-bar": ("phone",)}  # the one is folded away with the other
 AS = {"half-approved": "olga", "request-viewer": "vera", "forbidden": "vera"}  # everything else as root, or as nobody
 NIGHTLY = """
@@ -129,6 +130,7 @@ def photograph(stage: object, only: list[str]) -> list[Path]:
                 if name != "sign-in":
                     who = "nobody" if name.startswith("empty-") else AS.get(name, "root")
                     context.add_cookies([stage.cookie(getattr(stage, who))])
+                page.set_viewport_size({"width": width, "height": HEIGHTS.get((name, look), height)})
                 page.goto(address)
                 for selector in click:
                     page.locator(selector).first.click()
