@@ -48,7 +48,9 @@ class Follower:
         pause_s = FASTEST_S
         while not is_stopped():
             self._find_family()
-            has_ended = self._all_ended()  # asked before the last look at steps and logs, so that nothing is missed
+            # Asked before the last look at steps and logs, so that nothing is missed. A job that has ended since the
+            # family was looked for has set off its hooks with its end.
+            has_ended = self._all_ended() and not self._find_family()
             has_news = self._show_steps_and_logs()
             self.screen.flush()
             if has_ended:
@@ -57,8 +59,9 @@ class Follower:
             time.sleep(pause_s)
         self.screen.close()
 
-    def _find_family(self) -> None:
-        """The job, then what it set off, then what that set off."""
+    def _find_family(self) -> bool:
+        """The job, then what it set off, then what that set off. True when there was somebody new."""
+        known = len(self._labels)
         if self.root not in self._labels:
             self._labels[self.root] = ""
         frontier = set(self._labels)
@@ -78,6 +81,7 @@ class Follower:
                 else:
                     self._labels[job_id] = f"{self._labels.get(UUID(source_id), '')}{source}:{task.split(':', 1)[-1]}/"
             frontier = {row[0] for row in fresh}
+        return len(self._labels) > known
 
     def _all_ended(self) -> bool:
         states = list(Job.objects.filter(id__in=self._labels).values_list("id", "status", "has_actions"))
