@@ -82,8 +82,14 @@ def _run(phases: list[Phase]) -> None:
         try:
             phase()
         except (DatabaseError, StroemError) as error:
-            log.warning("%s: %s", getattr(phase, "__name__", "phase"), error)
+            log.warning("%s: %s", _name_of(phase), error)
             close_old_connections()
+        except Exception:  # an outer edge: one row that nobody thought of may not keep all the others waiting
+            log.exception("%s failed; the other phases go on", _name_of(phase))
+
+
+def _name_of(phase: Phase) -> str:
+    return getattr(phase, "__name__", "phase")
 
 
 def run_forever(stop: threading.Event) -> None:

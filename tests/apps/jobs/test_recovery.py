@@ -200,6 +200,15 @@ def test_the_conductor_s_rounds_run_on_an_empty_and_on_a_busy_database(tmp_path:
         start(workspace(tmp_path, ONE % ""))
 
 
+def test_a_row_that_breaks_one_phase_keeps_no_other_from_its_work(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    start(workspace(tmp_path, ONE % ""))
+    Step.objects.filter(name="a").update(tag_set_id=32_000)  # no such tag set
+    conductor.sweep()
+    assert "ring_ready failed; the other phases go on" in caplog.text
+
+
 def test_a_worker_not_seen_for_long_counts_as_gone() -> None:
     Hand()
     Worker.objects.update(heartbeat_at=F("heartbeat_at") - timedelta(seconds=31))
