@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from benchmarks import brokers, celery_side, containers, latency, report
-from benchmarks.scenarios import Figures, measure, scenarios
+from benchmarks.scenarios import SMALL_WIDTH, Figures, growth, measure, scenarios
 from benchmarks.stroem_side import installation
 
 SLOTS = 4
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="scenarios whose name holds this word")
     parser.add_argument("--broker", default=None, help="URL of a broker for Stroem; a Valkey of its own by default")
     chosen = parser.parse_args()
-    sizes = (200, 2000, 10_000) if chosen.full else (200,)
+    sizes = (SMALL_WIDTH, 2000, 10_000) if chosen.full else (SMALL_WIDTH,)
     run("valkey" if chosen.broker is None else chosen.broker.partition(":")[0], chosen, sizes)
     if chosen.full:
         same = ["--pairs", str(chosen.pairs), "--only", chosen.only]
@@ -49,7 +49,7 @@ def run(broker: str, chosen: argparse.Namespace, sizes: tuple[int, ...]) -> None
             for scenario in scenarios(side, sizes=sizes, pairs=chosen.pairs):
                 if chosen.only in scenario.name:
                     found.append(measure(scenario, say))
-        notes = growth(found)
+        notes = [grown(figures) for figures in found if "small" in figures.seconds]
         if not chosen.only:
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
@@ -66,13 +66,9 @@ def run(broker: str, chosen: argparse.Namespace, sizes: tuple[int, ...]) -> None
     print(path.read_text())
 
 
-def growth(found: list[Figures]) -> list[str]:
-    """Time a step in the largest fan-out against the smallest."""
-    fans = [figures for figures in found if figures.scenario.name.startswith("fan-out")]
-    if len(fans) < 2:
-        return []
-    ratio = fans[-1].per_step_ms("stroem") / fans[0].per_step_ms("stroem")
-    return [f"- growth of a step's time from {fans[0].scenario.name} to {fans[-1].scenario.name}: {ratio:.2f}"]
+def grown(figures: Figures) -> str:
+    spread = report.spread(growth(figures))
+    return f"- growth of a step's time from a fan-out of {SMALL_WIDTH} to a {figures.scenario.name}: {spread}"
 
 
 def say(text: str) -> None:

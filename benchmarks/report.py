@@ -28,16 +28,17 @@ def table(all_figures: list[Figures]) -> str:
     for figures in all_figures:
         rival = best_celery(figures)
         celery = f"{figures.per_step_ms(rival):.2f} ({rival.split()[1]})" if rival else "-"
-        against = _spread(figures.ratios("stroem", rival)) if rival else "-"
+        against = spread(figures.ratios("stroem", rival)) if rival else "-"
         lines.append(
             f"| {figures.scenario.name} | {figures.per_step_ms('floor'):.2f} | {figures.per_step_ms('sh'):.2f} "
-            f"| {figures.per_step_ms('stroem'):.2f} | {_spread(figures.ratios('stroem', 'floor'))} "
+            f"| {figures.per_step_ms('stroem'):.2f} | {spread(figures.ratios('stroem', 'floor'))} "
             f"| {celery} | {against} |"
         )
     return "\n".join(lines)
 
 
-def _spread(ratios: list[float]) -> str:
+def spread(ratios: list[float]) -> str:
+    """The median and, in brackets, the range."""
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
 
 

@@ -13,6 +13,7 @@ from benchmarks.stroem_side import Side, chain_steps, fan_steps, specification, 
 CHAIN = 50
 DIAMONDS, DIAMOND_WIDTH = 20, 8
 RIVALS_WIDTH = 2000  # wider is about growth only
+SMALL_WIDTH, SMALL_RUNS = 200, 10  # what growth is measured against, in turn with the large one
 LONG_PAIRS = 5
 
 
@@ -42,7 +43,7 @@ class Figures:
 
 
 def scenarios(side: Side, *, sizes: tuple[int, ...], pairs: int) -> list[Scenario]:
-    """The chains, the fan-outs and the diamonds. The last size is also the one that growth is judged by."""
+    """The chains, the fan-outs and the diamonds. The smallest size is the one that growth is judged by."""
     return [*_chains(side, pairs), *(_fan_out(side, width, pairs) for width in sizes), _diamonds(side, pairs)]
 
 
@@ -61,6 +62,8 @@ def _fan_out(side: Side, width: int, pairs: int) -> Scenario:
     side.load(f"fan{width}", workflow(fan_steps(width)))
     rivals = _by_pool(lambda pool: celery_side.fan_out(pool, width)) if width <= RIVALS_WIDTH else {}
     ours = _shells(width + 2) | {"stroem": lambda: side.run(f"fan{width}")}
+    if width > RIVALS_WIDTH:
+        ours["small"] = lambda: statistics.median(side.run(f"fan{SMALL_WIDTH}") for _ in range(SMALL_RUNS))
     return Scenario(f"fan-out of {width}", width + 2, pairs if width <= 200 else LONG_PAIRS, ours | rivals)
 
 
@@ -79,6 +82,12 @@ def _shells(steps: int) -> dict[str, Callable[[], float]]:
 def _by_pool(run: Callable[[str], float]) -> dict[str, Callable[[], float]]:
     """Bare Celery in each of its pools; the better one counts."""
     return {f"celery {pool}": partial(run, pool) for pool in celery_side.POOLS}
+
+
+def growth(figures: Figures) -> list[float]:
+    """Of each round, a step's time in multiples of that in the small fan-out, which ran beside it."""
+    scale = (SMALL_WIDTH + 2) / figures.scenario.steps
+    return [ratio * scale for ratio in figures.ratios("stroem", "small")]
 
 
 def measure(scenario: Scenario, say: Callable[[str], None]) -> Figures:
