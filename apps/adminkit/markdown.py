@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from html import unescape
+
 import nh3
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
 
 LONGEST = 100_000
+LONGEST_LINE = 1_000
 TAGS = frozenset(
     "p br hr strong em s code pre blockquote ul ol li h1 h2 h3 h4 h5 h6 table thead tbody tr th td a".split()  # noqa: SIM905
 )
@@ -28,6 +31,12 @@ def rendered(text: str) -> SafeString:
         strip_comments=True,
     )
     return mark_safe(clean)  # noqa: S308  (the one place; cleaned just now)
+
+
+def first_line(text: str) -> str:
+    """What the first line says, without its marks: plain text, to be escaped like any other."""
+    shown = unescape(nh3.clean(_reader.render(text[:LONGEST_LINE]), tags=set()))
+    return next((line.strip() for line in shown.splitlines() if line.strip()), "")
 
 
 def _allowed(tag: str, name: str, value: str) -> str | None:

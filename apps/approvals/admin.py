@@ -20,6 +20,7 @@ from apps.accounts.models import User
 from apps.accounts.scoped import ScopedAdmin
 from apps.adminkit import panels
 from apps.adminkit.badges import badge
+from apps.adminkit.markdown import first_line
 from apps.adminkit.paging import BoundedPaginator
 from apps.adminkit.templatetags.adminkit import moment
 from apps.adminkit.typed_forms import TypedForm
@@ -131,13 +132,13 @@ class ApprovalRequestAdmin(ScopedAdmin):
 
     @admin.display(description="request")
     def what(self, row: ApprovalRequest) -> SafeString:
-        first = next((line.strip(" #*`>") for line in row.message.splitlines() if line.strip(" #*`>")), "")
         return format_html(
-            '<a class="st-strong" href="{}">{}</a> <span class="st-id">{}</span><div class="st-help st-clip">{}</div>',
+            '<div><a class="st-strong" href="{}">{}</a> <span class="st-id">{}</span>'
+            '<div class="st-help st-clip">{}</div></div>',
             page_of(row.pk),
             row.task_name,
             row.step_name,
-            first[:160],
+            first_line(row.message)[:160],
         )
 
     @admin.display(description="workspace")

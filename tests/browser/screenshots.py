@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from apps.jobs.models import Job
     from tests.browser.stage import Stage
 
+Scene = tuple[str, tuple[str, ...]]  # an address, and what to click there
 ROOT = Path(__file__).resolve().parents[2]
 OUT, IMAGES = ROOT / "screenshots", ROOT / "docs" / "img"
 LARGEST = 150_000
@@ -54,12 +56,45 @@ tasks:
       ask: { action: ask }
 {steps}
 """
+PLAIN: dict[str, Scene] = {
+    "sign-in": ("/admin/login/?next=/admin/", ()),
+    "dashboard": ("/admin/", ()),
+    "tasks": ("/admin/tasks/", ()),
+    "jobs-none": ("/admin/jobs/job/?q=nothing-like-this", ()),
+    "jobs-filters": ("/admin/jobs/job/", ('#changelist :text("Filters")',)),
+    "side-bar": ("/admin/jobs/job/", ('[aria-label="Open the side bar"]',)),
+    "jobs": ("/admin/jobs/job/", ()),
+    "accounts": ("/admin/accounts/", ()),
+    "not-found": ("/admin/jobs/job/00000000-0000-7000-8000-000000000000/change/", ()),
+    "forbidden": ("/admin/accounts/user/", ()),
+    "password": ("/admin/password_change/", ()),
+    "account": ("/admin/jobs/job/", ('button:has-text("Account and colours")',)),
+    "empty-dashboard": ("/admin/", ()),
+    "empty-tasks": ("/admin/tasks/", ()),
+    "empty-jobs": ("/admin/jobs/job/", ()),
+    "empty-approvals": ("/admin/approvals/approvalrequest/", ()),
+}
 BROKEN = """
 actions:
   fetch: { type: scrip, script: "curl example.com" }
 tasks:
   fetch: { flow: { first: { action: fetch }, second: { action: fetch, depends_on: [frist] } } }
 """
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What stands on the stage: jobs by what became of them, and requests for approval."""
+
+    broken: Job
+    done: Job
+    waiting: Job
+    long: Job
+    wide: Job
+    watched: Job
+    request: ApprovalRequest
+    decided: ApprovalRequest
+    signed: ApprovalRequest
 
 
 @contextmanager
@@ -108,7 +143,7 @@ def photograph(stage: object, only: list[str]) -> list[Path]:
     from tests.browser.stage import Stage
 
     assert isinstance(stage, Stage)
-    scenes = {name: scene for name, scene in prepared(stage).items() if not only or name in only}
+    scenes = {name: scene for name, scene in addresses(stage, prepared(stage)).items() if not only or name in only}
     OUT.mkdir(exist_ok=True)
     IMAGES.mkdir(parents=True, exist_ok=True)
     made = []
@@ -146,18 +181,15 @@ def photograph(stage: object, only: list[str]) -> list[Path]:
     return made
 
 
-def prepared(stage: object) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Something of everything to see; by name: an address, and what to click there."""
+def prepared(stage: Stage) -> Seen:
+    """Something of everything to see."""
     from apps.approvals import services as approvals
     from apps.approvals.errors import NotAllowed
     from apps.approvals.models import ApprovalRequest
     from apps.approvals.services import Caller
-    from apps.fleet.models import Worker
     from apps.workspaces.services import store_secret
     from engine.errors import Conflict
-    from tests.browser.stage import Stage
 
-    assert isinstance(stage, Stage)
     store_secret(stage.site, "deploy_key", "a-secret-value", by="root@example.org")
     broken = stage.start("mend", marker=str(stage.folder / "marker"))
     stage.until_job(broken, "failed")
@@ -179,23 +211,24 @@ def prepared(stage: object) -> dict[str, tuple[str, tuple[str, ...]]]:
     stage.until_job(done, "failed")
     signed, wide = _signed_once(stage)
     _broken_workspace(stage)
-    worker = Worker.objects.get(name="stage")
-    job = f"/admin/jobs/job/{waiting.pk}/change/"
-    watched = f"/admin/jobs/job/{_watched(stage).pk}/change/"
+    return Seen(broken, done, waiting, long, wide, _watched(stage), request, decided, signed)
+
+
+def addresses(stage: Stage, seen: Seen) -> dict[str, Scene]:
+    """Every page by name: its address, and what to click there."""
+    return {**PLAIN, **_of_work(seen), **_of_decisions(seen), **_of_settings(stage)}
+
+
+def _of_work(seen: Seen) -> dict[str, Scene]:
+    job = f"/admin/jobs/job/{seen.waiting.pk}/change/"
+    watched = f"/admin/jobs/job/{seen.watched.pk}/change/"
     return {
-        "sign-in": ("/admin/login/?next=/admin/", ()),
-        "dashboard": ("/admin/", ()),
-        "tasks": ("/admin/tasks/", ()),
         "task-refused": ("/admin/tasks/site/release/", (".st-form .st-primary",)),
         "task": ("/admin/tasks/site/release/", ()),
-        "rerun": (f"/admin/tasks/site/release/?from={waiting.pk}", ()),
-        "jobs-none": ("/admin/jobs/job/?q=nothing-like-this", ()),
-        "jobs-filters": ("/admin/jobs/job/", ('#changelist :text("Filters")',)),
-        "side-bar": ("/admin/jobs/job/", ('[aria-label="Open the side bar"]',)),
-        "jobs": ("/admin/jobs/job/", ()),
+        "rerun": (f"/admin/tasks/site/release/?from={seen.waiting.pk}", ()),
         "job": (job, ()),
-        "job-hooks": (f"/admin/jobs/job/{signed.job_id}/change/", ("#tab-details",)),
-        "job-listed": (f"/admin/jobs/job/{wide.pk}/change/", ()),
+        "job-hooks": (f"/admin/jobs/job/{seen.signed.job_id}/change/", ("#tab-details",)),
+        "job-listed": (f"/admin/jobs/job/{seen.wide.pk}/change/", ()),
         "job-step": (job, ('.st-node[data-label="fetch"]', "#tab-step")),
         "steps": (job, ("#tab-steps",)),
         "timeline": (job, ("#tab-timeline",)),
@@ -203,20 +236,33 @@ def prepared(stage: object) -> dict[str, tuple[str, tuple[str, ...]]]:
         "actions": (watched, ('.st-node[data-label="tidy"]',)),
         "actions-table": (watched, ("#tab-actions", '#action-table [data-name="nodes"] button')),
         "actions-timeline": (watched, ("#tab-timeline",)),
-        "failed": (f"/admin/jobs/job/{broken.pk}/change/", ('.st-node[data-label="flaky"]', "#tab-step")),
-        "restart": (f"/admin/jobs/job/{broken.pk}/change/", ('[data-opens="restart-dialog"]',)),
-        "running": (f"/admin/jobs/job/{long.pk}/change/", ()),
-        "cancel": (f"/admin/jobs/job/{long.pk}/change/", ('[data-opens="cancel-dialog"]',)),
+        "failed": (f"/admin/jobs/job/{seen.broken.pk}/change/", ('.st-node[data-label="flaky"]', "#tab-step")),
+        "restart": (f"/admin/jobs/job/{seen.broken.pk}/change/", ('[data-opens="restart-dialog"]',)),
+        "running": (f"/admin/jobs/job/{seen.long.pk}/change/", ()),
+        "cancel": (f"/admin/jobs/job/{seen.long.pk}/change/", ('[data-opens="cancel-dialog"]',)),
+    }
+
+
+def _of_decisions(seen: Seen) -> dict[str, Scene]:
+    return {
         "approvals": ("/admin/approvals/approvalrequest/", ()),
-        "request": (f"/admin/approvals/approvalrequest/{request.pk}/change/", ()),
-        "approve": (f"/admin/approvals/approvalrequest/{request.pk}/change/", ('[data-opens="approve-dialog"]',)),
-        "reject": (f"/admin/approvals/approvalrequest/{request.pk}/change/", ('[data-opens="reject-dialog"]',)),
-        "hand-on": (f"/admin/approvals/approvalrequest/{request.pk}/change/", ('[data-opens="delegate-dialog"]',)),
-        "half-approved": (f"/admin/approvals/approvalrequest/{signed.pk}/change/", ()),
-        "request-viewer": (f"/admin/approvals/approvalrequest/{request.pk}/change/", ()),
-        "decided": (f"/admin/approvals/approvalrequest/{decided.pk}/change/", ()),
+        "request": (f"/admin/approvals/approvalrequest/{seen.request.pk}/change/", ()),
+        "approve": (f"/admin/approvals/approvalrequest/{seen.request.pk}/change/", ('[data-opens="approve-dialog"]',)),
+        "reject": (f"/admin/approvals/approvalrequest/{seen.request.pk}/change/", ('[data-opens="reject-dialog"]',)),
+        "hand-on": (f"/admin/approvals/approvalrequest/{seen.request.pk}/change/", ('[data-opens="delegate-dialog"]',)),
+        "half-approved": (f"/admin/approvals/approvalrequest/{seen.signed.pk}/change/", ()),
+        "request-viewer": (f"/admin/approvals/approvalrequest/{seen.request.pk}/change/", ()),
+        "decided": (f"/admin/approvals/approvalrequest/{seen.decided.pk}/change/", ()),
         "decisions": ("/admin/approvals/record/", ()),
-        "job-decided": (f"/admin/jobs/job/{done.pk}/change/", ('.st-node[data-label="gate"]', "#tab-step")),
+        "job-decided": (f"/admin/jobs/job/{seen.done.pk}/change/", ('.st-node[data-label="gate"]', "#tab-step")),
+    }
+
+
+def _of_settings(stage: Stage) -> dict[str, Scene]:
+    from apps.fleet.models import Worker
+
+    worker = Worker.objects.get(name="stage")
+    return {
         "workspaces": ("/admin/workspaces/workspace/", ()),
         "workspace": (f"/admin/workspaces/workspace/{stage.site.pk}/change/", ()),
         "workspace-broken": (f"/admin/workspaces/workspace/{_id_of('half-typed')}/change/", ()),
@@ -231,17 +277,8 @@ def prepared(stage: object) -> dict[str, tuple[str, tuple[str, ...]]]:
         "grant": ("/admin/accounts/workspacegrant/add/", ()),
         "user-delete": (f"/admin/accounts/user/{stage.nobody.pk}/delete/", ()),
         "user-password": (f"/admin/accounts/user/{stage.vera.pk}/password/", ()),
-        "accounts": ("/admin/accounts/", ()),
-        "not-found": ("/admin/jobs/job/00000000-0000-7000-8000-000000000000/change/", ()),
-        "forbidden": ("/admin/accounts/user/", ()),
         "grants": ("/admin/accounts/workspacegrant/", ()),
         "keys": ("/admin/accounts/apitoken/", ()),
-        "password": ("/admin/password_change/", ()),
-        "account": ("/admin/jobs/job/", ('button:has-text("Account and colours")',)),
-        "empty-dashboard": ("/admin/", ()),
-        "empty-tasks": ("/admin/tasks/", ()),
-        "empty-jobs": ("/admin/jobs/job/", ()),
-        "empty-approvals": ("/admin/approvals/approvalrequest/", ()),
         "user": (f"/admin/accounts/user/{stage.vera.pk}/change/", ()),
     }
 

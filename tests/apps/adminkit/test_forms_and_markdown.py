@@ -8,7 +8,7 @@ import pytest
 from django.http import QueryDict
 
 from apps.adminkit.charts import Bars, Series
-from apps.adminkit.markdown import rendered
+from apps.adminkit.markdown import first_line, rendered
 from apps.adminkit.typed_forms import TypedForm
 from engine.errors import InputError
 from engine.masking import MASK
@@ -100,6 +100,20 @@ def test_markdown_lets_no_vector_through(vector: str) -> None:
                 assert name != "href" or (value or "").startswith(("http:", "https:", "mailto:")), value
 
     Reader().feed(rendered(vector))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("\n# Publish **1204** rows?\n\nSee [there](https://x.org).", "Publish 1204 rows?"),
+        ("a < b & `c`", "a < b & c"),
+        ("<script>alert(1)</script>", "<script>alert(1)</script>"),  # text, for whoever shows it to escape
+        ("***", ""),
+        ("", ""),
+    ],
+)
+def test_the_first_line_of_markdown_is_said_without_its_marks(text: str, said: str) -> None:
+    assert first_line(text) == said
 
 
 def test_bars_fit_under_their_scale() -> None:

@@ -81,7 +81,8 @@ export class Timeline {
   }
 
   axis(seconds) {
-    const step = MARKS.find((mark) => seconds / mark <= 5) ?? MARKS[MARKS.length - 1];
+    const most = Math.max(2, Math.min(5, Math.floor((this.box.clientWidth - 250) / 55))); // labels that do not touch
+    const step = MARKS.find((mark) => seconds / mark <= most) ?? MARKS[MARKS.length - 1];
     const axis = el("div", { class: "st-axis", "aria-hidden": "true" });
     for (let at = 0; at <= seconds * 0.9; at += step) { // a label at the very end would hang over
       const mark = el("span", {}, at ? window.stroemTimes.spanOf(at).replace(/ 0 (s|min|h)$/, "").replace(/^(\d+)\.0 s/, "$1 s") : "0");
