@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from engine.orders import INPUT_FILE, StepOrder
-from runners.process import User
+from runners.process import User, find_shell
 from runners.strays import ATTEMPT_MARK, KEEPER_MARK
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_PASSED = ("HOME", "LANG", "LANGUAGE", "LOGNAME", "TZ", "USER")
+_PASSED = ("HOME", "LANG", "LANGUAGE", "LOGNAME", "SHELL", "TZ", "USER")
 _PASSED_PREFIX = "LC_"
 
 # Where packages come from. These may carry the credentials of a private index, so installers see them and steps do not.
@@ -41,13 +41,16 @@ def clean_path(path: str | None = None) -> str:
 
 
 def build_base(path: str, extra: Iterable[str], user: User | None) -> dict[str, str]:
-    """What every process of a step gets from the host: `path`, locale, time zone, home, and the names in `extra`."""
+    """What a step gets from the host: `path`, locale, time zone, home, shell, and what `extra` names."""
     worker = os.environ
     base = {name: worker[name] for name in (*_PASSED, *extra) if name in worker}
     base |= {name: value for name, value in worker.items() if name.startswith(_PASSED_PREFIX)}
     base["PATH"] = path
     if user is not None:
-        base |= {"HOME": user.home, "USER": user.name, "LOGNAME": user.name}
+        base |= user.environment
+    base.setdefault(
+        "SHELL", find_shell(os.geteuid())
+    )  # bash looks it up in /etc/passwd, step by step, where it is missing
     if not base.keys() & {"LANG", "LC_ALL", "LC_CTYPE"}:
         base["LC_CTYPE"] = "C.UTF-8"
     return base

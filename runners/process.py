@@ -36,6 +36,7 @@ _GIVE_UP_S = 9.5
 _LINGER_S = 1.0
 _LEFTOVER_GRACE_S = 2.0
 _READ_BYTES = 1 << 16
+_PLAIN_SHELL = "/bin/sh"
 _PATIENT_POLL_MS = 50  # where the system cannot tell by file descriptor that a process ended
 
 
@@ -57,6 +58,12 @@ class User:
     gid: int
     groups: tuple[int, ...]
     home: str
+    shell: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What says in an environment who one is."""
+        return {"HOME": self.home, "USER": self.name, "LOGNAME": self.name, "SHELL": self.shell}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,16 @@ def find_user(name: str) -> User:
     if os.geteuid() not in (0, entry.pw_uid):
         raise PlatformError(f"a worker that runs steps as {name!r} must be started as root")
     groups = os.getgrouplist(name, entry.pw_gid)
-    return User(name, entry.pw_uid, entry.pw_gid, tuple(groups), entry.pw_dir)
+    return User(name, entry.pw_uid, entry.pw_gid, tuple(groups), entry.pw_dir, find_shell(entry.pw_uid))
+
+
+def find_shell(uid: int) -> str:
+    """The shell of a user of this host; /bin/sh for one that has none to work with."""
+    try:
+        shell = pwd.getpwuid(uid).pw_shell
+    except KeyError:  # a container may run as any number
+        return _PLAIN_SHELL
+    return _PLAIN_SHELL if not shell or shell.endswith(("/nologin", "/false")) else shell
 
 
 def harden() -> None:

@@ -26,5 +26,5 @@ def inherit(
     found["PATH"] = clean_path(found.get("PATH"))
     found.pop("VIRTUAL_ENV", None)
     if user is not None:
-        found |= {"HOME": user.home, "USER": user.name, "LOGNAME": user.name}
+        found |= user.environment
     return found

@@ -26,7 +26,7 @@ from tests.house import House
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
 
-# The stand-in has no program take the value as an argument: it would be the canary on a command line that is looked for.
+# No program gets the value as an argument: that would be a canary on a command line, of the stand-in's own making.
 SOPS = """#!/bin/sh
 while IFS= read -r line; do
   case $line in

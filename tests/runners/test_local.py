@@ -21,6 +21,7 @@ from runners import strays
 from runners.base import Runner
 from runners.guard import Guard
 from runners.local import LocalConfig, LocalRunner
+from runners.process import find_shell
 from tests.runners.contract import Leftovers, Log, Run, RunnerContract, Stop, build_order
 
 
@@ -85,6 +86,25 @@ def test_text_has_a_character_set_even_when_the_worker_names_none(tmp_path, monk
     runner, log = LocalRunner(LocalConfig(cache_dir=tmp_path / "cache")), Log()
     runner.run(build_order(tmp_path, "locale charmap"), log, Stop())
     assert log.texts() == ["UTF-8"]
+
+
+@pytest.mark.parametrize(("own", "seen"), [("/bin/zsh", "/bin/zsh"), (None, find_shell(os.getuid()))])
+def test_shell_is_the_workers_own_or_that_of_its_user(tmp_path, monkeypatch, own, seen):
+    monkeypatch.delenv("SHELL", raising=False)
+    if own is not None:
+        monkeypatch.setenv("SHELL", own)
+    runner, log = LocalRunner(LocalConfig(cache_dir=tmp_path / "cache")), Log()
+    runner.run(build_order(tmp_path, "printenv SHELL"), log, Stop())
+    assert log.texts() == [seen]
+
+
+@pytest.mark.parametrize(
+    ("entry", "found"), [("/bin/bash", "/bin/bash"), ("/usr/sbin/nologin", "/bin/sh"), ("", "/bin/sh")]
+)
+def test_a_user_without_a_shell_to_work_with_has_the_plain_one(monkeypatch, entry, found):
+    one = pwd.struct_passwd(("svc", "x", 900, 900, "", "/srv", entry))
+    monkeypatch.setattr(pwd, "getpwuid", {900: one}.__getitem__)
+    assert (find_shell(900), find_shell(901)) == (found, "/bin/sh")
 
 
 def test_an_operator_may_let_more_of_the_workers_environment_through(tmp_path, monkeypatch):
@@ -311,9 +331,11 @@ class TestAnotherUser:
         return run
 
     def test_a_step_runs_as_the_user_and_writes_to_its_own_directory(self, finish):
-        outcome, log = finish('id -un; echo "$USER"; touch "$TMPDIR/mine" && stat -c "%U %a" "$TMPDIR" "$TMPDIR/mine"')
+        outcome, log = finish(
+            'id -un; echo "$USER $SHELL"; touch "$TMPDIR/mine" && stat -c "%U %a" "$TMPDIR" "$TMPDIR/mine"'
+        )
         assert outcome.error is None
-        assert log.texts() == ["nobody", "nobody", "nobody 700", "nobody 600"]
+        assert log.texts() == ["nobody", "nobody /bin/sh", "nobody 700", "nobody 600"]
 
     def test_a_step_cannot_read_what_is_the_workers_alone(self, finish, open_folder):
         secret = open_folder / "worker-config.yaml"
