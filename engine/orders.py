@@ -18,6 +18,7 @@ class ScriptWork:
 
     language: Literal["shell", "python", "javascript", "typescript", "go"] = "shell"
     code: str | None = None
+    is_open: bool = False  # `code` holds nobody's secret: a process list may show it
     source: str | None = None
     args: tuple[str, ...] = ()
     interpreter: str | None = None

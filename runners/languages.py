@@ -20,6 +20,7 @@ EXTENSIONS = {"shell": ".sh", "python": ".py", "javascript": ".js", "typescript"
 _COMMONJS = re.compile(r"\brequire\s*\(|\bmodule\.exports\b|\b__(?:dir|file)name\b")
 _ES_MODULE = re.compile(r"^\s*(?:import\b\s*[\w{*\"']|export\b)", re.MULTILINE)
 _GO_IMPORT = re.compile(r'^\s*(?:import\s+)?(?:[\w.]+\s+)?"([\w-]+(?:\.[\w-]+)+/[^"\s]+)"', re.MULTILINE)
+LONGEST_ARGUMENT = 16_384  # characters of code on a command line: process lists stay readable
 _LOCAL_DEPENDENCY = re.compile(r"^(?:-|\.|/|~|file:|link:|portal:)")
 
 
@@ -158,10 +159,25 @@ def find_source(root: Path, source: str) -> Path:
 
 def _plan_shell(work: ScriptWork, tool: Tool, source: Path | None, write: Writer) -> Plan:
     if source is None:
-        return Plan((*tool.argv, str(write("step.sh", work.code or "")), *work.args))
+        code = work.code or ""
+        if _may_be_an_argument(work, code):
+            return Plan((*tool.argv, "-c", code, os.path.basename(tool.argv[0]), *work.args))
+        return Plan((*tool.argv, str(write("step.sh", code)), *work.args))
     if not work.interpreter and _is_program(source):
         return Plan((str(source), *work.args))
     return Plan((*tool.argv, str(source), *work.args))
+
+
+def _may_be_an_argument(work: ScriptWork, code: str) -> bool:
+    """Whether a shell can take `code` as it is, which is quicker than a file by more than some scripts take."""
+    return (
+        work.is_open
+        and not work.interpreter
+        and len(code) <= LONGEST_ARGUMENT
+        and code.isascii()
+        and "\0" not in code
+        and not code.startswith(("-", "+"))  # it would be an option
+    )
 
 
 def _is_program(path: Path) -> bool:

@@ -204,6 +204,7 @@ class Execution:
         return ScriptWork(
             language=action.language,
             code=rendered.script,
+            is_open=_is_open(rendered),
             source=rendered.source,
             args=rendered.args,
             interpreter=action.interpreter,
@@ -212,6 +213,14 @@ class Execution:
             workspace_mode=action.workspace,
             runner_image=self._runner_image,
         )
+
+
+def _is_open(rendered: Rendered) -> bool:
+    """Whether the script is what its author wrote, and holds no known secret: anybody on this host may read it then."""
+    script = rendered.script
+    return (
+        script is not None and script == rendered.action.script and not any(mask in script for mask in rendered.masks)
+    )
 
 
 def _failed(error: str) -> StepOutcome:

@@ -74,7 +74,7 @@ def actions_of(canary: Canaries) -> dict[str, Any]:
         "default": show | {"input": {"it": {"type": "string", "secret": True, "default": canary["action default"]}}},
         "spliced": {
             "type": "script",
-            "script": "printf '%s' {{ secret.s1 | sh }}; echo {{ secret.s1 | sh }} >&2; exit 4",
+            "script": "printf '%s' {{ secret.s1 | sh }}; echo {{ secret.s1 | sh }} >&2; sleep 0.2; exit 4",
         },
         "python": {
             "type": "script",

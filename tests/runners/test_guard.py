@@ -48,8 +48,8 @@ while any(thread.is_alive() for thread in threads):
     guard.beat()
 guard.close()
 """
-SLEEPER = "echo ready $$; sleep 300"
-DAEMON = "(setsid sh -c 'trap \"\" TERM; exec sleep 300' >/dev/null 2>&1 &); echo ready $$; sleep 300"
+SLEEPER = "echo ready $$; sleep 300; true"
+DAEMON = "(setsid sh -c 'trap \"\" TERM; exec sleep 300' >/dev/null 2>&1 &); echo ready $$; sleep 300; true"
 UNMARKED = "exec env -i /bin/sh -c 'echo ready $$; sleep 300; true'"
 
 

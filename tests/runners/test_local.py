@@ -70,9 +70,46 @@ def test_a_step_inherits_no_open_file_of_the_worker(finish, tmp_path):
 
 
 def test_the_attempts_directory_is_tmpdir_and_files_are_the_users_alone(finish):
-    outcome, log = finish('cd "$TMPDIR" && touch mine && stat -c %a . mine step.sh')
+    outcome, log = finish('cd "$TMPDIR" && touch mine && stat -c %a . mine step.sh', is_open=False)
     assert outcome.error is None
     assert log.texts() == ["700", "600", "600"]
+
+
+SHELL_SCRIPTS = {
+    "arguments": 'echo "$#" "$2"; printf "%s|" "$@"; exit 3',
+    "lines and a here-document": "set -eu\nname=Ada\ncat <<END\nHello $name\nEND\nfalse\necho never\n",
+    "functions and traps": "trap 'echo bye' EXIT\nsay() { echo \"$1\"; return 4; }\nsay one || say two\n",
+    "a last command that a signal ends": "echo begun; sh -c 'kill -9 $$'",
+    "a last command of its own": "cd /; exec pwd",
+    "output": "echo 'OUTPUT: {\"a\": [1, 2]}'",
+    "input": "cat; read line || echo nothing to read",
+    "a filter": "exec > >(sed s/a/b/); echo a",
+    "nothing": "",
+    "a comment": "# true",
+    "an option": "-x",
+    "quotes": """echo 'it'"'"'s' "$(printf '%s' "a b")" `echo c`""",
+    "not ascii": "echo é",
+}
+
+
+@pytest.mark.parametrize("code", SHELL_SCRIPTS.values(), ids=SHELL_SCRIPTS)
+def test_an_open_script_does_what_it_does_out_of_a_file(finish, code):
+    found = [finish(code, is_open=is_open, args=("a", "b c")) for is_open in (True, False)]
+    (one, open_log), (other, file_log) = found
+    assert (one.verdict, one.exit_code, one.output) == (other.verdict, other.exit_code, other.output)
+    assert open_log.texts("stdout") == file_log.texts("stdout")
+
+
+def test_only_an_open_short_script_is_seen_in_process_lists(finish):
+    look = "tr '\\0' ' ' < /proc/$$/cmdline; : canary"
+    assert "canary" in finish(look)[1].texts()[0]
+    for code, is_open in ((look, False), (f"{look}; : {'x' * 20_000}", True)):
+        assert "canary" not in "\n".join(finish(code, is_open=is_open)[1].texts())
+
+
+def test_a_shells_complaint_names_the_line_and_no_path_of_ours(finish):
+    _, log = finish("true\nno-such-program")
+    assert log.texts("stderr") == ["bash: line 2: no-such-program: command not found"]
 
 
 def test_a_step_leads_a_session_of_its_own(finish):
@@ -254,7 +291,7 @@ def test_a_sink_that_breaks_does_not_leave_the_step_running(runner, tmp_path):
 
 
 def test_a_scratch_directory_that_cannot_be_written_is_the_platforms_fault_and_named(runner, tmp_path):
-    order = build_order(tmp_path, "true")
+    order = build_order(tmp_path, "true", is_open=False)
     order.scratch_dir.rmdir()
     with pytest.raises(PlatformError, match=str(order.scratch_dir)):
         runner.run(order, Log(), Stop())

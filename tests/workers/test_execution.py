@@ -60,6 +60,24 @@ def test_input_flows_from_the_job_through_the_step_into_script_env_and_args(perf
     assert ended.report.input == {"who": "Ada", "n": 3}
 
 
+@pytest.mark.parametrize(
+    ("script", "is_open"),
+    [
+        ("psql -c 'select 1'", True),
+        ("psql -c 'select {{ input.n }}'", False),  # nobody knows what becomes of a value that is filled in
+        ("curl -H {{ secret.token | upper }} example.org", False),
+        ("curl -H hunter2hunter2 example.org", False),  # the author wrote down what is a secret elsewhere
+    ],
+)
+def test_only_a_script_without_anything_filled_in_or_secret_is_open(perform, script, is_open):
+    action = Action(type="script", script=script, input={"n": InputField("integer")})
+    given = material(
+        action, Step("a", input={"n": 1}), secrets={"token": "hunter2hunter2"}, masks=("hunter2hunter2",)
+    )  # fmt: skip
+    _, runner, _ = perform(given)
+    assert runner.orders[0].work.is_open is is_open
+
+
 def test_data_is_never_rendered_again(perform):
     action = Action(
         type="script",
