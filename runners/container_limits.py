@@ -12,6 +12,7 @@ _UNITS = {
     "": 1, "b": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4, "p": 1000**5,
     "ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4, "pi": 1024**5,
 }  # fmt: skip
+_KILLED = 137  # a shell's exit code for a command that got SIGKILL
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]{0,3})")
 
 
@@ -43,3 +44,18 @@ def read_memory_bytes(resources: Resources) -> int | None:
     if len(unit) == 1 and unit.islower() and unit != "b":
         factor = _UNITS[f"{unit}i"]
     return int(Decimal(found[1]) * factor)
+
+
+def explain_kill(exit_code: int, resources: Resources, *, is_known: bool) -> str:
+    """What to tell of a step that was killed for its memory, or most likely was; empty for every other end.
+
+    `is_known`: the engine says so. It misses a child of the first process now and then, Kubernetes always does.
+    """
+    limit = resources.memory or resources.memory_bytes
+    if is_known and exit_code != 0:
+        told = "The step ran out of memory"
+    elif limit and exit_code == _KILLED:
+        told = "The step was killed, most likely because it ran out of memory"
+    else:
+        return ""
+    return f"{told}{f' (limit: {limit})' if limit else ''}; raise resources.memory"

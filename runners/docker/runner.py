@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from engine.errors import AuthorError, PlatformError
 from engine.orders import ScriptWork, StepOrder, StepOutcome, Verdict
 from runners.base import LineSink, StopSignal
+from runners.container_limits import explain_kill
 from runners.container_script import FILES, build_script_files, check_source, read_input
 from runners.docker.config import DockerConfig
 from runners.docker.connection import Connection, EngineFailed, EngineGone, EngineRefused
@@ -294,11 +295,9 @@ class _Attempt:
 
     def _settle(self, state: dict[str, Any]) -> StepOutcome:
         exit_code = int(state["ExitCode"])
-        if state.get("OOMKilled") and exit_code != 0:
-            memory = self._order.resources.memory or self._order.resources.memory_bytes
-            limit = f" (limit: {memory})" if memory else ""
-            error = f"Exit code: {exit_code}\nThe step ran out of memory{limit}; raise resources.memory"
-            return self._feed.outcome(Verdict.FAILED, exit_code, error)
+        told = explain_kill(exit_code, self._order.resources, is_known=bool(state.get("OOMKilled")))
+        if told:
+            return self._feed.outcome(Verdict.FAILED, exit_code, f"Exit code: {exit_code}\n{told}")
         return self._feed.settle(exit_code)
 
 

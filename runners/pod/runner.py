@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from engine.errors import AuthorError, PlatformError
 from engine.orders import Line, ScriptWork, StepOrder, StepOutcome, Verdict
 from runners.base import LineSink, StopSignal
+from runners.container_limits import explain_kill
 from runners.container_script import check_source
 from runners.ending import Ending
 from runners.lines import LineFeed
@@ -311,8 +312,8 @@ class _Attempt:
         if exit_code == 0 or self._feed.output.error is not None:
             return outcome
         error = f"Exit code: {exit_code}"
-        if sight.is_out_of_memory:
-            error += "\nThe step ran out of memory (OOMKilled); raise resources.memory"
+        if told := explain_kill(exit_code, self._order.resources, is_known=sight.is_out_of_memory):
+            error += f"\n{told}"
         elif sight.reason not in ("", "Error", "Completed"):
             error += f"\nContainer terminated: {sight.reason}"
         tail = self._log.read_tail(STEP_CONTAINER)

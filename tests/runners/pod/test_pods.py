@@ -127,6 +127,13 @@ def test_the_download_names_the_pinned_revision(finish: Finish, pin: Any):
 # ends
 
 
+@pytest.mark.parametrize(("resources", "is_told"), [(Resources(memory="64Mi"), True), (Resources(), False)])
+def test_a_killed_step_is_told_about_its_limit_also_where_the_engine_missed_why(finish: Finish, resources, is_told):
+    outcome, _ = finish("sh -c 'kill -9 $$'; exit $?", resources=resources)
+    assert outcome.exit_code == 137
+    assert ("most likely because it ran out of memory (limit: 64Mi)" in outcome.error) is is_told
+
+
 def test_out_of_memory_is_told_apart(finish: Finish):
     code = "head -c 200m /dev/zero | tail"
     outcome, _ = finish(code, resources=Resources(memory="32Mi"))
