@@ -132,13 +132,15 @@ class Worker:
         self._ledger.linger(False)
         return stopped
 
-    def look(self, key: str | None = None) -> None:
-        """Find work and do it until there is none; in a slot's thread. `key` is the tag set that a bell named."""
+    def look(self, key: str | None = None, *, wakes_next: bool = True) -> None:
+        """Find work and do it until there is none; in a slot's thread. `key` is the tag set that a bell named.
+        `wakes_next`: nobody has counted the steps that are ready, so where there is one more, one more is woken."""
         try:
             if key is not None and key not in self._tag_sets and self._may_claim():
                 self.refresh_tag_sets()
             if (claimed := self._claim()) is not None:
-                self._wake_one(claimed[0].tag_set_id)
+                if claimed[0].is_more and wakes_next:
+                    self._wake_one(claimed[0].tag_set_id)
                 self._work(*claimed)
             elif self._actions is not None:
                 self._actions.wake()  # the bell may have been for one
@@ -270,16 +272,16 @@ class Worker:
 
     def _spread(self, bells: Mapping[str, int]) -> None:
         """Steps became ready: first for our own free slots, then for others."""
-        left = {}
+        counted, left = partial(self.look, wakes_next=False), {}
         for key, count in bells.items():
-            while count > 0 and key in self._tag_sets and self._is_open and self._slots.offer(self.look):
+            while count > 0 and key in self._tag_sets and self._is_open and self._slots.offer(counted):
                 count -= 1
             if count > 0:
                 left[key] = 1  # whoever hears it wakes the next where there is more
         self._ringer.ring(left)
 
     def _wake_one(self, tag_set_id: int) -> None:
-        """Where one step was ready there may be more: wake a slot of ours, else somebody else's."""
+        """Wake a slot of ours, else somebody else's."""
         if not self._slots.offer(self.look):
             self._ringer.ring(self._keys_of(tag_set_id))
 

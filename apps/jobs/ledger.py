@@ -50,6 +50,7 @@ class Claim:
     timeout_s: float | None
     tag_set_id: int
     is_started: bool = False  # noted as started with the claim
+    is_more: bool = False  # when a look found it, there was more that this worker may take
     job_input: str | bytes = field(repr=False, default="{}")  # JSON text, or sealed bytes when it holds secrets
 
     @property
@@ -149,6 +150,7 @@ def _claim(row: tuple[Any, ...]) -> Claim:
         blueprint,
         revision,
         is_started,
+        is_more,
         *given,
     ) = row
     pinned = _pinned(revision)
@@ -168,6 +170,7 @@ def _claim(row: tuple[Any, ...]) -> Claim:
         timeout_s=timeout_s,
         tag_set_id=tags,
         is_started=is_started,
+        is_more=is_more,
         job_input=bytes(given[1]) if given[1] is not None else given[0],
     )
 

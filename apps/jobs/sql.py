@@ -68,6 +68,19 @@ def fetch_one(statement: str, params: Sequence[Any] | dict[str, Any]) -> tuple[A
     return rows[0] if rows else None
 
 
+def fetch_alone(statement: str, params: Sequence[Any] | dict[str, Any]) -> tuple[Any, ...] | None:
+    """The first row of a statement that is a transaction of its own, unless one is open."""
+    if connection.in_atomic_block:
+        return fetch_one(statement, params)
+    raw = lingering.take()
+    try:
+        with connection.wrap_database_errors, psycopg.Cursor(raw) as cursor:
+            cursor.execute(statement, params, prepare=True)
+            return cursor.fetchone()
+    finally:
+        lingering.put(raw)
+
+
 def fetch_together(statements: Sequence[tuple[str, dict[str, Any]]]) -> list[list[tuple[Any, ...]]]:
     """Rows of several statements that are one transaction, sent in one round trip. Not within a transaction."""
     connection.validate_no_atomic_block()

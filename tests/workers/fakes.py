@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -104,7 +105,8 @@ class FakeLedger:
     def claim(self, worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = None) -> Claim | None:
         self._enter("claim")
         time.sleep(self.delay_s)
-        return self._next(tag_set_ids)
+        found = self._next(tag_set_ids)
+        return found and replace(found, is_more=any(claim.tag_set_id in tag_set_ids for claim in list(self.ready)))
 
     def _next(self, tag_set_ids: Sequence[int]) -> Claim | None:
         for claim in list(self.ready):

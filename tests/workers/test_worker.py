@@ -76,6 +76,33 @@ def test_one_find_wakes_every_slot(bench):
     assert {report.outcome.verdict for report in ledger.reports} == {Verdict.SUCCEEDED}
 
 
+def test_the_last_ready_step_wakes_nobody(bench):
+    ledger = FakeLedger(claim(1), claim(2))
+    quiet(bench(ledger, FakeRunner(until_stopped), slots=4, poll_interval_secs=3600.0)).start()
+    ledger.wait_for(lambda: ledger.calls.count("started") == 2)
+    time.sleep(0.2)  # nothing is to happen, which no condition can tell
+    assert ledger.calls.count("claim") == 2
+
+
+def test_a_finish_wakes_as_many_slots_as_steps_became_ready(bench):
+    ledger = FakeLedger(claim(1, name="first"))
+    go = threading.Event()
+
+    def work(order, lines, stop):
+        if order.step_name == "first":
+            ledger.ready.extend([claim(2), claim(3), claim(4)])
+            ledger.bells = {"script": 2}  # one of the three is taken with the report
+            return OK
+        go.wait(20)
+        return OK
+
+    quiet(bench(ledger, FakeRunner(work), slots=5, poll_interval_secs=3600.0)).start()
+    ledger.wait_for(lambda: ledger.calls.count("started") == 4)
+    time.sleep(0.2)  # nothing more is to happen
+    assert ledger.calls.count("claim") == 3
+    go.set()
+
+
 def test_bells_follow_one_another_without_a_pause(bench, broker_client):
     ledger = FakeLedger()
     ledger.delay_s = 0.01  # long enough for the consumer's loop to fall asleep meanwhile
@@ -193,7 +220,6 @@ def test_a_full_worker_leaves_bells_to_others(bench, broker_client):
     ledger.wait_for(lambda: ledger.calls.count("started") == 2)
     # A request that was under way when the last slot was taken may still get one; it ends in a moment.
     eventually(lambda: not any(c["cmd"] == "brpop" and c["flags"] == "b" for c in broker_client.client_list()))
-    broker_client.delete("stroem:steps.script")  # the worker told others that there may be more
     bells.ring({"script": 3})
     for _ in range(25):
         assert broker_client.llen("stroem:steps.script") == 3

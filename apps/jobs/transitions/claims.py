@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from apps.jobs.sql import fetch, fetch_one
+from apps.jobs.sql import fetch, fetch_alone, fetch_one
 
 # A claim need not wait for the disk: `started` follows before any process may exist, and it does wait. A claim that a
 # crash of the database takes back is one whose `started` is refused.
@@ -45,7 +45,12 @@ e AS (
     INSERT INTO jobs_stepevent (job_id, step_id, fence, kind) SELECT job_id, id, fence, 'claimed' FROM s
 )
 SELECT s.id, a.id, s.fence, s.job_id, s.name, s.base, s.attempts, s.timeout_s, s.tag_set_id, j.task_name,
-    j.blueprint_id, j.revision_id, a.started_at IS NOT NULL, j.input::text, j.input_sealed
+    j.blueprint_id, j.revision_id, a.started_at IS NOT NULL,
+    %(may_lag)s AND EXISTS (
+        SELECT 1 FROM jobs_step m WHERE m.status = 'ready' AND m.tag_set_id = ANY(%(sets)s::int[]) AND m.id <> s.id
+            AND (%(job)s::uuid IS NULL OR m.job_id = %(job)s)
+    ),
+    j.input::text, j.input_sealed
 FROM s, a, jobs_job j WHERE j.id = s.job_id
 """
 WAITING = """
@@ -94,7 +99,7 @@ def claim(
     worker_id: UUID, tag_set_ids: Sequence[int], *, lease_s: float, job_id: UUID | None = None
 ) -> tuple[Any, ...] | None:
     """The best ready step of these tag sets, now held by the worker; None when there is none."""
-    row = fetch_one(CLAIM, claim_params(worker_id, tag_set_ids, lease_s, job_id))
+    row = fetch_alone(CLAIM, claim_params(worker_id, tag_set_ids, lease_s, job_id))
     return row or claim_elsewhere(worker_id, tag_set_ids, lease_s=lease_s, job_id=job_id)
 
 
@@ -128,4 +133,4 @@ def renew(
 
 def start(attempt_id: int, fence: int) -> bool:
     """Note that the attempt's process may exist from now on; False when the attempt is not the worker's any more."""
-    return fetch_one(STARTED, (attempt_id, fence)) is not None
+    return fetch_alone(STARTED, (attempt_id, fence)) is not None

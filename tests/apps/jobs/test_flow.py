@@ -160,6 +160,23 @@ def test_a_sequential_loop_stops_at_the_first_failure(tmp_path: Path) -> None:
     assert fresh(job).status == "failed"
 
 
+def test_a_claim_says_whether_there_is_more_that_its_worker_may_take(tmp_path: Path) -> None:
+    text = """
+        actions:
+          plain: {type: script, script: "true"}
+          gpu: {type: script, script: "true", tags: [gpu]}
+          arm: {type: script, script: "true", tags: [arm]}
+        tasks:
+          main: {flow: {a: {action: plain}, b: {action: gpu}, c: {action: arm}}}
+    """
+    start(workspace(tmp_path, text))
+    both, one = Hand("script", "gpu"), Hand("script")
+    assert both.claim().is_more, "a step of another of its tag sets"
+    assert not both.claim().is_more, "what is left is for workers with another tag"
+    start(workspace(tmp_path, text))
+    assert not one.claim().is_more
+
+
 def test_a_loop_never_has_more_instances_out_than_max_parallel(tmp_path: Path) -> None:
     start(workspace(tmp_path, LOOP % ", max_parallel: 2"))
     hand = Hand()
