@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -91,11 +92,15 @@ def growth(figures: Figures) -> list[float]:
 
 
 def measure(scenario: Scenario, say: Callable[[str], None]) -> Figures:
-    """Run all sides in turn, `pairs` times, after one round that does not count."""
+    """Run all sides in turn, `pairs` times, after one round that does not count.
+
+    Each round has an order of its own: after a side that leaves a processor idle, the next one starts slower.
+    """
     figures = Figures(scenario, {side: [] for side in scenario.sides})
+    orders = random.Random(0)
     for number in range(-1, scenario.pairs):
-        for name, run in scenario.sides.items():
-            seconds = run()
+        for name in orders.sample(list(scenario.sides), len(scenario.sides)):
+            seconds = scenario.sides[name]()
             if number >= 0:
                 figures.seconds[name].append(seconds)
         say(f"  {scenario.name}: round {number + 1} of {scenario.pairs}")

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT_S = 900
-ENDED = "SELECT NOT EXISTS (SELECT 1 FROM jobs_job WHERE id = ANY(%s) AND completed_at IS NULL)"
+ENDED = "SELECT NOT EXISTS (SELECT 1 FROM jobs_job WHERE id IN ({}) AND completed_at IS NULL)"
 
 
 def workflow(steps: dict[str, list[str]]) -> str:
@@ -53,6 +54,7 @@ class Side:
         self.processes = processes
         self.slots = slots
         self._children: list[subprocess.Popen[bytes]] = []
+        self._eye: psycopg.Connection[Any] | None = None
 
     def start(self, *commands: list[str]) -> None:
         for number, command in enumerate(commands):
@@ -92,16 +94,22 @@ class Side:
         """Seconds from before the first submission until all jobs have completed."""
         from apps.jobs.models import Job
         from apps.jobs.services import start_job
-        from apps.jobs.sql import fetch_one
 
         began = time.perf_counter()
         ids = [start_job(name, "main", {}).id for _ in range(jobs)]
-        wait(lambda: fetch_one(ENDED, (ids,))[0], every_s=0.002)
+        ended = ENDED.format(", ".join(f"'{id}'" for id in ids)).encode()
+        wait(lambda: self._look(ended), every_s=0.002)
         took = time.perf_counter() - began
         bad = Job.objects.filter(id__in=ids).exclude(status="completed").first()
         if bad is not None:
             raise SystemExit(f"benchmark job {bad.id} {bad.status}: {bad.error}")
         return took
+
+    def _look(self, question: bytes) -> bool:
+        """As cheaply as it goes: what looks takes its time from what it looks at."""
+        if self._eye is None:
+            self._eye = psycopg.connect(os.environ["STROEM__DB__URL"], autocommit=True)
+        return self._eye.pgconn.exec_(question).get_value(0, 0) == b"t"
 
     def processes_seen(self) -> list[psutil.Process]:
         return [psutil.Process(child.pid) for child in self._children]

@@ -14,14 +14,22 @@ log = logging.getLogger("stroem.worker")
 
 
 class Sweep:
-    """One piece of tidying. `wait` for it before what it gives back is wanted again."""
+    """One piece of tidying. `begin` it when there is but to wait; `wait` for it before what it gives back is wanted."""
 
-    __slots__ = ("_is_over", "_work")
+    __slots__ = ("_has_begun", "_is_over", "_queue", "_work")
 
-    def __init__(self, work: Callable[[], None]) -> None:
+    def __init__(self, work: Callable[[], None], queue: SimpleQueue[Sweep]) -> None:
         self._work = work
+        self._queue = queue
+        self._has_begun = False
         self._is_over = threading.Lock()
         self._is_over.acquire()
+
+    def begin(self) -> None:
+        """Have another thread do it, from now on. Once is enough."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._queue.put(self)
 
     def do(self) -> None:
         try:
@@ -32,6 +40,7 @@ class Sweep:
             self._is_over.release()
 
     def wait(self) -> None:
+        self.begin()
         with self._is_over:
             return
 
@@ -43,13 +52,11 @@ class Brooms(threading.local):
         self._queue: SimpleQueue[Sweep] | None = None
 
     def sweep(self, work: Callable[[], None]) -> Sweep:
-        """Begin with `work` at once, beside the caller."""
+        """`work`, which is to be done beside the caller."""
         if self._queue is None:
             self._queue = SimpleQueue()
             threading.Thread(target=_serve, args=(self._queue,), name="broom", daemon=True).start()
-        sweep = Sweep(work)
-        self._queue.put(sweep)
-        return sweep
+        return Sweep(work, self._queue)
 
 
 def _serve(queue: SimpleQueue[Sweep]) -> None:

@@ -53,6 +53,7 @@ class Ledger(Protocol):
         lines: Sequence[Line] = (),
         seq: int = 0,
         job_id: UUID | None = None,
+        meanwhile: Callable[[], None] = ...,
     ) -> Settled: ...
 
     def ended(self, names: frozenset[str]) -> frozenset[str]: ...

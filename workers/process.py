@@ -21,7 +21,7 @@ from engine.spec.tags import tag_set_key
 from workers import tasks
 from workers.actions import Actions
 from workers.attempts import Attempt, Attempts
-from workers.broom import Brooms
+from workers.broom import Brooms, Sweep
 from workers.config import ABILITIES, WorkerConfig
 from workers.consumer import Ear
 from workers.door import OUTAGES, Bells, Ledger
@@ -197,7 +197,8 @@ class Worker:
                     sweep = self._brooms.sweep(partial(self._execution.tidy, attempt, performed))
                 asked_at = time.monotonic()
                 if performed is not None and performed.ended is not None:
-                    settled = self._finish(attempt, performed.ended, may_go_on=asked_at < turn_ends)
+                    assert sweep is not None
+                    settled = self._finish(attempt, performed.ended, sweep, may_go_on=asked_at < turn_ends)
             finally:
                 self._attempts.close(attempt)
                 if self._packing is not None:
@@ -227,12 +228,12 @@ class Worker:
             pause_s = min(2.0, pause_s * 2)
         return None
 
-    def _finish(self, attempt: Attempt, ended: Ended, *, may_go_on: bool) -> Settled | None:
+    def _finish(self, attempt: Attempt, ended: Ended, sweep: Sweep, *, may_go_on: bool) -> Settled | None:
         """Report, again and again while the database is away and the lease lasts. None when nobody could be told."""
         pause_s = 0.1
         while True:
             try:
-                settled = self._report(attempt, ended, may_go_on=may_go_on)
+                settled = self._report(attempt, ended, sweep, may_go_on=may_go_on)
             except OUTAGES as error:
                 self._ledger.released()
                 if time.monotonic() - attempt.renewed_at > self._lease_s:
@@ -252,7 +253,7 @@ class Worker:
             self._spread(settled.bells)
             return settled
 
-    def _report(self, attempt: Attempt, ended: Ended, *, may_go_on: bool) -> Settled:
+    def _report(self, attempt: Attempt, ended: Ended, sweep: Sweep, *, may_go_on: bool) -> Settled:
         seq: int = 0
         lines: tuple[Line, ...] = ()
         if ended.batches:
@@ -268,6 +269,7 @@ class Worker:
             lines=lines,
             seq=seq,
             job_id=self._job_id,
+            meanwhile=sweep.begin,
         )
 
     def _spread(self, bells: Mapping[str, int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -236,12 +236,19 @@ def finish(
     lines: Sequence[Line] = (),
     seq: int = 0,
     job_id: UUID | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Settled:
-    """Settle an attempt and advance its job in one transaction, then claim the next step in one of its own."""
+    """Settle an attempt and advance its job in one transaction, then claim the next step in one of its own.
+
+    `meanwhile` is called when the report is on its way, to do what can be done until the database answers.
+    """
     completion = finishing.compiled(report)
     if completion is not None and worker_id and claim_for and not connection.in_atomic_block:
-        accepted, counts, following = _finish_and_claim(report, completion, worker_id, claim_for, lines, seq, job_id)
+        accepted, counts, following = _finish_and_claim(
+            report, completion, worker_id, claim_for, lines, seq, job_id, meanwhile
+        )
     else:
+        meanwhile()
         if lines:
             logs.append(report.claim, seq, lines)
         accepted, counts = finishing.finish(report)
@@ -260,6 +267,7 @@ def _finish_and_claim(
     lines: Sequence[Line],
     seq: int,
     job_id: UUID | None,
+    meanwhile: Callable[[], None],
 ) -> tuple[bool, dict[int, int], Claim | None]:
     """The last lines, the common end and the next claim: one transaction, one round trip, one wait for the disk.
 
@@ -275,7 +283,7 @@ def _finish_and_claim(
     if lines:
         statements.insert(0, (logs.APPEND, logs.append_params(report.claim, seq, lines)))
     try:
-        *_, ended, taken = fetch_together(statements)
+        *_, ended, taken = fetch_together(statements, meanwhile)
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", None) not in DEADLOCKS:
             raise

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
-from django.db import connection, transaction
+from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 from django.db.utils import OperationalError
 from psycopg.types.json import Jsonb
 
@@ -81,15 +81,20 @@ def fetch_alone(statement: str, params: Sequence[Any] | dict[str, Any]) -> tuple
         lingering.put(raw)
 
 
-def fetch_together(statements: Sequence[tuple[str, dict[str, Any]]]) -> list[list[tuple[Any, ...]]]:
-    """Rows of several statements that are one transaction, sent in one round trip. Not within a transaction."""
-    connection.validate_no_atomic_block()
+def fetch_together(
+    statements: Sequence[tuple[str, dict[str, Any]]], meanwhile: Callable[[], None]
+) -> list[list[tuple[Any, ...]]]:
+    """Rows of several statements that are one transaction, sent in one round trip; `meanwhile` is called while the
+    database is at work. Not within a transaction."""
+    here = connections[DEFAULT_DB_ALIAS]  # looked up once: `connection` does it at every use
+    here.validate_no_atomic_block()
     raw = lingering.take()
     try:
-        with connection.wrap_database_errors, raw.pipeline():
+        with here.wrap_database_errors, raw.pipeline():
             cursors = [psycopg.Cursor(raw) for _ in statements]
             for cursor, (statement, params) in zip(cursors, statements, strict=True):
                 cursor.execute(statement, params, prepare=True)
+            meanwhile()
         return [cursor.fetchall() for cursor in cursors]
     finally:
         lingering.put(raw)

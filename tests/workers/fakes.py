@@ -150,8 +150,10 @@ class FakeLedger:
         lines: Sequence[Line] = (),
         seq: int = 0,
         job_id: UUID | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Settled:
         self._enter("finish")
+        meanwhile()
         if lines:
             self.batches.setdefault((report.claim.attempt_id, seq), tuple(lines))
         self.reports.append(report)

@@ -22,9 +22,23 @@ def test_it_sweeps_beside_the_one_who_asked() -> None:
     assert swept_by == ["broom"]
 
 
+def test_it_waits_until_it_is_let_and_sweeps_once() -> None:
+    swept: list[int] = []
+    brooms = Brooms()
+    sweep = brooms.sweep(lambda: swept.append(1))
+    brooms.sweep(lambda: None).wait()  # a broom works in order: this one was not queued before it
+    assert not swept
+    sweep.begin()
+    sweep.begin()
+    sweep.wait()
+    brooms.sweep(lambda: None).wait()
+    assert swept == [1]
+
+
 def test_nobody_waits_for_a_neighbour_s_sweep() -> None:
     brooms, is_done = Brooms(), threading.Event()
     slow = brooms.sweep(partial(_wait, is_done))
+    slow.begin()
     neighbour = threading.Thread(target=lambda: brooms.sweep(lambda: None).wait(), daemon=True)
     neighbour.start()
     neighbour.join(LIMIT_S / 2)

@@ -48,7 +48,7 @@ e AS (
     UNION ALL SELECT %(job)s, d.id, d.fence, 'unblocked' FROM d WHERE d.is_free
 )
 SELECT (SELECT count(*) FROM s),
-    (SELECT json_agg(json_build_array(c.tag_set_id, c.total))
+    (SELECT string_agg(c.tag_set_id || ' ' || c.total, ' ')
         FROM (SELECT tag_set_id, count(*) AS total FROM d WHERE is_free GROUP BY tag_set_id) c)
 """
 
@@ -83,4 +83,7 @@ class Completion:
 
 def read(row: tuple[Any, ...]) -> dict[int, int] | None:
     """How many steps became ready, by tag set id; None when the statement refused."""
-    return dict(row[1] or ()) if row[0] else None
+    if not row[0]:
+        return None
+    numbers = map(int, (row[1] or "").split())
+    return dict(zip(numbers, numbers, strict=True))

@@ -133,15 +133,25 @@ def test_both_ends_leave_the_same_rows(story: Story) -> None:
     assert pictures[0] == pictures[1]
 
 
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_what_can_be_done_meanwhile_is_done_once_by_either_path(tmp_path: Path, goes_on: bool) -> None:
+    start(workspace(tmp_path, text_of({"a": [], "b": ["a"]}, set())))
+    hand, called = Hand(), []
+    sets = [ref.id for ref in ledger.covered(hand.tags)] if goes_on else []
+    report = ledger.Report(hand.claim(), DONE)
+    ledger.finish(report, claim_for=sets, worker_id=hand.id, meanwhile=lambda: called.append(1))
+    assert called == [1]
+
+
 def test_the_common_end_and_the_next_claim_are_one_statement_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[list[str]] = []
     real = ledger.fetch_together
 
-    def noting(statements: Any) -> Any:
+    def noting(statements: Any, meanwhile: Any) -> Any:
         sent.append([statement for statement, _ in statements])
-        return real(statements)
+        return real(statements, meanwhile)
 
     monkeypatch.setattr(ledger, "fetch_together", noting)
     start(workspace(tmp_path, text_of({"a": [], "b": ["a"], "c": ["b"]}, set())))
