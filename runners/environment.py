@@ -48,9 +48,7 @@ def build_base(path: str, extra: Iterable[str], user: User | None) -> dict[str, 
     base["PATH"] = path
     if user is not None:
         base |= user.environment
-    base.setdefault(
-        "SHELL", find_shell(os.geteuid())
-    )  # bash looks it up in /etc/passwd, step by step, where it is missing
+    base.setdefault("SHELL", find_shell(os.geteuid()))  # or bash would look for it in /etc/passwd at every start
     if not base.keys() & {"LANG", "LC_ALL", "LC_CTYPE"}:
         base["LC_CTYPE"] = "C.UTF-8"
     return base

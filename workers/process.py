@@ -139,7 +139,7 @@ class Worker:
             if key is not None and key not in self._tag_sets and self._may_claim():
                 self.refresh_tag_sets()
             if (claimed := self._claim()) is not None:
-                if claimed[0].is_more and wakes_next:
+                if wakes_next and (claimed[0].is_more or self._packing is not None):  # packing asks set by set
                     self._wake_one(claimed[0].tag_set_id)
                 self._work(*claimed)
             elif self._actions is not None:

@@ -10,7 +10,9 @@ import pytest
 from apps.jobs import bells
 from apps.jobs.ledger import TagSetRef
 from engine.orders import Line, StepOutcome, Verdict
+from engine.resources import Offer
 from tests.workers.fakes import FakeLedger, FakeRunner, claim, until_stopped
+from workers.packing import Packing
 
 OK = StepOutcome(Verdict.SUCCEEDED, 0)
 
@@ -82,6 +84,15 @@ def test_the_last_ready_step_wakes_nobody(bench):
     ledger.wait_for(lambda: ledger.calls.count("started") == 2)
     time.sleep(0.2)  # nothing is to happen, which no condition can tell
     assert ledger.calls.count("claim") == 2
+
+
+def test_a_worker_that_packs_wakes_the_next_slot_for_every_tag_set(bench):
+    ledger = FakeLedger(claim(1, tag_set_id=1), claim(2, tag_set_id=2))
+    ledger.tag_sets = [TagSetRef(1, "script"), TagSetRef(2, "gpu+script")]
+    parts = quiet(bench(ledger, FakeRunner(until_stopped), slots=4, tags=["script", "gpu"], poll_interval_secs=3600.0))
+    parts.worker._packing = Packing(Offer(num_cpus=4))
+    parts.start()
+    ledger.wait_for(lambda: ledger.calls.count("started") == 2)
 
 
 def test_a_finish_wakes_as_many_slots_as_steps_became_ready(bench):

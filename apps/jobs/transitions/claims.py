@@ -47,7 +47,7 @@ e AS (
 SELECT s.id, a.id, s.fence, s.job_id, s.name, s.base, s.attempts, s.timeout_s, s.tag_set_id, j.task_name,
     j.blueprint_id, j.revision_id, a.started_at IS NOT NULL,
     %(may_lag)s AND EXISTS (
-        SELECT 1 FROM jobs_step m WHERE m.status = 'ready' AND m.tag_set_id = ANY(%(sets)s::int[]) AND m.id <> s.id
+        SELECT 1 FROM jobs_step m WHERE m.status = 'ready' AND m.tag_set_id = ANY(%(covered)s::int[]) AND m.id <> s.id
             AND (%(job)s::uuid IS NULL OR m.job_id = %(job)s)
     ),
     j.input::text, j.input_sealed
@@ -77,11 +77,19 @@ WHERE id = %s AND fence = %s AND ended_at IS NULL AND lease_until > clock_timest
 
 
 def claim_params(
-    worker_id: UUID, tag_set_ids: Sequence[int], lease_s: float, job_id: UUID | None, *, warm: Sequence[int] = ()
+    worker_id: UUID,
+    tag_set_ids: Sequence[int],
+    lease_s: float,
+    job_id: UUID | None,
+    *,
+    warm: Sequence[int] = (),
+    covered: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """`warm` are revisions whose steps are noted as started at once; without any, `start` follows and is durable."""
+    """`warm` are revisions whose steps are noted as started at once; without any, `start` follows and is durable.
+    `covered`: where else the worker may find more, if not only in `tag_set_ids`."""
     return {
         "sets": _array(tag_set_ids),
+        "covered": _array(covered or tag_set_ids),
         "job": job_id,
         "worker": worker_id,
         "lease_s": lease_s,
@@ -109,7 +117,7 @@ def claim_elsewhere(
     """After a look in vain: others may have held all that was ready in the best tag set, while another has some."""
     sets = [row[0] for row in fetch(WAITING, {"sets": list(tag_set_ids)})] if len(tag_set_ids) > 1 else []
     for tag_set_id in sets:
-        row = fetch_one(CLAIM, claim_params(worker_id, [tag_set_id], lease_s, job_id))
+        row = fetch_one(CLAIM, claim_params(worker_id, [tag_set_id], lease_s, job_id, covered=tag_set_ids))
         if row is not None:
             return row
     return None
