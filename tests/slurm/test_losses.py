@@ -99,7 +99,7 @@ def test_a_worker_that_died_behind_sbatch_leaves_no_second_allocation(site: Site
     until(lambda: states(job) == ["pending", "pending"], within_s=100)
     assert sorted(row.slurm_job_id for row in allocations(job)) == sorted(number for number, _ in site.slurm_jobs())
     tries = ActionRun.objects.filter(job_id=job.id).order_by("id")
-    assert list(tries.values_list("status", flat=True)) == ["lost", "succeeded"]
+    until(lambda: list(tries.values_list("status", flat=True)) == ["lost", "succeeded"], within_s=30)
 
 
 @pytest.mark.slow
