@@ -13,7 +13,7 @@ LONGEST_NAME = 60
 
 
 def read_path(typed: str) -> tuple[Path, Loaded]:
-    """The folder (or Torc file) and what it says. Raises AuthorError when there is nothing to read."""
+    """The folder or the one workflow file, and what it says. Raises AuthorError when there is nothing to read."""
     from apps.workspaces.errors import SourceError
     from apps.workspaces.services import load
     from apps.workspaces.sources import read_file, read_folder
@@ -22,8 +22,6 @@ def read_path(typed: str) -> tuple[Path, Loaded]:
     if not path.exists():
         raise AuthorError(f"There is nothing at {typed}: give the folder of a workspace.")
     try:
-        if path.is_file():
-            refuse_ordinary_file(path, typed)
         tree = read_file(path) if path.is_file() else read_folder(path)
     except (SourceError, OSError) as error:
         raise AuthorError(f"{typed} cannot be read: {error}") from error
@@ -34,7 +32,7 @@ def refuse_ordinary_file(path: Path, typed: str) -> None:
     """Raises AuthorError for a file that can be read and is no specification of Torc: it belongs to a folder."""
     document = torc.read(path.name, path.read_bytes())
     if document.root is not None and not torc.is_specification(document.root):
-        raise AuthorError(f"{typed} is a file: give the folder in which it lies (only Torc files are run alone).")
+        raise AuthorError(f"{typed} is a file: give the folder in which it lies (only Torc files are imported alone).")
 
 
 def missing_files(task: Task, directory: Path) -> list[str]:

@@ -111,6 +111,21 @@ def test_a_broken_file_is_named_with_its_line(tmp_path: Path) -> None:
     assert "broken.yaml:3:1: error:" in finished.stderr and "Traceback" not in finished.stderr
 
 
+def test_one_workflow_file_is_a_workspace_of_its_own_whose_only_task_need_not_be_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("tasks: [")  # a neighbour: nobody asked for it
+    file = tmp_path / "flow.yaml"
+    file.write_text("actions: {a: {type: script, script: 'ls'}}\ntasks: {main: {flow: {s: {action: a}}}}\n")
+    finished = manage("run", str(file), "--json")
+    assert finished.returncode == 0, finished.stderr
+    assert result_of(finished)["status"] == "completed"
+    assert "s | flow.yaml" in finished.stderr and "broken.yaml" not in finished.stderr
+    assert manage("validate", str(file)).returncode == 0
+    file.write_text(file.read_text().replace("script: 'ls'", "source: ls.sh"))
+    finished = manage("run", str(file))
+    assert finished.returncode == 2
+    assert "flow.yaml:1:29: error: Action 'a' source 'ls.sh' does not exist in the workspace" in finished.stderr
+
+
 def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     finished = manage("run", str(tmp_path / "nowhere"), "a")
     assert finished.returncode == 2 and "There is nothing at" in finished.stderr

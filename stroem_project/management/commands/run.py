@@ -38,7 +38,7 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("path", help="the workspace's folder, or a Torc file")
+        parser.add_argument("path", help="the workspace's folder, or one workflow file, also of Torc")
         parser.add_argument("task", nargs="?", help="the task; may be left out where there is only one")
         parser.add_argument(
             "--input",

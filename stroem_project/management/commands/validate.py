@@ -18,7 +18,7 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("path", help="the workspace's folder, or a Torc file")
+        parser.add_argument("path", help="the workspace's folder, or one workflow file, also of Torc")
         parser.add_argument("--strict", action="store_true", help="warnings count as errors")
 
     def handle(self, *args: Any, **options: Any) -> None:
