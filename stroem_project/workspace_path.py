@@ -20,7 +20,7 @@ def read_path(typed: str) -> tuple[Path, Loaded]:
 
     path = Path(typed).expanduser().resolve()
     if not path.exists():
-        raise AuthorError(f"There is nothing at {typed}: give the folder of a workspace.")
+        raise AuthorError(f"There is nothing at {typed}: give the folder of a workspace, or a workflow file.")
     try:
         tree = read_file(path) if path.is_file() else read_folder(path)
     except (SourceError, OSError) as error:

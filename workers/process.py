@@ -193,12 +193,11 @@ class Worker:
             performed = settled = sweep = None
             try:
                 performed = self._perform(attempt)
+                asked_at = time.monotonic()
                 if performed is not None:
                     sweep = self._brooms.sweep(partial(self._execution.tidy, attempt, performed))
-                asked_at = time.monotonic()
-                if performed is not None and performed.ended is not None:
-                    assert sweep is not None
-                    settled = self._finish(attempt, performed.ended, sweep, may_go_on=asked_at < turn_ends)
+                    if performed.ended is not None:
+                        settled = self._finish(attempt, performed.ended, sweep, may_go_on=asked_at < turn_ends)
             finally:
                 self._attempts.close(attempt)
                 if self._packing is not None:

@@ -126,6 +126,14 @@ def test_one_workflow_file_is_a_workspace_of_its_own_whose_only_task_need_not_be
     assert "flow.yaml:1:29: error: Action 'a' source 'ls.sh' does not exist in the workspace" in finished.stderr
 
 
+def test_a_file_without_a_task_is_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "flow.yaml"
+    file.write_text("actions: {a: {type: script, script: 'true'}}\n")
+    finished = manage("run", str(file))
+    assert finished.returncode == 2
+    assert finished.stderr == f"CommandError: {file} has no task to run: add one under 'tasks'.\n"
+
+
 def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     finished = manage("run", str(tmp_path / "nowhere"), "a")
     assert finished.returncode == 2 and "There is nothing at" in finished.stderr

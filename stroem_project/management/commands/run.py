@@ -1,4 +1,4 @@
-"""`manage.py run`: one run of a task out of a folder, on an engine of its own that leaves nothing behind."""
+"""`manage.py run`: one run of a task out of a folder or file, on an engine of its own that leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -119,7 +119,9 @@ def _pick_task(workspace: Workspace, asked: str | None, typed: str) -> str:
     names = list(workspace.tasks)
     if asked is None and len(names) == 1:
         return names[0]
-    known = f"it has {', '.join(names[:20])}" if names else "it has none"
+    if not names:
+        raise AuthorError(f"{typed} has no task to run: add one under 'tasks'.")
+    known = f"it has {', '.join(names[:20])}"
     if asked is None:
         raise AuthorError(f"Name the task of {typed} to run: {known}.")
     if asked not in workspace.tasks:
