@@ -1,4 +1,5 @@
 """The control plane: what is true (models), who may change it (services), who sees it (admin, API).
 
-Belongs here: Django apps, one room each. Does not belong here: running a step (runners), the worker process (workers).
+Belongs here: Django apps, one room each. Does not belong here: running a step (runners), the worker
+process (workers).
 """

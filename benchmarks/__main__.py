@@ -17,12 +17,16 @@ SLOTS = 4
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument(
-        "--full", action="store_true", help="also 2,000 and 10,000 steps; then 1 and 4 workers, Redis and RabbitMQ"
+        "--full",
+        action="store_true",
+        help="also 2,000 and 10,000 steps; then 1 and 4 workers, Redis and RabbitMQ",
     )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--only", default="", help="scenarios whose name holds this word")
-    parser.add_argument("--broker", default=None, help="URL of a broker for Stroem; a Valkey of its own by default")
+    parser.add_argument(
+        "--broker", default=None, help="URL of a broker for Stroem; a Valkey of its own by default"
+    )
     chosen = parser.parse_args()
     sizes = (SMALL_WIDTH, 2000, 10_000) if chosen.full else (SMALL_WIDTH,)
     run("valkey" if chosen.broker is None else chosen.broker.partition(":")[0], chosen, sizes)
@@ -57,8 +61,14 @@ def run(broker: str, chosen: argparse.Namespace, sizes: tuple[int, ...]) -> None
             token = latency.serve(side, port)
             waited = latency.summary(latency.submit_to_start_ms(side, port, token))
             notes.append(f"- POST execute to the script's first instruction: {waited} ms")
-            notes.append(f"- idle: {latency.idle_cpu_percent(side):.1f} % of one core for all of our processes")
-            notes += [f"- memory of {name}: {value:.0f} MB" for name, value in latency.memory_mb(side).items()]
+            notes.append(
+                f"- idle: {latency.idle_cpu_percent(side):.1f} % of one core for all of our"
+                " processes"
+            )
+            notes += [
+                f"- memory of {name}: {value:.0f} MB"
+                for name, value in latency.memory_mb(side).items()
+            ]
         if chosen.only in containers.NAME:
             notes += containers.compare(side, say)
     part = f"-{chosen.only.replace(' ', '-')}" if chosen.only else ""
@@ -68,7 +78,10 @@ def run(broker: str, chosen: argparse.Namespace, sizes: tuple[int, ...]) -> None
 
 def grown(figures: Figures) -> str:
     spread = report.spread(growth(figures))
-    return f"- growth of a step's time from a fan-out of {SMALL_WIDTH} to a {figures.scenario.name}: {spread}"
+    return (
+        f"- growth of a step's time from a fan-out of {SMALL_WIDTH} to a {figures.scenario.name}:"
+        f" {spread}"
+    )
 
 
 def say(text: str) -> None:

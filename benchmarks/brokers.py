@@ -33,7 +33,17 @@ def serving(name: str) -> Iterator[str]:
                 yield rabbit.url
             return
         (port,) = free_ports(1)
-        argv = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        argv = [
+            "redis-server",
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            folder,
+        ]
         server = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
         try:
             _wait_for(port)

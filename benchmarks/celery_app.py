@@ -9,7 +9,12 @@ from kombu import Queue
 
 from benchmarks import floor
 
-app = Celery("bare", broker=os.environ.get("BARE_URL"), backend=os.environ.get("BARE_URL"), set_as_current=False)
+app = Celery(
+    "bare",
+    broker=os.environ.get("BARE_URL"),
+    backend=os.environ.get("BARE_URL"),
+    set_as_current=False,
+)
 app.conf.update(
     task_default_queue="prefork",
     task_queues=[Queue("prefork"), Queue("threads")],

@@ -17,7 +17,8 @@ TIMEOUT_S = 600
 
 @contextmanager
 def workers(url: str, processes: int, slots: int, log: Path) -> Iterator[None]:
-    """`processes` worker processes of `slots` slots for each pool, each pool on a queue of its own."""
+    """`processes` worker processes of `slots` slots for each pool, each pool on a queue of its
+    own."""
     os.environ["BARE_URL"] = url
     running = [
         subprocess.Popen(
@@ -34,7 +35,16 @@ def workers(url: str, processes: int, slots: int, log: Path) -> Iterator[None]:
                     "-c",
                     str(slots),
                 ),
-                *("-Q", pool, "-n", f"{pool}{number}@bench", "--without-gossip", "--without-mingle", "-l", "WARNING"),
+                *(
+                    "-Q",
+                    pool,
+                    "-n",
+                    f"{pool}{number}@bench",
+                    "--without-gossip",
+                    "--without-mingle",
+                    "-l",
+                    "WARNING",
+                ),
             ],
             stdout=log.open("ab"),
             stderr=subprocess.STDOUT,

@@ -1,4 +1,5 @@
-"""What a step in a container costs, in multiples of a bare `docker run` of the same image. Only where an engine is."""
+"""What a step in a container costs, in multiples of a bare `docker run` of the same image. Only
+where an engine is."""
 
 from __future__ import annotations
 
@@ -31,7 +32,10 @@ def compare(side: Side, say: Callable[[str], None]) -> list[str]:
     """Lines for the report: each kind of step against `docker run`, measured in turn."""
     image = find_image()
     if image is None:
-        return ["- steps in containers: not measured, for no Docker engine answers or it has no image with a shell"]
+        return [
+            "- steps in containers: not measured, for no Docker engine answers or it has no image"
+            " with a shell"
+        ]
     _start_worker(side, image)
     sides: dict[str, Callable[[], float]] = {BARE: lambda: _run_bare(image)}
     for number, (kind, action) in enumerate(KINDS.items()):
@@ -42,7 +46,8 @@ def compare(side: Side, say: Callable[[str], None]) -> list[str]:
 
 
 def find_image() -> str | None:
-    """An image with `sh`: the one that STROEM_BENCH_IMAGE names, else busybox, from this host or its registry."""
+    """An image with `sh`: the one that STROEM_BENCH_IMAGE names, else busybox, from this host or
+    its registry."""
     try:
         client = docker.from_env(timeout=60)
         named = os.environ.get("STROEM_BENCH_IMAGE")
@@ -69,7 +74,9 @@ def _import(client: docker.DockerClient, program: Path) -> str:
         folder = tarfile.TarInfo("tmp")
         folder.type, folder.mode = tarfile.DIRTYPE, 0o1777
         tar.addfile(folder)
-    client.api.import_image_from_data(archive.getvalue(), repository="stroem-bench", tag="1", changes=["ENV PATH=/bin"])
+    client.api.import_image_from_data(
+        archive.getvalue(), repository="stroem-bench", tag="1", changes=["ENV PATH=/bin"]
+    )
     return "stroem-bench:1"
 
 
@@ -78,33 +85,44 @@ def _start_worker(side: Side, image: str) -> None:
 
     config = side.folder / "containers.yaml"
     config.write_text(
-        f"worker_name: bench-containers\ntags: [docker]\nrunner_image: {image}\ndocker: {{pull: missing}}\n"
-        f"workspace_cache_dir: {side.folder / 'containers'}\n"
+        f"worker_name: bench-containers\ntags: [docker]\nrunner_image: {image}\ndocker: {{pull:"
+        f" missing}}\nworkspace_cache_dir: {side.folder / 'containers'}\n"
     )
     side.start(["worker", "--config", str(config)])
     wait(lambda: Worker.objects.filter(name="bench-containers", stopped_at=None).exists())
 
 
 def _chain(action: str) -> str:
-    nodes = [f"      s{i}: {{action: work{f', depends_on: [s{i - 1}]' if i else ''}}}" for i in range(STEPS)]
-    return "\n".join(["actions:", f"  work: {action}", "tasks:", "  main:", "    flow:", *nodes, ""])
+    nodes = [
+        f"      s{i}: {{action: work{f', depends_on: [s{i - 1}]' if i else ''}}}"
+        for i in range(STEPS)
+    ]
+    return "\n".join(
+        ["actions:", f"  work: {action}", "tasks:", "  main:", "    flow:", *nodes, ""]
+    )
 
 
 def _run_bare(image: str) -> float:
     program = shutil.which("docker") or "docker"
     began = time.perf_counter()
     for _ in range(STEPS):
-        subprocess.run([program, "run", "--rm", image, "sh", "-c", "true"], check=True, capture_output=True)
+        subprocess.run(
+            [program, "run", "--rm", image, "sh", "-c", "true"], check=True, capture_output=True
+        )
     return time.perf_counter() - began
 
 
 def _tell(figures: Figures) -> list[str]:
     bare = figures.per_step_ms(BARE)
-    lines = [f"- a bare `docker run`: {bare:.0f} ms ({PAIRS} rounds of {STEPS}, in turn with the steps below)"]
+    lines = [
+        f"- a bare `docker run`: {bare:.0f} ms ({PAIRS} rounds of {STEPS}, in turn with the steps"
+        " below)"
+    ]
     for kind in KINDS:
         ratios = figures.ratios(kind, BARE)
         lines.append(
-            f"- a step of `{kind}`: {figures.per_step_ms(kind):.0f} ms, {statistics.median(ratios):.2f} times that "
-            f"(range {min(ratios):.2f}-{max(ratios):.2f}; limit {LIMIT})"
+            f"- a step of `{kind}`: {figures.per_step_ms(kind):.0f} ms,"
+            f" {statistics.median(ratios):.2f} times that (range"
+            f" {min(ratios):.2f}-{max(ratios):.2f}; limit {LIMIT})"
         )
     return lines

@@ -1,7 +1,8 @@
-"""`python -m benchmarks.dependencies [--packages pandas] [--pairs N]`: what a script pays for packages that are here.
+"""`python -m benchmarks.dependencies [--packages pandas] [--pairs N]`: what a script pays for
+packages that are here.
 
-The first run installs; then runs with and without packages take turns. What counts is the time from the order to the
-script's first instruction.
+The first run installs; then runs with and without packages take turns. What counts is the time from
+the order to the script's first instruction.
 """
 
 from __future__ import annotations
@@ -37,8 +38,14 @@ class _Never:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dependencies")
-    parser.add_argument("--packages", default="pandas", help="separated by commas; from the index that uv or pip uses")
-    parser.add_argument("--interpreter", help="for both sides; a bare one shows the least difference")
+    parser.add_argument(
+        "--packages",
+        default="pandas",
+        help="separated by commas; from the index that uv or pip uses",
+    )
+    parser.add_argument(
+        "--interpreter", help="for both sides; a bare one shows the least difference"
+    )
     parser.add_argument("--pairs", type=int, default=30)
     chosen = parser.parse_args()
     packages = tuple(chosen.packages.split(","))
@@ -48,16 +55,26 @@ def main() -> None:
         installing_s = begin(packages)
         begin(())  # everything has been read once
         pairs = [(begin(()), begin(packages)) for _ in range(chosen.pairs)]
-    without, with_packages = (statistics.median(column) * 1000 for column in zip(*pairs, strict=True))
+    without, with_packages = (
+        statistics.median(column) * 1000 for column in zip(*pairs, strict=True)
+    )
     ratios = sorted(second / first for first, second in pairs)
     ratio = with_packages / without
     print(f"first run, with installation: {installing_s:.1f} s; load {os.getloadavg()[0]:.1f}")
-    print(f"to the first instruction, medians of {chosen.pairs}: {without:.1f} ms without, {with_packages:.1f} ms with")
-    print(f"ratio of medians: {ratio:.2f} (limit {LIMIT}); of pairs: {ratios[0]:.2f} to {ratios[-1]:.2f}")
+    print(
+        f"to the first instruction, medians of {chosen.pairs}: {without:.1f} ms without,"
+        f" {with_packages:.1f} ms with"
+    )
+    print(
+        f"ratio of medians: {ratio:.2f} (limit {LIMIT}); of pairs: {ratios[0]:.2f} to"
+        f" {ratios[-1]:.2f}"
+    )
     sys.exit(ratio > LIMIT)
 
 
-def start(runner: LocalRunner, folder: Path, interpreter: str | None, packages: tuple[str, ...]) -> float:
+def start(
+    runner: LocalRunner, folder: Path, interpreter: str | None, packages: tuple[str, ...]
+) -> float:
     """Seconds from the order to the script's first instruction."""
     attempt = f"bench-{time.monotonic_ns()}"
     scratch = folder / attempt
@@ -69,7 +86,9 @@ def start(runner: LocalRunner, folder: Path, interpreter: str | None, packages: 
         step_name="bench",
         workspace="bench",
         number=1,
-        work=ScriptWork(language="python", code=CODE, dependencies=packages, interpreter=interpreter),
+        work=ScriptWork(
+            language="python", code=CODE, dependencies=packages, interpreter=interpreter
+        ),
         scratch_dir=scratch,
     )
     began = time.time()

@@ -12,7 +12,9 @@ SHELL = shutil.which("bash") or "/bin/sh"
 
 
 def step(shell: str = SHELL) -> None:
-    subprocess.run([shell, "-c", "true"], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [shell, "-c", "true"], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
 
 
 def serial(count: int, shell: str = SHELL) -> float:

@@ -1,4 +1,5 @@
-"""From POST to the script's first instruction, what idling costs, and how much memory the processes hold."""
+"""From POST to the script's first instruction, what idling costs, and how much memory the processes
+hold."""
 
 from __future__ import annotations
 
@@ -23,7 +24,10 @@ def serve(side: Side, port: int) -> str:
     side.start(["server", "--port", str(port)], ["scheduler"])
     base = f"http://127.0.0.1:{port}"
     wait(lambda: _answers(base))
-    signed_in = _post(f"{base}/api/auth/login", {"email": "bench@example.org", "password": "correct horse battery"})
+    signed_in = _post(
+        f"{base}/api/auth/login",
+        {"email": "bench@example.org", "password": "correct horse battery"},
+    )
     return str(signed_in["access_token"])
 
 
@@ -35,7 +39,10 @@ def _answers(base: str) -> bool:
 
 
 def _post(url: str, body: dict[str, Any], token: str = "") -> dict[str, Any]:
-    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+    headers = {
+        "Content-Type": "application/json",
+        **({"Authorization": f"Bearer {token}"} if token else {}),
+    }
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=10) as answer:
         return dict(json.load(answer))
@@ -46,14 +53,16 @@ def submit_to_start_ms(side: Side, port: int, token: str) -> list[float]:
     stamp = side.folder / "stamp"
     side.load(
         "stamp",
-        f"actions:\n  stamp: {{type: script, script: 'echo $EPOCHREALTIME > {stamp}.part; mv {stamp}.part {stamp}'}}\n"
-        "tasks:\n  main:\n    flow:\n      only: {action: stamp}\n",
+        f"actions:\n  stamp: {{type: script, script: 'echo $EPOCHREALTIME > {stamp}.part; mv"
+        f" {stamp}.part {stamp}'}}\ntasks:\n  main:\n    flow:\n      only: {{action: stamp}}\n",
     )
     found = []
     for _ in range(TRIES + 3):
         stamp.unlink(missing_ok=True)
         began = time.time()
-        _post(f"http://127.0.0.1:{port}/api/workspaces/stamp/tasks/main/execute", {"input": {}}, token)
+        _post(
+            f"http://127.0.0.1:{port}/api/workspaces/stamp/tasks/main/execute", {"input": {}}, token
+        )
         wait(stamp.exists, every_s=0.002)
         found.append((float(stamp.read_text().replace(",", ".")) - began) * 1000)
         _quiet()
@@ -85,7 +94,9 @@ def memory_mb(side: Side) -> dict[str, float]:
     found: dict[str, float] = {}
     for process in side.processes_seen():
         tree = [process, *process.children(recursive=True)]
-        name = next((word for word in process.cmdline() if word in ("worker", "server", "scheduler")), "?")
+        name = next(
+            (word for word in process.cmdline() if word in ("worker", "server", "scheduler")), "?"
+        )
         found[f"{name} {process.pid}"] = sum(one.memory_full_info().pss for one in tree) / 1e6
     return found
 

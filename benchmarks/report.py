@@ -21,8 +21,10 @@ def best_celery(figures: Figures) -> str | None:
 
 def table(all_figures: list[Figures]) -> str:
     lines = [
-        "| scenario | floor ms/step | sh -c true | Stroem ms/step | x floor (range) "
-        "| bare Celery ms/step | x Celery (range) |",
+        (
+            "| scenario | floor ms/step | sh -c true | Stroem ms/step | x floor (range) "
+            "| bare Celery ms/step | x Celery (range) |"
+        ),
         "|---|---|---|---|---|---|---|",
     ]
     for figures in all_figures:
@@ -30,9 +32,9 @@ def table(all_figures: list[Figures]) -> str:
         celery = f"{figures.per_step_ms(rival):.2f} ({rival.split()[1]})" if rival else "-"
         against = spread(figures.ratios("stroem", rival)) if rival else "-"
         lines.append(
-            f"| {figures.scenario.name} | {figures.per_step_ms('floor'):.2f} | {figures.per_step_ms('sh'):.2f} "
-            f"| {figures.per_step_ms('stroem'):.2f} | {spread(figures.ratios('stroem', 'floor'))} "
-            f"| {celery} | {against} |"
+            f"| {figures.scenario.name} | {figures.per_step_ms('floor'):.2f} |"
+            f" {figures.per_step_ms('sh'):.2f} | {figures.per_step_ms('stroem'):.2f} |"
+            f" {spread(figures.ratios('stroem', 'floor'))} | {celery} | {against} |"
         )
     return "\n".join(lines)
 
@@ -48,8 +50,14 @@ def write(folder: Path, name: str, all_figures: list[Figures], notes: list[str])
     text = [
         f"# Benchmark: {name}",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, load at the end {load}. Medians with their",
-        "range; the sides of a row were run in turn. Smaller is better; 1.00 is as fast as the other side.",
+        (
+            f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, load at the end"
+            f" {load}. Medians with their"
+        ),
+        (
+            "range; the sides of a row were run in turn. Smaller is better; 1.00 is as fast as the"
+            " other side."
+        ),
         "",
         *([table(all_figures), ""] if all_figures else []),
         *notes,
@@ -78,7 +86,9 @@ def _plot(path: Path, all_figures: list[Figures]) -> None:
             if key is None:
                 continue
             value = figures.per_step_ms(key)
-            low, high = (f(figures.seconds[key]) / figures.scenario.steps * 1000 for f in (min, max))
+            low, high = (
+                f(figures.seconds[key]) / figures.scenario.steps * 1000 for f in (min, max)
+            )
             y = row + (place - 1) * 0.26
             axes.barh(y, value, 0.24, color=colour, label=side if row == 0 else None)
             axes.plot([low, high], [y, y], color="#111827", linewidth=1)

@@ -44,8 +44,13 @@ class Figures:
 
 
 def scenarios(side: Side, *, sizes: tuple[int, ...], pairs: int) -> list[Scenario]:
-    """The chains, the fan-outs and the diamonds. The smallest size is the one that growth is judged by."""
-    return [*_chains(side, pairs), *(_fan_out(side, width, pairs) for width in sizes), _diamonds(side, pairs)]
+    """The chains, the fan-outs and the diamonds. The smallest size is the one that growth is judged
+    by."""
+    return [
+        *_chains(side, pairs),
+        *(_fan_out(side, width, pairs) for width in sizes),
+        _diamonds(side, pairs),
+    ]
 
 
 def _chains(side: Side, pairs: int) -> list[Scenario]:
@@ -54,18 +59,34 @@ def _chains(side: Side, pairs: int) -> list[Scenario]:
     shells = {"floor": lambda: floor.serial(CHAIN), "sh": lambda: floor.serial(CHAIN, "/bin/sh")}
     rivals = _by_pool(lambda pool: celery_side.chain(pool, CHAIN))
     return [
-        Scenario(f"chain of {CHAIN}", CHAIN, pairs, {**shells, "stroem": lambda: side.run("chain"), **rivals}),
-        Scenario(f"chain of {CHAIN} from a Torc file", CHAIN, pairs, {**shells, "stroem": lambda: side.run("torc")}),
+        Scenario(
+            f"chain of {CHAIN}",
+            CHAIN,
+            pairs,
+            {**shells, "stroem": lambda: side.run("chain"), **rivals},
+        ),
+        Scenario(
+            f"chain of {CHAIN} from a Torc file",
+            CHAIN,
+            pairs,
+            {**shells, "stroem": lambda: side.run("torc")},
+        ),
     ]
 
 
 def _fan_out(side: Side, width: int, pairs: int) -> Scenario:
     side.load(f"fan{width}", workflow(fan_steps(width)))
-    rivals = _by_pool(lambda pool: celery_side.fan_out(pool, width)) if width <= RIVALS_WIDTH else {}
+    rivals = (
+        _by_pool(lambda pool: celery_side.fan_out(pool, width)) if width <= RIVALS_WIDTH else {}
+    )
     ours = _shells(width + 2) | {"stroem": lambda: side.run(f"fan{width}")}
     if width > RIVALS_WIDTH:
-        ours["small"] = lambda: statistics.median(side.run(f"fan{SMALL_WIDTH}") for _ in range(SMALL_RUNS))
-    return Scenario(f"fan-out of {width}", width + 2, pairs if width <= 200 else LONG_PAIRS, ours | rivals)
+        ours["small"] = lambda: statistics.median(
+            side.run(f"fan{SMALL_WIDTH}") for _ in range(SMALL_RUNS)
+        )
+    return Scenario(
+        f"fan-out of {width}", width + 2, pairs if width <= 200 else LONG_PAIRS, ours | rivals
+    )
 
 
 def _diamonds(side: Side, pairs: int) -> Scenario:
@@ -86,7 +107,8 @@ def _by_pool(run: Callable[[str], float]) -> dict[str, Callable[[], float]]:
 
 
 def growth(figures: Figures) -> list[float]:
-    """Of each round, a step's time in multiples of that in the small fan-out, which ran beside it."""
+    """Of each round, a step's time in multiples of that in the small fan-out, which ran beside
+    it."""
     scale = (SMALL_WIDTH + 2) / figures.scenario.steps
     return [ratio * scale for ratio in figures.ratios("stroem", "small")]
 
@@ -94,7 +116,8 @@ def growth(figures: Figures) -> list[float]:
 def measure(scenario: Scenario, say: Callable[[str], None]) -> Figures:
     """Run all sides in turn, `pairs` times, after one round that does not count.
 
-    Each round has an order of its own: after a side that leaves a processor idle, the next one starts slower.
+    Each round has an order of its own: after a side that leaves a processor idle, the next one
+    starts slower.
     """
     figures = Figures(scenario, {side: [] for side in scenario.sides})
     orders = random.Random(0)

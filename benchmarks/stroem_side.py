@@ -1,4 +1,5 @@
-"""Drives Stroem: its own workers on a durable PostgreSQL and a broker, jobs through the service that the API calls."""
+"""Drives Stroem: its own workers on a durable PostgreSQL and a broker, jobs through the service
+that the API calls."""
 
 from __future__ import annotations
 
@@ -33,7 +34,10 @@ def workflow(steps: dict[str, list[str]]) -> str:
 def specification(steps: dict[str, list[str]]) -> str:
     """The same as a Torc file."""
     lines = ["name: main", "jobs:"]
-    lines += [f"- {{name: {name}, command: 'true', depends_on: [{', '.join(needs)}]}}" for name, needs in steps.items()]
+    lines += [
+        f"- {{name: {name}, command: 'true', depends_on: [{', '.join(needs)}]}}"
+        for name, needs in steps.items()
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -60,7 +64,9 @@ class Side:
         for number, command in enumerate(commands):
             log = (self.folder / f"{command[0]}{number}.log").open("wb")
             argv = [sys.executable, str(ROOT / "manage.py"), *command]
-            self._children.append(subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT))
+            self._children.append(
+                subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
+            )
 
     def start_workers(self) -> None:
         for number in range(self.processes):
@@ -124,8 +130,11 @@ def wait(condition: Callable[[], Any], every_s: float = 0.05) -> None:
 
 
 @contextmanager
-def installation(processes: int, slots: int, broker_url: str | None = None) -> Iterator[tuple[Side, str]]:
-    """A durable PostgreSQL, a broker and workers. Yields the side and a second broker's URL for bare Celery."""
+def installation(
+    processes: int, slots: int, broker_url: str | None = None
+) -> Iterator[tuple[Side, str]]:
+    """A durable PostgreSQL, a broker and workers. Yields the side and a second broker's URL for
+    bare Celery."""
     from stroem_project.embedded import postgres
     from stroem_project.embedded.folders import temporary_folders
     from stroem_project.embedded.pair import TemporaryBroker

@@ -1,7 +1,7 @@
 """Graphs of names: cycles, order, reach. A graph maps each name to the names that it needs.
 
-Everything here is a loop, not a recursion: a chain of 10,000 steps is an ordinary job. Names that a graph mentions
-but does not hold are ignored; to complain about them is the caller's business.
+Everything here is a loop, not a recursion: a chain of 10,000 steps is an ordinary job. Names that a
+graph mentions but does not hold are ignored; to complain about them is the caller's business.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ Graph = Mapping[str, Iterable[str]]
 
 
 def find_cycle(graph: Graph) -> tuple[str, ...] | None:
-    """One cycle, closed (`('a', 'b', 'a')`: a needs b, b needs a), or None. The same graph gives the same cycle."""
+    """One cycle, closed (`('a', 'b', 'a')`: a needs b, b needs a), or None. The same graph gives
+    the same cycle."""
     finished: set[str] = set()
     for start in graph:
         if start in finished:
@@ -37,8 +38,11 @@ def find_cycle(graph: Graph) -> tuple[str, ...] | None:
 
 
 def topological_order(graph: Graph) -> tuple[str, ...]:
-    """Every name after what it needs, ties in the graph's own order; raises ValueError when there is a cycle."""
-    missing = {name: {needed for needed in needs if needed in graph} for name, needs in graph.items()}
+    """Every name after what it needs, ties in the graph's own order; raises ValueError when there
+    is a cycle."""
+    missing = {
+        name: {needed for needed in needs if needed in graph} for name, needs in graph.items()
+    }
     followers = invert(graph)
     ready = deque(name for name, needs in missing.items() if not needs)
     order: list[str] = []
@@ -72,5 +76,7 @@ def closure(graph: Graph, start: Iterable[str]) -> frozenset[str]:
         name = waiting.pop()
         if name not in reached:
             reached.add(name)
-            waiting.extend(needed for needed in graph[name] if needed in graph and needed not in reached)
+            waiting.extend(
+                needed for needed in graph[name] if needed in graph and needed not in reached
+            )
     return frozenset(reached)

@@ -9,14 +9,18 @@ from engine.errors import AuthorError
 from engine.spec.model import Duration
 
 _UNITS = {"h": 3600, "m": 60, "s": 1}
-_MOST_DIGITS = 12  # 31,000 years; more is a slip of the finger, and Python refuses to read 5,000 digits
+# 31,000 years; more is a slip of the finger, and Python refuses to read 5,000 digits
+_MOST_DIGITS = 12
 
 
 def parse(value: object) -> Duration:
-    """The span that `value` (whole seconds or text) says, with the words to repeat to the author."""
+    """The span that `value` (whole seconds or text) says, with the words to repeat to the
+    author."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise AuthorError("a duration is whole seconds or a text such as 90s, 15m or 1h30m")
-    text = str(value).strip() if isinstance(value, str) or abs(value) < 10**_MOST_DIGITS else "9" * 20
+    text = (
+        str(value).strip() if isinstance(value, str) or abs(value) < 10**_MOST_DIGITS else "9" * 20
+    )
     seconds = _parse_text(text)
     if seconds <= 0:
         raise AuthorError("duration must be greater than 0")
@@ -49,13 +53,20 @@ def _parse_text(text: str) -> int:
 
 
 def _show(letter: str) -> str:
-    return letter if letter.isprintable() else letter.encode("unicode_escape", "backslashreplace").decode()
+    return (
+        letter
+        if letter.isprintable()
+        else letter.encode("unicode_escape", "backslashreplace").decode()
+    )
 
 
 def describe(seconds: float) -> str:
-    """`seconds` in the shortest words that `parse` reads back: 5400 -> `1h30m`. Fractions are rounded."""
+    """`seconds` in the shortest words that `parse` reads back: 5400 -> `1h30m`. Fractions are
+    rounded."""
     left = max(round(seconds), 0)
     hours, left = divmod(left, 3600)
     minutes, left = divmod(left, 60)
-    parts = [f"{amount}{unit}" for amount, unit in ((hours, "h"), (minutes, "m"), (left, "s")) if amount]
+    parts = [
+        f"{amount}{unit}" for amount, unit in ((hours, "h"), (minutes, "m"), (left, "s")) if amount
+    ]
     return "".join(parts) or "0s"

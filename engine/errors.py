@@ -1,14 +1,12 @@
 """One tree of errors; the message is written for the person who has to change something.
 
-StroemError
-+-- AuthorError            the workspace, a template or an input is wrong: another attempt cannot help
-|   +-- SpecError          one or more problems found in workspace files
-|   +-- TemplateError      a template does not parse, or fails, or asks for too much
-|   +-- InputError         the caller's input does not fit the declared fields
-|   +-- NotFound           the thing named does not exist
-+-- Conflict               the thing is not in a state in which this can be done
-|   +-- StaleMove          somebody else moved the row first
-+-- PlatformError          ours, or the machine's: another attempt can help
+StroemError +-- AuthorError            the workspace, a template or an input is wrong: another
+attempt cannot help |   +-- SpecError          one or more problems found in workspace files |   +--
+TemplateError      a template does not parse, or fails, or asks for too much |   +-- InputError
+the caller's input does not fit the declared fields |   +-- NotFound           the thing named does
+not exist +-- Conflict               the thing is not in a state in which this can be done |   +--
+StaleMove          somebody else moved the row first +-- PlatformError          ours, or the
+machine's: another attempt can help
 """
 
 from __future__ import annotations

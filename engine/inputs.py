@@ -1,7 +1,8 @@
-"""Input values against the fields that a task, an action or an approval form declares: one check for every caller.
+"""Input values against the fields that a task, an action or an approval form declares: one check
+for every caller.
 
-A declared field that was not given and has no default is absent from the result. Values of connection types pass
-through: whoever knows the connections resolves them.
+A declared field that was not given and has no default is absent from the result. Values of
+connection types pass through: whoever knows the connections resolves them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ _WHOLE = re.compile(r"[-+]?[0-9]{1,19}")
 _NUMBER = re.compile(r"[-+]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][-+]?[0-9]{1,4})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _DATETIME = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?([Zz]|[-+][0-9]{2}:[0-9]{2})"
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt"
+    r" ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?([Zz]|[-+][0-9]{2}:[0-9]{2})"
 )
 _BIGGEST = 2**63 - 1
 _NOT_A_NAME = re.compile(r"[^A-Z0-9]")
@@ -43,10 +45,12 @@ def resolve(
     path: str = "input",
     allow_unknown: bool = False,
 ) -> dict[str, Any]:
-    """The values of all fields, coerced; raises InputError with one sentence per field that is wrong.
+    """The values of all fields, coerced; raises InputError with one sentence per field that is
+    wrong.
 
-    `defaults_rendered` holds the defaults that are templates, rendered; other defaults come from the fields.
-    With `allow_unknown` (webhooks bring their own fields) what is not declared is kept as it is.
+    `defaults_rendered` holds the defaults that are templates, rendered; other defaults come from
+    the fields. With `allow_unknown` (webhooks bring their own fields) what is not declared is kept
+    as it is.
     """
     problems: dict[str, str] = {}
     values: dict[str, Any] = {}
@@ -61,7 +65,9 @@ def resolve(
         try:
             values[name] = _coerce(field, value)
         except _Wrong as wrong:
-            problems[name] = f"{path} '{shorten(name)}' {wrong}{_but_got(field, value) if wrong.but_got else ''}"
+            problems[name] = (
+                f"{path} '{shorten(name)}' {wrong}{_but_got(field, value) if wrong.but_got else ''}"
+            )
     for name in given:
         if name in fields:
             continue
@@ -70,7 +76,10 @@ def resolve(
         elif _is_storable(given[name]) and _is_clean(name):
             values[name] = given[name]
         else:
-            problems[name] = f"{path} '{shorten(name)}' holds what cannot be stored: NUL, NaN, or half a character"
+            problems[name] = (
+                f"{path} '{shorten(name)}' holds what cannot be stored: NUL, NaN, or half a"
+                " character"
+            )
     if problems:
         raise InputError(problems)
     return values
@@ -96,7 +105,9 @@ def _unknown(name: str, fields: Mapping[str, InputField], path: str) -> str:
 
 def _is_missing(field: InputField, value: Any) -> bool:
     """Absent, null, or an empty text: forms send one for a field that was left alone."""
-    return value is None or (isinstance(value, str) and value == "" and (field.required or field.type not in _TEXTS))
+    return value is None or (
+        isinstance(value, str) and value == "" and (field.required or field.type not in _TEXTS)
+    )
 
 
 def _but_got(field: InputField, value: Any) -> str:
@@ -107,7 +118,11 @@ def _but_got(field: InputField, value: Any) -> str:
     if isinstance(value, bool):
         return f", not {str(value).lower()}"
     if isinstance(value, int | float):
-        return f", not {shorten(value, 30)}" if not isinstance(value, int) or abs(value) < 10**30 else ""
+        return (
+            f", not {shorten(value, 30)}"
+            if not isinstance(value, int) or abs(value) < 10**30
+            else ""
+        )
     return ", not a list" if isinstance(value, list | tuple) else ", not an object"
 
 
@@ -131,7 +146,9 @@ def _coerce_many(field: InputField, value: Any) -> list[str]:
     for item in found:
         if field.options and not field.allow_custom and item not in field.options:
             shown = "" if field.secret else f" ('{shorten(item)}' is not)"
-            raise _Wrong(f"must hold only {', '.join(map(shorten, field.options))}{shown}", but_got=False)
+            raise _Wrong(
+                f"must hold only {', '.join(map(shorten, field.options))}{shown}", but_got=False
+            )
     if field.required and not found:
         raise _Wrong("is required: choose at least one", but_got=False)
     return found
@@ -195,7 +212,9 @@ def _read_date(value: Any) -> str:
 
 
 def _read_datetime(value: Any) -> str:
-    wanted = "must be a time with its zone, such as 2026-01-31T09:30:00Z or 2026-01-31T09:30:00+02:00"
+    wanted = (
+        "must be a time with its zone, such as 2026-01-31T09:30:00Z or 2026-01-31T09:30:00+02:00"
+    )
     found = _DATETIME.fullmatch(value.strip()) if isinstance(value, str) else None
     if not found:
         raise _Wrong(wanted)
@@ -235,7 +254,9 @@ def _is_storable(value: Any, depth: int = 0) -> bool:
         )
     if isinstance(value, list | tuple):
         return all(_is_storable(item, depth + 1) for item in value)
-    return value is None or (isinstance(value, int) and (isinstance(value, bool) or abs(value) <= _BIGGEST))
+    return value is None or (
+        isinstance(value, int) and (isinstance(value, bool) or abs(value) <= _BIGGEST)
+    )
 
 
 _TEXTS = ("string", "text")

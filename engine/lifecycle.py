@@ -1,7 +1,7 @@
 """The table of life: (status, event) -> status, one destination an event.
 
-Callers say what happened, never where to land. Terminal statuses absorb: no event leaves them, save `reopened`,
-which opens the next generation of a failed or cancelled job.
+Callers say what happened, never where to land. Terminal statuses absorb: no event leaves them, save
+`reopened`, which opens the next generation of a failed or cancelled job.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Lays an author's `manifest` over the pod that the platform generated. Pure: values in, a new value out.
+"""Lays an author's `manifest` over the pod that the platform generated. Pure: values in, a new
+value out.
 
 Source: Action types, "Merge rules".
 """
@@ -12,9 +13,10 @@ from typing import Any
 def merge(base: Any, override: Any) -> Any:
     """A new value: `override` laid over `base`; neither is changed, nothing is shared with them.
 
-    Objects merge recursively. Lists whose items are all objects with a `name` of their own merge item by item, by
-    that name, and keep the order of `base`; names that `base` does not have are appended. Every other list (also one
-    that says a name twice) and every scalar is replaced, also when the kinds differ.
+    Objects merge recursively. Lists whose items are all objects with a `name` of their own merge
+    item by item, by that name, and keep the order of `base`; names that `base` does not have are
+    appended. Every other list (also one that says a name twice) and every scalar is replaced, also
+    when the kinds differ.
     """
     if isinstance(base, Mapping) and isinstance(override, Mapping):
         return _merge_objects(base, override)

@@ -1,9 +1,10 @@
 """Hides secret values in text, in JSON values and in streams of log lines.
 
-A value is found as it is and in the forms that tools commonly print: base64 at its three alignments, hex, URL-, JSON-,
-HTML- and shell-quoted; a secret of several lines also line by line. Line ends inside a value do not hide it (base64
-wrapped at 76 columns, a long line cut in two). Masking limits damage; it is no barrier: a step can always transform
-what it knows into something nobody recognises.
+A value is found as it is and in the forms that tools commonly print: base64 at its three
+alignments, hex, URL-, JSON-, HTML- and shell-quoted; a secret of several lines also line by line.
+Line ends inside a value do not hide it (base64 wrapped at 76 columns, a long line cut in two).
+Masking limits damage; it is no barrier: a step can always transform what it knows into something
+nobody recognises.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ import re2
 from engine.orders import Line
 
 MASK = "••••••"
-ANCHOR = 4  # what is shorter than this is not looked for: masking every "1" would hide the log, not the secret
+# what is shorter than this is not looked for: masking every "1" would hide the log, not the secret
+ANCHOR = 4
 PIECE = 128  # longer values are found piece by piece, so that a stream remembers little
 SURELY_SECRET = 8  # so many characters of an unfinished value are hidden rather than shown
 NOT_SECRET = frozenset({"true", "false", "null", "none", "None", "True", "False"})
@@ -49,7 +51,9 @@ def secret_strings(*values: Any) -> tuple[str, ...]:
             stack.extend(value.values())
         elif isinstance(value, Sequence):
             stack.extend(value)
-    return tuple(sorted(text for text in found if len(text.strip()) >= ANCHOR and text not in NOT_SECRET))
+    return tuple(
+        sorted(text for text in found if len(text.strip()) >= ANCHOR and text not in NOT_SECRET)
+    )
 
 
 @lru_cache(maxsize=64)
@@ -64,7 +68,9 @@ class Masker:
     def __init__(self, secrets: Iterable[str]) -> None:
         self._by_anchor: dict[str, list[str]] = {}
         self.longest = 0
-        for pattern in sorted({piece for secret in secrets for form in _forms(secret) for piece in _pieces(form)}):
+        for pattern in sorted(
+            {piece for secret in secrets for form in _forms(secret) for piece in _pieces(form)}
+        ):
             self._by_anchor.setdefault(pattern[:ANCHOR], []).append(pattern)
             self.longest = max(self.longest, len(pattern))
         options = re2.Options()
@@ -105,7 +111,8 @@ class Masker:
         return value
 
     def scan(self, text: str) -> tuple[list[Span], int]:
-        """Where values stand (merged, in order), and where one begins that the end of `text` may have cut off.
+        """Where values stand (merged, in order), and where one begins that the end of `text` may
+        have cut off.
 
         `text` holds no line ends. The second is `len(text)` when nothing is unfinished.
         """
@@ -140,15 +147,18 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Window:
-    """What is still remembered of one stream: the text without line ends, and the entries that wait in it."""
+    """What is still remembered of one stream: the text without line ends, and the entries that wait
+    in it."""
 
     text: str = ""
-    spans: list[Span] = field(default_factory=list)  # found so far; kept where their beginning is forgotten
+    # found so far; kept where their beginning is forgotten
+    spans: list[Span] = field(default_factory=list)
     waiting: list[_Entry] = field(default_factory=list)
 
 
 class LineMasker:
-    """Hides values in lines as they come. A line whose end may be the beginning of a value waits for the next one."""
+    """Hides values in lines as they come. A line whose end may be the beginning of a value waits
+    for the next one."""
 
     def __init__(self, masker: Masker) -> None:
         self._masker = masker
@@ -266,7 +276,12 @@ def _encoded(text: str) -> Iterator[str]:
     yield raw.hex()
     yield raw.hex().upper()
     yield from _base64(raw)
-    for shown in (quote(raw, safe=""), quote(raw), quote_plus(raw), quote(raw, safe="/:?#[]@!$&'()*+,;=")):
+    for shown in (
+        quote(raw, safe=""),
+        quote(raw),
+        quote_plus(raw),
+        quote(raw, safe="/:?#[]@!$&'()*+,;="),
+    ):
         yield shown
         yield re.sub(r"%[0-9A-F]{2}", lambda found: found[0].lower(), shown)
     yield json.dumps(text)[1:-1]
@@ -285,7 +300,8 @@ def _encoded(text: str) -> Iterator[str]:
 
 
 def _base64(raw: bytes) -> Iterator[str]:
-    """The characters of the encoded text that depend on `raw` alone, whatever stands before and after it."""
+    """The characters of the encoded text that depend on `raw` alone, whatever stands before and
+    after it."""
     for lead in range(3):
         coded = base64.b64encode(b"\0" * lead + raw).decode().rstrip("=")
         head = (lead * 8 + 5) // 6

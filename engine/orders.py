@@ -1,4 +1,5 @@
-"""What a runner is told, and what it tells back. Frozen values that cross the border between rooms."""
+"""What a runner is told, and what it tells back. Frozen values that cross the border between
+rooms."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ INPUT_FILE = "STROEM_INPUT_FILE"  # names the file with all inputs
 
 @dataclass(frozen=True, slots=True)
 class ScriptWork:
-    """Run code of the workspace. Exactly one of `code` and `source` is set; `source` is relative to the workspace."""
+    """Run code of the workspace. Exactly one of `code` and `source` is set; `source` is relative to
+    the workspace."""
 
     language: Literal["shell", "python", "javascript", "typescript", "go"] = "shell"
     code: str | None = None
@@ -23,8 +25,10 @@ class ScriptWork:
     args: tuple[str, ...] = ()
     interpreter: str | None = None
     dependencies: tuple[str, ...] = ()
-    workspace_dir: Path | None = None  # a private tree of the pinned revision on this host; None when it has no files
-    workspace_mode: Literal["readonly", "copy"] = "readonly"  # containers: how /workspace is mounted
+    # a private tree of the pinned revision on this host; None when it has no files
+    workspace_dir: Path | None = None
+    # containers: how /workspace is mounted
+    workspace_mode: Literal["readonly", "copy"] = "readonly"
     runner_image: str | None = None  # containers: overrides the worker's runner image
 
     def __post_init__(self) -> None:
@@ -74,22 +78,28 @@ class Pinned:
 
 @dataclass(frozen=True, slots=True)
 class StepOrder:
-    """All that a runner needs to do one attempt of one step. Holds no database id that a runner could use."""
+    """All that a runner needs to do one attempt of one step. Holds no database id that a runner
+    could use."""
 
-    attempt: str  # unique over all attempts of all steps, [a-z0-9-]{1,40}: names containers, pods, directories
+    # unique over all attempts of all steps, [a-z0-9-]{1,40}: names containers, pods, directories
+    attempt: str
     job_id: str
     task_name: str
     step_name: str
     workspace: str
     number: int  # of this attempt, from 1
     work: ScriptWork | ImageWork
-    scratch_dir: Path  # the attempt's own directory on this host, 0700, removed by the caller afterwards
-    env: Mapping[str, str] = field(default_factory=dict, repr=False)  # rendered `env` and STROEM_*; nothing else
-    input_path: Path | None = None  # the step's input as JSON on this host; shown to the step as STROEM_INPUT_FILE
+    # the attempt's own directory on this host, 0700, removed by the caller afterwards
+    scratch_dir: Path
+    # rendered `env` and STROEM_*; nothing else
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    # the step's input as JSON on this host; shown to the step as STROEM_INPUT_FILE
+    input_path: Path | None = None
     limits: Limits = Limits()
     resources: Resources = Resources()
     workdir: str | None = None
-    chdir: Path | None = None  # a directory of this host, outside the workspace, where the step runs (Torc files)
+    # a directory of this host, outside the workspace, where the step runs (Torc files)
+    chdir: Path | None = None
     manifest: Mapping[str, Any] | None = None
     pinned: Pinned | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)  # values to mask in lines
@@ -106,18 +116,21 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """What became of an attempt. A failing step is data; an exception out of a runner is a broken promise of ours."""
+    """What became of an attempt. A failing step is data; an exception out of a runner is a broken
+    promise of ours."""
 
     verdict: Verdict
     exit_code: int | None = None
-    error: str | None = None  # one message for the author, already with exit code and tail of stderr
+    # one message for the author, already with exit code and tail of stderr
+    error: str | None = None
     output: Any = None  # last valid OUTPUT: line
     has_output: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a step's log, without its newline. `at` is seconds since the epoch on the worker's clock."""
+    """One line of a step's log, without its newline. `at` is seconds since the epoch on the
+    worker's clock."""
 
     at: float
     stream: Stream

@@ -1,6 +1,8 @@
-"""The OUTPUT: protocol: what a step hands to its successors is the last line of its stdout that says so.
+"""The OUTPUT: protocol: what a step hands to its successors is the last line of its stdout that
+says so.
 
-Pure: fed with whole lines, it keeps the value, and answers with a warning where a line cannot be read.
+Pure: fed with whole lines, it keeps the value, and answers with a warning where a line cannot be
+read.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ _REPAIRED = "\ufffd"
 
 
 class OutputProtocol:
-    """Reads the lines of one attempt's stdout. `value` means something only where `has_output` is true."""
+    """Reads the lines of one attempt's stdout. `value` means something only where `has_output` is
+    true."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -30,7 +33,8 @@ class OutputProtocol:
         self._warnings = 0
 
     def feed(self, line: str) -> str | None:
-        """Take one line; the answer is a warning for the log, or None. A line without the prefix changes nothing."""
+        """Take one line; the answer is a warning for the log, or None. A line without the prefix
+        changes nothing."""
         if not line.startswith(PREFIX) or self.error is not None:
             return None
         text = line[len(PREFIX) :].strip()
@@ -45,7 +49,8 @@ class OutputProtocol:
         return None
 
     def refuse(self) -> None:
-        """Note that a line was longer than the limit: the step fails, whatever it says before or after."""
+        """Note that a line was longer than the limit: the step fails, whatever it says before or
+        after."""
         self.value, self.has_output = None, False
         self.error = (
             f"An OUTPUT: line is longer than the {self.max_bytes} bytes that a step may hand on; "
@@ -62,10 +67,11 @@ class OutputProtocol:
 
 
 def parse(text: str) -> Any:
-    """The JSON value in `text`, fit to be stored and handed on; ValueError says what is wrong with it.
+    """The JSON value in `text`, fit to be stored and handed on; ValueError says what is wrong with
+    it.
 
-    Stricter than `json.loads`: no NaN or Infinity (also not by overflow), at most MAX_DEPTH levels. NUL and lone
-    surrogates, which no database text can hold, become U+FFFD.
+    Stricter than `json.loads`: no NaN or Infinity (also not by overflow), at most MAX_DEPTH levels.
+    NUL and lone surrogates, which no database text can hold, become U+FFFD.
     """
     try:
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_parse_float)
@@ -99,7 +105,9 @@ def _children(value: Any) -> Iterator[Any]:
 def _depth(value: Any) -> int:
     """Levels of lists and objects, counted without recursion."""
     level, depth = [value], 0
-    while level := [child for parent in level for child in _children(parent) if isinstance(child, (dict, list))]:
+    while level := [
+        child for parent in level for child in _children(parent) if isinstance(child, (dict, list))
+    ]:
         depth += 1
     return depth + isinstance(value, (dict, list))
 
@@ -107,7 +115,11 @@ def _depth(value: Any) -> int:
 def _repair(value: Any) -> Any:
     match value:
         case str():
-            return value.replace("\0", _REPAIRED).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            return (
+                value.replace("\0", _REPAIRED)
+                .encode("utf-16", "surrogatepass")
+                .decode("utf-16", "replace")
+            )
         case list():
             return [_repair(item) for item in value]
         case dict():

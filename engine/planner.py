@@ -1,7 +1,8 @@
 """What happens next: pure decisions over a step's counters, an attempt's end and a job's counters.
 
-A step carries the outcome of its dependencies as counters, so a decision costs the same in a job of ten steps and of
-ten thousand. The same functions serve the database (`apps.jobs.advance`) and the model in the tests.
+A step carries the outcome of its dependencies as counters, so a decision costs the same in a job of
+ten steps and of ten thousand. The same functions serve the database (`apps.jobs.advance`) and the
+model in the tests.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from engine.spec.model import Retry
 class Tally:
     """How the dependencies of a step ended, once none is open.
 
-    `completed` counts completed ones and failed ones that tolerate their failure; `failed` counts the other failed
-    and the cancelled ones.
+    `completed` counts completed ones and failed ones that tolerate their failure; `failed` counts
+    the other failed and the cancelled ones.
     """
 
     completed: int
@@ -34,12 +35,15 @@ class Promotion(Enum):
     SKIP = auto()
 
 
-def promote(tally: Tally, *, tolerates: bool, join: Literal["any", "all", "done"] = "any") -> Promotion:
+def promote(
+    tally: Tally, *, tolerates: bool, join: Literal["any", "all", "done"] = "any"
+) -> Promotion:
     """Whether a step whose dependencies are settled may run.
 
-    Source: spec 3.3 and 3.4. A step with `continue_on_failure` runs after anything. Another one is skipped behind a
-    failed or cancelled dependency, and when every dependency was skipped; one completed branch is enough in a join.
-    Torc: `all` wants every dependency completed, `done` is content with any end without forgiving the step's own.
+    Source: spec 3.3 and 3.4. A step with `continue_on_failure` runs after anything. Another one is
+    skipped behind a failed or cancelled dependency, and when every dependency was skipped; one
+    completed branch is enough in a join. Torc: `all` wants every dependency completed, `done` is
+    content with any end without forgiving the step's own.
     """
     if tolerates or join == "done":
         return Promotion.RUN
@@ -52,7 +56,8 @@ def promote(tally: Tally, *, tolerates: bool, join: Literal["any", "all", "done"
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """What a step has behind it. `runs` counts attempts that were not lost, the present one included."""
+    """What a step has behind it. `runs` counts attempts that were not lost, the present one
+    included."""
 
     runs: int
     losses: int
@@ -61,7 +66,8 @@ class Tries:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What an ended attempt means for its step. `wait_s` is set when another run is due after that many seconds."""
+    """What an ended attempt means for its step. `wait_s` is set when another run is due after that
+    many seconds."""
 
     event: StepEventKind
     error: str = ""
@@ -93,11 +99,12 @@ def settle_lost(
     chance: float,
     reason: str = "",
 ) -> Settlement:
-    """The meaning of an attempt whose worker went away, or saw what the step ran on go away: `reason` says that.
+    """The meaning of an attempt whose worker went away, or saw what the step ran on go away:
+    `reason` says that.
 
-    One whose process had not started is repeated as if nothing had been. One that had started is repeated at most
-    `lost_retries` times where its author allows (`on_worker_lost: retry`), without counting as a run; otherwise it
-    failed, and the step's `retry` applies.
+    One whose process had not started is repeated as if nothing had been. One that had started is
+    repeated at most `lost_retries` times where its author allows (`on_worker_lost: retry`), without
+    counting as a run; otherwise it failed, and the step's `retry` applies.
     """
     if is_cancelling:
         return Settlement(StepEventKind.CANCELLED, "Job cancelled")
@@ -106,7 +113,9 @@ def settle_lost(
     return _fail_or_retry(reason or f"Worker {worker_name} was lost", tries, chance)
 
 
-def _fail_or_retry(error: str, tries: Tries, chance: float, exit_code: int | None = None) -> Settlement:
+def _fail_or_retry(
+    error: str, tries: Tries, chance: float, exit_code: int | None = None
+) -> Settlement:
     retry = tries.retry
     if retry is not None and tries.runs < most_attempts(retry, exit_code):
         return Settlement(StepEventKind.RETRIED, error, delay_s(retry, tries.runs, chance))
@@ -114,11 +123,14 @@ def _fail_or_retry(error: str, tries: Tries, chance: float, exit_code: int | Non
 
 
 def close_loop(failed: tuple[int, ...], *, tolerates: bool, is_cancelling: bool) -> Settlement:
-    """The end of a loop whose instances are all final; `failed` are the indices that failed or were cancelled."""
+    """The end of a loop whose instances are all final; `failed` are the indices that failed or were
+    cancelled."""
     if is_cancelling:
         return Settlement(StepEventKind.CANCELLED, "Job cancelled")
     if failed and not tolerates:
-        shown = ", ".join(str(index) for index in failed[:20]) + (", ..." if len(failed) > 20 else "")
+        shown = ", ".join(str(index) for index in failed[:20]) + (
+            ", ..." if len(failed) > 20 else ""
+        )
         return Settlement(StepEventKind.FAILED, f"for_each loop failed: instances [{shown}] failed")
     return Settlement(StepEventKind.SUCCEEDED)
 

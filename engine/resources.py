@@ -1,7 +1,7 @@
 """What a step needs of a host, as numbers, and as words in the name of its tag set.
 
-Steps that need the same stand in one queue: a worker that packs steps asks only for tag sets that fit into what it
-has free, and the claim itself stays as cheap as without resources.
+Steps that need the same stand in one queue: a worker that packs steps asks only for tag sets that
+fit into what it has free, and the claim itself stays as cheap as without resources.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ _ISO = re.compile(
 )
 _OURS = re.compile(r"(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,12})s?)?")
 _WORDS = {
-    "cpus": "num_cpus", "mem": "memory_bytes", "gpus": "num_gpus", "nodes": "num_nodes", "secs": "runtime_s",
+    "cpus": "num_cpus", "mem": "memory_bytes", "gpus": "num_gpus", "nodes": "num_nodes",
+    "secs": "runtime_s",
 }  # fmt: skip
 _PREFIX = "need:"  # no worker's tag may begin so
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Processors, bytes, graphics processors, whole nodes and seconds that a step asks for; 0 is nothing in
-    particular."""
+    """Processors, bytes, graphics processors, whole nodes and seconds that a step asks for; 0 is
+    nothing in particular."""
 
     num_cpus: int = 0
     memory_bytes: int = 0
@@ -39,22 +40,30 @@ class Need:
     @property
     def words(self) -> tuple[str, ...]:
         """The need as tags, `need:cpus:4`."""
-        return tuple(f"{_PREFIX}{word}:{value}" for word, name in _WORDS.items() if (value := getattr(self, name)))
+        return tuple(
+            f"{_PREFIX}{word}:{value}"
+            for word, name in _WORDS.items()
+            if (value := getattr(self, name))
+        )
 
     @property
     def size(self) -> tuple[int, ...]:
-        """The order in which steps are packed: many nodes and graphics processors first, then long ones, then those
-        with much memory."""
+        """The order in which steps are packed: many nodes and graphics processors first, then long
+        ones, then those with much memory."""
         return self.num_nodes, self.num_gpus, self.runtime_s, self.memory_bytes, self.num_cpus
 
 
 NOTHING = Need()
 
 
-def need_of(resources: Mapping[str, Any], *, is_script: bool = True, is_allocated: bool = False) -> Need:
-    """The need that `resources:` of an action says. `memory` of a container is a limit, which its engine enforces.
+def need_of(
+    resources: Mapping[str, Any], *, is_script: bool = True, is_allocated: bool = False
+) -> Need:
+    """The need that `resources:` of an action says. `memory` of a container is a limit, which its
+    engine enforces.
 
-    `is_allocated`: only allocations run the step. They alone end at a given time, and may have several nodes.
+    `is_allocated`: only allocations run the step. They alone end at a given time, and may have
+    several nodes.
     """
     memory = resources.get("memory") if is_script or "num_cpus" in resources else None
     num_nodes, runtime = int(resources.get("num_nodes") or 0), resources.get("runtime")
@@ -80,7 +89,8 @@ def read_memory(text: str) -> int:
 
 
 def read_runtime(text: str) -> int:
-    """Seconds out of ISO 8601 (`PT1H`, `P0DT1M`) or our own durations (`1h30m`, `90`). Raises AuthorError."""
+    """Seconds out of ISO 8601 (`PT1H`, `P0DT1M`) or our own durations (`1h30m`, `90`). Raises
+    AuthorError."""
     found = _ISO.fullmatch(text.strip())
     if found is not None:
         weeks, days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
@@ -106,8 +116,8 @@ def split_tags(key: str) -> tuple[frozenset[str], Need]:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a host has for steps. None in a dimension: it does not count there. `runtime_s`: until the host is taken
-    away."""
+    """What a host has for steps. None in a dimension: it does not count there. `runtime_s`: until
+    the host is taken away."""
 
     num_cpus: float | None = None
     memory_bytes: int | None = None
@@ -128,7 +138,8 @@ class Offer:
         )
 
     def lacks(self, need: Need) -> tuple[str, ...]:
-        """The dimensions (`num_cpus`, …) in which the host is too small for the need; none when it fits."""
+        """The dimensions (`num_cpus`, …) in which the host is too small for the need; none when it
+        fits."""
         found = []
         for name in _SHOWN:
             has = getattr(self, name)
@@ -138,12 +149,14 @@ class Offer:
 
 
 _SHOWN = {
-    "num_cpus": "processors", "memory_bytes": "memory", "num_gpus": "GPUs", "num_nodes": "nodes", "runtime_s": "time",
+    "num_cpus": "processors", "memory_bytes": "memory", "num_gpus": "GPUs", "num_nodes": "nodes",
+    "runtime_s": "time",
 }  # fmt: skip
 
 
 def too_small(need: Need, offers: Iterable[Offer]) -> str | None:
-    """One sentence with both numbers when no offer holds the need; None when one does, or there is none to ask."""
+    """One sentence with both numbers when no offer holds the need; None when one does, or there is
+    none to ask."""
     known = list(offers)
     lacking = [offer.lacks(need) for offer in known]
     if not known or () in lacking:
@@ -152,11 +165,16 @@ def too_small(need: Need, offers: Iterable[Offer]) -> str | None:
         if all(name in one for one in lacking):
             most = max(getattr(offer, name) for offer in known)
             return (
-                f"The step asks for {_amount(name, getattr(need, name))}, and no worker or allocation that may run it "
-                f"offers more than {_amount(name, most)}"
+                f"The step asks for {_amount(name, getattr(need, name))}, and no worker or"
+                f" allocation that may run it offers more than {_amount(name, most)}"
             )
-    words = [_amount(name, getattr(need, name)) for name in _SHOWN if any(name in one for one in lacking)]
-    return f"The step asks for {', '.join(words)}: some worker or allocation offers each of these, but none all of them"
+    words = [
+        _amount(name, getattr(need, name)) for name in _SHOWN if any(name in one for one in lacking)
+    ]
+    return (
+        f"The step asks for {', '.join(words)}: some worker or allocation offers each of these, but"
+        " none all of them"
+    )
 
 
 def _amount(name: str, value: float) -> str:

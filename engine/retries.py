@@ -8,9 +8,11 @@ MAX_DOUBLINGS = 6
 
 
 def delay_s(retry: Retry, runs: int, chance: float) -> float:
-    """Seconds to wait after run number `runs` (from 1) failed. `chance` in [0, 1) spreads it by +-25 % with jitter.
+    """Seconds to wait after run number `runs` (from 1) failed. `chance` in [0, 1) spreads it by
+    +-25 % with jitter.
 
-    Source: spec 3.6; exponential back-off doubles with each run and stops growing after six doublings.
+    Source: spec 3.6; exponential back-off doubles with each run and stops growing after six
+    doublings.
     """
     base = retry.delay_s
     if retry.backoff == "exponential":
@@ -19,7 +21,8 @@ def delay_s(retry: Retry, runs: int, chance: float) -> float:
 
 
 def rule_for(retry: Retry, exit_code: int | None) -> ExitRule | None:
-    """The rule that an exit code meets: one that lists it, else one for all codes. None for an end without a code."""
+    """The rule that an exit code meets: one that lists it, else one for all codes. None for an end
+    without a code."""
     if exit_code is None:
         return None
     listed = next((rule for rule in retry.rules if exit_code in rule.exit_codes), None)

@@ -1,6 +1,8 @@
-"""The script that Slurm runs: the same text for the same request, readable, and without any credential.
+"""The script that Slurm runs: the same text for the same request, readable, and without any
+credential.
 
-Source: torc.md 10.1 for the order of the options; what Torc leaves to chance (the order of the others) is sorted.
+Source: torc.md 10.1 for the order of the options; what Torc leaves to chance (the order of the
+others) is sorted.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How a worker is started on a node: the command line, without what belongs to the allocation, and the directory
-    to start it in. `worker_config` is for schedulers that name none."""
+    """How a worker is started on a node: the command line, without what belongs to the allocation,
+    and the directory to start it in. `worker_config` is for schedulers that name none."""
 
     command: tuple[str, ...]
     directory: str
@@ -40,7 +42,8 @@ class Request:
 
     @property
     def name(self) -> str:
-        """The name in Slurm's queue: an allocation whose id was not noted in time is found by it."""
+        """The name in Slurm's queue: an allocation whose id was not noted in time is found by
+        it."""
         return f"stroem-{_NOT_IN_NAMES.sub('-', self.scheduler)[:40]}-{self.allocation_id}"
 
 
@@ -49,8 +52,9 @@ def worker_config_of(scheduler: Mapping[str, Any], launch: Launch, name: str) ->
     found = scheduler.get("worker_config") or launch.worker_config
     if not found:
         raise AuthorError(
-            f"Slurm scheduler '{name}' names no `worker_config`, and neither does `slurm_worker_config` in the "
-            "settings of the worker that calls sbatch: name the file (mode 0600) that workers on nodes read"
+            f"Slurm scheduler '{name}' names no `worker_config`, and neither does"
+            " `slurm_worker_config` in the settings of the worker that calls sbatch: name the file"
+            " (mode 0600) that workers on nodes read"
         )
     return str(found)
 
@@ -58,7 +62,8 @@ def worker_config_of(scheduler: Mapping[str, Any], launch: Launch, name: str) ->
 def build(scheduler: Mapping[str, Any], request: Request, launch: Launch) -> str:
     """The script for one call of sbatch. Raises AuthorError when no `worker_config` is known."""
     config = worker_config_of(scheduler, launch, request.scheduler)
-    log = f"{request.output_dir.replace('%', '%%')}/slurm-{_NOT_IN_NAMES.sub('-', request.scheduler)}-%j.log"
+    scheduler = _NOT_IN_NAMES.sub("-", request.scheduler)
+    log = f"{request.output_dir.replace('%', '%%')}/slurm-{scheduler}-%j.log"
     if " " in log:
         log = f'"{log}"'
     lines = [
@@ -74,7 +79,10 @@ def build(scheduler: Mapping[str, Any], request: Request, launch: Launch) -> str
         lines.append(f"#SBATCH {scheduler['extra']}")
     for line in lines:
         if not line.isprintable():
-            raise AuthorError(f"Slurm scheduler '{request.scheduler}' cannot be used: {line!r} is not one line of text")
+            raise AuthorError(
+                f"Slurm scheduler '{request.scheduler}' cannot be used: {line!r} is not one line of"
+                " text"
+            )
     return "\n".join([*lines, "", *_body(request, launch, config), ""])
 
 
@@ -94,7 +102,8 @@ def _options(scheduler: Mapping[str, Any]) -> Sequence[str]:
 
 def _body(request: Request, launch: Launch, config: str) -> Sequence[str]:
     arguments = [
-        *launch.command, "--config", config, "--job", request.job_id, "--allocation", request.allocation_id,
+        *launch.command, "--config", config, "--job", request.job_id, "--allocation",
+        request.allocation_id,
         "--scheduler", request.scheduler,
     ]  # fmt: skip
     if request.max_parallel is not None:
@@ -104,9 +113,11 @@ def _body(request: Request, launch: Launch, config: str) -> Sequence[str]:
     lines = [f"cd {shlex.quote(launch.directory)}", f"export STROEM_CONFIG={shlex.quote(config)}"]
     if request.per_node:
         # srun refuses more than one of these, and Slurm may have set several.
-        lines.append('[ -z "${SLURM_MEM_PER_NODE:-}" ] || unset SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU')
+        lines.append(
+            '[ -z "${SLURM_MEM_PER_NODE:-}" ] || unset SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU'
+        )
         starter = (
-            'exec srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 '
-            "--cpu-bind=none --kill-on-bad-exit=0 "
+            'exec srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES"'
+            " --ntasks-per-node=1 --cpu-bind=none --kill-on-bad-exit=0 "
         )
     return [*lines, starter + command]

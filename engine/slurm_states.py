@@ -6,13 +6,16 @@ from typing import Literal
 
 Status = Literal["pending", "active", "complete", "failed", "lost"]
 
-_PENDING = frozenset("PENDING CONFIGURING REQUEUED REQUEUE_FED REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT".split())  # noqa: SIM905
-_ACTIVE = frozenset("RUNNING COMPLETING SUSPENDED STOPPED RESIZING SIGNALING STAGE_OUT".split())  # noqa: SIM905
+_PENDING = frozenset(
+    "PENDING CONFIGURING REQUEUED REQUEUE_FED REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT".split()
+)
+_ACTIVE = frozenset("RUNNING COMPLETING SUSPENDED STOPPED RESIZING SIGNALING STAGE_OUT".split())
 _LOST = frozenset(("NODE_FAIL", "BOOT_FAIL"))
 
 
 def status_of(state: str, *, was_cancelled: bool) -> Status:
-    """`state` as `squeue` or `scontrol` prints it. `was_cancelled`: we asked for that, so it is no failure."""
+    """`state` as `squeue` or `scontrol` prints it. `was_cancelled`: we asked for that, so it is no
+    failure."""
     word = state.strip().upper().split(" ")[0].split("+")[0]
     if word in _PENDING:
         return "pending"

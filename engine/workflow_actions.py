@@ -1,4 +1,5 @@
-"""What workflow actions watch, hold back and are told: pure decisions over a task and the states of its steps."""
+"""What workflow actions watch, hold back and are told: pure decisions over a task and the states of
+its steps."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ NO_NODES = "the job is over: it needs no nodes any more"
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One action of a task: the steps of the flow that it selects, the loops that may add some, and what its barrier
-    holds back."""
+    """One action of a task: the steps of the flow that it selects, the loops that may add some, and
+    what its barrier holds back."""
 
     index: int
     action: WorkflowAction
@@ -66,7 +67,9 @@ def progress_of(trigger_type: str, reached: int, total: int) -> str:
 
 
 def watch_of(task: Task) -> Watch:
-    watched = tuple(_watched(index, action, task.flow) for index, action in enumerate(task.workflow_actions))
+    watched = tuple(
+        _watched(index, action, task.flow) for index, action in enumerate(task.workflow_actions)
+    )
     names: set[str] = set()
     for one in watched:
         names |= {*one.selected, *one.loops}
@@ -78,16 +81,28 @@ def watch_of(task: Task) -> Watch:
 def _watched(index: int, action: WorkflowAction, flow: Mapping[str, Step]) -> Watched:
     if action.trigger_type not in JOB_TRIGGERS:
         held = tuple(name for name, step in flow.items() if not step.depends_on)
-        return Watched(index, action, held=held if action.barrier and action.trigger_type == STARTS else ())
+        return Watched(
+            index, action, held=held if action.barrier and action.trigger_type == STARTS else ()
+        )
     selected = selection.select_steps(action, flow)
-    loops = tuple(name for name, step in flow.items() if step.for_each is not None and _may_add(action, name))
+    loops = tuple(
+        name for name, step in flow.items() if step.for_each is not None and _may_add(action, name)
+    )
     if not action.barrier:
         return Watched(index, action, selected, loops)
     if action.trigger_type == READY:
         named = {job.partition("[")[0] for job in action.jobs}
-        return Watched(index, action, selected, loops, tuple(n for n in flow if n in {*selected, *loops, *named}))
+        return Watched(
+            index,
+            action,
+            selected,
+            loops,
+            tuple(n for n in flow if n in {*selected, *loops, *named}),
+        )
     chosen = {*selected, *loops}
-    behind = tuple(n for n, step in flow.items() if n not in chosen and not chosen.isdisjoint(step.depends_on))
+    behind = tuple(
+        n for n, step in flow.items() if n not in chosen and not chosen.isdisjoint(step.depends_on)
+    )
     return Watched(index, action, selected, loops, behind)
 
 
@@ -108,11 +123,14 @@ def _names_in(loop: str) -> str:
 
 
 def _may_match_a_line(pattern: str, match: Literal["full", "search"], lines: str) -> bool:
-    """False only when the pattern fits no line: one search in all of them is quicker than one in each."""
+    """False only when the pattern fits no line: one search in all of them is quicker than one in
+    each."""
     if "\\" in pattern:  # `\A` and its like know no lines
         return True
     try:
-        whole = selection.compile_pattern(f"(?m:^(?:{pattern})$)" if match == "full" else f"(?m:{pattern})")
+        whole = selection.compile_pattern(
+            f"(?m:^(?:{pattern})$)" if match == "full" else f"(?m:{pattern})"
+        )
     except AuthorError:  # too long with what stands around it, or it sets flags of its own
         return True
     return whole.search(lines) is not None
@@ -149,7 +167,9 @@ def is_by_session(action: WorkflowAction) -> bool:
 
 def is_of_sessions(action: WorkflowAction) -> bool:
     """Whether a worker's coming or leaving sets the action off."""
-    return action.trigger_type in WORKER_TRIGGERS or (action.persistent and action.trigger_type == STARTS)
+    return action.trigger_type in WORKER_TRIGGERS or (
+        action.persistent and action.trigger_type == STARTS
+    )
 
 
 def is_at_entry(action: WorkflowAction) -> bool:
@@ -174,7 +194,8 @@ def outcome_of(trigger_type: str, statuses: Iterable[str], job_status: str = "")
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Whether what an action needs is there: it may go on, must wait, or never can (`reason` says why)."""
+    """Whether what an action needs is there: it may go on, must wait, or never can (`reason` says
+    why)."""
 
     verdict: Literal["go", "wait", "never"]
     reason: str = ""
@@ -185,7 +206,9 @@ def needs_met(action: WorkflowAction, states: Mapping[str, str]) -> Needs:
     for name in action.needs:
         state = states.get(name, "skipped")
         if state in ("failed", "skipped", "cancelled", "superseded"):
-            ended = {"superseded": "was replaced"}.get(state, f"{state}" if state == "failed" else f"was {state}")
+            ended = {"superseded": "was replaced"}.get(
+                state, f"{state}" if state == "failed" else f"was {state}"
+            )
             return Needs("never", f"it needs '{name}', which {ended}")
     if any(states[name] != "succeeded" for name in action.needs):
         return Needs("wait")
@@ -201,7 +224,8 @@ class Again:
 
 
 def rearms(action: WorkflowAction, *, has_fired: bool, runs_again: bool) -> Again:
-    """`has_fired` in an earlier generation; `runs_again`: one of the selected steps does in this one."""
+    """`has_fired` in an earlier generation; `runs_again`: one of the selected steps does in this
+    one."""
     if not has_fired or action.rerun == "always":
         return Again(True)
     if action.rerun == "never":
@@ -212,12 +236,7 @@ def rearms(action: WorkflowAction, *, has_fired: bool, runs_again: bool) -> Agai
 
 
 def environment(
-    *,
-    job_id: str,
-    trigger: str,
-    label: str,
-    outcome: str,
-    torc: Mapping[str, str],
+    *, job_id: str, trigger: str, label: str, outcome: str, torc: Mapping[str, str]
 ) -> dict[str, str]:
     """What the commands of an action are told, beside the output directory."""
     names = {
@@ -226,5 +245,10 @@ def environment(
         "STROEM_ACTION": label,
         "STROEM_OUTCOME": outcome,
     }
-    aliases = {"TORC_WORKFLOW_ID": job_id, "TORC_TRIGGER": trigger, "TORC_ACTION": label, "TORC_OUTCOME": outcome}
+    aliases = {
+        "TORC_WORKFLOW_ID": job_id,
+        "TORC_TRIGGER": trigger,
+        "TORC_ACTION": label,
+        "TORC_OUTCOME": outcome,
+    }
     return {**names, **aliases, **torc}

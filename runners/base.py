@@ -7,7 +7,8 @@ from typing import ClassVar, Protocol
 
 from engine.orders import Line, StepOrder, StepOutcome
 
-DRAIN_GRACE_S = 1.5  # a worker that leaves has given its steps their time already, and is waited for itself
+# a worker that leaves has given its steps their time already, and is waited for itself
+DRAIN_GRACE_S = 1.5
 
 _REASONS = {"drain": "it was told to leave", "lost": "its claim could not be renewed"}
 
@@ -34,7 +35,8 @@ class StopSignal(Protocol):
         ...
 
     def on_set(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once, from any thread, when the signal is set (at once if it already is)."""
+        """Call `callback` once, from any thread, when the signal is set (at once if it already
+        is)."""
         ...
 
 
@@ -53,10 +55,12 @@ class Runner(Protocol):
 
 
 class RemoteRunner(Runner, Protocol):
-    """A runner whose steps live on without this process, where others find them: on an engine, in a cluster.
+    """A runner whose steps live on without this process, where others find them: on an engine, in a
+    cluster.
 
-    Several workers, also of several installations, share such a place. So nobody judges by what he knows himself: an
-    attempt that is over is over for everybody, and whoever learns of it may remove what is left.
+    Several workers, also of several installations, share such a place. So nobody judges by what he
+    knows himself: an attempt that is over is over for everybody, and whoever learns of it may
+    remove what is left.
     """
 
     def find_attempts(self) -> frozenset[str]:
@@ -64,5 +68,6 @@ class RemoteRunner(Runner, Protocol):
         ...
 
     def abandon(self, attempts: frozenset[str]) -> None:
-        """End these attempts, but for those under way in this runner, and remove what is left; safe to call twice."""
+        """End these attempts, but for those under way in this runner, and remove what is left; safe
+        to call twice."""
         ...

@@ -1,5 +1,5 @@
-"""Which runner does a step on this worker. Docker's and Kubernetes' clients are imported with the first step that
-needs them, never before: they cost memory and a second of time.
+"""Which runner does a step on this worker. Docker's and Kubernetes' clients are imported with the
+first step that needs them, never before: they cost memory and a second of time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _SECTIONS: dict[Place, str] = {"local": "local", "docker": "docker", "pod": "kub
 
 @dataclass(frozen=True, slots=True)
 class CatalogConfig:
-    """What a worker's settings say about runners. A section that is None is a runner that this worker lacks."""
+    """What a worker's settings say about runners. A section that is None is a runner that this
+    worker lacks."""
 
     owner: str  # the worker's name: containers and pods are told apart by it
     local: LocalConfig | None = None
@@ -34,7 +35,8 @@ class CatalogConfig:
 
 
 class Catalog:
-    """The runners of one worker process, each made once. Every method may be called from any thread."""
+    """The runners of one worker process, each made once. Every method may be called from any
+    thread."""
 
     def __init__(self, config: CatalogConfig, guard: Guard | None = None) -> None:
         self.config = config
@@ -55,7 +57,8 @@ class Catalog:
         return frozenset(self._makers)
 
     def choose(self, action_type: str, runner: str = "local") -> Runner:
-        """The runner for an action of this type (`script`, `docker`, `pod`) and, for scripts, this `runner`."""
+        """The runner for an action of this type (`script`, `docker`, `pod`) and, for scripts, this
+        `runner`."""
         place = runner if action_type == "script" else action_type
         match place:
             case "local":
@@ -66,7 +69,9 @@ class Catalog:
                     return found
                 return (_GuardedDocker if place == "docker" else _GuardedPod)(found, self._guard)
             case _:
-                raise PlatformError(f"no runner does actions of type {action_type!r} with runner {runner!r}")
+                raise PlatformError(
+                    f"no runner does actions of type {action_type!r} with runner {runner!r}"
+                )
 
     def get(self, place: Place) -> Runner:
         """The runner that runs steps there."""
@@ -74,7 +79,8 @@ class Catalog:
             if place not in self._made:
                 if place not in self._makers:
                     raise PlatformError(
-                        f"this worker runs no steps in '{place}': its configuration has no section '{_SECTIONS[place]}'"
+                        f"this worker runs no steps in '{place}': its configuration has no section"
+                        f" '{_SECTIONS[place]}'"
                     )
                 self._made[place] = self._makers[place]()
             return self._made[place]
@@ -87,7 +93,8 @@ class Catalog:
     def sweep_away(self, live: frozenset[str], find_ended: FindEnded) -> None:
         """Remove what ended attempts left on engines and clusters, whichever worker began them.
 
-        `find_ended` answers which attempts are known to have ended: those of other installations are not ours to judge.
+        `find_ended` answers which attempts are known to have ended: those of other installations
+        are not ours to judge.
         """
         for place in sorted(self._makers):
             runner = self.get(place)
@@ -115,7 +122,9 @@ class Catalog:
 
         config = self.config
         return DockerRunner(
-            DockerConfig.from_section(config.docker, owner=config.owner, runner_image=config.runner_image)
+            DockerConfig.from_section(
+                config.docker, owner=config.owner, runner_image=config.runner_image
+            )
         )
 
     def _make_pod(self) -> Runner:
@@ -124,12 +133,15 @@ class Catalog:
         config = self.config
         assert config.kubernetes is not None
         return PodRunner(
-            PodConfig.from_section(config.kubernetes, owner=config.owner, runner_image=config.runner_image)
+            PodConfig.from_section(
+                config.kubernetes, owner=config.owner, runner_image=config.runner_image
+            )
         )
 
 
 class _Guarded:
-    """A runner whose attempts the guard answers for: nothing of the host ends a container when its worker dies."""
+    """A runner whose attempts the guard answers for: nothing of the host ends a container when its
+    worker dies."""
 
     needs: ClassVar[frozenset[str]]
     place: ClassVar[Place]

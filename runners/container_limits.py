@@ -26,13 +26,15 @@ def read_cpu_millis(resources: Resources) -> int | None:
     except InvalidOperation:
         millis = Decimal(0)
     if not millis.is_finite() or millis < 1:
-        raise AuthorError(f"resources.cpu {text!r} is not an amount of processors; write for example 500m or 0.5")
+        raise AuthorError(
+            f"resources.cpu {text!r} is not an amount of processors; write for example 500m or 0.5"
+        )
     return int(millis)
 
 
 def read_memory_bytes(resources: Resources) -> int | None:
-    """Bytes: `memory` ("512Mi", "1G", "300000") wins over `memory_bytes`. A lower-case unit of one letter (docker's
-    512m) means powers of 1024, as it does there."""
+    """Bytes: `memory` ("512Mi", "1G", "300000") wins over `memory_bytes`. A lower-case unit of one
+    letter (docker's 512m) means powers of 1024, as it does there."""
     if resources.memory is None:
         return resources.memory_bytes
     text = resources.memory.strip()
@@ -40,16 +42,20 @@ def read_memory_bytes(resources: Resources) -> int | None:
     unit = found[2] if found else "?"
     factor = _UNITS.get(unit.lower().removesuffix("b") if len(unit) > 1 else unit.lower())
     if found is None or factor is None:
-        raise AuthorError(f"resources.memory {text!r} is not an amount of memory; write for example 512Mi or 2Gi")
+        raise AuthorError(
+            f"resources.memory {text!r} is not an amount of memory; write for example 512Mi or 2Gi"
+        )
     if len(unit) == 1 and unit.islower() and unit != "b":
         factor = _UNITS[f"{unit}i"]
     return int(Decimal(found[1]) * factor)
 
 
 def explain_kill(exit_code: int, resources: Resources, *, is_known: bool) -> str:
-    """What to tell of a step that was killed for its memory, or most likely was; empty for every other end.
+    """What to tell of a step that was killed for its memory, or most likely was; empty for every
+    other end.
 
-    `is_known`: the engine says so. It misses a child of the first process now and then, Kubernetes always does.
+    `is_known`: the engine says so. It misses a child of the first process now and then, Kubernetes
+    always does.
     """
     limit = resources.memory or resources.memory_bytes
     if is_known and exit_code != 0:

@@ -1,8 +1,9 @@
-"""A script as files for a container: the code, and a POSIX shell program that finds an interpreter and runs it.
+"""A script as files for a container: the code, and a POSIX shell program that finds an interpreter
+and runs it.
 
-The files reach the container by archive or by environment, never as arguments: rendered code may hold secrets.
-The program relies on nothing but `sh`; everything else it looks for with `command -v`.
-Source: Action types, "Multi-language scripts" and "Dependencies"; Runners, tables of tools.
+The files reach the container by archive or by environment, never as arguments: rendered code may
+hold secrets. The program relies on nothing but `sh`; everything else it looks for with `command
+-v`. Source: Action types, "Multi-language scripts" and "Dependencies"; Runners, tables of tools.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ _NAMES = {
 }
 _COMMONJS = re.compile(r"\brequire\s*\(|\bmodule\.exports\b")
 # Node takes a directory that it may not make for one that is missing.
-_FAILED_WRITE = re.compile(r"(ENOENT|EACCES|EPERM).*\b(mkdir|rename|symlink|unlink|rmdir) '/workspace\b")
+_FAILED_WRITE = re.compile(
+    r"(ENOENT|EACCES|EPERM).*\b(mkdir|rename|symlink|unlink|rmdir) '/workspace\b"
+)
 _ES_MODULE = re.compile(r"^\s*(import\b[^(]|export\b)|\bawait\b", re.MULTILINE)
 
 
@@ -46,7 +49,8 @@ class ScriptFiles:
 
 
 def build_script_files(work: ScriptWork, image: str) -> ScriptFiles:
-    """The files for `work`; `image` keeps environments of different images apart in a shared cache."""
+    """The files for `work`; `image` keeps environments of different images apart in a shared
+    cache."""
     _refuse_impossible(work)
     name = _NAMES[work.language]
     variables = {
@@ -77,7 +81,9 @@ def check_source(work: ScriptWork) -> None:
         return
     parts = PurePosixPath(work.source)
     if parts.is_absolute() or ".." in parts.parts:
-        raise AuthorError(f"source {work.source!r} is outside of the workspace; write a path relative to its root")
+        raise AuthorError(
+            f"source {work.source!r} is outside of the workspace; write a path relative to its root"
+        )
     if work.workspace_dir is None:
         return
     root = work.workspace_dir.resolve()
@@ -89,35 +95,42 @@ def check_source(work: ScriptWork) -> None:
 
 
 def place_workdir(workdir: str | None) -> str:
-    """The directory in which a script begins: `workdir` below the workspace, or the path that it names itself."""
+    """The directory in which a script begins: `workdir` below the workspace, or the path that it
+    names itself."""
     return str(PurePosixPath(WORKSPACE, workdir)) if workdir else WORKSPACE
 
 
 def is_read_only_complaint(text: str) -> bool:
-    """Whether a line of a tool says that it tried to write to a read-only file system, or to the workspace."""
+    """Whether a line of a tool says that it tried to write to a read-only file system, or to the
+    workspace."""
     plain = text.lower().replace("-", "").replace(" ", "")
-    return "readonlyfilesystem" in plain or "erofs" in plain or _FAILED_WRITE.search(text) is not None
+    return (
+        "readonlyfilesystem" in plain or "erofs" in plain or _FAILED_WRITE.search(text) is not None
+    )
 
 
 READ_ONLY_REMEDY = (
-    "The workspace is mounted read-only at /workspace; with `workspace: copy` in the action the step gets a writable "
-    "copy of its own."
+    "The workspace is mounted read-only at /workspace; with `workspace: copy` in the action the"
+    " step gets a writable copy of its own."
 )
 
 
 def read_input(order: StepOrder) -> dict[str, str]:
-    """The file with the step's input, as a name in FILES and its text; empty where the order names none."""
+    """The file with the step's input, as a name in FILES and its text; empty where the order names
+    none."""
     if order.input_path is None:
         return {}
     try:
         return {INPUT: order.input_path.read_text(encoding="utf-8")}
     except OSError as error:
-        raise PlatformError(f"the step's input could not be read from {order.input_path}: {error.strerror}") from error
+        raise PlatformError(
+            f"the step's input could not be read from {order.input_path}: {error.strerror}"
+        ) from error
 
 
 def build_env(order: StepOrder) -> dict[str, str]:
-    """The step's environment. Paths of the worker's host mean nothing there: the input's file is in FILES, and what
-    leads into the workspace leads to its place in the container."""
+    """The step's environment. Paths of the worker's host mean nothing there: the input's file is in
+    FILES, and what leads into the workspace leads to its place in the container."""
     for key, value in order.env.items():
         if not key or "=" in key or "\0" in key or "\0" in value:
             raise AuthorError(f"env: {key!r} cannot be an environment variable")
@@ -142,7 +155,8 @@ def split_cmd(cmd: str) -> list[str]:
 def _refuse_impossible(work: ScriptWork) -> None:
     if work.dependencies and work.language == "shell":
         raise AuthorError(
-            "dependencies need a language other than shell: set `language`, or install them in the script"
+            "dependencies need a language other than shell: set `language`, or install them in the"
+            " script"
         )
     for dependency in work.dependencies:
         if dependency.startswith("-") or not dependency.strip():

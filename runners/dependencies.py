@@ -1,8 +1,9 @@
 """Environments with a script's dependencies, made once per content and kept.
 
-An environment is a directory named by what went into it: language, toolchain, dependencies. Whoever needs it holds a
-shared lock on it; who makes it holds the lock alone, so that twenty first runs install once, on one host, in any
-number of worker processes. A directory counts only once its `.ready` file stands: a killed install is made anew.
+An environment is a directory named by what went into it: language, toolchain, dependencies. Whoever
+needs it holds a shared lock on it; who makes it holds the lock alone, so that twenty first runs
+install once, on one host, in any number of worker processes. A directory counts only once its
+`.ready` file stands: a killed install is made anew.
 """
 
 from __future__ import annotations
@@ -39,16 +40,23 @@ class Recipe:
     @property
     def key(self) -> str:
         """Equal for equal content; the order in which dependencies are named does not matter."""
-        content = [self.language, self.toolchain, sorted(set(self.dependencies)), sorted(self.files.items())]
+        content = [
+            self.language,
+            self.toolchain,
+            sorted(set(self.dependencies)),
+            sorted(self.files.items()),
+        ]
         return f"{self.language}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}"
 
 
 class EnvironmentCache:
-    """The environments of one host, below `root`. With a `user`, what was installed becomes read-only for steps."""
+    """The environments of one host, below `root`. With a `user`, what was installed becomes
+    read-only for steps."""
 
     def __init__(self, root: Path, user: User | None = None) -> None:
         self._user = user
-        # Steps under another user may read what the worker keeps; below, each folder says who may write.
+        # Steps under another user may read what the worker keeps; below, each folder says who may
+        # write.
         self._mode = 0o700 if user is None else 0o755
         suffix = "" if user is None else f"-{user.name}"
         self._environments = root / f"environments{suffix}"
@@ -73,8 +81,9 @@ class EnvironmentCache:
     ) -> Iterator[Path]:
         """The directory of `recipe`'s environment, kept from being pruned while it is held.
 
-        `install` is called by one holder only; whatever it raises is passed on, and nothing stays. `pause(seconds)` is
-        called while somebody else installs, and may raise to give up. `notify` is told what takes time.
+        `install` is called by one holder only; whatever it raises is passed on, and nothing stays.
+        `pause(seconds)` is called while somebody else installs, and may raise to give up. `notify`
+        is told what takes time.
         """
         directory = self._environments / recipe.key
         lock = os.open(self._locks / recipe.key, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -119,7 +128,11 @@ class EnvironmentCache:
             return
 
     def _install(
-        self, directory: Path, recipe: Recipe, install: Callable[[Path], None], notify: Callable[[str], None]
+        self,
+        directory: Path,
+        recipe: Recipe,
+        install: Callable[[Path], None],
+        notify: Callable[[str], None],
     ) -> None:
         notify(f"Installing dependencies: {', '.join(recipe.dependencies)}")
         began = time.monotonic()
@@ -141,7 +154,8 @@ class EnvironmentCache:
         notify(f"Dependencies installed in {time.monotonic() - began:.1f} s")
 
     def prune(self, unused_s: float) -> None:
-        """Remove environments that nobody used for `unused_s` seconds, and half-made ones that nobody is making."""
+        """Remove environments that nobody used for `unused_s` seconds, and half-made ones that
+        nobody is making."""
         if not self._environments.is_dir():
             return
         for directory in self._environments.iterdir():
@@ -172,7 +186,8 @@ def _use(directory: Path) -> bool:
 
 
 def _take_over(directory: Path) -> None:
-    """Make a tree that a step's user wrote the worker's own, readable by all and writable by nobody else."""
+    """Make a tree that a step's user wrote the worker's own, readable by all and writable by nobody
+    else."""
     for path, _, files in os.walk(directory):
         os.chown(path, os.geteuid(), os.getegid())
         os.chmod(path, 0o755)  # noqa: S103 - the installed packages are meant to be read by steps

@@ -1,4 +1,5 @@
-"""Why an attempt in a container or pod has to end before it ends by itself: its stop signal or its time limit."""
+"""Why an attempt in a container or pod has to end before it ends by itself: its stop signal or its
+time limit."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ TIMEOUT = "timeout"
 
 
 class Ending:
-    """Becomes set by the stop signal or by the time limit, whichever comes first; knows what that makes the outcome."""
+    """Becomes set by the stop signal or by the time limit, whichever comes first; knows what that
+    makes the outcome."""
 
     def __init__(self, stop: StopSignal, limits: Limits) -> None:
         self._limits = limits
@@ -36,7 +38,12 @@ class Ending:
     def __enter__(self) -> Ending:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self.close()
 
     @property
@@ -72,7 +79,11 @@ class Ending:
             case "cancel":
                 return feed.outcome(Verdict.CANCELLED, exit_code, "Job cancelled")
             case "timeout":
-                return feed.outcome(Verdict.TIMED_OUT, exit_code, f"Step timed out after {self._limits.timeout_s:g}s")
+                return feed.outcome(
+                    Verdict.TIMED_OUT,
+                    exit_code,
+                    f"Step timed out after {self._limits.timeout_s:g}s",
+                )
             case _:
                 return feed.outcome(Verdict.LOST, exit_code, explain_loss(self.cause))
 

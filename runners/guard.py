@@ -1,9 +1,10 @@
 """The worker's side of its guard: one small process that ends the steps when the worker cannot.
 
-A worker that dies takes its word with it, but not its children; a worker that is stopped, or cut off from the
-database, holds leases that run out. The guard is told of every process group. It ends them all when the worker's end of
-the pipe closes, or when no beat came for the lease less a margin. Between the start of a process and its `watch` lies
-a moment in which a killed worker could not have told; the environment mark closes it (see `strays`).
+A worker that dies takes its word with it, but not its children; a worker that is stopped, or cut
+off from the database, holds leases that run out. The guard is told of every process group. It ends
+them all when the worker's end of the pipe closes, or when no beat came for the lease less a margin.
+Between the start of a process and its `watch` lies a moment in which a killed worker could not have
+told; the environment mark closes it (see `strays`).
 """
 
 from __future__ import annotations
@@ -21,14 +22,18 @@ from engine.errors import PlatformError
 from runners import sentry, strays
 
 _ROOT = Path(__file__).resolve().parent.parent
-_PROGRAM = "import sys; sys.path.insert(0, sys.argv.pop(1)); from runners import sentry; sentry.main(sys.argv[1:])"
+_PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from runners import sentry;"
+    " sentry.main(sys.argv[1:])"
+)
 _PIPE_BYTES = 1 << 20
 _PATIENCE_S = 2.0
 _START_S = 30.0
 
 
 class Guard:
-    """One a worker process; `start` it before any step. Every method may be called from any thread."""
+    """One a worker process; `start` it before any step. Every method may be called from any
+    thread."""
 
     def __init__(self, lease_s: float, margin_s: float) -> None:
         if not 0 < margin_s < lease_s:
@@ -46,8 +51,9 @@ class Guard:
         self.pid = 0
 
     def has_ended_steps_since(self, moment: float) -> bool:
-        """Whether beats stayed away for so long, at some time after `moment` (on `sentry.read_clock`), that the guard
-        took the steps down. A beat that comes too late does not undo it."""
+        """Whether beats stayed away for so long, at some time after `moment` (on
+        `sentry.read_clock`), that the guard took the steps down. A beat that comes too late does
+        not undo it."""
         return max(self._lapsed_at, sentry.read_clock() if self._is_late() else 0.0) > moment
 
     def _is_late(self) -> bool:
@@ -73,7 +79,8 @@ class Guard:
             self._tell(f"f {pgid}\n")
 
     def know_engines(self, described: str) -> None:
-        """How to reach what `watch_away` is about: see `runners.broom.describe`. Before the first of those calls."""
+        """How to reach what `watch_away` is about: see `runners.broom.describe`. Before the first
+        of those calls."""
         with self._lock:
             self._engines = described
             self._tell(f"e {described}\n")
@@ -91,7 +98,8 @@ class Guard:
             self._tell(f"r {attempt}\n")
 
     def beat(self) -> None:
-        """The leases were renewed just now. Call it after each renewal that the database confirmed."""
+        """The leases were renewed just now. Call it after each renewal that the database
+        confirmed."""
         with self._lock:
             if self._is_late():
                 self._lapsed_at = sentry.read_clock()
@@ -107,7 +115,8 @@ class Guard:
             os.close(pipe)
 
     def _tell(self, message: str) -> None:
-        """Write one message; a guard that was killed, or does not read, is replaced and told everything again."""
+        """Write one message; a guard that was killed, or does not read, is replaced and told
+        everything again."""
         if self._pipe is None:
             return
         try:
@@ -137,7 +146,9 @@ class Guard:
     def _launch(self) -> None:
         reading, writing = os.pipe()
         ready, done = os.pipe()
-        arguments = [str(value) for value in (reading, done, self.silence_s, self._grace_s, self.keeper)]
+        arguments = [
+            str(value) for value in (reading, done, self.silence_s, self._grace_s, self.keeper)
+        ]
         try:
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_ROOT), *arguments],

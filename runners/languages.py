@@ -1,6 +1,8 @@
-"""How a script becomes a command: which toolchain runs it, where its code lies, what is installed first.
+"""How a script becomes a command: which toolchain runs it, where its code lies, what is installed
+first.
 
-Source: Action types, "Multi-language scripts" (toolchain preference), "Dependencies", "Interpreter override".
+Source: Action types, "Multi-language scripts" (toolchain preference), "Dependencies", "Interpreter
+override".
 """
 
 from __future__ import annotations
@@ -16,10 +18,18 @@ from engine.orders import ScriptWork
 from runners.dependencies import Recipe
 from runners.toolbox import Tool, Toolbox, read_go_version
 
-EXTENSIONS = {"shell": ".sh", "python": ".py", "javascript": ".js", "typescript": ".ts", "go": ".go"}
+EXTENSIONS = {
+    "shell": ".sh",
+    "python": ".py",
+    "javascript": ".js",
+    "typescript": ".ts",
+    "go": ".go",
+}
 _COMMONJS = re.compile(r"\brequire\s*\(|\bmodule\.exports\b|\b__(?:dir|file)name\b")
 _ES_MODULE = re.compile(r"^\s*(?:import\b\s*[\w{*\"']|export\b)", re.MULTILINE)
-_GO_IMPORT = re.compile(r'^\s*(?:import\s+)?(?:[\w.]+\s+)?"([\w-]+(?:\.[\w-]+)+/[^"\s]+)"', re.MULTILINE)
+_GO_IMPORT = re.compile(
+    r'^\s*(?:import\s+)?(?:[\w.]+\s+)?"([\w-]+(?:\.[\w-]+)+/[^"\s]+)"', re.MULTILINE
+)
 LONGEST_ARGUMENT = 16_384  # characters of code on a command line: process lists stay readable
 _LOCAL_DEPENDENCY = re.compile(r"^(?:-|\.|/|~|file:|link:|portal:)")
 
@@ -29,7 +39,8 @@ Writer = Callable[[str, str], Path]  # (name below scratch, text) -> the file th
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run, with `env` below the author's. `build` comes first; `links` are taken out of the workspace after."""
+    """What to run, with `env` below the author's. `build` comes first; `links` are taken out of the
+    workspace after."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -55,11 +66,16 @@ def check_script(work: ScriptWork) -> None:
         )
     for name in work.dependencies:
         if not name.strip() or _LOCAL_DEPENDENCY.match(name) or "\0" in name or "\n" in name:
-            raise AuthorError(f"dependency {name!r} is no package name; name a package, with a version if it matters")
+            raise AuthorError(
+                f"dependency {name!r} is no package name; name a package, with a version if it"
+                " matters"
+            )
     if work.language == "go":
         for name in work.dependencies:
             if "/" not in name and "." not in name.partition("@")[0]:
-                raise AuthorError(f"dependency {name!r} is no Go module; write it as module@version")
+                raise AuthorError(
+                    f"dependency {name!r} is no Go module; write it as module@version"
+                )
 
 
 def find_recipe(work: ScriptWork, toolbox: Toolbox) -> Recipe | None:
@@ -82,11 +98,31 @@ def _python_recipe(work: ScriptWork, toolbox: Toolbox) -> Recipe:
     if uv is not None:
         commands: tuple[tuple[str, ...], ...] = (
             (uv, "venv", "--quiet", "--no-project", *python, "venv"),
-            (uv, "pip", "install", "--compile-bytecode", "--python", "venv/bin/python", "--", *work.dependencies),
+            (
+                uv,
+                "pip",
+                "install",
+                "--compile-bytecode",
+                "--python",
+                "venv/bin/python",
+                "--",
+                *work.dependencies,
+            ),
         )
     else:
-        install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--")
-        commands = ((tool.argv[0], "-m", "venv", "venv"), ("venv/bin/python", *install, *work.dependencies))
+        install = (
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-input",
+            "--",
+        )
+        commands = (
+            (tool.argv[0], "-m", "venv", "venv"),
+            ("venv/bin/python", *install, *work.dependencies),
+        )
     return Recipe("python", tool.identity, work.dependencies, commands)
 
 
@@ -97,14 +133,30 @@ def _node_recipe(work: ScriptWork, toolbox: Toolbox) -> Recipe:
             names = tuple(name.removeprefix("npm:") for name in work.dependencies)
             command = (tool.argv[0], "add", "--", *names)
         case "deno":
-            names = tuple(name if name.startswith(("npm:", "jsr:")) else f"npm:{name}" for name in work.dependencies)
+            names = tuple(
+                name if name.startswith(("npm:", "jsr:")) else f"npm:{name}"
+                for name in work.dependencies
+            )
             command = (tool.argv[0], "add", "--node-modules-dir=auto", *names)
         case _:
             names = tuple(name.removeprefix("npm:") for name in work.dependencies)
-            command = (tool.argv[0], "install", "--no-audit", "--no-fund", "--loglevel=error", "--", *names)
+            command = (
+                tool.argv[0],
+                "install",
+                "--no-audit",
+                "--no-fund",
+                "--loglevel=error",
+                "--",
+                *names,
+            )
     package = '{"name": "step", "private": true}\n'
     return Recipe(
-        "javascript", tool.identity, work.dependencies, (command,), {"package.json": package}, {"NO_COLOR": "1"}
+        "javascript",
+        tool.identity,
+        work.dependencies,
+        (command,),
+        {"package.json": package},
+        {"NO_COLOR": "1"},
     )
 
 
@@ -112,13 +164,19 @@ def _go_recipe(work: ScriptWork, toolbox: Toolbox) -> Recipe | None:
     """Modules that are named, and packages that inline code imports without naming their module."""
     declared = {name.partition("@")[0] for name in work.dependencies}
     imported = set(_GO_IMPORT.findall(work.code or ""))
-    unnamed = {path for path in imported if not any(path == name or path.startswith(f"{name}/") for name in declared)}
+    unnamed = {
+        path
+        for path in imported
+        if not any(path == name or path.startswith(f"{name}/") for name in declared)
+    }
     wanted = (*work.dependencies, *sorted(unnamed))
     if not wanted:
         return None
     tool = toolbox.choose("go", work.interpreter)
     commands = ((*tool.argv, "get", "--", *wanted), (*tool.argv, "mod", "download", "all"))
-    return Recipe("go", tool.identity, wanted, commands, {"go.mod": _go_module(tool)}, {"GOFLAGS": "-mod=mod"})
+    return Recipe(
+        "go", tool.identity, wanted, commands, {"go.mod": _go_module(tool)}, {"GOFLAGS": "-mod=mod"}
+    )
 
 
 def _go_module(tool: Tool) -> str:
@@ -126,9 +184,15 @@ def _go_module(tool: Tool) -> str:
 
 
 def plan_script(
-    work: ScriptWork, toolbox: Toolbox, root: Path, scratch: Path, environment: Path | None, write: Writer
+    work: ScriptWork,
+    toolbox: Toolbox,
+    root: Path,
+    scratch: Path,
+    environment: Path | None,
+    write: Writer,
 ) -> Plan:
-    """The command for `work`. Inline code is put into `scratch` by `write`; a source is looked up below `root`."""
+    """The command for `work`. Inline code is put into `scratch` by `write`; a source is looked up
+    below `root`."""
     check_script(work)
     tool = toolbox.choose(work.language, work.interpreter)
     source = find_source(root, work.source) if work.source is not None else None
@@ -169,7 +233,8 @@ def _plan_shell(work: ScriptWork, tool: Tool, source: Path | None, write: Writer
 
 
 def _may_be_an_argument(work: ScriptWork, code: str) -> bool:
-    """Whether a shell can take `code` as it is, which is quicker than a file by more than some scripts take."""
+    """Whether a shell can take `code` as it is, which is quicker than a file by more than some
+    scripts take."""
     return (
         work.is_open
         and not work.interpreter
@@ -189,13 +254,20 @@ def _is_program(path: Path) -> bool:
 
 
 def _plan_python(
-    work: ScriptWork, tool: Tool, source: Path | None, root: Path, environment: Path | None, write: Writer
+    work: ScriptWork,
+    tool: Tool,
+    source: Path | None,
+    root: Path,
+    environment: Path | None,
+    write: Writer,
 ) -> Plan:
     argv = (str(environment / "venv" / "bin" / "python"),) if environment else tool.argv
     if source is not None:
         return Plan((*argv, "-u", str(source), *work.args))
     # Inline code lies outside the workspace; modules of the workspace can be imported all the same.
-    return Plan((*argv, "-u", str(write("step.py", work.code or "")), *work.args), {"PYTHONPATH": str(root)})
+    return Plan(
+        (*argv, "-u", str(write("step.py", work.code or "")), *work.args), {"PYTHONPATH": str(root)}
+    )
 
 
 def _plan_node(
@@ -208,7 +280,11 @@ def _plan_node(
     write: Writer,
 ) -> Plan:
     code = work.code or ""
-    file = source if source is not None else write(f"step{_node_extension(work.language, tool, code)}", code)
+    file = (
+        source
+        if source is not None
+        else write(f"step{_node_extension(work.language, tool, code)}", code)
+    )
     links: tuple[Path, ...] = ()
     env: dict[str, str] = {}
     if environment is not None:
@@ -254,10 +330,15 @@ def _plan_go(
     environment: Path | None,
     write: Writer,
 ) -> Plan:
-    """Compile, then run: as `go run` does, but with the program's own exit code and its arguments left alone."""
+    """Compile, then run: as `go run` does, but with the program's own exit code and its arguments
+    left alone."""
     program = scratch / "step"
     build = (*tool.argv, "build", "-o", str(program))
-    modules = {name: (environment / name).read_text() for name in _modules(environment)} if environment else {}
+    modules = (
+        {name: (environment / name).read_text() for name in _modules(environment)}
+        if environment
+        else {}
+    )
     if source is None:
         # In a folder of its own: Go ignores a go.mod that lies in TMPDIR itself.
         folder = write("go/main.go", work.code or "").parent
@@ -268,11 +349,15 @@ def _plan_go(
     links: tuple[Path, ...] = ()
     if environment is not None:
         if (root / "go.mod").exists():
-            raise AuthorError("the workspace has a go.mod; name the modules there instead of in 'dependencies'")
+            raise AuthorError(
+                "the workspace has a go.mod; name the modules there instead of in 'dependencies'"
+            )
         for name, text in modules.items():
             (root / name).write_text(text)
         links = tuple(root / name for name in modules)
-    return Plan((str(program), *work.args), build=Build((*build, os.fspath(source)), root), links=links)
+    return Plan(
+        (str(program), *work.args), build=Build((*build, os.fspath(source)), root), links=links
+    )
 
 
 def _modules(environment: Path) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """From bytes to lines: what every runner does with the two streams of a step.
 
-Bounded in every direction: one line, one attempt's log, one output, one tail of stderr. Source: T-13 of the
-reliability notes (floods, giant lines, NUL, invalid UTF-8, progress bars).
+Bounded in every direction: one line, one attempt's log, one output, one tail of stderr. Source:
+T-13 of the reliability notes (floods, giant lines, NUL, invalid UTF-8, progress bars).
 """
 
 from __future__ import annotations
@@ -18,12 +18,17 @@ STDERR_TAIL_BYTES = 4096
 PROGRESS_INTERVAL_S = 1.0
 _PREFIX = PREFIX.encode()
 _CHARACTER_BYTES = 4
-_PREFIX_SLACK = 64  # the prefix itself and blanks around the value do not count against the output's limit
+# the prefix itself and blanks around the value do not count against the output's limit
+_PREFIX_SLACK = 64
 
 
 def describe_exit(exit_code: int, stderr_tail: str) -> str:
     """The `error` of a step whose process ended by itself with a code other than 0."""
-    return f"Exit code: {exit_code}\nStderr: {stderr_tail}" if stderr_tail else f"Exit code: {exit_code}"
+    return (
+        f"Exit code: {exit_code}\nStderr: {stderr_tail}"
+        if stderr_tail
+        else f"Exit code: {exit_code}"
+    )
 
 
 def repair(raw: bytes) -> str:
@@ -32,13 +37,18 @@ def repair(raw: bytes) -> str:
 
 
 class LineFeed:
-    """Turns the bytes of one attempt into log lines, its output and the tail of its stderr. For one thread.
+    """Turns the bytes of one attempt into log lines, its output and the tail of its stderr. For one
+    thread.
 
     `secrets` are never split by a cut, so that whoever masks lines later still recognises them.
     """
 
     def __init__(
-        self, sink: LineSink, limits: Limits, secrets: Iterable[str] = (), clock: Callable[[], float] = time.time
+        self,
+        sink: LineSink,
+        limits: Limits,
+        secrets: Iterable[str] = (),
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.output = OutputProtocol(limits.output_bytes)
         self._sink = sink
@@ -78,7 +88,8 @@ class LineFeed:
         self._sink(Line(self._clock(), "server", text))
 
     def flush(self) -> None:
-        """Tell what has no newline yet. When both streams have ended; a last line may be the output."""
+        """Tell what has no newline yet. When both streams have ended; a last line may be the
+        output."""
         at = self._clock()
         for stream, partial in self._partial.items():
             if partial.size:
@@ -89,7 +100,8 @@ class LineFeed:
         self.flush()
         if self._dropped_bytes:
             self.say(
-                f"[truncated {self._dropped_bytes} bytes: the log of one attempt holds {self._limits.log_bytes} bytes]"
+                f"[truncated {self._dropped_bytes} bytes: the log of one attempt holds"
+                f" {self._limits.log_bytes} bytes]"
             )
 
     @property
@@ -99,7 +111,11 @@ class LineFeed:
         if self._stderr_bytes > STDERR_TAIL_BYTES:
             start = max(len(self._stderr) - STDERR_TAIL_BYTES, 0)
             newline = self._stderr.rstrip(b"\n").find(b"\n", start)
-            start = newline + 1 if newline >= 0 else self._avoid_secrets(self._stderr, start, forward=True)
+            start = (
+                newline + 1
+                if newline >= 0
+                else self._avoid_secrets(self._stderr, start, forward=True)
+            )
         return repair(self._stderr[start:]).strip("\r\n")
 
     def settle(self, exit_code: int) -> StepOutcome:
@@ -111,7 +127,9 @@ class LineFeed:
             return self.outcome(Verdict.SUCCEEDED, 0)
         return self.outcome(Verdict.FAILED, exit_code, describe_exit(exit_code, self.stderr_tail))
 
-    def outcome(self, verdict: Verdict, exit_code: int | None = None, error: str | None = None) -> StepOutcome:
+    def outcome(
+        self, verdict: Verdict, exit_code: int | None = None, error: str | None = None
+    ) -> StepOutcome:
         """An outcome with whatever output the step has told so far."""
         self.flush()
         return StepOutcome(verdict, exit_code, error, self.output.value, self.output.has_output)
@@ -136,7 +154,11 @@ class LineFeed:
         shown = raw.rstrip(b"\r") if b"\r" in raw else raw
         if b"\r" in shown and not is_output:
             shown = shown[shown.rindex(b"\r") + 1 :]
-        text = repair(shown) if len(shown) <= self._limits.line_bytes and not dropped else self._cut(shown, dropped)
+        text = (
+            repair(shown)
+            if len(shown) <= self._limits.line_bytes and not dropped
+            else self._cut(shown, dropped)
+        )
         cost = (len(text) if text.isascii() else len(text.encode())) + 1
         if self._is_full or self._used_bytes + cost > self._limits.log_bytes:
             self._is_full = True
@@ -157,7 +179,11 @@ class LineFeed:
 
     def _cut(self, raw: bytes, dropped: int) -> str:
         end = min(len(raw), self._limits.line_bytes)
-        while 0 < end < len(raw) and raw[end] & 0xC0 == 0x80 and end > self._limits.line_bytes - _CHARACTER_BYTES:
+        while (
+            0 < end < len(raw)
+            and raw[end] & 0xC0 == 0x80
+            and end > self._limits.line_bytes - _CHARACTER_BYTES
+        ):
             end -= 1  # not through a character
         end = self._avoid_secrets(raw, end, forward=False)
         return f"{repair(raw[:end])} ... [line cut, {len(raw) - end + dropped} more bytes]"
@@ -174,7 +200,8 @@ class LineFeed:
         return at
 
     def _skip(self, stream: Stream, partial: _Partial, data: bytes) -> bool:
-        """Once the log is full: drop `data` without splitting it, unless it may hold an output line."""
+        """Once the log is full: drop `data` without splitting it, unless it may hold an output
+        line."""
         if stream == "stdout":
             if _PREFIX in data or partial.is_output or 0 < len(partial.head) < len(_PREFIX):
                 return False
@@ -190,7 +217,8 @@ class LineFeed:
 
 
 class _Partial:
-    """The line that a stream is in the middle of. Keeps no more than can be shown, or be read as output."""
+    """The line that a stream is in the middle of. Keeps no more than can be shown, or be read as
+    output."""
 
     __slots__ = ("dropped", "head", "kept", "returns", "since")
 
@@ -212,8 +240,11 @@ class _Partial:
     def is_output(self) -> bool:
         return self.head == _PREFIX
 
-    def extend(self, piece: bytes, may_be_output: bool, limits: Limits, slack: int, at: float) -> bytes | None:
-        """Append `piece`; the answer is what a progress bar shows now, at most once in PROGRESS_INTERVAL_S."""
+    def extend(
+        self, piece: bytes, may_be_output: bool, limits: Limits, slack: int, at: float
+    ) -> bytes | None:
+        """Append `piece`; the answer is what a progress bar shows now, at most once in
+        PROGRESS_INTERVAL_S."""
         if not self.head:
             self.since = at
         if len(self.head) < len(_PREFIX):
@@ -223,7 +254,9 @@ class _Partial:
         if not is_output and (self.returns or b"\r" in piece):
             piece, shown = self._overwrite(piece, at)
         room = (
-            limits.output_bytes + _PREFIX_SLACK if is_output else limits.line_bytes + slack + _CHARACTER_BYTES
+            limits.output_bytes + _PREFIX_SLACK
+            if is_output
+            else limits.line_bytes + slack + _CHARACTER_BYTES
         ) - len(self.kept)
         returns = len(piece) - len(piece.rstrip(b"\r"))
         self.returns = self.returns + returns if returns == len(piece) else returns
@@ -232,7 +265,8 @@ class _Partial:
         return shown
 
     def _overwrite(self, piece: bytes, at: float) -> tuple[bytes, bytes | None]:
-        """Forget what a carriage return goes back over; the answer is what remains, and what was to be seen."""
+        """Forget what a carriage return goes back over; the answer is what remains, and what was to
+        be seen."""
         text = bytes(self.kept) + b"\r" * min(self.returns, self.dropped) + piece
         body = text.rstrip(b"\r")
         last = body.rfind(b"\r")

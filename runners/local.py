@@ -30,8 +30,9 @@ _running: set[str] = set()  # attempts that some local runner of this process is
 
 @dataclass(frozen=True, slots=True)
 class LocalConfig:
-    """`cache_dir` keeps environments with dependencies; `pass_env` and `install_env` name variables of the worker that
-    steps, or only installers, see as well; `run_as` is the system user for steps whose order names none."""
+    """`cache_dir` keeps environments with dependencies; `pass_env` and `install_env` name variables
+    of the worker that steps, or only installers, see as well; `run_as` is the system user for steps
+    whose order names none."""
 
     cache_dir: Path
     run_as: str | None = None
@@ -41,7 +42,8 @@ class LocalConfig:
 
 
 class LocalRunner:
-    """Runs scripts on this host. Makes its process the parent of all orphans below it; start the guard before."""
+    """Runs scripts on this host. Makes its process the parent of all orphans below it; start the
+    guard before."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"script"})
 
@@ -67,8 +69,13 @@ class LocalRunner:
             feed.close()
 
     def sweep(self, live: frozenset[str]) -> None:
-        """End processes of attempts that nobody answers for any more: not alive, and their worker gone or this one."""
-        for attempt in {attempt for attempt, keeper in _list_attempts() if self._is_forgotten(attempt, keeper, live)}:
+        """End processes of attempts that nobody answers for any more: not alive, and their worker
+        gone or this one."""
+        for attempt in {
+            attempt
+            for attempt, keeper in _list_attempts()
+            if self._is_forgotten(attempt, keeper, live)
+        }:
             strays.end(strays.Hunt(attempt=attempt), _SWEEP_GRACE_S)
         for cache in self._caches.values():
             cache.prune(self._config.keep_days * 86400)
@@ -91,7 +98,9 @@ class LocalRunner:
         """What every process gets from the host; read once, since it is the same for every step."""
         name = user.name if user else None
         if name not in self._bases:
-            self._bases[name] = environment.build_base(self._toolbox.path, self._config.pass_env, user)
+            self._bases[name] = environment.build_base(
+                self._toolbox.path, self._config.pass_env, user
+            )
         return self._bases[name]
 
     def find_cache(self, user: User | None) -> EnvironmentCache:
@@ -101,7 +110,9 @@ class LocalRunner:
             try:
                 cache.prepare()
             except OSError as error:
-                raise PlatformError(f"{self._config.cache_dir} cannot keep dependencies: {error.strerror}") from error
+                raise PlatformError(
+                    f"{self._config.cache_dir} cannot keep dependencies: {error.strerror}"
+                ) from error
             self._caches[name] = cache
         return self._caches[name]
 
@@ -117,7 +128,12 @@ class _Attempt:
     """One order under way."""
 
     def __init__(
-        self, runner: LocalRunner, order: StepOrder, feed: LineFeed, lines: LineSink, stop: StopSignal
+        self,
+        runner: LocalRunner,
+        order: StepOrder,
+        feed: LineFeed,
+        lines: LineSink,
+        stop: StopSignal,
     ) -> None:
         if not isinstance(order.work, ScriptWork):
             raise PlatformError("the local runner runs scripts; this order names an image")
@@ -139,13 +155,22 @@ class _Attempt:
         self._hand_over(self._order.scratch_dir)
         recipe = find_recipe(self._work, self._runner._toolbox)
         try:
-            with self._hold(recipe) if recipe else nullcontext() as directory, self._plan(directory) as plan:
+            with (
+                self._hold(recipe) if recipe else nullcontext() as directory,
+                self._plan(directory) as plan,
+            ):
                 if plan.build is not None:
                     env = {**self._installer_env(), **plan.build.env}
-                    built = self._supervise(Command(plan.build.argv, plan.build.cwd, env), self._feed)
+                    built = self._supervise(
+                        Command(plan.build.argv, plan.build.cwd, env), self._feed
+                    )
                     if built.cause is not None or built.exit_code != 0:
                         return self._settle(built)
-                return self._settle(self._supervise(Command(plan.argv, self._cwd(), self._step_env(plan)), self._feed))
+                return self._settle(
+                    self._supervise(
+                        Command(plan.argv, self._cwd(), self._step_env(plan)), self._feed
+                    )
+                )
         except _Ended as early:
             return self._settle(early.ending)
 
@@ -161,7 +186,9 @@ class _Attempt:
             self._user,
         )
         if ending.would_not_die:
-            self._feed.say(f"Warning: {ending.would_not_die} processes of this step could not be ended")
+            self._feed.say(
+                f"Warning: {ending.would_not_die} processes of this step could not be ended"
+            )
         elif ending.left_running and ending.cause is None:
             self._feed.say(f"{ending.left_running} processes that the step left running were ended")
         return ending
@@ -176,13 +203,18 @@ class _Attempt:
                 return self._feed.outcome(Verdict.CANCELLED, ending.exit_code, "Job cancelled")
             case "stop", reason:
                 return self._feed.outcome(Verdict.LOST, ending.exit_code, explain_loss(reason))
-            case _ if ending.exit_code in _ENDED_BY_SIGNAL and guard and guard.has_ended_steps_since(self._began):
+            case _ if (
+                ending.exit_code in _ENDED_BY_SIGNAL
+                and guard
+                and guard.has_ended_steps_since(self._began)
+            ):
                 return self._feed.outcome(Verdict.LOST, ending.exit_code, explain_loss("lost"))
             case _:
                 return self._feed.settle(ending.exit_code)
 
     def _cwd(self) -> Path:
-        """`workdir` below the workspace's root, else that root; the order may name a directory of the host."""
+        """`workdir` below the workspace's root, else that root; the order may name a directory of
+        the host."""
         if self._order.chdir is not None:
             return self._order.chdir
         if not self._order.workdir:
@@ -195,7 +227,9 @@ class _Attempt:
     @contextmanager
     def _plan(self, directory: Path | None) -> Iterator[Plan]:
         order = self._order
-        plan = plan_script(self._work, self._runner._toolbox, self._root, order.scratch_dir, directory, self._write)
+        plan = plan_script(
+            self._work, self._runner._toolbox, self._root, order.scratch_dir, directory, self._write
+        )
         try:
             yield plan
         finally:
@@ -204,13 +238,16 @@ class _Attempt:
                     link.unlink()
 
     def _write(self, name: str, text: str) -> Path:
-        """A file in the attempt's own directory: script text holds rendered secrets and is nobody else's to read."""
+        """A file in the attempt's own directory: script text holds rendered secrets and is nobody
+        else's to read."""
         path = self._order.scratch_dir / name
         try:
             if "/" in name and not path.parent.exists():
                 path.parent.mkdir(mode=0o700)
                 self._hand_over(path.parent)
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fd = os.open(
+                path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+            )
             try:
                 data = memoryview(text.encode("utf-8", "replace"))
                 while data:
@@ -219,7 +256,9 @@ class _Attempt:
                 os.close(fd)
             self._hand_over(path)
         except OSError as error:
-            raise PlatformError(f"the step's files could not be written to {path.parent}: {error.strerror}") from error
+            raise PlatformError(
+                f"the step's files could not be written to {path.parent}: {error.strerror}"
+            ) from error
         return path
 
     def _hand_over(self, path: Path) -> None:
@@ -250,7 +289,9 @@ class _Attempt:
         def install(directory: Path) -> None:
             self._install(recipe, directory)
 
-        return self._runner.find_cache(self._user).hold(recipe, install, self._pause, self._feed.say)
+        return self._runner.find_cache(self._user).hold(
+            recipe, install, self._pause, self._feed.say
+        )
 
     def _pause(self, seconds: float) -> None:
         if self._stop.wait(seconds):
@@ -259,14 +300,20 @@ class _Attempt:
             raise _Ended(Ending(0, "timeout"))
 
     def _install(self, recipe: Recipe, directory: Path) -> None:
-        """Run the recipe's commands in `directory`; what they print is told as our lines, and is never output."""
+        """Run the recipe's commands in `directory`; what they print is told as our lines, and is
+        never output."""
 
         def tell(line: Line) -> None:
             self._lines(replace(line, stream="server"))
 
         limits = Limits(log_bytes=_INSTALL_LOG_BYTES)
-        # A hard link into a cache of another user's would make that user's file part of the environment.
-        env = {**self._installer_env(), **recipe.env, **({"UV_LINK_MODE": "copy"} if self._user else {})}
+        # A hard link into a cache of another user's would make that user's file part of the
+        # environment.
+        env = {
+            **self._installer_env(),
+            **recipe.env,
+            **({"UV_LINK_MODE": "copy"} if self._user else {}),
+        }
         for argv in recipe.commands:
             feed = LineFeed(tell, limits, self._order.secrets)
             ending = self._supervise(Command(argv, directory, env), feed)
@@ -274,7 +321,10 @@ class _Attempt:
             if ending.cause is not None:
                 raise _Ended(ending)
             if ending.exit_code != 0:
-                raise AuthorError(f"Dependency installation failed (exit code {ending.exit_code}): {feed.stderr_tail}")
+                raise AuthorError(
+                    f"Dependency installation failed (exit code {ending.exit_code}):"
+                    f" {feed.stderr_tail}"
+                )
 
 
 def _list_attempts() -> set[tuple[str, str | None]]:

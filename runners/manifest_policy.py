@@ -1,8 +1,10 @@
-"""What the author of a workspace may ask of a pod. Judges the merged pod, never the override that led to it.
+"""What the author of a workspace may ask of a pod. Judges the merged pod, never the override that
+led to it.
 
-An allow list: a field that is not named here is refused with its path, so that a field which a later Kubernetes adds
-is refused until somebody has thought about it. The operator widens the list in the worker's configuration.
-Source: Action types, "Pod manifest overrides"; threat "pod manifest escalation".
+An allow list: a field that is not named here is refused with its path, so that a field which a
+later Kubernetes adds is refused until somebody has thought about it. The operator widens the list
+in the worker's configuration. Source: Action types, "Pod manifest overrides"; threat "pod manifest
+escalation".
 """
 
 from __future__ import annotations
@@ -25,33 +27,48 @@ def _words(text: str) -> frozenset[str]:
 
 _METADATA = frozenset({"name", "namespace", "labels", "annotations"})
 _SPEC = _words(
-    """activeDeadlineSeconds affinity automountServiceAccountToken containers dnsConfig dnsPolicy enableServiceLinks
-    hostAliases hostname hostUsers imagePullSecrets initContainers nodeSelector priorityClassName resources
-    restartPolicy securityContext serviceAccount serviceAccountName setHostnameAsFQDN shareProcessNamespace subdomain
-    terminationGracePeriodSeconds tolerations topologySpreadConstraints volumes hostNetwork hostPID hostIPC"""
+    """activeDeadlineSeconds affinity automountServiceAccountToken containers dnsConfig
+    dnsPolicy enableServiceLinks
+    hostAliases hostname hostUsers imagePullSecrets initContainers nodeSelector
+    priorityClassName resources
+    restartPolicy securityContext serviceAccount serviceAccountName setHostnameAsFQDN
+    shareProcessNamespace subdomain
+    terminationGracePeriodSeconds tolerations topologySpreadConstraints volumes hostNetwork
+    hostPID hostIPC"""
 )
 _CONTAINER = _words(
-    """name image imagePullPolicy command args env envFrom workingDir resources resizePolicy volumeMounts ports
-    livenessProbe readinessProbe startupProbe lifecycle securityContext restartPolicy terminationMessagePath
+    """name image imagePullPolicy command args env envFrom workingDir resources resizePolicy
+    volumeMounts ports
+    livenessProbe readinessProbe startupProbe lifecycle securityContext restartPolicy
+    terminationMessagePath
     terminationMessagePolicy stdin stdinOnce tty"""
 )
 _POD_SECURITY = _words(
-    """runAsUser runAsGroup runAsNonRoot fsGroup fsGroupChangePolicy supplementalGroups supplementalGroupsPolicy
+    """runAsUser runAsGroup runAsNonRoot fsGroup fsGroupChangePolicy supplementalGroups
+    supplementalGroupsPolicy
     seccompProfile appArmorProfile"""
 )
 _CONTAINER_SECURITY = _words(
-    """runAsUser runAsGroup runAsNonRoot readOnlyRootFilesystem allowPrivilegeEscalation privileged capabilities
+    """runAsUser runAsGroup runAsNonRoot readOnlyRootFilesystem allowPrivilegeEscalation
+    privileged capabilities
     seccompProfile appArmorProfile procMount"""
 )
 _PROFILE = _words("type localhostProfile")
-_VOLUMES = _words("emptyDir configMap secret persistentVolumeClaim projected downwardAPI ephemeral hostPath")
+_VOLUMES = _words(
+    "emptyDir configMap secret persistentVolumeClaim projected downwardAPI ephemeral hostPath"
+)
 _PROJECTED = _words("configMap secret downwardAPI")
-_FREE = _words("nodeSelector labels annotations env command args")  # below these every word may stand
-# Words of power: refused wherever they have no business, whatever their case, although a server would ignore them.
+# below these every word may stand
+_FREE = _words("nodeSelector labels annotations env command args")
+# Words of power: refused wherever they have no business, whatever their case, although a server
+# would ignore them.
 _POWER = _words(
-    """allowprivilegeescalation apparmorprofile capabilities cephfs csi ephemeralcontainers finalizers flexvolume
-    glusterfs hostipc hostnetwork hostpath hostpid hostport hostusers iscsi nfs nodename ownerreferences privileged
-    procmount rbd runtimeclassname schedulername seccompprofile selinuxoptions serviceaccounttoken sysctls
+    """allowprivilegeescalation apparmorprofile capabilities cephfs csi ephemeralcontainers
+    finalizers flexvolume
+    glusterfs hostipc hostnetwork hostpath hostpid hostport hostusers iscsi nfs nodename
+    ownerreferences privileged
+    procmount rbd runtimeclassname schedulername seccompprofile selinuxoptions
+    serviceaccounttoken sysctls
     volumedevices windowsoptions"""
 )
 _HOST_NAMESPACES = ("hostNetwork", "hostPID", "hostIPC")
@@ -68,11 +85,13 @@ class PodPolicy:
     host_paths: tuple[str, ...] = ()  # each allows itself and what is below it
     service_accounts: frozenset[str] | None = None
     secrets: frozenset[str] | None = None
-    fields: frozenset[str] = field(default=frozenset())  # further fields of the pod spec, e.g. runtimeClassName
+    # further fields of the pod spec, e.g. runtimeClassName
+    fields: frozenset[str] = field(default=frozenset())
 
 
 def harden(pod: Mapping[str, Any], policy: PodPolicy) -> dict[str, Any]:
-    """A copy in which every container, an author's own included, has the protections that it did not speak about."""
+    """A copy in which every container, an author's own included, has the protections that it did
+    not speak about."""
     hardened = dict(pod)
     if not isinstance(pod.get("spec"), Mapping):
         return hardened  # the judge says what is wrong with it
@@ -86,10 +105,14 @@ def harden(pod: Mapping[str, Any], policy: PodPolicy) -> dict[str, Any]:
     return hardened
 
 
-def find_violations(pod: Mapping[str, Any], generated: Mapping[str, Any], policy: PodPolicy) -> list[str]:
-    """One sentence for each thing in the merged `pod` that is not allowed; empty when it may be sent.
+def find_violations(
+    pod: Mapping[str, Any], generated: Mapping[str, Any], policy: PodPolicy
+) -> list[str]:
+    """One sentence for each thing in the merged `pod` that is not allowed; empty when it may be
+    sent.
 
-    `generated` is the pod before the author's manifest was laid over it: what is ours must still be as it was.
+    `generated` is the pod before the author's manifest was laid over it: what is ours must still be
+    as it was.
     """
     return list(_Judge(policy, generated).judge(pod))
 
@@ -100,7 +123,11 @@ def _harden_container(container: Any, policy: PodPolicy) -> Any:
     context = container.get("securityContext")
     if context is None:
         context = {}
-    if isinstance(context, Mapping) and not policy.privilege_escalation and not context.get("privileged"):
+    if (
+        isinstance(context, Mapping)
+        and not policy.privilege_escalation
+        and not context.get("privileged")
+    ):
         context = {"allowPrivilegeEscalation": False, **context}
     return {**container, "securityContext": context} if context else dict(container)
 
@@ -137,7 +164,9 @@ class _Judge:
             if not isinstance(given, Mapping):
                 yield f"metadata.{kind} must be an object"
                 continue
-            reserved = {key for key in {*given, *own} if key in own or str(key).startswith(OUR_LABELS)}
+            reserved = {
+                key for key in {*given, *own} if key in own or str(key).startswith(OUR_LABELS)
+            }
             for key in sorted(reserved):
                 if given.get(key) != own.get(key):
                     yield f"metadata.{kind}: {key} belongs to the platform"
@@ -146,7 +175,9 @@ class _Judge:
 
     def _annotations(self, annotations: Mapping[str, Any]) -> Found:
         for key, value in annotations.items():
-            profile = "apparmor.security" in str(key).lower() or "seccomp.security" in str(key).lower()
+            profile = (
+                "apparmor.security" in str(key).lower() or "seccomp.security" in str(key).lower()
+            )
             if profile and "unconfined" in str(value).lower() and not self._policy.privileged:
                 yield f"metadata.annotations: {key} may not be unconfined"
 
@@ -181,7 +212,9 @@ class _Judge:
             elif allowed is not None and name not in allowed:
                 names = ", ".join(sorted(allowed)) or "none"
                 yield f"spec.{key}: {name!r} is not allowed here (allowed: {names})"
-        if spec.get("automountServiceAccountToken") not in (None, False) and not spec.get("serviceAccountName"):
+        if spec.get("automountServiceAccountToken") not in (None, False) and not spec.get(
+            "serviceAccountName"
+        ):
             yield "spec.automountServiceAccountToken needs a serviceAccountName"
 
     def _pod_security(self, context: Any) -> Found:
@@ -225,14 +258,24 @@ class _Judge:
             yield from self._our_init_container(containers)
 
     def _our_init_container(self, containers: list[Any]) -> Found:
-        """The container that holds the download token: only its resources are the author's to say."""
+        """The container that holds the download token: only its resources are the author's to
+        say."""
 
         def pick(items: Any) -> Any:
-            found = [_object(item) for item in _list(items) if _object(item).get("name") == INIT_CONTAINER]
-            return [{key: value for key, value in item.items() if key != "resources"} for item in found]
+            found = [
+                _object(item)
+                for item in _list(items)
+                if _object(item).get("name") == INIT_CONTAINER
+            ]
+            return [
+                {key: value for key, value in item.items() if key != "resources"} for item in found
+            ]
 
         if pick(containers) != pick(_object(self._generated.get("spec")).get("initContainers")):
-            yield f"spec.initContainers[{INIT_CONTAINER}] belongs to the platform; only its resources may be set"
+            yield (
+                f"spec.initContainers[{INIT_CONTAINER}] belongs to the platform; only its resources"
+                " may be set"
+            )
 
     def _container(self, container: Mapping[str, Any], path: str) -> Found:
         yield from _unknown(container, _CONTAINER, path)
@@ -268,18 +311,24 @@ class _Judge:
         capabilities = context.get("capabilities")
         if capabilities is None:
             return
-        yield from _unknown(_object(capabilities), frozenset({"add", "drop"}), f"{path}.capabilities")
+        yield from _unknown(
+            _object(capabilities), frozenset({"add", "drop"}), f"{path}.capabilities"
+        )
         if not isinstance(capabilities, Mapping):
             yield f"{path}.capabilities must be an object"
         added = _object(capabilities).get("add")
         for name in added if isinstance(added, list) else [added]:
-            if name is not None and not (isinstance(name, str) and name in self._policy.capabilities):
+            if name is not None and not (
+                isinstance(name, str) and name in self._policy.capabilities
+            ):
                 yield f"{path}.capabilities.add: {name} is not allowed"
 
     def _environment(self, container: Mapping[str, Any], path: str) -> Found:
         for key in ("env", "envFrom"):
             entries = container.get(key, [])
-            if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+            if not isinstance(entries, list) or not all(
+                isinstance(entry, Mapping) for entry in entries
+            ):
                 yield f"{path}.{key} must be a list of objects"
         for entry in _list(container.get("env")):
             if not isinstance(_object(entry).get("name"), str):

@@ -1,7 +1,9 @@
-"""Orphans of steps: the worker adopts them, so that a look at a short list shows what a step left running.
+"""Orphans of steps: the worker adopts them, so that a look at a short list shows what a step left
+running.
 
-A process whose parent ended becomes a child of the nearest subreaper above it, and is listed under that process's main
-thread. What the worker starts itself, in other threads, is not on that list; with luck it is empty.
+A process whose parent ended becomes a child of the nearest subreaper above it, and is listed under
+that process's main thread. What the worker starts itself, in other threads, is not on that list;
+with luck it is empty.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ def set_process_option(option: int, value: int) -> bool:
 
 
 def adopt() -> bool:
-    """Become the parent of every process whose parent ends below this one; False where the system cannot."""
+    """Become the parent of every process whose parent ends below this one; False where the system
+    cannot."""
     return set_process_option(PR_SET_CHILD_SUBREAPER, 1)
 
 
@@ -81,8 +84,8 @@ def _list_children() -> list[int]:
 
 
 def _reap(pid: int) -> bool:
-    """Reap a dead orphan; True when it was one. A child of another part of the worker shares the worker's session and
-    is left alone; what a step leaves never does."""
+    """Reap a dead orphan; True when it was one. A child of another part of the worker shares the
+    worker's session and is left alone; what a step leaves never does."""
     process = strays.read_process(pid)
     if process is None or process.state not in "ZX" or process.sid == os.getsid(0):
         return False

@@ -1,8 +1,9 @@
 """One process of a step, from its start until nothing of it is left.
 
-The thread that runs the step reads both pipes, hears the stop signal and keeps the time in one poll loop: no thread
-and no temporary file a step. What a step left running is found cheaply: the worker is a subreaper, so that orphans
-become its children, and a look at that short list is all that an ordinary step pays.
+The thread that runs the step reads both pipes, hears the stop signal and keeps the time in one poll
+loop: no thread and no temporary file a step. What a step left running is found cheaply: the worker
+is a subreaper, so that orphans become its children, and a look at that short list is all that an
+ordinary step pays.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a process ended: by itself (`cause` None) or because it was made to. 128 + n for signal n."""
+    """How a process ended: by itself (`cause` None) or because it was made to. 128 + n for signal
+    n."""
 
     exit_code: int
     cause: Cause | None
@@ -77,15 +79,20 @@ class Ending:
 
 
 def find_user(name: str) -> User:
-    """The system user `name`; PlatformError where it does not exist or this process may not become it."""
+    """The system user `name`; PlatformError where it does not exist or this process may not become
+    it."""
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
-        raise PlatformError(f"the system user {name!r} for steps does not exist on this host") from None
+        raise PlatformError(
+            f"the system user {name!r} for steps does not exist on this host"
+        ) from None
     if os.geteuid() not in (0, entry.pw_uid):
         raise PlatformError(f"a worker that runs steps as {name!r} must be started as root")
     groups = os.getgrouplist(name, entry.pw_gid)
-    return User(name, entry.pw_uid, entry.pw_gid, tuple(groups), entry.pw_dir, find_shell(entry.pw_uid))
+    return User(
+        name, entry.pw_uid, entry.pw_gid, tuple(groups), entry.pw_dir, find_shell(entry.pw_uid)
+    )
 
 
 def find_shell(uid: int) -> str:
@@ -98,13 +105,17 @@ def find_shell(uid: int) -> str:
 
 
 def harden() -> None:
-    """Shut this process's memory and environment to other processes of its user, and leave no core dumps.
+    """Shut this process's memory and environment to other processes of its user, and leave no core
+    dumps.
 
-    Steps under the same user id then cannot read /proc/<worker>/environ. They can still read the user's files.
+    Steps under the same user id then cannot read /proc/<worker>/environ. They can still read the
+    user's files.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if not orphans.set_process_option(orphans.PR_SET_DUMPABLE, 0) and sys.platform == "linux":
-        raise PlatformError("this process could not be shut to others of its user (PR_SET_DUMPABLE)")
+        raise PlatformError(
+            "this process could not be shut to others of its user (PR_SET_DUMPABLE)"
+        )
 
 
 def supervise(
@@ -117,9 +128,11 @@ def supervise(
     guard: Guard | None = None,
     user: User | None = None,
 ) -> Ending:
-    """Start `command`, hand on what it writes, and return when it and everything it started are gone.
+    """Start `command`, hand on what it writes, and return when it and everything it started are
+    gone.
 
-    `deadline` is on the monotonic clock. Raises AuthorError when the command cannot be started as asked.
+    `deadline` is on the monotonic clock. Raises AuthorError when the command cannot be started as
+    asked.
     """
     bell = _Bell()
     reading: dict[int, Literal["stdout", "stderr"]] = {}
@@ -129,7 +142,9 @@ def supervise(
             if guard is not None:
                 guard.watch(process.pid, attempt)
             stop.on_set(bell.ring)
-            return _Supervision(process, attempt, read, reading, stop, bell, deadline, grace_s).run()
+            return _Supervision(
+                process, attempt, read, reading, stop, bell, deadline, grace_s
+            ).run()
         finally:
             orphans.forget(process.pid)
             if guard is not None:
@@ -166,8 +181,8 @@ def _start(
         raise _explain(error, command) from error
     except ValueError as error:  # also UnicodeEncodeError
         raise AuthorError(
-            "an argument or environment value of the step holds a character that no program can be given "
-            f"(NUL or half a surrogate pair): {type(error).__name__}"
+            "an argument or environment value of the step holds a character that no program can be"
+            f" given (NUL or half a surrogate pair): {type(error).__name__}"
         ) from None
     finally:
         os.close(out_write)
@@ -183,19 +198,30 @@ def _nothing() -> int:
 def _explain(error: OSError, command: Command) -> Exception:
     program = command.argv[0]
     match error.errno:
-        case errno.ENOENT | errno.EACCES | errno.ENOTDIR if error.filename == os.fspath(command.cwd):
-            return AuthorError(f"the working directory {command.cwd.name!r} is not a folder that the step may enter")
+        case errno.ENOENT | errno.EACCES | errno.ENOTDIR if error.filename == os.fspath(
+            command.cwd
+        ):
+            return AuthorError(
+                f"the working directory {command.cwd.name!r} is not a folder that the step may"
+                " enter"
+            )
         case errno.ENOENT:
-            return AuthorError(f"the program {program!r}, or the interpreter its first line names, was not found")
+            return AuthorError(
+                f"the program {program!r}, or the interpreter its first line names, was not found"
+            )
         case errno.EACCES:
-            return AuthorError(f"the program {program!r} may not be executed; check its mode and its folder's")
+            return AuthorError(
+                f"the program {program!r} may not be executed; check its mode and its folder's"
+            )
         case errno.ENOEXEC:
             return AuthorError(f"{program!r} is no program; begin it with a line such as #!/bin/sh")
         case errno.E2BIG:
-            size = sum(len(arg) for arg in command.argv) + sum(len(k) + len(v) for k, v in command.env.items())
+            size = sum(len(arg) for arg in command.argv) + sum(
+                len(k) + len(v) for k, v in command.env.items()
+            )
             return AuthorError(
-                f"arguments and environment of the step are too long for this system ({size} characters); "
-                "hand large values over in a file"
+                f"arguments and environment of the step are too long for this system ({size}"
+                " characters); hand large values over in a file"
             )
         case _:
             return PlatformError(f"the process could not be started: {error.strerror}")
@@ -281,7 +307,8 @@ class _Supervision:
         return max(self._wake_at - time.monotonic(), 0.0) * 1000 + 1
 
     def _pump(self, timeout_ms: float | None) -> bool:
-        """Wait for whatever comes first, and read what there is; True when a pipe said something."""
+        """Wait for whatever comes first, and read what there is; True when a pipe said
+        something."""
         was_read = False
         for fd, _ in self._poll.poll(timeout_ms):
             stream = self._reading.get(fd)
@@ -328,8 +355,8 @@ class _Supervision:
         strays.send(signal.SIGTERM, self._hunt.look(), (self._process.pid,))
 
     def _linger(self) -> None:
-        """Read what is still in the pipes. A filter at the script's end (`exec > >(tee log)`) gets a moment to finish,
-        a process that the script left in the background is not waited for."""
+        """Read what is still in the pipes. A filter at the script's end (`exec > >(tee log)`) gets
+        a moment to finish, a process that the script left in the background is not waited for."""
         until = time.monotonic() + _LINGER_S
         is_hurried = self._cause is not None
         while self._reading and not is_hurried and (left := until - time.monotonic()) > 0:

@@ -1,4 +1,5 @@
-"""What the runners share whose steps run in a container elsewhere: on an engine, or in a cluster."""
+"""What the runners share whose steps run in a container elsewhere: on an engine, or in a
+cluster."""
 
 from __future__ import annotations
 
@@ -46,15 +47,19 @@ class Attempt(Protocol):
 
 
 def carry_out(attempt: Attempt, feed: LineFeed) -> StepOutcome:
-    """Do the attempt and remove it. What its author can mend is a failure; what he cannot is a loss."""
+    """Do the attempt and remove it. What its author can mend is a failure; what he cannot is a
+    loss."""
     try:
         return attempt.run()
     except AuthorError as refusal:
         return feed.outcome(Verdict.FAILED, getattr(refusal, "exit_code", None), str(refusal))
     except PlatformError as failure:
         return feed.outcome(Verdict.LOST, None, str(failure))
-    except OSError as failure:  # an engine's or a cluster's are PlatformErrors by now: these are the worker's own files
-        return feed.outcome(Verdict.LOST, None, f"The worker could not prepare the step's files: {failure}")
+    # an engine's or a cluster's are PlatformErrors by now: these are the worker's own files
+    except OSError as failure:
+        return feed.outcome(
+            Verdict.LOST, None, f"The worker could not prepare the step's files: {failure}"
+        )
     finally:
         attempt.remove()
 
@@ -72,7 +77,8 @@ class ComplaintWatch:
         self._sink(line)
 
     def name_remedy(self, order: StepOrder, outcome: StepOutcome, feed: LineFeed) -> None:
-        """One line more where a step failed that wrote, or so it seems, to a workspace mounted read-only."""
+        """One line more where a step failed that wrote, or so it seems, to a workspace mounted
+        read-only."""
         if not self._has_complained or outcome.verdict is not Verdict.FAILED:
             return
         if isinstance(order.work, ScriptWork) and order.work.workspace_mode == "readonly":

@@ -1,10 +1,11 @@
 """The program of the guard process: ends a worker's steps when the worker dies or falls silent.
 
-Told over a pipe, one line a message:  w PGID ATTEMPT  (watch)    f PGID  (forget)    b SECONDS  (beat)    q  (quit)
-a PLACE ATTEMPT  (it is away, on an engine or in a cluster)    r ATTEMPT  (returned)    e JSON  (how to reach engines)
-What is away is ended by a program of its own, `runners.broom`, which is started only then. The pipe is a ledger that
-outlives its writer, so it is read now and then only: a step wakes nobody. Runs with `python -I -S`, without Django, in
-a session of its own; Guard in `guard.py` is the worker's side.
+Told over a pipe, one line a message:  w PGID ATTEMPT  (watch)    f PGID  (forget)    b SECONDS
+(beat)    q  (quit) a PLACE ATTEMPT  (it is away, on an engine or in a cluster)    r ATTEMPT
+(returned)    e JSON  (how to reach engines) What is away is ended by a program of its own,
+`runners.broom`, which is started only then. The pipe is a ledger that outlives its writer, so it is
+read now and then only: a step wakes nobody. Runs with `python -I -S`, without Django, in a session
+of its own; Guard in `guard.py` is the worker's side.
 """
 
 from __future__ import annotations
@@ -25,14 +26,17 @@ _BROOM = "import sys; sys.path.insert(0, sys.argv.pop(1)); from runners import b
 
 
 def read_clock() -> float:
-    """Seconds on the clock that worker and guard share; it runs on while the machine sleeps, as leases do."""
+    """Seconds on the clock that worker and guard share; it runs on while the machine sleeps, as
+    leases do."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Sentry:
     """Knows the groups of one worker, and when it was last heard."""
 
-    def __init__(self, pipe: int, worker_fd: int | None, keeper: str, silence_s: float, grace_s: float) -> None:
+    def __init__(
+        self, pipe: int, worker_fd: int | None, keeper: str, silence_s: float, grace_s: float
+    ) -> None:
         self._pipe = pipe
         self._worker_fd = worker_fd
         self._keeper = keeper
@@ -51,7 +55,8 @@ class Sentry:
         if self._worker_fd is not None:
             poll.register(self._worker_fd, select.POLLIN)
         while not self._is_over:
-            # With nothing to watch it sleeps until told; else it wakes for the worker's end, and for the time.
+            # With nothing to watch it sleeps until told; else it wakes for the worker's end, and
+            # for the time.
             has_work = bool(self._groups or self._away)
             poll.register(self._pipe, 0 if has_work else select.POLLIN)
             events = poll.poll(_LOOK_INTERVAL_S * 1000 if has_work else None)
@@ -104,7 +109,8 @@ class Sentry:
 
 def _start_broom(engines: str, away: dict[str, str]) -> int:
     """The pid of the program that ends what is away."""
-    quoted = ", ".join(f'"{attempt}": "{place}"' for attempt, place in away.items())  # names of ours: no quotes in them
+    # names of ours: no quotes in them
+    quoted = ", ".join(f'"{attempt}": "{place}"' for attempt, place in away.items())
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:

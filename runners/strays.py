@@ -1,8 +1,9 @@
 """Which processes belong to an attempt, and ending them all.
 
-A process group is not enough: `setsid` and daemons leave it. Every process of a step carries two marks in its
-environment, which children inherit: the attempt, and the keeper (the guard process, or the worker without one) that
-answers for it. Standard library only, and little of it: the guard process imports this.
+A process group is not enough: `setsid` and daemons leave it. Every process of a step carries two
+marks in its environment, which children inherit: the attempt, and the keeper (the guard process, or
+the worker without one) that answers for it. Standard library only, and little of it: the guard
+process imports this.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _HAS_PROC = sys.platform == "linux"
 
 
 class Process(NamedTuple):
-    """What the system knows of a process. `started` is in clock ticks since boot, 0 where unknown."""
+    """What the system knows of a process. `started` is in clock ticks since boot, 0 where
+    unknown."""
 
     pid: int
     ppid: int
@@ -44,7 +46,11 @@ def is_alive(identity: str) -> bool:
     if not number.isdigit():
         return False
     process = read_process(int(number))
-    return process is not None and is_living(process) and (not process.started or str(process.started) == started)
+    return (
+        process is not None
+        and is_living(process)
+        and (not process.started or str(process.started) == started)
+    )
 
 
 def read_process(pid: int) -> Process | None:
@@ -54,7 +60,9 @@ def read_process(pid: int) -> Process | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
-        return Process(pid, int(fields[1]), int(fields[2]), int(fields[3]), fields[0].decode(), int(fields[19]))
+        return Process(
+            pid, int(fields[1]), int(fields[2]), int(fields[3]), fields[0].decode(), int(fields[19])
+        )
     except (OSError, IndexError, ValueError):
         return None
 
@@ -85,16 +93,24 @@ def _list_by_ps() -> list[Process]:
     """The same where there is no /proc; sessions are unknown there and read as the group."""
     import subprocess  # costs the guard process memory, and is not needed where /proc is
 
-    listing = subprocess.run(["ps", "-axo", "pid=,ppid=,pgid=,stat="], capture_output=True, text=True, check=False)
+    listing = subprocess.run(
+        ["ps", "-axo", "pid=,ppid=,pgid=,stat="], capture_output=True, text=True, check=False
+    )
     rows = [line.split() for line in listing.stdout.splitlines()]
-    return [Process(int(row[0]), int(row[1]), int(row[2]), int(row[2]), row[3][0], 0) for row in rows if len(row) >= 4]
+    return [
+        Process(int(row[0]), int(row[1]), int(row[2]), int(row[2]), row[3][0], 0)
+        for row in rows
+        if len(row) >= 4
+    ]
 
 
 class Hunt:
-    """The search for all processes of some groups and marks. It remembers whom it found: a process without a mark is
-    told by its parents, and they may be gone at the next look."""
+    """The search for all processes of some groups and marks. It remembers whom it found: a process
+    without a mark is told by its parents, and they may be gone at the next look."""
 
-    def __init__(self, groups: Iterable[int] = (), attempt: str | None = None, keeper: str | None = None) -> None:
+    def __init__(
+        self, groups: Iterable[int] = (), attempt: str | None = None, keeper: str | None = None
+    ) -> None:
         self.groups = frozenset(groups)
         self._attempt = attempt
         self._keeper = keeper
@@ -104,7 +120,9 @@ class Hunt:
         """Those that live now, with all their descendants. Never the caller."""
         spared = {os.getpid(), 1}
         alive = {
-            process.pid: process for process in list_processes() if is_living(process) and process.pid not in spared
+            process.pid: process
+            for process in list_processes()
+            if is_living(process) and process.pid not in spared
         }
         found = {pid for pid, process in alive.items() if self._is_hunted(process)}
         young = found
@@ -117,7 +135,10 @@ class Hunt:
     def has_known(self) -> bool:
         """Whether one of those found at the last look lives; costs nothing when it found none."""
         found = (read_process(pid) for pid in self._known)
-        return any(process and is_living(process) and process.started == self._known[process.pid] for process in found)
+        return any(
+            process and is_living(process) and process.started == self._known[process.pid]
+            for process in found
+        )
 
     def _is_hunted(self, process: Process) -> bool:
         if process.pgid in self.groups or process.sid in self.groups:
@@ -125,10 +146,14 @@ class Hunt:
         if self._known.get(process.pid) == process.started:
             return True
         attempt, keeper = read_marks(process.pid) if _HAS_PROC else (None, None)
-        return (attempt is not None and attempt == self._attempt) or (keeper is not None and keeper == self._keeper)
+        return (attempt is not None and attempt == self._attempt) or (
+            keeper is not None and keeper == self._keeper
+        )
 
 
-def find(groups: Iterable[int] = (), attempt: str | None = None, keeper: str | None = None) -> set[int]:
+def find(
+    groups: Iterable[int] = (), attempt: str | None = None, keeper: str | None = None
+) -> set[int]:
     """One look of a Hunt."""
     return Hunt(groups, attempt, keeper).look()
 
@@ -139,7 +164,8 @@ def is_living(process: Process) -> bool:
 
 
 def send(number: signal.Signals, pids: Iterable[int], groups: Iterable[int] = ()) -> None:
-    """Signal whole groups (nothing slips through by forking), and once each process that is in none of them."""
+    """Signal whole groups (nothing slips through by forking), and once each process that is in none
+    of them."""
     groups = frozenset(groups)
     for group in groups:
         with suppress(ProcessLookupError, PermissionError):
@@ -150,10 +176,17 @@ def send(number: signal.Signals, pids: Iterable[int], groups: Iterable[int] = ()
                 os.kill(pid, number)
 
 
-def end(hunt: Hunt, grace_s: float, give_up_s: float = 10.0, between: Callable[[], object] = lambda: None) -> set[int]:
-    """TERM, then KILL after `grace_s`, until a look finds nothing twice in a row; the answer is what would not die.
+def end(
+    hunt: Hunt,
+    grace_s: float,
+    give_up_s: float = 10.0,
+    between: Callable[[], object] = lambda: None,
+) -> set[int]:
+    """TERM, then KILL after `grace_s`, until a look finds nothing twice in a row; the answer is
+    what would not die.
 
-    Twice, because a child that has not called exec yet does not show its mark. `between` is called between looks.
+    Twice, because a child that has not called exec yet does not show its mark. `between` is called
+    between looks.
     """
     began = time.monotonic()
     send(signal.SIGTERM, hunt.look(), hunt.groups)

@@ -26,13 +26,15 @@ ADVICE = {
 }
 _PROBE_S = 30.0
 _PROBE = (
-    "import sys; print(sys.prefix, getattr(sys, '_base_executable', '') or sys.executable, sys.executable, sep='\\n')"
+    "import sys; print(sys.prefix, getattr(sys, '_base_executable', '') or sys.executable,"
+    " sys.executable, sep='\\n')"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A toolchain as found on this host. `kind` is one of uv, python, bun, node, deno, go, shell, other."""
+    """A toolchain as found on this host. `kind` is one of uv, python, bun, node, deno, go, shell,
+    other."""
 
     kind: str
     argv: tuple[str, ...]
@@ -52,10 +54,13 @@ class Toolbox:
         self._found: dict[tuple[str, str | None], Tool] = {}
 
     def choose(self, language: str, interpreter: str | None = None) -> Tool:
-        """The toolchain for `language`, or the one the author named; AuthorError says what to install."""
+        """The toolchain for `language`, or the one the author named; AuthorError says what to
+        install."""
         key = (language, interpreter)
         if key not in self._found:
-            self._found[key] = self._named(language, interpreter) if interpreter else self._preferred(language)
+            self._found[key] = (
+                self._named(language, interpreter) if interpreter else self._preferred(language)
+            )
         return self._found[key]
 
     def find(self, name: str) -> str | None:
@@ -74,7 +79,8 @@ class Toolbox:
             if found:
                 return Tool(name, (found,))
         raise AuthorError(
-            "'dependencies' need npm or bun, and this worker has neither; install one of them on the worker"
+            "'dependencies' need npm or bun, and this worker has neither; install one of them on"
+            " the worker"
         )
 
     def _named(self, language: str, interpreter: str) -> Tool:
@@ -105,11 +111,13 @@ class Toolbox:
                 (_real_python(found),) if language == "python" else (found,),
             )
         raise AuthorError(
-            f"No interpreter found for language '{language}'. Tried: {', '.join(tried)}; install {advice} on the worker"
+            f"No interpreter found for language '{language}'. Tried: {', '.join(tried)}; install"
+            f" {advice} on the worker"
         )
 
     def _python_with(self, uv: str) -> Tool:
-        """uv makes environments; a script without dependencies starts faster without uv in between."""
+        """uv makes environments; a script without dependencies starts faster without uv in
+        between."""
         for name in ("python3", "python"):
             found = self.find(name)
             if found:
@@ -119,27 +127,37 @@ class Toolbox:
 
 def read_go_version(go: tuple[str, ...]) -> str:
     """The language version for a generated go.mod, such as `1.27`."""
-    answer = _ask((*go, "env", "GOVERSION"), {"GOTOOLCHAIN": "local", "GOCACHE": "off", "HOME": "/nonexistent"})
+    answer = _ask(
+        (*go, "env", "GOVERSION"),
+        {"GOTOOLCHAIN": "local", "GOCACHE": "off", "HOME": "/nonexistent"},
+    )
     major, _, rest = answer.removeprefix("go").partition(".")
     return f"{major}.{rest.partition('.')[0]}" if major.isdigit() else "1.21"
 
 
 def _kind_of(program: str) -> str:
     name = PurePath(program).name
-    for kind, names in {"python": ("python", "pypy"), "node": ("node",), "bun": ("bun",), "deno": ("deno",)}.items():
+    for kind, names in {
+        "python": ("python", "pypy"),
+        "node": ("node",),
+        "bun": ("bun",),
+        "deno": ("deno",),
+    }.items():
         if name.startswith(names):
             return kind
     return "go" if name.startswith("go") else "other"
 
 
 def _real_python(found: str) -> str:
-    """The interpreter behind a shim, which costs a shell at every start; the base of the worker's own environment,
-    whose packages are the worker's and not a step's."""
+    """The interpreter behind a shim, which costs a shell at every start; the base of the worker's
+    own environment, whose packages are the worker's and not a step's."""
     prefix, _, rest = _ask((found, "-c", _PROBE)).partition("\n")
     base, _, real = rest.partition("\n")
     if not os.path.isabs(real):
         return found
-    is_workers = sys.prefix != sys.base_prefix and os.path.realpath(prefix) == os.path.realpath(sys.prefix)
+    is_workers = sys.prefix != sys.base_prefix and os.path.realpath(prefix) == os.path.realpath(
+        sys.prefix
+    )
     return base if is_workers else real
 
 

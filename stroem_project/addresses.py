@@ -14,7 +14,8 @@ from stroem_project.settings import database_settings
 
 
 def use(db_url: str, broker_url: str, data_dir: Path | None = None) -> None:
-    """For this process and for its children's environment. To be called before anything was stored or published."""
+    """For this process and for its children's environment. To be called before anything was stored
+    or published."""
     os.environ["STROEM__DB__URL"] = db_url
     os.environ["STROEM__BROKER__URL"] = broker_url
     settings.STROEM = replace(settings.STROEM, db=Database(db_url), broker=Broker(broker_url))
@@ -39,6 +40,6 @@ def _repoint_celery(broker_url: str) -> None:
 def unset() -> str:
     """One sentence for commands that need a database when none is known."""
     return (
-        "No database is known: start `manage.py up` first, or set STROEM__DB__URL and STROEM__BROKER__URL "
-        "to servers of yours."
+        "No database is known: start `manage.py up` first, or set STROEM__DB__URL and"
+        " STROEM__BROKER__URL to servers of yours."
     )

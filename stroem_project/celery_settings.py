@@ -1,4 +1,5 @@
-"""Celery's settings, read when the app is first used. Each one is there because its default loses something."""
+"""Celery's settings, read when the app is first used. Each one is there because its default loses
+something."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ task_default_delivery_mode = "transient"
 task_send_sent_event = False
 
 worker_prefetch_multiplier = 1
-worker_disable_prefetch = False  # `workers.pool` does it, counting also the slots that Celery does not know of
+# `workers.pool` does it, counting also the slots that Celery does not know of
+worker_disable_prefetch = False
 worker_cancel_long_running_tasks_on_connection_loss = False
 worker_enable_remote_control = False
 worker_send_task_events = False

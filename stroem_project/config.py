@@ -1,8 +1,9 @@
 """The settings file of server, scheduler and `up`: read, checked, frozen. No Django here.
 
-One YAML file (named by STROEM_CONFIG, optional) and the environment over it: STROEM__RECOVERY__LOST_RETRIES=3 is
-`recovery.lost_retries: 3`. What nobody set has a default, except the addresses of database and broker: those stay None
-until they are given or `up` has written them down (`<data_dir>/pair.json`).
+One YAML file (named by STROEM_CONFIG, optional) and the environment over it:
+STROEM__RECOVERY__LOST_RETRIES=3 is `recovery.lost_retries: 3`. What nobody set has a default,
+except the addresses of database and broker: those stay None until they are given or `up` has
+written them down (`<data_dir>/pair.json`).
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class Source:
     url: str | None = None
     ref: str = "main"
     poll_interval_s: float = 60.0
-    auth: str | None = None  # a name under git_auth; one written in place stands there as `workspaces.NAME.auth`
+    # a name under git_auth; one written in place stands there as `workspaces.NAME.auth`
+    auth: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +141,14 @@ class Config:
 
 
 def load(environ: Mapping[str, str] = os.environ) -> Config:
-    """`given`, with the addresses of the pair that `up` runs in this data directory where none were given."""
+    """`given`, with the addresses of the pair that `up` runs in this data directory where none were
+    given."""
     return _with_pair(given(environ))
 
 
 def given(environ: Mapping[str, str] = os.environ) -> Config:
-    """The settings that this environment asks for. Raises ConfigError with every problem, one sentence each."""
+    """The settings that this environment asks for. Raises ConfigError with every problem, one
+    sentence each."""
     named = environ.get("STROEM_CONFIG")
     file = Path(named).resolve() if named else None
     try:
@@ -192,7 +196,9 @@ BROKER_SCHEMES = ("redis", "rediss", "redis+socket", "valkey", "valkeys", "amqp"
 def _listen(setting: Setting | None) -> tuple[str, int]:
     if setting is None:
         return "127.0.0.1", 8080
-    found = re.fullmatch(r"(?P<host>\[[0-9a-fA-F:]+\]|[^\s:]+):(?P<port>\d{1,5})", str(setting.value))
+    found = re.fullmatch(
+        r"(?P<host>\[[0-9a-fA-F:]+\]|[^\s:]+):(?P<port>\d{1,5})", str(setting.value)
+    )
     if not found or not 0 <= int(found["port"]) <= 65535:
         setting.refuse("listen must be host:port, for example 127.0.0.1:8080")
         return "127.0.0.1", 8080
@@ -206,7 +212,9 @@ def _url(section: Section, schemes: tuple[str, ...]) -> str | None:
         return None
     scheme, mark, rest = str(setting.value).partition("://")
     if not mark or scheme not in schemes or not rest:
-        setting.refuse(f"{setting.name} must begin with {schemes[0]}:// (also read: {', '.join(schemes[1:])})")
+        setting.refuse(
+            f"{setting.name} must begin with {schemes[0]}:// (also read: {', '.join(schemes[1:])})"
+        )
         return None
     return str(setting.value)
 
@@ -238,7 +246,9 @@ def _git_auth(section: Section, base: Path) -> GitAuth:
     return auth
 
 
-def _sources(top: Section, name: str, base: Path, known: dict[str, GitAuth]) -> Mapping[str, Source]:
+def _sources(
+    top: Section, name: str, base: Path, known: dict[str, GitAuth]
+) -> Mapping[str, Source]:
     return {key: _source(section, base, known) for key, section in top.sections(name)}
 
 
@@ -279,7 +289,9 @@ def _auth(section: Section) -> Auth:
     base_url = section.take("base_url")
     if base_url is not None and not re.match(r"https?://[^/\s]+", str(base_url.value)):
         base_url.refuse("auth.base_url must begin with http:// or https://")
-    auth = Auth(str(base_url.value).rstrip("/") if base_url else None, _token(section, "jwt_secret"), user)
+    auth = Auth(
+        str(base_url.value).rstrip("/") if base_url else None, _token(section, "jwt_secret"), user
+    )
     section.close()
     return auth
 

@@ -1,4 +1,5 @@
-"""Reads a YAML file and the environment into one tree of settings that know where they were written.
+"""Reads a YAML file and the environment into one tree of settings that know where they were
+written.
 
 A `Section` hands out what is asked for and refuses, when it is closed, what nobody asked for.
 """
@@ -24,7 +25,8 @@ MAX_DEPTH = 20
 
 @dataclass(slots=True)
 class Setting:
-    """One value, its full name and its place: `server.yaml:3:5`, or the name of an environment variable."""
+    """One value, its full name and its place: `server.yaml:3:5`, or the name of an environment
+    variable."""
 
     name: str
     value: Any
@@ -38,7 +40,8 @@ class Setting:
 
 @dataclass(slots=True)
 class Section:
-    """The settings under one key. Reading is by `take` and its typed sisters; `close` refuses the rest."""
+    """The settings under one key. Reading is by `take` and its typed sisters; `close` refuses the
+    rest."""
 
     name: str
     place: str
@@ -83,7 +86,9 @@ class Section:
         parent = self.section(key)
         for name in list(parent.entries):
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-                parent.refuse_key(name, f"'{name}' is no name: use letters, digits, dots, hyphens and underscores")
+                parent.refuse_key(
+                    name, f"'{name}' is no name: use letters, digits, dots, hyphens and underscores"
+                )
             yield name, parent.section(name)
 
     def text(self, key: str) -> str | None:
@@ -119,8 +124,15 @@ class Section:
                 self.refuse(f"{self.full(key)} is missing: one of {', '.join(allowed)}")
             return default
         if setting.value not in allowed:
-            known = f"must be one of {', '.join(allowed)}" if allowed else "names nothing, since none is defined"
-            setting.refuse(f"{setting.name} {known}, not '{setting.value}'{_did_you_mean(setting.value, allowed)}")
+            known = (
+                f"must be one of {', '.join(allowed)}"
+                if allowed
+                else "names nothing, since none is defined"
+            )
+            setting.refuse(
+                f"{setting.name} {known}, not"
+                f" '{setting.value}'{_did_you_mean(setting.value, allowed)}"
+            )
             return default
         return str(setting.value)
 
@@ -133,11 +145,19 @@ class Section:
         if setting is None:
             return None
         value = setting.value
-        if isinstance(value, str) and setting.is_text_only and re.fullmatch(r"-?\d+(\.\d+)?", value):
+        if (
+            isinstance(value, str)
+            and setting.is_text_only
+            and re.fullmatch(r"-?\d+(\.\d+)?", value)
+        ):
             value = float(value)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
+        is_number = (
+            isinstance(value, int | float) and not isinstance(value, bool) and value == value
+        )
         if not is_number or (whole and value != int(value)):
-            setting.refuse(f"{setting.name} must be a {'whole ' if whole else ''}number, not '{setting.value}'")
+            setting.refuse(
+                f"{setting.name} must be a {'whole ' if whole else ''}number, not '{setting.value}'"
+            )
             return None
         if value < at_least:
             setting.refuse(f"{setting.name} must be at least {at_least:g}")
@@ -169,7 +189,8 @@ class Section:
 def read_sources(
     file: Path | None, environ: Mapping[str, str], *, prefix: str, foreign: set[str]
 ) -> tuple[Section, Problems]:
-    """The file's settings with the environment's over them. Sections in `foreign` belong to somebody else.
+    """The file's settings with the environment's over them. Sections in `foreign` belong to
+    somebody else.
 
     Raises OSError or ValueError, in one sentence, when the file cannot be read at all.
     """
@@ -191,7 +212,9 @@ def _override(top: Section, parts: list[str], variable: str, text: str) -> None:
         if not isinstance(entry, Section):
             entry = here.entries[part] = Section(here.full(part), variable, top.problems)
         here = entry
-    here.entries[parts[-1]] = Setting(here.full(parts[-1]), text, variable, top.problems, is_text_only=True)
+    here.entries[parts[-1]] = Setting(
+        here.full(parts[-1]), text, variable, top.problems, is_text_only=True
+    )
 
 
 def _read_file(file: Path, problems: Problems) -> Section:
@@ -206,7 +229,9 @@ def _read_file(file: Path, problems: Problems) -> Section:
         at = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         raise ValueError(f"{file}{at}: this is not YAML: {error.problem}.") from None
     except (yaml.YAMLError, RecursionError):
-        raise ValueError(f"{file}: this is not YAML: it holds control characters, or lies too deep.") from None
+        raise ValueError(
+            f"{file}: this is not YAML: it holds control characters, or lies too deep."
+        ) from None
     if node is None:
         return Section("", str(file), problems)
     if not isinstance(node, yaml.MappingNode):
@@ -214,7 +239,9 @@ def _read_file(file: Path, problems: Problems) -> Section:
     return _section("", node, file, problems, 0)
 
 
-def _section(name: str, node: yaml.MappingNode, file: Path, problems: Problems, depth: int) -> Section:
+def _section(
+    name: str, node: yaml.MappingNode, file: Path, problems: Problems, depth: int
+) -> Section:
     section = Section(name, _place(file, node), problems)
     for key_node, value_node in node.value:
         key = str(key_node.value)
@@ -224,7 +251,9 @@ def _section(name: str, node: yaml.MappingNode, file: Path, problems: Problems, 
         elif key in section.entries:
             problems.append(f"{place}: '{section.full(key)}' is given twice.")
         elif isinstance(value_node, yaml.MappingNode):
-            section.entries[key] = _section(section.full(key), value_node, file, problems, depth + 1)
+            section.entries[key] = _section(
+                section.full(key), value_node, file, problems, depth + 1
+            )
             section.entries[key].place = place
         else:
             value = _plain(value_node)
@@ -234,7 +263,10 @@ def _section(name: str, node: yaml.MappingNode, file: Path, problems: Problems, 
 
 def _plain(node: yaml.Node) -> Any:
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(item) if isinstance(item, yaml.ScalarNode) else json.dumps(str(item.tag)) for item in node.value]
+        return [
+            _plain(item) if isinstance(item, yaml.ScalarNode) else json.dumps(str(item.tag))
+            for item in node.value
+        ]
     if node.tag in {"tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:binary"}:
         return node.value
     constructor = yaml.constructor.SafeConstructor()

@@ -1,4 +1,5 @@
-"""What `doctor` looks at: checks give findings, each a sentence and, where something is amiss, its remedy."""
+"""What `doctor` looks at: checks give findings, each a sentence and, where something is amiss, its
+remedy."""
 
 from __future__ import annotations
 
@@ -62,7 +63,9 @@ def _configuration() -> Iterator[Finding]:
     yield Finding("ok", "configuration", f"read from {source}")
     key_file: Path = settings.STROEM.key_file
     if key_file.exists() and key_file.stat().st_mode & 0o077:
-        yield Finding("problem", "keys", f"{key_file} can be read by others: run `chmod 600 {key_file}`")
+        yield Finding(
+            "problem", "keys", f"{key_file} can be read by others: run `chmod 600 {key_file}`"
+        )
 
 
 def _database() -> Iterator[Finding]:
@@ -75,10 +78,16 @@ def _database() -> Iterator[Finding]:
             major = connection.info.server_version // 10000
     except psycopg.Error as error:
         reason = str(error).strip().splitlines()[0]
-        yield Finding("problem", "database", f"cannot be reached ({reason}): start it, or correct STROEM__DB__URL")
+        yield Finding(
+            "problem",
+            "database",
+            f"cannot be reached ({reason}): start it, or correct STROEM__DB__URL",
+        )
         return
     if major < OLDEST_POSTGRES:
-        yield Finding("problem", "database", f"is PostgreSQL {major}: use {OLDEST_POSTGRES} or newer")
+        yield Finding(
+            "problem", "database", f"is PostgreSQL {major}: use {OLDEST_POSTGRES} or newer"
+        )
     else:
         yield Finding("ok", "database", f"PostgreSQL {major} answers")
 
@@ -87,14 +96,18 @@ def _guarded(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Fin
     try:
         yield from check()
     except DatabaseError as error:
-        yield Finding("problem", about, f"cannot be read from the database: {str(error).splitlines()[0]}")
+        yield Finding(
+            "problem", about, f"cannot be read from the database: {str(error).splitlines()[0]}"
+        )
 
 
 def _migrations() -> Iterator[Finding]:
     from stroem_project.preparation import has_unapplied_migrations
 
     if has_unapplied_migrations():
-        yield Finding("problem", "migrations", "the tables are not up to date: run `manage.py migrate`")
+        yield Finding(
+            "problem", "migrations", "the tables are not up to date: run `manage.py migrate`"
+        )
     else:
         yield Finding("ok", "migrations", "the tables are up to date")
 
@@ -103,14 +116,17 @@ def _workers() -> Iterator[Finding]:
     from apps.fleet.models import Worker
 
     limit_s = settings.STROEM.recovery.heartbeat_timeout_s
-    live = Worker.objects.filter(stopped_at=None).extra(  # the database's clock decides, as everywhere
+    # the database's clock decides, as everywhere
+    live = Worker.objects.filter(stopped_at=None).extra(
         where=["heartbeat_at > clock_timestamp() - %s * interval '1 second'"], params=[limit_s]
     )
     names = [f"{worker.name} ({', '.join(worker.tags)})" for worker in live.order_by("name")]
     if names:
         yield Finding("ok", "workers", f"alive: {'; '.join(names)}")
     else:
-        yield Finding("warning", "workers", "none is alive, so no step will run: start `manage.py worker`")
+        yield Finding(
+            "warning", "workers", "none is alive, so no step will run: start `manage.py worker`"
+        )
 
 
 def _workspaces() -> Iterator[Finding]:
@@ -118,7 +134,11 @@ def _workspaces() -> Iterator[Finding]:
 
     bad = [workspace.name for workspace in Workspace.objects.filter(current=None).order_by("name")]
     if bad:
-        yield Finding("warning", "workspaces", f"no usable revision of {', '.join(bad)}: run `manage.py validate`")
+        yield Finding(
+            "warning",
+            "workspaces",
+            f"no usable revision of {', '.join(bad)}: run `manage.py validate`",
+        )
 
 
 def _broker() -> Iterator[Finding]:
@@ -136,7 +156,9 @@ def _broker() -> Iterator[Finding]:
             yield Finding("ok", "broker", f"{connection.transport.driver_type} answers")
     except (KombuError, OSError) as error:
         yield Finding(
-            "problem", "broker", f"cannot be reached ({type(error).__name__}): start it, or correct STROEM__BROKER__URL"
+            "problem",
+            "broker",
+            f"cannot be reached ({type(error).__name__}): start it, or correct STROEM__BROKER__URL",
         )
 
 
@@ -146,7 +168,11 @@ def _docker() -> Iterator[Finding]:
     if Connection(None).is_alive():
         yield Finding("ok", "docker", "an engine answers")
     else:
-        yield Finding("warning", "docker", "no engine answers here: steps that need one run on other workers only")
+        yield Finding(
+            "warning",
+            "docker",
+            "no engine answers here: steps that need one run on other workers only",
+        )
 
 
 def examine_cluster(worker_file: Path | None) -> Iterator[Finding]:
@@ -155,7 +181,11 @@ def examine_cluster(worker_file: Path | None) -> Iterator[Finding]:
         worker = load(worker_file, os.environ, data_dir=settings.STROEM.data_dir)
         if worker.kubernetes is None:
             where = worker_file or "the environment"
-            yield Finding("ok", "kubernetes", f"no section in {where}: `--config` names a worker's file to look at")
+            yield Finding(
+                "ok",
+                "kubernetes",
+                f"no section in {where}: `--config` names a worker's file to look at",
+            )
         else:
             yield from _cluster(worker, worker.kubernetes)
     except (StroemError, TypeError, ValueError) as error:
@@ -167,28 +197,48 @@ def _cluster(worker: WorkerConfig, section: Mapping[str, Any]) -> Iterator[Findi
     from runners.pod.cluster import Cluster, ClusterAway, Refused
     from runners.pod.rights import find_missing, find_objection
 
-    config = PodConfig.from_section(section, owner=worker.worker_name, runner_image=worker.runner_image)
+    config = PodConfig.from_section(
+        section, owner=worker.worker_name, runner_image=worker.runner_image
+    )
     cluster, place = Cluster(config), f"in namespace '{config.namespace}'"
     if worker.server_url is None:
-        yield Finding("warning", "kubernetes", "scripts in pods cannot fetch their workspace: set `server_url`")
+        yield Finding(
+            "warning",
+            "kubernetes",
+            "scripts in pods cannot fetch their workspace: set `server_url`",
+        )
     try:
         missing = list(find_missing(cluster))
         for right in missing:
             verbs = f"{' and '.join(right.verbs)} {right.resource}"
             level: Level = "problem" if right.is_needed else "warning"
-            yield Finding(level, "kubernetes", f"the account may not {verbs} {place}, so {right.without}: grant it")
+            yield Finding(
+                level,
+                "kubernetes",
+                f"the account may not {verbs} {place}, so {right.without}: grant it",
+            )
         if not any("create" in right.verbs and right.resource == "pods" for right in missing):
             objection = find_objection(cluster, config)
             if objection is not None:
-                yield Finding("problem", "kubernetes", f"a pod {place} would be refused: {objection}")
+                yield Finding(
+                    "problem", "kubernetes", f"a pod {place} would be refused: {objection}"
+                )
             elif not missing:
-                yield Finding("ok", "kubernetes", f"the API server answers, and takes what steps need {place}")
+                yield Finding(
+                    "ok", "kubernetes", f"the API server answers, and takes what steps need {place}"
+                )
     except ClusterAway as error:
         remedy = "start it, or correct `kubeconfig` and `context` in the section `kubernetes:`"
         yield Finding("problem", "kubernetes", f"{str(error).rstrip('.')}: {remedy}")
     except Refused as error:
-        remedy = "renew the account's credentials" if error.status == 401 else "let it create selfsubjectaccessreviews"
-        yield Finding("problem", "kubernetes", f"the API server refuses this account ({error}): {remedy}")
+        remedy = (
+            "renew the account's credentials"
+            if error.status == 401
+            else "let it create selfsubjectaccessreviews"
+        )
+        yield Finding(
+            "problem", "kubernetes", f"the API server refuses this account ({error}): {remedy}"
+        )
 
 
 def _toolchains() -> Iterator[Finding]:
@@ -198,7 +248,11 @@ def _toolchains() -> Iterator[Finding]:
             yield Finding("ok", "toolchain", f"{language}: {found}")
         else:
             wanted = " or ".join(programs)
-            yield Finding("warning", "toolchain", f"{language}: install {wanted} to run such steps on this machine")
+            yield Finding(
+                "warning",
+                "toolchain",
+                f"{language}: install {wanted} to run such steps on this machine",
+            )
 
 
 def _disk() -> Iterator[Finding]:

@@ -13,11 +13,17 @@ _HEX = re.compile(rf"[0-9a-f]{{{SHORTEST},32}}")
 
 
 def find_job(typed: str) -> Job:
-    """The job meant by `typed`. Raises InputError when it can be none or several, NotFound when there is none."""
+    """The job meant by `typed`. Raises InputError when it can be none or several, NotFound when
+    there is none."""
     digits = typed.strip().lower().replace("-", "")
     if not _HEX.fullmatch(digits):
         raise InputError(
-            {"job": f"'{typed[:60]}' is no job id: give the id, or at least its first {SHORTEST} characters"}
+            {
+                "job": (
+                    f"'{typed[:60]}' is no job id: give the id, or at least its first {SHORTEST}"
+                    " characters"
+                )
+            }
         )
     first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
     found = list(Job.objects.filter(pk__gte=first, pk__lte=last).order_by("pk")[:6])
@@ -26,5 +32,12 @@ def find_job(typed: str) -> Job:
     if len(found) > 1:
         more = ", ..." if len(found) == 6 else ""
         ids = ", ".join(str(job.pk) for job in found[:5])
-        raise InputError({"job": f"'{typed.strip()}' begins the ids of several jobs ({ids}{more}); give more of it"})
+        raise InputError(
+            {
+                "job": (
+                    f"'{typed.strip()}' begins the ids of several jobs ({ids}{more}); give more"
+                    " of it"
+                )
+            }
+        )
     return found[0]

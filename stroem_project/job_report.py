@@ -1,4 +1,5 @@
-"""One job as an operator reads it in a terminal: its steps, its workflow actions with their runs and allocations."""
+"""One job as an operator reads it in a terminal: its steps, its workflow actions with their runs
+and allocations."""
 
 from __future__ import annotations
 
@@ -17,7 +18,10 @@ MOST_STEPS = 1000
 def as_lines(job: Job) -> Iterator[str]:
     """The report, line by line; nothing of a job can steer the terminal."""
     place = f"{job.workspace.name}/{job.task_name}"
-    yield f"{job.pk}  {job.status}  {clean(place)}  {_seconds(job.started_at, job.completed_at)}".rstrip()
+    yield (
+        f"{job.pk}  {job.status}  {clean(place)}  "
+        f"{_seconds(job.started_at, job.completed_at)}".rstrip()
+    )
     yield from _error(job.error)
     rows = Step.objects.filter(job_id=job.pk).order_by("position", "loop_index", "id")
     total = rows.count()
@@ -50,7 +54,10 @@ def _action(action: Mapping[str, Any]) -> Iterator[str]:
         state = f", {one['state']}" if one["state"] else ""
         nodes = f" on {one['nodes']}" if one["nodes"] else ""
         took = _seconds(one["started_at"], one["ended_at"])
-        yield f"  nodes {one['status']:<10}  {took:>9}  {clean(one['scheduler'] + ': ' + number + state + nodes)}"
+        yield (
+            f"  nodes {one['status']:<10}  {took:>9} "
+            f" {clean(one['scheduler'] + ': ' + number + state + nodes)}"
+        )
         yield from _error(one["error"] or "")
 
 
@@ -67,7 +74,13 @@ def as_json(job: Job) -> str:
         "started_at": job.started_at,
         "completed_at": job.completed_at,
         "steps": [
-            {"step_name": name, "status": status, "started_at": started, "completed_at": ended, "error": error or None}
+            {
+                "step_name": name,
+                "status": status,
+                "started_at": started,
+                "completed_at": ended,
+                "error": error or None,
+            }
             for name, status, started, ended, error in steps.values_list(
                 "name", "status", "started_at", "completed_at", "error"
             )

@@ -1,4 +1,5 @@
-"""The keys that seal secrets at rest: from STROEM_KEYS (newest first, separated by commas) or from a 0600 file."""
+"""The keys that seal secrets at rest: from STROEM_KEYS (newest first, separated by commas) or from
+a 0600 file."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from pathlib import Path
 
 
 def read_keys(environ: Mapping[str, str], file: Path) -> list[str]:
-    """URL-safe base64 keys of 32 bytes, the one that seals first. A missing file is made with a fresh key."""
+    """URL-safe base64 keys of 32 bytes, the one that seals first. A missing file is made with a
+    fresh key."""
     given = [key.strip() for key in environ.get("STROEM_KEYS", "").split(",") if key.strip()]
     if given:
         return given

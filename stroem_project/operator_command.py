@@ -1,5 +1,6 @@
-"""What the commands for operators share: a database must be known, errors are sentences, Ctrl-C and a closed pipe end
-them quietly. Exit code 0: done, 1: it went wrong, 2: it could not even be asked for."""
+"""What the commands for operators share: a database must be known, errors are sentences, Ctrl-C and
+a closed pipe end them quietly. Exit code 0: done, 1: it went wrong, 2: it could not even be asked
+for."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ class OperatorCommand(BaseCommand):
             raise CommandError(str(error), returncode=REFUSED) from error
         except DatabaseError as error:
             first = str(error).strip().splitlines() or ["no reason given"]
-            raise CommandError(f"The database cannot be used: {first[0]}", returncode=REFUSED) from error
+            raise CommandError(
+                f"The database cannot be used: {first[0]}", returncode=REFUSED
+            ) from error
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
         except BrokenPipeError:  # whoever read us, `head` for example, has seen enough

@@ -1,4 +1,5 @@
-"""What a database needs before anybody can work with it: its tables, an administrator, the first workspaces."""
+"""What a database needs before anybody can work with it: its tables, an administrator, the first
+workspaces."""
 
 from __future__ import annotations
 
@@ -49,8 +50,12 @@ def example_workspaces() -> dict[str, Path]:
     """Workspace name -> folder, for the examples that ship with Stroem."""
     if not EXAMPLES.is_dir():
         return {}
-    folders = sorted(entry for entry in EXAMPLES.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    return {"default" if folder.name == DEFAULT_EXAMPLE else folder.name: folder for folder in folders}
+    folders = sorted(
+        entry for entry in EXAMPLES.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    )
+    return {
+        "default" if folder.name == DEFAULT_EXAMPLE else folder.name: folder for folder in folders
+    }
 
 
 def import_examples() -> tuple[list[str], dict[str, str]]:
@@ -82,7 +87,9 @@ def import_configured() -> dict[str, str]:
                 import_folder(name, source.path)
             else:
                 import_git(name, source.url, source.ref, source.auth or "")
-            Workspace.objects.filter(name=name).update(poll_interval_s=max(1, round(source.poll_interval_s)))
+            Workspace.objects.filter(name=name).update(
+                poll_interval_s=max(1, round(source.poll_interval_s))
+            )
         except StroemError as error:
             refused[name] = str(error)
     return refused

@@ -1,4 +1,5 @@
-"""The engine for one run: a private database and broker, a conductor and a worker, gone without a trace at its end."""
+"""The engine for one run: a private database and broker, a conductor and a worker, gone without a
+trace at its end."""
 
 from __future__ import annotations
 
@@ -32,14 +33,16 @@ class House:
 
 @contextmanager
 def private_house(worker_config: str | None) -> Iterator[House]:
-    """Points this process at servers of its own and gives them back at the end. Once in a process."""
+    """Points this process at servers of its own and gives them back at the end. Once in a
+    process."""
     lifeline = Lifeline()
     pair: TemporaryPair | None = None
     try:
         pair = TemporaryPair(lifeline, copy_of=prepared.cluster_for(_key(), lifeline, _fill))
         folder = pair.database.folder
         addresses.use(pair.addresses.db_url, pair.addresses.broker_url, folder / "data")
-        worker = lifeline.spawn(_worker(folder, worker_config))  # it takes longer to begin than the database
+        # it takes longer to begin than the database
+        worker = lifeline.spawn(_worker(folder, worker_config))
         with pair, _conductor():
             try:
                 yield House(worker)

@@ -20,7 +20,8 @@ WITHHELD = frozenset({"STROEM_ADMIN_EMAIL", "STROEM_ADMIN_PASSWORD", "PORT"})
 
 
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment for its own processes; addresses included, the first password left out."""
+    """This process's environment for its own processes; addresses included, the first password left
+    out."""
     kept = {name: value for name, value in os.environ.items() if name not in WITHHELD}
     return {**kept, "PYTHONUNBUFFERED": "1", **(extra or {})}
 
@@ -51,7 +52,9 @@ def server_program(logs: Path, host: str, port: int) -> Program:
 def worker_program(logs: Path, config_file: str | None, *, drain_s: int = DRAIN_S) -> Program:
     arguments = ("--config", config_file) if config_file else ()
     env = {"STROEM__WORKER__DRAIN_SECS": os.environ.get("STROEM__WORKER__DRAIN_SECS", str(drain_s))}
-    return manage_program("worker", logs, *arguments, env=env, ending=((signal.SIGTERM, drain_s + 3.0),))
+    return manage_program(
+        "worker", logs, *arguments, env=env, ending=((signal.SIGTERM, drain_s + 3.0),)
+    )
 
 
 def _answers(host: str, port: int) -> bool:

@@ -23,12 +23,23 @@ except stroem_config.ConfigError as error:
 try:
     STROEM_KEYS = read_keys(os.environ, STROEM.key_file)
 except OSError as error:
-    sys.exit(f"configuration: the key file {STROEM.key_file} cannot be read or made ({error.strerror}): set data_dir")
+    sys.exit(
+        f"configuration: the key file {STROEM.key_file} cannot be read or made ({error.strerror}):"
+        " set data_dir"
+    )
 SECRET_KEY = hashlib.sha256(b"django" + STROEM_KEYS[0].encode()).hexdigest()
-SECRET_KEY_FALLBACKS = [hashlib.sha256(b"django" + key.encode()).hexdigest() for key in STROEM_KEYS[1:]]
+SECRET_KEY_FALLBACKS = [
+    hashlib.sha256(b"django" + key.encode()).hexdigest() for key in STROEM_KEYS[1:]
+]
 DEBUG = False
 BASE_URL = (STROEM.auth.base_url or f"http://{STROEM.listen_host}:{STROEM.listen_port}").rstrip("/")
-ALLOWED_HOSTS = [*STROEM.allowed_hosts, "127.0.0.1", "localhost", "[::1]", urlsplit(BASE_URL).hostname or "localhost"]
+ALLOWED_HOSTS = [
+    *STROEM.allowed_hosts,
+    "127.0.0.1",
+    "localhost",
+    "[::1]",
+    urlsplit(BASE_URL).hostname or "localhost",
+]
 CSRF_TRUSTED_ORIGINS = [BASE_URL]
 IS_HTTPS = BASE_URL.startswith("https://")
 
@@ -84,8 +95,8 @@ TEMPLATES = [
 ]
 
 
-# Statements of the hot path are prepared and look up single rows: their generic plan is the right one, and planning
-# them anew would cost as much as running them.
+# Statements of the hot path are prepared and look up single rows: their generic plan is the right
+# one, and planning them anew would cost as much as running them.
 SESSION = (
     "idle_in_transaction_session_timeout=10s",
     "lock_timeout=10s",
@@ -114,7 +125,11 @@ def database_settings(url: str | None) -> dict[str, object]:
             "prepare_threshold": 1,
             "application_name": "stroem",
             "options": " ".join(f"-c {setting}" for setting in SESSION),
-            "pool": {"min_size": 0, "max_size": int(os.environ.get("STROEM_DB_POOL", "16")), "timeout": 10},
+            "pool": {
+                "min_size": 0,
+                "max_size": int(os.environ.get("STROEM_DB_POOL", "16")),
+                "timeout": 10,
+            },
         },
     }
 
@@ -122,7 +137,11 @@ def database_settings(url: str | None) -> dict[str, object]:
 MAIL_IS_CONFIGURED = STROEM.mail is not None
 EMAIL_TIMEOUT = 5
 if STROEM.mail is not None:
-    EMAIL_HOST, EMAIL_PORT, DEFAULT_FROM_EMAIL = STROEM.mail.host, STROEM.mail.port, STROEM.mail.sender
+    EMAIL_HOST, EMAIL_PORT, DEFAULT_FROM_EMAIL = (
+        STROEM.mail.host,
+        STROEM.mail.port,
+        STROEM.mail.sender,
+    )
     EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = STROEM.mail.user, STROEM.mail.password
     EMAIL_USE_TLS, EMAIL_USE_SSL = STROEM.mail.security == "starttls", STROEM.mail.security == "tls"
 
@@ -140,7 +159,10 @@ PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 10},
+    },
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
 ]

@@ -30,7 +30,8 @@ def is_superuser(request: HttpRequest) -> bool:
 
 
 def is_admin_somewhere(request: HttpRequest) -> bool:
-    """Whether the page of secrets has anything for this person. (Settings are read before the models can be.)"""
+    """Whether the page of secrets has anything for this person. (Settings are read before the
+    models can be.)"""
     from apps.accounts.grants import grants_of
     from apps.accounts.models import Role
 
@@ -47,14 +48,23 @@ UNFOLD: dict[str, Any] = {
     "SITE_SUBHEADER": "Workflows",
     "SITE_SYMBOL": "water",
     "SITE_URL": None,
-    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("adminkit/icon.svg")}],
+    "SITE_FAVICONS": [
+        {
+            "rel": "icon",
+            "type": "image/svg+xml",
+            "href": lambda request: static("adminkit/icon.svg"),
+        }
+    ],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "6px",
     "COLORS": {"primary": TEAL},
     "DASHBOARD_CALLBACK": "apps.adminkit.panels.fill_dashboard",
     "STYLES": [lambda request: static("adminkit/admin.css")],
-    "SCRIPTS": [lambda request: static("adminkit/times.js"), lambda request: static("adminkit/dialogs.js")],
+    "SCRIPTS": [
+        lambda request: static("adminkit/times.js"),
+        lambda request: static("adminkit/dialogs.js"),
+    ],
     "SIDEBAR": {
         "show_search": False,
         "show_all_applications": False,
@@ -81,11 +91,26 @@ UNFOLD: dict[str, Any] = {
                 "title": "Settings",
                 "separator": True,
                 "items": [
-                    item("Secrets", "key", "admin:workspaces_secret_changelist", permission=WORKSPACE_ADMIN),
+                    item(
+                        "Secrets",
+                        "key",
+                        "admin:workspaces_secret_changelist",
+                        permission=WORKSPACE_ADMIN,
+                    ),
                     item("Users", "person", "admin:accounts_user_changelist", permission=SUPERUSER),
                     item("Groups", "group", "admin:auth_group_changelist", permission=SUPERUSER),
-                    item("Grants", "shield_person", "admin:accounts_workspacegrant_changelist", permission=SUPERUSER),
-                    item("API keys", "vpn_key", "admin:accounts_apitoken_changelist", permission=SUPERUSER),
+                    item(
+                        "Grants",
+                        "shield_person",
+                        "admin:accounts_workspacegrant_changelist",
+                        permission=SUPERUSER,
+                    ),
+                    item(
+                        "API keys",
+                        "vpn_key",
+                        "admin:accounts_apitoken_changelist",
+                        permission=SUPERUSER,
+                    ),
                 ],
             },
         ],

@@ -1,4 +1,5 @@
-"""`--input NAME=VALUE` as it is typed: the value as text, or the contents of a file for `NAME=@file`."""
+"""`--input NAME=VALUE` as it is typed: the value as text, or the contents of a file for
+`NAME=@file`."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ LARGEST_FILE = 1_000_000
 
 
 def read_inputs(typed: Iterable[str]) -> dict[str, str]:
-    """Texts by name; whoever starts the job makes numbers, dates and lists of them. `@@x` means the text `@x`.
+    """Texts by name; whoever starts the job makes numbers, dates and lists of them. `@@x` means the
+    text `@x`.
 
     Raises InputError with one sentence.
     """

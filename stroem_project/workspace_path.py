@@ -1,4 +1,5 @@
-"""A workspace as it is typed at `run`, `validate` and `import_workspace`: a folder, or one Torc file."""
+"""A workspace as it is typed at `run`, `validate` and `import_workspace`: a folder, or one Torc
+file."""
 
 from __future__ import annotations
 
@@ -13,14 +14,17 @@ LONGEST_NAME = 60
 
 
 def read_path(typed: str) -> tuple[Path, Loaded]:
-    """The folder or the one workflow file, and what it says. Raises AuthorError when there is nothing to read."""
+    """The folder or the one workflow file, and what it says. Raises AuthorError when there is
+    nothing to read."""
     from apps.workspaces.errors import SourceError
     from apps.workspaces.services import load
     from apps.workspaces.sources import read_file, read_folder
 
     path = Path(typed).expanduser().resolve()
     if not path.exists():
-        raise AuthorError(f"There is nothing at {typed}: give the folder of a workspace, or a workflow file.")
+        raise AuthorError(
+            f"There is nothing at {typed}: give the folder of a workspace, or a workflow file."
+        )
     try:
         tree = read_file(path) if path.is_file() else read_folder(path)
     except (SourceError, OSError) as error:
@@ -29,10 +33,14 @@ def read_path(typed: str) -> tuple[Path, Loaded]:
 
 
 def refuse_ordinary_file(path: Path, typed: str) -> None:
-    """Raises AuthorError for a file that can be read and is no specification of Torc: it belongs to a folder."""
+    """Raises AuthorError for a file that can be read and is no specification of Torc: it belongs to
+    a folder."""
     document = torc.read(path.name, path.read_bytes())
     if document.root is not None and not torc.is_specification(document.root):
-        raise AuthorError(f"{typed} is a file: give the folder in which it lies (only Torc files are imported alone).")
+        raise AuthorError(
+            f"{typed} is a file: give the folder in which it lies (only Torc files are imported"
+            " alone)."
+        )
 
 
 def missing_files(task: Task, directory: Path) -> list[str]:
@@ -41,5 +49,6 @@ def missing_files(task: Task, directory: Path) -> list[str]:
 
 
 def workspace_name(path: Path) -> str:
-    """A name for the workspace in this folder: the folder's own, with what a name may not hold replaced."""
+    """A name for the workspace in this folder: the folder's own, with what a name may not hold
+    replaced."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", path.name).strip("-")[:LONGEST_NAME] or "workspace"

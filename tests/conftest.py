@@ -26,7 +26,8 @@ def fresh_caches() -> None:
 
 @pytest.fixture
 def broker_url() -> Iterator[str]:
-    """A broker of this test process, empty at the test's start (in RabbitMQ old hints may be left)."""
+    """A broker of this test process, empty at the test's start (in RabbitMQ old hints may be
+    left)."""
     url = os.environ["STROEM__BROKER__URL"]
     client = _client(url)
     if client is not None:
@@ -40,14 +41,17 @@ def broker_client(broker_url: str) -> Iterator[redis.Redis]:
     """Speaks to the broker directly, for tests that look into it or empty it."""
     client = _client(broker_url)
     if client is None:
-        pytest.fail("this test looks into Redis or Valkey, and STROEM_TEST_BROKER_URL names another broker")
+        pytest.fail(
+            "this test looks into Redis or Valkey, and STROEM_TEST_BROKER_URL names another broker"
+        )
     yield client
     client.close()
 
 
 @pytest.fixture
 def process_env(transactional_db: None, broker_url: str) -> dict[str, str]:
-    """The environment for processes (`manage.py worker`, ...) that shall work on this test's database and broker."""
+    """The environment for processes (`manage.py worker`, ...) that shall work on this test's
+    database and broker."""
     from tests.house import database_url
 
     return {**os.environ, "STROEM__DB__URL": database_url(), "STROEM__BROKER__URL": broker_url}

@@ -31,7 +31,9 @@ class House:
 
     def __init__(self, folder: Path, env: dict[str, str], **recovery: object) -> None:
         self.folder = folder
-        self.env = env | {f"STROEM__RECOVERY__{key.upper()}": str(value) for key, value in recovery.items()}
+        self.env = env | {
+            f"STROEM__RECOVERY__{key.upper()}": str(value) for key, value in recovery.items()
+        }
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, *command: str, name: str = "") -> subprocess.Popen[bytes]:
@@ -51,7 +53,9 @@ class House:
     def scheduler(self) -> subprocess.Popen[bytes]:
         return self.start("scheduler")
 
-    def worker(self, name: str, *tags: str, slots: int = 4, **settings: Any) -> subprocess.Popen[bytes]:
+    def worker(
+        self, name: str, *tags: str, slots: int = 4, **settings: Any
+    ) -> subprocess.Popen[bytes]:
         """A worker that has registered. `settings` are more of its configuration's keys."""
         from apps.fleet.models import Worker
 
@@ -73,7 +77,8 @@ class House:
         return process
 
     def kill(self, process: subprocess.Popen[bytes], *, tree: bool) -> None:
-        """SIGKILL to the process alone, or to everything that descends from it as well, all at once."""
+        """SIGKILL to the process alone, or to everything that descends from it as well, all at
+        once."""
         found = [psutil.Process(process.pid)]
         if tree:
             found += found[0].children(recursive=True)

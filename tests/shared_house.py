@@ -1,7 +1,8 @@
-"""One installation for all tests of a module: a scheduler, a worker, and tasks started as `manage.py run` starts them.
+"""One installation for all tests of a module: a scheduler, a worker, and tasks started as
+`manage.py run` starts them.
 
-For modules that run many small tasks: `run` itself brings servers of its own each time, which costs a hundred times as
-much as the task. A module takes part with
+For modules that run many small tasks: `run` itself brings servers of its own each time, which costs
+a hundred times as much as the task. A module takes part with
 
     from tests.shared_house import _django_db_helper, shared_db, shared_runs
     pytestmark = pytest.mark.django_db(transaction=True)
@@ -32,7 +33,8 @@ class Runs:
     worker: subprocess.Popen[bytes]
 
     def run(self, folder: Path, task: str, inputs: Iterable[str]) -> tuple[dict[str, Any], str]:
-        """The answer that `run --json` prints, and what it shows meanwhile. `inputs` are NAME=VALUE."""
+        """The answer that `run --json` prints, and what it shows meanwhile. `inputs` are
+        NAME=VALUE."""
         from apps.jobs.services import start_job
         from apps.workspaces.services import import_folder
         from stroem_project.following.follower import Follower, answer, last_try
@@ -58,7 +60,9 @@ def _django_db_helper(shared_db: None) -> None:
 
 @pytest.fixture(scope="module", name="runs")
 def shared_runs(shared_db: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    house = House(tmp_path_factory.mktemp("house"), os.environ | {"STROEM__DB__URL": database_url()})
+    house = House(
+        tmp_path_factory.mktemp("house"), os.environ | {"STROEM__DB__URL": database_url()}
+    )
     try:
         house.scheduler()
         yield Runs(house.worker("only"))

@@ -1,4 +1,5 @@
-"""Workflow actions on this worker: taken and done beside its steps, in threads of their own, never in their place."""
+"""Workflow actions on this worker: taken and done beside its steps, in threads of their own, never
+in their place."""
 
 from __future__ import annotations
 
@@ -95,7 +96,8 @@ class Actions(threading.Thread):
         super().start()
 
     def close(self, wait_s: float) -> None:
-        """Take nothing more but what leaving the jobs sets off; end what runs after `wait_s` seconds."""
+        """Take nothing more but what leaving the jobs sets off; end what runs after `wait_s`
+        seconds."""
         self._is_draining = True
         deadline = time.monotonic() + wait_s
         self._visits.close(wait_s)
@@ -147,14 +149,18 @@ class Actions(threading.Thread):
 
     def _take(self, worker_id: UUID) -> bool:
         asked_at = time.monotonic()
-        claim = self._ledger.claim(worker_id, self._tag_sets or (), job_id=self._job_id, only_bound=self._is_draining)
+        claim = self._ledger.claim(
+            worker_id, self._tag_sets or (), job_id=self._job_id, only_bound=self._is_draining
+        )
         if claim is None:
             return False
         self._last_work = asked_at
         running = _Running(claim, asked_at)
         with self._lock:
             self._running[claim.run_id] = running
-        threading.Thread(target=self._do, args=(running,), name=f"action-{claim.run_id}", daemon=True).start()
+        threading.Thread(
+            target=self._do, args=(running,), name=f"action-{claim.run_id}", daemon=True
+        ).start()
         return True
 
     def _renew(self) -> None:
@@ -169,7 +175,9 @@ class Actions(threading.Thread):
         if not running or worker_id is None or now - self._renewed_at < self._timing.renew_s:
             return
         self._renewed_at = now
-        renewal = self._ledger.renew(worker_id, {one.claim.run_id: (one.claim.fence, one.command) for one in running})
+        renewal = self._ledger.renew(
+            worker_id, {one.claim.run_id: (one.claim.fence, one.command) for one in running}
+        )
         for one in running:
             if one.claim.run_id in renewal.lost:
                 one.stop.set("lost")
@@ -182,10 +190,15 @@ class Actions(threading.Thread):
         claim = running.claim
         reporter = Reporter(claim, masker(claim.masks), self._pump)
         try:
-            outcome = self._commands.perform(claim, running.name, running.stop, reporter, self._counter(running))
+            outcome = self._commands.perform(
+                claim, running.name, running.stop, reporter, self._counter(running)
+            )
         except Exception as error:
             log.exception("action %s of job %s failed in this worker", claim.label, claim.job_id)
-            text = f"The worker failed while doing this action ({type(error).__name__}); its log says more"
+            text = (
+                f"The worker failed while doing this action ({type(error).__name__}); its log says"
+                " more"
+            )
             outcome = StepOutcome(Verdict.FAILED, error=text)
         finally:
             self._ledger.released()
@@ -212,10 +225,16 @@ class Actions(threading.Thread):
                     self._ledger.append(claim, *batches[0])
                     batches.pop(0)
                 if not self._ledger.finish(claim, outcome, command=running.command):
-                    log.warning("action %s of job %s ended too late to count", claim.label, claim.job_id)
+                    log.warning(
+                        "action %s of job %s ended too late to count", claim.label, claim.job_id
+                    )
                 return
             except OUTAGES:
                 self._ledger.released()
                 time.sleep(pause_s)
                 pause_s = min(2.0, pause_s * 2)
-        log.error("the end of action %s of job %s could not be reported in time", claim.label, claim.job_id)
+        log.error(
+            "the end of action %s of job %s could not be reported in time",
+            claim.label,
+            claim.job_id,
+        )

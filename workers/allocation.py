@@ -1,4 +1,5 @@
-"""A worker inside an allocation of Slurm's: what it is there for, what the node offers, when it may leave."""
+"""A worker inside an allocation of Slurm's: what it is there for, what the node offers, when it may
+leave."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ LOOK_EVERY_S = 1.0
 STARTING_S = 60.0  # of an allocation's time, for coming up: a step's `runtime` does not lose them
 LEAVE_BEFORE_S = 30.0  # of its end, so that steps are ended by us and not with us
 KILL_WAIT_S = 15.0  # for steps, after Slurm's TERM: its KILL comes 30 s after that by default
-LEAVING_S = 86_400.0  # at most, for what leaving the job sets off; actions have time-outs of their own
+# at most, for what leaving the job sets off; actions have time-outs of their own
+LEAVING_S = 86_400.0
 _GPUS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "GPU_DEVICE_ORDINAL")
 MOST_SLOTS = 64  # of a worker that packs: the resources are the limit
 _NUMBERS = re.compile(r"(\d+)(?:-(\d+))?")
@@ -32,8 +34,8 @@ _NUMBERS = re.compile(r"(\d+)(?:-(\d+))?")
 
 @dataclass(frozen=True, slots=True)
 class AllocationPlace:
-    """The allocation that this worker runs in. `num_nodes`: that its steps may use; `ends_at`: seconds since 1970,
-    None without a limit."""
+    """The allocation that this worker runs in. `num_nodes`: that its steps may use; `ends_at`:
+    seconds since 1970, None without a limit."""
 
     id: UUID
     scheduler: str
@@ -41,15 +43,19 @@ class AllocationPlace:
     ends_at: float | None = None
 
     @classmethod
-    def here(cls, id: UUID, scheduler: str, environ: Mapping[str, str] = os.environ) -> AllocationPlace:
-        """The place that Slurm's environment describes. Where each node has its own worker, it has that node."""
+    def here(
+        cls, id: UUID, scheduler: str, environ: Mapping[str, str] = os.environ
+    ) -> AllocationPlace:
+        """The place that Slurm's environment describes. Where each node has its own worker, it has
+        that node."""
         is_of_node = environ.get("SLURM_STEP_ID", "").isdigit()
         nodes = "1" if is_of_node else environ.get("SLURM_JOB_NUM_NODES", "1")
         return cls(id, scheduler, int(nodes) if nodes.isdigit() else 1, _end(environ))
 
     @property
     def offers(self) -> dict[str, float | int]:
-        """What steps find here beside processors, memory and GPUs. A step as long as the allocation fits into it."""
+        """What steps find here beside processors, memory and GPUs. A step as long as the allocation
+        fits into it."""
         found: dict[str, float | int] = {"num_nodes": self.num_nodes}
         return found if self.ends_at is None else {**found, "ends_at": self.ends_at + STARTING_S}
 
@@ -69,15 +75,26 @@ class AllocationPlace:
 
 
 def configure(
-    config: WorkerConfig, place: AllocationPlace, max_parallel: int | None, environ: Mapping[str, str] = os.environ
+    config: WorkerConfig,
+    place: AllocationPlace,
+    max_parallel: int | None,
+    environ: Mapping[str, str] = os.environ,
 ) -> WorkerConfig:
-    """The settings of a worker in this allocation: its tags, and either a number of slots or what the node offers."""
-    tags = {*config.tags, "script", SLURM_PREFIX + place.scheduler, SLURM_PREFIX + ANY_SCHEDULER} - {SUBMITS}
+    """The settings of a worker in this allocation: its tags, and either a number of slots or what
+    the node offers."""
+    tags = {
+        *config.tags,
+        "script",
+        SLURM_PREFIX + place.scheduler,
+        SLURM_PREFIX + ANY_SCHEDULER,
+    } - {SUBMITS}
     node = environ.get("SLURM_NODEID", "0")
     name = f"slurm-{environ.get('SLURM_JOB_ID', place.id)}-{node}"
     fixed = replace(config, worker_name=name, tags=tuple(sorted(tags)))
     if max_parallel is not None:
-        return replace(fixed, max_concurrent=max_parallel, num_cpus=None, memory=None, num_gpus=None)
+        return replace(
+            fixed, max_concurrent=max_parallel, num_cpus=None, memory=None, num_gpus=None
+        )
     cpus = config.num_cpus or float(environ.get("SLURM_CPUS_ON_NODE") or os.cpu_count() or 1)
     gpus = config.num_gpus if config.num_gpus is not None else _count_gpus(environ)
     return replace(
@@ -104,7 +121,8 @@ def _span(part: str) -> int:
 
 
 def _memory(environ: Mapping[str, str]) -> int:
-    """Bytes of this node that are the allocation's: Slurm counts in megabytes; without a limit all there are."""
+    """Bytes of this node that are the allocation's: Slurm counts in megabytes; without a limit all
+    there are."""
     per_node, per_cpu = environ.get("SLURM_MEM_PER_NODE"), environ.get("SLURM_MEM_PER_CPU")
     if per_node and per_node.isdigit() and int(per_node):
         return int(per_node) * 1024**2
@@ -127,12 +145,14 @@ def _end(environ: Mapping[str, str]) -> float | None:
 
 
 class Leaver(threading.Thread):
-    """Ends the worker when its job is over, nothing is left in it that this worker could still get, or the
-    allocation's time is."""
+    """Ends the worker when its job is over, nothing is left in it that this worker could still get,
+    or the allocation's time is."""
 
     def __init__(
-        self, ledger: Ledger, actions: ActionLedger, config: WorkerConfig, place: AllocationPlace, job_id: UUID,
-        attempts: Attempts, leave: Callable[[], None], could_fit: Callable[[str], bool] = lambda key: True,
+        self, ledger: Ledger, actions: ActionLedger, config: WorkerConfig, place: AllocationPlace,
+        job_id: UUID,
+        attempts: Attempts, leave: Callable[[], None],
+        could_fit: Callable[[str], bool] = lambda key: True,
     ) -> None:  # fmt: skip
         """`could_fit`: whether a step of this tag set could ever run here."""
         super().__init__(name="leaver", daemon=True)
@@ -151,7 +171,9 @@ class Leaver(threading.Thread):
         """Seconds for steps that still run, and for what leaving the job sets off."""
         if self._is_done:
             return 0.0, max(0.0, min(LEAVING_S, self._place.left_s - KILL_WAIT_S))
-        return min(KILL_WAIT_S, self._config.drain_secs), min(KILL_WAIT_S / 3, self._config.drain_secs)
+        return min(KILL_WAIT_S, self._config.drain_secs), min(
+            KILL_WAIT_S / 3, self._config.drain_secs
+        )
 
     def run(self) -> None:
         while True:
@@ -172,8 +194,12 @@ class Leaver(threading.Thread):
                 self._actions.released()
 
     def _is_needed(self) -> bool:
-        refs = [ref for ref in self._ledger.covered(self._config.tags) if self._place.serves(ref.key)]
-        return self._actions.is_needed(self._job_id, [ref.id for ref in refs if self._could_fit(ref.key)])
+        refs = [
+            ref for ref in self._ledger.covered(self._config.tags) if self._place.serves(ref.key)
+        ]
+        return self._actions.is_needed(
+            self._job_id, [ref.id for ref in refs if self._could_fit(ref.key)]
+        )
 
 
 def check_config_mode(file: Path) -> str | None:

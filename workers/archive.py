@@ -1,4 +1,5 @@
-"""Unpacks the archive of a revision: regular files and directories only, written by ourselves, within limits."""
+"""Unpacks the archive of a revision: regular files and directories only, written by ourselves,
+within limits."""
 
 from __future__ import annotations
 
@@ -33,17 +34,26 @@ class Manifest:
     files: Mapping[str, FileEntry]
 
     def dumps(self) -> str:
-        return json.dumps({"folders": self.folders, "files": {p: [f.mode, f.digest] for p, f in self.files.items()}})
+        return json.dumps(
+            {
+                "folders": self.folders,
+                "files": {p: [f.mode, f.digest] for p, f in self.files.items()},
+            }
+        )
 
     @classmethod
     def loads(cls, text: str) -> Manifest:
         """Raises ValueError, KeyError or TypeError when `text` is no manifest."""
         read = json.loads(text)
-        return cls(tuple(read["folders"]), {path: FileEntry(*entry) for path, entry in read["files"].items()})
+        return cls(
+            tuple(read["folders"]),
+            {path: FileEntry(*entry) for path, entry in read["files"].items()},
+        )
 
 
 def unpack(archive: bytes, into: Path) -> Manifest:
-    """Write the tree of a tar.gz below `into`, which exists and is empty. Raises PlatformError for anything odd."""
+    """Write the tree of a tar.gz below `into`, which exists and is empty. Raises PlatformError for
+    anything odd."""
     folders: dict[str, None] = {}
     files: dict[str, FileEntry] = {}
     left = MAX_BYTES
@@ -51,17 +61,25 @@ def unpack(archive: bytes, into: Path) -> Manifest:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:*") as tar:
             for count, member in enumerate(tar):
                 if count >= MAX_ENTRIES:
-                    raise PlatformError(f"the archive of a workspace holds more than {MAX_ENTRIES} entries")
+                    raise PlatformError(
+                        f"the archive of a workspace holds more than {MAX_ENTRIES} entries"
+                    )
                 path = _safe(member.name)
                 if path:
-                    _add_parents(path if member.isdir() else os.path.dirname(path), folders, files, into)
+                    _add_parents(
+                        path if member.isdir() else os.path.dirname(path), folders, files, into
+                    )
                 if member.isdir():
                     continue
                 if not member.isreg() or not path or path in folders or path in files:
-                    raise PlatformError(f"the archive of a workspace holds {member.name!r}, which is no plain file")
+                    raise PlatformError(
+                        f"the archive of a workspace holds {member.name!r}, which is no plain file"
+                    )
                 left -= member.size
                 if left < 0:
-                    raise PlatformError(f"the archive of a workspace holds more than {MAX_BYTES} bytes")
+                    raise PlatformError(
+                        f"the archive of a workspace holds more than {MAX_BYTES} bytes"
+                    )
                 files[path] = _write(tar, member, into / path)
     except (tarfile.TarError, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -71,7 +89,8 @@ def unpack(archive: bytes, into: Path) -> Manifest:
 
 
 def copy_file(source: Path, target: Path, mode: int) -> str:
-    """Copy the contents into a new file; answers their digest. Never writes through an existing name."""
+    """Copy the contents into a new file; answers their digest. Never writes through an existing
+    name."""
     digest = hashlib.sha256()
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with open(fd, "wb", buffering=0) as out, open(source, "rb", buffering=0) as data:
@@ -93,18 +112,24 @@ def _safe(name: str) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     path = "/".join(parts)
     if name.startswith("/") or ".." in parts or "\0" in name or len(os.fsencode(path)) > MAX_PATH:
-        raise PlatformError(f"the archive of a workspace holds {name[:80]!r}, which lies outside the workspace")
+        raise PlatformError(
+            f"the archive of a workspace holds {name[:80]!r}, which lies outside the workspace"
+        )
     return path
 
 
-def _add_parents(path: str, folders: dict[str, None], files: Mapping[str, FileEntry], into: Path) -> None:
+def _add_parents(
+    path: str, folders: dict[str, None], files: Mapping[str, FileEntry], into: Path
+) -> None:
     at = ""
     for part in path.split("/") if path else ():
         at = f"{at}/{part}" if at else part
         if at in folders:
             continue
         if at in files:
-            raise PlatformError(f"the archive of a workspace holds {at!r} both as a file and as a directory")
+            raise PlatformError(
+                f"the archive of a workspace holds {at!r} both as a file and as a directory"
+            )
         os.mkdir(into / at, 0o700)
         folders[at] = None
 

@@ -1,4 +1,5 @@
-"""Puts a worker together, with what it has outside of its process: guard, directories, leftovers of dead attempts."""
+"""Puts a worker together, with what it has outside of its process: guard, directories, leftovers of
+dead attempts."""
 
 from __future__ import annotations
 
@@ -60,7 +61,8 @@ class Assembly:
     _closing: threading.Event = field(default_factory=threading.Event)
 
     def open(self, hurry: threading.Event) -> bool:
-        """Start guard and worker, as soon as the database lets us; False when `hurry` was set before."""
+        """Start guard and worker, as soon as the database lets us; False when `hurry` was set
+        before."""
         self.guard.start()
         self.guard.know_engines(broom.describe(self.catalog.config))
         said = ""
@@ -87,12 +89,15 @@ class Assembly:
         self.den.close()
 
     def _sweep(self) -> None:
-        """Remove containers, pods and processes of attempts that died with some worker; now and then again."""
+        """Remove containers, pods and processes of attempts that died with some worker; now and
+        then again."""
         for turn in itertools.count():
             try:
                 if turn % LOCAL_SWEEP_EACH == 0:
                     self.catalog.sweep(self.attempts.names() | self.actions.names())
-                self.catalog.sweep_away(self.attempts.names() | self.actions.names(), self.ledger.ended)
+                self.catalog.sweep_away(
+                    self.attempts.names() | self.actions.names(), self.ledger.ended
+                )
             except Exception as error:  # noqa: BLE001  (an outer edge: an engine that is down must not end the thread)
                 log.warning("leftovers of earlier steps could not be looked for: %s", error)
             finally:
@@ -114,7 +119,8 @@ def assemble(
 ) -> Assembly:
     """A worker of this configuration. Raises StroemError for what cannot be.
 
-    `launch` starts a worker on a node; `withheld` are credentials that commands of workflow actions may not find.
+    `launch` starts a worker on a node; `withheld` are credentials that commands of workflow actions
+    may not find.
     """
     timing = Timing.of(lease_s, config.stop_grace_secs)
     user = find_user(config.run_as) if config.run_as else None
@@ -128,19 +134,36 @@ def assemble(
         version=version, busy=lambda: slots.busy, job_id=job_id, offers=offers,
     )  # fmt: skip
     outputs = Outputs(config.output_root or config.workspace_cache_dir / "output", owner)
-    visits = Visits(doors.action_ledger, lambda: presence.worker_id, allocation.id if allocation else None)
+    visits = Visits(
+        doors.action_ledger, lambda: presence.worker_id, allocation.id if allocation else None
+    )
     commands = Commands(
         doors.action_ledger, outputs, guard, launch,
         stop_grace_s=config.stop_grace_secs, user=user, withheld=withheld,
     )  # fmt: skip
     actions = Actions(
-        doors.action_ledger, commands, visits, presence, attempts, timing, tags=config.tags, job_id=job_id
+        doors.action_ledger,
+        commands,
+        visits,
+        presence,
+        attempts,
+        timing,
+        tags=config.tags,
+        job_id=job_id,
     )
     catalog = Catalog(_catalog_config(config, den, allocation), guard)
-    workspaces = Workspaces(den, doors.archive, max_retained=config.max_retained_revisions, owner=owner)
+    workspaces = Workspaces(
+        den, doors.archive, max_retained=config.max_retained_revisions, owner=owner
+    )
     pump = LogPump(doors.ledger.append, doors.ledger.released)
-    execution = _execution(config, doors, workspaces, Scratches(den, owner), pump, catalog, outputs, visits)
-    packing = Packing(Offer.of(offers), find_gpus(config.num_gpus), offers.get("ends_at")) if offers else None
+    execution = _execution(
+        config, doors, workspaces, Scratches(den, owner), pump, catalog, outputs, visits
+    )
+    packing = (
+        Packing(Offer.of(offers), find_gpus(config.num_gpus), offers.get("ends_at"))
+        if offers
+        else None
+    )
     worker = Worker(
         config, doors.ledger, doors.bells, doors.app, presence, execution, attempts, slots, pump,
         lease_s=lease_s, job_id=job_id, actions=actions, packing=packing,
@@ -149,7 +172,17 @@ def assemble(
     presence.after = worker.refresh_tag_sets
     follower = Follower(doors.action_ledger) if SUBMITS in config.tags else None
     return Assembly(
-        worker, presence, guard, catalog, attempts, den, workspaces, doors.ledger, actions, packing, follower
+        worker,
+        presence,
+        guard,
+        catalog,
+        attempts,
+        den,
+        workspaces,
+        doors.ledger,
+        actions,
+        packing,
+        follower,
     )
 
 

@@ -53,12 +53,14 @@ class Stop:
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One claim in hand. `renewed_at` is when the last confirmed renewal was asked for, on the monotonic clock."""
+    """One claim in hand. `renewed_at` is when the last confirmed renewal was asked for, on the
+    monotonic clock."""
 
     claim: Claim
     renewed_at: float
     stop: Stop = field(default_factory=Stop)
-    environment: Mapping[str, str] = field(default_factory=dict)  # which of the worker's GPUs are its own
+    # which of the worker's GPUs are its own
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -76,7 +78,9 @@ class Attempts:
     def __len__(self) -> int:
         return len(self._live)
 
-    def open(self, claim: Claim, asked_at: float, environment: Mapping[str, str] | None = None) -> Attempt:
+    def open(
+        self, claim: Claim, asked_at: float, environment: Mapping[str, str] | None = None
+    ) -> Attempt:
         attempt = Attempt(claim, asked_at, environment=environment or {})
         self._live[claim.attempt_id] = attempt  # one operation: no lock needed
         return attempt

@@ -1,4 +1,5 @@
-"""Tidying up behind a step while its report travels: the slot's thread waits for the database, another one sweeps.
+"""Tidying up behind a step while its report travels: the slot's thread waits for the database,
+another one sweeps.
 
 Each slot has a broom of its own, so that nobody waits until a neighbour's million files are gone.
 """
@@ -14,7 +15,8 @@ log = logging.getLogger("stroem.worker")
 
 
 class Sweep:
-    """One piece of tidying. `begin` it when there is but to wait; `wait` for it before what it gives back is wanted."""
+    """One piece of tidying. `begin` it when there is but to wait; `wait` for it before what it
+    gives back is wanted."""
 
     __slots__ = ("_has_begun", "_is_over", "_queue", "_work")
 

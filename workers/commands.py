@@ -68,9 +68,15 @@ class Commands:
         self._withheld = tuple(withheld)
 
     def perform(
-        self, claim: ActionClaim, name: str, stop: Stop, reporter: Reporter, count: Callable[[], None]
+        self,
+        claim: ActionClaim,
+        name: str,
+        stop: Stop,
+        reporter: Reporter,
+        count: Callable[[], None],
     ) -> StepOutcome:
-        """Do all that the action does, in order; the first failure ends it. `count` is called before each command."""
+        """Do all that the action does, in order; the first failure ends it. `count` is called
+        before each command."""
         try:
             doing = self._begin(claim, name, stop, reporter, count)
             for part, what in enumerate(claim.do):
@@ -83,7 +89,12 @@ class Commands:
         return StepOutcome(Verdict.SUCCEEDED, exit_code=0)
 
     def _begin(
-        self, claim: ActionClaim, name: str, stop: Stop, reporter: Reporter, count: Callable[[], None]
+        self,
+        claim: ActionClaim,
+        name: str,
+        stop: Stop,
+        reporter: Reporter,
+        count: Callable[[], None],
     ) -> _Doing:
         directory = self._outputs.open(claim.output_dir, claim.job_id)
         environment = {
@@ -124,16 +135,21 @@ class Commands:
         return _judge(doing, ending, feed.stderr_tail)
 
     def _schedule(self, doing: _Doing, part: int) -> StepOutcome:
-        """Ask Slurm for what is still missing; what it refuses now may be granted at another try."""
+        """Ask Slurm for what is still missing; what it refuses now may be granted at another
+        try."""
         missing = self._ledger.submissions(doing.claim, part, str(doing.directory), self._launch)
         if missing is None:
             doing.reporter.say(NO_NODES)
             is_all = only_asks(doing.claim.do)  # else the commands around it count
-            return StepOutcome(Verdict.CANCELLED if is_all else Verdict.SUCCEEDED, error=NO_NODES if is_all else "")
+            return StepOutcome(
+                Verdict.CANCELLED if is_all else Verdict.SUCCEEDED, error=NO_NODES if is_all else ""
+            )
         wrong: list[str] = []
         for submission in missing:
             if doing.stop.reason is not None:
-                return StepOutcome(Verdict.CANCELLED if doing.stop.reason == "cancel" else Verdict.LOST)
+                return StepOutcome(
+                    Verdict.CANCELLED if doing.stop.reason == "cancel" else Verdict.LOST
+                )
             error = self._submit(doing, submission)
             if error is not None:
                 wrong.append(error)
@@ -146,7 +162,8 @@ class Commands:
         """Submit one allocation; the reason when it could not be."""
         try:
             slurm.check_worker_config(submission.worker_config)
-            # A worker that died between sbatch and its note left an allocation that is known by its name.
+            # A worker that died between sbatch and its note left an allocation that is known by its
+            # name.
             number = slurm.find(submission.name) if submission.tries else None
             number = number or slurm.submit(submission.script)
         except (SlurmError, AuthorError) as error:
@@ -162,7 +179,11 @@ class Commands:
 
 def _judge(doing: _Doing, ending: Ending, stderr_tail: str) -> StepOutcome:
     if ending.cause == "timeout":
-        return StepOutcome(Verdict.TIMED_OUT, ending.exit_code, f"Action timed out after {doing.claim.timeout_s:g}s")
+        return StepOutcome(
+            Verdict.TIMED_OUT,
+            ending.exit_code,
+            f"Action timed out after {doing.claim.timeout_s:g}s",
+        )
     if ending.cause == "stop":
         if doing.stop.reason == "cancel":
             return StepOutcome(Verdict.CANCELLED, ending.exit_code, "Job cancelled")

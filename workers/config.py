@@ -1,7 +1,7 @@
 """The worker's settings: worker-config.yaml, with the environment over it. Every key has a default.
 
-STROEM__WORKER__MAX_CONCURRENT=8 is `max_concurrent: 8`; STROEM__WORKER__DOCKER__HOST reaches into a section; lists are
-written with commas. What is wrong is said all at once, each with its place.
+STROEM__WORKER__MAX_CONCURRENT=8 is `max_concurrent: 8`; STROEM__WORKER__DOCKER__HOST reaches into a
+section; lists are written with commas. What is wrong is said all at once, each with its place.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class WorkerConfig:
     workspace_cache_dir: Path
     tags: tuple[str, ...] = ("script",)
     max_concurrent: int = 4
-    poll_interval_secs: float | None = None  # None: every second while work comes, every 5 s after 30 s of nothing
+    # None: every second while work comes, every 5 s after 30 s of nothing
+    poll_interval_secs: float | None = None
     drain_secs: float = 30.0
     stop_grace_secs: float = 5.0
     server_url: str | None = None  # for what only HTTP can serve: pods fetch their workspace there
@@ -57,11 +58,13 @@ class WorkerConfig:
     num_cpus: float | None = None
     memory: int | None = None
     num_gpus: int | None = None
-    slurm_worker_config: Path | None = None  # what workers on nodes read, for schedulers that name no `worker_config`
+    # what workers on nodes read, for schedulers that name no `worker_config`
+    slurm_worker_config: Path | None = None
 
     @property
     def offers(self) -> dict[str, float | int]:
-        """What steps that say what they need are packed into; empty when this worker counts slots only."""
+        """What steps that say what they need are packed into; empty when this worker counts slots
+        only."""
         known = {"num_cpus": self.num_cpus, "memory_bytes": self.memory, "num_gpus": self.num_gpus}
         return {name: value for name, value in known.items() if value is not None}
 
@@ -87,7 +90,8 @@ def load(
     data_dir: Path,
     has_docker: Callable[[], bool] = lambda: False,
 ) -> WorkerConfig:
-    """The settings of this worker. Without file and tags it offers `script`, and `docker` if an engine answers.
+    """The settings of this worker. Without file and tags it offers `script`, and `docker` if an
+    engine answers.
 
     Raises WorkerConfigError with every problem.
     """
@@ -95,7 +99,10 @@ def load(
     given = _read_file(file, problems) if file else {}
     _read_environment(environ, given, problems)
     base = file.resolve().parent if file else Path.cwd()
-    values: dict[str, Any] = {"worker_name": _host_name(), "workspace_cache_dir": data_dir / "worker"}
+    values: dict[str, Any] = {
+        "worker_name": _host_name(),
+        "workspace_cache_dir": data_dir / "worker",
+    }
     for name, reader in _READERS.items():
         if (setting := given.get(name)) is None or setting.value is None:
             continue
@@ -113,7 +120,10 @@ def load(
 
 
 def _add_tags(
-    file: Path | None, given: Mapping[str, _Given], values: dict[str, Any], has_docker: Callable[[], bool]
+    file: Path | None,
+    given: Mapping[str, _Given],
+    values: dict[str, Any],
+    has_docker: Callable[[], bool],
 ) -> None:
     tags = values.get("tags", ()) + values.get("capabilities", ())
     if not {"tags", "capabilities"} & given.keys():
@@ -123,17 +133,28 @@ def _add_tags(
     values["tags"] = tuple(sorted(set(tags)))
 
 
-def _mismatches(values: Mapping[str, Any], given: Mapping[str, _Given], file: Path | None) -> list[str]:
-    """Sentences about tags without their section, and the reverse; and about having no tags at all."""
+def _mismatches(
+    values: Mapping[str, Any], given: Mapping[str, _Given], file: Path | None
+) -> list[str]:
+    """Sentences about tags without their section, and the reverse; and about having no tags at
+    all."""
     where = str(file) if file else "environment"
     found = []
     for name in SECTIONS:
         if name in values["tags"] and values.get(name) is None and name not in given:
-            found.append(f"{where}: the tag '{name}' needs a section `{name}:`; an empty one is `{name}: {{}}`")
+            found.append(
+                f"{where}: the tag '{name}' needs a section `{name}:`; an empty one is `{name}:"
+                " {}`"
+            )
         if values.get(name) is not None and name not in values["tags"]:
-            found.append(f"{given[name].place}: the section `{name}:` needs the tag '{name}' in `tags`")
+            found.append(
+                f"{given[name].place}: the section `{name}:` needs the tag '{name}' in `tags`"
+            )
     if not values["tags"]:
-        found.append(f"{where}: tags must name at least one thing this worker can do, for example `tags: [script]`")
+        found.append(
+            f"{where}: tags must name at least one thing this worker can do, for example `tags:"
+            " [script]`"
+        )
     return found
 
 
@@ -155,8 +176,13 @@ def _read_file(file: Path, problems: list[str]) -> dict[str, _Given]:
 
 
 def _own_section(root: Node | None) -> Node | None:
-    """The section `worker:` of a file that holds the platform's settings as well; else the whole file."""
-    if root is None or not isinstance(root.value, dict) or not {"worker", "db", "broker"} & root.value.keys():
+    """The section `worker:` of a file that holds the platform's settings as well; else the whole
+    file."""
+    if (
+        root is None
+        or not isinstance(root.value, dict)
+        or not {"worker", "db", "broker"} & root.value.keys()
+    ):
         return root
     return root.value.get("worker")
 
@@ -174,12 +200,16 @@ def _known(root: Node, problems: list[str]) -> dict[str, _Given]:
     return given
 
 
-def _read_environment(environ: Mapping[str, str], given: dict[str, _Given], problems: list[str]) -> None:
+def _read_environment(
+    environ: Mapping[str, str], given: dict[str, _Given], problems: list[str]
+) -> None:
     for variable in sorted(name for name in environ if name.startswith(PREFIX)):
         head, *rest = [part.lower() for part in variable.removeprefix(PREFIX).split("__")]
         name = ALIASES.get(head, head)
         if name not in _READERS or (rest and name not in SECTIONS):
-            problems.append(f"{variable}: unknown key '{shorten(name)}'{did_you_mean(name, _READERS)}")
+            problems.append(
+                f"{variable}: unknown key '{shorten(name)}'{did_you_mean(name, _READERS)}"
+            )
         elif rest:
             given[name] = _Given(name, _within(given.get(name), rest, environ[variable]), variable)
         else:
@@ -231,13 +261,21 @@ def _path(given: _Given, base: Path) -> Path:
     return (base / Path(_text(given, base)).expanduser()).resolve()
 
 
-def _number(at_least: float, whole: bool = False, at_most: float = 1e9) -> Callable[[_Given, Path], Any]:
+def _number(
+    at_least: float, whole: bool = False, at_most: float = 1e9
+) -> Callable[[_Given, Path], Any]:
     def reader(given: _Given, _: Path) -> float | int:
         value = given.value
         if given.is_text and re.fullmatch(r"\s*-?\d+(\.\d+)?\s*", value):
             value = float(value)
-        if not isinstance(value, int | float) or isinstance(value, bool) or (whole and value != int(value)):
-            raise _Wrong(f"must be a {'whole ' if whole else ''}number, not '{shorten(given.value)}'")
+        if (
+            not isinstance(value, int | float)
+            or isinstance(value, bool)
+            or (whole and value != int(value))
+        ):
+            raise _Wrong(
+                f"must be a {'whole ' if whole else ''}number, not '{shorten(given.value)}'"
+            )
         if not at_least <= value <= at_most:
             raise _Wrong(f"must lie between {at_least:g} and {at_most:g}, not {value:g}")
         return int(value) if whole else float(value)
@@ -259,7 +297,9 @@ def _words(given: _Given, _: Path) -> tuple[str, ...]:
     value = given.value
     if given.is_text:
         value = [word.strip() for word in value.split(",") if word.strip()]
-    if not isinstance(value, list) or not all(isinstance(word, str) and _NAME.fullmatch(word) for word in value):
+    if not isinstance(value, list) or not all(
+        isinstance(word, str) and _NAME.fullmatch(word) for word in value
+    ):
         raise _Wrong("must be a list of names, such as [script, gpu]")
     if any("+" in word for word in value):
         raise _Wrong("must not hold a plus sign: it joins the tags of a queue")
@@ -270,7 +310,10 @@ def _abilities(given: _Given, base: Path) -> tuple[str, ...]:
     words = _words(given, base)
     for word in words:
         if word not in ABILITIES:
-            raise _Wrong(f"must be among {', '.join(ABILITIES)}, not '{shorten(word)}'{did_you_mean(word, ABILITIES)}")
+            raise _Wrong(
+                f"must be among {', '.join(ABILITIES)}, not"
+                f" '{shorten(word)}'{did_you_mean(word, ABILITIES)}"
+            )
     return words
 
 

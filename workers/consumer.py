@@ -1,12 +1,15 @@
-"""The Celery side of a worker: hears bells, and lets other workers have those that it has no slot for.
+"""The Celery side of a worker: hears bells, and lets other workers have those that it has no slot
+for.
 
-Celery runs in one thread of its own: the worker's life (signals, draining) hangs on nothing that a broker does. What is
-changed here was found out the hard way:
+Celery runs in one thread of its own: the worker's life (signals, draining) hangs on nothing that a
+broker does. What is changed here was found out the hard way:
 
-* With prefetch off, the consumer loop must be woken when a slot becomes free; else it sleeps on while work waits.
-* Slots are taken without Celery too (polling, the step after a finish), so that Celery's own count of reserved tasks
-  cannot say whether this worker may take another bell.
-* Reconnecting backs off to 30 s by default; a worker should hear again 2 s after its broker is back.
+* With prefetch off, the consumer loop must be woken when a slot becomes free; else it sleeps on
+  while work waits.
+* Slots are taken without Celery too (polling, the step after a finish), so that Celery's own count
+  of reserved tasks cannot say whether this worker may take another bell.
+* Reconnecting backs off to 30 s by default; a worker should hear again 2 s after its broker is
+  back.
 """
 
 from __future__ import annotations
@@ -34,13 +37,21 @@ from workers.slots import Slots
 
 log = logging.getLogger("stroem.worker")
 RETRY_S = 2.0
-QUIET = ("celery.worker.strategy", "celery.app.trace", "celery.worker.consumer", "celery.worker", "celery.bootsteps")
+QUIET = (
+    "celery.worker.strategy",
+    "celery.app.trace",
+    "celery.worker.consumer",
+    "celery.worker",
+    "celery.bootsteps",
+)
 
 
 class Ear:
     """Listens on the queues of tag sets; `add` and `close` may be called from any thread."""
 
-    def __init__(self, app: Any, bells: Bells, slots: Slots, keys: Iterable[str], *, name: str) -> None:
+    def __init__(
+        self, app: Any, bells: Bells, slots: Slots, keys: Iterable[str], *, name: str
+    ) -> None:
         self._app = app
         self._bells = bells
         self._slots = slots
@@ -68,7 +79,8 @@ class Ear:
         self._thread.start()
 
     def add(self, keys: Iterable[str]) -> None:
-        """Listen on the queues of these tag sets too; and connect anew if one of ours was taken away."""
+        """Listen on the queues of these tag sets too; and connect anew if one of ours was taken
+        away."""
         fresh = [key for key in keys if key not in self._keys]
         self._keys.update(dict.fromkeys(fresh))
         with self._lock:
@@ -78,7 +90,8 @@ class Ear:
         self.wake()
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Take no more bells; returns when the consumer has ended, or after `timeout_s` when it hangs."""
+        """Take no more bells; returns when the consumer has ended, or after `timeout_s` when it
+        hangs."""
         self._closing.set()
         _tell_celery_to_stop(0)
         self.wake()
@@ -94,7 +107,8 @@ class Ear:
         return self._slots.free > 0
 
     def _run(self) -> None:
-        warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)  # a default of Celery 6, set already
+        # a default of Celery 6, set already
+        warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
         for logger in QUIET:
             logging.getLogger(logger).setLevel(logging.WARNING)
         while not self._closing.is_set():
@@ -142,23 +156,30 @@ class Ear:
         original = getattr(qos, "can_consume", None)
         if original is not None:  # Redis; on RabbitMQ the prefetch count is the bound
             qos.can_consume = MethodType(lambda _: self.may_take() and original(), qos)
-        self._add_queues(list(self._keys))  # not consumed from yet: the loop that takes messages begins after this
+        # not consumed from yet: the loop that takes messages begins after this
+        self._add_queues(list(self._keys))
 
     def _disconnected(self) -> None:
         self._consumer = None
 
     def _consume(self, keys: Iterable[str]) -> None:
-        """In the consumer's thread. A broker that fails here makes the consumer connect anew, with all keys."""
+        """In the consumer's thread. A broker that fails here makes the consumer connect anew, with
+        all keys."""
         if self._consumer is not None and self._consumer.task_consumer is not None:
             self._add_queues(keys)
             self._consumer.task_consumer.consume()
 
     def _check(self) -> None:
-        """RabbitMQ says once that a queue was deleted, and Celery may miss it: in the first moments of a connection it
-        swallows every error. The channel knows: it has forgotten the consumer."""
+        """RabbitMQ says once that a queue was deleted, and Celery may miss it: in the first moments
+        of a connection it swallows every error. The channel knows: it has forgotten the
+        consumer."""
         consumer = None if self._consumer is None else self._consumer.task_consumer
         known = None if consumer is None else getattr(consumer.channel, "callbacks", None)
-        if consumer is not None and known is not None and not set(consumer._active_tags.values()) <= set(known):
+        if (
+            consumer is not None
+            and known is not None
+            and not set(consumer._active_tags.values()) <= set(known)
+        ):
             raise RecoverableConnectionError("a queue was deleted")
 
     def _add_queues(self, keys: Iterable[str]) -> None:
@@ -171,7 +192,8 @@ class Ear:
 
 
 class SlotPool(BasePool):
-    """Celery's pool, on our slots: early ack means that a bell is acknowledged when its slot begins with it."""
+    """Celery's pool, on our slots: early ack means that a bell is acknowledged when its slot begins
+    with it."""
 
     ear: Ear
     slots: Slots
@@ -202,10 +224,19 @@ class BellConsumer(Consumer):
         def complain(error: Exception, interval: float) -> None:
             self.broker_connection_retry_attempt += 1
             if self.broker_connection_retry_attempt == 1:
-                log.warning("no broker at %s (%s); polling until it is back", conn.as_uri(), type(error).__name__)
+                log.warning(
+                    "no broker at %s (%s); polling until it is back",
+                    conn.as_uri(),
+                    type(error).__name__,
+                )
 
         conn.ensure_connection(
-            complain, None, interval_start=0.5, interval_step=0.5, interval_max=RETRY_S, callback=state.maybe_shutdown
+            complain,
+            None,
+            interval_start=0.5,
+            interval_step=0.5,
+            interval_max=RETRY_S,
+            callback=state.maybe_shutdown,
         )
         if self.broker_connection_retry_attempt:
             log.info("broker at %s is back", conn.as_uri())

@@ -11,12 +11,14 @@ import stat
 from pathlib import Path
 
 log = logging.getLogger("stroem.worker")
-DEEP = 1500  # bytes of a path, beyond which a directory is moved up before it is emptied: PATH_MAX is 4096
+# bytes of a path, beyond which a directory is moved up before it is emptied: PATH_MAX is 4096
+DEEP = 1500
 _numbers = itertools.count()
 
 
 def remove(path: Path) -> bool:
-    """Remove a file, a link or a whole tree; never follows a link. False, and a word in the log, when that failed."""
+    """Remove a file, a link or a whole tree; never follows a link. False, and a word in the log,
+    when that failed."""
     try:
         shutil.rmtree(path)
     except FileNotFoundError:
@@ -67,7 +69,8 @@ def _empty(top: str, parent: str, waiting: list[str]) -> None:
 class Den:
     """The directory of one worker process below the cache, with what dead processes left removed.
 
-    Each den is locked by its process for as long as it lives, so that its leavings are known for what they are.
+    Each den is locked by its process for as long as it lives, so that its leavings are known for
+    what they are.
     """
 
     def __init__(self, cache: Path, *, is_shared: bool) -> None:
@@ -112,7 +115,8 @@ class Den:
 
 
 def lock_file(path: Path, *, is_blocking: bool = True, is_shared: bool = False) -> int | None:
-    """Open and lock a file; None when somebody else holds it and `is_blocking` is False. Close it to let go.
+    """Open and lock a file; None when somebody else holds it and `is_blocking` is False. Close it
+    to let go.
 
     A lock of a file that was removed meanwhile is worth nothing: then it is tried again.
     """

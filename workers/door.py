@@ -1,4 +1,5 @@
-"""What a worker needs of the platform, as types: ledgers, bells, files. Tests put theirs behind the same door."""
+"""What a worker needs of the platform, as types: ledgers, bells, files. Tests put theirs behind the
+same door."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ class Ledger(Protocol):
 
     def covered(self, tags: Collection[str]) -> tuple[TagSetRef, ...]: ...
 
-    def claim(self, worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = None) -> Claim | None: ...
+    def claim(
+        self, worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = None
+    ) -> Claim | None: ...
 
     def material(self, claim: Claim) -> Material: ...
 
@@ -77,16 +80,25 @@ class ActionLedger(Protocol):
     def covered(self, tags: Sequence[str]) -> tuple[tuple[int, str], ...]: ...
 
     def claim(
-        self, worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = None, only_bound: bool = False
+        self,
+        worker_id: UUID,
+        tag_set_ids: Sequence[int],
+        *,
+        job_id: UUID | None = None,
+        only_bound: bool = False,
     ) -> ActionClaim | None: ...
 
     def renew(self, worker_id: UUID, live: Mapping[int, tuple[int, int]]) -> ActionRenewal: ...
 
     def append(self, claim: ActionClaim, seq: int, lines: Sequence[Line]) -> bool: ...
 
-    def finish(self, claim: ActionClaim, outcome: StepOutcome, *, command: int | None = None) -> bool: ...
+    def finish(
+        self, claim: ActionClaim, outcome: StepOutcome, *, command: int | None = None
+    ) -> bool: ...
 
-    def enter(self, worker_id: UUID, job_id: UUID, allocation_id: UUID | None = None) -> int | None: ...
+    def enter(
+        self, worker_id: UUID, job_id: UUID, allocation_id: UUID | None = None
+    ) -> int | None: ...
 
     def is_entered(self, session_id: int) -> bool: ...
 
@@ -110,7 +122,9 @@ class ActionLedger(Protocol):
 
     def to_follow(self) -> list[OpenAllocation]: ...
 
-    def observed(self, allocation_id: UUID, state: str, *, nodes: str = "", reason: str = "") -> None: ...
+    def observed(
+        self, allocation_id: UUID, state: str, *, nodes: str = "", reason: str = ""
+    ) -> None: ...
 
     def released(self) -> None: ...
 
@@ -125,8 +139,8 @@ class Bells(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """All of them, as whoever starts a worker hands them over. `archive` answers a revision's tar.gz, `pass_for` what
-    lets a pod fetch it; `app` is Celery's."""
+    """All of them, as whoever starts a worker hands them over. `archive` answers a revision's
+    tar.gz, `pass_for` what lets a pod fetch it; `app` is Celery's."""
 
     ledger: Ledger
     action_ledger: ActionLedger

@@ -38,7 +38,8 @@ class Ended:
 
 @dataclass(slots=True)
 class Performed:
-    """What became of an attempt (`ended` is None when it is not ours to report), and what it occupied on this host."""
+    """What became of an attempt (`ended` is None when it is not ours to report), and what it
+    occupied on this host."""
 
     ended: Ended | None = None
     tree: Tree | None = None
@@ -63,7 +64,8 @@ class Execution:
         outputs: Outputs | None = None,
         visits: Visits | None = None,
     ) -> None:
-        """`pick` answers the runner of an action, and raises PlatformError when this worker has none."""
+        """`pick` answers the runner of an action, and raises PlatformError when this worker has
+        none."""
         self._ledger = ledger
         self._workspaces = workspaces
         self._scratches = scratches
@@ -113,14 +115,23 @@ class Execution:
             return Ended(Report(attempt.claim, _failed(str(error)), masks=masks))
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
-            text = f"The worker could not prepare the step: {error.strerror or type(error).__name__}{where}"
+            text = (
+                "The worker could not prepare the step:"
+                f" {error.strerror or type(error).__name__}{where}"
+            )
             return Ended(Report(attempt.claim, _failed(text), masks=masks))
         except Exception as error:
-            log.exception("step %s of job %s could not be prepared", attempt.claim.step_name, attempt.claim.job_id)
+            log.exception(
+                "step %s of job %s could not be prepared",
+                attempt.claim.step_name,
+                attempt.claim.job_id,
+            )
             return Ended(Report(attempt.claim, _failed(_ours(error)), masks=masks))
         return self._begin(attempt, rendered, order, runner)
 
-    def _begin(self, attempt: Attempt, rendered: Rendered, order: StepOrder, runner: Runner) -> Ended | None:
+    def _begin(
+        self, attempt: Attempt, rendered: Rendered, order: StepOrder, runner: Runner
+    ) -> Ended | None:
         match attempt.stop.reason:
             case "drain":
                 self._ledger.give_back(attempt.claim)
@@ -137,24 +148,34 @@ class Execution:
         for note in rendered.notes:
             reporter.say(note)
         outcome = self._run(attempt, order, runner, reporter)
-        return Ended(Report(attempt.claim, outcome, rendered.seen, rendered.masks), reporter.close())
+        return Ended(
+            Report(attempt.claim, outcome, rendered.seen, rendered.masks), reporter.close()
+        )
 
-    def _run(self, attempt: Attempt, order: StepOrder, runner: Runner, reporter: Reporter) -> StepOutcome:
+    def _run(
+        self, attempt: Attempt, order: StepOrder, runner: Runner, reporter: Reporter
+    ) -> StepOutcome:
         try:
             outcome = runner.run(order, reporter, attempt.stop)
         except AuthorError as error:
             outcome = _failed(str(error))
         except StroemError as error:
-            log.warning("step %s of job %s: %s", attempt.claim.step_name, attempt.claim.job_id, error)
+            log.warning(
+                "step %s of job %s: %s", attempt.claim.step_name, attempt.claim.job_id, error
+            )
             outcome = _failed(str(error))
         except Exception as error:
-            log.exception("step %s of job %s broke its runner", attempt.claim.step_name, attempt.claim.job_id)
+            log.exception(
+                "step %s of job %s broke its runner", attempt.claim.step_name, attempt.claim.job_id
+            )
             outcome = _failed(_ours(error))
         if outcome.verdict is Verdict.CANCELLED and attempt.stop.reason in ("drain", "lost"):
             return StepOutcome(Verdict.LOST, outcome.exit_code, outcome.error)
         return outcome
 
-    def _order(self, attempt: Attempt, material: Material, rendered: Rendered, place: Performed) -> StepOrder:
+    def _order(
+        self, attempt: Attempt, material: Material, rendered: Rendered, place: Performed
+    ) -> StepOrder:
         claim, action = attempt.claim, rendered.action
         work: ScriptWork | ImageWork
         pinned: Pinned | None = None
@@ -167,7 +188,8 @@ class Execution:
         else:
             assert rendered.image is not None
             work = ImageWork(rendered.image, rendered.cmd, action.entrypoint, action.command)
-        text = json.dumps(rendered.input, ensure_ascii=False) + "\n"  # so that what `cat` is followed by begins a line
+        # so that what `cat` is followed by begins a line
+        text = json.dumps(rendered.input, ensure_ascii=False) + "\n"
         place.scratch = self._scratches.open(text.encode("utf-8", "replace"))
         return StepOrder(
             attempt=attempt.name,
@@ -191,9 +213,14 @@ class Execution:
         )
 
     def _output_env(self, attempt: Attempt, material: Material) -> dict[str, str]:
-        """Where the job's steps and workflow actions put what they share; containers have no such directory."""
+        """Where the job's steps and workflow actions put what they share; containers have no such
+        directory."""
         action = material.action
-        if material.output_dir is None or self._outputs is None or (action.type, action.runner) != ("script", "local"):
+        if (
+            material.output_dir is None
+            or self._outputs is None
+            or (action.type, action.runner) != ("script", "local")
+        ):
             return {}
         path = str(self._outputs.open(material.output_dir, attempt.claim.job_id))
         is_torc = "TORC_JOB_ID" in material.environment
@@ -216,10 +243,13 @@ class Execution:
 
 
 def _is_open(rendered: Rendered) -> bool:
-    """Whether the script is what its author wrote, and holds no known secret: anybody on this host may read it then."""
+    """Whether the script is what its author wrote, and holds no known secret: anybody on this host
+    may read it then."""
     script = rendered.script
     return (
-        script is not None and script == rendered.action.script and not any(mask in script for mask in rendered.masks)
+        script is not None
+        and script == rendered.action.script
+        and not any(mask in script for mask in rendered.masks)
     )
 
 
@@ -228,5 +258,6 @@ def _failed(error: str) -> StepOutcome:
 
 
 def _ours(error: Exception) -> str:
-    """For an error that is nobody's but ours: its text may hold anything, so it stays in the worker's own log."""
+    """For an error that is nobody's but ours: its text may hold anything, so it stays in the
+    worker's own log."""
     return f"The worker failed while doing this step ({type(error).__name__}); its log says more"

@@ -1,4 +1,5 @@
-"""Follows the allocations that Slurm has, and gives up those that nobody needs: on any worker that can call Slurm."""
+"""Follows the allocations that Slurm has, and gives up those that nobody needs: on any worker that
+can call Slurm."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ EVERY_S = 2.0
 
 
 class Follower(threading.Thread):
-    """Asks Slurm every other second, while there is something to ask about. Any number of workers may do it."""
+    """Asks Slurm every other second, while there is something to ask about. Any number of workers
+    may do it."""
 
     def __init__(self, ledger: ActionLedger) -> None:
         super().__init__(name="slurm", daemon=True)
@@ -50,9 +52,12 @@ class Follower(threading.Thread):
             found = seen.get(one.slurm_job_id)
             if found is None:
                 continue
-            if found.name not in ("", one.name):  # Slurm has begun to count anew: this is somebody else's
+            # Slurm has begun to count anew: this is somebody else's
+            if found.name not in ("", one.name):
                 found = Seen("")
-            self._ledger.observed(one.allocation_id, found.state, nodes=found.nodes, reason=found.reason)
+            self._ledger.observed(
+                one.allocation_id, found.state, nodes=found.nodes, reason=found.reason
+            )
             if found.state and one.must_cancel and one.status == "pending":
                 unwanted.append(one.slurm_job_id)
         if unwanted:

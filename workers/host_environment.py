@@ -1,4 +1,5 @@
-"""What the commands of a workflow action find in their environment: the worker's own, less what is Stroem's secret."""
+"""What the commands of a workflow action find in their environment: the worker's own, less what is
+Stroem's secret."""
 
 from __future__ import annotations
 
@@ -8,15 +9,28 @@ from collections.abc import Collection, Mapping
 from runners.environment import clean_path
 from runners.process import User
 
-# Settings, tokens and addresses of database and broker, by name; whatever else holds one of them goes by its value.
-_PREFIXES = ("STROEM", "DJANGO_", "PG", "CELERY_", "REDIS", "VALKEY", "RABBITMQ", "AMQP", "BROKER_", "DATABASE_")
+# Settings, tokens and addresses of database and broker, by name; whatever else holds one of them
+# goes by its value.
+_PREFIXES = (
+    "STROEM",
+    "DJANGO_",
+    "PG",
+    "CELERY_",
+    "REDIS",
+    "VALKEY",
+    "RABBITMQ",
+    "AMQP",
+    "BROKER_",
+    "DATABASE_",
+)
 _SHORTEST = 6  # a value so short is no credential
 
 
 def inherit(
     withheld: Collection[str], user: User | None = None, environ: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
-    """The worker's environment without its credentials. `withheld` are values that must not be handed on."""
+    """The worker's environment without its credentials. `withheld` are values that must not be
+    handed on."""
     secrets = [value for value in withheld if len(value) >= _SHORTEST]
     found = {
         name: value

@@ -1,4 +1,5 @@
-"""The directory that a job's steps and workflow actions share: made before the first of them needs it."""
+"""The directory that a job's steps and workflow actions share: made before the first of them needs
+it."""
 
 from __future__ import annotations
 
@@ -13,13 +14,15 @@ class Outputs:
     """Output directories on this host. Any thread may ask."""
 
     def __init__(self, root: Path, owner: tuple[int, int] | None = None) -> None:
-        """`root`: where each job gets a directory of its own; `owner`: the user and group that steps run as."""
+        """`root`: where each job gets a directory of its own; `owner`: the user and group that
+        steps run as."""
         self._root = root
         self._owner = owner
         self._made: set[Path] = set()
 
     def open(self, named: str, job_id: UUID) -> Path:
-        """The directory `named`, or the job's own below the root when that is empty; made where it is missing."""
+        """The directory `named`, or the job's own below the root when that is empty; made where it
+        is missing."""
         path = Path(named) if named else self._root / str(job_id)
         if path not in self._made:
             self._make(path)
@@ -34,4 +37,6 @@ class Outputs:
                 for folder in missing:
                     os.chown(folder, *self._owner)
         except OSError as error:
-            raise PlatformError(f"the output directory {path} cannot be made: {error.strerror}") from error
+            raise PlatformError(
+                f"the output directory {path} cannot be made: {error.strerror}"
+            ) from error

@@ -1,4 +1,5 @@
-"""What is free on this worker: processors, memory, and which GPUs. Steps are packed into it, not counted."""
+"""What is free on this worker: processors, memory, and which GPUs. Steps are packed into it, not
+counted."""
 
 from __future__ import annotations
 
@@ -48,15 +49,20 @@ class Packing:
         has = self.offer
         free = Offer(
             None if has.num_cpus is None else has.num_cpus - sum(share.num_cpus for share in used),
-            None if has.memory_bytes is None else has.memory_bytes - sum(share.memory_bytes for share in used),
+            None
+            if has.memory_bytes is None
+            else has.memory_bytes - sum(share.memory_bytes for share in used),
             None if has.num_gpus is None else len(self._free_gpus()),
-            None if has.num_nodes is None else has.num_nodes - sum(share.num_nodes for share in used),
+            None
+            if has.num_nodes is None
+            else has.num_nodes - sum(share.num_nodes for share in used),
             self._left_s(),
         )
         return not free.lacks(_at_least_one(need))
 
     def could_fit(self, key: str) -> bool:
-        """Whether a step of the tag set `key` would fit if nothing else ran here, in the time that is left."""
+        """Whether a step of the tag set `key` would fit if nothing else ran here, in the time that
+        is left."""
         empty = replace(self.offer, runtime_s=self._left_s())
         return not empty.lacks(_at_least_one(split_tags(key)[1]))
 
@@ -80,7 +86,10 @@ class Packing:
     def in_order(self, tag_sets: Mapping[str, int]) -> list[int]:
         """Ids of the tag sets whose steps fit now: those that need most come first."""
         fitting = [key for key in tag_sets if self.fits(key)]
-        return [tag_sets[key] for key in sorted(fitting, key=lambda key: split_tags(key)[1].size, reverse=True)]
+        return [
+            tag_sets[key]
+            for key in sorted(fitting, key=lambda key: split_tags(key)[1].size, reverse=True)
+        ]
 
     def _left_s(self) -> float | None:
         return None if self.ends_at is None else max(0.0, self.ends_at - time.time())
@@ -96,7 +105,16 @@ def _at_least_one(need: Need) -> Need:
 
 
 def find_gpus(count: int | None) -> tuple[str, ...]:
-    """The numbers of this worker's GPUs: those that its own environment names, else the first so many."""
-    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    """The numbers of this worker's GPUs: those that its own environment names, else the first so
+    many."""
+    visible = [
+        name.strip()
+        for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        if name.strip()
+    ]
     wanted = len(visible) if count is None else count
-    return tuple(visible[:wanted]) if len(visible) >= wanted else tuple(str(number) for number in range(wanted))
+    return (
+        tuple(visible[:wanted])
+        if len(visible) >= wanted
+        else tuple(str(number) for number in range(wanted))
+    )

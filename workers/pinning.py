@@ -1,4 +1,5 @@
-"""Where the pod of an attempt fetches its workspace: an address of the server, and a pass for it."""
+"""Where the pod of an attempt fetches its workspace: an address of the server, and a pass for
+it."""
 
 from __future__ import annotations
 
@@ -19,11 +20,12 @@ class Pins:
         self._pass_for = pass_for
 
     def pin(self, claim: Claim) -> Pinned:
-        """The pinned workspace of this claim. Raises PlatformError when this worker does not know its server."""
+        """The pinned workspace of this claim. Raises PlatformError when this worker does not know
+        its server."""
         if self._server_url is None:
             raise PlatformError(
-                "the pod cannot fetch its workspace: the worker's configuration needs `server_url`, an address of the "
-                "server that pods can reach"
+                "the pod cannot fetch its workspace: the worker's configuration needs `server_url`,"
+                " an address of the server that pods can reach"
             )
         address = f"{self._server_url}/worker/workspace/{quote(claim.workspace, safe='')}.tar.gz"
         token = self._pass_for(claim.attempt_id, claim.fence, claim.revision_digest)

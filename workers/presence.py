@@ -1,7 +1,9 @@
-"""Being seen: the worker's row, the leases of what it has in hand, and what happens when they cannot be renewed.
+"""Being seen: the worker's row, the leases of what it has in hand, and what happens when they
+cannot be renewed.
 
-One statement every few seconds names all attempts in hand and brings back which of them must stop. A worker that cannot
-renew ends its steps before their leases do; the guard does it for a worker that is frozen.
+One statement every few seconds names all attempts in hand and brings back which of them must stop.
+A worker that cannot renew ends its steps before their leases do; the guard does it for a worker
+that is frozen.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ class Timing:
 
 
 class Presence(threading.Thread):
-    """Registers the worker and renews its leases, on a thread and a database connection of its own."""
+    """Registers the worker and renews its leases, on a thread and a database connection of its
+    own."""
 
     def __init__(
         self,
@@ -73,7 +76,8 @@ class Presence(threading.Thread):
         self._busy = busy
         self._job_id = job_id
         self._offers = config.offers if offers is None else offers
-        self.after: Callable[[], None] = lambda: None  # called behind each second renewal, on this thread
+        # called behind each second renewal, on this thread
+        self.after: Callable[[], None] = lambda: None
         self._closing = threading.Event()
         self._renewed_at = 0.0
         self._schema_checked_at = 0.0
@@ -83,13 +87,15 @@ class Presence(threading.Thread):
 
     @property
     def may_claim(self) -> bool:
-        """Whether what is claimed now would be looked after: seen lately, and the schema is one we know."""
+        """Whether what is claimed now would be looked after: seen lately, and the schema is one we
+        know."""
         if self.worker_id is None or self._problem is not None:
             return False
         return time.monotonic() - self._renewed_at < self._timing.lease_s / 2
 
     def register(self) -> bool:
-        """A row of our own; False, and a line in the log, while the schema is not ours. Raises one of OUTAGES."""
+        """A row of our own; False, and a line in the log, while the schema is not ours. Raises one
+        of OUTAGES."""
         if not self._is_schema_known():
             return False
         asked_at = time.monotonic()
@@ -110,7 +116,9 @@ class Presence(threading.Thread):
 
     def run(self) -> None:
         failures = 0
-        while not self._closing.wait(self._timing.renew_s if not failures else min(1.0, self._timing.renew_s)):
+        while not self._closing.wait(
+            self._timing.renew_s if not failures else min(1.0, self._timing.renew_s)
+        ):
             try:
                 self._renew()
                 if failures:
@@ -128,7 +136,8 @@ class Presence(threading.Thread):
         self._ledger.released()
 
     def watch(self) -> None:
-        """Stop what could not be renewed for too long. Called from another thread: this one may hang in a statement."""
+        """Stop what could not be renewed for too long. Called from another thread: this one may
+        hang in a statement."""
         now = time.monotonic()
         for attempt in self._attempts.all():
             if now - attempt.renewed_at > self._timing.give_up_s and attempt.stop.reason is None:
@@ -148,7 +157,9 @@ class Presence(threading.Thread):
         asked_at = time.monotonic()
         renewal = self._ledger.renew(self.worker_id, live, self._busy())
         if not renewal.is_known:
-            log.warning("the platform had given this worker up: its steps are ended, and it registers anew")
+            log.warning(
+                "the platform had given this worker up: its steps are ended, and it registers anew"
+            )
             self._attempts.stop_all("lost")
             self.worker_id = None
             self.register()

@@ -1,6 +1,8 @@
-"""The worker: slots that look for work, do it, report it, and take the next piece with the same call.
+"""The worker: slots that look for work, do it, report it, and take the next piece with the same
+call.
 
-bell or poll -> look -> claim -> perform -> finish and claim the next -> ... -> nothing left, a minute over, or draining
+bell or poll -> look -> claim -> perform -> finish and claim the next -> ... -> nothing left, a
+minute over, or draining
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ LAST_WORD_S = 4.0  # for reporting, beyond the grace of the steps
 
 
 class Worker:
-    """One worker process's work. `start`, then `drain`; what a step needs is in the parts that it is given."""
+    """One worker process's work. `start`, then `drain`; what a step needs is in the parts that it
+    is given."""
 
     def __init__(
         self,
@@ -63,8 +66,8 @@ class Worker:
         packing: Packing | None = None,
         serves: Callable[[str], bool] = lambda key: True,
     ) -> None:
-        """`job_id`: serve this job only. `packing`: take only steps that fit into what is free. `serves` says of a tag
-        set that the worker's tags cover whether it is for this worker."""
+        """`job_id`: serve this job only. `packing`: take only steps that fit into what is free.
+        `serves` says of a tag set that the worker's tags cover whether it is for this worker."""
         self._lease_s = lease_s
         self._config = config
         self._ledger = ledger
@@ -79,7 +82,9 @@ class Worker:
         self._packing = packing
         self._serves = serves
         self._ringer = Ringer(bells)
-        self._ear = Ear(app, bells, slots, likely_keys(config.tags), name=f"{config.worker_name}@stroem")
+        self._ear = Ear(
+            app, bells, slots, likely_keys(config.tags), name=f"{config.worker_name}@stroem"
+        )
         self._tag_sets: dict[str, int] = {}
         self._is_open = False
         self._closed = threading.Event()
@@ -109,7 +114,8 @@ class Worker:
         self._ear.start()
 
     def drain(self, wait_s: float, hurry: threading.Event, leaving_s: float | None = None) -> int:
-        """Take no more steps, give running ones `wait_s` (until `hurry` is set), stop the rest. Answers how many.
+        """Take no more steps, give running ones `wait_s` (until `hurry` is set), stop the rest.
+        Answers how many.
 
         `leaving_s`: for what leaving a job sets off, if not `drain_secs`.
         """
@@ -120,7 +126,9 @@ class Worker:
             self._attempts.wait_until_none(min(0.1, max(0.0, deadline - time.monotonic())))
         stopped = self._attempts.stop_all("drain")
         self._ear.close()
-        if not self._attempts.wait_until_none(min(EXIT_S, self._config.stop_grace_secs + LAST_WORD_S)):
+        if not self._attempts.wait_until_none(
+            min(EXIT_S, self._config.stop_grace_secs + LAST_WORD_S)
+        ):
             log.warning("%d steps would not end in time; their leases run out", len(self._attempts))
         if self._actions is not None:
             patience_s = self._config.drain_secs if leaving_s is None else leaving_s
@@ -133,13 +141,15 @@ class Worker:
         return stopped
 
     def look(self, key: str | None = None, *, wakes_next: bool = True) -> None:
-        """Find work and do it until there is none; in a slot's thread. `key` is the tag set that a bell named.
-        `wakes_next`: nobody has counted the steps that are ready, so where there is one more, one more is woken."""
+        """Find work and do it until there is none; in a slot's thread. `key` is the tag set that a
+        bell named. `wakes_next`: nobody has counted the steps that are ready, so where there is one
+        more, one more is woken."""
         try:
             if key is not None and key not in self._tag_sets and self._may_claim():
                 self.refresh_tag_sets()
             if (claimed := self._claim()) is not None:
-                if wakes_next and (claimed[0].is_more or self._packing is not None):  # packing asks set by set
+                # packing asks set by set
+                if wakes_next and (claimed[0].is_more or self._packing is not None):
                     self._wake_one(claimed[0].tag_set_id)
                 self._work(*claimed)
             elif self._actions is not None:
@@ -166,7 +176,9 @@ class Worker:
         if self._packing is not None:
             claim = self._claim_what_fits(worker_id, self._packing)
         else:
-            claim = self._ledger.claim(worker_id, tuple(self._tag_sets.values()), job_id=self._job_id)
+            claim = self._ledger.claim(
+                worker_id, tuple(self._tag_sets.values()), job_id=self._job_id
+            )
         return None if claim is None else (claim, asked_at)
 
     def _claim_what_fits(self, worker_id: UUID, packing: Packing) -> Claim | None:
@@ -197,7 +209,9 @@ class Worker:
                 if performed is not None:
                     sweep = self._brooms.sweep(partial(self._execution.tidy, attempt, performed))
                     if performed.ended is not None:
-                        settled = self._finish(attempt, performed.ended, sweep, may_go_on=asked_at < turn_ends)
+                        settled = self._finish(
+                            attempt, performed.ended, sweep, may_go_on=asked_at < turn_ends
+                        )
             finally:
                 self._attempts.close(attempt)
                 if self._packing is not None:
@@ -208,27 +222,40 @@ class Worker:
                 # Given back, lost, or the turn is over: what is ready is for whoever hears this.
                 self._ringer.ring(self._keys_of(following.tag_set_id))
             following = None if settled is None else settled.next
-            if following is None and settled is not None and self._packing is not None and asked_at < turn_ends:
+            if (
+                following is None
+                and settled is not None
+                and self._packing is not None
+                and asked_at < turn_ends
+            ):
                 claimed = self._claim()  # only now it is known how much room there is
                 following = claimed[0] if claimed else None
                 if following is not None:
                     self._wake_one(following.tag_set_id)  # there may be room for more than one
 
     def _perform(self, attempt: Attempt) -> Performed | None:
-        """Do the attempt; while no process exists, a database that is away is waited for. None when it was given up."""
+        """Do the attempt; while no process exists, a database that is away is waited for. None when
+        it was given up."""
         pause_s = 0.1
         while attempt.stop.reason not in ("lost", "drain"):
             try:
                 return self._execution.perform(attempt)
             except OUTAGES as error:
-                log.warning("step %s waits for the database: %s", attempt.claim.step_name, type(error).__name__)
+                log.warning(
+                    "step %s waits for the database: %s",
+                    attempt.claim.step_name,
+                    type(error).__name__,
+                )
                 self._ledger.released()
             time.sleep(pause_s)
             pause_s = min(2.0, pause_s * 2)
         return None
 
-    def _finish(self, attempt: Attempt, ended: Ended, sweep: Sweep, *, may_go_on: bool) -> Settled | None:
-        """Report, again and again while the database is away and the lease lasts. None when nobody could be told."""
+    def _finish(
+        self, attempt: Attempt, ended: Ended, sweep: Sweep, *, may_go_on: bool
+    ) -> Settled | None:
+        """Report, again and again while the database is away and the lease lasts. None when nobody
+        could be told."""
         pause_s = 0.1
         while True:
             try:
@@ -248,7 +275,11 @@ class Worker:
                 pause_s = min(2.0, pause_s * 2)
                 continue
             if not settled.accepted:
-                log.warning("step %s of job %s ended too late to count", attempt.claim.step_name, attempt.claim.job_id)
+                log.warning(
+                    "step %s of job %s ended too late to count",
+                    attempt.claim.step_name,
+                    attempt.claim.job_id,
+                )
             self._spread(settled.bells)
             return settled
 
@@ -260,7 +291,9 @@ class Worker:
             for number, batch in earlier:
                 self._ledger.append(attempt.claim, number, batch)
         worker_id = self._presence.worker_id
-        goes_on = may_go_on and worker_id is not None and self._may_claim() and self._packing is None
+        goes_on = (
+            may_go_on and worker_id is not None and self._may_claim() and self._packing is None
+        )
         return self._ledger.finish(
             ended.report,
             claim_for=tuple(self._tag_sets.values()) if goes_on else (),
@@ -275,7 +308,9 @@ class Worker:
         """Steps became ready: first for our own free slots, then for others."""
         counted, left = partial(self.look, wakes_next=False), {}
         for key, count in bells.items():
-            while count > 0 and key in self._tag_sets and self._is_open and self._slots.offer(counted):
+            while (
+                count > 0 and key in self._tag_sets and self._is_open and self._slots.offer(counted)
+            ):
                 count -= 1
             if count > 0:
                 left[key] = 1  # whoever hears it wakes the next where there is more
@@ -318,7 +353,8 @@ class Worker:
 
 
 def likely_keys(tags: Iterable[str]) -> tuple[str, ...]:
-    """Tag sets that steps for this worker may ask for: listened for before the first of them exists."""
+    """Tag sets that steps for this worker may ask for: listened for before the first of them
+    exists."""
     known = sorted(set(tags))
     abilities = [tag for tag in known if tag in ABILITIES]
     others = [tag for tag in known if tag not in ABILITIES]

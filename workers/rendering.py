@@ -1,7 +1,7 @@
 """From material to an order, without touching anything: inputs, templates, environment.
 
-What an author wrote is rendered once; what comes out of the context (a caller's input, a step's output) is data and is
-never looked at as a template again. Source: spec 1.10, 'Final action input'.
+What an author wrote is rendered once; what comes out of the context (a caller's input, a step's
+output) is data and is never looked at as a template again. Source: spec 1.10, 'Final action input'.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from engine.orders import Resources
 from engine.spec.model import Action, InputField
 from engine.spec.torc.commands import with_recovery
 
-PRIMITIVES = frozenset({"string", "text", "integer", "number", "boolean", "bool", "date", "datetime"})
+PRIMITIVES = frozenset(
+    {"string", "text", "integer", "number", "boolean", "bool", "date", "datetime"}
+)
 LONGEST_VALUE = 100_000  # bytes of one environment variable: Linux takes 128 KiB
 ALL_VALUES = 600_000  # of all together: the stack limits what a process can be given
 
@@ -34,7 +36,8 @@ class Rendered:
 
     action: Action
     input: Mapping[str, Any] = field(repr=False)
-    seen: Mapping[str, Any] = field(repr=False)  # the input with its secret fields hidden as a whole
+    # the input with its secret fields hidden as a whole
+    seen: Mapping[str, Any] = field(repr=False)
     env: Mapping[str, str] = field(repr=False)
     masks: tuple[str, ...] = field(repr=False)
     script: str | None = field(repr=False, default=None)
@@ -48,7 +51,8 @@ class Rendered:
 
 
 def render(claim: Claim, material: Material) -> Rendered:
-    """Everything that the step's author left to templates, filled in. Raises AuthorError with one sentence."""
+    """Everything that the step's author left to templates, filled in. Raises AuthorError with one
+    sentence."""
     action = material.action
     context: dict[str, Any] = {
         **material.outputs,
@@ -92,7 +96,9 @@ def _script(script: str, material: Material) -> str:
 def _final_input(claim: Claim, material: Material, context: Mapping[str, Any]) -> dict[str, Any]:
     fields = material.action.input
     given: dict[str, Any] = {
-        name: _told(claim, f"input '{name}'", lambda value=value: templating.render_value(value, context))  # type: ignore[misc]
+        name: _told(
+            claim, f"input '{name}'", lambda value=value: templating.render_value(value, context)
+        )  # type: ignore[misc]
         for name, value in material.step.input.items()
     }
     for name in fields:
@@ -113,22 +119,34 @@ def _defaults(claim: Claim, material: Material, given: Mapping[str, Any]) -> dic
     """Defaults that are templates; they see secrets and nothing else."""
     context = {"secret": material.secrets, "secrets": material.secrets}
     return {
-        name: _told(claim, f"default of input '{name}'", lambda f=field: templating.evaluate(f.default, context))  # type: ignore[misc]
+        name: _told(
+            claim,
+            f"default of input '{name}'",
+            lambda f=field: templating.evaluate(f.default, context),
+        )  # type: ignore[misc]
         for name, field in material.action.input.items()
-        if field.has_default and isinstance(field.default, str) and "{" in field.default and given.get(name) is None
+        if field.has_default
+        and isinstance(field.default, str)
+        and "{" in field.default
+        and given.get(name) is None
     }
 
 
-def _connect(claim: Claim, name: str, declared: InputField, value: Any, connections: Mapping[str, Any]) -> Any:
+def _connect(
+    claim: Claim, name: str, declared: InputField, value: Any, connections: Mapping[str, Any]
+) -> Any:
     """The values of the connection that `value` names; an object in its place is taken as it is."""
     if isinstance(value, Mapping):
         return value
     if not isinstance(value, str):
-        raise Unrenderable(f"Step '{claim.step_name}': Input field '{name}' expects a connection name (string)")
+        raise Unrenderable(
+            f"Step '{claim.step_name}': Input field '{name}' expects a connection name (string)"
+        )
     found = connections.get(value)
     if found is None:
         raise Unrenderable(
-            f"Step '{claim.step_name}': Input field '{name}' references connection '{value}' which does not exist"
+            f"Step '{claim.step_name}': Input field '{name}' references connection '{value}' which"
+            " does not exist"
         )
     kind = found.get("type")
     if kind is not None and kind != declared.type:
@@ -139,7 +157,9 @@ def _connect(claim: Claim, name: str, declared: InputField, value: Any, connecti
     return {key: item for key, item in found.items() if key != "type"}
 
 
-def _environment(claim: Claim, material: Material, final: Mapping[str, Any]) -> tuple[dict[str, str], tuple[str, ...]]:
+def _environment(
+    claim: Claim, material: Material, final: Mapping[str, Any]
+) -> tuple[dict[str, str], tuple[str, ...]]:
     env = {
         "STROEM_JOB_ID": str(claim.job_id),
         "STROEM_TASK_NAME": claim.task_name,
@@ -155,7 +175,10 @@ def _environment(claim: Claim, material: Material, final: Mapping[str, Any]) -> 
         text = as_text(value)
         size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
         if size > min(LONGEST_VALUE, left) or "\0" in text:
-            notes.append(f"Warning: input '{name}' does not fit into {variable}; read it from STROEM_INPUT_FILE")
+            notes.append(
+                f"Warning: input '{name}' does not fit into {variable}; read it from"
+                " STROEM_INPUT_FILE"
+            )
             continue
         left -= size
         env[variable] = text
@@ -201,4 +224,6 @@ def _told(claim: Claim, field_name: str, rendering: Callable[[], Any]) -> Any:
     try:
         return rendering()
     except TemplateError as error:
-        raise Unrenderable(f"Step '{claim.step_name}': Failed to render {field_name}: {error}") from None
+        raise Unrenderable(
+            f"Step '{claim.step_name}': Failed to render {field_name}: {error}"
+        ) from None

@@ -1,7 +1,9 @@
-"""Log lines on their way to the ledger: masked, in batches, numbered, and kept while the database is away.
+"""Log lines on their way to the ledger: masked, in batches, numbered, and kept while the database
+is away.
 
-A reporter takes a step's lines and never waits for the database; one pump a worker sends what is older than half a
-second or larger than a batch. The last batch travels with the finish. A step that prints nothing costs nothing.
+A reporter takes a step's lines and never waits for the database; one pump a worker sends what is
+older than half a second or larger than a batch. The last batch travels with the finish. A step that
+prints nothing costs nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from workers.door import OUTAGES
 log = logging.getLogger("stroem.worker")
 BATCH_BYTES = 256 * 1024
 BATCH_LINES = 5000
-SPOOL_BYTES = 8 << 20  # of one attempt, while the database is away; what comes on top is counted and dropped
+# of one attempt, while the database is away; what comes on top is counted and dropped
+SPOOL_BYTES = 8 << 20
 CROWDED_BYTES = 1 << 20  # so much waiting makes the step's output wait for a moment
 PATIENCE_S = 1.0
 OLDEST_S = 0.4  # with the pump's rhythm below half a second in all
@@ -30,7 +33,8 @@ RHYTHM_S = 0.1
 HELD_S = 2.0  # how long a line may wait for the rest of a secret
 LINE_COST = 80  # bytes of a line's record beside its text
 
-Append = Callable[[Any, int, Sequence[Line]], bool]  # (claim of a step or of an action, number, lines)
+# (claim of a step or of an action, number, lines)
+Append = Callable[[Any, int, Sequence[Line]], bool]
 Batch = tuple[int, tuple[Line, ...]]
 
 
@@ -63,7 +67,9 @@ class Reporter:
                 self._pump.add(self)
             if self._waiting_bytes > CROWDED_BYTES and not self._is_away:
                 self._pump.hurry()
-                self._lock.wait_for(lambda: self._waiting_bytes <= CROWDED_BYTES or self._is_away, PATIENCE_S)
+                self._lock.wait_for(
+                    lambda: self._waiting_bytes <= CROWDED_BYTES or self._is_away, PATIENCE_S
+                )
 
     def say(self, text: str) -> None:
         """A line of the worker's own."""
@@ -81,7 +87,8 @@ class Reporter:
             return () if self._is_refused else tuple(batch for batch, _ in self._batches)
 
     def send_due(self, append: Append, now: float) -> None:
-        """Send what has waited long enough. Raises what `append` raises; nothing is lost then, nor sent twice."""
+        """Send what has waited long enough. Raises what `append` raises; nothing is lost then, nor
+        sent twice."""
         with self._sending:
             with self._lock:
                 held_since = self._masker.oldest
@@ -202,6 +209,8 @@ class LogPump(threading.Thread):
                 self._pause_s = 0.0
             except OUTAGES as error:
                 if not self._pause_s:
-                    log.warning("log lines wait: the database does not answer (%s)", type(error).__name__)
+                    log.warning(
+                        "log lines wait: the database does not answer (%s)", type(error).__name__
+                    )
                 self._pause_s = min(2.0, self._pause_s * 2 or 0.2)
                 return

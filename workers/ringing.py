@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from workers.door import Bells
 
 log = logging.getLogger("stroem.worker")
-MOST = 8  # bells for one tag set at a time: each worker that finds work wakes its own slots, and the next worker
+# bells for one tag set at a time: each worker that finds work wakes its own slots, and the next
+# worker
+MOST = 8
 
 
 class Ringer(threading.Thread):
-    """Collects what is to be rung and publishes it; what comes while one round is under way is merged."""
+    """Collects what is to be rung and publishes it; what comes while one round is under way is
+    merged."""
 
     def __init__(self, bells: Bells) -> None:
         super().__init__(name="ringer", daemon=True)

@@ -1,8 +1,9 @@
-"""Scratch directories: private, empty at the start of each attempt but for its input, and used again.
+"""Scratch directories: private, empty at the start of each attempt but for its input, and used
+again.
 
-Making and removing directories is the dearest thing a small step would do: a journaling file system takes longer for it
-than the step's process takes to run. So a directory is emptied, not removed; and the input file stays while the next
-attempt would write the same bytes into it.
+Making and removing directories is the dearest thing a small step would do: a journaling file system
+takes longer for it than the step's process takes to run. So a directory is emptied, not removed;
+and the input file stays while the next attempt would write the same bytes into it.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ class Scratches:
         if scratch.stamp is not None:
             os.unlink(scratch.input_path)
             scratch.stamp = None
-        fd = os.open(scratch.input_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        fd = os.open(
+            scratch.input_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
+        )
         try:
             view = memoryview(data)
             while view:

@@ -1,7 +1,7 @@
 """The slots: so many daemon threads, and a count of what they have to do.
 
-Not `concurrent.futures`: its threads are joined when the interpreter ends, and a worker that drains must end in time
-whatever a thread is stuck in.
+Not `concurrent.futures`: its threads are joined when the interpreter ends, and a worker that drains
+must end in time whatever a thread is stuck in.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ Work = Callable[[], None]
 
 
 class Slots:
-    """Does one piece of work a slot. `on_free` is called when, after all were busy, one is free again."""
+    """Does one piece of work a slot. `on_free` is called when, after all were busy, one is free
+    again."""
 
     def __init__(self, size: int, on_free: Callable[[], None] = lambda: None) -> None:
         self.size = size

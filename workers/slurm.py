@@ -13,7 +13,8 @@ from pathlib import Path
 from engine.errors import AuthorError, PlatformError
 
 _PATIENCE_S = 60.0
-UNKNOWN = "Invalid job id"  # what squeue and scontrol say of a job that the controller has forgotten
+# what squeue and scontrol say of a job that the controller has forgotten
+UNKNOWN = "Invalid job id"
 ACCOUNTED = "--format=State,NodeList%500,JobName%200"
 # What sbatch hands on to the allocation: nothing of the worker's own settings may be among it.
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "SLURM_CONF")
@@ -44,16 +45,21 @@ def is_here() -> bool:
 
 
 def check_worker_config(path: str) -> None:
-    """Raises AuthorError when the file that workers on nodes will read is missing, or readable by others."""
+    """Raises AuthorError when the file that workers on nodes will read is missing, or readable by
+    others."""
     file = Path(path)
     try:
         mode = file.stat().st_mode
     except OSError as error:
-        raise AuthorError(f"the worker_config {path} cannot be read here: {error.strerror}") from None
+        raise AuthorError(
+            f"the worker_config {path} cannot be read here: {error.strerror}"
+        ) from None
     if not file.is_file():
         raise AuthorError(f"the worker_config {path} is no file")
     if mode & 0o077:
-        raise AuthorError(f"the worker_config {path} may be read by others; make its mode 0600 (chmod 600 {path})")
+        raise AuthorError(
+            f"the worker_config {path} may be read by others; make its mode 0600 (chmod 600 {path})"
+        )
 
 
 def submit(script: str) -> str:
@@ -75,8 +81,17 @@ def find(name: str) -> str | None:
 
 
 def look(numbers: Sequence[str]) -> dict[str, Seen]:
-    """The state of these Slurm jobs, by number: one question for all, and one each for those that left the queue."""
-    done = _run(["squeue", "--noheader", "--states=all", "--format=%i|%T|%N|%j|%r", f"--jobs={','.join(numbers)}"])
+    """The state of these Slurm jobs, by number: one question for all, and one each for those that
+    left the queue."""
+    done = _run(
+        [
+            "squeue",
+            "--noheader",
+            "--states=all",
+            "--format=%i|%T|%N|%j|%r",
+            f"--jobs={','.join(numbers)}",
+        ]
+    )
     found: dict[str, Seen] = {}
     if done.returncode != 0 and UNKNOWN not in _said(done):
         raise SlurmError(f"squeue failed: {_said(done)}")
@@ -92,20 +107,28 @@ def look(numbers: Sequence[str]) -> dict[str, Seen]:
 
 
 def _look_closely(number: str) -> Seen | None:
-    """What the controller still knows of one job, or the accounts where it has forgotten it; None when it does not
-    answer."""
+    """What the controller still knows of one job, or the accounts where it has forgotten it; None
+    when it does not answer."""
     done = _run(["scontrol", "--oneliner", "show", "job", number])
     if done.returncode != 0:
         return _look_up(number) if UNKNOWN in _said(done) else None
     values = dict(_FIELDS.findall(done.stdout))
     reason, name = values.get("Reason", ""), values.get("JobName", "")
-    return Seen(values.get("JobState", ""), values.get("NodeList", ""), "" if reason == "None" else reason, name)
+    return Seen(
+        values.get("JobState", ""),
+        values.get("NodeList", ""),
+        "" if reason == "None" else reason,
+        name,
+    )
 
 
 def _look_up(number: str) -> Seen:
-    """What Slurm's accounting says, where there is one: it remembers longer than the controller does."""
+    """What Slurm's accounting says, where there is one: it remembers longer than the controller
+    does."""
     try:
-        done = _run(["sacct", "--noheader", "--allocations", "--parsable2", f"--jobs={number}", ACCOUNTED])
+        done = _run(
+            ["sacct", "--noheader", "--allocations", "--parsable2", f"--jobs={number}", ACCOUNTED]
+        )
     except SlurmError:
         return Seen("")
     state, nodes, name = (*done.stdout.partition("\n")[0].split("|"), "", "", "")[:3]
@@ -143,7 +166,9 @@ def _run(argv: Sequence[str], stdin: str | None = None) -> subprocess.CompletedP
             check=False,
         )
     except FileNotFoundError:
-        raise SlurmError(f"{argv[0]} was not found on this worker: install Slurm's client programs there") from None
+        raise SlurmError(
+            f"{argv[0]} was not found on this worker: install Slurm's client programs there"
+        ) from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SlurmError(f"{argv[0]} did not answer ({type(error).__name__})") from None
 

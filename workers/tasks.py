@@ -1,4 +1,5 @@
-"""The one task of a worker: a bell rang. Included by worker processes only; a bell names a tag set, nothing else."""
+"""The one task of a worker: a bell rang. Included by worker processes only; a bell names a tag set,
+nothing else."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""A working tree: a private copy of a revision that a step may write into, made good again afterwards.
+"""A working tree: a private copy of a revision that a step may write into, made good again
+afterwards.
 
-Comparing a tree with what it was costs one lstat a file; copying it again would cost far more. A file counts as
-untouched when size, mode, inode and both times are what they were, and its change time lies before the step began: only
-the kernel sets that time, so that not even `touch` hides a change.
+Comparing a tree with what it was costs one lstat a file; copying it again would cost far more. A
+file counts as untouched when size, mode, inode and both times are what they were, and its change
+time lies before the step began: only the kernel sets that time, so that not even `touch` hides a
+change.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from workers.disk import remove
 Stamp = tuple[int, int, int, int, int]
 FOLDER_MODE = 0o755  # what keeps others out is the mode of the worker's own directories above
 TICK_NS = 20_000_000  # change times move in steps of up to 10 ms
-CLOCK = getattr(time, "CLOCK_REALTIME_COARSE", time.CLOCK_REALTIME)  # the clock that change times come from
+# the clock that change times come from
+CLOCK = getattr(time, "CLOCK_REALTIME_COARSE", time.CLOCK_REALTIME)
 
 
 @dataclass(slots=True)
@@ -38,8 +41,11 @@ class Damaged(PlatformError):
 class Tree:
     """One working tree. Used by one step at a time; `heal` before the next one."""
 
-    def __init__(self, path: Path, pristine: Path, manifest: Manifest, owner: tuple[int, int] | None = None) -> None:
-        """Copy the revision to `path`. Raises Damaged when the pristine copy does not match its manifest."""
+    def __init__(
+        self, path: Path, pristine: Path, manifest: Manifest, owner: tuple[int, int] | None = None
+    ) -> None:
+        """Copy the revision to `path`. Raises Damaged when the pristine copy does not match its
+        manifest."""
         self.path = path
         self._pristine = pristine
         self._manifest = manifest
@@ -61,7 +67,8 @@ class Tree:
         self._taken_ns = time.clock_gettime_ns(CLOCK)
 
     def heal(self) -> int:
-        """Undo what the step did; answers how many entries had to be mended. Raises OSError where that fails."""
+        """Undo what the step did; answers how many entries had to be mended. Raises OSError where
+        that fails."""
         return self._heal(self._root)
 
     def _heal(self, folder: _Folder) -> int:
@@ -100,12 +107,15 @@ class Tree:
             return False
         if stamp[3] < self._taken_ns - TICK_NS:
             return True
-        # Written so shortly before the step began that a change in the same tick would bear the same time.
+        # Written so shortly before the step began that a change in the same tick would bear the
+        # same time.
         name = f"{folder.name}/{entry.name}" if folder.name else entry.name
         return digest_of(Path(entry.path)) == self._manifest.files[name].digest
 
     def _check_mode(self, path: str, found: os.stat_result) -> int:
-        if stat.S_IMODE(found.st_mode) == FOLDER_MODE and (self._owner is None or found.st_uid == self._owner[0]):
+        if stat.S_IMODE(found.st_mode) == FOLDER_MODE and (
+            self._owner is None or found.st_uid == self._owner[0]
+        ):
             return 0
         self._own(path)
         os.chmod(path, FOLDER_MODE)

@@ -1,4 +1,5 @@
-"""The jobs that this worker is at work for: what it does before its first step of each, and when it leaves."""
+"""The jobs that this worker is at work for: what it does before its first step of each, and when it
+leaves."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ LOOK_EVERY_S = 1.0
 
 @dataclass(slots=True)
 class _Visit:
-    """One session. `is_entered`: steps of the job may begin; `is_leaving`: it does what its leaving sets off."""
+    """One session. `is_entered`: steps of the job may begin; `is_leaving`: it does what its leaving
+    sets off."""
 
     session_id: int
     worker_id: UUID
@@ -28,9 +30,12 @@ class _Visit:
 
 
 class Visits:
-    """All sessions of this worker. `enter` may be called by any thread, the others by the actions' thread."""
+    """All sessions of this worker. `enter` may be called by any thread, the others by the actions'
+    thread."""
 
-    def __init__(self, ledger: ActionLedger, worker_id: Callable[[], UUID | None], allocation_id: UUID | None) -> None:
+    def __init__(
+        self, ledger: ActionLedger, worker_id: Callable[[], UUID | None], allocation_id: UUID | None
+    ) -> None:
         self._ledger = ledger
         self._worker_id = worker_id
         self._allocation_id = allocation_id
@@ -72,7 +77,8 @@ class Visits:
             return visit
 
     def look_after(self, is_busy: Callable[[UUID], bool]) -> None:
-        """Leave the jobs that have ended, and forget those that are left. `is_busy`: a step of the job runs here."""
+        """Leave the jobs that have ended, and forget those that are left. `is_busy`: a step of the
+        job runs here."""
         worker_id = self._worker_id()
         now = time.monotonic()
         if not self._visits or worker_id is None or now - self._looked_at < LOOK_EVERY_S:
@@ -113,6 +119,9 @@ class Visits:
                     return
                 time.sleep(ASK_EVERY_S)
         except OUTAGES as error:
-            log.warning("the jobs that this worker was at work for could not be left: %s", type(error).__name__)
+            log.warning(
+                "the jobs that this worker was at work for could not be left: %s",
+                type(error).__name__,
+            )
         finally:
             self._ledger.released()

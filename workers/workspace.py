@@ -50,7 +50,8 @@ class Workspaces:
         max_retained: int = 2,
         owner: tuple[int, int] | None = None,
     ) -> None:
-        """`archive` answers a revision's tar.gz; `owner` is the user and group that steps run as, when not ours."""
+        """`archive` answers a revision's tar.gz; `owner` is the user and group that steps run as,
+        when not ours."""
         self._den = den
         self._archive = archive
         self._max_retained = max_retained
@@ -76,7 +77,8 @@ class Workspaces:
         return tree
 
     def give_back(self, digest: str, tree: Tree) -> None:
-        """The step has ended. The tree is made good for the next one; one that cannot be is removed."""
+        """The step has ended. The tree is made good for the next one; one that cannot be is
+        removed."""
         revision = self._known[digest]
         try:
             if tree.heal():
@@ -176,7 +178,8 @@ class Workspaces:
         except Damaged:
             with self._mending:
                 try:
-                    return self._copy(revision)  # another step's thread may have mended it meanwhile
+                    # another step's thread may have mended it meanwhile
+                    return self._copy(revision)
                 except Damaged as damage:
                     log.warning("%s; fetching it again", damage)
                     self._fetch(revision_id, revision.folder)

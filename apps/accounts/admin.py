@@ -1,4 +1,5 @@
-"""Users, groups, grants and API keys. Only superusers come in here: whoever edits grants can give themselves any."""
+"""Users, groups, grants and API keys. Only superusers come in here: whoever edits grants can give
+themselves any."""
 
 from __future__ import annotations
 
@@ -111,7 +112,14 @@ class ApiTokenAdmin(SuperusersOnly, ModelAdmin):
     when_empty = "No key yet. People make their own through the API."
     list_select_related = ("user",)
     search_fields = ("name", "prefix", "user__email")
-    fields = readonly_fields = ("name", "prefix", "user", "created_at", "expires_at", "last_used_at")
+    fields = readonly_fields = (
+        "name",
+        "prefix",
+        "user",
+        "created_at",
+        "expires_at",
+        "last_used_at",
+    )
 
     @admin.display(description="created", ordering="created_at")
     def created(self, row: ApiToken) -> SafeString | str:

@@ -17,7 +17,11 @@ class EmailBackend(ModelBackend):
     """Permissions are Django's; signing in is ours."""
 
     def authenticate(
-        self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **fields: Any
+        self,
+        request: HttpRequest | None,
+        username: str | None = None,
+        password: str | None = None,
+        **fields: Any,
     ) -> User | None:
         email = username if username is not None else fields.get("email")
         if email is None or password is None:

@@ -1,4 +1,5 @@
-"""Who may do what on which workspace: patterns of names, the widest role wins, nothing is allowed by default."""
+"""Who may do what on which workspace: patterns of names, the widest role wins, nothing is allowed
+by default."""
 
 from __future__ import annotations
 
@@ -16,11 +17,14 @@ NOTHING = Q(pk__in=())
 
 
 def grants_of(user: Person) -> tuple[tuple[str, Role], ...]:
-    """The (pattern, role) pairs of `user` and of the user's groups; read once for each user object."""
+    """The (pattern, role) pairs of `user` and of the user's groups; read once for each user
+    object."""
     known: tuple[tuple[str, Role], ...] | None = getattr(user, "_stroem_grants", None)
     if known is None:
         rows = WorkspaceGrant.objects.filter(Q(user=user.pk) | Q(group__in=_groups(user)))
-        known = tuple((pattern, Role(role)) for pattern, role in rows.values_list("pattern", "role"))
+        known = tuple(
+            (pattern, Role(role)) for pattern, role in rows.values_list("pattern", "role")
+        )
         setattr(user, "_stroem_grants", known)  # noqa: B010  (an attribute of ours on Django's class)
     return known
 
@@ -30,12 +34,15 @@ def _groups(user: Person) -> Any:
 
 
 def role_on(user: Person, workspace: str) -> Role | None:
-    """The widest role that `user` holds on the workspace of this name; None when it must not even be seen."""
+    """The widest role that `user` holds on the workspace of this name; None when it must not even
+    be seen."""
     if not user.is_authenticated or not user.is_active:
         return None
     if user.is_superuser:
         return Role.ADMIN
-    held = [role for pattern, role in grants_of(user) if re.fullmatch(_expression(pattern), workspace)]
+    held = [
+        role for pattern, role in grants_of(user) if re.fullmatch(_expression(pattern), workspace)
+    ]
     return max(held, key=RANK.__getitem__, default=None)
 
 
@@ -44,7 +51,8 @@ def allows(held: Role | None, needed: Role) -> bool:
 
 
 def visible(user: Person, field: str = "name", needed: Role = Role.VIEWER) -> Q:
-    """A condition on rows whose `field` is the name of a workspace on which `user` holds at least `needed`."""
+    """A condition on rows whose `field` is the name of a workspace on which `user` holds at least
+    `needed`."""
     if not user.is_authenticated or not user.is_active:
         return NOTHING
     if user.is_superuser:
@@ -59,7 +67,8 @@ def visible(user: Person, field: str = "name", needed: Role = Role.VIEWER) -> Q:
 
 
 def _expression(pattern: str) -> str:
-    """A regular expression that Python and PostgreSQL read alike: `*` stands for anything, the rest for itself."""
+    """A regular expression that Python and PostgreSQL read alike: `*` stands for anything, the rest
+    for itself."""
     return "".join(".*" if letter == "*" else _literal(letter) for letter in pattern)
 
 

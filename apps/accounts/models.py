@@ -17,7 +17,9 @@ class User(AbstractUser):
     username = None
     email = models.EmailField("e-mail", unique=True)
     is_staff = models.BooleanField(
-        "opens the pages", default=True, help_text="Grants say what is to be seen there. Off: for the API only."
+        "opens the pages",
+        default=True,
+        help_text="Grants say what is to be seen there. Off: for the API only.",
     )
 
     USERNAME_FIELD = "email"
@@ -29,7 +31,8 @@ class User(AbstractUser):
 
     @property
     def credential(self) -> str:
-        """A mark of the current password: what was signed under another one is worth nothing any more."""
+        """A mark of the current password: what was signed under another one is worth nothing any
+        more."""
         return hashlib.sha256(self.password.encode()).hexdigest()[:32]
 
     def __str__(self) -> str:
@@ -43,7 +46,9 @@ class ApiToken(models.Model):
     name = models.CharField(max_length=200)
     prefix = models.CharField(max_length=12, unique=True)
     digest = models.CharField(max_length=64, unique=True)
-    credential = models.CharField(max_length=32, default="", help_text="Mark of the password it was made under")
+    credential = models.CharField(
+        max_length=32, default="", help_text="Mark of the password it was made under"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
@@ -62,12 +67,17 @@ class Role(models.TextChoices):
 
 
 class WorkspaceGrant(models.Model):
-    """Gives one user or one group a role on every workspace whose name matches `pattern` (`*` is a wildcard)."""
+    """Gives one user or one group a role on every workspace whose name matches `pattern` (`*` is a
+    wildcard)."""
 
     pattern = models.CharField(max_length=200)
     role = models.CharField(max_length=20, choices=Role)
-    user = models.ForeignKey(User, null=True, blank=True, on_delete=models.CASCADE, related_name="grants")
-    group = models.ForeignKey(Group, null=True, blank=True, on_delete=models.CASCADE, related_name="grants")
+    user = models.ForeignKey(
+        User, null=True, blank=True, on_delete=models.CASCADE, related_name="grants"
+    )
+    group = models.ForeignKey(
+        Group, null=True, blank=True, on_delete=models.CASCADE, related_name="grants"
+    )
 
     class Meta:
         constraints = [
@@ -83,12 +93,15 @@ class WorkspaceGrant(models.Model):
 
 
 class RefreshToken(models.Model):
-    """One link of a chain that began with a sign-in. Each use makes the next link; a second use ends the chain."""
+    """One link of a chain that began with a sign-in. Each use makes the next link; a second use
+    ends the chain."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="refresh_tokens")
     digest = models.CharField(max_length=64, unique=True)
     chain = models.UUIDField(db_index=True)
-    credential = models.CharField(max_length=32, help_text="Mark of the password that the chain began with")
+    credential = models.CharField(
+        max_length=32, help_text="Mark of the password that the chain began with"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField()
     used_at = models.DateTimeField(null=True)
@@ -98,7 +111,8 @@ class RefreshToken(models.Model):
 
 
 class Throttle(models.Model):
-    """How often something was tried since `since`: shared by every server process. Keys hold digests, no names."""
+    """How often something was tried since `since`: shared by every server process. Keys hold
+    digests, no names."""
 
     key = models.CharField(max_length=100, primary_key=True)
     count = models.PositiveIntegerField()

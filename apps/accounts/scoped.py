@@ -1,4 +1,5 @@
-"""The base of admin pages whose rows belong to workspaces: people see what they were granted, nobody edits by hand."""
+"""The base of admin pages whose rows belong to workspaces: people see what they were granted,
+nobody edits by hand."""
 
 from __future__ import annotations
 
@@ -34,8 +35,8 @@ class ReadOnlyAdmin(ModelAdmin):
 
 
 class ScopedAdmin(ReadOnlyAdmin):
-    """Only rows of granted workspaces. `workspace_path` leads from a row to the name of its workspace, as the ORM says
-    it."""
+    """Only rows of granted workspaces. `workspace_path` leads from a row to the name of its
+    workspace, as the ORM says it."""
 
     workspace_path: ClassVar[str] = "workspace__name"
 

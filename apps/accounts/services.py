@@ -25,8 +25,8 @@ _LOCK_FIRST_ADMIN = 0x5_7120E_01
 def check_sign_in(email: str, password: str, address: str) -> User:
     """The active user with this e-mail and password.
 
-    Raises SignInRefused, always with the same text after the same work, or TooMany: at most 5 failures a minute for
-    an account and 20 for an address, counted over all server processes.
+    Raises SignInRefused, always with the same text after the same work, or TooMany: at most 5
+    failures a minute for an account and 20 for an address, counted over all server processes.
     """
     keys = [
         (throttle_key("login-address", address), ADDRESS_LIMIT),
@@ -43,9 +43,13 @@ def check_sign_in(email: str, password: str, address: str) -> User:
 
 
 def _match(email: str, password: str) -> User | None:
-    user = User.objects.filter(email__iexact=email).first() if _is_storable(email, password) else None
+    user = (
+        User.objects.filter(email__iexact=email).first() if _is_storable(email, password) else None
+    )
     if user is None:
-        User().set_password("the work of one hash, so that an unknown account takes as long as a known one")
+        User().set_password(
+            "the work of one hash, so that an unknown account takes as long as a known one"
+        )
         return None
     return user if user.check_password(password) and user.is_active else None
 
@@ -65,10 +69,12 @@ def note_sign_in(user: User) -> None:
 
 @transaction.atomic
 def ensure_first_admin(environ: Mapping[str, str] = os.environ) -> tuple[str, str | None]:
-    """The e-mail of an administrator, and a password when one was made up just now: it can be shown this once only.
+    """The e-mail of an administrator, and a password when one was made up just now: it can be shown
+    this once only.
 
-    The account is named by STROEM_ADMIN_EMAIL and STROEM_ADMIN_PASSWORD, else by `auth.initial_user`. When it exists
-    it is promoted and keeps its password. When neither names one, any administrator will do; else one is made.
+    The account is named by STROEM_ADMIN_EMAIL and STROEM_ADMIN_PASSWORD, else by
+    `auth.initial_user`. When it exists it is promoted and keeps its password. When neither names
+    one, any administrator will do; else one is made.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK_FIRST_ADMIN])
@@ -103,4 +109,11 @@ def _promote(user: User) -> None:
         user.save(update_fields=["is_superuser", "is_staff", "is_active"])
 
 
-__all__ = ["REFUSED", "SignInRefused", "TooMany", "check_sign_in", "ensure_first_admin", "note_sign_in"]
+__all__ = [
+    "REFUSED",
+    "SignInRefused",
+    "TooMany",
+    "check_sign_in",
+    "ensure_first_admin",
+    "note_sign_in",
+]

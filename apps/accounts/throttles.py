@@ -13,7 +13,8 @@ from apps.accounts.errors import TooMany
 _COUNT = """
 INSERT INTO accounts_throttle AS t (key, count, since) VALUES (%(key)s, 1, clock_timestamp())
 ON CONFLICT (key) DO UPDATE SET
-    count = CASE WHEN t.since + %(window)s * interval '1 second' <= clock_timestamp() THEN 1 ELSE t.count + 1 END,
+    count = CASE WHEN t.since + %(window)s * interval '1 second' <= clock_timestamp() THEN 1
+        ELSE t.count + 1 END,
     since = CASE WHEN t.since + %(window)s * interval '1 second' <= clock_timestamp()
                  THEN clock_timestamp() ELSE t.since END
 RETURNING count, extract(epoch FROM since + %(window)s * interval '1 second' - clock_timestamp())
@@ -26,7 +27,8 @@ def throttle_key(scope: str, subject: str) -> str:
 
 
 def spend(key: str, *, limit: int, window_s: int) -> None:
-    """Count one attempt. Raises TooMany when more than `limit` were counted within `window_s` seconds."""
+    """Count one attempt. Raises TooMany when more than `limit` were counted within `window_s`
+    seconds."""
     with connection.cursor() as cursor:
         cursor.execute(_COUNT, {"key": key, "window": window_s})
         count, left_s = cursor.fetchone()
@@ -37,13 +39,17 @@ def spend(key: str, *, limit: int, window_s: int) -> None:
 def give_back(key: str) -> None:
     """Take one attempt back: it turned out to be no attempt at guessing."""
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE accounts_throttle SET count = greatest(count - 1, 0) WHERE key = %s", [key])
+        cursor.execute(
+            "UPDATE accounts_throttle SET count = greatest(count - 1, 0) WHERE key = %s", [key]
+        )
 
 
 def forget_old(hours: int = 24) -> int:
     """Remove counters that nobody touched for `hours` hours; returns how many."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "DELETE FROM accounts_throttle WHERE since < clock_timestamp() - %s * interval '1 hour'", [hours]
+            "DELETE FROM accounts_throttle WHERE since < clock_timestamp() - %s * interval '1"
+            " hour'",
+            [hours],
         )
         return int(cursor.rowcount)

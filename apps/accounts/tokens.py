@@ -1,4 +1,5 @@
-"""Access tokens (JWT, 15 minutes), refresh tokens (30 days, rotated) and API keys (`strm_…`) for programs."""
+"""Access tokens (JWT, 15 minutes), refresh tokens (30 days, rotated) and API keys (`strm_…`) for
+programs."""
 
 from __future__ import annotations
 
@@ -51,8 +52,11 @@ def user_of_access(token: str) -> User:
     """The active user that `token` was issued to. Raises TokenRefused."""
     for key in _signing_keys():
         try:
-            # `aud` is not ours: tokens issued for another audience are refused by PyJWT when none is expected.
-            claims = jwt.decode(token, key, algorithms=[_ALGORITHM], options={"require": ["exp", "sub", "pwd"]})
+            # `aud` is not ours: tokens issued for another audience are refused by PyJWT when none
+            # is expected.
+            claims = jwt.decode(
+                token, key, algorithms=[_ALGORITHM], options={"require": ["exp", "sub", "pwd"]}
+            )
         except jwt.InvalidSignatureError:
             continue
         except (jwt.InvalidTokenError, UnicodeError):
@@ -63,7 +67,11 @@ def user_of_access(token: str) -> User:
 
 def _owner(claims: dict[str, object]) -> User:
     subject = str(claims["sub"])
-    user = User.objects.filter(pk=int(subject), is_active=True).first() if subject.isdecimal() else None
+    user = (
+        User.objects.filter(pk=int(subject), is_active=True).first()
+        if subject.isdecimal()
+        else None
+    )
     if user is None or not hmac.compare_digest(user.credential, str(claims["pwd"])):
         raise TokenRefused(BAD_TOKEN)
     return user
@@ -75,7 +83,8 @@ def begin_chain(user: User, now: datetime) -> Pair:
 
 
 def rotate(token: str, now: datetime) -> Pair:
-    """New tokens for a refresh token that was not used before; a second use ends the whole chain."""
+    """New tokens for a refresh token that was not used before; a second use ends the whole
+    chain."""
     digest = _digest(token)
     moved = RefreshToken.objects.filter(digest=digest, used_at=None).update(used_at=Now())
     row = RefreshToken.objects.select_related("user").filter(digest=digest).first()
@@ -124,7 +133,11 @@ def make_key(user: User, name: str, expires_at: datetime | None = None) -> tuple
 def user_of_key(key: str, now: datetime) -> User:
     """The active user whose API key this is. Raises TokenRefused."""
     row = ApiToken.objects.select_related("user").filter(digest=_digest(key)).first()
-    if row is None or not row.user.is_active or not hmac.compare_digest(row.credential, row.user.credential):
+    if (
+        row is None
+        or not row.user.is_active
+        or not hmac.compare_digest(row.credential, row.user.credential)
+    ):
         raise TokenRefused("Invalid API key")
     if row.expires_at is not None and row.expires_at <= now:
         raise TokenRefused("API key expired")
@@ -159,7 +172,8 @@ def _digest(token: str) -> str:
 
 
 def _signing_keys() -> list[bytes]:
-    """The key that signs, then those that still verify: never the keys that seal secrets themselves."""
+    """The key that signs, then those that still verify: never the keys that seal secrets
+    themselves."""
     own = settings.STROEM.auth.jwt_secret
     masters = [own] if own else [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     return [hmac.digest(master.encode(), b"stroem access token", "sha256") for master in masters]

@@ -1,4 +1,5 @@
-"""Statuses as people see them: a word, a colour and a shape, so that no one needs to tell colours apart."""
+"""Statuses as people see them: a word, a colour and a shape, so that no one needs to tell colours
+apart."""
 
 from __future__ import annotations
 

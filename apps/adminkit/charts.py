@@ -42,7 +42,10 @@ class Bars:
     @property
     def top(self) -> float:
         """The height of the scale: a round number that nothing reaches over."""
-        most = max((sum(values) for values in zip(*(one.values for one in self.series), strict=True)), default=0)
+        most = max(
+            (sum(values) for values in zip(*(one.values for one in self.series), strict=True)),
+            default=0,
+        )
         size = 1.0
         while size < most:
             size *= 2 if f"{size:e}"[0] in "15" else 2.5
@@ -55,14 +58,21 @@ class Bars:
     @property
     def lines(self) -> list[tuple[float, str]]:
         """(y, label) of the lines behind the bars."""
-        parts = (0.5, 1.0) if self.unit or self.top % 2 == 0 else (0.4, 0.8) if self.top > 1 else (1.0,)  # no half jobs
+        # no half jobs
+        parts = (
+            (0.5, 1.0) if self.unit or self.top % 2 == 0 else (0.4, 0.8) if self.top > 1 else (1.0,)
+        )
         return [(FLOOR - FLOOR * part * 0.9, f"{self.top * part:g}{self.unit}") for part in parts]
 
     @property
     def marks(self) -> list[tuple[float, str]]:
         """(x, label) under every fourth stack, none at the edge."""
         width = self._width
-        return [(LEFT + width * index + width / 2, label) for index, label in enumerate(self.labels) if index % 4 == 1]
+        return [
+            (LEFT + width * index + width / 2, label)
+            for index, label in enumerate(self.labels)
+            if index % 4 == 1
+        ]
 
     @property
     def _width(self) -> float:
@@ -79,11 +89,22 @@ class Bars:
                 if height:
                     y -= height
                     x = LEFT + self._width * index + GAP / 2
-                    found.append(Bar(round(x, 1), round(y, 1), round(self._width - GAP, 1), round(height, 1), one.tone))
+                    found.append(
+                        Bar(
+                            round(x, 1),
+                            round(y, 1),
+                            round(self._width - GAP, 1),
+                            round(height, 1),
+                            one.tone,
+                        )
+                    )
         return found
 
     @property
     def rows(self) -> list[tuple[str, list[float]]]:
         """For the table: a label and its values; stacks without any are left out."""
-        found = [(label, [one.values[index] for one in self.series]) for index, label in enumerate(self.labels)]
+        found = [
+            (label, [one.values[index] for one in self.series])
+            for index, label in enumerate(self.labels)
+        ]
         return [(label, values) for label, values in found if any(values)]

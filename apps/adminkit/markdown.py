@@ -1,4 +1,5 @@
-"""Markdown of strangers as HTML that can do nothing: no scripts, no styles, no pictures, links only to the web."""
+"""Markdown of strangers as HTML that can do nothing: no scripts, no styles, no pictures, links only
+to the web."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from markdown_it import MarkdownIt
 LONGEST = 100_000
 LONGEST_LINE = 1_000
 TAGS = frozenset(
-    "p br hr strong em s code pre blockquote ul ol li h1 h2 h3 h4 h5 h6 table thead tbody tr th td a".split()  # noqa: SIM905
+    "p br hr strong em s code pre blockquote ul ol li h1 h2 h3 h4 h5 h6 table thead tbody tr th"
+    " td a".split()
 )
 _reader = MarkdownIt("commonmark", {"html": False, "linkify": False, "maxNesting": 20}).enable(
     ["table", "strikethrough"]
@@ -19,7 +21,8 @@ _reader = MarkdownIt("commonmark", {"html": False, "linkify": False, "maxNesting
 
 
 def rendered(text: str) -> SafeString:
-    """Markdown as HTML. Raw HTML in it is shown as text; what is left is cleaned a second time by another library."""
+    """Markdown as HTML. Raw HTML in it is shown as text; what is left is cleaned a second time by
+    another library."""
     html = _reader.render(text[:LONGEST])
     clean = nh3.clean(
         html,
@@ -41,4 +44,8 @@ def first_line(text: str) -> str:
 
 def _allowed(tag: str, name: str, value: str) -> str | None:
     """Links say where they lead: none to an address of ours, or to whatever stands before it."""
-    return value if name != "href" or value.lower().startswith(("https://", "http://", "mailto:")) else None
+    return (
+        value
+        if name != "href" or value.lower().startswith(("https://", "http://", "mailto:"))
+        else None
+    )

@@ -1,4 +1,5 @@
-"""Pages of long lists: counting and leafing end where nobody leafs any more, so a list costs the same at any size."""
+"""Pages of long lists: counting and leafing end where nobody leafs any more, so a list costs the
+same at any size."""
 
 from __future__ import annotations
 

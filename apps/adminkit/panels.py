@@ -1,6 +1,8 @@
-"""Places on a page that several rooms fill: the dashboard, the page of one job, the side bar's numbers.
+"""Places on a page that several rooms fill: the dashboard, the page of one job, the side bar's
+numbers.
 
-A room registers what it adds in `AppConfig.ready()`, so that the page need not know the rooms above it.
+A room registers what it adds in `AppConfig.ready()`, so that the page need not know the rooms above
+it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from django.http import HttpRequest
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One part of a page. `context` answers with the template's values, or None when there is nothing to show."""
+    """One part of a page. `context` answers with the template's values, or None when there is
+    nothing to show."""
 
     order: int
     template: str
@@ -38,14 +41,23 @@ class Place:
         self._panels: dict[str, Panel] = {}
 
     def add(
-        self, template: str, context: Callable[..., dict[str, Any] | None], *, order: int, is_wide: bool = False
+        self,
+        template: str,
+        context: Callable[..., dict[str, Any] | None],
+        *,
+        order: int,
+        is_wide: bool = False,
     ) -> None:
         self._panels[template] = Panel(order, template, context, is_wide)
 
     def show(self, *given: Any) -> list[Shown]:
         ordered = sorted(self._panels.values(), key=lambda panel: panel.order)
         found = ((panel, panel.context(*given)) for panel in ordered)
-        return [Shown(panel.template, values, panel.is_wide) for panel, values in found if values is not None]
+        return [
+            Shown(panel.template, values, panel.is_wide)
+            for panel, values in found
+            if values is not None
+        ]
 
 
 dashboard = Place()  # context(request)

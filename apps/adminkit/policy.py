@@ -1,4 +1,5 @@
-"""The content security policy of every page: only our own files run, nothing written into a page does."""
+"""The content security policy of every page: only our own files run, nothing written into a page
+does."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ class PagePolicy:
 
     sync_capable = async_capable = True
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]) -> None:
+    def __init__(
+        self, get_response: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
+    ) -> None:
         self.get_response = get_response
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:

@@ -1,4 +1,5 @@
-"""Forms out of declared input fields. They ask and fill in; whether a value fits is the engine's question alone."""
+"""Forms out of declared input fields. They ask and fill in; whether a value fits is the engine's
+question alone."""
 
 from __future__ import annotations
 
@@ -36,10 +37,11 @@ class Suggest(forms.TextInput):
 
 
 class TypedForm(forms.Form):
-    """Asks for `fields`. `given()` is what the person said, for `engine.inputs.resolve`; `refuse()` shows its answer.
+    """Asks for `fields`. `given()` is what the person said, for `engine.inputs.resolve`; `refuse()`
+    shows its answer.
 
-    `before` holds the values of an earlier run, with secrets masked: a secret that is left empty stays as it was.
-    `connections` offers names by connection type.
+    `before` holds the values of an earlier run, with secrets masked: a secret that is left empty
+    stays as it was. `connections` offers names by connection type.
     """
 
     def __init__(
@@ -55,14 +57,18 @@ class TypedForm(forms.Form):
         self.before = before
         for name in sorted(described, key=lambda name: _place(described, name)):
             field = described[name]
-            self.fields[name] = _field(name, field, self._start(name, field), (connections or {}).get(field.type))
+            self.fields[name] = _field(
+                name, field, self._start(name, field), (connections or {}).get(field.type)
+            )
 
     def _start(self, name: str, field: InputField) -> Any:
         """The value to begin with: that of the earlier run, else a default that is no template."""
         if field.secret:
             return None
         value = self.before.get(name) if self.before is not None else field.default
-        is_template = self.before is None and isinstance(value, str) and ("{{" in value or "{%" in value)
+        is_template = (
+            self.before is None and isinstance(value, str) and ("{{" in value or "{%" in value)
+        )
         return None if is_template else _written(field, value)
 
     def given(self) -> dict[str, Any]:
@@ -147,10 +153,16 @@ def _field(name: str, field: InputField, start: Any, offers: Sequence[str] | Non
     if field.type in ("boolean", "bool") and not field.multiple:
         kind, attrs = forms.BooleanField, {"class": "st-check"}
     elif field.multiple and field.options and not field.allow_custom:
-        kind, more = forms.MultipleChoiceField, {"choices": [(item, item) for item in field.options]}
+        kind, more = (
+            forms.MultipleChoiceField,
+            {"choices": [(item, item) for item in field.options]},
+        )
     elif field.options and not field.allow_custom:
         empty = [] if field.required and start else [("", "–")]
-        kind, more = forms.ChoiceField, {"choices": [*empty, *((item, item) for item in field.options)]}
+        kind, more = (
+            forms.ChoiceField,
+            {"choices": [*empty, *((item, item) for item in field.options)]},
+        )
     return kind(
         required=False,
         label=field.name or name,
@@ -191,7 +203,9 @@ def _help(name: str, field: InputField) -> str:
     if field.type == "datetime":
         parts.append("In UTC.")
     if field.secret:
-        parts.append("Kept secret. Leave it empty for the value from before or the default, if there is one.")
+        parts.append(
+            "Kept secret. Leave it empty for the value from before or the default, if there is one."
+        )
     elif isinstance(field.default, str) and ("{{" in field.default or "{%" in field.default):
         parts.append(f"Left empty: {field.default}")
     return " ".join(part for part in parts if part)

@@ -1,4 +1,5 @@
-"""Bearer tokens: what a sign-in hands out, and the API keys of programs. Browsers come with a session and CSRF."""
+"""Bearer tokens: what a sign-in hands out, and the API keys of programs. Browsers come with a
+session and CSRF."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from apps.accounts.models import User
 
 
 class BearerAuthentication(BaseAuthentication):
-    """`Authorization: Bearer <access token or strm_… key>`; `request.auth` then says which: "jwt" or "key"."""
+    """`Authorization: Bearer <access token or strm_… key>`; `request.auth` then says which: "jwt"
+    or "key"."""
 
     def authenticate(self, request: Request) -> tuple[User, str] | None:
         scheme, _, token = get_authorization_header(request).decode("latin-1").partition(" ")
@@ -40,7 +42,11 @@ class BearerScheme(OpenApiAuthenticationExtension):
     name = "bearer"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        return {"type": "http", "scheme": "bearer", "description": "An access token, or an API key (strm_…)"}
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An access token, or an API key (strm_…)",
+        }
 
 
 class IsPerson(BasePermission):

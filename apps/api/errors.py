@@ -18,10 +18,7 @@ from engine.errors import AuthorError, Conflict, InputError, NotFound, StroemErr
 
 logger = logging.getLogger(__name__)
 BROKEN = "Internal server error"
-_TEXTS = {
-    exceptions.NotAuthenticated: "Authentication required",
-    exceptions.NotFound: "Not found",
-}
+_TEXTS = {exceptions.NotAuthenticated: "Authentication required", exceptions.NotFound: "Not found"}
 _STATUSES: tuple[tuple[type[StroemError], int], ...] = (
     (SignInRefused, 401),
     (TokenRefused, 401),
@@ -38,7 +35,8 @@ class TooLarge(exceptions.APIException):
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
-    """DRF's exception handler. None lets Django answer with `server_error`, and log what happened."""
+    """DRF's exception handler. None lets Django answer with `server_error`, and log what
+    happened."""
     match error:
         case TooMany():
             body = {"error": str(error), "retry_after_secs": error.retry_after_s}
@@ -81,7 +79,8 @@ def _sentence(detail: Any, name: str = "") -> str:
     """One line out of DRF's nested complaints: `name: This field is required.`"""
     if isinstance(detail, dict):
         return "; ".join(
-            _sentence(inner, "" if key == "non_field_errors" else str(key)) for key, inner in detail.items()
+            _sentence(inner, "" if key == "non_field_errors" else str(key))
+            for key, inner in detail.items()
         )
     if isinstance(detail, list):
         return "; ".join(_sentence(inner, name) for inner in detail)
@@ -89,15 +88,21 @@ def _sentence(detail: Any, name: str = "") -> str:
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponseBase:
-    return _plain(request, 404, "Not found") or defaults.page_not_found(request, exception or Http404())
+    return _plain(request, 404, "Not found") or defaults.page_not_found(
+        request, exception or Http404()
+    )
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponseBase:
-    return _plain(request, 400, "Bad request") or defaults.bad_request(request, exception or Http404())
+    return _plain(request, 400, "Bad request") or defaults.bad_request(
+        request, exception or Http404()
+    )
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponseBase:
-    return _plain(request, 403, "Permission denied") or defaults.permission_denied(request, exception or Http404())
+    return _plain(request, 403, "Permission denied") or defaults.permission_denied(
+        request, exception or Http404()
+    )
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:

@@ -1,7 +1,9 @@
-"""Reads the logs of jobs piece by piece. A reader that follows misses nothing, also what is committed late.
+"""Reads the logs of jobs piece by piece. A reader that follows misses nothing, also what is
+committed late.
 
-Chunk ids are handed out before the commit, so a chunk may show up behind one that was read already. A cursor therefore
-moves past a chunk only when it is old enough that nothing older can still appear, and names what it has seen beyond.
+Chunk ids are handed out before the commit, so a chunk may show up behind one that was read already.
+A cursor therefore moves past a chunk only when it is old enough that nothing older can still
+appear, and names what it has seen beyond.
 """
 
 from __future__ import annotations
@@ -14,19 +16,25 @@ from uuid import UUID
 from django.db import connection
 from rest_framework.exceptions import ParseError
 
-SETTLED_S = 10  # no transaction of ours holds a chunk longer: statements give up waiting for a lock after 10 s
+# no transaction of ours holds a chunk longer: statements give up waiting for a lock after 10 s
+SETTLED_S = 10
 PIECE_BYTES = 4_000_000
 _MOST_CHUNKS = 2_000
 _MOST_SEEN = 500
 
 _LIST = """
-SELECT id, octet_length(lines), at < clock_timestamp() - %(settled)s * interval '1 second' FROM jobs_logchunk
+SELECT id, octet_length(lines), at < clock_timestamp() - %(settled)s * interval '1 second'
+    FROM jobs_logchunk
 WHERE job_id = ANY(%(jobs)s) AND id > %(after)s AND id <> ALL(%(seen)s)
-    AND (%(steps)s::bigint[] IS NULL OR step_id = ANY(%(steps)s)) AND (NOT %(server)s OR attempt_id = 0)
+    AND (%(steps)s::bigint[] IS NULL OR step_id = ANY(%(steps)s))
+        AND (NOT %(server)s OR attempt_id = 0)
     AND (%(attempts)s::bigint[] IS NULL OR attempt_id = ANY(%(attempts)s))
 ORDER BY id LIMIT %(limit)s
 """
-_READ = "SELECT job_id, lines FROM jobs_logchunk WHERE job_id = ANY(%(jobs)s) AND id = ANY(%(ids)s) ORDER BY id"
+_READ = (
+    "SELECT job_id, lines FROM jobs_logchunk WHERE job_id = ANY(%(jobs)s) AND id = ANY(%(ids)s)"
+    " ORDER BY id"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +50,9 @@ class Cursor:
     @classmethod
     def parse(cls, text: str) -> Cursor:
         parts = text.split("~")
-        if len(parts) > _MOST_SEEN + 1 or not all(p.isascii() and p.isdigit() and len(p) < 19 for p in parts):
+        if len(parts) > _MOST_SEEN + 1 or not all(
+            p.isascii() and p.isdigit() and len(p) < 19 for p in parts
+        ):
             raise ParseError("after must be the `next` of an earlier answer")
         return cls(int(parts[0]), frozenset(int(part) for part in parts[1:]))
 
@@ -56,7 +66,11 @@ class Piece:
     has_more: bool
 
     def as_json(self) -> dict[str, Any]:
-        return {"logs": "".join(lines for _, lines in self.chunks), "next": str(self.next), "has_more": self.has_more}
+        return {
+            "logs": "".join(lines for _, lines in self.chunks),
+            "next": str(self.next),
+            "has_more": self.has_more,
+        }
 
 
 def read(
@@ -67,9 +81,11 @@ def read(
     is_server: bool = False,
     attempt_ids: Collection[int] | None = None,
 ) -> Piece:
-    """What arrived after `cursor` in the logs of these jobs: at most 4 MB, or one chunk. Two queries.
+    """What arrived after `cursor` in the logs of these jobs: at most 4 MB, or one chunk. Two
+    queries.
 
-    `step_ids` keeps to these steps, `is_server` to the server's own messages, `attempt_ids` to these attempts.
+    `step_ids` keeps to these steps, `is_server` to the server's own messages, `attempt_ids` to
+    these attempts.
     """
     listed = _list(job_ids, cursor, step_ids, is_server, attempt_ids)
     chosen, size = [], 0
@@ -79,7 +95,9 @@ def read(
         chosen.append(chunk_id)
         size += length
     has_more = len(chosen) < len(listed) or len(listed) == _MOST_CHUNKS
-    following = _advance(cursor, [(chunk_id, settled) for chunk_id, _, settled in listed[: len(chosen)]])
+    following = _advance(
+        cursor, [(chunk_id, settled) for chunk_id, _, settled in listed[: len(chosen)]]
+    )
     return Piece(_contents(job_ids, chosen), following, has_more)
 
 
@@ -120,7 +138,9 @@ def _uuid(value: Any) -> UUID:
 def _advance(cursor: Cursor, read: list[tuple[int, bool]]) -> Cursor:
     settled = [chunk_id for chunk_id, is_settled in read if is_settled]
     after = max(settled, default=cursor.after)
-    seen = sorted(number for number in {*cursor.seen, *(chunk_id for chunk_id, _ in read)} if number > after)
+    seen = sorted(
+        number for number in {*cursor.seen, *(chunk_id for chunk_id, _ in read)} if number > after
+    )
     if len(seen) > _MOST_SEEN:  # a flood: give up looking back over the oldest of it
         after = seen[-_MOST_SEEN - 1]
         seen = seen[-_MOST_SEEN:]

@@ -13,16 +13,21 @@ from rest_framework.parsers import BaseParser
 
 from apps.api.errors import TooLarge
 
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # as JSON writes it, and not after a backslash of the text's own
+# as JSON writes it, and not after a backslash of the text's own
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class BoundedJSONParser(BaseParser):
-    """DRF's own parser reads a stream of any length, and lets through text that no database takes."""
+    """DRF's own parser reads a stream of any length, and lets through text that no database
+    takes."""
 
     media_type = "application/json"
 
     def parse(
-        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+        self,
+        stream: IO[bytes],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
         most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         body = stream.read(most + 1)
@@ -30,7 +35,8 @@ class BoundedJSONParser(BaseParser):
             raise TooLarge()
         try:
             value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
-            # Decoding turns \ud800 into a lone surrogate and \u0000 into NUL: neither can be stored.
+            # Decoding turns \ud800 into a lone surrogate and \u0000 into NUL: neither can be
+            # stored.
             text = json.dumps(value, ensure_ascii=False)
             text.encode("utf-8")
         except (ValueError, RecursionError) as error:

@@ -1,4 +1,5 @@
-"""JSON of lists that may be long: made and forgotten batch by batch, so that an answer costs about its own length."""
+"""JSON of lists that may be long: made and forgotten batch by batch, so that an answer costs about
+its own length."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from rest_framework.renderers import JSONRenderer
 
 
 class StepsRenderer(JSONRenderer):
-    """Takes `steps` as an iterator of lists; they become one list. Other answers are rendered as ever."""
+    """Takes `steps` as an iterator of lists; they become one list. Other answers are rendered as
+    ever."""
 
     def render(self, data: Any, *args: Any, **kwargs: Any) -> bytes:
         steps = data.get("steps") if isinstance(data, Mapping) else None

@@ -1,4 +1,5 @@
-"""What a user may reach. Views get rows from here and nowhere else, so that nobody forgets to ask who is asking.
+"""What a user may reach. Views get rows from here and nowhere else, so that nobody forgets to ask
+who is asking.
 
 What must not be seen is answered like what does not exist; what may be seen but not done, with 403.
 """
@@ -23,10 +24,18 @@ def workspaces(user: Person) -> QuerySet[Workspace]:
     return Workspace.objects.visible_to(user).order_by("name")
 
 
-def workspace(user: Person, name: str, needed: Role = Role.VIEWER, *, refusal: str = "Permission denied") -> Workspace:
-    """The workspace of this name. Raises NotFound, and PermissionDenied when it may only be looked at."""
+def workspace(
+    user: Person, name: str, needed: Role = Role.VIEWER, *, refusal: str = "Permission denied"
+) -> Workspace:
+    """The workspace of this name. Raises NotFound, and PermissionDenied when it may only be looked
+    at."""
     held = role_on(user, name)
-    row = Workspace.objects.select_related("current").defer("current__definition").filter(name=name).first()
+    row = (
+        Workspace.objects.select_related("current")
+        .defer("current__definition")
+        .filter(name=name)
+        .first()
+    )
     if row is None or held is None:
         raise NotFound(f"Workspace '{name}' not found")
     if not allows(held, needed):
@@ -38,7 +47,9 @@ def jobs(user: Person) -> QuerySet[Job]:
     return Job.objects.filter(visible(user, "workspace__name"))
 
 
-def job(user: Person, text: str, needed: Role = Role.VIEWER, *, refusal: str = "Permission denied") -> Job:
+def job(
+    user: Person, text: str, needed: Role = Role.VIEWER, *, refusal: str = "Permission denied"
+) -> Job:
     """The job with this id. Raises ParseError for what is no id, NotFound, PermissionDenied."""
     job_id = uuid_of(text, "Invalid job ID")
     row = jobs(user).select_related("workspace").filter(pk=job_id).first()

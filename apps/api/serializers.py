@@ -38,7 +38,9 @@ class MeShape(serializers.Serializer):
 
 
 class KeyRequest(serializers.Serializer):
-    name = serializers.CharField(max_length=200, error_messages=dict.fromkeys(("required", "blank", "null"), NAME))
+    name = serializers.CharField(
+        max_length=200, error_messages=dict.fromkeys(("required", "blank", "null"), NAME)
+    )
     expires_in_days = serializers.IntegerField(required=False, allow_null=True, max_value=36500)
 
 
@@ -188,11 +190,17 @@ class StepShape(serializers.Serializer):
 class ActionRunShape(serializers.Serializer):
     id = serializers.IntegerField(help_text="Send it as `run` to read the log of this run alone")
     attempt = serializers.IntegerField()
-    status = serializers.ChoiceField(["ready", "running", "succeeded", "failed", "cancelled", "lost"])
-    session = serializers.IntegerField(allow_null=True, help_text="The worker session that it belongs to")
+    status = serializers.ChoiceField(
+        ["ready", "running", "succeeded", "failed", "cancelled", "lost"]
+    )
+    session = serializers.IntegerField(
+        allow_null=True, help_text="The worker session that it belongs to"
+    )
     worker_id = serializers.UUIDField(allow_null=True)
     worker = serializers.CharField(allow_null=True)
-    command = serializers.IntegerField(allow_null=True, help_text="How many of its commands were begun")
+    command = serializers.IntegerField(
+        allow_null=True, help_text="How many of its commands were begun"
+    )
     exit_code = serializers.IntegerField(allow_null=True)
     error = serializers.CharField(allow_null=True)
     due_at = serializers.DateTimeField()
@@ -204,7 +212,9 @@ class ActionRunShape(serializers.Serializer):
 class AllocationShape(serializers.Serializer):
     id = serializers.UUIDField()
     scheduler = serializers.CharField()
-    status = serializers.ChoiceField(["requested", "pending", "active", "complete", "failed", "lost"])
+    status = serializers.ChoiceField(
+        ["requested", "pending", "active", "complete", "failed", "lost"]
+    )
     slurm_job_id = serializers.CharField(allow_null=True)
     state = serializers.CharField(allow_null=True, help_text="In Slurm's own word")
     nodes = serializers.CharField(allow_null=True)
@@ -224,15 +234,31 @@ class WorkflowActionShape(serializers.Serializer):
     trigger_type = serializers.CharField()
     action_types = serializers.ListField(child=serializers.CharField())
     status = serializers.ChoiceField(
-        ["waiting", "held", "armed", "running", "succeeded", "failed", "skipped", "cancelled", "superseded"]
+        [
+            "waiting",
+            "held",
+            "armed",
+            "running",
+            "succeeded",
+            "failed",
+            "skipped",
+            "cancelled",
+            "superseded",
+        ]
     )
-    progress = serializers.CharField(allow_null=True, help_text="`3 of 7 ready`; null where it watches no steps")
-    reached = serializers.IntegerField(help_text="How many of the watched steps have reached what it waits for")
+    progress = serializers.CharField(
+        allow_null=True, help_text="`3 of 7 ready`; null where it watches no steps"
+    )
+    reached = serializers.IntegerField(
+        help_text="How many of the watched steps have reached what it waits for"
+    )
     required = serializers.IntegerField()
     may_grow = serializers.BooleanField(help_text="A loop may still add steps")
     jobs = serializers.ListField(child=serializers.CharField())
     job_name_regexes = serializers.ListField(child=serializers.CharField())
-    selected = serializers.ListField(child=serializers.CharField(), help_text="Steps of the flow that it watches")
+    selected = serializers.ListField(
+        child=serializers.CharField(), help_text="Steps of the flow that it watches"
+    )
     persistent = serializers.BooleanField()
     barrier = serializers.BooleanField()
     needs = serializers.ListField(child=serializers.CharField())

@@ -54,7 +54,9 @@ def workspace(row: Workspace, definition: Definition | None) -> JSON:
     shape: JSON = {
         "name": row.name,
         "tasks_count": len(definition.tasks) if definition else 0,
-        "actions_count": sum(not name.startswith("_inline:") for name in definition.actions) if definition else 0,
+        "actions_count": sum(not name.startswith("_inline:") for name in definition.actions)
+        if definition
+        else 0,
         "triggers_count": len(definition.triggers) if definition else 0,
         "connections_count": len(definition.connections) if definition else 0,
         "revision": revision(row.current),
@@ -71,8 +73,14 @@ def revision(row: Revision | None) -> str | None:
     return None if row is None else row.label or row.digest
 
 
-def task(name: str, of: Task, workspace_name: str, definition: Definition, held: Role | None) -> JSON:
-    started = {trigger.options.get(key) for trigger in definition.triggers.values() for key in ("task", "target_task")}
+def task(
+    name: str, of: Task, workspace_name: str, definition: Definition, held: Role | None
+) -> JSON:
+    started = {
+        trigger.options.get(key)
+        for trigger in definition.triggers.values()
+        for key in ("task", "target_task")
+    }
     return {
         **_title(name, of),
         "workspace": workspace_name,
@@ -86,22 +94,32 @@ def task_detail(name: str, of: Task, definition: Definition, held: Role | None) 
         **_title(name, of),
         "input": {field: input_field(described) for field, described in of.input.items()},
         "flow": {step: flow_step(described) for step, described in of.flow.items()},
-        "triggers": [trigger(key, found) for key, found in definition.triggers.items() if _starts(found, name)],
+        "triggers": [
+            trigger(key, found)
+            for key, found in definition.triggers.items()
+            if _starts(found, name)
+        ],
         "can_execute": held in (Role.OPERATOR, Role.ADMIN),
     }
     wanted = {described.type for described in of.input.values()} & set(definition.connection_types)
     if wanted:
         shape["connections"] = {
-            kind: sorted(key for key, values in definition.connections.items() if values.get("type") in (kind, None))
+            kind: sorted(
+                key
+                for key, values in definition.connections.items()
+                if values.get("type") in (kind, None)
+            )
             for kind in sorted(wanted)
         }
     return shape
 
 
 def _title(name: str, of: Task) -> JSON:
-    return {"id": name, **_given({"name": of.title, "description": of.description}), "mode": of.mode} | _given(
-        {"folder": of.folder}
-    )
+    return {
+        "id": name,
+        **_given({"name": of.title, "description": of.description}),
+        "mode": of.mode,
+    } | _given({"folder": of.folder})
 
 
 def _starts(found: Trigger, task_name: str) -> bool:
@@ -127,7 +145,11 @@ def input_field(described: InputField) -> JSON:
         "secret": described.secret,
     }
     if described.has_default:
-        shape["default"] = MASK if described.secret and described.default is not None else to_json(described.default)
+        shape["default"] = (
+            MASK
+            if described.secret and described.default is not None
+            else to_json(described.default)
+        )
     if described.options is not None:
         shape |= {"options": list(described.options), "allow_custom": described.allow_custom}
     return shape | {"multiple": described.multiple, **_given({"order": described.order})}
@@ -138,7 +160,14 @@ def flow_step(described: FlowStep) -> JSON:
     shape: JSON = {"action": described.action}
     for field in dataclasses.fields(described):
         value = getattr(described, field.name)
-        if field.name in ("action", "place", "title") or value in (None, False, (), {}, 0, field.default):
+        if field.name in ("action", "place", "title") or value in (
+            None,
+            False,
+            (),
+            {},
+            0,
+            field.default,
+        ):
             continue
         shape[field.name] = _plain(value)
     return shape | _given({"name": described.title})
@@ -183,7 +212,9 @@ def job(values: Mapping[str, Any]) -> JSON:
     }
 
 
-def job_detail(values: Mapping[str, Any], row: Job, steps: Iterator[list[JSON]], workflow_actions: list[JSON]) -> JSON:
+def job_detail(
+    values: Mapping[str, Any], row: Job, steps: Iterator[list[JSON]], workflow_actions: list[JSON]
+) -> JSON:
     return {
         **job(values),
         "input": row.input,
@@ -224,20 +255,25 @@ def step(row: Step, plan: Plan, failures: list[Attempt]) -> JSON:
 
 
 def _of_flow(row: Step, node: Node) -> JSON:
-    """What the frozen flow says about the step. Before it is claimed, its input is what the author wrote."""
+    """What the frozen flow says about the step. Before it is claimed, its input is what the author
+    wrote."""
     is_loop = node.step.for_each is not None
     shape = {
         "action_name": node.step.action,
         "action_image": node.action.image,
         "when_condition": node.step.when,
-        "for_each_expr": to_json(node.step.for_each) if is_loop and row.loop_index is None else None,
+        "for_each_expr": to_json(node.step.for_each)
+        if is_loop and row.loop_index is None
+        else None,
         "depends_on": list(node.step.depends_on),
         "max_retries": max(0, (node.retry.max_attempts if node.retry else 1) - 1),
     }
     if row.input is None:
         shape["input"] = to_json(node.step.input)
     if row.kind == "approval":
-        shape["approval_fields"] = {name: input_field(field) for name, field in node.action.input.items()}
+        shape["approval_fields"] = {
+            name: input_field(field) for name, field in node.action.input.items()
+        }
         if isinstance(row.output, dict) and "approval_message" in row.output:
             shape["approval_message"] = row.output["approval_message"]
     return shape

@@ -1,4 +1,5 @@
-"""The routes of the API. Whatever begins with /api/ and is none of them is answered in JSON as well."""
+"""The routes of the API. Whatever begins with /api/ and is none of them is answered in JSON as
+well."""
 
 from django.urls import path, re_path
 
@@ -21,14 +22,19 @@ urlpatterns = [
     path("api/workspaces/<str:workspace>/secrets/<str:name>", workspaces.SecretView.as_view()),
     path("api/workspaces/<str:workspace>/tasks", workspaces.TasksView.as_view()),
     path("api/workspaces/<str:workspace>/tasks/<str:task>", workspaces.TaskView.as_view()),
-    path("api/workspaces/<str:workspace>/tasks/<str:task>/execute", workspaces.ExecuteView.as_view()),
+    path(
+        "api/workspaces/<str:workspace>/tasks/<str:task>/execute", workspaces.ExecuteView.as_view()
+    ),
     path("api/tasks", workspaces.AllTasksView.as_view()),
     path("api/jobs", jobs.JobsView.as_view()),
     path("api/jobs/<str:job>", jobs.JobView.as_view()),
     path("api/jobs/<str:job>/cancel", jobs.CancelView.as_view()),
     path("api/jobs/<str:job>/logs", jobs.LogsView.as_view()),
     path("api/jobs/<str:job>/steps/<str:step>/logs", jobs.StepLogsView.as_view()),
-    path("api/jobs/<str:job>/workflow-actions/<str:action>/logs", workflow_actions.ActionLogsView.as_view()),
+    path(
+        "api/jobs/<str:job>/workflow-actions/<str:action>/logs",
+        workflow_actions.ActionLogsView.as_view(),
+    ),
     path("api/jobs/<str:job>/steps/<str:step>/approval", approvals.ApprovalView.as_view()),
     path("api/jobs/<str:job>/steps/<str:step>/approve", approvals.DecideView.as_view()),
     path("api/jobs/<str:job>/steps/<str:step>/withdraw", approvals.WithdrawView.as_view()),

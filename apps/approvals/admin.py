@@ -1,4 +1,5 @@
-"""The inbox of approvals and the page where people decide. Deciding is `services`' business; here it is asked for."""
+"""The inbox of approvals and the page where people decide. Deciding is `services`' business; here
+it is asked for."""
 
 from __future__ import annotations
 
@@ -57,10 +58,14 @@ class InboxFilter(admin.SimpleListFilter):
 
     def choices(self, changelist: Any) -> Any:
         for value, title in ((None, "waiting for me"), *self.lookup_choices):
-            query = changelist.get_query_string({self.parameter_name: value} if value else {}, [self.parameter_name])
+            query = changelist.get_query_string(
+                {self.parameter_name: value} if value else {}, [self.parameter_name]
+            )
             yield {"selected": self.value() == value, "query_string": query, "display": title}
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[ApprovalRequest]) -> QuerySet[ApprovalRequest]:
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[ApprovalRequest]
+    ) -> QuerySet[ApprovalRequest]:
         match self.value():
             case "all":
                 return queryset
@@ -70,7 +75,9 @@ class InboxFilter(admin.SimpleListFilter):
                 return queryset.exclude(status="open")
         if request.GET.get("job"):
             return queryset
-        return queryset.filter(pk__in=ApprovalRequest.objects.waiting_for(request.user).values("pk"))
+        return queryset.filter(
+            pk__in=ApprovalRequest.objects.waiting_for(request.user).values("pk")
+        )
 
 
 class JobFilter(admin.SimpleListFilter):
@@ -83,7 +90,9 @@ class JobFilter(admin.SimpleListFilter):
         value = request.GET.get("job")
         return [(value, value[:8])] if value else []
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[ApprovalRequest]) -> QuerySet[ApprovalRequest]:
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[ApprovalRequest]
+    ) -> QuerySet[ApprovalRequest]:
         try:
             return queryset.filter(job_id=UUID(self.value())) if self.value() else queryset
         except ValueError:
@@ -104,12 +113,20 @@ class ApprovalRequestAdmin(ScopedAdmin):
     list_before_template = "adminkit/list_tabs.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApprovalRequest]:
-        return super().get_queryset(request).select_related("workspace").prefetch_related("votes").defer("fields")
+        return (
+            super()
+            .get_queryset(request)
+            .select_related("workspace")
+            .prefetch_related("votes")
+            .defer("fields")
+        )
 
     def get_urls(self) -> list[URLPattern]:
         def page(route: str, view: Any) -> URLPattern:
             wrapped = self.admin_site.admin_view(require_POST(view))
-            return path(f"<int:request_id>/{route}/", wrapped, name=f"approvals_{route.replace('-', '_')}")
+            return path(
+                f"<int:request_id>/{route}/", wrapped, name=f"approvals_{route.replace('-', '_')}"
+            )
 
         return [
             page("decide", decide),
@@ -120,7 +137,11 @@ class ApprovalRequestAdmin(ScopedAdmin):
         ]
 
     def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         if not object_id.isdigit() or len(object_id) > 18:
             raise Http404
@@ -163,7 +184,9 @@ def page_of(request_id: int) -> str:
 
 
 def _found(request: HttpRequest, request_id: int) -> ApprovalRequest:
-    rows = ApprovalRequest.objects.visible_to(request.user).select_related("workspace", "job", "requested_by")
+    rows = ApprovalRequest.objects.visible_to(request.user).select_related(
+        "workspace", "job", "requested_by"
+    )
     found = rows.defer("job__input_sealed").filter(pk=request_id).first()
     if found is None:
         raise Http404("There is no such request, or it is not yours to see.")
@@ -217,7 +240,11 @@ def _page(
 
 def _colleagues(request: HttpRequest, found: ApprovalRequest) -> list[str]:
     """E-mails to offer; whether somebody may take over is asked when it is tried."""
-    people = User.objects.filter(is_active=True, is_staff=True).exclude(pk=request.user.pk).order_by("email")
+    people = (
+        User.objects.filter(is_active=True, is_staff=True)
+        .exclude(pk=request.user.pk)
+        .order_by("email")
+    )
     return list(people.values_list("email", flat=True)[:200])
 
 
@@ -282,11 +309,16 @@ def delegate(request: HttpRequest, request_id: int) -> HttpResponse:
 def take_back(request: HttpRequest, request_id: int) -> HttpResponse:
     found = _found(request, request_id)
     return _try(
-        request, found, lambda: services.take_back(found.pk, _caller(request, found)), "The decision is yours again."
+        request,
+        found,
+        lambda: services.take_back(found.pk, _caller(request, found)),
+        "The decision is yours again.",
     )
 
 
-def _try(request: HttpRequest, found: ApprovalRequest, service: Callable[[], Any], done: str) -> HttpResponse:
+def _try(
+    request: HttpRequest, found: ApprovalRequest, service: Callable[[], Any], done: str
+) -> HttpResponse:
     try:
         service()
     except NotAllowed as error:
@@ -308,7 +340,11 @@ def step_panel(request: HttpRequest, job: Any, step: Any) -> dict[str, Any] | No
 
 def inbox_panel(request: HttpRequest) -> dict[str, Any]:
     """On the dashboard: what waits for the person."""
-    rows = ApprovalRequest.objects.waiting_for(request.user).select_related("workspace").order_by("created_at")
+    rows = (
+        ApprovalRequest.objects.waiting_for(request.user)
+        .select_related("workspace")
+        .order_by("created_at")
+    )
     return {"requests": list(rows.defer("fields")[:8]), "count": rows.count()}
 
 

@@ -1,4 +1,5 @@
-"""The form that an approver fills in: checked always, secret values sealed, the same for all who approve."""
+"""The form that an approver fills in: checked always, secret values sealed, the same for all who
+approve."""
 
 from __future__ import annotations
 
@@ -41,14 +42,17 @@ class Answers:
 
 
 def checked(case: Case, given: Mapping[str, Any] | None, before: Sequence[Vote]) -> Answers:
-    """The form as the action declares it. Raises InputError, also for what earlier approvals did not agree to."""
+    """The form as the action declares it. Raises InputError, also for what earlier approvals did
+    not agree to."""
     job = case.advance.job
     fields = case.advance.plan.nodes[case.state.base].action.input
     agreed = clear_of(before[0]) if before else None
     if not given and agreed is not None:
         clear = agreed
     else:
-        clear = resolve_input(fields, _unmasked(given or {}, agreed or {}), secrets_of(job.revision))
+        clear = resolve_input(
+            fields, _unmasked(given or {}, agreed or {}), secrets_of(job.revision)
+        )
         if before and clear != (agreed or {}):
             _refuse_other(clear, agreed or {}, before[0])
     secret = secret_fields(fields)
@@ -64,8 +68,12 @@ def clear_of(vote: Vote) -> dict[str, Any]:
 
 
 def _unmasked(given: Mapping[str, Any], agreed: Mapping[str, Any]) -> dict[str, Any]:
-    """What was sent, where a value left at the mask means "as it was approved": nobody sees what it stands for."""
-    return {name: agreed[name] if value == MASK and name in agreed else value for name, value in given.items()}
+    """What was sent, where a value left at the mask means "as it was approved": nobody sees what it
+    stands for."""
+    return {
+        name: agreed[name] if value == MASK and name in agreed else value
+        for name, value in given.items()
+    }
 
 
 def _refuse_other(clear: Mapping[str, Any], agreed: Mapping[str, Any], first: Vote) -> None:

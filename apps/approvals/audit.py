@@ -1,4 +1,5 @@
-"""The record of every try: who, what, with which outcome, when, by which way and from where. Rows are only added."""
+"""The record of every try: who, what, with which outcome, when, by which way and from where. Rows
+are only added."""
 
 from __future__ import annotations
 
@@ -20,7 +21,14 @@ class Caller:
 
 
 def record(
-    request: ApprovalRequest, what: str, outcome: str, *, detail: str = "", actor: str = "", via: str, address: str = ""
+    request: ApprovalRequest,
+    what: str,
+    outcome: str,
+    *,
+    detail: str = "",
+    actor: str = "",
+    via: str,
+    address: str = "",
 ) -> Record:
     """Add a row. `request` comes with its workspace; `detail` must hold no secret."""
     return Record.objects.create(
@@ -38,8 +46,16 @@ def record(
     )
 
 
-def record_of(caller: Caller, request: ApprovalRequest, what: str, outcome: str, detail: str = "") -> Record:
+def record_of(
+    caller: Caller, request: ApprovalRequest, what: str, outcome: str, detail: str = ""
+) -> Record:
     """Add a row about what this caller tried."""
     return record(
-        request, what, outcome, detail=detail, actor=caller.user.email, via=caller.via, address=caller.address
+        request,
+        what,
+        outcome,
+        detail=detail,
+        actor=caller.user.email,
+        via=caller.via,
+        address=caller.address,
     )

@@ -1,4 +1,5 @@
-"""The record of all decisions as a list: every try, whoever made it and whatever came of it. Nobody changes a row."""
+"""The record of all decisions as a list: every try, whoever made it and whatever came of it. Nobody
+changes a row."""
 
 from __future__ import annotations
 
@@ -45,10 +46,18 @@ class RecordAdmin(ScopedAdmin):
     list_before_template = "adminkit/list_tabs.html"
 
     def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """A row has no page of its own: its request has."""
-        row = self.get_queryset(request).filter(pk=object_id).first() if object_id.isdecimal() else None
+        row = (
+            self.get_queryset(request).filter(pk=object_id).first()
+            if object_id.isdecimal()
+            else None
+        )
         if row is None or request.method != "GET":
             raise Http404("There is no such row, or it is not yours to see.")
         return redirect(_requests_of(row))
@@ -91,5 +100,6 @@ class RecordAdmin(ScopedAdmin):
 
 
 def _requests_of(row: Record) -> str:
-    """Where the requests of the same job are listed: the request itself may be gone, the record stays."""
+    """Where the requests of the same job are listed: the request itself may be gone, the record
+    stays."""
     return f"{reverse('admin:approvals_approvalrequest_changelist')}?job={row.job_id}"

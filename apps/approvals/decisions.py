@@ -34,7 +34,8 @@ LONGEST_REASON = 4096  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What somebody decides. `shown` is the digest of what they saw; None where the caller did not look."""
+    """What somebody decides. `shown` is the digest of what they saw; None where the caller did not
+    look."""
 
     approved: bool
     given: Mapping[str, Any] | None = field(default=None, repr=False)
@@ -48,7 +49,8 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What became of the step: approved, rejected, or still suspended because more approvals are needed."""
+    """What became of the step: approved, rejected, or still suspended because more approvals are
+    needed."""
 
     status: str
     approvals: int = 0
@@ -71,7 +73,8 @@ class Case:
 
 
 def judged(request_id: int, caller: Caller, what: str, judge: Callable[[Case], Any]) -> Any:
-    """What `judge` answers under the lock of the job. Raises what it refuses, after the refusal was recorded."""
+    """What `judge` answers under the lock of the job. Raises what it refuses, after the refusal was
+    recorded."""
     answer = _judged(request_id, caller, what, judge)
     if isinstance(answer, Exception):
         raise answer
@@ -134,7 +137,8 @@ def decide(case: Case, verdict: Verdict) -> Decided | Conflict:
 
 
 def refuse_closed(case: Case) -> Conflict | None:
-    """Why nobody can decide any more; None while the request is open. Lets the time-out happen if it is due."""
+    """Why nobody can decide any more; None while the request is open. Lets the time-out happen if
+    it is due."""
     if case.state.is_open and case.state.is_late:
         time_out(case.advance, case.request, case.step_name)
         case.request.refresh_from_db()
@@ -143,7 +147,9 @@ def refuse_closed(case: Case) -> Conflict | None:
         return None
     current = case.state.step_status
     if not case.state.is_of_this_suspension:
-        return Conflict(f"Step '{case.request.step_name}' was started anew since; look at its new request")
+        return Conflict(
+            f"Step '{case.request.step_name}' was started anew since; look at its new request"
+        )
     return Conflict(closed_in_words(case.request, current))
 
 
@@ -166,7 +172,9 @@ def _reject(case: Case, verdict: Verdict, right: Right) -> Decided:
     email = case.caller.user.email
     at = _closed(case, "rejected", reason)
     defaults = {"approved": False, "reason": reason, "input": None, "input_sealed": None, "at": at}
-    Vote.objects.update_or_create(request=case.request, user_id=case.caller.user.pk, defaults=defaults)
+    Vote.objects.update_or_create(
+        request=case.request, user_id=case.caller.user.pk, defaults=defaults
+    )
     output = {
         "approval_message": case.request.message,
         "approved": False,
@@ -174,9 +182,17 @@ def _reject(case: Case, verdict: Verdict, right: Right) -> Decided:
         "rejected_at": _exactly(at),
         "rejection_reason": reason or REJECTED,
     }
-    _settle(case, StepEventKind.FAILED, Result(error=reason or REJECTED, output=output, has_output=True))
-    audit.record_of(case.caller, case.request, "reject", "done", "; ".join(filter(None, (right.text, reason))))
-    logs.say(case.request.job_id, f"[approval] Step '{case.request.step_name}' rejected by {email}", at=at.timestamp())
+    _settle(
+        case, StepEventKind.FAILED, Result(error=reason or REJECTED, output=output, has_output=True)
+    )
+    audit.record_of(
+        case.caller, case.request, "reject", "done", "; ".join(filter(None, (right.text, reason)))
+    )
+    logs.say(
+        case.request.job_id,
+        f"[approval] Step '{case.request.step_name}' rejected by {email}",
+        at=at.timestamp(),
+    )
     return Decided("rejected")
 
 
@@ -204,7 +220,11 @@ def _approve(case: Case, verdict: Verdict, right: Right) -> Decided:
 def _standing(case: Case) -> list[tuple[Vote, Right]]:
     """The approvals given before, of those who may still give them, the oldest first."""
     standing = []
-    for vote in Vote.objects.filter(request=case.request, approved=True).select_related("user").order_by("at", "id"):
+    for vote in (
+        Vote.objects.filter(request=case.request, approved=True)
+        .select_related("user")
+        .order_by("at", "id")
+    ):
         try:
             standing.append((vote, rights.right_of(vote.user, case.request)))
         except (NotFound, NotAllowed):
@@ -222,8 +242,14 @@ def _complete(case: Case, form: Answers) -> None:
         "approved_at": _exactly(at),
     }
     output, sealed = form.joined(head)
-    _settle(case, StepEventKind.SUCCEEDED, Result(output=output, has_output=True, output_sealed=sealed))
-    logs.say(case.request.job_id, f"[approval] Step '{case.request.step_name}' approved by {email}", at=at.timestamp())
+    _settle(
+        case, StepEventKind.SUCCEEDED, Result(output=output, has_output=True, output_sealed=sealed)
+    )
+    logs.say(
+        case.request.job_id,
+        f"[approval] Step '{case.request.step_name}' approved by {email}",
+        at=at.timestamp(),
+    )
 
 
 def _closed(case: Case, status: str, reason: str = "") -> Any:
@@ -243,7 +269,9 @@ def _settle(case: Case, event: StepEventKind, result: Result) -> None:
         base=case.step_name,
     )
     if not moved:
-        raise PlatformError(f"step {case.request.step_id} is not suspended although its request is open")
+        raise PlatformError(
+            f"step {case.request.step_id} is not suspended although its request is open"
+        )
     case.advance.run(actor=case.caller.user.email)
 
 
@@ -251,7 +279,9 @@ def time_out(advance: Advance, request: ApprovalRequest, base: str) -> None:
     """Fail the step of an open request past its deadline. Called with the job locked."""
     transitions.close(request.pk, "timed_out")
     error = f"Approval step timed out after {request.timeout_text}"
-    advance.settle([request.step_id], StepEventKind.FAILED, Result(error=error), fence=request.fence, base=base)
+    advance.settle(
+        [request.step_id], StepEventKind.FAILED, Result(error=error), fence=request.fence, base=base
+    )
     audit.record(request, "time_out", "done", detail=error, via="server")
     advance.run()
 
@@ -267,7 +297,13 @@ def withdraw(case: Case) -> Decided | Conflict:
     if not Vote.objects.filter(request=case.request, user=user).delete()[0]:
         raise Conflict("You have not approved this, so there is nothing to take back")
     left = len(_standing(case))
-    audit.record_of(case.caller, case.request, "withdraw", "done", f"{left} of {case.request.min_approvals} approvals")
+    audit.record_of(
+        case.caller,
+        case.request,
+        "withdraw",
+        "done",
+        f"{left} of {case.request.min_approvals} approvals",
+    )
     return Decided("suspended", left, case.request.min_approvals)
 
 

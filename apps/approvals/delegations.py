@@ -12,7 +12,8 @@ from engine.errors import Conflict, InputError, NotFound
 
 
 def hand_on(case: Case, email: str) -> Conflict | None:
-    """Let the user with this e-mail decide in the caller's place; the caller cannot while that stands.
+    """Let the user with this e-mail decide in the caller's place; the caller cannot while that
+    stands.
 
     Returns why it is too late, where it is.
     """
@@ -37,25 +38,32 @@ def hand_on(case: Case, email: str) -> Conflict | None:
 def _taker(request: ApprovalRequest, giver: User, email: str) -> User:
     taker = rights.person(email)
     if taker is None or role_on(taker, request.workspace.name) is None:
-        raise InputError({"to": f"nobody with the e-mail {email.strip()[:100]} can see this workspace"})
+        raise InputError(
+            {"to": f"nobody with the e-mail {email.strip()[:100]} can see this workspace"}
+        )
     if taker.pk == giver.pk:
         raise InputError({"to": "you cannot hand a decision on to yourself"})
     if rights.is_kept_apart(taker, request):
-        raise InputError({"to": f"{taker.email} started this job, and somebody else must decide about it"})
+        raise InputError(
+            {"to": f"{taker.email} started this job, and somebody else must decide about it"}
+        )
     if rights.own_right(taker, request) is not None:
         raise InputError({"to": f"{taker.email} is asked already"})
     return taker
 
 
 def take_back(case: Case) -> Conflict | None:
-    """End one's delegation, unless the other has approved by it. Returns why it is too late, where it is."""
+    """End one's delegation, unless the other has approved by it. Returns why it is too late, where
+    it is."""
     giver = rights.fresh(case.caller.user)
     if role_on(giver, case.request.workspace.name) is None:
         raise NotFound(rights.UNSEEN)
     refusal = refuse_closed(case)
     if refusal is not None:
         return refusal
-    found = Delegation.objects.filter(request=case.request, giver=giver).select_related("taker").first()
+    found = (
+        Delegation.objects.filter(request=case.request, giver=giver).select_related("taker").first()
+    )
     if found is None:
         raise Conflict("You have not handed this decision on")
     if Vote.objects.filter(request=case.request, user=found.taker).exists():

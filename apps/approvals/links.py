@@ -1,6 +1,8 @@
-"""Links for e-mail and chat that lead one person to the page of one request. They sign nobody in and decide nothing.
+"""Links for e-mail and chat that lead one person to the page of one request. They sign nobody in
+and decide nothing.
 
-A link is a random text under the server's signature; the database keeps its digest only, and that it was used.
+A link is a random text under the server's signature; the database keeps its digest only, and that
+it was used.
 """
 
 from __future__ import annotations
@@ -36,9 +38,11 @@ def make_link(request: ApprovalRequest, user: User) -> str:
 
 
 def link_for(request: ApprovalRequest, caller: Caller, email: str = "") -> str:
-    """A link for the user with this e-mail, else for the caller. Operators make them for others: a chat bot, say.
+    """A link for the user with this e-mail, else for the caller. Operators make them for others: a
+    chat bot, say.
 
-    Raises NotFound, NotAllowed, Conflict when the request is closed, InputError when nobody could use the link.
+    Raises NotFound, NotAllowed, Conflict when the request is closed, InputError when nobody could
+    use the link.
     """
     try:
         receiver = _receiver(request, caller.user, email)
@@ -62,14 +66,16 @@ def _receiver(request: ApprovalRequest, maker: User, email: str) -> User:
         raise NotAllowed("Only operators make links for others")
     found = rights.person(email)
     if found is None or role_on(found, request.workspace.name) is None:
-        raise InputError({"user": f"nobody with the e-mail {email.strip()[:100]} can see this workspace"})
+        raise InputError(
+            {"user": f"nobody with the e-mail {email.strip()[:100]} can see this workspace"}
+        )
     return found
 
 
 @transaction.atomic
 def open_link(text: str, user: User, address: str) -> ApprovalRequest | LinkSpent | NotAllowed:
-    """The request that this link of `user` leads to; from now on the link is spent. Refusals come back as values, so
-    that their record stays. Raises NotFound for what is no link."""
+    """The request that this link of `user` leads to; from now on the link is spent. Refusals come
+    back as values, so that their record stays. Raises NotFound for what is no link."""
     link = _find(text)
     caller = Caller(user, "link", address)
     request = link.request

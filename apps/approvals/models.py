@@ -1,4 +1,5 @@
-"""Approval requests, the standing votes on them, and the append-only record of every try to decide."""
+"""Approval requests, the standing votes on them, and the append-only record of every try to
+decide."""
 
 from __future__ import annotations
 
@@ -12,10 +13,11 @@ NOW = Func(function="clock_timestamp")
 
 
 class ApprovalRequest(models.Model):
-    """One suspension of one approval step: what is asked, of whom, until when, and what became of it.
+    """One suspension of one approval step: what is asked, of whom, until when, and what became of
+    it.
 
-    `status` follows the step within the step's own transaction; who decides asks the step, with its fence, under the
-    lock of the job.
+    `status` follows the step within the step's own transaction; who decides asks the step, with its
+    fence, under the lock of the job.
     """
 
     class Status(models.TextChoices):
@@ -25,31 +27,53 @@ class ApprovalRequest(models.Model):
         TIMED_OUT = "timed_out", "Timed out"
         CANCELLED = "cancelled", "Cancelled"
 
-    job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="approvals", db_constraint=False)
+    job = models.ForeignKey(
+        "jobs.Job", on_delete=models.CASCADE, related_name="approvals", db_constraint=False
+    )
     step_id = models.BigIntegerField()
     fence = models.IntegerField(help_text="Which suspension of the step")
-    workspace = models.ForeignKey("workspaces.Workspace", on_delete=models.CASCADE, related_name="+")
+    workspace = models.ForeignKey(
+        "workspaces.Workspace", on_delete=models.CASCADE, related_name="+"
+    )
     task_name = models.CharField(max_length=300)
     step_name = models.CharField(max_length=300)
     message = models.TextField(help_text="Markdown, rendered at suspension, secret values masked")
-    fields = models.JSONField(default=dict, help_text="The form: what the approver is asked to fill in, by name")
-    digest = models.CharField(max_length=64, help_text="Of what was shown; who names another one is refused")
-    users = ArrayField(models.TextField(), default=list, help_text="E-mails of those who are asked, lower case")
-    groups = ArrayField(models.TextField(), default=list, help_text="Names of groups that are asked")
-    asks_operators = models.BooleanField(default=False, help_text="Nobody was named: operators of the workspace decide")
+    fields = models.JSONField(
+        default=dict, help_text="The form: what the approver is asked to fill in, by name"
+    )
+    digest = models.CharField(
+        max_length=64, help_text="Of what was shown; who names another one is refused"
+    )
+    users = ArrayField(
+        models.TextField(), default=list, help_text="E-mails of those who are asked, lower case"
+    )
+    groups = ArrayField(
+        models.TextField(), default=list, help_text="Names of groups that are asked"
+    )
+    asks_operators = models.BooleanField(
+        default=False, help_text="Nobody was named: operators of the workspace decide"
+    )
     min_approvals = models.SmallIntegerField(default=1)
     separation = models.BooleanField(default=False, help_text="Who started the job may not decide")
-    starters = ArrayField(models.TextField(), default=list, help_text="E-mails of who started or restarted the job")
-    requested_by = models.ForeignKey("accounts.User", null=True, on_delete=models.SET_NULL, related_name="+")
+    starters = ArrayField(
+        models.TextField(), default=list, help_text="E-mails of who started or restarted the job"
+    )
+    requested_by = models.ForeignKey(
+        "accounts.User", null=True, on_delete=models.SET_NULL, related_name="+"
+    )
     status = models.CharField(max_length=10, choices=Status, default=Status.OPEN)
     created_at = models.DateTimeField(db_default=NOW)
     deadline_at = models.DateTimeField(null=True)
     timeout_text = models.CharField(max_length=50, blank=True, help_text="As the author wrote it")
-    remind_at = models.DateTimeField(null=True, help_text="When the next reminder or the escalation is due")
+    remind_at = models.DateTimeField(
+        null=True, help_text="When the next reminder or the escalation is due"
+    )
     reminders_sent = models.SmallIntegerField(default=0)
     escalated_at = models.DateTimeField(null=True)
     closed_at = models.DateTimeField(null=True)
-    closed_by = models.CharField(max_length=254, blank=True, help_text="Who decided or cancelled; empty: time did")
+    closed_by = models.CharField(
+        max_length=254, blank=True, help_text="Who decided or cancelled; empty: time did"
+    )
     reason = models.TextField(blank=True, help_text="Of a rejection or a cancellation")
 
     objects = ApprovalRequestQuerySet.as_manager()
@@ -60,11 +84,18 @@ class ApprovalRequest(models.Model):
             models.CheckConstraint(
                 name="approvals_request_status",
                 condition=Q(status="open", closed_at=None)
-                | Q(status__in=["approved", "rejected", "timed_out", "cancelled"], closed_at__isnull=False),
+                | Q(
+                    status__in=["approved", "rejected", "timed_out", "cancelled"],
+                    closed_at__isnull=False,
+                ),
             ),
         ]
         indexes = [
-            models.Index(fields=["workspace", "-created_at"], name="approvals_open", condition=Q(status="open")),
+            models.Index(
+                fields=["workspace", "-created_at"],
+                name="approvals_open",
+                condition=Q(status="open"),
+            ),
             models.Index(fields=["remind_at"], name="approvals_due", condition=Q(status="open")),
             models.Index(fields=["-created_at", "-id"], name="approvals_newest"),
         ]
@@ -78,18 +109,23 @@ class ApprovalRequest(models.Model):
 
 
 class Vote(models.Model):
-    """One person's standing decision on a request. A withdrawn one is deleted; the record keeps it."""
+    """One person's standing decision on a request. A withdrawn one is deleted; the record keeps
+    it."""
 
     request = models.ForeignKey(ApprovalRequest, on_delete=models.CASCADE, related_name="votes")
     user = models.ForeignKey("accounts.User", on_delete=models.CASCADE, related_name="+")
     approved = models.BooleanField()
     reason = models.TextField(blank=True)
     input = models.JSONField(null=True, help_text="The form as shown: secret values are masked")
-    input_sealed = models.BinaryField(null=True, help_text="The form with its secret values, encrypted")
+    input_sealed = models.BinaryField(
+        null=True, help_text="The form with its secret values, encrypted"
+    )
     at = models.DateTimeField(db_default=NOW)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["request", "user"], name="approvals_vote_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["request", "user"], name="approvals_vote_once")
+        ]
 
     def __str__(self) -> str:
         return f"{self.user}: {'approved' if self.approved else 'rejected'}"
@@ -98,20 +134,25 @@ class Vote(models.Model):
 class Delegation(models.Model):
     """One who is asked lets another decide in their place, for one request."""
 
-    request = models.ForeignKey(ApprovalRequest, on_delete=models.CASCADE, related_name="delegations")
+    request = models.ForeignKey(
+        ApprovalRequest, on_delete=models.CASCADE, related_name="delegations"
+    )
     giver = models.ForeignKey("accounts.User", on_delete=models.CASCADE, related_name="+")
     taker = models.ForeignKey("accounts.User", on_delete=models.CASCADE, related_name="+")
     at = models.DateTimeField(db_default=NOW)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["request", "giver"], name="approvals_delegation_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["request", "giver"], name="approvals_delegation_once")
+        ]
 
     def __str__(self) -> str:
         return f"{self.giver} -> {self.taker}"
 
 
 class Link(models.Model):
-    """A single-use link that leads one person to the page of a request. It opens a page; it never decides."""
+    """A single-use link that leads one person to the page of a request. It opens a page; it never
+    decides."""
 
     request = models.ForeignKey(ApprovalRequest, on_delete=models.CASCADE, related_name="links")
     user = models.ForeignKey("accounts.User", on_delete=models.CASCADE, related_name="+")
@@ -124,7 +165,8 @@ class Link(models.Model):
 
 
 class Notice(models.Model):
-    """Something to tell those who are asked: the request itself, a reminder, the escalation. The outbox of the mail."""
+    """Something to tell those who are asked: the request itself, a reminder, the escalation. The
+    outbox of the mail."""
 
     request = models.ForeignKey(ApprovalRequest, on_delete=models.CASCADE, related_name="notices")
     kind = models.CharField(
@@ -132,7 +174,11 @@ class Notice(models.Model):
     )
     number = models.SmallIntegerField(default=0, help_text="Of the reminder")
     user = models.ForeignKey(
-        "accounts.User", null=True, on_delete=models.CASCADE, related_name="+", help_text="Only for this person"
+        "accounts.User",
+        null=True,
+        on_delete=models.CASCADE,
+        related_name="+",
+        help_text="Only for this person",
     )
     created_at = models.DateTimeField(db_default=NOW)
     tries = models.SmallIntegerField(default=0)
@@ -142,18 +188,23 @@ class Notice(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["request", "kind", "number", "user"], name="approvals_notice_once", nulls_distinct=False
+                fields=["request", "kind", "number", "user"],
+                name="approvals_notice_once",
+                nulls_distinct=False,
             )
         ]
-        indexes = [models.Index(fields=["try_at"], name="approvals_unsent", condition=Q(mailed_at=None))]
+        indexes = [
+            models.Index(fields=["try_at"], name="approvals_unsent", condition=Q(mailed_at=None))
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.number}"
 
 
 class Record(models.Model):
-    """Every try to decide, withdraw, delegate or open a link, refused ones too. The database lets nobody change or
-    delete a row, and it outlives job, request and user: it names them instead of referring to them."""
+    """Every try to decide, withdraw, delegate or open a link, refused ones too. The database lets
+    nobody change or delete a row, and it outlives job, request and user: it names them instead of
+    referring to them."""
 
     request_id = models.BigIntegerField()
     job_id = models.UUIDField()
@@ -161,7 +212,9 @@ class Record(models.Model):
     task_name = models.CharField(max_length=300)
     step_name = models.CharField(max_length=300)
     actor = models.CharField(max_length=254, blank=True, help_text="E-mail; empty: time did")
-    what = models.CharField(max_length=12, help_text="approve, reject, withdraw, delegate, take_back, link, open, ...")
+    what = models.CharField(
+        max_length=12, help_text="approve, reject, withdraw, delegate, take_back, link, open, ..."
+    )
     outcome = models.CharField(max_length=12, help_text="done, counted, refused, late or invalid")
     detail = models.TextField(blank=True)
     via = models.CharField(max_length=10, help_text="api, admin, cli, link or server")

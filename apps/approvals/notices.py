@@ -1,7 +1,8 @@
-"""E-mail to those who are asked, out of the notices that suspensions, reminders and delegations left behind.
+"""E-mail to those who are asked, out of the notices that suspensions, reminders and delegations
+left behind.
 
-Mail is sent by the conductor, outside of any transaction, a few at a time. A notice is mailed at least once: a process
-that dies between sending and noting it sends again.
+Mail is sent by the conductor, outside of any transaction, a few at a time. A notice is mailed at
+least once: a process that dies between sending and noting it sends again.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ log = logging.getLogger("stroem.approvals")
 A_ROUND = 5  # notices
 MOST_TRIES = 8
 TAKE = """
-UPDATE approvals_notice SET tries = tries + 1, try_at = clock_timestamp() + make_interval(mins => 1 << tries)
+UPDATE approvals_notice SET tries = tries + 1,
+    try_at = clock_timestamp() + make_interval(mins => 1 << tries)
 WHERE id IN (
     SELECT n.id FROM approvals_notice n JOIN approvals_approvalrequest r ON r.id = n.request_id
-    WHERE n.mailed_at IS NULL AND n.try_at <= clock_timestamp() AND n.tries < %s AND r.status = 'open'
+    WHERE n.mailed_at IS NULL AND n.try_at <= clock_timestamp() AND n.tries < %s
+        AND r.status = 'open'
     ORDER BY n.try_at LIMIT %s FOR UPDATE OF n SKIP LOCKED
 ) RETURNING id
 """
@@ -41,12 +44,17 @@ OPENINGS = {
 
 
 def send_mail() -> int:
-    """Mail the notices that are due. Returns how many went out; nothing is done where no mail server is configured."""
+    """Mail the notices that are due. Returns how many went out; nothing is done where no mail
+    server is configured."""
     if not settings.MAIL_IS_CONFIGURED:
         return 0
     taken = [row[0] for row in fetch(TAKE, (MOST_TRIES, A_ROUND))]
     sent = 0
-    for notice in Notice.objects.filter(pk__in=taken).select_related("request__workspace", "user").order_by("pk"):
+    for notice in (
+        Notice.objects.filter(pk__in=taken)
+        .select_related("request__workspace", "user")
+        .order_by("pk")
+    ):
         receivers = [notice.user] if notice.user else rights.people_asked(notice.request)
         try:
             _send(notice, receivers)

@@ -21,12 +21,20 @@ class ApprovalRequestQuerySet(models.QuerySet):  # type: ignore[type-arg]  (a cl
         return self.filter(status="open")
 
     def waiting_for(self, user: Person) -> Self:
-        """Open requests that ask `user` and that this user has not voted on yet: the inbox, and its badge."""
-        return self.open().visible_to(user).filter(_asks(user)).exclude(_is_kept_from(user)).filter(~_has_voted(user))
+        """Open requests that ask `user` and that this user has not voted on yet: the inbox, and its
+        badge."""
+        return (
+            self.open()
+            .visible_to(user)
+            .filter(_asks(user))
+            .exclude(_is_kept_from(user))
+            .filter(~_has_voted(user))
+        )
 
 
 def _asks(user: Person) -> Q:
-    """By name, by group, by role, or by somebody who handed it on; and not handed on to somebody else."""
+    """By name, by group, by role, or by somebody who handed it on; and not handed on to somebody
+    else."""
     if not user.is_authenticated:
         return NOTHING
     delegations = apps.get_model("approvals", "Delegation").objects.filter(request=OuterRef("pk"))
@@ -39,9 +47,13 @@ def _asks(user: Person) -> Q:
 
 
 def _is_kept_from(user: Person) -> Q:
-    return Q(separation=True) & (Q(requested_by=user.pk) | Q(starters__contains=[getattr(user, "email", "").lower()]))
+    return Q(separation=True) & (
+        Q(requested_by=user.pk) | Q(starters__contains=[getattr(user, "email", "").lower()])
+    )
 
 
 def _has_voted(user: Person) -> Q:
-    votes = apps.get_model("approvals", "Vote").objects.filter(request=OuterRef("pk"), user_id=user.pk)
+    votes = apps.get_model("approvals", "Vote").objects.filter(
+        request=OuterRef("pk"), user_id=user.pk
+    )
     return Q(Exists(votes))

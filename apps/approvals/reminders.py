@@ -1,6 +1,8 @@
-"""What time alone changes about requests: the time-out, reminders, the escalation. Called by the conductor.
+"""What time alone changes about requests: the time-out, reminders, the escalation. Called by the
+conductor.
 
-Every phase selects by the state of rows, works one request a transaction, and may run anywhere any number of times.
+Every phase selects by the state of rows, works one request a transaction, and may run anywhere any
+number of times.
 """
 
 from __future__ import annotations
@@ -76,16 +78,26 @@ def _time_out(request_id: int) -> None:
 
 @retried
 def _remind(request_id: int) -> None:
-    """One notice for all that was due, however long nobody looked; the escalation takes the place of a reminder."""
+    """One notice for all that was due, however long nobody looked; the escalation takes the place
+    of a reminder."""
     found = _opened(request_id)
-    if found is None or found[1].remind_at is None or found[1].remind_at > found[2].now or found[2].is_late:
+    if (
+        found is None
+        or found[1].remind_at is None
+        or found[1].remind_at > found[2].now
+        or found[2].is_late
+    ):
         return
     advance, request, state = found
     action = advance.plan.nodes[state.base].action
     age = state.now - request.created_at
     number = sum(age >= timedelta(seconds=span.seconds) for span in action.reminders)
     request.remind_at = next_reminder(action, request.created_at, state.now)
-    if action.escalation is not None and request.escalated_at is None and _is_due(action.escalation, age):
+    if (
+        action.escalation is not None
+        and request.escalated_at is None
+        and _is_due(action.escalation, age)
+    ):
         _escalate(request, action, state)
         _tell(advance, request, state, "escalated", 0)
     elif number > request.reminders_sent:
@@ -104,17 +116,28 @@ def _escalate(request: ApprovalRequest, action: Action, state: State) -> None:
     assert action.escalation is not None
     added = [email.lower() for email in action.escalation.users]
     request.users = [*request.users, *(email for email in added if email not in request.users)]
-    request.groups = [*request.groups, *(name for name in action.escalation.groups if name not in request.groups)]
+    request.groups = [
+        *request.groups,
+        *(name for name in action.escalation.groups if name not in request.groups),
+    ]
     request.escalated_at = state.now
     names = ", ".join([*added, *(f"the group {name}" for name in action.escalation.groups)])
     audit.record(request, "escalate", "done", detail=f"asks {names} as well", via="server")
 
 
-def _tell(advance: Advance, request: ApprovalRequest, state: State, status: str, number: int) -> None:
+def _tell(
+    advance: Advance, request: ApprovalRequest, state: State, status: str, number: int
+) -> None:
     Notice.objects.create(request=request, kind=status, number=number)
-    words = f"still waits for approval (reminder {number})" if number else "waits for approval: escalated"
+    words = (
+        f"still waits for approval (reminder {number})"
+        if number
+        else "waits for approval: escalated"
+    )
     text = f"[approval] Step '{request.step_name}' {words}"
     logs.say(request.job_id, text, at=state.now.timestamp())
     url = page_url(request.pk)
-    suspension = Suspension(request.step_id, request.step_name, request.fence, request.message, url, status, number)
+    suspension = Suspension(
+        request.step_id, request.step_name, request.fence, request.message, url, status, number
+    )
     ports.suspended(advance.job, advance.plan, suspension)

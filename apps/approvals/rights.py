@@ -1,8 +1,11 @@
-"""Who may decide a request, and by which right. Read from the rows at the moment of asking, never remembered.
+"""Who may decide a request, and by which right. Read from the rows at the moment of asking, never
+remembered.
 
-* Named in `approvers` (or added by the escalation), by e-mail or by group; where nobody was named, the operators of
-  the workspace. Whoever does not see the workspace decides nothing there, named or not.
-* Somebody to whom one of those handed their decision on; while that stands, the giver cannot decide.
+* Named in `approvers` (or added by the escalation), by e-mail or by group; where nobody was named,
+  the operators of the workspace. Whoever does not see the workspace decides nothing there, named or
+  not.
+* Somebody to whom one of those handed their decision on; while that stands, the giver cannot
+  decide.
 * A superuser, also where others were asked; the record says so.
 * With `separation` nobody who started or restarted the job, superuser or not.
 """
@@ -36,7 +39,8 @@ class Right:
 
 
 def fresh(user: User) -> User:
-    """The same person as the database knows it now: nothing that an earlier look remembered counts."""
+    """The same person as the database knows it now: nothing that an earlier look remembered
+    counts."""
     found = User.objects.filter(pk=user.pk, is_active=True).first()
     if found is None:
         raise NotFound(UNSEEN)
@@ -45,11 +49,14 @@ def fresh(user: User) -> User:
 
 def person(email: str) -> User | None:
     """The active user with this e-mail, however it is written."""
-    return User.objects.filter(email__iexact=email.strip().replace("\x00", ""), is_active=True).first()
+    return User.objects.filter(
+        email__iexact=email.strip().replace("\x00", ""), is_active=True
+    ).first()
 
 
 def right_of(user: User, request: ApprovalRequest) -> Right:
-    """By which right `user` may decide. Raises NotFound for who must not see it, NotAllowed for who only may."""
+    """By which right `user` may decide. Raises NotFound for who must not see it, NotAllowed for who
+    only may."""
     if role_on(user, request.workspace.name) is None:
         raise NotFound(UNSEEN)
     if is_kept_apart(user, request):
@@ -104,7 +111,8 @@ def asked_in_words(request: ApprovalRequest) -> str:
 
 
 def people_asked(request: ApprovalRequest) -> list[User]:
-    """Those who may decide now, for notices: at most 100, superusers only where nobody else is left."""
+    """Those who may decide now, for notices: at most 100, superusers only where nobody else is
+    left."""
     takers = User.objects.filter(pk__in=request.delegations.values("taker"))
     givers = set(request.delegations.values_list("giver_id", flat=True))
     asked = Q(email__in=request.users) | Q(groups__name__in=request.groups)
@@ -113,7 +121,9 @@ def people_asked(request: ApprovalRequest) -> list[User]:
     for email in request.users:
         asked |= Q(email__iexact=email)
     own = User.objects.filter(asked, is_active=True).distinct().order_by("pk")
-    able = (user for user in (*takers, *own) if user.pk not in givers and _could_decide(user, request))
+    able = (
+        user for user in (*takers, *own) if user.pk not in givers and _could_decide(user, request)
+    )
     found = list(islice(able, MOST_TOLD))
     if not found:
         superusers = User.objects.filter(is_superuser=True, is_active=True).order_by("pk")
@@ -130,8 +140,8 @@ def _could_decide(user: User, request: ApprovalRequest) -> bool:
 
 
 def _operators() -> Iterable[int]:
-    """Ids of those who hold the role somewhere, by a grant of their own or of a group; who sees this workspace with it
-    is looked at one by one."""
+    """Ids of those who hold the role somewhere, by a grant of their own or of a group; who sees
+    this workspace with it is looked at one by one."""
     wide = [role for role in Role if RANK[role] >= RANK[Role.OPERATOR]]
     rows = WorkspaceGrant.objects.filter(role__in=wide)
     users = set(rows.filter(user__isnull=False).values_list("user_id", flat=True))

@@ -1,8 +1,8 @@
 """What may be done to approval requests, by the API, the admin and the commands alike.
 
-Each function is one transaction under the lock of the job, and records what was tried, also when it refuses:
-NotFound (404) for who must not see the request, NotAllowed (403) for who sees it only, Conflict (409) for who is late,
-InputError (400) for a form that does not fit.
+Each function is one transaction under the lock of the job, and records what was tried, also when it
+refuses: NotFound (404) for who must not see the request, NotAllowed (403) for who sees it only,
+Conflict (409) for who is late, InputError (400) for a form that does not fit.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def decide(
     reason: str = "",
     shown: str | None = None,
 ) -> Decided:
-    """Approve (with the form) or reject (with a reason). `shown`: the request's `digest` that the person saw.
+    """Approve (with the form) or reject (with a reason). `shown`: the request's `digest` that the
+    person saw.
 
     The answer's status is approved, rejected, or suspended while more approvals are needed.
     """
@@ -59,20 +60,30 @@ def take_back(request_id: int, caller: Caller) -> None:
 
 
 def request_of(job_id: UUID, step_name: str) -> ApprovalRequest:
-    """The newest request of a step. Raises NotFound, and Conflict for a step that asks nobody (now)."""
-    step = Step.objects.filter(job_id=job_id, name=step_name).first() if "\x00" not in step_name else None
+    """The newest request of a step. Raises NotFound, and Conflict for a step that asks nobody
+    (now)."""
+    step = (
+        Step.objects.filter(job_id=job_id, name=step_name).first()
+        if "\x00" not in step_name
+        else None
+    )
     if step is None:
         raise NotFound("Step not found")
     if step.kind != "approval":
         raise Conflict(f"Step '{step.name}' is not an approval or agent step (type: {step.kind})")
-    found = ApprovalRequest.objects.filter(step_id=step.pk, fence=step.fence).select_related("workspace").first()
+    found = (
+        ApprovalRequest.objects.filter(step_id=step.pk, fence=step.fence)
+        .select_related("workspace")
+        .first()
+    )
     if found is None or step.status in ("pending", "ready", "running", "skipped"):
         raise Conflict(f"Step '{step.name}' is not in suspended state (current: {step.status})")
     return found
 
 
 def record_unseen(job_id: UUID, step_name: str, caller: Caller, what: str) -> None:
-    """Record the try of somebody who was told that there is no such job, because they must not see it."""
+    """Record the try of somebody who was told that there is no such job, because they must not see
+    it."""
     named = ApprovalRequest.objects.filter(job_id=job_id, step_name=step_name.replace("\x00", ""))
     found = named.select_related("workspace").order_by("-id").first()
     if found is not None:
@@ -80,7 +91,8 @@ def record_unseen(job_id: UUID, step_name: str, caller: Caller, what: str) -> No
 
 
 def right_to_decide(user: User, request: ApprovalRequest) -> Right | None:
-    """By which right `user` could decide; None when not at all. For pages: what counts is asked again by `decide`."""
+    """By which right `user` could decide; None when not at all. For pages: what counts is asked
+    again by `decide`."""
     try:
         return rights.right_of(user, request)
     except (NotFound, NotAllowed):

@@ -1,4 +1,5 @@
-"""An approval step begins: its message is rendered, the step waits, people are asked. All in the job's transaction."""
+"""An approval step begins: its message is rendered, the step waits, people are asked. All in the
+job's transaction."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ from engine.spec.model import Action
 
 
 def suspend(dispatch: Dispatch) -> None:
-    """Start an approval step. Raises TemplateError when its message cannot be rendered. Source: spec 2.5."""
+    """Start an approval step. Raises TemplateError when its message cannot be rendered. Source:
+    spec 2.5."""
     node = dispatch.node
     message = _message(dispatch)
     limit = node.step.timeout or node.action.timeout
@@ -39,14 +41,21 @@ def suspend(dispatch: Dispatch) -> None:
     request.deadline_at, request.timeout_text = until, limit.text[:50] if limit else ""
     request.save(force_insert=True)
     Notice.objects.create(request=request, kind="suspended")
-    logs.say(dispatch.job.id, f"[approval] Step '{dispatch.step_name}' waiting for approval", at=since.timestamp())
+    logs.say(
+        dispatch.job.id,
+        f"[approval] Step '{dispatch.step_name}' waiting for approval",
+        at=since.timestamp(),
+    )
     dispatch.job.refresh_from_db(fields=["status", "started_at"])
-    suspension = Suspension(dispatch.step_id, dispatch.step_name, fence, message, page_url(request.pk))
+    suspension = Suspension(
+        dispatch.step_id, dispatch.step_name, fence, message, page_url(request.pk)
+    )
     ports.suspended(dispatch.job, dispatch.plan, suspension)
 
 
 def _message(dispatch: Dispatch) -> str:
-    """The author's text with the job's input, overlaid by the step's, and the outputs so far; secret values hidden."""
+    """The author's text with the job's input, overlaid by the step's, and the outputs so far;
+    secret values hidden."""
     context = dict(dispatch.context)
     context["input"] = {**dispatch.context["input"], **dispatch.values}
     try:
@@ -54,7 +63,12 @@ def _message(dispatch: Dispatch) -> str:
     except TemplateError as error:
         what = f"Failed to render approval message for step '{dispatch.step_name}'"
         raise TemplateError(f"{what}: {error}") from error
-    return str(shown(text, dispatch.masks)).replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+    return (
+        str(shown(text, dispatch.masks))
+        .replace("\x00", "\ufffd")
+        .encode("utf-8", "replace")
+        .decode()
+    )
 
 
 def _request(dispatch: Dispatch, fence: int, message: str, since: datetime) -> ApprovalRequest:
@@ -99,7 +113,9 @@ def next_reminder(action: Action, since: datetime, after: datetime) -> datetime 
     spans = [span.seconds for span in action.reminders]
     if action.escalation is not None:
         spans.append(action.escalation.after.seconds)
-    due = [moment for moment in (since + timedelta(seconds=span) for span in spans) if moment > after]
+    due = [
+        moment for moment in (since + timedelta(seconds=span) for span in spans) if moment > after
+    ]
     return min(due, default=None)
 
 

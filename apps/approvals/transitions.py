@@ -1,7 +1,8 @@
-"""The status of a request: written here only, always by one guarded statement that says whether it counted.
+"""The status of a request: written here only, always by one guarded statement that says whether it
+counted.
 
-The step decides: a request is open as long as its step is suspended with its fence. Its own status follows in the same
-transaction, so that lists and badges need not look at steps.
+The step decides: a request is open as long as its step is suspended with its fence. Its own status
+follows in the same transaction, so that lists and badges need not look at steps.
 """
 
 from __future__ import annotations
@@ -13,28 +14,34 @@ from uuid import UUID
 from apps.jobs.sql import fetch, fetch_one
 
 CLOSE = """
-UPDATE approvals_approvalrequest SET status = %(status)s, closed_at = clock_timestamp(), closed_by = %(by)s,
+UPDATE approvals_approvalrequest SET status = %(status)s, closed_at = clock_timestamp(),
+    closed_by = %(by)s,
     reason = %(reason)s, remind_at = NULL
 WHERE id = %(id)s AND status = 'open' RETURNING closed_at
 """
 CLOSE_OF_JOB = """
-UPDATE approvals_approvalrequest SET status = 'cancelled', closed_at = clock_timestamp(), closed_by = %s, reason = %s,
+UPDATE approvals_approvalrequest SET status = 'cancelled', closed_at = clock_timestamp(),
+    closed_by = %s, reason = %s,
     remind_at = NULL
 WHERE job_id = %s AND status = 'open' RETURNING id
 """
 CLOSE_ORPHANS = """
-UPDATE approvals_approvalrequest r SET status = 'cancelled', closed_at = clock_timestamp(), remind_at = NULL
+UPDATE approvals_approvalrequest r SET status = 'cancelled', closed_at = clock_timestamp(),
+    remind_at = NULL
 WHERE r.status = 'open' AND NOT EXISTS (
-    SELECT 1 FROM jobs_step s WHERE s.id = r.step_id AND s.fence = r.fence AND s.status = 'suspended'
+    SELECT 1 FROM jobs_step s WHERE s.id = r.step_id AND s.fence = r.fence
+        AND s.status = 'suspended'
 ) RETURNING r.id
 """
 STATE = """
 SELECT s.status, r.status = 'open' AND s.status = 'suspended' AND s.fence = r.fence,
-    coalesce(s.deadline_at <= clock_timestamp(), false), s.fence = r.fence, s.base, clock_timestamp()
+    coalesce(s.deadline_at <= clock_timestamp(), false), s.fence = r.fence, s.base,
+        clock_timestamp()
 FROM approvals_approvalrequest r JOIN jobs_step s ON s.id = r.step_id WHERE r.id = %s
 """
 OVERDUE = """
-SELECT r.id FROM jobs_step s JOIN approvals_approvalrequest r ON r.step_id = s.id AND r.fence = s.fence
+SELECT r.id FROM jobs_step s JOIN approvals_approvalrequest r ON r.step_id = s.id
+    AND r.fence = s.fence
 WHERE s.deadline_at <= clock_timestamp() AND s.status = 'suspended' AND s.kind = 'approval' LIMIT %s
 """
 TO_REMIND = """

@@ -1,4 +1,5 @@
-"""The address behind a link in an e-mail or a chat: it leads to the page of its request, never further."""
+"""The address behind a link in an e-mail or a chat: it leads to the page of its request, never
+further."""
 
 from __future__ import annotations
 
@@ -12,13 +13,15 @@ from apps.approvals.errors import LinkSpent, NotAllowed
 from apps.approvals.pages import PAGE
 from engine.errors import NotFound
 
-SESSION_KEY = "approvals_by_link"  # ids of requests that this session came to by a link: `via` of its decisions
+# ids of requests that this session came to by a link: `via` of its decisions
+SESSION_KEY = "approvals_by_link"
 
 
 @never_cache
 @require_GET
 def open_link(request: HttpRequest, token: str) -> HttpResponse:
-    """Whoever is not signed in (a link preview, for one) goes to the sign-in page, and the link stays good."""
+    """Whoever is not signed in (a link preview, for one) goes to the sign-in page, and the link
+    stays good."""
     if not request.user.is_authenticated:
         return redirect_to_login(request.get_full_path())
     try:
@@ -27,7 +30,9 @@ def open_link(request: HttpRequest, token: str) -> HttpResponse:
         return _sentence(404, str(error))
     match found:
         case LinkSpent():
-            return _sentence(410, f"{found}. What waits for you is at /admin/approvals/approvalrequest/")
+            return _sentence(
+                410, f"{found}. What waits for you is at /admin/approvals/approvalrequest/"
+            )
         case NotAllowed():
             return _sentence(403, str(found))
     request.session[SESSION_KEY] = [*request.session.get(SESSION_KEY, [])[-20:], found.pk]

@@ -10,13 +10,14 @@ LOCK = 0x5354524F454D01
 
 
 def prepare() -> None:
-    """Make the partitions of today and the next days. Lines of a day without one lie in the default partition."""
+    """Make the partitions of today and the next days. Lines of a day without one lie in the default
+    partition."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         cursor.execute(
-            "SELECT to_char(d, 'YYYYMMDD'), d::date::text, (d::date + 1)::text FROM generate_series("
-            "(clock_timestamp() AT TIME ZONE 'UTC')::date, (clock_timestamp() AT TIME ZONE 'UTC')::date + %s, "
-            "interval '1 day') d",
+            "SELECT to_char(d, 'YYYYMMDD'), d::date::text, (d::date + 1)::text FROM"
+            " generate_series((clock_timestamp() AT TIME ZONE 'UTC')::date, (clock_timestamp() AT"
+            " TIME ZONE 'UTC')::date + %s, interval '1 day') d",
             [AHEAD_DAYS],
         )
         for name, start, end in cursor.fetchall():
@@ -33,16 +34,17 @@ def prepare() -> None:
 
 
 def expire() -> None:
-    """Drop the log partitions older than `retention.job_days` that hold no line of a job that is still there."""
+    """Drop the log partitions older than `retention.job_days` that hold no line of a job that is
+    still there."""
     days = settings.STROEM.retention.job_days
     if days is None:
         return
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'jobs_logchunk'::regclass"
-            " AND inhrelid::regclass::text ~ '^jobs_logchunk_[0-9]{8}$'"
-            " AND to_date(right(inhrelid::regclass::text, 8), 'YYYYMMDD')"
-            " < (clock_timestamp() AT TIME ZONE 'UTC')::date - %s::int",
+            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent ="
+            " 'jobs_logchunk'::regclass AND inhrelid::regclass::text ~ '^jobs_logchunk_[0-9]{8}$'"
+            " AND to_date(right(inhrelid::regclass::text, 8), 'YYYYMMDD') < (clock_timestamp() AT"
+            " TIME ZONE 'UTC')::date - %s::int",
             [int(days)],
         )
         for (table,) in cursor.fetchall():

@@ -1,4 +1,5 @@
-"""The conductor's round: every second what is due, every few seconds what was missed. Any number may run at once."""
+"""The conductor's round: every second what is due, every few seconds what was missed. Any number
+may run at once."""
 
 from __future__ import annotations
 
@@ -84,7 +85,9 @@ def _run(phases: list[Phase]) -> None:
         except (DatabaseError, StroemError) as error:
             log.warning("%s: %s", _name_of(phase), error)
             close_old_connections()
-        except Exception:  # an outer edge: one row that nobody thought of may not keep all the others waiting
+        except (
+            Exception
+        ):  # an outer edge: one row that nobody thought of may not keep all the others waiting
             log.exception("%s failed; the other phases go on", _name_of(phase))
 
 

@@ -29,7 +29,9 @@ def state_of(worker: Worker) -> str:
     """live, draining, silent (its heartbeat is late) or stopped."""
     if worker.stopped_at:
         return "stopped"
-    if timezone.now() - worker.heartbeat_at > timedelta(seconds=min(SILENT_AFTER_S, _dead_after_s())):
+    if timezone.now() - worker.heartbeat_at > timedelta(
+        seconds=min(SILENT_AFTER_S, _dead_after_s())
+    ):
         return "silent"
     return "draining" if worker.drains_at else "live"
 
@@ -47,7 +49,9 @@ class PresenceFilter(admin.SimpleListFilter):
 
     def choices(self, changelist: Any) -> Any:
         for value, title in ((None, "here"), *self.lookup_choices):
-            query = changelist.get_query_string({self.parameter_name: value} if value else {}, [self.parameter_name])
+            query = changelist.get_query_string(
+                {self.parameter_name: value} if value else {}, [self.parameter_name]
+            )
             yield {"selected": self.value() == value, "query_string": query, "display": title}
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Worker]) -> QuerySet[Worker]:
@@ -70,7 +74,11 @@ class WorkerAdmin(ReadOnlyAdmin):
     list_before_template = "adminkit/list_tabs.html"
 
     def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         worker = self.get_object(request, object_id)
         if worker is None:
@@ -93,7 +101,8 @@ class WorkerAdmin(ReadOnlyAdmin):
     @admin.display(description="load")
     def load(self, row: Worker) -> SafeString:
         return format_html(
-            '<span class="st-load"><meter max="{0}" value="{1}" aria-label="Slots in use"></meter> {1} of {0}</span>',
+            '<span class="st-load"><meter max="{0}" value="{1}" aria-label="Slots in use"></meter>'
+            " {1} of {0}</span>",
             row.slots,
             row.busy,
         )
@@ -115,7 +124,11 @@ def workers_panel(request: HttpRequest) -> dict[str, Any]:
     """On the dashboard: who is here."""
     rows = Worker.objects.filter(stopped_at__isnull=True).order_by("name")
     count = rows.count()
-    return {"workers": [(row, state_of(row)) for row in rows[:MOST_SHOWN]], "count": count, "more": count > MOST_SHOWN}
+    return {
+        "workers": [(row, state_of(row)) for row in rows[:MOST_SHOWN]],
+        "count": count,
+        "more": count > MOST_SHOWN,
+    }
 
 
 panels.dashboard.add("fleet/workers_panel.html", workers_panel, order=40)

@@ -16,8 +16,10 @@ from engine.resources import Offer, split_tags, too_small
 NOBODY = "No active worker with required tags to run this step"
 SEEN = """
 SELECT tags, offers, job_id, stopped_at IS NULL, extract(epoch FROM heartbeat_at) FROM fleet_worker
-WHERE (%(within_s)s::float IS NULL OR heartbeat_at > clock_timestamp() - make_interval(secs => %(within_s)s::float)
-        OR (stopped_at IS NULL AND heartbeat_at > clock_timestamp() - make_interval(secs => %(alive_s)s::float)))
+WHERE (%(within_s)s::float IS NULL
+    OR heartbeat_at > clock_timestamp() - make_interval(secs => %(within_s)s::float)
+        OR (stopped_at IS NULL
+            AND heartbeat_at > clock_timestamp() - make_interval(secs => %(alive_s)s::float)))
     AND (%(job_id)s::uuid IS NULL OR job_id = %(job_id)s)
 """
 
@@ -33,11 +35,11 @@ class Seen:
 
 
 def seen_workers(within_s: float | None, job_id: UUID | None = None) -> list[Seen]:
-    """Workers that were seen within so many seconds, or ever, those that have left since included; only those of a job
-    if one is named. What each offers is what it offered when it was seen last.
+    """Workers that were seen within so many seconds, or ever, those that have left since included;
+    only those of a job if one is named. What each offers is what it offered when it was seen last.
 
-    One that has not left counts for as long as it may take steps without having been seen again: between two
-    heartbeats it is there, however short `within_s` is.
+    One that has not left counts for as long as it may take steps without having been seen again:
+    between two heartbeats it is there, however short `within_s` is.
     """
     alive_s = float(settings.STROEM.recovery.heartbeat_timeout_s) / 2
     with connection.cursor() as cursor:

@@ -1,4 +1,5 @@
-"""Workers that have been seen, the tag sets that steps ask for, worker sessions, Slurm allocations."""
+"""Workers that have been seen, the tag sets that steps ask for, worker sessions, Slurm
+allocations."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from django.db import models
 
 
 class TagSet(models.Model):
-    """One distinct set of required tags: one queue, one routing key. `key` is the sorted tags joined by `+`."""
+    """One distinct set of required tags: one queue, one routing key. `key` is the sorted tags
+    joined by `+`."""
 
     id = models.SmallAutoField(primary_key=True)
     key = models.CharField(max_length=500, unique=True)
@@ -20,7 +22,8 @@ class TagSet(models.Model):
 
 
 class Worker(models.Model):
-    """One start of a worker process. A restart is a new row: leases of the old one are never adopted."""
+    """One start of a worker process. A restart is a new row: leases of the old one are never
+    adopted."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     name = models.CharField(max_length=200)
@@ -30,7 +33,9 @@ class Worker(models.Model):
     version = models.CharField(max_length=50)
     hostname = models.CharField(max_length=255)
     pid = models.IntegerField()
-    offers = models.JSONField(default=dict, help_text="num_cpus, memory_bytes, num_gpus where steps are packed")
+    offers = models.JSONField(
+        default=dict, help_text="num_cpus, memory_bytes, num_gpus where steps are packed"
+    )
     job_id = models.UUIDField(null=True, help_text="Set when the worker serves this one job only")
     started_at = models.DateTimeField()
     heartbeat_at = models.DateTimeField()
@@ -38,14 +43,21 @@ class Worker(models.Model):
     stopped_at = models.DateTimeField(null=True)
 
     class Meta:
-        indexes = [models.Index(fields=["heartbeat_at"], condition=models.Q(stopped_at=None), name="fleet_worker_live")]
+        indexes = [
+            models.Index(
+                fields=["heartbeat_at"],
+                condition=models.Q(stopped_at=None),
+                name="fleet_worker_live",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name
 
 
 class WorkerSession(models.Model):
-    """One worker at work for one job, in one generation of it: from before its first step until it leaves."""
+    """One worker at work for one job, in one generation of it: from before its first step until it
+    leaves."""
 
     class Status(models.TextChoices):
         OPEN = "open", "open"
@@ -59,21 +71,28 @@ class WorkerSession(models.Model):
     worker_id = models.UUIDField()
     allocation_id = models.UUIDField(null=True)
     status = models.CharField(max_length=10, choices=Status, default=Status.OPEN, db_default="open")
-    reason = models.CharField(max_length=200, blank=True, default="", db_default="", help_text="Why it left")
+    reason = models.CharField(
+        max_length=200, blank=True, default="", db_default="", help_text="Why it left"
+    )
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [
             models.CheckConstraint(
-                name="fleet_session_status", condition=models.Q(status__in=["open", "closing", "closed", "lost"])
+                name="fleet_session_status",
+                condition=models.Q(status__in=["open", "closing", "closed", "lost"]),
             ),
-            models.UniqueConstraint(fields=["job_id", "generation", "worker_id"], name="fleet_session_once"),
+            models.UniqueConstraint(
+                fields=["job_id", "generation", "worker_id"], name="fleet_session_once"
+            ),
         ]
         indexes = [
             models.Index(
-                fields=["worker_id"], name="fleet_session_live", condition=models.Q(status__in=["open", "closing"])
-            ),
+                fields=["worker_id"],
+                name="fleet_session_live",
+                condition=models.Q(status__in=["open", "closing"]),
+            )
         ]
 
     def __str__(self) -> str:
@@ -81,7 +100,8 @@ class WorkerSession(models.Model):
 
 
 class Allocation(models.Model):
-    """Nodes that were asked of Slurm for one job: one call of sbatch, with the very script that it was given."""
+    """Nodes that were asked of Slurm for one job: one call of sbatch, with the very script that it
+    was given."""
 
     class Status(models.TextChoices):
         REQUESTED = "requested", "requested"  # not submitted yet
@@ -94,16 +114,24 @@ class Allocation(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     job_id = models.UUIDField()
     action_id = models.BigIntegerField(help_text="The workflow action that asked for it")
-    part = models.SmallIntegerField(default=0, db_default=0, help_text="Which item of the action's `do`")
+    part = models.SmallIntegerField(
+        default=0, db_default=0, help_text="Which item of the action's `do`"
+    )
     number = models.IntegerField(help_text="From 0, of those that the action asks for")
     scheduler = models.CharField(max_length=100)
-    status = models.CharField(max_length=10, choices=Status, default=Status.REQUESTED, db_default="requested")
+    status = models.CharField(
+        max_length=10, choices=Status, default=Status.REQUESTED, db_default="requested"
+    )
     slurm_job_id = models.CharField(max_length=40, blank=True, default="", db_default="")
     script = models.TextField()
-    state = models.CharField(max_length=40, blank=True, default="", db_default="", help_text="In Slurm's own word")
+    state = models.CharField(
+        max_length=40, blank=True, default="", db_default="", help_text="In Slurm's own word"
+    )
     nodes = models.CharField(max_length=500, blank=True, default="", db_default="")
     error = models.TextField(blank=True, default="", db_default="")
-    tries = models.SmallIntegerField(default=0, db_default=0, help_text="How often sbatch was called for it")
+    tries = models.SmallIntegerField(
+        default=0, db_default=0, help_text="How often sbatch was called for it"
+    )
     cancel_requested_at = models.DateTimeField(null=True)
     requested_at = models.DateTimeField()
     submitted_at = models.DateTimeField(null=True)
@@ -115,9 +143,13 @@ class Allocation(models.Model):
         constraints = [
             models.CheckConstraint(
                 name="fleet_allocation_status",
-                condition=models.Q(status__in=["requested", "pending", "active", "complete", "failed", "lost"]),
+                condition=models.Q(
+                    status__in=["requested", "pending", "active", "complete", "failed", "lost"]
+                ),
             ),
-            models.UniqueConstraint(fields=["action_id", "part", "number"], name="fleet_allocation_once"),
+            models.UniqueConstraint(
+                fields=["action_id", "part", "number"], name="fleet_allocation_once"
+            ),
         ]
         indexes = [
             models.Index(fields=["job_id"], name="fleet_allocation_job"),

@@ -13,13 +13,20 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 REGISTER = """
-INSERT INTO fleet_worker (id, name, tags, slots, busy, version, hostname, pid, offers, job_id, started_at, heartbeat_at)
+INSERT INTO fleet_worker (id, name, tags, slots, busy, version, hostname, pid, offers, job_id,
+    started_at, heartbeat_at)
 VALUES (%s, %s, %s, %s, 0, %s, %s, %s, %s::jsonb, %s, clock_timestamp(), clock_timestamp())
 """
 
 
 def register(
-    *, name: str, tags: Sequence[str], slots: int, version: str, offers: Mapping[str, Any], job_id: UUID | None
+    *,
+    name: str,
+    tags: Sequence[str],
+    slots: int,
+    version: str,
+    offers: Mapping[str, Any],
+    job_id: UUID | None,
 ) -> UUID:
     worker_id = uuid4()
     values = [
@@ -42,7 +49,8 @@ def retire(worker_id: UUID) -> None:
     """Mark a worker as gone. Its attempts, if any are left, run out by their leases."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE fleet_worker SET stopped_at = clock_timestamp(), busy = 0 WHERE id = %s AND stopped_at IS NULL",
+            "UPDATE fleet_worker SET stopped_at = clock_timestamp(), busy = 0 WHERE id = %s AND"
+            " stopped_at IS NULL",
             [worker_id],
         )
 
@@ -53,7 +61,8 @@ def mark_dead(after_s: float) -> int:
         cursor.execute(
             """
             UPDATE fleet_worker SET stopped_at = clock_timestamp(), busy = 0
-            WHERE stopped_at IS NULL AND heartbeat_at < clock_timestamp() - make_interval(secs => %s)
+            WHERE stopped_at IS NULL
+                AND heartbeat_at < clock_timestamp() - make_interval(secs => %s)
             """,
             [after_s],
         )
@@ -64,25 +73,34 @@ def remove_old(hours: float) -> int:
     """Remove workers that left, or were last seen, more than `hours` ago."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "DELETE FROM fleet_worker WHERE stopped_at < clock_timestamp() - make_interval(secs => %s)", [hours * 3600]
+            "DELETE FROM fleet_worker WHERE stopped_at < clock_timestamp() - make_interval(secs"
+            " => %s)",
+            [hours * 3600],
         )
         return cursor.rowcount
 
 
 def schema_problem() -> str | None:
-    """One sentence when the database has migrations that this code lacks, or lacks some that it has."""
+    """One sentence when the database has migrations that this code lacks, or lacks some that it
+    has."""
     executor = MigrationExecutor(connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     missing = [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
     if missing:
         return (
-            f"the database lacks migrations ({', '.join(missing[:3])}); run `manage.py migrate` or `manage.py up` first"
+            f"the database lacks migrations ({', '.join(missing[:3])}); run `manage.py migrate` or"
+            " `manage.py up` first"
         )
     ours = {"accounts", "workspaces", "fleet", "jobs", "approvals", "hooks", "workflow_actions"}
     known = executor.loader.disk_migrations or {}
     newer = sorted(
-        f"{app}.{name}" for app, name in executor.loader.applied_migrations if app in ours and (app, name) not in known
+        f"{app}.{name}"
+        for app, name in executor.loader.applied_migrations
+        if app in ours and (app, name) not in known
     )
     if newer:
-        return f"the database is newer than this code (it has {', '.join(newer[:3])}); update this worker"
+        return (
+            f"the database is newer than this code (it has {', '.join(newer[:3])}); update this"
+            " worker"
+        )
     return None

@@ -17,8 +17,12 @@ def open_session(
     session_id = pen.open_session(job_id, generation, worker_id, allocation_id)
     if session_id is not None:
         return WorkerSession.objects.get(id=session_id), True
-    return WorkerSession.objects.get(job_id=job_id, generation=generation, worker_id=worker_id), False
+    return WorkerSession.objects.get(
+        job_id=job_id, generation=generation, worker_id=worker_id
+    ), False
 
 
 def has_live(job_id: UUID, generation: int) -> bool:
-    return WorkerSession.objects.filter(job_id=job_id, generation=generation, status__in=LIVE).exists()
+    return WorkerSession.objects.filter(
+        job_id=job_id, generation=generation, status__in=LIVE
+    ).exists()

@@ -13,7 +13,8 @@ INSERT INTO fleet_workersession (job_id, generation, worker_id, allocation_id, s
 VALUES (%s, %s, %s, %s, 'open', clock_timestamp()) ON CONFLICT DO NOTHING RETURNING id
 """
 MOVE_SESSION = """
-UPDATE fleet_workersession SET status = %(to)s, reason = CASE WHEN reason = '' THEN %(reason)s ELSE reason END,
+UPDATE fleet_workersession SET status = %(to)s, reason = CASE WHEN reason = '' THEN %(reason)s
+    ELSE reason END,
     ended_at = CASE WHEN %(to)s IN ('closed', 'lost') THEN clock_timestamp() END
 WHERE id = %(id)s AND status = ANY(%(sources)s) RETURNING 1
 """
@@ -44,7 +45,9 @@ def _one(statement: str, params: Any) -> tuple[Any, ...] | None:
         return row
 
 
-def open_session(job_id: UUID, generation: int, worker_id: UUID, allocation_id: UUID | None) -> int | None:
+def open_session(
+    job_id: UUID, generation: int, worker_id: UUID, allocation_id: UUID | None
+) -> int | None:
     """The id of a new session; None when there is one already."""
     row = _one(OPEN_SESSION, [job_id, generation, worker_id, allocation_id])
     return row[0] if row else None
@@ -56,11 +59,19 @@ def move_session(session_id: int, to: str, *, sources: Sequence[str], reason: st
 
 
 def open_allocation(
-    allocation_id: UUID, job_id: UUID, action_id: int, part: int, number: int, scheduler: str, script: str
+    allocation_id: UUID,
+    job_id: UUID,
+    action_id: int,
+    part: int,
+    number: int,
+    scheduler: str,
+    script: str,
 ) -> None:
     """A row for nodes that are about to be asked for; one that is there already stays as it is."""
     with connection.cursor() as cursor:
-        cursor.execute(OPEN_ALLOCATION, [allocation_id, job_id, action_id, part, number, scheduler, script])
+        cursor.execute(
+            OPEN_ALLOCATION, [allocation_id, job_id, action_id, part, number, scheduler, script]
+        )
 
 
 def move_allocation(

@@ -1,4 +1,5 @@
-"""Which hooks a job has fired: one row a (job, generation, event, index), so that each fires exactly once."""
+"""Which hooks a job has fired: one row a (job, generation, event, index), so that each fires
+exactly once."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ class HookRun(models.Model):
     generation = models.SmallIntegerField()
     event = models.CharField(max_length=20)
     index = models.SmallIntegerField()
-    step_id = models.BigIntegerField(default=0, help_text="The suspended step; 0 for the end of a job")
+    step_id = models.BigIntegerField(
+        default=0, help_text="The suspended step; 0 for the end of a job"
+    )
     fence = models.IntegerField(default=0, help_text="Which suspension of the step")
     hook_job_id = models.UUIDField(null=True)
     error = models.TextField(blank=True)
@@ -21,6 +24,7 @@ class HookRun(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["job_id", "generation", "event", "index", "step_id", "fence"], name="hooks_run_once"
+                fields=["job_id", "generation", "event", "index", "step_id", "fence"],
+                name="hooks_run_once",
             )
         ]

@@ -1,4 +1,5 @@
-"""Fires hooks: in the transaction that ends (or suspends) the job, exactly once, never changing the job's fate."""
+"""Fires hooks: in the transaction that ends (or suspends) the job, exactly once, never changing the
+job's fate."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ EVENTS = {
 }
 CLAIM_RUN = """
 INSERT INTO hooks_hookrun (job_id, generation, event, index, step_id, fence, error, fired_at)
-VALUES (%s, %s, %s, %s, %s, %s, '', clock_timestamp()) ON CONFLICT DO NOTHING RETURNING id, extract(epoch FROM fired_at)
+VALUES (%s, %s, %s, %s, %s, %s, '', clock_timestamp()) ON CONFLICT DO NOTHING RETURNING id,
+    extract(epoch FROM fired_at)
 """
 
 
@@ -53,7 +55,8 @@ def on_end(job: Job, plan: Plan) -> None:
 
 
 def on_suspended(job: Job, plan: Plan, suspension: Suspension) -> None:
-    """Fire `on_suspended` once for a suspension of a step, once for each reminder, once for the escalation."""
+    """Fire `on_suspended` once for a suspension of a step, once for each reminder, once for the
+    escalation."""
     context = {
         **_common(job),
         "step_name": suspension.step_name,
@@ -62,8 +65,14 @@ def on_suspended(job: Job, plan: Plan, suspension: Suspension) -> None:
         "started_at": _when(job.started_at or job.created_at),
         "url": suspension.url,
     }
-    occasion = "on_suspended" if suspension.status == "suspended" else f"{suspension.status} {suspension.number}"
-    fire(job, plan, "on_suspended", context, suspension.step_id, suspension.fence, occasion=occasion)
+    occasion = (
+        "on_suspended"
+        if suspension.status == "suspended"
+        else f"{suspension.status} {suspension.number}"
+    )
+    fire(
+        job, plan, "on_suspended", context, suspension.step_id, suspension.fence, occasion=occasion
+    )
 
 
 def on_removal(job_ids: Sequence[UUID]) -> None:
@@ -81,25 +90,35 @@ def fire(
     *,
     occasion: str = "",
 ) -> None:
-    """Start each hook of `event` once per generation of the job (and per suspension of a step, and occasion)."""
+    """Start each hook of `event` once per generation of the job (and per suspension of a step, and
+    occasion)."""
     hooks: tuple[Hook, ...] = getattr(plan.hooks, event)
     if not hooks or _comes_from_a_hook(job):
         return
     for index, hook in enumerate(hooks):
         with connection.cursor() as cursor:
-            cursor.execute(CLAIM_RUN, [job.id, job.generation, occasion or event, index, step_id, fence])
+            cursor.execute(
+                CLAIM_RUN, [job.id, job.generation, occasion or event, index, step_id, fence]
+            )
             row = cursor.fetchone()
         if row is not None:
             _start(HookRun(id=row[0]), float(row[1]), job, hook, f"{event}[{index}]", context)
 
 
 def _tell_of_failure(hook_job: Job) -> None:
-    """A line in the log of the job that set the hook off; the failure changes nothing else there."""
+    """A line in the log of the job that set the hook off; the failure changes nothing else
+    there."""
     at = (hook_job.completed_at or hook_job.created_at).timestamp()
-    logs.say(UUID(hook_job.source_id), f"[hooks] Hook '{hook_job.task_name}' failed: {hook_job.error}", at=at)
+    logs.say(
+        UUID(hook_job.source_id),
+        f"[hooks] Hook '{hook_job.task_name}' failed: {hook_job.error}",
+        at=at,
+    )
 
 
-def _start(run: HookRun, at: float, job: Job, hook: Hook, label: str, context: Mapping[str, Any]) -> None:
+def _start(
+    run: HookRun, at: float, job: Job, hook: Hook, label: str, context: Mapping[str, Any]
+) -> None:
     try:
         with transaction.atomic():
             started = _start_job(job, hook, context)
@@ -107,32 +126,50 @@ def _start(run: HookRun, at: float, job: Job, hook: Hook, label: str, context: M
         _note_failure(run, at, job, hook, label, str(shown(str(error), contexts.masks_of(job))))
     except DatabaseError:
         raise  # the transaction is lost: whoever opened it tries again
-    except Exception as error:  # an outer edge: whatever is wrong with a hook, the job that it hangs on ends
+    except (
+        Exception
+    ) as error:  # an outer edge: whatever is wrong with a hook, the job that it hangs on ends
         log.exception("hook %s of job %s could not be started", label, job.id)
-        _note_failure(run, at, job, hook, label, f"the server failed ({type(error).__name__}); its log says more")
+        _note_failure(
+            run,
+            at,
+            job,
+            hook,
+            label,
+            f"the server failed ({type(error).__name__}); its log says more",
+        )
     else:
         HookRun.objects.filter(id=run.id).update(hook_job_id=started.id)
 
 
 def _note_failure(run: HookRun, at: float, job: Job, hook: Hook, label: str, message: str) -> None:
     HookRun.objects.filter(id=run.id).update(error=message)
-    logs.say(job.id, f"[hooks] Failed to fire hook {label} for action '{hook.action}': {message}", at=at)
+    logs.say(
+        job.id, f"[hooks] Failed to fire hook {label} for action '{hook.action}': {message}", at=at
+    )
 
 
 def _start_job(job: Job, hook: Hook, context: Mapping[str, Any]) -> Job:
     revision = Revision.objects.get(id=job.revision_id)
     workspace = definition_of(revision.pk)
     secrets = secrets_of(revision)
-    values = templating.render_value(dict(hook.input), {"hook": context, "secret": secrets, "secrets": secrets})
+    values = templating.render_value(
+        dict(hook.input), {"hook": context, "secret": secrets, "secrets": secrets}
+    )
     origin = Origin("hook", str(job.id))
     action = blueprints.action_of(workspace, hook.action)
     if action.type == "task" and action.task is not None:
         return services.start_at(revision, action.task, values, origin)
-    # An ordinary job of one step. Its input was rendered here; the step only hands it on, so it is not rendered twice.
-    step = FlowStep(action=hook.action, input={name: f"{{{{ input[{json.dumps(name)}] }}}}" for name in values})
+    # An ordinary job of one step. Its input was rendered here; the step only hands it on, so it is
+    # not rendered twice.
+    step = FlowStep(
+        action=hook.action, input={name: f"{{{{ input[{json.dumps(name)}] }}}}" for name in values}
+    )
     content = blueprints.body(Task(flow={"hook": step}), workspace, Hooks())
     blueprint_id = blueprints.store(content)
-    return services.launch(revision, f"_hook:{hook.action}", blueprint_id, values, origin, allow_unknown=True)
+    return services.launch(
+        revision, f"_hook:{hook.action}", blueprint_id, values, origin, allow_unknown=True
+    )
 
 
 def _comes_from_a_hook(job: Job) -> bool:

@@ -1,7 +1,9 @@
-"""Workflow actions in the drawing of a flow: beside which nodes they stand, and which of these they hold back. Pure.
+"""Workflow actions in the drawing of a flow: beside which nodes they stand, and which of these they
+hold back. Pure.
 
-An action that waits for the end of steps stands behind them; one that is set off before they run stands in front. One
-that has to do with too many nodes to follow with the eye is drawn without lines.
+An action that waits for the end of steps stands behind them; one that is set off before they run
+stands in front. One that has to do with too many nodes to follow with the eye is drawn without
+lines.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ MOST_LINES = 16
 
 @dataclass(frozen=True, slots=True)
 class DrawnAction:
-    """`behind` and `before`: indexes of the nodes that it stands behind, and of those that it stands before."""
+    """`behind` and `before`: indexes of the nodes that it stands behind, and of those that it
+    stands before."""
 
     index: int
     label: str
@@ -39,7 +42,9 @@ def drawn_actions(task: Task, place: Mapping[str, int]) -> tuple[DrawnAction, ..
     return tuple(_drawn(one, place, first, last) for one in watch_of(task).actions[:MOST_DRAWN])
 
 
-def _drawn(one: Watched, place: Mapping[str, int], first: Iterable[str], last: Iterable[str]) -> DrawnAction:
+def _drawn(
+    one: Watched, place: Mapping[str, int], first: Iterable[str], last: Iterable[str]
+) -> DrawnAction:
     behind: Iterable[str] = ()
     before: Iterable[str] = ()
     match one.action.trigger_type:

@@ -1,4 +1,5 @@
-"""Jobs: the list, and the pages of one job. Rows are never edited by hand; what may be done is a service."""
+"""Jobs: the list, and the pages of one job. Rows are never edited by hand; what may be done is a
+service."""
 
 from __future__ import annotations
 
@@ -36,13 +37,28 @@ class StatusFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
         if self.value() == "open":
             return queryset.filter(status__in=["pending", "running"])
-        return queryset.filter(status=self.value()) if self.value() in {s.value for s in JobStatus} else queryset
+        return (
+            queryset.filter(status=self.value())
+            if self.value() in {s.value for s in JobStatus}
+            else queryset
+        )
 
 
 class SourceFilter(admin.SimpleListFilter):
     title = "source"
     parameter_name = "source_type"
-    KINDS = ("user", "api", "cli", "trigger", "webhook", "event_source", "task", "hook", "rerun", "retry")
+    KINDS = (
+        "user",
+        "api",
+        "cli",
+        "trigger",
+        "webhook",
+        "event_source",
+        "task",
+        "hook",
+        "rerun",
+        "retry",
+    )
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [(kind, kind.replace("_", " ")) for kind in self.KINDS]
@@ -94,7 +110,9 @@ class JobAdmin(ScopedAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         def page(route: str, view: Any, name: str) -> URLPattern:
-            return path(f"<uuid:job_id>/{route}", self.admin_site.admin_view(view), name=f"jobs_job_{name}")
+            return path(
+                f"<uuid:job_id>/{route}", self.admin_site.admin_view(view), name=f"jobs_job_{name}"
+            )
 
         return [
             page("steps/", admin_pages.steps, "steps"),
@@ -107,7 +125,11 @@ class JobAdmin(ScopedAdmin):
         ]
 
     def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         try:
             job_id = UUID(object_id)

@@ -18,7 +18,10 @@ from engine.errors import StroemError
 
 @require_POST
 def cancel(request: HttpRequest, job_id: UUID) -> HttpResponse:
-    reason = " ".join(request.POST.get("reason", "").replace("\x00", "").split())[:500] or "Job cancelled"
+    reason = (
+        " ".join(request.POST.get("reason", "").replace("\x00", "").split())[:500]
+        or "Job cancelled"
+    )
     return _act(
         request,
         job_id,
@@ -37,7 +40,9 @@ def restart(request: HttpRequest, job_id: UUID) -> HttpResponse:
     )
 
 
-def _act(request: HttpRequest, job_id: UUID, service: Callable[[], None], done: str) -> HttpResponse:
+def _act(
+    request: HttpRequest, job_id: UUID, service: Callable[[], None], done: str
+) -> HttpResponse:
     _, may_act = admin_pages.found(request, job_id, needed=Role.OPERATOR)
     if not may_act:
         raise PermissionDenied

@@ -1,4 +1,5 @@
-"""The pages of one job: its head and picture, its steps as a list and a time line, one step with all that is known."""
+"""The pages of one job: its head and picture, its steps as a list and a time line, one step with
+all that is known."""
 
 from __future__ import annotations
 
@@ -29,9 +30,14 @@ MOST_EVENTS = 200
 COLUMNS = tails.STEPS.split("FROM", maxsplit=1)[0]
 LISTED = """
 FROM jobs_step WHERE job_id = %(job)s AND (%(status)s = '' OR status = %(status)s)
-    AND (%(search)s = '' OR strpos(lower(name), %(search)s) > 0) AND (%(base)s::text[] IS NULL OR base = ANY(%(base)s))
+    AND (%(search)s = '' OR strpos(lower(name), %(search)s) > 0)
+    AND (%(base)s::text[] IS NULL OR base = ANY(%(base)s))
 """
-STEP_PAGE = COLUMNS + LISTED + "ORDER BY position, loop_index NULLS FIRST, id LIMIT %(limit)s OFFSET %(offset)s"
+STEP_PAGE = (
+    COLUMNS
+    + LISTED
+    + "ORDER BY position, loop_index NULLS FIRST, id LIMIT %(limit)s OFFSET %(offset)s"
+)
 STEP_COUNT = "SELECT count(*) " + LISTED
 BARS = (
     COLUMNS
@@ -50,7 +56,8 @@ def job_url(job_id: UUID) -> str:
 
 
 def found(request: HttpRequest, job_id: UUID, needed: Role = Role.VIEWER) -> tuple[Job, bool]:
-    """The job, and whether the caller holds the role `needed`. Raises Http404 for what the caller must not see."""
+    """The job, and whether the caller holds the role `needed`. Raises Http404 for what the caller
+    must not see."""
     job = Job.objects.select_related("workspace", "revision", "started_by").defer(
         "input_sealed", "revision__definition", "revision__sealed_secrets"
     )
@@ -111,8 +118,14 @@ def _details(request: HttpRequest, row: Job) -> dict[str, Any]:
     return {
         "relatives": _relatives(row),
         "panels": panels.job_page.show(request, row),
-        "events": StepEvent.objects.filter(job_id=row.pk, step_id=None).order_by("id")[:MOST_EVENTS],
-        "children": Job.objects.filter(parent_job_id=row.pk).only("task_name", "status", "parent_step_name")[:ROWS],
+        "events": (
+            StepEvent.objects.filter(job_id=row.pk, step_id=None).order_by("id")[:MOST_EVENTS]
+        ),
+        "children": (
+            Job.objects.filter(parent_job_id=row.pk).only(
+                "task_name", "status", "parent_step_name"
+            )[:ROWS]
+        ),
     }
 
 
@@ -130,7 +143,8 @@ def _relatives(row: Job) -> list[tuple[str, UUID, str]]:
 
 
 def steps(request: HttpRequest, job_id: UUID) -> JsonResponse:
-    """A page of the list of steps as JSON. `page`, `status`, `q`, and `node` (index of a folded node) choose."""
+    """A page of the list of steps as JSON. `page`, `status`, `q`, and `node` (index of a folded
+    node) choose."""
     row, _ = found(request, job_id)
     return JsonResponse(_step_page(row.pk, request.GET, row.blueprint_id))
 
@@ -176,7 +190,10 @@ def step(request: HttpRequest, job_id: UUID, step_id: int) -> HttpResponse:
     attempts = list(Attempt.objects.filter(step_id=one.pk).order_by("fence"))
     workers = Worker.objects.in_bulk({attempt.worker_id for attempt in attempts})
     instances = (
-        Step.objects.filter(loop_id=one.pk).values_list("status").annotate(count=Count("pk")).order_by("status")
+        Step.objects.filter(loop_id=one.pk)
+        .values_list("status")
+        .annotate(count=Count("pk"))
+        .order_by("status")
         if one.loop_total is not None and one.loop_index is None
         else ()
     )
@@ -185,7 +202,9 @@ def step(request: HttpRequest, job_id: UUID, step_id: int) -> HttpResponse:
         "step": one,
         "node": node,
         "attempts": [(attempt, workers.get(attempt.worker_id)) for attempt in attempts],
-        "events": StepEvent.objects.filter(job_id=row.pk, step_id=one.pk).order_by("id")[:MOST_EVENTS],
+        "events": (
+            StepEvent.objects.filter(job_id=row.pk, step_id=one.pk).order_by("id")[:MOST_EVENTS]
+        ),
         "instances": list(instances),
         "may_act": may_act,
         "panels": panels.step_page.show(request, row, one),

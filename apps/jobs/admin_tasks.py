@@ -30,7 +30,8 @@ RECENT = 10
 
 
 def tasks(request: HttpRequest) -> HttpResponse:
-    """Every task that the caller sees, by workspace, with its last run. Three queries, whatever there is."""
+    """Every task that the caller sees, by workspace, with its last run. Three queries, whatever
+    there is."""
     rows = list(admin_pages.workspaces_of(request))
     definitions = definitions_of([row.current_id for row in rows if row.current_id])
     last = _last_jobs(rows)
@@ -40,7 +41,9 @@ def tasks(request: HttpRequest) -> HttpResponse:
         definition = definitions.get(row.current_id or 0, Definition())
         found = [
             {"name": name, "task": task, "last": last.get((row.pk, name)), "steps": len(task.flow)}
-            for name, task in sorted(definition.tasks.items(), key=lambda item: (item[1].folder or "", item[0]))
+            for name, task in sorted(
+                definition.tasks.items(), key=lambda item: (item[1].folder or "", item[0])
+            )
             if term in f"{row.name}/{name} {task.title or ''}".lower()
         ]
         if found or not term:
@@ -63,18 +66,26 @@ def _last_jobs(rows: list[Workspace]) -> dict[tuple[int, str], Job]:
         .annotate(newest=Max("created_at"))
     )
     times = [found["newest"] for found in newest]
-    jobs = Job.objects.filter(workspace__in=rows, created_at__in=times).defer("input_sealed", "input", "output")
+    jobs = Job.objects.filter(workspace__in=rows, created_at__in=times).defer(
+        "input_sealed", "input", "output"
+    )
     return {(job.workspace_id, job.task_name): job for job in jobs}
 
 
 def task(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
-    """One task: what it is, its recent jobs, and the form that starts it. `from=` fills in the input of a job."""
+    """One task: what it is, its recent jobs, and the form that starts it. `from=` fills in the
+    input of a job."""
     row, definition, of, held = _found(request, workspace, name)
     source = _source(row, name, request.GET.get("from", ""))
     may_start = allows(held, Role.OPERATOR)
     before = source.input if source else None
     offers = _offers(definition, of)
-    form = TypedForm(of.input, request.POST if request.method == "POST" else None, before=before, connections=offers)
+    form = TypedForm(
+        of.input,
+        request.POST if request.method == "POST" else None,
+        before=before,
+        connections=offers,
+    )
     if request.method == "POST":
         if not may_start:
             raise PermissionDenied
@@ -87,7 +98,11 @@ def task(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
         else:
             messages.success(request, "The job has been started.")
             return redirect(admin_pages.job_url(job.pk))
-    recent = Job.objects.filter(workspace=row, task_name=name).order_by("-created_at").select_related("started_by")
+    recent = (
+        Job.objects.filter(workspace=row, task_name=name)
+        .order_by("-created_at")
+        .select_related("started_by")
+    )
     context = {
         **admin.site.each_context(request),
         "title": of.title or name,
@@ -104,7 +119,9 @@ def task(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
     return render(request, "jobs/task.html", context)
 
 
-def _found(request: HttpRequest, workspace: str, name: str) -> tuple[Workspace, Definition, Task, Role]:
+def _found(
+    request: HttpRequest, workspace: str, name: str
+) -> tuple[Workspace, Definition, Task, Role]:
     held = role_on(request.user, workspace)
     row = Workspace.objects.filter(name=workspace).first()
     if held is None or row is None or row.current_id is None:
@@ -117,16 +134,31 @@ def _found(request: HttpRequest, workspace: str, name: str) -> tuple[Workspace, 
 
 def _source(row: Workspace, name: str, text: str) -> Job | None:
     try:
-        return Job.objects.filter(pk=UUID(text), workspace=row, task_name=name).first() if text else None
+        return (
+            Job.objects.filter(pk=UUID(text), workspace=row, task_name=name).first()
+            if text
+            else None
+        )
     except ValueError:
         return None
 
 
-def _start(request: HttpRequest, workspace: Workspace, name: str, given: Mapping[str, Any], source: Job | None) -> Job:
+def _start(
+    request: HttpRequest,
+    workspace: Workspace,
+    name: str,
+    given: Mapping[str, Any],
+    source: Job | None,
+) -> Job:
     if source is None:
-        return services.start_job(workspace.name, name, given, source_type="user", user=request.user)
+        return services.start_job(
+            workspace.name, name, given, source_type="user", user=request.user
+        )
     before = clear_input(source)
-    values = {key: before[key] if value == MASK and key in before else value for key, value in given.items()}
+    values = {
+        key: before[key] if value == MASK and key in before else value
+        for key, value in given.items()
+    }
     return services.rerun_job(source.pk, actor=request.user, given=values)
 
 
@@ -134,7 +166,11 @@ def _offers(definition: Definition, of: Task) -> dict[str, list[str]]:
     """Names of connections by type, for the types that the task asks for."""
     wanted = {field.type for field in of.input.values()}
     return {
-        kind: sorted(key for key, values in definition.connections.items() if values.get("type") in (kind, None))
+        kind: sorted(
+            key
+            for key, values in definition.connections.items()
+            if values.get("type") in (kind, None)
+        )
         for kind in wanted
     }
 

@@ -1,7 +1,7 @@
 """Advance a job: from what has just become final to what may run now, until nothing changes.
 
-Runs inside the transaction that holds the job's lock. The planner decides, the pen writes; the cost depends on the
-neighbourhood of what moved, never on the size of the job.
+Runs inside the transaction that holds the job's lock. The planner decides, the pen writes; the cost
+depends on the neighbourhood of what moved, never on the size of the job.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ class Advance:
         input: Any = None,
     ) -> int:
         """Make steps final and remember what that sets free. Returns how many moved."""
-        settled = pen.settle(self.state.id, step_ids, event, result, fence=fence, actor=actor, input=input)
+        settled = pen.settle(
+            self.state.id, step_ids, event, result, fence=fence, actor=actor, input=input
+        )
         self.absorb(settled)
         if settled.moved and base:
             self.moves.append((base, event))
@@ -95,7 +97,8 @@ class Advance:
         """Go on until nothing changes, then end the job if it is over."""
         while self._candidates or self._loops:
             loops, self._loops = self._loops, []
-            for loop in {loop.id: loop for loop in loops}.values():  # of several states the last one is true
+            # of several states the last one is true
+            for loop in {loop.id: loop for loop in loops}.values():
                 self._turn_loop(loop)
             candidates, self._candidates = self._candidates, []
             if self.state.is_cancelling:
@@ -116,7 +119,9 @@ class Advance:
         skipped: list[int] = []
         for candidate in candidates:
             node = self.plan.nodes[candidate.base]
-            promotion = planner.promote(candidate.tally, tolerates=candidate.tolerates, join=node.step.join)
+            promotion = planner.promote(
+                candidate.tally, tolerates=candidate.tolerates, join=node.step.join
+            )
             if promotion is Promotion.SKIP:
                 skipped.append(candidate.id)
             elif node.step.when is None and node.step.for_each is None and not node.runs_on_server:
@@ -132,7 +137,9 @@ class Advance:
     def _note(self, candidates: list[Candidate], ready: list[int], skipped: list[int]) -> None:
         """Workflow actions count what became ready or was skipped, by name."""
         names = {candidate.id: candidate.base for candidate in candidates}
-        self.moves += [(names[step_id], StepEventKind.UNBLOCKED) for step_id in ready if step_id in names]
+        self.moves += [
+            (names[step_id], StepEventKind.UNBLOCKED) for step_id in ready if step_id in names
+        ]
         self.moves += [(names[step_id], SKIPPED) for step_id in skipped if step_id in names]
 
     def _unblock(self, step_ids: list[int]) -> None:
@@ -145,7 +152,9 @@ class Advance:
             pen.move_job(self.state.id, JobEventKind.STARTED)
             self.state = self.state.started()
 
-    def _enter(self, candidate: Candidate, node: Node, ready: list[int], skipped: list[int]) -> None:
+    def _enter(
+        self, candidate: Candidate, node: Node, ready: list[int], skipped: list[int]
+    ) -> None:
         """A step with a condition, a loop, or one that the server carries out."""
         try:
             if node.step.for_each is not None and self._resumes_loop(candidate, node):
@@ -169,7 +178,9 @@ class Advance:
         if node.step.when is None:
             return True
         try:
-            return templating.is_true(node.step.when, contexts.control_context(self.job, self.plan, node))
+            return templating.is_true(
+                node.step.when, contexts.control_context(self.job, self.plan, node)
+            )
         except TemplateError as error:
             raise TemplateError(f"when condition error: {error}") from error
 
@@ -188,17 +199,24 @@ class Advance:
             return
         self._begin_loop(candidate.id, node)
         seen, sealed = self._concealed(items, contexts.masks_of(self.job, view.hidden))
-        ids = rows.open_loop(candidate.id, seen, sealed, released=min(_width(node, len(items)), len(items)))
+        ids = rows.open_loop(
+            candidate.id, seen, sealed, released=min(_width(node, len(items)), len(items))
+        )
         self._release(ids, node)
 
-    def _concealed(self, items: list[Any], masks: tuple[str, ...]) -> tuple[list[Any], list[bytes | None] | None]:
+    def _concealed(
+        self, items: list[Any], masks: tuple[str, ...]
+    ) -> tuple[list[Any], list[bytes | None] | None]:
         seen = shown(items, masks)
         if seen == items:
             return items, None
-        return seen, [None if a == b else seal_with(b, masks) for a, b in zip(seen, items, strict=True)]
+        return seen, [
+            None if a == b else seal_with(b, masks) for a, b in zip(seen, items, strict=True)
+        ]
 
     def _resumes_loop(self, candidate: Candidate, node: Node) -> bool:
-        """Go on with a loop of an earlier generation: its items stay, those that did not complete run again."""
+        """Go on with a loop of an earlier generation: its items stay, those that did not complete
+        run again."""
         left = rows.loop_state(candidate.id) if self.state.generation > 1 else None
         if left is None:
             return False
@@ -242,9 +260,13 @@ class Advance:
             self._release(rows.release(loop.id, free), node)
 
     def _close_loop(self, loop: LoopState, node: Node) -> None:
-        failed, has_sealed = rows.loop_results(loop.id) if loop.failed else ((), rows.has_sealed(loop.id))
+        failed, has_sealed = (
+            rows.loop_results(loop.id) if loop.failed else ((), rows.has_sealed(loop.id))
+        )
         settlement = planner.close_loop(
-            tuple(failed), tolerates=node.step.continue_on_failure, is_cancelling=self.state.is_cancelling
+            tuple(failed),
+            tolerates=node.step.continue_on_failure,
+            is_cancelling=self.state.is_cancelling,
         )
         result = Result(error=settlement.error)
         if settlement.event is SUCCEEDED:
@@ -259,7 +281,9 @@ class Advance:
         """Hand a step to the room that carries it out (a child job, an approval)."""
         handler = ports.step_handler(node.kind)
         if handler is None:
-            raise AuthorError(f"step '{step_name}' is of type {node.kind}, which this installation cannot run yet")
+            raise AuthorError(
+                f"step '{step_name}' is of type {node.kind}, which this installation cannot run yet"
+            )
         job = self.job
         view = contexts.base_view(job, self.plan, node.work_names)
         if each is not None:
@@ -272,7 +296,17 @@ class Advance:
         self._start_job()
         masks = contexts.masks_of(job, view.hidden)
         handler(
-            ports.Dispatch(job, self.plan, node, step_id, step_name, view.values, values, masks, hidden=view.hidden)
+            ports.Dispatch(
+                job,
+                self.plan,
+                node,
+                step_id,
+                step_name,
+                view.values,
+                values,
+                masks,
+                hidden=view.hidden,
+            )
         )
         if self.state.has_actions and each is None:
             self.moves.append((node.name, StepEventKind.UNBLOCKED))
@@ -284,6 +318,7 @@ def _width(node: Node, total: int) -> int:
 
 
 def advancing(job_id: UUID, load_plan: Any) -> Advance | None:
-    """An advance of this job, its row locked until the transaction ends; None when there is no such job."""
+    """An advance of this job, its row locked until the transaction ends; None when there is no such
+    job."""
     state = pen.lock(job_id)
     return Advance(state, load_plan(state.blueprint_id)) if state else None

@@ -1,7 +1,8 @@
-"""Rings for work: one message a taker into the queue of a tag set. A bell is a hint; losing one costs latency only.
+"""Rings for work: one message a taker into the queue of a tag set. A bell is a hint; losing one
+costs latency only.
 
-Publishing never waits long and never raises: what fails is counted, and for a moment after a failure nothing is tried,
-so that an outage of the broker costs a caller at most one budget.
+Publishing never waits long and never raises: what fails is counted, and for a moment after a
+failure nothing is tried, so that an outage of the broker costs a caller at most one budget.
 """
 
 from __future__ import annotations
@@ -40,13 +41,15 @@ def queue_name(key: str) -> str:
 
 
 def queue(key: str) -> Queue:
-    """The queue as publishers and consumers declare it. On the default exchange, whose bindings cannot be lost."""
+    """The queue as publishers and consumers declare it. On the default exchange, whose bindings
+    cannot be lost."""
     name = queue_name(key)
     return Queue(name, exchange=DIRECT, routing_key=name, durable=True)
 
 
 def ring(keys: Mapping[str, int]) -> int:
-    """Let as many bells hang in the queue of each tag set key as its value says: those that wait there already count.
+    """Let as many bells hang in the queue of each tag set key as its value says: those that wait
+    there already count.
 
     Answers how many went out; never raises.
     """
@@ -99,7 +102,8 @@ class _Ringer:
         channel = self._open()
         sent = 0
         for key, count in keys.items():
-            # Declared every time: a queue that somebody deleted is there again, and the answer says how full it is.
+            # Declared every time: a queue that somebody deleted is there again, and the answer says
+            # how full it is.
             name = queue_name(key)
             waiting = queue(key)(channel).queue_declare().message_count
             for _ in range(min(count, MAX_WAITING) - waiting):
@@ -108,7 +112,8 @@ class _Ringer:
         return sent
 
     def _send(self, channel: Any, name: str, key: str) -> None:
-        # The body that Celery's second protocol asks for; `send_task` makes the same in ten times the time.
+        # The body that Celery's second protocol asks for; `send_task` makes the same in ten times
+        # the time.
         identity = str(uuid4())
         headers = {
             "lang": "py",
@@ -140,11 +145,15 @@ class _Ringer:
         if self._channel is not None and self._pid == os.getpid():
             return self._channel
         connection = current_app.connection_for_write(
-            connect_timeout=BUDGET_S, heartbeat=0, transport_options=_options(current_app.conf.broker_url)
+            connect_timeout=BUDGET_S,
+            heartbeat=0,
+            transport_options=_options(current_app.conf.broker_url),
         )
         if not current_app.conf.broker_url:
             raise OperationalError("no broker is set")
-        connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=BUDGET_S)
+        connection.ensure_connection(
+            max_retries=1, interval_start=0, interval_step=0, timeout=BUDGET_S
+        )
         self._connection, self._pid = connection, os.getpid()
         self._channel = connection.channel()
         return self._channel
@@ -169,7 +178,12 @@ def _options(url: str | None) -> dict[str, Any]:
     shared = dict(current_app.conf.broker_transport_options or {})
     if str(url).startswith(("amqp", "pyamqp")):
         return {**shared, "read_timeout": BUDGET_S, "write_timeout": BUDGET_S}
-    return {**shared, "socket_timeout": BUDGET_S, "socket_connect_timeout": BUDGET_S, "retry_on_timeout": False}
+    return {
+        **shared,
+        "socket_timeout": BUDGET_S,
+        "socket_connect_timeout": BUDGET_S,
+        "retry_on_timeout": False,
+    }
 
 
 _ringer = _Ringer()

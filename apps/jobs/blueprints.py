@@ -34,7 +34,8 @@ class Node:
     action: Action
     position: int
     dependents: tuple[str, ...]
-    leads_to_plain: bool = False  # has dependents, and none of them needs more than its dependencies to be over
+    # has dependents, and none of them needs more than its dependencies to be over
+    leads_to_plain: bool = False
 
     @property
     def kind(self) -> str:
@@ -51,7 +52,9 @@ class Node:
     @cached_property
     def tag_set_key(self) -> str:
         need = need_of(
-            self.action.resources, is_script=self.action.type == "script", is_allocated=self.step.scheduler is not None
+            self.action.resources,
+            is_script=self.action.type == "script",
+            is_allocated=self.step.scheduler is not None,
         )
         return tag_set_key((*required_tags(self.action, self.step), *need.words))
 
@@ -74,8 +77,18 @@ class Node:
     def work_names(self) -> frozenset[str]:
         """Context names that rendering the step's order reads."""
         action = self.action
-        texts = [self.step.input, action.env, action.script, action.source, action.args, action.cmd, action.image]
-        return _names([*texts, action.manifest, action.message, action.prompt, action.system_prompt])
+        texts = [
+            self.step.input,
+            action.env,
+            action.script,
+            action.source,
+            action.args,
+            action.cmd,
+            action.image,
+        ]
+        return _names(
+            [*texts, action.manifest, action.message, action.prompt, action.system_prompt]
+        )
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,9 @@ class Plan:
     @cached_property
     def tag_set_keys(self) -> frozenset[str]:
         """Of the steps that workers run."""
-        return frozenset(node.tag_set_key for node in self.nodes.values() if not node.runs_on_server)
+        return frozenset(
+            node.tag_set_key for node in self.nodes.values() if not node.runs_on_server
+        )
 
     @cached_property
     def agents(self) -> list[str]:
@@ -128,7 +143,8 @@ def _names(values: list[Any]) -> frozenset[str]:
 
 
 def compose(workspace: Workspace, task_name: str) -> dict[str, Any]:
-    """The blueprint of a task as JSON: the task, the actions it uses, and the hooks that apply to it."""
+    """The blueprint of a task as JSON: the task, the actions it uses, and the hooks that apply to
+    it."""
     task = workspace.tasks.get(task_name)
     if task is None:
         raise NotFound(f"Task '{task_name}' not found")
@@ -155,8 +171,8 @@ def action_of(workspace: Workspace, name: str) -> Action:
         return found
     if "." in name:
         raise NotFound(
-            f"Action '{name}' belongs to a library or another workspace, which this version cannot use; "
-            "copy it into this workspace"
+            f"Action '{name}' belongs to a library or another workspace, which this version cannot"
+            " use; copy it into this workspace"
         )
     raise NotFound(f"Action '{name}' not found")
 

@@ -1,4 +1,5 @@
-"""Cancelling a job in any state: what waits ends at once, what runs is told by the next renewal, children follow."""
+"""Cancelling a job in any state: what waits ends at once, what runs is told by the next renewal,
+children follow."""
 
 from __future__ import annotations
 
@@ -18,11 +19,12 @@ WAITING = (StepStatus.PENDING, StepStatus.READY, StepStatus.SUSPENDED)
 
 
 def cancel(job_id: UUID, *, actor: str, reason: str) -> None:
-    """Cancel a job, then its children, each in a transaction of its own. Source: reliability, table 3.5."""
+    """Cancel a job, then its children, each in a transaction of its own. Source: reliability, table
+    3.5."""
     _cancel_one(job_id, actor, reason)
-    for child_id in Job.objects.filter(parent_job_id=job_id, status__in=["pending", "running"]).values_list(
-        "id", flat=True
-    ):
+    for child_id in Job.objects.filter(
+        parent_job_id=job_id, status__in=["pending", "running"]
+    ).values_list("id", flat=True):
         try:
             cancel(child_id, actor=actor, reason="Parent job cancelled")
         except Conflict:
@@ -39,7 +41,8 @@ def _cancel_one(job_id: UUID, actor: str, reason: str) -> None:
     fetch(
         """
         UPDATE jobs_job SET cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
-            cancel_reason = CASE WHEN cancel_reason = '' THEN %s ELSE cancel_reason END WHERE id = %s
+            cancel_reason = CASE WHEN cancel_reason = '' THEN %s ELSE cancel_reason END
+                WHERE id = %s
         """,
         (reason, job_id),
     )
@@ -47,10 +50,17 @@ def _cancel_one(job_id: UUID, actor: str, reason: str) -> None:
     waiting = rows.waiting_steps(job_id)
     if waiting:
         settled = pen.settle(
-            job_id, waiting, StepEventKind.CANCELLED, Result(error="Job cancelled"), actor=actor, sources=WAITING
+            job_id,
+            waiting,
+            StepEventKind.CANCELLED,
+            Result(error="Job cancelled"),
+            actor=actor,
+            sources=WAITING,
         )
         advance.absorb(settled)
         ports.cancelled(job_id, actor, reason)
         if advance.state.has_actions:
-            advance.moves += [(base, StepEventKind.CANCELLED) for base in rows.cancelled_bases(waiting)]
+            advance.moves += [
+                (base, StepEventKind.CANCELLED) for base in rows.cancelled_bases(waiting)
+            ]
     advance.run(actor=actor)

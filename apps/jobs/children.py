@@ -38,7 +38,9 @@ def start_child(dispatch: Dispatch) -> None:
     assert task_name is not None
     depth = dispatch.job.depth + 1
     if depth > services.MAX_DEPTH:
-        raise AuthorError(f"Maximum task nesting depth ({services.MAX_DEPTH}) exceeded for task '{task_name}'")
+        raise AuthorError(
+            f"Maximum task nesting depth ({services.MAX_DEPTH}) exceeded for task '{task_name}'"
+        )
     node = dispatch.node
     pen.move(
         dispatch.step_id,
@@ -58,10 +60,17 @@ def start_child(dispatch: Dispatch) -> None:
     revision = Revision.objects.get(id=dispatch.job.revision_id)
     try:
         child = services.start_at(
-            revision, task_name, dispatch.values, origin, priority=dispatch.job.priority, hidden=dispatch.hidden
+            revision,
+            task_name,
+            dispatch.values,
+            origin,
+            priority=dispatch.job.priority,
+            hidden=dispatch.hidden,
         )
     except AuthorError as error:
-        message = shown(f"Failed to create child job for task '{task_name}': {error}", dispatch.masks)
+        message = shown(
+            f"Failed to create child job for task '{task_name}': {error}", dispatch.masks
+        )
         raise AuthorError(message) from None
     rows.adopt(dispatch.step_id, child.id)
 
@@ -79,14 +88,21 @@ def _advance_parent(child: Job) -> None:
     event = EVENTS[JobStatus(child.status)]
     error = f"Child job {child.id} {child.status}" + (f": {child.error}" if child.error else "")
     result = (
-        Result(output=child.output, has_output=child.output is not None, output_sealed=child.output_sealed)
+        Result(
+            output=child.output,
+            has_output=child.output is not None,
+            output_sealed=child.output_sealed,
+        )
         if event is StepEventKind.SUCCEEDED
         else Result(error=error)
     )
     if advance.state.is_cancelling and event is StepEventKind.FAILED:
         event = StepEventKind.CANCELLED
-    # What the child shows is masked by the child, which knows every secret that its parent knows of.
-    advance.settle([child.parent_step_id], event, result, base=rows.flow_name_of(child.parent_step_id))
+    # What the child shows is masked by the child, which knows every secret that its parent knows
+    # of.
+    advance.settle(
+        [child.parent_step_id], event, result, base=rows.flow_name_of(child.parent_step_id)
+    )
     advance.run()
     services.ring_after_commit(advance)
 
@@ -99,6 +115,7 @@ def tell_parent(child_id: UUID) -> None:
 
 
 def on_child_end(job: Job, plan: Plan) -> None:
-    """After the commit of a child's end, advance its parent; the sweep covers a process that dies in between."""
+    """After the commit of a child's end, advance its parent; the sweep covers a process that dies
+    in between."""
     if job.parent_step_id is not None:
         transaction.on_commit(partial(tell_parent, job.id))

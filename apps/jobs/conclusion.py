@@ -1,4 +1,5 @@
-"""The end of a job: its verdict, its output, and what the end sets off. The one path, from wherever the job ends."""
+"""The end of a job: its verdict, its output, and what the end sets off. The one path, from wherever
+the job ends."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from engine.lifecycle import JobEventKind
 
 ERRORS = """
 SELECT name, status, error FROM jobs_step
-WHERE job_id = %s AND loop_id IS NULL AND status IN ('failed', 'cancelled') AND NOT (tolerates AND status = 'failed')
+WHERE job_id = %s AND loop_id IS NULL AND status IN ('failed', 'cancelled')
+    AND NOT (tolerates AND status = 'failed')
 ORDER BY completed_at, position LIMIT 20
 """
 LEAF_OUTPUTS = """
@@ -36,8 +38,12 @@ def conclude_job(state: JobState, plan: Plan, bad_steps: int, *, actor: str = ""
     output = {name: json.loads(text) for name, text, _ in found if text} or None
     sealed = contexts.sealed_job_output(found)
     error = "" if is_success else _errors(state.id)
-    ended = pen.move_job(state.id, event, output=output, output_sealed=sealed, error=error, actor=actor)
-    if ended is None or (is_success and not (ended.has_parent or state.has_actions or plan.hooks.on_success)):
+    ended = pen.move_job(
+        state.id, event, output=output, output_sealed=sealed, error=error, actor=actor
+    )
+    if ended is None or (
+        is_success and not (ended.has_parent or state.has_actions or plan.hooks.on_success)
+    ):
         return  # it had ended before, or nobody waits for its success
     job = Job.objects.select_related("revision", "workspace").defer(*pen.HEAVY).get(id=state.id)
     ports.ended(job, plan)

@@ -26,7 +26,8 @@ WHERE job_id = %s AND name = ANY(%s) AND loop_id IS NULL
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A context, and the secret values in it that are not the workspace's own: those of inputs and of outputs."""
+    """A context, and the secret values in it that are not the workspace's own: those of inputs and
+    of outputs."""
 
     values: dict[str, Any] = field(repr=False)
     hidden: tuple[str, ...] = field(repr=False, default=())
@@ -50,10 +51,14 @@ def hidden_of(job: Job) -> tuple[str, ...]:
     return reveal(job.input_sealed)[1] if job.input_sealed is not None else ()
 
 
-def outputs_of(job_id: UUID, names: Iterable[str]) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
-    """Entries of settled steps by context name: {"output": ...}, with "error" behind a failure; and what is secret.
+def outputs_of(
+    job_id: UUID, names: Iterable[str]
+) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+    """Entries of settled steps by context name: {"output": ...}, with "error" behind a failure; and
+    what is secret.
 
-    Source: spec 1.10 'Step entries'; skipped, cancelled and suspended ones are there with a null output.
+    Source: spec 1.10 'Step entries'; skipped, cancelled and suspended ones are there with a null
+    output.
     """
     wanted = list(names)
     if not wanted:
@@ -77,7 +82,8 @@ def _output(text: str | None, sealed: bytes | None) -> Opened:
 
 
 def base_view(job: Job, plan: Plan, names: frozenset[str]) -> View:
-    """Context of `when`, `for_each`, approval messages and the inputs of steps that the server carries out."""
+    """Context of `when`, `for_each`, approval messages and the inputs of steps that the server
+    carries out."""
     secrets = secrets_of(job.revision)
     entries, hidden = outputs_of(job.id, plan.steps_named(names))
     values = {**entries, "input": clear_input(job), "secret": secrets, "secrets": secrets}
@@ -109,14 +115,18 @@ def masks_of(job: Job, hidden: Iterable[str] = ()) -> tuple[str, ...]:
 def sealed_loop_output(loop_id: int) -> bytes:
     """The outputs of a loop's instances with their secret values, sealed as one."""
     found = fetch(
-        "SELECT output::text, output_sealed FROM jobs_step WHERE loop_id = %s ORDER BY loop_index", (loop_id,)
+        "SELECT output::text, output_sealed FROM jobs_step WHERE loop_id = %s ORDER BY loop_index",
+        (loop_id,),
     )
     outputs = [_output(output, sealed) for output, sealed in found]
-    return seal_with([value for value, _ in outputs], {text for _, hidden in outputs for text in hidden})
+    return seal_with(
+        [value for value, _ in outputs], {text for _, hidden in outputs for text in hidden}
+    )
 
 
 def sealed_job_output(found: Iterable[tuple[str, str | None, bytes | None]]) -> bytes | None:
-    """{step: output} with secret values, sealed; None where nothing is secret. `found`: (step, JSON text, sealed)."""
+    """{step: output} with secret values, sealed; None where nothing is secret. `found`: (step, JSON
+    text, sealed)."""
     rows = list(found)
     if all(sealed is None for _, _, sealed in rows):
         return None

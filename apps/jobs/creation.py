@@ -65,14 +65,16 @@ class Birth:
 
 
 def uuid7() -> UUID:
-    """A random id whose order is the order of time (RFC 9562), so that new rows sit together in the index."""
+    """A random id whose order is the order of time (RFC 9562), so that new rows sit together in the
+    index."""
     value = (int(time.time() * 1000) << 80) | int.from_bytes(urandom(10), "big")
     value = value & ~(0xF << 76) | (7 << 76)
     return UUID(int=value & ~(3 << 62) | (2 << 62))
 
 
 def write(birth: Birth) -> tuple[Job, list[Candidate]]:
-    """Insert the job and its steps, all pending. Returns the job and the steps that nothing holds back."""
+    """Insert the job and its steps, all pending. Returns the job and the steps that nothing holds
+    back."""
     plan, task = birth.plan, birth.plan.task
     now, ids = _now_and_ids(len(plan.nodes))
     timeout_s = task.timeout.seconds if task.timeout else settings.STROEM.default_job_timeout_s

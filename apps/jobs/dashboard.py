@@ -1,4 +1,5 @@
-"""What the dashboard says about jobs: what runs, what broke today, how much, how fast. Few queries, whatever runs."""
+"""What the dashboard says about jobs: what runs, what broke today, how much, how fast. Few queries,
+whatever runs."""
 
 from __future__ import annotations
 
@@ -44,8 +45,8 @@ def today() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """The jobs of one status that ended within one hour; `half` and `most` seconds were enough for 50 and 95 % of
-    them."""
+    """The jobs of one status that ended within one hour; `half` and `most` seconds were enough for
+    50 and 95 % of them."""
 
     start: datetime
     status: str
@@ -55,8 +56,8 @@ class Hour:
 
 
 def hours_of(request: HttpRequest) -> list[Hour]:
-    """What ended in the last 24 hours, read once for all panels of a page: it is the one query that must look at many
-    rows."""
+    """What ended in the last 24 hours, read once for all panels of a page: it is the one query that
+    must look at many rows."""
     known: list[Hour] | None = getattr(request, "_stroem_hours", None)
     if known is None:
         final = [status for status, _ in OUTCOMES]
@@ -64,7 +65,10 @@ def hours_of(request: HttpRequest) -> list[Hour]:
         rows = rows.annotate(hour=TruncHour("completed_at")).values_list("hour", "status")
         took = Extract(F("completed_at") - F("started_at"), "epoch")
         found = rows.annotate(count=Count("pk"), times=Percentiles(took))
-        known = [Hour(hour, status, count, *(times or (0.0, 0.0))) for hour, status, count, times in found]
+        known = [
+            Hour(hour, status, count, *(times or (0.0, 0.0)))
+            for hour, status, count, times in found
+        ]
         setattr(request, "_stroem_hours", known)  # noqa: B010  (an attribute of ours on Django's class)
     return known
 
@@ -87,7 +91,8 @@ def tiles(request: HttpRequest) -> dict[str, Any]:
     since = today()
     open_jobs = seen(request).filter(status__in=["pending", "running"])
     live = open_jobs.aggregate(
-        running=Count("pk", filter=Q(status="running")), waiting=Count("pk", filter=Q(status="pending"))
+        running=Count("pk", filter=Q(status="running")),
+        waiting=Count("pk", filter=Q(status="pending")),
     )
     ended = {status: 0 for status, _ in OUTCOMES}
     for hour in hours_of(request):
@@ -104,14 +109,23 @@ def tiles(request: HttpRequest) -> dict[str, Any]:
 
 
 def running(request: HttpRequest) -> dict[str, Any]:
-    rows = seen(request).filter(status="running").select_related("workspace").order_by("-created_at", "-id")
+    rows = (
+        seen(request)
+        .filter(status="running")
+        .select_related("workspace")
+        .order_by("-created_at", "-id")
+    )
     return {
-        "jobs": rows.only("task_name", "workspace__name", "status", "started_at", "created_at", "open_steps")[:ROWS]
+        "jobs": rows.only(
+            "task_name", "workspace__name", "status", "started_at", "created_at", "open_steps"
+        )[:ROWS]
     }
 
 
 def failed(request: HttpRequest) -> dict[str, Any]:
-    rows = seen(request).filter(status="failed", completed_at__gte=today()).select_related("workspace")
+    rows = (
+        seen(request).filter(status="failed", completed_at__gte=today()).select_related("workspace")
+    )
     rows = rows.only("task_name", "workspace__name", "status", "completed_at", "error")
     return {"jobs": rows.order_by("-completed_at")[:ROWS]}
 
@@ -121,12 +135,20 @@ def charts(request: HttpRequest) -> dict[str, Any]:
     labels = [start.strftime("%H:00") for start in starts()]
 
     def row(status: str, value: Callable[[Hour], float]) -> list[float]:
-        return [value(known[start, status]) if (start, status) in known else 0 for start in starts()]
+        return [
+            value(known[start, status]) if (start, status) in known else 0 for start in starts()
+        ]
 
-    throughput = [Series(status, tone, row(status, lambda hour: hour.count)) for status, tone in OUTCOMES]
+    throughput = [
+        Series(status, tone, row(status, lambda hour: hour.count)) for status, tone in OUTCOMES
+    ]
     durations = [
         Series("half take less than", "run", row("completed", lambda hour: round(hour.half, 1))),
-        Series("95 % take less than", "next", row("completed", lambda hour: round(max(0.0, hour.most - hour.half), 1))),
+        Series(
+            "95 % take less than",
+            "next",
+            row("completed", lambda hour: round(max(0.0, hour.most - hour.half), 1)),
+        ),
     ]
     return {
         "throughput": Bars("Jobs that ended, by hour", labels, throughput),
@@ -143,15 +165,20 @@ def charts(request: HttpRequest) -> dict[str, Any]:
 def queues(request: HttpRequest) -> dict[str, Any]:
     """Steps that are ready, by the tags that they ask for, and how long the first has waited."""
     rows = Step.objects.filter(status="ready", tag_set__isnull=False).order_by()
-    counted = list(rows.values_list("tag_set_id").annotate(count=Count("pk"), oldest=Min("ready_at")))
+    counted = list(
+        rows.values_list("tag_set_id").annotate(count=Count("pk"), oldest=Min("ready_at"))
+    )
     names = dict(TagSet.objects.filter(pk__in=[row[0] for row in counted]).values_list("pk", "key"))
     return {"queues": sorted((names.get(pk, "?"), count, oldest) for pk, count, oldest in counted)}
 
 
 def attempts_of(request: HttpRequest, worker: Any) -> dict[str, Any]:
-    """On the page of a worker: what it does now, and did last, in workspaces that the caller sees."""
+    """On the page of a worker: what it does now, and did last, in workspaces that the caller
+    sees."""
     rows = list(Attempt.objects.filter(worker_id=worker.pk).order_by("-id")[:50])
-    steps = Step.objects.filter(visible(request.user, "job__workspace__name"), pk__in=[row.step_id for row in rows])
+    steps = Step.objects.filter(
+        visible(request.user, "job__workspace__name"), pk__in=[row.step_id for row in rows]
+    )
     known = {step.pk: step for step in steps.select_related("job").only("name", "job__task_name")}
     return {"attempts": [(row, known[row.step_id]) for row in rows if row.step_id in known]}
 

@@ -1,4 +1,5 @@
-"""The end of an attempt: guarded by its fence, counted and advanced in one transaction, without a server hop."""
+"""The end of an attempt: guarded by its fence, counted and advanced in one transaction, without a
+server hop."""
 
 from __future__ import annotations
 
@@ -32,18 +33,22 @@ STATUS = {
     StepEventKind.CANCELLED: "cancelled",
     StepEventKind.RETURNED: "lost",
 }
-# A step that waits for its next run keeps the fence of the last one: the report of that one comes too late.
+# A step that waits for its next run keeps the fence of the last one: the report of that one comes
+# too late.
 RUNNING = (StepStatus.RUNNING,)
 TRIES = "SELECT attempts, losses FROM jobs_step WHERE id = %s AND fence = %s AND status = 'running'"
 LOST = """
-SELECT a.job_id, a.step_id, a.fence, a.started_at IS NOT NULL, s.base, s.name, coalesce(w.name, a.worker_id::text)
-FROM jobs_attempt a JOIN jobs_step s ON s.id = a.step_id LEFT JOIN fleet_worker w ON w.id = a.worker_id
+SELECT a.job_id, a.step_id, a.fence, a.started_at IS NOT NULL, s.base, s.name,
+    coalesce(w.name, a.worker_id::text)
+FROM jobs_attempt a JOIN jobs_step s ON s.id = a.step_id LEFT JOIN fleet_worker w
+    ON w.id = a.worker_id
 WHERE a.id = %s AND a.ended_at IS NULL
 """
 
 
 def finish(report: Report) -> tuple[bool, dict[int, int]]:
-    """Settle a reported attempt. Returns whether it counted, and how many steps became ready by tag set id."""
+    """Settle a reported attempt. Returns whether it counted, and how many steps became ready by tag
+    set id."""
     if report.outcome.verdict is Verdict.LOST:
         return lose(report.claim.attempt_id, reason=masker(report.masks).text(report.outcome.error))
     return _finish(report)
@@ -56,7 +61,9 @@ def compiled(report: Report) -> Completion | None:
         return None
     if not blueprints.load(claim.blueprint_id).nodes[claim.base].leads_to_plain:
         return None
-    result = masked_result(Result(output=outcome.output, has_output=outcome.has_output), report.masks)
+    result = masked_result(
+        Result(output=outcome.output, has_output=outcome.has_output), report.masks
+    )
     return Completion(
         claim.job_id,
         claim.step_id,
@@ -74,9 +81,12 @@ def _finish(report: Report) -> tuple[bool, dict[int, int]]:
 
 
 def _succeed(report: Report) -> tuple[bool, dict[int, int]]:
-    """The common end: nothing to decide, so the statement that settles the step also takes the lock."""
+    """The common end: nothing to decide, so the statement that settles the step also takes the
+    lock."""
     claim, outcome = report.claim, report.outcome
-    result = masked_result(Result(output=outcome.output, has_output=outcome.has_output), report.masks)
+    result = masked_result(
+        Result(output=outcome.output, has_output=outcome.has_output), report.masks
+    )
     settled = pen.settle(
         claim.job_id,
         [claim.step_id],
@@ -112,7 +122,9 @@ def _fail(report: Report) -> tuple[bool, dict[int, int]]:
     seen = shown(report.input, report.masks)
     if not _write(advance, claim.step_id, claim.fence, claim.step_name, settlement, result, seen):
         return False, {}
-    pen.end_attempt(claim.attempt_id, STATUS[settlement.event], exit_code=outcome.exit_code, error=result.error)
+    pen.end_attempt(
+        claim.attempt_id, STATUS[settlement.event], exit_code=outcome.exit_code, error=result.error
+    )
     advance.run()
     return True, dict(advance.bells)
 
@@ -130,7 +142,9 @@ def _write(
 ) -> bool:
     """Move the step; False when its fence says that the report is late."""
     if settlement.event in pen.FINAL_EVENTS:
-        return bool(advance.settle([step_id], settlement.event, result, fence=fence, base=base, input=seen))
+        return bool(
+            advance.settle([step_id], settlement.event, result, fence=fence, base=base, input=seen)
+        )
     try:
         _, tag_set_id = pen.move(
             step_id,
@@ -150,8 +164,8 @@ def _write(
 
 @retried
 def lose(attempt_id: int, *, is_loss: bool = True, reason: str = "") -> tuple[bool, dict[int, int]]:
-    """Settle an attempt whose worker went away, gave it back or says for what `reason` it was lost. Harmless when it
-    has ended meanwhile."""
+    """Settle an attempt whose worker went away, gave it back or says for what `reason` it was lost.
+    Harmless when it has ended meanwhile."""
     row = fetch_one(LOST, (attempt_id,))
     if row is None:
         return False, {}
@@ -177,7 +191,14 @@ def lose(attempt_id: int, *, is_loss: bool = True, reason: str = "") -> tuple[bo
         reason=reason,
     )
     if not _write(
-        advance, step_id, fence, step_name, settlement, Result(error=settlement.error), None, is_loss=had_started
+        advance,
+        step_id,
+        fence,
+        step_name,
+        settlement,
+        Result(error=settlement.error),
+        None,
+        is_loss=had_started,
     ):
         return False, {}
     status = STATUS[settlement.event] if settlement.event is StepEventKind.CANCELLED else "lost"
@@ -189,9 +210,16 @@ def lose(attempt_id: int, *, is_loss: bool = True, reason: str = "") -> tuple[bo
 
 @retried
 def time_out(
-    attempt_id: int, job_id: UUID, step_id: int, fence: int, base: str, step_name: str, timeout_s: float
+    attempt_id: int,
+    job_id: UUID,
+    step_id: int,
+    fence: int,
+    base: str,
+    step_name: str,
+    timeout_s: float,
 ) -> dict[int, int]:
-    """Settle an attempt that outlived its time-out, in place of its worker. Returns what became ready."""
+    """Settle an attempt that outlived its time-out, in place of its worker. Returns what became
+    ready."""
     advance = advancing(job_id, blueprints.load)
     tries = fetch_one(TRIES, (step_id, fence))
     if advance is None or tries is None:

@@ -10,12 +10,14 @@ from apps.jobs.sql import fetch, fetch_one
 
 HELD = """
 SELECT a.ended_at IS NULL AND a.lease_until > clock_timestamp(), w.name, r.id, r.digest
-FROM jobs_attempt a JOIN jobs_job j ON j.id = a.job_id JOIN workspaces_revision r ON r.id = j.revision_id
+FROM jobs_attempt a JOIN jobs_job j ON j.id = a.job_id JOIN workspaces_revision r
+    ON r.id = j.revision_id
     JOIN workspaces_workspace w ON w.id = r.workspace_id
 WHERE a.id = %s AND a.fence = %s
 """
 ENDED = """
-SELECT x.name FROM unnest(%s::text[], %s::bigint[], %s::int[], %s::text[]) x(name, step_id, fence, job)
+SELECT x.name FROM unnest(%s::text[], %s::bigint[], %s::int[], %s::text[]) x(name, step_id, fence,
+    job)
 JOIN jobs_attempt a ON a.step_id = x.step_id AND a.fence = x.fence
 WHERE a.ended_at IS NOT NULL AND right(a.job_id::text, 10) = x.job
 """
@@ -24,7 +26,8 @@ _NAME = re.compile(r"([0-9a-f]{10})-([0-9]{1,18})-([0-9]{1,9})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The revision that an attempt's job has pinned; `is_alive` while the attempt has not ended and its lease lasts."""
+    """The revision that an attempt's job has pinned; `is_alive` while the attempt has not ended and
+    its lease lasts."""
 
     is_alive: bool
     workspace: str
@@ -39,13 +42,15 @@ def held(attempt_id: int, fence: int) -> Held | None:
 
 
 def name_of(job_id: UUID, step_id: int, fence: int) -> str:
-    """What an attempt is called outside of the database. Unique over all attempts, also where several installations
-    share an engine: their steps are numbered alike, but a job's id ends in random digits (it begins with the time)."""
+    """What an attempt is called outside of the database. Unique over all attempts, also where
+    several installations share an engine: their steps are numbered alike, but a job's id ends in
+    random digits (it begins with the time)."""
     return f"{job_id.hex[-10:]}-{step_id}-{fence}"
 
 
 def ended(names: frozenset[str]) -> frozenset[str]:
-    """Those of the named attempts that are over for good. Names of other installations are never among them."""
+    """Those of the named attempts that are over for good. Names of other installations are never
+    among them."""
     found = [hit for hit in map(_NAME.fullmatch, names) if hit]
     if not found:
         return frozenset()

@@ -1,7 +1,8 @@
-"""One look at the database for everybody who watches, a few times a second, as long as somebody does.
+"""One look at the database for everybody who watches, a few times a second, as long as somebody
+does.
 
-Readers get what was made for them once; a reader that cannot keep up is let go and comes back where it left off. No
-reader holds a database connection, and nothing here is ever waited for by a step.
+Readers get what was made for them once; a reader that cannot keep up is let go and comes back where
+it left off. No reader holds a database connection, and nothing here is ever waited for by a step.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ STILL_AFTER_S = 5.0
 PAUSE_AFTER_ERROR_S = 2.0
 MOST_WAITING = 500
 JOB_FIELDS = (
-    "id", "status", "is_held", "blueprint_id", "open_steps", "error", "created_at", "started_at", "completed_at",
+    "id", "status", "is_held", "blueprint_id", "open_steps", "error", "created_at", "started_at",
+    "completed_at",
     "cancel_requested_at", "retry_job_id", "has_actions",
 )  # fmt: skip
 
@@ -57,7 +59,8 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An event ready to be sent, and what it was made of: a batch of lines, or the state of the job."""
+    """An event ready to be sent, and what it was made of: a batch of lines, or the state of the
+    job."""
 
     text: str
     of: Chunk | None
@@ -71,7 +74,8 @@ class Hub:
         self.readers: dict[UUID, set[Reader]] = {}
         self.watches: dict[UUID, tails.Watch] = {}
         self.told: set[UUID] = set()  # jobs whose lines were looked for the last time
-        self.beside: dict[UUID, list[dict[str, Any]]] = {}  # what was told last of what runs beside their steps
+        # what was told last of what runs beside their steps
+        self.beside: dict[UUID, list[dict[str, Any]]] = {}
         self.task: asyncio.Task[None] | None = None
 
     @contextmanager
@@ -93,11 +97,16 @@ class Hub:
             began = time.monotonic()
             try:
                 with_logs = {
-                    job_id for job_id, readers in self.readers.items() if any(reader.choice for reader in readers)
+                    job_id
+                    for job_id, readers in self.readers.items()
+                    if any(reader.choice for reader in readers)
                 }
                 items = await off_loop(self._look, set(self.readers), with_logs)
             except DatabaseError as error:
-                log.warning("live pages cannot be brought up to date: %s", str(error).strip().splitlines()[:1])
+                log.warning(
+                    "live pages cannot be brought up to date: %s",
+                    str(error).strip().splitlines()[:1],
+                )
                 await asyncio.sleep(PAUSE_AFTER_ERROR_S)
                 continue
             for job_id, item in items:
@@ -114,19 +123,30 @@ class Hub:
             self.beside.pop(gone, None)
         for new in job_ids - self.watches.keys():
             self.watches[new] = tails.watch(new)
-        for new in with_logs & self.watches.keys() - self.told:  # what came meanwhile its readers have read themselves
+        # what came meanwhile its readers have read themselves
+        for new in with_logs & self.watches.keys() - self.told:
             self.watches[new].chunks = tails.watch(new).chunks
         self.told = with_logs
         found = tails.look(self.watches, with_logs)
         moved = {job_id: news.step_ids for job_id, news in found.items() if news.is_moved}
-        items = [(job_id, state_item(job, moved[job_id], told=self.beside)) for job_id, job in _jobs(moved).items()]
-        items += [(chunk.job_id, log_item(chunk)) for news in found.values() for chunk in news.chunks]
+        items = [
+            (job_id, state_item(job, moved[job_id], told=self.beside))
+            for job_id, job in _jobs(moved).items()
+        ]
+        items += [
+            (chunk.job_id, log_item(chunk)) for news in found.values() for chunk in news.chunks
+        ]
         return items
 
 
 def pause_after(took_s: float, *, still_s: float) -> float:
-    """The time to the next look: brief, unless looks are slow (a large job, a busy database) or all is still."""
-    return LONGEST_PAUSE_S if still_s > STILL_AFTER_S else min(LONGEST_PAUSE_S, max(PAUSE_S, SHARE * took_s))
+    """The time to the next look: brief, unless looks are slow (a large job, a busy database) or all
+    is still."""
+    return (
+        LONGEST_PAUSE_S
+        if still_s > STILL_AFTER_S
+        else min(LONGEST_PAUSE_S, max(PAUSE_S, SHARE * took_s))
+    )
 
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
@@ -154,11 +174,15 @@ def _jobs(moved: dict[UUID, list[int]]) -> dict[UUID, Job]:
 
 
 def state_item(
-    job: Job, step_ids: list[int] | None = None, *, told: dict[UUID, list[dict[str, Any]]] | None = None
+    job: Job,
+    step_ids: list[int] | None = None,
+    *,
+    told: dict[UUID, list[dict[str, Any]]] | None = None,
 ) -> Item:
     """How the job stands: all of its nodes, or with `step_ids` what changed with these steps.
 
-    `told`: what everybody knows already of what runs beside the steps; it is left out until it changes.
+    `told`: what everybody knows already of what runs beside the steps; it is left out until it
+    changes.
     """
     picture = pictures.picture_of(job.blueprint_id)
     bases = None
@@ -166,7 +190,11 @@ def state_item(
     if step_ids is not None:
         steps = tails.step_rows([job.pk], step_ids).get(job.pk, [])
         bases = {step["base"] for step in steps}
-    nodes = pictures.counted(job.pk, picture, bases) if picture.is_drawn and (bases is None or bases) else {}
+    nodes = (
+        pictures.counted(job.pk, picture, bases)
+        if picture.is_drawn and (bases is None or bases)
+        else {}
+    )
     content = {
         "job": job_state(job),
         "totals": pictures.totals(job.pk),
@@ -195,7 +223,8 @@ def job_state(job: Job) -> dict[str, Any]:
 def log_item(chunk: Chunk) -> Item:
     lines = "[" + ",".join(line for line in chunk.lines.split("\n") if line) + "]"
     text = (
-        f'id: {chunk.id}\nevent: log\ndata: {{"chunk": {chunk.id}, "step": {chunk.step_id or 0}, "lines": {lines}}}\n\n'
+        f'id: {chunk.id}\nevent: log\ndata: {{"chunk": {chunk.id}, "step": {chunk.step_id or 0},'
+        f' "lines": {lines}}}\n\n'
     )
     return Item(text, chunk)
 

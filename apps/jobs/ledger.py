@@ -1,4 +1,5 @@
-"""The worker's door: claim, material, started, append, renew, finish, give back. The only way in from `workers`."""
+"""The worker's door: claim, material, started, append, renew, finish, give back. The only way in
+from `workers`."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ class Claim:
     tag_set_id: int
     is_started: bool = False  # noted as started with the claim
     is_more: bool = False  # when a look found it, there was more that this worker may take
-    job_input: str | bytes = field(repr=False, default="{}")  # JSON text, or sealed bytes when it holds secrets
+    # JSON text, or sealed bytes when it holds secrets
+    job_input: str | bytes = field(repr=False, default="{}")
 
     @property
     def name(self) -> str:
@@ -61,21 +63,27 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """All that rendering an order needs. Values are plain JSON and may be secret: never print one."""
+    """All that rendering an order needs. Values are plain JSON and may be secret: never print
+    one."""
 
     action: Action
     step: Step
     job_input: Mapping[str, Any] = field(repr=False)
-    outputs: Mapping[str, Mapping[str, Any]] = field(repr=False)  # context name -> {"output": ..., "error"?: ...}
+    # context name -> {"output": ..., "error"?: ...}
+    outputs: Mapping[str, Mapping[str, Any]] = field(repr=False)
     secrets: Mapping[str, Any] = field(repr=False)
     connections: Mapping[str, Any] = field(repr=False)
     each: Mapping[str, Any] | None = field(repr=False)  # {"item", "index", "total"}
     environment: Mapping[str, str]  # STROEM_* and, for Torc jobs, TORC_*
     chdir: str | None = None  # a directory outside the workspace where the step runs (Torc files)
-    masks: tuple[str, ...] = field(repr=False, default=())  # of the revision, of inputs and of outputs
-    output_dir: str | None = None  # of the job; empty: the one that this worker gives it; None: it has none
-    recovery: tuple[str, int] | None = field(repr=False, default=None)  # a script to run first, the last exit code
-    has_sessions: bool = False  # this worker opens a session before it starts its first step of the job
+    # of the revision, of inputs and of outputs
+    masks: tuple[str, ...] = field(repr=False, default=())
+    # of the job; empty: the one that this worker gives it; None: it has none
+    output_dir: str | None = None
+    # a script to run first, the last exit code
+    recovery: tuple[str, int] | None = field(repr=False, default=None)
+    # this worker opens a session before it starts its first step of the job
+    has_sessions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +98,8 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """`accepted` is False when the report came too late: nothing was changed. `bells` are tag set keys to ring."""
+    """`accepted` is False when the report came too late: nothing was changed. `bells` are tag set
+    keys to ring."""
 
     accepted: bool
     next: Claim | None = None
@@ -99,7 +108,8 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """`is_known` False: the worker's row is gone or it was declared dead; it must stop its steps and register anew."""
+    """`is_known` False: the worker's row is gone or it was declared dead; it must stop its steps
+    and register anew."""
 
     is_known: bool
     lost: frozenset[int] = frozenset()  # attempt ids that are not ours any more
@@ -115,8 +125,11 @@ def register(
     offers: Mapping[str, Any] | None = None,
     job_id: UUID | None = None,
 ) -> UUID:
-    """A new worker row; every start of a process is one, so leases of an earlier start are never adopted."""
-    return presence.register(name=name, tags=tags, slots=slots, version=version, offers=offers or {}, job_id=job_id)
+    """A new worker row; every start of a process is one, so leases of an earlier start are never
+    adopted."""
+    return presence.register(
+        name=name, tags=tags, slots=slots, version=version, offers=offers or {}, job_id=job_id
+    )
 
 
 def retire(worker_id: UUID) -> None:
@@ -129,9 +142,13 @@ def covered(tags: Collection[str]) -> tuple[TagSetRef, ...]:
     return tuple(TagSetRef(id, key) for id, key in tag_sets.covered(tags).items())
 
 
-def claim(worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = None) -> Claim | None:
+def claim(
+    worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = None
+) -> Claim | None:
     """Take the best ready step of these tag sets; None when there is none."""
-    row = claims.claim(worker_id, tag_set_ids, lease_s=settings.STROEM.recovery.heartbeat_timeout_s, job_id=job_id)
+    row = claims.claim(
+        worker_id, tag_set_ids, lease_s=settings.STROEM.recovery.heartbeat_timeout_s, job_id=job_id
+    )
     return _claim(row) if row else None
 
 
@@ -210,14 +227,16 @@ def material(claim: Claim) -> Material:
 
 
 def started(claim: Claim, *, input: Any, masks: tuple[str, ...]) -> bool:
-    """Note that the step's process may exist from now on; False when the attempt is not this worker's any more."""
+    """Note that the step's process may exist from now on; False when the attempt is not this
+    worker's any more."""
     if claim.is_started:
         return True
     return claims.start(claim.attempt_id, claim.fence)
 
 
 def append(claim: Claim, seq: int, lines: Sequence[Line]) -> bool:
-    """Store a batch of log lines; the same (attempt, seq) again changes nothing. False when the attempt has ended."""
+    """Store a batch of log lines; the same (attempt, seq) again changes nothing. False when the
+    attempt has ended."""
     return logs.append(claim, seq, lines)
 
 
@@ -238,9 +257,11 @@ def finish(
     job_id: UUID | None = None,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> Settled:
-    """Settle an attempt and advance its job in one transaction, then claim the next step in one of its own.
+    """Settle an attempt and advance its job in one transaction, then claim the next step in one of
+    its own.
 
-    `meanwhile` is called when the report is on its way, to do what can be done until the database answers.
+    `meanwhile` is called when the report is on its way, to do what can be done until the database
+    answers.
     """
     completion = finishing.compiled(report)
     if completion is not None and worker_id and claim_for and not connection.in_atomic_block:
@@ -269,9 +290,11 @@ def _finish_and_claim(
     job_id: UUID | None,
     meanwhile: Callable[[], None],
 ) -> tuple[bool, dict[int, int], Claim | None]:
-    """The last lines, the common end and the next claim: one transaction, one round trip, one wait for the disk.
+    """The last lines, the common end and the next claim: one transaction, one round trip, one wait
+    for the disk.
 
-    A step of the same revision is claimed as started: its files are there, so that its process follows at once.
+    A step of the same revision is claimed as started: its files are there, so that its process
+    follows at once.
     """
     lease_s = settings.STROEM.recovery.heartbeat_timeout_s
     warm = [report.claim.revision_id]
@@ -301,7 +324,8 @@ def _finish_and_claim(
 
 
 def ended(names: frozenset[str]) -> frozenset[str]:
-    """Those of the attempts called so (see `Claim.name`) that are over for good, whoever did them."""
+    """Those of the attempts called so (see `Claim.name`) that are over for good, whoever did
+    them."""
     return holding.ended(names)
 
 
@@ -311,7 +335,8 @@ def give_back(claim: Claim) -> None:
 
 
 def linger(is_on: bool) -> None:
-    """Let threads keep the connection of their last `finish` for a moment; then `sweep_connections` must be called."""
+    """Let threads keep the connection of their last `finish` for a moment; then `sweep_connections`
+    must be called."""
     if is_on:
         lingering.begin()
     else:
@@ -330,5 +355,6 @@ def released() -> None:
 
 
 def schema_problem() -> str | None:
-    """One sentence when the database's schema is not the one that this code knows; None when it is."""
+    """One sentence when the database's schema is not the one that this code knows; None when it
+    is."""
     return presence.schema_problem()

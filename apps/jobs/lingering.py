@@ -1,8 +1,10 @@
-"""Connections of the hot path, out of Django's pool: kept by their thread for a moment, in case a step is short.
+"""Connections of the hot path, out of Django's pool: kept by their thread for a moment, in case a
+step is short.
 
-Taking one from the pool and putting it back costs more than some steps do; holding one while a step runs for an hour is
-forbidden. So a thread that has finished a step keeps its connection until somebody sweeps: `sweep` gives back what was
-not used for a while. Nothing lingers unless a process asks for it by `begin`.
+Taking one from the pool and putting it back costs more than some steps do; holding one while a step
+runs for an hour is forbidden. So a thread that has finished a step keeps its connection until
+somebody sweeps: `sweep` gives back what was not used for a while. Nothing lingers unless a process
+asks for it by `begin`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ _may_linger = False
 
 
 def begin() -> None:
-    """From now on connections linger in this process; it promises to call `sweep` often, and `end`."""
+    """From now on connections linger in this process; it promises to call `sweep` often, and
+    `end`."""
     global _may_linger
     _may_linger = True
 

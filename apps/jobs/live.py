@@ -1,4 +1,5 @@
-"""The stream of one job's page: how it stands, then what changes; the lines of a log, then new ones."""
+"""The stream of one job's page: how it stands, then what changes; the lines of a log, then new
+ones."""
 
 from __future__ import annotations
 
@@ -43,10 +44,12 @@ class Ticket:
 
 
 async def stream(request: HttpRequest, job_id: UUID) -> HttpResponse | StreamingHttpResponse:
-    """Server-Sent Events. `log=` names a step's id, `all`, `server`, a workflow action (`action-ID`) or one run of it
-    (`action-ID-RUN`); without it only the state is told."""
+    """Server-Sent Events. `log=` names a step's id, `all`, `server`, a workflow action
+    (`action-ID`) or one run of it (`action-ID-RUN`); without it only the state is told."""
     ticket = await off_loop(admit, request, job_id, request.GET.get("log", ""))
-    answer = StreamingHttpResponse(_told(ticket, _last_id(request)), content_type="text/event-stream")
+    answer = StreamingHttpResponse(
+        _told(ticket, _last_id(request)), content_type="text/event-stream"
+    )
     answer.headers["Cache-Control"] = "no-store"
     answer.headers["X-Accel-Buffering"] = "no"
     return answer
@@ -64,10 +67,16 @@ async def download(request: HttpRequest, job_id: UUID) -> StreamingHttpResponse:
 
 
 def admit(request: HttpRequest, job_id: UUID, wanted: str) -> Ticket:
-    """Whether the caller may read this job. Raises Http404: what must not be seen does not exist."""
+    """Whether the caller may read this job. Raises Http404: what must not be seen does not
+    exist."""
     if not admin.site.has_permission(request):
         raise Http404
-    job = Job.objects.only(*JOB_FIELDS, "workspace__name").select_related("workspace").filter(pk=job_id).first()
+    job = (
+        Job.objects.only(*JOB_FIELDS, "workspace__name")
+        .select_related("workspace")
+        .filter(pk=job_id)
+        .first()
+    )
     if job is None or role_on(request.user, job.workspace.name) is None:
         raise Http404
     return Ticket(request.session.session_key or "", job, _choice(job, wanted))
@@ -110,14 +119,18 @@ async def _told(ticket: Ticket, last_id: int | None) -> AsyncIterator[str]:
         floor = 0
         if ticket.choice is not None:
             if last_id is None:
-                floor = await off_loop(tails.start_of_tail, ticket.job.pk, ticket.choice, LINES_BEHIND)
+                floor = await off_loop(
+                    tails.start_of_tail, ticket.job.pk, ticket.choice, LINES_BEHIND
+                )
                 if floor:
                     yield event("cut", {"lines": LINES_BEHIND})
             async for chunk in _stored(ticket, floor, last_id):
                 sent.add(chunk.id)
                 yield log_item(chunk).text
             yield event("caught-up", {})
-        async for text in _live(ticket, reader, lambda chunk: chunk.id > floor and chunk.id not in sent, now):
+        async for text in _live(
+            ticket, reader, lambda chunk: chunk.id > floor and chunk.id not in sent, now
+        ):
             yield text
 
 
@@ -126,7 +139,8 @@ def _state(job_id: UUID) -> Item:
 
 
 async def _stored(ticket: Ticket, floor: int, last_id: int | None) -> AsyncIterator[Chunk]:
-    """What is there already: the last lines, or what came after `last_id` with what was committed late before it.
+    """What is there already: the last lines, or what came after `last_id` with what was committed
+    late before it.
 
     A batch that the reader has seen may come again then; its number tells.
     """
@@ -141,7 +155,9 @@ async def _stored(ticket: Ticket, floor: int, last_id: int | None) -> AsyncItera
         after = pieces[-1].id
 
 
-async def _live(ticket: Ticket, reader: Reader, is_new: Callable[[Chunk], bool], now: Item) -> AsyncIterator[str]:
+async def _live(
+    ticket: Ticket, reader: Reader, is_new: Callable[[Chunk], bool], now: Item
+) -> AsyncIterator[str]:
     checked = time.monotonic()
     over_since = _over_since(ticket.job) if now.is_over else None
     while not reader.is_lost:
@@ -186,7 +202,10 @@ def _may_still(ticket: Ticket) -> bool:
     request = HttpRequest()
     request.session = import_module(settings.SESSION_ENGINE).SessionStore(ticket.session_key)
     request.user = get_user(request)
-    return admin.site.has_permission(request) and role_on(request.user, ticket.job.workspace.name) is not None
+    return (
+        admin.site.has_permission(request)
+        and role_on(request.user, ticket.job.workspace.name) is not None
+    )
 
 
 async def _text(ticket: Ticket) -> AsyncIterator[str]:

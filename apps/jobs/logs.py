@@ -14,7 +14,8 @@ from engine.orders import Line
 if TYPE_CHECKING:
     from apps.jobs.ledger import Claim
 
-# The day is the day of the claim, so that a batch sent again meets the partition that holds its first copy.
+# The day is the day of the claim, so that a batch sent again meets the partition that holds its
+# first copy.
 APPEND = """
 WITH a AS (
     SELECT job_id, step_id, (claimed_at AT TIME ZONE 'UTC')::date AS day FROM jobs_attempt
@@ -22,7 +23,8 @@ WITH a AS (
 ),
 i AS (
     INSERT INTO jobs_logchunk (day, attempt_id, seq, job_id, step_id, lines, line_count)
-    SELECT a.day, %(attempt)s, %(seq)s, a.job_id, a.step_id, %(lines)s, %(count)s FROM a ON CONFLICT DO NOTHING
+    SELECT a.day, %(attempt)s, %(seq)s, a.job_id, a.step_id, %(lines)s, %(count)s FROM a
+        ON CONFLICT DO NOTHING
 )
 SELECT 1 FROM a
 """
@@ -32,13 +34,15 @@ VALUES ((clock_timestamp() AT TIME ZONE 'UTC')::date, 0, nextval('jobs_logchunk_
 """
 READ = """
 SELECT id, lines FROM jobs_logchunk
-WHERE job_id = %(job)s AND id > %(after)s AND (%(step)s::bigint[] IS NULL OR step_id = ANY(%(step)s))
+WHERE job_id = %(job)s AND id > %(after)s AND (%(step)s::bigint[] IS NULL
+    OR step_id = ANY(%(step)s))
 ORDER BY id LIMIT %(limit)s
 """
 
 
 def append(claim: Claim, seq: int, lines: Sequence[Line]) -> bool:
-    """Store a batch; the same (attempt, seq) again changes nothing. False when the attempt has ended."""
+    """Store a batch; the same (attempt, seq) again changes nothing. False when the attempt has
+    ended."""
     return fetch_one(APPEND, append_params(claim, seq, lines)) is not None
 
 
@@ -47,7 +51,9 @@ def append_params(claim: Claim, seq: int, lines: Sequence[Line]) -> dict[str, An
         "attempt": claim.attempt_id,
         "fence": claim.fence,
         "seq": seq,
-        "lines": "".join(record(line.at, line.stream, claim.step_name, line.text) for line in lines),
+        "lines": "".join(
+            record(line.at, line.stream, claim.step_name, line.text) for line in lines
+        ),
         "count": len(lines),
     }
 
@@ -68,8 +74,8 @@ def chunks(
 ) -> Iterator[tuple[int, str]]:
     """(id, JSON lines) of stored batches that arrived after chunk `after`.
 
-    Ids are handed out before the commit: a reader that follows must look back a little (see `apps.api`), or it skips
-    a batch that commits late.
+    Ids are handed out before the commit: a reader that follows must look back a little (see
+    `apps.api`), or it skips a batch that commits late.
     """
     params: dict[str, Any] = {
         "job": job_id,

@@ -1,6 +1,8 @@
-"""Nothing secret is stored in clear: what is shown is masked, what is needed later is sealed beside it.
+"""Nothing secret is stored in clear: what is shown is masked, what is needed later is sealed beside
+it.
 
-What is sealed takes along which secret values it holds, so that whoever opens it can hide them as well.
+What is sealed takes along which secret values it holds, so that whoever opens it can hide them as
+well.
 """
 
 from __future__ import annotations
@@ -35,7 +37,12 @@ def conceal(value: Any, masks: tuple[str, ...]) -> tuple[Any, bytes | None]:
 def seal_with(value: Any, hidden: Iterable[str]) -> bytes:
     """The value sealed, with those of the `hidden` that it holds."""
     within = secret_strings(value, _keys_of(value))
-    return seal({"value": value, "hidden": [text for text in hidden if any(text in other for other in within)]})
+    return seal(
+        {
+            "value": value,
+            "hidden": [text for text in hidden if any(text in other for other in within)],
+        }
+    )
 
 
 def reveal(sealed: bytes | memoryview) -> Opened:
@@ -45,7 +52,8 @@ def reveal(sealed: bytes | memoryview) -> Opened:
 
 
 def masked_result(result: Result, masks: tuple[str, ...]) -> Result:
-    """The result with its error and output masked; an output that held a secret is kept sealed as well."""
+    """The result with its error and output masked; an output that held a secret is kept sealed as
+    well."""
     if not masks:
         return result
     error = masker(masks).text(result.error)

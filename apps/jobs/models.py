@@ -1,7 +1,8 @@
-"""Jobs, steps, attempts, events and log chunks. The rows are the queue and the truth; a message is only a bell.
+"""Jobs, steps, attempts, events and log chunks. The rows are the queue and the truth; a message is
+only a bell.
 
-Hot tables refer to each other by plain id columns (no foreign key constraint): a log line or an event must never wait
-for a job's lock, and retention removes whole jobs in bulk.
+Hot tables refer to each other by plain id columns (no foreign key constraint): a log line or an
+event must never wait for a job's lock, and retention removes whole jobs in bulk.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ def choices(enum: type[JobStatus] | type[StepStatus]) -> list[tuple[str, str]]:
 
 
 class Blueprint(models.Model):
-    """A task with all that it uses, frozen as JSON; shared by every job of one revision and task."""
+    """A task with all that it uses, frozen as JSON; shared by every job of one revision and
+    task."""
 
     digest = models.CharField(max_length=64, unique=True)
     body = models.JSONField()
@@ -31,34 +33,52 @@ class Job(models.Model):
     """One run of a task."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    workspace = models.ForeignKey("workspaces.Workspace", on_delete=models.PROTECT, related_name="jobs")
+    workspace = models.ForeignKey(
+        "workspaces.Workspace", on_delete=models.PROTECT, related_name="jobs"
+    )
     revision = models.ForeignKey("workspaces.Revision", on_delete=models.PROTECT, related_name="+")
     blueprint = models.ForeignKey(Blueprint, on_delete=models.PROTECT, related_name="+")
     task_name = models.CharField(max_length=300)
     status = models.CharField(max_length=12, choices=choices(JobStatus), default=JobStatus.PENDING)
     source_type = models.CharField(max_length=20, default="api", db_default="api")
     source_id = models.CharField(max_length=500, blank=True, default="", db_default="")
-    started_by = models.ForeignKey("accounts.User", null=True, on_delete=models.SET_NULL, related_name="+")
+    started_by = models.ForeignKey(
+        "accounts.User", null=True, on_delete=models.SET_NULL, related_name="+"
+    )
     input = models.JSONField(default=dict, help_text="As shown: secret values are masked")
-    input_sealed = models.BinaryField(null=True, help_text="The input with its secret values, encrypted")
+    input_sealed = models.BinaryField(
+        null=True, help_text="The input with its secret values, encrypted"
+    )
     output = models.JSONField(null=True)
-    output_sealed = models.BinaryField(null=True, help_text="The output with its secret values, encrypted")
+    output_sealed = models.BinaryField(
+        null=True, help_text="The output with its secret values, encrypted"
+    )
     error = models.TextField(blank=True, default="", db_default="")
     priority = models.SmallIntegerField(default=0, db_default=0)
-    generation = models.SmallIntegerField(default=1, db_default=1, help_text="Grows with each restart of failed steps")
-    open_steps = models.IntegerField(default=0, db_default=0, help_text="Steps of the flow that are not final")
+    generation = models.SmallIntegerField(
+        default=1, db_default=1, help_text="Grows with each restart of failed steps"
+    )
+    open_steps = models.IntegerField(
+        default=0, db_default=0, help_text="Steps of the flow that are not final"
+    )
     bad_steps = models.IntegerField(
         default=0, db_default=0, help_text="Failed or cancelled steps that the job may not tolerate"
     )
-    is_held = models.BooleanField(default=False, db_default=False, help_text="Waits for the task's concurrency limit")
+    is_held = models.BooleanField(
+        default=False, db_default=False, help_text="Waits for the task's concurrency limit"
+    )
     cancel_requested_at = models.DateTimeField(null=True)
     cancel_reason = models.TextField(blank=True, default="", db_default="")
-    has_actions = models.BooleanField(default=False, db_default=False, help_text="Has workflow actions to arm")
+    has_actions = models.BooleanField(
+        default=False, db_default=False, help_text="Has workflow actions to arm"
+    )
     parent_job_id = models.UUIDField(null=True)
     parent_step_id = models.BigIntegerField(null=True)
     parent_step_name = models.CharField(max_length=300, blank=True, default="", db_default="")
     parent_told = models.BooleanField(
-        default=True, db_default=True, help_text="False while a finished child has not advanced its parent"
+        default=True,
+        db_default=True,
+        help_text="False while a finished child has not advanced its parent",
     )
     depth = models.SmallIntegerField(default=0, db_default=0)
     rerun_of_id = models.UUIDField(null=True)
@@ -73,21 +93,34 @@ class Job(models.Model):
 
     class Meta:
         constraints = [
-            models.CheckConstraint(name="jobs_job_status", condition=Q(status__in=[s.value for s in JobStatus])),
-            models.CheckConstraint(name="jobs_job_counters", condition=Q(open_steps__gte=0, bad_steps__gte=0)),
+            models.CheckConstraint(
+                name="jobs_job_status", condition=Q(status__in=[s.value for s in JobStatus])
+            ),
+            models.CheckConstraint(
+                name="jobs_job_counters", condition=Q(open_steps__gte=0, bad_steps__gte=0)
+            ),
             models.CheckConstraint(
                 name="jobs_job_final_has_end",
-                condition=~Q(status__in=sorted(s.value for s in FINAL_JOB)) | Q(completed_at__isnull=False),
+                condition=~Q(status__in=sorted(s.value for s in FINAL_JOB))
+                | Q(completed_at__isnull=False),
             ),
         ]
         indexes = [
             models.Index(fields=["-created_at", "-id"], name="jobs_job_newest"),
             models.Index(fields=["workspace", "task_name", "-created_at"], name="jobs_job_task"),
             models.Index(fields=["status", "-created_at"], name="jobs_job_status_newest"),
-            models.Index(fields=["parent_job_id"], name="jobs_job_parent", condition=Q(parent_job_id__isnull=False)),
+            models.Index(
+                fields=["parent_job_id"],
+                name="jobs_job_parent",
+                condition=Q(parent_job_id__isnull=False),
+            ),
             models.Index(fields=["source_type", "source_id"], name="jobs_job_source"),
-            models.Index(fields=["id"], name="jobs_job_open", condition=Q(status__in=["pending", "running"])),
-            models.Index(fields=["id"], name="jobs_job_parent_untold", condition=Q(parent_told=False)),
+            models.Index(
+                fields=["id"], name="jobs_job_open", condition=Q(status__in=["pending", "running"])
+            ),
+            models.Index(
+                fields=["id"], name="jobs_job_parent_untold", condition=Q(parent_told=False)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -98,7 +131,9 @@ class Step(models.Model):
     """One node of a job's flow, or one instance of a loop (`name` is then `base[index]`)."""
 
     id = models.BigAutoField(primary_key=True)
-    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="steps", db_constraint=False, db_index=False)
+    job = models.ForeignKey(
+        Job, on_delete=models.CASCADE, related_name="steps", db_constraint=False, db_index=False
+    )
     name = models.CharField(max_length=300)
     base = models.CharField(max_length=300, help_text="Name of the node in the flow")
     position = models.IntegerField(help_text="Topological order within the flow, then loop index")
@@ -108,54 +143,87 @@ class Step(models.Model):
         max_length=12, choices=choices(StepStatus), default=StepStatus.PENDING, db_default="pending"
     )
     tag_set = models.ForeignKey(
-        "fleet.TagSet", null=True, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
+        "fleet.TagSet",
+        null=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        db_constraint=False,
+        db_index=False,
     )
     dependents = ArrayField(models.BigIntegerField(), default=list)
     deps_left = models.IntegerField(default=0, db_default=0)
-    deps_completed = models.IntegerField(default=0, db_default=0, help_text="Completed, or failed and tolerated")
-    deps_failed = models.IntegerField(default=0, db_default=0, help_text="Failed without tolerance, or cancelled")
+    deps_completed = models.IntegerField(
+        default=0, db_default=0, help_text="Completed, or failed and tolerated"
+    )
+    deps_failed = models.IntegerField(
+        default=0, db_default=0, help_text="Failed without tolerance, or cancelled"
+    )
     deps_skipped = models.IntegerField(default=0, db_default=0)
-    tolerates = models.BooleanField(default=False, db_default=False, help_text="continue_on_failure")
+    tolerates = models.BooleanField(
+        default=False, db_default=False, help_text="continue_on_failure"
+    )
     priority = models.SmallIntegerField(default=0, db_default=0)
     fair_rank = models.IntegerField(
         default=0, db_default=0, help_text="Place within its job among what became ready with it"
     )
     fence = models.IntegerField(
-        default=0, db_default=0, help_text="Grows with each claim; a report with an older one is refused"
+        default=0,
+        db_default=0,
+        help_text="Grows with each claim; a report with an older one is refused",
     )
-    attempts = models.SmallIntegerField(default=0, db_default=0, help_text="Runs that count against `retry`")
+    attempts = models.SmallIntegerField(
+        default=0, db_default=0, help_text="Runs that count against `retry`"
+    )
     timeout_s = models.FloatField(null=True, help_text="Of one attempt")
     losses = models.SmallIntegerField(
         default=0, db_default=0, help_text="Attempts lost with their worker, not counted as runs"
     )
     retry_at = models.DateTimeField(null=True)
-    loop_id = models.BigIntegerField(null=True, help_text="The loop step that this is an instance of")
+    loop_id = models.BigIntegerField(
+        null=True, help_text="The loop step that this is an instance of"
+    )
     loop_index = models.IntegerField(null=True)
     loop_total = models.IntegerField(null=True)
     loop_item = models.JSONField(null=True, help_text="As shown: secret values are masked")
-    loop_item_sealed = models.BinaryField(null=True, help_text="The item with its secret values, encrypted")
-    loop_open = models.IntegerField(default=0, db_default=0, help_text="On a loop step: instances that are not final")
-    loop_next = models.IntegerField(default=0, db_default=0, help_text="On a loop step: instances released so far")
+    loop_item_sealed = models.BinaryField(
+        null=True, help_text="The item with its secret values, encrypted"
+    )
+    loop_open = models.IntegerField(
+        default=0, db_default=0, help_text="On a loop step: instances that are not final"
+    )
+    loop_next = models.IntegerField(
+        default=0, db_default=0, help_text="On a loop step: instances released so far"
+    )
     loop_failed = models.IntegerField(
         default=0, db_default=0, help_text="On a loop step: instances that failed or were cancelled"
     )
-    input = models.JSONField(null=True, help_text="Rendered input as shown: secret values are masked")
+    input = models.JSONField(
+        null=True, help_text="Rendered input as shown: secret values are masked"
+    )
     output = models.JSONField(null=True)
     has_output = models.BooleanField(default=False, db_default=False)
-    output_sealed = models.BinaryField(null=True, help_text="The output with its secret values, encrypted")
+    output_sealed = models.BinaryField(
+        null=True, help_text="The output with its secret values, encrypted"
+    )
     error = models.TextField(blank=True, default="", db_default="")
     worker_id = models.UUIDField(null=True)
     child_job_id = models.UUIDField(null=True)
     ready_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
     suspended_at = models.DateTimeField(null=True)
-    deadline_at = models.DateTimeField(null=True, help_text="Of a suspended step or a child job; attempts carry theirs")
+    deadline_at = models.DateTimeField(
+        null=True, help_text="Of a suspended step or a child job; attempts carry theirs"
+    )
     completed_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [
-            models.CheckConstraint(name="jobs_step_status", condition=Q(status__in=[s.value for s in StepStatus])),
-            models.CheckConstraint(name="jobs_step_deps", condition=Q(deps_left__gte=0, loop_open__gte=0)),
+            models.CheckConstraint(
+                name="jobs_step_status", condition=Q(status__in=[s.value for s in StepStatus])
+            ),
+            models.CheckConstraint(
+                name="jobs_step_deps", condition=Q(deps_left__gte=0, loop_open__gte=0)
+            ),
             models.UniqueConstraint(fields=["job", "name"], name="jobs_step_once"),
         ]
         indexes = [
@@ -168,14 +236,24 @@ class Step(models.Model):
                 name="jobs_step_claim",
                 condition=Q(status="ready"),
             ),
-            models.Index(fields=["retry_at"], name="jobs_step_due", condition=Q(retry_at__isnull=False)),
-            models.Index(fields=["loop_id", "loop_index"], name="jobs_step_loop", condition=Q(loop_id__isnull=False)),
+            models.Index(
+                fields=["retry_at"], name="jobs_step_due", condition=Q(retry_at__isnull=False)
+            ),
+            models.Index(
+                fields=["loop_id", "loop_index"],
+                name="jobs_step_loop",
+                condition=Q(loop_id__isnull=False),
+            ),
             models.Index(
                 fields=["loop_id", "loop_index"],
                 name="jobs_step_loop_next",
                 condition=Q(loop_id__isnull=False, status="pending"),
             ),
-            models.Index(fields=["deadline_at"], name="jobs_step_deadline", condition=Q(deadline_at__isnull=False)),
+            models.Index(
+                fields=["deadline_at"],
+                name="jobs_step_deadline",
+                condition=Q(deadline_at__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -197,7 +275,9 @@ class Attempt(models.Model):
     job_id = models.UUIDField()
     fence = models.IntegerField()
     worker_id = models.UUIDField()
-    status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING, db_default="running")
+    status = models.CharField(
+        max_length=10, choices=Status, default=Status.RUNNING, db_default="running"
+    )
     lease_until = models.DateTimeField()
     deadline_at = models.DateTimeField(null=True)
     claimed_at = models.DateTimeField()
@@ -208,9 +288,13 @@ class Attempt(models.Model):
     log_bytes = models.BigIntegerField(default=0, db_default=0)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["step_id", "fence"], name="jobs_attempt_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["step_id", "fence"], name="jobs_attempt_once")
+        ]
         indexes = [
-            models.Index(fields=["worker_id"], name="jobs_attempt_live", condition=Q(ended_at__isnull=True)),
+            models.Index(
+                fields=["worker_id"], name="jobs_attempt_live", condition=Q(ended_at__isnull=True)
+            )
         ]
 
 
@@ -231,9 +315,11 @@ class StepEvent(models.Model):
 
 
 class LogChunk(models.Model):
-    """A batch of log lines of one attempt; (attempt, seq) makes a repeated batch harmless. Partitioned by `day`.
+    """A batch of log lines of one attempt; (attempt, seq) makes a repeated batch harmless.
+    Partitioned by `day`.
 
-    `lines` is JSON lines: {"ts", "stream", "step", "line"}. Server messages have attempt 0 and a seq of their own.
+    `lines` is JSON lines: {"ts", "stream", "step", "line"}. Server messages have attempt 0 and a
+    seq of their own.
     """
 
     pk = models.CompositePrimaryKey("day", "attempt_id", "seq")

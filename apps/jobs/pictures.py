@@ -1,7 +1,9 @@
-"""The flow of a job as a drawing: which nodes, which arrows, what is folded into one node. Pure but for `counted`.
+"""The flow of a job as a drawing: which nodes, which arrows, what is folded into one node. Pure but
+for `counted`.
 
-Instances of a loop are one node with their loop. Three or more steps alike but for their numbers (`fit_1` ... `fit_90`)
-of one kind at one depth are one node too. Depth keeps the drawing free of cycles: arrows always lead deeper.
+Instances of a loop are one node with their loop. Three or more steps alike but for their numbers
+(`fit_1` ... `fit_90`) of one kind at one depth are one node too. Depth keeps the drawing free of
+cycles: arrows always lead deeper.
 """
 
 from __future__ import annotations
@@ -21,8 +23,18 @@ from apps.jobs.sql import fetch
 
 MOST_DRAWN = 300
 FEWEST_FOLDED = 3
-# What a node of many shows first: what needs a person, then what moves, then what waits, then what is over.
-PRECEDENCE = ("failed", "suspended", "running", "ready", "cancelled", "pending", "completed", "skipped")
+# What a node of many shows first: what needs a person, then what moves, then what waits, then what
+# is over.
+PRECEDENCE = (
+    "failed",
+    "suspended",
+    "running",
+    "ready",
+    "cancelled",
+    "pending",
+    "completed",
+    "skipped",
+)
 _DIGITS = re.compile(r"\d+")
 
 COUNTS = """
@@ -30,11 +42,13 @@ SELECT base, status, loop_id IS NOT NULL, count(*) FROM jobs_step
 WHERE job_id = %s AND (%s::text[] IS NULL OR base = ANY(%s)) GROUP BY 1, 2, 3
 """
 SINGLES = """
-SELECT base, id, child_job_id FROM jobs_step WHERE job_id = %s AND loop_id IS NULL AND base = ANY(%s)
+SELECT base, id, child_job_id FROM jobs_step WHERE job_id = %s AND loop_id IS NULL
+    AND base = ANY(%s)
 """
 
 TOTALS = """
-SELECT status, count(*) FROM jobs_step WHERE job_id = %s AND (loop_total IS NULL OR loop_index IS NOT NULL) GROUP BY 1
+SELECT status, count(*) FROM jobs_step WHERE job_id = %s
+    AND (loop_total IS NULL OR loop_index IS NOT NULL) GROUP BY 1
 """
 
 
@@ -72,9 +86,13 @@ def draw(plan: Plan) -> Picture:
     place = {name: index for index, names in enumerate(groups) for name in names}
     nodes = tuple(_node(plan, names) for names in groups)
     edges = {
-        (place[dependency], place[name]) for name, node in plan.nodes.items() for dependency in node.step.depends_on
+        (place[dependency], place[name])
+        for name, node in plan.nodes.items()
+        for dependency in node.step.depends_on
     }
-    return Picture(nodes, tuple(sorted(edges)), place, action_pictures.drawn_actions(plan.task, place))
+    return Picture(
+        nodes, tuple(sorted(edges)), place, action_pictures.drawn_actions(plan.task, place)
+    )
 
 
 def _groups(plan: Plan) -> list[tuple[str, ...]]:
@@ -82,7 +100,9 @@ def _groups(plan: Plan) -> list[tuple[str, ...]]:
     alike: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for name, node in plan.nodes.items():  # in topological order
         depth[name] = 1 + max((depth[dependency] for dependency in node.step.depends_on), default=0)
-        alike[_DIGITS.sub("#", name), node.kind, node.step.for_each is not None, depth[name]].append(name)
+        alike[
+            _DIGITS.sub("#", name), node.kind, node.step.for_each is not None, depth[name]
+        ].append(name)
     groups: list[tuple[str, ...]] = []
     for names in alike.values():
         groups += [tuple(names)] if len(names) >= FEWEST_FOLDED else [(name,) for name in names]
@@ -97,8 +117,11 @@ def _node(plan: Plan, names: tuple[str, ...]) -> Drawn:
     return Drawn(names[0], first.step.title or first.action.title or "", first.kind, names, is_loop)
 
 
-def counted(job_id: UUID, picture: Picture, bases: Iterable[str] | None = None) -> dict[int, dict[str, Any]]:
-    """How the nodes stand, by index: a status, counts, and the id of the step where a node is one step.
+def counted(
+    job_id: UUID, picture: Picture, bases: Iterable[str] | None = None
+) -> dict[int, dict[str, Any]]:
+    """How the nodes stand, by index: a status, counts, and the id of the step where a node is one
+    step.
 
     Two queries. With `bases` only the nodes of these steps.
     """
@@ -109,9 +132,17 @@ def counted(job_id: UUID, picture: Picture, bases: Iterable[str] | None = None) 
         index = picture.place.get(base)
         if index is not None:
             (instances if is_instance else own)[index][status] += count
-    single = [picture.nodes[index].bases[0] for index in own if len(picture.nodes[index].bases) == 1]
-    found = {base: (step_id, child) for base, step_id, child in fetch(SINGLES, (job_id, single))} if single else {}
-    return {index: _standing(picture.nodes[index], own[index], instances[index], found) for index in own}
+    single = [
+        picture.nodes[index].bases[0] for index in own if len(picture.nodes[index].bases) == 1
+    ]
+    found = (
+        {base: (step_id, child) for base, step_id, child in fetch(SINGLES, (job_id, single))}
+        if single
+        else {}
+    )
+    return {
+        index: _standing(picture.nodes[index], own[index], instances[index], found) for index in own
+    }
 
 
 def totals(job_id: UUID) -> dict[str, int]:
@@ -126,9 +157,14 @@ def _with_siblings(picture: Picture, bases: Iterable[str]) -> set[str]:
 
 
 def _standing(
-    node: Drawn, own: Counter[str], instances: Counter[str], found: Mapping[str, tuple[int, UUID | None]]
+    node: Drawn,
+    own: Counter[str],
+    instances: Counter[str],
+    found: Mapping[str, tuple[int, UUID | None]],
 ) -> dict[str, Any]:
-    step_id, child = found.get(node.bases[0], (None, None)) if len(node.bases) == 1 else (None, None)
+    step_id, child = (
+        found.get(node.bases[0], (None, None)) if len(node.bases) == 1 else (None, None)
+    )
     counts = instances if instances else own
     return {
         "status": next(status for status in PRECEDENCE if own[status]),
@@ -148,7 +184,9 @@ def drawing(picture: Picture, standings: Mapping[int, Mapping[str, Any]]) -> dic
             "kind": node.kind,
             "loop": node.is_loop,
             "folded": len(node.bases) if len(node.bases) > 1 else 0,
-            **standings.get(index, {"status": "pending", "counts": {}, "total": 0, "step": None, "child": None}),
+            **standings.get(
+                index, {"status": "pending", "counts": {}, "total": 0, "step": None, "child": None}
+            ),
         }
         for index, node in enumerate(picture.nodes)
     ]

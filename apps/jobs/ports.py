@@ -1,4 +1,5 @@
-"""Doors for the rooms above: what a step kind or a job's end sets off there, called by name inside the transaction.
+"""Doors for the rooms above: what a step kind or a job's end sets off there, called by name inside
+the transaction.
 
 Each room registers its handler in `AppConfig.ready()`; a missing one fails `manage.py check`.
 """
@@ -30,8 +31,10 @@ class Dispatch:
     step_name: str
     context: Mapping[str, Any] = field(repr=False)  # of templates: input, secret, outputs, each
     values: Mapping[str, Any] = field(repr=False)  # the step's rendered input
-    masks: tuple[str, ...] = field(repr=False)  # every secret value that must not be stored in clear
-    hidden: tuple[str, ...] = field(repr=False, default=())  # those of them that came with inputs and outputs
+    # every secret value that must not be stored in clear
+    masks: tuple[str, ...] = field(repr=False)
+    # those of them that came with inputs and outputs
+    hidden: tuple[str, ...] = field(repr=False, default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,10 @@ RemovalHandler = Callable[[Sequence["UUID"]], None]
 class Beside:
     """What runs beside the steps of jobs with workflow actions, for those who watch a job."""
 
-    shown: Callable[[Job], list[dict[str, Any]]]  # each in brief, as JSON; `is_open`: something may still come of it
-    attempts: Callable[[UUID, int], frozenset[int] | None]  # (job, id) -> whose log lines are its; None: no such thing
+    # each in brief, as JSON; `is_open`: something may still come of it
+    shown: Callable[[Job], list[dict[str, Any]]]
+    # (job, id) -> whose log lines are its; None: no such thing
+    attempts: Callable[[UUID, int], frozenset[int] | None]
 
 
 _steps: dict[str, StepHandler] = {}
@@ -75,7 +80,8 @@ REQUIRED = {"step": ("task", "approval"), "end": ("hooks",)}
 
 
 def on_step(kind: str, handler: StepHandler) -> None:
-    """Register who starts steps of `kind`; the handler suspends, dispatches or fails the step with the pen."""
+    """Register who starts steps of `kind`; the handler suspends, dispatches or fails the step with
+    the pen."""
     _steps[kind] = handler
 
 
@@ -100,12 +106,14 @@ def on_suspension(name: str, handler: SuspensionHandler) -> None:
 
 
 def on_cancel(name: str, handler: CancelHandler) -> None:
-    """Register who closes what was open when a job is cancelled: called with the job's id, the actor, the reason."""
+    """Register who closes what was open when a job is cancelled: called with the job's id, the
+    actor, the reason."""
     _cancels[name] = handler
 
 
 def on_removal(name: str, handler: RemovalHandler) -> None:
-    """Register who keeps rows by job id without a foreign key: they go when retention removes the jobs."""
+    """Register who keeps rows by job id without a foreign key: they go when retention removes the
+    jobs."""
     _removals[name] = handler
 
 
@@ -150,11 +158,16 @@ def removed(job_ids: Sequence[UUID]) -> None:
 
 def shown_beside(job: Job) -> list[dict[str, Any]]:
     """What runs beside the steps of this job, in brief."""
-    return [brief for beside in _beside.values() for brief in beside.shown(job)] if job.has_actions else []
+    return (
+        [brief for beside in _beside.values() for brief in beside.shown(job)]
+        if job.has_actions
+        else []
+    )
 
 
 def attempts_beside(job_id: UUID, id: int) -> frozenset[int] | None:
-    """Whose log lines are those of this thing beside the steps; None when the job has no such thing."""
+    """Whose log lines are those of this thing beside the steps; None when the job has no such
+    thing."""
     found = (beside.attempts(job_id, id) for beside in _beside.values())
     return next((attempts for attempts in found if attempts is not None), None)
 
@@ -169,5 +182,6 @@ def check_ports(**kwargs: Any) -> list[Error]:
     missing = [f"step kind '{kind}'" for kind in REQUIRED["step"] if kind not in _steps]
     missing += [f"job end '{name}'" for name in REQUIRED["end"] if name not in _ends]
     return [
-        Error(f"nobody handles {what}; its app must register in apps.jobs.ports", id="jobs.E001") for what in missing
+        Error(f"nobody handles {what}; its app must register in apps.jobs.ports", id="jobs.E001")
+        for what in missing
     ]

@@ -10,12 +10,15 @@ from engine.spec.model import Workspace
 
 
 def refuse_what_cannot_run(plan: Plan, revision_id: int) -> None:
-    """Raise AuthorError when a step is of a type that nobody here carries out: a step of the task itself, or of one
-    that it starts, at any depth. A job that would get half-way is worse than none."""
+    """Raise AuthorError when a step is of a type that nobody here carries out: a step of the task
+    itself, or of one that it starts, at any depth. A job that would get half-way is worse than
+    none."""
     below = []
     for name, node in plan.nodes.items():
         if _is_beyond_us(node.kind):
-            raise AuthorError(f"step '{name}' is of type {node.kind}, which this version cannot run; remove it")
+            raise AuthorError(
+                f"step '{name}' is of type {node.kind}, which this version cannot run; remove it"
+            )
         if node.action.task:
             below.append(node.action.task)
     if below:
@@ -32,8 +35,8 @@ def _refuse_below(tasks: list[str], workspace: Workspace) -> None:
                 continue  # of a library: the start of the child says so
             if _is_beyond_us(action.type):
                 raise AuthorError(
-                    f"step '{step_name}' of task '{name}', which this task starts, is of type {action.type}, "
-                    "which this version cannot run; remove it"
+                    f"step '{step_name}' of task '{name}', which this task starts, is of type"
+                    f" {action.type}, which this version cannot run; remove it"
                 )
             if action.task and action.task not in seen:
                 seen.add(action.task)

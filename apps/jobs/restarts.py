@@ -1,4 +1,5 @@
-"""Restarting from the failed steps: the same job, revision and completed work, in its next generation."""
+"""Restarting from the failed steps: the same job, revision and completed work, in its next
+generation."""
 
 from __future__ import annotations
 
@@ -33,8 +34,9 @@ class FlowStep:
 
 
 def restart_failed(job_id: UUID, *, actor: str = "") -> None:
-    """Open the next generation of a failed or cancelled job: failed and cancelled steps, and those skipped because of
-    them, get new attempts; what completed stays. Raises NotFound, and Conflict when the job is in another state."""
+    """Open the next generation of a failed or cancelled job: failed and cancelled steps, and those
+    skipped because of them, get new attempts; what completed stays. Raises NotFound, and Conflict
+    when the job is in another state."""
     _restart(job_id, actor)
 
 
@@ -44,7 +46,9 @@ def _restart(job_id: UUID, actor: str) -> None:
     if state is None:
         raise NotFound(f"Job {job_id} not found")
     if state.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
-        raise Conflict(f"only a failed or cancelled job can be restarted; this one is {state.status}")
+        raise Conflict(
+            f"only a failed or cancelled job can be restarted; this one is {state.status}"
+        )
     _refuse_while_tried_again(job_id)
     plan = blueprints.load(state.blueprint_id)
     flow = {row[1]: FlowStep(*row) for row in fetch(FLOW, (job_id,))}
@@ -53,7 +57,10 @@ def _restart(job_id: UUID, actor: str) -> None:
         raise Conflict("no step of this job failed or was cancelled; run it again instead")
     reopened = [_reopened(plan.task, flow, again, name) for name in again]
     blocked = Counter(
-        dependent for name in again for dependent in plan.nodes[name].dependents if dependent not in again
+        dependent
+        for name in again
+        for dependent in plan.nodes[name].dependents
+        if dependent not in again
     )
     reopening.reopen_steps(reopened)
     reopening.reopen_instances([step.id for step in reopened])
@@ -77,7 +84,9 @@ def _refuse_while_tried_again(job_id: UUID) -> None:
     retry_id = Job.objects.values_list("retry_job_id", flat=True).get(id=job_id)
     following = Job.objects.filter(id=retry_id).first() if retry_id else None
     if following is not None and not JobStatus(following.status).is_final:
-        raise Conflict(f"this job is tried again already, as job {following.id}; cancel that one first")
+        raise Conflict(
+            f"this job is tried again already, as job {following.id}; cancel that one first"
+        )
 
 
 def chosen(task: Task, statuses: Mapping[str, str]) -> list[str]:
@@ -92,7 +101,9 @@ def chosen(task: Task, statuses: Mapping[str, str]) -> list[str]:
 
 
 def _reopened(task: Task, flow: Mapping[str, FlowStep], again: list[str], name: str) -> Reopened:
-    kept = [flow[dependency] for dependency in task.flow[name].depends_on if dependency not in again]
+    kept = [
+        flow[dependency] for dependency in task.flow[name].depends_on if dependency not in again
+    ]
     tally = Tally(
         completed=sum(step.status == "completed" for step in kept),
         failed=0,

@@ -1,4 +1,5 @@
-"""Removes jobs that ended long ago, each with everything of its tree; a tree with an open job in it stays whole."""
+"""Removes jobs that ended long ago, each with everything of its tree; a tree with an open job in it
+stays whole."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ NOTHING = UUID(int=0)
 
 
 def remove_old_jobs() -> int:
-    """Remove what ended more than `retention.job_days` ago; returns how many jobs. Without the setting, nothing."""
+    """Remove what ended more than `retention.job_days` ago; returns how many jobs. Without the
+    setting, nothing."""
     days = settings.STROEM.retention.job_days
     if days is None:
         return 0
@@ -49,7 +51,8 @@ def remove_old_jobs() -> int:
 @transaction.atomic
 def _remove_tree(root: UUID, age_s: float) -> int:
     tree = fetch(TREE, (root, age_s))
-    # A restart may have opened a job again since it was found; the lock keeps it as it is from here on.
+    # A restart may have opened a job again since it was found; the lock keeps it as it is from here
+    # on.
     if any(status not in FINAL or not is_old for _, status, is_old in tree):
         return 0
     ids = [job_id for job_id, _, _ in tree]
@@ -59,7 +62,11 @@ def _remove_tree(root: UUID, age_s: float) -> int:
 
 
 def _remove_rows(ids: Sequence[UUID]) -> None:
-    fetch("DELETE FROM jobs_attempt WHERE step_id IN (SELECT id FROM jobs_step WHERE job_id = ANY(%s))", (list(ids),))
+    fetch(
+        "DELETE FROM jobs_attempt WHERE step_id IN (SELECT id FROM jobs_step WHERE job_id ="
+        " ANY(%s))",
+        (list(ids),),
+    )
     for table in ("jobs_stepevent", "jobs_logchunk"):
         fetch(f"DELETE FROM {table} WHERE job_id = ANY(%s)", (list(ids),))  # noqa: S608  (a name of ours)
     Job.objects.filter(id__in=ids).delete()

@@ -1,4 +1,5 @@
-"""What may be done to jobs. Every function opens its own transaction and says what it needs; bells ring after it."""
+"""What may be done to jobs. Every function opens its own transaction and says what it needs; bells
+ring after it."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ from engine.spec.model import InputField
 MAX_DEPTH = 10
 ROOTS = """
 SELECT id, base, deps_completed, deps_failed, deps_skipped, tolerates FROM jobs_step
-WHERE job_id = %s AND status = 'pending' AND deps_left = 0 AND retry_at IS NULL AND loop_id IS NULL ORDER BY position
+WHERE job_id = %s AND status = 'pending' AND deps_left = 0 AND retry_at IS NULL AND loop_id IS NULL
+    ORDER BY position
 """
 
 
@@ -46,12 +48,17 @@ def start_job(
     user: User | None = None,
     priority: int | None = None,
 ) -> Job:
-    """Start a run of a task with checked input. Raises NotFound and InputError before anything is written."""
-    found = fetch_one("SELECT id, current_id FROM workspaces_workspace WHERE name = %s", (workspace,))
+    """Start a run of a task with checked input. Raises NotFound and InputError before anything is
+    written."""
+    found = fetch_one(
+        "SELECT id, current_id FROM workspaces_workspace WHERE name = %s", (workspace,)
+    )
     if found is None or found[1] is None:
         raise _no_revision(workspace)
     revision = Revision(id=found[1], workspace_id=found[0])
-    origin = Origin(source_type, source_id or (user.email if user else ""), user.pk if user else None)
+    origin = Origin(
+        source_type, source_id or (user.email if user else ""), user.pk if user else None
+    )
     return start_at(revision, task_name, given, origin, priority=priority)
 
 
@@ -73,9 +80,19 @@ def start_at(
     wait_s: float | None = None,
     hidden: Iterable[str] = (),
 ) -> Job:
-    """Start a run of a task as this revision says it. `hidden` are secret values that `given` may hold."""
+    """Start a run of a task as this revision says it. `hidden` are secret values that `given` may
+    hold."""
     blueprint_id = blueprints.of_task(revision.id, task_name)
-    return launch(revision, task_name, blueprint_id, given, origin, priority=priority, wait_s=wait_s, hidden=hidden)
+    return launch(
+        revision,
+        task_name,
+        blueprint_id,
+        given,
+        origin,
+        priority=priority,
+        wait_s=wait_s,
+        hidden=hidden,
+    )
 
 
 def launch(
@@ -90,16 +107,29 @@ def launch(
     allow_unknown: bool = False,
     hidden: Iterable[str] = (),
 ) -> Job:
-    """Start a run of a blueprint. Safe to call within a transaction: a hook or a parent's advance does."""
+    """Start a run of a blueprint. Safe to call within a transaction: a hook or a parent's advance
+    does."""
     plan = blueprints.load(blueprint_id)
     refuse_what_cannot_run(plan, revision.id)
     secrets = secrets_of(revision)
     clear = resolve_input(plan.task.input, given, secrets, allow_unknown=allow_unknown)
     fields = secret_fields(plan.task.input)
-    masks = secret_values([sensitive_of(revision.id), [clear.get(name) for name in fields], list(hidden)])
+    masks = secret_values(
+        [sensitive_of(revision.id), [clear.get(name) for name in fields], list(hidden)]
+    )
     seen = blanked(shown(clear, masks), fields)
     sealed = seal_with(clear, masks) if seen != clear else None
-    birth = Birth(plan, task_name, revision.workspace_id, revision.id, origin, seen, sealed, priority, wait_s=wait_s)
+    birth = Birth(
+        plan,
+        task_name,
+        revision.workspace_id,
+        revision.id,
+        origin,
+        seen,
+        sealed,
+        priority,
+        wait_s=wait_s,
+    )
     return _create(birth)
 
 
@@ -110,9 +140,12 @@ def resolve_input(
     *,
     allow_unknown: bool = False,
 ) -> dict[str, Any]:
-    """Checked input: what was given, then defaults (the author's text, rendered with secrets; data never is)."""
+    """Checked input: what was given, then defaults (the author's text, rendered with secrets; data
+    never is)."""
     wanted = {
-        name: field.default for name, field in fields.items() if field.has_default and given.get(name) in (None, "")
+        name: field.default
+        for name, field in fields.items()
+        if field.has_default and given.get(name) in (None, "")
     }
     defaults = templating.render_value(wanted, {"secret": secrets, "secrets": secrets})
     return resolve(fields, given, defaults, allow_unknown=allow_unknown)
@@ -130,8 +163,18 @@ def _create(birth: Birth) -> Job:
 
 
 def begin(job: Job, plan: Plan, roots: list[Candidate]) -> None:
-    """Let the steps go that nothing holds back. Called in the transaction that has just written or locked the job."""
-    state = JobState(job.id, job.status, False, job.open_steps, job.bad_steps, plan.id, job.generation, job.has_actions)
+    """Let the steps go that nothing holds back. Called in the transaction that has just written or
+    locked the job."""
+    state = JobState(
+        job.id,
+        job.status,
+        False,
+        job.open_steps,
+        job.bad_steps,
+        plan.id,
+        job.generation,
+        job.has_actions,
+    )
     if job.has_actions:
         ports.born(job, plan)
         roots = roots_of(job.id)  # a barrier holds some of them back
@@ -159,25 +202,36 @@ def admit(job_id: UUID) -> None:
 def roots_of(job_id: UUID) -> list[Candidate]:
     """The pending steps that nothing holds back, from the rows."""
     found = fetch(ROOTS, (job_id,))
-    return [Candidate(id, base, Tally(ok, bad, none), tolerates) for id, base, ok, bad, none, tolerates in found]
+    return [
+        Candidate(id, base, Tally(ok, bad, none), tolerates)
+        for id, base, ok, bad, none, tolerates in found
+    ]
 
 
 def ring_after_commit(advance: Advance) -> None:
     if advance.bells:
         counts = dict(advance.bells)
-        transaction.on_commit(lambda: bells.ring({key: counts[id] for id, key in tag_sets.keys_of(counts).items()}))
+        transaction.on_commit(
+            lambda: bells.ring({key: counts[id] for id, key in tag_sets.keys_of(counts).items()})
+        )
 
 
 def cancel_job(job_id: UUID, *, actor: str, reason: str = "Job cancelled") -> None:
-    """Ask a job and its children to stop. Raises NotFound, and Conflict when it has already ended."""
+    """Ask a job and its children to stop. Raises NotFound, and Conflict when it has already
+    ended."""
     cancellation.cancel(job_id, actor=actor, reason=reason)
 
 
 def rerun_job(job_id: UUID, *, actor: User | None, given: Mapping[str, Any] | None = None) -> Job:
-    """A new job of the same task at the current revision; the same input unless another is given."""
+    """A new job of the same task at the current revision; the same input unless another is
+    given."""
     old = Job.objects.select_related("workspace__current", "revision").filter(id=job_id).first()
     if old is None or old.workspace.current is None:
         raise NotFound(f"Job {job_id} not found")
-    origin = Origin("rerun", actor.email if actor else "", actor.pk if actor else None, rerun_of_id=old.id)
+    origin = Origin(
+        "rerun", actor.email if actor else "", actor.pk if actor else None, rerun_of_id=old.id
+    )
     values = contexts.clear_input(old) if given is None else given
-    return start_at(old.workspace.current, old.task_name, values, origin, hidden=contexts.hidden_of(old))
+    return start_at(
+        old.workspace.current, old.task_name, values, origin, hidden=contexts.hidden_of(old)
+    )

@@ -1,4 +1,5 @@
-"""Statements of the hot path: prepared on the server, plain tuples back. The ORM does everything else."""
+"""Statements of the hot path: prepared on the server, plain tuples back. The ORM does everything
+else."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ REPAIRED = "\ufffd"
 
 
 def jsonb(value: Any) -> Jsonb:
-    """`value` as a JSON parameter. What the database cannot hold is replaced: NUL and half characters by U+FFFD, NaN by
-    null."""
+    """`value` as a JSON parameter. What the database cannot hold is replaced: NUL and half
+    characters by U+FFFD, NaN by null."""
     return Jsonb(value, dumps=_dump)
 
 
@@ -52,7 +53,9 @@ def storable(text: str) -> str:
     """`text` with what no database text can hold (NUL, half characters) as U+FFFD."""
     if text.isascii():
         return text.replace("\0", REPAIRED) if "\0" in text else text
-    return text.replace("\0", REPAIRED).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return (
+        text.replace("\0", REPAIRED).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    )
 
 
 def fetch(statement: str, params: Sequence[Any] | dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -84,8 +87,8 @@ def fetch_alone(statement: str, params: Sequence[Any] | dict[str, Any]) -> tuple
 def fetch_together(
     statements: Sequence[tuple[str, dict[str, Any]]], meanwhile: Callable[[], None]
 ) -> list[list[tuple[Any, ...]]]:
-    """Rows of several statements that are one transaction, sent in one round trip; `meanwhile` is called while the
-    database is at work. Not within a transaction."""
+    """Rows of several statements that are one transaction, sent in one round trip; `meanwhile` is
+    called while the database is at work. Not within a transaction."""
     here = connections[DEFAULT_DB_ALIAS]  # looked up once: `connection` does it at every use
     here.validate_no_atomic_block()
     raw = lingering.take()
@@ -101,7 +104,8 @@ def fetch_together(
 
 
 def retried(function: Any) -> Any:
-    """Run `function` in a transaction; deadlocks and serialisation failures are tried again, three times in all."""
+    """Run `function` in a transaction; deadlocks and serialisation failures are tried again, three
+    times in all."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         for attempt in range(1, RETRIES + 1):

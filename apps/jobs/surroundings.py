@@ -1,4 +1,5 @@
-"""Where a step runs and what it finds there beside its workspace: nothing, but for Torc files and workflow actions."""
+"""Where a step runs and what it finds there beside its workspace: nothing, but for Torc files and
+workflow actions."""
 
 from __future__ import annotations
 
@@ -26,9 +27,9 @@ ORDER BY fence DESC LIMIT 1
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """`output_dir`: None, a path, or empty for the directory that the worker gives the job. `recovery` is a script to
-    run first, and the exit code of the run before. `has_sessions`: the worker has something to do before its first
-    step of the job, and when it leaves it."""
+    """`output_dir`: None, a path, or empty for the directory that the worker gives the job.
+    `recovery` is a script to run first, and the exit code of the run before. `has_sessions`: the
+    worker has something to do before its first step of the job, and when it leaves it."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
     chdir: str | None = None
@@ -53,7 +54,11 @@ def surroundings_of(claim: Claim, plan: Plan, node: Node) -> Surroundings:
         "TORC_ATTEMPT_ID": str(claim.number),
     }
     return Surroundings(
-        environment, task.torc.get("directory"), output_dir_of(task), _recovery(claim, node), has_sessions(task)
+        environment,
+        task.torc.get("directory"),
+        output_dir_of(task),
+        _recovery(claim, node),
+        has_sessions(task),
     )
 
 
@@ -70,7 +75,10 @@ def output_dir_of(task: Task) -> str:
 
 def has_sessions(task: Task) -> bool:
     """Whether workers take note of being at work for a job of this task."""
-    return any(action.persistent or action.trigger_type in WORKER_TRIGGERS for action in task.workflow_actions)
+    return any(
+        action.persistent or action.trigger_type in WORKER_TRIGGERS
+        for action in task.workflow_actions
+    )
 
 
 def _recovery(claim: Claim, node: Node) -> tuple[str, int] | None:

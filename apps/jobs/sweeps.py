@@ -1,7 +1,9 @@
-"""What time alone changes: leases that ran out, retries that are due, deadlines, steps that nobody may run.
+"""What time alone changes: leases that ran out, retries that are due, deadlines, steps that nobody
+may run.
 
-Every phase selects by the state of rows, works one job a transaction, and may run on any number of hosts at once or be
-killed anywhere: the next one finds what is left. A row that fails is logged and skipped.
+Every phase selects by the state of rows, works one job a transaction, and may run on any number of
+hosts at once or be killed anywhere: the next one finds what is left. A row that fails is logged and
+skipped.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ def _each(phase: str, items: Iterable[Any], work: Callable[[Any], Any]) -> int:
 def lost_attempts() -> int:
     """Attempts whose lease ran out: their worker is gone, cut off or frozen."""
     rows = fetch(
-        "SELECT id FROM jobs_attempt WHERE ended_at IS NULL AND lease_until < clock_timestamp() ORDER BY id LIMIT %s",
+        "SELECT id FROM jobs_attempt WHERE ended_at IS NULL AND lease_until < clock_timestamp()"
+        " ORDER BY id LIMIT %s",
         (BATCH,),
     )
 
@@ -64,7 +67,8 @@ def overdue_attempts() -> int:
         """
         SELECT a.id, a.job_id, a.step_id, a.fence, s.base, s.name, s.timeout_s FROM jobs_attempt a
         JOIN jobs_step s ON s.id = a.step_id
-        WHERE a.ended_at IS NULL AND a.deadline_at < clock_timestamp() - make_interval(secs => %s) LIMIT %s
+        WHERE a.ended_at IS NULL AND a.deadline_at < clock_timestamp() - make_interval(secs => %s)
+            LIMIT %s
         """,
         (ENFORCEMENT_DELAY_S, BATCH),
     )
@@ -80,7 +84,8 @@ def due_steps() -> int:
     """Steps whose retry is due become ready."""
     rows = fetch(
         """
-        SELECT id FROM jobs_step WHERE retry_at <= clock_timestamp() AND status = 'pending' ORDER BY retry_at LIMIT %s
+        SELECT id FROM jobs_step WHERE retry_at <= clock_timestamp() AND status = 'pending'
+            ORDER BY retry_at LIMIT %s
         """,
         (BATCH,),
     )
@@ -92,7 +97,8 @@ def due_steps() -> int:
 
 
 def due_jobs() -> int:
-    """Delayed jobs whose time has come, and of each task the first of its held jobs, where there may be room again."""
+    """Delayed jobs whose time has come, and of each task the first of its held jobs, where there
+    may be room again."""
     rows = fetch(
         """
         SELECT id FROM (
@@ -111,18 +117,22 @@ def overdue_jobs() -> int:
     """Jobs past their time-out are cancelled."""
     rows = fetch(
         """
-        SELECT id FROM jobs_job WHERE status IN ('pending', 'running') AND deadline_at < clock_timestamp()
+        SELECT id FROM jobs_job WHERE status IN ('pending', 'running')
+            AND deadline_at < clock_timestamp()
             AND cancel_requested_at IS NULL LIMIT %s
         """,
         (BATCH,),
     )
     return _each(
-        "overdue job", (row[0] for row in rows), lambda id: cancellation.cancel(id, actor="", reason="Job timed out")
+        "overdue job",
+        (row[0] for row in rows),
+        lambda id: cancellation.cancel(id, actor="", reason="Job timed out"),
     )
 
 
 def overdue_children() -> int:
-    """Steps that wait for a child job past their time-out: the child is cancelled, the step failed."""
+    """Steps that wait for a child job past their time-out: the child is cancelled, the step
+    failed."""
     rows = fetch(
         """
         SELECT job_id, id, child_job_id FROM jobs_step
@@ -158,11 +168,13 @@ def _forsake(child_id: UUID, reason: str) -> None:
 
 
 def forsaken_children() -> int:
-    """Child jobs that nobody waits for any more are cancelled: a process died before it could tell them."""
+    """Child jobs that nobody waits for any more are cancelled: a process died before it could tell
+    them."""
     rows = fetch(
         """
         SELECT j.id FROM jobs_job j JOIN jobs_job p ON p.id = j.parent_job_id
-        WHERE j.status IN ('pending', 'running') AND j.source_type = 'task' AND j.cancel_requested_at IS NULL
+        WHERE j.status IN ('pending', 'running') AND j.source_type = 'task'
+            AND j.cancel_requested_at IS NULL
             AND (p.cancel_requested_at IS NOT NULL OR NOT EXISTS (
                 SELECT 1 FROM jobs_step s
                 WHERE s.id = j.parent_step_id AND s.child_job_id = j.id AND s.status = 'running'))
@@ -170,38 +182,45 @@ def forsaken_children() -> int:
         """,
         (BATCH,),
     )
-    return _each("forsaken child", (row[0] for row in rows), lambda id: _forsake(id, "Parent job cancelled"))
+    return _each(
+        "forsaken child", (row[0] for row in rows), lambda id: _forsake(id, "Parent job cancelled")
+    )
 
 
 def untold_parents() -> int:
     """Children whose end has not reached their parent, because a process died in between."""
-    ids = Job.objects.filter(parent_told=False, status__in=["completed", "failed", "cancelled"]).values_list(
-        "id", flat=True
-    )
+    ids = Job.objects.filter(
+        parent_told=False, status__in=["completed", "failed", "cancelled"]
+    ).values_list("id", flat=True)
     return _each("untold parent", list(ids[:BATCH]), children.tell_parent)
 
 
-def unmatched_steps(expects: Callable[[str, UUID, str], bool | str] = lambda key, job_id, base: False) -> int:
+def unmatched_steps(
+    expects: Callable[[str, UUID, str], bool | str] = lambda key, job_id, base: False,
+) -> int:
     """Ready steps that no worker has been able to run for the whole time-out fail.
 
-    `expects(tag set key, job id, name in the flow)` says whether somebody is expected who could (an allocation that
-    was asked for); or why nobody is, where that says more than the tags do.
+    `expects(tag set key, job id, name in the flow)` says whether somebody is expected who could (an
+    allocation that was asked for); or why nobody is, where that says more than the tags do.
     """
     timeout_s = settings.STROEM.recovery.unmatched_step_timeout_s
     sets = dict(
         fetch(
-            "SELECT t.id, t.key FROM fleet_tagset t"
-            " WHERE EXISTS (SELECT 1 FROM jobs_step s WHERE s.tag_set_id = t.id AND s.status = 'ready')",
+            "SELECT t.id, t.key FROM fleet_tagset t WHERE EXISTS (SELECT 1 FROM jobs_step s WHERE"
+            " s.tag_set_id = t.id AND s.status = 'ready')",
             (),
         )
     )
     served = [worker for worker in matching.seen_workers(timeout_s) if worker.job_id is None]
-    foreign = {id: why for id, key in sets.items() if (why := matching.misfit(key, served)) is not None}
+    foreign = {
+        id: why for id, key in sets.items() if (why := matching.misfit(key, served)) is not None
+    }
     if not foreign:
         return 0
     rows = fetch(
         """
-        SELECT job_id, id, base, tag_set_id FROM jobs_step WHERE status = 'ready' AND tag_set_id = ANY(%s)
+        SELECT job_id, id, base, tag_set_id FROM jobs_step WHERE status = 'ready'
+            AND tag_set_id = ANY(%s)
             AND ready_at < clock_timestamp() - make_interval(secs => %s) ORDER BY id LIMIT %s
         """,
         (list(foreign), timeout_s, BATCH),
@@ -219,7 +238,9 @@ def fail_unmatched(job_id: UUID, step_id: int, base: str, error: str) -> None:
     """Fail a step that is still ready; one that was claimed meanwhile stays as it is."""
     advance = advancing(job_id, blueprints.load)
     assert advance is not None
-    settled = pen.settle(job_id, [step_id], StepEventKind.FAILED, Result(error=error), sources=(StepStatus.READY,))
+    settled = pen.settle(
+        job_id, [step_id], StepEventKind.FAILED, Result(error=error), sources=(StepStatus.READY,)
+    )
     advance.absorb(settled)
     if settled.moved:
         advance.moves.append((base, StepEventKind.FAILED))
@@ -228,12 +249,15 @@ def fail_unmatched(job_id: UUID, step_id: int, base: str, error: str) -> None:
 
 
 def missed_advances() -> int:
-    """Jobs with a step that nothing holds back, or with no open step at all, and that did not move on."""
+    """Jobs with a step that nothing holds back, or with no open step at all, and that did not move
+    on."""
     rows = fetch(
         """
         SELECT j.id FROM jobs_job j WHERE j.status IN ('pending', 'running') AND NOT j.is_held
-            AND (j.due_at IS NULL OR j.due_at <= clock_timestamp()) AND (j.open_steps = 0 OR EXISTS (
-                SELECT 1 FROM jobs_step s WHERE s.job_id = j.id AND s.status = 'pending' AND s.deps_left = 0
+            AND (j.due_at IS NULL OR j.due_at <= clock_timestamp())
+                AND (j.open_steps = 0 OR EXISTS (
+                SELECT 1 FROM jobs_step s WHERE s.job_id = j.id AND s.status = 'pending'
+                    AND s.deps_left = 0
                     AND s.retry_at IS NULL AND s.loop_id IS NULL))
         ORDER BY j.id LIMIT %s
         """,
@@ -256,7 +280,9 @@ def advance_again(job_id: UUID) -> None:
 def ring_ready() -> int:
     """Ring for what is ready: a message that got lost costs one sweep, never a step."""
     rows = fetch(
-        "SELECT tag_set_id, count(*) FROM jobs_step WHERE status = 'ready' AND tag_set_id IS NOT NULL GROUP BY 1", ()
+        "SELECT tag_set_id, count(*) FROM jobs_step WHERE status = 'ready' AND tag_set_id IS NOT"
+        " NULL GROUP BY 1",
+        (),
     )
     counts = Counter(dict(rows))
     bells.ring({key: min(counts[id], 16) for id, key in tag_sets.keys_of(counts).items()})

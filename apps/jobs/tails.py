@@ -1,7 +1,9 @@
-"""What happened in jobs since the last look, for those who watch: changed steps and new batches of log lines.
+"""What happened in jobs since the last look, for those who watch: changed steps and new batches of
+log lines.
 
-Ids are handed out before the commit, so a row may show up behind one that was read already. A place therefore moves
-past a row only when the row is so old that nothing older can still appear, and remembers what it has seen beyond.
+Ids are handed out before the commit, so a row may show up behind one that was read already. A place
+therefore moves past a row only when the row is so old that nothing older can still appear, and
+remembers what it has seen beyond.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from uuid import UUID
 
 from apps.jobs.sql import fetch, fetch_one
 
-SETTLED_S = 10  # no transaction of ours holds a row longer: statements give up waiting for a lock after 10 s
+# no transaction of ours holds a row longer: statements give up waiting for a lock after 10 s
+SETTLED_S = 10
 MOST_AT_ONCE = 400
 MOST_STEPS = 200
 PIECE_BYTES = 400_000
@@ -21,13 +24,16 @@ PIECE_BYTES = 400_000
 EVENTS = """
 SELECT w.job, e.id, e.step_id, e.at < clock_timestamp() - %(settled)s * interval '1 second'
 FROM unnest(%(jobs)s::uuid[], %(after)s::bigint[]) w(job, after) CROSS JOIN LATERAL (
-    SELECT id, step_id, at FROM jobs_stepevent WHERE job_id = w.job AND id > w.after ORDER BY id LIMIT 20000
+    SELECT id, step_id, at FROM jobs_stepevent WHERE job_id = w.job AND id > w.after ORDER BY id
+        LIMIT 20000
 ) e
 """
 CHUNKS = """
-SELECT w.job, c.id, c.at < clock_timestamp() - %(settled)s * interval '1 second', octet_length(c.lines)
+SELECT w.job, c.id, c.at < clock_timestamp() - %(settled)s * interval '1 second',
+    octet_length(c.lines)
 FROM unnest(%(jobs)s::uuid[], %(after)s::bigint[]) w(job, after) CROSS JOIN LATERAL (
-    SELECT id, at, lines FROM jobs_logchunk WHERE job_id = w.job AND id > w.after ORDER BY id LIMIT 20000
+    SELECT id, at, lines FROM jobs_logchunk WHERE job_id = w.job AND id > w.after ORDER BY id
+        LIMIT 20000
 ) c
 """
 CONTENTS = """
@@ -43,22 +49,26 @@ SELECT
         AND at < clock_timestamp() - %(settled)s * interval '1 second'), 0)
 """
 STEPS = """
-SELECT id, job_id, name, base, kind, status, started_at, completed_at, suspended_at, attempts, loop_index, child_job_id,
+SELECT id, job_id, name, base, kind, status, started_at, completed_at, suspended_at, attempts,
+    loop_index, child_job_id,
     left(error, 300), loop_id
 FROM jobs_step WHERE job_id = ANY(%(jobs)s) AND id = ANY(%(ids)s)
 """
 CHOICE = """
 job_id = %(job)s AND (%(step)s::bigint IS NULL OR step_id = %(step)s
-    OR step_id IN (SELECT id FROM jobs_step WHERE loop_id = %(step)s)) AND (NOT %(server)s OR attempt_id = 0)
+    OR step_id IN (SELECT id FROM jobs_step WHERE loop_id = %(step)s))
+        AND (NOT %(server)s OR attempt_id = 0)
     AND (%(attempts)s::bigint[] IS NULL OR attempt_id = ANY(%(attempts)s))
 """
 START_OF_TAIL = """
 SELECT coalesce(max(id) FILTER (WHERE behind >= %(lines)s), 0) FROM (
-    SELECT id, sum(line_count) OVER (ORDER BY id DESC) - line_count AS behind FROM jobs_logchunk WHERE CHOICE
+    SELECT id, sum(line_count) OVER (ORDER BY id DESC) - line_count AS behind FROM jobs_logchunk
+        WHERE CHOICE
 ) t
 """.replace("CHOICE", CHOICE)
 LIST = """
-SELECT id, octet_length(lines) FROM jobs_logchunk WHERE CHOICE AND id > %(after)s ORDER BY id LIMIT %(limit)s
+SELECT id, octet_length(lines) FROM jobs_logchunk WHERE CHOICE AND id > %(after)s ORDER BY id
+    LIMIT %(limit)s
 """.replace("CHOICE", CHOICE)
 LATE = """
 SELECT id, octet_length(lines) FROM jobs_logchunk WHERE CHOICE AND id < %(until)s
@@ -69,8 +79,8 @@ SELECT id, octet_length(lines) FROM jobs_logchunk WHERE CHOICE AND id < %(until)
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Whose lines somebody wants: of one step (with the instances of a loop), of the server alone, of some attempts, or
-    of all."""
+    """Whose lines somebody wants: of one step (with the instances of a loop), of the server alone,
+    of some attempts, or of all."""
 
     step_id: int | None = None
     is_server: bool = False
@@ -138,7 +148,8 @@ class News:
 
 
 def watch(job_id: UUID) -> Watch:
-    """Begin to watch a job: places a little behind now, so that nothing falls between a backfill and the first look."""
+    """Begin to watch a job: places a little behind now, so that nothing falls between a backfill
+    and the first look."""
     row = fetch_one(FLOOR, {"job": job_id, "settled": SETTLED_S})
     assert row is not None
     return Watch(Place(row[0]), Place(row[1]))
@@ -156,7 +167,9 @@ def look(watches: Mapping[UUID, Watch], with_logs: Collection[UUID]) -> dict[UUI
         fresh = watches[job_id].events.take(rows)
         if fresh:
             news = found.setdefault(job_id, News(is_moved=True))
-            news.step_ids = list({step_id for event_id in fresh if (step_id := steps[event_id]) is not None})
+            news.step_ids = list(
+                {step_id for event_id in fresh if (step_id := steps[event_id]) is not None}
+            )
     for chunk in _new_chunks(watches, with_logs):
         found.setdefault(chunk.job_id, News()).chunks.append(chunk)
     return found
@@ -167,13 +180,19 @@ def _new_chunks(watches: Mapping[UUID, Watch], with_logs: Collection[UUID]) -> l
         return []
     listed: dict[UUID, list[tuple[int, bool]]] = {}
     size = 0
-    for job_id, chunk_id, is_settled, length in fetch(CHUNKS, _places(watches, with_logs, "chunks")):
+    for job_id, chunk_id, is_settled, length in fetch(
+        CHUNKS, _places(watches, with_logs, "chunks")
+    ):
         known = chunk_id in watches[job_id].chunks.seen
         size += 0 if known else length
         if size > PIECE_BYTES and not known and size > length:
             break  # the rest comes with the next look
         listed.setdefault(job_id, []).append((chunk_id, is_settled))
-    fresh = [chunk_id for job_id, rows in listed.items() for chunk_id in watches[job_id].chunks.take(rows)]
+    fresh = [
+        chunk_id
+        for job_id, rows in listed.items()
+        for chunk_id in watches[job_id].chunks.take(rows)
+    ]
     return read(list(listed), fresh)
 
 

@@ -1,4 +1,5 @@
-"""`retry` of a task: a failed run is followed by a new job, up to the number of runs that the author allows."""
+"""`retry` of a task: a failed run is followed by a new job, up to the number of runs that the
+author allows."""
 
 from __future__ import annotations
 
@@ -41,5 +42,8 @@ def on_end(job: Job, plan: Plan) -> None:
     )
     job.retry_job_id = following.id
     Job.objects.filter(id=job.id).update(retry_job_id=following.id)
-    text = f"[retry] Task run {runs} of {retry.max_attempts} failed: new job {following.id} in {wait_s:.0f}s"
+    text = (
+        f"[retry] Task run {runs} of {retry.max_attempts} failed: new job {following.id} in"
+        f" {wait_s:.0f}s"
+    )
     logs.say(job.id, text, at=job.completed_at.timestamp() if job.completed_at else 0.0)

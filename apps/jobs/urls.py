@@ -11,5 +11,9 @@ urlpatterns = [
     path("admin/jobs/<uuid:job_id>/live/", live.stream, name="jobs_live"),
     path("admin/jobs/<uuid:job_id>/log/", live.download, name="jobs_log"),
     path("admin/tasks/", admin.site.admin_view(admin_tasks.tasks), name="tasks"),
-    path("admin/tasks/<slug:workspace>/<path:name>/", admin.site.admin_view(admin_tasks.task), name="task"),
+    path(
+        "admin/tasks/<slug:workspace>/<path:name>/",
+        admin.site.admin_view(admin_tasks.task),
+        name="task",
+    ),
 ]

@@ -1,5 +1,6 @@
-"""What follows from the end of workflow actions: what they held back goes on, what needed them is set off, and a job
-fails where its author wants that. In a transaction of its own, with the job locked; doing it twice is harmless."""
+"""What follows from the end of workflow actions: what they held back goes on, what needed them is
+set off, and a job fails where its author wants that. In a transaction of its own, with the job
+locked; doing it twice is harmless."""
 
 from __future__ import annotations
 
@@ -65,10 +66,14 @@ def _resolve_held(job: Job, plan: Plan) -> None:
     watch = watch_of(plan)
     has_moved = True
     while has_moved:
-        held = JobAction.objects.filter(job_id=job.id, generation=job.generation, status="held").order_by("index")
+        held = JobAction.objects.filter(
+            job_id=job.id, generation=job.generation, status="held"
+        ).order_by("index")
         has_moved = False
         for row in held:
-            needs = workflow_actions.needs_met(watch.actions[row.index].action, counting.states_of(job))
+            needs = workflow_actions.needs_met(
+                watch.actions[row.index].action, counting.states_of(job)
+            )
             if needs.verdict != "wait":
                 has_moved |= counting.resolve(job, plan, row, watch.actions[row.index], row.outcome)
 
@@ -87,8 +92,8 @@ def _failure(row: JobAction, plan: Plan, job: Job) -> str | None:
 
 
 def _advance(state: JobState, plan: Plan, failure: str | None) -> None:
-    """Let the job go on; with a failure, steps that nobody has in hand fail with it, and running ones end by
-    themselves."""
+    """Let the job go on; with a failure, steps that nobody has in hand fail with it, and running
+    ones end by themselves."""
     if failure is not None:
         fetch(FAIL_JOB, (failure, state.id))
         fresh = step_pen.lock(state.id)
@@ -97,7 +102,9 @@ def _advance(state: JobState, plan: Plan, failure: str | None) -> None:
     advance = Advance(state, plan)
     if failure is not None:
         waiting = rows.waiting_steps(state.id)
-        advance.absorb(step_pen.settle(state.id, waiting, StepEventKind.FAILED, Result(error=failure)))
+        advance.absorb(
+            step_pen.settle(state.id, waiting, StepEventKind.FAILED, Result(error=failure))
+        )
         advance.moves += [(name, StepEventKind.FAILED) for name in _names(waiting)]
     advance.consider(services.roots_of(state.id))
     advance.run()
@@ -105,4 +112,9 @@ def _advance(state: JobState, plan: Plan, failure: str | None) -> None:
 
 
 def _names(step_ids: list[int]) -> list[str]:
-    return [row[0] for row in fetch("SELECT name FROM jobs_step WHERE id = ANY(%s) AND loop_id IS NULL", (step_ids,))]
+    return [
+        row[0]
+        for row in fetch(
+            "SELECT name FROM jobs_step WHERE id = ANY(%s) AND loop_id IS NULL", (step_ids,)
+        )
+    ]

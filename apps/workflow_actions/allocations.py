@@ -1,4 +1,5 @@
-"""Nodes out of Slurm: which to ask for, what became of them, which to give up. Services open their own transaction."""
+"""Nodes out of Slurm: which to ask for, what became of them, which to give up. Services open their
+own transaction."""
 
 from __future__ import annotations
 
@@ -29,17 +30,20 @@ OPEN = ("requested", "pending", "active")
 # Open pages of the job learn from it that they must look again.
 NOTE = """
 INSERT INTO jobs_stepevent (job_id, kind, detail, actor)
-SELECT job_id, 'allocation_' || status, left(scheduler || coalesce(' as Slurm job ' || nullif(slurm_job_id, ''), '')
-    || coalesce(' on ' || nullif(nodes, ''), '') || coalesce(': ' || nullif(error, ''), ''), 500), ''
+SELECT job_id, 'allocation_' || status,
+    left(scheduler || coalesce(' as Slurm job ' || nullif(slurm_job_id, ''), '')
+    || coalesce(' on ' || nullif(nodes, ''), '') || coalesce(': ' || nullif(error, ''), ''), 500),
+        ''
 FROM fleet_allocation WHERE id = %s
 """
 FORGOTTEN = "Slurm does not know this allocation any more"
-# Workers that came up in an allocation, and whether each took its leave: one that was given up had not been seen for
-# the whole time-out, and what it did for the job was lost with it.
+# Workers that came up in an allocation, and whether each took its leave: one that was given up had
+# not been seen for the whole time-out, and what it did for the job was lost with it.
 WORKERS = """
 SELECT w.name, coalesce(w.stopped_at - w.heartbeat_at < make_interval(secs => %(patience_s)s)
     AND NOT EXISTS (SELECT 1 FROM fleet_workersession s
-        WHERE s.worker_id = w.id AND s.allocation_id = %(allocation)s AND s.status <> 'closed'), false)
+        WHERE s.worker_id = w.id AND s.allocation_id = %(allocation)s AND s.status <> 'closed'),
+            false)
 FROM fleet_worker w WHERE w.job_id = %(job)s AND w.name LIKE %(names)s ORDER BY w.name
 """
 SPACE = UUID("6f1d7a8e-3b52-4a53-9d53-0f2a6f3b7c11")  # of the ids of allocations
@@ -58,8 +62,8 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class OpenAllocation:
-    """One that Slurm has. `must_cancel`: nobody needs it any more. `name`: of its job in Slurm, whose numbers may come
-    again."""
+    """One that Slurm has. `must_cancel`: nobody needs it any more. `name`: of its job in Slurm,
+    whose numbers may come again."""
 
     allocation_id: UUID
     slurm_job_id: str
@@ -69,9 +73,11 @@ class OpenAllocation:
 
 
 @retried
-def submissions(action_id: int, part: int, output_dir: str, launch: Launch) -> list[Submission] | None:
-    """What the item `part` of an action's `do` asks of Slurm and has not got yet; its rows are made at the first call.
-    None when the job is over, and needs no nodes any more.
+def submissions(
+    action_id: int, part: int, output_dir: str, launch: Launch
+) -> list[Submission] | None:
+    """What the item `part` of an action's `do` asks of Slurm and has not got yet; its rows are made
+    at the first call. None when the job is over, and needs no nodes any more.
 
     Raises AuthorError when the request cannot be built.
     """
@@ -94,8 +100,12 @@ def submissions(action_id: int, part: int, output_dir: str, launch: Launch) -> l
             doing["max_parallel_jobs"],
         )
         script = slurm_script.build(scheduler, request, launch)
-        fleet_pen.open_allocation(allocation_id, row.job_id, action_id, part, number, doing["scheduler"], script)
-    waiting = Allocation.objects.filter(action_id=action_id, part=part, status="requested").order_by("number")
+        fleet_pen.open_allocation(
+            allocation_id, row.job_id, action_id, part, number, doing["scheduler"], script
+        )
+    waiting = Allocation.objects.filter(
+        action_id=action_id, part=part, status="requested"
+    ).order_by("number")
     config = slurm_script.worker_config_of(scheduler, launch, doing["scheduler"])
     found = [Submission(one.id, name_of(one), one.script, one.tries, config) for one in waiting]
     waiting.update(tries=F("tries") + 1)
@@ -110,16 +120,22 @@ def scheduler_of(plan: Plan, job_id: UUID, name: str) -> Mapping[str, Any]:
     """The task's own scheduler of this name, else the workspace's."""
     if name in plan.task.slurm_schedulers:
         return plan.task.slurm_schedulers[name]
-    found = definition_of(Job.objects.values_list("revision_id", flat=True).get(id=job_id)).slurm_schedulers.get(name)
+    found = definition_of(
+        Job.objects.values_list("revision_id", flat=True).get(id=job_id)
+    ).slurm_schedulers.get(name)
     if found is None:
         raise AuthorError(f"Slurm scheduler '{name}' not found")
     return found
 
 
 def submitted(allocation_id: UUID, slurm_job_id: str) -> bool:
-    """sbatch took the request. False when nobody wants the nodes any more: they are the caller's to cancel."""
-    _move(allocation_id, "pending", sources=("requested",), state="PENDING", slurm_job_id=slurm_job_id)
-    return Allocation.objects.filter(id=allocation_id, status__in=OPEN).exists()  # it may have begun already
+    """sbatch took the request. False when nobody wants the nodes any more: they are the caller's to
+    cancel."""
+    _move(
+        allocation_id, "pending", sources=("requested",), state="PENDING", slurm_job_id=slurm_job_id
+    )
+    # it may have begun already
+    return Allocation.objects.filter(id=allocation_id, status__in=OPEN).exists()
 
 
 def refused(allocation_id: UUID, error: str) -> None:
@@ -130,14 +146,26 @@ def refused(allocation_id: UUID, error: str) -> None:
 
 def begun(allocation_id: UUID, slurm_job_id: str) -> None:
     """A worker has come up in the allocation."""
-    _move(allocation_id, "active", sources=("requested", "pending"), state="RUNNING", slurm_job_id=slurm_job_id)
+    _move(
+        allocation_id,
+        "active",
+        sources=("requested", "pending"),
+        state="RUNNING",
+        slurm_job_id=slurm_job_id,
+    )
 
 
 def to_follow() -> list[OpenAllocation]:
     """Allocations that Slurm has and that have not ended."""
-    rows = Allocation.objects.filter(status__in=["pending", "active"]).exclude(slurm_job_id="").order_by("id")
+    rows = (
+        Allocation.objects.filter(status__in=["pending", "active"])
+        .exclude(slurm_job_id="")
+        .order_by("id")
+    )
     return [
-        OpenAllocation(one.id, one.slurm_job_id, one.status, one.cancel_requested_at is not None, name_of(one))
+        OpenAllocation(
+            one.id, one.slurm_job_id, one.status, one.cancel_requested_at is not None, name_of(one)
+        )
         for one in rows[:5000]
     ]
 
@@ -152,14 +180,18 @@ def observed(allocation_id: UUID, state: str, *, nodes: str = "", reason: str = 
         _move(allocation_id, "lost" if error else "complete", state=row.state, error=error)
         return
     status = slurm_states.status_of(state, was_cancelled=row.cancel_requested_at is not None)
-    error = f"Slurm says {state}{f': {reason}' if reason else ''}" if status in ("failed", "lost") else ""
+    error = (
+        f"Slurm says {state}{f': {reason}' if reason else ''}"
+        if status in ("failed", "lost")
+        else ""
+    )
     is_news = (status, state[:40]) != (row.status, row.state)
     _move(allocation_id, status, is_news=is_news, state=state[:40], nodes=nodes[:500], error=error)
 
 
 def _fate(row: Allocation) -> str:
-    """What is wrong about an allocation that Slurm has forgotten; empty when its workers left it in order, or nobody
-    wanted it any more."""
+    """What is wrong about an allocation that Slurm has forgotten; empty when its workers left it in
+    order, or nobody wanted it any more."""
     workers = fetch(
         WORKERS,
         {
@@ -180,13 +212,15 @@ def _fate(row: Allocation) -> str:
 def give_up(action_ids: Sequence[int]) -> None:
     """What these ended actions could not submit is not submitted any more."""
     rows = fetch(
-        "SELECT id FROM fleet_allocation WHERE action_id = ANY(%s) AND status = 'requested'", (list(action_ids),)
+        "SELECT id FROM fleet_allocation WHERE action_id = ANY(%s) AND status = 'requested'",
+        (list(action_ids),),
     )
     for (allocation_id,) in rows:
         _move(allocation_id, "failed", sources=("requested",))
 
 
 def _move(allocation_id: UUID, to: str, *, is_news: bool = True, **values: Any) -> None:
-    """Move an allocation, and tell the job's history so. Asking Slurm again brings no news most of the time."""
+    """Move an allocation, and tell the job's history so. Asking Slurm again brings no news most of
+    the time."""
     if fleet_pen.move_allocation(allocation_id, to, **values) and is_news:
         fetch(NOTE, (allocation_id,))

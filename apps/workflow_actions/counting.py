@@ -1,7 +1,7 @@
 """What sets workflow actions off: the birth of a job, the moves of its steps, its end.
 
-Called with the job locked, in the transaction of the move itself. Steps are counted as a set, from their rows: a step
-counts once, whatever path it takes, and counting again changes nothing.
+Called with the job locked, in the transaction of the move itself. Steps are counted as a set, from
+their rows: a step counts once, whatever path it takes, and counting again changes nothing.
 """
 
 from __future__ import annotations
@@ -34,12 +34,15 @@ LOOPS = """
 SELECT s.base, s.loop_total IS NOT NULL, s.status IN ('completed', 'failed', 'skipped', 'cancelled')
 FROM jobs_step s WHERE s.job_id = %s AND s.name = ANY(%s)
 """
-INSTANCES = "SELECT name FROM jobs_step WHERE job_id = %s AND base = ANY(%s) AND loop_id IS NOT NULL"
+INSTANCES = (
+    "SELECT name FROM jobs_step WHERE job_id = %s AND base = ANY(%s) AND loop_id IS NOT NULL"
+)
 NAMES = "name <> '' AND job_id = %s AND generation = %s"
 
 
 def count_moves(job: Job, plan: Plan, moves: Sequence[tuple[str, StepEventKind]]) -> bool:
-    """Count the steps that moved, and set off what has waited for them. False when they concern no action."""
+    """Count the steps that moved, and set off what has waited for them. False when they concern no
+    action."""
     names = {name for name, _ in moves}
     if not watch_of(plan).concerns(names):
         return False
@@ -48,16 +51,24 @@ def count_moves(job: Job, plan: Plan, moves: Sequence[tuple[str, StepEventKind]]
 
 
 def recount(job: Job, plan: Plan, names: Collection[str] | None) -> None:
-    """Count from the rows, those of the named steps and what hangs on them, or of all; set off what is complete."""
+    """Count from the rows, those of the named steps and what hangs on them, or of all; set off what
+    is complete."""
     watch = watch_of(plan)
     grown = _grow(job, plan, names)
     concerned = None
     if names is not None:
-        behind = {name for one in watch.actions for name in one.held if not names_before(plan, name).isdisjoint(names)}
+        behind = {
+            name
+            for one in watch.actions
+            for name in one.held
+            if not names_before(plan, name).isdisjoint(names)
+        }
         concerned = {*names, *behind, *grown}
     reached = pen.reach(job.id, job.generation, concerned)
     if reached or grown or names is None:
-        for action_id in pen.complete_sets(job.id, job.generation, None if names is None or grown else reached):
+        for action_id in pen.complete_sets(
+            job.id, job.generation, None if names is None or grown else reached
+        ):
             _set_off(job, plan, JobAction.objects.get(id=action_id))
 
 
@@ -66,21 +77,37 @@ def names_before(plan: Plan, name: str) -> frozenset[str]:
 
 
 def _grow(job: Job, plan: Plan, names: Collection[str] | None) -> set[str]:
-    """Add the steps of loops that have opened to the sets that select them; names of the new members."""
+    """Add the steps of loops that have opened to the sets that select them; names of the new
+    members."""
     watch = watch_of(plan)
     bases = None if names is None else {name.partition("[")[0] for name in names}
-    growing = [one for one in watch.actions if one.loops and (bases is None or not bases.isdisjoint(one.loops))]
+    growing = [
+        one
+        for one in watch.actions
+        if one.loops and (bases is None or not bases.isdisjoint(one.loops))
+    ]
     if not growing:
         return set()
     rows = JobAction.objects.filter(
-        job_id=job.id, generation=job.generation, status="waiting", may_grow=True, index__in=[w.index for w in growing]
+        job_id=job.id,
+        generation=job.generation,
+        status="waiting",
+        may_grow=True,
+        index__in=[w.index for w in growing],
     )
     added: set[str] = set()
     for row in rows:
         one = watch.actions[row.index]
-        states = {base: (is_open, is_final) for base, is_open, is_final in fetch(LOOPS, (job.id, list(one.loops)))}
+        states = {
+            base: (is_open, is_final)
+            for base, is_open, is_final in fetch(LOOPS, (job.id, list(one.loops)))
+        }
         opened = [base for base, (is_open, _) in states.items() if is_open]
-        found = [name for (name,) in fetch(INSTANCES, (job.id, opened)) if one.selects(name)] if opened else []
+        found = (
+            [name for (name,) in fetch(INSTANCES, (job.id, opened)) if one.selects(name)]
+            if opened
+            else []
+        )
         pen.add_members(row.id, job.id, found)
         added.update(found)
         if all(is_open or is_final for is_open, is_final in states.values()):
@@ -110,7 +137,9 @@ def begin(job: Job, plan: Plan) -> None:
     ]
     JobAction.objects.bulk_create(rows)
     pending = _pending(job) if job.generation > 1 else frozenset(plan.task.flow)
-    armed = [row for row in rows if _arm(job, row, watch.actions[row.index], row.index in fired, pending)]
+    armed = [
+        row for row in rows if _arm(job, row, watch.actions[row.index], row.index in fired, pending)
+    ]
     for row in armed:
         if workflow_actions.is_of_sessions(watch.actions[row.index].action):
             pen.move_action(row.id, "armed")
@@ -121,7 +150,8 @@ def begin(job: Job, plan: Plan) -> None:
 
 
 def _arm(job: Job, row: JobAction, one: Watched, has_fired: bool, pending: Collection[str]) -> bool:
-    """Whether the action takes part in this generation; what it watches and holds back is noted then."""
+    """Whether the action takes part in this generation; what it watches and holds back is noted
+    then."""
     runs_again = any(name in pending for name in (*one.selected, *one.loops))
     again = workflow_actions.rearms(one.action, has_fired=has_fired, runs_again=runs_again)
     if not again.is_armed:
@@ -135,23 +165,38 @@ def _arm(job: Job, row: JobAction, one: Watched, has_fired: bool, pending: Colle
 
 
 def _pending(job: Job) -> frozenset[str]:
-    rows = fetch("SELECT DISTINCT base FROM jobs_step WHERE job_id = %s AND status = 'pending'", (job.id,))
+    rows = fetch(
+        "SELECT DISTINCT base FROM jobs_step WHERE job_id = %s AND status = 'pending'", (job.id,)
+    )
     return frozenset(row[0] for row in rows)
 
 
 def _supersede(job: Job) -> frozenset[int]:
     """Close the generations before; the indexes of the actions that were begun in one of them."""
     old = JobAction.objects.filter(job_id=job.id, generation__lt=job.generation)
-    fired = frozenset(old.filter(runs__started_at__isnull=False).values_list("index", flat=True).distinct())
+    fired = frozenset(
+        old.filter(runs__started_at__isnull=False).values_list("index", flat=True).distinct()
+    )
     of_sessions = (*_WORKER_TRIGGERS, STARTS)
-    left = list(old.filter(status__in=["waiting", "held", "armed"]).values_list("id", "trigger_type", "is_by_session"))
-    ids = [id for id, trigger, by_session in left if not (trigger in of_sessions and (by_session or trigger != STARTS))]
+    left = list(
+        old.filter(status__in=["waiting", "held", "armed"]).values_list(
+            "id", "trigger_type", "is_by_session"
+        )
+    )
+    ids = [
+        id
+        for id, trigger, by_session in left
+        if not (trigger in of_sessions and (by_session or trigger != STARTS))
+    ]
     pen.drop_runs(ids, "cancelled", "The job was restarted before it was done")
     for id in ids:
-        pen.move_action(id, "superseded", sources=("waiting", "held", "armed"), reason="The job was restarted")
+        pen.move_action(
+            id, "superseded", sources=("waiting", "held", "armed"), reason="The job was restarted"
+        )
     # Restarting has computed what holds each step back from its dependencies alone.
     fetch(
-        "UPDATE workflow_actions_hold SET released_at = clock_timestamp() WHERE job_id = %s AND released_at IS NULL",
+        "UPDATE workflow_actions_hold SET released_at = clock_timestamp() WHERE job_id = %s AND"
+        " released_at IS NULL",
         (job.id,),
     )
     return fired
@@ -162,12 +207,16 @@ _WORKER_TRIGGERS = ("on_worker_start", "on_worker_complete")
 
 def conclude(job: Job, plan: Plan) -> None:
     """The job is over: set off what waited for that, and end what can never come."""
-    for row in JobAction.objects.filter(job_id=job.id, generation=job.generation, status="waiting").order_by("index"):
+    for row in JobAction.objects.filter(
+        job_id=job.id, generation=job.generation, status="waiting"
+    ).order_by("index"):
         if row.trigger_type == ENDS:
             _set_off(job, plan, row)
         else:
             pen.move_action(row.id, "skipped", reason="the job ended before")
-    for row in JobAction.objects.filter(job_id=job.id, generation=job.generation, status="armed").order_by("index"):
+    for row in JobAction.objects.filter(
+        job_id=job.id, generation=job.generation, status="armed"
+    ).order_by("index"):
         action = watch_of(plan).actions[row.index].action
         if workflow_actions.only_asks(action.do) and not workflow_actions.is_of_sessions(action):
             _call_off(row)
@@ -184,7 +233,10 @@ def _set_off(job: Job, plan: Plan, row: JobAction) -> None:
     """What the action watched has come: arm it, let it wait for others, or skip it."""
     one = watch_of(plan).actions[row.index]
     members = dict(row.members.values_list("step_name", "outcome"))
-    if row.trigger_type == "on_jobs_ready" and not row.members.filter(is_unreachable=False).exists():
+    if (
+        row.trigger_type == "on_jobs_ready"
+        and not row.members.filter(is_unreachable=False).exists()
+    ):
         outcome = workflow_actions.outcome_of("on_jobs_complete", members.values())
         pen.move_action(row.id, "skipped", reason="none of its steps became ready", outcome=outcome)
         return
@@ -193,7 +245,8 @@ def _set_off(job: Job, plan: Plan, row: JobAction) -> None:
 
 
 def resolve(job: Job, plan: Plan, row: JobAction, one: Watched, outcome: str) -> bool:
-    """Go on with an action that was set off, as far as its `needs` and `when` let it; whether it moved."""
+    """Go on with an action that was set off, as far as its `needs` and `when` let it; whether it
+    moved."""
     needs = workflow_actions.needs_met(one.action, states_of(job))
     if needs.verdict == "wait":
         return pen.move_action(row.id, "held", sources=("waiting",), outcome=outcome)
@@ -220,7 +273,8 @@ def states_of(job: Job) -> dict[str, str]:
 
 
 def wants_to_run(job: Job, plan: Plan, row: JobAction, one: Watched, outcome: str) -> bool:
-    """The action's `when`. It sees what a step's does, and `event`: how what the action watched has ended."""
+    """The action's `when`. It sees what a step's does, and `event`: how what the action watched has
+    ended."""
     assert one.action.when is not None
     found = templating.references(one.action.when)
     names = found.names | ({"*"} if found.is_open else set())
@@ -230,15 +284,28 @@ def wants_to_run(job: Job, plan: Plan, row: JobAction, one: Watched, outcome: st
 
 def event_of(row: JobAction, outcome: str) -> dict[str, Any]:
     steps = dict(row.members.values_list("step_name", "outcome"))
-    counts = {word: list(steps.values()).count(word) for word in ("completed", "failed", "cancelled", "skipped")}
-    return {"trigger": row.trigger_type, "outcome": outcome, "steps": steps, "total": len(steps), **counts}
+    counts = {
+        word: list(steps.values()).count(word)
+        for word in ("completed", "failed", "cancelled", "skipped")
+    }
+    return {
+        "trigger": row.trigger_type,
+        "outcome": outcome,
+        "steps": steps,
+        "total": len(steps),
+        **counts,
+    }
 
 
 def _add_runs(job: Job, row: JobAction, one: Watched) -> None:
-    """One run for the job; for an action of sessions one for each worker that is at work for it now."""
+    """One run for the job; for an action of sessions one for each worker that is at work for it
+    now."""
     sessions: Sequence[tuple[int | None, UUID | None]] = ()
     if row.is_by_session:
-        query = "SELECT id, worker_id FROM fleet_workersession WHERE job_id = %s AND status = 'open' ORDER BY id"
+        query = (
+            "SELECT id, worker_id FROM fleet_workersession WHERE job_id = %s AND status = 'open'"
+            " ORDER BY id"
+        )
         found = fetch(query, (job.id,))
         sessions = [(id, worker) for id, worker in found if "script" not in lacking(worker, one)]
     for session_id, worker_id in sessions or [(None, None)]:
@@ -251,13 +318,17 @@ def lacking(worker_id: UUID, one: Watched) -> frozenset[str]:
     return frozenset(workflow_actions.tags_of(one.action)).difference(tags or ())
 
 
-def add_run(job_id: UUID, action_id: int, one: Watched, *, bound_to: UUID | None = None, **values: Any) -> int | None:
-    """A run of the action that may be taken, and a bell for it after the commit. A worker that cannot call sbatch
-    leaves it to one that can: workers on nodes cannot."""
+def add_run(
+    job_id: UUID, action_id: int, one: Watched, *, bound_to: UUID | None = None, **values: Any
+) -> int | None:
+    """A run of the action that may be taken, and a bell for it after the commit. A worker that
+    cannot call sbatch leaves it to one that can: workers on nodes cannot."""
     if bound_to is not None and SUBMITS in lacking(bound_to, one):
         bound_to = None
     key = tag_set_key(workflow_actions.tags_of(one.action))
-    run_id = pen.add_run(action_id, job_id, tag_sets.tag_set_ids([key])[key], bound_to=bound_to, **values)
+    run_id = pen.add_run(
+        action_id, job_id, tag_sets.tag_set_ids([key])[key], bound_to=bound_to, **values
+    )
     transaction.on_commit(partial(bells.ring, {key: 1}))
     return run_id
 

@@ -1,5 +1,5 @@
-"""Who is expected to run a step that no worker runs now: an allocation that was asked for, or will be. And the
-reverse: which allocation still has a step to wait for."""
+"""Who is expected to run a step that no worker runs now: an allocation that was asked for, or will
+be. And the reverse: which allocation still has a step to wait for."""
 
 from __future__ import annotations
 
@@ -29,27 +29,33 @@ OPEN_BASES = """
 SELECT base, bool_or(status = 'ready') FROM jobs_step
 WHERE job_id = %s AND status IN ('pending', 'ready') AND tag_set_id = ANY(%s) GROUP BY base
 """
-# An active one is on its way until its worker has come up; a worker that was there before Slurm began the allocation
-# anew does not count. Workers in allocations are named by Slurm's number.
+# An active one is on its way until its worker has come up; a worker that was there before Slurm
+# began the allocation anew does not count. Workers in allocations are named by Slurm's number.
 COMING = """
 SELECT EXISTS (
     SELECT 1 FROM fleet_allocation a
-    WHERE a.job_id = %(job)s AND (%(schedulers)s::text[] IS NULL OR a.scheduler = ANY(%(schedulers)s)) AND (
+    WHERE a.job_id = %(job)s AND (%(schedulers)s::text[] IS NULL
+        OR a.scheduler = ANY(%(schedulers)s)) AND (
         a.status IN ('requested', 'pending')
         OR a.ended_at > clock_timestamp() - make_interval(secs => %(timeout_s)s)
-        OR (a.status = 'active' AND a.started_at > clock_timestamp() - make_interval(secs => %(starting_s)s)
+        OR (a.status = 'active'
+            AND a.started_at > clock_timestamp() - make_interval(secs => %(starting_s)s)
             AND NOT EXISTS (
                 SELECT 1 FROM fleet_worker w
                 WHERE w.job_id = a.job_id AND w.name LIKE 'slurm-' || a.slurm_job_id || '-%%'
-                    AND (w.stopped_at IS NULL OR w.started_at > a.started_at - interval '1 minute')))))
+                    AND (w.stopped_at IS NULL
+                        OR w.started_at > a.started_at - interval '1 minute')))))
 """
 STARTING_S = 600.0  # how long an allocation that runs may be without its worker
 RECENT = "SELECT clock_timestamp() - make_interval(secs => %s)"
 
 
 def expects(key: str, job_id: UUID, base: str) -> bool | str:
-    """Whether somebody is expected who can run this ready step; else False, or the reason why not."""
-    wanted = {tag.removeprefix(SLURM_PREFIX) for tag in split_tags(key)[0] if tag.startswith(SLURM_PREFIX)}
+    """Whether somebody is expected who can run this ready step; else False, or the reason why
+    not."""
+    wanted = {
+        tag.removeprefix(SLURM_PREFIX) for tag in split_tags(key)[0] if tag.startswith(SLURM_PREFIX)
+    }
     timeout_s = float(settings.STROEM.recovery.unmatched_step_timeout_s)
     bound = seen_workers(timeout_s, job_id)
     if bound and misfit(key, bound) is None:
@@ -64,7 +70,8 @@ def expects(key: str, job_id: UUID, base: str) -> bool | str:
 
 
 def _refusal(key: str, job_id: UUID) -> str | None:
-    """What the step asks for that none of the job's allocations had, those that have ended included."""
+    """What the step asks for that none of the job's allocations had, those that have ended
+    included."""
     known = seen_workers(None, job_id)
     why = misfit(key, known) if known else None
     return why if why != NOBODY else None
@@ -92,7 +99,8 @@ def _is_coming(job_id: UUID, wanted: set[str], timeout_s: float) -> bool:
 
 
 def _will_be_asked(job_id: UUID, base: str, wanted: set[str], timeout_s: float) -> bool:
-    """Whether an action asks Slurm for such nodes now, or will without waiting for this very step."""
+    """Whether an action asks Slurm for such nodes now, or will without waiting for this very
+    step."""
     job = Job.objects.get(id=job_id)
     plan = blueprints.load(job.blueprint_id)
     watch = watch_of(plan)
@@ -108,7 +116,8 @@ def _will_be_asked(job_id: UUID, base: str, wanted: set[str], timeout_s: float) 
 
 
 def is_needed(job_id: UUID, tag_set_ids: Sequence[int]) -> bool:
-    """Whether a worker in an allocation, which serves this job's steps of these tag sets, may still get one.
+    """Whether a worker in an allocation, which serves this job's steps of these tag sets, may still
+    get one.
 
     Steps for which nodes of their own will be asked are not worth waiting for with these.
     """
@@ -119,15 +128,23 @@ def is_needed(job_id: UUID, tag_set_ids: Sequence[int]) -> bool:
     if not bases or any(bases.values()):
         return bool(bases)
     plan = blueprints.load(job.blueprint_id)
-    rows = list(JobAction.objects.filter(job_id=job_id, generation=job.generation, status="waiting"))
+    rows = list(
+        JobAction.objects.filter(job_id=job_id, generation=job.generation, status="waiting")
+    )
     return not all(any(_comes_with(plan, row, base) for row in rows) for base in bases)
 
 
 def _comes_with(plan: Plan, row: JobAction, base: str) -> bool:
-    """Whether this waiting action is certain to ask for nodes for the step, if the step is to run at all."""
+    """Whether this waiting action is certain to ask for nodes for the step, if the step is to run
+    at all."""
     one = watch_of(plan).actions[row.index]
     asked, scheduler = schedulers_of(one.action), plan.task.flow[base].scheduler
-    if one.action.when is not None or one.action.needs or not asked or scheduler not in (ANY_SCHEDULER, *asked):
+    if (
+        one.action.when is not None
+        or one.action.needs
+        or not asked
+        or scheduler not in (ANY_SCHEDULER, *asked)
+    ):
         return False
     graph = {name: step.depends_on for name, step in plan.task.flow.items()}
     selected = {*one.selected, *one.loops}
@@ -142,7 +159,10 @@ def _waits_for(plan: Plan, one: Watched, row: JobAction, base: str) -> bool:
     awaited = dag.closure(graph, (name.partition("[")[0] for name in missing))
     if row.trigger_type == "on_jobs_ready" and base in missing:
         return False
-    return base in awaited or one.action.trigger_type in ("on_workflow_complete", "on_worker_complete")
+    return base in awaited or one.action.trigger_type in (
+        "on_workflow_complete",
+        "on_worker_complete",
+    )
 
 
 def _ago(seconds: float) -> object:

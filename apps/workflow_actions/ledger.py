@@ -31,7 +31,8 @@ KEYS = tuple(tag_set_key(tags) for tags in (("script",), (SUBMITS,), ("script", 
 
 @dataclass(frozen=True, slots=True)
 class ActionClaim:
-    """One run of a workflow action that this worker holds until its lease runs out or it reports."""
+    """One run of a workflow action that this worker holds until its lease runs out or it
+    reports."""
 
     run_id: int
     fence: int
@@ -61,11 +62,18 @@ def covered(tags: Sequence[str]) -> tuple[tuple[int, str], ...]:
 
 
 def claim(
-    worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = None, only_bound: bool = False
+    worker_id: UUID,
+    tag_set_ids: Sequence[int],
+    *,
+    job_id: UUID | None = None,
+    only_bound: bool = False,
 ) -> ActionClaim | None:
-    """Take the oldest run that waits, or the oldest that only this worker can do; None when there is none."""
+    """Take the oldest run that waits, or the oldest that only this worker can do; None when there
+    is none."""
     lease_s = settings.STROEM.recovery.heartbeat_timeout_s
-    row = pen.claim_run(worker_id, tag_set_ids, lease_s=lease_s, job_id=job_id, only_bound=only_bound)
+    row = pen.claim_run(
+        worker_id, tag_set_ids, lease_s=lease_s, job_id=job_id, only_bound=only_bound
+    )
     if row is None:
         return None
     run_id, action_id, of_job, fence, number, _ = row
@@ -101,12 +109,14 @@ def renew(worker_id: UUID, live: Mapping[int, tuple[int, int]]) -> ActionRenewal
     lease_s = settings.STROEM.recovery.heartbeat_timeout_s
     found = pen.renew_runs(worker_id, live, lease_s=lease_s, lasting=services.LASTING)
     return ActionRenewal(
-        frozenset(live) - found.keys(), frozenset(run_id for run_id, must_stop in found.items() if must_stop)
+        frozenset(live) - found.keys(),
+        frozenset(run_id for run_id, must_stop in found.items() if must_stop),
     )
 
 
 def append(claim: ActionClaim, seq: int, lines: Sequence[Line]) -> bool:
-    """Store a batch of log lines; the same (run, seq) again changes nothing. False when the run has ended."""
+    """Store a batch of log lines; the same (run, seq) again changes nothing. False when the run has
+    ended."""
     return logs.append(claim.run_id, claim.fence, claim.label, seq, lines)
 
 
@@ -145,9 +155,11 @@ def is_needed(job_id: UUID, tag_set_ids: Sequence[int]) -> bool:
     return expectations.is_needed(job_id, tag_set_ids)
 
 
-def submissions(claim: ActionClaim, part: int, output_dir: str, launch: Launch) -> list[Submission] | None:
-    """What item `part` of the action asks of Slurm and has not got yet; None when the job is over. Raises
-    AuthorError."""
+def submissions(
+    claim: ActionClaim, part: int, output_dir: str, launch: Launch
+) -> list[Submission] | None:
+    """What item `part` of the action asks of Slurm and has not got yet; None when the job is over.
+    Raises AuthorError."""
     return allocations.submissions(claim.action_id, part, output_dir, launch)
 
 

@@ -19,7 +19,8 @@ WITH r AS (
 ),
 i AS (
     INSERT INTO jobs_logchunk (day, attempt_id, seq, job_id, lines, line_count)
-    SELECT r.day, -%(run)s::bigint, %(seq)s, r.job_id, %(lines)s, %(count)s FROM r ON CONFLICT DO NOTHING
+    SELECT r.day, -%(run)s::bigint, %(seq)s, r.job_id, %(lines)s, %(count)s FROM r
+        ON CONFLICT DO NOTHING
 )
 SELECT 1 FROM r
 """
@@ -27,7 +28,8 @@ READ = "SELECT lines FROM jobs_logchunk WHERE job_id = %s AND attempt_id = %s OR
 
 
 def append(run_id: int, fence: int, label: str, seq: int, lines: Sequence[Line]) -> bool:
-    """Store a batch; the same (run, seq) again changes nothing. False when the run is not the worker's any more."""
+    """Store a batch; the same (run, seq) again changes nothing. False when the run is not the
+    worker's any more."""
     params = {
         "run": run_id,
         "fence": fence,
@@ -39,10 +41,14 @@ def append(run_id: int, fence: int, label: str, seq: int, lines: Sequence[Line])
 
 
 def attempts_of(job_id: UUID, action_id: int) -> frozenset[int] | None:
-    """What stands for an attempt in the log lines of this action's runs; None when the job has no such action."""
+    """What stands for an attempt in the log lines of this action's runs; None when the job has no
+    such action."""
     if not JobAction.objects.filter(pk=action_id, job_id=job_id).exists():
         return None
-    return frozenset(-run_id for run_id in ActionRun.objects.filter(action_id=action_id).values_list("pk", flat=True))
+    return frozenset(
+        -run_id
+        for run_id in ActionRun.objects.filter(action_id=action_id).values_list("pk", flat=True)
+    )
 
 
 def of_run(job_id: object, run_id: int) -> str:

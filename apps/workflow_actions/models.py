@@ -1,6 +1,7 @@
 """Workflow actions of jobs: what each waits for, what it holds back, and every run of it.
 
-Like the rows of steps they refer to each other and to jobs by plain id columns: nothing here may wait for a job's lock.
+Like the rows of steps they refer to each other and to jobs by plain id columns: nothing here may
+wait for a job's lock.
 """
 
 from __future__ import annotations
@@ -32,15 +33,27 @@ class JobAction(models.Model):
     index = models.SmallIntegerField(help_text="Place in the task's list")
     name = models.CharField(max_length=300, blank=True)
     trigger_type = models.CharField(max_length=30)
-    status = models.CharField(max_length=12, choices=Status, default=Status.WAITING, db_default="waiting")
-    is_by_session = models.BooleanField(default=False, db_default=False, help_text="Each worker session does it")
-    is_barrier = models.BooleanField(default=False, db_default=False)
-    may_grow = models.BooleanField(default=False, db_default=False, help_text="A loop may still add steps")
-    is_settled = models.BooleanField(
-        default=True, db_default=True, help_text="False when it has ended and what follows from that was not done yet"
+    status = models.CharField(
+        max_length=12, choices=Status, default=Status.WAITING, db_default="waiting"
     )
-    outcome = models.CharField(max_length=20, blank=True, default="", db_default="", help_text="Of what it watched")
-    reason = models.TextField(blank=True, default="", db_default="", help_text="Why it was skipped, or has failed")
+    is_by_session = models.BooleanField(
+        default=False, db_default=False, help_text="Each worker session does it"
+    )
+    is_barrier = models.BooleanField(default=False, db_default=False)
+    may_grow = models.BooleanField(
+        default=False, db_default=False, help_text="A loop may still add steps"
+    )
+    is_settled = models.BooleanField(
+        default=True,
+        db_default=True,
+        help_text="False when it has ended and what follows from that was not done yet",
+    )
+    outcome = models.CharField(
+        max_length=20, blank=True, default="", db_default="", help_text="Of what it watched"
+    )
+    reason = models.TextField(
+        blank=True, default="", db_default="", help_text="Why it was skipped, or has failed"
+    )
     created_at = models.DateTimeField()
     armed_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
@@ -51,7 +64,9 @@ class JobAction(models.Model):
                 name="workflow_actions_action_status",
                 condition=Q(status__in=["waiting", "held", "armed", "running", *ENDED]),
             ),
-            models.UniqueConstraint(fields=["job_id", "generation", "index"], name="workflow_actions_action_once"),
+            models.UniqueConstraint(
+                fields=["job_id", "generation", "index"], name="workflow_actions_action_once"
+            ),
         ]
         indexes = [
             models.Index(
@@ -59,7 +74,9 @@ class JobAction(models.Model):
                 name="workflow_actions_waiting",
                 condition=Q(status__in=["waiting", "held", "armed", "running"]),
             ),
-            models.Index(fields=["id"], name="workflow_actions_unsettled", condition=Q(is_settled=False)),
+            models.Index(
+                fields=["id"], name="workflow_actions_unsettled", condition=Q(is_settled=False)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -67,11 +84,16 @@ class JobAction(models.Model):
 
 
 class Member(models.Model):
-    """One step that an action watches. A set, not a counter: a step counts once, whatever happens to it."""
+    """One step that an action watches. A set, not a counter: a step counts once, whatever happens
+    to it."""
 
     id = models.BigAutoField(primary_key=True)
     action = models.ForeignKey(
-        JobAction, on_delete=models.CASCADE, related_name="members", db_constraint=False, db_index=False
+        JobAction,
+        on_delete=models.CASCADE,
+        related_name="members",
+        db_constraint=False,
+        db_index=False,
     )
     job_id = models.UUIDField()
     step_name = models.CharField(max_length=300)
@@ -82,10 +104,16 @@ class Member(models.Model):
     )
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["action", "step_name"], name="workflow_actions_member_once")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["action", "step_name"], name="workflow_actions_member_once"
+            )
+        ]
         indexes = [
             models.Index(
-                fields=["job_id", "step_name"], name="workflow_actions_unreached", condition=Q(reached_at__isnull=True)
+                fields=["job_id", "step_name"],
+                name="workflow_actions_unreached",
+                condition=Q(reached_at__isnull=True),
             )
         ]
 
@@ -95,17 +123,27 @@ class Hold(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     action = models.ForeignKey(
-        JobAction, on_delete=models.CASCADE, related_name="holds", db_constraint=False, db_index=False
+        JobAction,
+        on_delete=models.CASCADE,
+        related_name="holds",
+        db_constraint=False,
+        db_index=False,
     )
     job_id = models.UUIDField()
     step_name = models.CharField(max_length=300)
     released_at = models.DateTimeField(null=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["action", "step_name"], name="workflow_actions_hold_once")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["action", "step_name"], name="workflow_actions_hold_once"
+            )
+        ]
         indexes = [
             models.Index(
-                fields=["job_id", "step_name"], name="workflow_actions_held", condition=Q(released_at__isnull=True)
+                fields=["job_id", "step_name"],
+                name="workflow_actions_held",
+                condition=Q(released_at__isnull=True),
             )
         ]
 
@@ -123,13 +161,21 @@ class ActionRun(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     action = models.ForeignKey(
-        JobAction, on_delete=models.CASCADE, related_name="runs", db_constraint=False, db_index=False
+        JobAction,
+        on_delete=models.CASCADE,
+        related_name="runs",
+        db_constraint=False,
+        db_index=False,
     )
     job_id = models.UUIDField()
-    session_id = models.BigIntegerField(null=True, help_text="The session that it belongs to; null: once for the job")
+    session_id = models.BigIntegerField(
+        null=True, help_text="The session that it belongs to; null: once for the job"
+    )
     bound_to = models.UUIDField(null=True, help_text="The only worker that may take it")
     number = models.SmallIntegerField(default=1, help_text="From 1; lost ones do not count")
-    status = models.CharField(max_length=10, choices=Status, default=Status.READY, db_default="ready")
+    status = models.CharField(
+        max_length=10, choices=Status, default=Status.READY, db_default="ready"
+    )
     tag_set_id = models.SmallIntegerField()
     fence = models.IntegerField(default=0, db_default=0)
     losses = models.SmallIntegerField(default=0, db_default=0)
@@ -146,7 +192,9 @@ class ActionRun(models.Model):
         constraints = [
             models.CheckConstraint(
                 name="workflow_actions_run_status",
-                condition=Q(status__in=["ready", "running", "succeeded", "failed", "cancelled", "lost"]),
+                condition=Q(
+                    status__in=["ready", "running", "succeeded", "failed", "cancelled", "lost"]
+                ),
             ),
             models.UniqueConstraint(
                 fields=["action"],
@@ -160,8 +208,16 @@ class ActionRun(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["tag_set_id", "id"], name="workflow_actions_run_claim", condition=Q(status="ready")),
-            models.Index(fields=["lease_until"], name="workflow_actions_run_lease", condition=Q(status="running")),
+            models.Index(
+                fields=["tag_set_id", "id"],
+                name="workflow_actions_run_claim",
+                condition=Q(status="ready"),
+            ),
+            models.Index(
+                fields=["lease_until"],
+                name="workflow_actions_run_lease",
+                condition=Q(status="running"),
+            ),
             models.Index(fields=["action", "id"], name="workflow_actions_run_action"),
             models.Index(fields=["job_id"], name="workflow_actions_run_job"),
         ]

@@ -1,4 +1,5 @@
-"""One workflow action on the page of its job: what it watches and does, its runs, the nodes that it has asked for."""
+"""One workflow action on the page of its job: what it watches and does, its runs, the nodes that it
+has asked for."""
 
 from __future__ import annotations
 
@@ -30,7 +31,11 @@ WORDS = {
 def action(request: HttpRequest, job_id: UUID, action_id: int) -> HttpResponse:
     """A fragment for the page of the job. Raises Http404 for what the caller must not see."""
     job, _ = found(request, job_id)
-    seen = seen_of(job.pk, blueprints.load(job.blueprint_id), action_id=action_id) if action_id <= LARGEST_ID else []
+    seen = (
+        seen_of(job.pk, blueprints.load(job.blueprint_id), action_id=action_id)
+        if action_id <= LARGEST_ID
+        else []
+    )
     if not seen:
         raise Http404("This job has no such workflow action.")
     one: dict[str, Any] = shown(action_json(seen[0]), contexts.masks_of(job))

@@ -1,4 +1,5 @@
-"""The end of a run, and what it means for its action: done, another try, or failed. Called with the job locked."""
+"""The end of a run, and what it means for its action: done, another try, or failed. Called with the
+job locked."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def watched(row: JobAction) -> Watched:
 
 
 def conclude(ended: EndedRun, to: str, error: str) -> bool:
-    """Go on after a run that ended as `to`: succeeded, failed, cancelled or lost. True when its action has ended."""
+    """Go on after a run that ended as `to`: succeeded, failed, cancelled or lost. True when its
+    action has ended."""
     row = JobAction.objects.get(id=ended.action_id)
     one = watched(row)
     if to == "lost" and _is_repeated(ended):
@@ -57,7 +59,9 @@ def _is_repeated(ended: EndedRun) -> bool:
     return ended.session_id is None and ended.losses < int(settings.STROEM.recovery.lost_retries)
 
 
-def _repeat(row: JobAction, one: Watched, ended: EndedRun, *, number: int, losses: int, wait_s: float) -> None:
+def _repeat(
+    row: JobAction, one: Watched, ended: EndedRun, *, number: int, losses: int, wait_s: float
+) -> None:
     bound_to = ended.bound_to if ended.session_id is not None else None
     pen.move_action(row.id, "armed", sources=("running",))
     counting.add_run(
@@ -85,8 +89,13 @@ def drop(run: ActionRun, error: str) -> None:
 
 
 def settle_by_runs(row: JobAction) -> bool:
-    """End an action that several sessions do, once none of its runs is open: failed if one of them is."""
-    found = list(ActionRun.objects.filter(action_id=row.id).order_by("id").values_list("session_id", "status", "error"))
+    """End an action that several sessions do, once none of its runs is open: failed if one of them
+    is."""
+    found = list(
+        ActionRun.objects.filter(action_id=row.id)
+        .order_by("id")
+        .values_list("session_id", "status", "error")
+    )
     if any(status in OPEN_RUN for _, status, _ in found):
         return False
     last = {session: (status, error) for session, status, error in found}

@@ -1,4 +1,5 @@
-"""The doors of the room: what `jobs` calls when a job begins, moves or ends, and what workers report.
+"""The doors of the room: what `jobs` calls when a job begins, moves or ends, and what workers
+report.
 
 The handlers run in the transaction that holds the job's lock; `finish` and `lose` open their own.
 """
@@ -54,7 +55,8 @@ def on_cancel(job_id: UUID, actor: str, reason: str) -> None:
     """A cancelled job begins nothing more; what its end sets off is done all the same."""
     rows = fetch(
         """
-        SELECT id FROM workflow_actions_jobaction WHERE job_id = %s AND status IN ('waiting', 'held', 'armed')
+        SELECT id FROM workflow_actions_jobaction WHERE job_id = %s
+            AND status IN ('waiting', 'held', 'armed')
             AND trigger_type <> ALL(%s)
         """,
         (job_id, list(LASTING)),
@@ -63,7 +65,9 @@ def on_cancel(job_id: UUID, actor: str, reason: str) -> None:
     pen.drop_runs(ids, "cancelled", "Job cancelled")
     for id in ids:
         if not ActionRun.objects.filter(action_id=id, status="running").exists():
-            pen.move_action(id, "cancelled", sources=("waiting", "held", "armed"), reason="Job cancelled")
+            pen.move_action(
+                id, "cancelled", sources=("waiting", "held", "armed"), reason="Job cancelled"
+            )
     if ids:
         _settle_later(job_id)
     _give_up_nodes(job_id)
@@ -94,7 +98,8 @@ def finish(run_id: int, fence: int, outcome: StepOutcome, *, command: int | None
 
 
 def _masked(run_id: int, error: str) -> str:
-    """The error as people may see it: a worker masks what commands print, not what its own refusals quote."""
+    """The error as people may see it: a worker masks what commands print, not what its own refusals
+    quote."""
     job = Job.objects.filter(pk=ActionRun.objects.filter(id=run_id).values("job_id")[:1]).first()
     return str(shown(error, contexts.masks_of(job))) if job else error
 
@@ -105,7 +110,9 @@ def lose(run_id: int, fence: int, error: str) -> bool:
 
 
 @retried
-def _end(run_id: int, fence: int, to: str, *, exit_code: int | None, error: str, command: int | None) -> bool:
+def _end(
+    run_id: int, fence: int, to: str, *, exit_code: int | None, error: str, command: int | None
+) -> bool:
     job_id = ActionRun.objects.filter(id=run_id).values_list("job_id", flat=True).first()
     if job_id is None or step_pen.lock(job_id) is None:
         return False
@@ -114,7 +121,9 @@ def _end(run_id: int, fence: int, to: str, *, exit_code: int | None, error: str,
         return False
     if runs.conclude(ended, to, error):
         aftermath.after_commit(job_id)
-    elif ended.session_id is None or ended.bound_to is None:  # its session may have been left before
+    elif (
+        ended.session_id is None or ended.bound_to is None
+    ):  # its session may have been left before
         generation = JobAction.objects.values_list("generation", flat=True).get(id=ended.action_id)
         sessions.settle_actions(job_id, generation)
         _settle_later(job_id)

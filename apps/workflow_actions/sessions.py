@@ -1,4 +1,5 @@
-"""Workers that come to a job and leave it, and what that sets off. Each service opens its own transaction."""
+"""Workers that come to a job and leave it, and what that sets off. Each service opens its own
+transaction."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ WHERE s.status IN ('open', 'closing') AND (w.id IS NULL OR w.stopped_at IS NOT N
 
 @retried
 def open_session(worker_id: UUID, job_id: UUID, allocation_id: UUID | None = None) -> int | None:
-    """The worker's session for the job, with what its coming sets off; None when there is no such job any more."""
+    """The worker's session for the job, with what its coming sets off; None when there is no such
+    job any more."""
     state = step_pen.lock(job_id)
     if state is None:
         return None
@@ -50,11 +52,14 @@ def open_session(worker_id: UUID, job_id: UUID, allocation_id: UUID | None = Non
 
 @retried
 def is_entered(session_id: int) -> bool:
-    """Whether all that the worker must do before its first step of the job has ended, one way or the other."""
+    """Whether all that the worker must do before its first step of the job has ended, one way or
+    the other."""
     session = WorkerSession.objects.get(id=session_id)
     state = step_pen.lock(session.job_id)
     assert state is not None
-    is_waiting = _add_runs(_job(session.job_id), blueprints.load(state.blueprint_id), session, at_entry=True)
+    is_waiting = _add_runs(
+        _job(session.job_id), blueprints.load(state.blueprint_id), session, at_entry=True
+    )
     return not is_waiting and not _open_runs(session, at_entry=True)
 
 
@@ -65,7 +70,9 @@ def leave(session_id: int, reason: str) -> None:
     state = step_pen.lock(session.job_id)
     assert state is not None
     if fleet_pen.move_session(session_id, "closing", sources=("open",), reason=reason):
-        _add_runs(_job(session.job_id), blueprints.load(state.blueprint_id), session, at_entry=False)
+        _add_runs(
+            _job(session.job_id), blueprints.load(state.blueprint_id), session, at_entry=False
+        )
 
 
 @retried
@@ -74,7 +81,9 @@ def is_left(session_id: int) -> bool:
     session = WorkerSession.objects.get(id=session_id)
     state = step_pen.lock(session.job_id)
     assert state is not None
-    if _add_runs(_job(session.job_id), blueprints.load(state.blueprint_id), session, at_entry=False):
+    if _add_runs(
+        _job(session.job_id), blueprints.load(state.blueprint_id), session, at_entry=False
+    ):
         return False
     if _open_runs(session, at_entry=None):
         return False
@@ -100,10 +109,14 @@ def lose_orphans() -> int:
 def _lose(session_id: int) -> None:
     session = WorkerSession.objects.get(id=session_id)
     state = step_pen.lock(session.job_id)
-    if state is None or not fleet_pen.move_session(session_id, "lost", sources=("open", "closing"), reason="lost"):
+    if state is None or not fleet_pen.move_session(
+        session_id, "lost", sources=("open", "closing"), reason="lost"
+    ):
         return
     error = "The worker was lost before it could do this"
-    for run in ActionRun.objects.filter(bound_to=session.worker_id, job_id=session.job_id, status="ready"):
+    for run in ActionRun.objects.filter(
+        bound_to=session.worker_id, job_id=session.job_id, status="ready"
+    ):
         runs.drop(run, error)
     settle_actions(session.job_id, session.generation)
 
@@ -119,12 +132,16 @@ def _of_sessions(plan: Plan, session: WorkerSession, at_entry: bool) -> Iterable
     ).order_by("index")
     for row in rows:
         action = watch.actions[row.index].action
-        if workflow_actions.is_of_sessions(action) and workflow_actions.is_at_entry(action) is at_entry:
+        if (
+            workflow_actions.is_of_sessions(action)
+            and workflow_actions.is_at_entry(action) is at_entry
+        ):
             yield row
 
 
 def _add_runs(job: Job, plan: Plan, session: WorkerSession, *, at_entry: bool) -> bool:
-    """Runs for what the session sets off, where there are none yet. True when one waits for an action it needs."""
+    """Runs for what the session sets off, where there are none yet. True when one waits for an
+    action it needs."""
     is_waiting = False
     for row in _of_sessions(plan, session, at_entry):
         one = watch_of(plan).actions[row.index]
@@ -139,7 +156,9 @@ def _add_runs(job: Job, plan: Plan, session: WorkerSession, *, at_entry: bool) -
         if needs.verdict == "wait":
             is_waiting = True
         else:
-            run_id = counting.add_run(job.id, row.id, one, session_id=session_id, bound_to=session.worker_id)
+            run_id = counting.add_run(
+                job.id, row.id, one, session_id=session_id, bound_to=session.worker_id
+            )
             refusal = UNABLE if is_unable else needs.reason or _refusal(job, plan, row, session)
             if refusal and run_id is not None:
                 pen.drop_runs([row.id], "cancelled", refusal, run_ids=[run_id])
@@ -155,7 +174,9 @@ def _refusal(job: Job, plan: Plan, row: JobAction, session: WorkerSession) -> st
         return ""
     outcome = session.reason or workflow_actions.outcome_of(row.trigger_type, ())
     try:
-        return "" if counting.wants_to_run(job, plan, row, one, outcome) else "its condition is false"
+        return (
+            "" if counting.wants_to_run(job, plan, row, one, outcome) else "its condition is false"
+        )
     except StroemError as error:
         return str(shown(f"when condition error: {error}", contexts.masks_of(job)))
 
@@ -169,13 +190,16 @@ def _open_runs(session: WorkerSession, *, at_entry: bool | None) -> bool:
 
 
 def settle_actions(job_id: UUID, generation: int) -> None:
-    """End the actions that belong to sessions once no session can come or go any more. Called with the job locked."""
+    """End the actions that belong to sessions once no session can come or go any more. Called with
+    the job locked."""
     job = _job(job_id)
     is_past = JobStatus(job.status).is_final or job.generation > generation
     if not is_past or fleet.has_live(job_id, generation):
         return
     watch = watch_of(blueprints.load(job.blueprint_id))
-    rows = JobAction.objects.filter(job_id=job_id, generation=generation, status__in=["armed", "running"])
+    rows = JobAction.objects.filter(
+        job_id=job_id, generation=generation, status__in=["armed", "running"]
+    )
     for row in rows:
         if workflow_actions.is_of_sessions(watch.actions[row.index].action):
             runs.settle_by_runs(row)

@@ -1,4 +1,5 @@
-"""What people see of the workflow actions of a job: a fixed number of queries, however many actions there are."""
+"""What people see of the workflow actions of a job: a fixed number of queries, however many actions
+there are."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ class Seen:
 
     @property
     def progress(self) -> str:
-        """How far the steps are that it waits for, as `3 of 7 ready`; empty when it waits for none."""
+        """How far the steps are that it waits for, as `3 of 7 ready`; empty when it waits for
+        none."""
         if not self.total and self.row.ended_at:
             return ""  # it was skipped before it watched anything
         return workflow_actions.progress_of(self.row.trigger_type, self.reached, self.total)
@@ -52,7 +54,9 @@ class Seen:
 
 def is_anything_left(job_ids: Collection[UUID]) -> bool:
     """Whether an action of these jobs was set off and has not ended."""
-    return JobAction.objects.filter(job_id__in=job_ids, status__in=["held", "armed", "running"]).exists()
+    return JobAction.objects.filter(
+        job_id__in=job_ids, status__in=["held", "armed", "running"]
+    ).exists()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +72,11 @@ class Ended:
 
 
 def ended_actions(job_ids: Collection[UUID], known: Collection[int]) -> list[Ended]:
-    """The actions of these jobs that have ended, but for those known already and those that were only skipped."""
-    wanted = JobAction.objects.filter(job_id__in=list(job_ids), status__in=["succeeded", "failed", "cancelled"])
+    """The actions of these jobs that have ended, but for those known already and those that were
+    only skipped."""
+    wanted = JobAction.objects.filter(
+        job_id__in=list(job_ids), status__in=["succeeded", "failed", "cancelled"]
+    )
     wanted = wanted.exclude(pk__in=list(known))
     return [
         Ended(
@@ -84,9 +91,13 @@ def ended_actions(job_ids: Collection[UUID], known: Collection[int]) -> list[End
     ]
 
 
-def seen_of(job_id: UUID, plan: Plan, *, most: int | None = None, action_id: int | None = None) -> list[Seen]:
+def seen_of(
+    job_id: UUID, plan: Plan, *, most: int | None = None, action_id: int | None = None
+) -> list[Seen]:
     """The actions of every generation of the job, newest first, or the one: four queries."""
-    wanted = JobAction.objects.filter(job_id=job_id, **({} if action_id is None else {"pk": action_id}))
+    wanted = JobAction.objects.filter(
+        job_id=job_id, **({} if action_id is None else {"pk": action_id})
+    )
     rows = list(_counted(wanted).order_by("-generation", "index")[:most])
     if not rows:
         return []
@@ -97,16 +108,29 @@ def seen_of(job_id: UUID, plan: Plan, *, most: int | None = None, action_id: int
     ids = {run.worker_id for found in runs.values() for run in found if run.worker_id}
     workers = dict(Worker.objects.filter(id__in=ids).values_list("id", "name"))
     allocations: dict[int, list[Allocation]] = defaultdict(list)
-    for allocation in Allocation.objects.filter(job_id=job_id, **_of(action_id)).order_by("part", "number"):
+    for allocation in Allocation.objects.filter(job_id=job_id, **_of(action_id)).order_by(
+        "part", "number"
+    ):
         allocations[allocation.action_id].append(allocation)
     return [
-        Seen(row, watch.actions[row.index], row.reached, row.total, runs[row.pk], workers, allocations[row.pk])
+        Seen(
+            row,
+            watch.actions[row.index],
+            row.reached,
+            row.total,
+            runs[row.pk],
+            workers,
+            allocations[row.pk],
+        )
         for row in rows
     ]
 
 
 def _counted(rows: QuerySet[JobAction]) -> Any:
-    return rows.annotate(total=Count("members"), reached=Count("members", filter=Q(members__reached_at__isnull=False)))
+    return rows.annotate(
+        total=Count("members"),
+        reached=Count("members", filter=Q(members__reached_at__isnull=False)),
+    )
 
 
 def _of(action_id: int | None) -> JSON:
@@ -114,7 +138,8 @@ def _of(action_id: int | None) -> JSON:
 
 
 def actions_of(job: Job) -> list[JSON]:
-    """The actions of every generation of the job, newest first: how far they are, their runs and allocations.
+    """The actions of every generation of the job, newest first: how far they are, their runs and
+    allocations.
 
     Secret values are masked, also in what an author wrote into commands.
     """
@@ -126,11 +151,13 @@ def actions_of(job: Job) -> list[JSON]:
 
 
 def runs_called(job: Job, name: str) -> list[int]:
-    """The runs, in every generation, of the action of this name; one without a name goes by its place (`0`) or by
-    `workflow_actions[0]`. Raises NotFound."""
+    """The runs, in every generation, of the action of this name; one without a name goes by its
+    place (`0`) or by `workflow_actions[0]`. Raises NotFound."""
     watch = watch_of(blueprints.load(job.blueprint_id))
     labels = {one.label: one.index for one in watch.actions}
-    index = labels.get(name, int(name) if name.isascii() and name.isdigit() and len(name) < 6 else None)
+    index = labels.get(
+        name, int(name) if name.isascii() and name.isdigit() and len(name) < 6 else None
+    )
     if index is None or index >= len(watch.actions):
         known = f"; it has {', '.join(labels)}" if labels else ""
         raise NotFound(f"The job has no workflow action '{name[:100]}'{known}")
@@ -210,7 +237,8 @@ def _allocation(row: Allocation) -> JSON:
 
 
 def briefs_of(job: Job) -> list[JSON]:
-    """What an open page is told of each action whenever the job moves: in brief, the newest generation first."""
+    """What an open page is told of each action whenever the job moves: in brief, the newest
+    generation first."""
     return [_brief(seen) for seen in seen_of(job.pk, blueprints.load(job.blueprint_id), most=MOST)]
 
 

@@ -1,4 +1,5 @@
-"""What a lost message, a dead worker or a process that died in between leaves behind of workflow actions."""
+"""What a lost message, a dead worker or a process that died in between leaves behind of workflow
+actions."""
 
 from __future__ import annotations
 
@@ -32,18 +33,22 @@ WAITING = """
 SELECT t.key, count(*) FROM workflow_actions_actionrun r JOIN fleet_tagset t ON t.id = r.tag_set_id
 WHERE r.status = 'ready' AND r.due_at <= clock_timestamp() GROUP BY t.key
 """
-# Only what others wait for: steps behind a barrier, steps that need nodes. Other commands wait for a worker.
+# Only what others wait for: steps behind a barrier, steps that need nodes. Other commands wait for
+# a worker.
 NEGLECTED = """
 SELECT r.id, t.key FROM workflow_actions_actionrun r JOIN fleet_tagset t ON t.id = r.tag_set_id
 JOIN workflow_actions_jobaction a ON a.id = r.action_id
-WHERE r.status = 'ready' AND r.due_at < clock_timestamp() - make_interval(secs => %s) AND r.bound_to IS NULL
+WHERE r.status = 'ready' AND r.due_at < clock_timestamp() - make_interval(secs => %s)
+    AND r.bound_to IS NULL
     AND (a.is_barrier OR t.key LIKE %s) ORDER BY r.id LIMIT %s
 """
 # Counted again from the rows: sets of running jobs that are complete and were not set off.
 OVERLOOKED = """
 SELECT DISTINCT a.job_id FROM workflow_actions_jobaction a
-WHERE a.status = 'waiting' AND a.trigger_type IN ('on_jobs_ready', 'on_jobs_complete') AND NOT EXISTS (
-    SELECT 1 FROM workflow_actions_member m JOIN jobs_step s ON s.job_id = m.job_id AND s.name = m.step_name
+WHERE a.status = 'waiting' AND a.trigger_type IN ('on_jobs_ready', 'on_jobs_complete')
+    AND NOT EXISTS (
+    SELECT 1 FROM workflow_actions_member m JOIN jobs_step s ON s.job_id = m.job_id
+        AND s.name = m.step_name
     WHERE m.action_id = a.id AND m.reached_at IS NULL
         AND s.status NOT IN ('completed', 'failed', 'skipped', 'cancelled')) LIMIT %s
 """
@@ -53,13 +58,18 @@ def lost_runs() -> int:
     """Runs whose lease ran out: their worker is gone, cut off or frozen."""
     rows = fetch(LOST, (BATCH,))
     for run_id, fence, worker in rows:
-        _try(f"lost run {run_id}", partial(services.lose, run_id, fence, f"Worker {worker} was lost"))
+        _try(
+            f"lost run {run_id}", partial(services.lose, run_id, fence, f"Worker {worker} was lost")
+        )
     return len(rows)
 
 
 def unsettled_actions() -> int:
     """Ended actions whose consequences a process did not live to see."""
-    rows = fetch("SELECT DISTINCT job_id FROM workflow_actions_jobaction WHERE NOT is_settled LIMIT %s", (BATCH,))
+    rows = fetch(
+        "SELECT DISTINCT job_id FROM workflow_actions_jobaction WHERE NOT is_settled LIMIT %s",
+        (BATCH,),
+    )
     for (job_id,) in rows:
         _try(f"actions of {job_id}", partial(aftermath.settle, job_id))
     return len(rows)
@@ -88,9 +98,13 @@ def neglected_runs() -> int:
 def _neglect(run_id: int, key: str) -> None:
     tags = ", ".join(key.split("+"))
     error = f"No active worker with the tags {tags} to do this action"
-    rows = fetch("SELECT action_id, job_id FROM workflow_actions_actionrun WHERE id = %s", (run_id,))
+    rows = fetch(
+        "SELECT action_id, job_id FROM workflow_actions_actionrun WHERE id = %s", (run_id,)
+    )
     for action_id, job_id in rows:
-        if step_pen.lock(job_id) is None or not pen.drop_runs([action_id], "failed", error, run_ids=[run_id]):
+        if step_pen.lock(job_id) is None or not pen.drop_runs(
+            [action_id], "failed", error, run_ids=[run_id]
+        ):
             continue
         if pen.move_action(action_id, "failed", sources=("armed", "running"), reason=error):
             aftermath.after_commit(job_id)

@@ -1,6 +1,8 @@
-"""The pen of workflow actions: guarded moves of actions and of their runs, and the sets that they count.
+"""The pen of workflow actions: guarded moves of actions and of their runs, and the sets that they
+count.
 
-Whatever changes an action holds the lock of its job; a claim takes only the run and marks the action as running.
+Whatever changes an action holds the lock of its job; a claim takes only the run and marks the
+action as running.
 """
 
 from __future__ import annotations
@@ -16,15 +18,18 @@ from engine.lifecycle import FINAL_STEP
 FINAL = [status.value for status in FINAL_STEP]
 UNENDED = ("waiting", "held", "armed", "running")
 
-# A step of a barrier is ready once nothing but barriers holds it back. An instance of a loop is ready as soon as its
-# loop is open: `max_parallel` is no dependency.
+# A step of a barrier is ready once nothing but barriers holds it back. An instance of a loop is
+# ready as soon as its loop is open: `max_parallel` is no dependency.
 REACH = """
 UPDATE workflow_actions_member m SET reached_at = clock_timestamp(), outcome = s.status,
-    is_unreachable = a.trigger_type = 'on_jobs_ready' AND s.status = ANY(%(final)s) AND s.ready_at IS NULL
+    is_unreachable = a.trigger_type = 'on_jobs_ready' AND s.status = ANY(%(final)s)
+        AND s.ready_at IS NULL
         AND s.started_at IS NULL AND s.suspended_at IS NULL
 FROM workflow_actions_jobaction a, jobs_step s
-WHERE a.job_id = %(job)s AND a.generation = %(generation)s AND a.status = 'waiting' AND m.action_id = a.id
-    AND m.job_id = a.job_id AND m.reached_at IS NULL AND s.job_id = a.job_id AND s.name = m.step_name
+WHERE a.job_id = %(job)s AND a.generation = %(generation)s AND a.status = 'waiting'
+    AND m.action_id = a.id
+    AND m.job_id = a.job_id AND m.reached_at IS NULL AND s.job_id = a.job_id
+        AND s.name = m.step_name
     AND (%(names)s::text[] IS NULL OR s.name = ANY(%(names)s))
     AND (s.status = ANY(%(final)s) OR (a.trigger_type = 'on_jobs_ready' AND (
         s.status <> 'pending' OR s.loop_id IS NOT NULL OR s.retry_at IS NOT NULL
@@ -34,22 +39,27 @@ RETURNING a.id
 """
 COMPLETE = """
 SELECT a.id FROM workflow_actions_jobaction a
-WHERE a.job_id = %(job)s AND a.generation = %(generation)s AND a.status = 'waiting' AND NOT a.may_grow
-    AND a.trigger_type IN ('on_jobs_ready', 'on_jobs_complete') AND (%(ids)s::bigint[] IS NULL OR a.id = ANY(%(ids)s))
-    AND NOT EXISTS (SELECT 1 FROM workflow_actions_member m WHERE m.action_id = a.id AND m.reached_at IS NULL)
+WHERE a.job_id = %(job)s AND a.generation = %(generation)s AND a.status = 'waiting'
+    AND NOT a.may_grow
+    AND a.trigger_type IN ('on_jobs_ready', 'on_jobs_complete')
+        AND (%(ids)s::bigint[] IS NULL OR a.id = ANY(%(ids)s))
+    AND NOT EXISTS (SELECT 1 FROM workflow_actions_member m WHERE m.action_id = a.id
+        AND m.reached_at IS NULL)
 ORDER BY a.index
 """
 ADD_MEMBERS = """
 INSERT INTO workflow_actions_member (action_id, job_id, step_name)
 SELECT %s, %s, unnest(%s::text[]) ON CONFLICT DO NOTHING
 """
-# Every move is an event of the job: people see it in its history, and open pages learn from it that they must look.
+# Every move is an event of the job: people see it in its history, and open pages learn from it that
+# they must look.
 LABEL = "coalesce(nullif(a.name, ''), 'workflow_actions[' || a.index || ']')"
 MOVE = """
 WITH a AS (
 UPDATE workflow_actions_jobaction SET status = %(to)s::text, reason = %(reason)s::text,
     outcome = CASE WHEN %(outcome)s::text = '' THEN outcome ELSE %(outcome)s::text END,
-    armed_at = CASE WHEN %(to)s::text = 'armed' AND armed_at IS NULL THEN clock_timestamp() ELSE armed_at END,
+    armed_at = CASE WHEN %(to)s::text = 'armed' AND armed_at IS NULL THEN clock_timestamp()
+        ELSE armed_at END,
     ended_at = CASE WHEN %(is_final)s::bool THEN clock_timestamp() END,
     is_settled = NOT %(is_final)s::bool OR %(to)s::text = 'superseded'
 WHERE id = %(id)s AND status = ANY(%(sources)s) RETURNING id, job_id, name, index
@@ -78,17 +88,21 @@ WITH c AS (
     ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
 ),
 r AS (
-    UPDATE workflow_actions_actionrun t SET status = 'running', fence = t.fence + 1, worker_id = %(worker)s,
-        lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s), started_at = clock_timestamp()
+    UPDATE workflow_actions_actionrun t SET status = 'running', fence = t.fence + 1,
+        worker_id = %(worker)s,
+        lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s),
+            started_at = clock_timestamp()
     FROM c WHERE t.id = c.id AND t.status = 'ready'
     RETURNING t.id, t.action_id, t.job_id, t.fence, t.number, t.session_id
 ),
 a AS (
-    UPDATE workflow_actions_jobaction t SET status = 'running' FROM r WHERE t.id = r.action_id AND t.status = 'armed'
+    UPDATE workflow_actions_jobaction t SET status = 'running' FROM r WHERE t.id = r.action_id
+        AND t.status = 'armed'
 ),
 e AS (
     INSERT INTO jobs_stepevent (job_id, kind, detail, actor)
-    SELECT r.job_id, 'action_running', LABEL || CASE WHEN r.number > 1 THEN ', try ' || r.number ELSE '' END,
+    SELECT r.job_id, 'action_running', LABEL || CASE WHEN r.number > 1 THEN ', try ' || r.number
+        ELSE '' END,
         coalesce((SELECT left(name, 254) FROM fleet_worker WHERE id = %(worker)s), '')
     FROM r JOIN workflow_actions_jobaction a ON a.id = r.action_id
 )
@@ -96,7 +110,8 @@ SELECT r.id, r.action_id, r.job_id, r.fence, r.number, r.session_id FROM r
 """.replace("LABEL", LABEL)
 RENEW = """
 WITH r AS (
-    UPDATE workflow_actions_actionrun t SET lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s),
+    UPDATE workflow_actions_actionrun t
+        SET lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s),
         command = x.command
     FROM unnest(%(ids)s::bigint[], %(fences)s::int[], %(commands)s::int[]) x(id, fence, command)
     WHERE t.id = x.id AND t.fence = x.fence AND t.status = 'running' AND t.worker_id = %(worker)s
@@ -109,32 +124,38 @@ FROM r JOIN jobs_job j ON j.id = r.job_id JOIN workflow_actions_jobaction a ON a
 END_RUN = """
 WITH r AS (
 UPDATE workflow_actions_actionrun SET status = %(to)s::text, ended_at = clock_timestamp(),
-    exit_code = %(exit_code)s::int, error = %(error)s::text, command = coalesce(%(command)s::int, command)
+    exit_code = %(exit_code)s::int, error = %(error)s::text,
+        command = coalesce(%(command)s::int, command)
 WHERE id = %(id)s AND fence = %(fence)s AND status = 'running'
 RETURNING action_id, job_id, session_id, bound_to, number, losses, tag_set_id
 ),
 e AS (
     INSERT INTO jobs_stepevent (job_id, kind, detail, actor)
     SELECT r.job_id, 'action_run_' || %(to)s::text,
-        left(LABEL || ', try ' || r.number || coalesce(': ' || nullif(%(error)s::text, ''), ''), 500), ''
+        left(LABEL || ', try ' || r.number || coalesce(': ' || nullif(%(error)s::text, ''), ''),
+            500), ''
     FROM r JOIN workflow_actions_jobaction a ON a.id = r.action_id
     WHERE r.session_id IS NOT NULL OR %(to)s::text IN ('failed', 'lost')
 )
 SELECT action_id, job_id, session_id, bound_to, number, losses, tag_set_id FROM r
 """.replace("LABEL", LABEL)
 DROP_RUNS = """
-UPDATE workflow_actions_actionrun SET status = %(to)s::text, ended_at = clock_timestamp(), error = %(error)s::text
-WHERE action_id = ANY(%(actions)s) AND status = 'ready' AND (%(runs)s::bigint[] IS NULL OR id = ANY(%(runs)s))
+UPDATE workflow_actions_actionrun SET status = %(to)s::text, ended_at = clock_timestamp(),
+    error = %(error)s::text
+WHERE action_id = ANY(%(actions)s) AND status = 'ready'
+    AND (%(runs)s::bigint[] IS NULL OR id = ANY(%(runs)s))
 RETURNING action_id
 """
 HOLD = """
 WITH h AS (
     INSERT INTO workflow_actions_hold (action_id, job_id, step_name)
     SELECT %(action)s, s.job_id, s.name FROM jobs_step s
-    WHERE s.job_id = %(job)s AND s.name = ANY(%(names)s) AND s.loop_id IS NULL AND s.status = 'pending'
+    WHERE s.job_id = %(job)s AND s.name = ANY(%(names)s) AND s.loop_id IS NULL
+        AND s.status = 'pending'
     ON CONFLICT DO NOTHING RETURNING step_name
 )
-UPDATE jobs_step t SET deps_left = t.deps_left + 1 FROM h WHERE t.job_id = %(job)s AND t.name = h.step_name
+UPDATE jobs_step t SET deps_left = t.deps_left + 1 FROM h WHERE t.job_id = %(job)s
+    AND t.name = h.step_name
 """
 RELEASE = """
 WITH h AS (
@@ -161,15 +182,24 @@ class EndedRun:
 
 
 def reach(job_id: UUID, generation: int, names: Collection[str] | None) -> set[int]:
-    """Note which watched steps have reached what is waited for; ids of the actions that this concerns."""
-    params = {"job": job_id, "generation": generation, "names": None if names is None else list(names), "final": FINAL}
+    """Note which watched steps have reached what is waited for; ids of the actions that this
+    concerns."""
+    params = {
+        "job": job_id,
+        "generation": generation,
+        "names": None if names is None else list(names),
+        "final": FINAL,
+    }
     return {row[0] for row in fetch(REACH, params)}
 
 
 def complete_sets(job_id: UUID, generation: int, action_ids: Collection[int] | None) -> list[int]:
-    """Those waiting actions all of whose steps have reached what is waited for, in the order of the file."""
+    """Those waiting actions all of whose steps have reached what is waited for, in the order of the
+    file."""
     ids = None if action_ids is None else list(action_ids)
-    return [row[0] for row in fetch(COMPLETE, {"job": job_id, "generation": generation, "ids": ids})]
+    return [
+        row[0] for row in fetch(COMPLETE, {"job": job_id, "generation": generation, "ids": ids})
+    ]
 
 
 def add_members(action_id: int, job_id: UUID, names: Sequence[str]) -> None:
@@ -177,7 +207,12 @@ def add_members(action_id: int, job_id: UUID, names: Sequence[str]) -> None:
 
 
 def move_action(
-    action_id: int, to: str, *, sources: Sequence[str] = UNENDED, reason: str = "", outcome: str = ""
+    action_id: int,
+    to: str,
+    *,
+    sources: Sequence[str] = UNENDED,
+    reason: str = "",
+    outcome: str = "",
 ) -> bool:
     """Move an action; False when it is not where it may be taken from."""
     params = {
@@ -218,7 +253,12 @@ def add_run(
 
 
 def claim_run(
-    worker_id: UUID, tag_set_ids: Sequence[int], *, lease_s: float, job_id: UUID | None, only_bound: bool = False
+    worker_id: UUID,
+    tag_set_ids: Sequence[int],
+    *,
+    lease_s: float,
+    job_id: UUID | None,
+    only_bound: bool = False,
 ) -> tuple[Any, ...] | None:
     """Take the oldest run that this worker may do: (id, action, job, fence, number, session)."""
     params = {
@@ -234,7 +274,8 @@ def claim_run(
 def renew_runs(
     worker_id: UUID, live: Mapping[int, tuple[int, int]], *, lease_s: float, lasting: Sequence[str]
 ) -> dict[int, bool]:
-    """Extend the leases of runs (id -> fence, commands begun). Those still ours, and whether each must stop.
+    """Extend the leases of runs (id -> fence, commands begun). Those still ours, and whether each
+    must stop.
 
     `lasting`: triggers whose actions go on when their job is cancelled.
     """
@@ -250,18 +291,38 @@ def renew_runs(
 
 
 def end_run(
-    run_id: int, fence: int, to: str, *, exit_code: int | None = None, error: str = "", command: int | None = None
+    run_id: int,
+    fence: int,
+    to: str,
+    *,
+    exit_code: int | None = None,
+    error: str = "",
+    command: int | None = None,
 ) -> EndedRun | None:
     """End a running run; None when the fence says that it is not the caller's any more."""
-    params = {"id": run_id, "fence": fence, "to": to, "exit_code": exit_code, "error": error, "command": command}
+    params = {
+        "id": run_id,
+        "fence": fence,
+        "to": to,
+        "exit_code": exit_code,
+        "error": error,
+        "command": command,
+    }
     row = fetch_one(END_RUN, params)
     return EndedRun(*row) if row else None
 
 
-def drop_runs(action_ids: Sequence[int], to: str, error: str, *, run_ids: Sequence[int] | None = None) -> list[int]:
+def drop_runs(
+    action_ids: Sequence[int], to: str, error: str, *, run_ids: Sequence[int] | None = None
+) -> list[int]:
     """End runs that nobody has begun; ids of their actions."""
     ids = None if run_ids is None else list(run_ids)
-    return [row[0] for row in fetch(DROP_RUNS, {"actions": list(action_ids), "to": to, "error": error, "runs": ids})]
+    return [
+        row[0]
+        for row in fetch(
+            DROP_RUNS, {"actions": list(action_ids), "to": to, "error": error, "runs": ids}
+        )
+    ]
 
 
 def hold(action_id: int, job_id: UUID, names: Sequence[str]) -> None:
@@ -276,4 +337,7 @@ def release(job_id: UUID, action_ids: Sequence[int]) -> int:
 
 def settled(action_ids: Sequence[int]) -> None:
     """What followed from the end of these actions was done."""
-    fetch("UPDATE workflow_actions_jobaction SET is_settled = true WHERE id = ANY(%s)", (list(action_ids),))
+    fetch(
+        "UPDATE workflow_actions_jobaction SET is_settled = true WHERE id = ANY(%s)",
+        (list(action_ids),),
+    )

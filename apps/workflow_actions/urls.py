@@ -12,5 +12,5 @@ urlpatterns = [
         "admin/jobs/<uuid:job_id>/actions/<int:action_id>/",
         admin.site.admin_view(pages.action),
         name="workflow_action",
-    ),
+    )
 ]

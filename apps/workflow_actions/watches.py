@@ -12,7 +12,8 @@ MOST = 256
 
 def watch_of(plan: Plan) -> Watch:
     known = _watches.get(plan.id)
-    if known is None or known[0] is not plan:  # another plan of this id: a test has begun with an empty database
+    # another plan of this id: a test has begun with an empty database
+    if known is None or known[0] is not plan:
         if len(_watches) >= MOST:
             _watches.clear()
         known = _watches[plan.id] = (plan, workflow_actions.watch_of(plan.task))

@@ -1,4 +1,5 @@
-"""Workspaces with what is wrong with them, and stored secrets, which can be written and never read."""
+"""Workspaces with what is wrong with them, and stored secrets, which can be written and never
+read."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ from engine.spec.model import Workspace as Definition
 
 @admin.register(Workspace)
 class WorkspaceAdmin(ModelAdmin):
-    """Where a workspace comes from is said by commands and settings, never here: a path is the operator's business."""
+    """Where a workspace comes from is said by commands and settings, never here: a path is the
+    operator's business."""
 
     list_display = ("name", "badge", "source", "location", "revision", "checked")
     list_display_links = ("name",)
@@ -42,10 +44,17 @@ class WorkspaceAdmin(ModelAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(require_POST(self.refresh_one))
-        return [path("<int:pk>/refresh/", view, name="workspaces_workspace_refresh"), *super().get_urls()]
+        return [
+            path("<int:pk>/refresh/", view, name="workspaces_workspace_refresh"),
+            *super().get_urls(),
+        ]
 
     def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         row = self._found(request, object_id)
         if request.method != "GET":  # nothing is edited here
@@ -83,13 +92,19 @@ class WorkspaceAdmin(ModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Workspace]:
         rows = Workspace.objects.visible_to(request.user)
-        return rows.select_related("current").defer("current__definition", "current__sealed_secrets").order_by("name")
+        return (
+            rows.select_related("current")
+            .defer("current__definition", "current__sealed_secrets")
+            .order_by("name")
+        )
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.is_staff)
 
     def has_view_permission(self, request: HttpRequest, obj: Workspace | None = None) -> bool:
-        return bool(request.user.is_staff) and (obj is None or role_on(request.user, obj.name) is not None)
+        return bool(request.user.is_staff) and (
+            obj is None or role_on(request.user, obj.name) is not None
+        )
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -114,7 +129,11 @@ class WorkspaceAdmin(ModelAdmin):
 
     def state(self, row: Workspace) -> str:
         if row.has_failed:
-            return "failed to load" if row.current is None else "failed to load; the last good revision is in force"
+            return (
+                "failed to load"
+                if row.current is None
+                else "failed to load; the last good revision is in force"
+            )
         return "loaded with warnings" if row.problems else "loaded"
 
     @admin.display
@@ -125,7 +144,9 @@ class WorkspaceAdmin(ModelAdmin):
     def refresh(self, request: HttpRequest, rows: QuerySet[Workspace]) -> None:
         for row in rows:
             if not allows(role_on(request.user, row.name), Role.ADMIN):
-                self.message_user(request, f"{row.name}: only its admins may refresh it", messages.ERROR)
+                self.message_user(
+                    request, f"{row.name}: only its admins may refresh it", messages.ERROR
+                )
                 continue
             self._refresh(request, row)
 
@@ -140,7 +161,9 @@ class SecretForm(ModelForm):  # type: ignore[type-arg]  (a class at run time tak
 
     value = forms.CharField(
         strip=False,
-        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"}, render_value=False),
+        widget=UnfoldAdminPasswordWidget(
+            attrs={"autocomplete": "new-password"}, render_value=False
+        ),
         help_text="At least 4 characters. It is stored encrypted and cannot be shown again.",
     )
 
@@ -173,11 +196,15 @@ class SecretAdmin(ModelAdmin):
         rows = Secret.objects.filter(visible(request.user, "workspace__name", Role.ADMIN))
         return rows.defer("sealed").select_related("workspace").order_by("workspace__name", "name")
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Secret | None = None) -> tuple[str, ...]:
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: Secret | None = None
+    ) -> tuple[str, ...]:
         return ("workspace", "name") if obj else ()
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
-        options["queryset"] = Workspace.objects.visible_to(request.user, Role.ADMIN).order_by("name")
+        options["queryset"] = Workspace.objects.visible_to(request.user, Role.ADMIN).order_by(
+            "name"
+        )
         return super().formfield_for_foreignkey(db_field, request, **options)
 
     def _may(self, request: HttpRequest, row: Secret | None) -> bool:
@@ -218,5 +245,7 @@ class SecretAdmin(ModelAdmin):
     def stored(self, row: Secret) -> SafeString | str:
         return moment(row.updated_at)
 
-    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> str:
+    def construct_change_message(
+        self, request: HttpRequest, form: Any, formsets: Any, add: bool = False
+    ) -> str:
         return "Stored a value"

@@ -16,9 +16,15 @@ class Workspace(models.Model):
 
     name = models.SlugField(max_length=100, unique=True)
     source = models.CharField(max_length=10, choices=Source)
-    location = models.CharField(max_length=1000, help_text="Path of the folder, or URL without credentials")
-    ref = models.CharField(max_length=255, blank=True, help_text="Branch, tag or commit of a git source")
-    credential = models.CharField(max_length=100, blank=True, help_text="Name under `git_auth` in the configuration")
+    location = models.CharField(
+        max_length=1000, help_text="Path of the folder, or URL without credentials"
+    )
+    ref = models.CharField(
+        max_length=255, blank=True, help_text="Branch, tag or commit of a git source"
+    )
+    credential = models.CharField(
+        max_length=100, blank=True, help_text="Name under `git_auth` in the configuration"
+    )
     poll_interval_s = models.PositiveIntegerField(default=60)
     directory = models.CharField(
         max_length=1000,
@@ -28,9 +34,16 @@ class Workspace(models.Model):
         help_text="Where steps of Torc files run; empty: in the file's own folder",
     )
     current = models.ForeignKey(
-        "Revision", null=True, blank=True, on_delete=models.SET_NULL, related_name="+", help_text="Last good revision"
+        "Revision",
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        help_text="Last good revision",
     )
-    problems = models.JSONField(default=list, blank=True, help_text="What the last load found: errors and warnings")
+    problems = models.JSONField(
+        default=list, blank=True, help_text="What the last load found: errors and warnings"
+    )
     checked_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -41,7 +54,8 @@ class Workspace(models.Model):
 
     @property
     def has_failed(self) -> bool:
-        """True when the newest state of the source did not load and an older revision is in force."""
+        """True when the newest state of the source did not load and an older revision is in
+        force."""
         return any(problem.get("severity") == "error" for problem in self.problems)
 
 
@@ -62,11 +76,15 @@ class Revision(models.Model):
     label = models.CharField(max_length=64, blank=True, help_text="Commit id of a git source")
     archive = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="+")
     definition = models.JSONField(help_text="The parsed workspace without secret values")
-    sealed_secrets = models.BinaryField(null=True, help_text="Encrypted `secrets:` and `connections:` of the files")
+    sealed_secrets = models.BinaryField(
+        null=True, help_text="Encrypted `secrets:` and `connections:` of the files"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["workspace", "digest"], name="workspaces_revision_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "digest"], name="workspaces_revision_once")
+        ]
 
     def __str__(self) -> str:
         return f"{self.workspace.name}@{self.digest[:12]}"
@@ -75,14 +93,18 @@ class Revision(models.Model):
 class Secret(models.Model):
     """A secret kept in the database: write-only in admin and API, encrypted at rest."""
 
-    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="stored_secrets")
+    workspace = models.ForeignKey(
+        Workspace, on_delete=models.CASCADE, related_name="stored_secrets"
+    )
     name = models.CharField(max_length=200)
     sealed = models.BinaryField()
     updated_at = models.DateTimeField(auto_now=True)
     updated_by = models.CharField(max_length=254, blank=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["workspace", "name"], name="workspaces_secret_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "name"], name="workspaces_secret_once")
+        ]
 
     def __str__(self) -> str:
         return f"{self.workspace.name}/{self.name}"

@@ -1,7 +1,9 @@
-"""Passes: what lets a pod fetch the files of one revision, for one attempt, for as long as that attempt is alive.
+"""Passes: what lets a pod fetch the files of one revision, for one attempt, for as long as that
+attempt is alive.
 
-A pass is signed, not stored: workers make them without a round trip, under the keys that they share with the server.
-Whether the attempt is still alive is for the server to ask the database, each time.
+A pass is signed, not stored: workers make them without a round trip, under the keys that they share
+with the server. Whether the attempt is still alive is for the server to ask the database, each
+time.
 """
 
 from __future__ import annotations
@@ -28,8 +30,10 @@ class Pass:
 
 
 def issue(attempt_id: int, fence: int, digest: str) -> str:
-    """The pass of this attempt for the revision with this digest. It is a secret until the attempt ends."""
-    return f"strp_{attempt_id}.{fence}.{digest}.{_sign(settings.STROEM_KEYS[0], attempt_id, fence, digest)}"
+    """The pass of this attempt for the revision with this digest. It is a secret until the attempt
+    ends."""
+    signature = _sign(settings.STROEM_KEYS[0], attempt_id, fence, digest)
+    return f"strp_{attempt_id}.{fence}.{digest}.{signature}"
 
 
 def read(text: str) -> Pass | None:
@@ -40,7 +44,10 @@ def read(text: str) -> Pass | None:
     attempt_id, fence, digest = int(found[1]), int(found[2]), found[3]
     given = found[4].encode()
     # Every key is tried, whichever fits: the time taken says nothing.
-    fits = [hmac.compare_digest(given, _sign(key, attempt_id, fence, digest).encode()) for key in settings.STROEM_KEYS]
+    fits = [
+        hmac.compare_digest(given, _sign(key, attempt_id, fence, digest).encode())
+        for key in settings.STROEM_KEYS
+    ]
     return Pass(attempt_id, fence, digest) if any(fits) else None
 
 

@@ -1,6 +1,8 @@
-"""Resolves what a secret refers to: `ref+env://NAME` here, every other `ref+…` through the program `vals`.
+"""Resolves what a secret refers to: `ref+env://NAME` here, every other `ref+…` through the program
+`vals`.
 
-References are handed to vals by its standard input, never as an argument, and all those of a workspace in one call.
+References are handed to vals by its standard input, never as an argument, and all those of a
+workspace in one call.
 """
 
 from __future__ import annotations
@@ -21,20 +23,52 @@ from engine import templating
 from engine.errors import TemplateError
 
 ENVIRONMENT = "ref+env://"
-# What an author may have the server fetch. Not here: whatever reads the server's own files, environment or programs.
+# What an author may have the server fetch. Not here: whatever reads the server's own files,
+# environment or programs.
 SCHEMES = frozenset(
-    {"awskms", "awssecrets", "awsssm", "azurekeyvault", "bitwarden", "conjur", "doppler", "gcpsecrets", "gcs", "gitlab"}
+    {
+        "awskms",
+        "awssecrets",
+        "awsssm",
+        "azurekeyvault",
+        "bitwarden",
+        "conjur",
+        "doppler",
+        "gcpsecrets",
+        "gcs",
+        "gitlab",
+    }
     | {"gkms", "hcpvaultsecrets", "infisical", "onepassword", "onepasswordconnect", "s3", "vault"}
 )
 _VALS_S = 30
 _SCHEME = re.compile(r"(?:secret)?ref\+([A-Za-z0-9_]+)")
-_PASSED_ON = ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "https_proxy", "NO_PROXY")
-_PASSED_ON_FAMILIES = ("AWS_", "VAULT_", "AZURE_", "GOOGLE_", "CLOUDSDK_", "DOPPLER_", "CONJUR_", "OP_", "INFISICAL_")
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "NO_PROXY",
+)
+_PASSED_ON_FAMILIES = (
+    "AWS_",
+    "VAULT_",
+    "AZURE_",
+    "GOOGLE_",
+    "CLOUDSDK_",
+    "DOPPLER_",
+    "CONJUR_",
+    "OP_",
+    "INFISICAL_",
+)
 Lookup = Callable[[str], Any]
 
 
 def resolve(secrets: Mapping[str, Any]) -> dict[str, Any]:
-    """`secrets` with references replaced by what they refer to, and templates rendered with the filter `vals`.
+    """`secrets` with references replaced by what they refer to, and templates rendered with the
+    filter `vals`.
 
     Raises SecretError, which names the secret.
     """
@@ -74,7 +108,9 @@ def _replace(tree: Any, lookup: Lookup) -> Any:
         case list() | tuple():
             return [_replace(value, lookup) for value in tree]
         case str() if "{{" in tree:
-            return templating.evaluate(tree, {}, filters={"vals": lambda value: _vals(value, lookup)})
+            return templating.evaluate(
+                tree, {}, filters={"vals": lambda value: _vals(value, lookup)}
+            )
         case str():
             return _vals(tree, lookup)
     return tree
@@ -102,19 +138,25 @@ def _fetch(wanted: Mapping[str, str]) -> dict[str, Any]:
 def _from_environment(variable: str, name: str) -> str:
     if variable not in settings.STROEM.secrets.env_allowed:
         raise SecretError(
-            f"secret '{name}' asks for the environment variable '{variable}', which `secrets.env_allowed` does not list"
+            f"secret '{name}' asks for the environment variable '{variable}', which"
+            " `secrets.env_allowed` does not list"
         )
     try:
         return os.environ[variable]
     except KeyError:
-        raise SecretError(f"secret '{name}' asks for the environment variable '{variable}', which is not set") from None
+        raise SecretError(
+            f"secret '{name}' asks for the environment variable '{variable}', which is not set"
+        ) from None
 
 
 def _check_scheme(reference: str, name: str) -> None:
     for scheme in _SCHEME.findall(reference):
         if scheme not in SCHEMES:
             known = ", ".join(sorted(SCHEMES))
-            raise SecretError(f"secret '{name}' refers to 'ref+{scheme}', which is not allowed (allowed: env, {known})")
+            raise SecretError(
+                f"secret '{name}' refers to 'ref+{scheme}', which is not allowed (allowed: env,"
+                f" {known})"
+            )
 
 
 def _ask_vals(references: Collection[str], names: str) -> dict[str, Any]:
@@ -137,16 +179,23 @@ def _ask_vals(references: Collection[str], names: str) -> dict[str, Any]:
         raise SecretError(f"secret {names}: vals cannot be run: {error.strerror}") from None
     if done.returncode != 0:
         reason = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise SecretError(f"secret {names}: vals eval failed (exit {done.returncode}): {(reason or ['?'])[-1][:300]}")
+        raise SecretError(
+            f"secret {names}: vals eval failed (exit {done.returncode}):"
+            f" {(reason or ['?'])[-1][:300]}"
+        )
     try:
         answer = json.loads(done.stdout)
         return {reference: answer[key] for key, reference in asked.items()}
     except (ValueError, KeyError, TypeError):
-        raise SecretError(f"secret {names}: vals gave an answer that is not the JSON it was asked for") from None
+        raise SecretError(
+            f"secret {names}: vals gave an answer that is not the JSON it was asked for"
+        ) from None
 
 
 def _environment() -> dict[str, str]:
     """The credentials of secret stores, and nothing that is ours."""
     return {
-        name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith(_PASSED_ON_FAMILIES)
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED_ON or name.startswith(_PASSED_ON_FAMILIES)
     }

@@ -1,7 +1,8 @@
-"""Encrypts what may hold secrets before it reaches the database: AES-256-GCM, keys by id, so that they can rotate.
+"""Encrypts what may hold secrets before it reaches the database: AES-256-GCM, keys by id, so that
+they can rotate.
 
-A sealed value is `S1`, the first 4 bytes of the key's id, a nonce of 12 bytes and the cipher text. The first key of
-`STROEM_KEYS` seals; every key of the list opens.
+A sealed value is `S1`, the first 4 bytes of the key's id, a nonce of 12 bytes and the cipher text.
+The first key of `STROEM_KEYS` seals; every key of the list opens.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def unseal_bytes(sealed: bytes | memoryview) -> bytes:
             except InvalidTag:
                 raise SealError("a sealed value was changed after it was stored") from None
     raise SealError(
-        f"a stored value was sealed with key {head[2:].hex()}, which is not among STROEM_KEYS; add that key to the list"
+        f"a stored value was sealed with key {head[2:].hex()}, which is not among STROEM_KEYS; add"
+        " that key to the list"
     )
 
 
@@ -58,7 +60,8 @@ def unseal(sealed: bytes | memoryview) -> Any:
 
 
 def check() -> None:
-    """Seal and open a probe. Raises SealError when encryption does not encrypt: the start must stop then."""
+    """Seal and open a probe. Raises SealError when encryption does not encrypt: the start must stop
+    then."""
     probe = b"stroem round trip " + os.urandom(8)
     sealed = seal_bytes(probe)
     if probe in sealed or unseal_bytes(sealed) != probe:
@@ -68,6 +71,9 @@ def check() -> None:
 @lru_cache(maxsize=4)
 def _ciphers(keys: tuple[str, ...]) -> tuple[tuple[bytes, AESGCM], ...]:
     if not keys or any(len(key) < 32 for key in keys):
-        raise SealError("STROEM_KEYS must hold keys of at least 32 characters; make one with `openssl rand -base64 32`")
+        raise SealError(
+            "STROEM_KEYS must hold keys of at least 32 characters; make one with `openssl rand"
+            " -base64 32`"
+        )
     material = [hashlib.sha256(b"stroem seal" + key.encode()).digest() for key in keys]
     return tuple((hashlib.sha256(b"id" + key).digest()[:_ID], AESGCM(key)) for key in material)

@@ -1,4 +1,5 @@
-"""The secrets and connections of a revision in clear: in memory for a short while, never stored, never printed."""
+"""The secrets and connections of a revision in clear: in memory for a short while, never stored,
+never printed."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ _lock = threading.Lock()
 
 
 def secrets_of(revision: Revision | int) -> dict[str, Any]:
-    """What `secret.*` means for jobs of this revision: the files' secrets, with those of the database over them.
+    """What `secret.*` means for jobs of this revision: the files' secrets, with those of the
+    database over them.
 
     Raises SecretError when one cannot be resolved.
     """
@@ -52,7 +54,8 @@ def secrets_of(revision: Revision | int) -> dict[str, Any]:
 
 
 def connections_of(revision: Revision | int) -> dict[str, dict[str, Any]]:
-    """The connections of this revision with their templates rendered and their types' defaults filled in."""
+    """The connections of this revision with their templates rendered and their types' defaults
+    filled in."""
     return _of(revision).connections
 
 
@@ -62,8 +65,9 @@ def secret_values(tree: Any) -> tuple[str, ...]:
 
 
 def sensitive_of(revision: Revision | int) -> tuple[str, ...]:
-    """The texts of this revision that must be masked: all secrets, and of connections what is secret by its type, or
-    by its name where nothing says so. A host name is no secret: masking it would make logs unreadable."""
+    """The texts of this revision that must be masked: all secrets, and of connections what is
+    secret by its type, or by its name where nothing says so. A host name is no secret: masking it
+    would make logs unreadable."""
     return _of(revision).sensitive
 
 
@@ -102,19 +106,29 @@ def _version(revision_id: int) -> tuple[Any, ...]:
     return found["newest"], found["count"]
 
 
-def _renewed(revision_id: int, known: _Known | None, version: tuple[Any, ...], now: float) -> _Known:
+def _renewed(
+    revision_id: int, known: _Known | None, version: tuple[Any, ...], now: float
+) -> _Known:
     try:
         return _read(revision_id, version, now)
     except SecretError:
-        # A secret store that is down for a moment must not fail every step; a changed secret must not be overlooked.
+        # A secret store that is down for a moment must not fail every step; a changed secret must
+        # not be overlooked.
         if known is None or known.version != version or now - known.fetched_at > KEEP_S:
             raise
-        logger.warning("secrets of revision %s could not be renewed; the ones fetched before are used", revision_id)
+        logger.warning(
+            "secrets of revision %s could not be renewed; the ones fetched before are used",
+            revision_id,
+        )
         return known
 
 
 def _read(revision_id: int, version: tuple[Any, ...], now: float) -> _Known:
-    row = Revision.objects.filter(pk=revision_id).values_list("workspace_id", "sealed_secrets").first()
+    row = (
+        Revision.objects.filter(pk=revision_id)
+        .values_list("workspace_id", "sealed_secrets")
+        .first()
+    )
     if row is None:
         raise NotFound(f"revision {revision_id} is gone; its workspace was removed")
     workspace_id, sealed = row
@@ -122,15 +136,23 @@ def _read(revision_id: int, version: tuple[Any, ...], now: float) -> _Known:
     stored = Secret.objects.filter(workspace_id=workspace_id).values_list("name", "sealed")
     over = {name: unseal(value) for name, value in stored}
     # What the database replaces is not even asked for.
-    secrets = resolve({name: value for name, value in of_files["secrets"].items() if name not in over}) | over
+    secrets = (
+        resolve({name: value for name, value in of_files["secrets"].items() if name not in over})
+        | over
+    )
     connections = rendered(of_files["connections"], secrets)
     types = definition_of(revision_id).connection_types
-    sensitive = secret_values([secrets, [_sensitive_part(values, types) for values in connections.values()]])
+    sensitive = secret_values(
+        [secrets, [_sensitive_part(values, types) for values in connections.values()]]
+    )
     return _Known(version, now, secrets, connections, sensitive)
 
 
-def rendered(connections: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """`connections` with templates rendered in the context `secret`. Raises SecretError, which names the connection."""
+def rendered(
+    connections: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """`connections` with templates rendered in the context `secret`. Raises SecretError, which
+    names the connection."""
     context = {"secret": secrets, "secrets": secrets}
     found = {}
     for name, values in connections.items():
@@ -152,10 +174,13 @@ def _render(value: Any, context: Mapping[str, Any]) -> Any:
     return value
 
 
-def _sensitive_part(values: Mapping[str, Any], types: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Any]:
+def _sensitive_part(
+    values: Mapping[str, Any], types: Mapping[str, Mapping[str, Mapping[str, Any]]]
+) -> list[Any]:
     described = types.get(str(values.get("type")), {})
     return [
         value
         for key, value in values.items()
-        if key != "type" and (described[key].get("secret") if key in described else _SENSITIVE_KEY.search(key))
+        if key != "type"
+        and (described[key].get("secret") if key in described else _SENSITIVE_KEY.search(key))
     ]

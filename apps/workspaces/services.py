@@ -1,4 +1,5 @@
-"""Importing and refreshing workspaces, and the secrets kept in the database. Each service opens its own transaction."""
+"""Importing and refreshing workspaces, and the secrets kept in the database. Each service opens its
+own transaction."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ from engine.spec import freeze
 from engine.spec.model import Loaded, Place, Problem
 from engine.spec.model import Workspace as Definition
 
-SPECIFICATIONS = (".json", ".json5", ".kdl")  # read as one of Torc's even where they do not look like it: a typed file
+# read as one of Torc's even where they do not look like it: a typed file
+SPECIFICATIONS = (".json", ".json5", ".kdl")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_]{1,200}")
 LONGEST_SECRET = 100_000
@@ -41,10 +43,11 @@ SHORTEST_SECRET = 4
 
 
 def import_folder(name: str, path: str | Path, *, directory: str = "") -> Workspace:
-    """The workspace `name`, made or moved to the folder `path`, and read. Its `problems` say what is wrong.
+    """The workspace `name`, made or moved to the folder `path`, and read. Its `problems` say what
+    is wrong.
 
-    `path` may also be one Torc file; `directory` is where the steps of such files run, in place of the file's own.
-    Raises SourceError when the folder cannot be read at all.
+    `path` may also be one Torc file; `directory` is where the steps of such files run, in place of
+    the file's own. Raises SourceError when the folder cannot be read at all.
     """
     folder = Path(path).expanduser().resolve()
     if not folder.exists():  # a mistyped path must not become a workspace
@@ -52,7 +55,9 @@ def import_folder(name: str, path: str | Path, *, directory: str = "") -> Worksp
     return refresh(_place(name, Workspace.Source.FOLDER, str(folder), "", "", directory))
 
 
-def import_git(name: str, url: str, ref: str = "", credential: str = "", *, is_local: bool = False) -> Workspace:
+def import_git(
+    name: str, url: str, ref: str = "", credential: str = "", *, is_local: bool = False
+) -> Workspace:
     """The workspace `name`, made or moved to this repository, and read.
 
     `is_local` allows repositories on this machine's disk: for an operator's command only.
@@ -65,20 +70,26 @@ def import_git(name: str, url: str, ref: str = "", credential: str = "", *, is_l
     return refresh(_place(name, Workspace.Source.GIT, url, ref, credential))
 
 
-def _place(name: str, source: str, location: str, ref: str, credential: str, directory: str = "") -> Workspace:
+def _place(
+    name: str, source: str, location: str, ref: str, credential: str, directory: str = ""
+) -> Workspace:
     if not _NAME.fullmatch(name):
         raise InputError({"name": "the name of a workspace may hold letters, digits, '-' and '_'"})
     if directory and not Path(directory).is_absolute():
-        raise InputError({"directory": "the directory for the steps of Torc files must be an absolute path"})
+        raise InputError(
+            {"directory": "the directory for the steps of Torc files must be an absolute path"}
+        )
     values = {
-        "source": source, "location": location, "ref": ref, "credential": credential, "directory": directory,
+        "source": source, "location": location, "ref": ref,
+        "credential": credential, "directory": directory,
     }  # fmt: skip
     return Workspace.objects.update_or_create(name=name, defaults=values)[0]
 
 
 def refresh(workspace: Workspace) -> Workspace:
-    """Read the source again. A new state that has no errors becomes the revision in force; an unchanged one changes
-    nothing; one with errors is described in `problems` and the last good revision stays in force."""
+    """Read the source again. A new state that has no errors becomes the revision in force; an
+    unchanged one changes nothing; one with errors is described in `problems` and the last good
+    revision stays in force."""
     try:
         tree = _read(workspace)
     except SourceError as error:
@@ -89,12 +100,15 @@ def refresh(workspace: Workspace) -> Workspace:
         return _note(workspace, problems, None)
     problems += _doubts_about_secrets(loaded.workspace)
     problems += _secrets_written_out(loaded.workspace)
-    return _note(workspace, problems, _freeze(workspace, tree, _settled(workspace, loaded.workspace)))
+    return _note(
+        workspace, problems, _freeze(workspace, tree, _settled(workspace, loaded.workspace))
+    )
 
 
 def _settled(workspace: Workspace, definition: Definition) -> Definition:
-    """The definition with the directory of each task out of a Torc file: the folder in which the file lies, unless
-    another was named. In a repository there is none: its steps run in their copy of the revision."""
+    """The definition with the directory of each task out of a Torc file: the folder in which the
+    file lies, unless another was named. In a repository there is none: its steps run in their copy
+    of the revision."""
     tasks = dict(definition.tasks)
     for name, task in definition.tasks.items():
         if task.source_format == "torc":
@@ -111,14 +125,19 @@ def _folder_of(workspace: Workspace, file: str) -> str | None:
 
 
 def refresh_due() -> int:
-    """Refresh the workspaces whose poll interval has passed since they were last read; returns how many."""
-    ends = F("checked_at") + ExpressionWrapper(F("poll_interval_s") * Value(timedelta(seconds=1)), DurationField())
+    """Refresh the workspaces whose poll interval has passed since they were last read; returns how
+    many."""
+    ends = F("checked_at") + ExpressionWrapper(
+        F("poll_interval_s") * Value(timedelta(seconds=1)), DurationField()
+    )
     due = Q(checked_at=None) | Q(poll_ends_at__lt=Now())
     rows = Workspace.objects.annotate(poll_ends_at=ends).filter(due)
     done = 0
     for workspace in rows.select_related("current").order_by("checked_at"):
         # Of several hosts the one whose statement moves the row reads the source.
-        if not Workspace.objects.filter(pk=workspace.pk, checked_at=workspace.checked_at).update(checked_at=Now()):
+        if not Workspace.objects.filter(pk=workspace.pk, checked_at=workspace.checked_at).update(
+            checked_at=Now()
+        ):
             continue
         if not _is_known_commit(workspace):
             refresh(workspace)
@@ -148,9 +167,16 @@ def load(tree: Tree, name: str) -> Loaded:
             chosen[path] = sops.decrypt(by_path[path]) if sops.is_encrypted(path) else by_path[path]
         except SourceError as error:
             problems.append(Problem(Place(path), "sops", str(error)))
-    loaded = spec.load(chosen, name=name, paths=frozenset(by_path), unsafe_templates=settings.STROEM.unsafe_templates)
+    loaded = spec.load(
+        chosen,
+        name=name,
+        paths=frozenset(by_path),
+        unsafe_templates=settings.STROEM.unsafe_templates,
+    )
     if not chosen and not problems:
-        message = "the workspace has no workflow files: *.yaml or *.yml, in .workflows/ or beside it"
+        message = (
+            "the workspace has no workflow files: *.yaml or *.yml, in .workflows/ or beside it"
+        )
         problems.append(Problem(Place(), "empty", message, "warning"))
     found = (*problems, *loaded.problems)
     has_errors = any(problem.severity == "error" for problem in found)
@@ -166,7 +192,9 @@ def _read(workspace: Workspace) -> Tree:
 
 def _git_source(workspace: Workspace) -> GitSource:
     # A row names a local repository only when an operator's command put it there.
-    return GitSource(workspace.location, workspace.ref, _credential(workspace.credential), is_local=True)
+    return GitSource(
+        workspace.location, workspace.ref, _credential(workspace.credential), is_local=True
+    )
 
 
 def _credential(name: str) -> Credential | None:
@@ -183,7 +211,8 @@ def _source_problem(workspace: Workspace, message: str) -> Problem:
 
 
 def _doubts_about_secrets(definition: Definition) -> list[Problem]:
-    """Warnings about secrets and connections that cannot be resolved now: jobs that need them would fail."""
+    """Warnings about secrets and connections that cannot be resolved now: jobs that need them would
+    fail."""
     try:
         secrets = resolve(definition.secrets)
         secret_store.rendered(definition.connections, secrets)
@@ -193,18 +222,23 @@ def _doubts_about_secrets(definition: Definition) -> list[Problem]:
 
 
 def _secrets_written_out(definition: Definition) -> list[Problem]:
-    """Warnings where the files repeat the value of a secret outside of `secrets:`, where nothing can hide it."""
+    """Warnings where the files repeat the value of a secret outside of `secrets:`, where nothing
+    can hide it."""
     found = []
     for name, value in definition.secrets.items():
-        texts = tuple(text for text in secret_strings(value) if len(text) >= SURELY_SECRET and "{{" not in text)
+        texts = tuple(
+            text
+            for text in secret_strings(value)
+            if len(text) >= SURELY_SECRET and "{{" not in text
+        )
         if not texts:
             continue
         for kind, things in (("Action", definition.actions), ("Task", definition.tasks)):
             for owner, thing in things.items():
                 if _mentions(freeze.to_json(thing), texts):
                     message = (
-                        f"{kind} '{owner}' repeats the value of secret '{name}', so that it is stored in clear; "
-                        f"write {{{{ secret.{name} }}}} in its place"
+                        f"{kind} '{owner}' repeats the value of secret '{name}', so that it is"
+                        f" stored in clear; write {{{{ secret.{name} }}}} in its place"
                     )
                     found.append(Problem(thing.place, "secret-in-clear", message, "warning"))
     return found
@@ -231,15 +265,23 @@ def _freeze(workspace: Workspace, tree: Tree, definition: Definition) -> Revisio
     digest = tree.digest
     known = Revision.objects.filter(workspace=workspace, digest=digest).first()
     if known is not None:
-        if known.definition != frozen or known.label != tree.label:  # the same files, read by a newer version of us
+        # the same files, read by a newer version of us
+        if known.definition != frozen or known.label != tree.label:
             known.definition, known.sealed_secrets, known.label = frozen, seal(private), tree.label
             known.save(update_fields=["definition", "sealed_secrets", "label"])
             snapshots.forget(known.pk)
         return known
     with transaction.atomic():
         blob = _store_archive(tree)
-        values = {"label": tree.label, "archive": blob, "definition": frozen, "sealed_secrets": seal(private)}
-        return Revision.objects.get_or_create(workspace=workspace, digest=digest, defaults=values)[0]
+        values = {
+            "label": tree.label,
+            "archive": blob,
+            "definition": frozen,
+            "sealed_secrets": seal(private),
+        }
+        return Revision.objects.get_or_create(workspace=workspace, digest=digest, defaults=values)[
+            0
+        ]
 
 
 def _store_archive(tree: Tree) -> Blob:
@@ -251,8 +293,13 @@ def _store_archive(tree: Tree) -> Blob:
     return Blob.objects.only("pk").get(pk=digest)
 
 
-def _note(workspace: Workspace, problems: Sequence[Problem], revision: Revision | None) -> Workspace:
-    values: dict[str, Any] = {"problems": [_plain(problem) for problem in problems], "checked_at": Now()}
+def _note(
+    workspace: Workspace, problems: Sequence[Problem], revision: Revision | None
+) -> Workspace:
+    values: dict[str, Any] = {
+        "problems": [_plain(problem) for problem in problems],
+        "checked_at": Now(),
+    }
     if revision is not None:
         values["current"] = revision
     Workspace.objects.filter(pk=workspace.pk).update(**values)
@@ -272,7 +319,8 @@ def _plain(problem: Problem) -> dict[str, Any]:
 
 
 def store_secret(workspace: Workspace, name: str, value: Any, *, by: str) -> Secret:
-    """Keep a secret, encrypted; it replaces one of the same name in the files. Raises InputError."""
+    """Keep a secret, encrypted; it replaces one of the same name in the files. Raises
+    InputError."""
     check_secret(name, value)
     values = {"sealed": seal(value), "updated_by": by}
     row = Secret.objects.update_or_create(workspace=workspace, name=name, defaults=values)[0]
@@ -287,7 +335,14 @@ def check_secret(name: str, value: Any) -> None:
     if not isinstance(value, str | dict | list) or not value:
         raise InputError({"value": "a secret must be a text, or a mapping or list of texts"})
     if isinstance(value, str) and len(value.strip()) < SHORTEST_SECRET:
-        raise InputError({"value": f"a secret must have at least {SHORTEST_SECRET} characters, or it cannot be masked"})
+        raise InputError(
+            {
+                "value": (
+                    f"a secret must have at least {SHORTEST_SECRET} characters, or it cannot be"
+                    " masked"
+                )
+            }
+        )
     if len(json.dumps(value)) > LONGEST_SECRET:
         raise InputError({"value": f"a secret may have at most {LONGEST_SECRET} bytes"})
 

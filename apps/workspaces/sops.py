@@ -1,4 +1,5 @@
-"""Opens files encrypted with SOPS (`*.sops.yaml`) through the program `sops`; the clear text stays in memory."""
+"""Opens files encrypted with SOPS (`*.sops.yaml`) through the program `sops`; the clear text stays
+in memory."""
 
 from __future__ import annotations
 
@@ -34,9 +35,14 @@ def decrypt(content: bytes) -> bytes:
     """The clear YAML. Raises SourceError in one sentence; sops' own words never hold clear text."""
     program = shutil.which("sops")
     if program is None:
-        raise SourceError("the file is encrypted with SOPS, and there is no program `sops` on this server; install it")
+        raise SourceError(
+            "the file is encrypted with SOPS, and there is no program `sops` on this server;"
+            " install it"
+        )
     environment = {
-        name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith(_PASSED_ON_FAMILIES)
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED_ON or name.startswith(_PASSED_ON_FAMILIES)
     }
     try:
         done = subprocess.run(
@@ -53,5 +59,7 @@ def decrypt(content: bytes) -> bytes:
         raise SourceError(f"sops cannot be run: {error.strerror}") from None
     if done.returncode != 0:
         reason = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise SourceError(f"sops cannot decrypt the file (exit {done.returncode}): {(reason or ['?'])[-1][:300]}")
+        raise SourceError(
+            f"sops cannot decrypt the file (exit {done.returncode}): {(reason or ['?'])[-1][:300]}"
+        )
     return done.stdout

@@ -1,8 +1,9 @@
 """Takes what is secret out of a definition before it is stored in the open.
 
-A literal default of a secret input becomes a template that reads a secret of a name of ours; so it is rendered, masked
-and kept encrypted as every other secret. What only a later look needs (the secret of a webhook, the credentials of an
-MCP server) is kept beside the secrets and is null in the definition.
+A literal default of a secret input becomes a template that reads a secret of a name of ours; so it
+is rendered, masked and kept encrypted as every other secret. What only a later look needs (the
+secret of a webhook, the credentials of an MCP server) is kept beside the secrets and is null in the
+definition.
 """
 
 from __future__ import annotations
@@ -35,12 +36,22 @@ def strip(workspace: Workspace) -> tuple[Workspace, dict[str, Any]]:
         actions=actions,
         tasks=tasks,
         triggers={
-            name: replace(trigger, options={**trigger.options, **_nothing(trigger.options, ("secret",))})
+            name: replace(
+                trigger, options={**trigger.options, **_nothing(trigger.options, ("secret",))}
+            )
             for name, trigger in workspace.triggers.items()
         },
-        mcp_servers={name: {**server, **_nothing(server, _MCP_PRIVATE)} for name, server in _servers(workspace)},
-        connections={name: {"type": values.get("type")} for name, values in workspace.connections.items()},
-        connection_types={name: _without_secret_defaults(kind) for name, kind in workspace.connection_types.items()},
+        mcp_servers={
+            name: {**server, **_nothing(server, _MCP_PRIVATE)}
+            for name, server in _servers(workspace)
+        },
+        connections={
+            name: {"type": values.get("type")} for name, values in workspace.connections.items()
+        },
+        connection_types={
+            name: _without_secret_defaults(kind)
+            for name, kind in workspace.connection_types.items()
+        },
     )
     private = {
         "secrets": {**freeze.to_json(workspace.secrets), **literals},
@@ -71,7 +82,12 @@ def _without_defaults(
 ) -> dict[str, InputField]:
     found = dict(fields)
     for key, field in fields.items():
-        if field.secret and field.has_default and field.default is not None and not _is_template(field.default):
+        if (
+            field.secret
+            and field.has_default
+            and field.default is not None
+            and not _is_template(field.default)
+        ):
             name = next(names)
             literals[name] = freeze.to_json(field.default)
             found[key] = replace(field, default=f'{{{{ secret["{name}"] }}}}')

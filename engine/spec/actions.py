@@ -24,10 +24,17 @@ _ISO_RUNTIME = re.compile(r"P(?=.)([0-9]+D)?(T(?=[0-9])([0-9]+H)?([0-9]+M)?([0-9
 _RESOURCES = ("cpu", "memory", "num_cpus", "num_gpus", "num_nodes", "runtime")
 
 
-def read_action(entry: Entry, place: Place, *, reserved_keys: tuple[str, ...] = ()) -> Action | None:
-    """The action in `entry`, or None when its type is unknown. `reserved_keys` are read by somebody else."""
+def read_action(
+    entry: Entry, place: Place, *, reserved_keys: tuple[str, ...] = ()
+) -> Action | None:
+    """The action in `entry`, or None when its type is unknown. `reserved_keys` are read by somebody
+    else."""
     action_type = _read_type(entry, place)
-    fitting = [row.name for row in ACTION_FIELDS.values() if action_type is None or action_type in row.types]
+    fitting = [
+        row.name
+        for row in ACTION_FIELDS.values()
+        if action_type is None or action_type in row.types
+    ]
     entry.refuse_unknown((*ACTION_FIELDS, *reserved_keys), (*fitting, *reserved_keys))
     if action_type is None:
         return None
@@ -37,7 +44,9 @@ def read_action(entry: Entry, place: Place, *, reserved_keys: tuple[str, ...] = 
         if row is None or key == "type" or entry.get(key) is None:
             continue
         if action_type not in row.types:
-            entry.problems.error(entry.at(key), "forbidden-field", row.refusal(entry.subject, action_type))
+            entry.problems.error(
+                entry.at(key), "forbidden-field", row.refusal(entry.subject, action_type)
+            )
             continue
         value = _read_field(entry, row)
         if value is not None:
@@ -55,13 +64,18 @@ def _read_type(entry: Entry, place: Place) -> ActionType | None:
         message = f"{entry.subject} is missing 'type' (expected: {', '.join(TYPES)})"
         entry.problems.error(place, "missing-field", message)
     elif declared is not None:
-        message = f"{entry.subject} has invalid type '{shorten(declared)}' (expected: {', '.join(TYPES)})"
-        entry.problems.error(entry.at("type"), "action-type", message + did_you_mean(declared, TYPES))
+        message = (
+            f"{entry.subject} has invalid type '{shorten(declared)}' (expected: {', '.join(TYPES)})"
+        )
+        entry.problems.error(
+            entry.at("type"), "action-type", message + did_you_mean(declared, TYPES)
+        )
     return None
 
 
 def _read_field(entry: Entry, row: FieldRow) -> Any:
-    """The value of one field, or None when there is nothing to say (or a complaint has been made)."""
+    """The value of one field, or None when there is nothing to say (or a complaint has been
+    made)."""
     key = row.name
     match row.kind:
         case "text":
@@ -137,7 +151,8 @@ def _matching(entry: Entry, key: str, pattern: re.Pattern[str], wanted: str) -> 
 
 
 def _read_runtime(entry: Entry) -> str | None:
-    """How long the step will take, for packing: ISO 8601 (`PT1H`) or our durations; kept as written."""
+    """How long the step will take, for packing: ISO 8601 (`PT1H`) or our durations; kept as
+    written."""
     value = entry.loose_text("runtime")
     if value is None or (len(value) < 40 and _ISO_RUNTIME.fullmatch(value)):
         return value
@@ -165,7 +180,9 @@ def _read_tools(entry: Entry) -> tuple[Mapping[str, Any], ...]:
 def _read_people(entry: Entry) -> dict[str, tuple[str, ...]]:
     people = {"users": entry.texts("users"), "groups": entry.texts("groups")}
     if isinstance(entry.node.value, dict) and not any(people.values()):
-        entry.problems.error(entry.node.place, "approvers", f"{entry.subject} must name users or groups")
+        entry.problems.error(
+            entry.node.place, "approvers", f"{entry.subject} must name users or groups"
+        )
     return people
 
 
@@ -182,7 +199,9 @@ def _read_reminders(entry: Entry) -> tuple[Duration, ...]:
     found: list[Duration] = []
     for node in entry.items("reminders"):
         try:
-            found.append(durations.parse(node.text if isinstance(node.value, float) else node.value))
+            found.append(
+                durations.parse(node.text if isinstance(node.value, float) else node.value)
+            )
         except AuthorError as wrong:
             message = f"{entry.subject} 'reminders' holds what is no duration: {wrong}"
             entry.problems.error(node.place, "duration", message)
@@ -197,7 +216,9 @@ def _read_escalation(entry: Entry) -> Escalation | None:
     inner.refuse_unknown(("after", "users", "groups"))
     after = inner.duration("after")
     if inner.get("after") is None:
-        entry.problems.error(entry.at("escalation"), "missing-field", f"{inner.subject} is missing 'after'")
+        entry.problems.error(
+            entry.at("escalation"), "missing-field", f"{inner.subject} is missing 'after'"
+        )
     people = _read_people(inner)
     return Escalation(after, **people) if after else None
 

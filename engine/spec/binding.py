@@ -1,4 +1,5 @@
-"""Which steps only an allocation may run: those that ask for a Slurm scheduler, and those that nodes are asked for."""
+"""Which steps only an allocation may run: those that ask for a Slurm scheduler, and those that
+nodes are asked for."""
 
 from __future__ import annotations
 
@@ -13,7 +14,11 @@ from engine.spec.tags import ANY_SCHEDULER
 
 def schedulers_of(action: WorkflowAction) -> tuple[str, ...]:
     """The Slurm schedulers that the action asks for nodes."""
-    found = (doing.get("scheduler") for doing in action.do if doing.get("action_type") == "schedule_nodes")
+    found = (
+        doing.get("scheduler")
+        for doing in action.do
+        if doing.get("action_type") == "schedule_nodes"
+    )
     return tuple(dict.fromkeys(name for name in found if name))
 
 
@@ -31,14 +36,18 @@ def chosen_schedulers(task: Task) -> dict[str, tuple[str, ...]]:
 def _selected(action: WorkflowAction, flow: Mapping[str, Step]) -> Iterator[str]:
     """Steps of the flow that the action selects; an instance of a loop stands for its loop."""
     yield from selection.select_steps(action, flow)
-    yield from (job.partition("[")[0] for job in action.jobs if job not in flow and job.partition("[")[0] in flow)
+    yield from (
+        job.partition("[")[0]
+        for job in action.jobs
+        if job not in flow and job.partition("[")[0] in flow
+    )
 
 
 def bind(task: Task) -> Task:
     """The task with `scheduler` set on every step that only allocations may run.
 
-    A step's own `scheduler` wins. Torc: a step without one may use any allocation of the run, if one can be there
-    before it.
+    A step's own `scheduler` wins. Torc: a step without one may use any allocation of the run, if
+    one can be there before it.
     """
     if not any(schedulers_of(action) for action in task.workflow_actions):
         return task
@@ -59,20 +68,28 @@ def bind(task: Task) -> Task:
 
 
 def _served_early(task: Task) -> frozenset[str]:
-    """Steps that an allocation can be there for: some action asks for nodes without waiting for the step itself."""
+    """Steps that an allocation can be there for: some action asks for nodes without waiting for the
+    step itself."""
     graph = {name: step.depends_on for name, step in task.flow.items()}
     waiting: list[frozenset[str]] = []
     for action in task.workflow_actions:
-        if not schedulers_of(action) or action.trigger_type in ("on_workflow_complete", "on_worker_complete"):
+        if not schedulers_of(action) or action.trigger_type in (
+            "on_workflow_complete",
+            "on_worker_complete",
+        ):
             continue
         waiting.append(_awaited(action, task.flow, graph))
     return frozenset(name for name in task.flow if any(name not in awaited for awaited in waiting))
 
 
-def _awaited(action: WorkflowAction, flow: Mapping[str, Step], graph: Mapping[str, Iterable[str]]) -> frozenset[str]:
+def _awaited(
+    action: WorkflowAction, flow: Mapping[str, Step], graph: Mapping[str, Iterable[str]]
+) -> frozenset[str]:
     """Steps that must have ended before the action fires."""
     if action.trigger_type == "on_jobs_complete":
         return dag.closure(graph, _selected(action, flow))
     if action.trigger_type == "on_jobs_ready":
-        return dag.closure(graph, (needed for name in _selected(action, flow) for needed in graph[name]))
+        return dag.closure(
+            graph, (needed for name in _selected(action, flow) for needed in graph[name])
+        )
     return frozenset()

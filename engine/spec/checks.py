@@ -1,4 +1,5 @@
-"""Every rule that a workspace must keep, in one list. A check looks at the whole draft and yields problems."""
+"""Every rule that a workspace must keep, in one list. A check looks at the whole draft and yields
+problems."""
 
 from __future__ import annotations
 

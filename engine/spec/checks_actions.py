@@ -28,7 +28,9 @@ def check_required_fields(draft: Draft) -> Iterator[Problem]:
                 message = f"{subject} is type '{action.type}' but missing '{key}' field"
                 yield error(action.place, "missing-field", message)
             elif getattr(action, key) is not None and not getattr(action, key).strip():
-                yield error(draft.in_action(name, key), "empty-field", f"{subject} has empty '{key}' field")
+                yield error(
+                    draft.in_action(name, key), "empty-field", f"{subject} has empty '{key}' field"
+                )
 
 
 def check_script_or_source(draft: Draft) -> Iterator[Problem]:
@@ -45,7 +47,9 @@ def check_script_or_source(draft: Draft) -> Iterator[Problem]:
         for key in given:
             text = getattr(action, key)
             if text is not None and not text.strip():
-                yield error(draft.in_action(name, key), "empty-field", f"{subject} has empty '{key}' field")
+                yield error(
+                    draft.in_action(name, key), "empty-field", f"{subject} has empty '{key}' field"
+                )
 
 
 def check_sources(draft: Draft) -> Iterator[Problem]:
@@ -62,7 +66,11 @@ def check_sources(draft: Draft) -> Iterator[Problem]:
             if path not in draft.paths:
                 known = draft.paths if isinstance(draft.paths, Iterable) else ()
                 hint = did_you_mean(path, known)
-                yield error(place, "source", f"{subject} source '{shown}' does not exist in the workspace{hint}")
+                yield error(
+                    place,
+                    "source",
+                    f"{subject} source '{shown}' does not exist in the workspace{hint}",
+                )
 
 
 def _escape(source: str) -> str | None:
@@ -83,11 +91,15 @@ def check_languages(draft: Draft) -> Iterator[Problem]:
             continue
         says_language = draft.says(name, "language")
         if action.dependencies and not says_language and not _knows_language(action):
-            message = f"{subject} has 'dependencies' but no 'language' set (dependencies require a non-shell language)"
+            message = (
+                f"{subject} has 'dependencies' but no 'language' set (dependencies require a"
+                " non-shell language)"
+            )
             yield warning(draft.in_action(name, "dependencies"), "dependencies", message)
         if action.dependencies and says_language and action.language == "shell":
             message = (
-                f"{subject} has 'dependencies' but language is 'shell' (dependencies require a non-shell language)"
+                f"{subject} has 'dependencies' but language is 'shell' (dependencies require a"
+                " non-shell language)"
             )
             yield error(draft.in_action(name, "dependencies"), "dependencies", message)
         if action.interpreter and not says_language and not _knows_language(action):
@@ -97,7 +109,13 @@ def check_languages(draft: Draft) -> Iterator[Problem]:
 
 def _knows_language(action: Action) -> bool:
     """Whether the extension of the source file says what `language` does not."""
-    return bool(action.source) and PurePosixPath(str(action.source)).suffix in (".py", ".js", ".mjs", ".ts", ".go")
+    return bool(action.source) and PurePosixPath(str(action.source)).suffix in (
+        ".py",
+        ".js",
+        ".mjs",
+        ".ts",
+        ".go",
+    )
 
 
 def check_interpreters(draft: Draft) -> Iterator[Problem]:
@@ -109,8 +127,9 @@ def check_interpreters(draft: Draft) -> Iterator[Problem]:
             yield error(place, "interpreter", f"{subject} has empty 'interpreter' field")
         elif not _INTERPRETER.fullmatch(action.interpreter):
             message = (
-                f"{subject} has invalid 'interpreter' value '{shorten(action.interpreter)}': only alphanumeric "
-                "characters, dots, dashes, underscores, slashes, and plus signs are allowed"
+                f"{subject} has invalid 'interpreter' value '{shorten(action.interpreter)}': only"
+                " alphanumeric characters, dots, dashes, underscores, slashes, and plus signs are"
+                " allowed"
             )
             yield error(place, "interpreter", message)
 
@@ -122,10 +141,16 @@ def check_dependencies(draft: Draft) -> Iterator[Problem]:
             if not dependency.strip():
                 yield error(place, "dependencies", f"{subject} has empty dependency entry")
             elif _SHELL_SIGNS.search(dependency):
-                message = f"{subject} has dependency '{shorten(dependency)}' containing shell metacharacters"
+                message = (
+                    f"{subject} has dependency '{shorten(dependency)}' containing shell"
+                    " metacharacters"
+                )
                 yield error(place, "dependencies", message)
             elif dependency.startswith("-"):
-                message = f"{subject} has dependency '{shorten(dependency)}', which is an option, not a package"
+                message = (
+                    f"{subject} has dependency '{shorten(dependency)}', which is an option, not a"
+                    " package"
+                )
                 yield error(place, "dependencies", message)
 
 
@@ -169,12 +194,21 @@ def _check_tag_list(
     draft: Draft, subject: str, tags: tuple[str, ...], owner: str, step: str | None
 ) -> Iterator[Problem]:
     if len(tags) > _MOST_TAGS:
-        place = draft.in_action(owner, "tags") if step is None else draft.in_step(owner, step, "tags")
+        place = (
+            draft.in_action(owner, "tags") if step is None else draft.in_step(owner, step, "tags")
+        )
         yield error(place, "tags", f"{subject} has more than {_MOST_TAGS} tags")
     for index, tag in enumerate(tags):
         if not _TAG.fullmatch(tag):
-            place = draft.in_action(owner, "tags", index) if step is None else draft.in_step(owner, step, "tags", index)
-            message = f"{subject} has invalid tag '{shorten(tag)}' (letters, digits and _ . : / = - only, at most 64)"
+            place = (
+                draft.in_action(owner, "tags", index)
+                if step is None
+                else draft.in_step(owner, step, "tags", index)
+            )
+            message = (
+                f"{subject} has invalid tag '{shorten(tag)}' (letters, digits and _ . : / = - only,"
+                " at most 64)"
+            )
             yield error(place, "tags", message)
 
 
@@ -183,22 +217,34 @@ def check_variables(draft: Draft) -> Iterator[Problem]:
     for name, subject, action in draft.actions():
         for variable in action.env:
             if not _VARIABLE.fullmatch(variable):
-                message = f"{subject} env '{shorten(variable)}' is no variable name (letters, digits and _ only)"
+                message = (
+                    f"{subject} env '{shorten(variable)}' is no variable name (letters, digits and"
+                    " _ only)"
+                )
                 yield error(draft.in_action(name, "env", variable), "env", message)
     for name, trigger in draft.workspace.triggers.items():
         for variable in trigger.options.get("env", {}):
             if not _VARIABLE.fullmatch(variable):
-                message = f"Trigger '{name}' env '{shorten(variable)}' is no variable name (letters, digits and _ only)"
+                message = (
+                    f"Trigger '{name}' env '{shorten(variable)}' is no variable name (letters,"
+                    " digits and _ only)"
+                )
                 yield error(draft.at("triggers", name, "env", variable), "env", message)
 
 
 def check_action_limits(draft: Draft) -> Iterator[Problem]:
     for name, subject, action in draft.actions():
         if action.timeout and action.timeout.seconds > MOST_STEP_SECONDS:
-            message = f"{subject} timeout {action.timeout.seconds:.0f}s exceeds maximum of {MOST_STEP_SECONDS}s (24h)"
+            message = (
+                f"{subject} timeout {action.timeout.seconds:.0f}s exceeds maximum of"
+                f" {MOST_STEP_SECONDS}s (24h)"
+            )
             yield error(draft.in_action(name, "timeout"), "timeout", message)
         if action.retry and action.type in ACTION_FIELDS["retry"].doubtful:
-            message = f"{subject} has retry on action type '{action.type}' — retry is not meaningful for this type"
+            message = (
+                f"{subject} has retry on action type '{action.type}' — retry is not meaningful for"
+                " this type"
+            )
             yield warning(draft.in_action(name, "retry"), "retry", message)
 
 
@@ -219,10 +265,15 @@ def check_approvals(draft: Draft) -> Iterator[Problem]:
         place = draft.in_action(name, "min_approvals")
         users, groups = action.approvers.get("users", ()), action.approvers.get("groups", ())
         if not 1 <= action.min_approvals <= 100:
-            message = f"{subject} min_approvals must be between 1 and 100, got {action.min_approvals}"
+            message = (
+                f"{subject} min_approvals must be between 1 and 100, got {action.min_approvals}"
+            )
             yield error(place, "approvers", message)
         elif users and not groups and action.min_approvals > len(set(users)):
-            message = f"{subject} needs {action.min_approvals} approvals, but only {len(set(users))} may approve"
+            message = (
+                f"{subject} needs {action.min_approvals} approvals, but only {len(set(users))} may"
+                " approve"
+            )
             yield error(place, "approvers", message)
 
 

@@ -24,7 +24,9 @@ def check_agent_fields(draft: Draft) -> Iterator[Problem]:
                 message = f"{subject} is type 'agent' but missing '{key}' field"
                 yield error(action.place, "missing-field", message)
             elif getattr(action, key) is not None and not getattr(action, key).strip():
-                yield error(draft.in_action(name, key), "empty-field", f"{subject} has empty '{key}' field")
+                yield error(
+                    draft.in_action(name, key), "empty-field", f"{subject} has empty '{key}' field"
+                )
 
 
 def check_agent_limits(draft: Draft) -> Iterator[Problem]:
@@ -33,7 +35,9 @@ def check_agent_limits(draft: Draft) -> Iterator[Problem]:
             message = f"{subject} temperature must be between 0.0 and 2.0, got {action.temperature}"
             yield error(draft.in_action(name, "temperature"), "out-of-range", message)
         if action.max_turns is not None and not 1 <= action.max_turns <= _MOST_TURNS:
-            message = f"{subject} max_turns must be between 1 and {_MOST_TURNS}, got {action.max_turns}"
+            message = (
+                f"{subject} max_turns must be between 1 and {_MOST_TURNS}, got {action.max_turns}"
+            )
             yield error(draft.in_action(name, "max_turns"), "out-of-range", message)
         if action.max_tokens is not None and action.max_tokens < 1:
             message = f"{subject} max_tokens must be 1 or more, got {action.max_tokens}"
@@ -49,10 +53,15 @@ def check_agent_tools(draft: Draft) -> Iterator[Problem]:
                     continue
                 place = draft.in_action(name, "tools", index, key)
                 if not tool[key].strip():
-                    yield error(place, "tools", f"{subject} has a tool with empty {words} reference")
+                    yield error(
+                        place, "tools", f"{subject} has a tool with empty {words} reference"
+                    )
                 elif draft.is_complete and not draft.has(section, tool[key]):
                     hint = did_you_mean(tool[key], draft.sections[section])
-                    message = f"{subject} has a tool with non-existent {words} '{shorten(tool[key])}'{hint}"
+                    message = (
+                        f"{subject} has a tool with non-existent {words}"
+                        f" '{shorten(tool[key])}'{hint}"
+                    )
                     yield error(place, "tools", message)
 
 

@@ -18,7 +18,10 @@ _SECRET_NAME = re.compile(r"[A-Za-z0-9_]+")
 def check_connection_types(draft: Draft) -> Iterator[Problem]:
     for name, named in draft.sections["connection_types"].items():
         if name in _RESERVED:
-            message = f"Connection type name '{name}' is reserved (collides with a primitive input-field type or alias)"
+            message = (
+                f"Connection type name '{name}' is reserved (collides with a primitive input-field"
+                " type or alias)"
+            )
             yield error(named.place, "reserved-name", message)
 
 
@@ -34,12 +37,16 @@ def check_connections(draft: Draft) -> Iterator[Problem]:
         if declared not in types:
             if draft.is_complete and "." not in declared:
                 hint = did_you_mean(declared, types)
-                message = f"{subject} references non-existent connection type '{shorten(declared)}'{hint}"
+                message = (
+                    f"{subject} references non-existent connection type '{shorten(declared)}'{hint}"
+                )
                 yield error(draft.at("connections", name, "type"), "missing-type", message)
             continue
         for key, described in types[declared].items():
             if described.get("required") and values.get(key) is None:
-                message = f"{subject} is missing required field '{shorten(key)}' (type '{declared}')"
+                message = (
+                    f"{subject} is missing required field '{shorten(key)}' (type '{declared}')"
+                )
                 yield error(draft.at("connections", name), "missing-field", message)
         for key in values:
             if key != "type" and key not in types[declared]:
@@ -62,7 +69,8 @@ def check_secrets(draft: Draft) -> Iterator[Problem]:
         place = draft.at("secrets", name)
         if not _SECRET_NAME.fullmatch(name):
             message = (
-                f"Secret name '{shorten(name)}' contains invalid characters (only alphanumeric and underscore allowed)"
+                f"Secret name '{shorten(name)}' contains invalid characters (only alphanumeric and"
+                " underscore allowed)"
             )
             yield error(place, "secret-name", message)
         if value is None or (isinstance(value, str) and not value.strip()):

@@ -47,7 +47,9 @@ def _missing_action(draft: Draft, subject: str, action: str, place: Place) -> It
         yield warning(place, "library-action", message)
     else:
         hint = did_you_mean(action, draft.sections["actions"])
-        yield error(place, "missing-action", f"{subject} references non-existent action '{shown}'{hint}")
+        yield error(
+            place, "missing-action", f"{subject} references non-existent action '{shown}'{hint}"
+        )
 
 
 def check_dependencies(draft: Draft) -> Iterator[Problem]:
@@ -58,8 +60,8 @@ def check_dependencies(draft: Draft) -> Iterator[Problem]:
                 if needed in known:
                     continue
                 message = (
-                    f"{step_subject(task_name, name)} depends on non-existent step '{shorten(needed)}'"
-                    f"{did_you_mean(needed, known)}"
+                    f"{step_subject(task_name, name)} depends on non-existent step"
+                    f" '{shorten(needed)}'{did_you_mean(needed, known)}"
                 )
                 yield error(draft.in_step(task_name, name, "depends_on"), "missing-step", message)
 
@@ -70,8 +72,8 @@ def check_cycles(draft: Draft) -> Iterator[Problem]:
         if cycle:
             shown = " -> ".join(shorten(name) for name in _abridge(cycle))
             message = (
-                f"{task_subject(task_name)} has invalid DAG: Cycle detected in workflow DAG: {shown} "
-                "(each depends on the next)"
+                f"{task_subject(task_name)} has invalid DAG: Cycle detected in workflow DAG:"
+                f" {shown} (each depends on the next)"
             )
             yield error(draft.in_step(task_name, cycle[0], "depends_on"), "cycle", message)
 
@@ -84,7 +86,10 @@ def check_loops(draft: Draft) -> Iterator[Problem]:
     for task, name, step, _ in _steps(draft):
         subject = step_subject(task, name)
         if step.for_each is None:
-            for key, is_set in (("sequential", step.sequential), ("max_parallel", step.max_parallel is not None)):
+            for key, is_set in (
+                ("sequential", step.sequential),
+                ("max_parallel", step.max_parallel is not None),
+            ):
                 if is_set:
                     value = "true" if key == "sequential" else step.max_parallel
                     message = f"{subject} has {key}: {value} but no for_each — {key} has no effect"
@@ -98,10 +103,16 @@ def check_step_limits(draft: Draft) -> Iterator[Problem]:
     for task, name, step, action in _steps(draft):
         subject = step_subject(task, name)
         if step.timeout and step.timeout.seconds > MOST_STEP_SECONDS:
-            message = f"{subject} timeout {step.timeout.seconds:.0f}s exceeds maximum of {MOST_STEP_SECONDS}s (24h)"
+            message = (
+                f"{subject} timeout {step.timeout.seconds:.0f}s exceeds maximum of"
+                f" {MOST_STEP_SECONDS}s (24h)"
+            )
             yield error(draft.in_step(task, name, "timeout"), "timeout", message)
         if step.retry and action and action.type in ACTION_FIELDS["retry"].doubtful:
-            message = f"{subject} has retry on action type '{action.type}' — retry is not meaningful for this type"
+            message = (
+                f"{subject} has retry on action type '{action.type}' — retry is not meaningful for"
+                " this type"
+            )
             yield warning(draft.in_step(task, name, "retry"), "retry", message)
 
 
@@ -127,8 +138,8 @@ def check_worker_keys(draft: Draft) -> Iterator[Problem]:
         ):
             if is_set:
                 message = (
-                    f"{step_subject(task, name)} has '{key}' but its action is type '{action.type}' "
-                    "(steps of this type never reach a worker)"
+                    f"{step_subject(task, name)} has '{key}' but its action is type '{action.type}'"
+                    " (steps of this type never reach a worker)"
                 )
                 yield error(draft.in_step(task, name, key), "forbidden-field", message)
 
@@ -138,14 +149,15 @@ def check_step_schedulers(draft: Draft) -> Iterator[Problem]:
         known = {*draft.sections["slurm_schedulers"], *draft.workspace.tasks[task].slurm_schedulers}
         if step.scheduler is not None and step.scheduler not in known and draft.is_complete:
             message = (
-                f"{step_subject(task, name)} references non-existent slurm scheduler '{shorten(step.scheduler)}'"
-                f"{did_you_mean(step.scheduler, known)}"
+                f"{step_subject(task, name)} references non-existent slurm scheduler"
+                f" '{shorten(step.scheduler)}'{did_you_mean(step.scheduler, known)}"
             )
             yield error(draft.in_step(task, name, "scheduler"), "missing-scheduler", message)
 
 
 def check_tolerated_approvals(draft: Draft) -> Iterator[Problem]:
-    """A rejected approval that may fail lets its dependents run: probably not what an approval is for."""
+    """A rejected approval that may fail lets its dependents run: probably not what an approval is
+    for."""
     for task_name, task in draft.workspace.tasks.items():
         dependents = dag.invert({name: step.depends_on for name, step in task.flow.items()})
         for name, step in task.flow.items():
@@ -155,8 +167,9 @@ def check_tolerated_approvals(draft: Draft) -> Iterator[Problem]:
             for follower in dependents[name]:
                 if task.flow[follower].when is None:
                     message = (
-                        f"{step_subject(task_name, follower)} has no 'when', and runs even if approval "
-                        f"'{shorten(name)}' is rejected or times out, because that has continue_on_failure"
+                        f"{step_subject(task_name, follower)} has no 'when', and runs even if"
+                        f" approval '{shorten(name)}' is rejected or times out, because that has"
+                        " continue_on_failure"
                     )
                     yield warning(draft.in_step(task_name, follower), "tolerated-approval", message)
 
@@ -184,7 +197,9 @@ def check_self_references(draft: Draft) -> Iterator[Problem]:
     """No step and no hook of a task may start the same task again."""
     for task, name, step, action in _steps(draft):
         if action and action.task == task:
-            yield _self_reference(task, f"step '{shorten(name)}'", step.action, draft.in_step(task, name, "action"))
+            yield _self_reference(
+                task, f"step '{shorten(name)}'", step.action, draft.in_step(task, name, "action")
+            )
     for owner, subject, hook in _hooks(draft):
         action = draft.workspace.actions.get(hook.action)
         if owner is not None and action and action.task == owner:
@@ -194,14 +209,15 @@ def check_self_references(draft: Draft) -> Iterator[Problem]:
 
 def _self_reference(task: str, where: str, action: str, place: Place) -> Problem:
     message = (
-        f"{task_subject(task)} {where} uses action '{shorten(action)}' which references back to the same task "
-        "(self-reference)"
+        f"{task_subject(task)} {where} uses action '{shorten(action)}' which references back to the"
+        " same task (self-reference)"
     )
     return error(place, "self-reference", message)
 
 
 def check_endless_nesting(draft: Draft) -> Iterator[Problem]:
-    """Tasks that start each other in a ring end at the nesting limit, unless a `when` stops them."""
+    """Tasks that start each other in a ring end at the nesting limit, unless a `when` stops
+    them."""
     calls: dict[str, list[str]] = {task: [] for task in draft.workspace.tasks}
     for task, _, step, action in _steps(draft):
         if action and action.task and action.task != task and step.when is None:

@@ -32,7 +32,9 @@ class _Declared:
 def _declared(draft: Draft) -> Iterator[_Declared]:
     for name, subject, action in draft.actions():
         for key, field in action.input.items():
-            yield _Declared(f"{subject} input '{shorten(key)}'", field, "actions", name, ("input", key))
+            yield _Declared(
+                f"{subject} input '{shorten(key)}'", field, "actions", name, ("input", key)
+            )
     for name, task in draft.workspace.tasks.items():
         for key, field in task.input.items():
             subject = f"{task_subject(name)} input '{shorten(key)}'"
@@ -46,7 +48,10 @@ def check_input_types(draft: Draft) -> Iterator[Problem]:
         if wanted in PRIMITIVES or wanted in types or not draft.is_complete:
             continue
         if "." in wanted:
-            message = f"{declared.subject} references library type '{shorten(wanted)}' - validation skipped"
+            message = (
+                f"{declared.subject} references library type '{shorten(wanted)}' - validation"
+                " skipped"
+            )
             yield warning(declared.at(draft, "type"), "library-type", message)
         else:
             message = (
@@ -63,15 +68,25 @@ def check_multiple(draft: Draft) -> Iterator[Problem]:
             continue
         place = declared.at(draft, "multiple")
         if field.type not in PRIMITIVES:
-            message = f"{declared.subject}: multiple is not supported on connection-type fields (type '{field.type}')"
+            message = (
+                f"{declared.subject}: multiple is not supported on connection-type fields (type"
+                f" '{field.type}')"
+            )
             yield error(place, "multiple", message)
         elif field.type not in ("string", "text"):
-            message = f"{declared.subject}: multiple is only supported on string/text fields (got '{field.type}')"
+            message = (
+                f"{declared.subject}: multiple is only supported on string/text fields (got"
+                f" '{field.type}')"
+            )
             yield error(place, "multiple", message)
         if field.secret:
-            yield error(place, "multiple", f"{declared.subject}: secret and multiple cannot be combined")
+            yield error(
+                place, "multiple", f"{declared.subject}: secret and multiple cannot be combined"
+            )
         if field.options is None:
-            yield warning(place, "multiple", f"{declared.subject}: multiple requires options to be set")
+            yield warning(
+                place, "multiple", f"{declared.subject}: multiple requires options to be set"
+            )
 
 
 def check_options(draft: Draft) -> Iterator[Problem]:
@@ -112,7 +127,9 @@ def _is_template(value: object) -> bool:
 def _check_many(declared: _Declared, place: Place) -> Iterator[Problem]:
     field, subject = declared.field, declared.subject
     if not isinstance(field.default, list):
-        yield warning(place, "default", f"{subject}: default of a multiple field should be an array")
+        yield warning(
+            place, "default", f"{subject}: default of a multiple field should be an array"
+        )
         return
     if not all(isinstance(item, str) for item in field.default):
         yield warning(place, "default", f"{subject}: default items must be strings")
@@ -121,7 +138,11 @@ def _check_many(declared: _Declared, place: Place) -> Iterator[Problem]:
         if count > 1:
             yield warning(place, "default", f"{subject}: duplicate default item '{shorten(item)}'")
         if field.options is not None and not field.allow_custom and item not in field.options:
-            yield warning(place, "default", f"{subject}: default item '{shorten(item)}' is not in options list")
+            yield warning(
+                place,
+                "default",
+                f"{subject}: default item '{shorten(item)}' is not in options list",
+            )
 
 
 def _check_one(declared: _Declared, place: Place) -> Iterator[Problem]:
@@ -134,13 +155,19 @@ def _check_one(declared: _Declared, place: Place) -> Iterator[Problem]:
         yield error(place, "default", f"{subject}: {sentence}")
         return
     written = str(value).lower() if isinstance(value, bool) else str(value)
-    if field.options is not None and not field.allow_custom and value is not None and written not in field.options:
+    if (
+        field.options is not None
+        and not field.allow_custom
+        and value is not None
+        and written not in field.options
+    ):
         shown = "" if field.secret else f" '{shorten(written)}'"
         yield warning(place, "default", f"{subject}: default value{shown} is not in options list")
 
 
 def check_variables(draft: Draft) -> Iterator[Problem]:
-    """Scripts get each input as STROEM_INPUT_<NAME>: two names may become one, and one is the file's."""
+    """Scripts get each input as STROEM_INPUT_<NAME>: two names may become one, and one is the
+    file's."""
     for name, subject, action in draft.actions():
         if action.type not in ("script", "docker", "pod"):
             continue
@@ -149,14 +176,14 @@ def check_variables(draft: Draft) -> Iterator[Problem]:
             place, variable = draft.in_action(name, "input", key), inputs.variable_of(key)
             if variable == INPUT_FILE:
                 message = (
-                    f"{subject} input '{shorten(key)}' cannot be read from {variable}, which names the file that holds "
-                    "all inputs; rename it, or read that file"
+                    f"{subject} input '{shorten(key)}' cannot be read from {variable}, which names"
+                    " the file that holds all inputs; rename it, or read that file"
                 )
                 yield warning(place, "input-variable", message)
             elif variable in seen:
                 message = (
-                    f"{subject} inputs '{shorten(seen[variable])}' and '{shorten(key)}' both become {variable}; "
-                    "rename one, or read the file named by STROEM_INPUT_FILE"
+                    f"{subject} inputs '{shorten(seen[variable])}' and '{shorten(key)}' both become"
+                    f" {variable}; rename one, or read the file named by STROEM_INPUT_FILE"
                 )
                 yield warning(place, "input-variable", message)
             seen.setdefault(variable, key)

@@ -31,7 +31,9 @@ def check_spelling(draft: Draft) -> Iterator[Problem]:
     for task, step in _steps(draft):
         wrong = _misspelling(step)
         if wrong:
-            yield error(draft.in_step(task, step), "name", f"{step_subject(task, step)} name {wrong}")
+            yield error(
+                draft.in_step(task, step), "name", f"{step_subject(task, step)} name {wrong}"
+            )
 
 
 def _misspelling(name: str) -> str | None:
@@ -54,22 +56,36 @@ def _steps(draft: Draft) -> Iterator[tuple[str, str]]:
 
 def check_reserved_names(draft: Draft) -> Iterator[Problem]:
     for task, step in _steps(draft):
-        if step != "_server" and not set("[]") & set(step) and step.replace("-", "_") not in _CONTEXT:
+        if (
+            step != "_server"
+            and not set("[]") & set(step)
+            and step.replace("-", "_") not in _CONTEXT
+        ):
             continue
         subject, place = step_subject(task, step), draft.in_step(task, step)
         if "[" in step or "]" in step:
             yield error(
-                place, "reserved-name", f"{subject} name must not contain '[' or ']' (reserved for for_each instances)"
+                place,
+                "reserved-name",
+                f"{subject} name must not contain '[' or ']' (reserved for for_each instances)",
             )
         if step == "_server":
-            yield error(place, "reserved-name", f"{subject} name is reserved for the server's own log lines")
+            yield error(
+                place, "reserved-name", f"{subject} name is reserved for the server's own log lines"
+            )
         if step.replace("-", "_") in _CONTEXT:
-            message = f"{subject} hides behind '{step}' in templates: its output cannot be read there; rename it"
+            message = (
+                f"{subject} hides behind '{step}' in templates: its output cannot be read there;"
+                " rename it"
+            )
             yield warning(place, "reserved-name", message)
     for section, prefix in (("actions", "_inline:"), ("tasks", "_hook:")):
         for name, named in draft.sections[section].items():
             if name.startswith(prefix):
-                message = f"{_SECTIONS[section]} name '{shorten(name)}' begins with '{prefix}', which is reserved"
+                message = (
+                    f"{_SECTIONS[section]} name '{shorten(name)}' begins with '{prefix}', which is"
+                    " reserved"
+                )
                 yield error(named.place, "reserved-name", message)
 
 
@@ -90,8 +106,8 @@ def check_collisions(draft: Draft) -> Iterator[Problem]:
     for task_name, task in draft.workspace.tasks.items():
         for first, second, same in _collisions(task.flow):
             message = (
-                f"{task_subject(task_name)} steps '{first}' and '{second}' have the same normalized name '{same}' — "
-                "templates could not tell their outputs apart. Rename one."
+                f"{task_subject(task_name)} steps '{first}' and '{second}' have the same normalized"
+                f" name '{same}' — templates could not tell their outputs apart. Rename one."
             )
             yield error(draft.in_step(task_name, second), "name-collision", message)
 
@@ -114,7 +130,10 @@ def check_webhook_addresses(draft: Draft) -> Iterator[Problem]:
         if not address:
             continue
         if address in seen:
-            message = f"Triggers '{seen[address]}' and '{name}' have the same webhook name '{shorten(address)}'"
+            message = (
+                f"Triggers '{seen[address]}' and '{name}' have the same webhook name"
+                f" '{shorten(address)}'"
+            )
             yield error(draft.at("triggers", name, "name"), "name-collision", message)
         else:
             seen[address] = name

@@ -1,4 +1,5 @@
-"""Rules about templates: that they parse, that what they read exists, that they do not paste input into code."""
+"""Rules about templates: that they parse, that what they read exists, that they do not paste input
+into code."""
 
 from __future__ import annotations
 
@@ -15,18 +16,15 @@ _BUDGET_PER_FILE = 15_000  # letters in tags, about a third of a second of work
 _MOST_STEPS = 2000  # in a larger flow, what may be read when is not worked out
 _SECRETS = ("secret", "secrets")
 _STEP_ROOTS = ("input", *_SECRETS, "each", "state", "global_state")
-_ROOTS = {
-    "hook": ("hook", *_SECRETS),
-    "default": _SECRETS,
-    "workspace": _SECRETS,
-}
+_ROOTS = {"hook": ("hook", *_SECRETS), "default": _SECRETS, "workspace": _SECRETS}
 _JSON = ("json", "json_encode")
 _SAFE_TYPES = ("integer", "number", "boolean", "date", "datetime")
 _FILTERS = {"shell": "sh", "python": "py", "javascript": "json", "typescript": "json", "go": "json"}
 
 
 class _Reach:
-    """Which steps of a task have surely ended before one of its steps begins; worked out once, when asked."""
+    """Which steps of a task have surely ended before one of its steps begins; worked out once, when
+    asked."""
 
     def __init__(self, flow: Mapping[str, Step]) -> None:
         self.flow = flow
@@ -74,13 +72,18 @@ def check_templates(draft: Draft) -> Iterator[Problem]:
 
 
 def _too_many(draft: Draft, site: Site) -> Problem:
-    message = "there are more templates than can be checked at once: from here on they are not; move logic into scripts"
+    message = (
+        "there are more templates than can be checked at once: from here on they are not; move"
+        " logic into scripts"
+    )
     return (error if draft.is_strict else warning)(site.place, "too-many-templates", message)
 
 
 def _syntax_problem(site: Site, wrong: str) -> Problem:
     if site.what in ("when", "for_each"):
-        message = f"{site.subject} has invalid {site.what} expression '{shorten(site.text)}': {wrong}"
+        message = (
+            f"{site.subject} has invalid {site.what} expression '{shorten(site.text)}': {wrong}"
+        )
     else:
         message = f"{site.subject} has invalid {site.what} template: {wrong}"
     return error(site.place, "template", message)
@@ -107,7 +110,9 @@ def _check_names(draft: Draft, site: Site, reaches: Mapping[str, _Reach]) -> Ite
     for name in names if known else ():
         if name not in known:
             there = "'hook' and 'secret' are" if site.reader == "hook" else "'secret' is"
-            message = f"{site.subject} {site.what} reads '{shorten(name)}', but only {there} known here"
+            message = (
+                f"{site.subject} {site.what} reads '{shorten(name)}', but only {there} known here"
+            )
             yield warning(site.place, "unknown-name", message + did_you_mean(name, known))
 
 
@@ -115,23 +120,37 @@ def _check_step_name(site: Site, name: str, reach: _Reach) -> Iterator[Problem]:
     reads = f"{site.subject} {site.what} reads"
     if name in _STEP_ROOTS:
         if name == "each" and reach.flow[site.step].for_each is None:
-            yield warning(site.place, "unknown-name", f"{reads} 'each', which is there only in steps with for_each")
+            yield warning(
+                site.place,
+                "unknown-name",
+                f"{reads} 'each', which is there only in steps with for_each",
+            )
     elif name not in reach.by_name:
         hint = did_you_mean(name, (*reach.by_name, *_STEP_ROOTS))
-        yield warning(site.place, "unknown-name", f"{reads} '{shorten(name)}', which is no step of the task{hint}")
+        yield warning(
+            site.place,
+            "unknown-name",
+            f"{reads} '{shorten(name)}', which is no step of the task{hint}",
+        )
     elif not reach.is_before(reach.by_name[name], site.step):
         step = reach.by_name[name]
         if step == site.step:
             message = f"{reads} the step's own output, which is not there before it has run"
         else:
-            message = f"{reads} step '{shorten(step)}', which may not have run by then: add it to depends_on"
+            message = (
+                f"{reads} step '{shorten(step)}', which may not have run by then: add it to"
+                " depends_on"
+            )
         yield warning(site.place, "unordered-read", message)
 
 
 def _check_splices(draft: Draft, name: str, subject: str, action: Action) -> Iterator[Problem]:
     """Values pasted into code: what a caller writes there is run."""
     complain = error if draft.is_strict else warning
-    for key, text, language in (("script", action.script, action.language), ("cmd", action.cmd, "shell")):
+    for key, text, language in (
+        ("script", action.script, action.language),
+        ("cmd", action.cmd, "shell"),
+    ):
         for splice in templating.splices(text) if text else ():
             pasted = sorted(path for path in splice.sources if not _is_trusted(path, action))
             if not pasted or splice.is_quoted_for(language):
@@ -139,10 +158,13 @@ def _check_splices(draft: Draft, name: str, subject: str, action: Action) -> Ite
             shown = shorten(" ".join(splice.text.split()), 40)
             where = f" (line {splice.line})" if text and "\n" in text.strip() else ""
             message = (
-                f"{subject} {key}{where}: {shown} is pasted into {language} code, so whoever fills it can run code"
+                f"{subject} {key}{where}: {shown} is pasted into {language} code, so whoever fills"
+                " it can run code"
             )
             yield complain(
-                draft.in_action(name, key), "unsafe-template", f"{message}; {_advise(splice, language, pasted)}"
+                draft.in_action(name, key),
+                "unsafe-template",
+                f"{message}; {_advise(splice, language, pasted)}",
             )
 
 
@@ -156,12 +178,21 @@ def _is_trusted(path: tuple[str, ...], action: Action) -> bool:
 
 def _advise(splice: templating.Splice, language: str, pasted: list[tuple[str, ...]]) -> str:
     needed = _FILTERS[language]
-    fitting = ("sh",) if language == "shell" else ("py", "json", "json_encode") if language == "python" else _JSON
+    fitting = (
+        ("sh",)
+        if language == "shell"
+        else ("py", "json", "json_encode")
+        if language == "python"
+        else _JSON
+    )
     if splice.filter in fitting:
         return "remove the quotes around it: the filter brings its own"
     first = pasted[0]
     if language == "shell" and first[:1] == ("input",) and len(first) > 1:
-        variable = "STROEM_INPUT_" + "".join(letter if letter.isalnum() else "_" for letter in first[1]).upper()
+        variable = (
+            "STROEM_INPUT_"
+            + "".join(letter if letter.isalnum() else "_" for letter in first[1]).upper()
+        )
         return f"use \"${variable}\" or the filter '{needed}'"
     return f"use the filter '{needed}', or read the file named by STROEM_INPUT_FILE"
 
@@ -179,8 +210,8 @@ def _check_arguments(draft: Draft, name: str, subject: str, action: Action) -> I
             secrets = _secrets_in(text)
             if secrets:
                 message = (
-                    f"{subject} '{key}' holds secret '{shorten(secrets[0])}', which process lists then show; "
-                    "pass it through 'env'"
+                    f"{subject} '{key}' holds secret '{shorten(secrets[0])}', which process lists"
+                    " then show; pass it through 'env'"
                 )
                 yield warning(draft.in_action(name, key), "secret-argument", message)
                 break
@@ -188,7 +219,9 @@ def _check_arguments(draft: Draft, name: str, subject: str, action: Action) -> I
 
 def _secrets_in(text: str) -> list[str]:
     read = templating.references(text)
-    return sorted(".".join(path[1:]) or "*" for path in read.paths if path[:1] in (("secret",), ("secrets",)))
+    return sorted(
+        ".".join(path[1:]) or "*" for path in read.paths if path[:1] in (("secret",), ("secrets",))
+    )
 
 
 def _check_env_secrets(draft: Draft, name: str, subject: str, action: Action) -> Iterator[Problem]:
@@ -202,7 +235,9 @@ def _check_env_secrets(draft: Draft, name: str, subject: str, action: Action) ->
                     "which is not defined in secrets"
                 )
                 hint = did_you_mean(name_read, draft.workspace.secrets)
-                yield warning(draft.in_action(name, "env", variable), "missing-secret", message + hint)
+                yield warning(
+                    draft.in_action(name, "env", variable), "missing-secret", message + hint
+                )
 
 
 CHECKS = (check_templates,)

@@ -51,7 +51,9 @@ def check_schedules(draft: Draft) -> Iterator[Problem]:
             yield error(place, "cron", message)
             continue
         if not schedule.can_fire:
-            message = f"{subject} never fires: no month has the day that '{shorten(expression)}' names"
+            message = (
+                f"{subject} never fires: no month has the day that '{shorten(expression)}' names"
+            )
             yield warning(place, "cron", message)
 
 
@@ -59,7 +61,10 @@ def check_time_zones(draft: Draft) -> Iterator[Problem]:
     for name, subject, trigger in _triggers(draft, "scheduler"):
         zone = trigger.options["timezone"]
         if not _is_zone(zone):
-            message = f"{subject} has invalid timezone '{shorten(zone)}' (must be IANA, e.g., 'Europe/Copenhagen')"
+            message = (
+                f"{subject} has invalid timezone '{shorten(zone)}' (must be IANA, e.g.,"
+                " 'Europe/Copenhagen')"
+            )
             yield error(draft.at("triggers", name, "timezone"), "timezone", message)
 
 
@@ -93,12 +98,15 @@ def check_event_sources(draft: Draft) -> Iterator[Problem]:
     for name, subject, trigger in _triggers(draft, "event_source"):
         task = trigger.options["task"]
         if task is not None and task == trigger.options["target_task"]:
-            message = f"{subject}: consumer task and target_task cannot be the same ('{shorten(task)}')"
+            message = (
+                f"{subject}: consumer task and target_task cannot be the same ('{shorten(task)}')"
+            )
             yield error(draft.at("triggers", name, "target_task"), "event-source", message)
 
 
 def check_trigger_inputs(draft: Draft) -> Iterator[Problem]:
-    """A schedule that leaves a required input out, or gives one that is not declared, fails at every tick."""
+    """A schedule that leaves a required input out, or gives one that is not declared, fails at
+    every tick."""
     hints = _MOST_HINTS
     for name, subject, trigger in _triggers(draft, "scheduler"):
         task_name = trigger.options["task"]
@@ -107,14 +115,20 @@ def check_trigger_inputs(draft: Draft) -> Iterator[Problem]:
             continue
         for key in trigger.input:
             if key not in task.input:
-                message = f"{subject} gives input '{shorten(key)}', which task '{shorten(task_name)}' does not declare"
+                message = (
+                    f"{subject} gives input '{shorten(key)}', which task '{shorten(task_name)}'"
+                    " does not declare"
+                )
                 if hints > 0:
                     hints -= 1
                     message += did_you_mean(key, task.input)
                 yield warning(draft.at("triggers", name, "input", key), "trigger-input", message)
         for key, field in task.input.items():
             if field.required and not field.has_default and trigger.input.get(key) is None:
-                message = f"{subject} does not give input '{shorten(key)}', which task '{shorten(task_name)}' requires"
+                message = (
+                    f"{subject} does not give input '{shorten(key)}', which task"
+                    f" '{shorten(task_name)}' requires"
+                )
                 yield warning(draft.at("triggers", name, "input"), "trigger-input", message)
 
 

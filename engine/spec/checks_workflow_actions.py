@@ -1,4 +1,5 @@
-"""Rules about workflow actions: what they watch, what they ask for, what they need. Source: Workflow actions."""
+"""Rules about workflow actions: what they watch, what they ask for, what they need. Source:
+Workflow actions."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def _actions(draft: Draft) -> Iterator[_Seen]:
 
 
 def _actions_of(draft: Draft, task: str) -> Iterator[_Seen]:
-    """The actions of a task with their index in its list: those that could not be read are not in the model."""
+    """The actions of a task with their index in its list: those that could not be read are not in
+    the model."""
     indexes = draft.indexes("tasks", task, "workflow_actions")
     for action in draft.workspace.tasks[task].workflow_actions:
         yield _Seen(draft, task, indexes[action.place], action)
@@ -69,10 +71,13 @@ def check_selected_names(draft: Draft) -> Iterator[Problem]:
         known = {*flow, *draft.broken_steps.get(task, ())}
         for index, job in enumerate(action.jobs):
             base = job.partition("[")[0]
-            if job in known or (base in flow and flow[base].for_each is not None and job.endswith("]")):
+            if job in known or (
+                base in flow and flow[base].for_each is not None and job.endswith("]")
+            ):
                 continue
             message = (
-                f"{subject}: Action references job '{shorten(job)}' which does not exist{did_you_mean(job, known)}"
+                f"{subject}: Action references job '{shorten(job)}' which does not"
+                f" exist{did_you_mean(job, known)}"
             )
             yield error(seen.at("jobs", index), "missing-step", message)
 
@@ -82,14 +87,18 @@ def check_patterns(draft: Draft) -> Iterator[Problem]:
         task, subject, action = seen.task, seen.subject, seen.action
         flow = draft.workspace.tasks[task].flow
         names = tuple(flow) if selection.is_affordable(draft.workspace.tasks[task]) else ()
-        has_all = not draft.broken_steps.get(task) and not any(step.for_each is not None for step in flow.values())
+        has_all = not draft.broken_steps.get(task) and not any(
+            step.for_each is not None for step in flow.values()
+        )
         for index, pattern in enumerate(action.job_name_regexes):
             place = seen.at("job_name_regexes", index)
             try:
                 full = selection.match_names(pattern, names, "full")
                 found = selection.match_names(pattern, names, "search")
             except AuthorError as wrong:
-                yield error(place, "regex", f"{subject}: Invalid regex '{shorten(pattern)}': {wrong}")
+                yield error(
+                    place, "regex", f"{subject}: Invalid regex '{shorten(pattern)}': {wrong}"
+                )
                 continue
             if action.trigger_type not in JOB_TRIGGERS or not names:
                 continue
@@ -97,7 +106,12 @@ def check_patterns(draft: Draft) -> Iterator[Problem]:
 
 
 def _judge_matches(
-    subject: str, place: Place, pattern: str, full: tuple[str, ...], found: tuple[str, ...], has_all: bool
+    subject: str,
+    place: Place,
+    pattern: str,
+    full: tuple[str, ...],
+    found: tuple[str, ...],
+    has_all: bool,
 ) -> Iterator[Problem]:
     """`has_all`: no loop will add steps that could match later."""
     shown = f"'{shorten(pattern)}'"
@@ -112,8 +126,9 @@ def _judge_matches(
     elif set(found) != set(full):
         rest = tuple(name for name in found if name not in full)
         message = (
-            f"{subject}: regex {shown} selects {_listed(full) or 'nothing yet'}; it must fit the whole name, so "
-            f"{_listed(rest)} {'is' if len(rest) == 1 else 'are'} left out (Torc searches, and would take them)"
+            f"{subject}: regex {shown} selects {_listed(full) or 'nothing yet'}; it must fit the"
+            f" whole name, so {_listed(rest)} {'is' if len(rest) == 1 else 'are'} left out (Torc"
+            " searches, and would take them)"
         )
         yield warning(place, "selection", message)
 
@@ -142,7 +157,10 @@ def check_schedulers(draft: Draft) -> Iterator[Problem]:
             if place == action.place:
                 place = seen.at("do", index, "scheduler")
             if not known:
-                message = "schedule_nodes action with scheduler_type=slurm requires slurm_schedulers to be defined"
+                message = (
+                    "schedule_nodes action with scheduler_type=slurm requires slurm_schedulers to"
+                    " be defined"
+                )
             else:
                 hint = did_you_mean(scheduler, known)
                 message = (
@@ -153,7 +171,8 @@ def check_schedulers(draft: Draft) -> Iterator[Problem]:
 
 
 def check_action_names(draft: Draft) -> Iterator[Problem]:
-    """`needs` names other actions of the task; so their names are unique, and nobody waits for himself."""
+    """`needs` names other actions of the task; so their names are unique, and nobody waits for
+    himself."""
     for task in draft.workspace.tasks:
         named: dict[str, _Seen] = {}
         for seen in _actions_of(draft, task):
@@ -161,7 +180,10 @@ def check_action_names(draft: Draft) -> Iterator[Problem]:
             if name is None:
                 continue
             if name in named:
-                message = f"{task_subject(task)} has two workflow actions named '{shorten(name)}'; rename one"
+                message = (
+                    f"{task_subject(task)} has two workflow actions named '{shorten(name)}';"
+                    " rename one"
+                )
                 yield error(seen.at("name"), "name-collision", message)
             named.setdefault(name, seen)
         yield from _check_needs(draft, task, named)
@@ -172,7 +194,9 @@ def _check_needs(draft: Draft, task: str, named: dict[str, _Seen]) -> Iterator[P
         for needed in seen.action.needs:
             if needed not in named:
                 hint = did_you_mean(needed, named)
-                message = f"{seen.subject} needs non-existent workflow action '{shorten(needed)}'{hint}"
+                message = (
+                    f"{seen.subject} needs non-existent workflow action '{shorten(needed)}'{hint}"
+                )
                 yield error(seen.at("needs"), "missing-action", message)
     cycle = dag.find_cycle({name: seen.action.needs for name, seen in named.items()})
     if cycle:
@@ -185,10 +209,14 @@ def check_barriers(draft: Draft) -> Iterator[Problem]:
     for seen in _actions(draft):
         subject, action = seen.subject, seen.action
         if action.barrier and action.trigger_type in _NOTHING_AFTER:
-            message = f"{subject}: barrier has no effect on {action.trigger_type}: no step comes after it"
+            message = (
+                f"{subject}: barrier has no effect on {action.trigger_type}: no step comes after it"
+            )
             yield warning(seen.at("barrier"), "barrier", message)
         if selection.asks_in_vain(action):
-            yield warning(seen.at("trigger_type"), "nodes", f"{subject}: {selection.NODES_FOR_NOTHING}")
+            yield warning(
+                seen.at("trigger_type"), "nodes", f"{subject}: {selection.NODES_FOR_NOTHING}"
+            )
 
 
 CHECKS = (

@@ -19,7 +19,9 @@ def read_connection_type(entry: Entry) -> Mapping[str, Mapping[str, Any]]:
     """property -> {type, required, secret, default?, description?}."""
     found: dict[str, Mapping[str, Any]] = {}
     for name in entry.pairs:
-        inner = Entry(entry.pairs[name], f"{entry.subject} property '{shorten(name)}'", entry.problems)
+        inner = Entry(
+            entry.pairs[name], f"{entry.subject} property '{shorten(name)}'", entry.problems
+        )
         if not isinstance(inner.node.value, dict):
             continue
         inner.refuse_unknown(_PROPERTY_FIELDS)
@@ -32,8 +34,13 @@ def _read_property(entry: Entry, place: Place) -> Mapping[str, Any]:
     if entry.get("type") is None:
         entry.problems.error(place, "missing-field", f"{entry.subject} is missing 'type'")
     elif declared is not None and declared not in (*PRIMITIVES, *ALIASES):
-        message = f"{entry.subject} has invalid type '{shorten(declared)}' (expected: {', '.join(PRIMITIVES)})"
-        entry.problems.error(entry.at("type"), "property-type", message + did_you_mean(declared, PRIMITIVES))
+        message = (
+            f"{entry.subject} has invalid type '{shorten(declared)}' (expected:"
+            f" {', '.join(PRIMITIVES)})"
+        )
+        entry.problems.error(
+            entry.at("type"), "property-type", message + did_you_mean(declared, PRIMITIVES)
+        )
     found: dict[str, Any] = {
         "type": ALIASES.get(declared or "", declared or "string"),
         "required": entry.flag("required"),
@@ -57,7 +64,10 @@ def read_mcp_server(entry: Entry, place: Place) -> Mapping[str, Any]:
         message = f"{entry.subject} is missing 'transport' (expected: {', '.join(TRANSPORTS)})"
         entry.problems.error(place, "missing-field", message)
     elif transport is not None and transport not in TRANSPORTS:
-        message = f"{entry.subject} has unknown transport '{shorten(transport)}' (expected: {', '.join(TRANSPORTS)})"
+        message = (
+            f"{entry.subject} has unknown transport '{shorten(transport)}' (expected:"
+            f" {', '.join(TRANSPORTS)})"
+        )
         entry.problems.error(entry.at("transport"), "transport", message)
     _check_transport(entry, transport, place)
     return {
@@ -81,7 +91,10 @@ def _check_transport(entry: Entry, transport: str | None, place: Place) -> None:
         entry.problems.error(place, "missing-field", message)
     for key in foreign:
         if entry.get(key) is not None:
-            message = f"{entry.subject} has transport '{transport}', where '{key}' has no meaning; remove it"
+            message = (
+                f"{entry.subject} has transport '{transport}', where '{key}' has no meaning;"
+                " remove it"
+            )
             entry.problems.error(entry.at(key), "forbidden-field", message)
     url = entry.text("url") or ""
     if transport == "sse" and url and not url.startswith(("http://", "https://", "{{")):

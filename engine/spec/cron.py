@@ -1,7 +1,7 @@
 """Cron expressions: five fields, or six with leading seconds, to sets of numbers.
 
-Names (`jan`, `MON`), lists, ranges, steps, `*`, `?`, `L` (last day of the month; `5L` last Friday), `L-3`, `15W`
-(nearest weekday) and `5#2` (second Friday). Sunday is 0 or 7.
+Names (`jan`, `MON`), lists, ranges, steps, `*`, `?`, `L` (last day of the month; `5L` last Friday),
+`L-3`, `15W` (nearest weekday) and `5#2` (second Friday). Sunday is 0 or 7.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ _LONGEST_MONTH = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """When a trigger fires. As cron has it, a day fits when either of two restricted day fields fits."""
+    """When a trigger fires. As cron has it, a day fits when either of two restricted day fields
+    fits."""
 
     seconds: frozenset[int]
     minutes: frozenset[int]
@@ -74,7 +75,8 @@ def parse(text: str) -> Cron:
     parts = text.split()
     if len(parts) not in (5, 6):
         raise AuthorError(
-            f"it has {len(parts)} fields; five are needed (minute hour day month weekday), or six with seconds"
+            f"it has {len(parts)} fields; five are needed (minute hour day month weekday), or six"
+            " with seconds"
         )
     second, minute, hour, day, month, weekday = parts if len(parts) == 6 else ("0", *parts)
     plain_days, days_before_last, near_days = _split_days(day)
@@ -106,7 +108,11 @@ def _range(field: _Field, part: str) -> set[int]:
     span, slash, step_text = part.partition("/")
     step = 1
     if slash:
-        if not (step_text.isascii() and step_text.isdigit()) or len(step_text) > 4 or int(step_text) == 0:
+        if (
+            not (step_text.isascii() and step_text.isdigit())
+            or len(step_text) > 4
+            or int(step_text) == 0
+        ):
             raise AuthorError(f"'/{shorten(step_text, 20)}' is no step in the {field.name}")
         step = int(step_text)
     if span == "*" or (span == "?" and field in (_DAY, _WEEKDAY)):

@@ -13,10 +13,11 @@ _SUFFIXES = (".yaml", ".yml")
 
 
 def select(paths: Iterable[str]) -> list[str]:
-    """The workspace's YAML files among `paths` (relative, with '/'), in the order in which they are read.
+    """The workspace's YAML files among `paths` (relative, with '/'), in the order in which they are
+    read.
 
-    Those under `.workflows/` when there is such a folder, else all; at most ten levels below the scanned folder.
-    SOPS's own settings file is none of them.
+    Those under `.workflows/` when there is such a folder, else all; at most ten levels below the
+    scanned folder. SOPS's own settings file is none of them.
     """
     found = sorted(PurePosixPath(path) for path in paths)
     inside = [path for path in found if len(path.parts) > 1 and path.parts[0] == ROOT]
@@ -31,7 +32,8 @@ def select(paths: Iterable[str]) -> list[str]:
 
 
 def select_specifications(contents: Mapping[str, bytes]) -> list[str]:
-    """The files among `contents` that are no YAML and look like specifications of Torc, where YAML is looked for."""
+    """The files among `contents` that are no YAML and look like specifications of Torc, where YAML
+    is looked for."""
     is_inside = any(path.startswith(f"{ROOT}/") for path in contents)
     return [
         path

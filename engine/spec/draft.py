@@ -1,4 +1,5 @@
-"""A workspace as far as it could be read, with the places of everything in it: what checks look at."""
+"""A workspace as far as it could be read, with the places of everything in it: what checks look
+at."""
 
 from __future__ import annotations
 
@@ -20,18 +21,22 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """`is_complete` is False when a file could not be read: then what seems missing may stand in it."""
+    """`is_complete` is False when a file could not be read: then what seems missing may stand in
+    it."""
 
     workspace: Workspace
     sections: Mapping[str, Mapping[str, Named]]
-    inline: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # generated action -> (task, step)
+    # generated action -> (task, step)
+    inline: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     unreadable: Set[str] = frozenset()  # generated actions whose type is unknown
-    broken_steps: Mapping[str, Set[str]] = field(default_factory=dict)  # task -> steps that could not be read
+    # task -> steps that could not be read
+    broken_steps: Mapping[str, Set[str]] = field(default_factory=dict)
     is_complete: bool = True
     paths: Container[str] | None = None
     name: str = ""
     files: int = 1
-    is_strict: bool = False  # unsafe templates are errors: a setting of the server's or of the workspace's says so
+    # unsafe templates are errors: a setting of the server's or of the workspace's says so
+    is_strict: bool = False
     _listed: list[tuple[str, str, Action]] = field(default_factory=list, repr=False)
 
     def has(self, section: str, name: str) -> bool:
@@ -41,7 +46,8 @@ class Draft:
         return self.has("actions", name) or name in self.inline or name in self.unreadable
 
     def at(self, section: str, name: str, *path: str | int) -> Place:
-        """Where the thing at `path` below an entry stands; the nearest thing around it when it stands nowhere."""
+        """Where the thing at `path` below an entry stands; the nearest thing around it when it
+        stands nowhere."""
         named = self.sections.get(section, {}).get(name)
         if named is None:
             return Place()
@@ -59,7 +65,11 @@ class Draft:
         """Place -> index of the items of the list `key` of an entry."""
         entry = self.sections[section][name].node.value
         found = entry[key].value if isinstance(entry, dict) and key in entry else None
-        return {node.place: index for index, node in enumerate(found)} if isinstance(found, tuple) else {}
+        return (
+            {node.place: index for index, node in enumerate(found)}
+            if isinstance(found, tuple)
+            else {}
+        )
 
     def in_action(self, action: str, *path: str | int) -> Place:
         """Like `at`, for an action that may be an inline one."""
@@ -105,7 +115,10 @@ class Draft:
     def actions(self) -> list[tuple[str, str, Action]]:
         """(name, what it is called in messages, action) of every action, inline ones included."""
         if not self._listed:
-            self._listed.extend((name, self.subject(name), action) for name, action in self.workspace.actions.items())
+            self._listed.extend(
+                (name, self.subject(name), action)
+                for name, action in self.workspace.actions.items()
+            )
         return self._listed
 
 

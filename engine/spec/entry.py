@@ -1,7 +1,8 @@
 """One YAML mapping being read: takes typed values out of it and complains in one voice.
 
-A key whose value is null counts as absent, as authors of optional fields expect. Every method returns None (or the
-default) after a complaint, so that reading goes on and all problems of a file show at once.
+A key whose value is null counts as absent, as authors of optional fields expect. Every method
+returns None (or the default) after a complaint, so that reading goes on and all problems of a file
+show at once.
 """
 
 from __future__ import annotations
@@ -27,9 +28,12 @@ class Entry:
         self.node, self.subject, self.problems = node, subject, problems
         self.pairs: dict[str, Node] = node.value if isinstance(node.value, dict) else {}
         if not isinstance(node.value, dict):
-            self.problems.error(node.place, "bad-type", f"{subject} must be a mapping, not {node.kind}")
+            self.problems.error(
+                node.place, "bad-type", f"{subject} must be a mapping, not {node.kind}"
+            )
 
-    # -- what is there -------------------------------------------------------------------------------------------
+    # -- what is there
+    # -------------------------------------------------------------------------------------------
 
     def get(self, key: str) -> Node | None:
         node = self.pairs.get(key)
@@ -40,12 +44,15 @@ class Entry:
         return self.node.keys.get(key, self.node.place)
 
     def refuse_unknown(self, known: Iterable[str], likely: Iterable[str] | None = None) -> None:
-        """Complain about keys that are not `known`; `likely` narrows what the author may have meant."""
+        """Complain about keys that are not `known`; `likely` narrows what the author may have
+        meant."""
         known = tuple(known)
         likely = known if likely is None else tuple(likely)
         for key in self.pairs:
             if key not in known:
-                message = f"{self.subject} has unknown key '{shorten(key)}'{did_you_mean(key, likely)}"
+                message = (
+                    f"{self.subject} has unknown key '{shorten(key)}'{did_you_mean(key, likely)}"
+                )
                 self.problems.error(self.at(key), "unknown-key", message)
 
     def require(self, key: str, place: Place) -> None:
@@ -56,7 +63,8 @@ class Entry:
     def complain(self, key: str, rest: str, code: str = "bad-type") -> None:
         self.problems.error(self.at(key), code, f"{self.subject} '{key}' {rest}")
 
-    # -- scalars -------------------------------------------------------------------------------------------------
+    # -- scalars
+    # ----------------------------------------------------------------------------------------------
 
     def text(self, key: str) -> str | None:
         node = self.get(key)
@@ -116,7 +124,10 @@ class Entry:
             return default
         if value not in choices:
             listed = ", ".join(choices)
-            self.complain(key, f"must be one of {listed}, not '{shorten(value)}'{did_you_mean(value, choices)}")
+            self.complain(
+                key,
+                f"must be one of {listed}, not '{shorten(value)}'{did_you_mean(value, choices)}",
+            )
             return default
         return value
 
@@ -131,7 +142,8 @@ class Entry:
             self.complain(key, f"is no duration: {wrong}", "duration")
             return None
 
-    # -- collections ---------------------------------------------------------------------------------------------
+    # -- collections
+    # ---------------------------------------------------------------------------------------------
 
     def items(self, key: str) -> tuple[Node, ...]:
         node = self.get(key)
@@ -176,7 +188,8 @@ class Entry:
         return node.plain() if node else {}
 
     def entries(self, key: str, prefix: str) -> Iterable[tuple[str, Place, Entry]]:
-        """The named mappings under `key`: name, place of the name, entry, called `prefix 'name'`."""
+        """The named mappings under `key`: name, place of the name, entry, called `prefix
+        'name'`."""
         node = self.mapping(key)
         if node is None or not isinstance(node.value, dict):
             return

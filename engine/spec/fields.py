@@ -1,7 +1,9 @@
-"""The field validity matrix, as data: one row a field of an action. Source: Action types, 'Field validity reference'.
+"""The field validity matrix, as data: one row a field of an action. Source: Action types, 'Field
+validity reference'.
 
-A row says which action types may have the field and how its value is read; what is refused elsewhere, and with which
-words, stands beside it. The parser, the tests and the documentation all read this table.
+A row says which action types may have the field and how its value is read; what is refused
+elsewhere, and with which words, stands beside it. The parser, the tests and the documentation all
+read this table.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from typing import Literal, get_args
 from engine.spec.model import ActionType
 
 TYPES: tuple[ActionType, ...] = get_args(ActionType)
-Kind = Literal["text", "texts", "text mapping", "flag", "whole", "number", "choice", "duration", "own"]
+Kind = Literal[
+    "text", "texts", "text mapping", "flag", "whole", "number", "choice", "duration", "own"
+]
 
 _SCRIPT: frozenset[ActionType] = frozenset({"script"})
 _IMAGE: frozenset[ActionType] = frozenset({"docker", "pod"})
@@ -27,7 +31,8 @@ _ALL: frozenset[ActionType] = frozenset(TYPES)
 
 @dataclass(frozen=True, slots=True)
 class FieldRow:
-    """`because`: type -> words in brackets that end the refusal; `instead`: type -> all that follows the subject."""
+    """`because`: type -> words in brackets that end the refusal; `instead`: type -> all that
+    follows the subject."""
 
     name: str
     types: frozenset[ActionType]
@@ -95,7 +100,8 @@ _ROWS = (
         "image", _IMAGE, "text",
         because={"task": _ONLY_REFERENCE},
         instead={
-            "script": " is type 'script' but has 'image' field. Use type: docker for container images, "
+            "script": " is type 'script' but has 'image' field. "
+            "Use type: docker for container images, "
             "or runner: docker for shell-in-container"
         },
     ),
@@ -103,7 +109,10 @@ _ROWS = (
         "cmd", _IMAGE, "text",
         because={"task": _ONLY_REFERENCE},
         instead={
-            "script": ": 'cmd' is not valid on type: script — use 'script' (inline) or 'source' (file path)"
+            "script": (
+                ": 'cmd' is not valid on type: script — "
+                "use 'script' (inline) or 'source' (file path)"
+            )
         },
     ),
     FieldRow("entrypoint", _IMAGE, "texts", because={"script": _ONLY_CONTAINERS}),
@@ -150,16 +159,20 @@ _ROWS = (
 ACTION_FIELDS: Mapping[str, FieldRow] = {row.name: row for row in _ROWS}
 
 STEP_FIELDS = (
-    "action", "name", "description", "depends_on", "input", "when", "for_each", "sequential", "max_parallel",
+    "action", "name", "description", "depends_on", "input", "when", "for_each", "sequential",
+    "max_parallel",
     "continue_on_failure", "timeout", "retry", "tags", "on_worker_lost", "scheduler", "priority",
 )  # fmt: skip
 TASK_FIELDS = (
-    "name", "description", "folder", "mode", "input", "flow", "timeout", "retry", "on_success", "on_error",
-    "on_suspended", "on_cancel", "priority", "max_concurrent_jobs", "workflow_actions", "slurm_schedulers",
+    "name", "description", "folder", "mode", "input", "flow", "timeout", "retry", "on_success",
+    "on_error",
+    "on_suspended", "on_cancel", "priority", "max_concurrent_jobs", "workflow_actions",
+    "slurm_schedulers",
 )  # fmt: skip
 HOOK_LISTS = ("on_success", "on_error", "on_suspended", "on_cancel")
 MAPS = (
-    "secrets", "connection_types", "connections", "actions", "tasks", "triggers", "mcp_servers", "slurm_schedulers",
+    "secrets", "connection_types", "connections", "actions", "tasks", "triggers", "mcp_servers",
+    "slurm_schedulers",
     "settings",
 )  # fmt: skip
 TOP_FIELDS = (*MAPS, *HOOK_LISTS)

@@ -1,7 +1,8 @@
 """Definitions as plain JSON and back, exactly: what a job obeys is stored in this form.
 
-Secrets stay out of it: a frozen workspace knows the names of its secrets, and of its connections' secret fields only
-the templates. `private_to_json` gives what was left out, for whoever keeps it encrypted.
+Secrets stay out of it: a frozen workspace knows the names of its secrets, and of its connections'
+secret fields only the templates. `private_to_json` gives what was left out, for whoever keeps it
+encrypted.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ _PLAIN = frozenset((str, int, float, bool, NoneType))
 
 
 def to_json(thing: Any) -> Any:
-    """`thing` (a model object, or a collection of them) as plain JSON types; a workspace without its secrets."""
+    """`thing` (a model object, or a collection of them) as plain JSON types; a workspace without
+    its secrets."""
     if type(thing) in _PLAIN:  # most of what there is, so it is asked first
         return thing
     if isinstance(thing, Workspace):
@@ -37,11 +39,16 @@ def to_json(thing: Any) -> Any:
 @cache
 def _field_names(kind: Any) -> tuple[str, ...] | None:
     """Of a dataclass; None for any other type."""
-    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
+    return (
+        tuple(field.name for field in dataclasses.fields(kind))
+        if dataclasses.is_dataclass(kind)
+        else None
+    )
 
 
 def private_to_json(workspace: Workspace) -> dict[str, Any]:
-    """What `to_json(workspace)` leaves out: {secrets, connections}. Clear text: encrypt it or drop it."""
+    """What `to_json(workspace)` leaves out: {secrets, connections}. Clear text: encrypt it or drop
+    it."""
     return {
         "secrets": to_json(workspace.secrets),
         "connections": {
@@ -63,13 +70,17 @@ def hooks_from_json(data: Mapping[str, Any]) -> Hooks:
     return cast(Hooks, _revive(Hooks, data))
 
 
-def workspace_from_json(data: Mapping[str, Any], private: Mapping[str, Any] | None = None) -> Workspace:
-    """The workspace again; with `private` (from `private_to_json`) exactly as it was, else its secrets are None."""
+def workspace_from_json(
+    data: Mapping[str, Any], private: Mapping[str, Any] | None = None
+) -> Workspace:
+    """The workspace again; with `private` (from `private_to_json`) exactly as it was, else its
+    secrets are None."""
     workspace = cast(Workspace, _revive(Workspace, data))
     if private is None:
         return workspace
     connections = {
-        name: {**values, **private["connections"].get(name, {})} for name, values in workspace.connections.items()
+        name: {**values, **private["connections"].get(name, {})}
+        for name, values in workspace.connections.items()
     }
     return dataclasses.replace(workspace, secrets=private["secrets"], connections=connections)
 
@@ -79,11 +90,14 @@ def _without_private(workspace: Workspace) -> Workspace:
         name: {**values, **dict.fromkeys(_secret_keys(workspace, values))}
         for name, values in workspace.connections.items()
     }
-    return dataclasses.replace(workspace, secrets=dict.fromkeys(workspace.secrets), connections=connections)
+    return dataclasses.replace(
+        workspace, secrets=dict.fromkeys(workspace.secrets), connections=connections
+    )
 
 
 def _secret_keys(workspace: Workspace, values: Mapping[str, Any]) -> list[str]:
-    """A connection's fields that hold a secret in clear: its type says so, and the value is no template."""
+    """A connection's fields that hold a secret in clear: its type says so, and the value is no
+    template."""
     described = workspace.connection_types.get(str(values.get("type")), {})
     return [
         key
@@ -96,15 +110,16 @@ Reviver = Callable[[Any], Any]
 
 
 def _revive(kind: type, data: Any) -> Any:
-    """`data` as a `kind`; keys that the type does not know are ignored, so that older rows stay readable."""
+    """`data` as a `kind`; keys that the type does not know are ignored, so that older rows stay
+    readable."""
     revive = _reviver(kind)
     return data if revive is None else revive(data)
 
 
 @cache
 def _reviver(hint: Any) -> Reviver | None:
-    """What makes a value of the type `hint` out of plain JSON; None where that is the value already. Worked out once:
-    a flow of thousands of steps has hundreds of thousands of values."""
+    """What makes a value of the type `hint` out of plain JSON; None where that is the value
+    already. Worked out once: a flow of thousands of steps has hundreds of thousands of values."""
     origin = get_origin(hint)
     if origin in (Union, UnionType):
         return _of_union(get_args(hint))
@@ -119,7 +134,9 @@ def _reviver(hint: Any) -> Reviver | None:
 
 
 def _of_mapping(inner: Reviver | None) -> Reviver:
-    return dict if inner is None else lambda data: {key: inner(value) for key, value in data.items()}
+    return (
+        dict if inner is None else lambda data: {key: inner(value) for key, value in data.items()}
+    )
 
 
 def _of_dataclass(kind: type) -> Reviver:
@@ -132,7 +149,11 @@ def _of_dataclass(kind: type) -> Reviver:
         if revivers is None:  # not before it is used: types may hold each other
             found = [(name, _reviver(hint)) for name, hint in hints.items()]
             revivers = [(name, reviver) for name, reviver in found if reviver is not None]
-        values = dict(data) if known.issuperset(data) else {key: data[key] for key in data if key in known}
+        values = (
+            dict(data)
+            if known.issuperset(data)
+            else {key: data[key] for key in data if key in known}
+        )
         for name, reviver in revivers:
             value = values.get(name)
             if value is not None:
@@ -149,4 +170,6 @@ def _of_union(hints: tuple[Any, ...]) -> Reviver | None:
     if inner is None:
         return None
     has_text = str in hints
-    return lambda data: data if data is None or (has_text and isinstance(data, str)) else inner(data)
+    return lambda data: (
+        data if data is None or (has_text and isinstance(data, str)) else inner(data)
+    )

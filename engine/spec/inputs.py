@@ -11,7 +11,8 @@ from engine.spec.problems import shorten
 from engine.spec.reader import Node
 
 INPUT_FIELDS = (
-    "type", "name", "description", "required", "secret", "default", "options", "allow_custom", "multiple", "order",
+    "type", "name", "description", "required", "secret", "default", "options", "allow_custom",
+    "multiple", "order",
 )  # fmt: skip
 _OUTPUT_FIELDS = ("type", "description", "required", "default", "options")
 _RETRY_FIELDS = ("max_attempts", "delay", "backoff", "jitter")
@@ -19,7 +20,8 @@ _LONGEST_DELAY_S = 3600
 
 
 def looks_like_field(node: Node) -> bool:
-    """Whether an inline step's input entry declares a field, rather than being a value that has a key `type`."""
+    """Whether an inline step's input entry declares a field, rather than being a value that has a
+    key `type`."""
     if not isinstance(node.value, dict) or "type" not in node.value:
         return False
     declared = node.value["type"].value
@@ -27,7 +29,8 @@ def looks_like_field(node: Node) -> bool:
 
 
 def read_inputs(owner: Entry, key: str = "input") -> dict[str, InputField]:
-    """The fields declared under `key`; those that cannot be read are complained about and left out."""
+    """The fields declared under `key`; those that cannot be read are complained about and left
+    out."""
     found: dict[str, InputField] = {}
     for name, place, entry in owner.entries(key, f"{owner.subject} input"):
         entry.refuse_unknown(INPUT_FIELDS)
@@ -62,7 +65,8 @@ def read_outputs(owner: Entry, key: str = "output") -> dict[str, OutputField]:
                 entry.require("type", place)
             else:
                 message = (
-                    f"{entry.subject} has invalid type '{shorten(declared)}'. Valid types: {', '.join(OUTPUT_TYPES)}"
+                    f"{entry.subject} has invalid type '{shorten(declared)}'. Valid types:"
+                    f" {', '.join(OUTPUT_TYPES)}"
                 )
                 owner.problems.error(entry.at("type"), "output-type", message)
             continue
@@ -95,12 +99,18 @@ def read_retry(owner: Entry, key: str = "retry") -> Retry | None:
         attempts = None
     delay = entry.duration("delay")
     if delay is not None and delay.seconds > _LONGEST_DELAY_S:
-        message = f"{owner.subject} retry delay {delay.seconds:.0f}s exceeds maximum of {_LONGEST_DELAY_S}s (1h)"
+        message = (
+            f"{owner.subject} retry delay {delay.seconds:.0f}s exceeds maximum of"
+            f" {_LONGEST_DELAY_S}s (1h)"
+        )
         owner.problems.error(entry.at("delay"), "retry", message)
         delay = None
     return Retry(
         max_attempts=3 if attempts is None else attempts,
         delay_s=30.0 if delay is None else delay.seconds,
-        backoff=cast(Literal["fixed", "exponential"], entry.choice("backoff", ("fixed", "exponential"), "fixed")),
+        backoff=cast(
+            Literal["fixed", "exponential"],
+            entry.choice("backoff", ("fixed", "exponential"), "fixed"),
+        ),
         jitter=entry.flag("jitter"),
     )

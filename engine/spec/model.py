@@ -1,7 +1,7 @@
 """What an author can say, after parsing: frozen values, defaults filled in, durations in seconds.
 
-Strings that may hold templates are kept as written; nothing here renders. Every object that came from a file knows
-its place, so that a later complaint can name it.
+Strings that may hold templates are kept as written; nothing here renders. Every object that came
+from a file knows its place, so that a later complaint can name it.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class OutputField:
 
 @dataclass(frozen=True, slots=True)
 class ExitRule:
-    """Which exit codes are worth another run, how many there may be in all, and what to run before the next one."""
+    """Which exit codes are worth another run, how many there may be in all, and what to run before
+    the next one."""
 
     exit_codes: tuple[int, ...] = ()
     match_all: bool = False
@@ -79,7 +80,8 @@ class ExitRule:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """`max_attempts` counts runs, the first included. `delay_s` seconds; exponential doubles it; jitter is +-25 %.
+    """`max_attempts` counts runs, the first included. `delay_s` seconds; exponential doubles it;
+    jitter is +-25 %.
 
     With `rules` the exit code decides whether there is another run (Torc's failure handlers).
     """
@@ -110,7 +112,8 @@ class Escalation:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """The smallest unit of execution. Fields that the action's type does not allow are None or empty."""
+    """The smallest unit of execution. Fields that the action's type does not allow are None or
+    empty."""
 
     type: ActionType
     title: str | None = None  # YAML key `name`
@@ -123,7 +126,8 @@ class Action:
     retry: Retry | None = None
     on_worker_lost: OnWorkerLost | None = None
     workdir: str | None = None
-    resources: Mapping[str, Any] = field(default_factory=dict)  # cpu, memory, num_cpus, num_gpus, num_nodes, runtime
+    # cpu, memory, num_cpus, num_gpus, num_nodes, runtime
+    resources: Mapping[str, Any] = field(default_factory=dict)
     # script
     script: str | None = None
     source: str | None = None
@@ -163,8 +167,8 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One node of a flow. `action` names an entry of the workspace's actions; inline actions are named
-    `_inline:{task}:{step}` and stand there too."""
+    """One node of a flow. `action` names an entry of the workspace's actions; inline actions are
+    named `_inline:{task}:{step}` and stand there too."""
 
     action: str
     title: str | None = None
@@ -181,7 +185,8 @@ class Step:
     tags: tuple[str, ...] = ()
     on_worker_lost: OnWorkerLost | None = None
     scheduler: str | None = None  # a Slurm scheduler: only its allocations may run the step
-    join: Literal["any", "all", "done"] = "any"  # how dependencies must have ended: any or all completed, or just ended
+    # how dependencies must have ended: any or all completed, or just ended
+    join: Literal["any", "all", "done"] = "any"
     priority: int = 0
     place: Place = Place()
 
@@ -208,7 +213,8 @@ class WorkflowAction:
     """What a life-cycle event of a job sets off. `do` holds one or more things, done in order."""
 
     trigger_type: str
-    do: tuple[Mapping[str, Any], ...]  # each {"action_type": ..., "commands": [...]} or schedule_nodes parameters
+    # each {"action_type": ..., "commands": [...]} or schedule_nodes parameters
+    do: tuple[Mapping[str, Any], ...]
     name: str | None = None
     jobs: tuple[str, ...] = ()
     job_name_regexes: tuple[str, ...] = ()
@@ -242,7 +248,8 @@ class Task:
     workflow_actions: tuple[WorkflowAction, ...] = ()
     slurm_schedulers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     source_format: Literal["stroem", "torc"] = "stroem"
-    torc: Mapping[str, Any] = field(default_factory=dict)  # what only a Torc file says: failure handlers, user data
+    # what only a Torc file says: failure handlers, user data
+    torc: Mapping[str, Any] = field(default_factory=dict)
     place: Place = Place()
 
 
@@ -263,12 +270,14 @@ class Workspace:
     tasks: Mapping[str, Task] = field(default_factory=dict)
     triggers: Mapping[str, Trigger] = field(default_factory=dict)
     hooks: Hooks = Hooks()
-    secrets: Mapping[str, Any] = field(default_factory=dict, repr=False)  # clear text: never stored, never printed
+    # clear text: never stored, never printed
+    secrets: Mapping[str, Any] = field(default_factory=dict, repr=False)
     connections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     connection_types: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     mcp_servers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     slurm_schedulers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)  # `settings:` e.g. {"unsafe_templates": "refuse"}
+    # `settings:` e.g. {"unsafe_templates": "refuse"}
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

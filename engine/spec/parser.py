@@ -1,4 +1,5 @@
-"""Files -> workspace: reads every file, merges what they say, reads it into the model, has it checked."""
+"""Files -> workspace: reads every file, merges what they say, reads it into the model, has it
+checked."""
 
 from __future__ import annotations
 
@@ -45,12 +46,13 @@ def load(
     paths: Container[str] | None = None,
     unsafe_templates: Literal["warn", "refuse"] = "warn",
 ) -> Loaded:
-    """The workspace that `files` (relative path -> content) describe, and all that is wrong with it. Files are YAML of
-    ours, or specifications of Torc in any of its notations.
+    """The workspace that `files` (relative path -> content) describe, and all that is wrong with
+    it. Files are YAML of ours, or specifications of Torc in any of its notations.
 
-    `name` is the workspace's own; `paths`, when given, holds every file of the workspace, so that a `source:` can be
-    looked for. `unsafe_templates` is the server's setting; a workspace may be stricter, not laxer. Nothing here
-    renders a template or touches a disk; nothing raises for what an author wrote.
+    `name` is the workspace's own; `paths`, when given, holds every file of the workspace, so that a
+    `source:` can be looked for. `unsafe_templates` is the server's setting; a workspace may be
+    stricter, not laxer. Nothing here renders a template or touches a disk; nothing raises for what
+    an author wrote.
     """
     problems = Problems()
     merged = _Merged()
@@ -63,11 +65,14 @@ def load(
         problems.extend(check(draft))
     except TooManyErrors:
         pass  # they say so themselves
-    return Loaded(None if problems.has_errors else _complete(workspace, merged), problems.in_order())
+    return Loaded(
+        None if problems.has_errors else _complete(workspace, merged), problems.in_order()
+    )
 
 
 def _complete(workspace: Workspace, merged: _Merged) -> Workspace:
-    """With the tasks out of Torc files, and with each step bound to the allocations that are asked for it."""
+    """With the tasks out of Torc files, and with each step bound to the allocations that are asked
+    for it."""
     tasks = {name: bind(task) for name, task in workspace.tasks.items()}
     actions = dict(workspace.actions)
     for converted in merged.torc.values():
@@ -102,12 +107,18 @@ def _add_file(merged: _Merged, file: str, text: str | bytes, problems: Problems)
         return
     if not isinstance(document.root.value, dict):
         merged.is_complete = False
-        message = f"the file must be a mapping of keys such as actions and tasks, not {document.root.kind}"
+        message = (
+            "the file must be a mapping of keys such as actions and tasks, not"
+            f" {document.root.kind}"
+        )
         problems.error(document.root.place, "bad-type", message)
         return
     top = Entry(document.root, "Top-level key", problems)
     if _is_stranger(file, top):
-        message = f"ignored: none of its keys is one of {', '.join(TOP_FIELDS)} (put workflows into {ROOT}/)"
+        message = (
+            f"ignored: none of its keys is one of {', '.join(TOP_FIELDS)} (put workflows into"
+            f" {ROOT}/)"
+        )
         problems.warning(document.root.place, "not-a-workflow", message)
         return
     _refuse_unknown(top)
@@ -123,13 +134,17 @@ def _add_torc(merged: _Merged, converted: torc.Converted, problems: Problems) ->
     problems.extend(converted.problems)
     known = merged.torc.get(converted.name)
     if known is not None:
-        message = f"Task '{shorten(converted.name)}' is defined twice: here and at {known.place}; keep one"
+        message = (
+            f"Task '{shorten(converted.name)}' is defined twice: here and at {known.place};"
+            " keep one"
+        )
         problems.error(converted.place, "defined-twice", message)
     merged.torc[converted.name] = converted
 
 
 def _is_stranger(file: str, top: Entry) -> bool:
-    """Whether a file outside `.workflows/` is no workflow at all, as `compose.yaml` in a repository's root."""
+    """Whether a file outside `.workflows/` is no workflow at all, as `compose.yaml` in a
+    repository's root."""
     if PurePosixPath(file).parts[:1] == (ROOT,):
         return False
     if not top.pairs or not top.pairs.keys().isdisjoint(TOP_FIELDS):
@@ -153,14 +168,17 @@ def _add_section(section: dict[str, Named], key: str, node: Node, problems: Prob
         place = node.keys[name]
         if name in section:
             message = (
-                f"{_SINGULAR[key]} '{shorten(name)}' is defined twice: here and at {section[name].place}; keep one"
+                f"{_SINGULAR[key]} '{shorten(name)}' is defined twice: here and at"
+                f" {section[name].place}; keep one"
             )
             problems.error(place, "defined-twice", message)
         else:
             section[name] = Named(place, inner)
 
 
-def _read(merged: _Merged, problems: Problems, name: str, paths: Container[str] | None, is_strict: bool) -> Draft:
+def _read(
+    merged: _Merged, problems: Problems, name: str, paths: Container[str] | None, is_strict: bool
+) -> Draft:
     sections = merged.sections
     actions = _read_actions(sections["actions"], problems)
     flows = _read_tasks(sections["tasks"], problems)
@@ -172,11 +190,15 @@ def _read(merged: _Merged, problems: Problems, name: str, paths: Container[str] 
         secrets={secret: named.node.plain() for secret, named in sections["secrets"].items()},
         **_read_connections(sections, problems),
         mcp_servers={
-            server: read_mcp_server(Entry(named.node, f"MCP server '{shorten(server)}'", problems), named.place)
+            server: read_mcp_server(
+                Entry(named.node, f"MCP server '{shorten(server)}'", problems), named.place
+            )
             for server, named in sections["mcp_servers"].items()
         },
         slurm_schedulers={
-            scheduler: read_scheduler(Entry(named.node, f"Slurm scheduler '{shorten(scheduler)}'", problems))
+            scheduler: read_scheduler(
+                Entry(named.node, f"Slurm scheduler '{shorten(scheduler)}'", problems)
+            )
             for scheduler, named in sections["slurm_schedulers"].items()
         },
         settings=_read_settings(sections["settings"], problems),
@@ -199,9 +221,13 @@ def _read(merged: _Merged, problems: Problems, name: str, paths: Container[str] 
 def _announce(merged: _Merged, problems: Problems) -> None:
     """Let triggers, hooks and actions find the tasks out of Torc files."""
     for name, converted in merged.torc.items():
-        known = merged.sections["tasks"].setdefault(name, Named(converted.place, Node({}, converted.place)))
+        known = merged.sections["tasks"].setdefault(
+            name, Named(converted.place, Node({}, converted.place))
+        )
         if known.place != converted.place:
-            message = f"Task '{shorten(name)}' is defined twice: here and at {known.place}; keep one"
+            message = (
+                f"Task '{shorten(name)}' is defined twice: here and at {known.place}; keep one"
+            )
             problems.error(converted.place, "defined-twice", message)
 
 
@@ -236,7 +262,10 @@ def _read_tasks(section: Mapping[str, Named], problems: Problems) -> _Flows:
         flows.unreadable |= reading.unreadable
         for step_name, step in reading.task.flow.items():
             if step.action in flows.inline:
-                message = f"{step_subject(name, step_name)}: its inline action has the name of another; rename it"
+                message = (
+                    f"{step_subject(name, step_name)}: its inline action has the name of another;"
+                    " rename it"
+                )
                 problems.error(step.place, "name-collision", message)
             elif step.action in reading.inline:
                 flows.inline[step.action] = (name, step_name)
@@ -247,7 +276,9 @@ def _read_tasks(section: Mapping[str, Named], problems: Problems) -> _Flows:
 def _read_triggers(section: Mapping[str, Named], problems: Problems) -> dict[str, Trigger]:
     found: dict[str, Trigger] = {}
     for name, named in section.items():
-        trigger = read_trigger(Entry(named.node, f"Trigger '{shorten(name)}'", problems), named.place)
+        trigger = read_trigger(
+            Entry(named.node, f"Trigger '{shorten(name)}'", problems), named.place
+        )
         if trigger:
             found[name] = trigger
     return found
@@ -263,10 +294,14 @@ def _read_hooks(tops: list[Entry]) -> Hooks:
     return Hooks(**lists)
 
 
-def _read_connections(sections: Mapping[str, Mapping[str, Named]], problems: Problems) -> dict[str, Any]:
+def _read_connections(
+    sections: Mapping[str, Mapping[str, Named]], problems: Problems
+) -> dict[str, Any]:
     """Connection types and connections, their missing fields filled in from the type's defaults."""
     types = {
-        name: read_connection_type(Entry(named.node, f"Connection type '{shorten(name)}'", problems))
+        name: read_connection_type(
+            Entry(named.node, f"Connection type '{shorten(name)}'", problems)
+        )
         for name, named in sections["connection_types"].items()
     }
     connections: dict[str, dict[str, Any]] = {}
@@ -289,7 +324,9 @@ def _read_settings(section: Mapping[str, Named], problems: Problems) -> dict[str
             message = f"unknown setting '{shorten(name)}'{did_you_mean(name, _SETTINGS)}"
             problems.error(named.place, "unknown-key", message)
         elif value not in ("warn", "refuse"):
-            message = f"Setting '{name}' must be one of warn, refuse, not '{shorten(named.node.text)}'"
+            message = (
+                f"Setting '{name}' must be one of warn, refuse, not '{shorten(named.node.text)}'"
+            )
             problems.error(named.place, "setting", message)
         else:
             found[name] = value

@@ -28,8 +28,8 @@ class TooManyErrors(Exception):
 class Problems:
     """What was found so far; the same complaint at the same place counts once.
 
-    Raises TooManyErrors at the five hundredth error: nobody reads on, and a hostile file shall not keep us busy.
-    Of warnings, the first five hundred are kept.
+    Raises TooManyErrors at the five hundredth error: nobody reads on, and a hostile file shall not
+    keep us busy. Of warnings, the first five hundred are kept.
     """
 
     def __init__(self) -> None:
@@ -62,10 +62,18 @@ class Problems:
         return bool(self._errors)
 
     def in_order(self) -> tuple[Problem, ...]:
-        """By place; errors before warnings of the same place. The last one says so when not all are here."""
+        """By place; errors before warnings of the same place. The last one says so when not all are
+        here."""
         found = sorted(
             (*self._errors, *self._warnings),
-            key=lambda p: (p.place.file, p.place.line, p.place.column, p.severity, p.code, p.message),
+            key=lambda p: (
+                p.place.file,
+                p.place.line,
+                p.place.column,
+                p.severity,
+                p.code,
+                p.message,
+            ),
         )
         if len(self._errors) >= MOST_PROBLEMS:
             words = f"there are {MOST_PROBLEMS} errors and perhaps more, which are not looked for"
@@ -77,7 +85,8 @@ class Problems:
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The known word that somebody who wrote `word` probably meant; 0.6 guesses, 0.8 is nearly sure."""
+    """The known word that somebody who wrote `word` probably meant; 0.6 guesses, 0.8 is nearly
+    sure."""
     if len(word) > 100:  # difflib is quadratic, and nobody mistypes a hundred letters
         return None
     alike = (candidate for candidate in known if abs(len(candidate) - len(word)) <= _FARTHEST)
@@ -96,5 +105,8 @@ def shorten(value: object, limit: int = 60) -> str:
     """`value` as text for a message: control characters escaped, at most `limit` characters."""
     text = str(value)[: limit + 1]
     if not text.isprintable():
-        text = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+        text = "".join(
+            letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+            for letter in text
+        )
     return text if len(text) <= limit else text[: limit - 1] + "…"

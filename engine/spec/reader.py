@@ -1,8 +1,9 @@
 """YAML text -> a tree of nodes that know their places, or problems that know theirs.
 
-Works on the parser's events, not on composed nodes: a hostile document is refused while it is read, before anything
-grows. Scalars follow YAML 1.2's core schema, decimals only: `true`, `false`, `null`, whole numbers and floats; `no`,
-`22:30`, `0777` and dates stay text. Whatever is not JSON (tags, NaN, keys that are no text) is refused.
+Works on the parser's events, not on composed nodes: a hostile document is refused while it is read,
+before anything grows. Scalars follow YAML 1.2's core schema, decimals only: `true`, `false`,
+`null`, whole numbers and floats; `no`, `22:30`, `0777` and dates stay text. Whatever is not JSON
+(tags, NaN, keys that are no text) is refused.
 """
 
 from __future__ import annotations
@@ -46,9 +47,11 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One value and its place. `text` is what the author wrote, for scalars; `keys` says where each key stands.
+    """One value and its place. `text` is what the author wrote, for scalars; `keys` says where each
+    key stands.
 
-    Nobody changes a node; it is not frozen only because a frozen one takes three times as long to make.
+    Nobody changes a node; it is not frozen only because a frozen one takes three times as long to
+    make.
     """
 
     value: bool | int | float | str | tuple[Node, ...] | dict[str, Node] | None
@@ -101,7 +104,10 @@ def read(file: str, text: str | bytes, limits: Limits = Limits()) -> Document:
     except yaml.MarkedYAMLError as trouble:
         return Document(None, (_explain(file, clean, trouble),))
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as trouble:
-        return Document(None, (error(Place(file, 1, 1), "syntax", f"this is not YAML: {shorten(trouble, 120)}"),))
+        return Document(
+            None,
+            (error(Place(file, 1, 1), "syntax", f"this is not YAML: {shorten(trouble, 120)}"),),
+        )
     return Document(None if building.problems else root, tuple(building.problems))
 
 
@@ -114,28 +120,42 @@ class _Refusal(Exception):
 def _decode(file: str, raw: str | bytes, limits: Limits) -> str:
     """The text of a file, once its size and its characters are known to be harmless."""
     if len(raw) > limits.size_bytes:
-        raise _Refusal(Place(file, 1, 1), "too-big", f"the file is larger than {limits.size_bytes:,} bytes; split it")
+        raise _Refusal(
+            Place(file, 1, 1),
+            "too-big",
+            f"the file is larger than {limits.size_bytes:,} bytes; split it",
+        )
     if isinstance(raw, bytes):
         try:
             text = raw.decode("utf-8-sig")
         except UnicodeDecodeError as trouble:
             before = raw[: trouble.start].decode("utf-8", "replace")
             place = _place_at(file, before, len(before))
-            raise _Refusal(place, "encoding", "the file is not UTF-8 from here on; save it as UTF-8") from None
+            raise _Refusal(
+                place, "encoding", "the file is not UTF-8 from here on; save it as UTF-8"
+            ) from None
     else:
         text = raw.removeprefix("\ufeff")
     bad = _UNPRINTABLE.search(text)
     if bad:
-        what = "half of a surrogate pair" if "\ud800" <= bad[0] <= "\udfff" else "a control character"
+        what = (
+            "half of a surrogate pair" if "\ud800" <= bad[0] <= "\udfff" else "a control character"
+        )
         message = f"{what} (U+{ord(bad[0]):04X}) is not allowed in YAML; remove it"
         raise _Refusal(_place_at(file, text, bad.start()), "character", message)
     if len(text) * 4 > limits.size_bytes and len(text.encode()) > limits.size_bytes:
-        raise _Refusal(Place(file, 1, 1), "too-big", f"the file is larger than {limits.size_bytes:,} bytes; split it")
+        raise _Refusal(
+            Place(file, 1, 1),
+            "too-big",
+            f"the file is larger than {limits.size_bytes:,} bytes; split it",
+        )
     return text
 
 
 def _place_at(file: str, text: str, position: int) -> Place:
-    return Place(file, text.count("\n", 0, position) + 1, position - (text.rfind("\n", 0, position) + 1) + 1)
+    return Place(
+        file, text.count("\n", 0, position) + 1, position - (text.rfind("\n", 0, position) + 1) + 1
+    )
 
 
 @dataclass(slots=True)
@@ -216,20 +236,30 @@ class _Building:
         self.total.nodes += nodes
         self.total.letters += letters
         if self.total.nodes > self.limits.nodes:
-            message = f"the file holds more than {self.limits.nodes:,} values (aliases written out); split it"
+            message = (
+                f"the file holds more than {self.limits.nodes:,} values (aliases written out);"
+                " split it"
+            )
             raise _Refusal(place, "too-big", message)
         if self.total.letters > self.limits.size_bytes:
-            message = f"the file is larger than {self.limits.size_bytes:,} bytes once its aliases are written out"
+            message = (
+                f"the file is larger than {self.limits.size_bytes:,} bytes once its aliases are"
+                " written out"
+            )
             raise _Refusal(place, "too-big", message)
         if len(self.stack) + height > self.limits.depth:
-            raise _Refusal(place, "too-deep", f"values are nested deeper than {self.limits.depth} levels here")
+            raise _Refusal(
+                place, "too-deep", f"values are nested deeper than {self.limits.depth} levels here"
+            )
 
     def _begin(self, event: Any, is_mapping: bool) -> None:
         place = self._place(event)
         self._refuse_tag(event)
         if self._awaits_key():
             if self.text[event.start_mark.index : event.start_mark.index + 1] == "{":
-                message = 'a mapping cannot be a key; if this is a template, put it in quotes: "{{ … }}"'
+                message = (
+                    'a mapping cannot be a key; if this is a template, put it in quotes: "{{ … }}"'
+                )
             else:
                 message = "a list or a mapping cannot be a key; keys are text"
             raise _Refusal(place, "key", message)
@@ -244,7 +274,9 @@ class _Building:
             self.open_anchors.pop()
         for merged in done.merges:
             self._merge(done, merged)
-        value: tuple[Node, ...] | dict[str, Node] = done.pairs if done.is_mapping else tuple(done.items)
+        value: tuple[Node, ...] | dict[str, Node] = (
+            done.pairs if done.is_mapping else tuple(done.items)
+        )
         self._place_node(Node(value, done.place, "", done.keys), done.measure, done.anchor)
 
     def _merge(self, into: _Open, merged: Node) -> None:
@@ -283,7 +315,9 @@ class _Building:
         elif key == "" and event.implicit[0]:
             raise _Refusal(place, "key", "a key is missing before this ':'")
         elif key in frame.keys:
-            message = f"the key '{shorten(key)}' stands here twice (first at {frame.keys[key]}); keep one"
+            message = (
+                f"the key '{shorten(key)}' stands here twice (first at {frame.keys[key]}); keep one"
+            )
             self.problems.append(error(place, "duplicate-key", message))
         else:
             frame.keys[key] = place
@@ -298,12 +332,23 @@ class _Building:
     def _alias(self, event: Any) -> None:
         place = self._place(event)
         if self._awaits_key():
-            raise _Refusal(place, "key", f"the alias '*{shorten(event.anchor)}' cannot be a key; write the key out")
+            raise _Refusal(
+                place,
+                "key",
+                f"the alias '*{shorten(event.anchor)}' cannot be a key; write the key out",
+            )
         self._count_alias(place)
         if event.anchor in self.open_anchors:
-            raise _Refusal(place, "aliases", f"the alias '*{shorten(event.anchor)}' refers to what it stands in")
+            raise _Refusal(
+                place,
+                "aliases",
+                f"the alias '*{shorten(event.anchor)}' refers to what it stands in",
+            )
         if event.anchor not in self.anchors:
-            message = f"the alias '*{shorten(event.anchor)}' refers to nothing above it (text with a '*' needs quotes)"
+            message = (
+                f"the alias '*{shorten(event.anchor)}' refers to nothing above it (text with a '*'"
+                " needs quotes)"
+            )
             raise _Refusal(place, "aliases", message)
         node, measure = self.anchors[event.anchor]
         self._charge(place, measure.nodes, measure.letters, measure.height)
@@ -344,7 +389,11 @@ def _resolve(text: str, place: Place) -> bool | int | float | str | None:
             raise _Refusal(place, "number", message)
         return number
     if _NOT_FINITE.match(text):
-        raise _Refusal(place, "number", f"{text} is no number that can be stored; put it in quotes if it is text")
+        raise _Refusal(
+            place,
+            "number",
+            f"{text} is no number that can be stored; put it in quotes if it is text",
+        )
     return text
 
 
@@ -366,19 +415,31 @@ def _sentence(problem: str, context: str, began: str, letter: str) -> str:
             return "a tab cannot be used for indentation; use spaces"
         return f"text cannot begin with '{letter}' here; put it in quotes"
     if "mapping values are not allowed" in problem:
-        return "a ':' is not expected here; put text that holds ': ' in quotes, or check the indentation"
+        return (
+            "a ':' is not expected here; put text that holds ': ' in quotes, or check the"
+            " indentation"
+        )
     if "quoted scalar" in context and "end of stream" in problem:
         return f"the quote opened at {began} is never closed"
     if "simple key" in context:
-        return f"the line at {began} is neither a key with ':' nor part of the text above it; check the indentation"
+        return (
+            f"the line at {began} is neither a key with ':' nor part of the text above it; check"
+            " the indentation"
+        )
     if "block mapping" in context:
-        return f"a key of the mapping that begins at {began} was expected here; check the indentation and the quotes"
+        return (
+            f"a key of the mapping that begins at {began} was expected here; check the indentation"
+            " and the quotes"
+        )
     if "block collection" in context:
         return f"a '- ' of the list that begins at {began} was expected here; check the indentation"
     if "flow mapping" in context or "flow sequence" in context:
         closing = "}" if "mapping" in context else "]"
         return f"a ',' or '{closing}' was expected here, for what was opened at {began}"
     if "escape" in problem:
-        return 'this escape is not known in a text in double quotes; use single quotes, or "\\\\" for a backslash'
+        return (
+            'this escape is not known in a text in double quotes; use single quotes, or "\\\\" for'
+            " a backslash"
+        )
     where = f", {context} that begins at {began}" if context else ""
     return f"this is not YAML: {problem}{where}"

@@ -14,13 +14,18 @@ _COUNTED = ("actions", "tasks", "triggers", "connections")
 
 
 def report(loaded: Loaded) -> str:
-    """One line per problem (`file:line:column: error: sentence`), what workflow actions select, and a summary."""
+    """One line per problem (`file:line:column: error: sentence`), what workflow actions select, and
+    a summary."""
     lines = [str(problem) for problem in loaded.problems]
     if loaded.workspace is not None:
         lines += _selections(loaded.workspace)
     errors = len(loaded.errors)
     warnings = len(loaded.problems) - errors
-    counted = ", ".join(_count(number, word) for number, word in ((errors, "error"), (warnings, "warning")) if number)
+    counted = ", ".join(
+        _count(number, word)
+        for number, word in ((errors, "error"), (warnings, "warning"))
+        if number
+    )
     if loaded.workspace is None:
         lines.append(f"Not valid: {counted}.")
     else:
@@ -36,12 +41,21 @@ def _selections(workspace: Workspace) -> Iterator[str]:
                 shown = ", ".join(shorten(name) for name in names[:_SHOWN])
                 more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
                 selected = f"selects {shown or 'no step yet'}{more}"
-                yield f"{action.place}: note: {action.trigger_type} of task '{task_name}' {selected}"
+                yield (
+                    f"{action.place}: note: {action.trigger_type} of task '{task_name}' {selected}"
+                )
 
 
 def _contents(workspace: Workspace) -> str:
-    named = {name: action for name, action in workspace.actions.items() if not name.startswith("_inline:")}
-    numbers = {word: len(named) if word == "actions" else len(getattr(workspace, word)) for word in _COUNTED}
+    named = {
+        name: action
+        for name, action in workspace.actions.items()
+        if not name.startswith("_inline:")
+    }
+    numbers = {
+        word: len(named) if word == "actions" else len(getattr(workspace, word))
+        for word in _COUNTED
+    }
     found = [_count(number, word.removesuffix("s")) for word, number in numbers.items() if number]
     return ", ".join(found) or "nothing in it"
 

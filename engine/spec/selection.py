@@ -1,4 +1,5 @@
-"""Which steps a workflow action watches. Patterns run on a linear engine: no pattern can hang it."""
+"""Which steps a workflow action watches. Patterns run on a linear engine: no pattern can hang
+it."""
 
 from __future__ import annotations
 
@@ -16,11 +17,13 @@ _MOST_MATCHES = 50_000  # a tenth of a second
 _MOST_TRIALS = 400_000  # of a pattern on a name: whoever watches the steps tries them all
 _LOOP_COUNTS = 500  # a loop that may add steps takes as long as so many steps
 TOO_MANY_TRIALS = (
-    f"the patterns of these workflow actions would have to be tried more than {_MOST_TRIALS:,} times: "
-    "join them with '|', or name the steps in 'jobs'"
+    f"the patterns of these workflow actions would have to be tried more than {_MOST_TRIALS:,}"
+    " times: join them with '|', or name the steps in 'jobs'"
 )
 
-NODES_FOR_NOTHING = "schedule_nodes has no effect on on_workflow_complete: no step is left that nodes could run"
+NODES_FOR_NOTHING = (
+    "schedule_nodes has no effect on on_workflow_complete: no step is left that nodes could run"
+)
 
 
 @lru_cache(maxsize=1024)
@@ -35,10 +38,14 @@ def compile_pattern(pattern: str) -> Any:
         return re2.compile(pattern, options)
     except (re2.error, UnicodeError) as wrong:
         reason = wrong.args[0] if wrong.args else "it does not parse"
-        raise AuthorError(reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)) from None
+        raise AuthorError(
+            reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+        ) from None
 
 
-def match_names(pattern: str, names: Iterable[str], match: Literal["full", "search"]) -> tuple[str, ...]:
+def match_names(
+    pattern: str, names: Iterable[str], match: Literal["full", "search"]
+) -> tuple[str, ...]:
     compiled = compile_pattern(pattern)
     find = compiled.fullmatch if match == "full" else compiled.search
     return tuple(name for name in names if find(name))
@@ -51,8 +58,11 @@ def is_affordable(task: Task) -> bool:
 
 
 def is_endless(actions: Iterable[WorkflowAction], steps: int, loops: int = 0) -> bool:
-    """Whether to find what these actions select would keep the platform busy for more than a moment."""
-    patterns = {(pattern, action.match) for action in actions for pattern in action.job_name_regexes}
+    """Whether to find what these actions select would keep the platform busy for more than a
+    moment."""
+    patterns = {
+        (pattern, action.match) for action in actions for pattern in action.job_name_regexes
+    }
     return len(patterns) * (steps + _LOOP_COUNTS * loops) > _MOST_TRIALS
 
 

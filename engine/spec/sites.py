@@ -15,7 +15,8 @@ from engine.spec.problems import shorten
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One text that is rendered some day. `what` is its key; `reader` says which values it can see."""
+    """One text that is rendered some day. `what` is its key; `reader` says which values it can
+    see."""
 
     subject: str
     what: str
@@ -50,11 +51,15 @@ def _all_sites(draft: Draft) -> Iterator[Site]:
         for name in draft.sections[section]:
             value = getattr(draft.workspace, section).get(name)
             for text in _texts(value):
-                yield Site(f"{kind} '{shorten(name)}'", "value", text, draft.at(section, name), "workspace")
+                yield Site(
+                    f"{kind} '{shorten(name)}'", "value", text, draft.at(section, name), "workspace"
+                )
     for name, trigger in draft.workspace.triggers.items():
         for variable, text in trigger.options.get("env", {}).items():
             place = draft.at("triggers", name, "env", variable)
-            yield Site(f"Trigger '{shorten(name)}'", f"env '{shorten(variable)}'", text, place, "workspace")
+            yield Site(
+                f"Trigger '{shorten(name)}'", f"env '{shorten(variable)}'", text, place, "workspace"
+            )
 
 
 def _in_actions(draft: Draft) -> Iterator[Site]:
@@ -73,7 +78,9 @@ def _in_actions(draft: Draft) -> Iterator[Site]:
         for key, field in action.input.items():
             if isinstance(field.default, str):
                 place = draft.in_action(name, "input", key, "default")
-                yield Site(subject, f"input '{shorten(key)}' default", field.default, place, "default")
+                yield Site(
+                    subject, f"input '{shorten(key)}' default", field.default, place, "default"
+                )
 
 
 def _in_tasks(draft: Draft) -> Iterator[Site]:
@@ -82,13 +89,21 @@ def _in_tasks(draft: Draft) -> Iterator[Site]:
         for key, field in task.input.items():
             if isinstance(field.default, str):
                 place = draft.at("tasks", name, "input", key, "default")
-                yield Site(subject, f"input '{shorten(key)}' default", field.default, place, "default")
+                yield Site(
+                    subject, f"input '{shorten(key)}' default", field.default, place, "default"
+                )
         for step_name in task.flow:
             yield from _in_step(draft, name, step_name)
         yield from _in_hooks(draft, task.hooks, subject)
         for action in task.workflow_actions:
             if action.when is not None:
-                yield Site(f"{subject} workflow action", "when", action.when, action.place, "workflow action")
+                yield Site(
+                    f"{subject} workflow action",
+                    "when",
+                    action.when,
+                    action.place,
+                    "workflow action",
+                )
 
 
 def _in_step(draft: Draft, task: str, name: str) -> Iterator[Site]:

@@ -22,26 +22,44 @@ ACTION_TYPES = ("run_commands", "schedule_nodes")
 _MOST_ACTIONS, _MOST_PATTERNS = 200, 100
 _RUN_FIELDS = ("commands",)
 _NODE_FIELDS = (
-    "scheduler", "scheduler_type", "num_allocations", "start_one_worker_per_node", "max_parallel_jobs",
+    "scheduler", "scheduler_type", "num_allocations", "start_one_worker_per_node",
+    "max_parallel_jobs",
 )  # fmt: skip
 _DOING = ("action_type", *_RUN_FIELDS, *_NODE_FIELDS)
 _FIELDS = (
-    "name", "trigger_type", "jobs", "job_name_regexes", "persistent", "do", "barrier", "needs", "when", "retry",
+    "name", "trigger_type", "jobs", "job_name_regexes", "persistent", "do", "barrier", "needs",
+    "when", "retry",
     "timeout", "rerun", "on_failure", *_DOING,
 )  # fmt: skip
 
-_SCHEDULER_TEXTS = ("account", "partition", "walltime", "mem", "gres", "qos", "tmp", "extra", "worker_config")
+_SCHEDULER_TEXTS = (
+    "account",
+    "partition",
+    "walltime",
+    "mem",
+    "gres",
+    "qos",
+    "tmp",
+    "extra",
+    "worker_config",
+)
 _SCHEDULER_FIELDS = (*_SCHEDULER_TEXTS, "nodes", "ntasks_per_node")
 _WALLTIME = re.compile(r"([0-9]{1,4}-[0-9]{1,2}(:[0-9]{1,2}){0,2}|[0-9]{1,6}(:[0-9]{1,2}){0,2})")
 
 
-def read_workflow_actions(entry: Entry, key: str = "workflow_actions") -> tuple[WorkflowAction, ...]:
+def read_workflow_actions(
+    entry: Entry, key: str = "workflow_actions"
+) -> tuple[WorkflowAction, ...]:
     found = []
     nodes = entry.items(key)
     if len(nodes) > _MOST_ACTIONS:
-        entry.complain(key, f"holds {len(nodes)} workflow actions (max {_MOST_ACTIONS})", "too-many")
+        entry.complain(
+            key, f"holds {len(nodes)} workflow actions (max {_MOST_ACTIONS})", "too-many"
+        )
     for index, node in enumerate(nodes[:_MOST_ACTIONS]):
-        action = _read_workflow_action(Entry(node, f"{entry.subject} {key}[{index}]", entry.problems))
+        action = _read_workflow_action(
+            Entry(node, f"{entry.subject} {key}[{index}]", entry.problems)
+        )
         if action:
             found.append(action)
     return tuple(found)
@@ -54,7 +72,11 @@ def _read_workflow_action(entry: Entry) -> WorkflowAction | None:
     trigger = _read_word(entry, "trigger_type", TRIGGERS)
     do = _read_do(entry)
     if len(entry.texts("job_name_regexes")) > _MOST_PATTERNS:
-        entry.complain("job_name_regexes", f"holds more than {_MOST_PATTERNS} patterns; join them with '|'", "too-many")
+        entry.complain(
+            "job_name_regexes",
+            f"holds more than {_MOST_PATTERNS} patterns; join them with '|'",
+            "too-many",
+        )
         return None
     if trigger is None or do is None:
         return None
@@ -74,7 +96,10 @@ def _read_workflow_action(entry: Entry) -> WorkflowAction | None:
             Literal["always", "affected", "never"],
             entry.choice("rerun", ("always", "affected", "never"), "affected"),
         ),
-        on_failure=cast(Literal["ignore", "fail_job"], entry.choice("on_failure", ("ignore", "fail_job"), "ignore")),
+        on_failure=cast(
+            Literal["ignore", "fail_job"],
+            entry.choice("on_failure", ("ignore", "fail_job"), "ignore"),
+        ),
         place=entry.node.place,
     )
 
@@ -87,23 +112,33 @@ def _read_word(entry: Entry, key: str, words: tuple[str, ...]) -> str | None:
         message = f"{entry.subject} is missing '{key}' (one of: {', '.join(words)})"
         entry.problems.error(entry.node.place, "missing-field", message)
     elif value is not None:
-        message = f"{entry.subject} has unknown {key} '{shorten(value)}' (expected: {', '.join(words)})"
-        entry.problems.error(entry.at(key), key.replace("_", "-"), message + did_you_mean(value, words))
+        message = (
+            f"{entry.subject} has unknown {key} '{shorten(value)}' (expected: {', '.join(words)})"
+        )
+        entry.problems.error(
+            entry.at(key), key.replace("_", "-"), message + did_you_mean(value, words)
+        )
     return None
 
 
 def _read_do(entry: Entry) -> tuple[Mapping[str, Any], ...] | None:
-    """What the action does, in order: the `do` list, or the one thing that stands beside `trigger_type`."""
+    """What the action does, in order: the `do` list, or the one thing that stands beside
+    `trigger_type`."""
     if entry.get("do") is None:
         one = _read_doing(entry)
         return (one,) if one else None
     beside = [key for key in _DOING if entry.get(key) is not None]
     if beside:
-        message = f"{entry.subject} has both 'do' and '{beside[0]}': move '{beside[0]}' into an item of 'do'"
+        message = (
+            f"{entry.subject} has both 'do' and '{beside[0]}': move '{beside[0]}' into an item of"
+            " 'do'"
+        )
         entry.problems.error(entry.at(beside[0]), "do", message)
     nodes = entry.items("do")
     if not nodes and isinstance(getattr(entry.get("do"), "value", None), tuple):
-        entry.problems.error(entry.at("do"), "do", f"{entry.subject} has an empty 'do': it needs an item")
+        entry.problems.error(
+            entry.at("do"), "do", f"{entry.subject} has an empty 'do': it needs an item"
+        )
     found = [_read_item(entry, index, node) for index, node in enumerate(nodes)]
     return tuple(one for one in found if one) if nodes and all(found) else None
 
@@ -117,11 +152,14 @@ def _read_item(entry: Entry, index: int, node: Node) -> Mapping[str, Any] | None
 def _read_doing(entry: Entry) -> Mapping[str, Any] | None:
     action_type = _read_word(entry, "action_type", ACTION_TYPES)
     if action_type == "run_commands":
-        _refuse_fields(entry, _NODE_FIELDS, "For action_type 'run_commands', only 'commands' field is allowed")
+        _refuse_fields(
+            entry, _NODE_FIELDS, "For action_type 'run_commands', only 'commands' field is allowed"
+        )
         return {"action_type": action_type, "commands": _read_commands(entry)}
     if action_type == "schedule_nodes":
         allowed = (
-            f"Unsupported field 'commands' for action_type 'schedule_nodes'. Allowed fields: {', '.join(_NODE_FIELDS)}"
+            "Unsupported field 'commands' for action_type 'schedule_nodes'. Allowed fields:"
+            f" {', '.join(_NODE_FIELDS)}"
         )
         _refuse_fields(entry, _RUN_FIELDS, allowed)
         return {"action_type": action_type, **_read_nodes(entry)}
@@ -141,7 +179,9 @@ def _read_commands(entry: Entry) -> list[str]:
         return []
     nodes = entry.items("commands")
     if not nodes and isinstance(entry.pairs["commands"].value, tuple):
-        entry.problems.error(entry.at("commands"), "commands", f"{entry.subject}: 'commands' array cannot be empty")
+        entry.problems.error(
+            entry.at("commands"), "commands", f"{entry.subject}: 'commands' array cannot be empty"
+        )
     for index, node in enumerate(nodes):
         if not isinstance(node.value, str) or not node.value.strip():
             message = f"{entry.subject}: 'commands[{index}]' must be a string that holds a command"
@@ -173,7 +213,8 @@ def read_schedulers(entry: Entry, key: str = "slurm_schedulers") -> dict[str, Ma
 
 
 def read_scheduler(entry: Entry) -> Mapping[str, Any]:
-    """One Slurm scheduler, only the keys that were given; every text is one line, for it goes into a script."""
+    """One Slurm scheduler, only the keys that were given; every text is one line, for it goes into
+    a script."""
     if not isinstance(entry.node.value, dict):
         return {}
     entry.refuse_unknown(_SCHEDULER_FIELDS)
@@ -186,7 +227,11 @@ def read_scheduler(entry: Entry) -> Mapping[str, Any]:
             entry.complain(key, "must be one line of text", "slurm")
     walltime = found["walltime"]
     if walltime is not None and not _WALLTIME.fullmatch(walltime):
-        entry.complain("walltime", f"must be a time such as 01:30:00 or 2-00:00:00, not '{shorten(walltime)}'", "slurm")
+        entry.complain(
+            "walltime",
+            f"must be a time such as 01:30:00 or 2-00:00:00, not '{shorten(walltime)}'",
+            "slurm",
+        )
     found["nodes"] = entry.whole("nodes", 1, 100_000)
     found["ntasks_per_node"] = entry.whole("ntasks_per_node", 1, 100_000)
     return {key: value for key, value in found.items() if value is not None}

@@ -14,10 +14,14 @@ _BY_TYPE = {"docker": "docker", "pod": "kubernetes"}
 
 
 def required_tags(action: Action, step: Step | None = None) -> tuple[str, ...]:
-    """The tags that a worker must have, sorted and unique; empty when the server does the step itself."""
+    """The tags that a worker must have, sorted and unique; empty when the server does the step
+    itself."""
     if action.type in ("task", "agent", "approval"):
         return ()
-    tags = {_BY_RUNNER[action.runner] if action.type == "script" else _BY_TYPE[action.type], *action.tags}
+    tags = {
+        _BY_RUNNER[action.runner] if action.type == "script" else _BY_TYPE[action.type],
+        *action.tags,
+    }
     if step is not None:
         tags.update(step.tags)
         if step.scheduler:

@@ -24,7 +24,8 @@ class TaskReading:
 
     task: Task
     inline: dict[str, Action] = field(default_factory=dict)
-    unreadable: set[str] = field(default_factory=set)  # names of inline actions whose type is unknown
+    # names of inline actions whose type is unknown
+    unreadable: set[str] = field(default_factory=set)
     broken_steps: set[str] = field(default_factory=set)  # steps that exist but could not be read
 
 
@@ -37,7 +38,10 @@ def read_task(name: str, entry: Entry, place: Place, folder: str | None) -> Task
         title=entry.text("name"),
         description=entry.text("description"),
         folder=_read_folder(entry) or folder,
-        mode=cast(Literal["distributed", "local"], entry.choice("mode", ("distributed", "local"), "distributed")),
+        mode=cast(
+            Literal["distributed", "local"],
+            entry.choice("mode", ("distributed", "local"), "distributed"),
+        ),
         input=read_inputs(entry),
         timeout=entry.duration("timeout"),
         retry=read_retry(entry),
@@ -57,7 +61,9 @@ def _read_folder(entry: Entry) -> str | None:
         return None
     parts = folder.strip("/").split("/")
     if any(part in ("", ".", "..") or not part.isprintable() for part in parts):
-        entry.complain("folder", f"must be a path such as ops/nightly, not '{shorten(folder)}'", "folder")
+        entry.complain(
+            "folder", f"must be a path such as ops/nightly, not '{shorten(folder)}'", "folder"
+        )
         return None
     return "/".join(parts)
 
@@ -71,12 +77,16 @@ def _read_flow(task: str, entry: Entry, place: Place, reading: TaskReading) -> d
     if node is None or not isinstance(node.value, dict):
         return {}
     if not node.value:
-        entry.problems.error(entry.at("flow"), "flow", f"{entry.subject} has an empty 'flow': it needs a step")
+        entry.problems.error(
+            entry.at("flow"), "flow", f"{entry.subject} has an empty 'flow': it needs a step"
+        )
     steps: dict[str, Step] = {}
     for name, inner in node.value.items():
         subject = f"{entry.subject} step '{shorten(name)}'"
         if isinstance(inner.value, dict):
-            step = _read_step(task, name, Entry(inner, subject, entry.problems), node.keys[name], reading)
+            step = _read_step(
+                task, name, Entry(inner, subject, entry.problems), node.keys[name], reading
+            )
         else:
             step = None
             message = f"{subject}: flow step must be a mapping, not {inner.kind}"
@@ -88,7 +98,9 @@ def _read_flow(task: str, entry: Entry, place: Place, reading: TaskReading) -> d
     return steps
 
 
-def _read_step(task: str, name: str, entry: Entry, place: Place, reading: TaskReading) -> Step | None:
+def _read_step(
+    task: str, name: str, entry: Entry, place: Place, reading: TaskReading
+) -> Step | None:
     action, is_inline = entry.text("action"), entry.get("type") is not None
     if is_inline and entry.get("action") is not None:
         message = "flow step cannot have both 'action' and 'type' — use one or the other"
@@ -106,7 +118,11 @@ def _read_step(task: str, name: str, entry: Entry, place: Place, reading: TaskRe
             entry.problems.error(place, "step", f"{entry.subject}: {message}")
     if action is None:
         return None
-    lost = entry.choice("on_worker_lost", ("fail", "retry"), "fail") if entry.get("on_worker_lost") else None
+    lost = (
+        entry.choice("on_worker_lost", ("fail", "retry"), "fail")
+        if entry.get("on_worker_lost")
+        else None
+    )
     return Step(
         action=action,
         title=entry.text("name"),
@@ -131,11 +147,15 @@ def _read_step(task: str, name: str, entry: Entry, place: Place, reading: TaskRe
 def _read_inline(action: str, entry: Entry, place: Place, reading: TaskReading) -> dict[str, Any]:
     """Read the generated action out of an inline step; return the step's input values."""
     fields, values = _split_input(entry)
-    pairs = {key: node for key, node in entry.pairs.items() if key not in STEP_FIELDS or key == "action"}
+    pairs = {
+        key: node for key, node in entry.pairs.items() if key not in STEP_FIELDS or key == "action"
+    }
     if fields.value:
         pairs["input"] = fields
     generated = Node(pairs, entry.node.place, keys=entry.node.keys)
-    found = read_action(Entry(generated, entry.subject, entry.problems), place, reserved_keys=STEP_FIELDS)
+    found = read_action(
+        Entry(generated, entry.subject, entry.problems), place, reserved_keys=STEP_FIELDS
+    )
     if found:
         reading.inline[action] = found
     else:
@@ -161,7 +181,10 @@ def _read_for_each(entry: Entry) -> str | tuple[Any, ...] | None:
         return node.value
     if isinstance(node.value, tuple):
         if len(node.value) > MOST_ITEMS:
-            message = f"{entry.subject} for_each literal array has {len(node.value)} items (max {MOST_ITEMS})"
+            message = (
+                f"{entry.subject} for_each literal array has {len(node.value)} items (max"
+                f" {MOST_ITEMS})"
+            )
             entry.problems.error(entry.at("for_each"), "for-each", message)
         return tuple(item.plain() for item in node.value)
     message = f"{entry.subject} for_each must be a string (Tera template) or array, got {node.kind}"

@@ -15,9 +15,21 @@ _COMMON = ("type", "enabled", "input")
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "scheduler": (*_COMMON, "cron", "task", "timezone", "concurrency", "force_refresh"),
     "webhook": (*_COMMON, "name", "task", "secret", "mode", "timeout_secs", "force_refresh"),
-    "event_source": (*_COMMON, "task", "target_task", "env", "restart_policy", "backoff_secs", "max_in_flight"),
+    "event_source": (
+        *_COMMON,
+        "task",
+        "target_task",
+        "env",
+        "restart_policy",
+        "backoff_secs",
+        "max_in_flight",
+    ),
 }
-_REQUIRED = {"scheduler": ("cron", "task"), "webhook": ("name", "task"), "event_source": ("task", "target_task")}
+_REQUIRED = {
+    "scheduler": ("cron", "task"),
+    "webhook": ("name", "task"),
+    "event_source": ("task", "target_task"),
+}
 
 
 def read_trigger(entry: Entry, place: Place) -> Trigger | None:
@@ -27,8 +39,13 @@ def read_trigger(entry: Entry, place: Place) -> Trigger | None:
             message = f"{entry.subject} is missing 'type' (expected: {', '.join(TYPES)})"
             entry.problems.error(place, "missing-field", message)
         elif declared is not None:
-            message = f"{entry.subject} has invalid type '{shorten(declared)}' (expected: {', '.join(TYPES)})"
-            entry.problems.error(entry.at("type"), "trigger-type", message + did_you_mean(declared, TYPES))
+            message = (
+                f"{entry.subject} has invalid type '{shorten(declared)}' (expected:"
+                f" {', '.join(TYPES)})"
+            )
+            entry.problems.error(
+                entry.at("type"), "trigger-type", message + did_you_mean(declared, TYPES)
+            )
         return None
     entry.refuse_unknown(FIELDS[declared])
     for key in _REQUIRED[declared]:
@@ -83,7 +100,9 @@ def _read_event_source(entry: Entry) -> dict[str, Any]:
         "task": entry.text("task"),
         "target_task": entry.text("target_task"),
         "env": entry.text_mapping("env"),
-        "restart_policy": entry.choice("restart_policy", ("always", "on_failure", "never"), "always"),
+        "restart_policy": entry.choice(
+            "restart_policy", ("always", "on_failure", "never"), "always"
+        ),
         "backoff_secs": 5 if backoff is None else backoff,
         "max_in_flight": flight,
     }

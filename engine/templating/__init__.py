@@ -1,10 +1,11 @@
 """Templates as authors of Strøm write them: Tera 1.x, on Jinja's sandbox.
 
-In here: reading Tera's grammar, its values, filters, tests and functions, and the limits of a rendering. Pure: the
-context and the time are arguments, nothing is read from the machine but the time zone tables. Not in here: which
-context belongs to which field, and where a secret comes from.
+In here: reading Tera's grammar, its values, filters, tests and functions, and the limits of a
+rendering. Pure: the context and the time are arguments, nothing is read from the machine but the
+time zone tables. Not in here: which context belongs to which field, and where a secret comes from.
 
-    lexer -> expressions, parser -> a small tree of Jinja's nodes -> Jinja's compiler -> runtime's operations
+    lexer -> expressions, parser -> a small tree of Jinja's nodes -> Jinja's compiler -> runtime's
+    operations
 """
 
 from engine.templating.budget import DEFAULT, LimitReached, RenderLimits

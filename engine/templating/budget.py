@@ -1,4 +1,5 @@
-"""How much one rendering may use. Counted in steps, so the verdict is the same on a slow and on a fast machine."""
+"""How much one rendering may use. Counted in steps, so the verdict is the same on a slow and on a
+fast machine."""
 
 from __future__ import annotations
 
@@ -9,14 +10,16 @@ from engine.errors import TemplateError
 
 @dataclass(frozen=True, slots=True)
 class RenderLimits:
-    """Ceilings of one rendering. A step is roughly a microsecond of work: one operation, 32 characters, one item."""
+    """Ceilings of one rendering. A step is roughly a microsecond of work: one operation, 32
+    characters, one item."""
 
     template_bytes: int = 65_536
     output_chars: int = 1_000_000
     value_chars: int = 1_000_000  # the longest text that an operation may make
     loop_rounds: int = 100_000  # over all loops together
     steps: int = 600_000
-    tags: int = 150_000  # the price of all templates in one value, a second of work; one alone may cost more
+    # the price of all templates in one value, a second of work; one alone may cost more
+    tags: int = 150_000
 
 
 DEFAULT = RenderLimits()
@@ -26,7 +29,8 @@ MAX_NUMBER_BITS = 4_096  # of integers that are printed
 
 
 class LimitReached(TemplateError):
-    """A template asks for more than its limits: unlike other failures, nothing in the template can swallow it."""
+    """A template asks for more than its limits: unlike other failures, nothing in the template can
+    swallow it."""
 
 
 class Budget:
@@ -42,9 +46,12 @@ class Budget:
         self.tags_left = limits.tags
 
     def begin(self, price: int) -> None:
-        """One more text of a value begins: what it may write is its own, the work is that of the value together."""
+        """One more text of a value begins: what it may write is its own, the work is that of the
+        value together."""
         if self.tags_left < 0:
-            raise LimitReached("there are too many templates in one value; make the value in a script")
+            raise LimitReached(
+                "there are too many templates in one value; make the value in a script"
+            )
         self.tags_left -= price
         self.output_left = self.limits.output_chars
 
@@ -60,17 +67,22 @@ class Budget:
         self.rounds_left -= 1
         if self.rounds_left < 0:
             raise LimitReached(
-                f"the template's loops run more than {self.limits.loop_rounds} times; do this in a script"
+                f"the template's loops run more than {self.limits.loop_rounds} times; do this in a"
+                " script"
             )
         self.spend(4)
 
     def emit(self, chars: int) -> None:
         self.output_left -= chars
         if self.output_left < 0:
-            raise LimitReached(f"the rendered text is longer than {self.limits.output_chars} characters")
+            raise LimitReached(
+                f"the rendered text is longer than {self.limits.output_chars} characters"
+            )
 
     def allow_text(self, chars: int) -> None:
         """Called before a text of this length is made."""
         if chars > self.limits.value_chars:
-            raise LimitReached(f"the template makes a text longer than {self.limits.value_chars} characters")
+            raise LimitReached(
+                f"the template makes a text longer than {self.limits.value_chars} characters"
+            )
         self.spend_text(chars)

@@ -1,4 +1,5 @@
-"""How a filter, a test or a function sees its arguments: by name, checked, with a sentence when they do not fit."""
+"""How a filter, a test or a function sees its arguments: by name, checked, with a sentence when
+they do not fit."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ class Call:
     def text_argument(self, name: str, default: str = _REQUIRED) -> str:
         value = self.argument(name, default)
         if not isinstance(value, str):
-            raise TemplateError(f"{self.what}: the argument '{name}' must be a string, not {kind(value)}")
+            raise TemplateError(
+                f"{self.what}: the argument '{name}' must be a string, not {kind(value)}"
+            )
         return value
 
     def path_argument(self, name: str, default: str = _REQUIRED) -> tuple[str, ...]:
@@ -63,10 +66,14 @@ class Call:
         self.budget.spend(len(parts))
         return parts
 
-    def whole_argument(self, name: str, default: int = _REQUIRED, low: int = I64_MIN, high: int = I64_MAX) -> int:
+    def whole_argument(
+        self, name: str, default: int = _REQUIRED, low: int = I64_MIN, high: int = I64_MAX
+    ) -> int:
         value = self.argument(name, default)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise TemplateError(f"{self.what}: the argument '{name}' must be a whole number, not {kind(value)}")
+            raise TemplateError(
+                f"{self.what}: the argument '{name}' must be a whole number, not {kind(value)}"
+            )
         if not low <= value <= high:
             raise TemplateError(f"{self.what}: the argument '{name}' must be from {low} to {high}")
         return value
@@ -74,13 +81,17 @@ class Call:
     def number_argument(self, name: str, default: float = _REQUIRED) -> float:
         value = self.argument(name, default)
         if not is_number(value):
-            raise TemplateError(f"{self.what}: the argument '{name}' must be a number, not {kind(value)}")
+            raise TemplateError(
+                f"{self.what}: the argument '{name}' must be a number, not {kind(value)}"
+            )
         return value  # type: ignore[no-any-return]  # int or float, by the check above
 
     def flag_argument(self, name: str, default: bool = False) -> bool:
         value = self.argument(name, default)
         if not isinstance(value, bool):
-            raise TemplateError(f"{self.what}: the argument '{name}' must be true or false, not {kind(value)}")
+            raise TemplateError(
+                f"{self.what}: the argument '{name}' must be true or false, not {kind(value)}"
+            )
         return value
 
 

@@ -1,4 +1,5 @@
-"""Tera's filters on arrays, objects and numbers, and those that take anything; ours that quote for a language."""
+"""Tera's filters on arrays, objects and numbers, and those that take anything; ours that quote for
+a language."""
 
 from __future__ import annotations
 
@@ -64,13 +65,17 @@ def sort(call: Call, value: Any) -> list[Any]:
     for key in keys:
         if kind(key) != kind(keys[0]):
             raise TemplateError(f"{call.what} cannot put {kind(keys[0])} and {kind(key)} in order")
-    return [items[number] for number in sorted(range(len(items)), key=lambda number: rank(keys[number]))]
+    return [
+        items[number] for number in sorted(range(len(items)), key=lambda number: rank(keys[number]))
+    ]
 
 
 def _keyed(call: Call, item: Any, attribute: tuple[str, ...]) -> Any:
     key = pointed(item, attribute, _ABSENT)
     if key is _ABSENT:
-        raise TemplateError(f"{call.what}: the attribute '{'.'.join(attribute)}' is missing in an element")
+        raise TemplateError(
+            f"{call.what}: the attribute '{'.'.join(attribute)}' is missing in an element"
+        )
     return key
 
 
@@ -155,7 +160,9 @@ def concat(call: Call, value: Any) -> list[Any]:
 def length(call: Call, value: Any) -> int:
     if isinstance(value, (str, list, tuple, dict)):
         return len(value)
-    raise TemplateError(f"{call.what} works on a string, an array or an object, not on {kind(value)}")
+    raise TemplateError(
+        f"{call.what} works on a string, an array or an object, not on {kind(value)}"
+    )
 
 
 def reverse(call: Call, value: Any) -> Any:
@@ -237,7 +244,12 @@ def encode(call: Call, value: Any) -> str:
         call.budget.spend_text(len(value))
     separators = None if pretty else (",", ":")
     text = json.dumps(
-        value, ensure_ascii=False, sort_keys=True, indent=2 if pretty else None, separators=separators, allow_nan=False
+        value,
+        ensure_ascii=False,
+        sort_keys=True,
+        indent=2 if pretty else None,
+        separators=separators,
+        allow_nan=False,
     )
     call.budget.allow_text(len(text))
     return text
@@ -281,7 +293,11 @@ def sh(call: Call, value: Any) -> str:
 
 
 def _word(call: Call, value: Any) -> str:
-    text = encode(call, value) if isinstance(value, (dict, list, tuple)) else text_of(call.budget, value)
+    text = (
+        encode(call, value)
+        if isinstance(value, (dict, list, tuple))
+        else text_of(call.budget, value)
+    )
     if "\0" in text:
         raise TemplateError(f"{call.what}: the value holds a NUL character, which no shell can")
     call.budget.allow_text(len(text) + 4 * text.count("'") + 2)

@@ -13,7 +13,8 @@ from engine.templating.calls import Call
 from engine.templating.values import kind
 
 _ISO = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9})\d*)?)?(?:([Zz])|([+-])(\d\d):?(\d\d))?", re.ASCII
+    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9})\d*)?)?(?:([Zz])|([+-])(\d\d):?(\d\d))?",
+    re.ASCII,
 )
 _DAY = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
 _LETTER = re.compile(r"%(?P<pad>[-_0]?)(?P<code>\.?[369]?f|:{0,3}z|#z|[a-zA-Z+%])|%")
@@ -94,22 +95,29 @@ def date(call: Call, value: Any) -> str:
 
 
 def _moment(call: Call, value: Any) -> tuple[datetime, bool]:
-    """The time, and whether its place on the time line is known, so that it may move to another zone."""
+    """The time, and whether its place on the time line is known, so that it may move to another
+    zone."""
     if isinstance(value, int) and not isinstance(value, bool):
         return _EPOCH + timedelta(seconds=value), True
     if not isinstance(value, str):
-        raise TemplateError(f"{call.what} works on a timestamp in whole seconds or a string, not on {kind(value)}")
+        raise TemplateError(
+            f"{call.what} works on a timestamp in whole seconds or a string, not on {kind(value)}"
+        )
     if found := _DAY.fullmatch(value):
         return datetime(int(found[1]), int(found[2]), int(found[3]), tzinfo=UTC), False
     found = _ISO.fullmatch(value)
     if not found:
-        raise TemplateError(f"{call.what}: the text is neither YYYY-MM-DD nor an ISO 8601 date and time")
+        raise TemplateError(
+            f"{call.what}: the text is neither YYYY-MM-DD nor an ISO 8601 date and time"
+        )
     year, month, day, hour, minute = (int(part) for part in found.groups()[:5])
     micros = int((found[7] or "0").ljust(6, "0")[:6])
     at = datetime(year, month, day, hour, minute, int(found[6] or 0), micros, tzinfo=UTC)
     if not found[9]:
         return at, found[8] is not None
-    offset = timedelta(hours=int(found[10]), minutes=int(found[11])) * (-1 if found[9] == "-" else 1)
+    offset = timedelta(hours=int(found[10]), minutes=int(found[11])) * (
+        -1 if found[9] == "-" else 1
+    )
     return at.replace(tzinfo=timezone(offset)), True
 
 
@@ -118,7 +126,9 @@ def _zone(call: Call, name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise TemplateError(f"{call.what}: there is no time zone '{name[:60]}'; write one like Europe/Berlin") from None
+        raise TemplateError(
+            f"{call.what}: there is no time zone '{name[:60]}'; write one like Europe/Berlin"
+        ) from None
 
 
 def _formatted(call: Call, at: datetime, pattern: str) -> str:
@@ -136,7 +146,9 @@ def _formatted(call: Call, at: datetime, pattern: str) -> str:
             return _fraction(at, code)
         if code and code.endswith("z") and not pad:
             return _offset(at, code)
-        raise TemplateError(f"{call.what}: the format holds '{found[0]}', which is no letter of a date format")
+        raise TemplateError(
+            f"{call.what}: the format holds '{found[0]}', which is no letter of a date format"
+        )
 
     text = _LETTER.sub(letter, pattern)
     call.budget.allow_text(len(text))

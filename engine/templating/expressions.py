@@ -1,8 +1,9 @@
 """Expressions of Tera, lowered to operations of the runtime.
 
-Tera binds differently from Jinja, and so do we: a filter takes the whole arithmetic or concatenation before it
-(`1 + a | abs` is `(1 + a) | abs`, `a ~ b | upper` is `(a ~ b) | upper`), and behind a filter a further chain of
-operators forms a unit of its own (`a | length * 2 + 1` is `a | length * (2 + 1)`).
+Tera binds differently from Jinja, and so do we: a filter takes the whole arithmetic or
+concatenation before it (`1 + a | abs` is `(1 + a) | abs`, `a ~ b | upper` is `(a ~ b) | upper`),
+and behind a filter a further chain of operators forms a unit of its own (`a | length * 2 + 1` is `a
+| length * (2 + 1)`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def operation(name: str, value: nodes.Expr, line: int, *arguments: nodes.Expr) -
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """`sources`: paths whose text may show up in the value. `shape`: what Tera's grammar asks about it."""
+    """`sources`: paths whose text may show up in the value. `shape`: what Tera's grammar asks about
+    it."""
 
     node: nodes.Expr
     depth: int = 1
@@ -50,12 +52,15 @@ class ExpressionParser(TagReader):
         self._nesting = 0
         self._argument_values: list[Expression] = []
 
-    # --- logic ----------------------------------------------------------------------------------------------------
+    # --- logic
+    # ----------------------------------------------------------------------------------------------
 
     def whole(self) -> Expression:
         """The expression that fills the rest of the tag."""
         if self._peek() is None:
-            raise self.fail("the tag is empty; write {% raw %} around braces that belong to the text")
+            raise self.fail(
+                "the tag is empty; write {% raw %} around braces that belong to the text"
+            )
         found = self._expression()
         if self._peek() is not None:
             raise self._leftover()
@@ -65,7 +70,9 @@ class ExpressionParser(TagReader):
         token = self._peek()
         if token is None or token.kind != "op":
             if token is not None and token.value in ("if", "else"):
-                return self.fail("write {% if ... %}{% else %}{% endif %}: there is no 'if' within an expression")
+                return self.fail(
+                    "write {% if ... %}{% else %}{% endif %}: there is no 'if' within an expression"
+                )
             return self._unexpected("an operator or the end of the tag")
         if token.value == "(":
             return self.fail("methods cannot be called; use a filter, as in {{ name | upper }}")
@@ -96,7 +103,8 @@ class ExpressionParser(TagReader):
         kind = nodes.Or if word == "or" else nodes.And
         line = self.line
 
-        def tree(some: list[Expression]) -> nodes.Expr:  # balanced, for a long chain must not be deep
+        # balanced, for a long chain must not be deep
+        def tree(some: list[Expression]) -> nodes.Expr:
             if len(some) == 1:
                 return operation("truth", some[0].node, line)
             half = len(some) // 2
@@ -111,7 +119,9 @@ class ExpressionParser(TagReader):
         found = self._comparison()
         if not negated:
             return found
-        return self._made(nodes.Not(operation("truth", found.node, self.line)), [found], 2, sources=_NOWHERE)
+        return self._made(
+            nodes.Not(operation("truth", found.node, self.line)), [found], 2, sources=_NOWHERE
+        )
 
     def _comparison(self) -> Expression:
         left = self._operand()
@@ -146,7 +156,8 @@ class ExpressionParser(TagReader):
             sources = _NOWHERE.union(*(part.sources for part in parts))
         return Expression(node, depth, sources, name)
 
-    # --- values, operators and filters ----------------------------------------------------------------------------
+    # --- values, operators and filters
+    # ----------------------------------------------------------------------------
 
     def _operand(self) -> Expression:
         first = self._array() if self._is("[") else self._term()
@@ -176,7 +187,8 @@ class ExpressionParser(TagReader):
         return self._filtered(self._calculation(values, operators))
 
     def _calculation(self, values: list[Expression], operators: list[Token]) -> Expression:
-        """`* / %` before `+ -`, each from left to right; one operation for a whole run, so that it is not deep."""
+        """`* / %` before `+ -`, each from left to right; one operation for a whole run, so that it
+        is not deep."""
         if not operators:
             return values[0]
         products, sums = [values[0]], list[Token]()
@@ -191,7 +203,11 @@ class ExpressionParser(TagReader):
             if operator is not None and value is not None:
                 sums.append(operator)
                 products.append(value)
-        return self._run(products[0], list(zip(sums, products[1:], strict=True))) if sums else products[0]
+        return (
+            self._run(products[0], list(zip(sums, products[1:], strict=True)))
+            if sums
+            else products[0]
+        )
 
     def _run(self, first: Expression, rest: list[tuple[Token, Expression]]) -> Expression:
         arguments: list[nodes.Expr] = []
@@ -206,12 +222,16 @@ class ExpressionParser(TagReader):
             parts.append(self._term())
         for part in parts:
             if part.shape == "other":
-                raise self.fail("'~' joins strings, numbers and variables; use {% set %} for anything else")
+                raise self.fail(
+                    "'~' joins strings, numbers and variables; use {% set %} for anything else"
+                )
         # A written number prints as it is; one from the context keeps its `.0`.
         items = [
-            nodes.Const(number_text(part.node.value))
-            if isinstance(part.node, nodes.Const) and part.shape in ("int", "float")
-            else part.node
+            (
+                nodes.Const(number_text(part.node.value))
+                if isinstance(part.node, nodes.Const) and part.shape in ("int", "float")
+                else part.node
+            )
             for part in parts
         ]
         return self._made(operation("concat", nodes.List(items), self.line), parts, 2)
@@ -226,30 +246,44 @@ class ExpressionParser(TagReader):
                     value = self._default(value, arguments)
             elif name != "safe":
                 use = nodes.Filter(
-                    value.node, "tera:filter", [nodes.Const(name)], arguments, None, None, lineno=self.line
+                    value.node,
+                    "tera:filter",
+                    [nodes.Const(name)],
+                    arguments,
+                    None,
+                    None,
+                    lineno=self.line,
                 )
-                value = self._made(use, parts, name=name, sources=_NOWHERE if name in INERT_FILTERS else None)
+                value = self._made(
+                    use, parts, name=name, sources=_NOWHERE if name in INERT_FILTERS else None
+                )
             is_first = False
         return value
 
     def _default(self, value: Expression, arguments: list[nodes.Keyword]) -> Expression:
-        """Only a variable can be undefined or null, and only the first filter can tell: so it is in Tera."""
+        """Only a variable can be undefined or null, and only the first filter can tell: so it is in
+        Tera."""
         given = [keyword for keyword in arguments if keyword.key == "value"]
         if not given:
             raise self.fail("the filter 'default' needs the argument 'value'")
         if value.shape != "path":
             return value
-        node = nodes.CondExpr(operation("given", value.node, self.line), value.node, given[0].value, lineno=self.line)
+        node = nodes.CondExpr(
+            operation("given", value.node, self.line), value.node, given[0].value, lineno=self.line
+        )
         return self._made(node, [value, *self._argument_values], 2)
 
     def filter_use(self) -> tuple[str, list[nodes.Keyword]]:
         """The name of a filter and its arguments."""
         name = self.name("the name of a filter")
         self._names.filters.add(name)
-        return name, self._arguments(f"the filter '{name}'") if self._is("(") else self._arguments("")
+        return name, (
+            self._arguments(f"the filter '{name}'") if self._is("(") else self._arguments("")
+        )
 
     def _arguments(self, what: str) -> list[nodes.Keyword]:
-        """`(a=1, b=2)`; nothing when there are no parentheses. Leaves the values in `_argument_values`."""
+        """`(a=1, b=2)`; nothing when there are no parentheses. Leaves the values in
+        `_argument_values`."""
         keywords: dict[str, Expression] = {}
         if what:
             self.expect("(")
@@ -285,7 +319,11 @@ class ExpressionParser(TagReader):
             self._at += 1
             inner = self._expression()
             self.expect(")")
-            return inner if inner.shape == "path" else Expression(inner.node, inner.depth, inner.sources, inner.filter)
+            return (
+                inner
+                if inner.shape == "path"
+                else Expression(inner.node, inner.depth, inner.sources, inner.filter)
+            )
         if token.kind == "op" and token.value == "[":
             return self._array()
         if token.kind == "op" and token.value == "-":
@@ -311,13 +349,17 @@ class ExpressionParser(TagReader):
         if name in REFUSED_FUNCTIONS:
             raise self.fail(REFUSED_FUNCTIONS[name], token)
         if "." in name:
-            raise self.fail("methods cannot be called; use a filter, as in {{ name | upper }}", token)
+            raise self.fail(
+                "methods cannot be called; use a filter, as in {{ name | upper }}", token
+            )
         if name not in FUNCTIONS:
             known = ", ".join(sorted(FUNCTIONS))
             raise self.fail(f"there is no function '{name[:40]}'; functions are {known}", token)
         arguments = self._arguments(f"the function '{name}'")
         parts = self._argument_values
-        node = nodes.Filter(nodes.Const(name), "tera:function", [], arguments, None, None, lineno=token.line)
+        node = nodes.Filter(
+            nodes.Const(name), "tera:function", [], arguments, None, None, lineno=token.line
+        )
         made = self._made(node, parts, sources=_NOWHERE)
         return Expression(made.node, made.depth, shape="call")
 
@@ -326,7 +368,10 @@ class ExpressionParser(TagReader):
         known: list[str] | None = token.value.split(".")
         prefix, inner = tuple(known or ()), list[Expression]()
         if prefix[0] == "__tera_context":
-            raise self.fail("__tera_context is switched off: it would print secrets; name the values you need", token)
+            raise self.fail(
+                "__tera_context is switched off: it would print secrets; name the values you need",
+                token,
+            )
         while self.accept("["):
             index = self._index()
             inner.append(index)
@@ -383,15 +428,26 @@ class ExpressionParser(TagReader):
             known = ", ".join(sorted([*TESTS, "defined", "undefined"]))
             raise self.fail(f"there is no test '{name[:40]}'; tests are {known}")
         if len(arguments) != wanted:
-            raise self.fail(f"the test '{name}' takes {wanted or 'no'} value{'s' * (wanted != 1)} in parentheses")
+            raise self.fail(
+                f"the test '{name}' takes {wanted or 'no'} value{'s' * (wanted != 1)} in"
+                " parentheses"
+            )
         node: nodes.Expr = operation(
-            "test", value.node, self.line, nodes.Const(name), *(argument.node for argument in arguments)
+            "test",
+            value.node,
+            self.line,
+            nodes.Const(name),
+            *(argument.node for argument in arguments),
         )
         node = nodes.Not(node, lineno=self.line) if negated else node
         return self._made(node, [value, *arguments], 2, sources=_NOWHERE)
 
 
 def _example(what: str) -> str:
-    examples = {"default": "default(value='x')", "join": "join(sep=', ')", "replace": "replace(from='a', to='b')"}
+    examples = {
+        "default": "default(value='x')",
+        "join": "join(sep=', ')",
+        "replace": "replace(from='a', to='b')",
+    }
     name = what.split("'")[1]
     return examples.get(name, f"{name}(name=value)")

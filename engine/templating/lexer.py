@@ -1,8 +1,9 @@
 """Cuts a template into text and tags, and tags into tokens, by the rules of Tera 1.x.
 
-Tera's strings stand in double, single or back quotes and know no escapes; its names are ASCII; text keeps its line
-ends. Two things that Tera refuses pass as text here, since scripts are full of them: `{{"key": ...` (the way an
-f-string writes a JSON object) and the shell's `${#name}`, as long as no comment ends after it.
+Tera's strings stand in double, single or back quotes and know no escapes; its names are ASCII; text
+keeps its line ends. Two things that Tera refuses pass as text here, since scripts are full of them:
+`{{"key": ...` (the way an f-string writes a JSON object) and the shell's `${#name}`, as long as no
+comment ends after it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class TemplateSyntaxProblem(TemplateError):
 
 
 def price(text: str) -> int:
-    """How much work it is to understand a template: the length of its tags, and something for each."""
+    """How much work it is to understand a template: the length of its tags, and something for
+    each."""
     if len(text) > DEFAULT.template_bytes:
         return TAG_PRICE  # refused for its length alone
     found, at = TAG_PRICE, 0
@@ -75,7 +77,8 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """`{{ ... }}` when it prints, else `{% ... %}`. `start` and `end` are its place in the template."""
+    """`{{ ... }}` when it prints, else `{% ... %}`. `start` and `end` are its place in the
+    template."""
 
     prints: bool
     tokens: tuple[Token, ...]
@@ -128,13 +131,16 @@ class Lexer:
         return self.text.startswith("${#", start - 1) and self.text.find("#}", start + 2) < 0
 
     def _tag(self, start: int, inside: int) -> tuple[Segment | None, int, bool]:
-        """The segment that begins at `start`, where it ends, and whether the text behind loses its leading space."""
+        """The segment that begins at `start`, where it ends, and whether the text behind loses its
+        leading space."""
         text = self.text
         if text.startswith("{#", start):
             end = text.find("#}", start + 2)
             if end < 0:
                 raise self.fail(
-                    "'{#' opens a comment that never ends; write {% raw %}{#{% endraw %} for the text", start
+                    "'{#' opens a comment that never ends; write {% raw %}{#{% endraw %} for the"
+                    " text",
+                    start,
                 )
             return None, end + 2, text.startswith("-#}", end - 1) and end > inside
         if raw := _RAW.match(text, start):
@@ -168,7 +174,12 @@ class Lexer:
 
     def _token(self, position: int, before: Token | None, closing: str) -> tuple[Token, int]:
         text, line = self.text, self.line(position)
-        if before and before.value == "]" and before.kind == "op" and (tail := _TAIL.match(text, position)):
+        if (
+            before
+            and before.value == "]"
+            and before.kind == "op"
+            and (tail := _TAIL.match(text, position))
+        ):
             return Token("tail", tail[0], line), tail.end()
         sign = self._is_sign(position, before)
         found = _TOKEN.match(text, position + sign)
@@ -190,9 +201,16 @@ class Lexer:
 
     def _is_sign(self, position: int, before: Token | None) -> bool:
         """Whether a minus belongs to the number behind it: `-` is no operator on a single value."""
-        if not self.text.startswith("-", position) or not self.text[position + 1 : position + 2].isdigit():
+        if (
+            not self.text.startswith("-", position)
+            or not self.text[position + 1 : position + 2].isdigit()
+        ):
             return False
-        return before is None or (before.kind == "op" and before.value not in (")", "]")) or before.value in _WORDS
+        return (
+            before is None
+            or (before.kind == "op" and before.value not in (")", "]"))
+            or before.value in _WORDS
+        )
 
     def _complaint(self, position: int, closing: str) -> str:
         char = self.text[position]
@@ -201,12 +219,19 @@ class Lexer:
         if char == ".":
             return "a name, a number or a closing bracket was expected at '.'"
         if char == "{":
-            return "'{' cannot stand in an expression; write {% raw %} around text that is full of braces"
+            return (
+                "'{' cannot stand in an expression; write {% raw %} around text that is full of"
+                " braces"
+            )
         if char in "%}":
             return f"{char!r} cannot stand here; the tag ends with '{closing}'"
         if char.isdigit():
             return "a number is written like 12 or 1.5"
-        return f"{char!r} cannot stand here" if char.isprintable() else "a control character cannot stand here"
+        return (
+            f"{char!r} cannot stand here"
+            if char.isprintable()
+            else "a control character cannot stand here"
+        )
 
 
 _WORDS = frozenset({"and", "or", "not", "in", "is", "if", "elif"})

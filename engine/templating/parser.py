@@ -1,8 +1,9 @@
 """Statements of Tera, lowered to a small, safe part of Jinja's syntax tree.
 
-The tree holds text, constants, lists, `and`, `or`, `not`, `if`, `for` and calls of the runtime's own operations (as
-filters whose names no author can write). It never holds an attribute access, a call of a value, or an operator of
-Python: what a template can do is exactly what `runtime.OPERATIONS` does.
+The tree holds text, constants, lists, `and`, `or`, `not`, `if`, `for` and calls of the runtime's
+own operations (as filters whose names no author can write). It never holds an attribute access, a
+call of a value, or an operator of Python: what a template can do is exactly what
+`runtime.OPERATIONS` does.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ _REFUSED = {
     "macro": "macros are switched off; repeat the text, or compute it in a step",
     "block": "blocks are switched off: a template stands alone",
     "extends": "extends is switched off: a template stands alone",
-    "include": "include is switched off: a template stands alone; a script can read files of the workspace",
+    "include": (
+        "include is switched off: a template stands alone; a script can read files of the workspace"
+    ),
     "import": "import is switched off: a template stands alone",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A template that is understood. `value` is set when the whole text is one `{{ expression }}`."""
+    """A template that is understood. `value` is set when the whole text is one `{{ expression
+    }}`."""
 
     body: nodes.Template
     value: Expression | None
@@ -56,28 +60,39 @@ class _Parser:
         self._splices: list[tuple[Splice, int]] = []  # and where each begins
         self._open: list[tuple[str, int]] = []  # the blocks around the current place: name, line
         if sum(isinstance(segment, Tag) for segment in self._segments) > MAX_TAGS:
-            raise TemplateSyntaxProblem(f"the template has more than {MAX_TAGS} tags; move its logic into a script", 1)
+            raise TemplateSyntaxProblem(
+                f"the template has more than {MAX_TAGS} tags; move its logic into a script", 1
+            )
 
     def parse(self) -> Parsed:
         body, _ = self._body(())
-        written = [one for one in self._segments if isinstance(one, Tag) or one.value.strip(WHITESPACE)]
+        written = [
+            one for one in self._segments if isinstance(one, Tag) or one.value.strip(WHITESPACE)
+        ]
         value = None
         if len(written) == 1 and isinstance(written[0], Tag) and written[0].prints:
             value = ExpressionParser(written[0], Names()).whole()
         names = frozenset(path[0] for path in self._names.paths)
         references = References(names, frozenset(self._names.paths))
         return Parsed(
-            nodes.Template(body, lineno=1), value, references, self._placed_splices(), frozenset(self._names.filters)
+            nodes.Template(body, lineno=1),
+            value,
+            references,
+            self._placed_splices(),
+            frozenset(self._names.filters),
         )
 
     def _placed_splices(self) -> tuple[Splice, ...]:
         if not self._splices:
             return ()
         tags = [(one.start, one.end) for one in self._segments if isinstance(one, Tag)]
-        around = {start: what for (start, _), what in zip(tags, enclosures(self._text, tags), strict=True)}
+        around = {
+            start: what for (start, _), what in zip(tags, enclosures(self._text, tags), strict=True)
+        }
         return tuple(replace(splice, enclosed=around[start]) for splice, start in self._splices)
 
-    # --- a run of text and tags -----------------------------------------------------------------------------------
+    # --- a run of text and tags
+    # -----------------------------------------------------------------------------------
 
     def _body(self, stops: Collection[str]) -> tuple[list[nodes.Node], ExpressionParser | None]:
         """Everything up to a tag named in `stops`, which is returned with its name already read."""
@@ -105,14 +120,20 @@ class _Parser:
         # Inside blocks the text may be written many times, so it is counted when it is written.
         if not any(name in ("for", "filter") for name, _ in self._open):
             return nodes.Output([nodes.TemplateData(segment.value)], lineno=segment.line)
-        return nodes.Output([operation("text", nodes.Const(segment.value), segment.line)], lineno=segment.line)
+        return nodes.Output(
+            [operation("text", nodes.Const(segment.value), segment.line)], lineno=segment.line
+        )
 
     def _print(self, tag: Tag) -> nodes.Node:
         expression = ExpressionParser(tag, self._names).whole()
         if expression.sources:
-            around = self._text[max(0, tag.start - 1) : tag.start] + self._text[tag.end : tag.end + 1]
+            around = (
+                self._text[max(0, tag.start - 1) : tag.start] + self._text[tag.end : tag.end + 1]
+            )
             text = " ".join(self._text[tag.start : tag.end].split())
-            self._splices.append((Splice(text, tag.line, expression.sources, expression.filter, around), tag.start))
+            self._splices.append(
+                (Splice(text, tag.line, expression.sources, expression.filter, around), tag.start)
+            )
         return nodes.Output([operation("print", expression.node, tag.line)], lineno=tag.line)
 
     def _statement(self, name: str, tag: ExpressionParser, line: int) -> list[nodes.Node]:
@@ -129,29 +150,41 @@ class _Parser:
                 return [self._jump(name, tag, line)]
         if name in _REFUSED:
             raise TemplateSyntaxProblem(_REFUSED[name], line)
-        if self._open and name in ("else", "elif", *(f"end{word}" for word in ("if", "for", "filter"))):
+        if self._open and name in (
+            "else",
+            "elif",
+            *(f"end{word}" for word in ("if", "for", "filter")),
+        ):
             inner, opened = self._open[-1]
             raise TemplateSyntaxProblem(
-                f"{{% {name} %}} does not fit here: {{% {inner} %}} of line {opened} is still open", line
+                f"{{% {name} %}} does not fit here: {{% {inner} %}} of line {opened} is still open",
+                line,
             )
         if name.startswith("end") or name in ("else", "elif"):
             raise TemplateSyntaxProblem(f"{{% {name} %}} has nothing to belong to", line)
         raise TemplateSyntaxProblem(
-            f"there is no tag {{% {name[:40]} %}}; tags are if, for, set, set_global, filter, raw, break and continue",
+            f"there is no tag {{% {name[:40]} %}}; tags are if, for, set, set_global, filter, raw,"
+            " break and continue",
             line,
         )
 
     def _enter(self, name: str, line: int) -> None:
         self._open.append((name, line))
         self._names.nesting = len(self._open)
-        if len(self._open) > MAX_BLOCKS or sum(block == "for" for block, _ in self._open) > MAX_LOOPS:
-            raise TemplateSyntaxProblem("the template's blocks are nested too deeply; do this in a script", line)
+        if (
+            len(self._open) > MAX_BLOCKS
+            or sum(block == "for" for block, _ in self._open) > MAX_LOOPS
+        ):
+            raise TemplateSyntaxProblem(
+                "the template's blocks are nested too deeply; do this in a script", line
+            )
 
     def _leave(self) -> None:
         self._open.pop()
         self._names.nesting = len(self._open)
 
-    # --- the blocks -----------------------------------------------------------------------------------------------
+    # --- the blocks
+    # ----------------------------------------------------------------------------------------------
 
     def _if(self, tag: ExpressionParser, line: int) -> nodes.If:
         def test(tag: ExpressionParser, line: int) -> nodes.Expr:
@@ -190,9 +223,13 @@ class _Parser:
         if end:
             end.nothing_more()
         self._leave()
-        rounds = operation("loop", container.node, line, nodes.Const(key), nodes.Const(name), nodes.Const(depth))
+        rounds = operation(
+            "loop", container.node, line, nodes.Const(key), nodes.Const(name), nodes.Const(depth)
+        )
         return [
-            nodes.For(nodes.Name("_round", "store"), rounds, body, instead, None, False, lineno=line),
+            nodes.For(
+                nodes.Name("_round", "store"), rounds, body, instead, None, False, lineno=line
+            ),
             nodes.ExprStmt(operation("leave", nodes.Const(depth), line), lineno=line),
         ]
 
@@ -212,7 +249,9 @@ class _Parser:
         if end:
             end.nothing_more()
         self._leave()
-        use = nodes.Filter(None, "tera:section", [nodes.Const(name)], arguments, None, None, lineno=line)
+        use = nodes.Filter(
+            None, "tera:section", [nodes.Const(name)], arguments, None, None, lineno=line
+        )
         return nodes.FilterBlock(body, use, lineno=line)
 
     def _jump(self, name: str, tag: ExpressionParser, line: int) -> nodes.Node:

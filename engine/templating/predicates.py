@@ -85,7 +85,9 @@ def matches(call: Call, value: Any, wanted: Any) -> bool:
     try:
         return re2.compile(pattern, options).search(text) is not None
     except (re2.error, ValueError):
-        raise TemplateError(f"{call.what}: the pattern is not a regular expression that RE2 understands") from None
+        raise TemplateError(
+            f"{call.what}: the pattern is not a regular expression that RE2 understands"
+        ) from None
 
 
 # name -> (function, number of arguments); `defined` and `undefined` belong to the runtime
@@ -120,7 +122,9 @@ def range_(call: Call) -> list[int]:
 def now(call: Call) -> str | int:
     """The time that the platform gives for this rendering, in its own zone unless `utc=true`."""
     if call.now is None:
-        raise TemplateError("now() is not available here, for the text may be rendered more than once")
+        raise TemplateError(
+            "now() is not available here, for the text may be rendered more than once"
+        )
     at = call.now if call.now.tzinfo else call.now.replace(tzinfo=UTC)
     if call.flag_argument("utc"):
         at = at.astimezone(UTC)
@@ -133,7 +137,13 @@ def throw(call: Call) -> None:
 
 FUNCTIONS: dict[str, Callable[[Call], Any]] = {"range": range_, "now": now, "throw": throw}
 REFUSED_FUNCTIONS = {
-    "get_env": "get_env() is switched off: templates cannot read the server's environment; use an input or a secret",
-    "get_random": "get_random() is switched off: a template gives the same text each time; draw the number in a step",
+    "get_env": (
+        "get_env() is switched off: templates cannot read the server's environment; use an input or"
+        " a secret"
+    ),
+    "get_random": (
+        "get_random() is switched off: a template gives the same text each time; draw the number in"
+        " a step"
+    ),
     "super": "super() is switched off: a template stands alone, without blocks and inheritance",
 }

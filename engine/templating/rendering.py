@@ -1,4 +1,5 @@
-"""Templates with their context: text out, values out, yes or no, lists. The only module that others need."""
+"""Templates with their context: text out, values out, yes or no, lists. The only module that others
+need."""
 
 from __future__ import annotations
 
@@ -20,7 +21,13 @@ from engine.templating.expressions import operation
 from engine.templating.lexer import MARKER, TemplateSyntaxProblem, price
 from engine.templating.parser import parse
 from engine.templating.references import References, Splice
-from engine.templating.runtime import BUILT_IN_FILTERS, ExtraFilter, TeraContext, TeraEnvironment, start
+from engine.templating.runtime import (
+    BUILT_IN_FILTERS,
+    ExtraFilter,
+    TeraContext,
+    TeraEnvironment,
+    start,
+)
 from engine.templating.values import WHITESPACE, is_true, kind, plain, text_of
 
 MAX_ITEMS = 10_000  # of a `for_each`
@@ -30,7 +37,8 @@ _CACHE_CHARS = 1_000_000
 _FILE_NAME = "<template>"
 _FALSE_TEXTS = frozenset({"", "false", "0", "null", "none"})
 _NO_FILTERS: Mapping[str, ExtraFilter] = {}
-# What can go wrong in Python for want of stack, memory or a representable value; the operations raise their own.
+# What can go wrong in Python for want of stack, memory or a representable value; the operations
+# raise their own.
 _MISHAPS = (
     RecursionError,
     MemoryError,
@@ -47,7 +55,8 @@ _ENVIRONMENT = TeraEnvironment()
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """A template ready to run. `around` is the white space around a text that is one expression, else None."""
+    """A template ready to run. `around` is the white space around a text that is one expression,
+    else None."""
 
     root: Callable[[TeraContext], Iterator[str]]
     template: Template
@@ -89,7 +98,9 @@ def _compile(text: str) -> _Compiled:
         tree, around = parsed.body, None
         if parsed.value is not None:
             result = operation("result", parsed.value.node, 1)
-            tree = nodes.Template([nodes.ExprStmt(result, lineno=parsed.value.node.lineno)], lineno=1)
+            tree = nodes.Template(
+                [nodes.ExprStmt(result, lineno=parsed.value.node.lineno)], lineno=1
+            )
             begin, end = text.find("{{"), text.rfind("}}") + 2
             before, behind = text[:begin], text[end:]
             trims_before, trims_behind = text.startswith("{{-", begin), text.endswith("-}}", 0, end)
@@ -126,7 +137,9 @@ def _compiled(text: str, filters: Collection[str], limits: RenderLimits) -> _Com
     if len(text) > limits.template_bytes or (
         not text.isascii() and len(text.encode("utf-8", "surrogatepass")) > limits.template_bytes
     ):
-        raise TemplateError(f"a template may be {limits.template_bytes} bytes long; read larger text from a file")
+        raise TemplateError(
+            f"a template may be {limits.template_bytes} bytes long; read larger text from a file"
+        )
     compiled = _CACHE.get(text)
     for name in compiled.lent_filters:
         if name not in filters:
@@ -174,7 +187,8 @@ def render(
     limits: RenderLimits = DEFAULT,
     filters: Mapping[str, ExtraFilter] = _NO_FILTERS,
 ) -> str:
-    """The text with its tags carried out. `filters` lends filters such as `vals` for this rendering."""
+    """The text with its tags carried out. `filters` lends filters such as `vals` for this
+    rendering."""
     if _is_plain(text):
         return text
     compiled = _compiled(text, filters, limits)
@@ -195,12 +209,17 @@ def evaluate(
     limits: RenderLimits = DEFAULT,
     filters: Mapping[str, ExtraFilter] = _NO_FILTERS,
 ) -> Any:
-    """The value of a text that is one `{{ expression }}`, with its type, as a plain copy; else the rendered text."""
+    """The value of a text that is one `{{ expression }}`, with its type, as a plain copy; else the
+    rendered text."""
     return text if _is_plain(text) else _evaluated(text, context, now, Budget(limits), filters)
 
 
 def _evaluated(
-    text: str, context: Mapping[str, Any], now: datetime | None, budget: Budget, filters: Mapping[str, ExtraFilter]
+    text: str,
+    context: Mapping[str, Any],
+    now: datetime | None,
+    budget: Budget,
+    filters: Mapping[str, ExtraFilter],
 ) -> Any:
     compiled = _compiled(text, filters, budget.limits)
     state = start(_ENVIRONMENT, context, now, budget, filters)
@@ -216,7 +235,8 @@ def render_value(
     limits: RenderLimits = DEFAULT,
     filters: Mapping[str, ExtraFilter] = _NO_FILTERS,
 ) -> Any:
-    """A value of the author with every string in it evaluated. What comes out of the context is not looked at again.
+    """A value of the author with every string in it evaluated. What comes out of the context is not
+    looked at again.
 
     The limits hold for the value as a whole: a thousand bombs take no longer than one.
     """
@@ -248,7 +268,8 @@ def is_true_text(
     limits: RenderLimits = DEFAULT,
     filters: Mapping[str, ExtraFilter] = _NO_FILTERS,
 ) -> bool:
-    """The verdict of `when`. A text without braces is a text, and true unless it says false, 0, null or none."""
+    """The verdict of `when`. A text without braces is a text, and true unless it says false, 0,
+    null or none."""
     value = evaluate(text, context, now=now, limits=limits, filters=filters)
     if isinstance(value, str):
         return value.strip(WHITESPACE).lower() not in _FALSE_TEXTS
@@ -293,7 +314,9 @@ def _parsed(text: str) -> Any:
     raise TemplateError(f"for_each template rendered to non-JSON: {where}{hint}")
 
 
-def check(text: str, *, filters: Collection[str] = OPTIONAL_FILTERS, limits: RenderLimits = DEFAULT) -> str | None:
+def check(
+    text: str, *, filters: Collection[str] = OPTIONAL_FILTERS, limits: RenderLimits = DEFAULT
+) -> str | None:
     """What is wrong with the template's syntax, as one sentence, or None. Executes nothing."""
     if _is_plain(text):
         return None
@@ -315,7 +338,8 @@ def references(text: str) -> References:
 
 
 def splices(text: str) -> tuple[Splice, ...]:
-    """The tags that write values into the text, in order; none when the template cannot be understood."""
+    """The tags that write values into the text, in order; none when the template cannot be
+    understood."""
     if _is_plain(text):
         return ()
     try:

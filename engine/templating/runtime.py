@@ -1,7 +1,8 @@
-"""What a compiled template does: the operations of the tree that the parser makes, on Jinja's sandbox.
+"""What a compiled template does: the operations of the tree that the parser makes, on Jinja's
+sandbox.
 
-An undefined variable, or a filter that fails, is a value (`Failed`) that conditions take for false and that raises as
-soon as it is printed, compared, calculated with or handed on: so Tera behaves.
+An undefined variable, or a filter that fails, is a value (`Failed`) that conditions take for false
+and that raises as soon as it is printed, compared, calculated with or handed on: so Tera behaves.
 """
 
 from __future__ import annotations
@@ -60,13 +61,15 @@ class Failed:
 
 
 class TeraContext(Context):
-    """Jinja's context, of which only this state is used: one rendering's variables and what it may still do."""
+    """Jinja's context, of which only this state is used: one rendering's variables and what it may
+    still do."""
 
     budget: Budget
     now: datetime | None
     extra_filters: Mapping[str, ExtraFilter]
     data: Mapping[str, Any]
-    scopes: list[dict[str, Any]]  # the first holds what `set` names outside of loops, then one a loop
+    # the first holds what `set` names outside of loops, then one a loop
+    scopes: list[dict[str, Any]]
     result: Any
 
 
@@ -94,7 +97,8 @@ def _needed(value: Any) -> Any:
     return value
 
 
-# --- variables --------------------------------------------------------------------------------------------------------
+# --- variables
+# --------------------------------------------------------------------------------------------------
 
 
 @pass_context
@@ -129,7 +133,9 @@ def _index(part: Any) -> Any:
         return part
     if isinstance(part, int) and not isinstance(part, bool):
         return str(part)
-    return Failed(lambda: TemplateError(f"brackets hold a string or a whole number, not {kind(part)}"))
+    return Failed(
+        lambda: TemplateError(f"brackets hold a string or a whole number, not {kind(part)}")
+    )
 
 
 def _undefined(context: TeraContext, parts: list[str], number: int, parent: Any) -> TemplateError:
@@ -138,11 +144,16 @@ def _undefined(context: TeraContext, parts: list[str], number: int, parent: Any)
     if number == 0:
         known = [name for scope in context.scopes for name in scope] + list(context.data)
         if longer := [name for name in known if name.startswith(parts[0] + "_")][:1]:
-            return TemplateError(f"{sentence}; did you mean '{longer[0]}'? Hyphens of a step's name are written as '_'")
+            return TemplateError(
+                f"{sentence}; did you mean '{longer[0]}'? Hyphens of a step's name are written"
+                " as '_'"
+            )
     elif isinstance(parent, Mapping):
         known = [str(name) for name in parent]
     elif is_array(parent):
-        return TemplateError(f"{sentence}: '{reached}' has {len(parent)} element{'s' * (len(parent) != 1)}")
+        return TemplateError(
+            f"{sentence}: '{reached}' has {len(parent)} element{'s' * (len(parent) != 1)}"
+        )
     else:
         return TemplateError(f"{sentence}: '{reached}' is {kind(parent)}")
     candidates = [name for name in known[:_MAX_CANDIDATES] if len(name) <= 100]
@@ -179,7 +190,12 @@ def _loop(context: TeraContext, container: Any, key: str, name: str, depth: int)
             scope[key], scope[name] = item
         else:
             scope[name] = item
-        scope["loop"] = {"index": index + 1, "index0": index, "first": index == 0, "last": index == last}
+        scope["loop"] = {
+            "index": index + 1,
+            "index0": index,
+            "first": index == 0,
+            "last": index == last,
+        }
         yield
     del scopes[depth + 1 :]
 
@@ -187,12 +203,18 @@ def _loop(context: TeraContext, container: Any, key: str, name: str, depth: int)
 def _rounds(container: Any, key: str) -> Sequence[Any]:
     if isinstance(container, Mapping):
         if not key:
-            raise TemplateError("a loop over an object needs two variables, as in {% for key, value in object %}")
+            raise TemplateError(
+                "a loop over an object needs two variables, as in {% for key, value in object %}"
+            )
         return pairs(container)
     if not isinstance(container, (str, list, tuple)):
-        raise TemplateError(f"a loop runs over an array, an object or a string, not over {kind(container)}")
+        raise TemplateError(
+            f"a loop runs over an array, an object or a string, not over {kind(container)}"
+        )
     if key:
-        raise TemplateError(f"a loop with two variables runs over an object, not over {kind(container)}")
+        raise TemplateError(
+            f"a loop with two variables runs over an object, not over {kind(container)}"
+        )
     return container
 
 
@@ -202,7 +224,8 @@ def _leave(context: TeraContext, depth: int) -> None:
     del context.scopes[depth + 1 :]
 
 
-# --- operators --------------------------------------------------------------------------------------------------------
+# --- operators
+# --------------------------------------------------------------------------------------------------
 
 
 @pass_context
@@ -252,7 +275,8 @@ def _array(context: TeraContext, items: list[Any]) -> list[Any]:
     return [_needed(item) for item in items]
 
 
-# --- filters, tests, functions ----------------------------------------------------------------------------------------
+# --- filters, tests, functions
+# ----------------------------------------------------------------------------------------
 
 
 @pass_context
@@ -286,7 +310,9 @@ def _test(context: TeraContext, value: Any, name: str, *arguments: Any) -> bool:
     if name in ("defined", "undefined"):
         return (type(value) is Failed) == (name == "undefined")
     test, _ = TESTS[name]
-    return test(Call(f"the test '{name}'", {}, context.budget), _needed(value), *map(_needed, arguments))
+    return test(
+        Call(f"the test '{name}'", {}, context.budget), _needed(value), *map(_needed, arguments)
+    )
 
 
 @pass_context
@@ -295,7 +321,8 @@ def _function(context: TeraContext, name: str, /, **arguments: Any) -> Any:
     return FUNCTIONS[name](Call(f"the function '{name}'", given, context.budget, context.now))
 
 
-# --- output -----------------------------------------------------------------------------------------------------------
+# --- output
+# --------------------------------------------------------------------------------------------------
 
 
 @pass_context
@@ -343,8 +370,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 class TeraEnvironment(ImmutableSandboxedEnvironment):
     """Jinja's sandbox with nothing in it but our operations.
 
-    The optimizer is off: it computes constants while compiling, where a bomb would go off during validation. The
-    sandbox has nothing left to forbid; its refusals stand behind the parser, should that ever let something through.
+    The optimizer is off: it computes constants while compiling, where a bomb would go off during
+    validation. The sandbox has nothing left to forbid; its refusals stand behind the parser, should
+    that ever let something through.
     """
 
     context_class = TeraContext

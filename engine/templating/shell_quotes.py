@@ -6,15 +6,18 @@ import re
 from collections.abc import Sequence
 
 _MARK = re.compile(
-    r"""\\.|['"`\n()]|\$\(|(?<![^\s;&|(])\#|<<-?[ \t]*(?P<quote>['"]?)(?P<word>[A-Za-z_]\w*)(?P=quote)""", re.DOTALL
+    r"""\\.|['"`\n()]|\$\(|(?<![^\s;&|(])\#|<<-?[ \t]*"""
+    r"""(?P<quote>['"]?)(?P<word>[A-Za-z_]\w*)(?P=quote)""",
+    re.DOTALL,
 )
 
 
 def enclosures(text: str, tags: Sequence[tuple[int, int]]) -> list[str]:
-    """For each tag, given by its place, what it stands in: `'`, `"`, a back quote, `<<` (a here document), `#`
-    (a comment, which a line break in the value would end), or nothing.
+    """For each tag, given by its place, what it stands in: `'`, `"`, a back quote, `<<` (a here
+    document), `#` (a comment, which a line break in the value would end), or nothing.
 
-    Reads as a shell would, except that it knows no `case` patterns and takes a here document to begin at once.
+    Reads as a shell would, except that it knows no `case` patterns and takes a here document to
+    begin at once.
     """
     found: list[str] = []
     nest: list[str] = []  # quotes and parentheses that are open
@@ -65,7 +68,9 @@ def _until(text: str, end: str, position: int, stop: int, nest: list[str]) -> in
 
 
 def _until_word(text: str, position: int, stop: int, nest: list[str]) -> int:
-    at = re.compile(rf"^[ \t]*{re.escape(nest[-1][2:])}[ \t]*$", re.MULTILINE).search(text, position, stop)
+    at = re.compile(rf"^[ \t]*{re.escape(nest[-1][2:])}[ \t]*$", re.MULTILINE).search(
+        text, position, stop
+    )
     if at is None:
         return stop
     nest.pop()

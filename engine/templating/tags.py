@@ -52,7 +52,8 @@ class TagReader:
         self.line = tag.line
         self.word = ""  # the tag's name, once known
 
-    # --- tokens ---------------------------------------------------------------------------------------------------
+    # --- tokens
+    # ----------------------------------------------------------------------------------------------
 
     def _peek(self, ahead: int = 0) -> Token | None:
         index = self._at + ahead

@@ -17,7 +17,9 @@ _BETWEEN_TAGS = re.compile(r">\s+<")
 _LINE_END = re.compile(r"\r?\n")
 _DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _DIGITS = re.compile(r"[+-]?[0-9a-zA-Z]+")
-_HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;", "/": "&#x2F;"})
+_HTML = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;", "/": "&#x2F;"}
+)
 _XML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"})
 
 
@@ -27,7 +29,8 @@ def _sized(call: Call, text: str) -> str:
 
 
 def _pattern(call: Call) -> str:
-    """The argument `pat`, in which `\\n` and `\\t` stand for the characters: Tera's strings know no escapes."""
+    """The argument `pat`, in which `\\n` and `\\t` stand for the characters: Tera's strings know no
+    escapes."""
     return call.text_argument("pat").replace("\\n", "\n").replace("\\t", "\t")
 
 
@@ -150,7 +153,9 @@ def _encodable(call: Call, value: Any) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise TemplateError(f"{call.what}: the text holds half a character and has no UTF-8 form") from None
+        raise TemplateError(
+            f"{call.what}: the text holds half a character and has no UTF-8 form"
+        ) from None
     return text
 
 
@@ -163,13 +168,17 @@ def escape_xml(call: Call, value: Any) -> str:
 
 
 def addslashes(call: Call, value: Any) -> str:
-    return _sized(call, call.text(value).replace("\\", "\\\\").replace('"', '\\"').replace("'", "\\'"))
+    return _sized(
+        call, call.text(value).replace("\\", "\\\\").replace('"', '\\"').replace("'", "\\'")
+    )
 
 
 def slugify(call: Call, value: Any) -> str:
     text = call.text(value)
     call.budget.spend(len(text) >> 2)
-    kept = "".join(char if char.isascii() and char.isalnum() else "-" for char in unidecode(text).lower())
+    kept = "".join(
+        char if char.isascii() and char.isalnum() else "-" for char in unidecode(text).lower()
+    )
     return _sized(call, "-".join(part for part in kept.split("-") if part))
 
 
@@ -193,7 +202,11 @@ def to_int(call: Call, value: Any) -> int:
 def _whole(text: str, base: int, default: int) -> int:
     prefix = {2: "0b", 8: "0o", 16: "0x"}.get(base, "")
     digits = text.removeprefix(prefix)
-    if len(digits) < 100 and _DIGITS.fullmatch(digits) and all(int(char, 36) < base for char in digits.lstrip("+-")):
+    if (
+        len(digits) < 100
+        and _DIGITS.fullmatch(digits)
+        and all(int(char, 36) < base for char in digits.lstrip("+-"))
+    ):
         number = int(digits, base)
         if I64_MIN <= number <= I64_MAX:
             return number

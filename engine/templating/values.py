@@ -16,7 +16,9 @@ from engine.templating.budget import MAX_DEPTH, MAX_NUMBER_BITS, Budget, LimitRe
 I64_MIN, I64_MAX, U64_MAX = -(2**63), 2**63 - 1, 2**64 - 1
 # What Unicode calls White_Space; `str.strip()` would also take the separators U+001C to U+001F.
 WHITESPACE = (
-    "\t\n\x0b\x0c\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+    "\t\n\x0b\x0c\r \x85\xa0\u1680"
+    + "".join(map(chr, range(0x2000, 0x200B)))
+    + "\u2028\u2029\u202f\u205f\u3000"
 )
 
 _SCALARS = (str, bool, int, float, type(None))
@@ -56,10 +58,17 @@ def is_true(value: Any) -> bool:
 
 
 def member(value: Any, key: str, absent: Any) -> Any:
-    """`value.key` or `value[key]`: keys of objects and indices of arrays, never an attribute of a Python object."""
+    """`value.key` or `value[key]`: keys of objects and indices of arrays, never an attribute of a
+    Python object."""
     if isinstance(value, Mapping):
         return value.get(key, absent)
-    if is_array(value) and key.isascii() and key.isdigit() and len(key) < 10 and (key == "0" or key[0] != "0"):
+    if (
+        is_array(value)
+        and key.isascii()
+        and key.isdigit()
+        and len(key) < 10
+        and (key == "0" or key[0] != "0")
+    ):
         index = int(key)
         return value[index] if index < len(value) else absent
     return absent
@@ -123,7 +132,8 @@ def equal(budget: Budget, left: Any, right: Any, depth: int = 0) -> bool:
         raise LimitReached(f"a value is nested more than {MAX_DEPTH} deep")
     if isinstance(left, Mapping) and isinstance(right, Mapping):
         return len(left) == len(right) and all(
-            key in right and equal(budget, item, right[key], depth + 1) for key, item in left.items()
+            key in right and equal(budget, item, right[key], depth + 1)
+            for key, item in left.items()
         )
     if is_array(left) and is_array(right):
         return len(left) == len(right) and all(
@@ -203,7 +213,9 @@ def _print_into(parts: list[str], budget: Budget, value: Any, depth: int) -> Non
     elif is_number(value):
         text = number_text(value)
     else:
-        text = text_of(budget, _scalar(value) if value is not None and type(value) not in _SCALARS else value)
+        text = text_of(
+            budget, _scalar(value) if value is not None and type(value) not in _SCALARS else value
+        )
     budget.spend(1 + (len(text) >> 5))
     if len(text) > budget.limits.value_chars:
         budget.allow_text(len(text))
@@ -234,7 +246,8 @@ def compare(operator: str, left: Any, right: Any) -> bool:
 
 
 def same(budget: Budget, left: Any, right: Any) -> bool | None:
-    """Whether `left == right`; None when exactly one is a number, for then both `==` and `!=` are false."""
+    """Whether `left == right`; None when exactly one is a number, for then both `==` and `!=` are
+    false."""
     if is_number(left) or is_number(right):
         if not (is_number(left) and is_number(right)):
             return None

@@ -42,7 +42,8 @@ class EngineRefused(AuthorError):
 
 
 class Connection:
-    """Opens on first use; safe to use from many threads. Raises EngineGone, EngineFailed and EngineRefused only."""
+    """Opens on first use; safe to use from many threads. Raises EngineGone, EngineFailed and
+    EngineRefused only."""
 
     def __init__(self, host: str | None) -> None:
         self._host = host
@@ -61,9 +62,11 @@ class Connection:
             return getattr(client, method)(*args, **options)
 
     def attach(self, container: str, *, replay: bool) -> FrameStream:
-        """The container's output from now on; with `replay` everything it has said since its start comes first."""
+        """The container's output from now on; with `replay` everything it has said since its start
+        comes first."""
         with self.open() as client:
-            # The SDK's own attach hands out a socket without the bytes that its reader has already buffered.
+            # The SDK's own attach hands out a socket without the bytes that its reader has already
+            # buffered.
             response = client._post(
                 client._url("/containers/{0}/attach", container),
                 params={"stream": 1, "stdout": 1, "stderr": 1, "logs": int(replay)},
@@ -98,7 +101,9 @@ class Connection:
                 options = kwargs_from_env()
                 if self._host is not None:
                     options["base_url"] = self._host
-                self._client = docker.APIClient(version="auto", timeout=CALL_TIMEOUT_S, max_pool_size=64, **options)
+                self._client = docker.APIClient(
+                    version="auto", timeout=CALL_TIMEOUT_S, max_pool_size=64, **options
+                )
             return self._client
 
 
@@ -118,9 +123,16 @@ def translate_errors() -> Iterator[None]:
 
 def _is_authors(message: str) -> bool:
     """Errors that the engine reports as its own although the image or the request is to blame."""
-    return bool(re.search(r"executable file not found|no such file or directory|permission denied|not found", message))
+    return bool(
+        re.search(
+            r"executable file not found|no such file or directory|permission denied|not found",
+            message,
+        )
+    )
 
 
 def _clean(message: str) -> str:
-    message = re.sub(r"^(failed to create shim( task)?: )?(OCI runtime create failed: )?", "", message.strip())
+    message = re.sub(
+        r"^(failed to create shim( task)?: )?(OCI runtime create failed: )?", "", message.strip()
+    )
     return re.sub(r"(: unknown)+$", "", message)[:2000]

@@ -1,4 +1,5 @@
-"""The multiplexed stream of an attached container: frames of eight bytes of header and a payload."""
+"""The multiplexed stream of an attached container: frames of eight bytes of header and a
+payload."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ _READ_BYTES = 1 << 16
 
 
 class FrameStream:
-    """Iterates over the chunks of a container's output until the stream ends or breaks; the two are not told apart."""
+    """Iterates over the chunks of a container's output until the stream ends or breaks; the two are
+    not told apart."""
 
     def __init__(self, response: Any) -> None:
         self._response = response  # closes the connection when it is collected
@@ -55,7 +57,8 @@ class FrameStream:
 
 
 def skip_known(chunks: Iterator[Chunk], known: dict[str, int]) -> Iterator[Chunk]:
-    """`chunks` of a replay without the first `known` bytes of each stream; `known` is counted down."""
+    """`chunks` of a replay without the first `known` bytes of each stream; `known` is counted
+    down."""
     for stream, payload in chunks:
         skipped = min(known.get(stream, 0), len(payload))
         if skipped:

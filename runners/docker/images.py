@@ -1,4 +1,5 @@
-"""Makes sure that an image is there: pull policy, progress in the log, credentials from the worker's configuration."""
+"""Makes sure that an image is there: pull policy, progress in the log, credentials from the
+worker's configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +13,13 @@ from docker.utils import parse_repository_tag
 
 from engine.errors import AuthorError
 from runners.docker.config import DockerConfig
-from runners.docker.connection import Connection, EngineFailed, EngineGone, EngineRefused, translate_errors
+from runners.docker.connection import (
+    Connection,
+    EngineFailed,
+    EngineGone,
+    EngineRefused,
+    translate_errors,
+)
 from runners.ending import Ending
 from runners.lines import LineFeed
 
@@ -21,7 +28,8 @@ _POLL_S = 0.05
 
 
 class Images:
-    """The engine's images. Two steps that need the same missing image at the same time pull it once."""
+    """The engine's images. Two steps that need the same missing image at the same time pull it
+    once."""
 
     def __init__(self, connection: Connection, config: DockerConfig) -> None:
         self._connection = connection
@@ -30,13 +38,16 @@ class Images:
         self._pulls: dict[str, threading.Lock] = {}
 
     def ensure(self, image: str, feed: LineFeed, ending: Ending) -> str | None:
-        """The image's id; None when `ending` came first. An image that cannot be had is an AuthorError."""
+        """The image's id; None when `ending` came first. An image that cannot be had is an
+        AuthorError."""
         policy = self._config.pull
         known = self._find(image)
         if known is not None and policy != "always":
             return known
         if policy == "never":
-            raise AuthorError(f"image {image!r} is not on this worker's engine, and docker.pull is 'never'")
+            raise AuthorError(
+                f"image {image!r} is not on this worker's engine, and docker.pull is 'never'"
+            )
         with self._lock:
             lock = self._pulls.setdefault(image, threading.Lock())
         while not lock.acquire(timeout=_POLL_S):
@@ -76,8 +87,8 @@ class Images:
         if isinstance(pull.problem, EngineGone):
             raise pull.problem
         raise AuthorError(
-            f"Could not pull image {image!r}: {pull.problem}; check its name, and the registry's credentials in the "
-            "worker's configuration"
+            f"Could not pull image {image!r}: {pull.problem}; check its name, and the registry's"
+            " credentials in the worker's configuration"
         )
 
     def _find_login(self, image: str) -> dict[str, str] | None:
@@ -89,7 +100,8 @@ class Images:
 
 
 class _Pull(threading.Thread):
-    """One pull in a thread of its own: a registry that hangs must not keep a step from being cancelled."""
+    """One pull in a thread of its own: a registry that hangs must not keep a step from being
+    cancelled."""
 
     def __init__(self, connection: Connection, image: str, login: dict[str, str] | None) -> None:
         super().__init__(name="stroem-pull", daemon=True)
@@ -107,7 +119,9 @@ class _Pull(threading.Thread):
         try:
             with self._connection.open() as client, translate_errors():
                 options = {"auth_config": self._login} if self._login else {}
-                for event in client.pull(repository, tag=tag or "latest", stream=True, decode=True, **options):
+                for event in client.pull(
+                    repository, tag=tag or "latest", stream=True, decode=True, **options
+                ):
                     self._note(event)
         except (EngineGone, EngineFailed, EngineRefused) as problem:
             self.problem = problem

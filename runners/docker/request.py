@@ -1,8 +1,9 @@
-"""The create request for a step's container: pure, and the only place that says what a container may have.
+"""The create request for a step's container: pure, and the only place that says what a container
+may have.
 
-Nothing of an order can reach a field that is not written here: no privileged mode, no devices but counted GPUs, no
-namespace of the host, no bind mount but the attempt's own files and the worker's start-up scripts, never the engine's
-socket.
+Nothing of an order can reach a field that is not written here: no privileged mode, no devices but
+counted GPUs, no namespace of the host, no bind mount but the attempt's own files and the worker's
+start-up scripts, never the engine's socket.
 """
 
 from __future__ import annotations
@@ -13,11 +14,21 @@ from typing import Any
 
 from engine.orders import ImageWork, ScriptWork, StepOrder
 from runners.container_limits import read_cpu_millis, read_memory_bytes
-from runners.container_script import CACHE, FILES, MAIN, STARTUP, WORKSPACE, build_env, place_workdir, split_cmd
+from runners.container_script import (
+    CACHE,
+    FILES,
+    MAIN,
+    STARTUP,
+    WORKSPACE,
+    build_env,
+    place_workdir,
+    split_cmd,
+)
 from runners.docker.config import DockerConfig
 
 LABEL = "stroem.io/"
-# The engine's own copy of a log, read again only after a broken connection; a flood must not fill its disk.
+# The engine's own copy of a log, read again only after a broken connection; a flood must not fill
+# its disk.
 _LOG_BOUNDS = {driver: {"max-size": "64m", "max-file": "2"} for driver in ("json-file", "local")}
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -38,7 +49,8 @@ def name_container(attempt: str) -> str:
 
 
 def build_labels(order: StepOrder, config: DockerConfig) -> dict[str, str]:
-    """By these labels a sweep knows whose leftovers it sees, and an operator which step a container belongs to."""
+    """By these labels a sweep knows whose leftovers it sees, and an operator which step a container
+    belongs to."""
     return {
         f"{LABEL}owner": config.owner,
         f"{LABEL}attempt": order.attempt,
@@ -51,13 +63,20 @@ def build_labels(order: StepOrder, config: DockerConfig) -> dict[str, str]:
 
 
 def name_cache_volume(order: StepOrder, config: DockerConfig) -> str | None:
-    """The volume that keeps downloads and environments, one for each workspace: workspaces do not trust each other."""
-    if not config.keep_cache or not isinstance(order.work, ScriptWork) or order.work.language == "shell":
+    """The volume that keeps downloads and environments, one for each workspace: workspaces do not
+    trust each other."""
+    if (
+        not config.keep_cache
+        or not isinstance(order.work, ScriptWork)
+        or order.work.language == "shell"
+    ):
         return None
     return f"stroem-cache-{_UNSAFE.sub('-', config.owner)}-{_UNSAFE.sub('-', order.workspace)}"
 
 
-def build_request(order: StepOrder, config: DockerConfig, image: str, sources: Sources) -> dict[str, Any]:
+def build_request(
+    order: StepOrder, config: DockerConfig, image: str, sources: Sources
+) -> dict[str, Any]:
     """The body of the engine's create call."""
     request: dict[str, Any] = {
         "Image": image,
@@ -118,13 +137,33 @@ def _build_host_config(order: StepOrder, config: DockerConfig, sources: Sources)
 def _build_mounts(sources: Sources) -> list[dict[str, Any]]:
     mounts: list[dict[str, Any]] = []
     if sources.workspace_bind is not None:
-        mounts.append({"Type": "bind", "Source": sources.workspace_bind, "Target": WORKSPACE, "ReadOnly": True})
+        mounts.append(
+            {
+                "Type": "bind",
+                "Source": sources.workspace_bind,
+                "Target": WORKSPACE,
+                "ReadOnly": True,
+            }
+        )
     if sources.files_bind is not None:
-        mounts.append({"Type": "bind", "Source": sources.files_bind, "Target": FILES, "ReadOnly": True})
+        mounts.append(
+            {"Type": "bind", "Source": sources.files_bind, "Target": FILES, "ReadOnly": True}
+        )
     if sources.startup_bind is not None:
-        mounts.append({"Type": "bind", "Source": sources.startup_bind, "Target": STARTUP, "ReadOnly": True})
+        mounts.append(
+            {"Type": "bind", "Source": sources.startup_bind, "Target": STARTUP, "ReadOnly": True}
+        )
     if sources.workspace_volume is not None:
-        mounts.append({"Type": "volume", "Source": sources.workspace_volume, "Target": WORKSPACE, "ReadOnly": True})
+        mounts.append(
+            {
+                "Type": "volume",
+                "Source": sources.workspace_volume,
+                "Target": WORKSPACE,
+                "ReadOnly": True,
+            }
+        )
     if sources.cache_volume is not None:
-        mounts.append({"Type": "volume", "Source": sources.cache_volume, "Target": CACHE, "ReadOnly": False})
+        mounts.append(
+            {"Type": "volume", "Source": sources.cache_volume, "Target": CACHE, "ReadOnly": False}
+        )
     return mounts

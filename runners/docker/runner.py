@@ -20,13 +20,7 @@ from runners.docker.config import DockerConfig
 from runners.docker.connection import Connection, EngineFailed, EngineGone, EngineRefused
 from runners.docker.frames import Chunk, FrameStream, skip_known
 from runners.docker.images import Images
-from runners.docker.request import (
-    LABEL,
-    Sources,
-    build_request,
-    name_cache_volume,
-    name_container,
-)
+from runners.docker.request import LABEL, Sources, build_request, name_cache_volume, name_container
 from runners.docker.workspaces import Workspaces
 from runners.ending import Ending
 from runners.lines import LineFeed
@@ -34,12 +28,14 @@ from runners.remote import ComplaintWatch, Underway, carry_out
 
 logger = logging.getLogger(__name__)
 
-KILL_PATIENCE_S = 2.0  # after the grace: how long the engine may take to end what it was told to end
+# after the grace: how long the engine may take to end what it was told to end
+KILL_PATIENCE_S = 2.0
 POLL_S = 0.25
 
 
 class DockerRunner:
-    """A container for each attempt, named after it; attempts share nothing but the caches of their workspace."""
+    """A container for each attempt, named after it; attempts share nothing but the caches of their
+    workspace."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"docker"})
 
@@ -59,9 +55,11 @@ class DockerRunner:
         return outcome
 
     def sweep(self, live: frozenset[str]) -> None:
-        """Remove this worker's containers and volumes whose attempts are neither in `live` nor under way here.
+        """Remove this worker's containers and volumes whose attempts are neither in `live` nor
+        under way here.
 
-        An engine that is away, or refuses, is left to the next sweep: other runners' leftovers must not wait for it.
+        An engine that is away, or refuses, is left to the next sweep: other runners' leftovers must
+        not wait for it.
         """
         try:
             found = self._find(f"{LABEL}owner={self.config.owner}")
@@ -91,17 +89,27 @@ class DockerRunner:
         found: list[tuple[str, Callable[[], None]]] = []
         for container in self.connection.call("containers", all=True, filters=wanted):
             found.append(
-                (container["Labels"][f"{LABEL}attempt"], partial(remove_container, self.connection, container["Id"]))
+                (
+                    container["Labels"][f"{LABEL}attempt"],
+                    partial(remove_container, self.connection, container["Id"]),
+                )
             )
         for volume in self.connection.call("volumes", filters=wanted)["Volumes"] or []:
-            found.append((volume["Labels"][f"{LABEL}attempt"], partial(remove_volume, self.connection, volume["Name"])))
+            found.append(
+                (
+                    volume["Labels"][f"{LABEL}attempt"],
+                    partial(remove_volume, self.connection, volume["Name"]),
+                )
+            )
         return found
 
 
 class _Attempt:
     """One attempt from image to removal. For one thread."""
 
-    def __init__(self, runner: DockerRunner, order: StepOrder, feed: LineFeed, ending: Ending) -> None:
+    def __init__(
+        self, runner: DockerRunner, order: StepOrder, feed: LineFeed, ending: Ending
+    ) -> None:
         self._config = runner.config
         self._connection = runner.connection
         self._images = runner.images
@@ -117,7 +125,11 @@ class _Attempt:
         image = self._choose_image()
         if isinstance(self._order.work, ScriptWork):
             check_source(self._order.work)
-        image_id = self._images.ensure(image, self._feed, self._ending) if self._ending.cause is None else None
+        image_id = (
+            self._images.ensure(image, self._feed, self._ending)
+            if self._ending.cause is None
+            else None
+        )
         if image_id is None or self._ending.cause is not None:
             return self._ending.settle(self._feed)
         self._create(image, image_id)
@@ -132,14 +144,21 @@ class _Attempt:
             stream.close()
 
     def remove(self) -> None:
-        """Remove the container and its volume; an engine that is away now is left to the next sweep."""
+        """Remove the container and its volume; an engine that is away now is left to the next
+        sweep."""
         try:
             if self._was_created:
-                remove_container(self._connection, self._container or name_container(self._order.attempt))
+                remove_container(
+                    self._connection, self._container or name_container(self._order.attempt)
+                )
             if self._volume is not None:
                 remove_volume(self._connection, self._volume)
         except (EngineGone, EngineFailed, EngineRefused) as problem:
-            logger.warning("container %s is left to the next sweep: %s", name_container(self._order.attempt), problem)
+            logger.warning(
+                "container %s is left to the next sweep: %s",
+                name_container(self._order.attempt),
+                problem,
+            )
 
     def _choose_image(self) -> str:
         work = self._order.work
@@ -154,7 +173,9 @@ class _Attempt:
             bind = self._workspaces.write_files(self._order, image_id, files) if files else None
             container = self._open(image, Sources(files_bind=bind))
             if files and bind is None:
-                self._workspaces.put_files(container, {f"{FILES}/{name}": text for name, text in files.items()})
+                self._workspaces.put_files(
+                    container, {f"{FILES}/{name}": text for name, text in files.items()}
+                )
             return
         files |= build_script_files(work, image_id).files
         sources = Sources(
@@ -168,8 +189,12 @@ class _Attempt:
             sources = replace(sources, workspace_volume=self._fill_volume(work, image_id))
         container = self._open(image, sources)
         if must_copy and work.workspace_mode == "copy" and work.workspace_dir is not None:
-            self._workspaces.copy_tree(container, work.workspace_dir, self._order.scratch_dir, is_writable=True)
-        texts = {} if sources.files_bind else {f"{FILES}/{name}": text for name, text in files.items()}
+            self._workspaces.copy_tree(
+                container, work.workspace_dir, self._order.scratch_dir, is_writable=True
+            )
+        texts = (
+            {} if sources.files_bind else {f"{FILES}/{name}": text for name, text in files.items()}
+        )
         texts |= {} if sources.startup_bind else self._workspaces.read_startup()
         if texts:
             self._workspaces.put_files(container, texts)
@@ -216,10 +241,13 @@ class _Attempt:
         except EngineRefused as refusal:
             message = str(refusal)
             is_missing = "not found" in message or "no such file" in message
-            raise _NotStarted(f"The container could not be started: {message}", 127 if is_missing else 126) from refusal
+            raise _NotStarted(
+                f"The container could not be started: {message}", 127 if is_missing else 126
+            ) from refusal
 
     def _end(self, stream: FrameStream) -> None:
-        """Ask the container to stop, then make it; bounded, also when the engine does not answer."""
+        """Ask the container to stop, then make it; bounded, also when the engine does not
+        answer."""
         deadline = time.monotonic() + self._ending.grace_s + KILL_PATIENCE_S
         asking = threading.Thread(target=self._ask_to_stop, name="stroem-docker-stop", daemon=True)
         asking.start()
@@ -246,7 +274,9 @@ class _Attempt:
             if self._ending.cause is not None:
                 return self._ending.settle(self._feed)
             if state is None:
-                raise EngineGone("The Docker engine lost the container while the step ran, or went away itself")
+                raise EngineGone(
+                    "The Docker engine lost the container while the step ran, or went away itself"
+                )
             return self._settle(state)
 
     def _read(self, chunks: Iterator[Chunk], told: dict[str, int]) -> None:
@@ -262,12 +292,14 @@ class _Attempt:
         return skip_known(iter(stream), dict(told))
 
     def _find_state(self) -> dict[str, Any] | None:
-        """The container's state once its stream has ended: ended, still running after a moment, or None when it, or
-        the engine, is gone for good."""
+        """The container's state once its stream has ended: ended, still running after a moment, or
+        None when it, or the engine, is gone for good."""
         patience = time.monotonic() + KILL_PATIENCE_S
         while True:
             try:
-                state: dict[str, Any] = self._connection.call("inspect_container", self._require())["State"]
+                state: dict[str, Any] = self._connection.call("inspect_container", self._require())[
+                    "State"
+                ]
             except EngineRefused:
                 return None
             except (EngineGone, EngineFailed):
@@ -281,14 +313,17 @@ class _Attempt:
         return 0.0 if since is None else since + self._ending.grace_s + KILL_PATIENCE_S
 
     def _outlast_outage(self) -> dict[str, Any] | None:
-        """Wait for the engine to come back. None unless it kept the container running: what ended meanwhile is lost."""
+        """Wait for the engine to come back. None unless it kept the container running: what ended
+        meanwhile is lost."""
         deadline = time.monotonic() + self._config.engine_grace_s
         while not self._connection.is_alive():
             if time.monotonic() > deadline or self._ending.cause is not None:
                 return None
             time.sleep(POLL_S)
         try:
-            state: dict[str, Any] = self._connection.call("inspect_container", self._require())["State"]
+            state: dict[str, Any] = self._connection.call("inspect_container", self._require())[
+                "State"
+            ]
         except (EngineGone, EngineFailed, EngineRefused):
             return None
         return state if state["Running"] else None
@@ -302,7 +337,8 @@ class _Attempt:
 
 
 class _NotStarted(AuthorError):
-    """The engine would not start the container. `exit_code` is what a shell would say: 126 or 127."""
+    """The engine would not start the container. `exit_code` is what a shell would say: 126 or
+    127."""
 
     code = "docker_not_started"
 
@@ -312,7 +348,8 @@ class _NotStarted(AuthorError):
 
 
 def remove_container(connection: Connection, container: str) -> None:
-    """Remove a container with its anonymous volumes and wait until it is gone; nothing happens when it is not there."""
+    """Remove a container with its anonymous volumes and wait until it is gone; nothing happens when
+    it is not there."""
     for _ in range(40):
         try:
             connection.call("remove_container", container, force=True, v=True)

@@ -1,7 +1,9 @@
-"""Gets files into a container: by bind mount where the engine sees the worker's paths, else by archive.
+"""Gets files into a container: by bind mount where the engine sees the worker's paths, else by
+archive.
 
-A worker inside a container, or an engine beside it in a pod, has other paths than the engine. Whether a bind mount
-would show the right files is found out once for each file system, with a marker file.
+A worker inside a container, or an engine beside it in a pod, has other paths than the engine.
+Whether a bind mount would show the right files is found out once for each file system, with a
+marker file.
 """
 
 from __future__ import annotations
@@ -55,19 +57,25 @@ class Workspaces:
             self.copy_tree(container, directory, order.scratch_dir, is_writable=False)
         return name
 
-    def copy_tree(self, container: str, directory: Path, scratch: Path, *, is_writable: bool) -> None:
+    def copy_tree(
+        self, container: str, directory: Path, scratch: Path, *, is_writable: bool
+    ) -> None:
         """Put the files of `directory` at /workspace of a container that has not started yet."""
         with tempfile.TemporaryFile(dir=scratch) as archive:
             with tarfile.open(fileobj=archive, mode="w") as tar:
                 tar.add(
-                    directory, WORKSPACE.lstrip("/"), filter=lambda entry: _normalise(entry, is_writable=is_writable)
+                    directory,
+                    WORKSPACE.lstrip("/"),
+                    filter=lambda entry: _normalise(entry, is_writable=is_writable),
                 )
             self.put(container, archive)
 
     def write_files(self, order: StepOrder, image: str, files: Mapping[str, str]) -> str | None:
-        """Write the script's files where a bind mount can show them: that directory; None where none can.
+        """Write the script's files where a bind mount can show them: that directory; None where
+        none can.
 
-        The directory above is closed to everybody else on the host; inside, every user of the image may read.
+        The directory above is closed to everybody else on the host; inside, every user of the image
+        may read.
         """
         if not self.can_bind(order.scratch_dir, order, image):
             return None
@@ -89,8 +97,15 @@ class Workspaces:
 
     def read_startup(self) -> dict[str, str]:
         """The worker's start-up scripts by their paths in a container."""
-        scripts = sorted(self._config.startup_dir.glob("*.sh")) if self._config.startup_dir.is_dir() else []
-        return {f"{STARTUP}/{path.name}": path.read_text(encoding="utf-8", errors="replace") for path in scripts}
+        scripts = (
+            sorted(self._config.startup_dir.glob("*.sh"))
+            if self._config.startup_dir.is_dir()
+            else []
+        )
+        return {
+            f"{STARTUP}/{path.name}": path.read_text(encoding="utf-8", errors="replace")
+            for path in scripts
+        }
 
     def put_files(self, container: str, texts: Mapping[str, str]) -> None:
         """Put texts at their paths in a container that has not started yet."""
@@ -153,7 +168,8 @@ def _find_mount_point(directory: Path) -> str:
 
 
 def _normalise(entry: tarfile.TarInfo, *, is_writable: bool) -> tarfile.TarInfo | None:
-    """Owned by root and readable, or writable, by everybody: images run as whatever user they like."""
+    """Owned by root and readable, or writable, by everybody: images run as whatever user they
+    like."""
     if not (entry.isreg() or entry.isdir() or entry.issym() or entry.islnk()):
         return None
     entry.uid = entry.gid = 0

@@ -1,4 +1,5 @@
-"""One connection to an API server: the few calls that a step needs, with their errors told apart."""
+"""One connection to an API server: the few calls that a step needs, with their errors told
+apart."""
 
 from __future__ import annotations
 
@@ -50,29 +51,48 @@ class Cluster:
         self._lock = threading.Lock()
         self._client: Any = None
 
-    def create(self, kind: str, body: Mapping[str, Any], *, is_rehearsal: bool = False) -> dict[str, Any]:
-        """`kind` is "pod" or "secret". A field that the server does not know is refused, where it could be dropped."""
+    def create(
+        self, kind: str, body: Mapping[str, Any], *, is_rehearsal: bool = False
+    ) -> dict[str, Any]:
+        """`kind` is "pod" or "secret". A field that the server does not know is refused, where it
+        could be dropped."""
         options = {"dry_run": "All"} if is_rehearsal else {}
         return self._read(
-            f"create_namespaced_{kind}", self._config.namespace, dict(body), field_validation="Strict", **options
+            f"create_namespaced_{kind}",
+            self._config.namespace,
+            dict(body),
+            field_validation="Strict",
+            **options,
         )
 
     def may(self, verb: str, resource: str) -> bool:
-        """Whether our account may do this in the namespace; `pods/log` is a subresource. Every account may ask."""
+        """Whether our account may do this in the namespace; `pods/log` is a subresource. Every
+        account may ask."""
         name, _, part = resource.partition("/")
-        wanted = {"namespace": self._config.namespace, "verb": verb, "resource": name, "subresource": part}
-        review = {"spec": {"resourceAttributes": {key: value for key, value in wanted.items() if value}}}
+        wanted = {
+            "namespace": self._config.namespace,
+            "verb": verb,
+            "resource": name,
+            "subresource": part,
+        }
+        review = {
+            "spec": {"resourceAttributes": {key: value for key, value in wanted.items() if value}}
+        }
         answer = self._read("create_self_subject_access_review", review)
         return bool((answer.get("status") or {}).get("allowed"))
 
     def get_pod(self, name: str) -> dict[str, Any] | None:
         return self._read_or_none("read_namespaced_pod", name, self._config.namespace)
 
-    def delete(self, kind: str, name: str, grace_s: int | None = None, uid: str | None = None) -> None:
+    def delete(
+        self, kind: str, name: str, grace_s: int | None = None, uid: str | None = None
+    ) -> None:
         """Ask for the removal of one thing; nothing happens when it is not there."""
         options: dict[str, Any] = {"grace_period_seconds": grace_s} if grace_s is not None else {}
         if uid is not None:
-            options["body"] = client.V1DeleteOptions(preconditions=client.V1Preconditions(uid=uid), **options)
+            options["body"] = client.V1DeleteOptions(
+                preconditions=client.V1Preconditions(uid=uid), **options
+            )
         try:
             self._read(f"delete_namespaced_{kind}", name, self._config.namespace, **options)
         except Refused as refusal:
@@ -80,12 +100,15 @@ class Cluster:
                 raise
 
     def list(self, kind: str, selector: str) -> list[dict[str, Any]]:
-        found = self._read(f"list_namespaced_{kind}", self._config.namespace, label_selector=selector)
+        found = self._read(
+            f"list_namespaced_{kind}", self._config.namespace, label_selector=selector
+        )
         items: list[dict[str, Any]] = found["items"]
         return items
 
     def watch(self, name: str, version: str, timeout_s: int) -> Any:
-        """The open response of a watch on one pod, from `version` on, or from the present: JSON lines."""
+        """The open response of a watch on one pod, from `version` on, or from the present: JSON
+        lines."""
         options = {"resource_version": version} if version else {}
         return self._call(
             "list_namespaced_pod",
@@ -94,11 +117,16 @@ class Cluster:
             allow_watch_bookmarks=True,
             timeout_seconds=timeout_s,
             watch=True,
-            _request_timeout=(self._config.request_timeout_s, timeout_s + self._config.request_timeout_s),
+            _request_timeout=(
+                self._config.request_timeout_s,
+                timeout_s + self._config.request_timeout_s,
+            ),
             **options,
         )
 
-    def read_log(self, name: str, container: str, *, follow: bool, since_s: int | None, read_timeout_s: float) -> Any:
+    def read_log(
+        self, name: str, container: str, *, follow: bool, since_s: int | None, read_timeout_s: float
+    ) -> Any:
         """The open response of a container's log: lines with time stamps."""
         options = {"since_seconds": since_s} if since_s is not None else {}
         return self._call(
@@ -125,7 +153,9 @@ class Cluster:
         try:
             found: dict[str, Any] = json.loads(response.data)
         except (ValueError, urllib3.exceptions.HTTPError) as error:
-            raise ClusterAway(f"The API server's answer could not be read: {type(error).__name__}") from error
+            raise ClusterAway(
+                f"The API server's answer could not be read: {type(error).__name__}"
+            ) from error
         finally:
             response.release_conn()
         return found
@@ -139,7 +169,9 @@ class Cluster:
         except pydantic.ValidationError as error:
             raise Refused(_describe_invalid(error), 422) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise ClusterAway(f"The API server cannot be reached: {type(error).__name__}") from error
+            raise ClusterAway(
+                f"The API server cannot be reached: {type(error).__name__}"
+            ) from error
 
     def _get(self, method: str) -> Any:
         """The part of the API that has this method."""
@@ -151,9 +183,14 @@ class Cluster:
 
 
 def patiently(
-    act: Callable[[], T], outage_s: float, should_stop: Callable[[], bool] = lambda: False, *, first_s: float = 0.2
+    act: Callable[[], T],
+    outage_s: float,
+    should_stop: Callable[[], bool] = lambda: False,
+    *,
+    first_s: float = 0.2,
 ) -> T:
-    """The answer of `act`, which is tried again while the cluster is away: for `outage_s`, or until told to stop."""
+    """The answer of `act`, which is tried again while the cluster is away: for `outage_s`, or until
+    told to stop."""
     deadline, delay = time.monotonic() + outage_s, first_s
     while True:
         try:
@@ -172,7 +209,9 @@ def _load(config: PodConfig) -> Any:
     try:
         if config.kubeconfig is not None or config.context is not None:
             path = str(config.kubeconfig) if config.kubeconfig is not None else None
-            kube_config.load_kube_config(path, context=config.context, client_configuration=settings)
+            kube_config.load_kube_config(
+                path, context=config.context, client_configuration=settings
+            )
         else:
             try:
                 kube_config.load_incluster_config(client_configuration=settings)
@@ -200,5 +239,8 @@ def _translate(error: client.ApiException) -> ClusterAway | Refused:
 
 
 def _describe_invalid(error: pydantic.ValidationError) -> str:
-    parts = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()[:5]]
+    parts = [
+        f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+        for item in error.errors()[:5]
+    ]
     return f"the manifest is not a valid pod: {'; '.join(parts)}"

@@ -16,7 +16,8 @@ DEFAULT_INIT_IMAGE = "curlimages/curl:latest"
 
 @dataclass(frozen=True, slots=True)
 class PodConfig:
-    """How this worker uses its cluster. `owner` is the worker's own name: leftovers are told apart by it."""
+    """How this worker uses its cluster. `owner` is the worker's own name: leftovers are told apart
+    by it."""
 
     namespace: str
     owner: str
@@ -34,7 +35,9 @@ class PodConfig:
     outage_s: float = 60.0  # how long the API server may be away before the step counts as lost
 
     @classmethod
-    def from_section(cls, section: Mapping[str, Any], *, owner: str, runner_image: str | None = None) -> PodConfig:
+    def from_section(
+        cls, section: Mapping[str, Any], *, owner: str, runner_image: str | None = None
+    ) -> PodConfig:
         """Read the section; unknown keys and wrong values are refused with a sentence."""
         given = dict(section)
         if not isinstance(given.get("namespace"), str) or not given["namespace"]:
@@ -42,13 +45,17 @@ class PodConfig:
         known = set(cls.__dataclass_fields__) - {"owner", "runner_image", "policy"} | {"allow"}
         for key in given:
             if key not in known:
-                raise AuthorError(f"kubernetes.{key} is not a setting; known are {', '.join(sorted(known))}")
+                raise AuthorError(
+                    f"kubernetes.{key} is not a setting; known are {', '.join(sorted(known))}"
+                )
         policy = _read_policy(given.pop("allow", None) or {})
         if given.get("kubeconfig") is not None:
             given["kubeconfig"] = Path(given["kubeconfig"])
         if "image_pull_secrets" in given:
             given["image_pull_secrets"] = tuple(given["image_pull_secrets"])
-        return cls(owner=owner, runner_image=runner_image or DEFAULT_RUNNER_IMAGE, policy=policy, **given)
+        return cls(
+            owner=owner, runner_image=runner_image or DEFAULT_RUNNER_IMAGE, policy=policy, **given
+        )
 
 
 def _read_policy(section: Mapping[str, Any]) -> PodPolicy:
@@ -65,7 +72,9 @@ def _read_policy(section: Mapping[str, Any]) -> PodPolicy:
     }
     for key, value in section.items():
         if key not in kinds:
-            raise AuthorError(f"kubernetes.allow.{key} is not a setting; known are {', '.join(sorted(kinds))}")
+            raise AuthorError(
+                f"kubernetes.allow.{key} is not a setting; known are {', '.join(sorted(kinds))}"
+            )
         if isinstance(value, bool) is not (kinds[key] is bool) or isinstance(value, str):
             wanted = "true or false" if kinds[key] is bool else "a list"
             raise AuthorError(f"kubernetes.allow.{key} must be {wanted}")

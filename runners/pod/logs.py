@@ -1,7 +1,9 @@
-"""Follows the log of one container through every break of the connection: no line lost, none told twice.
+"""Follows the log of one container through every break of the connection: no line lost, none told
+twice.
 
-The server can only be asked for "the last N seconds", by its own clock. So every line is asked for with its time
-stamp, a new connection begins some seconds before the last line that was told, and what was told already is skipped.
+The server can only be asked for "the last N seconds", by its own clock. So every line is asked for
+with its time stamp, a new connection begins some seconds before the last line that was told, and
+what was told already is skipped.
 """
 
 from __future__ import annotations
@@ -23,16 +25,24 @@ from runners.pod.config import PodConfig
 
 OVERLAP_S = 5.0
 READ_TIMEOUT_S = 3600.0
-FIRST_PAUSE_S, LAST_PAUSE_S = 0.1, 2.0  # before a new connection: longer and longer while nothing comes of them
+# before a new connection: longer and longer while nothing comes of them
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.1, 2.0
 MAX_REFUSALS = 5  # once the container has ended
 _STAMP = re.compile(rb"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d) ?")
 
 
 class LogFollower(threading.Thread):
-    """Feeds the lines of one container into `feed`. `finish()` once the container has ended: then the rest is read."""
+    """Feeds the lines of one container into `feed`. `finish()` once the container has ended: then
+    the rest is read."""
 
     def __init__(
-        self, cluster: Cluster, config: PodConfig, pod: str, container: str, feed: LineFeed, limits: Limits
+        self,
+        cluster: Cluster,
+        config: PodConfig,
+        pod: str,
+        container: str,
+        feed: LineFeed,
+        limits: Limits,
     ) -> None:
         super().__init__(name=f"stroem-log-{container}", daemon=True)
         self.missing_right = False
@@ -63,7 +73,8 @@ class LogFollower(threading.Thread):
     def _interrupt(self) -> None:
         response = self._response
         if response is not None:
-            with contextlib.suppress(Exception):  # an already closed response complains in many ways
+            # an already closed response complains in many ways
+            with contextlib.suppress(Exception):
                 response.shutdown()
 
     def run(self) -> None:
@@ -79,7 +90,8 @@ class LogFollower(threading.Thread):
                 refusals += is_last
                 if refusal.status == 404 or refusals > MAX_REFUSALS:
                     return
-                is_whole = False  # 400: the container has not started yet, or its node does not answer
+                # 400: the container has not started yet, or its node does not answer
+                is_whole = False
             except ClusterAway:
                 is_whole = False
             if is_last and is_whole:
@@ -130,7 +142,9 @@ class LogFollower(threading.Thread):
         if self._told.is_new(line, time.time()):
             self._has_news = True
             found = _STAMP.match(line)
-            self._feed.feed("stdout", (line[found.end() :] if found else line) + (b"\n" if ends else b""))
+            self._feed.feed(
+                "stdout", (line[found.end() :] if found else line) + (b"\n" if ends else b"")
+            )
 
 
 class _Told:
@@ -171,7 +185,10 @@ class _Told:
             self._last = at
         self._recent[key] += 1
         self._stamps.append((at, key))
-        if len(self._stamps) > 1000 and self._stamps[len(self._stamps) // 2][0] < self._last - OVERLAP_S - 1:
+        if (
+            len(self._stamps) > 1000
+            and self._stamps[len(self._stamps) // 2][0] < self._last - OVERLAP_S - 1
+        ):
             self._forget(self._last - OVERLAP_S - 1)
 
     def _forget(self, before: float) -> None:

@@ -1,4 +1,5 @@
-"""The pod, and the secret beside it, for one attempt. Pure: an order and a configuration in, plain values out."""
+"""The pod, and the secret beside it, for one attempt. Pure: an order and a configuration in, plain
+values out."""
 
 from __future__ import annotations
 
@@ -23,7 +24,13 @@ from runners.container_script import (
     read_input,
     split_cmd,
 )
-from runners.manifest_policy import INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER, find_violations, harden
+from runners.manifest_policy import (
+    INIT_CONTAINER,
+    OUR_LABELS,
+    STEP_CONTAINER,
+    find_violations,
+    harden,
+)
 from runners.pod.config import PodConfig
 
 _CHUNK_BYTES = 100_000  # Linux takes at most 128 KiB for one environment variable
@@ -59,7 +66,8 @@ exit "$_s_code"
 
 @dataclass(frozen=True, slots=True)
 class PodPlan:
-    """What is to be created. `secret` is None when there is nothing to hide; `open_pod` needs no secret at all."""
+    """What is to be created. `secret` is None when there is nothing to hide; `open_pod` needs no
+    secret at all."""
 
     name: str
     pod: dict[str, Any]
@@ -72,7 +80,8 @@ def name_pod(attempt: str) -> str:
 
 
 def build_plan(order: StepOrder, config: PodConfig) -> PodPlan:
-    """The merged, hardened and judged pod; raises AuthorError naming everything that the policy refuses."""
+    """The merged, hardened and judged pod; raises AuthorError naming everything that the policy
+    refuses."""
     hidden: dict[str, dict[str, str]] = {}
     generated = _build_pod(order, config, hidden)
     merged = drop_nulls(merge(generated, order.manifest or {}))
@@ -82,7 +91,9 @@ def build_plan(order: StepOrder, config: PodConfig) -> PodPlan:
         raise AuthorError(f"Pod manifest override rejected: {'; '.join(violations)}")
     name = name_pod(order.attempt)
     data = {
-        f"{container}-{index}": value for container, env in hidden.items() for index, value in enumerate(env.values())
+        f"{container}-{index}": value
+        for container, env in hidden.items()
+        for index, value in enumerate(env.values())
     }
     with_secret, without = _give_env(pod, hidden, name), _give_env(pod, hidden, secret_name=None)
     if isinstance(order.work, ImageWork) and (given := read_input(order)):
@@ -92,7 +103,11 @@ def build_plan(order: StepOrder, config: PodConfig) -> PodPlan:
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": name, "namespace": config.namespace, "labels": generated["metadata"]["labels"]},
+        "metadata": {
+            "name": name,
+            "namespace": config.namespace,
+            "labels": generated["metadata"]["labels"],
+        },
         "type": "Opaque",
         "immutable": True,
         "stringData": data,
@@ -108,15 +123,21 @@ def build_labels(order: StepOrder, config: PodConfig) -> dict[str, str]:
         "task": order.task_name,
         "step": order.step_name,
     }
-    return {"app": "stroem-step", **{f"{OUR_LABELS}{key}": sanitise_label(value) for key, value in raw.items()}}
+    return {
+        "app": "stroem-step",
+        **{f"{OUR_LABELS}{key}": sanitise_label(value) for key, value in raw.items()},
+    }
 
 
 def sanitise_label(text: str) -> str:
-    """`text` as the value of a label: at most 63 of [A-Za-z0-9._-], letters or digits at both ends."""
+    """`text` as the value of a label: at most 63 of [A-Za-z0-9._-], letters or digits at both
+    ends."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:63].strip("._-")
 
 
-def _build_pod(order: StepOrder, config: PodConfig, hidden: dict[str, dict[str, str]]) -> dict[str, Any]:
+def _build_pod(
+    order: StepOrder, config: PodConfig, hidden: dict[str, dict[str, str]]
+) -> dict[str, Any]:
     annotations = {
         f"{OUR_LABELS}job-id": order.job_id,
         f"{OUR_LABELS}task-name": order.task_name,
@@ -174,7 +195,9 @@ def _build_init(order: StepOrder, config: PodConfig) -> dict[str, Any]:
     }
 
 
-def _build_step(order: StepOrder, config: PodConfig, hidden: dict[str, dict[str, str]]) -> dict[str, Any]:
+def _build_step(
+    order: StepOrder, config: PodConfig, hidden: dict[str, dict[str, str]]
+) -> dict[str, Any]:
     work = order.work
     env = build_env(order)
     container: dict[str, Any] = {"name": STEP_CONTAINER, "securityContext": _build_security()}
@@ -184,7 +207,11 @@ def _build_step(order: StepOrder, config: PodConfig, hidden: dict[str, dict[str,
         container["command"] = [
             "sh",
             "-c",
-            _escape(_add_files(build_script_files(work, container["image"]).files | read_input(order), env)),
+            _escape(
+                _add_files(
+                    build_script_files(work, container["image"]).files | read_input(order), env
+                )
+            ),
         ]
         container["volumeMounts"] = _build_mounts(work, config)
     else:
@@ -202,7 +229,11 @@ def _build_step(order: StepOrder, config: PodConfig, hidden: dict[str, dict[str,
 
 def _build_mounts(work: ScriptWork, config: PodConfig) -> list[dict[str, Any]]:
     mounts: list[dict[str, Any]] = [
-        {"name": "workspace", "mountPath": WORKSPACE, "readOnly": work.workspace_mode == "readonly"},
+        {
+            "name": "workspace",
+            "mountPath": WORKSPACE,
+            "readOnly": work.workspace_mode == "readonly",
+        },
         {"name": "stroem-files", "mountPath": FILES},
     ]
     if config.runner_startup_configmap:
@@ -224,7 +255,8 @@ def _build_command(work: ImageWork) -> dict[str, Any]:
 
 
 def _add_files(files: Mapping[str, str], env: dict[str, str]) -> str:
-    """Put the texts of `files` into `env`, in pieces; the answer is the program that writes them and runs the first."""
+    """Put the texts of `files` into `env`, in pieces; the answer is the program that writes them
+    and runs the first."""
     lines, names = ["umask 077"], []
     for number, (name, text) in enumerate(files.items()):
         pieces = []
@@ -249,7 +281,9 @@ def _build_resources(order: StepOrder) -> dict[str, Any]:
         amounts["cpu"] = f"{millis}m"
     if (memory := read_memory_bytes(order.resources)) is not None:
         amounts["memory"] = str(memory)
-    resources: dict[str, Any] = {"requests": dict(amounts), "limits": dict(amounts)} if amounts else {}
+    resources: dict[str, Any] = (
+        {"requests": dict(amounts), "limits": dict(amounts)} if amounts else {}
+    )
     if order.resources.num_gpus:
         resources.setdefault("limits", {})["nvidia.com/gpu"] = str(order.resources.num_gpus)
     return resources
@@ -260,14 +294,16 @@ def _build_security() -> dict[str, Any]:
 
 
 def _escape(text: str) -> str:
-    """Kubernetes expands $(NAME) in commands and values, and takes $$ for $: this keeps `text` as it is."""
+    """Kubernetes expands $(NAME) in commands and values, and takes $$ for $: this keeps `text` as
+    it is."""
     return text.replace("$", "$$")
 
 
 def _give_env(
     pod: Mapping[str, Any], hidden: Mapping[str, Mapping[str, str]], secret_name: str | None
 ) -> dict[str, Any]:
-    """`pod` with the platform's own variables: from the secret, or as plain values where there may be no secret.
+    """`pod` with the platform's own variables: from the secret, or as plain values where there may
+    be no secret.
 
     What the author's manifest says about a variable stands, whatever ours was.
     """
@@ -281,8 +317,13 @@ def _give_env(
 
 
 def _mount_input(pod: dict[str, Any], secret_name: str) -> None:
-    """Show the file with the input to an image that runs as it is. Ours to add: the policy has judged the pod."""
-    volume = {"secretName": secret_name, "items": [{"key": INPUT, "path": INPUT}], "defaultMode": 0o444}
+    """Show the file with the input to an image that runs as it is. Ours to add: the policy has
+    judged the pod."""
+    volume = {
+        "secretName": secret_name,
+        "items": [{"key": INPUT, "path": INPUT}],
+        "defaultMode": 0o444,
+    }
     mount = {"name": _INPUT_VOLUME, "mountPath": FILES, "readOnly": True}
     spec, step = pod["spec"], _find_step(pod)
     spec["volumes"] = [*spec.get("volumes", []), {"name": _INPUT_VOLUME, "secret": volume}]
@@ -296,7 +337,9 @@ def _forget_input(pod: dict[str, Any]) -> None:
 
 
 def _find_step(pod: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = next(each for each in pod["spec"]["containers"] if each["name"] == STEP_CONTAINER)
+    found: dict[str, Any] = next(
+        each for each in pod["spec"]["containers"] if each["name"] == STEP_CONTAINER
+    )
     return found
 
 
@@ -314,6 +357,9 @@ def _build_entries(
             if secret_name is None:
                 entry = {"name": name, "value": _escape(own[name])}
             else:
-                entry = {"name": name, "valueFrom": {"secretKeyRef": {"name": secret_name, "key": keys[name]}}}
+                entry = {
+                    "name": name,
+                    "valueFrom": {"secretKeyRef": {"name": secret_name, "key": keys[name]}},
+                }
         given.append(entry)
     return given

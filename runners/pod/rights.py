@@ -1,4 +1,5 @@
-"""What the worker's account may do in its namespace, and what its steps do without where it may not."""
+"""What the worker's account may do in its namespace, and what its steps do without where it may
+not."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from runners.pod.manifest import build_plan
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """Verbs on one resource (`pods/log` is pods and its subresource log), and what comes of lacking them."""
+    """Verbs on one resource (`pods/log` is pods and its subresource log), and what comes of lacking
+    them."""
 
     resource: str
     verbs: tuple[str, ...]
@@ -26,14 +28,20 @@ class Right:
 RIGHTS = (
     Right("pods", ("create", "get", "delete"), True, "no step can run"),
     Right("pods/log", ("get",), False, "the lines of steps, and any OUTPUT in them, are not known"),
-    Right("pods", ("list", "watch"), False, "pods are polled, and what a killed worker leaves is not looked for"),
+    Right(
+        "pods",
+        ("list", "watch"),
+        False,
+        "pods are polled, and what a killed worker leaves is not looked for",
+    ),
     Right("secrets", ("create", "delete"), False, "environment variables stand in the pod itself"),
     Right("secrets", ("list",), False, "secrets that a killed worker leaves are not looked for"),
 )
 
 
 def find_missing(cluster: Cluster) -> Iterator[Right]:
-    """The rights that the account lacks, each with the missing verbs only. Raises ClusterAway and Refused."""
+    """The rights that the account lacks, each with the missing verbs only. Raises ClusterAway and
+    Refused."""
     for right in RIGHTS:
         missing = tuple(verb for verb in right.verbs if not cluster.may(verb, right.resource))
         if missing:
@@ -41,7 +49,8 @@ def find_missing(cluster: Cluster) -> Iterator[Right]:
 
 
 def find_objection(cluster: Cluster, config: PodConfig) -> str | None:
-    """Why the cluster would not take a pod as steps have it: no such namespace, a quota, an admission rule.
+    """Why the cluster would not take a pod as steps have it: no such namespace, a quota, an
+    admission rule.
 
     Asks by a dry run, of which nothing stays. Raises ClusterAway.
     """

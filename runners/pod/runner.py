@@ -36,7 +36,8 @@ TAIL_CHARS = 4096
 
 
 class PodRunner:
-    """A pod for each attempt, named after it, and a secret beside it where the cluster lets us make one."""
+    """A pod for each attempt, named after it, and a secret beside it where the cluster lets us make
+    one."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"kubernetes"})
 
@@ -57,9 +58,11 @@ class PodRunner:
         return outcome
 
     def sweep(self, live: frozenset[str]) -> None:
-        """Remove this worker's pods and secrets whose attempts are neither in `live` nor under way here.
+        """Remove this worker's pods and secrets whose attempts are neither in `live` nor under way
+        here.
 
-        Needs the verb list on pods and secrets; without it leftovers stay until their namespace is cleaned otherwise.
+        Needs the verb list on pods and secrets; without it leftovers stay until their namespace is
+        cleaned otherwise.
         """
         self.abandon(self._find(f"{OUR_LABELS}owner={sanitise_label(self.config.owner)}") - live)
 
@@ -67,7 +70,8 @@ class PodRunner:
         return self._find("app=stroem-step")
 
     def abandon(self, attempts: frozenset[str]) -> None:
-        """See RemoteRunner. By name: that needs no right to list. A cluster that is away is left to the next time."""
+        """See RemoteRunner. By name: that needs no right to list. A cluster that is away is left to
+        the next time."""
         for name in map(name_pod, self._underway.without(attempts)):
             try:
                 self.cluster.delete("pod", name, grace_s=1)
@@ -91,13 +95,17 @@ class PodRunner:
             is_new = kind not in self._blind
             self._blind.add(kind)
         if is_new:
-            logger.warning("leftover %ss cannot be looked for (that needs the verb list): %s", kind, problem)
+            logger.warning(
+                "leftover %ss cannot be looked for (that needs the verb list): %s", kind, problem
+            )
 
 
 class _Attempt:
     """One attempt from manifest to removal."""
 
-    def __init__(self, runner: PodRunner, order: StepOrder, log: _SharedLog, feed: LineFeed, ending: Ending) -> None:
+    def __init__(
+        self, runner: PodRunner, order: StepOrder, log: _SharedLog, feed: LineFeed, ending: Ending
+    ) -> None:
         self._config = runner.config
         self._cluster = runner.cluster
         self._order = order
@@ -136,7 +144,8 @@ class _Attempt:
         return self._settle(sight)
 
     def remove(self) -> None:
-        """Remove pod and secret and see them gone; a cluster that is away now is left to the next sweep."""
+        """Remove pod and secret and see them gone; a cluster that is away now is left to the next
+        sweep."""
         if self._plan is None:
             return
         try:
@@ -164,12 +173,15 @@ class _Attempt:
                 was_unclear = True
                 raise
             except Refused as refusal:
-                if refusal.status == 409 and was_unclear:  # our own, whose answer was lost on its way
+                # our own, whose answer was lost on its way
+                if refusal.status == 409 and was_unclear:
                     pod = self._cluster.get_pod(plan.name)
                     if pod is not None:
                         return pod
                 if refusal.status == 409:
-                    raise PlatformError(f"a pod {plan.name} was here already; it has been removed") from refusal
+                    raise PlatformError(
+                        f"a pod {plan.name} was here already; it has been removed"
+                    ) from refusal
                 raise
 
         try:
@@ -190,12 +202,15 @@ class _Attempt:
         except Refused as refusal:
             if refusal.status == 403:
                 self._feed.say(
-                    f"The worker's account may not create secrets in namespace {self._config.namespace!r} (missing "
-                    "verbs: create and delete on secrets): environment variables stand in the pod itself"
+                    "The worker's account may not create secrets in namespace"
+                    f" {self._config.namespace!r} (missing verbs: create and delete on secrets):"
+                    " environment variables stand in the pod itself"
                 )
                 return False
             if refusal.status != 409:
-                raise AuthorError(f"The step's environment was not accepted: {refusal}") from refusal
+                raise AuthorError(
+                    f"The step's environment was not accepted: {refusal}"
+                ) from refusal
         self._has_secret = True
         return True
 
@@ -217,7 +232,9 @@ class _Attempt:
                 continue
             if news is None:
                 return (
-                    sight if self._ending.cause is not None else Sight("lost", "the pod was deleted by somebody else")
+                    sight
+                    if self._ending.cause is not None
+                    else Sight("lost", "the pod was deleted by somebody else")
                 )
             if isinstance(news, Exception):
                 raise news
@@ -253,17 +270,22 @@ class _Attempt:
             feed = self._feed
             if name != STEP_CONTAINER:
                 feed = LineFeed(self._log.label(name), self._order.limits, self._order.secrets)
-            follower = LogFollower(self._cluster, self._config, self._plan.name, name, feed, self._order.limits)
+            follower = LogFollower(
+                self._cluster, self._config, self._plan.name, name, feed, self._order.limits
+            )
             self._followers[name] = (follower, feed)
             follower.start()
 
     def _end(self, watch: PodWatch) -> None:
-        """Ask the pod to stop; its last lines are still read. Removal makes sure of it afterwards."""
+        """Ask the pod to stop; its last lines are still read. Removal makes sure of it
+        afterwards."""
         assert self._plan is not None
         name, grace = self._plan.name, self._ending.grace_s
         deadline = time.monotonic() + grace + 1.0
         try:
-            patiently(lambda: self._cluster.delete("pod", name, max(1, ceil(grace)), self._uid), 2.0)
+            patiently(
+                lambda: self._cluster.delete("pod", name, max(1, ceil(grace)), self._uid), 2.0
+            )
         except (ClusterAway, Refused) as problem:
             logger.info("stopping pod %s: %s", name, problem)
         while (left := deadline - time.monotonic()) > 0:
@@ -285,11 +307,14 @@ class _Attempt:
             if follower.is_alive():
                 follower.close()
                 follower.join(2.0)
-                self._feed.say(f"The end of the log of container {name!r} could not be read in time")
+                self._feed.say(
+                    f"The end of the log of container {name!r} could not be read in time"
+                )
             if follower.missing_right:
                 self._feed.say(
-                    f"The worker's account may not read logs in namespace {self._config.namespace!r} (missing verb: "
-                    f"get on pods/log): the lines of container {name!r}, and any OUTPUT in them, are not known"
+                    "The worker's account may not read logs in namespace"
+                    f" {self._config.namespace!r} (missing verb: get on pods/log): the lines of"
+                    f" container {name!r}, and any OUTPUT in them, are not known"
                 )
             if feed is not self._feed:
                 feed.close()
@@ -298,10 +323,16 @@ class _Attempt:
     def _settle(self, sight: Sight) -> StepOutcome:
         match sight.stage:
             case "lost":
-                return self._feed.outcome(Verdict.LOST, sight.exit_code, f"The pod was taken away: {sight.reason}")
+                return self._feed.outcome(
+                    Verdict.LOST, sight.exit_code, f"The pod was taken away: {sight.reason}"
+                )
             case "broken":
                 tail = self._log.read_tail(INIT_CONTAINER)
-                error = f"{sight.reason}\n{tail}" if sight.exit_code is not None and tail else sight.reason
+                error = (
+                    f"{sight.reason}\n{tail}"
+                    if sight.exit_code is not None and tail
+                    else sight.reason
+                )
                 return self._feed.outcome(Verdict.FAILED, sight.exit_code, error)
             case _:
                 return self._settle_ended(sight)
@@ -334,7 +365,10 @@ class _Attempt:
             if pod is None or (self._uid is not None and pod["metadata"]["uid"] != self._uid):
                 return True
             if time.monotonic() > deadline:
-                return not has_running_container(pod) and pod["metadata"].get("deletionTimestamp") is not None
+                return (
+                    not has_running_container(pod)
+                    and pod["metadata"].get("deletionTimestamp") is not None
+                )
             time.sleep(delay)
             delay = min(delay * 2, 0.5)
 

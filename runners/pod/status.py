@@ -10,8 +10,11 @@ from runners.manifest_policy import INIT_CONTAINER, STEP_CONTAINER
 
 Stage = Literal["waiting", "running", "ended", "lost", "broken"]
 
-# Waiting for these is waiting in vain; the others may pass (a registry that is away, an image on its way).
-_FATAL = frozenset({"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError"})
+# Waiting for these is waiting in vain; the others may pass (a registry that is away, an image on
+# its way).
+_FATAL = frozenset(
+    {"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError"}
+)
 _IMAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "CrashLoopBackOff", "RegistryUnavailable"})
 _TAKEN_AWAY = frozenset(
     {
@@ -25,8 +28,9 @@ _TAKEN_AWAY = frozenset(
 class Sight:
     """One look at a pod.
 
-    `waiting` (nothing of the step has run), `running`, `ended` with `exit_code`, `lost` (taken away by the cluster),
-    `broken` (it can never run). `reason` is what the cluster says about it, for the author.
+    `waiting` (nothing of the step has run), `running`, `ended` with `exit_code`, `lost` (taken away
+    by the cluster), `broken` (it can never run). `reason` is what the cluster says about it, for
+    the author.
     """
 
     stage: Stage
@@ -56,13 +60,18 @@ def look(pod: Mapping[str, Any]) -> Sight:
 def has_running_container(pod: Mapping[str, Any]) -> bool:
     status = pod.get("status") or {}
     groups = (status.get("containerStatuses") or [], status.get("initContainerStatuses") or [])
-    return any((entry.get("state") or {}).get("running") is not None for group in groups for entry in group)
+    return any(
+        (entry.get("state") or {}).get("running") is not None for group in groups for entry in group
+    )
 
 
 def list_started(pod: Mapping[str, Any]) -> list[str]:
     """The containers that have something to say: they run or have run."""
     status = pod.get("status") or {}
-    entries = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    entries = [
+        *(status.get("initContainerStatuses") or []),
+        *(status.get("containerStatuses") or []),
+    ]
     return [
         str(entry["name"])
         for entry in entries
@@ -73,7 +82,10 @@ def list_started(pod: Mapping[str, Any]) -> list[str]:
 
 def is_terminated(pod: Mapping[str, Any], container: str) -> bool:
     status = pod.get("status") or {}
-    entries = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    entries = [
+        *(status.get("initContainerStatuses") or []),
+        *(status.get("containerStatuses") or []),
+    ]
     return (_find(entries, container).get("state") or {}).get("terminated") is not None
 
 
@@ -83,12 +95,18 @@ def _read_end(ended: Mapping[str, Any]) -> Sight:
     told = f"{reason}: {message}" if reason and message else reason or message
     if reason in {"ContainerCannotRun", "StartError"}:
         return Sight("ended", told, int(ended.get("exitCode", 128)))
-    return Sight("ended", told, int(ended.get("exitCode", -1)), is_out_of_memory=reason == "OOMKilled")
+    return Sight(
+        "ended", told, int(ended.get("exitCode", -1)), is_out_of_memory=reason == "OOMKilled"
+    )
 
 
 def _look_before_start(status: Mapping[str, Any], step: Mapping[str, Any]) -> Sight:
     init = _find(status.get("initContainerStatuses"), INIT_CONTAINER)
-    for entry in (step, *(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])):
+    for entry in (
+        step,
+        *(status.get("initContainerStatuses") or []),
+        *(status.get("containerStatuses") or []),
+    ):
         waiting = (entry.get("state") or {}).get("waiting") or {}
         reason = str(waiting.get("reason") or "")
         told = f"{reason}: {waiting['message']}" if waiting.get("message") else reason
@@ -99,7 +117,9 @@ def _look_before_start(status: Mapping[str, Any], step: Mapping[str, Any]) -> Si
     for entry in status.get("initContainerStatuses") or []:
         ended = (entry.get("state") or {}).get("terminated") or {}
         if ended.get("exitCode"):
-            return Sight("broken", _describe_init(entry is init, entry, ended), int(ended["exitCode"]))
+            return Sight(
+                "broken", _describe_init(entry is init, entry, ended), int(ended["exitCode"])
+            )
     if status.get("phase") == "Failed":
         reason = str(status.get("reason") or "the pod failed")
         return Sight("lost", f"{reason}: {status['message']}" if status.get("message") else reason)
@@ -116,7 +136,10 @@ def _describe_scheduling(status: Mapping[str, Any]) -> str:
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
-    for entry in (*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])):
+    for entry in (
+        *(status.get("initContainerStatuses") or []),
+        *(status.get("containerStatuses") or []),
+    ):
         waiting = (entry.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") not in (None, "", "PodInitializing"):
             return ": ".join(filter(None, (waiting.get("reason"), waiting.get("message"))))
@@ -130,7 +153,10 @@ def _find_disruption(status: Mapping[str, Any]) -> str:
         return told
     for condition in status.get("conditions") or []:
         if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
-            return ": ".join(filter(None, (condition.get("reason"), condition.get("message")))) or "disrupted"
+            return (
+                ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
+                or "disrupted"
+            )
     return ""
 
 

@@ -20,7 +20,8 @@ NUDGE = object()
 
 
 class PodWatch(threading.Thread):
-    """Puts every version of the pod into `news`: the pod, None once it is gone, or an exception when it gives up."""
+    """Puts every version of the pod into `news`: the pod, None once it is gone, or an exception
+    when it gives up."""
 
     def __init__(self, cluster: Cluster, config: PodConfig, name: str, pod: dict[str, Any]) -> None:
         super().__init__(name="stroem-pod-watch", daemon=True)
@@ -47,7 +48,8 @@ class PodWatch(threading.Thread):
         self._is_closed.set()
         response = self._response
         if response is not None:
-            with contextlib.suppress(Exception):  # an already closed response complains in many ways
+            # an already closed response complains in many ways
+            with contextlib.suppress(Exception):
                 response.shutdown()
 
     def run(self) -> None:
@@ -88,8 +90,9 @@ class PodWatch(threading.Thread):
             elif refusal.status in (403, 404, 405):
                 self._may_watch = False
                 self._say(
-                    f"The worker's account may not watch pods in namespace {self._config.namespace!r} (missing verbs: "
-                    f"list and watch on pods); it asks every {self._config.poll_s:g} s instead"
+                    "The worker's account may not watch pods in namespace"
+                    f" {self._config.namespace!r} (missing verbs: list and watch on pods); it asks"
+                    f" every {self._config.poll_s:g} s instead"
                 )
             else:
                 raise
@@ -130,7 +133,8 @@ class PodWatch(threading.Thread):
         return not is_gone
 
     def _begin_anew(self) -> None:
-        """The server has forgotten our version, and may have forgotten the pod's own: watch from the present on."""
+        """The server has forgotten our version, and may have forgotten the pod's own: watch from
+        the present on."""
         self._version = ""
 
     def _ask(self) -> None:

@@ -16,21 +16,25 @@ LONGEST_NAME = len("/.s.PGSQL.5432")
 
 
 def private_folder(path: Path) -> Path:
-    """Makes `path` with mode 0700, or makes sure that it is ours alone. Raises EmbeddedError when it is not ours."""
+    """Makes `path` with mode 0700, or makes sure that it is ours alone. Raises EmbeddedError when
+    it is not ours."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         path.mkdir(mode=0o700)
     except FileExistsError:
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            raise EmbeddedError(f"{path} belongs to somebody else: remove it, or choose another data_dir.") from None
+            raise EmbeddedError(
+                f"{path} belongs to somebody else: remove it, or choose another data_dir."
+            ) from None
         if found.st_mode & 0o077:
             path.chmod(0o700)
     return path
 
 
 def socket_folder(data_dir: Path) -> Path:
-    """Where the sockets of the servers in `data_dir` lie: in it, unless its path is too long for a socket."""
+    """Where the sockets of the servers in `data_dir` lie: in it, unless its path is too long for a
+    socket."""
     inside = data_dir / "run"
     if len(os.fsencode(inside)) + LONGEST_NAME <= LONGEST_SOCKET:
         return private_folder(inside)
@@ -42,7 +46,8 @@ def socket_folder(data_dir: Path) -> Path:
             if len(os.fsencode(outside)) + LONGEST_NAME <= LONGEST_SOCKET:
                 return private_folder(outside)
     raise EmbeddedError(
-        f"No directory with a path short enough for a socket was found for {data_dir}: set TMPDIR to one."
+        f"No directory with a path short enough for a socket was found for {data_dir}: set TMPDIR"
+        " to one."
     )
 
 

@@ -1,4 +1,5 @@
-"""Who runs the database: PostgreSQL refuses to run as root, and root is who many machines and containers have.
+"""Who runs the database: PostgreSQL refuses to run as root, and root is who many machines and
+containers have.
 
 Nothing here creates an account or opens a mode outside the directory it is given.
 """
@@ -21,7 +22,8 @@ ACCOUNTS = ("postgres", "nobody")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`prefix` goes before a command; `user` and `group` are set when an account of the machine runs it."""
+    """`prefix` goes before a command; `user` and `group` are set when an account of the machine
+    runs it."""
 
     prefix: tuple[str, ...] = ()
     user: int | None = None
@@ -59,8 +61,9 @@ def _identity_of_root(folder: Path) -> Identity:
         if _can_run(identity) and _can_reach(identity, folder):
             return identity
     raise EmbeddedError(
-        "PostgreSQL does not run as root, user namespaces are refused here and no other account can reach "
-        f"{folder}: start as another user, or set STROEM__DB__URL and STROEM__BROKER__URL to servers of yours."
+        "PostgreSQL does not run as root, user namespaces are refused here and no other account"
+        f" can reach {folder}: start as another user, or set STROEM__DB__URL and"
+        " STROEM__BROKER__URL to servers of yours."
     )
 
 
@@ -77,7 +80,8 @@ def _candidates() -> Iterator[Identity]:
 
 
 def _mapped_id() -> int | None:
-    """What root is called inside its namespace. Outside nothing changes, but initdb insists on an id with a name."""
+    """What root is called inside its namespace. Outside nothing changes, but initdb insists on an
+    id with a name."""
     ids = [account.pw_uid for account in pwd.getpwall() if account.pw_uid != 0]
     return max(ids, default=None)  # as a rule that of `nobody`
 
@@ -90,7 +94,9 @@ def _can_run(identity: Identity) -> bool:
 
 
 def _can_reach(identity: Identity, folder: Path) -> bool:
-    """A folder of ours can be given away; those above it must let the account through as they are."""
+    """A folder of ours can be given away; those above it must let the account through as they
+    are."""
     return (
-        identity.user is None or identity.run("/bin/sh", "-c", 'cd -- "$1"', "sh", str(folder.parent)).returncode == 0
+        identity.user is None
+        or identity.run("/bin/sh", "-c", 'cd -- "$1"', "sh", str(folder.parent)).returncode == 0
     )

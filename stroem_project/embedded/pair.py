@@ -19,9 +19,11 @@ class Addresses:
 
 
 class TemporaryDatabase:
-    """A PostgreSQL in a directory that is removed with it; not durable. `copy_of` is a prepared cluster's folder.
+    """A PostgreSQL in a directory that is removed with it; not durable. `copy_of` is a prepared
+    cluster's folder.
 
-    Its address (`url`) is known from the beginning; `begin` does not wait until it answers, `start` does.
+    Its address (`url`) is known from the beginning; `begin` does not wait until it answers, `start`
+    does.
     """
 
     def __init__(self, lifeline: Lifeline, *, copy_of: Path | None = None) -> None:
@@ -40,7 +42,9 @@ class TemporaryDatabase:
         if self._copy_of is not None:
             prepared.copy_data(self._copy_of, self.cluster)
         log, ending = self.folder / "database.log", postgres.ENDING_OF_NO_RETURN
-        self._child = self._lifeline.spawn(postgres.program(self.cluster, log, is_durable=False, ending=ending))
+        self._child = self._lifeline.spawn(
+            postgres.program(self.cluster, log, is_durable=False, ending=ending)
+        )
 
     def start(self) -> str:
         """Its address, once it answers."""
@@ -70,7 +74,9 @@ class TemporaryBroker:
         self._child: Child | None = None
 
     def begin(self) -> None:
-        self._child = self._lifeline.spawn(valkey.program(self.doorbell, self.folder / "broker.log"))
+        self._child = self._lifeline.spawn(
+            valkey.program(self.doorbell, self.folder / "broker.log")
+        )
 
     def start(self) -> str:
         """Its address, once it answers."""
@@ -88,7 +94,8 @@ class TemporaryBroker:
 
 
 class TemporaryPair:
-    """Both; a context manager that waits until both answer. `addresses` are known from the beginning."""
+    """Both; a context manager that waits until both answer. `addresses` are known from the
+    beginning."""
 
     def __init__(self, lifeline: Lifeline, *, copy_of: Path | None = None) -> None:
         self.database = TemporaryDatabase(lifeline, copy_of=copy_of)

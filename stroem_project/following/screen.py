@@ -1,4 +1,5 @@
-"""Writes what happens to a terminal, or as plain lines where there is none. Nothing of a job can steer the terminal."""
+"""Writes what happens to a terminal, or as plain lines where there is none. Nothing of a job can
+steer the terminal."""
 
 from __future__ import annotations
 
@@ -36,7 +37,11 @@ class Screen:
 
     def state(self, name: str, status: str, *, note: str = "", error: str = "") -> None:
         """One line for the state, and the lines of the error below it."""
-        shown = f"\x1b[{_COLOURS[status]}m{status}\x1b[0m" if self._is_terminal and status in _COLOURS else status
+        shown = (
+            f"\x1b[{_COLOURS[status]}m{status}\x1b[0m"
+            if self._is_terminal and status in _COLOURS
+            else status
+        )
         self._clear()
         self._out.write(f"{clean(name)}: {shown}{f' ({clean(note)})' if note else ''}\n")
         for line in error.splitlines():
@@ -68,6 +73,7 @@ class Screen:
 
 
 def clean(text: str) -> str:
-    """`text` without escape sequences and with a mark for each other control character but the tab."""
+    """`text` without escape sequences and with a mark for each other control character but the
+    tab."""
     plain = _ESCAPES.sub("", text)
     return "".join(letter if letter == "\t" or letter.isprintable() else MARK for letter in plain)

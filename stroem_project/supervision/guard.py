@@ -1,9 +1,11 @@
-"""Ends the programs of a process that vanished. Run as `python -I -S guard.py`, with the lifeline as standard input.
+"""Ends the programs of a process that vanished. Run as `python -I -S guard.py`, with the lifeline
+as standard input.
 
-Lines: `+PID STAGE SIGNAL:SECONDS,SIGNAL:SECONDS,...` to watch over a process, `-PID` to forget it, `=PATH` for a
-directory of temporary files. When the other end of the pipe is gone, for whatever reason, stage after stage gets its
-signals, each followed by its time, then KILL; at last the directories go.
-Imports nothing of the project: it starts in some ten milliseconds and cannot break with it.
+Lines: `+PID STAGE SIGNAL:SECONDS,SIGNAL:SECONDS,...` to watch over a process, `-PID` to forget it,
+`=PATH` for a directory of temporary files. When the other end of the pipe is gone, for whatever
+reason, stage after stage gets its signals, each followed by its time, then KILL; at last the
+directories go. Imports nothing of the project: it starts in some ten milliseconds and cannot break
+with it.
 """
 
 import contextlib
@@ -16,7 +18,8 @@ import time
 
 
 class Watched:
-    """One process. Held by a descriptor where the system has them, so that a reused id is never hit."""
+    """One process. Held by a descriptor where the system has them, so that a reused id is never
+    hit."""
 
     def __init__(self, pid, stage, steps):
         self.pid, self.stage, self.steps = pid, stage, steps
@@ -47,13 +50,17 @@ class Watched:
 
 
 def watch(lines):
-    """Reads until the lifeline ends; answers what is still watched then, and the directories to remove."""
+    """Reads until the lifeline ends; answers what is still watched then, and the directories to
+    remove."""
     watched, folders = {}, []
     for line in lines:
         words = line.split()
         if line.startswith("+") and len(words) == 3:
             pid = int(words[0][1:])
-            steps = [(int(number), float(seconds)) for number, seconds in (s.split(":") for s in words[2].split(","))]
+            steps = [
+                (int(number), float(seconds))
+                for number, seconds in (s.split(":") for s in words[2].split(","))
+            ]
             watched[pid] = Watched(pid, int(words[1]), steps)
         elif line.startswith("-"):
             forgotten = watched.pop(int(line[1:]), None)
@@ -75,7 +82,9 @@ def end(stage):
             step, due = at.get(process.pid, (-1, began))
             if time.monotonic() >= due:
                 step += 1
-                number, seconds = process.steps[step] if step < len(process.steps) else (signal.SIGKILL, 1.0)
+                number, seconds = (
+                    process.steps[step] if step < len(process.steps) else (signal.SIGKILL, 1.0)
+                )
                 process.send(number)
                 at[process.pid] = (step, time.monotonic() + seconds)
         time.sleep(0.02)
@@ -84,7 +93,8 @@ def end(stage):
 
 
 def remove(folder):
-    """Removes a directory although some within are closed to writing, as the copies of workspaces are."""
+    """Removes a directory although some within are closed to writing, as the copies of workspaces
+    are."""
     for path, names, _ in os.walk(folder):
         for name in names:
             inner = os.path.join(path, name)

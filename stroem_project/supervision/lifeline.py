@@ -1,5 +1,6 @@
-"""Pipes whose end tells that this process is gone, even by SIGKILL: one to a guard that ends our children, and one to
-those of our own making, which end themselves although the guard was killed as well.
+"""Pipes whose end tells that this process is gone, even by SIGKILL: one to a guard that ends our
+children, and one to those of our own making, which end themselves although the guard was killed as
+well.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ from pathlib import Path
 from stroem_project.supervision.program import Child, Program
 
 GUARD = Path(__file__).with_name("guard.py")
-# The child waits for one line before it becomes the program: by then the guard knows it, so no kill falls in between.
+# The child waits for one line before it becomes the program: by then the guard knows it, so no kill
+# falls in between.
 _GATE = 'IFS= read -r go && [ "$go" = go ] && exec "$@" </dev/null'
 
 
 class Lifeline:
-    """Starts programs that end when this process does. One guard serves all of them; a guard that died is replaced."""
+    """Starts programs that end when this process does. One guard serves all of them; a guard that
+    died is replaced."""
 
     def __init__(self, *, keep_open: tuple[int, ...] = ()) -> None:
-        """`keep_open`: descriptors that the guard holds too, such as a lock that must outlast our programs."""
+        """`keep_open`: descriptors that the guard holds too, such as a lock that must outlast our
+        programs."""
         self._keep_open = keep_open
         self._lock = threading.Lock()
         self._known: dict[int, str] = {}
@@ -37,7 +41,9 @@ class Lifeline:
         program.log.parent.mkdir(parents=True, exist_ok=True)
         with program.log.open("ab") as log:
             log_start = log.tell()
-            argv = program.argv + (("--lifeline-fd", str(self._held_end)) if program.holds_lifeline else ())
+            argv = program.argv + (
+                ("--lifeline-fd", str(self._held_end)) if program.holds_lifeline else ()
+            )
             process = subprocess.Popen(
                 ["/bin/sh", "-c", _GATE, program.name, *argv],
                 stdin=subprocess.PIPE,

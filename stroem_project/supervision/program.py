@@ -33,7 +33,8 @@ def _is_up() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """How to start it, how to see that it answers, how to end it. It runs in a session of its own."""
+    """How to start it, how to see that it answers, how to end it. It runs in a session of its
+    own."""
 
     name: str
     argv: tuple[str, ...]
@@ -45,7 +46,8 @@ class Program:
     ready_within_s: float = 60.0
     ending: Ending = ((signal.SIGTERM, 5.0),)
     stage: int = APPLICATION
-    holds_lifeline: bool = False  # takes `--lifeline-fd N` and ends itself at the end of N, guard or no guard
+    # takes `--lifeline-fd N` and ends itself at the end of N, guard or no guard
+    holds_lifeline: bool = False
     user: int | None = None
     group: int | None = None
 
@@ -70,15 +72,16 @@ class Child:
         return True
 
     def wait_until_ready(self, poll_s: float = 0.01) -> None:
-        """Returns when it answers. Raises ProgramFailed, with the end of its log, when it ends or takes too long."""
+        """Returns when it answers. Raises ProgramFailed, with the end of its log, when it ends or
+        takes too long."""
         deadline = time.monotonic() + self.program.ready_within_s
         while not self.program.answers():
             if self.has_ended():
                 raise ProgramFailed(f"{self.program.name} ended at its start: {self.last_words()}")
             if time.monotonic() > deadline:
                 raise ProgramFailed(
-                    f"{self.program.name} did not answer within {self.program.ready_within_s:g} seconds: "
-                    f"{self.last_words()}"
+                    f"{self.program.name} did not answer within {self.program.ready_within_s:g}"
+                    f" seconds: {self.last_words()}"
                 )
             time.sleep(poll_s)
             poll_s = min(poll_s * 1.2, 0.2)

@@ -1,4 +1,5 @@
-"""Keeps programs running: starts them in order, starts again what dies, ends them in the opposite order."""
+"""Keeps programs running: starts them in order, starts again what dies, ends them in the opposite
+order."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class Supervisor:
         self._kept: list[_Kept] = []
 
     def start(self, *programs: Program) -> float:
-        """Starts them together, waits until each answers and keeps them. The seconds that took; or ProgramFailed."""
+        """Starts them together, waits until each answers and keeps them. The seconds that took; or
+        ProgramFailed."""
         began = time.monotonic()
         children = []
         for program in programs:
@@ -43,7 +45,8 @@ class Supervisor:
         return time.monotonic() - began
 
     def tend(self) -> None:
-        """One round: whoever has died is started again, after a pause that grows with each death."""
+        """One round: whoever has died is started again, after a pause that grows with each
+        death."""
         self.lifeline.check()
         for kept in self._kept:
             if kept.child is not None and kept.child.has_ended():
@@ -56,7 +59,10 @@ class Supervisor:
         kept.due = time.monotonic() + kept.pause_s
         kept.child = None
         name = kept.program.name
-        self._say(f"{name} ended ({_how(child.process.returncode)}); it is started again in {kept.pause_s:g} s.")
+        self._say(
+            f"{name} ended ({_how(child.process.returncode)}); it is started again in"
+            f" {kept.pause_s:g} s."
+        )
         for line in child.last_words().splitlines():
             self._say(f"  {name}: {line}")
         kept.pause_s = min(kept.pause_s * 2, LONGEST_PAUSE_S)
@@ -71,7 +77,8 @@ class Supervisor:
             self._say(f"{kept.program.name} could not be started: {error}")
 
     def stop(self, within_s: float, is_hurried: Callable[[], bool] = lambda: False) -> None:
-        """Ends the applications together, then what they store things in. Nothing is left after `within_s`."""
+        """Ends the applications together, then what they store things in. Nothing is left after
+        `within_s`."""
         deadline = time.monotonic() + within_s
         applications = self._children(APPLICATION)
         for child in applications:
@@ -87,7 +94,11 @@ class Supervisor:
         self._kept.clear()
 
     def _children(self, stage: int) -> list[Child]:
-        return [kept.child for kept in self._kept if kept.child is not None and kept.program.stage == stage]
+        return [
+            kept.child
+            for kept in self._kept
+            if kept.child is not None and kept.program.stage == stage
+        ]
 
 
 def _signal(child: Child) -> None:

@@ -1,4 +1,5 @@
-"""Fifty values that must never be seen in clear, the workspace that holds them, and where to look for them."""
+"""Fifty values that must never be seen in clear, the workspace that holds them, and where to look
+for them."""
 
 from __future__ import annotations
 
@@ -32,12 +33,17 @@ class Canaries:
         return len(self._values)
 
     def digest(self, name: str) -> str:
-        """So that a step can prove that it got the value, without anybody writing the value down."""
+        """So that a step can prove that it got the value, without anybody writing the value
+        down."""
         return hashlib.sha256(self[name].encode()).hexdigest()
 
     def seen_in(self, text: str) -> set[str]:
         """Names of those that stand in `text`, raw or in an encoding that anybody can undo."""
-        return {name for name, value in self._values.items() if any(form in text for form in forms(value))}
+        return {
+            name
+            for name, value in self._values.items()
+            if any(form in text for form in forms(value))
+        }
 
 
 def forms(value: str) -> Iterator[str]:
@@ -50,7 +56,8 @@ def forms(value: str) -> Iterator[str]:
     for lead in range(3):
         coded = base64.b64encode(b"\0" * lead + raw).decode()
         yield coded[4:-4]
-    yield value[5:23]  # the unmistakable part: also where quotes, ampersands and slashes were changed somehow
+    # the unmistakable part: also where quotes, ampersands and slashes were changed somehow
+    yield value[5:23]
 
 
 def tables() -> Iterator[tuple[str, str]]:

@@ -16,7 +16,8 @@ __all__ = ["base_image", "docker_engine", "node_image", "runner_image"]
 
 @pytest.fixture
 def calm_house(tmp_path: Path, process_env: dict[str, str]) -> Iterator[House]:
-    """A house that gives a silent worker its full half minute: for tests in which none has to die."""
+    """A house that gives a silent worker its full half minute: for tests in which none has to
+    die."""
     found = House(tmp_path, process_env)
     yield found
     found.close()

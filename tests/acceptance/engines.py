@@ -1,4 +1,5 @@
-"""What tests ask of jobs whose steps run on an engine: their lines, their lives, and what is left of them."""
+"""What tests ask of jobs whose steps run on an engine: their lines, their lives, and what is left
+of them."""
 
 from __future__ import annotations
 
@@ -58,9 +59,15 @@ def steps(job: Job) -> dict[str, Step]:
 
 def texts(job: Job, step: str, stream: str = "") -> list[str]:
     """What a step's log says, in the order of its lines."""
-    chunks = LogChunk.objects.filter(job_id=job.id).order_by("attempt_id", "seq").values_list("lines", flat=True)
+    chunks = (
+        LogChunk.objects.filter(job_id=job.id)
+        .order_by("attempt_id", "seq")
+        .values_list("lines", flat=True)
+    )
     found = [json.loads(line) for chunk in chunks for line in chunk.splitlines()]
-    return [line["line"] for line in found if line["step"] == step and stream in ("", line["stream"])]
+    return [
+        line["line"] for line in found if line["step"] == step and stream in ("", line["stream"])
+    ]
 
 
 def wait_for_text(job: Job, step: str, text: str, within_s: float = 30.0) -> None:
@@ -71,7 +78,10 @@ def left(engine: docker.DockerClient, job: Job) -> list[str]:
     """Containers, volumes and networks that bear the job's label."""
     mine = {"label": f"stroem.io/job={job.id}"}
     return [
-        *(container.name for container in engine.containers.list(all=True, filters=mine, ignore_removed=True)),
+        *(
+            container.name
+            for container in engine.containers.list(all=True, filters=mine, ignore_removed=True)
+        ),
         *(volume.name for volume in engine.volumes.list(filters=mine)),
         *(network.name for network in engine.networks.list(filters=mine)),
     ]
@@ -87,21 +97,25 @@ class Life:
 
 
 class Witness:
-    """Hears from an engine when containers of steps begin and end. An engine remembers its last 256 events only, and
-    other tests use it too: so it is listened to from the beginning."""
+    """Hears from an engine when containers of steps begin and end. An engine remembers its last 256
+    events only, and other tests use it too: so it is listened to from the beginning."""
 
     def __init__(self) -> None:
         self._began: dict[tuple[str, str], float] = {}
         self._ended: dict[str, float] = {}
         self._client = docker.from_env(timeout=None)
-        self._events = self._client.events(filters={"type": "container", "label": "stroem.io/job"}, decode=True)
+        self._events = self._client.events(
+            filters={"type": "container", "label": "stroem.io/job"}, decode=True
+        )
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
     def lives(self, job: Job) -> list[Life]:
         """The step containers of a job, first things first."""
         found = [
-            Life(name, at, self._ended.get(name)) for (of, name), at in self._began.copy().items() if of == str(job.id)
+            Life(name, at, self._ended.get(name))
+            for (of, name), at in self._began.copy().items()
+            if of == str(job.id)
         ]
         return sorted(found, key=lambda life: life.began)
 
@@ -121,7 +135,9 @@ class Witness:
 
 def kill_with_guard(worker: int) -> None:
     """SIGKILL to a worker and to its guard, which has left the worker's tree but bears its mark."""
-    guards = [process.pid for process in psutil.process_iter(["cmdline"]) if _is_guard_of(process, worker)]
+    guards = [
+        process.pid for process in psutil.process_iter(["cmdline"]) if _is_guard_of(process, worker)
+    ]
     assert len(guards) == 1
     for pid in (*guards, worker):
         os.kill(pid, signal.SIGKILL)

@@ -1,4 +1,5 @@
-"""A running `manage.py up`, as a newcomer has it: own data directory, own port, nothing of the tests' settings."""
+"""A running `manage.py up`, as a newcomer has it: own data directory, own port, nothing of the
+tests' settings."""
 
 from __future__ import annotations
 
@@ -27,7 +28,11 @@ READY_WITHIN_S = 60.0
 
 def plain_environment(**extra: str) -> dict[str, str]:
     """Of somebody who has set nothing for Stroem or Django."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("STROEM_", "DJANGO_"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("STROEM_", "DJANGO_"))
+    }
     kept.pop("PORT", None)
     return {**kept, **extra}
 
@@ -38,7 +43,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def manage(*arguments: str, timeout_s: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
+def manage(
+    *arguments: str, timeout_s: float = 60, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=ROOT,
@@ -51,14 +58,18 @@ def manage(*arguments: str, timeout_s: float = 60, **environment: str) -> subpro
 
 
 class Up:
-    def __init__(self, data_dir: Path, *, prefix: Sequence[str] = (), cwd: Path = ROOT, **environment: str) -> None:
+    def __init__(
+        self, data_dir: Path, *, prefix: Sequence[str] = (), cwd: Path = ROOT, **environment: str
+    ) -> None:
         self.data_dir = data_dir
         self.port = free_port()
         program = () if prefix else (sys.executable,)
         self.process = subprocess.Popen(
             [*prefix, *program, "manage.py", "up"],
             cwd=cwd,
-            env=plain_environment(STROEM__DATA_DIR=str(data_dir), PORT=str(self.port), **environment),
+            env=plain_environment(
+                STROEM__DATA_DIR=str(data_dir), PORT=str(self.port), **environment
+            ),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -88,13 +99,16 @@ class Up:
         return next(line for line in self.lines if "open http" in line)
 
     def processes(self) -> list[int]:
-        """Everything that was started for this data directory or this port; `up` itself excepted."""
+        """Everything that was started for this data directory or this port; `up` itself
+        excepted."""
         found = {*mentions(str(self.data_dir)), *mentions(str(self.port)), *self._descendants()}
         return sorted(found - {self.process.pid})
 
     def _descendants(self) -> set[int]:
         try:
-            return {child.pid for child in psutil.Process(self.process.pid).children(recursive=True)}
+            return {
+                child.pid for child in psutil.Process(self.process.pid).children(recursive=True)
+            }
         except psutil.NoSuchProcess:
             return set()
 
@@ -122,15 +136,21 @@ class Up:
 
     def ask(self, path: str, body: Any = None, token: str = "") -> tuple[int, Any]:
         """Status and JSON of one request to the API."""
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        headers = {"Content-Type": "application/json"} | (
+            {"Authorization": f"Bearer {token}"} if token else {}
+        )
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=data, headers=headers)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", data=data, headers=headers
+        )
         try:
             with urllib.request.urlopen(request, timeout=30) as response:
                 return response.status, json.loads(response.read() or b"null")
         except urllib.error.HTTPError as error:
             text = error.read()
-            return error.code, json.loads(text) if text.startswith(b"{") else text.decode(errors="replace")
+            return error.code, json.loads(text) if text.startswith(b"{") else text.decode(
+                errors="replace"
+            )
 
     def password(self) -> str:
         found = re.search(r"the password (\S+) \(shown this once\)", self.output)
@@ -138,6 +158,8 @@ class Up:
         return found[1]
 
     def sign_in(self, email: str = "admin@localhost", password: str | None = None) -> str:
-        status, answer = self.ask("/api/auth/login", {"email": email, "password": password or self.password()})
+        status, answer = self.ask(
+            "/api/auth/login", {"email": email, "password": password or self.password()}
+        )
         assert status == 200, answer
         return str(answer["access_token"])

@@ -40,7 +40,9 @@ class Served:
     def fetch(self, path: str, body: Any = None) -> tuple[int, str]:
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=data, headers=headers)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", data=data, headers=headers
+        )
         try:
             with urllib.request.urlopen(request, timeout=60) as response:
                 return response.status, response.read().decode()
@@ -48,6 +50,8 @@ class Served:
             return error.code, error.read().decode(errors="replace")
 
     def execute(self, workspace: str, task: str, **given: Any) -> str:
-        status, answer = self.ask(f"/api/workspaces/{workspace}/tasks/{task}/execute", {"input": given})
+        status, answer = self.ask(
+            f"/api/workspaces/{workspace}/tasks/{task}/execute", {"input": given}
+        )
         assert status in (200, 201, 202), answer
         return str(answer["job_id"])

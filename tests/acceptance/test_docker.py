@@ -1,5 +1,5 @@
-"""Steps in containers, through `manage.py worker`: the documentation's examples with images of this machine, and
-everything that ends a step before its time."""
+"""Steps in containers, through `manage.py worker`: the documentation's examples with images of this
+machine, and everything that ends a step before its time."""
 
 from __future__ import annotations
 
@@ -132,10 +132,16 @@ from-file:
 
 
 def test_the_documented_examples_run_through_a_worker(
-    calm_house: House, tmp_path: Path, images: dict[str, str], runner_image: str, docker_engine: docker.DockerClient
+    calm_house: House,
+    tmp_path: Path,
+    images: dict[str, str],
+    runner_image: str,
+    docker_engine: docker.DockerClient,
 ) -> None:
     files = {
-        "workflow.yaml": flow(EXAMPLES.format(**images), secrets='{db_url: "postgres://u:pw-canary@db/x"}'),
+        "workflow.yaml": flow(
+            EXAMPLES.format(**images), secrets='{db_url: "postgres://u:pw-canary@db/x"}'
+        ),
         "data.csv": "a,b\n1,2\n",
         "scripts/analyze.py": "import six\nprint('OUTPUT: \"analysed\"')\n",
         "scripts/hello.sh": 'echo "[$1] [$2]"; cat data.csv | wc -l\n',
@@ -161,7 +167,10 @@ def test_the_documented_examples_run_through_a_worker(
 @pytest.fixture
 def full_image(docker_engine: docker.DockerClient, runner_image: str, node_image: str) -> str:
     """The runner image, with node and npm beside bun."""
-    recipe = f"FROM {node_image} AS node\nFROM {runner_image}\nCOPY --from=node /usr/local/bin/node /usr/local/bin/\n"
+    recipe = (
+        f"FROM {node_image} AS node\nFROM {runner_image}\nCOPY --from=node /usr/local/bin/node"
+        " /usr/local/bin/\n"
+    )
     recipe += "COPY --from=node /usr/local/lib/npm /usr/local/lib/npm\n"
     recipe += "RUN ln -s ../lib/npm/bin/npm-cli.js /usr/local/bin/npm\n"
     return make_once(docker_engine, "full", recipe)
@@ -171,7 +180,11 @@ def test_the_shipped_example_runs_and_without_its_copies_says_what_to_add(
     calm_house: House, tmp_path: Path, full_image: str, docker_engine: docker.DockerClient
 ) -> None:
     folder = ROOT / "examples" / "containers"
-    files = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    files = {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
     begin(calm_house, runner_image=full_image)
     unedited = {name: text.replace("    workspace: copy\n", "") for name, text in files.items()}
     job, without = (start(workspace(tmp_path, given), "check") for given in (files, unedited))
@@ -180,7 +193,10 @@ def test_the_shipped_example_runs_and_without_its_copies_says_what_to_add(
     assert (done["generate-report"].output, done["analyze"].output) == ({"odd": 1}, {"rows": 3})
     failed = steps(end_of(without, within_s=150))
     assert failed["analyze"].status == "completed"
-    for name, word in (("run-tests", "/workspace/web/node_modules"), ("generate-report", "Read-only file system")):
+    for name, word in (
+        ("run-tests", "/workspace/web/node_modules"),
+        ("generate-report", "Read-only file system"),
+    ):
         assert failed[name].status == "failed"
         assert word in "\n".join(texts(without, name, "stderr")), texts(without, name)
         remedies = [text for text in texts(without, name) if "workspace: copy" in text]
@@ -238,7 +254,12 @@ def test_limits_hold_and_say_so(
     assert done["late"].error == "Step timed out after 8s"
     assert texts(job, "late") == ["began"]
     assert done["inside"].status == "completed", done["inside"].error
-    assert texts(job, "inside", "stdout") == ["/workspace/sub", '{"mode": "fast"}', "FAST fast", "0"]
+    assert texts(job, "inside", "stdout") == [
+        "/workspace/sub",
+        '{"mode": "fast"}',
+        "FAST fast",
+        "0",
+    ]
     assert texts(job, "inside", "stderr") == ["to stderr"]
     assert texts(job, "image", "stdout")[0] == '{"mode": "slow"}'
     assert "No such file" in texts(job, "image", "stdout")[1]
@@ -292,10 +313,16 @@ def test_a_cancelled_step_goes_at_once_and_what_the_engine_knows_of_it_holds_no_
     seen = container.attrs
     assert "canary-in-text" not in str(seen)
     environment = dict(entry.split("=", 1) for entry in seen["Config"]["Env"])
-    assert [name for name, value in environment.items() if "canary" in value] == ["STROEM_INPUT_WHO"]
+    assert [name for name, value in environment.items() if "canary" in value] == [
+        "STROEM_INPUT_WHO"
+    ]
     assert environment["STROEM_INPUT_FILE"] == "/.stroem/input.json"
     assert not [value for value in environment.values() if value.startswith(str(tmp_path))]
-    labels = {name: value for name, value in seen["Config"]["Labels"].items() if name.startswith("stroem.io/")}
+    labels = {
+        name: value
+        for name, value in seen["Config"]["Labels"].items()
+        if name.startswith("stroem.io/")
+    }
     assert (labels["stroem.io/task"], labels["stroem.io/step"]) == ("main", "hold")
     asked_at = time.monotonic()
     services.cancel_job(job.id, actor="test")
@@ -316,7 +343,11 @@ def wait_until_gone(engine: docker.DockerClient, job: Job) -> None:
 
 
 def test_the_guard_ends_the_containers_of_a_killed_worker_and_another_takes_the_step_over(
-    quick_house: House, tmp_path: Path, base_image: str, docker_engine: docker.DockerClient, witness: Witness
+    quick_house: House,
+    tmp_path: Path,
+    base_image: str,
+    docker_engine: docker.DockerClient,
+    witness: Witness,
 ) -> None:
     quick_house.scheduler()
     victim = begin(quick_house, runner_image=base_image)

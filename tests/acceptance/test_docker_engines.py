@@ -1,5 +1,5 @@
-"""Workers and engines that die while a step is in a container: an engine of the test's own, so that everything on it
-can be counted."""
+"""Workers and engines that die while a step is in a container: an engine of the test's own, so that
+everything on it can be counted."""
 
 from __future__ import annotations
 
@@ -58,13 +58,18 @@ def hold(folder: Path, more: str = "") -> Job:
 
 
 def rest(engine: SecondEngine) -> list[str]:
-    """All containers, volumes and networks of an engine, but for the networks that every engine has."""
+    """All containers, volumes and networks of an engine, but for the networks that every engine
+    has."""
     client = engine.connect()
     try:
         return [
             *(item.name for item in client.containers.list(all=True, ignore_removed=True)),
             *(item.name for item in client.volumes.list()),
-            *(item.name for item in client.networks.list() if item.name not in ("bridge", "host", "none")),
+            *(
+                item.name
+                for item in client.networks.list()
+                if item.name not in ("bridge", "host", "none")
+            ),
         ]
     finally:
         client.close()

@@ -36,9 +36,17 @@ def test_nothing_to_validate_exits_2(tmp_path: Path) -> None:
 
 
 def test_doctor_finds_nothing_amiss_where_all_is_well(process_env: dict[str, str]) -> None:
-    finished = manage("doctor", **{name: value for name, value in process_env.items() if name.startswith("STROEM__")})
+    finished = manage(
+        "doctor",
+        **{name: value for name, value in process_env.items() if name.startswith("STROEM__")},
+    )
     assert finished.returncode == 0, finished.stdout
-    for line in ("database: PostgreSQL", "migrations: the tables are up to date", "broker: ", "workers: none is alive"):
+    for line in (
+        "database: PostgreSQL",
+        "migrations: the tables are up to date",
+        "broker: ",
+        "workers: none is alive",
+    ):
         assert line in finished.stdout
     assert finished.stdout.endswith("No problems found.\n")
 
@@ -51,7 +59,10 @@ def test_doctor_names_the_remedy_and_no_password(tmp_path: Path) -> None:
         STROEM__BROKER__URL="redis://:canary@127.0.0.1:1/0",
     )
     assert finished.returncode == 1
-    assert "PROBLEM  database: cannot be reached" in finished.stdout and "correct STROEM__DB__URL" in finished.stdout
+    assert (
+        "PROBLEM  database: cannot be reached" in finished.stdout
+        and "correct STROEM__DB__URL" in finished.stdout
+    )
     assert "PROBLEM  broker: cannot be reached" in finished.stdout
     assert "canary" not in finished.stdout + finished.stderr
 

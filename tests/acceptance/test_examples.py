@@ -1,4 +1,5 @@
-"""The examples do what their first lines say: each runs from a folder, with one command and no network."""
+"""The examples do what their first lines say: each runs from a folder, with one command and no
+network."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ class Example:
     outputs: dict[str, Any] = field(default_factory=dict)  # step -> output; those worth a look
 
     def __str__(self) -> str:
-        return " ".join((self.folder, self.task, *(f"{name}={value}" for name, value in self.inputs.items())))
+        return " ".join(
+            (self.folder, self.task, *(f"{name}={value}" for name, value in self.inputs.items()))
+        )
 
 
 def done(*steps: str) -> dict[str, str]:
@@ -56,7 +59,9 @@ RUNS = [
         "daily-sales",
         {"currency": "NOK"},
         steps=done("find", "clean", "clean[0]", "clean[1]", "clean[2]", "report"),
-        outputs={"report": {"total": "2678.40", "currency": "NOK", "rejected": ["1004", "2003", "3004"]}},
+        outputs={
+            "report": {"total": "2678.40", "currency": "NOK", "rejected": ["1004", "2003", "3004"]}
+        },
     ),
     Example("ci", "build", {"version": "1.4.2"}, steps=done("lint", "test", "package")),
     Example(
@@ -74,10 +79,16 @@ RUNS = [
     Example(
         "loops",
         "resize-all",
-        steps=done("pictures", "resize", "resize[0]", "resize[1]", "resize[2]", "resize[3]", "summary"),
-        outputs={"resize": [{"thumbnail": f"small-{name}.png"} for name in ("cat", "dog", "owl", "fox")]},
+        steps=done(
+            "pictures", "resize", "resize[0]", "resize[1]", "resize[2]", "resize[3]", "summary"
+        ),
+        outputs={
+            "resize": [{"thumbnail": f"small-{name}.png"} for name in ("cat", "dog", "owl", "fox")]
+        },
     ),
-    Example("loops", "migrate-in-order", steps=done("migrate", "migrate[0]", "migrate[1]", "migrate[2]")),
+    Example(
+        "loops", "migrate-in-order", steps=done("migrate", "migrate[0]", "migrate[1]", "migrate[2]")
+    ),
     Example("hooks", "nightly", steps=done("back-up")),
     Example("hooks", "nightly", {"break": "true"}, status="failed", steps={"back-up": "failed"}),
     Example("approvals", "deploy-unattended", steps={"ask": "failed", "deploy": "skipped"}),
@@ -112,12 +123,19 @@ RUNS = [
 
 
 def run_alone(folder: str, task: str, inputs: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """`manage.py run` as a newcomer types it: no database, no broker and no settings of the tests' own."""
+    """`manage.py run` as a newcomer types it: no database, no broker and no settings of the tests'
+    own."""
     command = [sys.executable, "manage.py", "run", f"examples/{folder}", task, "--json"]
     for name, value in inputs.items():
         command += ["--input", f"{name}={value}"]
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("STROEM_", "DJANGO_"))}
-    return subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, timeout=100, check=False)
+    plain = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("STROEM_", "DJANGO_"))
+    }
+    return subprocess.run(
+        command, cwd=ROOT, env=plain, capture_output=True, text=True, timeout=100, check=False
+    )
 
 
 def answer_of(finished: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -168,9 +186,14 @@ def test_an_input_that_makes_no_sense_is_refused_with_a_sentence() -> None:
 
 @pytest.mark.parametrize(
     ("folder", "task", "inputs", "status"),
-    [("etl", "daily-sales", {"currency": "NOK"}, "completed"), ("hooks", "nightly", {"break": "true"}, "failed")],
+    [
+        ("etl", "daily-sales", {"currency": "NOK"}, "completed"),
+        ("hooks", "nightly", {"break": "true"}, "failed"),
+    ],
 )
-def test_an_example_runs_with_one_command(folder: str, task: str, inputs: dict[str, str], status: str) -> None:
+def test_an_example_runs_with_one_command(
+    folder: str, task: str, inputs: dict[str, str], status: str
+) -> None:
     finished = run_alone(folder, task, inputs)
 
     assert answer_of(finished)["status"] == status
@@ -190,22 +213,31 @@ def test_every_task_of_every_example_is_run_here() -> None:
         for file in EXAMPLES.glob("*/*.yaml")
         for task in yaml.safe_load(file.read_text(encoding="utf-8")).get("tasks", {})
     }
-    covered = {(example.folder, example.task) for example in RUNS} | {("retry", "fetch-report"), *LIMITED}
+    covered = {(example.folder, example.task) for example in RUNS} | {
+        ("retry", "fetch-report"),
+        *LIMITED,
+    }
     assert tasks == covered | NEEDS_A_PERSON | NEEDS_AN_ENGINE
 
 
 @pytest.mark.parametrize(
-    "folder", sorted(path for path in EXAMPLES.iterdir() if path.is_dir()), ids=lambda path: path.name
+    "folder",
+    sorted(path for path in EXAMPLES.iterdir() if path.is_dir()),
+    ids=lambda path: path.name,
 )
 def test_an_example_loads_without_a_word_of_complaint(folder: Path) -> None:
-    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    paths = {
+        path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
+    }
     files = {name: paths[name].read_bytes() for name in select(paths)}
     loaded = load(files, name=folder.name, paths=set(paths))
     assert [str(problem) for problem in loaded.problems] == []
     assert loaded.workspace and loaded.workspace.tasks
 
 
-@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*/*.yaml")), ids=lambda file: file.parent.name)
+@pytest.mark.parametrize(
+    "file", sorted(EXAMPLES.glob("*/*.yaml")), ids=lambda file: file.parent.name
+)
 def test_an_example_begins_with_words_for_its_reader(file: Path) -> None:
     head = file.read_text(encoding="utf-8").split("\n\n", 1)[0]
     assert all(line.startswith("#") for line in head.splitlines()), f"{file}: begin with a comment"

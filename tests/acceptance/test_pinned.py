@@ -1,4 +1,5 @@
-"""What a job began with is what it ends with, with a real worker: files, definitions, and the limits of its steps."""
+"""What a job began with is what it ends with, with a real worker: files, definitions, and the
+limits of its steps."""
 
 from __future__ import annotations
 
@@ -84,7 +85,9 @@ def test_a_job_whose_workspace_changes_or_disappears_ends_as_it_began(
         shutil.rmtree(folder)
     else:
         (folder / "scripts" / "read.sh").write_text("exit 1\n")
-        (folder / "flow.yaml").write_text("tasks: {}\n" if fate == "changed" else "tasks: {main: {flwo: {}}}\n")
+        (folder / "flow.yaml").write_text(
+            "tasks: {}\n" if fate == "changed" else "tasks: {main: {flwo: {}}}\n"
+        )
     assert refresh(home).has_failed == (fate != "changed")
     house.worker("late")  # one that has never had the files
     gate.touch()
@@ -94,14 +97,18 @@ def test_a_job_whose_workspace_changes_or_disappears_ends_as_it_began(
     assert (hook.status, hook.revision_id) == ("completed", job.revision_id)
 
 
-def test_d54_what_a_step_writes_into_its_files_no_later_step_sees(house: House, home: Workspace) -> None:
+def test_d54_what_a_step_writes_into_its_files_no_later_step_sees(
+    house: House, home: Workspace
+) -> None:
     house.scheduler()
     house.worker("one", slots=1)
     for _ in range(2):
         assert end_of(start(home, "leaks"))["look"] == {"data": "clean", "new": 0}
 
 
-def test_d37_the_directory_and_the_time_out_of_an_action_are_obeyed(house: House, home: Workspace) -> None:
+def test_d37_the_directory_and_the_time_out_of_an_action_are_obeyed(
+    house: House, home: Workspace
+) -> None:
     house.scheduler()
     house.worker("one")
     job = start(home, "limits")

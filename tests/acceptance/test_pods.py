@@ -1,5 +1,5 @@
-"""Steps in pods, through `manage.py worker` and `manage.py server`: the documentation's examples with images of this
-machine, in a cluster whose pods really run."""
+"""Steps in pods, through `manage.py worker` and `manage.py server`: the documentation's examples
+with images of this machine, in a cluster whose pods really run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ import pytest
 from apps.jobs import services
 from apps.jobs.models import Job
 from apps.workspaces.services import refresh
-from tests.acceptance.engines import end_of, flow, kill_with_guard, steps, texts, unique, wait_for_text, workspace
+from tests.acceptance.engines import (
+    end_of,
+    flow,
+    kill_with_guard,
+    steps,
+    texts,
+    unique,
+    wait_for_text,
+    workspace,
+)
 from tests.acceptance.house import free_port
 from tests.apps.jobs.builders import start, until
 from tests.house import House
@@ -39,7 +48,9 @@ def cluster(docker_engine: docker.DockerClient) -> Iterator[FakeCluster]:
 def status_of(url: str, token: str = "") -> int:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=10
+        ) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -74,7 +85,12 @@ class Site:
             "poll_s": 0.2,
         }
         return self.house.worker(
-            unique("pods"), "kubernetes", slots=3, server_url=self.url, runner_image=self.image, kubernetes=section
+            unique("pods"),
+            "kubernetes",
+            slots=3,
+            server_url=self.url,
+            runner_image=self.image,
+            kubernetes=section,
         )
 
 
@@ -186,10 +202,16 @@ def test_the_documented_examples_run_with_files_from_the_server(
     assert texts(job, "test-with-db", "stdout")[-1] == "tested"
     assert bad["greedy"] == "Pod manifest override rejected: spec.hostNetwork is not allowed"
     assert "ran out of memory" in bad["memory"]
-    shown = {pod["metadata"]["annotations"]["stroem.io/step-name"]: pod for pod in cluster.seen if pod["kind"] == "Pod"}
+    shown = {
+        pod["metadata"]["annotations"]["stroem.io/step-name"]: pod
+        for pod in cluster.seen
+        if pod["kind"] == "Pod"
+    }
     assert shown["deploy"]["spec"]["serviceAccountName"] == "my-sa"
     assert shown["deploy"]["metadata"]["annotations"]["iam.amazonaws.com/role"] == "my-role"
-    assert shown["heavy-build"]["spec"]["containers"][0]["resources"]["limits"] == {"memory": "512Mi"}
+    assert shown["heavy-build"]["spec"]["containers"][0]["resources"]["limits"] == {
+        "memory": "512Mi"
+    }
     assert shown["picky"]["spec"]["nodeSelector"] == {"gpu": "true"}
     assert "strp_" not in json.dumps(list(shown.values()))
 
@@ -228,7 +250,9 @@ def test_a_cancelled_pod_goes_at_once_and_so_does_the_worth_of_its_pass(
     assert status_of(url) == 401
 
 
-def test_the_guard_deletes_the_pods_of_a_killed_worker(site: Site, cluster: FakeCluster, tmp_path: Path) -> None:
+def test_the_guard_deletes_the_pods_of_a_killed_worker(
+    site: Site, cluster: FakeCluster, tmp_path: Path
+) -> None:
     site.house.scheduler()
     victim = site.worker()
     job = sleeper(tmp_path)

@@ -56,7 +56,10 @@ def test_a_step_that_nobody_may_run_fails_after_the_time_out(house: House, tmp_p
     house.scheduler()
     house.worker("plain", "script")
     until(lambda: ended(job), within_s=30)
-    assert Step.objects.get(job_id=job.id).error == "No active worker with required tags to run this step"
+    assert (
+        Step.objects.get(job_id=job.id).error
+        == "No active worker with required tags to run this step"
+    )
 
 
 def test_a_worker_that_joins_in_time_gets_the_step(house: House, tmp_path: Path) -> None:
@@ -69,7 +72,9 @@ def test_a_worker_that_joins_in_time_gets_the_step(house: House, tmp_path: Path)
     assert fresh(job).status == "completed" and ran_on(job) == {"late"}
 
 
-def test_a_running_worker_hears_bells_of_a_tag_set_that_is_new(house: House, tmp_path: Path) -> None:
+def test_a_running_worker_hears_bells_of_a_tag_set_that_is_new(
+    house: House, tmp_path: Path
+) -> None:
     house.worker("able", "script", "gpu", "arm")
     found = workspace(tmp_path, TEXT)
     first = start(found, "gpu")

@@ -92,12 +92,20 @@ def test_a_failing_task_exits_1_and_says_what_failed(flows: Path) -> None:
         (["greet2"], "has no task 'greet2' (did you mean 'greet'?)"),
         ([], "Name the task of"),
         (["greet"], "input 'name' is required"),
-        (["greet", "--input", "name=a", "--input", "tmes=2"], "input 'tmes' is not declared (did you mean 'times'?)"),
-        (["greet", "--input", "name=a", "--input", "times=x"], "input 'times' must be a whole number"),
+        (
+            ["greet", "--input", "name=a", "--input", "tmes=2"],
+            "input 'tmes' is not declared (did you mean 'times'?)",
+        ),
+        (
+            ["greet", "--input", "name=a", "--input", "times=x"],
+            "input 'times' must be a whole number",
+        ),
         (["greet", "--input", "name"], "--input takes NAME=VALUE, not 'name'"),
     ],
 )
-def test_what_cannot_be_started_is_one_sentence_and_exits_2(flows: Path, arguments: list[str], sentence: str) -> None:
+def test_what_cannot_be_started_is_one_sentence_and_exits_2(
+    flows: Path, arguments: list[str], sentence: str
+) -> None:
     finished = manage("run", str(flows), *arguments)
     assert finished.returncode == 2
     assert sentence in finished.stderr and "Traceback" not in finished.stderr
@@ -111,10 +119,14 @@ def test_a_broken_file_is_named_with_its_line(tmp_path: Path) -> None:
     assert "broken.yaml:3:1: error:" in finished.stderr and "Traceback" not in finished.stderr
 
 
-def test_one_workflow_file_is_a_workspace_of_its_own_whose_only_task_need_not_be_named(tmp_path: Path) -> None:
+def test_one_workflow_file_is_a_workspace_of_its_own_whose_only_task_need_not_be_named(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "broken.yaml").write_text("tasks: [")  # a neighbour: nobody asked for it
     file = tmp_path / "flow.yaml"
-    file.write_text("actions: {a: {type: script, script: 'ls'}}\ntasks: {main: {flow: {s: {action: a}}}}\n")
+    file.write_text(
+        "actions: {a: {type: script, script: 'ls'}}\ntasks: {main: {flow: {s: {action: a}}}}\n"
+    )
     finished = manage("run", str(file), "--json")
     assert finished.returncode == 0, finished.stderr
     assert result_of(finished)["status"] == "completed"
@@ -123,7 +135,10 @@ def test_one_workflow_file_is_a_workspace_of_its_own_whose_only_task_need_not_be
     file.write_text(file.read_text().replace("script: 'ls'", "source: ls.sh"))
     finished = manage("run", str(file))
     assert finished.returncode == 2
-    assert "flow.yaml:1:29: error: Action 'a' source 'ls.sh' does not exist in the workspace" in finished.stderr
+    assert (
+        "flow.yaml:1:29: error: Action 'a' source 'ls.sh' does not exist in the workspace"
+        in finished.stderr
+    )
 
 
 def test_a_file_without_a_task_is_one_sentence(tmp_path: Path) -> None:
@@ -171,7 +186,9 @@ class Run:
 
     def is_gone(self) -> bool:
         return (
-            not mentions(str(self.temporary)) and not mentions(f"sleep {self.seconds}") and not mentions(self.seconds)
+            not mentions(str(self.temporary))
+            and not mentions(f"sleep {self.seconds}")
+            and not mentions(self.seconds)
         )
 
 
@@ -203,7 +220,9 @@ def test_two_at_once_do_not_meet(flows: Path, tmp_path: Path) -> None:
         run.temporary.rmdir()
 
 
-def test_it_touches_neither_the_data_directory_nor_the_servers_of_an_installation(flows: Path, tmp_path: Path) -> None:
+def test_it_touches_neither_the_data_directory_nor_the_servers_of_an_installation(
+    flows: Path, tmp_path: Path
+) -> None:
     data_dir = tmp_path / "var"
     finished = manage(
         "run",
@@ -226,5 +245,7 @@ def test_it_starts_quickly() -> None:
     began = time.monotonic()
     manage("run", "examples/hello", "hello-world")
     wall_s, after = time.monotonic() - began, os.times()
-    used_s = (after.children_user + after.children_system) - (before.children_user + before.children_system)
+    used_s = (after.children_user + after.children_system) - (
+        before.children_user + before.children_system
+    )
     assert used_s < 4.0, f"{used_s:.1f} s of processor time, {wall_s:.1f} s in all"

@@ -1,4 +1,5 @@
-"""Fifty canaries through every kind of step, hook and error; then every place where somebody could look is searched."""
+"""Fifty canaries through every kind of step, hook and error; then every place where somebody could
+look is searched."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ from tests.house import House
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
 
-# No program gets the value as an argument: that would be a canary on a command line, of the stand-in's own making.
+# No program gets the value as an argument: that would be a canary on a command line, of the
+# stand-in's own making.
 SOPS = """#!/bin/sh
 while IFS= read -r line; do
   case $line in
@@ -36,7 +38,8 @@ while IFS= read -r line; do
   esac
 done
 """
-CHECK = 'test "$(printf %s "$GOT" | sha256sum | cut -c1-64)" = "$WANT"'  # a step that got a mask in place of it fails
+# a step that got a mask in place of it fails
+CHECK = 'test "$(printf %s "$GOT" | sha256sum | cut -c1-64)" = "$WANT"'
 PRINTED = (*range(7, 12), *range(20, 28))
 PRINT = """
 echo "raw $IT"
@@ -67,14 +70,28 @@ def secrets_of(canary: Canaries) -> dict[str, Any]:
 
 
 def actions_of(canary: Canaries) -> dict[str, Any]:
-    show = {"type": "script", "script": PRINT, "env": {"IT": "{{ input.it }}"}, "input": {"it": {"type": "string"}}}
+    show = {
+        "type": "script",
+        "script": PRINT,
+        "env": {"IT": "{{ input.it }}"},
+        "input": {"it": {"type": "string"}},
+    }
     return {
         "show": show,
         "show-secret": show | {"input": {"it": {"type": "string", "secret": True}}},
-        "default": show | {"input": {"it": {"type": "string", "secret": True, "default": canary["action default"]}}},
+        "default": (
+            show
+            | {
+                "input": {
+                    "it": {"type": "string", "secret": True, "default": canary["action default"]}
+                }
+            }
+        ),
         "spliced": {
             "type": "script",
-            "script": "printf '%s' {{ secret.s1 | sh }}; echo {{ secret.s1 | sh }} >&2; sleep 0.2; exit 4",
+            "script": (
+                "printf '%s' {{ secret.s1 | sh }}; echo {{ secret.s1 | sh }} >&2; sleep 0.2; exit 4"
+            ),
         },
         "python": {
             "type": "script",
@@ -98,7 +115,12 @@ def actions_of(canary: Canaries) -> dict[str, Any]:
             "input": {"it": {"type": "string"}},
         },
         "number": {"type": "script", "script": "true", "input": {"n": {"type": "integer"}}},
-        "slow": {"type": "script", "script": 'echo "$IT"; sleep 30', "env": {"IT": "{{ secret.s4 }}"}, "timeout": "1s"},
+        "slow": {
+            "type": "script",
+            "script": 'echo "$IT"; sleep 30',
+            "env": {"IT": "{{ secret.s4 }}"},
+            "timeout": "1s",
+        },
         "tries": {
             "type": "script",
             "script": 'echo "$IT" >&2; exit 1',
@@ -114,7 +136,10 @@ def actions_of(canary: Canaries) -> dict[str, Any]:
         "check-loop": checking(canary, "item 1", "{{ loop.output | nth(n=1) | get(key='token') }}"),
         "check-stored": checking(canary, "stored 0", "{{ secret.replaced }}"),
         "check-sops": checking(canary, "sops", "{{ secret.opened }}"),
-        "check-default": checking(canary, "task default", "{{ input.it }}") | {"input": {"it": {"type": "string"}}},
+        "check-default": (
+            checking(canary, "task default", "{{ input.it }}")
+            | {"input": {"it": {"type": "string"}}}
+        ),
     } | {f"print-{number}": printing(f"{{{{ secret.s{number} }}}}") for number in PRINTED}
 
 
@@ -177,15 +202,32 @@ def files_of(canary: Canaries) -> dict[str, str]:
             }
         },
         "connections": {
-            "typed": {"type": "db", "host": "db.example.org", "password": canary["typed connection"]},
-            "untyped": {"host": "x", "password": canary["untyped connection"], "api_key": "{{ secret.s19 }}"},
+            "typed": {
+                "type": "db",
+                "host": "db.example.org",
+                "password": canary["typed connection"],
+            },
+            "untyped": {
+                "host": "x",
+                "password": canary["untyped connection"],
+                "api_key": "{{ secret.s19 }}",
+            },
         },
         "actions": actions_of(canary),
         "triggers": {
-            "hook": {"type": "webhook", "name": "canary", "task": "child", "secret": canary["webhook"]},
+            "hook": {
+                "type": "webhook",
+                "name": "canary",
+                "task": "child",
+                "secret": canary["webhook"],
+            }
         },
         "mcp_servers": {
-            "far": {"transport": "sse", "url": "https://mcp.example.org", "auth_token": canary["mcp token"]},
+            "far": {
+                "transport": "sse",
+                "url": "https://mcp.example.org",
+                "auth_token": canary["mcp token"],
+            },
             "near": {"transport": "stdio", "command": "tool", "env": {"KEY": canary["mcp env"]}},
         },
         "tasks": {
@@ -236,12 +278,16 @@ def canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Ca
 
 @pytest.fixture
 def house(tmp_path: Path, canary: Canaries, process_env: dict[str, str]) -> Iterator[House]:
-    found = House(tmp_path, {**os.environ, **process_env, "STROEM__SECRETS__ENV_ALLOWED": "CANARY_OF_ENV"})
+    found = House(
+        tmp_path, {**os.environ, **process_env, "STROEM__SECRETS__ENV_ALLOWED": "CANARY_OF_ENV"}
+    )
     yield found
     found.close()
 
 
-def test_no_canary_is_seen_anywhere(house: House, tmp_path: Path, canary: Canaries, broker_client: redis.Redis) -> None:
+def test_no_canary_is_seen_anywhere(
+    house: House, tmp_path: Path, canary: Canaries, broker_client: redis.Redis
+) -> None:
     partitions.prepare()
     watcher = CommandLines()
     watcher.start()
@@ -259,7 +305,9 @@ def test_no_canary_is_seen_anywhere(house: House, tmp_path: Path, canary: Canari
     answers = list(refusals(served, canary))
     job = through_everything(served, canary)
     queued = "".join(
-        str(broker_client.lrange(key, 0, -1)) for key in broker_client.scan_iter() if is_list(broker_client, key)
+        str(broker_client.lrange(key, 0, -1))
+        for key in broker_client.scan_iter()
+        if is_list(broker_client, key)
     )
     assert len(canary) >= 50
 
@@ -271,7 +319,8 @@ def test_no_canary_is_seen_anywhere(house: House, tmp_path: Path, canary: Canari
     logs = "\n".join(path.read_text(errors="replace") for path in tmp_path.glob("*.log"))
     seen["logs of processes"] = canary.seen_in(logs)
     around = environments([worker.pid, served.process.pid])
-    seen["environment"] = canary.seen_in(around) - {"environment", "sops"}  # where their owner has put them
+    # where their owner has put them
+    seen["environment"] = canary.seen_in(around) - {"environment", "sops"}
     assert {place: names for place, names in seen.items() if names} == {}
     assert_it_was_all_there(job, canary)
 
@@ -283,7 +332,10 @@ def is_list(client: redis.Redis, key: bytes) -> bool:
 def refusals(served: Served, canary: Canaries) -> Iterator[str]:
     """What a caller is told whose secret input is wrong."""
     path = "/api/workspaces/birds/tasks/main/execute"
-    for given in ({"pw": canary["refused 0"], "pin": canary["refused 1"]}, {"pw": [canary["refused 2"]]}):
+    for given in (
+        {"pw": canary["refused 0"], "pin": canary["refused 1"]},
+        {"pw": [canary["refused 2"]]},
+    ):
         status, text = served.fetch(path, {"input": given})
         assert status == 400, text
         yield text
@@ -300,7 +352,11 @@ def through_everything(served: Served, canary: Canaries) -> str:
     assert status == 200, told
     until(lambda: Job.objects.get(id=job_id).completed_at, within_s=30)
     until(lambda: HookRun.objects.filter(job_id=job_id).count() == 3, within_s=10)
-    until(lambda: not Job.objects.filter(status__in=["pending", "running"]).exists(), within_s=60, every_s=0.1)
+    until(
+        lambda: not Job.objects.filter(status__in=["pending", "running"]).exists(),
+        within_s=60,
+        every_s=0.1,
+    )
     return job_id
 
 
@@ -310,7 +366,15 @@ def assert_it_was_all_there(job_id: str, canary: Canaries) -> None:
     for name, step in found.items():
         if name.startswith("check-"):
             assert step.status == "completed", f"{name}: {step.error}"
-    failing = {"spliced", "python", "wrong-type", "wrong-child", "wrong-when", "wrong-loop", "wrong-template"}
+    failing = {
+        "spliced",
+        "python",
+        "wrong-type",
+        "wrong-child",
+        "wrong-when",
+        "wrong-loop",
+        "wrong-template",
+    }
     failing |= {"slow", "tries", "last"}
     assert {name for name, step in found.items() if step.status == "failed"} == failing
     lines = "".join(LogChunk.objects.filter(job_id=job_id).values_list("lines", flat=True))
@@ -333,11 +397,18 @@ def crawl_api(served: Served, job_id: str) -> Iterator[str]:
         "/api/approvals",
         "/api/schema",
     ]
-    paths += ["/api/config", "/api/auth/me", "/api/workspaces/birds/tasks", "/api/workspaces/birds/secrets"]
+    paths += [
+        "/api/config",
+        "/api/auth/me",
+        "/api/workspaces/birds/tasks",
+        "/api/workspaces/birds/secrets",
+    ]
     paths += [f"/api/workspaces/birds/tasks/{task}" for task in ("main", "child", "wrong-child")]
     for one in jobs:
         paths += [f"/api/jobs/{one}", f"/api/jobs/{one}/logs"]
-    paths += [f"/api/jobs/{job_id}/steps/{name}/logs" for name in ("show-given", "spliced", "_server")]
+    paths += [
+        f"/api/jobs/{job_id}/steps/{name}/logs" for name in ("show-given", "spliced", "_server")
+    ]
     for path in paths:
         status, text = served.fetch(path)
         assert status == 200, (path, text)

@@ -1,4 +1,5 @@
-"""Where Torc has a limit, and what real workers do instead. The names count the rows of the comparison."""
+"""Where Torc has a limit, and what real workers do instead. The names count the rows of the
+comparison."""
 
 from __future__ import annotations
 
@@ -41,27 +42,34 @@ def directory(job: Job) -> Path:
     return Path(job.workspace.location).parent
 
 
-def test_b07_what_a_killed_worker_had_in_hand_is_done_by_another(house: House, tmp_path: Path) -> None:
+def test_b07_what_a_killed_worker_had_in_hand_is_done_by_another(
+    house: House, tmp_path: Path
+) -> None:
     house.scheduler()
     victim = house.worker("victim")
     script = 'echo start >> seen; [ "$(wc -l < seen)" -gt 1 ] || sleep 120; echo end >> seen'
     job = torc(
         tmp_path,
         "- {name: a, command: 'true'}\n",
-        f"name: it, trigger_type: on_workflow_start, action_type: run_commands, commands: ['{script}']",
+        "name: it, trigger_type: on_workflow_start, action_type: run_commands, commands:"
+        f" ['{script}']",
     )
     seen = directory(job) / "output" / "seen"
     until(seen.exists, within_s=WITHIN_S, every_s=0.05)
     house.worker("survivor")
     house.kill(victim, tree=False)
     until(lambda: actions(job) == {"it": "succeeded"}, within_s=WITHIN_S, every_s=0.2)
-    assert seen.read_text().split() == ["start", "start", "end"], "the first process was ended with its worker"
+    assert seen.read_text().split() == ["start", "start", "end"], (
+        "the first process was ended with its worker"
+    )
     runs = list(ActionRun.objects.order_by("id").values_list("status", "error"))
     assert runs == [("lost", "Worker victim was lost"), ("succeeded", "")]
     assert end_of(job, WITHIN_S).status == "completed"
 
 
-def test_b12_no_step_begins_before_what_sets_it_up_has_ended_on_any_worker(house: House, tmp_path: Path) -> None:
+def test_b12_no_step_begins_before_what_sets_it_up_has_ended_on_any_worker(
+    house: House, tmp_path: Path
+) -> None:
     workers = [house.worker("one", slots=2), house.worker("two", slots=2)]
     job = torc(
         tmp_path,
@@ -69,29 +77,44 @@ def test_b12_no_step_begins_before_what_sets_it_up_has_ended_on_any_worker(house
         "- {name: b, command: 'test -e output/later', depends_on_regexes: ['^a_']}\n",
         "name: set-up, barrier: true, trigger_type: on_workflow_start, action_type: run_commands, "
         "commands: ['sleep 1', 'touch ready']",
-        "name: between, barrier: true, trigger_type: on_jobs_ready, jobs: [b], action_type: run_commands, "
-        "commands: ['sleep 1', 'touch later']",
-        "name: comes, trigger_type: on_worker_start, action_type: run_commands, commands: ['echo x >> came']",
-        "name: leaves, trigger_type: on_worker_complete, action_type: run_commands, commands: ['echo x >> left']",
+        "name: between, barrier: true, trigger_type: on_jobs_ready, jobs: [b], action_type:"
+        " run_commands, commands: ['sleep 1', 'touch later']",
+        "name: comes, trigger_type: on_worker_start, action_type: run_commands, commands: ['echo x"
+        " >> came']",
+        "name: leaves, trigger_type: on_worker_complete, action_type: run_commands, commands:"
+        " ['echo x >> left']",
     )
     assert end_of(job, WITHIN_S).status == "completed"
     ends = dict(ActionRun.objects.values_list("action__name", "ended_at"))
     first = Step.objects.filter(job_id=job.id, name__startswith="a_").order_by("started_at").first()
     last = Step.objects.get(job_id=job.id, name="b")
-    assert first is not None and first.started_at >= ends["set-up"] and last.started_at >= ends["between"]
-    sessions = Step.objects.filter(job_id=job.id).values_list("worker_id", flat=True).distinct().count()
+    assert (
+        first is not None
+        and first.started_at >= ends["set-up"]
+        and last.started_at >= ends["between"]
+    )
+    sessions = (
+        Step.objects.filter(job_id=job.id).values_list("worker_id", flat=True).distinct().count()
+    )
     until(lambda: actions(job)["leaves"] == "succeeded", within_s=WITHIN_S, every_s=0.1)
     output = directory(job) / "output"
-    assert len((output / "came").read_text().split()) == sessions == len((output / "left").read_text().split())
+    assert (
+        len((output / "came").read_text().split())
+        == sessions
+        == len((output / "left").read_text().split())
+    )
     assert all(worker.poll() is None for worker in workers)
 
 
-def test_b16_actions_run_in_a_directory_of_their_own_and_are_told_what_steps_are(house: House, tmp_path: Path) -> None:
+def test_b16_actions_run_in_a_directory_of_their_own_and_are_told_what_steps_are(
+    house: House, tmp_path: Path
+) -> None:
     house.worker("only")
     job = torc(
         tmp_path,
         "- {name: a, command: 'pwd; env | grep -E \"^(TORC|STROEM)_\" | sort'}\n",
-        "name: it, trigger_type: on_jobs_complete, jobs: [a], action_type: run_commands, commands: [pwd, env]",
+        "name: it, trigger_type: on_jobs_complete, jobs: [a], action_type: run_commands, commands:"
+        " [pwd, env]",
     )
     assert end_of(job, WITHIN_S).status == "completed"
     until(lambda: actions(job) == {"it": "succeeded"}, within_s=WITHIN_S, every_s=0.1)
@@ -109,19 +132,24 @@ def test_b16_actions_run_in_a_directory_of_their_own_and_are_told_what_steps_are
 
 def chain(count: int) -> str:
     first = "- {name: s0, command: 'true'}\n"
-    return first + "".join(f"- {{name: s{i}, command: 'true', depends_on: [s{i - 1}]}}\n" for i in range(1, count))
+    return first + "".join(
+        f"- {{name: s{i}, command: 'true', depends_on: [s{i - 1}]}}\n" for i in range(1, count)
+    )
 
 
 def seconds_of_chain(folder: Path) -> float:
     began = time.monotonic()
     job = start(specification(folder, f"name: main\njobs:\n{chain(10)}"))
-    until(lambda: Job.objects.get(id=job.id).completed_at is not None, within_s=WITHIN_S, every_s=0.01)
+    until(
+        lambda: Job.objects.get(id=job.id).completed_at is not None, within_s=WITHIN_S, every_s=0.01
+    )
     return time.monotonic() - began
 
 
 def test_b20_a_chain_is_no_matter_of_polls(house: House, tmp_path: Path) -> None:
     house.worker("only")
-    # A poll on each side and a sweep of thirty seconds between them, for each of the nine edges, would be minutes.
+    # A poll on each side and a sweep of thirty seconds between them, for each of the nine edges,
+    # would be minutes.
     assert min(seconds_of_chain(tmp_path) for _ in range(3)) < 20.0
 
 
@@ -136,8 +164,14 @@ def stages(width: int, last: int) -> str:
     text = "name: main\njobs:\n"
     for number, count in ((1, width), (2, width), (3, last)):
         after = f", depends_on: [barrier{number - 1}]" if number > 1 else ""
-        text += f"- {{name: 'stage{number}_{{i:04d}}', command: 'true', parameters: {{i: '1:{count}'}}{after}}}\n"
-        text += f"- {{name: barrier{number}, command: 'true', depends_on_regexes: ['^stage{number}_']}}\n"
+        text += (
+            f"- {{name: 'stage{number}_{{i:04d}}', command: 'true', parameters: {{i:"
+            f" '1:{count}'}}{after}}}\n"
+        )
+        text += (
+            f"- {{name: barrier{number}, command: 'true', depends_on_regexes:"
+            f" ['^stage{number}_']}}\n"
+        )
     return text + "- {name: report, command: 'true', depends_on: [barrier3]}\n"
 
 
@@ -149,7 +183,10 @@ def test_three_stages_behind_barriers_run_one_after_the_other(house: House, tmp_
     ended = dict(Step.objects.filter(job_id=job.id).values_list("name", "completed_at"))
     assert len(begun) == 12 + 12 + 5 + 4
     for number in (1, 2, 3):
-        assert max(at for name, at in ended.items() if name.startswith(f"stage{number}_")) <= begun[f"barrier{number}"]
+        assert (
+            max(at for name, at in ended.items() if name.startswith(f"stage{number}_"))
+            <= begun[f"barrier{number}"]
+        )
     assert ended["barrier3"] <= begun["report"]
 
 

@@ -1,4 +1,5 @@
-"""Torc files through `manage.py`: run without naming a task, validated, imported, in all of their notations."""
+"""Torc files through `manage.py`: run without naming a task, validated, imported, in all of their
+notations."""
 
 from __future__ import annotations
 
@@ -16,7 +17,13 @@ SPEC = {
     "failure_handlers": [
         {
             "name": "again",
-            "rules": [{"exit_codes": [3], "recovery_script": "echo $TORC_RETURN_CODE > recovered", "max_retries": 2}],
+            "rules": [
+                {
+                    "exit_codes": [3],
+                    "recovery_script": "echo $TORC_RETURN_CODE > recovered",
+                    "max_retries": 2,
+                }
+            ],
         }
     ],
     "files": [{"name": "raw", "path": "raw.txt"}, {"name": "sum", "path": "sum.txt"}],
@@ -24,27 +31,48 @@ SPEC = {
     "jobs": [
         {
             "name": "fetch",
-            "command": "test -e recovered || exit 3; echo '${user_data.input.conf}' > ${files.output.raw}",
+            "command": (
+                "test -e recovered || exit 3; echo '${user_data.input.conf}' > ${files.output.raw}"
+            ),
             "failure_handler": "again",
         },
         {
             "name": "work_{i:02d}",
-            "command": "cat ${files.input.raw}; echo $PART $TORC_JOB_NAME $TORC_ATTEMPT_ID > $TORC_OUTPUT_DIR/work_{i}",
+            "command": (
+                "cat ${files.input.raw}; echo $PART $TORC_JOB_NAME $TORC_ATTEMPT_ID >"
+                " $TORC_OUTPUT_DIR/work_{i}"
+            ),
             "invocation_script": "export PART={i};",
             "use_parameters": ["i"],
         },
-        {"name": "sum", "command": "cat output/work_* > ${files.output.sum}", "depends_on_regexes": ["^work_"]},
+        {
+            "name": "sum",
+            "command": "cat output/work_* > ${files.output.sum}",
+            "depends_on_regexes": ["^work_"],
+        },
     ],
     "actions": [
-        {"trigger_type": "on_workflow_start", "action_type": "run_commands", "commands": ["pwd > begun"]},
+        {
+            "trigger_type": "on_workflow_start",
+            "action_type": "run_commands",
+            "commands": ["pwd > begun"],
+        },
         {
             "trigger_type": "on_jobs_complete",
             "action_type": "run_commands",
             "job_name_regexes": ["work_"],
             "commands": ["env | grep -E '^(TORC|STROEM)_' | sort > told"],
         },
-        {"trigger_type": "on_worker_start", "action_type": "run_commands", "commands": ["date +%s%N > came"]},
-        {"trigger_type": "on_worker_complete", "action_type": "run_commands", "commands": ["date +%s%N > left"]},
+        {
+            "trigger_type": "on_worker_start",
+            "action_type": "run_commands",
+            "commands": ["date +%s%N > came"],
+        },
+        {
+            "trigger_type": "on_worker_complete",
+            "action_type": "run_commands",
+            "commands": ["date +%s%N > left"],
+        },
     ],
 }
 # JSON is YAML and JSON5 as well; the notations themselves are compared in tests/engine/spec/torc.
@@ -94,7 +122,8 @@ def written(folder: Path, suffix: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "suffix", ["yaml", *(pytest.param(one, marks=pytest.mark.slow) for one in ("json", "json5")), "kdl"]
+    "suffix",
+    ["yaml", *(pytest.param(one, marks=pytest.mark.slow) for one in ("json", "json5")), "kdl"],
 )
 def test_a_torc_file_is_run_as_it_is(tmp_path: Path, suffix: str) -> None:
     ended = manage("run", str(written(tmp_path / "here", suffix)), "--json", timeout_s=110)
@@ -104,9 +133,13 @@ def test_a_torc_file_is_run_as_it_is(tmp_path: Path, suffix: str) -> None:
         ["fetch", "work_01", "work_02", "sum"], "completed"
     )
     here = tmp_path / "here"
-    assert (here / "recovered").read_text() == "3\n", "the failed attempt's exit code, told to the recovery script"
+    assert (here / "recovered").read_text() == "3\n", (
+        "the failed attempt's exit code, told to the recovery script"
+    )
     assert (here / "raw.txt").read_text() == '{"word":"hello"}\n'
-    assert (here / "sum.txt").read_text() == "1 work_01 1\n2 work_02 1\n", "steps run beside the file"
+    assert (here / "sum.txt").read_text() == "1 work_01 1\n2 work_02 1\n", (
+        "steps run beside the file"
+    )
     output = here / "output"
     assert (output / "begun").read_text() == f"{output}\n", "actions run in its output directory"
     told = dict(line.split("=", 1) for line in (output / "told").read_text().splitlines())
@@ -116,7 +149,9 @@ def test_a_torc_file_is_run_as_it_is(tmp_path: Path, suffix: str) -> None:
     assert not {name for name in told if "DB" in name or "BROKER" in name or "SECRET" in name}
     came, left = (int((output / name).read_text()) for name in ("came", "left"))
     first = (here / "recovered").stat().st_mtime_ns
-    assert came < first < left, "the worker's own actions come before its first step and after its last"
+    assert came < first < left, (
+        "the worker's own actions come before its first step and after its last"
+    )
     assert sorted(path.name for path in here.iterdir()) == [
         f"chain.{suffix}", "output", "raw.txt", "recovered", "sum.txt",
     ]  # fmt: skip
@@ -132,9 +167,9 @@ def test_steps_run_where_chdir_says_and_what_they_read_must_be_there(tmp_path: P
     file = tmp_path / "spec" / "s.yaml"
     file.parent.mkdir()
     file.write_text(
-        "name: s\njobs:\n- {name: a, command: 'cat ${files.input.raw} > got; pwd >> got'}\n"
-        "files: [{name: raw, path: in/raw.txt}]\n"
-        "actions: [{trigger_type: on_workflow_complete, action_type: run_commands, commands: ['pwd > ended']}]\n"
+        "name: s\njobs:\n- {name: a, command: 'cat ${files.input.raw} > got; pwd >> got'}\nfiles:"
+        " [{name: raw, path: in/raw.txt}]\nactions: [{trigger_type: on_workflow_complete,"
+        " action_type: run_commands, commands: ['pwd > ended']}]\n"
     )
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -152,8 +187,9 @@ def test_steps_run_where_chdir_says_and_what_they_read_must_be_there(tmp_path: P
 def test_validate_lists_what_is_selected_and_doubts_what_fits_in_part(tmp_path: Path) -> None:
     file = tmp_path / "v.yaml"
     file.write_text(
-        "name: v\njobs:\n- {name: 'train_{i}', command: x, parameters: {i: '1:10'}}\nactions:\n"
-        "- {trigger_type: on_jobs_ready, action_type: run_commands, commands: [x], job_name_regexes: [train_1]}\n"
+        "name: v\njobs:\n- {name: 'train_{i}', command: x, parameters: {i: '1:10'}}\nactions:\n-"
+        " {trigger_type: on_jobs_ready, action_type: run_commands, commands: [x], job_name_regexes:"
+        " [train_1]}\n"
     )
     found = manage("validate", str(file))
     assert found.returncode == 0, found.stderr

@@ -76,7 +76,9 @@ def test_it_says_where_to_go_and_how_to_sign_in_and_ctrl_c_ends_it_all(start: St
     assert up.stop(signal.SIGINT) == 0
     assert time.monotonic() - began < ENDS_WITHIN_S
     eventually(lambda: not up.processes(), within_s=2)
-    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in processes)
+    assert not any(
+        psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in processes
+    )
     assert not (up.data_dir / "pair.json").exists()
 
 
@@ -115,7 +117,9 @@ tasks:
 """
 
 
-def test_a_kill_leaves_nothing_running_and_a_second_start_carries_on(start: Start, tmp_path: Path) -> None:
+def test_a_kill_leaves_nothing_running_and_a_second_start_carries_on(
+    start: Start, tmp_path: Path
+) -> None:
     mark, flows = tmp_path / "mark", tmp_path / "flows"
     flows.mkdir()
     (flows / "flows.yaml").write_text(FLOWS.replace("MARK", str(mark)))
@@ -165,7 +169,8 @@ def test_what_a_kill_of_the_guard_too_left_is_recognised(start: Start) -> None:
     guard = first.pid_of("guard.py")
     database = first.pid_of("bin/postgres", "-D")
     ours = [first.pid_of("manage.py", command) for command in ("server", "scheduler", "worker")]
-    for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that neither sees the other go
+    # stopped first, so that neither sees the other go
+    for number in (signal.SIGSTOP, signal.SIGKILL):
         for pid in (guard, first.process.pid):
             os.kill(pid, number)
     first.process.wait()
@@ -185,7 +190,9 @@ def test_two_in_one_directory_are_refused(up: Up) -> None:
     assert up.ask("/healthz")[0] == 200
 
 
-@pytest.mark.parametrize("words", [("bin/postgres", "-D"), ("valkey-server",), ("manage.py", "server")])
+@pytest.mark.parametrize(
+    "words", [("bin/postgres", "-D"), ("valkey-server",), ("manage.py", "server")]
+)
 def test_what_dies_is_started_again(up: Up, words: tuple[str, ...]) -> None:
     old = up.pid_of(*words)
     os.kill(old, signal.SIGKILL)
@@ -215,10 +222,15 @@ def test_a_wrong_setting_is_one_sentence(tmp_path: Path) -> None:
     assert answer.returncode != 0
     assert "unknown key 'recovery.lost_retrys'; did you mean 'lost_retries'?" in answer.stderr
     assert "Traceback" not in answer.stderr
-    assert "PORT must be a number" in manage("up", PORT="http", STROEM__DATA_DIR=str(tmp_path / "var")).stderr
+    assert (
+        "PORT must be a number"
+        in manage("up", PORT="http", STROEM__DATA_DIR=str(tmp_path / "var")).stderr
+    )
 
 
-def test_servers_and_administrator_named_by_the_settings_are_used_and_left_alone(start: Start) -> None:
+def test_servers_and_administrator_named_by_the_settings_are_used_and_left_alone(
+    start: Start,
+) -> None:
     url = os.environ["STROEM__DB__URL"]
     name = f"given_{os.getpid()}_{time.monotonic_ns()}"
     with psycopg.connect(url, autocommit=True) as connection:
@@ -252,16 +264,34 @@ def test_it_works_for_a_user_who_is_not_root(start: Start) -> None:
     tree, home = place / "tree", place / "home"
     home.mkdir(parents=True)
     try:
-        ignore = shutil.ignore_patterns(".venv", ".git", "var", "tests", "node_modules", "screenshots", ".*_cache")
+        ignore = shutil.ignore_patterns(
+            ".venv", ".git", "var", "tests", "node_modules", "screenshots", ".*_cache"
+        )
         shutil.copytree(ROOT, tree, ignore=ignore)
         shutil.chown(home, "nobody", "nogroup")
         packages = str(Path(psycopg.__file__).parents[1])
-        python = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "/usr/bin/python3"]
+        python = [
+            "setpriv",
+            "--reuid=nobody",
+            "--regid=nogroup",
+            "--clear-groups",
+            "/usr/bin/python3",
+        ]
         environment = {"PYTHONPATH": packages, "HOME": str(home)}
-        if subprocess.run([*python, "-c", "import psycopg, django, celery"], env=os.environ | environment).returncode:
-            # Nobody may read the interpreter or the packages here; a user namespace takes root's powers away, too.
+        if subprocess.run(
+            [*python, "-c", "import psycopg, django, celery"], env=os.environ | environment
+        ).returncode:
+            # Nobody may read the interpreter or the packages here; a user namespace takes root's
+            # powers away, too.
             shutil.chown(home, "root", "root")
-            python = ["unshare", "--user", "--map-user=65534", "--map-group=65534", "--", sys.executable]
+            python = [
+                "unshare",
+                "--user",
+                "--map-user=65534",
+                "--map-group=65534",
+                "--",
+                sys.executable,
+            ]
         up = start(home / "var", prefix=python, cwd=tree, **environment)
         up.wait_until_ready()
         assert up.ask("/healthz")[0] == 200

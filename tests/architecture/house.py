@@ -1,4 +1,5 @@
-"""The house as the checks see it: its rooms, its Python files, and what one parsed file offers to a rule."""
+"""The house as the checks see it: its rooms, its Python files, and what one parsed file offers to a
+rule."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class Source:
 
     @property
     def room(self) -> str:
-        """For apps/jobs/transitions/pen.py: transitions; the module or folder right inside the app."""
+        """For apps/jobs/transitions/pen.py: transitions; the module or folder right inside the
+        app."""
         return self.parts[2] if self.package == "apps" and len(self.parts) > 2 else ""
 
     @cached_property
@@ -52,7 +54,8 @@ class Source:
 
 
 def dotted(node: ast.expr) -> str:
-    """`timezone.now` for the expression timezone.now; for a call or an index in front, only what follows it."""
+    """`timezone.now` for the expression timezone.now; for a call or an index in front, only what
+    follows it."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):

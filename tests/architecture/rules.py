@@ -1,4 +1,5 @@
-"""What imports cannot show, each as a function from one source file to the lines that break the rule."""
+"""What imports cannot show, each as a function from one source file to the lines that break the
+rule."""
 
 from __future__ import annotations
 
@@ -24,12 +25,15 @@ class Rule:
     text: str
 
 
-STATUS_SQL = re.compile(r"\bupdate\b.*\bset\b(?:(?!\bwhere\b).)*\bstatus\s*=", re.IGNORECASE | re.DOTALL)
+STATUS_SQL = re.compile(
+    r"\bupdate\b.*\bset\b(?:(?!\bwhere\b).)*\bstatus\s*=", re.IGNORECASE | re.DOTALL
+)
 WRITERS = {"bulk_update", "save"}
 
 
 def status_is_written_by_the_pen_only(source: Source) -> Iterator[Finding]:
-    """Only apps/<app>/transitions* changes a status; creating a row with its first one is no change."""
+    """Only apps/<app>/transitions* changes a status; creating a row with its first one is no
+    change."""
     if source.package == "apps" and source.room.startswith("transitions"):
         return
     for node in ast.walk(source.tree):
@@ -63,12 +67,18 @@ def modules_are_named_for_what_they_hold(source: Source) -> Iterator[Finding]:
         yield 1, f"a module or folder called {part}"
 
 
-FLOW_SIGNALS = ("django.db.models.signals", "django.dispatch", "django.core.signals", "django.test.signals")
+FLOW_SIGNALS = (
+    "django.db.models.signals",
+    "django.dispatch",
+    "django.core.signals",
+    "django.test.signals",
+)
 CELERY_FLOW = re.compile(r"celery\.signals\.(task_|before_task_|after_task_)")
 
 
 def signals_do_not_carry_the_flow(source: Source) -> Iterator[Finding]:
-    """Celery's signals about its own process are allowed, those about tasks and Django's are not."""
+    """Celery's signals about its own process are allowed, those about tasks and Django's are
+    not."""
     for node, name in source.imported():
         if name.startswith(FLOW_SIGNALS) or CELERY_FLOW.match(name):
             yield node.lineno, f"import of {name}"
@@ -108,7 +118,14 @@ def the_engine_has_no_clock_no_dice_no_wire(source: Source) -> Iterator[Finding]
         if any(name == module or name.startswith(f"{module}.") for module in IMPURE):
             yield node.lineno, f"import of {name}"
     for call in source.calls():
-        if dotted(call.func) in {"open", "uuid.uuid4", "uuid4", "os.environ.get", "os.getenv", "input"}:
+        if dotted(call.func) in {
+            "open",
+            "uuid.uuid4",
+            "uuid4",
+            "os.environ.get",
+            "os.getenv",
+            "input",
+        }:
             yield call.lineno, f"a call of {dotted(call.func)}"
 
 
@@ -160,7 +177,12 @@ def commands_are_lists(source: Source) -> Iterator[Finding]:
                 isinstance(keyword.value, ast.Constant) and keyword.value.value is False
             ):
                 yield call.lineno, "shell=True"
-        if dotted(call.func) in {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}:
+        if dotted(call.func) in {
+            "os.system",
+            "os.popen",
+            "subprocess.getoutput",
+            "subprocess.getstatusoutput",
+        }:
             yield call.lineno, f"a call of {dotted(call.func)}"
 
 
@@ -168,7 +190,12 @@ def text_is_not_run_as_python(source: Source) -> Iterator[Finding]:
     if source.path.startswith("engine/templating"):
         return
     for call in source.calls():
-        if isinstance(call.func, ast.Name) and call.func.id in {"eval", "exec", "compile", "__import__"}:
+        if isinstance(call.func, ast.Name) and call.func.id in {
+            "eval",
+            "exec",
+            "compile",
+            "__import__",
+        }:
             yield call.lineno, f"a call of {call.func.id}"
     for node, name in source.imported():
         if name.split(".")[0] in {"pickle", "marshal", "shelve", "dill", "cloudpickle"}:

@@ -1,4 +1,5 @@
-"""The import contracts hold, and each of them breaks when a wrong import is planted in a copy of the house."""
+"""The import contracts hold, and each of them breaks when a wrong import is planted in a copy of
+the house."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ PLANTED = [
 def lint(house: Path, contract: str) -> subprocess.CompletedProcess[str]:
     command = [str(LINT), "--no-logo", "--no-cache", "--contract", contract]
     wide = {**os.environ, "COLUMNS": "500"}  # so that no name is broken over two lines
-    return subprocess.run(command, cwd=house, env=wide, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, cwd=house, env=wide, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +52,12 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
-@pytest.mark.parametrize(("contract", "place", "text"), PLANTED, ids=[f"{c}: {p}" for c, p, _ in PLANTED])
-def test_a_planted_import_breaks_its_contract(house: Path, contract: str, place: str, text: str) -> None:
+@pytest.mark.parametrize(
+    ("contract", "place", "text"), PLANTED, ids=[f"{c}: {p}" for c, p, _ in PLANTED]
+)
+def test_a_planted_import_breaks_its_contract(
+    house: Path, contract: str, place: str, text: str
+) -> None:
     planted = house / place
     new_room = not planted.parent.exists()
     planted.parent.mkdir(exist_ok=True)
@@ -66,7 +73,12 @@ def test_a_planted_import_breaks_its_contract(house: Path, contract: str, place:
 
 def test_the_house_keeps_all_contracts() -> None:
     answer = subprocess.run(
-        [str(LINT), "--no-logo", "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [str(LINT), "--no-logo", "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
 

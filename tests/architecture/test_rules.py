@@ -30,14 +30,38 @@ def test_the_rule_finds_a_planted_example(rule: Rule) -> None:
 @pytest.mark.parametrize(
     ("name", "path", "text"),
     [
-        ("status_is_written_by_the_pen_only", "apps/jobs/services.py", "Step.objects.filter(pk=1).update(status='x')"),
-        ("status_is_written_by_the_pen_only", "apps/jobs/sql.py", "A = 'UPDATE step SET fence = 1, status = %s'"),
-        ("status_is_written_by_the_pen_only", "apps/jobs/ledger.py", "step.save(update_fields=['status'])"),
-        ("status_is_written_by_the_pen_only", "apps/jobs/ledger.py", "setattr(step, 'status', 'failed')"),
+        (
+            "status_is_written_by_the_pen_only",
+            "apps/jobs/services.py",
+            "Step.objects.filter(pk=1).update(status='x')",
+        ),
+        (
+            "status_is_written_by_the_pen_only",
+            "apps/jobs/sql.py",
+            "A = 'UPDATE step SET fence = 1, status = %s'",
+        ),
+        (
+            "status_is_written_by_the_pen_only",
+            "apps/jobs/ledger.py",
+            "step.save(update_fields=['status'])",
+        ),
+        (
+            "status_is_written_by_the_pen_only",
+            "apps/jobs/ledger.py",
+            "setattr(step, 'status', 'failed')",
+        ),
         ("modules_are_named_for_what_they_hold", "engine/common/dates.py", ""),
-        ("signals_do_not_carry_the_flow", "workers/app.py", "from celery.signals import task_success"),
+        (
+            "signals_do_not_carry_the_flow",
+            "workers/app.py",
+            "from celery.signals import task_success",
+        ),
         ("clocks_stay_above_the_services", "engine/planner.py", "now = datetime.datetime.now(tz)"),
-        ("the_engine_has_no_clock_no_dice_no_wire", "engine/spec/parser.py", "text = open(path).read()"),
+        (
+            "the_engine_has_no_clock_no_dice_no_wire",
+            "engine/spec/parser.py",
+            "text = open(path).read()",
+        ),
         ("commands_are_lists", "workers/git.py", "os.system(line)"),
         ("html_is_marked_safe_in_adminkit_only", "apps/jobs/admin.py", "return SafeString(text)"),
         ("yaml_is_loaded_safely", "engine/spec/parser.py", "from yaml import unsafe_load"),
@@ -52,12 +76,32 @@ def test_the_rule_finds_the_other_ways_to_break_it(name: str, path: str, text: s
 @pytest.mark.parametrize(
     ("name", "path", "text"),
     [
-        ("status_is_written_by_the_pen_only", "apps/jobs/transitions/pen.py", "A = 'UPDATE step SET status = %s'"),
-        ("status_is_written_by_the_pen_only", "apps/jobs/services.py", "B = 'UPDATE step SET a = 1 WHERE status = %s'"),
-        ("status_is_written_by_the_pen_only", "apps/jobs/services.py", "Step(status='pending').save()"),
-        ("signals_do_not_carry_the_flow", "workers/app.py", "from celery.signals import worker_ready"),
+        (
+            "status_is_written_by_the_pen_only",
+            "apps/jobs/transitions/pen.py",
+            "A = 'UPDATE step SET status = %s'",
+        ),
+        (
+            "status_is_written_by_the_pen_only",
+            "apps/jobs/services.py",
+            "B = 'UPDATE step SET a = 1 WHERE status = %s'",
+        ),
+        (
+            "status_is_written_by_the_pen_only",
+            "apps/jobs/services.py",
+            "Step(status='pending').save()",
+        ),
+        (
+            "signals_do_not_carry_the_flow",
+            "workers/app.py",
+            "from celery.signals import worker_ready",
+        ),
         ("clocks_stay_above_the_services", "apps/jobs/services.py", "now = timezone.now()"),
-        ("text_is_not_run_as_python", "engine/templating.py", "code = compile(text, 'template', 'exec')"),
+        (
+            "text_is_not_run_as_python",
+            "engine/templating.py",
+            "code = compile(text, 'template', 'exec')",
+        ),
         ("text_is_not_run_as_python", "engine/routing.py", "pattern = re.compile('x')"),
     ],
 )

@@ -15,7 +15,8 @@ from tests.browser.stage import FILES, Stage
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A job whose step `south`, and whose action `tidy`, end as soon as a file is in its output directory."""
+    """A job whose step `south`, and whose action `tidy`, end as soon as a file is in its output
+    directory."""
 
     job: Job
     output: Path

@@ -31,7 +31,8 @@ FLAGS = [
 ]
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1360, "height": 900}
-# The first test of a process starts a server, a scheduler, a worker and a browser; each wait has a limit of its own.
+# The first test of a process starts a server, a scheduler, a worker and a browser; each wait has a
+# limit of its own.
 WITHIN_S = 300
 expect.set_options(timeout=30_000)
 
@@ -53,11 +54,15 @@ def _django_db_helper() -> None:
 
 
 @pytest.fixture(scope="package")
-def stage(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # Playwright keeps a loop in this thread; the ORM is used beside it
+def stage(
+    django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
+    # Playwright keeps a loop in this thread; the ORM is used beside it
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
     with django_db_blocker.unblock():
         call_command("flush", interactive=False, verbosity=0, reset_sequences=False)
-        caches.forget()  # now, as fixtures of modules start jobs before those of functions are looked at
+        # now, as fixtures of modules start jobs before those of functions are looked at
+        caches.forget()
         built = Stage(tmp_path_factory.mktemp("stage"))
         try:
             built.open()
@@ -78,7 +83,8 @@ def browser() -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
         yield launched
         launched.close()
-        connections.close_all()  # those that were opened beside Playwright's loop are not seen once it is gone
+        # those that were opened beside Playwright's loop are not seen once it is gone
+        connections.close_all()
 
 
 class Watched:
@@ -86,10 +92,20 @@ class Watched:
 
     def __init__(self, page: Page, home: str) -> None:
         self.complaints: list[str] = []
-        page.on("console", lambda message: self._note(message.text) if message.type in ("error", "warning") else None)
+        page.on(
+            "console",
+            lambda message: (
+                self._note(message.text) if message.type in ("error", "warning") else None
+            ),
+        )
         page.on("pageerror", lambda error: self._note(str(error)))
-        page.on("dialog", lambda dialog: (self._note(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda request: None if request.url.startswith(home) else self._note(request.url))
+        page.on(
+            "dialog", lambda dialog: (self._note(f"dialog: {dialog.message}"), dialog.dismiss())
+        )
+        page.on(
+            "request",
+            lambda request: None if request.url.startswith(home) else self._note(request.url),
+        )
 
     def _note(self, text: str) -> None:
         self.complaints.append(text[:500])
@@ -100,7 +116,8 @@ Opener = Callable[..., Page]
 
 @pytest.fixture
 def opened(stage: Stage, browser: Browser) -> Iterator[Opener]:
-    """`opened(user, phone=False, dark=False)`: a page of somebody who is signed in (nobody: None)."""
+    """`opened(user, phone=False, dark=False)`: a page of somebody who is signed in (nobody:
+    None)."""
     contexts = []
     watched = []
 

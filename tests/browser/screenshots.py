@@ -1,5 +1,6 @@
-"""`make screenshots`: pictures of every page, light, dark and on a phone, into `screenshots/` (ignored), and those of
-the guides into `docs/img/`, at most 150 kB each. Names of pages as arguments: only these."""
+"""`make screenshots`: pictures of every page, light, dark and on a phone, into `screenshots/`
+(ignored), and those of the guides into `docs/img/`, at most 150 kB each. Names of pages as
+arguments: only these."""
 
 from __future__ import annotations
 
@@ -35,8 +36,10 @@ FOR_GUIDES = {
 
 
 HEIGHTS = {("dashboard", "light"): 1000, ("dashboard", "dark"): 1000}  # down to the charts
-ONLY_ON = {"account": ("light", "dark"), "side-bar": ("phone",)}  # the one is folded away with the other
-AS = {"half-approved": "olga", "request-viewer": "vera", "forbidden": "vera"}  # everything else as root, or as nobody
+# the one is folded away with the other
+ONLY_ON = {"account": ("light", "dark"), "side-bar": ("phone",)}
+# everything else as root, or as nobody
+AS = {"half-approved": "olga", "request-viewer": "vera", "forbidden": "vera"}
 NIGHTLY = """
 actions:
   load: { type: script, script: "echo loaded; echo 'OUTPUT: {\\"rows\\": 1204}'" }
@@ -129,7 +132,10 @@ def main() -> int:
             stage.close()
     too_large = [path for path in made if path.parent == IMAGES and path.stat().st_size > LARGEST]
     for path in too_large:
-        print(f"{path} has {path.stat().st_size} bytes; a picture of a guide may have {LARGEST}", file=sys.stderr)
+        print(
+            f"{path} has {path.stat().st_size} bytes; a picture of a guide may have {LARGEST}",
+            file=sys.stderr,
+        )
     print(f"{len(made)} pictures in {OUT} and {IMAGES}")
     return 1 if too_large else 0
 
@@ -143,12 +149,18 @@ def photograph(stage: object, only: list[str]) -> list[Path]:
     from tests.browser.stage import Stage
 
     assert isinstance(stage, Stage)
-    scenes = {name: scene for name, scene in addresses(stage, prepared(stage)).items() if not only or name in only}
+    scenes = {
+        name: scene
+        for name, scene in addresses(stage, prepared(stage)).items()
+        if not only or name in only
+    }
     OUT.mkdir(exist_ok=True)
     IMAGES.mkdir(parents=True, exist_ok=True)
     made = []
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), headless=True, args=FLAGS)
+        chromium = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), headless=True, args=FLAGS
+        )
         for look, (width, height, is_dark) in LOOKS.items():
             context = chromium.new_context(
                 viewport={"width": width, "height": height},
@@ -165,7 +177,9 @@ def photograph(stage: object, only: list[str]) -> list[Path]:
                 if name != "sign-in":
                     who = "nobody" if name.startswith("empty-") else AS.get(name, "root")
                     context.add_cookies([stage.cookie(getattr(stage, who))])
-                page.set_viewport_size({"width": width, "height": HEIGHTS.get((name, look), height)})
+                page.set_viewport_size(
+                    {"width": width, "height": HEIGHTS.get((name, look), height)}
+                )
                 page.goto(address)
                 for selector in click:
                     page.locator(selector).first.click()
@@ -207,7 +221,12 @@ def prepared(stage: Stage) -> Seen:
     approvals.delegate(decided.pk, mine, stage.vera.email)
     approvals.decide(decided.pk, theirs, approved=False, reason="Not before the week-end is over")
     with suppress(Conflict):
-        approvals.decide(decided.pk, Caller(stage.vera, "link", "192.0.2.8"), approved=True, given={"note": "fine"})
+        approvals.decide(
+            decided.pk,
+            Caller(stage.vera, "link", "192.0.2.8"),
+            approved=True,
+            given={"note": "fine"},
+        )
     stage.until_job(done, "failed")
     signed, wide = _signed_once(stage)
     _broken_workspace(stage)
@@ -236,8 +255,14 @@ def _of_work(seen: Seen) -> dict[str, Scene]:
         "actions": (watched, ('.st-node[data-label="tidy"]',)),
         "actions-table": (watched, ("#tab-actions", '#action-table [data-name="nodes"] button')),
         "actions-timeline": (watched, ("#tab-timeline",)),
-        "failed": (f"/admin/jobs/job/{seen.broken.pk}/change/", ('.st-node[data-label="flaky"]', "#tab-step")),
-        "restart": (f"/admin/jobs/job/{seen.broken.pk}/change/", ('[data-opens="restart-dialog"]',)),
+        "failed": (
+            f"/admin/jobs/job/{seen.broken.pk}/change/",
+            ('.st-node[data-label="flaky"]', "#tab-step"),
+        ),
+        "restart": (
+            f"/admin/jobs/job/{seen.broken.pk}/change/",
+            ('[data-opens="restart-dialog"]',),
+        ),
         "running": (f"/admin/jobs/job/{seen.long.pk}/change/", ()),
         "cancel": (f"/admin/jobs/job/{seen.long.pk}/change/", ('[data-opens="cancel-dialog"]',)),
     }
@@ -247,14 +272,26 @@ def _of_decisions(seen: Seen) -> dict[str, Scene]:
     return {
         "approvals": ("/admin/approvals/approvalrequest/", ()),
         "request": (f"/admin/approvals/approvalrequest/{seen.request.pk}/change/", ()),
-        "approve": (f"/admin/approvals/approvalrequest/{seen.request.pk}/change/", ('[data-opens="approve-dialog"]',)),
-        "reject": (f"/admin/approvals/approvalrequest/{seen.request.pk}/change/", ('[data-opens="reject-dialog"]',)),
-        "hand-on": (f"/admin/approvals/approvalrequest/{seen.request.pk}/change/", ('[data-opens="delegate-dialog"]',)),
+        "approve": (
+            f"/admin/approvals/approvalrequest/{seen.request.pk}/change/",
+            ('[data-opens="approve-dialog"]',),
+        ),
+        "reject": (
+            f"/admin/approvals/approvalrequest/{seen.request.pk}/change/",
+            ('[data-opens="reject-dialog"]',),
+        ),
+        "hand-on": (
+            f"/admin/approvals/approvalrequest/{seen.request.pk}/change/",
+            ('[data-opens="delegate-dialog"]',),
+        ),
         "half-approved": (f"/admin/approvals/approvalrequest/{seen.signed.pk}/change/", ()),
         "request-viewer": (f"/admin/approvals/approvalrequest/{seen.request.pk}/change/", ()),
         "decided": (f"/admin/approvals/approvalrequest/{seen.decided.pk}/change/", ()),
         "decisions": ("/admin/approvals/record/", ()),
-        "job-decided": (f"/admin/jobs/job/{seen.done.pk}/change/", ('.st-node[data-label="gate"]', "#tab-step")),
+        "job-decided": (
+            f"/admin/jobs/job/{seen.done.pk}/change/",
+            ('.st-node[data-label="gate"]', "#tab-step"),
+        ),
     }
 
 

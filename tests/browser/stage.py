@@ -1,4 +1,5 @@
-"""A whole installation for browsers: server, scheduler and worker, on the database of this test process."""
+"""A whole installation for browsers: server, scheduler and worker, on the database of this test
+process."""
 
 from __future__ import annotations
 
@@ -93,8 +94,12 @@ class Stage:
         session.save()
         return {"name": settings.SESSION_COOKIE_NAME, "value": session.session_key, "url": self.url}
 
-    def start(self, task: str, user: User | None = None, workspace: str = "site", /, **given: Any) -> Job:
-        return services.start_job(workspace, task, given, source_type="user", user=user or self.olga)
+    def start(
+        self, task: str, user: User | None = None, workspace: str = "site", /, **given: Any
+    ) -> Job:
+        return services.start_job(
+            workspace, task, given, source_type="user", user=user or self.olga
+        )
 
     def job_url(self, job: Job) -> str:
         return f"{self.url}/admin/jobs/job/{job.pk}/change/"

@@ -42,7 +42,8 @@ tasks:
 
 
 class Watcher(threading.Thread):
-    """Reads as a page does: a batch that it has seen is left out, a lost connection goes on behind the last one."""
+    """Reads as a page does: a batch that it has seen is left out, a lost connection goes on behind
+    the last one."""
 
     def __init__(self, stage: Stage, job: Job, *, is_restless: bool) -> None:
         super().__init__(daemon=True)
@@ -72,7 +73,9 @@ class Watcher(threading.Thread):
                 self.repeated += 1
                 continue
             seen.add(number)
-            self.lines += [record["line"] for record in data["lines"] if record["step"] != "_server"]
+            self.lines += [
+                record["line"] for record in data["lines"] if record["step"] != "_server"
+            ]
             if self.is_restless and len(seen) % 25 == 0:
                 self.stream.close()
                 self.stream = self.connected(max(seen))
@@ -112,7 +115,9 @@ def run(stage: Stage, watched: Any, rounds: int, lines: int) -> float:
             assert not watcher.is_alive()
             said = [line for line in watcher.lines if line.startswith("line ")]
             assert len(said) == len(set(said)) == lines, "each line once"
-            assert said == sorted(said, key=lambda line: int(line.split()[1])), "in the order of printing"
+            assert said == sorted(said, key=lambda line: int(line.split()[1])), (
+                "in the order of printing"
+            )
             assert watcher.is_restless or watcher.repeated == 0
     attempt = Attempt.objects.get(job_id=job.pk)
     assert attempt.started_at is not None and attempt.ended_at is not None
@@ -126,7 +131,9 @@ def test_some_watch_a_busy_step_and_each_sees_every_line_once(stage: Stage) -> N
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_fifty_readers_of_10_000_lines_a_minute_cost_the_step_no_third_of_its_time(stage: Stage) -> None:
+def test_fifty_readers_of_10_000_lines_a_minute_cost_the_step_no_third_of_its_time(
+    stage: Stage,
+) -> None:
     if not stage.has("crowd"):
         stage.workspace("crowd", FLOW)
     probe = run(stage, nobody, rounds=20_000, lines=300)

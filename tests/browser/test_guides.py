@@ -18,4 +18,6 @@ def test_each_picture_is_shown_in_words_too_made_by_the_command_and_light() -> N
     assert max(made.values()) <= LARGEST
     assert all(len(words) > 10 for words in shown.values())
     for guide in ("approving", "operating"):
-        assert len(SHOWN.findall((ROOT / "docs" / "guides" / f"{guide}.md").read_text())) >= 2, guide
+        assert len(SHOWN.findall((ROOT / "docs" / "guides" / f"{guide}.md").read_text())) >= 2, (
+            guide
+        )

@@ -1,4 +1,5 @@
-"""Every text of strangers, on every page: nothing of it runs, even where no policy would stop it."""
+"""Every text of strangers, on every page: nothing of it runs, even where no policy would stop
+it."""
 
 from __future__ import annotations
 
@@ -36,7 +37,12 @@ INJECTED = """() => [...document.querySelectorAll('*')].filter((node) =>
 
 def named(text: str) -> str:
     """A vector as a name may be: no slash, no bracket, no control characters, not too long."""
-    return "".join(letter for letter in text if letter.isprintable() and letter not in "/[]").strip()[:190] or "x"
+    return (
+        "".join(letter for letter in text if letter.isprintable() and letter not in "/[]").strip()[
+            :190
+        ]
+        or "x"
+    )
 
 
 def raw(text: str) -> str:
@@ -58,7 +64,12 @@ def hostile_flow() -> str:
     flow = {"gate": {"action": "gate", "name": VECTORS[1]}}
     flow |= {name: {"action": "echo", "name": name, "depends_on": ["gate"]} for name in names}
     task = {"name": VECTORS[0], "description": ALL, "folder": named(VECTORS[3]), "flow": flow}
-    asks = {"name": VECTORS[2], "description": VECTORS[4], "input": fields, "flow": {"a": {"action": "echo"}}}
+    asks = {
+        "name": VECTORS[2],
+        "description": VECTORS[4],
+        "input": fields,
+        "flow": {"a": {"action": "echo"}},
+    }
     actions = {"gate": gate, "echo": {"type": "script", "script": "echo ok", "name": VECTORS[5]}}
     return json.dumps({"actions": actions, "tasks": {named(VECTORS[0]): task, "asks": asks}})
 
@@ -71,17 +82,34 @@ def hostile(stage: Stage) -> Job:
     found = until(lambda: ApprovalRequest.objects.filter(job_id=job.pk).first(), within_s=60)
     nested = {one: {"deep": [one]} for one in VECTORS}
     Job.objects.filter(pk=job.pk).update(
-        source_id=ALL[:500], input=nested, output=nested, error=ALL, cancel_reason=ALL, task_name=VECTORS[0]
+        source_id=ALL[:500],
+        input=nested,
+        output=nested,
+        error=ALL,
+        cancel_reason=ALL,
+        task_name=VECTORS[0],
     )
     Step.objects.filter(job_id=job.pk).update(error=ALL, input=nested, output={"text": ALL})
     first = Step.objects.filter(job_id=job.pk).exclude(name="gate").order_by("position").first()
     assert first is not None
-    StepEvent.objects.create(job_id=job.pk, step_id=first.pk, kind="x", detail=ALL, actor=VECTORS[0][:254])
-    StepEvent.objects.create(job_id=job.pk, kind=VECTORS[0][:20], detail=ALL, actor=VECTORS[1][:254])
+    StepEvent.objects.create(
+        job_id=job.pk, step_id=first.pk, kind="x", detail=ALL, actor=VECTORS[0][:254]
+    )
+    StepEvent.objects.create(
+        job_id=job.pk, kind=VECTORS[0][:20], detail=ALL, actor=VECTORS[1][:254]
+    )
     Workspace.objects.filter(name="hostile").update(
         location=VECTORS[6],
         problems=[
-            {"severity": "warning", "file": one, "line": 1, "column": 2, "message": one, "text": one} for one in VECTORS
+            {
+                "severity": "warning",
+                "file": one,
+                "line": 1,
+                "column": 2,
+                "message": one,
+                "text": one,
+            }
+            for one in VECTORS
         ],
     )
     ApprovalRequest.objects.filter(pk=found.pk).update(
@@ -103,7 +131,8 @@ def hostile(stage: Stage) -> Job:
     ghost.save(force_insert=True)
     people_and_settings(stage, found)
     lines = "".join(
-        json.dumps({"ts": "2026-01-01T00:00:00.000Z", "stream": "stdout", "step": one, "line": one}) + "\n"
+        json.dumps({"ts": "2026-01-01T00:00:00.000Z", "stream": "stdout", "step": one, "line": one})
+        + "\n"
         for one in VECTORS
     ).replace("\\u0000", "")
     with connection.cursor() as cursor:
@@ -116,15 +145,23 @@ def hostile(stage: Stage) -> Job:
 
 
 def people_and_settings(stage: Stage, request: ApprovalRequest) -> None:
-    """Names of people, groups, keys, grants and secrets; a request that was decided with many words."""
+    """Names of people, groups, keys, grants and secrets; a request that was decided with many
+    words."""
     person = stage.person("hostile@example.org", Role.VIEWER)
-    User.objects.filter(pk=person.pk).update(first_name=VECTORS[0][:150], last_name=VECTORS[9][:150])
+    User.objects.filter(pk=person.pk).update(
+        first_name=VECTORS[0][:150], last_name=VECTORS[9][:150]
+    )
     for number, one in enumerate(VECTORS[:40]):
         group = Group.objects.create(name=f"{one[:140]} {number}")
         WorkspaceGrant.objects.create(group=group, pattern=one[:200], role=Role.VIEWER)
-        ApiToken.objects.create(user=person, name=one[:200], prefix=f"strm_{number:07}", digest=f"{number:064}")
+        ApiToken.objects.create(
+            user=person, name=one[:200], prefix=f"strm_{number:07}", digest=f"{number:064}"
+        )
         Secret.objects.create(
-            workspace=request.workspace, name=f"{one[:80]} {number}", sealed=b"", updated_by=one[:100]
+            workspace=request.workspace,
+            name=f"{one[:80]} {number}",
+            sealed=b"",
+            updated_by=one[:100],
         )
     Revision.objects.filter(workspace=request.workspace).update(label=VECTORS[11][:64])
     Workspace.objects.filter(pk=request.workspace_id).update(ref=VECTORS[12][:255])
@@ -139,7 +176,13 @@ def people_and_settings(stage: Stage, request: ApprovalRequest) -> None:
     )
     decided.message = ALL
     decided.save()
-    Vote.objects.create(request=decided, user=person, approved=False, reason=ALL, input={one: one for one in VECTORS})
+    Vote.objects.create(
+        request=decided,
+        user=person,
+        approved=False,
+        reason=ALL,
+        input={one: one for one in VECTORS},
+    )
 
 
 @pytest.mark.chromium
@@ -148,7 +191,10 @@ def test_the_vectors_do_run_where_nothing_stops_them(stage: Stage, browser: Brow
     context.add_init_script("window.hits = []; window.xss = () => window.hits.push(location.href)")
     page = context.new_page()
     page.goto("/admin/login/")
-    page.evaluate("(html) => { document.body.innerHTML = html }", "".join(f"<div>{one}</div>" for one in VECTORS[:60]))
+    page.evaluate(
+        "(html) => { document.body.innerHTML = html }",
+        "".join(f"<div>{one}</div>" for one in VECTORS[:60]),
+    )
     page.wait_for_timeout(500)
     assert page.evaluate("window.hits.length") > 0
     assert page.evaluate(INJECTED)
@@ -157,15 +203,24 @@ def test_the_vectors_do_run_where_nothing_stops_them(stage: Stage, browser: Brow
 
 @pytest.mark.chromium
 @pytest.mark.parametrize("is_phone", [False, True], ids=["desk", "phone"])
-def test_no_vector_runs_on_any_page(stage: Stage, browser: Browser, hostile: Job, is_phone: bool) -> None:
-    context = browser.new_context(base_url=stage.url, bypass_csp=True, **({"viewport": PHONE} if is_phone else {}))
+def test_no_vector_runs_on_any_page(
+    stage: Stage, browser: Browser, hostile: Job, is_phone: bool
+) -> None:
+    context = browser.new_context(
+        base_url=stage.url, bypass_csp=True, **({"viewport": PHONE} if is_phone else {})
+    )
     context.add_cookies([stage.cookie(stage.root)])
     context.add_init_script("window.hits = []; window.xss = () => window.hits.push(location.href)")
     page = context.new_page()
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)[:300]))
     page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
-    page.on("request", lambda request: None if request.url.startswith(stage.url) else complaints.append(request.url))
+    page.on(
+        "request",
+        lambda request: (
+            None if request.url.startswith(stage.url) else complaints.append(request.url)
+        ),
+    )
     request = ApprovalRequest.objects.get(job_id=hostile.pk, status="open")
     worker = Worker.objects.get(name=VECTORS[0])
     workspace = Workspace.objects.get(name="hostile")
@@ -208,10 +263,17 @@ def test_no_vector_runs_on_any_page(stage: Stage, browser: Browser, hostile: Job
     context.close()
 
 
-# The forms of a page, and their text fields. What would end the session or remove a row is left alone.
+# The forms of a page, and their text fields. What would end the session or remove a row is left
+# alone.
 FORMS = """[...document.querySelectorAll('form')].filter((form) =>
     !/logout|delete|refresh|i18n/.test(form.getAttribute('action') || '') && form.querySelector(FIELDS))"""
-FIELDS = ", ".join(("textarea", "input:not([type])", *(f"input[type={kind}]" for kind in ("text", "search", "email"))))
+FIELDS = ", ".join(
+    (
+        "textarea",
+        "input:not([type])",
+        *(f"input[type={kind}]" for kind in ("text", "search", "email")),
+    )
+)
 FORMS = FORMS.replace("FIELDS", f"'{FIELDS}'")
 FILL = f"""([number, text]) => {{
   const form = {FORMS}[number];
@@ -223,7 +285,9 @@ FILL = f"""([number, text]) => {{
 @pytest.mark.slow
 @pytest.mark.chromium
 @pytest.mark.timeout(1200)
-def test_no_vector_runs_wherever_links_lead_nor_in_any_form(stage: Stage, browser: Browser, hostile: Job) -> None:
+def test_no_vector_runs_wherever_links_lead_nor_in_any_form(
+    stage: Stage, browser: Browser, hostile: Job
+) -> None:
     context = browser.new_context(base_url=stage.url, bypass_csp=True)
     context.add_cookies([stage.cookie(stage.root)])
     context.add_init_script("window.hits = []; window.xss = () => window.hits.push(location.href)")
@@ -231,7 +295,12 @@ def test_no_vector_runs_wherever_links_lead_nor_in_any_form(stage: Stage, browse
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)[:300]))
     page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
-    page.on("request", lambda request: None if request.url.startswith(stage.url) else complaints.append(request.url))
+    page.on(
+        "request",
+        lambda request: (
+            None if request.url.startswith(stage.url) else complaints.append(request.url)
+        ),
+    )
     seen, waiting = {"/admin/"}, ["/admin/"]
     kinds: Counter[str] = Counter()
     forms = 0
@@ -260,7 +329,8 @@ def test_no_vector_runs_wherever_links_lead_nor_in_any_form(stage: Stage, browse
 
 
 def submitted(page: Page, address: str, complaints: list[str]) -> int:
-    """Sends each form of the page with every vector in each of its fields. Returns how many were sent."""
+    """Sends each form of the page with every vector in each of its fields. Returns how many were
+    sent."""
     if "/password/" in address:  # it would take any text, and end the session
         return 0
     count = int(page.evaluate(f"{FORMS}.length"))

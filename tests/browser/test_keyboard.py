@@ -1,4 +1,5 @@
-"""Without a mouse: all can be reached, shows that it is chosen, and dialogs keep the keyboard until they close."""
+"""Without a mouse: all can be reached, shows that it is chosen, and dialogs keep the keyboard until
+they close."""
 
 from __future__ import annotations
 
@@ -69,7 +70,9 @@ def reach(page: Page, wanted: Locator) -> None:
 
 
 @pytest.mark.parametrize("look", ["desk", "phone, dark"])
-def test_what_has_the_focus_is_seen_and_marked(stage: Stage, opened: Opener, waiting: Job, look: str) -> None:
+def test_what_has_the_focus_is_seen_and_marked(
+    stage: Stage, opened: Opener, waiting: Job, look: str
+) -> None:
     page = opened(stage.root, phone="phone" in look, dark="dark" in look)
     request = ApprovalRequest.objects.get(job_id=waiting.pk)
     problems = []
@@ -83,15 +86,25 @@ def test_what_has_the_focus_is_seen_and_marked(stage: Stage, opened: Opener, wai
         page.goto(address)
         found = stops(page)
         assert len(found) >= 8, address
-        problems += [f"{address}: {stop['html']}" for stop in found if not (stop["isMarked"] and stop["isSeen"])]
+        problems += [
+            f"{address}: {stop['html']}"
+            for stop in found
+            if not (stop["isMarked"] and stop["isSeen"])
+        ]
     assert not problems, "\n".join(problems)
 
 
-def test_a_dialog_keeps_the_keyboard_and_escape_gives_it_back(stage: Stage, opened: Opener, waiting: Job) -> None:
+def test_a_dialog_keeps_the_keyboard_and_escape_gives_it_back(
+    stage: Stage, opened: Opener, waiting: Job
+) -> None:
     page = opened(stage.olga)
     request = ApprovalRequest.objects.get(job_id=waiting.pk)
     page.goto(f"/admin/approvals/approvalrequest/{request.pk}/change/")
-    for button, dialog in (("Approve…", "approve"), ("Reject…", "reject"), ("Hand on…", "delegate")):
+    for button, dialog in (
+        ("Approve…", "approve"),
+        ("Reject…", "reject"),
+        ("Hand on…", "delegate"),
+    ):
         opener = page.get_by_role("button", name=button)
         opener.focus()
         page.keyboard.press("Enter")

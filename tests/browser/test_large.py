@@ -59,7 +59,10 @@ def flow(length: int) -> str:
     """A chain whose first step talks and never ends, and a loop whose first instance does."""
     names = [f"link-{chr(97 + number // 26)}{chr(97 + number % 26)}" for number in range(length)]
     lines = [f"      {names[0]}: {{ action: talk, input: {{ who: chain }} }}"]
-    lines += [f"      {name}: {{ action: rest, depends_on: [{before}] }}" for before, name in itertools.pairwise(names)]
+    lines += [
+        f"      {name}: {{ action: rest, depends_on: [{before}] }}"
+        for before, name in itertools.pairwise(names)
+    ]
     return FLOW.format(chain="\n".join(lines), talks=TALKS)
 
 
@@ -67,7 +70,9 @@ def flow(length: int) -> str:
 def large(request: pytest.FixtureRequest, stage: Stage) -> Job:
     name = f"large-{request.param}"
     stage.workspace(name, flow(request.param))
-    job = stage.start("large", None, name, items=[str(number) for number in range(STEPS - request.param - 1)])
+    job = stage.start(
+        "large", None, name, items=[str(number) for number in range(STEPS - request.param - 1)]
+    )
     assert Step.objects.filter(job_id=job.pk).count() == STEPS
     until(lambda: Step.objects.filter(job_id=job.pk, status="running").count() >= 3, within_s=60)
     request.addfinalizer(lambda: services.cancel_job(job.pk, actor="test"))
@@ -101,7 +106,9 @@ def test_it_paints_soon_stays_small_and_shows_the_log_of_a_step_at_once(
     page.get_by_role("tab", name="Details").click()
     expect(page.locator("#view-details")).to_contain_text("Events of the job")
     sizes["with its details"] = page.evaluate(ALL_NODES)
-    print(f"painted after {[round(one) for one in paints]} ms; nodes {sizes}; log after {clicks} ms")
+    print(
+        f"painted after {[round(one) for one in paints]} ms; nodes {sizes}; log after {clicks} ms"
+    )
     assert min(paints) <= PAINT_MS
     assert max(sizes.values()) <= MOST_NODES
     assert max(clicks.values()) <= CLICK_MS
@@ -153,7 +160,8 @@ AGES = """(count) => new Promise((done) => {
 })"""
 STORED = """
 SELECT substr(line ->> 'line', 4)::bigint, (extract(epoch FROM c.at) * 1000)::bigint
-FROM jobs_logchunk c, unnest(string_to_array(trim(c.lines, E'\\n'), E'\\n')) t, LATERAL (SELECT t::jsonb AS line) l
+FROM jobs_logchunk c, unnest(string_to_array(trim(c.lines, E'\\n'), E'\\n')) t,
+    LATERAL (SELECT t::jsonb AS line) l
 WHERE c.job_id = %s AND line ->> 'line' LIKE 'at %%'
 """
 
@@ -165,7 +173,9 @@ def spread(values: list[int]) -> str:
 
 
 @pytest.mark.slow
-def test_a_line_is_on_the_screen_within_a_second_of_its_printing(stage: Stage, opened: Opener) -> None:
+def test_a_line_is_on_the_screen_within_a_second_of_its_printing(
+    stage: Stage, opened: Opener
+) -> None:
     stage.workspace("ticks", TICKS)
     job = stage.start("tick", None, "ticks")
     page = opened(stage.vera)

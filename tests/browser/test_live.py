@@ -1,4 +1,5 @@
-"""Streams: at once, in full, without a connection held, and never in the way of the server's end."""
+"""Streams: at once, in full, without a connection held, and never in the way of the server's
+end."""
 
 from __future__ import annotations
 
@@ -28,7 +29,12 @@ INSERT = (
 
 
 def said(text: str) -> str:
-    return json.dumps({"ts": "2026-01-01T00:00:00.000Z", "stream": "stdout", "step": "x", "line": text}) + "\n"
+    return (
+        json.dumps(
+            {"ts": "2026-01-01T00:00:00.000Z", "stream": "stdout", "step": "x", "line": text}
+        )
+        + "\n"
+    )
 
 
 def say(job: Job, text: str) -> int:
@@ -41,7 +47,11 @@ def say(job: Job, text: str) -> int:
 def other_transaction() -> Iterator[psycopg.Connection[Any]]:
     params = connection.get_connection_params()
     link = psycopg.connect(
-        **{key: value for key, value in params.items() if key in ("dbname", "user", "password", "host", "port")}
+        **{
+            key: value
+            for key, value in params.items()
+            if key in ("dbname", "user", "password", "host", "port")
+        }
     )
     try:
         yield link
@@ -53,7 +63,14 @@ class Stream:
     """One reader of Server-Sent Events."""
 
     def __init__(
-        self, stage: Stage, job: Job, user: User, *, port: int = 0, last_id: int | None = None, cookie: Any = None
+        self,
+        stage: Stage,
+        job: Job,
+        user: User,
+        *,
+        port: int = 0,
+        last_id: int | None = None,
+        cookie: Any = None,
     ) -> None:
         self.link = http.client.HTTPConnection("127.0.0.1", port or stage.port, timeout=60)
         cookie = cookie or stage.cookie(user)
@@ -129,7 +146,10 @@ def test_only_who_gets_not_all_of_a_log_is_told_so(stage: Stage, job: Job) -> No
     with connection.cursor() as cursor:
         for _ in range(3):
             say(job, "more")
-        cursor.execute("UPDATE jobs_logchunk SET line_count = 5000 WHERE job_id = %s AND attempt_id = 77", [job.pk])
+        cursor.execute(
+            "UPDATE jobs_logchunk SET line_count = 5000 WHERE job_id = %s AND attempt_id = 77",
+            [job.pk],
+        )
     assert names()[:2] == ["state", "cut"]
 
 
@@ -166,7 +186,8 @@ def test_a_reader_that_comes_back_misses_nothing(stage: Stage, job: Job) -> None
     stream = Stream(stage, job, stage.vera, last_id=two)
     seen = stream.until("caught-up")
     assert seen[-1] == "three"
-    assert set(seen) <= {"one", "two", "three"}  # what may have been committed late comes again, under its own number
+    # what may have been committed late comes again, under its own number
+    assert set(seen) <= {"one", "two", "three"}
     stream.close()
 
 
@@ -189,7 +210,9 @@ def test_what_is_committed_late_is_not_skipped(stage: Stage, job: Job) -> None:
     stream.close()
 
 
-def test_every_reader_sees_every_line_once_and_none_holds_a_connection(stage: Stage, job: Job) -> None:
+def test_every_reader_sees_every_line_once_and_none_holds_a_connection(
+    stage: Stage, job: Job
+) -> None:
     before = connection_count()
     streams = [Stream(stage, job, stage.vera) for _ in range(30)]
     for stream in streams:

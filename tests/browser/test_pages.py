@@ -1,4 +1,5 @@
-"""Every page: reachable by everybody's eyes and hands, from our own host alone, under the strict policy."""
+"""Every page: reachable by everybody's eyes and hands, from our own host alone, under the strict
+policy."""
 
 from __future__ import annotations
 
@@ -83,7 +84,9 @@ def test_axe_finds_nothing_serious(stage: Stage, opened: Opener, waiting: Job, l
         answer = page.goto(address)
         assert answer is not None and answer.status == 200, address
         problems += serious(page)
-        width = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        width = page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
         assert width <= 1, f"{address} is {width} px wider than the window"
     assert not problems, "\n".join(problems)
 
@@ -91,10 +94,14 @@ def test_axe_finds_nothing_serious(stage: Stage, opened: Opener, waiting: Job, l
 def test_axe_looks_at_pictures_colours_and_names(stage: Stage, opened: Opener) -> None:
     page = opened(stage.vera)
     page.goto("/admin/tasks/")
-    page.evaluate("""document.querySelector(".st-page").insertAdjacentHTML("beforeend",
-        '<img src="/static/adminkit/icon.svg"><p style="color: #ccc; background: #fff">pale</p><button></button>')""")
+    page.evaluate(
+        """document.querySelector(".st-page").insertAdjacentHTML("beforeend",
+        '<img src="/static/adminkit/icon.svg"><p style="color: #ccc; background: #fff">pale</p><button></button>')"""
+    )
     found = " ".join(serious(page))
-    assert all(f": {rule}: " in found for rule in ("image-alt", "color-contrast", "button-name")), found
+    assert all(f": {rule}: " in found for rule in ("image-alt", "color-contrast", "button-name")), (
+        found
+    )
 
 
 def test_a_long_name_makes_no_page_wider_than_a_phone(stage: Stage, opened: Opener) -> None:
@@ -102,11 +109,16 @@ def test_a_long_name_makes_no_page_wider_than_a_phone(stage: Stage, opened: Open
     page = opened(stage.root, phone=True)
     page.goto(f"/admin/accounts/user/{stage.vera.pk}/change/")
     expect(page.get_by_label(long.name)).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 1
+    assert (
+        page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        <= 1
+    )
     long.delete()
 
 
-def test_axe_finds_nothing_serious_in_what_opens_on_a_click(stage: Stage, opened: Opener, waiting: Job) -> None:
+def test_axe_finds_nothing_serious_in_what_opens_on_a_click(
+    stage: Stage, opened: Opener, waiting: Job
+) -> None:
     page = opened(stage.root, dark=True)
     page.goto(stage.job_url(waiting))
     expect(page.locator("#tab-graph")).to_have_attribute("aria-selected", "true")
@@ -142,8 +154,12 @@ def test_the_sign_in_page_is_readable_too(stage: Stage, opened: Opener) -> None:
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_what_is_not_there_or_not_allowed_is_said_in_words(stage: Stage, browser: Browser, dark: bool) -> None:
-    context = browser.new_context(base_url=stage.url, viewport=PHONE, color_scheme="dark" if dark else "light")
+def test_what_is_not_there_or_not_allowed_is_said_in_words(
+    stage: Stage, browser: Browser, dark: bool
+) -> None:
+    context = browser.new_context(
+        base_url=stage.url, viewport=PHONE, color_scheme="dark" if dark else "light"
+    )
     context.add_cookies([stage.cookie(stage.vera)])
     page = context.new_page()
     for address, status, heading in (
@@ -170,7 +186,9 @@ def test_everything_is_reached_by_keyboard(stage: Stage, opened: Opener, waiting
     seen = set()
     for _ in range(30):
         page.keyboard.press("Tab")
-        seen.add(page.evaluate("document.activeElement.dataset?.label || document.activeElement.id"))
+        seen.add(
+            page.evaluate("document.activeElement.dataset?.label || document.activeElement.id")
+        )
     assert {"fetch", "check-#", "pieces", "gate", "inner", "ship"} <= seen
     assert {"log-search", "log-follow", "log-download", "log"} <= seen
 
@@ -195,8 +213,13 @@ def test_the_policy_lets_nothing_written_into_a_page_run(stage: Stage, browser: 
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "script-src 'self';" in policy
-    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran = 1\">')")
-    page.evaluate("document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = 2'}))")
+    page.evaluate(
+        "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran = 1\">')"
+    )
+    page.evaluate(
+        "document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran ="
+        " 2'}))"
+    )
     page.wait_for_timeout(200)
     assert page.evaluate("window.ran") is None
     context.close()

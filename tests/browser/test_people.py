@@ -68,7 +68,9 @@ def test_sign_in_start_a_task_from_its_form_watch_the_graph_and_read_the_log(
 
 
 @pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])
-def test_one_approves_and_the_other_sees_it_decided(stage: Stage, opened: Opener, phone: bool) -> None:
+def test_one_approves_and_the_other_sees_it_decided(
+    stage: Stage, opened: Opener, phone: bool
+) -> None:
     job = stage.start("release", version="2.0")
     found = request_of(job)
     olga, otto = opened(stage.olga, phone=phone), opened(stage.otto)
@@ -97,7 +99,8 @@ def test_who_decides_too_late_is_told_who_was_first(stage: Stage, opened: Opener
     olga, otto = opened(stage.olga), opened(stage.otto)
     for page in (olga, otto):
         page.goto(f"/admin/approvals/approvalrequest/{found.pk}/change/")
-        page.get_by_role("button", name="Approve…").click()  # an open dialog is left alone by the refresh
+        # an open dialog is left alone by the refresh
+        page.get_by_role("button", name="Approve…").click()
     olga.get_by_role("dialog").get_by_role("button", name="Approve").click()
     expect(olga.get_by_text("Approved: the job goes on.")).to_be_visible()
     otto.get_by_role("dialog").get_by_role("button", name="Approve").click()
@@ -167,7 +170,12 @@ def test_restart_from_the_failed_step(stage: Stage, opened: Opener, phone: bool)
 @pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])
 def test_run_again_with_the_form_filled_in(stage: Stage, opened: Opener, phone: bool) -> None:
     job = stage.start(
-        "release", version="3.1", env="production", dry_run=False, token="very-secret-token", regions=["us", "asia"]
+        "release",
+        version="3.1",
+        env="production",
+        dry_run=False,
+        token="very-secret-token",
+        regions=["us", "asia"],
     )
     page = opened(stage.olga, phone=phone)
     page.goto(stage.job_url(job))
@@ -188,7 +196,9 @@ def test_run_again_with_the_form_filled_in(stage: Stage, opened: Opener, phone: 
     assert clear_input(again) == {**clear_input(job), "version": "3.2"}
 
 
-def test_who_only_looks_finds_no_buttons_and_who_is_not_granted_finds_nothing(stage: Stage, opened: Opener) -> None:
+def test_who_only_looks_finds_no_buttons_and_who_is_not_granted_finds_nothing(
+    stage: Stage, opened: Opener
+) -> None:
     job = stage.start("long")
     stage.until_step(job, "wait", "running")
     vera = opened(stage.vera)
@@ -196,10 +206,16 @@ def test_who_only_looks_finds_no_buttons_and_who_is_not_granted_finds_nothing(st
     expect(vera.locator("#log")).to_contain_text("tick")
     expect(vera.get_by_role("button", name="Cancel")).to_have_count(0)
     token = vera.context.request.get("/admin/").headers.get("x-none", "")
-    refused = vera.context.request.post(f"/admin/jobs/job/{job.pk}/cancel/", headers={"X-CSRFToken": token})
+    refused = vera.context.request.post(
+        f"/admin/jobs/job/{job.pk}/cancel/", headers={"X-CSRFToken": token}
+    )
     assert refused.status == 403
     stranger = opened(stage.nobody)
-    for address in (f"/admin/jobs/job/{job.pk}/change/", f"/admin/jobs/{job.pk}/live/", f"/admin/jobs/{job.pk}/log/"):
+    for address in (
+        f"/admin/jobs/job/{job.pk}/change/",
+        f"/admin/jobs/{job.pk}/live/",
+        f"/admin/jobs/{job.pk}/log/",
+    ):
         assert stranger.context.request.get(address).status == 404, address
     stranger.goto("/admin/jobs/job/")
     assert str(job.pk)[:8] not in stranger.content()

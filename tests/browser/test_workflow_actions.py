@@ -1,4 +1,5 @@
-"""Workflow actions on the page of a job: seen on the graph, as a table and on the time line, live, by everybody."""
+"""Workflow actions on the page of a job: seen on the graph, as a table and on the time line, live,
+by everybody."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ def test_an_open_page_follows_the_actions_of_a_job(stage: Stage, opened: Opener)
     tidy = page.locator('.st-action[data-label="tidy"]')
     expect(tidy).to_contain_text("2 of 3 complete")
     expect(tidy.locator("use.st-mark")).to_have_attribute("href", re.compile("#pending$"))
-    expect(page.locator('.st-action[data-label="prepare"]')).to_have_attribute("data-status", "succeeded")
+    expect(page.locator('.st-action[data-label="prepare"]')).to_have_attribute(
+        "data-status", "succeeded"
+    )
     scene.let_south_end()
     expect(tidy).to_have_attribute("data-status", "running")
     expect(tidy).to_contain_text("running · 3 of 3")
@@ -67,12 +70,17 @@ def test_an_open_page_follows_the_actions_of_a_job(stage: Stage, opened: Opener)
 def test_a_page_that_opens_later_shows_the_same(stage: Stage, opened: Opener, over: Scene) -> None:
     page = opened(stage.vera)
     page.goto(stage.job_url(over.job))
-    shown = page.locator(".st-action").evaluate_all("all => all.map(one => [one.dataset.label, one.dataset.status])")
+    shown = page.locator(".st-action").evaluate_all(
+        "all => all.map(one => [one.dataset.label, one.dataset.status])"
+    )
     assert dict(shown) == actions(over.job)
     page.get_by_role("tab", name="Actions").click()
     tidy = row(page, "tidy")
     expect(tidy).to_contain_text("3 of 3 complete")
-    assert [text.strip() for text in tidy.locator("td.st-number").all_text_contents()][:2] == ["1", "3"]
+    assert [text.strip() for text in tidy.locator("td.st-number").all_text_contents()][:2] == [
+        "1",
+        "3",
+    ]
     page.get_by_role("tab", name="Timeline").click()
     bars = page.locator(".st-bar-row")
     expect(bars).to_have_count(13)
@@ -100,7 +108,9 @@ def test_the_log_of_an_action_is_downloaded(stage: Stage, opened: Opener, over: 
     assert download.value.suggested_filename.endswith(f"action-{action(over.job, 'greet').pk}.log")
 
 
-def test_actions_are_reached_and_opened_by_keyboard(stage: Stage, opened: Opener, over: Scene) -> None:
+def test_actions_are_reached_and_opened_by_keyboard(
+    stage: Stage, opened: Opener, over: Scene
+) -> None:
     page = opened(stage.olga)
     page.goto(stage.job_url(over.job))
     expect(page.locator(".st-action")).to_have_count(5)
@@ -121,7 +131,9 @@ def test_actions_are_reached_and_opened_by_keyboard(stage: Stage, opened: Opener
 
 
 @pytest.mark.parametrize("look", ["desk", "desk, dark", "phone, dark"])
-def test_axe_finds_nothing_serious_about_actions(stage: Stage, opened: Opener, over: Scene, look: str) -> None:
+def test_axe_finds_nothing_serious_about_actions(
+    stage: Stage, opened: Opener, over: Scene, look: str
+) -> None:
     page = opened(stage.root, phone="phone" in look, dark="dark" in look)
     page.goto(stage.job_url(over.job))
     expect(page.locator(".st-action")).to_have_count(5)
@@ -135,7 +147,9 @@ def test_axe_finds_nothing_serious_about_actions(stage: Stage, opened: Opener, o
     page.get_by_role("tab", name="Timeline").click()
     expect(page.locator(".st-bar-row")).to_have_count(13)
     problems += serious(page)
-    width = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    width = page.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
     assert width <= 1 and not problems, "\n".join(problems)
 
 

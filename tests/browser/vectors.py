@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 RUN = "xss()"
-TAGS = "img svg body video audio details input select textarea iframe object embed math marquee style link".split()  # noqa: SIM905
-EVENTS = "onerror onload onfocus onmouseover ontoggle onbegin onanimationstart onpointerenter".split()  # noqa: SIM905
-BREAKS = ("", '">', "'>", "-->", "</title>", "</textarea>", "</script>", "</style>", "]]>", "`>", "{{", "*/")
+TAGS = (
+    "img svg body video audio details input select textarea iframe object embed math marquee style"
+    " link".split()
+)
+EVENTS = (
+    "onerror onload onfocus onmouseover ontoggle onbegin onanimationstart onpointerenter".split()
+)
+BREAKS = (
+    "",
+    '">',
+    "'>",
+    "-->",
+    "</title>",
+    "</textarea>",
+    "</script>",
+    "</style>",
+    "]]>",
+    "`>",
+    "{{",
+    "*/",
+)
 URLS = (
     "javascript:xss()",
     "JaVaScRiPt:xss()",
@@ -71,7 +89,10 @@ def vectors() -> list[str]:
         f"{end}<{tag} src=x {event}={RUN} autofocus>"
         for number, tag in enumerate(TAGS)
         for place, event in enumerate(EVENTS)
-        for end in (BREAKS[(number + place) % len(BREAKS)], BREAKS[(number * place + 5) % len(BREAKS)])
+        for end in (
+            BREAKS[(number + place) % len(BREAKS)],
+            BREAKS[(number * place + 5) % len(BREAKS)],
+        )
     ]
     unique = list(dict.fromkeys(found))
     assert len(unique) >= 300

@@ -1,4 +1,5 @@
-"""Fixtures of the chaos tests. STROEM_TEST_CHAOS_SCALE makes them larger; the gate runs them at 1."""
+"""Fixtures of the chaos tests. STROEM_TEST_CHAOS_SCALE makes them larger; the gate runs them at
+1."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def witness(tmp_path: Path) -> Witness:
 
 @pytest.fixture
 def house(tmp_path: Path, process_env: dict[str, str], scale: int) -> Iterator[House]:
-    """At scale 1 with a shorter lease, so that the gate stays quick; larger ones keep the defaults."""
+    """At scale 1 with a shorter lease, so that the gate stays quick; larger ones keep the
+    defaults."""
     recovery = {"heartbeat_timeout_secs": 10} if scale == 1 else {}
     found = House(tmp_path, process_env, **recovery)
     yield found

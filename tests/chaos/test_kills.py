@@ -1,4 +1,5 @@
-"""Workers are killed and brokers forget, in the middle of many steps; a witness outside the system says what ran."""
+"""Workers are killed and brokers forget, in the middle of many steps; a witness outside the system
+says what ran."""
 
 from __future__ import annotations
 
@@ -23,7 +24,10 @@ def many(folder: Path, witness: Witness, *, count: int, seconds: float, extra: s
     """A job of steps that all may run at once, behind one first step."""
     script = textwrap.indent(witness.script(seconds), " " * 6)
     steps = "".join(f"      s{number}: {{action: work}}\n" for number in range(count))
-    text = f"actions:\n  work:\n    type: script\n{extra}    script: |\n{script}tasks:\n  main:\n    flow:\n{steps}"
+    text = (
+        f"actions:\n  work:\n    type: script\n{extra}    script: |\n{script}tasks:\n  main:\n   "
+        f" flow:\n{steps}"
+    )
     return start(workspace(folder, text))
 
 
@@ -32,14 +36,22 @@ def end_of(job: Job, within_s: float) -> Job:
     return fresh(job)
 
 
-@pytest.mark.parametrize("tree", [pytest.param(False, marks=pytest.mark.slow), True], ids=["process", "tree"])
+@pytest.mark.parametrize(
+    "tree", [pytest.param(False, marks=pytest.mark.slow), True], ids=["process", "tree"]
+)
 def test_every_step_of_a_killed_worker_runs_again_where_its_author_allows_it(
     house: House, witness: Witness, tmp_path: Path, scale: int, tree: bool
 ) -> None:
     house.scheduler()
     victim, _ = house.worker("victim"), house.worker("survivor")
     count = STEPS * scale
-    job = many(tmp_path, witness, count=count, seconds=0.3 if scale > 1 else 0.15, extra="    on_worker_lost: retry\n")
+    job = many(
+        tmp_path,
+        witness,
+        count=count,
+        seconds=0.3 if scale > 1 else 0.15,
+        extra="    on_worker_lost: retry\n",
+    )
     until(lambda: witness.ends() > count // 4, within_s=60 * scale, every_s=0.02)
     house.kill(victim, tree=tree)
     killed_at = time.time()
@@ -51,12 +63,15 @@ def test_every_step_of_a_killed_worker_runs_again_where_its_author_allows_it(
     lost = set(Step.objects.filter(job_id=job.id, losses__gt=0).values_list("name", flat=True))
     assert {step for step, found in runs.items() if len(found) > 1} <= lost
     assert 1 <= len(lost) <= 4
-    for step in lost:  # one that the victim had claimed and not yet begun has a single run, and that is after the kill
+    # one that the victim had claimed and not yet begun has a single run, and that is after the kill
+    for step in lost:
         assert killed_at < runs[step][-1].start < killed_at + BACK_WITHIN_S
         assert runs[step][-1].end is not None
 
 
-@pytest.mark.parametrize("tree", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["process", "tree"])
+@pytest.mark.parametrize(
+    "tree", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["process", "tree"]
+)
 def test_only_the_steps_of_a_killed_worker_fail_where_nothing_else_is_said(
     house: House, witness: Witness, tmp_path: Path, scale: int, tree: bool
 ) -> None:
@@ -86,7 +101,9 @@ def test_a_flushed_broker_costs_no_step(
     count = STEPS * scale
     job = many(tmp_path, witness, count=count, seconds=0.05)
     for part in range(1, 6):
-        until(lambda part=part: witness.ends() > count * part // 8, within_s=60 * scale, every_s=0.01)
+        until(
+            lambda part=part: witness.ends() > count * part // 8, within_s=60 * scale, every_s=0.01
+        )
         broker_client.flushall()
     ended = end_of(job, within_s=60 * scale)
     assert ended.status == "completed"

@@ -1,4 +1,5 @@
-"""A witness outside the system: each step writes its own start and end to a file, under a lock that nobody shares."""
+"""A witness outside the system: each step writes its own start and end to a file, under a lock that
+nobody shares."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# The step takes the lock of its name without waiting: a second attempt beside the first writes "overlap".
+# The step takes the lock of its name without waiting: a second attempt beside the first writes
+# "overlap".
 SCRIPT = """\
 exec 9>>"{folder}/$STROEM_STEP_NAME.lock"
 flock -n 9 || echo "overlap $STROEM_STEP_NAME $$ $EPOCHREALTIME" >> "{folder}/witness"

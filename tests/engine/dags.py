@@ -1,6 +1,7 @@
 """Random flows, and how each of them must end: the oracle of the state machines.
 
-A flow says beforehand how often each step fails, so that its end is known, in whatever order its steps run.
+A flow says beforehand how often each step fails, so that its end is known, in whatever order its
+steps run.
 """
 
 from __future__ import annotations
@@ -59,14 +60,20 @@ class Flow:
     def _end(self, node: Node, found: dict[str, str]) -> str:
         before = [found[name] for name in node.needs]
         is_bad = any(found[name] == "failed" and not self[name].tolerates for name in node.needs)
-        if not node.tolerates and (is_bad or (before and all(status == "skipped" for status in before))):
+        if not node.tolerates and (
+            is_bad or (before and all(status == "skipped" for status in before))
+        ):
             return "skipped"
         if node.when in ("false", "error"):
             return {"false": "skipped", "error": "failed"}[node.when]
         return node.end
 
     def job_status(self) -> str:
-        bad = [name for name, status in self.ends().items() if status == "failed" and not self[name].tolerates]
+        bad = [
+            name
+            for name, status in self.ends().items()
+            if status == "failed" and not self[name].tolerates
+        ]
         return "failed" if bad else "completed"
 
 
@@ -82,19 +89,28 @@ def flows(draw: st.DrawFn, *, with_server_steps: bool = False, most: int = 7) ->
             "tolerates": draw(st.booleans()),
             "when": draw(st.sampled_from(["none", "none", "none", "true", "false", "error"])),
         }
-        kind = draw(st.sampled_from(["plain", "plain", "plain", "loop", "child" if with_server_steps else "plain"]))
+        kind = draw(
+            st.sampled_from(
+                ["plain", "plain", "plain", "loop", "child" if with_server_steps else "plain"]
+            )
+        )
         if kind == "loop":
             items = draw(st.integers(0, 4))
             common |= {
                 "items": items,
                 "width": draw(st.sampled_from([None, 1, 2])),
                 "sequential": draw(st.booleans()),
-                "bad": draw(st.frozensets(st.integers(0, items - 1), max_size=2)) if items else frozenset(),
+                "bad": draw(st.frozensets(st.integers(0, items - 1), max_size=2))
+                if items
+                else frozenset(),
                 "is_child": with_server_steps and draw(st.booleans()),
             }
         elif kind == "child":
             common |= {"is_child": True, "fails": draw(st.sampled_from([0, ALWAYS]))}
         else:
-            common |= {"runs": draw(st.integers(1, 3)), "fails": draw(st.sampled_from([0, 0, 1, 2, ALWAYS]))}
+            common |= {
+                "runs": draw(st.integers(1, 3)),
+                "fails": draw(st.sampled_from([0, 0, 1, 2, ALWAYS])),
+            }
         nodes.append(Node(**common))
     return Flow(tuple(nodes))

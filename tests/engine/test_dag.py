@@ -22,7 +22,12 @@ def test_a_cycle_is_named_from_its_first_step_and_closed():
 
 
 def test_the_order_puts_every_name_after_what_it_needs_and_keeps_ties():
-    assert dag.topological_order({"z": [], "b": ["z", "a"], "a": [], "c": ["z"]}) == ("z", "a", "c", "b")
+    assert dag.topological_order({"z": [], "b": ["z", "a"], "a": [], "c": ["z"]}) == (
+        "z",
+        "a",
+        "c",
+        "b",
+    )
     with pytest.raises(ValueError, match="a -> b -> a"):
         dag.topological_order({"a": ["b"], "b": ["a"]})
 
@@ -34,7 +39,11 @@ def test_the_closure_is_all_that_a_name_needs():
 
 
 def test_followers_are_the_graph_the_other_way_round():
-    assert dag.invert({"a": [], "b": ["a", "a"], "c": ["a", "nobody"]}) == {"a": ("b", "c"), "b": (), "c": ()}
+    assert dag.invert({"a": [], "b": ["a", "a"], "c": ["a", "nobody"]}) == {
+        "a": ("b", "c"),
+        "b": (),
+        "c": (),
+    }
 
 
 def test_a_chain_of_ten_thousand_is_no_burden():
@@ -51,7 +60,12 @@ def test_there_is_an_order_exactly_when_there_is_no_cycle(graph):
     if cycle is None:
         order = dag.topological_order(graph)
         assert sorted(order) == sorted(graph)
-        assert all(order.index(need) < order.index(name) for name in graph for need in graph[name] if need in graph)
+        assert all(
+            order.index(need) < order.index(name)
+            for name in graph
+            for need in graph[name]
+            if need in graph
+        )
     else:
         assert cycle[0] == cycle[-1] and all(b in graph[a] for a, b in pairwise(cycle))
         with pytest.raises(ValueError):

@@ -22,8 +22,13 @@ for name in sys.argv[1:]:
 
 def test_no_module_needs_another_one_to_be_imported_before_it() -> None:
     files = sorted(file for folder in FOLDERS for file in (ROOT / folder).glob("*.py"))
-    names = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
+    names = [
+        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for file in files
+    ]
     assert "engine.inputs" in names
     command = [sys.executable, "-c", EACH_ALONE, *names]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True
+    )
     assert done.stdout == ""

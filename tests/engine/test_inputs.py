@@ -73,7 +73,10 @@ def test_values_take_the_type_of_their_field(kind, given_value, expected):
         ("integer", 2**63, f"input 'f' must be a whole number, not {2**63}"),
         pytest.param("integer", 10**5000, "input 'f' must be a whole number", id="huge number"),
         pytest.param(
-            "integer", "9" * 5000, "input 'f' must be a whole number, not '" + "9" * 59 + "…'", id="many digits"
+            "integer",
+            "9" * 5000,
+            "input 'f' must be a whole number, not '" + "9" * 59 + "…'",
+            id="many digits",
         ),
         ("integer", "\u0663", "input 'f' must be a whole number, not '\u0663'"),
         ("integer", float("inf"), "input 'f' must be a whole number, not inf"),
@@ -84,7 +87,11 @@ def test_values_take_the_type_of_their_field(kind, given_value, expected):
         ("boolean", 1, "input 'f' must be true or false, not 1"),
         ("date", "31.12.2026", "input 'f' must be a date such as 2026-01-31, not '31.12.2026'"),
         ("date", "20260131", "input 'f' must be a date such as 2026-01-31, not '20260131'"),
-        ("date", "2026-02-30", "input 'f' must be a date such as 2026-01-31 that is in the calendar, not '2026-02-30'"),
+        (
+            "date",
+            "2026-02-30",
+            "input 'f' must be a date such as 2026-01-31 that is in the calendar, not '2026-02-30'",
+        ),
         ("postgres", 5, "input 'f' must be the name of a connection, or an object, not 5"),
     ],
 )
@@ -92,8 +99,18 @@ def test_what_does_not_fit_is_refused_in_one_sentence(kind, value, sentence):
     assert refusal(InputField(kind), value) == sentence
 
 
-@pytest.mark.parametrize("value", ["2026-01-31", "2026-01-31T09:30", "2026-01-31T09:30:00", "2026-13-31T09:30:00Z",
-                                   "2026-01-31T25:30:00Z", "2026-01-31T09:30:00+99:00", 5])  # fmt: skip
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2026-01-31",
+        "2026-01-31T09:30",
+        "2026-01-31T09:30:00",
+        "2026-13-31T09:30:00Z",
+        "2026-01-31T25:30:00Z",
+        "2026-01-31T09:30:00+99:00",
+        5,
+    ],
+)
 def test_a_datetime_needs_its_zone_and_a_calendar(value):
     assert "must be a time with its zone" in refusal(InputField("datetime"), value)
 
@@ -169,7 +186,9 @@ def test_all_wrong_fields_are_named_at_once_under_the_given_path():
 
 
 def test_a_secret_is_never_repeated():
-    assert refusal(InputField("integer", secret=True), "hunter2") == "input 'f' must be a whole number"
+    assert (
+        refusal(InputField("integer", secret=True), "hunter2") == "input 'f' must be a whole number"
+    )
     assert "hunter2" not in refusal(InputField("string", secret=True, options=("a",)), "hunter2")
 
 
@@ -180,7 +199,9 @@ def test_text_that_cannot_be_stored_is_refused():
 
 
 def test_secret_fields_are_those_marked_so():
-    assert secret_fields({"a": InputField("string", secret=True), "b": InputField("string")}) == {"a"}
+    assert secret_fields({"a": InputField("string", secret=True), "b": InputField("string")}) == {
+        "a"
+    }
 
 
 json_values = st.recursive(
@@ -190,7 +211,9 @@ json_values = st.recursive(
 )
 fields = st.builds(
     InputField,
-    type=st.sampled_from(["string", "text", "integer", "number", "boolean", "date", "datetime", "pg"]),
+    type=st.sampled_from(
+        ["string", "text", "integer", "number", "boolean", "date", "datetime", "pg"]
+    ),
     required=st.booleans(),
     options=st.none() | st.lists(st.text(max_size=3), max_size=3).map(tuple),
     allow_custom=st.booleans(),
@@ -205,4 +228,6 @@ def test_any_value_is_coerced_to_what_json_can_store_or_refused(field, value):
     except InputError:
         return
     json.dumps(found, allow_nan=False).encode()
-    assert resolve({"f": field}, found, {}) == found, "what was accepted is accepted again, unchanged"
+    assert resolve({"f": field}, found, {}) == found, (
+        "what was accepted is accepted again, unchanged"
+    )

@@ -15,7 +15,11 @@ GENERATED: dict[str, Any] = {
     "spec": {
         "restartPolicy": "Never",
         "containers": [
-            {"name": "step", "image": "node:20", "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]}
+            {
+                "name": "step",
+                "image": "node:20",
+                "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}],
+            }
         ],
     },
 }
@@ -48,7 +52,9 @@ def test_resources_reach_the_step_container_by_its_name():
 
 def test_node_selector_and_tolerations_are_added():
     tolerations = [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]
-    merged = merge(GENERATED, {"spec": {"nodeSelector": {"gpu": "true"}, "tolerations": tolerations}})
+    merged = merge(
+        GENERATED, {"spec": {"nodeSelector": {"gpu": "true"}, "tolerations": tolerations}}
+    )
     assert merged["spec"]["nodeSelector"] == {"gpu": "true"}
     assert merged["spec"]["tolerations"] == tolerations
 
@@ -60,12 +66,19 @@ def test_an_unknown_container_is_appended_as_a_sidecar():
         "env": [{"name": "POSTGRES_PASSWORD", "value": "test"}],
     }
     merged = merge(GENERATED, {"spec": {"containers": [sidecar]}})
-    assert [container["name"] for container in merged["spec"]["containers"]] == ["step", "postgres-sidecar"]
+    assert [container["name"] for container in merged["spec"]["containers"]] == [
+        "step",
+        "postgres-sidecar",
+    ]
     assert merged["spec"]["containers"][1] == sidecar
 
 
 def test_environment_variables_are_matched_by_name_and_keep_their_order():
-    override = {"spec": {"containers": [{"name": "step", "env": [{"name": "C", "value": "3"}, _env("A", "9")]}]}}
+    override = {
+        "spec": {
+            "containers": [{"name": "step", "env": [{"name": "C", "value": "3"}, _env("A", "9")]}]
+        }
+    }
     env = merge(GENERATED, override)["spec"]["containers"][0]["env"]
     assert env == [_env("A", "9"), _env("B", "2"), _env("C", "3")]
 
@@ -77,7 +90,10 @@ def test_lists_without_names_and_scalars_are_replaced_as_a_whole():
 
 
 def test_a_list_with_one_nameless_item_is_replaced_as_a_whole():
-    assert merge([{"name": "a"}], [{"name": "a"}, {"image": "x"}]) == [{"name": "a"}, {"image": "x"}]
+    assert merge([{"name": "a"}], [{"name": "a"}, {"image": "x"}]) == [
+        {"name": "a"},
+        {"image": "x"},
+    ]
 
 
 def test_a_list_that_says_a_name_twice_is_replaced_as_a_whole():
@@ -103,7 +119,11 @@ _values: st.SearchStrategy[Any] = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(_names, inner, max_size=3)
         | st.lists(
-            st.builds(lambda name, extra: {**extra, "name": name}, _names, st.dictionaries(_names, inner, max_size=2)),
+            st.builds(
+                lambda name, extra: {**extra, "name": name},
+                _names,
+                st.dictionaries(_names, inner, max_size=2),
+            ),
             max_size=4,
         )
     ),
@@ -120,14 +140,18 @@ def test_an_empty_override_changes_nothing(base: dict[str, Any]):
 
 @settings(max_examples=300, deadline=None)
 @given(_objects, _objects)
-def test_laying_the_same_override_over_twice_is_laying_it_over_once(base: dict[str, Any], override: dict[str, Any]):
+def test_laying_the_same_override_over_twice_is_laying_it_over_once(
+    base: dict[str, Any], override: dict[str, Any]
+):
     once = merge(base, override)
     assert merge(once, override) == once
 
 
 @settings(max_examples=300, deadline=None)
 @given(_objects, _objects)
-def test_a_merge_changes_neither_of_its_arguments_and_shares_nothing(base: dict[str, Any], override: dict[str, Any]):
+def test_a_merge_changes_neither_of_its_arguments_and_shares_nothing(
+    base: dict[str, Any], override: dict[str, Any]
+):
     before = copy.deepcopy((base, override))
     merged = merge(base, override)
     _scribble(merged)
@@ -139,8 +163,13 @@ def test_a_merge_changes_neither_of_its_arguments_and_shares_nothing(base: dict[
     st.lists(_names, unique=True, min_size=1, max_size=5),
     st.lists(_names, unique=True, min_size=1, max_size=5),
 )
-def test_named_lists_keep_the_order_of_the_base_and_append_strangers_in_theirs(base: list[str], override: list[str]):
-    merged = merge([{"name": name, "old": True} for name in base], [{"name": name, "new": True} for name in override])
+def test_named_lists_keep_the_order_of_the_base_and_append_strangers_in_theirs(
+    base: list[str], override: list[str]
+):
+    merged = merge(
+        [{"name": name, "old": True} for name in base],
+        [{"name": name, "new": True} for name in override],
+    )
     strangers = [name for name in override if name not in base]
     assert [item["name"] for item in merged] == base + strangers
     assert all(item.get("old") is (True if item["name"] in base else None) for item in merged)

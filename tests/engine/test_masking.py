@@ -16,7 +16,11 @@ from engine.masking import MASK, LineMasker, Masker, masker, secret_strings
 from engine.orders import Line
 
 SECRET = "s3cr3t/pa ss'w\"ord$+ü"
-PEM = "-----BEGIN KEY-----\n" + "\n".join("Qx7" + str(n) * 40 + "zK" for n in range(1, 9)) + "\n-----END KEY-----\n"
+PEM = (
+    "-----BEGIN KEY-----\n"
+    + "\n".join("Qx7" + str(n) * 40 + "zK" for n in range(1, 9))
+    + "\n-----END KEY-----\n"
+)
 
 
 SECRETS = {"odd": SECRET, "plain": "hunter2-hunter2", "slashes": "ab\\cd'ef", "pem": PEM}
@@ -91,7 +95,11 @@ def test_overlapping_secrets_leave_nothing_of_either():
 
 def test_lines_of_other_streams_keep_their_place_and_do_not_hide_a_cut():
     stage = LineMasker(masker(("hunter2-hunter2",)))
-    fed = [Line(1, "stdout", "a hunter2-"), Line(2, "stderr", "noise"), Line(3, "stdout", "hunter2 b")]
+    fed = [
+        Line(1, "stdout", "a hunter2-"),
+        Line(2, "stderr", "noise"),
+        Line(3, "stdout", "hunter2 b"),
+    ]
     out = [line for one in fed for line in stage.feed(one)]
     assert [(line.at, line.stream, line.text) for line in (*out, *stage.release())] == [
         (1, "stdout", f"a {MASK}"),
@@ -105,7 +113,10 @@ def test_a_line_waits_only_while_its_end_may_begin_a_secret():
     assert [line.text for line in stage.feed(Line(1, "stdout", "harmless"))] == ["harmless"]
     assert stage.feed(Line(2, "stdout", "now hunt")) == []
     assert stage.oldest == 2
-    assert [line.text for line in stage.feed(Line(3, "stdout", "ing season"))] == ["now hunt", "ing season"]
+    assert [line.text for line in stage.feed(Line(3, "stdout", "ing season"))] == [
+        "now hunt",
+        "ing season",
+    ]
     assert stage.oldest is None
 
 
@@ -115,17 +126,16 @@ def test_an_unfinished_secret_at_the_end_is_hidden_when_much_of_it_is_there():
 
 
 def test_short_values_and_plain_words_of_json_are_not_looked_for():
-    assert secret_strings({"a": "abc", "b": True, "c": ["true", "null", 12, 123456], "d": {"e": "long one"}}) == (
-        "123456",
-        "long one",
-    )
+    assert secret_strings(
+        {"a": "abc", "b": True, "c": ["true", "null", 12, 123456], "d": {"e": "long one"}}
+    ) == ("123456", "long one")
 
 
 def test_values_are_hidden_within_json_in_keys_texts_and_numbers():
     hide = Masker(("hunter2-hunter2", "123456"))
-    assert hide.value({"hunter2-hunter2": [1, "x hunter2-hunter2", 123456, True, None, {"n": 5.5}]}) == {
-        MASK: [1, f"x {MASK}", MASK, True, None, {"n": 5.5}]
-    }
+    assert hide.value(
+        {"hunter2-hunter2": [1, "x hunter2-hunter2", 123456, True, None, {"n": 5.5}]}
+    ) == {MASK: [1, f"x {MASK}", MASK, True, None, {"n": 5.5}]}
 
 
 def test_without_secrets_everything_stays_as_it_is():
@@ -140,7 +150,9 @@ def test_text_that_is_no_unicode_does_no_harm():
 
 @settings(max_examples=200, deadline=None)
 @given(
-    secret=st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=8, max_size=400),
+    secret=st.text(
+        st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=8, max_size=400
+    ),
     cuts=st.lists(st.integers(0, 420), max_size=6),
     around=st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=20),
 )
@@ -155,7 +167,12 @@ def test_no_split_of_a_line_shows_the_secret(secret, cuts, around):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.text("abcdef", max_size=12)), max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["stdout", "stderr"]), st.text("abcdef", max_size=12)),
+        max_size=30,
+    )
+)
 def test_lines_are_neither_lost_nor_moved(lines):
     stage = LineMasker(masker(("abcdefab", "fedcbafe")))
     fed = [Line(float(at), stream, text) for at, (stream, text) in enumerate(lines)]  # type: ignore[arg-type]

@@ -12,7 +12,9 @@ JSON = st.recursive(
     | st.integers(-(10**30), 10**30)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
-    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4),
+    lambda children: (
+        st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4)
+    ),
     max_leaves=15,
 )
 
@@ -48,7 +50,9 @@ def test_a_space_after_the_colon_is_not_needed():
     assert read('OUTPUT:{"a": 1}').value == {"a": 1}
 
 
-@pytest.mark.parametrize("line", [" OUTPUT: 1", "\tOUTPUT: 1", "output: 1", "OUTPUT 1", "xOUTPUT: 1", "", "OUTPUT"])
+@pytest.mark.parametrize(
+    "line", [" OUTPUT: 1", "\tOUTPUT: 1", "output: 1", "OUTPUT 1", "xOUTPUT: 1", "", "OUTPUT"]
+)
 def test_a_line_that_does_not_begin_with_the_prefix_is_no_output(line):
     protocol = OutputProtocol(100)
     assert protocol.feed(line) is None
@@ -106,7 +110,9 @@ def test_a_value_at_the_limit_passes_and_one_beyond_fails_the_step():
 
 
 def test_the_limit_counts_bytes_not_characters():
-    assert read("OUTPUT: " + json.dumps("☃" * 40, ensure_ascii=False), max_bytes=100).error is not None
+    assert (
+        read("OUTPUT: " + json.dumps("☃" * 40, ensure_ascii=False), max_bytes=100).error is not None
+    )
 
 
 def test_nul_and_lone_surrogates_are_replaced():

@@ -8,7 +8,16 @@ import pytest
 
 from engine.lifecycle import JobEventKind, StepEventKind
 from engine.orders import StepOutcome, Verdict
-from engine.planner import Promotion, Tally, Tries, close_loop, conclude, promote, settle, settle_lost
+from engine.planner import (
+    Promotion,
+    Tally,
+    Tries,
+    close_loop,
+    conclude,
+    promote,
+    settle,
+    settle_lost,
+)
 from engine.retries import delay_s
 from engine.spec.model import Retry
 
@@ -39,7 +48,9 @@ def runs_by_the_book(outcomes: tuple[str, ...], tolerates: bool) -> bool:
     [found for size in range(4) for found in product(OUTCOMES, repeat=size)],
     ids=lambda found: "+".join(found),
 )
-def test_a_step_runs_exactly_where_its_dependencies_allow_it(outcomes: tuple[str, ...], tolerates: bool) -> None:
+def test_a_step_runs_exactly_where_its_dependencies_allow_it(
+    outcomes: tuple[str, ...], tolerates: bool
+) -> None:
     expected = Promotion.RUN if runs_by_the_book(outcomes, tolerates) else Promotion.SKIP
     assert promote(tally(*outcomes), tolerates=tolerates) is expected
 
@@ -48,7 +59,8 @@ def test_a_step_runs_exactly_where_its_dependencies_allow_it(outcomes: tuple[str
     ("verdict", "runs", "is_cancelling", "event"),
     [
         (Verdict.SUCCEEDED, 1, False, StepEventKind.SUCCEEDED),
-        (Verdict.SUCCEEDED, 3, True, StepEventKind.SUCCEEDED),  # it was done before anybody could stop it
+        # it was done before anybody could stop it
+        (Verdict.SUCCEEDED, 3, True, StepEventKind.SUCCEEDED),
         (Verdict.FAILED, 1, False, StepEventKind.RETRIED),
         (Verdict.FAILED, 2, False, StepEventKind.RETRIED),
         (Verdict.FAILED, 3, False, StepEventKind.FAILED),
@@ -63,13 +75,20 @@ def test_a_step_runs_exactly_where_its_dependencies_allow_it(outcomes: tuple[str
 def test_the_end_of_an_attempt_means_one_thing(
     verdict: Verdict, runs: int, is_cancelling: bool, event: StepEventKind
 ) -> None:
-    found = settle(StepOutcome(verdict, error="x"), Tries(runs, 0, RETRY), is_cancelling=is_cancelling, chance=0.5)
+    found = settle(
+        StepOutcome(verdict, error="x"),
+        Tries(runs, 0, RETRY),
+        is_cancelling=is_cancelling,
+        chance=0.5,
+    )
     assert found.event is event
     assert (found.wait_s is not None) == (event is StepEventKind.RETRIED)
 
 
 def test_without_retry_a_failure_is_final() -> None:
-    found = settle(StepOutcome(Verdict.FAILED, error="boom"), Tries(1, 0, None), is_cancelling=False, chance=0)
+    found = settle(
+        StepOutcome(Verdict.FAILED, error="boom"), Tries(1, 0, None), is_cancelling=False, chance=0
+    )
     assert (found.event, found.error) == (StepEventKind.FAILED, "boom")
 
 
@@ -148,7 +167,9 @@ def test_a_loop_names_the_instances_that_failed_and_not_ten_thousand_of_them() -
         (9, True, JobEventKind.CANCELLED),
     ],
 )
-def test_a_job_ends_as_its_steps_did(bad_steps: int, is_cancelling: bool, event: JobEventKind) -> None:
+def test_a_job_ends_as_its_steps_did(
+    bad_steps: int, is_cancelling: bool, event: JobEventKind
+) -> None:
     assert conclude(bad_steps=bad_steps, is_cancelling=is_cancelling) is event
 
 
@@ -160,4 +181,6 @@ def test_back_off_doubles_from_the_first_wait_and_stops_after_six_doublings() ->
 
 @pytest.mark.parametrize(("chance", "factor"), [(0.0, 0.75), (0.5, 1.0), (0.999_999, 1.25)])
 def test_jitter_spreads_a_wait_by_a_quarter_both_ways(chance: float, factor: float) -> None:
-    assert delay_s(Retry(delay_s=100, jitter=True), 1, chance) == pytest.approx(100 * factor, rel=1e-4)
+    assert delay_s(Retry(delay_s=100, jitter=True), 1, chance) == pytest.approx(
+        100 * factor, rel=1e-4
+    )

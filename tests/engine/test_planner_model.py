@@ -1,4 +1,5 @@
-"""The planner under a small model of a job in memory: random flows, any order of events, one end."""
+"""The planner under a small model of a job in memory: random flows, any order of events, one
+end."""
 
 from __future__ import annotations
 
@@ -19,7 +20,16 @@ from hypothesis.stateful import (
 
 from engine.lifecycle import STEP_TABLE, JobEventKind, StepEventKind, StepStatus
 from engine.orders import StepOutcome, Verdict
-from engine.planner import Promotion, Tally, Tries, close_loop, conclude, promote, settle, settle_lost
+from engine.planner import (
+    Promotion,
+    Tally,
+    Tries,
+    close_loop,
+    conclude,
+    promote,
+    settle,
+    settle_lost,
+)
 from engine.spec.model import Retry
 from tests.engine.dags import Flow, Node, flows
 
@@ -52,7 +62,9 @@ class Job:
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
         self.pieces = {node.name: Piece(node, left=len(node.needs)) for node in flow.nodes}
-        self.dependents = {n.name: [m.name for m in flow.nodes if n.name in m.needs] for n in flow.nodes}
+        self.dependents = {
+            n.name: [m.name for m in flow.nodes if n.name in m.needs] for n in flow.nodes
+        }
         self.is_cancelling = False
         self.end: JobEventKind | None = None
         for name in [name for name, piece in self.pieces.items() if not piece.left]:
@@ -73,7 +85,10 @@ class Job:
         piece = self.pieces[name]
         if self.is_cancelling:
             self._settle(name, E.CANCELLED)
-        elif promote(piece.tally, tolerates=piece.node.tolerates) is Promotion.SKIP or piece.node.when == "false":
+        elif (
+            promote(piece.tally, tolerates=piece.node.tolerates) is Promotion.SKIP
+            or piece.node.when == "false"
+        ):
             self._settle(name, E.SKIPPED)
         elif piece.node.when == "error":
             self._settle(name, E.FAILED)
@@ -116,7 +131,9 @@ class Job:
         old, good = dependent.tally, event is E.SUCCEEDED or (event is E.FAILED and node.tolerates)
         dependent.left -= 1
         dependent.tally = Tally(
-            old.completed + good, old.failed + (not good and event is not E.SKIPPED), old.skipped + (event is E.SKIPPED)
+            old.completed + good,
+            old.failed + (not good and event is not E.SKIPPED),
+            old.skipped + (event is E.SKIPPED),
         )
 
     def _settle_instance(self, piece: Piece, event: StepEventKind) -> None:
@@ -126,7 +143,9 @@ class Job:
         if event in (E.FAILED, E.CANCELLED):
             loop.failed.append(piece.index)
         if loop.open == 0:
-            end = close_loop(tuple(loop.failed), tolerates=node.tolerates, is_cancelling=self.is_cancelling)
+            end = close_loop(
+                tuple(loop.failed), tolerates=node.tolerates, is_cancelling=self.is_cancelling
+            )
             self._settle(piece.of, end.event)
         elif not self.is_cancelling:
             if node.sequential and loop.failed and not node.tolerates:
@@ -141,7 +160,8 @@ class Job:
         steps = [piece for piece in self.pieces.values() if piece.of is None]
         if self.end is None and all(piece.status.is_final for piece in steps):
             bad = sum(
-                piece.status is S.CANCELLED or (piece.status is S.FAILED and not piece.node.tolerates)
+                piece.status is S.CANCELLED
+                or (piece.status is S.FAILED and not piece.node.tolerates)
                 for piece in steps
             )
             self.end = conclude(bad_steps=bad, is_cancelling=self.is_cancelling)
@@ -154,9 +174,18 @@ class Job:
 
     def finish(self, name: str, verdict: Verdict, chance: float) -> None:
         piece = self.pieces[name]
-        retry = Retry(max_attempts=piece.node.runs, delay_s=1) if piece.node.runs > 1 and piece.of is None else None
+        retry = (
+            Retry(max_attempts=piece.node.runs, delay_s=1)
+            if piece.node.runs > 1 and piece.of is None
+            else None
+        )
         tries = Tries(piece.runs, piece.losses, retry)
-        self._apply(name, settle(StepOutcome(verdict), tries, is_cancelling=self.is_cancelling, chance=chance).event)
+        self._apply(
+            name,
+            settle(
+                StepOutcome(verdict), tries, is_cancelling=self.is_cancelling, chance=chance
+            ).event,
+        )
 
     def lose(self, name: str, had_started: bool) -> None:
         piece = self.pieces[name]
@@ -207,7 +236,11 @@ class Planning(RuleBasedStateMachine):
 
     def _verdict(self, name: str) -> Verdict:
         piece = self.job.pieces[name]
-        fails = piece.index in piece.node.bad if piece.of is not None else piece.runs <= piece.node.fails
+        fails = (
+            piece.index in piece.node.bad
+            if piece.of is not None
+            else piece.runs <= piece.node.fails
+        )
         return Verdict.FAILED if fails else Verdict.SUCCEEDED
 
     @precondition(lambda self: self.job.names(S.READY))
@@ -255,7 +288,11 @@ class Planning(RuleBasedStateMachine):
             needs = piece.node.needs if piece.of is None else ()
             assert all(self.job.pieces[needed].status.is_final for needed in needs), name
         for piece in self.job.pieces.values():
-            if piece.node.items and piece.of is None and (piece.node.width or piece.node.sequential):
+            if (
+                piece.node.items
+                and piece.of is None
+                and (piece.node.width or piece.node.sequential)
+            ):
                 out = [p for p in self.job.pieces.values() if p.of == piece.node.name]
                 busy = sum(p.status in (S.READY, S.RUNNING) or p.waits for p in out)
                 assert busy <= (1 if piece.node.sequential else piece.node.width or 0)
@@ -274,13 +311,18 @@ class Planning(RuleBasedStateMachine):
                 break
             type(self).transitions += 1
         assert self.job.end is not None, "the job is stuck"
-        found = {name: piece.status.value for name, piece in self.job.pieces.items() if piece.of is None}
+        found = {
+            name: piece.status.value for name, piece in self.job.pieces.items() if piece.of is None
+        }
         if self.job.is_cancelling:
             assert self.job.end is JobEventKind.CANCELLED
             assert set(found.values()) <= {"completed", "failed", "skipped", "cancelled"}
             return
         assert found == self.job.flow.ends()
-        assert self.job.end.value == {"completed": "succeeded", "failed": "failed"}[self.job.flow.job_status()]
+        assert (
+            self.job.end.value
+            == {"completed": "succeeded", "failed": "failed"}[self.job.flow.job_status()]
+        )
         for name, piece in self.job.pieces.items():
             if piece.of is not None:
                 assert piece.status.value == piece.node.instance_status(piece.index), name

@@ -29,9 +29,13 @@ def wheels(open_folder, monkeypatch) -> Path:
         info = f"stroem_greet-{version}.dist-info"
         with zipfile.ZipFile(folder / f"stroem_greet-{version}-py3-none-any.whl", "w") as wheel:
             wheel.writestr("stroem_greet.py", f"VERSION = {version!r}\n")
-            wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: stroem-greet\nVersion: {version}\n")
             wheel.writestr(
-                f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+                f"{info}/METADATA",
+                f"Metadata-Version: 2.1\nName: stroem-greet\nVersion: {version}\n",
+            )
+            wheel.writestr(
+                f"{info}/WHEEL",
+                "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
             )
             wheel.writestr(f"{info}/RECORD", "")
     for name, value in {

@@ -1,7 +1,9 @@
-"""What every runner promises, whatever it runs steps in. Each runner's suite inherits `RunnerContract` and supplies
-two fixtures: `runner`, and `leftovers`, which lists what of an attempt still exists (processes, containers, pods).
+"""What every runner promises, whatever it runs steps in. Each runner's suite inherits
+`RunnerContract` and supplies two fixtures: `runner`, and `leftovers`, which lists what of an
+attempt still exists (processes, containers, pods).
 
-Scripts here are plain POSIX shell, so that they mean the same on a host and in any image with `sh`, `tr` and `seq`.
+Scripts here are plain POSIX shell, so that they mean the same on a host and in any image with `sh`,
+`tr` and `seq`.
 """
 
 from __future__ import annotations
@@ -82,13 +84,20 @@ class Log:
 
     def texts(self, stream: str | None = None) -> list[str]:
         return [
-            line.text for line in self.lines if line.stream == stream or (stream is None and line.stream != "server")
+            line.text
+            for line in self.lines
+            if line.stream == stream or (stream is None and line.stream != "server")
         ]
 
     def wait_for(self, text: str, timeout_s: float = 30.0) -> None:
         with self._changed:
-            seen = self._changed.wait_for(lambda: any(text in line.text for line in self.lines), timeout_s)
-        assert seen, f"no line with {text!r} within {timeout_s} s; got {[line.text for line in self.lines][-20:]}"
+            seen = self._changed.wait_for(
+                lambda: any(text in line.text for line in self.lines), timeout_s
+            )
+        assert seen, (
+            f"no line with {text!r} within {timeout_s} s; got"
+            f" {[line.text for line in self.lines][-20:]}"
+        )
 
 
 @dataclass
@@ -105,8 +114,8 @@ class Run:
 
 
 def build_order(tmp_path: Path, code: str | None = None, **changes: Any) -> StepOrder:
-    """An order for a piece of shell, or for any other `work`; keywords replace fields of the order, of its work and
-    of its limits, whichever has them."""
+    """An order for a piece of shell, or for any other `work`; keywords replace fields of the order,
+    of its work and of its limits, whichever has them."""
     attempt = f"t-{uuid.uuid4().hex[:16]}"
     scratch = tmp_path / f"scratch-{attempt}"
     scratch.mkdir(mode=0o700)
@@ -120,7 +129,9 @@ def build_order(tmp_path: Path, code: str | None = None, **changes: Any) -> Step
             fields["workspace_dir"].mkdir(mode=0o755)
         fields.setdefault("is_open", True)  # as most scripts are
         work = ScriptWork(code=code, **fields)
-    limits = replace(Limits(), **{name: changes.pop(name) for name in Limits.__slots__ if name in changes})
+    limits = replace(
+        Limits(), **{name: changes.pop(name) for name in Limits.__slots__ if name in changes}
+    )
     env: Mapping[str, str] = changes.pop("env", {})
     order = StepOrder(
         attempt=attempt,
@@ -131,7 +142,11 @@ def build_order(tmp_path: Path, code: str | None = None, **changes: Any) -> Step
         number=1,
         work=work,
         scratch_dir=scratch,
-        env={"STROEM_JOB_ID": "00000000-0000-4000-8000-000000000001", "STROEM_STEP_NAME": "build", **env},
+        env={
+            "STROEM_JOB_ID": "00000000-0000-4000-8000-000000000001",
+            "STROEM_STEP_NAME": "build",
+            **env,
+        },
         limits=limits,
     )
     return replace(order, **changes)
@@ -217,7 +232,9 @@ class RunnerContract:
         assert second <= time.time() + 1
 
     def test_broken_unicode_and_nul_are_repaired(self, finish: Any) -> None:
-        _, log = finish(r"printf 'a\377b\n'; printf 'c\000d\n'; printf '\342\230\203\n'; printf '\342\230\n'")
+        _, log = finish(
+            r"printf 'a\377b\n'; printf 'c\000d\n'; printf '\342\230\203\n'; printf '\342\230\n'"
+        )
         assert log.texts() == ["a\ufffdb", "c\ufffdd", "☃", "\ufffd"]
 
     def test_a_character_split_between_two_writes_is_one_character(self, finish: Any) -> None:
@@ -228,7 +245,9 @@ class RunnerContract:
         assert log.texts() == ["100%", "dos"]
 
     def test_a_long_line_is_cut_with_a_marker(self, finish: Any) -> None:
-        _, log = finish("head -c 300000 /dev/zero | tr '\\000' x; echo; echo after", line_bytes=1000)
+        _, log = finish(
+            "head -c 300000 /dev/zero | tr '\\000' x; echo; echo after", line_bytes=1000
+        )
         long, after = log.texts()
         assert long.startswith("x" * 1000)
         assert len(long) < 1100
@@ -273,7 +292,9 @@ class RunnerContract:
         assert run.log.texts() == ["begun"]
         assert leftovers(run.order.attempt) == []
 
-    def test_what_heeds_term_is_gone_two_seconds_after_the_request(self, start: Any, leftovers: Leftovers) -> None:
+    def test_what_heeds_term_is_gone_two_seconds_after_the_request(
+        self, start: Any, leftovers: Leftovers
+    ) -> None:
         run = start("trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.1; done")
         run.log.wait_for("ready")
         asked = time.monotonic()
@@ -285,7 +306,9 @@ class RunnerContract:
         assert "bye" in run.log.texts()
         assert leftovers(run.order.attempt) == []
 
-    def test_what_ignores_term_is_gone_ten_seconds_after_the_request(self, start: Any, leftovers: Leftovers) -> None:
+    def test_what_ignores_term_is_gone_ten_seconds_after_the_request(
+        self, start: Any, leftovers: Leftovers
+    ) -> None:
         run = start("trap '' TERM; echo ready; while :; do sleep 0.1; done", stop_grace_s=1.0)
         run.log.wait_for("ready")
         asked = time.monotonic()
@@ -294,7 +317,9 @@ class RunnerContract:
         assert 0.9 < time.monotonic() - asked < self.gone_after_stop_s
         assert leftovers(run.order.attempt) == []
 
-    def test_what_ignores_term_does_not_hold_up_a_worker_that_leaves(self, start: Any, leftovers: Leftovers) -> None:
+    def test_what_ignores_term_does_not_hold_up_a_worker_that_leaves(
+        self, start: Any, leftovers: Leftovers
+    ) -> None:
         run = start("trap '' TERM; echo ready; while :; do sleep 0.1; done", stop_grace_s=600.0)
         run.log.wait_for("ready")
         asked = time.monotonic()
@@ -303,7 +328,9 @@ class RunnerContract:
         assert time.monotonic() - asked < 3.0 + self.slack_s
         assert leftovers(run.order.attempt) == []
 
-    def test_a_very_long_grace_does_not_outlast_ten_seconds(self, start: Any, leftovers: Leftovers) -> None:
+    def test_a_very_long_grace_does_not_outlast_ten_seconds(
+        self, start: Any, leftovers: Leftovers
+    ) -> None:
         run = start("trap '' TERM; echo ready; while :; do sleep 0.1; done", stop_grace_s=600.0)
         run.log.wait_for("ready")
         asked = time.monotonic()
@@ -328,15 +355,20 @@ class RunnerContract:
 
     # what is left behind
 
-    def test_nothing_is_left_of_a_step_that_ended_well(self, start: Any, leftovers: Leftovers) -> None:
+    def test_nothing_is_left_of_a_step_that_ended_well(
+        self, start: Any, leftovers: Leftovers
+    ) -> None:
         run = start("(sleep 300 >/dev/null 2>&1 &) ; sleep 300 & echo done")
         assert run.outcome().verdict is Verdict.SUCCEEDED
         assert run.log.texts() == ["done"]
         assert leftovers(run.order.attempt) == []
 
-    def test_nothing_is_left_of_a_step_that_was_stopped(self, start: Any, leftovers: Leftovers) -> None:
+    def test_nothing_is_left_of_a_step_that_was_stopped(
+        self, start: Any, leftovers: Leftovers
+    ) -> None:
         run = start(
-            "setsid sleep 300 & (setsid sh -c 'trap \"\" TERM; sleep 300' >/dev/null 2>&1 &); echo ready; sleep 300",
+            "setsid sleep 300 & (setsid sh -c 'trap \"\" TERM; sleep 300' >/dev/null 2>&1 &); echo"
+            " ready; sleep 300",
             stop_grace_s=1.0,
         )
         run.log.wait_for("ready")
@@ -344,7 +376,9 @@ class RunnerContract:
         run.outcome()
         assert leftovers(run.order.attempt) == []
 
-    def test_a_sweep_spares_what_is_alive_and_may_be_repeated(self, start: Any, runner: Runner) -> None:
+    def test_a_sweep_spares_what_is_alive_and_may_be_repeated(
+        self, start: Any, runner: Runner
+    ) -> None:
         run = start('echo ready; while [ ! -e go ] && [ ! -e "$TMPDIR/never" ]; do sleep 0.1; done')
         run.log.wait_for("ready")
         for _ in range(2):
@@ -367,20 +401,30 @@ class RunnerContract:
             ("OUTPUT: null", None),
         ],
     )
-    def test_an_output_line_holds_any_json_value(self, finish: Any, printed: str, expected: object) -> None:
+    def test_an_output_line_holds_any_json_value(
+        self, finish: Any, printed: str, expected: object
+    ) -> None:
         outcome, log = finish(f"cat <<'END'\n{printed}\nEND")
         assert outcome.has_output
         assert outcome.output == expected
         assert printed in log.texts()
 
     def test_the_last_output_line_that_parses_wins(self, finish: Any) -> None:
-        outcome, log = finish("echo 'OUTPUT: 1'; echo 'OUTPUT: {\"v\": 2}'; echo 'OUTPUT: {broken'; echo 'OUTPUT: NaN'")
+        outcome, log = finish(
+            "echo 'OUTPUT: 1'; echo 'OUTPUT: {\"v\": 2}'; echo 'OUTPUT: {broken'; echo 'OUTPUT:"
+            " NaN'"
+        )
         assert outcome.verdict is Verdict.SUCCEEDED
         assert outcome.output == {"v": 2}
-        assert len([line for line in log.lines if line.stream == "server" and "OUTPUT:" in line.text]) == 2
+        assert (
+            len([line for line in log.lines if line.stream == "server" and "OUTPUT:" in line.text])
+            == 2
+        )
 
     def test_only_stdout_at_column_zero_is_output(self, finish: Any) -> None:
-        outcome, _ = finish("echo 'OUTPUT: 1' >&2; echo ' OUTPUT: 2'; echo 'x OUTPUT: 3'; printf 'a\\rOUTPUT: 4\\n'")
+        outcome, _ = finish(
+            "echo 'OUTPUT: 1' >&2; echo ' OUTPUT: 2'; echo 'x OUTPUT: 3'; printf 'a\\rOUTPUT: 4\\n'"
+        )
         assert not outcome.has_output
         assert outcome.output is None
 
@@ -425,22 +469,34 @@ class RunnerContract:
         monkeypatch.setenv("STROEM__DB__URL", "postgresql://canary:canary@db/stroem")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
         assert not [
-            text for text in finish("env; cat /proc/self/environ | tr '\\000' '\\n'")[1].texts() if "canary" in text
+            text
+            for text in finish("env; cat /proc/self/environ | tr '\\000' '\\n'")[1].texts()
+            if "canary" in text
         ]
 
-    def test_script_text_that_may_be_secret_is_not_to_be_seen_in_any_argument_list(self, finish: Any) -> None:
-        _, log = finish("cat /proc/$$/cmdline | tr '\\000' ' '; echo; : sesame-canary", is_open=False)
+    def test_script_text_that_may_be_secret_is_not_to_be_seen_in_any_argument_list(
+        self, finish: Any
+    ) -> None:
+        _, log = finish(
+            "cat /proc/$$/cmdline | tr '\\000' ' '; echo; : sesame-canary", is_open=False
+        )
         assert "sesame-canary" not in "".join(log.texts())
 
-    def test_a_script_begins_in_the_root_of_its_workspace(self, finish: Any, tmp_path: Path) -> None:
+    def test_a_script_begins_in_the_root_of_its_workspace(
+        self, finish: Any, tmp_path: Path
+    ) -> None:
         tree = tmp_path / "tree"
         (tree / "data").mkdir(parents=True)
         (tree / "data" / "name.txt").write_text("World\n")
         (tree / "hello.sh").write_text('echo "Hello $(cat data/name.txt) $1"\n')
         assert finish("cat data/name.txt", workspace_dir=tree)[1].texts() == ["World"]
-        assert finish(source="hello.sh", args=("again",), workspace_dir=tree)[1].texts() == ["Hello World again"]
+        assert finish(source="hello.sh", args=("again",), workspace_dir=tree)[1].texts() == [
+            "Hello World again"
+        ]
 
-    def test_a_source_with_exec_bit_and_shebang_is_run_directly(self, finish: Any, tmp_path: Path) -> None:
+    def test_a_source_with_exec_bit_and_shebang_is_run_directly(
+        self, finish: Any, tmp_path: Path
+    ) -> None:
         tree = tmp_path / "tree"
         tree.mkdir()
         script = tree / "count.sh"
@@ -450,7 +506,9 @@ class RunnerContract:
         assert outcome.exit_code == 1
         assert log.texts() == []
 
-    def test_a_source_that_is_missing_or_outside_is_one_sentence(self, finish: Any, tmp_path: Path) -> None:
+    def test_a_source_that_is_missing_or_outside_is_one_sentence(
+        self, finish: Any, tmp_path: Path
+    ) -> None:
         tree = tmp_path / "tree"
         tree.mkdir()
         (tmp_path / "outside.sh").write_text("echo outside\n")
@@ -469,7 +527,10 @@ class RunnerContract:
 
     def test_steps_run_side_by_side_without_mixing(self, start: Any) -> None:
         runs = [
-            start(f'i=0; while [ $i -lt 50 ]; do echo "{n}:$i"; i=$((i+1)); done; echo "OUTPUT: {n}"') for n in range(6)
+            start(
+                f'i=0; while [ $i -lt 50 ]; do echo "{n}:$i"; i=$((i+1)); done; echo "OUTPUT: {n}"'
+            )
+            for n in range(6)
         ]
         for number, run in enumerate(runs):
             assert run.outcome().output == number

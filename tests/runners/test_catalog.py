@@ -32,7 +32,9 @@ def test_a_local_script_goes_to_the_local_runner_made_once(catalog):
         ("pod", "local", "kubernetes"),
     ],
 )
-def test_a_runner_that_the_worker_lacks_is_named_with_its_section(catalog, action_type, runner, section):
+def test_a_runner_that_the_worker_lacks_is_named_with_its_section(
+    catalog, action_type, runner, section
+):
     with pytest.raises(PlatformError, match=f"no section '{section}'"):
         catalog.choose(action_type, runner)
 
@@ -43,7 +45,9 @@ def test_what_no_worker_does_is_refused(catalog):
 
 
 def test_each_kind_of_step_finds_its_own_runner(tmp_path):
-    catalog = Catalog(CatalogConfig("w1", LocalConfig(tmp_path), docker={}, kubernetes={"namespace": "steps"}))
+    catalog = Catalog(
+        CatalogConfig("w1", LocalConfig(tmp_path), docker={}, kubernetes={"namespace": "steps"})
+    )
     assert catalog.places == {"local", "docker", "pod"}
     assert catalog.choose("script", "docker").needs == {"docker"}
     assert catalog.choose("docker").needs == {"docker"}
@@ -51,10 +55,12 @@ def test_each_kind_of_step_finds_its_own_runner(tmp_path):
 
 def test_the_clients_of_docker_and_kubernetes_are_not_imported_for_local_steps(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from runners.catalog import *; from runners.local import LocalConfig;"
-        "c = Catalog(CatalogConfig('w', LocalConfig(Path(sys.argv[1])), docker={}, kubernetes={'namespace': 'n'}));"
-        "c.choose('script').sweep(frozenset());"
-        "print([n for n in ('docker', 'kubernetes', 'django', 'celery') if n in sys.modules])"
+        "import sys; from pathlib import Path; from runners.catalog import *; from runners.local"
+        " import LocalConfig;c = Catalog(CatalogConfig('w', LocalConfig(Path(sys.argv[1])),"
+        " docker={}, kubernetes={'namespace': 'n'}));c.choose('script').sweep(frozenset());print([n"
+        " for n in ('docker', 'kubernetes', 'django', 'celery') if n in sys.modules])"
     )
-    answer = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
     assert answer.stdout.strip() == "[]"

@@ -1,5 +1,5 @@
-"""The program that finds an interpreter in a container: what it says where an image has none. Runs on this host, with
-a PATH that holds the everyday tools and nothing else."""
+"""The program that finds an interpreter in a container: what it says where an image has none. Runs
+on this host, with a PATH that holds the everyday tools and nothing else."""
 
 from __future__ import annotations
 
@@ -50,16 +50,22 @@ def test_an_image_without_the_toolchain_is_told_in_one_sentence_what_to_install(
 ):
     ended = run(ScriptWork(code="x", language=language), bare)
     assert (ended.returncode, ended.stdout) == (127, "")
-    assert ended.stderr == (
-        f"Error: no interpreter found for '{language}' in this image. Tried: {tried}; install {advice} in the image\n"
+    assert (
+        ended.stderr
+        == f"Error: no interpreter found for '{language}' in this image. Tried: {tried}; install"
+        f" {advice} in the image\n"
     )
 
 
 @pytest.mark.parametrize("language", ["shell", "python", "javascript", "typescript", "go"])
-def test_an_image_without_the_interpreter_that_was_named_is_told_what_to_do(bare: Path, language: str):
+def test_an_image_without_the_interpreter_that_was_named_is_told_what_to_do(
+    bare: Path, language: str
+):
     ended = run(ScriptWork(code="x", language=language, interpreter="strange9"), bare)
     assert ended.returncode == 127
-    assert ended.stderr.startswith("Error: interpreter 'strange9' was not found in this image; install it there, or ")
+    assert ended.stderr.startswith(
+        "Error: interpreter 'strange9' was not found in this image; install it there, or "
+    )
     assert ended.stderr.count("\n") == 1
 
 
@@ -72,4 +78,7 @@ def test_an_image_with_nothing_but_sh_runs_shell(bare: Path):
 def test_an_image_without_an_installer_is_told_what_to_install(bare: Path, language: str):
     ended = run(ScriptWork(code="x", language=language, dependencies=("zod",)), bare)
     assert ended.returncode == 1
-    assert f"dependencies for '{language}' need bun or npm; install one of them in the image" in ended.stderr
+    assert (
+        f"dependencies for '{language}' need bun or npm; install one of them in the image"
+        in ended.stderr
+    )

@@ -1,4 +1,5 @@
-"""What a worker started ends with it, however the worker ends. Every worker here is a process of its own."""
+"""What a worker started ends with it, however the worker ends. Every worker here is a process of
+its own."""
 
 from __future__ import annotations
 
@@ -49,7 +50,10 @@ while any(thread.is_alive() for thread in threads):
 guard.close()
 """
 SLEEPER = "echo ready $$; sleep 300; true"
-DAEMON = "(setsid sh -c 'trap \"\" TERM; exec sleep 300' >/dev/null 2>&1 &); echo ready $$; sleep 300; true"
+DAEMON = (
+    "(setsid sh -c 'trap \"\" TERM; exec sleep 300' >/dev/null 2>&1 &); echo ready $$; sleep 300;"
+    " true"
+)
 UNMARKED = "exec env -i /bin/sh -c 'echo ready $$; sleep 300; true'"
 
 
@@ -64,7 +68,12 @@ class Worker:
     """A process with a guard and a local runner, whose steps are under way."""
 
     def __init__(
-        self, folder: Path, *scripts: str, lease_s: float = 60, margin_s: float = 2, beat_s: float = 0.2
+        self,
+        folder: Path,
+        *scripts: str,
+        lease_s: float = 60,
+        margin_s: float = 2,
+        beat_s: float = 0.2,
     ) -> None:
         root = Path(__file__).resolve().parents[2]
         numbers = [str(number) for number in (lease_s, margin_s, beat_s)]
@@ -206,11 +215,24 @@ def test_the_guard_ignores_the_signals_of_a_terminal_and_of_a_service_manager(tm
 
 
 def test_the_guards_process_is_small():
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from runners import sentry; print(*sys.modules)"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from runners import sentry;"
+        " print(*sys.modules)"
+    )
     root = str(Path(__file__).resolve().parents[2])
-    answer = subprocess.run([sys.executable, "-I", "-S", "-c", code, root], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, root], capture_output=True, text=True, check=True
+    )
     loaded = set(answer.stdout.split())
-    assert not loaded & {"django", "subprocess", "threading", "psutil", "dataclasses", "json", "logging"}
+    assert not loaded & {
+        "django",
+        "subprocess",
+        "threading",
+        "psutil",
+        "dataclasses",
+        "json",
+        "logging",
+    }
 
 
 def test_a_margin_that_leaves_no_lease_is_refused():

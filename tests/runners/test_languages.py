@@ -1,8 +1,8 @@
-"""Scripts in five languages, with real toolchains: what they are given, what is installed first, and what is said when
-a toolchain is missing.
+"""Scripts in five languages, with real toolchains: what they are given, what is installed first,
+and what is said when a toolchain is missing.
 
-bun, deno and Go are no part of the development environment. They are found on PATH; a machine that claims to be CI has
-them, any other may lack them.
+bun, deno and Go are no part of the development environment. They are found on PATH; a machine that
+claims to be CI has them, any other may lack them.
 """
 
 from __future__ import annotations
@@ -24,30 +24,47 @@ from runners.local import LocalConfig, LocalRunner
 from runners.toolbox import Toolbox
 from tests.runners.contract import HOSTILE, Log, Stop, build_order
 
-GREET_GO = 'package main\n\nimport "fmt"\n\nfunc main() { fmt.Println("OUTPUT: {\\"result\\": 42}") }\n'
+GREET_GO = (
+    'package main\n\nimport "fmt"\n\nfunc main() { fmt.Println("OUTPUT: {\\"result\\": 42}") }\n'
+)
 ARGUMENTS = {
     "python": "import json, sys; print('OUTPUT: ' + json.dumps(sys.argv[1:]))",
     "javascript": "console.log('OUTPUT: ' + JSON.stringify(process.argv.slice(2)))",
-    "typescript": "const a: string[] = process.argv.slice(2); console.log('OUTPUT: ' + JSON.stringify(a));",
-    "go": 'package main\nimport ("encoding/json"; "fmt"; "os")\n'
-    'func main() { b, _ := json.Marshal(os.Args[1:]); fmt.Println("OUTPUT: " + string(b)) }\n',
+    "typescript": (
+        "const a: string[] = process.argv.slice(2); console.log('OUTPUT: ' + JSON.stringify(a));"
+    ),
+    "go": (
+        'package main\nimport ("encoding/json"; "fmt"; "os")\n'
+        'func main() { b, _ := json.Marshal(os.Args[1:]); fmt.Println("OUTPUT: " + string(b)) }\n'
+    ),
 }
 ENVIRONMENT = {
     "python": "import json, os; print('OUTPUT: ' + json.dumps(os.environ['VALUE']))",
     "javascript": "console.log('OUTPUT: ' + JSON.stringify(process.env.VALUE))",
-    "typescript": "const v: string = process.env.VALUE!; console.log('OUTPUT: ' + JSON.stringify(v));",
-    "go": 'package main\nimport ("encoding/json"; "fmt"; "os")\n'
-    'func main() { b, _ := json.Marshal(os.Getenv("VALUE")); fmt.Println("OUTPUT: " + string(b)) }\n',
+    "typescript": (
+        "const v: string = process.env.VALUE!; console.log('OUTPUT: ' + JSON.stringify(v));"
+    ),
+    "go": (
+        'package main\nimport ("encoding/json"; "fmt"; "os")\nfunc main() { b, _ :='
+        ' json.Marshal(os.Getenv("VALUE")); fmt.Println("OUTPUT: " + string(b)) }\n'
+    ),
 }
 EXIT = {
     "python": "import sys; sys.stderr.write('boom\\n'); sys.exit(3)",
     "javascript": "console.error('boom'); process.exit(3)",
     "typescript": "console.error('boom' as string); process.exit(3)",
-    "go": 'package main\nimport "os"\nfunc main() { os.Stderr.WriteString("boom\\n"); os.Exit(3) }\n',
+    "go": (
+        'package main\nimport "os"\nfunc main() { os.Stderr.WriteString("boom\\n"); os.Exit(3) }\n'
+    ),
 }
 EXTENSIONS = {"python": ".py", "javascript": ".js", "typescript": ".ts", "go": ".go"}
 LANGUAGES = ("python", "javascript", "typescript", "go")
-TOOLS = {"python": ("python3",), "javascript": ("bun", "node"), "typescript": ("bun", "deno"), "go": ("go",)}
+TOOLS = {
+    "python": ("python3",),
+    "javascript": ("bun", "node"),
+    "typescript": ("bun", "deno"),
+    "go": ("go",),
+}
 
 # `.ci/run` leaves them out, and says so, on a machine that cannot have the programs.
 pytestmark = pytest.mark.toolchains
@@ -65,7 +82,8 @@ def require(*names: str) -> None:
 
 @pytest.fixture(scope="session")
 def go_cache() -> Path:
-    """Go compiles its standard library once a cache, which takes half a minute: one for all tests and all times."""
+    """Go compiles its standard library once a cache, which takes half a minute: one for all tests
+    and all times."""
     home = (
         os.environ.get("STROEM_CI_CACHE")
         or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stroem-ci"
@@ -107,7 +125,9 @@ def test_a_source_gets_its_arguments_and_begins_in_the_workspaces_root(finish, t
     (tree / "actions").mkdir(parents=True)
     name = f"actions/show{EXTENSIONS[language]}"
     (tree / name).write_text(ARGUMENTS[language])
-    outcome, _ = finish(source=name, language=language, args=("first.go", "--flag", "a b"), workspace_dir=tree)
+    outcome, _ = finish(
+        source=name, language=language, args=("first.go", "--flag", "a b"), workspace_dir=tree
+    )
     assert outcome.error is None
     assert outcome.output == ["first.go", "--flag", "a b"]
     assert sorted(path.name for path in tree.rglob("*")) == ["actions", Path(name).name]
@@ -117,7 +137,10 @@ def test_a_source_gets_its_arguments_and_begins_in_the_workspaces_root(finish, t
 def test_environment_values_arrive_byte_for_byte(finish, language):
     require(*TOOLS[language])
     for value in HOSTILE if language != "go" else HOSTILE[:3]:
-        assert finish(ENVIRONMENT[language], language=language, env={"VALUE": value})[0].output == value
+        assert (
+            finish(ENVIRONMENT[language], language=language, env={"VALUE": value})[0].output
+            == value
+        )
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -144,7 +167,10 @@ def test_a_go_program_that_does_not_compile_fails_with_the_compilers_words(finis
     "code",
     [
         "const value = await Promise.resolve(5); console.log(`OUTPUT: ${value}`);",
-        "import { constants } from 'node:os'; console.log(`OUTPUT: ${constants.signals.SIGKILL - 4}`);",
+        (
+            "import { constants } from 'node:os'; console.log(`OUTPUT: ${constants.signals.SIGKILL"
+            " - 4}`);"
+        ),
         "const os = require('os'); console.log(`OUTPUT: ${os.constants.signals.SIGKILL - 4}`);",
     ],
 )
@@ -164,7 +190,11 @@ def test_python_code_may_import_modules_of_the_workspace(finish, tmp_path):
     tree = tmp_path / "tree"
     tree.mkdir()
     (tree / "greeting.py").write_text("TEXT = 'hello'\n")
-    outcome, _ = finish("import greeting; print(f'OUTPUT: \"{greeting.TEXT}\"')", language="python", workspace_dir=tree)
+    outcome, _ = finish(
+        "import greeting; print(f'OUTPUT: \"{greeting.TEXT}\"')",
+        language="python",
+        workspace_dir=tree,
+    )
     assert outcome.output == "hello"
 
 
@@ -227,12 +257,17 @@ def test_a_missing_interpreter_is_one_sentence(finish):
         ("go", "go", "Go"),
     ],
 )
-def test_a_missing_toolchain_is_one_sentence_that_says_what_to_install(runner, finish, language, tried, advice):
-    runner._toolbox.find = lambda name: None  # uv may lie beside this very interpreter, whatever PATH is
+def test_a_missing_toolchain_is_one_sentence_that_says_what_to_install(
+    runner, finish, language, tried, advice
+):
+    # uv may lie beside this very interpreter, whatever PATH is
+    runner._toolbox.find = lambda name: None
     outcome, log = finish("x", language=language)
     assert outcome.verdict is Verdict.FAILED
-    assert outcome.error == (
-        f"No interpreter found for language '{language}'. Tried: {tried}; install {advice} on the worker"
+    assert (
+        outcome.error
+        == f"No interpreter found for language '{language}'. Tried: {tried}; install {advice} on"
+        " the worker"
     )
     assert log.lines == []
 
@@ -241,8 +276,10 @@ def test_a_missing_toolchain_is_one_sentence_that_says_what_to_install(runner, f
 def test_a_missing_installer_is_one_sentence_that_says_what_to_install(runner, finish, language):
     runner._toolbox.find = lambda name: "/usr/bin/env" if name == "chosen" else None
     outcome, _ = finish("x", language=language, interpreter="chosen", dependencies=("zod",))
-    assert outcome.error == (
-        "'dependencies' need npm or bun, and this worker has neither; install one of them on the worker"
+    assert (
+        outcome.error
+        == "'dependencies' need npm or bun, and this worker has neither; install one of them on the"
+        " worker"
     )
 
 
@@ -267,7 +304,8 @@ def test_a_dependency_that_is_no_package_name_is_refused(finish, language, depen
     assert log.lines == []
 
 
-# Packages from indexes of the test's own: a folder of wheels, an HTTP registry, a module proxy on disk.
+# Packages from indexes of the test's own: a folder of wheels, an HTTP registry, a module proxy on
+# disk.
 
 
 VERSION_OF_GREET = "import stroem_greet; print(f'OUTPUT: \"{stroem_greet.VERSION}\"')"
@@ -280,44 +318,70 @@ def test_python_dependencies_are_installed_once_and_used_again(runner, tmp_path,
         runner._toolbox.find = lambda name: None if name == "uv" else find(name)
     for expected_installs in (1, 0):
         log = Log()
-        order = build_order(tmp_path, VERSION_OF_GREET, language="python", dependencies=("stroem-greet==1.0",))
+        order = build_order(
+            tmp_path, VERSION_OF_GREET, language="python", dependencies=("stroem-greet==1.0",)
+        )
         outcome = runner.run(order, log, Stop())
         assert outcome.error is None
         assert outcome.output == "1.0"
-        assert len([line for line in log.lines if line.text.startswith("Installing")]) == expected_installs
+        assert (
+            len([line for line in log.lines if line.text.startswith("Installing")])
+            == expected_installs
+        )
 
 
 def test_a_python_source_has_its_dependencies_too(finish, tmp_path, wheels):
     tree = tmp_path / "tree"
     tree.mkdir()
     (tree / "show.py").write_text(VERSION_OF_GREET)
-    outcome, _ = finish(source="show.py", language="python", dependencies=("stroem-greet",), workspace_dir=tree)
+    outcome, _ = finish(
+        source="show.py", language="python", dependencies=("stroem-greet",), workspace_dir=tree
+    )
     assert outcome.output == "2.0"
 
 
-def test_different_dependencies_live_side_by_side_and_their_order_does_not_matter(runner, tmp_path, wheels):
+def test_different_dependencies_live_side_by_side_and_their_order_does_not_matter(
+    runner, tmp_path, wheels
+):
     def run(*dependencies: str) -> object:
-        order = build_order(tmp_path, VERSION_OF_GREET, language="python", dependencies=dependencies)
+        order = build_order(
+            tmp_path, VERSION_OF_GREET, language="python", dependencies=dependencies
+        )
         return runner.run(order, Log(), Stop()).output
 
-    assert [run("stroem-greet==1.0"), run("stroem-greet==2.0"), run("stroem-greet==1.0")] == ["1.0", "2.0", "1.0"]
-    assert run("stroem-greet>0", "stroem-greet<2") == run("stroem-greet<2", "stroem-greet>0") == "1.0"
+    assert [run("stroem-greet==1.0"), run("stroem-greet==2.0"), run("stroem-greet==1.0")] == [
+        "1.0",
+        "2.0",
+        "1.0",
+    ]
+    assert (
+        run("stroem-greet>0", "stroem-greet<2") == run("stroem-greet<2", "stroem-greet>0") == "1.0"
+    )
     assert len(list((tmp_path / "cache" / "environments").iterdir())) == 3
 
 
 def test_twenty_first_runs_at_once_install_once(runner, tmp_path, wheels):
     logs = [Log() for _ in range(20)]
     orders = [
-        build_order(tmp_path, VERSION_OF_GREET, language="python", dependencies=("stroem-greet==1.0",)) for _ in logs
+        build_order(
+            tmp_path, VERSION_OF_GREET, language="python", dependencies=("stroem-greet==1.0",)
+        )
+        for _ in logs
     ]
     with ThreadPoolExecutor(20) as pool:
-        outcomes = list(pool.map(lambda pair: runner.run(pair[0], pair[1], Stop()), zip(orders, logs, strict=True)))
+        outcomes = list(
+            pool.map(
+                lambda pair: runner.run(pair[0], pair[1], Stop()), zip(orders, logs, strict=True)
+            )
+        )
     assert [outcome.output for outcome in outcomes] == ["1.0"] * 20
     told = [line.text for log in logs for line in log.lines]
     assert len([text for text in told if text.startswith("Installing")]) == 1
 
 
-def test_dependencies_that_cannot_be_installed_fail_the_step_and_leave_nothing(finish, tmp_path, wheels):
+def test_dependencies_that_cannot_be_installed_fail_the_step_and_leave_nothing(
+    finish, tmp_path, wheels
+):
     outcome, _ = finish("x", language="python", dependencies=("stroem-greet==9.9",))
     assert outcome.verdict is Verdict.FAILED
     assert outcome.error.startswith("Dependency installation failed (exit code ")
@@ -326,17 +390,23 @@ def test_dependencies_that_cannot_be_installed_fail_the_step_and_leave_nothing(f
 
 
 def test_a_half_made_environment_is_made_anew(runner, tmp_path, wheels):
-    order = build_order(tmp_path, VERSION_OF_GREET, language="python", dependencies=("stroem-greet==1.0",))
+    order = build_order(
+        tmp_path, VERSION_OF_GREET, language="python", dependencies=("stroem-greet==1.0",)
+    )
     runner.run(order, Log(), Stop())
     (made,) = (tmp_path / "cache" / "environments").iterdir()
     (made / ".ready").unlink()
     shutil.rmtree(made / "venv" / "lib")
-    order = build_order(tmp_path, VERSION_OF_GREET, language="python", dependencies=("stroem-greet==1.0",))
+    order = build_order(
+        tmp_path, VERSION_OF_GREET, language="python", dependencies=("stroem-greet==1.0",)
+    )
     assert runner.run(order, Log(), Stop()).output == "1.0"
 
 
 def test_what_nobody_used_for_long_is_pruned_and_what_is_in_use_is_not(runner, tmp_path, wheels):
-    order = build_order(tmp_path, VERSION_OF_GREET, language="python", dependencies=("stroem-greet==1.0",))
+    order = build_order(
+        tmp_path, VERSION_OF_GREET, language="python", dependencies=("stroem-greet==1.0",)
+    )
     runner.run(order, Log(), Stop())
     (made,) = (tmp_path / "cache" / "environments").iterdir()
     runner.sweep(frozenset())
@@ -365,11 +435,16 @@ def test_a_stop_while_dependencies_install_ends_the_installer(runner, tmp_path, 
         log, stop = Log(), Stop()
         order = build_order(tmp_path, "x", language="python", dependencies=("anything",))
         other_log, other_stop = Log(), Stop()
-        other = build_order(tmp_path, "x", language="python", dependencies=("anything",), timeout_s=2)
+        other = build_order(
+            tmp_path, "x", language="python", dependencies=("anything",), timeout_s=2
+        )
         with ThreadPoolExecutor(2) as pool:
             future = pool.submit(runner.run, order, log, stop)
             log.wait_for("Installing")
-            assert pool.submit(runner.run, other, other_log, other_stop).result(30).verdict is Verdict.TIMED_OUT
+            assert (
+                pool.submit(runner.run, other, other_log, other_stop).result(30).verdict
+                is Verdict.TIMED_OUT
+            )
             other_log.wait_for("Waiting")
             _Silent.asked.wait(30)
             stop.set("cancel")
@@ -411,7 +486,11 @@ class _Registry(http.server.BaseHTTPRequestHandler):
             "version": "1.0.0",
             "dist": {"tarball": f"{base}/stroem-greet-1.0.0.tgz"},
         }
-        document = {"name": "stroem-greet", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version}}
+        document = {
+            "name": "stroem-greet",
+            "dist-tags": {"latest": "1.0.0"},
+            "versions": {"1.0.0": version},
+        }
         self._answer(json.dumps(document).encode(), "application/json")
 
     def _answer(self, body: bytes, kind: str) -> None:
@@ -433,7 +512,9 @@ def registry(tmp_path, monkeypatch):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for name, text in {
-            "package/package.json": '{"name": "stroem-greet", "version": "1.0.0", "main": "index.js"}',
+            "package/package.json": (
+                '{"name": "stroem-greet", "version": "1.0.0", "main": "index.js"}'
+            ),
             "package/index.js": "module.exports = { version: '1.0.0' };\n",
         }.items():
             info = tarfile.TarInfo(name)
@@ -455,11 +536,16 @@ def registry(tmp_path, monkeypatch):
     [("javascript", "bun"), ("javascript", "node"), ("typescript", "bun"), ("typescript", "deno")],
 )
 @pytest.mark.parametrize("is_source", [False, True])
-def test_javascript_dependencies_are_installed_once(runner, tmp_path, registry, language, interpreter, is_source):
+def test_javascript_dependencies_are_installed_once(
+    runner, tmp_path, registry, language, interpreter, is_source
+):
     require(interpreter)
     if interpreter == "node":
         require("npm")
-    code = "import greet from 'stroem-greet'; console.log(`OUTPUT: ${JSON.stringify(greet.version)}`);\n"
+    code = (
+        "import greet from 'stroem-greet'; console.log(`OUTPUT:"
+        " ${JSON.stringify(greet.version)}`);\n"
+    )
     tree = tmp_path / "tree"
     tree.mkdir()
     name = f"show{'.mjs' if interpreter == 'node' else EXTENSIONS[language]}"
@@ -477,13 +563,17 @@ def test_javascript_dependencies_are_installed_once(runner, tmp_path, registry, 
         outcome = runner.run(build_order(tmp_path, work=work), log, Stop())
         assert outcome.error is None
         assert outcome.output == "1.0.0"
-        assert len([line for line in log.lines if line.text.startswith("Installing")]) == expected_installs
+        assert (
+            len([line for line in log.lines if line.text.startswith("Installing")])
+            == expected_installs
+        )
     assert [path.name for path in tree.iterdir()] == [name]
 
 
 @pytest.fixture
 def module_proxy(tmp_path, monkeypatch) -> Path:
-    """A module proxy on disk with `stroem.test/greet` v1.2.0, which needs `stroem.test/words` v0.1.0."""
+    """A module proxy on disk with `stroem.test/greet` v1.2.0, which needs `stroem.test/words`
+    v0.1.0."""
     root = tmp_path / "proxy"
     for module, version, needs, code in (
         ("stroem.test/words", "v0.1.0", "", 'package words\n\nconst Hello = "hello"\n'),
@@ -491,14 +581,19 @@ def module_proxy(tmp_path, monkeypatch) -> Path:
             "stroem.test/greet",
             "v1.2.0",
             "require stroem.test/words v0.1.0\n",
-            'package greet\n\nimport "stroem.test/words"\n\nfunc Greet() string { return words.Hello }\n',
+            (
+                'package greet\n\nimport "stroem.test/words"\n\nfunc Greet() string { return'
+                " words.Hello }\n"
+            ),
         ),
     ):
         folder = root / module / "@v"
         folder.mkdir(parents=True)
         definition = f"module {module}\n\ngo 1.21\n\n{needs}"
         (folder / "list").write_text(f"{version}\n")
-        (folder / f"{version}.info").write_text(json.dumps({"Version": version, "Time": "2026-01-01T00:00:00Z"}))
+        (folder / f"{version}.info").write_text(
+            json.dumps({"Version": version, "Time": "2026-01-01T00:00:00Z"})
+        )
         (folder / f"{version}.mod").write_text(definition)
         with zipfile.ZipFile(folder / f"{version}.zip", "w") as archive:
             archive.writestr(f"{module}@{version}/go.mod", definition)
@@ -528,7 +623,10 @@ def test_go_modules_come_from_the_workers_proxy_once(runner, tmp_path, module_pr
         outcome = runner.run(order, log, Stop())
         assert outcome.error is None
         assert outcome.output == "hello"
-        assert len([line for line in log.lines if line.text.startswith("Installing")]) == expected_installs
+        assert (
+            len([line for line in log.lines if line.text.startswith("Installing")])
+            == expected_installs
+        )
         if expected_installs:
             shutil.rmtree(module_proxy)
 
@@ -538,11 +636,21 @@ def test_a_go_source_has_its_dependencies_too(finish, tmp_path, module_proxy):
     tree = tmp_path / "tree"
     tree.mkdir()
     (tree / "main.go").write_text(USE_GREET)
-    outcome, _ = finish(source="main.go", language="go", dependencies=("stroem.test/greet@v1.2.0",), workspace_dir=tree)
+    outcome, _ = finish(
+        source="main.go",
+        language="go",
+        dependencies=("stroem.test/greet@v1.2.0",),
+        workspace_dir=tree,
+    )
     assert outcome.output == "hello"
     assert [path.name for path in tree.iterdir()] == ["main.go"]
     (tree / "go.mod").write_text("module mine\n\ngo 1.21\n")
-    outcome, _ = finish(source="main.go", language="go", dependencies=("stroem.test/greet@v1.2.0",), workspace_dir=tree)
+    outcome, _ = finish(
+        source="main.go",
+        language="go",
+        dependencies=("stroem.test/greet@v1.2.0",),
+        workspace_dir=tree,
+    )
     assert "go.mod" in outcome.error
 
 
@@ -552,7 +660,9 @@ def test_where_packages_come_from_is_told_to_installers_only(finish, wheels):
 
 
 def test_an_environment_is_nobody_elses_to_write(runner, tmp_path, wheels):
-    order = build_order(tmp_path, VERSION_OF_GREET, language="python", dependencies=("stroem-greet==1.0",))
+    order = build_order(
+        tmp_path, VERSION_OF_GREET, language="python", dependencies=("stroem-greet==1.0",)
+    )
     runner.run(order, Log(), Stop())
     (made,) = (tmp_path / "cache" / "environments").iterdir()
     assert stat.S_IMODE(made.stat().st_mode) & 0o022 == 0

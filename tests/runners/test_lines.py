@@ -16,7 +16,19 @@ from tests.runners.contract import Log
 
 BYTES = st.lists(
     st.sampled_from(
-        [b"a", b"bc", b"\n", b"\r", b"\r\n", b"\0", b"\xff", "☃".encode(), "é".encode()[:1], b"OUTPUT: 1", b"OUTPUT:"]
+        [
+            b"a",
+            b"bc",
+            b"\n",
+            b"\r",
+            b"\r\n",
+            b"\0",
+            b"\xff",
+            "☃".encode(),
+            "é".encode()[:1],
+            b"OUTPUT: 1",
+            b"OUTPUT:",
+        ]
     )
 ).map(b"".join)
 
@@ -33,7 +45,10 @@ def feed(
 
 
 @given(
-    BYTES, st.lists(st.integers(0, 40), max_size=6), st.sampled_from([4, 16, 1000]), st.sampled_from([10, 60, 10**6])
+    BYTES,
+    st.lists(st.integers(0, 40), max_size=6),
+    st.sampled_from([4, 16, 1000]),
+    st.sampled_from([10, 60, 10**6]),
 )
 def test_where_reads_cut_makes_no_difference(data, cuts, line_bytes, log_bytes):
     places = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
@@ -41,7 +56,10 @@ def test_where_reads_cut_makes_no_difference(data, cuts, line_bytes, log_bytes):
     whole, at_once = feed(data, line_bytes=line_bytes, log_bytes=log_bytes)
     cut, piecewise = feed(*pieces, line_bytes=line_bytes, log_bytes=log_bytes)
     assert piecewise.texts() == at_once.texts()
-    assert (cut.output.value, cut.output.has_output) == (whole.output.value, whole.output.has_output)
+    assert (cut.output.value, cut.output.has_output) == (
+        whole.output.value,
+        whole.output.has_output,
+    )
 
 
 @given(st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"])))
@@ -59,7 +77,10 @@ def test_no_line_holds_what_a_database_refuses(data):
 
 @given(BYTES, st.integers(1, 50))
 def test_the_log_stays_within_its_bytes(data, log_bytes):
-    assert sum(len(text.encode()) + 1 for text in feed(data, log_bytes=log_bytes)[1].texts()) <= log_bytes
+    assert (
+        sum(len(text.encode()) + 1 for text in feed(data, log_bytes=log_bytes)[1].texts())
+        <= log_bytes
+    )
 
 
 def test_the_note_counts_every_byte_that_was_left_out():
@@ -70,7 +91,9 @@ def test_the_note_counts_every_byte_that_was_left_out():
 
 
 def test_nothing_is_said_of_truncation_when_nothing_was():
-    assert [line for line in feed(b"a\n" * 10, log_bytes=20)[1].lines if line.stream == "server"] == []
+    assert [
+        line for line in feed(b"a\n" * 10, log_bytes=20)[1].lines if line.stream == "server"
+    ] == []
 
 
 def test_output_is_still_read_once_the_log_is_full_wherever_reads_cut():
@@ -88,7 +111,15 @@ def test_output_is_still_read_once_the_log_is_full_wherever_reads_cut():
 
 def test_what_only_looks_like_output_in_the_middle_of_a_line_is_none_once_the_log_is_full():
     lines, _ = feed(
-        b"x" * 50 + b"\n", b"some", b" OUTPUT: 1\n", b"OUT", b"PUT: 2", b"\n", b"y", b"OUTPUT: 3\n", log_bytes=20
+        b"x" * 50 + b"\n",
+        b"some",
+        b" OUTPUT: 1\n",
+        b"OUT",
+        b"PUT: 2",
+        b"\n",
+        b"y",
+        b"OUTPUT: 3\n",
+        log_bytes=20,
     )
     assert lines.output.value == 2
 
@@ -101,7 +132,9 @@ def test_a_line_is_not_cut_through_a_character():
 @pytest.mark.parametrize("at", range(80, 101))
 def test_a_line_is_not_cut_through_a_secret(at):
     secret = "s3cr3t-of-twenty-chr"
-    _, log = feed(b"x" * at, secret.encode() + b"y" * 500 + b"\n", line_bytes=100, secrets=(secret,))
+    _, log = feed(
+        b"x" * at, secret.encode() + b"y" * 500 + b"\n", line_bytes=100, secrets=(secret,)
+    )
     shown = log.texts()[0].partition(" ...")[0].replace(secret, "")
     assert "s3" not in shown
 
@@ -116,7 +149,9 @@ def test_the_tail_of_stderr_does_not_begin_within_a_secret(extra):
 
 
 def test_the_tail_of_stderr_begins_with_a_whole_line():
-    tail = feed(b"".join(b"line %d\n" % number for number in range(10_000)), stream="stderr")[0].stderr_tail
+    tail = feed(b"".join(b"line %d\n" % number for number in range(10_000)), stream="stderr")[
+        0
+    ].stderr_tail
     assert tail.startswith("line ")
     assert tail.endswith("\nline 9999")
     assert STDERR_TAIL_BYTES - 20 < len(tail) <= STDERR_TAIL_BYTES

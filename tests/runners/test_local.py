@@ -40,7 +40,9 @@ class TestLocalRunner(RunnerContract):
 
     @pytest.fixture
     def leftovers(self) -> Leftovers:
-        return lambda attempt: [str(strays.read_process(pid)) for pid in strays.find(attempt=attempt)]
+        return lambda attempt: [
+            str(strays.read_process(pid)) for pid in strays.find(attempt=attempt)
+        ]
 
 
 # What only a process of this host can be asked.
@@ -77,8 +79,12 @@ def test_the_attempts_directory_is_tmpdir_and_files_are_the_users_alone(finish):
 
 SHELL_SCRIPTS = {
     "arguments": 'echo "$#" "$2"; printf "%s|" "$@"; exit 3',
-    "lines and a here-document": "set -eu\nname=Ada\ncat <<END\nHello $name\nEND\nfalse\necho never\n",
-    "functions and traps": "trap 'echo bye' EXIT\nsay() { echo \"$1\"; return 4; }\nsay one || say two\n",
+    "lines and a here-document": (
+        "set -eu\nname=Ada\ncat <<END\nHello $name\nEND\nfalse\necho never\n"
+    ),
+    "functions and traps": (
+        "trap 'echo bye' EXIT\nsay() { echo \"$1\"; return 4; }\nsay one || say two\n"
+    ),
     "a last command that a signal ends": "echo begun; sh -c 'kill -9 $$'",
     "a last command of its own": "cd /; exec pwd",
     "output": "echo 'OUTPUT: {\"a\": [1, 2]}'",
@@ -96,7 +102,11 @@ SHELL_SCRIPTS = {
 def test_an_open_script_does_what_it_does_out_of_a_file(finish, code):
     found = [finish(code, is_open=is_open, args=("a", "b c")) for is_open in (True, False)]
     (one, open_log), (other, file_log) = found
-    assert (one.verdict, one.exit_code, one.output) == (other.verdict, other.exit_code, other.output)
+    assert (one.verdict, one.exit_code, one.output) == (
+        other.verdict,
+        other.exit_code,
+        other.output,
+    )
     assert open_log.texts("stdout") == file_log.texts("stdout")
 
 
@@ -125,7 +135,9 @@ def test_text_has_a_character_set_even_when_the_worker_names_none(tmp_path, monk
     assert log.texts() == ["UTF-8"]
 
 
-@pytest.mark.parametrize(("own", "seen"), [("/bin/zsh", "/bin/zsh"), (None, find_shell(os.getuid()))])
+@pytest.mark.parametrize(
+    ("own", "seen"), [("/bin/zsh", "/bin/zsh"), (None, find_shell(os.getuid()))]
+)
 def test_shell_is_the_workers_own_or_that_of_its_user(tmp_path, monkeypatch, own, seen):
     monkeypatch.delenv("SHELL", raising=False)
     if own is not None:
@@ -136,7 +148,8 @@ def test_shell_is_the_workers_own_or_that_of_its_user(tmp_path, monkeypatch, own
 
 
 @pytest.mark.parametrize(
-    ("entry", "found"), [("/bin/bash", "/bin/bash"), ("/usr/sbin/nologin", "/bin/sh"), ("", "/bin/sh")]
+    ("entry", "found"),
+    [("/bin/bash", "/bin/bash"), ("/usr/sbin/nologin", "/bin/sh"), ("", "/bin/sh")],
 )
 def test_a_user_without_a_shell_to_work_with_has_the_plain_one(monkeypatch, entry, found):
     one = pwd.struct_passwd(("svc", "x", 900, 900, "", "/srv", entry))
@@ -152,14 +165,18 @@ def test_an_operator_may_let_more_of_the_workers_environment_through(tmp_path, m
 
 
 def test_an_author_cannot_take_the_marks_away(finish):
-    _, log = finish("echo $STROEM_ATTEMPT $STROEM_GUARD", env={"STROEM_ATTEMPT": "x", "STROEM_GUARD": "y"})
+    _, log = finish(
+        "echo $STROEM_ATTEMPT $STROEM_GUARD", env={"STROEM_ATTEMPT": "x", "STROEM_GUARD": "y"}
+    )
     attempt, keeper = log.texts()[0].split()
     assert attempt != "x"
     assert keeper != "y"
 
 
 def test_what_a_filter_at_the_scripts_end_still_says_is_kept(finish):
-    outcome, log = finish('exec > >(while read -r line; do sleep 0.1; echo "seen $line"; done); echo a; echo b')
+    outcome, log = finish(
+        'exec > >(while read -r line; do sleep 0.1; echo "seen $line"; done); echo a; echo b'
+    )
     assert outcome.verdict is Verdict.SUCCEEDED
     assert log.texts() == ["seen a", "seen b"]
 
@@ -174,7 +191,9 @@ def test_a_process_left_behind_is_ended_and_mentioned(finish):
 
 def test_a_daemon_with_a_cleaned_environment_ends_with_its_step(start_step, tmp_path):
     # Without mark, group or session, but still below the script: found as a descendant.
-    run = start_step("env -i setsid sh -c 'trap \"\" TERM; echo pid $$; sleep 300' & wait", stop_grace_s=0.5)
+    run = start_step(
+        "env -i setsid sh -c 'trap \"\" TERM; echo pid $$; sleep 300' & wait", stop_grace_s=0.5
+    )
     run.log.wait_for("pid ")
     pid = int(run.log.texts()[0].split()[1])
     run.stop.set("cancel")
@@ -198,7 +217,11 @@ def test_no_zombie_is_left_of_what_steps_left_behind(finish):
     for _ in range(3):
         finish("(setsid sh -c 'exit 0' &) ; (sleep 0.05 &) ; exit 0")
     finish("sleep 0.2")
-    mine = [process for process in strays.list_processes() if process.ppid == os.getpid() and process.state == "Z"]
+    mine = [
+        process
+        for process in strays.list_processes()
+        if process.ppid == os.getpid() and process.state == "Z"
+    ]
     assert mine == []
 
 
@@ -252,7 +275,9 @@ def test_a_source_that_leads_out_of_the_workspace_by_a_link_is_refused(finish, t
 def test_secrets_in_a_script_are_in_no_argument_list_on_the_host(start_step):
     run = start_step(": canary-in-script; echo ready; sleep 300", env={"TOKEN": "canary-in-env"})
     run.log.wait_for("ready")
-    lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in strays.find(attempt=run.order.attempt)]
+    lines = [
+        Path(f"/proc/{pid}/cmdline").read_bytes() for pid in strays.find(attempt=run.order.attempt)
+    ]
     assert lines
     assert not any(b"canary" in line for line in lines)
     run.stop.set()
@@ -290,7 +315,9 @@ def test_a_sink_that_breaks_does_not_leave_the_step_running(runner, tmp_path):
     assert strays.find(attempt=order.attempt) == set()
 
 
-def test_a_scratch_directory_that_cannot_be_written_is_the_platforms_fault_and_named(runner, tmp_path):
+def test_a_scratch_directory_that_cannot_be_written_is_the_platforms_fault_and_named(
+    runner, tmp_path
+):
     order = build_order(tmp_path, "true", is_open=False)
     order.scratch_dir.rmdir()
     with pytest.raises(PlatformError, match=str(order.scratch_dir)):
@@ -310,23 +337,30 @@ def test_processes_are_listed_the_same_way_without_proc():
         process.kill()
 
 
-# Other users. As root these tests become one; without root they check what a worker without root can promise.
+# Other users. As root these tests become one; without root they check what a worker without root
+# can promise.
 
 
-AS_NOBODY = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+AS_NOBODY = (
+    {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
+    if os.geteuid() == 0
+    else {}
+)
 
 
 def test_other_processes_of_its_user_cannot_read_a_hardened_worker(open_folder):
     program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from runners.process import harden; import subprocess, os\n"
-        "if sys.argv[2] == 'hard': harden()\n"
-        "code = f'cat /proc/{os.getpid()}/environ; cat /proc/{os.getpid()}/maps; ls -l /proc/{os.getpid()}/fd/'\n"
-        "run = subprocess.run(['sh', '-c', code], capture_output=True, env={'PATH': os.environ['PATH']})\n"
-        "print(run.stdout.decode())"
+        "import sys; sys.path.insert(0, sys.argv[1]); from runners.process import harden; import"
+        " subprocess, os\nif sys.argv[2] == 'hard': harden()\ncode = f'cat"
+        " /proc/{os.getpid()}/environ; cat /proc/{os.getpid()}/maps; ls -l"
+        " /proc/{os.getpid()}/fd/'\nrun = subprocess.run(['sh', '-c', code], capture_output=True,"
+        " env={'PATH': os.environ['PATH']})\nprint(run.stdout.decode())"
     )
     root = Path(__file__).resolve().parents[2]
     for package in ("engine", "runners"):
-        shutil.copytree(root / package, open_folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            root / package, open_folder / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
     python = find_python_for_all() if AS_NOBODY else sys.executable
     seen = {}
     for kind in ("hard", "soft"):
@@ -350,7 +384,12 @@ def find_python_for_all() -> str:
     for python in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
         with contextlib.suppress(OSError):
             command = [python, "-c", "from enum import StrEnum"]
-            if subprocess.run(command, **AS_NOBODY, capture_output=True, cwd="/", check=False).returncode == 0:
+            if (
+                subprocess.run(
+                    command, **AS_NOBODY, capture_output=True, cwd="/", check=False
+                ).returncode
+                == 0
+            ):
                 return python
     pytest.fail("no Python 3.11 that every user may start")
 
@@ -369,7 +408,8 @@ class TestAnotherUser:
 
     def test_a_step_runs_as_the_user_and_writes_to_its_own_directory(self, finish):
         outcome, log = finish(
-            'id -un; echo "$USER $SHELL"; touch "$TMPDIR/mine" && stat -c "%U %a" "$TMPDIR" "$TMPDIR/mine"'
+            'id -un; echo "$USER $SHELL"; touch "$TMPDIR/mine" && stat -c "%U %a" "$TMPDIR"'
+            ' "$TMPDIR/mine"'
         )
         assert outcome.error is None
         assert log.texts() == ["nobody", "nobody /bin/sh", "nobody 700", "nobody 600"]
@@ -400,7 +440,9 @@ class TestAnotherUser:
             assert future.result(10).verdict is Verdict.CANCELLED
         assert strays.find(attempt=order.attempt) == set()
 
-    def test_installed_dependencies_are_the_workers_and_no_step_can_change_them(self, finish, wheels):
+    def test_installed_dependencies_are_the_workers_and_no_step_can_change_them(
+        self, finish, wheels
+    ):
         python = find_python_for_all()
         code = (
             "import stroem_greet, os\n"
@@ -408,7 +450,9 @@ class TestAnotherUser:
             "except PermissionError: print(f'OUTPUT: \"{stroem_greet.VERSION}\"')"
         )
         for _ in range(2):
-            outcome, _ = finish(code, language="python", interpreter=python, dependencies=("stroem-greet",))
+            outcome, _ = finish(
+                code, language="python", interpreter=python, dependencies=("stroem-greet",)
+            )
             assert outcome.error is None
             assert outcome.output == "2.0"
 

@@ -1,5 +1,5 @@
-"""A Slurm of the tests' own: one controller and a few node daemons on this host, with a munge, ports and files that
-nobody else has. Several can run side by side."""
+"""A Slurm of the tests' own: one controller and a few node daemons on this host, with a munge,
+ports and files that nobody else has. Several can run side by side."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class Cluster:
     """Start it before use and close it after; `node_dies` is for tests that want that."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="stroem-slurm-"))  # short: a socket's path has 107 bytes at most
+        # short: a socket's path has 107 bytes at most
+        self.folder = Path(tempfile.mkdtemp(prefix="stroem-slurm-"))
         self.conf = self.folder / "slurm.conf"
 
     @property
@@ -93,7 +94,12 @@ class Cluster:
     def run(self, *argv: str) -> str:
         """What one of Slurm's programs answers."""
         done = subprocess.run(
-            argv, env=os.environ | self.environment, capture_output=True, text=True, timeout=60, check=False
+            argv,
+            env=os.environ | self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
@@ -116,7 +122,12 @@ class Cluster:
         """Everything on the node is gone at once: daemon, steps, and what they run."""
         daemon = psutil.Process(int((self.folder / f"slurmd-{node}.pid").read_text()))
         there = {process for process in psutil.process_iter() if self._is_on(process, node)}
-        keepers = {keeper for process in there for keeper in process.parents() if "slurmstepd" in keeper.name()}
+        keepers = {
+            keeper
+            for process in there
+            for keeper in process.parents()
+            if "slurmstepd" in keeper.name()
+        }
         _kill([daemon, *keepers, *there])
 
     def _is_on(self, process: psutil.Process, node: str) -> bool:
@@ -124,24 +135,35 @@ class Cluster:
             environ = process.environ()
         except psutil.Error:
             return False
-        return environ.get("SLURM_CONF") == str(self.conf) and environ.get("SLURMD_NODENAME") == node
+        return (
+            environ.get("SLURM_CONF") == str(self.conf) and environ.get("SLURMD_NODENAME") == node
+        )
 
     def close(self) -> None:
         if self.conf.exists():
-            subprocess.run(["scancel", "--user=root"], env=os.environ | self.environment, timeout=30, check=False)
+            subprocess.run(
+                ["scancel", "--user=root"],
+                env=os.environ | self.environment,
+                timeout=30,
+                check=False,
+            )
         end_residents(self.folder)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _munge(self) -> None:
         folder = self.folder
         files = [f"--{what}-file={folder}/munge.{what}" for what in ("key", "log", "pid", "seed")]
-        subprocess.run(["munged", "--force", f"--socket={folder}/munge.socket", *files], check=True, timeout=30)
+        subprocess.run(
+            ["munged", "--force", f"--socket={folder}/munge.socket", *files], check=True, timeout=30
+        )
 
     def _daemon(self, name: str, pid_file: Path, *argv: str) -> None:
         pid_file.unlink(missing_ok=True)
         env = {"PATH": os.environ["PATH"], **self.environment}
         subprocess.run(argv, env=env, check=True, timeout=60, stdin=subprocess.DEVNULL)
-        self._wait(lambda: pid_file.exists() and pid_file.read_text().strip(), f"{name} did not start")
+        self._wait(
+            lambda: pid_file.exists() and pid_file.read_text().strip(), f"{name} did not start"
+        )
 
     def _wait(self, condition: object, sentence: str) -> None:
         deadline = time.monotonic() + 60
@@ -151,10 +173,15 @@ class Cluster:
 
 
 def residents(folder: Path) -> list[psutil.Process]:
-    """Processes that live in this folder: named by their command line or environment, at work there, or with a file of
-    it open. Slurm's step daemons hide the first two, and outlive the daemon that started them."""
+    """Processes that live in this folder: named by their command line or environment, at work
+    there, or with a file of it open. Slurm's step daemons hide the first two, and outlive the
+    daemon that started them."""
     own = {os.getpid(), *(process.pid for process in psutil.Process().parents())}
-    return [process for process in psutil.process_iter() if process.pid not in own and _is_in(process, str(folder))]
+    return [
+        process
+        for process in psutil.process_iter()
+        if process.pid not in own and _is_in(process, str(folder))
+    ]
 
 
 def _is_in(process: psutil.Process, folder: str) -> bool:

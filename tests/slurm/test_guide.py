@@ -1,4 +1,5 @@
-"""The guide for Slurm users does what it says: its blocks are run one after the other, on a Slurm of their own."""
+"""The guide for Slurm users does what it says: its blocks are run one after the other, on a Slurm
+of their own."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def test_the_start_on_one_machine_works_as_written(cluster: Cluster, folder: Pat
     (folder / "slurm-demo" / "slurm.yaml").write_text(flow)
     home.mkdir()
     up = Up(data_dir)
-    # The only differences: ports that are free, this test's `var`, its folder for the flow, and one shell per block.
+    # The only differences: ports that are free, this test's `var`, its folder for the flow, and one
+    # shell per block.
     own = {
         "PORT=16817": f"PORT={free_range(NODES + 1)}",
         "$PWD/var": str(data_dir),
@@ -72,14 +74,21 @@ def test_the_start_on_one_machine_works_as_written(cluster: Cluster, folder: Pat
 
     try:
         listed = shell(start)  # in one line, or in two while some are coming up
-        assert sum(int(count) for count in re.findall(r"^debug\* +up +infinite +(\d+)", listed, re.MULTILINE)) == 4
+        assert (
+            sum(
+                int(count)
+                for count in re.findall(r"^debug\* +up +infinite +(\d+)", listed, re.MULTILINE)
+            )
+            == 4
+        )
         up.wait_until_ready()
         shell(head + files)
         said = shell(head + run)
         told = re.findall(r"in Slurm job (\d+) on n\d", said)
         assert len(told) == 3 and set(told) <= {"1", "2"}, said
         assert said.count("on no node") == 2
-        assert len(re.findall(r"^ +[12] +debug stroem-", said, re.MULTILINE)) == 2, said  # squeue lists both
+        # squeue lists both
+        assert len(re.findall(r"^ +[12] +debug stroem-", said, re.MULTILINE)) == 2, said
         shell(head + stop)
     finally:
         up.end()

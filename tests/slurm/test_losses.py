@@ -36,7 +36,9 @@ def restored(cluster: Cluster) -> Iterator[Cluster]:
 
 
 @pytest.mark.slow
-def test_the_steps_of_a_dead_node_are_repeated_or_fail(site: Site, restored: Cluster, tmp_path: Path) -> None:
+def test_the_steps_of_a_dead_node_are_repeated_or_fail(
+    site: Site, restored: Cluster, tmp_path: Path
+) -> None:
     site.env["STROEM__RECOVERY__HEARTBEAT_TIMEOUT_SECS"] = "15"
     site.worker_config = site.write_config("quick.yaml")
     witness = Witness(tmp_path / "witness")
@@ -73,7 +75,9 @@ def test_the_steps_of_a_dead_node_are_repeated_or_fail(site: Site, restored: Clu
     end_of(site, job, within_s=100)
     rows = Attempt.objects.filter(job_id=job.id, worker_id=Worker.objects.get(name=worker).id)
     lost = set(rows.values_list("step_id", flat=True))
-    assert len(lost) == 2 and set(rows.values_list("status", flat=True)) == {"lost"}, site.explain(job)
+    assert len(lost) == 2 and set(rows.values_list("status", flat=True)) == {"lost"}, site.explain(
+        job
+    )
     for step in Step.objects.filter(job_id=job.id):
         if step.id in lost and step.name.startswith("once"):
             assert (step.status, step.error) == ("failed", f"Worker {worker} was lost")
@@ -87,8 +91,12 @@ def test_the_steps_of_a_dead_node_are_repeated_or_fail(site: Site, restored: Clu
 
 
 @pytest.mark.slow
-def test_a_worker_that_died_behind_sbatch_leaves_no_second_allocation(site: Site, tmp_path: Path) -> None:
-    found = site.workspace(flow(2, "retry: {max_attempts: 3, delay: 1s}"), extra="--begin=now+1hour")
+def test_a_worker_that_died_behind_sbatch_leaves_no_second_allocation(
+    site: Site, tmp_path: Path
+) -> None:
+    found = site.workspace(
+        flow(2, "retry: {max_attempts: 3, delay: 1s}"), extra="--begin=now+1hour"
+    )
     site.env["PATH"] = f"{program(tmp_path, DIES_BEFORE_IT_CAN_TELL)}:{site.env['PATH']}"
     site.scheduler()
     first = site.submitter("first")
@@ -97,9 +105,13 @@ def test_a_worker_that_died_behind_sbatch_leaves_no_second_allocation(site: Site
     assert states(job) == ["requested", "requested"] and len(site.slurm_jobs()) == 1
     site.submitter("second")
     until(lambda: states(job) == ["pending", "pending"], within_s=100)
-    assert sorted(row.slurm_job_id for row in allocations(job)) == sorted(number for number, _ in site.slurm_jobs())
+    assert sorted(row.slurm_job_id for row in allocations(job)) == sorted(
+        number for number, _ in site.slurm_jobs()
+    )
     tries = ActionRun.objects.filter(job_id=job.id).order_by("id")
-    until(lambda: list(tries.values_list("status", flat=True)) == ["lost", "succeeded"], within_s=30)
+    until(
+        lambda: list(tries.values_list("status", flat=True)) == ["lost", "succeeded"], within_s=30
+    )
 
 
 @pytest.mark.slow
@@ -111,6 +123,7 @@ def test_steps_are_ended_in_time_when_the_allocation_s_is_over(site: Site, tmp_p
     job = start(found)
     assert end_of(site, job, within_s=110).status == "failed"
     [row] = until_ended(site, job)
-    assert row.status == "complete" and row.state == "COMPLETED"  # it left before Slurm took the nodes back
+    # it left before Slurm took the nodes back
+    assert row.status == "complete" and row.state == "COMPLETED"
     assert "was lost" in error_of(job, "a") or "ended" in error_of(job, "a")
     assert fresh(job).status == "failed"

@@ -19,7 +19,9 @@ def overlap(one: Run, other: Run) -> bool:
     return one.start < other.end and other.start < one.end
 
 
-def test_steps_share_what_an_allocation_has_and_nobody_gets_more(site: Site, tmp_path: Path) -> None:
+def test_steps_share_what_an_allocation_has_and_nobody_gets_more(
+    site: Site, tmp_path: Path
+) -> None:
     witness = Witness(tmp_path / "witness")
     folder = witness.folder
     script = witness.script(1.5).replace("\n", "\n              ")
@@ -69,8 +71,12 @@ def test_steps_share_what_an_allocation_has_and_nobody_gets_more(site: Site, tmp
     job = start(found)
     assert end_of(site, job).status == "failed"
     runs = {step: found[0] for step, found in witness.runs().items()}
-    done = set(Step.objects.filter(job_id=job.id, status="completed").values_list("name", flat=True))
-    assert done == {"gpu_1", "gpu_2", "gpu_3", "cpus_1", "cpus_2", "memory_1", "memory_2"}, site.explain(job)
+    done = set(
+        Step.objects.filter(job_id=job.id, status="completed").values_list("name", flat=True)
+    )
+    assert done == {"gpu_1", "gpu_2", "gpu_3", "cpus_1", "cpus_2", "memory_1", "memory_2"}, (
+        site.explain(job)
+    )
     gpus = [runs[f"gpu_{number}"] for number in (1, 2, 3)]
     devices = [(folder / f"gpu-gpu_{number}").read_text().strip() for number in (1, 2, 3)]
     assert set(devices) == {"0", "1"}

@@ -16,8 +16,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def test_two_allocations_run_the_steps_that_were_selected_and_no_others(site: Site) -> None:
     #   prepare --> train_1 .. train_4 (on nodes) --> report
-    found = site.workspace(
-        """
+    found = site.workspace("""
         actions:
           here: {type: script, script: "true"}
           train: {type: script, script: "echo $SLURM_JOB_ID; sleep 1"}
@@ -39,8 +38,7 @@ def test_two_allocations_run_the_steps_that_were_selected_and_no_others(site: Si
                 scheduler_type: slurm
                 num_allocations: 2
                 max_parallel_jobs: 1
-        """
-    )
+        """)
     site.scheduler()
     site.worker("plain", "script")
     site.submitter()
@@ -50,13 +48,22 @@ def test_two_allocations_run_the_steps_that_were_selected_and_no_others(site: Si
     numbers = [row.slurm_job_id for row in rows]
     ran = workers_of(job)
     assert {ran["prepare"], ran["report"]} == {"plain"}
-    assert {ran[f"train_{number}"] for number in range(1, 5)} == {f"slurm-{number}-0" for number in numbers}
+    assert {ran[f"train_{number}"] for number in range(1, 5)} == {
+        f"slurm-{number}-0" for number in numbers
+    }
     assert [row.status for row in rows] == ["complete", "complete"]
     assert sorted(site.slurm_jobs()) == sorted((number, "COMPLETED") for number in numbers)
     assert all(row.submitted_at <= row.started_at <= row.ended_at and row.nodes for row in rows)
     for row in rows:  # the snapshot is what Slurm was given, and no credential is in it
-        assert site.cluster.run("scontrol", "write", "batch_script", row.slurm_job_id, "-") == row.script.strip()
-        secrets = (site.env["STROEM__DB__URL"], site.env["STROEM__BROKER__URL"], settings.SECRET_KEY)
+        assert (
+            site.cluster.run("scontrol", "write", "batch_script", row.slurm_job_id, "-")
+            == row.script.strip()
+        )
+        secrets = (
+            site.env["STROEM__DB__URL"],
+            site.env["STROEM__BROKER__URL"],
+            settings.SECRET_KEY,
+        )
         assert not any(secret in row.script for secret in secrets)
 
 
@@ -97,7 +104,9 @@ actions:
 """
 
 
-def test_a_torc_file_of_three_stages_asks_for_nodes_stage_by_stage(site: Site, tmp_path: Path) -> None:
+def test_a_torc_file_of_three_stages_asks_for_nodes_stage_by_stage(
+    site: Site, tmp_path: Path
+) -> None:
     gate, witness = tmp_path / "gate", tmp_path / "witness"
     gate.mkdir()
     text = SPECIFICATION.replace("SCHED", site.scheduler_name).replace("GATE", str(gate))
@@ -117,7 +126,10 @@ def test_a_torc_file_of_three_stages_asks_for_nodes_stage_by_stage(site: Site, t
     # Nobody keeps the small nodes for the report: it gets others.
     until(lambda: asked() == [("small", "complete"), ("large", "active")], within_s=60)
     (gate / "train").touch()
-    until(lambda: asked() == [("small", "complete"), ("large", "complete"), ("small", "active")], within_s=60)
+    until(
+        lambda: asked() == [("small", "complete"), ("large", "complete"), ("small", "active")],
+        within_s=60,
+    )
     (gate / "report").touch()
     assert end_of(site, job).status == "completed", site.explain(job)
     first, second, third = (row.slurm_job_id for row in until_ended(site, job))
@@ -134,8 +146,7 @@ def test_a_torc_file_of_three_stages_asks_for_nodes_stage_by_stage(site: Site, t
 
 def test_the_next_stage_is_asked_for_when_no_allocation_is_left(site: Site) -> None:
     #   fit (nodes) --> check (no worker for it yet) --> plot (nodes)
-    found = site.workspace(
-        """
+    found = site.workspace("""
         actions:
           do: {type: script, script: "true"}
         tasks:
@@ -149,8 +160,7 @@ def test_the_next_stage_is_asked_for_when_no_allocation_is_left(site: Site) -> N
                  scheduler: SCHED, scheduler_type: slurm, max_parallel_jobs: 1}
               - {name: second, trigger_type: on_jobs_ready, jobs: [plot], action_type: schedule_nodes,
                  scheduler: SCHED, scheduler_type: slurm, max_parallel_jobs: 1}
-        """
-    )
+        """)
     site.env["STROEM__RECOVERY__UNMATCHED_STEP_TIMEOUT_SECS"] = "60"
     site.scheduler()
     site.submitter()

@@ -1,4 +1,5 @@
-"""Asking Slurm: what it grants is kept, what it refuses is asked again, what nobody needs is given back."""
+"""Asking Slurm: what it grants is kept, what it refuses is asked again, what nobody needs is given
+back."""
 
 from __future__ import annotations
 
@@ -45,7 +46,9 @@ def program(folder: Path, text: str) -> str:
     return str(place)
 
 
-def test_only_what_was_refused_is_asked_again_and_a_cancelled_job_gives_all_back(site: Site, tmp_path: Path) -> None:
+def test_only_what_was_refused_is_asked_again_and_a_cancelled_job_gives_all_back(
+    site: Site, tmp_path: Path
+) -> None:
     found = site.workspace(flow(3), extra="--begin=now+1hour")
     site.env["PATH"] = f"{program(tmp_path, REFUSES_THE_SECOND)}:{site.env['PATH']}"
     site.scheduler()
@@ -57,8 +60,11 @@ def test_only_what_was_refused_is_asked_again_and_a_cancelled_job_gives_all_back
     assert [row.status for row in rows] == ["pending"] * 3
     assert [row.tries for row in rows] == [1, 2, 1]
     assert (tmp_path / "calls").read_text().count("x") == 4
-    assert sorted(row.slurm_job_id for row in rows) == sorted(number for number, _ in site.slurm_jobs())
-    # The step waits for nodes that are on their way for longer than a step that nobody may run would be kept.
+    assert sorted(row.slurm_job_id for row in rows) == sorted(
+        number for number, _ in site.slurm_jobs()
+    )
+    # The step waits for nodes that are on their way for longer than a step that nobody may run
+    # would be kept.
     until(lambda: time.monotonic() - began > 12)
     assert Step.objects.get(job_id=job.id).status == "ready"
     services.cancel_job(job.id, actor="me")
@@ -68,7 +74,9 @@ def test_only_what_was_refused_is_asked_again_and_a_cancelled_job_gives_all_back
 
 
 @pytest.mark.parametrize("end", ["completed", "cancelled"])
-def test_what_is_still_in_the_queue_when_the_job_ends_is_given_back(site: Site, tmp_path: Path, end: str) -> None:
+def test_what_is_still_in_the_queue_when_the_job_ends_is_given_back(
+    site: Site, tmp_path: Path, end: str
+) -> None:
     gate = tmp_path / "gate"
     text = flow(2).replace('script: "true"', f'script: "until [ -e {gate} ]; do sleep 0.1; done"')
     found = site.workspace(text, extra="--exclusive --nodelist=n1")
@@ -103,10 +111,15 @@ def test_nodes_that_cannot_come_are_an_error_that_says_why(site: Site, tmp_path:
         assert end_of(site, job).status == "failed", site.explain(job)
     first, second, third, fourth = (error_of(job, "a") for job in jobs)
     head = f"No nodes of '{site.scheduler_name}' could run this step. "
-    assert first == f"{head}the worker_config {tmp_path}/nowhere.yaml cannot be read here: No such file or directory"
+    assert (
+        first
+        == f"{head}the worker_config {tmp_path}/nowhere.yaml cannot be read here: No such file or"
+        " directory"
+    )
     assert (
         second
-        == f"{head}the worker_config {open_file} may be read by others; make its mode 0600 (chmod 600 {open_file})"
+        == f"{head}the worker_config {open_file} may be read by others; make its mode 0600 (chmod"
+        f" 600 {open_file})"
     )
     assert third.startswith(f"{head}Job submission failed: sbatch: error:") and "partition" in third
     assert fourth == f"{head}Slurm says FAILED: NonZeroExitCode"

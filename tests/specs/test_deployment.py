@@ -1,4 +1,5 @@
-"""What ships for operators is right: compose file, image and chart, checked without a cluster or a registry."""
+"""What ships for operators is right: compose file, image and chart, checked without a cluster or a
+registry."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def filled(text: str) -> str:
     return VARIABLE.sub(lambda found: FILLED_IN.get(found["name"]) or found["rest"], str(text))
 
 
-# --- compose -----------------------------------------------------------------------------------------------------
+# --- compose
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_compose_asks_for_every_secret_and_has_none_of_its_own() -> None:
@@ -71,16 +73,22 @@ def test_compose_gives_nobody_the_engine_of_the_host() -> None:
 
 @pytest.mark.parametrize("name", ["migrate", "server", "scheduler", "worker"])
 def test_the_settings_of_a_compose_service_are_settings_that_stroem_knows(name: str) -> None:
-    environ = {key: filled(value) for key, value in COMPOSE["services"][name]["environment"].items()}
+    environ = {
+        key: filled(value) for key, value in COMPOSE["services"][name]["environment"].items()
+    }
 
-    loaded = config.load({key: value for key, value in environ.items() if not key.startswith("STROEM__WORKER__")})
+    loaded = config.load(
+        {key: value for key, value in environ.items() if not key.startswith("STROEM__WORKER__")}
+    )
 
     assert loaded.db.url == "postgresql://stroem:a1b2c3@postgres:5432/stroem"
     assert loaded.broker.url == "redis://:d4e5f6@valkey:6379/0"
 
 
 def test_the_settings_of_the_compose_worker_are_settings_that_it_knows(tmp_path: Path) -> None:
-    environ = {key: filled(value) for key, value in COMPOSE["services"]["worker"]["environment"].items()}
+    environ = {
+        key: filled(value) for key, value in COMPOSE["services"]["worker"]["environment"].items()
+    }
 
     loaded = worker_config.load(None, environ, data_dir=tmp_path)
 
@@ -91,13 +99,28 @@ def test_what_compose_starts_are_commands_that_exist() -> None:
     from django.core.management import get_commands
 
     ours = {"migrate", "server", "scheduler", "worker"}
-    assert {service["command"][0] for name, service in COMPOSE["services"].items() if name in ours} == ours
+    assert {
+        service["command"][0] for name, service in COMPOSE["services"].items() if name in ours
+    } == ours
     assert ours <= set(get_commands())
 
 
-# --- image -------------------------------------------------------------------------------------------------------
+# --- image
+# -------------------------------------------------------------------------------------------------------
 
-INSTRUCTIONS = {"ARG", "FROM", "COPY", "RUN", "ENV", "WORKDIR", "USER", "VOLUME", "EXPOSE", "ENTRYPOINT", "CMD"}
+INSTRUCTIONS = {
+    "ARG",
+    "FROM",
+    "COPY",
+    "RUN",
+    "ENV",
+    "WORKDIR",
+    "USER",
+    "VOLUME",
+    "EXPOSE",
+    "ENTRYPOINT",
+    "CMD",
+}
 
 
 def instructions(text: str) -> list[tuple[str, str]]:
@@ -120,7 +143,8 @@ def test_the_image_copies_what_exists_and_runs_as_nobody_special() -> None:
     assert "--require-hashes" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 
-# --- chart -------------------------------------------------------------------------------------------------------
+# --- chart
+# -------------------------------------------------------------------------------------------------------
 
 GIVEN = ("--set", "existingSecret=stroem")
 VARIANTS = {
@@ -146,7 +170,9 @@ def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
     program = shutil.which("helm")
     if program is None:
         pytest.skip("helm is not on PATH")
-    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [program, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def rendered(*arguments: str) -> list[dict[str, Any]]:
@@ -168,7 +194,11 @@ def test_the_chart_renders_to_valid_kubernetes_objects(variant: str, tmp_path: P
 
     validate = Path(sys.executable).with_name("kubernetes-validate")
     answer = subprocess.run(
-        [str(validate), "--strict", str(file)], capture_output=True, text=True, timeout=60, check=False
+        [str(validate), "--strict", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
     assert answer.returncode == 0, answer.stdout + answer.stderr
@@ -181,7 +211,9 @@ def test_the_chart_passes_its_linter() -> None:
 
 
 @pytest.mark.helm
-@pytest.mark.parametrize("missing", ["STROEM__DB__URL", "STROEM__BROKER__URL", "STROEM_KEYS", "STROEM__WORKER_TOKEN"])
+@pytest.mark.parametrize(
+    "missing", ["STROEM__DB__URL", "STROEM__BROKER__URL", "STROEM_KEYS", "STROEM__WORKER_TOKEN"]
+)
 def test_the_chart_has_no_default_for_a_secret(missing: str) -> None:
     needed = {"STROEM__DB__URL", "STROEM__BROKER__URL", "STROEM_KEYS", "STROEM__WORKER_TOKEN"}
     given = [part for name in needed - {missing} for part in ("--set", f"secretEnv.{name}=x")]
@@ -195,10 +227,15 @@ def test_the_chart_has_no_default_for_a_secret(missing: str) -> None:
 @pytest.mark.helm
 def test_the_server_settings_of_the_chart_are_settings_that_stroem_knows(tmp_path: Path) -> None:
     documents = rendered(
-        *GIVEN, "--set", "server.config.workspaces.ops.type=folder,server.config.workspaces.ops.path=/w"
+        *GIVEN,
+        "--set",
+        "server.config.workspaces.ops.type=folder,server.config.workspaces.ops.path=/w",
     )
     file = tmp_path / "server-config.yaml"
-    file.write_text(only(documents, "ConfigMap", "stroem-server")["data"]["server-config.yaml"], encoding="utf-8")
+    file.write_text(
+        only(documents, "ConfigMap", "stroem-server")["data"]["server-config.yaml"],
+        encoding="utf-8",
+    )
 
     loaded = config.load({"STROEM_CONFIG": str(file)})
 
@@ -209,9 +246,14 @@ def test_the_server_settings_of_the_chart_are_settings_that_stroem_knows(tmp_pat
 def test_the_switches_give_the_worker_its_section_its_tag_and_its_rights(tmp_path: Path) -> None:
     documents = rendered(*VARIANTS["everything"])
     file = tmp_path / "worker-config.yaml"
-    file.write_text(only(documents, "ConfigMap", "stroem-worker")["data"]["worker-config.yaml"], encoding="utf-8")
+    file.write_text(
+        only(documents, "ConfigMap", "stroem-worker")["data"]["worker-config.yaml"],
+        encoding="utf-8",
+    )
 
-    settings = worker_config.load(file, {"STROEM__WORKER__WORKER_TOKEN": "t" * 40}, data_dir=tmp_path)
+    settings = worker_config.load(
+        file, {"STROEM__WORKER__WORKER_TOKEN": "t" * 40}, data_dir=tmp_path
+    )
 
     assert settings.tags == ("docker", "kubernetes", "script")
     assert settings.kubernetes and settings.kubernetes["namespace"] == "platform"
@@ -231,9 +273,13 @@ def test_a_worker_without_pods_has_no_rights_and_no_token_in_the_cluster() -> No
 
 @pytest.mark.helm
 def test_the_engine_beside_a_worker_sees_the_workspaces_under_the_same_path() -> None:
-    pod = only(rendered(*VARIANTS["docker runner"]), "Deployment", "stroem-worker")["spec"]["template"]["spec"]
+    pod = only(rendered(*VARIANTS["docker runner"]), "Deployment", "stroem-worker")["spec"][
+        "template"
+    ]["spec"]
     mounts = {
-        container["name"]: {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        container["name"]: {
+            mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]
+        }
         for container in pod["containers"]
     }
     assert mounts["dind"]["data"] == mounts["worker"]["data"]
@@ -245,11 +291,17 @@ def test_the_server_makes_the_administrator_that_its_environment_names(
 ) -> None:
     from apps.accounts.models import User
 
-    named = {"STROEM_ADMIN_EMAIL": "ops@example.com", "STROEM_ADMIN_PASSWORD": "correct horse battery"}
+    named = {
+        "STROEM_ADMIN_EMAIL": "ops@example.com",
+        "STROEM_ADMIN_PASSWORD": "correct horse battery",
+    }
     house = House(tmp_path, process_env | named)
     try:
         house.start("server", "--host", "127.0.0.1", "--port", "0")
-        until(lambda: User.objects.filter(email="ops@example.com", is_superuser=True).exists(), within_s=60)
+        until(
+            lambda: User.objects.filter(email="ops@example.com", is_superuser=True).exists(),
+            within_s=60,
+        )
     finally:
         house.close()
     assert User.objects.get(email="ops@example.com").check_password("correct horse battery")
@@ -264,7 +316,9 @@ def test_a_worker_needs_no_file_that_the_image_has_not(
     for name, rest in instructions((ROOT / "Dockerfile").read_text(encoding="utf-8")):
         source = ROOT / rest.split()[0]
         if name == "COPY" and source.is_dir():
-            shutil.copytree(source, copy / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                source, copy / source.name, ignore=shutil.ignore_patterns("__pycache__")
+            )
     shutil.copy(ROOT / "manage.py", copy)
     monkeypatch.setattr("tests.house.ROOT", copy)
     house = House(tmp_path, process_env)
@@ -275,4 +329,7 @@ def test_a_worker_needs_no_file_that_the_image_has_not(
 
 
 def test_the_product_has_one_version() -> None:
-    assert tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"] == VERSION
+    assert (
+        tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+        == VERSION
+    )

@@ -1,4 +1,5 @@
-"""The pages tell the truth: their YAML loads and runs, their links lead somewhere, their tables are the code's."""
+"""The pages tell the truth: their YAML loads and runs, their links lead somewhere, their tables are
+the code's."""
 
 from __future__ import annotations
 
@@ -16,7 +17,12 @@ from tests.shared_house import Runs, _django_db_helper, shared_db, shared_runs  
 from workers import config as worker_config
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 FENCE = re.compile(r"^```yaml\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 HEAD = re.compile(r"# file: (?P<name>\S+)\n")
 RUN = re.compile(r"^# run: (?P<call>.+)$", re.MULTILINE)
@@ -47,7 +53,9 @@ class Block:
 def blocks_of(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     name = page.relative_to(ROOT).as_posix()
-    return [Block(name, number, found["text"]) for number, found in enumerate(FENCE.finditer(text), 1)]
+    return [
+        Block(name, number, found["text"]) for number, found in enumerate(FENCE.finditer(text), 1)
+    ]
 
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
@@ -65,12 +73,18 @@ def test_a_yaml_block_loads_without_a_word_of_complaint(block: Block, tmp_path: 
         case "worker-config.yaml":
             worker_config.load(file, {}, data_dir=tmp_path)
         case name:
-            assert [str(problem) for problem in load({name: block.text}, name="docs").problems] == []
+            assert [
+                str(problem) for problem in load({name: block.text}, name="docs").problems
+            ] == []
 
 
-@pytest.mark.parametrize(("block", "call"), CALLS, ids=[f"{block} {call[0]}" for block, call in CALLS])
+@pytest.mark.parametrize(
+    ("block", "call"), CALLS, ids=[f"{block} {call[0]}" for block, call in CALLS]
+)
 @pytest.mark.django_db(transaction=True)
-def test_a_flow_of_the_guides_runs(block: Block, call: list[str], tmp_path: Path, runs: Runs) -> None:
+def test_a_flow_of_the_guides_runs(
+    block: Block, call: list[str], tmp_path: Path, runs: Runs
+) -> None:
     assert block.file
     (tmp_path / block.file).write_text(block.text, encoding="utf-8")
     task, *inputs = call
@@ -109,7 +123,8 @@ def test_the_reference_lists_the_keys_of_an_action_and_their_types() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heading", "fields"), [("Top level", TOP_FIELDS), ("Steps", STEP_FIELDS), ("Tasks", TASK_FIELDS)]
+    ("heading", "fields"),
+    [("Top level", TOP_FIELDS), ("Steps", STEP_FIELDS), ("Tasks", TASK_FIELDS)],
 )
 def test_the_reference_lists_the_keys_that_there_are(heading: str, fields: tuple[str, ...]) -> None:
     listed = keys_of(rows_below(heading, "reference/yaml.md"))
@@ -117,7 +132,9 @@ def test_the_reference_lists_the_keys_that_there_are(heading: str, fields: tuple
 
 
 def test_the_reference_lists_the_filters_that_there_are() -> None:
-    text = (ROOT / "docs/reference/yaml.md").read_text(encoding="utf-8").split("\n## Filters\n", 1)[1]
+    text = (
+        (ROOT / "docs/reference/yaml.md").read_text(encoding="utf-8").split("\n## Filters\n", 1)[1]
+    )
     listed = re.findall(r"`([a-z_]+)`", text.split("\n\n")[1])
     assert sorted(listed) == sorted(BUILT_IN_FILTERS)
 

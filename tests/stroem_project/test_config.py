@@ -63,7 +63,10 @@ unsafe_templates: refuse
     assert (config.listen_host, config.listen_port) == ("::1", 9000)
     assert config.data_dir == tmp_path / "data"
     assert config.workspaces["ours"].path == tmp_path.parent / "flows"
-    assert config.workspaces["theirs"].auth == "deploy" and config.workspaces["theirs"].poll_interval_s == 5
+    assert (
+        config.workspaces["theirs"].auth == "deploy"
+        and config.workspaces["theirs"].poll_interval_s == 5
+    )
     assert config.workspaces["third"].auth == "workspaces.third.auth"
     assert config.git_auth["workspaces.third.auth"] == GitAuth("ssh_key", key_path=tmp_path / "id")
     assert config.auth.base_url == "https://flows.example.org"
@@ -91,7 +94,9 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
 
 
 def test_the_worker_s_settings_are_left_to_the_worker() -> None:
-    assert isinstance(load({"STROEM__WORKER__TAGS": "script,gpu", "STROEM__WORKER__ANYTHING": "1"}), Config)
+    assert isinstance(
+        load({"STROEM__WORKER__TAGS": "script,gpu", "STROEM__WORKER__ANYTHING": "1"}), Config
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,15 +108,27 @@ def test_the_worker_s_settings_are_left_to_the_worker() -> None:
         ("auth: {jwt_secret: short}", "jwt_secret must be at least 32 characters"),
         ("recovery: {heartbeat_timeout_secs: 9}", "heartbeat_timeout_secs must be at least 10"),
         ("recovery: {sweep_interval_secs: 4}", "sweep_interval_secs must be at least 5"),
-        ("recovery: {unmatched_step_timeout_secs: 1}", "unmatched_step_timeout_secs must be at least 5"),
-        ("recovery: {lost_retries: 1.5}", "recovery.lost_retries must be a whole number, not '1.5'"),
-        ("recovery: {lost_retries: yes}", "recovery.lost_retries must be a whole number, not 'True'"),
+        (
+            "recovery: {unmatched_step_timeout_secs: 1}",
+            "unmatched_step_timeout_secs must be at least 5",
+        ),
+        (
+            "recovery: {lost_retries: 1.5}",
+            "recovery.lost_retries must be a whole number, not '1.5'",
+        ),
+        (
+            "recovery: {lost_retries: yes}",
+            "recovery.lost_retries must be a whole number, not 'True'",
+        ),
         ("retention: {job_days: 0}", "retention.job_days must be at least 1"),
         ("recovery: {on_worker_lost: retyr}", "did you mean 'retry'?"),
         ("recovery: 5", "recovery must be a mapping"),
         ("listen: 8080", "listen must be host:port, for example 127.0.0.1:8080"),
         ("db: {url: 'mysql://h'}", "db.url must begin with postgres://"),
-        ("default_step_timeout: 25h", "default_step_timeout 90000s exceeds maximum of 86400s (24h)"),
+        (
+            "default_step_timeout: 25h",
+            "default_step_timeout 90000s exceeds maximum of 86400s (24h)",
+        ),
         ("default_job_timeout: 169h", "exceeds maximum of 604800s (7d)"),
         ("default_job_timeout: 3x", "unknown duration unit 'x'"),
         ("listen: a:1\nlisten: b:1", "server.yaml:2:1: 'listen' is given twice."),
@@ -130,13 +147,17 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, text: str, senten
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
-    text = complaint(write(tmp_path, "listen: x\nworker_token: short\n") | {"STROEM__RECOVRY__X": "1"})
+    text = complaint(
+        write(tmp_path, "listen: x\nworker_token: short\n") | {"STROEM__RECOVRY__X": "1"}
+    )
     assert len(text.splitlines()) == 3
     assert "STROEM__RECOVRY__X: unknown key 'recovry'; did you mean 'recovery'?" in text
 
 
 def test_a_file_that_is_missing_is_one_sentence(tmp_path: Path) -> None:
-    assert complaint({"STROEM_CONFIG": str(tmp_path / "no.yaml")}).endswith("no.yaml, which does not exist.")
+    assert complaint({"STROEM_CONFIG": str(tmp_path / "no.yaml")}).endswith(
+        "no.yaml, which does not exist."
+    )
 
 
 def test_secrets_are_not_in_the_text_of_the_settings(tmp_path: Path) -> None:
@@ -149,7 +170,9 @@ def test_secrets_are_not_in_the_text_of_the_settings(tmp_path: Path) -> None:
 
 
 def test_the_addresses_of_a_running_up_are_used_where_none_are_given(tmp_path: Path) -> None:
-    (tmp_path / "pair.json").write_text(json.dumps({"db_url": "postgresql://a/b", "broker_url": "redis://c"}))
+    (tmp_path / "pair.json").write_text(
+        json.dumps({"db_url": "postgresql://a/b", "broker_url": "redis://c"})
+    )
     environ = {"STROEM__DATA_DIR": str(tmp_path), "STROEM__BROKER__URL": "redis://mine"}
     config = load(environ)
     assert (config.db.url, config.broker.url) == ("postgresql://a/b", "redis://mine")

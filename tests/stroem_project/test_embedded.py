@@ -87,7 +87,9 @@ def start_standing(folder: Path, lifeline: Lifeline) -> tuple[standing.Standing,
     return place, pids
 
 
-def test_servers_that_a_killed_predecessor_left_are_stopped_and_the_data_carry_on(tmp_path: Path) -> None:
+def test_servers_that_a_killed_predecessor_left_are_stopped_and_the_data_carry_on(
+    tmp_path: Path,
+) -> None:
     former, present = Lifeline(), Lifeline()
     place, old = start_standing(tmp_path, former)
     postgres.create_database(place.cluster)
@@ -107,12 +109,16 @@ def test_servers_that_a_killed_predecessor_left_are_stopped_and_the_data_carry_o
     eventually(lambda: not any(is_alive(pid) for pid in new))
 
 
-def test_a_stale_pid_file_with_the_number_of_somebody_else_harms_nobody(tmp_path: Path, lifeline: Lifeline) -> None:
+def test_a_stale_pid_file_with_the_number_of_somebody_else_harms_nobody(
+    tmp_path: Path, lifeline: Lifeline
+) -> None:
     place = standing.standing_in(tmp_path)
     postgres.prepare(place.cluster)
     bystander = subprocess.Popen(["sleep", "100"])
     try:
-        (place.cluster.data / "postmaster.pid").write_text(f"{bystander.pid}\n{place.cluster.data}\n1\n5432\n\n\n")
+        (place.cluster.data / "postmaster.pid").write_text(
+            f"{bystander.pid}\n{place.cluster.data}\n1\n5432\n\n\n"
+        )
         _, pids = start_standing(tmp_path, lifeline)
         assert bystander.poll() is None and all(is_alive(pid) for pid in pids)
     finally:
@@ -125,12 +131,15 @@ def test_another_major_is_refused_with_a_sentence(tmp_path: Path) -> None:
     postgres.prepare(place.cluster)
     (place.cluster.data / "PG_VERSION").write_text("12\n")
     with pytest.raises(
-        EmbeddedError, match=r"was written by PostgreSQL 12 and this installation brings PostgreSQL \d+"
+        EmbeddedError,
+        match=r"was written by PostgreSQL 12 and this installation brings PostgreSQL \d+",
     ):
         place.database()
 
 
-def test_a_start_that_was_killed_half_way_leaves_nothing_that_looks_like_a_cluster(tmp_path: Path) -> None:
+def test_a_start_that_was_killed_half_way_leaves_nothing_that_looks_like_a_cluster(
+    tmp_path: Path,
+) -> None:
     place = standing.standing_in(tmp_path)
     draft = place.cluster.data.with_name("data.draft")
     draft.mkdir()
@@ -139,7 +148,9 @@ def test_a_start_that_was_killed_half_way_leaves_nothing_that_looks_like_a_clust
     assert not draft.exists() and (place.cluster.data / "postgresql.conf").exists()
 
 
-def test_a_missing_wheel_names_the_setting_that_does_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_wheel_names_the_setting_that_does_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(EmbeddedError, match="STROEM__DB__URL"):
         wheels.postgres_bin()
@@ -180,7 +191,9 @@ def test_a_second_up_is_refused_while_the_first_one_lives(tmp_path: Path) -> Non
 
 
 @pytest.mark.root
-def test_root_runs_it_without_opening_a_mode_or_making_an_account(tmp_path: Path, lifeline: Lifeline) -> None:
+def test_root_runs_it_without_opening_a_mode_or_making_an_account(
+    tmp_path: Path, lifeline: Lifeline
+) -> None:
     before = {path: path.stat().st_mode for path in (tmp_path, *tmp_path.parents)}
     accounts = Path("/etc/passwd").read_bytes()
     place, _ = start_standing(tmp_path, lifeline)

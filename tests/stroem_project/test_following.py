@@ -39,5 +39,8 @@ def test_hooks_are_waited_for_although_the_job_ends_in_the_midst_of_a_look(
     shown = io.StringIO()
     Follower(job.id, Screen(shown)).follow()
 
-    assert dict(Job.objects.values_list("source_type", "status")) == {job.source_type: "completed", "hook": "completed"}
+    assert dict(Job.objects.values_list("source_type", "status")) == {
+        job.source_type: "completed",
+        "hook": "completed",
+    }
     assert "hook:" in shown.getvalue()

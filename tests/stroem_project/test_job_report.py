@@ -41,7 +41,10 @@ def job(tmp_path: Path) -> Job:
     while (claim := hand.take_action()) is not None:
         if claim.label == "tidy":
             ledger.append(claim, 1, [Line(time.time(), "stderr", "rm: no such \x1b[2Jfile")])
-            ledger.finish(claim, StepOutcome(Verdict.FAILED, exit_code=3, error="Command failed with exit code: 3"))
+            ledger.finish(
+                claim,
+                StepOutcome(Verdict.FAILED, exit_code=3, error="Command failed with exit code: 3"),
+            )
         else:
             (one,) = ledger.submissions(claim, 0, "/out", Launch(("python",), "/srv"))
             ledger.submitted(one.allocation_id, "4711")
@@ -58,8 +61,14 @@ def test_a_job_is_shown_with_its_steps_and_actions(run: Run, job: Job) -> None:
         ["step", "completed", "one"],
         ["step", "ready", "two"],
     ]
-    assert "action  failed                 tidy (on_jobs_complete, run_commands, 1 of 1 complete)" in out
-    assert any(line.startswith("  run   failed") and line.endswith("try 1 on host-7, exit code 3") for line in out)
+    assert (
+        "action  failed                 tidy (on_jobs_complete, run_commands, 1 of 1 complete)"
+        in out
+    )
+    assert any(
+        line.startswith("  run   failed") and line.endswith("try 1 on host-7, exit code 3")
+        for line in out
+    )
     assert out.count("          Command failed with exit code: 3") == 1
     assert "  nodes active                 cpu: Slurm job 4711, RUNNING on node1" in out
     assert out[-1] == "action  waiting                end (on_workflow_complete, run_commands)"
@@ -84,7 +93,9 @@ def test_the_log_of_one_action(run: Run, job: Job) -> None:
     assert run("logs", str(job.pk), "--action", "tidy", "--follow")[0] == 2
 
 
-def test_following_tells_how_each_action_has_ended(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+def test_following_tells_how_each_action_has_ended(
+    job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
     import sys
 
     from stroem_project.following.follower import Follower

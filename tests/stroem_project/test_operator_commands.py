@@ -57,7 +57,8 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 @contextmanager
 def working(outcomes: Mapping[str, StepOutcome] = MappingProxyType({})) -> Iterator[None]:
-    """A worker that does whatever becomes ready, and writes a line for each step. Outcomes by task."""
+    """A worker that does whatever becomes ready, and writes a line for each step. Outcomes by
+    task."""
     is_over = threading.Event()
 
     def work() -> None:
@@ -68,7 +69,9 @@ def working(outcomes: Mapping[str, StepOutcome] = MappingProxyType({})) -> Itera
                 time.sleep(0.02)
                 continue
             hand.start(claim)
-            ledger.append(claim, 1, [Line(time.time(), "stdout", f"hello from {claim.step_name}\x1b[2J")])
+            ledger.append(
+                claim, 1, [Line(time.time(), "stdout", f"hello from {claim.step_name}\x1b[2J")]
+            )
             hand.finish(claim, outcomes.get(claim.task_name, DONE))
         connection.close()
 
@@ -94,9 +97,18 @@ def test_a_folder_is_imported_and_its_revision_said(run: Run, tmp_path: Path) ->
 
 TORC = {
     "yaml": 'name: demo\njobs: [{name: "part_{i}", command: echo, parameters: {i: "1:2"}}]\n',
-    "json": '{"name": "demo", "jobs": [{"name": "part_{i}", "command": "echo", "parameters": {"i": "1:2"}}]}',
-    "json5": "{name: 'demo', /* two */ jobs: [{name: 'part_{i}', command: 'echo', parameters: {i: '1:2'},},],}",
-    "kdl": 'name "demo"\njob "part_{i}" {\n    command "echo"\n    parameters {\n        i "1:2"\n    }\n}\n',
+    "json": (
+        '{"name": "demo", "jobs": [{"name": "part_{i}", "command": "echo", "parameters": {"i":'
+        ' "1:2"}}]}'
+    ),
+    "json5": (
+        "{name: 'demo', /* two */ jobs: [{name: 'part_{i}', command: 'echo', parameters: {i:"
+        " '1:2'},},],}"
+    ),
+    "kdl": (
+        'name "demo"\njob "part_{i}" {\n    command "echo"\n    parameters {\n        i "1:2"\n   '
+        " }\n}\n"
+    ),
 }
 
 
@@ -119,7 +131,9 @@ def test_a_torc_file_is_imported_alone_or_in_its_folder_and_runs(
     assert code == 0 and any(line.startswith("part_1 | hello") for line in said)
 
 
-def test_errors_are_listed_with_their_places_and_the_old_revision_stays(run: Run, tmp_path: Path) -> None:
+def test_errors_are_listed_with_their_places_and_the_old_revision_stays(
+    run: Run, tmp_path: Path
+) -> None:
     (tmp_path / "flow.yaml").write_text("actions: {a: {type: scirpt}}\n")
     code, out, err = run("import_workspace", "shop", str(tmp_path))
     assert (code, out) == (1, [])
@@ -139,8 +153,14 @@ def test_a_repository_is_imported_by_its_path_and_a_ref(run: Run, tmp_path: Path
         identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
         subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True)
     bare = tmp_path.parent / f"{tmp_path.name}.git"
-    subprocess.run(["git", "clone", "-q", "--bare", str(tmp_path), str(bare)], check=True, capture_output=True)
-    for source, words in ((str(tmp_path), ["--ref", "main"]), (str(bare), []), (f"file://{bare}", [])):
+    subprocess.run(
+        ["git", "clone", "-q", "--bare", str(tmp_path), str(bare)], check=True, capture_output=True
+    )
+    for source, words in (
+        (str(tmp_path), ["--ref", "main"]),
+        (str(bare), []),
+        (f"file://{bare}", []),
+    ):
         code, _, err = run("import_workspace", "shop", source, *words)
         assert (code, err) == (0, "")
         assert Workspace.objects.get().source == "git"
@@ -150,7 +170,10 @@ def test_a_repository_is_imported_by_its_path_and_a_ref(run: Run, tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["shop", "/nowhere/at/all"], "there is nothing at /nowhere/at/all: give a folder, a Torc file or a git"),
+        (
+            ["shop", "/nowhere/at/all"],
+            "there is nothing at /nowhere/at/all: give a folder, a Torc file or a git",
+        ),
         (["bad name", "."], "letters, digits"),
         (["shop", "ext::sh -c id"], "address"),
         (["shop", "https://user:pw@host/x"], "take the credentials out"),
@@ -189,7 +212,10 @@ def test_a_triggered_job_is_named_in_the_last_line(run: Run, tmp_path: Path) -> 
         (["shop", "main", "--input", "other=x"], "other"),
         (["shop", "main", "--input", "name"], "NAME=VALUE"),
         (["shop", "main", "--input", "name=1", "--input", "name=2"], "given twice"),
-        (["shop", "main", "--input", "name=@/nowhere"], "/nowhere cannot be read: no such file or directory"),
+        (
+            ["shop", "main", "--input", "name=@/nowhere"],
+            "/nowhere cannot be read: no such file or directory",
+        ),
         (["shop", "main", "--input", "name=@/dev/zero"], "larger than 1 MB"),
     ],
 )

@@ -1,4 +1,5 @@
-"""Programs as children: they are watched, started again, and never outlive the one who started them."""
+"""Programs as children: they are watched, started again, and never outlive the one who started
+them."""
 
 from __future__ import annotations
 
@@ -53,13 +54,17 @@ def shell(name: str, script: str, folder: Path, **more: object) -> Program:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
-def test_children_end_in_order_when_their_owner_is_gone_however_it_went(tmp_path: Path, number: int) -> None:
+def test_children_end_in_order_when_their_owner_is_gone_however_it_went(
+    tmp_path: Path, number: int
+) -> None:
     closed = tmp_path / "temporary" / "tree"
     (closed / "inner").mkdir(parents=True)
     (closed / "inner" / "file").touch()
     for folder in (closed / "inner", closed):
         folder.chmod(0o555)  # as the copies of workspaces are
-    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True)
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True
+    )
     assert owner.stdout is not None
     pids = [int(owner.stdout.readline()) for _ in range(3)]
     eventually(lambda: all("while" in " ".join(psutil.Process(pid).cmdline()) for pid in pids))
@@ -69,7 +74,9 @@ def test_children_end_in_order_when_their_owner_is_gone_however_it_went(tmp_path
     owner.wait()
 
     eventually(lambda: not any(is_alive(pid) for pid in pids), within_s=5)
-    assert int((tmp_path / "polite-ended").read_text()) < int((tmp_path / "store-ended").read_text())
+    assert int((tmp_path / "polite-ended").read_text()) < int(
+        (tmp_path / "store-ended").read_text()
+    )
     eventually(lambda: not (tmp_path / "temporary").exists())
 
 
@@ -87,7 +94,9 @@ def test_a_guard_that_was_killed_is_replaced_and_knows_everybody(tmp_path: Path)
     assert not is_alive(child.pid) or child.process.wait(5) is not None
 
 
-def test_a_program_that_ends_at_its_start_is_told_with_the_end_of_its_log(tmp_path: Path, lifeline: Lifeline) -> None:
+def test_a_program_that_ends_at_its_start_is_told_with_the_end_of_its_log(
+    tmp_path: Path, lifeline: Lifeline
+) -> None:
     program = shell("broken", "echo no such option >&2; exit 3", tmp_path, answers=lambda: False)
     with pytest.raises(ProgramFailed, match=r"broken ended at its start: no such option"):
         lifeline.spawn(program).wait_until_ready()
@@ -101,9 +110,13 @@ def test_a_program_that_never_answers_is_told_too(tmp_path: Path, lifeline: Life
     child.stop()
 
 
-def test_what_heeds_no_signal_is_killed_and_its_group_with_it(tmp_path: Path, lifeline: Lifeline) -> None:
+def test_what_heeds_no_signal_is_killed_and_its_group_with_it(
+    tmp_path: Path, lifeline: Lifeline
+) -> None:
     mark = f"sleep {time.time_ns()}"
-    child = lifeline.spawn(shell("deaf", f"trap '' TERM; {mark} & wait; {mark}", tmp_path, ending=((15, 0.2),)))
+    child = lifeline.spawn(
+        shell("deaf", f"trap '' TERM; {mark} & wait; {mark}", tmp_path, ending=((15, 0.2),))
+    )
     eventually(lambda: len(mentions(mark.split()[1])) >= 2)
 
     child.stop()
@@ -111,10 +124,14 @@ def test_what_heeds_no_signal_is_killed_and_its_group_with_it(tmp_path: Path, li
     eventually(lambda: not mentions(mark.split()[1]))
 
 
-def test_what_dies_is_started_again_and_the_reader_is_told_why(tmp_path: Path, lifeline: Lifeline) -> None:
+def test_what_dies_is_started_again_and_the_reader_is_told_why(
+    tmp_path: Path, lifeline: Lifeline
+) -> None:
     said: list[str] = []
     supervisor = Supervisor(lifeline, said.append)
-    supervisor.start(shell("weak", "echo run >> runs; echo out of luck; sleep 0.1; exit 7", tmp_path))
+    supervisor.start(
+        shell("weak", "echo run >> runs; echo out of luck; sleep 0.1; exit 7", tmp_path)
+    )
 
     def has_run_twice() -> bool:
         supervisor.tend()
@@ -127,7 +144,9 @@ def test_what_dies_is_started_again_and_the_reader_is_told_why(tmp_path: Path, l
     assert "  weak: out of luck" in said
 
 
-def test_a_stop_ends_applications_before_what_they_store_things_in(tmp_path: Path, lifeline: Lifeline) -> None:
+def test_a_stop_ends_applications_before_what_they_store_things_in(
+    tmp_path: Path, lifeline: Lifeline
+) -> None:
     supervisor = Supervisor(lifeline, print)
     note = "trap 'date +%s%N > {0}-ended; exit' {1}; echo > {0}-set; while :; do sleep 0.02; done"
     for name, stage, number in (("store", STORE, signal.SIGINT), ("app", 0, signal.SIGTERM)):

@@ -28,14 +28,26 @@ from workers.workspace import Workspaces
 class Bench:
     """A worker and its parts, made of `ledger` and `runner`."""
 
-    def __init__(self, tmp_path, ledger: FakeLedger, runner: FakeRunner, app, *, slots: int, lease_s: float, **config):
+    def __init__(
+        self,
+        tmp_path,
+        ledger: FakeLedger,
+        runner: FakeRunner,
+        app,
+        *,
+        slots: int,
+        lease_s: float,
+        **config,
+    ):
         self.ledger, self.runner = ledger, runner
         self.config = WorkerConfig("bench", tmp_path / "cache", max_concurrent=slots, **config)
         self.guard = FakeGuard()
         self.den = Den(self.config.workspace_cache_dir, is_shared=False)
         self.attempts, self.slots = Attempts(), Slots(slots)
         self.pump = LogPump(ledger.append, ledger.released)
-        self.workspaces = Workspaces(self.den, lambda _: tarball({"a.yaml": "x: 1\n", "s/run.sh": "true\n"}))
+        self.workspaces = Workspaces(
+            self.den, lambda _: tarball({"a.yaml": "x: 1\n", "s/run.sh": "true\n"})
+        )
         timing = Timing.of(lease_s, self.config.stop_grace_secs)
         self.execution = Execution(
             ledger,
@@ -47,7 +59,13 @@ class Bench:
             stop_grace_s=self.config.stop_grace_secs,
         )
         self.presence = Presence(
-            ledger, self.config, self.attempts, self.guard, timing, version="0", busy=lambda: self.slots.busy
+            ledger,
+            self.config,
+            self.attempts,
+            self.guard,
+            timing,
+            version="0",
+            busy=lambda: self.slots.busy,
         )
         self.worker = Worker(
             self.config, ledger, bells, app, self.presence, self.execution, self.attempts, self.slots, self.pump,
@@ -73,7 +91,10 @@ def celery_app(broker_url) -> Iterator[Celery]:
     app.config_from_object(celery_settings)
     app.conf.broker_url = broker_url
     if not broker_url.startswith("amqp"):  # ends the consumer's last wait sooner
-        app.conf.broker_transport_options = {**celery_settings.broker_transport_options, "polling_interval": 0.2}
+        app.conf.broker_transport_options = {
+            **celery_settings.broker_transport_options,
+            "polling_interval": 0.2,
+        }
     yield app
     app.close()
 
@@ -83,8 +104,26 @@ def bench(tmp_path, celery_app) -> Iterator[Callable[..., Bench]]:
     """Makes workers; those that a test leaves running are drained."""
     made: list[Bench] = []
 
-    def make(ledger: FakeLedger, runner: FakeRunner | None = None, *, slots=2, lease_s=30.0, app=celery_app, **config):
-        made.append(Bench(tmp_path, ledger, runner or FakeRunner(), app, slots=slots, lease_s=lease_s, **config))
+    def make(
+        ledger: FakeLedger,
+        runner: FakeRunner | None = None,
+        *,
+        slots=2,
+        lease_s=30.0,
+        app=celery_app,
+        **config,
+    ):
+        made.append(
+            Bench(
+                tmp_path,
+                ledger,
+                runner or FakeRunner(),
+                app,
+                slots=slots,
+                lease_s=lease_s,
+                **config,
+            )
+        )
         return made[-1]
 
     yield make

@@ -20,7 +20,9 @@ from engine.spec.model import Action, Step
 DIGEST = "cd" * 32
 
 
-def claim(number: int = 1, *, name: str = "build", timeout_s: float | None = None, tag_set_id: int = 1) -> Claim:
+def claim(
+    number: int = 1, *, name: str = "build", timeout_s: float | None = None, tag_set_id: int = 1
+) -> Claim:
     return Claim(
         step_id=number,
         attempt_id=1000 + number,
@@ -49,16 +51,23 @@ def material(action: Action | None = None, step: Step | None = None, **values: A
         "environment": {},
         **values,
     }
-    return Material(action=action or Action(type="script", script="true"), step=step or Step(action="build"), **given)
+    return Material(
+        action=action or Action(type="script", script="true"),
+        step=step or Step(action="build"),
+        **given,
+    )
 
 
 class FakeLedger:
-    """Hands out the claims of `ready` in order; remembers what it was told. `fail` makes the next calls an outage."""
+    """Hands out the claims of `ready` in order; remembers what it was told. `fail` makes the next
+    calls an outage."""
 
     def __init__(self, *ready: Claim) -> None:
         self.ready: deque[Claim] = deque(ready)
         self.materials: dict[int, Material] = {}
-        self.material_of: Callable[[Claim], Material] = lambda claim: self.materials.get(claim.step_id, material())
+        self.material_of: Callable[[Claim], Material] = lambda claim: self.materials.get(
+            claim.step_id, material()
+        )
         self.tag_sets: list[TagSetRef] = [TagSetRef(1, "script")]
         self.reports: list[Report] = []
         self.batches: dict[tuple[int, int], tuple[Line, ...]] = {}
@@ -102,11 +111,15 @@ class FakeLedger:
         self._enter("covered")
         return tuple(ref for ref in self.tag_sets if set(ref.key.split("+")) <= set(tags))
 
-    def claim(self, worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = None) -> Claim | None:
+    def claim(
+        self, worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = None
+    ) -> Claim | None:
         self._enter("claim")
         time.sleep(self.delay_s)
         found = self._next(tag_set_ids)
-        return found and replace(found, is_more=any(claim.tag_set_id in tag_set_ids for claim in list(self.ready)))
+        return found and replace(
+            found, is_more=any(claim.tag_set_id in tag_set_ids for claim in list(self.ready))
+        )
 
     def _next(self, tag_set_ids: Sequence[int]) -> Claim | None:
         for claim in list(self.ready):

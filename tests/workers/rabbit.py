@@ -53,10 +53,14 @@ class Rabbit:
             "ERL_EPMD_ADDRESS": "127.0.0.1",
         }
         log = (self.folder / "out.log").open("ab")
-        self.process = subprocess.Popen([PROGRAM], env=env, stdout=log, stderr=log, start_new_session=True)
+        self.process = subprocess.Popen(
+            [PROGRAM], env=env, stdout=log, stderr=log, start_new_session=True
+        )
         deadline = time.monotonic() + 60
         while not self._answers():
-            assert self.process.poll() is None and time.monotonic() < deadline, "RabbitMQ did not start"
+            assert self.process.poll() is None and time.monotonic() < deadline, (
+                "RabbitMQ did not start"
+            )
             time.sleep(0.1)
 
     def kill(self) -> None:
@@ -68,7 +72,8 @@ class Rabbit:
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.kill()
-        for entry in Path("/proc").iterdir():  # the port mapper daemon stays behind: ours is known by its port
+        # the port mapper daemon stays behind: ours is known by its port
+        for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and self._is_our_mapper(entry):
                 os.kill(int(entry.name), signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -76,7 +81,10 @@ class Rabbit:
     def _is_our_mapper(self, process: Path) -> bool:
         try:
             environ = (process / "environ").read_bytes()
-            return b"epmd" in (process / "cmdline").read_bytes() and b"ERL_EPMD_PORT=%d\0" % self.epmd in environ
+            return (
+                b"epmd" in (process / "cmdline").read_bytes()
+                and b"ERL_EPMD_PORT=%d\0" % self.epmd in environ
+            )
         except OSError:
             return False
 

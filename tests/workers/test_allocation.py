@@ -13,7 +13,12 @@ from workers.allocation import AllocationPlace, check_config_mode, configure
 from workers.config import WorkerConfig
 
 PLACE = AllocationPlace(uuid.uuid4(), "gpu")
-WHOLE = {"SLURM_JOB_ID": "71", "SLURM_NODEID": "1", "SLURM_CPUS_ON_NODE": "8", "SLURM_MEM_PER_NODE": "2000"}
+WHOLE = {
+    "SLURM_JOB_ID": "71",
+    "SLURM_NODEID": "1",
+    "SLURM_CPUS_ON_NODE": "8",
+    "SLURM_MEM_PER_NODE": "2000",
+}
 
 
 @pytest.fixture
@@ -43,7 +48,8 @@ def test_one_worker_for_all_nodes_has_them_and_a_worker_of_a_node_has_one() -> N
     environ = {"SLURM_JOB_NUM_NODES": "4", "SLURM_JOB_END_TIME": "2000"}
     alone = AllocationPlace.here(PLACE.id, "gpu", environ)
     assert (alone.num_nodes, alone.ends_at) == (4, 2000.0)
-    assert alone.offers == {"num_nodes": 4, "ends_at": 2060.0}  # a step as long as the allocation fits into it
+    # a step as long as the allocation fits into it
+    assert alone.offers == {"num_nodes": 4, "ends_at": 2060.0}
     assert AllocationPlace.here(PLACE.id, "gpu", {**environ, "SLURM_STEP_ID": "0"}).num_nodes == 1
 
 
@@ -54,8 +60,18 @@ def test_without_a_limit_there_is_no_end(monkeypatch) -> None:
 
 
 def test_steps_see_what_slurm_says_but_no_token() -> None:
-    environ = {"SLURM_JOB_ID": "1", "SLURMD_NODENAME": "n1", "SLURM_JWT": "x", "CUDA_VISIBLE_DEVICES": "0", "HOME": "/"}
-    assert PLACE.names_for_steps(environ) == ("SLURM_JOB_ID", "SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES")
+    environ = {
+        "SLURM_JOB_ID": "1",
+        "SLURMD_NODENAME": "n1",
+        "SLURM_JWT": "x",
+        "CUDA_VISIBLE_DEVICES": "0",
+        "HOME": "/",
+    }
+    assert PLACE.names_for_steps(environ) == (
+        "SLURM_JOB_ID",
+        "SLURMD_NODENAME",
+        "CUDA_VISIBLE_DEVICES",
+    )
 
 
 def test_it_serves_what_asks_for_nodes_alone() -> None:
@@ -73,9 +89,17 @@ def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("printed", "seconds"),
-    [("3:04\n", 184.0), ("02:03:04\n", 7384.0), ("1-02:03:04\n", 93784.0), ("UNLIMITED\n", None), ("INVALID\n", None)],
+    [
+        ("3:04\n", 184.0),
+        ("02:03:04\n", 7384.0),
+        ("1-02:03:04\n", 93784.0),
+        ("UNLIMITED\n", None),
+        ("INVALID\n", None),
+    ],
 )
-def test_the_time_that_is_left_is_read_from_squeue(tmp_path: Path, monkeypatch, printed: str, seconds) -> None:
+def test_the_time_that_is_left_is_read_from_squeue(
+    tmp_path: Path, monkeypatch, printed: str, seconds
+) -> None:
     program = tmp_path / "squeue"
     program.write_text(f"#!/bin/sh\nprintf '{printed.strip()}\\n'\n")
     program.chmod(0o755)
@@ -83,4 +107,8 @@ def test_the_time_that_is_left_is_read_from_squeue(tmp_path: Path, monkeypatch, 
     assert slurm.seconds_left("5") == seconds
     before = time.time()
     place = AllocationPlace.here(PLACE.id, "gpu", {"SLURM_JOB_ID": "5"})
-    assert place.ends_at is None if seconds is None else before + seconds <= place.ends_at <= time.time() + seconds
+    assert (
+        place.ends_at is None
+        if seconds is None
+        else before + seconds <= place.ends_at <= time.time() + seconds
+    )

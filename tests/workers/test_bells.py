@@ -87,7 +87,9 @@ def test_a_broker_that_refuses_costs_no_time_and_is_counted(ringer, broker_at):
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
-def test_a_broker_that_swallows_packets_costs_one_budget_and_then_nothing_for_a_moment(ringer, broker_at, scheme):
+def test_a_broker_that_swallows_packets_costs_one_budget_and_then_nothing_for_a_moment(
+    ringer, broker_at, scheme
+):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()  # accepts, never answers

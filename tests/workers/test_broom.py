@@ -47,7 +47,9 @@ def test_nobody_waits_for_a_neighbour_s_sweep() -> None:
     slow.wait()
 
 
-def test_what_cannot_be_tidied_is_logged_and_holds_nobody_up(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_tidied_is_logged_and_holds_nobody_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     brooms = Brooms()
 
     def break_down() -> None:

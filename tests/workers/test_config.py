@@ -82,15 +82,20 @@ def test_the_environment_wins_over_the_file(config):
 def test_without_a_file_docker_is_offered_when_an_engine_answers(tmp_path):
     with_engine = load(None, {}, data_dir=tmp_path, has_docker=lambda: True)
     assert (with_engine.tags, with_engine.docker) == (("docker", "script"), {})
-    chosen = load(None, {"STROEM__WORKER__TAGS": "script"}, data_dir=tmp_path, has_docker=lambda: True)
+    chosen = load(
+        None, {"STROEM__WORKER__TAGS": "script"}, data_dir=tmp_path, has_docker=lambda: True
+    )
     assert (chosen.tags, chosen.docker) == (("script",), None)
 
 
 def test_an_unknown_key_is_refused_with_its_place_and_the_likely_word(config):
-    assert "worker-config.yaml:2:1: unknown key 'max_concurent' (did you mean 'max_concurrent'?)" in complaints(
-        config, "worker_name: a\nmax_concurent: 3\n"
+    assert (
+        "worker-config.yaml:2:1: unknown key 'max_concurent' (did you mean 'max_concurrent'?)"
+        in complaints(config, "worker_name: a\nmax_concurent: 3\n")
     )
-    assert "STROEM__WORKER__TAG: unknown key 'tag'" in complaints(config, "", STROEM__WORKER__TAG="x")
+    assert "STROEM__WORKER__TAG: unknown key 'tag'" in complaints(
+        config, "", STROEM__WORKER__TAG="x"
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,7 +105,10 @@ def test_an_unknown_key_is_refused_with_its_place_and_the_likely_word(config):
         ("tags: [script]\ndocker: {}", "the section `docker:` needs the tag 'docker'"),
         ("tags: [kubernetes]", "the tag 'kubernetes' needs a section `kubernetes:`"),
         ("kubernetes: {namespace: x}", "the section `kubernetes:` needs the tag 'kubernetes'"),
-        ("capabilities: [scirpt]", "must be among script, docker, kubernetes, agent, not 'scirpt' (did you mean"),
+        (
+            "capabilities: [scirpt]",
+            "must be among script, docker, kubernetes, agent, not 'scirpt' (did you mean",
+        ),
         ("tags: []", "tags must name at least one thing"),
         ("max_concurrent: 0", "max_concurrent must lie between 1 and 1000, not 0"),
         ("max_concurrent: many", "max_concurrent must be a whole number, not 'many'"),
@@ -120,11 +128,16 @@ def test_what_is_wrong_is_said_in_one_sentence(config, text, sentence):
 
 
 def test_all_that_is_wrong_is_said_at_once(config):
-    assert len(complaints(config, "max_concurrent: 0\ndrain_secs: -1\nnonsense: 1\n").splitlines()) == 3
+    assert (
+        len(complaints(config, "max_concurrent: 0\ndrain_secs: -1\nnonsense: 1\n").splitlines())
+        == 3
+    )
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(WorkerConfigError, match=r"missing\.yaml: the worker's settings cannot be read"):
+    with pytest.raises(
+        WorkerConfigError, match=r"missing\.yaml: the worker's settings cannot be read"
+    ):
         load(Path(tmp_path / "missing.yaml"), {}, data_dir=tmp_path)
 
 

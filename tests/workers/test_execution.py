@@ -50,7 +50,9 @@ def test_input_flows_from_the_job_through_the_step_into_script_env_and_args(perf
     )
     step = Step(action="greet", input={"who": "{{ input.name }}", "n": "3"})
     _, runner, ended = perform(
-        material(action, step, job_input={"name": "Ada"}, outputs={"say_hi": {"output": {"text": "hi"}}})
+        material(
+            action, step, job_input={"name": "Ada"}, outputs={"say_hi": {"output": {"text": "hi"}}}
+        )
     )
     order = runner.orders[0]
     assert isinstance(order.work, ScriptWork)
@@ -64,9 +66,11 @@ def test_input_flows_from_the_job_through_the_step_into_script_env_and_args(perf
     ("script", "is_open"),
     [
         ("psql -c 'select 1'", True),
-        ("psql -c 'select {{ input.n }}'", False),  # nobody knows what becomes of a value that is filled in
+        # nobody knows what becomes of a value that is filled in
+        ("psql -c 'select {{ input.n }}'", False),
         ("curl -H {{ secret.token | upper }} example.org", False),
-        ("curl -H hunter2hunter2 example.org", False),  # the author wrote down what is a secret elsewhere
+        # the author wrote down what is a secret elsewhere
+        ("curl -H hunter2hunter2 example.org", False),
     ],
 )
 def test_only_a_script_without_anything_filled_in_or_secret_is_open(perform, script, is_open):
@@ -82,11 +86,16 @@ def test_data_is_never_rendered_again(perform):
     action = Action(
         type="script",
         script="echo {{ input.text }}",
-        input={"text": InputField("string"), "more": InputField("string", default="x{{ secret.k }}", has_default=True)},
+        input={
+            "text": InputField("string"),
+            "more": InputField("string", default="x{{ secret.k }}", has_default=True),
+        },
     )
     step = Step(action="a", input={"text": "{{ input.given }}"})
     hostile = "{{ secret.k }} {% raw"
-    _ledger, runner, ended = perform(material(action, step, job_input={"given": hostile}, secrets={"k": "topsecret"}))
+    _ledger, runner, ended = perform(
+        material(action, step, job_input={"given": hostile}, secrets={"k": "topsecret"})
+    )
     assert runner.orders[0].work.code == f"echo {hostile}"
     assert ended.report.input == {"text": hostile, "more": "xtopsecret"}
 
@@ -101,25 +110,43 @@ def test_declared_fields_that_the_step_does_not_set_come_from_the_job_then_from_
             "absent": InputField("string"),
         },
     )
-    _, _, ended = perform(material(action, job_input={"env": "prod", "other": "not declared", "region": None}))
+    _, _, ended = perform(
+        material(action, job_input={"env": "prod", "other": "not declared", "region": None})
+    )
     assert ended.report.input == {"env": "prod", "region": "eu"}
 
 
 def test_a_default_is_not_even_rendered_where_a_value_is_given(perform):
     fields = {"v": InputField("string", default="{{ secret.missing }}", has_default=True)}
-    _, _, ended = perform(material(Action(type="script", script="true", input=fields), Step("a", input={"v": "x"})))
+    _, _, ended = perform(
+        material(Action(type="script", script="true", input=fields), Step("a", input={"v": "x"}))
+    )
     assert ended.report.input == {"v": "x"}
 
 
 def test_connections_are_replaced_by_their_values(perform):
-    action = Action(type="script", script="psql {{ input.db.host }}", input={"db": InputField("postgres")})
-    connections = {"prod": {"type": "postgres", "host": "db1"}, "queue": {"type": "amqp", "host": "q"}}
-    _, runner, _ = perform(material(action, Step("a", input={"db": "prod"}), connections=connections))
+    action = Action(
+        type="script", script="psql {{ input.db.host }}", input={"db": InputField("postgres")}
+    )
+    connections = {
+        "prod": {"type": "postgres", "host": "db1"},
+        "queue": {"type": "amqp", "host": "q"},
+    }
+    _, runner, _ = perform(
+        material(action, Step("a", input={"db": "prod"}), connections=connections)
+    )
     assert runner.orders[0].work.code == "psql db1"
     assert json.loads(runner.orders[0].env["STROEM_INPUT_DB"]) == {"host": "db1"}
-    _, _, ended = perform(material(action, Step("a", input={"db": "none"}), connections=connections))
-    assert failed(ended) == "Step 'build': Input field 'db' references connection 'none' which does not exist"
-    _, _, ended = perform(material(action, Step("a", input={"db": "queue"}), connections=connections))
+    _, _, ended = perform(
+        material(action, Step("a", input={"db": "none"}), connections=connections)
+    )
+    assert (
+        failed(ended)
+        == "Step 'build': Input field 'db' references connection 'none' which does not exist"
+    )
+    _, _, ended = perform(
+        material(action, Step("a", input={"db": "queue"}), connections=connections)
+    )
     assert failed(ended).endswith("expects type 'postgres' but connection 'queue' is type 'amqp'")
 
 
@@ -147,7 +174,9 @@ def test_a_step_finds_its_inputs_in_the_environment_and_in_a_file_of_its_own(per
 def test_a_step_knows_who_it_is(perform):
     _, runner, _ = perform(material(environment={"TORC_JOB_ID": "5"}))
     order = runner.orders[0]
-    assert {name: order.env[name] for name in order.env if name.startswith(("STROEM_", "TORC_"))} == {
+    assert {
+        name: order.env[name] for name in order.env if name.startswith(("STROEM_", "TORC_"))
+    } == {
         "STROEM_JOB_ID": "00000000-0000-0000-0000-000000000007",
         "STROEM_TASK_NAME": "ship",
         "STROEM_STEP_NAME": "build",
@@ -159,7 +188,9 @@ def test_a_step_knows_who_it_is(perform):
 
 
 def test_a_value_too_large_for_the_environment_is_in_the_file_and_the_log_says_so(perform):
-    _ledger, runner, ended = perform(material(step=Step("a", input={"big": "x" * 150_000, "nul": "a\0b"[:1]})))
+    _ledger, runner, ended = perform(
+        material(step=Step("a", input={"big": "x" * 150_000, "nul": "a\0b"[:1]}))
+    )
     assert "STROEM_INPUT_BIG" not in runner.orders[0].env
     assert [line.text for _, lines in ended.batches for line in lines] == [
         "Warning: input 'big' does not fit into STROEM_INPUT_BIG; read it from STROEM_INPUT_FILE"
@@ -169,10 +200,26 @@ def test_a_value_too_large_for_the_environment_is_in_the_file_and_the_log_says_s
 @pytest.mark.parametrize(
     ("action", "step", "sentence"),
     [
-        (Action(type="script", script="{{ input.nope }}"), Step("a"), "Step 'build': Failed to render script"),
-        (Action(type="script", script="x", env={"A": "{{ b.c }}"}), Step("a"), "Failed to render env.A"),
-        (Action(type="script", script="x", args=("{{ b.c }}",)), Step("a"), "Failed to render args[0]"),
-        (Action(type="script", script="x"), Step("a", input={"v": "{{ b.c }}"}), "Failed to render input 'v'"),
+        (
+            Action(type="script", script="{{ input.nope }}"),
+            Step("a"),
+            "Step 'build': Failed to render script",
+        ),
+        (
+            Action(type="script", script="x", env={"A": "{{ b.c }}"}),
+            Step("a"),
+            "Failed to render env.A",
+        ),
+        (
+            Action(type="script", script="x", args=("{{ b.c }}",)),
+            Step("a"),
+            "Failed to render args[0]",
+        ),
+        (
+            Action(type="script", script="x"),
+            Step("a", input={"v": "{{ b.c }}"}),
+            "Failed to render input 'v'",
+        ),
         (Action(type="docker", image="{{ b.c }}"), Step("a"), "Failed to render image"),
         (
             Action(type="script", script="x", input={"n": InputField("integer")}),
@@ -186,7 +233,9 @@ def test_a_value_too_large_for_the_environment_is_in_the_file_and_the_log_says_s
         ),
     ],
 )
-def test_what_cannot_be_rendered_fails_the_step_with_its_name_and_field(perform, action, step, sentence):
+def test_what_cannot_be_rendered_fails_the_step_with_its_name_and_field(
+    perform, action, step, sentence
+):
     ledger, runner, ended = perform(material(action, step))
     assert sentence in failed(ended)
     assert runner.orders == [] and "started" not in ledger.calls
@@ -194,7 +243,11 @@ def test_what_cannot_be_rendered_fails_the_step_with_its_name_and_field(perform,
 
 def test_an_image_gets_no_workspace_and_its_lists_are_not_rendered(perform):
     action = Action(
-        type="docker", image="tool:{{ input.v }}", cmd="run {{ input.v }}", entrypoint=("/bin/{{ x }}",), command=("c",)
+        type="docker",
+        image="tool:{{ input.v }}",
+        cmd="run {{ input.v }}",
+        entrypoint=("/bin/{{ x }}",),
+        command=("c",),
     )
     _, runner, _ = perform(material(action, Step("a", input={"v": "2"})))
     assert runner.orders[0].work == ImageWork("tool:2", "run 2", ("/bin/{{ x }}",), ("c",))
@@ -202,7 +255,9 @@ def test_an_image_gets_no_workspace_and_its_lists_are_not_rendered(perform):
 
 def test_a_pod_manifest_is_rendered_leaf_by_leaf(perform):
     action = Action(
-        type="pod", image="i", manifest={"spec": {"nodeSelector": {"gpu": "{{ input.g }}"}, "n": [1, "{{ input.g }}"]}}
+        type="pod",
+        image="i",
+        manifest={"spec": {"nodeSelector": {"gpu": "{{ input.g }}"}, "n": [1, "{{ input.g }}"]}},
     )
     _, runner, _ = perform(material(action, Step("a", input={"g": "yes"})))
     assert runner.orders[0].manifest == {"spec": {"nodeSelector": {"gpu": "yes"}, "n": [1, "yes"]}}
@@ -210,13 +265,19 @@ def test_a_pod_manifest_is_rendered_leaf_by_leaf(perform):
 
 def test_secrets_are_hidden_in_lines_as_they_are_and_encoded(perform):
     def leak(order, lines, stop):
-        for text in ("a top-secret-1 b", base64.b64encode(b"top-secret-1").decode(), "typed-secret", "harmless"):
+        for text in (
+            "a top-secret-1 b",
+            base64.b64encode(b"top-secret-1").decode(),
+            "typed-secret",
+            "harmless",
+        ):
             lines(Line(1.0, "stdout", text))
         return StepOutcome(Verdict.SUCCEEDED, 0)
 
     action = Action(type="script", script="x", input={"pw": InputField("string", secret=True)})
     _, _runner, ended = perform(
-        material(action, Step("a", input={"pw": "typed-secret"}), masks=("top-secret-1",)), FakeRunner(leak)
+        material(action, Step("a", input={"pw": "typed-secret"}), masks=("top-secret-1",)),
+        FakeRunner(leak),
     )
     shown = [line.text for _, lines in ended.batches for line in lines]
     assert shown[0] == "a •••••• b" and shown[2:] == ["••••••", "harmless"]
@@ -229,7 +290,9 @@ def test_a_runner_that_breaks_its_promise_fails_the_step_without_its_words(perfo
         raise RuntimeError("password=hunter2")
 
     _, _, ended = perform(material(), FakeRunner(burst))
-    assert failed(ended) == "The worker failed while doing this step (RuntimeError); its log says more"
+    assert (
+        failed(ended) == "The worker failed while doing this step (RuntimeError); its log says more"
+    )
 
 
 def test_a_runner_that_cannot_says_why(perform):
@@ -259,7 +322,8 @@ def test_a_claim_cancelled_before_its_start_is_reported_so(perform):
 
 
 @pytest.mark.parametrize(
-    ("reason", "verdict"), [("cancel", Verdict.CANCELLED), ("drain", Verdict.LOST), ("lost", Verdict.LOST)]
+    ("reason", "verdict"),
+    [("cancel", Verdict.CANCELLED), ("drain", Verdict.LOST), ("lost", Verdict.LOST)],
 )
 def test_a_stopped_step_counts_as_cancelled_only_when_somebody_cancelled_it(bench, reason, verdict):
     attempt = Attempt(claim(1), 0.0)
@@ -279,7 +343,9 @@ def test_a_pod_is_told_where_it_fetches_the_pinned_revision_and_gets_no_tree_of_
     attempt = Attempt(claim(7), 0.0)
     parts.execution.tidy(attempt, parts.execution.perform(attempt))
     order = runner.orders[0]
-    assert order.pinned.url == f"http://stroem:8080/worker/workspace/default.tar.gz?revision={DIGEST}"
+    assert (
+        order.pinned.url == f"http://stroem:8080/worker/workspace/default.tar.gz?revision={DIGEST}"
+    )
     assert order.pinned.token == f"pass-1007-1-{DIGEST}"
     assert order.pinned.token in order.secrets and order.pinned.token not in repr(order)
     assert order.work.workspace_dir is None and parts.workspaces.planted == 0
@@ -318,8 +384,13 @@ def test_what_an_action_asks_of_its_engine_reaches_the_runner(perform):
 
 
 def test_a_manifest_is_rendered_leaf_by_leaf(perform):
-    manifest = {"metadata": {"annotations": {"who": "{{ input.who }}"}}, "spec": {"tolerations": [{"key": "gpu"}]}}
-    _, runner, _ = perform(material(Action(type="pod", image="x", manifest=manifest), Step("a", input={"who": "Ada"})))
+    manifest = {
+        "metadata": {"annotations": {"who": "{{ input.who }}"}},
+        "spec": {"tolerations": [{"key": "gpu"}]},
+    }
+    _, runner, _ = perform(
+        material(Action(type="pod", image="x", manifest=manifest), Step("a", input={"who": "Ada"}))
+    )
     assert runner.orders[0].manifest == {
         "metadata": {"annotations": {"who": "Ada"}},
         "spec": {"tolerations": [{"key": "gpu"}]},

@@ -1,4 +1,5 @@
-"""Following allocations: what Slurm's programs say, and what that means. The programs are scripts that say it."""
+"""Following allocations: what Slurm's programs say, and what that means. The programs are scripts
+that say it."""
 
 from __future__ import annotations
 
@@ -53,7 +54,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def opened(number: str, name: str, status: str = "pending", *, must_cancel: bool = False) -> OpenAllocation:
+def opened(
+    number: str, name: str, status: str = "pending", *, must_cancel: bool = False
+) -> OpenAllocation:
     return OpenAllocation(uuid4(), number, status, must_cancel, name)
 
 
@@ -68,7 +71,9 @@ def follow(*found: OpenAllocation) -> dict[str, str]:
     }
 
 
-def test_one_that_slurm_has_forgotten_keeps_nobody_from_following_and_cancelling_the_others(place: Path) -> None:
+def test_one_that_slurm_has_forgotten_keeps_nobody_from_following_and_cancelling_the_others(
+    place: Path,
+) -> None:
     programs = Programs(
         place,
         squeue='echo "8|PENDING||stroem-b|Priority"',
@@ -76,7 +81,10 @@ def test_one_that_slurm_has_forgotten_keeps_nobody_from_following_and_cancelling
         sacct='echo "Slurm accounting storage is disabled" >&2; exit 1',
         scancel=f'[[ " $* " == *" 7 "* ]] && exit 1; echo "$@" >> {place}/cancelled',
     )
-    gone, waiting = opened("7", "stroem-a", must_cancel=True), opened("8", "stroem-b", must_cancel=True)
+    gone, waiting = (
+        opened("7", "stroem-a", must_cancel=True),
+        opened("8", "stroem-b", must_cancel=True),
+    )
     assert follow(gone, waiting) == {"7": "", "8": "PENDING"}
     assert programs.cancelled == "8"
 
@@ -100,7 +108,9 @@ def test_a_controller_that_does_not_answer_has_not_forgotten(place: Path) -> Non
         ("", Seen("")),
     ],
 )
-def test_the_accounts_are_asked_for_what_the_controller_has_forgotten(place: Path, says: str, seen: Seen) -> None:
+def test_the_accounts_are_asked_for_what_the_controller_has_forgotten(
+    place: Path, says: str, seen: Seen
+) -> None:
     Programs(place, squeue=FORGOTTEN, scontrol=FORGOTTEN, sacct=f'echo "{says}"')
     assert slurm.look(["7"]) == {"7": seen}
 

@@ -67,7 +67,13 @@ def test_what_could_fit_does_not_depend_on_what_runs() -> None:
 
 def test_those_that_need_most_come_first() -> None:
     packing = Packing(Offer(num_cpus=8, memory_bytes=64 * GIB, num_gpus=2), ("0", "1"))
-    sets = {key(num_cpus=1): 1, key(num_gpus=1): 2, key(runtime_s=60): 3, key(memory_bytes=GIB): 4, key(num_cpus=9): 5}
+    sets = {
+        key(num_cpus=1): 1,
+        key(num_gpus=1): 2,
+        key(runtime_s=60): 3,
+        key(memory_bytes=GIB): 4,
+        key(num_cpus=9): 5,
+    }
     assert packing.in_order(sets) == [2, 3, 4, 1]
 
 

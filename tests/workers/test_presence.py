@@ -15,7 +15,9 @@ from workers.presence import Timing
 
 @pytest.mark.parametrize("lease_s", [3.0, 10.0, 30.0, 120.0])
 @pytest.mark.parametrize("grace_s", [0.0, 5.0, 7.0])
-def test_the_worker_gives_up_before_the_guard_kills_and_the_guard_before_the_lease_ends(lease_s, grace_s):
+def test_the_worker_gives_up_before_the_guard_kills_and_the_guard_before_the_lease_ends(
+    lease_s, grace_s
+):
     timing = Timing.of(lease_s, grace_s)
     assert timing.renew_s * 3 < timing.give_up_s + 0.01
     assert timing.give_up_s <= lease_s - timing.guard_margin_s
@@ -23,14 +25,19 @@ def test_the_worker_gives_up_before_the_guard_kills_and_the_guard_before_the_lea
 
 
 def test_defaults_are_those_of_the_documentation():
-    assert Timing.of(30.0, 5.0) == Timing(lease_s=30.0, renew_s=5.0, give_up_s=22.0, guard_margin_s=4.0)
+    assert Timing.of(30.0, 5.0) == Timing(
+        lease_s=30.0, renew_s=5.0, give_up_s=22.0, guard_margin_s=4.0
+    )
 
 
 def test_one_statement_renews_all_attempts_and_beats_the_guard(bench):
     ledger = FakeLedger(claim(1), claim(2))
     named: list[dict] = []
     renew = ledger.renew
-    ledger.renew = lambda worker_id, live, busy: (named.append(dict(live)), renew(worker_id, live, busy))[1]
+    ledger.renew = lambda worker_id, live, busy: (
+        named.append(dict(live)),
+        renew(worker_id, live, busy),
+    )[1]
     parts = bench(ledger, FakeRunner(until_stopped), lease_s=1.8).start()
     ledger.wait_for(lambda: ledger.calls.count("started") == 2)
     seen = len(named)

@@ -82,10 +82,9 @@ def test_a_job_runs_and_neither_log_nor_rows_nor_the_next_step_see_what_they_mus
     house.worker("w", slots=2)
     until(lambda: fresh(job).completed_at is not None)
     assert fresh(job).status == "completed"
-    assert list(Step.objects.filter(job_id=job.id).order_by("position").values_list("output", flat=True)) == [
-        {"n": 1},
-        {"n": 1},
-    ]
+    assert list(
+        Step.objects.filter(job_id=job.id).order_by("position").values_list("output", flat=True)
+    ) == [{"n": 1}, {"n": 1}]
     log = log_of(job)
     assert log.count("password is ••••••") == 2 and "hunter2" not in log
     assert log.count('"clean"') == 2
@@ -98,20 +97,30 @@ def test_the_first_line_says_name_tags_slots_and_queues(house: House, tmp_path: 
     until(lambda: line in (tmp_path / "w1.log").read_text().splitlines())
 
 
-def test_a_bad_configuration_is_one_sentence_and_exit_code_2(process_env: dict[str, str], tmp_path: Path) -> None:
+def test_a_bad_configuration_is_one_sentence_and_exit_code_2(
+    process_env: dict[str, str], tmp_path: Path
+) -> None:
     (tmp_path / "worker.yaml").write_text("tags: [script, docker]\n")
     done = command(process_env, "--config", str(tmp_path / "worker.yaml"))
     assert done.returncode == 2
-    assert done.stderr.count("\n") == 1 and "the tag 'docker' needs a section `docker:`" in done.stderr
+    assert (
+        done.stderr.count("\n") == 1 and "the tag 'docker' needs a section `docker:`" in done.stderr
+    )
 
 
-def test_a_wrong_key_of_a_runners_section_stops_the_start(process_env: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "worker.yaml").write_text("tags: [script, kubernetes]\nkubernetes: {namespace: x, nonsense: 1}\n")
+def test_a_wrong_key_of_a_runners_section_stops_the_start(
+    process_env: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "worker.yaml").write_text(
+        "tags: [script, kubernetes]\nkubernetes: {namespace: x, nonsense: 1}\n"
+    )
     done = command(process_env, "--config", str(tmp_path / "worker.yaml"))
     assert done.returncode == 2 and "kubernetes.nonsense is not a setting" in done.stderr
 
 
-def test_a_step_that_outlives_the_drain_is_ended_and_the_worker_leaves_in_time(house: House, tmp_path: Path) -> None:
+def test_a_step_that_outlives_the_drain_is_ended_and_the_worker_leaves_in_time(
+    house: House, tmp_path: Path
+) -> None:
     job = start(workspace(tmp_path, TEXT), "polite")
     house.env["STROEM__WORKER__DRAIN_SECS"] = "1"
     worker = house.worker("w", slots=1)
@@ -123,7 +132,10 @@ def test_a_step_that_outlives_the_drain_is_ended_and_the_worker_leaves_in_time(h
     assert 1 <= time.monotonic() - began < 6
     assert not any(psutil.pid_exists(pid) for pid in steps)
     step = Step.objects.get(job_id=job.id)
-    assert (step.status, step.error) == ("failed", "The worker ended the step before its end (it was told to leave)")
+    assert (step.status, step.error) == (
+        "failed",
+        "The worker ended the step before its end (it was told to leave)",
+    )
     assert Worker.objects.get(name="w").stopped_at is not None
 
 
@@ -139,7 +151,9 @@ def test_a_second_signal_hurries(house: House, tmp_path: Path) -> None:
     assert time.monotonic() - began < 5
 
 
-def test_a_step_that_ignores_the_end_is_gone_ten_seconds_after_the_drain(house: House, tmp_path: Path) -> None:
+def test_a_step_that_ignores_the_end_is_gone_ten_seconds_after_the_drain(
+    house: House, tmp_path: Path
+) -> None:
     job = start(workspace(tmp_path, TEXT), "slow")
     house.env["STROEM__WORKER__DRAIN_SECS"] = "0"
     worker = house.worker("w", slots=1)

@@ -42,7 +42,11 @@ def ledger(rabbit, bench, celery_app, monkeypatch) -> FakeLedger:
     """The ledger of a worker of one slot that listens on RabbitMQ and hardly ever polls."""
     fresh = bells._Ringer()
     monkeypatch.setattr(bells, "_ringer", fresh)
-    for name, value in (("broker_url", rabbit.url), ("broker_heartbeat", 10), ("broker_transport_options", {})):
+    for name, value in (
+        ("broker_url", rabbit.url),
+        ("broker_heartbeat", 10),
+        ("broker_transport_options", {}),
+    ):
         monkeypatch.setitem(celery_app.conf, name, value)
         monkeypatch.setitem(current_app.conf, name, value)
     with Connection(rabbit.url) as connection:
@@ -89,7 +93,11 @@ def test_a_busy_worker_holds_no_more_bells_than_it_has_slots(ledger, rabbit):
 
     def left() -> int:
         with Connection(rabbit.url) as connection:
-            return bells.queue("script")(connection.default_channel).queue_declare(passive=True).message_count
+            return (
+                bells.queue("script")(connection.default_channel)
+                .queue_declare(passive=True)
+                .message_count
+            )
 
     bells.ring({"script": 4})
     eventually(lambda: 3 <= left() <= 5)

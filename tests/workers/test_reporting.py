@@ -18,7 +18,8 @@ ONE = claim(1)
 
 
 class Store:
-    """Keeps batches by (attempt, seq), as the ledger does; `away` makes it an outage, `unknown` a lost answer."""
+    """Keeps batches by (attempt, seq), as the ledger does; `away` makes it an outage, `unknown` a
+    lost answer."""
 
     def __init__(self) -> None:
         self.batches: dict[int, tuple[Line, ...]] = {}
@@ -81,7 +82,9 @@ def test_lines_are_sent_within_half_a_second(store, pump):
 def test_what_was_not_sent_is_handed_out_at_the_end(store, pump):
     reporter = Reporter(ONE, masker(()), pump)
     say(reporter, "a", "b")
-    assert [(seq, [line.text for line in lines]) for seq, lines in reporter.close()] == [(1, ["a", "b"])]
+    assert [(seq, [line.text for line in lines]) for seq, lines in reporter.close()] == [
+        (1, ["a", "b"])
+    ]
 
 
 def test_many_lines_make_batches_of_bounded_size_in_order(store, pump):
@@ -90,7 +93,10 @@ def test_many_lines_make_batches_of_bounded_size_in_order(store, pump):
     say(reporter, *texts)
     rest = reporter.close()
     assert store.texts(*rest) == texts
-    assert max(sum(len(line.text) for line in lines) for lines in store.batches.values()) <= reporting.BATCH_BYTES
+    assert (
+        max(sum(len(line.text) for line in lines) for lines in store.batches.values())
+        <= reporting.BATCH_BYTES
+    )
 
 
 def test_lines_survive_an_outage_and_a_lost_answer_doubles_none(store, pump):
@@ -131,7 +137,9 @@ def test_lines_of_an_attempt_that_is_not_ours_any_more_are_forgotten(store, pump
     assert reporter.close() == () and store.batches == {}
 
 
-def test_a_secret_that_is_printed_piece_by_piece_is_hidden_and_the_line_is_not_kept_for_ever(store, pump, monkeypatch):
+def test_a_secret_that_is_printed_piece_by_piece_is_hidden_and_the_line_is_not_kept_for_ever(
+    store, pump, monkeypatch
+):
     monkeypatch.setattr(reporting, "HELD_S", 0.2)
     reporter = Reporter(ONE, masker(("hunter2-hunter2",)), pump)
     say(reporter, "pw hunter2-", "hunter2 end")

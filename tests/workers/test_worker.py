@@ -1,4 +1,5 @@
-"""The loop: bells and polls bring steps, a finish brings the next one, and a stop ends it in order."""
+"""The loop: bells and polls bring steps, a finish brings the next one, and a stop ends it in
+order."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def hear(bench) -> None:
 
 
 def quiet(bench):
-    """A worker for which nothing came for long: with `poll_interval_secs` it looks once, then when rung for."""
+    """A worker for which nothing came for long: with `poll_interval_secs` it looks once, then when
+    rung for."""
     bench.worker._last_work = time.monotonic() - 3600
     return bench
 
@@ -73,7 +75,8 @@ def test_one_find_wakes_every_slot(bench):
         return OK
 
     ledger = FakeLedger(*(claim(n) for n in range(1, 5)))
-    quiet(bench(ledger, FakeRunner(meet), slots=4, poll_interval_secs=3600.0)).start()  # looks once by itself
+    # looks once by itself
+    quiet(bench(ledger, FakeRunner(meet), slots=4, poll_interval_secs=3600.0)).start()
     ledger.wait_for(lambda: len(ledger.reports) == 4)
     assert {report.outcome.verdict for report in ledger.reports} == {Verdict.SUCCEEDED}
 
@@ -89,7 +92,15 @@ def test_the_last_ready_step_wakes_nobody(bench):
 def test_a_worker_that_packs_wakes_the_next_slot_for_every_tag_set(bench):
     ledger = FakeLedger(claim(1, tag_set_id=1), claim(2, tag_set_id=2))
     ledger.tag_sets = [TagSetRef(1, "script"), TagSetRef(2, "gpu+script")]
-    parts = quiet(bench(ledger, FakeRunner(until_stopped), slots=4, tags=["script", "gpu"], poll_interval_secs=3600.0))
+    parts = quiet(
+        bench(
+            ledger,
+            FakeRunner(until_stopped),
+            slots=4,
+            tags=["script", "gpu"],
+            poll_interval_secs=3600.0,
+        )
+    )
     parts.worker._packing = Packing(Offer(num_cpus=4))
     parts.start()
     ledger.wait_for(lambda: ledger.calls.count("started") == 2)
@@ -156,7 +167,9 @@ def test_bells_that_come_ten_times_or_for_nothing_change_nothing(bench):
     assert [report.claim.step_id for report in ledger.reports] == [1]
 
 
-def test_steps_that_became_ready_are_taken_by_free_slots_and_rung_for_others(bench, broker_client, monkeypatch):
+def test_steps_that_became_ready_are_taken_by_free_slots_and_rung_for_others(
+    bench, broker_client, monkeypatch
+):
     rung: list[dict] = []
     monkeypatch.setattr(bells, "ring", lambda keys: rung.append(dict(keys)) or 0)
     hold = threading.Event()
@@ -229,8 +242,13 @@ def test_a_full_worker_leaves_bells_to_others(bench, broker_client):
     parts = bench(ledger, FakeRunner(hold), slots=2).start()
     hear(parts)
     ledger.wait_for(lambda: ledger.calls.count("started") == 2)
-    # A request that was under way when the last slot was taken may still get one; it ends in a moment.
-    eventually(lambda: not any(c["cmd"] == "brpop" and c["flags"] == "b" for c in broker_client.client_list()))
+    # A request that was under way when the last slot was taken may still get one; it ends in a
+    # moment.
+    eventually(
+        lambda: (
+            not any(c["cmd"] == "brpop" and c["flags"] == "b" for c in broker_client.client_list())
+        )
+    )
     bells.ring({"script": 3})
     for _ in range(25):
         assert broker_client.llen("stroem:steps.script") == 3
@@ -324,7 +342,9 @@ def test_the_last_lines_travel_with_the_report(bench):
 
 def test_a_database_that_is_away_for_a_moment_costs_no_step(bench):
     ledger = FakeLedger(*(claim(n) for n in range(1, 4)))
-    parts = bench(ledger, FakeRunner(lambda o, lines, s: (lines(Line(1.0, "stdout", "said")), OK)[1]))
+    parts = bench(
+        ledger, FakeRunner(lambda o, lines, s: (lines(Line(1.0, "stdout", "said")), OK)[1])
+    )
     assert parts.presence.register()
     parts.worker.start()
     for name in ("material", "started", "finish", "claim", "renew"):

@@ -19,7 +19,12 @@ from workers.disk import Den, remove
 from workers.scratch import Scratches
 from workers.workspace import Workspaces
 
-FILES = {"flow.yaml": "a: 1\n", "bin/run.sh": "#!/bin/sh\necho hi\n", "data/deep/er/x.csv": "1,2\n", "empty/": ""}
+FILES = {
+    "flow.yaml": "a: 1\n",
+    "bin/run.sh": "#!/bin/sh\necho hi\n",
+    "data/deep/er/x.csv": "1,2\n",
+    "empty/": "",
+}
 DIGEST = "ab" * 32
 
 
@@ -57,7 +62,10 @@ def scratches(tmp_path):
 
 def contents(root: Path) -> dict[str, tuple[int, str]]:
     return {
-        str(path.relative_to(root)): (path.lstat().st_mode, path.read_text() if path.is_file() else "")
+        str(path.relative_to(root)): (
+            path.lstat().st_mode,
+            path.read_text() if path.is_file() else "",
+        )
         for path in sorted(root.rglob("*"))
     }
 
@@ -141,7 +149,10 @@ def coarse_clock(monkeypatch):
     """A file system whose clock stands still: what is written twice bears the same time."""
     now = time.time_ns() + 3600 * 10**9  # within the tick also on a machine that stalls
     for module in ("workers.trees", "workers.scratch"):
-        monkeypatch.setattr(f"{module}.stamp_of", lambda found: (found.st_mode, found.st_size, now, now, found.st_ino))
+        monkeypatch.setattr(
+            f"{module}.stamp_of",
+            lambda found: (found.st_mode, found.st_size, now, now, found.st_ino),
+        )
 
 
 def test_a_change_in_the_same_tick_of_the_clock_is_found(workspaces, coarse_clock):
@@ -265,7 +276,9 @@ def test_what_a_killed_worker_left_is_removed_by_the_next_one(tmp_path):
         "den = Den(pathlib.Path(sys.argv[1]), is_shared=False); (den.scratch / 'left').mkdir();"
         "print(den.root, flush=True); os.kill(os.getpid(), 9)"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False
+    )
     left = Path(done.stdout.strip())
     assert left.is_dir()
     Den(tmp_path, is_shared=False).close()
@@ -276,7 +289,9 @@ def test_a_scratch_directory_is_private_and_holds_the_input_alone(scratches):
     scratch = scratches.open(b'{"a": 1}')
     assert scratch.path.stat().st_mode & 0o777 == 0o700
     assert Path(scratch.input_path).stat().st_mode & 0o777 == 0o600
-    assert {path.name: path.read_bytes() for path in scratch.path.iterdir()} == {"input.json": b'{"a": 1}'}
+    assert {path.name: path.read_bytes() for path in scratch.path.iterdir()} == {
+        "input.json": b'{"a": 1}'
+    }
 
 
 def litter(scratch) -> None:
@@ -308,7 +323,9 @@ def test_the_next_attempt_finds_nothing_of_the_one_before(scratches, spoil):
     for data in (b'{"a": 1}', b'{"b": 22}', b'{"b": 22}'):
         again = scratches.open(data)
         assert again is first
-        assert {path.name: path.read_bytes() for path in again.path.iterdir()} == {"input.json": data}
+        assert {path.name: path.read_bytes() for path in again.path.iterdir()} == {
+            "input.json": data
+        }
         assert again.path.stat().st_mode & 0o777 == 0o700
         scratches.close(again)
 
@@ -349,7 +366,8 @@ def test_a_tree_deeper_than_a_path_may_be_long_is_removed(tmp_path):
         (tarball({"n" * 1100: "x"}), "outside"),
         (b"not an archive", "cannot be read"),
     ],
-    # Archives carry the time of day: as names of tests they would differ between the processes of a run.
+    # Archives carry the time of day: as names of tests they would differ between the processes of a
+    # run.
     ids=[
         "link",
         "hard-link",

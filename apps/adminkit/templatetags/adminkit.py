@@ -22,12 +22,16 @@ UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 @register.filter
 def moment(value: datetime | None) -> SafeString | str:
-    """A time: how long ago for people, exact for whoever hovers; the browser keeps it up to date."""
+    """A time: how long ago for people, exact for whoever hovers; the browser keeps it up to
+    date."""
     if value is None:
         return "–"
     exact = value.astimezone(timezone.get_current_timezone()).strftime("%Y-%m-%d %H:%M:%S %Z")
     return format_html(
-        '<time datetime="{}" title="{}" data-ago>{}</time>', value.isoformat(), exact, ago(timezone.now() - value)
+        '<time datetime="{}" title="{}" data-ago>{}</time>',
+        value.isoformat(),
+        exact,
+        ago(timezone.now() - value),
     )
 
 
@@ -75,7 +79,11 @@ def lasting(start: datetime | None, end: datetime | None) -> SafeString | str:
 @register.filter
 def pretty(value: Any) -> str:
     """JSON for reading, cut where nobody reads on."""
-    text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    text = (
+        value
+        if isinstance(value, str)
+        else json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    )
     if len(text) <= LONGEST_SHOWN:
         return text
     return f"{text[:LONGEST_SHOWN]}\n… {len(text) - LONGEST_SHOWN:,} more characters"
@@ -89,14 +97,16 @@ def is_plain(value: Any) -> bool:
 
 @register.simple_tag
 def quick_filter(changelist: Any) -> list[dict[str, Any]]:
-    """The choices of the list's first filter, to show them beside the list instead of in a drawer."""
+    """The choices of the list's first filter, to show them beside the list instead of in a
+    drawer."""
     filters = changelist.filter_specs
     return list(filters[0].choices(changelist)) if filters else []
 
 
 @register.filter
 def entries(value: Any) -> list[tuple[str, Any]] | None:
-    """The pairs of an object, None for anything else. (`value.items` would find a key called `items`.)"""
+    """The pairs of an object, None for anything else. (`value.items` would find a key called
+    `items`.)"""
     return list(value.items()) if isinstance(value, dict) else None
 
 
@@ -108,5 +118,6 @@ def words(value: str) -> str:
 
 @register.filter
 def short(value: Any) -> str:
-    """The beginning of a job's id: the time to the millisecond, so that jobs started together can be told apart."""
+    """The beginning of a job's id: the time to the millisecond, so that jobs started together can
+    be told apart."""
     return str(value)[:13]

@@ -1,6 +1,7 @@
 """Approvals: what waits for the caller, one request with its history, and what may be done to it.
 
-Reading a request needs the role viewer; who may decide is said by the request itself, and asked again by the service.
+Reading a request needs the role viewer; who may decide is said by the request itself, and asked
+again by the service.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ class DecideRequest(serializers.Serializer):
         required=False, allow_null=True, allow_blank=True, max_length=20_000, trim_whitespace=False
     )
     shown = serializers.CharField(
-        required=False, allow_null=True, max_length=64, help_text="`digest` of the request that the person saw"
+        required=False,
+        allow_null=True,
+        max_length=64,
+        help_text="`digest` of the request that the person saw",
     )
 
 
@@ -44,11 +48,15 @@ class DecidedShape(serializers.Serializer):
 
 
 class DelegateRequest(serializers.Serializer):
-    to = serializers.CharField(max_length=254, allow_null=True, help_text="E-mail; null takes the decision back")
+    to = serializers.CharField(
+        max_length=254, allow_null=True, help_text="E-mail; null takes the decision back"
+    )
 
 
 class LinkRequest(serializers.Serializer):
-    user = serializers.CharField(required=False, allow_null=True, max_length=254, help_text="E-mail; else the caller")
+    user = serializers.CharField(
+        required=False, allow_null=True, max_length=254, help_text="E-mail; else the caller"
+    )
 
 
 class LinkShape(serializers.Serializer):
@@ -96,7 +104,11 @@ class ApprovalShape(serializers.Serializer):
 class InboxView(APIView):
     """Open requests that wait for the caller, the oldest first."""
 
-    @extend_schema(operation_id="approvals_list", parameters=_PAGE, responses={200: dict[str, Any], 400: ErrorShape})
+    @extend_schema(
+        operation_id="approvals_list",
+        parameters=_PAGE,
+        responses={200: dict[str, Any], 400: ErrorShape},
+    )
     def get(self, request: Request) -> Response:
         found = ApprovalRequest.objects.waiting_for(request.user)
         rows = found.select_related("workspace").order_by("created_at", "id")[window(request)]
@@ -114,7 +126,10 @@ class ApprovalView(APIView):
             _shape(row)
             | {
                 "why_not": services.why_not(request.user, row) or None,
-                "votes": [VoteShape(_vote(vote)).data for vote in row.votes.select_related("user").order_by("at")],
+                "votes": [
+                    VoteShape(_vote(vote)).data
+                    for vote in row.votes.select_related("user").order_by("at")
+                ],
                 "delegations": [
                     {"giver": found.giver.email, "taker": found.taker.email}
                     for found in row.delegations.select_related("giver", "taker").order_by("id")
@@ -150,7 +165,9 @@ class WithdrawView(APIView):
 
 
 class DelegateView(APIView):
-    @extend_schema(request=DelegateRequest, responses={200: DecidedShape, 400: ErrorShape, **_ERRORS})
+    @extend_schema(
+        request=DelegateRequest, responses={200: DecidedShape, 400: ErrorShape, **_ERRORS}
+    )
     def post(self, request: Request, job: str, step: str) -> Response:
         row = _request(request, job, step, "delegate")
         to = _checked(DelegateRequest, request)["to"]
@@ -172,12 +189,15 @@ class LinkView(APIView):
 
 
 def _request(request: Request, job: str, step: str, what: str = "") -> ApprovalRequest:
-    """The request that the address means. A try (`what`) of somebody who must not see the job is recorded."""
+    """The request that the address means. A try (`what`) of somebody who must not see the job is
+    recorded."""
     try:
         row = scope.job(request.user, job)
     except NotFound:
         if what:
-            services.record_unseen(scope.uuid_of(job, "Invalid job ID"), step, _caller(request), what)
+            services.record_unseen(
+                scope.uuid_of(job, "Invalid job ID"), step, _caller(request), what
+            )
         raise
     return services.request_of(row.pk, step)
 
@@ -200,7 +220,9 @@ def _shape(row: ApprovalRequest) -> dict[str, Any]:
         "step_name": row.step_name,
         "status": row.status,
         "message": row.message,
-        "fields": {name: shapes.input_field(InputField(**values)) for name, values in row.fields.items()},
+        "fields": {
+            name: shapes.input_field(InputField(**values)) for name, values in row.fields.items()
+        },
         "digest": row.digest,
         "users": row.users,
         "groups": row.groups,

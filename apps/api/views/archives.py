@@ -1,4 +1,5 @@
-"""The files of a pinned revision, for a pod: `Authorization: Bearer <pass>`. No session, no user, no API key."""
+"""The files of a pinned revision, for a pod: `Authorization: Bearer <pass>`. No session, no user,
+no API key."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ _opening = threading.Lock()
 async def pinned_archive(request: HttpRequest, workspace: str) -> HttpResponseBase:
     """The tar.gz of the revision that `?revision=` names by its digest.
 
-    401: the pass is none of ours. 404: it is for something else, or the revision is gone. 410: its step has ended.
+    401: the pass is none of ours. 404: it is for something else, or the revision is gone. 410: its
+    step has ended.
     """
     granted = _pass_of(request)
     if granted is None:
@@ -72,7 +74,8 @@ def _pass_of(request: HttpRequest) -> passes.Pass | None:
 
 
 def _open(revision_id: int) -> Opened:
-    with _opening:  # one at a time: an archive may be large, and the next reader mostly wants the same one
+    # one at a time: an archive may be large, and the next reader mostly wants the same one
+    with _opening:
         found = _opened.get(revision_id)
         if found is None:
             found = _opened[revision_id] = Opened(archive(revision_id))

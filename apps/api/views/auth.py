@@ -45,7 +45,9 @@ class LoginView(APIView):
     authentication_classes = ()
     permission_classes = (AllowAny,)
 
-    @extend_schema(request=LoginRequest, responses={200: TokenShape, 401: ErrorShape, 429: ErrorShape})
+    @extend_schema(
+        request=LoginRequest, responses={200: TokenShape, 401: ErrorShape, 429: ErrorShape}
+    )
     def post(self, request: Request) -> Response:
         given = LoginRequest(data=request.data)
         given.is_valid(raise_exception=True)
@@ -59,7 +61,9 @@ class RefreshView(APIView):
     authentication_classes = ()
     permission_classes = (AllowAny,)
 
-    @extend_schema(request=RefreshRequest, responses={200: TokenShape, 401: ErrorShape, 429: ErrorShape})
+    @extend_schema(
+        request=RefreshRequest, responses={200: TokenShape, 401: ErrorShape, 429: ErrorShape}
+    )
     def post(self, request: Request) -> Response:
         spend(throttle_key("refresh", address_of(request)), limit=REFRESHES_A_MINUTE, window_s=60)
         token = _refresh_token(request)
@@ -105,7 +109,9 @@ class KeysView(APIView):
             raise ParseError("expires_in_days must be positive")
         expires_at = tokens.expiry_after(days, timezone.now())
         key, row = tokens.make_key(request.user, given.validated_data["name"], expires_at)
-        return Response({"key": key, "name": row.name, "prefix": row.prefix, "expires_at": row.expires_at})
+        return Response(
+            {"key": key, "name": row.name, "prefix": row.prefix, "expires_at": row.expires_at}
+        )
 
 
 class KeyView(APIView):

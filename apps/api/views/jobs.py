@@ -27,18 +27,24 @@ from engine.errors import NotFound
 from engine.lifecycle import JobStatus
 
 SOURCE_TYPES = (
-    "api user trigger webhook hook task mcp agent_tool event_source retry upload rerun restart cli".split()  # noqa: SIM905
-)
+    "api user trigger webhook hook task mcp agent_tool event_source retry upload rerun restart cli"
+).split()
 STATUSES = tuple(status.value for status in JobStatus)
 LONGEST_SEARCH = 200
 BATCH = 500
 SERVER = "_server"
 _PAGE = [OpenApiParameter("limit", int), OpenApiParameter("offset", int)]
-_FILTERS = [OpenApiParameter(n, str) for n in ("workspace", "task_name", "status", "source_type", "search")]
+_FILTERS = [
+    OpenApiParameter(n, str) for n in ("workspace", "task_name", "status", "source_type", "search")
+]
 
 
 class JobsView(APIView):
-    @extend_schema(operation_id="jobs_list", parameters=[*_FILTERS, *_PAGE], responses={200: JobPage, 400: ErrorShape})
+    @extend_schema(
+        operation_id="jobs_list",
+        parameters=[*_FILTERS, *_PAGE],
+        responses={200: JobPage, 400: ErrorShape},
+    )
     def get(self, request: Request) -> Response:
         found = _filtered(scope.jobs(request.user), request.query_params)
         rows = _described(found).order_by("-created_at", "-id")[window(request)]
@@ -48,7 +54,9 @@ class JobsView(APIView):
 class StatsView(APIView):
     @extend_schema(responses={200: dict[str, int]})
     def get(self, request: Request) -> Response:
-        counted = scope.jobs(request.user).order_by().values_list("status").annotate(count=Count("pk"))
+        counted = (
+            scope.jobs(request.user).order_by().values_list("status").annotate(count=Count("pk"))
+        )
         return Response({**dict.fromkeys((*STATUSES, "skipped"), 0), **dict(counted)})
 
 
@@ -72,16 +80,21 @@ class CancelView(APIView):
 
 
 class LogsView(APIView):
-    @extend_schema(parameters=[OpenApiParameter("after", str)], responses={200: LogShape, 404: ErrorShape})
+    @extend_schema(
+        parameters=[OpenApiParameter("after", str)], responses={200: LogShape, 404: ErrorShape}
+    )
     def get(self, request: Request, job: str) -> Response:
         row = scope.job(request.user, job)
         return Response(logreader.read([row.pk], _cursor(request)).as_json())
 
 
 class StepLogsView(APIView):
-    """Of one step; of every instance when the name is that of a loop; of the server under `_server`."""
+    """Of one step; of every instance when the name is that of a loop; of the server under
+    `_server`."""
 
-    @extend_schema(parameters=[OpenApiParameter("after", str)], responses={200: LogShape, 404: ErrorShape})
+    @extend_schema(
+        parameters=[OpenApiParameter("after", str)], responses={200: LogShape, 404: ErrorShape}
+    )
     def get(self, request: Request, job: str, step: str) -> Response:
         row = scope.job(request.user, job)
         if step == SERVER:
@@ -112,7 +125,9 @@ def _filtered(rows: QuerySet[Job], given: Any) -> QuerySet[Job]:
     for name, allowed in (("status", STATUSES), ("source_type", SOURCE_TYPES)):
         value = given.get(name)
         if value and value not in allowed:
-            raise ParseError(f"Invalid {name} filter '{value[:100]}'. Must be one of: {', '.join(allowed)}")
+            raise ParseError(
+                f"Invalid {name} filter '{value[:100]}'. Must be one of: {', '.join(allowed)}"
+            )
         if value:
             rows = rows.filter(**{name: value})
     if workspace:
@@ -123,22 +138,31 @@ def _filtered(rows: QuerySet[Job], given: Any) -> QuerySet[Job]:
 
 
 def _described(rows: QuerySet[Job]) -> Any:
-    """The columns of a list item. What the task says comes out of the frozen blueprint, within the same query."""
+    """The columns of a list item. What the task says comes out of the frozen blueprint, within the
+    same query."""
     said = rows.annotate(
-        mode=F("blueprint__body__task__mode"), max_attempts=F("blueprint__body__task__retry__max_attempts")
+        mode=F("blueprint__body__task__mode"),
+        max_attempts=F("blueprint__body__task__retry__max_attempts"),
     )
     return said.values(*shapes.JOB_COLUMNS)
 
 
 def _steps(request: Request, row: Job) -> Iterator[list[dict[str, Any]]]:
-    """In the order of the flow, instances of a loop behind it; in batches, since there may be 10,000 of them."""
+    """In the order of the flow, instances of a loop behind it; in batches, since there may be
+    10,000 of them."""
     plan = blueprints.load(row.blueprint_id)
-    found = scope.steps(request.user).filter(job_id=row.pk).defer("output_sealed", "loop_item", "dependents")
+    found = (
+        scope.steps(request.user)
+        .filter(job_id=row.pk)
+        .defer("output_sealed", "loop_item", "dependents")
+    )
     ordered = found.order_by("position", "base", F("loop_index").asc(nulls_first=True))
     with transaction.atomic():  # a cursor of the server's lives as long as its transaction
         rows = ordered.iterator(chunk_size=BATCH)
         while batch := list(islice(rows, BATCH)):
-            failures = _failures([step.pk for step in batch if step.attempts > 1 or step.losses or step.retry_at])
+            failures = _failures(
+                [step.pk for step in batch if step.attempts > 1 or step.losses or step.retry_at]
+            )
             yield [shapes.step(step, plan, failures[step.pk]) for step in batch]
 
 

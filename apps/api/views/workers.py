@@ -48,18 +48,31 @@ class WorkersView(APIView):
 class WorkerView(APIView):
     @extend_schema(responses={200: WorkerDetailShape, 400: ErrorShape, 404: ErrorShape})
     def get(self, request: Request, worker: str) -> Response:
-        row = _with_state(scope.workers()).filter(pk=scope.uuid_of(worker, "Invalid worker ID")).first()
+        row = (
+            _with_state(scope.workers())
+            .filter(pk=scope.uuid_of(worker, "Invalid worker ID"))
+            .first()
+        )
         if row is None:
             raise NotFound("Worker not found")
         steps = scope.steps(request.user).filter(worker_id=row.pk)
-        newest = steps.order_by("-started_at", "-id").values_list("job_id", *_STEP_COLUMNS.values())[:STEPS_SHOWN]
+        newest = steps.order_by("-started_at", "-id").values_list(
+            "job_id", *_STEP_COLUMNS.values()
+        )[:STEPS_SHOWN]
         items = [dict(zip(("job_id", *_STEP_COLUMNS), values, strict=True)) for values in newest]
         return Response({**_worker(row), "steps": {"items": items, "total": steps.count()}})
 
 
 def _with_state(rows: QuerySet[Worker]) -> QuerySet[Worker]:
-    seen = Q(stopped_at=None, heartbeat_at__gt=Now() - timedelta(seconds=settings.STROEM.recovery.heartbeat_timeout_s))
-    return rows.annotate(is_seen=Case(When(seen, then=Value(True)), default=Value(False), output_field=BooleanField()))
+    seen = Q(
+        stopped_at=None,
+        heartbeat_at__gt=Now() - timedelta(seconds=settings.STROEM.recovery.heartbeat_timeout_s),
+    )
+    return rows.annotate(
+        is_seen=Case(
+            When(seen, then=Value(True)), default=Value(False), output_field=BooleanField()
+        )
+    )
 
 
 def _worker(row: Any) -> dict[str, Any]:

@@ -15,14 +15,18 @@ from engine.errors import NotFound
 
 _PARAMETERS = [
     OpenApiParameter("after", str),
-    OpenApiParameter("run", int, description="Keeps to this run: an `id` out of the action's `runs`"),
+    OpenApiParameter(
+        "run", int, description="Keeps to this run: an `id` out of the action's `runs`"
+    ),
 ]
 
 
 class ActionLogsView(APIView):
     """Of all runs of one action, by its name, or by its index where it has none."""
 
-    @extend_schema(parameters=_PARAMETERS, responses={200: LogShape, 400: ErrorShape, 404: ErrorShape})
+    @extend_schema(
+        parameters=_PARAMETERS, responses={200: LogShape, 400: ErrorShape, 404: ErrorShape}
+    )
     def get(self, request: Request, job: str, action: str) -> Response:
         row = scope.job(request.user, job)
         runs = runs_called(row, action)
@@ -34,4 +38,6 @@ class ActionLogsView(APIView):
                 raise NotFound("The workflow action has no such run")
             runs = [int(wanted)]
         cursor = logreader.Cursor.parse(request.query_params.get("after") or "0")
-        return Response(logreader.read([row.pk], cursor, attempt_ids=[-run for run in runs]).as_json())
+        return Response(
+            logreader.read([row.pk], cursor, attempt_ids=[-run for run in runs]).as_json()
+        )

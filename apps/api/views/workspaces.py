@@ -40,7 +40,9 @@ COOLDOWN_S = 5
 class WorkspacesView(APIView):
     @extend_schema(responses=WorkspaceShape(many=True))
     def get(self, request: Request) -> Response:
-        rows = list(scope.workspaces(request.user).select_related("current").defer("current__definition"))
+        rows = list(
+            scope.workspaces(request.user).select_related("current").defer("current__definition")
+        )
         definitions = definitions_of([row.current_id for row in rows if row.current_id])
         return Response([shapes.workspace(row, definitions.get(row.current_id)) for row in rows])
 
@@ -55,7 +57,9 @@ class RefreshView(APIView):
             text = f"Workspace refresh rate-limited; retry after {error.retry_after_s}s"
             raise TooMany(error.retry_after_s, text) from None
         row = services.refresh(row)
-        return Response({"workspace": row.name, "revision": shapes.revision(row.current), "refreshed": True})
+        return Response(
+            {"workspace": row.name, "revision": shapes.revision(row.current), "refreshed": True}
+        )
 
 
 class AllTasksView(APIView):
@@ -75,11 +79,15 @@ class TaskView(APIView):
     def get(self, request: Request, workspace: str, task: str) -> Response:
         row = scope.workspace(request.user, workspace)
         definition, found = _task(row, task)
-        return Response(shapes.task_detail(task, found, definition, role_on(request.user, workspace)))
+        return Response(
+            shapes.task_detail(task, found, definition, role_on(request.user, workspace))
+        )
 
 
 class ExecuteView(APIView):
-    @extend_schema(request=ExecuteRequest, responses={200: ExecuteShape, 400: ErrorShape, 404: ErrorShape})
+    @extend_schema(
+        request=ExecuteRequest, responses={200: ExecuteShape, 400: ErrorShape, 404: ErrorShape}
+    )
     def post(self, request: Request, workspace: str, task: str) -> Response:
         row = scope.workspace(request.user, workspace, Role.OPERATOR, refusal="View-only access")
         given = ExecuteRequest(data=request.data)
@@ -117,7 +125,9 @@ class SecretView(APIView):
 def _tasks(request: Request, rows: list[Workspace]) -> list[dict[str, Any]]:
     definitions = definitions_of([row.current_id for row in rows if row.current_id])
     return [
-        shapes.task(name, task, row.name, definitions[row.current_id], role_on(request.user, row.name))
+        shapes.task(
+            name, task, row.name, definitions[row.current_id], role_on(request.user, row.name)
+        )
         for row in rows
         if row.current_id in definitions
         for name, task in sorted(definitions[row.current_id].tasks.items())

@@ -1,7 +1,8 @@
 """Guarded moves of steps and jobs.
 
-Every statement that counts takes the lock of the job first (FOR NO KEY UPDATE), so that all moves within a job are in
-a row, and reads only what it has locked: a plain read inside the statement would see the rows as they were before.
+Every statement that counts takes the lock of the job first (FOR NO KEY UPDATE), so that all moves
+within a job are in a row, and reads only what it has locked: a plain read inside the statement
+would see the rows as they were before.
 """
 
 from __future__ import annotations
@@ -102,26 +103,32 @@ class Result:
 NOTHING = Result()
 
 LOCK = """
-SELECT id, status, cancel_requested_at IS NOT NULL, open_steps, bad_steps, blueprint_id, generation, has_actions
+SELECT id, status, cancel_requested_at IS NOT NULL, open_steps, bad_steps, blueprint_id, generation,
+    has_actions
 FROM jobs_job WHERE id = %s FOR NO KEY UPDATE
 """
 
 SETTLE = """
 WITH j AS (
-    SELECT id, status, cancel_requested_at IS NOT NULL AS is_cancelling, open_steps, bad_steps, blueprint_id,
+    SELECT id, status, cancel_requested_at IS NOT NULL AS is_cancelling, open_steps, bad_steps,
+        blueprint_id,
         generation, has_actions
     FROM jobs_job WHERE id = %(job)s FOR NO KEY UPDATE
 ),
 s AS (
-    UPDATE jobs_step t SET status = %(status)s, error = %(error)s, output = coalesce(%(output)s, t.output),
-        has_output = t.has_output OR %(has_output)s, output_sealed = coalesce(%(sealed)s, t.output_sealed),
-        input = coalesce(%(input)s, t.input), retry_at = NULL, deadline_at = NULL, completed_at = clock_timestamp()
+    UPDATE jobs_step t SET status = %(status)s, error = %(error)s,
+        output = coalesce(%(output)s, t.output),
+        has_output = t.has_output OR %(has_output)s,
+            output_sealed = coalesce(%(sealed)s, t.output_sealed),
+        input = coalesce(%(input)s, t.input), retry_at = NULL, deadline_at = NULL,
+            completed_at = clock_timestamp()
     FROM j WHERE t.job_id = j.id AND t.id = ANY(%(ids)s) AND t.status = ANY(%(sources)s)
         AND (%(fence)s::int IS NULL OR t.fence = %(fence)s)
     RETURNING t.id, t.dependents, t.loop_id, t.fence, t.tolerates
 ),
 a AS (
-    UPDATE jobs_attempt SET status = %(status)s, ended_at = clock_timestamp(), exit_code = %(exit_code)s,
+    UPDATE jobs_attempt SET status = %(status)s, ended_at = clock_timestamp(),
+        exit_code = %(exit_code)s,
         error = %(error)s
     WHERE id = %(attempt)s AND ended_at IS NULL AND EXISTS (SELECT 1 FROM s)
 ),
@@ -135,18 +142,21 @@ n AS (
 ),
 d AS (
     UPDATE jobs_step t SET deps_left = t.deps_left - n.total,
-        deps_completed = t.deps_completed + CASE %(event)s WHEN 'succeeded' THEN n.total WHEN 'failed' THEN n.tolerated
+        deps_completed = t.deps_completed + CASE %(event)s WHEN 'succeeded' THEN n.total
+            WHEN 'failed' THEN n.tolerated
             ELSE 0 END,
         deps_failed = t.deps_failed + CASE %(event)s WHEN 'failed' THEN n.total - n.tolerated
             WHEN 'cancelled' THEN n.total ELSE 0 END,
         deps_skipped = t.deps_skipped + CASE %(event)s WHEN 'skipped' THEN n.total ELSE 0 END
     FROM n WHERE t.id = n.id
-    RETURNING t.id, t.base, t.status, t.deps_left, t.deps_completed, t.deps_failed, t.deps_skipped, t.tolerates,
+    RETURNING t.id, t.base, t.status, t.deps_left, t.deps_completed, t.deps_failed, t.deps_skipped,
+        t.tolerates,
         t.position
 ),
 l AS (
     UPDATE jobs_step t SET loop_open = t.loop_open - c.total,
-        loop_failed = t.loop_failed + CASE WHEN %(event)s IN ('failed', 'cancelled') THEN c.total ELSE 0 END
+        loop_failed = t.loop_failed + CASE WHEN %(event)s IN ('failed', 'cancelled') THEN c.total
+            ELSE 0 END
     FROM (SELECT loop_id, count(*) AS total FROM s WHERE loop_id IS NOT NULL GROUP BY loop_id) c
     WHERE t.id = c.loop_id
     RETURNING t.id, t.base, t.loop_open, t.loop_failed, t.loop_next, t.loop_total
@@ -155,18 +165,22 @@ k AS (
     UPDATE jobs_job t SET open_steps = t.open_steps - c.total, bad_steps = t.bad_steps + c.bad
     FROM (
         SELECT count(*) AS total,
-            count(*) FILTER (WHERE %(event)s = 'cancelled' OR (%(event)s = 'failed' AND NOT tolerates)) AS bad
+            count(*) FILTER (WHERE %(event)s = 'cancelled'
+                OR (%(event)s = 'failed' AND NOT tolerates)) AS bad
         FROM s WHERE loop_id IS NULL
     ) c
     WHERE t.id = %(job)s AND c.total > 0
     RETURNING t.open_steps, t.bad_steps
 )
 SELECT (SELECT count(*) FROM s),
-    (SELECT json_agg(json_build_array(id, base, deps_completed, deps_failed, deps_skipped, tolerates) ORDER BY position)
+    (SELECT json_agg(json_build_array(id, base, deps_completed, deps_failed, deps_skipped,
+        tolerates) ORDER BY position)
         FROM d WHERE deps_left = 0 AND status = 'pending'),
-    (SELECT json_agg(json_build_array(id, base, loop_open, loop_failed, loop_next, loop_total)) FROM l),
+    (SELECT json_agg(json_build_array(id, base, loop_open, loop_failed, loop_next, loop_total))
+        FROM l),
     (SELECT open_steps FROM k), (SELECT bad_steps FROM k),
-    (SELECT json_build_array(status, is_cancelling, open_steps, bad_steps, blueprint_id, generation, has_actions)
+    (SELECT json_build_array(status, is_cancelling, open_steps, bad_steps, blueprint_id, generation,
+        has_actions)
         FROM j)
 """
 
@@ -178,28 +192,34 @@ WHERE id = %s AND ended_at IS NULL
 UNBLOCK = """
 WITH s AS (
     UPDATE jobs_step t SET status = %(status)s, ready_at = clock_timestamp(), fair_rank = r.rank
-    FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY r(id, rank) WHERE t.id = r.id AND t.status = ANY(%(sources)s)
+    FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY r(id, rank) WHERE t.id = r.id
+        AND t.status = ANY(%(sources)s)
     RETURNING t.id, t.job_id, t.tag_set_id, t.fence
 ),
 e AS (
-    INSERT INTO jobs_stepevent (job_id, step_id, fence, kind) SELECT job_id, id, fence, %(event)s FROM s
+    INSERT INTO jobs_stepevent (job_id, step_id, fence, kind) SELECT job_id, id, fence, %(event)s
+        FROM s
 )
 SELECT tag_set_id, count(*) FROM s GROUP BY tag_set_id
 """
 
 MOVE = """
 WITH s AS (
-    UPDATE jobs_step t SET status = %(status)s, retry_at = clock_timestamp() + make_interval(secs => %(wait_s)s),
+    UPDATE jobs_step t SET status = %(status)s,
+        retry_at = clock_timestamp() + make_interval(secs => %(wait_s)s),
         deadline_at = clock_timestamp() + make_interval(secs => %(deadline_s)s),
         started_at = CASE WHEN %(event)s = 'dispatched' THEN clock_timestamp() ELSE started_at END,
-        suspended_at = CASE WHEN %(event)s = 'suspended' THEN clock_timestamp() ELSE suspended_at END,
+        suspended_at = CASE WHEN %(event)s = 'suspended' THEN clock_timestamp()
+            ELSE suspended_at END,
         ready_at = CASE WHEN %(event)s = 'returned' THEN clock_timestamp() ELSE ready_at END,
         attempts = attempts - CASE WHEN %(event)s = 'returned' THEN 1 ELSE 0 END,
         losses = losses + CASE WHEN %(event)s = 'returned' AND %(is_loss)s THEN 1 ELSE 0 END,
         fence = fence + CASE WHEN %(event)s IN ('suspended', 'dispatched') THEN 1 ELSE 0 END,
-        input = coalesce(%(input)s, input), worker_id = CASE WHEN %(event)s = 'returned' THEN NULL ELSE worker_id END,
+        input = coalesce(%(input)s, input), worker_id = CASE WHEN %(event)s = 'returned' THEN NULL
+            ELSE worker_id END,
         error = %(detail)s
-    WHERE t.id = %(id)s AND t.status = ANY(%(sources)s) AND (%(fence)s::int IS NULL OR t.fence = %(fence)s)
+    WHERE t.id = %(id)s AND t.status = ANY(%(sources)s)
+        AND (%(fence)s::int IS NULL OR t.fence = %(fence)s)
     RETURNING t.id, t.job_id, t.fence, t.tag_set_id
 ),
 e AS (
@@ -215,7 +235,8 @@ WITH s AS (
         started_at = CASE WHEN %(event)s = 'started' THEN clock_timestamp() ELSE started_at END,
         completed_at = CASE WHEN %(is_final)s THEN clock_timestamp() END,
         output = %(output)s, output_sealed = %(sealed)s, error = %(error)s, is_held = false,
-        parent_told = CASE WHEN %(is_final)s AND parent_step_id IS NOT NULL THEN false ELSE parent_told END
+        parent_told = CASE WHEN %(is_final)s AND parent_step_id IS NOT NULL THEN false
+            ELSE parent_told END
     WHERE id = %(id)s AND status = ANY(%(sources)s)
     RETURNING id, parent_step_id
 )
@@ -252,10 +273,11 @@ def settle(
     input: Any = None,
     ended: Ended | None = None,
 ) -> Settled:
-    """Make steps final and count that into their dependents, their loops and their job; one statement.
+    """Make steps final and count that into their dependents, their loops and their job; one
+    statement.
 
-    `moved` may be smaller than the number of ids: steps that are not where `event` may take them from, or whose fence
-    is another, stay as they are.
+    `moved` may be smaller than the number of ids: steps that are not where `event` may take them
+    from, or whose fence is another, stay as they are.
     """
     if event not in FINAL_EVENTS:
         raise ValueError(f"{event} is not final")
@@ -288,16 +310,21 @@ def settle(
     )
 
 
-def candidate(id: int, base: str, completed: int, failed: int, skipped: int, tolerates: bool) -> Candidate:
+def candidate(
+    id: int, base: str, completed: int, failed: int, skipped: int, tolerates: bool
+) -> Candidate:
     return Candidate(id, base, Tally(completed, failed, skipped), tolerates)
 
 
-def end_attempt(attempt_id: int, status: str, *, exit_code: int | None = None, error: str = "") -> None:
+def end_attempt(
+    attempt_id: int, status: str, *, exit_code: int | None = None, error: str = ""
+) -> None:
     fetch(END_ATTEMPT, (status, exit_code, storable(error), attempt_id))
 
 
 def unblock(step_ids: Sequence[int]) -> dict[int, int]:
-    """Make pending steps ready, in this order of rank. Returns how many became ready, by tag set id."""
+    """Make pending steps ready, in this order of rank. Returns how many became ready, by tag set
+    id."""
     event = StepEventKind.UNBLOCKED
     params = {
         "ids": list(step_ids),
@@ -319,7 +346,8 @@ def move(
     input: Any = None,
     is_loss: bool = False,
 ) -> tuple[int, int | None]:
-    """Move one step to where it is not final; its fence and tag set id. Raises StaleMove when it is elsewhere."""
+    """Move one step to where it is not final; its fence and tag set id. Raises StaleMove when it is
+    elsewhere."""
     params = {
         "id": step_id,
         "status": step_target(event).value,

@@ -1,4 +1,5 @@
-"""The next generation of a job: final steps become pending again, their counters as their dependencies are now."""
+"""The next generation of a job: final steps become pending again, their counters as their
+dependencies are now."""
 
 from __future__ import annotations
 
@@ -16,26 +17,34 @@ TARGET = step_target(EVENT).value
 
 REOPEN = """
 WITH s AS (
-    UPDATE jobs_step t SET status = %(status)s, deps_left = x.deps_left, deps_completed = x.completed, deps_failed = 0,
-        deps_skipped = x.skipped, attempts = 0, losses = 0, retry_at = NULL, deadline_at = NULL, error = '',
-        output = NULL, has_output = false, output_sealed = NULL, child_job_id = NULL, worker_id = NULL,
+    UPDATE jobs_step t SET status = %(status)s, deps_left = x.deps_left,
+        deps_completed = x.completed, deps_failed = 0,
+        deps_skipped = x.skipped, attempts = 0, losses = 0, retry_at = NULL, deadline_at = NULL,
+            error = '',
+        output = NULL, has_output = false, output_sealed = NULL, child_job_id = NULL,
+            worker_id = NULL,
         started_at = NULL, suspended_at = NULL, completed_at = NULL, ready_at = NULL
     FROM unnest(%(ids)s::bigint[], %(left)s::int[], %(completed)s::int[], %(skipped)s::int[])
         x(id, deps_left, completed, skipped)
     WHERE t.id = x.id AND t.status = ANY(%(sources)s)
     RETURNING t.id, t.job_id, t.fence
 )
-INSERT INTO jobs_stepevent (job_id, step_id, fence, kind) SELECT job_id, id, fence, %(event)s FROM s RETURNING 1
+INSERT INTO jobs_stepevent (job_id, step_id, fence, kind) SELECT job_id, id, fence, %(event)s FROM s
+    RETURNING 1
 """
 REOPEN_INSTANCES = """
 WITH s AS (
-    UPDATE jobs_step t SET status = %(status)s, attempts = 0, losses = 0, retry_at = NULL, deadline_at = NULL,
-        error = '', output = NULL, has_output = false, output_sealed = NULL, child_job_id = NULL, worker_id = NULL,
+    UPDATE jobs_step t SET status = %(status)s, attempts = 0, losses = 0, retry_at = NULL,
+        deadline_at = NULL,
+        error = '', output = NULL, has_output = false, output_sealed = NULL, child_job_id = NULL,
+            worker_id = NULL,
         started_at = NULL, suspended_at = NULL, completed_at = NULL, ready_at = NULL
-    WHERE t.loop_id = ANY(%(loops)s) AND t.status = ANY(%(sources)s) RETURNING t.id, t.job_id, t.fence, t.loop_id
+    WHERE t.loop_id = ANY(%(loops)s) AND t.status = ANY(%(sources)s) RETURNING t.id, t.job_id,
+        t.fence, t.loop_id
 ),
 e AS (
-    INSERT INTO jobs_stepevent (job_id, step_id, fence, kind) SELECT job_id, id, fence, %(event)s FROM s
+    INSERT INTO jobs_stepevent (job_id, step_id, fence, kind) SELECT job_id, id, fence, %(event)s
+        FROM s
 ),
 n AS (SELECT loop_id, count(*) AS total FROM s GROUP BY loop_id)
 UPDATE jobs_step p SET loop_open = n.total, loop_failed = 0, loop_next = p.loop_total - n.total
@@ -46,8 +55,10 @@ UPDATE jobs_step t SET deps_left = t.deps_left + x.count
 FROM unnest(%s::bigint[], %s::int[]) x(id, count) WHERE t.id = x.id
 """
 REOPEN_JOB = """
-UPDATE jobs_job SET generation = generation + 1, open_steps = %s, bad_steps = 0, cancel_requested_at = NULL,
-    cancel_reason = '', retry_job_id = NULL, deadline_at = clock_timestamp() + make_interval(secs => %s) WHERE id = %s
+UPDATE jobs_job SET generation = generation + 1, open_steps = %s, bad_steps = 0,
+    cancel_requested_at = NULL,
+    cancel_reason = '', retry_job_id = NULL,
+        deadline_at = clock_timestamp() + make_interval(secs => %s) WHERE id = %s
 """
 
 
@@ -76,12 +87,17 @@ def reopen_steps(steps: Sequence[Reopened]) -> None:
 
 
 def reopen_instances(loop_ids: Sequence[int]) -> None:
-    """Open the instances of these loops that did not complete; they wait until their loop goes on."""
-    fetch(REOPEN_INSTANCES, {"loops": list(loop_ids), "status": TARGET, "sources": SOURCES, "event": EVENT.value})
+    """Open the instances of these loops that did not complete; they wait until their loop goes
+    on."""
+    fetch(
+        REOPEN_INSTANCES,
+        {"loops": list(loop_ids), "status": TARGET, "sources": SOURCES, "event": EVENT.value},
+    )
 
 
 def hold_back(counts: Mapping[int, int]) -> None:
-    """Completed steps behind ones that run again: their counters must be able to go down once more."""
+    """Completed steps behind ones that run again: their counters must be able to go down once
+    more."""
     fetch(HOLD_BACK, (list(counts), list(counts.values())))
 
 

@@ -12,19 +12,24 @@ from apps.jobs.sql import fetch, jsonb
 from apps.jobs.transitions.moves import LoopState
 
 INSERT = """
-INSERT INTO jobs_step (id, job_id, name, base, position, kind, runner, tag_set_id, dependents, deps_left, tolerates,
+INSERT INTO jobs_step (id, job_id, name, base, position, kind, runner, tag_set_id, dependents,
+    deps_left, tolerates,
     priority, timeout_s)
-SELECT x.id, %(job)s, x.name, x.name, x.position, x.kind, x.runner, x.tag_set, x.dependents, x.deps, x.tolerates,
+SELECT x.id, %(job)s, x.name, x.name, x.position, x.kind, x.runner, x.tag_set, x.dependents, x.deps,
+    x.tolerates,
     x.priority, x.timeout_s
-FROM jsonb_to_recordset(%(rows)s) AS x(id bigint, name text, position int, kind text, runner text, tag_set smallint,
+FROM jsonb_to_recordset(%(rows)s) AS x(id bigint, name text, position int, kind text, runner text,
+    tag_set smallint,
     dependents bigint[], deps int, tolerates boolean, priority smallint, timeout_s float)
 """
 
 INSTANCES = """
 WITH i AS (
-    INSERT INTO jobs_step (job_id, name, base, position, kind, runner, tag_set_id, dependents, tolerates, priority,
+    INSERT INTO jobs_step (job_id, name, base, position, kind, runner, tag_set_id, dependents,
+        tolerates, priority,
         timeout_s, loop_id, loop_index, loop_total, loop_item, loop_item_sealed)
-    SELECT p.job_id, p.base || '[' || (x.n - 1) || ']', p.base, p.position, p.kind, p.runner, p.tag_set_id, '{}',
+    SELECT p.job_id, p.base || '[' || (x.n - 1) || ']', p.base, p.position, p.kind, p.runner,
+        p.tag_set_id, '{}',
         p.tolerates, p.priority, p.timeout_s, p.id, x.n - 1, %(total)s, x.item, y.sealed
     FROM jobs_step p
     CROSS JOIN jsonb_array_elements(%(items)s) WITH ORDINALITY x(item, n)
@@ -35,7 +40,8 @@ WITH i AS (
 SELECT id FROM i ORDER BY loop_index LIMIT %(released)s
 """
 OPEN_LOOP = """
-UPDATE jobs_step SET loop_open = %(total)s, loop_total = %(total)s, loop_failed = 0, loop_next = %(released)s
+UPDATE jobs_step SET loop_open = %(total)s, loop_total = %(total)s, loop_failed = 0,
+    loop_next = %(released)s
 WHERE id = %(loop)s
 """
 LOOP_STATE = """
@@ -44,7 +50,8 @@ WHERE id = %s AND loop_total IS NOT NULL AND loop_id IS NULL
 """
 RELEASE = """
 WITH i AS (
-    SELECT id, loop_index FROM jobs_step WHERE loop_id = %(loop)s AND status = 'pending' AND retry_at IS NULL
+    SELECT id, loop_index FROM jobs_step WHERE loop_id = %(loop)s AND status = 'pending'
+        AND retry_at IS NULL
     ORDER BY loop_index LIMIT %(count)s
 ),
 p AS (UPDATE jobs_step SET loop_next = loop_next + (SELECT count(*) FROM i) WHERE id = %(loop)s)
@@ -54,7 +61,8 @@ SELECT id FROM i ORDER BY loop_index
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One instance of a loop: `item` is JSON text as shown, `sealed` the item itself where that differs."""
+    """One instance of a loop: `item` is JSON text as shown, `sealed` the item itself where that
+    differs."""
 
     id: int
     name: str
@@ -69,10 +77,14 @@ def insert_steps(job_id: UUID, steps: Sequence[Mapping[str, Any]]) -> None:
     fetch(INSERT, {"job": job_id, "rows": jsonb(list(steps))})
 
 
-def open_loop(loop_id: int, items: Sequence[Any], sealed: Sequence[bytes | None] | None, *, released: int) -> list[int]:
-    """Write one pending instance per item, in one statement. Returns the ids of the first `released` ones.
+def open_loop(
+    loop_id: int, items: Sequence[Any], sealed: Sequence[bytes | None] | None, *, released: int
+) -> list[int]:
+    """Write one pending instance per item, in one statement. Returns the ids of the first
+    `released` ones.
 
-    `items` are as shown; `sealed` holds those in which something is hidden, or is None when nothing is.
+    `items` are as shown; `sealed` holds those in which something is hidden, or is None when nothing
+    is.
     """
     total = len(items)
     params = {"loop": loop_id, "items": jsonb(list(items)), "total": total, "released": released}
@@ -89,14 +101,16 @@ def loop_state(loop_id: int) -> LoopState | None:
 
 
 def release(loop_id: int, count: int) -> list[int]:
-    """Ids of the next `count` instances of a loop, in order; they are the caller's to make ready."""
+    """Ids of the next `count` instances of a loop, in order; they are the caller's to make
+    ready."""
     return [row[0] for row in fetch(RELEASE, {"loop": loop_id, "count": count})]
 
 
 def loop_results(loop_id: int) -> tuple[tuple[int, ...], bool]:
     """Indices of failed and cancelled instances, and whether any output is sealed."""
     failed = fetch(
-        "SELECT loop_index FROM jobs_step WHERE loop_id = %s AND status IN ('failed', 'cancelled') ORDER BY loop_index",
+        "SELECT loop_index FROM jobs_step WHERE loop_id = %s AND status IN ('failed', 'cancelled')"
+        " ORDER BY loop_index",
         (loop_id,),
     )
     return tuple(row[0] for row in failed), has_sealed(loop_id)
@@ -104,7 +118,12 @@ def loop_results(loop_id: int) -> tuple[tuple[int, ...], bool]:
 
 def has_sealed(loop_id: int) -> bool:
     """Whether any instance of the loop holds a sealed output."""
-    return bool(fetch("SELECT 1 FROM jobs_step WHERE loop_id = %s AND output_sealed IS NOT NULL LIMIT 1", (loop_id,)))
+    return bool(
+        fetch(
+            "SELECT 1 FROM jobs_step WHERE loop_id = %s AND output_sealed IS NOT NULL LIMIT 1",
+            (loop_id,),
+        )
+    )
 
 
 def unreleased(loop_id: int) -> list[int]:
@@ -121,15 +140,16 @@ def unreleased(loop_id: int) -> list[int]:
 def instances(step_ids: Sequence[int]) -> list[Instance]:
     """Instances of a loop, in order."""
     rows = fetch(
-        "SELECT id, name, loop_item::text, loop_item_sealed, loop_index, loop_total FROM jobs_step WHERE id = ANY(%s)"
-        " ORDER BY loop_index",
+        "SELECT id, name, loop_item::text, loop_item_sealed, loop_index, loop_total FROM jobs_step"
+        " WHERE id = ANY(%s) ORDER BY loop_index",
         (list(step_ids),),
     )
     return [Instance(*row) for row in rows]
 
 
 def aggregate_loop(loop_id: int) -> None:
-    """Store the outputs of a loop's instances on the loop step, in order of index, null where there is none."""
+    """Store the outputs of a loop's instances on the loop step, in order of index, null where there
+    is none."""
     fetch(
         """
         UPDATE jobs_step SET has_output = true, output = (
@@ -144,7 +164,9 @@ def aggregate_loop(loop_id: int) -> None:
 def waiting_steps(job_id: UUID) -> list[int]:
     """Ids of steps that no worker, child job or loop has in hand, cancellable at once."""
     rows = fetch(
-        "SELECT id FROM jobs_step WHERE job_id = %s AND status IN ('pending', 'ready', 'suspended')", (job_id,)
+        "SELECT id FROM jobs_step WHERE job_id = %s AND status IN ('pending', 'ready',"
+        " 'suspended')",
+        (job_id,),
     )
     return [row[0] for row in rows]
 
@@ -152,7 +174,9 @@ def waiting_steps(job_id: UUID) -> list[int]:
 def cancelled_bases(step_ids: Sequence[int]) -> list[str]:
     """Flow names of those of these steps that are cancelled, loop instances left out."""
     rows = fetch(
-        "SELECT base FROM jobs_step WHERE id = ANY(%s) AND status = 'cancelled' AND loop_id IS NULL", (list(step_ids),)
+        "SELECT base FROM jobs_step WHERE id = ANY(%s) AND status = 'cancelled' AND loop_id IS"
+        " NULL",
+        (list(step_ids),),
     )
     return [row[0] for row in rows]
 
@@ -160,7 +184,8 @@ def cancelled_bases(step_ids: Sequence[int]) -> list[str]:
 def await_decision(step_id: int, output: Any) -> tuple[datetime, datetime | None]:
     """Store what a suspended step shows meanwhile. Returns since when it waits, and until when."""
     ((suspended_at, deadline_at),) = fetch(
-        "UPDATE jobs_step SET output = %s, has_output = true WHERE id = %s RETURNING suspended_at, deadline_at",
+        "UPDATE jobs_step SET output = %s, has_output = true WHERE id = %s RETURNING suspended_at,"
+        " deadline_at",
         (jsonb(output), step_id),
     )
     return suspended_at, deadline_at

@@ -1,4 +1,5 @@
-"""Reads the files of a workspace out of a folder or a git repository, as plain bytes, within limits.
+"""Reads the files of a workspace out of a folder or a git repository, as plain bytes, within
+limits.
 
 Nothing of a source is ever run or checked out: no hooks, no filters, no links, no submodules.
 """

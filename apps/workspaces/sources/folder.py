@@ -1,4 +1,5 @@
-"""Walks a folder without following any link: every directory and file is opened relative to its parent's descriptor."""
+"""Walks a folder without following any link: every directory and file is opened relative to its
+parent's descriptor."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def read_folder(path: Path, limits: Limits = Limits()) -> Tree:  # noqa: B008  (a frozen value)
-    """Every regular file below `path`. Raises SourceError when there is no such folder or a limit is broken."""
+    """Every regular file below `path`. Raises SourceError when there is no such folder or a limit
+    is broken."""
     try:
         root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:

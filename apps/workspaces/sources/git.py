@@ -1,7 +1,8 @@
 """Reads one commit of a git repository through the git program, without a checkout.
 
-Objects are fetched into a bare repository of our own and read out of it by id. So nothing of the repository's making
-runs, or lands on disk under a name of its choice: no hooks, filters, attributes, submodules or links.
+Objects are fetched into a bare repository of our own and read out of it by id. So nothing of the
+repository's making runs, or lands on disk under a name of its choice: no hooks, filters,
+attributes, submodules or links.
 """
 
 from __future__ import annotations
@@ -35,15 +36,26 @@ class GitSource:
 
 
 def check_url(url: str, *, is_local: bool) -> str:
-    """`url`, when it is one that git may be given. Raises SourceError; the message holds no credential."""
-    if any(ord(letter) <= 32 or ord(letter) == 127 for letter in url) or url.startswith("-") or not url:
-        raise SourceError("the address of the repository holds a space or begins with '-'; check it")
+    """`url`, when it is one that git may be given. Raises SourceError; the message holds no
+    credential."""
+    if (
+        any(ord(letter) <= 32 or ord(letter) == 127 for letter in url)
+        or url.startswith("-")
+        or not url
+    ):
+        raise SourceError(
+            "the address of the repository holds a space or begins with '-'; check it"
+        )
     if "::" in url:
-        raise SourceError("the address of the repository names a remote helper (`::`), which is not allowed")
+        raise SourceError(
+            "the address of the repository names a remote helper (`::`), which is not allowed"
+        )
     parts = _split(url)
     if parts.scheme in ("https", "ssh") and parts.hostname:
         if parts.password or (parts.scheme == "https" and parts.username):
-            raise SourceError("take the credentials out of the address and put them under `git_auth`")
+            raise SourceError(
+                "take the credentials out of the address and put them under `git_auth`"
+            )
         if parts.hostname.startswith("-") or (parts.username or "").startswith("-"):
             raise SourceError("the address of the repository names a host that begins with '-'")
         return url
@@ -51,7 +63,10 @@ def check_url(url: str, *, is_local: bool) -> str:
         return url
     if parts.scheme == "file" or (not parts.scheme and (url.startswith("/") or is_local)):
         if not is_local:
-            raise SourceError("repositories on the server's own disk can be imported by an operator's command only")
+            raise SourceError(
+                "repositories on the server's own disk can be imported by an operator's command"
+                " only"
+            )
         return url
     raise SourceError("the address of a repository must begin with https:// or ssh://")
 
@@ -96,7 +111,9 @@ def newest_commit(source: GitSource, limits: Limits = Limits()) -> str | None:  
     with tempfile.TemporaryDirectory(prefix="stroem-git-") as folder:
         git = Git(Path(folder), source.credential, limits, allow_local=source.is_local)
         git.run("init", "--quiet", "--bare", "--template=", "--", str(git.repository))
-        for line in git.run("ls-remote", "--quiet", "--", url, name).decode("utf-8", "replace").splitlines():
+        for line in (
+            git.run("ls-remote", "--quiet", "--", url, name).decode("utf-8", "replace").splitlines()
+        ):
             commit, _, found = line.partition("\t")
             if found == name:
                 return commit
@@ -114,7 +131,13 @@ def _fetch(git: Git, url: str, ref: str) -> str:
         if not _COMMIT.fullmatch(ref):
             raise
         # Not every server hands out a commit by its id: take the branches and look there.
-        git.run("fetch", *[o for o in options if o != "--depth=1"], "--", url, "+refs/heads/*:refs/stroem/heads/*")
+        git.run(
+            "fetch",
+            *[o for o in options if o != "--depth=1"],
+            "--",
+            url,
+            "+refs/heads/*:refs/stroem/heads/*",
+        )
     name = ref if _COMMIT.fullmatch(ref) else "refs/stroem/wanted"
     try:
         return git.run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").decode().strip()
@@ -127,7 +150,9 @@ def _full_name(git: Git, url: str, ref: str) -> str:
     if not ref:
         return "HEAD"
     names = [f"refs/heads/{ref}", f"refs/tags/{ref}"] if not ref.startswith("refs/") else [ref]
-    lines = git.run("ls-remote", "--quiet", "--", url, *names).decode("utf-8", "replace").splitlines()
+    lines = (
+        git.run("ls-remote", "--quiet", "--", url, *names).decode("utf-8", "replace").splitlines()
+    )
     known = {line.partition("\t")[2] for line in lines}
     for name in names:
         if name in known:
@@ -149,7 +174,10 @@ def _export(git: Git, commit: str, limits: Limits) -> Tree:
             gatherer.room_for(path, planned)
             listed.append((mode, oid, path))
             if len(listed) > limits.files:
-                raise SourceError(f"the workspace holds more than {limits.files} files; leave out what is generated")
+                raise SourceError(
+                    f"the workspace holds more than {limits.files} files; leave out what is"
+                    " generated"
+                )
     contents = git.blobs([oid for _, oid, _ in listed])
     for (mode, _, path), content in zip(listed, contents, strict=True):
         gatherer.add(path, content, is_program=mode == _PROGRAM)

@@ -1,4 +1,5 @@
-"""Runs the git program: an environment of our own, credentials by askpass, limits on time and disk, redacted errors."""
+"""Runs the git program: an environment of our own, credentials by askpass, limits on time and disk,
+redacted errors."""
 
 from __future__ import annotations
 
@@ -36,9 +37,18 @@ _SETTINGS = (
     "maintenance.auto=false",
     "http.sslVerify=true",
 )
-_PASSED_ON = ("PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
+_PASSED_ON = (
+    "PATH",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "NO_PROXY",
+    "no_proxy",
+)
 _IN_URL = re.compile(r"(?<=://)[^/\s@]*@")
-_PACK_SHARE = 4  # a pack may be this many times the limit of the tree: history of what is not shallow
+# a pack may be this many times the limit of the tree: history of what is not shallow
+_PACK_SHARE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,9 @@ class Credential:
 class Git:
     """One use of one repository, below `folder`, which the caller removes."""
 
-    def __init__(self, folder: Path, credential: Credential | None, limits: Limits, *, allow_local: bool) -> None:
+    def __init__(
+        self, folder: Path, credential: Credential | None, limits: Limits, *, allow_local: bool
+    ) -> None:
         self.repository = folder / "repository.git"
         self._folder = folder
         self._limits = limits
@@ -75,7 +87,11 @@ class Git:
 
     def blobs(self, oids: Sequence[str]) -> list[bytes]:
         """The contents behind object ids, in their order."""
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as asked:
+        with (
+            tempfile.TemporaryFile() as out,
+            tempfile.TemporaryFile() as err,
+            tempfile.TemporaryFile() as asked,
+        ):
             asked.write("".join(f"{oid}\n" for oid in oids).encode())
             asked.seek(0)
             if self._wait(self._start("cat-file", ("--batch",), asked, out, err)) != 0:
@@ -90,7 +106,9 @@ class Git:
                 out.read(1)
             return contents
 
-    def _start(self, command: str, arguments: Sequence[str], *files: IO[bytes] | int) -> subprocess.Popen[bytes]:
+    def _start(
+        self, command: str, arguments: Sequence[str], *files: IO[bytes] | int
+    ) -> subprocess.Popen[bytes]:
         settings = [part for setting in _SETTINGS for part in ("-c", setting)]
         where = [] if command == "init" else [f"--git-dir={self.repository}"]
         stdin, out, err = files
@@ -112,9 +130,13 @@ class Git:
                     return process.wait(0.2)
                 except subprocess.TimeoutExpired:
                     if time.monotonic() > self._ends_at:
-                        raise SourceError(f"git took longer than {self._limits.seconds:g} s and was stopped") from None
+                        raise SourceError(
+                            f"git took longer than {self._limits.seconds:g} s and was stopped"
+                        ) from None
                     if _size_of(self._folder) > most:
-                        raise SourceError(f"the repository is larger than {most // 1_000_000} MB") from None
+                        raise SourceError(
+                            f"the repository is larger than {most // 1_000_000} MB"
+                        ) from None
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -123,9 +145,14 @@ class Git:
     def _reason(self, err: IO[bytes]) -> str:
         err.seek(0)
         text = err.read(20_000).decode("utf-8", "replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("hint:")]
+        lines = [
+            line.strip()
+            for line in text.splitlines()
+            if line.strip() and not line.startswith("hint:")
+        ]
         reason = (
-            "; ".join(line.removeprefix("fatal: ").removeprefix("error: ") for line in lines[:3]) or "no reason given"
+            "; ".join(line.removeprefix("fatal: ").removeprefix("error: ") for line in lines[:3])
+            or "no reason given"
         )
         for hidden in self._hidden:
             reason = reason.replace(hidden, "••••••")
@@ -155,7 +182,15 @@ class Git:
         return environment
 
     def _ssh(self, credential: Credential | None, home: Path) -> str:
-        words = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=15"]
+        words = [
+            "ssh",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "StrictHostKeyChecking=yes",
+            "-o",
+            "ConnectTimeout=15",
+        ]
         key = credential.key_path if credential else None
         if credential and credential.key:
             key = home / "key"

@@ -1,4 +1,5 @@
-"""One file as a workspace: a specification of Torc, whose folder holds data that no worker should be sent."""
+"""One file as a workspace: a specification of Torc, whose folder holds data that no worker should
+be sent."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from apps.workspaces.sources.tree import Limits, SourceFile, Tree
 
 
 def read_file(path: Path, limits: Limits = Limits()) -> Tree:  # noqa: B008  (a frozen value)
-    """The tree that holds this file alone. Raises SourceError when it is no regular file or too large."""
+    """The tree that holds this file alone. Raises SourceError when it is no regular file or too
+    large."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as handle:
             found = os.fstat(handle.fileno())
@@ -21,5 +23,7 @@ def read_file(path: Path, limits: Limits = Limits()) -> Tree:  # noqa: B008  (a 
                 raise SourceError(f"{path} is larger than {limits.bytes // 1_000_000} MB")
             content = handle.read(limits.bytes)
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {(error.strerror or 'unknown reason').lower()}") from None
+        raise SourceError(
+            f"{path} cannot be read: {(error.strerror or 'unknown reason').lower()}"
+        ) from None
     return Tree((SourceFile(path.name, content),))

@@ -1,4 +1,5 @@
-"""The files of one state of a workspace: their digest and their archive are the same wherever they came from."""
+"""The files of one state of a workspace: their digest and their archive are the same wherever they
+came from."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ class Tree:
         return total.hexdigest()
 
     def archive(self) -> bytes:
-        """tar.gz: equal trees give equal bytes. Directories and regular files only, modes 0755 and 0644."""
+        """tar.gz: equal trees give equal bytes. Directories and regular files only, modes 0755 and
+        0644."""
         buffer = io.BytesIO()
         with (
             gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, compresslevel=6) as squeezed,
@@ -91,12 +93,18 @@ class Gatherer:
         self._warnings: list[Problem] = []
 
     def room_for(self, path: str, size: int) -> None:
-        """Raises SourceError when one more file of this size would break a limit; ask before reading it."""
+        """Raises SourceError when one more file of this size would break a limit; ask before
+        reading it."""
         if len(self._files) >= self.limits.files:
-            raise SourceError(f"the workspace holds more than {self.limits.files} files; leave out what is generated")
+            raise SourceError(
+                f"the workspace holds more than {self.limits.files} files; leave out what is"
+                " generated"
+            )
         if self._size + size > self.limits.bytes:
             most = self.limits.bytes // 1_000_000
-            raise SourceError(f"the workspace is larger than {most} MB (at '{path}'); keep data outside of it")
+            raise SourceError(
+                f"the workspace is larger than {most} MB (at '{path}'); keep data outside of it"
+            )
 
     def add(self, path: str, content: bytes, *, is_program: bool) -> None:
         self.room_for(path, len(content))
@@ -105,7 +113,9 @@ class Gatherer:
 
     def leave_out(self, path: str, why: str) -> None:
         if len(self._warnings) < 100:
-            self._warnings.append(Problem(Place(_shown(path)), "left_out", f"left out: {why}", "warning"))
+            self._warnings.append(
+                Problem(Place(_shown(path)), "left_out", f"left out: {why}", "warning")
+            )
 
     def accepts(self, path: str) -> bool:
         """False, with a warning, for a name that cannot travel to every worker."""
@@ -115,7 +125,9 @@ class Gatherer:
         return problem is None
 
     def tree(self, label: str = "") -> Tree:
-        return Tree(tuple(self._files[path] for path in sorted(self._files)), label, tuple(self._warnings))
+        return Tree(
+            tuple(self._files[path] for path in sorted(self._files)), label, tuple(self._warnings)
+        )
 
 
 def _name_problem(path: str) -> str | None:

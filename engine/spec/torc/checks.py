@@ -1,4 +1,5 @@
-"""What must fit together in a specification, in Torc's own sentences. Source: torc.md 2.2 and 8.5."""
+"""What must fit together in a specification, in Torc's own sentences. Source: torc.md 2.2 and
+8.5."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _SHOWN = 5
 
 
 def check(spec: Specification, root: Node) -> Iterator[Problem]:
-    """Everything that is wrong with an expanded specification; `root` is the tree it was read from."""
+    """Everything that is wrong with an expanded specification; `root` is the tree it was read
+    from."""
     yield from _check_jobs(spec)
     yield from _check_node_counts(spec)
     names = tuple(job.name for job in spec.jobs)
@@ -30,13 +32,19 @@ def check(spec: Specification, root: Node) -> Iterator[Problem]:
         yield from _check_selection(one, names)
         yield from _check_schedulers(one, spec)
         if selection.asks_in_vain(one.action):
-            yield warning(one.at("trigger_type"), "nodes", f"{one.subject}: {selection.NODES_FOR_NOTHING}")
+            yield warning(
+                one.at("trigger_type"), "nodes", f"{one.subject}: {selection.NODES_FOR_NOTHING}"
+            )
     yield from _check_needs(seen)
 
 
 def _check_jobs(spec: Specification) -> Iterator[Problem]:
     tables = (
-        ("resource_requirements", "Job '{}' references non-existent resource_requirements '{}'", spec.requirements),
+        (
+            "resource_requirements",
+            "Job '{}' references non-existent resource_requirements '{}'",
+            spec.requirements,
+        ),
         ("scheduler", "Job '{}' references non-existent scheduler '{}'", spec.schedulers),
         ("failure_handler", "Failure handler '{1}' not found for job '{0}'", spec.handlers),
     )
@@ -44,7 +52,9 @@ def _check_jobs(spec: Specification) -> Iterator[Problem]:
         for key, sentence, known in tables:
             named = getattr(job, key)
             if named is not None and named not in known:
-                message = sentence.format(shorten(job.name), shorten(named)) + did_you_mean(named, known)
+                message = sentence.format(shorten(job.name), shorten(named)) + did_you_mean(
+                    named, known
+                )
                 yield error(job.at.get(key, job.place), "missing-name", message)
 
 
@@ -58,11 +68,14 @@ def _check_node_counts(spec: Specification) -> Iterator[Problem]:
             nodes = scheduler.get("nodes", 1)
             users = [job for job in spec.jobs if job.scheduler == doing["scheduler"]]
             if nodes > 1 and users and not any(_nodes_of(job, spec) == nodes for job in users):
-                listed = ", ".join(shorten(job.name) for job in users[:10]) + (", …" if len(users) > 10 else "")
+                listed = ", ".join(shorten(job.name) for job in users[:10]) + (
+                    ", …" if len(users) > 10 else ""
+                )
                 message = (
-                    f"Scheduler node validation failed: Scheduler '{shorten(doing['scheduler'])}' allocates {nodes} "
-                    f"nodes but none of the jobs using it ({listed}) have num_nodes={nodes}; set it in their "
-                    "resource_requirements, or set start_one_worker_per_node: true on the action"
+                    f"Scheduler node validation failed: Scheduler '{shorten(doing['scheduler'])}'"
+                    f" allocates {nodes} nodes but none of the jobs using it ({listed}) have"
+                    f" num_nodes={nodes}; set it in their resource_requirements, or set"
+                    " start_one_worker_per_node: true on the action"
                 )
                 yield error(action.place, "nodes", message)
 
@@ -90,7 +103,9 @@ class _Seen:
     def item(self, key: str, index: int) -> Place:
         found = self.node.value.get(key) if isinstance(self.node.value, dict) else None
         items = found.value if found else None
-        return items[index].place if isinstance(items, tuple) and index < len(items) else self.at(key)
+        return (
+            items[index].place if isinstance(items, tuple) and index < len(items) else self.at(key)
+        )
 
 
 def _find(action: WorkflowAction, root: Node) -> tuple[int, Node]:
@@ -110,8 +125,8 @@ def _check_selection(seen: _Seen, names: tuple[str, ...]) -> Iterator[Problem]:
         return
     if not is_selecting:
         message = (
-            f"{subject}: {action.trigger_type} selects no jobs: name them in 'jobs', or by pattern in "
-            "'job_name_regexes'"
+            f"{subject}: {action.trigger_type} selects no jobs: name them in 'jobs', or by pattern"
+            " in 'job_name_regexes'"
         )
         yield error(action.place, "selection", message)
         return
@@ -125,7 +140,9 @@ def _check_names(seen: _Seen, names: tuple[str, ...]) -> Iterator[Problem]:
         if job not in known:
             is_whole = False
             message = f"{subject}: Action references job '{shorten(job)}' which does not exist"
-            yield error(seen.item("jobs", index), "missing-step", message + did_you_mean(job, names))
+            yield error(
+                seen.item("jobs", index), "missing-step", message + did_you_mean(job, names)
+            )
     found = set(action.jobs) & known
     for index, pattern in enumerate(action.job_name_regexes):
         place = seen.item("job_name_regexes", index)
@@ -146,7 +163,10 @@ def _check_names(seen: _Seen, names: tuple[str, ...]) -> Iterator[Problem]:
 def _doubt(pattern: str, matched: tuple[str, ...], whole: tuple[str, ...]) -> str:
     """What a pattern selects that it does not fit from end to end."""
     only = f"as a whole it fits only {_listed(whole)}" if whole else "as a whole it fits none"
-    return f"regex '{shorten(pattern)}' is searched for within names, and selects {_listed(matched)}; {only}"
+    return (
+        f"regex '{shorten(pattern)}' is searched for within names, and selects {_listed(matched)};"
+        f" {only}"
+    )
 
 
 def _listed(names: tuple[str, ...]) -> str:
@@ -160,11 +180,15 @@ def _check_schedulers(seen: _Seen, spec: Specification) -> Iterator[Problem]:
         if scheduler is None or scheduler in spec.schedulers:
             continue
         if not spec.schedulers:
-            message = "schedule_nodes action with scheduler_type=slurm requires slurm_schedulers to be defined"
+            message = (
+                "schedule_nodes action with scheduler_type=slurm requires slurm_schedulers to be"
+                " defined"
+            )
         else:
             hint = did_you_mean(scheduler, spec.schedulers)
             message = (
-                f"schedule_nodes action references slurm_scheduler '{shorten(scheduler)}' which does not exist{hint}"
+                f"schedule_nodes action references slurm_scheduler '{shorten(scheduler)}' which"
+                f" does not exist{hint}"
             )
         yield error(seen.at("scheduler"), "missing-scheduler", f"{seen.subject}: {message}")
 
@@ -174,7 +198,10 @@ def _check_needs(actions: list[_Seen]) -> Iterator[Problem]:
     for seen in actions:
         if seen.action.name is not None:
             if seen.action.name in named:
-                message = f"{seen.subject}: another action is named '{shorten(seen.action.name)}'; rename one"
+                message = (
+                    f"{seen.subject}: another action is named '{shorten(seen.action.name)}';"
+                    " rename one"
+                )
                 yield error(seen.at("name"), "name-collision", message)
             named.setdefault(seen.action.name, seen)
     for seen in actions:

@@ -19,8 +19,11 @@ def literal(text: str) -> str:
     return re.sub(r"\{(?=[{%#])", "{% raw %}{{% endraw %}", text)
 
 
-def script_of(name: str, command: str, invocation_script: str | None, outputs: Sequence[str]) -> str:
-    """What bash runs for a job: its command behind its invocation script, then a look for the files it promises."""
+def script_of(
+    name: str, command: str, invocation_script: str | None, outputs: Sequence[str]
+) -> str:
+    """What bash runs for a job: its command behind its invocation script, then a look for the files
+    it promises."""
     line = f"{invocation_script} {command}" if invocation_script else command
     if not outputs:
         return line
@@ -38,7 +41,8 @@ def script_of(name: str, command: str, invocation_script: str | None, outputs: S
 
 
 def with_recovery(script: str, recovery_script: str, exit_code: int) -> str:
-    """`script` behind what its failure handler runs first; that this fails is only worth a warning."""
+    """`script` behind what its failure handler runs first; that this fails is only worth a
+    warning."""
     warning = "Warning: the recovery script ended with exit code"
     return (
         f"TORC_RETURN_CODE={exit_code} bash -c {shlex.quote(recovery_script)} || "

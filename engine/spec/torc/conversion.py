@@ -77,7 +77,11 @@ def _build(spec: Specification, resolved: Resolved, file: str) -> tuple[Task, di
             join=_join(job, resolved.depends_on[job.name]),
             place=job.place,
         )
-    extra = {"file": file, "required_files": list(resolved.required_files), "options": dict(spec.options)}
+    extra = {
+        "file": file,
+        "required_files": list(resolved.required_files),
+        "options": dict(spec.options),
+    }
     task = Task(
         flow=flow,
         title=spec.name,
@@ -99,7 +103,8 @@ def _join(job: Job, needs: Sequence[str]) -> Literal["any", "all", "done"]:
 
 
 def _action(job: Job, paths: Mapping[str, str], needs: Requirements | None, folder: str) -> Action:
-    """`folder`: of the file within its workspace, where the step runs when no directory of the host is named."""
+    """`folder`: of the file within its workspace, where the step runs when no directory of the host
+    is named."""
     outputs = [paths[name] for name in job.output_files]
     return Action(
         type="script",
@@ -111,7 +116,11 @@ def _action(job: Job, paths: Mapping[str, str], needs: Requirements | None, fold
 
 
 def _resources(needs: Requirements) -> dict[str, Any]:
-    found: dict[str, Any] = {"num_cpus": needs.num_cpus, "memory": str(needs.memory), "runtime": needs.runtime}
+    found: dict[str, Any] = {
+        "num_cpus": needs.num_cpus,
+        "memory": str(needs.memory),
+        "runtime": needs.runtime,
+    }
     if needs.num_gpus:
         found["num_gpus"] = needs.num_gpus
     if needs.num_nodes > 1:
@@ -121,7 +130,8 @@ def _resources(needs: Requirements) -> dict[str, Any]:
 
 def _retry(handler: Handler) -> Retry:
     rules = tuple(
-        ExitRule(rule.exit_codes, rule.match_all, rule.max_retries, rule.recovery_script) for rule in handler.rules
+        ExitRule(rule.exit_codes, rule.match_all, rule.max_retries, rule.recovery_script)
+        for rule in handler.rules
     )
     most = max((rule.max_attempts for rule in rules), default=1)
     return Retry(max_attempts=max(1, most), delay_s=0.0, rules=rules)

@@ -1,4 +1,5 @@
-"""One specification file as a tree: the notation is told by the file's suffix, else by what the text is."""
+"""One specification file as a tree: the notation is told by the file's suffix, else by what the
+text is."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _KDL_JOB = re.compile(rb"^[ \t]*job[ \t]+(\"|#|r)", re.MULTILINE)
 
 
 def is_candidate(path: str, content: bytes) -> bool:
-    """Whether a file that is no YAML may be a specification, without reading it all: a folder holds other JSON too."""
+    """Whether a file that is no YAML may be a specification, without reading it all: a folder holds
+    other JSON too."""
     suffix = PurePosixPath(path).suffix.lower()
     if len(content) > reader.Limits().size_bytes:
         return False
@@ -28,7 +30,8 @@ def is_candidate(path: str, content: bytes) -> bool:
 
 
 def is_specification(root: Node | None) -> bool:
-    """Whether a tree is a Torc specification: it lists jobs, and has nothing that only our own files have."""
+    """Whether a tree is a Torc specification: it lists jobs, and has nothing that only our own
+    files have."""
     if root is None or not isinstance(root.value, dict):
         return False
     jobs = root.value.get("jobs")

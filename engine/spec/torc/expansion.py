@@ -1,7 +1,7 @@
 """Parameterised jobs and files -> the jobs and files that there are.
 
-Jobs of one name become one job: a job whose name holds no placeholder gathers what its combinations list, as an
-aggregation over all of them wants.
+Jobs of one name become one job: a job whose name holds no placeholder gathers what its combinations
+list, as an aggregation over all of them wants.
 """
 
 from __future__ import annotations
@@ -38,12 +38,16 @@ class _Budget:
         filled = fill(text, values)
         self._left -= max(len(text), len(filled)) + _PLACEHOLDER_COSTS * text.count("{")
         if self._left < 0:
-            raise _TooMuch(f"the specification expands to more than {MOST_TEXT:,} letters; move text into a script")
+            raise _TooMuch(
+                f"the specification expands to more than {MOST_TEXT:,} letters; move text into a"
+                " script"
+            )
         return filled
 
 
 def expand(spec: Specification, problems: Problems) -> Specification:
-    """The specification with every parameter filled in; what cannot be is complained about and left out."""
+    """The specification with every parameter filled in; what cannot be is complained about and left
+    out."""
     budget = _Budget()
     at = spec.place
     jobs: list[Job] = []
@@ -51,12 +55,16 @@ def expand(spec: Specification, problems: Problems) -> Specification:
     try:
         for job in spec.jobs:
             at = job.place
-            for values in _combinations(f"Job '{shorten(job.name)}'", at, job.axes, spec.parameters, problems):
+            for values in _combinations(
+                f"Job '{shorten(job.name)}'", at, job.axes, spec.parameters, problems
+            ):
                 jobs.append(_fill_job(job, values, budget) if values else job)
                 _refuse_more(len(jobs), MOST_JOBS, "jobs")
         for file in spec.files:
             at = file.place
-            for values in _combinations(f"File '{shorten(file.name)}'", at, file.axes, spec.parameters, problems):
+            for values in _combinations(
+                f"File '{shorten(file.name)}'", at, file.axes, spec.parameters, problems
+            ):
                 name, path = budget.fill(file.name, values), budget.fill(file.path, values)
                 files.append(replace(file, name=name, path=path) if values else file)
                 _refuse_more(len(files), MOST_FILES, "files")
@@ -113,7 +121,11 @@ def _gathered(jobs: list[Job], problems: Problems) -> tuple[Job, ...]:
             same.append(job)
         else:
             message = f"Duplicate job name: '{shorten(job.name)}'"
-            hint = f"first at {known.place}" if known.place != job.place else "put a parameter into the name"
+            hint = (
+                f"first at {known.place}"
+                if known.place != job.place
+                else "put a parameter into the name"
+            )
             problems.error(job.place, "defined-twice", f"{message} ({hint})")
     return tuple(same[0] if len(same) == 1 else _joined(same) for same in by_name.values())
 
@@ -121,7 +133,8 @@ def _gathered(jobs: list[Job], problems: Problems) -> tuple[Job, ...]:
 def _joined(same: list[Job]) -> Job:
     """One job that waits for, reads and makes what each of these does."""
     lists: dict[str, Any] = {
-        key: tuple(dict.fromkeys(item for job in same for item in getattr(job, key))) for key in _LISTS
+        key: tuple(dict.fromkeys(item for job in same for item in getattr(job, key)))
+        for key in _LISTS
     }
     return replace(same[0], **lists)
 
@@ -131,6 +144,12 @@ def _distinct(files: list[File], problems: Problems) -> tuple[File, ...]:
     for file in files:
         known = by_name.setdefault(file.name, file)
         if known is not file and known != file:
-            hint = f"first at {known.place}" if known.place != file.place else "put a parameter into the name"
-            problems.error(file.place, "defined-twice", f"Duplicate file name: '{shorten(file.name)}' ({hint})")
+            hint = (
+                f"first at {known.place}"
+                if known.place != file.place
+                else "put a parameter into the name"
+            )
+            problems.error(
+                file.place, "defined-twice", f"Duplicate file name: '{shorten(file.name)}' ({hint})"
+            )
     return tuple(by_name.values())

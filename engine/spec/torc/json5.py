@@ -1,4 +1,5 @@
-"""JSON and JSON5 text -> a tree of nodes that know their places. Source: the JSON5 specification 1.0.0."""
+"""JSON and JSON5 text -> a tree of nodes that know their places. Source: the JSON5 specification
+1.0.0."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from engine.spec.torc.scanner import Refusal, Scanner, decode
 
 _SPACE = re.compile(r"[\s\ufeff]+")
 _COMMENT = re.compile(r"//[^\n\r\u2028\u2029]*|/\*.*?\*/", re.DOTALL)
-_LETTERS = re.compile(r"[^\x00-#%-/:-@\[-^`{-\x7f\s\u2028\u2029\ufeff]+")  # among them all that a name may have
+# among them all that a name may have
+_LETTERS = re.compile(r"[^\x00-#%-/:-@\[-^`{-\x7f\s\u2028\u2029\ufeff]+")
 _NAME_JOINERS = "$\u200c\u200d"
 _WORD = re.compile(r"[-+]?[\w$.]+(?:(?<=[eE])[-+]\d+)?")
 _HEX = re.compile(r"[-+]?0[xX][0-9a-fA-F]+\Z")
@@ -133,7 +135,9 @@ def _string(scanner: Scanner) -> str:
             raise scanner.fail("the quote opened here is not closed on its line", began)
     text = "".join(parts)
     if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise scanner.fail("the text holds a character that cannot be stored (NUL or half a surrogate pair)", began)
+        raise scanner.fail(
+            "the text holds a character that cannot be stored (NUL or half a surrogate pair)", began
+        )
     return text
 
 
@@ -187,5 +191,9 @@ def _number(scanner: Scanner, word: str, at: int) -> int | float:
     else:
         raise scanner.fail(f"'{shorten(word, 30)}' is no value; put text in quotes", at)
     if (isinstance(number, int) and abs(number) > _BIGGEST) or math.isinf(number):
-        raise scanner.fail(f"the number {shorten(word, 30)} is too large; put it in quotes if it is text", at, "number")
+        raise scanner.fail(
+            f"the number {shorten(word, 30)} is too large; put it in quotes if it is text",
+            at,
+            "number",
+        )
     return number

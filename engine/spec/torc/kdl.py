@@ -1,4 +1,5 @@
-"""KDL text -> nodes that know their places. Reads version 1 and version 2: `true` and `#true`, `r#"…"#` and `#"…"#`."""
+"""KDL text -> nodes that know their places. Reads version 1 and version 2: `true` and `#true`,
+`r#"…"#` and `#"…"#`."""
 
 from __future__ import annotations
 
@@ -20,7 +21,17 @@ _PLAIN = re.compile(r'[^"\\]+')
 _DECIMAL = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9][0-9_]*)?([eE][-+]?[0-9][0-9_]*)?\Z")
 _RADIX = re.compile(r"[-+]?0(x[0-9a-fA-F][0-9a-fA-F_]*|o[0-7][0-7_]*|b[01][01_]*)\Z")
 _KEYWORD = re.compile(r"#(true|false|null|inf|-inf|nan)\b")
-_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "/": "/", "b": "\b", "f": "\f", "s": " "}
+_ESCAPES = {
+    "n": "\n",
+    "r": "\r",
+    "t": "\t",
+    "\\": "\\",
+    '"': '"',
+    "/": "/",
+    "b": "\b",
+    "f": "\f",
+    "s": " ",
+}
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
 _BIGGEST = 2**63 - 1
 
@@ -172,7 +183,11 @@ def _name(scanner: Scanner) -> str:
 def _value(scanner: Scanner) -> Node:
     place, at = scanner.place(), scanner.at
     if scanner.peek() == '"':
-        text = _multiline(scanner) if scanner.peek(3) == '"""' and scanner.peek(6) != '""""""' else _string(scanner)
+        text = (
+            _multiline(scanner)
+            if scanner.peek(3) == '"""' and scanner.peek(6) != '""""""'
+            else _string(scanner)
+        )
         return Node(text, place, text)
     keyword = scanner.match(_KEYWORD)
     if keyword is not None:
@@ -219,7 +234,9 @@ def _escape(scanner: Scanner) -> str:
         return ""  # a line that goes on below
     letter = scanner.peek()
     if letter not in _ESCAPES:
-        raise scanner.fail(f"this escape is not known: '\\{shorten(letter, 4)}'; write '\\\\' for a backslash", at)
+        raise scanner.fail(
+            f"this escape is not known: '\\{shorten(letter, 4)}'; write '\\\\' for a backslash", at
+        )
     scanner.at += 1
     return _ESCAPES[letter]
 
@@ -257,13 +274,19 @@ def _raw(scanner: Scanner) -> str:
 
 def _storable(scanner: Scanner, text: str, began: int) -> str:
     if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise scanner.fail("the text holds a character that cannot be stored (NUL or half a surrogate pair)", began)
+        raise scanner.fail(
+            "the text holds a character that cannot be stored (NUL or half a surrogate pair)", began
+        )
     return text
 
 
 def _number(scanner: Scanner, word: str, at: int) -> int | float:
     if len(word) > 60:
-        raise scanner.fail(f"the number {shorten(word, 30)} is too large; put it in quotes if it is text", at, "number")
+        raise scanner.fail(
+            f"the number {shorten(word, 30)} is too large; put it in quotes if it is text",
+            at,
+            "number",
+        )
     bare = word.replace("_", "")
     number: int | float
     if _RADIX.match(word):
@@ -275,7 +298,11 @@ def _number(scanner: Scanner, word: str, at: int) -> int | float:
     else:
         number = int(bare)
     if (isinstance(number, int) and abs(number) > _BIGGEST) or math.isinf(number):
-        raise scanner.fail(f"the number {shorten(word, 30)} is too large; put it in quotes if it is text", at, "number")
+        raise scanner.fail(
+            f"the number {shorten(word, 30)} is too large; put it in quotes if it is text",
+            at,
+            "number",
+        )
     return number
 
 

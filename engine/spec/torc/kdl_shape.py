@@ -1,7 +1,8 @@
 """KDL nodes -> the mapping that the same specification has in YAML.
 
-A child that is a list in YAML may be written once for each item, with one or more arguments. Keys that nobody knows
-are handed on with their places, so that they are refused like those of the other notations.
+A child that is a list in YAML may be written once for each item, with one or more arguments. Keys
+that nobody knows are handed on with their places, so that they are refused like those of the other
+notations.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ from engine.spec.torc.kdl import KdlNode
 
 # KDL name -> key in YAML, where all the arguments of all such children make one list
 _JOB_LISTS = {
-    "depends_on": "depends_on", "depends_on_job": "depends_on", "depends_on_regexes": "depends_on_regexes",
-    "input_file": "input_files", "input_files": "input_files", "input_file_regexes": "input_file_regexes",
-    "output_file": "output_files", "output_files": "output_files", "output_file_regexes": "output_file_regexes",
+    "depends_on": "depends_on", "depends_on_job": "depends_on",
+    "depends_on_regexes": "depends_on_regexes",
+    "input_file": "input_files", "input_files": "input_files",
+    "input_file_regexes": "input_file_regexes",
+    "output_file": "output_files", "output_files": "output_files",
+    "output_file_regexes": "output_file_regexes",
     "input_user_data": "input_user_data", "input_user_data_regexes": "input_user_data_regexes",
     "output_user_data": "output_user_data", "output_user_data_regexes": "output_user_data_regexes",
     "use_parameters": "use_parameters",
 }  # fmt: skip
 _ACTION_LISTS = {
-    "job": "jobs", "jobs": "jobs", "job_name_regex": "job_name_regexes", "job_name_regexes": "job_name_regexes",
+    "job": "jobs", "jobs": "jobs", "job_name_regex": "job_name_regexes",
+    "job_name_regexes": "job_name_regexes",
     "command": "commands", "commands": "commands", "needs": "needs",
 }  # fmt: skip
 _RULE_LISTS = {"exit_code": "exit_codes", "exit_codes": "exit_codes"}
@@ -56,7 +61,9 @@ class _Pairs:
 
     def set(self, key: str, place: Place, value: Node) -> None:
         if key in self._keys:
-            message = f"the key '{shorten(key)}' stands here twice (first at {self._keys[key]}); keep one"
+            message = (
+                f"the key '{shorten(key)}' stands here twice (first at {self._keys[key]}); keep one"
+            )
             self._problems.error(place, "duplicate-key", message)
             return
         self._keys[key], self._values[key] = place, value
@@ -106,8 +113,11 @@ class _Shaping:
 
         return add
 
-    def _mapping(self, node: KdlNode, lists: Mapping[str, str], *, names_itself: bool = False) -> Node:
-        """A node's properties and children as a mapping; `names_itself`: its argument is the name."""
+    def _mapping(
+        self, node: KdlNode, lists: Mapping[str, str], *, names_itself: bool = False
+    ) -> Node:
+        """A node's properties and children as a mapping; `names_itself`: its argument is the
+        name."""
         pairs = self._begin(node, names_itself)
         for child in node.children:
             if child.name in lists:
@@ -122,7 +132,10 @@ class _Shaping:
             pairs.set("name", node.args[0].place, node.args[0])
         extra = node.args[1:] if names_itself else node.args
         if extra:
-            message = f"'{shorten(node.name)}' takes {'one name' if names_itself else 'no value'} before its '{{'"
+            message = (
+                f"'{shorten(node.name)}' takes {'one name' if names_itself else 'no value'} before"
+                " its '{'"
+            )
             self._problems.error(extra[0].place, "syntax", message)
         for key, value in node.props.items():
             pairs.set(key, value.place, value)
@@ -165,6 +178,8 @@ class _Shaping:
         document = json5.read(text.place.file, str(text.value))
         if document.root is None:
             for problem in document.problems:
-                self._problems.error(text.place, "user-data", f"'data' must hold JSON: {problem.message}")
+                self._problems.error(
+                    text.place, "user-data", f"'data' must hold JSON: {problem.message}"
+                )
             return Node(None, text.place)
         return document.root

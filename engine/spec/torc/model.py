@@ -1,4 +1,5 @@
-"""A specification after reading, before and after the expansion of parameters: frozen values with places."""
+"""A specification after reading, before and after the expansion of parameters: frozen values with
+places."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Values of parameters, their combinations, and putting them into texts. Source: torc.md 8.3.
 
-Every placeholder of a text is filled in, whatever its format, and combinations come in the order in which the file
-names the parameters: one file always gives the same steps.
+Every placeholder of a text is filled in, whatever its format, and combinations come in the order in
+which the file names the parameters: one file always gives the same steps.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def _scalar(text: str) -> Value:
 def _range(text: str) -> tuple[Value, ...]:
     parts = [part.strip() for part in text.split(":")]
     if len(parts) not in (2, 3):
-        raise AuthorError(f"Invalid range format: '{text[:40]}' (write start:end or start:end:step)")
+        raise AuthorError(
+            f"Invalid range format: '{text[:40]}' (write start:end or start:end:step)"
+        )
     if all(_INTEGER.match(part) for part in parts):
         start, end, step = int(parts[0]), int(parts[1]), int(parts[2]) if len(parts) == 3 else 1
         if step == 0:
@@ -73,7 +75,9 @@ def _range(text: str) -> tuple[Value, ...]:
         return tuple(_bounded(range(start, end + (1 if step > 0 else -1), step)))
     if all(_FLOAT.match(part) for part in parts):
         return _float_range(*(float(part) for part in parts))
-    raise AuthorError(f"Invalid range values: '{text[:40]}' (its parts are not all numbers; put text into a list)")
+    raise AuthorError(
+        f"Invalid range values: '{text[:40]}' (its parts are not all numbers; put text into a list)"
+    )
 
 
 def _bounded(values: range) -> Sequence[int]:
@@ -104,15 +108,18 @@ def combine(axes: Mapping[str, Sequence[Value]], mode: str) -> list[dict[str, Va
         for values in axes.values():
             total *= len(values)
         if total > MOST_VALUES:
-            raise AuthorError(f"the parameters have {total:,} combinations (at most {MOST_VALUES:,} are possible)")
+            raise AuthorError(
+                f"the parameters have {total:,} combinations (at most {MOST_VALUES:,} are possible)"
+            )
         return [dict(zip(axes, chosen, strict=True)) for chosen in product(*axes.values())]
     lengths = {name: len(values) for name, values in axes.items()}
     first = next(iter(lengths))
     for name, length in lengths.items():
         if length != lengths[first]:
             raise AuthorError(
-                "All parameters must have the same number of values when using 'zip' mode. "
-                f"Parameter '{first}' has {lengths[first]} values, but '{name}' has {length} values."
+                "All parameters must have the same number of values when using 'zip' mode."
+                f" Parameter '{first}' has {lengths[first]} values, but '{name}' has {length}"
+                " values."
             )
     return [dict(zip(axes, chosen, strict=True)) for chosen in zip(*axes.values(), strict=True)]
 

@@ -1,4 +1,5 @@
-"""A tree -> a specification: every key typed, unknown ones refused with their place. Source: torc.md 8.2."""
+"""A tree -> a specification: every key typed, unknown ones refused with their place. Source:
+torc.md 8.2."""
 
 from __future__ import annotations
 
@@ -13,28 +14,43 @@ from engine.spec.model import Place, WorkflowAction
 from engine.spec.problems import Problems, shorten
 from engine.spec.reader import Node
 from engine.spec.slurm import read_scheduler, read_workflow_actions
-from engine.spec.torc.model import Axes, File, Handler, Job, Requirements, Rule, Specification, UserData
+from engine.spec.torc.model import (
+    Axes,
+    File,
+    Handler,
+    Job,
+    Requirements,
+    Rule,
+    Specification,
+    UserData,
+)
 
 _OPTIONS = (
     "compute_node_expiration_buffer_seconds", "compute_node_wait_for_new_jobs_seconds",
     "compute_node_wait_for_healthy_database_minutes",
 )  # fmt: skip
 _TOP = (
-    "name", "user", "description", "parameters", "jobs", "files", "user_data", "resource_requirements",
-    "failure_handlers", "slurm_schedulers", "slurm_defaults", "resource_monitor", "actions", "use_pending_failed",
+    "name", "user", "description", "parameters", "jobs", "files", "user_data",
+    "resource_requirements",
+    "failure_handlers", "slurm_schedulers", "slurm_defaults", "resource_monitor", "actions",
+    "use_pending_failed",
     "compute_node_ignore_workflow_completion", "jobs_sort_method", *_OPTIONS,
 )  # fmt: skip
 _NAMES = (
-    "depends_on", "depends_on_regexes", "input_files", "input_file_regexes", "output_files", "output_file_regexes",
+    "depends_on", "depends_on_regexes", "input_files", "input_file_regexes", "output_files",
+    "output_file_regexes",
     "input_user_data", "input_user_data_regexes", "output_user_data", "output_user_data_regexes",
 )  # fmt: skip
 _AXES = ("parameters", "parameter_mode", "use_parameters")
 _JOB = (
-    "name", "command", "invocation_script", "cancel_on_blocking_job_failure", "supports_termination",
+    "name", "command", "invocation_script", "cancel_on_blocking_job_failure",
+    "supports_termination",
     "resource_requirements", "failure_handler", "scheduler", *_NAMES, *_AXES,
 )  # fmt: skip
 _SORT_METHODS = ("gpus_runtime_memory", "gpus_memory_runtime", "none")
-_EXCLUDED_DEFAULTS = frozenset({"partition", "nodes", "walltime", "time", "mem", "gres", "name", "job-name"})
+_EXCLUDED_DEFAULTS = frozenset(
+    {"partition", "nodes", "walltime", "time", "mem", "gres", "name", "job-name"}
+)
 _MOST = 100_000
 
 Thing = TypeVar("Thing")
@@ -57,7 +73,9 @@ def read_specification(root: Node, file: str, problems: Problems) -> Specificati
         parameters=_parameters(top),
         files=tuple(_listed(top, "files", "File", _read_file)),
         user_data=tuple(_listed(top, "user_data", "User data", _read_user_data)),
-        requirements=_by_name(top, "resource_requirements", "Resource requirements", _read_requirements),
+        requirements=_by_name(
+            top, "resource_requirements", "Resource requirements", _read_requirements
+        ),
         handlers=_by_name(top, "failure_handlers", "Failure handler", _read_handler),
         schedulers=_read_schedulers(top),
         actions=tuple(_read_actions(top)),
@@ -75,7 +93,11 @@ def _name(entry: Entry, place: Place) -> str | None:
 
 
 def _listed(
-    top: Entry, key: str, subject: str, read: Callable[[str, Entry], Thing | None], seen: dict[str, Place] | None = None
+    top: Entry,
+    key: str,
+    subject: str,
+    read: Callable[[str, Entry], Thing | None],
+    seen: dict[str, Place] | None = None,
 ) -> list[Thing]:
     """The things in the list `key`, each called `subject 'name'`."""
     found: list[Thing] = []
@@ -88,9 +110,17 @@ def _listed(
             continue
         entry.subject = f"{subject} '{shorten(name)}'"
         if seen is not None and name in seen:
-            word = {"Resource requirements": "resource_requirements", "Slurm scheduler": "slurm_scheduler"}
-            message = f"Duplicate {word.get(subject, subject.lower().replace(' ', '_'))} name: '{shorten(name)}'"
-            top.problems.error(entry.at("name"), "defined-twice", f"{message} (first at {seen[name]})")
+            word = {
+                "Resource requirements": "resource_requirements",
+                "Slurm scheduler": "slurm_scheduler",
+            }
+            message = (
+                f"Duplicate {word.get(subject, subject.lower().replace(' ', '_'))} name:"
+                f" '{shorten(name)}'"
+            )
+            top.problems.error(
+                entry.at("name"), "defined-twice", f"{message} (first at {seen[name]})"
+            )
             continue
         if seen is not None:
             seen[name] = entry.at("name")
@@ -100,7 +130,9 @@ def _listed(
     return found
 
 
-def _by_name(top: Entry, key: str, subject: str, read: Callable[[str, Entry], Any]) -> dict[str, Any]:
+def _by_name(
+    top: Entry, key: str, subject: str, read: Callable[[str, Entry], Any]
+) -> dict[str, Any]:
     return {thing.name: thing for thing in _listed(top, key, subject, read, {})}
 
 
@@ -127,7 +159,8 @@ def _read_job(name: str, entry: Entry) -> Job | None:
 
 
 def _parameters(entry: Entry) -> dict[str, str]:
-    """Parameter -> the text of its values. A list of values is taken as well, as the text `[a,b]` is."""
+    """Parameter -> the text of its values. A list of values is taken as well, as the text `[a,b]`
+    is."""
     node = entry.mapping("parameters")
     if node is None or not isinstance(node.value, dict):
         return {}
@@ -135,11 +168,15 @@ def _parameters(entry: Entry) -> dict[str, str]:
     for name, value in node.value.items():
         if isinstance(value.value, tuple):
             items = [item.text for item in value.value]
-            found[name] = "[" + ",".join(f'"{item}"' if "," in item else item for item in items) + "]"
+            found[name] = (
+                "[" + ",".join(f'"{item}"' if "," in item else item for item in items) + "]"
+            )
         elif isinstance(value.value, str | int | float):
             found[name] = value.text
         else:
-            message = f"{entry.subject} parameter '{shorten(name)}' must be text such as 1:10 or [a,b]"
+            message = (
+                f"{entry.subject} parameter '{shorten(name)}' must be text such as 1:10 or [a,b]"
+            )
             entry.problems.error(node.keys[name], "parameters", message)
     return found
 
@@ -147,9 +184,14 @@ def _parameters(entry: Entry) -> dict[str, str]:
 def _read_axes(entry: Entry) -> Axes:
     mode = entry.text("parameter_mode") or "product"
     if mode not in ("product", "zip"):
-        message = f"{entry.subject} has parameter_mode '{shorten(mode)}'; only 'zip' is known, so 'product' is taken"
+        message = (
+            f"{entry.subject} has parameter_mode '{shorten(mode)}'; only 'zip' is known, so"
+            " 'product' is taken"
+        )
         entry.problems.warning(entry.at("parameter_mode"), "parameter-mode", message)
-    return Axes(_parameters(entry), "zip" if mode == "zip" else "product", entry.texts("use_parameters"))
+    return Axes(
+        _parameters(entry), "zip" if mode == "zip" else "product", entry.texts("use_parameters")
+    )
 
 
 def _read_file(name: str, entry: Entry) -> File | None:
@@ -194,11 +236,17 @@ def _read_requirements(name: str, entry: Entry) -> Requirements:
 def _read_handler(name: str, entry: Entry) -> Handler:
     entry.refuse_unknown(("name", "rules"))
     if not entry.items("rules"):
-        entry.problems.error(entry.node.place, "missing-field", f"{entry.subject} is missing 'rules': it needs a rule")
+        entry.problems.error(
+            entry.node.place,
+            "missing-field",
+            f"{entry.subject} is missing 'rules': it needs a rule",
+        )
     rules = []
     for index, node in enumerate(entry.items("rules")):
         inner = Entry(node, f"{entry.subject} rules[{index}]", entry.problems)
-        inner.refuse_unknown(("exit_codes", "match_all_exit_codes", "recovery_script", "max_retries"))
+        inner.refuse_unknown(
+            ("exit_codes", "match_all_exit_codes", "recovery_script", "max_retries")
+        )
         rules.append(_read_rule(inner))
     return Handler(name, entry.at("name"), tuple(rules))
 
@@ -206,17 +254,28 @@ def _read_handler(name: str, entry: Entry) -> Handler:
 def _read_rule(entry: Entry) -> Rule:
     codes: list[int] = []
     for node in entry.items("exit_codes"):
-        if isinstance(node.value, int) and not isinstance(node.value, bool) and -255 <= node.value <= 255:
+        if (
+            isinstance(node.value, int)
+            and not isinstance(node.value, bool)
+            and -255 <= node.value <= 255
+        ):
             codes.append(node.value)
         else:
-            message = f"{entry.subject} 'exit_codes' must hold whole numbers, not '{shorten(node.text, 20)}'"
+            message = (
+                f"{entry.subject} 'exit_codes' must hold whole numbers, not"
+                f" '{shorten(node.text, 20)}'"
+            )
             entry.problems.error(node.place, "bad-type", message)
     matches_all = entry.flag("match_all_exit_codes")
     if not codes and not matches_all and isinstance(entry.node.value, dict):
-        message = f"{entry.subject} matches nothing: give 'exit_codes', or 'match_all_exit_codes: true'"
+        message = (
+            f"{entry.subject} matches nothing: give 'exit_codes', or 'match_all_exit_codes: true'"
+        )
         entry.problems.error(entry.node.place, "failure-handler", message)
     retries = entry.whole("max_retries", 0, 1000)
-    return Rule(tuple(codes), matches_all, entry.text("recovery_script"), 3 if retries is None else retries)
+    return Rule(
+        tuple(codes), matches_all, entry.text("recovery_script"), 3 if retries is None else retries
+    )
 
 
 def _read_schedulers(top: Entry) -> dict[str, Any]:
@@ -225,11 +284,22 @@ def _read_schedulers(top: Entry) -> dict[str, Any]:
 
     def read(name: str, entry: Entry) -> None:
         if "+" in name or len(name) > 80:
-            entry.complain("name", "must not hold a plus sign, nor more than 80 characters: it becomes a tag", "name")
+            entry.complain(
+                "name",
+                "must not hold a plus sign, nor more than 80 characters: it becomes a tag",
+                "name",
+            )
         pairs = {key: node for key, node in entry.pairs.items() if key != "name"}
-        bare = Entry(Node(pairs, entry.node.place, "", entry.node.keys), entry.subject, entry.problems)
+        bare = Entry(
+            Node(pairs, entry.node.place, "", entry.node.keys), entry.subject, entry.problems
+        )
         values = read_scheduler(bare)
-        found[name] = {"nodes": 1, "walltime": "01:00:00", **({"defaults": defaults} if defaults else {}), **values}
+        found[name] = {
+            "nodes": 1,
+            "walltime": "01:00:00",
+            **({"defaults": defaults} if defaults else {}),
+            **values,
+        }
 
     _listed(top, "slurm_schedulers", "Slurm scheduler", read, {})
     return found
@@ -240,7 +310,9 @@ def _slurm_defaults(top: Entry) -> dict[str, Any]:
     node = top.mapping("slurm_defaults")
     if node is None or not isinstance(node.value, dict):
         return {}
-    excluded = sorted(name for name in node.value if name.lower().replace("_", "-") in _EXCLUDED_DEFAULTS)
+    excluded = sorted(
+        name for name in node.value if name.lower().replace("_", "-") in _EXCLUDED_DEFAULTS
+    )
     if excluded:
         message = (
             f"slurm_defaults contains excluded parameters managed by torc: {', '.join(excluded)}. "
@@ -252,7 +324,10 @@ def _slurm_defaults(top: Entry) -> dict[str, Any]:
         option = name.replace("_", "-")
         is_scalar = isinstance(value.value, str | int | float) and value.text.isprintable()
         if not is_scalar or not option.replace("-", "").isalnum():
-            message = f"slurm_defaults '{shorten(name)}' is left out: it must be an option of sbatch with one value"
+            message = (
+                f"slurm_defaults '{shorten(name)}' is left out: it must be an option of sbatch with"
+                " one value"
+            )
             top.problems.warning(node.keys[name], "slurm-defaults", message)
         elif name not in excluded:
             found[option] = value.value if isinstance(value.value, bool) else value.text
@@ -260,22 +335,30 @@ def _slurm_defaults(top: Entry) -> dict[str, Any]:
 
 
 def _read_actions(top: Entry) -> list[WorkflowAction]:
-    """Torc searches where we want the whole name, and sets everything off again with each restart."""
+    """Torc searches where we want the whole name, and sets everything off again with each
+    restart."""
     by_place = {node.place: node for node in top.items("actions")}
     found = []
     for action in read_workflow_actions(top, "actions"):
         node = by_place[action.place]
         says_rerun = isinstance(node.value, dict) and "rerun" in node.value
-        found.append(replace(action, match="search", rerun=action.rerun if says_rerun else "always"))
+        found.append(
+            replace(action, match="search", rerun=action.rerun if says_rerun else "always")
+        )
     return found
 
 
 def _read_options(top: Entry) -> dict[str, Any]:
     found: dict[str, Any] = {key: top.whole(key, 0, 10_000_000) for key in _OPTIONS}
-    found["compute_node_ignore_workflow_completion"] = top.flag("compute_node_ignore_workflow_completion") or None
+    found["compute_node_ignore_workflow_completion"] = (
+        top.flag("compute_node_ignore_workflow_completion") or None
+    )
     found["jobs_sort_method"] = top.choice("jobs_sort_method", _SORT_METHODS, "gpus_runtime_memory")
     if top.flag("use_pending_failed"):
-        message = "use_pending_failed has no effect here: a step that failed for good is failed; restart it by hand"
+        message = (
+            "use_pending_failed has no effect here: a step that failed for good is failed; restart"
+            " it by hand"
+        )
         top.problems.warning(top.at("use_pending_failed"), "no-effect", message)
     monitor = top.mapping("resource_monitor")
     if monitor is not None and isinstance(monitor.value, dict) and "enabled" in monitor.value:

@@ -1,4 +1,5 @@
-"""What jobs refer to, resolved: names of files and user data, `${files.input.N}` in commands, who waits for whom."""
+"""What jobs refer to, resolved: names of files and user data, `${files.input.N}` in commands, who
+waits for whom."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ _WHOLE_NAME = re.compile(r"\^([\w-]+)\$")
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Jobs with every name looked up, and for each the jobs that it waits for, in the order of the file."""
+    """Jobs with every name looked up, and for each the jobs that it waits for, in the order of the
+    file."""
 
     jobs: tuple[Job, ...]
     depends_on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -46,7 +48,10 @@ def resolve(spec: Specification, problems: Problems) -> Resolved:
         "files": {file.name: file.path for file in spec.files},
         "user_data": {data.name: _text_of(data.data) for data in spec.user_data if data.has_data},
     }
-    names = {"files": tuple(known["files"]), "user_data": tuple(data.name for data in spec.user_data)}
+    names = {
+        "files": tuple(known["files"]),
+        "user_data": tuple(data.name for data in spec.user_data),
+    }
     find = _Search()
     jobs, letters = [], 0
     for job in spec.jobs:
@@ -55,7 +60,10 @@ def resolve(spec: Specification, problems: Problems) -> Resolved:
         jobs.append(resolved)
     needs = _dependencies(jobs, find, problems)
     if find.is_spent:
-        message = f"its patterns would have to be tried more than {MOST_TRIALS:,} times; name things, or use fewer"
+        message = (
+            f"its patterns would have to be tried more than {MOST_TRIALS:,} times; name things, or"
+            " use fewer"
+        )
         problems.error(spec.place, "too-many", f"Specification '{shorten(spec.name)}': {message}")
     if needs is None or find.is_spent:
         return Resolved(tuple(jobs))
@@ -67,16 +75,20 @@ def resolve(spec: Specification, problems: Problems) -> Resolved:
         problems.error(place, "cycle", f"Circular dependency detected involving jobs: {shown}")
     made = {name for job in jobs for name in job.output_files}
     read = dict.fromkeys(name for job in jobs for name in job.input_files if name not in made)
-    return Resolved(tuple(jobs), needs, tuple(known["files"][name] for name in read if name in known["files"]))
+    return Resolved(
+        tuple(jobs), needs, tuple(known["files"][name] for name in read if name in known["files"])
+    )
 
 
 def _text_of(data: object) -> str:
-    """User data as commands get it: JSON without blanks, so that a shell takes simple values for one word."""
+    """User data as commands get it: JSON without blanks, so that a shell takes simple values for
+    one word."""
     return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
 
 
 class _Search:
-    """Names that patterns find, as long as that takes a bearable time; after that it finds everything."""
+    """Names that patterns find, as long as that takes a bearable time; after that it finds
+    everything."""
 
     def __init__(self) -> None:
         self._left = MOST_TRIALS
@@ -126,8 +138,14 @@ def _resolve_job(
         if name not in names[kind]:
             word = "file" if kind == "files" else "user_data"
             hint = did_you_mean(name, names[kind])
-            message = f"Job '{shorten(job.name)}' refers to non-existent {word} '{shorten(name)}'{hint}"
-            problems.error(job.at.get("command", job.place), "missing-name", f"Variable substitution failed: {message}")
+            message = (
+                f"Job '{shorten(job.name)}' refers to non-existent {word} '{shorten(name)}'{hint}"
+            )
+            problems.error(
+                job.at.get("command", job.place),
+                "missing-name",
+                f"Variable substitution failed: {message}",
+            )
             return found[0]
         lists[_FIELDS[kind, way]].setdefault(name)
         value = known[kind].get(name, found[0])
@@ -137,7 +155,10 @@ def _resolve_job(
     command = _VARIABLE.sub(put, job.command)
     script = None if job.invocation_script is None else _VARIABLE.sub(put, job.invocation_script)
     if room <= 0:
-        message = f"the commands grow to more than {MOST_TEXT:,} letters; let scripts read large data from files"
+        message = (
+            f"the commands grow to more than {MOST_TEXT:,} letters; let scripts read large data"
+            " from files"
+        )
         problems.error(job.at.get("command", job.place), "too-big", message)
     values = {key: tuple(found) for key, found in lists.items()}
     return replace(job, command=command, invocation_script=script, **values)  # type: ignore[arg-type]
@@ -147,14 +168,18 @@ def _refers(job: Job) -> bool:
     """Whether the job has to do with files or user data at all."""
     if "${" in job.command or (job.invocation_script and "${" in job.invocation_script):
         return True
-    return any(getattr(job, key) or getattr(job, pattern_key) for key, pattern_key in _PATTERNS.items())
+    return any(
+        getattr(job, key) or getattr(job, pattern_key) for key, pattern_key in _PATTERNS.items()
+    )
 
 
 def _kind(key: str) -> str:
     return "files" if key.endswith("files") else "user_data"
 
 
-def _names_of(job: Job, key: str, among: tuple[str, ...], find: _Search, problems: Problems) -> dict[str, None]:
+def _names_of(
+    job: Job, key: str, among: tuple[str, ...], find: _Search, problems: Problems
+) -> dict[str, None]:
     """The names in the list `key` and those that its patterns find."""
     found: dict[str, None] = {}
     word = "file" if key.endswith("files") else "user_data"
@@ -164,7 +189,10 @@ def _names_of(job: Job, key: str, among: tuple[str, ...], find: _Search, problem
             found[name] = None
         else:
             hint = did_you_mean(name, among)
-            message = f"Job '{shorten(job.name)}' {key} references non-existent {word} '{shorten(name)}'{hint}"
+            message = (
+                f"Job '{shorten(job.name)}' {key} references non-existent {word}"
+                f" '{shorten(name)}'{hint}"
+            )
             problems.error(job.at.get(key, job.place), "missing-name", message)
     pattern_key = _PATTERNS[key]
     for pattern in getattr(job, pattern_key):
@@ -189,8 +217,11 @@ def _search(
     return matched
 
 
-def _dependencies(jobs: Sequence[Job], find: _Search, problems: Problems) -> dict[str, tuple[str, ...]] | None:
-    """Job -> the jobs it waits for: those it names, and those that make what it reads. None when there are too many."""
+def _dependencies(
+    jobs: Sequence[Job], find: _Search, problems: Problems
+) -> dict[str, tuple[str, ...]] | None:
+    """Job -> the jobs it waits for: those it names, and those that make what it reads. None when
+    there are too many."""
     names = tuple(job.name for job in jobs)
     order = {name: index for index, name in enumerate(names)}
     makers = _makers(jobs)
@@ -198,11 +229,17 @@ def _dependencies(jobs: Sequence[Job], find: _Search, problems: Problems) -> dic
     edges = 0
     for job in jobs:
         found = dict.fromkeys(_named(job, names, order, find, problems))
-        for key in (*(f"f:{name}" for name in job.input_files), *(f"u:{name}" for name in job.input_user_data)):
+        for key in (
+            *(f"f:{name}" for name in job.input_files),
+            *(f"u:{name}" for name in job.input_user_data),
+        ):
             found.update(dict.fromkeys(maker for maker in makers.get(key, ()) if maker != job.name))
         edges += len(found)
         if edges > MOST_EDGES:
-            message = f"the jobs have more than {MOST_EDGES:,} dependencies; let a job in between wait for all of them"
+            message = (
+                f"the jobs have more than {MOST_EDGES:,} dependencies; let a job in between wait"
+                " for all of them"
+            )
             problems.error(job.place, "too-many", message)
             return None
         needs[job.name] = tuple(sorted(found, key=order.__getitem__))
@@ -212,7 +249,10 @@ def _dependencies(jobs: Sequence[Job], find: _Search, problems: Problems) -> dic
 def _makers(jobs: Iterable[Job]) -> dict[str, list[str]]:
     makers: dict[str, list[str]] = {}
     for job in jobs:
-        for key in (*(f"f:{name}" for name in job.output_files), *(f"u:{name}" for name in job.output_user_data)):
+        for key in (
+            *(f"f:{name}" for name in job.output_files),
+            *(f"u:{name}" for name in job.output_user_data),
+        ):
             makers.setdefault(key, []).append(job.name)
     return makers
 
@@ -225,7 +265,9 @@ def _named(
             yield name
         else:
             hint = did_you_mean(name, names)
-            message = f"Job '{shorten(job.name)}' depends_on non-existent job '{shorten(name)}'{hint}"
+            message = (
+                f"Job '{shorten(job.name)}' depends_on non-existent job '{shorten(name)}'{hint}"
+            )
             problems.error(job.at.get("depends_on", job.place), "missing-step", message)
     for pattern in job.depends_on_regexes:
         found = _search(job, "depends_on_regexes", pattern, names, find, problems)

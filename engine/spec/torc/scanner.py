@@ -1,4 +1,5 @@
-"""A cursor over a text that knows its places, for notations that no parser with places exists for."""
+"""A cursor over a text that knows its places, for notations that no parser with places exists
+for."""
 
 from __future__ import annotations
 
@@ -81,12 +82,16 @@ class Scanner:
         """One more value; raises Refusal beyond what a file may hold."""
         self.nodes += 1
         if self.nodes > self.limits.nodes:
-            raise self.fail(f"the file holds more than {self.limits.nodes:,} values; split it", code="too-big")
+            raise self.fail(
+                f"the file holds more than {self.limits.nodes:,} values; split it", code="too-big"
+            )
 
     def descend(self) -> None:
         self.depth += 1
         if self.depth > self.limits.depth:
-            raise self.fail(f"values are nested deeper than {self.limits.depth} levels here", code="too-deep")
+            raise self.fail(
+                f"values are nested deeper than {self.limits.depth} levels here", code="too-deep"
+            )
 
     def ascend(self) -> None:
         self.depth -= 1

@@ -1,4 +1,5 @@
-"""Counts words, the way a person would: letters and digits belong to a word, everything else parts them."""
+"""Counts words, the way a person would: letters and digits belong to a word, everything else parts
+them."""
 
 import re
 import sys

@@ -1,4 +1,5 @@
-"""Packs the project into one runnable file in the step's own directory, tries it, hands on its name and checksum."""
+"""Packs the project into one runnable file in the step's own directory, tries it, hands on its name
+and checksum."""
 
 import hashlib
 import json
@@ -10,9 +11,15 @@ from pathlib import Path
 
 version = os.environ["STROEM_INPUT_VERSION"]
 target = Path(os.environ["TMPDIR"]) / f"wordcount-{version}.pyz"
-zipapp.create_archive("project", target, main="wordcount:main", filter=lambda path: path.name == "wordcount.py")
+zipapp.create_archive(
+    "project", target, main="wordcount:main", filter=lambda path: path.name == "wordcount.py"
+)
 answer = subprocess.run(
-    [sys.executable, str(target)], input="to be or not to be", capture_output=True, text=True, check=True
+    [sys.executable, str(target)],
+    input="to be or not to be",
+    capture_output=True,
+    text=True,
+    check=True,
 )
 print(answer.stdout)
 

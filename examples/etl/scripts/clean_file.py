@@ -23,5 +23,8 @@ with source.open(newline="", encoding="utf-8") as handle:
             continue
         cents[row["product"]] += int(quantity * price * 100)
 
-print(f"{source.stem}: {sum(cents.values()) / 100:.2f} in {len(cents)} products, {len(rejected)} orders left out")
+print(
+    f"{source.stem}: {sum(cents.values()) / 100:.2f} in {len(cents)} products, {len(rejected)}"
+    " orders left out"
+)
 print("OUTPUT: " + json.dumps({"region": source.stem, "cents": cents, "rejected": rejected}))

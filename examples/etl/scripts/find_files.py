@@ -1,4 +1,5 @@
-"""Lists the CSV files of this workspace. The working directory of a step is the workspace's root."""
+"""Lists the CSV files of this workspace. The working directory of a step is the workspace's
+root."""
 
 import json
 from pathlib import Path

@@ -20,4 +20,7 @@ total = sum(products.values())
 rejected = [order for region in regions for order in region["rejected"]]
 print(f"{'total':<10}{total / 100:>12.2f}")
 print(f"left out: {', '.join(rejected) or 'nothing'}")
-print("OUTPUT: " + json.dumps({"total": f"{total / 100:.2f}", "currency": currency, "rejected": rejected}))
+print(
+    "OUTPUT: "
+    + json.dumps({"total": f"{total / 100:.2f}", "currency": currency, "rejected": rejected})
+)

@@ -10,7 +10,10 @@ from stroem_project.typed_input import read_inputs
 
 
 class Command(DecidingCommand):
-    help = "Approve a step that waits. Exit code 1 when this user may not, or when it was decided before."
+    help = (
+        "Approve a step that waits. Exit code 1 when this user may not, or when it was decided"
+        " before."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)

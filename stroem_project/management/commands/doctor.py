@@ -15,12 +15,17 @@ MARKS = {"ok": "ok     ", "warning": "warning", "problem": "PROBLEM"}
 
 
 class Command(BaseCommand):
-    help = "Look at configuration, database, broker, workers, engines and disk. Exit code 1 when there is a problem."
+    help = (
+        "Look at configuration, database, broker, workers, engines and disk. Exit code 1 when there"
+        " is a problem."
+    )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--quiet", action="store_true", help="say only what is amiss")
-        parser.add_argument("--config", help="a worker's worker-config.yaml: look at the cluster that it names")
+        parser.add_argument(
+            "--config", help="a worker's worker-config.yaml: look at the cluster that it names"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         problems = 0

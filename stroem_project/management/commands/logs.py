@@ -25,10 +25,16 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("job", help="its id, or the beginning of it")
-        parser.add_argument("--step", help=f"only this step, with all instances of a loop; {SERVER} for the server")
-        parser.add_argument("--action", help="only this workflow action, with all its runs; `jobs JOB` lists them")
         parser.add_argument(
-            "--follow", action="store_true", help="go on until the job and all that it set off have ended"
+            "--step", help=f"only this step, with all instances of a loop; {SERVER} for the server"
+        )
+        parser.add_argument(
+            "--action", help="only this workflow action, with all its runs; `jobs JOB` lists them"
+        )
+        parser.add_argument(
+            "--follow",
+            action="store_true",
+            help="go on until the job and all that it set off have ended",
         )
 
     def act(self, **options: Any) -> int:
@@ -38,7 +44,9 @@ class Command(OperatorCommand):
             raise InputError({"action": "give --step or --action, not both"})
         if options["follow"]:
             if options["step"] or options["action"]:
-                raise InputError({"follow": "--follow shows everything; leave out --step and --action"})
+                raise InputError(
+                    {"follow": "--follow shows everything; leave out --step and --action"}
+                )
             Follower(job.pk, screen).follow()
             return 0 if last_try(job.pk).status == JobStatus.COMPLETED else 1
         self._show(screen, job, **_choice(job, options["step"], options["action"]))
@@ -52,7 +60,9 @@ class Command(OperatorCommand):
             for _, lines in piece.chunks:
                 for line in lines.splitlines():
                     record = json.loads(line)
-                    screen.line(record["line"] if choice else f"{record['step']} | {record['line']}")
+                    screen.line(
+                        record["line"] if choice else f"{record['step']} | {record['line']}"
+                    )
         screen.close()
 
 

@@ -9,7 +9,10 @@ from stroem_project.deciding import DecidingCommand
 
 
 class Command(DecidingCommand):
-    help = "Reject a step that waits. Exit code 1 when this user may not, or when it was decided before."
+    help = (
+        "Reject a step that waits. Exit code 1 when this user may not, or when it was decided"
+        " before."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)

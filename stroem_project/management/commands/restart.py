@@ -17,16 +17,21 @@ from stroem_project.operator_command import OperatorCommand
 
 class Command(OperatorCommand):
     help = (
-        "Start a new job like this one on the current revision, or with --failed run the same job's failed steps "
-        "again. The last line is the job's id. Exit code 1 when the job is in no state for that."
+        "Start a new job like this one on the current revision, or with --failed run the same job's"
+        " failed steps again. The last line is the job's id. Exit code 1 when the job is in no"
+        " state for that."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("job", help="its id, or the beginning of it")
         parser.add_argument(
-            "--failed", action="store_true", help="the same job: failed, cancelled and consequently skipped steps"
+            "--failed",
+            action="store_true",
+            help="the same job: failed, cancelled and consequently skipped steps",
         )
-        parser.add_argument("--as", dest="email", metavar="EMAIL", help="who restarts it; needs the role operator")
+        parser.add_argument(
+            "--as", dest="email", metavar="EMAIL", help="who restarts it; needs the role operator"
+        )
 
     def act(self, **options: Any) -> int:
         job = find_job(options["job"])

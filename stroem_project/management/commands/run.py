@@ -1,4 +1,5 @@
-"""`manage.py run`: one run of a task out of a folder or file, on an engine of its own that leaves nothing behind."""
+"""`manage.py run`: one run of a task out of a folder or file, on an engine of its own that leaves
+nothing behind."""
 
 from __future__ import annotations
 
@@ -38,8 +39,12 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("path", help="the workspace's folder, or one workflow file, also of Torc")
-        parser.add_argument("task", nargs="?", help="the task; may be left out where there is only one")
+        parser.add_argument(
+            "path", help="the workspace's folder, or one workflow file, also of Torc"
+        )
+        parser.add_argument(
+            "task", nargs="?", help="the task; may be left out where there is only one"
+        )
         parser.add_argument(
             "--input",
             action="append",
@@ -47,8 +52,14 @@ class Command(BaseCommand):
             metavar="NAME=VALUE",
             help="may be repeated; NAME=@FILE reads a file",
         )
-        parser.add_argument("--json", action="store_true", help="print the result as JSON, as the last line of stdout")
-        parser.add_argument("--chdir", help="where the steps of a Torc file run (default: in the file's own folder)")
+        parser.add_argument(
+            "--json",
+            action="store_true",
+            help="print the result as JSON, as the last line of stdout",
+        )
+        parser.add_argument(
+            "--chdir", help="where the steps of a Torc file run (default: in the file's own folder)"
+        )
         parser.add_argument("--worker-config", help="file with the worker's settings")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -81,7 +92,14 @@ class Command(BaseCommand):
             self.stderr.write(f"{typed}: {number}; `manage.py validate {typed}` lists them.")
 
     def _run(
-        self, house: House, folder: Path, directory: str, task: str, given: Mapping[str, Any], *, as_json: bool
+        self,
+        house: House,
+        folder: Path,
+        directory: str,
+        task: str,
+        given: Mapping[str, Any],
+        *,
+        as_json: bool,
     ) -> str:
         from apps.jobs.services import start_job
         from apps.workspaces.services import import_folder
@@ -90,7 +108,9 @@ class Command(BaseCommand):
         name = workspace_name(folder)
         imported = import_folder(name, folder, directory=directory)
         if imported.current is None:
-            raise AuthorError(f"The files in {folder} changed meanwhile and do not make a workspace any more.")
+            raise AuthorError(
+                f"The files in {folder} changed meanwhile and do not make a workspace any more."
+            )
         job = start_job(name, task, given, source_type="user", source_id="run")
         screen.line(f"{task}: job {job.id}")
         Follower(job.id, screen).follow(is_stopped=house.worker.has_ended)
@@ -125,16 +145,21 @@ def _pick_task(workspace: Workspace, asked: str | None, typed: str) -> str:
     if asked is None:
         raise AuthorError(f"Name the task of {typed} to run: {known}.")
     if asked not in workspace.tasks:
-        raise AuthorError(f"{typed} has no task '{asked}'{did_you_mean(asked, names) or ': ' + known}.")
+        raise AuthorError(
+            f"{typed} has no task '{asked}'{did_you_mean(asked, names) or ': ' + known}."
+        )
     return asked
 
 
 def _directory(workspace: Workspace, task: str, source: Path, typed: str | None) -> str:
-    """Where the steps of a Torc task run, when it is not the file's own folder; empty when it is."""
+    """Where the steps of a Torc task run, when it is not the file's own folder; empty when it
+    is."""
     found = workspace.tasks[task]
     if found.source_format != "torc":
         if typed is not None:
-            raise AuthorError(f"--chdir is for Torc files; steps of task '{task}' run in their workspace.")
+            raise AuthorError(
+                f"--chdir is for Torc files; steps of task '{task}' run in their workspace."
+            )
         return ""
     folder = source.parent if source.is_file() else (source / str(found.torc["file"])).parent
     chosen = Path(typed).expanduser().resolve() if typed is not None else folder
@@ -142,14 +167,18 @@ def _directory(workspace: Workspace, task: str, source: Path, typed: str | None)
         raise AuthorError(f"--chdir {typed} is no folder.")
     missing = missing_files(found, chosen)
     if missing:
-        raise AuthorError(f"Missing required files: {', '.join(missing[:20])} (looked for in {chosen})")
+        raise AuthorError(
+            f"Missing required files: {', '.join(missing[:20])} (looked for in {chosen})"
+        )
     return "" if typed is None else str(chosen)
 
 
 def _check_inputs(workspace: Workspace, task: str, given: Mapping[str, Any]) -> None:
     """Says it before anything is started; what the defaults give is known when the job is made."""
     fields = {
-        name: field if name in given or not field.has_default else replace(field, has_default=False, required=False)
+        name: field
+        if name in given or not field.has_default
+        else replace(field, has_default=False, required=False)
         for name, field in workspace.tasks[task].input.items()
     }
     resolve(fields, given, {})

@@ -1,4 +1,5 @@
-"""`manage.py scheduler`: rings for ready steps, sweeps, fires triggers. Any number of them may run."""
+"""`manage.py scheduler`: rings for ready steps, sweeps, fires triggers. Any number of them may
+run."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--lifeline-fd", type=int, help="a descriptor at whose end the scheduler ends")
+        parser.add_argument(
+            "--lifeline-fd", type=int, help="a descriptor at whose end the scheduler ends"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not settings.STROEM.db.url:
@@ -46,7 +49,8 @@ class Command(BaseCommand):
 
 
 def _import_configured() -> None:
-    """Workspaces that the settings name; one that cannot be read must not keep the others waiting."""
+    """Workspaces that the settings name; one that cannot be read must not keep the others
+    waiting."""
     from stroem_project.preparation import import_configured
 
     try:

@@ -26,8 +26,12 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", help="address to listen on (default: the `listen` setting)")
-        parser.add_argument("--port", type=int, help="port to listen on (default: the `listen` setting)")
-        parser.add_argument("--lifeline-fd", type=int, help="a descriptor at whose end the server ends")
+        parser.add_argument(
+            "--port", type=int, help="port to listen on (default: the `listen` setting)"
+        )
+        parser.add_argument(
+            "--lifeline-fd", type=int, help="a descriptor at whose end the server ends"
+        )
         parser.add_argument("--workers", type=int, default=1, help="server processes (default: 1)")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -53,8 +57,8 @@ class Command(BaseCommand):
         )
 
     def _make_first_admin(self) -> None:
-        """Whoever environment or settings name as administrator can sign in, as soon as the database and its tables
-        are there; the server does not wait for that."""
+        """Whoever environment or settings name as administrator can sign in, as soon as the
+        database and its tables are there; the server does not wait for that."""
         from apps.accounts.services import ensure_first_admin
 
         while True:

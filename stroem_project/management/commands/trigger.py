@@ -17,8 +17,8 @@ from stroem_project.typed_input import read_inputs
 
 class Command(OperatorCommand):
     help = (
-        "Start a task of an imported workspace; the last line is the job's id. With --follow, exit code 0: completed, "
-        "1: failed or cancelled, 2: it could not be started."
+        "Start a task of an imported workspace; the last line is the job's id. With --follow, exit"
+        " code 0: completed, 1: failed or cancelled, 2: it could not be started."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -32,12 +32,16 @@ class Command(OperatorCommand):
             help="may be repeated; NAME=@FILE reads a file",
         )
         parser.add_argument(
-            "--follow", action="store_true", help="show progress until the job and all that it set off have ended"
+            "--follow",
+            action="store_true",
+            help="show progress until the job and all that it set off have ended",
         )
 
     def act(self, **options: Any) -> int:
         given = read_inputs(options["input"])
-        job = start_job(options["workspace"], options["task"], given, source_type="user", source_id="trigger")
+        job = start_job(
+            options["workspace"], options["task"], given, source_type="user", source_id="trigger"
+        )
         code = self._follow(job.pk, options["task"]) if options["follow"] else 0
         self.stdout.write(str(job.pk))
         return code
@@ -48,7 +52,9 @@ class Command(OperatorCommand):
             Follower(job_id, screen).follow()
         except KeyboardInterrupt:
             screen.close()
-            self.stderr.write(f"No longer watching; the job goes on. `manage.py cancel {job_id}` stops it.")
+            self.stderr.write(
+                f"No longer watching; the job goes on. `manage.py cancel {job_id}` stops it."
+            )
             self.stdout.write(str(job_id))
             raise
         result = last_try(job_id)

@@ -1,4 +1,5 @@
-"""`manage.py up`: all of Stroem on this machine: database, broker, server, scheduler and one worker."""
+"""`manage.py up`: all of Stroem on this machine: database, broker, server, scheduler and one
+worker."""
 
 from __future__ import annotations
 
@@ -30,9 +31,13 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--port", type=int, help="port of the server (default: PORT, else the `listen` setting)")
+        parser.add_argument(
+            "--port", type=int, help="port of the server (default: PORT, else the `listen` setting)"
+        )
         parser.add_argument("--worker-config", help="file with the worker's settings")
-        parser.add_argument("--no-examples", action="store_true", help="do not import the example workspaces")
+        parser.add_argument(
+            "--no-examples", action="store_true", help="do not import the example workspaces"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         settings = config.given()
@@ -60,7 +65,12 @@ class Command(BaseCommand):
             lock.release()
 
     def _start(
-        self, supervisor: Supervisor, settings: config.Config, host: str, port: int, options: dict[str, Any]
+        self,
+        supervisor: Supervisor,
+        settings: config.Config,
+        host: str,
+        port: int,
+        options: dict[str, Any],
     ) -> None:
         self._start_stores(supervisor, settings)
         email, password = self._prepare(with_examples=not options["no_examples"])
@@ -72,9 +82,15 @@ class Command(BaseCommand):
             worker_program(logs, options["worker_config"]),
         )
         self._say(f"server, scheduler and worker: ready after {seconds:.1f} s")
-        sign_in = f"{email} and the password {password} (shown this once)" if password else f"{email} and its password"
+        sign_in = (
+            f"{email} and the password {password} (shown this once)"
+            if password
+            else f"{email} and its password"
+        )
         shown = f"[{host}]" if ":" in host else host
-        self._say(f"Stroem runs: open http://{shown}:{port}/ and sign in as {sign_in}. Ctrl-C stops it.")
+        self._say(
+            f"Stroem runs: open http://{shown}:{port}/ and sign in as {sign_in}. Ctrl-C stops it."
+        )
 
     def _start_stores(self, supervisor: Supervisor, settings: config.Config) -> None:
         """Our own servers for what the settings do not name, and then the addresses of both."""
@@ -169,6 +185,7 @@ def _check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise CommandError(
-                f"Port {port} of {host} cannot be used ({os.strerror(error.errno or 0)}): choose another one, for "
-                f"example `PORT={port + 1 if port < 65535 else port - 1} make up`."
+                f"Port {port} of {host} cannot be used ({os.strerror(error.errno or 0)}): choose"
+                f" another one, for example `PORT={port + 1 if port < 65535 else port - 1} make"
+                " up`."
             ) from error

@@ -1,4 +1,5 @@
-"""`manage.py validate`: what is wrong with a workspace, each problem with its file, line and column."""
+"""`manage.py validate`: what is wrong with a workspace, each problem with its file, line and
+column."""
 
 from __future__ import annotations
 
@@ -14,11 +15,16 @@ from stroem_project.workspace_path import read_path
 
 
 class Command(BaseCommand):
-    help = "Check a workspace's files. Exit code 0: valid, 1: it has errors, 2: there is nothing to check."
+    help = (
+        "Check a workspace's files. Exit code 0: valid, 1: it has errors, 2: there is nothing to"
+        " check."
+    )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("path", help="the workspace's folder, or one workflow file, also of Torc")
+        parser.add_argument(
+            "path", help="the workspace's folder, or one workflow file, also of Torc"
+        )
         parser.add_argument("--strict", action="store_true", help="warnings count as errors")
 
     def handle(self, *args: Any, **options: Any) -> None:

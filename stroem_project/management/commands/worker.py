@@ -32,19 +32,33 @@ log = logging.getLogger("stroem.worker")
 
 
 class Command(BaseCommand):
-    help = "Take steps that this worker's tags cover, and do them. SIGTERM or Ctrl-C drains; a second one hurries."
+    help = (
+        "Take steps that this worker's tags cover, and do them. SIGTERM or Ctrl-C drains; a second"
+        " one hurries."
+    )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--config", help="worker-config.yaml (default: all defaults, STROEM__WORKER__* over them)")
+        parser.add_argument(
+            "--config",
+            help="worker-config.yaml (default: all defaults, STROEM__WORKER__* over them)",
+        )
         parser.add_argument("--name", help="worker_name, in place of the file's")
         parser.add_argument("--job", type=UUID, help="serve this job only, and nothing else")
         parser.add_argument(
-            "--allocation", type=UUID, help="the Slurm allocation that this worker runs in (with --job)"
+            "--allocation",
+            type=UUID,
+            help="the Slurm allocation that this worker runs in (with --job)",
         )
-        parser.add_argument("--scheduler", help="the name of the Slurm scheduler that the allocation is of")
-        parser.add_argument("--max-parallel-jobs", type=int, help="so many steps at a time, whatever they need")
-        parser.add_argument("--lifeline-fd", type=int, help="a descriptor at whose end the worker stops at once")
+        parser.add_argument(
+            "--scheduler", help="the name of the Slurm scheduler that the allocation is of"
+        )
+        parser.add_argument(
+            "--max-parallel-jobs", type=int, help="so many steps at a time, whatever they need"
+        )
+        parser.add_argument(
+            "--lifeline-fd", type=int, help="a descriptor at whose end the worker stops at once"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not settings.STROEM.db.url:
@@ -75,7 +89,9 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=2) from error
         return config
 
-    def _assemble(self, config: WorkerConfig, job_id: UUID | None, place: AllocationPlace | None) -> Assembly:
+    def _assemble(
+        self, config: WorkerConfig, job_id: UUID | None, place: AllocationPlace | None
+    ) -> Assembly:
         from apps.jobs import bells, ledger
         from apps.workflow_actions import ledger as action_ledger
         from apps.workspaces.ledger import archive, pass_for
@@ -119,7 +135,16 @@ class Command(BaseCommand):
             if place is not None and job_id is not None:
                 action_ledger.begun(place.id, os.environ.get("SLURM_JOB_ID", ""))
                 could_fit = assembly.packing.could_fit if assembly.packing else lambda key: True
-                leaver = Leaver(ledger, action_ledger, config, place, job_id, assembly.attempts, stop.set, could_fit)
+                leaver = Leaver(
+                    ledger,
+                    action_ledger,
+                    config,
+                    place,
+                    job_id,
+                    assembly.attempts,
+                    stop.set,
+                    could_fit,
+                )
                 leaver.start()
             stop.wait()
             wait_s, leaving_s = leaver.patience if leaver else (config.drain_secs, None)
@@ -132,7 +157,8 @@ class Command(BaseCommand):
 
 
 def _place(options: dict[str, Any]) -> AllocationPlace | None:
-    """The allocation that the options speak of; its worker's credentials must be nobody else's to read."""
+    """The allocation that the options speak of; its worker's credentials must be nobody else's to
+    read."""
     if options["allocation"] is None:
         return None
     if options["job"] is None or options["scheduler"] is None or options["config"] is None:
@@ -150,7 +176,8 @@ def _credentials(config: WorkerConfig) -> tuple[str, ...]:
     """What no command of a workflow action may find in its environment."""
     database = settings.DATABASES["default"]
     found = (
-        settings.STROEM.db.url, settings.STROEM.broker.url, settings.STROEM.worker_token, config.worker_token,
+        settings.STROEM.db.url, settings.STROEM.broker.url, settings.STROEM.worker_token,
+        config.worker_token,
         str(database.get("PASSWORD") or ""), settings.SECRET_KEY, *settings.STROEM_KEYS,
     )  # fmt: skip
     return tuple(str(value) for value in found if value)
@@ -160,14 +187,16 @@ def _launch(config: WorkerConfig) -> Launch:
     """How a worker is started on a node: as this one is, from the same files."""
     default = config.slurm_worker_config
     return Launch(
-        (sys.executable, str(ROOT / "manage.py"), "worker"), str(ROOT), None if default is None else str(default)
+        (sys.executable, str(ROOT / "manage.py"), "worker"),
+        str(ROOT),
+        None if default is None else str(default),
     )
 
 
 def _greeting(config: WorkerConfig, queues: tuple[str, ...]) -> str:
     return (
-        f"worker {config.worker_name}: tags {', '.join(config.tags)}; {config.max_concurrent} slots; "
-        f"queues {', '.join(sorted(queues)) or 'none yet'}"
+        f"worker {config.worker_name}: tags {', '.join(config.tags)}; {config.max_concurrent}"
+        f" slots; queues {', '.join(sorted(queues)) or 'none yet'}"
     )
 
 
@@ -193,7 +222,8 @@ def _watch_lifeline(fd: int, stop: threading.Event, hurry: threading.Event) -> N
 
 
 def _has_docker() -> bool:
-    """Whether a Docker engine answers here; the client is imported only where its socket or address exists."""
+    """Whether a Docker engine answers here; the client is imported only where its socket or address
+    exists."""
     if not os.environ.get("DOCKER_HOST") and not Path("/var/run/docker.sock").exists():
         return False
     from runners.docker.connection import Connection
@@ -216,8 +246,9 @@ def _check_sections(config: WorkerConfig) -> None:
 def _suit_database(pool_size: int) -> None:
     """One connection a slot, and one each for leases, logs and the start; every lookup by an index.
 
-    A worker's statements are planned once. Where the first of them meets tables that are nearly empty, the planner
-    reads those whole, and would go on reading them whole in the midst of a job of ten thousand steps.
+    A worker's statements are planned once. Where the first of them meets tables that are nearly
+    empty, the planner reads those whole, and would go on reading them whole in the midst of a job
+    of ten thousand steps.
     """
     options = settings.DATABASES["default"].get("OPTIONS", {})
     if isinstance(options.get("pool"), dict):

@@ -64,13 +64,19 @@ def test_passwords_are_kept_with_argon2(user: User) -> None:
     assert user.password.startswith("argon2$argon2id$")
 
 
-def test_an_unknown_account_costs_one_hash_as_a_known_one(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_account_costs_one_hash_as_a_known_one(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from django.contrib.auth.hashers import Argon2PasswordHasher
 
     hashed: list[str] = []
     encode, verify = Argon2PasswordHasher.encode, Argon2PasswordHasher.verify
-    monkeypatch.setattr(Argon2PasswordHasher, "encode", lambda *a: hashed.append("encode") or encode(*a))
-    monkeypatch.setattr(Argon2PasswordHasher, "verify", lambda *a: hashed.append("verify") or verify(*a))
+    monkeypatch.setattr(
+        Argon2PasswordHasher, "encode", lambda *a: hashed.append("encode") or encode(*a)
+    )
+    monkeypatch.setattr(
+        Argon2PasswordHasher, "verify", lambda *a: hashed.append("verify") or verify(*a)
+    )
     for email in (user.email, "nobody@example.org"):
         with pytest.raises(SignInRefused):
             services.check_sign_in(email, "wrong", "10.0.0.1")
@@ -93,7 +99,8 @@ def refused(email: str, address: str, password: str = "wrong") -> bool:
 
 def test_an_account_is_closed_after_five_failures_from_any_address(user: User) -> None:
     assert [refused(user.email, f"10.0.0.{n}") for n in range(7)] == [False] * 5 + [True] * 2
-    with pytest.raises(TooMany) as limit:  # the right password does not help: it would tell the guesser
+    # the right password does not help: it would tell the guesser
+    with pytest.raises(TooMany) as limit:
         services.check_sign_in(user.email.upper(), PASSWORD, "10.9.9.9")
     assert 1 <= limit.value.retry_after_s <= 60
 
@@ -117,7 +124,11 @@ def test_the_door_opens_again_after_a_minute(user: User) -> None:
 
 def test_counters_tell_nobody_who_tried(user: User) -> None:
     refused(user.email, "10.0.0.1")
-    assert not [key for key in Throttle.objects.values_list("key", flat=True) if "ada" in key or "10.0" in key]
+    assert not [
+        key
+        for key in Throttle.objects.values_list("key", flat=True)
+        if "ada" in key or "10.0" in key
+    ]
 
 
 def test_old_counters_are_forgotten() -> None:
@@ -150,7 +161,9 @@ def test_many_servers_together_keep_one_limit() -> None:
 
 
 def test_the_admins_door_has_the_same_throttle(user: User) -> None:
-    request = RequestFactory().post("/admin/login/", REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR="1.2.3.4")
+    request = RequestFactory().post(
+        "/admin/login/", REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR="1.2.3.4"
+    )
     assert authenticate(request, username=user.email, password=PASSWORD) == user
     for _ in range(5):
         assert authenticate(request, username=user.email, password="wrong") is None
@@ -175,9 +188,12 @@ def forged(user: User, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"sub": "999999"}, {"sub": "x"}, {"sub": None}, {"pwd": None}, {"pwd": "x"}, {"exp": None}]
+    "changes",
+    [{"sub": "999999"}, {"sub": "x"}, {"sub": None}, {"pwd": None}, {"pwd": "x"}, {"exp": None}],
 )
-def test_claims_that_do_not_fit_are_refused_even_when_signed(user: User, changes: dict[str, Any]) -> None:
+def test_claims_that_do_not_fit_are_refused_even_when_signed(
+    user: User, changes: dict[str, Any]
+) -> None:
     token = jwt.encode(forged(user, **changes), tokens._signing_keys()[0], algorithm="HS256")
     with pytest.raises(TokenRefused):
         tokens.user_of_access(token)
@@ -385,6 +401,9 @@ def test_a_named_account_without_a_password_gets_one_made_up() -> None:
 
 
 def test_a_known_account_is_promoted_and_keeps_its_password(user: User) -> None:
-    environ = {"STROEM_ADMIN_EMAIL": "ADA@example.org", "STROEM_ADMIN_PASSWORD": "something else entirely"}
+    environ = {
+        "STROEM_ADMIN_EMAIL": "ADA@example.org",
+        "STROEM_ADMIN_PASSWORD": "something else entirely",
+    }
     assert services.ensure_first_admin(environ) == ("ada@example.org", None)
     assert services.check_sign_in(user.email, PASSWORD, "x").is_superuser

@@ -80,7 +80,9 @@ def test_each_sentence_stands_at_its_field_and_the_rest_at_the_top() -> None:
 
 
 def test_markdown_keeps_its_shape() -> None:
-    html = rendered("# Go?\n\n**60** rows [notes](https://example.com)\n\n| a | b |\n|---|---|\n| 1 | 2 |\n")
+    html = rendered(
+        "# Go?\n\n**60** rows [notes](https://example.com)\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
+    )
     assert "<h1>Go?</h1>" in html
     assert "<strong>60</strong>" in html
     assert 'href="https://example.com"' in html
@@ -94,10 +96,23 @@ def test_markdown_lets_no_vector_through(vector: str) -> None:
 
     class Reader(HTMLParser):
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            assert tag not in {"script", "img", "svg", "iframe", "style", "form", "object", "base", "meta", "math"}
+            assert tag not in {
+                "script",
+                "img",
+                "svg",
+                "iframe",
+                "style",
+                "form",
+                "object",
+                "base",
+                "meta",
+                "math",
+            }
             for name, value in attrs:
                 assert name in {"href", "title", "rel"}, (name, value)
-                assert name != "href" or (value or "").startswith(("http:", "https:", "mailto:")), value
+                assert name != "href" or (value or "").startswith(("http:", "https:", "mailto:")), (
+                    value
+                )
 
     Reader().feed(rendered(vector))
 
@@ -107,7 +122,8 @@ def test_markdown_lets_no_vector_through(vector: str) -> None:
     [
         ("\n# Publish **1204** rows?\n\nSee [there](https://x.org).", "Publish 1204 rows?"),
         ("a < b & `c`", "a < b & c"),
-        ("<script>alert(1)</script>", "<script>alert(1)</script>"),  # text, for whoever shows it to escape
+        # text, for whoever shows it to escape
+        ("<script>alert(1)</script>", "<script>alert(1)</script>"),
         ("***", ""),
         ("", ""),
     ],

@@ -1,4 +1,5 @@
-"""Lists in a database that has been used for long: quick, and with the same number of queries as in an empty one."""
+"""Lists in a database that has been used for long: quick, and with the same number of queries as in
+an empty one."""
 
 from __future__ import annotations
 
@@ -18,46 +19,58 @@ from tests.apps.approvals.gates import asked, gate, person
 pytestmark = pytest.mark.django_db(transaction=True)
 
 JOBS = """
-INSERT INTO jobs_job (id, workspace_id, revision_id, blueprint_id, task_name, status, source_type, source_id, input,
+INSERT INTO jobs_job (id, workspace_id, revision_id, blueprint_id, task_name, status, source_type,
+    source_id, input,
     created_at, started_at, completed_at)
 SELECT gen_random_uuid(), workspace_id, revision_id, blueprint_id, 'task ' || n %% 50,
-    (ARRAY['completed', 'failed', 'running'])[1 + n %% 3], 'user', 'x', '{}', now() - n * interval '1 second',
-    now() - n * interval '1 second', CASE WHEN n %% 3 < 2 THEN now() - (n - 1) * interval '1 second' END
+    (ARRAY['completed', 'failed', 'running'])[1 + n %% 3], 'user', 'x', '{}',
+        now() - n * interval '1 second',
+    now() - n * interval '1 second', CASE WHEN n %% 3 < 2
+        THEN now() - (n - 1) * interval '1 second' END
 FROM jobs_job, generate_series(1, %(count)s) n WHERE id = %(job)s
 """
 # Every tenth job has asked somebody, every hundredth still does.
 REQUESTS = """
-INSERT INTO approvals_approvalrequest (job_id, step_id, fence, workspace_id, task_name, step_name, message, fields,
-    digest, users, groups, starters, asks_operators, min_approvals, separation, status, created_at, closed_at,
+INSERT INTO approvals_approvalrequest (job_id, step_id, fence, workspace_id, task_name, step_name,
+    message, fields,
+    digest, users, groups, starters, asks_operators, min_approvals, separation, status, created_at,
+        closed_at,
     timeout_text, reminders_sent, closed_by, reason)
-SELECT job_id, step_id + n + %(count)s, fence, workspace_id, task_name, step_name, message, fields, digest, users,
-    groups, starters, asks_operators, min_approvals, separation, CASE WHEN n %% 10 = 0 THEN 'open' ELSE 'approved' END,
+SELECT job_id, step_id + n + %(count)s, fence, workspace_id, task_name, step_name, message, fields,
+    digest, users,
+    groups, starters, asks_operators, min_approvals, separation, CASE WHEN n %% 10 = 0 THEN 'open'
+        ELSE 'approved' END,
     now() - n * interval '10 seconds', CASE WHEN n %% 10 > 0 THEN now() END, '', 0, '', ''
 FROM approvals_approvalrequest, generate_series(1, %(count)s / 10) n
 WHERE id = (SELECT min(id) FROM approvals_approvalrequest WHERE job_id = %(job)s)
 """
 VOTES = """
 INSERT INTO approvals_vote (request_id, user_id, approved, reason)
-SELECT id, (SELECT min(id) FROM accounts_user), true, '' FROM approvals_approvalrequest WHERE status = 'approved'
+SELECT id, (SELECT min(id) FROM accounts_user), true, '' FROM approvals_approvalrequest
+    WHERE status = 'approved'
 ON CONFLICT DO NOTHING
 """
 RECORDS = """
-INSERT INTO approvals_record (request_id, job_id, workspace, task_name, step_name, actor, what, outcome, detail, via,
+INSERT INTO approvals_record (request_id, job_id, workspace, task_name, step_name, actor, what,
+    outcome, detail, via,
     address)
 SELECT n, %(job)s, w.name, 'task ' || n %% 50, 'gate', 'p' || n %% 40 || '@example.org', 'approve',
     (ARRAY['done', 'late', 'refused'])[1 + n %% 3], 'as operator', 'api', '192.0.2.1'
-FROM jobs_job j JOIN workspaces_workspace w ON w.id = j.workspace_id, generate_series(1, %(count)s) n
+FROM jobs_job j JOIN workspaces_workspace w ON w.id = j.workspace_id,
+    generate_series(1, %(count)s) n
 WHERE j.id = %(job)s
 """
 WORKERS = """
-INSERT INTO fleet_worker (id, name, hostname, pid, tags, offers, slots, busy, version, heartbeat_at, started_at,
+INSERT INTO fleet_worker (id, name, hostname, pid, tags, offers, slots, busy, version, heartbeat_at,
+    started_at,
     stopped_at)
 SELECT gen_random_uuid(), 'worker-' || n, 'host', 1, ARRAY['script'], '{}', 4, 1, '1', now(), now(),
     CASE WHEN n %% 50 > 0 THEN now() END
 FROM generate_series(1, %(count)s / 20) n
 """
 WORKSPACES = """
-INSERT INTO workspaces_workspace (name, source, location, ref, credential, poll_interval_s, problems, created_at)
+INSERT INTO workspaces_workspace (name, source, location, ref, credential, poll_interval_s,
+    problems, created_at)
 SELECT 'other-' || n || '-' || %(count)s, 'folder', '/nowhere', '', '', 60, '[]', now()
 FROM generate_series(1, %(count)s / 500) n
 """
@@ -98,7 +111,8 @@ def fill(job: Job, count: int) -> None:
 
 
 def people() -> dict[str, User]:
-    """Three who see the same by different ways: as superuser, by a grant on all, by a pattern through a group."""
+    """Three who see the same by different ways: as superuser, by a grant on all, by a pattern
+    through a group."""
     member = User.objects.create_user("member@example.org")
     group = Group.objects.create(name="ops")
     member.groups.add(group)

@@ -17,7 +17,9 @@ PASSWORD = "correct horse battery"
 
 def user(role: Role | None = None, pattern: str = "*", *, is_superuser: bool = False) -> User:
     email = f"u{next(_numbers)}@example.org"
-    made = User.objects.create_user(email, PASSWORD, is_superuser=is_superuser, is_staff=is_superuser)
+    made = User.objects.create_user(
+        email, PASSWORD, is_superuser=is_superuser, is_staff=is_superuser
+    )
     if role is not None:
         WorkspaceGrant.objects.create(user=made, pattern=pattern, role=role)
     return made
@@ -26,11 +28,15 @@ def user(role: Role | None = None, pattern: str = "*", *, is_superuser: bool = F
 def client_of(person: User | None) -> APIClient:
     client = APIClient(raise_request_exception=False)
     if person is not None:
-        client.credentials(HTTP_AUTHORIZATION=f"Bearer {tokens.issue_access(person, datetime.now(UTC))}")
+        client.credentials(
+            HTTP_AUTHORIZATION=f"Bearer {tokens.issue_access(person, datetime.now(UTC))}"
+        )
     return client
 
 
-def caller(role: Role | None = None, pattern: str = "*", *, is_superuser: bool = False) -> APIClient:
+def caller(
+    role: Role | None = None, pattern: str = "*", *, is_superuser: bool = False
+) -> APIClient:
     return client_of(user(role, pattern, is_superuser=is_superuser))
 
 

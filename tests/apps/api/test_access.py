@@ -79,7 +79,10 @@ BODIES = {
 # What an anonymous caller of an open route gets, with these bodies.
 OPEN_ANSWERS = {"api/auth/login": 401, "api/auth/refresh": 401}
 # What gets through the door and finds nothing to do: nobody's key, an approval that was not given.
-IN_VAIN = {"api/auth/api-keys/<str:prefix>": 404, "api/jobs/<str:job>/steps/<str:step>/withdraw": 409}
+IN_VAIN = {
+    "api/auth/api-keys/<str:prefix>": 404,
+    "api/jobs/<str:job>/steps/<str:step>/withdraw": 409,
+}
 RANK = [None, Role.VIEWER, Role.OPERATOR, Role.ADMIN]
 METHODS = ("get", "post", "put", "patch", "delete")
 ROWS = sorted(TABLE, key=str)
@@ -132,7 +135,9 @@ def expected(needed: Any, role: Role | None) -> set[int]:
 
 @pytest.mark.parametrize("role", RANK, ids=str)
 @pytest.mark.parametrize("row", ROWS, ids=str)
-def test_a_role_opens_what_the_table_says(world: World, row: tuple[str, str], role: Role | None) -> None:
+def test_a_role_opens_what_the_table_says(
+    world: World, row: tuple[str, str], role: Role | None
+) -> None:
     method, route = row
     answer = world.call(caller(role), method, route)
     allowed = expected(TABLE[row], role)
@@ -255,8 +260,14 @@ def test_a_key_acts_like_its_user_but_makes_no_keys(world: World) -> None:
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {key}")
     assert client.get("/api/jobs").status_code == 200
     assert client.post(world.path("api/jobs/<str:job>/cancel")).status_code == 403
-    for answer in (client.get("/api/auth/api-keys"), client.post("/api/auth/api-keys", {"name": "x"}, format="json")):
-        assert (answer.status_code, answer.json()) == (403, {"error": "API key management requires JWT authentication"})
+    for answer in (
+        client.get("/api/auth/api-keys"),
+        client.post("/api/auth/api-keys", {"name": "x"}, format="json"),
+    ):
+        assert (answer.status_code, answer.json()) == (
+            403,
+            {"error": "API key management requires JWT authentication"},
+        )
 
 
 def test_a_browsers_session_needs_the_csrf_token(world: World) -> None:
@@ -283,5 +294,11 @@ def test_a_disabled_user_is_out_at_once(world: World) -> None:
 
 def test_no_route_lies_outside_the_table() -> None:
     top = {str(pattern.pattern) for pattern in get_resolver().url_patterns}
-    # A link of an e-mail leads to a page and opens nothing; a pod comes with a token of its own for one revision.
-    assert top <= {"", "admin/", "approvals/link/<str:token>", "worker/workspace/<str:workspace>.tar.gz"}
+    # A link of an e-mail leads to a page and opens nothing; a pod comes with a token of its own for
+    # one revision.
+    assert top <= {
+        "",
+        "admin/",
+        "approvals/link/<str:token>",
+        "worker/workspace/<str:workspace>.tar.gz",
+    }

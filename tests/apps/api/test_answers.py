@@ -44,7 +44,9 @@ def test_the_configuration_is_open_and_the_version_is_the_products() -> None:
 def test_signing_in_gives_a_bearer_token_and_a_cookie_for_refreshing() -> None:
     person = user(Role.VIEWER)
     client = APIClient()
-    answer = client.post("/api/auth/login", {"email": person.email, "password": PASSWORD}, format="json")
+    answer = client.post(
+        "/api/auth/login", {"email": person.email, "password": PASSWORD}, format="json"
+    )
     assert set(answer.json()) == {"access_token"}
     cookie = answer.cookies["stroem_refresh"]
     assert (cookie["path"], cookie["samesite"], cookie["httponly"], cookie["max-age"]) == (
@@ -69,12 +71,17 @@ def test_a_refused_sign_in_is_uniform_and_limited() -> None:
     person = user()
     client = APIClient()
     for email in (person.email, "nobody@example.org"):
-        answer = client.post("/api/auth/login", {"email": email, "password": "wrong"}, format="json")
+        answer = client.post(
+            "/api/auth/login", {"email": email, "password": "wrong"}, format="json"
+        )
         assert (answer.status_code, answer.json()) == (401, {"error": "Invalid email or password"})
     for _ in range(4):
         client.post("/api/auth/login", {"email": person.email, "password": "wrong"}, format="json")
     answer = client.post(
-        "/api/auth/login", {"email": person.email, "password": PASSWORD}, format="json", HTTP_X_FORWARDED_FOR="9.9.9.9"
+        "/api/auth/login",
+        {"email": person.email, "password": PASSWORD},
+        format="json",
+        HTTP_X_FORWARDED_FOR="9.9.9.9",
     )
     assert (answer.status_code, error(answer)) == (429, "Too many requests")
     assert answer.headers["Retry-After"] == str(answer.json()["retry_after_secs"])
@@ -87,7 +94,9 @@ def test_refreshing_without_a_token_is_refused() -> None:
 
 def test_keys_are_made_listed_used_and_revoked() -> None:
     client = client_of(user(Role.VIEWER))
-    made = client.post("/api/auth/api-keys", {"name": "ci", "expires_in_days": 7}, format="json").json()
+    made = client.post(
+        "/api/auth/api-keys", {"name": "ci", "expires_in_days": 7}, format="json"
+    ).json()
     assert set(made) == {"key", "name", "prefix", "expires_at"}
     (listed,) = client.get("/api/auth/api-keys").json()
     assert set(listed) == {"prefix", "name", "created_at", "expires_at", "last_used_at"}
@@ -133,16 +142,22 @@ def test_a_key_that_cannot_be_made_is_one_sentence(body: Any, text: str) -> None
     ],
 )  # fmt: skip
 def test_a_body_that_is_no_object_is_400(shop: Any, operator: APIClient, body: bytes) -> None:
-    answer = operator.generic("POST", "/api/workspaces/shop/tasks/main/execute", body, content_type="application/json")
+    answer = operator.generic(
+        "POST", "/api/workspaces/shop/tasks/main/execute", body, content_type="application/json"
+    )
     assert answer.status_code == 400, answer.content
     assert error(answer)
     assert not Job.objects.exists()
 
 
 @pytest.mark.parametrize("body", [b"[]", b"0", b"null", b"false", b'""', b'{"input": []}'])
-def test_a_body_that_is_nearly_nothing_starts_nothing(tmp_path: Path, operator: APIClient, body: bytes) -> None:
+def test_a_body_that_is_nearly_nothing_starts_nothing(
+    tmp_path: Path, operator: APIClient, body: bytes
+) -> None:
     workspace(tmp_path, "tasks: {main: {flow: {one: {type: script, script: 'true'}}}}", "bare")
-    answer = operator.generic("POST", "/api/workspaces/bare/tasks/main/execute", body, content_type="application/json")
+    answer = operator.generic(
+        "POST", "/api/workspaces/bare/tasks/main/execute", body, content_type="application/json"
+    )
     assert answer.status_code == 400, answer.content
     assert not Job.objects.exists()
 
@@ -154,27 +169,41 @@ def test_no_body_at_all_is_no_input(tmp_path: Path, operator: APIClient) -> None
 
 def test_a_backslash_before_u0000_is_text(shop: Any, operator: APIClient) -> None:
     body = {"input": {"name": "a\\u0000b"}}
-    assert operator.post("/api/workspaces/shop/tasks/main/execute", body, format="json").status_code == 200
+    assert (
+        operator.post("/api/workspaces/shop/tasks/main/execute", body, format="json").status_code
+        == 200
+    )
 
 
 def test_a_body_over_a_megabyte_is_413(shop: Any, operator: APIClient) -> None:
     body = json.dumps({"input": {"name": "x" * 1_048_576}})
-    answer = operator.generic("POST", "/api/workspaces/shop/tasks/main/execute", body, content_type="application/json")
+    answer = operator.generic(
+        "POST", "/api/workspaces/shop/tasks/main/execute", body, content_type="application/json"
+    )
     assert (answer.status_code, error(answer)) == (413, "The request body is larger than 1 MB")
 
 
 def test_another_content_type_is_415(shop: Any, operator: APIClient) -> None:
-    answer = operator.generic("POST", "/api/workspaces/shop/tasks/main/execute", "a=b", content_type="text/plain")
+    answer = operator.generic(
+        "POST", "/api/workspaces/shop/tasks/main/execute", "a=b", content_type="text/plain"
+    )
     assert answer.status_code == 415
     assert error(answer)
 
 
-@pytest.mark.parametrize("path", ["/api", "/api/", "/api/nothing", "/api/jobs/", "/api/workspaces/x/y/z"])
+@pytest.mark.parametrize(
+    "path", ["/api", "/api/", "/api/nothing", "/api/jobs/", "/api/workspaces/x/y/z"]
+)
 def test_unknown_paths_are_404_in_json(operator: APIClient, path: str) -> None:
-    assert (operator.get(path).status_code, operator.get(path).json()) == (404, {"error": "Not found"})
+    assert (operator.get(path).status_code, operator.get(path).json()) == (
+        404,
+        {"error": "Not found"},
+    )
 
 
-def test_a_broken_server_tells_nothing(operator: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_server_tells_nothing(
+    operator: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from apps.api import scope
 
     def broken(user: Any) -> None:
@@ -268,10 +297,15 @@ def test_secrets_are_written_and_never_read(shop: Any) -> None:
     assert b"canary" not in listed.content
     assert secrets.secrets_of(shop.current_id)["pw"] == "canary-stored"
     assert admin.delete(path).json() == {"status": "ok"}
-    assert (admin.delete(path).status_code, error(admin.delete(path))) == (404, "Secret 'pw' not found")
+    assert (admin.delete(path).status_code, error(admin.delete(path))) == (
+        404,
+        "Secret 'pw' not found",
+    )
 
 
-@pytest.mark.parametrize("body", [{}, {"value": "abc"}, {"value": None}, {"value": "long enough", "x": 1}, [], "x", 7])
+@pytest.mark.parametrize(
+    "body", [{}, {"value": "abc"}, {"value": None}, {"value": "long enough", "x": 1}, [], "x", 7]
+)
 def test_a_secret_that_cannot_be_kept_is_refused_without_repeating_it(shop: Any, body: Any) -> None:
     answer = caller(Role.ADMIN).put("/api/workspaces/shop/secrets/pw", body, format="json")
     assert answer.status_code == 400
@@ -313,13 +347,19 @@ def test_a_job_may_be_run_again_with_what_nobody_may_see(shop: Any, operator: AP
     assert shown["password"] == "••••••"
     again = execute(operator, input={**shown, "name": "y"}, source_job_id=first).json()["job_id"]
     detail = operator.get(f"/api/jobs/{again}").json()
-    assert (detail["source_type"], detail["source_job_id"], detail["input"]["name"]) == ("rerun", first, "y")
+    assert (detail["source_type"], detail["source_job_id"], detail["input"]["name"]) == (
+        "rerun",
+        first,
+        "y",
+    )
     from apps.jobs.contexts import clear_input
 
     assert clear_input(Job.objects.get(pk=again))["password"] == "typed-by-hand"
 
 
-def test_only_a_visible_job_of_the_same_task_may_be_run_again(shop: Any, operator: APIClient, tmp_path: Path) -> None:
+def test_only_a_visible_job_of_the_same_task_may_be_run_again(
+    shop: Any, operator: APIClient, tmp_path: Path
+) -> None:
     other = start(workspace(tmp_path, SHOP, "other"), name="x")
     nowhere = "00000000-0000-0000-0000-000000000000"
     for client, source, text in (
@@ -335,20 +375,30 @@ def test_only_a_visible_job_of_the_same_task_may_be_run_again(shop: Any, operato
 # jobs
 
 
-def test_a_job_is_shown_with_its_steps_in_the_order_of_the_flow(shop: Any, operator: APIClient) -> None:
+def test_a_job_is_shown_with_its_steps_in_the_order_of_the_flow(
+    shop: Any, operator: APIClient
+) -> None:
     job = start(shop, name="Ada", password="typed-by-hand")
     hand = Hand()
     hand.finish(hand.take("say"), output({"greeting": "hello"}))
     hand.work({"also": failed("Exit code: 1\nStderr: no")})
     detail = operator.get(f"/api/jobs/{job.pk}").json()
-    assert (detail["job_id"], detail["workspace"], detail["task_name"]) == (str(job.pk), "shop", "main")
+    assert (detail["job_id"], detail["workspace"], detail["task_name"]) == (
+        str(job.pk),
+        "shop",
+        "main",
+    )
     assert (detail["status"], detail["mode"], detail["max_retries"]) == ("failed", "distributed", 2)
     assert detail["input"] == {"name": "Ada", "times": 2, "password": "••••••"}
     assert detail["revision"] == shop.current.digest
     assert [step["step_name"] for step in detail["steps"]] == ["say", "also", "loud"]
     say, also, loud = detail["steps"]
     assert (say["action_name"], say["action_type"], say["runner"]) == ("greet", "script", "local")
-    assert (say["output"], say["max_retries"], say["retry_attempt"]) == ({"greeting": "hello"}, 1, 0)
+    assert (say["output"], say["max_retries"], say["retry_attempt"]) == (
+        {"greeting": "hello"},
+        1,
+        0,
+    )
     assert (also["error_message"], also["status"]) == ("Exit code: 1\nStderr: no", "failed")
     assert (loud["depends_on"], loud["when_condition"]) == (["say"], "{{ input.times }}")
     assert set(say) == {
@@ -383,8 +433,16 @@ def test_instances_of_a_loop_follow_it_by_index(tmp_path: Path, operator: APICli
     job = start(workspace(tmp_path, flow, "loops"))
     Hand().work()
     steps = operator.get(f"/api/jobs/{job.pk}").json()["steps"]
-    assert [step["step_name"] for step in steps] == ["each", *(f"each[{n}]" for n in range(12)), "after"]
-    assert (steps[3]["loop_source"], steps[3]["loop_index"], steps[3]["loop_total"]) == ("each", 2, 12)
+    assert [step["step_name"] for step in steps] == [
+        "each",
+        *(f"each[{n}]" for n in range(12)),
+        "after",
+    ]
+    assert (steps[3]["loop_source"], steps[3]["loop_index"], steps[3]["loop_total"]) == (
+        "each",
+        2,
+        12,
+    )
     assert steps[0]["for_each_expr"] == "{{ range(end=12) }}"
 
 
@@ -423,7 +481,9 @@ def test_jobs_are_filtered_and_paged(shop: Any, tmp_path: Path, operator: APICli
         ("workspace=%00", "NUL"),
     ],
 )
-def test_a_filter_that_makes_no_sense_is_one_sentence(operator: APIClient, query: str, text: str) -> None:
+def test_a_filter_that_makes_no_sense_is_one_sentence(
+    operator: APIClient, query: str, text: str
+) -> None:
     answer = operator.get(f"/api/jobs?{query}")
     assert answer.status_code == 400
     assert text in error(answer)
@@ -455,13 +515,23 @@ def test_cancelling_twice_is_a_conflict(shop: Any, operator: APIClient) -> None:
     answer = operator.post(f"/api/jobs/{job.pk}/cancel")
     assert (answer.status_code, error(answer)) == (409, "Job is already in a terminal state")
     answer = caller(Role.VIEWER).post(f"/api/jobs/{start(shop, name='x').pk}/cancel")
-    assert (answer.status_code, error(answer)) == (403, "Insufficient permissions to cancel this job")
+    assert (answer.status_code, error(answer)) == (
+        403,
+        "Insufficient permissions to cancel this job",
+    )
 
 
 def test_counts_by_status(shop: Any, operator: APIClient) -> None:
     start(shop, name="x")
     counts = operator.get("/api/stats").json()
-    assert counts == {"pending": 0, "running": 1, "completed": 0, "failed": 0, "cancelled": 0, "skipped": 0}
+    assert counts == {
+        "pending": 0,
+        "running": 1,
+        "completed": 0,
+        "failed": 0,
+        "cancelled": 0,
+        "skipped": 0,
+    }
 
 
 # workers
@@ -474,7 +544,11 @@ def test_workers_are_listed_and_shown_with_their_steps(shop: Any, operator: APIC
     page = operator.get("/api/workers").json()
     (item,) = page["items"]
     assert page["total"] == 1
-    assert (item["worker_id"], item["status"], item["capabilities"]) == (str(hand.id), "active", ["script"])
+    assert (item["worker_id"], item["status"], item["capabilities"]) == (
+        str(hand.id),
+        "active",
+        ["script"],
+    )
     assert sorted(item["tags"]) == ["gpu", "script"]
     shown = operator.get(f"/api/workers/{hand.id}").json()
     assert {key: shown[key] for key in item} == item
@@ -498,7 +572,13 @@ def test_workers_are_listed_and_shown_with_their_steps(shop: Any, operator: APIC
 
 @pytest.mark.parametrize(
     ("path", "queries"),
-    [("/api/jobs", 4), ("/api/workspaces", 3), ("/api/tasks", 3), ("/api/workers", 3), ("/api/stats", 3)],
+    [
+        ("/api/jobs", 4),
+        ("/api/workspaces", 3),
+        ("/api/tasks", 3),
+        ("/api/workers", 3),
+        ("/api/stats", 3),
+    ],
 )
 def test_a_list_costs_the_same_however_long_it_is(
     tmp_path: Path, path: str, queries: int, django_assert_num_queries: DjangoAssertNumQueries
@@ -519,7 +599,8 @@ def test_a_job_costs_the_same_however_many_steps_it_has(
     client = caller(Role.VIEWER)
     for count in (2, 40):
         steps = "".join(
-            f"      s{n}: {{type: script, script: 'false', retry: {{max_attempts: 2}}}}\n" for n in range(count)
+            f"      s{n}: {{type: script, script: 'false', retry: {{max_attempts: 2}}}}\n"
+            for n in range(count)
         )
         job = start(workspace(tmp_path, f"tasks:\n  main:\n    flow:\n{steps}", f"ws{count}"))
         Hand().work({f"s{n}": failed() for n in range(count)})
@@ -533,15 +614,20 @@ def test_steps_that_are_read_in_batches_are_one_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     text = (
-        "actions: {work: {type: script, script: x, retry: {max_attempts: 2}}}\n"
-        "tasks: {main: {flow: {z: {action: work, for_each: [1, 2]}, a: {action: work, depends_on: [z]}}}}\n"
+        "actions: {work: {type: script, script: x, retry: {max_attempts: 2}}}\ntasks: {main: {flow:"
+        " {z: {action: work, for_each: [1, 2]}, a: {action: work, depends_on: [z]}}}}\n"
     )
     job = start(workspace(tmp_path, text))
     Hand().work({"z": failed("first")})
     monkeypatch.setattr("apps.api.views.jobs.BATCH", size)
     steps = caller(Role.VIEWER).get(f"/api/jobs/{job.pk}").json()["steps"]
     assert [step["step_name"] for step in steps] == ["z", "z[0]", "z[1]", "a"]
-    assert [[run["error"] for run in step["retry_history"]] for step in steps] == [[], ["first"], ["first"], []]
+    assert [[run["error"] for run in step["retry_history"]] for step in steps] == [
+        [],
+        ["first"],
+        ["first"],
+        [],
+    ]
 
 
 def test_the_schema_is_made_offline_and_names_every_route(operator: APIClient) -> None:

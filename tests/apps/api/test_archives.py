@@ -1,4 +1,5 @@
-"""The address at which pods fetch their workspace: one revision, one attempt, as long as that attempt lives."""
+"""The address at which pods fetch their workspace: one revision, one attempt, as long as that
+attempt lives."""
 
 from __future__ import annotations
 
@@ -47,7 +48,10 @@ class Held:
         return pass_for(self.claim.attempt_id, self.claim.fence, self.claim.revision_digest)
 
     def get(self, token: str | None = None, method: str = "get", **over: str) -> Any:
-        name, digest = over.get("name", self.claim.workspace), over.get("digest", self.claim.revision_digest)
+        name, digest = (
+            over.get("name", self.claim.workspace),
+            over.get("digest", self.claim.revision_digest),
+        )
         headers = {"authorization": f"Bearer {self.token if token is None else token}"}
         if "etag" in over:
             headers["if-none-match"] = over["etag"]
@@ -55,7 +59,9 @@ class Held:
         async def ask() -> Any:
             path = f"/worker/workspace/{name}.tar.gz?revision={digest}"
             answer = await getattr(AsyncClient(), method)(path, headers=headers)
-            answer.body = b"".join([part async for part in answer]) if answer.streaming else answer.content
+            answer.body = (
+                b"".join([part async for part in answer]) if answer.streaming else answer.content
+            )
             return answer
 
         return async_to_sync(ask)()
@@ -66,7 +72,9 @@ def held(tmp_path: Path) -> Held:
     return Held(tmp_path)
 
 
-def test_the_pass_of_a_running_step_opens_the_files_that_its_job_has_pinned(held: Held, tmp_path: Path) -> None:
+def test_the_pass_of_a_running_step_opens_the_files_that_its_job_has_pinned(
+    held: Held, tmp_path: Path
+) -> None:
     (tmp_path / "own" / "later.txt").write_text("not of this revision")
     refresh(held.workspace)
     answer = held.get()
@@ -85,7 +93,9 @@ def test_what_is_known_by_its_tag_is_not_sent_again(held: Held) -> None:
     assert held.get("strp_1.1." + "a" * 64 + "." + "A" * 43, etag=tag).status_code == 401
 
 
-def test_another_revision_or_workspace_does_not_exist_for_the_pass(held: Held, tmp_path: Path) -> None:
+def test_another_revision_or_workspace_does_not_exist_for_the_pass(
+    held: Held, tmp_path: Path
+) -> None:
     old = held.claim.revision_digest
     (tmp_path / "own" / "later.txt").write_text("x")
     refresh(held.workspace)
@@ -96,7 +106,8 @@ def test_another_revision_or_workspace_does_not_exist_for_the_pass(held: Held, t
     assert held.get(name="nobodys").status_code == 404
     assert held.get(digest="").status_code == 404
     assert other.current is not None
-    # A pass for the other revision cannot be made out of an attempt that has not pinned it, even with our keys.
+    # A pass for the other revision cannot be made out of an attempt that has not pinned it, even
+    # with our keys.
     forged = pass_for(held.claim.attempt_id, held.claim.fence, newer)
     assert held.get(forged, digest=newer).status_code == 404
 
@@ -113,7 +124,9 @@ def test_the_pass_of_a_step_that_has_ended_opens_nothing_any_more(held: Held, ve
         case "given back":
             ledger.give_back(held.claim)
         case "lease over":
-            Attempt.objects.filter(id=held.claim.attempt_id).update(lease_until="2020-01-01T00:00:00Z")
+            Attempt.objects.filter(id=held.claim.attempt_id).update(
+                lease_until="2020-01-01T00:00:00Z"
+            )
     assert held.get(token).status_code == 410
 
 
@@ -145,7 +158,9 @@ def test_a_pass_that_was_changed_anywhere_is_refused(held: Held) -> None:
     assert passes.read(f"strp_٣.{fence}.{digest}.{mark}") is None
 
 
-def test_a_pass_under_a_key_that_was_rotated_is_good_until_that_key_goes(held: Held, settings: Any) -> None:
+def test_a_pass_under_a_key_that_was_rotated_is_good_until_that_key_goes(
+    held: Held, settings: Any
+) -> None:
     token, old = held.token, settings.STROEM_KEYS
     settings.STROEM_KEYS = ["n" * 40, *old]
     assert passes.read(token) is not None

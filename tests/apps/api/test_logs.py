@@ -26,7 +26,9 @@ def lines(answer: Any) -> list[str]:
     return [json.loads(line)["line"] for line in answer["logs"].splitlines()]
 
 
-def test_logs_are_json_lines_by_job_by_step_and_of_the_server(shop: Any, operator: APIClient) -> None:
+def test_logs_are_json_lines_by_job_by_step_and_of_the_server(
+    shop: Any, operator: APIClient
+) -> None:
     job = start(shop, name="x")
     hand = Hand()
     say = hand.take("say")
@@ -40,9 +42,15 @@ def test_logs_are_json_lines_by_job_by_step_and_of_the_server(shop: Any, operato
     whole = operator.get(f"/api/jobs/{job.pk}/logs").json()
     assert lines(whole) == ["one", "two", "three", "[server] hello"]
     record = json.loads(whole["logs"].splitlines()[0])
-    assert (record["stream"], record["step"], set(record)) == ("stdout", "say", {"ts", "stream", "step", "line"})
+    assert (record["stream"], record["step"], set(record)) == (
+        "stdout",
+        "say",
+        {"ts", "stream", "step", "line"},
+    )
     assert lines(operator.get(f"/api/jobs/{job.pk}/steps/say/logs").json()) == ["one", "two"]
-    assert lines(operator.get(f"/api/jobs/{job.pk}/steps/_server/logs").json()) == ["[server] hello"]
+    assert lines(operator.get(f"/api/jobs/{job.pk}/steps/_server/logs").json()) == [
+        "[server] hello"
+    ]
     answer = operator.get(f"/api/jobs/{job.pk}/steps/none/logs")
     assert (answer.status_code, error(answer)) == (404, "Step not found")
 
@@ -67,11 +75,14 @@ def test_a_chunk_that_is_committed_late_is_not_skipped(shop: Any, operator: APIC
     with connection.cursor() as cursor:
         insert = (
             "INSERT INTO jobs_logchunk (day, attempt_id, seq, id, job_id, lines, line_count, at)"
-            " VALUES (current_date, 7, %s, %s, %s, %s, 1, clock_timestamp() - %s * interval '1 second')"
+            " VALUES (current_date, 7, %s, %s, %s, %s, 1, clock_timestamp() - %s * interval '1"
+            " second')"
         )
 
         def arrive(number: int, age_s: int) -> None:
-            cursor.execute(insert, [number, number, job.pk, json.dumps({"line": number}) + "\n", age_s])
+            cursor.execute(
+                insert, [number, number, job.pk, json.dumps({"line": number}) + "\n", age_s]
+            )
 
         arrive(1_000_001, 60)
         arrive(1_000_003, 1)
@@ -80,11 +91,17 @@ def test_a_chunk_that_is_committed_late_is_not_skipped(shop: Any, operator: APIC
         second = operator.get(f"/api/jobs/{job.pk}/logs?after={first['next']}").json()
         cursor.execute("UPDATE jobs_logchunk SET at = at - interval '1 minute'")
         third = operator.get(f"/api/jobs/{job.pk}/logs?after={second['next']}").json()
-    assert [lines(piece) for piece in (first, second, third)] == [[1_000_001, 1_000_003], [1_000_002], []]
+    assert [lines(piece) for piece in (first, second, third)] == [
+        [1_000_001, 1_000_003],
+        [1_000_002],
+        [],
+    ]
     assert first["next"].startswith("1000001~")
 
 
-def test_a_long_log_comes_in_pieces(shop: Any, operator: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_log_comes_in_pieces(
+    shop: Any, operator: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from apps.api import logreader
 
     monkeypatch.setattr(logreader, "PIECE_BYTES", 300)
@@ -97,7 +114,12 @@ def test_a_long_log_comes_in_pieces(shop: Any, operator: APIClient, monkeypatch:
     seen, after, more, pieces = [], "0", True, 0
     while more:
         answer = operator.get(f"/api/jobs/{job.pk}/logs?after={after}").json()
-        seen, after, more, pieces = seen + lines(answer), answer["next"], answer["has_more"], pieces + 1
+        seen, after, more, pieces = (
+            seen + lines(answer),
+            answer["next"],
+            answer["has_more"],
+            pieces + 1,
+        )
     assert seen == [f"line {seq}" for seq in range(1, 11)]
     assert pieces > 3
 
@@ -106,4 +128,7 @@ def test_a_long_log_comes_in_pieces(shop: Any, operator: APIClient, monkeypatch:
 def test_a_cursor_that_is_none_is_refused(shop: Any, operator: APIClient, after: str) -> None:
     job = start(shop, name="x")
     answer = operator.get(f"/api/jobs/{job.pk}/logs", {"after": after})
-    assert (answer.status_code, error(answer)) == (400, "after must be the `next` of an earlier answer")
+    assert (answer.status_code, error(answer)) == (
+        400,
+        "after must be the `next` of an earlier answer",
+    )

@@ -1,4 +1,5 @@
-"""Workflow actions over the API: how far they are, what became of them, their logs; and who may see it."""
+"""Workflow actions over the API: how far they are, what became of them, their logs; and who may see
+it."""
 
 from __future__ import annotations
 
@@ -66,7 +67,9 @@ def viewer() -> APIClient:
 
 
 def actions(client: APIClient, job: Job) -> dict[str, Any]:
-    return {one["name"]: one for one in client.get(f"/api/jobs/{job.pk}").json()["workflow_actions"]}
+    return {
+        one["name"]: one for one in client.get(f"/api/jobs/{job.pk}").json()["workflow_actions"]
+    }
 
 
 def say(claim: ledger.ActionClaim, *texts: str) -> None:
@@ -88,7 +91,10 @@ def test_a_job_tells_how_far_its_actions_are(job: Job, viewer: APIClient) -> Non
     assert [one["status"] for one in found.values()] == ["armed", "waiting", "waiting"]
     assert [one["progress"] for one in found.values()] == [None, "0 of 3 ready", "0 of 3 complete"]
     assert found["nodes"]["selected"] == ["part-1", "part-2", "part-3"]
-    assert (found["nodes"]["action_types"], found["nodes"]["job_name_regexes"]) == (["schedule_nodes"], ["part-.*"])
+    assert (found["nodes"]["action_types"], found["nodes"]["job_name_regexes"]) == (
+        ["schedule_nodes"],
+        ["part-.*"],
+    )
     hand = ActionHand("script", "slurm:cpu")
     hand.finish(hand.take("fetch"))
     assert (actions(viewer, job)["nodes"]["status"], actions(viewer, job)["nodes"]["progress"]) == (
@@ -96,12 +102,19 @@ def test_a_job_tells_how_far_its_actions_are(job: Job, viewer: APIClient) -> Non
         "3 of 3 ready",
     )
     hand.finish(hand.take("part-2"))
-    assert (actions(viewer, job)["tidy"]["reached"], actions(viewer, job)["tidy"]["required"]) == (1, 3)
+    assert (actions(viewer, job)["tidy"]["reached"], actions(viewer, job)["tidy"]["required"]) == (
+        1,
+        3,
+    )
 
 
-def test_a_failed_action_is_shown_with_each_try_its_exit_code_and_its_error(job: Job, viewer: APIClient) -> None:
+def test_a_failed_action_is_shown_with_each_try_its_exit_code_and_its_error(
+    job: Job, viewer: APIClient
+) -> None:
     hand = ActionHand("script", "slurm:cpu", name="host-7")
-    wrong = StepOutcome(Verdict.FAILED, exit_code=3, error="Exit code: 3\nStderr: no canary-4711-secret here")
+    wrong = StepOutcome(
+        Verdict.FAILED, exit_code=3, error="Exit code: 3\nStderr: no canary-4711-secret here"
+    )
     hand.live_on({"tidy": wrong})
     again()
     hand.live_on({"tidy": wrong})
@@ -144,7 +157,11 @@ def test_allocations_stand_with_the_action_that_asked_for_them(job: Job, viewer:
         "node[1-2]",
     )
     assert one["script"].startswith("#!") and one["scheduler"] == "cpu"
-    assert (two["slurm_job_id"], two["status"], two["error"]) == (None, "requested", "sbatch: error: no such partition")
+    assert (two["slurm_job_id"], two["status"], two["error"]) == (
+        None,
+        "requested",
+        "sbatch: error: no such partition",
+    )
 
 
 def test_logs_are_those_of_all_runs_or_of_one(job: Job, viewer: APIClient) -> None:
@@ -172,14 +189,24 @@ def test_logs_are_those_of_all_runs_or_of_one(job: Job, viewer: APIClient) -> No
 @pytest.mark.parametrize(
     ("rest", "code", "text"),
     [
-        ("none/logs", 404, "The job has no workflow action 'none'; it has workflow_actions[0], nodes, tidy"),
-        ("7/logs", 404, "The job has no workflow action '7'; it has workflow_actions[0], nodes, tidy"),
+        (
+            "none/logs",
+            404,
+            "The job has no workflow action 'none'; it has workflow_actions[0], nodes, tidy",
+        ),
+        (
+            "7/logs",
+            404,
+            "The job has no workflow action '7'; it has workflow_actions[0], nodes, tidy",
+        ),
         ("tidy/logs?run=x", 400, "run must be the id of a run"),
         ("tidy/logs?run=9999999", 404, "The workflow action has no such run"),
         ("tidy/logs?after=x", 400, "after must be the `next` of an earlier answer"),
     ],
 )
-def test_what_is_not_there_is_one_sentence(job: Job, viewer: APIClient, rest: str, code: int, text: str) -> None:
+def test_what_is_not_there_is_one_sentence(
+    job: Job, viewer: APIClient, rest: str, code: int, text: str
+) -> None:
     answer = viewer.get(f"/api/jobs/{job.pk}/workflow-actions/{rest}")
     assert (answer.status_code, error(answer)) == (code, text)
 
@@ -192,7 +219,9 @@ def test_who_does_not_see_the_workspace_sees_no_action_of_it(job: Job) -> None:
         assert caller(None).get(path).status_code == 404
 
 
-def test_a_run_of_another_job_is_not_read_through_this_one(job: Job, tmp_path: Path, viewer: APIClient) -> None:
+def test_a_run_of_another_job_is_not_read_through_this_one(
+    job: Job, tmp_path: Path, viewer: APIClient
+) -> None:
     other = start(workspace(tmp_path, FLOW, "other"))
     hand = ActionHand("script")
     while (claim := hand.take_action()) is not None:
@@ -215,9 +244,15 @@ def test_a_job_costs_the_same_however_many_actions_it_has(
 ) -> None:
     client = caller(Role.VIEWER)
     for count in (2, 30):
-        one = "{trigger_type: on_jobs_complete, jobs: [a], action_type: run_commands, commands: ['true']}"
+        one = (
+            "{trigger_type: on_jobs_complete, jobs: [a], action_type: run_commands, commands:"
+            " ['true']}"
+        )
         more = "".join(f"      - {one}\n" for _ in range(count))
-        text = f"tasks:\n  main:\n    flow: {{a: {{type: script, script: 'true'}}}}\n    workflow_actions:\n{more}"
+        text = (
+            "tasks:\n  main:\n    flow: {a: {type: script, script: 'true'}}\n   "
+            f" workflow_actions:\n{more}"
+        )
         job = start(workspace(tmp_path, text, f"ws{count}"))
         ActionHand("script").live_on()
         client.get(f"/api/jobs/{job.pk}")

@@ -38,14 +38,18 @@ tasks:
 
 
 def gate(folder: Path, more: str = "", *, step: str = "") -> Workspace:
-    """A workspace whose task `main` asks at its step `gate`. `more`: keys of the approval, as YAML."""
+    """A workspace whose task `main` asks at its step `gate`. `more`: keys of the approval, as
+    YAML."""
     text = GATE.format(
-        more=textwrap.indent(textwrap.dedent(more).strip("\n"), "    "), step=f", {step}" if step else ""
+        more=textwrap.indent(textwrap.dedent(more).strip("\n"), "    "),
+        step=f", {step}" if step else "",
     )
     return workspace(folder, text)
 
 
-def person(role: Role | None = None, *, pattern: str = "*", groups: tuple[str, ...] = (), **fields: Any) -> User:
+def person(
+    role: Role | None = None, *, pattern: str = "*", groups: tuple[str, ...] = (), **fields: Any
+) -> User:
     user = User.objects.create(email=f"p{next(_numbers)}@example.org", **fields)
     if role is not None:
         WorkspaceGrant.objects.create(user=user, pattern=pattern, role=role)
@@ -62,7 +66,9 @@ def viewer(**fields: Any) -> User:
     return person(Role.VIEWER, **fields)
 
 
-def asked(workspace: Workspace, *, starter: User | None = None, given: Mapping[str, Any] | None = None) -> Job:
+def asked(
+    workspace: Workspace, *, starter: User | None = None, given: Mapping[str, Any] | None = None
+) -> Job:
     """A job that waits at its gate."""
     job = start_job(workspace.name, "main", given or {}, user=starter)
     assert Step.objects.get(job=job, name="gate").status == "suspended"
@@ -73,12 +79,18 @@ def request_of(job: Job, step: str = "gate") -> ApprovalRequest:
     return services.request_of(job.pk, step)
 
 
-def approve(job: Job, user: User, given: Mapping[str, Any] | None = None, *, step: str = "gate") -> Decided:
-    return services.decide(request_of(job, step).pk, Caller(user, "api", "192.0.2.1"), approved=True, given=given)
+def approve(
+    job: Job, user: User, given: Mapping[str, Any] | None = None, *, step: str = "gate"
+) -> Decided:
+    return services.decide(
+        request_of(job, step).pk, Caller(user, "api", "192.0.2.1"), approved=True, given=given
+    )
 
 
 def reject(job: Job, user: User, reason: str = "", *, step: str = "gate") -> Decided:
-    return services.decide(request_of(job, step).pk, Caller(user, "api", "192.0.2.1"), approved=False, reason=reason)
+    return services.decide(
+        request_of(job, step).pk, Caller(user, "api", "192.0.2.1"), approved=False, reason=reason
+    )
 
 
 def step_of(job: Job, name: str = "gate") -> Step:
@@ -87,4 +99,6 @@ def step_of(job: Job, name: str = "gate") -> Step:
 
 def records(job: Job) -> list[tuple[str, str, str]]:
     """(actor, what, outcome) of all that was tried, in order."""
-    return list(Record.objects.filter(job_id=job.pk).order_by("id").values_list("actor", "what", "outcome"))
+    return list(
+        Record.objects.filter(job_id=job.pk).order_by("id").values_list("actor", "what", "outcome")
+    )

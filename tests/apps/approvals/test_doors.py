@@ -14,7 +14,17 @@ from apps.approvals.models import Record
 from apps.jobs import services as jobs
 from apps.jobs.models import Job
 from tests.apps.api.callers import client_of
-from tests.apps.approvals.gates import approve, asked, gate, operator, person, records, reject, step_of, viewer
+from tests.apps.approvals.gates import (
+    approve,
+    asked,
+    gate,
+    operator,
+    person,
+    records,
+    reject,
+    step_of,
+    viewer,
+)
 from tests.apps.jobs.builders import Hand, failed, fresh, workspace
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -22,7 +32,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 FORM = "input: {window: {type: string, required: true}}"
 
 
-def post(user: User | None, job: Job, body: Any, *, step: str = "gate", verb: str = "approve") -> Any:
+def post(
+    user: User | None, job: Job, body: Any, *, step: str = "gate", verb: str = "approve"
+) -> Any:
     return client_of(user).post(f"/api/jobs/{job.pk}/steps/{step}/{verb}", body, format="json")
 
 
@@ -71,7 +83,12 @@ def test_what_is_no_decision_is_refused_with_400(tmp_path: Path, body: Any, text
 
 def test_who_is_answered_how(tmp_path: Path) -> None:
     job = asked(gate(tmp_path))
-    for user, status in ((None, 401), (person(), 404), (operator(pattern="x"), 404), (viewer(), 403)):
+    for user, status in (
+        (None, 401),
+        (person(), 404),
+        (operator(pattern="x"), 404),
+        (viewer(), 403),
+    ):
         assert post(user, job, {"approved": True}).status_code == status
     assert [outcome for _, _, outcome in records(job)] == ["refused"] * 3
     for step, status in (("nowhere", 404), ("after", 409), ("gate[0]", 404), ("%00", 404)):
@@ -91,8 +108,12 @@ def test_an_instance_of_a_loop_is_named_by_its_index(tmp_path: Path) -> None:
       main: {flow: {gate: {action: gate, for_each: [eu, us]}}}
     """
     job = jobs.start_job(workspace(tmp_path, text).name, "main", {})
-    assert post(operator(), job, {"approved": True}, step="gate[1]").json() == {"status": "approved"}
-    assert post(operator(), job, {"approved": True}, step="gate%5B0%5D").json() == {"status": "approved"}
+    assert post(operator(), job, {"approved": True}, step="gate[1]").json() == {
+        "status": "approved"
+    }
+    assert post(operator(), job, {"approved": True}, step="gate%5B0%5D").json() == {
+        "status": "approved"
+    }
     assert fresh(job).status == "completed"
 
 
@@ -114,7 +135,9 @@ def test_the_inbox_and_the_history_of_a_request(tmp_path: Path) -> None:
     assert client_of(anna).get("/api/approvals").json()["total"] == 0
     shape = client_of(viewer()).get(f"/api/jobs/{job.pk}/steps/gate/approval").json()
     assert [vote["user"] for vote in shape["votes"]] == [anna.email]
-    assert [(r["actor"], r["what"], r["outcome"]) for r in shape["records"]] == [(anna.email, "approve", "counted")]
+    assert [(r["actor"], r["what"], r["outcome"]) for r in shape["records"]] == [
+        (anna.email, "approve", "counted")
+    ]
     assert client_of(person()).get(f"/api/jobs/{job.pk}/steps/gate/approval").status_code == 404
 
 
@@ -154,10 +177,14 @@ def command(*words: str) -> tuple[int, str, str]:
 def test_approving_and_rejecting_on_the_command_line(tmp_path: Path) -> None:
     text, anna = gate(tmp_path, FORM), operator()
     job, other = asked(text), asked(text)
-    code, said, _ = command("approve", str(job.pk), "gate", "--as", anna.email, "--input", "window=night")
+    code, said, _ = command(
+        "approve", str(job.pk), "gate", "--as", anna.email, "--input", "window=night"
+    )
     assert (code, said) == (0, "gate: approved\n")
     assert step_of(job).output["approved_by"] == anna.email
-    code, said, _ = command("reject", str(other.pk), "gate", "--as", anna.email.upper(), "--reason", "no")
+    code, said, _ = command(
+        "reject", str(other.pk), "gate", "--as", anna.email.upper(), "--reason", "no"
+    )
     assert (code, said) == (0, "gate: rejected\n") and step_of(other).error == "no"
     row = Record.objects.get(job_id=job.pk)
     assert (row.actor, row.via) == (anna.email, "cli") and row.address.startswith("local user ")
@@ -175,10 +202,9 @@ def test_the_command_line_knows_the_same_rules(tmp_path: Path) -> None:
     ):
         found = command("approve", str(job.pk), "gate", "--as", user)
         assert found[0] == code and text in found[2], found
-    assert command("approve", str(job.pk), "gate", "--as", anna.email, "--input", "window=now")[:2] == (
-        0,
-        "gate: 1 of 2 approvals\n",
-    )
+    assert command("approve", str(job.pk), "gate", "--as", anna.email, "--input", "window=now")[
+        :2
+    ] == (0, "gate: 1 of 2 approvals\n")
     assert command("reject", str(job.pk), "gate", "--as", operator().email)[0] == 0
     code, _, error = command("approve", str(job.pk), "gate", "--as", operator().email)
     assert code == 1 and "rejected by" in error

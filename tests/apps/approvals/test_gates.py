@@ -13,7 +13,16 @@ from apps.jobs import ledger, restarts
 from apps.jobs.models import Job, LogChunk, Step
 from apps.jobs.services import cancel_job, start_job
 from engine.errors import Conflict, InputError
-from tests.apps.approvals.gates import approve, asked, gate, operator, records, reject, request_of, step_of
+from tests.apps.approvals.gates import (
+    approve,
+    asked,
+    gate,
+    operator,
+    records,
+    reject,
+    request_of,
+    step_of,
+)
 from tests.apps.jobs.builders import Hand, fresh, output, statuses, workspace
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -46,7 +55,9 @@ def test_a_rejection_fails_the_step_with_its_reason_cut_at_4096_bytes(tmp_path: 
     job = asked(text)
     assert reject(job, operator(), "not on a Friday").status == "rejected"
     assert step_of(job).error == "not on a Friday"
-    assert statuses(job)["after"] == "skipped" and fresh(job).error == "Step 'gate': not on a Friday"
+    assert (
+        statuses(job)["after"] == "skipped" and fresh(job).error == "Step 'gate': not on a Friday"
+    )
     other, silent = asked(text), asked(text)
     reject(other, operator(), "ä" * 4000)
     assert step_of(other).error == "ä" * 2048
@@ -58,7 +69,10 @@ def test_a_tolerated_rejection_lets_the_job_go_on(tmp_path: Path) -> None:
     job = asked(gate(tmp_path, step="continue_on_failure: true"))
     reject(job, operator())
     Hand().work()
-    assert statuses(job) == {"gate": "failed", "after": "completed"} and fresh(job).status == "completed"
+    assert (
+        statuses(job) == {"gate": "failed", "after": "completed"}
+        and fresh(job).status == "completed"
+    )
 
 
 def test_the_message_sees_inputs_overlaid_by_the_steps_own_and_outputs(tmp_path: Path) -> None:
@@ -99,11 +113,21 @@ def test_secret_values_never_reach_the_message_nor_the_reason(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("action", "step", "error"),
     [
-        ("message: '{{ nothing.here }}'", "", "Failed to render approval message for step 'gate': "),
-        ("message: fine", "input: {x: '{{ nothing.here }}'}", "Failed to render input for approval step 'gate': "),
+        (
+            "message: '{{ nothing.here }}'",
+            "",
+            "Failed to render approval message for step 'gate': ",
+        ),
+        (
+            "message: fine",
+            "input: {x: '{{ nothing.here }}'}",
+            "Failed to render input for approval step 'gate': ",
+        ),
     ],
 )
-def test_what_cannot_be_rendered_fails_the_step(tmp_path: Path, action: str, step: str, error: str) -> None:
+def test_what_cannot_be_rendered_fails_the_step(
+    tmp_path: Path, action: str, step: str, error: str
+) -> None:
     text = f"""
     actions:
       gate: {{type: approval, {action}}}
@@ -119,7 +143,13 @@ def test_what_cannot_be_rendered_fails_the_step(tmp_path: Path, action: str, ste
 
 def test_the_form_is_checked_always_and_its_values_reach_the_output(tmp_path: Path) -> None:
     job = asked(gate(tmp_path, FORM))
-    for wrong in (None, {}, {"window": "noon"}, {"window": "now", "count": "many"}, {"window": "now", "other": 1}):
+    for wrong in (
+        None,
+        {},
+        {"window": "noon"},
+        {"window": "now", "count": "many"},
+        {"window": "now", "other": 1},
+    ):
         with pytest.raises(InputError):
             approve(job, operator(), wrong)
     assert step_of(job).status == "suspended"
@@ -200,15 +230,26 @@ def test_a_decision_about_something_else_than_was_shown_is_refused(tmp_path: Pat
     caller = services.Caller(operator(), "admin")
     with pytest.raises(Conflict, match="not what is asked"):
         services.decide(request_of(job).pk, caller, approved=True, shown="0" * 64)
-    assert services.decide(request_of(job).pk, caller, approved=True, shown=request_of(job).digest).status == "approved"
+    assert (
+        services.decide(
+            request_of(job).pk, caller, approved=True, shown=request_of(job).digest
+        ).status
+        == "approved"
+    )
 
 
 def test_cancelling_the_job_closes_the_request_in_the_same_moment(tmp_path: Path) -> None:
     job = asked(gate(tmp_path))
     cancel_job(job.pk, actor="boss@example.org", reason="changed our minds")
     found = request_of(job)
-    assert (found.status, found.closed_by, found.reason) == ("cancelled", "boss@example.org", "changed our minds")
-    with pytest.raises(Conflict, match=r"current: cancelled\): cancelled by boss@example.org at 20"):
+    assert (found.status, found.closed_by, found.reason) == (
+        "cancelled",
+        "boss@example.org",
+        "changed our minds",
+    )
+    with pytest.raises(
+        Conflict, match=r"current: cancelled\): cancelled by boss@example.org at 20"
+    ):
         approve(job, operator())
     assert fresh(job).status == "cancelled"
 
@@ -225,8 +266,13 @@ def test_the_log_tells_of_the_waiting_and_of_the_decision(tmp_path: Path) -> Non
     job = asked(gate(tmp_path))
     anna = operator()
     approve(job, anna)
-    text = "".join(LogChunk.objects.filter(job_id=job.pk).order_by("id").values_list("lines", flat=True))
-    assert "[approval] Step 'gate' waiting for approval" in text and f"approved by {anna.email}" in text
+    text = "".join(
+        LogChunk.objects.filter(job_id=job.pk).order_by("id").values_list("lines", flat=True)
+    )
+    assert (
+        "[approval] Step 'gate' waiting for approval" in text
+        and f"approved by {anna.email}" in text
+    )
 
 
 def test_a_gate_in_a_child_job_holds_its_parent(tmp_path: Path) -> None:

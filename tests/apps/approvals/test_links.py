@@ -14,7 +14,17 @@ from apps.approvals.errors import NotAllowed
 from apps.approvals.models import Link
 from apps.approvals.services import Caller
 from engine.errors import Conflict, InputError, NotFound
-from tests.apps.approvals.gates import approve, asked, gate, operator, person, records, request_of, step_of, viewer
+from tests.apps.approvals.gates import (
+    approve,
+    asked,
+    gate,
+    operator,
+    person,
+    records,
+    request_of,
+    step_of,
+    viewer,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -46,7 +56,9 @@ def test_a_preview_that_is_not_signed_in_spends_nothing(tmp_path: Path) -> None:
     path = path_of(links.make_link(request_of(job), anna))
     for method in ("get", "head"):
         answer = getattr(Client(), method)(path)
-        assert answer.status_code in (302, 405) and "/admin/login/" in answer.headers.get("Location", "/admin/login/")
+        assert answer.status_code in (302, 405) and "/admin/login/" in answer.headers.get(
+            "Location", "/admin/login/"
+        )
     assert Link.objects.get().used_at is None
     assert signed_in(anna).get(path).status_code == 302
     assert Client().post(path).status_code == 405
@@ -57,14 +69,22 @@ def test_a_link_is_for_one_person_and_cannot_be_made_up(tmp_path: Path) -> None:
     path = path_of(links.make_link(request_of(job), anna))
     assert signed_in(other).get(path).status_code == 403
     assert Link.objects.get().used_at is None
-    for wrong in (path[:-1] + ("a" if path[-1] != "a" else "b"), "/approvals/link/x", "/approvals/link/a:b"):
+    for wrong in (
+        path[:-1] + ("a" if path[-1] != "a" else "b"),
+        "/approvals/link/x",
+        "/approvals/link/a:b",
+    ):
         assert signed_in(anna).get(wrong).status_code == 404
     assert records(job) == [(other.email, "open", "refused")]
 
 
 def test_the_database_keeps_no_link_that_could_be_used(tmp_path: Path) -> None:
-    token = path_of(links.make_link(request_of(asked(gate(tmp_path))), operator())).rsplit("/", 1)[1]
-    assert Link.objects.get().digest not in token and token.split(":")[0] not in str(Link.objects.values().get())
+    token = path_of(links.make_link(request_of(asked(gate(tmp_path))), operator())).rsplit("/", 1)[
+        1
+    ]
+    assert Link.objects.get().digest not in token and token.split(":")[0] not in str(
+        Link.objects.values().get()
+    )
 
 
 def test_a_link_to_what_is_decided_or_no_longer_seen_leads_nowhere(tmp_path: Path) -> None:
@@ -81,7 +101,9 @@ def test_who_makes_links_for_whom(tmp_path: Path) -> None:
     request = request_of(job)
     links.link_for(request, Caller(bot, "api"), anna.email)
     links.link_for(request, Caller(anna, "api"))
-    assert sorted(link.user.email for link in Link.objects.all()) == sorted([anna.email, anna.email])
+    assert sorted(link.user.email for link in Link.objects.all()) == sorted(
+        [anna.email, anna.email]
+    )
     for maker, email, refusal in (
         (anna, bot.email, NotAllowed),
         (person(), "", NotFound),

@@ -10,7 +10,17 @@ from django.test import Client
 
 from apps.accounts.models import Role, User
 from apps.approvals.models import ApprovalRequest, Record
-from tests.apps.approvals.gates import approve, asked, gate, operator, person, records, request_of, step_of, viewer
+from tests.apps.approvals.gates import (
+    approve,
+    asked,
+    gate,
+    operator,
+    person,
+    records,
+    request_of,
+    step_of,
+    viewer,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PASSWORD = "correct-horse-7"
@@ -28,10 +38,16 @@ def page_of(job: Any, verb: str = "change") -> str:
 
 
 def made_in_the_admin(email: str, role: str) -> None:
-    """An account as an administrator makes one: e-mail, password and a role, and nothing else ticked."""
+    """An account as an administrator makes one: e-mail, password and a role, and nothing else
+    ticked."""
     root = signed_in(person(is_superuser=True))
     form = {"email": email, "password1": PASSWORD, "password2": PASSWORD}
-    grants = {"grants-TOTAL_FORMS": 1, "grants-INITIAL_FORMS": 0, "grants-0-pattern": "*", "grants-0-role": role}
+    grants = {
+        "grants-TOTAL_FORMS": 1,
+        "grants-INITIAL_FORMS": 0,
+        "grants-0-pattern": "*",
+        "grants-0-role": role,
+    }
     answer = root.post("/admin/accounts/user/add/", {**form, **grants})
     assert answer.status_code == 302, answer.content.decode()[:2000]
 
@@ -45,12 +61,16 @@ def test_whoever_is_given_an_account_and_a_role_signs_in_finds_the_request_and_d
     job = asked(gate(tmp_path, named))
     client = Client()
     assert client.get(INBOX).headers["Location"].startswith("/admin/login/")
-    answer = client.post(f"/admin/login/?next={INBOX}", {"username": "ann@example.org", "password": PASSWORD})
+    answer = client.post(
+        f"/admin/login/?next={INBOX}", {"username": "ann@example.org", "password": PASSWORD}
+    )
     assert (answer.status_code, answer.headers["Location"]) == (302, INBOX)
     inbox = client.get(INBOX).content.decode()
     assert page_of(job) in inbox and 'data-badge="how_to_reg"' in inbox
     assert "Deploy 1.2?" in client.get(page_of(job)).content.decode()
-    answer = client.post(page_of(job, "decide"), {"verdict": "approve", "shown": request_of(job).digest}, follow=True)
+    answer = client.post(
+        page_of(job, "decide"), {"verdict": "approve", "shown": request_of(job).digest}, follow=True
+    )
     assert "Approved: the job goes on." in answer.content.decode()
     assert step_of(job).output["approved_by"] == "ann@example.org"
 
@@ -65,31 +85,42 @@ def test_an_account_for_programs_opens_no_page(tmp_path: Path) -> None:
 def test_the_page_answers_as_the_api_does(tmp_path: Path) -> None:
     job = asked(gate(tmp_path))
     for user, status in ((person(), 404), (operator(pattern="x"), 404), (viewer(), 403)):
-        assert signed_in(user).post(page_of(job, "decide"), {"verdict": "approve"}).status_code == status
-        assert signed_in(user).post(page_of(job, "decide"), {"verdict": "reject"}).status_code == status
+        assert (
+            signed_in(user).post(page_of(job, "decide"), {"verdict": "approve"}).status_code
+            == status
+        )
+        assert (
+            signed_in(user).post(page_of(job, "decide"), {"verdict": "reject"}).status_code
+            == status
+        )
     anna = signed_in(operator())
     assert anna.get(page_of(job, "decide")).status_code == 405
     assert anna.post(page_of(job, "decide"), {"verdict": "perhaps"}).status_code == 404
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(operator())
     assert strict.post(page_of(job, "decide"), {"verdict": "approve"}).status_code == 403
-    assert step_of(job).status == "suspended" and not ApprovalRequest.objects.exclude(status="open").exists()
+    assert (
+        step_of(job).status == "suspended"
+        and not ApprovalRequest.objects.exclude(status="open").exists()
+    )
 
 
-def test_who_comes_late_reads_who_decided_and_an_old_picture_decides_nothing(tmp_path: Path) -> None:
+def test_who_comes_late_reads_who_decided_and_an_old_picture_decides_nothing(
+    tmp_path: Path,
+) -> None:
     job, anna = asked(gate(tmp_path)), operator()
     late = signed_in(operator())
-    answer = late.post(page_of(job, "decide"), {"verdict": "approve", "shown": "0" * 64}, follow=True)
+    answer = late.post(
+        page_of(job, "decide"), {"verdict": "approve", "shown": "0" * 64}, follow=True
+    )
     assert "What you saw is not what is asked now" in answer.content.decode()
     approve(job, anna)
     answer = late.post(page_of(job, "decide"), {"verdict": "reject", "reason": "no"}, follow=True)
     assert f"approved by {anna.email} at 20" in answer.content.decode()
     assert [outcome for _, _, outcome in records(job)] == ["late", "done", "late"]
-    assert list(Record.objects.filter(job_id=job.pk).order_by("id").values_list("via", flat=True)) == [
-        "admin",
-        "api",
-        "admin",
-    ]
+    assert list(
+        Record.objects.filter(job_id=job.pk).order_by("id").values_list("via", flat=True)
+    ) == ["admin", "api", "admin"]
 
 
 def test_handing_on_taking_back_and_withdrawing_on_the_page(tmp_path: Path) -> None:
@@ -119,7 +150,9 @@ def test_handing_on_taking_back_and_withdrawing_on_the_page(tmp_path: Path) -> N
     ]
 
 
-def test_the_list_of_decisions_shows_what_was_tried_in_ones_own_workspaces_and_changes_nothing(tmp_path: Path) -> None:
+def test_the_list_of_decisions_shows_what_was_tried_in_ones_own_workspaces_and_changes_nothing(
+    tmp_path: Path,
+) -> None:
     job, anna = asked(gate(tmp_path)), operator()
     approve(job, anna)
     page = "/admin/approvals/record/"

@@ -1,4 +1,5 @@
-"""Ten at once about one request: approvals, rejections, the time-out, cancels. One wins, all others are told."""
+"""Ten at once about one request: approvals, rejections, the time-out, cancels. One wins, all others
+are told."""
 
 from __future__ import annotations
 
@@ -27,7 +28,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 DECIDERS = 10
 WON = {"approved": "approve", "rejected": "reject", "timed_out": "time_out", "cancelled": "cancel"}
-STEP = {"approved": "completed", "rejected": "failed", "timed_out": "failed", "cancelled": "cancelled"}
+STEP = {
+    "approved": "completed",
+    "rejected": "failed",
+    "timed_out": "failed",
+    "cancelled": "cancelled",
+}
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,8 @@ def play(case: Case, place: int, users: list[User]) -> str:
         match case.acts[place]:
             case "time out":
                 fetch(
-                    "UPDATE jobs_step SET deadline_at = clock_timestamp() WHERE id = %s AND status = 'suspended'",
+                    "UPDATE jobs_step SET deadline_at = clock_timestamp() WHERE id = %s AND status"
+                    " = 'suspended'",
                     (case.request.step_id,),
                 )
                 reminders.overdue_approvals()
@@ -75,7 +82,8 @@ def play(case: Case, place: int, users: list[User]) -> str:
 
 
 def race(cases: list[Case]) -> list[list[str]]:
-    """All acts of each case at the same moment, one case after the other. Answers by case and place."""
+    """All acts of each case at the same moment, one case after the other. Answers by case and
+    place."""
     users = [operator() for _ in range(DECIDERS)]
     barrier = Barrier(DECIDERS, timeout=60)
 
@@ -94,11 +102,14 @@ def race(cases: list[Case]) -> list[list[str]]:
 
 
 def judge(case: Case, answers: list[str]) -> str:
-    """Checks that one decision was made, that all agree about it, and that the record is whole. Returns its kind."""
+    """Checks that one decision was made, that all agree about it, and that the record is whole.
+    Returns its kind."""
     request = ApprovalRequest.objects.get(pk=case.request.pk)
     step = step_of(case.job)
     assert step.status == STEP[request.status], (request.status, step.status)
-    finals = StepEvent.objects.filter(step_id=step.pk, kind__in=["succeeded", "failed", "cancelled"])
+    finals = StepEvent.objects.filter(
+        step_id=step.pk, kind__in=["succeeded", "failed", "cancelled"]
+    )
     assert finals.count() == 1
     records = list(Record.objects.filter(request_id=request.pk).order_by("id"))
     done = [record for record in records if record.outcome == "done"]
@@ -121,9 +132,15 @@ def check_answers(case: Case, answers: list[str], request: ApprovalRequest) -> N
     assert all(answers[place] == request.status for place in winners)
     when = re.escape(str(request.closed_at.isoformat(timespec="seconds")).replace("+00:00", "Z"))  # type: ignore[union-attr]
     by = rf" by {re.escape(request.closed_by)}" if request.closed_by else ""
-    told = re.compile(rf"late: Step 'gate' is not in suspended state \(current: \w+\): [\w ]+{by} at {when}")
+    told = re.compile(
+        rf"late: Step 'gate' is not in suspended state \(current: \w+\): [\w ]+{by} at {when}"
+    )
     for place, answer in enumerate(answers):
-        if case.acts[place] in ("approve", "reject") and place not in winners and answer != "suspended":
+        if (
+            case.acts[place] in ("approve", "reject")
+            and place not in winners
+            and answer != "suspended"
+        ):
             assert told.fullmatch(answer), answer
 
 

@@ -34,7 +34,11 @@ def test_without_approvers_the_operators_of_the_workspace_decide(tmp_path: Path)
     workspace = gate(tmp_path)
     for able in (operator(), person(Role.ADMIN), person(is_superuser=True)):
         assert approve(asked(workspace), able).status == "approved"
-    for unable, refusal in ((viewer(), NotAllowed), (person(), NotFound), (operator(pattern="other"), NotFound)):
+    for unable, refusal in (
+        (viewer(), NotAllowed),
+        (person(), NotFound),
+        (operator(pattern="other"), NotFound),
+    ):
         job = asked(workspace)
         with pytest.raises(refusal):
             approve(job, unable)
@@ -56,12 +60,16 @@ def test_named_people_and_groups_decide_and_operators_do_not(tmp_path: Path) -> 
     assert step_of(job).status == "suspended"
 
 
-def test_a_superuser_decides_although_others_are_asked_and_the_record_says_so(tmp_path: Path) -> None:
+def test_a_superuser_decides_although_others_are_asked_and_the_record_says_so(
+    tmp_path: Path,
+) -> None:
     job = asked(gate(tmp_path, f"approvers: {{users: [{viewer().email}]}}"))
     root = person(is_superuser=True)
     assert not ApprovalRequest.objects.waiting_for(root).exists()
     approve(job, root)
-    assert Record.objects.get(job_id=job.pk).detail == "as superuser, not among those who were asked"
+    assert (
+        Record.objects.get(job_id=job.pk).detail == "as superuser, not among those who were asked"
+    )
 
 
 def test_a_named_person_who_does_not_see_the_workspace_gets_404(tmp_path: Path) -> None:
@@ -80,7 +88,8 @@ def test_rights_are_read_when_somebody_decides_and_not_before(tmp_path: Path) ->
     member.groups.clear()
     with pytest.raises(NotAllowed):
         approve(job, member)
-    assert services.right_to_decide(worker, request_of(other)) is not None  # its grants are remembered by now
+    # its grants are remembered by now
+    assert services.right_to_decide(worker, request_of(other)) is not None
     worker.grants.all().delete()
     with pytest.raises(NotFound):
         approve(other, worker)
@@ -95,7 +104,9 @@ def test_who_was_disabled_decides_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_superuser", [False, True])
-def test_with_separation_nobody_decides_a_job_they_started(tmp_path: Path, is_superuser: bool) -> None:
+def test_with_separation_nobody_decides_a_job_they_started(
+    tmp_path: Path, is_superuser: bool
+) -> None:
     starter = operator(is_superuser=is_superuser)
     job = asked(gate(tmp_path, "separation: true"), starter=starter)
     for decision in (approve, reject):
@@ -103,7 +114,8 @@ def test_with_separation_nobody_decides_a_job_they_started(tmp_path: Path, is_su
             decision(job, starter)
     assert not ApprovalRequest.objects.waiting_for(starter).exists()
     assert approve(job, operator()).status == "approved"
-    assert approve(asked(gate(tmp_path), starter=starter), starter).status == "approved"  # off by default
+    # off by default
+    assert approve(asked(gate(tmp_path), starter=starter), starter).status == "approved"
 
 
 def test_with_separation_who_restarted_the_job_has_started_it_too(tmp_path: Path) -> None:
@@ -153,7 +165,10 @@ def test_the_approval_of_somebody_who_lost_the_right_counts_no_more(tmp_path: Pa
 
 
 def test_all_approve_the_same_form(tmp_path: Path) -> None:
-    form = "min_approvals: 2\ninput: {window: {type: string, required: true}, n: {type: integer, default: 1}}"
+    form = (
+        "min_approvals: 2\ninput: {window: {type: string, required: true}, n: {type: integer,"
+        " default: 1}}"
+    )
     workspace, anna, bert = gate(tmp_path, form), operator(), operator()
     job, other = asked(workspace), asked(workspace)
     approve(job, anna, {"window": "night"})
@@ -166,7 +181,11 @@ def test_all_approve_the_same_form(tmp_path: Path) -> None:
 
 
 def test_a_secret_answer_need_not_be_known_to_the_second_person(tmp_path: Path) -> None:
-    job = asked(gate(tmp_path, "min_approvals: 2\ninput: {pin: {type: string, secret: true, required: true}}"))
+    job = asked(
+        gate(
+            tmp_path, "min_approvals: 2\ninput: {pin: {type: string, secret: true, required: true}}"
+        )
+    )
     approve(job, operator(), {"pin": "4711-0815"})
     bert = operator()
     with pytest.raises(InputError) as refusal:
@@ -191,7 +210,11 @@ def test_an_approval_is_taken_back_while_others_are_waited_for(tmp_path: Path) -
     assert approve(job, anna).status == "approved"
     with pytest.raises(Conflict, match="current: completed"):
         withdraw(job, anna)
-    assert (anna.email, "withdraw", "done") in records(job) and (bert.email, "withdraw", "late") in records(job)
+    assert (anna.email, "withdraw", "done") in records(job) and (
+        bert.email,
+        "withdraw",
+        "late",
+    ) in records(job)
 
 
 def delegate(job: object, giver: User, taker: User) -> None:
@@ -209,7 +232,10 @@ def test_a_decision_handed_on_is_the_takers_and_no_longer_the_givers(tmp_path: P
     with pytest.raises(NotAllowed, match=f"handed this decision on to {taker.email}"):
         approve(job, anna)
     approve(job, taker)
-    assert Record.objects.filter(job_id=job.pk, outcome="done").last().detail == f"in place of {anna.email}"  # type: ignore[union-attr]
+    assert (
+        Record.objects.filter(job_id=job.pk, outcome="done").last().detail
+        == f"in place of {anna.email}"
+    )  # type: ignore[union-attr]
 
 
 def test_a_decision_handed_on_can_be_taken_back(tmp_path: Path) -> None:
@@ -239,7 +265,9 @@ def test_a_decision_handed_on_can_be_taken_back(tmp_path: Path) -> None:
 
 def test_a_delegation_does_not_make_two_approvals_of_one_person(tmp_path: Path) -> None:
     anna, bert, taker = viewer(), viewer(), viewer()
-    job = asked(gate(tmp_path, f"min_approvals: 2\napprovers: {{users: [{anna.email}, {bert.email}]}}"))
+    job = asked(
+        gate(tmp_path, f"min_approvals: 2\napprovers: {{users: [{anna.email}, {bert.email}]}}")
+    )
     delegate(job, anna, taker)
     delegate(job, bert, taker)
     assert approve(job, taker).status == "suspended"
@@ -296,11 +324,22 @@ def test_a_late_decision_is_told_who_decided_and_when(tmp_path: Path) -> None:
     for unable, kind in ((viewer(), NotAllowed), (person(), NotFound)):
         with pytest.raises(kind):
             approve(job, unable)
-    assert [outcome for _, _, outcome in records(job)] == ["done", "late", "late", "refused", "refused"]
+    assert [outcome for _, _, outcome in records(job)] == [
+        "done",
+        "late",
+        "late",
+        "refused",
+        "refused",
+    ]
 
 
 def test_the_inbox_holds_what_waits_for_me(tmp_path: Path) -> None:
-    anna, bert, member, root = operator(), viewer(), viewer(groups=("ops",)), person(is_superuser=True)
+    anna, bert, member, root = (
+        operator(),
+        viewer(),
+        viewer(groups=("ops",)),
+        person(is_superuser=True),
+    )
     open_to_all = asked(gate(tmp_path))
     named = asked(gate(tmp_path, f"approvers: {{users: [{bert.email}], groups: [ops]}}"))
     decided = asked(gate(tmp_path))
@@ -317,7 +356,10 @@ def test_the_inbox_holds_what_waits_for_me(tmp_path: Path) -> None:
 def test_the_record_cannot_be_changed_nor_deleted_and_outlives_the_job(tmp_path: Path) -> None:
     job, anna = asked(gate(tmp_path)), operator()
     approve(job, anna)
-    for change in (lambda: Record.objects.update(actor="somebody else"), lambda: Record.objects.all().delete()):
+    for change in (
+        lambda: Record.objects.update(actor="somebody else"),
+        lambda: Record.objects.all().delete(),
+    ):
         with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
             change()
     with connection.cursor() as cursor:

@@ -1,4 +1,5 @@
-"""What time alone does: the time-out, reminders, the escalation, mail; and the hooks that they set off."""
+"""What time alone does: the time-out, reminders, the escalation, mail; and the hooks that they set
+off."""
 
 from __future__ import annotations
 
@@ -16,7 +17,17 @@ from apps.jobs.models import Job, Step
 from apps.jobs.services import cancel_job, start_job
 from apps.jobs.sql import fetch
 from engine.errors import Conflict
-from tests.apps.approvals.gates import approve, asked, gate, operator, person, records, request_of, step_of, viewer
+from tests.apps.approvals.gates import (
+    approve,
+    asked,
+    gate,
+    operator,
+    person,
+    records,
+    request_of,
+    step_of,
+    viewer,
+)
 from tests.apps.jobs.builders import Hand, fresh, statuses, workspace
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -25,18 +36,20 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def pass_time(job: Job, seconds: float) -> None:
     """As if the step had been suspended so much earlier."""
     fetch(
-        "UPDATE jobs_step SET deadline_at = deadline_at - make_interval(secs => %s) WHERE job_id = %s AND status ="
-        " 'suspended'",
+        "UPDATE jobs_step SET deadline_at = deadline_at - make_interval(secs => %s) WHERE job_id ="
+        " %s AND status = 'suspended'",
         (seconds, job.pk),
     )
     fetch(
-        "UPDATE approvals_approvalrequest SET created_at = created_at - make_interval(secs => %(s)s),"
-        " remind_at = remind_at - make_interval(secs => %(s)s) WHERE job_id = %(job)s",
+        "UPDATE approvals_approvalrequest SET created_at = created_at - make_interval(secs =>"
+        " %(s)s), remind_at = remind_at - make_interval(secs => %(s)s) WHERE job_id = %(job)s",
         {"s": seconds, "job": job.pk},
     )
 
 
-@pytest.mark.parametrize(("action", "step"), [("timeout: 1h30m", ""), ("timeout: 10s", "timeout: 1h30m")])
+@pytest.mark.parametrize(
+    ("action", "step"), [("timeout: 1h30m", ""), ("timeout: 10s", "timeout: 1h30m")]
+)
 def test_nobody_decides_in_time(tmp_path: Path, action: str, step: str) -> None:
     job = asked(gate(tmp_path, action, step=step))
     conductor.tick()
@@ -86,7 +99,9 @@ def told(job: Job) -> list[dict[str, Any]]:
     """The `hook` of each hook job that the gate has set off."""
     import json
 
-    found = Job.objects.filter(source_type="hook", source_id=str(job.pk)).order_by("created_at", "id")
+    found = Job.objects.filter(source_type="hook", source_id=str(job.pk)).order_by(
+        "created_at", "id"
+    )
     return [json.loads(hook.input["all"]) for hook in found]
 
 
@@ -105,7 +120,9 @@ def test_the_hook_fires_once_for_a_suspension_with_the_documented_context(tmp_pa
         "status": "suspended",
         "source_type": "api",
         "source_id": anna.email,
-        "url": f"http://127.0.0.1:8080/admin/approvals/approvalrequest/{request_of(job).pk}/change/",
+        "url": (
+            f"http://127.0.0.1:8080/admin/approvals/approvalrequest/{request_of(job).pk}/change/"
+        ),
     }
     for _ in range(3):
         conductor.tick()
@@ -114,7 +131,9 @@ def test_the_hook_fires_once_for_a_suspension_with_the_documented_context(tmp_pa
     assert len(told(job)) == 1
 
 
-def test_hooks_fire_for_each_suspension_of_a_restarted_job_and_for_child_jobs(tmp_path: Path) -> None:
+def test_hooks_fire_for_each_suspension_of_a_restarted_job_and_for_child_jobs(
+    tmp_path: Path,
+) -> None:
     from apps.jobs import restarts
     from tests.apps.approvals.gates import reject
 
@@ -124,7 +143,8 @@ def test_hooks_fire_for_each_suspension_of_a_restarted_job_and_for_child_jobs(tm
     restarts.restart_failed(job.pk)
     assert [context["status"] for context in told(job)] == ["suspended", "suspended"]
     text = HOOKED.replace(
-        "flow: {gate: {action: gate}}", "flow: {gate: {action: gate}}\n  outer: {flow: {s: {action: sub}}}"
+        "flow: {gate: {action: gate}}",
+        "flow: {gate: {action: gate}}\n  outer: {flow: {s: {action: sub}}}",
     )
     text = text.replace("actions:\n", "actions:\n  sub: {type: task, task: main}\n")
     parent = start_job(workspace(tmp_path, text).name, "outer", {})
@@ -157,7 +177,10 @@ def test_reminders_and_the_escalation_come_in_their_time_and_once(tmp_path: Path
         ("escalated", 0),
         ("reminder", 2),
     ]
-    assert [(record.what, record.detail) for record in Record.objects.filter(job_id=job.pk, via="server")] == [
+    assert [
+        (record.what, record.detail)
+        for record in Record.objects.filter(job_id=job.pk, via="server")
+    ] == [
         ("remind", "reminder 1"),
         ("escalate", "asks the group bosses as well"),
         ("remind", "reminder 2"),
@@ -193,7 +216,9 @@ def test_an_escalation_of_an_unnamed_gate_still_asks_the_operators(tmp_path: Pat
     assert approve(job, operator()).status == "approved"
 
 
-def test_those_who_are_asked_get_mail_with_a_link_of_their_own(tmp_path: Path, settings: Any) -> None:
+def test_those_who_are_asked_get_mail_with_a_link_of_their_own(
+    tmp_path: Path, settings: Any
+) -> None:
     settings.MAIL_IS_CONFIGURED = True
     starter, other, outsider = operator(), operator(), viewer()
     job = asked(gate(tmp_path, "separation: true\ntimeout: 2h"), starter=starter)
@@ -202,7 +227,9 @@ def test_those_who_are_asked_get_mail_with_a_link_of_their_own(tmp_path: Path, s
     (message,) = mail.outbox
     assert message.to == [other.email] and "Deploy 1.2?" in message.body
     link = Link.objects.get()
-    assert link.user == other and link.request == request_of(job) and link.digest not in message.body
+    assert (
+        link.user == other and link.request == request_of(job) and link.digest not in message.body
+    )
     assert "/approvals/link/" in message.body and "times out at" in message.body
     assert outsider.email not in str([found.to for found in mail.outbox])
     assert notices.send_mail() == 0
@@ -229,7 +256,9 @@ def test_mail_that_could_not_be_sent_is_tried_again_later(tmp_path: Path, settin
     assert notices.send_mail() == 1 and len(mail.outbox) == 1
 
 
-def test_no_mail_goes_out_for_what_is_decided_nor_where_no_server_is_configured(tmp_path: Path, settings: Any) -> None:
+def test_no_mail_goes_out_for_what_is_decided_nor_where_no_server_is_configured(
+    tmp_path: Path, settings: Any
+) -> None:
     anna = operator()
     job = asked(gate(tmp_path))
     assert notices.send_mail() == 0

@@ -1,4 +1,5 @@
-"""Jobs out of a few words, and a worker that exists only as calls of the ledger: no process, no message."""
+"""Jobs out of a few words, and a worker that exists only as calls of the ledger: no process, no
+message."""
 
 from __future__ import annotations
 
@@ -70,8 +71,11 @@ class Hand:
     def finish(self, claim: ledger.Claim, outcome: StepOutcome = DONE) -> ledger.Settled:
         return ledger.finish(ledger.Report(claim, outcome))
 
-    def work(self, outcomes: Mapping[str, StepOutcome] | None = None, *, limit: int = 10_000) -> int:
-        """Claim and finish until nothing is ready. `outcomes` by step name; others succeed. Returns how many ran."""
+    def work(
+        self, outcomes: Mapping[str, StepOutcome] | None = None, *, limit: int = 10_000
+    ) -> int:
+        """Claim and finish until nothing is ready. `outcomes` by step name; others succeed. Returns
+        how many ran."""
         outcomes = outcomes or {}
         for count in range(limit):
             found = self.claim()
@@ -87,7 +91,11 @@ def start(workspace: Workspace, task: str = "main", /, **given: Any) -> Job:
 
 
 def statuses(job: Job) -> dict[str, str]:
-    return dict(Step.objects.filter(job_id=job.id).order_by("position", "loop_index").values_list("name", "status"))
+    return dict(
+        Step.objects.filter(job_id=job.id)
+        .order_by("position", "loop_index")
+        .values_list("name", "status")
+    )
 
 
 def fresh(job: Job) -> Job:

@@ -1,7 +1,8 @@
-"""A database that the tests of one module share: commits are real; jobs go after each test, the rest at the end.
+"""A database that the tests of one module share: commits are real; jobs go after each test, the
+rest at the end.
 
-For modules of many small tests: emptying the whole database after each would take ten times as long as the test. A
-module takes part with
+For modules of many small tests: emptying the whole database after each would take ten times as long
+as the test. A module takes part with
 
     from tests.apps.jobs.shared import _django_db_helper, shared_db
     pytestmark = pytest.mark.django_db(transaction=True)
@@ -27,7 +28,8 @@ def shared_db(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
 
 @pytest.fixture
 def _django_db_helper(shared_db: None) -> Iterator[None]:
-    """In place of pytest-django's, which rolls back or empties the database after each test: only the jobs go."""
+    """In place of pytest-django's, which rolls back or empties the database after each test: only
+    the jobs go."""
     yield
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM jobs_attempt; DELETE FROM jobs_step; DELETE FROM jobs_job")

@@ -56,7 +56,13 @@ def test_people_see_the_jobs_of_their_workspaces_only(job: Job) -> None:
         listed = client.get(LIST)
         assert listed.status_code == 200
         assert (str(job.pk)[:8] in listed.content.decode()) is sees
-        for rest in ("change/", "steps/", "timeline/", "details/", f"steps/{Step.objects.first().pk}/"):  # type: ignore[union-attr]
+        for rest in (
+            "change/",
+            "steps/",
+            "timeline/",
+            "details/",
+            f"steps/{Step.objects.first().pk}/",
+        ):  # type: ignore[union-attr]
             assert client.get(page(job, rest)).status_code == (200 if sees else 404), rest
         assert client.get(f"/admin/jobs/{job.pk}/log/").status_code == (200 if sees else 404)
         assert client.get(f"/admin/tasks/{name}/main/").status_code == (200 if sees else 404)
@@ -74,7 +80,10 @@ def test_only_operators_act_and_only_by_post(job: Job, rest: str) -> None:
     strict.force_login(person(Role.OPERATOR))
     assert strict.post(page(job, rest)).status_code == 403
     assert fresh(job).status == "running"
-    assert client_of(person(Role.VIEWER)).post(f"/admin/tasks/{job.workspace.name}/main/").status_code == 403
+    assert (
+        client_of(person(Role.VIEWER)).post(f"/admin/tasks/{job.workspace.name}/main/").status_code
+        == 403
+    )
     assert Job.objects.count() == 1
 
 
@@ -97,14 +106,19 @@ def test_buttons_cancel_and_restart_in_the_name_of_the_user(job: Job) -> None:
     assert fresh(job).cancel_reason == "no more"
     from apps.jobs.models import StepEvent
 
-    assert user.email in set(StepEvent.objects.filter(job_id=job.pk).values_list("actor", flat=True))
+    assert user.email in set(
+        StepEvent.objects.filter(job_id=job.pk).values_list("actor", flat=True)
+    )
     again = client.post(page(job, "cancel/"), follow=True)
     assert "already in a terminal state" in again.content.decode()
 
 
 @pytest.mark.slow
 def test_the_page_of_a_job_of_10_000_steps_is_small_and_quick(tmp_path: Path) -> None:
-    chain = [f"      link_{n}: {{ action: go, depends_on: [{f'link_{n - 1}' if n else ''}] }}" for n in range(400)]
+    chain = [
+        f"      link_{n}: {{ action: go, depends_on: [{f'link_{n - 1}' if n else ''}] }}"
+        for n in range(400)
+    ]
     steps = "\n".join(chain)
     text = f"""
 actions: {{ go: {{ type: script, script: "true" }} }}

@@ -1,4 +1,5 @@
-"""Cancel in every state of a step, restarts from there, time-outs of children, and who is served first."""
+"""Cancel in every state of a step, restarts from there, time-outs of children, and who is served
+first."""
 
 from __future__ import annotations
 
@@ -139,7 +140,9 @@ def test_a_held_and_a_delayed_job_are_cancelled_at_once(home: Any) -> None:
     assert is_cancelled(delayed, "a") and sweeps.due_jobs() == 0
 
 
-def test_a_step_whose_worker_is_lost_during_cancel_is_cancelled_and_not_tried_again(home: Any) -> None:
+def test_a_step_whose_worker_is_lost_during_cancel_is_cancelled_and_not_tried_again(
+    home: Any,
+) -> None:
     job, hand = start(home, "tries"), Hand()
     hand.start(hand.take("a"))
     cancel(job)
@@ -164,7 +167,9 @@ def test_on_cancel_fires_once_also_when_the_worker_was_lost(home: Any) -> None:
     Attempt.objects.filter(job_id=job.id).update(lease_until=F("claimed_at"))
     for _ in range(3):
         sweeps.lost_attempts()
-    assert list(HookRun.objects.filter(job_id=job.id).values_list("event", flat=True)) == ["on_cancel"]
+    assert list(HookRun.objects.filter(job_id=job.id).values_list("event", flat=True)) == [
+        "on_cancel"
+    ]
 
 
 def test_who_cancelled_is_written_down(home: Any) -> None:
@@ -189,7 +194,9 @@ def test_a_step_whose_time_is_up_cancels_its_child_and_the_parent_goes_on(home: 
     assert Job.objects.get(parent_job_id=job.id).status == "cancelled"
 
 
-def test_a_child_whose_parent_died_before_it_could_tell_it_is_cancelled_by_the_sweep(home: Any) -> None:
+def test_a_child_whose_parent_died_before_it_could_tell_it_is_cancelled_by_the_sweep(
+    home: Any,
+) -> None:
     job, hand = start(home, "calls"), Hand()
     child = Job.objects.get(parent_job_id=job.id)
     assert sweeps.forsaken_children() == 0
@@ -198,7 +205,11 @@ def test_a_child_whose_parent_died_before_it_could_tell_it_is_cancelled_by_the_s
     cancellation._cancel_one(job.id, "me", "Job cancelled")  # and here the process dies
     assert fresh(child).status == "running"
     assert sweeps.forsaken_children() == 1
-    assert fresh(child).status == "cancelled" and fresh(job).status == "cancelled" and hand.claim() is None
+    assert (
+        fresh(child).status == "cancelled"
+        and fresh(job).status == "cancelled"
+        and hand.claim() is None
+    )
 
 
 # Restarts
@@ -270,7 +281,11 @@ def test_a_plain_restart_is_a_new_job_of_the_current_revision_linked_to_the_old(
     job = start(home, "chain")
     Hand().work({"a": failed()})
     again = services.rerun_job(job.id, actor=None)
-    assert (again.rerun_of_id, again.source_type, fresh(again).status) == (job.id, "rerun", "running")
+    assert (again.rerun_of_id, again.source_type, fresh(again).status) == (
+        job.id,
+        "rerun",
+        "running",
+    )
     assert fresh(job).status == "failed"
 
 
@@ -285,7 +300,9 @@ def test_the_job_of_higher_priority_is_served_first_and_among_equals_the_older(h
     assert [claim.job_id for claim in claims if claim] == [high.id, low[0].id, low[1].id]
 
 
-def test_a_wide_job_does_not_keep_a_narrow_one_waiting_for_all_of_it(home: Any, tmp_path: Path) -> None:
+def test_a_wide_job_does_not_keep_a_narrow_one_waiting_for_all_of_it(
+    home: Any, tmp_path: Path
+) -> None:
     text = TEXT.replace("for_each: [1, 2, 3], max_parallel: 1", "for_each: [1, 2, 3, 4, 5, 6]")
     wide = start(workspace(tmp_path, text), "loop")
     narrow = start(home, "inner")

@@ -29,7 +29,8 @@ class Story:
     needs: dict[str, list[str]]  # step -> its dependencies
     bad: set[str] = field(default_factory=set)  # those that fail
     tolerant: set[str] = field(default_factory=set)  # those that tolerate their failure
-    lost: set[str] = field(default_factory=set)  # whose first attempt is given up, and reports when a second one runs
+    # whose first attempt is given up, and reports when a second one runs
+    lost: set[str] = field(default_factory=set)
     seed: int = 0  # of the order of finishing
 
 
@@ -54,14 +55,17 @@ def text_of(flow: dict[str, list[str]], tolerant: set[str]) -> str:
 
 
 class Run:
-    """Works a job off in an order of finishing that chance decides, through the compiled end or the general one."""
+    """Works a job off in an order of finishing that chance decides, through the compiled end or the
+    general one."""
 
     def __init__(self, job: Job, story: Story, *, is_compiled: bool) -> None:
         self.job = job
         self.story = story
         self.hand = Hand()
         sets = [ref.id for ref in ledger.covered(self.hand.tags)]
-        self.more: dict[str, Any] = {"claim_for": sets, "worker_id": self.hand.id} if is_compiled else {}
+        self.more: dict[str, Any] = (
+            {"claim_for": sets, "worker_id": self.hand.id} if is_compiled else {}
+        )
         self.in_hand: dict[str, ledger.Claim] = {}
         self.late: dict[str, ledger.Claim] = {}
         self.seen: list[Any] = []  # the rows after each end
@@ -71,14 +75,18 @@ class Run:
         self.claim_all()
         while self.in_hand:
             for name in sorted(self.late.keys() & self.in_hand.keys()):
-                assert not self.finish(self.late.pop(name)), f"{name}: the report of its lost attempt counted"
+                assert not self.finish(self.late.pop(name)), (
+                    f"{name}: the report of its lost attempt counted"
+                )
             name = chance.choice(sorted(self.in_hand))
             assert self.finish(self.in_hand.pop(name))
         return self.seen
 
     def finish(self, claim: ledger.Claim) -> bool:
         name = claim.base
-        outcome = failed() if name in self.story.bad else output(name) if name.endswith("1") else DONE
+        outcome = (
+            failed() if name in self.story.bad else output(name) if name.endswith("1") else DONE
+        )
         settled = ledger.finish(ledger.Report(claim, outcome), **self.more)
         self.take(settled.next)
         self.claim_all()
@@ -93,7 +101,9 @@ class Run:
         if claim is None:
             return
         now = statuses(self.job)
-        assert {now[need] for need in self.story.needs[claim.base]} <= FINAL, f"{claim.base} began too early: {now}"
+        assert {now[need] for need in self.story.needs[claim.base]} <= FINAL, (
+            f"{claim.base} began too early: {now}"
+        )
         if claim.base in self.story.lost and claim.fence == 1:
             self.late[claim.base] = claim
             ledger.give_back(claim)
@@ -112,9 +122,16 @@ def rows_of(job: Job) -> list[Any]:
 def picture(job: Job) -> tuple[Any, ...]:
     row = fresh(job)
     events = sorted(StepEvent.objects.filter(job_id=job.id).values_list("kind", flat=True))
-    attempts = sorted(Attempt.objects.filter(job_id=job.id).values_list("status", "exit_code", "error"))
+    attempts = sorted(
+        Attempt.objects.filter(job_id=job.id).values_list("status", "exit_code", "error")
+    )
     ended = not Attempt.objects.filter(job_id=job.id, ended_at=None).exists()
-    return (row.status, row.output, row.error, row.open_steps, row.bad_steps), events, attempts, ended
+    return (
+        (row.status, row.output, row.error, row.open_steps, row.bad_steps),
+        events,
+        attempts,
+        ended,
+    )
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -134,7 +151,9 @@ def test_both_ends_leave_the_same_rows(story: Story) -> None:
 
 
 @pytest.mark.parametrize("goes_on", [True, False])
-def test_what_can_be_done_meanwhile_is_done_once_by_either_path(tmp_path: Path, goes_on: bool) -> None:
+def test_what_can_be_done_meanwhile_is_done_once_by_either_path(
+    tmp_path: Path, goes_on: bool
+) -> None:
     start(workspace(tmp_path, text_of({"a": [], "b": ["a"]}, set())))
     hand, called = Hand(), []
     sets = [ref.id for ref in ledger.covered(hand.tags)] if goes_on else []

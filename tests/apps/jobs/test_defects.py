@@ -1,4 +1,5 @@
-"""What the platform that authors come from does wrong, one test a defect; each fails where the defect is."""
+"""What the platform that authors come from does wrong, one test a defect; each fails where the
+defect is."""
 
 from __future__ import annotations
 
@@ -54,9 +55,14 @@ def test_d02_a_caller_s_braces_are_data_and_never_a_template(tmp_path: Path) -> 
     assert order.input["other"] == "super-secret-value"
 
 
-def test_d03_a_cancelled_job_is_not_tried_again_by_a_step_that_has_retries_left(tmp_path: Path) -> None:
+def test_d03_a_cancelled_job_is_not_tried_again_by_a_step_that_has_retries_left(
+    tmp_path: Path,
+) -> None:
     text = 'actions:\n  work: {type: script, script: "true", retry: {max_attempts: 5, delay: 1s}}\n'
-    job, hand = start(workspace(tmp_path, text + "tasks:\n  main: {flow: {a: {action: work}}}\n")), Hand()
+    job, hand = (
+        start(workspace(tmp_path, text + "tasks:\n  main: {flow: {a: {action: work}}}\n")),
+        Hand(),
+    )
     claim = hand.take("a")
     services.cancel_job(job.id, actor="me")
     hand.finish(claim, failed())
@@ -66,7 +72,10 @@ def test_d03_a_cancelled_job_is_not_tried_again_by_a_step_that_has_retries_left(
 
 
 def test_d04_a_loop_behind_a_failed_step_is_skipped_and_the_job_ends(tmp_path: Path) -> None:
-    flow = "tasks:\n  main: {flow: {a: {action: work}, b: {action: work, depends_on: [a], for_each: [1, 2]}}}\n"
+    flow = (
+        "tasks:\n  main: {flow: {a: {action: work}, b: {action: work, depends_on: [a], for_each:"
+        " [1, 2]}}}\n"
+    )
     job = start(workspace(tmp_path, WORK.replace("  call: {type: task, task: inner}\n", "") + flow))
     Hand().work({"a": failed()})
     assert statuses(job) == {"a": "failed", "b": "skipped"} and fresh(job).status == "failed"
@@ -74,7 +83,11 @@ def test_d04_a_loop_behind_a_failed_step_is_skipped_and_the_job_ends(tmp_path: P
 
 @pytest.mark.parametrize(
     ("items", "status", "end"),
-    [([], "skipped", "completed"), ("no list", "failed", "failed"), ([{"deep": [1]}], "completed", "completed")],
+    [
+        ([], "skipped", "completed"),
+        ("no list", "failed", "failed"),
+        ([{"deep": [1]}], "completed", "completed"),
+    ],
 )
 def test_d05_a_loop_that_is_skipped_or_fails_in_the_middle_of_a_job_sets_the_rest_going(
     tmp_path: Path, items: Any, status: str, end: str
@@ -95,7 +108,9 @@ def test_d05_a_loop_that_is_skipped_or_fails_in_the_middle_of_a_job_sets_the_res
     assert (found["b"], found["c"]) == (status, "completed") and fresh(job).status == end
 
 
-def test_d06_a_child_that_cannot_be_made_or_is_too_deep_fails_its_step_and_the_parent_ends(tmp_path: Path) -> None:
+def test_d06_a_child_that_cannot_be_made_or_is_too_deep_fails_its_step_and_the_parent_ends(
+    tmp_path: Path,
+) -> None:
     text = """
     actions:
       work: {type: script, script: "true"}
@@ -116,10 +131,15 @@ def test_d06_a_child_that_cannot_be_made_or_is_too_deep_fails_its_step_and_the_p
     assert fresh(deep).status == "failed"
     chain = Job.objects.filter(workspace=found, task_name__in=["ping", "pong"])
     assert chain.count() == 11 and set(chain.values_list("status", flat=True)) == {"failed"}
-    assert "Maximum task nesting depth (10) exceeded" in Step.objects.get(job=chain.get(depth=10)).error
+    assert (
+        "Maximum task nesting depth (10) exceeded"
+        in Step.objects.get(job=chain.get(depth=10)).error
+    )
 
 
-def test_d07_a_child_that_is_over_as_soon_as_it_begins_tells_its_parent_and_fires_its_hooks(tmp_path: Path) -> None:
+def test_d07_a_child_that_is_over_as_soon_as_it_begins_tells_its_parent_and_fires_its_hooks(
+    tmp_path: Path,
+) -> None:
     text = (
         WORK
         + """
@@ -130,15 +150,21 @@ tasks:
     )
     job = start(workspace(tmp_path, text))
     child = Job.objects.get(parent_job_id=job.id)
-    assert child.status == "completed" and HookRun.objects.filter(job_id=child.id, event="on_success").count() == 1
+    assert (
+        child.status == "completed"
+        and HookRun.objects.filter(job_id=child.id, event="on_success").count() == 1
+    )
     Hand().work()
-    assert statuses(job) == {"a": "completed", "b": "completed"} and fresh(job).status == "completed"
+    assert (
+        statuses(job) == {"a": "completed", "b": "completed"} and fresh(job).status == "completed"
+    )
 
 
 def test_d08_a_condition_that_fails_at_the_root_fails_the_job(tmp_path: Path) -> None:
     text = (
         WORK
-        + 'tasks:\n  inner: {flow: {a: {action: work}}}\n  main: {flow: {a: {action: work, when: "{{ nope.x }}"}}}\n'
+        + "tasks:\n  inner: {flow: {a: {action: work}}}\n  main: {flow: {a: {action: work, when:"
+        ' "{{ nope.x }}"}}}\n'
     )
     job = start(workspace(tmp_path, text))
     assert statuses(job) == {"a": "failed"} and fresh(job).status == "failed"
@@ -154,20 +180,31 @@ def test_d10_a_running_step_that_is_cancelled_ends_cancelled_and_not_failed(tmp_
 
 
 def test_d11_a_request_to_cancel_outlives_every_process_that_heard_of_it(tmp_path: Path) -> None:
-    job, hand = start(workspace(tmp_path, WORK + "tasks:\n  inner: {flow: {a: {action: work}}}\n"), "inner"), Hand()
+    job, hand = (
+        start(
+            workspace(tmp_path, WORK + "tasks:\n  inner: {flow: {a: {action: work}}}\n"), "inner"
+        ),
+        Hand(),
+    )
     claim = hand.take("a")
     services.cancel_job(job.id, actor="me")
     blueprints.forget()  # a server that starts anew knows nothing but the rows
     for _ in range(2):
-        assert ledger.renew(hand.id, {claim.attempt_id: claim.fence}, 1).cancelled == {claim.attempt_id}
+        assert ledger.renew(hand.id, {claim.attempt_id: claim.fence}, 1).cancelled == {
+            claim.attempt_id
+        }
 
 
 def test_d12_the_retry_of_a_task_starts_it_again_as_often_as_it_says(tmp_path: Path) -> None:
-    text = WORK + "tasks:\n  inner: {retry: {max_attempts: 3, delay: 1s}, flow: {a: {action: work}}}\n"
+    text = (
+        WORK + "tasks:\n  inner: {retry: {max_attempts: 3, delay: 1s}, flow: {a: {action: work}}}\n"
+    )
     first, hand = start(workspace(tmp_path, text), "inner"), Hand()
     for _ in range(4):
         hand.work({"a": failed()})
-        Job.objects.filter(workspace=first.workspace, due_at__isnull=False).update(due_at=F("created_at"))
+        Job.objects.filter(workspace=first.workspace, due_at__isnull=False).update(
+            due_at=F("created_at")
+        )
         sweeps.due_jobs()
     runs = Job.objects.filter(workspace=first.workspace).order_by("retry_attempt")
     assert [(run.source_type, run.retry_attempt, run.status) for run in runs] == [
@@ -190,20 +227,25 @@ def test_d20_the_files_of_a_superseded_revision_stay_while_a_job_needs_them(tmp_
     assert archive(Hand().take("a").revision_id)
 
 
-def test_d21_a_task_that_changes_or_goes_while_a_job_runs_changes_nothing_in_that_job(tmp_path: Path) -> None:
+def test_d21_a_task_that_changes_or_goes_while_a_job_runs_changes_nothing_in_that_job(
+    tmp_path: Path,
+) -> None:
     flow = "{a: {action: work}, b: {action: call, depends_on: [a]}}"
     text = WORK + f"tasks:\n  inner: {{flow: {{a: {{action: work}}}}}}\n  main: {{flow: {flow}}}\n"
     found = workspace(tmp_path, text)
     job, hand = start(found), Hand()
     claim = hand.take("a")
     (Path(found.location) / "workflow.yaml").write_text(
-        'actions:\n  other: {type: script, script: "false"}\ntasks:\n  else: {flow: {z: {action: other}}}\n'
+        'actions:\n  other: {type: script, script: "false"}\ntasks:\n  else: {flow: {z: {action:'
+        " other}}}\n"
     )
     assert not refresh(found).has_failed
     blueprints.forget()
     hand.finish(claim)
     hand.work()
-    assert statuses(job) == {"a": "completed", "b": "completed"} and fresh(job).status == "completed"
+    assert (
+        statuses(job) == {"a": "completed", "b": "completed"} and fresh(job).status == "completed"
+    )
 
 
 HOOKED = """
@@ -230,7 +272,9 @@ def test_d23_hooks_fire_for_every_kind_of_job(tmp_path: Path) -> None:
     first, hand = start(found), Hand()
     hand.work()
     again = services.rerun_job(first.id, actor=None)
-    emitted = services.start_job(found.name, "main", {}, source_type="event_source", source_id="x/y")
+    emitted = services.start_job(
+        found.name, "main", {}, source_type="event_source", source_id="x/y"
+    )
     at_once = start(found, "at-once")
     hand.work()
     for job in (first, again, emitted, at_once):
@@ -249,7 +293,8 @@ def test_d24_a_workspace_with_a_typing_error_is_refused_with_its_place_and_the_l
     found = workspace(tmp_path, WORK + "tasks:\n  inner: {flow: {a: {action: work}}}\n")
     good = found.current_id
     (Path(found.location) / "workflow.yaml").write_text(
-        "actions:\n  work: {type: script, script: x, timout: 5}\ntasks:\n  main: {flow: {a: {action: wrok}}}\n"
+        "actions:\n  work: {type: script, script: x, timout: 5}\ntasks:\n  main: {flow: {a:"
+        " {action: wrok}}}\n"
     )
     broken = refresh(found)
     assert broken.has_failed and broken.current_id == good
@@ -269,7 +314,9 @@ def test_d24_a_workspace_with_a_typing_error_is_refused_with_its_place_and_the_l
         ({"count": 1, "day": "2026-02-30"}, "input 'day' must be a date"),
     ],
 )
-def test_d25_wrong_input_is_refused_before_there_is_a_job(tmp_path: Path, given: dict[str, Any], sentence: str) -> None:
+def test_d25_wrong_input_is_refused_before_there_is_a_job(
+    tmp_path: Path, given: dict[str, Any], sentence: str
+) -> None:
     text = """
     actions:
       work: {type: script, script: "true"}
@@ -306,7 +353,9 @@ def test_d38_a_loop_goes_over_the_very_list_that_an_expression_names(tmp_path: P
     """
     start(workspace(tmp_path, text))
     hand = Hand()
-    hand.finish(hand.take("a"), output({"items": [{"name": "x, y", "size": 1}, {"name": "z", "size": 2}]}))
+    hand.finish(
+        hand.take("a"), output({"items": [{"name": "x, y", "size": 1}, {"name": "z", "size": 2}]})
+    )
     assert rendered(hand.take("b[0]")).input == {"name": "x, y", "size": 1}
     assert rendered(hand.take("b[1]")).input == {"name": "z", "size": 2}
 
@@ -324,7 +373,9 @@ def test_d53_every_input_is_in_the_environment_of_the_step(tmp_path: Path) -> No
     assert (env["STROEM_INPUT_SIZES"], env["STROEM_INPUT_LIST"]) == ("7", '[1, {"x": "y"}]')
 
 
-def test_d56_a_hook_is_an_ordinary_step_with_defaults_connections_time_out_and_retry(tmp_path: Path) -> None:
+def test_d56_a_hook_is_an_ordinary_step_with_defaults_connections_time_out_and_retry(
+    tmp_path: Path,
+) -> None:
     text = """
     connection_types: {db: {host: {type: string}}}
     connections: {main: {type: db, host: db.example.org}}
@@ -348,14 +399,20 @@ def test_d56_a_hook_is_an_ordinary_step_with_defaults_connections_time_out_and_r
     hand.finish(hand.take("a"))
     claim = hand.take("hook")
     assert claim.timeout_s == 90
-    assert rendered(claim).input == {"db": {"host": "db.example.org"}, "who": "everybody", "what": "main"}
+    assert rendered(claim).input == {
+        "db": {"host": "db.example.org"},
+        "who": "everybody",
+        "what": "main",
+    }
     hand.finish(claim, failed())
     hook = Job.objects.get(source_type="hook", source_id=str(job.id))
     assert Step.objects.get(job=hook).status == "pending"  # and tried again
     assert fresh(job).status == "completed"
 
 
-def test_d58_skipped_and_failed_steps_are_null_in_the_templates_of_later_ones(tmp_path: Path) -> None:
+def test_d58_skipped_and_failed_steps_are_null_in_the_templates_of_later_ones(
+    tmp_path: Path,
+) -> None:
     text = """
     actions:
       work: {type: script, script: "true"}
@@ -391,7 +448,8 @@ def test_d58_skipped_and_failed_steps_are_null_in_the_templates_of_later_ones(tm
 def test_a_delayed_run_of_a_task_with_a_limit_does_not_wait_for_itself(tmp_path: Path) -> None:
     text = (
         WORK
-        + "tasks:\n  inner: {max_concurrent_jobs: 1, retry: {max_attempts: 2, delay: 1s}, flow: {a: {action: work}}}\n"
+        + "tasks:\n  inner: {max_concurrent_jobs: 1, retry: {max_attempts: 2, delay: 1s}, flow: {a:"
+        " {action: work}}}\n"
     )
     job, hand = start(workspace(tmp_path, text), "inner"), Hand()
     hand.work({"a": failed()})
@@ -420,7 +478,11 @@ def test_a_job_within_a_job_of_the_same_limited_task_does_not_wait_for_it(tmp_pa
 
 
 def test_the_time_out_of_a_delayed_run_counts_from_when_it_is_due(tmp_path: Path) -> None:
-    text = WORK + "tasks:\n  inner: {timeout: 60, retry: {max_attempts: 2, delay: 1h}, flow: {a: {action: work}}}\n"
+    text = (
+        WORK
+        + "tasks:\n  inner: {timeout: 60, retry: {max_attempts: 2, delay: 1h}, flow: {a: {action:"
+        " work}}}\n"
+    )
     job, hand = start(workspace(tmp_path, text), "inner"), Hand()
     hand.work({"a": failed()})
     following = Job.objects.get(retry_of_id=job.id)
@@ -432,7 +494,11 @@ def test_an_old_child_has_no_say_in_the_next_generation_of_its_parent(tmp_path: 
     from apps.jobs.children import tell_parent
     from apps.jobs.restarts import restart_failed
 
-    text = WORK + "tasks:\n  inner: {flow: {a: {action: work}}}\n  main: {flow: {a: {action: call, timeout: 60}}}\n"
+    text = (
+        WORK
+        + "tasks:\n  inner: {flow: {a: {action: work}}}\n  main: {flow: {a: {action: call, timeout:"
+        " 60}}}\n"
+    )
     job, hand = start(workspace(tmp_path, text)), Hand()
     old = hand.take("a")
     Step.objects.filter(job_id=job.id).update(deadline_at=F("started_at"))
@@ -496,18 +562,21 @@ def test_a_hook_s_task_that_is_tried_again_fires_no_hooks_of_its_own(tmp_path: P
         hand.work({"a": failed()})
         Job.objects.filter(workspace=found, due_at__isnull=False).update(due_at=F("created_at"))
         sweeps.due_jobs()
-    assert list(Job.objects.filter(workspace=found).order_by("created_at").values_list("source_type", flat=True)) == [
-        "api",
-        "hook",
-        "retry",
-    ]
+    assert list(
+        Job.objects.filter(workspace=found)
+        .order_by("created_at")
+        .values_list("source_type", flat=True)
+    ) == ["api", "hook", "retry"]
 
 
 def test_text_that_no_database_can_hold_is_stored_as_far_as_it_can_be(tmp_path: Path) -> None:
     found = workspace(tmp_path, WORK + "tasks:\n  inner: {flow: {a: {action: work}}}\n")
     job, hand = start(found, "inner"), Hand()
     hand.finish(hand.take("a"), failed("nul \x00 and half \ud800 end"))
-    assert fresh(job).status == "failed" and fresh(job).error == "Step 'a': nul \ufffd and half \ufffd end"
+    assert (
+        fresh(job).status == "failed"
+        and fresh(job).error == "Step 'a': nul \ufffd and half \ufffd end"
+    )
     other = start(found, "inner")
     hand.finish(hand.take("a"), output({"x\x00": ["\ud800", float("nan")]}))
     assert fresh(other).output == {"a": {"x\ufffd": ["\ufffd", None]}}
@@ -534,7 +603,8 @@ def test_an_action_of_a_library_is_refused_with_one_sentence(tmp_path: Path, nam
 
     found = workspace(tmp_path, WORK + f"tasks:\n  inner: {{flow: {{a: {{action: {name}}}}}}}\n")
     with pytest.raises(
-        NotFound, match=f"^Action '{name}' belongs to a library or another workspace, which this version"
+        NotFound,
+        match=f"^Action '{name}' belongs to a library or another workspace, which this version",
     ):
         start(found, "inner")
 
@@ -543,8 +613,20 @@ def test_an_action_of_a_library_is_refused_with_one_sentence(tmp_path: Path, nam
     ("task", "told"),
     [
         ("main", "step 'a' is of type agent, which this version cannot run; remove it"),
-        ("calls", "step 'a' of task 'main', which this task starts, is of type agent, which this version cannot run"),
-        ("far", "step 'a' of task 'main', which this task starts, is of type agent, which this version cannot run"),
+        (
+            "calls",
+            (
+                "step 'a' of task 'main', which this task starts, is of type agent, which this"
+                " version cannot run"
+            ),
+        ),
+        (
+            "far",
+            (
+                "step 'a' of task 'main', which this task starts, is of type agent, which this"
+                " version cannot run"
+            ),
+        ),
     ],
 )
 def test_a_job_that_needs_a_language_model_is_refused_at_once_however_deep_it_is(
@@ -572,16 +654,20 @@ def test_a_job_that_needs_a_language_model_is_refused_at_once_however_deep_it_is
         start(found, task)
     assert str(refused.value).startswith(told)
     assert not Job.objects.filter(workspace=found).exists()
-    assert fresh(start(found, "round")).status == "completed"  # a task that would start itself for ever is no agent
+    # a task that would start itself for ever is no agent
+    assert fresh(start(found, "round")).status == "completed"
 
 
-def test_the_server_s_setting_refuses_unsafe_templates_of_every_workspace(tmp_path: Path, settings: Any) -> None:
+def test_the_server_s_setting_refuses_unsafe_templates_of_every_workspace(
+    tmp_path: Path, settings: Any
+) -> None:
     from dataclasses import replace
 
     folder = tmp_path / "strict"
     folder.mkdir()
     (folder / "w.yaml").write_text(
-        'actions:\n  a: {type: script, script: "echo {{ input.name }}", input: {name: {type: string}}}\n'
+        'actions:\n  a: {type: script, script: "echo {{ input.name }}", input: {name: {type:'
+        " string}}}\n"
     )
     assert not import_folder("lax", folder).has_failed
     settings.STROEM = replace(settings.STROEM, unsafe_templates="refuse")

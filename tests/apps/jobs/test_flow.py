@@ -77,7 +77,9 @@ def test_a_step_given_back_is_ready_again_and_an_old_claim_counts_no_more(tmp_pa
 def test_every_move_leaves_an_event(tmp_path: Path) -> None:
     job = start(workspace(tmp_path, DIAMOND))
     Hand().work()
-    kinds = list(StepEvent.objects.filter(job_id=job.id).order_by("id").values_list("kind", flat=True))
+    kinds = list(
+        StepEvent.objects.filter(job_id=job.id).order_by("id").values_list("kind", flat=True)
+    )
     assert kinds.count("unblocked") == kinds.count("claimed") == kinds.count("succeeded") == 4
     assert kinds[0] == "job_started" and kinds[-1] == "job_succeeded"
 
@@ -128,7 +130,11 @@ tasks:
 def test_a_loop_runs_all_items_and_gathers_their_output_in_order(tmp_path: Path) -> None:
     job = start(workspace(tmp_path, LOOP % ""))
     hand = Hand()
-    results = {"list": output({"items": ["x", "y", "z"]}), "each[0]": output(0), "each[2]": output(2)}
+    results = {
+        "list": output({"items": ["x", "y", "z"]}),
+        "each[0]": output(0),
+        "each[2]": output(2),
+    }
     assert hand.work(results) == 5
     assert fresh(job).status == "completed"
     loop = Step.objects.get(job_id=job.id, name="each")
@@ -252,7 +258,11 @@ def test_a_child_job_carries_its_output_back(tmp_path: Path) -> None:
     job = start(workspace(tmp_path, CHILD))
     Hand().work({"first": output({"n": 7}), "inner": output("deep")})
     child = Job.objects.get(parent_job_id=job.id)
-    assert child.input == {"n": 7} and child.source_type == "task" and child.source_id == f"{job.id}/call"
+    assert (
+        child.input == {"n": 7}
+        and child.source_type == "task"
+        and child.source_id == f"{job.id}/call"
+    )
     assert Step.objects.get(job_id=job.id, name="call").output == {"inner": "deep"}
     assert fresh(job).status == "completed"
 
@@ -283,7 +293,9 @@ def test_cancelling_a_job_cancels_its_children(tmp_path: Path) -> None:
     assert statuses(job)["call"] == "cancelled"
 
 
-def test_wrong_input_and_unknown_tasks_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_wrong_input_and_unknown_tasks_are_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
     found = workspace(tmp_path, CHILD)
     with pytest.raises(InputError, match="'n' is required"):
         start(found, "child")
@@ -321,7 +333,9 @@ def test_an_error_with_braces_in_it_is_data_for_a_hook(tmp_path: Path) -> None:
     assert Job.objects.get(source_type="hook").input == {"text": "Step 'a': {{ secret.x }}"}
 
 
-def test_restarting_failed_steps_keeps_what_completed_and_opens_the_next_generation(tmp_path: Path) -> None:
+def test_restarting_failed_steps_keeps_what_completed_and_opens_the_next_generation(
+    tmp_path: Path,
+) -> None:
     from apps.jobs.restarts import restart_failed
 
     job = start(workspace(tmp_path, DIAMOND))
@@ -330,7 +344,12 @@ def test_restarting_failed_steps_keeps_what_completed_and_opens_the_next_generat
     restart_failed(job.id, actor="me@example.org")
     assert statuses(job) == {"a": "completed", "b": "ready", "c": "completed", "d": "pending"}
     again = fresh(job)
-    assert (again.status, again.generation, again.open_steps, again.bad_steps) == ("running", 2, 2, 0)
+    assert (again.status, again.generation, again.open_steps, again.bad_steps) == (
+        "running",
+        2,
+        2,
+        0,
+    )
     assert hand.work() == 2
     assert fresh(job).status == "completed"
     with pytest.raises(Conflict, match="only a failed or cancelled job"):
@@ -342,7 +361,14 @@ def test_restarting_a_loop_runs_only_the_instances_that_failed(tmp_path: Path) -
 
     job = start(workspace(tmp_path, LOOP % ", max_parallel: 1"))
     hand = Hand()
-    hand.work({"list": output({"items": [1, 2, 3, 4]}), "each[1]": failed(), "each[3]": failed(), "each[0]": output(0)})
+    hand.work(
+        {
+            "list": output({"items": [1, 2, 3, 4]}),
+            "each[1]": failed(),
+            "each[3]": failed(),
+            "each[0]": output(0),
+        }
+    )
     restart_failed(job.id)
     hand.seen.clear()
     hand.work({"each[3]": output(3)})
@@ -351,17 +377,24 @@ def test_restarting_a_loop_runs_only_the_instances_that_failed(tmp_path: Path) -
     assert fresh(job).status == "completed"
 
 
-def test_a_task_with_retry_runs_again_as_a_new_job_and_hooks_wait_for_the_last(tmp_path: Path) -> None:
+def test_a_task_with_retry_runs_again_as_a_new_job_and_hooks_wait_for_the_last(
+    tmp_path: Path,
+) -> None:
     from apps.jobs import sweeps
 
     text = HOOKS.replace(
-        "    flow: {a: {action: work}}", "    retry: {max_attempts: 2, delay: 1s}\n    flow: {a: {action: work}}"
+        "    flow: {a: {action: work}}",
+        "    retry: {max_attempts: 2, delay: 1s}\n    flow: {a: {action: work}}",
     )
     job = start(workspace(tmp_path, text))
     hand = Hand()
     hand.work({"a": failed("one")})
     second = Job.objects.get(retry_of_id=job.id)
-    assert fresh(job).retry_job_id == second.id and second.source_type == "retry" and second.due_at is not None
+    assert (
+        fresh(job).retry_job_id == second.id
+        and second.source_type == "retry"
+        and second.due_at is not None
+    )
     assert not Job.objects.filter(source_type="hook").exists()
     Job.objects.filter(id=second.id).update(due_at=second.created_at)
     assert sweeps.due_jobs() == 1

@@ -1,4 +1,5 @@
-"""Attempts by the names that engines and clusters know them by: which are over, and which are not ours to judge."""
+"""Attempts by the names that engines and clusters know them by: which are over, and which are not
+ours to judge."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def test_the_attempt_before_is_over_while_the_next_one_runs(tmp_path: Path) -> N
 
 
 def test_an_attempt_of_another_installation_is_never_called_over(tmp_path: Path) -> None:
-    """Numbered like ours, and begun in the same moment: such ids share their first digits, which are a time."""
+    """Numbered like ours, and begun in the same moment: such ids share their first digits, which
+    are a time."""
     start(workspace(tmp_path, FLOW))
     hand = Hand()
     ours = hand.claim()

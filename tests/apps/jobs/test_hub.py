@@ -14,4 +14,9 @@ def test_slow_looks_leave_the_database_four_fifths_of_the_time() -> None:
 
 
 def test_no_line_waits_long_for_a_look() -> None:
-    assert pause_after(9, still_s=0) == pause_after(0.001, still_s=STILL_AFTER_S + 1) == LONGEST_PAUSE_S <= 0.25
+    assert (
+        pause_after(9, still_s=0)
+        == pause_after(0.001, still_s=STILL_AFTER_S + 1)
+        == LONGEST_PAUSE_S
+        <= 0.25
+    )

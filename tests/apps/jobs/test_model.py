@@ -1,7 +1,8 @@
-"""Jobs of random flows on the database, under any order of claims, ends, losses, restarts and cancellations.
+"""Jobs of random flows on the database, under any order of claims, ends, losses, restarts and
+cancellations.
 
-After every event the counters of all rows are counted again from the statuses; at the end the job must have ended as
-its flow says, whatever happened on the way.
+After every event the counters of all rows are counted again from the statuses; at the end the job
+must have ended as its flow says, whatever happened on the way.
 """
 
 from __future__ import annotations
@@ -38,7 +39,12 @@ from tests.engine.dags import Flow, Node, flows
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-WHENS = {"none": None, "true": "{{ input.yes }}", "false": "{{ not input.yes }}", "error": "{{ input.no.way }}"}
+WHENS = {
+    "none": None,
+    "true": "{{ input.yes }}",
+    "false": "{{ not input.yes }}",
+    "error": "{{ input.no.way }}",
+}
 ENDS = ("completed", "failed", "skipped", "cancelled")
 LOST_RETRIES = 2
 HOME = """
@@ -83,10 +89,14 @@ class Jobs(RuleBasedStateMachine):
         self.losses: Counter[str] = Counter()
         self.was_cancelled = self.is_restarted = False
         revision = self.home.current
-        hooks = Hooks(**{event: (Hook("note"),) for event in ("on_success", "on_error", "on_cancel")})
+        hooks = Hooks(
+            **{event: (Hook("note"),) for event in ("on_success", "on_error", "on_cancel")}
+        )
         body = blueprints.body(task_of(flow), definition_of(revision.id), hooks)
         plan_id = blueprints.store(body)
-        self.job = services.launch(revision, "main", plan_id, {"yes": True}, Origin("api"), allow_unknown=True)
+        self.job = services.launch(
+            revision, "main", plan_id, {"yes": True}, Origin("api"), allow_unknown=True
+        )
 
     # What can happen
 
@@ -128,7 +138,10 @@ class Jobs(RuleBasedStateMachine):
     def _fails(self, claim: ledger.Claim) -> bool:
         name, number = claim.step_name, claim.number
         if claim.task_name == "inner":
-            name, number = Job.objects.values_list("parent_step_name", flat=True).get(id=claim.job_id), 1
+            name, number = (
+                Job.objects.values_list("parent_step_name", flat=True).get(id=claim.job_id),
+                1,
+            )
         elif claim.task_name != "main":
             return False
         base, _, index = name.partition("[")
@@ -171,7 +184,9 @@ class Jobs(RuleBasedStateMachine):
     @precondition(lambda self: any(row[2] == "pending" and row[10] for row in self.rows))
     @rule()
     def let_retries_come_due(self) -> None:
-        Step.objects.filter(job_id=self.job.id, retry_at__isnull=False).update(retry_at=F("ready_at"))
+        Step.objects.filter(job_id=self.job.id, retry_at__isnull=False).update(
+            retry_at=F("ready_at")
+        )
         sweeps.due_steps()
 
     @rule(dice=st.integers(0, 3))
@@ -194,7 +209,9 @@ class Jobs(RuleBasedStateMachine):
     @precondition(lambda self: self.status in ("failed", "cancelled"))
     @rule()
     def restart(self) -> None:
-        if Step.objects.filter(job_id=self.job.id, loop_id=None, status__in=["failed", "cancelled"]).exists():
+        if Step.objects.filter(
+            job_id=self.job.id, loop_id=None, status__in=["failed", "cancelled"]
+        ).exists():
             restart_failed(self.job.id)
             self.is_restarted, self.was_cancelled = True, False
             self.losses.clear()
@@ -204,9 +221,9 @@ class Jobs(RuleBasedStateMachine):
     def _rows(self) -> list[tuple[Any, ...]]:
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT s.id, s.name, s.status, s.deps_left, s.deps_completed, s.deps_failed, s.deps_skipped,"
-                " s.loop_id, s.loop_open, s.loop_failed, s.retry_at IS NOT NULL, s.dependents"
-                " FROM jobs_step s WHERE s.job_id = %s ORDER BY s.id",
+                "SELECT s.id, s.name, s.status, s.deps_left, s.deps_completed, s.deps_failed,"
+                " s.deps_skipped, s.loop_id, s.loop_open, s.loop_failed, s.retry_at IS NOT NULL,"
+                " s.dependents FROM jobs_step s WHERE s.job_id = %s ORDER BY s.id",
                 [self.job.id],
             )
             return cursor.fetchall()
@@ -235,12 +252,20 @@ class Jobs(RuleBasedStateMachine):
     def _check_step(self, node: Node, row: tuple[Any, ...], status: dict[str, str]) -> None:
         ended = [name for name in node.needs if status[name] in ENDS]
         open_needs = len(node.needs) - len(ended)
-        # Nobody asks a step that has ended; its counter must only be able to go down once more after a restart.
+        # Nobody asks a step that has ended; its counter must only be able to go down once more
+        # after a restart.
         assert row[3] >= open_needs if row[2] in ENDS else row[3] == open_needs, (node.name, row)
         if row[2] == "pending":
-            good = [n for n in ended if status[n] == "completed" or (status[n] == "failed" and self.flow[n].tolerates)]
+            good = [
+                n
+                for n in ended
+                if status[n] == "completed" or (status[n] == "failed" and self.flow[n].tolerates)
+            ]
             skipped = [name for name in ended if status[name] == "skipped"]
-            assert row[4:7] == (len(good), len(ended) - len(good) - len(skipped), len(skipped)), (node.name, row)
+            assert row[4:7] == (len(good), len(ended) - len(good) - len(skipped), len(skipped)), (
+                node.name,
+                row,
+            )
         if row[2] in ("ready", "running"):
             assert row[3] == 0, f"{node.name} began before {set(node.needs) - set(ended)} had ended"
 
@@ -265,13 +290,19 @@ class Jobs(RuleBasedStateMachine):
             elif (claim := self.hand.claim()) is not None:
                 self.held.append(claim)
             else:
-                Step.objects.filter(retry_at__isnull=False, status="pending").update(retry_at=F("ready_at"))
+                Step.objects.filter(retry_at__isnull=False, status="pending").update(
+                    retry_at=F("ready_at")
+                )
                 if not sweeps.due_steps():
                     break
         self.counters_are_what_the_statuses_say()
         job = fresh(self.job)
-        assert job.status in ("completed", "failed", "cancelled"), f"the job is stuck: {self._rows()}"
-        assert not Job.objects.filter(parent_job_id=job.id, status__in=["pending", "running"]).exists()
+        assert job.status in ("completed", "failed", "cancelled"), (
+            f"the job is stuck: {self._rows()}"
+        )
+        assert not Job.objects.filter(
+            parent_job_id=job.id, status__in=["pending", "running"]
+        ).exists()
         assert not Attempt.objects.filter(job_id=job.id, ended_at=None).exists()
         self._check_hooks(job)
         if self.was_cancelled:
@@ -285,10 +316,16 @@ class Jobs(RuleBasedStateMachine):
             assert found == self.flow[base].instance_status(int(index[:-1])), name
 
     def _check_hooks(self, job: Job) -> None:
-        event = {"completed": "on_success", "failed": "on_error", "cancelled": "on_cancel"}[job.status]
-        runs = HookRun.objects.filter(job_id=job.id, generation=job.generation).values_list("event", flat=True)
+        event = {"completed": "on_success", "failed": "on_error", "cancelled": "on_cancel"}[
+            job.status
+        ]
+        runs = HookRun.objects.filter(job_id=job.id, generation=job.generation).values_list(
+            "event", flat=True
+        )
         assert list(runs) == [event]
-        assert Job.objects.filter(source_type="hook", source_id=str(job.id)).count() == job.generation
+        assert (
+            Job.objects.filter(source_type="hook", source_id=str(job.id)).count() == job.generation
+        )
 
 
 def explore(examples: int, steps: int, *, derandomize: bool) -> int:

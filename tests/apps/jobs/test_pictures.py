@@ -44,7 +44,10 @@ def test_two_alike_stay_two(tmp_path: Path) -> None:
 def test_a_chain_of_numbered_steps_is_not_folded_into_a_circle(tmp_path: Path) -> None:
     #   s1 --> t1 --> s2 --> t2 --> s3 --> t3
     names = ["s1", "t1", "s2", "t2", "s3", "t3"]
-    lines = [f"{name}: {{ action: go, depends_on: [{names[i - 1] if i else ''}] }}" for i, name in enumerate(names)]
+    lines = [
+        f"{name}: {{ action: go, depends_on: [{names[i - 1] if i else ''}] }}"
+        for i, name in enumerate(names)
+    ]
     nodes, arrows = drawn(tmp_path, *lines)
     assert set(nodes) == set(names)
     assert arrows == set(pairwise(names))
@@ -61,13 +64,21 @@ def test_a_node_of_many_shows_what_needs_a_person_first(tmp_path: Path) -> None:
 
 
 def test_a_loop_counts_its_instances(tmp_path: Path) -> None:
-    job = start(workspace(tmp_path, HEAD + '      each: { action: go, for_each: ["a", "b", "c"] }\n'))
+    job = start(
+        workspace(tmp_path, HEAD + '      each: { action: go, for_each: ["a", "b", "c"] }\n')
+    )
     Hand().work()
     [standing] = pictures.counted(job.pk, pictures.picture_of(job.blueprint_id)).values()
-    assert (standing["status"], standing["counts"], standing["total"]) == ("completed", {"completed": 3}, 3)
+    assert (standing["status"], standing["counts"], standing["total"]) == (
+        "completed",
+        {"completed": 3},
+        3,
+    )
 
 
 def test_above_300_nodes_there_is_no_picture(tmp_path: Path) -> None:
     names = [f"s{'x' * n}" for n in range(150)] + [f"t{'y' * n}" for n in range(151)]
-    job = start(workspace(tmp_path, HEAD + "".join(f"      {name}: {{ action: go }}\n" for name in names)))
+    job = start(
+        workspace(tmp_path, HEAD + "".join(f"      {name}: {{ action: go }}\n" for name in names))
+    )
     assert not pictures.picture_of(job.blueprint_id).is_drawn

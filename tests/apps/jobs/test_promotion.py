@@ -1,4 +1,5 @@
-"""The truth table of promotion, on the database: ends of dependencies, `when`, `continue_on_failure`, kinds of step."""
+"""The truth table of promotion, on the database: ends of dependencies, `when`,
+`continue_on_failure`, kinds of step."""
 
 from __future__ import annotations
 
@@ -18,7 +19,12 @@ from tests.apps.jobs.shared import _django_db_helper, shared_db  # noqa: F401  (
 pytestmark = pytest.mark.django_db(transaction=True)
 
 OUTCOMES = ("completed", "failed", "tolerated", "skipped", "cancelled")
-WHENS = {"none": "", "true": "{{ input.yes }}", "false": "{{ not input.yes }}", "error": "{{ input.yes.no.way }}"}
+WHENS = {
+    "none": "",
+    "true": "{{ input.yes }}",
+    "false": "{{ not input.yes }}",
+    "error": "{{ input.yes.no.way }}",
+}
 KINDS = ("plain", "loop", "child")
 CASES = list(product(OUTCOMES, WHENS, (False, True), KINDS))
 
@@ -65,7 +71,9 @@ TASKS = [((outcome,), when, tolerates, kind) for outcome, when, tolerates, kind 
 @pytest.fixture(scope="module")
 def table(shared_db: None, tmp_path_factory: pytest.TempPathFactory) -> Workspace:  # noqa: F811
     head = 'actions:\n  work: {type: script, script: "true"}\n  call: {type: task, task: inner}\n'
-    tasks = "tasks:\n  inner: {flow: {inside: {action: work}}}\n" + "".join(task_of(*case) for case in TASKS)
+    tasks = "tasks:\n  inner: {flow: {inside: {action: work}}}\n" + "".join(
+        task_of(*case) for case in TASKS
+    )
     return workspace(tmp_path_factory.mktemp("table"), head + tasks)
 
 
@@ -80,9 +88,15 @@ def run(table: Workspace, hand: Hand, outcomes: tuple[str, ...], case: tuple[Any
         if outcome == "cancelled":
             child = Step.objects.get(job_id=job.id, name=f"d{at}").child_job_id
             services.cancel_job(child, actor="somebody")
-    ends = {f"d{at}": failed("boom") for at, outcome in enumerate(outcomes) if outcome in ("failed", "tolerated")}
+    ends = {
+        f"d{at}": failed("boom")
+        for at, outcome in enumerate(outcomes)
+        if outcome in ("failed", "tolerated")
+    }
     while (claim := hand.claim()) is not None:
-        assert claim.step_name not in ("step", "after") or not open_dependencies(job, claim.step_name)
+        assert claim.step_name not in ("step", "after") or not open_dependencies(
+            job, claim.step_name
+        )
         hand.start(claim)
         hand.finish(claim, ends.get(claim.step_name, DONE))
     return fresh(job)
@@ -108,7 +122,9 @@ def check(job: Job, outcomes: tuple[str, ...], when: str, tolerates: bool, kind:
         assert found[f"d{at}"] == ("failed" if outcome == "tolerated" else outcome)
     status = expected(outcomes, when, tolerates)
     assert found["step"] == status
-    assert found["after"] == ("completed" if status == "completed" or (status == "failed" and tolerates) else "skipped")
+    assert found["after"] == (
+        "completed" if status == "completed" or (status == "failed" and tolerates) else "skipped"
+    )
     if status == "failed":
         assert "when condition error" in Step.objects.get(job_id=job.id, name="step").error
     instances = [name for name in found if name.startswith("step[")]
@@ -117,10 +133,14 @@ def check(job: Job, outcomes: tuple[str, ...], when: str, tolerates: bool, kind:
     assert job.status == ("failed" if bad else "completed")
     assert job.open_steps == 0
     children = Job.objects.filter(parent_job_id=job.id, parent_step_name="step")
-    assert [child.status for child in children] == (["completed"] if kind == "child" and status == "completed" else [])
+    assert [child.status for child in children] == (
+        ["completed"] if kind == "child" and status == "completed" else []
+    )
 
 
-@pytest.mark.parametrize(("outcome", "when", "tolerates", "kind"), CASES, ids=lambda value: str(value))
+@pytest.mark.parametrize(
+    ("outcome", "when", "tolerates", "kind"), CASES, ids=lambda value: str(value)
+)
 def test_a_step_ends_as_the_table_says(
     table: Workspace, hand: Hand, outcome: str, when: str, tolerates: bool, kind: str
 ) -> None:
@@ -137,7 +157,9 @@ def test_a_join_of_two_ends_as_the_table_says(
     check(job, pair, "none", tolerates, "plain")
 
 
-def test_the_output_of_a_failed_but_tolerated_step_is_null_for_its_dependents(tmp_path: Path) -> None:
+def test_the_output_of_a_failed_but_tolerated_step_is_null_for_its_dependents(
+    tmp_path: Path,
+) -> None:
     text = """
     actions:
       work: {type: script, script: "true"}

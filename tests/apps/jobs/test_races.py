@@ -1,4 +1,5 @@
-"""Two things at once: whichever comes first gives the one verdict, and the other changes nothing."""
+"""Two things at once: whichever comes first gives the one verdict, and the other changes
+nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def home(shared_db: None, tmp_path_factory: pytest.TempPathFactory) -> Workspace
 
 
 def together(*calls: Callable[[], object]) -> list[object]:
-    """The answers of calls made at the same moment, each in a thread of its own; a Conflict is an answer."""
+    """The answers of calls made at the same moment, each in a thread of its own; a Conflict is an
+    answer."""
     barrier = threading.Barrier(len(calls))
     answers: list[object] = [None] * len(calls)
 
@@ -69,7 +71,11 @@ def together(*calls: Callable[[], object]) -> list[object]:
 def verdicts(step_id: int) -> list[str]:
     """Final events of a step, and those that end a run of it."""
     kinds = ("succeeded", "failed", "cancelled", "skipped", "retried", "returned")
-    return list(StepEvent.objects.filter(step_id=step_id, kind__in=kinds).order_by("id").values_list("kind", flat=True))
+    return list(
+        StepEvent.objects.filter(step_id=step_id, kind__in=kinds)
+        .order_by("id")
+        .values_list("kind", flat=True)
+    )
 
 
 def time_is_up() -> None:
@@ -80,7 +86,8 @@ def time_is_up() -> None:
 
 
 def one_verdict(job: Job, hand: Hand) -> str:
-    """How step `a` ended, after everything that can still run has run; exactly one run of it ended, and once."""
+    """How step `a` ended, after everything that can still run has run; exactly one run of it ended,
+    and once."""
     step = Step.objects.get(job_id=job.id, name="a")
     assert Attempt.objects.filter(step_id=step.id, ended_at=None).count() == 0
     found = verdicts(step.id)
@@ -98,7 +105,9 @@ def test_a_step_that_ends_as_its_time_ends_has_ended_once(home: Workspace, task:
         time_is_up()
         pause_s = (number - ROUNDS / 2) / 1000  # from 6 ms before to 6 ms after
 
-        def finish(hand: Hand = hand, claim: ledger.Claim = claim, pause_s: float = pause_s) -> object:
+        def finish(
+            hand: Hand = hand, claim: ledger.Claim = claim, pause_s: float = pause_s
+        ) -> object:
             time.sleep(max(0.0, pause_s))
             return hand.finish(claim).accepted
 
@@ -108,7 +117,9 @@ def test_a_step_that_ends_as_its_time_ends_has_ended_once(home: Workspace, task:
 
         accepted, _ = together(finish, sweep)
         verdict = one_verdict(job, hand)
-        assert verdict == ("succeeded" if accepted else {"plain": "failed", "stubborn": "retried"}[task])
+        assert verdict == (
+            "succeeded" if accepted else {"plain": "failed", "stubborn": "retried"}[task]
+        )
         assert not hand.finish(claim).accepted and not hand.finish(claim, failed()).accepted
         assert one_verdict(job, hand) == verdict
         seen.add(verdict)
@@ -146,7 +157,9 @@ def test_cancel_during_back_off_against_the_moment_when_the_retry_is_due(home: W
 
 @pytest.mark.parametrize("outcome", [DONE, failed()], ids=["succeeds", "fails"])
 @pytest.mark.parametrize("task", ["plain", "stubborn"])
-def test_cancel_while_finishing_is_one_of_the_two(home: Workspace, outcome: StepOutcome, task: str) -> None:
+def test_cancel_while_finishing_is_one_of_the_two(
+    home: Workspace, outcome: StepOutcome, task: str
+) -> None:
     for _ in range(ROUNDS):
         job, hand = start(home, task), Hand()
         claim = hand.take("a")
@@ -159,15 +172,21 @@ def test_cancel_while_finishing_is_one_of_the_two(home: Workspace, outcome: Step
         if outcome is DONE:
             assert found["a"] == "completed" and found["b"] == "cancelled"
             assert fresh(job).status == "cancelled"
-        elif found["a"] == "failed":  # the failure was first: a cancelled job would have nothing to cancel
+        elif (
+            found["a"] == "failed"
+        ):  # the failure was first: a cancelled job would have nothing to cancel
             assert found["b"] == "skipped" and fresh(job).status == "failed"
         else:
-            assert found == {"a": "cancelled", "b": "cancelled"} and fresh(job).status == "cancelled"
+            assert (
+                found == {"a": "cancelled", "b": "cancelled"} and fresh(job).status == "cancelled"
+            )
         assert len(verdicts(Step.objects.get(job_id=job.id, name="b").id)) == 1
         assert hand.claim() is None
 
 
-def test_cancel_against_a_claim_leaves_a_step_either_cancelled_or_told_to_stop(home: Workspace) -> None:
+def test_cancel_against_a_claim_leaves_a_step_either_cancelled_or_told_to_stop(
+    home: Workspace,
+) -> None:
     for _ in range(ROUNDS):
         job, hand = start(home, "plain"), Hand()
         claim, _ = together(hand.claim, lambda job=job: services.cancel_job(job.id, actor="x"))
@@ -175,12 +194,19 @@ def test_cancel_against_a_claim_leaves_a_step_either_cancelled_or_told_to_stop(h
             assert statuses(job)["a"] == "cancelled" and fresh(job).status == "cancelled"
             continue
         assert isinstance(claim, ledger.Claim)
-        assert ledger.renew(hand.id, {claim.attempt_id: claim.fence}, 1).cancelled == {claim.attempt_id}
+        assert ledger.renew(hand.id, {claim.attempt_id: claim.fence}, 1).cancelled == {
+            claim.attempt_id
+        }
         hand.finish(claim, StepOutcome(Verdict.CANCELLED, error="Job cancelled"))
-        assert statuses(job) == {"a": "cancelled", "b": "cancelled"} and fresh(job).status == "cancelled"
+        assert (
+            statuses(job) == {"a": "cancelled", "b": "cancelled"}
+            and fresh(job).status == "cancelled"
+        )
 
 
-def test_a_lost_worker_that_reports_after_all_and_the_sweep_agree_on_one_end(home: Workspace) -> None:
+def test_a_lost_worker_that_reports_after_all_and_the_sweep_agree_on_one_end(
+    home: Workspace,
+) -> None:
     for _ in range(ROUNDS):
         job, hand = start(home, "plain"), Hand()
         claim = hand.take("a")
@@ -240,7 +266,9 @@ def test_instances_of_a_loop_that_end_at_once_close_it_once(home: Workspace) -> 
             ]
         )
         loop = Step.objects.get(job_id=job.id, name="a")
-        assert loop.status == ("failed" if number % 2 else "completed") and len(verdicts(loop.id)) == 1
+        assert (
+            loop.status == ("failed" if number % 2 else "completed") and len(verdicts(loop.id)) == 1
+        )
         assert Hand().work() == (0 if number % 2 else 1)
         assert fresh(job).open_steps == 0
 
@@ -263,5 +291,6 @@ def test_a_retry_that_is_due_on_two_hosts_makes_the_step_ready_once(home: Worksp
     together(*[sweeps.due_steps] * 4)
     step = Step.objects.get(job_id=job.id, name="a")
     assert step.status == "ready"
-    assert StepEvent.objects.filter(step_id=step.id, kind="unblocked").count() == 2  # the first run, and this one
+    # the first run, and this one
+    assert StepEvent.objects.filter(step_id=step.id, kind="unblocked").count() == 2
     assert hand.work() == 2

@@ -107,19 +107,28 @@ def test_a_renewal_keeps_a_lease_and_tells_what_was_lost(tmp_path: Path) -> None
     assert not ledger.renew(hand.id, {}, 0).is_known
 
 
-def test_a_step_whose_tags_nobody_has_fails_after_the_time_out_with_the_sentence(tmp_path: Path) -> None:
+def test_a_step_whose_tags_nobody_has_fails_after_the_time_out_with_the_sentence(
+    tmp_path: Path,
+) -> None:
     job = start(workspace(tmp_path, ONE % ", tags: [arm]"))
     Hand()
     assert sweeps.unmatched_steps() == 0
-    Step.objects.filter(job_id=job.id, name="a").update(ready_at=F("ready_at") - timedelta(seconds=31))
+    Step.objects.filter(job_id=job.id, name="a").update(
+        ready_at=F("ready_at") - timedelta(seconds=31)
+    )
     assert sweeps.unmatched_steps() == 1
-    assert Step.objects.get(job_id=job.id, name="a").error == "No active worker with required tags to run this step"
+    assert (
+        Step.objects.get(job_id=job.id, name="a").error
+        == "No active worker with required tags to run this step"
+    )
     assert fresh(job).status == "failed"
 
 
 def test_a_worker_with_the_tags_keeps_the_step_waiting(tmp_path: Path) -> None:
     job = start(workspace(tmp_path, ONE % ", tags: [arm]"))
-    Step.objects.filter(job_id=job.id, name="a").update(ready_at=F("ready_at") - timedelta(seconds=31))
+    Step.objects.filter(job_id=job.id, name="a").update(
+        ready_at=F("ready_at") - timedelta(seconds=31)
+    )
     late = Hand("script", "arm")
     assert sweeps.unmatched_steps() == 0
     assert late.claim() is not None
@@ -148,7 +157,9 @@ def test_a_job_past_its_time_out_is_cancelled(tmp_path: Path) -> None:
     assert fresh(job).status == "cancelled" and fresh(job).error == "Job timed out"
 
 
-def test_an_attempt_past_its_time_out_is_settled_even_if_its_worker_says_nothing(tmp_path: Path) -> None:
+def test_an_attempt_past_its_time_out_is_settled_even_if_its_worker_says_nothing(
+    tmp_path: Path,
+) -> None:
     job = start(workspace(tmp_path, ONE % ", timeout: 60"))
     hand = Hand()
     claim = hand.take("a")
@@ -170,7 +181,9 @@ def test_cancel_during_back_off_ends_the_step_for_good(tmp_path: Path) -> None:
     assert fresh(job).status == "cancelled" and hand.claim() is None
 
 
-def test_a_failure_reported_after_cancel_is_a_cancellation_and_never_a_retry(tmp_path: Path) -> None:
+def test_a_failure_reported_after_cancel_is_a_cancellation_and_never_a_retry(
+    tmp_path: Path,
+) -> None:
     job = start(workspace(tmp_path, ONE % ", retry: {max_attempts: 3, delay: 1s}"))
     hand = Hand()
     claim = hand.take("a")
@@ -179,7 +192,9 @@ def test_a_failure_reported_after_cancel_is_a_cancellation_and_never_a_retry(tmp
     assert statuses(job)["a"] == "cancelled" and fresh(job).status == "cancelled"
 
 
-def test_a_batch_of_lines_sent_twice_is_stored_once_and_a_late_one_is_refused(tmp_path: Path) -> None:
+def test_a_batch_of_lines_sent_twice_is_stored_once_and_a_late_one_is_refused(
+    tmp_path: Path,
+) -> None:
     partitions.prepare()
     job = start(workspace(tmp_path, ONE % ""))
     hand = Hand()
@@ -218,7 +233,9 @@ def test_a_worker_not_seen_for_long_counts_as_gone() -> None:
 
 def test_many_claimers_never_share_a_step(tmp_path: Path) -> None:
     steps = "".join(f"      s{i}: {{action: work}}\n" for i in range(200))
-    text = f'actions:\n  work: {{type: script, script: "true"}}\ntasks:\n  main:\n    flow:\n{steps}'
+    text = (
+        f'actions:\n  work: {{type: script, script: "true"}}\ntasks:\n  main:\n    flow:\n{steps}'
+    )
     job = start(workspace(tmp_path, text))
     taken: list[str] = []
 
@@ -251,13 +268,17 @@ def test_a_join_of_many_racing_branches_runs_exactly_once(tmp_path: Path) -> Non
         claims = [[hand.claim() for _ in range(4)] for hand in hands]
         barrier = threading.Barrier(8)
 
-        def finish(hand: Hand, mine: list[ledger.Claim], barrier: threading.Barrier = barrier) -> None:
+        def finish(
+            hand: Hand, mine: list[ledger.Claim], barrier: threading.Barrier = barrier
+        ) -> None:
             barrier.wait()
             for claim in mine:
                 hand.finish(claim)
             connections.close_all()
 
-        threads = [threading.Thread(target=finish, args=pair) for pair in zip(hands, claims, strict=True)]
+        threads = [
+            threading.Thread(target=finish, args=pair) for pair in zip(hands, claims, strict=True)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -1,4 +1,5 @@
-"""What time takes away: old jobs with everything of their tree, workers that are gone, expired tokens."""
+"""What time takes away: old jobs with everything of their tree, workers that are gone, expired
+tokens."""
 
 from __future__ import annotations
 
@@ -58,7 +59,14 @@ def thirty_days(settings: Any) -> None:
 def rows_of(job_id: Any) -> dict[str, int]:
     found = {}
     with connection.cursor() as cursor:
-        for table in ("jobs_job", "jobs_step", "jobs_attempt", "jobs_stepevent", "jobs_logchunk", "hooks_hookrun"):
+        for table in (
+            "jobs_job",
+            "jobs_step",
+            "jobs_attempt",
+            "jobs_stepevent",
+            "jobs_logchunk",
+            "hooks_hookrun",
+        ):
             column = "id" if table == "jobs_job" else "job_id"
             cursor.execute(f"SELECT count(*) FROM {table} WHERE {column} = %s", [job_id])
             found[table] = cursor.fetchone()[0]
@@ -73,7 +81,10 @@ def test_what_ended_long_ago_goes_with_everything_of_its_tree(home: Any, thirty_
     hand.finish(claim, failed())
     hand.work()
     child = Job.objects.get(parent_job_id=job.id)
-    assert all(rows_of(job.id)[table] for table in ("jobs_job", "jobs_step", "jobs_stepevent", "hooks_hookrun"))
+    assert all(
+        rows_of(job.id)[table]
+        for table in ("jobs_job", "jobs_step", "jobs_stepevent", "hooks_hookrun")
+    )
     assert all(rows_of(child.id)[table] for table in ("jobs_job", "jobs_attempt", "jobs_logchunk"))
     assert retention.remove_old_jobs() == 0
     for one in (job, child):
@@ -92,7 +103,9 @@ def test_a_tree_with_an_open_job_in_it_stays_whole(home: Any, thirty_days: None)
     assert retention.remove_old_jobs() == 0 and Job.objects.filter(id=job.id).exists()
 
 
-def test_jobs_that_run_wait_or_were_reopened_are_never_removed(home: Any, thirty_days: None) -> None:
+def test_jobs_that_run_wait_or_were_reopened_are_never_removed(
+    home: Any, thirty_days: None
+) -> None:
     waiting, hand = start(home, "asks"), Hand()
     failed_job = start(home, "chain")
     hand.finish(hand.take("a"), failed())
@@ -110,7 +123,9 @@ def test_without_the_setting_nothing_goes(home: Any) -> None:
     assert retention.remove_old_jobs() == 0 and Job.objects.filter(id=job.id).exists()
 
 
-def test_the_lines_of_a_job_that_is_still_there_keep_their_day(home: Any, thirty_days: None) -> None:
+def test_the_lines_of_a_job_that_is_still_there_keep_their_day(
+    home: Any, thirty_days: None
+) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "CREATE TABLE jobs_logchunk_20200101 PARTITION OF jobs_logchunk"
@@ -130,7 +145,9 @@ def test_the_lines_of_a_job_that_is_still_there_keep_their_day(home: Any, thirty
         assert cursor.fetchone()[0] is None
 
 
-def test_workers_that_left_long_ago_go_and_those_that_live_stay(home: Any, thirty_days: None) -> None:
+def test_workers_that_left_long_ago_go_and_those_that_live_stay(
+    home: Any, thirty_days: None
+) -> None:
     gone, recent, live = Hand(name="gone"), Hand(name="recent"), Hand(name="live")
     ledger.retire(gone.id)
     ledger.retire(recent.id)

@@ -1,4 +1,5 @@
-"""Fixtures for tests in which actions are really done: by the worker's own code, in this process."""
+"""Fixtures for tests in which actions are really done: by the worker's own code, in this
+process."""
 
 from __future__ import annotations
 

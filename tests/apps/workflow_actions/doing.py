@@ -1,4 +1,5 @@
-"""Does actions as a worker does them: its own code and real processes, without the worker's threads around it."""
+"""Does actions as a worker does them: its own code and real processes, without the worker's threads
+around it."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ class Doer:
         counted: list[int] = []
         reporter = Reporter(claim, masker(claim.masks), self._pump)
         name = f"a{claim.run_id}-{claim.fence}"
-        outcome = self._commands.perform(claim, name, stop or Stop(), reporter, lambda: counted.append(1))
+        outcome = self._commands.perform(
+            claim, name, stop or Stop(), reporter, lambda: counted.append(1)
+        )
         for batch in reporter.close():
             assert ledger.append(claim, *batch)
         assert ledger.finish(claim, outcome, command=len(counted))
@@ -54,7 +57,8 @@ class Doer:
 
 
 class Sbatch:
-    """Slurm as far as a request for nodes sees it: every one is granted, and what was asked is kept."""
+    """Slurm as far as a request for nodes sees it: every one is granted, and what was asked is
+    kept."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -22,7 +22,9 @@ class ActionHand(Hand):
     def finish_action(self, found: ActionClaim, outcome: StepOutcome = DONE) -> None:
         assert ledger.finish(found, outcome)
 
-    def do_actions(self, outcomes: Mapping[str, StepOutcome] | None = None, limit: int = 1000) -> list[str]:
+    def do_actions(
+        self, outcomes: Mapping[str, StepOutcome] | None = None, limit: int = 1000
+    ) -> list[str]:
         """Take and finish actions until none is left; their labels in order."""
         done: list[str] = []
         while (found := self.take_action()) is not None:
@@ -61,7 +63,11 @@ def count(job: Job, label: str) -> tuple[int, int]:
 
 
 def runs(job: Job, label: str) -> list[str]:
-    return list(ActionRun.objects.filter(action=action(job, label)).order_by("id").values_list("status", flat=True))
+    return list(
+        ActionRun.objects.filter(action=action(job, label))
+        .order_by("id")
+        .values_list("status", flat=True)
+    )
 
 
 __all__ = ["ActionHand", "action", "actions", "count", "runs", "steps"]

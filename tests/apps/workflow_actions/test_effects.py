@@ -1,4 +1,5 @@
-"""From the file to the effect: every trigger, each kind of action, each way to select steps, both formats."""
+"""From the file to the effect: every trigger, each kind of action, each way to select steps, both
+formats."""
 
 from __future__ import annotations
 
@@ -21,8 +22,12 @@ SELECTIONS = {
     "both": 'jobs: [train_1], job_name_regexes: ["train_2"]',
 }
 DOINGS = {
-    "run_commands": 'action_type: run_commands, commands: ["pwd > where", "env > told", "echo done"]',
-    "schedule_nodes": "action_type: schedule_nodes, scheduler: gpu, scheduler_type: slurm, num_allocations: 2",
+    "run_commands": (
+        'action_type: run_commands, commands: ["pwd > where", "env > told", "echo done"]'
+    ),
+    "schedule_nodes": (
+        "action_type: schedule_nodes, scheduler: gpu, scheduler_type: slurm, num_allocations: 2"
+    ),
 }
 OURS = """
 actions: {{work: {{type: script, script: "true"}}}}
@@ -114,7 +119,11 @@ def test_an_action_does_what_its_file_says_at_its_moment_and_once(
     assert outcome.exit_code == 0, outcome
     check(run, kind, trigger, claim.output_dir or str(doer.output(run.job)), sbatch)
     if run.session is not None:
-        assert ledger.is_left(run.session) if trigger == "on_worker_complete" else ledger.is_entered(run.session)
+        assert (
+            ledger.is_left(run.session)
+            if trigger == "on_worker_complete"
+            else ledger.is_entered(run.session)
+        )
     assert run.hand.take_action() is None
     run.hand.work()
     assert fresh(run.job).status == "completed"
@@ -128,7 +137,11 @@ def check(run: Run, kind: str, trigger: str, output_dir: str, sbatch: Sbatch) ->
     if kind == "run_commands":
         with open(f"{output_dir}/where") as where, open(f"{output_dir}/told") as told:
             assert where.read() == output_dir + "\n"
-            names = dict(line.split("=", 1) for line in told.read().splitlines() if line.startswith("STROEM_"))
+            names = dict(
+                line.split("=", 1)
+                for line in told.read().splitlines()
+                if line.startswith("STROEM_")
+            )
         assert UUID(names["STROEM_JOB_ID"]) == run.job.id and names["STROEM_TRIGGER"] == trigger
         assert names["STROEM_ACTION"] == "it" and names["STROEM_OUTPUT_DIR"] == output_dir
         return

@@ -33,9 +33,13 @@ DO = "action_type: run_commands, commands"
 def torc(tmp_path, steps: str, *lines: str):
     """A Torc file: `steps` are lines `name <- needed, needed`, `lines` the actions."""
     text = "name: main\njobs:\n"
-    for name, needs in (step.split(" <-") if " <-" in step else (step, "") for step in steps.split("; ")):
+    for name, needs in (
+        step.split(" <-") if " <-" in step else (step, "") for step in steps.split("; ")
+    ):
         text += f'- {{name: {name}, command: "true", depends_on: [{needs}]}}\n'
-    return start(specification(tmp_path, text + "actions:\n" + "".join(f"- {{{line}}}\n" for line in lines)))
+    return start(
+        specification(tmp_path, text + "actions:\n" + "".join(f"- {{{line}}}\n" for line in lines))
+    )
 
 
 def take(hand: ActionHand, label: str):
@@ -57,7 +61,10 @@ def test_b01_an_action_waits_for_those_that_it_needs(tmp_path, doer):
     doer.perform(first)
     second = take(hand, "b")
     doer.perform(second)
-    begun = {str(run.action): (run.started_at, run.ended_at) for run in ActionRun.objects.select_related("action")}
+    begun = {
+        str(run.action): (run.started_at, run.ended_at)
+        for run in ActionRun.objects.select_related("action")
+    }
     assert begun["b"][0] >= begun["a"][1]
     folder = second.output_dir
     with open(f"{folder}/a") as a, open(f"{folder}/b") as b:
@@ -98,9 +105,14 @@ def test_b02_an_action_looks_at_outcomes_before_it_fires(tmp_path):
 
 
 def test_b03_a_failed_action_is_tried_again_with_a_log_of_each_try(tmp_path, doer):
-    script = 'n=$(cat n 2>/dev/null || echo 0); echo $((n + 1)) > n; echo "try $((n + 1))"; [ "$n" = 2 ]'
+    script = (
+        'n=$(cat n 2>/dev/null || echo 0); echo $((n + 1)) > n; echo "try $((n + 1))"; [ "$n" = 2 ]'
+    )
     job = torc(
-        tmp_path, "a", f"name: it, retry: {{max_attempts: 5, delay: 1s}}, {BEGINS}, {DO}: ['{script}', 'echo after']"
+        tmp_path,
+        "a",
+        f"name: it, retry: {{max_attempts: 5, delay: 1s}}, {BEGINS}, {DO}: ['{script}', 'echo"
+        " after']",
     )
     hand = ActionHand()
     waited = []
@@ -123,12 +135,16 @@ def test_b03_a_failed_action_is_tried_again_with_a_log_of_each_try(tmp_path, doe
 
 def test_b04_one_action_runs_commands_and_asks_for_nodes(tmp_path, doer, sbatch):
     do = (
-        "do: [{action_type: run_commands, commands: ['echo one > log']}, {action_type: schedule_nodes, scheduler: gpu, "
+        "do: [{action_type: run_commands, commands: ['echo one > log']}, {action_type:"
+        " schedule_nodes, scheduler: gpu, "
     )
-    do += "scheduler_type: slurm}, {action_type: run_commands, commands: ['ls ../../slurm/asked.1 >> log || true']}]"
+    do += (
+        "scheduler_type: slurm}, {action_type: run_commands, commands: ['ls ../../slurm/asked.1 >>"
+        " log || true']}]"
+    )
     text = (
-        'name: main\njobs: [{name: a, command: "true"}]\nslurm_schedulers: [{name: gpu, account: lab}]\n'
-        f"actions: [{{name: both, {BEGINS}, {do}}}]\n"
+        'name: main\njobs: [{name: a, command: "true"}]\nslurm_schedulers: [{name: gpu,'
+        f" account: lab}}]\nactions: [{{name: both, {BEGINS}, {do}}}]\n"
     )
     job = start(specification(tmp_path, text))
     claim = take(ActionHand("script", "slurm"), "both")
@@ -162,12 +178,21 @@ tasks:
 
 
 def test_b06_a_failed_action_shows_its_exit_code_its_words_and_who_did_it(tmp_path, doer):
-    job = torc(tmp_path, "a", f"name: it, {BEGINS}, {DO}: ['echo fine', 'echo boom >&2; exit 7', 'echo never']")
+    job = torc(
+        tmp_path,
+        "a",
+        f"name: it, {BEGINS}, {DO}: ['echo fine', 'echo boom >&2; exit 7', 'echo never']",
+    )
     hand = ActionHand(name="host-7")
     doer.perform(take(hand, "it"))
     (seen,) = snapshots.actions_of(fresh(job))
     (run,) = seen["runs"]
-    assert (seen["status"], run["status"], run["exit_code"], run["worker"]) == ("failed", "failed", 7, "host-7")
+    assert (seen["status"], run["status"], run["exit_code"], run["worker"]) == (
+        "failed",
+        "failed",
+        7,
+        "host-7",
+    )
     assert "boom" in run["error"] and run["duration_secs"] > 0
     assert log_of(job, "it") == ["$ echo fine", "fine", "$ echo boom >&2; exit 7", "boom"]
     hand.work()
@@ -177,7 +202,10 @@ def test_b06_a_failed_action_shows_its_exit_code_its_words_and_who_did_it(tmp_pa
 def test_b06_where_its_author_wants_it_the_failure_is_the_jobs(tmp_path, doer):
     job = torc(tmp_path, "a; b <- a", f"name: it, on_failure: fail_job, {BEGINS}, {DO}: ['exit 7']")
     doer.perform(take(ActionHand(), "it"))
-    assert fresh(job).status == "failed" and "Workflow action 'it' failed: Command failed" in fresh(job).error
+    assert (
+        fresh(job).status == "failed"
+        and "Workflow action 'it' failed: Command failed" in fresh(job).error
+    )
     assert set(statuses(job).values()) <= {"failed", "skipped"}
 
 
@@ -192,7 +220,12 @@ def test_b08_the_first_of_a_chain_fails_and_everything_that_waited_is_told(tmp_p
     )
     hand = ActionHand()
     hand.finish(hand.take("a"), failed())
-    assert actions(job) == {"end": "waiting", "chain": "armed", "siblings": "armed", "nobody": "skipped"}
+    assert actions(job) == {
+        "end": "waiting",
+        "chain": "armed",
+        "siblings": "armed",
+        "nobody": "skipped",
+    }
     hand.finish(hand.take("free"))
     assert sorted(hand.do_actions()) == ["chain", "end", "siblings"]
     assert runs(job, "end") == ["succeeded"] and action(job, "end").outcome == "failed"
@@ -214,7 +247,10 @@ actions:
     for _ in range(2):
         hand.finish(hand.take("x"), failed())
         assert count(job, "done") == (0, 2)
-        until(lambda: due_steps() or Step.objects.get(job_id=job.id, name="x").status == "ready", within_s=60)
+        until(
+            lambda: due_steps() or Step.objects.get(job_id=job.id, name="x").status == "ready",
+            within_s=60,
+        )
     hand.finish(hand.take("x"))
     assert count(job, "done") == (1, 2) and actions(job) == {"done": "waiting"}
     hand.finish(hand.take("y"))
@@ -236,14 +272,19 @@ def test_b10_a_failure_reaches_all_of_a_diamond_and_nothing_behind_it(tmp_path):
 
 def test_b13_a_long_action_stops_no_step_and_its_time_out_ends_all_of_its_processes(tmp_path, doer):
     command = "sleep 300 & echo $! > child; sleep 300"
-    job = torc(tmp_path, "a; b <- a; c <- b", f"name: long, timeout: 2s, {BEGINS}, {DO}: ['{command}']")
+    job = torc(
+        tmp_path, "a; b <- a; c <- b", f"name: long, timeout: 2s, {BEGINS}, {DO}: ['{command}']"
+    )
     hand = ActionHand()
     claim = take(hand, "long")
     outcomes = []
     thread = beside(lambda: outcomes.append(doer.perform(claim)))
     assert hand.work() == 3, "the steps go on beside it"
     thread.join(60)
-    assert outcomes[0].verdict is Verdict.TIMED_OUT and outcomes[0].error == "Action timed out after 2s"
+    assert (
+        outcomes[0].verdict is Verdict.TIMED_OUT
+        and outcomes[0].error == "Action timed out after 2s"
+    )
     with open(f"{claim.output_dir}/child") as file:
         child = int(file.read())
     until(lambda: not os.path.exists(f"/proc/{child}"), within_s=30)
@@ -263,7 +304,12 @@ def test_b13_a_cancelled_job_ends_the_commands_in_hand(tmp_path, doer):
 
 
 def test_b17_every_move_of_an_action_is_an_event_of_its_job(tmp_path, doer):
-    job = torc(tmp_path, "a", f"name: it, {BEGINS}, {DO}: ['true']", f"name: bad, {BEGINS}, {DO}: ['exit 1']")
+    job = torc(
+        tmp_path,
+        "a",
+        f"name: it, {BEGINS}, {DO}: ['true']",
+        f"name: bad, {BEGINS}, {DO}: ['exit 1']",
+    )
     hand = ActionHand()
     doer.perform(take(hand, "it"))
     doer.perform(take(hand, "bad"))
@@ -284,7 +330,10 @@ jobs: [{name: x, command: "true", failure_handler: again}]
 
     def fail_for_good() -> None:
         for _ in range(2):
-            until(lambda: due_steps() or Step.objects.get(job_id=job.id, name="x").status == "ready", within_s=60)
+            until(
+                lambda: due_steps() or Step.objects.get(job_id=job.id, name="x").status == "ready",
+                within_s=60,
+            )
             claim = hand.take("x")
             assert hand.start(claim)
             hand.finish(claim, failed(code=3))

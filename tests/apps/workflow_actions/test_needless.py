@@ -22,7 +22,10 @@ NODES = "action_type: schedule_nodes, scheduler_type: slurm, scheduler: gpu"
 
 
 def flow(folder: Path, asks: str, steps: str = "a: {action: do}"):
-    text = f"tasks:\n  main:\n    flow: {{{steps}}}\n    workflow_actions:\n      - {{name: it, {asks}}}\n"
+    text = (
+        f"tasks:\n  main:\n    flow: {{{steps}}}\n    workflow_actions:\n      - {{name: it,"
+        f" {asks}}}\n"
+    )
     return workspace(folder, HEAD + text)
 
 
@@ -37,7 +40,9 @@ actions:
 
 @pytest.mark.parametrize("notation", ["ours", "torc"])
 @pytest.mark.parametrize("end", ["completed", "failed"])
-def test_nodes_at_the_end_of_a_job_are_not_asked_for_and_nobody_tries_it_again(tmp_path, notation, end):
+def test_nodes_at_the_end_of_a_job_are_not_asked_for_and_nobody_tries_it_again(
+    tmp_path, notation, end
+):
     if notation == "ours":
         job = start(flow(tmp_path, f"trigger_type: on_workflow_complete, {NODES}"))
     else:
@@ -52,7 +57,11 @@ def test_nodes_at_the_end_of_a_job_are_not_asked_for_and_nobody_tries_it_again(t
 
 def test_when_the_last_steps_have_ended_no_nodes_are_asked_for(tmp_path):
     job = start(
-        flow(tmp_path, f"trigger_type: on_jobs_complete, jobs: [a, b], {NODES}", "a: {action: do}, b: {action: do}")
+        flow(
+            tmp_path,
+            f"trigger_type: on_jobs_complete, jobs: [a, b], {NODES}",
+            "a: {action: do}, b: {action: do}",
+        )
     )
     hand = ActionHand("script", "slurm")
     hand.work()
@@ -83,8 +92,12 @@ def test_a_request_in_hand_when_its_job_ends_is_called_off_once(tmp_path, doer, 
 
 
 def test_commands_around_a_needless_request_are_done(tmp_path, doer, sbatch):
-    one, two = (f"{{action_type: run_commands, commands: [echo {word}]}}" for word in ("one", "two"))
-    job = start(flow(tmp_path, f"trigger_type: on_workflow_complete, do: [{one}, {{{NODES}}}, {two}]"))
+    one, two = (
+        f"{{action_type: run_commands, commands: [echo {word}]}}" for word in ("one", "two")
+    )
+    job = start(
+        flow(tmp_path, f"trigger_type: on_workflow_complete, do: [{one}, {{{NODES}}}, {two}]")
+    )
     hand = ActionHand("script", "slurm")
     hand.work()
     doer.perform(hand.take_action())
@@ -93,9 +106,14 @@ def test_commands_around_a_needless_request_are_done(tmp_path, doer, sbatch):
 
 
 @pytest.mark.parametrize("persistent", ["true", "false"])
-def test_what_a_worker_on_a_node_cannot_ask_for_another_one_asks(tmp_path, doer, sbatch, persistent):
+def test_what_a_worker_on_a_node_cannot_ask_for_another_one_asks(
+    tmp_path, doer, sbatch, persistent
+):
     job = start(flow(tmp_path, f"trigger_type: on_worker_start, persistent: {persistent}, {NODES}"))
-    node, login = ActionHand("script", "slurm:gpu", "slurm:_any", name="node"), ActionHand("slurm", name="login")
+    node, login = (
+        ActionHand("script", "slurm:gpu", "slurm:_any", name="node"),
+        ActionHand("slurm", name="login"),
+    )
     session = ledger.enter(node.id, job.id)
     assert node.take_action() is None
     assert ledger.is_entered(session) is (persistent == "false")
@@ -114,29 +132,44 @@ def test_nodes_that_a_leaving_worker_wants_are_not_asked_for_when_the_job_is_ove
     hand.work()
     ledger.leave(session, "the job has ended")
     assert hand.take_action() is None
-    assert ledger.is_left(session) and runs(job, "it") == ["cancelled"] and actions(job) == {"it": "cancelled"}
+    assert (
+        ledger.is_left(session)
+        and runs(job, "it") == ["cancelled"]
+        and actions(job) == {"it": "cancelled"}
+    )
 
 
 @pytest.mark.parametrize("persistent", ["true", "false"])
 def test_a_worker_that_runs_no_commands_does_not_wait_for_them(tmp_path, persistent):
     commands = "action_type: run_commands, commands: ['true']"
-    job = start(flow(tmp_path, f"trigger_type: on_worker_start, persistent: {persistent}, {commands}"))
+    job = start(
+        flow(tmp_path, f"trigger_type: on_worker_start, persistent: {persistent}, {commands}")
+    )
     docker, script = ActionHand("docker", name="docker"), ActionHand("script", name="script")
     session = ledger.enter(docker.id, job.id)
     assert ledger.is_entered(session) and docker.take_action() is None
     other = ledger.enter(script.id, job.id)
-    assert not ledger.is_entered(other) and script.do_actions() == ["it"] and ledger.is_entered(other)
+    assert (
+        not ledger.is_entered(other) and script.do_actions() == ["it"] and ledger.is_entered(other)
+    )
     script.work()
     for found in (session, other):
         ledger.leave(found, "the job has ended")
         assert ledger.is_left(found)
     assert actions(job) == {"it": "succeeded"}
-    assert runs(job, "it") == (["cancelled", "succeeded"] if persistent == "true" else ["succeeded"])
+    assert runs(job, "it") == (
+        ["cancelled", "succeeded"] if persistent == "true" else ["succeeded"]
+    )
 
 
-def test_an_action_that_another_worker_does_for_a_session_that_is_gone_comes_to_its_end(tmp_path, doer, sbatch):
+def test_an_action_that_another_worker_does_for_a_session_that_is_gone_comes_to_its_end(
+    tmp_path, doer, sbatch
+):
     job = start(flow(tmp_path, f"trigger_type: on_worker_start, persistent: false, {NODES}"))
-    node, login = ActionHand("script", "slurm:gpu", "slurm:_any", name="node"), ActionHand("slurm", name="login")
+    node, login = (
+        ActionHand("script", "slurm:gpu", "slurm:_any", name="node"),
+        ActionHand("slurm", name="login"),
+    )
     session = ledger.enter(node.id, job.id)
     claim = login.take_action()
     services.cancel_job(job.id, actor="me")

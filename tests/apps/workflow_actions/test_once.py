@@ -1,4 +1,5 @@
-"""Once only, under fire: many takers, workers that die, reports that come twice, two sweeps at a time."""
+"""Once only, under fire: many takers, workers that die, reports that come twice, two sweeps at a
+time."""
 
 from __future__ import annotations
 
@@ -25,7 +26,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 TAKERS = 64
 JOBS = 10
 LOST_RETRIES = 2  # the server's default
-EXPIRE = "UPDATE workflow_actions_actionrun SET lease_until = clock_timestamp() - interval '1 s' WHERE id = %s"
+EXPIRE = (
+    "UPDATE workflow_actions_actionrun SET lease_until = clock_timestamp() - interval '1 s' WHERE"
+    " id = %s"
+)
 
 
 @pytest.fixture
@@ -40,7 +44,9 @@ def room() -> Iterator[None]:
 
 
 def flow(actions: list[str]) -> str:
-    lines = "".join(f"      - {{action_type: run_commands, commands: [x], {action}}}\n" for action in actions)
+    lines = "".join(
+        f"      - {{action_type: run_commands, commands: [x], {action}}}\n" for action in actions
+    )
     return (
         "actions: {do: {type: script, script: x}}\n"
         f"tasks:\n  main:\n    flow: {{a: {{action: do}}}}\n    workflow_actions:\n{lines}"
@@ -100,7 +106,9 @@ def together(count: int, work: Callable[[int], None]) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("each", [20, pytest.param(100, marks=pytest.mark.slow)], ids=["200", "1000"])
+@pytest.mark.parametrize(
+    "each", [20, pytest.param(100, marks=pytest.mark.slow)], ids=["200", "1000"]
+)
 def test_actions_before_sixty_four_takers_are_each_done_once(tmp_path, room, each):
     ws = workspace(tmp_path, flow(["trigger_type: on_workflow_start"] * each))
     jobs = [start(ws) for _ in range(JOBS)]
@@ -122,8 +130,10 @@ def test_actions_before_sixty_four_takers_are_each_done_once(tmp_path, room, eac
             if found is None:
                 time.sleep(0.05)
                 continue
-            may_die = died[found.action_id] < LOST_RETRIES  # one time more, and the action has failed
-            if may_die and chance.random() < 0.05:  # the worker dies in the middle of it, and its lease runs out
+            # one time more, and the action has failed
+            may_die = died[found.action_id] < LOST_RETRIES
+            # the worker dies in the middle of it, and its lease runs out
+            if may_die and chance.random() < 0.05:
                 fetch(EXPIRE + " RETURNING id", (found.run_id,))
                 with lock:
                     died[found.action_id] += 1
@@ -168,7 +178,11 @@ def test_persistent_actions_are_done_once_by_every_session(tmp_path, room):
     with Sweepers():
         together(TAKERS // 2, come)
     assert len(done) == 3 * len(hands) and set(done.values()) == {1}
-    assert ActionRun.objects.filter(status="succeeded").count() == 3 * len(hands) == ActionRun.objects.count()
+    assert (
+        ActionRun.objects.filter(status="succeeded").count()
+        == 3 * len(hands)
+        == ActionRun.objects.count()
+    )
 
 
 def test_what_two_sweeps_find_lost_is_repeated_once(tmp_path):
@@ -197,7 +211,8 @@ def test_an_action_whose_workers_all_die_fails_visibly(tmp_path):
 
 
 def test_what_cannot_be_settled_at_once_is_left_to_the_sweep(tmp_path, monkeypatch, caplog):
-    """A lock that is held for too long must not fail the worker that has just reported its action done."""
+    """A lock that is held for too long must not fail the worker that has just reported its action
+    done."""
     job = start(workspace(tmp_path, flow(["name: it, trigger_type: on_workflow_start"])))
     hand = ActionHand()
 

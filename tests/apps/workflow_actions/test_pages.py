@@ -1,4 +1,5 @@
-"""What the page of a job knows of its workflow actions, who sees it, what it costs, and what becomes an event."""
+"""What the page of a job knows of its workflow actions, who sees it, what it costs, and what
+becomes an event."""
 
 from __future__ import annotations
 
@@ -77,7 +78,9 @@ def viewer() -> Client:
 
 def data_of(client: Client, job: Job) -> Any:
     text = client.get(f"/admin/jobs/job/{job.pk}/change/").content.decode()
-    found = re.search(r'<script id="job-data" type="application/json">(.*?)</script>', text, re.DOTALL)
+    found = re.search(
+        r'<script id="job-data" type="application/json">(.*?)</script>', text, re.DOTALL
+    )
     assert found
     return json.loads(found[1])
 
@@ -108,7 +111,11 @@ def test_actions_are_drawn_beside_the_steps_that_they_watch(job: Job) -> None:
     picture = pictures.draw(load(job.blueprint_id))
     names = [node.label for node in picture.nodes]
     drawn = {
-        one.label: ([names[at] for at in one.behind], [names[at] for at in one.before], one.is_barrier)
+        one.label: (
+            [names[at] for at in one.behind],
+            [names[at] for at in one.before],
+            one.is_barrier,
+        )
         for one in picture.actions
     }
     assert drawn == {
@@ -123,18 +130,32 @@ def test_actions_are_drawn_beside_the_steps_that_they_watch(job: Job) -> None:
 def test_an_action_of_very_many_nodes_is_drawn_without_lines(tmp_path: Path) -> None:
     letters = "abcdefghijklmnopqrstuvwxyz"
     steps = "".join(f"      {letter}: {{type: script, script: 'true'}}\n" for letter in letters)
-    one = "{trigger_type: on_jobs_complete, job_name_regexes: ['.*'], action_type: run_commands, commands: ['true']}"
+    one = (
+        "{trigger_type: on_jobs_complete, job_name_regexes: ['.*'], action_type: run_commands,"
+        " commands: ['true']}"
+    )
     text = f"tasks:\n  main:\n    flow:\n{steps}    workflow_actions:\n      - {one}\n"
     picture = pictures.draw(load(start(workspace(tmp_path, text)).blueprint_id))
     assert [(drawn.behind, drawn.before) for drawn in picture.actions] == [((), ())]
 
 
-def test_one_action_is_shown_with_what_it_watches_its_runs_and_its_error(job: Job, viewer: Client) -> None:
+def test_one_action_is_shown_with_what_it_watches_its_runs_and_its_error(
+    job: Job, viewer: Client
+) -> None:
     hand = ActionHand(*TAGS, name="host-7")
-    wrong = StepOutcome(Verdict.FAILED, exit_code=3, error="Exit code: 3\nStderr: canary-4711-secret is wrong")
+    wrong = StepOutcome(
+        Verdict.FAILED, exit_code=3, error="Exit code: 3\nStderr: canary-4711-secret is wrong"
+    )
     hand.live_on({"tidy": wrong})
     text = viewer.get(page_of(job, "tidy")).content.decode()
-    for part in ("when all of its steps have ended", "2 of 2 complete", "north", "south", "host-7", "Exit code: 3"):
+    for part in (
+        "when all of its steps have ended",
+        "2 of 2 complete",
+        "north",
+        "south",
+        "host-7",
+        "Exit code: 3",
+    ):
         assert part in text, part
     run = ActionRun.objects.get(action=action(job, "tidy"))
     assert f'data-run="{run.pk}"' in text
@@ -168,7 +189,9 @@ def test_nodes_are_shown_with_their_number_and_state_in_slurm(job: Job, viewer: 
     assert [(one["slurm"], one["status"]) for one in found["allocations"]] == [("4711", "active")]
 
 
-def test_who_does_not_see_the_workspace_sees_no_action_of_it(job: Job, tmp_path: Path, viewer: Client) -> None:
+def test_who_does_not_see_the_workspace_sees_no_action_of_it(
+    job: Job, tmp_path: Path, viewer: Client
+) -> None:
     other = start(workspace(tmp_path, FLOW, "other"))
     assert viewer.get(page_of(job, "tidy")).status_code == 200
     for wrong in (
@@ -183,9 +206,15 @@ def test_who_does_not_see_the_workspace_sees_no_action_of_it(job: Job, tmp_path:
 def test_pages_cost_the_same_however_many_actions_there_are(tmp_path: Path, viewer: Client) -> None:
     costs = []
     for count in (2, 40):
-        one = "{trigger_type: on_jobs_complete, jobs: [a], action_type: run_commands, commands: ['true']}"
+        one = (
+            "{trigger_type: on_jobs_complete, jobs: [a], action_type: run_commands, commands:"
+            " ['true']}"
+        )
         more = "".join(f"      - {one}\n" for _ in range(count))
-        text = f"tasks:\n  main:\n    flow: {{a: {{type: script, script: 'true'}}}}\n    workflow_actions:\n{more}"
+        text = (
+            "tasks:\n  main:\n    flow: {a: {type: script, script: 'true'}}\n   "
+            f" workflow_actions:\n{more}"
+        )
         job = start(workspace(tmp_path, text, f"ws{count}"))
         ActionHand("script").live_on()
         pages = [
@@ -198,7 +227,9 @@ def test_pages_cost_the_same_however_many_actions_there_are(tmp_path: Path, view
         with CaptureQueriesContext(connection) as queries:
             for page in pages:
                 assert viewer.get(page).status_code == 200
-            assert len(json.loads(hub.state_item(row).text.partition("data: ")[2])["actions"]) == count
+            assert (
+                len(json.loads(hub.state_item(row).text.partition("data: ")[2])["actions"]) == count
+            )
         costs.append(len(queries))
     assert costs[0] == costs[1] <= 45
 
@@ -252,7 +283,13 @@ def test_a_reader_gets_the_lines_of_one_action_or_of_one_run(job: Job) -> None:
         assert '"line": "mine"' in chunk.lines and choice.wants(chunk)
     silent = live._choice(row, f"action-{action(job, 'tidy').pk}")
     assert silent is not None and not silent.wants(chunk) and tails.piece(job.pk, silent, 0) == []
-    for wrong in ("action-", "action-x", f"action-{id}-999999", "action-99999999", f"action-{id}-{claim.run_id}-1"):
+    for wrong in (
+        "action-",
+        "action-x",
+        f"action-{id}-999999",
+        "action-99999999",
+        f"action-{id}-{claim.run_id}-1",
+    ):
         with pytest.raises(Http404):
             live._choice(row, wrong)
     answer = client_of(user).get(f"/admin/jobs/{job.pk}/actions/{id}/")
@@ -262,7 +299,9 @@ def test_a_reader_gets_the_lines_of_one_action_or_of_one_run(job: Job) -> None:
 def test_every_firing_is_an_event_of_the_job(job: Job) -> None:
     hand = ActionHand(*TAGS, name="host-7")
     hand.live_on({"tidy": StepOutcome(Verdict.FAILED, exit_code=3, error="Exit code: 3")})
-    rows = StepEvent.objects.filter(job_id=job.pk, step_id=None, kind__startswith="action_").order_by("id")
+    rows = StepEvent.objects.filter(
+        job_id=job.pk, step_id=None, kind__startswith="action_"
+    ).order_by("id")
     found = [(row.kind, row.detail, row.actor) for row in rows]
     assert [row for row in found if row[1].startswith("tidy")] == [
         ("action_armed", "tidy", ""),
@@ -270,7 +309,11 @@ def test_every_firing_is_an_event_of_the_job(job: Job) -> None:
         ("action_run_failed", "tidy, try 1: Exit code: 3", ""),
         ("action_failed", "tidy: Exit code: 3", ""),
     ]
-    assert {label for kind, label, _ in found if kind == "action_succeeded"} == {"begin", "nodes", "end"}
+    assert {label for kind, label, _ in found if kind == "action_succeeded"} == {
+        "begin",
+        "nodes",
+        "end",
+    }
 
 
 def test_asking_slurm_again_is_no_event_when_nothing_has_changed(job: Job) -> None:

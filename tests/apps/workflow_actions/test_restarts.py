@@ -67,7 +67,11 @@ def first_run(tmp_path, rerun: str | None, notation: str = "torc"):
     """job1 fails, job2 succeeds, postprocess_job does not run: A has not fired, B has."""
     more = RUN + (f", rerun: {rerun}" if rerun else "")
     text = ACTIONS.format(more=more)
-    ws = specification(tmp_path, TORC + text) if notation == "torc" else workspace(tmp_path, OURS + text)
+    ws = (
+        specification(tmp_path, TORC + text)
+        if notation == "torc"
+        else workspace(tmp_path, OURS + text)
+    )
     job = start(ws)
     hand = Visitor()
     assert hand.come(job) == ["begin", "comes"]
@@ -78,7 +82,10 @@ def first_run(tmp_path, rerun: str | None, notation: str = "torc"):
     assert hand.do_actions() == ["B"]
     assert hand.leave() == ["leaves"]
     assert fresh(job).status == "failed"
-    assert actions(job)["A"] == "skipped" and action(job, "A").reason == "none of its steps became ready"
+    assert (
+        actions(job)["A"] == "skipped"
+        and action(job, "A").reason == "none of its steps became ready"
+    )
     assert runs(job, "A") == [] and runs(job, "B") == ["succeeded"]
     return job, hand
 
@@ -94,7 +101,9 @@ def first_run(tmp_path, rerun: str | None, notation: str = "torc"):
         ("ours", "always"),
     ],
 )
-def test_after_a_restart_what_is_concerned_fires_again_and_counts_from_the_present(tmp_path, notation, rerun):
+def test_after_a_restart_what_is_concerned_fires_again_and_counts_from_the_present(
+    tmp_path, notation, rerun
+):
     job, hand = first_run(tmp_path, rerun, notation)
     restart_failed(job.id, actor="me")
     assert statuses(job) == {"job1": "ready", "job2": "completed", "postprocess_job": "pending"}
@@ -122,7 +131,10 @@ def test_under_never_what_has_fired_does_not_fire_again(tmp_path, notation):
     assert actions(job) == {
         "A": "succeeded", "B": "skipped", "begin": "skipped", "comes": "skipped", "leaves": "skipped",
     }  # fmt: skip
-    assert action(job, "B").reason == "it has run before, and `rerun: never` keeps it from running again"
+    assert (
+        action(job, "B").reason
+        == "it has run before, and `rerun: never` keeps it from running again"
+    )
 
 
 def test_another_failure_of_the_same_step_sets_the_counting_action_off_a_third_time(tmp_path):
@@ -146,7 +158,10 @@ def test_a_restart_while_an_action_runs_replaces_it(tmp_path):
     restart_failed(job.id, actor="me")
     assert actions(job)["begin"] == "armed", "that of the new generation"
     hand.finish_action(running)
-    assert actions(job)["begin"] == "armed" and actions(job, 1)["begin"] in ("succeeded", "superseded")
+    assert actions(job)["begin"] == "armed" and actions(job, 1)["begin"] in (
+        "succeeded",
+        "superseded",
+    )
     assert "begin" in hand.do_actions()
     assert actions(job)["begin"] == "succeeded"
 
@@ -162,7 +177,10 @@ jobs:
 actions:
 """
     stage = f"trigger_type: on_jobs_complete, jobs: [prepare], {RUN}"
-    text += "".join(f"  - {{name: {rerun}, {stage}, rerun: {rerun}}}\n" for rerun in ("always", "affected", "never"))
+    text += "".join(
+        f"  - {{name: {rerun}, {stage}, rerun: {rerun}}}\n"
+        for rerun in ("always", "affected", "never")
+    )
     job = start(specification(tmp_path, text))
     hand = ActionHand()
     hand.finish(hand.take("prepare"))

@@ -126,7 +126,9 @@ def test_a_retried_step_counts_once(tmp_path):
     from apps.jobs.sweeps import due_steps
     from tests.apps.jobs.builders import until
 
-    until(lambda: due_steps() or Step.objects.filter(job_id=job.id, name="a", status="ready").exists())
+    until(
+        lambda: due_steps() or Step.objects.filter(job_id=job.id, name="a", status="ready").exists()
+    )
     hand.finish(hand.take("a"))
     assert count(job, "done") == (1, 2) and actions(job) == {"done": "waiting"}
     hand.finish(hand.take("b"))

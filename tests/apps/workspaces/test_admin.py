@@ -33,7 +33,9 @@ def client_of(user: User) -> Client:
 
 
 def person(role: Role | None = None, pattern: str = "shop", **fields: Any) -> User:
-    user = User.objects.create_user(f"u{User.objects.count()}@example.org", **{"is_staff": True, **fields})
+    user = User.objects.create_user(
+        f"u{User.objects.count()}@example.org", **{"is_staff": True, **fields}
+    )
     if role:
         WorkspaceGrant.objects.create(user=user, pattern=pattern, role=role)
     return user
@@ -51,7 +53,9 @@ def root() -> Client:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_page_opens_for_a_superuser_and_shows_no_secret(root: Client, shop: Workspace, page: str) -> None:
+def test_every_page_opens_for_a_superuser_and_shows_no_secret(
+    root: Client, shop: Workspace, page: str
+) -> None:
     services.store_secret(shop, "pw", CANARY, by="x")
     answer = root.get(page)
     assert answer.status_code == 200
@@ -80,12 +84,18 @@ def test_a_secret_is_written_changed_and_never_read(root: Client, shop: Workspac
     assert "at least 4 characters" in refused.content.decode()
     assert 'value="abc"' not in refused.content.decode()
     assert CANARY not in str(list(LogEntry.objects.values()))
-    assert root.post(f"/admin/workspaces/secret/{row.pk}/delete/", {"post": "yes"}).status_code == 302
+    assert (
+        root.post(f"/admin/workspaces/secret/{row.pk}/delete/", {"post": "yes"}).status_code == 302
+    )
     assert "pw" not in secrets.secrets_of(shop.current_id)
 
 
-def test_a_name_that_no_template_can_say_is_refused_in_the_form(root: Client, shop: Workspace) -> None:
-    answer = root.post("/admin/workspaces/secret/add/", {"workspace": shop.pk, "name": "a-b", "value": CANARY})
+def test_a_name_that_no_template_can_say_is_refused_in_the_form(
+    root: Client, shop: Workspace
+) -> None:
+    answer = root.post(
+        "/admin/workspaces/secret/add/", {"workspace": shop.pk, "name": "a-b", "value": CANARY}
+    )
     assert "may hold letters" in answer.content.decode()
     assert CANARY not in answer.content.decode()
     assert not Secret.objects.exists()
@@ -118,12 +128,16 @@ def test_a_workspace_shows_its_problems_and_is_refreshed_by_its_admins(shop: Wor
     page = admin.get(f"/admin/workspaces/workspace/{shop.pk}/change/").content.decode()
     assert "flow.yaml:" in page
     assert "<script>\n" not in page
-    assert client_of(person()).get(f"/admin/workspaces/workspace/{shop.pk}/change/").status_code in (302, 403)
+    assert client_of(person()).get(
+        f"/admin/workspaces/workspace/{shop.pk}/change/"
+    ).status_code in (302, 403)
 
 
 def test_the_source_of_a_workspace_cannot_be_edited(root: Client, shop: Workspace) -> None:
     page = f"/admin/workspaces/workspace/{shop.pk}/change/"
-    assert root.post(page, {"location": "/etc", "source": "folder", "name": "shop"}).status_code == 403
+    assert (
+        root.post(page, {"location": "/etc", "source": "folder", "name": "shop"}).status_code == 403
+    )
     assert root.get("/admin/workspaces/workspace/add/").status_code == 403
     shop.refresh_from_db()
     assert shop.location != "/etc"

@@ -1,4 +1,5 @@
-"""Importing and refreshing: what becomes a revision, what stays in force, what is stored in clear."""
+"""Importing and refreshing: what becomes a revision, what stays in force, what is stored in
+clear."""
 
 from __future__ import annotations
 
@@ -79,7 +80,9 @@ def test_a_workspace_that_never_loaded_is_there_without_a_revision(folder: Path)
     assert workspace.has_failed
 
 
-def test_a_folder_that_disappears_is_a_problem_and_not_the_end(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_that_disappears_is_a_problem_and_not_the_end(
+    folder: Path, tmp_path: Path
+) -> None:
     first = services.import_folder("shop", folder)
     folder.rename(tmp_path.parent / f"{tmp_path.name}-moved")
     gone = services.refresh(first)
@@ -121,7 +124,9 @@ def test_the_archive_of_a_pinned_revision_outlives_the_change(folder: Path) -> N
     first = services.import_folder("shop", folder)
     (folder / "flow.yaml").write_text(GOOD + "# changed\n")
     services.refresh(first)
-    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(ledger.archive(first.current_id)))) as archive:
+    with tarfile.open(
+        fileobj=io.BytesIO(gzip.decompress(ledger.archive(first.current_id)))
+    ) as archive:
         content = archive.extractfile("flow.yaml")
         assert content is not None
         assert content.read().decode() == GOOD
@@ -136,9 +141,9 @@ def test_no_secret_of_the_files_is_stored_in_clear(folder: Path) -> None:
     services.import_folder("shop", folder)
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT string_agg(t.x, ' ') FROM (SELECT to_jsonb(r)::text x FROM workspaces_revision r"
-            " UNION ALL SELECT to_jsonb(w)::text FROM workspaces_workspace w"
-            " UNION ALL SELECT encode(sealed, 'escape') FROM workspaces_blob) t"
+            "SELECT string_agg(t.x, ' ') FROM (SELECT to_jsonb(r)::text x FROM workspaces_revision"
+            " r UNION ALL SELECT to_jsonb(w)::text FROM workspaces_workspace w UNION ALL SELECT"
+            " encode(sealed, 'escape') FROM workspaces_blob) t"
         )
         (everything,) = cursor.fetchone()
     assert "db.internal" not in everything  # connection values are secrets until they are rendered
@@ -150,7 +155,10 @@ def test_no_secret_of_the_files_is_stored_in_clear(folder: Path) -> None:
 def test_a_git_repository_is_imported_and_labelled_by_its_commit(folder: Path) -> None:
     for words in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "x"]):
         subprocess.run(
-            ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words], cwd=folder, check=True, capture_output=True
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words],
+            cwd=folder,
+            check=True,
+            capture_output=True,
         )
     workspace = services.import_git("shop", str(folder), "main", is_local=True)
     assert workspace.current is not None
@@ -199,7 +207,9 @@ def test_workspaces_are_refreshed_when_their_time_has_come(folder: Path) -> None
     workspace = services.import_folder("shop", folder)
     assert services.refresh_due() == 0
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE workspaces_workspace SET checked_at = checked_at - interval '61 seconds'")
+        cursor.execute(
+            "UPDATE workspaces_workspace SET checked_at = checked_at - interval '61 seconds'"
+        )
     (folder / "new.txt").write_text("x")
     assert services.refresh_due() == 1
     workspace.refresh_from_db()

@@ -57,7 +57,9 @@ print(json.dumps({key: "value of " + ref.rsplit("/", 1)[-1] for key, ref in aske
 
 
 def test_literals_stay_as_they_are_with_their_nesting(tmp_path: Path) -> None:
-    workspace = imported(tmp_path / "ws", "secrets: {pw: abc, nested: {deep: [one, {two: 2}]}, n: 7}")
+    workspace = imported(
+        tmp_path / "ws", "secrets: {pw: abc, nested: {deep: [one, {two: 2}]}, n: 7}"
+    )
     assert of(workspace) == {"pw": "abc", "nested": {"deep": ["one", {"two": 2}]}, "n": 7}
 
 
@@ -69,8 +71,9 @@ def test_references_go_to_vals_in_one_call_by_its_standard_input(
     monkeypatch.setenv("VAULT_ADDR", "https://vault")
     workspace = imported(
         tmp_path / "ws",
-        "secrets:\n  plain: ref+vault://secret/a\n  filtered: \"{{ 'ref+awsssm://b' | vals }}\"\n"
-        "  within: \"user:{{ 'ref+vault://secret/c' | vals }}@host\"\n  untouched: \"{{ 'text' | vals }}\"\n",
+        "secrets:\n  plain: ref+vault://secret/a\n  filtered: \"{{ 'ref+awsssm://b' | vals }}\"\n "
+        " within: \"user:{{ 'ref+vault://secret/c' | vals }}@host\"\n  untouched: \"{{ 'text' |"
+        ' vals }}"\n',
     )
     (programs / "calls").unlink()
     secrets.forget(workspace.pk)
@@ -90,15 +93,21 @@ def test_references_go_to_vals_in_one_call_by_its_standard_input(
 def test_without_vals_the_import_warns_and_the_job_fails_with_a_sentence(tmp_path: Path) -> None:
     workspace = imported(tmp_path / "ws", "secrets: {pw: 'ref+vault://a/b#c'}")
     assert [problem["severity"] for problem in workspace.problems] == ["warning"]
-    with pytest.raises(SecretError, match=r"secret 'pw': vals CLI not found\. Install vals to use ref\+ secrets"):
+    with pytest.raises(
+        SecretError, match=r"secret 'pw': vals CLI not found\. Install vals to use ref\+ secrets"
+    ):
         of(workspace)
 
 
-@pytest.mark.parametrize("script", ["#!/bin/sh\necho 'no such key' >&2; exit 3\n", "#!/bin/sh\necho '{}'\n"])
+@pytest.mark.parametrize(
+    "script", ["#!/bin/sh\necho 'no such key' >&2; exit 3\n", "#!/bin/sh\necho '{}'\n"]
+)
 def test_a_failure_of_vals_names_the_secret(tmp_path: Path, programs: Path, script: str) -> None:
     program(programs, "vals", script)
     workspace = imported(tmp_path / "ws", "secrets: {pw: 'ref+vault://a/b'}")
-    with pytest.raises(SecretError, match=r"secret 'pw': vals (eval failed \(exit 3\): no such key|gave an answer)"):
+    with pytest.raises(
+        SecretError, match=r"secret 'pw': vals (eval failed \(exit 3\): no such key|gave an answer)"
+    ):
         of(workspace)
 
 
@@ -117,7 +126,9 @@ def test_references_to_the_servers_own_files_and_programs_are_refused(
     tmp_path: Path, programs: Path, reference: str
 ) -> None:
     program(programs, "vals", VALS)
-    workspace = imported(tmp_path / "ws", f"secrets: {{pw: '{reference}', pw2: 'ref+vault://a+ and {reference}'}}")
+    workspace = imported(
+        tmp_path / "ws", f"secrets: {{pw: '{reference}', pw2: 'ref+vault://a+ and {reference}'}}"
+    )
     if reference == "ref+":
         assert not workspace.has_failed
         return
@@ -128,7 +139,9 @@ def test_references_to_the_servers_own_files_and_programs_are_refused(
 
 def allow(settings: Any, *names: str) -> None:
     config = settings.STROEM
-    settings.STROEM = dataclasses.replace(config, secrets=dataclasses.replace(config.secrets, env_allowed=names))
+    settings.STROEM = dataclasses.replace(
+        config, secrets=dataclasses.replace(config.secrets, env_allowed=names)
+    )
 
 
 def test_the_environment_answers_for_names_that_the_operator_lists(
@@ -137,7 +150,9 @@ def test_the_environment_answers_for_names_that_the_operator_lists(
     monkeypatch.setenv("SHOP_TOKEN", "from-environment")
     monkeypatch.setenv("OTHER", "not-for-you")
     allow(settings, "SHOP_TOKEN", "UNSET")
-    assert of(imported(tmp_path / "a", "secrets: {t: 'ref+env://SHOP_TOKEN'}", "a")) == {"t": "from-environment"}
+    assert of(imported(tmp_path / "a", "secrets: {t: 'ref+env://SHOP_TOKEN'}", "a")) == {
+        "t": "from-environment"
+    }
     for name, sentence in (("OTHER", "does not list"), ("UNSET", "is not set")):
         workspace = imported(tmp_path / name, f"secrets: {{t: 'ref+env://{name}'}}", name)
         with pytest.raises(SecretError, match=f"secret 't'.*'{name}'.*{sentence}") as refused:
@@ -147,7 +162,9 @@ def test_the_environment_answers_for_names_that_the_operator_lists(
 
 def test_templates_of_secrets_see_nothing_but_vals(tmp_path: Path, programs: Path) -> None:
     program(programs, "vals", VALS)
-    workspace = imported(tmp_path / "ws", "secrets: {pw: \"{{ 'ref+vault://' ~ 'a' | vals | upper }}\"}")
+    workspace = imported(
+        tmp_path / "ws", "secrets: {pw: \"{{ 'ref+vault://' ~ 'a' | vals | upper }}\"}"
+    )
     assert of(workspace) == {"pw": "VALUE OF A"}
     for number, text in enumerate(("{{ secret.pw }}", "{{ input.x }}")):
         workspace = imported(tmp_path / f"{number}", f'secrets: {{pw: "{text}"}}', f"ws{number}")
@@ -155,7 +172,9 @@ def test_templates_of_secrets_see_nothing_but_vals(tmp_path: Path, programs: Pat
             of(workspace)
 
 
-def test_a_secret_of_the_database_replaces_that_of_the_files_which_is_not_even_asked_for(tmp_path: Path) -> None:
+def test_a_secret_of_the_database_replaces_that_of_the_files_which_is_not_even_asked_for(
+    tmp_path: Path,
+) -> None:
     workspace = imported(tmp_path / "ws", "secrets: {pw: 'ref+vault://a/b', other: kept}")
     services.store_secret(workspace, "pw", "stored", by="a@b.c")
     assert of(workspace) == {"pw": "stored", "other": "kept"}
@@ -193,7 +212,9 @@ def test_a_change_made_elsewhere_is_known_when_the_time_to_look_has_come(
     assert of(workspace)["pw"] == "elsewhere"
 
 
-def test_asking_again_at_once_costs_no_query(tmp_path: Path, django_assert_num_queries: DjangoAssertNumQueries) -> None:
+def test_asking_again_at_once_costs_no_query(
+    tmp_path: Path, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
     workspace = imported(tmp_path / "ws", "secrets: {pw: x}")
     of(workspace)
     with django_assert_num_queries(0):

@@ -124,8 +124,13 @@ def test_every_change_changes_the_digest(folder: Path, change: str) -> None:
 
 def test_the_archive_holds_directories_and_regular_files_only(folder: Path) -> None:
     (folder / "scripts" / "run.sh").chmod(0o4777)
-    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(read_folder(folder).archive()))) as archive:
-        found = [(entry.name, entry.mode, entry.isreg() or entry.isdir(), entry.uid, entry.mtime) for entry in archive]
+    with tarfile.open(
+        fileobj=io.BytesIO(gzip.decompress(read_folder(folder).archive()))
+    ) as archive:
+        found = [
+            (entry.name, entry.mode, entry.isreg() or entry.isdir(), entry.uid, entry.mtime)
+            for entry in archive
+        ]
     assert found == [
         ("scripts", 0o755, True, 0, 0),
         ("flow.yaml", 0o644, True, 0, 0),
@@ -139,7 +144,9 @@ def test_the_archive_holds_directories_and_regular_files_only(folder: Path) -> N
 def git(where: Path, *words: str) -> str:
     identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "protocol.file.allow=always"]
     environment = {"PATH": os.environ["PATH"], "HOME": str(where), "GIT_CONFIG_NOSYSTEM": "1"}
-    done = subprocess.run(["git", *identity, *words], cwd=where, env=environment, check=True, capture_output=True)
+    done = subprocess.run(
+        ["git", *identity, *words], cwd=where, env=environment, check=True, capture_output=True
+    )
     return done.stdout.decode().strip()
 
 
@@ -180,7 +187,9 @@ def test_a_ref_may_be_a_branch_a_tag_or_a_commit(two_commits: tuple[Path, str, s
     assert read_git(local(repository, first)).label == first
 
 
-def test_an_old_commit_comes_by_its_id_over_the_file_protocol_too(two_commits: tuple[Path, str, str]) -> None:
+def test_an_old_commit_comes_by_its_id_over_the_file_protocol_too(
+    two_commits: tuple[Path, str, str],
+) -> None:
     repository, first, _ = two_commits
     assert read_git(GitSource(f"file://{repository}", first, is_local=True)).label == first
 
@@ -251,15 +260,25 @@ def test_addresses_that_callers_may_not_use_are_refused(url: str) -> None:
     assert "token" not in str(refused.value)
 
 
-@pytest.mark.parametrize("url", ["https://host/x.git", "ssh://git@host:22/x.git", "git@host:team/x.git"])
+@pytest.mark.parametrize(
+    "url", ["https://host/x.git", "ssh://git@host:22/x.git", "git@host:team/x.git"]
+)
 def test_usual_addresses_are_accepted(url: str) -> None:
     assert check_url(url, is_local=False) == url
 
 
-def test_nothing_of_a_hostile_repository_runs_or_leaves_the_tree(repository: Path, tmp_path: Path) -> None:
+def test_nothing_of_a_hostile_repository_runs_or_leaves_the_tree(
+    repository: Path, tmp_path: Path
+) -> None:
     marker = tmp_path / "marker"
     touch = f"#!/bin/sh\ntouch {marker}\n"
-    for hook in ("post-checkout", "post-merge", "pre-commit", "reference-transaction", "post-upload-pack"):
+    for hook in (
+        "post-checkout",
+        "post-merge",
+        "pre-commit",
+        "reference-transaction",
+        "post-upload-pack",
+    ):
         path = repository / ".git" / "hooks" / hook
         path.write_text(touch)
     git(repository, "config", "filter.evil.smudge", f"touch {marker}")
@@ -290,7 +309,9 @@ def test_nothing_of_a_hostile_repository_runs_or_leaves_the_tree(repository: Pat
 
 def test_a_tree_that_names_git_or_parents_is_left_out(repository: Path) -> None:
     blob = git(repository, "rev-parse", "HEAD:flow.yaml")
-    raw = b"".join(b"100644 " + name + b"\0" + bytes.fromhex(blob) for name in (b"..", b".GIT", b"a\\b", b"ok"))
+    raw = b"".join(
+        b"100644 " + name + b"\0" + bytes.fromhex(blob) for name in (b"..", b".GIT", b"a\\b", b"ok")
+    )
     made = subprocess.run(
         ["git", "hash-object", "-t", "tree", "-w", "--stdin", "--literally"],
         cwd=repository, input=raw, capture_output=True, check=True,
@@ -320,15 +341,19 @@ def test_a_server_that_never_answers_is_given_up(tmp_path: Path) -> None:
             read_git(GitSource(url), Limits(seconds=0.5))
 
 
-def test_credentials_reach_the_server_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program called git stands in for git's own askpass conversation and notes its arguments and environment."""
+def test_credentials_reach_the_server_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program called git stands in for git's own askpass conversation and notes its arguments and
+    environment."""
     token = "s3cr3t-token-value"
     noted = tmp_path / "noted"
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "git"
     program.write_text(
         "#!/bin/sh\n"
-        f'echo "$@" >> {noted}.argv; env >> {noted}.env; "$GIT_ASKPASS" "Password for x" >> {noted}.askpass\n'
+        f'echo "$@" >> {noted}.argv; env >> {noted}.env; "$GIT_ASKPASS" "Password for x" >>'
+        f" {noted}.askpass\n"
         'echo "fatal: https://x:s3cr3t-token-value@host/ said s3cr3t-token-value" >&2; exit 128\n'
     )
     program.chmod(0o755)

@@ -11,7 +11,11 @@ from engine.slurm_script import Launch, Request, build, worker_config_of
 from engine.slurm_states import status_of
 
 HERE = Path(__file__).parent
-LAUNCH = Launch(("/opt/stroem/bin/python", "/opt/stroem/manage.py", "worker"), "/opt/stroem", "/etc/stroem/nodes.yaml")
+LAUNCH = Launch(
+    ("/opt/stroem/bin/python", "/opt/stroem/manage.py", "worker"),
+    "/opt/stroem",
+    "/etc/stroem/nodes.yaml",
+)
 JOB, ALLOCATION = "0199d1b5-0000-7000-8000-000000000001", "5f3c2a10-0000-5000-8000-000000000002"
 SCHEDULER = {
     "account": "lab42",
@@ -26,7 +30,9 @@ SCHEDULER = {
     "worker_config": "/home/ann/stroem nodes.yaml",
     "defaults": {"requeue": True, "mem": "1G", "constraint": "skylake", "contiguous": False},
 }
-PER_NODE = Request(JOB, ALLOCATION, "gpu cluster", "/scratch/ann/output", per_node=True, max_parallel=8)
+PER_NODE = Request(
+    JOB, ALLOCATION, "gpu cluster", "/scratch/ann/output", per_node=True, max_parallel=8
+)
 PLAIN = Request(JOB, ALLOCATION, "small", "/scratch/ann/output")
 
 
@@ -35,17 +41,23 @@ PLAIN = Request(JOB, ALLOCATION, "small", "/scratch/ann/output")
     [("per_node.sh", SCHEDULER, PER_NODE), ("plain.sh", {"account": "lab42"}, PLAIN)],
     ids=["per node", "plain"],
 )
-def test_the_script_is_the_one_that_is_kept_beside_this_test(file: str, scheduler: dict, request_: Request) -> None:
+def test_the_script_is_the_one_that_is_kept_beside_this_test(
+    file: str, scheduler: dict, request_: Request
+) -> None:
     assert build(scheduler, request_, LAUNCH) == (HERE / file).read_text(encoding="utf-8")
 
 
 def test_the_order_of_the_settings_does_not_matter() -> None:
-    backwards = dict(reversed(SCHEDULER.items())) | {"defaults": dict(reversed(SCHEDULER["defaults"].items()))}
+    backwards = dict(reversed(SCHEDULER.items())) | {
+        "defaults": dict(reversed(SCHEDULER["defaults"].items()))
+    }
     assert build(backwards, PER_NODE, LAUNCH) == build(SCHEDULER, PER_NODE, LAUNCH)
 
 
 def test_a_directory_with_odd_characters_stays_one_word() -> None:
-    script = build({"account": "lab"}, Request(JOB, ALLOCATION, "s", "/scratch/my 100% runs"), LAUNCH)
+    script = build(
+        {"account": "lab"}, Request(JOB, ALLOCATION, "s", "/scratch/my 100% runs"), LAUNCH
+    )
     assert '#SBATCH --output="/scratch/my 100%% runs/slurm-s-%j.log"' in script.splitlines()
 
 
@@ -63,7 +75,9 @@ def test_what_would_be_a_line_of_its_own_is_refused(scheduler: dict, output_dir:
 
 
 def test_a_scheduler_without_worker_config_is_refused_with_what_to_write() -> None:
-    with pytest.raises(AuthorError, match=r"Slurm scheduler 'small' names no `worker_config`.*slurm_worker_config"):
+    with pytest.raises(
+        AuthorError, match=r"Slurm scheduler 'small' names no `worker_config`.*slurm_worker_config"
+    ):
         worker_config_of({"account": "lab"}, Launch(("worker",), "/"), "small")
 
 

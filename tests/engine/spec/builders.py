@@ -23,7 +23,11 @@ def workspace(text: str, **options: object) -> Workspace:
 
 
 def sentences(text: str, severity: str = "error", **options: object) -> list[str]:
-    return [problem.message for problem in load(text, **options).problems if problem.severity == severity]
+    return [
+        problem.message
+        for problem in load(text, **options).problems
+        if problem.severity == severity
+    ]
 
 
 def only(text: str, **options: object) -> Problem:

@@ -1,4 +1,5 @@
-"""The workspaces in tests/specs: what is good passes, and each line of what is broken says so, as written above it."""
+"""The workspaces in tests/specs: what is good passes, and each line of what is broken says so, as
+written above it."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ EXAMPLES = sorted(path for path in (SPECS.parents[1] / "examples").iterdir() if 
 
 
 def expectations(text: str) -> list[tuple[int, str]]:
-    """(line, `severity: sentence`) of every `#!` comment, which speaks of the next line that is none."""
+    """(line, `severity: sentence`) of every `#!` comment, which speaks of the next line that is
+    none."""
     waiting: list[str] = []
     found: list[tuple[int, str]] = []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -34,7 +36,10 @@ def expectations(text: str) -> list[tuple[int, str]]:
 def test_each_broken_line_is_complained_about_in_these_words(path):
     text = path.read_text()
     loaded = spec.load({"x.yaml": text}, name="shop", paths={"scripts/build.sh"})
-    found = [(problem.place.line, f"{problem.severity}: {problem.message}") for problem in loaded.problems]
+    found = [
+        (problem.place.line, f"{problem.severity}: {problem.message}")
+        for problem in loaded.problems
+    ]
     assert found and sorted(found) == sorted(expectations(text))
 
 

@@ -9,11 +9,24 @@ from engine.spec import cron
 @pytest.mark.parametrize(
     "text",
     [
-        "* * * * *", "*/5 * * * *", "0 0 1 1 *", "0 0 * jan,DEC mon-FRI", "30 2 * * 1-5", "0 0 ? * 2#1", "0 0 L * ?",
-        "0 0 L-3 * *", "0 0 15W * *", "0 0 * * 5L", "0 0 * * friL", "0 0 * * 7", "0 0 * * fri-sun", "15 0 0 * * *",
-        "5/15 * * * *", "0-30/10,45 * * * *",
+        "* * * * *",
+        "*/5 * * * *",
+        "0 0 1 1 *",
+        "0 0 * jan,DEC mon-FRI",
+        "30 2 * * 1-5",
+        "0 0 ? * 2#1",
+        "0 0 L * ?",
+        "0 0 L-3 * *",
+        "0 0 15W * *",
+        "0 0 * * 5L",
+        "0 0 * * friL",
+        "0 0 * * 7",
+        "0 0 * * fri-sun",
+        "15 0 0 * * *",
+        "5/15 * * * *",
+        "0-30/10,45 * * * *",
     ],
-)  # fmt: skip
+)
 def test_good_expressions_are_read(text):
     assert cron.parse(text).can_fire
 
@@ -58,7 +71,15 @@ def test_fields_become_numbers():
     assert cron.parse("0 0 * * fri-sun").weekdays == {5, 6, 0}
 
 
-@pytest.mark.parametrize(("text", "can_fire"), [("0 0 31 2 *", False), ("0 0 31 4,6 *", False), ("0 0 29 2 *", True),
-                                                ("0 0 31 * *", True), ("0 0 31 2 1", True)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "can_fire"),
+    [
+        ("0 0 31 2 *", False),
+        ("0 0 31 4,6 *", False),
+        ("0 0 29 2 *", True),
+        ("0 0 31 * *", True),
+        ("0 0 31 2 1", True),
+    ],
+)
 def test_a_day_that_no_month_has_never_fires(text, can_fire):
     assert cron.parse(text).can_fire is can_fire

@@ -4,12 +4,22 @@ from engine.spec import select
 
 
 def test_the_workflows_folder_hides_the_rest():
-    paths = ["a.yaml", ".workflows/b.yml", ".workflows/x/c.yaml", ".workflows/run.sh", "docs/d.yaml"]
+    paths = [
+        "a.yaml",
+        ".workflows/b.yml",
+        ".workflows/x/c.yaml",
+        ".workflows/run.sh",
+        "docs/d.yaml",
+    ]
     assert select(paths) == [".workflows/b.yml", ".workflows/x/c.yaml"]
 
 
 def test_without_it_every_yaml_file_counts_dot_folders_included():
-    assert select(["b.yaml", "a.yml", ".ci/c.yaml", "d.txt", "yaml"]) == [".ci/c.yaml", "a.yml", "b.yaml"]
+    assert select(["b.yaml", "a.yml", ".ci/c.yaml", "d.txt", "yaml"]) == [
+        ".ci/c.yaml",
+        "a.yml",
+        "b.yaml",
+    ]
 
 
 def test_the_order_is_by_path_part_by_part():

@@ -39,10 +39,25 @@ durations = st.builds(Duration, st.floats(1, 1e6), texts)
 tuples = st.lists(texts, max_size=3).map(tuple)
 places = st.builds(Place, texts, st.integers(0, 99), st.integers(0, 99))
 retries = st.builds(
-    Retry, st.integers(1, 10), st.floats(1, 3600), st.sampled_from(["fixed", "exponential"]), st.booleans()
+    Retry,
+    st.integers(1, 10),
+    st.floats(1, 3600),
+    st.sampled_from(["fixed", "exponential"]),
+    st.booleans(),
 )
-fields = st.builds(InputField, type=names, default=json_values, options=st.none() | tuples, order=st.none() | numbers)
-outputs = st.builds(OutputField, type=names, default=json_values, options=st.none() | st.lists(json_values).map(tuple))
+fields = st.builds(
+    InputField,
+    type=names,
+    default=json_values,
+    options=st.none() | tuples,
+    order=st.none() | numbers,
+)
+outputs = st.builds(
+    OutputField,
+    type=names,
+    default=json_values,
+    options=st.none() | st.lists(json_values).map(tuple),
+)
 actions = st.builds(
     Action,
     type=st.sampled_from(["script", "docker", "pod", "task", "agent", "approval"]),
@@ -63,7 +78,9 @@ actions = st.builds(
     tools=st.lists(objects, max_size=2).map(tuple),
     place=places,
 )
-hooks = st.builds(Hooks, on_error=st.lists(st.builds(Hook, names, objects, places), max_size=2).map(tuple))
+hooks = st.builds(
+    Hooks, on_error=st.lists(st.builds(Hook, names, objects, places), max_size=2).map(tuple)
+)
 steps = st.builds(
     Step,
     action=names,
@@ -74,7 +91,9 @@ steps = st.builds(
     retry=st.none() | retries,
     place=places,
 )
-workflow_actions = st.builds(WorkflowAction, names, st.lists(objects, max_size=2).map(tuple), retry=st.none() | retries)
+workflow_actions = st.builds(
+    WorkflowAction, names, st.lists(objects, max_size=2).map(tuple), retry=st.none() | retries
+)
 tasks = st.builds(
     Task,
     flow=st.dictionaries(names, steps, max_size=3),
@@ -111,7 +130,9 @@ def test_hooks_come_back_as_they_were(found):
 
 SECRETIVE = Workspace(
     secrets={"token": "hunter2", "nested": {"a": "hunter2"}},
-    connection_types={"pg": {"password": {"type": "string", "secret": True}, "host": {"type": "string"}}},
+    connection_types={
+        "pg": {"password": {"type": "string", "secret": True}, "host": {"type": "string"}}
+    },
     connections={
         "db": {"type": "pg", "host": "h", "password": "hunter2"},
         "other": {"type": "pg", "host": "h", "password": "{{ secret.token }}"},

@@ -1,4 +1,5 @@
-"""5,000 documents that nobody should write: no exception, a second at most, and every refusal has its place."""
+"""5,000 documents that nobody should write: no exception, a second at most, and every refusal has
+its place."""
 
 from __future__ import annotations
 
@@ -17,7 +18,10 @@ from engine.spec.fields import ACTION_FIELDS, STEP_FIELDS, TASK_FIELDS, TOP_FIEL
 from engine.spec.model import Loaded
 from tests.engine.spec.builders import SPECS
 
-SAMPLES = [[path.read_text() for path in sorted((SPECS / name).glob("*.yaml"))] for name in ("valid", "broken")]
+SAMPLES = [
+    [path.read_text() for path in sorted((SPECS / name).glob("*.yaml"))]
+    for name in ("valid", "broken")
+]
 MEGABYTE = 1_000_000
 QUIET_S = 0.125  # of `slowness` on a core that does nothing else
 
@@ -30,7 +34,9 @@ def bomb(letters: str = "bcdefghi") -> str:
 
 
 def steps(count: int, text: str) -> str:
-    return "tasks:\n t:\n  flow:\n" + "".join(f"   s{i}: {text.replace('#', str(i))}\n" for i in range(count))
+    return "tasks:\n t:\n  flow:\n" + "".join(
+        f"   s{i}: {text.replace('#', str(i))}\n" for i in range(count)
+    )
 
 
 WATCHES = "trigger_type: on_jobs_ready, action_type: run_commands, commands: [a], job_name_regexes"
@@ -110,7 +116,21 @@ ODD = [
     '"\u2028"', "{type: string}", "{a: {type: string}}", "3.5", "'* * * * *'", "[a0]", "[s1]", "a1", "t",
     "[{action: a0}]",
 ]  # fmt: skip
-UNREADABLE = ["9" * 30, ".inf", "'\\0'", '"\\0"', "&a x", "*a", "!x y", "|\n x", "[" * 60, "{{ x }}", "'", "@", "a: b"]
+UNREADABLE = [
+    "9" * 30,
+    ".inf",
+    "'\\0'",
+    '"\\0"',
+    "&a x",
+    "*a",
+    "!x y",
+    "|\n x",
+    "[" * 60,
+    "{{ x }}",
+    "'",
+    "@",
+    "a: b",
+]
 
 
 def odd_values(chance: random.Random) -> str:
@@ -124,12 +144,15 @@ def invented(chance: random.Random) -> str:
         chosen = chance.sample(sorted(keys), k=chance.randint(0, 5))  # type: ignore[call-overload]
         return "{" + ", ".join(f"{key}: {odd_values(chance)}" for key in chosen) + "}"
 
-    lines = [f"{key}: {odd_values(chance)}" for key in chance.sample(TOP_FIELDS, k=chance.randint(0, 2))]
+    lines = [
+        f"{key}: {odd_values(chance)}" for key in chance.sample(TOP_FIELDS, k=chance.randint(0, 2))
+    ]
     if not any(line.startswith("actions") for line in lines):
         kinds = ["script", "docker", "pod", "task", "agent", "approval", "x"]
         lines.append("actions:")
         lines += [
-            f"  a{i}: {some(set(ACTION_FIELDS) - {'type'})[:-1]} , type: {chance.choice(kinds)}}}" for i in range(3)
+            f"  a{i}: {some(set(ACTION_FIELDS) - {'type'})[:-1]} , type: {chance.choice(kinds)}}}"
+            for i in range(3)
         ]
     if not any(line.startswith("tasks") for line in lines):
         flow = ", ".join(f"s{i}: {some({*STEP_FIELDS, 'type', 'script'})}" for i in range(3))
@@ -146,7 +169,11 @@ def mutated(chance: random.Random) -> str:
             case 0:
                 text = text[:at] + text[at + size :]
             case 1:
-                text = text[:at] + chance.choice(":-[]{}#&*!|>'\"%@` \t\n\0,?\ud800\x1b\u2028é") + text[at:]
+                text = (
+                    text[:at]
+                    + chance.choice(":-[]{}#&*!|>'\"%@` \t\n\0,?\ud800\x1b\u2028é")
+                    + text[at:]
+                )
             case 2:
                 text = text[:at] + text[max(at - size, 0) : at] * chance.choice([1, 30]) + text[at:]
             case 3:
@@ -168,7 +195,8 @@ def timed(document: str | bytes) -> tuple[Loaded, float]:
 
 
 def slowness() -> float:
-    """How much longer than on a quiet core anything takes at this moment: neighbours share caches and pipelines."""
+    """How much longer than on a quiet core anything takes at this moment: neighbours share caches
+    and pipelines."""
     started = time.process_time()
     sorted({str(number): [number, str(number).upper()] for number in range(150_000)}.items())
     return max(1.0, (time.process_time() - started) / QUIET_S)
@@ -185,8 +213,14 @@ def judge(document: str | bytes) -> Loaded:
     assert spent < 1.0, f"{spent:.2f} s"
     assert (loaded.workspace is None) == bool(loaded.errors)
     for problem in loaded.problems:
-        assert problem.place.file == "dir/w.yaml" and problem.place.line >= 1 and problem.place.column >= 1, problem
-        assert problem.message and "\n" not in problem.message and len(problem.message) < 1_000, problem
+        assert (
+            problem.place.file == "dir/w.yaml"
+            and problem.place.line >= 1
+            and problem.place.column >= 1
+        ), problem
+        assert problem.message and "\n" not in problem.message and len(problem.message) < 1_000, (
+            problem
+        )
         problem.message.encode()
     assert spec.report(loaded)
     return loaded
@@ -234,12 +268,20 @@ trees = st.recursive(
 def written(tree: object) -> str:
     """A tree as flow-style YAML, with what JSON cannot write left as Python writes it."""
     if isinstance(tree, dict):
-        return "{" + ", ".join(f"{written(key)}: {written(value)}" for key, value in tree.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{written(key)}: {written(value)}" for key, value in tree.items())
+            + "}"
+        )
     if isinstance(tree, list):
         return "[" + ", ".join(written(value) for value in tree) + "]"
     if isinstance(tree, str):
         return "'" + tree.replace("'", "''") + "'"
-    return {None: "~", True: "true", False: "false"}.get(tree, str(tree)) if not isinstance(tree, float) else str(tree)  # type: ignore[call-overload]
+    return (
+        {None: "~", True: "true", False: "false"}.get(tree, str(tree))
+        if not isinstance(tree, float)
+        else str(tree)
+    )  # type: ignore[call-overload]
 
 
 @given(st.dictionaries(st.sampled_from(TOP_FIELDS), trees, min_size=1, max_size=4))
@@ -248,7 +290,11 @@ def test_five_hundred_trees_of_known_keys(tree):
     judge(written(tree))
 
 
-@given(st.text(max_size=200) | st.binary(max_size=200) | st.text("[]{}:,-?&*!|>'\"%#\n\t <a1.~", max_size=80))
+@given(
+    st.text(max_size=200)
+    | st.binary(max_size=200)
+    | st.text("[]{}:,-?&*!|>'\"%#\n\t <a1.~", max_size=80)
+)
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 def test_five_hundred_texts_and_bytes(document):
     judge(document)

@@ -13,7 +13,10 @@ def test_files_are_merged_and_hook_lists_are_appended():
     loaded = spec.load(
         {
             "b.yaml": "actions: {b: {type: script, script: b}}\non_error: [{action: b}]",
-            "a.yaml": "actions: {a: {type: script, script: a}}\non_error: [{action: a}]\n" + TASK.format(name="t"),
+            "a.yaml": (
+                "actions: {a: {type: script, script: a}}\non_error: [{action: a}]\n"
+                + TASK.format(name="t")
+            ),
         }
     )
     assert loaded.workspace is not None
@@ -31,13 +34,26 @@ def test_a_name_in_two_files_is_an_error_that_names_both_places():
 
 def test_all_problems_of_all_files_come_at_once_in_order():
     loaded = spec.load(
-        {"b.yaml": "tasks: {x: {flow: 5}}", "a.yaml": "actions: {y: {}}", "c.yaml": "a: [", "d.yml": "[]"}
+        {
+            "b.yaml": "tasks: {x: {flow: 5}}",
+            "a.yaml": "actions: {y: {}}",
+            "c.yaml": "a: [",
+            "d.yml": "[]",
+        }
     )
-    assert [problem.place.file for problem in loaded.problems] == ["a.yaml", "b.yaml", "c.yaml", "d.yml"]
+    assert [problem.place.file for problem in loaded.problems] == [
+        "a.yaml",
+        "b.yaml",
+        "c.yaml",
+        "d.yml",
+    ]
 
 
 def test_what_an_unreadable_file_might_hold_is_not_missed():
-    files = {"a.yaml": "tasks: {t: {flow: {s: {action: elsewhere}}}}", "b.yaml": "actions: {elsewhere: {"}
+    files = {
+        "a.yaml": "tasks: {t: {flow: {s: {action: elsewhere}}}}",
+        "b.yaml": "actions: {elsewhere: {",
+    }
     assert [problem.place.file for problem in spec.load(files).problems] == ["b.yaml"]
 
 
@@ -46,7 +62,9 @@ def test_tasks_below_the_workflows_folder_are_filed_by_directory():
         {
             ".workflows/top.yaml": TASK.format(name="top"),
             ".workflows/ops/nightly/x.yaml": TASK.format(name="deep"),
-            ".workflows/ops/own.yaml": "tasks: {own: {folder: /mine/, flow: {a: {type: script, script: echo}}}}",
+            ".workflows/ops/own.yaml": (
+                "tasks: {own: {folder: /mine/, flow: {a: {type: script, script: echo}}}}"
+            ),
         }
     )
     assert loaded.workspace is not None
@@ -61,7 +79,9 @@ def test_a_stranger_outside_the_workflows_folder_is_passed_over_with_a_warning()
     compose = "services: {db: {image: postgres}}\nvolumes: {}"
     loaded = spec.load({"compose.yaml": compose, "flow.yaml": TASK.format(name="t")})
     assert loaded.workspace is not None
-    assert [(problem.severity, problem.place.file) for problem in loaded.problems] == [("warning", "compose.yaml")]
+    assert [(problem.severity, problem.place.file) for problem in loaded.problems] == [
+        ("warning", "compose.yaml")
+    ]
     assert spec.load({".workflows/compose.yaml": compose}).errors
 
 
@@ -70,7 +90,10 @@ def test_a_file_that_sops_has_not_opened_is_named():
 
 
 def test_a_source_is_looked_for_when_the_files_are_known():
-    text = "actions: {a: {type: script, source: ./scripts/a.sh}, b: {type: script, source: '{{ input.x }}.sh'}}"
+    text = (
+        "actions: {a: {type: script, source: ./scripts/a.sh}, b: {type: script, source: '{{ input.x"
+        " }}.sh'}}"
+    )
     assert load(text, paths={"scripts/a.sh"}).problems == ()
     assert [problem.code for problem in load(text, paths=set()).problems] == ["source"]
     assert load(text).problems == ()
@@ -108,7 +131,10 @@ def test_inline_steps_become_actions_with_their_fields():
         """)
     step, action = found.tasks["t"].flow["s"], found.actions["_inline:t:s"]
     assert step.action == "_inline:t:s" and step.title == "Title" and action.title is None
-    assert set(action.input) == {"n"} and step.input == {"db": {"type": "none", "host": "x"}, "plain": "{{ input.x }}"}
+    assert set(action.input) == {"n"} and step.input == {
+        "db": {"type": "none", "host": "x"},
+        "plain": "{{ input.x }}",
+    }
     assert action.env == {"A": "1.10"} and action.tags == () and step.tags == ("gpu",)
     assert action.timeout is None and step.timeout is not None and step.timeout.seconds == 5
 
@@ -129,7 +155,9 @@ def test_defaults_of_a_connection_type_fill_its_connections():
 
 
 def test_triggers_have_their_defaults():
-    found = workspace(TASK.format(name="t") + "\ntriggers: {s: {type: scheduler, cron: '0 0 * * *', task: t}}")
+    found = workspace(
+        TASK.format(name="t") + "\ntriggers: {s: {type: scheduler, cron: '0 0 * * *', task: t}}"
+    )
     assert found.triggers["s"].enabled
     assert found.triggers["s"].options == {
         "cron": "0 0 * * *",
@@ -150,7 +178,11 @@ def test_worker_triggers_are_persistent_unless_they_say_no():
               - { trigger_type: on_worker_complete, action_type: run_commands, commands: [date], persistent: false }
               - { trigger_type: on_workflow_start, action_type: run_commands, commands: [date] }
         """)
-    assert [action.persistent for action in found.tasks["t"].workflow_actions] == [True, False, False]
+    assert [action.persistent for action in found.tasks["t"].workflow_actions] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_setting_of_workspace_or_server_turns_pasted_input_into_an_error():
@@ -158,11 +190,16 @@ def test_a_setting_of_workspace_or_server_turns_pasted_input_into_an_error():
     assert [problem.severity for problem in load(text).problems] == ["warning"]
     assert load(text + "\nsettings: {unsafe_templates: warn}", unsafe_templates="refuse").errors
     strict = load(text + "\nsettings: {unsafe_templates: refuse}")
-    assert strict.workspace is None and [problem.code for problem in strict.problems] == ["unsafe-template"]
+    assert strict.workspace is None and [problem.code for problem in strict.problems] == [
+        "unsafe-template"
+    ]
 
 
 def test_a_key_that_is_null_counts_as_absent():
-    assert load("actions: {a: {type: script, script: echo, cmd: null, retry: }}\ntasks:\n").problems == ()
+    assert (
+        load("actions: {a: {type: script, script: echo, cmd: null, retry: }}\ntasks:\n").problems
+        == ()
+    )
 
 
 def test_five_hundred_problems_are_enough():
@@ -173,7 +210,9 @@ def test_five_hundred_problems_are_enough():
 
 
 def test_no_number_of_warnings_refuses_a_workspace():
-    text = "actions:\n" + "".join(f"  a{i}: {{type: script, script: x, interpreter: x}}\n" for i in range(700))
+    text = "actions:\n" + "".join(
+        f"  a{i}: {{type: script, script: x, interpreter: x}}\n" for i in range(700)
+    )
     loaded = load(text)
     assert loaded.workspace is not None and len(loaded.problems) == 501
     assert "more than 500 warnings" in loaded.problems[-1].message
@@ -189,8 +228,13 @@ def test_two_inline_steps_of_one_generated_name_are_refused():
 
 
 def test_names_with_braces_are_only_names():
-    text = "tasks: {'a}b{0}': {input: {'{x}': {type: strnig}}, flow: {'{': {type: script, script: echo}}}}"
-    assert only(text).message.startswith("Task 'a}b{0}' input '{x}' references unknown type 'strnig'")
+    text = (
+        "tasks: {'a}b{0}': {input: {'{x}': {type: strnig}}, flow: {'{': {type: script, script:"
+        " echo}}}}"
+    )
+    assert only(text).message.startswith(
+        "Task 'a}b{0}' input '{x}' references unknown type 'strnig'"
+    )
 
 
 def test_no_files_are_an_empty_workspace():

@@ -10,7 +10,8 @@ from django.core.management import call_command
 from engine.spec.fields import ACTION_FIELDS, TYPES
 from tests.engine.spec.builders import load
 
-# Columns: script docker pod task agent approval. Source: Action types, "Field validity reference", and our additions.
+# Columns: script docker pod task agent approval. Source: Action types, "Field validity reference",
+# and our additions.
 MATRIX = """
 script          + - - - - -
 source          + - - - - -
@@ -112,7 +113,8 @@ def test_the_matrix_has_a_row_for_every_field():
     assert len(CELLS) == 40 * 6
 
 
-# The table as the documentation has it, and the cells in which ours differs from it: each on purpose.
+# The table as the documentation has it, and the cells in which ours differs from it: each on
+# purpose.
 DOCUMENTED = """
 script          + - - - - -
 source          + - - - - -
@@ -138,30 +140,47 @@ env             + + + - - -
 timeout         + + + - + +
 input           + + + + + +
 """
-WIDER = {("output", other) for other in TYPES if other != "agent"}  # it documents what a step of any type answers
+# it documents what a step of any type answers
+WIDER = {("output", other) for other in TYPES if other != "agent"}
 
 
 def test_the_matrix_is_the_documented_one_but_for_what_is_wider_on_purpose():
     rows = (line.split() for line in DOCUMENTED.strip().splitlines())
     documented = {
-        (words[0], action_type, mark) for words in rows for action_type, mark in zip(TYPES, words[1:], strict=True)
+        (words[0], action_type, mark)
+        for words in rows
+        for action_type, mark in zip(TYPES, words[1:], strict=True)
     }
     ours = {(key, action_type): mark for key, action_type, mark in CELLS}
-    differing = {(key, action_type) for key, action_type, mark in documented if ours[key, action_type] != mark}
+    differing = {
+        (key, action_type)
+        for key, action_type, mark in documented
+        if ours[key, action_type] != mark
+    }
     assert differing == WIDER
 
 
-# Where the table says more than yes or no: (pod runner only), (local/docker/pod), "a language other than shell".
+# Where the table says more than yes or no: (pod runner only), (local/docker/pod), "a language other
+# than shell".
 
 
 def found_in(**fields: str) -> list[str]:
-    written = ", ".join(f"{name}: {value}" for name, value in {"type": "script", "script": "echo", **fields}.items())
-    return [f"{problem.severity}: {problem.message}" for problem in load(f"actions: {{it: {{{written}}}}}").problems]
+    written = ", ".join(
+        f"{name}: {value}" for name, value in {"type": "script", "script": "echo", **fields}.items()
+    )
+    return [
+        f"{problem.severity}: {problem.message}"
+        for problem in load(f"actions: {{it: {{{written}}}}}").problems
+    ]
 
 
 @pytest.mark.parametrize("runner", ["local", "docker", "pod"])
-@pytest.mark.parametrize(("key", "value", "fitting"), [("manifest", "{}", "pod"), ("workspace", "copy", "docker pod")])
-def test_a_field_that_only_some_runners_know_is_refused_on_the_others(runner: str, key: str, value: str, fitting: str):
+@pytest.mark.parametrize(
+    ("key", "value", "fitting"), [("manifest", "{}", "pod"), ("workspace", "copy", "docker pod")]
+)
+def test_a_field_that_only_some_runners_know_is_refused_on_the_others(
+    runner: str, key: str, value: str, fitting: str
+):
     found = found_in(runner=runner, **{key: value})
     if runner in fitting.split():
         assert found == []
@@ -172,19 +191,28 @@ def test_a_field_that_only_some_runners_know_is_refused_on_the_others(runner: st
 
 def test_a_manifest_is_refused_where_no_runner_is_named():
     (sentence,) = found_in(manifest="{}")
-    assert sentence == (
-        "error: Action 'it' has 'manifest' field but runner is 'local' (manifest is only valid on pod actions)"
+    assert (
+        sentence
+        == "error: Action 'it' has 'manifest' field but runner is 'local' (manifest is only valid"
+        " on pod actions)"
     )
 
 
 @pytest.mark.parametrize("runner", ["local", "docker", "pod"])
-@pytest.mark.parametrize("language", ["shell", "python", "javascript", "js", "typescript", "ts", "go"])
-def test_every_runner_takes_every_language_and_shell_alone_takes_no_dependencies(runner: str, language: str):
+@pytest.mark.parametrize(
+    "language", ["shell", "python", "javascript", "js", "typescript", "ts", "go"]
+)
+def test_every_runner_takes_every_language_and_shell_alone_takes_no_dependencies(
+    runner: str, language: str
+):
     assert found_in(runner=runner, language=language) == []
     found = found_in(runner=runner, language=language, dependencies="[a]")
     if language == "shell":
         (sentence,) = found
-        assert sentence.startswith("error: ") and "dependencies require a non-shell language" in sentence
+        assert (
+            sentence.startswith("error: ")
+            and "dependencies require a non-shell language" in sentence
+        )
     else:
         assert found == []
 
@@ -193,17 +221,33 @@ def test_every_runner_takes_every_language_and_shell_alone_takes_no_dependencies
     ("key", "value", "expected"),
     [
         ("runner", "kubernetes", "invalid runner 'kubernetes' (expected: local, docker, pod)"),
-        ("runner", "Docker", "invalid runner 'Docker' (expected: local, docker, pod) (did you mean 'docker'?)"),
-        ("language", "py", "invalid language 'py' (expected: shell, python, javascript, typescript, go, js, ts)"),
-        ("language", "bash", "invalid language 'bash' (expected: shell, python, javascript, typescript, go, js, ts)"),
+        (
+            "runner",
+            "Docker",
+            "invalid runner 'Docker' (expected: local, docker, pod) (did you mean 'docker'?)",
+        ),
+        (
+            "language",
+            "py",
+            "invalid language 'py' (expected: shell, python, javascript, typescript, go, js, ts)",
+        ),
+        (
+            "language",
+            "bash",
+            "invalid language 'bash' (expected: shell, python, javascript, typescript, go, js, ts)",
+        ),
     ],
 )
-def test_a_runner_or_language_that_is_unknown_is_answered_with_those_that_are(key: str, value: str, expected: str):
+def test_a_runner_or_language_that_is_unknown_is_answered_with_those_that_are(
+    key: str, value: str, expected: str
+):
     (sentence,) = found_in(**{key: value})
     assert sentence == f"error: Action 'it' has {expected}"
 
 
-def test_validate_reports_every_refused_cell_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_validate_reports_every_refused_cell_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     """All of the table in one workspace, through the command."""
     lines, expected = ["actions:"], {}
     for key, action_type, mark in CELLS:

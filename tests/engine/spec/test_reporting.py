@@ -5,10 +5,17 @@ from tests.engine.spec.builders import load
 
 
 def test_problems_come_one_a_line_with_a_summary():
-    loaded = load("actions:\n  a: { type: script }\n  b: { type: script, script: 'echo {{ input.x }}' }\n")
+    loaded = load(
+        "actions:\n  a: { type: script }\n  b: { type: script, script: 'echo {{ input.x }}' }\n"
+    )
     lines = spec.report(loaded).splitlines()
-    assert lines[0] == "w.yaml:2:3: error: Action 'a' is type 'script' but missing 'script' or 'source' field"
-    assert lines[1].startswith("w.yaml:3:22: warning: Action 'b' script: {{ input.x }} is pasted into shell code")
+    assert (
+        lines[0]
+        == "w.yaml:2:3: error: Action 'a' is type 'script' but missing 'script' or 'source' field"
+    )
+    assert lines[1].startswith(
+        "w.yaml:3:22: warning: Action 'b' script: {{ input.x }} is pasted into shell code"
+    )
     assert lines[2] == "Not valid: 1 error, 1 warning."
 
 
@@ -32,5 +39,7 @@ def test_a_good_workspace_is_counted_and_its_selections_are_shown():
 
 def test_hostile_names_cannot_forge_lines():
     loaded = load('actions: {"a\\nb.yaml:1:1: error: fake\\e[31m": 5}')
-    assert all(line.startswith(("w.yaml:", "Not valid")) for line in spec.report(loaded).splitlines())
+    assert all(
+        line.startswith(("w.yaml:", "Not valid")) for line in spec.report(loaded).splitlines()
+    )
     assert "\x1b" not in spec.report(loaded)

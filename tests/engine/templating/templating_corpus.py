@@ -1,4 +1,5 @@
-"""Templates that try to break out or to blow up. Shared by the tests, which run them in a process of their own."""
+"""Templates that try to break out or to blow up. Shared by the tests, which run them in a process
+of their own."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ def context() -> dict[str, Any]:
     }
 
 
-_DOUBLING = "{% set_global s = [1] %}{% for a in range(end=60) %}{% set_global s = [s, s] %}{% endfor %}"
+_DOUBLING = (
+    "{% set_global s = [1] %}{% for a in range(end=60) %}{% set_global s = [s, s] %}{% endfor %}"
+)
 
 BOMBS = [
     "{{ 9**9**9**9 }}",
@@ -48,18 +51,25 @@ BOMBS = [
     "{{ range(end=10, step_by=0) }}",
     "{{ lipsum(n=10000) }}",
     "{% macro a() %}{{ self::a() }}{% endmacro %}{{ self::a() }}",
-    "{% for a in range(end=1000) %}{% for b in range(end=1000) %}{% for c in range(end=1000) %}x{% endfor %}"
-    "{% endfor %}{% endfor %}",
+    (
+        "{% for a in range(end=1000) %}{% for b in range(end=1000) %}{% for c in range(end=1000)"
+        " %}x{% endfor %}{% endfor %}{% endfor %}"
+    ),
     "{% for a in range(end=99999) %}{{ input.s | upper }}{% endfor %}",
     "{% for a in range(end=99999) %}{% set x = input.u | upper | lower | title %}{% endfor %}",
     "{% set_global s = 'ab' %}{% for a in range(end=99) %}{% set_global s = s ~ s %}{% endfor %}",
-    "{% set_global s = [1] %}{% for a in range(end=99999) %}{% set_global s = [s, s] %}{% endfor %}{{ s }}",
+    (
+        "{% set_global s = [1] %}{% for a in range(end=99999) %}{% set_global s = [s, s] %}{%"
+        " endfor %}{{ s }}"
+    ),
     _DOUBLING + "{{ s }}",
     _DOUBLING + "{{ s | json_encode }}",
     _DOUBLING + "{{ s | py }}",
     _DOUBLING + "{% set t = s == s %}",
-    "{% set_global s = [] %}{% for a in range(end=60) %}{% set_global s = s | concat(with=s) | concat(with=a) %}"
-    "{% endfor %}{{ s }}",
+    (
+        "{% set_global s = [] %}{% for a in range(end=60) %}{% set_global s = s | concat(with=s) |"
+        " concat(with=a) %}{% endfor %}{{ s }}"
+    ),
     "{{ input.lt | striptags }}",
     "{{ input.comments | striptags | length }}",
     "{{ input.quotes | title | length }}",
@@ -87,13 +97,17 @@ BOMBS = [
     "{% for a in range(end=99999) %}{% if input.xs | sort | unique %}{% endif %}{% endfor %}",
     "{% for a in range(end=9999) %}{% if a in input.xs %}{% endif %}{% endfor %}",
     "{% for a in range(end=99999) %}{% if 'zz' in input.s %}{% endif %}{% endfor %}",
-    "{% for a in range(end=99999) %}{% set x = '2020-01-01' | date(format='" + "%c" * 20 + "') %}{% endfor %}",
+    "{% for a in range(end=99999) %}{% set x = '2020-01-01' | date(format='"
+    + "%c" * 20
+    + "') %}{% endfor %}",
     "{{ '2020-01-01' | date(format='%99999999d') }}",
     "{{ 99999999999999999 | date }}",
     "{{ '9999-12-31T23:59:59-10:00' | date(timezone='Asia/Tokyo') }}",
     "{{ 1.5 | round(precision=999999) }}",
     "{{ input.xs | map(attribute='" + "a." * 20_000 + "') }}",
-    "{% for c in input.xs %}{% set q = input.xs | filter(attribute='" + "a." * 15 + "') %}{% endfor %}",
+    "{% for c in input.xs %}{% set q = input.xs | filter(attribute='"
+    + "a." * 15
+    + "') %}{% endfor %}",
     "{{ " + "(" * 1_000 + "1" + ")" * 1_000 + " }}",
     "{{ " + "[" * 1_000 + "1" + "]" * 1_000 + " }}",
     "{{ " + "not " * 5_000 + "1 }}",
@@ -127,7 +141,8 @@ BOMBS = [
     "{% for c in input.u %}{{ c }}{% endfor %}",
 ]
 
-# Ways out of Jinja's sandbox that were published, and what stands behind them, in Jinja's and in Tera's grammar.
+# Ways out of Jinja's sandbox that were published, and what stands behind them, in Jinja's and in
+# Tera's grammar.
 _WALKS = [
     "''.__class__.__mro__[1].__subclasses__()",
     "().__class__.__base__.__subclasses__()",

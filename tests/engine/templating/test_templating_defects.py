@@ -22,9 +22,9 @@ DATA = {
 def test_d02_input_that_looks_like_a_template_is_never_rendered():
     first = templating.render_value({"who": "{{ input.name }}", "stray": "{{ input.stray }}"}, DATA)
     assert first == {"who": "{{ secret.key }}", "stray": "a {{ b"}
-    assert templating.render("echo {{ input.name }}", {"input": {"name": first["who"]}, "secret": DATA["secret"]}) == (
-        "echo {{ secret.key }}"
-    )
+    assert templating.render(
+        "echo {{ input.name }}", {"input": {"name": first["who"]}, "secret": DATA["secret"]}
+    ) == ("echo {{ secret.key }}")
     assert templating.items(
         "{{ input.items }}", {"input": {"items": ["{{ secret.key }}"]}, "secret": DATA["secret"]}
     ) == ["{{ secret.key }}"]
@@ -43,7 +43,10 @@ def test_d58_the_output_of_a_skipped_or_failed_step_is_null_and_not_an_error():
     assert templating.evaluate("{{ skipped.output }}", DATA) is None
     assert templating.render("[{{ skipped.output }}]", DATA) == "[]"
     assert templating.render("{{ skipped.output.version | default(value='none') }}", DATA) == "none"
-    assert templating.render("{% if failed.error %}{{ failed.error }}{% endif %}", DATA) == "exit code 2"
+    assert (
+        templating.render("{% if failed.error %}{{ failed.error }}{% endif %}", DATA)
+        == "exit code 2"
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,12 @@ def test_d59_templates_cannot_read_the_environment(text: str):
 
 
 @pytest.mark.parametrize(
-    "text", ["{{ __tera_context }}", "{{ __tera_context | json_encode }}", "{% if __tera_context %}{% endif %}"]
+    "text",
+    [
+        "{{ __tera_context }}",
+        "{{ __tera_context | json_encode }}",
+        "{% if __tera_context %}{% endif %}",
+    ],
 )
 def test_d59_templates_cannot_print_the_whole_context(text: str):
     with pytest.raises(TemplateError, match="__tera_context is switched off"):

@@ -195,7 +195,11 @@ REFUSALS: list[tuple[Any, str, str]] = [
     (1, "date(format='%Q')", "'%Q', which is no letter of a date format"),
     ("01.02.2024", "date", "neither YYYY-MM-DD nor an ISO 8601 date and time"),
     (1.5, "date", "works on a timestamp in whole seconds or a string, not on a number"),
-    (1, "date(timezone='Mars/Base')", "there is no time zone 'Mars/Base'; write one like Europe/Berlin"),
+    (
+        1,
+        "date(timezone='Mars/Base')",
+        "there is no time zone 'Mars/Base'; write one like Europe/Berlin",
+    ),
     (1, "date(timezone='../../../etc/passwd')", "there is no time zone"),
     (1, "date(timezone='Europe')", "there is no time zone"),
     (10**17, "date", "the date is out of range"),
@@ -216,11 +220,19 @@ DATES: list[tuple[Any, str, str]] = [
     (1482720453, "format='%Y-%m-%d %H:%M'", "2016-12-26 02:47"),
     (-1, "format='%F %T'", "1969-12-31 23:59:59"),
     ("2017-03-05", "format='%a, %d %b %Y %H:%M:%S %z'", "Sun, 05 Mar 2017 00:00:00 +0000"),
-    ("2017-03-05T00:00:00.602", "format='%A %e %B %y %H:%M:%S%.3f'", "Sunday  5 March 17 00:00:00.602"),
+    (
+        "2017-03-05T00:00:00.602",
+        "format='%A %e %B %y %H:%M:%S%.3f'",
+        "Sunday  5 March 17 00:00:00.602",
+    ),
     ("1996-12-19T16:39:57-08:00", "format='%Y-%m-%d %z'", "1996-12-19 -0800"),
     ("1996-12-19T16:39:57-08:00", "format='%s %:z %Z'", "851042397 -08:00 -08:00"),
     ("2019-09-19T01:48:44.581Z", "timezone='America/New_York'", "2019-09-18"),
-    ("2019-09-19T13:18:48.731Z", "format='%Y-%m-%d %H:%M %Z', timezone='Asia/Shanghai'", "2019-09-19 21:18 CST"),
+    (
+        "2019-09-19T13:18:48.731Z",
+        "format='%Y-%m-%d %H:%M %Z', timezone='Asia/Shanghai'",
+        "2019-09-19 21:18 CST",
+    ),
     (0, "timezone='America/New_York', format='%H'", "19"),
     ("2024-02-03T04:05", "timezone='Asia/Tokyo', format='%H'", "04"),
     (
@@ -229,19 +241,30 @@ DATES: list[tuple[Any, str, str]] = [
         "03  3 PM pm 15 007 01 01 01 2024 7 0 20 1",
     ),
     ("2024-01-07T05:04:05Z", "format='%-d/%-m %_H %0e %-I'", "7/1  5 07 5"),
-    ("2024-01-07T05:04:05.120Z", "format='%f %.f %.6f %3f %6f %9f'", "120000000 .120 .120000 120 120000 120000000"),
+    (
+        "2024-01-07T05:04:05.120Z",
+        "format='%f %.f %.6f %3f %6f %9f'",
+        "120000000 .120 .120000 120 120000 120000000",
+    ),
     (
         "2024-01-07T05:04:05Z",
         "format='%D %x %v %R %X %r %h%n%t%%'",
         "01/07/24 01/07/24  7-Jan-2024 05:04 05:04:05 05:04:05 AM Jan\n\t%",
     ),
-    ("2024-01-07T05:04:05Z", "format='%c | %+'", "Sun Jan  7 05:04:05 2024 | 2024-01-07T05:04:05+00:00"),
+    (
+        "2024-01-07T05:04:05Z",
+        "format='%c | %+'",
+        "Sun Jan  7 05:04:05 2024 | 2024-01-07T05:04:05+00:00",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("value", "arguments", "wanted"), DATES)
 def test_date_writes_times_with_the_letters_of_chrono(value: Any, arguments: str, wanted: str):
-    assert templating.render("{{ input.x | date(" + arguments + ") }}", {"input": {"x": value}}) == wanted
+    assert (
+        templating.render("{{ input.x | date(" + arguments + ") }}", {"input": {"x": value}})
+        == wanted
+    )
 
 
 def test_arguments_may_come_from_the_context_and_unknown_ones_do_nothing():

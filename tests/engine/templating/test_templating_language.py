@@ -97,7 +97,10 @@ PRINTS = [
     ("{{ not input.n == 3 }}", "false"),
     ("{{ (true or false) and false }}", "false"),
     # truth
-    ("{{ not input.null }}{{ not input.no }}{{ not input.zero }}{{ not input.empty }}", "truetruetruetrue"),
+    (
+        "{{ not input.null }}{{ not input.no }}{{ not input.zero }}{{ not input.empty }}",
+        "truetruetruetrue",
+    ),
     ("{{ not input.none }}{{ not input.nothing }}{{ not 0.0 }}", "truetruetrue"),
     ("{{ not input.text_no }}{{ not input.xs }}{{ not 0.1 }}", "falsefalsefalse"),
     # in
@@ -114,14 +117,20 @@ PRINTS = [
     ("{% if missing %}a{% elif missing.too %}b{% else %}c{% endif %}", "c"),
     ("{% if missing | upper %}a{% else %}b{% endif %}", "b"),
     ("{% if input.n | upper %}a{% else %}b{% endif %}", "b"),
-    ("{{ missing is defined }} {{ missing is undefined }} {{ missing.x is not defined }}", "false true true"),
+    (
+        "{{ missing is defined }} {{ missing is undefined }} {{ missing.x is not defined }}",
+        "false true true",
+    ),
     ("{{ input.null is defined }}", "true"),
     # default
     ("{{ missing | default(value='d') }}", "d"),
     ("{{ missing.parent.x | default(value='d') }}", "d"),
     ("{{ input.null | default(value='d') }}", "d"),
     (
-        "{{ input.empty | default(value='d') }}{{ input.zero | default(value=1) }}{{ input.no | default(value=1) }}",
+        (
+            "{{ input.empty | default(value='d') }}{{ input.zero | default(value=1) }}{{ input.no |"
+            " default(value=1) }}"
+        ),
         "0false",
     ),
     ("{{ input.name | default(value=missing) }}", "Bob"),
@@ -144,22 +153,32 @@ PRINTS = [
     ("{% for x in input.none %}a{% else %}b{% endfor %}", "b"),
     ("{% for x in input.xs %}a{% else %}b{% endfor %}", "aaa"),
     (
-        "{% for x in input.xs %}{{ loop.index }}{{ loop.index0 }}{{ loop.first }}{{ loop.last }} {% endfor %}",
+        (
+            "{% for x in input.xs %}{{ loop.index }}{{ loop.index0 }}{{ loop.first }}{{ loop.last"
+            " }} {% endfor %}"
+        ),
         "10truefalse 21falsefalse 32falsetrue ",
     ),
     ("{% for x in input.xs %}{% if x == 2 %}{% continue %}{% endif %}{{ x }}{% endfor %}", "13"),
     (
-        "{% for x in input.xs %}{% if x == 2 %}{% break %}{% endif %}{{ x }}{% endfor %}{{ x | default(value='-') }}",
+        (
+            "{% for x in input.xs %}{% if x == 2 %}{% break %}{% endif %}{{ x }}{% endfor %}{{ x |"
+            " default(value='-') }}"
+        ),
         "1-",
     ),
     (
-        "{% for x in input.xs %}{% for y in input.xs %}{% if y > x %}{% break %}{% endif %}{{ y }}{% endfor %}"
-        "{{ x }};{% endfor %}",
+        (
+            "{% for x in input.xs %}{% for y in input.xs %}{% if y > x %}{% break %}{% endif %}{{ y"
+            " }}{% endfor %}{{ x }};{% endfor %}"
+        ),
         "11;122;1233;",
     ),
     (
-        "{% for p in input.people %}{{ p.name }}{% for n in p.name %}{{ loop.index }}{% endfor %}"
-        "{{ loop.index }} {% endfor %}",
+        (
+            "{% for p in input.people %}{{ p.name }}{% for n in p.name %}{{ loop.index }}{% endfor"
+            " %}{{ loop.index }} {% endfor %}"
+        ),
         "Ann1231 Bea1232 ",
     ),
     # set
@@ -169,10 +188,25 @@ PRINTS = [
     ("{% set input = 'mine' %}{{ input }}", "mine"),
     ("{% if true %}{% set a = 1 %}{% endif %}{{ a }}", "1"),
     ("{% for x in input.xs %}{% set a = x %}{% endfor %}{{ a | default(value='gone') }}", "gone"),
-    ("{% for x in input.xs %}{{ a | default(value='-') }}{% set a = x %}{{ a }}{% endfor %}", "-1-2-3"),
+    (
+        "{% for x in input.xs %}{{ a | default(value='-') }}{% set a = x %}{{ a }}{% endfor %}",
+        "-1-2-3",
+    ),
     ("{% set a = 0 %}{% for x in input.xs %}{% set a = x %}{% endfor %}{{ a }}", "0"),
-    ("{% set_global a = 0 %}{% for x in input.xs %}{% set_global a = a + x %}{% endfor %}{{ a }}", "6"),
-    ("{% for x in input.xs %}{% set a = 'l' %}{% set_global a = 'g' %}{{ a }}{% endfor %}{{ a }}", "lllg"),
+    (
+        (
+            "{% set_global a = 0 %}{% for x in input.xs %}{% set_global a = a + x %}{% endfor %}{{"
+            " a }}"
+        ),
+        "6",
+    ),
+    (
+        (
+            "{% for x in input.xs %}{% set a = 'l' %}{% set_global a = 'g' %}{{ a }}{% endfor %}{{"
+            " a }}"
+        ),
+        "lllg",
+    ),
     # filter sections, raw, comments
     ("{% filter upper %}a {{ input.name }}{% endfilter %}", "A BOB"),
     ("{% filter replace(from='a', to='b') %}banana{% endfilter %}", "bbnbnb"),
@@ -194,13 +228,22 @@ PRINTS = [
     ("}} %} #} { {", "}} %} #} { {"),
     # tests
     ("{{ input.n is odd }} {{ input.n is even }} {{ input.n is not even }}", "true false true"),
-    ("{{ input.name is string }} {{ input.n is string }} {{ input.n is number }}", "true false true"),
+    (
+        "{{ input.name is string }} {{ input.n is string }} {{ input.n is number }}",
+        "true false true",
+    ),
     ("{{ input.n is divisibleby(3) }} {{ input.n is divisibleby(0) }}", "true false"),
-    ("{{ input.xs is iterable }} {{ input.o is iterable }} {{ input.name is iterable }}", "true true false"),
+    (
+        "{{ input.xs is iterable }} {{ input.o is iterable }} {{ input.name is iterable }}",
+        "true true false",
+    ),
     ("{{ input.o is object }} {{ input.xs is object }}", "true false"),
     ("{{ input.name is starting_with('B') }} {{ input.name is ending_with('x') }}", "true false"),
     (
-        "{{ input.name is containing('o') }} {{ input.xs is containing(2) }} {{ input.o is containing('b') }}",
+        (
+            "{{ input.name is containing('o') }} {{ input.xs is containing(2) }} {{ input.o is"
+            " containing('b') }}"
+        ),
         "true true true",
     ),
     ("{{ input.name is matching('^[Bb]o') }} {{ input.name is matching('^o') }}", "true false"),
@@ -220,7 +263,10 @@ REFUSED = [
     ("{{ inptu.name }}", "'inptu.name' is not defined; did you mean 'input.name'?"),
     (
         "{{ say-hello.output.greeting }}",
-        "'say' is not defined; did you mean 'say_hello'? Hyphens of a step's name are written as '_'",
+        (
+            "'say' is not defined; did you mean 'say_hello'? Hyphens of a step's name are written"
+            " as '_'"
+        ),
     ),
     ("{{ input.name.first }}", "'input.name.first' is not defined: 'input.name' is a string"),
     ("{{ input.null.x }}", "'input.null.x' is not defined: 'input.null' is null"),
@@ -244,7 +290,10 @@ REFUSED = [
     ("{% if missing > 1 %}{% endif %}", "'missing' is not defined"),
     ("{{ missing is odd }}", "'missing' is not defined"),
     ("{{ input[missing] }}", "'missing' is not defined"),
-    ("line one\n\n{{ input.nam }}", "line 3: 'input.nam' is not defined; did you mean 'input.name'?"),
+    (
+        "line one\n\n{{ input.nam }}",
+        "line 3: 'input.nam' is not defined; did you mean 'input.name'?",
+    ),
     ("{% for x in input.xs %}\n{{ x }}\n{{ y }}{% endfor %}", "line 3: 'y' is not defined"),
     # kinds
     ("{{ input.name < 3 }}", "'<' compares numbers, not a string"),
@@ -257,14 +306,23 @@ REFUSED = [
     ("{{ 1 in input.name }}", "only a string can be looked for in a string, not a number"),
     ("{{ 5 % 0 }}", "'%' cannot divide by zero"),
     ("{{ 9223372036854775807 + 1 }}", "the result of '+' does not fit into 64 bits"),
-    ("{% for x in input.n %}{% endfor %}", "a loop runs over an array, an object or a string, not over a number"),
+    (
+        "{% for x in input.n %}{% endfor %}",
+        "a loop runs over an array, an object or a string, not over a number",
+    ),
     (
         "{% for x in input.o %}{% endfor %}",
         "a loop over an object needs two variables, as in {% for key, value in object %}",
     ),
-    ("{% for k, v in input.xs %}{% endfor %}", "a loop with two variables runs over an object, not over an array"),
+    (
+        "{% for k, v in input.xs %}{% endfor %}",
+        "a loop with two variables runs over an object, not over an array",
+    ),
     ("{{ input.xs | upper }}", "the filter 'upper' works on a string, not on an array"),
-    ("{{ input.xs | join(sep=1) }}", "the filter 'join': the argument 'sep' must be a string, not a number"),
+    (
+        "{{ input.xs | join(sep=1) }}",
+        "the filter 'join': the argument 'sep' must be a string, not a number",
+    ),
     ("{{ input.name | replace(from='a') }}", "the filter 'replace' needs the argument 'to'"),
     ("{{ input.name is odd }}", "the test 'odd' works on a number, not on a string"),
     ("{{ throw(message='stop here') }}", "stop here"),
@@ -294,7 +352,10 @@ MISWRITTEN = [
     ("{% if a %}{% endfor %}", "{% endfor %} does not fit here: {% if %} of line 1 is still open"),
     ("{% endif %}", "{% endif %} has nothing to belong to"),
     ("{% else %}", "{% else %} has nothing to belong to"),
-    ("{% if a %}{% else %}{% else %}{% endif %}", "{% else %} does not fit here: {% if %} of line 1 is still open"),
+    (
+        "{% if a %}{% else %}{% else %}{% endif %}",
+        "{% else %} does not fit here: {% if %} of line 1 is still open",
+    ),
     ("{% break %}", "{% break %} stands outside of a loop"),
     (
         "{% for x in y %}{% filter upper %}{% break %}{% endfilter %}{% endfor %}",
@@ -312,30 +373,57 @@ MISWRITTEN = [
     ("{{ 'a' + 'b' }}", "'+' adds numbers; join text with '~'"),
     ("{{ a | upper ~ 'b' }}", "'~' joins plain values; apply the filter first with {% set %}"),
     ("{{ a ** 2 }}", "a value was expected, not '*'"),
-    ("{{ {'a': 1} }}", "'{' cannot stand in an expression; write {% raw %} around text that is full of braces"),
+    (
+        "{{ {'a': 1} }}",
+        "'{' cannot stand in an expression; write {% raw %} around text that is full of braces",
+    ),
     ("{{ a.upper() }}", "methods cannot be called; use a filter, as in {{ name | upper }}"),
-    ("{{ a if b else c }}", "write {% if ... %}{% else %}{% endif %}: there is no 'if' within an expression"),
-    ("{{ a | default('x') }}", "the filter 'default' takes its arguments by name, as in default(value='x')"),
+    (
+        "{{ a if b else c }}",
+        "write {% if ... %}{% else %}{% endif %}: there is no 'if' within an expression",
+    ),
+    (
+        "{{ a | default('x') }}",
+        "the filter 'default' takes its arguments by name, as in default(value='x')",
+    ),
     ("{{ a | default }}", "the filter 'default' needs the argument 'value'"),
     ("{{ a | join(', ') }}", "the filter 'join' takes its arguments by name, as in join(sep=', ')"),
-    ("{{ a | replace(from='a', from='b') }}", "the filter 'replace' is given the argument 'from' twice"),
+    (
+        "{{ a | replace(from='a', from='b') }}",
+        "the filter 'replace' is given the argument 'from' twice",
+    ),
     ("{{ a | tojson }}", "there is no filter 'tojson'"),
     ("{{ a is odd(1) }}", "the test 'odd' takes no values in parentheses"),
     ("{{ a is divisibleby }}", "the test 'divisibleby' takes 1 value in parentheses"),
     ("{{ lipsum() }}", "there is no function 'lipsum'; functions are now, range, throw"),
     (
         "{{ get_random(end=3) }}",
-        "get_random() is switched off: a template gives the same text each time; draw the number in a step",
+        (
+            "get_random() is switched off: a template gives the same text each time; draw the"
+            " number in a step"
+        ),
     ),
-    ("{% macro a() %}{% endmacro %}", "macros are switched off; repeat the text, or compute it in a step"),
+    (
+        "{% macro a() %}{% endmacro %}",
+        "macros are switched off; repeat the text, or compute it in a step",
+    ),
     ("{{ self::a() }}", "macros are switched off; repeat the text, or compute it in a step"),
-    ("{% include 'a' %}", "include is switched off: a template stands alone; a script can read files of the workspace"),
+    (
+        "{% include 'a' %}",
+        (
+            "include is switched off: a template stands alone; a script can read files of the"
+            " workspace"
+        ),
+    ),
     ("{% import 'a' as b %}", "import is switched off: a template stands alone"),
     ("{% extends 'a' %}", "extends is switched off: a template stands alone"),
     ("{% block a %}{% endblock %}", "blocks are switched off: a template stands alone"),
     (
         "{% while a %}",
-        "there is no tag {% while %}; tags are if, for, set, set_global, filter, raw, break and continue",
+        (
+            "there is no tag {% while %}; tags are if, for, set, set_global, filter, raw, break and"
+            " continue"
+        ),
     ),
     ("{% set a.b = 1 %}", "the name of the variable was expected, not 'a.b'"),
 ]
@@ -350,13 +438,15 @@ def test_a_mistake_in_the_syntax_is_found_without_rendering(text: str, wanted: s
 
 
 def test_a_test_on_nothing_says_what_is_missing():
-    assert templating.check("{{ a is nonsense }}") == (
-        "there is no test 'nonsense'; tests are containing, defined, divisibleby, ending_with, even, iterable, "
-        "matching, number, object, odd, starting_with, string, undefined"
+    assert (
+        templating.check("{{ a is nonsense }}")
+        == "there is no test 'nonsense'; tests are containing, defined, divisibleby, ending_with,"
+        " even, iterable, matching, number, object, odd, starting_with, string, undefined"
     )
 
 
-# --- values with their type -----------------------------------------------------------------------------------------
+# --- values with their type
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -466,17 +556,24 @@ def test_for_each_takes_arrays_and_text_that_is_one(value: Any, wanted: list[Any
         ("{{ range(end=10001) }}", "for_each produced 10001 items (max 10000)"),
         (
             "a, b",
-            "for_each expression error: for_each template rendered to non-JSON: Expecting value at line 1 column 1",
+            (
+                "for_each expression error: for_each template rendered to non-JSON: Expecting value"
+                " at line 1 column 1"
+            ),
         ),
         (
             "x{{ input.people }}",
-            "for_each expression error: for_each template rendered to non-JSON: Expecting value at line 1 column 1; "
-            "pipe the value through json_encode()",
+            (
+                "for_each expression error: for_each template rendered to non-JSON: Expecting value"
+                " at line 1 column 1; pipe the value through json_encode()"
+            ),
         ),
         (
             "[NaN]",
-            "for_each expression error: for_each template rendered to non-JSON: "
-            "a number is too long, or not JSON, or the nesting too deep",
+            (
+                "for_each expression error: for_each template rendered to non-JSON: "
+                "a number is too long, or not JSON, or the nesting too deep"
+            ),
         ),
     ],
 )
@@ -488,12 +585,16 @@ def test_for_each_says_why_it_has_no_array(value: str, wanted: str):
 
 def test_for_each_takes_ten_thousand_items_and_not_one_more():
     assert len(templating.items(list(range(10_000)), {})) == 10_000
-    assert len(templating.items("{{ a }}", {"a": [{"n": n, "t": "x" * 20} for n in range(10_000)]})) == 10_000
+    assert (
+        len(templating.items("{{ a }}", {"a": [{"n": n, "t": "x" * 20} for n in range(10_000)]}))
+        == 10_000
+    )
     with pytest.raises(TemplateError, match=r"10001 items \(max 10000\)"):
         templating.items(list(range(10_001)), {})
 
 
-# --- time, lent filters ---------------------------------------------------------------------------------------------
+# --- time, lent filters
+# ---------------------------------------------------------------------------------------------
 
 
 def test_now_is_the_time_that_the_caller_gives():
@@ -502,8 +603,14 @@ def test_now_is_the_time_that_the_caller_gives():
     assert templating.render("{{ now(utc=true) }}", {}, now=at) == "2024-02-03T02:05:06+00:00"
     assert templating.evaluate("{{ now(timestamp=true) }}", {}, now=at) == int(at.timestamp())
     assert templating.render("{{ now() | date(format='%H:%M') }}", {}, now=at) == "04:05"
-    assert templating.render("{{ now() }}", {}, now=datetime(2024, 1, 1)) == "2024-01-01T00:00:00+00:00"
-    assert templating.render("{{ now(utc=true) | date }}", {}, now=datetime(2024, 1, 1, tzinfo=UTC)) == "2024-01-01"
+    assert (
+        templating.render("{{ now() }}", {}, now=datetime(2024, 1, 1))
+        == "2024-01-01T00:00:00+00:00"
+    )
+    assert (
+        templating.render("{{ now(utc=true) | date }}", {}, now=datetime(2024, 1, 1, tzinfo=UTC))
+        == "2024-01-01"
+    )
 
 
 def test_a_lent_filter_works_only_where_it_is_lent():
@@ -514,7 +621,10 @@ def test_a_lent_filter_works_only_where_it_is_lent():
 
     lent = {"vals": vals}
     assert templating.check("{{ 'ref+x' | vals }}") is None
-    assert templating.check("{{ 'ref+x' | vals }}", filters=()) == "the filter 'vals' is not available here"
+    assert (
+        templating.check("{{ 'ref+x' | vals }}", filters=())
+        == "the filter 'vals' is not available here"
+    )
     assert templating.render("{{ 'ref+x' | vals | upper }}", {}, filters=lent) == "<REF+X>"
     assert templating.evaluate("{{ a | vals }}", {"a": [1]}, filters=lent) == [1]
     with pytest.raises(TemplateError, match="the filter 'vals' is not available here"):

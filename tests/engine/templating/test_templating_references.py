@@ -16,7 +16,11 @@ from engine.templating import Splice, context_name, references, splices
         ("{{ input['a-b'][0].c }}", {"input"}, {"input.a-b.0.c"}),
         ("{{ build.output[input.key].x }}", {"build", "input"}, {"build.output", "input.key"}),
         ("{{ a | default(value=b.c) }}", {"a", "b"}, {"a", "b.c"}),
-        ("{% if a.b is defined and not c %}{% elif d in e %}{% endif %}", {"a", "c", "d", "e"}, {"a.b", "c", "d", "e"}),
+        (
+            "{% if a.b is defined and not c %}{% elif d in e %}{% endif %}",
+            {"a", "c", "d", "e"},
+            {"a.b", "c", "d", "e"},
+        ),
         (
             "{% for x in build.output %}{{ x.name }}{{ loop.index }}{{ y }}{% endfor %}{{ x }}",
             {"build", "y", "x"},
@@ -30,7 +34,9 @@ from engine.templating import Splice, context_name, references, splices
         ("{% filter replace(from=a, to='x') %}{{ b }}{% endfilter %}", {"a", "b"}, {"a", "b"}),
     ],
 )
-def test_references_are_the_names_and_paths_that_come_from_the_context(text: str, names: set[str], paths: set[str]):
+def test_references_are_the_names_and_paths_that_come_from_the_context(
+    text: str, names: set[str], paths: set[str]
+):
     found = references(text)
     assert found.names == names
     assert {".".join(path) for path in found.paths} == paths
@@ -52,7 +58,13 @@ def test_a_text_that_cannot_be_understood_may_read_anything():
         ("echo {{ 'x' ~ input.a ~ build.output.b | sh }}", [("build.output.b input.a", "sh")]),
         ("echo {{ input.a | default(value=input.b) }}", [("input.a input.b", None)]),
         ("echo {{ input.a | replace(from='x', to=input.b) }}", [("input.a input.b", "replace")]),
-        ("echo {{ input.a == 'x' }} {{ input.n + 1 }} {{ input.a | length }} {{ input.a is defined }}", []),
+        (
+            (
+                "echo {{ input.a == 'x' }} {{ input.n + 1 }} {{ input.a | length }} {{ input.a is"
+                " defined }}"
+            ),
+            [],
+        ),
         ("echo {{ 'fixed' }} {{ now() }} {{ range(end=input.n) }}", []),
         ("{% set a = input.x %}echo {{ a }}", [("input.x", None)]),
         ("{% if c %}{% set a = input.x %}{% endif %}echo {{ a }}", [("a input.x", None)]),
@@ -60,20 +72,31 @@ def test_a_text_that_cannot_be_understood_may_read_anything():
             "{% for f in build.output.files %}echo {{ f.name }} {{ loop.index }}{% endfor %}",
             [("build.output.files", None)],
         ),
-        ("{% for k, v in input.o %}echo {{ k }}={{ v | sh }}{% endfor %}", [("input.o", None), ("input.o", "sh")]),
+        (
+            "{% for k, v in input.o %}echo {{ k }}={{ v | sh }}{% endfor %}",
+            [("input.o", None), ("input.o", "sh")],
+        ),
         ("{% if input.a %}fixed{% endif %}", []),
         ("{{ [input.a, 'x'] | join(sep=' ') }}", [("input.a", "join")]),
     ],
 )
-def test_splices_name_the_paths_whose_text_shows_up(text: str, wanted: list[tuple[str, str | None]]):
-    assert [(" ".join(sorted(".".join(p) for p in one.sources)), one.filter) for one in splices(text)] == wanted
+def test_splices_name_the_paths_whose_text_shows_up(
+    text: str, wanted: list[tuple[str, str | None]]
+):
+    assert [
+        (" ".join(sorted(".".join(p) for p in one.sources)), one.filter) for one in splices(text)
+    ] == wanted
 
 
 def test_a_splice_knows_its_place_and_whether_it_is_quoted():
     plain, quoted, undone = splices("a\n{{ input.a }}\n{{ input.b|sh }} '{{ input.c\n | sh }}'")
     assert plain == Splice("{{ input.a }}", 2, frozenset({("input", "a")}), None, "\n\n")
     assert (quoted.line, quoted.quotes, quoted.is_quoted_for("shell")) == (3, True, True)
-    assert (undone.text, undone.quotes, undone.is_quoted_for("shell")) == ("{{ input.c | sh }}", True, False)
+    assert (undone.text, undone.quotes, undone.is_quoted_for("shell")) == (
+        "{{ input.c | sh }}",
+        True,
+        False,
+    )
     assert not plain.quotes and not plain.is_quoted_for("shell")
 
 

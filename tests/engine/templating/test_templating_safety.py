@@ -1,4 +1,5 @@
-"""Nothing an author writes, and nothing in the data, gets out of a template or holds up the one who renders it."""
+"""Nothing an author writes, and nothing in the data, gets out of a template or holds up the one who
+renders it."""
 
 from __future__ import annotations
 
@@ -24,7 +25,12 @@ from tests.engine.templating.templating_corpus import BOMBS, ESCAPES, HOSTILE, c
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = {
-    "input": {"name": "Bob", "xs": [1, 2.5, "a", None, True, [1], {"k": "v"}], "n": 3, "o": {"b": 1, "a": HOSTILE}},
+    "input": {
+        "name": "Bob",
+        "xs": [1, 2.5, "a", None, True, [1], {"k": "v"}],
+        "n": 3,
+        "o": {"b": 1, "a": HOSTILE},
+    },
     "secret": {"key": "canary-4711"},
     "build": {"output": None},
     "each": {"item": {"id": 7}, "index": 0, "total": 1},
@@ -69,7 +75,14 @@ def test_a_bomb_ends_within_two_seconds_and_300_mb_also_while_it_is_only_checked
     assert done.returncode == 0, done.stderr[-2_000:]
     *rows, memory = map(json.loads, done.stdout.splitlines())
     assert len(rows) == (6 if choice == "every" else 4) * len(BOMBS)
-    assert {way for _, way, _, _ in rows} == {"check", "render", "references", "evaluate", "when", "items"}
+    assert {way for _, way, _, _ in rows} == {
+        "check",
+        "render",
+        "references",
+        "evaluate",
+        "when",
+        "items",
+    }
     slow = [(BOMBS[number][:60], way, seconds) for number, way, seconds, _ in rows if seconds > 2]
     assert slow == []
     assert [row for row in rows if row[3] == "long message"] == []
@@ -120,14 +133,19 @@ print(json.dumps([results, seen]))
 
 
 def test_no_published_escape_gets_out_of_the_sandbox():
-    done = subprocess.run([sys.executable, "-c", WATCHED], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr[-2_000:]
     results, last = json.loads(done.stdout)
     assert last, "the hook sees what it should see"
     assert len(results) == len(ESCAPES) > 100
     for text, made, events in results:
         assert events == [], text
-        assert "built-in" not in made and "<class" not in made and "object at 0x" not in made, (text, made)
+        assert "built-in" not in made and "<class" not in made and "object at 0x" not in made, (
+            text,
+            made,
+        )
         if text != "{{ input }}{{ secret.key }}":  # two plain tags, in disguise
             assert "canary" not in made, text
 
@@ -141,20 +159,137 @@ def walk(tree: nodes.Node):
 
 
 ALLOWED = {
-    *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.For, nodes.ExprStmt, nodes.FilterBlock),
-    *(nodes.Break, nodes.Continue, nodes.Const, nodes.List, nodes.And, nodes.Or, nodes.Not, nodes.CondExpr),
+    *(
+        nodes.Template,
+        nodes.Output,
+        nodes.TemplateData,
+        nodes.If,
+        nodes.For,
+        nodes.ExprStmt,
+        nodes.FilterBlock,
+    ),
+    *(
+        nodes.Break,
+        nodes.Continue,
+        nodes.Const,
+        nodes.List,
+        nodes.And,
+        nodes.Or,
+        nodes.Not,
+        nodes.CondExpr,
+    ),
     *(nodes.Filter, nodes.Keyword, nodes.Name),
 }
 
 FRAGMENTS = [
-    *("{{ ", " }}", "{{-", "-}}", "{% ", " %}", "{%-", "-%}", "{#", "#}", "input", ".name", ".xs", "[0]", "[", "]"),
-    *("(", ")", " | ", ", ", "=", " == ", " != ", " < ", " >= ", " + ", " - ", " * ", " / ", " % ", " ~ ", "::", "."),
-    *(" and ", " or ", "not ", " in ", " is ", " not ", "if ", "elif ", "else", "endif", "for x in ", "for k, v in "),
-    *("endfor", "set a = ", "set_global a = ", "filter upper", "endfilter", "raw", "endraw", "break", "continue"),
-    *("macro m()", "include 'x'", "block b", "'a'", '"b"', "`c`", "1", "0", "2.5", "-3", "true", "false", "a", "x"),
-    *("input.name", "input.xs", "input.n", "input.o", "build.output.x", "each.item.id", "missing.path", "secret.key"),
-    *("default(value='d')", "default(value=1)", "upper", "length", "json_encode", "sh", "py", "first", "sort", "int"),
-    *("join(sep=', ')", "replace(from='a', to='b')", "split(pat=',')", "get(key='b')", "map(attribute='k')", "date"),
+    *(
+        "{{ ",
+        " }}",
+        "{{-",
+        "-}}",
+        "{% ",
+        " %}",
+        "{%-",
+        "-%}",
+        "{#",
+        "#}",
+        "input",
+        ".name",
+        ".xs",
+        "[0]",
+        "[",
+        "]",
+    ),
+    *(
+        "(",
+        ")",
+        " | ",
+        ", ",
+        "=",
+        " == ",
+        " != ",
+        " < ",
+        " >= ",
+        " + ",
+        " - ",
+        " * ",
+        " / ",
+        " % ",
+        " ~ ",
+        "::",
+        ".",
+    ),
+    *(
+        " and ",
+        " or ",
+        "not ",
+        " in ",
+        " is ",
+        " not ",
+        "if ",
+        "elif ",
+        "else",
+        "endif",
+        "for x in ",
+        "for k, v in ",
+    ),
+    *(
+        "endfor",
+        "set a = ",
+        "set_global a = ",
+        "filter upper",
+        "endfilter",
+        "raw",
+        "endraw",
+        "break",
+        "continue",
+    ),
+    *(
+        "macro m()",
+        "include 'x'",
+        "block b",
+        "'a'",
+        '"b"',
+        "`c`",
+        "1",
+        "0",
+        "2.5",
+        "-3",
+        "true",
+        "false",
+        "a",
+        "x",
+    ),
+    *(
+        "input.name",
+        "input.xs",
+        "input.n",
+        "input.o",
+        "build.output.x",
+        "each.item.id",
+        "missing.path",
+        "secret.key",
+    ),
+    *(
+        "default(value='d')",
+        "default(value=1)",
+        "upper",
+        "length",
+        "json_encode",
+        "sh",
+        "py",
+        "first",
+        "sort",
+        "int",
+    ),
+    *(
+        "join(sep=', ')",
+        "replace(from='a', to='b')",
+        "split(pat=',')",
+        "get(key='b')",
+        "map(attribute='k')",
+        "date",
+    ),
     *(
         "slice(start=1)",
         "truncate(length=1)",
@@ -174,12 +309,22 @@ FRAGMENTS = [
         "\n",
         " ",
     ),
-    *("{{ input.name }}", "{% if input.n == 3 %}", "{% endif %}", "{% for x in input.xs %}", "{% endfor %}", "é", "\0"),
+    *(
+        "{{ input.name }}",
+        "{% if input.n == 3 %}",
+        "{% endif %}",
+        "{% for x in input.xs %}",
+        "{% endfor %}",
+        "é",
+        "\0",
+    ),
 ]
 templates = st.one_of(
     st.text(max_size=60),
     st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=3), max_size=25).map("".join),
-    st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=12).map(lambda parts: "{{ " + "".join(parts) + " }}"),
+    st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=12).map(
+        lambda parts: "{{ " + "".join(parts) + " }}"
+    ),
 )
 
 
@@ -193,12 +338,22 @@ def is_json(value: Any) -> bool:
 def test_any_text_renders_or_is_refused_with_one_sentence(text: str):
     problem = templating.check(text)
     assert problem is None or (problem and "\n" not in problem)
-    ways = [templating.render, templating.evaluate, templating.is_true, templating.items, templating.render_value]
+    ways = [
+        templating.render,
+        templating.evaluate,
+        templating.is_true,
+        templating.items,
+        templating.render_value,
+    ]
     for way, wanted in zip(ways, [str, object, bool, list, object], strict=True):
         try:
             made = way(text, SMALL)
         except TemplateError as error:
-            assert str(error) and len(str(error)) < 400 and (str(error).count("\n") == 0 or "\n" in text)
+            assert (
+                str(error)
+                and len(str(error)) < 400
+                and (str(error).count("\n") == 0 or "\n" in text)
+            )
         else:
             assert problem is None
             assert isinstance(made, wanted) and is_json(made)
@@ -223,7 +378,11 @@ def test_whatever_the_parser_accepts_holds_nothing_but_our_operations(text: str)
 
 texts = st.text(max_size=60).filter(lambda text: "\0" not in text)
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
     max_leaves=12,
 )
@@ -281,7 +440,12 @@ def test_objects_that_are_not_json_are_refused_wherever_they_hide():
             return "open"
 
     data = {"input": {"x": Door(), "deep": [Door()]}}
-    for text in ("{{ input.x }}", "{{ input.deep }}", "{{ input.deep | json_encode }}", "{{ input.deep | join }}"):
+    for text in (
+        "{{ input.x }}",
+        "{{ input.deep }}",
+        "{{ input.deep | json_encode }}",
+        "{{ input.deep | join }}",
+    ):
         for way in (templating.render, templating.evaluate):
             with pytest.raises(TemplateError, match="Door is not JSON"):
                 way(text, data)
@@ -361,7 +525,10 @@ def test_what_one_text_of_a_value_writes_is_not_charged_to_the_next():
 
 def test_limits_can_be_set_for_one_rendering():
     few = templating.RenderLimits(output_chars=10, loop_rounds=5)
-    assert templating.render("{% for x in range(end=5) %}{{ x }}{% endfor %}", {}, limits=few) == "01234"
+    assert (
+        templating.render("{% for x in range(end=5) %}{{ x }}{% endfor %}", {}, limits=few)
+        == "01234"
+    )
     with pytest.raises(TemplateError, match="longer than 10"):
         templating.render("{{ 'a' }}{{ '0123456789' }}", {}, limits=few)
     with pytest.raises(TemplateError, match="more than 5"):

@@ -35,7 +35,8 @@ def config(owner: str, base_image: str, tmp_path: Path) -> DockerConfig:
 
 @pytest.fixture
 def runner(config: DockerConfig, docker_engine: docker.DockerClient) -> Iterator[DockerRunner]:
-    """A runner; what its tests leave behind is a failure, but for the caches that it keeps on purpose."""
+    """A runner; what its tests leave behind is a failure, but for the caches that it keeps on
+    purpose."""
     yield DockerRunner(config)
     mine = {"label": f"stroem.io/owner={config.owner}"}
     left = docker_engine.containers.list(all=True, filters=mine)
@@ -55,7 +56,9 @@ def runner(config: DockerConfig, docker_engine: docker.DockerClient) -> Iterator
 def finish(runner: DockerRunner, tmp_path: Path) -> Finish:
     def run(code: str | None = None, **fields: Any) -> tuple[StepOutcome, Log]:
         log = Log()
-        return fields.pop("runner", runner).run(build_order(tmp_path, code, **fields), log, Stop()), log
+        return fields.pop("runner", runner).run(
+            build_order(tmp_path, code, **fields), log, Stop()
+        ), log
 
     return run
 

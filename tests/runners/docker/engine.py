@@ -1,7 +1,9 @@
-"""A real Docker engine and the images that the tests run in; shared by the suites of docker and pods.
+"""A real Docker engine and the images that the tests run in; shared by the suites of docker and
+pods.
 
-The engine that runs already is used; else root starts one, and the last test process that used it stops it. Images
-are built once on a machine: Debian comes from its package mirror, the runner image from this repository's Dockerfile.
+The engine that runs already is used; else root starts one, and the last test process that used it
+stops it. Images are built once on a machine: Debian comes from its package mirror, the runner image
+from this repository's Dockerfile.
 """
 
 from __future__ import annotations
@@ -62,14 +64,18 @@ def base_image(docker_engine: docker.DockerClient) -> str:
 
 @pytest.fixture(scope="session")
 def runner_image(docker_engine: docker.DockerClient, base_image: str) -> str:
-    """The runner image, built from images/runner/Dockerfile on the local base with the tools that registries have."""
+    """The runner image, built from images/runner/Dockerfile on the local base with the tools that
+    registries have."""
     recipe = b"".join(path.read_bytes() for path in sorted((ROOT / "images" / "runner").iterdir()))
     tag = f"stroem-test-runner:{hashlib.sha256(base_image.encode() + recipe).hexdigest()[:12]}"
     with locked("images"):
         if not has_image(docker_engine, tag):
             tools = _build_tools(docker_engine)
             docker_engine.images.build(
-                path=str(ROOT / "images" / "runner"), tag=tag, rm=True, buildargs={"BASE": base_image, "TOOLS": tools}
+                path=str(ROOT / "images" / "runner"),
+                tag=tag,
+                rm=True,
+                buildargs={"BASE": base_image, "TOOLS": tools},
             )
     return tag
 
@@ -106,10 +112,19 @@ def _answers() -> bool:
 
 
 def _start_engine() -> None:
-    need(os.geteuid() == 0 and shutil.which("dockerd"), "no Docker engine answers and none can be started here")
+    need(
+        os.geteuid() == 0 and shutil.which("dockerd"),
+        "no Docker engine answers and none can be started here",
+    )
     with (CACHE / "dockerd.log").open("ab") as log:
         process = subprocess.Popen(
-            ["dockerd", "--data-root", str(CACHE / "docker"), "--pidfile", str(CACHE / "dockerd.pid")],
+            [
+                "dockerd",
+                "--data-root",
+                str(CACHE / "docker"),
+                "--pidfile",
+                str(CACHE / "dockerd.pid"),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -162,7 +177,10 @@ def has_image(client: docker.DockerClient, tag: str) -> bool:
 def _build_base(client: docker.DockerClient) -> None:
     rootfs = CACHE / f"rootfs-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:12]}.tar"
     if not rootfs.exists():
-        need(shutil.which("mmdebstrap"), "mmdebstrap is needed to make the image that the tests run in")
+        need(
+            shutil.which("mmdebstrap"),
+            "mmdebstrap is needed to make the image that the tests run in",
+        )
         part = rootfs.with_suffix(".part.tar")
         excludes = ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*"]
         subprocess.run(
@@ -177,7 +195,9 @@ def _build_base(client: docker.DockerClient) -> None:
         'CMD ["/bin/bash"]',
         "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8",
     ]
-    client.api.import_image_from_file(str(rootfs), repository="stroem-test-rootfs", tag="1", changes=changes)
+    client.api.import_image_from_file(
+        str(rootfs), repository="stroem-test-rootfs", tag="1", changes=changes
+    )
     # What the machine trusts, the image trusts; uv and bun want to be told.
     recipe = (
         "FROM stroem-test-rootfs:1\n"
@@ -194,7 +214,17 @@ def _build_tools(client: docker.DockerClient) -> str:
     bun = CACHE / "npm" / "node_modules" / "bun" / "bin" / "bun.exe"
     if not bun.exists():
         subprocess.run(
-            ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(CACHE / "npm"), "bun"], check=True
+            [
+                "npm",
+                "install",
+                "--silent",
+                "--no-audit",
+                "--no-fund",
+                "--prefix",
+                str(CACHE / "npm"),
+                "bun",
+            ],
+            check=True,
         )
     files = {
         "Dockerfile": (b"FROM scratch\nCOPY uv bun /tools/\n", 0o644),

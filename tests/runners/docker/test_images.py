@@ -1,4 +1,5 @@
-"""Images from a real registry: policy, progress, credentials, and what is told when one cannot be had."""
+"""Images from a real registry: policy, progress, credentials, and what is told when one cannot be
+had."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ from tests.runners.docker.second_engine import BUSYBOX
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
 
 LOGIN = {"username": "worker", "password": "registry-canary"}
-HASHED = "$2b$04$OMTDnLzrhmI/fbp1a4w6EuJaCAgQKTOHCBnYJi.XnkEiryRG2OFMC"  # of that password, with bcrypt
+# of that password, with bcrypt
+HASHED = "$2b$04$OMTDnLzrhmI/fbp1a4w6EuJaCAgQKTOHCBnYJi.XnkEiryRG2OFMC"
 
 
 @pytest.fixture
@@ -34,12 +36,15 @@ def registry(tmp_path: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     (tmp_path / "htpasswd").write_text(f"{LOGIN['username']}:{HASHED}\n")
     (tmp_path / "registry.yml").write_text(
-        f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/registry}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\nauth: {{htpasswd: {{realm: test, path: {tmp_path}/htpasswd}}}}\n"
+        "version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory:"
+        f" {tmp_path}/registry}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\nauth: {{htpasswd: {{realm:"
+        f" test, path: {tmp_path}/htpasswd}}}}\n"
     )
     with (tmp_path / "registry.log").open("wb") as log:
         process = subprocess.Popen(
-            ["docker-registry", "serve", str(tmp_path / "registry.yml")], stdout=log, stderr=subprocess.STDOUT
+            ["docker-registry", "serve", str(tmp_path / "registry.yml")],
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
     deadline = time.monotonic() + 20
     while not _listens(port):
@@ -54,7 +59,10 @@ def registry(tmp_path: Path) -> Iterator[str]:
 def pushed(registry: str, docker_engine: docker.DockerClient) -> Iterator[str]:
     """An image that is in the registry and not on the engine."""
     tag = f"{registry}/team/tool:1"
-    recipe = f'FROM scratch\nCOPY busybox /\nLABEL made-for={registry}\nENTRYPOINT ["/busybox", "echo", "pulled"]\n'
+    recipe = (
+        f'FROM scratch\nCOPY busybox /\nLABEL made-for={registry}\nENTRYPOINT ["/busybox", "echo",'
+        ' "pulled"]\n'
+    )
     need(BUSYBOX.exists(), "busybox-static is needed for a small image")
     files = {"Dockerfile": (recipe.encode(), 0o644), "busybox": (BUSYBOX.read_bytes(), 0o755)}
     build_image(docker_engine, tag, files)
@@ -75,7 +83,9 @@ def finish(config: DockerConfig, tmp_path: Path) -> Callable[..., tuple[StepOutc
     return run
 
 
-def test_a_missing_image_is_pulled_once_with_progress_in_the_log(finish: Any, pushed: str, registry: str):
+def test_a_missing_image_is_pulled_once_with_progress_in_the_log(
+    finish: Any, pushed: str, registry: str
+):
     logins = {registry: Login(**LOGIN)}
     outcome, log = finish(pushed, registries=logins)
     assert outcome.verdict is Verdict.SUCCEEDED, outcome.error

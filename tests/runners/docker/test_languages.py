@@ -21,15 +21,21 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 PYTHON = "import json, sys\nprint('OUTPUT: ' + json.dumps(sys.argv[1:]))"
 JAVASCRIPT = (
-    "const data = await Promise.resolve(process.argv.slice(2));\nconsole.log(`OUTPUT: ${JSON.stringify(data)}`);"
+    "const data = await Promise.resolve(process.argv.slice(2));\nconsole.log(`OUTPUT:"
+    " ${JSON.stringify(data)}`);"
 )
-TYPESCRIPT = "const data: string[] = process.argv.slice(2);\nconsole.log(`OUTPUT: ${JSON.stringify(data)}`);"
+TYPESCRIPT = (
+    "const data: string[] = process.argv.slice(2);\nconsole.log(`OUTPUT: ${JSON.stringify(data)}`);"
+)
 
 
 @pytest.mark.parametrize(
-    ("language", "code"), [("python", PYTHON), ("javascript", JAVASCRIPT), ("typescript", TYPESCRIPT)]
+    ("language", "code"),
+    [("python", PYTHON), ("javascript", JAVASCRIPT), ("typescript", TYPESCRIPT)],
 )
-def test_a_script_in_another_language_gets_its_arguments(finish: Finish, tools: Any, language: str, code: str):
+def test_a_script_in_another_language_gets_its_arguments(
+    finish: Finish, tools: Any, language: str, code: str
+):
     outcome, _ = finish(code, language=language, args=("a b", "$X"), runner=tools)
     assert outcome.output == ["a b", "$X"], outcome.error
 
@@ -50,8 +56,12 @@ def test_a_language_that_the_image_lacks_is_one_sentence(finish: Finish, languag
     assert f"no interpreter found for '{language}' in this image. Tried: " in outcome.error
 
 
-def test_a_source_in_another_language_runs_from_the_workspace(finish: Finish, tools: DockerRunner, tree: Path):
-    (tree / "count.py").write_text("import csv\nprint(f'OUTPUT: {len(list(csv.DictReader(open(\"data.csv\"))))}')\n")
+def test_a_source_in_another_language_runs_from_the_workspace(
+    finish: Finish, tools: DockerRunner, tree: Path
+):
+    (tree / "count.py").write_text(
+        "import csv\nprint(f'OUTPUT: {len(list(csv.DictReader(open(\"data.csv\"))))}')\n"
+    )
     outcome, _ = finish(source="count.py", language="python", workspace_dir=tree, runner=tools)
     assert outcome.output == 2
 
@@ -60,12 +70,19 @@ def test_a_source_in_another_language_runs_from_the_workspace(finish: Finish, to
 
 DEPENDENCIES = [
     ("python", "six", "import six\nprint('OUTPUT: \"' + six.__name__ + '\"')", "six"),
-    ("javascript", "is-odd@3", "import isOdd from 'is-odd';\nconsole.log(`OUTPUT: ${isOdd(3)}`);", True),
+    (
+        "javascript",
+        "is-odd@3",
+        "import isOdd from 'is-odd';\nconsole.log(`OUTPUT: ${isOdd(3)}`);",
+        True,
+    ),
     (
         "typescript",
         "zod",
-        'import { z } from "zod";\nconst Schema = z.object({ name: z.string() });\n'
-        'console.log(`OUTPUT: ${JSON.stringify(Schema.parse({ name: "test" }).name)}`);',
+        (
+            'import { z } from "zod";\nconst Schema = z.object({ name: z.string() });\n'
+            'console.log(`OUTPUT: ${JSON.stringify(Schema.parse({ name: "test" }).name)}`);'
+        ),
         "test",
     ),
 ]
@@ -82,9 +99,18 @@ def test_dependencies_are_installed_and_kept(
     assert second.output == expected, second.error
 
 
-def test_dependencies_reach_a_source_of_the_workspace(finish: Finish, tools: DockerRunner, tree: Path):
-    (tree / "odd.mjs").write_text("import isOdd from 'is-odd';\nconsole.log(`OUTPUT: ${isOdd(2)}`);\n")
-    fields = {"source": "odd.mjs", "language": "javascript", "dependencies": ("is-odd@3",), "workspace_dir": tree}
+def test_dependencies_reach_a_source_of_the_workspace(
+    finish: Finish, tools: DockerRunner, tree: Path
+):
+    (tree / "odd.mjs").write_text(
+        "import isOdd from 'is-odd';\nconsole.log(`OUTPUT: ${isOdd(2)}`);\n"
+    )
+    fields = {
+        "source": "odd.mjs",
+        "language": "javascript",
+        "dependencies": ("is-odd@3",),
+        "workspace_dir": tree,
+    }
     outcome, _ = finish(runner=tools, **fields)
     assert outcome.output is False, outcome.error
 
@@ -98,7 +124,9 @@ def test_parallel_first_runs_install_once(finish: Finish, tools: DockerRunner, d
     assert len({outcome.output for outcome in outcomes}) == 1
 
 
-def test_a_dependency_that_does_not_exist_fails_with_the_tools_words(finish: Finish, tools: DockerRunner):
+def test_a_dependency_that_does_not_exist_fails_with_the_tools_words(
+    finish: Finish, tools: DockerRunner
+):
     name = "stroem-no-such-package-93847"
     outcome, _ = finish("1", language="python", dependencies=(name,), runner=tools)
     assert outcome.verdict is Verdict.FAILED
@@ -116,11 +144,19 @@ def test_an_option_is_no_dependency(finish: Finish, dependency: str):
 # node and npm, for whoever brings a runner image of their own
 
 
-def test_the_example_that_installs_with_npm_needs_a_copy(finish: Finish, node_image: str, tree: Path):
-    (tree / "package.json").write_text('{"dependencies": {"is-odd": "3"}, "scripts": {"test": "node test.js"}}')
+def test_the_example_that_installs_with_npm_needs_a_copy(
+    finish: Finish, node_image: str, tree: Path
+):
+    (tree / "package.json").write_text(
+        '{"dependencies": {"is-odd": "3"}, "scripts": {"test": "node test.js"}}'
+    )
     (tree / "test.js").write_text("console.log(`OUTPUT: ${require('is-odd')(3)}`);\n")
-    subprocess.run(["npm", "install", "--silent", "--package-lock-only", "--prefix", str(tree)], check=True)
-    work = ScriptWork(code="cd /workspace && npm ci && npm test", workspace_dir=tree, runner_image=node_image)
+    subprocess.run(
+        ["npm", "install", "--silent", "--package-lock-only", "--prefix", str(tree)], check=True
+    )
+    work = ScriptWork(
+        code="cd /workspace && npm ci && npm test", workspace_dir=tree, runner_image=node_image
+    )
     unedited, log = finish(work=work)
     assert unedited.verdict is Verdict.FAILED
     assert "/workspace/node_modules" in unedited.error
@@ -131,7 +167,10 @@ def test_the_example_that_installs_with_npm_needs_a_copy(finish: Finish, node_im
 
 @pytest.mark.parametrize(
     ("code", "expected"),
-    [(JAVASCRIPT, ["a"]), ("const os = require('os');\nconsole.log('OUTPUT: ' + os.EOL.length);", 1)],
+    [
+        (JAVASCRIPT, ["a"]),
+        ("const os = require('os');\nconsole.log('OUTPUT: ' + os.EOL.length);", 1),
+    ],
 )
 def test_node_runs_both_kinds_of_modules(finish: Finish, node_image: str, code: str, expected: Any):
     work = ScriptWork(code=code, language="javascript", args=("a",), runner_image=node_image)
@@ -140,7 +179,9 @@ def test_node_runs_both_kinds_of_modules(finish: Finish, node_image: str, code: 
 
 def test_dependencies_are_installed_with_npm_where_there_is_no_bun(finish: Finish, node_image: str):
     code = "import isOdd from 'is-odd';\nconsole.log(`OUTPUT: ${isOdd(3)}`);"
-    work = ScriptWork(code=code, language="javascript", dependencies=("is-odd@3",), runner_image=node_image)
+    work = ScriptWork(
+        code=code, language="javascript", dependencies=("is-odd@3",), runner_image=node_image
+    )
     outcome, _ = finish(work=work)
     assert outcome.output is True, outcome.error
 
@@ -148,15 +189,18 @@ def test_dependencies_are_installed_with_npm_where_there_is_no_bun(finish: Finis
 # go: a quarter of a minute for the first compilation
 
 GO = (
-    'package main\n\nimport ("fmt"; "os")\n\n'
-    'func main() { fmt.Println("OUTPUT: {\\"result\\": 42}"); if len(os.Args) > 1 { os.Exit(len(os.Args)) } }\n'
+    'package main\n\nimport ("fmt"; "os")\n\nfunc main() { fmt.Println("OUTPUT: {\\"result\\":'
+    ' 42}"); if len(os.Args) > 1 { os.Exit(len(os.Args)) } }\n'
 )
 GO_WITH_MODULE = (
-    'package main\n\nimport ("fmt"; "example.com/greet")\n\nfunc main() { fmt.Printf("OUTPUT: %q\\n", greet.Hi()) }\n'
+    'package main\n\nimport ("fmt"; "example.com/greet")\n\nfunc main() { fmt.Printf("OUTPUT:'
+    ' %q\\n", greet.Hi()) }\n'
 )
 
 
-def test_go_runs_with_modules_from_a_proxy_and_keeps_its_exit_code(finish: Finish, go_image: str, tree: Path):
+def test_go_runs_with_modules_from_a_proxy_and_keeps_its_exit_code(
+    finish: Finish, go_image: str, tree: Path
+):
     module = tree / "proxy" / "example.com" / "greet" / "@v"
     module.mkdir(parents=True)
     (module / "list").write_text("v1.0.0\n")
@@ -164,7 +208,10 @@ def test_go_runs_with_modules_from_a_proxy_and_keeps_its_exit_code(finish: Finis
     (module / "v1.0.0.mod").write_text("module example.com/greet\n")
     with zipfile.ZipFile(module / "v1.0.0.zip", "w") as archive:
         archive.writestr("example.com/greet@v1.0.0/go.mod", "module example.com/greet\n")
-        archive.writestr("example.com/greet@v1.0.0/greet.go", 'package greet\n\nfunc Hi() string { return "hi" }\n')
+        archive.writestr(
+            "example.com/greet@v1.0.0/greet.go",
+            'package greet\n\nfunc Hi() string { return "hi" }\n',
+        )
     (tree / "compute.go").write_text(GO)
     go = {"language": "go", "runner_image": go_image, "workspace_dir": tree}
 

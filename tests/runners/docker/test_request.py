@@ -1,4 +1,5 @@
-"""The create request: what a container may have is decided in one place. No engine is needed here."""
+"""The create request: what a container may have is decided in one place. No engine is needed
+here."""
 
 from __future__ import annotations
 
@@ -62,7 +63,9 @@ def test_a_script_never_depends_on_the_images_entrypoint():
 
 def test_no_path_of_the_workers_host_is_in_the_environment():
     work = ScriptWork(code="true", workspace_dir=Path("/cache/r1"))
-    body = request(work, env={"STATE_DIR": "/cache/r1/state", "ROOT": "/cache/r1", "OTHER": "/cache/r12"})
+    body = request(
+        work, env={"STATE_DIR": "/cache/r1/state", "ROOT": "/cache/r1", "OTHER": "/cache/r12"}
+    )
     assert body["Env"] == ["STATE_DIR=/workspace/state", "ROOT=/workspace", "OTHER=/cache/r12"]
 
 
@@ -81,7 +84,8 @@ def test_resources_become_limits():
 
 
 @pytest.mark.parametrize(
-    ("text", "amount"), [("1000", 1000), ("64m", 64 << 20), ("64M", 64_000_000), ("1.5Gi", 3 << 29), ("2g", 2 << 30)]
+    ("text", "amount"),
+    [("1000", 1000), ("64m", 64 << 20), ("64M", 64_000_000), ("1.5Gi", 3 << 29), ("2g", 2 << 30)],
 )
 def test_memory_is_read_as_docker_and_as_kubernetes_write_it(text: str, amount: int):
     assert request(resources=Resources(memory=text))["HostConfig"]["Memory"] == amount
@@ -117,9 +121,13 @@ def _make_order(rng: random.Random) -> StepOrder:
         return tuple(word() for _ in range(rng.randrange(4)))
 
     if rng.random() < 0.5:
-        work: Any = ImageWork(word(), rng.choice([None, "a", "--x 'y z'"]), rng.choice([None, words()]), words())
+        work: Any = ImageWork(
+            word(), rng.choice([None, "a", "--x 'y z'"]), rng.choice([None, words()]), words()
+        )
     else:
-        work = ScriptWork(code=word(), args=words(), interpreter=word(), dependencies=(), runner_image=word())
+        work = ScriptWork(
+            code=word(), args=words(), interpreter=word(), dependencies=(), runner_image=word()
+        )
     return build_order(
         work,
         step_name=word(),
@@ -128,7 +136,9 @@ def _make_order(rng: random.Random) -> StepOrder:
         workdir=rng.choice([None, word()]),
         env={"A": word(), "PATH": word()},
         manifest={"spec": {"hostNetwork": True}},
-        resources=Resources(num_cpus=rng.choice([None, 1.0]), memory_bytes=rng.choice([None, 1000])),
+        resources=Resources(
+            num_cpus=rng.choice([None, 1.0]), memory_bytes=rng.choice([None, 1000])
+        ),
         run_as=rng.choice([None, "root"]),
     )
 
@@ -137,7 +147,11 @@ def test_nothing_in_500_orders_reaches_a_dangerous_field():
     rng = random.Random(7)
     for _ in range(500):
         order = _make_order(rng)
-        sources = Sources(workspace_bind="/cache/r1") if rng.random() < 0.5 else Sources(workspace_volume="v")
+        sources = (
+            Sources(workspace_bind="/cache/r1")
+            if rng.random() < 0.5
+            else Sources(workspace_volume="v")
+        )
         body = build_request(order, CONFIG, "sha256:1", sources)
         host = body["HostConfig"]
         assert set(body) <= TOP
@@ -147,13 +161,17 @@ def test_nothing_in_500_orders_reaches_a_dangerous_field():
         assert host["SecurityOpt"] == ["no-new-privileges"]
         assert host["NetworkMode"] == "default"
         assert host["RestartPolicy"] == {"Name": "no"}
-        assert [mount["Source"] for mount in host["Mounts"]] == ["/cache/r1" if sources.workspace_bind else "v"]
+        assert [mount["Source"] for mount in host["Mounts"]] == [
+            "/cache/r1" if sources.workspace_bind else "v"
+        ]
         assert all(mount["ReadOnly"] for mount in host["Mounts"])
         assert "docker.sock" not in json.dumps(host)
 
 
 def test_no_dangerous_capability_is_among_those_that_are_kept():
-    assert not {"SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "NET_RAW", "MKNOD", "SYS_MODULE"} & set(BASE_CAPABILITIES)
+    assert not {"SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "NET_RAW", "MKNOD", "SYS_MODULE"} & set(
+        BASE_CAPABILITIES
+    )
 
 
 # settings
@@ -167,13 +185,20 @@ def test_the_section_of_the_worker_is_read(tmp_path: Path):
         "registries": {"ghcr.io": {"username": "me", "password_file": str(tmp_path / "password")}},
     }
     config = DockerConfig.from_section(section, owner="w", runner_image="ghcr.io/me/runner:1")
-    assert (config.host, config.pull, config.runner_image) == ("unix:///run/d.sock", "always", "ghcr.io/me/runner:1")
+    assert (config.host, config.pull, config.runner_image) == (
+        "unix:///run/d.sock",
+        "always",
+        "ghcr.io/me/runner:1",
+    )
     assert config.registries["ghcr.io"].password == "s3cret"
     assert "s3cret" not in repr(config)
 
 
 def test_an_empty_section_is_enough():
-    assert DockerConfig.from_section({}, owner="w").runner_image == "ghcr.io/fremvaerk/stroem-runner:latest"
+    assert (
+        DockerConfig.from_section({}, owner="w").runner_image
+        == "ghcr.io/fremvaerk/stroem-runner:latest"
+    )
     assert DockerConfig.from_section(None, owner="w").host is None
 
 

@@ -27,7 +27,10 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
     ("fields", "lines"),
     [
         ({"cmd": 'echo "$((6*7)) $STROEM_STEP_NAME"'}, ["42 build"]),
-        ({"entrypoint": ("printf", "[%s]\\n"), "cmd": "--verbose --env 'a b'"}, ["[--verbose]", "[--env]", "[a b]"]),
+        (
+            {"entrypoint": ("printf", "[%s]\\n"), "cmd": "--verbose --env 'a b'"},
+            ["[--verbose]", "[--env]", "[a b]"],
+        ),
         ({"command": ("echo", "$HOME", "a b"), "cmd": "ignored"}, ["$HOME a b"]),
     ],
 )
@@ -53,19 +56,31 @@ def test_anonymous_volumes_of_an_image_go_with_the_container(
     before = {volume.name for volume in docker_engine.volumes.list()}
     finish(work=ImageWork(odd_image))
     for mode in ("readonly", "copy"):
-        finish(work=ScriptWork(code="true", workspace_dir=tree, workspace_mode=mode, runner_image=odd_image))
+        finish(
+            work=ScriptWork(
+                code="true", workspace_dir=tree, workspace_mode=mode, runner_image=odd_image
+            )
+        )
     after = {volume.name for volume in docker_engine.volumes.list()}
     assert not [name for name in after - before if len(name) == 64]
 
 
-def test_a_script_runs_whatever_entrypoint_and_user_the_image_has(finish: Finish, odd_image: str, tree: Path):
-    work = ScriptWork(code="id -un; cat data.csv | wc -l; echo 'OUTPUT: 1'", workspace_dir=tree, runner_image=odd_image)
+def test_a_script_runs_whatever_entrypoint_and_user_the_image_has(
+    finish: Finish, odd_image: str, tree: Path
+):
+    work = ScriptWork(
+        code="id -un; cat data.csv | wc -l; echo 'OUTPUT: 1'",
+        workspace_dir=tree,
+        runner_image=odd_image,
+    )
     outcome, log = finish(work=work)
     assert outcome.output == 1
     assert log.texts()[:2] == ["odd", "3"]
 
 
-def test_another_user_may_write_to_its_copy_of_the_workspace(finish: Finish, odd_image: str, tree: Path):
+def test_another_user_may_write_to_its_copy_of_the_workspace(
+    finish: Finish, odd_image: str, tree: Path
+):
     code = "echo 5,6 >>data.csv && mkdir new && wc -l <data.csv"
     work = ScriptWork(code=code, workspace_dir=tree, workspace_mode="copy", runner_image=odd_image)
     assert finish(work=work)[1].texts() == ["4"]
@@ -75,7 +90,9 @@ def test_another_user_may_write_to_its_copy_of_the_workspace(finish: Finish, odd
 # the workspace
 
 
-def test_a_write_to_the_workspace_is_refused_and_the_log_names_the_remedy(finish: Finish, tree: Path):
+def test_a_write_to_the_workspace_is_refused_and_the_log_names_the_remedy(
+    finish: Finish, tree: Path
+):
     outcome, log = finish("touch /workspace/x", workspace_dir=tree)
     assert outcome.verdict is Verdict.FAILED
     assert "Read-only file system" in outcome.error
@@ -112,11 +129,15 @@ def test_variables_of_our_own_program_do_not_reach_the_script(finish: Finish):
 
 
 def test_the_example_that_installs_with_pip_into_the_container(finish: Finish, tools: DockerRunner):
-    outcome, _ = finish("pip install -q six && python3 -c 'import six' && ls /workspace", runner=tools)
+    outcome, _ = finish(
+        "pip install -q six && python3 -c 'import six' && ls /workspace", runner=tools
+    )
     assert outcome.verdict is Verdict.SUCCEEDED, outcome.error
 
 
-def test_the_example_that_installs_with_uv_into_the_system(finish: Finish, tools: DockerRunner, tree: Path):
+def test_the_example_that_installs_with_uv_into_the_system(
+    finish: Finish, tools: DockerRunner, tree: Path
+):
     (tree / "scripts").mkdir()
     (tree / "scripts" / "analyze.py").write_text("import six\nprint('OUTPUT: \"ok\"')\n")
     code = "uv pip install six --system\nuv run python /workspace/scripts/analyze.py\n"
@@ -124,9 +145,13 @@ def test_the_example_that_installs_with_uv_into_the_system(finish: Finish, tools
     assert outcome.output == "ok", outcome.error
 
 
-def test_the_example_that_installs_with_bun_needs_a_copy(finish: Finish, tools: DockerRunner, tree: Path):
+def test_the_example_that_installs_with_bun_needs_a_copy(
+    finish: Finish, tools: DockerRunner, tree: Path
+):
     (tree / "package.json").write_text('{"dependencies": {"is-odd": "3"}}')
-    (tree / "report.ts").write_text("import isOdd from 'is-odd';\nconsole.log(`OUTPUT: ${isOdd(3)}`);\n")
+    (tree / "report.ts").write_text(
+        "import isOdd from 'is-odd';\nconsole.log(`OUTPUT: ${isOdd(3)}`);\n"
+    )
     code = "cd /workspace\nbun install && bun run report.ts\n"
     unedited, log = finish(code, workspace_dir=tree, runner=tools)
     assert unedited.verdict is Verdict.FAILED
@@ -135,9 +160,13 @@ def test_the_example_that_installs_with_bun_needs_a_copy(finish: Finish, tools: 
     assert edited.output is True, edited.error
 
 
-def test_the_tools_of_the_table_that_registries_have_are_in_the_image(finish: Finish, tools: DockerRunner):
+def test_the_tools_of_the_table_that_registries_have_are_in_the_image(
+    finish: Finish, tools: DockerRunner
+):
     names = "bash curl git jq tar gzip unzip ssh uv bun python3"
-    outcome, log = finish(f"for tool in {names}; do command -v $tool >/dev/null || echo $tool; done", runner=tools)
+    outcome, log = finish(
+        f"for tool in {names}; do command -v $tool >/dev/null || echo $tool; done", runner=tools
+    )
     assert outcome.verdict is Verdict.SUCCEEDED
     assert log.texts() == []
 
@@ -150,8 +179,12 @@ def test_the_images_own_entrypoint_sources_start_up_scripts(finish: Finish, runn
 # limits
 
 
-@pytest.mark.parametrize(("resources", "is_told"), [(Resources(memory="64Mi"), True), (Resources(), False)])
-def test_a_killed_step_is_told_about_its_limit_also_where_the_engine_missed_why(finish: Finish, resources, is_told):
+@pytest.mark.parametrize(
+    ("resources", "is_told"), [(Resources(memory="64Mi"), True), (Resources(), False)]
+)
+def test_a_killed_step_is_told_about_its_limit_also_where_the_engine_missed_why(
+    finish: Finish, resources, is_told
+):
     outcome, _ = finish("sh -c 'kill -9 $$'; exit $?", resources=resources)
     assert outcome.exit_code == 137
     assert ("most likely because it ran out of memory (limit: 64Mi)" in outcome.error) is is_told
@@ -169,10 +202,15 @@ def test_a_process_that_may_not_have_more_cpu_gets_less(finish: Finish):
 
 
 def test_a_container_has_no_more_power_than_it_needs(finish: Finish):
-    code = "grep -E 'CapEff|NoNewPrivs' /proc/self/status; ls /var/run/docker.sock 2>&1; mount -t tmpfs x /mnt 2>&1"
+    code = (
+        "grep -E 'CapEff|NoNewPrivs' /proc/self/status; ls /var/run/docker.sock 2>&1; mount -t"
+        " tmpfs x /mnt 2>&1"
+    )
     text = "\n".join(finish(code)[1].texts())
     bits = int(text.split("CapEff:")[1].split()[0], 16)
-    assert not bits & (1 << 21 | 1 << 12 | 1 << 13 | 1 << 19 | 1 << 27), "SYS_ADMIN, NET_ADMIN, NET_RAW, PTRACE, MKNOD"
+    assert not bits & (1 << 21 | 1 << 12 | 1 << 13 | 1 << 19 | 1 << 27), (
+        "SYS_ADMIN, NET_ADMIN, NET_RAW, PTRACE, MKNOD"
+    )
     assert "NoNewPrivs:\t1" in text
     assert "docker.sock': No such file" in text
     assert "permission denied" in text.lower() or "must be superuser" in text
@@ -184,7 +222,9 @@ def test_a_stop_during_a_pull_does_not_wait_for_the_registry(config: DockerConfi
         image = f"127.0.0.1:{listener.getsockname()[1]}/slow:1"
         order, log, stop = build_order(tmp_path, work=ImageWork(image)), Log(), Stop()
         outcomes: list[StepOutcome] = []
-        thread = threading.Thread(target=lambda: outcomes.append(DockerRunner(config).run(order, log, stop)))
+        thread = threading.Thread(
+            target=lambda: outcomes.append(DockerRunner(config).run(order, log, stop))
+        )
         thread.start()
         log.wait_for("Pulling image")
         began = time.monotonic()

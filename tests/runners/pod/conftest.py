@@ -34,7 +34,8 @@ def cluster(docker_engine: docker.DockerClient) -> Iterator[FakeCluster]:
         assert time.monotonic() < deadline, running
         time.sleep(0.1)
     assert left == []
-    assert {method for method, _, _ in fake.requests} <= {"GET", "POST", "DELETE"}  # nothing is changed in place
+    # nothing is changed in place
+    assert {method for method, _, _ in fake.requests} <= {"GET", "POST", "DELETE"}
     assert fake.complaints == []
 
 

@@ -1,8 +1,10 @@
-"""A small API server over HTTP whose pods really run, in Docker: what the pod runner is tested against.
+"""A small API server over HTTP whose pods really run, in Docker: what the pod runner is tested
+against.
 
-It keeps the rules that a client can break: names, labels, the OpenAPI schema, query parameters, resource versions,
-selectors, grace periods, preconditions, expansion of $(NAME), verbs that an account lacks. And it can misbehave on
-request: see `Fault` and the methods of `FakeCluster` under "what goes wrong".
+It keeps the rules that a client can break: names, labels, the OpenAPI schema, query parameters,
+resource versions, selectors, grace periods, preconditions, expansion of $(NAME), verbs that an
+account lacks. And it can misbehave on request: see `Fault` and the methods of `FakeCluster` under
+"what goes wrong".
 """
 
 from __future__ import annotations
@@ -28,13 +30,16 @@ from tests.runners.pod.fake_contract import find_request_problems
 from tests.runners.pod.fake_kubelet import ApiError, Kubelet, now
 
 TOKEN = "worker-account"
-_ROUTE = re.compile(r"/api/v1/namespaces/(?P<ns>[^/]+)/(?P<kind>pods|secrets)(/(?P<name>[^/]+)(/(?P<sub>log))?)?")
+_ROUTE = re.compile(
+    r"/api/v1/namespaces/(?P<ns>[^/]+)/(?P<kind>pods|secrets)(/(?P<name>[^/]+)(/(?P<sub>log))?)?"
+)
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
 @dataclass
 class Fault:
-    """Answer the next `times` requests that fit with `status`; with `after` only once they have been carried out."""
+    """Answer the next `times` requests that fit with `status`; with `after` only once they have
+    been carried out."""
 
     verb: str
     path: str
@@ -45,7 +50,8 @@ class Fault:
 
 
 class FakeCluster:
-    """One namespace-less store of pods and secrets, a kubelet for each pod, and the server in front of them.
+    """One namespace-less store of pods and secrets, a kubelet for each pod, and the server in front
+    of them.
 
     Without an engine it takes requests about everything but pods that are to run.
     """
@@ -87,7 +93,9 @@ class FakeCluster:
                     "current-context": "fake",
                     "clusters": [{"name": "fake", "cluster": {"server": url}}],
                     "users": [{"name": "worker", "user": {"token": token}}],
-                    "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "worker"}}],
+                    "contexts": [
+                        {"name": "fake", "context": {"cluster": "fake", "user": "worker"}}
+                    ],
                 }
             )
         )
@@ -103,7 +111,9 @@ class FakeCluster:
 
     def wait_for(self, condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
         with self.changed:
-            assert self.changed.wait_for(condition, timeout_s), "the cluster did not get there in time"
+            assert self.changed.wait_for(condition, timeout_s), (
+                "the cluster did not get there in time"
+            )
             return condition()
 
     def wait_running(self) -> str:
@@ -166,7 +176,8 @@ class FakeCluster:
         return answer
 
     def rehearse(self, kind: str, namespace: str, body: dict[str, Any]) -> None:
-        """What is asked before anything is made: is the object right, and is there such a namespace?"""
+        """What is asked before anything is made: is the object right, and is there such a
+        namespace?"""
         if namespace in self.absent_namespaces:
             raise ApiError(404, "NotFound", f'namespaces "{namespace}" not found')
         check_object(kind, namespace, body)
@@ -192,7 +203,9 @@ class FakeCluster:
                 raise ApiError(404, "NotFound", f'pods "{name}" not found')
             if uid is not None and pod["metadata"]["uid"] != uid:
                 raise ApiError(409, "Conflict", "the UID in the precondition does not match")
-            grace = pod["spec"].get("terminationGracePeriodSeconds", 30) if grace_s is None else grace_s
+            grace = (
+                pod["spec"].get("terminationGracePeriodSeconds", 30) if grace_s is None else grace_s
+            )
             if grace == 0:
                 self.drop(name)
             elif "deletionTimestamp" not in pod["metadata"]:
@@ -260,7 +273,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._check_token()
         wanted = body["spec"]["resourceAttributes"]
         resource = "/".join(filter(None, (wanted["resource"], wanted.get("subresource"))))
-        return {**body, "status": {"allowed": (wanted["verb"], resource) not in self.cluster.forbidden}}
+        return {
+            **body,
+            "status": {"allowed": (wanted["verb"], resource) not in self.cluster.forbidden},
+        }
 
     def _check_request(self, verb: str, options: dict[str, str], body: dict[str, Any]) -> None:
         problems = list(find_request_problems(verb, options, dict(self.headers), body))
@@ -276,7 +292,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._check_token()
         resource = "pods/log" if route["sub"] else route["kind"]
         if (verb, resource) in self.cluster.forbidden:
-            message = f'{route["kind"]} is forbidden: User "worker" cannot {verb} resource "{resource}"'
+            message = (
+                f'{route["kind"]} is forbidden: User "worker" cannot {verb} resource "{resource}"'
+            )
             raise ApiError(403, "Forbidden", message)
 
     def _take_fault(self, verb: str, path: str) -> Fault | None:
@@ -300,7 +318,11 @@ class _Handler(BaseHTTPRequestHandler):
         if verb == "list":
             with cluster.changed:
                 items = [copy.deepcopy(thing) for thing in store.values() if _fits(thing, options)]
-                return {"kind": "List", "metadata": {"resourceVersion": str(cluster.version)}, "items": items}
+                return {
+                    "kind": "List",
+                    "metadata": {"resourceVersion": str(cluster.version)},
+                    "items": items,
+                }
         if route["sub"] == "log":
             return self._log(name, options)
         if verb == "delete":
@@ -325,11 +347,14 @@ class _Handler(BaseHTTPRequestHandler):
         with cluster.changed:
             if cluster.forgets_before_watch:
                 cluster.forgets_before_watch = False
-                cluster.version += 1000  # other things have changed; the pod has not, and its version is forgotten
+                # other things have changed; the pod has not, and its version is forgotten
+                cluster.version += 1000
                 cluster.compacted = cluster.version
             at = _read_version(options.get("resourceVersion", "0"))
             is_too_old = 0 < at < cluster.compacted
-            present = [] if at else [(0, "ADDED", copy.deepcopy(pod)) for pod in cluster.pods.values()]
+            present = (
+                [] if at else [(0, "ADDED", copy.deepcopy(pod)) for pod in cluster.pods.values()]
+            )
             backlog = [event for event in present if _fits(event[2], options)]
             at = at or cluster.version
         if is_too_old and not cluster.tells_410_in_stream:
@@ -343,7 +368,9 @@ class _Handler(BaseHTTPRequestHandler):
         while time.monotonic() < deadline and not is_too_old:
             with cluster.changed:
                 cluster.changed.wait_for(lambda: cluster.version > at or backlog, 0.2)
-                news = backlog + [event for event in cluster.events if event[0] > at and _fits(event[2], options)]
+                news = backlog + [
+                    event for event in cluster.events if event[0] > at and _fits(event[2], options)
+                ]
                 backlog = []
                 at = max(at, cluster.version)
             for _, kind, pod in news:
@@ -396,7 +423,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def _send_error(self, error: ApiError) -> None:
-        status = {"kind": "Status", "status": "Failure", "code": error.status, "reason": error.reason}
+        status = {
+            "kind": "Status",
+            "status": "Failure",
+            "code": error.status,
+            "reason": error.reason,
+        }
         data = json.dumps({**status, "message": str(error)}).encode()
         self.send_response(error.status)
         self.send_header("Content-Type", "application/json")
@@ -441,8 +473,8 @@ def _fits(thing: dict[str, Any], options: dict[str, str]) -> bool:
 
 
 def _join_partial(frames: Any) -> Any:
-    """Docker stamps every piece of a long line, and its log driver `local` forgets the newline after the last piece;
-    a kubelet stamps only the beginning, and keeps the newline."""
+    """Docker stamps every piece of a long line, and its log driver `local` forgets the newline
+    after the last piece; a kubelet stamps only the beginning, and keeps the newline."""
     is_beginning = True
     for frame in frames:
         text = frame if is_beginning else frame.partition(b" ")[2]

@@ -24,16 +24,25 @@ def check_object(kind: str, namespace: str, body: dict[str, Any]) -> None:
     if not _NAME.fullmatch(name) or len(name) > 63:
         problems.append(f"metadata.name: Invalid value: {name!r}")
     if meta.get("namespace", namespace) != namespace:
-        raise ApiError(400, "BadRequest", "the namespace of the provided object does not match the namespace sent")
+        raise ApiError(
+            400,
+            "BadRequest",
+            "the namespace of the provided object does not match the namespace sent",
+        )
     for key, value in (meta.get("labels") or {}).items():
         if not _LABEL_KEY.fullmatch(key) or len(value) > 63 or not _LABEL_VALUE.fullmatch(value):
             problems.append(f"metadata.labels: Invalid value: {key}={value!r}")
-    if sum(len((key + value).encode()) for key, value in (meta.get("annotations") or {}).items()) > 256 << 10:
+    if (
+        sum(len((key + value).encode()) for key, value in (meta.get("annotations") or {}).items())
+        > 256 << 10
+    ):
         problems.append("metadata.annotations: Too long: may not be more than 262144 bytes")
     if kind == "pods":
         problems += find_pod_problems(body["spec"])
     elif not all(_SECRET_KEY.fullmatch(key) for key in body.get("stringData", {})):
-        problems.append("stringData: Invalid value: a valid config key must consist of alphanumeric characters")
+        problems.append(
+            "stringData: Invalid value: a valid config key must consist of alphanumeric characters"
+        )
     elif sum(len(text.encode()) for text in body.get("stringData", {}).values()) > 1 << 20:
         problems.append("data: Too long: may not be more than 1048576 bytes")
     try:
@@ -53,20 +62,27 @@ def find_pod_problems(spec: dict[str, Any]) -> list[str]:
     volumes = {volume["name"] for volume in spec.get("volumes", [])}
     for volume in spec.get("volumes", []):
         if len(volume) > 2 or not _NAME.fullmatch(volume["name"]) or len(volume["name"]) > 63:
-            problems.append(f"spec.volumes[{volume['name']}]: may not specify more than 1 volume type")
+            problems.append(
+                f"spec.volumes[{volume['name']}]: may not specify more than 1 volume type"
+            )
     for container in containers:
         if not _NAME.fullmatch(container["name"]) or len(container["name"]) > 63:
             problems.append(f"spec.containers[{container['name']}].name: Invalid value")
         places = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
         if len(set(places)) != len(places) or any(":" in place for place in places):
-            problems.append(f"spec.containers[{container['name']}].volumeMounts: mountPath: must be unique")
+            problems.append(
+                f"spec.containers[{container['name']}].volumeMounts: mountPath: must be unique"
+            )
         if not container.get("image"):
             problems.append(f"spec.containers[{container['name']}].image: Required value")
         for entry in container.get("env", []):
             if not _ENV_NAME.fullmatch(entry["name"]):
                 problems.append(f"env: Invalid value: {entry['name']!r}")
             if "value" in entry and "valueFrom" in entry:
-                problems.append(f"env[{entry['name']}].valueFrom: may not be specified when `value` is not empty")
+                problems.append(
+                    f"env[{entry['name']}].valueFrom: may not be specified when `value` is not"
+                    " empty"
+                )
         for mount in container.get("volumeMounts", []):
             if mount["name"] not in volumes:
                 problems.append(f"volumeMounts: Not found: {mount['name']!r}")

@@ -1,5 +1,6 @@
-"""What an API server asks of a request, apart from the object in it. Source: the Kubernetes API reference, "Common
-parameters", "Pod operations", PodLogOptions, DeleteOptions, and the notes on resource versions."""
+"""What an API server asks of a request, apart from the object in it. Source: the Kubernetes API
+reference, "Common parameters", "Pod operations", PodLogOptions, DeleteOptions, and the notes on
+resource versions."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ def _is_any(text: str) -> bool:
 
 
 def _is_field_selector(text: str) -> bool:
-    return all(part.partition("=")[0] in _POD_FIELDS and part.partition("=")[2] for part in text.split(","))
+    return all(
+        part.partition("=")[0] in _POD_FIELDS and part.partition("=")[2] for part in text.split(",")
+    )
 
 
 _COMMON: Mapping[str, Callable[[str], bool]] = {"pretty": _is_flag}
@@ -68,14 +71,22 @@ _OPTIONS: Mapping[str, Mapping[str, Callable[[str], bool]]] = {
     },
     "review": _WRITING,
 }
-_DELETE_BODY = {"apiVersion", "kind", "dryRun", "gracePeriodSeconds", "preconditions", "propagationPolicy"}
+_DELETE_BODY = {
+    "apiVersion",
+    "kind",
+    "dryRun",
+    "gracePeriodSeconds",
+    "preconditions",
+    "propagationPolicy",
+}
 _REVIEWED = {"namespace", "verb", "group", "version", "resource", "subresource", "name"}
 
 
 def find_request_problems(
     verb: str, options: Mapping[str, str], headers: Mapping[str, str], body: Mapping[str, Any]
 ) -> Iterator[str]:
-    """Sentences about what is wrong with a request. `verb` is RBAC's word, or `log`, or `review`."""
+    """Sentences about what is wrong with a request. `verb` is RBAC's word, or `log`, or
+    `review`."""
     given = {name.lower(): value for name, value in headers.items()}
     known = {**_COMMON, **_OPTIONS[verb]}
     for name, value in options.items():

@@ -1,4 +1,5 @@
-"""The kubelet of the fake cluster: runs the containers of a pod in Docker and tells their states."""
+"""The kubelet of the fake cluster: runs the containers of a pod in Docker and tells their
+states."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class ApiError(Exception):
 
 
 class Kubelet(threading.Thread):
-    """Runs one pod: init containers one after the other, then all containers at once, volumes and network shared."""
+    """Runs one pod: init containers one after the other, then all containers at once, volumes and
+    network shared."""
 
     def __init__(self, cluster: FakeCluster, pod: dict[str, Any]) -> None:
         super().__init__(daemon=True)
@@ -49,7 +51,12 @@ class Kubelet(threading.Thread):
     def run(self) -> None:
         if self._cluster.is_unschedulable:
             message = "0/3 nodes are available: 3 Insufficient memory."
-            condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+            condition = {
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "Unschedulable",
+                "message": message,
+            }
             self._tell(conditions=[condition])
             return
         try:
@@ -71,7 +78,9 @@ class Kubelet(threading.Thread):
 
         def end() -> None:
             for container in list(self.containers.values()):
-                threading.Thread(target=_stop_container, args=(container, grace_s), daemon=True).start()
+                threading.Thread(
+                    target=_stop_container, args=(container, grace_s), daemon=True
+                ).start()
             if not self.is_alive():
                 self._leave()
 
@@ -92,13 +101,17 @@ class Kubelet(threading.Thread):
             message = f'container "{container}" in pod "{self._pod_name}" is waiting to start'
             raise ApiError(400, "BadRequest", message)
         options = {"since": max(1, int(time.time()) - since)} if since is not None else {}
-        return found.logs(stream=True, follow=follow, timestamps=True, stdout=True, stderr=True, **options)
+        return found.logs(
+            stream=True, follow=follow, timestamps=True, stdout=True, stderr=True, **options
+        )
 
     def destroy(self) -> None:
         with self._lock:
             self._is_destroyed = True
         wanted = {"label": [f"fake-pod={self._pod_name}", f"fake-cluster={self._cluster.id}"]}
-        for container in self._engine.containers.list(all=True, filters=wanted, ignore_removed=True):
+        for container in self._engine.containers.list(
+            all=True, filters=wanted, ignore_removed=True
+        ):
             _remove(container)
         for volume in self._engine.volumes.list(filters=wanted):
             with contextlib.suppress(docker.errors.APIError):  # it went with its last container
@@ -114,7 +127,9 @@ class Kubelet(threading.Thread):
             status = copy.deepcopy(self._status)
         self._cluster.set_status(self._pod_name, self._uid, status)
 
-    def _set_state(self, group: str, spec: dict[str, Any], state: dict[str, Any], **changes: Any) -> None:
+    def _set_state(
+        self, group: str, spec: dict[str, Any], state: dict[str, Any], **changes: Any
+    ) -> None:
         with self._lock:
             if self._is_taken:
                 return
@@ -168,21 +183,33 @@ class Kubelet(threading.Thread):
         try:
             self._engine.images.get(spec["image"])
         except docker.errors.ImageNotFound:
-            message = f'rpc error: code = NotFound desc = failed to pull image "{spec["image"]}": manifest unknown'
-            self._set_state(group, spec, {"waiting": {"reason": "ErrImagePull", "message": message}})
+            message = (
+                f'rpc error: code = NotFound desc = failed to pull image "{spec["image"]}":'
+                " manifest unknown"
+            )
+            self._set_state(
+                group, spec, {"waiting": {"reason": "ErrImagePull", "message": message}}
+            )
             return None
         except docker.errors.APIError:
-            self._set_state(group, spec, {"waiting": {"reason": "InvalidImageName", "message": "bad reference"}})
+            self._set_state(
+                group, spec, {"waiting": {"reason": "InvalidImageName", "message": "bad reference"}}
+            )
             return None
         try:
             env = self._build_env(spec)
         except KeyError as missing:
-            waiting = {"reason": "CreateContainerConfigError", "message": f"secret {missing} not found"}
+            waiting = {
+                "reason": "CreateContainerConfigError",
+                "message": f"secret {missing} not found",
+            }
             self._set_state(group, spec, {"waiting": waiting})
             return None
         container = self._engine.containers.create(
             spec["image"],
-            entrypoint=[_expand(part, env) for part in spec["command"]] if spec.get("command") else None,
+            entrypoint=(
+                [_expand(part, env) for part in spec["command"]] if spec.get("command") else None
+            ),
             command=[_expand(part, env) for part in spec["args"]] if spec.get("args") else None,
             environment=env,
             working_dir=spec.get("workingDir"),
@@ -216,7 +243,9 @@ class Kubelet(threading.Thread):
         except docker.errors.NotFound:
             code, is_oom = 137, False
         reason = "OOMKilled" if is_oom else "Error" if code else "Completed"
-        self._set_state(group, spec, {"terminated": {"exitCode": code, "reason": reason, "finishedAt": now()}})
+        self._set_state(
+            group, spec, {"terminated": {"exitCode": code, "reason": reason, "finishedAt": now()}}
+        )
         return code
 
     def _build_env(self, spec: dict[str, Any]) -> dict[str, str]:
@@ -226,7 +255,9 @@ class Kubelet(threading.Thread):
             if source is None:
                 env[entry["name"]] = _expand(entry.get("value", ""), env)
             else:
-                env[entry["name"]] = self._cluster.secrets[source["name"]]["stringData"][source["key"]]
+                env[entry["name"]] = self._cluster.secrets[source["name"]]["stringData"][
+                    source["key"]
+                ]
         return env
 
     def _build_volumes(self, spec: dict[str, Any]) -> dict[str, dict[str, str]]:
@@ -234,12 +265,17 @@ class Kubelet(threading.Thread):
         kinds = {volume["name"]: volume for volume in self._spec.get("volumes", [])}
         for mount in spec.get("volumeMounts", []):
             volume = kinds[mount["name"]]
-            assert "emptyDir" in volume or "secret" in volume, f"the fake cluster has no volume like {volume}"
+            assert "emptyDir" in volume or "secret" in volume, (
+                f"the fake cluster has no volume like {volume}"
+            )
             name = f"{self._pod_name}-{mount['name']}-{self._cluster.id}"
             self._engine.volumes.create(name, labels=self._labels)
             if "secret" in volume:
                 self._fill_volume(name, volume["secret"], spec["image"])
-            volumes[name] = {"bind": mount["mountPath"], "mode": "ro" if mount.get("readOnly") else "rw"}
+            volumes[name] = {
+                "bind": mount["mountPath"],
+                "mode": "ro" if mount.get("readOnly") else "rw",
+            }
         return volumes
 
     def _fill_volume(self, name: str, source: dict[str, Any], image: str) -> None:
@@ -284,7 +320,14 @@ def _remove(container: Any) -> None:
 
 
 def _read_quantity(text: str) -> float:
-    for suffix, factor in (("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("k", 1e3), ("M", 1e6), ("G", 1e9)):
+    for suffix, factor in (
+        ("Ki", 1 << 10),
+        ("Mi", 1 << 20),
+        ("Gi", 1 << 30),
+        ("k", 1e3),
+        ("M", 1e6),
+        ("G", 1e9),
+    ):
         if text.endswith(suffix):
             return float(text.removesuffix(suffix)) * factor
     return float(text)

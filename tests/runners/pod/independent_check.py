@@ -1,4 +1,5 @@
-"""A second opinion on pods: what no author may get by default, looked for anywhere in the text of a pod.
+"""A second opinion on pods: what no author may get by default, looked for anywhere in the text of a
+pod.
 
 Shares nothing with the policy: it knows no structure, walks every path, and names what it forbids.
 """
@@ -19,7 +20,8 @@ def find_forbidden(pod: Any) -> list[str]:
 
 
 def find_foreign(pod: Any) -> list[str]:
-    """The paths of what in `pod` belongs to others, where an API server would read it: secrets, and probed hosts."""
+    """The paths of what in `pod` belongs to others, where an API server would read it: secrets, and
+    probed hosts."""
     found = [".".join(path) for path, value in _walk(pod, ()) if _is_foreign(path, value)]
     return found if found and _fits_schema(pod) else []
 
@@ -33,14 +35,23 @@ def _fits_schema(pod: Any) -> bool:
 
 
 def find_usurped(pod: dict[str, Any], expected: dict[str, Any]) -> list[str]:
-    """What of the platform's own is not as in `expected`, the pod of the same order without any manifest."""
+    """What of the platform's own is not as in `expected`, the pod of the same order without any
+    manifest."""
     found = []
     for kind in ("name", "namespace"):
         if pod["metadata"].get(kind) != expected["metadata"][kind]:
             found.append(f"metadata.{kind}")
     for kind in ("labels", "annotations"):
-        ours = {key for key in (*pod["metadata"][kind], *expected["metadata"][kind]) if "stroem" in key or key == "app"}
-        found += [key for key in ours if pod["metadata"][kind].get(key) != expected["metadata"][kind].get(key)]
+        ours = {
+            key
+            for key in (*pod["metadata"][kind], *expected["metadata"][kind])
+            if "stroem" in key or key == "app"
+        }
+        found += [
+            key
+            for key in ours
+            if pod["metadata"][kind].get(key) != expected["metadata"][kind].get(key)
+        ]
     if [container["name"] for container in pod["spec"]["containers"]].count("step") != 1:
         found.append("spec.containers.step")
     found += [] if _fetchers(pod) == _fetchers(expected) else ["spec.initContainers.workspace-init"]
@@ -48,8 +59,11 @@ def find_usurped(pod: dict[str, Any], expected: dict[str, Any]) -> list[str]:
 
 
 def _fetchers(pod: dict[str, Any]) -> list[dict[str, Any]]:
-    """The containers that hold the pass for the workspace, but for what an author may give them to run with."""
-    found = [item for item in pod["spec"].get("initContainers", []) if item["name"] == "workspace-init"]
+    """The containers that hold the pass for the workspace, but for what an author may give them to
+    run with."""
+    found = [
+        item for item in pod["spec"].get("initContainers", []) if item["name"] == "workspace-init"
+    ]
     return [{key: value for key, value in item.items() if key != "resources"} for item in found]
 
 
@@ -87,11 +101,25 @@ def _is_forbidden(path: Path, value: Any) -> bool:
         return False  # what a program is told is its own business
     if key in {"hostnetwork", "hostpid", "hostipc", "privileged", "allowprivilegeescalation"}:
         return value is not False
-    if key in {"hostpath", "ephemeralcontainers", "nodename", "runtimeclassname", "volumedevices", "ownerreferences"}:
+    if key in {
+        "hostpath",
+        "ephemeralcontainers",
+        "nodename",
+        "runtimeclassname",
+        "volumedevices",
+        "ownerreferences",
+    }:
         return True
     if key == "hostusers":
         return value is not False
-    if key in {"finalizers", "sysctls", "windowsoptions", "selinuxoptions", "serviceaccounttoken", "schedulername"}:
+    if key in {
+        "finalizers",
+        "sysctls",
+        "windowsoptions",
+        "selinuxoptions",
+        "serviceaccounttoken",
+        "schedulername",
+    }:
         return True
     if key == "hostport":
         return value != 0
@@ -105,4 +133,7 @@ def _is_forbidden(path: Path, value: Any) -> bool:
         return value != "stroem-jobs"
     if key == "restartpolicy" and path == ("spec", "restartPolicy"):
         return value != "Never"
-    return key in {"csi", "nfs", "iscsi", "glusterfs", "rbd", "cephfs", "flexvolume"} and "volumes" in path
+    return (
+        key in {"csi", "nfs", "iscsi", "glusterfs", "rbd", "cephfs", "flexvolume"}
+        and "volumes" in path
+    )

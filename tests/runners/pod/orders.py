@@ -23,6 +23,8 @@ def build_pod_order(work: ScriptWork | ImageWork | None = None, **changes: Any) 
         "work": work or ScriptWork(code="true"),
         "scratch_dir": Path("/nowhere"),
         "env": {"STROEM_STEP_NAME": "build"},
-        "pinned": None if isinstance(work, ImageWork) else Pinned("http://stroem/pinned/r1.tar.gz", "t0ken"),
+        "pinned": None
+        if isinstance(work, ImageWork)
+        else Pinned("http://stroem/pinned/r1.tar.gz", "t0ken"),
     }
     return StepOrder(**{**fields, **changes})

@@ -58,13 +58,21 @@ class TestPodRunner(RunnerContract):
         assert not outcome.has_output
         assert outcome.output is None
 
-    def test_a_script_begins_in_the_root_of_its_workspace(self, finish: Any, pin: Any, tmp_path: Path) -> None:
-        pinned = pin({"data/name.txt": "World\n", "hello.sh": 'echo "Hello $(cat data/name.txt) $1"\n'})
-        assert finish("cat data/name.txt", workspace_dir=None, pinned=pinned)[1].texts() == ["World"]
+    def test_a_script_begins_in_the_root_of_its_workspace(
+        self, finish: Any, pin: Any, tmp_path: Path
+    ) -> None:
+        pinned = pin(
+            {"data/name.txt": "World\n", "hello.sh": 'echo "Hello $(cat data/name.txt) $1"\n'}
+        )
+        assert finish("cat data/name.txt", workspace_dir=None, pinned=pinned)[1].texts() == [
+            "World"
+        ]
         outcome, log = finish(source="hello.sh", args=("again",), workspace_dir=None, pinned=pinned)
         assert log.texts() == ["Hello World again"], outcome
 
-    def test_a_source_with_exec_bit_and_shebang_is_run_directly(self, finish: Any, pin: Any) -> None:
+    def test_a_source_with_exec_bit_and_shebang_is_run_directly(
+        self, finish: Any, pin: Any
+    ) -> None:
         pinned = pin({"count.sh": "#!/bin/sh -e\nfalse\necho not reached\n"}, executable=True)
         outcome, log = finish(source="count.sh", workspace_dir=None, pinned=pinned)
         assert outcome.exit_code == 1

@@ -1,5 +1,6 @@
-"""Faults of the system that this one follows, which must not come back. Each test bears the number that the fault has
-in the list of known defects: D18, D19, D29, D30, D31 and D52, as far as they are about pods."""
+"""Faults of the system that this one follows, which must not come back. Each test bears the number
+that the fault has in the list of known defects: D18, D19, D29, D30, D31 and D52, as far as they are
+about pods."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ def finish(runner: PodRunner, tmp_path: Path) -> Any:
 
 
 @needs_engine
-def test_d18_the_paths_that_a_step_is_told_are_paths_of_its_pod(finish: Any, pin: Any, tmp_path: Path):
+def test_d18_the_paths_that_a_step_is_told_are_paths_of_its_pod(
+    finish: Any, pin: Any, tmp_path: Path
+):
     tree, given = tmp_path / "cache" / "revision", tmp_path / "input.json"
     given.write_text('{"who": "Ada"}')
     env = {"STATE_DIR": f"{tree}/state", "ROOT": str(tree)}
@@ -72,7 +75,9 @@ def test_d29_pods_of_retries_and_of_look_alike_steps_have_names_and_labels_of_th
 
 
 @needs_engine
-def test_d30_what_is_written_at_once_becomes_its_lines_and_what_is_written_in_pieces_one(finish: Any):
+def test_d30_what_is_written_at_once_becomes_its_lines_and_what_is_written_in_pieces_one(
+    finish: Any,
+):
     code = "printf 'a\\nOUTPUT: 1\\nb\\nOUT'; sleep 0.5; printf 'PUT: {\"x\": 2}\\nend'"
     outcome, log = finish(code)
     assert outcome.output == {"x": 2}
@@ -85,26 +90,38 @@ def test_d31_a_script_runs_whatever_entrypoint_its_image_has(
 ):
     recipe = f'FROM {base_image}\nENTRYPOINT ["bash", "-c"]\nCMD ["exit 0"]\n'
     build_image(docker_engine, "stroem-test-entrypoint:1", {"Dockerfile": (recipe.encode(), 0o644)})
-    for language, code in (("shell", "echo it runs; exit 3"), ("python", "print('it runs'); raise SystemExit(3)")):
-        outcome, log = finish(work=ScriptWork(code=code, language=language, runner_image="stroem-test-entrypoint:1"))
+    for language, code in (
+        ("shell", "echo it runs; exit 3"),
+        ("python", "print('it runs'); raise SystemExit(3)"),
+    ):
+        outcome, log = finish(
+            work=ScriptWork(code=code, language=language, runner_image="stroem-test-entrypoint:1")
+        )
         assert (outcome.exit_code, log.texts()) == (3, ["it runs"])
 
 
 def test_d52_a_pod_mounts_nothing_of_the_host_that_its_worker_runs_on():
     for mode in ("readonly", "copy"):
-        order = build_pod_order(ScriptWork(source="a.sh", workspace_mode=mode), scratch_dir=Path("/var/lib/stroem/1"))
+        order = build_pod_order(
+            ScriptWork(source="a.sh", workspace_mode=mode), scratch_dir=Path("/var/lib/stroem/1")
+        )
         pod = build_plan(order, CONFIG).pod
         assert all(set(volume) == {"name", "emptyDir"} for volume in pod["spec"]["volumes"])
         assert "/var/lib/stroem" not in json.dumps(pod)
 
 
 @needs_engine
-def test_d52_workers_that_share_no_folder_with_any_node_run_steps_with_files(finish: Any, pin: Any, tmp_path: Path):
-    """The tree that the worker names is not even there: all that a pod needs comes over the network."""
+def test_d52_workers_that_share_no_folder_with_any_node_run_steps_with_files(
+    finish: Any, pin: Any, tmp_path: Path
+):
+    """The tree that the worker names is not even there: all that a pod needs comes over the
+    network."""
     pinned = pin({"count.sh": "ls | wc -l\n"})
     with ThreadPoolExecutor(2) as pool:
         runs = [
-            pool.submit(finish, source="count.sh", workspace_dir=None, pinned=pinned, workspace_mode=mode)
+            pool.submit(
+                finish, source="count.sh", workspace_dir=None, pinned=pinned, workspace_mode=mode
+            )
             for mode in ("readonly", "copy")
         ]
         assert [run.result()[1].texts() for run in runs] == [["1"], ["1"]]

@@ -1,4 +1,5 @@
-"""The pod that is made of an order: names, labels, commands, secrets; valid by the official schema."""
+"""The pod that is made of an order: names, labels, commands, secrets; valid by the official
+schema."""
 
 from __future__ import annotations
 
@@ -23,12 +24,18 @@ IMAGE = "company/tool:v2"
 
 def container(work: Any = None, name: str = "step", **changes: Any) -> dict[str, Any]:
     spec = build_plan(build_pod_order(work, **changes), CONFIG).pod["spec"]
-    return next(item for item in (*spec["containers"], *spec.get("initContainers", [])) if item["name"] == name)
+    return next(
+        item
+        for item in (*spec["containers"], *spec.get("initContainers", []))
+        if item["name"] == name
+    )
 
 
 WORKS = [
     ImageWork(IMAGE),
-    ImageWork("pytorch/pytorch:2.1.0-cuda12.1-cudnn8-runtime", cmd="python /app/train.py --epochs 10"),
+    ImageWork(
+        "pytorch/pytorch:2.1.0-cuda12.1-cudnn8-runtime", cmd="python /app/train.py --epochs 10"
+    ),
     ImageWork(IMAGE, entrypoint=("/app/run",), cmd="--verbose --env staging"),
     ScriptWork(code="python /workspace/test_gpu.py"),
     ScriptWork(code="print(1)", language="python", dependencies=("pandas",), args=("a b", "$(X)")),
@@ -41,8 +48,12 @@ WORKS = [
 def test_pods_and_secrets_are_valid_by_the_official_schema(work: Any, manifest: Any):
     if manifest and any("extra" in json.dumps(part) for part in manifest.values()):
         manifest = {"spec": {"volumes": [{"name": "extra", "emptyDir": {}}], **manifest["spec"]}}
-    order = build_pod_order(work, manifest=manifest, resources=Resources(cpu="500m", memory="512Mi", num_gpus=1))
-    config = PodConfig("stroem-jobs", "w", image_pull_secrets=("registry",), runner_startup_configmap="startup")
+    order = build_pod_order(
+        work, manifest=manifest, resources=Resources(cpu="500m", memory="512Mi", num_gpus=1)
+    )
+    config = PodConfig(
+        "stroem-jobs", "w", image_pull_secrets=("registry",), runner_startup_configmap="startup"
+    )
     plan = build_plan(order, config)
     for pod in (plan.pod, plan.open_pod):
         check_object("pods", "stroem-jobs", pod)
@@ -61,7 +72,11 @@ def test_older_and_newer_schemas_know_every_field_too(version: str):
 
 COMMANDS = [
     (ImageWork(IMAGE), None, None),
-    (ImageWork(IMAGE, cmd="deploy --env production"), ["sh", "-c", "deploy --env production"], None),
+    (
+        ImageWork(IMAGE, cmd="deploy --env production"),
+        ["sh", "-c", "deploy --env production"],
+        None,
+    ),
     (ImageWork(IMAGE, cmd="--a 'b c'", entrypoint=("/run",)), ["/run"], ["--a", "b c"]),
     (ImageWork(IMAGE, entrypoint=("/run", "x")), ["/run", "x"], None),
     (ImageWork(IMAGE, command=("a", "b c")), None, ["a", "b c"]),
@@ -82,7 +97,10 @@ def test_a_cmd_that_is_no_shell_line_is_refused_with_a_sentence():
 
 
 def test_dollars_reach_the_program_as_they_were_written():
-    assert container(ImageWork(IMAGE, cmd="echo $HOME $(date) $$"))["command"][2] == "echo $$HOME $$(date) $$$$"
+    assert (
+        container(ImageWork(IMAGE, cmd="echo $HOME $(date) $$"))["command"][2]
+        == "echo $$HOME $$(date) $$$$"
+    )
 
 
 def test_the_step_container_is_called_step_and_nothing_else_runs():
@@ -107,9 +125,12 @@ def test_the_init_container_downloads_the_pinned_revision_with_a_token_that_is_i
 
 
 @pytest.mark.parametrize(("mode", "is_read_only"), [("readonly", True), ("copy", False)])
-def test_the_workspace_is_read_only_unless_the_action_asks_for_a_copy(mode: Any, is_read_only: bool):
+def test_the_workspace_is_read_only_unless_the_action_asks_for_a_copy(
+    mode: Any, is_read_only: bool
+):
     mounts = {
-        item["mountPath"]: item for item in container(ScriptWork(code="true", workspace_mode=mode))["volumeMounts"]
+        item["mountPath"]: item
+        for item in container(ScriptWork(code="true", workspace_mode=mode))["volumeMounts"]
     }
     assert mounts["/workspace"]["readOnly"] is is_read_only
 
@@ -135,12 +156,21 @@ def test_no_path_of_the_workers_host_is_in_the_pod():
 def test_attempts_of_look_alike_steps_never_share_a_name():
     names = {
         build_plan(build_pod_order(step_name=step, attempt=attempt), CONFIG).name
-        for step, attempt in [("x[1]", "a1"), ("x-1", "a2"), ("x[1]", "a3"), ("X.1", "a4"), ("x", "a-"), ("x", "a")]
+        for step, attempt in [
+            ("x[1]", "a1"),
+            ("x-1", "a2"),
+            ("x[1]", "a3"),
+            ("X.1", "a4"),
+            ("x", "a-"),
+            ("x", "a"),
+        ]
     }
     assert len(names) == 6
 
 
-@pytest.mark.parametrize("text", ["loop[3]", "[", "é", "x" * 100, "-a-", "a b/c", "..", "", "Ünï code[1]"])
+@pytest.mark.parametrize(
+    "text", ["loop[3]", "[", "é", "x" * 100, "-a-", "a b/c", "..", "", "Ünï code[1]"]
+)
 def test_any_text_becomes_a_legal_label(text: str):
     order = build_pod_order(step_name=text, task_name=text, attempt="a" * 40)
     pod = build_plan(order, CONFIG).pod
@@ -153,15 +183,21 @@ def test_any_text_becomes_a_legal_label(text: str):
 
 
 def test_the_environment_stands_in_a_secret_and_not_in_the_pod():
-    plan = build_plan(build_pod_order(ImageWork(IMAGE), env={"API_KEY": "s3cret", "A": "1"}), CONFIG)
+    plan = build_plan(
+        build_pod_order(ImageWork(IMAGE), env={"API_KEY": "s3cret", "A": "1"}), CONFIG
+    )
     assert "s3cret" not in json.dumps(plan.pod)
     assert "s3cret" in plan.secret["stringData"].values()
     assert "s3cret" in json.dumps(plan.open_pod)
 
 
 def test_an_authors_own_value_for_a_variable_stands():
-    manifest = {"spec": {"containers": [{"name": "step", "env": [{"name": "A", "value": "theirs"}]}]}}
-    plan = build_plan(build_pod_order(ImageWork(IMAGE), env={"A": "ours", "B": "2"}, manifest=manifest), CONFIG)
+    manifest = {
+        "spec": {"containers": [{"name": "step", "env": [{"name": "A", "value": "theirs"}]}]}
+    }
+    plan = build_plan(
+        build_pod_order(ImageWork(IMAGE), env={"A": "ours", "B": "2"}, manifest=manifest), CONFIG
+    )
     env = plan.pod["spec"]["containers"][0]["env"]
     assert env[0] == {"name": "A", "value": "theirs"}
     assert "valueFrom" in env[1]
@@ -187,7 +223,9 @@ def test_resources_become_requests_and_limits():
     }
 
 
-@pytest.mark.parametrize("resources", [Resources(cpu="many"), Resources(memory="12 apples"), Resources(cpu="0")])
+@pytest.mark.parametrize(
+    "resources", [Resources(cpu="many"), Resources(memory="12 apples"), Resources(cpu="0")]
+)
 def test_amounts_that_are_none_are_refused(resources: Resources):
     with pytest.raises(AuthorError, match=r"resources\."):
         container(ImageWork(IMAGE), resources=resources)

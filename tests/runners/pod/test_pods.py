@@ -53,7 +53,9 @@ def finish(begin: Begin) -> Finish:
 
 
 def test_an_image_runs_with_its_cmd_through_a_shell(finish: Finish, base_image: str):
-    outcome, log = finish(work=ImageWork(base_image, cmd='echo "$((6*7)) $(echo x) $STROEM_STEP_NAME"'))
+    outcome, log = finish(
+        work=ImageWork(base_image, cmd='echo "$((6*7)) $(echo x) $STROEM_STEP_NAME"')
+    )
     assert outcome.verdict is Verdict.SUCCEEDED
     assert log.texts() == ["42 x build"]
 
@@ -69,7 +71,9 @@ def test_a_python_script_runs_from_the_pinned_workspace(finish: Finish, pin: Any
     assert outcome.output == {"gpu": False}
 
 
-def test_a_step_ends_with_its_container_whatever_a_sidecar_does(finish: Finish, base_image: str, cluster: FakeCluster):
+def test_a_step_ends_with_its_container_whatever_a_sidecar_does(
+    finish: Finish, base_image: str, cluster: FakeCluster
+):
     sidecar = {
         "name": "postgres-sidecar",
         "image": base_image,
@@ -88,7 +92,9 @@ def test_a_step_ends_with_its_container_whatever_a_sidecar_does(finish: Finish, 
 
 
 def test_a_sidecar_is_reached_on_the_pods_own_address(finish: Finish, base_image: str):
-    server = "mkdir /www && echo hello >/www/index.html && cd /www && exec python3 -m http.server 8000"
+    server = (
+        "mkdir /www && echo hello >/www/index.html && cd /www && exec python3 -m http.server 8000"
+    )
     sidecar = {"name": "web", "image": base_image, "command": ["sh", "-c", server]}
     code = "curl -s --retry 20 --retry-connrefused --retry-delay 1 http://127.0.0.1:8000/"
     outcome, log = finish(code, manifest={"spec": {"containers": [sidecar]}})
@@ -106,7 +112,9 @@ def test_a_workspace_is_read_only_and_the_log_names_the_remedy(finish: Finish, p
 
 
 def test_a_copy_of_the_workspace_is_writable(finish: Finish, pin: Any):
-    outcome, log = finish("echo 2 >a; cat a", workspace_dir=None, workspace_mode="copy", pinned=pin({"a": "1"}))
+    outcome, log = finish(
+        "echo 2 >a; cat a", workspace_dir=None, workspace_mode="copy", pinned=pin({"a": "1"})
+    )
     assert outcome.verdict is Verdict.SUCCEEDED
     assert log.texts() == ["2"]
 
@@ -127,8 +135,12 @@ def test_the_download_names_the_pinned_revision(finish: Finish, pin: Any):
 # ends
 
 
-@pytest.mark.parametrize(("resources", "is_told"), [(Resources(memory="64Mi"), True), (Resources(), False)])
-def test_a_killed_step_is_told_about_its_limit_also_where_the_engine_missed_why(finish: Finish, resources, is_told):
+@pytest.mark.parametrize(
+    ("resources", "is_told"), [(Resources(memory="64Mi"), True), (Resources(), False)]
+)
+def test_a_killed_step_is_told_about_its_limit_also_where_the_engine_missed_why(
+    finish: Finish, resources, is_told
+):
     outcome, _ = finish("sh -c 'kill -9 $$'; exit $?", resources=resources)
     assert outcome.exit_code == 137
     assert ("most likely because it ran out of memory (limit: 64Mi)" in outcome.error) is is_told
@@ -141,7 +153,9 @@ def test_out_of_memory_is_told_apart(finish: Finish):
     assert "ran out of memory" in outcome.error
 
 
-def test_an_unschedulable_pod_is_ended_with_the_reason(finish: Finish, make_runner: Any, cluster: FakeCluster):
+def test_an_unschedulable_pod_is_ended_with_the_reason(
+    finish: Finish, make_runner: Any, cluster: FakeCluster
+):
     cluster.is_unschedulable = True
     outcome, log = finish("true", runner=make_runner(pending_timeout_s=1.0))
     assert outcome.verdict is Verdict.FAILED
@@ -198,14 +212,19 @@ def test_what_the_cluster_takes_away_is_lost_and_says_why(
 
 
 def test_an_answer_that_was_lost_does_not_make_a_second_pod(finish: Finish, cluster: FakeCluster):
-    cluster.faults = [Fault("create", "/pods", 500, after=True), Fault("create", "/secrets", 500, after=True)]
+    cluster.faults = [
+        Fault("create", "/pods", 500, after=True),
+        Fault("create", "/secrets", 500, after=True),
+    ]
     outcome, log = finish("echo once")
     assert outcome.verdict is Verdict.SUCCEEDED
     assert log.texts() == ["once"]
     assert [thing["kind"] for thing in cluster.seen].count("Pod") == 1
 
 
-def test_a_pod_of_that_name_that_is_not_ours_to_use_is_a_loss(begin: Begin, cluster: FakeCluster, finish: Finish):
+def test_a_pod_of_that_name_that_is_not_ours_to_use_is_a_loss(
+    begin: Begin, cluster: FakeCluster, finish: Finish
+):
     run = begin("echo ready; sleep 300")
     run.log.wait_for("ready")
     twin = begin("true", attempt=run.order.attempt)
@@ -217,7 +236,9 @@ def test_a_pod_of_that_name_that_is_not_ours_to_use_is_a_loss(begin: Begin, clus
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 @pytest.mark.parametrize("verb", ["create", "get", "watch", "delete"])
-def test_a_server_that_asks_for_patience_gets_it(finish: Finish, cluster: FakeCluster, verb: str, status: int):
+def test_a_server_that_asks_for_patience_gets_it(
+    finish: Finish, cluster: FakeCluster, verb: str, status: int
+):
     retry_after = 1 if status == 429 else None
     cluster.faults = [Fault(verb, "/pods", status, times=2, retry_after=retry_after)]
     outcome, log = finish("echo done")
@@ -233,7 +254,9 @@ def test_a_server_that_stays_away_is_a_loss(finish: Finish, make_runner: Any, cl
     assert "503" in outcome.error
 
 
-def test_a_watch_that_is_closed_after_every_event_is_taken_up_again(finish: Finish, cluster: FakeCluster):
+def test_a_watch_that_is_closed_after_every_event_is_taken_up_again(
+    finish: Finish, cluster: FakeCluster
+):
     cluster.watch_events_each = 1
     outcome, log = finish("echo a; sleep 0.5; echo b")
     assert outcome.verdict is Verdict.SUCCEEDED
@@ -248,7 +271,9 @@ def test_a_version_that_the_server_has_forgotten_is_not_asked_for_again(
     run = begin("echo ready; sleep 1.5; echo done")
     assert run.outcome().verdict is Verdict.SUCCEEDED
     assert run.log.texts() == ["ready", "done"]
-    asked = [options.get("resourceVersion") for _, _, options in cluster.requests if "watch" in options]
+    asked = [
+        options.get("resourceVersion") for _, _, options in cluster.requests if "watch" in options
+    ]
     assert asked[1:] == [None]
 
 
@@ -256,17 +281,22 @@ def test_watching_resumes_from_the_last_version_that_was_seen(begin: Begin, clus
     cluster.watch_events_each = 1
     run = begin("echo ready; sleep 1; echo done")
     run.outcome()
-    versions = [int(options["resourceVersion"]) for _, _, options in cluster.requests if "watch" in options]
+    versions = [
+        int(options["resourceVersion"]) for _, _, options in cluster.requests if "watch" in options
+    ]
     assert len(versions) > 1
     assert versions == sorted(versions)
     assert versions[0] > 0
 
 
 @pytest.mark.parametrize("each", [[1, 2, 3, 5, 7, 11, 13], [40] * 3])
-def test_a_log_that_breaks_loses_no_line_and_doubles_none(finish: Finish, cluster: FakeCluster, each: list[int]):
+def test_a_log_that_breaks_loses_no_line_and_doubles_none(
+    finish: Finish, cluster: FakeCluster, each: list[int]
+):
     cluster.log_lines_each = list(each)
     code = (
-        "i=0; while [ $i -lt 120 ]; do echo line $i; echo same; i=$((i+1)); [ $((i%40)) = 0 ] && sleep 0.5; done; true"
+        "i=0; while [ $i -lt 120 ]; do echo line $i; echo same; i=$((i+1)); [ $((i%40)) = 0 ] &&"
+        " sleep 0.5; done; true"
     )
     outcome, log = finish(code)
     assert outcome.verdict is Verdict.SUCCEEDED
@@ -289,7 +319,9 @@ def test_a_log_that_is_refused_for_a_while_is_still_read(finish: Finish, cluster
 # an account with few rights
 
 
-def test_with_create_get_and_delete_alone_it_polls_and_says_what_is_missing(finish: Finish, cluster: FakeCluster):
+def test_with_create_get_and_delete_alone_it_polls_and_says_what_is_missing(
+    finish: Finish, cluster: FakeCluster
+):
     cluster.forbidden = {("watch", "pods"), ("list", "pods"), ("get", "pods/log")}
     cluster.forbidden |= {(verb, "secrets") for verb in ("create", "delete", "list")}
     outcome, log = finish("exit 4")
@@ -299,7 +331,9 @@ def test_with_create_get_and_delete_alone_it_polls_and_says_what_is_missing(fini
         assert missing in told
 
 
-def test_without_secrets_the_environment_still_arrives_byte_for_byte(finish: Finish, cluster: FakeCluster):
+def test_without_secrets_the_environment_still_arrives_byte_for_byte(
+    finish: Finish, cluster: FakeCluster
+):
     cluster.forbidden = {("create", "secrets")}
     value = "$(STROEM_JOB_ID) $$ 'x' \"y\" ☃"
     outcome, log = finish("printf '[%s]\\n' \"$VALUE\"", env={"VALUE": value})
@@ -333,7 +367,10 @@ def test_a_manifest_that_is_no_pod_is_the_authors_error(finish: Finish, cluster:
 def test_a_sweep_removes_what_a_killed_worker_left_and_spares_others(
     begin: Begin, make_runner: Any, cluster: FakeCluster, config: Any
 ):
-    stray, other = begin("echo ready; sleep 300"), begin("echo ready; sleep 300", runner=make_runner(owner="another"))
+    stray, other = (
+        begin("echo ready; sleep 300"),
+        begin("echo ready; sleep 300", runner=make_runner(owner="another")),
+    )
     for run in (stray, other):
         run.log.wait_for("ready")
     make_runner().sweep(frozenset({other.order.attempt}))
@@ -353,7 +390,9 @@ def test_a_cancel_reaches_a_pod_that_has_not_started(begin: Begin, cluster: Fake
     assert cluster.pods == {}
 
 
-def test_an_environment_with_secrets_is_in_no_pod_that_the_server_saw(finish: Finish, cluster: FakeCluster):
+def test_an_environment_with_secrets_is_in_no_pod_that_the_server_saw(
+    finish: Finish, cluster: FakeCluster
+):
     finish("true # sesame-canary", env={"API_KEY": "sesame-canary"})
     pods = [thing for thing in cluster.seen if thing["kind"] == "Pod"]
     assert pods

@@ -19,13 +19,19 @@ from tests.runners.pod.orders import CONFIG, build_pod_order
 IMAGE = ImageWork("node:20", cmd="npm test")
 
 SEED_MANIFESTS: list[dict[str, Any]] = [
-    {"metadata": {"annotations": {"iam.amazonaws.com/role": "my-role"}}, "spec": {"serviceAccountName": "my-sa"}},
+    {
+        "metadata": {"annotations": {"iam.amazonaws.com/role": "my-role"}},
+        "spec": {"serviceAccountName": "my-sa"},
+    },
     {
         "spec": {
             "containers": [
                 {
                     "name": "step",
-                    "resources": {"requests": {"memory": "256Mi", "cpu": "500m"}, "limits": {"memory": "512Mi"}},
+                    "resources": {
+                        "requests": {"memory": "256Mi", "cpu": "500m"},
+                        "limits": {"memory": "512Mi"},
+                    },
                 }
             ]
         }
@@ -86,9 +92,20 @@ EVERYDAY = [
     volume(configMap={"name": "settings"}),
     volume(secret={"secretName": "database"}),
     volume(persistentVolumeClaim={"claimName": "data"}),
-    step(volumeMounts=[{"name": "extra", "mountPath": "/data"}], securityContext={"runAsUser": 1000}),
-    step(env=[{"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "database", "key": "password"}}}]),
-    spec(affinity={"nodeAffinity": {}}, priorityClassName="batch", securityContext={"fsGroup": 1000}),
+    step(
+        volumeMounts=[{"name": "extra", "mountPath": "/data"}], securityContext={"runAsUser": 1000}
+    ),
+    step(
+        env=[
+            {
+                "name": "PASSWORD",
+                "valueFrom": {"secretKeyRef": {"name": "database", "key": "password"}},
+            }
+        ]
+    ),
+    spec(
+        affinity={"nodeAffinity": {}}, priorityClassName="batch", securityContext={"fsGroup": 1000}
+    ),
     spec(imagePullSecrets=[{"name": "registry"}], dnsPolicy="Default"),
     sidecar(readinessProbe={"httpGet": {"path": "/", "port": 80}}),
     {"metadata": {"labels": {"team": "data"}}},
@@ -116,8 +133,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (spec(containers=[{"name": "side", "image": "x"}, {"name": "side", "image": "y"}]), "step"),
     (step(securityContext={"privileged": True}), "privileged"),
     (step(securityContext={"privileged": "true"}), "privileged"),
-    (sidecar(securityContext={"privileged": True}), "spec.containers[side].securityContext.privileged"),
-    (init(securityContext={"privileged": True}), "spec.initContainers[before].securityContext.privileged"),
+    (
+        sidecar(securityContext={"privileged": True}),
+        "spec.containers[side].securityContext.privileged",
+    ),
+    (
+        init(securityContext={"privileged": True}),
+        "spec.initContainers[before].securityContext.privileged",
+    ),
     (step(securityContext={"allowPrivilegeEscalation": True}), "allowPrivilegeEscalation"),
     (step(securityContext={"capabilities": {"add": ["SYS_ADMIN"]}}), "SYS_ADMIN"),
     (sidecar(securityContext={"capabilities": {"add": "ALL"}}), "ALL"),
@@ -131,14 +154,27 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (step(ports={"volumes": []}), "spec.containers[step].ports"),
     (step(env=[{"name": {"a": 1}, "value": "x"}]), "spec.containers[step].env"),
     (step(env=[{"value": "x"}]), "spec.containers[step].env"),
-    (spec(securityContext={"seccompProfile": {"type": "RuntimeDefault", "hostPath": "/"}}), "seccompProfile.hostPath"),
+    (
+        spec(securityContext={"seccompProfile": {"type": "RuntimeDefault", "hostPath": "/"}}),
+        "seccompProfile.hostPath",
+    ),
     (volume(nfs={"server": "x", "path": "/"}), "nfs"),
     (volume(csi={"driver": "x"}), "csi"),
-    (volume(projected={"sources": [{"serviceAccountToken": {"path": "t"}}]}), "serviceAccountToken"),
+    (
+        volume(projected={"sources": [{"serviceAccountToken": {"path": "t"}}]}),
+        "serviceAccountToken",
+    ),
     (volume(secret={"secretName": "stroem-other-step"}), "stroem-other-step"),
     (step(envFrom=[{"secretRef": {"name": "stroem-other-step"}}]), "stroem-other-step"),
     (
-        step(env=[{"name": "X", "valueFrom": {"secretKeyRef": {"name": "stroem-other-step", "key": "a"}}}]),
+        step(
+            env=[
+                {
+                    "name": "X",
+                    "valueFrom": {"secretKeyRef": {"name": "stroem-other-step", "key": "a"}},
+                }
+            ]
+        ),
         "stroem-other-step",
     ),
     ({"metadata": {"namespace": "kube-system"}}, "metadata.namespace"),
@@ -147,7 +183,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"metadata": {"finalizers": ["x/y"]}}, "finalizers"),
     ({"metadata": {"labels": {"stroem.io/attempt": "other"}}}, "stroem.io/attempt"),
     ({"metadata": {"labels": {"stroem.io/owner": None}}}, "stroem.io/owner"),
-    ({"metadata": {"annotations": {"container.apparmor.security.beta.kubernetes.io/step": "unconfined"}}}, "apparmor"),
+    (
+        {
+            "metadata": {
+                "annotations": {"container.apparmor.security.beta.kubernetes.io/step": "unconfined"}
+            }
+        },
+        "apparmor",
+    ),
     ({"kind": "Deployment"}, "kind"),
     ({"status": {"phase": "Running"}}, "status"),
     ({"spec": None}, "spec"),
@@ -168,7 +211,9 @@ def test_the_container_that_holds_the_download_token_cannot_be_changed():
     with pytest.raises(AuthorError, match="workspace-init"):
         merge_pod(manifest, work=None)
     resources = {"limits": {"memory": "64Mi"}}
-    pod = merge_pod(spec(initContainers=[{"name": "workspace-init", "resources": resources}]), work=None)
+    pod = merge_pod(
+        spec(initContainers=[{"name": "workspace-init", "resources": resources}]), work=None
+    )
     assert pod["spec"]["initContainers"][0]["resources"] == resources
 
 
@@ -176,7 +221,10 @@ def test_the_container_that_holds_the_download_token_cannot_be_changed():
     ("policy", "manifest"),
     [
         (PodPolicy(privileged=True), step(securityContext={"privileged": True})),
-        (PodPolicy(privilege_escalation=True), step(securityContext={"allowPrivilegeEscalation": True})),
+        (
+            PodPolicy(privilege_escalation=True),
+            step(securityContext={"allowPrivilegeEscalation": True}),
+        ),
         (
             PodPolicy(capabilities=frozenset({"SYS_PTRACE"})),
             step(securityContext={"capabilities": {"add": ["SYS_PTRACE"]}}),
@@ -223,13 +271,29 @@ def test_wiping_a_protection_with_null_brings_it_back():
 
 
 def test_a_named_service_account_brings_its_token():
-    assert merge_pod(spec(serviceAccountName="my-sa"))["spec"]["automountServiceAccountToken"] is True
+    assert (
+        merge_pod(spec(serviceAccountName="my-sa"))["spec"]["automountServiceAccountToken"] is True
+    )
 
 
 # 5,000 hostile manifests: whatever the policy lets pass, a second opinion lets pass too
 
 _SEEDS = [*SEED_MANIFESTS, *EVERYDAY, *(manifest for manifest, _ in REFUSED)]
-_NASTY: list[Any] = [None, True, False, "true", 1, [], {}, "ALL", ["ALL"], "/", {"path": "/"}, "Unconfined", "Never"]
+_NASTY: list[Any] = [
+    None,
+    True,
+    False,
+    "true",
+    1,
+    [],
+    {},
+    "ALL",
+    ["ALL"],
+    "/",
+    {"path": "/"},
+    "Unconfined",
+    "Never",
+]
 _KEYS = [
     "hostNetwork", "hostPID", "privileged", "Privileged", "capabilities", "add", "hostPath", "securityContext",
     "allowPrivilegeEscalation", "containers", "initContainers", "ephemeralContainers", "volumes", "name", "procMount",
@@ -243,7 +307,9 @@ def _mutate(value: Any, rng: random.Random, depth: int = 0) -> Any:
     if rng.random() < 0.04:
         return rng.choice(_NASTY)
     if isinstance(value, dict):
-        grown = {key: _mutate(item, rng, depth + 1) for key, item in value.items() if rng.random() > 0.05}
+        grown = {
+            key: _mutate(item, rng, depth + 1) for key, item in value.items() if rng.random() > 0.05
+        }
         while depth < 6 and rng.random() < 0.35:
             planted = rng.choice(_NASTY) if rng.random() < 0.6 else _dig(rng.choice(_SEEDS), rng)
             grown[rng.choice(_KEYS)] = planted
@@ -280,7 +346,11 @@ def _pass_through(size: int, seed: int, policy: PodPolicy | None = None) -> tupl
         except AuthorError:
             continue
         passed += 1
-        if forbidden := find_forbidden(pod) + find_foreign(pod) + find_usurped(pod, expected[number % 2]):
+        if (
+            forbidden := find_forbidden(pod)
+            + find_foreign(pod)
+            + find_usurped(pod, expected[number % 2])
+        ):
             leaks.append((manifest, forbidden))
     return passed, leaks
 
@@ -315,11 +385,17 @@ def test_the_second_check_would_notice_a_policy_that_lets_things_pass(lax: PodPo
 @pytest.mark.parametrize(
     ("manifest", "named"),
     [
-        (spec(initContainers=[{"name": "workspace-init", "image": "mine"}]), "spec.initContainers.workspace-init"),
+        (
+            spec(initContainers=[{"name": "workspace-init", "image": "mine"}]),
+            "spec.initContainers.workspace-init",
+        ),
         ({"metadata": {"labels": {"stroem.io/attempt": "x"}}}, "stroem.io/attempt"),
         ({"metadata": {"labels": {"app": "x"}}}, "app"),
         (volume(secret={"secretName": "stroem-other-step"}), "spec.volumes.*.secret.secretName"),
-        (step(envFrom=[{"secretRef": {"name": "stroem-other-step"}}]), "spec.containers.*.envFrom.*.secretRef.name"),
+        (
+            step(envFrom=[{"secretRef": {"name": "stroem-other-step"}}]),
+            "spec.containers.*.envFrom.*.secretRef.name",
+        ),
         (
             sidecar(readinessProbe={"httpGet": {"host": "10.0.0.1", "port": 80}}),
             "spec.containers.*.readinessProbe.httpGet.host",

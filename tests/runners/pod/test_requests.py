@@ -1,6 +1,8 @@
-"""The requests themselves: paths, verbs, parameters, headers and bodies as the API reference has them.
+"""The requests themselves: paths, verbs, parameters, headers and bodies as the API reference has
+them.
 
-Every request of the pod suite is held against the same rules, by the fake API server; here each call stands alone.
+Every request of the pod suite is held against the same rules, by the fake API server; here each
+call stands alone.
 """
 
 from __future__ import annotations
@@ -98,13 +100,16 @@ def test_a_log_never_begins_less_than_a_second_ago_whatever_the_clocks_say():
     """The server refuses `sinceSeconds` below one."""
     told = _Told()
     assert told.choose_since(1000.0) is None
-    assert told.is_new(b"2026-01-01T00:00:10.5Z line", now=5.0)  # by its own clock the server is far ahead
+    # by its own clock the server is far ahead
+    assert told.is_new(b"2026-01-01T00:00:10.5Z line", now=5.0)
     for now in (-1e9, 0.0, 5.0, 1e9):
         assert (since := told.choose_since(now)) is not None
         assert since >= 1
 
 
-def test_a_watch_is_resumed_with_the_version_as_it_was_told_whatever_it_looks_like(cluster: Cluster, fake: FakeCluster):
+def test_a_watch_is_resumed_with_the_version_as_it_was_told_whatever_it_looks_like(
+    cluster: Cluster, fake: FakeCluster
+):
     """Versions are opaque: nothing may be read out of them."""
     for version in ("18446744073709551616", "a-b.c", "7"):
         with suppress(Refused):  # this fake counts, and takes no other version
@@ -156,5 +161,11 @@ def test_a_wrong_request_is_noticed(verb: str, options: dict[str, str], body: di
 
 
 def test_what_is_sent_and_taken_is_json():
-    assert list(find_request_problems("get", {}, {"Accept": "application/vnd.kubernetes.protobuf"}, {}))
-    assert list(find_request_problems("delete", {}, {"Content-Type": "text/plain"}, {"gracePeriodSeconds": 1}))
+    assert list(
+        find_request_problems("get", {}, {"Accept": "application/vnd.kubernetes.protobuf"}, {})
+    )
+    assert list(
+        find_request_problems(
+            "delete", {}, {"Content-Type": "text/plain"}, {"gracePeriodSeconds": 1}
+        )
+    )

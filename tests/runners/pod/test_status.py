@@ -16,8 +16,17 @@ def pod(state: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
     return {"metadata": meta, "status": {"phase": "Pending", **status}}
 
 
-DISRUPTED = [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": "gone"}]
-UNSCHEDULABLE = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no memory"}]
+DISRUPTED = [
+    {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "PreemptionByScheduler",
+        "message": "gone",
+    }
+]
+UNSCHEDULABLE = [
+    {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no memory"}
+]
 
 
 @pytest.mark.parametrize(
@@ -26,19 +35,43 @@ UNSCHEDULABLE = [{"type": "PodScheduled", "status": "False", "reason": "Unschedu
         (pod(), "waiting", ""),
         (pod({"waiting": {"reason": "ContainerCreating"}}), "waiting", "ContainerCreating"),
         (pod(conditions=UNSCHEDULABLE), "waiting", "Unschedulable: no memory"),
-        (pod({"waiting": {"reason": "ErrImagePull", "message": "manifest unknown"}}), "waiting", "manifest unknown"),
+        (
+            pod({"waiting": {"reason": "ErrImagePull", "message": "manifest unknown"}}),
+            "waiting",
+            "manifest unknown",
+        ),
         (pod({"waiting": {"reason": "InvalidImageName"}}), "broken", "InvalidImageName"),
         (pod({"waiting": {"reason": "ErrImageNeverPull"}}), "broken", "ErrImageNeverPull"),
-        (pod({"waiting": {"reason": "CreateContainerConfigError", "message": "no secret"}}), "broken", "no secret"),
+        (
+            pod({"waiting": {"reason": "CreateContainerConfigError", "message": "no secret"}}),
+            "broken",
+            "no secret",
+        ),
         (pod({"running": {}}, phase="Running"), "running", ""),
-        (pod({"terminated": {"exitCode": 0, "reason": "Completed"}}, phase="Running"), "ended", "Completed"),
+        (
+            pod({"terminated": {"exitCode": 0, "reason": "Completed"}}, phase="Running"),
+            "ended",
+            "Completed",
+        ),
         (pod({"terminated": {"exitCode": 3, "reason": "Error"}}, phase="Failed"), "ended", "Error"),
-        (pod(phase="Failed", reason="Evicted", message="low on memory"), "lost", "Evicted: low on memory"),
+        (
+            pod(phase="Failed", reason="Evicted", message="low on memory"),
+            "lost",
+            "Evicted: low on memory",
+        ),
         (pod(phase="Failed", reason="NodeLost"), "lost", "NodeLost"),
         (pod(phase="Failed", reason="OutOfcpu"), "lost", "OutOfcpu"),
         (pod({"terminated": {"exitCode": 137}}, reason="Evicted"), "lost", "Evicted"),
-        (pod({"terminated": {"exitCode": 143}}, conditions=DISRUPTED), "lost", "PreemptionByScheduler: gone"),
-        (pod({"terminated": {"exitCode": 143}}, metadata={"deletionTimestamp": "now"}), "lost", "deleted"),
+        (
+            pod({"terminated": {"exitCode": 143}}, conditions=DISRUPTED),
+            "lost",
+            "PreemptionByScheduler: gone",
+        ),
+        (
+            pod({"terminated": {"exitCode": 143}}, metadata={"deletionTimestamp": "now"}),
+            "lost",
+            "deleted",
+        ),
         (pod(phase="Failed"), "lost", "failed"),
         (pod(phase="Unknown"), "waiting", ""),
     ],

@@ -14,7 +14,9 @@ import docker
 class WorkspaceServer:
     """Serves one tarball to whoever shows the token, on an address that containers can reach."""
 
-    def __init__(self, engine: docker.DockerClient, files: dict[str, str], token: str, mode: int) -> None:
+    def __init__(
+        self, engine: docker.DockerClient, files: dict[str, str], token: str, mode: int
+    ) -> None:
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w:gz") as tar:
             for name, text in files.items():

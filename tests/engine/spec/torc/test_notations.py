@@ -38,11 +38,22 @@ def test_everything_that_a_specification_says_is_in_the_task():
     assert found.names == ["fetch", *trains, *shards, "rank"]
     assert found.task.description == "Everything that a specification can say"
     assert found.needs("train_0.0010_adam") == {"fetch"}, "through the file that it reads"
-    assert found.needs("rank") == {*trains, *shards}, "by pattern, through files and through user data"
+    assert found.needs("rank") == {*trains, *shards}, (
+        "by pattern, through files and through user data"
+    )
     assert found.script("shard_002_y") == "echo 002 y 2"
-    assert "bash env.sh train --lr 0.01 --opt sgd data/raw.csv --out models/sgd_0.0100.bin" in found.script(trains[3])
+    assert (
+        "bash env.sh train --lr 0.01 --opt sgd data/raw.csv --out models/sgd_0.0100.bin"
+        in found.script(trains[3])
+    )
     assert '"epochs":3' in found.script("rank")
-    large = {"num_cpus": 8, "memory": str(32 * 1024**3), "runtime": "P0DT4H", "num_gpus": 1, "num_nodes": 2}
+    large = {
+        "num_cpus": 8,
+        "memory": str(32 * 1024**3),
+        "runtime": "P0DT4H",
+        "num_gpus": 1,
+        "num_nodes": 2,
+    }
     assert found.action(trains[0]).resources == large
     assert found.step(trains[0]).scheduler == "gpu" and found.step("rank").join == "all"
     assert found.step(trains[0]).join == "any", "of one dependency, any is all"
@@ -53,10 +64,18 @@ def test_everything_that_a_specification_says_is_in_the_task():
         ((), True, 2),
     ]
     scheduler = found.task.slurm_schedulers["gpu"]
-    assert (scheduler["account"], scheduler["nodes"], scheduler["walltime"]) == ("lab", 2, "04:00:00")
+    assert (scheduler["account"], scheduler["nodes"], scheduler["walltime"]) == (
+        "lab",
+        2,
+        "04:00:00",
+    )
     assert scheduler["defaults"] == {"mail-type": "FAIL", "exclusive": True}
     first, nodes, done, comes, leaves = found.task.workflow_actions
-    assert first.rerun == "always" and first.match == "search" and first.do[0]["commands"][0] == "mkdir -p logs"
+    assert (
+        first.rerun == "always"
+        and first.match == "search"
+        and first.do[0]["commands"][0] == "mkdir -p logs"
+    )
     assert nodes.do[0]["num_allocations"] == 2 and nodes.do[0]["max_parallel_jobs"] == 4
     assert done.jobs == ("fetch", "rank") and done.job_name_regexes == ("shard_00.*",)
     assert comes.persistent and not leaves.persistent
@@ -72,7 +91,11 @@ def test_without_a_suffix_the_text_tells_its_notation(notation):
 @pytest.mark.parametrize("notation", NOTATIONS[1:])
 def test_a_folder_holds_specifications_and_other_files(notation):
     contents = {f"deep/sweep.{notation}": (SAME / f"sweep.{notation}").read_bytes()}
-    others = {"package.json": b'{"name": "x", "jobs": 1}', "notes.kdl": b'note "job"', "data.json": b"[1, 2]"}
+    others = {
+        "package.json": b'{"name": "x", "jobs": 1}',
+        "notes.kdl": b'note "job"',
+        "data.json": b"[1, 2]",
+    }
     assert spec.select_specifications({**contents, **others}) == [f"deep/sweep.{notation}"]
 
 
@@ -81,7 +104,9 @@ def test_two_specifications_of_one_name_are_one_too_many():
     loaded = spec.load({"a.yaml": text, "b.yaml": text})
     (problem,) = loaded.errors
     assert (
-        str(problem.place).startswith("b.yaml:2:") and "defined twice" in problem.message and "a.yaml:2" in str(problem)
+        str(problem.place).startswith("b.yaml:2:")
+        and "defined twice" in problem.message
+        and "a.yaml:2" in str(problem)
     )
 
 
@@ -96,4 +121,7 @@ def test_a_frozen_task_is_the_task():
     loaded = spec.load({"sweep.json5": (SAME / "sweep.json5").read_bytes()})
     assert loaded.workspace is not None
     stored = json.loads(json.dumps(freeze.to_json(loaded.workspace), allow_nan=False))
-    assert freeze.workspace_from_json(stored, freeze.private_to_json(loaded.workspace)) == loaded.workspace
+    assert (
+        freeze.workspace_from_json(stored, freeze.private_to_json(loaded.workspace))
+        == loaded.workspace
+    )

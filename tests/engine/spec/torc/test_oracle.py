@@ -19,12 +19,21 @@ from tests.engine.spec.torc.builders import SAME
 
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 # The witness reads back halves of what it writes for letters beyond the first plane.
-TEXTS = st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+TEXTS = st.text(
+    st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"], exclude_characters="\0"),
+    max_size=12,
+)
 SCALARS = (
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXTS
 )
 
-TREES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4))
+TREES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4)
+)
 
 
 def ours(text: str) -> object:
@@ -121,7 +130,9 @@ def test_the_corners_of_kdl_are_what_the_witness_says(text):
     assert shown(kdl.read("a.kdl", text)) == witnessed(text)
 
 
-@pytest.mark.parametrize("text", ["a {", "}", 'a "x', "a 1x", "a = 1", "/* x", 'a "\\u{zz}"', "a (u8", "a 0xg", "1"])
+@pytest.mark.parametrize(
+    "text", ["a {", "}", 'a "x', "a 1x", "a = 1", "/* x", 'a "\\u{zz}"', "a (u8", "a 0xg", "1"]
+)
 def test_what_the_witness_of_kdl_refuses_is_refused(text):
     with pytest.raises(kdl_witness.ParseError):
         witnessed(text)
@@ -140,8 +151,15 @@ def written(value: object) -> str:
 
 
 NODES = st.recursive(
-    st.tuples(TEXTS, st.lists(KDL_SCALARS, max_size=3), st.dictionaries(TEXTS, KDL_SCALARS, max_size=2), st.just([])),
-    lambda inner: st.tuples(TEXTS, st.lists(KDL_SCALARS, max_size=2), st.just({}), st.lists(inner, max_size=3)),
+    st.tuples(
+        TEXTS,
+        st.lists(KDL_SCALARS, max_size=3),
+        st.dictionaries(TEXTS, KDL_SCALARS, max_size=2),
+        st.just([]),
+    ),
+    lambda inner: st.tuples(
+        TEXTS, st.lists(KDL_SCALARS, max_size=2), st.just({}), st.lists(inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
@@ -151,7 +169,13 @@ NODES = st.recursive(
 def test_nodes_of_any_kind_are_read_back(nodes):
     def text(found: object) -> str:
         return "\n".join(
-            " ".join((written(name), *map(written, args), *(f"{written(k)}={written(v)}" for k, v in props.items())))
+            " ".join(
+                (
+                    written(name),
+                    *map(written, args),
+                    *(f"{written(k)}={written(v)}" for k, v in props.items()),
+                )
+            )
             + (" {\n" + text(children) + "\n}" if children else "")
             for name, args, props, children in found  # type: ignore[attr-defined]
         )
@@ -160,4 +184,6 @@ def test_nodes_of_any_kind_are_read_back(nodes):
     found = shown(kdl.read("a.kdl", document))
     assert found == witnessed(document)
     assert json.dumps(found) == json.dumps([list(node) for node in nodes])
-    assert not any(isinstance(value, float) and math.isnan(value) for node in found for value in node[1])
+    assert not any(
+        isinstance(value, float) and math.isnan(value) for node in found for value in node[1]
+    )

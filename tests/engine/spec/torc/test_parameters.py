@@ -37,7 +37,11 @@ from tests.engine.spec.torc.builders import jobs, jobs_text, read, wrong
 )
 def test_texts_mean_values(text, values):
     found = values_of(text)
-    assert found == pytest.approx(values) if values and isinstance(values[0], float) else found == values
+    assert (
+        found == pytest.approx(values)
+        if values and isinstance(values[0], float)
+        else found == values
+    )
     assert [type(value) for value in found] == [type(value) for value in values]
 
 
@@ -69,7 +73,10 @@ def test_a_product_has_every_combination_in_the_order_of_the_file():
 
 
 def test_zip_pairs_values_and_wants_as_many_of_each():
-    assert combine({"a": (1, 2), "b": ("x", "y")}, "zip") == [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
+    assert combine({"a": (1, 2), "b": ("x", "y")}, "zip") == [
+        {"a": 1, "b": "x"},
+        {"a": 2, "b": "y"},
+    ]
     with pytest.raises(AuthorError, match="Parameter 'a' has 2 values, but 'b' has 1 values"):
         combine({"a": (1, 2), "b": ("x",)}, "zip")
 
@@ -105,7 +112,10 @@ def test_a_range_of_whole_numbers_ends_at_its_end(start, end, step):
 
 
 @given(
-    st.lists(st.text("abc ,'", min_size=1, max_size=5).filter(lambda t: t.strip() == t and '"' not in t), min_size=1)
+    st.lists(
+        st.text("abc ,'", min_size=1, max_size=5).filter(lambda t: t.strip() == t and '"' not in t),
+        min_size=1,
+    )
 )
 def test_quoted_items_come_back_as_they_were(items):
     assert values_of("[" + ",".join(f'"{item}"' for item in items) + "]") == tuple(items)
@@ -131,8 +141,7 @@ def test_a_list_may_be_a_list():
 
 
 def test_everything_of_a_job_that_takes_parameters_is_expanded():
-    found = read(
-        """
+    found = read("""
         name: x
         jobs:
           - {name: "a_{i}", command: x, parameters: {i: "1:2"}}
@@ -154,10 +163,13 @@ def test_everything_of_a_job_that_takes_parameters_is_expanded():
         slurm_schedulers: [{name: g1, account: a}, {name: g2, account: a}]
         files: [{name: "f{i}", path: "in/{i:02d}", parameters: {i: "1:2"}}]
         user_data: [{name: u1}, {name: u2}]
-        """
-    )
+        """)
     assert found.script("b_2") == "s 2 c 2" and found.action("b_2").resources["num_cpus"] == 2
-    assert found.step("b_2").scheduler == "g2" and found.needs("b_2") == {"a_2"} and found.needs("c_2") == {"b_2"}
+    assert (
+        found.step("b_2").scheduler == "g2"
+        and found.needs("b_2") == {"a_2"}
+        and found.needs("c_2") == {"b_2"}
+    )
     assert found.task.torc["required_files"] == ["in/01", "in/02"]
 
 

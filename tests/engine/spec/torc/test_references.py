@@ -1,4 +1,5 @@
-"""Files and user data as dependencies, patterns, and what commands become. Scripts are run by a real shell."""
+"""Files and user data as dependencies, patterns, and what commands become. Scripts are run by a
+real shell."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ from tests.engine.spec.torc.builders import Spec, jobs, jobs_text, wrong
 def run(found: Spec, name: str, folder) -> subprocess.CompletedProcess[str]:
     """The step's script as a worker runs it: rendered, by bash, in `folder`."""
     script = templating.render(found.script(name), {})
-    return subprocess.run(["bash", "-c", str(script)], cwd=folder, capture_output=True, text=True, timeout=20)
+    return subprocess.run(
+        ["bash", "-c", str(script)], cwd=folder, capture_output=True, text=True, timeout=20
+    )
 
 
 def test_who_reads_a_file_or_user_data_waits_for_whoever_makes_it():
@@ -52,8 +55,7 @@ def test_names_in_commands_add_to_those_in_lists():
 
 
 def test_patterns_are_searched_for_within_names():
-    found = jobs(
-        """
+    found = jobs("""
         {name: stage1_a, command: x}
         {name: stage1_b, command: x}
         {name: other_stage1, command: x}
@@ -61,8 +63,7 @@ def test_patterns_are_searched_for_within_names():
         {name: loose, command: x, depends_on_regexes: ["stage1"]}
         {name: exact, command: x, depends_on_regexes: ["^stage1_a$"]}
         {name: itself, command: x, depends_on_regexes: ["stage1_a|itself"]}
-        """
-    )
+        """)
     assert found.needs("anchored") == {"stage1_a", "stage1_b"}
     assert found.needs("loose") == {"stage1_a", "stage1_b", "other_stage1"}
     assert found.needs("exact") == {"stage1_a"} and found.needs("itself") == {"stage1_a"}
@@ -77,7 +78,11 @@ def test_a_cycle_through_files_is_seen():
         files="[{name: f, path: f}, {name: g, path: g}]",
     )
     (sentence,) = wrong(text)
-    assert "Circular dependency detected involving jobs:" in sentence and "a" in sentence and "b" in sentence
+    assert (
+        "Circular dependency detected involving jobs:" in sentence
+        and "a" in sentence
+        and "b" in sentence
+    )
 
 
 def test_an_invocation_script_stands_before_its_command(tmp_path):
@@ -95,18 +100,28 @@ def test_files_that_a_job_promises_must_be_there_when_it_has_ended(tmp_path, mak
     )
     ended = run(found, "j", tmp_path)
     assert ended.returncode == (0 if makes else 1)
-    said = "" if makes else "Job j completed successfully but expected output files are missing: a b\n"
+    said = (
+        "" if makes else "Job j completed successfully but expected output files are missing: a b\n"
+    )
     assert ended.stderr == said
 
 
 def test_a_command_that_fails_keeps_its_exit_code(tmp_path):
-    found = jobs('{name: j, command: "exit 7", output_files: [one]}', files="[{name: one, path: o}]")
+    found = jobs(
+        '{name: j, command: "exit 7", output_files: [one]}', files="[{name: one, path: o}]"
+    )
     assert run(found, "j", tmp_path).returncode == 7
 
 
 @pytest.mark.parametrize(
     "command",
-    ["echo '{{ input.x }}'", "echo '{% if %}'", "echo '{# note #}'", "echo '{% endraw %}{{ 1 }}'", "echo '${#a[@]}'"],
+    [
+        "echo '{{ input.x }}'",
+        "echo '{% if %}'",
+        "echo '{# note #}'",
+        "echo '{% endraw %}{{ 1 }}'",
+        "echo '${#a[@]}'",
+    ],
 )
 def test_commands_are_no_templates_of_ours(tmp_path, command):
     found = jobs(f'{{name: j, command: "{command}"}}')
