@@ -8,7 +8,8 @@ from typing import Any
 from apps.accounts.grants import allows, role_on
 from apps.accounts.models import Role, User
 from apps.approvals import rights
-from apps.jobs import restarts, services
+from apps.jobs import services
+from apps.jobs.flow import restarts
 from apps.jobs.models import Job
 from engine.errors import Conflict, InputError
 from stroem_project.job_ids import find_job
