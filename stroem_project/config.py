@@ -14,16 +14,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal
 
 from engine.errors import StroemError
-from stroem_project.config_source import Section, Setting, read_sources
+from engine.settings.declared import OURS, Key, each, fill, section
+from engine.settings.given import Given, Reading, Wrong, empty, override
+from engine.settings.readers import Reader, did_you_mean, duration, number, text, token, web_address
 
 ROOT = Path(__file__).resolve().parent.parent
-HOUR_S, DAY_S = 3600, 86400
-SAMPLE_TOKEN = "change-me-to-a-random-string-of-32-characters"  # noqa: S105  (refused below, so no secret)
-
-AuthType = Literal["ssh_key", "token"]
+DAY_S = 86400
+PREFIX = "STROEM__"
 
 
 class ConfigError(StroemError):
@@ -32,36 +32,120 @@ class ConfigError(StroemError):
     code: ClassVar[str] = "config"
 
 
+def _url(*schemes: str) -> Reader:
+    def reader(given: Given) -> str:
+        url = text(given)
+        scheme, mark, rest = url.partition("://")
+        if not mark or scheme not in schemes or not rest:
+            others = ", ".join(schemes[1:])
+            raise Wrong(f"must begin with {schemes[0]}:// (also read: {others})")
+        return url
+
+    return reader
+
+
+def _listen(given: Given) -> tuple[str, int]:
+    found = re.fullmatch(
+        r"(?P<host>\[[0-9a-fA-F:]+\]|[^\s:]+):(?P<port>\d{1,5})", str(given.node.value)
+    )
+    if not found or int(found["port"]) > 65535:
+        raise Wrong("must be host:port, for example 127.0.0.1:8080")
+    return found["host"].strip("[]"), int(found["port"])
+
+
+def _named(kind: type) -> Reader:
+    """Sections under names of the operator's choice."""
+    read_all = each(section(kind))
+
+    def reader(given: Given) -> dict[str, Any]:
+        for name, entry in given.entries():
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+                entry.refuse(
+                    f"'{name}' is no name: use letters, digits, dots, hyphens and underscores"
+                )
+        found: dict[str, Any] = read_all(given)
+        return found
+
+    return reader
+
+
+def _timeout(most_s: int, most: str) -> Reader:
+    def reader(given: Given) -> float:
+        seconds = duration(given)
+        if seconds > most_s:
+            raise Wrong(f"{seconds:g}s exceeds maximum of {most_s}s ({most})")
+        return seconds
+
+    return reader
+
+
+def _credential(given: Given) -> str:
+    """A name under `git_auth`; the place of one that is written here is a name as well."""
+    return given.name if isinstance(given.node.value, dict) else text(given)
+
+
+def _text_or_nothing(given: Given) -> str:
+    return text(given) if given.node.value != "" else ""
+
+
+def _mail(given: Given) -> Mail | None:
+    made: Mail | None = section(Mail)(given) if given.node.value != {} else None
+    return made
+
+
+def _left_to_the_worker(_: Given) -> None:
+    """The worker reads this section (workers/config.py)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
-    url: str | None = field(default=None, repr=False)
+    url: Annotated[str | None, _url("postgres", "postgresql")] = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    url: str | None = field(default=None, repr=False)
+    url: Annotated[
+        str | None,
+        _url("redis", "rediss", "redis+socket", "valkey", "valkeys", "amqp", "amqps", "pyamqp"),
+    ] = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class GitAuth:
-    type: AuthType
+    needs: ClassVar[str] = ".type is missing: one of ssh_key, token"
+    type: Literal["ssh_key", "token"]
     key_path: Path | None = None
     key: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     username: str = "x-access-token"
+
+    def find_objection(self) -> str | None:
+        if self.type == "token" and self.token is None:
+            return "of type token needs `token`"
+        if self.type == "ssh_key" and (self.key_path is None) == (self.key is None):
+            return "of type ssh_key needs either `key_path` or `key`"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a workspace or a library comes from: a folder, or a git repository."""
 
+    needs: ClassVar[str] = ".type is missing: one of folder, git"
     type: Literal["folder", "git"]
     path: Path | None = None
     url: str | None = None
     ref: str = "main"
-    poll_interval_s: float = 60.0
+    poll_interval_s: Annotated[float, Key("poll_interval_secs"), number(at_least=1)] = 60.0
     # a name under git_auth; one written in place stands there as `workspaces.NAME.auth`
-    auth: str | None = None
+    auth: Annotated[str | None, _credential] = None
+
+    def find_objection(self) -> str | None:
+        if self.type == "folder" and self.path is None:
+            return "of type folder needs `path`"
+        if self.type == "git" and self.url is None:
+            return "of type git needs `url`"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +156,8 @@ class InitialUser:
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    base_url: str | None = None
-    jwt_secret: str | None = field(default=None, repr=False)
+    base_url: Annotated[str | None, web_address] = None
+    jwt_secret: Annotated[str | None, token] = field(default=None, repr=False)
     initial_user: InitialUser | None = None
 
 
@@ -81,20 +165,23 @@ class Auth:
 class Mail:
     """A server that takes mail for those who are asked to approve."""
 
+    needs: ClassVar[str] = " needs `host`, and `sender`, the address that it comes from"
     host: str
-    port: int
     sender: str
-    user: str = ""
-    password: str = field(default="", repr=False)
+    port: Annotated[int, number(at_least=1, whole=True)] = 587
+    user: Annotated[str, _text_or_nothing] = ""
+    password: Annotated[str, _text_or_nothing] = field(default="", repr=False)
     security: Literal["starttls", "tls", "none"] = "starttls"
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    heartbeat_timeout_s: float = 30.0
-    sweep_interval_s: float = 5.0
-    unmatched_step_timeout_s: float = 30.0
-    lost_retries: int = 2
+    heartbeat_timeout_s: Annotated[float, Key("heartbeat_timeout_secs"), number(at_least=10)] = 30.0
+    sweep_interval_s: Annotated[float, Key("sweep_interval_secs"), number(at_least=5)] = 5.0
+    unmatched_step_timeout_s: Annotated[
+        float, Key("unmatched_step_timeout_secs"), number(at_least=5)
+    ] = 30.0
+    lost_retries: Annotated[int, number(at_least=0, whole=True)] = 2
     on_worker_lost: Literal["fail", "retry"] = "fail"
 
 
@@ -102,9 +189,9 @@ class Recovery:
 class Retention:
     """None means: kept for ever."""
 
-    worker_hours: float | None = None
-    job_days: float | None = None
-    interval_s: float = 3600.0
+    worker_hours: Annotated[float | None, number(at_least=1)] = None
+    job_days: Annotated[float | None, number(at_least=1)] = None
+    interval_s: Annotated[float, Key("interval_secs"), number(at_least=1)] = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,25 +202,37 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    listen_host: str = "127.0.0.1"
-    listen_port: int = 8080
+    listen: Annotated[tuple[str, int], _listen] = ("127.0.0.1", 8080)
     allowed_hosts: tuple[str, ...] = ()
     db: Database = Database()
     broker: Broker = Broker()
-    workspaces: Mapping[str, Source] = field(default_factory=dict)
-    libraries: Mapping[str, Source] = field(default_factory=dict)
-    git_auth: Mapping[str, GitAuth] = field(default_factory=dict)
-    worker_token: str | None = field(default=None, repr=False)
+    workspaces: Annotated[Mapping[str, Source], _named(Source)] = field(default_factory=dict)
+    libraries: Annotated[Mapping[str, Source], _named(Source)] = field(default_factory=dict)
+    git_auth: Annotated[Mapping[str, GitAuth], _named(GitAuth)] = field(default_factory=dict)
+    worker_token: Annotated[str | None, token] = field(default=None, repr=False)
     auth: Auth = Auth()
     recovery: Recovery = Recovery()
     retention: Retention = Retention()
     secrets: Secrets = Secrets()
-    mail: Mail | None = None  # None: no mail is sent
-    default_step_timeout_s: float | None = None
-    default_job_timeout_s: float | None = None
+    mail: Annotated[Mail | None, _mail] = None  # None: no mail is sent
+    default_step_timeout_s: Annotated[
+        float | None, Key("default_step_timeout"), _timeout(DAY_S, "24h")
+    ] = None
+    default_job_timeout_s: Annotated[
+        float | None, Key("default_job_timeout"), _timeout(7 * DAY_S, "7d")
+    ] = None
     unsafe_templates: Literal["warn", "refuse"] = "warn"
     data_dir: Path = ROOT / "var"
-    file: Path | None = None
+    worker: Annotated[None, _left_to_the_worker] = None
+    file: Annotated[Path | None, OURS] = None
+
+    @property
+    def listen_host(self) -> str:
+        return self.listen[0]
+
+    @property
+    def listen_port(self) -> int:
+        return self.listen[1]
 
     @property
     def key_file(self) -> Path:
@@ -151,203 +250,47 @@ def given(environ: Mapping[str, str] = os.environ) -> Config:
     sentence each."""
     named = environ.get("STROEM_CONFIG")
     file = Path(named).resolve() if named else None
-    try:
-        top, problems = read_sources(file, environ, prefix="STROEM__", foreign={"worker"})
-    except (OSError, ValueError) as error:
-        raise ConfigError(str(error)) from error
-    config = _config(top, file)
-    top.close()
-    if problems:
-        raise ConfigError("\n".join(problems))
+    base = file.parent if file else Path.cwd()
+    reading = Reading(lambda text: (base / Path(text).expanduser()).resolve())
+    root = reading.parse(str(file), _content(file)) if file else empty("environment")
+    top = reading.given(override(root, environ, PREFIX))
+    config = fill(Config, top, file=file)
+    if config is not None:
+        config = replace(config, git_auth=_credentials(config, top))
+    if config is None or reading.problems:
+        raise ConfigError("\n".join(reading.problems))
     return config
 
 
-def _config(top: Section, file: Path | None) -> Config:
-    host, port = _listen(top.take("listen"))
-    base = file.parent if file else Path.cwd()
-    data_dir = top.path("data_dir", base)
-    git_auth = {name: _git_auth(section, base) for name, section in top.sections("git_auth")}
-    return Config(
-        listen_host=host,
-        listen_port=port,
-        allowed_hosts=top.words("allowed_hosts"),
-        db=Database(_url(top.section("db"), ("postgres", "postgresql"))),
-        broker=Broker(_url(top.section("broker"), BROKER_SCHEMES)),
-        workspaces=_sources(top, "workspaces", base, git_auth),
-        libraries=_sources(top, "libraries", base, git_auth),
-        git_auth=git_auth,
-        worker_token=_token(top, "worker_token"),
-        auth=_auth(top.section("auth")),
-        recovery=_recovery(top.section("recovery")),
-        retention=_retention(top.section("retention")),
-        secrets=_secrets(top.section("secrets"), base),
-        mail=_mail(top.section("mail")),
-        default_step_timeout_s=_timeout(top, "default_step_timeout", DAY_S, "24h"),
-        default_job_timeout_s=_timeout(top, "default_job_timeout", 7 * DAY_S, "7d"),
-        unsafe_templates=cast(Any, top.choice("unsafe_templates", ("warn", "refuse"), "warn")),
-        data_dir=data_dir or ROOT / "var",
-        file=file,
-    )
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(f"STROEM_CONFIG names {file}, which does not exist.") from None
+    except OSError as error:
+        raise ConfigError(str(error)) from error
 
 
-BROKER_SCHEMES = ("redis", "rediss", "redis+socket", "valkey", "valkeys", "amqp", "amqps", "pyamqp")
-
-
-def _listen(setting: Setting | None) -> tuple[str, int]:
-    if setting is None:
-        return "127.0.0.1", 8080
-    found = re.fullmatch(
-        r"(?P<host>\[[0-9a-fA-F:]+\]|[^\s:]+):(?P<port>\d{1,5})", str(setting.value)
-    )
-    if not found or not 0 <= int(found["port"]) <= 65535:
-        setting.refuse("listen must be host:port, for example 127.0.0.1:8080")
-        return "127.0.0.1", 8080
-    return found["host"].strip("[]"), int(found["port"])
-
-
-def _url(section: Section, schemes: tuple[str, ...]) -> str | None:
-    setting = section.take("url")
-    section.close()
-    if setting is None:
-        return None
-    scheme, mark, rest = str(setting.value).partition("://")
-    if not mark or scheme not in schemes or not rest:
-        setting.refuse(
-            f"{setting.name} must begin with {schemes[0]}:// (also read: {', '.join(schemes[1:])})"
-        )
-        return None
-    return str(setting.value)
-
-
-def _token(section: Section, name: str) -> str | None:
-    setting = section.take(name)
-    if setting is None:
-        return None
-    if len(str(setting.value)) < 32:
-        setting.refuse(f"{name} must be at least 32 characters")
-    elif setting.value == SAMPLE_TOKEN:
-        setting.refuse(f"{name} is the value of the sample; make one with `openssl rand -hex 32`")
-    return str(setting.value)
-
-
-def _git_auth(section: Section, base: Path) -> GitAuth:
-    auth = GitAuth(
-        type=cast(AuthType, section.choice("type", ("ssh_key", "token"), None)),
-        key_path=section.path("key_path", base),
-        key=section.text("key"),
-        token=section.text("token"),
-        username=section.text("username") or "x-access-token",
-    )
-    section.close()
-    if auth.type == "token" and auth.token is None:
-        section.refuse(f"{section.name} of type token needs `token`")
-    if auth.type == "ssh_key" and (auth.key_path is None) == (auth.key is None):
-        section.refuse(f"{section.name} of type ssh_key needs either `key_path` or `key`")
-    return auth
-
-
-def _sources(
-    top: Section, name: str, base: Path, known: dict[str, GitAuth]
-) -> Mapping[str, Source]:
-    return {key: _source(section, base, known) for key, section in top.sections(name)}
-
-
-def _source(section: Section, base: Path, known: dict[str, GitAuth]) -> Source:
-    kind = section.choice("type", ("folder", "git"), None)
-    auth: str | None
-    if section.has_section("auth"):
-        auth = section.full("auth")
-        known[auth] = _git_auth(section.section("auth"), base)
-    else:
-        auth = section.choice("auth", tuple(known), "") or None
-    source = Source(
-        type=cast(Any, kind),
-        path=section.path("path", base),
-        url=section.text("url"),
-        ref=section.text("ref") or "main",
-        poll_interval_s=section.number("poll_interval_secs", 60.0, at_least=1),
-        auth=auth,
-    )
-    section.close()
-    if kind == "folder" and source.path is None:
-        section.refuse(f"{section.name} of type folder needs `path`")
-    if kind == "git" and source.url is None:
-        section.refuse(f"{section.name} of type git needs `url`")
-    return source
-
-
-def _auth(section: Section) -> Auth:
-    user = None
-    if section.has_section("initial_user"):
-        given = section.section("initial_user")
-        email, password = given.text("email"), given.text("password")
-        given.close()
-        if email and password:
-            user = InitialUser(email, password)
-        else:
-            given.refuse("auth.initial_user needs `email` and `password`")
-    base_url = section.take("base_url")
-    if base_url is not None and not re.match(r"https?://[^/\s]+", str(base_url.value)):
-        base_url.refuse("auth.base_url must begin with http:// or https://")
-    auth = Auth(
-        str(base_url.value).rstrip("/") if base_url else None, _token(section, "jwt_secret"), user
-    )
-    section.close()
-    return auth
-
-
-def _recovery(section: Section) -> Recovery:
-    recovery = Recovery(
-        heartbeat_timeout_s=section.number("heartbeat_timeout_secs", 30.0, at_least=10),
-        sweep_interval_s=section.number("sweep_interval_secs", 5.0, at_least=5),
-        unmatched_step_timeout_s=section.number("unmatched_step_timeout_secs", 30.0, at_least=5),
-        lost_retries=int(section.number("lost_retries", 2, at_least=0, whole=True)),
-        on_worker_lost=cast(Any, section.choice("on_worker_lost", ("fail", "retry"), "fail")),
-    )
-    section.close()
-    return recovery
-
-
-def _retention(section: Section) -> Retention:
-    retention = Retention(
-        worker_hours=section.optional_number("worker_hours", at_least=1),
-        job_days=section.optional_number("job_days", at_least=1),
-        interval_s=section.number("interval_secs", 3600.0, at_least=1),
-    )
-    section.close()
-    return retention
-
-
-def _secrets(section: Section, base: Path) -> Secrets:
-    secrets = Secrets(section.words("env_allowed"), section.path("key_file", base))
-    section.close()
-    return secrets
-
-
-def _mail(section: Section) -> Mail | None:
-    if not section.entries:
-        return None
-    host, sender = section.text("host"), section.text("sender")
-    mail = Mail(
-        host=host or "",
-        port=int(section.number("port", 587, at_least=1, whole=True)),
-        sender=sender or "",
-        user=section.text("user") or "",
-        password=section.text("password") or "",
-        security=cast(Any, section.choice("security", ("starttls", "tls", "none"), "starttls")),
-    )
-    section.close()
-    if not host or not sender:
-        section.refuse("mail needs `host`, and `sender`, the address that it comes from")
-        return None
-    return mail
-
-
-def _timeout(top: Section, name: str, most_s: int, most: str) -> float | None:
-    seconds = top.duration(name)
-    if seconds is not None and seconds > most_s:
-        top.refuse_key(name, f"{name} {seconds:g}s exceeds maximum of {most_s}s ({most})")
-    return seconds
+def _credentials(config: Config, top: Given) -> Mapping[str, GitAuth]:
+    """Those under `git_auth`, and each that is written in place of a name. Refuses other names."""
+    found = dict(config.git_auth)
+    for kind, sources in (("workspaces", config.workspaces), ("libraries", config.libraries)):
+        for name, source in sources.items():
+            if source.auth is None:
+                continue
+            auth = top.at(kind, name, "auth")
+            if isinstance(auth.node.value, dict):
+                if made := fill(GitAuth, auth):
+                    found[auth.name] = made
+            elif source.auth not in found and f"git_auth.{source.auth}" not in auth.reading.refused:
+                known = (
+                    f"must be one of {', '.join(found)}"
+                    if found
+                    else "names nothing, since none is defined"
+                )
+                hint = did_you_mean(source.auth, found)
+                auth.refuse(f"{auth.name} {known}, not '{auth.shown}'{hint}")
+    return found
 
 
 def pair_file(data_dir: Path) -> Path:

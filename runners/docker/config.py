@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal
 
-from engine.errors import AuthorError
+from engine.settings.declared import OURS, each, read_section, section
+from engine.settings.given import Given, Wrong
+from engine.settings.readers import text
 from runners.container_script import DEFAULT_RUNNER_IMAGE
-
-Pull = Literal["missing", "always", "never"]
-Sharing = Literal["auto", "bind", "copy"]
 
 # What images commonly need while they still run as root; everything else is dropped.
 BASE_CAPABILITIES = (
@@ -35,17 +34,48 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
+class _WrittenLogin:
+    needs: ClassVar[str] = " needs username, and password or password_file"
+    username: str
+    password: str | None = field(default=None, repr=False)
+    password_file: Path | None = None
+
+    def find_objection(self) -> str | None:
+        return self.needs.strip() if self.password is None and self.password_file is None else None
+
+
+def _login(given: Given) -> Login:
+    written: _WrittenLogin = section(_WrittenLogin)(given)
+    password = written.password
+    if password is None and written.password_file is not None:
+        try:
+            password = written.password_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            raise Wrong(f"names {written.password_file}, which cannot be read") from None
+    return Login(written.username, password or "")
+
+
+def _network(given: Given) -> str:
+    network = text(given)
+    if network == "host" or network.startswith("container:"):
+        raise Wrong("must be a network of the engine; steps never share the host's network")
+    return network
+
+
+@dataclass(frozen=True, slots=True)
 class DockerConfig:
     """How this worker uses its engine. `owner` is the worker's own name: leftovers are told apart
     by it."""
 
-    owner: str
-    runner_image: str = DEFAULT_RUNNER_IMAGE
+    owner: Annotated[str, OURS]
+    runner_image: Annotated[str, OURS] = DEFAULT_RUNNER_IMAGE
     host: str | None = None  # None: DOCKER_HOST, else the local socket
-    pull: Pull = "missing"
-    sharing: Sharing = "auto"  # how /workspace gets there: bind mount, copy, or whichever works
-    registries: Mapping[str, Login] = field(default_factory=dict)
-    network: str | None = None  # a network of the engine, by name; never the host's
+    pull: Literal["missing", "always", "never"] = "missing"
+    # how /workspace gets there: bind mount, copy, or whichever works
+    sharing: Literal["auto", "bind", "copy"] = "auto"
+    registries: Annotated[Mapping[str, Login], each(_login)] = field(default_factory=dict)
+    # a network of the engine, by name; never the host's
+    network: Annotated[str | None, _network] = None
     extra_hosts: Mapping[str, str] = field(default_factory=dict)
     capabilities: tuple[str, ...] = BASE_CAPABILITIES
     pids_limit: int = 4096
@@ -59,57 +89,5 @@ class DockerConfig:
         cls, section: Mapping[str, Any] | None, *, owner: str, runner_image: str | None = None
     ) -> DockerConfig:
         """Read the section; unknown keys and wrong values are refused with a sentence."""
-        given = dict(section or {})
-        logins = _read_logins(given.pop("registries", None) or {})
-        known = {
-            name
-            for name in cls.__dataclass_fields__
-            if name not in {"owner", "runner_image", "registries"}
-        }
-        for key in given:
-            if key not in known:
-                raise AuthorError(
-                    f"docker.{key} is not a setting; known are"
-                    f" {', '.join(sorted(known | {'registries'}))}"
-                )
-        for key, allowed in (
-            ("pull", ("missing", "always", "never")),
-            ("sharing", ("auto", "bind", "copy")),
-        ):
-            if given.get(key, allowed[0]) not in allowed:
-                raise AuthorError(f"docker.{key} must be one of {', '.join(allowed)}")
-        if str(given.get("network") or "") == "host" or str(given.get("network") or "").startswith(
-            "container:"
-        ):
-            raise AuthorError(
-                "docker.network must be a network of the engine; steps never share the host's"
-                " network"
-            )
-        if "startup_dir" in given:
-            given["startup_dir"] = Path(given["startup_dir"])
-        if "capabilities" in given:
-            given["capabilities"] = tuple(given["capabilities"])
-        return cls(
-            owner=owner,
-            runner_image=runner_image or DEFAULT_RUNNER_IMAGE,
-            registries=logins,
-            **given,
-        )
-
-
-def _read_logins(section: Any) -> dict[str, Login]:
-    logins = {}
-    for registry, entry in cast(Mapping[str, Any], section).items():
-        if not isinstance(entry, Mapping) or "username" not in entry:
-            raise AuthorError(
-                f"docker.registries.{registry} needs username, and password or password_file"
-            )
-        password = entry.get("password")
-        if password is None and "password_file" in entry:
-            password = Path(str(entry["password_file"])).read_text(encoding="utf-8").strip()
-        if password is None:
-            raise AuthorError(
-                f"docker.registries.{registry} needs username, and password or password_file"
-            )
-        logins[str(registry)] = Login(str(entry["username"]), str(password))
-    return logins
+        runner_image = runner_image or DEFAULT_RUNNER_IMAGE
+        return read_section(cls, section, "docker", owner=owner, runner_image=runner_image)

@@ -118,7 +118,7 @@ def test_the_worker_s_settings_are_left_to_the_worker() -> None:
         ),
         (
             "recovery: {lost_retries: yes}",
-            "recovery.lost_retries must be a whole number, not 'True'",
+            "recovery.lost_retries must be a whole number, not 'yes'",
         ),
         ("retention: {job_days: 0}", "retention.job_days must be at least 1"),
         ("recovery: {on_worker_lost: retyr}", "did you mean 'retry'?"),
@@ -131,15 +131,22 @@ def test_the_worker_s_settings_are_left_to_the_worker() -> None:
         ),
         ("default_job_timeout: 169h", "exceeds maximum of 604800s (7d)"),
         ("default_job_timeout: 3x", "unknown duration unit 'x'"),
-        ("listen: a:1\nlisten: b:1", "server.yaml:2:1: 'listen' is given twice."),
+        ("listen: a:1\nlisten: b:1", "server.yaml:2:1: the key 'listen' stands here twice"),
         ("workspaces: {a: {type: folder}}", "workspaces.a of type folder needs `path`"),
         ("workspaces: {a: {type: git, url: u, auth: x}}", "workspaces.a.auth names nothing"),
         ("workspaces: {'a b': {type: folder, path: x}}", "'a b' is no name"),
         ("git_auth: {a: {type: token}}", "git_auth.a of type token needs `token`"),
         ("auth: {initial_user: {email: a@b}}", "auth.initial_user needs `email` and `password`"),
         ("- a", "server.yaml:1:1: the file must hold a mapping of settings."),
-        ("a: [", "server.yaml:1:5: this is not YAML"),
-        ("a: \x00", "this is not YAML"),
+        ("a: [", "server.yaml:2:1: this is not YAML"),
+        ("a: \x00", "server.yaml:1:4: a control character (U+0000) is not allowed in YAML"),
+        ("workspaces: {a: {type: git, url: u, auth: {type: token}}}", "a.auth of type token needs"),
+        (
+            "workspaces: {a: {type: git, url: u, auth: b}}\ngit_auth: {bb: {type: token, token: x}}",
+            "server.yaml:1:37: workspaces.a.auth must be one of bb, not 'b'; did you mean 'bb'?",
+        ),
+        ("mail: {host: x}", "mail needs `host`, and `sender`, the address that it comes from"),
+        ("mail: {host: x, sender: 5}", "server.yaml:1:17: mail.sender must be a text; put it in"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, text: str, sentence: str) -> None:
@@ -152,6 +159,21 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     )
     assert len(text.splitlines()) == 3
     assert "STROEM__RECOVRY__X: unknown key 'recovry'; did you mean 'recovery'?" in text
+
+
+def test_a_credential_that_is_wrong_is_no_missing_one_as_well(tmp_path: Path) -> None:
+    said = complaint(
+        write(
+            tmp_path, "workspaces: {a: {type: git, url: u, auth: b}}\ngit_auth: {b: {token: x}}\n"
+        )
+    )
+    assert said.endswith("server.yaml:2:12: git_auth.b.type is missing: one of ssh_key, token")
+    assert "\n" not in said
+
+
+def test_a_key_without_a_near_miss_is_told_which_there_are(tmp_path: Path) -> None:
+    said = complaint(write(tmp_path, "db: {password: x}"))
+    assert said.endswith("server.yaml:1:6: unknown key 'db.password'; known are url")
 
 
 def test_a_file_that_is_missing_is_one_sentence(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_without_a_file_docker_is_offered_when_an_engine_answers(tmp_path):
 
 def test_an_unknown_key_is_refused_with_its_place_and_the_likely_word(config):
     assert (
-        "worker-config.yaml:2:1: unknown key 'max_concurent' (did you mean 'max_concurrent'?)"
+        "worker-config.yaml:2:1: unknown key 'max_concurent'; did you mean 'max_concurrent'?"
         in complaints(config, "worker_name: a\nmax_concurent: 3\n")
     )
     assert "STROEM__WORKER__TAG: unknown key 'tag'" in complaints(
@@ -117,6 +117,8 @@ def test_an_unknown_key_is_refused_with_its_place_and_the_likely_word(config):
         ("memory: lots", "memory must be a size such as 16Gi"),
         ("docker: yes please", "docker must be a mapping"),
         ("tags: script", "tags must be a list of names"),
+        ("worker: 5", "worker must be a mapping of settings"),
+        ("tags: [docker]\ndocker:", "the tag 'docker' needs a section `docker:`"),
         ("- a", "the file must hold a mapping of settings"),
         ("a: [", "this is not YAML"),
     ],
@@ -139,6 +141,20 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         WorkerConfigError, match=r"missing\.yaml: the worker's settings cannot be read"
     ):
         load(Path(tmp_path / "missing.yaml"), {}, data_dir=tmp_path)
+
+
+def test_the_environment_reaches_into_a_section_and_wins_over_an_older_name(config, tmp_path):
+    read = config(
+        "workspace_cache_dir: a\ntags: [docker]\ndocker: {host: a, pids_limit: 5}\n",
+        STROEM__WORKER__WORKSPACE_DIR="b",
+        STROEM__WORKER__DOCKER__HOST="c",
+    )
+    assert read.workspace_cache_dir == tmp_path / "b"
+    both = config(
+        "workspace_cache_dir: a\nworkspace_dir: b\n", STROEM__WORKER__WORKSPACE_CACHE_DIR="c"
+    )
+    assert both.workspace_cache_dir == tmp_path / "c"
+    assert read.docker == {"host": "c", "pids_limit": 5}
 
 
 def test_a_wrong_token_is_never_printed(config):

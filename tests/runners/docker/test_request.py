@@ -210,6 +210,13 @@ def test_an_empty_section_is_enough():
         ({"network": "host"}, "network"),
         ({"network": "container:db"}, "network"),
         ({"registries": {"ghcr.io": {"username": "me"}}}, "ghcr.io"),
+        (
+            {"registries": {"ghcr.io": {"username": "me", "password_file": "/nowhere"}}},
+            "docker.registries.ghcr.io names /nowhere, which cannot be read",
+        ),
+        ({"pids_limit": "many"}, "docker.pids_limit must be a whole number, not 'many'"),
+        ({"capabilities": 5}, "docker.capabilities must be a list of texts"),
+        ({"owner": "somebody else"}, "unknown key 'docker.owner'"),
     ],
 )
 def test_a_wrong_section_is_refused_with_a_sentence(section: dict[str, Any], named: str):

@@ -255,6 +255,8 @@ def test_the_section_of_the_worker_is_read():
         ({"namespace": "a", "allow": {"everything": True}}, "everything"),
         ({"namespace": "a", "allow": {"privileged": ["yes"]}}, "privileged"),
         ({"namespace": "a", "allow": {"secrets": True}}, "secrets"),
+        ({"namespace": "a", "poll_s": "often"}, "kubernetes.poll_s must be a number, not 'often'"),
+        ({"namespace": "a", "policy": {}}, "unknown key 'kubernetes.policy'"),
     ],
 )
 def test_a_wrong_section_is_refused_with_a_sentence(section: dict[str, Any], named: str):
