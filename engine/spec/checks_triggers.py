@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from engine.errors import AuthorError
@@ -13,6 +14,7 @@ from engine.spec.model import Problem, Trigger
 from engine.spec.problems import did_you_mean, error, shorten, warning
 
 _MOST_HINTS = 100
+_ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 _SLUG = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}")
 
@@ -45,16 +47,12 @@ def check_schedules(draft: Draft) -> Iterator[Problem]:
             continue
         place = draft.at("triggers", name, "cron")
         try:
-            schedule = cron.parse(expression)
+            cron.times(expression, _ANY_TIME)
+        except cron.NeverFires as wrong:
+            yield warning(place, "cron", f"{subject} never fires: {wrong}")
         except AuthorError as wrong:
             message = f"{subject} has invalid cron expression '{shorten(expression)}': {wrong}"
             yield error(place, "cron", message)
-            continue
-        if not schedule.can_fire:
-            message = (
-                f"{subject} never fires: no month has the day that '{shorten(expression)}' names"
-            )
-            yield warning(place, "cron", message)
 
 
 def check_time_zones(draft: Draft) -> Iterator[Problem]:
