@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, Literal, cast
 
 from engine.errors import StroemError
 from stroem_project.config_source import Section, Setting, read_sources
@@ -28,8 +28,6 @@ AuthType = Literal["ssh_key", "token"]
 
 class ConfigError(StroemError):
     """A setting is wrong; the message names its place and what would be right."""
-
-    code: ClassVar[str] = "config"
 
 
 @dataclass(frozen=True, slots=True)

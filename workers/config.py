@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from engine.errors import StroemError
 from engine.spec.problems import did_you_mean, shorten
@@ -30,8 +30,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199}")
 
 class WorkerConfigError(StroemError):
     """One or more settings of a worker are wrong; one line each, with its place."""
-
-    code: ClassVar[str] = "config"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,6 @@ class Job:
     place: Place
     invocation_script: str | None = None
     cancel_on_blocking_job_failure: bool = True
-    supports_termination: bool = False
     resource_requirements: str | None = None
     failure_handler: str | None = None
     scheduler: str | None = None

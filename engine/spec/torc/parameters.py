@@ -135,10 +135,6 @@ def fill(text: str, values: Combination) -> str:
     return _PLACEHOLDER.sub(one, text)
 
 
-def has_placeholder(text: str, names: Mapping[str, object]) -> bool:
-    return any(found[1] in names for found in _PLACEHOLDER.finditer(text))
-
-
 def _format(value: Value, spec: str) -> str:
     padded, rounded = _PADDED.match(spec), _ROUNDED.match(spec)
     if padded and isinstance(value, int):

@@ -138,6 +138,7 @@ def _by_name(
 
 def _read_job(name: str, entry: Entry) -> Job | None:
     entry.refuse_unknown(_JOB)
+    entry.flag("supports_termination")
     command = entry.text("command")
     entry.require("command", entry.node.place)
     if command is None:
@@ -148,7 +149,6 @@ def _read_job(name: str, entry: Entry) -> Job | None:
         place=entry.at("name"),
         invocation_script=entry.text("invocation_script"),
         cancel_on_blocking_job_failure=entry.flag("cancel_on_blocking_job_failure", True),
-        supports_termination=entry.flag("supports_termination"),
         resource_requirements=entry.text("resource_requirements"),
         failure_handler=entry.text("failure_handler"),
         scheduler=entry.text("scheduler"),
