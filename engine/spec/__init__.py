@@ -5,8 +5,7 @@ not: rendering templates (engine.templating), resolving input values (engine.inp
 paths on a disk.
 """
 
-from engine.spec.discovery import select, select_specifications
-from engine.spec.parser import load
+from engine.spec.parser import load, select, select_specifications
 from engine.spec.reporting import report
 
 __all__ = ["load", "report", "select", "select_specifications"]

@@ -8,9 +8,8 @@ from typing import Any
 
 from engine import durations
 from engine.errors import AuthorError
-from engine.spec.entry import Entry
+from engine.spec.entry import Entry, read_inputs, read_outputs, read_retry
 from engine.spec.fields import ACTION_FIELDS, TYPES, FieldRow
-from engine.spec.inputs import read_inputs, read_outputs, read_retry
 from engine.spec.model import Action, ActionType, Duration, Escalation, Place, Retry
 from engine.spec.problems import did_you_mean, shorten
 

@@ -8,11 +8,18 @@ from dataclasses import dataclass
 
 from engine import dag
 from engine.errors import AuthorError
-from engine.spec import selection
 from engine.spec.draft import Draft, task_subject
 from engine.spec.model import Place, Problem, WorkflowAction
 from engine.spec.problems import did_you_mean, error, shorten, warning
-from engine.spec.slurm import JOB_TRIGGERS
+from engine.spec.slurm import (
+    JOB_TRIGGERS,
+    NODES_FOR_NOTHING,
+    TOO_MANY_TRIALS,
+    asks_in_vain,
+    is_affordable,
+    is_endless,
+    match_names,
+)
 
 _NOTHING_AFTER = ("on_workflow_complete", "on_worker_complete")
 _SHOWN = 5
@@ -86,15 +93,15 @@ def check_patterns(draft: Draft) -> Iterator[Problem]:
     for seen in _actions(draft):
         task, subject, action = seen.task, seen.subject, seen.action
         flow = draft.workspace.tasks[task].flow
-        names = tuple(flow) if selection.is_affordable(draft.workspace.tasks[task]) else ()
+        names = tuple(flow) if is_affordable(draft.workspace.tasks[task]) else ()
         has_all = not draft.broken_steps.get(task) and not any(
             step.for_each is not None for step in flow.values()
         )
         for index, pattern in enumerate(action.job_name_regexes):
             place = seen.at("job_name_regexes", index)
             try:
-                full = selection.match_names(pattern, names, "full")
-                found = selection.match_names(pattern, names, "search")
+                full = match_names(pattern, names, "full")
+                found = match_names(pattern, names, "search")
             except AuthorError as wrong:
                 yield error(
                     place, "regex", f"{subject}: Invalid regex '{shorten(pattern)}': {wrong}"
@@ -141,8 +148,8 @@ def _listed(names: tuple[str, ...]) -> str:
 def check_trials(draft: Draft) -> Iterator[Problem]:
     for task in draft.workspace.tasks.values():
         loops = sum(step.for_each is not None for step in task.flow.values())
-        if selection.is_endless(task.workflow_actions, len(task.flow), loops):
-            yield error(task.workflow_actions[0].place, "too-many", selection.TOO_MANY_TRIALS)
+        if is_endless(task.workflow_actions, len(task.flow), loops):
+            yield error(task.workflow_actions[0].place, "too-many", TOO_MANY_TRIALS)
 
 
 def check_schedulers(draft: Draft) -> Iterator[Problem]:
@@ -213,10 +220,8 @@ def check_barriers(draft: Draft) -> Iterator[Problem]:
                 f"{subject}: barrier has no effect on {action.trigger_type}: no step comes after it"
             )
             yield warning(seen.at("barrier"), "barrier", message)
-        if selection.asks_in_vain(action):
-            yield warning(
-                seen.at("trigger_type"), "nodes", f"{subject}: {selection.NODES_FOR_NOTHING}"
-            )
+        if asks_in_vain(action):
+            yield warning(seen.at("trigger_type"), "nodes", f"{subject}: {NODES_FOR_NOTHING}")
 
 
 CHECKS = (

@@ -8,11 +8,17 @@ from dataclasses import dataclass
 
 from engine import dag
 from engine.errors import AuthorError
-from engine.spec import selection
 from engine.spec.model import Place, Problem, WorkflowAction
 from engine.spec.problems import did_you_mean, error, shorten, warning
 from engine.spec.reader import Node
-from engine.spec.slurm import JOB_TRIGGERS
+from engine.spec.slurm import (
+    JOB_TRIGGERS,
+    NODES_FOR_NOTHING,
+    TOO_MANY_TRIALS,
+    asks_in_vain,
+    is_endless,
+    match_names,
+)
 from engine.spec.torc.model import Job, Specification
 
 _SHOWN = 5
@@ -24,17 +30,15 @@ def check(spec: Specification, root: Node) -> Iterator[Problem]:
     yield from _check_jobs(spec)
     yield from _check_node_counts(spec)
     names = tuple(job.name for job in spec.jobs)
-    if selection.is_endless(spec.actions, len(names)):
-        yield error(spec.actions[0].place, "too-many", selection.TOO_MANY_TRIALS)
+    if is_endless(spec.actions, len(names)):
+        yield error(spec.actions[0].place, "too-many", TOO_MANY_TRIALS)
         return
     seen = [_Seen(action, *_find(action, root)) for action in spec.actions]
     for one in seen:
         yield from _check_selection(one, names)
         yield from _check_schedulers(one, spec)
-        if selection.asks_in_vain(one.action):
-            yield warning(
-                one.at("trigger_type"), "nodes", f"{one.subject}: {selection.NODES_FOR_NOTHING}"
-            )
+        if asks_in_vain(one.action):
+            yield warning(one.at("trigger_type"), "nodes", f"{one.subject}: {NODES_FOR_NOTHING}")
     yield from _check_needs(seen)
 
 
@@ -147,8 +151,8 @@ def _check_names(seen: _Seen, names: tuple[str, ...]) -> Iterator[Problem]:
     for index, pattern in enumerate(action.job_name_regexes):
         place = seen.item("job_name_regexes", index)
         try:
-            matched = selection.match_names(pattern, names, action.match)
-            whole = selection.match_names(pattern, matched, "full")
+            matched = match_names(pattern, names, action.match)
+            whole = match_names(pattern, matched, "full")
         except AuthorError as wrong:
             is_whole = False
             yield error(place, "regex", f"{subject}: Invalid regex '{shorten(pattern)}': {wrong}")

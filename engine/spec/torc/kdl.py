@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from engine.spec.model import Place
 from engine.spec.problems import shorten
 from engine.spec.reader import Limits, Node
-from engine.spec.torc.scanner import Refusal, Scanner, decode
+from engine.spec.torc.json5 import Refusal, Scanner, decode
 
 _BLANK = re.compile(r"[ \t\ufeff\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
 _NEWLINE = re.compile(r"\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
