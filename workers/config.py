@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import StroemError
+from engine.spec.draft import Node
 from engine.spec.problems import did_you_mean, shorten
-from engine.spec.reader import Node, read
+from engine.spec.reader import read
 
 PREFIX = "STROEM__WORKER__"
 ABILITIES = ("script", "docker", "kubernetes", "agent")

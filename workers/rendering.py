@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apps.jobs.ledger import Claim, Material
-from engine import inputs, templating
+from engine import templating
 from engine.errors import AuthorError, InputError, TemplateError
 from engine.masking import MASK, secret_strings
 from engine.orders import Resources
+from engine.spec import inputs
 from engine.spec.model import Action, InputField
 from engine.spec.torc.conversion import with_recovery
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import PurePosixPath
 
 from engine.spec.actions import RUNNERS
 from engine.spec.draft import Draft, step_subject
 from engine.spec.fields import ACTION_FIELDS
-from engine.spec.model import Action, Problem
+from engine.spec.model import Action, Place, Problem, Step
 from engine.spec.problems import did_you_mean, error, shorten, warning
 
 _MOST_TURNS = 100
-MOST_STEP_SECONDS = 86_400
-_REQUIRED = {"docker": ("image",), "pod": ("image",), "task": ("task",), "approval": ("message",)}
+_MOST_STEP_SECONDS = 86_400
+_REQUIRED = {
+    "docker": ("image",),
+    "pod": ("image",),
+    "task": ("task",),
+    "approval": ("message",),
+    "agent": ("provider", "prompt"),
+}
 _INTERPRETER = re.compile(r"[A-Za-z0-9._/+-]+")
 _SHELL_SIGNS = re.compile(r"[;&|$`(){}\\\n\r'\"]")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/=-]{0,63}")
@@ -184,69 +191,67 @@ def check_runners(draft: Draft) -> Iterator[Problem]:
 
 def check_tags(draft: Draft) -> Iterator[Problem]:
     for name, subject, action in draft.actions():
-        yield from _check_tag_list(draft, subject, action.tags, name, None)
+        yield from _check_tag_list(subject, action.tags, partial(draft.in_action, name, "tags"))
     for task_name, task in draft.workspace.tasks.items():
-        for step_name, step in task.flow.items():
-            subject = step_subject(task_name, step_name)
-            yield from _check_tag_list(draft, subject, step.tags, task_name, step_name)
+        for name, step in task.flow.items():
+            at = partial(draft.in_step, task_name, name, "tags")
+            yield from _check_tag_list(step_subject(task_name, name), step.tags, at)
 
 
 def _check_tag_list(
-    draft: Draft, subject: str, tags: tuple[str, ...], owner: str, step: str | None
+    subject: str, tags: tuple[str, ...], at: Callable[..., Place]
 ) -> Iterator[Problem]:
     if len(tags) > _MOST_TAGS:
-        place = (
-            draft.in_action(owner, "tags") if step is None else draft.in_step(owner, step, "tags")
-        )
-        yield error(place, "tags", f"{subject} has more than {_MOST_TAGS} tags")
+        yield error(at(), "tags", f"{subject} has more than {_MOST_TAGS} tags")
     for index, tag in enumerate(tags):
         if not _TAG.fullmatch(tag):
-            place = (
-                draft.in_action(owner, "tags", index)
-                if step is None
-                else draft.in_step(owner, step, "tags", index)
-            )
             message = (
                 f"{subject} has invalid tag '{shorten(tag)}' (letters, digits and _ . : / = - only,"
                 " at most 64)"
             )
-            yield error(place, "tags", message)
+            yield error(at(index), "tags", message)
 
 
 def check_variables(draft: Draft) -> Iterator[Problem]:
     """Names in `env` must be names that a shell can read."""
     for name, subject, action in draft.actions():
-        for variable in action.env:
-            if not _VARIABLE.fullmatch(variable):
-                message = (
-                    f"{subject} env '{shorten(variable)}' is no variable name (letters, digits and"
-                    " _ only)"
-                )
-                yield error(draft.in_action(name, "env", variable), "env", message)
+        yield from _check_env(subject, action.env, partial(draft.in_action, name, "env"))
     for name, trigger in draft.workspace.triggers.items():
-        for variable in trigger.options.get("env", {}):
-            if not _VARIABLE.fullmatch(variable):
-                message = (
-                    f"Trigger '{name}' env '{shorten(variable)}' is no variable name (letters,"
-                    " digits and _ only)"
-                )
-                yield error(draft.at("triggers", name, "env", variable), "env", message)
+        at = partial(draft.at, "triggers", name, "env")
+        yield from _check_env(f"Trigger '{name}'", trigger.options.get("env", {}), at)
+
+
+def _check_env(subject: str, env: Iterable[str], at: Callable[[str], Place]) -> Iterator[Problem]:
+    for variable in env:
+        if not _VARIABLE.fullmatch(variable):
+            message = (
+                f"{subject} env '{shorten(variable)}' is no variable name (letters, digits and"
+                " _ only)"
+            )
+            yield error(at(variable), "env", message)
 
 
 def check_action_limits(draft: Draft) -> Iterator[Problem]:
     for name, subject, action in draft.actions():
-        if action.timeout and action.timeout.seconds > MOST_STEP_SECONDS:
-            message = (
-                f"{subject} timeout {action.timeout.seconds:.0f}s exceeds maximum of"
-                f" {MOST_STEP_SECONDS}s (24h)"
-            )
-            yield error(draft.in_action(name, "timeout"), "timeout", message)
-        if action.retry and action.type in ACTION_FIELDS["retry"].doubtful:
-            message = (
-                f"{subject} has retry on action type '{action.type}' — retry is not meaningful for"
-                " this type"
-            )
-            yield warning(draft.in_action(name, "retry"), "retry", message)
+        yield from limits_of(subject, action, action.type, partial(draft.in_action, name))
+
+
+def limits_of(
+    subject: str, thing: Action | Step, action_type: str, at: Callable[[str], Place]
+) -> Iterator[Problem]:
+    """What is wrong with the time-out and the retry of an action, or of a step that calls one."""
+    if thing.timeout and thing.timeout.seconds > _MOST_STEP_SECONDS:
+        message = (
+            f"{subject} timeout {thing.timeout.seconds:.0f}s exceeds maximum of"
+            f" {_MOST_STEP_SECONDS}s (24h)"
+        )
+        yield error(at("timeout"), "timeout", message)
+    if thing.retry and action_type in ACTION_FIELDS["retry"].doubtful:
+        message = (
+            f"{subject} has retry on action type '{action_type}' — retry is not meaningful for"
+            " this type"
+        )
+        yield warning(at("retry"), "retry", message)
 
 
 def check_task_references(draft: Draft) -> Iterator[Problem]:
@@ -282,18 +287,6 @@ def _agents(draft: Draft) -> Iterator[tuple[str, str, Action]]:
     for name, subject, action in draft.actions():
         if action.type == "agent":
             yield name, subject, action
-
-
-def check_agent_fields(draft: Draft) -> Iterator[Problem]:
-    for name, subject, action in _agents(draft):
-        for key in ("provider", "prompt"):
-            if not draft.says(name, key):
-                message = f"{subject} is type 'agent' but missing '{key}' field"
-                yield error(action.place, "missing-field", message)
-            elif getattr(action, key) is not None and not getattr(action, key).strip():
-                yield error(
-                    draft.in_action(name, key), "empty-field", f"{subject} has empty '{key}' field"
-                )
 
 
 def check_agent_limits(draft: Draft) -> Iterator[Problem]:
@@ -359,7 +352,6 @@ CHECKS = (
     check_action_limits,
     check_task_references,
     check_approvals,
-    check_agent_fields,
     check_agent_limits,
     check_agent_tools,
     check_agent_turns,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from engine import dag
-from engine.spec.checks_actions import MOST_STEP_SECONDS
+from engine.spec.checks_actions import limits_of
 from engine.spec.draft import Draft, step_subject, task_subject
-from engine.spec.fields import ACTION_FIELDS, HOOK_LISTS
+from engine.spec.fields import HOOK_LISTS
 from engine.spec.model import Action, Hook, Place, Problem, Step
 from engine.spec.problems import did_you_mean, error, shorten, warning
 
@@ -230,19 +231,9 @@ def check_loops(draft: Draft) -> Iterator[Problem]:
 
 def check_step_limits(draft: Draft) -> Iterator[Problem]:
     for task, name, step, action in _steps(draft):
-        subject = step_subject(task, name)
-        if step.timeout and step.timeout.seconds > MOST_STEP_SECONDS:
-            message = (
-                f"{subject} timeout {step.timeout.seconds:.0f}s exceeds maximum of"
-                f" {MOST_STEP_SECONDS}s (24h)"
-            )
-            yield error(draft.in_step(task, name, "timeout"), "timeout", message)
-        if step.retry and action and action.type in ACTION_FIELDS["retry"].doubtful:
-            message = (
-                f"{subject} has retry on action type '{action.type}' — retry is not meaningful for"
-                " this type"
-            )
-            yield warning(draft.in_step(task, name, "retry"), "retry", message)
+        action_type = action.type if action else ""
+        at = partial(draft.in_step, task, name)
+        yield from limits_of(step_subject(task, name), step, action_type, at)
 
 
 def check_task_limits(draft: Draft) -> Iterator[Problem]:

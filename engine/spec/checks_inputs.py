@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from engine import inputs
 from engine.errors import AuthorError, InputError
 from engine.orders import INPUT_FILE
-from engine.spec import cron
+from engine.spec import cron, inputs
 from engine.spec.draft import Draft, task_subject
 from engine.spec.fields import ALIASES, PRIMITIVES
 from engine.spec.model import InputField, Place, Problem, Trigger
@@ -165,7 +164,7 @@ def _check_one(declared: _Declared, place: Place) -> Iterator[Problem]:
         sentence = wrong.problems["default"].removeprefix("input ")
         yield error(place, "default", f"{subject}: {sentence}")
         return
-    written = str(value).lower() if isinstance(value, bool) else str(value)
+    written = inputs.written(value)
     if (
         field.options is not None
         and not field.allow_custom

@@ -4,15 +4,17 @@ they do not paste input into code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from engine import dag, templating
 from engine.spec.actions import LANGUAGES
 from engine.spec.draft import Draft, step_subject, task_subject
 from engine.spec.fields import HOOK_LISTS
-from engine.spec.model import Action, Hook, Place, Problem, Step
+from engine.spec.inputs import variable_of
+from engine.spec.model import Action, Hook, InputField, Place, Problem, Step
 from engine.spec.problems import did_you_mean, error, shorten, warning
 
 _BUDGET_PER_FILE = 15_000  # letters in tags, about a third of a second of work
@@ -87,23 +89,13 @@ def _in_actions(draft: Draft) -> Iterator[Site]:
             yield Site(subject, f"env '{shorten(variable)}'", text, place, "action")
         for text in _texts(action.manifest):
             yield Site(subject, "manifest", text, draft.in_action(name, "manifest"), "action")
-        for key, field in action.input.items():
-            if isinstance(field.default, str):
-                place = draft.in_action(name, "input", key, "default")
-                yield Site(
-                    subject, f"input '{shorten(key)}' default", field.default, place, "default"
-                )
+        yield from _in_defaults(subject, action.input, partial(draft.in_action, name, "input"))
 
 
 def _in_tasks(draft: Draft) -> Iterator[Site]:
     for name, task in draft.workspace.tasks.items():
         subject = task_subject(name)
-        for key, field in task.input.items():
-            if isinstance(field.default, str):
-                place = draft.at("tasks", name, "input", key, "default")
-                yield Site(
-                    subject, f"input '{shorten(key)}' default", field.default, place, "default"
-                )
+        yield from _in_defaults(subject, task.input, partial(draft.at, "tasks", name, "input"))
         for step_name in task.flow:
             yield from _in_step(draft, name, step_name)
         yield from _in_hooks(draft, task.hooks, subject)
@@ -116,6 +108,15 @@ def _in_tasks(draft: Draft) -> Iterator[Site]:
                     action.place,
                     "workflow action",
                 )
+
+
+def _in_defaults(
+    subject: str, fields: Mapping[str, InputField], at: Callable[..., Place]
+) -> Iterator[Site]:
+    for key, field in fields.items():
+        if isinstance(field.default, str):
+            what = f"input '{shorten(key)}' default"
+            yield Site(subject, what, field.default, at(key, "default"), "default")
 
 
 def _in_step(draft: Draft, task: str, name: str) -> Iterator[Site]:
@@ -320,11 +321,7 @@ def _advise(splice: templating.Splice, language: str, pasted: list[tuple[str, ..
         return "remove the quotes around it: the filter brings its own"
     first = pasted[0]
     if language == "shell" and first[:1] == ("input",) and len(first) > 1:
-        variable = (
-            "STROEM_INPUT_"
-            + "".join(letter if letter.isalnum() else "_" for letter in first[1]).upper()
-        )
-        return f"use \"${variable}\" or the filter '{needed}'"
+        return f"use \"${variable_of(first[1])}\" or the filter '{needed}'"
     return f"use the filter '{needed}', or read the file named by STROEM_INPUT_FILE"
 
 

@@ -3,7 +3,7 @@ Workflow actions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from engine import dag
@@ -127,20 +127,20 @@ def _judge_matches(
     elif not full and has_all:
         message = (
             f"{subject}: regex {shown} did not match any jobs: it must fit the whole name; "
-            f"for {_listed(found)} write '.*' around it"
+            f"for {listed(found)} write '.*' around it"
         )
         yield error(place, "selection", message)
     elif set(found) != set(full):
         rest = tuple(name for name in found if name not in full)
         message = (
-            f"{subject}: regex {shown} selects {_listed(full) or 'nothing yet'}; it must fit the"
-            f" whole name, so {_listed(rest)} {'is' if len(rest) == 1 else 'are'} left out (Torc"
+            f"{subject}: regex {shown} selects {listed(full) or 'nothing yet'}; it must fit the"
+            f" whole name, so {listed(rest)} {'is' if len(rest) == 1 else 'are'} left out (Torc"
             " searches, and would take them)"
         )
         yield warning(place, "selection", message)
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def listed(names: tuple[str, ...]) -> str:
     shown = ", ".join(f"'{shorten(name)}'" for name in names[:_SHOWN])
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 
@@ -163,18 +163,19 @@ def check_schedulers(draft: Draft) -> Iterator[Problem]:
             place = seen.at("scheduler")
             if place == action.place:
                 place = seen.at("do", index, "scheduler")
-            if not known:
-                message = (
-                    "schedule_nodes action with scheduler_type=slurm requires slurm_schedulers to"
-                    " be defined"
-                )
-            else:
-                hint = did_you_mean(scheduler, known)
-                message = (
-                    f"schedule_nodes action references slurm_scheduler '{shorten(scheduler)}' "
-                    f"which does not exist{hint}"
-                )
-            yield error(place, "missing-scheduler", f"{subject}: {message}")
+            yield missing_scheduler(subject, place, scheduler, known)
+
+
+def missing_scheduler(subject: str, place: Place, name: str, known: Collection[str]) -> Problem:
+    message = (
+        "schedule_nodes action with scheduler_type=slurm requires slurm_schedulers to be defined"
+    )
+    if known:
+        message = (
+            f"schedule_nodes action references slurm_scheduler '{shorten(name)}' which does not"
+            f" exist{did_you_mean(name, known)}"
+        )
+    return error(place, "missing-scheduler", f"{subject}: {message}")
 
 
 def check_action_names(draft: Draft) -> Iterator[Problem]:

@@ -138,19 +138,8 @@ _REQUIRED = {
 
 
 def read_trigger(entry: Entry, place: Place) -> Trigger | None:
-    declared = entry.text("type")
-    if declared not in TYPES:
-        if isinstance(entry.node.value, dict) and entry.get("type") is None:
-            message = f"{entry.subject} is missing 'type' (expected: {', '.join(TYPES)})"
-            entry.problems.error(place, "missing-field", message)
-        elif declared is not None:
-            message = (
-                f"{entry.subject} has invalid type '{shorten(declared)}' (expected:"
-                f" {', '.join(TYPES)})"
-            )
-            entry.problems.error(
-                entry.at("type"), "trigger-type", message + did_you_mean(declared, TYPES)
-            )
+    declared = entry.type_of(TYPES, "trigger-type", place)
+    if declared is None:
         return None
     entry.refuse_unknown(FIELDS[declared])
     for key in _REQUIRED[declared]:

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, cast
 
 from engine import durations
+from engine.durations import Duration
 from engine.errors import AuthorError
+from engine.spec.draft import Node
 from engine.spec.fields import ALIASES, OUTPUT_TYPES, PRIMITIVES
-from engine.spec.model import Duration, InputField, OutputField, Place, Retry
+from engine.spec.model import InputField, OutputField, Place, Retry
 from engine.spec.problems import Problems, did_you_mean, shorten
-from engine.spec.reader import Node
 
 INPUT_FIELDS = (
     "type", "name", "description", "required", "secret", "default", "options", "allow_custom",
@@ -139,6 +140,23 @@ class Entry:
             )
             return default
         return value
+
+    def word(self, key: str, words: Sequence[str], code: str, wrong: str = "invalid") -> str | None:
+        """One of `words`, or None; what else stands there is called `wrong`."""
+        value = self.text(key)
+        if value is None or value in words:
+            return value
+        message = f"has {wrong} {key} '{shorten(value)}' (expected: {', '.join(words)})"
+        hint = did_you_mean(value, words)
+        self.problems.error(self.at(key), code, f"{self.subject} {message}{hint}")
+        return None
+
+    def type_of(self, types: Sequence[str], code: str, place: Place) -> str | None:
+        """One of `types`, which must be given; `place` is where the mapping's own name stands."""
+        if isinstance(self.node.value, dict) and self.get("type") is None:
+            message = f"{self.subject} is missing 'type' (expected: {', '.join(types)})"
+            self.problems.error(place, "missing-field", message)
+        return self.word("type", types, code)
 
     def duration(self, key: str) -> Duration | None:
         node = self.get(key)

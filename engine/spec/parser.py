@@ -25,12 +25,11 @@ from engine.spec.connections import (
     read_mcp_server,
     read_trigger,
 )
-from engine.spec.draft import Draft, Named, step_subject, task_subject
+from engine.spec.draft import Draft, Named, Node, step_subject, task_subject
 from engine.spec.entry import Entry
 from engine.spec.fields import HOOK_LISTS, MAPS, TOP_FIELDS
 from engine.spec.model import Action, Hook, Hooks, Loaded, Place, Task, Workspace
 from engine.spec.problems import Problems, TooManyErrors, did_you_mean, nearest, shorten
-from engine.spec.reader import Node
 from engine.spec.slurm import read_scheduler
 from engine.spec.tags import bind
 from engine.spec.tasks import read_hooks, read_task

@@ -13,10 +13,10 @@ from typing import Any, Literal, cast
 import re2
 
 from engine.errors import AuthorError
+from engine.spec.draft import Node
 from engine.spec.entry import Entry, read_retry
 from engine.spec.model import Task, WorkflowAction
-from engine.spec.problems import did_you_mean, shorten
-from engine.spec.reader import Node
+from engine.spec.problems import shorten
 
 TRIGGERS = (
     "on_workflow_start", "on_workflow_complete", "on_jobs_ready", "on_jobs_complete",
@@ -111,20 +111,10 @@ def _read_workflow_action(entry: Entry) -> WorkflowAction | None:
 
 
 def _read_word(entry: Entry, key: str, words: tuple[str, ...]) -> str | None:
-    value = entry.text(key)
-    if value in words:
-        return value
     if entry.get(key) is None:
         message = f"{entry.subject} is missing '{key}' (one of: {', '.join(words)})"
         entry.problems.error(entry.node.place, "missing-field", message)
-    elif value is not None:
-        message = (
-            f"{entry.subject} has unknown {key} '{shorten(value)}' (expected: {', '.join(words)})"
-        )
-        entry.problems.error(
-            entry.at(key), key.replace("_", "-"), message + did_you_mean(value, words)
-        )
-    return None
+    return entry.word(key, words, key.replace("_", "-"), "unknown")
 
 
 def _read_do(entry: Entry) -> tuple[Mapping[str, Any], ...] | None:

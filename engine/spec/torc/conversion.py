@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
+from engine.spec.draft import Document
 from engine.spec.model import Action, ExitRule, Place, Problem, Retry, Step, Task
 from engine.spec.problems import Problems, TooManyErrors
-from engine.spec.reader import Document
 from engine.spec.tags import bind
-from engine.spec.torc.checks import check
-from engine.spec.torc.model import Handler, Job, Requirements, Specification
+from engine.spec.torc.model import Handler, Job, Requirements, Specification, check
 from engine.spec.torc.parameters import expand
 from engine.spec.torc.reading import read_specification
 from engine.spec.torc.references import Resolved, resolve

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from engine.spec import reader
+from engine.spec.draft import LIMITS, Document, Node
 from engine.spec.model import Place
 from engine.spec.problems import Problems, TooManyErrors, shorten
-from engine.spec.reader import Document, Node
+from engine.spec.reader import Refusal
 from engine.spec.torc import json5, kdl
-from engine.spec.torc.json5 import Refusal
 from engine.spec.torc.kdl import KdlNode
 
 # KDL name -> key in YAML, where all the arguments of all such children make one list
@@ -198,7 +198,7 @@ def is_candidate(path: str, content: bytes) -> bool:
     """Whether a file that is no YAML may be a specification, without reading it all: a folder holds
     other JSON too."""
     suffix = PurePosixPath(path).suffix.lower()
-    if len(content) > reader.Limits().size_bytes:
+    if len(content) > LIMITS.size_bytes:
         return False
     if suffix in KDL:
         return _KDL_JOB.search(content) is not None

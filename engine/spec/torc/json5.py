@@ -8,32 +8,12 @@ import math
 import re
 from bisect import bisect_right
 
-from engine.spec.model import Place, Problem
-from engine.spec.problems import error, shorten
-from engine.spec.reader import Document, Limits, Node
+from engine.spec.draft import LIMITS, Document, Limits, Node
+from engine.spec.model import Place
+from engine.spec.problems import shorten
+from engine.spec.reader import Refusal, decode
 
-
-class Refusal(Exception):
-    """The text cannot be read on from here."""
-
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        super().__init__(problem.message)
-
-
-def decode(file: str, raw: str | bytes, limits: Limits) -> str:
-    """The file's text; raises Refusal when it is too large or no UTF-8."""
-    if len(raw) > limits.size_bytes:
-        message = f"the file is larger than {limits.size_bytes:,} bytes; split it"
-        raise Refusal(error(Place(file, 1, 1), "too-big", message))
-    if isinstance(raw, bytes):
-        try:
-            return raw.decode("utf-8-sig")
-        except UnicodeDecodeError as trouble:
-            line = raw.count(b"\n", 0, trouble.start) + 1
-            message = "the file is not UTF-8 from here on; save it as UTF-8"
-            raise Refusal(error(Place(file, line, 1), "encoding", message)) from None
-    return raw.removeprefix("\ufeff")
+_BIGGEST = 2**63 - 1
 
 
 class Scanner:
@@ -74,11 +54,30 @@ class Scanner:
         return found[0]
 
     def fail(self, message: str, at: int | None = None, code: str = "syntax") -> Refusal:
-        return Refusal(error(self.place(at), code, message))
+        return Refusal(self.place(at), code, message)
 
     def unexpected(self, wanted: str) -> Refusal:
         found = "the end of the file" if self.is_at_end else f"'{shorten(self.peek(), 10)}'"
         return self.fail(f"{wanted} was expected here, not {found}")
+
+    def storable(self, text: str, began: int) -> str:
+        """`text`, unless no database can hold it; it began at `began`."""
+        if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+            message = (
+                "the text holds a character that cannot be stored (NUL or half a surrogate pair)"
+            )
+            raise self.fail(message, began)
+        return text
+
+    def finite(self, number: int | float, word: str, at: int) -> int | float:
+        """`number`, unless it is too large to be stored; `word` says it at `at`."""
+        if (isinstance(number, int) and abs(number) > _BIGGEST) or math.isinf(number):
+            raise self.too_large(word, at)
+        return number
+
+    def too_large(self, word: str, at: int) -> Refusal:
+        message = f"the number {shorten(word, 30)} is too large; put it in quotes if it is text"
+        return self.fail(message, at, "number")
 
     def count(self) -> None:
         """One more value; raises Refusal beyond what a file may hold."""
@@ -110,10 +109,9 @@ _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _PLAIN = {'"': re.compile(r'[^"\\\n\r]+'), "'": re.compile(r"[^'\\\n\r]+")}
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "0": "\0"}
-_BIGGEST = 2**63 - 1
 
 
-def read(file: str, raw: str | bytes, limits: Limits = Limits()) -> Document:  # noqa: B008  (a frozen value)
+def read(file: str, raw: str | bytes, limits: Limits = LIMITS) -> Document:
     """The one value in `raw`; never raises."""
     try:
         scanner = Scanner(file, decode(file, raw, limits), limits)
@@ -221,12 +219,7 @@ def _string(scanner: Scanner) -> str:
             parts.append(_escape(scanner))
         else:
             raise scanner.fail("the quote opened here is not closed on its line", began)
-    text = "".join(parts)
-    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise scanner.fail(
-            "the text holds a character that cannot be stored (NUL or half a surrogate pair)", began
-        )
-    return text
+    return scanner.storable("".join(parts), began)
 
 
 def _escape(scanner: Scanner) -> str:
@@ -278,10 +271,4 @@ def _number(scanner: Scanner, word: str, at: int) -> int | float:
         number = float(word)
     else:
         raise scanner.fail(f"'{shorten(word, 30)}' is no value; put text in quotes", at)
-    if (isinstance(number, int) and abs(number) > _BIGGEST) or math.isinf(number):
-        raise scanner.fail(
-            f"the number {shorten(word, 30)} is too large; put it in quotes if it is text",
-            at,
-            "number",
-        )
-    return number
+    return scanner.finite(number, word, at)

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from engine.errors import AuthorError
 from engine.resources import read_memory, read_runtime
+from engine.spec.draft import Node
 from engine.spec.entry import Entry
 from engine.spec.model import Place, WorkflowAction
 from engine.spec.problems import Problems, shorten
-from engine.spec.reader import Node
 from engine.spec.slurm import read_scheduler, read_workflow_actions
 from engine.spec.torc.model import (
     Axes,

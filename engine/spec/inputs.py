@@ -133,7 +133,7 @@ def _coerce(field: InputField, value: Any) -> Any:
     if read is None:
         return _read_connection(value)
     coerced = read(value)
-    if field.options and not field.allow_custom and _written(coerced) not in field.options:
+    if field.options and not field.allow_custom and written(coerced) not in field.options:
         raise _Wrong(f"must be one of {', '.join(map(shorten, field.options))}")
     return coerced
 
@@ -156,7 +156,7 @@ def _coerce_many(field: InputField, value: Any) -> list[str]:
 
 def _read_text(value: Any) -> str:
     if isinstance(value, int | float) and _is_storable(value):
-        value = _written(value)
+        value = written(value)
     if not isinstance(value, str):
         raise _Wrong("must be text")
     if not _is_clean(value):
@@ -164,7 +164,7 @@ def _read_text(value: Any) -> str:
     return value
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """A value as JSON writes it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
