@@ -12,8 +12,28 @@ from engine.spec.model import Place, Trigger
 from engine.spec.problems import did_you_mean, shorten
 
 _PROPERTY_FIELDS = ("type", "required", "default", "secret", "description")
-TRANSPORTS = ("stdio", "sse")
+_TRANSPORTS = ("stdio", "sse")
 _MCP_FIELDS = ("transport", "command", "args", "env", "url", "auth_token", "timeout_secs")
+_TRIGGER_TYPES = ("scheduler", "webhook", "event_source")
+_ANY_TRIGGER = ("type", "enabled", "input")
+_TRIGGER_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "scheduler": (*_ANY_TRIGGER, "cron", "task", "timezone", "concurrency", "force_refresh"),
+    "webhook": (*_ANY_TRIGGER, "name", "task", "secret", "mode", "timeout_secs", "force_refresh"),
+    "event_source": (
+        *_ANY_TRIGGER,
+        "task",
+        "target_task",
+        "env",
+        "restart_policy",
+        "backoff_secs",
+        "max_in_flight",
+    ),
+}
+_REQUIRED_OF_TRIGGERS = {
+    "scheduler": ("cron", "task"),
+    "webhook": ("name", "task"),
+    "event_source": ("task", "target_task"),
+}
 
 
 def read_connection_type(entry: Entry) -> Mapping[str, Mapping[str, Any]]:
@@ -75,12 +95,12 @@ def read_mcp_server(entry: Entry, place: Place) -> Mapping[str, Any]:
     entry.refuse_unknown(_MCP_FIELDS)
     transport = entry.text("transport")
     if entry.get("transport") is None:
-        message = f"{entry.subject} is missing 'transport' (expected: {', '.join(TRANSPORTS)})"
+        message = f"{entry.subject} is missing 'transport' (expected: {', '.join(_TRANSPORTS)})"
         entry.problems.error(place, "missing-field", message)
-    elif transport is not None and transport not in TRANSPORTS:
+    elif transport is not None and transport not in _TRANSPORTS:
         message = (
             f"{entry.subject} has unknown transport '{shorten(transport)}' (expected:"
-            f" {', '.join(TRANSPORTS)})"
+            f" {', '.join(_TRANSPORTS)})"
         )
         entry.problems.error(entry.at("transport"), "transport", message)
     _check_transport(entry, transport, place)
@@ -115,40 +135,18 @@ def _check_transport(entry: Entry, transport: str | None, place: Place) -> None:
         entry.complain("url", f"must begin with http:// or https://, not '{shorten(url)}'", "url")
 
 
-TYPES = ("scheduler", "webhook", "event_source")
-_COMMON = ("type", "enabled", "input")
-FIELDS: Mapping[str, tuple[str, ...]] = {
-    "scheduler": (*_COMMON, "cron", "task", "timezone", "concurrency", "force_refresh"),
-    "webhook": (*_COMMON, "name", "task", "secret", "mode", "timeout_secs", "force_refresh"),
-    "event_source": (
-        *_COMMON,
-        "task",
-        "target_task",
-        "env",
-        "restart_policy",
-        "backoff_secs",
-        "max_in_flight",
-    ),
-}
-_REQUIRED = {
-    "scheduler": ("cron", "task"),
-    "webhook": ("name", "task"),
-    "event_source": ("task", "target_task"),
-}
-
-
 def read_trigger(entry: Entry, place: Place) -> Trigger | None:
-    declared = entry.type_of(TYPES, "trigger-type", place)
+    declared = entry.type_of(_TRIGGER_TYPES, "trigger-type", place)
     if declared is None:
         return None
-    entry.refuse_unknown(FIELDS[declared])
-    for key in _REQUIRED[declared]:
+    entry.refuse_unknown(_TRIGGER_FIELDS[declared])
+    for key in _REQUIRED_OF_TRIGGERS[declared]:
         if entry.get(key) is None:
             message = f"{entry.subject} is type '{declared}' but missing '{key}' field"
             entry.problems.error(place, "missing-field", message)
     return Trigger(
         type=cast(Literal["scheduler", "webhook", "event_source"], declared),
-        options=_READERS[declared](entry),
+        options=_TRIGGER_READERS[declared](entry),
         enabled=entry.flag("enabled", default=True),
         input=read_values(entry),
         place=place,
@@ -202,7 +200,7 @@ def _read_event_source(entry: Entry) -> dict[str, Any]:
     }
 
 
-_READERS: Mapping[str, Callable[[Entry], dict[str, Any]]] = {
+_TRIGGER_READERS: Mapping[str, Callable[[Entry], dict[str, Any]]] = {
     "scheduler": _read_scheduler,
     "webhook": _read_webhook,
     "event_source": _read_event_source,

@@ -19,7 +19,7 @@ from engine.spec.fields import ALIASES, OUTPUT_TYPES, PRIMITIVES
 from engine.spec.model import InputField, OutputField, Place, Retry
 from engine.spec.problems import Problems, did_you_mean, shorten
 
-INPUT_FIELDS = (
+_INPUT_FIELDS = (
     "type", "name", "description", "required", "secret", "default", "options", "allow_custom",
     "multiple", "order",
 )  # fmt: skip
@@ -230,7 +230,7 @@ def looks_like_field(node: Node) -> bool:
     if not isinstance(node.value, dict) or "type" not in node.value:
         return False
     declared = node.value["type"].value
-    return declared in (*PRIMITIVES, *ALIASES) or all(key in INPUT_FIELDS for key in node.value)
+    return declared in (*PRIMITIVES, *ALIASES) or all(key in _INPUT_FIELDS for key in node.value)
 
 
 def read_inputs(owner: Entry, key: str = "input") -> dict[str, InputField]:
@@ -238,7 +238,7 @@ def read_inputs(owner: Entry, key: str = "input") -> dict[str, InputField]:
     out."""
     found: dict[str, InputField] = {}
     for name, place, entry in owner.entries(key, f"{owner.subject} input"):
-        entry.refuse_unknown(INPUT_FIELDS)
+        entry.refuse_unknown(_INPUT_FIELDS)
         declared = entry.text("type")
         if declared is None:
             entry.require("type", place)

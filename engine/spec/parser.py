@@ -235,43 +235,26 @@ def _add_section(section: dict[str, Named], key: str, node: Node, problems: Prob
             section[name] = Named(node.keys[name], inner)
 
 
+@dataclass(slots=True)
+class _Flows:
+    """All tasks, and what their flows bring along."""
+
+    tasks: dict[str, Task] = field(default_factory=dict)
+    actions: dict[str, Action] = field(default_factory=dict)
+    inline: dict[str, tuple[str, str]] = field(default_factory=dict)
+    unreadable: set[str] = field(default_factory=set)
+    broken: dict[str, set[str]] = field(default_factory=dict)
+
+
 def _read(
     merged: _Merged, problems: Problems, name: str, paths: Container[str] | None, is_strict: bool
 ) -> Draft:
-    sections = merged.sections
-
-    def entries(section: str) -> Iterator[tuple[str, Place, Entry]]:
-        """Name, place of the name, entry of everything in a top-level map."""
-        for name, named in sections[section].items():
-            subject = f"{_SINGULAR[section]} '{shorten(name)}'"
-            yield name, named.place, Entry(named.node, subject, problems)
-
-    actions = {name: read_action(entry, place) for name, place, entry in entries("actions")}
-    triggers = {name: read_trigger(entry, place) for name, place, entry in entries("triggers")}
-    types = {name: read_connection_type(entry) for name, _, entry in entries("connection_types")}
-    flows = _read_tasks(sections["tasks"], problems)
-    workspace = Workspace(
-        actions={**_known(actions), **flows.actions},
-        tasks=flows.tasks,
-        triggers=_known(triggers),
-        hooks=_read_hooks(merged.hooks),
-        secrets={secret: named.node.plain() for secret, named in sections["secrets"].items()},
-        connection_types=types,
-        connections={
-            name: read_connection(entry, types) for name, _, entry in entries("connections")
-        },
-        mcp_servers={
-            name: read_mcp_server(entry, place) for name, place, entry in entries("mcp_servers")
-        },
-        slurm_schedulers={
-            name: read_scheduler(entry) for name, _, entry in entries("slurm_schedulers")
-        },
-        settings=_read_settings(sections["settings"], problems),
-    )
+    flows = _read_tasks(merged.sections["tasks"], problems)
+    workspace = _read_workspace(merged, flows, problems)
     _announce(merged, problems)
     return Draft(
         workspace,
-        sections,
+        merged.sections,
         flows.inline,
         flows.unreadable,
         flows.broken,
@@ -280,6 +263,34 @@ def _read(
         name,
         merged.files,
         is_strict or workspace.settings.get("unsafe_templates") == "refuse",
+    )
+
+
+def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems) -> Workspace:
+    def entries(section: str) -> Iterator[tuple[str, Place, Entry]]:
+        """Name, place of the name, entry of everything in a top-level map."""
+        for name, named in merged.sections[section].items():
+            subject = f"{_SINGULAR[section]} '{shorten(name)}'"
+            yield name, named.place, Entry(named.node, subject, problems)
+
+    actions = {name: read_action(entry, place) for name, place, entry in entries("actions")}
+    triggers = {name: read_trigger(entry, place) for name, place, entry in entries("triggers")}
+    types = {name: read_connection_type(entry) for name, _, entry in entries("connection_types")}
+    connections = {name: read_connection(entry, types) for name, _, entry in entries("connections")}
+    servers = {name: read_mcp_server(entry, place) for name, place, entry in entries("mcp_servers")}
+    return Workspace(
+        actions={**_known(actions), **flows.actions},
+        tasks=flows.tasks,
+        triggers=_known(triggers),
+        hooks=_read_hooks(merged.hooks),
+        secrets={name: named.node.plain() for name, named in merged.sections["secrets"].items()},
+        connection_types=types,
+        connections=connections,
+        mcp_servers=servers,
+        slurm_schedulers={
+            name: read_scheduler(entry) for name, _, entry in entries("slurm_schedulers")
+        },
+        settings=_read_settings(merged.sections["settings"], problems),
     )
 
 
@@ -296,17 +307,6 @@ def _announce(merged: _Merged, problems: Problems) -> None:
         )
         if known.place != converted.place:
             _refuse_twice("tasks", name, converted.place, known.place, problems)
-
-
-@dataclass(slots=True)
-class _Flows:
-    """All tasks, and what their flows bring along."""
-
-    tasks: dict[str, Task] = field(default_factory=dict)
-    actions: dict[str, Action] = field(default_factory=dict)
-    inline: dict[str, tuple[str, str]] = field(default_factory=dict)
-    unreadable: set[str] = field(default_factory=set)
-    broken: dict[str, set[str]] = field(default_factory=dict)
 
 
 def _read_tasks(section: Mapping[str, Named], problems: Problems) -> _Flows:

@@ -51,6 +51,17 @@ _SCHEDULER_TEXTS = (
 )
 _SCHEDULER_FIELDS = (*_SCHEDULER_TEXTS, "nodes", "ntasks_per_node")
 _WALLTIME = re.compile(r"([0-9]{1,4}-[0-9]{1,2}(:[0-9]{1,2}){0,2}|[0-9]{1,6}(:[0-9]{1,2}){0,2})")
+_LONGEST_PATTERN = 1000
+_MOST_MATCHES = 50_000  # a tenth of a second
+_MOST_TRIALS = 400_000  # of a pattern on a name: whoever watches the steps tries them all
+_LOOP_COUNTS = 500  # a loop that may add steps takes as long as so many steps
+TOO_MANY_TRIALS = (
+    f"the patterns of these workflow actions would have to be tried more than {_MOST_TRIALS:,}"
+    " times: join them with '|', or name the steps in 'jobs'"
+)
+NODES_FOR_NOTHING = (
+    "schedule_nodes has no effect on on_workflow_complete: no step is left that nodes could run"
+)
 
 
 def read_workflow_actions(
@@ -233,25 +244,11 @@ def read_scheduler(entry: Entry) -> Mapping[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-_LONGEST = 1000
-_MOST_MATCHES = 50_000  # a tenth of a second
-_MOST_TRIALS = 400_000  # of a pattern on a name: whoever watches the steps tries them all
-_LOOP_COUNTS = 500  # a loop that may add steps takes as long as so many steps
-TOO_MANY_TRIALS = (
-    f"the patterns of these workflow actions would have to be tried more than {_MOST_TRIALS:,}"
-    " times: join them with '|', or name the steps in 'jobs'"
-)
-
-NODES_FOR_NOTHING = (
-    "schedule_nodes has no effect on on_workflow_complete: no step is left that nodes could run"
-)
-
-
 @lru_cache(maxsize=1024)
 def compile_pattern(pattern: str) -> Any:
     """The compiled pattern; raises AuthorError with the reason when it is none."""
-    if len(pattern) > _LONGEST:
-        raise AuthorError(f"it is longer than {_LONGEST} characters")
+    if len(pattern) > _LONGEST_PATTERN:
+        raise AuthorError(f"it is longer than {_LONGEST_PATTERN} characters")
     options = re2.Options()
     options.log_errors = False
     options.max_mem = 1_000_000

@@ -39,6 +39,9 @@ _ACTION_LISTS = {
 _RULE_LISTS = {"exit_code": "exit_codes", "exit_codes": "exit_codes"}
 _MAPPINGS = ("parameters", "data")
 _PARAMETER_LISTS = {"use_parameters": "use_parameters"}
+YAML, JSON, KDL = (".yaml", ".yml"), (".json", ".json5"), (".kdl",)
+_FOREIGN = frozenset({"tasks", "triggers", "workflow_actions"})
+_KDL_JOB = re.compile(rb"^[ \t]*job[ \t]+(\"|#|r)", re.MULTILINE)
 
 
 def shape(file: str, nodes: Sequence[KdlNode], problems: Problems) -> Node:
@@ -187,11 +190,6 @@ class _Shaping:
                 )
             return Node(None, text.place)
         return document.root
-
-
-YAML, JSON, KDL = (".yaml", ".yml"), (".json", ".json5"), (".kdl",)
-_FOREIGN = frozenset({"tasks", "triggers", "workflow_actions"})
-_KDL_JOB = re.compile(rb"^[ \t]*job[ \t]+(\"|#|r)", re.MULTILINE)
 
 
 def is_candidate(path: str, content: bytes) -> bool:

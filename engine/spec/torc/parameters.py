@@ -31,6 +31,12 @@ _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([^{}]*))?\}")
 _PADDED = re.compile(r"0([0-9]{1,3})d\Z")
 _ROUNDED = re.compile(r"\.([0-9]{1,2})f\Z")
 _TOLERANCE = 1e-10
+_TEXTS = ("name", "command", "invocation_script", "resource_requirements", "scheduler")
+_LISTS = tuple(field.name for field in fields(Job) if str(field.type).startswith("tuple"))
+MOST_JOBS = 20_000
+MOST_FILES = 50_000
+MOST_TEXT = 16_000_000  # letters of all expanded texts together
+_PLACEHOLDER_COSTS = 20  # as many letters as take as long
 
 
 def values_of(text: str) -> tuple[Value, ...]:
@@ -158,14 +164,6 @@ def _plain(value: float) -> str:
     """Without exponent and without zeros that say nothing: 1e-05 is 0.00001, 1.0 is 1."""
     text = f"{Decimal(repr(value)):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-_TEXTS = ("name", "command", "invocation_script", "resource_requirements", "scheduler")
-_LISTS = tuple(field.name for field in fields(Job) if str(field.type).startswith("tuple"))
-MOST_JOBS = 20_000
-MOST_FILES = 50_000
-MOST_TEXT = 16_000_000  # letters of all expanded texts together
-_PLACEHOLDER_COSTS = 20  # as many letters as take as long
 
 
 class _TooMuch(Exception):
