@@ -6,17 +6,17 @@ does not hold are ignored; the caller complains about them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 
-Graph = Mapping[str, Iterable[str]]
+Graph = Mapping[str, Collection[str]]
 
 
 def find_cycle(graph: Graph) -> tuple[str, ...] | None:
     """One cycle, closed (`('a', 'b', 'a')`: a needs b, b needs a), or None. It begins with the
     name that stands first in the graph."""
     try:
-        TopologicalSorter(graph).prepare()
+        TopologicalSorter({name: needs for name, needs in graph.items() if needs}).prepare()
     except CycleError as found:
         ring = found.args[1][:0:-1]  # graphlib goes from what is needed to what needs it
         members = set(ring)

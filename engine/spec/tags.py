@@ -6,7 +6,7 @@ for nodes for. Source: Runners, 'Required tags'.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from engine import dag
@@ -112,7 +112,7 @@ def _served_early(task: Task) -> frozenset[str]:
 
 
 def _awaited(
-    action: WorkflowAction, flow: Mapping[str, Step], graph: Mapping[str, Iterable[str]]
+    action: WorkflowAction, flow: Mapping[str, Step], graph: Mapping[str, Collection[str]]
 ) -> frozenset[str]:
     """Steps that must have ended before the action fires."""
     if action.trigger_type == "on_jobs_complete":
