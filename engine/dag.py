@@ -1,61 +1,40 @@
 """Graphs of names: cycles, order, reach. A graph maps each name to the names that it needs.
 
-Everything here is a loop, not a recursion: a chain of 10,000 steps is an ordinary job. Names that a
-graph mentions but does not hold are ignored; to complain about them is the caller's business.
+Nothing here recurses: a chain of 10,000 steps is an ordinary job. Names that a graph mentions but
+does not hold are ignored; the caller complains about them.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 
-Graph = Mapping[str, Iterable[str]]
+Graph = Mapping[str, Collection[str]]
 
 
 def find_cycle(graph: Graph) -> tuple[str, ...] | None:
-    """One cycle, closed (`('a', 'b', 'a')`: a needs b, b needs a), or None. The same graph gives
-    the same cycle."""
-    finished: set[str] = set()
-    for start in graph:
-        if start in finished:
-            continue
-        path, on_path = [start], {start}
-        ways = [iter(graph[start])]
-        while ways:
-            for needed in ways[-1]:
-                if needed in on_path:
-                    return (*path[path.index(needed) :], needed)
-                if needed in graph and needed not in finished:
-                    path.append(needed)
-                    on_path.add(needed)
-                    ways.append(iter(graph[needed]))
-                    break
-            else:
-                ways.pop()
-                on_path.discard(path[-1])
-                finished.add(path.pop())
+    """One cycle, closed (`('a', 'b', 'a')`: a needs b, b needs a), or None. It begins with the
+    name that stands first in the graph."""
+    try:
+        TopologicalSorter({name: needs for name, needs in graph.items() if needs}).prepare()
+    except CycleError as found:
+        ring = found.args[1][:0:-1]  # graphlib goes from what is needed to what needs it
+        members = set(ring)
+        first = ring.index(next(name for name in graph if name in members))
+        return (*ring[first:], *ring[: first + 1])
     return None
 
 
 def topological_order(graph: Graph) -> tuple[str, ...]:
     """Every name after what it needs, ties in the graph's own order; raises ValueError when there
     is a cycle."""
-    missing = {
-        name: {needed for needed in needs if needed in graph} for name, needs in graph.items()
-    }
-    followers = invert(graph)
-    ready = deque(name for name, needs in missing.items() if not needs)
-    order: list[str] = []
-    while ready:
-        name = ready.popleft()
-        order.append(name)
-        for follower in followers[name]:
-            missing[follower].discard(name)
-            if not missing[follower]:
-                ready.append(follower)
-    if len(order) < len(missing):
-        raise ValueError("Cycle detected: " + " -> ".join(find_cycle(graph) or ()))
-    return tuple(order)
+    sorter = TopologicalSorter(dict.fromkeys(graph, ()))
+    for name, needs in graph.items():
+        sorter.add(name, *(needed for needed in needs if needed in graph))
+    try:
+        return tuple(sorter.static_order())
+    except CycleError:
+        raise ValueError("Cycle detected: " + " -> ".join(find_cycle(graph) or ())) from None
 
 
 def invert(graph: Graph) -> dict[str, tuple[str, ...]]:

@@ -5,12 +5,21 @@ Source: Strøm's duration texts; hours, minutes and seconds only, zero is refuse
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from engine.errors import AuthorError
-from engine.spec.model import Duration
 
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 # 31,000 years; more is a slip of the finger, and Python refuses to read 5,000 digits
 _MOST_DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """A time span and the words the author used for it."""
+
+    seconds: float
+    text: str
 
 
 def parse(value: object) -> Duration:

@@ -1,43 +1,23 @@
-"""One tree of errors; the message is written for the person who has to change something.
-
-StroemError +-- AuthorError            the workspace, a template or an input is wrong: another
-attempt cannot help |   +-- SpecError          one or more problems found in workspace files |   +--
-TemplateError      a template does not parse, or fails, or asks for too much |   +-- InputError
-the caller's input does not fit the declared fields |   +-- NotFound           the thing named does
-not exist +-- Conflict               the thing is not in a state in which this can be done |   +--
-StaleMove          somebody else moved the row first +-- PlatformError          ours, or the
-machine's: another attempt can help
-"""
+"""One tree of errors; the message is written for the person who has to change something."""
 
 from __future__ import annotations
-
-from typing import ClassVar, Literal
-
-Fault = Literal["author", "caller", "platform"]
 
 
 class StroemError(Exception):
     """Root of the tree. `str(error)` is one sentence that tells the reader what to change."""
 
-    code: ClassVar[str] = "error"
-    fault: ClassVar[Fault] = "platform"
-    may_retry: ClassVar[bool] = False
-
 
 class AuthorError(StroemError):
-    code = "author"
-    fault: ClassVar[Fault] = "author"
+    """The workspace, a template or an input is wrong: another attempt cannot help."""
 
 
 class TemplateError(AuthorError):
-    code = "template"
+    """A template does not parse, fails, or asks for too much."""
 
 
 class InputError(AuthorError):
-    """`problems` maps a field name to one sentence; the whole reads as those sentences joined."""
-
-    code = "input"
-    fault = "caller"
+    """The caller's input does not fit the declared fields. `problems` maps a field name to one
+    sentence; the whole reads as those sentences joined."""
 
     def __init__(self, problems: dict[str, str]) -> None:
         self.problems = problems
@@ -45,19 +25,16 @@ class InputError(AuthorError):
 
 
 class NotFound(AuthorError):
-    code = "not_found"
-    fault = "caller"
+    """The thing named does not exist."""
 
 
 class Conflict(StroemError):
-    code = "conflict"
-    fault = "caller"
+    """The thing is not in a state in which this can be done."""
 
 
 class StaleMove(Conflict):
-    code = "stale"
+    """Somebody else moved the row first."""
 
 
 class PlatformError(StroemError):
-    code = "platform"
-    may_retry = True
+    """Ours, or the machine's fault: another attempt can help."""

@@ -9,9 +9,8 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from engine.errors import AuthorError
-from engine.spec import selection
 from engine.spec.model import Retry, Step, Task, WorkflowAction
-from engine.spec.slurm import JOB_TRIGGERS, WORKER_TRIGGERS
+from engine.spec.slurm import JOB_TRIGGERS, WORKER_TRIGGERS, compile_pattern, select_steps
 from engine.spec.tags import SUBMITS
 
 MOST_INSTANCES = 10_000  # a loop has no more
@@ -40,7 +39,7 @@ class Watched:
 
     def selects(self, name: str) -> bool:
         """Whether the action selects an instance of a loop by its name."""
-        return bool(selection.select_steps(self.action, (name,)))
+        return bool(select_steps(self.action, (name,)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ def _watched(index: int, action: WorkflowAction, flow: Mapping[str, Step]) -> Wa
         return Watched(
             index, action, held=held if action.barrier and action.trigger_type == STARTS else ()
         )
-    selected = selection.select_steps(action, flow)
+    selected = select_steps(action, flow)
     loops = tuple(
         name for name, step in flow.items() if step.for_each is not None and _may_add(action, name)
     )
@@ -111,7 +110,7 @@ def _may_match(pattern: str, match: Literal["full", "search"], loop: str) -> boo
     names = _names_in(loop)
     if not _may_match_a_line(pattern, match, names):
         return False
-    compiled = selection.compile_pattern(pattern)
+    compiled = compile_pattern(pattern)
     find = compiled.fullmatch if match == "full" else compiled.search
     return any(find(name) for name in names.split("\n"))
 
@@ -128,9 +127,7 @@ def _may_match_a_line(pattern: str, match: Literal["full", "search"], lines: str
     if "\\" in pattern:  # `\A` and its like know no lines
         return True
     try:
-        whole = selection.compile_pattern(
-            f"(?m:^(?:{pattern})$)" if match == "full" else f"(?m:{pattern})"
-        )
+        whole = compile_pattern(f"(?m:^(?:{pattern})$)" if match == "full" else f"(?m:{pattern})")
     except AuthorError:  # too long with what stands around it, or it sets flags of its own
         return True
     return whole.search(lines) is not None

@@ -29,8 +29,6 @@ PREFIX = "STROEM__"
 class ConfigError(StroemError):
     """A setting is wrong; the message names its place and what would be right."""
 
-    code: ClassVar[str] = "config"
-
 
 def _url(*schemes: str) -> Reader:
     def reader(given: Given) -> str:

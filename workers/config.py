@@ -11,14 +11,14 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from engine.errors import StroemError
 from engine.settings.declared import Key, fill
 from engine.settings.given import Given, Reading, Section, Wrong, empty, override
 from engine.settings.readers import number, text, token, web_address, words
+from engine.spec.draft import Node
 from engine.spec.problems import did_you_mean, shorten
-from engine.spec.reader import Node
 
 PREFIX = "STROEM__WORKER__"
 ABILITIES = ("script", "docker", "kubernetes", "agent")
@@ -29,8 +29,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199}")
 
 class WorkerConfigError(StroemError):
     """One or more settings of a worker are wrong; one line each, with its place."""
-
-    code: ClassVar[str] = "config"
 
 
 def _name(given: Given) -> str:

@@ -13,12 +13,13 @@ from functools import partial
 from typing import Any
 
 from apps.jobs.ledger import Claim, Material
-from engine import inputs, templating
+from engine import templating
 from engine.errors import AuthorError, InputError, TemplateError
 from engine.masking import MASK, secret_strings
 from engine.orders import Resources
+from engine.spec import inputs
 from engine.spec.model import Action, InputField
-from engine.spec.torc.commands import with_recovery
+from engine.spec.torc.conversion import with_recovery
 
 PRIMITIVES = frozenset(
     {"string", "text", "integer", "number", "boolean", "bool", "date", "datetime"}

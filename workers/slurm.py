@@ -26,8 +26,6 @@ _FIELDS = re.compile(r"(?:^|\s)([A-Za-z][A-Za-z:_/]*)=(\S*)")
 class SlurmError(PlatformError):
     """A program of Slurm's failed; the sentence is its own."""
 
-    code = "slurm"
-
 
 @dataclass(frozen=True, slots=True)
 class Seen:

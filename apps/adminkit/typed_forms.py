@@ -37,7 +37,7 @@ class Suggest(forms.TextInput):
 
 
 class TypedForm(forms.Form):
-    """Asks for `fields`. `given()` is what the person said, for `engine.inputs.resolve`; `refuse()`
+    """Asks for `fields`. `given()` is what the person said, for `inputs.resolve`; `refuse()`
     shows its answer.
 
     `before` holds the values of an earlier run, with secrets masked: a secret that is left empty

@@ -10,9 +10,10 @@ from apps.accounts.models import Role, User
 from apps.jobs.flow.blueprints import Node, Plan
 from apps.jobs.models import Attempt, Job, Step
 from apps.workspaces.models import Revision, Workspace
+from engine.durations import Duration
 from engine.masking import MASK
 from engine.spec.freeze import to_json
-from engine.spec.model import Duration, InputField, Retry, Task, Trigger
+from engine.spec.model import InputField, Retry, Task, Trigger
 from engine.spec.model import Step as FlowStep
 from engine.spec.model import Workspace as Definition
 

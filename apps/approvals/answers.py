@@ -13,8 +13,8 @@ from apps.jobs.flow.redaction import blanked, reveal, seal_with, shown
 from apps.jobs.services import resolve_input
 from apps.workspaces.secrets import secret_values, secrets_of
 from engine.errors import InputError
-from engine.inputs import secret_fields
 from engine.masking import MASK
+from engine.spec.inputs import secret_fields
 
 if TYPE_CHECKING:
     from apps.approvals.decisions import Case

@@ -26,9 +26,9 @@ from apps.workspaces.models import Revision, Workspace
 from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
 from engine import templating
 from engine.errors import NotFound
-from engine.inputs import resolve, secret_fields
 from engine.lifecycle import JobStatus
 from engine.planner import Tally
+from engine.spec.inputs import resolve, secret_fields
 from engine.spec.model import InputField
 
 MAX_DEPTH = 10

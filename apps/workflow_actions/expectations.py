@@ -20,8 +20,7 @@ from apps.workflow_actions.watches import watch_of
 from engine import dag
 from engine.lifecycle import JobStatus
 from engine.resources import split_tags
-from engine.spec.binding import schedulers_of
-from engine.spec.tags import ANY_SCHEDULER, SLURM_PREFIX
+from engine.spec.tags import ANY_SCHEDULER, SLURM_PREFIX, schedulers_of
 from engine.workflow_actions import Watched
 
 # The steps of the flow that wait for these tag sets, and whether one of each is ready.

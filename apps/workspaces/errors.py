@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from engine.errors import AuthorError, PlatformError
 
 
 class SourceError(AuthorError):
     """The folder or repository cannot be read, or breaks a limit. Never holds a credential."""
 
-    code: ClassVar[str] = "source"
-
 
 class SecretError(AuthorError):
     """A secret cannot be resolved. Names the secret, never its value."""
 
-    code: ClassVar[str] = "secret"
-
 
 class SealError(PlatformError):
     """Stored bytes cannot be opened with the keys of this server."""
-
-    code: ClassVar[str] = "seal"

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from engine.spec.draft import Node
 from engine.spec.model import Place
 from engine.spec.problems import shorten
-from engine.spec.reader import Node, read
+from engine.spec.reader import read
 
 
 class Wrong(Exception):

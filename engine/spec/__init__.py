@@ -1,12 +1,11 @@
 """The workspace language: YAML files in, a frozen model or a list of problems out.
 
-Belongs here: reading YAML with places, the model, the rules, freezing definitions as JSON. Does
-not: rendering templates (engine.templating), resolving input values (engine.inputs), files and
-paths on a disk.
+Belongs here: reading YAML with places, the model, the rules, input values against the fields that
+the model declares, freezing definitions as JSON. Does not: rendering templates (engine.templating),
+files and paths on a disk.
 """
 
-from engine.spec.discovery import select, select_specifications
-from engine.spec.parser import load
+from engine.spec.parser import load, select, select_specifications
 from engine.spec.reporting import report
 
 __all__ = ["load", "report", "select", "select_specifications"]

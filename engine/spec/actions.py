@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from engine import durations
+from engine.durations import Duration
 from engine.errors import AuthorError
-from engine.spec.entry import Entry
-from engine.spec.fields import ACTION_FIELDS, TYPES, FieldRow
-from engine.spec.inputs import read_inputs, read_outputs, read_retry
-from engine.spec.model import Action, ActionType, Duration, Escalation, Place, Retry
-from engine.spec.problems import did_you_mean, shorten
+from engine.spec.entry import Entry, read_inputs, read_outputs, read_retry
+from engine.spec.fields import ACTION_FIELDS, TYPES, FieldRow, Kind
+from engine.spec.model import Action, ActionType, Escalation, Place
+from engine.spec.problems import shorten
 
 LANGUAGES = ("shell", "python", "javascript", "typescript", "go", "js", "ts")
 RUNNERS = ("local", "docker", "pod")
@@ -29,7 +29,7 @@ def read_action(
 ) -> Action | None:
     """The action in `entry`, or None when its type is unknown. `reserved_keys` are read by somebody
     else."""
-    action_type = _read_type(entry, place)
+    action_type = cast(ActionType | None, entry.type_of(TYPES, "action-type", place))
     fitting = [
         row.name
         for row in ACTION_FIELDS.values()
@@ -54,66 +54,23 @@ def read_action(
     return Action(type=action_type, place=place, **values)
 
 
-def _read_type(entry: Entry, place: Place) -> ActionType | None:
-    if not isinstance(entry.node.value, dict):
-        return None
-    declared = entry.text("type")
-    if declared in TYPES:
-        return declared
-    if entry.get("type") is None:
-        message = f"{entry.subject} is missing 'type' (expected: {', '.join(TYPES)})"
-        entry.problems.error(place, "missing-field", message)
-    elif declared is not None:
-        message = (
-            f"{entry.subject} has invalid type '{shorten(declared)}' (expected: {', '.join(TYPES)})"
-        )
-        entry.problems.error(
-            entry.at("type"), "action-type", message + did_you_mean(declared, TYPES)
-        )
-    return None
-
-
 def _read_field(entry: Entry, row: FieldRow) -> Any:
     """The value of one field, or None when there is nothing to say (or a complaint has been
     made)."""
-    key = row.name
-    match row.kind:
-        case "text":
-            return entry.text(key)
-        case "texts":
-            return entry.texts(key)
-        case "text mapping":
-            return entry.text_mapping(key)
-        case "flag":
-            return entry.flag(key)
-        case "whole":
-            return entry.whole(key)
-        case "number":
-            return entry.number(key)
-        case "duration":
-            return entry.duration(key)
-        case "choice":
-            return entry.choice(key, row.choices, row.choices[0])
-        case "own":
-            return _OWN[key](entry)
+    if row.kind == "own":
+        return _OWN[row.name](entry)
+    if row.kind == "choice":
+        return entry.choice(row.name, row.choices, row.choices[0])
+    return _READ[row.kind](entry, row.name)
 
 
 def _read_runner(entry: Entry) -> str | None:
-    return _read_word(entry, "runner", RUNNERS)
+    return entry.word("runner", RUNNERS, "runner")
 
 
 def _read_language(entry: Entry) -> str | None:
-    word = _read_word(entry, "language", LANGUAGES)
+    word = entry.word("language", LANGUAGES, "language")
     return _LANGUAGE_ALIASES.get(word, word) if word else None
-
-
-def _read_word(entry: Entry, key: str, words: tuple[str, ...]) -> str | None:
-    value = entry.text(key)
-    if value is None or value in words:
-        return value
-    message = f"{entry.subject} has invalid {key} '{shorten(value)}' (expected: {', '.join(words)})"
-    entry.problems.error(entry.at(key), key, message + did_you_mean(value, words))
-    return None
 
 
 def _read_manifest(entry: Entry) -> Mapping[str, Any] | None:
@@ -223,10 +180,15 @@ def _read_escalation(entry: Entry) -> Escalation | None:
     return Escalation(after, **people) if after else None
 
 
-def _read_retry(entry: Entry) -> Retry | None:
-    return read_retry(entry)
-
-
+_READ: Mapping[Kind, Callable[[Entry, str], Any]] = {
+    "text": Entry.text,
+    "texts": Entry.texts,
+    "text mapping": Entry.text_mapping,
+    "flag": Entry.flag,
+    "whole": Entry.whole,
+    "number": Entry.number,
+    "duration": Entry.duration,
+}
 _OWN: Mapping[str, Callable[[Entry], Any]] = {
     "input": read_inputs,
     "output": read_outputs,
@@ -234,7 +196,7 @@ _OWN: Mapping[str, Callable[[Entry], Any]] = {
     "language": _read_language,
     "manifest": _read_manifest,
     "resources": _read_resources,
-    "retry": _read_retry,
+    "retry": read_retry,
     "tools": _read_tools,
     "approvers": _read_approvers,
     "reminders": _read_reminders,

@@ -1,19 +1,27 @@
-"""Rules about actions of every type but agents. Source: Action types."""
+"""Rules about actions of every type. Source: Action types."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import PurePosixPath
 
 from engine.spec.actions import RUNNERS
 from engine.spec.draft import Draft, step_subject
 from engine.spec.fields import ACTION_FIELDS
-from engine.spec.model import Action, Problem
+from engine.spec.model import Action, Place, Problem, Step
 from engine.spec.problems import did_you_mean, error, shorten, warning
 
-MOST_STEP_SECONDS = 86_400
-_REQUIRED = {"docker": ("image",), "pod": ("image",), "task": ("task",), "approval": ("message",)}
+_MOST_TURNS = 100
+_MOST_STEP_SECONDS = 86_400
+_REQUIRED = {
+    "docker": ("image",),
+    "pod": ("image",),
+    "task": ("task",),
+    "approval": ("message",),
+    "agent": ("provider", "prompt"),
+}
 _INTERPRETER = re.compile(r"[A-Za-z0-9._/+-]+")
 _SHELL_SIGNS = re.compile(r"[;&|$`(){}\\\n\r'\"]")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/=-]{0,63}")
@@ -183,69 +191,67 @@ def check_runners(draft: Draft) -> Iterator[Problem]:
 
 def check_tags(draft: Draft) -> Iterator[Problem]:
     for name, subject, action in draft.actions():
-        yield from _check_tag_list(draft, subject, action.tags, name, None)
+        yield from _check_tag_list(subject, action.tags, partial(draft.in_action, name, "tags"))
     for task_name, task in draft.workspace.tasks.items():
-        for step_name, step in task.flow.items():
-            subject = step_subject(task_name, step_name)
-            yield from _check_tag_list(draft, subject, step.tags, task_name, step_name)
+        for name, step in task.flow.items():
+            at = partial(draft.in_step, task_name, name, "tags")
+            yield from _check_tag_list(step_subject(task_name, name), step.tags, at)
 
 
 def _check_tag_list(
-    draft: Draft, subject: str, tags: tuple[str, ...], owner: str, step: str | None
+    subject: str, tags: tuple[str, ...], at: Callable[..., Place]
 ) -> Iterator[Problem]:
     if len(tags) > _MOST_TAGS:
-        place = (
-            draft.in_action(owner, "tags") if step is None else draft.in_step(owner, step, "tags")
-        )
-        yield error(place, "tags", f"{subject} has more than {_MOST_TAGS} tags")
+        yield error(at(), "tags", f"{subject} has more than {_MOST_TAGS} tags")
     for index, tag in enumerate(tags):
         if not _TAG.fullmatch(tag):
-            place = (
-                draft.in_action(owner, "tags", index)
-                if step is None
-                else draft.in_step(owner, step, "tags", index)
-            )
             message = (
                 f"{subject} has invalid tag '{shorten(tag)}' (letters, digits and _ . : / = - only,"
                 " at most 64)"
             )
-            yield error(place, "tags", message)
+            yield error(at(index), "tags", message)
 
 
 def check_variables(draft: Draft) -> Iterator[Problem]:
     """Names in `env` must be names that a shell can read."""
     for name, subject, action in draft.actions():
-        for variable in action.env:
-            if not _VARIABLE.fullmatch(variable):
-                message = (
-                    f"{subject} env '{shorten(variable)}' is no variable name (letters, digits and"
-                    " _ only)"
-                )
-                yield error(draft.in_action(name, "env", variable), "env", message)
+        yield from _check_env(subject, action.env, partial(draft.in_action, name, "env"))
     for name, trigger in draft.workspace.triggers.items():
-        for variable in trigger.options.get("env", {}):
-            if not _VARIABLE.fullmatch(variable):
-                message = (
-                    f"Trigger '{name}' env '{shorten(variable)}' is no variable name (letters,"
-                    " digits and _ only)"
-                )
-                yield error(draft.at("triggers", name, "env", variable), "env", message)
+        at = partial(draft.at, "triggers", name, "env")
+        yield from _check_env(f"Trigger '{name}'", trigger.options.get("env", {}), at)
+
+
+def _check_env(subject: str, env: Iterable[str], at: Callable[[str], Place]) -> Iterator[Problem]:
+    for variable in env:
+        if not _VARIABLE.fullmatch(variable):
+            message = (
+                f"{subject} env '{shorten(variable)}' is no variable name (letters, digits and"
+                " _ only)"
+            )
+            yield error(at(variable), "env", message)
 
 
 def check_action_limits(draft: Draft) -> Iterator[Problem]:
     for name, subject, action in draft.actions():
-        if action.timeout and action.timeout.seconds > MOST_STEP_SECONDS:
-            message = (
-                f"{subject} timeout {action.timeout.seconds:.0f}s exceeds maximum of"
-                f" {MOST_STEP_SECONDS}s (24h)"
-            )
-            yield error(draft.in_action(name, "timeout"), "timeout", message)
-        if action.retry and action.type in ACTION_FIELDS["retry"].doubtful:
-            message = (
-                f"{subject} has retry on action type '{action.type}' — retry is not meaningful for"
-                " this type"
-            )
-            yield warning(draft.in_action(name, "retry"), "retry", message)
+        yield from limits_of(subject, action, action.type, partial(draft.in_action, name))
+
+
+def limits_of(
+    subject: str, thing: Action | Step, action_type: str, at: Callable[[str], Place]
+) -> Iterator[Problem]:
+    """What is wrong with the time-out and the retry of an action, or of a step that calls one."""
+    if thing.timeout and thing.timeout.seconds > _MOST_STEP_SECONDS:
+        message = (
+            f"{subject} timeout {thing.timeout.seconds:.0f}s exceeds maximum of"
+            f" {_MOST_STEP_SECONDS}s (24h)"
+        )
+        yield error(at("timeout"), "timeout", message)
+    if thing.retry and action_type in ACTION_FIELDS["retry"].doubtful:
+        message = (
+            f"{subject} has retry on action type '{action_type}' — retry is not meaningful for"
+            " this type"
+        )
+        yield warning(at("retry"), "retry", message)
 
 
 def check_task_references(draft: Draft) -> Iterator[Problem]:
@@ -277,6 +283,61 @@ def check_approvals(draft: Draft) -> Iterator[Problem]:
             yield error(place, "approvers", message)
 
 
+def _agents(draft: Draft) -> Iterator[tuple[str, str, Action]]:
+    for name, subject, action in draft.actions():
+        if action.type == "agent":
+            yield name, subject, action
+
+
+def check_agent_limits(draft: Draft) -> Iterator[Problem]:
+    for name, subject, action in _agents(draft):
+        if action.temperature is not None and not 0.0 <= action.temperature <= 2.0:
+            message = f"{subject} temperature must be between 0.0 and 2.0, got {action.temperature}"
+            yield error(draft.in_action(name, "temperature"), "out-of-range", message)
+        if action.max_turns is not None and not 1 <= action.max_turns <= _MOST_TURNS:
+            message = (
+                f"{subject} max_turns must be between 1 and {_MOST_TURNS}, got {action.max_turns}"
+            )
+            yield error(draft.in_action(name, "max_turns"), "out-of-range", message)
+        if action.max_tokens is not None and action.max_tokens < 1:
+            message = f"{subject} max_tokens must be 1 or more, got {action.max_tokens}"
+            yield error(draft.in_action(name, "max_tokens"), "out-of-range", message)
+
+
+def check_agent_tools(draft: Draft) -> Iterator[Problem]:
+    kinds = (("task", "task", "tasks"), ("mcp", "MCP server", "mcp_servers"))
+    for name, subject, action in _agents(draft):
+        for index, tool in enumerate(action.tools):
+            for key, words, section in kinds:
+                if key not in tool:
+                    continue
+                place = draft.in_action(name, "tools", index, key)
+                if not tool[key].strip():
+                    yield error(
+                        place, "tools", f"{subject} has a tool with empty {words} reference"
+                    )
+                elif draft.is_complete and not draft.has(section, tool[key]):
+                    hint = did_you_mean(tool[key], draft.sections[section])
+                    message = (
+                        f"{subject} has a tool with non-existent {words}"
+                        f" '{shorten(tool[key])}'{hint}"
+                    )
+                    yield error(place, "tools", message)
+
+
+def check_agent_turns(draft: Draft) -> Iterator[Problem]:
+    for name, subject, action in _agents(draft):
+        if action.max_turns is not None and not action.tools:
+            message = f"{subject} has 'max_turns' but no 'tools' — max_turns has no effect"
+            yield warning(draft.in_action(name, "max_turns"), "tools", message)
+        if action.interactive and not action.tools:
+            message = f"{subject} is interactive but has no 'tools' — it can only ask questions"
+            yield warning(draft.in_action(name, "interactive"), "tools", message)
+        if action.interactive and action.tools and action.max_turns is None:
+            message = f"{subject} is interactive with tools but has no 'max_turns' — 25 is used"
+            yield warning(draft.in_action(name, "interactive"), "tools", message)
+
+
 CHECKS = (
     check_required_fields,
     check_script_or_source,
@@ -291,4 +352,7 @@ CHECKS = (
     check_action_limits,
     check_task_references,
     check_approvals,
+    check_agent_limits,
+    check_agent_tools,
+    check_agent_turns,
 )

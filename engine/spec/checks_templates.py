@@ -1,16 +1,21 @@
-"""Rules about templates: that they parse, that what they read exists, that they do not paste input
-into code."""
+"""Rules about templates, wherever one may stand: that they parse, that what they read exists, that
+they do not paste input into code.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from engine import dag, templating
 from engine.spec.actions import LANGUAGES
-from engine.spec.draft import Draft
-from engine.spec.model import Action, Problem, Step
+from engine.spec.draft import Draft, step_subject, task_subject
+from engine.spec.fields import HOOK_LISTS
+from engine.spec.inputs import variable_of
+from engine.spec.model import Action, Hook, InputField, Place, Problem, Step
 from engine.spec.problems import did_you_mean, error, shorten, warning
-from engine.spec.sites import Site, find_sites
 
 _BUDGET_PER_FILE = 15_000  # letters in tags, about a third of a second of work
 _MOST_STEPS = 2000  # in a larger flow, what may be read when is not worked out
@@ -20,6 +25,133 @@ _ROOTS = {"hook": ("hook", *_SECRETS), "default": _SECRETS, "workspace": _SECRET
 _JSON = ("json", "json_encode")
 _SAFE_TYPES = ("integer", "number", "boolean", "date", "datetime")
 _FILTERS = {"shell": "sh", "python": "py", "javascript": "json", "typescript": "json", "go": "json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One text that is rendered some day. `what` is its key; `reader` says which values it can
+    see."""
+
+    subject: str
+    what: str
+    text: str
+    place: Place
+    reader: str  # action, step, default, hook, workspace
+    task: str = ""
+    step: str = ""
+
+    @property
+    def has_template(self) -> bool:
+        return "{{" in self.text or "{%" in self.text or "{#" in self.text
+
+    @property
+    def price(self) -> int:
+        """How much work it is to understand: the length of its tags, and something for each."""
+        return templating.price(self.text)
+
+
+def find_sites(draft: Draft) -> Iterator[Site]:
+    """All texts that hold a template, and every `when`."""
+    for site in _all_sites(draft):
+        if site.has_template or site.what == "when":
+            yield site
+
+
+def _all_sites(draft: Draft) -> Iterator[Site]:
+    yield from _in_actions(draft)
+    yield from _in_tasks(draft)
+    yield from _in_hooks(draft, draft.workspace.hooks, "Workspace")
+    for section, kind in (("secrets", "Secret"), ("connections", "Connection")):
+        for name in draft.sections[section]:
+            value = getattr(draft.workspace, section).get(name)
+            for text in _texts(value):
+                yield Site(
+                    f"{kind} '{shorten(name)}'", "value", text, draft.at(section, name), "workspace"
+                )
+    for name, trigger in draft.workspace.triggers.items():
+        for variable, text in trigger.options.get("env", {}).items():
+            place = draft.at("triggers", name, "env", variable)
+            yield Site(
+                f"Trigger '{shorten(name)}'", f"env '{shorten(variable)}'", text, place, "workspace"
+            )
+
+
+def _in_actions(draft: Draft) -> Iterator[Site]:
+    for name, subject, action in draft.actions():
+        for key in ("script", "source", "cmd", "image", "message", "prompt", "system_prompt"):
+            text = getattr(action, key)
+            if text is not None:
+                yield Site(subject, key, text, draft.in_action(name, key), "action")
+        for index, text in enumerate(action.args):
+            yield Site(subject, "args", text, draft.in_action(name, "args", index), "action")
+        for variable, text in action.env.items():
+            place = draft.in_action(name, "env", variable)
+            yield Site(subject, f"env '{shorten(variable)}'", text, place, "action")
+        for text in _texts(action.manifest):
+            yield Site(subject, "manifest", text, draft.in_action(name, "manifest"), "action")
+        yield from _in_defaults(subject, action.input, partial(draft.in_action, name, "input"))
+
+
+def _in_tasks(draft: Draft) -> Iterator[Site]:
+    for name, task in draft.workspace.tasks.items():
+        subject = task_subject(name)
+        yield from _in_defaults(subject, task.input, partial(draft.at, "tasks", name, "input"))
+        for step_name in task.flow:
+            yield from _in_step(draft, name, step_name)
+        yield from _in_hooks(draft, task.hooks, subject)
+        for action in task.workflow_actions:
+            if action.when is not None:
+                yield Site(
+                    f"{subject} workflow action",
+                    "when",
+                    action.when,
+                    action.place,
+                    "workflow action",
+                )
+
+
+def _in_defaults(
+    subject: str, fields: Mapping[str, InputField], at: Callable[..., Place]
+) -> Iterator[Site]:
+    for key, field in fields.items():
+        if isinstance(field.default, str):
+            what = f"input '{shorten(key)}' default"
+            yield Site(subject, what, field.default, at(key, "default"), "default")
+
+
+def _in_step(draft: Draft, task: str, name: str) -> Iterator[Site]:
+    step = draft.workspace.tasks[task].flow[name]
+    subject = step_subject(task, name)
+    for key in ("when", "for_each"):
+        text = getattr(step, key)
+        if isinstance(text, str):
+            yield Site(subject, key, text, draft.in_step(task, name, key), "step", task, name)
+    for key, value in step.input.items():
+        for text in _texts(value):
+            place = draft.in_step(task, name, "input", key)
+            yield Site(subject, f"input '{shorten(key)}'", text, place, "step", task, name)
+
+
+def _in_hooks(draft: Draft, hooks: Any, owner: str) -> Iterator[Site]:
+    for event in HOOK_LISTS:
+        found: tuple[Hook, ...] = getattr(hooks, event)
+        for index, hook in enumerate(found):
+            for key, value in hook.input.items():
+                for text in _texts(value):
+                    what = f"input '{shorten(key)}'"
+                    yield Site(f"{owner} {event}[{index}]", what, text, hook.place, "hook")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in a JSON value, keys left out."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
 
 
 class _Reach:
@@ -189,11 +321,7 @@ def _advise(splice: templating.Splice, language: str, pasted: list[tuple[str, ..
         return "remove the quotes around it: the filter brings its own"
     first = pasted[0]
     if language == "shell" and first[:1] == ("input",) and len(first) > 1:
-        variable = (
-            "STROEM_INPUT_"
-            + "".join(letter if letter.isalnum() else "_" for letter in first[1]).upper()
-        )
-        return f"use \"${variable}\" or the filter '{needed}'"
+        return f"use \"${variable_of(first[1])}\" or the filter '{needed}'"
     return f"use the filter '{needed}', or read the file named by STROEM_INPUT_FILE"
 
 

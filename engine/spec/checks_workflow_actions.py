@@ -3,16 +3,23 @@ Workflow actions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from engine import dag
 from engine.errors import AuthorError
-from engine.spec import selection
 from engine.spec.draft import Draft, task_subject
 from engine.spec.model import Place, Problem, WorkflowAction
 from engine.spec.problems import did_you_mean, error, shorten, warning
-from engine.spec.slurm import JOB_TRIGGERS
+from engine.spec.slurm import (
+    JOB_TRIGGERS,
+    NODES_FOR_NOTHING,
+    TOO_MANY_TRIALS,
+    asks_in_vain,
+    is_affordable,
+    is_endless,
+    match_names,
+)
 
 _NOTHING_AFTER = ("on_workflow_complete", "on_worker_complete")
 _SHOWN = 5
@@ -86,15 +93,15 @@ def check_patterns(draft: Draft) -> Iterator[Problem]:
     for seen in _actions(draft):
         task, subject, action = seen.task, seen.subject, seen.action
         flow = draft.workspace.tasks[task].flow
-        names = tuple(flow) if selection.is_affordable(draft.workspace.tasks[task]) else ()
+        names = tuple(flow) if is_affordable(draft.workspace.tasks[task]) else ()
         has_all = not draft.broken_steps.get(task) and not any(
             step.for_each is not None for step in flow.values()
         )
         for index, pattern in enumerate(action.job_name_regexes):
             place = seen.at("job_name_regexes", index)
             try:
-                full = selection.match_names(pattern, names, "full")
-                found = selection.match_names(pattern, names, "search")
+                full = match_names(pattern, names, "full")
+                found = match_names(pattern, names, "search")
             except AuthorError as wrong:
                 yield error(
                     place, "regex", f"{subject}: Invalid regex '{shorten(pattern)}': {wrong}"
@@ -120,20 +127,20 @@ def _judge_matches(
     elif not full and has_all:
         message = (
             f"{subject}: regex {shown} did not match any jobs: it must fit the whole name; "
-            f"for {_listed(found)} write '.*' around it"
+            f"for {listed(found)} write '.*' around it"
         )
         yield error(place, "selection", message)
     elif set(found) != set(full):
         rest = tuple(name for name in found if name not in full)
         message = (
-            f"{subject}: regex {shown} selects {_listed(full) or 'nothing yet'}; it must fit the"
-            f" whole name, so {_listed(rest)} {'is' if len(rest) == 1 else 'are'} left out (Torc"
+            f"{subject}: regex {shown} selects {listed(full) or 'nothing yet'}; it must fit the"
+            f" whole name, so {listed(rest)} {'is' if len(rest) == 1 else 'are'} left out (Torc"
             " searches, and would take them)"
         )
         yield warning(place, "selection", message)
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def listed(names: tuple[str, ...]) -> str:
     shown = ", ".join(f"'{shorten(name)}'" for name in names[:_SHOWN])
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 
@@ -141,8 +148,8 @@ def _listed(names: tuple[str, ...]) -> str:
 def check_trials(draft: Draft) -> Iterator[Problem]:
     for task in draft.workspace.tasks.values():
         loops = sum(step.for_each is not None for step in task.flow.values())
-        if selection.is_endless(task.workflow_actions, len(task.flow), loops):
-            yield error(task.workflow_actions[0].place, "too-many", selection.TOO_MANY_TRIALS)
+        if is_endless(task.workflow_actions, len(task.flow), loops):
+            yield error(task.workflow_actions[0].place, "too-many", TOO_MANY_TRIALS)
 
 
 def check_schedulers(draft: Draft) -> Iterator[Problem]:
@@ -156,18 +163,19 @@ def check_schedulers(draft: Draft) -> Iterator[Problem]:
             place = seen.at("scheduler")
             if place == action.place:
                 place = seen.at("do", index, "scheduler")
-            if not known:
-                message = (
-                    "schedule_nodes action with scheduler_type=slurm requires slurm_schedulers to"
-                    " be defined"
-                )
-            else:
-                hint = did_you_mean(scheduler, known)
-                message = (
-                    f"schedule_nodes action references slurm_scheduler '{shorten(scheduler)}' "
-                    f"which does not exist{hint}"
-                )
-            yield error(place, "missing-scheduler", f"{subject}: {message}")
+            yield missing_scheduler(subject, place, scheduler, known)
+
+
+def missing_scheduler(subject: str, place: Place, name: str, known: Collection[str]) -> Problem:
+    message = (
+        "schedule_nodes action with scheduler_type=slurm requires slurm_schedulers to be defined"
+    )
+    if known:
+        message = (
+            f"schedule_nodes action references slurm_scheduler '{shorten(name)}' which does not"
+            f" exist{did_you_mean(name, known)}"
+        )
+    return error(place, "missing-scheduler", f"{subject}: {message}")
 
 
 def check_action_names(draft: Draft) -> Iterator[Problem]:
@@ -213,10 +221,8 @@ def check_barriers(draft: Draft) -> Iterator[Problem]:
                 f"{subject}: barrier has no effect on {action.trigger_type}: no step comes after it"
             )
             yield warning(seen.at("barrier"), "barrier", message)
-        if selection.asks_in_vain(action):
-            yield warning(
-                seen.at("trigger_type"), "nodes", f"{subject}: {selection.NODES_FOR_NOTHING}"
-            )
+        if asks_in_vain(action):
+            yield warning(seen.at("trigger_type"), "nodes", f"{subject}: {NODES_FOR_NOTHING}")
 
 
 CHECKS = (

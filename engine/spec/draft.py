@@ -1,14 +1,78 @@
-"""A workspace as far as it could be read, with the places of everything in it: what checks look
-at."""
+"""What reading passes on, with the places of everything in it: the tree of one file, and the draft
+of a workspace that checks look at."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Set
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
-from engine.spec.model import Action, Place, Workspace
+from engine.spec.model import Action, Place, Problem, Workspace
 from engine.spec.problems import shorten
-from engine.spec.reader import Node
+
+_NO_KEYS: Mapping[str, Place] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one file may hold. Nodes and text are counted as if every alias were written out."""
+
+    size_bytes: int = 1_000_000
+    nodes: int = 70_000
+    depth: int = 50
+    aliases: int = 100
+
+
+LIMITS = Limits()
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One value and its place. `text` is what the author wrote, for scalars; `keys` says where each
+    key stands.
+
+    Nobody changes a node; it is not frozen only because a frozen one takes three times as long to
+    make.
+    """
+
+    value: bool | int | float | str | tuple[Node, ...] | dict[str, Node] | None
+    place: Place
+    text: str = ""
+    keys: Mapping[str, Place] = field(default_factory=lambda: _NO_KEYS)
+
+    @property
+    def kind(self) -> str:
+        """The kind of value, in words for a message."""
+        match self.value:
+            case None:
+                return "nothing"
+            case bool():
+                return "true or false"
+            case int() | float():
+                return "a number"
+            case str():
+                return "text"
+            case tuple():
+                return "a list"
+            case _:
+                return "a mapping"
+
+    def plain(self) -> Any:
+        """The value as plain JSON types, a fresh copy."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, tuple):
+            return [node.plain() for node in self.value]
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What became of one file: `root` is None when it is empty or when `problems` is not."""
+
+    root: Node | None
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""One YAML mapping being read: takes typed values out of it and complains in one voice.
+"""One YAML mapping being read: takes typed values out of it and complains in one voice. Also what
+several things declare alike: inputs, outputs and retries.
 
 A key whose value is null counts as absent, as authors of optional fields expect. Every method
 returns None (or the default) after a complaint, so that reading goes on and all problems of a file
@@ -8,14 +9,23 @@ show at once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal, cast
 
 from engine import durations
+from engine.durations import Duration
 from engine.errors import AuthorError
-from engine.spec.model import Duration, Place
+from engine.spec.draft import Node
+from engine.spec.fields import ALIASES, OUTPUT_TYPES, PRIMITIVES
+from engine.spec.model import InputField, OutputField, Place, Retry
 from engine.spec.problems import Problems, did_you_mean, shorten
-from engine.spec.reader import Node
 
+_INPUT_FIELDS = (
+    "type", "name", "description", "required", "secret", "default", "options", "allow_custom",
+    "multiple", "order",
+)  # fmt: skip
+_OUTPUT_FIELDS = ("type", "description", "required", "default", "options")
+_RETRY_FIELDS = ("max_attempts", "delay", "backoff", "jitter")
+_LONGEST_DELAY_S = 3600
 _WHOLE_LIMIT = 2**31 - 1
 
 
@@ -131,6 +141,23 @@ class Entry:
             return default
         return value
 
+    def word(self, key: str, words: Sequence[str], code: str, wrong: str = "invalid") -> str | None:
+        """One of `words`, or None; what else stands there is called `wrong`."""
+        value = self.text(key)
+        if value is None or value in words:
+            return value
+        message = f"has {wrong} {key} '{shorten(value)}' (expected: {', '.join(words)})"
+        hint = did_you_mean(value, words)
+        self.problems.error(self.at(key), code, f"{self.subject} {message}{hint}")
+        return None
+
+    def type_of(self, types: Sequence[str], code: str, place: Place) -> str | None:
+        """One of `types`, which must be given; `place` is where the mapping's own name stands."""
+        if isinstance(self.node.value, dict) and self.get("type") is None:
+            message = f"{self.subject} is missing 'type' (expected: {', '.join(types)})"
+            self.problems.error(place, "missing-field", message)
+        return self.word("type", types, code)
+
     def duration(self, key: str) -> Duration | None:
         node = self.get(key)
         if node is None:
@@ -195,3 +222,100 @@ class Entry:
             return
         for name, inner in node.value.items():
             yield name, node.keys[name], Entry(inner, f"{prefix} '{shorten(name)}'", self.problems)
+
+
+def looks_like_field(node: Node) -> bool:
+    """Whether an inline step's input entry declares a field, rather than being a value that has a
+    key `type`."""
+    if not isinstance(node.value, dict) or "type" not in node.value:
+        return False
+    declared = node.value["type"].value
+    return declared in (*PRIMITIVES, *ALIASES) or all(key in _INPUT_FIELDS for key in node.value)
+
+
+def read_inputs(owner: Entry, key: str = "input") -> dict[str, InputField]:
+    """The fields declared under `key`; those that cannot be read are complained about and left
+    out."""
+    found: dict[str, InputField] = {}
+    for name, place, entry in owner.entries(key, f"{owner.subject} input"):
+        entry.refuse_unknown(_INPUT_FIELDS)
+        declared = entry.text("type")
+        if declared is None:
+            entry.require("type", place)
+            continue
+        default = entry.get("default")
+        found[name] = InputField(
+            type=ALIASES.get(declared, declared),
+            name=entry.text("name"),
+            description=entry.text("description"),
+            required=entry.flag("required"),
+            secret=entry.flag("secret"),
+            default=default.plain() if default else None,
+            has_default=default is not None,
+            options=entry.texts("options") if entry.get("options") else None,
+            allow_custom=entry.flag("allow_custom"),
+            multiple=entry.flag("multiple"),
+            order=entry.whole("order"),
+        )
+    return found
+
+
+def read_outputs(owner: Entry, key: str = "output") -> dict[str, OutputField]:
+    found: dict[str, OutputField] = {}
+    for name, place, entry in owner.entries(key, f"{owner.subject} output field"):
+        entry.refuse_unknown(_OUTPUT_FIELDS)
+        declared = entry.text("type")
+        if declared not in OUTPUT_TYPES:
+            if declared is None:
+                entry.require("type", place)
+            else:
+                message = (
+                    f"{entry.subject} has invalid type '{shorten(declared)}'. Valid types:"
+                    f" {', '.join(OUTPUT_TYPES)}"
+                )
+                owner.problems.error(entry.at("type"), "output-type", message)
+            continue
+        default, options = entry.get("default"), entry.get("options")
+        found[name] = OutputField(
+            type=declared,
+            description=entry.text("description"),
+            required=entry.flag("required"),
+            default=default.plain() if default else None,
+            options=tuple(node.plain() for node in entry.items("options")) if options else None,
+        )
+    return found
+
+
+def read_values(owner: Entry, key: str = "input") -> dict[str, Any]:
+    """Input values as plain JSON; templates in them stay as written."""
+    return owner.plain_mapping(key)
+
+
+def read_retry(owner: Entry, key: str = "retry") -> Retry | None:
+    node = owner.mapping(key)
+    if node is None:
+        return None
+    entry = Entry(node, f"{owner.subject} retry", owner.problems)
+    entry.refuse_unknown(_RETRY_FIELDS)
+    attempts = entry.whole("max_attempts")
+    if attempts is not None and not 1 <= attempts <= 10:
+        message = f"{owner.subject} retry max_attempts {attempts} out of range (1..=10)"
+        owner.problems.error(entry.at("max_attempts"), "retry", message)
+        attempts = None
+    delay = entry.duration("delay")
+    if delay is not None and delay.seconds > _LONGEST_DELAY_S:
+        message = (
+            f"{owner.subject} retry delay {delay.seconds:.0f}s exceeds maximum of"
+            f" {_LONGEST_DELAY_S}s (1h)"
+        )
+        owner.problems.error(entry.at("delay"), "retry", message)
+        delay = None
+    return Retry(
+        max_attempts=3 if attempts is None else attempts,
+        delay_s=30.0 if delay is None else delay.seconds,
+        backoff=cast(
+            Literal["fixed", "exponential"],
+            entry.choice("backoff", ("fixed", "exponential"), "fixed"),
+        ),
+        jitter=entry.flag("jitter"),
+    )

@@ -1,8 +1,7 @@
 """Definitions as plain JSON and back, exactly: what a job obeys is stored in this form.
 
 Secrets stay out of it: a frozen workspace knows the names of its secrets, and of its connections'
-secret fields only the templates. `private_to_json` gives what was left out, for whoever keeps it
-encrypted.
+secret fields only the templates.
 """
 
 from __future__ import annotations
@@ -46,18 +45,6 @@ def _field_names(kind: Any) -> tuple[str, ...] | None:
     )
 
 
-def private_to_json(workspace: Workspace) -> dict[str, Any]:
-    """What `to_json(workspace)` leaves out: {secrets, connections}. Clear text: encrypt it or drop
-    it."""
-    return {
-        "secrets": to_json(workspace.secrets),
-        "connections": {
-            name: {key: to_json(values[key]) for key in _secret_keys(workspace, values)}
-            for name, values in workspace.connections.items()
-        },
-    }
-
-
 def action_from_json(data: Mapping[str, Any]) -> Action:
     return cast(Action, _revive(Action, data))
 
@@ -70,19 +57,9 @@ def hooks_from_json(data: Mapping[str, Any]) -> Hooks:
     return cast(Hooks, _revive(Hooks, data))
 
 
-def workspace_from_json(
-    data: Mapping[str, Any], private: Mapping[str, Any] | None = None
-) -> Workspace:
-    """The workspace again; with `private` (from `private_to_json`) exactly as it was, else its
-    secrets are None."""
-    workspace = cast(Workspace, _revive(Workspace, data))
-    if private is None:
-        return workspace
-    connections = {
-        name: {**values, **private["connections"].get(name, {})}
-        for name, values in workspace.connections.items()
-    }
-    return dataclasses.replace(workspace, secrets=private["secrets"], connections=connections)
+def workspace_from_json(data: Mapping[str, Any]) -> Workspace:
+    """The workspace again; its secrets are None."""
+    return cast(Workspace, _revive(Workspace, data))
 
 
 def _without_private(workspace: Workspace) -> Workspace:

@@ -1,116 +1,272 @@
-"""Declared inputs, outputs and retries, out of their YAML."""
+"""Input values against the fields that a task, an action or an approval form declares: one check
+for every caller.
+
+A declared field that was not given and has no default is absent from the result. Values of
+connection types pass through: whoever knows the connections resolves them.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
+from typing import Any
 
-from engine.spec.entry import Entry
-from engine.spec.fields import ALIASES, OUTPUT_TYPES, PRIMITIVES
-from engine.spec.model import InputField, OutputField, Retry
-from engine.spec.problems import shorten
-from engine.spec.reader import Node
+from engine.errors import InputError
+from engine.spec.model import InputField
+from engine.spec.problems import did_you_mean, shorten
 
-INPUT_FIELDS = (
-    "type", "name", "description", "required", "secret", "default", "options", "allow_custom",
-    "multiple", "order",
-)  # fmt: skip
-_OUTPUT_FIELDS = ("type", "description", "required", "default", "options")
-_RETRY_FIELDS = ("max_attempts", "delay", "backoff", "jitter")
-_LONGEST_DELAY_S = 3600
-
-
-def looks_like_field(node: Node) -> bool:
-    """Whether an inline step's input entry declares a field, rather than being a value that has a
-    key `type`."""
-    if not isinstance(node.value, dict) or "type" not in node.value:
-        return False
-    declared = node.value["type"].value
-    return declared in (*PRIMITIVES, *ALIASES) or all(key in INPUT_FIELDS for key in node.value)
+_WHOLE = re.compile(r"[-+]?[0-9]{1,19}")
+_NUMBER = re.compile(r"[-+]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][-+]?[0-9]{1,4})?")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_DATETIME = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt"
+    r" ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?([Zz]|[-+][0-9]{2}:[0-9]{2})"
+)
+_BIGGEST = 2**63 - 1
+_NOT_A_NAME = re.compile(r"[^A-Z0-9]")
+_DEEPEST = 100
 
 
-def read_inputs(owner: Entry, key: str = "input") -> dict[str, InputField]:
-    """The fields declared under `key`; those that cannot be read are complained about and left
-    out."""
-    found: dict[str, InputField] = {}
-    for name, place, entry in owner.entries(key, f"{owner.subject} input"):
-        entry.refuse_unknown(INPUT_FIELDS)
-        declared = entry.text("type")
-        if declared is None:
-            entry.require("type", place)
+class _Wrong(Exception):
+    """A value that does not fit; the text is the end of a sentence: `must be a whole number`."""
+
+    def __init__(self, sentence: str, *, but_got: bool = True) -> None:
+        self.but_got = but_got  # whether to go on with `, not 'abc'`
+        super().__init__(sentence)
+
+
+def resolve(
+    fields: Mapping[str, InputField],
+    given: Mapping[str, Any],
+    defaults_rendered: Mapping[str, Any],
+    *,
+    path: str = "input",
+    allow_unknown: bool = False,
+) -> dict[str, Any]:
+    """The values of all fields, coerced; raises InputError with one sentence per field that is
+    wrong.
+
+    `defaults_rendered` holds the defaults that are templates, rendered; other defaults come from
+    the fields. With `allow_unknown` (webhooks bring their own fields) what is not declared is kept
+    as it is.
+    """
+    problems: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    for name, field in fields.items():
+        value = given.get(name)
+        if _is_missing(field, value):
+            value = defaults_rendered.get(name, field.default if field.has_default else None)
+        if _is_missing(field, value):
+            if field.required:
+                problems[name] = f"{path} '{shorten(name)}' is required"
             continue
-        default = entry.get("default")
-        found[name] = InputField(
-            type=ALIASES.get(declared, declared),
-            name=entry.text("name"),
-            description=entry.text("description"),
-            required=entry.flag("required"),
-            secret=entry.flag("secret"),
-            default=default.plain() if default else None,
-            has_default=default is not None,
-            options=entry.texts("options") if entry.get("options") else None,
-            allow_custom=entry.flag("allow_custom"),
-            multiple=entry.flag("multiple"),
-            order=entry.whole("order"),
-        )
-    return found
-
-
-def read_outputs(owner: Entry, key: str = "output") -> dict[str, OutputField]:
-    found: dict[str, OutputField] = {}
-    for name, place, entry in owner.entries(key, f"{owner.subject} output field"):
-        entry.refuse_unknown(_OUTPUT_FIELDS)
-        declared = entry.text("type")
-        if declared not in OUTPUT_TYPES:
-            if declared is None:
-                entry.require("type", place)
-            else:
-                message = (
-                    f"{entry.subject} has invalid type '{shorten(declared)}'. Valid types:"
-                    f" {', '.join(OUTPUT_TYPES)}"
-                )
-                owner.problems.error(entry.at("type"), "output-type", message)
+        try:
+            values[name] = _coerce(field, value)
+        except _Wrong as wrong:
+            problems[name] = (
+                f"{path} '{shorten(name)}' {wrong}{_but_got(field, value) if wrong.but_got else ''}"
+            )
+    for name in given:
+        if name in fields:
             continue
-        default, options = entry.get("default"), entry.get("options")
-        found[name] = OutputField(
-            type=declared,
-            description=entry.text("description"),
-            required=entry.flag("required"),
-            default=default.plain() if default else None,
-            options=tuple(node.plain() for node in entry.items("options")) if options else None,
-        )
-    return found
+        if not allow_unknown:
+            problems[name] = _unknown(name, fields, path)
+        elif _is_storable(given[name]) and _is_clean(name):
+            values[name] = given[name]
+        else:
+            problems[name] = (
+                f"{path} '{shorten(name)}' holds what cannot be stored: NUL, NaN, or half a"
+                " character"
+            )
+    if problems:
+        raise InputError(problems)
+    return values
 
 
-def read_values(owner: Entry, key: str = "input") -> dict[str, Any]:
-    """Input values as plain JSON; templates in them stay as written."""
-    return owner.plain_mapping(key)
+def secret_fields(fields: Mapping[str, InputField]) -> frozenset[str]:
+    """Names of the fields whose values must never be shown."""
+    return frozenset(name for name, field in fields.items() if field.secret)
 
 
-def read_retry(owner: Entry, key: str = "retry") -> Retry | None:
-    node = owner.mapping(key)
-    if node is None:
-        return None
-    entry = Entry(node, f"{owner.subject} retry", owner.problems)
-    entry.refuse_unknown(_RETRY_FIELDS)
-    attempts = entry.whole("max_attempts")
-    if attempts is not None and not 1 <= attempts <= 10:
-        message = f"{owner.subject} retry max_attempts {attempts} out of range (1..=10)"
-        owner.problems.error(entry.at("max_attempts"), "retry", message)
-        attempts = None
-    delay = entry.duration("delay")
-    if delay is not None and delay.seconds > _LONGEST_DELAY_S:
-        message = (
-            f"{owner.subject} retry delay {delay.seconds:.0f}s exceeds maximum of"
-            f" {_LONGEST_DELAY_S}s (1h)"
-        )
-        owner.problems.error(entry.at("delay"), "retry", message)
-        delay = None
-    return Retry(
-        max_attempts=3 if attempts is None else attempts,
-        delay_s=30.0 if delay is None else delay.seconds,
-        backoff=cast(
-            Literal["fixed", "exponential"],
-            entry.choice("backoff", ("fixed", "exponential"), "fixed"),
-        ),
-        jitter=entry.flag("jitter"),
+def variable_of(name: str) -> str:
+    """The environment variable in which a script finds the input of this name."""
+    return "STROEM_INPUT_" + _NOT_A_NAME.sub("_", name.upper())
+
+
+def _unknown(name: str, fields: Mapping[str, InputField], path: str) -> str:
+    hint = did_you_mean(name, fields)
+    if not hint:
+        known = ", ".join(f"'{shorten(known)}'" for known in list(fields)[:10])
+        hint = f" (known: {known})" if fields else " (none is declared)"
+    return f"{path} '{shorten(name)}' is not declared{hint}"
+
+
+def _is_missing(field: InputField, value: Any) -> bool:
+    """Absent, null, or an empty text: forms send one for a field that was left alone."""
+    return value is None or (
+        isinstance(value, str) and value == "" and (field.required or field.type not in _TEXTS)
     )
+
+
+def _but_got(field: InputField, value: Any) -> str:
+    if field.secret:
+        return ""
+    if isinstance(value, str):
+        return f", not '{shorten(value)}'"
+    if isinstance(value, bool):
+        return f", not {str(value).lower()}"
+    if isinstance(value, int | float):
+        return (
+            f", not {shorten(value, 30)}"
+            if not isinstance(value, int) or abs(value) < 10**30
+            else ""
+        )
+    return ", not a list" if isinstance(value, list | tuple) else ", not an object"
+
+
+def _coerce(field: InputField, value: Any) -> Any:
+    if field.multiple:
+        return _coerce_many(field, value)
+    read = _READERS.get(field.type)
+    if read is None:
+        return _read_connection(value)
+    coerced = read(value)
+    if field.options and not field.allow_custom and written(coerced) not in field.options:
+        raise _Wrong(f"must be one of {', '.join(map(shorten, field.options))}")
+    return coerced
+
+
+def _coerce_many(field: InputField, value: Any) -> list[str]:
+    items = value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(item, str | int | float) for item in items):
+        raise _Wrong("must be a list of texts", but_got=False)
+    found = [_read_text(item) for item in items]
+    for item in found:
+        if field.options and not field.allow_custom and item not in field.options:
+            shown = "" if field.secret else f" ('{shorten(item)}' is not)"
+            raise _Wrong(
+                f"must hold only {', '.join(map(shorten, field.options))}{shown}", but_got=False
+            )
+    if field.required and not found:
+        raise _Wrong("is required: choose at least one", but_got=False)
+    return found
+
+
+def _read_text(value: Any) -> str:
+    if isinstance(value, int | float) and _is_storable(value):
+        value = written(value)
+    if not isinstance(value, str):
+        raise _Wrong("must be text")
+    if not _is_clean(value):
+        raise _Wrong("must be text without NUL characters and half characters")
+    return value
+
+
+def written(value: Any) -> str:
+    """A value as JSON writes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _read_whole(value: Any) -> int:
+    if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+        value = int(value.strip())
+    elif isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _BIGGEST:
+        raise _Wrong("must be a whole number")
+    return value
+
+
+def _read_number(value: Any) -> int | float:
+    if isinstance(value, str):
+        text = value.strip()
+        if _WHOLE.fullmatch(text):
+            return _read_whole(text)
+        if _NUMBER.fullmatch(text):
+            value = float(text)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _read_whole(value)
+    if not isinstance(value, float) or not math.isfinite(value):
+        raise _Wrong("must be a number")
+    return value
+
+
+def _read_flag(value: Any) -> bool:
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    if not isinstance(value, bool):
+        raise _Wrong("must be true or false")
+    return value
+
+
+def _read_date(value: Any) -> str:
+    wanted = "must be a date such as 2026-01-31"
+    if not isinstance(value, str) or not _DATE.fullmatch(value.strip()):
+        raise _Wrong(wanted)
+    try:
+        return date.fromisoformat(value.strip()).isoformat()
+    except ValueError:
+        raise _Wrong(f"{wanted} that is in the calendar") from None
+
+
+def _read_datetime(value: Any) -> str:
+    wanted = (
+        "must be a time with its zone, such as 2026-01-31T09:30:00Z or 2026-01-31T09:30:00+02:00"
+    )
+    found = _DATETIME.fullmatch(value.strip()) if isinstance(value, str) else None
+    if not found:
+        raise _Wrong(wanted)
+    day, clock, fraction, zone = found.groups()
+    offset = "+00:00" if zone in "Zz" else zone
+    try:
+        datetime.fromisoformat(f"{day}T{clock}{offset}")
+    except ValueError:
+        raise _Wrong(f"{wanted}, that is in the calendar") from None
+    return f"{day}T{clock}{fraction or ''}{'Z' if zone in 'Zz' else zone}"
+
+
+def _read_connection(value: Any) -> Any:
+    if not isinstance(value, str | Mapping):
+        raise _Wrong("must be the name of a connection, or an object")
+    if not _is_storable(value):
+        raise _Wrong("must not hold NUL characters, half characters or NaN")
+    return value
+
+
+def _is_clean(text: str) -> bool:
+    """Whether text can be stored and sent: no NUL, no half of a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _is_storable(value: Any, depth: int = 0) -> bool:
+    """Whether `value` is JSON that PostgreSQL takes."""
+    if depth > _DEEPEST:
+        return False
+    if isinstance(value, str):
+        return _is_clean(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_clean(key) for key in value) and all(
+            _is_storable(item, depth + 1) for item in value.values()
+        )
+    if isinstance(value, list | tuple):
+        return all(_is_storable(item, depth + 1) for item in value)
+    return value is None or (
+        isinstance(value, int) and (isinstance(value, bool) or abs(value) <= _BIGGEST)
+    )
+
+
+_TEXTS = ("string", "text")
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "string": _read_text,
+    "text": _read_text,
+    "integer": _read_whole,
+    "number": _read_number,
+    "boolean": _read_flag,
+    "bool": _read_flag,
+    "date": _read_date,
+    "datetime": _read_datetime,
+}

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from engine.durations import Duration
+
 ActionType = Literal["script", "docker", "pod", "task", "agent", "approval"]
 RunnerName = Literal["local", "docker", "pod"]
 Language = Literal["shell", "python", "javascript", "typescript", "go"]
@@ -91,14 +93,6 @@ class Retry:
     backoff: Literal["fixed", "exponential"] = "fixed"
     jitter: bool = False
     rules: tuple[ExitRule, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Duration:
-    """A time span and the words the author used for it."""
-
-    seconds: float
-    text: str
 
 
 @dataclass(frozen=True, slots=True)

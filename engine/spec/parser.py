@@ -1,30 +1,43 @@
-"""Files -> workspace: reads every file, merges what they say, reads it into the model, has it
-checked."""
+"""Files -> workspace: chooses the files, reads each, merges what they say, reads it into the model,
+has it checked."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from engine.spec import reader, torc
+from engine.spec import (
+    checks_actions,
+    checks_flow,
+    checks_inputs,
+    checks_templates,
+    checks_workflow_actions,
+    reader,
+    torc,
+)
 from engine.spec.actions import read_action
-from engine.spec.binding import bind
-from engine.spec.checks import check
-from engine.spec.connections import read_connection_type, read_mcp_server
-from engine.spec.discovery import ROOT, infer_folder
-from engine.spec.draft import Draft, Named, step_subject, task_subject
+from engine.spec.connections import (
+    read_connection,
+    read_connection_type,
+    read_mcp_server,
+    read_trigger,
+)
+from engine.spec.draft import Draft, Named, Node, step_subject, task_subject
 from engine.spec.entry import Entry
 from engine.spec.fields import HOOK_LISTS, MAPS, TOP_FIELDS
-from engine.spec.model import Action, Hook, Hooks, Loaded, Task, Trigger, Workspace
+from engine.spec.model import Action, Hook, Hooks, Loaded, Place, Task, Workspace
 from engine.spec.problems import Problems, TooManyErrors, did_you_mean, nearest, shorten
-from engine.spec.reader import Node
 from engine.spec.slurm import read_scheduler
+from engine.spec.tags import bind
 from engine.spec.tasks import read_hooks, read_task
-from engine.spec.triggers import read_trigger
 
+Thing = TypeVar("Thing")
+ROOT = ".workflows"
+_DEEPEST = 10
+_SUFFIXES = (".yaml", ".yml")
 _SETTINGS = ("unsafe_templates",)
 _SINGULAR = {
     "secrets": "Secret",
@@ -37,6 +50,53 @@ _SINGULAR = {
     "slurm_schedulers": "Slurm scheduler",
     "settings": "Setting",
 }
+_CHECKS = (
+    *checks_flow.CHECKS,
+    *checks_actions.CHECKS,
+    *checks_inputs.CHECKS,
+    *checks_workflow_actions.CHECKS,
+    *checks_templates.CHECKS,
+)
+
+
+def select(paths: Iterable[str]) -> list[str]:
+    """The workspace's YAML files among `paths` (relative, with '/'), in the order in which they are
+    read.
+
+    Those under `.workflows/` when there is such a folder, else all; at most ten levels below the
+    scanned folder. SOPS's own settings file is none of them.
+    """
+    found = sorted(PurePosixPath(path) for path in paths)
+    inside = [path for path in found if len(path.parts) > 1 and path.parts[0] == ROOT]
+    start = 1 if inside else 0
+    return [
+        str(path)
+        for path in (inside or found)
+        if path.suffix in _SUFFIXES
+        and len(path.parts) - start <= _DEEPEST
+        and path.name not in (".sops.yaml", ".sops.yml")
+    ]
+
+
+def select_specifications(contents: Mapping[str, bytes]) -> list[str]:
+    """The files among `contents` that are no YAML and look like specifications of Torc, where YAML
+    is looked for."""
+    is_inside = any(path.startswith(f"{ROOT}/") for path in contents)
+    return [
+        path
+        for path in sorted(contents, key=lambda path: PurePosixPath(path).parts)
+        if torc.is_candidate(path, contents[path])
+        and path.startswith(f"{ROOT}/" if is_inside else "")
+        and len(PurePosixPath(path).parts) - is_inside <= _DEEPEST
+    ]
+
+
+def infer_folder(file: str) -> str | None:
+    """The folder of tasks that stand in `file`: its directory below `.workflows/`, if any."""
+    parts = PurePosixPath(file).parts
+    if len(parts) > 2 and parts[0] == ROOT:
+        return "/".join(parts[1:-1])
+    return None
 
 
 def load(
@@ -62,7 +122,8 @@ def load(
             _add_file(merged, file, files[file], problems)
         draft = _read(merged, problems, name, paths, unsafe_templates == "refuse")
         workspace = draft.workspace
-        problems.extend(check(draft))
+        for check in _CHECKS:
+            problems.extend(check(draft))
     except TooManyErrors:
         pass  # they say so themselves
     return Loaded(
@@ -134,12 +195,15 @@ def _add_torc(merged: _Merged, converted: torc.Converted, problems: Problems) ->
     problems.extend(converted.problems)
     known = merged.torc.get(converted.name)
     if known is not None:
-        message = (
-            f"Task '{shorten(converted.name)}' is defined twice: here and at {known.place};"
-            " keep one"
-        )
-        problems.error(converted.place, "defined-twice", message)
+        _refuse_twice("tasks", converted.name, converted.place, known.place, problems)
     merged.torc[converted.name] = converted
+
+
+def _refuse_twice(section: str, name: str, place: Place, first: Place, problems: Problems) -> None:
+    message = (
+        f"{_SINGULAR[section]} '{shorten(name)}' is defined twice: here and at {first}; keep one"
+    )
+    problems.error(place, "defined-twice", message)
 
 
 def _is_stranger(file: str, top: Entry) -> bool:
@@ -165,79 +229,10 @@ def _refuse_unknown(top: Entry) -> None:
 def _add_section(section: dict[str, Named], key: str, node: Node, problems: Problems) -> None:
     assert isinstance(node.value, dict)
     for name, inner in node.value.items():
-        place = node.keys[name]
         if name in section:
-            message = (
-                f"{_SINGULAR[key]} '{shorten(name)}' is defined twice: here and at"
-                f" {section[name].place}; keep one"
-            )
-            problems.error(place, "defined-twice", message)
+            _refuse_twice(key, name, node.keys[name], section[name].place, problems)
         else:
-            section[name] = Named(place, inner)
-
-
-def _read(
-    merged: _Merged, problems: Problems, name: str, paths: Container[str] | None, is_strict: bool
-) -> Draft:
-    sections = merged.sections
-    actions = _read_actions(sections["actions"], problems)
-    flows = _read_tasks(sections["tasks"], problems)
-    workspace = Workspace(
-        actions={**actions, **flows.actions},
-        tasks=flows.tasks,
-        triggers=_read_triggers(sections["triggers"], problems),
-        hooks=_read_hooks(merged.hooks),
-        secrets={secret: named.node.plain() for secret, named in sections["secrets"].items()},
-        **_read_connections(sections, problems),
-        mcp_servers={
-            server: read_mcp_server(
-                Entry(named.node, f"MCP server '{shorten(server)}'", problems), named.place
-            )
-            for server, named in sections["mcp_servers"].items()
-        },
-        slurm_schedulers={
-            scheduler: read_scheduler(
-                Entry(named.node, f"Slurm scheduler '{shorten(scheduler)}'", problems)
-            )
-            for scheduler, named in sections["slurm_schedulers"].items()
-        },
-        settings=_read_settings(sections["settings"], problems),
-    )
-    _announce(merged, problems)
-    return Draft(
-        workspace,
-        sections,
-        flows.inline,
-        flows.unreadable,
-        flows.broken,
-        merged.is_complete,
-        paths,
-        name,
-        merged.files,
-        is_strict or workspace.settings.get("unsafe_templates") == "refuse",
-    )
-
-
-def _announce(merged: _Merged, problems: Problems) -> None:
-    """Let triggers, hooks and actions find the tasks out of Torc files."""
-    for name, converted in merged.torc.items():
-        known = merged.sections["tasks"].setdefault(
-            name, Named(converted.place, Node({}, converted.place))
-        )
-        if known.place != converted.place:
-            message = (
-                f"Task '{shorten(name)}' is defined twice: here and at {known.place}; keep one"
-            )
-            problems.error(converted.place, "defined-twice", message)
-
-
-def _read_actions(section: Mapping[str, Named], problems: Problems) -> dict[str, Action]:
-    found: dict[str, Action] = {}
-    for name, named in section.items():
-        action = read_action(Entry(named.node, f"Action '{shorten(name)}'", problems), named.place)
-        if action:
-            found[name] = action
-    return found
+            section[name] = Named(node.keys[name], inner)
 
 
 @dataclass(slots=True)
@@ -249,6 +244,69 @@ class _Flows:
     inline: dict[str, tuple[str, str]] = field(default_factory=dict)
     unreadable: set[str] = field(default_factory=set)
     broken: dict[str, set[str]] = field(default_factory=dict)
+
+
+def _read(
+    merged: _Merged, problems: Problems, name: str, paths: Container[str] | None, is_strict: bool
+) -> Draft:
+    flows = _read_tasks(merged.sections["tasks"], problems)
+    workspace = _read_workspace(merged, flows, problems)
+    _announce(merged, problems)
+    return Draft(
+        workspace,
+        merged.sections,
+        flows.inline,
+        flows.unreadable,
+        flows.broken,
+        merged.is_complete,
+        paths,
+        name,
+        merged.files,
+        is_strict or workspace.settings.get("unsafe_templates") == "refuse",
+    )
+
+
+def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems) -> Workspace:
+    def entries(section: str) -> Iterator[tuple[str, Place, Entry]]:
+        """Name, place of the name, entry of everything in a top-level map."""
+        for name, named in merged.sections[section].items():
+            subject = f"{_SINGULAR[section]} '{shorten(name)}'"
+            yield name, named.place, Entry(named.node, subject, problems)
+
+    actions = {name: read_action(entry, place) for name, place, entry in entries("actions")}
+    triggers = {name: read_trigger(entry, place) for name, place, entry in entries("triggers")}
+    types = {name: read_connection_type(entry) for name, _, entry in entries("connection_types")}
+    connections = {name: read_connection(entry, types) for name, _, entry in entries("connections")}
+    servers = {name: read_mcp_server(entry, place) for name, place, entry in entries("mcp_servers")}
+    return Workspace(
+        actions={**_known(actions), **flows.actions},
+        tasks=flows.tasks,
+        triggers=_known(triggers),
+        hooks=_read_hooks(merged.hooks),
+        secrets={name: named.node.plain() for name, named in merged.sections["secrets"].items()},
+        connection_types=types,
+        connections=connections,
+        mcp_servers=servers,
+        slurm_schedulers={
+            name: read_scheduler(entry) for name, _, entry in entries("slurm_schedulers")
+        },
+        settings=_read_settings(merged.sections["settings"], problems),
+    )
+
+
+def _known(things: Mapping[str, Thing | None]) -> dict[str, Thing]:
+    """Without those that could not be read."""
+    return {name: thing for name, thing in things.items() if thing is not None}
+
+
+def _announce(merged: _Merged, problems: Problems) -> None:
+    """Let triggers, hooks and actions find the tasks out of Torc files."""
+    for name, converted in merged.torc.items():
+        known = merged.sections["tasks"].setdefault(
+            name, Named(converted.place, Node({}, converted.place))
+        )
+        if known.place != converted.place:
+            _refuse_twice("tasks", name, converted.place, known.place, problems)
 
 
 def _read_tasks(section: Mapping[str, Named], problems: Problems) -> _Flows:
@@ -273,17 +331,6 @@ def _read_tasks(section: Mapping[str, Named], problems: Problems) -> _Flows:
     return flows
 
 
-def _read_triggers(section: Mapping[str, Named], problems: Problems) -> dict[str, Trigger]:
-    found: dict[str, Trigger] = {}
-    for name, named in section.items():
-        trigger = read_trigger(
-            Entry(named.node, f"Trigger '{shorten(name)}'", problems), named.place
-        )
-        if trigger:
-            found[name] = trigger
-    return found
-
-
 def _read_hooks(tops: list[Entry]) -> Hooks:
     """The workspace's hooks: every file's lists, one after the other."""
     lists: dict[str, tuple[Hook, ...]] = dict.fromkeys(HOOK_LISTS, ())
@@ -292,28 +339,6 @@ def _read_hooks(tops: list[Entry]) -> Hooks:
         for event in HOOK_LISTS:
             lists[event] += getattr(hooks, event)
     return Hooks(**lists)
-
-
-def _read_connections(
-    sections: Mapping[str, Mapping[str, Named]], problems: Problems
-) -> dict[str, Any]:
-    """Connection types and connections, their missing fields filled in from the type's defaults."""
-    types = {
-        name: read_connection_type(
-            Entry(named.node, f"Connection type '{shorten(name)}'", problems)
-        )
-        for name, named in sections["connection_types"].items()
-    }
-    connections: dict[str, dict[str, Any]] = {}
-    for name, named in sections["connections"].items():
-        entry = Entry(named.node, f"Connection '{shorten(name)}'", problems)
-        declared = entry.text("type") if isinstance(named.node.value, dict) else None
-        values = named.node.plain() if isinstance(named.node.value, dict) else {}
-        for key, described in types.get(declared or "", {}).items():
-            if "default" in described:
-                values.setdefault(key, described["default"])
-        connections[name] = values
-    return {"connection_types": types, "connections": connections}
 
 
 def _read_settings(section: Mapping[str, Named], problems: Problems) -> dict[str, Any]:

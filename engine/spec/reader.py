@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import yaml
 
+from engine.spec.draft import LIMITS, Document, Limits, Node
 from engine.spec.model import Place, Problem
 from engine.spec.problems import error, shorten
 
@@ -32,74 +32,16 @@ _WORDS: dict[str, bool | None] = {
 }  # fmt: skip
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _BIGGEST = 2**63 - 1
-_NO_KEYS: Mapping[str, Place] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one file may hold. Nodes and text are counted as if every alias were written out."""
-
-    size_bytes: int = 1_000_000
-    nodes: int = 70_000
-    depth: int = 50
-    aliases: int = 100
-
-
-@dataclass(slots=True, eq=False)
-class Node:
-    """One value and its place. `text` is what the author wrote, for scalars; `keys` says where each
-    key stands.
-
-    Nobody changes a node; it is not frozen only because a frozen one takes three times as long to
-    make.
-    """
-
-    value: bool | int | float | str | tuple[Node, ...] | dict[str, Node] | None
-    place: Place
-    text: str = ""
-    keys: Mapping[str, Place] = field(default_factory=lambda: _NO_KEYS)
-
-    @property
-    def kind(self) -> str:
-        """The kind of value, in words for a message."""
-        match self.value:
-            case None:
-                return "nothing"
-            case bool():
-                return "true or false"
-            case int() | float():
-                return "a number"
-            case str():
-                return "text"
-            case tuple():
-                return "a list"
-            case _:
-                return "a mapping"
-
-    def plain(self) -> Any:
-        """The value as plain JSON types, a fresh copy."""
-        if isinstance(self.value, dict):
-            return {key: node.plain() for key, node in self.value.items()}
-        if isinstance(self.value, tuple):
-            return [node.plain() for node in self.value]
-        return self.value
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """What became of one file: `root` is None when it is empty or when `problems` is not."""
-
-    root: Node | None
-    problems: tuple[Problem, ...] = ()
-
-
-def read(file: str, text: str | bytes, limits: Limits = Limits()) -> Document:
+def read(file: str, text: str | bytes, limits: Limits = LIMITS) -> Document:
     """The one document in `text`; never raises. JSON is read as well, being YAML."""
     try:
-        clean = _decode(file, text, limits)
+        clean = decode(file, text, limits)
+        _refuse_characters(file, clean, limits)
         building = _Building(file, clean, limits)
         root = building.build(yaml.parse(clean, Loader=_LOADER))
-    except _Refusal as refusal:
+    except Refusal as refusal:
         return Document(None, (refusal.problem,))
     except yaml.MarkedYAMLError as trouble:
         return Document(None, (_explain(file, clean, trouble),))
@@ -111,45 +53,45 @@ def read(file: str, text: str | bytes, limits: Limits = Limits()) -> Document:
     return Document(None if building.problems else root, tuple(building.problems))
 
 
-class _Refusal(Exception):
+class Refusal(Exception):
+    """The text cannot be read on from here."""
+
     def __init__(self, place: Place, code: str, message: str) -> None:
         self.problem = error(place, code, message)
         super().__init__(message)
 
 
-def _decode(file: str, raw: str | bytes, limits: Limits) -> str:
-    """The text of a file, once its size and its characters are known to be harmless."""
+def decode(file: str, raw: str | bytes, limits: Limits) -> str:
+    """The text of a file; raises Refusal when it is too large or no UTF-8."""
     if len(raw) > limits.size_bytes:
-        raise _Refusal(
-            Place(file, 1, 1),
-            "too-big",
-            f"the file is larger than {limits.size_bytes:,} bytes; split it",
-        )
-    if isinstance(raw, bytes):
-        try:
-            text = raw.decode("utf-8-sig")
-        except UnicodeDecodeError as trouble:
-            before = raw[: trouble.start].decode("utf-8", "replace")
-            place = _place_at(file, before, len(before))
-            raise _Refusal(
-                place, "encoding", "the file is not UTF-8 from here on; save it as UTF-8"
-            ) from None
-    else:
-        text = raw.removeprefix("\ufeff")
+        raise _too_big(file, limits)
+    if isinstance(raw, str):
+        return raw.removeprefix("\ufeff")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as trouble:
+        before = raw[: trouble.start].decode("utf-8", "replace")
+        place = _place_at(file, before, len(before))
+        message = "the file is not UTF-8 from here on; save it as UTF-8"
+        raise Refusal(place, "encoding", message) from None
+
+
+def _too_big(file: str, limits: Limits) -> Refusal:
+    message = f"the file is larger than {limits.size_bytes:,} bytes; split it"
+    return Refusal(Place(file, 1, 1), "too-big", message)
+
+
+def _refuse_characters(file: str, text: str, limits: Limits) -> None:
+    """Complain about what no YAML may hold."""
     bad = _UNPRINTABLE.search(text)
     if bad:
         what = (
             "half of a surrogate pair" if "\ud800" <= bad[0] <= "\udfff" else "a control character"
         )
         message = f"{what} (U+{ord(bad[0]):04X}) is not allowed in YAML; remove it"
-        raise _Refusal(_place_at(file, text, bad.start()), "character", message)
+        raise Refusal(_place_at(file, text, bad.start()), "character", message)
     if len(text) * 4 > limits.size_bytes and len(text.encode()) > limits.size_bytes:
-        raise _Refusal(
-            Place(file, 1, 1),
-            "too-big",
-            f"the file is larger than {limits.size_bytes:,} bytes; split it",
-        )
-    return text
+        raise _too_big(file, limits)
 
 
 def _place_at(file: str, text: str, position: int) -> Place:
@@ -209,7 +151,7 @@ class _Building:
                     documents += 1
                     if documents > 1:
                         message = "a second document begins here; keep one document in a file"
-                        raise _Refusal(self._place(event), "documents", message)
+                        raise Refusal(self._place(event), "documents", message)
                 case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
                     self._begin(event, isinstance(event, yaml.MappingStartEvent))
                 case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
@@ -229,7 +171,7 @@ class _Building:
     def _refuse_tag(self, event: Any) -> None:
         if event.tag is not None:
             message = f"the tag '{shorten(event.tag)}' is not allowed; write the plain value"
-            raise _Refusal(self._place(event), "tag", message)
+            raise Refusal(self._place(event), "tag", message)
 
     def _charge(self, place: Place, nodes: int, letters: int, height: int) -> None:
         """Count a node (or, for an alias, all that it stands for) against the limits."""
@@ -240,15 +182,15 @@ class _Building:
                 f"the file holds more than {self.limits.nodes:,} values (aliases written out);"
                 " split it"
             )
-            raise _Refusal(place, "too-big", message)
+            raise Refusal(place, "too-big", message)
         if self.total.letters > self.limits.size_bytes:
             message = (
                 f"the file is larger than {self.limits.size_bytes:,} bytes once its aliases are"
                 " written out"
             )
-            raise _Refusal(place, "too-big", message)
+            raise Refusal(place, "too-big", message)
         if len(self.stack) + height > self.limits.depth:
-            raise _Refusal(
+            raise Refusal(
                 place, "too-deep", f"values are nested deeper than {self.limits.depth} levels here"
             )
 
@@ -262,7 +204,7 @@ class _Building:
                 )
             else:
                 message = "a list or a mapping cannot be a key; keys are text"
-            raise _Refusal(place, "key", message)
+            raise Refusal(place, "key", message)
         self._charge(place, 1, 0, 1)
         self.stack.append(_Open(place, event.anchor, is_mapping, _Measure(height=1)))
         if event.anchor:
@@ -285,7 +227,7 @@ class _Building:
         for part in parts:
             if not isinstance(part.value, dict):
                 message = f"'<<' takes a mapping or a list of mappings, not {part.kind}"
-                raise _Refusal(part.place, "merge", message)
+                raise Refusal(part.place, "merge", message)
             for key, node in part.value.items():
                 if key not in into.pairs:
                     into.pairs[key] = node
@@ -295,7 +237,7 @@ class _Building:
         place = self._place(event)
         self._refuse_tag(event)
         if "\0" in event.value:
-            raise _Refusal(place, "character", "a NUL character is not allowed; remove it")
+            raise Refusal(place, "character", "a NUL character is not allowed; remove it")
         if self._awaits_key():
             self._key(event, place)
             return
@@ -313,7 +255,7 @@ class _Building:
         if frame.is_merge:
             self._count_alias(place)
         elif key == "" and event.implicit[0]:
-            raise _Refusal(place, "key", "a key is missing before this ':'")
+            raise Refusal(place, "key", "a key is missing before this ':'")
         elif key in frame.keys:
             message = (
                 f"the key '{shorten(key)}' stands here twice (first at {frame.keys[key]}); keep one"
@@ -327,19 +269,19 @@ class _Building:
         self.aliases += 1
         if self.aliases > self.limits.aliases:
             message = f"the file uses more than {self.limits.aliases} aliases and merge keys"
-            raise _Refusal(place, "aliases", message)
+            raise Refusal(place, "aliases", message)
 
     def _alias(self, event: Any) -> None:
         place = self._place(event)
         if self._awaits_key():
-            raise _Refusal(
+            raise Refusal(
                 place,
                 "key",
                 f"the alias '*{shorten(event.anchor)}' cannot be a key; write the key out",
             )
         self._count_alias(place)
         if event.anchor in self.open_anchors:
-            raise _Refusal(
+            raise Refusal(
                 place,
                 "aliases",
                 f"the alias '*{shorten(event.anchor)}' refers to what it stands in",
@@ -349,7 +291,7 @@ class _Building:
                 f"the alias '*{shorten(event.anchor)}' refers to nothing above it (text with a '*'"
                 " needs quotes)"
             )
-            raise _Refusal(place, "aliases", message)
+            raise Refusal(place, "aliases", message)
         node, measure = self.anchors[event.anchor]
         self._charge(place, measure.nodes, measure.letters, measure.height)
         self._place_node(node, measure, None)
@@ -380,16 +322,16 @@ def _resolve(text: str, place: Place) -> bool | int | float | str | None:
     if _INTEGER.match(text):
         if len(text) > 20 or abs(int(text)) > _BIGGEST:
             message = f"the number {shorten(text, 30)} is too large; put it in quotes if it is text"
-            raise _Refusal(place, "number", message)
+            raise Refusal(place, "number", message)
         return int(text)
     if _FLOAT.match(text) and not _LEADING_ZERO.match(text):
         number = float(text)
         if math.isinf(number):
             message = f"the number {shorten(text, 30)} is too large; put it in quotes if it is text"
-            raise _Refusal(place, "number", message)
+            raise Refusal(place, "number", message)
         return number
     if _NOT_FINITE.match(text):
-        raise _Refusal(
+        raise Refusal(
             place,
             "number",
             f"{text} is no number that can be stored; put it in quotes if it is text",

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from engine.spec.model import Loaded, Workspace
 from engine.spec.problems import shorten
-from engine.spec.selection import is_affordable, select_steps
-from engine.spec.slurm import JOB_TRIGGERS
+from engine.spec.slurm import JOB_TRIGGERS, is_affordable, select_steps
 
 _SHOWN = 12
 _COUNTED = ("actions", "tasks", "triggers", "connections")

@@ -1,16 +1,22 @@
-"""Workflow actions and Slurm schedulers out of their YAML. Source: Workflow actions."""
+"""Workflow actions and Slurm schedulers out of their YAML, and which steps an action selects.
+
+Patterns run on a linear engine: no pattern can hang it. Source: Workflow actions.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Literal, cast
 
-from engine.spec.entry import Entry
-from engine.spec.inputs import read_retry
-from engine.spec.model import WorkflowAction
-from engine.spec.problems import did_you_mean, shorten
-from engine.spec.reader import Node
+import re2
+
+from engine.errors import AuthorError
+from engine.spec.draft import Node
+from engine.spec.entry import Entry, read_retry
+from engine.spec.model import Task, WorkflowAction
+from engine.spec.problems import shorten
 
 TRIGGERS = (
     "on_workflow_start", "on_workflow_complete", "on_jobs_ready", "on_jobs_complete",
@@ -45,6 +51,17 @@ _SCHEDULER_TEXTS = (
 )
 _SCHEDULER_FIELDS = (*_SCHEDULER_TEXTS, "nodes", "ntasks_per_node")
 _WALLTIME = re.compile(r"([0-9]{1,4}-[0-9]{1,2}(:[0-9]{1,2}){0,2}|[0-9]{1,6}(:[0-9]{1,2}){0,2})")
+_LONGEST_PATTERN = 1000
+_MOST_MATCHES = 50_000  # a tenth of a second
+_MOST_TRIALS = 400_000  # of a pattern on a name: whoever watches the steps tries them all
+_LOOP_COUNTS = 500  # a loop that may add steps takes as long as so many steps
+TOO_MANY_TRIALS = (
+    f"the patterns of these workflow actions would have to be tried more than {_MOST_TRIALS:,}"
+    " times: join them with '|', or name the steps in 'jobs'"
+)
+NODES_FOR_NOTHING = (
+    "schedule_nodes has no effect on on_workflow_complete: no step is left that nodes could run"
+)
 
 
 def read_workflow_actions(
@@ -105,20 +122,10 @@ def _read_workflow_action(entry: Entry) -> WorkflowAction | None:
 
 
 def _read_word(entry: Entry, key: str, words: tuple[str, ...]) -> str | None:
-    value = entry.text(key)
-    if value in words:
-        return value
     if entry.get(key) is None:
         message = f"{entry.subject} is missing '{key}' (one of: {', '.join(words)})"
         entry.problems.error(entry.node.place, "missing-field", message)
-    elif value is not None:
-        message = (
-            f"{entry.subject} has unknown {key} '{shorten(value)}' (expected: {', '.join(words)})"
-        )
-        entry.problems.error(
-            entry.at(key), key.replace("_", "-"), message + did_you_mean(value, words)
-        )
-    return None
+    return entry.word(key, words, key.replace("_", "-"), "unknown")
 
 
 def _read_do(entry: Entry) -> tuple[Mapping[str, Any], ...] | None:
@@ -235,3 +242,58 @@ def read_scheduler(entry: Entry) -> Mapping[str, Any]:
     found["nodes"] = entry.whole("nodes", 1, 100_000)
     found["ntasks_per_node"] = entry.whole("ntasks_per_node", 1, 100_000)
     return {key: value for key, value in found.items() if value is not None}
+
+
+@lru_cache(maxsize=1024)
+def compile_pattern(pattern: str) -> Any:
+    """The compiled pattern; raises AuthorError with the reason when it is none."""
+    if len(pattern) > _LONGEST_PATTERN:
+        raise AuthorError(f"it is longer than {_LONGEST_PATTERN} characters")
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = 1_000_000
+    try:
+        return re2.compile(pattern, options)
+    except (re2.error, UnicodeError) as wrong:
+        reason = wrong.args[0] if wrong.args else "it does not parse"
+        raise AuthorError(
+            reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+        ) from None
+
+
+def match_names(
+    pattern: str, names: Iterable[str], match: Literal["full", "search"]
+) -> tuple[str, ...]:
+    compiled = compile_pattern(pattern)
+    find = compiled.fullmatch if match == "full" else compiled.search
+    return tuple(name for name in names if find(name))
+
+
+def is_affordable(task: Task) -> bool:
+    """Whether to try all patterns on all steps just to tell the author what they select."""
+    patterns = sum(len(action.job_name_regexes) for action in task.workflow_actions)
+    return patterns * len(task.flow) <= _MOST_MATCHES
+
+
+def is_endless(actions: Iterable[WorkflowAction], steps: int, loops: int = 0) -> bool:
+    """Whether to find what these actions select would keep the platform busy for more than a
+    moment."""
+    patterns = {
+        (pattern, action.match) for action in actions for pattern in action.job_name_regexes
+    }
+    return len(patterns) * (steps + _LOOP_COUNTS * loops) > _MOST_TRIALS
+
+
+def asks_in_vain(action: WorkflowAction) -> bool:
+    """Whether the action asks for nodes when its job is over."""
+    is_asking = any(doing["action_type"] == "schedule_nodes" for doing in action.do)
+    return is_asking and action.trigger_type == "on_workflow_complete"
+
+
+def select_steps(action: WorkflowAction, names: Iterable[str]) -> tuple[str, ...]:
+    """Those of `names` that the action selects, by name or pattern, in the order of `names`."""
+    names = tuple(names)
+    chosen = set(action.jobs)
+    for pattern in action.job_name_regexes:
+        chosen.update(match_names(pattern, names, action.match))
+    return tuple(name for name in names if name in chosen)

@@ -1,10 +1,17 @@
-"""Which workers may run a step. Source: Runners, 'Required tags'."""
+"""Which workers may run a step: by its tags, and whether only allocations may run it.
+
+Allocations alone run the steps that name a Slurm scheduler, and those that a workflow action asks
+for nodes for. Source: Runners, 'Required tags'.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 
-from engine.spec.model import Action, Step
+from engine import dag
+from engine.spec.model import Action, Step, Task, WorkflowAction
+from engine.spec.slurm import select_steps
 
 SLURM_PREFIX = "slurm:"
 SUBMITS = "slurm"  # the tag of a worker that can call sbatch
@@ -32,3 +39,86 @@ def required_tags(action: Action, step: Step | None = None) -> tuple[str, ...]:
 def tag_set_key(tags: Iterable[str]) -> str:
     """The name of a set of tags, the same for every order: `docker+gpu`."""
     return "+".join(sorted(set(tags)))
+
+
+def schedulers_of(action: WorkflowAction) -> tuple[str, ...]:
+    """The Slurm schedulers that the action asks for nodes."""
+    found = (
+        doing.get("scheduler")
+        for doing in action.do
+        if doing.get("action_type") == "schedule_nodes"
+    )
+    return tuple(dict.fromkeys(name for name in found if name))
+
+
+def chosen_schedulers(task: Task) -> dict[str, tuple[str, ...]]:
+    """Step -> the schedulers of the on_jobs_ready actions that select it and ask for nodes."""
+    found: dict[str, dict[str, None]] = {}
+    for action in task.workflow_actions:
+        if action.trigger_type == "on_jobs_ready":
+            for scheduler in schedulers_of(action):
+                for name in _selected(action, task.flow):
+                    found.setdefault(name, {})[scheduler] = None
+    return {name: tuple(schedulers) for name, schedulers in found.items()}
+
+
+def _selected(action: WorkflowAction, flow: Mapping[str, Step]) -> Iterator[str]:
+    """Steps of the flow that the action selects; an instance of a loop stands for its loop."""
+    yield from select_steps(action, flow)
+    yield from (
+        job.partition("[")[0]
+        for job in action.jobs
+        if job not in flow and job.partition("[")[0] in flow
+    )
+
+
+def bind(task: Task) -> Task:
+    """The task with `scheduler` set on every step that only allocations may run.
+
+    A step's own `scheduler` wins. Torc: a step without one may use any allocation of the run, if
+    one can be there before it.
+    """
+    if not any(schedulers_of(action) for action in task.workflow_actions):
+        return task
+    chosen = chosen_schedulers(task)
+    early = _served_early(task) if task.source_format == "torc" else frozenset()
+    flow = {}
+    for name, step in task.flow.items():
+        asked = chosen.get(name, ())
+        if step.scheduler is not None:
+            flow[name] = step
+        elif len(asked) == 1:
+            flow[name] = replace(step, scheduler=asked[0])
+        elif asked or name in early:
+            flow[name] = replace(step, scheduler=ANY_SCHEDULER)
+        else:
+            flow[name] = step
+    return replace(task, flow=flow)
+
+
+def _served_early(task: Task) -> frozenset[str]:
+    """Steps that an allocation can be there for: some action asks for nodes without waiting for the
+    step itself."""
+    graph = {name: step.depends_on for name, step in task.flow.items()}
+    waiting: list[frozenset[str]] = []
+    for action in task.workflow_actions:
+        if not schedulers_of(action) or action.trigger_type in (
+            "on_workflow_complete",
+            "on_worker_complete",
+        ):
+            continue
+        waiting.append(_awaited(action, task.flow, graph))
+    return frozenset(name for name in task.flow if any(name not in awaited for awaited in waiting))
+
+
+def _awaited(
+    action: WorkflowAction, flow: Mapping[str, Step], graph: Mapping[str, Collection[str]]
+) -> frozenset[str]:
+    """Steps that must have ended before the action fires."""
+    if action.trigger_type == "on_jobs_complete":
+        return dag.closure(graph, _selected(action, flow))
+    if action.trigger_type == "on_jobs_ready":
+        return dag.closure(
+            graph, (needed for name in _selected(action, flow) for needed in graph[name])
+        )
+    return frozenset()

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from engine.spec.actions import read_action
-from engine.spec.entry import Entry
+from engine.spec.draft import Node
+from engine.spec.entry import Entry, looks_like_field, read_inputs, read_retry, read_values
 from engine.spec.fields import HOOK_LISTS, STEP_FIELDS, TASK_FIELDS
-from engine.spec.inputs import looks_like_field, read_inputs, read_retry, read_values
 from engine.spec.model import Action, Hook, Hooks, OnWorkerLost, Place, Step, Task
 from engine.spec.problems import shorten
-from engine.spec.reader import Node
 from engine.spec.slurm import read_schedulers, read_workflow_actions
 
 MOST_ITEMS = 10_000

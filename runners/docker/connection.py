@@ -22,19 +22,15 @@ _GONE = (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSE
 
 
 class EngineGone(PlatformError):
-    code = "docker_gone"
+    """The engine does not answer."""
 
 
 class EngineFailed(PlatformError):
     """The engine answered that something went wrong on its side."""
 
-    code = "docker_failed"
-
 
 class EngineRefused(AuthorError):
     """The engine understood the request and will not do it. `status` is its HTTP status."""
-
-    code = "docker_refused"
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)

@@ -340,8 +340,6 @@ class _NotStarted(AuthorError):
     """The engine would not start the container. `exit_code` is what a shell would say: 126 or
     127."""
 
-    code = "docker_not_started"
-
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code

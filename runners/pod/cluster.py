@@ -26,8 +26,6 @@ T = TypeVar("T")
 class ClusterAway(PlatformError):
     """The API server cannot be reached, or asks for patience (429, 5xx)."""
 
-    code = "cluster_away"
-
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
@@ -35,8 +33,6 @@ class ClusterAway(PlatformError):
 
 class Refused(AuthorError):
     """The API server will not do it. `status` is its HTTP status."""
-
-    code = "cluster_refused"
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)

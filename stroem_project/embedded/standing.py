@@ -24,8 +24,6 @@ GUARD_NEEDS_S = 15.0  # the guard of a killed `up` holds its lock until everythi
 class AlreadyRunning(EmbeddedError):
     """Another `up` works in this data directory."""
 
-    code = "already_running"
-
 
 @dataclass(frozen=True, slots=True)
 class Lock:

@@ -14,9 +14,6 @@ class EmbeddedError(PlatformError):
     """A server of our own cannot be had here; the message names the setting that does without
     it."""
 
-    code = "embedded"
-    may_retry = False
-
 
 def postgres_bin() -> Path:
     """The folder with `initdb` and `postgres`."""

@@ -20,8 +20,6 @@ APPLICATION, STORE = 0, 1  # stages: applications end first, then what they stor
 class ProgramFailed(PlatformError):
     """A program did not start, or ended before it answered."""
 
-    code = "program"
-
 
 def _nothing() -> None:
     """Most programs need no preparation."""

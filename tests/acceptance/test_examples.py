@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from engine.spec.discovery import select
-from engine.spec.parser import load
+from engine.spec.parser import load, select
 from tests.shared_house import Runs, _django_db_helper, shared_db, shared_runs  # noqa: F401  (fixtures)
 
 ROOT = Path(__file__).resolve().parents[2]

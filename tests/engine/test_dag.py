@@ -17,6 +17,7 @@ graphs = st.dictionaries(names, st.lists(names, max_size=4), max_size=8)
 def test_a_cycle_is_named_from_its_first_step_and_closed():
     #   a <-- c <-- b <-- a      d hangs on it
     assert dag.find_cycle({"d": ["a"], "a": ["c"], "b": ["a"], "c": ["b"]}) == ("a", "c", "b", "a")
+    assert dag.find_cycle({"d": ["b"], "a": ["c"], "b": ["a"], "c": ["b"]}) == ("a", "c", "b", "a")
     assert dag.find_cycle({"a": ["a"]}) == ("a", "a")
     assert dag.find_cycle({"a": ["b", "c"], "b": ["c"], "c": ["nobody"]}) is None
 

@@ -23,8 +23,8 @@ from apps.jobs.transitions.moves import Result
 from apps.workspaces.models import Revision
 from apps.workspaces.snapshots import definition_of
 from engine.errors import AuthorError
-from engine.inputs import secret_fields
 from engine.lifecycle import JobStatus, StepEventKind
+from engine.spec.inputs import secret_fields
 
 EVENTS = {
     JobStatus.COMPLETED: StepEventKind.SUCCEEDED,

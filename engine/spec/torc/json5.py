@@ -1,15 +1,102 @@
-"""JSON and JSON5 text -> a tree of nodes that know their places. Source: the JSON5 specification
-1.0.0."""
+"""JSON and JSON5 text -> a tree of nodes that know their places, and the scanner that KDL is read
+with as well. Source: the JSON5 specification 1.0.0.
+"""
 
 from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
 
+from engine.spec.draft import LIMITS, Document, Limits, Node
 from engine.spec.model import Place
 from engine.spec.problems import shorten
-from engine.spec.reader import Document, Limits, Node
-from engine.spec.torc.scanner import Refusal, Scanner, decode
+from engine.spec.reader import Refusal, decode
+
+_BIGGEST = 2**63 - 1
+
+
+class Scanner:
+    """Text, how far it was read, and what was counted on the way."""
+
+    def __init__(self, file: str, text: str, limits: Limits) -> None:
+        self.file, self.text, self.limits = file, text, limits
+        self.at = 0
+        self.depth = 0
+        self.nodes = 0
+        self._starts = [0, *(found.end() for found in re.finditer(r"\r\n|\n|\r", text))]
+
+    @property
+    def is_at_end(self) -> bool:
+        return self.at >= len(self.text)
+
+    def place(self, at: int | None = None) -> Place:
+        position = self.at if at is None else at
+        line = bisect_right(self._starts, position)
+        return Place(self.file, line, position - self._starts[line - 1] + 1)
+
+    def peek(self, count: int = 1) -> str:
+        return self.text[self.at : self.at + count]
+
+    def take(self, wanted: str) -> bool:
+        """Go past `wanted` if it stands here."""
+        if self.text.startswith(wanted, self.at):
+            self.at += len(wanted)
+            return True
+        return False
+
+    def match(self, pattern: re.Pattern[str]) -> str | None:
+        """Go past what `pattern` matches here; None when it does not."""
+        found = pattern.match(self.text, self.at)
+        if found is None:
+            return None
+        self.at = found.end()
+        return found[0]
+
+    def fail(self, message: str, at: int | None = None, code: str = "syntax") -> Refusal:
+        return Refusal(self.place(at), code, message)
+
+    def unexpected(self, wanted: str) -> Refusal:
+        found = "the end of the file" if self.is_at_end else f"'{shorten(self.peek(), 10)}'"
+        return self.fail(f"{wanted} was expected here, not {found}")
+
+    def storable(self, text: str, began: int) -> str:
+        """`text`, unless no database can hold it; it began at `began`."""
+        if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+            message = (
+                "the text holds a character that cannot be stored (NUL or half a surrogate pair)"
+            )
+            raise self.fail(message, began)
+        return text
+
+    def finite(self, number: int | float, word: str, at: int) -> int | float:
+        """`number`, unless it is too large to be stored; `word` says it at `at`."""
+        if (isinstance(number, int) and abs(number) > _BIGGEST) or math.isinf(number):
+            raise self.too_large(word, at)
+        return number
+
+    def too_large(self, word: str, at: int) -> Refusal:
+        message = f"the number {shorten(word, 30)} is too large; put it in quotes if it is text"
+        return self.fail(message, at, "number")
+
+    def count(self) -> None:
+        """One more value; raises Refusal beyond what a file may hold."""
+        self.nodes += 1
+        if self.nodes > self.limits.nodes:
+            raise self.fail(
+                f"the file holds more than {self.limits.nodes:,} values; split it", code="too-big"
+            )
+
+    def descend(self) -> None:
+        self.depth += 1
+        if self.depth > self.limits.depth:
+            raise self.fail(
+                f"values are nested deeper than {self.limits.depth} levels here", code="too-deep"
+            )
+
+    def ascend(self) -> None:
+        self.depth -= 1
+
 
 _SPACE = re.compile(r"[\s\ufeff]+")
 _COMMENT = re.compile(r"//[^\n\r\u2028\u2029]*|/\*.*?\*/", re.DOTALL)
@@ -22,10 +109,9 @@ _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _PLAIN = {'"': re.compile(r'[^"\\\n\r]+'), "'": re.compile(r"[^'\\\n\r]+")}
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "0": "\0"}
-_BIGGEST = 2**63 - 1
 
 
-def read(file: str, raw: str | bytes, limits: Limits = Limits()) -> Document:  # noqa: B008  (a frozen value)
+def read(file: str, raw: str | bytes, limits: Limits = LIMITS) -> Document:
     """The one value in `raw`; never raises."""
     try:
         scanner = Scanner(file, decode(file, raw, limits), limits)
@@ -133,12 +219,7 @@ def _string(scanner: Scanner) -> str:
             parts.append(_escape(scanner))
         else:
             raise scanner.fail("the quote opened here is not closed on its line", began)
-    text = "".join(parts)
-    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise scanner.fail(
-            "the text holds a character that cannot be stored (NUL or half a surrogate pair)", began
-        )
-    return text
+    return scanner.storable("".join(parts), began)
 
 
 def _escape(scanner: Scanner) -> str:
@@ -190,10 +271,4 @@ def _number(scanner: Scanner, word: str, at: int) -> int | float:
         number = float(word)
     else:
         raise scanner.fail(f"'{shorten(word, 30)}' is no value; put text in quotes", at)
-    if (isinstance(number, int) and abs(number) > _BIGGEST) or math.isinf(number):
-        raise scanner.fail(
-            f"the number {shorten(word, 30)} is too large; put it in quotes if it is text",
-            at,
-            "number",
-        )
-    return number
+    return scanner.finite(number, word, at)

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
 
+from engine.spec.draft import LIMITS, Limits, Node
 from engine.spec.model import Place
 from engine.spec.problems import shorten
-from engine.spec.reader import Limits, Node
-from engine.spec.torc.scanner import Refusal, Scanner, decode
+from engine.spec.reader import decode
+from engine.spec.torc.json5 import Scanner
 
 _BLANK = re.compile(r"[ \t\ufeff\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
 _NEWLINE = re.compile(r"\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
@@ -33,7 +33,6 @@ _ESCAPES = {
     "s": " ",
 }
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
-_BIGGEST = 2**63 - 1
 
 
 @dataclass(slots=True)
@@ -48,7 +47,7 @@ class KdlNode:
     has_block: bool = False
 
 
-def read(file: str, raw: str | bytes, limits: Limits = Limits()) -> list[KdlNode]:  # noqa: B008  (a frozen value)
+def read(file: str, raw: str | bytes, limits: Limits = LIMITS) -> list[KdlNode]:
     """The nodes of a document. Raises Refusal."""
     scanner = Scanner(file, decode(file, raw, limits), limits)
     nodes = _nodes(scanner)
@@ -219,7 +218,7 @@ def _string(scanner: Scanner) -> str:
             parts.append(_escape(scanner))
         else:
             raise scanner.fail("the quote opened here is never closed", began)
-    return _storable(scanner, "".join(parts), began)
+    return scanner.storable("".join(parts), began)
 
 
 def _escape(scanner: Scanner) -> str:
@@ -256,7 +255,7 @@ def _multiline(scanner: Scanner) -> str:
     body = [line.removeprefix(indent) if line.strip() else "" for line in lines[1:-1]]
     quoted = re.sub(r'(\\.)|"', lambda found: found[1] or '\\"', "\n".join(body))
     inner = Scanner(scanner.file, f'"{quoted}"', scanner.limits)
-    return _storable(scanner, _string(inner), began)
+    return scanner.storable(_string(inner), began)
 
 
 def _raw(scanner: Scanner) -> str:
@@ -269,24 +268,12 @@ def _raw(scanner: Scanner) -> str:
         raise scanner.fail("the quote opened here is never closed", began)
     text = scanner.text[scanner.at : end]
     scanner.at = end + len(closing)
-    return _storable(scanner, text, began)
-
-
-def _storable(scanner: Scanner, text: str, began: int) -> str:
-    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise scanner.fail(
-            "the text holds a character that cannot be stored (NUL or half a surrogate pair)", began
-        )
-    return text
+    return scanner.storable(text, began)
 
 
 def _number(scanner: Scanner, word: str, at: int) -> int | float:
     if len(word) > 60:
-        raise scanner.fail(
-            f"the number {shorten(word, 30)} is too large; put it in quotes if it is text",
-            at,
-            "number",
-        )
+        raise scanner.too_large(word, at)
     bare = word.replace("_", "")
     number: int | float
     if _RADIX.match(word):
@@ -297,13 +284,4 @@ def _number(scanner: Scanner, word: str, at: int) -> int | float:
         number = float(bare)
     else:
         number = int(bare)
-    if (isinstance(number, int) and abs(number) > _BIGGEST) or math.isinf(number):
-        raise scanner.fail(
-            f"the number {shorten(word, 30)} is too large; put it in quotes if it is text",
-            at,
-            "number",
-        )
-    return number
-
-
-__all__ = ["KdlNode", "Refusal", "read"]
+    return scanner.finite(number, word, at)

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from engine.errors import AuthorError
 from engine.resources import read_memory, read_runtime
+from engine.spec.draft import Node
 from engine.spec.entry import Entry
 from engine.spec.model import Place, WorkflowAction
 from engine.spec.problems import Problems, shorten
-from engine.spec.reader import Node
 from engine.spec.slurm import read_scheduler, read_workflow_actions
 from engine.spec.torc.model import (
     Axes,
@@ -138,6 +138,7 @@ def _by_name(
 
 def _read_job(name: str, entry: Entry) -> Job | None:
     entry.refuse_unknown(_JOB)
+    entry.flag("supports_termination")
     command = entry.text("command")
     entry.require("command", entry.node.place)
     if command is None:
@@ -148,7 +149,6 @@ def _read_job(name: str, entry: Entry) -> Job | None:
         place=entry.at("name"),
         invocation_script=entry.text("invocation_script"),
         cancel_on_blocking_job_failure=entry.flag("cancel_on_blocking_job_failure", True),
-        supports_termination=entry.flag("supports_termination"),
         resource_requirements=entry.text("resource_requirements"),
         failure_handler=entry.text("failure_handler"),
         scheduler=entry.text("scheduler"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from engine import dag
 from engine.errors import AuthorError
 from engine.spec.problems import Problems, did_you_mean, shorten
-from engine.spec.selection import match_names
+from engine.spec.slurm import match_names
 from engine.spec.torc.model import Job, Specification
 
 _VARIABLE = re.compile(r"\$\{(files|user_data)\.(input|output)\.([^{}]+)\}")

@@ -18,8 +18,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from engine.errors import AuthorError, StroemError
-from engine.inputs import resolve
 from engine.lifecycle import JobStatus
+from engine.spec.inputs import resolve
 from engine.spec.model import Loaded, Workspace
 from engine.spec.problems import did_you_mean
 from stroem_project.following.follower import Follower, answer, last_try

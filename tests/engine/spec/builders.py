@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 
@@ -20,6 +21,19 @@ def workspace(text: str, **options: object) -> Workspace:
     loaded = load(text, **options)
     assert loaded.workspace is not None, spec.report(loaded)
     return loaded.workspace
+
+
+def with_secrets_of(original: Workspace, frozen: Workspace) -> Workspace:
+    """A workspace that was frozen, with what freezing leaves out."""
+    connections = {
+        name: {
+            key: original.connections[name][key] if value is None else value
+            for key, value in values.items()
+        }
+        for name, values in frozen.connections.items()
+    }
+    assert frozen.secrets.keys() == original.secrets.keys()
+    return replace(frozen, secrets=original.secrets, connections=connections)
 
 
 def sentences(text: str, severity: str = "error", **options: object) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from engine import spec
 from engine.spec import freeze
-from tests.engine.spec.builders import SPECS
+from tests.engine.spec.builders import SPECS, with_secrets_of
 
 BROKEN = sorted((SPECS / "broken").glob("*.yaml"))
 VALID = sorted((SPECS / "valid").glob("*.yaml"))
@@ -48,8 +48,7 @@ def test_good_workspaces_have_no_errors_and_survive_freezing(path):
     loaded = spec.load({"x.yaml": path.read_text()})
     assert loaded.workspace is not None, spec.report(loaded)
     stored = json.loads(json.dumps(freeze.to_json(loaded.workspace), allow_nan=False))
-    private = json.loads(json.dumps(freeze.private_to_json(loaded.workspace), allow_nan=False))
-    assert freeze.workspace_from_json(stored, private) == loaded.workspace
+    assert with_secrets_of(loaded.workspace, freeze.workspace_from_json(stored)) == loaded.workspace
 
 
 @pytest.mark.parametrize("folder", EXAMPLES, ids=lambda path: path.name)

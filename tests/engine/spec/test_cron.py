@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from datetime import datetime
+from itertools import islice
+from zoneinfo import ZoneInfo
+
 import pytest
 
 from engine.errors import AuthorError
 from engine.spec import cron
+
+NEW_YEAR = datetime(2026, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +34,7 @@ from engine.spec import cron
     ],
 )
 def test_good_expressions_are_read(text):
-    assert cron.parse(text).can_fire
+    assert next(cron.times(text, NEW_YEAR)) > NEW_YEAR
 
 
 @pytest.mark.parametrize(
@@ -60,26 +66,67 @@ def test_good_expressions_are_read(text):
 )
 def test_bad_expressions_say_which_part_is_wrong(text, words):
     with pytest.raises(AuthorError, match=words.replace("?", r"\?")):
-        cron.parse(text)
+        cron.times(text, NEW_YEAR)
 
 
-def test_fields_become_numbers():
-    found = cron.parse("0-30/10,45 2 1,L * 7,5#2")
-    assert found.minutes == {0, 10, 20, 30, 45} and found.seconds == {0} and found.hours == {2}
-    assert found.days == {1} and found.days_before_last == {0} and not found.any_day
-    assert found.weekdays == {0} and found.nth_weekdays == {(5, 2)}
-    assert cron.parse("0 0 * * fri-sun").weekdays == {5, 6, 0}
+def fires(text: str, count: int, after: datetime = NEW_YEAR) -> list[str]:
+    return [f"{time:%m-%d %H:%M:%S}" for time in islice(cron.times(text, after), count)]
 
 
 @pytest.mark.parametrize(
-    ("text", "can_fire"),
+    ("text", "expected"),
     [
-        ("0 0 31 2 *", False),
-        ("0 0 31 4,6 *", False),
-        ("0 0 29 2 *", True),
-        ("0 0 31 * *", True),
-        ("0 0 31 2 1", True),
+        ("0-30/10,45 2 * * *", "01-01 02:00:00, 01-01 02:10:00, 01-01 02:20:00, 01-01 02:30:00, 01-01 02:45:00"),
+        ("50/5 0 * * *", "01-01 00:50:00, 01-01 00:55:00, 01-02 00:50:00"),
+        ("5-5/2 * * * *", "01-01 00:05:00, 01-01 01:05:00"),
+        ("15 0 0 * * *", "01-01 00:00:15, 01-02 00:00:15"),
+        ("*/30 59 23 * * *", "01-01 23:59:00, 01-01 23:59:30, 01-02 23:59:00"),
+        ("0 0 * jan,DEC *", "01-02 00:00:00, 01-03 00:00:00"),
+        # 2026 begins on a Thursday
+        ("0 0 * * fri-sun", "01-02 00:00:00, 01-03 00:00:00, 01-04 00:00:00, 01-09 00:00:00"),
+        ("0 0 * * 7", "01-04 00:00:00, 01-11 00:00:00"),
+        ("0 0 * * L", "01-03 00:00:00, 01-10 00:00:00"),
+        ("0 0 * * friL", "01-30 00:00:00, 02-27 00:00:00"),
+        ("0 0 ? * 5#2", "01-09 00:00:00, 02-13 00:00:00"),
+        ("0 0 L * ?", "01-31 00:00:00, 02-28 00:00:00, 03-31 00:00:00"),
+        ("0 0 L-3 * *", "01-28 00:00:00, 02-25 00:00:00, 03-28 00:00:00"),
+        ("0 0 l-30,30 * *", "01-30 00:00:00, 03-01 00:00:00, 03-30 00:00:00"),
+        ("0 0 4w * *", "01-05 00:00:00, 02-04 00:00:00"),
+        ("0 0 1W 8,11 *", "08-03 00:00:00, 11-02 00:00:00"),
+        ("0 0 31W 1,2,5 *", "01-30 00:00:00, 05-29 00:00:00"),
+        # either of two day fields, also when one begins with a star
+        ("0 0 13 * fri", "01-02 00:00:00, 01-09 00:00:00, 01-13 00:00:00, 01-16 00:00:00"),
+        ("0 0 */15 * sun", "01-04 00:00:00, 01-11 00:00:00, 01-16 00:00:00, 01-18 00:00:00"),
+    ],
+)  # fmt: skip
+def test_an_expression_fires_when_it_says(text, expected):
+    assert fires(text, expected.count(",") + 1) == expected.split(", ")
+
+
+def test_times_are_those_of_the_zone_and_an_hour_that_is_skipped_is_made_up_for():
+    zone = ZoneInfo("Europe/Copenhagen")
+    before = datetime(2026, 3, 28, 12, tzinfo=zone)
+    times = list(islice(cron.times("30 2 * * *", before), 2))
+    assert [str(time) for time in times] == [
+        "2026-03-29 03:00:00+02:00",
+        "2026-03-30 02:30:00+02:00",
+    ]
+
+
+@pytest.mark.parametrize("text", ["0 0 31 2 *", "0 0 31 4,6 *", "0 0 30W 2 *", "0 0 L-30 4 ?"])
+def test_a_day_that_no_month_has_never_fires(text):
+    with pytest.raises(cron.NeverFires, match="no month has the day"):
+        cron.times(text, NEW_YEAR)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0 0 29 2 *", "02-29 00:00:00"),
+        ("0 0 31 * *", "01-31 00:00:00"),
+        ("0 0 31 2 1", "02-02 00:00:00"),
+        ("0 0 31,15W 2 *", "02-16 00:00:00"),
     ],
 )
-def test_a_day_that_no_month_has_never_fires(text, can_fire):
-    assert cron.parse(text).can_fire is can_fire
+def test_a_day_that_some_month_has_fires(text, expected):
+    assert fires(text, 1) == [expected]

@@ -149,11 +149,6 @@ def test_a_frozen_workspace_holds_no_secret():
     assert restored.connections["other"]["password"] == "{{ secret.token }}"
 
 
-def test_what_was_left_out_can_be_put_back():
-    private = json.loads(json.dumps(freeze.private_to_json(SECRETIVE)))
-    assert freeze.workspace_from_json(through_text(SECRETIVE), private) == SECRETIVE
-
-
 @pytest.mark.parametrize("extra", [{"invented_later": 5}])
 def test_keys_of_another_version_are_passed_over(extra):
     assert freeze.action_from_json({**through_text(Action("script")), **extra}) == Action("script")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from engine import spec
-from engine.spec.model import Duration, Place
+from engine.durations import Duration
+from engine.spec.model import Place
 from tests.engine.spec.builders import load, only, sentences, workspace
 
 TASK = "tasks: {{{name}: {{flow: {{a: {{type: script, script: echo}}}}}}}}"

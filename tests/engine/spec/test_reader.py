@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from engine.spec.draft import Limits
 from engine.spec.model import Problem
-from engine.spec.reader import Limits, read
+from engine.spec.reader import read
 
 
 def value(text: str | bytes) -> object:

@@ -8,6 +8,7 @@ import pytest
 
 from engine import spec
 from engine.spec import freeze, torc
+from tests.engine.spec.builders import with_secrets_of
 from tests.engine.spec.torc.builders import NOTATIONS, SAME, read
 
 
@@ -121,7 +122,4 @@ def test_a_frozen_task_is_the_task():
     loaded = spec.load({"sweep.json5": (SAME / "sweep.json5").read_bytes()})
     assert loaded.workspace is not None
     stored = json.loads(json.dumps(freeze.to_json(loaded.workspace), allow_nan=False))
-    assert (
-        freeze.workspace_from_json(stored, freeze.private_to_json(loaded.workspace))
-        == loaded.workspace
-    )
+    assert with_secrets_of(loaded.workspace, freeze.workspace_from_json(stored)) == loaded.workspace

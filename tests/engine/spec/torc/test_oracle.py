@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.spec.reader import Refusal
 from engine.spec.torc import json5, kdl
 from tests.engine.spec.torc.builders import SAME
 
@@ -136,7 +137,7 @@ def test_the_corners_of_kdl_are_what_the_witness_says(text):
 def test_what_the_witness_of_kdl_refuses_is_refused(text):
     with pytest.raises(kdl_witness.ParseError):
         witnessed(text)
-    with pytest.raises(kdl.Refusal):
+    with pytest.raises(Refusal):
         kdl.read("a.kdl", text)
 
 

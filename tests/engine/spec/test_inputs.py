@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import InputError
-from engine.inputs import resolve, secret_fields
+from engine.spec.inputs import resolve, secret_fields
 from engine.spec.model import InputField
 
 
