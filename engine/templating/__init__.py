@@ -4,24 +4,24 @@ In here: reading Tera's grammar, its values, filters, tests and functions, and t
 rendering. Pure: the context and the time are arguments, nothing is read from the machine but the
 time zone tables. Not in here: which context belongs to which field, and where a secret comes from.
 
-    lexer -> expressions, parser -> a small tree of Jinja's nodes -> Jinja's compiler -> runtime's
-    operations
+    grammar (Jinja's parser) -> lowering (a small tree of Jinja's nodes) -> Jinja's compiler
+    -> runtime's operations
 """
 
-from engine.templating.budget import DEFAULT, LimitReached, RenderLimits
-from engine.templating.lexer import price
 from engine.templating.references import References, Splice, context_name
 from engine.templating.rendering import (
     OPTIONAL_FILTERS,
     check,
     evaluate,
     items,
+    price,
     references,
     render,
     render_value,
     splices,
 )
 from engine.templating.rendering import is_true_text as is_true
+from engine.templating.values import DEFAULT, LimitReached, RenderLimits
 
 __all__ = [
     "DEFAULT",

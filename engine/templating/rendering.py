@@ -4,6 +4,7 @@ need."""
 from __future__ import annotations
 
 import json
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +13,13 @@ from threading import Lock
 from types import TracebackType
 from typing import Any
 
-from jinja2 import Template, nodes
+from jinja2 import Template
 from jinja2.exceptions import TemplateError as JinjaError
+from jinja2.exceptions import TemplateSyntaxError
 
 from engine.errors import TemplateError
-from engine.templating.budget import DEFAULT, Budget, LimitReached, RenderLimits
-from engine.templating.expressions import operation
-from engine.templating.lexer import MARKER, TemplateSyntaxProblem, price
-from engine.templating.parser import parse
+from engine.templating.grammar import MARKER
+from engine.templating.lowering import understand
 from engine.templating.references import References, Splice
 from engine.templating.runtime import (
     BUILT_IN_FILTERS,
@@ -28,12 +28,25 @@ from engine.templating.runtime import (
     TeraEnvironment,
     start,
 )
-from engine.templating.values import WHITESPACE, is_true, kind, plain, text_of
+from engine.templating.values import (
+    DEFAULT,
+    TAG_PRICE,
+    WHITESPACE,
+    Budget,
+    LimitReached,
+    RenderLimits,
+    is_true,
+    kind,
+    plain,
+    text_of,
+)
 
 MAX_ITEMS = 10_000  # of a `for_each`
 OPTIONAL_FILTERS = frozenset({"vals"})  # filters that some places lend, see `filters=`
 _MAX_NESTING = 50  # of lists and maps in an author's value
 _CACHE_CHARS = 1_000_000
+_TAG = re.compile(r"\{[{%]")
+_END = {"{{": "}}", "{%": "%}"}
 _FILE_NAME = "<template>"
 _FALSE_TEXTS = frozenset({"", "false", "0", "null", "none"})
 _NO_FILTERS: Mapping[str, ExtraFilter] = {}
@@ -94,39 +107,44 @@ class _Cache:
 
 def _compile(text: str) -> _Compiled:
     try:
-        parsed = parse(text)
-        tree, around = parsed.body, None
-        if parsed.value is not None:
-            result = operation("result", parsed.value.node, 1)
-            tree = nodes.Template(
-                [nodes.ExprStmt(result, lineno=parsed.value.node.lineno)], lineno=1
-            )
-            begin, end = text.find("{{"), text.rfind("}}") + 2
-            before, behind = text[:begin], text[end:]
-            trims_before, trims_behind = text.startswith("{{-", begin), text.endswith("-}}", 0, end)
-            around = ("" if trims_before else before, "" if trims_behind else behind)
-        tree.set_environment(_ENVIRONMENT)
-        code = _ENVIRONMENT.compile(tree, filename=_FILE_NAME)
+        found = understand(text)
+        found.template.set_environment(_ENVIRONMENT)
+        code = _ENVIRONMENT.compile(found.template, filename=_FILE_NAME)
         template = Template.from_code(_ENVIRONMENT, code, {})
-    except TemplateSyntaxProblem as problem:
-        raise _located(text.count("\n") + 1, problem.line, problem) from None
+    except TemplateSyntaxError as problem:
+        error = TemplateError(problem.message or "")
+        raise _located(text.count("\n") + 1, problem.lineno, error) from None
     except (RecursionError, MemoryError):
         raise TemplateError("the template is nested too deeply") from None
     except (JinjaError, *_MISHAPS):
         raise TemplateError("the template cannot be understood") from None
-    lent = parsed.filters - BUILT_IN_FILTERS
     return _Compiled(
         template.root_render_func,
         template,
         text.count("\n") + 1,
-        around,
-        parsed.references,
-        parsed.splices,
-        lent,
+        found.around,
+        found.references,
+        found.splices,
+        found.filters - BUILT_IN_FILTERS,
     )
 
 
 _CACHE = _Cache(_CACHE_CHARS)
+
+
+def price(text: str) -> int:
+    """How much work it is to understand a template: the length of its tags, and something for
+    each."""
+    if len(text) > DEFAULT.template_bytes:
+        return TAG_PRICE  # refused for its length alone
+    found, at = TAG_PRICE, 0
+    while True:
+        begin = _TAG.search(text, at)
+        end = text.find(_END[begin[0]], begin.end()) if begin else -1
+        if begin is None or end < 0:
+            return found
+        found += end - begin.start() + TAG_PRICE
+        at = end + 2
 
 
 def _is_plain(text: str) -> bool:

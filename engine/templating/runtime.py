@@ -18,12 +18,12 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.errors import TemplateError
-from engine.templating.budget import Budget, LimitReached
-from engine.templating.calls import Call
+from engine.templating.calls import FUNCTIONS, TESTS, Call
 from engine.templating.data_filters import DATA_FILTERS
-from engine.templating.predicates import FUNCTIONS, TESTS
 from engine.templating.text_filters import TEXT_FILTERS
 from engine.templating.values import (
+    Budget,
+    LimitReached,
     calculate,
     compare,
     contains,

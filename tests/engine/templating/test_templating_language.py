@@ -57,11 +57,13 @@ PRINTS = [
     # strings: three quotes, no escapes
     ("{{ \"a'b`c\" }}{{ 'd\"e' }}{{ `f'g\"` }}", "a'b`cd\"ef'g\""),
     (r"{{ 'a\n' }}", r"a\n"),
+    (r"{{ 'a\' ~ '\b' }}", r"a\\b"),
     ("{{ '}}' }}{{ '%}' }}", "}}%}"),
     # indexing
     ("{{ input.xs.0 }}{{ input.xs[1] }}{{ input['xs'][2] }}", "123"),
     ('{{ input.o["a-1"] }} {{ input.o[`b`] }} {{ input.o["a.b"] }}', "dash 1 dot"),
     ("{{ input[input.key] }}", "Bob"),
+    ("{{ input.o.2nd | default(value='-') }}", "-"),
     ("{{ input.people[0].name }}{{ input.people.1.age }}", "Ann29"),
     # arithmetic
     ("{{ 1 + 1 }} {{ 2 - 1 }} {{ 10 / 2 }} {{ 5 * 2 }} {{ 2 % 2 }}", "2 1 5 10 0"),
@@ -111,6 +113,7 @@ PRINTS = [
     ("{{ 'a' ~ 1 ~ input.n ~ input.name }}", "a13Bob"),
     ("{{ 'a' ~ 4.0 }} {{ 'a' ~ input.four }}", "a4 a4.0"),
     ("{{ 'a' ~ range(end=2) | length }}", None),
+    ("{{ 'a' ~ (input.name | safe) }}", "aBob"),
     # undefined
     ("{{ not missing.path }}", "true"),
     ("{{ missing or 'x' }} {{ missing and true }}", "true false"),
@@ -426,6 +429,51 @@ MISWRITTEN = [
         ),
     ),
     ("{% set a.b = 1 %}", "the name of the variable was expected, not 'a.b'"),
+    # what Jinja's grammar has and Tera's has not
+    ("{{ a, b }}", "commas stand between arguments and in [lists] only"),
+    ("{{ () }}", "commas stand between arguments and in [lists] only"),
+    ("{{ a[1:2] }}", "':' cannot stand here"),
+    ("{{ a[1, 2] }}", "brackets hold a number, a string or a variable"),
+    ("{{ a[b + 1] }}", "brackets hold a number, a string or a variable"),
+    ("{{ [1][0] }}", "brackets belong behind a variable; use {% set %} for its value"),
+    ("{{ a[0](b) }}", "methods cannot be called; use a filter, as in {{ name | upper }}"),
+    ("{{ a // b }}", "a value was expected, not '/'"),
+    ("{{ +a }}", "a value was expected, not '+'"),
+    ("{{ 1e5 }}", "a number is written like 12 or 1.5"),
+    ("{{ 0x10 }}", "a number is written like 12 or 1.5"),
+    ("{{ 1_000 }}", "a number is written like 12 or 1.5"),
+    ("{{ é }}", "'é' cannot stand here"),
+    ("{{ 'a' 'b' }}", "an operator or the end of the tag was expected, not a string"),
+    ("{{ 1 is odd }}", "an operator or the end of the tag was expected, not 'is'"),
+    ("{{ a is divisibleby 3 }}", "an operator or the end of the tag was expected, not '3'"),
+    ("{{ in }}", "a value was expected, not 'in'"),
+    ("{{ range(end=1, 2) }}", "name=value was expected, not '2'"),
+    (
+        "{{ range(*a) }}",
+        "the function 'range' takes its arguments by name, as in range(name=value)",
+    ),
+    ("{{ range(a.b=1) }}", "'a.b' cannot be the name of an argument"),
+    ("{{ a | upper.x }}", "the name of a filter was expected, not 'upper.x'"),
+    (
+        "{% for a in b if c %}{% endfor %}",
+        "write {% if ... %}{% else %}{% endif %}: there is no 'if' within an expression",
+    ),
+    ("{% for a in b recursive %}{% endfor %}", "the end of the tag was expected, not 'recursive'"),
+    ("{% for a.b in c %}{% endfor %}", "the name of the loop's variable was expected, not 'a.b'"),
+    ("{% set a %}x{% endset %}", "'=' was expected before the end of the tag"),
+    ("{% filter upper | lower %}{% endfilter %}", "a filter section takes one filter"),
+    ("{% if %}{% endif %}", "a value was expected before the end of the tag"),
+    ("{% %}", "the name of a tag was expected before the end of the tag"),
+    ("a\n{{ b\n  c }}", "line 3: an operator or the end of the tag was expected, not 'c'"),
+    (
+        "{{ " + "(" * 31 + "a" + ")" * 31 + " }}",
+        "the expression is nested too deeply; use {% set %} for its parts",
+    ),
+    (
+        "{{ a" + " | upper" * 50 + " }}",
+        "the expression is nested too deeply; use {% set %} for its parts",
+    ),
+    ("{{ " + "1" * 400 + ".5 }}", "a number has too many digits"),
 ]
 
 
@@ -483,6 +531,11 @@ def test_the_space_around_a_lone_expression_is_printed_unless_trimmed():
     assert templating.render(" {{ input.n }}\n", CONTEXT) == " 3\n"
     assert templating.render(" {{- input.n }}\n", CONTEXT) == "3\n"
     assert templating.render(" {{ input.n -}}\n", CONTEXT) == " 3"
+
+
+def test_a_comment_beside_a_lone_expression_is_not_printed():
+    assert templating.render("{# why #} {{ input.n }}{# {{ #}", CONTEXT) == " 3"
+    assert templating.evaluate("{# why #} {{ input.n }}{# {{ #}", CONTEXT) == 3
 
 
 def test_strings_inside_an_authors_lists_and_maps_are_rendered_and_keys_are_not():
