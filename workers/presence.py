@@ -17,7 +17,7 @@ from typing import Protocol
 from uuid import UUID
 
 from apps.jobs.ledger import Renewal
-from workers.attempts import Attempt, Attempts
+from workers.attempts import Attempt, Attempts, fields
 from workers.config import WorkerConfig
 from workers.door import OUTAGES, Ledger
 
@@ -142,9 +142,8 @@ class Presence(threading.Thread):
         for attempt in self._attempts.all():
             if now - attempt.renewed_at > self._timing.give_up_s and attempt.stop.reason is None:
                 log.error(
-                    "step %s of job %s is given up: its lease could not be renewed",
-                    attempt.claim.step_name,
-                    attempt.claim.job_id,
+                    "given up, as its lease could not be renewed: check the way to the database",
+                    extra=fields(attempt.claim),
                 )
                 attempt.stop.set("lost")
 
@@ -154,8 +153,9 @@ class Presence(threading.Thread):
             return
         attempts = self._attempts.all()
         live = {attempt.claim.attempt_id: attempt.claim.fence for attempt in attempts}
+        progress = {one.claim.attempt_id: one.progress for one in attempts if one.progress}
         asked_at = time.monotonic()
-        renewal = self._ledger.renew(self.worker_id, live, self._busy())
+        renewal = self._ledger.renew(self.worker_id, live, self._busy(), progress)
         if not renewal.is_known:
             log.warning(
                 "the platform had given this worker up: its steps are ended, and it registers anew"

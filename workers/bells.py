@@ -1,5 +1,5 @@
-"""The Celery side of a worker: hears bells, and lets other workers have those that it has no slot
-for.
+"""The Celery side of a worker: hears bells, leaves those that it has no slot for to other workers,
+and rings for them.
 
 Celery runs in one thread of its own: the worker's life (signals, draining) hangs on nothing that a
 broker does. What is changed here was found out the hard way:
@@ -18,7 +18,7 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from types import MethodType
 from typing import Any
@@ -37,6 +37,9 @@ from workers.slots import Slots
 
 log = logging.getLogger("stroem.worker")
 RETRY_S = 2.0
+# bells for one tag set at a time: each worker that finds work wakes its own slots, and the next
+# worker
+MOST = 8
 QUIET = (
     "celery.worker.strategy",
     "celery.app.trace",
@@ -189,6 +192,44 @@ class Ear:
             if queue.name not in known:
                 self._app.amqp.queues.select_add(queue)
                 consumer.add_queue(queue)
+
+
+class Ringer(threading.Thread):
+    """Collects what is to be rung and publishes it; what comes while one round is under way is
+    merged."""
+
+    def __init__(self, bells: Bells) -> None:
+        super().__init__(name="ringer", daemon=True)
+        self._bells = bells
+        self._lock = threading.Condition()
+        self._wanted: dict[str, int] = {}
+        self._is_closed = False
+
+    def ring(self, keys: Mapping[str, int]) -> None:
+        """Ring soon; never waits."""
+        if not keys:
+            return
+        with self._lock:
+            for key, count in keys.items():
+                self._wanted[key] = min(MOST, max(count, self._wanted.get(key, 0)))
+            self._lock.notify()
+
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Ring what is left, within reason."""
+        with self._lock:
+            self._is_closed = True
+            self._lock.notify()
+        if self.is_alive():
+            self.join(timeout_s)
+
+    def run(self) -> None:
+        while True:
+            with self._lock:
+                self._lock.wait_for(lambda: self._wanted or self._is_closed)
+                wanted, self._wanted = self._wanted, {}
+                if not wanted:
+                    return
+            self._bells.ring(wanted)
 
 
 class SlotPool(BasePool):
