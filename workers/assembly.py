@@ -25,12 +25,11 @@ from workers.bells import Ringer
 from workers.config import WorkerConfig
 from workers.disk import Den
 from workers.door import OUTAGES, Doors, Ledger
-from workers.execution import Execution
+from workers.execution import Execution, Pins
 from workers.follower import Follower
 from workers.lane import SLOW_POLL_S, Crew, Lane
 from workers.outputs import Outputs
 from workers.packing import Packing, find_gpus
-from workers.pinning import Pins
 from workers.presence import Presence, Timing
 from workers.process import Worker
 from workers.reporting import LogPump

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -262,11 +263,14 @@ class BellConsumer(Consumer):
     """Tries to reconnect at a steady pace."""
 
     def ensure_connected(self, conn: Any) -> Any:
+        since = time.monotonic()
+
         def complain(error: Exception, interval: float) -> None:
             self.broker_connection_retry_attempt += 1
             if self.broker_connection_retry_attempt == 1:
                 log.warning(
-                    "no broker at %s (%s); polling until it is back",
+                    "no broker at %s (%s): check that it runs and can be reached; work is polled"
+                    " for until it is back",
                     conn.as_uri(),
                     type(error).__name__,
                 )
@@ -280,7 +284,9 @@ class BellConsumer(Consumer):
             callback=state.maybe_shutdown,
         )
         if self.broker_connection_retry_attempt:
-            log.info("broker at %s is back", conn.as_uri())
+            away_s = round(time.monotonic() - since, 1)
+            told = {"broker": conn.as_uri(), "away_s": away_s}
+            log.info("the broker answers again", extra={"fields": told})
         self.broker_connection_retry_attempt = 0
         self.first_connection_attempt = False
         return conn

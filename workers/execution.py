@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
-from apps.jobs.ledger import Material, Report
-from engine.errors import AuthorError, StroemError
+from apps.jobs.ledger import Claim, Material, Report
+from engine.errors import AuthorError, PlatformError, StroemError
 from engine.masking import masker
 from engine.orders import ImageWork, Limits, Pinned, ScriptWork, StepOrder, StepOutcome, Verdict
 from engine.spec.model import Action
@@ -18,7 +19,6 @@ from runners.base import Runner
 from workers.attempts import Attempt, fields
 from workers.door import OUTAGES, Ledger
 from workers.outputs import Outputs
-from workers.pinning import Pins
 from workers.rendering import Rendered, render
 from workers.reporting import Batch, LogPump, Reporter
 from workers.scratch import Scratch, Scratches
@@ -45,6 +45,27 @@ class Performed:
     ended: Ended | None = None
     tree: Tree | None = None
     scratch: Scratch | None = None
+
+
+class Pins:
+    """Makes what a pod needs to fetch its workspace. Any thread may ask."""
+
+    def __init__(self, server_url: str | None, pass_for: Callable[[int, int, str], str]) -> None:
+        """`pass_for` makes the pass of (attempt id, fence, digest)."""
+        self._server_url = server_url
+        self._pass_for = pass_for
+
+    def pin(self, claim: Claim) -> Pinned:
+        """The pinned workspace of this claim. Raises PlatformError when this worker does not know
+        its server."""
+        if self._server_url is None:
+            raise PlatformError(
+                "the pod cannot fetch its workspace: the worker's configuration needs `server_url`,"
+                " an address of the server that pods can reach"
+            )
+        address = f"{self._server_url}/worker/workspace/{quote(claim.workspace, safe='')}.tar.gz"
+        token = self._pass_for(claim.attempt_id, claim.fence, claim.revision_digest)
+        return Pinned(f"{address}?{urlencode({'revision': claim.revision_digest})}", token)
 
 
 CANCELLED = StepOutcome(Verdict.CANCELLED, error="Job cancelled")

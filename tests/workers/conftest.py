@@ -16,9 +16,8 @@ from workers.attempts import Attempts
 from workers.bells import Ringer
 from workers.config import WorkerConfig
 from workers.disk import Den
-from workers.execution import Execution
+from workers.execution import Execution, Pins
 from workers.lane import SLOW_POLL_S, Crew, Lane
-from workers.pinning import Pins
 from workers.presence import Presence, Timing
 from workers.process import Worker
 from workers.reporting import LogPump

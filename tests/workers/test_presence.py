@@ -34,9 +34,9 @@ def test_one_statement_renews_all_attempts_and_beats_the_guard(bench):
     ledger = FakeLedger(claim(1), claim(2))
     named: list[dict] = []
     renew = ledger.renew
-    ledger.renew = lambda worker_id, live, busy: (
+    ledger.renew = lambda worker_id, live, busy, progress: (
         named.append(dict(live)),
-        renew(worker_id, live, busy),
+        renew(worker_id, live, busy, progress),
     )[1]
     parts = bench(ledger, FakeRunner(until_stopped), lease_s=1.8).start()
     ledger.wait_for(lambda: ledger.calls.count("started") == 2)
@@ -113,7 +113,7 @@ def test_nothing_is_claimed_while_leases_cannot_be_renewed(bench):
         time.sleep(0.01)
     with ledger.changed:
         claims = ledger.calls.count("claim")
-    parts.worker.look("script")
+    parts.worker.hear("script")
     assert ledger.calls.count("claim") == claims
 
 

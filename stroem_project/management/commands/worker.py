@@ -146,6 +146,7 @@ class Command(BaseCommand):
                     could_fit,
                 )
                 leaver.start()
+            log.info("started", extra={"fields": {"queues": len(assembly.worker.queues)}})
             stop.wait()
             wait_s, leaving_s = leaver.patience if leaver else (config.drain_secs, None)
             log.info(
