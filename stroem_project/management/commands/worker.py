@@ -154,7 +154,7 @@ class Command(BaseCommand):
                 extra={"fields": {"steps": len(assembly.attempts.all()), "wait_s": wait_s}},
             )
             stopped = assembly.worker.drain(wait_s, hurry, leaving_s)
-            log.info("stopped", extra={"fields": {"steps_ended": stopped}})
+            log.info("stopped; %d steps had to be ended", stopped)
         finally:
             assembly.close()
         return 0
