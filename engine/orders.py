@@ -47,6 +47,20 @@ class ImageWork:
 
 
 @dataclass(frozen=True, slots=True)
+class CommandsWork:
+    """Run commands of a workflow action, one after the other, until one fails."""
+
+    commands: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodesWork:
+    """Ask Slurm for nodes: what item `part` of a workflow action says and is still missing."""
+
+    part: int
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one attempt may use. Seconds, bytes."""
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from psycopg.conninfo import conninfo_to_dict
 
+from engine.log_format import FORMATTERS
 from stroem_project import config as stroem_config
 from stroem_project.keys import read_keys
 from stroem_project.theme import UNFOLD as UNFOLD
@@ -194,10 +195,13 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {"TITLE": "Stroem", "VERSION": "1", "SERVE_PUBLIC": False}
 
+_LOG_FORMAT = os.environ.get("LOG_FORMAT", "text")
+if _LOG_FORMAT not in FORMATTERS:
+    sys.exit(f"configuration: LOG_FORMAT must be {' or '.join(FORMATTERS)}, not '{_LOG_FORMAT}'")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "formatters": {"line": {"()": FORMATTERS[_LOG_FORMAT]}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": os.environ.get("STROEM_LOG_LEVEL", "INFO")},
     "loggers": {"django.request": {"level": "ERROR"}, "httpx": {"level": "WARNING"}},

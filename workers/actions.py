@@ -1,240 +1,235 @@
-"""Workflow actions on this worker: taken and done beside its steps, in threads of their own, never
-in their place."""
+"""What a workflow action does: commands one after the other, nodes asked of Slurm."""
 
 from __future__ import annotations
 
 import logging
-import random
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from uuid import UUID
+from pathlib import Path
+from typing import Any, assert_never
 
-from apps.workflow_actions.ledger import ActionClaim
+from apps.jobs.ledger import ActionMaterial, Report
+from apps.workflow_actions.ledger import Submission
+from engine.errors import AuthorError, StroemError
 from engine.masking import masker
-from engine.orders import StepOutcome, Verdict
-from workers.attempts import Attempts, Stop
-from workers.commands import Commands
-from workers.door import OUTAGES, ActionLedger
-from workers.presence import Presence, Timing
+from engine.orders import CommandsWork, Limits, NodesWork, StepOutcome, Verdict
+from engine.slurm_script import Launch
+from engine.workflow_actions import NO_NODES, only_asks
+from runners.guard import Guard
+from runners.lines import LineFeed
+from runners.process import Command, Ending, User, supervise
+from runners.strays import ATTEMPT_MARK, KEEPER_MARK
+from workers import slurm
+from workers.attempts import Attempt, fields
+from workers.door import OUTAGES, Ledger, NodeLedger
+from workers.execution import CANCELLED, Ended, Performed, admitted
+from workers.outputs import Outputs, inherit
 from workers.reporting import LogPump, Reporter
-from workers.visits import Visits
+from workers.slurm import SlurmError
 
 log = logging.getLogger("stroem.worker")
-MOST = 8  # actions at a time
-POLL_S = 1.0
-SLOW_POLL_S = 5.0
-QUIET_S = 30.0
-RHYTHM_S = 0.25  # while something is in hand
+SHELL = "bash"
+SUCCEEDED = StepOutcome(Verdict.SUCCEEDED, exit_code=0)
 
 
-@dataclass(slots=True, eq=False)
-class _Running:
-    """One run in hand. `command` counts the commands that were begun."""
+@dataclass(frozen=True, slots=True)
+class _Doing:
+    """One run under way."""
 
-    claim: ActionClaim
-    renewed_at: float
-    stop: Stop = field(default_factory=Stop)
-    command: int = 0
-
-    @property
-    def name(self) -> str:
-        return f"a{self.claim.run_id}-{self.claim.fence}"
+    attempt: Attempt
+    material: ActionMaterial
+    reporter: Reporter
+    directory: Path
+    environment: Mapping[str, str] = field(repr=False)
+    deadline: float | None = None
 
 
-class Actions(threading.Thread):
-    """Looks for actions, keeps their leases, and looks after the visits that set some off."""
+class Actions:
+    """Performs runs of workflow actions. Any number of threads at a time."""
 
     def __init__(
         self,
-        ledger: ActionLedger,
-        commands: Commands,
-        visits: Visits,
-        presence: Presence,
-        attempts: Attempts,
-        timing: Timing,
+        ledger: Ledger,
+        nodes: NodeLedger,
+        outputs: Outputs,
+        guard: Guard,
+        launch: Launch,
+        pump: LogPump,
         *,
-        tags: tuple[str, ...],
-        job_id: UUID | None = None,
+        stop_grace_s: float,
+        user: User | None = None,
+        withheld: Collection[str] = (),
     ) -> None:
-        super().__init__(name="actions", daemon=True)
+        """`withheld`: credentials of the worker that no command may find in its environment."""
         self._ledger = ledger
-        self._commands = commands
-        self._visits = visits
-        self._presence = presence
-        self._attempts = attempts
-        self._timing = timing
-        self._tags = tags
-        self._job_id = job_id
-        self._pump = LogPump(ledger.append, ledger.released)
-        self._lock = threading.Lock()
-        self._running: dict[int, _Running] = {}
-        self._wake = threading.Event()
-        self._is_closed = False
-        self._is_draining = False
-        self._tag_sets: tuple[int, ...] | None = None
-        self._last_work = time.monotonic()
-        self._renewed_at = 0.0
-        visits.wake = self.wake
+        self._nodes = nodes
+        self._outputs = outputs
+        self._guard = guard
+        self._launch = launch
+        self._pump = pump
+        self._stop_grace_s = stop_grace_s
+        self._user = user
+        self._withheld = tuple(withheld)
 
-    @property
-    def visits(self) -> Visits:
-        return self._visits
-
-    def names(self) -> frozenset[str]:
-        """What marks the processes of the runs in hand."""
-        with self._lock:
-            return frozenset(running.name for running in self._running.values())
-
-    def wake(self) -> None:
-        """Look for actions now: something may have been set off."""
-        self._wake.set()
-
-    def start(self) -> None:
-        self._pump.start()
-        super().start()
-
-    def close(self, wait_s: float) -> None:
-        """Take nothing more but what leaving the jobs sets off; end what runs after `wait_s`
-        seconds."""
-        self._is_draining = True
-        deadline = time.monotonic() + wait_s
-        self._visits.close(wait_s)
-        while self._running and time.monotonic() < deadline:
-            time.sleep(0.05)
-        with self._lock:
-            running = list(self._running.values())
-        for one in running:
-            one.stop.set("drain")
-        while self._running and time.monotonic() < deadline + 10.0:
-            time.sleep(0.05)
-        self._is_closed = True
-        self._wake.set()
-        self._pump.close()
-
-    def run(self) -> None:
-        while not self._is_closed:
-            self._wake.wait(self._pause_s())
-            self._wake.clear()
-            try:
-                self._turn()
-            except OUTAGES as error:
-                log.debug("looking for actions: %s", type(error).__name__)
-            except Exception:
-                log.exception("actions could not be looked for")
-            finally:
-                self._ledger.released()
-
-    def _pause_s(self) -> float:
-        if self._running or self._visits.is_leaving:
-            return RHYTHM_S
-        quiet = time.monotonic() - self._last_work > QUIET_S and not self._visits.is_any
-        return (SLOW_POLL_S if quiet else POLL_S) * random.uniform(0.8, 1.2)
-
-    def _turn(self) -> None:
-        self._renew()
-        if not self._is_draining:
-            self._visits.look_after(self._is_busy)
-        worker_id = self._presence.worker_id
-        if worker_id is None or not self._presence.may_claim:
-            return
-        if self._tag_sets is None:
-            self._tag_sets = tuple(id for id, _ in self._ledger.covered(self._tags))
-        while self._tag_sets and len(self._running) < MOST and self._take(worker_id):
-            continue
-
-    def _is_busy(self, job_id: UUID) -> bool:
-        return any(attempt.claim.job_id == job_id for attempt in self._attempts.all())
-
-    def _take(self, worker_id: UUID) -> bool:
-        asked_at = time.monotonic()
-        claim = self._ledger.claim(
-            worker_id, self._tag_sets or (), job_id=self._job_id, only_bound=self._is_draining
-        )
-        if claim is None:
-            return False
-        self._last_work = asked_at
-        running = _Running(claim, asked_at)
-        with self._lock:
-            self._running[claim.run_id] = running
-        threading.Thread(
-            target=self._do, args=(running,), name=f"action-{claim.run_id}", daemon=True
-        ).start()
-        return True
-
-    def _renew(self) -> None:
-        now = time.monotonic()
-        with self._lock:
-            running = list(self._running.values())
-        for one in running:
-            if now - one.renewed_at > self._timing.give_up_s and one.stop.reason is None:
-                log.error("action %s of job %s is given up", one.claim.label, one.claim.job_id)
-                one.stop.set("lost")
-        worker_id = self._presence.worker_id
-        if not running or worker_id is None or now - self._renewed_at < self._timing.renew_s:
-            return
-        self._renewed_at = now
-        renewal = self._ledger.renew(
-            worker_id, {one.claim.run_id: (one.claim.fence, one.command) for one in running}
-        )
-        for one in running:
-            if one.claim.run_id in renewal.lost:
-                one.stop.set("lost")
-                continue
-            one.renewed_at = now
-            if one.claim.run_id in renewal.cancelled:
-                one.stop.set("cancel")
-
-    def _do(self, running: _Running) -> None:
-        claim = running.claim
-        reporter = Reporter(claim, masker(claim.masks), self._pump)
+    def perform(self, attempt: Attempt) -> Performed:
+        """Do all that the action does, in order; the first failure ends it. Raises one of OUTAGES
+        when the database went away before its first process could exist."""
+        claim = attempt.claim
         try:
-            outcome = self._commands.perform(
-                claim, running.name, running.stop, reporter, self._counter(running)
-            )
+            material = self._ledger.material(claim)
+        except OUTAGES:
+            raise
+        except StroemError as error:
+            return Performed(Ended(Report(claim, StepOutcome(Verdict.FAILED, error=str(error)))))
+        assert isinstance(material, ActionMaterial), "an action's claim has an action's material"
+        if not admitted(self._ledger, attempt, None, material.masks):
+            cancelled = Ended(Report(claim, CANCELLED, masks=material.masks))
+            return Performed(cancelled if attempt.stop.reason == "cancel" else None)
+        reporter = Reporter(claim, masker(material.masks), self._pump)
+        outcome = self._run_all(attempt, material, reporter)
+        report = Report(claim, outcome, masks=material.masks, progress=attempt.progress)
+        return Performed(Ended(report, reporter.close()))
+
+    def tidy(self, attempt: Attempt, performed: Performed) -> None:
+        """Nothing of an action's is given back: its output directory is the job's."""
+
+    def _run_all(
+        self, attempt: Attempt, material: ActionMaterial, reporter: Reporter
+    ) -> StepOutcome:
+        try:
+            doing = self._begin(attempt, material, reporter)
+            for work in works_of(material.do):
+                outcome = self._do(doing, work)
+                if outcome.verdict is not Verdict.SUCCEEDED:
+                    return outcome
+        except StroemError as error:
+            reporter.say(str(error))
+            return StepOutcome(Verdict.FAILED, error=str(error))
         except Exception as error:
-            log.exception("action %s of job %s failed in this worker", claim.label, claim.job_id)
-            text = (
-                f"The worker failed while doing this action ({type(error).__name__}); its log says"
-                " more"
-            )
-            outcome = StepOutcome(Verdict.FAILED, error=text)
-        finally:
-            self._ledger.released()
-        try:
-            self._finish(running, reporter, outcome)
-        finally:
-            with self._lock:
-                self._running.pop(claim.run_id, None)
-            self._ledger.released()
-            self._wake.set()
+            log.exception("broke this worker's code for actions", extra=fields(attempt.claim))
+            name = type(error).__name__
+            text = f"The worker failed while doing this action ({name}); its log says more"
+            return StepOutcome(Verdict.FAILED, error=text)
+        return SUCCEEDED
 
-    def _counter(self, running: _Running) -> Callable[[], None]:
-        def count() -> None:
-            running.command += 1
+    def _begin(self, attempt: Attempt, material: ActionMaterial, reporter: Reporter) -> _Doing:
+        directory = self._outputs.open(material.output_dir, attempt.claim.job_id)
+        environment = {
+            **inherit(self._withheld, self._user),
+            **material.environment,
+            "STROEM_OUTPUT_DIR": str(directory),
+            "TORC_OUTPUT_DIR": str(directory),
+            ATTEMPT_MARK: attempt.name,
+            KEEPER_MARK: self._guard.keeper,
+        }
+        timeout_s = material.timeout_s
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        return _Doing(attempt, material, reporter, directory, environment, deadline)
 
-        return count
+    def _do(self, doing: _Doing, work: CommandsWork | NodesWork) -> StepOutcome:
+        match work:
+            case CommandsWork(commands):
+                return self._run_commands(doing, commands)
+            case NodesWork(part):
+                return self._ask_for_nodes(doing, part)
+            case _:
+                assert_never(work)
 
-    def _finish(self, running: _Running, reporter: Reporter, outcome: StepOutcome) -> None:
-        """Report, again and again while the database is away and the lease lasts."""
-        claim, batches, pause_s = running.claim, list(reporter.close()), 0.1
-        while time.monotonic() - running.renewed_at < self._timing.lease_s:
-            try:
-                while batches:
-                    self._ledger.append(claim, *batches[0])
-                    batches.pop(0)
-                if not self._ledger.finish(claim, outcome, command=running.command):
-                    log.warning(
-                        "action %s of job %s ended too late to count", claim.label, claim.job_id
-                    )
-                return
-            except OUTAGES:
-                self._ledger.released()
-                time.sleep(pause_s)
-                pause_s = min(2.0, pause_s * 2)
-        log.error(
-            "the end of action %s of job %s could not be reported in time",
-            claim.label,
-            claim.job_id,
+    def _run_commands(self, doing: _Doing, commands: tuple[str, ...]) -> StepOutcome:
+        for command in commands:
+            doing.attempt.progress += 1
+            doing.reporter.say(f"$ {command}")
+            outcome = self._run(doing, command)
+            if outcome.verdict is not Verdict.SUCCEEDED:
+                return outcome
+        return SUCCEEDED
+
+    def _run(self, doing: _Doing, command: str) -> StepOutcome:
+        feed = LineFeed(doing.reporter, Limits(), doing.material.masks)
+        ending = supervise(
+            Command((SHELL, "-c", command), doing.directory, doing.environment),
+            doing.attempt.name,
+            feed.feed,
+            doing.attempt.stop,
+            doing.deadline,
+            self._stop_grace_s,
+            self._guard,
+            self._user,
         )
+        feed.close()
+        return _judge(doing, ending, feed.stderr_tail)
+
+    def _ask_for_nodes(self, doing: _Doing, part: int) -> StepOutcome:
+        """Ask Slurm for what is still missing; what it refuses now may be granted at another
+        try."""
+        missing = self._nodes.submissions(
+            doing.material.action_id, part, str(doing.directory), self._launch
+        )
+        if missing is None:
+            doing.reporter.say(NO_NODES)
+            # else the commands around it count
+            return (
+                StepOutcome(Verdict.CANCELLED, error=NO_NODES)
+                if only_asks(doing.material.do)
+                else SUCCEEDED
+            )
+        wrong: list[str] = []
+        for submission in missing:
+            reason = doing.attempt.stop.reason
+            if reason is not None:
+                return StepOutcome(Verdict.CANCELLED if reason == "cancel" else Verdict.LOST)
+            error = self._submit(doing, submission)
+            if error is not None:
+                wrong.append(error)
+        if not wrong:
+            return SUCCEEDED
+        text = f"{len(wrong)} of {len(missing)} allocations were not submitted: {wrong[0]}"
+        return StepOutcome(Verdict.FAILED, error=text)
+
+    def _submit(self, doing: _Doing, submission: Submission) -> str | None:
+        """Submit one allocation; the reason when it could not be."""
+        try:
+            slurm.check_worker_config(submission.worker_config)
+            # A worker that died between sbatch and its note left an allocation that is known by its
+            # name.
+            number = slurm.find(submission.name) if submission.tries else None
+            number = number or slurm.submit(submission.script)
+        except (SlurmError, AuthorError) as error:
+            doing.reporter.say(str(error))
+            self._nodes.refused(submission.allocation_id, str(error))
+            return str(error)
+        doing.reporter.say(f"Slurm job {number} was submitted ({submission.name})")
+        if not self._nodes.submitted(submission.allocation_id, number):
+            doing.reporter.say(f"The job does not need Slurm job {number} any more")
+            slurm.cancel([number])
+        return None
+
+
+def works_of(do: Collection[Mapping[str, Any]]) -> Iterator[CommandsWork | NodesWork]:
+    """What the items of an action's `do` are as work."""
+    for part, item in enumerate(do):
+        if item["action_type"] == "schedule_nodes":
+            yield NodesWork(part)
+        else:
+            yield CommandsWork(tuple(item["commands"]))
+
+
+def _judge(doing: _Doing, ending: Ending, stderr_tail: str) -> StepOutcome:
+    if ending.cause == "timeout":
+        return StepOutcome(
+            Verdict.TIMED_OUT,
+            ending.exit_code,
+            f"Action timed out after {doing.material.timeout_s:g}s",
+        )
+    if ending.cause == "stop":
+        reason = doing.attempt.stop.reason
+        if reason == "cancel":
+            return StepOutcome(Verdict.CANCELLED, ending.exit_code, "Job cancelled")
+        text = f"The worker ended the action before its end ({reason})"
+        return StepOutcome(Verdict.LOST, ending.exit_code, text)
+    if ending.exit_code != 0:
+        message = f"Command failed with exit code: {ending.exit_code}"
+        tail = f"\nStderr: {stderr_tail}" if stderr_tail else ""
+        return StepOutcome(Verdict.FAILED, ending.exit_code, message + tail)
+    return SUCCEEDED

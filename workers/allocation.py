@@ -18,7 +18,7 @@ from engine.spec.tags import ANY_SCHEDULER, SLURM_PREFIX, SUBMITS
 from workers import slurm
 from workers.attempts import Attempts
 from workers.config import WorkerConfig
-from workers.door import OUTAGES, ActionLedger, Ledger
+from workers.door import OUTAGES, Ledger, VisitLedger
 
 log = logging.getLogger("stroem.worker")
 LOOK_EVERY_S = 1.0
@@ -149,7 +149,7 @@ class Leaver(threading.Thread):
     or the allocation's time is."""
 
     def __init__(
-        self, ledger: Ledger, actions: ActionLedger, config: WorkerConfig, place: AllocationPlace,
+        self, ledger: Ledger, visits: VisitLedger, config: WorkerConfig, place: AllocationPlace,
         job_id: UUID,
         attempts: Attempts, leave: Callable[[], None],
         could_fit: Callable[[str], bool] = lambda key: True,
@@ -157,7 +157,7 @@ class Leaver(threading.Thread):
         """`could_fit`: whether a step of this tag set could ever run here."""
         super().__init__(name="leaver", daemon=True)
         self._ledger = ledger
-        self._actions = actions
+        self._visits = visits
         self._config = config
         self._place = place
         self._job_id = job_id
@@ -183,7 +183,7 @@ class Leaver(threading.Thread):
                 self._leave()
                 return
             try:
-                if not len(self._attempts) and not self._is_needed():
+                if not self._attempts.all("step") and not self._is_needed():
                     log.info("nothing is left to do in this allocation")
                     self._is_done = True
                     self._leave()
@@ -191,13 +191,13 @@ class Leaver(threading.Thread):
             except OUTAGES as error:
                 log.debug("asking whether to stay: %s", type(error).__name__)
             finally:
-                self._actions.released()
+                self._visits.released()
 
     def _is_needed(self) -> bool:
         refs = [
             ref for ref in self._ledger.covered(self._config.tags) if self._place.serves(ref.key)
         ]
-        return self._actions.is_needed(
+        return self._visits.is_needed(
             self._job_id, [ref.id for ref in refs if self._could_fit(ref.key)]
         )
 

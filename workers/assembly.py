@@ -21,15 +21,15 @@ from runners.process import find_user
 from workers.actions import Actions
 from workers.allocation import AllocationPlace
 from workers.attempts import Attempts
-from workers.commands import Commands
+from workers.bells import Ringer
 from workers.config import WorkerConfig
 from workers.disk import Den
 from workers.door import OUTAGES, Doors, Ledger
-from workers.execution import Execution
+from workers.execution import Execution, Pins
 from workers.follower import Follower
+from workers.lane import SLOW_POLL_S, Crew, Lane
 from workers.outputs import Outputs
 from workers.packing import Packing, find_gpus
-from workers.pinning import Pins
 from workers.presence import Presence, Timing
 from workers.process import Worker
 from workers.reporting import LogPump
@@ -40,6 +40,7 @@ from workers.workspace import Workspaces
 
 log = logging.getLogger("stroem.worker")
 SWEEP_EVERY_S = 20.0
+MOST_ACTIONS = 8  # at a time
 LOCAL_SWEEP_EACH = 15  # it reads about every process of the host
 
 
@@ -55,7 +56,6 @@ class Assembly:
     den: Den
     workspaces: Workspaces
     ledger: Ledger
-    actions: Actions
     packing: Packing | None
     follower: Follower | None
     _closing: threading.Event = field(default_factory=threading.Event)
@@ -94,10 +94,8 @@ class Assembly:
         for turn in itertools.count():
             try:
                 if turn % LOCAL_SWEEP_EACH == 0:
-                    self.catalog.sweep(self.attempts.names() | self.actions.names())
-                self.catalog.sweep_away(
-                    self.attempts.names() | self.actions.names(), self.ledger.ended
-                )
+                    self.catalog.sweep(self.attempts.names())
+                self.catalog.sweep_away(self.attempts.names(), self.ledger.ended)
             except Exception as error:  # noqa: BLE001  (an outer edge: an engine that is down must not end the thread)
                 log.warning("leftovers of earlier steps could not be looked for: %s", error)
             finally:
@@ -135,27 +133,18 @@ def assemble(
     )  # fmt: skip
     outputs = Outputs(config.output_root or config.workspace_cache_dir / "output", owner)
     visits = Visits(
-        doors.action_ledger, lambda: presence.worker_id, allocation.id if allocation else None
+        doors.allocations, lambda: presence.worker_id, allocation.id if allocation else None
     )
-    commands = Commands(
-        doors.action_ledger, outputs, guard, launch,
+    pump, ringer = LogPump(doors.ledger.append, doors.ledger.released), Ringer(doors.bells)
+    crew = Crew(doors.ledger, presence, attempts, ringer, lease_s, job_id)
+    actions = Actions(
+        doors.ledger, doors.allocations, outputs, guard, launch, pump,
         stop_grace_s=config.stop_grace_secs, user=user, withheld=withheld,
     )  # fmt: skip
-    actions = Actions(
-        doors.action_ledger,
-        commands,
-        visits,
-        presence,
-        attempts,
-        timing,
-        tags=config.tags,
-        job_id=job_id,
-    )
     catalog = Catalog(_catalog_config(config, den, allocation), guard)
     workspaces = Workspaces(
         den, doors.archive, max_retained=config.max_retained_revisions, owner=owner
     )
-    pump = LogPump(doors.ledger.append, doors.ledger.released)
     execution = _execution(
         config, doors, workspaces, Scratches(den, owner), pump, catalog, outputs, visits
     )
@@ -164,25 +153,32 @@ def assemble(
         if offers
         else None
     )
+    serves = allocation.serves if allocation else lambda key: True
+    steps = Lane(
+        crew,
+        slots,
+        execution,
+        lambda: [ref for ref in doors.ledger.covered(config.tags) if serves(ref.key)],
+        packing=packing,
+        slow_poll_s=config.poll_interval_secs or SLOW_POLL_S,
+    )
+    beside = Lane(
+        crew,
+        Slots(MOST_ACTIONS),
+        actions,
+        lambda: doors.ledger.covered_actions(config.tags),
+        before_look=lambda: visits.look_after(attempts),
+        is_expecting=lambda: visits.is_any,
+    )
+    visits.wake = beside.wake
     worker = Worker(
-        config, doors.ledger, doors.bells, doors.app, presence, execution, attempts, slots, pump,
-        lease_s=lease_s, job_id=job_id, actions=actions, packing=packing,
-        serves=allocation.serves if allocation else lambda key: True,
+        config, doors.ledger, doors.bells, doors.app, presence, attempts, pump, ringer, steps,
+        [beside], visits,
     )  # fmt: skip
     presence.after = worker.refresh_tag_sets
-    follower = Follower(doors.action_ledger) if SUBMITS in config.tags else None
+    follower = Follower(doors.allocations) if SUBMITS in config.tags else None
     return Assembly(
-        worker,
-        presence,
-        guard,
-        catalog,
-        attempts,
-        den,
-        workspaces,
-        doors.ledger,
-        actions,
-        packing,
-        follower,
+        worker, presence, guard, catalog, attempts, den, workspaces, doors.ledger, packing, follower
     )
 
 

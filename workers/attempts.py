@@ -1,11 +1,13 @@
-"""The attempts that this process has in hand: their stop signals, and until when each may go on."""
+"""The attempts that this process has in hand, of every lane: their stop signals, and until when
+each may go on."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from apps.jobs.ledger import Claim
 
@@ -53,14 +55,16 @@ class Stop:
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One claim in hand. `renewed_at` is when the last confirmed renewal was asked for, on the
-    monotonic clock."""
+    """One claim in hand. Times are on the monotonic clock; `renewed_at` is when the last confirmed
+    renewal was asked for. `progress` counts the commands of a workflow action that were begun."""
 
     claim: Claim
     renewed_at: float
+    begun_at: float = field(default_factory=time.monotonic)
     stop: Stop = field(default_factory=Stop)
     # which of the worker's GPUs are its own
     environment: Mapping[str, str] = field(default_factory=dict)
+    progress: int = 0
 
     @property
     def name(self) -> str:
@@ -68,15 +72,20 @@ class Attempt:
         return self.claim.name
 
 
+def fields(claim: Claim, **more: Any) -> dict[str, Any]:
+    """`extra` of a log record about a claim."""
+    known = {claim.owner_kind: claim.label, "job": claim.job_id, "attempt": claim.name}
+    return {"fields": known | more}
+
+
 class Attempts:
-    """All of them, by attempt id. Any thread may ask."""
+    """All of them, by attempt id. Any thread may ask. `kind` keeps to the steps, or to the runs of
+    workflow actions."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._live: dict[int, Attempt] = {}
-
-    def __len__(self) -> int:
-        return len(self._live)
+        self._is_awaited = False
 
     def open(
         self, claim: Claim, asked_at: float, environment: Mapping[str, str] | None = None
@@ -87,23 +96,25 @@ class Attempts:
 
     def close(self, attempt: Attempt) -> None:
         del self._live[attempt.claim.attempt_id]
-        if not self._live:
+        if not self._live or self._is_awaited:
             with self._changed:
                 self._changed.notify_all()
 
-    def all(self) -> list[Attempt]:
-        return list(self._live.values())
+    def all(self, kind: str | None = None) -> list[Attempt]:
+        live = list(self._live.values())
+        return live if kind is None else [one for one in live if one.claim.owner_kind == kind]
 
     def names(self) -> frozenset[str]:
         return frozenset(attempt.name for attempt in self.all())
 
-    def stop_all(self, reason: Reason) -> int:
+    def stop_all(self, reason: Reason, kind: str | None = None) -> int:
         """Signal every attempt; answers how many there were."""
-        attempts = self.all()
+        attempts = self.all(kind)
         for attempt in attempts:
             attempt.stop.set(reason)
         return len(attempts)
 
-    def wait_until_none(self, timeout_s: float) -> bool:
+    def wait_until_none(self, timeout_s: float, kind: str | None = None) -> bool:
+        self._is_awaited = True
         with self._changed:
-            return self._changed.wait_for(lambda: not self._live, timeout_s)
+            return self._changed.wait_for(lambda: not self.all(kind), timeout_s)

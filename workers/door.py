@@ -10,9 +10,9 @@ from uuid import UUID
 
 from django.db import InterfaceError, OperationalError
 
-from apps.jobs.ledger import Claim, Material, Renewal, Report, Settled, TagSetRef
-from apps.workflow_actions.ledger import ActionClaim, ActionRenewal, OpenAllocation, Submission
-from engine.orders import Line, StepOutcome
+from apps.jobs.ledger import ActionMaterial, Claim, Material, Renewal, Report, Settled, TagSetRef
+from apps.workflow_actions.ledger import OpenAllocation, Submission
+from engine.orders import Line
 from engine.slurm_script import Launch
 
 OUTAGES = (OperationalError, InterfaceError)
@@ -20,7 +20,7 @@ OUTAGES = (OperationalError, InterfaceError)
 
 
 class Ledger(Protocol):
-    """The functions of `apps.jobs.ledger`."""
+    """The functions of `apps.jobs.ledger`, for claims of every kind."""
 
     def register(
         self,
@@ -35,17 +35,26 @@ class Ledger(Protocol):
 
     def covered(self, tags: Collection[str]) -> tuple[TagSetRef, ...]: ...
 
+    def covered_actions(self, tags: Collection[str]) -> tuple[TagSetRef, ...]: ...
+
     def claim(
-        self, worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = None
+        self,
+        worker_id: UUID,
+        tag_set_ids: Sequence[int],
+        *,
+        job_id: UUID | None = None,
+        only_bound: bool = False,
     ) -> Claim | None: ...
 
-    def material(self, claim: Claim) -> Material: ...
+    def material(self, claim: Claim) -> Material | ActionMaterial: ...
 
     def started(self, claim: Claim, *, input: Any, masks: tuple[str, ...]) -> bool: ...
 
     def append(self, claim: Claim, seq: int, lines: Sequence[Line]) -> bool: ...
 
-    def renew(self, worker_id: UUID, live: Mapping[int, int], busy: int) -> Renewal: ...
+    def renew(
+        self, worker_id: UUID, live: Mapping[int, int], busy: int, progress: Mapping[int, int]
+    ) -> Renewal: ...
 
     def finish(
         self,
@@ -74,27 +83,9 @@ class Ledger(Protocol):
     def schema_problem(self) -> str | None: ...
 
 
-class ActionLedger(Protocol):
-    """The functions of `apps.workflow_actions.ledger`, and `released` of the other one."""
-
-    def covered(self, tags: Sequence[str]) -> tuple[tuple[int, str], ...]: ...
-
-    def claim(
-        self,
-        worker_id: UUID,
-        tag_set_ids: Sequence[int],
-        *,
-        job_id: UUID | None = None,
-        only_bound: bool = False,
-    ) -> ActionClaim | None: ...
-
-    def renew(self, worker_id: UUID, live: Mapping[int, tuple[int, int]]) -> ActionRenewal: ...
-
-    def append(self, claim: ActionClaim, seq: int, lines: Sequence[Line]) -> bool: ...
-
-    def finish(
-        self, claim: ActionClaim, outcome: StepOutcome, *, command: int | None = None
-    ) -> bool: ...
+class VisitLedger(Protocol):
+    """The functions of `apps.workflow_actions.ledger` about the jobs that a worker is at work
+    for."""
 
     def enter(
         self, worker_id: UUID, job_id: UUID, allocation_id: UUID | None = None
@@ -110,15 +101,19 @@ class ActionLedger(Protocol):
 
     def is_needed(self, job_id: UUID, tag_set_ids: Sequence[int]) -> bool: ...
 
+    def released(self) -> None: ...
+
+
+class NodeLedger(Protocol):
+    """The functions of `apps.workflow_actions.ledger` about nodes asked of Slurm."""
+
     def submissions(
-        self, claim: ActionClaim, part: int, output_dir: str, launch: Launch
+        self, action_id: int, part: int, output_dir: str, launch: Launch
     ) -> list[Submission] | None: ...
 
     def submitted(self, allocation_id: UUID, slurm_job_id: str) -> bool: ...
 
     def refused(self, allocation_id: UUID, error: str) -> None: ...
-
-    def begun(self, allocation_id: UUID, slurm_job_id: str) -> None: ...
 
     def to_follow(self) -> list[OpenAllocation]: ...
 
@@ -127,6 +122,12 @@ class ActionLedger(Protocol):
     ) -> None: ...
 
     def released(self) -> None: ...
+
+
+class AllocationLedger(VisitLedger, NodeLedger, Protocol):
+    """All functions of `apps.workflow_actions.ledger` that a worker calls."""
+
+    def begun(self, allocation_id: UUID, slurm_job_id: str) -> None: ...
 
 
 class Bells(Protocol):
@@ -143,7 +144,7 @@ class Doors:
     tar.gz, `pass_for` what lets a pod fetch it; `app` is Celery's."""
 
     ledger: Ledger
-    action_ledger: ActionLedger
+    allocations: AllocationLedger
     bells: Bells
     archive: Callable[[int], bytes]
     pass_for: Callable[[int, int, str], str]

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
 
-from apps.jobs.ledger import Material, Report
-from engine.errors import AuthorError, StroemError
+from apps.jobs.ledger import Claim, Material, Report
+from engine.errors import AuthorError, PlatformError, StroemError
 from engine.masking import masker
 from engine.orders import ImageWork, Limits, Pinned, ScriptWork, StepOrder, StepOutcome, Verdict
 from engine.spec.model import Action
 from runners.base import Runner
-from workers.attempts import Attempt
+from workers.attempts import Attempt, fields
 from workers.door import OUTAGES, Ledger
 from workers.outputs import Outputs
-from workers.pinning import Pins
 from workers.rendering import Rendered, render
 from workers.reporting import Batch, LogPump, Reporter
 from workers.scratch import Scratch, Scratches
@@ -46,8 +47,45 @@ class Performed:
     scratch: Scratch | None = None
 
 
+class Pins:
+    """Makes what a pod needs to fetch its workspace. Any thread may ask."""
+
+    def __init__(self, server_url: str | None, pass_for: Callable[[int, int, str], str]) -> None:
+        """`pass_for` makes the pass of (attempt id, fence, digest)."""
+        self._server_url = server_url
+        self._pass_for = pass_for
+
+    def pin(self, claim: Claim) -> Pinned:
+        """The pinned workspace of this claim. Raises PlatformError when this worker does not know
+        its server."""
+        if self._server_url is None:
+            raise PlatformError(
+                "the pod cannot fetch its workspace: the worker's configuration needs `server_url`,"
+                " an address of the server that pods can reach"
+            )
+        address = f"{self._server_url}/worker/workspace/{quote(claim.workspace, safe='')}.tar.gz"
+        token = self._pass_for(claim.attempt_id, claim.fence, claim.revision_digest)
+        return Pinned(f"{address}?{urlencode({'revision': claim.revision_digest})}", token)
+
+
+CANCELLED = StepOutcome(Verdict.CANCELLED, error="Job cancelled")
+
+
+def admitted(ledger: Ledger, attempt: Attempt, seen: Any, masks: tuple[str, ...]) -> bool:
+    """Whether a process of the attempt may exist from now on: nobody stopped it, and the platform
+    has noted that it begins. A worker that drains gives it back."""
+    if attempt.stop.reason == "drain":
+        ledger.give_back(attempt.claim)
+    if attempt.stop.reason is not None or not ledger.started(
+        attempt.claim, input=seen, masks=masks
+    ):
+        return False
+    ledger.released()
+    return True
+
+
 class Execution:
-    """Performs attempts; any number of threads at a time."""
+    """Performs attempts of steps; any number of threads at a time."""
 
     def __init__(
         self,
@@ -102,6 +140,7 @@ class Execution:
         masks: tuple[str, ...] = ()
         try:
             material = self._ledger.material(attempt.claim)
+            assert isinstance(material, Material), "a step's claim has a step's material"
             masks = material.masks
             rendered = render(attempt.claim, material)
             masks = rendered.masks
@@ -121,36 +160,21 @@ class Execution:
             )
             return Ended(Report(attempt.claim, _failed(text), masks=masks))
         except Exception as error:
-            log.exception(
-                "step %s of job %s could not be prepared",
-                attempt.claim.step_name,
-                attempt.claim.job_id,
-            )
+            log.exception("could not be prepared", extra=fields(attempt.claim))
             return Ended(Report(attempt.claim, _failed(_ours(error)), masks=masks))
         return self._begin(attempt, rendered, order, runner)
 
     def _begin(
         self, attempt: Attempt, rendered: Rendered, order: StepOrder, runner: Runner
     ) -> Ended | None:
-        match attempt.stop.reason:
-            case "drain":
-                self._ledger.give_back(attempt.claim)
-                return None
-            case "lost":
-                return None
-            case "cancel":
-                outcome = StepOutcome(Verdict.CANCELLED, error="Job cancelled")
-                return Ended(Report(attempt.claim, outcome, rendered.seen, rendered.masks))
-        if not self._ledger.started(attempt.claim, input=rendered.seen, masks=rendered.masks):
-            return None
-        self._ledger.released()
+        said = Report(attempt.claim, CANCELLED, rendered.seen, rendered.masks)
+        if not admitted(self._ledger, attempt, said.input, said.masks):
+            return Ended(said) if attempt.stop.reason == "cancel" else None
         reporter = Reporter(attempt.claim, masker(rendered.masks), self._pump)
         for note in rendered.notes:
             reporter.say(note)
         outcome = self._run(attempt, order, runner, reporter)
-        return Ended(
-            Report(attempt.claim, outcome, rendered.seen, rendered.masks), reporter.close()
-        )
+        return Ended(replace(said, outcome=outcome), reporter.close())
 
     def _run(
         self, attempt: Attempt, order: StepOrder, runner: Runner, reporter: Reporter
@@ -160,14 +184,11 @@ class Execution:
         except AuthorError as error:
             outcome = _failed(str(error))
         except StroemError as error:
-            log.warning(
-                "step %s of job %s: %s", attempt.claim.step_name, attempt.claim.job_id, error
-            )
+            text = masker(order.secrets).text(str(error))
+            log.warning("%s", text, extra=fields(attempt.claim))
             outcome = _failed(str(error))
         except Exception as error:
-            log.exception(
-                "step %s of job %s broke its runner", attempt.claim.step_name, attempt.claim.job_id
-            )
+            log.exception("broke its runner", extra=fields(attempt.claim))
             outcome = _failed(_ours(error))
         if outcome.verdict is Verdict.CANCELLED and attempt.stop.reason in ("drain", "lost"):
             return StepOutcome(Verdict.LOST, outcome.exit_code, outcome.error)

@@ -7,7 +7,7 @@ import logging
 import threading
 
 from workers import slurm
-from workers.door import OUTAGES, ActionLedger
+from workers.door import OUTAGES, NodeLedger
 from workers.slurm import Seen, SlurmError
 
 log = logging.getLogger("stroem.worker")
@@ -18,7 +18,7 @@ class Follower(threading.Thread):
     """Asks Slurm every other second, while there is something to ask about. Any number of workers
     may do it."""
 
-    def __init__(self, ledger: ActionLedger) -> None:
+    def __init__(self, ledger: NodeLedger) -> None:
         super().__init__(name="slurm", daemon=True)
         self._ledger = ledger
         self._closing = threading.Event()

@@ -1,13 +1,32 @@
-"""The directory that a job's steps and workflow actions share: made before the first of them needs
-it."""
+"""What steps and workflow actions of a job find on this host: the output directory that they share,
+and, for actions, the worker's own environment less what is Stroem's secret."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from uuid import UUID
 
 from engine.errors import PlatformError
+from runners.environment import clean_path
+from runners.process import User
+
+# Settings, tokens and addresses of database and broker, by name; whatever else holds one of them
+# goes by its value.
+_PREFIXES = (
+    "STROEM",
+    "DJANGO_",
+    "PG",
+    "CELERY_",
+    "REDIS",
+    "VALKEY",
+    "RABBITMQ",
+    "AMQP",
+    "BROKER_",
+    "DATABASE_",
+)
+_SHORTEST = 6  # a value so short is no credential
 
 
 class Outputs:
@@ -40,3 +59,21 @@ class Outputs:
             raise PlatformError(
                 f"the output directory {path} cannot be made: {error.strerror}"
             ) from error
+
+
+def inherit(
+    withheld: Collection[str], user: User | None = None, environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """The worker's environment without its credentials. `withheld` are values that must not be
+    handed on."""
+    secrets = [value for value in withheld if len(value) >= _SHORTEST]
+    found = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(_PREFIXES) and not any(secret in value for secret in secrets)
+    }
+    found["PATH"] = clean_path(found.get("PATH"))
+    found.pop("VIRTUAL_ENV", None)
+    if user is not None:
+        found |= user.environment
+    return found

@@ -17,7 +17,7 @@ from typing import Protocol
 from uuid import UUID
 
 from apps.jobs.ledger import Renewal
-from workers.attempts import Attempt, Attempts
+from workers.attempts import Attempt, Attempts, fields
 from workers.config import WorkerConfig
 from workers.door import OUTAGES, Ledger
 
@@ -109,28 +109,36 @@ class Presence(threading.Thread):
             job_id=self._job_id,
         )
         self._confirm(asked_at)
+        told = {"worker": config.worker_name, "id": self.worker_id, "slots": config.max_concurrent}
+        log.info("registered", extra={"fields": {**told, "tags": ",".join(config.tags)}})
         return True
 
     def close(self) -> None:
         self._closing.set()
 
     def run(self) -> None:
-        failures = 0
-        while not self._closing.wait(
-            self._timing.renew_s if not failures else min(1.0, self._timing.renew_s)
-        ):
+        away_since: float | None = None
+        pause_s = self._timing.renew_s
+        while not self._closing.wait(pause_s):
             try:
                 self._renew()
-                if failures:
-                    log.info("the database answers again")
-                failures = 0
+                if away_since is not None:
+                    away_s = round(time.monotonic() - away_since, 1)
+                    log.info("the database answers again", extra={"fields": {"away_s": away_s}})
+                away_since, pause_s = None, self._timing.renew_s
             except OUTAGES as error:
-                failures += 1
-                if failures == 1:
-                    log.warning("leases cannot be renewed: %s", _first_line(error))
+                if away_since is None:
+                    away_since = time.monotonic()
+                    log.warning(
+                        "the database does not answer (%s): check that it runs and can be reached;"
+                        " what runs here is ended after %g s without it",
+                        _first_line(error),
+                        self._timing.give_up_s,
+                    )
+                pause_s = min(1.0, self._timing.renew_s)
                 self._ledger.released()
             except Exception:
-                failures += 1
+                pause_s = min(1.0, self._timing.renew_s)
                 log.exception("leases could not be renewed")
                 self._ledger.released()
         self._ledger.released()
@@ -142,9 +150,8 @@ class Presence(threading.Thread):
         for attempt in self._attempts.all():
             if now - attempt.renewed_at > self._timing.give_up_s and attempt.stop.reason is None:
                 log.error(
-                    "step %s of job %s is given up: its lease could not be renewed",
-                    attempt.claim.step_name,
-                    attempt.claim.job_id,
+                    "given up, as its lease could not be renewed: check the way to the database",
+                    extra=fields(attempt.claim),
                 )
                 attempt.stop.set("lost")
 
@@ -154,8 +161,9 @@ class Presence(threading.Thread):
             return
         attempts = self._attempts.all()
         live = {attempt.claim.attempt_id: attempt.claim.fence for attempt in attempts}
+        progress = {one.claim.attempt_id: one.progress for one in attempts if one.progress}
         asked_at = time.monotonic()
-        renewal = self._ledger.renew(self.worker_id, live, self._busy())
+        renewal = self._ledger.renew(self.worker_id, live, self._busy(), progress)
         if not renewal.is_known:
             log.warning(
                 "the platform had given this worker up: its steps are ended, and it registers anew"

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from apps.jobs.ledger import Claim
-from apps.workflow_actions.ledger import ActionClaim
 from engine.masking import LineMasker, Masker
 from engine.orders import Line
 from workers.door import OUTAGES
@@ -41,7 +40,7 @@ Batch = tuple[int, tuple[Line, ...]]
 class Reporter:
     """Takes the lines of one attempt, in order, from the thread that runs it."""
 
-    def __init__(self, claim: Claim | ActionClaim, masker: Masker, pump: LogPump) -> None:
+    def __init__(self, claim: Claim, masker: Masker, pump: LogPump) -> None:
         self.claim = claim
         self._pump = pump
         self._lock = threading.Condition()

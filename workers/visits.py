@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from runners.base import StopSignal
-from workers.door import OUTAGES, ActionLedger
+from workers.attempts import Attempts
+from workers.door import OUTAGES, VisitLedger
 
 log = logging.getLogger("stroem.worker")
 ASK_EVERY_S = 0.1
@@ -30,11 +31,11 @@ class _Visit:
 
 
 class Visits:
-    """All sessions of this worker. `enter` may be called by any thread, the others by the actions'
-    thread."""
+    """All sessions of this worker. `enter` may be called by any thread, the others by slots of the
+    actions' lane."""
 
     def __init__(
-        self, ledger: ActionLedger, worker_id: Callable[[], UUID | None], allocation_id: UUID | None
+        self, ledger: VisitLedger, worker_id: Callable[[], UUID | None], allocation_id: UUID | None
     ) -> None:
         self._ledger = ledger
         self._worker_id = worker_id
@@ -42,15 +43,12 @@ class Visits:
         self._lock = threading.Lock()
         self._visits: dict[UUID, _Visit] = {}
         self._looked_at = 0.0
+        self._is_closing = False
         self.wake: Callable[[], None] = lambda: None  # somebody shall look for actions now
 
     @property
     def is_any(self) -> bool:
         return bool(self._visits)
-
-    @property
-    def is_leaving(self) -> bool:
-        return any(visit.is_leaving for visit in list(self._visits.values()))
 
     def enter(self, job_id: UUID, stop: StopSignal) -> None:
         """Returns when steps of the job may begin, or `stop` is set. Raises one of OUTAGES."""
@@ -76,19 +74,22 @@ class Visits:
                 visit = self._visits[job_id] = _Visit(session_id, worker_id)
             return visit
 
-    def look_after(self, is_busy: Callable[[UUID], bool]) -> None:
-        """Leave the jobs that have ended, and forget those that are left. `is_busy`: a step of the
-        job runs here."""
+    def look_after(self, attempts: Attempts) -> None:
+        """Leave the jobs that have ended and of which no step runs here, and forget those that are
+        left; once a second at most."""
         worker_id = self._worker_id()
         now = time.monotonic()
-        if not self._visits or worker_id is None or now - self._looked_at < LOOK_EVERY_S:
-            return
-        self._looked_at = now
+        with self._lock:
+            is_early = now - self._looked_at < LOOK_EVERY_S
+            if not self._visits or worker_id is None or is_early or self._is_closing:
+                return
+            self._looked_at = now
         over = set(self._ledger.over(worker_id))
+        busy = {attempt.claim.job_id for attempt in attempts.all("step")}
         for job_id, visit in list(self._visits.items()):
             if visit.worker_id != worker_id:  # the platform gave us up meanwhile, and knows
                 self._visits.pop(job_id, None)
-            elif visit.session_id in over and not is_busy(job_id):
+            elif visit.session_id in over and job_id not in busy:
                 self._leave(visit, "the job has ended")
         self._forget_left()
 
@@ -112,6 +113,7 @@ class Visits:
     def close(self, wait_s: float) -> None:
         """Leave every job and wait until what that sets off is done, within `wait_s` seconds."""
         deadline = time.monotonic() + wait_s
+        self._is_closing = True
         try:
             while self._visits:
                 self.leave_all("the worker ends")

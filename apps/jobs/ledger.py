@@ -53,10 +53,15 @@ class Claim:
     number: int  # of this run, from 1; lost attempts do not count
     timeout_s: float | None
     tag_set_id: int
+    owner_kind: str = "step"
     is_started: bool = False  # noted as started with the claim
     is_more: bool = False  # when a look found it, there was more that this worker may take
     # JSON text, or sealed bytes when it holds secrets
     job_input: str | bytes = field(repr=False, default="{}")
+
+    @property
+    def label(self) -> str:
+        return self.step_name
 
     @property
     def name(self) -> str:
@@ -90,6 +95,16 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True)
+class ActionMaterial:
+    do: tuple[Mapping[str, Any], ...]
+    timeout_s: float | None
+    output_dir: str
+    environment: Mapping[str, str]
+    action_id: int
+    masks: tuple[str, ...] = field(repr=False, default=())
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """How an attempt ended. `masks` are the secret values that must not be stored in clear."""
 
@@ -97,6 +112,7 @@ class Report:
     outcome: StepOutcome
     input: Any = field(repr=False, default=None)  # the rendered input
     masks: tuple[str, ...] = field(repr=False, default=())
+    progress: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +161,16 @@ def covered(tags: Collection[str]) -> tuple[TagSetRef, ...]:
     return tuple(TagSetRef(id, key) for id, key in tag_sets.covered(tags).items())
 
 
+def covered_actions(tags: Collection[str]) -> tuple[TagSetRef, ...]:
+    return ()
+
+
 def claim(
-    worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = None
+    worker_id: UUID,
+    tag_set_ids: Sequence[int],
+    *,
+    job_id: UUID | None = None,
+    only_bound: bool = False,
 ) -> Claim | None:
     """Take the best ready step of these tag sets; None when there is none."""
     row = claims.claim(
@@ -243,7 +267,9 @@ def append(claim: Claim, seq: int, lines: Sequence[Line]) -> bool:
     return logs.append(claim, seq, lines)
 
 
-def renew(worker_id: UUID, live: Mapping[int, int], busy: int) -> Renewal:
+def renew(
+    worker_id: UUID, live: Mapping[int, int], busy: int, progress: Mapping[int, int]
+) -> Renewal:
     """Extend the leases of these attempts (id -> fence), and be seen."""
     lease_s = settings.STROEM.recovery.heartbeat_timeout_s
     known, ours, cancelled = claims.renew(worker_id, dict(live), busy, lease_s=lease_s)

@@ -13,10 +13,11 @@ from stroem_project import celery_settings
 from tests.workers.fakes import FakeGuard, FakeLedger, FakeRunner
 from tests.workers.tarballs import tarball
 from workers.attempts import Attempts
+from workers.bells import Ringer
 from workers.config import WorkerConfig
 from workers.disk import Den
-from workers.execution import Execution
-from workers.pinning import Pins
+from workers.execution import Execution, Pins
+from workers.lane import SLOW_POLL_S, Crew, Lane
 from workers.presence import Presence, Timing
 from workers.process import Worker
 from workers.reporting import LogPump
@@ -67,10 +68,23 @@ class Bench:
             version="0",
             busy=lambda: self.slots.busy,
         )
-        self.worker = Worker(
-            self.config, ledger, bells, app, self.presence, self.execution, self.attempts, self.slots, self.pump,
-            lease_s=lease_s,
+        ringer = Ringer(bells)
+        crew = Crew(ledger, self.presence, self.attempts, ringer, lease_s)
+        self.steps = Lane(
+            crew, self.slots, self.execution, lambda: ledger.covered(self.config.tags),
+            slow_poll_s=self.config.poll_interval_secs or SLOW_POLL_S,
         )  # fmt: skip
+        self.worker = Worker(
+            self.config,
+            ledger,
+            bells,
+            app,
+            self.presence,
+            self.attempts,
+            self.pump,
+            ringer,
+            self.steps,
+        )
         self.presence.after = self.worker.refresh_tag_sets
         self.is_drained = False
 

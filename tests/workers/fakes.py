@@ -69,6 +69,7 @@ class FakeLedger:
             claim.step_id, material()
         )
         self.tag_sets: list[TagSetRef] = [TagSetRef(1, "script")]
+        self.action_tag_sets: list[TagSetRef] = []
         self.reports: list[Report] = []
         self.batches: dict[tuple[int, int], tuple[Line, ...]] = {}
         self.started_inputs: dict[int, Any] = {}
@@ -111,8 +112,16 @@ class FakeLedger:
         self._enter("covered")
         return tuple(ref for ref in self.tag_sets if set(ref.key.split("+")) <= set(tags))
 
+    def covered_actions(self, tags: Any) -> tuple[TagSetRef, ...]:
+        return tuple(self.action_tag_sets)
+
     def claim(
-        self, worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = None
+        self,
+        worker_id: UUID,
+        tag_set_ids: Sequence[int],
+        *,
+        job_id: UUID | None = None,
+        only_bound: bool = False,
     ) -> Claim | None:
         self._enter("claim")
         time.sleep(self.delay_s)
@@ -146,7 +155,9 @@ class FakeLedger:
         self._done()
         return self.is_ours
 
-    def renew(self, worker_id: UUID, live: Mapping[int, int], busy: int) -> Renewal:
+    def renew(
+        self, worker_id: UUID, live: Mapping[int, int], busy: int, progress: Mapping[int, int]
+    ) -> Renewal:
         self._enter("renew")
         ids = frozenset(live)
         answer = Renewal(self.is_known, ids & frozenset(self.lost), ids & frozenset(self.cancelled))

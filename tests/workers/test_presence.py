@@ -34,9 +34,9 @@ def test_one_statement_renews_all_attempts_and_beats_the_guard(bench):
     ledger = FakeLedger(claim(1), claim(2))
     named: list[dict] = []
     renew = ledger.renew
-    ledger.renew = lambda worker_id, live, busy: (
+    ledger.renew = lambda worker_id, live, busy, progress: (
         named.append(dict(live)),
-        renew(worker_id, live, busy),
+        renew(worker_id, live, busy, progress),
     )[1]
     parts = bench(ledger, FakeRunner(until_stopped), lease_s=1.8).start()
     ledger.wait_for(lambda: ledger.calls.count("started") == 2)
@@ -56,7 +56,7 @@ def test_an_attempt_that_is_not_ours_any_more_is_stopped(bench):
     ledger.lost.add(1001)
     ledger.wait_for(lambda: len(ledger.reports) == 1)
     assert ledger.reports[0].outcome.verdict is Verdict.LOST
-    assert len(parts.attempts) == 0 or parts.attempts.wait_until_none(1)
+    assert not parts.attempts.all() or parts.attempts.wait_until_none(1)
 
 
 def test_a_worker_that_was_given_up_ends_its_steps_and_comes_back_as_a_new_one(bench):
@@ -113,7 +113,7 @@ def test_nothing_is_claimed_while_leases_cannot_be_renewed(bench):
         time.sleep(0.01)
     with ledger.changed:
         claims = ledger.calls.count("claim")
-    parts.worker.look("script")
+    parts.worker.hear("script")
     assert ledger.calls.count("claim") == claims
 
 

@@ -33,7 +33,7 @@ def hear(bench) -> None:
 def quiet(bench):
     """A worker for which nothing came for long: with `poll_interval_secs` it looks once, then when
     rung for."""
-    bench.worker._last_work = time.monotonic() - 3600
+    bench.steps._last_work = time.monotonic() - 3600
     return bench
 
 
@@ -101,7 +101,7 @@ def test_a_worker_that_packs_wakes_the_next_slot_for_every_tag_set(bench):
             poll_interval_secs=3600.0,
         )
     )
-    parts.worker._packing = Packing(Offer(num_cpus=4))
+    parts.steps._packing = Packing(Offer(num_cpus=4))
     parts.start()
     ledger.wait_for(lambda: ledger.calls.count("started") == 2)
 

@@ -93,7 +93,7 @@ class Command(BaseCommand):
         self, config: WorkerConfig, job_id: UUID | None, place: AllocationPlace | None
     ) -> Assembly:
         from apps.jobs import bells, ledger
-        from apps.workflow_actions import ledger as action_ledger
+        from apps.workflow_actions import ledger as allocations
         from apps.workspaces.ledger import archive, pass_for
         from runners.process import harden
         from workers.assembly import assemble
@@ -103,7 +103,7 @@ class Command(BaseCommand):
             harden()
             return assemble(
                 config,
-                Doors(ledger, action_ledger, bells, archive, pass_for, app),
+                Doors(ledger, allocations, bells, archive, pass_for, app),
                 _launch(config),
                 lease_s=settings.STROEM.recovery.heartbeat_timeout_s,
                 version=VERSION,
@@ -123,7 +123,7 @@ class Command(BaseCommand):
         hurry: threading.Event,
     ) -> int:
         from apps.jobs import ledger
-        from apps.workflow_actions import ledger as action_ledger
+        from apps.workflow_actions import ledger as allocations
 
         assembly = self._assemble(config, job_id, place)
         leaver: Leaver | None = None
@@ -133,11 +133,11 @@ class Command(BaseCommand):
             self.stdout.write(_greeting(config, assembly.worker.queues))
             self.stdout.flush()
             if place is not None and job_id is not None:
-                action_ledger.begun(place.id, os.environ.get("SLURM_JOB_ID", ""))
+                allocations.begun(place.id, os.environ.get("SLURM_JOB_ID", ""))
                 could_fit = assembly.packing.could_fit if assembly.packing else lambda key: True
                 leaver = Leaver(
                     ledger,
-                    action_ledger,
+                    allocations,
                     config,
                     place,
                     job_id,
@@ -146,9 +146,13 @@ class Command(BaseCommand):
                     could_fit,
                 )
                 leaver.start()
+            log.info("started", extra={"fields": {"queues": len(assembly.worker.queues)}})
             stop.wait()
             wait_s, leaving_s = leaver.patience if leaver else (config.drain_secs, None)
-            log.info("draining: %d steps have %g s to end", len(assembly.attempts), wait_s)
+            log.info(
+                "draining",
+                extra={"fields": {"steps": len(assembly.attempts.all()), "wait_s": wait_s}},
+            )
             stopped = assembly.worker.drain(wait_s, hurry, leaving_s)
             log.info("stopped; %d steps had to be ended", stopped)
         finally:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from workers.commands import Commands
+
 from apps.jobs.models import Job
 from apps.workflow_actions import ledger, logs
 from apps.workflow_actions.ledger import ActionClaim
@@ -21,7 +23,6 @@ from engine.orders import StepOutcome
 from engine.slurm_script import Launch
 from runners.guard import Guard
 from workers.attempts import Stop
-from workers.commands import Commands
 from workers.outputs import Outputs
 from workers.reporting import LogPump, Reporter
 

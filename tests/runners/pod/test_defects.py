@@ -20,7 +20,7 @@ from tests.runners.contract import Log, Stop, build_order
 from tests.runners.docker.engine import build_image
 from tests.runners.pod.fake_checks import check_object
 from tests.runners.pod.orders import CONFIG, build_pod_order
-from workers.pinning import Pins
+from workers.execution import Pins
 
 needs_engine = pytest.mark.docker
 pytestmark = pytest.mark.timeout(120)

@@ -1,5 +1,5 @@
-"""The Celery side of a worker: hears bells, and lets other workers have those that it has no slot
-for.
+"""The Celery side of a worker: hears bells, leaves those that it has no slot for to other workers,
+and rings for them.
 
 Celery runs in one thread of its own: the worker's life (signals, draining) hangs on nothing that a
 broker does. What is changed here was found out the hard way:
@@ -17,8 +17,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from types import MethodType
 from typing import Any
@@ -37,6 +38,9 @@ from workers.slots import Slots
 
 log = logging.getLogger("stroem.worker")
 RETRY_S = 2.0
+# bells for one tag set at a time: each worker that finds work wakes its own slots, and the next
+# worker
+MOST = 8
 QUIET = (
     "celery.worker.strategy",
     "celery.app.trace",
@@ -191,6 +195,44 @@ class Ear:
                 consumer.add_queue(queue)
 
 
+class Ringer(threading.Thread):
+    """Collects what is to be rung and publishes it; what comes while one round is under way is
+    merged."""
+
+    def __init__(self, bells: Bells) -> None:
+        super().__init__(name="ringer", daemon=True)
+        self._bells = bells
+        self._lock = threading.Condition()
+        self._wanted: dict[str, int] = {}
+        self._is_closed = False
+
+    def ring(self, keys: Mapping[str, int]) -> None:
+        """Ring soon; never waits."""
+        if not keys:
+            return
+        with self._lock:
+            for key, count in keys.items():
+                self._wanted[key] = min(MOST, max(count, self._wanted.get(key, 0)))
+            self._lock.notify()
+
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Ring what is left, within reason."""
+        with self._lock:
+            self._is_closed = True
+            self._lock.notify()
+        if self.is_alive():
+            self.join(timeout_s)
+
+    def run(self) -> None:
+        while True:
+            with self._lock:
+                self._lock.wait_for(lambda: self._wanted or self._is_closed)
+                wanted, self._wanted = self._wanted, {}
+                if not wanted:
+                    return
+            self._bells.ring(wanted)
+
+
 class SlotPool(BasePool):
     """Celery's pool, on our slots: early ack means that a bell is acknowledged when its slot begins
     with it."""
@@ -221,11 +263,14 @@ class BellConsumer(Consumer):
     """Tries to reconnect at a steady pace."""
 
     def ensure_connected(self, conn: Any) -> Any:
+        since = time.monotonic()
+
         def complain(error: Exception, interval: float) -> None:
             self.broker_connection_retry_attempt += 1
             if self.broker_connection_retry_attempt == 1:
                 log.warning(
-                    "no broker at %s (%s); polling until it is back",
+                    "no broker at %s (%s): check that it runs and can be reached; work is polled"
+                    " for until it is back",
                     conn.as_uri(),
                     type(error).__name__,
                 )
@@ -239,7 +284,9 @@ class BellConsumer(Consumer):
             callback=state.maybe_shutdown,
         )
         if self.broker_connection_retry_attempt:
-            log.info("broker at %s is back", conn.as_uri())
+            away_s = round(time.monotonic() - since, 1)
+            told = {"broker": conn.as_uri(), "away_s": away_s}
+            log.info("the broker answers again", extra={"fields": told})
         self.broker_connection_retry_attempt = 0
         self.first_connection_attempt = False
         return conn

@@ -1,0 +1,62 @@
+"""Log lines for people (`key=value` behind the message) and for machines (JSON lines).
+
+What a record is about travels in `extra={"fields": {...}}`, never in its message, so that both
+kinds of readers find it. Values that are None are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+_PLAIN = re.compile(r"[\w.:/+\[\]-]+")
+_CREDENTIALS = re.compile(r"(?<=://)[^\s/@]*@")
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    given = getattr(record, "fields", None) or {}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _message(record: logging.LogRecord, formatter: logging.Formatter) -> str:
+    """The message with its traceback; the user and password of an address are cut out."""
+    text = record.getMessage()
+    if record.exc_info:
+        text = f"{text}\n{formatter.formatException(record.exc_info)}"
+    return _CREDENTIALS.sub("", text) if "@" in text else text
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-11-29 20:15:00,123 INFO stroem.worker: step finished job=... status=succeeded`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created)  # noqa: DTZ006  (the reader's own clock)
+        first, _, rest = _message(record, self).partition("\n")
+        told = "".join(f" {name}={_shown(value)}" for name, value in fields_of(record).items())
+        head = f"{at:%Y-%m-%d %H:%M:%S},{int(record.msecs):03d} {record.levelname} {record.name}"
+        return f"{head}: {first}{told}" + (f"\n{rest}" if rest else "")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (UTC), level, logger, message, and the record's fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {
+            "time": at,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": _message(record, self),
+        }
+        return json.dumps({**fields_of(record), **line}, ensure_ascii=False, default=str)
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+
+
+FORMATTERS: dict[str, type[logging.Formatter]] = {"text": TextFormatter, "json": JsonFormatter}

@@ -1,0 +1,323 @@
+"""A lane: slots that find one kind of work, do it, report it, and take the next with the same call.
+
+bell or poll -> look -> claim -> perform -> finish and claim the next -> ... -> nothing left, a
+minute over, or closed
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+from uuid import UUID
+
+from apps.jobs.ledger import Claim, Settled, TagSetRef
+from engine.orders import Line
+from workers.attempts import Attempt, Attempts, fields
+from workers.bells import Ringer
+from workers.broom import Brooms, Sweep
+from workers.door import OUTAGES, Ledger
+from workers.execution import Ended, Performed
+from workers.packing import Packing
+from workers.presence import Presence
+from workers.slots import Slots
+
+log = logging.getLogger("stroem.worker")
+TURN_S = 60.0  # how long a slot goes from one piece of work to the next before it rings for others
+POLL_S = 1.0
+SLOW_POLL_S = 5.0
+QUIET_S = 30.0  # of nothing, before polling slows down
+
+
+class Performer(Protocol):
+    """Does what the lane has claimed."""
+
+    def perform(self, attempt: Attempt) -> Performed:
+        """Do the attempt to its end. Raises one of OUTAGES while no process of it can exist."""
+
+    def tidy(self, attempt: Attempt, performed: Performed) -> None:
+        """Give back what the attempt occupied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """What the lanes of a worker share."""
+
+    ledger: Ledger
+    presence: Presence
+    attempts: Attempts
+    ringer: Ringer
+    lease_s: float
+    job_id: UUID | None = None  # serve this job only
+
+
+class Lane:
+    """One kind of work, in slots of its own, so that no other kind waits for it."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        slots: Slots,
+        performer: Performer,
+        covered: Callable[[], Collection[TagSetRef]],
+        *,
+        packing: Packing | None = None,
+        slow_poll_s: float = SLOW_POLL_S,
+        before_look: Callable[[], None] = lambda: None,
+        is_expecting: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`covered` answers the tag sets of the lane. `packing`: take only what fits into what is
+        free. `before_look` is called in the slot before each look; while `is_expecting`, polling
+        does not slow down."""
+        self.slots = slots
+        self._crew = crew
+        self._ledger = crew.ledger
+        self._performer = performer
+        self._covered = covered
+        self._packing = packing
+        self._slow_poll_s = slow_poll_s
+        self._before_look = before_look
+        self._is_expecting = is_expecting
+        self._brooms = Brooms()
+        self._tag_sets: dict[str, int] = {}
+        self._is_open = False
+        self._only_bound = False
+        self._last_work = time.monotonic()
+        self._polls_at = 0.0  # at once: work may have been waiting for a worker
+
+    @property
+    def keys(self) -> Collection[str]:
+        """The tag sets that the lane serves."""
+        return self._tag_sets.keys()
+
+    def open(self) -> None:
+        self._is_open = True
+
+    def narrow(self) -> None:
+        """Take only what no other worker may do."""
+        self._only_bound = True
+
+    def close(self) -> None:
+        """Take nothing more."""
+        self._is_open = False
+
+    def refresh(self) -> None:
+        """Read anew which tag sets there are for this lane."""
+        self._tag_sets = {ref.key: ref.id for ref in self._covered()}
+
+    def poll(self, now: float) -> None:
+        """Look for work without having been rung for, when it is time."""
+        if now < self._polls_at:
+            return
+        self.wake()
+        is_quiet = now - self._last_work > QUIET_S and not self._is_expecting()
+        pause_s = self._slow_poll_s if is_quiet else min(POLL_S, self._slow_poll_s)
+        self._polls_at = now + pause_s * random.uniform(0.8, 1.2)
+
+    def wake(self) -> None:
+        """Look for work now, if a slot is free."""
+        if self._may_claim() and self.slots.free:
+            self.slots.offer(self.look)
+
+    def look(self, *, wakes_next: bool = True) -> None:
+        """Find work and do it until there is none; in a slot's thread.
+
+        `wakes_next`: nobody has counted what is ready, so where there is one more, one more slot is
+        woken.
+        """
+        try:
+            self._before_look()
+            if (claimed := self._claim()) is not None:
+                # packing asks set by set
+                if wakes_next and (claimed[0].is_more or self._packing is not None):
+                    self._wake_one(claimed[0].tag_set_id)
+                self._work(*claimed)
+        except OUTAGES as error:
+            log.debug("looking for work: %s", type(error).__name__)
+        finally:
+            self._ledger.released()
+
+    def _may_claim(self) -> bool:
+        return self._is_open and self._crew.presence.may_claim
+
+    def _claim(self) -> tuple[Claim, float] | None:
+        worker_id = self._crew.presence.worker_id
+        if worker_id is None or not self._tag_sets or not self._may_claim():
+            return None
+        asked_at = time.monotonic()
+        if self._packing is not None:
+            claim = self._claim_what_fits(worker_id, self._packing)
+        else:
+            claim = self._ledger.claim(
+                worker_id,
+                tuple(self._tag_sets.values()),
+                job_id=self._crew.job_id,
+                only_bound=self._only_bound,
+            )
+        return None if claim is None else (claim, asked_at)
+
+    def _claim_what_fits(self, worker_id: UUID, packing: Packing) -> Claim | None:
+        """The step that needs most of those for which there is room."""
+        with packing.lock:
+            keys = {id: key for key, id in self._tag_sets.items()}
+            for tag_set_id in packing.in_order(self._tag_sets):
+                claim = self._ledger.claim(worker_id, (tag_set_id,), job_id=self._crew.job_id)
+                if claim is not None:
+                    packing.take(claim.attempt_id, keys[tag_set_id])
+                    return claim
+        return None
+
+    def _work(self, claim: Claim, asked_at: float) -> None:
+        """From one piece of work to the next, until nothing is ready or the turn is over."""
+        turn_ends = asked_at + TURN_S
+        following: Claim | None = claim
+        while following is not None:
+            self._last_work = asked_at
+            settled, asked_at = self._do(following, asked_at, turn_ends)
+            if settled is None or asked_at >= turn_ends:
+                # Given back, lost, or the turn is over: what is ready is for whoever hears this.
+                self._crew.ringer.ring(self._keys_of(following.tag_set_id))
+            following = None if settled is None else settled.next
+            if following is None and settled is not None and asked_at < turn_ends:
+                following = self._next_that_fits()
+
+    def _do(self, claim: Claim, asked_at: float, turn_ends: float) -> tuple[Settled | None, float]:
+        """One attempt, and when its end was reported; None when nobody was told."""
+        attempts, packing = self._crew.attempts, self._packing
+        environment = packing.environment(claim.attempt_id) if packing is not None else {}
+        attempt = attempts.open(claim, asked_at, environment)
+        log.info("claimed", extra=fields(claim))
+        settled = sweep = None
+        try:
+            performed = self._perform(attempt)
+            asked_at = time.monotonic()
+            if performed is not None:
+                sweep = self._brooms.sweep(partial(self._performer.tidy, attempt, performed))
+                if performed.ended is not None:
+                    may_go_on = asked_at < turn_ends
+                    settled = self._finish(attempt, performed.ended, sweep, may_go_on=may_go_on)
+        finally:
+            attempts.close(attempt)
+            if packing is not None:
+                packing.give_back(claim.attempt_id)
+            if sweep is not None:
+                sweep.wait()  # or the next step would need a tree of its own
+        return settled, asked_at
+
+    def _next_that_fits(self) -> Claim | None:
+        """What packing finds once it is known how much room there is; others may fit as well."""
+        claimed = self._claim() if self._packing is not None else None
+        if claimed is None:
+            return None
+        self._wake_one(claimed[0].tag_set_id)
+        return claimed[0]
+
+    def _perform(self, attempt: Attempt) -> Performed | None:
+        """Do the attempt; while no process exists, a database that is away is waited for. None when
+        it was given up."""
+        pause_s = 0.1
+        while attempt.stop.reason not in ("lost", "drain"):
+            try:
+                return self._performer.perform(attempt)
+            except OUTAGES as error:
+                log.warning(
+                    "waiting for the database (%s); nothing of it has begun",
+                    type(error).__name__,
+                    extra=fields(attempt.claim),
+                )
+                self._ledger.released()
+            time.sleep(pause_s)
+            pause_s = min(2.0, pause_s * 2)
+        return None
+
+    def _finish(
+        self, attempt: Attempt, ended: Ended, sweep: Sweep, *, may_go_on: bool
+    ) -> Settled | None:
+        """Report, again and again while the database is away and the lease lasts. None when nobody
+        could be told."""
+        pause_s, outcome = 0.1, ended.report.outcome
+        while True:
+            try:
+                settled = self._report(attempt, ended, sweep, may_go_on=may_go_on)
+            except OUTAGES as error:
+                self._ledger.released()
+                if time.monotonic() - attempt.renewed_at > self._crew.lease_s:
+                    log.error(
+                        "its end (%s) could not be reported before its lease ran out (%s): check"
+                        " the way to the database; the platform calls the attempt lost",
+                        outcome.verdict,
+                        type(error).__name__,
+                        extra=fields(attempt.claim),
+                    )
+                    return None
+                time.sleep(pause_s)
+                pause_s = min(2.0, pause_s * 2)
+                continue
+            if settled.accepted:
+                log.info("finished", extra=_finished(attempt, ended))
+            else:
+                log.warning(
+                    "its end came too late to count: the platform had called it lost or ended",
+                    extra=fields(attempt.claim),
+                )
+            self._spread(settled.bells)
+            return settled
+
+    def _report(self, attempt: Attempt, ended: Ended, sweep: Sweep, *, may_go_on: bool) -> Settled:
+        seq: int = 0
+        lines: tuple[Line, ...] = ()
+        if ended.batches:
+            *earlier, (seq, lines) = ended.batches
+            for number, batch in earlier:
+                self._ledger.append(attempt.claim, number, batch)
+        worker_id = self._crew.presence.worker_id
+        goes_on = (
+            may_go_on
+            and worker_id is not None
+            and self._may_claim()
+            and self._packing is None
+            and not self._only_bound
+        )
+        return self._ledger.finish(
+            ended.report,
+            claim_for=tuple(self._tag_sets.values()) if goes_on else (),
+            worker_id=worker_id,
+            lines=lines,
+            seq=seq,
+            job_id=self._crew.job_id,
+            meanwhile=sweep.begin,
+        )
+
+    def _spread(self, bells: Mapping[str, int]) -> None:
+        """More became ready: first for our own free slots, then for others."""
+        counted, left = partial(self.look, wakes_next=False), {}
+        for key, count in bells.items():
+            while (
+                count > 0 and key in self._tag_sets and self._is_open and self.slots.offer(counted)
+            ):
+                count -= 1
+            if count > 0:
+                left[key] = 1  # whoever hears it wakes the next where there is more
+        self._crew.ringer.ring(left)
+
+    def _wake_one(self, tag_set_id: int) -> None:
+        """Wake a slot of ours, else somebody else's."""
+        if not self.slots.offer(self.look):
+            self._crew.ringer.ring(self._keys_of(tag_set_id))
+
+    def _keys_of(self, tag_set_id: int) -> dict[str, int]:
+        return {key: 1 for key, id in self._tag_sets.items() if id == tag_set_id}
+
+
+def _finished(attempt: Attempt, ended: Ended) -> dict[str, object]:
+    outcome = ended.report.outcome
+    return fields(
+        attempt.claim,
+        status=outcome.verdict.value,
+        exit_code=outcome.exit_code,
+        duration_s=round(time.monotonic() - attempt.begun_at, 3),
+    )
