@@ -10,6 +10,15 @@ from engine.orders import Line, StepOrder, StepOutcome
 # a worker that leaves has given its steps their time already, and is waited for itself
 DRAIN_GRACE_S = 1.5
 
+# Language -> the programs that run it, best first, and what to install where none of them is.
+ADVICE = {
+    "shell": (("bash", "sh"), "bash"),
+    "python": (("uv", "python3", "python"), "uv or Python 3"),
+    "javascript": (("bun", "node"), "bun or Node.js"),
+    "typescript": (("bun", "deno"), "bun or deno"),
+    "go": (("go",), "Go"),
+}
+
 _REASONS = {"drain": "it was told to leave", "lost": "its claim could not be renewed"}
 
 

@@ -14,10 +14,10 @@ from engine.errors import AuthorError, StroemError
 from engine.orders import Limits, StepOutcome, Verdict
 from engine.slurm_script import Launch
 from engine.workflow_actions import NO_NODES, only_asks
-from runners.guard import Guard
+from runners.guard.guard import Guard
+from runners.guard.strays import ATTEMPT_MARK, KEEPER_MARK
+from runners.host.process import Command, Ending, User, supervise
 from runners.lines import LineFeed
-from runners.process import Command, Ending, User, supervise
-from runners.strays import ATTEMPT_MARK, KEEPER_MARK
 from workers import slurm
 from workers.attempts import Stop
 from workers.door import ActionLedger

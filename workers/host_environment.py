@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 
-from runners.environment import clean_path
-from runners.process import User
+from runners.host.environment import clean_path
+from runners.host.process import User
 
 # Settings, tokens and addresses of database and broker, by name; whatever else holds one of them
 # goes by its value.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from engine.errors import AuthorError
-from runners.container_script import DEFAULT_RUNNER_IMAGE
+from runners.containers.script import DEFAULT_RUNNER_IMAGE
 
 Pull = Literal["missing", "always", "never"]
 Sharing = Literal["auto", "bind", "copy"]

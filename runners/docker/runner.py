@@ -14,17 +14,17 @@ from typing import Any, ClassVar
 from engine.errors import AuthorError, PlatformError
 from engine.orders import ScriptWork, StepOrder, StepOutcome, Verdict
 from runners.base import LineSink, StopSignal
-from runners.container_limits import explain_kill
-from runners.container_script import FILES, build_script_files, check_source, read_input
+from runners.containers.ending import Ending
+from runners.containers.limits import explain_kill
+from runners.containers.remote import ComplaintWatch, Underway, carry_out
+from runners.containers.script import FILES, build_script_files, check_source, read_input
 from runners.docker.config import DockerConfig
 from runners.docker.connection import Connection, EngineFailed, EngineGone, EngineRefused
 from runners.docker.frames import Chunk, FrameStream, skip_known
 from runners.docker.images import Images
 from runners.docker.request import LABEL, Sources, build_request, name_cache_volume, name_container
 from runners.docker.workspaces import Workspaces
-from runners.ending import Ending
 from runners.lines import LineFeed
-from runners.remote import ComplaintWatch, Underway, carry_out
 
 logger = logging.getLogger(__name__)
 

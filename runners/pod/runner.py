@@ -14,18 +14,18 @@ from typing import Any, ClassVar
 from engine.errors import AuthorError, PlatformError
 from engine.orders import Line, ScriptWork, StepOrder, StepOutcome, Verdict
 from runners.base import LineSink, StopSignal
-from runners.container_limits import explain_kill
-from runners.container_script import check_source
-from runners.ending import Ending
+from runners.containers.ending import Ending
+from runners.containers.limits import explain_kill
+from runners.containers.remote import ComplaintWatch, Underway, carry_out
+from runners.containers.script import check_source
 from runners.lines import LineFeed
-from runners.manifest_policy import INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER
 from runners.pod.cluster import Cluster, ClusterAway, Refused, patiently
 from runners.pod.config import PodConfig
 from runners.pod.logs import LogFollower
 from runners.pod.manifest import PodPlan, build_plan, name_pod, sanitise_label
+from runners.pod.policy import INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER
 from runners.pod.status import Sight, has_running_container, list_started, look
 from runners.pod.watching import NUDGE, PodWatch
-from runners.remote import ComplaintWatch, Underway, carry_out
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from runners.manifest_policy import INIT_CONTAINER, STEP_CONTAINER
+from runners.pod.policy import INIT_CONTAINER, STEP_CONTAINER
 
 Stage = Literal["waiting", "running", "ended", "lost", "broken"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.orders import ScriptWork
-from runners.container_script import MAIN, build_script_files
+from runners.containers.script import MAIN, build_script_files
 
 TOOLS = ("sh", "mktemp", "mkdir", "cp", "ln", "rm", "printf", "cat")
 

@@ -17,11 +17,11 @@ import pytest
 
 from engine.errors import PlatformError
 from engine.orders import ImageWork, Verdict
-from runners import strays
 from runners.base import Runner
-from runners.guard import Guard
-from runners.local import LocalConfig, LocalRunner
-from runners.process import find_shell
+from runners.guard import strays
+from runners.guard.guard import Guard
+from runners.host.local import LocalConfig, LocalRunner
+from runners.host.process import find_shell
 from tests.runners.contract import Leftovers, Log, Run, RunnerContract, Stop, build_order
 
 
@@ -350,7 +350,7 @@ AS_NOBODY = (
 
 def test_other_processes_of_its_user_cannot_read_a_hardened_worker(open_folder):
     program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from runners.process import harden; import"
+        "import sys; sys.path.insert(0, sys.argv[1]); from runners.host.process import harden; import"
         " subprocess, os\nif sys.argv[2] == 'hard': harden()\ncode = f'cat"
         " /proc/{os.getpid()}/environ; cat /proc/{os.getpid()}/maps; ls -l"
         " /proc/{os.getpid()}/fd/'\nrun = subprocess.run(['sh', '-c', code], capture_output=True,"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from engine.errors import AuthorError
 from engine.orders import ScriptWork
-from runners.dependencies import Recipe
-from runners.toolbox import Tool, Toolbox, read_go_version
+from runners.host.dependencies import Recipe
+from runners.host.toolbox import Tool, Toolbox, read_go_version
 
 EXTENSIONS = {
     "shell": ".sh",

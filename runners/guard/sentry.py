@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from runners import strays
+from runners.guard import strays
 
 _LOOK_INTERVAL_S = 0.25
 _READ_BYTES = 1 << 16

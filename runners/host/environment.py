@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from engine.orders import INPUT_FILE, StepOrder
-from runners.process import User, find_shell
-from runners.strays import ATTEMPT_MARK, KEEPER_MARK
+from runners.guard.strays import ATTEMPT_MARK, KEEPER_MARK
+from runners.host.process import User, find_shell
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSED = ("HOME", "LANG", "LANGUAGE", "LOGNAME", "SHELL", "TZ", "USER")

@@ -19,11 +19,11 @@ import threading
 from pathlib import Path
 
 from engine.errors import PlatformError
-from runners import sentry, strays
+from runners.guard import sentry, strays
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); from runners import sentry;"
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from runners.guard import sentry;"
     " sentry.main(sys.argv[1:])"
 )
 _PIPE_BYTES = 1 << 20

@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import Literal
 
 from engine.errors import AuthorError, PlatformError
-from runners import orphans, strays
 from runners.base import DRAIN_GRACE_S, StopSignal
-from runners.guard import Guard
+from runners.guard import strays
+from runners.guard.guard import Guard
+from runners.host import orphans
 
 Reader = Callable[[Literal["stdout", "stderr"], bytes], None]
 Cause = Literal["stop", "timeout"]

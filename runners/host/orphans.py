@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from runners import strays
+from runners.guard import strays
 
 PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36

@@ -11,7 +11,7 @@ from typing import Protocol
 from engine.errors import AuthorError, PlatformError
 from engine.orders import Line, ScriptWork, StepOrder, StepOutcome, Verdict
 from runners.base import LineSink
-from runners.container_script import READ_ONLY_REMEDY, is_read_only_complaint
+from runners.containers.script import READ_ONLY_REMEDY, is_read_only_complaint
 from runners.lines import LineFeed
 
 

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 
 from engine.errors import AuthorError, PlatformError
 from engine.orders import INPUT_FILE, ScriptWork, StepOrder
-from runners.toolbox import ADVICE
+from runners.base import ADVICE
 
 DEFAULT_RUNNER_IMAGE = "ghcr.io/fremvaerk/stroem-runner:latest"
 WORKSPACE = "/workspace"

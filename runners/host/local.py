@@ -12,15 +12,16 @@ from typing import ClassVar
 
 from engine.errors import AuthorError, PlatformError
 from engine.orders import Limits, Line, ScriptWork, StepOrder, StepOutcome, Verdict
-from runners import environment, orphans, strays
 from runners.base import LineSink, StopSignal, explain_loss
-from runners.dependencies import EnvironmentCache, Recipe
-from runners.guard import Guard
-from runners.languages import Plan, find_recipe, plan_script
+from runners.guard import strays
+from runners.guard.guard import Guard
+from runners.guard.sentry import read_clock
+from runners.host import environment, orphans
+from runners.host.dependencies import EnvironmentCache, Recipe
+from runners.host.languages import Plan, find_recipe, plan_script
+from runners.host.process import Command, Ending, User, find_user, supervise
+from runners.host.toolbox import Toolbox
 from runners.lines import LineFeed
-from runners.process import Command, Ending, User, find_user, supervise
-from runners.sentry import read_clock
-from runners.toolbox import Toolbox
 
 _SWEEP_GRACE_S = 2.0
 _INSTALL_LOG_BYTES = 1_000_000
