@@ -1,25 +1,28 @@
-"""The worker's side of its guard: one small process that ends the steps when the worker cannot.
+"""The owner's side of its guard: one small process that ends what the owner started when the owner
+cannot.
 
-A worker that dies takes its word with it, but not its children; a worker that is stopped, or cut
-off from the database, holds leases that run out. The guard is told of every process group. It ends
-them all when the worker's end of the pipe closes, or when no beat came for the lease less a margin.
-Between the start of a process and its `watch` lies a moment in which a killed worker could not have
-told; the environment mark closes it (see `strays`).
+An owner that dies takes its word with it, but not its children; a worker that is stopped, or cut
+off from the database, holds leases that run out. The guard is told of every process group and
+program. It ends them all when the owner's end of the pipe closes, and steps also when no beat came
+for the lease less a margin. Between the start of a step's process and its `watch` lies a moment in
+which a killed worker could not have told; the environment mark closes it (see `strays`).
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import select
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from engine.errors import PlatformError
-from runners.guard import sentry, strays
+from runners.guard import strays
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PROGRAM = (
@@ -31,124 +34,114 @@ _PATIENCE_S = 2.0
 _START_S = 30.0
 
 
-class Guard:
-    """One a worker process; `start` it before any step. Every method may be called from any
-    thread."""
+class GuardProcess:
+    """A guard process and what it was told. Every method may be called from any thread."""
 
-    def __init__(self, lease_s: float, margin_s: float) -> None:
-        if not 0 < margin_s < lease_s:
-            raise ValueError("the guard's margin must lie between 0 and the lease")
-        self.silence_s = lease_s - margin_s
-        self._grace_s = min(5.0, margin_s / 2)
+    def __init__(self, keep_open: tuple[int, ...] = ()) -> None:
+        """`keep_open`: descriptors that the guard holds too, such as a lock that must outlast what
+        it watches."""
+        self.keeper = strays.identify(os.getpid())  # for whom this guard answers
+        self._keep_open = keep_open
         self._lock = threading.Lock()
-        self._groups: dict[int, str] = {}
-        self._away: dict[str, str] = {}  # attempt to place
-        self._engines = ""
+        self._known: dict[str, str] = {}  # every message that still counts, under a key
+        self._is_open = False
         self._pipe: int | None = None
-        self._beat = sentry.read_clock()
-        self._lapsed_at = 0.0
-        self.keeper = strays.identify(os.getpid())  # marks every process this guard answers for
-        self.pid = 0
+        self._identity = ""
+        self._starting: tuple[subprocess.Popen[bytes], int] | None = None
 
-    def has_ended_steps_since(self, moment: float) -> bool:
-        """Whether beats stayed away for so long, at some time after `moment` (on
-        `sentry.read_clock`), that the guard took the steps down. A beat that comes too late does
-        not undo it."""
-        return max(self._lapsed_at, sentry.read_clock() if self._is_late() else 0.0) > moment
-
-    def _is_late(self) -> bool:
-        return sentry.read_clock() - self._beat > self.silence_s
-
-    def start(self) -> None:
-        """Start the guard process; returns when it watches. Counts as a beat."""
+    @property
+    def pid(self) -> int:
+        """The number of the guard process, once it watches; 0 before it was launched."""
         with self._lock:
-            if self._pipe is None:
-                self._beat = sentry.read_clock()
+            self._greet(_START_S)
+        return int(self._identity.partition("-")[0] or 0)
+
+    def launch(self) -> None:
+        """Start the guard process unless it was started; it may be told at once and hears later."""
+        with self._lock:
+            if not self._is_open:
                 self._launch()
 
-    def watch(self, pgid: int, attempt: str) -> None:
-        """Answer for this process group from now on."""
-        with self._lock:
-            self._groups[pgid] = attempt
-            self._tell(f"w {pgid} {attempt}\n")
+    def watch_program(self, pid: int, stage: int, ending: Iterable[tuple[int, float]]) -> None:
+        """Answer for this child from now on: it gets each signal of `ending`, followed by its
+        seconds, after the programs of lower stages have ended."""
+        signals = ",".join(f"{int(number)}:{seconds}" for number, seconds in ending)
+        self._note(str(pid), f"program {strays.identify(pid)} {stage} {signals}")
 
-    def forget(self, pgid: int) -> None:
-        """The group is gone; its number may be used again."""
-        with self._lock:
-            self._groups.pop(pgid, None)
-            self._tell(f"f {pgid}\n")
+    def remove_at_end(self, folder: Path) -> None:
+        """`folder` goes when this process is gone and its programs have ended."""
+        self._note(str(folder), f"folder {folder}")
 
-    def know_engines(self, described: str) -> None:
-        """How to reach what `watch_away` is about: see `runners.broom.describe`. Before the first
-        of those calls."""
-        with self._lock:
-            self._engines = described
-            self._tell(f"e {described}\n")
-
-    def watch_away(self, place: str, attempt: str) -> None:
-        """Answer for what this attempt has on an engine or in a cluster from now on."""
-        with self._lock:
-            self._away[attempt] = place
-            self._tell(f"a {place} {attempt}\n")
-
-    def forget_away(self, attempt: str) -> None:
-        """Nothing of it is there any more, or somebody else answers for what is."""
-        with self._lock:
-            self._away.pop(attempt, None)
-            self._tell(f"r {attempt}\n")
+    def forget(self, pid: int) -> None:
+        """The process or group is gone; its number may be used again."""
+        self._drop(str(pid), f"forget {pid}")
 
     def beat(self) -> None:
-        """The leases were renewed just now. Call it after each renewal that the database
-        confirmed."""
+        """Replaces a guard that somebody killed."""
         with self._lock:
-            if self._is_late():
-                self._lapsed_at = sentry.read_clock()
-            self._beat = sentry.read_clock()
-            self._tell(f"b {self._beat:.3f}\n")
+            self._tell(f"beat {strays.read_clock():.3f}")
 
     def close(self) -> None:
         """End the guard process, and with it whatever it still watches."""
         with self._lock:
-            if self._pipe is None:
-                return
-            pipe, self._pipe = self._pipe, None
-            os.close(pipe)
+            self._is_open = False
+            self._hang_up()
+
+    def wait(self) -> None:
+        """Return when a closed guard has ended what it watched."""
+        with self._lock, suppress(PlatformError):
+            self._greet(_START_S)
+        while strays.is_alive(self._identity):
+            time.sleep(0.01)
+
+    def _note(self, key: str, message: str) -> None:
+        with self._lock:
+            self._known[key] = message
+            self._tell(message)
+
+    def _drop(self, key: str, message: str) -> None:
+        with self._lock:
+            if self._known.pop(key, None) is not None:
+                self._tell(message)
 
     def _tell(self, message: str) -> None:
         """Write one message; a guard that was killed, or does not read, is replaced and told
         everything again."""
-        if self._pipe is None:
+        if not self._is_open:
             return
-        try:
-            os.write(self._pipe, message.encode())
-            return
-        except BlockingIOError:
-            if select.select([], [self._pipe], [], _PATIENCE_S)[1] and self._try_again(message):
-                return
-        except OSError as error:
-            if error.errno != errno.EPIPE:
-                raise
-        os.close(self._pipe)
-        self._launch()
-        known = [f"w {pgid} {attempt}\n" for pgid, attempt in self._groups.items()]
-        known += [f"e {self._engines}\n"] if self._engines else []
-        known += [f"a {place} {attempt}\n" for attempt, place in self._away.items()]
-        for line in (*known, f"b {self._beat:.3f}\n"):
-            os.write(self._pipe, line.encode())
+        self._greet(0.0)
+        if not self._write(message, _PATIENCE_S):
+            self._hang_up()
+            self._begin()
 
-    def _try_again(self, message: str) -> bool:
-        assert self._pipe is not None
-        try:
-            return os.write(self._pipe, message.encode()) > 0
-        except OSError:
+    def _write(self, message: str, patience_s: float) -> bool:
+        """False when nobody reads it."""
+        if self._pipe is None:
             return False
+        try:
+            return os.write(self._pipe, os.fsencode(f"{message}\n")) > 0
+        except BlockingIOError:
+            has_room = patience_s and select.select([], [self._pipe], [], patience_s)[1]
+            return bool(has_room) and self._write(message, 0.0)
+        except BrokenPipeError:
+            return False
+
+    def _hang_up(self) -> None:
+        if self._pipe is not None:
+            os.close(self._pipe)
+            self._pipe = None
+
+    def _begin(self) -> None:
+        """Launch a guard, wait until it watches and tell it everything."""
+        self._launch()
+        self._greet(_START_S)
+        for message in self._known.values():
+            self._write(message, _PATIENCE_S)
 
     def _launch(self) -> None:
         reading, writing = os.pipe()
         ready, done = os.pipe()
-        arguments = [
-            str(value) for value in (reading, done, self.silence_s, self._grace_s, self.keeper)
-        ]
+        arguments = [str(reading), str(done), self.keeper]
         try:
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_ROOT), *arguments],
@@ -158,26 +151,96 @@ class Guard:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
-                pass_fds=(reading, done),
+                pass_fds=(reading, done, *self._keep_open),
             )
         except OSError as error:
             os.close(writing)
+            os.close(ready)
             raise PlatformError(f"the guard process could not be started: {error}") from error
         finally:
             os.close(reading)
             os.close(done)
-        name = b""
-        with os.fdopen(ready, "rb") as answer:
-            if select.select([answer], [], [], _START_S)[0]:
-                name = answer.readline()
-        process.wait(_START_S)
-        if not name.strip():
-            os.close(writing)
-            raise PlatformError("the guard process ended while it started")
-        self.pid = int(name)
         _widen(writing)
         os.set_blocking(writing, False)
-        self._pipe = writing
+        self._is_open, self._pipe, self._starting = True, writing, (process, ready)
+
+    def _greet(self, patience_s: float) -> None:
+        """Learn the number of a guard that was launched, as soon as it watches."""
+        if self._starting is None:
+            return
+        process, ready = self._starting
+        has_answered = select.select([ready], [], [], patience_s)[0]
+        if not has_answered and not patience_s:
+            return
+        self._starting = None
+        with os.fdopen(ready, "rb") as answer:
+            name = answer.readline().strip() if has_answered else b""
+        process.wait(_START_S)
+        if not name:
+            self._hang_up()
+            raise PlatformError("the guard process ended while it started")
+        self._identity = strays.identify(int(name))
+
+
+class Guard(GuardProcess):
+    """A worker's guard, one a worker process; `start` it before any step."""
+
+    def __init__(self, lease_s: float, margin_s: float) -> None:
+        if not 0 < margin_s < lease_s:
+            raise ValueError("the guard's margin must lie between 0 and the lease")
+        super().__init__()
+        self.silence_s = lease_s - margin_s
+        grace_s = min(5.0, margin_s / 2)
+        # every process that this guard answers for is marked with the keeper
+        self._known["lease"] = f"lease {self.silence_s} {grace_s} {self.keeper}"
+        self._beat = strays.read_clock()
+        self._lapsed_at = 0.0
+
+    def has_ended_steps_since(self, moment: float) -> bool:
+        """Whether beats stayed away for so long, at some time after `moment` (on
+        `strays.read_clock`), that the guard took the steps down. A beat that comes too late does
+        not undo it."""
+        return max(self._lapsed_at, strays.read_clock() if self._is_late() else 0.0) > moment
+
+    def _is_late(self) -> bool:
+        return strays.read_clock() - self._beat > self.silence_s
+
+    def start(self) -> None:
+        """Start the guard process; returns when it watches. Counts as a beat."""
+        with self._lock:
+            if not self._is_open:
+                self._begin()
+                self._note_beat()
+
+    def watch(self, pgid: int) -> None:
+        """Answer for this process group from now on."""
+        self._note(str(pgid), f"watch {pgid}")
+
+    def know_engines(self, described: str) -> None:
+        """How to reach what `watch_away` is about: see `runners.broom.describe`. Before the first
+        of those calls."""
+        self._note("engines", f"engines {described}")
+
+    def watch_away(self, place: str, attempt: str) -> None:
+        """Answer for what this attempt has on an engine or in a cluster from now on."""
+        self._note(f"away {attempt}", f"away {place} {attempt}")
+
+    def forget_away(self, attempt: str) -> None:
+        """Nothing of it is there any more, or somebody else answers for what is."""
+        self._drop(f"away {attempt}", f"back {attempt}")
+
+    def beat(self) -> None:
+        """The leases were renewed just now. Call it after each renewal that the database
+        confirmed."""
+        with self._lock:
+            if self._is_late():
+                self._lapsed_at = strays.read_clock()
+            self._note_beat()
+
+    def _note_beat(self) -> None:
+        self._beat = strays.read_clock()
+        self._known["beat"] = message = f"beat {self._beat:.3f}"
+        self._tell(message)
 
 
 def _widen(pipe: int) -> None:

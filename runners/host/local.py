@@ -15,7 +15,6 @@ from engine.orders import Limits, Line, ScriptWork, StepOrder, StepOutcome, Verd
 from runners.base import LineSink, StopSignal, explain_loss
 from runners.guard import strays
 from runners.guard.guard import Guard
-from runners.guard.sentry import read_clock
 from runners.host import environment, orphans
 from runners.host.dependencies import EnvironmentCache, Recipe
 from runners.host.languages import Plan, find_recipe, plan_script
@@ -146,7 +145,7 @@ class _Attempt:
         self._stop = stop
         self._user = runner.find_user(order)
         self._root = order.work.workspace_dir or order.scratch_dir
-        self._began = read_clock()
+        self._began = strays.read_clock()
         timeout_s = order.limits.timeout_s
         self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
 

@@ -141,7 +141,7 @@ def supervise(
         process = _start(command, user, reading)
         try:
             if guard is not None:
-                guard.watch(process.pid, attempt)
+                guard.watch(process.pid)
             stop.on_set(bell.ring)
             return _Supervision(
                 process, attempt, read, reading, stop, bell, deadline, grace_s

@@ -273,7 +273,9 @@ def test_a_source_that_leads_out_of_the_workspace_by_a_link_is_refused(finish, t
 
 
 def test_secrets_in_a_script_are_in_no_argument_list_on_the_host(start_step):
-    run = start_step(": canary-in-script; echo ready; sleep 300", env={"TOKEN": "canary-in-env"})
+    run = start_step(
+        ": canary-in-script; echo ready; sleep 300", env={"TOKEN": "canary-in-env"}, is_open=False
+    )
     run.log.wait_for("ready")
     lines = [
         Path(f"/proc/{pid}/cmdline").read_bytes() for pid in strays.find(attempt=run.order.attempt)
