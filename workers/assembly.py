@@ -16,8 +16,8 @@ from engine.spec.tags import SUBMITS
 from runners import broom
 from runners.catalog import Catalog, CatalogConfig
 from runners.guard.guard import Guard
+from runners.host.environment import find_user
 from runners.host.local import LocalConfig
-from runners.host.process import find_user
 from workers.actions import Actions
 from workers.allocation import AllocationPlace
 from workers.attempts import Attempts

@@ -16,7 +16,8 @@ from engine.slurm_script import Launch
 from engine.workflow_actions import NO_NODES, only_asks
 from runners.guard.guard import Guard
 from runners.guard.strays import ATTEMPT_MARK, KEEPER_MARK
-from runners.host.process import Command, Ending, User, supervise
+from runners.host.environment import User
+from runners.host.process import Command, Ending, supervise
 from runners.lines import LineFeed
 from workers import slurm
 from workers.attempts import Stop

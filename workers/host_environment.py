@@ -6,8 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 
-from runners.host.environment import clean_path
-from runners.host.process import User
+from runners.host.environment import User, clean_path
 
 # Settings, tokens and addresses of database and broker, by name; whatever else holds one of them
 # goes by its value.

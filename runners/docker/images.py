@@ -12,7 +12,7 @@ from docker import auth
 from docker.utils import parse_repository_tag
 
 from engine.errors import AuthorError
-from runners.containers.ending import Ending
+from runners.containers.remote import Ending
 from runners.docker.config import DockerConfig
 from runners.docker.connection import (
     Connection,

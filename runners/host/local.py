@@ -15,10 +15,11 @@ from engine.orders import Limits, Line, ScriptWork, StepOrder, StepOutcome, Verd
 from runners.base import LineSink, StopSignal, explain_loss
 from runners.guard import strays
 from runners.guard.guard import Guard
-from runners.host import environment, orphans
+from runners.host import environment
 from runners.host.dependencies import EnvironmentCache, Recipe
+from runners.host.environment import User, find_user
 from runners.host.languages import Plan, find_recipe, plan_script
-from runners.host.process import Command, Ending, User, find_user, supervise
+from runners.host.process import Command, Ending, adopt_orphans, supervise
 from runners.host.toolbox import Toolbox
 from runners.lines import LineFeed
 
@@ -55,7 +56,7 @@ class LocalRunner:
         self._users: dict[str, User] = {}
         self._caches: dict[str | None, EnvironmentCache] = {}
         self._bases: dict[str | None, dict[str, str]] = {}
-        orphans.adopt()
+        adopt_orphans()
 
     def run(self, order: StepOrder, lines: LineSink, stop: StopSignal) -> StepOutcome:
         feed = LineFeed(lines, order.limits, order.secrets)

@@ -202,9 +202,7 @@ def _build_step(
             "sh",
             "-c",
             _escape(
-                _add_files(
-                    build_script_files(work, container["image"]).files | read_input(order), env
-                )
+                _add_files(build_script_files(work, container["image"]) | read_input(order), env)
             ),
         ]
         container["volumeMounts"] = _build_mounts(work, config)

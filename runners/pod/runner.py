@@ -14,9 +14,8 @@ from typing import Any, ClassVar
 from engine.errors import AuthorError, PlatformError
 from engine.orders import Line, ScriptWork, StepOrder, StepOutcome, Verdict
 from runners.base import LineSink, StopSignal
-from runners.containers.ending import Ending
 from runners.containers.limits import explain_kill
-from runners.containers.remote import ComplaintWatch, Underway, carry_out
+from runners.containers.remote import ComplaintWatch, Ending, Underway, carry_out
 from runners.containers.script import check_source
 from runners.lines import LineFeed
 from runners.pod.cluster import Cluster, ClusterAway, Refused, patiently

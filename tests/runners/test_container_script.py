@@ -29,7 +29,7 @@ def bare(tmp_path: Path) -> Path:
 def run(work: ScriptWork, path: Path) -> subprocess.CompletedProcess[str]:
     place = path.parent / "files"
     place.mkdir()
-    for name, text in build_script_files(work, "image").files.items():
+    for name, text in build_script_files(work, "image").items():
         (place / name).write_text(text)
     env = {"PATH": str(path), "HOME": str(path.parent), "TMPDIR": str(path.parent)}
     command = [os.path.realpath(path / "sh"), str(place / MAIN)]

@@ -20,8 +20,8 @@ from engine.orders import ImageWork, Verdict
 from runners.base import Runner
 from runners.guard import strays
 from runners.guard.guard import Guard
+from runners.host.environment import find_shell
 from runners.host.local import LocalConfig, LocalRunner
-from runners.host.process import find_shell
 from tests.runners.contract import Leftovers, Log, Run, RunnerContract, Stop, build_order
 
 
@@ -352,7 +352,7 @@ AS_NOBODY = (
 
 def test_other_processes_of_its_user_cannot_read_a_hardened_worker(open_folder):
     program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from runners.host.process import harden; import"
+        "import sys; sys.path.insert(0, sys.argv[1]); from runners.host.environment import harden; import"
         " subprocess, os\nif sys.argv[2] == 'hard': harden()\ncode = f'cat"
         " /proc/{os.getpid()}/environ; cat /proc/{os.getpid()}/maps; ls -l"
         " /proc/{os.getpid()}/fd/'\nrun = subprocess.run(['sh', '-c', code], capture_output=True,"

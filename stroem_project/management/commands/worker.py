@@ -95,7 +95,7 @@ class Command(BaseCommand):
         from apps.jobs import bells, ledger
         from apps.workflow_actions import ledger as action_ledger
         from apps.workspaces.ledger import archive, pass_for
-        from runners.host.process import harden
+        from runners.host.environment import harden
         from workers.assembly import assemble
         from workers.door import Doors
 
