@@ -12,12 +12,9 @@ from typing import Protocol
 
 from engine.errors import AuthorError, PlatformError
 from engine.orders import Limits, Line, ScriptWork, StepOrder, StepOutcome, Verdict
-from runners.base import DRAIN_GRACE_S, LineSink, StopSignal, explain_loss
+from runners.base import LineSink, StopSignal, limit_grace
 from runners.containers.script import READ_ONLY_REMEDY, is_read_only_complaint
 from runners.lines import LineFeed
-
-LONGEST_GRACE_S = 7.0  # what ignores TERM has to be gone ten seconds after the request
-TIMEOUT = "timeout"
 
 
 class Underway:
@@ -104,7 +101,7 @@ class Ending:
         self.since: float | None = None  # monotonic
         self._timer: threading.Timer | None = None
         if limits.timeout_s is not None:
-            self._timer = threading.Timer(max(limits.timeout_s, 0.0), self._set, args=(TIMEOUT,))
+            self._timer = threading.Timer(max(limits.timeout_s, 0.0), self._set, args=("timeout",))
             self._timer.daemon = True
             self._timer.start()
         stop.on_set(lambda: self._set(stop.reason or "lost"))
@@ -123,8 +120,7 @@ class Ending:
     @property
     def grace_s(self) -> float:
         """Seconds between TERM and KILL."""
-        longest = DRAIN_GRACE_S if self.cause == "drain" else LONGEST_GRACE_S
-        return min(max(self._limits.stop_grace_s, 0.0), longest)
+        return limit_grace(self._limits.stop_grace_s, self.cause)
 
     def close(self) -> None:
         """From now on nothing sets it any more: the attempt has ended."""
@@ -146,20 +142,6 @@ class Ending:
                 self._actions.append(action)
                 return
         _begin(action)
-
-    def settle(self, feed: LineFeed, exit_code: int | None = None) -> StepOutcome:
-        """The outcome of an attempt that was ended. Only after it was set."""
-        match self.cause:
-            case "cancel":
-                return feed.outcome(Verdict.CANCELLED, exit_code, "Job cancelled")
-            case "timeout":
-                return feed.outcome(
-                    Verdict.TIMED_OUT,
-                    exit_code,
-                    f"Step timed out after {self._limits.timeout_s:g}s",
-                )
-            case _:
-                return feed.outcome(Verdict.LOST, exit_code, explain_loss(self.cause))
 
     def _set(self, cause: str) -> None:
         with self._lock:

@@ -121,10 +121,10 @@ class _Attempt:
             else None
         )
         if image_id is None or self._ending.cause is not None:
-            return self._ending.settle(self._feed)
+            return self._feed.settle_early(self._ending.cause)
         self._create(image, image_id)
         if self._ending.cause is not None:
-            return self._ending.settle(self._feed)
+            return self._feed.settle_early(self._ending.cause)
         stream = self._connection.attach(self._require(), replay=False)
         try:
             self._start()
@@ -262,7 +262,7 @@ class _Attempt:
                 continue
             self._feed.close()
             if self._ending.cause is not None:
-                return self._ending.settle(self._feed)
+                return self._feed.settle_early(self._ending.cause)
             if state is None:
                 raise EngineGone(
                     "The Docker engine lost the container while the step ran, or went away itself"

@@ -137,6 +137,10 @@ class _Program:
         self.signals = [(int(number), float(seconds)) for number, seconds in pairs]
         self.due = 0.0
 
+    def has_its_number(self) -> bool:
+        """Nobody else does, so that a group of this number is its own."""
+        return strays.identify(self.pid) in (self.identity, f"{self.pid}-0")
+
     def send_next(self) -> None:
         """The next of its signals, whose time then begins; at last KILL, again and again."""
         number, seconds = self.signals.pop(0) if self.signals else (signal.SIGKILL, 1.0)
@@ -152,7 +156,7 @@ def _end(programs: list[_Program]) -> None:
             if time.monotonic() >= program.due:
                 program.send_next()
         time.sleep(0.02)
-    strays.send(signal.SIGKILL, (), (program.pid for program in programs))
+    strays.send(signal.SIGKILL, (), [one.pid for one in programs if one.has_its_number()])
 
 
 def _remove(folder: str) -> None:

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from engine.errors import AuthorError, PlatformError
 from engine.orders import Limits, Line, ScriptWork, StepOrder, StepOutcome, Verdict
-from runners.base import LineSink, StopSignal, explain_loss
+from runners.base import LineSink, StopSignal
 from runners.guard import strays
 from runners.guard.guard import Guard
 from runners.host import environment
@@ -196,22 +196,16 @@ class _Attempt:
 
     def _settle(self, ending: Ending) -> StepOutcome:
         guard = self._runner._guard
-        match ending.cause, self._stop.reason:
-            case "timeout", _:
-                error = f"Step timed out after {self._order.limits.timeout_s:g}s"
-                return self._feed.outcome(Verdict.TIMED_OUT, ending.exit_code, error)
-            case "stop", "cancel":
-                return self._feed.outcome(Verdict.CANCELLED, ending.exit_code, "Job cancelled")
-            case "stop", reason:
-                return self._feed.outcome(Verdict.LOST, ending.exit_code, explain_loss(reason))
-            case _ if (
-                ending.exit_code in _ENDED_BY_SIGNAL
-                and guard
-                and guard.has_ended_steps_since(self._began)
-            ):
-                return self._feed.outcome(Verdict.LOST, ending.exit_code, explain_loss("lost"))
-            case _:
-                return self._feed.settle(ending.exit_code)
+        if ending.cause is not None:
+            cause = self._stop.reason if ending.cause == "stop" else ending.cause
+            return self._feed.settle_early(cause, ending.exit_code)
+        if (
+            ending.exit_code in _ENDED_BY_SIGNAL
+            and guard
+            and guard.has_ended_steps_since(self._began)
+        ):
+            return self._feed.settle_early("lost", ending.exit_code)
+        return self._feed.settle(ending.exit_code)
 
     def _cwd(self) -> Path:
         """`workdir` below the workspace's root, else that root; the order may name a directory of

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.errors import AuthorError, PlatformError
-from runners.base import DRAIN_GRACE_S, StopSignal
+from runners.base import StopSignal, limit_grace
 from runners.guard import strays
 from runners.guard.guard import Guard
 from runners.host.environment import User, set_process_option
@@ -32,7 +32,6 @@ from runners.host.environment import User, set_process_option
 Reader = Callable[[Literal["stdout", "stderr"], bytes], None]
 Cause = Literal["stop", "timeout"]
 
-MAX_GRACE_S = 7.0  # whatever the grace: everything is gone 10 s after the request
 _GIVE_UP_S = 9.5
 _LINGER_S = 1.0
 _LEFTOVER_GRACE_S = 2.0
@@ -225,7 +224,7 @@ class _Supervision:
         self._stop = stop
         self._bell = bell
         self._deadline = deadline
-        self._grace_s = min(grace_s, MAX_GRACE_S)
+        self._grace_s = limit_grace(grace_s, None)
         self._cause: Cause | None = None
         self._asked_at = 0.0
         self._wake_at: float | None = deadline
@@ -300,8 +299,8 @@ class _Supervision:
 
     def _ask(self, cause: Cause, now: float) -> None:
         """TERM to everything; KILL is due after the grace."""
-        if cause == "stop" and self._stop.reason == "drain":
-            self._grace_s = min(self._grace_s, DRAIN_GRACE_S)
+        if cause == "stop":
+            self._grace_s = limit_grace(self._grace_s, self._stop.reason)
         self._cause, self._asked_at = cause, now
         self._wake_at = now + self._grace_s
         strays.send(signal.SIGTERM, self._hunt.look(), (self._process.pid,))

@@ -123,12 +123,11 @@ class _Attempt:
             check_source(self._order.work)
         self._plan = build_plan(self._order, self._config)
         if self._ending.cause is not None:
-            return self._ending.settle(self._feed)
+            return self._feed.settle_early(self._ending.cause)
         pod = self._create(self._plan)
         if pod is None:
-            return self._ending.settle(self._feed)
-        watch = PodWatch(self._cluster, self._config, self._plan.name, pod)
-        watch.on_notice(self._feed.say)
+            return self._feed.settle_early(self._ending.cause)
+        watch = PodWatch(self._cluster, self._config, self._plan.name, pod, self._feed.say)
         watch.start()
         self._ending.when_set(watch.nudge)
         try:
@@ -139,7 +138,7 @@ class _Attempt:
             watch.close()
             self._finish_logs(patience_s=LOG_PATIENCE_S if self._ending.cause is None else 1.0)
         if self._ending.cause is not None and sight.stage != "ended":
-            return self._ending.settle(self._feed)
+            return self._feed.settle_early(self._ending.cause)
         return self._settle(sight)
 
     def remove(self) -> None:
