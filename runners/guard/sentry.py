@@ -212,6 +212,7 @@ def main(arguments: Sequence[str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     os.set_blocking(int(pipe), False)
-    os.write(int(ready), f"{os.getpid()}\n".encode())
+    with suppress(OSError):  # the owner is gone already, and what it told is in the pipe
+        os.write(int(ready), f"{os.getpid()}\n".encode())
     os.close(int(ready))
     Sentry(int(pipe), owner_fd).run()

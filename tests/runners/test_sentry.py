@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,3 +84,23 @@ def test_steps_end_before_programs_and_directories_last(tmp_path: Path) -> None:
         )
         assert int(step.stdout.read()) < int(program.stdout.read())
     assert not folder.exists()
+
+
+def test_an_owner_that_is_gone_before_its_guard_watches_leaves_nothing(
+    sleeper: subprocess.Popen[bytes],
+) -> None:
+    reading, writing = os.pipe()
+    ready, done = os.pipe()
+    os.write(writing, f"program {strays.identify(sleeper.pid)} 0 15:5.0\n".encode())
+    for fd in (writing, ready):
+        os.close(fd)
+    code = "import sys; from runners.guard import sentry; sentry.main(sys.argv[1:])"
+    subprocess.run(
+        [sys.executable, "-c", code, str(reading), str(done), "0-0"],
+        pass_fds=(reading, done),
+        cwd=Path(__file__).parents[2],
+        check=True,
+    )
+    for fd in (reading, done):
+        os.close(fd)
+    assert sleeper.wait(10) == -signal.SIGTERM
