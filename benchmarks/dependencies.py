@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from engine.orders import Line, ScriptWork, StepOrder, Verdict
-from runners.local import LocalConfig, LocalRunner
+from runners.host.local import LocalConfig, LocalRunner
 
 CODE = "import time; print(f'OUTPUT: {time.time()}')"
 LIMIT = 1.2

@@ -7,8 +7,18 @@ from typing import ClassVar, Protocol
 
 from engine.orders import Line, StepOrder, StepOutcome
 
+_LONGEST_GRACE_S = 7.0  # what ignores TERM has to be gone ten seconds after the request
 # a worker that leaves has given its steps their time already, and is waited for itself
-DRAIN_GRACE_S = 1.5
+_DRAIN_GRACE_S = 1.5
+
+# Language -> the programs that run it, best first, and what to install where none of them is.
+ADVICE = {
+    "shell": (("bash", "sh"), "bash"),
+    "python": (("uv", "python3", "python"), "uv or Python 3"),
+    "javascript": (("bun", "node"), "bun or Node.js"),
+    "typescript": (("bun", "deno"), "bun or deno"),
+    "go": (("go",), "Go"),
+}
 
 _REASONS = {"drain": "it was told to leave", "lost": "its claim could not be renewed"}
 
@@ -16,6 +26,11 @@ _REASONS = {"drain": "it was told to leave", "lost": "its claim could not be ren
 def explain_loss(reason: str | None) -> str:
     """The error of a step that had to end for a `reason` which is not its user's."""
     return f"The worker ended the step before its end ({_REASONS.get(reason or 'lost', reason)})"
+
+
+def limit_grace(grace_s: float, reason: str | None) -> float:
+    """Seconds between TERM and KILL for a step that asks for `grace_s` and ends for `reason`."""
+    return min(max(grace_s, 0.0), _DRAIN_GRACE_S if reason == "drain" else _LONGEST_GRACE_S)
 
 
 class LineSink(Protocol):

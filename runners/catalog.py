@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal, TypeGuard
 from engine.errors import PlatformError, StroemError
 from engine.orders import StepOrder, StepOutcome
 from runners.base import LineSink, RemoteRunner, Runner, StopSignal
-from runners.guard import Guard
-from runners.local import LocalConfig, LocalRunner
+from runners.guard.guard import Guard
+from runners.host.local import LocalConfig, LocalRunner
 
 log = logging.getLogger(__name__)
 Place = Literal["local", "docker", "pod"]
@@ -118,7 +118,8 @@ class Catalog:
         return LocalRunner(self.config.local, self._guard)
 
     def _make_docker(self) -> Runner:
-        from runners.docker import DockerConfig, DockerRunner  # see the module's docstring
+        from runners.docker.config import DockerConfig
+        from runners.docker.runner import DockerRunner  # see the module's docstring
 
         config = self.config
         return DockerRunner(
@@ -128,7 +129,8 @@ class Catalog:
         )
 
     def _make_pod(self) -> Runner:
-        from runners.pod import PodConfig, PodRunner
+        from runners.pod.config import PodConfig
+        from runners.pod.runner import PodRunner
 
         config = self.config
         assert config.kubernetes is not None

@@ -12,7 +12,7 @@ from typing import Literal
 
 from engine.orders import Limits, Line, StepOutcome, Stream, Verdict
 from engine.output import PREFIX, OutputProtocol
-from runners.base import LineSink
+from runners.base import LineSink, explain_loss
 
 STDERR_TAIL_BYTES = 4096
 PROGRESS_INTERVAL_S = 1.0
@@ -126,6 +126,18 @@ class LineFeed:
         if exit_code == 0:
             return self.outcome(Verdict.SUCCEEDED, 0)
         return self.outcome(Verdict.FAILED, exit_code, describe_exit(exit_code, self.stderr_tail))
+
+    def settle_early(self, cause: str | None, exit_code: int | None = None) -> StepOutcome:
+        """The outcome of a step that was made to end: for `timeout`, or for its stop signal's
+        reason."""
+        match cause:
+            case "cancel":
+                return self.outcome(Verdict.CANCELLED, exit_code, "Job cancelled")
+            case "timeout":
+                error = f"Step timed out after {self._limits.timeout_s:g}s"
+                return self.outcome(Verdict.TIMED_OUT, exit_code, error)
+            case reason:
+                return self.outcome(Verdict.LOST, exit_code, explain_loss(reason))
 
     def outcome(
         self, verdict: Verdict, exit_code: int | None = None, error: str | None = None

@@ -193,8 +193,8 @@ def examine_cluster(worker_file: Path | None) -> Iterator[Finding]:
 
 
 def _cluster(worker: WorkerConfig, section: Mapping[str, Any]) -> Iterator[Finding]:
-    from runners.pod import PodConfig  # with the client, which takes a second to import
     from runners.pod.cluster import Cluster, ClusterAway, Refused
+    from runners.pod.config import PodConfig
     from runners.pod.rights import find_missing, find_objection
 
     config = PodConfig.from_section(

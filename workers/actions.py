@@ -16,10 +16,11 @@ from engine.masking import masker
 from engine.orders import CommandsWork, Limits, NodesWork, StepOutcome, Verdict
 from engine.slurm_script import Launch
 from engine.workflow_actions import NO_NODES, only_asks
-from runners.guard import Guard
+from runners.guard.guard import Guard
+from runners.guard.strays import ATTEMPT_MARK, KEEPER_MARK
+from runners.host.environment import User
+from runners.host.process import Command, Ending, supervise
 from runners.lines import LineFeed
-from runners.process import Command, Ending, User, supervise
-from runners.strays import ATTEMPT_MARK, KEEPER_MARK
 from workers import slurm
 from workers.attempts import Attempt, fields
 from workers.door import OUTAGES, Ledger, NodeLedger

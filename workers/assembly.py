@@ -15,9 +15,9 @@ from engine.slurm_script import Launch
 from engine.spec.tags import SUBMITS
 from runners import broom
 from runners.catalog import Catalog, CatalogConfig
-from runners.guard import Guard
-from runners.local import LocalConfig
-from runners.process import find_user
+from runners.guard.guard import Guard
+from runners.host.environment import find_user
+from runners.host.local import LocalConfig
 from workers.actions import Actions
 from workers.allocation import AllocationPlace
 from workers.attempts import Attempts

@@ -9,8 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 from engine.errors import PlatformError
-from runners.environment import clean_path
-from runners.process import User
+from runners.host.environment import User, clean_path
 
 # Settings, tokens and addresses of database and broker, by name; whatever else holds one of them
 # goes by its value.

@@ -1,9 +1,6 @@
-"""Steps in Docker containers. What belongs here: everything that speaks to a Docker engine, and
-nothing that speaks to the database or the broker. This package alone imports the Docker SDK, and
-only a worker that uses it imports this.
+"""Steps in Docker containers.
+
+Belongs here: everything that speaks to a Docker engine. Does not belong here: what a pod needs in
+the same way (see `containers`). This room alone imports the Docker SDK, and only a worker that uses
+Docker imports the room.
 """
-
-from runners.docker.config import DockerConfig, Login
-from runners.docker.runner import DockerRunner
-
-__all__ = ["DockerConfig", "DockerRunner", "Login"]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from engine.settings.declared import OURS, each, read_section, section
 from engine.settings.given import Given, Wrong
 from engine.settings.readers import text
-from runners.container_script import DEFAULT_RUNNER_IMAGE
+from runners.containers.script import DEFAULT_RUNNER_IMAGE
 
 # What images commonly need while they still run as root; everything else is dropped.
 BASE_CAPABILITIES = (

@@ -12,6 +12,7 @@ from docker import auth
 from docker.utils import parse_repository_tag
 
 from engine.errors import AuthorError
+from runners.containers.remote import Ending
 from runners.docker.config import DockerConfig
 from runners.docker.connection import (
     Connection,
@@ -20,7 +21,6 @@ from runners.docker.connection import (
     EngineRefused,
     translate_errors,
 )
-from runners.ending import Ending
 from runners.lines import LineFeed
 
 _TOLD = frozenset({"Pull complete", "Already exists"})

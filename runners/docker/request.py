@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.orders import ImageWork, ScriptWork, StepOrder
-from runners.container_limits import read_cpu_millis, read_memory_bytes
-from runners.container_script import (
+from runners.containers.limits import read_cpu_millis, read_memory_bytes
+from runners.containers.script import (
     CACHE,
     FILES,
     MAIN,

@@ -14,17 +14,16 @@ from typing import Any, ClassVar
 from engine.errors import AuthorError, PlatformError
 from engine.orders import ScriptWork, StepOrder, StepOutcome, Verdict
 from runners.base import LineSink, StopSignal
-from runners.container_limits import explain_kill
-from runners.container_script import FILES, build_script_files, check_source, read_input
+from runners.containers.limits import explain_kill
+from runners.containers.remote import ComplaintWatch, Ending, Underway, carry_out
+from runners.containers.script import FILES, build_script_files, check_source, read_input
 from runners.docker.config import DockerConfig
 from runners.docker.connection import Connection, EngineFailed, EngineGone, EngineRefused
 from runners.docker.frames import Chunk, FrameStream, skip_known
 from runners.docker.images import Images
 from runners.docker.request import LABEL, Sources, build_request, name_cache_volume, name_container
 from runners.docker.workspaces import Workspaces
-from runners.ending import Ending
 from runners.lines import LineFeed
-from runners.remote import ComplaintWatch, Underway, carry_out
 
 logger = logging.getLogger(__name__)
 
@@ -86,22 +85,13 @@ class DockerRunner:
     def _find(self, *labels: str) -> list[tuple[str, Callable[[], None]]]:
         """(attempt, what removes it) of each container and each volume, containers first."""
         wanted = {"label": [f"{LABEL}attempt", *labels]}
-        found: list[tuple[str, Callable[[], None]]] = []
-        for container in self.connection.call("containers", all=True, filters=wanted):
-            found.append(
-                (
-                    container["Labels"][f"{LABEL}attempt"],
-                    partial(remove_container, self.connection, container["Id"]),
-                )
-            )
-        for volume in self.connection.call("volumes", filters=wanted)["Volumes"] or []:
-            found.append(
-                (
-                    volume["Labels"][f"{LABEL}attempt"],
-                    partial(remove_volume, self.connection, volume["Name"]),
-                )
-            )
-        return found
+        containers = self.connection.call("containers", all=True, filters=wanted)
+        volumes = self.connection.call("volumes", filters=wanted)["Volumes"] or []
+        removals: list[tuple[Any, Callable[[], None]]] = [
+            *((one, partial(remove_container, self.connection, one["Id"])) for one in containers),
+            *((one, partial(remove_volume, self.connection, one["Name"])) for one in volumes),
+        ]
+        return [(one["Labels"][f"{LABEL}attempt"], remove) for one, remove in removals]
 
 
 class _Attempt:
@@ -131,10 +121,10 @@ class _Attempt:
             else None
         )
         if image_id is None or self._ending.cause is not None:
-            return self._ending.settle(self._feed)
+            return self._feed.settle_early(self._ending.cause)
         self._create(image, image_id)
         if self._ending.cause is not None:
-            return self._ending.settle(self._feed)
+            return self._feed.settle_early(self._ending.cause)
         stream = self._connection.attach(self._require(), replay=False)
         try:
             self._start()
@@ -177,7 +167,7 @@ class _Attempt:
                     container, {f"{FILES}/{name}": text for name, text in files.items()}
                 )
             return
-        files |= build_script_files(work, image_id).files
+        files |= build_script_files(work, image_id)
         sources = Sources(
             workspace_bind=self._find_bind(work, image_id),
             files_bind=self._workspaces.write_files(self._order, image_id, files),
@@ -272,7 +262,7 @@ class _Attempt:
                 continue
             self._feed.close()
             if self._ending.cause is not None:
-                return self._ending.settle(self._feed)
+                return self._feed.settle_early(self._ending.cause)
             if state is None:
                 raise EngineGone(
                     "The Docker engine lost the container while the step ran, or went away itself"
@@ -297,9 +287,7 @@ class _Attempt:
         patience = time.monotonic() + KILL_PATIENCE_S
         while True:
             try:
-                state: dict[str, Any] = self._connection.call("inspect_container", self._require())[
-                    "State"
-                ]
+                state = self._inspect()
             except EngineRefused:
                 return None
             except (EngineGone, EngineFailed):
@@ -307,6 +295,10 @@ class _Attempt:
             if not state["Running"] or time.monotonic() > max(patience, self._last_moment()):
                 return state
             time.sleep(0.02)
+
+    def _inspect(self) -> dict[str, Any]:
+        state: dict[str, Any] = self._connection.call("inspect_container", self._require())["State"]
+        return state
 
     def _last_moment(self) -> float:
         since = self._ending.since
@@ -321,9 +313,7 @@ class _Attempt:
                 return None
             time.sleep(POLL_S)
         try:
-            state: dict[str, Any] = self._connection.call("inspect_container", self._require())[
-                "State"
-            ]
+            state = self._inspect()
         except (EngineGone, EngineFailed, EngineRefused):
             return None
         return state if state["Running"] else None

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from engine.orders import StepOrder
-from runners.container_script import STARTUP, WORKSPACE
+from runners.containers.script import STARTUP, WORKSPACE
 from runners.docker.config import DockerConfig
 from runners.docker.connection import Connection, EngineRefused
 from runners.docker.request import build_labels, name_container

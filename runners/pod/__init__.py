@@ -1,9 +1,6 @@
-"""Steps in Kubernetes pods. What belongs here: everything that speaks to an API server, and nothing
-that speaks to the database or the broker. This package alone imports the Kubernetes client, and
-only a worker that uses it does.
+"""Steps in Kubernetes pods.
+
+Belongs here: everything that speaks to an API server, and the policy on the manifests that authors
+write. Does not belong here: what a container needs in the same way (see `containers`). This room
+alone imports the Kubernetes client, and only a worker that uses pods imports the modules that do.
 """
-
-from runners.pod.config import PodConfig
-from runners.pod.runner import PodRunner
-
-__all__ = ["PodConfig", "PodRunner"]

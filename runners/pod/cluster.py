@@ -200,6 +200,14 @@ def patiently(
             delay = min(delay * 2, 5.0)
 
 
+def break_off(response: Any) -> None:
+    """End an open response, if there is one, that another thread reads."""
+    if response is not None:
+        # an already closed response complains in many ways
+        with contextlib.suppress(Exception):
+            response.shutdown()
+
+
 def _load(config: PodConfig) -> Any:
     settings = client.Configuration()
     try:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from engine.settings.declared import OURS, Key, read_section
-from runners.container_script import DEFAULT_RUNNER_IMAGE
-from runners.manifest_policy import PodPolicy
+from runners.containers.script import DEFAULT_RUNNER_IMAGE
+from runners.pod.policy import PodPolicy
 
 DEFAULT_INIT_IMAGE = "curlimages/curl:latest"
 

@@ -9,7 +9,6 @@ what was told already is skipped.
 from __future__ import annotations
 
 import calendar
-import contextlib
 import re
 import threading
 import time
@@ -20,7 +19,7 @@ import urllib3
 
 from engine.orders import Limits
 from runners.lines import LineFeed
-from runners.pod.cluster import Cluster, ClusterAway, Refused
+from runners.pod.cluster import Cluster, ClusterAway, Refused, break_off
 from runners.pod.config import PodConfig
 
 OVERLAP_S = 5.0
@@ -62,20 +61,13 @@ class LogFollower(threading.Thread):
         """Nobody waits for more of this container: read what it has said up to now, then end."""
         self._has_ended.set()
         if is_running:  # its log would not come to an end by itself
-            self._interrupt()
+            break_off(self._response)
 
     def close(self) -> None:
         """End now, whatever is left."""
         self._is_closed.set()
         self._has_ended.set()
-        self._interrupt()
-
-    def _interrupt(self) -> None:
-        response = self._response
-        if response is not None:
-            # an already closed response complains in many ways
-            with contextlib.suppress(Exception):
-                response.shutdown()
+        break_off(self._response)
 
     def run(self) -> None:
         delay, refusals = FIRST_PAUSE_S, 0

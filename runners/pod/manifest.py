@@ -11,8 +11,8 @@ from typing import Any
 from engine.errors import AuthorError
 from engine.manifest import drop_nulls, merge
 from engine.orders import INPUT_FILE, ImageWork, ScriptWork, StepOrder
-from runners.container_limits import read_cpu_millis, read_memory_bytes
-from runners.container_script import (
+from runners.containers.limits import read_cpu_millis, read_memory_bytes
+from runners.containers.script import (
     FILES,
     INPUT,
     MAIN,
@@ -24,14 +24,8 @@ from runners.container_script import (
     read_input,
     split_cmd,
 )
-from runners.manifest_policy import (
-    INIT_CONTAINER,
-    OUR_LABELS,
-    STEP_CONTAINER,
-    find_violations,
-    harden,
-)
 from runners.pod.config import PodConfig
+from runners.pod.policy import INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER, find_violations, harden
 
 _CHUNK_BYTES = 100_000  # Linux takes at most 128 KiB for one environment variable
 _DROPPED = ["AUDIT_WRITE", "MKNOD", "NET_RAW", "SETFCAP", "SYS_CHROOT"]
@@ -208,9 +202,7 @@ def _build_step(
             "sh",
             "-c",
             _escape(
-                _add_files(
-                    build_script_files(work, container["image"]).files | read_input(order), env
-                )
+                _add_files(build_script_files(work, container["image"]) | read_input(order), env)
             ),
         ]
         container["volumeMounts"] = _build_mounts(work, config)

@@ -14,18 +14,17 @@ from typing import Any, ClassVar
 from engine.errors import AuthorError, PlatformError
 from engine.orders import Line, ScriptWork, StepOrder, StepOutcome, Verdict
 from runners.base import LineSink, StopSignal
-from runners.container_limits import explain_kill
-from runners.container_script import check_source
-from runners.ending import Ending
+from runners.containers.limits import explain_kill
+from runners.containers.remote import ComplaintWatch, Ending, Underway, carry_out
+from runners.containers.script import check_source
 from runners.lines import LineFeed
-from runners.manifest_policy import INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER
 from runners.pod.cluster import Cluster, ClusterAway, Refused, patiently
 from runners.pod.config import PodConfig
 from runners.pod.logs import LogFollower
 from runners.pod.manifest import PodPlan, build_plan, name_pod, sanitise_label
+from runners.pod.policy import INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER
 from runners.pod.status import Sight, has_running_container, list_started, look
 from runners.pod.watching import NUDGE, PodWatch
-from runners.remote import ComplaintWatch, Underway, carry_out
 
 logger = logging.getLogger(__name__)
 
@@ -124,12 +123,11 @@ class _Attempt:
             check_source(self._order.work)
         self._plan = build_plan(self._order, self._config)
         if self._ending.cause is not None:
-            return self._ending.settle(self._feed)
+            return self._feed.settle_early(self._ending.cause)
         pod = self._create(self._plan)
         if pod is None:
-            return self._ending.settle(self._feed)
-        watch = PodWatch(self._cluster, self._config, self._plan.name, pod)
-        watch.on_notice(self._feed.say)
+            return self._feed.settle_early(self._ending.cause)
+        watch = PodWatch(self._cluster, self._config, self._plan.name, pod, self._feed.say)
         watch.start()
         self._ending.when_set(watch.nudge)
         try:
@@ -140,7 +138,7 @@ class _Attempt:
             watch.close()
             self._finish_logs(patience_s=LOG_PATIENCE_S if self._ending.cause is None else 1.0)
         if self._ending.cause is not None and sight.stage != "ended":
-            return self._ending.settle(self._feed)
+            return self._feed.settle_early(self._ending.cause)
         return self._settle(sight)
 
     def remove(self) -> None:

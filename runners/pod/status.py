@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from runners.manifest_policy import INIT_CONTAINER, STEP_CONTAINER
+from runners.pod.policy import INIT_CONTAINER, STEP_CONTAINER
 
 Stage = Literal["waiting", "running", "ended", "lost", "broken"]
 
@@ -45,54 +45,34 @@ def look(pod: Mapping[str, Any]) -> Sight:
     status = pod.get("status") or {}
     step = _find(status.get("containerStatuses"), STEP_CONTAINER)
     taken = _find_disruption(status)
-    ended = (step.get("state") or {}).get("terminated")
+    ended = _read_state(step, "terminated")
     if ended is not None and not taken and not _is_being_deleted(pod):
         return _read_end(ended)
     if taken:
         return Sight("lost", taken)
     if ended is not None:
         return Sight("lost", "the pod was deleted while the step ran", _read_end(ended).exit_code)
-    if (step.get("state") or {}).get("running") is not None:
+    if _read_state(step, "running") is not None:
         return Sight("running")
     return _look_before_start(status, step)
 
 
 def has_running_container(pod: Mapping[str, Any]) -> bool:
-    status = pod.get("status") or {}
-    groups = (status.get("containerStatuses") or [], status.get("initContainerStatuses") or [])
-    return any(
-        (entry.get("state") or {}).get("running") is not None for group in groups for entry in group
-    )
+    entries = _list_entries(pod.get("status") or {})
+    return any(_read_state(entry, "running") is not None for entry in entries)
 
 
 def list_started(pod: Mapping[str, Any]) -> list[str]:
     """The containers that have something to say: they run or have run."""
-    status = pod.get("status") or {}
-    entries = [
-        *(status.get("initContainerStatuses") or []),
-        *(status.get("containerStatuses") or []),
-    ]
     return [
         str(entry["name"])
-        for entry in entries
-        if (entry.get("state") or {}).keys() & {"running", "terminated"}
-        and any((entry["state"].get(key) is not None) for key in ("running", "terminated"))
+        for entry in _list_entries(pod.get("status") or {})
+        if any(_read_state(entry, kind) is not None for kind in ("running", "terminated"))
     ]
-
-
-def is_terminated(pod: Mapping[str, Any], container: str) -> bool:
-    status = pod.get("status") or {}
-    entries = [
-        *(status.get("initContainerStatuses") or []),
-        *(status.get("containerStatuses") or []),
-    ]
-    return (_find(entries, container).get("state") or {}).get("terminated") is not None
 
 
 def _read_end(ended: Mapping[str, Any]) -> Sight:
-    reason = str(ended.get("reason") or "")
-    message = str(ended.get("message") or "")
-    told = f"{reason}: {message}" if reason and message else reason or message
+    reason, told = ended.get("reason") or "", _join(ended)
     if reason in {"ContainerCannotRun", "StartError"}:
         return Sight("ended", told, int(ended.get("exitCode", 128)))
     return Sight(
@@ -102,20 +82,14 @@ def _read_end(ended: Mapping[str, Any]) -> Sight:
 
 def _look_before_start(status: Mapping[str, Any], step: Mapping[str, Any]) -> Sight:
     init = _find(status.get("initContainerStatuses"), INIT_CONTAINER)
-    for entry in (
-        step,
-        *(status.get("initContainerStatuses") or []),
-        *(status.get("containerStatuses") or []),
-    ):
-        waiting = (entry.get("state") or {}).get("waiting") or {}
-        reason = str(waiting.get("reason") or "")
-        told = f"{reason}: {waiting['message']}" if waiting.get("message") else reason
-        if reason in _FATAL:
-            return Sight("broken", told)
-        if reason in _IMAGE:
-            return Sight("waiting", told, is_pull_problem=True)
+    for entry in (step, *_list_entries(status)):
+        waiting = _read_state(entry, "waiting") or {}
+        if waiting.get("reason") in _FATAL:
+            return Sight("broken", _join(waiting))
+        if waiting.get("reason") in _IMAGE:
+            return Sight("waiting", _join(waiting), is_pull_problem=True)
     for entry in status.get("initContainerStatuses") or []:
-        ended = (entry.get("state") or {}).get("terminated") or {}
+        ended = _read_state(entry, "terminated") or {}
         if ended.get("exitCode"):
             return Sight(
                 "broken", _describe_init(entry is init, entry, ended), int(ended["exitCode"])
@@ -135,33 +109,39 @@ def _describe_init(is_ours: bool, entry: Mapping[str, Any], ended: Mapping[str, 
 def _describe_scheduling(status: Mapping[str, Any]) -> str:
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
-    for entry in (
-        *(status.get("initContainerStatuses") or []),
-        *(status.get("containerStatuses") or []),
-    ):
-        waiting = (entry.get("state") or {}).get("waiting") or {}
+            return _join(condition)
+    for entry in _list_entries(status):
+        waiting = _read_state(entry, "waiting") or {}
         if waiting.get("reason") not in (None, "", "PodInitializing"):
-            return ": ".join(filter(None, (waiting.get("reason"), waiting.get("message"))))
+            return _join(waiting)
     return ""
 
 
 def _find_disruption(status: Mapping[str, Any]) -> str:
     """Why the cluster took the pod away; empty when it did not."""
-    told = ": ".join(filter(None, (status.get("reason"), status.get("message"))))
     if status.get("reason") in _TAKEN_AWAY or str(status.get("reason") or "").startswith("OutOf"):
-        return told
+        return _join(status)
     for condition in status.get("conditions") or []:
         if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
-            return (
-                ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
-                or "disrupted"
-            )
+            return _join(condition) or "disrupted"
     return ""
 
 
 def _is_being_deleted(pod: Mapping[str, Any]) -> bool:
     return (pod.get("metadata") or {}).get("deletionTimestamp") is not None
+
+
+def _join(told: Mapping[str, Any]) -> str:
+    return ": ".join(filter(None, (told.get("reason"), told.get("message"))))
+
+
+def _list_entries(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What is said about each container, those that come first before the others."""
+    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+
+
+def _read_state(entry: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
+    return (entry.get("state") or {}).get(kind)
 
 
 def _find(entries: Any, name: str) -> Mapping[str, Any]:

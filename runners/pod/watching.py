@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import queue
 import threading
@@ -12,7 +11,7 @@ from typing import Any
 
 import urllib3
 
-from runners.pod.cluster import Cluster, ClusterAway, Refused
+from runners.pod.cluster import Cluster, ClusterAway, Refused, break_off
 from runners.pod.config import PodConfig
 
 WATCH_S = 240
@@ -23,7 +22,14 @@ class PodWatch(threading.Thread):
     """Puts every version of the pod into `news`: the pod, None once it is gone, or an exception
     when it gives up."""
 
-    def __init__(self, cluster: Cluster, config: PodConfig, name: str, pod: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        config: PodConfig,
+        name: str,
+        pod: dict[str, Any],
+        say: Callable[[str], None],
+    ) -> None:
         super().__init__(name="stroem-pod-watch", daemon=True)
         self.news: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._cluster = cluster
@@ -34,9 +40,6 @@ class PodWatch(threading.Thread):
         self._may_watch = True
         self._is_closed = threading.Event()
         self._response: Any = None
-        self._say: Callable[[str], None] = lambda text: None
-
-    def on_notice(self, say: Callable[[str], None]) -> None:
         self._say = say
 
     def nudge(self) -> None:
@@ -46,11 +49,7 @@ class PodWatch(threading.Thread):
     def close(self) -> None:
         """End the thread, also in the middle of a watch."""
         self._is_closed.set()
-        response = self._response
-        if response is not None:
-            # an already closed response complains in many ways
-            with contextlib.suppress(Exception):
-                response.shutdown()
+        break_off(self._response)
 
     def run(self) -> None:
         away_since: float | None = None

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import docker
-import psutil
 
 from apps.jobs.models import Job, LogChunk, Step
 from apps.workspaces.models import Workspace
 from apps.workspaces.services import import_folder
 from tests.apps.jobs.builders import fresh, until
+from tests.stroem_project.processes import guard_of
 
 
 def unique(word: str) -> str:
@@ -134,15 +134,6 @@ class Witness:
 
 
 def kill_with_guard(worker: int) -> None:
-    """SIGKILL to a worker and to its guard, which has left the worker's tree but bears its mark."""
-    guards = [
-        process.pid for process in psutil.process_iter(["cmdline"]) if _is_guard_of(process, worker)
-    ]
-    assert len(guards) == 1
-    for pid in (*guards, worker):
+    """SIGKILL to a worker and to its guard."""
+    for pid in (guard_of(worker), worker):
         os.kill(pid, signal.SIGKILL)
-
-
-def _is_guard_of(process: psutil.Process, worker: int) -> bool:
-    line = process.info["cmdline"] or []
-    return any("sentry.main" in word for word in line) and line[-1].split("-")[0] == str(worker)

@@ -20,7 +20,7 @@ import pytest
 
 from stroem_project.config import load
 from tests.acceptance.house import ROOT, Up, free_port, manage
-from tests.stroem_project.processes import eventually, is_alive
+from tests.stroem_project.processes import eventually, guard_of, is_alive
 
 ENDS_WITHIN_S = 10.0
 Start = Callable[..., Up]
@@ -166,7 +166,7 @@ def test_a_second_start_need_not_wait_for_the_end_of_a_killed_one(start: Start) 
 def test_what_a_kill_of_the_guard_too_left_is_recognised(start: Start) -> None:
     first = start()
     first.wait_until_ready()
-    guard = first.pid_of("guard.py")
+    guard = guard_of(first.process.pid)
     database = first.pid_of("bin/postgres", "-D")
     ours = [first.pid_of("manage.py", command) for command in ("server", "scheduler", "worker")]
     # stopped first, so that neither sees the other go

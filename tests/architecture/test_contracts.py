@@ -30,8 +30,13 @@ PLANTED = [
     ("rooms", "apps/attic/__init__.py", ""),
     ("pure-engine", "engine/notes.py", "import django"),
     ("engines-in-runners", "workers/notes.py", "import docker"),
+    ("runner-rooms", "runners/docker/notes.py", "import runners.pod.config"),
+    ("runner-rooms", "runners/attic/__init__.py", ""),
     ("runners-without-database", "runners/notes.py", "import psycopg"),
 ]
+
+# contract, the file where somebody writes the import, the module, the arrow that closes the circle
+CIRCLES = [("acyclic-runners", "runners/guard/notes.py", "runners.host.local", ".guard -> .host")]
 
 
 def lint(house: Path, contract: str) -> subprocess.CompletedProcess[str]:
@@ -69,6 +74,22 @@ def test_a_planted_import_breaks_its_contract(
     assert answer.returncode != 0, answer.stdout
     module = place.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     assert module in answer.stdout, answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize(("contract", "place", "module", "arrow"), CIRCLES)
+def test_a_circle_is_seen_although_only_type_checkers_import_it(
+    house: Path, contract: str, place: str, module: str, arrow: str
+) -> None:
+    planted = house / place
+    planted.write_text(
+        f"from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import {module}\n"
+    )
+    try:
+        answer = lint(house, contract)
+    finally:
+        planted.unlink()
+    assert answer.returncode != 0, answer.stdout
+    assert arrow in answer.stdout, answer.stdout + answer.stderr
 
 
 def test_the_house_keeps_all_contracts() -> None:

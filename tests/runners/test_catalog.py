@@ -9,7 +9,7 @@ import pytest
 
 from engine.errors import PlatformError
 from runners.catalog import Catalog, CatalogConfig
-from runners.local import LocalConfig, LocalRunner
+from runners.host.local import LocalConfig, LocalRunner
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_each_kind_of_step_finds_its_own_runner(tmp_path):
 
 def test_the_clients_of_docker_and_kubernetes_are_not_imported_for_local_steps(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from runners.catalog import *; from runners.local"
+        "import sys; from pathlib import Path; from runners.catalog import *; from runners.host.local"
         " import LocalConfig;c = Catalog(CatalogConfig('w', LocalConfig(Path(sys.argv[1])),"
         " docker={}, kubernetes={'namespace': 'n'}));c.choose('script').sweep(frozenset());print([n"
         " for n in ('docker', 'kubernetes', 'django', 'celery') if n in sys.modules])"

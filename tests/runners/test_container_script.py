@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.orders import ScriptWork
-from runners.container_script import MAIN, build_script_files
+from runners.containers.script import MAIN, build_script_files
 
 TOOLS = ("sh", "mktemp", "mkdir", "cp", "ln", "rm", "printf", "cat")
 
@@ -29,7 +29,7 @@ def bare(tmp_path: Path) -> Path:
 def run(work: ScriptWork, path: Path) -> subprocess.CompletedProcess[str]:
     place = path.parent / "files"
     place.mkdir()
-    for name, text in build_script_files(work, "image").files.items():
+    for name, text in build_script_files(work, "image").items():
         (place / name).write_text(text)
     env = {"PATH": str(path), "HOME": str(path.parent), "TMPDIR": str(path.parent)}
     command = [os.path.realpath(path / "sh"), str(place / MAIN)]

@@ -16,16 +16,16 @@ import psutil
 import pytest
 
 from engine.orders import Verdict
-from runners import strays
-from runners.guard import Guard
-from runners.local import LocalConfig, LocalRunner
+from runners.guard import strays
+from runners.guard.guard import Guard
+from runners.host.local import LocalConfig, LocalRunner
 from tests.runners.contract import Log, Stop, build_order
 
 WORKER = """
 import os, sys, threading, time
 from pathlib import Path
-from runners.guard import Guard
-from runners.local import LocalConfig, LocalRunner
+from runners.guard.guard import Guard
+from runners.host.local import LocalConfig, LocalRunner
 from tests.runners.contract import Log, Stop, build_order
 
 folder, lease_s, margin_s, beat_s, *scripts = sys.argv[1:]
@@ -216,7 +216,7 @@ def test_the_guard_ignores_the_signals_of_a_terminal_and_of_a_service_manager(tm
 
 def test_the_guards_process_is_small():
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from runners import sentry;"
+        "import sys; sys.path.insert(0, sys.argv[1]); from runners.guard import sentry;"
         " print(*sys.modules)"
     )
     root = str(Path(__file__).resolve().parents[2])
@@ -246,9 +246,9 @@ def test_many_steps_at_once_are_all_known(tmp_path):
     guard.start()
     with subprocess.Popen(["sleep", "300"], start_new_session=True) as process:
         for number in range(20_000):
-            guard.watch(4_000_000 + number, f"attempt-{number:024}")
+            guard.watch(4_000_000 + number)
             guard.forget(4_000_000 + number)
-        guard.watch(process.pid, "last")
+        guard.watch(process.pid)
         guard.close()
         assert process.wait(10) == -signal.SIGTERM
 

@@ -17,11 +17,11 @@ import pytest
 
 from engine.errors import PlatformError
 from engine.orders import ImageWork, Verdict
-from runners import strays
 from runners.base import Runner
-from runners.guard import Guard
-from runners.local import LocalConfig, LocalRunner
-from runners.process import find_shell
+from runners.guard import strays
+from runners.guard.guard import Guard
+from runners.host.environment import find_shell
+from runners.host.local import LocalConfig, LocalRunner
 from tests.runners.contract import Leftovers, Log, Run, RunnerContract, Stop, build_order
 
 
@@ -273,7 +273,9 @@ def test_a_source_that_leads_out_of_the_workspace_by_a_link_is_refused(finish, t
 
 
 def test_secrets_in_a_script_are_in_no_argument_list_on_the_host(start_step):
-    run = start_step(": canary-in-script; echo ready; sleep 300", env={"TOKEN": "canary-in-env"})
+    run = start_step(
+        ": canary-in-script; echo ready; sleep 300", env={"TOKEN": "canary-in-env"}, is_open=False
+    )
     run.log.wait_for("ready")
     lines = [
         Path(f"/proc/{pid}/cmdline").read_bytes() for pid in strays.find(attempt=run.order.attempt)
@@ -350,7 +352,7 @@ AS_NOBODY = (
 
 def test_other_processes_of_its_user_cannot_read_a_hardened_worker(open_folder):
     program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from runners.process import harden; import"
+        "import sys; sys.path.insert(0, sys.argv[1]); from runners.host.environment import harden; import"
         " subprocess, os\nif sys.argv[2] == 'hard': harden()\ncode = f'cat"
         " /proc/{os.getpid()}/environ; cat /proc/{os.getpid()}/maps; ls -l"
         " /proc/{os.getpid()}/fd/'\nrun = subprocess.run(['sh', '-c', code], capture_output=True,"

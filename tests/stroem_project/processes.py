@@ -34,3 +34,14 @@ def mentions(text: str) -> list[int]:
         ):
             found.append(process.info["pid"])
     return found
+
+
+def guard_of(owner: int) -> int:
+    """The guard process of `owner`: it has left the owner's tree but names it."""
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        line = process.info["cmdline"] or [""]
+        if any("sentry.main" in word for word in line) and line[-1].startswith(f"{owner}-"):
+            found.append(process.info["pid"])
+    assert len(found) == 1, found
+    return int(found[0])

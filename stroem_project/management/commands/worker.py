@@ -95,7 +95,7 @@ class Command(BaseCommand):
         from apps.jobs import bells, ledger
         from apps.workflow_actions import ledger as allocations
         from apps.workspaces.ledger import archive, pass_for
-        from runners.process import harden
+        from runners.host.environment import harden
         from workers.assembly import assemble
         from workers.door import Doors
 
@@ -238,11 +238,11 @@ def _has_docker() -> bool:
 def _check_sections(config: WorkerConfig) -> None:
     """Wrong keys of a runner's section stop the start, not the first step."""
     if config.docker is not None:
-        from runners.docker import DockerConfig
+        from runners.docker.config import DockerConfig
 
         DockerConfig.from_section(config.docker, owner=config.worker_name)
     if config.kubernetes is not None:
-        from runners.pod import PodConfig
+        from runners.pod.config import PodConfig
 
         PodConfig.from_section(config.kubernetes, owner=config.worker_name)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.guard import Guard
+from runners.guard.guard import Guard
 from tests.apps.workflow_actions.doing import Doer, Sbatch
 
 

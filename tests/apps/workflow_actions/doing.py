@@ -21,7 +21,7 @@ from apps.workspaces.services import import_folder
 from engine.masking import masker
 from engine.orders import StepOutcome
 from engine.slurm_script import Launch
-from runners.guard import Guard
+from runners.guard.guard import Guard
 from workers.attempts import Stop
 from workers.outputs import Outputs
 from workers.reporting import LogPump, Reporter

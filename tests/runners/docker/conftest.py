@@ -12,7 +12,8 @@ import docker
 import pytest
 
 from engine.orders import StepOutcome
-from runners.docker import DockerConfig, DockerRunner
+from runners.docker.config import DockerConfig
+from runners.docker.runner import DockerRunner
 from tests.runners.contract import Log, Stop, build_order
 from tests.runners.docker.engine import base_image, docker_engine, runner_image
 from tests.runners.docker.shelf import go_image, node_image, odd_image

@@ -5,7 +5,7 @@ from __future__ import annotations
 import docker
 import pytest
 
-from runners.docker import DockerRunner
+from runners.docker.runner import DockerRunner
 from tests.runners.contract import Leftovers, RunnerContract
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]

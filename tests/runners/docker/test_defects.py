@@ -14,8 +14,8 @@ import docker
 import pytest
 
 from engine.orders import ScriptWork, Verdict
-from runners.docker import DockerRunner
 from runners.docker.request import name_container
+from runners.docker.runner import DockerRunner
 from tests.runners.contract import Log, Stop, build_order
 from tests.runners.docker.conftest import Finish
 

@@ -16,7 +16,8 @@ import docker
 import pytest
 
 from engine.orders import Verdict
-from runners.docker import DockerConfig, DockerRunner
+from runners.docker.config import DockerConfig
+from runners.docker.runner import DockerRunner
 from tests.runners.contract import Log, Stop, build_order
 from tests.runners.docker.engine import ROOT
 from tests.runners.docker.second_engine import IMAGE, SecondEngine
@@ -26,7 +27,8 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
 WORKER = """
 import json, sys
 from pathlib import Path
-from runners.docker import DockerConfig, DockerRunner
+from runners.docker.config import DockerConfig
+from runners.docker.runner import DockerRunner
 from tests.runners.contract import Log, Stop, build_order
 
 settings = json.loads(sys.argv[1])

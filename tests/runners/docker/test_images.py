@@ -16,7 +16,8 @@ import docker
 import pytest
 
 from engine.orders import ImageWork, StepOutcome, Verdict
-from runners.docker import DockerConfig, DockerRunner, Login
+from runners.docker.config import DockerConfig, Login
+from runners.docker.runner import DockerRunner
 from tests.runners.contract import Log, Stop, build_order
 from tests.runners.docker.engine import build_image, need
 from tests.runners.docker.second_engine import BUSYBOX

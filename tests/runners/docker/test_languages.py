@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from engine.orders import ScriptWork, Verdict
-from runners.docker import DockerRunner
+from runners.docker.runner import DockerRunner
 from tests.runners.docker.conftest import Finish
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]

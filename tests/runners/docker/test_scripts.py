@@ -13,7 +13,8 @@ import docker
 import pytest
 
 from engine.orders import ImageWork, Resources, ScriptWork, StepOutcome, Verdict
-from runners.docker import DockerConfig, DockerRunner
+from runners.docker.config import DockerConfig
+from runners.docker.runner import DockerRunner
 from tests.runners.contract import Log, Stop, build_order
 from tests.runners.docker.conftest import Finish
 

@@ -13,7 +13,8 @@ import docker
 import pytest
 
 from engine.orders import Pinned
-from runners.pod import PodConfig, PodRunner
+from runners.pod.config import PodConfig
+from runners.pod.runner import PodRunner
 from tests.runners.docker.engine import base_image, docker_engine, runner_image
 from tests.runners.pod.fake_api import FakeCluster
 from tests.runners.pod.workspace_server import WorkspaceServer

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from engine.orders import Verdict
-from runners.pod import PodRunner
+from runners.pod.runner import PodRunner
 from tests.runners.contract import Leftovers, RunnerContract
 from tests.runners.pod.fake_api import FakeCluster
 

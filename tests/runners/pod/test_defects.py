@@ -14,8 +14,8 @@ import docker
 import pytest
 
 from engine.orders import ScriptWork, StepOutcome, Verdict
-from runners.pod import PodRunner
 from runners.pod.manifest import build_plan
+from runners.pod.runner import PodRunner
 from tests.runners.contract import Log, Stop, build_order
 from tests.runners.docker.engine import build_image
 from tests.runners.pod.fake_checks import check_object

@@ -266,8 +266,8 @@ def test_a_wrong_section_is_refused_with_a_sentence(section: dict[str, Any], nam
 
 def test_the_clients_are_imported_only_by_who_uses_them():
     code = (
-        "import sys, runners.catalog, runners.manifest_policy, runners.container_script;"
+        "import sys, runners.catalog, runners.pod.policy, runners.containers.script;"
         "assert not {'docker', 'kubernetes'} & set(sys.modules);"
-        "import runners.pod; assert 'docker' not in sys.modules"
+        "import runners.pod.runner; assert 'docker' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from engine.orders import ImageWork, Resources, ScriptWork, StepOutcome, Verdict
-from runners.pod import PodRunner
+from runners.pod.runner import PodRunner
 from tests.runners.contract import Log, Run, Stop, build_order
 from tests.runners.pod.fake_api import FakeCluster, Fault
 

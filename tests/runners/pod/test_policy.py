@@ -10,9 +10,9 @@ import pytest
 from engine.errors import AuthorError
 from engine.manifest import merge
 from engine.orders import ImageWork, ScriptWork
-from runners.manifest_policy import PodPolicy
 from runners.pod.config import PodConfig
 from runners.pod.manifest import build_plan
+from runners.pod.policy import PodPolicy
 from tests.runners.pod.independent_check import find_forbidden, find_foreign, find_usurped
 from tests.runners.pod.orders import CONFIG, build_pod_order
 

@@ -15,16 +15,9 @@ from pathlib import Path
 
 from engine.errors import AuthorError
 from engine.orders import ScriptWork
-from runners.dependencies import Recipe
-from runners.toolbox import Tool, Toolbox, read_go_version
+from runners.host.dependencies import Recipe
+from runners.host.toolbox import Tool, Toolbox, read_go_version
 
-EXTENSIONS = {
-    "shell": ".sh",
-    "python": ".py",
-    "javascript": ".js",
-    "typescript": ".ts",
-    "go": ".go",
-}
 _COMMONJS = re.compile(r"\brequire\s*\(|\bmodule\.exports\b|\b__(?:dir|file)name\b")
 _ES_MODULE = re.compile(r"^\s*(?:import\b\s*[\w{*\"']|export\b)", re.MULTILINE)
 _GO_IMPORT = re.compile(

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runners.process import User
+from runners.host.environment import User
 
 _READY = ".ready"
 _LOOK_INTERVAL_S = 0.1

@@ -1,44 +1,46 @@
 """One process of a step, from its start until nothing of it is left.
 
 The thread that runs the step reads both pipes, hears the stop signal and keeps the time in one poll
-loop: no thread and no temporary file a step. What a step left running is found cheaply: the worker
-is a subreaper, so that orphans become its children, and a look at that short list is all that an
-ordinary step pays.
+loop: no thread and no temporary file a step. What a step left running is found cheaply: a process
+whose parent ended becomes a child of the nearest subreaper above it, which the worker is. What the
+worker starts itself, in other threads, is not on the list of its main thread's children; with luck
+that list is empty, and a look at it is all that an ordinary step pays.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import pwd
-import resource
 import select
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from engine.errors import AuthorError, PlatformError
-from runners import orphans, strays
-from runners.base import DRAIN_GRACE_S, StopSignal
-from runners.guard import Guard
+from runners.base import StopSignal, limit_grace
+from runners.guard import strays
+from runners.guard.guard import Guard
+from runners.host.environment import User, set_process_option
 
 Reader = Callable[[Literal["stdout", "stderr"], bytes], None]
 Cause = Literal["stop", "timeout"]
 
-MAX_GRACE_S = 7.0  # whatever the grace: everything is gone 10 s after the request
 _GIVE_UP_S = 9.5
 _LINGER_S = 1.0
 _LEFTOVER_GRACE_S = 2.0
 _READ_BYTES = 1 << 16
-_PLAIN_SHELL = "/bin/sh"
+_PR_SET_CHILD_SUBREAPER = 36
 _PATIENT_POLL_MS = 50  # where the system cannot tell by file descriptor that a process ended
+
+_lock = threading.Lock()  # a process that just started may not be collected before it is known
+_started: set[int] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +50,6 @@ class Command:
     argv: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """The system user that a step runs as."""
-
-    name: str
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    home: str
-    shell: str
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What says in an environment who one is."""
-        return {"HOME": self.home, "USER": self.name, "LOGNAME": self.name, "SHELL": self.shell}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,44 +63,10 @@ class Ending:
     would_not_die: int = 0
 
 
-def find_user(name: str) -> User:
-    """The system user `name`; PlatformError where it does not exist or this process may not become
-    it."""
-    try:
-        entry = pwd.getpwnam(name)
-    except KeyError:
-        raise PlatformError(
-            f"the system user {name!r} for steps does not exist on this host"
-        ) from None
-    if os.geteuid() not in (0, entry.pw_uid):
-        raise PlatformError(f"a worker that runs steps as {name!r} must be started as root")
-    groups = os.getgrouplist(name, entry.pw_gid)
-    return User(
-        name, entry.pw_uid, entry.pw_gid, tuple(groups), entry.pw_dir, find_shell(entry.pw_uid)
-    )
-
-
-def find_shell(uid: int) -> str:
-    """The shell of a user of this host; /bin/sh for one that has none to work with."""
-    try:
-        shell = pwd.getpwuid(uid).pw_shell
-    except KeyError:  # a container may run as any number
-        return _PLAIN_SHELL
-    return _PLAIN_SHELL if not shell or shell.endswith(("/nologin", "/false")) else shell
-
-
-def harden() -> None:
-    """Shut this process's memory and environment to other processes of its user, and leave no core
-    dumps.
-
-    Steps under the same user id then cannot read /proc/<worker>/environ. They can still read the
-    user's files.
-    """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if not orphans.set_process_option(orphans.PR_SET_DUMPABLE, 0) and sys.platform == "linux":
-        raise PlatformError(
-            "this process could not be shut to others of its user (PR_SET_DUMPABLE)"
-        )
+def adopt_orphans() -> bool:
+    """Become the parent of every process whose parent ends below this one; False where the system
+    cannot."""
+    return set_process_option(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def supervise(
@@ -140,13 +91,13 @@ def supervise(
         process = _start(command, user, reading)
         try:
             if guard is not None:
-                guard.watch(process.pid, attempt)
+                guard.watch(process.pid)
             stop.on_set(bell.ring)
             return _Supervision(
                 process, attempt, read, reading, stop, bell, deadline, grace_s
             ).run()
         finally:
-            orphans.forget(process.pid)
+            _started.discard(process.pid)
             if guard is not None:
                 guard.forget(process.pid)
     finally:
@@ -162,7 +113,7 @@ def _start(
     err_read, err_write = os.pipe()
     reading.update({out_read: "stdout", err_read: "stderr"})
     try:
-        return orphans.start(
+        return _start_known(
             lambda: subprocess.Popen(
                 command.argv,
                 cwd=os.fspath(command.cwd),
@@ -273,7 +224,7 @@ class _Supervision:
         self._stop = stop
         self._bell = bell
         self._deadline = deadline
-        self._grace_s = min(grace_s, MAX_GRACE_S)
+        self._grace_s = limit_grace(grace_s, None)
         self._cause: Cause | None = None
         self._asked_at = 0.0
         self._wake_at: float | None = deadline
@@ -348,8 +299,8 @@ class _Supervision:
 
     def _ask(self, cause: Cause, now: float) -> None:
         """TERM to everything; KILL is due after the grace."""
-        if cause == "stop" and self._stop.reason == "drain":
-            self._grace_s = min(self._grace_s, DRAIN_GRACE_S)
+        if cause == "stop":
+            self._grace_s = limit_grace(self._grace_s, self._stop.reason)
         self._cause, self._asked_at = cause, now
         self._wake_at = now + self._grace_s
         strays.send(signal.SIGTERM, self._hunt.look(), (self._process.pid,))
@@ -381,12 +332,63 @@ class _Supervision:
 
     def _collect(self) -> None:
         self._pump(0)
-        orphans.collect(self._process.pid)
+        _collect(self._process.pid)
 
     def _has_leftovers(self) -> bool:
-        adopted = orphans.collect(self._process.pid)
+        adopted = _collect(self._process.pid)
         return (
-            orphans.has_members(self._process.pid)
+            _has_members(self._process.pid)
             or any(strays.read_marks(pid)[0] == self._attempt for pid in adopted)
             or self._hunt.has_known()
         )
+
+
+def _start_known(spawn: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+    """Start a process that its owner waits for, until it takes it off `_started`."""
+    with _lock:
+        process = spawn()
+        _started.add(process.pid)
+    return process
+
+
+def _collect(group: int) -> list[int]:
+    """Reap what is dead of this group and of all orphans; the answer is the orphans that live."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-group, os.WNOHANG)[0]:
+            pass
+    with _lock:
+        return [pid for pid in _list_children() if not _reap(pid)]
+
+
+def _has_members(group: int) -> bool:
+    """Whether anything of the group is left, once its dead are collected."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _list_children() -> list[int]:
+    try:
+        fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            found = b"".join(iter(lambda: os.read(fd, _READ_BYTES), b""))
+        finally:
+            os.close(fd)
+    except OSError:
+        return []
+    return [pid for pid in map(int, found.split()) if pid not in _started]
+
+
+def _reap(pid: int) -> bool:
+    """Reap a dead orphan; True when it was one. A child of another part of the worker shares the
+    worker's session and is left alone; what a step leaves never does."""
+    process = strays.read_process(pid)
+    if process is None or process.state not in "ZX" or process.sid == os.getsid(0):
+        return False
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    return True

@@ -34,6 +34,12 @@ class Process(NamedTuple):
     started: int
 
 
+def read_clock() -> float:
+    """Seconds on the clock that owner and guard share; it runs on while the machine sleeps, as
+    leases do."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 def identify(pid: int) -> str:
     """A name for one process that another process with the same number never has."""
     process = read_process(pid)

@@ -1,18 +1,23 @@
-"""What a process of a step finds in its environment: built from nothing, by allow lists.
+"""Whom a step runs as and what it finds in its environment, which is built from nothing, by allow
+lists.
 
 The worker's own environment holds its credentials; no rule that takes names away could be complete.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import pwd
+import resource
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from engine.errors import PlatformError
 from engine.orders import INPUT_FILE, StepOrder
-from runners.process import User, find_shell
-from runners.strays import ATTEMPT_MARK, KEEPER_MARK
+from runners.guard.strays import ATTEMPT_MARK, KEEPER_MARK
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSED = ("HOME", "LANG", "LANGUAGE", "LOGNAME", "SHELL", "TZ", "USER")
@@ -21,63 +26,83 @@ _PASSED_PREFIX = "LC_"
 # Where packages come from. These may carry the credentials of a private index, so installers see
 # them and steps do not.
 _INSTALLERS = frozenset(
-    {
-        *(
-            "HTTP_PROXY",
-            "HTTPS_PROXY",
-            "NO_PROXY",
-            "ALL_PROXY",
-            "http_proxy",
-            "https_proxy",
-            "no_proxy",
-            "all_proxy",
-        ),
-        *(
-            "SSL_CERT_FILE",
-            "SSL_CERT_DIR",
-            "REQUESTS_CA_BUNDLE",
-            "NODE_EXTRA_CA_CERTS",
-            "DENO_TLS_CA_STORE",
-        ),
-        *(
-            "UV_INDEX",
-            "UV_INDEX_URL",
-            "UV_DEFAULT_INDEX",
-            "UV_EXTRA_INDEX_URL",
-            "UV_FIND_LINKS",
-            "UV_INDEX_STRATEGY",
-        ),
-        *(
-            "UV_OFFLINE",
-            "UV_SYSTEM_CERTS",
-            "UV_NATIVE_TLS",
-            "UV_CONFIG_FILE",
-            "UV_PYTHON_DOWNLOADS",
-            "UV_HTTP_TIMEOUT",
-        ),
-        *(
-            "PIP_INDEX_URL",
-            "PIP_EXTRA_INDEX_URL",
-            "PIP_FIND_LINKS",
-            "PIP_NO_INDEX",
-            "PIP_TRUSTED_HOST",
-            "PIP_CERT",
-        ),
-        *("PIP_CONFIG_FILE", "NPM_CONFIG_REGISTRY", "npm_config_registry", "NPM_CONFIG_USERCONFIG"),
-        *("npm_config_userconfig", "BUN_CONFIG_REGISTRY", "NPM_REGISTRY", "NPM_TOKEN"),
-        *(
-            "GOPROXY",
-            "GONOPROXY",
-            "GOPRIVATE",
-            "GOSUMDB",
-            "GONOSUMDB",
-            "GONOSUMCHECK",
-            "GOINSECURE",
-            "GOAUTH",
-            "GOVCS",
-        ),
-    }
+    """
+    HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY http_proxy https_proxy no_proxy all_proxy
+    SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE NODE_EXTRA_CA_CERTS DENO_TLS_CA_STORE
+    UV_INDEX UV_INDEX_URL UV_DEFAULT_INDEX UV_EXTRA_INDEX_URL UV_FIND_LINKS UV_INDEX_STRATEGY
+    UV_OFFLINE UV_SYSTEM_CERTS UV_NATIVE_TLS UV_CONFIG_FILE UV_PYTHON_DOWNLOADS UV_HTTP_TIMEOUT
+    PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX PIP_TRUSTED_HOST PIP_CERT
+    PIP_CONFIG_FILE NPM_CONFIG_REGISTRY npm_config_registry NPM_CONFIG_USERCONFIG
+    npm_config_userconfig BUN_CONFIG_REGISTRY NPM_REGISTRY NPM_TOKEN
+    GOPROXY GONOPROXY GOPRIVATE GOSUMDB GONOSUMDB GONOSUMCHECK GOINSECURE GOAUTH GOVCS
+    """.split()
 )
+_PLAIN_SHELL = "/bin/sh"
+_PR_SET_DUMPABLE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """The system user that a step runs as."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+    shell: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What says in an environment who one is."""
+        return {"HOME": self.home, "USER": self.name, "LOGNAME": self.name, "SHELL": self.shell}
+
+
+def find_user(name: str) -> User:
+    """The system user `name`; PlatformError where it does not exist or this process may not become
+    it."""
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise PlatformError(
+            f"the system user {name!r} for steps does not exist on this host"
+        ) from None
+    if os.geteuid() not in (0, entry.pw_uid):
+        raise PlatformError(f"a worker that runs steps as {name!r} must be started as root")
+    groups = os.getgrouplist(name, entry.pw_gid)
+    return User(
+        name, entry.pw_uid, entry.pw_gid, tuple(groups), entry.pw_dir, find_shell(entry.pw_uid)
+    )
+
+
+def find_shell(uid: int) -> str:
+    """The shell of a user of this host; /bin/sh for one that has none to work with."""
+    try:
+        shell = pwd.getpwuid(uid).pw_shell
+    except KeyError:  # a container may run as any number
+        return _PLAIN_SHELL
+    return _PLAIN_SHELL if not shell or shell.endswith(("/nologin", "/false")) else shell
+
+
+def harden() -> None:
+    """Shut this process's memory and environment to other processes of its user, and leave no core
+    dumps.
+
+    Steps under the same user id then cannot read /proc/<worker>/environ. They can still read the
+    user's files.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if not set_process_option(_PR_SET_DUMPABLE, 0) and sys.platform == "linux":
+        raise PlatformError(
+            "this process could not be shut to others of its user (PR_SET_DUMPABLE)"
+        )
+
+
+def set_process_option(option: int, value: int) -> bool:
+    """prctl(2); False where the system does not have it or refuses."""
+    if sys.platform != "linux":
+        return False
+    return bool(ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0)
 
 
 def clean_path(path: str | None = None) -> str:

@@ -12,15 +12,16 @@ from typing import ClassVar
 
 from engine.errors import AuthorError, PlatformError
 from engine.orders import Limits, Line, ScriptWork, StepOrder, StepOutcome, Verdict
-from runners import environment, orphans, strays
-from runners.base import LineSink, StopSignal, explain_loss
-from runners.dependencies import EnvironmentCache, Recipe
-from runners.guard import Guard
-from runners.languages import Plan, find_recipe, plan_script
+from runners.base import LineSink, StopSignal
+from runners.guard import strays
+from runners.guard.guard import Guard
+from runners.host import environment
+from runners.host.dependencies import EnvironmentCache, Recipe
+from runners.host.environment import User, find_user
+from runners.host.languages import Plan, find_recipe, plan_script
+from runners.host.process import Command, Ending, adopt_orphans, supervise
+from runners.host.toolbox import Toolbox
 from runners.lines import LineFeed
-from runners.process import Command, Ending, User, find_user, supervise
-from runners.sentry import read_clock
-from runners.toolbox import Toolbox
 
 _SWEEP_GRACE_S = 2.0
 _INSTALL_LOG_BYTES = 1_000_000
@@ -55,7 +56,7 @@ class LocalRunner:
         self._users: dict[str, User] = {}
         self._caches: dict[str | None, EnvironmentCache] = {}
         self._bases: dict[str | None, dict[str, str]] = {}
-        orphans.adopt()
+        adopt_orphans()
 
     def run(self, order: StepOrder, lines: LineSink, stop: StopSignal) -> StepOutcome:
         feed = LineFeed(lines, order.limits, order.secrets)
@@ -145,7 +146,7 @@ class _Attempt:
         self._stop = stop
         self._user = runner.find_user(order)
         self._root = order.work.workspace_dir or order.scratch_dir
-        self._began = read_clock()
+        self._began = strays.read_clock()
         timeout_s = order.limits.timeout_s
         self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
 
@@ -195,22 +196,16 @@ class _Attempt:
 
     def _settle(self, ending: Ending) -> StepOutcome:
         guard = self._runner._guard
-        match ending.cause, self._stop.reason:
-            case "timeout", _:
-                error = f"Step timed out after {self._order.limits.timeout_s:g}s"
-                return self._feed.outcome(Verdict.TIMED_OUT, ending.exit_code, error)
-            case "stop", "cancel":
-                return self._feed.outcome(Verdict.CANCELLED, ending.exit_code, "Job cancelled")
-            case "stop", reason:
-                return self._feed.outcome(Verdict.LOST, ending.exit_code, explain_loss(reason))
-            case _ if (
-                ending.exit_code in _ENDED_BY_SIGNAL
-                and guard
-                and guard.has_ended_steps_since(self._began)
-            ):
-                return self._feed.outcome(Verdict.LOST, ending.exit_code, explain_loss("lost"))
-            case _:
-                return self._feed.settle(ending.exit_code)
+        if ending.cause is not None:
+            cause = self._stop.reason if ending.cause == "stop" else ending.cause
+            return self._feed.settle_early(cause, ending.exit_code)
+        if (
+            ending.exit_code in _ENDED_BY_SIGNAL
+            and guard
+            and guard.has_ended_steps_since(self._began)
+        ):
+            return self._feed.settle_early("lost", ending.exit_code)
+        return self._feed.settle(ending.exit_code)
 
     def _cwd(self) -> Path:
         """`workdir` below the workspace's root, else that root; the order may name a directory of

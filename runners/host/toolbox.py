@@ -14,16 +14,9 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from engine.errors import AuthorError
-from runners.environment import clean_path
+from runners.base import ADVICE
+from runners.host.environment import clean_path
 
-# Language -> the programs that run it, best first, and what to install where none of them is.
-ADVICE = {
-    "shell": (("bash", "sh"), "bash"),
-    "python": (("uv", "python3", "python"), "uv or Python 3"),
-    "javascript": (("bun", "node"), "bun or Node.js"),
-    "typescript": (("bun", "deno"), "bun or deno"),
-    "go": (("go",), "Go"),
-}
 _PROBE_S = 30.0
 _PROBE = (
     "import sys; print(sys.prefix, getattr(sys, '_base_executable', '') or sys.executable,"

@@ -1,0 +1,168 @@
+"""A script as files for a container: the code, and a POSIX shell program (`script.sh`) that finds
+an interpreter and runs it.
+
+The files reach the container by archive or by environment, never as arguments: rendered code may
+hold secrets. The program relies on nothing but `sh`; everything else it looks for with `command
+-v`. Source: Action types, "Multi-language scripts" and "Dependencies"; Runners, tables of tools.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from pathlib import Path, PurePosixPath
+
+from engine.errors import AuthorError, PlatformError
+from engine.orders import INPUT_FILE, ScriptWork, StepOrder
+from runners.base import ADVICE
+
+DEFAULT_RUNNER_IMAGE = "ghcr.io/fremvaerk/stroem-runner:latest"
+WORKSPACE = "/workspace"
+CACHE = "/var/cache/stroem"
+STARTUP = "/etc/stroem/startup.d"
+FILES = "/.stroem"
+MAIN = "run.sh"
+INPUT = "input.json"
+_PROGRAM = Path(__file__).with_name("script.sh").read_text(encoding="utf-8")
+
+_NAMES = {
+    "shell": "script.sh",
+    "python": "script.py",
+    "javascript": "script.js",
+    "typescript": "script.ts",
+    "go": "script.go",
+}
+_COMMONJS = re.compile(r"\brequire\s*\(|\bmodule\.exports\b")
+# Node takes a directory that it may not make for one that is missing.
+_FAILED_WRITE = re.compile(
+    r"(ENOENT|EACCES|EPERM).*\b(mkdir|rename|symlink|unlink|rmdir) '/workspace\b"
+)
+_ES_MODULE = re.compile(r"^\s*(import\b[^(]|export\b)|\bawait\b", re.MULTILINE)
+
+
+def build_script_files(work: ScriptWork, image: str) -> dict[str, str]:
+    """Name to text, all in one directory; `sh DIRECTORY/run.sh` does the work. `image` keeps
+    environments of different images apart in a shared cache."""
+    _refuse_impossible(work)
+    name = _NAMES[work.language]
+    variables = {
+        "language": work.language,
+        "advice": ADVICE[work.language][1],
+        "interpreter": work.interpreter or "",
+        "source": str(PurePosixPath(WORKSPACE, work.source)) if work.source is not None else "",
+        "source_name": work.source or "",
+        "name": name,
+        "node_extension": _choose_node_extension(work.code or ""),
+        "cache_root": CACHE,
+        "environment": _name_environment(work, image),
+        "startup": STARTUP,
+    }
+    head = "".join(f"_s_{key}={shlex.quote(value)}\n" for key, value in variables.items())
+    dependencies = f'dependencies() {{ "$@" {" ".join(map(shlex.quote, work.dependencies))}; }}\n'
+    arguments = f"set -- {' '.join(map(shlex.quote, work.args))}\n"
+    has = f"_s_has_dependencies={'yes' if work.dependencies else ''}\n"
+    files = {MAIN: head + has + dependencies + arguments + _PROGRAM}
+    if work.code is not None:
+        files[name] = work.code
+    return files
+
+
+def check_source(work: ScriptWork) -> None:
+    """Refuse a `source` that is not a file of the workspace, as far as that can be known here."""
+    if work.source is None:
+        return
+    parts = PurePosixPath(work.source)
+    if parts.is_absolute() or ".." in parts.parts:
+        raise AuthorError(
+            f"source {work.source!r} is outside of the workspace; write a path relative to its root"
+        )
+    if work.workspace_dir is None:
+        return
+    root = work.workspace_dir.resolve()
+    target = (root / work.source).resolve()
+    if not target.is_relative_to(root):
+        raise AuthorError(f"source {work.source!r} leads outside of the workspace")
+    if not target.is_file():
+        raise AuthorError(f"source {work.source!r} is not a file of the workspace")
+
+
+def place_workdir(workdir: str | None) -> str:
+    """The directory in which a script begins: `workdir` below the workspace, or the path that it
+    names itself."""
+    return str(PurePosixPath(WORKSPACE, workdir)) if workdir else WORKSPACE
+
+
+def is_read_only_complaint(text: str) -> bool:
+    """Whether a line of a tool says that it tried to write to a read-only file system, or to the
+    workspace."""
+    plain = text.lower().replace("-", "").replace(" ", "")
+    return (
+        "readonlyfilesystem" in plain or "erofs" in plain or _FAILED_WRITE.search(text) is not None
+    )
+
+
+READ_ONLY_REMEDY = (
+    "The workspace is mounted read-only at /workspace; with `workspace: copy` in the action the"
+    " step gets a writable copy of its own."
+)
+
+
+def read_input(order: StepOrder) -> dict[str, str]:
+    """The file with the step's input, as a name in FILES and its text; empty where the order names
+    none."""
+    if order.input_path is None:
+        return {}
+    try:
+        return {INPUT: order.input_path.read_text(encoding="utf-8")}
+    except OSError as error:
+        raise PlatformError(
+            f"the step's input could not be read from {order.input_path}: {error.strerror}"
+        ) from error
+
+
+def build_env(order: StepOrder) -> dict[str, str]:
+    """The step's environment. Paths of the worker's host mean nothing there: the input's file is in
+    FILES, and what leads into the workspace leads to its place in the container."""
+    for key, value in order.env.items():
+        if not key or "=" in key or "\0" in key or "\0" in value:
+            raise AuthorError(f"env: {key!r} cannot be an environment variable")
+    env = dict(order.env)
+    directory = order.work.workspace_dir if isinstance(order.work, ScriptWork) else None
+    if directory is not None:
+        root = str(directory)
+        for key, value in env.items():
+            if value == root or value.startswith(f"{root}/"):
+                env[key] = WORKSPACE + value[len(root) :]
+    return env | ({INPUT_FILE: f"{FILES}/{INPUT}"} if order.input_path is not None else {})
+
+
+def split_cmd(cmd: str) -> list[str]:
+    """`cmd` beside an `entrypoint`: its arguments, split like a shell line."""
+    try:
+        return shlex.split(cmd)
+    except ValueError as problem:
+        raise AuthorError(f"cmd {cmd!r} cannot be split into arguments: {problem}") from None
+
+
+def _refuse_impossible(work: ScriptWork) -> None:
+    if work.dependencies and work.language == "shell":
+        raise AuthorError(
+            "dependencies need a language other than shell: set `language`, or install them in the"
+            " script"
+        )
+    for dependency in work.dependencies:
+        if dependency.startswith("-") or not dependency.strip():
+            raise AuthorError(f"dependency {dependency!r} is not the name of a package")
+    for value in (*work.args, work.code or "", work.source or ""):
+        if "\0" in value:
+            raise AuthorError("a script and its arguments cannot hold NUL characters")
+
+
+def _choose_node_extension(code: str) -> str:
+    return "cjs" if _COMMONJS.search(code) and not _ES_MODULE.search(code) else "mjs"
+
+
+def _name_environment(work: ScriptWork, image: str) -> str:
+    parts = "\0".join((work.language, work.interpreter or "", image, *sorted(work.dependencies)))
+    return f"{work.language}-{hashlib.sha256(parts.encode()).hexdigest()[:32]}"

@@ -1,0 +1,253 @@
+"""The owner's side of its guard: one small process that ends what the owner started when the owner
+cannot.
+
+An owner that dies takes its word with it, but not its children; a worker that is stopped, or cut
+off from the database, holds leases that run out. The guard is told of every process group and
+program. It ends them all when the owner's end of the pipe closes, and steps also when no beat came
+for the lease less a margin. Between the start of a step's process and its `watch` lies a moment in
+which a killed worker could not have told; the environment mark closes it (see `strays`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from engine.errors import PlatformError
+from runners.guard import strays
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from runners.guard import sentry;"
+    " sentry.main(sys.argv[1:])"
+)
+_PIPE_BYTES = 1 << 20
+_PATIENCE_S = 2.0
+_START_S = 30.0
+
+
+class GuardProcess:
+    """A guard process and what it was told. Every method may be called from any thread."""
+
+    def __init__(self, keep_open: tuple[int, ...] = ()) -> None:
+        """`keep_open`: descriptors that the guard holds too, such as a lock that must outlast what
+        it watches."""
+        self.keeper = strays.identify(os.getpid())  # for whom this guard answers
+        self._keep_open = keep_open
+        self._lock = threading.Lock()
+        self._known: dict[str, str] = {}  # every message that still counts, under a key
+        self._is_open = False
+        self._pipe: int | None = None
+        self._identity = ""
+        self._starting: tuple[subprocess.Popen[bytes], int] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The number of the guard process, once it watches; 0 before it was launched."""
+        with self._lock:
+            self._greet(_START_S)
+        return int(self._identity.partition("-")[0] or 0)
+
+    def launch(self) -> None:
+        """Start the guard process unless it was started; it may be told at once and hears later."""
+        with self._lock:
+            if not self._is_open:
+                self._launch()
+
+    def watch_program(self, pid: int, stage: int, ending: Iterable[tuple[int, float]]) -> None:
+        """Answer for this child from now on: it gets each signal of `ending`, followed by its
+        seconds, after the programs of lower stages have ended."""
+        signals = ",".join(f"{int(number)}:{seconds}" for number, seconds in ending)
+        self._note(str(pid), f"program {strays.identify(pid)} {stage} {signals}")
+
+    def remove_at_end(self, folder: Path) -> None:
+        """`folder` goes when this process is gone and its programs have ended."""
+        self._note(str(folder), f"folder {folder}")
+
+    def forget(self, pid: int) -> None:
+        """The process or group is gone; its number may be used again."""
+        self._drop(str(pid), f"forget {pid}")
+
+    def beat(self) -> None:
+        """Replaces a guard that somebody killed."""
+        with self._lock:
+            self._tell(f"beat {strays.read_clock():.3f}")
+
+    def close(self) -> None:
+        """End the guard process, and with it whatever it still watches."""
+        with self._lock:
+            self._is_open = False
+            self._hang_up()
+
+    def wait(self) -> None:
+        """Return when a closed guard has ended what it watched."""
+        with self._lock, suppress(PlatformError):
+            self._greet(_START_S)
+        while strays.is_alive(self._identity):
+            time.sleep(0.01)
+
+    def _note(self, key: str, message: str) -> None:
+        with self._lock:
+            self._known[key] = message
+            self._tell(message)
+
+    def _drop(self, key: str, message: str) -> None:
+        with self._lock:
+            if self._known.pop(key, None) is not None:
+                self._tell(message)
+
+    def _tell(self, message: str) -> None:
+        """Write one message; a guard that was killed, or does not read, is replaced and told
+        everything again."""
+        if not self._is_open:
+            return
+        self._greet(0.0)
+        if not self._write(message, _PATIENCE_S):
+            self._hang_up()
+            self._begin()
+
+    def _write(self, message: str, patience_s: float) -> bool:
+        """False when nobody reads it."""
+        if self._pipe is None:
+            return False
+        try:
+            return os.write(self._pipe, os.fsencode(f"{message}\n")) > 0
+        except BlockingIOError:
+            has_room = patience_s and select.select([], [self._pipe], [], patience_s)[1]
+            return bool(has_room) and self._write(message, 0.0)
+        except BrokenPipeError:
+            return False
+
+    def _hang_up(self) -> None:
+        if self._pipe is not None:
+            os.close(self._pipe)
+            self._pipe = None
+
+    def _begin(self) -> None:
+        """Launch a guard, wait until it watches and tell it everything."""
+        self._launch()
+        self._greet(_START_S)
+        for message in self._known.values():
+            self._write(message, _PATIENCE_S)
+
+    def _launch(self) -> None:
+        reading, writing = os.pipe()
+        ready, done = os.pipe()
+        arguments = [str(reading), str(done), self.keeper]
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_ROOT), *arguments],
+                env={},
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=(reading, done, *self._keep_open),
+            )
+        except OSError as error:
+            os.close(writing)
+            os.close(ready)
+            raise PlatformError(f"the guard process could not be started: {error}") from error
+        finally:
+            os.close(reading)
+            os.close(done)
+        _widen(writing)
+        os.set_blocking(writing, False)
+        self._is_open, self._pipe, self._starting = True, writing, (process, ready)
+
+    def _greet(self, patience_s: float) -> None:
+        """Learn the number of a guard that was launched, as soon as it watches."""
+        if self._starting is None:
+            return
+        process, ready = self._starting
+        has_answered = select.select([ready], [], [], patience_s)[0]
+        if not has_answered and not patience_s:
+            return
+        self._starting = None
+        with os.fdopen(ready, "rb") as answer:
+            name = answer.readline().strip() if has_answered else b""
+        process.wait(_START_S)
+        if not name:
+            self._hang_up()
+            raise PlatformError("the guard process ended while it started")
+        self._identity = strays.identify(int(name))
+
+
+class Guard(GuardProcess):
+    """A worker's guard, one a worker process; `start` it before any step."""
+
+    def __init__(self, lease_s: float, margin_s: float) -> None:
+        if not 0 < margin_s < lease_s:
+            raise ValueError("the guard's margin must lie between 0 and the lease")
+        super().__init__()
+        self.silence_s = lease_s - margin_s
+        grace_s = min(5.0, margin_s / 2)
+        # every process that this guard answers for is marked with the keeper
+        self._known["lease"] = f"lease {self.silence_s} {grace_s} {self.keeper}"
+        self._beat = strays.read_clock()
+        self._lapsed_at = 0.0
+
+    def has_ended_steps_since(self, moment: float) -> bool:
+        """Whether beats stayed away for so long, at some time after `moment` (on
+        `strays.read_clock`), that the guard took the steps down. A beat that comes too late does
+        not undo it."""
+        return max(self._lapsed_at, strays.read_clock() if self._is_late() else 0.0) > moment
+
+    def _is_late(self) -> bool:
+        return strays.read_clock() - self._beat > self.silence_s
+
+    def start(self) -> None:
+        """Start the guard process; returns when it watches. Counts as a beat."""
+        with self._lock:
+            if not self._is_open:
+                self._begin()
+                self._note_beat()
+
+    def watch(self, pgid: int) -> None:
+        """Answer for this process group from now on."""
+        self._note(str(pgid), f"watch {pgid}")
+
+    def know_engines(self, described: str) -> None:
+        """How to reach what `watch_away` is about: see `runners.broom.describe`. Before the first
+        of those calls."""
+        self._note("engines", f"engines {described}")
+
+    def watch_away(self, place: str, attempt: str) -> None:
+        """Answer for what this attempt has on an engine or in a cluster from now on."""
+        self._note(f"away {attempt}", f"away {place} {attempt}")
+
+    def forget_away(self, attempt: str) -> None:
+        """Nothing of it is there any more, or somebody else answers for what is."""
+        self._drop(f"away {attempt}", f"back {attempt}")
+
+    def beat(self) -> None:
+        """The leases were renewed just now. Call it after each renewal that the database
+        confirmed."""
+        with self._lock:
+            if self._is_late():
+                self._lapsed_at = strays.read_clock()
+            self._note_beat()
+
+    def _note_beat(self) -> None:
+        self._beat = strays.read_clock()
+        self._known["beat"] = message = f"beat {self._beat:.3f}"
+        self._tell(message)
+
+
+def _widen(pipe: int) -> None:
+    """A ledger that is read four times a second must hold what a busy worker writes meanwhile."""
+    set_size = getattr(fcntl, "F_SETPIPE_SZ", None)
+    if set_size is not None:
+        try:
+            fcntl.fcntl(pipe, set_size, _PIPE_BYTES)
+        except OSError:
+            return  # the default of 64 KiB holds about 800 steps

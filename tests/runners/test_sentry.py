@@ -1,0 +1,106 @@
+"""What the guard program does with what it is told, message by message."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runners.guard import strays
+from runners.guard.sentry import Sentry
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "300"], start_new_session=True) as process:
+        yield process
+        process.kill()
+
+
+def tell(*messages: str) -> None:
+    """A guard that hears these messages, and then no more of its owner."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    for message in messages:
+        os.write(writing, f"{message}\n".encode())
+    os.close(writing)
+    Sentry(reading, None).run()
+    os.close(reading)
+
+
+def assert_lives(process: subprocess.Popen[bytes]) -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.3)
+
+
+def test_a_program_gets_its_own_signals(sleeper: subprocess.Popen[bytes]) -> None:
+    tell(f"program {strays.identify(sleeper.pid)} 0 {int(signal.SIGINT)}:5.0")
+    assert sleeper.wait(5) == -signal.SIGINT
+
+
+def test_a_program_whose_number_another_has_by_now_is_not_hit(
+    sleeper: subprocess.Popen[bytes],
+) -> None:
+    tell(f"program {sleeper.pid}-1 0 {int(signal.SIGTERM)}:0.1")
+    assert_lives(sleeper)
+
+
+def test_what_is_forgotten_is_not_hit(sleeper: subprocess.Popen[bytes]) -> None:
+    lease = "lease 60 1 mark-of-nobody"
+    program = f"program {strays.identify(sleeper.pid)} 0 {int(signal.SIGTERM)}:0.1"
+    tell(lease, program, f"watch {sleeper.pid}", f"forget {sleeper.pid}")
+    assert_lives(sleeper)
+
+
+def test_steps_end_before_programs_and_directories_last(tmp_path: Path) -> None:
+    folder = tmp_path / "with a space"
+    folder.mkdir()
+    note = "trap 'test -d \"$1\" && date +%s%N; exit' TERM; echo up; while :; do sleep 0.02; done"
+    with contextlib.ExitStack() as stack:
+        step, program = (
+            stack.enter_context(
+                subprocess.Popen(
+                    ["sh", "-c", note, "sh", str(folder)],
+                    stdout=subprocess.PIPE,
+                    start_new_session=True,
+                    text=True,
+                )
+            )
+            for _ in range(2)
+        )
+        assert step.stdout is not None and program.stdout is not None
+        assert step.stdout.readline() == program.stdout.readline() == "up\n"
+        tell(
+            "lease 60 5 mark-of-nobody",
+            f"program {strays.identify(program.pid)} 0 {int(signal.SIGTERM)}:5.0",
+            f"folder {folder}",
+            f"watch {step.pid}",
+        )
+        assert int(step.stdout.read()) < int(program.stdout.read())
+    assert not folder.exists()
+
+
+def test_an_owner_that_is_gone_before_its_guard_watches_leaves_nothing(
+    sleeper: subprocess.Popen[bytes],
+) -> None:
+    reading, writing = os.pipe()
+    ready, done = os.pipe()
+    os.write(writing, f"program {strays.identify(sleeper.pid)} 0 15:5.0\n".encode())
+    for fd in (writing, ready):
+        os.close(fd)
+    code = "import sys; from runners.guard import sentry; sentry.main(sys.argv[1:])"
+    subprocess.run(
+        [sys.executable, "-c", code, str(reading), str(done), "0-0"],
+        pass_fds=(reading, done),
+        cwd=Path(__file__).parents[2],
+        check=True,
+    )
+    for fd in (reading, done):
+        os.close(fd)
+    assert sleeper.wait(10) == -signal.SIGTERM
