@@ -138,7 +138,7 @@ def installation(
     from stroem_project.embedded import postgres
     from stroem_project.embedded.folders import temporary_folders
     from stroem_project.embedded.pair import TemporaryBroker
-    from stroem_project.supervision.lifeline import Lifeline
+    from standalone.supervision.lifeline import Lifeline
 
     lifeline = Lifeline()
     with ExitStack() as stack:

@@ -20,8 +20,8 @@ from stroem_project.embedded import prepared
 from stroem_project.embedded.pair import TemporaryPair
 from stroem_project.embedded.postgres import keep_only
 from stroem_project.programs import worker_program
-from stroem_project.supervision.lifeline import Lifeline
-from stroem_project.supervision.program import Child, Program
+from standalone.supervision.lifeline import Lifeline
+from standalone.supervision.program import Child, Program
 
 WORKER_STOPS_WITHIN_S = 3.0
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stroem_project.config import ROOT
-from stroem_project.supervision.program import Ending, Program
+from standalone.supervision.program import Ending, Program
 
 MANAGE = ROOT / "manage.py"
 DRAIN_S = 5  # what `up` gives running steps when it ends

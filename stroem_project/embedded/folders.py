@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from stroem_project.embedded.wheels import EmbeddedError
-from stroem_project.supervision.lifeline import Lifeline
+from standalone.supervision.lifeline import Lifeline
 
 LONGEST_SOCKET = 103  # macOS allows 103 bytes, Linux 107
 LONGEST_NAME = len("/.s.PGSQL.5432")

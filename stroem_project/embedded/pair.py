@@ -8,8 +8,8 @@ from pathlib import Path
 
 from stroem_project.embedded import postgres, prepared, valkey
 from stroem_project.embedded.folders import temporary_folders
-from stroem_project.supervision.lifeline import Lifeline
-from stroem_project.supervision.program import Child
+from standalone.supervision.lifeline import Lifeline
+from standalone.supervision.program import Child
 
 
 @dataclass(frozen=True, slots=True)

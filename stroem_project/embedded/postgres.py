@@ -17,7 +17,7 @@ import psycopg
 
 from stroem_project.embedded.identity import Identity, identity_for
 from stroem_project.embedded.wheels import EmbeddedError, postgres_bin, postgres_version
-from stroem_project.supervision.program import STORE, Ending, Program
+from standalone.supervision.program import STORE, Ending, Program
 
 USER = "stroem"
 DATABASE = "stroem"

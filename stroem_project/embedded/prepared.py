@@ -17,7 +17,7 @@ from engine.errors import PlatformError
 from stroem_project.embedded import postgres
 from stroem_project.embedded.folders import private_folder, temporary_folders
 from stroem_project.embedded.wheels import postgres_version
-from stroem_project.supervision.lifeline import Lifeline
+from standalone.supervision.lifeline import Lifeline
 
 KEPT = 4  # prepared clusters in the cache; the oldest go
 

@@ -16,7 +16,7 @@ from stroem_project.config import pair_file
 from stroem_project.embedded import postgres, valkey
 from stroem_project.embedded.folders import private_folder, socket_folder
 from stroem_project.embedded.wheels import EmbeddedError
-from stroem_project.supervision.program import Program
+from standalone.supervision.program import Program
 
 GUARD_NEEDS_S = 15.0  # the guard of a killed `up` holds its lock until everything has ended
 

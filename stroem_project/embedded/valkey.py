@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stroem_project.embedded.wheels import valkey_server
-from stroem_project.supervision.program import STORE, Program
+from standalone.supervision.program import STORE, Program
 
 DATABASES = 64
 

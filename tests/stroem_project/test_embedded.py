@@ -19,7 +19,7 @@ from stroem_project.embedded import identity, postgres, prepared, standing, whee
 from stroem_project.embedded.folders import private_folder, socket_folder
 from stroem_project.embedded.pair import Addresses, TemporaryPair
 from stroem_project.embedded.wheels import EmbeddedError
-from stroem_project.supervision.lifeline import Lifeline
+from standalone.supervision.lifeline import Lifeline
 from tests.stroem_project.processes import eventually, is_alive, mentions
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,17 +14,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stroem_project.supervision.lifeline import Lifeline
-from stroem_project.supervision.program import STORE, Program, ProgramFailed
-from stroem_project.supervision.supervisor import Supervisor
+from standalone.supervision.lifeline import Lifeline
+from standalone.supervision.program import STORE, Program, ProgramFailed
+from standalone.supervision.supervisor import Supervisor
 from tests.stroem_project.processes import eventually, is_alive, mentions
 
 ENV = {"PATH": os.environ["PATH"]}
 OWNER = """
 import sys, time
 from pathlib import Path
-from stroem_project.supervision.lifeline import Lifeline
-from stroem_project.supervision.program import STORE, Program
+from standalone.supervision.lifeline import Lifeline
+from standalone.supervision.program import STORE, Program
 log = Path(sys.argv[1])
 lifeline = Lifeline()
 lifeline.remove_at_end(log.parent / "temporary")

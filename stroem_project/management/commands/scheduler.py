@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
-from stroem_project.supervision.lifeline import watch
+from standalone.supervision.lifeline import watch
 
 log = logging.getLogger("stroem.scheduler")
 

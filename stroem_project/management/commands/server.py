@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connections
 
-from stroem_project.supervision.lifeline import watch
+from standalone.supervision.lifeline import watch
 
 GRACE_S = 3  # for open requests; an open stream ends then
 RETRY_S = 2.0

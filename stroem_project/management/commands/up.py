@@ -19,8 +19,8 @@ from engine.errors import StroemError
 from stroem_project import addresses, config, preparation
 from stroem_project.embedded import standing
 from stroem_project.programs import manage_program, server_program, worker_program
-from stroem_project.supervision.lifeline import Lifeline
-from stroem_project.supervision.supervisor import Supervisor
+from standalone.supervision.lifeline import Lifeline
+from standalone.supervision.supervisor import Supervisor
 
 STOP_WITHIN_S = 9.5
 TEND_EVERY_S = 0.2

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stroem_project.supervision.lifeline import Lifeline
-from stroem_project.supervision.program import APPLICATION, STORE, Child, Program, ProgramFailed
+from standalone.supervision.lifeline import Lifeline
+from standalone.supervision.program import APPLICATION, STORE, Child, Program, ProgramFailed
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 STORES_S = 1.5  # kept back of the time to stop for those that the others speak to until their end

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from stroem_project.supervision.program import Child, Program
+from standalone.supervision.program import Child, Program
 
 GUARD = Path(__file__).with_name("guard.py")
 # The child waits for one line before it becomes the program: by then the guard knows it, so no kill
