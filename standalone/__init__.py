@@ -1,5 +1,5 @@
-"""All of Stroem on one machine: database and broker out of wheels, processes kept running, the engine
-that `run` has to itself. Production starts its processes without it.
+"""All of Stroem on one machine: database and broker out of wheels, processes kept running, the
+engine that `run` has to itself. Production needs no more of it than the lifeline.
 
 What does not belong here: what commands show (`console`), and the processes themselves.
 """

@@ -65,6 +65,8 @@ INSTALLED_APPS = [
     "apps.workflow_actions",
     "apps.conductor",
     "apps.api",
+    "console",
+    "standalone",
     "stroem_project",
 ]
 MIDDLEWARE = [
@@ -147,6 +149,11 @@ if STROEM.mail is not None:
 
 DATABASES = {"default": database_settings(STROEM.db.url)}
 BROKER_URL = STROEM.broker.url
+# For `standalone`, which starts servers itself: how to use them, what it has been given, and where
+# the addresses of its own are written down.
+DATABASE_AT = database_settings
+STROEM_GIVEN = stroem_config.given
+PAIR_FILE = stroem_config.pair_file(STROEM.data_dir)
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-gb"

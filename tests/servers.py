@@ -19,8 +19,8 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from stroem_project.embedded import prepared
-from stroem_project.embedded.pair import TemporaryBroker, TemporaryDatabase
+from standalone.embedded import prepared
+from standalone.embedded.pair import TemporaryBroker, TemporaryDatabase
 from standalone.supervision.lifeline import Lifeline
 
 DB_URL = "STROEM__DB__URL"

@@ -12,6 +12,8 @@ from uuid import UUID, uuid4
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
+from apps.fleet import vitals
+
 REGISTER = """
 INSERT INTO fleet_worker (id, name, tags, slots, busy, version, hostname, pid, offers, job_id,
     started_at, heartbeat_at)
@@ -57,16 +59,7 @@ def retire(worker_id: UUID) -> None:
 
 def mark_dead(after_s: float) -> int:
     """Workers that were not seen for so long count as gone."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE fleet_worker SET stopped_at = clock_timestamp(), busy = 0
-            WHERE stopped_at IS NULL
-                AND heartbeat_at < clock_timestamp() - make_interval(secs => %s)
-            """,
-            [after_s],
-        )
-        return cursor.rowcount
+    return vitals.overdue(after_s).update(stopped_at=vitals.ClockTimestamp(), busy=0)
 
 
 def remove_old(hours: float) -> int:
@@ -80,12 +73,18 @@ def remove_old(hours: float) -> int:
         return cursor.rowcount
 
 
+def missing_migrations(executor: MigrationExecutor | None = None) -> list[str]:
+    """Names of those that this code has and the database lacks."""
+    executor = executor or MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
+
+
 def schema_problem() -> str | None:
     """One sentence when the database has migrations that this code lacks, or lacks some that it
     has."""
     executor = MigrationExecutor(connection)
-    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    missing = [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
+    missing = missing_migrations(executor)
     if missing:
         return (
             f"the database lacks migrations ({', '.join(missing[:3])}); run `manage.py migrate` or"

@@ -23,14 +23,6 @@ class ProgramFailed(PlatformError):
     code = "program"
 
 
-def _nothing() -> None:
-    """Most programs need no preparation."""
-
-
-def _is_up() -> bool:
-    return True
-
-
 @dataclass(frozen=True, slots=True)
 class Program:
     """How to start it, how to see that it answers, how to end it. It runs in a session of its
@@ -41,8 +33,8 @@ class Program:
     log: Path
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     cwd: Path | None = None
-    before: Callable[[], None] = _nothing  # removes what a killed predecessor left
-    answers: Callable[[], bool] = _is_up
+    before: Callable[[], None] = lambda: None  # removes what a killed predecessor left
+    answers: Callable[[], bool] = lambda: True
     ready_within_s: float = 60.0
     ending: Ending = ((signal.SIGTERM, 5.0),)
     stage: int = APPLICATION

@@ -31,7 +31,7 @@ import yaml
 
 from tests.runners.docker.engine import ROOT, build_image, locked, need
 from tests.runners.docker.second_engine import IMAGE, SecondEngine
-from tests.stroem_project.processes import eventually
+from tests.standalone.processes import eventually
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1800)]
 

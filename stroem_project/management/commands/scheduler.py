@@ -11,9 +11,11 @@ from types import FrameType
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 from django.db import DatabaseError
 
+from console.operator_command import require_database
+from engine.errors import StroemError
 from standalone.supervision.lifeline import watch
 
 log = logging.getLogger("stroem.scheduler")
@@ -29,10 +31,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not settings.STROEM.db.url:
-            from stroem_project.addresses import unset
-
-            raise CommandError(unset(), returncode=2)
+        require_database()
         from apps.conductor.services import run_forever
 
         stop = threading.Event()
@@ -51,10 +50,19 @@ class Command(BaseCommand):
 def _import_configured() -> None:
     """Workspaces that the settings name; one that cannot be read must not keep the others
     waiting."""
-    from stroem_project.preparation import import_configured
+    from apps.workspaces.models import Workspace
+    from apps.workspaces.services import import_folder, import_git
 
     try:
-        for name, sentence in import_configured().items():
-            log.warning("workspace %s was not imported: %s", name, sentence)
+        for name, source in settings.STROEM.workspaces.items():
+            try:
+                if source.path is not None:
+                    import_folder(name, source.path)
+                elif source.url is not None:
+                    import_git(name, source.url, source.ref, source.auth or "")
+                interval_s = max(1, round(source.poll_interval_s))
+                Workspace.objects.filter(name=name).update(poll_interval_s=interval_s)
+            except StroemError as error:
+                log.warning("workspace %s was not imported: %s", name, error)
     except DatabaseError as error:
         log.warning("the workspaces of the settings were not imported: %s", error)

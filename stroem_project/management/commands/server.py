@@ -11,9 +11,10 @@ from typing import Any
 
 import uvicorn
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 from django.db import DatabaseError, connections
 
+from console.operator_command import require_database
 from standalone.supervision.lifeline import watch
 
 GRACE_S = 3  # for open requests; an open stream ends then
@@ -35,10 +36,7 @@ class Command(BaseCommand):
         parser.add_argument("--workers", type=int, default=1, help="server processes (default: 1)")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not settings.STROEM.db.url:
-            from stroem_project.addresses import unset
-
-            raise CommandError(unset(), returncode=2)
+        require_database()
         if options["lifeline_fd"] is not None:
             watch(options["lifeline_fd"], _end)
         if os.environ.get("STROEM_ADMIN_EMAIL") or settings.STROEM.auth.initial_user is not None:

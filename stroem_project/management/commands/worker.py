@@ -16,6 +16,7 @@ from uuid import UUID
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from console.operator_command import require_database
 from engine import VERSION
 from engine.errors import StroemError
 from engine.slurm_script import Launch
@@ -61,10 +62,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not settings.STROEM.db.url:
-            from stroem_project.addresses import unset
-
-            raise CommandError(unset(), returncode=2)
+        require_database()
         place = _place(options)
         config = self._config(options)
         if place is not None:
