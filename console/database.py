@@ -19,7 +19,8 @@ from apps.accounts.models import Role, User
 from apps.approvals import rights
 from apps.approvals import services as approvals
 from apps.approvals.errors import NotAllowed
-from apps.jobs import restarts, services
+from apps.jobs import services
+from apps.jobs.flow import restarts
 from apps.jobs.models import Job, Step
 from apps.workflow_actions import snapshots
 from apps.workspaces import services as workspaces

@@ -1,8 +1,8 @@
 """What happens next: pure decisions over a step's counters, an attempt's end and a job's counters.
 
 A step carries the outcome of its dependencies as counters, so a decision costs the same in a job of
-ten steps and of ten thousand. The same functions serve the database (`apps.jobs.advance`) and the
-model in the tests.
+ten steps and of ten thousand. The same functions serve the database (`apps.jobs.flow.advance`) and
+the model in the tests.
 """
 
 from __future__ import annotations

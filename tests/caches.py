@@ -5,7 +5,8 @@ from __future__ import annotations
 
 def forget() -> None:
     from apps.fleet import tag_sets
-    from apps.jobs import blueprints, ledger
+    from apps.jobs import ledger
+    from apps.jobs.flow import blueprints
     from apps.workspaces import secrets, snapshots
 
     snapshots._known.clear()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from apps.jobs.ledger import Claim, Material
@@ -96,9 +97,7 @@ def _script(script: str, material: Material) -> str:
 def _final_input(claim: Claim, material: Material, context: Mapping[str, Any]) -> dict[str, Any]:
     fields = material.action.input
     given: dict[str, Any] = {
-        name: _told(
-            claim, f"input '{name}'", lambda value=value: templating.render_value(value, context)
-        )  # type: ignore[misc]
+        name: _told(claim, f"input '{name}'", partial(templating.render_value, value, context))
         for name, value in material.step.input.items()
     }
     for name in fields:
@@ -122,8 +121,8 @@ def _defaults(claim: Claim, material: Material, given: Mapping[str, Any]) -> dic
         name: _told(
             claim,
             f"default of input '{name}'",
-            lambda f=field: templating.evaluate(f.default, context),
-        )  # type: ignore[misc]
+            partial(templating.evaluate, field.default, context),
+        )
         for name, field in material.action.input.items()
         if field.has_default
         and isinstance(field.default, str)

@@ -10,7 +10,7 @@ from rest_framework.exceptions import ParseError
 from apps.accounts.models import User
 from apps.api import scope
 from apps.jobs import services
-from apps.jobs.contexts import clear_input
+from apps.jobs.flow.contexts import clear_input
 from apps.jobs.models import Job
 from apps.workspaces.models import Workspace
 from engine.errors import NotFound

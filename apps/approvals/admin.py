@@ -31,8 +31,8 @@ from apps.approvals.audit_page import RecordAdmin
 from apps.approvals.errors import NotAllowed
 from apps.approvals.models import ApprovalRequest, Record, Vote
 from apps.approvals.views import SESSION_KEY
-from apps.jobs import blueprints
-from apps.jobs.admin_pages import job_url
+from apps.jobs.flow import blueprints
+from apps.jobs.pages.job import job_url
 from engine.errors import InputError, NotFound, StroemError
 
 MOST_RECORDS = 200

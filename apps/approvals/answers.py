@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from apps.approvals.models import Vote
-from apps.jobs import contexts
-from apps.jobs.masks import blanked, reveal, seal_with, shown
+from apps.jobs.flow import contexts
+from apps.jobs.flow.redaction import blanked, reveal, seal_with, shown
 from apps.jobs.services import resolve_input
 from apps.workspaces.secrets import secret_values, secrets_of
 from engine.errors import InputError

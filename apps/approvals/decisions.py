@@ -19,11 +19,12 @@ from apps.approvals.errors import NotAllowed
 from apps.approvals.models import ApprovalRequest, Vote
 from apps.approvals.rights import Right
 from apps.approvals.transitions import State
-from apps.jobs import blueprints, contexts, logs
-from apps.jobs.advance import Advance, advancing
-from apps.jobs.masks import shown
+from apps.jobs.database.sql import retried
+from apps.jobs.flow import blueprints, contexts
+from apps.jobs.flow.advance import Advance, advancing
+from apps.jobs.flow.redaction import shown
+from apps.jobs.log import chunks as logs
 from apps.jobs.services import ring_after_commit
-from apps.jobs.sql import retried
 from apps.jobs.transitions.moves import Result
 from engine.errors import AuthorError, Conflict, NotFound, PlatformError
 from engine.lifecycle import StepEventKind

@@ -20,7 +20,7 @@ from apps.accounts.models import User
 from apps.approvals import rights
 from apps.approvals.links import make_link
 from apps.approvals.models import Notice
-from apps.jobs.sql import fetch
+from apps.jobs.database.sql import fetch
 
 log = logging.getLogger("stroem.approvals")
 A_ROUND = 5  # notices

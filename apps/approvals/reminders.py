@@ -18,11 +18,13 @@ from apps.approvals.models import ApprovalRequest, Notice
 from apps.approvals.pages import page_url
 from apps.approvals.suspension import next_reminder
 from apps.approvals.transitions import State
-from apps.jobs import blueprints, logs, ports
-from apps.jobs.advance import Advance, advancing
+from apps.jobs import ports
+from apps.jobs.database.sql import retried
+from apps.jobs.flow import blueprints
+from apps.jobs.flow.advance import Advance, advancing
+from apps.jobs.log import chunks as logs
 from apps.jobs.ports import Suspension
 from apps.jobs.services import ring_after_commit
-from apps.jobs.sql import retried
 from engine.errors import StroemError
 from engine.spec.model import Action, Escalation
 

@@ -11,8 +11,9 @@ from uuid import UUID
 from apps.approvals import audit, transitions
 from apps.approvals.models import ApprovalRequest, Notice
 from apps.approvals.pages import page_url
-from apps.jobs import logs, ports
-from apps.jobs.masks import shown
+from apps.jobs import ports
+from apps.jobs.flow.redaction import shown
+from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job, StepEvent
 from apps.jobs.ports import Dispatch, Suspension
 from apps.jobs.transitions import moves as pen

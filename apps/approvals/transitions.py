@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from apps.jobs.sql import fetch, fetch_one
+from apps.jobs.database.sql import fetch, fetch_one
 
 CLOSE = """
 UPDATE approvals_approvalrequest SET status = %(status)s, closed_at = clock_timestamp(),

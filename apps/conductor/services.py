@@ -16,7 +16,7 @@ from apps.approvals import notices
 from apps.approvals import reminders as approvals
 from apps.conductor import partitions
 from apps.fleet import presence
-from apps.jobs import retention, sweeps
+from apps.jobs.upkeep import retention, sweeps
 from apps.workflow_actions import sweeps as workflow_actions
 from apps.workflow_actions.expectations import expects
 from apps.workspaces import services as workspaces

@@ -18,8 +18,10 @@ from apps.accounts.scoped import ScopedAdmin
 from apps.adminkit.badges import badge
 from apps.adminkit.paging import BoundedPaginator
 from apps.adminkit.templatetags.adminkit import lasting, moment, short
-from apps.jobs import admin_actions, admin_pages, dashboard
 from apps.jobs.models import Job
+from apps.jobs.pages import buttons as admin_actions
+from apps.jobs.pages import dashboard
+from apps.jobs.pages import job as admin_pages
 from engine.lifecycle import JobStatus
 
 _JOB = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

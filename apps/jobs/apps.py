@@ -8,7 +8,8 @@ class JobsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from apps.jobs import children, ports, task_retries
+        from apps.jobs import ports
+        from apps.jobs.flow import children, task_retries
 
         ports.on_step("task", children.start_child)
         ports.on_end("retry", task_retries.on_end)

@@ -13,8 +13,11 @@ from django.conf import settings
 from django.db import OperationalError, connection, connections
 
 from apps.fleet import presence, tag_sets
-from apps.jobs import blueprints, contexts, finishing, holding, lingering, logs, surroundings
-from apps.jobs.sql import fetch_together
+from apps.jobs.database import lingering
+from apps.jobs.database.sql import fetch_together
+from apps.jobs.door import holding, surroundings
+from apps.jobs.flow import blueprints, contexts, finishing
+from apps.jobs.log import chunks as logs
 from apps.jobs.transitions import claims, compiled, rows
 from apps.jobs.transitions.compiled import Completion
 from apps.workspaces.models import Revision

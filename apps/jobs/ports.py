@@ -15,7 +15,7 @@ from django.core.checks import Error, register
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from apps.jobs.blueprints import Node, Plan
+    from apps.jobs.flow.blueprints import Node, Plan
     from apps.jobs.models import Job
     from engine.lifecycle import StepEventKind
 

@@ -11,15 +11,16 @@ from django.db import transaction
 
 from apps.accounts.models import User
 from apps.fleet import tag_sets
-from apps.jobs import bells, blueprints, cancellation, contexts, creation, ports
-from apps.jobs.advance import Advance
-from apps.jobs.blueprints import Plan
-from apps.jobs.creation import Birth, Origin
-from apps.jobs.limits import is_over_limit
-from apps.jobs.masks import blanked, seal_with, shown
+from apps.jobs import bells, ports
+from apps.jobs.database.sql import fetch, fetch_one, retried
+from apps.jobs.flow import blueprints, cancellation, contexts, creation
+from apps.jobs.flow.advance import Advance
+from apps.jobs.flow.blueprints import Plan
+from apps.jobs.flow.creation import Birth, Origin
+from apps.jobs.flow.limits import is_over_limit
+from apps.jobs.flow.redaction import blanked, seal_with, shown
+from apps.jobs.flow.refusals import refuse_what_cannot_run
 from apps.jobs.models import Job
-from apps.jobs.refusals import refuse_what_cannot_run
-from apps.jobs.sql import fetch, fetch_one, retried
 from apps.jobs.transitions.moves import Candidate, JobState
 from apps.workspaces.models import Revision, Workspace
 from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of

@@ -5,7 +5,8 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import path
 
-from apps.jobs import admin_tasks, live
+from apps.jobs.pages import live
+from apps.jobs.pages import tasks as admin_tasks
 
 urlpatterns = [
     path("admin/jobs/<uuid:job_id>/live/", live.stream, name="jobs_live"),

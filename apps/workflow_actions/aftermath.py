@@ -8,11 +8,12 @@ from uuid import UUID
 
 from django.db import transaction
 
-from apps.jobs import blueprints, services
-from apps.jobs.advance import Advance
-from apps.jobs.blueprints import Plan
+from apps.jobs import services
+from apps.jobs.database.sql import fetch, retried
+from apps.jobs.flow import blueprints
+from apps.jobs.flow.advance import Advance
+from apps.jobs.flow.blueprints import Plan
 from apps.jobs.models import Job
-from apps.jobs.sql import fetch, retried
 from apps.jobs.transitions import moves as step_pen
 from apps.jobs.transitions import rows
 from apps.jobs.transitions.moves import JobState, Result

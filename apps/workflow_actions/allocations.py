@@ -13,10 +13,10 @@ from django.db.models import F
 from apps.fleet import transitions as fleet_pen
 from apps.fleet import vitals
 from apps.fleet.models import Allocation
-from apps.jobs import blueprints
-from apps.jobs.blueprints import Plan
+from apps.jobs.database.sql import fetch, retried
+from apps.jobs.flow import blueprints
+from apps.jobs.flow.blueprints import Plan
 from apps.jobs.models import Job
-from apps.jobs.sql import fetch, retried
 from apps.jobs.transitions import moves as step_pen
 from apps.workflow_actions.models import JobAction
 from apps.workflow_actions.watches import watch_of

@@ -11,10 +11,10 @@ from django.db.models import Q
 
 from apps.fleet.matching import NOBODY, misfit, seen_workers
 from apps.fleet.models import Allocation
-from apps.jobs import blueprints
-from apps.jobs.blueprints import Plan
+from apps.jobs.database.sql import fetch, fetch_one
+from apps.jobs.flow import blueprints
+from apps.jobs.flow.blueprints import Plan
 from apps.jobs.models import Job
-from apps.jobs.sql import fetch, fetch_one
 from apps.workflow_actions.models import JobAction
 from apps.workflow_actions.watches import watch_of
 from engine import dag

@@ -11,9 +11,9 @@ from django.conf import settings
 from django.db import connections
 
 from apps.fleet import tag_sets
-from apps.jobs import blueprints, contexts
+from apps.jobs.door.surroundings import output_dir_of, torc_names
+from apps.jobs.flow import blueprints, contexts
 from apps.jobs.models import Job
-from apps.jobs.surroundings import output_dir_of, torc_names
 from apps.workflow_actions import allocations, expectations, logs, services, sessions
 from apps.workflow_actions import transitions as pen
 from apps.workflow_actions.allocations import OpenAllocation, Submission

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from apps.jobs.logs import record
-from apps.jobs.sql import fetch, fetch_one
+from apps.jobs.database.sql import fetch, fetch_one
+from apps.jobs.log.chunks import record
 from apps.workflow_actions.models import ActionRun, JobAction
 from engine.orders import Line
 

@@ -9,9 +9,9 @@ from uuid import UUID
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from apps.jobs import blueprints, contexts
-from apps.jobs.admin_pages import found
-from apps.jobs.masks import shown
+from apps.jobs.flow import blueprints, contexts
+from apps.jobs.flow.redaction import shown
+from apps.jobs.pages.job import found
 from apps.workflow_actions.models import Member
 from apps.workflow_actions.snapshots import action_json, seen_of
 

@@ -7,7 +7,7 @@ import random
 
 from django.conf import settings
 
-from apps.jobs import blueprints
+from apps.jobs.flow import blueprints
 from apps.jobs.models import Job
 from apps.workflow_actions import counting
 from apps.workflow_actions import transitions as pen

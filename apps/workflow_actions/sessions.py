@@ -11,11 +11,11 @@ from django.db.models import Q
 from apps.fleet import sessions as fleet
 from apps.fleet import transitions as fleet_pen
 from apps.fleet.models import WorkerSession
-from apps.jobs import blueprints, contexts
-from apps.jobs.blueprints import Plan
-from apps.jobs.masks import shown
+from apps.jobs.database.sql import fetch, retried
+from apps.jobs.flow import blueprints, contexts
+from apps.jobs.flow.blueprints import Plan
+from apps.jobs.flow.redaction import shown
 from apps.jobs.models import Job
-from apps.jobs.sql import fetch, retried
 from apps.jobs.transitions import moves as step_pen
 from apps.workflow_actions import counting, runs
 from apps.workflow_actions import transitions as pen

@@ -14,9 +14,9 @@ from django.db.models import Count, Q, QuerySet
 from django.urls import reverse
 
 from apps.fleet.models import Allocation, Worker
-from apps.jobs import blueprints, contexts
-from apps.jobs.blueprints import Plan
-from apps.jobs.masks import shown
+from apps.jobs.flow import blueprints, contexts
+from apps.jobs.flow.blueprints import Plan
+from apps.jobs.flow.redaction import shown
 from apps.jobs.models import Job
 from apps.workflow_actions.models import ActionRun, JobAction
 from apps.workflow_actions.watches import watch_of

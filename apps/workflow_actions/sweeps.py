@@ -12,9 +12,10 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from apps.fleet.matching import misfit, seen_workers
-from apps.jobs import bells, blueprints
+from apps.jobs import bells
+from apps.jobs.database.sql import fetch, retried
+from apps.jobs.flow import blueprints
 from apps.jobs.models import Job
-from apps.jobs.sql import fetch, retried
 from apps.jobs.transitions import moves as step_pen
 from apps.workflow_actions import aftermath, counting, services, sessions
 from apps.workflow_actions import transitions as pen

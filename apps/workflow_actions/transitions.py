@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from apps.jobs.sql import fetch, fetch_one
+from apps.jobs.database.sql import fetch, fetch_one
 from engine.lifecycle import FINAL_STEP
 
 FINAL = [status.value for status in FINAL_STEP]

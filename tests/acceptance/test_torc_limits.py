@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.jobs import blueprints
+from apps.jobs.flow import blueprints
 from apps.jobs.models import Job, Step
 from apps.workflow_actions.models import ActionRun
 from apps.workspaces import snapshots

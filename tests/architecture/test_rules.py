@@ -37,7 +37,7 @@ def test_the_rule_finds_a_planted_example(rule: Rule) -> None:
         ),
         (
             "status_is_written_by_the_pen_only",
-            "apps/jobs/sql.py",
+            "apps/jobs/database/sql.py",
             "A = 'UPDATE step SET fence = 1, status = %s'",
         ),
         (

@@ -247,7 +247,7 @@ def test_a_step_that_prints_is_seen_by_all_in_the_order_of_printing(stage: Stage
 
 def test_who_loses_the_right_or_the_session_loses_the_stream(stage: Stage, job: Job) -> None:
     from apps.accounts.models import Role, WorkspaceGrant
-    from apps.jobs.live import Ticket, _may_still
+    from apps.jobs.pages.live import Ticket, _may_still
 
     person = stage.person("guest@example.org", Role.VIEWER)
     full = Job.objects.select_related("workspace").get(pk=job.pk)

@@ -190,7 +190,7 @@ def test_run_again_with_the_form_filled_in(stage: Stage, opened: Opener, phone: 
     page.get_by_label("Version").fill("3.2")
     page.get_by_role("button", name="Run again").click()
     expect(page.get_by_role("link", name=re.compile("Run again from"))).to_be_visible()
-    from apps.jobs.contexts import clear_input
+    from apps.jobs.flow.contexts import clear_input
 
     again = Job.objects.get(rerun_of_id=job.pk)
     assert clear_input(again) == {**clear_input(job), "version": "3.2"}

@@ -20,7 +20,8 @@ from apps.api import logreader, scope, shapes
 from apps.api.paging import window
 from apps.api.rendering import StepsRenderer
 from apps.api.serializers import ErrorShape, JobDetailShape, JobPage, LogShape, StatusShape
-from apps.jobs import blueprints, services
+from apps.jobs import services
+from apps.jobs.flow import blueprints
 from apps.jobs.models import Attempt, Job
 from apps.workflow_actions.snapshots import actions_of
 from engine.errors import NotFound

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from apps.jobs.sql import fetch, fetch_alone, fetch_one
+from apps.jobs.database.sql import fetch, fetch_alone, fetch_one
 
 # A claim need not wait for the disk: `started` follows before any process may exist, and it does
 # wait. A claim that a crash of the database takes back is one whose `started` is refused.

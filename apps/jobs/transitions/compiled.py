@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from apps.jobs.sql import jsonb
+from apps.jobs.database.sql import jsonb
 from apps.jobs.transitions.moves import Result
 
 # Waiting happens here, so that the statement after it begins with a view in which the job's rows

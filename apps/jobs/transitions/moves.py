@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from apps.jobs.sql import fetch, fetch_one, jsonb, storable
+from apps.jobs.database.sql import fetch, fetch_one, jsonb, storable
 from engine.errors import StaleMove
 from engine.lifecycle import (
     JobEventKind,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from apps.jobs.sql import fetch
+from apps.jobs.database.sql import fetch
 from engine.lifecycle import StepEventKind, step_sources, step_target
 from engine.planner import Tally
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from apps.jobs.sql import fetch, jsonb
+from apps.jobs.database.sql import fetch, jsonb
 from apps.jobs.transitions.moves import LoopState
 
 INSERT = """

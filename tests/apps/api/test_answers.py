@@ -352,7 +352,7 @@ def test_a_job_may_be_run_again_with_what_nobody_may_see(shop: Any, operator: AP
         first,
         "y",
     )
-    from apps.jobs.contexts import clear_input
+    from apps.jobs.flow.contexts import clear_input
 
     assert clear_input(Job.objects.get(pk=again))["password"] == "typed-by-hand"
 

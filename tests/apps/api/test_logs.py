@@ -10,7 +10,8 @@ import pytest
 from django.db import connection
 from rest_framework.test import APIClient
 
-from apps.jobs import ledger, logs
+from apps.jobs import ledger
+from apps.jobs.log import chunks as logs
 from engine.orders import Line
 from tests.apps.api.callers import error
 from tests.apps.jobs.builders import Hand, start

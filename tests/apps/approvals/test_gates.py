@@ -9,7 +9,8 @@ import pytest
 
 from apps.approvals import services
 from apps.approvals.models import ApprovalRequest
-from apps.jobs import ledger, restarts
+from apps.jobs import ledger
+from apps.jobs.flow import restarts
 from apps.jobs.models import Job, LogChunk, Step
 from apps.jobs.services import cancel_job, start_job
 from engine.errors import Conflict, InputError

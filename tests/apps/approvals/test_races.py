@@ -17,9 +17,9 @@ from apps.accounts.models import User
 from apps.approvals import reminders, services
 from apps.approvals.models import ApprovalRequest, Record, Vote
 from apps.approvals.services import Caller
+from apps.jobs.database.sql import fetch
 from apps.jobs.models import Job, StepEvent
 from apps.jobs.services import cancel_job
-from apps.jobs.sql import fetch
 from engine.errors import Conflict
 from tests.apps.approvals.gates import asked, gate, operator, request_of, step_of
 from tests.apps.jobs.builders import fresh

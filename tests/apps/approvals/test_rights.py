@@ -12,7 +12,7 @@ from apps.approvals import services
 from apps.approvals.errors import NotAllowed
 from apps.approvals.models import ApprovalRequest, Delegation, Record
 from apps.approvals.services import Caller
-from apps.jobs import restarts
+from apps.jobs.flow import restarts
 from engine.errors import Conflict, InputError, NotFound
 from tests.apps.approvals.gates import (
     approve,

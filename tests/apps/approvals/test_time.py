@@ -13,9 +13,9 @@ from apps.approvals import notices, reminders
 from apps.approvals.errors import NotAllowed
 from apps.approvals.models import ApprovalRequest, Link, Notice, Record
 from apps.conductor import services as conductor
+from apps.jobs.database.sql import fetch
 from apps.jobs.models import Job, Step
 from apps.jobs.services import cancel_job, start_job
-from apps.jobs.sql import fetch
 from engine.errors import Conflict
 from tests.apps.approvals.gates import (
     approve,
@@ -134,7 +134,7 @@ def test_the_hook_fires_once_for_a_suspension_with_the_documented_context(tmp_pa
 def test_hooks_fire_for_each_suspension_of_a_restarted_job_and_for_child_jobs(
     tmp_path: Path,
 ) -> None:
-    from apps.jobs import restarts
+    from apps.jobs.flow import restarts
     from tests.apps.approvals.gates import reject
 
     ops = viewer(groups=("ops",))

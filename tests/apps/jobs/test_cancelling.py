@@ -11,9 +11,10 @@ from django.db.models import F
 
 from apps.conductor import partitions
 from apps.hooks.models import HookRun
-from apps.jobs import ledger, services, sweeps
+from apps.jobs import ledger, services
+from apps.jobs.flow.restarts import restart_failed
 from apps.jobs.models import Attempt, Job, LogChunk, Step, StepEvent
-from apps.jobs.restarts import restart_failed
+from apps.jobs.upkeep import sweeps
 from engine.errors import Conflict
 from engine.orders import Line, StepOutcome, Verdict
 from tests.apps.jobs.builders import Hand, failed, fresh, output, start, statuses, workspace
@@ -200,7 +201,7 @@ def test_a_child_whose_parent_died_before_it_could_tell_it_is_cancelled_by_the_s
     job, hand = start(home, "calls"), Hand()
     child = Job.objects.get(parent_job_id=job.id)
     assert sweeps.forsaken_children() == 0
-    from apps.jobs import cancellation
+    from apps.jobs.flow import cancellation
 
     cancellation._cancel_one(job.id, "me", "Job cancelled")  # and here the process dies
     assert fresh(child).status == "running"

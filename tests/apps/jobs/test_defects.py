@@ -10,8 +10,10 @@ import pytest
 from django.db.models import F
 
 from apps.hooks.models import HookRun
-from apps.jobs import blueprints, ledger, services, sweeps
+from apps.jobs import ledger, services
+from apps.jobs.flow import blueprints
 from apps.jobs.models import Job, Step
+from apps.jobs.upkeep import sweeps
 from apps.workspaces import secrets as secret_store
 from apps.workspaces.ledger import archive
 from apps.workspaces.models import Workspace
@@ -491,8 +493,8 @@ def test_the_time_out_of_a_delayed_run_counts_from_when_it_is_due(tmp_path: Path
 
 
 def test_an_old_child_has_no_say_in_the_next_generation_of_its_parent(tmp_path: Path) -> None:
-    from apps.jobs.children import tell_parent
-    from apps.jobs.restarts import restart_failed
+    from apps.jobs.flow.children import tell_parent
+    from apps.jobs.flow.restarts import restart_failed
 
     text = (
         WORK

@@ -198,7 +198,7 @@ def test_a_loop_never_has_more_instances_out_than_max_parallel(tmp_path: Path) -
 
 
 def test_retry_counts_runs_and_waits_in_between(tmp_path: Path) -> None:
-    from apps.jobs import sweeps
+    from apps.jobs.upkeep import sweeps
 
     text = """
     actions:
@@ -336,7 +336,7 @@ def test_an_error_with_braces_in_it_is_data_for_a_hook(tmp_path: Path) -> None:
 def test_restarting_failed_steps_keeps_what_completed_and_opens_the_next_generation(
     tmp_path: Path,
 ) -> None:
-    from apps.jobs.restarts import restart_failed
+    from apps.jobs.flow.restarts import restart_failed
 
     job = start(workspace(tmp_path, DIAMOND))
     hand = Hand()
@@ -357,7 +357,7 @@ def test_restarting_failed_steps_keeps_what_completed_and_opens_the_next_generat
 
 
 def test_restarting_a_loop_runs_only_the_instances_that_failed(tmp_path: Path) -> None:
-    from apps.jobs.restarts import restart_failed
+    from apps.jobs.flow.restarts import restart_failed
 
     job = start(workspace(tmp_path, LOOP % ", max_parallel: 1"))
     hand = Hand()
@@ -380,7 +380,7 @@ def test_restarting_a_loop_runs_only_the_instances_that_failed(tmp_path: Path) -
 def test_a_task_with_retry_runs_again_as_a_new_job_and_hooks_wait_for_the_last(
     tmp_path: Path,
 ) -> None:
-    from apps.jobs import sweeps
+    from apps.jobs.upkeep import sweeps
 
     text = HOOKS.replace(
         "    flow: {a: {action: work}}",
@@ -404,7 +404,7 @@ def test_a_task_with_retry_runs_again_as_a_new_job_and_hooks_wait_for_the_last(
 
 
 def test_a_task_with_a_limit_holds_what_is_over_it(tmp_path: Path) -> None:
-    from apps.jobs import sweeps
+    from apps.jobs.upkeep import sweeps
 
     text = DIAMOND.replace("  main:\n", "  main:\n    max_concurrent_jobs: 1\n")
     found = workspace(tmp_path, text)

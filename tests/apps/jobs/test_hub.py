@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apps.jobs.hub import LONGEST_PAUSE_S, PAUSE_S, SHARE, STILL_AFTER_S, pause_after
+from apps.jobs.pages.hub import LONGEST_PAUSE_S, PAUSE_S, SHARE, STILL_AFTER_S, pause_after
 
 
 def test_looks_are_frequent_while_something_moves_and_cheap_to_look_for() -> None:

@@ -26,10 +26,12 @@ from hypothesis.stateful import (
 
 from apps.conductor import services as conductor
 from apps.hooks.models import HookRun
-from apps.jobs import blueprints, ledger, services, sweeps
-from apps.jobs.creation import Origin
+from apps.jobs import ledger, services
+from apps.jobs.flow import blueprints
+from apps.jobs.flow.creation import Origin
+from apps.jobs.flow.restarts import restart_failed
 from apps.jobs.models import Attempt, Job, Step, StepEvent
-from apps.jobs.restarts import restart_failed
+from apps.jobs.upkeep import sweeps
 from engine.orders import StepOutcome, Verdict
 from engine.spec.model import Hook, Hooks, Retry, Task
 from engine.spec.model import Step as FlowStep

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.jobs import pictures
+from apps.jobs.pages import pictures
 from tests.apps.jobs.builders import Hand, failed, start, workspace
 
 pytestmark = pytest.mark.django_db(transaction=True)

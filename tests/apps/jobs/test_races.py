@@ -12,9 +12,10 @@ import pytest
 from django.db import connections
 from django.db.models import F
 
-from apps.jobs import ledger, services, sweeps
+from apps.jobs import ledger, services
+from apps.jobs.flow.restarts import restart_failed
 from apps.jobs.models import Attempt, Job, Step, StepEvent
-from apps.jobs.restarts import restart_failed
+from apps.jobs.upkeep import sweeps
 from apps.workspaces.models import Workspace
 from engine.errors import Conflict
 from engine.orders import StepOutcome, Verdict

@@ -13,8 +13,9 @@ from django.db.models import F
 from apps.conductor import partitions
 from apps.conductor import services as conductor
 from apps.fleet.models import Worker
-from apps.jobs import ledger, services, sweeps
+from apps.jobs import ledger, services
 from apps.jobs.models import Attempt, Job, LogChunk, Step
+from apps.jobs.upkeep import sweeps
 from engine.orders import Line
 from tests.apps.jobs.builders import Hand, failed, fresh, start, statuses, workspace
 

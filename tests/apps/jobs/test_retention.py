@@ -17,9 +17,10 @@ from apps.accounts.models import RefreshToken, Throttle, User
 from apps.conductor import partitions
 from apps.conductor import services as conductor
 from apps.fleet.models import Worker
-from apps.jobs import ledger, retention, sweeps
+from apps.jobs import ledger
+from apps.jobs.flow.restarts import restart_failed
 from apps.jobs.models import Job, LogChunk, Step
-from apps.jobs.restarts import restart_failed
+from apps.jobs.upkeep import retention, sweeps
 from engine.orders import Line
 from tests.apps.jobs.builders import Hand, failed, start, workspace
 from tests.apps.jobs.shared import _django_db_helper, shared_db  # noqa: F401  (fixtures)

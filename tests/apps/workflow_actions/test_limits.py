@@ -13,9 +13,9 @@ import time
 
 import pytest
 
+from apps.jobs.flow.restarts import restart_failed
 from apps.jobs.models import Attempt, Step, StepEvent
-from apps.jobs.restarts import restart_failed
-from apps.jobs.sweeps import due_steps
+from apps.jobs.upkeep.sweeps import due_steps
 from apps.workflow_actions import snapshots
 from apps.workflow_actions.models import ActionRun
 from engine.orders import Verdict

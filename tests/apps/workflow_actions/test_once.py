@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.db import OperationalError, connection, connections
 
-from apps.jobs.sql import fetch
+from apps.jobs.database.sql import fetch
 from apps.workflow_actions import aftermath, ledger, sweeps
 from apps.workflow_actions.ledger import ActionClaim
 from apps.workflow_actions.models import ActionRun, JobAction

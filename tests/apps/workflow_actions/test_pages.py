@@ -16,9 +16,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from apps.accounts.models import Role, User, WorkspaceGrant
-from apps.jobs import hub, live, pictures, tails
-from apps.jobs.blueprints import load
+from apps.jobs.flow.blueprints import load
+from apps.jobs.log import tails
 from apps.jobs.models import Job, StepEvent
+from apps.jobs.pages import hub, live, pictures
 from apps.workflow_actions import allocations, ledger
 from apps.workflow_actions.models import ActionRun
 from engine.masking import MASK

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from apps.jobs.restarts import restart_failed
+from apps.jobs.flow.restarts import restart_failed
 from apps.workflow_actions import ledger
 from tests.apps.jobs.builders import failed, fresh, start, statuses, workspace
 from tests.apps.workflow_actions.doing import specification

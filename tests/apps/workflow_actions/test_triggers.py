@@ -123,7 +123,7 @@ def test_a_retried_step_counts_once(tmp_path):
     hand.finish(hand.take("a"), failed())
     assert count(job, "done") == (0, 2)
     from apps.jobs.models import Step
-    from apps.jobs.sweeps import due_steps
+    from apps.jobs.upkeep.sweeps import due_steps
     from tests.apps.jobs.builders import until
 
     until(

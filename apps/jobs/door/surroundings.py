@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 
-from apps.jobs.blueprints import Node, Plan
-from apps.jobs.sql import fetch_one
+from apps.jobs.database.sql import fetch_one
+from apps.jobs.flow.blueprints import Node, Plan
 from engine.retries import rule_for
 from engine.spec.model import Task
 from engine.spec.slurm import WORKER_TRIGGERS

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from apps.jobs import blueprints, ports
-from apps.jobs.advance import advancing
+from apps.jobs import ports
+from apps.jobs.database.sql import fetch, retried
+from apps.jobs.flow import blueprints
+from apps.jobs.flow.advance import advancing
 from apps.jobs.models import Job
-from apps.jobs.sql import fetch, retried
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions import rows
 from apps.jobs.transitions.moves import Result

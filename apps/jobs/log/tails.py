@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from apps.jobs.sql import fetch, fetch_one
+from apps.jobs.database.sql import fetch, fetch_one
 
 # no transaction of ours holds a row longer: statements give up waiting for a lock after 10 s
 SETTLED_S = 10

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from uuid import UUID
 
-from apps.jobs.sql import fetch, fetch_one
+from apps.jobs.database.sql import fetch, fetch_one
 
 HELD = """
 SELECT a.ended_at IS NULL AND a.lease_until > clock_timestamp(), w.name, r.id, r.digest

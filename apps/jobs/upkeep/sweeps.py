@@ -18,10 +18,11 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from apps.fleet import matching, tag_sets
-from apps.jobs import bells, blueprints, cancellation, children, finishing, services
-from apps.jobs.advance import advancing
+from apps.jobs import bells, services
+from apps.jobs.database.sql import fetch, retried
+from apps.jobs.flow import blueprints, cancellation, children, finishing
+from apps.jobs.flow.advance import advancing
 from apps.jobs.models import Job
-from apps.jobs.sql import fetch, retried
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions import rows as rows_of_jobs
 from apps.jobs.transitions.moves import Result

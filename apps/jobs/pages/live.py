@@ -20,10 +20,11 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.utils import timezone
 
 from apps.accounts.grants import role_on
-from apps.jobs import ports, tails
-from apps.jobs.hub import JOB_FIELDS, Item, Reader, event, hub, log_item, off_loop, state_item
+from apps.jobs import ports
+from apps.jobs.log import tails
+from apps.jobs.log.tails import Choice, Chunk
 from apps.jobs.models import Job, Step
-from apps.jobs.tails import Choice, Chunk
+from apps.jobs.pages.hub import JOB_FIELDS, Item, Reader, event, hub, log_item, off_loop, state_item
 
 CHECK_EVERY_S = 60.0
 KEEP_ALIVE_S = 15.0

@@ -10,8 +10,8 @@ from django.conf import settings
 from django.db import transaction
 
 from apps.jobs import ports
+from apps.jobs.database.sql import fetch
 from apps.jobs.models import Job
-from apps.jobs.sql import fetch
 
 BATCH = 100
 

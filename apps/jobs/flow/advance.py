@@ -12,10 +12,11 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from apps.jobs import contexts, ports
-from apps.jobs.blueprints import Node, Plan
-from apps.jobs.conclusion import conclude_job
-from apps.jobs.masks import Opened, masked_result, seal_with, shown
+from apps.jobs import ports
+from apps.jobs.flow import contexts
+from apps.jobs.flow.blueprints import Node, Plan
+from apps.jobs.flow.conclusion import conclude_job
+from apps.jobs.flow.redaction import Opened, masked_result, seal_with, shown
 from apps.jobs.models import Job
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions import rows

@@ -12,7 +12,9 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_POST
 
 from apps.accounts.models import Role
-from apps.jobs import admin_pages, restarts, services
+from apps.jobs import services
+from apps.jobs.flow import restarts
+from apps.jobs.pages import job as admin_pages
 from engine.errors import StroemError
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import random
 
-from apps.jobs import contexts, logs, services
-from apps.jobs.blueprints import Plan
-from apps.jobs.creation import Origin
+from apps.jobs import services
+from apps.jobs.flow import contexts
+from apps.jobs.flow.blueprints import Plan
+from apps.jobs.flow.creation import Origin
+from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job
 from apps.workspaces.models import Revision
 from engine.lifecycle import JobStatus

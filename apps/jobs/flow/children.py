@@ -8,14 +8,15 @@ from uuid import UUID
 
 from django.db import transaction
 
-from apps.jobs import blueprints, services
-from apps.jobs.advance import advancing
-from apps.jobs.blueprints import Plan
-from apps.jobs.creation import Origin
-from apps.jobs.masks import blanked, shown
+from apps.jobs import services
+from apps.jobs.database.sql import retried
+from apps.jobs.flow import blueprints
+from apps.jobs.flow.advance import advancing
+from apps.jobs.flow.blueprints import Plan
+from apps.jobs.flow.creation import Origin
+from apps.jobs.flow.redaction import blanked, shown
 from apps.jobs.models import Job
 from apps.jobs.ports import Dispatch
-from apps.jobs.sql import retried
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions import rows
 from apps.jobs.transitions.moves import Result

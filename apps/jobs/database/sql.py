@@ -14,7 +14,7 @@ from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 from django.db.utils import OperationalError
 from psycopg.types.json import Jsonb
 
-from apps.jobs import lingering
+from apps.jobs.database import lingering
 
 RETRIES = 3
 _UNSTORABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")

@@ -9,10 +9,10 @@ from uuid import UUID
 
 from django.conf import settings
 
-from apps.jobs import blueprints
-from apps.jobs.advance import Advance, advancing
-from apps.jobs.masks import masked_result, shown
-from apps.jobs.sql import fetch_one, retried
+from apps.jobs.database.sql import fetch_one, retried
+from apps.jobs.flow import blueprints
+from apps.jobs.flow.advance import Advance, advancing
+from apps.jobs.flow.redaction import masked_result, shown
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions.compiled import Completion
 from apps.jobs.transitions.moves import Ended, Result

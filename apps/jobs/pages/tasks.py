@@ -16,9 +16,10 @@ from django.urls import reverse
 from apps.accounts.grants import allows, role_on
 from apps.accounts.models import Role
 from apps.adminkit.typed_forms import TypedForm
-from apps.jobs import admin_pages, services
-from apps.jobs.contexts import clear_input
+from apps.jobs import services
+from apps.jobs.flow.contexts import clear_input
 from apps.jobs.models import Job
+from apps.jobs.pages import job as admin_pages
 from apps.workspaces.models import Workspace
 from apps.workspaces.snapshots import definitions_of
 from engine.errors import InputError, StroemError

@@ -21,9 +21,11 @@ from weakref import WeakKeyDictionary
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connection
 
-from apps.jobs import pictures, ports, tails
+from apps.jobs import ports
+from apps.jobs.log import tails
+from apps.jobs.log.tails import Choice, Chunk
 from apps.jobs.models import Job
-from apps.jobs.tails import Choice, Chunk
+from apps.jobs.pages import pictures
 
 log = logging.getLogger("stroem.live")
 PAUSE_S = 0.08

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from apps.jobs import blueprints, ports, services
-from apps.jobs.advance import Advance
+from apps.jobs import ports, services
+from apps.jobs.database.sql import fetch, retried
+from apps.jobs.flow import blueprints
+from apps.jobs.flow.advance import Advance
 from apps.jobs.models import Job
-from apps.jobs.sql import fetch, retried
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions import reopening
 from apps.jobs.transitions.reopening import Reopened

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from apps.jobs.sql import fetch, fetch_one
+from apps.jobs.database.sql import fetch, fetch_one
 from engine.orders import Line
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from apps.jobs import ports
-from apps.jobs.blueprints import SERVER_KINDS, Plan
+from apps.jobs.flow.blueprints import SERVER_KINDS, Plan
 from apps.workspaces.snapshots import definition_of
 from engine.errors import AuthorError
 from engine.spec.model import Workspace

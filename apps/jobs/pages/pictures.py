@@ -16,10 +16,11 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from apps.jobs import action_pictures, blueprints
-from apps.jobs.action_pictures import DrawnAction
-from apps.jobs.blueprints import Plan
-from apps.jobs.sql import fetch
+from apps.jobs.database.sql import fetch
+from apps.jobs.flow import blueprints
+from apps.jobs.flow.blueprints import Plan
+from apps.jobs.pages import action_pictures
+from apps.jobs.pages.action_pictures import DrawnAction
 
 MOST_DRAWN = 300
 FEWEST_FOLDED = 3

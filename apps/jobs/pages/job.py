@@ -16,11 +16,13 @@ from apps.accounts.grants import allows, role_on
 from apps.accounts.models import Role
 from apps.adminkit import panels
 from apps.fleet.models import Worker
-from apps.jobs import pictures, ports, tails
-from apps.jobs.blueprints import load
-from apps.jobs.hub import job_state
+from apps.jobs import ports
+from apps.jobs.database.sql import fetch
+from apps.jobs.flow.blueprints import load
+from apps.jobs.log import tails
 from apps.jobs.models import Attempt, Job, Step, StepEvent
-from apps.jobs.sql import fetch
+from apps.jobs.pages import pictures
+from apps.jobs.pages.hub import job_state
 from apps.workspaces.models import Workspace
 from engine.lifecycle import JobStatus, StepStatus
 
