@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -75,22 +75,19 @@ class Database:
             [port.StepLine(*row) for row in columns], snapshots.actions_of(job),
         )  # fmt: skip
 
-    def log(self, job_ids: Collection[UUID], after: str) -> port.LogPiece:
-        return _read(job_ids, after)
+    def log(
+        self, job_ids: Collection[UUID], after: str, *, step: str = "", action: str = ""
+    ) -> port.LogPiece:
+        from apps.api import logreader  # a command that shows no log need not wait for it
 
-    def log_of_step(self, job_id: UUID, step: str, after: str) -> port.LogPiece:
-        if step == port.SERVER:
-            return _read([job_id], after, is_server=True)
-        steps = Step.objects.filter(job_id=job_id)
-        ids = list(steps.filter(name=step).values_list("pk", flat=True))
-        if not ids:
-            raise NotFound(f"Job {job_id} has no step '{step}'")
-        instances = steps.filter(loop_id__in=ids).values_list("pk", flat=True)
-        return _read([job_id], after, step_ids=[*ids, *instances])
-
-    def log_of_action(self, job_id: UUID, action: str, after: str) -> port.LogPiece:
-        runs = snapshots.runs_called(Job.objects.get(pk=job_id), action)
-        return _read([job_id], after, attempt_ids=[-run for run in runs])
+        choice = _part_of_log(job_ids, step, action) if step or action else {}
+        piece = logreader.read(job_ids, logreader.Cursor.parse(after), **choice)
+        lines = [
+            port.LogLine(job_id, record["step"], record["line"])
+            for job_id, chunk in piece.chunks
+            for record in map(json.loads, chunk.splitlines())
+        ]
+        return port.LogPiece(lines, str(piece.next), piece.has_more)
 
     def relatives(self, job_ids: Collection[UUID]) -> list[port.Relative]:
         rows = Job.objects.filter(
@@ -146,22 +143,11 @@ class Database:
     def person(self, email: str) -> str:
         return _person(email).email
 
-    def decide(
-        self,
-        job_id: UUID,
-        step: str,
-        email: str,
-        *,
-        approved: bool,
-        given: Mapping[str, Any] | None = None,
-        reason: str = "",
-    ) -> port.Decision:
+    def decide(self, job_id: UUID, step: str, email: str, verdict: port.Verdict) -> port.Decision:
         caller = approvals.Caller(_person(email), "cli", f"local user {_login()}")
+        request = approvals.request_of(job_id, step)
         try:
-            request = approvals.request_of(job_id, step)
-            decided = approvals.decide(
-                request.pk, caller, approved=approved, given=given or None, reason=reason
-            )
+            decided = approvals.decide(request.pk, caller, **asdict(verdict))
         except NotAllowed as error:
             raise Conflict(str(error)) from error
         return port.Decision(decided.status, decided.approvals, decided.needed)
@@ -173,16 +159,19 @@ class Database:
         return _imported(workspaces.import_git(name, address, ref, credential, is_local=True))
 
 
-def _read(job_ids: Collection[UUID], after: str, **choice: Any) -> port.LogPiece:
-    from apps.api import logreader  # a command that shows no log need not wait for it
-
-    piece = logreader.read(job_ids, logreader.Cursor.parse(after), **choice)
-    lines = [
-        port.LogLine(job_id, record["step"], record["line"])
-        for job_id, chunk in piece.chunks
-        for record in map(json.loads, chunk.splitlines())
-    ]
-    return port.LogPiece(lines, str(piece.next), piece.has_more)
+def _part_of_log(job_ids: Collection[UUID], step: str, action: str) -> dict[str, Any]:
+    """What of the job's log is meant, as logreader wants it."""
+    (job_id,) = job_ids
+    if action:
+        runs = snapshots.runs_called(Job.objects.get(pk=job_id), action)
+        return {"attempt_ids": [-run for run in runs]}
+    if step == port.SERVER:
+        return {"is_server": True}
+    steps = Step.objects.filter(job_id=job_id)
+    ids = list(steps.filter(name=step).values_list("pk", flat=True))
+    if not ids:
+        raise NotFound(f"Job {job_id} has no step '{step}'")
+    return {"step_ids": [*ids, *steps.filter(loop_id__in=ids).values_list("pk", flat=True)]}
 
 
 def _person(email: str) -> User:

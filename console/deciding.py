@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from console.operator_command import OperatorCommand
+from console.port import Verdict
 from engine.errors import Conflict, NotFound
 
 
@@ -23,21 +24,12 @@ class DecidingCommand(OperatorCommand):
             "--as", dest="email", required=True, metavar="EMAIL", help="whose decision it is"
         )
 
-    def decide(
-        self,
-        options: Mapping[str, Any],
-        *,
-        approved: bool,
-        given: Mapping[str, Any] | None = None,
-        reason: str = "",
-    ) -> int:
+    def decide(self, options: Mapping[str, Any], verdict: Verdict) -> int:
         """0 when the decision counts, 1 when it is refused. Raises InputError and NotFound for what
         is wrong."""
         step, email = options["step"], self.platform.person(options["email"])
         try:
-            decided = self.platform.decide(
-                self.job_meant(options), step, email, approved=approved, given=given, reason=reason
-            )
+            decided = self.platform.decide(self.job_meant(options), step, email, verdict)
         except Conflict as error:
             self.stderr.write(str(error))
             return 1

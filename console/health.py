@@ -102,10 +102,8 @@ def _guarded(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Fin
 def _migrations() -> Iterator[Finding]:
     from apps.fleet.presence import missing_migrations
 
-    if missing_migrations():
-        yield problem("migrations", "the tables are not up to date: run `manage.py migrate`")
-    else:
-        yield ok("migrations", "the tables are up to date")
+    stale = problem("migrations", "the tables are not up to date: run `manage.py migrate`")
+    yield stale if missing_migrations() else ok("migrations", "the tables are up to date")
 
 
 def _workers() -> Iterator[Finding]:
@@ -113,10 +111,8 @@ def _workers() -> Iterator[Finding]:
 
     alive = vitals.alive().order_by("name")
     names = [f"{worker.name} ({', '.join(worker.tags)})" for worker in alive]
-    if names:
-        yield ok("workers", f"alive: {'; '.join(names)}")
-    else:
-        yield warning("workers", "none is alive, so no step will run: start `manage.py worker`")
+    none = warning("workers", "none is alive, so no step will run: start `manage.py worker`")
+    yield ok("workers", f"alive: {'; '.join(names)}") if names else none
 
 
 def _workspaces() -> Iterator[Finding]:
@@ -152,12 +148,9 @@ def _broker() -> Iterator[Finding]:
 def _docker() -> Iterator[Finding]:
     from runners.docker.connection import Connection
 
-    if Connection(None).is_alive():
-        yield ok("docker", "an engine answers")
-    else:
-        yield warning(
-            "docker", "no engine answers here: steps that need one run on other workers only"
-        )
+    none = "no engine answers here: steps that need one run on other workers only"
+    is_alive = Connection(None).is_alive()
+    yield ok("docker", "an engine answers") if is_alive else warning("docker", none)
 
 
 def examine_cluster(worker_file: Path | None) -> Iterator[Finding]:
@@ -217,13 +210,9 @@ def _cluster(worker: WorkerConfig, section: Mapping[str, Any]) -> Iterator[Findi
 def _toolchains() -> Iterator[Finding]:
     for language, programs in TOOLCHAINS.items():
         found = next((path for program in programs if (path := shutil.which(program))), None)
-        if found:
-            yield ok("toolchain", f"{language}: {found}")
-        else:
-            wanted = " or ".join(programs)
-            yield warning(
-                "toolchain", f"{language}: install {wanted} to run such steps on this machine"
-            )
+        wanted = f"install {' or '.join(programs)} to run such steps on this machine"
+        level = ok if found else warning
+        yield level("toolchain", f"{language}: {found or wanted}")
 
 
 def _disk() -> Iterator[Finding]:

@@ -17,14 +17,8 @@ def find_job(platform: Platform, typed: str) -> UUID:
     there is none."""
     digits = typed.strip().lower().replace("-", "")
     if not _HEX.fullmatch(digits):
-        raise InputError(
-            {
-                "job": (
-                    f"'{typed[:60]}' is no job id: give the id, or at least its first {SHORTEST}"
-                    " characters"
-                )
-            }
-        )
+        wanted = f"give the id, or at least its first {SHORTEST} characters"
+        raise InputError({"job": f"'{typed[:60]}' is no job id: {wanted}"})
     first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
     found = platform.job_ids(first, last, most=6)
     if not found:
@@ -32,12 +26,6 @@ def find_job(platform: Platform, typed: str) -> UUID:
     if len(found) > 1:
         more = ", ..." if len(found) == 6 else ""
         ids = ", ".join(map(str, found[:5]))
-        raise InputError(
-            {
-                "job": (
-                    f"'{typed.strip()}' begins the ids of several jobs ({ids}{more}); give more"
-                    " of it"
-                )
-            }
-        )
+        begun = f"'{typed.strip()}' begins the ids of several jobs ({ids}{more})"
+        raise InputError({"job": f"{begun}; give more of it"})
     return found[0]

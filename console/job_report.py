@@ -9,8 +9,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from console.following.screen import clean
 from console.port import JobLine, JobView
+from console.screen import clean
 
 MOST_STEPS = 1000
 

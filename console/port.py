@@ -134,6 +134,15 @@ class LogPiece:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What somebody decides: a yes with the fields of the form, or a no with a reason."""
+
+    approved: bool
+    given: Mapping[str, Any] | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What became of a step: approved, rejected, or suspended while approvals are missing."""
 
@@ -163,9 +172,10 @@ class Platform(Protocol):
         self, *, workspace: str | None, task: str | None, status: str | None, limit: int
     ) -> list[JobLine]: ...
     def job(self, job_id: UUID) -> JobView: ...
-    def log(self, job_ids: Collection[UUID], after: str) -> LogPiece: ...
-    def log_of_step(self, job_id: UUID, step: str, after: str) -> LogPiece: ...
-    def log_of_action(self, job_id: UUID, action: str, after: str) -> LogPiece: ...
+    def log(
+        self, job_ids: Collection[UUID], after: str, *, step: str = "", action: str = ""
+    ) -> LogPiece:
+        """`step` and `action` keep to those of this name; then `job_ids` is one."""
 
     def relatives(self, job_ids: Collection[UUID]) -> list[Relative]: ...
     def states(self, job_ids: Collection[UUID]) -> list[JobState]: ...
@@ -184,16 +194,7 @@ class Platform(Protocol):
     def person(self, email: str) -> str:
         """The e-mail of the active user meant. Raises InputError."""
 
-    def decide(
-        self,
-        job_id: UUID,
-        step: str,
-        email: str,
-        *,
-        approved: bool,
-        given: Mapping[str, Any] | None = None,
-        reason: str = "",
-    ) -> Decision: ...
+    def decide(self, job_id: UUID, step: str, email: str, verdict: Verdict) -> Decision: ...
 
     def import_folder(self, name: str, path: Path, directory: str = "") -> Imported: ...
     def import_git(self, name: str, address: str, ref: str, credential: str) -> Imported: ...

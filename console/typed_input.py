@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections.abc import Iterable
 from pathlib import Path
 
 from engine.errors import InputError
 
 LARGEST_FILE = 1_000_000
+
+
+def add_input_option(parser: ArgumentParser, help: str = "may be repeated") -> None:
+    help = f"{help}; NAME=@FILE reads a file"
+    parser.add_argument("--input", action="append", default=[], metavar="NAME=VALUE", help=help)
 
 
 def read_inputs(typed: Iterable[str]) -> dict[str, str]:

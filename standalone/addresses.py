@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from celery import current_app
 from django.conf import settings
 from django.db import connections
 from django.db.backends.postgresql.base import DatabaseWrapper
@@ -28,7 +29,8 @@ def use(db_url: str, broker_url: str, data_dir: Path | None = None) -> None:
     settings.BROKER_URL = broker_url
     hang_up()
     settings.DATABASES["default"].update(settings.DATABASE_AT(db_url))
-    _repoint_celery(broker_url)
+    names = ("broker_url", "broker_read_url", "broker_write_url")
+    current_app.conf.update(dict.fromkeys(names, broker_url))
 
 
 def hang_up() -> None:
@@ -37,10 +39,3 @@ def hang_up() -> None:
     database = connections["default"]
     assert isinstance(database, DatabaseWrapper)
     database.close_pool()
-
-
-def _repoint_celery(broker_url: str) -> None:
-    from celery import current_app
-
-    addresses = ("broker_url", "broker_read_url", "broker_write_url")
-    current_app.conf.update(dict.fromkeys(addresses, broker_url))

@@ -3,9 +3,6 @@ workspaces."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import psycopg
 from django.conf import settings
 from django.core.management import call_command
@@ -20,7 +17,9 @@ _LOCK_MIGRATE = 0x5_7120E_02
 
 def migrate() -> bool:
     """Brings the tables up to date, one process at a time; whether there was anything to do."""
-    with _migration_lock():
+    # A connection of its own holds the lock: it goes when the process does.
+    with psycopg.connect(settings.STROEM.db.url or "", autocommit=True) as holder:
+        holder.execute("SELECT pg_advisory_lock(%s)", [_LOCK_MIGRATE])
         if not missing_migrations():
             return False
         try:
@@ -28,14 +27,6 @@ def migrate() -> bool:
         except DatabaseError as error:
             raise PlatformError(f"The database could not be brought up to date: {error}") from error
         return True
-
-
-@contextmanager
-def _migration_lock() -> Iterator[None]:
-    """A connection of its own holds it: the lock goes when the process does."""
-    with psycopg.connect(settings.STROEM.db.url or "", autocommit=True) as holder:
-        holder.execute("SELECT pg_advisory_lock(%s)", [_LOCK_MIGRATE])
-        yield
 
 
 def import_examples() -> tuple[list[str], dict[str, str]]:

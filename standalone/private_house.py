@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import django
@@ -26,15 +26,10 @@ from standalone.supervision.program import Child, Program
 WORKER_STOPS_WITHIN_S = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class House:
-    worker: Child
-
-
 @contextmanager
-def private_house(worker_config: str | None) -> Iterator[House]:
-    """Points this process at servers of its own and gives them back at the end. Once in a
-    process."""
+def private_house(worker_config: str | None) -> Iterator[Child]:
+    """Points this process at servers of its own and gives them back at the end; the worker that
+    serves it. Once in a process."""
     lifeline = Lifeline()
     pair: TemporaryPair | None = None
     try:
@@ -45,7 +40,7 @@ def private_house(worker_config: str | None) -> Iterator[House]:
         worker = lifeline.spawn(_worker(folder, worker_config))
         with pair, _conductor():
             try:
-                yield House(worker)
+                yield worker
             except BaseException:
                 worker.stop(WORKER_STOPS_WITHIN_S)
                 raise

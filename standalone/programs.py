@@ -19,13 +19,6 @@ DRAIN_S = 5  # what `up` gives running steps when it ends
 WITHHELD = frozenset({"STROEM_ADMIN_EMAIL", "STROEM_ADMIN_PASSWORD", "PORT"})
 
 
-def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment for its own processes; addresses included, the first password left
-    out."""
-    kept = {name: value for name, value in os.environ.items() if name not in WITHHELD}
-    return {**kept, "PYTHONUNBUFFERED": "1", **(extra or {})}
-
-
 def manage_program(
     command: str,
     logs: Path,
@@ -33,11 +26,12 @@ def manage_program(
     env: Mapping[str, str] | None = None,
     ending: Ending = ((signal.SIGTERM, 5.0),),
 ) -> Program:
+    kept = {name: value for name, value in os.environ.items() if name not in WITHHELD}
     return Program(
         name=command,
         argv=(sys.executable, str(settings.BASE_DIR / "manage.py"), command, *arguments),
         log=logs / f"{command}.log",
-        env=child_environment(env),
+        env={**kept, "PYTHONUNBUFFERED": "1", **(env or {})},
         ending=ending,
         holds_lifeline=True,
     )

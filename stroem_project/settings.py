@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from psycopg.conninfo import conninfo_to_dict
@@ -107,7 +108,7 @@ SESSION = (
 )
 
 
-def database_settings(url: str | None) -> dict[str, object]:
+def database_settings(url: str | None) -> dict[str, Any]:
     parts = conninfo_to_dict(url or "")
     return {
         "ENGINE": "django.db.backends.postgresql",
@@ -138,14 +139,10 @@ def database_settings(url: str | None) -> dict[str, object]:
 
 MAIL_IS_CONFIGURED = STROEM.mail is not None
 EMAIL_TIMEOUT = 5
-if STROEM.mail is not None:
-    EMAIL_HOST, EMAIL_PORT, DEFAULT_FROM_EMAIL = (
-        STROEM.mail.host,
-        STROEM.mail.port,
-        STROEM.mail.sender,
-    )
-    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = STROEM.mail.user, STROEM.mail.password
-    EMAIL_USE_TLS, EMAIL_USE_SSL = STROEM.mail.security == "starttls", STROEM.mail.security == "tls"
+if (_mail := STROEM.mail) is not None:
+    EMAIL_HOST, EMAIL_PORT, DEFAULT_FROM_EMAIL = _mail.host, _mail.port, _mail.sender
+    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail.user, _mail.password
+    EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.security == "starttls", _mail.security == "tls"
 
 DATABASES = {"default": database_settings(STROEM.db.url)}
 BROKER_URL = STROEM.broker.url

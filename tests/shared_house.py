@@ -38,8 +38,8 @@ class Runs:
         from apps.jobs.services import start_job
         from apps.workspaces.services import import_folder
         from console.database import Database
-        from console.following.follower import Follower, answer
-        from console.following.screen import Screen
+        from console.follower import Follower, answer
+        from console.screen import Screen
         from console.typed_input import read_inputs
         from console.workspace_path import read_path, workspace_name
 

@@ -32,6 +32,15 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+def write_private(path: Path, text: str) -> None:
+    """A file of mode 0600, whole or not at all."""
+    draft = path.with_name(f"{path.name}.draft")
+    draft.unlink(missing_ok=True)
+    with open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as handle:
+        handle.write(text)
+    draft.replace(path)
+
+
 def socket_folder(data_dir: Path) -> Path:
     """Where the sockets of the servers in `data_dir` lie: in it, unless its path is too long for a
     socket."""

@@ -60,7 +60,7 @@ class TemporaryDatabase(TemporaryServer):
         super().__init__(lifeline)
         self.cluster = postgres.Cluster(self.folder, self.sockets)
         if copy_of is not None:
-            prepared.copy_password(copy_of, self.cluster)
+            prepared.copy("password", copy_of, self.cluster)
         else:
             postgres.prepare(self.cluster)
         self.url = self.cluster.url()
@@ -68,7 +68,7 @@ class TemporaryDatabase(TemporaryServer):
 
     def program(self) -> Program:
         if self._copy_of is not None:
-            prepared.copy_data(self._copy_of, self.cluster)
+            prepared.copy("data", self._copy_of, self.cluster)
         log, ending = self.folder / "database.log", postgres.ENDING_OF_NO_RETURN
         return postgres.program(self.cluster, log, is_durable=False, ending=ending)
 
@@ -99,10 +99,6 @@ class TemporaryPair:
         self.database = TemporaryDatabase(lifeline, copy_of=copy_of)
         self.broker = TemporaryBroker(lifeline)
         self.addresses = Addresses(self.database.url, self.broker.url)
-
-    def begin(self) -> None:
-        self.database.begin()
-        self.broker.begin()
 
     def __enter__(self) -> Addresses:
         try:

@@ -14,7 +14,9 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import psycopg
+from psycopg.sql import SQL, Identifier
 
+from standalone.embedded.folders import write_private
 from standalone.embedded.identity import Identity, identity_for
 from standalone.embedded.wheels import EmbeddedError, postgres_bin, postgres_version
 from standalone.supervision.program import STORE, Ending, Program
@@ -95,7 +97,7 @@ def _make(cluster: Cluster, options: list[str]) -> None:
             " data_dir."
         )
     draft.mkdir(mode=0o700)
-    _write_password(cluster.password_file)
+    write_private(cluster.password_file, secrets.token_urlsafe(32) + "\n")
     identity = identity_for(cluster.store)
     identity.own(cluster.store)
     try:
@@ -111,12 +113,6 @@ def _make(cluster: Cluster, options: list[str]) -> None:
         draft.rename(cluster.data)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def _write_password(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as handle:
-        handle.write(secrets.token_urlsafe(32) + "\n")
 
 
 def _read_password(path: Path) -> str:
@@ -148,18 +144,11 @@ def program(
         f"unix_socket_directories={cluster.sockets}",
         *(() if is_durable else FAST_NOT_DURABLE),
     )
+    server = (str(postgres_bin() / "postgres"), "-D", str(cluster.data), "-p", PORT)
     options = [word for setting in settings for word in ("-c", setting)]
     return Program(
         name="database",
-        argv=(
-            *identity.prefix,
-            str(postgres_bin() / "postgres"),
-            "-D",
-            str(cluster.data),
-            "-p",
-            PORT,
-            *options,
-        ),
+        argv=(*identity.prefix, *server, *options),
         log=log,
         env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
         cwd=Path("/"),
@@ -194,9 +183,7 @@ def create_database(cluster: Cluster, database: str = DATABASE) -> None:
         if not connection.execute(
             "SELECT 1 FROM pg_database WHERE datname = %s", [database]
         ).fetchone():
-            connection.execute(
-                psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(database))
-            )
+            connection.execute(SQL("CREATE DATABASE {}").format(Identifier(database)))
 
 
 def keep_only(db_url: str) -> None:
@@ -208,9 +195,7 @@ def keep_only(db_url: str) -> None:
             "SELECT datname FROM pg_database WHERE datname <> current_database()"
         ).fetchall()
         for (name,) in others:
-            connection.execute(
-                psycopg.sql.SQL("DROP DATABASE {}").format(psycopg.sql.Identifier(name))
-            )
+            connection.execute(SQL("DROP DATABASE {}").format(Identifier(name)))
 
 
 def stop_left_over(cluster: Cluster) -> None:

@@ -51,16 +51,11 @@ def cluster_for(key: str, lifeline: Lifeline, fill: Callable[[str], None] | None
     return folder
 
 
-def copy_password(folder: Path, cluster: postgres.Cluster) -> None:
-    """Gives `cluster` the password of a prepared one, and so its address, before its data are
-    there."""
+def copy(name: str, folder: Path, cluster: postgres.Cluster) -> None:
+    """Gives `cluster` the `data` of a prepared one, or before them the `password`, and with it the
+    address."""
     with _lock(folder.parent, fcntl.LOCK_SH):
-        _copy("password", folder, cluster.store)
-
-
-def copy_data(folder: Path, cluster: postgres.Cluster) -> None:
-    with _lock(folder.parent, fcntl.LOCK_SH):
-        _copy("data", folder, cluster.store)
+        _copy(name, folder, cluster.store)
 
 
 def _copy(name: str, source: Path, target: Path) -> None:

@@ -4,7 +4,6 @@ there."""
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Callable
@@ -111,12 +110,3 @@ def standing_in(data_dir: Path) -> Standing:
     private_folder(data_dir / "log")
     cluster = postgres.Cluster(store, sockets)
     return Standing(data_dir, cluster, valkey.Doorbell(sockets))
-
-
-def write_addresses(file: Path, db_url: str, broker_url: str) -> None:
-    """For the commands that are typed beside a running `up`."""
-    draft = file.with_suffix(".draft")
-    draft.unlink(missing_ok=True)
-    with open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as handle:
-        json.dump({"db_url": db_url, "broker_url": broker_url}, handle)
-    draft.replace(file)

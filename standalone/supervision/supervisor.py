@@ -82,7 +82,8 @@ class Supervisor:
         deadline = time.monotonic() + within_s
         applications = self._children(APPLICATION)
         for child in applications:
-            _signal(child)
+            if not child.has_ended():
+                child.process.send_signal(child.program.ending[0][0])
         while any(not child.has_ended() for child in applications):
             if is_hurried() or time.monotonic() > deadline - STORES_S:
                 break
@@ -99,11 +100,6 @@ class Supervisor:
             for kept in self._kept
             if kept.child is not None and kept.program.stage == stage
         ]
-
-
-def _signal(child: Child) -> None:
-    if not child.has_ended():
-        child.process.send_signal(child.program.ending[0][0])
 
 
 def _how(returncode: int | None) -> str:

@@ -331,7 +331,17 @@ def test_the_image_holds_no_tests_and_no_repository(
     out = docker_engine.containers.run(
         platform, ["-c", "ls -A /opt/stroem"], entrypoint="bash", remove=True
     )
-    kept = {"apps", "engine", "manage.py", "runners", "stroem_project", "venv", "workers"}
+    kept = {
+        "apps",
+        "console",
+        "standalone",
+        "engine",
+        "manage.py",
+        "runners",
+        "stroem_project",
+        "venv",
+        "workers",
+    }
     assert set(out.decode().split()) == kept
 
 

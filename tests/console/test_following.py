@@ -9,8 +9,8 @@ import pytest
 
 from apps.jobs.models import Job
 from console.database import Database
-from console.following.follower import Follower
-from console.following.screen import Screen
+from console.follower import Follower
+from console.screen import Screen
 from tests.apps.jobs.builders import Hand, start, workspace
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -99,8 +99,8 @@ def test_following_tells_how_each_action_has_ended(
     import sys
 
     from console.database import Database
-    from console.following.follower import Follower
-    from console.following.screen import Screen
+    from console.follower import Follower
+    from console.screen import Screen
 
     ActionHand("script", "slurm", "slurm:cpu").live_on()
     Follower(Database(), job.pk, Screen(sys.stdout)).follow()

@@ -6,7 +6,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from console.deciding import DecidingCommand
-from console.typed_input import read_inputs
+from console.port import Verdict
+from console.typed_input import add_input_option, read_inputs
 
 
 class Command(DecidingCommand):
@@ -17,13 +18,7 @@ class Command(DecidingCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument(
-            "--input",
-            action="append",
-            default=[],
-            metavar="NAME=VALUE",
-            help="a field of the form; may be repeated; NAME=@FILE reads a file",
-        )
+        add_input_option(parser, "a field of the form; may be repeated")
 
     def act(self, **options: Any) -> int:
-        return self.decide(options, approved=True, given=read_inputs(options["input"]))
+        return self.decide(options, Verdict(True, read_inputs(options["input"]) or None))

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable
 from functools import partial
 from typing import Any
-from uuid import UUID
 
-from console.following.follower import Follower
-from console.following.screen import Screen
+from console.follower import Follower
 from console.operator_command import OperatorCommand
-from console.port import BEGINNING, SERVER, LogPiece
+from console.port import BEGINNING, SERVER
+from console.screen import Screen
 from engine.errors import InputError
 from engine.lifecycle import JobStatus
 
@@ -46,7 +44,7 @@ class Command(OperatorCommand):
                 )
             Follower(self.platform, job_id, screen).follow()
             return 0 if self.platform.result(job_id).status == JobStatus.COMPLETED else 1
-        read = self._reader(job_id, step, action)
+        read = partial(self.platform.log, [job_id], step=step or "", action=action or "")
         cursor, has_more = BEGINNING, True
         while has_more:
             piece = read(cursor)
@@ -55,13 +53,3 @@ class Command(OperatorCommand):
                 screen.line(line.text if step or action else f"{line.step} | {line.text}")
         screen.close()
         return 0
-
-    def _reader(
-        self, job_id: UUID, step: str | None, action: str | None
-    ) -> Callable[[str], LogPiece]:
-        """What reads that part of the job's log from a cursor on."""
-        if action:
-            return partial(self.platform.log_of_action, job_id, action)
-        if step:
-            return partial(self.platform.log_of_step, job_id, step)
-        return partial(self.platform.log, [job_id])

@@ -6,6 +6,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from console.deciding import DecidingCommand
+from console.port import Verdict
 
 
 class Command(DecidingCommand):
@@ -19,4 +20,4 @@ class Command(DecidingCommand):
         parser.add_argument("--reason", default="", help="why, for those who started the job")
 
     def act(self, **options: Any) -> int:
-        return self.decide(options, approved=False, reason=options["reason"])
+        return self.decide(options, Verdict(False, reason=options["reason"]))

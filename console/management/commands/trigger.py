@@ -7,10 +7,10 @@ from argparse import ArgumentParser
 from typing import Any
 from uuid import UUID
 
-from console.following.follower import Follower, show_result
-from console.following.screen import Screen
+from console.follower import Follower, show_result
 from console.operator_command import OperatorCommand
-from console.typed_input import read_inputs
+from console.screen import Screen
+from console.typed_input import add_input_option, read_inputs
 from engine.lifecycle import JobStatus
 
 
@@ -23,13 +23,7 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("workspace")
         parser.add_argument("task")
-        parser.add_argument(
-            "--input",
-            action="append",
-            default=[],
-            metavar="NAME=VALUE",
-            help="may be repeated; NAME=@FILE reads a file",
-        )
+        add_input_option(parser)
         parser.add_argument(
             "--follow",
             action="store_true",

@@ -11,19 +11,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-from console.following.follower import Follower, answer, show_result
-from console.following.screen import Screen
+from console.follower import Follower, answer, show_result
 from console.operator_command import TypedCommand
 from console.port import JobResult
-from console.typed_input import read_inputs
+from console.screen import Screen
+from console.typed_input import add_input_option, read_inputs
 from console.workspace_path import missing_files, read_path, workspace_name
 from engine.errors import AuthorError, StroemError
 from engine.inputs import resolve
 from engine.lifecycle import JobStatus
 from engine.spec.model import Loaded, Workspace
 from engine.spec.problems import did_you_mean
-from standalone.private_house import House, private_house
+from standalone.private_house import private_house
+from standalone.supervision.program import Child
 
 
 class Command(TypedCommand):
@@ -40,13 +42,7 @@ class Command(TypedCommand):
         parser.add_argument(
             "task", nargs="?", help="the task; may be left out where there is only one"
         )
-        parser.add_argument(
-            "--input",
-            action="append",
-            default=[],
-            metavar="NAME=VALUE",
-            help="may be repeated; NAME=@FILE reads a file",
-        )
+        add_input_option(parser)
         parser.add_argument(
             "--json",
             action="store_true",
@@ -60,14 +56,17 @@ class Command(TypedCommand):
     def act(self, **options: Any) -> int:
         try:
             folder, loaded = read_path(options["path"])
-            workspace = _usable(loaded)
+            workspace = loaded.workspace
+            if workspace is None:
+                raise AuthorError("\n".join(map(str, loaded.errors)))
             task = _pick_task(workspace, options["task"], options["path"])
             given = read_inputs(options["input"])
             _check_inputs(workspace, task, given)
             directory = _directory(workspace, task, folder, options["chdir"])
             self._mention_warnings(loaded, options["path"])
-            with private_house(options["worker_config"]) as house:
-                result = self._run(house, folder, directory, task, given, as_json=options["json"])
+            with private_house(options["worker_config"]) as worker:
+                job_id = self._start(folder, directory, task, given)
+                result = self._watch(job_id, task, worker, as_json=options["json"])
         except KeyboardInterrupt:
             self.stderr.write("Interrupted: the run was stopped.")
             raise
@@ -78,38 +77,25 @@ class Command(TypedCommand):
             number = f"{len(loaded.problems)} warning{'s' if len(loaded.problems) > 1 else ''}"
             self.stderr.write(f"{typed}: {number}; `manage.py validate {typed}` lists them.")
 
-    def _run(
-        self,
-        house: House,
-        folder: Path,
-        directory: str,
-        task: str,
-        given: Mapping[str, Any],
-        *,
-        as_json: bool,
-    ) -> JobResult:
-        screen = Screen(sys.stderr if as_json else sys.stdout)
+    def _start(self, folder: Path, directory: str, task: str, given: Mapping[str, Any]) -> UUID:
         name = workspace_name(folder)
         if self.platform.import_folder(name, folder, directory).revision is None:
             raise AuthorError(
                 f"The files in {folder} changed meanwhile and do not make a workspace any more."
             )
-        job_id = self.platform.start(name, task, given, "run")
+        return self.platform.start(name, task, given, "run")
+
+    def _watch(self, job_id: UUID, task: str, worker: Child, *, as_json: bool) -> JobResult:
+        screen = Screen(sys.stderr if as_json else sys.stdout)
         screen.line(f"{task}: job {job_id}")
-        Follower(self.platform, job_id, screen).follow(is_stopped=house.worker.has_ended)
-        if house.worker.has_ended():
-            raise StroemError(f"The worker ended before the job did: {house.worker.last_words()}")
+        Follower(self.platform, job_id, screen).follow(is_stopped=worker.has_ended)
+        if worker.has_ended():
+            raise StroemError(f"The worker ended before the job did: {worker.last_words()}")
         result = show_result(self.platform, job_id, task, screen)
         if as_json:
             self.stdout.write(json.dumps(answer(self.platform, result), ensure_ascii=False))
             self.stdout.flush()
         return result
-
-
-def _usable(loaded: Loaded) -> Workspace:
-    if loaded.workspace is None:
-        raise AuthorError("\n".join(str(problem) for problem in loaded.errors))
-    return loaded.workspace
 
 
 def _pick_task(workspace: Workspace, asked: str | None, typed: str) -> str:

@@ -3,6 +3,7 @@ worker."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from django.core.management.base import BaseCommand, CommandError
 from engine.errors import StroemError
 from standalone import addresses, preparation
 from standalone.embedded import postgres, standing
+from standalone.embedded.folders import write_private
 from standalone.programs import manage_program, server_program, worker_program
 from standalone.supervision.lifeline import Lifeline
 from standalone.supervision.supervisor import Supervisor
@@ -49,12 +51,12 @@ class Command(BaseCommand):
         lifeline = Lifeline(keep_open=(lock.fd,))
         supervisor = Supervisor(lifeline, self._say)
         try:
-            with self._signals:
-                _check_port(host, port)
-                self._start(supervisor, host, port, options)
-                self._signals.is_starting = False
-                while not self._signals.stop.wait(TEND_EVERY_S):
-                    supervisor.tend()
+            self._signals.listen()
+            _check_port(host, port)
+            self._start(supervisor, host, port, options)
+            self._signals.is_starting = False
+            while not self._signals.stop.wait(TEND_EVERY_S):
+                supervisor.tend()
         except KeyboardInterrupt:
             pass
         except (StroemError, OSError) as error:
@@ -103,7 +105,9 @@ class Command(BaseCommand):
         assert db_url and broker_url
         addresses.use(db_url, broker_url)
         if place is not None:
-            standing.write_addresses(settings.PAIR_FILE, db_url, broker_url)
+            # for the commands that are typed beside a running `up`
+            pair = {"db_url": db_url, "broker_url": broker_url}
+            write_private(settings.PAIR_FILE, json.dumps(pair))
 
     def _prepare(self, *, with_examples: bool) -> tuple[str, str | None]:
         """Tables, examples, administrator; the e-mail, and the password when one was made up."""
@@ -124,10 +128,9 @@ class Command(BaseCommand):
         """Also reached when a start failed half-way; a second Ctrl-C hurries it."""
         self._signals.is_starting = False
         self._say("Stopping ...")
-        with self._signals:
-            supervisor.stop(STOP_WITHIN_S, is_hurried=lambda: self._signals.count > 1)
-            settings.PAIR_FILE.unlink(missing_ok=True)
-            lifeline.close()
+        supervisor.stop(STOP_WITHIN_S, is_hurried=lambda: self._signals.count > 1)
+        settings.PAIR_FILE.unlink(missing_ok=True)
+        lifeline.close()
 
     def _say(self, text: str) -> None:
         self.stdout.write(text)
@@ -142,13 +145,10 @@ class Signals:
         self.count = 0
         self.is_starting = True
 
-    def __enter__(self) -> Signals:
+    def listen(self) -> None:
+        """For good: a signal between start and stop must not kill the one who has to clear up."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """They stay: a signal between start and stop must not kill the one who has to clear up."""
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.count += 1

@@ -7,7 +7,6 @@ import logging
 import signal
 import threading
 from argparse import ArgumentParser
-from types import FrameType
 from typing import Any
 
 from django.conf import settings
@@ -35,12 +34,8 @@ class Command(BaseCommand):
         from apps.conductor.services import run_forever
 
         stop = threading.Event()
-
-        def ask_to_stop(number: int, frame: FrameType | None) -> None:
-            stop.set()
-
-        signal.signal(signal.SIGTERM, ask_to_stop)
-        signal.signal(signal.SIGINT, ask_to_stop)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
         if options["lifeline_fd"] is not None:
             watch(options["lifeline_fd"], stop.set)
         _import_configured()

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from argparse import ArgumentParser
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,6 +21,7 @@ from console.operator_command import require_database
 from engine import VERSION
 from engine.errors import StroemError
 from engine.slurm_script import Launch
+from standalone.supervision.lifeline import watch
 from stroem_project.celery import app
 from stroem_project.config import ROOT
 from workers import allocation
@@ -72,8 +74,9 @@ class Command(BaseCommand):
         hurry, stop = threading.Event(), threading.Event()
         _listen_to_signals(stop, hurry)
         if options["lifeline_fd"] is not None:
-            _watch_lifeline(options["lifeline_fd"], stop, hurry)
-        _end(self._serve(config, options["job"], place, stop, hurry))
+            watch(options["lifeline_fd"], partial(_stop_at_once, stop, hurry))
+        self._serve(config, options["job"], place, stop, hurry)
+        _end()
 
     def _config(self, options: dict[str, Any]) -> WorkerConfig:
         environ = dict(os.environ)
@@ -119,7 +122,7 @@ class Command(BaseCommand):
         place: AllocationPlace | None,
         stop: threading.Event,
         hurry: threading.Event,
-    ) -> int:
+    ) -> None:
         from apps.jobs import ledger
         from apps.workflow_actions import ledger as action_ledger
 
@@ -127,7 +130,7 @@ class Command(BaseCommand):
         leaver: Leaver | None = None
         try:
             if not assembly.open(stop):
-                return 0
+                return
             self.stdout.write(_greeting(config, assembly.worker.queues))
             self.stdout.flush()
             if place is not None and job_id is not None:
@@ -151,7 +154,6 @@ class Command(BaseCommand):
             log.info("stopped; %d steps had to be ended", stopped)
         finally:
             assembly.close()
-        return 0
 
 
 def _place(options: dict[str, Any]) -> AllocationPlace | None:
@@ -206,17 +208,9 @@ def _listen_to_signals(stop: threading.Event, hurry: threading.Event) -> None:
         signal.signal(number, on_signal)
 
 
-def _watch_lifeline(fd: int, stop: threading.Event, hurry: threading.Event) -> None:
-    def wait() -> None:
-        try:
-            while os.read(fd, 4096):
-                continue
-        except OSError as error:
-            log.warning("the lifeline cannot be read: %s", error)
-        hurry.set()
-        stop.set()
-
-    threading.Thread(target=wait, name="lifeline", daemon=True).start()
+def _stop_at_once(stop: threading.Event, hurry: threading.Event) -> None:
+    hurry.set()
+    stop.set()
 
 
 def _has_docker() -> bool:
@@ -254,9 +248,9 @@ def _suit_database(pool_size: int) -> None:
     options["options"] = f"{options.get('options', '')} -c enable_seqscan=off -c enable_sort=off"
 
 
-def _end(code: int) -> NoReturn:
+def _end() -> NoReturn:
     """Leave at once: threads that hang in a broker or a database must not hold the process back."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    os._exit(0)

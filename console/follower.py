@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID
 
-from console.following.screen import Screen
 from console.port import BEGINNING, ActionNews, JobResult, Platform, Relative
+from console.screen import Screen
 from engine.lifecycle import FINAL_JOB, FINAL_STEP
 
 FASTEST_S, SLOWEST_S = 0.03, 0.5
