@@ -51,7 +51,7 @@ app.kubernetes.io/component: {{ last . }}
 http://{{ include "stroem.fullname" . }}-server.{{ .Release.Namespace }}.svc:{{ .Values.server.service.port }}
 {{- end -}}
 
-{{/* What server, scheduler and the migration have in common. */}}
+{{/* Environment shared by server, scheduler and migration. */}}
 {{- define "stroem.controlEnv" -}}
 - { name: STROEM_CONFIG, value: /etc/stroem/server-config.yaml }
 - { name: STROEM__LISTEN, value: "0.0.0.0:8080" }
@@ -62,7 +62,7 @@ http://{{ include "stroem.fullname" . }}-server.{{ .Release.Namespace }}.svc:{{ 
 - { name: STROEM__ALLOWED_HOSTS, value: {{ printf "%s-server,%s-server.%s.svc" (include "stroem.fullname" .) (include "stroem.fullname" .) .Release.Namespace | quote }} }
 {{- end -}}
 
-{{/* The worker's settings: what the values say, with the sections and tags of the switches added. */}}
+{{/* The worker's settings: worker.config plus the sections and tags that the switches add. */}}
 {{- define "stroem.workerConfig" -}}
 {{- $config := deepCopy .Values.worker.config -}}
 {{- $tags := $config.tags | default list -}}

@@ -15,7 +15,6 @@ from django.db import DatabaseError
 
 from console.operator_command import require_database
 from engine.errors import StroemError
-from standalone.supervision.lifeline import watch
 
 log = logging.getLogger("stroem.scheduler")
 
@@ -37,6 +36,8 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         if options["lifeline_fd"] is not None:
+            from standalone.supervision.lifeline import watch  # only `up` and `run` ask for it
+
             watch(options["lifeline_fd"], stop.set)
         _import_configured()
         run_forever(stop)

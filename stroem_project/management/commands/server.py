@@ -15,7 +15,6 @@ from django.core.management.base import BaseCommand
 from django.db import DatabaseError, connections
 
 from console.operator_command import require_database
-from standalone.supervision.lifeline import watch
 
 GRACE_S = 3  # for open requests; an open stream ends then
 RETRY_S = 2.0
@@ -38,6 +37,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         require_database()
         if options["lifeline_fd"] is not None:
+            from standalone.supervision.lifeline import watch  # only `up` and `run` ask for it
+
             watch(options["lifeline_fd"], _end)
         if os.environ.get("STROEM_ADMIN_EMAIL") or settings.STROEM.auth.initial_user is not None:
             threading.Thread(target=self._make_first_admin, name="first-admin", daemon=True).start()

@@ -21,7 +21,6 @@ from console.operator_command import require_database
 from engine import VERSION
 from engine.errors import StroemError
 from engine.slurm_script import Launch
-from standalone.supervision.lifeline import watch
 from stroem_project.celery import app
 from stroem_project.config import ROOT
 from workers import allocation
@@ -74,6 +73,8 @@ class Command(BaseCommand):
         hurry, stop = threading.Event(), threading.Event()
         _listen_to_signals(stop, hurry)
         if options["lifeline_fd"] is not None:
+            from standalone.supervision.lifeline import watch  # only `up` and `run` ask for it
+
             watch(options["lifeline_fd"], partial(_stop_at_once, stop, hurry))
         self._serve(config, options["job"], place, stop, hurry)
         _end()
