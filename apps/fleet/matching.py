@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db.models import Q
-
 from apps.fleet import vitals
 from apps.fleet.models import Worker
 from engine.resources import Offer, split_tags, too_small
@@ -33,8 +31,7 @@ def seen_workers(within_s: float | None, job_id: UUID | None = None) -> list[See
     """
     rows = Worker.objects.all() if job_id is None else Worker.objects.filter(job_id=job_id)
     if within_s is not None:
-        between_two_heartbeats = Q(stopped_at=None) & vitals.seen_within(vitals.gone_after_s() / 2)
-        rows = rows.filter(vitals.seen_within(within_s) | between_two_heartbeats)
+        rows = rows.filter(vitals.seen_within(within_s) | vitals.may_take_steps())
     return [
         Seen(frozenset(tags), Offer.of(offers or {}, seen_at.timestamp()), job)
         for tags, offers, job, seen_at in rows.values_list(

@@ -40,13 +40,22 @@ def seen_within(seconds: float) -> Q:
     return Q(heartbeat_at__gt=ClockTimestamp() - timedelta(seconds=seconds))
 
 
+def is_alive() -> Q:
+    return Q(stopped_at=None) & seen_within(gone_after_s())
+
+
+def may_take_steps() -> Q:
+    """Between two heartbeats a worker is there, although nobody has seen it just now."""
+    return Q(stopped_at=None) & seen_within(gone_after_s() / 2)
+
+
 def here() -> QuerySet[Worker]:
     """Those that have not left, late ones included."""
     return Worker.objects.filter(stopped_at=None)
 
 
 def alive() -> QuerySet[Worker]:
-    return here().filter(seen_within(gone_after_s()))
+    return Worker.objects.filter(is_alive())
 
 
 def overdue(after_s: float) -> QuerySet[Worker]:
@@ -57,11 +66,10 @@ def overdue(after_s: float) -> QuerySet[Worker]:
 def with_vitals(rows: QuerySet[Worker]) -> QuerySet[Worker]:
     """Each row with `is_alive`, and its `state`: live, draining, silent (late) or stopped."""
     late_after_s = min(LATE_AFTER_S, gone_after_s())
-    is_alive = Q(stopped_at=None) & seen_within(gone_after_s())
     state = Case(
         When(stopped_at__isnull=False, then=Value("stopped")),
         When(~seen_within(late_after_s), then=Value("silent")),
         When(drains_at__isnull=False, then=Value("draining")),
         default=Value("live"),
     )
-    return rows.annotate(state=state, is_alive=ExpressionWrapper(is_alive, BooleanField()))
+    return rows.annotate(state=state, is_alive=ExpressionWrapper(is_alive(), BooleanField()))

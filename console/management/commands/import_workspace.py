@@ -42,11 +42,8 @@ class Command(OperatorCommand):
         for problem in found.problems:
             self.stderr.write(problem)
         if found.has_failed:
-            in_force = (
-                f"revision {found.revision} stays in force"
-                if found.revision
-                else "there is no earlier revision"
-            )
+            stays = f"revision {found.revision} stays in force"
+            in_force = stays if found.revision else "there is no earlier revision"
             self.stderr.write(f"{found.name} was not imported; {in_force}.")
             return 1
         self.stdout.write(f"{found.name}: revision {found.revision}")
