@@ -20,9 +20,11 @@ COPY engine /opt/stroem/engine
 COPY runners /opt/stroem/runners
 COPY workers /opt/stroem/workers
 COPY apps /opt/stroem/apps
+COPY console /opt/stroem/console
+COPY standalone /opt/stroem/standalone
 COPY stroem_project /opt/stroem/stroem_project
 RUN /opt/stroem/venv/bin/python -m compileall -q /opt/stroem/engine /opt/stroem/runners /opt/stroem/workers \
-    /opt/stroem/apps /opt/stroem/stroem_project
+    /opt/stroem/apps /opt/stroem/console /opt/stroem/standalone /opt/stroem/stroem_project
 ENV PATH=/opt/stroem/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONUNBUFFERED=1 \
     STROEM__DATA_DIR=/var/lib/stroem \

@@ -135,10 +135,10 @@ def installation(
 ) -> Iterator[tuple[Side, str]]:
     """A durable PostgreSQL, a broker and workers. Yields the side and a second broker's URL for
     bare Celery."""
-    from stroem_project.embedded import postgres
-    from stroem_project.embedded.folders import temporary_folders
-    from stroem_project.embedded.pair import TemporaryBroker
-    from stroem_project.supervision.lifeline import Lifeline
+    from standalone.embedded import postgres
+    from standalone.embedded.folders import temporary_folders
+    from standalone.embedded.pair import TemporaryBroker
+    from standalone.supervision.lifeline import Lifeline
 
     lifeline = Lifeline()
     with ExitStack() as stack:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from psycopg.conninfo import conninfo_to_dict
@@ -66,6 +67,8 @@ INSTALLED_APPS = [
     "apps.workflow_actions",
     "apps.conductor",
     "apps.api",
+    "console",
+    "standalone",
     "stroem_project",
 ]
 MIDDLEWARE = [
@@ -106,7 +109,7 @@ SESSION = (
 )
 
 
-def database_settings(url: str | None) -> dict[str, object]:
+def database_settings(url: str | None) -> dict[str, Any]:
     parts = conninfo_to_dict(url or "")
     return {
         "ENGINE": "django.db.backends.postgresql",
@@ -137,17 +140,18 @@ def database_settings(url: str | None) -> dict[str, object]:
 
 MAIL_IS_CONFIGURED = STROEM.mail is not None
 EMAIL_TIMEOUT = 5
-if STROEM.mail is not None:
-    EMAIL_HOST, EMAIL_PORT, DEFAULT_FROM_EMAIL = (
-        STROEM.mail.host,
-        STROEM.mail.port,
-        STROEM.mail.sender,
-    )
-    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = STROEM.mail.user, STROEM.mail.password
-    EMAIL_USE_TLS, EMAIL_USE_SSL = STROEM.mail.security == "starttls", STROEM.mail.security == "tls"
+if (_mail := STROEM.mail) is not None:
+    EMAIL_HOST, EMAIL_PORT, DEFAULT_FROM_EMAIL = _mail.host, _mail.port, _mail.sender
+    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail.user, _mail.password
+    EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.security == "starttls", _mail.security == "tls"
 
 DATABASES = {"default": database_settings(STROEM.db.url)}
 BROKER_URL = STROEM.broker.url
+# For `standalone`, which starts servers itself: how to use them, what it has been given, and where
+# the addresses of its own are written down.
+DATABASE_AT = database_settings
+STROEM_GIVEN = stroem_config.given
+PAIR_FILE = stroem_config.pair_file(STROEM.data_dir)
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-gb"

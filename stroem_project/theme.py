@@ -91,26 +91,14 @@ UNFOLD: dict[str, Any] = {
                 "title": "Settings",
                 "separator": True,
                 "items": [
-                    item(
-                        "Secrets",
-                        "key",
-                        "admin:workspaces_secret_changelist",
-                        permission=WORKSPACE_ADMIN,
-                    ),
-                    item("Users", "person", "admin:accounts_user_changelist", permission=SUPERUSER),
-                    item("Groups", "group", "admin:auth_group_changelist", permission=SUPERUSER),
-                    item(
-                        "Grants",
-                        "shield_person",
-                        "admin:accounts_workspacegrant_changelist",
-                        permission=SUPERUSER,
-                    ),
-                    item(
-                        "API keys",
-                        "vpn_key",
-                        "admin:accounts_apitoken_changelist",
-                        permission=SUPERUSER,
-                    ),
+                    item(title, icon, f"admin:{model}_changelist", permission=permission)
+                    for title, icon, model, permission in (
+                        ("Secrets", "key", "workspaces_secret", WORKSPACE_ADMIN),
+                        ("Users", "person", "accounts_user", SUPERUSER),
+                        ("Groups", "group", "auth_group", SUPERUSER),
+                        ("Grants", "shield_person", "accounts_workspacegrant", SUPERUSER),
+                        ("API keys", "vpn_key", "accounts_apitoken", SUPERUSER),
+                    )
                 ],
             },
         ],

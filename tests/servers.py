@@ -19,9 +19,9 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from stroem_project.embedded import prepared
-from stroem_project.embedded.pair import TemporaryBroker, TemporaryDatabase
-from stroem_project.supervision.lifeline import Lifeline
+from standalone.embedded import prepared
+from standalone.embedded.pair import TemporaryBroker, TemporaryDatabase
+from standalone.supervision.lifeline import Lifeline
 
 DB_URL = "STROEM__DB__URL"
 BROKER_URL = "STROEM__BROKER__URL"

@@ -37,10 +37,11 @@ class Runs:
         NAME=VALUE."""
         from apps.jobs.services import start_job
         from apps.workspaces.services import import_folder
-        from stroem_project.following.follower import Follower, answer, last_try
-        from stroem_project.following.screen import Screen
-        from stroem_project.typed_input import read_inputs
-        from stroem_project.workspace_path import read_path, workspace_name
+        from console.database import Database
+        from console.follower import Follower, answer
+        from console.screen import Screen
+        from console.typed_input import read_inputs
+        from console.workspace_path import read_path, workspace_name
 
         path, loaded = read_path(str(folder))
         assert loaded.workspace is not None, loaded.problems
@@ -48,9 +49,12 @@ class Runs:
         assert not import_folder(name, path).has_failed
         job = start_job(name, task, read_inputs(inputs), source_type="user", source_id="run")
         shown = io.StringIO()
-        Follower(job.id, Screen(shown)).follow(is_stopped=lambda: self.worker.poll() is not None)
+        platform = Database()
+        Follower(platform, job.id, Screen(shown)).follow(
+            is_stopped=lambda: self.worker.poll() is not None
+        )
         assert self.worker.poll() is None, "the worker has ended"
-        return answer(last_try(job.id)), shown.getvalue()
+        return answer(platform, platform.result(job.id)), shown.getvalue()
 
 
 @pytest.fixture

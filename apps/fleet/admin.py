@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
@@ -19,25 +16,10 @@ from apps.accounts.scoped import ReadOnlyAdmin
 from apps.adminkit import panels
 from apps.adminkit.badges import badge
 from apps.adminkit.templatetags.adminkit import moment
+from apps.fleet import vitals
 from apps.fleet.models import Worker
 
-SILENT_AFTER_S = 15.0
 MOST_SHOWN = 8
-
-
-def state_of(worker: Worker) -> str:
-    """live, draining, silent (its heartbeat is late) or stopped."""
-    if worker.stopped_at:
-        return "stopped"
-    if timezone.now() - worker.heartbeat_at > timedelta(
-        seconds=min(SILENT_AFTER_S, _dead_after_s())
-    ):
-        return "silent"
-    return "draining" if worker.drains_at else "live"
-
-
-def _dead_after_s() -> float:
-    return float(settings.STROEM.recovery.heartbeat_timeout_s)
 
 
 class PresenceFilter(admin.SimpleListFilter):
@@ -73,6 +55,9 @@ class WorkerAdmin(ReadOnlyAdmin):
     list_fullwidth = True
     list_before_template = "adminkit/list_tabs.html"
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Worker]:
+        return vitals.with_vitals(super().get_queryset(request))
+
     def change_view(
         self,
         request: HttpRequest,
@@ -88,15 +73,14 @@ class WorkerAdmin(ReadOnlyAdmin):
             "title": worker.name,
             "crumbs": [("Workers", reverse("admin:fleet_worker_changelist"))],
             "worker": worker,
-            "state": state_of(worker),
             "panels": panels.worker_page.show(request, worker),
             "opts": Worker._meta,
         }
         return render(request, "fleet/worker.html", context)
 
     @admin.display(description="state")
-    def state(self, row: Worker) -> SafeString:
-        return badge(state_of(row))
+    def state(self, row: Any) -> SafeString:
+        return badge(row.state)
 
     @admin.display(description="load")
     def load(self, row: Worker) -> SafeString:
@@ -122,10 +106,10 @@ class WorkerAdmin(ReadOnlyAdmin):
 
 def workers_panel(request: HttpRequest) -> dict[str, Any]:
     """On the dashboard: who is here."""
-    rows = Worker.objects.filter(stopped_at__isnull=True).order_by("name")
+    rows = vitals.here().order_by("name")
     count = rows.count()
     return {
-        "workers": [(row, state_of(row)) for row in rows[:MOST_SHOWN]],
+        "workers": vitals.with_vitals(rows)[:MOST_SHOWN],
         "count": count,
         "more": count > MOST_SHOWN,
     }

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
-from django.conf import settings
-from django.db import connection
-
+from apps.fleet import vitals
+from apps.fleet.models import Worker
 from engine.resources import Offer, split_tags, too_small
 
 NOBODY = "No active worker with required tags to run this step"
-SEEN = """
-SELECT tags, offers, job_id, stopped_at IS NULL, extract(epoch FROM heartbeat_at) FROM fleet_worker
-WHERE (%(within_s)s::float IS NULL
-    OR heartbeat_at > clock_timestamp() - make_interval(secs => %(within_s)s::float)
-        OR (stopped_at IS NULL
-            AND heartbeat_at > clock_timestamp() - make_interval(secs => %(alive_s)s::float)))
-    AND (%(job_id)s::uuid IS NULL OR job_id = %(job_id)s)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +20,6 @@ class Seen:
     tags: frozenset[str]
     offer: Offer
     job_id: UUID | None
-    is_live: bool
 
 
 def seen_workers(within_s: float | None, job_id: UUID | None = None) -> list[Seen]:
@@ -41,17 +29,15 @@ def seen_workers(within_s: float | None, job_id: UUID | None = None) -> list[See
     One that has not left counts for as long as it may take steps without having been seen again:
     between two heartbeats it is there, however short `within_s` is.
     """
-    alive_s = float(settings.STROEM.recovery.heartbeat_timeout_s) / 2
-    with connection.cursor() as cursor:
-        cursor.execute(SEEN, {"within_s": within_s, "alive_s": alive_s, "job_id": job_id})
-        return [
-            Seen(frozenset(tags), Offer.of(_plain(offers), float(seen_at)), job, live)
-            for tags, offers, job, live, seen_at in cursor
-        ]
-
-
-def _plain(offers: Any) -> dict[str, float]:
-    return dict(json.loads(offers) if isinstance(offers, str) else offers or {})
+    rows = Worker.objects.all() if job_id is None else Worker.objects.filter(job_id=job_id)
+    if within_s is not None:
+        rows = rows.filter(vitals.seen_within(within_s) | vitals.may_take_steps())
+    return [
+        Seen(frozenset(tags), Offer.of(offers or {}, seen_at.timestamp()), job)
+        for tags, offers, job, seen_at in rows.values_list(
+            "tags", "offers", "job_id", "heartbeat_at"
+        )
+    ]
 
 
 def misfit(key: str, workers: Iterable[Seen]) -> str | None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-REGISTER = """
-INSERT INTO fleet_worker (id, name, tags, slots, busy, version, hostname, pid, offers, job_id,
-    started_at, heartbeat_at)
-VALUES (%s, %s, %s, %s, 0, %s, %s, %s, %s::jsonb, %s, clock_timestamp(), clock_timestamp())
-"""
+from apps.fleet import vitals
+from apps.fleet.models import Worker
 
 
 def register(
@@ -28,64 +25,50 @@ def register(
     offers: Mapping[str, Any],
     job_id: UUID | None,
 ) -> UUID:
-    worker_id = uuid4()
-    values = [
-        worker_id,
-        name,
-        list(tags),
-        slots,
-        version,
-        socket.gethostname(),
-        os.getpid(),
-        json.dumps(offers),
-        job_id,
-    ]
-    with connection.cursor() as cursor:
-        cursor.execute(REGISTER, values)
-    return worker_id
+    now = vitals.ClockTimestamp()
+    worker = Worker.objects.create(
+        name=name,
+        tags=list(tags),
+        slots=slots,
+        version=version,
+        hostname=socket.gethostname(),
+        pid=os.getpid(),
+        offers=dict(offers),
+        job_id=job_id,
+        started_at=now,
+        heartbeat_at=now,
+    )
+    return worker.id
 
 
 def retire(worker_id: UUID) -> None:
     """Mark a worker as gone. Its attempts, if any are left, run out by their leases."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE fleet_worker SET stopped_at = clock_timestamp(), busy = 0 WHERE id = %s AND"
-            " stopped_at IS NULL",
-            [worker_id],
-        )
+    vitals.here().filter(id=worker_id).update(stopped_at=vitals.ClockTimestamp(), busy=0)
 
 
 def mark_dead(after_s: float) -> int:
     """Workers that were not seen for so long count as gone."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE fleet_worker SET stopped_at = clock_timestamp(), busy = 0
-            WHERE stopped_at IS NULL
-                AND heartbeat_at < clock_timestamp() - make_interval(secs => %s)
-            """,
-            [after_s],
-        )
-        return cursor.rowcount
+    return vitals.overdue(after_s).update(stopped_at=vitals.ClockTimestamp(), busy=0)
 
 
 def remove_old(hours: float) -> int:
     """Remove workers that left, or were last seen, more than `hours` ago."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "DELETE FROM fleet_worker WHERE stopped_at < clock_timestamp() - make_interval(secs"
-            " => %s)",
-            [hours * 3600],
-        )
-        return cursor.rowcount
+    before = vitals.ClockTimestamp() - timedelta(hours=hours)
+    return Worker.objects.filter(stopped_at__lt=before).delete()[0]
+
+
+def missing_migrations(executor: MigrationExecutor | None = None) -> list[str]:
+    """Names of those that this code has and the database lacks."""
+    executor = executor or MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
 
 
 def schema_problem() -> str | None:
     """One sentence when the database has migrations that this code lacks, or lacks some that it
     has."""
     executor = MigrationExecutor(connection)
-    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    missing = [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
+    missing = missing_migrations(executor)
     if missing:
         return (
             f"the database lacks migrations ({', '.join(missing[:3])}); run `manage.py migrate` or"

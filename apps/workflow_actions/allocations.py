@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid5
 
-from django.conf import settings
 from django.db.models import F
 
 from apps.fleet import transitions as fleet_pen
+from apps.fleet import vitals
 from apps.fleet.models import Allocation
 from apps.jobs.database.sql import fetch, retried
 from apps.jobs.flow import blueprints
@@ -198,7 +198,7 @@ def _fate(row: Allocation) -> str:
             "allocation": row.id,
             "job": row.job_id,
             "names": f"slurm-{row.slurm_job_id}-%",
-            "patience_s": float(settings.STROEM.recovery.heartbeat_timeout_s),
+            "patience_s": vitals.gone_after_s(),
         },
     )
     lost = next((name for name, in_order in workers if not in_order), None)

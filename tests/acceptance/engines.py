@@ -19,7 +19,7 @@ from apps.jobs.models import Job, LogChunk, Step
 from apps.workspaces.models import Workspace
 from apps.workspaces.services import import_folder
 from tests.apps.jobs.builders import fresh, until
-from tests.stroem_project.processes import guard_of
+from tests.standalone.processes import guard_of
 
 
 def unique(word: str) -> str:

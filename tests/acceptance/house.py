@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from tests.stroem_project.processes import eventually, mentions
+from tests.standalone.processes import eventually, mentions
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_WITHIN_S = 60.0

@@ -31,7 +31,7 @@ import yaml
 
 from tests.runners.docker.engine import ROOT, build_image, locked, need
 from tests.runners.docker.second_engine import IMAGE, SecondEngine
-from tests.stroem_project.processes import eventually
+from tests.standalone.processes import eventually
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -331,7 +331,17 @@ def test_the_image_holds_no_tests_and_no_repository(
     out = docker_engine.containers.run(
         platform, ["-c", "ls -A /opt/stroem"], entrypoint="bash", remove=True
     )
-    kept = {"apps", "engine", "manage.py", "runners", "stroem_project", "venv", "workers"}
+    kept = {
+        "apps",
+        "console",
+        "standalone",
+        "engine",
+        "manage.py",
+        "runners",
+        "stroem_project",
+        "venv",
+        "workers",
+    }
     assert set(out.decode().split()) == kept
 
 

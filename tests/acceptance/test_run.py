@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.house import ROOT, manage, plain_environment
-from tests.stroem_project.processes import eventually, mentions
+from tests.standalone.processes import eventually, mentions
 
 FLOWS = """
 actions:

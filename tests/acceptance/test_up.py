@@ -20,7 +20,7 @@ import pytest
 
 from stroem_project.config import load
 from tests.acceptance.house import ROOT, Up, free_port, manage
-from tests.stroem_project.processes import eventually, guard_of, is_alive
+from tests.standalone.processes import eventually, guard_of, is_alive
 
 ENDS_WITHIN_S = 10.0
 Start = Callable[..., Up]

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("stroem_project", "apps", "workers", "runners", "engine")
+PACKAGES = ("stroem_project", "standalone", "console", "apps", "workers", "runners", "engine")
 EVERYTHING = (*PACKAGES, "tests", "benchmarks", "examples", "manage.py")
 HIDDEN = {"migrations", "__pycache__", "node_modules", "var"}
 
@@ -28,7 +28,7 @@ class Source:
 
     @property
     def package(self) -> str:
-        """The floor: engine, runners, workers, apps, stroem_project, tests ..."""
+        """The floor: engine, runners, workers, apps, console, standalone, stroem_project, tests."""
         return self.parts[0]
 
     @property

@@ -206,7 +206,7 @@ RULES = (
     Rule(
         "status_is_written_by_the_pen_only",
         status_is_written_by_the_pen_only,
-        ("apps", "workers", "stroem_project"),
+        ("apps", "workers", "console", "standalone", "stroem_project"),
         "apps/jobs/services.py",
         "step.status = 'completed'\n",
     ),

@@ -1,1 +1,1 @@
-"""What starts, supervises and configures."""
+"""The settings file: read, checked, frozen."""

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
-from django.db.models import BooleanField, Case, Q, QuerySet, Value, When
-from django.db.models.functions import Now
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,7 +12,7 @@ from rest_framework.views import APIView
 from apps.api import scope
 from apps.api.paging import window
 from apps.api.serializers import ErrorShape, WorkerDetailShape, WorkerPage
-from apps.fleet.models import Worker
+from apps.fleet import vitals
 from engine.errors import NotFound
 
 STEPS_SHOWN = 50
@@ -41,7 +37,7 @@ class WorkersView(APIView):
     )
     def get(self, request: Request) -> Response:
         rows = scope.workers()
-        page = _with_state(rows)[window(request)]
+        page = vitals.with_vitals(rows)[window(request)]
         return Response({"items": [_worker(row) for row in page], "total": rows.count()})
 
 
@@ -49,7 +45,7 @@ class WorkerView(APIView):
     @extend_schema(responses={200: WorkerDetailShape, 400: ErrorShape, 404: ErrorShape})
     def get(self, request: Request, worker: str) -> Response:
         row = (
-            _with_state(scope.workers())
+            vitals.with_vitals(scope.workers())
             .filter(pk=scope.uuid_of(worker, "Invalid worker ID"))
             .first()
         )
@@ -63,23 +59,11 @@ class WorkerView(APIView):
         return Response({**_worker(row), "steps": {"items": items, "total": steps.count()}})
 
 
-def _with_state(rows: QuerySet[Worker]) -> QuerySet[Worker]:
-    seen = Q(
-        stopped_at=None,
-        heartbeat_at__gt=Now() - timedelta(seconds=settings.STROEM.recovery.heartbeat_timeout_s),
-    )
-    return rows.annotate(
-        is_seen=Case(
-            When(seen, then=Value(True)), default=Value(False), output_field=BooleanField()
-        )
-    )
-
-
 def _worker(row: Any) -> dict[str, Any]:
     return {
         "worker_id": row.pk,
         "name": row.name,
-        "status": "active" if row.is_seen else "inactive",
+        "status": "active" if row.is_alive else "inactive",
         "capabilities": sorted(set(row.tags) & {"script", "docker", "kubernetes", "agent"}),
         "tags": row.tags,
         "version": row.version,

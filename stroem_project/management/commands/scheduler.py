@@ -7,14 +7,14 @@ import logging
 import signal
 import threading
 from argparse import ArgumentParser
-from types import FrameType
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 from django.db import DatabaseError
 
-from stroem_project.supervision.lifeline import watch
+from console.operator_command import require_database
+from engine.errors import StroemError
 
 log = logging.getLogger("stroem.scheduler")
 
@@ -29,20 +29,15 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not settings.STROEM.db.url:
-            from stroem_project.addresses import unset
-
-            raise CommandError(unset(), returncode=2)
+        require_database()
         from apps.conductor.services import run_forever
 
         stop = threading.Event()
-
-        def ask_to_stop(number: int, frame: FrameType | None) -> None:
-            stop.set()
-
-        signal.signal(signal.SIGTERM, ask_to_stop)
-        signal.signal(signal.SIGINT, ask_to_stop)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
         if options["lifeline_fd"] is not None:
+            from standalone.supervision.lifeline import watch  # only `up` and `run` ask for it
+
             watch(options["lifeline_fd"], stop.set)
         _import_configured()
         run_forever(stop)
@@ -51,10 +46,19 @@ class Command(BaseCommand):
 def _import_configured() -> None:
     """Workspaces that the settings name; one that cannot be read must not keep the others
     waiting."""
-    from stroem_project.preparation import import_configured
+    from apps.workspaces.models import Workspace
+    from apps.workspaces.services import import_folder, import_git
 
     try:
-        for name, sentence in import_configured().items():
-            log.warning("workspace %s was not imported: %s", name, sentence)
+        for name, source in settings.STROEM.workspaces.items():
+            try:
+                if source.path is not None:
+                    import_folder(name, source.path)
+                elif source.url is not None:
+                    import_git(name, source.url, source.ref, source.auth or "")
+                interval_s = max(1, round(source.poll_interval_s))
+                Workspace.objects.filter(name=name).update(poll_interval_s=interval_s)
+            except StroemError as error:
+                log.warning("workspace %s was not imported: %s", name, error)
     except DatabaseError as error:
         log.warning("the workspaces of the settings were not imported: %s", error)

@@ -11,10 +11,10 @@ from typing import Any
 
 import uvicorn
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 from django.db import DatabaseError, connections
 
-from stroem_project.supervision.lifeline import watch
+from console.operator_command import require_database
 
 GRACE_S = 3  # for open requests; an open stream ends then
 RETRY_S = 2.0
@@ -35,11 +35,10 @@ class Command(BaseCommand):
         parser.add_argument("--workers", type=int, default=1, help="server processes (default: 1)")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not settings.STROEM.db.url:
-            from stroem_project.addresses import unset
-
-            raise CommandError(unset(), returncode=2)
+        require_database()
         if options["lifeline_fd"] is not None:
+            from standalone.supervision.lifeline import watch  # only `up` and `run` ask for it
+
             watch(options["lifeline_fd"], _end)
         if os.environ.get("STROEM_ADMIN_EMAIL") or settings.STROEM.auth.initial_user is not None:
             threading.Thread(target=self._make_first_admin, name="first-admin", daemon=True).start()

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from argparse import ArgumentParser
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,6 +17,7 @@ from uuid import UUID
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from console.operator_command import require_database
 from engine import VERSION
 from engine.errors import StroemError
 from engine.slurm_script import Launch
@@ -61,10 +63,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not settings.STROEM.db.url:
-            from stroem_project.addresses import unset
-
-            raise CommandError(unset(), returncode=2)
+        require_database()
         place = _place(options)
         config = self._config(options)
         if place is not None:
@@ -74,8 +73,11 @@ class Command(BaseCommand):
         hurry, stop = threading.Event(), threading.Event()
         _listen_to_signals(stop, hurry)
         if options["lifeline_fd"] is not None:
-            _watch_lifeline(options["lifeline_fd"], stop, hurry)
-        _end(self._serve(config, options["job"], place, stop, hurry))
+            from standalone.supervision.lifeline import watch  # only `up` and `run` ask for it
+
+            watch(options["lifeline_fd"], partial(_stop_at_once, stop, hurry))
+        self._serve(config, options["job"], place, stop, hurry)
+        _end()
 
     def _config(self, options: dict[str, Any]) -> WorkerConfig:
         environ = dict(os.environ)
@@ -121,7 +123,7 @@ class Command(BaseCommand):
         place: AllocationPlace | None,
         stop: threading.Event,
         hurry: threading.Event,
-    ) -> int:
+    ) -> None:
         from apps.jobs import ledger
         from apps.workflow_actions import ledger as allocations
 
@@ -129,7 +131,7 @@ class Command(BaseCommand):
         leaver: Leaver | None = None
         try:
             if not assembly.open(stop):
-                return 0
+                return
             self.stdout.write(_greeting(config, assembly.worker.queues))
             self.stdout.flush()
             if place is not None and job_id is not None:
@@ -157,7 +159,6 @@ class Command(BaseCommand):
             log.info("stopped; %d steps had to be ended", stopped)
         finally:
             assembly.close()
-        return 0
 
 
 def _place(options: dict[str, Any]) -> AllocationPlace | None:
@@ -212,17 +213,9 @@ def _listen_to_signals(stop: threading.Event, hurry: threading.Event) -> None:
         signal.signal(number, on_signal)
 
 
-def _watch_lifeline(fd: int, stop: threading.Event, hurry: threading.Event) -> None:
-    def wait() -> None:
-        try:
-            while os.read(fd, 4096):
-                continue
-        except OSError as error:
-            log.warning("the lifeline cannot be read: %s", error)
-        hurry.set()
-        stop.set()
-
-    threading.Thread(target=wait, name="lifeline", daemon=True).start()
+def _stop_at_once(stop: threading.Event, hurry: threading.Event) -> None:
+    hurry.set()
+    stop.set()
 
 
 def _has_docker() -> bool:
@@ -260,9 +253,9 @@ def _suit_database(pool_size: int) -> None:
     options["options"] = f"{options.get('options', '')} -c enable_seqscan=off -c enable_sort=off"
 
 
-def _end(code: int) -> NoReturn:
+def _end() -> NoReturn:
     """Leave at once: threads that hang in a broker or a database must not hold the process back."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    os._exit(0)

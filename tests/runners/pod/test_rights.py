@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stroem_project.health import examine_cluster
+from console.health import examine_cluster
 from tests.acceptance.house import manage
 from tests.runners.pod.fake_api import FakeCluster
 

@@ -1,0 +1,75 @@
+"""Which workers are alive: the one place that says so, for sweeps, pages, API and `doctor`.
+
+A worker is here until it leaves (`stopped_at`). One that is here and was not seen for a while is
+late; after `heartbeat_timeout_secs` it is not alive any more, and the next sweep marks it as gone.
+The database's clock decides.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.db.models import (
+    BooleanField,
+    Case,
+    DateTimeField,
+    ExpressionWrapper,
+    Func,
+    Q,
+    QuerySet,
+    Value,
+    When,
+)
+
+from apps.fleet.models import Worker
+
+LATE_AFTER_S = 15.0
+
+
+class ClockTimestamp(Func):
+    function = "clock_timestamp"
+    output_field = DateTimeField()
+
+
+def gone_after_s() -> float:
+    return float(settings.STROEM.recovery.heartbeat_timeout_s)
+
+
+def seen_within(seconds: float) -> Q:
+    return Q(heartbeat_at__gt=ClockTimestamp() - timedelta(seconds=seconds))
+
+
+def is_alive() -> Q:
+    return Q(stopped_at=None) & seen_within(gone_after_s())
+
+
+def may_take_steps() -> Q:
+    """Between two heartbeats a worker is there, although nobody has seen it just now."""
+    return Q(stopped_at=None) & seen_within(gone_after_s() / 2)
+
+
+def here() -> QuerySet[Worker]:
+    """Those that have not left, late ones included."""
+    return Worker.objects.filter(stopped_at=None)
+
+
+def alive() -> QuerySet[Worker]:
+    return Worker.objects.filter(is_alive())
+
+
+def overdue(after_s: float) -> QuerySet[Worker]:
+    """Those that have not left and were not seen for so long."""
+    return here().exclude(seen_within(after_s))
+
+
+def with_vitals(rows: QuerySet[Worker]) -> QuerySet[Worker]:
+    """Each row with `is_alive`, and its `state`: live, draining, silent (late) or stopped."""
+    late_after_s = min(LATE_AFTER_S, gone_after_s())
+    state = Case(
+        When(stopped_at__isnull=False, then=Value("stopped")),
+        When(~seen_within(late_after_s), then=Value("silent")),
+        When(drains_at__isnull=False, then=Value("draining")),
+        default=Value("live"),
+    )
+    return rows.annotate(state=state, is_alive=ExpressionWrapper(is_alive(), BooleanField()))

@@ -1,0 +1,208 @@
+"""The port of the commands on the platform's database, with an operator's rights."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, astuple
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import Q, TextField, Value
+from django.db.models.functions import Now, NullIf
+
+from apps.accounts.grants import allows, role_on
+from apps.accounts.models import Role, User
+from apps.approvals import rights
+from apps.approvals import services as approvals
+from apps.approvals.errors import NotAllowed
+from apps.jobs import services
+from apps.jobs.flow import restarts
+from apps.jobs.models import Job, Step
+from apps.workflow_actions import snapshots
+from apps.workspaces import services as workspaces
+from apps.workspaces.models import Workspace
+from apps.workspaces.snapshots import definition_of
+from console import port
+from engine.errors import Conflict, InputError, NotFound
+
+JOB_LINE = (
+    "pk", "status", "workspace__name", "task_name", "created_at", "started_at", "completed_at",
+    "asked_at",
+)  # fmt: skip
+KIN = (
+    "pk", "retry_of_id", "parent_job_id", "parent_step_name", "source_type", "source_id",
+    "task_name",
+)  # fmt: skip
+OR_NONE = NullIf("error", Value("", TextField()))
+STEP_NEWS = """
+SELECT id, job_id, name, status, error,
+       coalesce(extract(epoch FROM coalesce(completed_at, clock_timestamp())
+           - coalesce(started_at, suspended_at, completed_at)), 0)::float
+FROM jobs_step
+WHERE job_id = ANY(%s)
+  AND (status IN ('running', 'suspended')
+      OR completed_at > clock_timestamp() - interval '3 seconds')
+ORDER BY coalesce(completed_at, started_at), id
+"""
+
+
+class Database:
+    """`console.port.Platform`, where this process reaches the database."""
+
+    def job_ids(self, first: UUID, last: UUID, most: int) -> list[UUID]:
+        found = Job.objects.filter(pk__gte=first, pk__lte=last)
+        return list(found.order_by("pk").values_list("pk", flat=True)[:most])
+
+    def jobs(
+        self, *, workspace: str | None, task: str | None, status: str | None, limit: int
+    ) -> list[port.JobLine]:
+        given = {"workspace__name": workspace, "task_name": task, "status": status}
+        wanted = {name: value for name, value in given.items() if value is not None}
+        rows = Job.objects.filter(**wanted).order_by("-created_at", "-id").annotate(asked_at=Now())
+        return [port.JobLine(*row) for row in rows.values_list(*JOB_LINE)[:limit]]
+
+    def job(self, job_id: UUID) -> port.JobView:
+        job = Job.objects.select_related("workspace").get(pk=job_id)
+        steps = Step.objects.filter(job_id=job_id).order_by("position", "loop_index", "id")
+        columns = steps.values_list("name", "status", "started_at", "completed_at", OR_NONE)
+        return port.JobView(
+            job.pk, job.workspace.name, job.task_name, job.status, job.error or None,
+            job.created_at, job.started_at, job.completed_at,
+            [port.StepLine(*row) for row in columns], snapshots.actions_of(job),
+        )  # fmt: skip
+
+    def log(
+        self, job_ids: Collection[UUID], after: str, *, step: str = "", action: str = ""
+    ) -> port.LogPiece:
+        from apps.api import logreader  # a command that shows no log need not wait for it
+
+        choice = _part_of_log(job_ids, step, action) if step or action else {}
+        piece = logreader.read(job_ids, logreader.Cursor.parse(after), **choice)
+        lines = [
+            port.LogLine(job_id, record["step"], record["line"])
+            for job_id, chunk in piece.chunks
+            for record in map(json.loads, chunk.splitlines())
+        ]
+        return port.LogPiece(lines, str(piece.next), piece.has_more)
+
+    def relatives(self, job_ids: Collection[UUID]) -> list[port.Relative]:
+        rows = Job.objects.filter(
+            Q(parent_job_id__in=job_ids)
+            | Q(retry_of_id__in=job_ids)
+            | Q(source_type__in=("hook", "workflow_action"), source_id__in=[*map(str, job_ids)])
+        )
+        return [port.Relative(*row) for row in rows.values_list(*KIN)]
+
+    def states(self, job_ids: Collection[UUID]) -> list[port.JobState]:
+        rows = Job.objects.filter(pk__in=job_ids)
+        return [port.JobState(*row) for row in rows.values_list("pk", "status", "has_actions")]
+
+    def step_news(self, job_ids: Collection[UUID]) -> list[port.StepNews]:
+        with connection.cursor() as cursor:
+            cursor.execute(STEP_NEWS, [list(job_ids)])
+            return [port.StepNews(*row) for row in cursor.fetchall()]
+
+    def action_news(
+        self, job_ids: Collection[UUID], known: Collection[int]
+    ) -> list[port.ActionNews]:
+        ended = snapshots.ended_actions(job_ids, known)
+        return [port.ActionNews(*astuple(action)) for action in ended]
+
+    def has_open_actions(self, job_ids: Collection[UUID]) -> bool:
+        return snapshots.is_anything_left(job_ids)
+
+    def result(self, job_id: UUID) -> port.JobResult:
+        job = Job.objects.get(pk=job_id)
+        while job.retry_job_id is not None:
+            job = Job.objects.get(pk=job.retry_job_id)
+        return port.JobResult(job.pk, job.status, job.error, job.output)
+
+    def step_results(self, job_id: UUID) -> dict[str, port.StepResult]:
+        rows = Step.objects.filter(job_id=job_id).order_by("position", "id")
+        columns = rows.values_list("name", "status", "output", OR_NONE)
+        return {name: port.StepResult(*values) for name, *values in columns}
+
+    def start(self, workspace: str, task: str, given: Mapping[str, Any], source: str) -> UUID:
+        job = services.start_job(workspace, task, given, source_type="user", source_id=source)
+        return job.pk
+
+    def cancel(self, job_id: UUID) -> None:
+        services.cancel_job(job_id, actor="operator")
+
+    def rerun(self, job_id: UUID, email: str | None) -> UUID:
+        return services.rerun_job(job_id, actor=_operator(email, job_id)).pk
+
+    def restart_failed(self, job_id: UUID, email: str | None) -> None:
+        user = _operator(email, job_id)
+        restarts.restart_failed(job_id, actor=user.email if user else "operator")
+
+    def person(self, email: str) -> str:
+        return _person(email).email
+
+    def decide(self, job_id: UUID, step: str, email: str, verdict: port.Verdict) -> port.Decision:
+        caller = approvals.Caller(_person(email), "cli", f"local user {_login()}")
+        request = approvals.request_of(job_id, step)
+        try:
+            decided = approvals.decide(request.pk, caller, **asdict(verdict))
+        except NotAllowed as error:
+            raise Conflict(str(error)) from error
+        return port.Decision(decided.status, decided.approvals, decided.needed)
+
+    def import_folder(self, name: str, path: Path, directory: str = "") -> port.Imported:
+        return _imported(workspaces.import_folder(name, path, directory=directory))
+
+    def import_git(self, name: str, address: str, ref: str, credential: str) -> port.Imported:
+        return _imported(workspaces.import_git(name, address, ref, credential, is_local=True))
+
+
+def _part_of_log(job_ids: Collection[UUID], step: str, action: str) -> dict[str, Any]:
+    """What of the job's log is meant, as logreader wants it."""
+    (job_id,) = job_ids
+    if action:
+        runs = snapshots.runs_called(Job.objects.get(pk=job_id), action)
+        return {"attempt_ids": [-run for run in runs]}
+    if step == port.SERVER:
+        return {"is_server": True}
+    steps = Step.objects.filter(job_id=job_id)
+    ids = list(steps.filter(name=step).values_list("pk", flat=True))
+    if not ids:
+        raise NotFound(f"Job {job_id} has no step '{step}'")
+    return {"step_ids": [*ids, *steps.filter(loop_id__in=ids).values_list("pk", flat=True)]}
+
+
+def _person(email: str) -> User:
+    user = rights.person(email)
+    if user is None:
+        raise InputError({"as": f"--as: there is no active user {email[:100]}"})
+    return user
+
+
+def _operator(email: str | None, job_id: UUID) -> User | None:
+    if email is None:
+        return None
+    user, workspace = _person(email), Job.objects.get(pk=job_id).workspace.name
+    if not allows(role_on(user, workspace), Role.OPERATOR):
+        raise InputError({"as": f"--as: {user.email} is no operator of {workspace}"})
+    return user
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user id need not have a name
+        return "unknown"
+
+
+def _imported(workspace: Workspace) -> port.Imported:
+    revision = workspace.current
+    return port.Imported(
+        workspace.name,
+        [problem["text"] for problem in workspace.problems],
+        workspace.has_failed,
+        (revision.label or revision.digest)[:12] if revision else None,
+        sorted(definition_of(revision.pk).tasks) if revision else [],
+    )

@@ -1,0 +1,229 @@
+"""What `doctor` looks at: checks give findings, each a sentence and, where something is amiss, its
+remedy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import psycopg
+from django.conf import settings
+from django.db import DatabaseError
+
+from console.operator_command import NO_DATABASE
+from engine.errors import StroemError
+from workers.config import WorkerConfig, load
+
+OLDEST_POSTGRES = 15
+LOW_SPACE_BYTES, NO_SPACE_BYTES = 2 * 1024**3, 200 * 1024**2
+BROKER_WAITS_S = 3
+TOOLCHAINS = {
+    "shell": ("bash", "sh"),
+    "python": ("uv", "python3", "python"),
+    "javascript": ("bun", "node"),
+    "typescript": ("bun", "deno"),
+    "go": ("go",),
+}
+
+Level = Literal["ok", "warning", "problem"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    level: Level
+    about: str
+    sentence: str
+
+
+ok = partial(Finding, "ok")
+warning = partial(Finding, "warning")
+problem = partial(Finding, "problem")
+
+
+def examine(worker_file: Path | None = None) -> Iterator[Finding]:
+    """Every check in turn; those that need the database are left out when it cannot be reached.
+
+    `worker_file` is a worker's configuration: its cluster is looked at as that worker would use it.
+    """
+    yield from _configuration()
+    database = list(_database())
+    yield from database
+    if all(finding.level != "problem" for finding in database):
+        yield from _guarded("migrations", _migrations)
+        yield from _guarded("workers", _workers)
+        yield from _guarded("workspaces", _workspaces)
+    yield from _broker()
+    yield from _docker()
+    yield from examine_cluster(worker_file)
+    yield from _toolchains()
+    yield from _disk()
+
+
+def _configuration() -> Iterator[Finding]:
+    source = settings.STROEM.file or "no file, only defaults and the environment"
+    yield ok("configuration", f"read from {source}")
+    key_file: Path = settings.STROEM.key_file
+    if key_file.exists() and key_file.stat().st_mode & 0o077:
+        yield problem("keys", f"{key_file} can be read by others: run `chmod 600 {key_file}`")
+
+
+def _database() -> Iterator[Finding]:
+    url = settings.STROEM.db.url
+    if not url:
+        yield problem("database", NO_DATABASE)
+        return
+    try:
+        with psycopg.connect(url, connect_timeout=5) as connection:
+            major = connection.info.server_version // 10000
+    except psycopg.Error as error:
+        reason = str(error).strip().splitlines()[0]
+        yield problem(
+            "database", f"cannot be reached ({reason}): start it, or correct STROEM__DB__URL"
+        )
+        return
+    if major < OLDEST_POSTGRES:
+        yield problem("database", f"is PostgreSQL {major}: use {OLDEST_POSTGRES} or newer")
+    else:
+        yield ok("database", f"PostgreSQL {major} answers")
+
+
+def _guarded(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except DatabaseError as error:
+        yield problem(about, f"cannot be read from the database: {str(error).splitlines()[0]}")
+
+
+def _migrations() -> Iterator[Finding]:
+    from apps.fleet.presence import missing_migrations
+
+    stale = problem("migrations", "the tables are not up to date: run `manage.py migrate`")
+    yield stale if missing_migrations() else ok("migrations", "the tables are up to date")
+
+
+def _workers() -> Iterator[Finding]:
+    from apps.fleet import vitals
+
+    alive = vitals.alive().order_by("name")
+    names = [f"{worker.name} ({', '.join(worker.tags)})" for worker in alive]
+    none = warning("workers", "none is alive, so no step will run: start `manage.py worker`")
+    yield ok("workers", f"alive: {'; '.join(names)}") if names else none
+
+
+def _workspaces() -> Iterator[Finding]:
+    from apps.workspaces.models import Workspace
+
+    bad = [workspace.name for workspace in Workspace.objects.filter(current=None).order_by("name")]
+    if bad:
+        yield warning(
+            "workspaces", f"no usable revision of {', '.join(bad)}: run `manage.py validate`"
+        )
+
+
+def _broker() -> Iterator[Finding]:
+    from kombu import Connection
+    from kombu.exceptions import KombuError
+
+    url = settings.STROEM.broker.url
+    if not url:
+        if settings.STROEM.db.url:
+            yield problem("broker", "no broker is known: set STROEM__BROKER__URL")
+        return
+    try:
+        with Connection(url, connect_timeout=BROKER_WAITS_S) as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_WAITS_S)
+            yield ok("broker", f"{connection.transport.driver_type} answers")
+    except (KombuError, OSError) as error:
+        yield problem(
+            "broker",
+            f"cannot be reached ({type(error).__name__}): start it, or correct STROEM__BROKER__URL",
+        )
+
+
+def _docker() -> Iterator[Finding]:
+    from runners.docker.connection import Connection
+
+    none = "no engine answers here: steps that need one run on other workers only"
+    is_alive = Connection(None).is_alive()
+    yield ok("docker", "an engine answers") if is_alive else warning("docker", none)
+
+
+def examine_cluster(worker_file: Path | None) -> Iterator[Finding]:
+    """What the cluster of a worker with this configuration says to being used."""
+    try:
+        worker = load(worker_file, os.environ, data_dir=settings.STROEM.data_dir)
+        if worker.kubernetes is None:
+            where = worker_file or "the environment"
+            yield ok(
+                "kubernetes", f"no section in {where}: `--config` names a worker's file to look at"
+            )
+        else:
+            yield from _cluster(worker, worker.kubernetes)
+    except (StroemError, TypeError, ValueError) as error:
+        yield problem("kubernetes", str(error))
+
+
+def _cluster(worker: WorkerConfig, section: Mapping[str, Any]) -> Iterator[Finding]:
+    from runners.pod.cluster import Cluster, ClusterAway, Refused
+    from runners.pod.config import PodConfig
+    from runners.pod.rights import find_missing, find_objection
+
+    config = PodConfig.from_section(
+        section, owner=worker.worker_name, runner_image=worker.runner_image
+    )
+    cluster, place = Cluster(config), f"in namespace '{config.namespace}'"
+    if worker.server_url is None:
+        yield warning(
+            "kubernetes", "scripts in pods cannot fetch their workspace: set `server_url`"
+        )
+    try:
+        missing = list(find_missing(cluster))
+        for right in missing:
+            verbs = f"{' and '.join(right.verbs)} {right.resource}"
+            amiss = problem if right.is_needed else warning
+            yield amiss(
+                "kubernetes", f"the account may not {verbs} {place}, so {right.without}: grant it"
+            )
+        if not any("create" in right.verbs and right.resource == "pods" for right in missing):
+            objection = find_objection(cluster, config)
+            if objection is not None:
+                yield problem("kubernetes", f"a pod {place} would be refused: {objection}")
+            elif not missing:
+                yield ok("kubernetes", f"the API server answers, and takes what steps need {place}")
+    except ClusterAway as error:
+        remedy = "start it, or correct `kubeconfig` and `context` in the section `kubernetes:`"
+        yield problem("kubernetes", f"{str(error).rstrip('.')}: {remedy}")
+    except Refused as error:
+        remedy = (
+            "renew the account's credentials"
+            if error.status == 401
+            else "let it create selfsubjectaccessreviews"
+        )
+        yield problem("kubernetes", f"the API server refuses this account ({error}): {remedy}")
+
+
+def _toolchains() -> Iterator[Finding]:
+    for language, programs in TOOLCHAINS.items():
+        found = next((path for program in programs if (path := shutil.which(program))), None)
+        wanted = f"install {' or '.join(programs)} to run such steps on this machine"
+        level = ok if found else warning
+        yield level("toolchain", f"{language}: {found or wanted}")
+
+
+def _disk() -> Iterator[Finding]:
+    folder: Path = settings.STROEM.data_dir
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    sentence = f"{free / 1024**3:.1f} GB free at {folder}"
+    if free < NO_SPACE_BYTES:
+        yield problem("disk", f"{sentence}: make room, or logs and results will be lost")
+    elif free < LOW_SPACE_BYTES:
+        yield warning("disk", f"{sentence}: make room soon")
+    else:
+        yield ok("disk", sentence)

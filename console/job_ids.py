@@ -1,0 +1,31 @@
+"""Job ids as people type them: whole, or the beginning if it is that of one job only."""
+
+from __future__ import annotations
+
+import re
+from uuid import UUID
+
+from console.port import Platform
+from engine.errors import InputError, NotFound
+
+SHORTEST = 4
+_HEX = re.compile(rf"[0-9a-f]{{{SHORTEST},32}}")
+
+
+def find_job(platform: Platform, typed: str) -> UUID:
+    """The job meant by `typed`. Raises InputError when it can be none or several, NotFound when
+    there is none."""
+    digits = typed.strip().lower().replace("-", "")
+    if not _HEX.fullmatch(digits):
+        wanted = f"give the id, or at least its first {SHORTEST} characters"
+        raise InputError({"job": f"'{typed[:60]}' is no job id: {wanted}"})
+    first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+    found = platform.job_ids(first, last, most=6)
+    if not found:
+        raise NotFound(f"There is no job {typed.strip()}: `manage.py jobs` lists them")
+    if len(found) > 1:
+        more = ", ..." if len(found) == 6 else ""
+        ids = ", ".join(map(str, found[:5]))
+        begun = f"'{typed.strip()}' begins the ids of several jobs ({ids}{more})"
+        raise InputError({"job": f"{begun}; give more of it"})
+    return found[0]

@@ -1,0 +1,87 @@
+"""One job as an operator reads it in a terminal: its steps, its workflow actions with their runs
+and allocations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from console.port import JobLine, JobView
+from console.screen import clean
+
+MOST_STEPS = 1000
+
+
+def list_line(job: JobLine) -> str:
+    took = _took(job.started_at, job.completed_at or job.asked_at)
+    place = clean(f"{job.workspace}/{job.task_name}")
+    return f"{job.job_id}  {job.status:<9}  {job.created_at:%Y-%m-%d %H:%M:%S}  {took:>10}  {place}"
+
+
+def list_json(job: JobLine) -> str:
+    return _json({name: value for name, value in asdict(job).items() if name != "asked_at"})
+
+
+def as_lines(job: JobView) -> Iterator[str]:
+    """The report, line by line; nothing of a job can steer the terminal."""
+    place = clean(f"{job.workspace}/{job.task_name}")
+    yield f"{job.job_id}  {job.status}  {place}  {_took(job.started_at, job.completed_at)}".rstrip()
+    yield from _error(job.error)
+    for step in job.steps[:MOST_STEPS]:
+        took = _took(step.started_at, step.completed_at)
+        yield f"step    {step.status:<10}  {took:>9}  {clean(step.step_name)}"
+        yield from _error(step.error)
+    if len(job.steps) > MOST_STEPS:
+        yield f"        and {len(job.steps) - MOST_STEPS} more steps"
+    for action in job.workflow_actions:
+        yield from _action(action)
+
+
+def as_json(job: JobView) -> str:
+    """The same as one JSON object."""
+    return _json(asdict(job))
+
+
+def _action(action: Mapping[str, Any]) -> Iterator[str]:
+    about = [action["trigger_type"], "+".join(action["action_types"])]
+    about += [action["progress"]] if action["progress"] else []
+    about += [f"generation {action['generation']}"] if action["generation"] > 1 else []
+    yield f"action  {action['status']:<10}  {'':>9}  {clean(action['name'])} ({', '.join(about)})"
+    if not any(run["error"] == action["reason"] for run in action["runs"]):
+        yield from _error(action["reason"])
+    for run in action["runs"]:
+        code = "" if run["exit_code"] is None else f", exit code {run['exit_code']}"
+        where = f" on {run['worker']}" if run["worker"] else ""
+        took = _took(run["started_at"], run["ended_at"])
+        yield f"  run   {run['status']:<10}  {took:>9}  try {run['attempt']}{clean(where)}{code}"
+        yield from _error(run["error"])
+    for one in action["allocations"]:
+        number = f"Slurm job {one['slurm_job_id']}" if one["slurm_job_id"] else "not submitted"
+        state = f", {one['state']}" if one["state"] else ""
+        nodes = f" on {one['nodes']}" if one["nodes"] else ""
+        took = _took(one["started_at"], one["ended_at"])
+        yield (
+            f"  nodes {one['status']:<10}  {took:>9} "
+            f" {clean(one['scheduler'] + ': ' + number + state + nodes)}"
+        )
+        yield from _error(one["error"])
+
+
+def _json(report: dict[str, Any]) -> str:
+    return json.dumps(report, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _took(start: datetime | None, end: datetime | None) -> str:
+    return f"{(end - start).total_seconds():.1f} s" if start and end else ""
+
+
+def _error(text: str | None) -> Iterator[str]:
+    for line in (text or "").splitlines():
+        yield f"          {clean(line)}"

@@ -1,0 +1,26 @@
+"""`manage.py cancel`: stop a job and its children."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from console.operator_command import OperatorCommand
+from engine.errors import Conflict
+
+
+class Command(OperatorCommand):
+    help = "Cancel a job with its child jobs. Exit code 1 when it had ended already."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("job", help="its id, or the beginning of it")
+
+    def act(self, **options: Any) -> int:
+        job_id = self.job_meant(options)
+        try:
+            self.platform.cancel(job_id)
+        except Conflict as error:
+            self.stderr.write(f"{job_id}: {error}")
+            return 1
+        self.stdout.write(f"{job_id}: asked to stop")
+        return 0

@@ -1,0 +1,40 @@
+"""`manage.py doctor`: is everything there that Stroem needs, and what to do about what is not."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from console.health import examine
+
+MARKS = {"ok": "ok     ", "warning": "warning", "problem": "PROBLEM"}
+
+
+class Command(BaseCommand):
+    help = (
+        "Look at configuration, database, broker, workers, engines and disk. Exit code 1 when there"
+        " is a problem."
+    )
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--quiet", action="store_true", help="say only what is amiss")
+        parser.add_argument(
+            "--config", help="a worker's worker-config.yaml: look at the cluster that it names"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        problems = 0
+        for finding in examine(Path(options["config"]) if options["config"] else None):
+            problems += finding.level == "problem"
+            if finding.level != "ok" or not options["quiet"]:
+                self.stdout.write(f"{MARKS[finding.level]}  {finding.about}: {finding.sentence}")
+                self.stdout.flush()
+        if problems:
+            self.stdout.write(f"{problems} problem{'s' if problems > 1 else ''} found.")
+            sys.exit(1)
+        self.stdout.write("No problems found.")

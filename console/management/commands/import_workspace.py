@@ -1,0 +1,81 @@
+"""`manage.py import_workspace`: read a folder or a git repository, and freeze it when it is
+valid."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from console.operator_command import OperatorCommand
+from console.port import Imported
+from console.workspace_path import refuse_ordinary_file
+from engine.errors import InputError
+
+MOST_SHOWN = 10
+
+
+class Command(OperatorCommand):
+    help = (
+        "Import a workspace, or bring it up to date. Exit code 1 when it has errors: the last good"
+        " revision stays."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("name", help="the workspace's name: letters, digits, - and _")
+        parser.add_argument(
+            "source", help="a folder, a Torc file, a git repository's path or its address"
+        )
+        parser.add_argument("--ref", default="", help="branch, tag or commit of a git repository")
+        parser.add_argument(
+            "--auth", default="", help="name of an entry under `git_auth` in the settings"
+        )
+
+        parser.add_argument(
+            "--chdir", default="", help="where steps of Torc files run, if not in the file's folder"
+        )
+
+    def act(self, **options: Any) -> int:
+        found = self._import(
+            options["name"], options["source"], options["ref"], options["auth"], options["chdir"]
+        )
+        for problem in found.problems:
+            self.stderr.write(problem)
+        if found.has_failed:
+            stays = f"revision {found.revision} stays in force"
+            in_force = stays if found.revision else "there is no earlier revision"
+            self.stderr.write(f"{found.name} was not imported; {in_force}.")
+            return 1
+        self.stdout.write(f"{found.name}: revision {found.revision}")
+        if found.tasks:
+            more = len(found.tasks) - MOST_SHOWN
+            rest = f" and {more} more" if more > 0 else ""
+            first = f"{found.name} {found.tasks[0]}"
+            self.stdout.write(f"it holds {', '.join(found.tasks[:MOST_SHOWN])}{rest}")
+            self.stdout.write(f"run one by: manage.py trigger {first} --follow")
+        return 0
+
+    def _import(self, name: str, source: str, ref: str, auth: str, chdir: str) -> Imported:
+        folder = Path(source).expanduser()
+        directory = str(Path(chdir).expanduser().resolve()) if chdir else ""
+        if folder.is_file():
+            refuse_ordinary_file(folder, source)
+            return self.platform.import_folder(name, folder, directory)
+        if not folder.exists() and ":" not in source:  # an address has one
+            reason = f"there is nothing at {source}: give a folder, a Torc file or a git repository"
+            raise InputError({"source": reason})
+        if not folder.is_dir():
+            return self.platform.import_git(name, source, ref, auth)
+        if ref or _is_bare(folder):
+            return self.platform.import_git(name, str(folder.resolve()), ref, auth)
+        if auth:
+            raise InputError({"auth": "--auth is for git repositories; this is a folder"})
+        return self.platform.import_folder(name, folder, directory)
+
+
+def _is_bare(folder: Path) -> bool:
+    """A repository without files beside it: as a folder it would be a workspace of git's own
+    files."""
+    return (
+        (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir()
+    )

@@ -1,0 +1,43 @@
+"""`manage.py jobs`: the newest jobs, one a line; `manage.py jobs JOB`: one job with its steps and
+workflow actions."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from console import job_report
+from console.operator_command import OperatorCommand
+from engine.errors import InputError
+from engine.lifecycle import JobStatus
+
+MOST = 500
+
+
+class Command(OperatorCommand):
+    help = "List jobs, the newest first; or show one job with its steps and workflow actions."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("job", nargs="?", help="show this one: its id, or the beginning of it")
+        parser.add_argument("--workspace", help="only those of this workspace")
+        parser.add_argument("--task", help="only those of this task")
+        parser.add_argument("--status", choices=[status.value for status in JobStatus])
+        parser.add_argument(
+            "--limit", type=int, default=20, help=f"at most so many (default 20, up to {MOST})"
+        )
+        parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+    def act(self, **options: Any) -> int:
+        if options["job"]:
+            job = self.platform.job(self.job_meant(options))
+            report = [job_report.as_json(job)] if options["json"] else job_report.as_lines(job)
+            for line in report:
+                self.stdout.write(line)
+            return 0
+        if not 1 <= options["limit"] <= MOST:
+            raise InputError({"limit": f"--limit must be between 1 and {MOST}"})
+        wanted = {name: options[name] for name in ("workspace", "task", "status", "limit")}
+        show = job_report.list_json if options["json"] else job_report.list_line
+        for job_line in self.platform.jobs(**wanted):
+            self.stdout.write(show(job_line))
+        return 0

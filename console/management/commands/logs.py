@@ -1,0 +1,55 @@
+"""`manage.py logs`: what a job has written, and what it goes on to write."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from functools import partial
+from typing import Any
+
+from console.follower import Follower
+from console.operator_command import OperatorCommand
+from console.port import BEGINNING, SERVER
+from console.screen import Screen
+from engine.errors import InputError
+from engine.lifecycle import JobStatus
+
+
+class Command(OperatorCommand):
+    help = "Show the log of a job. With --follow, exit code 1 when the job failed or was cancelled."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("job", help="its id, or the beginning of it")
+        parser.add_argument(
+            "--step", help=f"only this step, with all instances of a loop; {SERVER} for the server"
+        )
+        parser.add_argument(
+            "--action", help="only this workflow action, with all its runs; `jobs JOB` lists them"
+        )
+        parser.add_argument(
+            "--follow",
+            action="store_true",
+            help="go on until the job and all that it set off have ended",
+        )
+
+    def act(self, **options: Any) -> int:
+        job_id, step, action = self.job_meant(options), options["step"], options["action"]
+        screen = Screen(sys.stdout)
+        if step and action:
+            raise InputError({"action": "give --step or --action, not both"})
+        if options["follow"]:
+            if step or action:
+                raise InputError(
+                    {"follow": "--follow shows everything; leave out --step and --action"}
+                )
+            Follower(self.platform, job_id, screen).follow()
+            return 0 if self.platform.result(job_id).status == JobStatus.COMPLETED else 1
+        read = partial(self.platform.log, [job_id], step=step or "", action=action or "")
+        cursor, has_more = BEGINNING, True
+        while has_more:
+            piece = read(cursor)
+            cursor, has_more = piece.next, piece.has_more
+            for line in piece.lines:
+                screen.line(line.text if step or action else f"{line.step} | {line.text}")
+        screen.close()
+        return 0

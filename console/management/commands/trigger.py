@@ -1,0 +1,53 @@
+"""`manage.py trigger`: start a task, and watch it if asked to."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from typing import Any
+from uuid import UUID
+
+from console.follower import Follower, show_result
+from console.operator_command import OperatorCommand
+from console.screen import Screen
+from console.typed_input import add_input_option, read_inputs
+from engine.lifecycle import JobStatus
+
+
+class Command(OperatorCommand):
+    help = (
+        "Start a task of an imported workspace; the last line is the job's id. With --follow, exit"
+        " code 0: completed, 1: failed or cancelled, 2: it could not be started."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("workspace")
+        parser.add_argument("task")
+        add_input_option(parser)
+        parser.add_argument(
+            "--follow",
+            action="store_true",
+            help="show progress until the job and all that it set off have ended",
+        )
+
+    def act(self, **options: Any) -> int:
+        given = read_inputs(options["input"])
+        workspace, task = options["workspace"], options["task"]
+        job_id = self.platform.start(workspace, task, given, "trigger")
+        code = self._follow(job_id, task) if options["follow"] else 0
+        self.stdout.write(str(job_id))
+        return code
+
+    def _follow(self, job_id: UUID, task: str) -> int:
+        screen = Screen(sys.stdout)
+        try:
+            Follower(self.platform, job_id, screen).follow()
+        except KeyboardInterrupt:
+            screen.close()
+            self.stderr.write(
+                f"No longer watching; the job goes on. `manage.py cancel {job_id}` stops it."
+            )
+            self.stdout.write(str(job_id))
+            raise
+        result = show_result(self.platform, job_id, task, screen)
+        return 0 if result.status == JobStatus.COMPLETED else 1

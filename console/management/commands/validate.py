@@ -1,0 +1,29 @@
+"""`manage.py validate`: what is wrong with a workspace, each problem with its file, line and
+column."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from console.operator_command import TypedCommand
+from console.workspace_path import read_path
+from engine.spec.reporting import report
+
+
+class Command(TypedCommand):
+    help = (
+        "Check a workspace's files. Exit code 0: valid, 1: it has errors, 2: there is nothing to"
+        " check."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "path", help="the workspace's folder, or one workflow file, also of Torc"
+        )
+        parser.add_argument("--strict", action="store_true", help="warnings count as errors")
+
+    def act(self, **options: Any) -> int:
+        _, loaded = read_path(options["path"])
+        self.stdout.write(report(loaded))
+        return int(bool(loaded.errors or (options["strict"] and loaded.problems)))

@@ -1,0 +1,85 @@
+"""What commands share: errors are sentences, Ctrl-C and a closed pipe end them quietly. Exit code
+0: done, 1: it went wrong, 2: it could not even be asked for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from functools import cached_property
+from types import FrameType
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
+
+from console.job_ids import find_job
+from console.port import Platform
+from engine.errors import StroemError
+
+REFUSED, INTERRUPTED = 2, 130
+NO_DATABASE = (
+    "No database is known: start `manage.py up` first, or set STROEM__DB__URL and"
+    " STROEM__BROKER__URL to servers of yours."
+)
+
+
+def require_database() -> None:
+    if not settings.STROEM.db.url:
+        raise CommandError(NO_DATABASE, returncode=REFUSED)
+
+
+class TypedCommand(BaseCommand):
+    """Subclasses write `act`, which answers with the exit code."""
+
+    requires_system_checks: list[str] = []
+    interrupted_by: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGTERM, signal.SIGHUP)
+
+    @cached_property
+    def platform(self) -> Platform:
+        from console.database import Database
+
+        return Database()
+
+    def act(self, **options: Any) -> int:
+        raise NotImplementedError
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        logging.getLogger().setLevel(logging.WARNING)
+        for number in self.interrupted_by:
+            signal.signal(number, _interrupt)
+        try:
+            code = self.act(**options)
+        except StroemError as error:
+            raise CommandError(str(error), returncode=REFUSED) from error
+        except DatabaseError as error:
+            first = str(error).strip().splitlines() or ["no reason given"]
+            raise CommandError(
+                f"The database cannot be used: {first[0]}", returncode=REFUSED
+            ) from error
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except BrokenPipeError:  # whoever read us, `head` for example, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        if code:
+            sys.exit(code)
+
+
+class OperatorCommand(TypedCommand):
+    """One that needs the platform."""
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        require_database()
+        super().handle(*args, **options)
+
+    def job_meant(self, options: Mapping[str, Any]) -> UUID:
+        return find_job(self.platform, options["job"])
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,200 @@
+"""The platform as the commands see it: frozen values, and one protocol to read and to act.
+
+`console.database` implements it with the database. Nothing here needs a model, a queryset or a
+transaction, so that another implementation can speak HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+from uuid import UUID
+
+SERVER = "_server"  # in place of a step's name: what the server wrote about the job
+BEGINNING = "0"  # of a log, as a cursor
+
+
+@dataclass(frozen=True, slots=True)
+class JobLine:
+    """A job in a list; `asked_at` is the platform's clock."""
+
+    job_id: UUID
+    status: str
+    workspace: str
+    task_name: str
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    asked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StepLine:
+    step_name: str
+    status: str
+    started_at: datetime | None
+    completed_at: datetime | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """One job, as the API names things; so are its workflow actions, their runs and
+    allocations."""
+
+    job_id: UUID
+    workspace: str
+    task_name: str
+    status: str
+    error: str | None
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    steps: Sequence[StepLine]
+    workflow_actions: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    id: UUID
+    status: str
+    has_actions: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """How a job stands, or the last of those that repeated it."""
+
+    job_id: UUID
+    status: str
+    error: str
+    output: Any
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    status: str
+    output: Any
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Relative:
+    """A job that another one set off: another try of it, a child of a step, or a hook's."""
+
+    id: UUID
+    retry_of: UUID | None
+    parent: UUID | None
+    parent_step: str
+    source_type: str
+    source_id: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepNews:
+    """A step that runs, waits for a decision or has just ended; `seconds` since it began."""
+
+    id: int
+    job_id: UUID
+    name: str
+    status: str
+    error: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ActionNews:
+    """A workflow action that has ended."""
+
+    id: int
+    job_id: UUID
+    label: str
+    status: str
+    progress: str
+    reason: str
+
+
+class LogLine(NamedTuple):
+    job_id: UUID
+    step: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogPiece:
+    """Some lines, where to read on, and whether there is more to read already."""
+
+    lines: Sequence[LogLine]
+    next: str
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What somebody decides: a yes with the fields of the form, or a no with a reason."""
+
+    approved: bool
+    given: Mapping[str, Any] | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of a step: approved, rejected, or suspended while approvals are missing."""
+
+    status: str
+    approvals: int
+    needed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A workspace after an import. `revision` is in force, None when there is none; it is the
+    former one where the import `has_failed`."""
+
+    name: str
+    problems: Sequence[str]
+    has_failed: bool
+    revision: str | None
+    tasks: Sequence[str]
+
+
+class Platform(Protocol):
+    """Errors are those of `engine.errors`: NotFound, InputError, and Conflict for what is refused
+    in the present state. `email`: as whom; None: as the operator of this installation."""
+
+    def job_ids(self, first: UUID, last: UUID, most: int) -> list[UUID]: ...
+    def jobs(
+        self, *, workspace: str | None, task: str | None, status: str | None, limit: int
+    ) -> list[JobLine]: ...
+    def job(self, job_id: UUID) -> JobView: ...
+    def log(
+        self, job_ids: Collection[UUID], after: str, *, step: str = "", action: str = ""
+    ) -> LogPiece:
+        """`step` and `action` keep to those of this name; then `job_ids` is one."""
+
+    def relatives(self, job_ids: Collection[UUID]) -> list[Relative]: ...
+    def states(self, job_ids: Collection[UUID]) -> list[JobState]: ...
+    def step_news(self, job_ids: Collection[UUID]) -> list[StepNews]: ...
+    def action_news(
+        self, job_ids: Collection[UUID], known: Collection[int]
+    ) -> list[ActionNews]: ...
+    def has_open_actions(self, job_ids: Collection[UUID]) -> bool: ...
+    def result(self, job_id: UUID) -> JobResult: ...
+    def step_results(self, job_id: UUID) -> dict[str, StepResult]: ...
+
+    def start(self, workspace: str, task: str, given: Mapping[str, Any], source: str) -> UUID: ...
+    def cancel(self, job_id: UUID) -> None: ...
+    def rerun(self, job_id: UUID, email: str | None) -> UUID: ...
+    def restart_failed(self, job_id: UUID, email: str | None) -> None: ...
+    def person(self, email: str) -> str:
+        """The e-mail of the active user meant. Raises InputError."""
+
+    def decide(self, job_id: UUID, step: str, email: str, verdict: Verdict) -> Decision: ...
+
+    def import_folder(self, name: str, path: Path, directory: str = "") -> Imported: ...
+    def import_git(self, name: str, address: str, ref: str, credential: str) -> Imported: ...

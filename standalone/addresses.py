@@ -1,0 +1,41 @@
+"""Points a process that has begun already at a database and a broker which it has just started."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from celery import current_app
+from django.conf import settings
+from django.db import connections
+from django.db.backends.postgresql.base import DatabaseWrapper
+
+
+def use(db_url: str, broker_url: str, data_dir: Path | None = None) -> None:
+    """For this process and for its children's environment. To be called before anything was stored
+    or published."""
+    known = settings.STROEM
+    os.environ["STROEM__DB__URL"] = db_url
+    os.environ["STROEM__BROKER__URL"] = broker_url
+    if data_dir is not None:
+        os.environ["STROEM__DATA_DIR"] = str(data_dir)
+    settings.STROEM = replace(
+        known,
+        db=replace(known.db, url=db_url),
+        broker=replace(known.broker, url=broker_url),
+        data_dir=data_dir or known.data_dir,
+    )
+    settings.BROKER_URL = broker_url
+    hang_up()
+    settings.DATABASES["default"].update(settings.DATABASE_AT(db_url))
+    names = ("broker_url", "broker_read_url", "broker_write_url")
+    current_app.conf.update(dict.fromkeys(names, broker_url))
+
+
+def hang_up() -> None:
+    """Lets go of the database: whoever needs it next connects anew."""
+    connections.close_all()
+    database = connections["default"]
+    assert isinstance(database, DatabaseWrapper)
+    database.close_pool()

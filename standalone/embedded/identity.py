@@ -1,0 +1,102 @@
+"""Who runs the database: PostgreSQL refuses to run as root, and root is who many machines and
+containers have.
+
+Nothing here creates an account or opens a mode outside the directory it is given.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from standalone.embedded.wheels import EmbeddedError, postgres_bin
+
+ACCOUNTS = ("postgres", "nobody")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """`prefix` goes before a command; `user` and `group` are set when an account of the machine
+    runs it."""
+
+    prefix: tuple[str, ...] = ()
+    user: int | None = None
+    group: int | None = None
+
+    def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self.prefix, *argv],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            cwd="/",
+            env={"PATH": os.defpath, "LC_ALL": "C"},
+            user=self.user,
+            group=self.group,
+            extra_groups=None if self.user is None else [],
+            check=False,
+        )
+
+    def own(self, folder: Path) -> None:
+        """Gives a folder of ours, and what is in it, to the account that will use it."""
+        if self.user is not None and self.group is not None:
+            for path in (folder, *folder.rglob("*")):
+                os.chown(path, self.user, self.group, follow_symlinks=False)
+
+
+def identity_for(folder: Path) -> Identity:
+    """Under whom PostgreSQL runs when its data lie in `folder`, which exists."""
+    return Identity() if os.geteuid() != 0 else _identity_of_root(folder)
+
+
+@functools.lru_cache
+def _identity_of_root(folder: Path) -> Identity:
+    for identity in _candidates():
+        if _can_run(identity) and _can_reach(identity, folder):
+            return identity
+    raise EmbeddedError(
+        "PostgreSQL does not run as root, user namespaces are refused here and no other account"
+        f" can reach {folder}: start as another user, or set STROEM__DB__URL and"
+        " STROEM__BROKER__URL to servers of yours."
+    )
+
+
+def _candidates() -> Iterator[Identity]:
+    unshare, mapped = shutil.which("unshare"), _mapped_id()
+    if unshare and mapped:
+        yield Identity((unshare, "--user", f"--map-user={mapped}", f"--map-group={mapped}", "--"))
+    for name in ACCOUNTS:
+        try:
+            account = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        yield Identity(user=account.pw_uid, group=account.pw_gid)
+
+
+def _mapped_id() -> int | None:
+    """What root is called inside its namespace. Outside nothing changes, but initdb insists on an
+    id with a name."""
+    ids = [account.pw_uid for account in pwd.getpwall() if account.pw_uid != 0]
+    return max(ids, default=None)  # as a rule that of `nobody`
+
+
+def _can_run(identity: Identity) -> bool:
+    try:
+        return identity.run(str(postgres_bin() / "postgres"), "--version").returncode == 0
+    except OSError:
+        return False
+
+
+def _can_reach(identity: Identity, folder: Path) -> bool:
+    """A folder of ours can be given away; those above it must let the account through as they
+    are."""
+    return (
+        identity.user is None
+        or identity.run("/bin/sh", "-c", 'cd -- "$1"', "sh", str(folder.parent)).returncode == 0
+    )

@@ -1,0 +1,147 @@
+"""`manage.py run`: one run of a task out of a folder or file, on an engine of its own that leaves
+nothing behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from argparse import ArgumentParser
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from console.follower import Follower, answer, show_result
+from console.operator_command import TypedCommand
+from console.port import JobResult
+from console.screen import Screen
+from console.typed_input import add_input_option, read_inputs
+from console.workspace_path import missing_files, read_path, workspace_name
+from engine.errors import AuthorError, StroemError
+from engine.lifecycle import JobStatus
+from engine.spec.inputs import resolve
+from engine.spec.model import Loaded, Workspace
+from engine.spec.problems import did_you_mean
+from standalone.private_house import private_house
+from standalone.supervision.program import Child
+
+
+class Command(TypedCommand):
+    help = (
+        "Run a task out of a folder, with nothing else running. "
+        "Exit code 0: completed, 1: failed or cancelled, 2: it could not be started."
+    )
+    interrupted_by = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "path", help="the workspace's folder, or one workflow file, also of Torc"
+        )
+        parser.add_argument(
+            "task", nargs="?", help="the task; may be left out where there is only one"
+        )
+        add_input_option(parser)
+        parser.add_argument(
+            "--json",
+            action="store_true",
+            help="print the result as JSON, as the last line of stdout",
+        )
+        parser.add_argument(
+            "--chdir", help="where the steps of a Torc file run (default: in the file's own folder)"
+        )
+        parser.add_argument("--worker-config", help="file with the worker's settings")
+
+    def act(self, **options: Any) -> int:
+        try:
+            folder, loaded = read_path(options["path"])
+            workspace = loaded.workspace
+            if workspace is None:
+                raise AuthorError("\n".join(map(str, loaded.errors)))
+            task = _pick_task(workspace, options["task"], options["path"])
+            given = read_inputs(options["input"])
+            _check_inputs(workspace, task, given)
+            directory = _directory(workspace, task, folder, options["chdir"])
+            self._mention_warnings(loaded, options["path"])
+            with private_house(options["worker_config"]) as worker:
+                job_id = self._start(folder, directory, task, given)
+                result = self._watch(job_id, task, worker, as_json=options["json"])
+        except KeyboardInterrupt:
+            self.stderr.write("Interrupted: the run was stopped.")
+            raise
+        return 0 if result.status == JobStatus.COMPLETED else 1
+
+    def _mention_warnings(self, loaded: Loaded, typed: str) -> None:
+        if loaded.problems:
+            number = f"{len(loaded.problems)} warning{'s' if len(loaded.problems) > 1 else ''}"
+            self.stderr.write(f"{typed}: {number}; `manage.py validate {typed}` lists them.")
+
+    def _start(self, folder: Path, directory: str, task: str, given: Mapping[str, Any]) -> UUID:
+        name = workspace_name(folder)
+        if self.platform.import_folder(name, folder, directory).revision is None:
+            raise AuthorError(
+                f"The files in {folder} changed meanwhile and do not make a workspace any more."
+            )
+        return self.platform.start(name, task, given, "run")
+
+    def _watch(self, job_id: UUID, task: str, worker: Child, *, as_json: bool) -> JobResult:
+        screen = Screen(sys.stderr if as_json else sys.stdout)
+        screen.line(f"{task}: job {job_id}")
+        Follower(self.platform, job_id, screen).follow(is_stopped=worker.has_ended)
+        if worker.has_ended():
+            raise StroemError(f"The worker ended before the job did: {worker.last_words()}")
+        result = show_result(self.platform, job_id, task, screen)
+        if as_json:
+            self.stdout.write(json.dumps(answer(self.platform, result), ensure_ascii=False))
+            self.stdout.flush()
+        return result
+
+
+def _pick_task(workspace: Workspace, asked: str | None, typed: str) -> str:
+    names = list(workspace.tasks)
+    if asked is None and len(names) == 1:
+        return names[0]
+    if not names:
+        raise AuthorError(f"{typed} has no task to run: add one under 'tasks'.")
+    known = f"it has {', '.join(names[:20])}"
+    if asked is None:
+        raise AuthorError(f"Name the task of {typed} to run: {known}.")
+    if asked not in workspace.tasks:
+        raise AuthorError(
+            f"{typed} has no task '{asked}'{did_you_mean(asked, names) or ': ' + known}."
+        )
+    return asked
+
+
+def _directory(workspace: Workspace, task: str, source: Path, typed: str | None) -> str:
+    """Where the steps of a Torc task run, when it is not the file's own folder; empty when it
+    is."""
+    found = workspace.tasks[task]
+    if found.source_format != "torc":
+        if typed is not None:
+            raise AuthorError(
+                f"--chdir is for Torc files; steps of task '{task}' run in their workspace."
+            )
+        return ""
+    folder = source.parent if source.is_file() else (source / str(found.torc["file"])).parent
+    chosen = Path(typed).expanduser().resolve() if typed is not None else folder
+    if not chosen.is_dir():
+        raise AuthorError(f"--chdir {typed} is no folder.")
+    missing = missing_files(found, chosen)
+    if missing:
+        raise AuthorError(
+            f"Missing required files: {', '.join(missing[:20])} (looked for in {chosen})"
+        )
+    return "" if typed is None else str(chosen)
+
+
+def _check_inputs(workspace: Workspace, task: str, given: Mapping[str, Any]) -> None:
+    """Says it before anything is started; what the defaults give is known when the job is made."""
+    fields = {
+        name: field
+        if name in given or not field.has_default
+        else replace(field, has_default=False, required=False)
+        for name, field in workspace.tasks[task].input.items()
+    }
+    resolve(fields, given, {})

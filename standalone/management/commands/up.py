@@ -1,0 +1,183 @@
+"""`manage.py up`: all of Stroem on this machine: database, broker, server, scheduler and one
+worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+from argparse import ArgumentParser
+from types import FrameType
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from engine.errors import StroemError
+from standalone import addresses, preparation
+from standalone.embedded import postgres, standing
+from standalone.embedded.folders import write_private
+from standalone.programs import manage_program, server_program, worker_program
+from standalone.supervision.lifeline import Lifeline
+from standalone.supervision.supervisor import Supervisor
+
+STOP_WITHIN_S = 9.5
+TEND_EVERY_S = 0.2
+
+
+class Command(BaseCommand):
+    help = "Run Stroem here: database, broker, server, scheduler and a worker. Ctrl-C ends them."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--port", type=int, help="port of the server (default: PORT, else the `listen` setting)"
+        )
+        parser.add_argument("--worker-config", help="file with the worker's settings")
+        parser.add_argument(
+            "--no-examples", action="store_true", help="do not import the example workspaces"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        known = settings.STROEM
+        host, port = known.listen_host, _port(options["port"], known.listen_port)
+        self._signals = Signals()
+        try:
+            lock = standing.take_lock(known.data_dir, self._say)
+        except StroemError as error:
+            raise CommandError(str(error)) from error
+        lifeline = Lifeline(keep_open=(lock.fd,))
+        supervisor = Supervisor(lifeline, self._say)
+        try:
+            self._signals.listen()
+            _check_port(host, port)
+            self._start(supervisor, host, port, options)
+            self._signals.is_starting = False
+            while not self._signals.stop.wait(TEND_EVERY_S):
+                supervisor.tend()
+        except KeyboardInterrupt:
+            pass
+        except (StroemError, OSError) as error:
+            raise CommandError(str(error)) from error
+        finally:
+            self._stop(supervisor, lifeline)
+            lock.release()
+
+    def _start(self, supervisor: Supervisor, host: str, port: int, options: dict[str, Any]) -> None:
+        self._start_stores(supervisor)
+        email, password = self._prepare(with_examples=not options["no_examples"])
+        os.environ["STROEM__LISTEN"] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        logs = settings.STROEM.data_dir / "log"
+        seconds = supervisor.start(
+            server_program(logs, host, port),
+            manage_program("scheduler", logs),
+            worker_program(logs, options["worker_config"]),
+        )
+        self._say(f"server, scheduler and worker: ready after {seconds:.1f} s")
+        sign_in = (
+            f"{email} and the password {password} (shown this once)"
+            if password
+            else f"{email} and its password"
+        )
+        shown = f"[{host}]" if ":" in host else host
+        self._say(
+            f"Stroem runs: open http://{shown}:{port}/ and sign in as {sign_in}. Ctrl-C stops it."
+        )
+
+    def _start_stores(self, supervisor: Supervisor) -> None:
+        """Our own servers for what the settings do not name, and then the addresses of both."""
+        given = settings.STROEM_GIVEN()
+        db_url, broker_url = given.db.url, given.broker.url
+        place = None if db_url and broker_url else standing.standing_in(settings.STROEM.data_dir)
+        if db_url or place is None:
+            self._say("database: the server named by the settings")
+        else:
+            self._say(f"database: ready after {supervisor.start(place.database()):.1f} s")
+            postgres.create_database(place.cluster)
+            db_url = place.cluster.url()
+        if broker_url or place is None:
+            self._say("broker: the server named by the settings")
+        else:
+            self._say(f"broker: ready after {supervisor.start(place.broker()):.1f} s")
+            broker_url = place.doorbell.url()
+        assert db_url and broker_url
+        addresses.use(db_url, broker_url)
+        if place is not None:
+            # for the commands that are typed beside a running `up`
+            pair = {"db_url": db_url, "broker_url": broker_url}
+            write_private(settings.PAIR_FILE, json.dumps(pair))
+
+    def _prepare(self, *, with_examples: bool) -> tuple[str, str | None]:
+        """Tables, examples, administrator; the e-mail, and the password when one was made up."""
+        from apps.accounts.services import ensure_first_admin
+
+        if preparation.migrate():
+            self._say("database: tables brought up to date")
+        if with_examples:
+            imported, refused = preparation.import_examples()
+            self._say(f"workspaces: {', '.join(imported) or 'no examples'}")
+            for name, sentence in refused.items():
+                self._say(f"workspaces: {name} was not imported: {sentence}")
+        email, password = ensure_first_admin()
+        addresses.hang_up()
+        return email, password
+
+    def _stop(self, supervisor: Supervisor, lifeline: Lifeline) -> None:
+        """Also reached when a start failed half-way; a second Ctrl-C hurries it."""
+        self._signals.is_starting = False
+        self._say("Stopping ...")
+        supervisor.stop(STOP_WITHIN_S, is_hurried=lambda: self._signals.count > 1)
+        settings.PAIR_FILE.unlink(missing_ok=True)
+        lifeline.close()
+
+    def _say(self, text: str) -> None:
+        self.stdout.write(text)
+        self.stdout.flush()
+
+
+class Signals:
+    """INT, TERM and HUP ask to stop; while things start they interrupt at once."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.count = 0
+        self.is_starting = True
+
+    def listen(self) -> None:
+        """For good: a signal between start and stop must not kill the one who has to clear up."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        self.stop.set()
+        if self.is_starting:
+            self.is_starting = False
+            raise KeyboardInterrupt
+
+
+def _port(option: int | None, listen_port: int) -> int:
+    given = os.environ.get("PORT", "").strip()
+    if option is None and given and not given.isdigit():
+        raise CommandError("PORT must be a number, for example PORT=8090", returncode=2)
+    port = option if option is not None else int(given or listen_port)
+    if not 1 <= port <= 65535:
+        raise CommandError("The port must be between 1 and 65535.", returncode=2)
+    return port
+
+
+def _check_port(host: str, port: int) -> None:
+    """Says it before anything is started; the server itself would say it only in its log."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CommandError(
+                f"Port {port} of {host} cannot be used ({os.strerror(error.errno or 0)}): choose"
+                f" another one, for example `PORT={port + 1 if port < 65535 else port - 1} make"
+                " up`."
+            ) from error

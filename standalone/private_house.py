@@ -1,0 +1,98 @@
+"""The engine for one run: a private database and broker, a conductor and a worker, gone without a
+trace at its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import django
+from django.apps import apps
+from django.db import connections
+
+from standalone import addresses, preparation
+from standalone.embedded import prepared
+from standalone.embedded.pair import TemporaryPair
+from standalone.embedded.postgres import keep_only
+from standalone.programs import worker_program
+from standalone.supervision.lifeline import Lifeline
+from standalone.supervision.program import Child, Program
+
+WORKER_STOPS_WITHIN_S = 3.0
+
+
+@contextmanager
+def private_house(worker_config: str | None) -> Iterator[Child]:
+    """Points this process at servers of its own and gives them back at the end; the worker that
+    serves it. Once in a process."""
+    lifeline = Lifeline()
+    pair: TemporaryPair | None = None
+    try:
+        pair = TemporaryPair(lifeline, copy_of=prepared.cluster_for(_key(), lifeline, _fill))
+        folder = pair.database.folder
+        addresses.use(pair.addresses.db_url, pair.addresses.broker_url, folder / "data")
+        # it takes longer to begin than the database
+        worker = lifeline.spawn(_worker(folder, worker_config))
+        with pair, _conductor():
+            try:
+                yield worker
+            except BaseException:
+                worker.stop(WORKER_STOPS_WITHIN_S)
+                raise
+            worker.stop(within_s=0)  # nothing runs any more
+    finally:
+        addresses.hang_up()
+        if pair is not None:
+            pair.stop()
+        lifeline.close()
+
+
+def _key() -> str:
+    """Changes with whatever decides how the tables look."""
+    parts = [django.__version__, Path(__file__).read_text()]
+    for app in apps.get_app_configs():
+        for file in sorted(Path(app.path).glob("migrations/*.py")):
+            parts += [app.label, file.name, file.read_text()]
+    return prepared.key_of(*parts)
+
+
+def _fill(db_url: str) -> None:
+    addresses.use(db_url, os.environ.get("STROEM__BROKER__URL", "redis://unused"))
+    try:
+        preparation.migrate()
+    finally:
+        addresses.hang_up()
+    keep_only(db_url)
+
+
+def _worker(folder: Path, worker_config: str | None) -> Program:
+    program = worker_program(folder / "log", worker_config, drain_s=0)
+    return replace(program, ending=((signal.SIGTERM, WORKER_STOPS_WITHIN_S),))
+
+
+@contextmanager
+def _conductor() -> Iterator[None]:
+    """The scheduler's rounds, in a thread."""
+    from apps.conductor import partitions, services
+
+    partitions.prepare()
+    stop = threading.Event()
+
+    def run() -> None:
+        try:
+            services.run_forever(stop)
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=run, name="conductor", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(5)

@@ -1,0 +1,63 @@
+"""Our own processes as programs that `up` and `run` start: server, scheduler, worker."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from django.conf import settings
+
+from standalone.supervision.program import Ending, Program
+
+DRAIN_S = 5  # what `up` gives running steps when it ends
+# Not for those we start: it is needed once, and by us.
+WITHHELD = frozenset({"STROEM_ADMIN_EMAIL", "STROEM_ADMIN_PASSWORD", "PORT"})
+
+
+def manage_program(
+    command: str,
+    logs: Path,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    ending: Ending = ((signal.SIGTERM, 5.0),),
+) -> Program:
+    kept = {name: value for name, value in os.environ.items() if name not in WITHHELD}
+    return Program(
+        name=command,
+        argv=(sys.executable, str(settings.BASE_DIR / "manage.py"), command, *arguments),
+        log=logs / f"{command}.log",
+        env={**kept, "PYTHONUNBUFFERED": "1", **(env or {})},
+        ending=ending,
+        holds_lifeline=True,
+    )
+
+
+def server_program(logs: Path, host: str, port: int) -> Program:
+    base = manage_program("server", logs, "--host", host, "--port", str(port))
+    reach = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (compared, not listened on)
+    return replace(base, answers=lambda: _answers(reach, port))
+
+
+def worker_program(logs: Path, config_file: str | None, *, drain_s: int = DRAIN_S) -> Program:
+    arguments = ("--config", config_file) if config_file else ()
+    env = {"STROEM__WORKER__DRAIN_SECS": os.environ.get("STROEM__WORKER__DRAIN_SECS", str(drain_s))}
+    return manage_program(
+        "worker", logs, *arguments, env=env, ending=((signal.SIGTERM, drain_s + 3.0),)
+    )
+
+
+def _answers(host: str, port: int) -> bool:
+    """True when the server gives any answer at all: even a refusal shows that it serves."""
+    connection = http.client.HTTPConnection(host, port, timeout=5)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status < 500
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -1,0 +1,108 @@
+"""Keeps programs running: starts them in order, starts again what dies, ends them in the opposite
+order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from standalone.supervision.lifeline import Lifeline
+from standalone.supervision.program import APPLICATION, STORE, Child, Program, ProgramFailed
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+STORES_S = 1.5  # kept back of the time to stop for those that the others speak to until their end
+CALM_S = 60.0  # who ran that long begins again with the shortest pause
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class _Kept:
+    program: Program
+    child: Child | None
+    began: float
+    pause_s: float = FIRST_PAUSE_S
+    due: float = 0.0
+
+
+class Supervisor:
+    def __init__(self, lifeline: Lifeline, say: Say) -> None:
+        self.lifeline = lifeline
+        self._say = say
+        self._kept: list[_Kept] = []
+
+    def start(self, *programs: Program) -> float:
+        """Starts them together, waits until each answers and keeps them. The seconds that took; or
+        ProgramFailed."""
+        began = time.monotonic()
+        children = []
+        for program in programs:
+            children.append(self.lifeline.spawn(program))
+            self._kept.append(_Kept(program, children[-1], began))
+        for child in children:
+            child.wait_until_ready()
+        return time.monotonic() - began
+
+    def tend(self) -> None:
+        """One round: whoever has died is started again, after a pause that grows with each
+        death."""
+        self.lifeline.check()
+        for kept in self._kept:
+            if kept.child is not None and kept.child.has_ended():
+                self._note_death(kept, kept.child)
+            if kept.child is None and time.monotonic() >= kept.due:
+                self._start_again(kept)
+
+    def _note_death(self, kept: _Kept, child: Child) -> None:
+        kept.pause_s = FIRST_PAUSE_S if time.monotonic() - kept.began > CALM_S else kept.pause_s
+        kept.due = time.monotonic() + kept.pause_s
+        kept.child = None
+        name = kept.program.name
+        self._say(
+            f"{name} ended ({_how(child.process.returncode)}); it is started again in"
+            f" {kept.pause_s:g} s."
+        )
+        for line in child.last_words().splitlines():
+            self._say(f"  {name}: {line}")
+        kept.pause_s = min(kept.pause_s * 2, LONGEST_PAUSE_S)
+
+    def _start_again(self, kept: _Kept) -> None:
+        kept.began = time.monotonic()
+        try:
+            kept.child = self.lifeline.spawn(kept.program)
+        except (OSError, ProgramFailed) as error:
+            kept.due = time.monotonic() + kept.pause_s
+            kept.pause_s = min(kept.pause_s * 2, LONGEST_PAUSE_S)
+            self._say(f"{kept.program.name} could not be started: {error}")
+
+    def stop(self, within_s: float, is_hurried: Callable[[], bool] = lambda: False) -> None:
+        """Ends the applications together, then what they store things in. Nothing is left after
+        `within_s`."""
+        deadline = time.monotonic() + within_s
+        applications = self._children(APPLICATION)
+        for child in applications:
+            if not child.has_ended():
+                child.process.send_signal(child.program.ending[0][0])
+        while any(not child.has_ended() for child in applications):
+            if is_hurried() or time.monotonic() > deadline - STORES_S:
+                break
+            time.sleep(0.02)
+        for child in applications:
+            child.stop(within_s=0)
+        for child in reversed(self._children(STORE)):
+            child.stop(within_s=0 if is_hurried() else max(0.5, deadline - time.monotonic()))
+        self._kept.clear()
+
+    def _children(self, stage: int) -> list[Child]:
+        return [
+            kept.child
+            for kept in self._kept
+            if kept.child is not None and kept.program.stage == stage
+        ]
+
+
+def _how(returncode: int | None) -> str:
+    if returncode is None or returncode >= 0:
+        return f"exit code {returncode}"
+    return f"signal {-returncode}"

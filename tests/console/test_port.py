@@ -1,0 +1,95 @@
+"""What commands show comes through the port alone: here nothing is behind it but a script."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from console import job_report
+from console.follower import Follower, answer, show_result
+from console.port import (
+    JobLine,
+    JobResult,
+    JobState,
+    JobView,
+    LogLine,
+    LogPiece,
+    Relative,
+    StepLine,
+    StepNews,
+    StepResult,
+)
+from console.screen import Screen
+
+JOB, CHILD = UUID(int=1), UUID(int=2)
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Scripted:
+    """One job whose child runs in the first look and has ended in the second."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def relatives(self, job_ids: Collection[UUID]) -> list[Relative]:
+        if JOB not in job_ids:
+            return []
+        return [Relative(CHILD, None, JOB, "call", "task", "", "child")]
+
+    def states(self, job_ids: Collection[UUID]) -> list[JobState]:
+        self.looks += 1
+        status = "running" if self.looks == 1 else "completed"
+        return [JobState(job_id, status, has_actions=False) for job_id in job_ids]
+
+    def step_news(self, job_ids: Collection[UUID]) -> list[StepNews]:
+        status = "running" if self.looks == 1 else "failed"
+        error = "" if self.looks == 1 else "exit code 2"
+        return [StepNews(7, CHILD, "work", status, error, 1.25)]
+
+    def log(self, job_ids: Collection[UUID], after: str) -> LogPiece:
+        lines = [LogLine(CHILD, "work", "hello")] if after == "0" else []
+        return LogPiece(lines, "1", has_more=after == "0")
+
+    def result(self, job_id: UUID) -> JobResult:
+        return JobResult(job_id, "completed", "", {"n": 1})
+
+    def step_results(self, job_id: UUID) -> dict[str, StepResult]:
+        return {"call": StepResult("completed", None, None)}
+
+
+def test_a_job_is_followed_through_the_port() -> None:
+    platform, out = Scripted(), io.StringIO()
+    screen = Screen(out)
+    Follower(platform, JOB, screen).follow()  # type: ignore[arg-type]
+    result = show_result(platform, JOB, "main", screen)  # type: ignore[arg-type]
+    assert out.getvalue().splitlines() == [
+        "call/work: running",
+        "call/work | hello",
+        "call/work: failed (1.2 s)",
+        "  exit code 2",
+        "main: completed",
+    ]
+    assert answer(platform, result) == {  # type: ignore[arg-type]
+        "job_id": str(JOB),
+        "status": "completed",
+        "output": {"n": 1},
+        "steps": {"call": {"status": "completed", "output": None, "error": None}},
+    }
+
+
+def test_lists_and_reports_are_made_of_values() -> None:
+    began = NOON - timedelta(seconds=90)
+    line = JobLine(JOB, "running", "shop", "main", began, began, None, NOON)
+    assert job_report.list_line(line).endswith("2026-03-01 11:58:30      90.0 s  shop/main")
+    assert "asked_at" not in job_report.list_json(line)
+    step = StepLine("one", "failed", began, NOON, "broken\n\x1b[2Jhere")
+    view = JobView(JOB, "shop", "main", "failed", None, began, began, NOON, [step] * 1001, [])
+    lines = list(job_report.as_lines(view))
+    assert lines[1:4] == [
+        "step    failed         90.0 s  one",
+        "          broken",
+        "          here",
+    ]
+    assert lines[-1] == "        and 1 more steps"
