@@ -17,6 +17,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
+from apps.accounts.grants import visible
 from apps.accounts.models import User
 from apps.accounts.scoped import ScopedAdmin
 from apps.adminkit import panels
@@ -25,21 +26,22 @@ from apps.adminkit.markdown import first_line
 from apps.adminkit.paging import BoundedPaginator
 from apps.adminkit.templatetags.adminkit import moment
 from apps.adminkit.typed_forms import TypedForm
-from apps.approvals import rights, services
-from apps.approvals.audit import Caller
+from apps.approvals import delegations, rights, services
 from apps.approvals.audit_page import RecordAdmin
 from apps.approvals.errors import NotAllowed
 from apps.approvals.models import ApprovalRequest, Record, Vote
+from apps.approvals.services import Caller
 from apps.approvals.views import SESSION_KEY
 from apps.jobs import blueprints
 from apps.jobs.admin_pages import job_url
 from engine.errors import InputError, NotFound, StroemError
+from engine.lifecycle import RequestStatus, StepStatus
 
 MOST_RECORDS = 200
 DONE = {
-    "approved": "Approved: the job goes on.",
-    "rejected": "Rejected: the step has failed with your reason.",
-    "suspended": "Your approval counts; more are needed.",
+    RequestStatus.APPROVED: "Approved: the job goes on.",
+    RequestStatus.REJECTED: "Rejected: the step has failed with your reason.",
+    StepStatus.SUSPENDED: "Your approval counts; more are needed.",
 }
 
 
@@ -70,9 +72,9 @@ class InboxFilter(admin.SimpleListFilter):
             case "all":
                 return queryset
             case "open":
-                return queryset.filter(status="open")
+                return queryset.filter(status=RequestStatus.OPEN)
             case "closed":
-                return queryset.exclude(status="open")
+                return queryset.exclude(status=RequestStatus.OPEN)
         if request.GET.get("job"):
             return queryset
         return queryset.filter(
@@ -176,7 +178,7 @@ class ApprovalRequestAdmin(ScopedAdmin):
 
     @admin.display(description="due")
     def deadline(self, row: ApprovalRequest) -> SafeString | str:
-        return moment(row.deadline_at) if row.status == "open" else moment(row.closed_at)
+        return moment(row.deadline_at) if row.is_open else moment(row.closed_at)
 
 
 def page_of(request_id: int) -> str:
@@ -184,10 +186,9 @@ def page_of(request_id: int) -> str:
 
 
 def _found(request: HttpRequest, request_id: int) -> ApprovalRequest:
-    rows = ApprovalRequest.objects.visible_to(request.user).select_related(
-        "workspace", "job", "requested_by"
-    )
-    found = rows.defer("job__input_sealed").filter(pk=request_id).first()
+    rows = ApprovalRequest.objects.select_related("workspace", "job", "requested_by")
+    mine = rows.filter(visible(request.user, "workspace__name"), pk=request_id)
+    found = mine.defer("job__input_sealed").first()
     if found is None:
         raise Http404("There is no such request, or it is not yours to see.")
     return found
@@ -211,7 +212,7 @@ def _page(
 ) -> HttpResponse:
     user = request.user
     votes = list(Vote.objects.filter(request=found).select_related("user").order_by("pk"))
-    right = services.right_to_decide(user, found) if found.is_open else None
+    right = rights.right_to_decide(user, found) if found.is_open else None
     delegations = list(found.delegations.select_related("giver", "taker").order_by("pk"))
     mine = [delegation for delegation in delegations if delegation.giver_id == user.pk]
     has_voted = any(vote.user_id == user.pk for vote in votes)
@@ -223,7 +224,7 @@ def _page(
         "form": form or _form(found),
         "reason": reason,
         "right": right,
-        "why_not": services.why_not(user, found) if found.is_open and right is None else "",
+        "why_not": rights.why_not(user, found) if found.is_open and right is None else "",
         "may_decide": right is not None and not has_voted,
         "may_withdraw": found.is_open and has_voted,
         "may_delegate": right is not None and right.is_own and not has_voted and not mine,
@@ -258,9 +259,8 @@ def decide(request: HttpRequest, request_id: int) -> HttpResponse:
     approved = request.POST.get("verdict") == "approve"
     if not approved and request.POST.get("verdict") != "reject":
         raise Http404
-    form = _form(found, request.POST if approved else None)
     reason = request.POST.get("reason", "").replace("\r\n", "\n").replace("\x00", "").strip()
-    given = form.given() if approved and form.described else None
+    given = _form(found, request.POST).given() if approved and _fields(found) else None
     try:
         decided = services.decide(
             found.pk,
@@ -281,7 +281,7 @@ def decide(request: HttpRequest, request_id: int) -> HttpResponse:
     except StroemError as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, DONE.get(decided.status, decided.status))
+        messages.success(request, DONE[decided.status])
     return redirect(page_of(found.pk))
 
 
@@ -301,7 +301,7 @@ def delegate(request: HttpRequest, request_id: int) -> HttpResponse:
     return _try(
         request,
         found,
-        lambda: services.delegate(found.pk, _caller(request, found), to),
+        lambda: delegations.delegate(found.pk, _caller(request, found), to),
         f"{to} decides in your place now.",
     )
 
@@ -311,7 +311,7 @@ def take_back(request: HttpRequest, request_id: int) -> HttpResponse:
     return _try(
         request,
         found,
-        lambda: services.take_back(found.pk, _caller(request, found)),
+        lambda: delegations.take_back(found.pk, _caller(request, found)),
         "The decision is yours again.",
     )
 

@@ -10,22 +10,19 @@ from django.db.models import Exists, OuterRef, Q
 
 from apps.accounts.grants import NOTHING, Person, visible
 from apps.accounts.models import Role
+from engine.lifecycle import RequestStatus
 
 
 class ApprovalRequestQuerySet(models.QuerySet):  # type: ignore[type-arg]  (a class at run time takes no argument)
-    def visible_to(self, user: Person) -> Self:
-        """Only requests of workspaces that `user` sees."""
-        return self.filter(visible(user, "workspace__name"))
-
     def open(self) -> Self:
-        return self.filter(status="open")
+        return self.filter(status=RequestStatus.OPEN)
 
     def waiting_for(self, user: Person) -> Self:
         """Open requests that ask `user` and that this user has not voted on yet: the inbox, and its
         badge."""
         return (
             self.open()
-            .visible_to(user)
+            .filter(visible(user, "workspace__name"))
             .filter(_asks(user))
             .exclude(_is_kept_from(user))
             .filter(~_has_voted(user))

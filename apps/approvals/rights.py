@@ -76,6 +76,23 @@ def right_of(user: User, request: ApprovalRequest) -> Right:
     raise NotAllowed(f"You may not decide this: it asks {asked_in_words(request)}")
 
 
+def right_to_decide(user: User, request: ApprovalRequest) -> Right | None:
+    """By which right `user` could decide; None when not at all."""
+    try:
+        return right_of(user, request)
+    except (NotFound, NotAllowed):
+        return None
+
+
+def why_not(user: User, request: ApprovalRequest) -> str:
+    """The sentence that tells `user` why they cannot decide; empty when they can."""
+    try:
+        right_of(user, request)
+    except (NotFound, NotAllowed) as error:
+        return str(error)
+    return ""
+
+
 def own_right(user: User, request: ApprovalRequest) -> Right | None:
     """The right of somebody whom the request itself asks."""
     if not user.is_active:
@@ -122,21 +139,15 @@ def people_asked(request: ApprovalRequest) -> list[User]:
         asked |= Q(email__iexact=email)
     own = User.objects.filter(asked, is_active=True).distinct().order_by("pk")
     able = (
-        user for user in (*takers, *own) if user.pk not in givers and _could_decide(user, request)
+        user
+        for user in (*takers, *own)
+        if user.pk not in givers and right_to_decide(user, request) is not None
     )
     found = list(islice(able, MOST_TOLD))
     if not found:
         superusers = User.objects.filter(is_superuser=True, is_active=True).order_by("pk")
         found = [user for user in superusers if not is_kept_apart(user, request)]
     return list({user.pk: user for user in found}.values())[:MOST_TOLD]
-
-
-def _could_decide(user: User, request: ApprovalRequest) -> bool:
-    try:
-        right_of(user, request)
-    except (NotFound, NotAllowed):
-        return False
-    return True
 
 
 def _operators() -> Iterable[int]:

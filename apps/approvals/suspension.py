@@ -8,9 +8,9 @@ import json
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from apps.approvals import audit, transitions
+from apps.approvals import transitions
+from apps.approvals.links import page_url
 from apps.approvals.models import ApprovalRequest, Notice
-from apps.approvals.pages import page_url
 from apps.jobs import logs, ports
 from apps.jobs.masks import shown
 from apps.jobs.models import Job, StepEvent
@@ -40,7 +40,7 @@ def suspend(dispatch: Dispatch) -> None:
     request = _request(dispatch, fence, message, since)
     request.deadline_at, request.timeout_text = until, limit.text[:50] if limit else ""
     request.save(force_insert=True)
-    Notice.objects.create(request=request, kind="suspended")
+    Notice.objects.create(request=request, kind=Notice.Kind.SUSPENDED)
     logs.say(
         dispatch.job.id,
         f"[approval] Step '{dispatch.step_name}' waiting for approval",
@@ -123,4 +123,4 @@ def close_cancelled(job_id: UUID, actor: str, reason: str) -> None:
     """The job was cancelled, and its suspended steps with it: nobody can decide any more."""
     closed = transitions.close_of_job(job_id, by=actor, reason=reason)
     for request in ApprovalRequest.objects.filter(pk__in=closed).select_related("workspace"):
-        audit.record(request, "cancel", "done", detail=reason, actor=actor, via="server")
+        transitions.record(request, "cancel", detail=reason, actor=actor)

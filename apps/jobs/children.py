@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from apps.jobs import blueprints, services
+from apps.jobs import bells, blueprints, services
 from apps.jobs.advance import advancing
 from apps.jobs.blueprints import Plan
 from apps.jobs.creation import Origin
@@ -104,7 +104,7 @@ def _advance_parent(child: Job) -> None:
         [child.parent_step_id], event, result, base=rows.flow_name_of(child.parent_step_id)
     )
     advance.run()
-    services.ring_after_commit(advance)
+    bells.ring_after_commit(advance.bells)
 
 
 def tell_parent(child_id: UUID) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from apps.jobs import blueprints, ports, services
+from apps.jobs import bells, blueprints, ports, services
 from apps.jobs.advance import Advance
 from apps.jobs.models import Job
 from apps.jobs.sql import fetch, retried
@@ -77,7 +77,7 @@ def _restart(job_id: UUID, actor: str) -> None:
     advance = Advance(fresh, plan)
     advance.consider(services.roots_of(job_id))
     advance.run()
-    services.ring_after_commit(advance)
+    bells.ring_after_commit(advance.bells)
 
 
 def _refuse_while_tried_again(job_id: UUID) -> None:

@@ -18,7 +18,7 @@ from rest_framework.views import APIView
 from apps.api import scope, shapes
 from apps.api.paging import window
 from apps.api.serializers import ErrorShape
-from apps.approvals import links, services
+from apps.approvals import delegations, links, rights, services
 from apps.approvals.models import ApprovalRequest, Record
 from apps.approvals.services import Caller
 from engine.errors import NotFound
@@ -125,7 +125,7 @@ class ApprovalView(APIView):
         return Response(
             _shape(row)
             | {
-                "why_not": services.why_not(request.user, row) or None,
+                "why_not": rights.why_not(request.user, row) or None,
                 "votes": [
                     VoteShape(_vote(vote)).data
                     for vote in row.votes.select_related("user").order_by("at")
@@ -172,9 +172,9 @@ class DelegateView(APIView):
         row = _request(request, job, step, "delegate")
         to = _checked(DelegateRequest, request)["to"]
         if to is None:
-            services.take_back(row.pk, _caller(request))
+            delegations.take_back(row.pk, _caller(request))
         else:
-            services.delegate(row.pk, _caller(request), to)
+            delegations.delegate(row.pk, _caller(request), to)
         return Response({"status": "suspended"})
 
 

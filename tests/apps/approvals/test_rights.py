@@ -8,7 +8,7 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from apps.accounts.models import Role, User
-from apps.approvals import services
+from apps.approvals import delegations, rights, services
 from apps.approvals.errors import NotAllowed
 from apps.approvals.models import ApprovalRequest, Delegation, Record
 from apps.approvals.services import Caller
@@ -84,12 +84,12 @@ def test_rights_are_read_when_somebody_decides_and_not_before(tmp_path: Path) ->
     member, worker = viewer(groups=("ops",)), operator()
     workspace = gate(tmp_path, "approvers: {groups: [ops]}")
     job, other = asked(workspace), asked(gate(tmp_path))
-    assert services.right_to_decide(member, request_of(job)) is not None
+    assert rights.right_to_decide(member, request_of(job)) is not None
     member.groups.clear()
     with pytest.raises(NotAllowed):
         approve(job, member)
     # its grants are remembered by now
-    assert services.right_to_decide(worker, request_of(other)) is not None
+    assert rights.right_to_decide(worker, request_of(other)) is not None
     worker.grants.all().delete()
     with pytest.raises(NotFound):
         approve(other, worker)
@@ -218,7 +218,7 @@ def test_an_approval_is_taken_back_while_others_are_waited_for(tmp_path: Path) -
 
 
 def delegate(job: object, giver: User, taker: User) -> None:
-    services.delegate(request_of(job).pk, Caller(giver, "api"), taker.email)  # type: ignore[arg-type]
+    delegations.delegate(request_of(job).pk, Caller(giver, "api"), taker.email)  # type: ignore[arg-type]
 
 
 def test_a_decision_handed_on_is_the_takers_and_no_longer_the_givers(tmp_path: Path) -> None:
@@ -244,13 +244,13 @@ def test_a_decision_handed_on_can_be_taken_back(tmp_path: Path) -> None:
     delegate(job, anna, taker)
     for other, refusal in ((taker, Conflict), (operator(), Conflict), (person(), NotFound)):
         with pytest.raises(refusal):
-            services.take_back(request_of(job).pk, Caller(other, "api"))
-    services.take_back(request_of(job).pk, Caller(anna, "api"))
+            delegations.take_back(request_of(job).pk, Caller(other, "api"))
+    delegations.take_back(request_of(job).pk, Caller(anna, "api"))
     with pytest.raises(NotAllowed):
         approve(job, taker)
     assert approve(job, anna).status == "approved"
     with pytest.raises(Conflict, match="approved by"):
-        services.take_back(request_of(job).pk, Caller(anna, "api"))
+        delegations.take_back(request_of(job).pk, Caller(anna, "api"))
     assert [(what, outcome) for _, what, outcome in records(job)] == [
         ("delegate", "done"),
         ("take_back", "late"),
@@ -275,7 +275,7 @@ def test_a_delegation_does_not_make_two_approvals_of_one_person(tmp_path: Path) 
         with pytest.raises((NotAllowed, Conflict)):
             approve(job, nobody)
     with pytest.raises(Conflict, match="has approved already in your place"):
-        services.take_back(request_of(job).pk, Caller(anna, "api"))
+        delegations.take_back(request_of(job).pk, Caller(anna, "api"))
 
 
 def test_a_delegation_is_worth_no_more_than_the_givers_right(tmp_path: Path) -> None:
