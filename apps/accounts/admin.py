@@ -6,16 +6,14 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
-from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin, StackedInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from apps.accounts.models import ApiToken, User, WorkspaceGrant
+from apps.adminkit import generic
 from apps.adminkit.badges import badge
 from apps.adminkit.templatetags.adminkit import moment
 
@@ -42,14 +40,14 @@ class SuperusersOnly:
         return self._is_superuser(request)
 
 
-class GrantInline(SuperusersOnly, StackedInline):
+class GrantInline(SuperusersOnly, generic.StackedInline[WorkspaceGrant, User | Group]):
     model = WorkspaceGrant
     extra = 0
     fields = ("pattern", "role")
 
 
 @admin.register(User)
-class UserAdmin(SuperusersOnly, DjangoUserAdmin, ModelAdmin):
+class UserAdmin(SuperusersOnly, generic.UserAdmin[User]):
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -89,14 +87,14 @@ admin.site.unregister(Group)
 
 
 @admin.register(Group)
-class GroupAdmin(SuperusersOnly, DjangoGroupAdmin, ModelAdmin):
+class GroupAdmin(SuperusersOnly, generic.GroupAdmin):
     fields = ("name",)  # permissions of models open nothing here: grants do
     filter_horizontal = ()
     inlines = (GrantInline,)
 
 
 @admin.register(WorkspaceGrant)
-class WorkspaceGrantAdmin(SuperusersOnly, ModelAdmin):
+class WorkspaceGrantAdmin(SuperusersOnly, generic.ModelAdmin[WorkspaceGrant]):
     list_display = ("pattern", "role", "user", "group")
     list_filter = ("role",)
     list_select_related = ("user", "group")
@@ -105,7 +103,7 @@ class WorkspaceGrantAdmin(SuperusersOnly, ModelAdmin):
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(SuperusersOnly, ModelAdmin):
+class ApiTokenAdmin(SuperusersOnly, generic.ModelAdmin[ApiToken]):
     """Keys are made by their owners through the API; here they are seen and revoked."""
 
     list_display = ("name", "prefix", "user", "created", "expires", "used")

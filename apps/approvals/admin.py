@@ -10,14 +10,14 @@ from uuid import UUID
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from apps.accounts.grants import visible
+from apps.accounts.grants import signed_in, visible
 from apps.accounts.models import User
 from apps.accounts.scoped import ScopedAdmin
 from apps.adminkit import panels
@@ -30,7 +30,7 @@ from apps.approvals import delegations, rights, services
 from apps.approvals.audit_page import RecordAdmin
 from apps.approvals.errors import NotAllowed
 from apps.approvals.models import ApprovalRequest, Record, Vote
-from apps.approvals.services import Caller
+from apps.approvals.transitions import Caller
 from apps.approvals.views import SESSION_KEY
 from apps.jobs import blueprints
 from apps.jobs.admin_pages import job_url
@@ -47,7 +47,7 @@ DONE = {
 
 def waiting_for_me(request: HttpRequest) -> str:
     """How many requests wait for the person, for the side bar; empty when none does."""
-    count = ApprovalRequest.objects.waiting_for(request.user).count()
+    count = rights.waiting_for(request.user).count()
     return str(count) if count else ""
 
 
@@ -77,9 +77,7 @@ class InboxFilter(admin.SimpleListFilter):
                 return queryset.exclude(status=RequestStatus.OPEN)
         if request.GET.get("job"):
             return queryset
-        return queryset.filter(
-            pk__in=ApprovalRequest.objects.waiting_for(request.user).values("pk")
-        )
+        return queryset.filter(pk__in=rights.waiting_for(request.user).values("pk"))
 
 
 class JobFilter(admin.SimpleListFilter):
@@ -102,7 +100,7 @@ class JobFilter(admin.SimpleListFilter):
 
 
 @admin.register(ApprovalRequest)
-class ApprovalRequestAdmin(ScopedAdmin):
+class ApprovalRequestAdmin(ScopedAdmin[ApprovalRequest]):
     list_display = ("state", "what", "workspace_name", "progress", "created", "deadline")
     list_filter = (InboxFilter, JobFilter)
     search_fields = ("task_name", "step_name")
@@ -124,8 +122,10 @@ class ApprovalRequestAdmin(ScopedAdmin):
         )
 
     def get_urls(self) -> list[URLPattern]:
-        def page(route: str, view: Any) -> URLPattern:
-            wrapped = self.admin_site.admin_view(require_POST(view))
+        def page(route: str, view: Callable[..., HttpResponse]) -> URLPattern:
+            wrapped: Callable[..., HttpResponseBase] = self.admin_site.admin_view(
+                require_POST(view)
+            )
             return path(
                 f"<int:request_id>/{route}/", wrapped, name=f"approvals_{route.replace('-', '_')}"
             )
@@ -210,7 +210,7 @@ def _fields(found: ApprovalRequest) -> Any:
 def _page(
     request: HttpRequest, found: ApprovalRequest, form: TypedForm | None = None, reason: str = ""
 ) -> HttpResponse:
-    user = request.user
+    user = signed_in(request.user)
     votes = list(Vote.objects.filter(request=found).select_related("user").order_by("pk"))
     right = rights.right_to_decide(user, found) if found.is_open else None
     delegations = list(found.delegations.select_related("giver", "taker").order_by("pk"))
@@ -243,7 +243,7 @@ def _colleagues(request: HttpRequest, found: ApprovalRequest) -> list[str]:
     """E-mails to offer; whether somebody may take over is asked when it is tried."""
     people = (
         User.objects.filter(is_active=True, is_staff=True)
-        .exclude(pk=request.user.pk)
+        .exclude(pk=signed_in(request.user).pk)
         .order_by("email")
     )
     return list(people.values_list("email", flat=True)[:200])
@@ -251,7 +251,7 @@ def _colleagues(request: HttpRequest, found: ApprovalRequest) -> list[str]:
 
 def _caller(request: HttpRequest, found: ApprovalRequest) -> Caller:
     via = "link" if found.pk in request.session.get(SESSION_KEY, ()) else "admin"
-    return Caller(request.user, via, str(request.META.get("REMOTE_ADDR", "")))
+    return Caller(signed_in(request.user), via, str(request.META.get("REMOTE_ADDR", "")))
 
 
 def decide(request: HttpRequest, request_id: int) -> HttpResponse:
@@ -340,11 +340,7 @@ def step_panel(request: HttpRequest, job: Any, step: Any) -> dict[str, Any] | No
 
 def inbox_panel(request: HttpRequest) -> dict[str, Any]:
     """On the dashboard: what waits for the person."""
-    rows = (
-        ApprovalRequest.objects.waiting_for(request.user)
-        .select_related("workspace")
-        .order_by("created_at")
-    )
+    rows = rights.waiting_for(request.user).select_related("workspace").order_by("created_at")
     return {"requests": list(rows.defer("fields")[:8]), "count": rows.count()}
 
 

@@ -31,7 +31,7 @@ class OutcomeFilter(admin.SimpleListFilter):
         return queryset.filter(outcome=self.value()) if self.value() in list(Outcome) else queryset
 
 
-class RecordAdmin(ScopedAdmin):
+class RecordAdmin(ScopedAdmin[Record]):
     workspace_path: ClassVar[str] = "workspace"
     list_display = ("when", "who", "what", "result", "about", "workspace", "way", "note")
     list_display_links = ("when",)

@@ -9,7 +9,6 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Func, Q
 
-from apps.approvals.querysets import ApprovalRequestQuerySet
 from engine.lifecycle import RequestStatus
 
 NOW = Func(function="clock_timestamp")
@@ -75,8 +74,6 @@ class ApprovalRequest(models.Model):
         max_length=254, blank=True, help_text="Who decided or cancelled; empty: time did"
     )
     reason = models.TextField(blank=True, help_text="Of a rejection or a cancellation")
-
-    objects = ApprovalRequestQuerySet.as_manager()
 
     class Meta:
         constraints = [

@@ -29,7 +29,7 @@ def register(
     job_id: UUID | None,
 ) -> UUID:
     worker_id = uuid4()
-    values = [
+    values = (
         worker_id,
         name,
         list(tags),
@@ -39,7 +39,7 @@ def register(
         os.getpid(),
         json.dumps(offers),
         job_id,
-    ]
+    )
     with connection.cursor() as cursor:
         cursor.execute(REGISTER, values)
     return worker_id
@@ -66,7 +66,7 @@ def mark_dead(after_s: float) -> int:
             """,
             [after_s],
         )
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def remove_old(hours: float) -> int:
@@ -77,7 +77,7 @@ def remove_old(hours: float) -> int:
             " => %s)",
             [hours * 3600],
         )
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def schema_problem() -> str | None:
