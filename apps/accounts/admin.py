@@ -21,23 +21,11 @@ from apps.adminkit.templatetags.adminkit import moment
 class SuperusersOnly:
     """Permissions of the model do not open this page; being a superuser does."""
 
-    def _is_superuser(self, request: HttpRequest) -> bool:
+    def _is_superuser(self, request: HttpRequest, obj: object = None) -> bool:
         return bool(request.user.is_active and request.user.is_superuser)
 
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self._is_superuser(request)
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self._is_superuser(request)
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self._is_superuser(request)
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self._is_superuser(request)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self._is_superuser(request)
+    has_module_permission = has_view_permission = _is_superuser
+    has_add_permission = has_change_permission = has_delete_permission = _is_superuser
 
 
 class GrantInline(SuperusersOnly, generic.StackedInline[WorkspaceGrant, User | Group]):

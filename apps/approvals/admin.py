@@ -4,6 +4,7 @@ it is asked for."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -286,41 +287,25 @@ def decide(request: HttpRequest, request_id: int) -> HttpResponse:
 
 
 def withdraw(request: HttpRequest, request_id: int) -> HttpResponse:
-    found = _found(request, request_id)
-    return _try(
-        request,
-        found,
-        lambda: services.withdraw(found.pk, _caller(request, found)),
-        "Your approval has been taken back.",
-    )
+    return _try(request, request_id, services.withdraw, "Your approval has been taken back.")
 
 
 def delegate(request: HttpRequest, request_id: int) -> HttpResponse:
-    found = _found(request, request_id)
     to = request.POST.get("to", "").strip()
-    return _try(
-        request,
-        found,
-        lambda: delegations.delegate(found.pk, _caller(request, found), to),
-        f"{to} decides in your place now.",
-    )
+    service = partial(delegations.delegate, to=to)
+    return _try(request, request_id, service, f"{to} decides in your place now.")
 
 
 def take_back(request: HttpRequest, request_id: int) -> HttpResponse:
-    found = _found(request, request_id)
-    return _try(
-        request,
-        found,
-        lambda: delegations.take_back(found.pk, _caller(request, found)),
-        "The decision is yours again.",
-    )
+    return _try(request, request_id, delegations.take_back, "The decision is yours again.")
 
 
 def _try(
-    request: HttpRequest, found: ApprovalRequest, service: Callable[[], Any], done: str
+    request: HttpRequest, request_id: int, service: Callable[[int, Caller], object], done: str
 ) -> HttpResponse:
+    found = _found(request, request_id)
     try:
-        service()
+        service(found.pk, _caller(request, found))
     except NotAllowed as error:
         raise PermissionDenied(str(error)) from error
     except StroemError as error:

@@ -19,7 +19,7 @@ from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions import rows
 from engine import templating
 from engine.errors import TemplateError
-from engine.lifecycle import StepEventKind
+from engine.lifecycle import JobEventKind, StepEventKind
 from engine.spec.freeze import to_json
 from engine.spec.model import Action
 
@@ -101,7 +101,9 @@ def _request(dispatch: Dispatch, fence: int, message: str, since: datetime) -> A
 
 def _starters(job: Job) -> list[str]:
     """Who started the job, and who restarted it."""
-    restarts = StepEvent.objects.filter(job_id=job.id, kind="job_reopened").exclude(actor="")
+    restarts = StepEvent.objects.filter(job_id=job.id, kind=f"job_{JobEventKind.REOPENED}").exclude(
+        actor=""
+    )
     found = {actor.lower() for actor in restarts.values_list("actor", flat=True)}
     if job.started_by is not None:
         found.add(job.started_by.email.lower())

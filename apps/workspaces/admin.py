@@ -206,27 +206,15 @@ class SecretAdmin(ModelAdmin[Secret]):
         )
         return super().formfield_for_foreignkey(db_field, request, **options)
 
-    def _may(self, request: HttpRequest, row: Secret | None) -> bool:
+    def _may(self, request: HttpRequest, obj: Secret | None = None) -> bool:
         if not request.user.is_staff:
             return False
-        if row is None:
+        if obj is None:
             return Workspace.objects.visible_to(request.user, Role.ADMIN).exists()
-        return allows(role_on(request.user, row.workspace.name), Role.ADMIN)
+        return allows(role_on(request.user, obj.workspace.name), Role.ADMIN)
 
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self._may(request, None)
-
-    def has_view_permission(self, request: HttpRequest, obj: Secret | None = None) -> bool:
-        return self._may(request, obj)
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self._may(request, None)
-
-    def has_change_permission(self, request: HttpRequest, obj: Secret | None = None) -> bool:
-        return self._may(request, obj)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Secret | None = None) -> bool:
-        return self._may(request, obj)
+    has_module_permission = has_add_permission = _may
+    has_view_permission = has_change_permission = has_delete_permission = _may
 
     def save_model(self, request: HttpRequest, obj: Secret, form: SecretForm, change: bool) -> None:
         value = form.cleaned_data["value"]

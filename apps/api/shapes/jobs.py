@@ -18,25 +18,6 @@ from apps.jobs.models import Attempt, Step
 from engine.spec.freeze import to_json
 from engine.spec.model import InputField
 
-JOB_COLUMNS = (
-    "id",
-    "workspace__name",
-    "task_name",
-    "mode",
-    "status",
-    "source_type",
-    "source_id",
-    "revision__label",
-    "revision__digest",
-    "created_at",
-    "started_at",
-    "completed_at",
-    "retry_of_id",
-    "retry_job_id",
-    "retry_attempt",
-    "max_attempts",
-)
-
 
 class JobShape(Shape[Values]):  # out of a row of JOB_COLUMNS
     job_id = serializers.UUIDField(source="id")
@@ -63,6 +44,14 @@ class JobShape(Shape[Values]):  # out of a row of JOB_COLUMNS
 
     def get_max_retries(self, row: Values) -> int:
         return max(0, int(row["max_attempts"] or 1) - 1)
+
+
+JOB_COLUMNS = {field.source or name for name, field in JobShape().fields.items()} - {"*"} | {
+    "mode",
+    "revision__label",
+    "revision__digest",
+    "max_attempts",
+}
 
 
 class JobPage(Shape[Values]):

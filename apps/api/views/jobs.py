@@ -91,7 +91,7 @@ class LogsView(APIView):
     )
     def get(self, request: Request, job: str) -> Response:
         row = scope.job(request.user, job)
-        return answer(LogShape, logreader.read([row.pk], _cursor(request)).as_json())
+        return _logs(request, row)
 
 
 class StepLogsView(APIView):
@@ -104,19 +104,21 @@ class StepLogsView(APIView):
     def get(self, request: Request, job: str, step: str) -> Response:
         row = scope.job(request.user, job)
         if step == SERVER:
-            piece = logreader.read([row.pk], _cursor(request), is_server=True)
-            return answer(LogShape, piece.as_json())
+            return _logs(request, row, is_server=True)
         steps = scope.steps(request.user).filter(job_id=row.pk)
         ids = list(steps.filter(name=step).values_list("pk", flat=True))
         if not ids:
             raise NotFound("Step not found")
         ids += steps.filter(loop_id__in=ids).values_list("pk", flat=True)
-        piece = logreader.read([row.pk], _cursor(request), step_ids=ids)
-        return answer(LogShape, piece.as_json())
+        return _logs(request, row, step_ids=ids)
 
 
-def _cursor(request: Request) -> logreader.Cursor:
-    return logreader.Cursor.parse(request.query_params.get("after") or "0")
+def _logs(
+    request: Request, row: Job, *, step_ids: list[int] | None = None, is_server: bool = False
+) -> Response:
+    cursor = logreader.Cursor.parse(request.query_params.get("after") or "0")
+    piece = logreader.read([row.pk], cursor, step_ids=step_ids, is_server=is_server)
+    return answer(LogShape, piece.as_json())
 
 
 def _filtered(rows: QuerySet[Job], given: Any) -> QuerySet[Job]:
@@ -178,7 +180,9 @@ def _failures(step_ids: list[int]) -> defaultdict[int, list[Attempt]]:
     """Attempts of these steps that were not the last word."""
     failures: defaultdict[int, list[Attempt]] = defaultdict(list)
     if step_ids:
-        ended = Attempt.objects.filter(step_id__in=step_ids, status__in=["failed", "lost"])
+        ended = Attempt.objects.filter(
+            step_id__in=step_ids, status__in=[Attempt.Status.FAILED, Attempt.Status.LOST]
+        )
         for attempt in ended.order_by("step_id", "fence"):
             failures[attempt.step_id].append(attempt)
     return failures
