@@ -19,6 +19,7 @@ from apps.accounts.models import Role, User
 from apps.approvals import rights
 from apps.approvals import services as approvals
 from apps.approvals.errors import NotAllowed
+from apps.approvals.transitions import Caller
 from apps.jobs import services
 from apps.jobs.flow import restarts
 from apps.jobs.models import Job, Step
@@ -144,7 +145,7 @@ class Database:
         return _person(email).email
 
     def decide(self, job_id: UUID, step: str, email: str, verdict: port.Verdict) -> port.Decision:
-        caller = approvals.Caller(_person(email), "cli", f"local user {_login()}")
+        caller = Caller(_person(email), "cli", f"local user {_login()}")
         request = approvals.request_of(job_id, step)
         try:
             decided = approvals.decide(request.pk, caller, **asdict(verdict))

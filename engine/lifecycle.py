@@ -6,7 +6,9 @@ Callers say what happened, never where to land. Terminal statuses absorb: no eve
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import TypeVar
 
 
 class StepStatus(StrEnum):
@@ -123,3 +125,99 @@ def job_sources(event: JobEventKind) -> tuple[JobStatus, ...]:
 def job_target(event: JobEventKind) -> JobStatus:
     """The one status where `event` lands."""
     return next(target for (_, kind), target in JOB_TABLE.items() if kind is event)
+
+
+class RequestStatus(StrEnum):
+    """Of an approval request."""
+
+    OPEN = "open"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+
+
+class RequestEventKind(StrEnum):
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"  # its job was cancelled, or its step went on without it
+
+
+class SessionStatus(StrEnum):
+    """Of a worker's session with one job."""
+
+    OPEN = "open"
+    CLOSING = "closing"  # it does what its leaving sets off
+    CLOSED = "closed"
+    LOST = "lost"
+
+
+class SessionEventKind(StrEnum):
+    LEAVING = "leaving"
+    LEFT = "left"
+    LOST = "lost"
+
+
+class AllocationStatus(StrEnum):
+    """Of nodes that were requested from Slurm."""
+
+    REQUESTED = "requested"  # not submitted yet
+    PENDING = "pending"  # in Slurm's queue
+    ACTIVE = "active"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    LOST = "lost"  # Slurm no longer knows it
+
+
+class AllocationEventKind(StrEnum):
+    QUEUED = "queued"  # submitted, or requeued by Slurm
+    STARTED = "started"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    LOST = "lost"
+
+
+R, Q = RequestStatus, RequestEventKind
+W, V = SessionStatus, SessionEventKind
+A, L = AllocationStatus, AllocationEventKind
+
+REQUEST_TABLE: dict[tuple[RequestStatus, RequestEventKind], RequestStatus] = {
+    (R.OPEN, Q.APPROVED): R.APPROVED,
+    (R.OPEN, Q.REJECTED): R.REJECTED,
+    (R.OPEN, Q.TIMED_OUT): R.TIMED_OUT,
+    (R.OPEN, Q.CANCELLED): R.CANCELLED,
+}
+SESSION_TABLE: dict[tuple[SessionStatus, SessionEventKind], SessionStatus] = {
+    (W.OPEN, V.LEAVING): W.CLOSING,
+    (W.OPEN, V.LEFT): W.CLOSED,
+    (W.OPEN, V.LOST): W.LOST,
+    (W.CLOSING, V.LEFT): W.CLOSED,
+    (W.CLOSING, V.LOST): W.LOST,
+}
+LIVE_SESSION = (W.OPEN, W.CLOSING)
+OPEN_ALLOCATION = (A.REQUESTED, A.PENDING, A.ACTIVE)
+# Slurm is asked again and again, may requeue what had started, and may start what we did not hear
+# it accept: every open status leads everywhere.
+ALLOCATION_TABLE: dict[tuple[AllocationStatus, AllocationEventKind], AllocationStatus] = {
+    (source, event): target
+    for source in OPEN_ALLOCATION
+    for event, target in (
+        (L.QUEUED, A.PENDING),
+        (L.STARTED, A.ACTIVE),
+        (L.COMPLETED, A.COMPLETE),
+        (L.FAILED, A.FAILED),
+        (L.LOST, A.LOST),
+    )
+}
+
+Status = TypeVar("Status", bound=StrEnum)
+Event = TypeVar("Event", bound=StrEnum)
+
+
+def move_of(
+    table: Mapping[tuple[Status, Event], Status], event: Event
+) -> tuple[list[Status], Status]:
+    """Statuses that `event` may leave, and the one where it lands."""
+    moves = [(source, target) for (source, kind), target in table.items() if kind is event]
+    return [source for source, _ in moves], moves[0][1]

@@ -6,16 +6,14 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
-from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin, StackedInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from apps.accounts.models import ApiToken, User, WorkspaceGrant
+from apps.adminkit import generic
 from apps.adminkit.badges import badge
 from apps.adminkit.templatetags.adminkit import moment
 
@@ -23,33 +21,21 @@ from apps.adminkit.templatetags.adminkit import moment
 class SuperusersOnly:
     """Permissions of the model do not open this page; being a superuser does."""
 
-    def _is_superuser(self, request: HttpRequest) -> bool:
+    def _is_superuser(self, request: HttpRequest, obj: object = None) -> bool:
         return bool(request.user.is_active and request.user.is_superuser)
 
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self._is_superuser(request)
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self._is_superuser(request)
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self._is_superuser(request)
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self._is_superuser(request)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self._is_superuser(request)
+    has_module_permission = has_view_permission = _is_superuser
+    has_add_permission = has_change_permission = has_delete_permission = _is_superuser
 
 
-class GrantInline(SuperusersOnly, StackedInline):
+class GrantInline(SuperusersOnly, generic.StackedInline[WorkspaceGrant, User | Group]):
     model = WorkspaceGrant
     extra = 0
     fields = ("pattern", "role")
 
 
 @admin.register(User)
-class UserAdmin(SuperusersOnly, DjangoUserAdmin, ModelAdmin):
+class UserAdmin(SuperusersOnly, generic.UserAdmin[User]):
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -89,14 +75,14 @@ admin.site.unregister(Group)
 
 
 @admin.register(Group)
-class GroupAdmin(SuperusersOnly, DjangoGroupAdmin, ModelAdmin):
+class GroupAdmin(SuperusersOnly, generic.GroupAdmin):
     fields = ("name",)  # permissions of models open nothing here: grants do
     filter_horizontal = ()
     inlines = (GrantInline,)
 
 
 @admin.register(WorkspaceGrant)
-class WorkspaceGrantAdmin(SuperusersOnly, ModelAdmin):
+class WorkspaceGrantAdmin(SuperusersOnly, generic.ModelAdmin[WorkspaceGrant]):
     list_display = ("pattern", "role", "user", "group")
     list_filter = ("role",)
     list_select_related = ("user", "group")
@@ -105,7 +91,7 @@ class WorkspaceGrantAdmin(SuperusersOnly, ModelAdmin):
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(SuperusersOnly, ModelAdmin):
+class ApiTokenAdmin(SuperusersOnly, generic.ModelAdmin[ApiToken]):
     """Keys are made by their owners through the API; here they are seen and revoked."""
 
     list_display = ("name", "prefix", "user", "created", "expires", "used")

@@ -16,7 +16,13 @@ Person = User | AnonymousUser
 NOTHING = Q(pk__in=())
 
 
-def grants_of(user: Person) -> tuple[tuple[str, Role], ...]:
+def signed_in(user: Person) -> User:
+    """The user of a request where views let nobody in who has not signed in."""
+    assert isinstance(user, User)
+    return user
+
+
+def grants_of(user: User) -> tuple[tuple[str, Role], ...]:
     """The (pattern, role) pairs of `user` and of the user's groups; read once for each user
     object."""
     known: tuple[tuple[str, Role], ...] | None = getattr(user, "_stroem_grants", None)
@@ -29,7 +35,7 @@ def grants_of(user: Person) -> tuple[tuple[str, Role], ...]:
     return known
 
 
-def _groups(user: Person) -> Any:
+def _groups(user: User) -> Any:
     return User.groups.through.objects.filter(user_id=user.pk).values("group_id")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import ClassVar, Self
 
 from django.contrib.auth.models import AbstractUser, Group
 from django.db import models
@@ -14,7 +15,7 @@ from apps.accounts.querysets import UserManager
 class User(AbstractUser):
     """A person or a service account."""
 
-    username = None
+    username = None  # type: ignore[assignment]  # as Django says to leave it out
     email = models.EmailField("e-mail", unique=True)
     is_staff = models.BooleanField(
         "opens the pages",
@@ -23,8 +24,8 @@ class User(AbstractUser):
     )
 
     USERNAME_FIELD = "email"
-    REQUIRED_FIELDS: list[str] = []
-    objects = UserManager()
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+    objects: ClassVar[UserManager[Self]] = UserManager()  # type: ignore[assignment]  # without a username
 
     class Meta:
         constraints = [models.UniqueConstraint(Lower("email"), name="accounts_user_email_ci")]

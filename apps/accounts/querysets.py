@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
-from django.contrib.auth.base_user import BaseUserManager
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+
+U = TypeVar("U", bound=AbstractBaseUser)
 
 
-class UserManager(BaseUserManager):
+class UserManager(BaseUserManager[U]):
     use_in_migrations = True
 
-    def create_user(self, email: str, password: str | None = None, **fields: Any) -> Any:
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> U:
         user = self.model(email=self.normalize_email(email), **fields)
         user.set_password(password)
         user.save(using=self._db)
         return user
 
-    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> Any:
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> U:
         return self.create_user(
             email, password, **{"is_staff": True, "is_superuser": True, **fields}
         )

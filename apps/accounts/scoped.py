@@ -3,16 +3,18 @@ nobody edits by hand."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
 
 from apps.accounts.grants import role_on, visible
+from apps.adminkit.generic import ModelAdmin
+
+M = TypeVar("M", bound=Model)
 
 
-class ReadOnlyAdmin(ModelAdmin):
+class ReadOnlyAdmin(ModelAdmin[M]):
     """For everybody who is let in; nothing is added, changed or deleted here."""
 
     show_full_result_count = False
@@ -24,23 +26,19 @@ class ReadOnlyAdmin(ModelAdmin):
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return self.has_module_permission(request)
 
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def _never(self, request: HttpRequest, obj: object = None) -> bool:
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+    has_add_permission = has_change_permission = has_delete_permission = _never
 
 
-class ScopedAdmin(ReadOnlyAdmin):
+class ScopedAdmin(ReadOnlyAdmin[M]):
     """Only rows of granted workspaces. `workspace_path` leads from a row to the name of its
     workspace, as the ORM says it."""
 
     workspace_path: ClassVar[str] = "workspace__name"
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+    def get_queryset(self, request: HttpRequest) -> QuerySet[M]:
         return super().get_queryset(request).filter(visible(request.user, self.workspace_path))
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:

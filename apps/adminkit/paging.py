@@ -3,15 +3,21 @@ same at any size."""
 
 from __future__ import annotations
 
-from django.core.paginator import Paginator
+from typing import TypeVar
+
+from django.db.models import Model, QuerySet
 from django.utils.functional import cached_property
 
+from apps.adminkit.generic import Paginator
+
+M = TypeVar("M", bound=Model)
 MOST = 10_000
 
 
-class BoundedPaginator(Paginator):
+class BoundedPaginator(Paginator[M]):
     """Knows of the first 10,000 rows. Search and filters lead to older ones."""
 
     @cached_property
     def count(self) -> int:
-        return int(self.object_list[:MOST].count())
+        assert isinstance(self.object_list, QuerySet)
+        return self.object_list[:MOST].count()

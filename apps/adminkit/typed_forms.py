@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
+from django.utils.datastructures import MultiValueDict
 
 from engine.errors import InputError
 from engine.masking import MASK
@@ -100,7 +101,8 @@ class TypedForm(forms.Form):
 
     def _many(self, key: str, field: InputField) -> list[str]:
         if field.options and not field.allow_custom:
-            return list(self.data.getlist(key))
+            assert isinstance(self.data, MultiValueDict)
+            return self.data.getlist(key)
         return [line.strip() for line in str(self.data.get(key, "")).splitlines() if line.strip()]
 
     def _emptied(self, name: str, field: InputField) -> str | None:

@@ -64,9 +64,8 @@ def _ours(error: StroemError) -> Response | None:
 
 
 def _drf(error: exceptions.APIException) -> Response:
-    headers = {}
-    if getattr(error, "auth_header", None):
-        headers["WWW-Authenticate"] = error.auth_header
+    challenge = getattr(error, "auth_header", None)  # set by the view where nobody is signed in
+    headers = {"WWW-Authenticate": challenge} if challenge else {}
     text = _TEXTS.get(type(error)) if type(error) in _TEXTS and _is_default(error) else None
     return Response({"error": text or _sentence(error.detail)}, error.status_code, headers=headers)
 

@@ -88,7 +88,8 @@ def read(
     these attempts.
     """
     listed = _list(job_ids, cursor, step_ids, is_server, attempt_ids)
-    chosen, size = [], 0
+    chosen: list[int] = []
+    size = 0
     for chunk_id, length, _ in listed:
         if chosen and size + length > PIECE_BYTES:
             break
@@ -108,7 +109,7 @@ def _list(
     is_server: bool,
     attempt_ids: Collection[int] | None,
 ) -> list[tuple[int, int, bool]]:
-    params = {
+    params: dict[str, Any] = {
         "settled": SETTLED_S,
         "jobs": list(job_ids),
         "after": cursor.after,

@@ -12,7 +12,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from rest_framework.exceptions import ParseError
 
-from apps.accounts.grants import Person, allows, role_on, visible
+from apps.accounts.grants import Person, allows, role_on, signed_in, visible
 from apps.accounts.models import ApiToken, Role
 from apps.fleet.models import Worker
 from apps.jobs.models import Job, Step
@@ -75,7 +75,7 @@ def stored_secrets(row: Workspace) -> QuerySet[Secret]:
 
 
 def api_keys(user: Person) -> QuerySet[ApiToken]:
-    return ApiToken.objects.filter(user_id=user.pk).order_by("-created_at")
+    return ApiToken.objects.filter(user=signed_in(user)).order_by("-created_at")
 
 
 def uuid_of(text: str, refusal: str) -> UUID:

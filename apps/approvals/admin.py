@@ -4,19 +4,21 @@ it is asked for."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
+from apps.accounts.grants import signed_in, visible
 from apps.accounts.models import User
 from apps.accounts.scoped import ScopedAdmin
 from apps.adminkit import panels
@@ -25,27 +27,28 @@ from apps.adminkit.markdown import first_line
 from apps.adminkit.paging import BoundedPaginator
 from apps.adminkit.templatetags.adminkit import moment
 from apps.adminkit.typed_forms import TypedForm
-from apps.approvals import rights, services
-from apps.approvals.audit import Caller
+from apps.approvals import delegations, rights, services
 from apps.approvals.audit_page import RecordAdmin
 from apps.approvals.errors import NotAllowed
 from apps.approvals.models import ApprovalRequest, Record, Vote
+from apps.approvals.transitions import Caller
 from apps.approvals.views import SESSION_KEY
 from apps.jobs.flow import blueprints
 from apps.jobs.pages.job import job_url
 from engine.errors import InputError, NotFound, StroemError
+from engine.lifecycle import RequestStatus, StepStatus
 
 MOST_RECORDS = 200
 DONE = {
-    "approved": "Approved: the job goes on.",
-    "rejected": "Rejected: the step has failed with your reason.",
-    "suspended": "Your approval counts; more are needed.",
+    RequestStatus.APPROVED: "Approved: the job goes on.",
+    RequestStatus.REJECTED: "Rejected: the step has failed with your reason.",
+    StepStatus.SUSPENDED: "Your approval counts; more are needed.",
 }
 
 
 def waiting_for_me(request: HttpRequest) -> str:
     """How many requests wait for the person, for the side bar; empty when none does."""
-    count = ApprovalRequest.objects.waiting_for(request.user).count()
+    count = rights.waiting_for(request.user).count()
     return str(count) if count else ""
 
 
@@ -70,14 +73,12 @@ class InboxFilter(admin.SimpleListFilter):
             case "all":
                 return queryset
             case "open":
-                return queryset.filter(status="open")
+                return queryset.filter(status=RequestStatus.OPEN)
             case "closed":
-                return queryset.exclude(status="open")
+                return queryset.exclude(status=RequestStatus.OPEN)
         if request.GET.get("job"):
             return queryset
-        return queryset.filter(
-            pk__in=ApprovalRequest.objects.waiting_for(request.user).values("pk")
-        )
+        return queryset.filter(pk__in=rights.waiting_for(request.user).values("pk"))
 
 
 class JobFilter(admin.SimpleListFilter):
@@ -100,7 +101,7 @@ class JobFilter(admin.SimpleListFilter):
 
 
 @admin.register(ApprovalRequest)
-class ApprovalRequestAdmin(ScopedAdmin):
+class ApprovalRequestAdmin(ScopedAdmin[ApprovalRequest]):
     list_display = ("state", "what", "workspace_name", "progress", "created", "deadline")
     list_filter = (InboxFilter, JobFilter)
     search_fields = ("task_name", "step_name")
@@ -122,8 +123,10 @@ class ApprovalRequestAdmin(ScopedAdmin):
         )
 
     def get_urls(self) -> list[URLPattern]:
-        def page(route: str, view: Any) -> URLPattern:
-            wrapped = self.admin_site.admin_view(require_POST(view))
+        def page(route: str, view: Callable[..., HttpResponse]) -> URLPattern:
+            wrapped: Callable[..., HttpResponseBase] = self.admin_site.admin_view(
+                require_POST(view)
+            )
             return path(
                 f"<int:request_id>/{route}/", wrapped, name=f"approvals_{route.replace('-', '_')}"
             )
@@ -176,7 +179,7 @@ class ApprovalRequestAdmin(ScopedAdmin):
 
     @admin.display(description="due")
     def deadline(self, row: ApprovalRequest) -> SafeString | str:
-        return moment(row.deadline_at) if row.status == "open" else moment(row.closed_at)
+        return moment(row.deadline_at) if row.is_open else moment(row.closed_at)
 
 
 def page_of(request_id: int) -> str:
@@ -184,10 +187,9 @@ def page_of(request_id: int) -> str:
 
 
 def _found(request: HttpRequest, request_id: int) -> ApprovalRequest:
-    rows = ApprovalRequest.objects.visible_to(request.user).select_related(
-        "workspace", "job", "requested_by"
-    )
-    found = rows.defer("job__input_sealed").filter(pk=request_id).first()
+    rows = ApprovalRequest.objects.select_related("workspace", "job", "requested_by")
+    mine = rows.filter(visible(request.user, "workspace__name"), pk=request_id)
+    found = mine.defer("job__input_sealed").first()
     if found is None:
         raise Http404("There is no such request, or it is not yours to see.")
     return found
@@ -209,9 +211,9 @@ def _fields(found: ApprovalRequest) -> Any:
 def _page(
     request: HttpRequest, found: ApprovalRequest, form: TypedForm | None = None, reason: str = ""
 ) -> HttpResponse:
-    user = request.user
+    user = signed_in(request.user)
     votes = list(Vote.objects.filter(request=found).select_related("user").order_by("pk"))
-    right = services.right_to_decide(user, found) if found.is_open else None
+    right = rights.right_to_decide(user, found) if found.is_open else None
     delegations = list(found.delegations.select_related("giver", "taker").order_by("pk"))
     mine = [delegation for delegation in delegations if delegation.giver_id == user.pk]
     has_voted = any(vote.user_id == user.pk for vote in votes)
@@ -223,7 +225,7 @@ def _page(
         "form": form or _form(found),
         "reason": reason,
         "right": right,
-        "why_not": services.why_not(user, found) if found.is_open and right is None else "",
+        "why_not": rights.why_not(user, found) if found.is_open and right is None else "",
         "may_decide": right is not None and not has_voted,
         "may_withdraw": found.is_open and has_voted,
         "may_delegate": right is not None and right.is_own and not has_voted and not mine,
@@ -242,7 +244,7 @@ def _colleagues(request: HttpRequest, found: ApprovalRequest) -> list[str]:
     """E-mails to offer; whether somebody may take over is asked when it is tried."""
     people = (
         User.objects.filter(is_active=True, is_staff=True)
-        .exclude(pk=request.user.pk)
+        .exclude(pk=signed_in(request.user).pk)
         .order_by("email")
     )
     return list(people.values_list("email", flat=True)[:200])
@@ -250,7 +252,7 @@ def _colleagues(request: HttpRequest, found: ApprovalRequest) -> list[str]:
 
 def _caller(request: HttpRequest, found: ApprovalRequest) -> Caller:
     via = "link" if found.pk in request.session.get(SESSION_KEY, ()) else "admin"
-    return Caller(request.user, via, str(request.META.get("REMOTE_ADDR", "")))
+    return Caller(signed_in(request.user), via, str(request.META.get("REMOTE_ADDR", "")))
 
 
 def decide(request: HttpRequest, request_id: int) -> HttpResponse:
@@ -258,9 +260,8 @@ def decide(request: HttpRequest, request_id: int) -> HttpResponse:
     approved = request.POST.get("verdict") == "approve"
     if not approved and request.POST.get("verdict") != "reject":
         raise Http404
-    form = _form(found, request.POST if approved else None)
     reason = request.POST.get("reason", "").replace("\r\n", "\n").replace("\x00", "").strip()
-    given = form.given() if approved and form.described else None
+    given = _form(found, request.POST).given() if approved and _fields(found) else None
     try:
         decided = services.decide(
             found.pk,
@@ -281,46 +282,30 @@ def decide(request: HttpRequest, request_id: int) -> HttpResponse:
     except StroemError as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, DONE.get(decided.status, decided.status))
+        messages.success(request, DONE[decided.status])
     return redirect(page_of(found.pk))
 
 
 def withdraw(request: HttpRequest, request_id: int) -> HttpResponse:
-    found = _found(request, request_id)
-    return _try(
-        request,
-        found,
-        lambda: services.withdraw(found.pk, _caller(request, found)),
-        "Your approval has been taken back.",
-    )
+    return _try(request, request_id, services.withdraw, "Your approval has been taken back.")
 
 
 def delegate(request: HttpRequest, request_id: int) -> HttpResponse:
-    found = _found(request, request_id)
     to = request.POST.get("to", "").strip()
-    return _try(
-        request,
-        found,
-        lambda: services.delegate(found.pk, _caller(request, found), to),
-        f"{to} decides in your place now.",
-    )
+    service = partial(delegations.delegate, to=to)
+    return _try(request, request_id, service, f"{to} decides in your place now.")
 
 
 def take_back(request: HttpRequest, request_id: int) -> HttpResponse:
-    found = _found(request, request_id)
-    return _try(
-        request,
-        found,
-        lambda: services.take_back(found.pk, _caller(request, found)),
-        "The decision is yours again.",
-    )
+    return _try(request, request_id, delegations.take_back, "The decision is yours again.")
 
 
 def _try(
-    request: HttpRequest, found: ApprovalRequest, service: Callable[[], Any], done: str
+    request: HttpRequest, request_id: int, service: Callable[[int, Caller], object], done: str
 ) -> HttpResponse:
+    found = _found(request, request_id)
     try:
-        service()
+        service(found.pk, _caller(request, found))
     except NotAllowed as error:
         raise PermissionDenied(str(error)) from error
     except StroemError as error:
@@ -340,11 +325,7 @@ def step_panel(request: HttpRequest, job: Any, step: Any) -> dict[str, Any] | No
 
 def inbox_panel(request: HttpRequest) -> dict[str, Any]:
     """On the dashboard: what waits for the person."""
-    rows = (
-        ApprovalRequest.objects.waiting_for(request.user)
-        .select_related("workspace")
-        .order_by("created_at")
-    )
+    rows = rights.waiting_for(request.user).select_related("workspace").order_by("created_at")
     return {"requests": list(rows.defer("fields")[:8]), "count": rows.count()}
 
 

@@ -5,28 +5,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from apps.approvals.models import Vote
 from apps.jobs.flow import contexts
 from apps.jobs.flow.redaction import blanked, reveal, seal_with, shown
+from apps.jobs.models import Job
 from apps.jobs.services import resolve_input
 from apps.workspaces.secrets import secret_values, secrets_of
 from engine.errors import InputError
 from engine.masking import MASK
 from engine.spec.inputs import secret_fields
-
-if TYPE_CHECKING:
-    from apps.approvals.decisions import Case
+from engine.spec.model import InputField
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The form filled in. `clear` is None where there is no form."""
+    """The form filled in."""
 
-    clear: dict[str, Any] | None = field(repr=False)
-    shown: dict[str, Any] | None
-    hidden: tuple[str, ...] = field(repr=False, default=())
+    clear: dict[str, Any] = field(repr=False)
+    shown: dict[str, Any]
+    hidden: tuple[str, ...] = field(repr=False)
 
     @property
     def sealed(self) -> bytes | None:
@@ -34,36 +33,32 @@ class Answers:
 
     def joined(self, head: Mapping[str, Any]) -> tuple[dict[str, Any], bytes | None]:
         """The step's output as shown, and sealed where it holds a secret."""
-        if self.clear is None:
-            return dict(head), None
         seen = {**head, "input": self.shown}
         clear = {**head, "input": self.clear}
         return seen, seal_with(clear, self.hidden) if seen != clear else None
 
 
-def checked(case: Case, given: Mapping[str, Any] | None, before: Sequence[Vote]) -> Answers:
-    """The form as the action declares it. Raises InputError, also for what earlier approvals did
-    not agree to."""
-    job = case.advance.job
-    fields = case.advance.plan.nodes[case.state.base].action.input
-    agreed = clear_of(before[0]) if before else None
-    if not given and agreed is not None:
+def checked(
+    job: Job, fields: Mapping[str, InputField], given: Mapping[str, Any], before: Sequence[Vote]
+) -> Answers | None:
+    """The form as the action declares it; None where it declares none. Raises InputError, also for
+    what earlier approvals did not agree to."""
+    agreed = _clear_of(before[0]) if before else {}
+    if before and not given:
         clear = agreed
     else:
-        clear = resolve_input(
-            fields, _unmasked(given or {}, agreed or {}), secrets_of(job.revision)
-        )
-        if before and clear != (agreed or {}):
-            _refuse_other(clear, agreed or {}, before[0])
+        clear = resolve_input(fields, _unmasked(given, agreed), secrets_of(job.revision))
+        if before and clear != agreed:
+            _refuse_other(clear, agreed, before[0])
+    if not fields:
+        return None
     secret = secret_fields(fields)
     typed = secret_values([clear[name] for name in secret if clear.get(name) is not None])
     masks = contexts.masks_of(job, typed)
-    if not fields:
-        return Answers(None, None)
     return Answers(clear, blanked(shown(clear, masks), secret), masks)
 
 
-def clear_of(vote: Vote) -> dict[str, Any]:
+def _clear_of(vote: Vote) -> dict[str, Any]:
     return reveal(vote.input_sealed)[0] if vote.input_sealed is not None else (vote.input or {})
 
 

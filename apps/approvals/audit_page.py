@@ -17,22 +17,21 @@ from apps.accounts.scoped import ScopedAdmin
 from apps.adminkit.badges import badge
 from apps.adminkit.paging import BoundedPaginator
 from apps.adminkit.templatetags.adminkit import moment
-from apps.approvals.models import Record
+from apps.approvals.models import Outcome, Record
 
 
 class OutcomeFilter(admin.SimpleListFilter):
     title = "outcome"
     parameter_name = "outcome"
-    KINDS = ("done", "counted", "refused", "late", "invalid")
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(kind, kind) for kind in self.KINDS]
+        return [(outcome.value, outcome.value) for outcome in Outcome]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Record]) -> QuerySet[Record]:
-        return queryset.filter(outcome=self.value()) if self.value() in self.KINDS else queryset
+        return queryset.filter(outcome=self.value()) if self.value() in list(Outcome) else queryset
 
 
-class RecordAdmin(ScopedAdmin):
+class RecordAdmin(ScopedAdmin[Record]):
     workspace_path: ClassVar[str] = "workspace"
     list_display = ("when", "who", "what", "result", "about", "workspace", "way", "note")
     list_display_links = ("when",)

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from apps.accounts.grants import role_on
 from apps.accounts.models import User
-from apps.approvals import audit, rights
-from apps.approvals.decisions import Case, refuse_closed
+from apps.approvals import rights
 from apps.approvals.errors import NotAllowed
 from apps.approvals.models import ApprovalRequest, Delegation, Notice, Vote
+from apps.approvals.services import Case, judged, refuse_closed
+from apps.approvals.transitions import Caller
 from engine.errors import Conflict, InputError, NotFound
 
 
-def hand_on(case: Case, email: str) -> Conflict | None:
-    """Let the user with this e-mail decide in the caller's place; the caller cannot while that
-    stands.
+def delegate(request_id: int, caller: Caller, to: str) -> None:
+    """Let the user with the e-mail `to` decide in the caller's place; the caller cannot while that
+    stands."""
+    judged(request_id, caller, "delegate", lambda case: _delegate(case, to))
 
-    Returns why it is too late, where it is.
-    """
+
+def take_back(request_id: int, caller: Caller) -> None:
+    """End one's delegation, unless the other has approved by it."""
+    judged(request_id, caller, "take_back", _take_back)
+
+
+def _delegate(case: Case, email: str) -> Conflict | None:
     giver = rights.fresh(case.caller.user)
     right = rights.right_of(giver, case.request)
     if not right.is_own:
@@ -30,8 +37,10 @@ def hand_on(case: Case, email: str) -> Conflict | None:
         raise Conflict("Somebody handed their decision on to you; it cannot be handed on further")
     taker = _taker(case.request, giver, email)
     Delegation.objects.create(request=case.request, giver=giver, taker=taker, at=case.state.now)
-    Notice.objects.get_or_create(request=case.request, kind="delegated", number=0, user=taker)
-    audit.record_of(case.caller, case.request, "delegate", "done", f"to {taker.email}")
+    Notice.objects.get_or_create(
+        request=case.request, kind=Notice.Kind.DELEGATED, number=0, user=taker
+    )
+    case.record("delegate", detail=f"to {taker.email}")
     return None
 
 
@@ -52,22 +61,19 @@ def _taker(request: ApprovalRequest, giver: User, email: str) -> User:
     return taker
 
 
-def take_back(case: Case) -> Conflict | None:
-    """End one's delegation, unless the other has approved by it. Returns why it is too late, where
-    it is."""
+def _take_back(case: Case) -> Conflict | None:
     giver = rights.fresh(case.caller.user)
     if role_on(giver, case.request.workspace.name) is None:
         raise NotFound(rights.UNSEEN)
     refusal = refuse_closed(case)
     if refusal is not None:
         return refusal
-    found = (
-        Delegation.objects.filter(request=case.request, giver=giver).select_related("taker").first()
-    )
+    given = Delegation.objects.filter(request=case.request, giver=giver)
+    found = given.select_related("taker").first()
     if found is None:
         raise Conflict("You have not handed this decision on")
     if Vote.objects.filter(request=case.request, user=found.taker).exists():
         raise Conflict(f"{found.taker.email} has approved already in your place")
     found.delete()
-    audit.record_of(case.caller, case.request, "take_back", "done", f"from {found.taker.email}")
+    case.record("take_back", detail=f"from {found.taker.email}")
     return None

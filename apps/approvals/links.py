@@ -1,5 +1,5 @@
-"""Links for e-mail and chat that lead one person to the page of one request. They sign nobody in
-and decide nothing.
+"""The page of a request, and the links for e-mail and chat that lead one person there. They sign
+nobody in and decide nothing.
 
 A link is a random text under the server's signature; the database keeps its digest only, and that
 it was used.
@@ -11,30 +11,37 @@ import hashlib
 import secrets
 from typing import TypeVar
 
+from django.conf import settings
 from django.core.signing import BadSignature, Signer
 from django.db import transaction
 from django.db.models.functions import Now
 
 from apps.accounts.grants import allows, role_on
 from apps.accounts.models import Role, User
-from apps.approvals import audit, rights
-from apps.approvals.audit import Caller
-from apps.approvals.decisions import outcome_of
+from apps.approvals import rights
 from apps.approvals.errors import LinkSpent, NotAllowed
-from apps.approvals.models import ApprovalRequest, Link
-from apps.approvals.pages import link_url
+from apps.approvals.models import ApprovalRequest, Link, Outcome
+from apps.approvals.services import outcome_of
+from apps.approvals.transitions import Caller, record
 from engine.errors import Conflict, InputError, NotFound
 
+PAGE = "/admin/approvals/approvalrequest/{id}/change/"
+LINK = "/approvals/link/{token}"
 UNKNOWN = "This link is not known"
 _LONGEST = 200
 Refusal = TypeVar("Refusal", LinkSpent, NotAllowed)
+
+
+def page_url(request_id: int) -> str:
+    """The address of the page where people decide this request."""
+    return f"{settings.BASE_URL}{PAGE.format(id=request_id)}"
 
 
 def make_link(request: ApprovalRequest, user: User) -> str:
     """The address that leads `user` to the page of `request`, once."""
     token = secrets.token_urlsafe(24)
     Link.objects.create(request=request, user=user, digest=_digest(token))
-    return link_url(_signer().sign(token))
+    return f"{settings.BASE_URL}{LINK.format(token=_signer().sign(token))}"
 
 
 def link_for(request: ApprovalRequest, caller: Caller, email: str = "") -> str:
@@ -47,9 +54,9 @@ def link_for(request: ApprovalRequest, caller: Caller, email: str = "") -> str:
     try:
         receiver = _receiver(request, caller.user, email)
     except (NotFound, NotAllowed, Conflict, InputError) as refusal:
-        audit.record_of(caller, request, "link", outcome_of(refusal), str(refusal))
+        record(request, "link", outcome_of(refusal), str(refusal), by=caller)
         raise
-    audit.record_of(caller, request, "link", "done", f"for {receiver.email}")
+    record(request, "link", detail=f"for {receiver.email}", by=caller)
     return make_link(request, receiver)
 
 
@@ -85,7 +92,7 @@ def open_link(text: str, user: User, address: str) -> ApprovalRequest | LinkSpen
         return _refused(caller, request, LinkSpent("This link was used before"))
     if not request.is_open:
         return _refused(caller, request, LinkSpent("This request is closed"))
-    audit.record_of(caller, request, "open", "done")
+    record(request, "open", by=caller)
     return request
 
 
@@ -101,7 +108,7 @@ def _find(text: str) -> Link:
 
 
 def _refused(caller: Caller, request: ApprovalRequest, error: Refusal) -> Refusal:
-    audit.record_of(caller, request, "open", "refused", str(error))
+    record(request, "open", Outcome.REFUSED, str(error), by=caller)
     return error
 
 

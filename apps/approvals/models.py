@@ -3,11 +3,13 @@ decide."""
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Func, Q
 
-from apps.approvals.querysets import ApprovalRequestQuerySet
+from engine.lifecycle import RequestStatus
 
 NOW = Func(function="clock_timestamp")
 
@@ -19,13 +21,6 @@ class ApprovalRequest(models.Model):
     `status` follows the step within the step's own transaction; who decides asks the step, with its
     fence, under the lock of the job.
     """
-
-    class Status(models.TextChoices):
-        OPEN = "open", "Open"
-        APPROVED = "approved", "Approved"
-        REJECTED = "rejected", "Rejected"
-        TIMED_OUT = "timed_out", "Timed out"
-        CANCELLED = "cancelled", "Cancelled"
 
     job = models.ForeignKey(
         "jobs.Job", on_delete=models.CASCADE, related_name="approvals", db_constraint=False
@@ -61,7 +56,11 @@ class ApprovalRequest(models.Model):
     requested_by = models.ForeignKey(
         "accounts.User", null=True, on_delete=models.SET_NULL, related_name="+"
     )
-    status = models.CharField(max_length=10, choices=Status, default=Status.OPEN)
+    status = models.CharField(
+        max_length=10,
+        choices=[(each.value, each.replace("_", " ").capitalize()) for each in RequestStatus],
+        default=RequestStatus.OPEN,
+    )
     created_at = models.DateTimeField(db_default=NOW)
     deadline_at = models.DateTimeField(null=True)
     timeout_text = models.CharField(max_length=50, blank=True, help_text="As the author wrote it")
@@ -76,16 +75,14 @@ class ApprovalRequest(models.Model):
     )
     reason = models.TextField(blank=True, help_text="Of a rejection or a cancellation")
 
-    objects = ApprovalRequestQuerySet.as_manager()
-
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["step_id", "fence"], name="approvals_request_once"),
             models.CheckConstraint(
                 name="approvals_request_status",
-                condition=Q(status="open", closed_at=None)
+                condition=Q(status=RequestStatus.OPEN, closed_at=None)
                 | Q(
-                    status__in=["approved", "rejected", "timed_out", "cancelled"],
+                    status__in=[each for each in RequestStatus if each is not RequestStatus.OPEN],
                     closed_at__isnull=False,
                 ),
             ),
@@ -94,9 +91,11 @@ class ApprovalRequest(models.Model):
             models.Index(
                 fields=["workspace", "-created_at"],
                 name="approvals_open",
-                condition=Q(status="open"),
+                condition=Q(status=RequestStatus.OPEN),
             ),
-            models.Index(fields=["remind_at"], name="approvals_due", condition=Q(status="open")),
+            models.Index(
+                fields=["remind_at"], name="approvals_due", condition=Q(status=RequestStatus.OPEN)
+            ),
             models.Index(fields=["-created_at", "-id"], name="approvals_newest"),
         ]
 
@@ -105,7 +104,7 @@ class ApprovalRequest(models.Model):
 
     @property
     def is_open(self) -> bool:
-        return self.status == self.Status.OPEN
+        return self.status == RequestStatus.OPEN
 
 
 class Vote(models.Model):
@@ -168,10 +167,14 @@ class Notice(models.Model):
     """Something to tell those who are asked: the request itself, a reminder, the escalation. The
     outbox of the mail."""
 
+    class Kind(models.TextChoices):
+        SUSPENDED = "suspended", "suspended"
+        REMINDER = "reminder", "reminder"
+        ESCALATED = "escalated", "escalated"
+        DELEGATED = "delegated", "delegated"
+
     request = models.ForeignKey(ApprovalRequest, on_delete=models.CASCADE, related_name="notices")
-    kind = models.CharField(
-        max_length=10, choices=[(k, k) for k in ("suspended", "reminder", "escalated", "delegated")]
-    )
+    kind = models.CharField(max_length=10, choices=Kind)
     number = models.SmallIntegerField(default=0, help_text="Of the reminder")
     user = models.ForeignKey(
         "accounts.User",
@@ -199,6 +202,16 @@ class Notice(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.number}"
+
+
+class Outcome(StrEnum):
+    """What came of a try."""
+
+    DONE = "done"
+    COUNTED = "counted"  # and more approvals are needed
+    REFUSED = "refused"
+    LATE = "late"
+    INVALID = "invalid"
 
 
 class Record(models.Model):

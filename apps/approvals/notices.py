@@ -36,10 +36,10 @@ WHERE id IN (
 ) RETURNING id
 """
 OPENINGS = {
-    "suspended": "Your approval is wanted",
-    "reminder": "Your approval is still waited for",
-    "escalated": "Nobody has decided yet, so you are asked",
-    "delegated": "Somebody handed a decision on to you",
+    Notice.Kind.SUSPENDED: "Your approval is wanted",
+    Notice.Kind.REMINDER: "Your approval is still waited for",
+    Notice.Kind.ESCALATED: "Nobody has decided yet, so you are asked",
+    Notice.Kind.DELEGATED: "Somebody handed a decision on to you",
 }
 
 
@@ -76,7 +76,7 @@ def _message(notice: Notice, user: User) -> EmailMessage:
     request = notice.request
     where = f"{request.workspace.name}: {request.task_name}, step {request.step_name}"
     lines = [
-        f"{OPENINGS[notice.kind]}: {where}.",
+        f"{OPENINGS[Notice.Kind(notice.kind)]}: {where}.",
         "",
         request.message,
         "",

@@ -13,18 +13,17 @@ from datetime import timedelta
 
 from django.db import DatabaseError
 
-from apps.approvals import audit, decisions, transitions
+from apps.approvals import services, transitions
+from apps.approvals.links import page_url
 from apps.approvals.models import ApprovalRequest, Notice
-from apps.approvals.pages import page_url
 from apps.approvals.suspension import next_reminder
 from apps.approvals.transitions import State
-from apps.jobs import ports
+from apps.jobs import bells, ports
 from apps.jobs.database.sql import retried
 from apps.jobs.flow import blueprints
 from apps.jobs.flow.advance import Advance, advancing
 from apps.jobs.log import chunks as logs
 from apps.jobs.ports import Suspension
-from apps.jobs.services import ring_after_commit
 from engine.errors import StroemError
 from engine.spec.model import Action, Escalation
 
@@ -74,8 +73,8 @@ def _time_out(request_id: int) -> None:
     if found is None or not found[2].is_late:
         return
     advance, request, state = found
-    decisions.time_out(advance, request, state.base if request.step_name == state.base else "")
-    ring_after_commit(advance)
+    services.time_out(advance, request, state.base if request.step_name == state.base else "")
+    bells.ring_after_commit(advance.bells)
 
 
 @retried
@@ -101,10 +100,10 @@ def _remind(request_id: int) -> None:
         and _is_due(action.escalation, age)
     ):
         _escalate(request, action, state)
-        _tell(advance, request, state, "escalated", 0)
+        _tell(advance, request, state, Notice.Kind.ESCALATED, 0)
     elif number > request.reminders_sent:
-        audit.record(request, "remind", "done", detail=f"reminder {number}", via="server")
-        _tell(advance, request, state, "reminder", number)
+        transitions.record(request, "remind", detail=f"reminder {number}")
+        _tell(advance, request, state, Notice.Kind.REMINDER, number)
     request.reminders_sent = max(number, request.reminders_sent)
     request.save(update_fields=["remind_at", "reminders_sent", "escalated_at", "users", "groups"])
 
@@ -124,13 +123,13 @@ def _escalate(request: ApprovalRequest, action: Action, state: State) -> None:
     ]
     request.escalated_at = state.now
     names = ", ".join([*added, *(f"the group {name}" for name in action.escalation.groups)])
-    audit.record(request, "escalate", "done", detail=f"asks {names} as well", via="server")
+    transitions.record(request, "escalate", detail=f"asks {names} as well")
 
 
 def _tell(
-    advance: Advance, request: ApprovalRequest, state: State, status: str, number: int
+    advance: Advance, request: ApprovalRequest, state: State, kind: Notice.Kind, number: int
 ) -> None:
-    Notice.objects.create(request=request, kind=status, number=number)
+    Notice.objects.create(request=request, kind=kind, number=number)
     words = (
         f"still waits for approval (reminder {number})"
         if number
@@ -140,6 +139,6 @@ def _tell(
     logs.say(request.job_id, text, at=state.now.timestamp())
     url = page_url(request.pk)
     suspension = Suspension(
-        request.step_id, request.step_name, request.fence, request.message, url, status, number
+        request.step_id, request.step_name, request.fence, request.message, url, kind.value, number
     )
     ports.suspended(advance.job, advance.plan, suspension)

@@ -16,13 +16,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from apps.accounts.grants import RANK, allows, role_on
+from apps.accounts.grants import RANK, Person, allows, role_on, visible
 from apps.accounts.models import Role, User, WorkspaceGrant
 from apps.approvals.errors import NotAllowed
-from apps.approvals.models import ApprovalRequest, Delegation
+from apps.approvals.models import ApprovalRequest, Delegation, Vote
 from engine.errors import NotFound
+from engine.lifecycle import RequestStatus
 
 MOST_TOLD = 100
 UNSEEN = "Job not found"
@@ -76,6 +77,23 @@ def right_of(user: User, request: ApprovalRequest) -> Right:
     raise NotAllowed(f"You may not decide this: it asks {asked_in_words(request)}")
 
 
+def right_to_decide(user: User, request: ApprovalRequest) -> Right | None:
+    """By which right `user` could decide; None when not at all."""
+    try:
+        return right_of(user, request)
+    except (NotFound, NotAllowed):
+        return None
+
+
+def why_not(user: User, request: ApprovalRequest) -> str:
+    """The sentence that tells `user` why they cannot decide; empty when they can."""
+    try:
+        right_of(user, request)
+    except (NotFound, NotAllowed) as error:
+        return str(error)
+    return ""
+
+
 def own_right(user: User, request: ApprovalRequest) -> Right | None:
     """The right of somebody whom the request itself asks."""
     if not user.is_active:
@@ -122,21 +140,15 @@ def people_asked(request: ApprovalRequest) -> list[User]:
         asked |= Q(email__iexact=email)
     own = User.objects.filter(asked, is_active=True).distinct().order_by("pk")
     able = (
-        user for user in (*takers, *own) if user.pk not in givers and _could_decide(user, request)
+        user
+        for user in (*takers, *own)
+        if user.pk not in givers and right_to_decide(user, request) is not None
     )
     found = list(islice(able, MOST_TOLD))
     if not found:
         superusers = User.objects.filter(is_superuser=True, is_active=True).order_by("pk")
         found = [user for user in superusers if not is_kept_apart(user, request)]
     return list({user.pk: user for user in found}.values())[:MOST_TOLD]
-
-
-def _could_decide(user: User, request: ApprovalRequest) -> bool:
-    try:
-        right_of(user, request)
-    except (NotFound, NotAllowed):
-        return False
-    return True
 
 
 def _operators() -> Iterable[int]:
@@ -148,3 +160,39 @@ def _operators() -> Iterable[int]:
     members = rows.filter(group__isnull=False).values_list("group_id", flat=True)
     users |= set(User.objects.filter(groups__in=list(members)).values_list("pk", flat=True))
     return users
+
+
+# As a query
+
+
+def waiting_for(user: Person) -> QuerySet[ApprovalRequest]:
+    """Open requests that ask `user` and that this user has not voted on yet: the inbox, and its
+    badge."""
+    if not isinstance(user, User):
+        return ApprovalRequest.objects.none()
+    visibly_open = ApprovalRequest.objects.filter(
+        visible(user, "workspace__name"), status=RequestStatus.OPEN
+    )
+    return visibly_open.filter(_asks(user)).exclude(_is_kept_from(user)).filter(~_has_voted(user))
+
+
+def _asks(user: User) -> Q:
+    """By name, by group, by role, or by somebody who handed it on; and not handed on to somebody
+    else."""
+    delegations = Delegation.objects.filter(request=OuterRef("pk"))
+    groups = list(user.groups.values_list("name", flat=True))
+    own = Q(users__contains=[user.email.lower()]) | Q(groups__overlap=groups)
+    own |= Q(asks_operators=True) & visible(user, "workspace__name", Role.OPERATOR)
+    handed_on = Exists(delegations.filter(giver_id=user.pk))
+    handed_over = Exists(delegations.filter(taker_id=user.pk))
+    return (own & ~Q(handed_on)) | Q(handed_over)
+
+
+def _is_kept_from(user: User) -> Q:
+    return Q(separation=True) & (
+        Q(requested_by=user.pk) | Q(starters__contains=[user.email.lower()])
+    )
+
+
+def _has_voted(user: User) -> Q:
+    return Q(Exists(Vote.objects.filter(request=OuterRef("pk"), user_id=user.pk)))

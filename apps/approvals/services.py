@@ -1,27 +1,70 @@
-"""What may be done to approval requests, by the API, the admin and the commands alike.
+"""A person decides about an approval request: from the API, the admin, a command alike.
 
 Each function is one transaction under the lock of the job, and records what was tried, also when it
-refuses: NotFound (404) for who must not see the request, NotAllowed (403) for who sees it only,
-Conflict (409) for who is late, InputError (400) for a form that does not fit.
+refuses (then what it had written is taken back): NotFound (404) for who must not see the request,
+NotAllowed (403) for who sees it only, Conflict (409) for who is late, InputError (400) for a form
+that does not fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
 from uuid import UUID
 
-from apps.accounts.models import User
-from apps.approvals import delegations, rights
-from apps.approvals.audit import Caller, record_of
-from apps.approvals.decisions import Decided, Verdict, judged
-from apps.approvals.decisions import decide as _decide
-from apps.approvals.decisions import withdraw as _withdraw
+from django.db import transaction
+
+from apps.accounts.grants import role_on
+from apps.approvals import answers, rights, transitions
 from apps.approvals.errors import NotAllowed
-from apps.approvals.models import ApprovalRequest
+from apps.approvals.models import ApprovalRequest, Outcome, Vote
 from apps.approvals.rights import Right
+from apps.approvals.transitions import Caller, State, record
+from apps.jobs import bells
+from apps.jobs.database.sql import retried
+from apps.jobs.flow import blueprints, contexts
+from apps.jobs.flow.advance import Advance, advancing
+from apps.jobs.flow.redaction import shown as masked
+from apps.jobs.log import chunks as logs
 from apps.jobs.models import Step
-from engine.errors import Conflict, NotFound
+from apps.jobs.transitions.moves import Result
+from engine.errors import AuthorError, Conflict, NotFound, PlatformError, StroemError
+from engine.lifecycle import RequestEventKind, RequestStatus, StepEventKind, StepStatus
+
+REJECTED = "Approval rejected"
+LONGEST_REASON = 4096  # bytes
+NOT_ASKED_YET = (StepStatus.PENDING, StepStatus.READY, StepStatus.RUNNING, StepStatus.SKIPPED)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What became of the step: approved, rejected, or still suspended because more approvals are
+    needed."""
+
+    status: RequestStatus | StepStatus
+    approvals: int = 0
+    needed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A request under the lock of its job, with the person who wants something of it."""
+
+    request: ApprovalRequest
+    state: State
+    advance: Advance
+    caller: Caller
+
+    @property
+    def step_name(self) -> str:
+        """For the advance: the name in the flow; instances of loops count as their loop."""
+        return self.state.base if self.request.step_name == self.state.base else ""
+
+    def record(self, what: str, outcome: Outcome = Outcome.DONE, detail: str = "") -> None:
+        record(self.request, what, outcome, detail, by=self.caller)
 
 
 def decide(
@@ -34,49 +77,35 @@ def decide(
     shown: str | None = None,
 ) -> Decided:
     """Approve (with the form) or reject (with a reason). `shown`: the request's `digest` that the
-    person saw.
+    person saw; None where they did not look.
 
     The answer's status is approved, rejected, or suspended while more approvals are needed.
     """
-    verdict = Verdict(approved, given, reason, shown)
-    found: Decided = judged(request_id, caller, verdict.what, lambda case: _decide(case, verdict))
-    return found
+    return judged(
+        request_id,
+        caller,
+        "approve" if approved else "reject",
+        lambda case: _decide(case, approved, given or {}, reason, shown),
+    )
 
 
 def withdraw(request_id: int, caller: Caller) -> Decided:
-    """Take back one's own approval while the request is open."""
-    found: Decided = judged(request_id, caller, "withdraw", _withdraw)
-    return found
-
-
-def delegate(request_id: int, caller: Caller, to: str) -> None:
-    """Let the user with the e-mail `to` decide in one's place."""
-    judged(request_id, caller, "delegate", lambda case: delegations.hand_on(case, to))
-
-
-def take_back(request_id: int, caller: Caller) -> None:
-    """End one's delegation."""
-    judged(request_id, caller, "take_back", delegations.take_back)
+    """Take back one's own approval while others are still waited for."""
+    return judged(request_id, caller, "withdraw", _withdraw)
 
 
 def request_of(job_id: UUID, step_name: str) -> ApprovalRequest:
     """The newest request of a step. Raises NotFound, and Conflict for a step that asks nobody
     (now)."""
-    step = (
-        Step.objects.filter(job_id=job_id, name=step_name).first()
-        if "\x00" not in step_name
-        else None
-    )
+    named = Step.objects.filter(job_id=job_id, name=step_name)
+    step = named.first() if "\x00" not in step_name else None
     if step is None:
         raise NotFound("Step not found")
     if step.kind != "approval":
         raise Conflict(f"Step '{step.name}' is not an approval or agent step (type: {step.kind})")
-    found = (
-        ApprovalRequest.objects.filter(step_id=step.pk, fence=step.fence)
-        .select_related("workspace")
-        .first()
-    )
-    if found is None or step.status in ("pending", "ready", "running", "skipped"):
+    requests = ApprovalRequest.objects.filter(step_id=step.pk, fence=step.fence)
+    found = requests.select_related("workspace").first()
+    if found is None or step.status in NOT_ASKED_YET:
         raise Conflict(f"Step '{step.name}' is not in suspended state (current: {step.status})")
     return found
 
@@ -87,36 +116,231 @@ def record_unseen(job_id: UUID, step_name: str, caller: Caller, what: str) -> No
     named = ApprovalRequest.objects.filter(job_id=job_id, step_name=step_name.replace("\x00", ""))
     found = named.select_related("workspace").order_by("-id").first()
     if found is not None:
-        record_of(caller, found, what, "refused", rights.UNSEEN)
+        record(found, what, Outcome.REFUSED, rights.UNSEEN, by=caller)
 
 
-def right_to_decide(user: User, request: ApprovalRequest) -> Right | None:
-    """By which right `user` could decide; None when not at all. For pages: what counts is asked
-    again by `decide`."""
+# Under the lock of the job
+
+
+def judged(request_id: int, caller: Caller, what: str, judge: Callable[[Case], T | Conflict]) -> T:
+    """What `judge` answers under the lock of the job. Raises what it refuses, after the refusal was
+    recorded."""
+    answer: T | StroemError = _judged(request_id, caller, what, judge)
+    if isinstance(answer, StroemError):
+        raise answer
+    return answer
+
+
+@retried
+def _judged(
+    request_id: int, caller: Caller, what: str, judge: Callable[[Case], T | Conflict]
+) -> T | StroemError:
+    case = _opened(request_id, caller)
+    answer: T | StroemError
     try:
-        return rights.right_of(user, request)
-    except (NotFound, NotAllowed):
-        return None
+        with transaction.atomic():
+            answer = judge(case)
+    except (NotFound, NotAllowed, Conflict, AuthorError) as error:
+        answer = error
+    if isinstance(answer, StroemError):
+        case.record(what, outcome_of(answer), str(answer))
+    bells.ring_after_commit(case.advance.bells)
+    return answer
 
 
-def why_not(user: User, request: ApprovalRequest) -> str:
-    """The sentence that tells `user` why they cannot decide; empty when they can."""
-    try:
-        rights.right_of(user, request)
-    except (NotFound, NotAllowed) as error:
-        return str(error)
-    return ""
+def _opened(request_id: int, caller: Caller) -> Case:
+    """The request, its job locked until the transaction ends. Raises NotFound."""
+    job_id = ApprovalRequest.objects.filter(pk=request_id).values_list("job_id", flat=True).first()
+    advance = advancing(job_id, blueprints.load) if job_id is not None else None
+    if advance is None:
+        raise NotFound(rights.UNSEEN)
+    # Only what is read from here on counts: the lock has been waited for.
+    request = ApprovalRequest.objects.select_related("workspace").get(pk=request_id)
+    state = transitions.state_of(request_id)
+    if state is None:
+        raise NotFound(rights.UNSEEN)
+    return Case(request, state, advance, caller)
 
 
-__all__ = [
-    "Caller",
-    "Decided",
-    "decide",
-    "delegate",
-    "record_unseen",
-    "request_of",
-    "right_to_decide",
-    "take_back",
-    "why_not",
-    "withdraw",
-]
+def outcome_of(refusal: StroemError) -> Outcome:
+    """How the record calls a refusal."""
+    match refusal:
+        case Conflict():
+            return Outcome.LATE
+        case NotFound() | NotAllowed():
+            return Outcome.REFUSED
+    return Outcome.INVALID
+
+
+def refuse_closed(case: Case) -> Conflict | None:
+    """Why nobody can decide any more; None while the request is open. Lets the time-out happen if
+    it is due."""
+    current = case.state.step_status
+    if case.state.is_open:
+        if not case.state.is_late:
+            return None
+        time_out(case.advance, case.request, case.step_name)
+        case.request.refresh_from_db()
+        current = StepStatus.FAILED
+    elif not case.state.is_of_this_suspension:
+        return Conflict(
+            f"Step '{case.request.step_name}' was started anew since; look at its new request"
+        )
+    return Conflict(_closed_in_words(case.request, current))
+
+
+def _closed_in_words(request: ApprovalRequest, current: str) -> str:
+    """Who decided, and when."""
+    text = f"Step '{request.step_name}' is not in suspended state (current: {current})"
+    if request.closed_at is None:
+        return text
+    by = f" by {request.closed_by}" if request.closed_by else ""
+    return f"{text}: {request.get_status_display().lower()}{by} at {_when(request.closed_at)}"
+
+
+def time_out(advance: Advance, request: ApprovalRequest, base: str) -> None:
+    """Fail the step of an open request past its deadline. Called with the job locked."""
+    transitions.close(request.pk, RequestEventKind.TIMED_OUT)
+    result = Result(error=f"Approval step timed out after {request.timeout_text}")
+    advance.settle([request.step_id], StepEventKind.FAILED, result, fence=request.fence, base=base)
+    record(request, "time_out", detail=result.error)
+    advance.run()
+
+
+# Deciding
+
+
+def _decide(
+    case: Case, approved: bool, given: Mapping[str, Any], reason: str, shown: str | None
+) -> Decided | Conflict:
+    """Approve or reject, if the caller may, and if it is not too late."""
+    user = rights.fresh(case.caller.user)
+    right = rights.right_of(user, case.request)
+    refusal = refuse_closed(case)
+    if refusal is not None:
+        return refusal
+    if shown is not None and shown != case.request.digest:
+        raise Conflict("What you saw is not what is asked now; load the page again")
+    if not approved:
+        return _reject(case, reason, right)
+    before = Vote.objects.filter(request=case.request, user=user).first()
+    if before is not None:
+        raise Conflict(f"You approved this already at {_when(before.at)}; it needs one more person")
+    return _approve(case, given, right)
+
+
+def _approve(case: Case, given: Mapping[str, Any], right: Right) -> Decided:
+    votes = _standing(case)
+    fields = case.advance.plan.nodes[case.state.base].action.input
+    form = answers.checked(case.advance.job, fields, given, votes) if fields or given else None
+    Vote.objects.create(
+        request=case.request,
+        user_id=case.caller.user.pk,
+        approved=True,
+        input=form.shown if form else None,
+        input_sealed=form.sealed if form else None,
+        at=case.state.now,
+    )
+    count, needed = len(votes) + 1, case.request.min_approvals
+    if count < needed:
+        case.record("approve", Outcome.COUNTED, f"{right.text}; {count} of {needed} approvals")
+        return Decided(StepStatus.SUSPENDED, count, needed)
+    at = _closed(case, RequestEventKind.APPROVED)
+    output: dict[str, Any] = {
+        "approval_message": case.request.message,
+        "approved": True,
+        "approved_by": case.caller.user.email,
+        "approved_at": _exactly(at),
+    }
+    sealed = None
+    if form is not None:
+        output, sealed = form.joined(output)
+    result = Result(output=output, has_output=True, output_sealed=sealed)
+    _settle(case, StepEventKind.SUCCEEDED, result, "approved", at)
+    case.record("approve", detail=right.text)
+    return Decided(RequestStatus.APPROVED, count, needed)
+
+
+def _standing(case: Case) -> list[Vote]:
+    """The approvals given before, of those who may still give them, the oldest first."""
+    votes = Vote.objects.filter(request=case.request, approved=True).select_related("user")
+    return [
+        vote
+        for vote in votes.order_by("at", "id")
+        if rights.right_to_decide(vote.user, case.request) is not None
+    ]
+
+
+def _reject(case: Case, reason: str, right: Right) -> Decided:
+    reason = masked(_cut(reason), contexts.masks_of(case.advance.job))
+    at = _closed(case, RequestEventKind.REJECTED, reason)
+    Vote.objects.update_or_create(
+        request=case.request,
+        user_id=case.caller.user.pk,
+        defaults={
+            "approved": False,
+            "reason": reason,
+            "input": None,
+            "input_sealed": None,
+            "at": at,
+        },
+    )
+    output = {
+        "approval_message": case.request.message,
+        "approved": False,
+        "rejected_by": case.caller.user.email,
+        "rejected_at": _exactly(at),
+        "rejection_reason": reason or REJECTED,
+    }
+    result = Result(error=reason or REJECTED, output=output, has_output=True)
+    _settle(case, StepEventKind.FAILED, result, "rejected", at)
+    case.record("reject", detail="; ".join(filter(None, (right.text, reason))))
+    return Decided(RequestStatus.REJECTED)
+
+
+def _closed(case: Case, event: RequestEventKind, reason: str = "") -> datetime:
+    at = transitions.close(case.request.pk, event, by=case.caller.user.email, reason=reason)
+    if at is None:
+        raise PlatformError(f"request {case.request.pk} is closed although its step is suspended")
+    return at
+
+
+def _settle(case: Case, event: StepEventKind, result: Result, done: str, at: datetime) -> None:
+    """End the step, say so in the job's log, and let the job go on."""
+    request, email = case.request, case.caller.user.email
+    moved = case.advance.settle(
+        [request.step_id], event, result, fence=request.fence, actor=email, base=case.step_name
+    )
+    if not moved:
+        raise PlatformError(f"step {request.step_id} is not suspended although its request is open")
+    case.advance.run(actor=email)
+    text = f"[approval] Step '{request.step_name}' {done} by {email}"
+    logs.say(request.job_id, text, at=at.timestamp())
+
+
+def _withdraw(case: Case) -> Decided | Conflict:
+    user = rights.fresh(case.caller.user)
+    if role_on(user, case.request.workspace.name) is None:
+        raise NotFound(rights.UNSEEN)
+    refusal = refuse_closed(case)
+    if refusal is not None:
+        return refusal
+    if not Vote.objects.filter(request=case.request, user=user).delete()[0]:
+        raise Conflict("You have not approved this, so there is nothing to take back")
+    left, needed = len(_standing(case)), case.request.min_approvals
+    case.record("withdraw", detail=f"{left} of {needed} approvals")
+    return Decided(StepStatus.SUSPENDED, left, needed)
+
+
+def _when(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _exactly(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _cut(reason: str) -> str:
+    """The reason as it can be stored, at most 4096 bytes of it."""
+    clean = reason.replace("\x00", "\ufffd").strip()
+    return clean.encode("utf-8", "replace")[:LONGEST_REASON].decode("utf-8", "ignore")

@@ -8,9 +8,9 @@ import json
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from apps.approvals import audit, transitions
+from apps.approvals import transitions
+from apps.approvals.links import page_url
 from apps.approvals.models import ApprovalRequest, Notice
-from apps.approvals.pages import page_url
 from apps.jobs import ports
 from apps.jobs.flow.redaction import shown
 from apps.jobs.log import chunks as logs
@@ -20,7 +20,7 @@ from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions import rows
 from engine import templating
 from engine.errors import TemplateError
-from engine.lifecycle import StepEventKind
+from engine.lifecycle import JobEventKind, StepEventKind
 from engine.spec.freeze import to_json
 from engine.spec.model import Action
 
@@ -41,7 +41,7 @@ def suspend(dispatch: Dispatch) -> None:
     request = _request(dispatch, fence, message, since)
     request.deadline_at, request.timeout_text = until, limit.text[:50] if limit else ""
     request.save(force_insert=True)
-    Notice.objects.create(request=request, kind="suspended")
+    Notice.objects.create(request=request, kind=Notice.Kind.SUSPENDED)
     logs.say(
         dispatch.job.id,
         f"[approval] Step '{dispatch.step_name}' waiting for approval",
@@ -102,7 +102,9 @@ def _request(dispatch: Dispatch, fence: int, message: str, since: datetime) -> A
 
 def _starters(job: Job) -> list[str]:
     """Who started the job, and who restarted it."""
-    restarts = StepEvent.objects.filter(job_id=job.id, kind="job_reopened").exclude(actor="")
+    restarts = StepEvent.objects.filter(job_id=job.id, kind=f"job_{JobEventKind.REOPENED}").exclude(
+        actor=""
+    )
     found = {actor.lower() for actor in restarts.values_list("actor", flat=True)}
     if job.started_by is not None:
         found.add(job.started_by.email.lower())
@@ -124,4 +126,4 @@ def close_cancelled(job_id: UUID, actor: str, reason: str) -> None:
     """The job was cancelled, and its suspended steps with it: nobody can decide any more."""
     closed = transitions.close_of_job(job_id, by=actor, reason=reason)
     for request in ApprovalRequest.objects.filter(pk__in=closed).select_related("workspace"):
-        audit.record(request, "cancel", "done", detail=reason, actor=actor, via="server")
+        transitions.record(request, "cancel", detail=reason, actor=actor)

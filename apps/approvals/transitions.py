@@ -1,5 +1,5 @@
-"""The status of a request: written here only, always by one guarded statement that says whether it
-counted.
+"""The pen of approvals: the status of a request, always moved by one guarded statement that says
+whether it counted, and the record of every try.
 
 The step decides: a request is open as long as its step is suspended with its fence. Its own status
 follows in the same transaction, so that lists and badges need not look at steps.
@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from apps.accounts.models import User
+from apps.approvals.models import ApprovalRequest, Outcome, Record
 from apps.jobs.database.sql import fetch, fetch_one
+from engine.lifecycle import REQUEST_TABLE, RequestEventKind, move_of
 
+LONGEST_DETAIL = 4096
 CLOSE = """
 UPDATE approvals_approvalrequest SET status = %(status)s, closed_at = clock_timestamp(),
     closed_by = %(by)s,
     reason = %(reason)s, remind_at = NULL
-WHERE id = %(id)s AND status = 'open' RETURNING closed_at
+WHERE id = %(id)s AND status = ANY(%(sources)s) RETURNING closed_at
 """
 CLOSE_OF_JOB = """
 UPDATE approvals_approvalrequest SET status = 'cancelled', closed_at = clock_timestamp(),
@@ -51,6 +55,15 @@ ORDER BY remind_at LIMIT %s
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """A signed-in person, the way they came (api, admin, cli, link) and their address."""
+
+    user: User
+    via: str
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """How the step of a request stands, read under the lock of its job."""
 
@@ -67,9 +80,21 @@ def state_of(request_id: int) -> State | None:
     return State(*row) if row else None
 
 
-def close(request_id: int, status: str, *, by: str = "", reason: str = "") -> datetime | None:
+def close(
+    request_id: int, event: RequestEventKind, *, by: str = "", reason: str = ""
+) -> datetime | None:
     """Close an open request; when that was, or None when it was closed before."""
-    row = fetch_one(CLOSE, {"id": request_id, "status": status, "by": by, "reason": reason})
+    sources, status = move_of(REQUEST_TABLE, event)
+    row = fetch_one(
+        CLOSE,
+        {
+            "id": request_id,
+            "status": status.value,
+            "sources": [source.value for source in sources],
+            "by": by,
+            "reason": reason,
+        },
+    )
     return row[0] if row else None
 
 
@@ -89,3 +114,29 @@ def overdue(limit: int) -> list[int]:
 
 def to_remind(limit: int) -> list[int]:
     return [row[0] for row in fetch(TO_REMIND, (limit,))]
+
+
+def record(
+    request: ApprovalRequest,
+    what: str,
+    outcome: Outcome = Outcome.DONE,
+    detail: str = "",
+    *,
+    by: Caller | None = None,
+    actor: str = "",
+) -> None:
+    """Add a row about what `by` tried, or the server did. `request` comes with its workspace;
+    `detail` must hold no secret."""
+    Record.objects.create(
+        request_id=request.pk,
+        job_id=request.job_id,
+        workspace=request.workspace.name,
+        task_name=request.task_name,
+        step_name=request.step_name,
+        actor=by.user.email if by else actor,
+        what=what,
+        outcome=outcome,
+        detail=detail.replace("\x00", "\ufffd")[:LONGEST_DETAIL],
+        via=by.via if by else "server",
+        address=by.address[:100] if by else "",
+    )

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_GET
 
 from apps.approvals import links
 from apps.approvals.errors import LinkSpent, NotAllowed
-from apps.approvals.pages import PAGE
+from apps.approvals.links import PAGE
 from engine.errors import NotFound
 
 # ids of requests that this session came to by a link: `via` of its decisions

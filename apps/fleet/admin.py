@@ -43,7 +43,7 @@ class PresenceFilter(admin.SimpleListFilter):
 
 
 @admin.register(Worker)
-class WorkerAdmin(ReadOnlyAdmin):
+class WorkerAdmin(ReadOnlyAdmin[Worker]):
     """Everybody who is let in sees every worker; what a worker runs is shown by workspace."""
 
     list_display = ("name", "state", "load", "shown_tags", "heartbeat", "version", "started")

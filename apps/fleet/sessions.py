@@ -6,8 +6,7 @@ from uuid import UUID
 
 from apps.fleet import transitions as pen
 from apps.fleet.models import WorkerSession
-
-LIVE = (WorkerSession.Status.OPEN, WorkerSession.Status.CLOSING)
+from engine.lifecycle import LIVE_SESSION
 
 
 def open_session(
@@ -15,14 +14,11 @@ def open_session(
 ) -> tuple[WorkerSession, bool]:
     """The worker's session for this generation of the job, and whether it is new."""
     session_id = pen.open_session(job_id, generation, worker_id, allocation_id)
-    if session_id is not None:
-        return WorkerSession.objects.get(id=session_id), True
-    return WorkerSession.objects.get(
-        job_id=job_id, generation=generation, worker_id=worker_id
-    ), False
+    found = WorkerSession.objects.get(job_id=job_id, generation=generation, worker_id=worker_id)
+    return found, session_id is not None
 
 
 def has_live(job_id: UUID, generation: int) -> bool:
     return WorkerSession.objects.filter(
-        job_id=job_id, generation=generation, status__in=LIVE
+        job_id=job_id, generation=generation, status__in=LIVE_SESSION
     ).exists()

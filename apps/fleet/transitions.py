@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
 from django.db import connection
+
+from engine.lifecycle import ALLOCATION_TABLE, SESSION_TABLE, Event, Status
 
 OPEN_SESSION = """
 INSERT INTO fleet_workersession (job_id, generation, worker_id, allocation_id, status, started_at)
@@ -38,6 +40,11 @@ WHERE id = %(id)s AND status = ANY(%(sources)s) RETURNING 1
 """
 
 
+def _before(table: Mapping[tuple[Status, Event], Status], to: str) -> list[str]:
+    """Statuses that a move to `to` may leave; `sources` of a caller only narrow them."""
+    return [source.value for (source, _), target in table.items() if target == to]
+
+
 def _one(statement: str, params: Any) -> tuple[Any, ...] | None:
     with connection.cursor() as cursor:
         cursor.execute(statement, params)
@@ -53,8 +60,16 @@ def open_session(
     return row[0] if row else None
 
 
-def move_session(session_id: int, to: str, *, sources: Sequence[str], reason: str = "") -> bool:
-    params = {"id": session_id, "to": to, "sources": list(sources), "reason": reason[:200]}
+def move_session(
+    session_id: int, to: str, *, sources: Collection[str] = (), reason: str = ""
+) -> bool:
+    """Move a session; False when it has ended, or is not where it may be taken from."""
+    params = {
+        "id": session_id,
+        "to": to,
+        "sources": list(sources or _before(SESSION_TABLE, to)),
+        "reason": reason[:200],
+    }
     return _one(MOVE_SESSION, params) is not None
 
 
@@ -78,7 +93,7 @@ def move_allocation(
     allocation_id: UUID,
     to: str,
     *,
-    sources: Sequence[str] = ("requested", "pending", "active"),
+    sources: Collection[str] = (),
     state: str = "",
     error: str = "",
     nodes: str = "",
@@ -88,7 +103,7 @@ def move_allocation(
     params = {
         "id": allocation_id,
         "to": to,
-        "sources": list(sources),
+        "sources": list(sources or _before(ALLOCATION_TABLE, to)),
         "state": state,
         "error": error,
         "nodes": nodes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django.http import HttpRequest
 
@@ -17,9 +18,8 @@ def job_panel(request: HttpRequest, job: Job) -> dict[str, Any] | None:
     rows = list(HookRun.objects.filter(job_id=job.pk).order_by("fired_at", "index")[:MOST])
     if not rows:
         return None
-    statuses = dict(
-        Job.objects.filter(pk__in=[row.hook_job_id for row in rows]).values_list("pk", "status")
-    )
+    started = Job.objects.filter(pk__in=[row.hook_job_id for row in rows])
+    statuses: dict[UUID | None, str] = dict(started.values_list("pk", "status"))
     return {"runs": [(row, statuses.get(row.hook_job_id)) for row in rows]}
 
 

@@ -26,7 +26,7 @@ from apps.workspaces.secrets import secrets_of
 from apps.workspaces.snapshots import definition_of
 from engine import templating
 from engine.errors import StroemError
-from engine.lifecycle import JobStatus
+from engine.lifecycle import JobStatus, StepStatus
 from engine.spec.model import Hook, Hooks, Task
 from engine.spec.model import Step as FlowStep
 
@@ -69,7 +69,7 @@ def on_suspended(job: Job, plan: Plan, suspension: Suspension) -> None:
     }
     occasion = (
         "on_suspended"
-        if suspension.status == "suspended"
+        if suspension.status == StepStatus.SUSPENDED
         else f"{suspension.status} {suspension.number}"
     )
     fire(
@@ -215,7 +215,9 @@ def end_context(job: Job) -> dict[str, Any]:
 
 def _failed_steps(job_id: UUID) -> list[dict[str, Any]]:
     plan = blueprints.load(Job.objects.values_list("blueprint_id", flat=True).get(id=job_id))
-    failed = Step.objects.filter(job_id=job_id, status="failed", loop_id=None).order_by("position")
+    failed = Step.objects.filter(job_id=job_id, status=StepStatus.FAILED, loop_id=None).order_by(
+        "position"
+    )
     return [
         {
             "step_name": step.name,

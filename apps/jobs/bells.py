@@ -18,8 +18,11 @@ from typing import Any
 from uuid import uuid4
 
 from celery import current_app
+from django.db import transaction
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
+
+from apps.fleet import tag_sets
 
 PREFIX = "steps."
 TASK = "workers.tasks.look"
@@ -55,6 +58,15 @@ def ring(keys: Mapping[str, int]) -> int:
     """
     wanted = {key: count for key, count in keys.items() if count > 0}
     return _ringer.ring(wanted) if wanted else 0
+
+
+def ring_after_commit(counts: Mapping[int, int]) -> None:
+    """Ring for what this transaction makes ready, by tag set id, once it is committed."""
+    if counts:
+        wanted = dict(counts)
+        transaction.on_commit(
+            lambda: ring({key: wanted[id] for id, key in tag_sets.keys_of(wanted).items()})
+        )
 
 
 def counts() -> dict[str, int]:

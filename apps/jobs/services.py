@@ -7,10 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
-
 from apps.accounts.models import User
-from apps.fleet import tag_sets
 from apps.jobs import bells, ports
 from apps.jobs.database.sql import fetch, fetch_one, retried
 from apps.jobs.flow import blueprints, cancellation, contexts, creation
@@ -182,7 +179,7 @@ def begin(job: Job, plan: Plan, roots: list[Candidate]) -> None:
     advance = Advance(state, plan)
     advance.consider(roots)
     advance.run()
-    ring_after_commit(advance)
+    bells.ring_after_commit(advance.bells)
 
 
 @retried
@@ -207,14 +204,6 @@ def roots_of(job_id: UUID) -> list[Candidate]:
         Candidate(id, base, Tally(ok, bad, none), tolerates)
         for id, base, ok, bad, none, tolerates in found
     ]
-
-
-def ring_after_commit(advance: Advance) -> None:
-    if advance.bells:
-        counts = dict(advance.bells)
-        transaction.on_commit(
-            lambda: bells.ring({key: counts[id] for id, key in tag_sets.keys_of(counts).items()})
-        )
 
 
 def cancel_job(job_id: UUID, *, actor: str, reason: str = "Job cancelled") -> None:

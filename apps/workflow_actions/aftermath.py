@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from apps.jobs import services
+from apps.jobs import bells, services
 from apps.jobs.database.sql import fetch, retried
 from apps.jobs.flow import blueprints
 from apps.jobs.flow.advance import Advance
@@ -109,7 +109,7 @@ def _advance(state: JobState, plan: Plan, failure: str | None) -> None:
         advance.moves += [(name, StepEventKind.FAILED) for name in _names(waiting)]
     advance.consider(services.roots_of(state.id))
     advance.run()
-    services.ring_after_commit(advance)
+    bells.ring_after_commit(advance.bells)
 
 
 def _names(step_ids: list[int]) -> list[str]:

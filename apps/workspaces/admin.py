@@ -9,18 +9,17 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
-from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
-from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
-from apps.accounts.grants import allows, role_on, visible
+from apps.accounts.grants import allows, role_on, signed_in, visible
 from apps.accounts.models import Role
 from apps.adminkit.badges import badge
+from apps.adminkit.generic import ModelAdmin, ModelForm
 from apps.adminkit.templatetags.adminkit import moment
 from apps.workspaces import services
 from apps.workspaces.models import Revision, Secret, Workspace
@@ -30,7 +29,7 @@ from engine.spec.model import Workspace as Definition
 
 
 @admin.register(Workspace)
-class WorkspaceAdmin(ModelAdmin):
+class WorkspaceAdmin(ModelAdmin[Workspace]):
     """Where a workspace comes from is said by commands and settings, never here: a path is the
     operator's business."""
 
@@ -156,7 +155,7 @@ class WorkspaceAdmin(ModelAdmin):
         self.message_user(request, f"{fresh.name}: {self.state(fresh)}", level)
 
 
-class SecretForm(ModelForm):  # type: ignore[type-arg]  (a class at run time takes no argument)
+class SecretForm(ModelForm[Secret]):
     """Asks for a value and never fills it in."""
 
     value = forms.CharField(
@@ -184,7 +183,7 @@ class SecretForm(ModelForm):  # type: ignore[type-arg]  (a class at run time tak
 
 
 @admin.register(Secret)
-class SecretAdmin(ModelAdmin):
+class SecretAdmin(ModelAdmin[Secret]):
     form = SecretForm
     list_display = ("name", "workspace", "stored", "updated_by")
     when_empty = "No secret is stored yet."
@@ -207,31 +206,21 @@ class SecretAdmin(ModelAdmin):
         )
         return super().formfield_for_foreignkey(db_field, request, **options)
 
-    def _may(self, request: HttpRequest, row: Secret | None) -> bool:
+    def _may(self, request: HttpRequest, obj: Secret | None = None) -> bool:
         if not request.user.is_staff:
             return False
-        if row is None:
+        if obj is None:
             return Workspace.objects.visible_to(request.user, Role.ADMIN).exists()
-        return allows(role_on(request.user, row.workspace.name), Role.ADMIN)
+        return allows(role_on(request.user, obj.workspace.name), Role.ADMIN)
 
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self._may(request, None)
-
-    def has_view_permission(self, request: HttpRequest, obj: Secret | None = None) -> bool:
-        return self._may(request, obj)
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self._may(request, None)
-
-    def has_change_permission(self, request: HttpRequest, obj: Secret | None = None) -> bool:
-        return self._may(request, obj)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Secret | None = None) -> bool:
-        return self._may(request, obj)
+    has_module_permission = has_add_permission = _may
+    has_view_permission = has_change_permission = has_delete_permission = _may
 
     def save_model(self, request: HttpRequest, obj: Secret, form: SecretForm, change: bool) -> None:
         value = form.cleaned_data["value"]
-        stored = services.store_secret(obj.workspace, obj.name, value, by=request.user.email)  # type: ignore[union-attr]
+        stored = services.store_secret(
+            obj.workspace, obj.name, value, by=signed_in(request.user).email
+        )
         obj.pk = stored.pk
 
     def delete_model(self, request: HttpRequest, obj: Secret) -> None:
@@ -245,7 +234,7 @@ class SecretAdmin(ModelAdmin):
     def stored(self, row: Secret) -> SafeString | str:
         return moment(row.updated_at)
 
-    def construct_change_message(
+    def construct_change_message(  # type: ignore[override]  # Django takes a text, too
         self, request: HttpRequest, form: Any, formsets: Any, add: bool = False
     ) -> str:
         return "Stored a value"

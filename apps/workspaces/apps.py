@@ -4,8 +4,6 @@ from django.core.exceptions import ImproperlyConfigured
 
 class WorkspacesConfig(AppConfig):
     name = "apps.workspaces"
-    label = "workspaces"
-    verbose_name = "Workspaces"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:

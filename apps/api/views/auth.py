@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.conf import settings
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
@@ -15,20 +13,20 @@ from rest_framework.views import APIView
 
 from apps.accounts import services, tokens
 from apps.accounts.errors import TokenRefused
+from apps.accounts.grants import signed_in
 from apps.accounts.throttles import spend, throttle_key
-from apps.api import scope, shapes
+from apps.api import scope
 from apps.api.authentication import IsPerson
-from apps.api.serializers import (
-    ErrorShape,
+from apps.api.shapes.accounts import (
     KeyRequest,
     KeyShape,
     LoginRequest,
     MeShape,
     NewKeyShape,
     RefreshRequest,
-    StatusShape,
     TokenShape,
 )
+from apps.api.shapes.base import ErrorShape, StatusShape, answer, answer_list, checked
 from engine.errors import NotFound
 
 COOKIE = "stroem_refresh"
@@ -49,12 +47,10 @@ class LoginView(APIView):
         request=LoginRequest, responses={200: TokenShape, 401: ErrorShape, 429: ErrorShape}
     )
     def post(self, request: Request) -> Response:
-        given = LoginRequest(data=request.data)
-        given.is_valid(raise_exception=True)
-        values = given.validated_data
+        values = checked(LoginRequest, request)
         user = services.check_sign_in(values["email"], values["password"], address_of(request))
         services.note_sign_in(user)
-        return _answer(tokens.begin_chain(user, timezone.now()))
+        return _signed_in(tokens.begin_chain(user, timezone.now()))
 
 
 class RefreshView(APIView):
@@ -69,7 +65,7 @@ class RefreshView(APIView):
         token = _refresh_token(request)
         if not token:
             raise TokenRefused("No refresh token provided")
-        return _answer(tokens.rotate(token, timezone.now()))
+        return _signed_in(tokens.rotate(token, timezone.now()))
 
 
 class LogoutView(APIView):
@@ -81,15 +77,15 @@ class LogoutView(APIView):
         token = _refresh_token(request)
         if token:
             tokens.end_chain(token)
-        answer = Response({"status": "ok"})
-        answer.delete_cookie(COOKIE, path=COOKIE_PATH, samesite="Strict")
-        return answer
+        done = answer(StatusShape, {"status": "ok"})
+        done.delete_cookie(COOKIE, path=COOKIE_PATH, samesite="Strict")
+        return done
 
 
 class MeView(APIView):
     @extend_schema(responses=MeShape)
     def get(self, request: Request) -> Response:
-        return Response(shapes.me(request.user))
+        return answer(MeShape, signed_in(request.user))
 
 
 class KeysView(APIView):
@@ -97,21 +93,18 @@ class KeysView(APIView):
 
     @extend_schema(responses=KeyShape(many=True))
     def get(self, request: Request) -> Response:
-        return Response([_key(row) for row in scope.api_keys(request.user)])
+        return answer_list(KeyShape, scope.api_keys(request.user))
 
     @extend_schema(request=KeyRequest, responses=NewKeyShape)
     def post(self, request: Request) -> Response:
         spend(throttle_key("keys", str(request.user.pk)), limit=KEY_CALLS_A_MINUTE, window_s=60)
-        given = KeyRequest(data=request.data)
-        given.is_valid(raise_exception=True)
-        days = given.validated_data.get("expires_in_days")
+        given = checked(KeyRequest, request)
+        days = given.get("expires_in_days")
         if days is not None and days <= 0:
             raise ParseError("expires_in_days must be positive")
         expires_at = tokens.expiry_after(days, timezone.now())
-        key, row = tokens.make_key(request.user, given.validated_data["name"], expires_at)
-        return Response(
-            {"key": key, "name": row.name, "prefix": row.prefix, "expires_at": row.expires_at}
-        )
+        key, row = tokens.make_key(signed_in(request.user), given["name"], expires_at)
+        return answer(NewKeyShape, {"key": key, "row": row})
 
 
 class KeyView(APIView):
@@ -121,17 +114,7 @@ class KeyView(APIView):
     def delete(self, request: Request, prefix: str) -> Response:
         if not scope.api_keys(request.user).filter(prefix=prefix).delete()[0]:
             raise NotFound("API key not found")
-        return Response({"status": "ok"})
-
-
-def _key(row: Any) -> dict[str, Any]:
-    return {
-        "prefix": row.prefix,
-        "name": row.name,
-        "created_at": row.created_at,
-        "expires_at": row.expires_at,
-        "last_used_at": row.last_used_at,
-    }
+        return answer(StatusShape, {"status": "ok"})
 
 
 def _refresh_token(request: Request) -> str:
@@ -140,9 +123,9 @@ def _refresh_token(request: Request) -> str:
     return request.COOKIES.get(COOKIE) or given.validated_data.get("refresh_token", "")
 
 
-def _answer(pair: tokens.Pair) -> Response:
-    answer = Response({"access_token": pair.access})
-    answer.set_cookie(
+def _signed_in(pair: tokens.Pair) -> Response:
+    signed_in = answer(TokenShape, {"access_token": pair.access})
+    signed_in.set_cookie(
         COOKIE,
         pair.refresh,
         max_age=tokens.REFRESH_S,
@@ -151,4 +134,4 @@ def _answer(pair: tokens.Pair) -> Response:
         samesite="Strict",
         secure=settings.IS_HTTPS,
     )
-    return answer
+    return signed_in

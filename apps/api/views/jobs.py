@@ -15,22 +15,25 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from apps.accounts.grants import signed_in
 from apps.accounts.models import Role
-from apps.api import logreader, scope, shapes
+from apps.api import logreader, scope
 from apps.api.paging import window
 from apps.api.rendering import StepsRenderer
-from apps.api.serializers import ErrorShape, JobDetailShape, JobPage, LogShape, StatusShape
+from apps.api.shapes.base import ErrorShape, LogShape, StatusShape, answer
+from apps.api.shapes.jobs import JOB_COLUMNS, JobDetailShape, JobPage, StepRow
 from apps.jobs import services
 from apps.jobs.flow import blueprints
 from apps.jobs.models import Attempt, Job
 from apps.workflow_actions.snapshots import actions_of
 from engine.errors import NotFound
-from engine.lifecycle import JobStatus
+from engine.lifecycle import JobStatus, StepStatus
 
 SOURCE_TYPES = (
     "api user trigger webhook hook task mcp agent_tool event_source retry upload rerun restart cli"
 ).split()
 STATUSES = tuple(status.value for status in JobStatus)
+COUNTED = (*STATUSES, StepStatus.SKIPPED.value)  # no job is skipped; callers know the key
 LONGEST_SEARCH = 200
 BATCH = 500
 SERVER = "_server"
@@ -49,7 +52,7 @@ class JobsView(APIView):
     def get(self, request: Request) -> Response:
         found = _filtered(scope.jobs(request.user), request.query_params)
         rows = _described(found).order_by("-created_at", "-id")[window(request)]
-        return Response({"items": [shapes.job(values) for values in rows], "total": found.count()})
+        return answer(JobPage, {"items": list(rows), "total": found.count()})
 
 
 class StatsView(APIView):
@@ -58,7 +61,7 @@ class StatsView(APIView):
         counted = (
             scope.jobs(request.user).order_by().values_list("status").annotate(count=Count("pk"))
         )
-        return Response({**dict.fromkeys((*STATUSES, "skipped"), 0), **dict(counted)})
+        return Response({**dict.fromkeys(COUNTED, 0), **dict(counted)})
 
 
 class JobView(APIView):
@@ -68,7 +71,10 @@ class JobView(APIView):
     def get(self, request: Request, job: str) -> Response:
         row = scope.job(request.user, job)
         values = _described(scope.jobs(request.user).filter(pk=row.pk)).get()
-        return Response(shapes.job_detail(values, row, _steps(request, row), actions_of(row)))
+        steps, actions = _steps(request, row), actions_of(row)
+        return answer(
+            JobDetailShape, {**values, "job": row, "steps": steps, "workflow_actions": actions}
+        )
 
 
 class CancelView(APIView):
@@ -76,8 +82,8 @@ class CancelView(APIView):
     def post(self, request: Request, job: str) -> Response:
         refusal = "Insufficient permissions to cancel this job"
         row = scope.job(request.user, job, Role.OPERATOR, refusal=refusal)
-        services.cancel_job(row.pk, actor=request.user.email)
-        return Response({"status": "cancelled"})
+        services.cancel_job(row.pk, actor=signed_in(request.user).email)
+        return answer(StatusShape, {"status": JobStatus.CANCELLED})
 
 
 class LogsView(APIView):
@@ -86,7 +92,7 @@ class LogsView(APIView):
     )
     def get(self, request: Request, job: str) -> Response:
         row = scope.job(request.user, job)
-        return Response(logreader.read([row.pk], _cursor(request)).as_json())
+        return _logs(request, row)
 
 
 class StepLogsView(APIView):
@@ -99,17 +105,21 @@ class StepLogsView(APIView):
     def get(self, request: Request, job: str, step: str) -> Response:
         row = scope.job(request.user, job)
         if step == SERVER:
-            return Response(logreader.read([row.pk], _cursor(request), is_server=True).as_json())
+            return _logs(request, row, is_server=True)
         steps = scope.steps(request.user).filter(job_id=row.pk)
         ids = list(steps.filter(name=step).values_list("pk", flat=True))
         if not ids:
             raise NotFound("Step not found")
         ids += steps.filter(loop_id__in=ids).values_list("pk", flat=True)
-        return Response(logreader.read([row.pk], _cursor(request), step_ids=ids).as_json())
+        return _logs(request, row, step_ids=ids)
 
 
-def _cursor(request: Request) -> logreader.Cursor:
-    return logreader.Cursor.parse(request.query_params.get("after") or "0")
+def _logs(
+    request: Request, row: Job, *, step_ids: list[int] | None = None, is_server: bool = False
+) -> Response:
+    cursor = logreader.Cursor.parse(request.query_params.get("after") or "0")
+    piece = logreader.read([row.pk], cursor, step_ids=step_ids, is_server=is_server)
+    return answer(LogShape, piece.as_json())
 
 
 def _filtered(rows: QuerySet[Job], given: Any) -> QuerySet[Job]:
@@ -145,10 +155,10 @@ def _described(rows: QuerySet[Job]) -> Any:
         mode=F("blueprint__body__task__mode"),
         max_attempts=F("blueprint__body__task__retry__max_attempts"),
     )
-    return said.values(*shapes.JOB_COLUMNS)
+    return said.values(*JOB_COLUMNS)
 
 
-def _steps(request: Request, row: Job) -> Iterator[list[dict[str, Any]]]:
+def _steps(request: Request, row: Job) -> Iterator[list[StepRow]]:
     """In the order of the flow, instances of a loop behind it; in batches, since there may be
     10,000 of them."""
     plan = blueprints.load(row.blueprint_id)
@@ -164,14 +174,16 @@ def _steps(request: Request, row: Job) -> Iterator[list[dict[str, Any]]]:
             failures = _failures(
                 [step.pk for step in batch if step.attempts > 1 or step.losses or step.retry_at]
             )
-            yield [shapes.step(step, plan, failures[step.pk]) for step in batch]
+            yield [StepRow(step, plan.nodes.get(step.base), failures[step.pk]) for step in batch]
 
 
 def _failures(step_ids: list[int]) -> defaultdict[int, list[Attempt]]:
     """Attempts of these steps that were not the last word."""
     failures: defaultdict[int, list[Attempt]] = defaultdict(list)
     if step_ids:
-        ended = Attempt.objects.filter(step_id__in=step_ids, status__in=["failed", "lost"])
+        ended = Attempt.objects.filter(
+            step_id__in=step_ids, status__in=[Attempt.Status.FAILED, Attempt.Status.LOST]
+        )
         for attempt in ended.order_by("step_id", "fence"):
             failures[attempt.step_id].append(attempt)
     return failures

@@ -16,7 +16,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.api.serializers import ConfigShape
+from apps.api.shapes.accounts import ConfigShape
+from apps.api.shapes.base import answer
 from engine import VERSION
 
 _PING_S = 3.0
@@ -47,14 +48,15 @@ class ConfigView(APIView):
 
     @extend_schema(responses=ConfigShape)
     def get(self, request: Request) -> Response:
-        return Response(
+        return answer(
+            ConfigShape,
             {
                 "auth_required": True,
                 "acl_enabled": True,
                 "oidc_providers": [],
                 "has_internal_auth": True,
                 "version": VERSION,
-            }
+            },
         )
 
 
@@ -62,4 +64,4 @@ class SchemaView(SpectacularAPIView):
     """The OpenAPI description of this API, as JSON."""
 
     permission_classes = (IsAuthenticated,)
-    renderer_classes = (JSONRenderer,)
+    renderer_classes = [JSONRenderer]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from django.db.models import Case, QuerySet, Value, When
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -11,22 +10,13 @@ from rest_framework.views import APIView
 
 from apps.api import scope
 from apps.api.paging import window
-from apps.api.serializers import ErrorShape, WorkerDetailShape, WorkerPage
+from apps.api.shapes.base import ErrorShape, answer
+from apps.api.shapes.workers import WorkerDetailShape, WorkerPage, WorkerStepShape
 from apps.fleet import vitals
+from apps.fleet.models import Worker
 from engine.errors import NotFound
 
 STEPS_SHOWN = 50
-_STEP_COLUMNS = {
-    "workspace": "job__workspace__name",
-    "task_name": "job__task_name",
-    "job_status": "job__status",
-    "step_name": "name",
-    "action_type": "kind",
-    "status": "status",
-    "started_at": "started_at",
-    "completed_at": "completed_at",
-    "error_message": "error",
-}
 
 
 class WorkersView(APIView):
@@ -37,8 +27,8 @@ class WorkersView(APIView):
     )
     def get(self, request: Request) -> Response:
         rows = scope.workers()
-        page = vitals.with_vitals(rows)[window(request)]
-        return Response({"items": [_worker(row) for row in page], "total": rows.count()})
+        page = _with_state(rows)[window(request)]
+        return answer(WorkerPage, {"items": page, "total": rows.count()})
 
 
 class WorkerView(APIView):
@@ -52,21 +42,11 @@ class WorkerView(APIView):
         if row is None:
             raise NotFound("Worker not found")
         steps = scope.steps(request.user).filter(worker_id=row.pk)
-        newest = steps.order_by("-started_at", "-id").values_list(
-            "job_id", *_STEP_COLUMNS.values()
-        )[:STEPS_SHOWN]
-        items = [dict(zip(("job_id", *_STEP_COLUMNS), values, strict=True)) for values in newest]
-        return Response({**_worker(row), "steps": {"items": items, "total": steps.count()}})
+        columns = [field.source or name for name, field in WorkerStepShape().fields.items()]
+        newest = steps.order_by("-started_at", "-id").values(*columns)[:STEPS_SHOWN]
+        return answer(WorkerDetailShape, row, steps={"items": newest, "total": steps.count()})
 
 
-def _worker(row: Any) -> dict[str, Any]:
-    return {
-        "worker_id": row.pk,
-        "name": row.name,
-        "status": "active" if row.is_alive else "inactive",
-        "capabilities": sorted(set(row.tags) & {"script", "docker", "kubernetes", "agent"}),
-        "tags": row.tags,
-        "version": row.version,
-        "last_heartbeat": row.heartbeat_at,
-        "registered_at": row.started_at,
-    }
+def _with_state(rows: QuerySet[Worker]) -> QuerySet[Worker]:
+    status = Case(When(is_alive=True, then=Value("active")), default=Value("inactive"))
+    return vitals.with_vitals(rows).annotate(status=status)

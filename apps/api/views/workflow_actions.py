@@ -9,7 +9,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.api import logreader, scope
-from apps.api.serializers import ErrorShape, LogShape
+from apps.api.shapes.base import ErrorShape, LogShape, answer
 from apps.workflow_actions.snapshots import runs_called
 from engine.errors import NotFound
 
@@ -38,6 +38,5 @@ class ActionLogsView(APIView):
                 raise NotFound("The workflow action has no such run")
             runs = [int(wanted)]
         cursor = logreader.Cursor.parse(request.query_params.get("after") or "0")
-        return Response(
-            logreader.read([row.pk], cursor, attempt_ids=[-run for run in runs]).as_json()
-        )
+        piece = logreader.read([row.pk], cursor, attempt_ids=[-run for run in runs])
+        return answer(LogShape, piece.as_json())

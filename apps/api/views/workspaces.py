@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
@@ -11,27 +9,28 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.errors import TooMany
-from apps.accounts.grants import role_on
+from apps.accounts.grants import role_on, signed_in
 from apps.accounts.models import Role
 from apps.accounts.throttles import spend, throttle_key
-from apps.api import scope, shapes, starting
-from apps.api.serializers import (
-    ErrorShape,
+from apps.api import scope, starting
+from apps.api.shapes.base import ErrorShape, StatusShape, answer, answer_list, checked
+from apps.api.shapes.workspaces import (
     ExecuteRequest,
     ExecuteShape,
     RefreshShape,
     SecretRequest,
     SecretShape,
-    StatusShape,
     TaskDetailShape,
+    TaskRow,
     TaskShape,
+    WorkspaceRow,
     WorkspaceShape,
+    label_of,
 )
 from apps.workspaces import services
 from apps.workspaces.models import Workspace
 from apps.workspaces.snapshots import definition_of, definitions_of
 from engine.errors import NotFound
-from engine.spec.model import Task
 from engine.spec.model import Workspace as Definition
 
 COOLDOWN_S = 5
@@ -44,7 +43,11 @@ class WorkspacesView(APIView):
             scope.workspaces(request.user).select_related("current").defer("current__definition")
         )
         definitions = definitions_of([row.current_id for row in rows if row.current_id])
-        return Response([shapes.workspace(row, definitions.get(row.current_id)) for row in rows])
+        nothing = Definition()
+        return answer_list(
+            WorkspaceShape,
+            [WorkspaceRow(row, definitions.get(row.current_id or 0, nothing)) for row in rows],
+        )
 
 
 class RefreshView(APIView):
@@ -57,31 +60,31 @@ class RefreshView(APIView):
             text = f"Workspace refresh rate-limited; retry after {error.retry_after_s}s"
             raise TooMany(error.retry_after_s, text) from None
         row = services.refresh(row)
-        return Response(
-            {"workspace": row.name, "revision": shapes.revision(row.current), "refreshed": True}
+        revision = label_of(row.current)
+        return answer(
+            RefreshShape, {"workspace": row.name, "revision": revision, "refreshed": True}
         )
 
 
 class AllTasksView(APIView):
     @extend_schema(responses=TaskShape(many=True))
     def get(self, request: Request) -> Response:
-        return Response(_tasks(request, list(scope.workspaces(request.user))))
+        return answer_list(TaskShape, _tasks(request, list(scope.workspaces(request.user))))
 
 
 class TasksView(APIView):
     @extend_schema(responses=TaskShape(many=True))
     def get(self, request: Request, workspace: str) -> Response:
-        return Response(_tasks(request, [scope.workspace(request.user, workspace)]))
+        return answer_list(TaskShape, _tasks(request, [scope.workspace(request.user, workspace)]))
 
 
 class TaskView(APIView):
     @extend_schema(responses={200: TaskDetailShape, 404: ErrorShape})
     def get(self, request: Request, workspace: str, task: str) -> Response:
         row = scope.workspace(request.user, workspace)
-        definition, found = _task(row, task)
-        return Response(
-            shapes.task_detail(task, found, definition, role_on(request.user, workspace))
-        )
+        definition = _definition(row, task)
+        held = role_on(request.user, workspace)
+        return answer(TaskDetailShape, TaskRow(task, workspace, definition, held))
 
 
 class ExecuteView(APIView):
@@ -90,11 +93,10 @@ class ExecuteView(APIView):
     )
     def post(self, request: Request, workspace: str, task: str) -> Response:
         row = scope.workspace(request.user, workspace, Role.OPERATOR, refusal="View-only access")
-        given = ExecuteRequest(data=request.data)
-        given.is_valid(raise_exception=True)
-        _task(row, task)
-        job = starting.start(request.user, row, task, given.validated_data)
-        return Response({"job_id": job.pk})
+        given = checked(ExecuteRequest, request)
+        _definition(row, task)
+        job = starting.start(signed_in(request.user), row, task, given)
+        return answer(ExecuteShape, {"job_id": job.pk})
 
 
 class SecretsView(APIView):
@@ -103,7 +105,7 @@ class SecretsView(APIView):
     @extend_schema(responses=SecretShape(many=True))
     def get(self, request: Request, workspace: str) -> Response:
         rows = scope.stored_secrets(scope.workspace(request.user, workspace, Role.ADMIN))
-        return Response(list(rows.values("name", "updated_at", "updated_by")))
+        return answer_list(SecretShape, rows.values("name", "updated_at", "updated_by"))
 
 
 class SecretView(APIView):
@@ -113,29 +115,28 @@ class SecretView(APIView):
         body = request.data
         if not isinstance(body, dict) or set(body) != {"value"}:
             raise ParseError('the body must be {"value": ...}')
-        services.store_secret(row, name, body["value"], by=request.user.email)
-        return Response({"status": "ok"})
+        services.store_secret(row, name, body["value"], by=signed_in(request.user).email)
+        return answer(StatusShape, {"status": "ok"})
 
     @extend_schema(responses={200: StatusShape, 404: ErrorShape})
     def delete(self, request: Request, workspace: str, name: str) -> Response:
         services.remove_secret(scope.workspace(request.user, workspace, Role.ADMIN), name)
-        return Response({"status": "ok"})
+        return answer(StatusShape, {"status": "ok"})
 
 
-def _tasks(request: Request, rows: list[Workspace]) -> list[dict[str, Any]]:
+def _tasks(request: Request, rows: list[Workspace]) -> list[TaskRow]:
     definitions = definitions_of([row.current_id for row in rows if row.current_id])
     return [
-        shapes.task(
-            name, task, row.name, definitions[row.current_id], role_on(request.user, row.name)
-        )
+        TaskRow(name, row.name, definitions[row.current_id], role_on(request.user, row.name))
         for row in rows
         if row.current_id in definitions
-        for name, task in sorted(definitions[row.current_id].tasks.items())
+        for name in sorted(definitions[row.current_id].tasks)
     ]
 
 
-def _task(row: Workspace, name: str) -> tuple[Definition, Task]:
+def _definition(row: Workspace, task: str) -> Definition:
+    """What the workspace says. Raises NotFound where it has no such task."""
     definition = definition_of(row.current_id) if row.current_id else Definition()
-    if name not in definition.tasks:
+    if task not in definition.tasks:
         raise NotFound("Task not found")
-    return definition, definition.tasks[name]
+    return definition

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from apps.jobs import services
+from apps.jobs import bells, services
 from apps.jobs.database.sql import retried
 from apps.jobs.flow import blueprints
 from apps.jobs.flow.advance import advancing
@@ -105,7 +105,7 @@ def _advance_parent(child: Job) -> None:
         [child.parent_step_id], event, result, base=rows.flow_name_of(child.parent_step_id)
     )
     advance.run()
-    services.ring_after_commit(advance)
+    bells.ring_after_commit(advance.bells)
 
 
 def tell_parent(child_id: UUID) -> None:

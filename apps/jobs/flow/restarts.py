@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from apps.jobs import ports, services
+from apps.jobs import bells, ports, services
 from apps.jobs.database.sql import fetch, retried
 from apps.jobs.flow import blueprints
 from apps.jobs.flow.advance import Advance
@@ -78,7 +78,7 @@ def _restart(job_id: UUID, actor: str) -> None:
     advance = Advance(fresh, plan)
     advance.consider(services.roots_of(job_id))
     advance.run()
-    services.ring_after_commit(advance)
+    bells.ring_after_commit(advance.bells)
 
 
 def _refuse_while_tried_again(job_id: UUID) -> None:

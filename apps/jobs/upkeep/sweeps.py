@@ -157,7 +157,7 @@ def _fail_waiting_step(job_id: UUID, step_id: int, child_id: UUID, error: str) -
     base = rows_of_jobs.flow_name_of(step_id)
     advance.settle([step_id], StepEventKind.FAILED, Result(error=error), base=base)
     advance.run()
-    services.ring_after_commit(advance)
+    bells.ring_after_commit(advance.bells)
     return True
 
 
@@ -246,7 +246,7 @@ def fail_unmatched(job_id: UUID, step_id: int, base: str, error: str) -> None:
     if settled.moved:
         advance.moves.append((base, StepEventKind.FAILED))
     advance.run()
-    services.ring_after_commit(advance)
+    bells.ring_after_commit(advance.bells)
 
 
 def missed_advances() -> int:
@@ -275,7 +275,7 @@ def advance_again(job_id: UUID) -> None:
         return
     advance.consider(services.roots_of(job_id))
     advance.run()
-    services.ring_after_commit(advance)
+    bells.ring_after_commit(advance.bells)
 
 
 def ring_ready() -> int:

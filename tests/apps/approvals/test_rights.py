@@ -8,7 +8,7 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from apps.accounts.models import Role, User
-from apps.approvals import services
+from apps.approvals import delegations, rights, services
 from apps.approvals.errors import NotAllowed
 from apps.approvals.models import ApprovalRequest, Delegation, Record
 from apps.approvals.services import Caller
@@ -65,7 +65,7 @@ def test_a_superuser_decides_although_others_are_asked_and_the_record_says_so(
 ) -> None:
     job = asked(gate(tmp_path, f"approvers: {{users: [{viewer().email}]}}"))
     root = person(is_superuser=True)
-    assert not ApprovalRequest.objects.waiting_for(root).exists()
+    assert not rights.waiting_for(root).exists()
     approve(job, root)
     assert (
         Record.objects.get(job_id=job.pk).detail == "as superuser, not among those who were asked"
@@ -77,19 +77,19 @@ def test_a_named_person_who_does_not_see_the_workspace_gets_404(tmp_path: Path) 
     job = asked(gate(tmp_path, f"approvers: {{users: [{stranger.email}]}}"))
     with pytest.raises(NotFound, match="Job not found"):
         approve(job, stranger)
-    assert not ApprovalRequest.objects.waiting_for(stranger).exists()
+    assert not rights.waiting_for(stranger).exists()
 
 
 def test_rights_are_read_when_somebody_decides_and_not_before(tmp_path: Path) -> None:
     member, worker = viewer(groups=("ops",)), operator()
     workspace = gate(tmp_path, "approvers: {groups: [ops]}")
     job, other = asked(workspace), asked(gate(tmp_path))
-    assert services.right_to_decide(member, request_of(job)) is not None
+    assert rights.right_to_decide(member, request_of(job)) is not None
     member.groups.clear()
     with pytest.raises(NotAllowed):
         approve(job, member)
     # its grants are remembered by now
-    assert services.right_to_decide(worker, request_of(other)) is not None
+    assert rights.right_to_decide(worker, request_of(other)) is not None
     worker.grants.all().delete()
     with pytest.raises(NotFound):
         approve(other, worker)
@@ -112,7 +112,7 @@ def test_with_separation_nobody_decides_a_job_they_started(
     for decision in (approve, reject):
         with pytest.raises(NotAllowed, match="You started this job"):
             decision(job, starter)
-    assert not ApprovalRequest.objects.waiting_for(starter).exists()
+    assert not rights.waiting_for(starter).exists()
     assert approve(job, operator()).status == "approved"
     # off by default
     assert approve(asked(gate(tmp_path), starter=starter), starter).status == "approved"
@@ -138,8 +138,8 @@ def test_two_approvals_come_from_two_people(tmp_path: Path) -> None:
     assert (first.status, first.approvals, first.needed) == ("suspended", 1, 2)
     with pytest.raises(Conflict, match="You approved this already"):
         approve(job, anna)
-    assert not ApprovalRequest.objects.waiting_for(anna).exists()
-    assert ApprovalRequest.objects.waiting_for(bert).count() == 1
+    assert not rights.waiting_for(anna).exists()
+    assert rights.waiting_for(bert).count() == 1
     assert approve(job, bert).status == "approved"
     assert step_of(job).output["approved_by"] == bert.email
     assert [outcome for _, _, outcome in records(job)] == ["counted", "late", "done"]
@@ -218,7 +218,7 @@ def test_an_approval_is_taken_back_while_others_are_waited_for(tmp_path: Path) -
 
 
 def delegate(job: object, giver: User, taker: User) -> None:
-    services.delegate(request_of(job).pk, Caller(giver, "api"), taker.email)  # type: ignore[arg-type]
+    delegations.delegate(request_of(job).pk, Caller(giver, "api"), taker.email)  # type: ignore[arg-type]
 
 
 def test_a_decision_handed_on_is_the_takers_and_no_longer_the_givers(tmp_path: Path) -> None:
@@ -227,8 +227,8 @@ def test_a_decision_handed_on_is_the_takers_and_no_longer_the_givers(tmp_path: P
     with pytest.raises(NotAllowed):
         approve(job, taker)
     delegate(job, anna, taker)
-    assert ApprovalRequest.objects.waiting_for(taker).exists()
-    assert not ApprovalRequest.objects.waiting_for(anna).exists()
+    assert rights.waiting_for(taker).exists()
+    assert not rights.waiting_for(anna).exists()
     with pytest.raises(NotAllowed, match=f"handed this decision on to {taker.email}"):
         approve(job, anna)
     approve(job, taker)
@@ -244,13 +244,13 @@ def test_a_decision_handed_on_can_be_taken_back(tmp_path: Path) -> None:
     delegate(job, anna, taker)
     for other, refusal in ((taker, Conflict), (operator(), Conflict), (person(), NotFound)):
         with pytest.raises(refusal):
-            services.take_back(request_of(job).pk, Caller(other, "api"))
-    services.take_back(request_of(job).pk, Caller(anna, "api"))
+            delegations.take_back(request_of(job).pk, Caller(other, "api"))
+    delegations.take_back(request_of(job).pk, Caller(anna, "api"))
     with pytest.raises(NotAllowed):
         approve(job, taker)
     assert approve(job, anna).status == "approved"
     with pytest.raises(Conflict, match="approved by"):
-        services.take_back(request_of(job).pk, Caller(anna, "api"))
+        delegations.take_back(request_of(job).pk, Caller(anna, "api"))
     assert [(what, outcome) for _, what, outcome in records(job)] == [
         ("delegate", "done"),
         ("take_back", "late"),
@@ -275,7 +275,7 @@ def test_a_delegation_does_not_make_two_approvals_of_one_person(tmp_path: Path) 
         with pytest.raises((NotAllowed, Conflict)):
             approve(job, nobody)
     with pytest.raises(Conflict, match="has approved already in your place"):
-        services.take_back(request_of(job).pk, Caller(anna, "api"))
+        delegations.take_back(request_of(job).pk, Caller(anna, "api"))
 
 
 def test_a_delegation_is_worth_no_more_than_the_givers_right(tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_the_inbox_holds_what_waits_for_me(tmp_path: Path) -> None:
     reject(decided, anna)
 
     def inbox(user: User) -> set[object]:
-        return set(ApprovalRequest.objects.waiting_for(user).values_list("job_id", flat=True))
+        return set(rights.waiting_for(user).values_list("job_id", flat=True))
 
     assert inbox(anna) == {open_to_all.pk} == inbox(root)
     assert inbox(bert) == inbox(member) == {named.pk}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.core import mail
 
-from apps.approvals import notices, reminders
+from apps.approvals import notices, reminders, rights
 from apps.approvals.errors import NotAllowed
 from apps.approvals.models import ApprovalRequest, Link, Notice, Record
 from apps.conductor import services as conductor
@@ -167,7 +167,7 @@ def test_reminders_and_the_escalation_come_in_their_time_and_once(tmp_path: Path
         approve(job, boss)
     pass_time(job, 3601)
     assert statuses_told() == ["suspended", "reminder", "escalated"]
-    assert ApprovalRequest.objects.waiting_for(boss).exists()
+    assert rights.waiting_for(boss).exists()
     pass_time(job, 3601)
     assert statuses_told() == ["suspended", "reminder", "escalated", "reminder"]
     assert request_of(job).remind_at is None
@@ -212,7 +212,7 @@ def test_an_escalation_of_an_unnamed_gate_still_asks_the_operators(tmp_path: Pat
     job = asked(gate(tmp_path, f"escalation: {{after: 1h, users: [{boss.email}]}}"))
     pass_time(job, 3601)
     conductor.tick()
-    assert ApprovalRequest.objects.waiting_for(boss).exists()
+    assert rights.waiting_for(boss).exists()
     assert approve(job, operator()).status == "approved"
 
 

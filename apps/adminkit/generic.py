@@ -1,0 +1,37 @@
+"""The theme's admin pages with Django's types: the theme, a subclass of Django's, has none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin, StackedInline
+    from django.contrib.auth.admin import GroupAdmin, UserAdmin
+    from django.core.paginator import Paginator
+    from django.forms import ModelForm
+else:
+    from django import forms
+    from django.contrib.auth import admin as accounts
+    from django.core import paginator
+    from unfold import admin as theme
+
+    class Generic:
+        """Takes `[Model]`, as Django's stubs do and Django itself does not."""
+
+        def __class_getitem__(cls, model: Any) -> type[Self]:
+            return cls
+
+    class ModelAdmin(Generic, theme.ModelAdmin): ...
+
+    class StackedInline(Generic, theme.StackedInline): ...
+
+    class UserAdmin(Generic, accounts.UserAdmin, theme.ModelAdmin): ...
+
+    class GroupAdmin(accounts.GroupAdmin, theme.ModelAdmin): ...
+
+    class ModelForm(Generic, forms.ModelForm): ...
+
+    class Paginator(Generic, paginator.Paginator): ...
+
+
+__all__ = ["GroupAdmin", "ModelAdmin", "ModelForm", "Paginator", "StackedInline", "UserAdmin"]

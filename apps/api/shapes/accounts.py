@@ -1,0 +1,68 @@
+"""Signing in, oneself and API keys."""
+
+from __future__ import annotations
+
+from rest_framework import serializers
+
+from apps.accounts.models import ApiToken, User
+from apps.api.shapes.base import Shape, Values
+
+NAME = "Name is required"
+
+
+class LoginRequest(serializers.Serializer[None]):
+    email = serializers.CharField(max_length=254)
+    password = serializers.CharField(max_length=4096, trim_whitespace=False)
+
+
+class RefreshRequest(serializers.Serializer[None]):
+    refresh_token = serializers.CharField(required=False, allow_blank=True, max_length=200)
+
+
+class TokenShape(Shape[Values]):
+    access_token = serializers.CharField()
+
+
+class MeShape(Shape[User]):
+    user_id = serializers.IntegerField(source="pk")
+    name = serializers.SerializerMethodField()
+    email = serializers.EmailField()
+    is_admin = serializers.BooleanField(source="is_superuser")
+    groups = serializers.SerializerMethodField()
+    created_at = serializers.DateTimeField(source="date_joined")
+
+    def get_name(self, user: User) -> str:
+        return user.get_full_name() or user.email
+
+    def get_groups(self, user: User) -> list[str]:
+        return sorted(user.groups.values_list("name", flat=True))
+
+
+class KeyRequest(serializers.Serializer[None]):
+    name = serializers.CharField(
+        max_length=200, error_messages=dict.fromkeys(("required", "blank", "null"), NAME)
+    )
+    expires_in_days = serializers.IntegerField(required=False, allow_null=True, max_value=36500)
+
+
+class KeyShape(Shape[ApiToken]):
+    prefix = serializers.CharField()
+    name = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField(allow_null=True)
+    last_used_at = serializers.DateTimeField(allow_null=True)
+
+
+class NewKeyShape(Shape[Values]):
+    key = serializers.CharField()
+    name = serializers.CharField(source="row.name")
+    prefix = serializers.CharField(source="row.prefix")
+    expires_at = serializers.DateTimeField(source="row.expires_at", allow_null=True)
+
+
+class ConfigShape(Shape[Values]):
+    auth_required = serializers.BooleanField()
+    acl_enabled = serializers.BooleanField()
+    oidc_providers = serializers.ListField(child=serializers.DictField())
+    has_internal_auth = serializers.BooleanField()
+    version = serializers.CharField()

@@ -1,0 +1,83 @@
+"""Workflow actions of a job, out of what `workflow_actions.snapshots` tells of them: secret values
+are masked there."""
+
+from __future__ import annotations
+
+from rest_framework import serializers
+
+from apps.api.shapes.base import Shape, Values
+from apps.workflow_actions.models import ActionRun, JobAction
+from engine.lifecycle import AllocationStatus
+
+
+class ActionRunShape(Shape[Values]):
+    id = serializers.IntegerField(help_text="Send it as `run` to read the log of this run alone")
+    attempt = serializers.IntegerField()
+    status = serializers.ChoiceField(ActionRun.Status.values)
+    session = serializers.IntegerField(
+        allow_null=True, help_text="The worker session that it belongs to"
+    )
+    worker_id = serializers.UUIDField(allow_null=True)
+    worker = serializers.CharField(allow_null=True)
+    command = serializers.IntegerField(
+        allow_null=True, help_text="How many of its commands were begun"
+    )
+    exit_code = serializers.IntegerField(allow_null=True)
+    error = serializers.CharField(allow_null=True)
+    due_at = serializers.DateTimeField()
+    started_at = serializers.DateTimeField(allow_null=True)
+    ended_at = serializers.DateTimeField(allow_null=True)
+    duration_secs = serializers.FloatField(allow_null=True)
+
+
+class AllocationShape(Shape[Values]):
+    id = serializers.UUIDField()
+    scheduler = serializers.CharField()
+    status = serializers.ChoiceField([status.value for status in AllocationStatus])
+    slurm_job_id = serializers.CharField(allow_null=True)
+    state = serializers.CharField(allow_null=True, help_text="In Slurm's own word")
+    nodes = serializers.CharField(allow_null=True)
+    error = serializers.CharField(allow_null=True)
+    script = serializers.CharField(help_text="What sbatch was given")
+    requested_at = serializers.DateTimeField()
+    submitted_at = serializers.DateTimeField(allow_null=True)
+    started_at = serializers.DateTimeField(allow_null=True)
+    ended_at = serializers.DateTimeField(allow_null=True)
+
+
+class WorkflowActionShape(Shape[Values]):
+    id = serializers.IntegerField()
+    name = serializers.CharField(help_text="Its own, or `workflow_actions[0]`")
+    index = serializers.IntegerField(help_text="Its place in the task's list")
+    generation = serializers.IntegerField(help_text="1, and one more for each restart of the job")
+    trigger_type = serializers.CharField()
+    action_types = serializers.ListField(child=serializers.CharField())
+    status = serializers.ChoiceField(JobAction.Status.values)
+    progress = serializers.CharField(
+        allow_null=True, help_text="`3 of 7 ready`; null where it watches no steps"
+    )
+    reached = serializers.IntegerField(
+        help_text="How many of the watched steps have reached what it waits for"
+    )
+    required = serializers.IntegerField()  # type: ignore[assignment]  # of DRF's fields, too
+    may_grow = serializers.BooleanField(help_text="A loop may still add steps")
+    jobs = serializers.ListField(child=serializers.CharField())
+    job_name_regexes = serializers.ListField(child=serializers.CharField())
+    selected = serializers.ListField(
+        child=serializers.CharField(), help_text="Steps of the flow that it watches"
+    )
+    persistent = serializers.BooleanField()
+    barrier = serializers.BooleanField()
+    needs = serializers.ListField(child=serializers.CharField())
+    when = serializers.CharField(allow_null=True)
+    rerun = serializers.CharField()
+    on_failure = serializers.CharField()
+    timeout = serializers.CharField(allow_null=True)
+    commands = serializers.ListField(child=serializers.CharField())
+    outcome = serializers.CharField(allow_null=True, help_text="Of what it watched")
+    reason = serializers.CharField(allow_null=True, help_text="Why it was skipped, or has failed")
+    created_at = serializers.DateTimeField()
+    armed_at = serializers.DateTimeField(allow_null=True)
+    ended_at = serializers.DateTimeField(allow_null=True)
+    runs = ActionRunShape(many=True)
+    allocations = AllocationShape(many=True)

@@ -1,0 +1,233 @@
+"""Workspaces, their tasks as authors wrote them, and their stored secrets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from apps.accounts.models import Role
+from apps.api.shapes.base import FrozenField, Shape, Values
+from apps.workspaces.models import Revision, Workspace
+from engine.masking import MASK
+from engine.spec.freeze import to_json
+from engine.spec.model import Duration, InputField, Retry, Step, Task, Trigger
+from engine.spec.model import Workspace as Definition
+
+
+def label_of(revision: Revision | None) -> str | None:
+    return None if revision is None else revision.label or revision.digest
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceRow:
+    row: Workspace
+    definition: Definition
+
+    @property
+    def actions(self) -> int:
+        return sum(not name.startswith("_inline:") for name in self.definition.actions)
+
+    @property
+    def revision(self) -> str | None:
+        return label_of(self.row.current)
+
+    @property
+    def error(self) -> str | None:
+        return "\n".join(self._texts("error")) or None
+
+    @property
+    def warnings(self) -> Sequence[str] | None:
+        return self._texts("warning") or None
+
+    def _texts(self, severity: str) -> list[str]:
+        return [item["text"] for item in self.row.problems if item["severity"] == severity]
+
+
+class ProblemShape(Shape[Values]):
+    code = serializers.CharField()
+    file = serializers.CharField()
+    line = serializers.IntegerField()
+    text = serializers.CharField()
+    column = serializers.IntegerField()
+    message = serializers.CharField()
+    severity = serializers.ChoiceField(["error", "warning"])
+
+
+class SizeField(serializers.IntegerField):
+    def to_representation(self, value: Any) -> int:
+        return len(value)
+
+
+class WorkspaceShape(Shape[WorkspaceRow]):
+    name = serializers.CharField(source="row.name")
+    tasks_count = SizeField(source="definition.tasks")
+    actions_count = serializers.IntegerField(source="actions")
+    triggers_count = SizeField(source="definition.triggers")
+    connections_count = SizeField(source="definition.connections")
+    revision = serializers.CharField(allow_null=True)
+    problems = ProblemShape(source="row.problems", many=True)
+    error = serializers.CharField(required=False)
+    warnings = serializers.ListField(child=serializers.CharField(), required=False)
+
+
+class RefreshShape(Shape[Values]):
+    workspace = serializers.CharField()
+    revision = serializers.CharField(allow_null=True)
+    refreshed = serializers.BooleanField()
+
+
+class SecretRequest(serializers.Serializer[None]):
+    value = serializers.JSONField()
+
+
+class SecretShape(Shape[Values]):
+    name = serializers.CharField()
+    updated_at = serializers.DateTimeField()
+    updated_by = serializers.CharField()
+
+
+# Tasks
+
+
+class TriggerRow(NamedTuple):
+    name: str
+    trigger: Trigger
+
+    def starts(self, task: str) -> bool:
+        return task in (self.trigger.options.get("task"), self.trigger.options.get("target_task"))
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    name: str
+    workspace: str
+    definition: Definition
+    held: Role | None
+
+    @property
+    def task(self) -> Task:
+        return self.definition.tasks[self.name]
+
+    @property
+    def can_execute(self) -> bool:
+        return self.held in (Role.OPERATOR, Role.ADMIN)
+
+    @property
+    def triggers(self) -> list[TriggerRow]:
+        rows = [TriggerRow(*item) for item in self.definition.triggers.items()]
+        return [row for row in rows if row.starts(self.name)]
+
+    @property
+    def connections(self) -> dict[str, list[str]] | None:
+        """Names of connections by the types that the task's input asks for."""
+        types = {field.type for field in self.task.input.values()}
+        return {
+            kind: sorted(
+                name
+                for name, values in self.definition.connections.items()
+                if values.get("type") in (kind, None)
+            )
+            for kind in sorted(types & set(self.definition.connection_types))
+        } or None
+
+
+class InputFieldShape(Shape[InputField]):
+    type = serializers.CharField()
+    name = serializers.CharField(required=False)
+    description = serializers.CharField(required=False)
+    required = serializers.BooleanField()  # type: ignore[assignment]  # of DRF's fields, too
+    secret = serializers.BooleanField()
+    default = FrozenField(allow_null=True, help_text="Only where there is one")
+    options = serializers.ListField(child=serializers.CharField(), required=False)
+    allow_custom = serializers.BooleanField(help_text="Only where there are options")
+    multiple = serializers.BooleanField()
+    order = serializers.IntegerField(required=False)
+
+    def to_representation(self, instance: InputField) -> dict[str, Any]:
+        said = super().to_representation(instance)
+        if not instance.has_default:
+            del said["default"]
+        elif instance.secret and said["default"] is not None:
+            said["default"] = MASK
+        if instance.options is None:
+            del said["allow_custom"]
+        return said
+
+
+@extend_schema_field(OpenApiTypes.OBJECT)
+class FlowStepField(serializers.Field[Step, Step, dict[str, Any], Any]):
+    """The step as its author wrote it: keys that were not given are left out."""
+
+    def to_representation(self, value: Step) -> dict[str, Any]:
+        said: dict[str, Any] = {"action": value.action}
+        for field in dataclasses.fields(value):
+            given = getattr(value, field.name)
+            nothing: tuple[Any, ...] = (None, False, (), {}, 0, field.default)
+            if field.name not in ("action", "place", "title") and given not in nothing:
+                said[field.name] = _plain(given)
+        return said if value.title is None else {**said, "name": value.title}
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Duration():
+            return value.seconds
+        case Retry():
+            return {
+                "max_attempts": value.max_attempts,
+                "delay": value.delay_s,
+                "backoff": value.backoff,
+                "jitter": value.jitter,
+            }
+    return to_json(value)
+
+
+class TriggerShape(Shape[TriggerRow]):
+    name = serializers.CharField()
+    type = serializers.CharField(source="trigger.type")
+    cron = serializers.CharField(source="trigger.options.cron", required=False)
+    timezone = serializers.CharField(source="trigger.options.timezone", required=False)
+    task = serializers.CharField(source="trigger.options.task", required=False)
+    target_task = serializers.CharField(source="trigger.options.target_task", required=False)
+    enabled = serializers.BooleanField(source="trigger.enabled")
+    input = FrozenField(source="trigger.input")
+
+
+class TaskTitleShape(Shape[TaskRow]):
+    id = serializers.CharField(source="name")
+    name = serializers.CharField(source="task.title", required=False)
+    description = serializers.CharField(source="task.description", required=False)
+    mode = serializers.CharField(source="task.mode")
+    folder = serializers.CharField(source="task.folder", required=False)
+
+
+class TaskShape(TaskTitleShape):
+    workspace = serializers.CharField()
+    has_triggers = serializers.SerializerMethodField()
+    can_execute = serializers.BooleanField()
+
+    def get_has_triggers(self, row: TaskRow) -> bool:
+        return bool(row.triggers)
+
+
+class TaskDetailShape(TaskTitleShape):
+    input = serializers.DictField(child=InputFieldShape(), source="task.input")
+    flow = serializers.DictField(child=FlowStepField(), source="task.flow")
+    triggers = TriggerShape(many=True)
+    can_execute = serializers.BooleanField()
+    connections = serializers.DictField(required=False)
+
+
+class ExecuteRequest(serializers.Serializer[None]):
+    input = serializers.DictField(required=False, allow_null=True)
+    source_job_id = serializers.CharField(required=False, allow_null=True, max_length=64)
+
+
+class ExecuteShape(Shape[Values]):
+    job_id = serializers.UUIDField()

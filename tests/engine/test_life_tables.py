@@ -1,0 +1,27 @@
+"""The life-cycle tables of what is not a step or a job."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import pytest
+
+from engine.lifecycle import ALLOCATION_TABLE, REQUEST_TABLE, SESSION_TABLE, move_of
+
+
+@pytest.mark.parametrize(
+    ("table", "ends"),
+    [
+        (REQUEST_TABLE, {"approved", "rejected", "timed_out", "cancelled"}),
+        (SESSION_TABLE, {"closed", "lost"}),
+        (ALLOCATION_TABLE, {"complete", "failed", "lost"}),
+    ],
+)
+def test_requests_sessions_and_allocations_end_once_and_each_event_lands_in_one_place(
+    table: dict[tuple[StrEnum, StrEnum], StrEnum], ends: set[str]
+) -> None:
+    statuses = type(next(iter(table.values())))
+    assert set(statuses) - {source for source, _ in table} == ends
+    for event in type(next(iter(table))[1]):
+        sources, target = move_of(table, event)
+        assert sources and {table[source, event] for source in sources} == {target}
