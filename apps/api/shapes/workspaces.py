@@ -14,9 +14,10 @@ from rest_framework import serializers
 from apps.accounts.models import Role
 from apps.api.shapes.base import FrozenField, Shape, Values
 from apps.workspaces.models import Revision, Workspace
+from engine.durations import Duration
 from engine.masking import MASK
 from engine.spec.freeze import to_json
-from engine.spec.model import Duration, InputField, Retry, Step, Task, Trigger
+from engine.spec.model import InputField, Retry, Step, Task, Trigger
 from engine.spec.model import Workspace as Definition
 
 

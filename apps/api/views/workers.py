@@ -34,11 +34,8 @@ class WorkersView(APIView):
 class WorkerView(APIView):
     @extend_schema(responses={200: WorkerDetailShape, 400: ErrorShape, 404: ErrorShape})
     def get(self, request: Request, worker: str) -> Response:
-        row = (
-            vitals.with_vitals(scope.workers())
-            .filter(pk=scope.uuid_of(worker, "Invalid worker ID"))
-            .first()
-        )
+        rows = scope.workers().filter(pk=scope.uuid_of(worker, "Invalid worker ID"))
+        row = _with_state(rows).first()
         if row is None:
             raise NotFound("Worker not found")
         steps = scope.steps(request.user).filter(worker_id=row.pk)
