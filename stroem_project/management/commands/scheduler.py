@@ -7,6 +7,7 @@ import logging
 import signal
 import threading
 from argparse import ArgumentParser
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
+from stroem_project.health_files import touch
 from stroem_project.supervision.lifeline import watch
 
 log = logging.getLogger("stroem.scheduler")
@@ -45,7 +47,7 @@ class Command(BaseCommand):
         if options["lifeline_fd"] is not None:
             watch(options["lifeline_fd"], stop.set)
         _import_configured()
-        run_forever(stop)
+        run_forever(stop, partial(touch, "alive"))
 
 
 def _import_configured() -> None:
