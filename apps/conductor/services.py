@@ -95,7 +95,7 @@ def _name_of(phase: Phase) -> str:
     return getattr(phase, "__name__", "phase")
 
 
-def run_forever(stop: threading.Event) -> None:
+def run_forever(stop: threading.Event, after_round: Callable[[], object] = lambda: None) -> None:
     """Go round until `stop` is set."""
     interval_s = settings.STROEM.recovery.sweep_interval_s
     next_sweep = next_tidy = next_retire = 0.0
@@ -112,5 +112,6 @@ def run_forever(stop: threading.Event) -> None:
             retire()
             next_retire = now + settings.STROEM.retention.interval_s
         _run([workspaces.refresh_due])
+        after_round()
         close_old_connections()
         stop.wait(TICK_S)

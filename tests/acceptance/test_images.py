@@ -222,6 +222,8 @@ def _write_compose(
     for service in services.values():
         service.pop("build", None)
         service["image"] = stand_ins.get(service["image"], platform)
+    for name in ("migrate", "server", "scheduler", "worker"):  # as the chart runs them
+        services[name] |= {"read_only": True, "tmpfs": ["/tmp"]}
     services["server"]["ports"] = ["127.0.0.1::8080"]
     (folder / "ours").mkdir()
     (folder / "ours" / "workflow.yaml").write_text(FLOW)
@@ -272,7 +274,14 @@ def test_compose_comes_up_and_steps_run_in_it_and_on_an_engine_beside_it(
         except (OSError, urllib.error.URLError, ValueError):
             return False
 
+    def has_administrator() -> bool:
+        """The server answers without waiting for that."""
+        look = "from apps.accounts.models import User; print(User.objects.count())"
+        said = composed.compose("exec", "-T", "server", "python", "manage.py", "shell", "-c", look)
+        return said.stdout.split()[-1:] == ["1"]
+
     eventually(answers, within_s=180)
+    eventually(has_administrator, within_s=180)
     signed_in = composed.ask(
         "/api/auth/login", {"email": composed.email, "password": composed.password}
     )

@@ -1,15 +1,11 @@
-"""What ships for operators is right: compose file, image and chart, checked without a cluster or a
-registry."""
+"""What ships for operators is right: compose file and image, checked without a registry."""
 
 from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -21,13 +17,11 @@ from tests.house import House
 from workers import config as worker_config
 
 ROOT = Path(__file__).resolve().parents[2]
-CHART = ROOT / "helm" / "stroem"
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 FILLED_IN = {
     "POSTGRES_PASSWORD": "a1b2c3",
     "VALKEY_PASSWORD": "d4e5f6",
     "STROEM_KEYS": "A" * 43 + "=",
-    "STROEM_WORKER_TOKEN": "0123456789abcdef" * 4,
     "STROEM_ADMIN_EMAIL": "ops@example.com",
     "STROEM_ADMIN_PASSWORD": "correct horse battery",
 }
@@ -141,148 +135,6 @@ def test_the_image_copies_what_exists_and_runs_as_nobody_special() -> None:
     users = [rest for name, rest in found if name == "USER"]
     assert users and users[-1] == "10001"
     assert "--require-hashes" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
-
-
-# --- chart
-# -------------------------------------------------------------------------------------------------------
-
-GIVEN = ("--set", "existingSecret=stroem")
-VARIANTS = {
-    "defaults": GIVEN,
-    "kubernetes runner": (*GIVEN, "--set", "worker.kubernetes.enabled=true,worker.kubernetes.namespace=stroem-jobs"),
-    "docker runner": (*GIVEN, "--set", "worker.dind.enabled=true"),
-    "everything": (
-        *GIVEN,
-        "--set", "worker.kubernetes.enabled=true,worker.dind.enabled=true,worker.autoscaling.enabled=true",
-        "--set", "worker.podDisruptionBudget.enabled=true,ingress.enabled=true,ingress.hosts[0].host=s.example.com",
-        "--set", "runner.image.repository=registry.example.com/runner,startupScript=echo hello,imageTag=1.2.3",
-        "--set", "rbac.namespaces={team-a,team-b},server.baseUrl=https://s.example.com,worker.startupScript=true",
-        "--set", "server.extraEnv[0].name=A,server.extraEnv[0].value=b,server.nodeSelector.disk=ssd",
-    ),
-    "own secret": (
-        "--set", "secretEnv.STROEM__DB__URL=postgresql://a/b,secretEnv.STROEM__BROKER__URL=redis://c",
-        "--set", "secretEnv.STROEM_KEYS=d,secretEnv.STROEM__WORKER_TOKEN=e",
-    ),
-}  # fmt: skip
-
-
-def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    program = shutil.which("helm")
-    if program is None:
-        pytest.skip("helm is not on PATH")
-    return subprocess.run(
-        [program, *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
-
-
-def rendered(*arguments: str) -> list[dict[str, Any]]:
-    answer = helm("template", "stroem", str(CHART), "--namespace", "platform", *arguments)
-    assert answer.returncode == 0, answer.stderr
-    return [document for document in yaml.safe_load_all(answer.stdout) if document]
-
-
-def only(documents: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
-    (found,) = [one for one in documents if one["kind"] == kind and one["metadata"]["name"] == name]
-    return found
-
-
-@pytest.mark.helm
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_the_chart_renders_to_valid_kubernetes_objects(variant: str, tmp_path: Path) -> None:
-    file = tmp_path / "rendered.yaml"
-    file.write_text(yaml.safe_dump_all(rendered(*VARIANTS[variant])), encoding="utf-8")
-
-    validate = Path(sys.executable).with_name("kubernetes-validate")
-    answer = subprocess.run(
-        [str(validate), "--strict", str(file)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-
-
-@pytest.mark.helm
-def test_the_chart_passes_its_linter() -> None:
-    answer = helm("lint", str(CHART), *GIVEN)
-    assert answer.returncode == 0, answer.stdout
-
-
-@pytest.mark.helm
-@pytest.mark.parametrize(
-    "missing", ["STROEM__DB__URL", "STROEM__BROKER__URL", "STROEM_KEYS", "STROEM__WORKER_TOKEN"]
-)
-def test_the_chart_has_no_default_for_a_secret(missing: str) -> None:
-    needed = {"STROEM__DB__URL", "STROEM__BROKER__URL", "STROEM_KEYS", "STROEM__WORKER_TOKEN"}
-    given = [part for name in needed - {missing} for part in ("--set", f"secretEnv.{name}=x")]
-
-    answer = helm("template", "stroem", str(CHART), *given)
-
-    assert answer.returncode != 0
-    assert missing in answer.stderr
-
-
-@pytest.mark.helm
-def test_the_server_settings_of_the_chart_are_settings_that_stroem_knows(tmp_path: Path) -> None:
-    documents = rendered(
-        *GIVEN,
-        "--set",
-        "server.config.workspaces.ops.type=folder,server.config.workspaces.ops.path=/w",
-    )
-    file = tmp_path / "server-config.yaml"
-    file.write_text(
-        only(documents, "ConfigMap", "stroem-server")["data"]["server-config.yaml"],
-        encoding="utf-8",
-    )
-
-    loaded = config.load({"STROEM_CONFIG": str(file)})
-
-    assert set(loaded.workspaces) == {"ops"}
-
-
-@pytest.mark.helm
-def test_the_switches_give_the_worker_its_section_its_tag_and_its_rights(tmp_path: Path) -> None:
-    documents = rendered(*VARIANTS["everything"])
-    file = tmp_path / "worker-config.yaml"
-    file.write_text(
-        only(documents, "ConfigMap", "stroem-worker")["data"]["worker-config.yaml"],
-        encoding="utf-8",
-    )
-
-    settings = worker_config.load(
-        file, {"STROEM__WORKER__WORKER_TOKEN": "t" * 40}, data_dir=tmp_path
-    )
-
-    assert settings.tags == ("docker", "kubernetes", "script")
-    assert settings.kubernetes and settings.kubernetes["namespace"] == "platform"
-    assert settings.docker and settings.docker["host"] == "tcp://127.0.0.1:2376"
-    assert settings.runner_image == "registry.example.com/runner:1.2.3"
-    roles = {one["metadata"]["namespace"] for one in documents if one["kind"] == "Role"}
-    assert roles == {"platform", "team-a", "team-b"}
-
-
-@pytest.mark.helm
-def test_a_worker_without_pods_has_no_rights_and_no_token_in_the_cluster() -> None:
-    documents = rendered(*GIVEN)
-    assert not [one for one in documents if one["kind"] in {"Role", "RoleBinding"}]
-    pod = only(documents, "Deployment", "stroem-worker")["spec"]["template"]["spec"]
-    assert pod["automountServiceAccountToken"] is False
-
-
-@pytest.mark.helm
-def test_the_engine_beside_a_worker_sees_the_workspaces_under_the_same_path() -> None:
-    pod = only(rendered(*VARIANTS["docker runner"]), "Deployment", "stroem-worker")["spec"][
-        "template"
-    ]["spec"]
-    mounts = {
-        container["name"]: {
-            mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]
-        }
-        for container in pod["containers"]
-    }
-    assert mounts["dind"]["data"] == mounts["worker"]["data"]
 
 
 @pytest.mark.django_db(transaction=True)

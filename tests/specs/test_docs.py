@@ -14,6 +14,7 @@ from engine.spec.parser import load
 from engine.templating.runtime import BUILT_IN_FILTERS
 from stroem_project import config
 from tests.shared_house import Runs, _django_db_helper, shared_db, shared_runs  # noqa: F401  (fixtures)
+from tests.specs.chart import GIVEN, rendered
 from workers import config as worker_config
 
 COMMAND_APPS = {"console", "standalone", "stroem_project"}
@@ -69,6 +70,8 @@ def test_a_yaml_block_loads_without_a_word_of_complaint(block: Block, tmp_path: 
     file = tmp_path / block.file
     file.write_text(block.text, encoding="utf-8")
     match block.file:
+        case "values.yaml":
+            rendered(*GIVEN, "--values", str(file))
         case "server-config.yaml":
             config.load({"STROEM_CONFIG": str(file)})
         case "worker-config.yaml":

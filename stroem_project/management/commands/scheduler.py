@@ -7,6 +7,7 @@ import logging
 import signal
 import threading
 from argparse import ArgumentParser
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -15,6 +16,7 @@ from django.db import DatabaseError
 
 from console.operator_command import require_database
 from engine.errors import StroemError
+from stroem_project.health_files import touch
 
 log = logging.getLogger("stroem.scheduler")
 
@@ -40,7 +42,7 @@ class Command(BaseCommand):
 
             watch(options["lifeline_fd"], stop.set)
         _import_configured()
-        run_forever(stop)
+        run_forever(stop, partial(touch, "alive"))
 
 
 def _import_configured() -> None:

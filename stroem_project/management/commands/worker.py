@@ -23,6 +23,7 @@ from engine.errors import StroemError
 from engine.slurm_script import Launch
 from stroem_project.celery import app
 from stroem_project.config import ROOT
+from stroem_project.health_files import keep_touching
 from workers import allocation
 from workers.allocation import AllocationPlace, Leaver
 from workers.config import WorkerConfig, load
@@ -128,6 +129,7 @@ class Command(BaseCommand):
         from apps.workflow_actions import ledger as allocations
 
         assembly = self._assemble(config, job_id, place)
+        keep_touching(lambda: assembly.presence.may_claim)
         leaver: Leaver | None = None
         try:
             if not assembly.open(stop):
