@@ -62,8 +62,8 @@ def worker_config_of(scheduler: Mapping[str, Any], launch: Launch, name: str) ->
 def build(scheduler: Mapping[str, Any], request: Request, launch: Launch) -> str:
     """The script for one call of sbatch. Raises AuthorError when no `worker_config` is known."""
     config = worker_config_of(scheduler, launch, request.scheduler)
-    scheduler = _NOT_IN_NAMES.sub("-", request.scheduler)
-    log = f"{request.output_dir.replace('%', '%%')}/slurm-{scheduler}-%j.log"
+    plain_name = _NOT_IN_NAMES.sub("-", request.scheduler)
+    log = f"{request.output_dir.replace('%', '%%')}/slurm-{plain_name}-%j.log"
     if " " in log:
         log = f'"{log}"'
     lines = [
