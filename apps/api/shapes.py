@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from apps.accounts.models import Role, User
-from apps.jobs.flow.blueprints import Node, Plan
 from apps.jobs.models import Attempt, Job, Step
+from apps.jobs.plans import Node, Plan
 from apps.workspaces.models import Revision, Workspace
 from engine.masking import MASK
 from engine.spec.freeze import to_json

@@ -4,7 +4,6 @@ from `workers`."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -20,103 +19,15 @@ from apps.jobs.flow import blueprints, contexts, finishing
 from apps.jobs.log import chunks as logs
 from apps.jobs.transitions import claims, compiled, rows
 from apps.jobs.transitions.compiled import Completion
+from apps.jobs.values import Claim, Material, Renewal, Report, Settled, TagSetRef
 from apps.workspaces.models import Revision
 from apps.workspaces.secrets import connections_of, secret_values, secrets_of, sensitive_of
-from engine.orders import Line, StepOutcome
-from engine.spec.model import Action, Step
+from engine.orders import Line
 
 LINGER_S = 0.1
+__all__ = ["Claim", "Material", "Renewal", "Report", "Settled", "TagSetRef"]
+
 DEADLOCKS = ("40001", "40P01")
-
-
-@dataclass(frozen=True, slots=True)
-class TagSetRef:
-    id: int
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One attempt that this worker holds until its lease runs out or it reports."""
-
-    step_id: int
-    attempt_id: int
-    fence: int
-    job_id: UUID
-    step_name: str  # `base` or `base[index]`
-    base: str
-    task_name: str
-    workspace: str
-    revision_id: int
-    revision_digest: str
-    blueprint_id: int
-    number: int  # of this run, from 1; lost attempts do not count
-    timeout_s: float | None
-    tag_set_id: int
-    is_started: bool = False  # noted as started with the claim
-    is_more: bool = False  # when a look found it, there was more that this worker may take
-    # JSON text, or sealed bytes when it holds secrets
-    job_input: str | bytes = field(repr=False, default="{}")
-
-    @property
-    def name(self) -> str:
-        """What the attempt is called on hosts, engines and clusters."""
-        return holding.name_of(self.job_id, self.step_id, self.fence)
-
-
-@dataclass(frozen=True, slots=True)
-class Material:
-    """All that rendering an order needs. Values are plain JSON and may be secret: never print
-    one."""
-
-    action: Action
-    step: Step
-    job_input: Mapping[str, Any] = field(repr=False)
-    # context name -> {"output": ..., "error"?: ...}
-    outputs: Mapping[str, Mapping[str, Any]] = field(repr=False)
-    secrets: Mapping[str, Any] = field(repr=False)
-    connections: Mapping[str, Any] = field(repr=False)
-    each: Mapping[str, Any] | None = field(repr=False)  # {"item", "index", "total"}
-    environment: Mapping[str, str]  # STROEM_* and, for Torc jobs, TORC_*
-    chdir: str | None = None  # a directory outside the workspace where the step runs (Torc files)
-    # of the revision, of inputs and of outputs
-    masks: tuple[str, ...] = field(repr=False, default=())
-    # of the job; empty: the one that this worker gives it; None: it has none
-    output_dir: str | None = None
-    # a script to run first, the last exit code
-    recovery: tuple[str, int] | None = field(repr=False, default=None)
-    # this worker opens a session before it starts its first step of the job
-    has_sessions: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """How an attempt ended. `masks` are the secret values that must not be stored in clear."""
-
-    claim: Claim
-    outcome: StepOutcome
-    input: Any = field(repr=False, default=None)  # the rendered input
-    masks: tuple[str, ...] = field(repr=False, default=())
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """`accepted` is False when the report came too late: nothing was changed. `bells` are tag set
-    keys to ring."""
-
-    accepted: bool
-    next: Claim | None = None
-    bells: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Renewal:
-    """`is_known` False: the worker's row is gone or it was declared dead; it must stop its steps
-    and register anew."""
-
-    is_known: bool
-    lost: frozenset[int] = frozenset()  # attempt ids that are not ours any more
-    cancelled: frozenset[int] = frozenset()  # attempt ids whose job asks them to stop
 
 
 def register(

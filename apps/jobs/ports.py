@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from uuid import UUID
 
 from django.core.checks import Error, register
 
-if TYPE_CHECKING:
-    from uuid import UUID
-
-    from apps.jobs.flow.blueprints import Node, Plan
-    from apps.jobs.models import Job
-    from engine.lifecycle import StepEventKind
+from apps.jobs.models import Job
+from apps.jobs.plans import Node, Plan
+from engine.lifecycle import StepEventKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +49,11 @@ class Suspension:
 
 
 StepHandler = Callable[[Dispatch], None]
-EndHandler = Callable[["Job", "Plan"], None]
-MoveHandler = Callable[["Job", "Plan", Sequence[tuple[str, "StepEventKind"]]], None]
-SuspensionHandler = Callable[["Job", "Plan", Suspension], None]
-CancelHandler = Callable[["UUID", str, str], None]
-RemovalHandler = Callable[[Sequence["UUID"]], None]
+EndHandler = Callable[[Job, Plan], None]
+MoveHandler = Callable[[Job, Plan, Sequence[tuple[str, StepEventKind]]], None]
+SuspensionHandler = Callable[[Job, Plan, Suspension], None]
+CancelHandler = Callable[[UUID, str, str], None]
+RemovalHandler = Callable[[Sequence[UUID]], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,11 @@ from uuid import UUID
 
 from django.db import transaction
 
-from apps.jobs import services
 from apps.jobs.database.sql import fetch, retried
-from apps.jobs.flow import blueprints
+from apps.jobs.flow import blueprints, starting
 from apps.jobs.flow.advance import Advance
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.models import Job
+from apps.jobs.plans import Plan
 from apps.jobs.transitions import moves as step_pen
 from apps.jobs.transitions import rows
 from apps.jobs.transitions.moves import JobState, Result
@@ -107,9 +106,9 @@ def _advance(state: JobState, plan: Plan, failure: str | None) -> None:
             step_pen.settle(state.id, waiting, StepEventKind.FAILED, Result(error=failure))
         )
         advance.moves += [(name, StepEventKind.FAILED) for name in _names(waiting)]
-    advance.consider(services.roots_of(state.id))
+    advance.consider(starting.roots_of(state.id))
     advance.run()
-    services.ring_after_commit(advance)
+    starting.ring_after_commit(advance)
 
 
 def _names(step_ids: list[int]) -> list[str]:

@@ -15,8 +15,8 @@ from apps.fleet import transitions as fleet_pen
 from apps.fleet.models import Allocation
 from apps.jobs.database.sql import fetch, retried
 from apps.jobs.flow import blueprints
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.models import Job
+from apps.jobs.plans import Plan
 from apps.jobs.transitions import moves as step_pen
 from apps.workflow_actions.models import JobAction
 from apps.workflow_actions.watches import watch_of

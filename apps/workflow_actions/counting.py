@@ -18,9 +18,9 @@ from apps.fleet.models import Worker
 from apps.jobs import bells
 from apps.jobs.database.sql import fetch, fetch_one
 from apps.jobs.flow import contexts
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.flow.redaction import shown
 from apps.jobs.models import Job
+from apps.jobs.plans import Plan
 from apps.workflow_actions import transitions as pen
 from apps.workflow_actions.models import JobAction
 from apps.workflow_actions.watches import watch_of

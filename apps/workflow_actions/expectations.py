@@ -13,8 +13,8 @@ from apps.fleet.matching import NOBODY, misfit, seen_workers
 from apps.fleet.models import Allocation
 from apps.jobs.database.sql import fetch, fetch_one
 from apps.jobs.flow import blueprints
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.models import Job
+from apps.jobs.plans import Plan
 from apps.workflow_actions.models import JobAction
 from apps.workflow_actions.watches import watch_of
 from engine import dag

@@ -14,9 +14,9 @@ from django.db.models import Func
 from apps.fleet.models import Allocation, WorkerSession
 from apps.jobs.database.sql import fetch, retried
 from apps.jobs.flow import contexts
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.flow.redaction import shown
 from apps.jobs.models import Job
+from apps.jobs.plans import Plan
 from apps.jobs.transitions import moves as step_pen
 from apps.workflow_actions import aftermath, counting, runs, sessions
 from apps.workflow_actions import transitions as pen

@@ -13,9 +13,9 @@ from apps.fleet import transitions as fleet_pen
 from apps.fleet.models import WorkerSession
 from apps.jobs.database.sql import fetch, retried
 from apps.jobs.flow import blueprints, contexts
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.flow.redaction import shown
 from apps.jobs.models import Job
+from apps.jobs.plans import Plan
 from apps.jobs.transitions import moves as step_pen
 from apps.workflow_actions import counting, runs
 from apps.workflow_actions import transitions as pen

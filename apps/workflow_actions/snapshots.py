@@ -15,9 +15,9 @@ from django.urls import reverse
 
 from apps.fleet.models import Allocation, Worker
 from apps.jobs.flow import blueprints, contexts
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.flow.redaction import shown
 from apps.jobs.models import Job
+from apps.jobs.plans import Plan
 from apps.workflow_actions.models import ActionRun, JobAction
 from apps.workflow_actions.watches import watch_of
 from engine import workflow_actions

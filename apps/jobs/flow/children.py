@@ -8,14 +8,13 @@ from uuid import UUID
 
 from django.db import transaction
 
-from apps.jobs import services
 from apps.jobs.database.sql import retried
-from apps.jobs.flow import blueprints
+from apps.jobs.flow import blueprints, starting
 from apps.jobs.flow.advance import advancing
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.flow.creation import Origin
 from apps.jobs.flow.redaction import blanked, shown
 from apps.jobs.models import Job
+from apps.jobs.plans import Plan
 from apps.jobs.ports import Dispatch
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions import rows
@@ -38,9 +37,9 @@ def start_child(dispatch: Dispatch) -> None:
     task_name = dispatch.node.action.task
     assert task_name is not None
     depth = dispatch.job.depth + 1
-    if depth > services.MAX_DEPTH:
+    if depth > starting.MAX_DEPTH:
         raise AuthorError(
-            f"Maximum task nesting depth ({services.MAX_DEPTH}) exceeded for task '{task_name}'"
+            f"Maximum task nesting depth ({starting.MAX_DEPTH}) exceeded for task '{task_name}'"
         )
     node = dispatch.node
     pen.move(
@@ -60,7 +59,7 @@ def start_child(dispatch: Dispatch) -> None:
     )
     revision = Revision.objects.get(id=dispatch.job.revision_id)
     try:
-        child = services.start_at(
+        child = starting.start_at(
             revision,
             task_name,
             dispatch.values,
@@ -105,7 +104,7 @@ def _advance_parent(child: Job) -> None:
         [child.parent_step_id], event, result, base=rows.flow_name_of(child.parent_step_id)
     )
     advance.run()
-    services.ring_after_commit(advance)
+    starting.ring_after_commit(advance)
 
 
 def tell_parent(child_id: UUID) -> None:

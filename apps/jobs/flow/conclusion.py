@@ -9,8 +9,8 @@ from uuid import UUID
 from apps.jobs import ports
 from apps.jobs.database.sql import fetch
 from apps.jobs.flow import contexts
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.models import Job
+from apps.jobs.plans import Plan
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions.moves import JobState
 from engine import planner

@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from apps.jobs.database.sql import fetch
-from apps.jobs.flow.blueprints import Node, Plan
 from apps.jobs.flow.redaction import Opened, reveal, seal_with
 from apps.jobs.models import Job
+from apps.jobs.plans import Node, Plan
 from apps.jobs.transitions.rows import Instance
 from apps.workspaces.errors import SecretError
 from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of

@@ -4,7 +4,7 @@ server hop."""
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -16,15 +16,13 @@ from apps.jobs.flow.redaction import masked_result, shown
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions.compiled import Completion
 from apps.jobs.transitions.moves import Ended, Result
+from apps.jobs.values import Report
 from engine import planner
 from engine.errors import StaleMove
 from engine.lifecycle import StepEventKind, StepStatus
 from engine.masking import masker
 from engine.orders import StepOutcome, Verdict
 from engine.planner import Settlement, Tries
-
-if TYPE_CHECKING:
-    from apps.jobs.ledger import Report
 
 STATUS = {
     StepEventKind.SUCCEEDED: "completed",

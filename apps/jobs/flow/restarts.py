@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from apps.jobs import ports, services
+from apps.jobs import ports
 from apps.jobs.database.sql import fetch, retried
-from apps.jobs.flow import blueprints
+from apps.jobs.flow import blueprints, starting
 from apps.jobs.flow.advance import Advance
 from apps.jobs.models import Job
 from apps.jobs.transitions import moves as pen
@@ -76,9 +76,9 @@ def _restart(job_id: UUID, actor: str) -> None:
     if job.has_actions:
         ports.born(job, plan)
     advance = Advance(fresh, plan)
-    advance.consider(services.roots_of(job_id))
+    advance.consider(starting.roots_of(job_id))
     advance.run()
-    services.ring_after_commit(advance)
+    starting.ring_after_commit(advance)
 
 
 def _refuse_while_tried_again(job_id: UUID) -> None:

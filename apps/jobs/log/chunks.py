@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from apps.jobs.database.sql import fetch, fetch_one
+from apps.jobs.values import Claim
 from engine.orders import Line
-
-if TYPE_CHECKING:
-    from apps.jobs.ledger import Claim
 
 # The day is the day of the claim, so that a batch sent again meets the partition that holds its
 # first copy.

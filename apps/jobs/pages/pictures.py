@@ -18,9 +18,9 @@ from uuid import UUID
 
 from apps.jobs.database.sql import fetch
 from apps.jobs.flow import blueprints
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.pages import action_pictures
 from apps.jobs.pages.action_pictures import DrawnAction
+from apps.jobs.plans import Plan
 
 MOST_DRAWN = 300
 FEWEST_FOLDED = 3

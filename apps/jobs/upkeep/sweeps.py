@@ -18,9 +18,9 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from apps.fleet import matching, tag_sets
-from apps.jobs import bells, services
+from apps.jobs import bells
 from apps.jobs.database.sql import fetch, retried
-from apps.jobs.flow import blueprints, cancellation, children, finishing
+from apps.jobs.flow import blueprints, cancellation, children, finishing, starting
 from apps.jobs.flow.advance import advancing
 from apps.jobs.models import Job
 from apps.jobs.transitions import moves as pen
@@ -111,7 +111,7 @@ def due_jobs() -> int:
         """,
         (FIRST_OF_A_TASK, BATCH),
     )
-    return _each("due job", (row[0] for row in rows), services.admit)
+    return _each("due job", (row[0] for row in rows), starting.admit)
 
 
 def overdue_jobs() -> int:
@@ -157,7 +157,7 @@ def _fail_waiting_step(job_id: UUID, step_id: int, child_id: UUID, error: str) -
     base = rows_of_jobs.flow_name_of(step_id)
     advance.settle([step_id], StepEventKind.FAILED, Result(error=error), base=base)
     advance.run()
-    services.ring_after_commit(advance)
+    starting.ring_after_commit(advance)
     return True
 
 
@@ -246,7 +246,7 @@ def fail_unmatched(job_id: UUID, step_id: int, base: str, error: str) -> None:
     if settled.moved:
         advance.moves.append((base, StepEventKind.FAILED))
     advance.run()
-    services.ring_after_commit(advance)
+    starting.ring_after_commit(advance)
 
 
 def missed_advances() -> int:
@@ -273,9 +273,9 @@ def advance_again(job_id: UUID) -> None:
     advance = advancing(job_id, blueprints.load)
     if advance is None or JobStatus(advance.state.status).is_final:
         return
-    advance.consider(services.roots_of(job_id))
+    advance.consider(starting.roots_of(job_id))
     advance.run()
-    services.ring_after_commit(advance)
+    starting.ring_after_commit(advance)
 
 
 def ring_ready() -> int:
