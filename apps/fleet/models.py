@@ -8,6 +8,8 @@ import uuid
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+from engine.lifecycle import OPEN_ALLOCATION, AllocationStatus, SessionStatus, choices
+
 
 class TagSet(models.Model):
     """One distinct set of required tags: one queue, one routing key. `key` is the sorted tags
@@ -59,18 +61,14 @@ class WorkerSession(models.Model):
     """One worker at work for one job, in one generation of it: from before its first step until it
     leaves."""
 
-    class Status(models.TextChoices):
-        OPEN = "open", "open"
-        CLOSING = "closing", "closing"  # it does what its leaving sets off
-        CLOSED = "closed", "closed"
-        LOST = "lost", "lost"
-
     id = models.BigAutoField(primary_key=True)
     job_id = models.UUIDField()
     generation = models.SmallIntegerField(default=1, db_default=1)
     worker_id = models.UUIDField()
     allocation_id = models.UUIDField(null=True)
-    status = models.CharField(max_length=10, choices=Status, default=Status.OPEN, db_default="open")
+    status = models.CharField(
+        max_length=10, choices=choices(SessionStatus), default=SessionStatus.OPEN, db_default="open"
+    )
     reason = models.CharField(
         max_length=200, blank=True, default="", db_default="", help_text="Why it left"
     )
@@ -81,7 +79,7 @@ class WorkerSession(models.Model):
         constraints = [
             models.CheckConstraint(
                 name="fleet_session_status",
-                condition=models.Q(status__in=["open", "closing", "closed", "lost"]),
+                condition=models.Q(status__in=[status.value for status in SessionStatus]),
             ),
             models.UniqueConstraint(
                 fields=["job_id", "generation", "worker_id"], name="fleet_session_once"
@@ -91,7 +89,7 @@ class WorkerSession(models.Model):
             models.Index(
                 fields=["worker_id"],
                 name="fleet_session_live",
-                condition=models.Q(status__in=["open", "closing"]),
+                condition=models.Q(status__in=[SessionStatus.OPEN, SessionStatus.CLOSING]),
             )
         ]
 
@@ -103,14 +101,6 @@ class Allocation(models.Model):
     """Nodes that were asked of Slurm for one job: one call of sbatch, with the very script that it
     was given."""
 
-    class Status(models.TextChoices):
-        REQUESTED = "requested", "requested"  # not submitted yet
-        PENDING = "pending", "pending"  # in Slurm's queue
-        ACTIVE = "active", "active"
-        COMPLETE = "complete", "complete"
-        FAILED = "failed", "failed"
-        LOST = "lost", "lost"  # Slurm does not know it any more
-
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     job_id = models.UUIDField()
     action_id = models.BigIntegerField(help_text="The workflow action that asked for it")
@@ -120,7 +110,10 @@ class Allocation(models.Model):
     number = models.IntegerField(help_text="From 0, of those that the action asks for")
     scheduler = models.CharField(max_length=100)
     status = models.CharField(
-        max_length=10, choices=Status, default=Status.REQUESTED, db_default="requested"
+        max_length=10,
+        choices=choices(AllocationStatus),
+        default=AllocationStatus.REQUESTED,
+        db_default="requested",
     )
     slurm_job_id = models.CharField(max_length=40, blank=True, default="", db_default="")
     script = models.TextField()
@@ -143,9 +136,7 @@ class Allocation(models.Model):
         constraints = [
             models.CheckConstraint(
                 name="fleet_allocation_status",
-                condition=models.Q(
-                    status__in=["requested", "pending", "active", "complete", "failed", "lost"]
-                ),
+                condition=models.Q(status__in=[status.value for status in AllocationStatus]),
             ),
             models.UniqueConstraint(
                 fields=["action_id", "part", "number"], name="fleet_allocation_once"
@@ -156,7 +147,7 @@ class Allocation(models.Model):
             models.Index(
                 fields=["id"],
                 name="fleet_allocation_open",
-                condition=models.Q(status__in=["requested", "pending", "active"]),
+                condition=models.Q(status__in=[status.value for status in OPEN_ALLOCATION]),
             ),
         ]
 

@@ -19,6 +19,12 @@ VALUES (%s, %s, %s, %s, 0, %s, %s, %s, %s::jsonb, %s, clock_timestamp(), clock_t
 """
 
 
+BEAT = """
+UPDATE fleet_worker SET heartbeat_at = clock_timestamp(), busy = %(busy)s
+WHERE id = %(worker)s AND stopped_at IS NULL RETURNING id
+"""
+
+
 def register(
     *,
     name: str,

@@ -6,8 +6,9 @@ from uuid import UUID
 
 from apps.fleet import transitions as pen
 from apps.fleet.models import WorkerSession
+from engine.lifecycle import SessionStatus
 
-LIVE = (WorkerSession.Status.OPEN, WorkerSession.Status.CLOSING)
+LIVE = (SessionStatus.OPEN, SessionStatus.CLOSING)
 
 
 def open_session(

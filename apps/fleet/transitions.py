@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from django.db import connection
+
+from engine.lifecycle import (
+    ALLOCATION_TABLE,
+    SESSION_TABLE,
+    AllocationEventKind,
+    SessionEventKind,
+    sources,
+    target,
+)
 
 OPEN_SESSION = """
 INSERT INTO fleet_workersession (job_id, generation, worker_id, allocation_id, status, started_at)
@@ -53,8 +61,13 @@ def open_session(
     return row[0] if row else None
 
 
-def move_session(session_id: int, to: str, *, sources: Sequence[str], reason: str = "") -> bool:
-    params = {"id": session_id, "to": to, "sources": list(sources), "reason": reason[:200]}
+def move_session(session_id: int, event: SessionEventKind, *, reason: str = "") -> bool:
+    params = {
+        "id": session_id,
+        "to": target(SESSION_TABLE, event),
+        "sources": list(sources(SESSION_TABLE, event)),
+        "reason": reason[:200],
+    }
     return _one(MOVE_SESSION, params) is not None
 
 
@@ -76,9 +89,8 @@ def open_allocation(
 
 def move_allocation(
     allocation_id: UUID,
-    to: str,
+    event: AllocationEventKind,
     *,
-    sources: Sequence[str] = ("requested", "pending", "active"),
     state: str = "",
     error: str = "",
     nodes: str = "",
@@ -87,8 +99,8 @@ def move_allocation(
     """Move an allocation; False when it has ended, or is not where it may be taken from."""
     params = {
         "id": allocation_id,
-        "to": to,
-        "sources": list(sources),
+        "to": target(ALLOCATION_TABLE, event),
+        "sources": list(sources(ALLOCATION_TABLE, event)),
         "state": state,
         "error": error,
         "nodes": nodes,

@@ -9,6 +9,9 @@ from engine.spec.model import Action, Step
 SLURM_PREFIX = "slurm:"
 SUBMITS = "slurm"  # the tag of a worker that can call sbatch
 ANY_SCHEDULER = "_any"  # in place of a scheduler's name: any allocation of the run
+ACTIONS = (
+    "@actions"  # in the tag sets of workflow actions: no author may write it, no worker has it
+)
 _BY_RUNNER = {"local": "script", "docker": "docker", "pod": "kubernetes"}
 _BY_TYPE = {"docker": "docker", "pod": "kubernetes"}
 
@@ -32,3 +35,14 @@ def required_tags(action: Action, step: Step | None = None) -> tuple[str, ...]:
 def tag_set_key(tags: Iterable[str]) -> str:
     """The name of a set of tags, the same for every order: `docker+gpu`."""
     return "+".join(sorted(set(tags)))
+
+
+def action_key(tags: Iterable[str]) -> str:
+    """The tag set of a workflow action that takes a worker with these tags."""
+    return tag_set_key((ACTIONS, *tags))
+
+
+def action_keys(tags: Iterable[str]) -> tuple[str, ...]:
+    """The tag sets of all workflow actions that a worker with these tags can do."""
+    kinds = (("script",), (SUBMITS,), ("script", SUBMITS))
+    return tuple(action_key(kind) for kind in kinds if set(kind) <= set(tags))
