@@ -188,7 +188,10 @@ class StepShape(serializers.Serializer):
 
 
 class ActionRunShape(serializers.Serializer):
-    id = serializers.IntegerField(help_text="Send it as `run` to read the log of this run alone")
+    id = serializers.IntegerField(
+        allow_null=True,
+        help_text="Send it as `run` to read the log of this run alone; null while it waits",
+    )
     attempt = serializers.IntegerField()
     status = serializers.ChoiceField(
         ["ready", "running", "succeeded", "failed", "cancelled", "lost"]

@@ -4,7 +4,9 @@ from `workers`."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -12,20 +14,24 @@ from django.conf import settings
 from django.db import OperationalError, connection, connections
 
 from apps.fleet import presence, tag_sets
+from apps.jobs import ports
 from apps.jobs.database import lingering
-from apps.jobs.database.sql import fetch_together
+from apps.jobs.database.sql import fetch_together, retried
 from apps.jobs.door import holding, surroundings
 from apps.jobs.flow import blueprints, contexts, finishing
+from apps.jobs.flow.redaction import Told, redacted
 from apps.jobs.log import chunks as logs
+from apps.jobs.models import Job
 from apps.jobs.transitions import claims, compiled, rows
 from apps.jobs.transitions.compiled import Completion
-from apps.jobs.values import Claim, Material, Renewal, Report, Settled, TagSetRef
+from apps.jobs.values import ActionMaterial, Claim, Material, Renewal, Report, Settled, TagSetRef
 from apps.workspaces.models import Revision
 from apps.workspaces.secrets import connections_of, secret_values, secrets_of, sensitive_of
+from engine.lifecycle import OwnerKind
 from engine.orders import Line
 
 LINGER_S = 0.1
-__all__ = ["Claim", "Material", "Renewal", "Report", "Settled", "TagSetRef"]
+__all__ = ["ActionMaterial", "Claim", "Material", "Renewal", "Report", "Settled", "TagSetRef"]
 
 DEADLOCKS = ("40001", "40P01")
 
@@ -52,57 +58,78 @@ def retire(worker_id: UUID) -> None:
 
 
 def covered(tags: Collection[str]) -> tuple[TagSetRef, ...]:
-    """All tag sets whose tags are among the worker's."""
+    """The tag sets of steps whose tags are all among the worker's."""
     return tuple(TagSetRef(id, key) for id, key in tag_sets.covered(tags).items())
 
 
+def covered_actions(tags: Collection[str]) -> tuple[TagSetRef, ...]:
+    """The tag sets of workflow actions that a worker with these tags may do."""
+    return tuple(TagSetRef(id, key) for id, key in tag_sets.covered_actions(tags).items())
+
+
 def claim(
-    worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = None
+    worker_id: UUID,
+    tag_set_ids: Sequence[int],
+    *,
+    job_id: UUID | None = None,
+    only_bound: bool = False,
 ) -> Claim | None:
-    """Take the best ready step of these tag sets; None when there is none."""
-    row = claims.claim(
-        worker_id, tag_set_ids, lease_s=settings.STROEM.recovery.heartbeat_timeout_s, job_id=job_id
-    )
+    """Take what is best of what is ready in these tag sets, all of steps or all of workflow
+    actions; None when there is nothing. `only_bound`: what only this worker can do."""
+    lease_s = settings.STROEM.recovery.heartbeat_timeout_s
+    if not tag_set_ids:
+        return None
+    if tag_sets.is_of_actions(tag_set_ids[0]):
+        return _claim_unit(worker_id, tag_set_ids, lease_s, job_id, only_bound)
+    row = claims.claim(worker_id, tag_set_ids, lease_s=lease_s, job_id=job_id)
     return _claim(row) if row else None
 
 
-def _claim(row: tuple[Any, ...]) -> Claim:
-    (
-        step_id,
-        attempt_id,
-        fence,
-        job_id,
-        name,
-        base,
-        number,
-        timeout_s,
-        tags,
-        task,
-        blueprint,
-        revision,
-        is_started,
-        is_more,
-        *given,
-    ) = row
-    pinned = _pinned(revision)
-    return Claim(
-        step_id=step_id,
-        attempt_id=attempt_id,
-        fence=fence,
+@retried
+def _claim_unit(
+    worker_id: UUID,
+    tag_set_ids: Sequence[int],
+    lease_s: float,
+    job_id: UUID | None,
+    only_bound: bool,
+) -> Claim | None:
+    """A claim, and what it means to the owner, in one transaction."""
+    row = claims.claim(
+        worker_id,
+        tag_set_ids,
+        lease_s=lease_s,
         job_id=job_id,
-        step_name=name,
-        base=base,
-        task_name=task,
-        workspace=pinned[0],
-        revision_id=revision,
-        revision_digest=pinned[1],
-        blueprint_id=blueprint,
-        number=number,
-        timeout_s=timeout_s,
-        tag_set_id=tags,
-        is_started=is_started,
-        is_more=is_more,
-        job_input=bytes(given[1]) if given[1] is not None else given[0],
+        are_units=True,
+        only_bound=only_bound,
+    )
+    if row is None:
+        return None
+    taken = _claim(row)
+    return ports.owner_of(taken.owner_kind).claimed(taken, worker_id)
+
+
+def _claim(row: Any) -> Claim:
+    workspace, digest = _pinned(row.revision_id)
+    return Claim(
+        step_id=row.step_id,
+        attempt_id=row.attempt_id,
+        fence=row.fence,
+        job_id=row.job_id,
+        step_name=row.step_name,
+        base=row.base,
+        task_name=row.task_name,
+        workspace=workspace,
+        revision_id=row.revision_id,
+        revision_digest=digest,
+        blueprint_id=row.blueprint_id,
+        number=row.number,
+        timeout_s=row.timeout_s,
+        tag_set_id=row.tag_set_id,
+        is_started=row.is_started,
+        is_more=row.is_more,
+        owner_kind=OwnerKind(row.owner_kind),
+        owner_id=row.owner_id,
+        job_input=row.input if row.input_sealed is None else bytes(row.input_sealed),
     )
 
 
@@ -111,13 +138,21 @@ def _pinned(revision_id: int) -> tuple[str, str]:
     return Revision.objects.values_list("workspace__name", "digest").get(id=revision_id)
 
 
-def material(claim: Claim) -> Material:
+def material(claim: Claim) -> Material | ActionMaterial:
+    """What doing what was claimed needs."""
+    if claim.owner_kind is OwnerKind.STEP:
+        return _material_of_step(claim)
+    return ports.owner_of(claim.owner_kind).material(claim)
+
+
+def _material_of_step(claim: Claim) -> Material:
     """What rendering the claimed step's order needs."""
     plan = blueprints.load(claim.blueprint_id)
     node = plan.nodes[claim.base]
     given, hidden = contexts.opened(claim.job_input)
     outputs, hidden_there = contexts.outputs_of(claim.job_id, plan.steps_named(node.work_names))
-    each, hidden_here = None, ()
+    each: Any = None
+    hidden_here: tuple[str, ...] = ()
     if claim.step_name != claim.base:
         (instance,) = rows.instances([claim.step_id])
         each, hidden_here = contexts.each_of(instance)
@@ -154,11 +189,23 @@ def append(claim: Claim, seq: int, lines: Sequence[Line]) -> bool:
     return logs.append(claim, seq, lines)
 
 
-def renew(worker_id: UUID, live: Mapping[int, int], busy: int) -> Renewal:
-    """Extend the leases of these attempts (id -> fence), and be seen."""
+def renew(
+    worker_id: UUID,
+    live: Mapping[int, int],
+    busy: int,
+    progress: Mapping[int, int] = MappingProxyType({}),
+) -> Renewal:
+    """Extend the leases of these attempts (id -> fence) of all lanes, and be seen. `progress`: how
+    many commands of workflow actions were begun, by attempt."""
     lease_s = settings.STROEM.recovery.heartbeat_timeout_s
-    known, ours, cancelled = claims.renew(worker_id, dict(live), busy, lease_s=lease_s)
-    return Renewal(known, frozenset(live) - ours, cancelled)
+    seen, (row,) = fetch_together(
+        [
+            (presence.BEAT, {"worker": worker_id, "busy": busy}),
+            (claims.RENEW, claims.renew_params(worker_id, live, progress, lease_s)),
+        ]
+    )
+    ours = frozenset(row.ours or ())
+    return Renewal(bool(seen), frozenset(live) - ours, frozenset(row.cancelled or ()))
 
 
 def finish(
@@ -177,16 +224,17 @@ def finish(
     `meanwhile` is called when the report is on its way, to do what can be done until the database
     answers.
     """
-    completion = finishing.compiled(report)
+    told = redacted(report if report.claim.owner_id is None else _with_masks(report))
+    completion = finishing.compiled(told)
     if completion is not None and worker_id and claim_for and not connection.in_atomic_block:
         accepted, counts, following = _finish_and_claim(
-            report, completion, worker_id, claim_for, lines, seq, job_id, meanwhile
+            told, completion, worker_id, claim_for, lines, seq, job_id, meanwhile
         )
     else:
         meanwhile()
         if lines:
             logs.append(report.claim, seq, lines)
-        accepted, counts = finishing.finish(report)
+        accepted, counts = finishing.finish(told)
         following = claim(worker_id, claim_for, job_id=job_id) if worker_id and claim_for else None
     if following is not None and counts.get(following.tag_set_id):
         counts[following.tag_set_id] -= 1
@@ -194,8 +242,15 @@ def finish(
     return Settled(accepted, following, {names[id]: count for id, count in counts.items() if count})
 
 
+def _with_masks(report: Report) -> Report:
+    """A worker masks what commands print, not what its own refusals quote."""
+    if not report.outcome.error:
+        return report
+    return replace(report, masks=contexts.masks_of(Job.objects.get(id=report.claim.job_id)))
+
+
 def _finish_and_claim(
-    report: Report,
+    report: Told,
     completion: Completion,
     worker_id: UUID,
     claim_for: Sequence[int],
@@ -211,11 +266,13 @@ def _finish_and_claim(
     follows at once.
     """
     lease_s = settings.STROEM.recovery.heartbeat_timeout_s
-    warm = [report.claim.revision_id]
+    taking = claims.claim_params(
+        worker_id, claim_for, lease_s, job_id, warm=[report.claim.revision_id]
+    )
     statements = [
         (compiled.LOCK, {"job": completion.job_id}),
         (compiled.COMPLETE, completion.params),
-        (claims.CLAIM, claims.claim_params(worker_id, claim_for, lease_s, job_id, warm=warm)),
+        (claims.CLAIM, taking),
     ]
     if lines:
         statements.insert(0, (logs.APPEND, logs.append_params(report.claim, seq, lines)))
@@ -233,7 +290,7 @@ def _finish_and_claim(
         accepted, counts = finishing.finish(report)
     row = taken[0] if taken else None
     if row is None:
-        row = claims.claim_elsewhere(worker_id, claim_for, lease_s=lease_s, job_id=job_id)
+        row = claims.claim_elsewhere(claim_for, taking)
     return accepted, counts, _claim(row) if row else None
 
 

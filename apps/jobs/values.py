@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from engine.lifecycle import OwnerKind
 from engine.orders import StepOutcome
 from engine.spec.model import Action, Step
 
@@ -45,6 +46,9 @@ class Claim:
     tag_set_id: int
     is_started: bool = False  # noted as started with the claim
     is_more: bool = False  # when a look found it, there was more that this worker may take
+    owner_kind: OwnerKind = OwnerKind.STEP
+    owner_id: int | None = None  # the workflow action; None for a step of the flow
+    owner_label: str = ""
     # JSON text, or sealed bytes when it holds secrets
     job_input: str | bytes = field(repr=False, default="{}")
 
@@ -52,6 +56,17 @@ class Claim:
     def name(self) -> str:
         """What the attempt is called on hosts, engines and clusters."""
         return name_of(self.job_id, self.step_id, self.fence)
+
+    @property
+    def label(self) -> str:
+        """What people call what was claimed."""
+        return self.owner_label or self.step_name
+
+    @property
+    def log_name(self) -> str:
+        """Under what its lines stand in the job's log; no step can be called like an action."""
+        is_step = self.owner_kind is OwnerKind.STEP
+        return self.step_name if is_step else f"_{self.owner_kind}:{self.label}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +95,18 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True)
+class ActionMaterial:
+    """All that doing a workflow action needs."""
+
+    do: tuple[Mapping[str, Any], ...]
+    timeout_s: float | None
+    output_dir: str  # empty: the one that this worker gives the job
+    environment: Mapping[str, str]  # without the output directory
+    masks: tuple[str, ...] = field(repr=False, default=())
+    action_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """How an attempt ended. `masks` are the secret values that must not be stored in clear."""
 
@@ -87,6 +114,7 @@ class Report:
     outcome: StepOutcome
     input: Any = field(repr=False, default=None)  # the rendered input
     masks: tuple[str, ...] = field(repr=False, default=())
+    progress: int | None = None  # commands of a workflow action that were begun
 
 
 @dataclass(frozen=True, slots=True)

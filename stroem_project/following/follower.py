@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Q
 
-from apps.api import logreader
+from apps.jobs.log.cursors import Cursor, read
 from apps.jobs.models import Job, Step
 from apps.workflow_actions.snapshots import Ended, ended_actions, is_anything_left
 from engine.lifecycle import FINAL_JOB, FINAL_STEP
@@ -34,7 +34,7 @@ SELECT id, job_id, name, status, error,
        extract(epoch FROM coalesce(completed_at, clock_timestamp()) - coalesce(started_at,
            suspended_at, completed_at))
 FROM jobs_step
-WHERE job_id = ANY(%(jobs)s)
+WHERE job_id = ANY(%(jobs)s) AND owner_kind = 'step'
   AND (status IN ('running', 'suspended')
       OR completed_at > clock_timestamp() - interval '3 seconds')
 ORDER BY coalesce(completed_at, started_at), id
@@ -51,7 +51,7 @@ class Follower:
     _shown: dict[int, str] = field(default_factory=dict)
     _shown_actions: set[int] = field(default_factory=set)
     _have_actions: set[UUID] = field(default_factory=set)
-    _cursor: logreader.Cursor = field(default_factory=logreader.Cursor)
+    _cursor: Cursor = field(default_factory=Cursor)
 
     def follow(self, is_stopped: Callable[[], bool] = lambda: False) -> None:
         """Shows everything until the job, and whatever it set off, has ended, or `is_stopped` says
@@ -140,7 +140,7 @@ class Follower:
     def _show_logs(self) -> bool:
         has_news, has_more = False, True
         while has_more:
-            piece = logreader.read(list(self._labels), self._cursor)
+            piece = read(list(self._labels), self._cursor)
             self._cursor, has_more = piece.next, piece.has_more
             for job_id, lines in piece.chunks:
                 has_news = True

@@ -16,12 +16,14 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.models import Role
-from apps.api import logreader, scope, shapes
+from apps.api import scope, shapes
 from apps.api.paging import window
+from apps.api.parsers import cursor_of
 from apps.api.rendering import StepsRenderer
 from apps.api.serializers import ErrorShape, JobDetailShape, JobPage, LogShape, StatusShape
 from apps.jobs import services
 from apps.jobs.flow import blueprints
+from apps.jobs.log.cursors import Choice, Whose, read
 from apps.jobs.models import Attempt, Job
 from apps.workflow_actions.snapshots import actions_of
 from engine.errors import NotFound
@@ -86,7 +88,7 @@ class LogsView(APIView):
     )
     def get(self, request: Request, job: str) -> Response:
         row = scope.job(request.user, job)
-        return Response(logreader.read([row.pk], _cursor(request)).as_json())
+        return Response(read([row.pk], cursor_of(request)).as_json())
 
 
 class StepLogsView(APIView):
@@ -99,17 +101,12 @@ class StepLogsView(APIView):
     def get(self, request: Request, job: str, step: str) -> Response:
         row = scope.job(request.user, job)
         if step == SERVER:
-            return Response(logreader.read([row.pk], _cursor(request), is_server=True).as_json())
+            return Response(read([row.pk], cursor_of(request), Choice(Whose.SERVER)).as_json())
         steps = scope.steps(request.user).filter(job_id=row.pk)
         ids = list(steps.filter(name=step).values_list("pk", flat=True))
         if not ids:
             raise NotFound("Step not found")
-        ids += steps.filter(loop_id__in=ids).values_list("pk", flat=True)
-        return Response(logreader.read([row.pk], _cursor(request), step_ids=ids).as_json())
-
-
-def _cursor(request: Request) -> logreader.Cursor:
-    return logreader.Cursor.parse(request.query_params.get("after") or "0")
+        return Response(read([row.pk], cursor_of(request), Choice.of(Whose.STEP, *ids)).as_json())
 
 
 def _filtered(rows: QuerySet[Job], given: Any) -> QuerySet[Job]:

@@ -83,7 +83,8 @@ def _blanked_input(dispatch: Dispatch, task_name: str) -> dict[str, Any]:
 @retried
 def _advance_parent(child: Job) -> None:
     advance = advancing(child.parent_job_id, blueprints.load)  # type: ignore[arg-type]
-    if advance is None or not rows.is_waiting_for(child.parent_step_id, child.id):
+    step_id = child.parent_step_id
+    if advance is None or step_id is None or not rows.is_waiting_for(step_id, child.id):
         return  # the parent's step has ended without it, or runs again with another child
     event = EVENTS[JobStatus(child.status)]
     error = f"Child job {child.id} {child.status}" + (f": {child.error}" if child.error else "")
@@ -91,7 +92,7 @@ def _advance_parent(child: Job) -> None:
         Result(
             output=child.output,
             has_output=child.output is not None,
-            output_sealed=child.output_sealed,
+            output_sealed=bytes(child.output_sealed) if child.output_sealed is not None else None,
         )
         if event is StepEventKind.SUCCEEDED
         else Result(error=error)
@@ -100,9 +101,7 @@ def _advance_parent(child: Job) -> None:
         event = StepEventKind.CANCELLED
     # What the child shows is masked by the child, which knows every secret that its parent knows
     # of.
-    advance.settle(
-        [child.parent_step_id], event, result, base=rows.flow_name_of(child.parent_step_id)
-    )
+    advance.settle([step_id], event, result, base=rows.flow_name_of(step_id))
     advance.run()
     starting.ring_after_commit(advance)
 

@@ -28,14 +28,15 @@ from apps.workspaces.snapshots import definition_of
 from engine import templating
 from engine.errors import AuthorError
 from engine.inputs import resolve, secret_fields
-from engine.lifecycle import JobStatus
+from engine.lifecycle import OPEN_JOB, JobStatus
 from engine.planner import Tally
 from engine.spec.model import InputField, Task, Workspace
 
 MAX_DEPTH = 10
 ROOTS = """
 SELECT id, base, deps_completed, deps_failed, deps_skipped, tolerates FROM jobs_step
-WHERE job_id = %s AND status = 'pending' AND deps_left = 0 AND retry_at IS NULL AND loop_id IS NULL
+WHERE job_id = %s AND owner_kind = 'step' AND status = 'pending' AND deps_left = 0
+    AND retry_at IS NULL AND loop_id IS NULL
     ORDER BY position
 """
 
@@ -205,7 +206,7 @@ def is_over_limit(
             "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{workspace_id}/{task_name}"]
         )
     open_jobs = Job.objects.filter(
-        workspace_id=workspace_id, task_name=task_name, status__in=["pending", "running"]
+        workspace_id=workspace_id, task_name=task_name, status__in=OPEN_JOB
     )
     running = open_jobs.filter(is_held=False, due_at=None).count()
     return running >= task.max_concurrent_jobs and not _is_within(task_name, parent_job_id)

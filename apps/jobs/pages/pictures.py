@@ -40,15 +40,16 @@ _DIGITS = re.compile(r"\d+")
 
 COUNTS = """
 SELECT base, status, loop_id IS NOT NULL, count(*) FROM jobs_step
-WHERE job_id = %s AND (%s::text[] IS NULL OR base = ANY(%s)) GROUP BY 1, 2, 3
+WHERE job_id = %s AND owner_kind = 'step' AND (%s::text[] IS NULL OR base = ANY(%s))
+GROUP BY 1, 2, 3
 """
 SINGLES = """
-SELECT base, id, child_job_id FROM jobs_step WHERE job_id = %s AND loop_id IS NULL
-    AND base = ANY(%s)
+SELECT base, id, child_job_id FROM jobs_step WHERE job_id = %s AND owner_kind = 'step'
+    AND loop_id IS NULL AND base = ANY(%s)
 """
 
 TOTALS = """
-SELECT status, count(*) FROM jobs_step WHERE job_id = %s
+SELECT status, count(*) FROM jobs_step WHERE job_id = %s AND owner_kind = 'step'
     AND (loop_total IS NULL OR loop_index IS NOT NULL) GROUP BY 1
 """
 

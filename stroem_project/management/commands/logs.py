@@ -7,9 +7,9 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from apps.api import logreader
+from apps.jobs.log.cursors import EVERYTHING, Choice, Cursor, Whose, read
 from apps.jobs.models import Job, Step
-from apps.workflow_actions.snapshots import runs_called
+from apps.workflow_actions.snapshots import actions_called
 from engine.errors import InputError, NotFound
 from engine.lifecycle import JobStatus
 from stroem_project.following.follower import Follower, last_try
@@ -49,35 +49,36 @@ class Command(OperatorCommand):
                 )
             Follower(job.pk, screen).follow()
             return 0 if last_try(job.pk).status == JobStatus.COMPLETED else 1
-        self._show(screen, job, **_choice(job, options["step"], options["action"]))
+        self._show(screen, job, _choice(job, options["step"], options["action"]))
         return 0
 
-    def _show(self, screen: Screen, job: Job, **choice: Any) -> None:
-        cursor, has_more = logreader.Cursor(), True
+    def _show(self, screen: Screen, job: Job, choice: Choice) -> None:
+        cursor, has_more = Cursor(), True
         while has_more:
-            piece = logreader.read([job.pk], cursor, **choice)
+            piece = read([job.pk], cursor, choice)
             cursor, has_more = piece.next, piece.has_more
             for _, lines in piece.chunks:
                 for line in lines.splitlines():
                     record = json.loads(line)
                     screen.line(
-                        record["line"] if choice else f"{record['step']} | {record['line']}"
+                        f"{record['step']} | {record['line']}"
+                        if choice == EVERYTHING
+                        else record["line"]
                     )
         screen.close()
 
 
-def _choice(job: Job, step: str | None, action: str | None) -> dict[str, Any]:
-    """What of the job's log is meant, as logreader wants it."""
+def _choice(job: Job, step: str | None, action: str | None) -> Choice:
+    """What of the job's log is meant."""
     if action:
-        return {"attempt_ids": [-run for run in runs_called(job, action)]}
+        return Choice.of(Whose.ACTION, *actions_called(job, action))
     if step == SERVER:
-        return {"is_server": True}
-    return {"step_ids": _ids_of(job, step)} if step else {}
+        return Choice(Whose.SERVER)
+    return Choice.of(Whose.STEP, _id_of(job, step)) if step else EVERYTHING
 
 
-def _ids_of(job: Job, name: str) -> list[int]:
-    steps = Step.objects.filter(job_id=job.pk)
-    ids = list(steps.filter(name=name).values_list("pk", flat=True))
-    if not ids:
+def _id_of(job: Job, name: str) -> int:
+    found = Step.objects.filter(job_id=job.pk, name=name).values_list("pk", flat=True).first()
+    if found is None:
         raise NotFound(f"Job {job.pk} has no step '{name}'")
-    return [*ids, *steps.filter(loop_id__in=ids).values_list("pk", flat=True)]
+    return found

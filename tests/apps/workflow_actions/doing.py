@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from apps.jobs import ledger as steps
+from apps.jobs.ledger import ActionMaterial, Claim, Report
+from apps.jobs.log.cursors import Choice, Cursor, Whose, read
 from apps.jobs.models import Job
-from apps.workflow_actions import ledger, logs
-from apps.workflow_actions.ledger import ActionClaim
-from apps.workflow_actions.models import ActionRun
+from apps.workflow_actions import ledger
+from apps.workflow_actions.models import JobAction
 from apps.workspaces.models import Workspace
 from apps.workspaces.services import import_folder
 from engine.masking import masker
@@ -37,19 +39,21 @@ class Doer:
         config.touch(0o600)
         launch = Launch(("stroem-worker",), str(folder), str(config))
         self._commands = Commands(ledger, Outputs(self.root), guard, launch, stop_grace_s=1.0)  # type: ignore[arg-type]
-        self._pump = LogPump(ledger.append, lambda: None)
+        self._pump = LogPump(steps.append, lambda: None)
 
-    def perform(self, claim: ActionClaim, stop: Stop | None = None) -> StepOutcome:
+    def perform(self, claim: Claim, stop: Stop | None = None) -> StepOutcome:
         """Do the action and report it."""
         counted: list[int] = []
-        reporter = Reporter(claim, masker(claim.masks), self._pump)
-        name = f"a{claim.run_id}-{claim.fence}"
+        material = steps.material(claim)
+        assert isinstance(material, ActionMaterial)
+        reporter = Reporter(claim, masker(material.masks), self._pump)
         outcome = self._commands.perform(
-            claim, name, stop or Stop(), reporter, lambda: counted.append(1)
+            claim, material, stop or Stop(), reporter, lambda: counted.append(1)
         )
         for batch in reporter.close():
-            assert ledger.append(claim, *batch)
-        assert ledger.finish(claim, outcome, command=len(counted))
+            assert steps.append(claim, *batch)
+        report = Report(claim, outcome, masks=material.masks, progress=len(counted))
+        assert steps.finish(report).accepted
         return outcome
 
     def output(self, job: Job) -> Path:
@@ -91,9 +95,9 @@ def specification(folder: Path, text: str, suffix: str = "yaml") -> Workspace:
 
 def log_of(job: Job, label: str) -> list[str]:
     """The lines of an action's runs, in order."""
-    runs = ActionRun.objects.filter(job_id=job.id).order_by("id").select_related("action")
-    text = "".join(logs.of_run(job.id, run.id) for run in runs if str(run.action) == label)
-    return [json.loads(line)["line"] for line in text.splitlines()]
+    ids = [row.id for row in JobAction.objects.filter(job_id=job.id) if str(row) == label]
+    piece = read([job.id], Cursor(), Choice.of(Whose.ACTION, *ids))
+    return [json.loads(line)["line"] for _, text in piece.chunks for line in text.splitlines()]
 
 
 def beside(work: Callable[[], object]) -> threading.Thread:
