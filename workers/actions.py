@@ -8,15 +8,14 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from uuid import UUID
 
-from apps.workflow_actions.ledger import ActionClaim
+from apps.jobs.ledger import ActionMaterial, Report
 from engine.masking import masker
 from engine.orders import StepOutcome, Verdict
-from workers.attempts import Attempts, Stop
+from workers.attempts import Attempt, Attempts
 from workers.commands import Commands
-from workers.door import OUTAGES, ActionLedger
+from workers.door import OUTAGES, Ledger
 from workers.presence import Presence, Timing
 from workers.reporting import LogPump, Reporter
 from workers.visits import Visits
@@ -29,26 +28,13 @@ QUIET_S = 30.0
 RHYTHM_S = 0.25  # while something is in hand
 
 
-@dataclass(slots=True, eq=False)
-class _Running:
-    """One run in hand. `command` counts the commands that were begun."""
-
-    claim: ActionClaim
-    renewed_at: float
-    stop: Stop = field(default_factory=Stop)
-    command: int = 0
-
-    @property
-    def name(self) -> str:
-        return f"a{self.claim.run_id}-{self.claim.fence}"
-
-
 class Actions(threading.Thread):
     """Looks for actions, keeps their leases, and looks after the visits that set some off."""
 
     def __init__(
         self,
-        ledger: ActionLedger,
+        ledger: Ledger,
+        running: Attempts,
         commands: Commands,
         visits: Visits,
         presence: Presence,
@@ -68,14 +54,12 @@ class Actions(threading.Thread):
         self._tags = tags
         self._job_id = job_id
         self._pump = LogPump(ledger.append, ledger.released)
-        self._lock = threading.Lock()
-        self._running: dict[int, _Running] = {}
+        self._running = running
         self._wake = threading.Event()
         self._is_closed = False
         self._is_draining = False
         self._tag_sets: tuple[int, ...] | None = None
         self._last_work = time.monotonic()
-        self._renewed_at = 0.0
         visits.wake = self.wake
 
     @property
@@ -84,8 +68,7 @@ class Actions(threading.Thread):
 
     def names(self) -> frozenset[str]:
         """What marks the processes of the runs in hand."""
-        with self._lock:
-            return frozenset(running.name for running in self._running.values())
+        return self._running.names()
 
     def wake(self) -> None:
         """Look for actions now: something may have been set off."""
@@ -101,14 +84,9 @@ class Actions(threading.Thread):
         self._is_draining = True
         deadline = time.monotonic() + wait_s
         self._visits.close(wait_s)
-        while self._running and time.monotonic() < deadline:
-            time.sleep(0.05)
-        with self._lock:
-            running = list(self._running.values())
-        for one in running:
-            one.stop.set("drain")
-        while self._running and time.monotonic() < deadline + 10.0:
-            time.sleep(0.05)
+        self._running.wait_until_none(max(0.0, deadline - time.monotonic()))
+        self._running.stop_all("drain")
+        self._running.wait_until_none(10.0)
         self._is_closed = True
         self._wake.set()
         self._pump.close()
@@ -127,20 +105,19 @@ class Actions(threading.Thread):
                 self._ledger.released()
 
     def _pause_s(self) -> float:
-        if self._running or self._visits.is_leaving:
+        if len(self._running) or self._visits.is_leaving:
             return RHYTHM_S
         quiet = time.monotonic() - self._last_work > QUIET_S and not self._visits.is_any
         return (SLOW_POLL_S if quiet else POLL_S) * random.uniform(0.8, 1.2)
 
     def _turn(self) -> None:
-        self._renew()
         if not self._is_draining:
             self._visits.look_after(self._is_busy)
         worker_id = self._presence.worker_id
         if worker_id is None or not self._presence.may_claim:
             return
         if self._tag_sets is None:
-            self._tag_sets = tuple(id for id, _ in self._ledger.covered(self._tags))
+            self._tag_sets = tuple(ref.id for ref in self._ledger.covered_actions(self._tags))
         while self._tag_sets and len(self._running) < MOST and self._take(worker_id):
             continue
 
@@ -155,43 +132,23 @@ class Actions(threading.Thread):
         if claim is None:
             return False
         self._last_work = asked_at
-        running = _Running(claim, asked_at)
-        with self._lock:
-            self._running[claim.run_id] = running
+        running = self._running.open(claim, asked_at)
+        running.progress = 0
         threading.Thread(
-            target=self._do, args=(running,), name=f"action-{claim.run_id}", daemon=True
+            target=self._do, args=(running,), name=f"action-{claim.step_id}", daemon=True
         ).start()
         return True
 
-    def _renew(self) -> None:
-        now = time.monotonic()
-        with self._lock:
-            running = list(self._running.values())
-        for one in running:
-            if now - one.renewed_at > self._timing.give_up_s and one.stop.reason is None:
-                log.error("action %s of job %s is given up", one.claim.label, one.claim.job_id)
-                one.stop.set("lost")
-        worker_id = self._presence.worker_id
-        if not running or worker_id is None or now - self._renewed_at < self._timing.renew_s:
-            return
-        self._renewed_at = now
-        renewal = self._ledger.renew(
-            worker_id, {one.claim.run_id: (one.claim.fence, one.command) for one in running}
-        )
-        for one in running:
-            if one.claim.run_id in renewal.lost:
-                one.stop.set("lost")
-                continue
-            one.renewed_at = now
-            if one.claim.run_id in renewal.cancelled:
-                one.stop.set("cancel")
-
-    def _do(self, running: _Running) -> None:
+    def _do(self, running: Attempt) -> None:
         claim = running.claim
-        reporter = Reporter(claim, masker(claim.masks), self._pump)
+        masks: tuple[str, ...] = ()
+        reporter = Reporter(claim, masker(masks), self._pump)
         try:
+            material = self._material(running)
+            masks = material.masks
+            reporter = Reporter(claim, masker(masks), self._pump)
             outcome = self._commands.perform(
-                claim, running.name, running.stop, reporter, self._counter(running)
+                claim, material, running.stop, reporter, self._counter(running)
             )
         except Exception as error:
             log.exception("action %s of job %s failed in this worker", claim.label, claim.job_id)
@@ -203,20 +160,34 @@ class Actions(threading.Thread):
         finally:
             self._ledger.released()
         try:
-            self._finish(running, reporter, outcome)
+            self._finish(running, reporter, outcome, masks)
         finally:
-            with self._lock:
-                self._running.pop(claim.run_id, None)
+            self._running.close(running)
             self._ledger.released()
             self._wake.set()
 
-    def _counter(self, running: _Running) -> Callable[[], None]:
+    def _material(self, running: Attempt) -> ActionMaterial:
+        """What doing the action needs; a database that is away is waited for."""
+        while True:
+            try:
+                material = self._ledger.material(running.claim)
+            except OUTAGES:
+                self._ledger.released()
+                if running.stop.wait(0.5):
+                    raise
+                continue
+            assert isinstance(material, ActionMaterial)
+            return material
+
+    def _counter(self, running: Attempt) -> Callable[[], None]:
         def count() -> None:
-            running.command += 1
+            running.progress = (running.progress or 0) + 1
 
         return count
 
-    def _finish(self, running: _Running, reporter: Reporter, outcome: StepOutcome) -> None:
+    def _finish(
+        self, running: Attempt, reporter: Reporter, outcome: StepOutcome, masks: tuple[str, ...]
+    ) -> None:
         """Report, again and again while the database is away and the lease lasts."""
         claim, batches, pause_s = running.claim, list(reporter.close()), 0.1
         while time.monotonic() - running.renewed_at < self._timing.lease_s:
@@ -224,7 +195,8 @@ class Actions(threading.Thread):
                 while batches:
                     self._ledger.append(claim, *batches[0])
                     batches.pop(0)
-                if not self._ledger.finish(claim, outcome, command=running.command):
+                report = Report(claim, outcome, masks=masks, progress=running.progress)
+                if not self._ledger.finish(report).accepted:
                     log.warning(
                         "action %s of job %s ended too late to count", claim.label, claim.job_id
                     )

@@ -127,11 +127,11 @@ def assemble(
     owner = (user.uid, user.gid) if user else None
     den = Den(config.workspace_cache_dir, is_shared=user is not None)
     guard = Guard(lease_s, timing.guard_margin_s)
-    attempts, slots = Attempts(), Slots(config.max_concurrent)
+    attempts, in_hand, slots = Attempts(), Attempts(), Slots(config.max_concurrent)
     offers = {**config.offers, **(allocation.offers if allocation and config.offers else {})}
     presence = Presence(
         doors.ledger, config, attempts, guard, timing,
-        version=version, busy=lambda: slots.busy, job_id=job_id, offers=offers,
+        actions=in_hand, version=version, busy=lambda: slots.busy, job_id=job_id, offers=offers,
     )  # fmt: skip
     outputs = Outputs(config.output_root or config.workspace_cache_dir / "output", owner)
     visits = Visits(
@@ -142,7 +142,8 @@ def assemble(
         stop_grace_s=config.stop_grace_secs, user=user, withheld=withheld,
     )  # fmt: skip
     actions = Actions(
-        doors.action_ledger,
+        doors.ledger,
+        in_hand,
         commands,
         visits,
         presence,

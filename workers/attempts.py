@@ -61,6 +61,7 @@ class Attempt:
     stop: Stop = field(default_factory=Stop)
     # which of the worker's GPUs are its own
     environment: Mapping[str, str] = field(default_factory=dict)
+    progress: int | None = None  # commands of a workflow action that were begun
 
     @property
     def name(self) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from apps.workflow_actions.ledger import ActionClaim, Submission
+from apps.jobs.ledger import ActionMaterial, Claim
+from apps.workflow_actions.ledger import Submission
 from engine.errors import AuthorError, StroemError
 from engine.orders import Limits, StepOutcome, Verdict
 from engine.slurm_script import Launch
@@ -34,8 +35,8 @@ SHELL = "bash"
 class _Doing:
     """One run under way."""
 
-    claim: ActionClaim
-    name: str
+    claim: Claim
+    material: ActionMaterial
     stop: Stop
     reporter: Reporter
     count: Callable[[], None]
@@ -69,8 +70,8 @@ class Commands:
 
     def perform(
         self,
-        claim: ActionClaim,
-        name: str,
+        claim: Claim,
+        material: ActionMaterial,
         stop: Stop,
         reporter: Reporter,
         count: Callable[[], None],
@@ -78,8 +79,8 @@ class Commands:
         """Do all that the action does, in order; the first failure ends it. `count` is called
         before each command."""
         try:
-            doing = self._begin(claim, name, stop, reporter, count)
-            for part, what in enumerate(claim.do):
+            doing = self._begin(claim, material, stop, reporter, count)
+            for part, what in enumerate(material.do):
                 outcome = self._do(doing, part, what)
                 if outcome.verdict is not Verdict.SUCCEEDED:
                     return outcome
@@ -90,23 +91,23 @@ class Commands:
 
     def _begin(
         self,
-        claim: ActionClaim,
-        name: str,
+        claim: Claim,
+        material: ActionMaterial,
         stop: Stop,
         reporter: Reporter,
         count: Callable[[], None],
     ) -> _Doing:
-        directory = self._outputs.open(claim.output_dir, claim.job_id)
+        directory = self._outputs.open(material.output_dir, claim.job_id)
         environment = {
             **inherit(self._withheld, self._user),
-            **claim.environment,
+            **material.environment,
             "STROEM_OUTPUT_DIR": str(directory),
             "TORC_OUTPUT_DIR": str(directory),
-            ATTEMPT_MARK: name,
+            ATTEMPT_MARK: claim.name,
             KEEPER_MARK: self._guard.keeper,
         }
-        deadline = None if claim.timeout_s is None else time.monotonic() + claim.timeout_s
-        return _Doing(claim, name, stop, reporter, count, directory, environment, deadline)
+        deadline = None if material.timeout_s is None else time.monotonic() + material.timeout_s
+        return _Doing(claim, material, stop, reporter, count, directory, environment, deadline)
 
     def _do(self, doing: _Doing, part: int, what: Mapping[str, Any]) -> StepOutcome:
         if what["action_type"] == "schedule_nodes":
@@ -120,10 +121,10 @@ class Commands:
         return StepOutcome(Verdict.SUCCEEDED, exit_code=0)
 
     def _run(self, doing: _Doing, command: str) -> StepOutcome:
-        feed = LineFeed(doing.reporter, Limits(), doing.claim.masks)
+        feed = LineFeed(doing.reporter, Limits(), doing.material.masks)
         ending = supervise(
             Command((SHELL, "-c", command), doing.directory, doing.environment),
-            doing.name,
+            doing.claim.name,
             feed.feed,
             doing.stop,
             doing.deadline,
@@ -140,7 +141,7 @@ class Commands:
         missing = self._ledger.submissions(doing.claim, part, str(doing.directory), self._launch)
         if missing is None:
             doing.reporter.say(NO_NODES)
-            is_all = only_asks(doing.claim.do)  # else the commands around it count
+            is_all = only_asks(doing.material.do)  # else the commands around it count
             return StepOutcome(
                 Verdict.CANCELLED if is_all else Verdict.SUCCEEDED, error=NO_NODES if is_all else ""
             )
@@ -182,7 +183,7 @@ def _judge(doing: _Doing, ending: Ending, stderr_tail: str) -> StepOutcome:
         return StepOutcome(
             Verdict.TIMED_OUT,
             ending.exit_code,
-            f"Action timed out after {doing.claim.timeout_s:g}s",
+            f"Action timed out after {doing.material.timeout_s:g}s",
         )
     if ending.cause == "stop":
         if doing.stop.reason == "cancel":

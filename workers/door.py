@@ -10,9 +10,9 @@ from uuid import UUID
 
 from django.db import InterfaceError, OperationalError
 
-from apps.jobs.ledger import Claim, Material, Renewal, Report, Settled, TagSetRef
-from apps.workflow_actions.ledger import ActionClaim, ActionRenewal, OpenAllocation, Submission
-from engine.orders import Line, StepOutcome
+from apps.jobs.ledger import ActionMaterial, Claim, Material, Renewal, Report, Settled, TagSetRef
+from apps.workflow_actions.ledger import OpenAllocation, Submission
+from engine.orders import Line
 from engine.slurm_script import Launch
 
 OUTAGES = (OperationalError, InterfaceError)
@@ -35,17 +35,26 @@ class Ledger(Protocol):
 
     def covered(self, tags: Collection[str]) -> tuple[TagSetRef, ...]: ...
 
+    def covered_actions(self, tags: Collection[str]) -> tuple[TagSetRef, ...]: ...
+
     def claim(
-        self, worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = None
+        self,
+        worker_id: UUID,
+        tag_set_ids: Sequence[int],
+        *,
+        job_id: UUID | None = None,
+        only_bound: bool = False,
     ) -> Claim | None: ...
 
-    def material(self, claim: Claim) -> Material: ...
+    def material(self, claim: Claim) -> Material | ActionMaterial: ...
 
     def started(self, claim: Claim, *, input: Any, masks: tuple[str, ...]) -> bool: ...
 
     def append(self, claim: Claim, seq: int, lines: Sequence[Line]) -> bool: ...
 
-    def renew(self, worker_id: UUID, live: Mapping[int, int], busy: int) -> Renewal: ...
+    def renew(
+        self, worker_id: UUID, live: Mapping[int, int], busy: int, progress: Mapping[int, int] = ...
+    ) -> Renewal: ...
 
     def finish(
         self,
@@ -77,25 +86,6 @@ class Ledger(Protocol):
 class ActionLedger(Protocol):
     """The functions of `apps.workflow_actions.ledger`, and `released` of the other one."""
 
-    def covered(self, tags: Sequence[str]) -> tuple[tuple[int, str], ...]: ...
-
-    def claim(
-        self,
-        worker_id: UUID,
-        tag_set_ids: Sequence[int],
-        *,
-        job_id: UUID | None = None,
-        only_bound: bool = False,
-    ) -> ActionClaim | None: ...
-
-    def renew(self, worker_id: UUID, live: Mapping[int, tuple[int, int]]) -> ActionRenewal: ...
-
-    def append(self, claim: ActionClaim, seq: int, lines: Sequence[Line]) -> bool: ...
-
-    def finish(
-        self, claim: ActionClaim, outcome: StepOutcome, *, command: int | None = None
-    ) -> bool: ...
-
     def enter(
         self, worker_id: UUID, job_id: UUID, allocation_id: UUID | None = None
     ) -> int | None: ...
@@ -111,7 +101,7 @@ class ActionLedger(Protocol):
     def is_needed(self, job_id: UUID, tag_set_ids: Sequence[int]) -> bool: ...
 
     def submissions(
-        self, claim: ActionClaim, part: int, output_dir: str, launch: Launch
+        self, claim: Claim, part: int, output_dir: str, launch: Launch
     ) -> list[Submission] | None: ...
 
     def submitted(self, allocation_id: UUID, slurm_job_id: str) -> bool: ...

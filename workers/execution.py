@@ -102,6 +102,7 @@ class Execution:
         masks: tuple[str, ...] = ()
         try:
             material = self._ledger.material(attempt.claim)
+            assert isinstance(material, Material), "a slot for steps holds no workflow action"
             masks = material.masks
             rendered = render(attempt.claim, material)
             masks = rendered.masks

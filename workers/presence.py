@@ -61,6 +61,7 @@ class Presence(threading.Thread):
         guard: Beating,
         timing: Timing,
         *,
+        actions: Attempts | None = None,
         version: str,
         busy: Callable[[], int],
         job_id: UUID | None = None,
@@ -70,6 +71,7 @@ class Presence(threading.Thread):
         self._ledger = ledger
         self._config = config
         self._attempts = attempts
+        self._actions = Attempts() if actions is None else actions
         self._guard = guard
         self._timing = timing
         self._version = version
@@ -139,11 +141,11 @@ class Presence(threading.Thread):
         """Stop what could not be renewed for too long. Called from another thread: this one may
         hang in a statement."""
         now = time.monotonic()
-        for attempt in self._attempts.all():
+        for attempt in (*self._attempts.all(), *self._actions.all()):
             if now - attempt.renewed_at > self._timing.give_up_s and attempt.stop.reason is None:
                 log.error(
                     "step %s of job %s is given up: its lease could not be renewed",
-                    attempt.claim.step_name,
+                    attempt.claim.label,
                     attempt.claim.job_id,
                 )
                 attempt.stop.set("lost")
@@ -152,15 +154,21 @@ class Presence(threading.Thread):
         if self.worker_id is None:
             self.register()
             return
-        attempts = self._attempts.all()
+        attempts = [*self._attempts.all(), *self._actions.all()]
+        progress = {
+            attempt.claim.attempt_id: attempt.progress
+            for attempt in attempts
+            if attempt.progress is not None
+        }
         live = {attempt.claim.attempt_id: attempt.claim.fence for attempt in attempts}
         asked_at = time.monotonic()
-        renewal = self._ledger.renew(self.worker_id, live, self._busy())
+        renewal = self._ledger.renew(self.worker_id, live, self._busy(), progress)
         if not renewal.is_known:
             log.warning(
                 "the platform had given this worker up: its steps are ended, and it registers anew"
             )
             self._attempts.stop_all("lost")
+            self._actions.stop_all("lost")
             self.worker_id = None
             self.register()
             return

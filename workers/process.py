@@ -19,7 +19,7 @@ from uuid import UUID
 
 from apps.jobs.ledger import Claim, Settled
 from engine.orders import Line
-from engine.spec.tags import tag_set_key
+from engine.spec.tags import ACTIONS, action_keys, tag_set_key
 from workers import tasks
 from workers.actions import Actions
 from workers.attempts import Attempt, Attempts
@@ -93,8 +93,8 @@ class Worker:
 
     @property
     def queues(self) -> tuple[str, ...]:
-        """Tag sets that this worker listens for."""
-        return self._ear.keys
+        """Tag sets of steps that this worker listens for."""
+        return tuple(key for key in self._ear.keys if not key.startswith(ACTIONS))
 
     @property
     def is_listening(self) -> bool:
@@ -145,6 +145,10 @@ class Worker:
         bell named. `wakes_next`: nobody has counted the steps that are ready, so where there is one
         more, one more is woken."""
         try:
+            if key is not None and key.startswith(ACTIONS):
+                if self._actions is not None:
+                    self._actions.wake()
+                return
             if key is not None and key not in self._tag_sets and self._may_claim():
                 self.refresh_tag_sets()
             if (claimed := self._claim()) is not None:
@@ -153,7 +157,7 @@ class Worker:
                     self._wake_one(claimed[0].tag_set_id)
                 self._work(*claimed)
             elif self._actions is not None:
-                self._actions.wake()  # the bell may have been for one
+                self._actions.wake()
         except OUTAGES as error:
             log.debug("looking for work: %s", type(error).__name__)
         finally:
@@ -163,7 +167,8 @@ class Worker:
         """Read which tag sets this worker covers, and listen for new ones."""
         covered = self._ledger.covered(self._config.tags)
         self._tag_sets = {ref.key: ref.id for ref in covered if self._serves(ref.key)}
-        self._ear.add(self._tag_sets)
+        of_actions = () if self._actions is None else action_keys(self._config.tags)
+        self._ear.add((*self._tag_sets, *of_actions))
 
     def _may_claim(self) -> bool:
         return self._is_open and self._presence.may_claim

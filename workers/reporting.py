@@ -13,10 +13,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from apps.jobs.ledger import Claim
-from apps.workflow_actions.ledger import ActionClaim
 from engine.masking import LineMasker, Masker
 from engine.orders import Line
 from workers.door import OUTAGES
@@ -33,15 +31,15 @@ RHYTHM_S = 0.1
 HELD_S = 2.0  # how long a line may wait for the rest of a secret
 LINE_COST = 80  # bytes of a line's record beside its text
 
-# (claim of a step or of an action, number, lines)
-Append = Callable[[Any, int, Sequence[Line]], bool]
+# (claim, number, lines)
+Append = Callable[[Claim, int, Sequence[Line]], bool]
 Batch = tuple[int, tuple[Line, ...]]
 
 
 class Reporter:
     """Takes the lines of one attempt, in order, from the thread that runs it."""
 
-    def __init__(self, claim: Claim | ActionClaim, masker: Masker, pump: LogPump) -> None:
+    def __init__(self, claim: Claim, masker: Masker, pump: LogPump) -> None:
         self.claim = claim
         self._pump = pump
         self._lock = threading.Condition()

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -111,8 +112,16 @@ class FakeLedger:
         self._enter("covered")
         return tuple(ref for ref in self.tag_sets if set(ref.key.split("+")) <= set(tags))
 
+    def covered_actions(self, tags: Any) -> tuple[TagSetRef, ...]:
+        return ()
+
     def claim(
-        self, worker_id: UUID, tag_set_ids: Sequence[int], *, job_id: UUID | None = None
+        self,
+        worker_id: UUID,
+        tag_set_ids: Sequence[int],
+        *,
+        job_id: UUID | None = None,
+        only_bound: bool = False,
     ) -> Claim | None:
         self._enter("claim")
         time.sleep(self.delay_s)
@@ -146,7 +155,13 @@ class FakeLedger:
         self._done()
         return self.is_ours
 
-    def renew(self, worker_id: UUID, live: Mapping[int, int], busy: int) -> Renewal:
+    def renew(
+        self,
+        worker_id: UUID,
+        live: Mapping[int, int],
+        busy: int,
+        progress: Mapping[int, int] = MappingProxyType({}),
+    ) -> Renewal:
         self._enter("renew")
         ids = frozenset(live)
         answer = Renewal(self.is_known, ids & frozenset(self.lost), ids & frozenset(self.cancelled))

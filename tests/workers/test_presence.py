@@ -34,9 +34,9 @@ def test_one_statement_renews_all_attempts_and_beats_the_guard(bench):
     ledger = FakeLedger(claim(1), claim(2))
     named: list[dict] = []
     renew = ledger.renew
-    ledger.renew = lambda worker_id, live, busy: (
+    ledger.renew = lambda worker_id, live, busy, progress: (
         named.append(dict(live)),
-        renew(worker_id, live, busy),
+        renew(worker_id, live, busy, progress),
     )[1]
     parts = bench(ledger, FakeRunner(until_stopped), lease_s=1.8).start()
     ledger.wait_for(lambda: ledger.calls.count("started") == 2)
