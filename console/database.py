@@ -22,6 +22,7 @@ from apps.approvals.errors import NotAllowed
 from apps.approvals.transitions import Caller
 from apps.jobs import services
 from apps.jobs.flow import restarts
+from apps.jobs.log.cursors import EVERYTHING, Choice, Cursor, Whose, read
 from apps.jobs.models import Job, Step
 from apps.workflow_actions import snapshots
 from apps.workspaces import services as workspaces
@@ -44,7 +45,7 @@ SELECT id, job_id, name, status, error,
        coalesce(extract(epoch FROM coalesce(completed_at, clock_timestamp())
            - coalesce(started_at, suspended_at, completed_at)), 0)::float
 FROM jobs_step
-WHERE job_id = ANY(%s)
+WHERE job_id = ANY(%s) AND owner_kind = 'step'
   AND (status IN ('running', 'suspended')
       OR completed_at > clock_timestamp() - interval '3 seconds')
 ORDER BY coalesce(completed_at, started_at), id
@@ -79,10 +80,8 @@ class Database:
     def log(
         self, job_ids: Collection[UUID], after: str, *, step: str = "", action: str = ""
     ) -> port.LogPiece:
-        from apps.api import logreader  # a command that shows no log need not wait for it
-
-        choice = _part_of_log(job_ids, step, action) if step or action else {}
-        piece = logreader.read(job_ids, logreader.Cursor.parse(after), **choice)
+        choice = _part_of_log(job_ids, step, action) if step or action else EVERYTHING
+        piece = read(job_ids, Cursor.parse(after), choice)
         lines = [
             port.LogLine(job_id, record["step"], record["line"])
             for job_id, chunk in piece.chunks
@@ -160,19 +159,18 @@ class Database:
         return _imported(workspaces.import_git(name, address, ref, credential, is_local=True))
 
 
-def _part_of_log(job_ids: Collection[UUID], step: str, action: str) -> dict[str, Any]:
-    """What of the job's log is meant, as logreader wants it."""
+def _part_of_log(job_ids: Collection[UUID], step: str, action: str) -> Choice:
+    """What of the job's log is meant."""
     (job_id,) = job_ids
     if action:
-        runs = snapshots.runs_called(Job.objects.get(pk=job_id), action)
-        return {"attempt_ids": [-run for run in runs]}
+        job = Job.objects.get(pk=job_id)
+        return Choice.of(Whose.ACTION, *snapshots.actions_called(job, action))
     if step == port.SERVER:
-        return {"is_server": True}
-    steps = Step.objects.filter(job_id=job_id)
-    ids = list(steps.filter(name=step).values_list("pk", flat=True))
-    if not ids:
+        return Choice(Whose.SERVER)
+    found = Step.objects.filter(job_id=job_id, name=step).values_list("pk", flat=True).first()
+    if found is None:
         raise NotFound(f"Job {job_id} has no step '{step}'")
-    return {"step_ids": [*ids, *steps.filter(loop_id__in=ids).values_list("pk", flat=True)]}
+    return Choice.of(Whose.STEP, found)
 
 
 def _person(email: str) -> User:

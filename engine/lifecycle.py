@@ -1,4 +1,4 @@
-"""The table of life: (status, event) -> status, one destination an event.
+"""The tables of life: (status, event) -> status, one destination an event.
 
 Callers say what happened, never where to land. Terminal statuses absorb: no event leaves them, save
 `reopened`, which opens the next generation of a failed or cancelled job.
@@ -105,26 +105,144 @@ JOB_TABLE: dict[tuple[JobStatus, JobEventKind], JobStatus] = {
     (J.CANCELLED, F.REOPENED): J.RUNNING,
 }
 FINAL_JOB = frozenset({J.COMPLETED, J.FAILED, J.CANCELLED})
+OPEN_JOB = (J.PENDING, J.RUNNING)
 
 
-def step_sources(event: StepEventKind) -> tuple[StepStatus, ...]:
-    """Statuses that `event` may leave; the guard of an UPDATE."""
-    return tuple(status for (status, kind) in STEP_TABLE if kind is event)
+class AttemptStatus(StrEnum):
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"  # with its worker, or given back
 
 
-def step_target(event: StepEventKind) -> StepStatus:
-    """The one status where `event` lands."""
-    return next(target for (_, kind), target in STEP_TABLE.items() if kind is event)
+class AttemptEventKind(StrEnum):
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
 
 
-def job_sources(event: JobEventKind) -> tuple[JobStatus, ...]:
-    """Statuses that `event` may leave; the guard of an UPDATE."""
-    return tuple(status for (status, kind) in JOB_TABLE if kind is event)
+ATTEMPT_TABLE: dict[tuple[AttemptStatus, AttemptEventKind], AttemptStatus] = {
+    (AttemptStatus.RUNNING, AttemptEventKind.SUCCEEDED): AttemptStatus.COMPLETED,
+    (AttemptStatus.RUNNING, AttemptEventKind.FAILED): AttemptStatus.FAILED,
+    (AttemptStatus.RUNNING, AttemptEventKind.CANCELLED): AttemptStatus.CANCELLED,
+    (AttemptStatus.RUNNING, AttemptEventKind.LOST): AttemptStatus.LOST,
+}
 
 
-def job_target(event: JobEventKind) -> JobStatus:
-    """The one status where `event` lands."""
-    return next(target for (_, kind), target in JOB_TABLE.items() if kind is event)
+class OwnerKind(StrEnum):
+    """Who a row that can be claimed works for."""
+
+    STEP = "step"  # the flow of its job
+    ACTION = "action"  # a workflow action
+
+
+class ActionStatus(StrEnum):
+    WAITING = "waiting"  # for what it watches
+    HELD = "held"  # it was set off, and waits for actions that it needs
+    ARMED = "armed"  # may be done
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"  # a restart came before it was done
+
+
+class ActionEventKind(StrEnum):
+    """What can happen to a workflow action."""
+
+    HELD = "held"
+    ARMED = "armed"
+    CLAIMED = "claimed"
+    RETURNED = "returned"  # it is to be done again, or by another session
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+    CALLED_OFF = "called_off"  # nobody had begun it
+    SUPERSEDED = "superseded"
+
+
+A, G = ActionStatus, ActionEventKind
+UNENDED_ACTION = (A.WAITING, A.HELD, A.ARMED, A.RUNNING)
+UNBEGUN_ACTION = (A.WAITING, A.HELD, A.ARMED)
+
+ACTION_TABLE: dict[tuple[ActionStatus, ActionEventKind], ActionStatus] = {
+    (A.WAITING, G.HELD): A.HELD,
+    (A.WAITING, G.ARMED): A.ARMED,
+    (A.HELD, G.ARMED): A.ARMED,
+    (A.ARMED, G.CLAIMED): A.RUNNING,
+    (A.RUNNING, G.RETURNED): A.ARMED,
+    **{(status, G.SUCCEEDED): A.SUCCEEDED for status in UNENDED_ACTION},
+    **{(status, G.FAILED): A.FAILED for status in UNENDED_ACTION},
+    **{(status, G.SKIPPED): A.SKIPPED for status in UNENDED_ACTION},
+    **{(status, G.CANCELLED): A.CANCELLED for status in UNENDED_ACTION},
+    **{(status, G.CALLED_OFF): A.CANCELLED for status in UNBEGUN_ACTION},
+    **{(status, G.SUPERSEDED): A.SUPERSEDED for status in UNBEGUN_ACTION},
+}
+FINAL_ACTION = frozenset(ActionStatus) - frozenset(UNENDED_ACTION)
+
+
+class SessionStatus(StrEnum):
+    OPEN = "open"
+    CLOSING = "closing"  # it does what its leaving sets off
+    CLOSED = "closed"
+    LOST = "lost"
+
+
+class SessionEventKind(StrEnum):
+    LEAVING = "leaving"
+    CLOSED = "closed"
+    LOST = "lost"
+
+
+SESSION_TABLE: dict[tuple[SessionStatus, SessionEventKind], SessionStatus] = {
+    (SessionStatus.OPEN, SessionEventKind.LEAVING): SessionStatus.CLOSING,
+    (SessionStatus.OPEN, SessionEventKind.CLOSED): SessionStatus.CLOSED,
+    (SessionStatus.CLOSING, SessionEventKind.CLOSED): SessionStatus.CLOSED,
+    (SessionStatus.OPEN, SessionEventKind.LOST): SessionStatus.LOST,
+    (SessionStatus.CLOSING, SessionEventKind.LOST): SessionStatus.LOST,
+}
+
+
+class AllocationStatus(StrEnum):
+    REQUESTED = "requested"  # not submitted yet
+    PENDING = "pending"  # in Slurm's queue
+    ACTIVE = "active"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    LOST = "lost"  # Slurm does not know it any more
+
+
+class AllocationEventKind(StrEnum):
+    """What becomes of nodes that were asked for: what we did, and what Slurm says."""
+
+    SUBMITTED = "submitted"
+    BEGUN = "begun"  # a worker has come up
+    GIVEN_UP = "given_up"  # it was never submitted
+    QUEUED = "queued"
+    RUNS = "runs"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    LOST = "lost"
+
+
+L, N = AllocationStatus, AllocationEventKind
+OPEN_ALLOCATION = (L.REQUESTED, L.PENDING, L.ACTIVE)
+
+ALLOCATION_TABLE: dict[tuple[AllocationStatus, AllocationEventKind], AllocationStatus] = {
+    (L.REQUESTED, N.SUBMITTED): L.PENDING,
+    (L.REQUESTED, N.BEGUN): L.ACTIVE,
+    (L.PENDING, N.BEGUN): L.ACTIVE,
+    (L.REQUESTED, N.GIVEN_UP): L.FAILED,
+    **{(status, N.QUEUED): L.PENDING for status in OPEN_ALLOCATION},
+    **{(status, N.RUNS): L.ACTIVE for status in OPEN_ALLOCATION},
+    **{(status, N.COMPLETED): L.COMPLETE for status in OPEN_ALLOCATION},
+    **{(status, N.FAILED): L.FAILED for status in OPEN_ALLOCATION},
+    **{(status, N.LOST): L.LOST for status in OPEN_ALLOCATION},
+}
 
 
 class RequestStatus(StrEnum):
@@ -144,80 +262,43 @@ class RequestEventKind(StrEnum):
     CANCELLED = "cancelled"  # its job was cancelled, or its step went on without it
 
 
-class SessionStatus(StrEnum):
-    """Of a worker's session with one job."""
-
-    OPEN = "open"
-    CLOSING = "closing"  # it does what its leaving sets off
-    CLOSED = "closed"
-    LOST = "lost"
-
-
-class SessionEventKind(StrEnum):
-    LEAVING = "leaving"
-    LEFT = "left"
-    LOST = "lost"
-
-
-class AllocationStatus(StrEnum):
-    """Of nodes that were requested from Slurm."""
-
-    REQUESTED = "requested"  # not submitted yet
-    PENDING = "pending"  # in Slurm's queue
-    ACTIVE = "active"
-    COMPLETE = "complete"
-    FAILED = "failed"
-    LOST = "lost"  # Slurm no longer knows it
-
-
-class AllocationEventKind(StrEnum):
-    QUEUED = "queued"  # submitted, or requeued by Slurm
-    STARTED = "started"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    LOST = "lost"
-
-
-R, Q = RequestStatus, RequestEventKind
-W, V = SessionStatus, SessionEventKind
-A, L = AllocationStatus, AllocationEventKind
-
 REQUEST_TABLE: dict[tuple[RequestStatus, RequestEventKind], RequestStatus] = {
-    (R.OPEN, Q.APPROVED): R.APPROVED,
-    (R.OPEN, Q.REJECTED): R.REJECTED,
-    (R.OPEN, Q.TIMED_OUT): R.TIMED_OUT,
-    (R.OPEN, Q.CANCELLED): R.CANCELLED,
-}
-SESSION_TABLE: dict[tuple[SessionStatus, SessionEventKind], SessionStatus] = {
-    (W.OPEN, V.LEAVING): W.CLOSING,
-    (W.OPEN, V.LEFT): W.CLOSED,
-    (W.OPEN, V.LOST): W.LOST,
-    (W.CLOSING, V.LEFT): W.CLOSED,
-    (W.CLOSING, V.LOST): W.LOST,
-}
-LIVE_SESSION = (W.OPEN, W.CLOSING)
-OPEN_ALLOCATION = (A.REQUESTED, A.PENDING, A.ACTIVE)
-# Slurm is asked again and again, may requeue what had started, and may start what we did not hear
-# it accept: every open status leads everywhere.
-ALLOCATION_TABLE: dict[tuple[AllocationStatus, AllocationEventKind], AllocationStatus] = {
-    (source, event): target
-    for source in OPEN_ALLOCATION
-    for event, target in (
-        (L.QUEUED, A.PENDING),
-        (L.STARTED, A.ACTIVE),
-        (L.COMPLETED, A.COMPLETE),
-        (L.FAILED, A.FAILED),
-        (L.LOST, A.LOST),
-    )
+    (RequestStatus.OPEN, RequestEventKind.APPROVED): RequestStatus.APPROVED,
+    (RequestStatus.OPEN, RequestEventKind.REJECTED): RequestStatus.REJECTED,
+    (RequestStatus.OPEN, RequestEventKind.TIMED_OUT): RequestStatus.TIMED_OUT,
+    (RequestStatus.OPEN, RequestEventKind.CANCELLED): RequestStatus.CANCELLED,
 }
 
 Status = TypeVar("Status", bound=StrEnum)
 Event = TypeVar("Event", bound=StrEnum)
 
 
-def move_of(
-    table: Mapping[tuple[Status, Event], Status], event: Event
-) -> tuple[list[Status], Status]:
-    """Statuses that `event` may leave, and the one where it lands."""
-    moves = [(source, target) for (source, kind), target in table.items() if kind is event]
-    return [source for source, _ in moves], moves[0][1]
+def sources(table: Mapping[tuple[Status, Event], Status], event: Event) -> tuple[Status, ...]:
+    """Statuses that `event` may leave; the guard of an UPDATE."""
+    return tuple(status for (status, kind) in table if kind is event)
+
+
+def target(table: Mapping[tuple[Status, Event], Status], event: Event) -> Status:
+    """The one status where `event` lands."""
+    return next(found for (_, kind), found in table.items() if kind is event)
+
+
+def choices(enum: type[StrEnum]) -> list[tuple[str, str]]:
+    """The members as the choices of a field."""
+    return [(member.value, member.value) for member in enum]
+
+
+def step_sources(event: StepEventKind) -> tuple[StepStatus, ...]:
+    return sources(STEP_TABLE, event)
+
+
+def step_target(event: StepEventKind) -> StepStatus:
+    return target(STEP_TABLE, event)
+
+
+def job_sources(event: JobEventKind) -> tuple[JobStatus, ...]:
+    return sources(JOB_TABLE, event)
+
+
+def job_target(event: JobEventKind) -> JobStatus:
+    return target(JOB_TABLE, event)

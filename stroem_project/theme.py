@@ -32,10 +32,12 @@ def is_superuser(request: HttpRequest) -> bool:
 def is_admin_somewhere(request: HttpRequest) -> bool:
     """Whether the page of secrets has anything for this person. (Settings are read before the
     models can be.)"""
-    from apps.accounts.grants import grants_of
+    from apps.accounts.grants import grants_of, signed_in
     from apps.accounts.models import Role
 
-    return is_superuser(request) or any(role == Role.ADMIN for _, role in grants_of(request.user))
+    if is_superuser(request):
+        return True
+    return any(role == Role.ADMIN for _, role in grants_of(signed_in(request.user)))
 
 
 def item(title: str, icon: str, link: str, **more: Any) -> dict[str, Any]:

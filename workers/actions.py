@@ -165,7 +165,7 @@ class Actions:
         """Ask Slurm for what is still missing; what it refuses now may be granted at another
         try."""
         missing = self._nodes.submissions(
-            doing.material.action_id, part, str(doing.directory), self._launch
+            doing.attempt.claim, part, str(doing.directory), self._launch
         )
         if missing is None:
             doing.reporter.say(NO_NODES)

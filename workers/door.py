@@ -53,7 +53,7 @@ class Ledger(Protocol):
     def append(self, claim: Claim, seq: int, lines: Sequence[Line]) -> bool: ...
 
     def renew(
-        self, worker_id: UUID, live: Mapping[int, int], busy: int, progress: Mapping[int, int]
+        self, worker_id: UUID, live: Mapping[int, int], busy: int, progress: Mapping[int, int] = ...
     ) -> Renewal: ...
 
     def finish(
@@ -108,7 +108,7 @@ class NodeLedger(Protocol):
     """The functions of `apps.workflow_actions.ledger` about nodes asked of Slurm."""
 
     def submissions(
-        self, action_id: int, part: int, output_dir: str, launch: Launch
+        self, claim: Claim, part: int, output_dir: str, launch: Launch
     ) -> list[Submission] | None: ...
 
     def submitted(self, allocation_id: UUID, slurm_job_id: str) -> bool: ...

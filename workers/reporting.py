@@ -13,7 +13,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from apps.jobs.ledger import Claim
 from engine.masking import LineMasker, Masker
@@ -32,8 +31,8 @@ RHYTHM_S = 0.1
 HELD_S = 2.0  # how long a line may wait for the rest of a secret
 LINE_COST = 80  # bytes of a line's record beside its text
 
-# (claim of a step or of an action, number, lines)
-Append = Callable[[Any, int, Sequence[Line]], bool]
+# (claim, number, lines)
+Append = Callable[[Claim, int, Sequence[Line]], bool]
 Batch = tuple[int, tuple[Line, ...]]
 
 

@@ -1,4 +1,4 @@
-"""JSON bodies of at most 1 MB that PostgreSQL can store."""
+"""JSON bodies of at most 1 MB that PostgreSQL can store; places in a log."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import IO, Any
 from django.conf import settings
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
+from rest_framework.request import Request
 
 from apps.api.errors import TooLarge
+from apps.jobs.log.cursors import Cursor
 
 # as JSON writes it, and not after a backslash of the text's own
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -59,3 +61,11 @@ def _reason(error: Exception) -> str:
         case UnicodeEncodeError():
             return "it holds half of a surrogate pair"
     return str(error)
+
+
+def cursor_of(request: Request) -> Cursor:
+    """How far the caller has read, as `after` says it."""
+    try:
+        return Cursor.parse(request.query_params.get("after") or "0")
+    except ValueError:
+        raise ParseError("after must be the `next` of an earlier answer") from None

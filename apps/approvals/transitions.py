@@ -14,7 +14,7 @@ from uuid import UUID
 from apps.accounts.models import User
 from apps.approvals.models import ApprovalRequest, Outcome, Record
 from apps.jobs.database.sql import fetch, fetch_one
-from engine.lifecycle import REQUEST_TABLE, RequestEventKind, move_of
+from engine.lifecycle import REQUEST_TABLE, RequestEventKind, sources, target
 
 LONGEST_DETAIL = 4096
 CLOSE = """
@@ -84,13 +84,12 @@ def close(
     request_id: int, event: RequestEventKind, *, by: str = "", reason: str = ""
 ) -> datetime | None:
     """Close an open request; when that was, or None when it was closed before."""
-    sources, status = move_of(REQUEST_TABLE, event)
     row = fetch_one(
         CLOSE,
         {
             "id": request_id,
-            "status": status.value,
-            "sources": [source.value for source in sources],
+            "status": target(REQUEST_TABLE, event).value,
+            "sources": [source.value for source in sources(REQUEST_TABLE, event)],
             "by": by,
             "reason": reason,
         },

@@ -8,7 +8,7 @@ import uuid
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
-from engine.lifecycle import LIVE_SESSION, OPEN_ALLOCATION, AllocationStatus, SessionStatus
+from engine.lifecycle import OPEN_ALLOCATION, AllocationStatus, SessionStatus, choices
 
 
 class TagSet(models.Model):
@@ -67,10 +67,7 @@ class WorkerSession(models.Model):
     worker_id = models.UUIDField()
     allocation_id = models.UUIDField(null=True)
     status = models.CharField(
-        max_length=10,
-        choices=[(status.value, status.value) for status in SessionStatus],
-        default=SessionStatus.OPEN,
-        db_default=SessionStatus.OPEN,
+        max_length=10, choices=choices(SessionStatus), default=SessionStatus.OPEN, db_default="open"
     )
     reason = models.CharField(
         max_length=200, blank=True, default="", db_default="", help_text="Why it left"
@@ -81,7 +78,8 @@ class WorkerSession(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(
-                name="fleet_session_status", condition=models.Q(status__in=list(SessionStatus))
+                name="fleet_session_status",
+                condition=models.Q(status__in=[status.value for status in SessionStatus]),
             ),
             models.UniqueConstraint(
                 fields=["job_id", "generation", "worker_id"], name="fleet_session_once"
@@ -91,7 +89,7 @@ class WorkerSession(models.Model):
             models.Index(
                 fields=["worker_id"],
                 name="fleet_session_live",
-                condition=models.Q(status__in=list(LIVE_SESSION)),
+                condition=models.Q(status__in=[SessionStatus.OPEN, SessionStatus.CLOSING]),
             )
         ]
 
@@ -113,9 +111,9 @@ class Allocation(models.Model):
     scheduler = models.CharField(max_length=100)
     status = models.CharField(
         max_length=10,
-        choices=[(status.value, status.value) for status in AllocationStatus],
+        choices=choices(AllocationStatus),
         default=AllocationStatus.REQUESTED,
-        db_default=AllocationStatus.REQUESTED,
+        db_default="requested",
     )
     slurm_job_id = models.CharField(max_length=40, blank=True, default="", db_default="")
     script = models.TextField()
@@ -138,7 +136,7 @@ class Allocation(models.Model):
         constraints = [
             models.CheckConstraint(
                 name="fleet_allocation_status",
-                condition=models.Q(status__in=list(AllocationStatus)),
+                condition=models.Q(status__in=[status.value for status in AllocationStatus]),
             ),
             models.UniqueConstraint(
                 fields=["action_id", "part", "number"], name="fleet_allocation_once"
@@ -149,7 +147,7 @@ class Allocation(models.Model):
             models.Index(
                 fields=["id"],
                 name="fleet_allocation_open",
-                condition=models.Q(status__in=list(OPEN_ALLOCATION)),
+                condition=models.Q(status__in=[status.value for status in OPEN_ALLOCATION]),
             ),
         ]
 

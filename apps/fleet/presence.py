@@ -15,6 +15,11 @@ from django.db.migrations.executor import MigrationExecutor
 from apps.fleet import vitals
 from apps.fleet.models import Worker
 
+BEAT = """
+UPDATE fleet_worker SET heartbeat_at = clock_timestamp(), busy = %(busy)s
+WHERE id = %(worker)s AND stopped_at IS NULL RETURNING id
+"""
+
 
 def register(
     *,

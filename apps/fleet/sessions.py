@@ -6,7 +6,9 @@ from uuid import UUID
 
 from apps.fleet import transitions as pen
 from apps.fleet.models import WorkerSession
-from engine.lifecycle import LIVE_SESSION
+from engine.lifecycle import SessionStatus
+
+LIVE = (SessionStatus.OPEN, SessionStatus.CLOSING)
 
 
 def open_session(
@@ -20,5 +22,5 @@ def open_session(
 
 def has_live(job_id: UUID, generation: int) -> bool:
     return WorkerSession.objects.filter(
-        job_id=job_id, generation=generation, status__in=LIVE_SESSION
+        job_id=job_id, generation=generation, status__in=LIVE
     ).exists()

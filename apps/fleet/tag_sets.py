@@ -9,6 +9,7 @@ from django.db import transaction
 
 from apps.fleet.models import TagSet
 from engine.resources import split_tags
+from engine.spec.tags import ACTIONS, action_keys
 
 _ids: dict[str, int] = {}
 _keys: dict[int, str] = {}
@@ -47,12 +48,21 @@ def keys_of(ids: Iterable[int]) -> dict[int, str]:
 
 
 def covered(tags: Collection[str]) -> dict[int, str]:
-    """Tag sets (id -> key) that a worker with these tags may serve: all of their tags are among its
-    own."""
-    have = set(tags)
+    """Tag sets (id -> key) of steps that a worker with these tags may serve: all of their tags are
+    among its own."""
+    have = set(tags) - {ACTIONS}
     return {
         id: key for id, key in TagSet.objects.values_list("id", "key") if split_tags(key)[0] <= have
     }
+
+
+def covered_actions(tags: Collection[str]) -> dict[int, str]:
+    """Tag sets (id -> key) of workflow actions that a worker with these tags may do."""
+    return {id: key for key, id in tag_set_ids(action_keys(tags)).items()}
+
+
+def is_of_actions(tag_set_id: int) -> bool:
+    return keys_of([tag_set_id])[tag_set_id].startswith(ACTIONS)
 
 
 def forget() -> None:

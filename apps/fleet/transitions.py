@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
 from django.db import connection
 
-from engine.lifecycle import ALLOCATION_TABLE, SESSION_TABLE, Event, Status
+from engine.lifecycle import (
+    ALLOCATION_TABLE,
+    SESSION_TABLE,
+    AllocationEventKind,
+    SessionEventKind,
+    sources,
+    target,
+)
 
 OPEN_SESSION = """
 INSERT INTO fleet_workersession (job_id, generation, worker_id, allocation_id, status, started_at)
@@ -40,11 +46,6 @@ WHERE id = %(id)s AND status = ANY(%(sources)s) RETURNING 1
 """
 
 
-def _before(table: Mapping[tuple[Status, Event], Status], to: str) -> list[str]:
-    """Statuses that a move to `to` may leave; `sources` of a caller only narrow them."""
-    return [source.value for (source, _), target in table.items() if target == to]
-
-
 def _one(statement: str, params: Any) -> tuple[Any, ...] | None:
     with connection.cursor() as cursor:
         cursor.execute(statement, params)
@@ -60,14 +61,11 @@ def open_session(
     return row[0] if row else None
 
 
-def move_session(
-    session_id: int, to: str, *, sources: Collection[str] = (), reason: str = ""
-) -> bool:
-    """Move a session; False when it has ended, or is not where it may be taken from."""
+def move_session(session_id: int, event: SessionEventKind, *, reason: str = "") -> bool:
     params = {
         "id": session_id,
-        "to": to,
-        "sources": list(sources or _before(SESSION_TABLE, to)),
+        "to": target(SESSION_TABLE, event),
+        "sources": list(sources(SESSION_TABLE, event)),
         "reason": reason[:200],
     }
     return _one(MOVE_SESSION, params) is not None
@@ -91,9 +89,8 @@ def open_allocation(
 
 def move_allocation(
     allocation_id: UUID,
-    to: str,
+    event: AllocationEventKind,
     *,
-    sources: Collection[str] = (),
     state: str = "",
     error: str = "",
     nodes: str = "",
@@ -102,8 +99,8 @@ def move_allocation(
     """Move an allocation; False when it has ended, or is not where it may be taken from."""
     params = {
         "id": allocation_id,
-        "to": to,
-        "sources": list(sources or _before(ALLOCATION_TABLE, to)),
+        "to": target(ALLOCATION_TABLE, event),
+        "sources": list(sources(ALLOCATION_TABLE, event)),
         "state": state,
         "error": error,
         "nodes": nodes,

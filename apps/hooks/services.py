@@ -15,11 +15,11 @@ from django.db import DatabaseError, connection, transaction
 from apps.hooks.models import HookRun
 from apps.jobs import services
 from apps.jobs.flow import blueprints, contexts
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.flow.creation import Origin
 from apps.jobs.flow.redaction import shown
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job, Step
+from apps.jobs.plans import Plan
 from apps.jobs.ports import Suspension
 from apps.workspaces.models import Revision
 from apps.workspaces.secrets import secrets_of

@@ -22,7 +22,7 @@ from apps.jobs.models import Job
 from apps.jobs.pages import buttons as admin_actions
 from apps.jobs.pages import dashboard
 from apps.jobs.pages import job as admin_pages
-from engine.lifecycle import JobStatus
+from engine.lifecycle import OPEN_JOB, JobStatus
 
 _JOB = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ID = re.compile(r"[0-9a-f]{4,32}")
@@ -38,7 +38,7 @@ class StatusFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
         if self.value() == "open":
-            return queryset.filter(status__in=["pending", "running"])
+            return queryset.filter(status__in=OPEN_JOB)
         return (
             queryset.filter(status=self.value())
             if self.value() in {s.value for s in JobStatus}
@@ -82,7 +82,7 @@ class WorkspaceFilter(admin.SimpleListFilter):
 
 
 @admin.register(Job)
-class JobAdmin(ScopedAdmin):
+class JobAdmin(ScopedAdmin[Job]):
     list_display = ("state", "task", "workspace_name", "source", "created", "duration")
     list_display_links = ("state",)
     list_filter = (StatusFilter, WorkspaceFilter, SourceFilter)
@@ -112,9 +112,9 @@ class JobAdmin(ScopedAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         def page(route: str, view: Any, name: str) -> URLPattern:
-            return path(
-                f"<uuid:job_id>/{route}", self.admin_site.admin_view(view), name=f"jobs_job_{name}"
-            )
+            shown = self.admin_site.admin_view(view)
+            found: URLPattern = path(f"<uuid:job_id>/{route}", shown, name=f"jobs_job_{name}")
+            return found
 
         return [
             page("steps/", admin_pages.steps, "steps"),

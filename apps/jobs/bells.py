@@ -117,7 +117,8 @@ class _Ringer:
             # Declared every time: a queue that somebody deleted is there again, and the answer says
             # how full it is.
             name = queue_name(key)
-            waiting = queue(key)(channel).queue_declare().message_count
+            declared: Any = queue(key)(channel).queue_declare()
+            waiting = declared.message_count
             for _ in range(min(count, MAX_WAITING) - waiting):
                 self._send(channel, name, key)
                 sent += 1
@@ -138,7 +139,11 @@ class _Ringer:
             "retries": 0,
             "timelimit": [None, None],
         }
-        body = ((key,), {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None})
+        body: Any = (
+            (key,),
+            {},
+            {"callbacks": None, "errbacks": None, "chain": None, "chord": None},
+        )
         producer = self._producer(channel)
         producer.publish(
             body,
@@ -156,7 +161,7 @@ class _Ringer:
     def _open(self) -> Any:
         if self._channel is not None and self._pid == os.getpid():
             return self._channel
-        connection = current_app.connection_for_write(
+        connection: Any = current_app.connection_for_write(
             connect_timeout=BUDGET_S,
             heartbeat=0,
             transport_options=_options(current_app.conf.broker_url),

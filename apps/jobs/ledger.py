@@ -4,8 +4,9 @@ from `workers`."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -13,126 +14,30 @@ from django.conf import settings
 from django.db import OperationalError, connection, connections
 
 from apps.fleet import presence, tag_sets
+from apps.jobs import ports
 from apps.jobs.database import lingering
-from apps.jobs.database.sql import fetch_together
+from apps.jobs.database.sql import fetch_together, retried
 from apps.jobs.door import holding, surroundings
 from apps.jobs.flow import blueprints, contexts, finishing
+from apps.jobs.flow.redaction import Told, redacted
 from apps.jobs.log import chunks as logs
+from apps.jobs.models import Job
 from apps.jobs.transitions import claims, compiled, rows
 from apps.jobs.transitions.compiled import Completion
+from apps.jobs.values import ActionMaterial as ActionMaterial
+from apps.jobs.values import Claim as Claim
+from apps.jobs.values import Material as Material
+from apps.jobs.values import Renewal as Renewal
+from apps.jobs.values import Report as Report
+from apps.jobs.values import Settled as Settled
+from apps.jobs.values import TagSetRef as TagSetRef
 from apps.workspaces.models import Revision
 from apps.workspaces.secrets import connections_of, secret_values, secrets_of, sensitive_of
-from engine.orders import Line, StepOutcome
-from engine.spec.model import Action, Step
+from engine.lifecycle import OwnerKind
+from engine.orders import Line
 
 LINGER_S = 0.1
 DEADLOCKS = ("40001", "40P01")
-
-
-@dataclass(frozen=True, slots=True)
-class TagSetRef:
-    id: int
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One attempt that this worker holds until its lease runs out or it reports."""
-
-    step_id: int
-    attempt_id: int
-    fence: int
-    job_id: UUID
-    step_name: str  # `base` or `base[index]`
-    base: str
-    task_name: str
-    workspace: str
-    revision_id: int
-    revision_digest: str
-    blueprint_id: int
-    number: int  # of this run, from 1; lost attempts do not count
-    timeout_s: float | None
-    tag_set_id: int
-    owner_kind: str = "step"
-    is_started: bool = False  # noted as started with the claim
-    is_more: bool = False  # when a look found it, there was more that this worker may take
-    # JSON text, or sealed bytes when it holds secrets
-    job_input: str | bytes = field(repr=False, default="{}")
-
-    @property
-    def label(self) -> str:
-        return self.step_name
-
-    @property
-    def name(self) -> str:
-        """What the attempt is called on hosts, engines and clusters."""
-        return holding.name_of(self.job_id, self.step_id, self.fence)
-
-
-@dataclass(frozen=True, slots=True)
-class Material:
-    """All that rendering an order needs. Values are plain JSON and may be secret: never print
-    one."""
-
-    action: Action
-    step: Step
-    job_input: Mapping[str, Any] = field(repr=False)
-    # context name -> {"output": ..., "error"?: ...}
-    outputs: Mapping[str, Mapping[str, Any]] = field(repr=False)
-    secrets: Mapping[str, Any] = field(repr=False)
-    connections: Mapping[str, Any] = field(repr=False)
-    each: Mapping[str, Any] | None = field(repr=False)  # {"item", "index", "total"}
-    environment: Mapping[str, str]  # STROEM_* and, for Torc jobs, TORC_*
-    chdir: str | None = None  # a directory outside the workspace where the step runs (Torc files)
-    # of the revision, of inputs and of outputs
-    masks: tuple[str, ...] = field(repr=False, default=())
-    # of the job; empty: the one that this worker gives it; None: it has none
-    output_dir: str | None = None
-    # a script to run first, the last exit code
-    recovery: tuple[str, int] | None = field(repr=False, default=None)
-    # this worker opens a session before it starts its first step of the job
-    has_sessions: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ActionMaterial:
-    do: tuple[Mapping[str, Any], ...]
-    timeout_s: float | None
-    output_dir: str
-    environment: Mapping[str, str]
-    action_id: int
-    masks: tuple[str, ...] = field(repr=False, default=())
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """How an attempt ended. `masks` are the secret values that must not be stored in clear."""
-
-    claim: Claim
-    outcome: StepOutcome
-    input: Any = field(repr=False, default=None)  # the rendered input
-    masks: tuple[str, ...] = field(repr=False, default=())
-    progress: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """`accepted` is False when the report came too late: nothing was changed. `bells` are tag set
-    keys to ring."""
-
-    accepted: bool
-    next: Claim | None = None
-    bells: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Renewal:
-    """`is_known` False: the worker's row is gone or it was declared dead; it must stop its steps
-    and register anew."""
-
-    is_known: bool
-    lost: frozenset[int] = frozenset()  # attempt ids that are not ours any more
-    cancelled: frozenset[int] = frozenset()  # attempt ids whose job asks them to stop
 
 
 def register(
@@ -157,12 +62,13 @@ def retire(worker_id: UUID) -> None:
 
 
 def covered(tags: Collection[str]) -> tuple[TagSetRef, ...]:
-    """All tag sets whose tags are among the worker's."""
+    """The tag sets of steps whose tags are all among the worker's."""
     return tuple(TagSetRef(id, key) for id, key in tag_sets.covered(tags).items())
 
 
 def covered_actions(tags: Collection[str]) -> tuple[TagSetRef, ...]:
-    return ()
+    """The tag sets of workflow actions that a worker with these tags may do."""
+    return tuple(TagSetRef(id, key) for id, key in tag_sets.covered_actions(tags).items())
 
 
 def claim(
@@ -172,50 +78,62 @@ def claim(
     job_id: UUID | None = None,
     only_bound: bool = False,
 ) -> Claim | None:
-    """Take the best ready step of these tag sets; None when there is none."""
-    row = claims.claim(
-        worker_id, tag_set_ids, lease_s=settings.STROEM.recovery.heartbeat_timeout_s, job_id=job_id
-    )
+    """Take what is best of what is ready in these tag sets, all of steps or all of workflow
+    actions; None when there is nothing. `only_bound`: what only this worker can do."""
+    lease_s = settings.STROEM.recovery.heartbeat_timeout_s
+    if not tag_set_ids:
+        return None
+    if tag_sets.is_of_actions(tag_set_ids[0]):
+        return _claim_unit(worker_id, tag_set_ids, lease_s, job_id, only_bound)
+    row = claims.claim(worker_id, tag_set_ids, lease_s=lease_s, job_id=job_id)
     return _claim(row) if row else None
 
 
-def _claim(row: tuple[Any, ...]) -> Claim:
-    (
-        step_id,
-        attempt_id,
-        fence,
-        job_id,
-        name,
-        base,
-        number,
-        timeout_s,
-        tags,
-        task,
-        blueprint,
-        revision,
-        is_started,
-        is_more,
-        *given,
-    ) = row
-    pinned = _pinned(revision)
-    return Claim(
-        step_id=step_id,
-        attempt_id=attempt_id,
-        fence=fence,
+@retried
+def _claim_unit(
+    worker_id: UUID,
+    tag_set_ids: Sequence[int],
+    lease_s: float,
+    job_id: UUID | None,
+    only_bound: bool,
+) -> Claim | None:
+    """A claim, and what it means to the owner, in one transaction."""
+    row = claims.claim(
+        worker_id,
+        tag_set_ids,
+        lease_s=lease_s,
         job_id=job_id,
-        step_name=name,
-        base=base,
-        task_name=task,
-        workspace=pinned[0],
-        revision_id=revision,
-        revision_digest=pinned[1],
-        blueprint_id=blueprint,
-        number=number,
-        timeout_s=timeout_s,
-        tag_set_id=tags,
-        is_started=is_started,
-        is_more=is_more,
-        job_input=bytes(given[1]) if given[1] is not None else given[0],
+        are_units=True,
+        only_bound=only_bound,
+    )
+    if row is None:
+        return None
+    taken = _claim(row)
+    return ports.owner_of(taken.owner_kind).claimed(taken, worker_id)
+
+
+def _claim(row: Any) -> Claim:
+    workspace, digest = _pinned(row.revision_id)
+    return Claim(
+        step_id=row.step_id,
+        attempt_id=row.attempt_id,
+        fence=row.fence,
+        job_id=row.job_id,
+        step_name=row.step_name,
+        base=row.base,
+        task_name=row.task_name,
+        workspace=workspace,
+        revision_id=row.revision_id,
+        revision_digest=digest,
+        blueprint_id=row.blueprint_id,
+        number=row.number,
+        timeout_s=row.timeout_s,
+        tag_set_id=row.tag_set_id,
+        is_started=row.is_started,
+        is_more=row.is_more,
+        owner_kind=OwnerKind(row.owner_kind),
+        owner_id=row.owner_id,
+        job_input=row.input if row.input_sealed is None else bytes(row.input_sealed),
     )
 
 
@@ -224,13 +142,21 @@ def _pinned(revision_id: int) -> tuple[str, str]:
     return Revision.objects.values_list("workspace__name", "digest").get(id=revision_id)
 
 
-def material(claim: Claim) -> Material:
+def material(claim: Claim) -> Material | ActionMaterial:
+    """What doing what was claimed needs."""
+    if claim.owner_kind is OwnerKind.STEP:
+        return _material_of_step(claim)
+    return ports.owner_of(claim.owner_kind).material(claim)
+
+
+def _material_of_step(claim: Claim) -> Material:
     """What rendering the claimed step's order needs."""
     plan = blueprints.load(claim.blueprint_id)
     node = plan.nodes[claim.base]
     given, hidden = contexts.opened(claim.job_input)
     outputs, hidden_there = contexts.outputs_of(claim.job_id, plan.steps_named(node.work_names))
-    each, hidden_here = None, ()
+    each: Any = None
+    hidden_here: tuple[str, ...] = ()
     if claim.step_name != claim.base:
         (instance,) = rows.instances([claim.step_id])
         each, hidden_here = contexts.each_of(instance)
@@ -268,12 +194,22 @@ def append(claim: Claim, seq: int, lines: Sequence[Line]) -> bool:
 
 
 def renew(
-    worker_id: UUID, live: Mapping[int, int], busy: int, progress: Mapping[int, int]
+    worker_id: UUID,
+    live: Mapping[int, int],
+    busy: int,
+    progress: Mapping[int, int] = MappingProxyType({}),
 ) -> Renewal:
-    """Extend the leases of these attempts (id -> fence), and be seen."""
+    """Extend the leases of these attempts (id -> fence) of all lanes, and be seen. `progress`: how
+    many commands of workflow actions were begun, by attempt."""
     lease_s = settings.STROEM.recovery.heartbeat_timeout_s
-    known, ours, cancelled = claims.renew(worker_id, dict(live), busy, lease_s=lease_s)
-    return Renewal(known, frozenset(live) - ours, cancelled)
+    seen, (row,) = fetch_together(
+        [
+            (presence.BEAT, {"worker": worker_id, "busy": busy}),
+            (claims.RENEW, claims.renew_params(worker_id, live, progress, lease_s)),
+        ]
+    )
+    ours = frozenset(row.ours or ())
+    return Renewal(bool(seen), frozenset(live) - ours, frozenset(row.cancelled or ()))
 
 
 def finish(
@@ -292,16 +228,17 @@ def finish(
     `meanwhile` is called when the report is on its way, to do what can be done until the database
     answers.
     """
-    completion = finishing.compiled(report)
+    told = redacted(report if report.claim.owner_id is None else _with_masks(report))
+    completion = finishing.compiled(told)
     if completion is not None and worker_id and claim_for and not connection.in_atomic_block:
         accepted, counts, following = _finish_and_claim(
-            report, completion, worker_id, claim_for, lines, seq, job_id, meanwhile
+            told, completion, worker_id, claim_for, lines, seq, job_id, meanwhile
         )
     else:
         meanwhile()
         if lines:
             logs.append(report.claim, seq, lines)
-        accepted, counts = finishing.finish(report)
+        accepted, counts = finishing.finish(told)
         following = claim(worker_id, claim_for, job_id=job_id) if worker_id and claim_for else None
     if following is not None and counts.get(following.tag_set_id):
         counts[following.tag_set_id] -= 1
@@ -309,8 +246,15 @@ def finish(
     return Settled(accepted, following, {names[id]: count for id, count in counts.items() if count})
 
 
+def _with_masks(report: Report) -> Report:
+    """A worker masks what commands print, not what its own refusals quote."""
+    if not report.outcome.error:
+        return report
+    return replace(report, masks=contexts.masks_of(Job.objects.get(id=report.claim.job_id)))
+
+
 def _finish_and_claim(
-    report: Report,
+    report: Told,
     completion: Completion,
     worker_id: UUID,
     claim_for: Sequence[int],
@@ -326,11 +270,13 @@ def _finish_and_claim(
     follows at once.
     """
     lease_s = settings.STROEM.recovery.heartbeat_timeout_s
-    warm = [report.claim.revision_id]
+    taking = claims.claim_params(
+        worker_id, claim_for, lease_s, job_id, warm=[report.claim.revision_id]
+    )
     statements = [
         (compiled.LOCK, {"job": completion.job_id}),
         (compiled.COMPLETE, completion.params),
-        (claims.CLAIM, claims.claim_params(worker_id, claim_for, lease_s, job_id, warm=warm)),
+        (claims.CLAIM, taking),
     ]
     if lines:
         statements.insert(0, (logs.APPEND, logs.append_params(report.claim, seq, lines)))
@@ -348,7 +294,7 @@ def _finish_and_claim(
         accepted, counts = finishing.finish(report)
     row = taken[0] if taken else None
     if row is None:
-        row = claims.claim_elsewhere(worker_id, claim_for, lease_s=lease_s, job_id=job_id)
+        row = claims.claim_elsewhere(claim_for, taking)
     return accepted, counts, _claim(row) if row else None
 
 

@@ -8,16 +8,21 @@ event must never wait for a job's lock, and retention removes whole jobs in bulk
 from __future__ import annotations
 
 import uuid
+from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
-from engine.lifecycle import FINAL_JOB, JobStatus, StepStatus
-
-
-def choices(enum: type[JobStatus] | type[StepStatus]) -> list[tuple[str, str]]:
-    return [(member.value, member.value) for member in enum]
+from engine.lifecycle import (
+    FINAL_JOB,
+    OPEN_JOB,
+    AttemptStatus,
+    JobStatus,
+    OwnerKind,
+    StepStatus,
+    choices,
+)
 
 
 class Blueprint(models.Model):
@@ -116,7 +121,9 @@ class Job(models.Model):
             ),
             models.Index(fields=["source_type", "source_id"], name="jobs_job_source"),
             models.Index(
-                fields=["id"], name="jobs_job_open", condition=Q(status__in=["pending", "running"])
+                fields=["id"],
+                name="jobs_job_open",
+                condition=Q(status__in=[status.value for status in OPEN_JOB]),
             ),
             models.Index(
                 fields=["id"], name="jobs_job_parent_untold", condition=Q(parent_told=False)
@@ -127,8 +134,16 @@ class Job(models.Model):
         return f"{self.task_name} {str(self.id)[:8]}"
 
 
+class FlowManager(models.Manager["Step"]):
+    """The steps of flows: units that other rooms own are not among them."""
+
+    def get_queryset(self) -> models.QuerySet[Step]:
+        return super().get_queryset().filter(owner_kind=OwnerKind.STEP)
+
+
 class Step(models.Model):
-    """One node of a job's flow, or one instance of a loop (`name` is then `base[index]`)."""
+    """What a worker can claim: one node of a job's flow, or one instance of a loop (`name` is then
+    `base[index]`). Rows with another owner are units outside the flow, see `Unit`."""
 
     id = models.BigAutoField(primary_key=True)
     job = models.ForeignKey(
@@ -215,9 +230,28 @@ class Step(models.Model):
         null=True, help_text="Of a suspended step or a child job; attempts carry theirs"
     )
     completed_at = models.DateTimeField(null=True)
+    owner_kind = models.CharField(
+        max_length=10,
+        choices=choices(OwnerKind),
+        default=OwnerKind.STEP,
+        db_default="step",
+        help_text="Who it works for: the flow of its job, or what `owner_id` names",
+    )
+    owner_id = models.BigIntegerField(null=True)
+    bound_to = models.UUIDField(null=True, help_text="The only worker that may take it")
+    lasts = models.BooleanField(
+        default=False, db_default=False, help_text="A cancelled job does not stop it"
+    )
+
+    objects: ClassVar[FlowManager] = FlowManager()
 
     class Meta:
         constraints = [
+            models.CheckConstraint(
+                name="jobs_step_owner",
+                condition=Q(owner_kind=OwnerKind.STEP, owner_id__isnull=True)
+                | Q(owner_kind=OwnerKind.ACTION, owner_id__isnull=False),
+            ),
             models.CheckConstraint(
                 name="jobs_step_status", condition=Q(status__in=[s.value for s in StepStatus])
             ),
@@ -234,7 +268,7 @@ class Step(models.Model):
                 "ready_at",
                 "id",
                 name="jobs_step_claim",
-                condition=Q(status="ready"),
+                condition=Q(status=StepStatus.READY),
             ),
             models.Index(
                 fields=["retry_at"], name="jobs_step_due", condition=Q(retry_at__isnull=False)
@@ -247,12 +281,15 @@ class Step(models.Model):
             models.Index(
                 fields=["loop_id", "loop_index"],
                 name="jobs_step_loop_next",
-                condition=Q(loop_id__isnull=False, status="pending"),
+                condition=Q(loop_id__isnull=False, status=StepStatus.PENDING),
             ),
             models.Index(
                 fields=["deadline_at"],
                 name="jobs_step_deadline",
                 condition=Q(deadline_at__isnull=False),
+            ),
+            models.Index(
+                fields=["owner_id"], name="jobs_unit_owner", condition=Q(owner_id__isnull=False)
             ),
         ]
 
@@ -260,15 +297,24 @@ class Step(models.Model):
         return self.name
 
 
-class Attempt(models.Model):
-    """One claim of a step by a worker, with its lease. `(step, fence)` names it for ever."""
+class UnitManager(models.Manager["Unit"]):
+    def get_queryset(self) -> models.QuerySet[Unit]:
+        return super().get_queryset().exclude(owner_kind=OwnerKind.STEP)
 
-    class Status(models.TextChoices):
-        RUNNING = "running", "running"
-        COMPLETED = "completed", "completed"
-        FAILED = "failed", "failed"
-        CANCELLED = "cancelled", "cancelled"
-        LOST = "lost", "lost"
+
+class Unit(Step):
+    """What a worker can claim outside the flow of its job: it has no dependents, counts towards
+    nothing, and what its end sets off is its owner's affair (`apps.jobs.ports.Owner`)."""
+
+    objects: ClassVar[UnitManager] = UnitManager()  # type: ignore[assignment]
+
+    class Meta:
+        proxy = True
+
+
+class Attempt(models.Model):
+    """One claim of a step or a unit by a worker, with its lease. `(step, fence)` names it for
+    ever."""
 
     id = models.BigAutoField(primary_key=True)
     step_id = models.BigIntegerField()
@@ -276,7 +322,10 @@ class Attempt(models.Model):
     fence = models.IntegerField()
     worker_id = models.UUIDField()
     status = models.CharField(
-        max_length=10, choices=Status, default=Status.RUNNING, db_default="running"
+        max_length=10,
+        choices=choices(AttemptStatus),
+        default=AttemptStatus.RUNNING,
+        db_default="running",
     )
     lease_until = models.DateTimeField()
     deadline_at = models.DateTimeField(null=True)
@@ -286,6 +335,9 @@ class Attempt(models.Model):
     exit_code = models.IntegerField(null=True)
     error = models.TextField(blank=True, default="", db_default="")
     log_bytes = models.BigIntegerField(default=0, db_default=0)
+    progress = models.SmallIntegerField(
+        null=True, help_text="Of a workflow action: how many of its commands were begun"
+    )
 
     class Meta:
         constraints = [
@@ -318,8 +370,8 @@ class LogChunk(models.Model):
     """A batch of log lines of one attempt; (attempt, seq) makes a repeated batch harmless.
     Partitioned by `day`.
 
-    `lines` is JSON lines: {"ts", "stream", "step", "line"}. Server messages have attempt 0 and a
-    seq of their own.
+    `lines` is JSON lines: {"ts", "stream", "step", "line"}. Server messages have attempt 0, no step
+    and a seq of their own.
     """
 
     pk = models.CompositePrimaryKey("day", "attempt_id", "seq")

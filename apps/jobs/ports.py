@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
+from uuid import UUID
 
 from django.core.checks import Error, register
 
-if TYPE_CHECKING:
-    from uuid import UUID
-
-    from apps.jobs.flow.blueprints import Node, Plan
-    from apps.jobs.models import Job
-    from engine.lifecycle import StepEventKind
+from apps.jobs.models import Job
+from apps.jobs.plans import Node, Plan
+from apps.jobs.values import ActionMaterial, Claim
+from engine.lifecycle import AttemptEventKind, OwnerKind, StepEventKind
+from engine.spec.model import Retry
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,50 @@ class Suspension:
     number: int = 0  # of the reminder
 
 
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit outside the flow whose attempt ends: what its owner must know of it. `number` counts
+    its runs, the present one included."""
+
+    id: int
+    job_id: UUID
+    owner_id: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How something goes on after an attempt that failed or was lost. `retries_losses`: one that
+    was lost once too often may still be retried like a failed one."""
+
+    retry: Retry | None
+    may_repeat: bool
+    retries_losses: bool = True
+
+
+class Owner(Protocol):
+    """The room that units of one kind belong to. All but `material` run in the transaction of the
+    move itself; `ended` has the job locked."""
+
+    def claimed(self, claim: Claim, worker_id: UUID) -> Claim:
+        """A worker has taken a unit; the claim with what people call it."""
+
+    def material(self, claim: Claim) -> ActionMaterial:
+        """What doing it needs."""
+
+    def rules(self, unit: Unit) -> Rules:
+        """How it goes on after a failure or a loss."""
+
+    def ended(self, unit: Unit, event: StepEventKind, told: AttemptEventKind, error: str) -> None:
+        """An attempt has ended as `told`; `event` is what that meant for the unit."""
+
+
 StepHandler = Callable[[Dispatch], None]
-EndHandler = Callable[["Job", "Plan"], None]
-MoveHandler = Callable[["Job", "Plan", Sequence[tuple[str, "StepEventKind"]]], None]
-SuspensionHandler = Callable[["Job", "Plan", Suspension], None]
-CancelHandler = Callable[["UUID", str, str], None]
-RemovalHandler = Callable[[Sequence["UUID"]], None]
+EndHandler = Callable[[Job, Plan], None]
+MoveHandler = Callable[[Job, Plan, Sequence[tuple[str, StepEventKind]]], None]
+SuspensionHandler = Callable[[Job, Plan, Suspension], None]
+CancelHandler = Callable[[UUID, str, str], None]
+RemovalHandler = Callable[[Sequence[UUID]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +102,11 @@ class Beside:
 
     # each in brief, as JSON; `is_open`: something may still come of it
     shown: Callable[[Job], list[dict[str, Any]]]
-    # (job, id) -> whose log lines are its; None: no such thing
-    attempts: Callable[[UUID, int], frozenset[int] | None]
+    # (job, id) -> whether the job has such a thing
+    has: Callable[[UUID, int], bool]
 
 
+_owners: dict[OwnerKind, Owner] = {}
 _steps: dict[str, StepHandler] = {}
 _ends: dict[str, EndHandler] = {}
 _births: dict[str, EndHandler] = {}
@@ -76,7 +115,17 @@ _suspensions: dict[str, SuspensionHandler] = {}
 _cancels: dict[str, CancelHandler] = {}
 _removals: dict[str, RemovalHandler] = {}
 _beside: dict[str, Beside] = {}
+UNITS = tuple(kind for kind in OwnerKind if kind is not OwnerKind.STEP)
 REQUIRED = {"step": ("task", "approval"), "end": ("hooks",)}
+
+
+def own(kind: OwnerKind, owner: Owner) -> None:
+    """Register the room that units of this kind belong to."""
+    _owners[kind] = owner
+
+
+def owner_of(kind: OwnerKind) -> Owner:
+    return _owners[kind]
 
 
 def on_step(kind: str, handler: StepHandler) -> None:
@@ -165,11 +214,9 @@ def shown_beside(job: Job) -> list[dict[str, Any]]:
     )
 
 
-def attempts_beside(job_id: UUID, id: int) -> frozenset[int] | None:
-    """Whose log lines are those of this thing beside the steps; None when the job has no such
-    thing."""
-    found = (beside.attempts(job_id, id) for beside in _beside.values())
-    return next((attempts for attempts in found if attempts is not None), None)
+def is_beside(job_id: UUID, id: int) -> bool:
+    """Whether the job has this thing beside its steps."""
+    return any(beside.has(job_id, id) for beside in _beside.values())
 
 
 def can_carry_out(kind: str) -> bool:
@@ -180,6 +227,7 @@ def can_carry_out(kind: str) -> bool:
 @register()
 def check_ports(**kwargs: Any) -> list[Error]:
     missing = [f"step kind '{kind}'" for kind in REQUIRED["step"] if kind not in _steps]
+    missing += [f"units of kind '{kind}'" for kind in UNITS if kind not in _owners]
     missing += [f"job end '{name}'" for name in REQUIRED["end"] if name not in _ends]
     return [
         Error(f"nobody handles {what}; its app must register in apps.jobs.ports", id="jobs.E001")

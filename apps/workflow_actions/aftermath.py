@@ -8,27 +8,21 @@ from uuid import UUID
 
 from django.db import transaction
 
-from apps.jobs import bells, services
+from apps.jobs import bells
 from apps.jobs.database.sql import fetch, retried
-from apps.jobs.flow import blueprints
+from apps.jobs.flow import blueprints, starting
 from apps.jobs.flow.advance import Advance
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.models import Job
+from apps.jobs.plans import Plan
 from apps.jobs.transitions import moves as step_pen
 from apps.jobs.transitions import rows
 from apps.jobs.transitions.moves import JobState, Result
-from apps.workflow_actions import allocations, counting
+from apps.workflow_actions import allocations, counting, runs
 from apps.workflow_actions import transitions as pen
-from apps.workflow_actions.models import ActionRun, JobAction
+from apps.workflow_actions.models import JobAction
 from apps.workflow_actions.watches import watch_of
 from engine import workflow_actions
-from engine.lifecycle import JobStatus, StepEventKind
-
-FAIL_JOB = """
-UPDATE jobs_job SET bad_steps = bad_steps + 1,
-    cancel_reason = CASE WHEN cancel_reason = '' THEN %s ELSE cancel_reason END
-WHERE id = %s
-"""
+from engine.lifecycle import ActionStatus, JobStatus, StepEventKind, StepStatus
 
 
 def after_commit(job_id: UUID) -> None:
@@ -68,7 +62,7 @@ def _resolve_held(job: Job, plan: Plan) -> None:
     has_moved = True
     while has_moved:
         held = JobAction.objects.filter(
-            job_id=job.id, generation=job.generation, status="held"
+            job_id=job.id, generation=job.generation, status=ActionStatus.HELD
         ).order_by("index")
         has_moved = False
         for row in held:
@@ -84,11 +78,11 @@ def _failure(row: JobAction, plan: Plan, job: Job) -> str | None:
     one = watch_of(plan).actions[row.index]
     if one.action.on_failure != "fail_job" or row.generation != job.generation:
         return None
-    if row.status == "failed":
+    if row.status == ActionStatus.FAILED:
         return f"Workflow action '{one.label}' failed: {row.reason}"
     if not row.is_by_session:
         return None
-    last = ActionRun.objects.filter(action_id=row.id, status="failed").order_by("-id").first()
+    last = runs.of([row.id]).filter(status=StepStatus.FAILED).order_by("-id").first()
     return f"Workflow action '{one.label}' failed: {last.error}" if last else None
 
 
@@ -96,7 +90,7 @@ def _advance(state: JobState, plan: Plan, failure: str | None) -> None:
     """Let the job go on; with a failure, steps that nobody has in hand fail with it, and running
     ones end by themselves."""
     if failure is not None:
-        fetch(FAIL_JOB, (failure, state.id))
+        step_pen.note_failure(state.id, failure)
         fresh = step_pen.lock(state.id)
         assert fresh is not None
         state = fresh
@@ -107,7 +101,7 @@ def _advance(state: JobState, plan: Plan, failure: str | None) -> None:
             step_pen.settle(state.id, waiting, StepEventKind.FAILED, Result(error=failure))
         )
         advance.moves += [(name, StepEventKind.FAILED) for name in _names(waiting)]
-    advance.consider(services.roots_of(state.id))
+    advance.consider(starting.roots_of(state.id))
     advance.run()
     bells.ring_after_commit(advance.bells)
 

@@ -15,27 +15,24 @@ from apps.fleet import vitals
 from apps.fleet.models import Allocation
 from apps.jobs.database.sql import fetch, retried
 from apps.jobs.flow import blueprints
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.models import Job
+from apps.jobs.plans import Plan
 from apps.jobs.transitions import moves as step_pen
 from apps.workflow_actions.models import JobAction
 from apps.workflow_actions.watches import watch_of
 from apps.workspaces.snapshots import definition_of
 from engine import slurm_script, slurm_states
 from engine.errors import AuthorError
-from engine.lifecycle import JobStatus
+from engine.lifecycle import OPEN_ALLOCATION, AllocationEventKind, AllocationStatus, JobStatus
 from engine.slurm_script import Launch, Request
 
-OPEN = ("requested", "pending", "active")
-# Open pages of the job learn from it that they must look again.
-NOTE = """
-INSERT INTO jobs_stepevent (job_id, kind, detail, actor)
-SELECT job_id, 'allocation_' || status,
-    left(scheduler || coalesce(' as Slurm job ' || nullif(slurm_job_id, ''), '')
-    || coalesce(' on ' || nullif(nodes, ''), '') || coalesce(': ' || nullif(error, ''), ''), 500),
-        ''
-FROM fleet_allocation WHERE id = %s
-"""
+EVENTS = {
+    AllocationStatus.PENDING: AllocationEventKind.QUEUED,
+    AllocationStatus.ACTIVE: AllocationEventKind.RUNS,
+    AllocationStatus.COMPLETE: AllocationEventKind.COMPLETED,
+    AllocationStatus.FAILED: AllocationEventKind.FAILED,
+    AllocationStatus.LOST: AllocationEventKind.LOST,
+}
 FORGOTTEN = "Slurm does not know this allocation any more"
 # Workers that came up in an allocation, and whether each took its leave: one that was given up had
 # not been seen for the whole time-out, and what it did for the job was lost with it.
@@ -104,7 +101,7 @@ def submissions(
             allocation_id, row.job_id, action_id, part, number, doing["scheduler"], script
         )
     waiting = Allocation.objects.filter(
-        action_id=action_id, part=part, status="requested"
+        action_id=action_id, part=part, status=AllocationStatus.REQUESTED
     ).order_by("number")
     config = slurm_script.worker_config_of(scheduler, launch, doing["scheduler"])
     found = [Submission(one.id, name_of(one), one.script, one.tries, config) for one in waiting]
@@ -131,34 +128,27 @@ def scheduler_of(plan: Plan, job_id: UUID, name: str) -> Mapping[str, Any]:
 def submitted(allocation_id: UUID, slurm_job_id: str) -> bool:
     """sbatch took the request. False when nobody wants the nodes any more: they are the caller's to
     cancel."""
-    _move(
-        allocation_id, "pending", sources=("requested",), state="PENDING", slurm_job_id=slurm_job_id
-    )
+    _move(allocation_id, AllocationEventKind.SUBMITTED, state="PENDING", slurm_job_id=slurm_job_id)
     # it may have begun already
-    return Allocation.objects.filter(id=allocation_id, status__in=OPEN).exists()
+    return Allocation.objects.filter(id=allocation_id, status__in=OPEN_ALLOCATION).exists()
 
 
 def refused(allocation_id: UUID, error: str) -> None:
     """sbatch did not take the request; it may be asked again."""
-    if Allocation.objects.filter(id=allocation_id, status="requested").update(error=error):
-        fetch(NOTE, (allocation_id,))
+    waiting = Allocation.objects.filter(id=allocation_id, status=AllocationStatus.REQUESTED)
+    if waiting.update(error=error):
+        _note(allocation_id)
 
 
 def begun(allocation_id: UUID, slurm_job_id: str) -> None:
     """A worker has come up in the allocation."""
-    _move(
-        allocation_id,
-        "active",
-        sources=("requested", "pending"),
-        state="RUNNING",
-        slurm_job_id=slurm_job_id,
-    )
+    _move(allocation_id, AllocationEventKind.BEGUN, state="RUNNING", slurm_job_id=slurm_job_id)
 
 
 def to_follow() -> list[OpenAllocation]:
     """Allocations that Slurm has and that have not ended."""
     rows = (
-        Allocation.objects.filter(status__in=["pending", "active"])
+        Allocation.objects.filter(status__in=(AllocationStatus.PENDING, AllocationStatus.ACTIVE))
         .exclude(slurm_job_id="")
         .order_by("id")
     )
@@ -177,16 +167,25 @@ def observed(allocation_id: UUID, state: str, *, nodes: str = "", reason: str = 
         return
     if not state:
         error = _fate(row)
-        _move(allocation_id, "lost" if error else "complete", state=row.state, error=error)
+        event = AllocationEventKind.LOST if error else AllocationEventKind.COMPLETED
+        _move(allocation_id, event, state=row.state, error=error)
         return
-    status = slurm_states.status_of(state, was_cancelled=row.cancel_requested_at is not None)
+    was_cancelled = row.cancel_requested_at is not None
+    status = AllocationStatus(slurm_states.status_of(state, was_cancelled=was_cancelled))
     error = (
         f"Slurm says {state}{f': {reason}' if reason else ''}"
-        if status in ("failed", "lost")
+        if status in (AllocationStatus.FAILED, AllocationStatus.LOST)
         else ""
     )
     is_news = (status, state[:40]) != (row.status, row.state)
-    _move(allocation_id, status, is_news=is_news, state=state[:40], nodes=nodes[:500], error=error)
+    _move(
+        allocation_id,
+        EVENTS[status],
+        is_news=is_news,
+        state=state[:40],
+        nodes=nodes[:500],
+        error=error,
+    )
 
 
 def _fate(row: Allocation) -> str:
@@ -206,21 +205,39 @@ def _fate(row: Allocation) -> str:
         return f"{FORGOTTEN}, and its worker {lost} did not leave it in order"
     if workers or row.cancel_requested_at:
         return ""
-    return FORGOTTEN if row.status == "pending" else f"{FORGOTTEN}, and no worker has come up in it"
+    return (
+        FORGOTTEN
+        if row.status == AllocationStatus.PENDING
+        else f"{FORGOTTEN}, and no worker has come up in it"
+    )
 
 
 def give_up(action_ids: Sequence[int]) -> None:
     """What these ended actions could not submit is not submitted any more."""
-    rows = fetch(
-        "SELECT id FROM fleet_allocation WHERE action_id = ANY(%s) AND status = 'requested'",
-        (list(action_ids),),
+    waiting = Allocation.objects.filter(
+        action_id__in=list(action_ids), status=AllocationStatus.REQUESTED
     )
-    for (allocation_id,) in rows:
-        _move(allocation_id, "failed", sources=("requested",))
+    for allocation_id in waiting.values_list("id", flat=True):
+        _move(allocation_id, AllocationEventKind.GIVEN_UP)
 
 
-def _move(allocation_id: UUID, to: str, *, is_news: bool = True, **values: Any) -> None:
+def _move(
+    allocation_id: UUID, event: AllocationEventKind, *, is_news: bool = True, **values: Any
+) -> None:
     """Move an allocation, and tell the job's history so. Asking Slurm again brings no news most of
     the time."""
-    if fleet_pen.move_allocation(allocation_id, to, **values) and is_news:
-        fetch(NOTE, (allocation_id,))
+    if fleet_pen.move_allocation(allocation_id, event, **values) and is_news:
+        _note(allocation_id)
+
+
+def _note(allocation_id: UUID) -> None:
+    """Open pages of the job learn from it that they must look again."""
+    row = Allocation.objects.get(id=allocation_id)
+    said = row.scheduler
+    if row.slurm_job_id:
+        said += f" as Slurm job {row.slurm_job_id}"
+    if row.nodes:
+        said += f" on {row.nodes}"
+    if row.error:
+        said += f": {row.error}"
+    step_pen.note(row.job_id, f"allocation_{row.status}", said)

@@ -7,28 +7,29 @@ their rows: a step counts once, whatever path it takes, and counting again chang
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from functools import partial
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
-
-from apps.fleet import tag_sets
-from apps.fleet.models import Worker
-from apps.jobs import bells
 from apps.jobs.database.sql import fetch, fetch_one
 from apps.jobs.flow import contexts
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.flow.redaction import shown
 from apps.jobs.models import Job
+from apps.jobs.plans import Plan
+from apps.workflow_actions import runs
 from apps.workflow_actions import transitions as pen
 from apps.workflow_actions.models import JobAction
 from apps.workflow_actions.watches import watch_of
 from engine import templating, workflow_actions
 from engine.errors import StroemError
-from engine.lifecycle import JobStatus, StepEventKind
+from engine.lifecycle import (
+    UNBEGUN_ACTION,
+    ActionEventKind,
+    ActionStatus,
+    JobStatus,
+    StepEventKind,
+    StepStatus,
+)
 from engine.spec.slurm import JOB_TRIGGERS
-from engine.spec.tags import SUBMITS, tag_set_key
 from engine.workflow_actions import ENDS, STARTS, Watched
 
 LOOPS = """
@@ -92,7 +93,7 @@ def _grow(job: Job, plan: Plan, names: Collection[str] | None) -> set[str]:
     rows = JobAction.objects.filter(
         job_id=job.id,
         generation=job.generation,
-        status="waiting",
+        status=ActionStatus.WAITING,
         may_grow=True,
         index__in=[w.index for w in growing],
     )
@@ -143,7 +144,7 @@ def begin(job: Job, plan: Plan) -> None:
     ]
     for row in armed:
         if workflow_actions.is_of_sessions(watch.actions[row.index].action):
-            pen.move_action(row.id, "armed")
+            pen.move_action(row.id, ActionEventKind.ARMED)
         elif row.trigger_type == STARTS:
             _set_off(job, plan, row)
     if job.generation > 1 or any(row.is_barrier or row.may_grow for row in armed):
@@ -156,7 +157,7 @@ def _arm(job: Job, row: JobAction, one: Watched, has_fired: bool, pending: Colle
     runs_again = any(name in pending for name in (*one.selected, *one.loops))
     again = workflow_actions.rearms(one.action, has_fired=has_fired, runs_again=runs_again)
     if not again.is_armed:
-        pen.move_action(row.id, "skipped", reason=again.reason)
+        pen.move_action(row.id, ActionEventKind.SKIPPED, reason=again.reason)
         return False
     if row.trigger_type in JOB_TRIGGERS:
         pen.add_members(row.id, job.id, one.selected)
@@ -167,7 +168,9 @@ def _arm(job: Job, row: JobAction, one: Watched, has_fired: bool, pending: Colle
 
 def _pending(job: Job) -> frozenset[str]:
     rows = fetch(
-        "SELECT DISTINCT base FROM jobs_step WHERE job_id = %s AND status = 'pending'", (job.id,)
+        "SELECT DISTINCT base FROM jobs_step WHERE job_id = %s AND owner_kind = 'step'"
+        " AND status = 'pending'",
+        (job.id,),
     )
     return frozenset(row[0] for row in rows)
 
@@ -175,31 +178,21 @@ def _pending(job: Job) -> frozenset[str]:
 def _supersede(job: Job) -> frozenset[int]:
     """Close the generations before; the indexes of the actions that were begun in one of them."""
     old = JobAction.objects.filter(job_id=job.id, generation__lt=job.generation)
-    fired = frozenset(
-        old.filter(runs__started_at__isnull=False).values_list("index", flat=True).distinct()
-    )
+    begun = runs.of(old.values_list("id", flat=True)).filter(fence__gt=0).values("owner_id")
+    fired = frozenset(old.filter(id__in=begun).values_list("index", flat=True))
     of_sessions = (*_WORKER_TRIGGERS, STARTS)
     left = list(
-        old.filter(status__in=["waiting", "held", "armed"]).values_list(
-            "id", "trigger_type", "is_by_session"
-        )
+        old.filter(status__in=UNBEGUN_ACTION).values_list("id", "trigger_type", "is_by_session")
     )
     ids = [
         id
         for id, trigger, by_session in left
         if not (trigger in of_sessions and (by_session or trigger != STARTS))
     ]
-    pen.drop_runs(ids, "cancelled", "The job was restarted before it was done")
+    runs.drop_waiting(job.id, ids, "The job was restarted before it was done")
     for id in ids:
-        pen.move_action(
-            id, "superseded", sources=("waiting", "held", "armed"), reason="The job was restarted"
-        )
-    # Restarting has computed what holds each step back from its dependencies alone.
-    fetch(
-        "UPDATE workflow_actions_hold SET released_at = clock_timestamp() WHERE job_id = %s AND"
-        " released_at IS NULL",
-        (job.id,),
-    )
+        pen.move_action(id, ActionEventKind.SUPERSEDED, reason="The job was restarted")
+    pen.forget_holds(job.id)
     return fired
 
 
@@ -209,14 +202,14 @@ _WORKER_TRIGGERS = ("on_worker_start", "on_worker_complete")
 def conclude(job: Job, plan: Plan) -> None:
     """The job is over: set off what waited for that, and end what can never come."""
     for row in JobAction.objects.filter(
-        job_id=job.id, generation=job.generation, status="waiting"
+        job_id=job.id, generation=job.generation, status=ActionStatus.WAITING
     ).order_by("index"):
         if row.trigger_type == ENDS:
             _set_off(job, plan, row)
         else:
-            pen.move_action(row.id, "skipped", reason="the job ended before")
+            pen.move_action(row.id, ActionEventKind.SKIPPED, reason="the job ended before")
     for row in JobAction.objects.filter(
-        job_id=job.id, generation=job.generation, status="armed"
+        job_id=job.id, generation=job.generation, status=ActionStatus.ARMED
     ).order_by("index"):
         action = watch_of(plan).actions[row.index].action
         if workflow_actions.only_asks(action.do) and not workflow_actions.is_of_sessions(action):
@@ -225,9 +218,9 @@ def conclude(job: Job, plan: Plan) -> None:
 
 def _call_off(row: JobAction) -> None:
     """Nobody need ask for nodes any more; a request that is in hand finds that out by itself."""
-    pen.drop_runs([row.id], "cancelled", workflow_actions.NO_NODES)
-    if not row.runs.filter(status="running").exists():
-        pen.move_action(row.id, "cancelled", sources=("armed",), reason=workflow_actions.NO_NODES)
+    runs.drop_waiting(row.job_id, [row.id], workflow_actions.NO_NODES)
+    if not runs.is_running(row.id):
+        pen.move_action(row.id, ActionEventKind.CALLED_OFF, reason=workflow_actions.NO_NODES)
 
 
 def _set_off(job: Job, plan: Plan, row: JobAction) -> None:
@@ -239,7 +232,12 @@ def _set_off(job: Job, plan: Plan, row: JobAction) -> None:
         and not row.members.filter(is_unreachable=False).exists()
     ):
         outcome = workflow_actions.outcome_of("on_jobs_complete", members.values())
-        pen.move_action(row.id, "skipped", reason="none of its steps became ready", outcome=outcome)
+        pen.move_action(
+            row.id,
+            ActionEventKind.SKIPPED,
+            reason="none of its steps became ready",
+            outcome=outcome,
+        )
         return
     outcome = workflow_actions.outcome_of(row.trigger_type, members.values(), job.status)
     resolve(job, plan, row, one, outcome)
@@ -250,21 +248,27 @@ def resolve(job: Job, plan: Plan, row: JobAction, one: Watched, outcome: str) ->
     moved."""
     needs = workflow_actions.needs_met(one.action, states_of(job))
     if needs.verdict == "wait":
-        return pen.move_action(row.id, "held", sources=("waiting",), outcome=outcome)
+        return pen.move_action(row.id, ActionEventKind.HELD, outcome=outcome)
     if needs.verdict == "never":
-        return pen.move_action(row.id, "skipped", reason=needs.reason, outcome=outcome)
+        return pen.move_action(
+            row.id, ActionEventKind.SKIPPED, reason=needs.reason, outcome=outcome
+        )
     if JobStatus(job.status).is_final and workflow_actions.only_asks(one.action.do):
-        return pen.move_action(row.id, "skipped", reason=workflow_actions.NO_NODES, outcome=outcome)
+        return pen.move_action(
+            row.id, ActionEventKind.SKIPPED, reason=workflow_actions.NO_NODES, outcome=outcome
+        )
     try:
         is_wanted = one.action.when is None or wants_to_run(job, plan, row, one, outcome)
     except StroemError as error:
         message = str(shown(f"when condition error: {error}", contexts.masks_of(job)))
-        return pen.move_action(row.id, "failed", reason=message, outcome=outcome)
+        return pen.move_action(row.id, ActionEventKind.FAILED, reason=message, outcome=outcome)
     if not is_wanted:
-        return pen.move_action(row.id, "skipped", reason="its condition is false", outcome=outcome)
-    if not pen.move_action(row.id, "armed", sources=("waiting", "held"), outcome=outcome):
+        return pen.move_action(
+            row.id, ActionEventKind.SKIPPED, reason="its condition is false", outcome=outcome
+        )
+    if not pen.move_action(row.id, ActionEventKind.ARMED, outcome=outcome):
         return False
-    _add_runs(job, row, one)
+    _add_units(job, row, one)
     return True
 
 
@@ -286,8 +290,13 @@ def wants_to_run(job: Job, plan: Plan, row: JobAction, one: Watched, outcome: st
 def event_of(row: JobAction, outcome: str) -> dict[str, Any]:
     steps = dict(row.members.values_list("step_name", "outcome"))
     counts = {
-        word: list(steps.values()).count(word)
-        for word in ("completed", "failed", "cancelled", "skipped")
+        word.value: list(steps.values()).count(word)
+        for word in (
+            StepStatus.COMPLETED,
+            StepStatus.FAILED,
+            StepStatus.CANCELLED,
+            StepStatus.SKIPPED,
+        )
     }
     return {
         "trigger": row.trigger_type,
@@ -298,8 +307,8 @@ def event_of(row: JobAction, outcome: str) -> dict[str, Any]:
     }
 
 
-def _add_runs(job: Job, row: JobAction, one: Watched) -> None:
-    """One run for the job; for an action of sessions one for each worker that is at work for it
+def _add_units(job: Job, row: JobAction, one: Watched) -> None:
+    """One unit for the job; for an action of sessions one for each worker that is at work for it
     now."""
     sessions: Sequence[tuple[int | None, UUID | None]] = ()
     if row.is_by_session:
@@ -308,30 +317,11 @@ def _add_runs(job: Job, row: JobAction, one: Watched) -> None:
             " ORDER BY id"
         )
         found = fetch(query, (job.id,))
-        sessions = [(id, worker) for id, worker in found if "script" not in lacking(worker, one)]
+        sessions = [
+            (id, worker) for id, worker in found if "script" not in runs.lacking(worker, one)
+        ]
     for session_id, worker_id in sessions or [(None, None)]:
-        add_run(job.id, row.id, one, session_id=session_id, bound_to=worker_id)
-
-
-def lacking(worker_id: UUID, one: Watched) -> frozenset[str]:
-    """The tags that doing the action takes and that this worker has not."""
-    tags = Worker.objects.filter(id=worker_id).values_list("tags", flat=True).first()
-    return frozenset(workflow_actions.tags_of(one.action)).difference(tags or ())
-
-
-def add_run(
-    job_id: UUID, action_id: int, one: Watched, *, bound_to: UUID | None = None, **values: Any
-) -> int | None:
-    """A run of the action that may be taken, and a bell for it after the commit. A worker that
-    cannot call sbatch leaves it to one that can: workers on nodes cannot."""
-    if bound_to is not None and SUBMITS in lacking(bound_to, one):
-        bound_to = None
-    key = tag_set_key(workflow_actions.tags_of(one.action))
-    run_id = pen.add_run(
-        action_id, job_id, tag_sets.tag_set_ids([key])[key], bound_to=bound_to, **values
-    )
-    transaction.on_commit(partial(bells.ring, {key: 1}))
-    return run_id
+        runs.add(row, one, session_id=session_id, bound_to=worker_id)
 
 
 def _now() -> Any:

@@ -13,12 +13,12 @@ from apps.fleet.matching import NOBODY, misfit, seen_workers
 from apps.fleet.models import Allocation
 from apps.jobs.database.sql import fetch, fetch_one
 from apps.jobs.flow import blueprints
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.models import Job
+from apps.jobs.plans import Plan
 from apps.workflow_actions.models import JobAction
 from apps.workflow_actions.watches import watch_of
 from engine import dag
-from engine.lifecycle import JobStatus
+from engine.lifecycle import ActionStatus, JobStatus
 from engine.resources import split_tags
 from engine.spec.tags import ANY_SCHEDULER, SLURM_PREFIX, schedulers_of
 from engine.workflow_actions import Watched
@@ -26,7 +26,8 @@ from engine.workflow_actions import Watched
 # The steps of the flow that wait for these tag sets, and whether one of each is ready.
 OPEN_BASES = """
 SELECT base, bool_or(status = 'ready') FROM jobs_step
-WHERE job_id = %s AND status IN ('pending', 'ready') AND tag_set_id = ANY(%s) GROUP BY base
+WHERE job_id = %s AND owner_kind = 'step' AND status IN ('pending', 'ready')
+    AND tag_set_id = ANY(%s) GROUP BY base
 """
 # An active one is on its way until its worker has come up; a worker that was there before Slurm
 # began the allocation anew does not count. Workers in allocations are named by Slurm's number.
@@ -109,7 +110,7 @@ def _will_be_asked(job_id: UUID, base: str, wanted: set[str], timeout_s: float) 
         asked = set(schedulers_of(one.action))
         if not asked or not (ANY_SCHEDULER in wanted or asked & wanted):
             continue
-        if row.status != "waiting" or not _waits_for(plan, one, row, base):
+        if row.status != ActionStatus.WAITING or not _waits_for(plan, one, row, base):
             return True
     return False
 
@@ -128,7 +129,9 @@ def is_needed(job_id: UUID, tag_set_ids: Sequence[int]) -> bool:
         return bool(bases)
     plan = blueprints.load(job.blueprint_id)
     rows = list(
-        JobAction.objects.filter(job_id=job_id, generation=job.generation, status="waiting")
+        JobAction.objects.filter(
+            job_id=job_id, generation=job.generation, status=ActionStatus.WAITING
+        )
     )
     return not all(any(_comes_with(plan, row, base) for row in rows) for base in bases)
 

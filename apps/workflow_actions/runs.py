@@ -1,22 +1,32 @@
-"""The end of a run, and what it means for its action: done, another try, or failed. Called with the
-job locked."""
+"""The units of an action: one for the job, or one for each worker session. Called with the job
+locked."""
 
 from __future__ import annotations
 
-import random
+from collections.abc import Collection, Sequence
+from functools import partial
+from uuid import UUID
 
 from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet
 
+from apps.fleet import tag_sets
+from apps.fleet.models import Worker
+from apps.jobs import bells
 from apps.jobs.flow import blueprints
-from apps.jobs.models import Job
-from apps.workflow_actions import counting
+from apps.jobs.models import Job, Unit
+from apps.jobs.transitions import units
 from apps.workflow_actions import transitions as pen
-from apps.workflow_actions.models import OPEN_RUN, ActionRun, JobAction
-from apps.workflow_actions.transitions import EndedRun
+from apps.workflow_actions.models import JobAction, Share
 from apps.workflow_actions.watches import watch_of
 from engine import workflow_actions
-from engine.retries import delay_s
+from engine.lifecycle import ActionEventKind, AttemptEventKind, OwnerKind, StepEventKind, StepStatus
+from engine.spec.tags import SUBMITS, action_key
 from engine.workflow_actions import Watched
+
+# What a job's end sets off is done even when the job was cancelled.
+LASTING = ("on_workflow_complete", "on_worker_complete", "on_jobs_complete")
 
 
 def watched(row: JobAction) -> Watched:
@@ -24,85 +34,99 @@ def watched(row: JobAction) -> Watched:
     return watch_of(plan).actions[row.index]
 
 
-def conclude(ended: EndedRun, to: str, error: str) -> bool:
-    """Go on after a run that ended as `to`: succeeded, failed, cancelled or lost. True when its
-    action has ended."""
-    row = JobAction.objects.get(id=ended.action_id)
-    one = watched(row)
-    if to == "lost" and _is_repeated(ended):
-        _repeat(row, one, ended, number=ended.number, losses=ended.losses + 1, wait_s=0.0)
-        return False
-    retry = workflow_actions.retry_of(one.action)
-    if to == "failed" and retry is not None and ended.number < retry.max_attempts:
-        wait_s = delay_s(retry, ended.number, random.random())
-        _repeat(row, one, ended, number=ended.number + 1, losses=ended.losses, wait_s=wait_s)
-        return False
-    if row.is_by_session or workflow_actions.is_of_sessions(one.action):
-        return _conclude_session_run(row, one, to)
-    target = {"succeeded": "succeeded", "cancelled": "cancelled"}.get(to, "failed")
-    return pen.move_action(row.id, target, reason=error)
+def of(action_ids: Collection[int]) -> QuerySet[Unit]:
+    return Unit.objects.filter(owner_kind=OwnerKind.ACTION, owner_id__in=list(action_ids))
 
 
-def _conclude_session_run(row: JobAction, one: Watched, to: str) -> bool:
-    """Other sessions may come: the action goes on. Its failure may be the job's, though."""
-    if not workflow_actions.is_of_sessions(one.action):
-        return settle_by_runs(row)
-    pen.move_action(row.id, "armed", sources=("running",))
-    if to in ("failed", "lost") and one.action.on_failure == "fail_job":
-        JobAction.objects.filter(id=row.id).update(is_settled=False)
-        return True
-    return False
+def is_running(action_id: int) -> bool:
+    return of([action_id]).filter(status=StepStatus.RUNNING).exists()
 
 
-def _is_repeated(ended: EndedRun) -> bool:
-    """A session's own run cannot be done by another worker."""
-    return ended.session_id is None and ended.losses < int(settings.STROEM.recovery.lost_retries)
+def lacking(worker_id: UUID, one: Watched) -> frozenset[str]:
+    """The tags that doing the action takes and that this worker has not."""
+    tags = Worker.objects.filter(id=worker_id).values_list("tags", flat=True).first()
+    return frozenset(workflow_actions.tags_of(one.action)).difference(tags or ())
 
 
-def _repeat(
-    row: JobAction, one: Watched, ended: EndedRun, *, number: int, losses: int, wait_s: float
-) -> None:
-    bound_to = ended.bound_to if ended.session_id is not None else None
-    pen.move_action(row.id, "armed", sources=("running",))
-    counting.add_run(
+def add(
+    row: JobAction, one: Watched, *, session_id: int | None = None, bound_to: UUID | None = None
+) -> int | None:
+    """A unit that may be claimed, and a bell for it after the commit; None when there is one. A
+    worker that cannot call sbatch leaves it to one that can: workers on nodes cannot."""
+    if bound_to is not None and SUBMITS in lacking(bound_to, one):
+        bound_to = None
+    key = action_key(workflow_actions.tags_of(one.action))
+    timeout = one.action.timeout
+    unit_id = units.add(
         row.job_id,
+        OwnerKind.ACTION,
         row.id,
-        one,
-        session_id=ended.session_id,
+        f"{row.id}" if session_id is None else f"{row.id}/{session_id}",
+        kind="nodes" if workflow_actions.only_asks(one.action.do) else "commands",
+        tag_set_id=tag_sets.tag_set_ids([key])[key],
+        timeout_s=timeout.seconds if timeout else settings.STROEM.default_step_timeout_s,
         bound_to=bound_to,
-        number=number,
-        losses=losses,
-        wait_s=wait_s,
+        lasts=row.trigger_type in LASTING,
     )
+    if unit_id is not None and session_id is not None:
+        Share.objects.create(unit_id=unit_id, action_id=row.id, session_id=session_id)
+    transaction.on_commit(partial(bells.ring, {key: 1}))
+    return unit_id
 
 
-def drop(run: ActionRun, error: str) -> None:
-    """End a run that nobody can begin any more; once for the job, another worker may."""
-    if not pen.drop_runs([run.action_id], "failed", error, run_ids=[run.id]):
-        return
-    row = JobAction.objects.get(id=run.action_id)
+def drop_waiting(job_id: UUID, action_ids: Sequence[int], error: str) -> None:
+    """Cancel what nobody has begun of these actions."""
+    waiting = of(action_ids).filter(status__in=units.WAITING).values_list("id", flat=True)
+    units.drop(job_id, list(waiting), StepEventKind.CANCELLED, error)
+
+
+def forsake(unit: Unit, error: str) -> None:
+    """The only worker that could take the unit is gone: once for the job, another worker may;
+    otherwise it has failed."""
+    assert unit.owner_id is not None
+    row = JobAction.objects.get(id=unit.owner_id)
+    if not Share.objects.filter(unit_id=unit.id).exists():
+        units.unbind(unit.id)
+        key = action_key(workflow_actions.tags_of(watched(row).action))
+        transaction.on_commit(partial(bells.ring, {key: 1}))
+    elif units.drop(
+        unit.job_id, [unit.id], StepEventKind.FAILED, error
+    ) and not workflow_actions.is_of_sessions(watched(row).action):
+        settle_by_units(row)
+
+
+def conclude(row: JobAction, told: AttemptEventKind, error: str) -> bool:
+    """Go on after the last attempt of a unit. True when its action has ended."""
     one = watched(row)
-    if run.session_id is None:
-        counting.add_run(row.job_id, row.id, one, number=run.number, losses=run.losses)
-    elif not workflow_actions.is_of_sessions(one.action):
-        settle_by_runs(row)
-
-
-def settle_by_runs(row: JobAction) -> bool:
-    """End an action that several sessions do, once none of its runs is open: failed if one of them
-    is."""
-    found = list(
-        ActionRun.objects.filter(action_id=row.id)
-        .order_by("id")
-        .values_list("session_id", "status", "error")
-    )
-    if any(status in OPEN_RUN for _, status, _ in found):
+    if workflow_actions.is_of_sessions(one.action):  # other sessions may come: the action goes on
+        pen.move_action(row.id, ActionEventKind.RETURNED)
+        has_failed = told in (AttemptEventKind.FAILED, AttemptEventKind.LOST)
+        if has_failed and one.action.on_failure == "fail_job":
+            JobAction.objects.filter(id=row.id).update(is_settled=False)
+            return True
         return False
-    last = {session: (status, error) for session, status, error in found}
-    wrong = [error for status, error in last.values() if status in ("failed", "lost")]
+    if row.is_by_session:
+        return settle_by_units(row)
+    event = {
+        AttemptEventKind.SUCCEEDED: ActionEventKind.SUCCEEDED,
+        AttemptEventKind.CANCELLED: ActionEventKind.CANCELLED,
+    }.get(told, ActionEventKind.FAILED)
+    return pen.move_action(row.id, event, reason=error)
+
+
+def settle_by_units(row: JobAction) -> bool:
+    """End an action that several sessions do, once none of its units is open: failed if one of them
+    is."""
+    found = list(of([row.id]).order_by("id").values_list("status", "error"))
+    if any(not StepStatus(status).is_final for status, _ in found):
+        return False
+    wrong = [error for status, error in found if status == StepStatus.FAILED]
     if wrong:
-        return pen.move_action(row.id, "failed", reason=wrong[-1])
-    if not last:
-        return pen.move_action(row.id, "skipped", reason="no worker took a step of this job")
-    is_done = any(status == "succeeded" for status, _ in last.values())
-    return pen.move_action(row.id, "succeeded" if is_done else "cancelled")
+        return pen.move_action(row.id, ActionEventKind.FAILED, reason=wrong[-1])
+    if not found:
+        reason = "no worker took a step of this job"
+        return pen.move_action(row.id, ActionEventKind.SKIPPED, reason=reason)
+    is_done = any(status == StepStatus.COMPLETED for status, _ in found)
+    return pen.move_action(
+        row.id, ActionEventKind.SUCCEEDED if is_done else ActionEventKind.CANCELLED
+    )

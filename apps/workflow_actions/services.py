@@ -1,32 +1,33 @@
-"""The doors of the room: what `jobs` calls when a job begins, moves or ends, and what workers
-report.
+"""The doors of the room: what `jobs` calls when a job begins, moves or ends, and when a unit of an
+action is claimed or ends.
 
-The handlers run in the transaction that holds the job's lock; `finish` and `lose` open their own.
+The handlers run in the transaction that holds the job's lock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from django.db.models import Func
 
-from apps.fleet.models import Allocation, WorkerSession
-from apps.jobs.database.sql import fetch, retried
-from apps.jobs.flow import contexts
-from apps.jobs.flow.blueprints import Plan
-from apps.jobs.flow.redaction import shown
+from apps.fleet.models import Allocation, Worker, WorkerSession
+from apps.jobs.door.surroundings import output_dir_of, torc_names
+from apps.jobs.flow import blueprints, contexts
 from apps.jobs.models import Job
+from apps.jobs.plans import Plan
+from apps.jobs.ports import Rules
+from apps.jobs.ports import Unit as EndedUnit
 from apps.jobs.transitions import moves as step_pen
+from apps.jobs.transitions import units
+from apps.jobs.values import ActionMaterial, Claim
 from apps.workflow_actions import aftermath, counting, runs, sessions
 from apps.workflow_actions import transitions as pen
-from apps.workflow_actions.models import ActionRun, Hold, JobAction, Member
-from engine.lifecycle import StepEventKind
-from engine.orders import StepOutcome, Verdict
-
-# What a job's end sets off is done even when the job was cancelled.
-LASTING = ("on_workflow_complete", "on_worker_complete", "on_jobs_complete")
-WORDS = {Verdict.SUCCEEDED: "succeeded", Verdict.CANCELLED: "cancelled", Verdict.LOST: "lost"}
+from apps.workflow_actions.models import Hold, JobAction, Member, Share
+from apps.workflow_actions.watches import watch_of
+from engine import workflow_actions
+from engine.lifecycle import UNBEGUN_ACTION, ActionEventKind, AttemptEventKind, StepEventKind
 
 
 def on_birth(job: Job, plan: Plan) -> None:
@@ -53,21 +54,12 @@ def on_end(job: Job, plan: Plan) -> None:
 
 def on_cancel(job_id: UUID, actor: str, reason: str) -> None:
     """A cancelled job begins nothing more; what its end sets off is done all the same."""
-    rows = fetch(
-        """
-        SELECT id FROM workflow_actions_jobaction WHERE job_id = %s
-            AND status IN ('waiting', 'held', 'armed')
-            AND trigger_type <> ALL(%s)
-        """,
-        (job_id, list(LASTING)),
-    )
-    ids = [row[0] for row in rows]
-    pen.drop_runs(ids, "cancelled", "Job cancelled")
+    rows = JobAction.objects.filter(job_id=job_id, status__in=UNBEGUN_ACTION)
+    ids = list(rows.exclude(trigger_type__in=runs.LASTING).values_list("id", flat=True))
+    runs.drop_waiting(job_id, ids, "Job cancelled")
     for id in ids:
-        if not ActionRun.objects.filter(action_id=id, status="running").exists():
-            pen.move_action(
-                id, "cancelled", sources=("waiting", "held", "armed"), reason="Job cancelled"
-            )
+        if not runs.is_running(id):
+            pen.move_action(id, ActionEventKind.CALLED_OFF, reason="Job cancelled")
     if ids:
         _settle_later(job_id)
     _give_up_nodes(job_id)
@@ -81,8 +73,12 @@ def _give_up_nodes(job_id: UUID) -> None:
 
 def on_removal(job_ids: Sequence[UUID]) -> None:
     """Retention removes these jobs: their actions, sessions and allocations go with them."""
-    for model in (Member, Hold, ActionRun, JobAction, WorkerSession, Allocation):
+    for model in (Member, Hold, JobAction, WorkerSession, Allocation):
         model.objects.filter(job_id__in=list(job_ids)).delete()
+
+
+def has_action(job_id: UUID, action_id: int) -> bool:
+    return JobAction.objects.filter(pk=action_id, job_id=job_id).exists()
 
 
 def _settle_later(job_id: UUID) -> None:
@@ -90,41 +86,62 @@ def _settle_later(job_id: UUID) -> None:
         aftermath.after_commit(job_id)
 
 
-def finish(run_id: int, fence: int, outcome: StepOutcome, *, command: int | None = None) -> bool:
-    """How a run ended, as its worker tells; False when it is not that worker's any more."""
-    to = WORDS.get(outcome.verdict, "failed")
-    error = _masked(run_id, outcome.error) if outcome.error else ""
-    return _end(run_id, fence, to, exit_code=outcome.exit_code, error=error, command=command)
+# The units of actions: see `apps.jobs.ports.Owner`
 
 
-def _masked(run_id: int, error: str) -> str:
-    """The error as people may see it: a worker masks what commands print, not what its own refusals
-    quote."""
-    job = Job.objects.filter(pk=ActionRun.objects.filter(id=run_id).values("job_id")[:1]).first()
-    return str(shown(error, contexts.masks_of(job))) if job else error
+def claimed(claim: Claim, worker_id: UUID) -> Claim:
+    assert claim.owner_id is not None
+    label = pen.claimed(claim.owner_id)
+    worker = Worker.objects.filter(id=worker_id).values_list("name", flat=True).first()
+    said = f"{label}, try {claim.number}" if claim.number > 1 else label
+    step_pen.note(claim.job_id, "action_running", said, actor=worker or "")
+    return replace(claim, owner_label=label)
 
 
-def lose(run_id: int, fence: int, error: str) -> bool:
-    """A run whose worker is gone: another one repeats it, a few times."""
-    return _end(run_id, fence, "lost", exit_code=None, error=error, command=None)
+def material(claim: Claim) -> ActionMaterial:
+    assert claim.owner_id is not None
+    job = Job.objects.select_related("revision", "workspace").get(id=claim.job_id)
+    row = JobAction.objects.get(id=claim.owner_id)
+    plan = blueprints.load(job.blueprint_id)
+    one = watch_of(plan).actions[row.index]
+    is_torc = plan.task.source_format == "torc"
+    return ActionMaterial(
+        do=one.action.do,
+        timeout_s=claim.timeout_s,
+        output_dir=output_dir_of(plan.task),
+        environment=workflow_actions.environment(
+            job_id=str(job.id),
+            trigger=row.trigger_type,
+            label=one.label,
+            outcome=row.outcome or workflow_actions.outcome_of(row.trigger_type, ()),
+            torc=torc_names(str(job.id)) if is_torc else {},
+        ),
+        masks=contexts.masks_of(job),
+        action_id=row.id,
+    )
 
 
-@retried
-def _end(
-    run_id: int, fence: int, to: str, *, exit_code: int | None, error: str, command: int | None
-) -> bool:
-    job_id = ActionRun.objects.filter(id=run_id).values_list("job_id", flat=True).first()
-    if job_id is None or step_pen.lock(job_id) is None:
-        return False
-    ended = pen.end_run(run_id, fence, to, exit_code=exit_code, error=error, command=command)
-    if ended is None:
-        return False
-    if runs.conclude(ended, to, error):
-        aftermath.after_commit(job_id)
-    elif (
-        ended.session_id is None or ended.bound_to is None
-    ):  # its session may have been left before
-        generation = JobAction.objects.values_list("generation", flat=True).get(id=ended.action_id)
-        sessions.settle_actions(job_id, generation)
-        _settle_later(job_id)
-    return True
+def rules(unit: EndedUnit) -> Rules:
+    """A session's own share cannot be done by another worker."""
+    one = runs.watched(JobAction.objects.get(id=unit.owner_id))
+    is_shared = Share.objects.filter(unit_id=unit.id).exists()
+    return Rules(workflow_actions.retry_of(one.action), not is_shared, retries_losses=False)
+
+
+def ended(unit: EndedUnit, event: StepEventKind, told: AttemptEventKind, error: str) -> None:
+    row = JobAction.objects.get(id=unit.owner_id)
+    is_shared = Share.objects.filter(unit_id=unit.id).exists()
+    # the end that ends the action too is told by the move of the action
+    if is_shared or told in (AttemptEventKind.FAILED, AttemptEventKind.LOST):
+        said = f"{row}, try {unit.number}"
+        step_pen.note(unit.job_id, f"action_run_{told}", f"{said}: {error}" if error else said)
+    if event in (StepEventKind.RETRIED, StepEventKind.RETURNED):
+        pen.move_action(row.id, ActionEventKind.RETURNED)
+        if not is_shared:
+            units.unbind(unit.id)
+        return
+    if runs.conclude(row, told, error):
+        aftermath.after_commit(unit.job_id)
+    else:  # its session may have been left before
+        sessions.settle_actions(unit.job_id, row.generation)
+        _settle_later(unit.job_id)

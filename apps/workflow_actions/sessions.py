@@ -4,26 +4,27 @@ transaction."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from apps.fleet import sessions as fleet
 from apps.fleet import transitions as fleet_pen
 from apps.fleet.models import WorkerSession
 from apps.jobs.database.sql import fetch, retried
 from apps.jobs.flow import blueprints, contexts
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.flow.redaction import shown
-from apps.jobs.models import Job
+from apps.jobs.models import Job, Unit
+from apps.jobs.plans import Plan
 from apps.jobs.transitions import moves as step_pen
+from apps.jobs.transitions import units
 from apps.workflow_actions import counting, runs
-from apps.workflow_actions import transitions as pen
-from apps.workflow_actions.models import OPEN_RUN, ActionRun, JobAction
+from apps.workflow_actions.models import JobAction, Share
 from apps.workflow_actions.watches import watch_of
 from engine import workflow_actions
 from engine.errors import StroemError
-from engine.lifecycle import JobStatus
+from engine.lifecycle import FINAL_STEP, ActionStatus, JobStatus, SessionEventKind, StepEventKind
 
 OVER = """
 SELECT s.id FROM fleet_workersession s JOIN jobs_job j ON j.id = s.job_id
@@ -46,7 +47,7 @@ def open_session(worker_id: UUID, job_id: UUID, allocation_id: UUID | None = Non
         return None
     session, is_new = fleet.open_session(job_id, state.generation, worker_id, allocation_id)
     if is_new:
-        _add_runs(_job(job_id), blueprints.load(state.blueprint_id), session, at_entry=True)
+        _add_units(_job(job_id), blueprints.load(state.blueprint_id), session, at_entry=True)
     return session.id
 
 
@@ -57,10 +58,10 @@ def is_entered(session_id: int) -> bool:
     session = WorkerSession.objects.get(id=session_id)
     state = step_pen.lock(session.job_id)
     assert state is not None
-    is_waiting = _add_runs(
+    is_waiting = _add_units(
         _job(session.job_id), blueprints.load(state.blueprint_id), session, at_entry=True
     )
-    return not is_waiting and not _open_runs(session, at_entry=True)
+    return not is_waiting and not _has_open_units(session, at_entry=True)
 
 
 @retried
@@ -69,8 +70,8 @@ def leave(session_id: int, reason: str) -> None:
     session = WorkerSession.objects.get(id=session_id)
     state = step_pen.lock(session.job_id)
     assert state is not None
-    if fleet_pen.move_session(session_id, "closing", sources=("open",), reason=reason):
-        _add_runs(
+    if fleet_pen.move_session(session_id, SessionEventKind.LEAVING, reason=reason):
+        _add_units(
             _job(session.job_id), blueprints.load(state.blueprint_id), session, at_entry=False
         )
 
@@ -81,13 +82,13 @@ def is_left(session_id: int) -> bool:
     session = WorkerSession.objects.get(id=session_id)
     state = step_pen.lock(session.job_id)
     assert state is not None
-    if _add_runs(
+    if _add_units(
         _job(session.job_id), blueprints.load(state.blueprint_id), session, at_entry=False
     ):
         return False
-    if _open_runs(session, at_entry=None):
+    if _has_open_units(session, at_entry=None):
         return False
-    if fleet_pen.move_session(session_id, "closed", sources=("open", "closing")):
+    if fleet_pen.move_session(session_id, SessionEventKind.CLOSED):
         settle_actions(session.job_id, session.generation)
     return True
 
@@ -110,14 +111,13 @@ def _lose(session_id: int) -> None:
     session = WorkerSession.objects.get(id=session_id)
     state = step_pen.lock(session.job_id)
     if state is None or not fleet_pen.move_session(
-        session_id, "lost", sources=("open", "closing"), reason="lost"
+        session_id, SessionEventKind.LOST, reason="lost"
     ):
         return
     error = "The worker was lost before it could do this"
-    for run in ActionRun.objects.filter(
-        bound_to=session.worker_id, job_id=session.job_id, status="ready"
-    ):
-        runs.drop(run, error)
+    mine = Unit.objects.filter(bound_to=session.worker_id, job_id=session.job_id)
+    for unit in mine.filter(status__in=units.WAITING).order_by("id"):
+        runs.forsake(unit, error)
     settle_actions(session.job_id, session.generation)
 
 
@@ -128,7 +128,9 @@ def _job(job_id: UUID) -> Job:
 def _of_sessions(plan: Plan, session: WorkerSession, at_entry: bool) -> Iterable[JobAction]:
     watch = watch_of(plan)
     rows = JobAction.objects.filter(
-        job_id=session.job_id, generation=session.generation, status__in=["armed", "running"]
+        job_id=session.job_id,
+        generation=session.generation,
+        status__in=(ActionStatus.ARMED, ActionStatus.RUNNING),
     ).order_by("index")
     for row in rows:
         action = watch.actions[row.index].action
@@ -139,29 +141,29 @@ def _of_sessions(plan: Plan, session: WorkerSession, at_entry: bool) -> Iterable
             yield row
 
 
-def _add_runs(job: Job, plan: Plan, session: WorkerSession, *, at_entry: bool) -> bool:
-    """Runs for what the session sets off, where there are none yet. True when one waits for an
+def _add_units(job: Job, plan: Plan, session: WorkerSession, *, at_entry: bool) -> bool:
+    """Units for what the session sets off, where there are none yet. True when one waits for an
     action it needs."""
     is_waiting = False
     for row in _of_sessions(plan, session, at_entry):
         one = watch_of(plan).actions[row.index]
         session_id = session.id if row.is_by_session else None
-        known = ActionRun.objects.filter(action_id=row.id)
-        if (known.filter(session_id=session_id) if row.is_by_session else known).exists():
+        known: QuerySet[Any] = runs.of([row.id])
+        if row.is_by_session:
+            known = Share.objects.filter(action_id=row.id, session_id=session.id)
+        if known.exists():
             continue
         needs = workflow_actions.needs_met(one.action, counting.states_of(job))
-        is_unable = "script" in counting.lacking(session.worker_id, one)
+        is_unable = "script" in runs.lacking(session.worker_id, one)
         if is_unable and not row.is_by_session:
             continue  # another worker may do it
         if needs.verdict == "wait":
             is_waiting = True
         else:
-            run_id = counting.add_run(
-                job.id, row.id, one, session_id=session_id, bound_to=session.worker_id
-            )
+            unit_id = runs.add(row, one, session_id=session_id, bound_to=session.worker_id)
             refusal = UNABLE if is_unable else needs.reason or _refusal(job, plan, row, session)
-            if refusal and run_id is not None:
-                pen.drop_runs([row.id], "cancelled", refusal, run_ids=[run_id])
+            if refusal and unit_id is not None:
+                units.drop(job.id, [unit_id], StepEventKind.CANCELLED, refusal)
     return is_waiting
 
 
@@ -181,12 +183,14 @@ def _refusal(job: Job, plan: Plan, row: JobAction, session: WorkerSession) -> st
         return str(shown(f"when condition error: {error}", contexts.masks_of(job)))
 
 
-def _open_runs(session: WorkerSession, *, at_entry: bool | None) -> bool:
-    mine = Q(bound_to=session.worker_id) | Q(session_id=session.id)
-    open_runs = ActionRun.objects.filter(mine, job_id=session.job_id, status__in=OPEN_RUN)
+def _has_open_units(session: WorkerSession, *, at_entry: bool | None) -> bool:
+    shares = Share.objects.filter(session_id=session.id).values("unit_id")
+    mine = Q(bound_to=session.worker_id) | Q(id__in=shares)
+    found = Unit.objects.filter(mine, job_id=session.job_id).exclude(status__in=FINAL_STEP)
     if at_entry:
-        open_runs = open_runs.exclude(action__trigger_type="on_worker_complete")
-    return open_runs.exists()
+        leaving = JobAction.objects.filter(job_id=session.job_id, trigger_type="on_worker_complete")
+        found = found.exclude(owner_id__in=leaving.values("id"))
+    return found.exists()
 
 
 def settle_actions(job_id: UUID, generation: int) -> None:
@@ -198,8 +202,8 @@ def settle_actions(job_id: UUID, generation: int) -> None:
         return
     watch = watch_of(blueprints.load(job.blueprint_id))
     rows = JobAction.objects.filter(
-        job_id=job_id, generation=generation, status__in=["armed", "running"]
+        job_id=job_id, generation=generation, status__in=(ActionStatus.ARMED, ActionStatus.RUNNING)
     )
     for row in rows:
         if workflow_actions.is_of_sessions(watch.actions[row.index].action):
-            runs.settle_by_runs(row)
+            runs.settle_by_units(row)

@@ -4,31 +4,75 @@ there are."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, Q, QuerySet
 from django.urls import reverse
 
-from apps.fleet.models import Allocation, Worker
+from apps.fleet.models import Allocation
+from apps.jobs.database.sql import fetch_named
 from apps.jobs.flow import blueprints, contexts
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.flow.redaction import shown
-from apps.jobs.models import Job
-from apps.workflow_actions.models import ActionRun, JobAction
+from apps.jobs.models import Attempt, Job, Unit
+from apps.jobs.plans import Plan
+from apps.workflow_actions.models import JobAction
 from apps.workflow_actions.watches import watch_of
 from engine import workflow_actions
 from engine.durations import describe
 from engine.errors import NotFound
+from engine.lifecycle import ActionStatus, AttemptStatus, StepStatus
 from engine.workflow_actions import Watched
 
 JSON = dict[str, Any]
+RUNS = """
+SELECT u.owner_id AS action_id, u.id AS unit_id, u.status AS unit_status, u.error AS unit_error,
+    u.ready_at, u.retry_at, u.completed_at, h.session_id, a.id, a.status, a.worker_id,
+    w.name AS worker, a.progress, a.exit_code, a.error, a.claimed_at, a.ended_at
+FROM jobs_step u LEFT JOIN jobs_attempt a ON a.step_id = u.id
+LEFT JOIN workflow_actions_share h ON h.unit_id = u.id
+LEFT JOIN fleet_worker w ON w.id = a.worker_id
+WHERE u.job_id = %s AND u.owner_kind = 'action' AND (%s::bigint IS NULL OR u.owner_id = %s)
+ORDER BY u.id, a.fence
+"""
+WORDS = {
+    StepStatus.PENDING: "ready",  # it waits for the next try
+    StepStatus.COMPLETED: "succeeded",
+}
+# A unit never waits for a person, and none is skipped; one that waits for its next try is ready.
+NEVER_OF_RUNS = (StepStatus.READY, StepStatus.SUSPENDED, StepStatus.SKIPPED)
+RUN_STATUSES = (
+    *(WORDS.get(status, status.value) for status in StepStatus if status not in NEVER_OF_RUNS),
+    AttemptStatus.LOST.value,
+)
+OPEN = (ActionStatus.HELD, ActionStatus.ARMED, ActionStatus.RUNNING)
 MOST = 200  # of the actions that an open page is told of
 MOST_PARTS = 25  # of the runs and allocations of each of them
 LONGEST_REASON = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One try of an action: an attempt of one of its units, or a unit that waits for one or was
+    ended before it had one. Those have no id."""
+
+    id: int | None
+    number: int
+    status: str
+    session_id: int | None
+    worker_id: UUID | None
+    worker: str | None
+    command: int | None
+    exit_code: int | None
+    error: str
+    due_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +83,7 @@ class Seen:
     one: Watched
     reached: int
     total: int
-    runs: Sequence[ActionRun]
-    workers: dict[UUID, str]
+    runs: Sequence[Run]
     allocations: Sequence[Allocation]
 
     @property
@@ -54,9 +97,7 @@ class Seen:
 
 def is_anything_left(job_ids: Collection[UUID]) -> bool:
     """Whether an action of these jobs was set off and has not ended."""
-    return JobAction.objects.filter(
-        job_id__in=job_ids, status__in=["held", "armed", "running"]
-    ).exists()
+    return JobAction.objects.filter(job_id__in=job_ids, status__in=OPEN).exists()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +116,8 @@ def ended_actions(job_ids: Collection[UUID], known: Collection[int]) -> list[End
     """The actions of these jobs that have ended, but for those known already and those that were
     only skipped."""
     wanted = JobAction.objects.filter(
-        job_id__in=list(job_ids), status__in=["succeeded", "failed", "cancelled"]
+        job_id__in=list(job_ids),
+        status__in=(ActionStatus.SUCCEEDED, ActionStatus.FAILED, ActionStatus.CANCELLED),
     )
     wanted = wanted.exclude(pk__in=list(known))
     return [
@@ -94,7 +136,7 @@ def ended_actions(job_ids: Collection[UUID], known: Collection[int]) -> list[End
 def seen_of(
     job_id: UUID, plan: Plan, *, most: int | None = None, action_id: int | None = None
 ) -> list[Seen]:
-    """The actions of every generation of the job, newest first, or the one: four queries."""
+    """The actions of every generation of the job, newest first, or the one: three queries."""
     wanted = JobAction.objects.filter(
         job_id=job_id, **({} if action_id is None else {"pk": action_id})
     )
@@ -102,11 +144,7 @@ def seen_of(
     if not rows:
         return []
     watch = watch_of(plan)
-    runs: dict[int, list[ActionRun]] = defaultdict(list)
-    for run in ActionRun.objects.filter(job_id=job_id, **_of(action_id)).order_by("id"):
-        runs[run.action_id].append(run)
-    ids = {run.worker_id for found in runs.values() for run in found if run.worker_id}
-    workers = dict(Worker.objects.filter(id__in=ids).values_list("id", "name"))
+    runs = runs_of(job_id, action_id)
     allocations: dict[int, list[Allocation]] = defaultdict(list)
     for allocation in Allocation.objects.filter(job_id=job_id, **_of(action_id)).order_by(
         "part", "number"
@@ -118,12 +156,60 @@ def seen_of(
             watch.actions[row.index],
             row.reached,
             row.total,
-            runs[row.pk],
-            workers,
+            runs.get(row.pk, ()),
             allocations[row.pk],
         )
         for row in rows
     ]
+
+
+def runs_of(job_id: UUID, action_id: int | None = None) -> dict[int, list[Run]]:
+    """What was done for the actions of the job, by action: unit by unit, try by try."""
+    found: dict[int, list[Run]] = defaultdict(list)
+    rows = fetch_named(RUNS, (job_id, action_id, action_id))
+    for _, of_unit in groupby(rows, key=attrgetter("unit_id")):
+        tries = list(of_unit)
+        found[tries[0].action_id] += _tries(tries)
+    return found
+
+
+def _tries(rows: list[Any]) -> Iterator[Run]:
+    """The attempts of one unit, then what still waits for one."""
+    unit, number = rows[0], 1
+    for row in rows:
+        if row.id is None:
+            continue
+        status = AttemptStatus(row.status)
+        yield Run(
+            row.id, number, _word(status), row.session_id, row.worker_id, row.worker, row.progress,
+            row.exit_code, row.error, row.claimed_at, row.claimed_at, row.ended_at,
+        )  # fmt: skip
+        number += status is not AttemptStatus.LOST
+    if _has_more(unit, rows[-1]):
+        due_at = unit.retry_at if unit.unit_status == StepStatus.PENDING else unit.ready_at
+        ended_at = unit.completed_at
+        error = unit.unit_error if ended_at else ""
+        yield Run(
+            None, number, _word(StepStatus(unit.unit_status)), unit.session_id, None, None, None,
+            None, error, due_at or ended_at, None, ended_at,
+        )  # fmt: skip
+
+
+def _has_more(unit: Any, last: Any) -> bool:
+    """Whether the unit waits for an attempt, or was ended while it did."""
+    if unit.unit_status in (StepStatus.PENDING, StepStatus.READY) or last.id is None:
+        return True
+    ends = (last.status, unit.unit_status)
+    return (
+        StepStatus(unit.unit_status).is_final
+        and ends[0] != ends[1]
+        and last.ended_at is not None
+        and last.ended_at < unit.completed_at
+    )
+
+
+def _word(status: StepStatus | AttemptStatus) -> str:
+    return WORDS.get(StepStatus(status), str(status)) if status != AttemptStatus.LOST else "lost"
 
 
 def _counted(rows: QuerySet[JobAction]) -> Any:
@@ -150,9 +236,9 @@ def actions_of(job: Job) -> list[JSON]:
     return [shown(one, masks) for one in found]
 
 
-def runs_called(job: Job, name: str) -> list[int]:
-    """The runs, in every generation, of the action of this name; one without a name goes by its
-    place (`0`) or by `workflow_actions[0]`. Raises NotFound."""
+def actions_called(job: Job, name: str) -> list[int]:
+    """The actions, in every generation, of this name; one without a name goes by its place (`0`) or
+    by `workflow_actions[0]`. Raises NotFound."""
     watch = watch_of(blueprints.load(job.blueprint_id))
     labels = {one.label: one.index for one in watch.actions}
     index = labels.get(
@@ -161,8 +247,13 @@ def runs_called(job: Job, name: str) -> list[int]:
     if index is None or index >= len(watch.actions):
         known = f"; it has {', '.join(labels)}" if labels else ""
         raise NotFound(f"The job has no workflow action '{name[:100]}'{known}")
-    runs = ActionRun.objects.filter(job_id=job.pk, action__index=index)
-    return list(runs.order_by("id").values_list("pk", flat=True))
+    return list(JobAction.objects.filter(job_id=job.pk, index=index).values_list("pk", flat=True))
+
+
+def has_run(job_id: UUID, action_ids: Collection[int], run_id: int) -> bool:
+    """Whether the run is one of these actions of the job."""
+    units = Unit.objects.filter(job_id=job_id, owner_id__in=list(action_ids)).values("id")
+    return Attempt.objects.filter(pk=run_id, step_id__in=units).exists()
 
 
 def action_json(seen: Seen) -> JSON:
@@ -195,20 +286,20 @@ def action_json(seen: Seen) -> JSON:
         "created_at": row.created_at,
         "armed_at": row.armed_at,
         "ended_at": row.ended_at,
-        "runs": [_run(run, seen.workers) for run in seen.runs],
+        "runs": [_run(run) for run in seen.runs],
         "allocations": [_allocation(allocation) for allocation in seen.allocations],
     }
 
 
-def _run(row: ActionRun, workers: dict[UUID, str]) -> JSON:
+def _run(row: Run) -> JSON:
     ended, started = row.ended_at, row.started_at
     return {
-        "id": row.pk,
+        "id": row.id,
         "attempt": row.number,
         "status": row.status,
         "session": row.session_id,
         "worker_id": row.worker_id,
-        "worker": workers.get(row.worker_id) if row.worker_id else None,
+        "worker": row.worker,
         "command": row.command,
         "exit_code": row.exit_code,
         "error": row.error or None,
@@ -253,24 +344,24 @@ def _brief(seen: Seen) -> JSON:
         "trigger": row.trigger_type,
         "does": [doing["action_type"] for doing in seen.one.action.do],
         "status": row.status,
-        "is_open": row.status in ("held", "armed", "running"),
+        "is_open": row.status in OPEN,
         "progress": seen.progress,
         "reached": seen.reached,
         "total": seen.total,
         "barrier": row.is_barrier,
         "reason": row.reason[:LONGEST_REASON],
-        "runs": [_run_brief(run, seen.workers) for run in seen.runs[-MOST_PARTS:]],
+        "runs": [_run_brief(run) for run in seen.runs[-MOST_PARTS:]],
         "run_count": len(seen.runs),
         "allocations": [_allocation_brief(one) for one in seen.allocations[-MOST_PARTS:]],
     }
 
 
-def _run_brief(run: ActionRun, workers: dict[UUID, str]) -> JSON:
+def _run_brief(run: Run) -> JSON:
     return {
-        "id": run.pk,
+        "id": run.id,
         "number": run.number,
         "status": run.status,
-        "worker": workers.get(run.worker_id, "") if run.worker_id else "",
+        "worker": run.worker or "",
         "exit_code": run.exit_code,
         "started": _iso(run.started_at),
         "ended": _iso(run.ended_at),

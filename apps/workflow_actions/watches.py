@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apps.jobs.flow.blueprints import Plan
+from apps.jobs.plans import Plan
 from engine import workflow_actions
 from engine.workflow_actions import Watch
 

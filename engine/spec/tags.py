@@ -16,6 +16,9 @@ from engine.spec.slurm import select_steps
 SLURM_PREFIX = "slurm:"
 SUBMITS = "slurm"  # the tag of a worker that can call sbatch
 ANY_SCHEDULER = "_any"  # in place of a scheduler's name: any allocation of the run
+ACTIONS = (
+    "@actions"  # in the tag sets of workflow actions: no author may write it, no worker has it
+)
 _BY_RUNNER = {"local": "script", "docker": "docker", "pod": "kubernetes"}
 _BY_TYPE = {"docker": "docker", "pod": "kubernetes"}
 
@@ -122,3 +125,14 @@ def _awaited(
             graph, (needed for name in _selected(action, flow) for needed in graph[name])
         )
     return frozenset()
+
+
+def action_key(tags: Iterable[str]) -> str:
+    """The tag set of a workflow action that takes a worker with these tags."""
+    return tag_set_key((ACTIONS, *tags))
+
+
+def action_keys(tags: Iterable[str]) -> tuple[str, ...]:
+    """The tag sets of all workflow actions that a worker with these tags can do."""
+    kinds = (("script",), (SUBMITS,), ("script", SUBMITS))
+    return tuple(action_key(kind) for kind in kinds if set(kind) <= set(tags))

@@ -12,12 +12,11 @@ import pytest
 
 from apps.jobs.flow import blueprints
 from apps.jobs.models import Job, Step
-from apps.workflow_actions.models import ActionRun
 from apps.workspaces import snapshots
 from tests.acceptance.engines import end_of
 from tests.apps.jobs.builders import start, until
 from tests.apps.workflow_actions.doing import log_of, specification
-from tests.apps.workflow_actions.hands import actions
+from tests.apps.workflow_actions.hands import actions, tries
 from tests.house import House
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
@@ -62,7 +61,7 @@ def test_b07_what_a_killed_worker_had_in_hand_is_done_by_another(
     assert seen.read_text().split() == ["start", "start", "end"], (
         "the first process was ended with its worker"
     )
-    runs = list(ActionRun.objects.order_by("id").values_list("status", "error"))
+    runs = [(run.status, run.error) for run in tries(job, "it")]
     assert runs == [("lost", "Worker victim was lost"), ("succeeded", "")]
     assert end_of(job, WITHIN_S).status == "completed"
 
@@ -85,7 +84,7 @@ def test_b12_no_step_begins_before_what_sets_it_up_has_ended_on_any_worker(
         " ['echo x >> left']",
     )
     assert end_of(job, WITHIN_S).status == "completed"
-    ends = dict(ActionRun.objects.values_list("action__name", "ended_at"))
+    ends = {label: tries(job, label)[0].ended_at for label in ("set-up", "between")}
     first = Step.objects.filter(job_id=job.id, name__startswith="a_").order_by("started_at").first()
     last = Step.objects.get(job_id=job.id, name="b")
     assert (

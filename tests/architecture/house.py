@@ -41,6 +41,12 @@ class Source:
     def tree(self) -> ast.Module:
         return ast.parse(self.text, self.path)
 
+    def statements(self) -> Iterator[str]:
+        """The texts of the .sql files beside it, which one of the modules of a room loads."""
+        folder = (ROOT / self.path).parent
+        if folder.is_dir():
+            yield from (path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.sql")))
+
     def calls(self) -> Iterator[ast.Call]:
         return (node for node in ast.walk(self.tree) if isinstance(node, ast.Call))
 

@@ -7,8 +7,10 @@ import ast
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
-from tests.architecture.house import EVERYTHING, PACKAGES, Source, dotted
+from engine import lifecycle
+from tests.architecture.house import EVERYTHING, PACKAGES, ROOT, Source, dotted
 
 Finding = tuple[int, str]
 Check = Callable[[Source], Iterator[Finding]]
@@ -202,6 +204,64 @@ def text_is_not_run_as_python(source: Source) -> Iterator[Finding]:
             yield node.lineno, f"import of {name}"
 
 
+WRITES = re.compile(
+    r"\b(?:insert\s+into|update|delete\s+from|truncate)\s+(?:table\s+|only\s+)*([a-z_]+)",
+    re.IGNORECASE,
+)
+APP_LABELS = frozenset(
+    path.name for path in (ROOT / "apps").iterdir() if (path / "models.py").is_file()
+)
+
+
+def texts_of(source: Source) -> Iterator[tuple[int, str]]:
+    """Every text in the file, and the .sql files beside it."""
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
+    yield from ((1, text) for text in source.statements())
+
+
+def sql_writes_the_tables_of_its_own_app(source: Source) -> Iterator[Finding]:
+    """Who wants a row of another app changed asks the pen of that app."""
+    for line, text in texts_of(source):
+        for table in WRITES.findall(text):
+            owner = next((label for label in APP_LABELS if table.startswith(f"{label}_")), "")
+            if owner and owner != source.parts[1]:
+                yield line, f"SQL that writes {table}"
+
+
+STATUSES = frozenset(
+    member.value
+    for enum in vars(lifecycle).values()
+    if isinstance(enum, type) and issubclass(enum, StrEnum) and enum.__name__.endswith("Status")
+    for member in enum
+)
+STATUS_IN_SQL = re.compile(
+    r"\bstatus\s*(?:=|<>|(?:not\s+)?in\s*\()\s*('[a-z_]+'(?:\s*,\s*'[a-z_]+')*)", re.I
+)
+
+
+def statuses_are_members_of_their_enum(source: Source) -> Iterator[Finding]:
+    """In Python a status is a member of an enum; SQL may spell it, as the enum does."""
+    for node in ast.walk(source.tree):
+        match node:
+            case ast.keyword(arg=str(name)) if name.split("__")[0] == "status":
+                sides: list[ast.expr] = [node.value]
+            case ast.Compare() if "status" in (dotted(node.left).rsplit(".", 1)[-1],):
+                sides = node.comparators
+            case _:
+                continue
+        for side in sides:
+            for leaf in ast.walk(side):
+                if isinstance(leaf, ast.Constant) and leaf.value in STATUSES:
+                    yield side.lineno, f"the status '{leaf.value}' as a text"
+    for line, text in texts_of(source):
+        for words in STATUS_IN_SQL.findall(text):
+            for word in re.findall(r"'([a-z_]+)'", words):
+                if word not in STATUSES:
+                    yield line, f"SQL with the status '{word}', which no enum has"
+
+
 RULES = (
     Rule(
         "status_is_written_by_the_pen_only",
@@ -209,6 +269,20 @@ RULES = (
         ("apps", "workers", "console", "standalone", "stroem_project"),
         "apps/jobs/services.py",
         "step.status = 'completed'\n",
+    ),
+    Rule(
+        "sql_writes_the_tables_of_its_own_app",
+        sql_writes_the_tables_of_its_own_app,
+        ("apps",),
+        "apps/workflow_actions/transitions.py",
+        "HOLD = 'WITH h AS (SELECT 1) UPDATE jobs_step SET deps_left = 1'\n",
+    ),
+    Rule(
+        "statuses_are_members_of_their_enum",
+        statuses_are_members_of_their_enum,
+        ("apps/jobs", "apps/workflow_actions", "apps/fleet"),
+        "apps/jobs/upkeep/sweeps.py",
+        "Job.objects.filter(status__in=['pending', 'running'])\n",
     ),
     Rule(
         "modules_are_named_for_what_they_hold",

@@ -98,6 +98,31 @@ def test_a_circle_is_seen_although_only_type_checkers_import_it(
     assert arrow in answer.stdout, answer.stdout + answer.stderr
 
 
+HIDDEN = "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from {} import {}\n"
+
+
+@pytest.mark.parametrize(
+    ("room", "above", "below"),
+    [
+        ("apps/jobs", "services", "values"),
+        ("apps/jobs/flow", "advance", "conclusion"),
+        ("apps/workflow_actions", "services", "models"),
+    ],
+)
+def test_a_planted_circle_breaks_the_contract_even_for_types(
+    house: Path, room: str, above: str, below: str
+) -> None:
+    path = house / room / f"{below}.py"
+    before = path.read_text()
+    path.write_text(f"{before}\n{HIDDEN.format(room.replace('/', '.'), above)}")
+    try:
+        answer = lint(house, "no-circles")
+    finally:
+        path.write_text(before)
+    assert answer.returncode != 0, answer.stdout
+    assert f"No cycles are allowed in {room.replace('/', '.')}." in answer.stdout, answer.stdout
+
+
 def test_the_house_keeps_all_contracts() -> None:
     answer = subprocess.run(
         [str(LINT), "--no-logo", "--no-cache"],

@@ -8,8 +8,8 @@ from pathlib import Path
 from apps.jobs.models import Job
 from apps.workflow_actions import allocations, ledger
 from engine.slurm_script import Launch
-from tests.apps.jobs.builders import DONE, until
-from tests.apps.workflow_actions.hands import ActionHand
+from tests.apps.jobs.builders import until
+from tests.apps.workflow_actions.hands import ActionHand, reported
 from tests.browser.stage import FILES, Stage
 
 
@@ -37,7 +37,7 @@ class Scene:
         one, two = ledger.submissions(claim, 0, "/out", Launch(("python",), "/srv"))
         ledger.submitted(one.allocation_id, "4711")
         ledger.submitted(two.allocation_id, "4712")
-        ledger.finish(claim, DONE)
+        reported(claim)
         allocations.observed(one.allocation_id, "RUNNING", nodes="node[1-2]")
 
     def do_the_last_step(self) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from apps.jobs import ledger as steps
 from apps.jobs.models import Job
 from apps.workflow_actions import allocations, ledger
 from engine.orders import Line, StepOutcome, Verdict
 from engine.slurm_script import Launch
-from tests.apps.jobs.builders import DONE, start, workspace
-from tests.apps.workflow_actions.hands import ActionHand
+from tests.apps.jobs.builders import start, workspace
+from tests.apps.workflow_actions.hands import ActionHand, reported
 from tests.console.test_operator_commands import Run, run
 
 __all__ = ["run"]
@@ -40,8 +41,8 @@ def job(tmp_path: Path) -> Job:
     hand.finish(hand.take("one"))
     while (claim := hand.take_action()) is not None:
         if claim.label == "tidy":
-            ledger.append(claim, 1, [Line(time.time(), "stderr", "rm: no such \x1b[2Jfile")])
-            ledger.finish(
+            steps.append(claim, 1, [Line(time.time(), "stderr", "rm: no such \x1b[2Jfile")])
+            reported(
                 claim,
                 StepOutcome(Verdict.FAILED, exit_code=3, error="Command failed with exit code: 3"),
             )
@@ -49,7 +50,7 @@ def job(tmp_path: Path) -> Job:
             (one,) = ledger.submissions(claim, 0, "/out", Launch(("python",), "/srv"))
             ledger.submitted(one.allocation_id, "4711")
             allocations.observed(one.allocation_id, "RUNNING", nodes="node1")
-            ledger.finish(claim, DONE)
+            reported(claim)
     return job
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from apps.fleet.models import Worker
 from apps.jobs.models import Attempt, Step
-from apps.workflow_actions.models import ActionRun
+from apps.workflow_actions.snapshots import runs_of
 from tests.apps.jobs.builders import fresh, start, until
 from tests.chaos.witness import Witness
 from tests.slurm.cluster import Cluster
@@ -108,9 +109,9 @@ def test_a_worker_that_died_behind_sbatch_leaves_no_second_allocation(
     assert sorted(row.slurm_job_id for row in allocations(job)) == sorted(
         number for number, _ in site.slurm_jobs()
     )
-    tries = ActionRun.objects.filter(job_id=job.id).order_by("id")
     until(
-        lambda: list(tries.values_list("status", flat=True)) == ["lost", "succeeded"], within_s=30
+        lambda: [run.status for run in chain(*runs_of(job.id).values())] == ["lost", "succeeded"],
+        within_s=30,
     )
 
 

@@ -13,8 +13,8 @@ from rest_framework import serializers
 from apps.api.shapes.base import Shape, TextOrNull, Values, listed
 from apps.api.shapes.workflow_actions import WorkflowActionShape
 from apps.api.shapes.workspaces import InputFieldShape
-from apps.jobs.flow.blueprints import Node
 from apps.jobs.models import Attempt, Step
+from apps.jobs.plans import Node
 from engine.spec.freeze import to_json
 from engine.spec.model import InputField
 

@@ -6,14 +6,17 @@ from __future__ import annotations
 from rest_framework import serializers
 
 from apps.api.shapes.base import Shape, Values
-from apps.workflow_actions.models import ActionRun, JobAction
-from engine.lifecycle import AllocationStatus
+from apps.workflow_actions.snapshots import RUN_STATUSES
+from engine.lifecycle import ActionStatus, AllocationStatus
 
 
 class ActionRunShape(Shape[Values]):
-    id = serializers.IntegerField(help_text="Send it as `run` to read the log of this run alone")
+    id = serializers.IntegerField(
+        allow_null=True,
+        help_text="Send it as `run` to read the log of this run alone; null while it waits",
+    )
     attempt = serializers.IntegerField()
-    status = serializers.ChoiceField(ActionRun.Status.values)
+    status = serializers.ChoiceField(RUN_STATUSES)
     session = serializers.IntegerField(
         allow_null=True, help_text="The worker session that it belongs to"
     )
@@ -52,7 +55,7 @@ class WorkflowActionShape(Shape[Values]):
     generation = serializers.IntegerField(help_text="1, and one more for each restart of the job")
     trigger_type = serializers.CharField()
     action_types = serializers.ListField(child=serializers.CharField())
-    status = serializers.ChoiceField(JobAction.Status.values)
+    status = serializers.ChoiceField([status.value for status in ActionStatus])
     progress = serializers.CharField(
         allow_null=True, help_text="`3 of 7 ready`; null where it watches no steps"
     )

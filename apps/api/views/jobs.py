@@ -17,17 +17,19 @@ from rest_framework.views import APIView
 
 from apps.accounts.grants import signed_in
 from apps.accounts.models import Role
-from apps.api import logreader, scope
+from apps.api import scope
 from apps.api.paging import window
+from apps.api.parsers import cursor_of
 from apps.api.rendering import StepsRenderer
 from apps.api.shapes.base import ErrorShape, LogShape, StatusShape, answer
 from apps.api.shapes.jobs import JOB_COLUMNS, JobDetailShape, JobPage, StepRow
 from apps.jobs import services
 from apps.jobs.flow import blueprints
+from apps.jobs.log.cursors import EVERYTHING, Choice, Whose, read
 from apps.jobs.models import Attempt, Job
 from apps.workflow_actions.snapshots import actions_of
 from engine.errors import NotFound
-from engine.lifecycle import JobStatus, StepStatus
+from engine.lifecycle import AttemptStatus, JobStatus, StepStatus
 
 SOURCE_TYPES = (
     "api user trigger webhook hook task mcp agent_tool event_source retry upload rerun restart cli"
@@ -105,21 +107,16 @@ class StepLogsView(APIView):
     def get(self, request: Request, job: str, step: str) -> Response:
         row = scope.job(request.user, job)
         if step == SERVER:
-            return _logs(request, row, is_server=True)
+            return _logs(request, row, Choice(Whose.SERVER))
         steps = scope.steps(request.user).filter(job_id=row.pk)
         ids = list(steps.filter(name=step).values_list("pk", flat=True))
         if not ids:
             raise NotFound("Step not found")
-        ids += steps.filter(loop_id__in=ids).values_list("pk", flat=True)
-        return _logs(request, row, step_ids=ids)
+        return _logs(request, row, Choice.of(Whose.STEP, *ids))
 
 
-def _logs(
-    request: Request, row: Job, *, step_ids: list[int] | None = None, is_server: bool = False
-) -> Response:
-    cursor = logreader.Cursor.parse(request.query_params.get("after") or "0")
-    piece = logreader.read([row.pk], cursor, step_ids=step_ids, is_server=is_server)
-    return answer(LogShape, piece.as_json())
+def _logs(request: Request, row: Job, choice: Choice = EVERYTHING) -> Response:
+    return answer(LogShape, read([row.pk], cursor_of(request), choice).as_json())
 
 
 def _filtered(rows: QuerySet[Job], given: Any) -> QuerySet[Job]:
@@ -182,7 +179,7 @@ def _failures(step_ids: list[int]) -> defaultdict[int, list[Attempt]]:
     failures: defaultdict[int, list[Attempt]] = defaultdict(list)
     if step_ids:
         ended = Attempt.objects.filter(
-            step_id__in=step_ids, status__in=[Attempt.Status.FAILED, Attempt.Status.LOST]
+            step_id__in=step_ids, status__in=[AttemptStatus.FAILED, AttemptStatus.LOST]
         )
         for attempt in ended.order_by("step_id", "fence"):
             failures[attempt.step_id].append(attempt)

@@ -8,9 +8,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.api import logreader, scope
+from apps.api import scope
+from apps.api.parsers import cursor_of
 from apps.api.shapes.base import ErrorShape, LogShape, answer
-from apps.workflow_actions.snapshots import runs_called
+from apps.jobs.log.cursors import Choice, Whose, read
+from apps.workflow_actions.snapshots import actions_called, has_run
 from engine.errors import NotFound
 
 _PARAMETERS = [
@@ -29,14 +31,12 @@ class ActionLogsView(APIView):
     )
     def get(self, request: Request, job: str, action: str) -> Response:
         row = scope.job(request.user, job)
-        runs = runs_called(row, action)
+        choice = Choice.of(Whose.ACTION, *actions_called(row, action))
         wanted = request.query_params.get("run")
         if wanted:
             if not (wanted.isascii() and wanted.isdigit()):
                 raise ParseError("run must be the id of a run")
-            if int(wanted) not in runs:
+            if not has_run(row.pk, choice.ids, int(wanted)):
                 raise NotFound("The workflow action has no such run")
-            runs = [int(wanted)]
-        cursor = logreader.Cursor.parse(request.query_params.get("after") or "0")
-        piece = logreader.read([row.pk], cursor, attempt_ids=[-run for run in runs])
-        return answer(LogShape, piece.as_json())
+            choice = Choice.of(Whose.ATTEMPT, int(wanted))
+        return answer(LogShape, read([row.pk], cursor_of(request), choice).as_json())

@@ -7,15 +7,20 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 import psycopg
 from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 from django.db.utils import OperationalError
+from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 
 from apps.jobs.database import lingering
 
+Params = ParamSpec("Params")
+Answer = TypeVar("Answer")
 RETRIES = 3
 _UNSTORABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 REPAIRED = "\ufffd"
@@ -71,13 +76,34 @@ def fetch_one(statement: str, params: Sequence[Any] | dict[str, Any]) -> tuple[A
     return rows[0] if rows else None
 
 
-def fetch_alone(statement: str, params: Sequence[Any] | dict[str, Any]) -> tuple[Any, ...] | None:
-    """The first row of a statement that is a transaction of its own, unless one is open."""
+def statement(module: str, name: str) -> str:
+    """The text of `name`.sql beside the module whose `__file__` is given."""
+    return Path(module).with_name(f"{name}.sql").read_text(encoding="utf-8")
+
+
+def fetch_named(statement: str, params: Sequence[Any] | dict[str, Any]) -> list[Any]:
+    """Like `fetch`, with rows whose columns have names."""
+    connection.ensure_connection()
+    with (
+        connection.wrap_database_errors,
+        psycopg.Cursor(connection.connection, row_factory=namedtuple_row) as cursor,
+    ):
+        cursor.execute(statement, params, prepare=True)
+        return cursor.fetchall()
+
+
+def fetch_alone(statement: str, params: Sequence[Any] | dict[str, Any]) -> Any:
+    """The first row of a statement that is a transaction of its own, unless one is open; its
+    columns have names."""
     if connection.in_atomic_block:
-        return fetch_one(statement, params)
+        rows = fetch_named(statement, params)
+        return rows[0] if rows else None
     raw = lingering.take()
     try:
-        with connection.wrap_database_errors, psycopg.Cursor(raw) as cursor:
+        with (
+            connection.wrap_database_errors,
+            psycopg.Cursor(raw, row_factory=namedtuple_row) as cursor,
+        ):
             cursor.execute(statement, params, prepare=True)
             return cursor.fetchone()
     finally:
@@ -85,16 +111,19 @@ def fetch_alone(statement: str, params: Sequence[Any] | dict[str, Any]) -> tuple
 
 
 def fetch_together(
-    statements: Sequence[tuple[str, dict[str, Any]]], meanwhile: Callable[[], None]
-) -> list[list[tuple[Any, ...]]]:
+    statements: Sequence[tuple[str, dict[str, Any]]], meanwhile: Callable[[], None] = lambda: None
+) -> list[list[Any]]:
     """Rows of several statements that are one transaction, sent in one round trip; `meanwhile` is
-    called while the database is at work. Not within a transaction."""
+    called while the database is at work. The columns of the last statement's rows have names."""
     here = connections[DEFAULT_DB_ALIAS]  # looked up once: `connection` does it at every use
-    here.validate_no_atomic_block()
+    if here.in_atomic_block:
+        meanwhile()
+        return [fetch_named(statement, params) for statement, params in statements]
     raw = lingering.take()
     try:
         with here.wrap_database_errors, raw.pipeline():
             cursors = [psycopg.Cursor(raw) for _ in statements]
+            cursors[-1].row_factory = namedtuple_row
             for cursor, (statement, params) in zip(cursors, statements, strict=True):
                 cursor.execute(statement, params, prepare=True)
             meanwhile()
@@ -103,11 +132,12 @@ def fetch_together(
         lingering.put(raw)
 
 
-def retried(function: Any) -> Any:
+def retried(function: Callable[Params, Answer]) -> Callable[Params, Answer]:
     """Run `function` in a transaction; deadlocks and serialisation failures are tried again, three
     times in all."""
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    @wraps(function)
+    def call(*args: Params.args, **kwargs: Params.kwargs) -> Answer:
         for attempt in range(1, RETRIES + 1):
             try:
                 with transaction.atomic():
@@ -118,5 +148,4 @@ def retried(function: Any) -> Any:
                     raise
         raise AssertionError("unreachable")
 
-    call.__name__, call.__doc__ = function.__name__, function.__doc__
     return call

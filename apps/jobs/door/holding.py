@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from uuid import UUID
 
 from apps.jobs.database.sql import fetch, fetch_one
 
@@ -39,13 +38,6 @@ def held(attempt_id: int, fence: int) -> Held | None:
     """None when there is no such attempt (any more)."""
     row = fetch_one(HELD, (attempt_id, fence))
     return Held(*row) if row else None
-
-
-def name_of(job_id: UUID, step_id: int, fence: int) -> str:
-    """What an attempt is called outside of the database. Unique over all attempts, also where
-    several installations share an engine: their steps are numbered alike, but a job's id ends in
-    random digits (it begins with the time)."""
-    return f"{job_id.hex[-10:]}-{step_id}-{fence}"
 
 
 def ended(names: frozenset[str]) -> frozenset[str]:

@@ -6,18 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 
 from django.conf import settings
 
 from apps.jobs.database.sql import fetch_one
-from apps.jobs.flow.blueprints import Node, Plan
+from apps.jobs.plans import Node, Plan
+from apps.jobs.values import Claim
 from engine.retries import rule_for
 from engine.spec.model import Task
 from engine.spec.slurm import WORKER_TRIGGERS
-
-if TYPE_CHECKING:
-    from apps.jobs.ledger import Claim
 
 LAST_CODE = """
 SELECT exit_code FROM jobs_attempt WHERE step_id = %s AND fence < %s AND exit_code IS NOT NULL

@@ -14,10 +14,10 @@ from uuid import UUID
 
 from apps.jobs import ports
 from apps.jobs.flow import contexts
-from apps.jobs.flow.blueprints import Node, Plan
 from apps.jobs.flow.conclusion import conclude_job
 from apps.jobs.flow.redaction import Opened, masked_result, seal_with, shown
 from apps.jobs.models import Job
+from apps.jobs.plans import Node, Plan
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions import rows
 from apps.jobs.transitions.moves import Candidate, JobState, LoopState, Result, Settled

@@ -5,141 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 from django.db import transaction
 
 from apps.jobs.models import Blueprint
+from apps.jobs.plans import SERVER_KINDS, Node, Plan
 from apps.workspaces.snapshots import definition_of
-from engine import templating
 from engine.dag import topological_order
 from engine.errors import NotFound
-from engine.resources import need_of
 from engine.spec import freeze
-from engine.spec.model import Action, Hooks, Step, Task, Workspace
-from engine.spec.tags import required_tags, tag_set_key
+from engine.spec.model import Action, Hooks, Task, Workspace
 
 HOOK_EVENTS = ("on_success", "on_error", "on_cancel", "on_suspended")
-SERVER_KINDS = frozenset({"task", "agent", "approval"})
-
-
-@dataclass(frozen=True)
-class Node:
-    """One step of the flow, with its action at hand."""
-
-    name: str
-    step: Step
-    action: Action
-    position: int
-    dependents: tuple[str, ...]
-    # has dependents, and none of them needs more than its dependencies to be over
-    leads_to_plain: bool = False
-
-    @property
-    def kind(self) -> str:
-        return self.action.type
-
-    @property
-    def runner(self) -> str:
-        return self.action.runner if self.action.type == "script" else "none"
-
-    @property
-    def runs_on_server(self) -> bool:
-        return self.action.type in SERVER_KINDS
-
-    @cached_property
-    def tag_set_key(self) -> str:
-        need = need_of(
-            self.action.resources,
-            is_script=self.action.type == "script",
-            is_allocated=self.step.scheduler is not None,
-        )
-        return tag_set_key((*required_tags(self.action, self.step), *need.words))
-
-    @property
-    def timeout_s(self) -> float | None:
-        chosen = self.step.timeout or self.action.timeout
-        return chosen.seconds if chosen else None
-
-    @property
-    def retry(self) -> Any:
-        return self.step.retry or self.action.retry
-
-    @cached_property
-    def control_names(self) -> frozenset[str]:
-        """Context names that deciding about the step reads (`when`, `for_each`)."""
-        texts = [text for text in (self.step.when, self.step.for_each) if isinstance(text, str)]
-        return _names(texts)
-
-    @cached_property
-    def work_names(self) -> frozenset[str]:
-        """Context names that rendering the step's order reads."""
-        action = self.action
-        texts = [
-            self.step.input,
-            action.env,
-            action.script,
-            action.source,
-            action.args,
-            action.cmd,
-            action.image,
-        ]
-        return _names(
-            [*texts, action.manifest, action.message, action.prompt, action.system_prompt]
-        )
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A blueprint in memory."""
-
-    id: int
-    task: Task
-    nodes: Mapping[str, Node]
-    hooks: Hooks
-    actions: Mapping[str, Action]
-    fallback_events: frozenset[str] = frozenset()
-
-    @cached_property
-    def tag_set_keys(self) -> frozenset[str]:
-        """Of the steps that workers run."""
-        return frozenset(
-            node.tag_set_key for node in self.nodes.values() if not node.runs_on_server
-        )
-
-    @cached_property
-    def agents(self) -> list[str]:
-        """Steps that need a language model."""
-        return [name for name, node in self.nodes.items() if node.kind == "agent"]
-
-    @cached_property
-    def leaves(self) -> list[str]:
-        return [name for name, node in self.nodes.items() if not node.dependents]
-
-    @cached_property
-    def by_context_name(self) -> dict[str, str]:
-        return {templating.context_name(name): name for name in self.nodes}
-
-    def steps_named(self, names: frozenset[str]) -> list[str]:
-        """Flow names of the steps that these context names mean; `*` means all."""
-        if "*" in names:
-            return list(self.nodes)
-        return [self.by_context_name[name] for name in names if name in self.by_context_name]
-
-
-def _names(values: list[Any]) -> frozenset[str]:
-    names: set[str] = set()
-    for value in values:
-        if isinstance(value, str):
-            found = templating.references(value)
-            names |= found.names | ({"*"} if found.is_open else set())
-        elif isinstance(value, Mapping):
-            names |= _names(list(value.values()))
-        elif isinstance(value, list | tuple):
-            names |= _names(list(value))
-    return frozenset(names)
 
 
 def compose(workspace: Workspace, task_name: str) -> dict[str, Any]:

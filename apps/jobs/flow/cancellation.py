@@ -14,7 +14,7 @@ from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions import rows
 from apps.jobs.transitions.moves import Result
 from engine.errors import Conflict, NotFound
-from engine.lifecycle import JobStatus, StepEventKind, StepStatus
+from engine.lifecycle import OPEN_JOB, JobStatus, StepEventKind, StepStatus
 
 WAITING = (StepStatus.PENDING, StepStatus.READY, StepStatus.SUSPENDED)
 
@@ -23,9 +23,9 @@ def cancel(job_id: UUID, *, actor: str, reason: str) -> None:
     """Cancel a job, then its children, each in a transaction of its own. Source: reliability, table
     3.5."""
     _cancel_one(job_id, actor, reason)
-    for child_id in Job.objects.filter(
-        parent_job_id=job_id, status__in=["pending", "running"]
-    ).values_list("id", flat=True):
+    for child_id in Job.objects.filter(parent_job_id=job_id, status__in=OPEN_JOB).values_list(
+        "id", flat=True
+    ):
         try:
             cancel(child_id, actor=actor, reason="Parent job cancelled")
         except Conflict:

@@ -8,14 +8,14 @@ from uuid import UUID
 
 from django.db import transaction
 
-from apps.jobs import bells, services
+from apps.jobs import bells
 from apps.jobs.database.sql import retried
-from apps.jobs.flow import blueprints
+from apps.jobs.flow import blueprints, starting
 from apps.jobs.flow.advance import advancing
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.flow.creation import Origin
 from apps.jobs.flow.redaction import blanked, shown
 from apps.jobs.models import Job
+from apps.jobs.plans import Plan
 from apps.jobs.ports import Dispatch
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions import rows
@@ -38,9 +38,9 @@ def start_child(dispatch: Dispatch) -> None:
     task_name = dispatch.node.action.task
     assert task_name is not None
     depth = dispatch.job.depth + 1
-    if depth > services.MAX_DEPTH:
+    if depth > starting.MAX_DEPTH:
         raise AuthorError(
-            f"Maximum task nesting depth ({services.MAX_DEPTH}) exceeded for task '{task_name}'"
+            f"Maximum task nesting depth ({starting.MAX_DEPTH}) exceeded for task '{task_name}'"
         )
     node = dispatch.node
     pen.move(
@@ -60,7 +60,7 @@ def start_child(dispatch: Dispatch) -> None:
     )
     revision = Revision.objects.get(id=dispatch.job.revision_id)
     try:
-        child = services.start_at(
+        child = starting.start_at(
             revision,
             task_name,
             dispatch.values,
@@ -84,7 +84,8 @@ def _blanked_input(dispatch: Dispatch, task_name: str) -> dict[str, Any]:
 @retried
 def _advance_parent(child: Job) -> None:
     advance = advancing(child.parent_job_id, blueprints.load)  # type: ignore[arg-type]
-    if advance is None or not rows.is_waiting_for(child.parent_step_id, child.id):
+    step_id = child.parent_step_id
+    if advance is None or step_id is None or not rows.is_waiting_for(step_id, child.id):
         return  # the parent's step has ended without it, or runs again with another child
     event = EVENTS[JobStatus(child.status)]
     error = f"Child job {child.id} {child.status}" + (f": {child.error}" if child.error else "")
@@ -92,7 +93,7 @@ def _advance_parent(child: Job) -> None:
         Result(
             output=child.output,
             has_output=child.output is not None,
-            output_sealed=child.output_sealed,
+            output_sealed=bytes(child.output_sealed) if child.output_sealed is not None else None,
         )
         if event is StepEventKind.SUCCEEDED
         else Result(error=error)
@@ -101,9 +102,7 @@ def _advance_parent(child: Job) -> None:
         event = StepEventKind.CANCELLED
     # What the child shows is masked by the child, which knows every secret that its parent knows
     # of.
-    advance.settle(
-        [child.parent_step_id], event, result, base=rows.flow_name_of(child.parent_step_id)
-    )
+    advance.settle([step_id], event, result, base=rows.flow_name_of(step_id))
     advance.run()
     bells.ring_after_commit(advance.bells)
 

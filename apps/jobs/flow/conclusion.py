@@ -9,16 +9,16 @@ from uuid import UUID
 from apps.jobs import ports
 from apps.jobs.database.sql import fetch
 from apps.jobs.flow import contexts
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.models import Job
+from apps.jobs.plans import Plan
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions.moves import JobState
 from engine import planner
-from engine.lifecycle import JobEventKind
+from engine.lifecycle import JobEventKind, StepStatus
 
 ERRORS = """
 SELECT name, status, error FROM jobs_step
-WHERE job_id = %s AND loop_id IS NULL AND status IN ('failed', 'cancelled')
+WHERE job_id = %s AND owner_kind = 'step' AND loop_id IS NULL AND status IN ('failed', 'cancelled')
     AND NOT (tolerates AND status = 'failed')
 ORDER BY completed_at, position LIMIT 20
 """
@@ -26,6 +26,7 @@ LEAF_OUTPUTS = """
 SELECT name, output::text, output_sealed FROM jobs_step
 WHERE job_id = %s AND name = ANY(%s) AND status = 'completed' AND has_output ORDER BY position
 """
+WITHOUT_WORDS = {StepStatus.FAILED: "failed", StepStatus.CANCELLED: "was cancelled"}
 
 
 def conclude_job(state: JobState, plan: Plan, bad_steps: int, *, actor: str = "") -> None:
@@ -54,6 +55,6 @@ def _errors(job_id: UUID) -> str:
     """Why it was cancelled, else what became of the steps that it may not tolerate."""
     ((reason,),) = fetch("SELECT cancel_reason FROM jobs_job WHERE id = %s", (job_id,))
     return reason or "; ".join(
-        f"Step '{name}': {error or ('was cancelled' if status == 'cancelled' else 'failed')}"
+        f"Step '{name}': {error or WITHOUT_WORDS[status]}"
         for name, status, error in fetch(ERRORS, (job_id,))
     )

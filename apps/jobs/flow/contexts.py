@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from apps.jobs.database.sql import fetch
-from apps.jobs.flow.blueprints import Node, Plan
 from apps.jobs.flow.redaction import Opened, reveal, seal_with
 from apps.jobs.models import Job
+from apps.jobs.plans import Node, Plan
 from apps.jobs.transitions.rows import Instance
 from apps.workspaces.errors import SecretError
 from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
+from engine.lifecycle import StepStatus
 from engine.templating import context_name
 
 OUTPUTS = """
@@ -43,7 +44,10 @@ def opened(stored: str | bytes) -> Opened:
 
 def clear_input(job: Job) -> dict[str, Any]:
     """The job's input with its secret values."""
-    return reveal(job.input_sealed)[0] if job.input_sealed is not None else job.input
+    values: dict[str, Any] = (
+        reveal(job.input_sealed)[0] if job.input_sealed is not None else job.input
+    )
+    return values
 
 
 def hidden_of(job: Job) -> tuple[str, ...]:
@@ -67,8 +71,8 @@ def outputs_of(
     hidden: tuple[str, ...] = ()
     for name, status, output, sealed, error in fetch(OUTPUTS, (job_id, wanted)):
         value, secret = _output(output, sealed)
-        entry: dict[str, Any] = {"output": value if status == "completed" else None}
-        if status == "failed":
+        entry: dict[str, Any] = {"output": value if status == StepStatus.COMPLETED else None}
+        if status == StepStatus.FAILED:
             entry["error"] = error
         entries[context_name(name)] = entry
         hidden += secret
@@ -106,9 +110,9 @@ def masks_of(job: Job, hidden: Iterable[str] = ()) -> tuple[str, ...]:
     Where the workspace's secrets cannot be resolved, none of them can be in any text either.
     """
     try:
-        known = sensitive_of(job.revision_id)
+        known: Sequence[str] = sensitive_of(job.revision_id)
     except SecretError:
-        known = []
+        known = ()
     return secret_values([known, hidden_of(job), list(hidden)])
 
 

@@ -14,8 +14,8 @@ from django.conf import settings
 
 from apps.fleet.tag_sets import tag_set_ids
 from apps.jobs.database.sql import fetch
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.models import Job
+from apps.jobs.plans import Plan
 from apps.jobs.transitions import rows
 from apps.jobs.transitions.moves import Candidate
 from engine.planner import Tally

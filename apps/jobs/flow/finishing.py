@@ -1,238 +1,264 @@
 """The end of an attempt: guarded by its fence, counted and advanced in one transaction, without a
-server hop."""
+server hop. Steps and units end alike; what an end sets off differs."""
 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 
-from apps.jobs.database.sql import fetch_one, retried
+from apps.jobs import ports
+from apps.jobs.database.sql import fetch_named, fetch_one, retried
 from apps.jobs.flow import blueprints
 from apps.jobs.flow.advance import Advance, advancing
-from apps.jobs.flow.redaction import masked_result, shown
+from apps.jobs.flow.redaction import Told
+from apps.jobs.ports import Rules, Unit
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions.compiled import Completion
 from apps.jobs.transitions.moves import Ended, Result
 from engine import planner
 from engine.errors import StaleMove
-from engine.lifecycle import StepEventKind, StepStatus
-from engine.masking import masker
+from engine.lifecycle import AttemptEventKind, OwnerKind, StepEventKind, StepStatus
 from engine.orders import StepOutcome, Verdict
 from engine.planner import Settlement, Tries
 
-if TYPE_CHECKING:
-    from apps.jobs.ledger import Report
-
-STATUS = {
-    StepEventKind.SUCCEEDED: "completed",
-    StepEventKind.FAILED: "failed",
-    StepEventKind.RETRIED: "failed",
-    StepEventKind.CANCELLED: "cancelled",
-    StepEventKind.RETURNED: "lost",
+TOLD = {
+    StepEventKind.SUCCEEDED: AttemptEventKind.SUCCEEDED,
+    StepEventKind.FAILED: AttemptEventKind.FAILED,
+    StepEventKind.RETRIED: AttemptEventKind.FAILED,
+    StepEventKind.CANCELLED: AttemptEventKind.CANCELLED,
+    StepEventKind.RETURNED: AttemptEventKind.LOST,
 }
 # A step that waits for its next run keeps the fence of the last one: the report of that one comes
 # too late.
 RUNNING = (StepStatus.RUNNING,)
-TRIES = "SELECT attempts, losses FROM jobs_step WHERE id = %s AND fence = %s AND status = 'running'"
-LOST = """
-SELECT a.job_id, a.step_id, a.fence, a.started_at IS NOT NULL, s.base, s.name,
-    coalesce(w.name, a.worker_id::text)
-FROM jobs_attempt a JOIN jobs_step s ON s.id = a.step_id LEFT JOIN fleet_worker w
-    ON w.id = a.worker_id
+JOB = "SELECT job_id FROM jobs_attempt WHERE id = %s AND ended_at IS NULL"
+HELD = """
+SELECT a.started_at IS NOT NULL AS had_started, s.id, s.base, s.name, s.timeout_s, s.attempts,
+    s.losses, s.lasts, s.owner_kind, s.owner_id, a.fence,
+    s.status = 'running' AND s.fence = a.fence AS is_current,
+    coalesce(w.name, a.worker_id::text) AS worker
+FROM jobs_attempt a JOIN jobs_step s ON s.id = a.step_id
+LEFT JOIN fleet_worker w ON w.id = a.worker_id
 WHERE a.id = %s AND a.ended_at IS NULL
 """
+Finished = tuple[bool, dict[int, int]]  # whether it counted; what became ready, by tag set id
+REFUSED: Finished = (False, {})
 
 
-def finish(report: Report) -> tuple[bool, dict[int, int]]:
-    """Settle a reported attempt. Returns whether it counted, and how many steps became ready by tag
-    set id."""
-    if report.outcome.verdict is Verdict.LOST:
-        return lose(report.claim.attempt_id, reason=masker(report.masks).text(report.outcome.error))
-    return _finish(report)
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An attempt that is about to end, with its job locked. `row` is one of HELD."""
+
+    attempt_id: int
+    advance: Advance
+    row: Any
+
+    @property
+    def unit(self) -> Unit | None:
+        """None for a step of the flow."""
+        row = self.row
+        if row.owner_kind == OwnerKind.STEP:
+            return None
+        return Unit(row.id, self.advance.state.id, row.owner_id, row.attempts)
+
+    @property
+    def is_cancelling(self) -> bool:
+        return self.advance.state.is_cancelling and not self.row.lasts
+
+    def rules(self) -> Rules:
+        if self.unit is not None:
+            return ports.owner_of(OwnerKind(self.row.owner_kind)).rules(self.unit)
+        node = self.advance.plan.nodes[self.row.base]
+        choice = node.step.on_worker_lost or node.action.on_worker_lost
+        return Rules(node.retry, (choice or settings.STROEM.recovery.on_worker_lost) == "retry")
+
+    def conclude(
+        self,
+        settlement: Settlement,
+        told: AttemptEventKind,
+        error: str,
+        *,
+        outcome: StepOutcome | None = None,
+        seen: Any = None,
+        progress: int | None = None,
+        is_loss: bool = False,
+    ) -> Finished:
+        """Move the step, end the attempt, and go on; refused when the fence says that it is
+        late."""
+        if not self._write(settlement, seen, is_loss=is_loss):
+            return REFUSED
+        pen.end_attempt(
+            self.attempt_id,
+            told,
+            exit_code=outcome.exit_code if outcome else None,
+            error=error,
+            progress=progress,
+        )
+        self.advance.run()
+        if self.unit is not None:
+            owner = ports.owner_of(OwnerKind(self.row.owner_kind))
+            owner.ended(self.unit, settlement.event, told, error)
+        return True, dict(self.advance.bells)
+
+    def _write(self, settlement: Settlement, seen: Any, *, is_loss: bool) -> bool:
+        row, event = self.row, settlement.event
+        if event in pen.FINAL_EVENTS:
+            base = row.name if self.unit is None else ""
+            result = Result(error=settlement.error)
+            return bool(
+                self.advance.settle([row.id], event, result, fence=row.fence, base=base, input=seen)
+            )
+        try:
+            _, tag_set_id = pen.move(
+                row.id,
+                event,
+                fence=row.fence,
+                wait_s=settlement.wait_s,
+                detail=settlement.error,
+                is_loss=is_loss,
+                input=seen or None,
+            )
+        except StaleMove:
+            return False
+        if event is StepEventKind.RETURNED and tag_set_id is not None:
+            self.advance.bells[tag_set_id] += 1
+        return True
 
 
-def compiled(report: Report) -> Completion | None:
+def _hold(attempt_id: int, job_id: UUID) -> _Held | None:
+    """Lock the attempt's job, then read how the attempt stands; None when it has ended."""
+    advance = advancing(job_id, blueprints.load)
+    rows = fetch_named(HELD, (attempt_id,))
+    return _Held(attempt_id, advance, rows[0]) if advance is not None and rows else None
+
+
+def finish(report: Told) -> Finished:
+    """Settle a reported attempt."""
+    verdict = report.outcome.verdict
+    if verdict is Verdict.LOST:
+        return lose(report.claim.attempt_id, reason=report.result.error)
+    return _succeed(report) if verdict is Verdict.SUCCEEDED else _fail(report)
+
+
+def compiled(report: Told) -> Completion | None:
     """What to tell the compiled statement, when the report is one that it may take."""
     claim, outcome = report.claim, report.outcome
     if outcome.verdict is not Verdict.SUCCEEDED or claim.step_name != claim.base:
         return None
-    if not blueprints.load(claim.blueprint_id).nodes[claim.base].leads_to_plain:
+    node = blueprints.load(claim.blueprint_id).nodes.get(claim.base)  # None: it is a unit
+    if node is None or not node.leads_to_plain:
         return None
-    result = masked_result(
-        Result(output=outcome.output, has_output=outcome.has_output), report.masks
-    )
     return Completion(
         claim.job_id,
         claim.step_id,
         claim.fence,
         claim.attempt_id,
         outcome.exit_code,
-        result,
-        shown(report.input, report.masks),
+        report.result,
+        report.input,
     )
 
 
 @retried
-def _finish(report: Report) -> tuple[bool, dict[int, int]]:
-    return _succeed(report) if report.outcome.verdict is Verdict.SUCCEEDED else _fail(report)
-
-
-def _succeed(report: Report) -> tuple[bool, dict[int, int]]:
+def _succeed(report: Told) -> Finished:
     """The common end: nothing to decide, so the statement that settles the step also takes the
     lock."""
-    claim, outcome = report.claim, report.outcome
-    result = masked_result(
-        Result(output=outcome.output, has_output=outcome.has_output), report.masks
-    )
+    claim = report.claim
     settled = pen.settle(
         claim.job_id,
         [claim.step_id],
         StepEventKind.SUCCEEDED,
-        result,
+        report.result,
         fence=claim.fence,
         sources=RUNNING,
-        input=shown(report.input, report.masks),
-        ended=Ended(claim.attempt_id, outcome.exit_code),
+        input=report.input,
+        ended=Ended(claim.attempt_id, report.outcome.exit_code, report.progress),
     )
     if not settled.moved or settled.state is None:
-        return False, {}
+        return REFUSED
     advance = Advance(settled.state, blueprints.load(settled.state.blueprint_id))
     advance.absorb(settled)
-    advance.note(claim.step_name, StepEventKind.SUCCEEDED)
+    if claim.owner_id is None:
+        advance.note(claim.step_name, StepEventKind.SUCCEEDED)
     advance.run()
-    return True, dict(advance.bells)
-
-
-def _fail(report: Report) -> tuple[bool, dict[int, int]]:
-    claim, outcome = report.claim, report.outcome
-    advance = advancing(claim.job_id, blueprints.load)
-    tries = fetch_one(TRIES, (claim.step_id, claim.fence))
-    if advance is None or tries is None:
-        return False, {}
-    settlement = planner.settle(
-        outcome,
-        Tries(tries[0], tries[1], advance.plan.nodes[claim.base].retry),
-        is_cancelling=advance.state.is_cancelling,
-        chance=random.random(),
-    )
-    result = masked_result(Result(error=settlement.error), report.masks)
-    seen = shown(report.input, report.masks)
-    if not _write(advance, claim.step_id, claim.fence, claim.step_name, settlement, result, seen):
-        return False, {}
-    pen.end_attempt(
-        claim.attempt_id, STATUS[settlement.event], exit_code=outcome.exit_code, error=result.error
-    )
-    advance.run()
-    return True, dict(advance.bells)
-
-
-def _write(
-    advance: Advance,
-    step_id: int,
-    fence: int,
-    base: str,
-    settlement: Settlement,
-    result: Result,
-    seen: Any,
-    *,
-    is_loss: bool = False,
-) -> bool:
-    """Move the step; False when its fence says that the report is late."""
-    if settlement.event in pen.FINAL_EVENTS:
-        return bool(
-            advance.settle([step_id], settlement.event, result, fence=fence, base=base, input=seen)
+    if claim.owner_id is not None:
+        unit = Unit(claim.step_id, claim.job_id, claim.owner_id, claim.number)
+        ports.owner_of(claim.owner_kind).ended(
+            unit, StepEventKind.SUCCEEDED, AttemptEventKind.SUCCEEDED, ""
         )
-    try:
-        _, tag_set_id = pen.move(
-            step_id,
-            settlement.event,
-            fence=fence,
-            wait_s=settlement.wait_s,
-            detail=result.error,
-            is_loss=is_loss,
-            input=seen or None,
-        )
-    except StaleMove:
-        return False
-    if settlement.event is StepEventKind.RETURNED and tag_set_id is not None:
-        advance.bells[tag_set_id] += 1
-    return True
+    return True, dict(advance.bells)
 
 
 @retried
-def lose(attempt_id: int, *, is_loss: bool = True, reason: str = "") -> tuple[bool, dict[int, int]]:
+def _fail(report: Told) -> Finished:
+    held = _hold(report.claim.attempt_id, report.claim.job_id)
+    if held is None or not held.row.is_current:
+        return REFUSED
+    settlement = _settle(held, report.outcome)
+    return held.conclude(
+        settlement,
+        TOLD[settlement.event],
+        settlement.error,
+        outcome=report.outcome,
+        seen=report.input,
+        progress=report.progress,
+    )
+
+
+def _settle(held: _Held, outcome: StepOutcome) -> Settlement:
+    return planner.settle(
+        outcome,
+        Tries(held.row.attempts, held.row.losses, held.rules().retry),
+        is_cancelling=held.is_cancelling,
+        chance=random.random(),
+    )
+
+
+@retried
+def lose(attempt_id: int, *, is_loss: bool = True, reason: str = "") -> Finished:
     """Settle an attempt whose worker went away, gave it back or says for what `reason` it was lost.
     Harmless when it has ended meanwhile."""
-    row = fetch_one(LOST, (attempt_id,))
-    if row is None:
-        return False, {}
-    job_id, step_id, fence, had_started, base, step_name, worker_name = row
-    had_started = had_started and is_loss  # who gives a step back knows that its process never was
-    advance = advancing(job_id, blueprints.load)
-    assert advance is not None
-    tries = fetch_one(TRIES, (step_id, fence))
-    if tries is None:
-        pen.end_attempt(attempt_id, "lost")
-        return False, {}
-    node = advance.plan.nodes[base]
-    recovery = settings.STROEM.recovery
-    choice = node.step.on_worker_lost or node.action.on_worker_lost or recovery.on_worker_lost
+    job = fetch_one(JOB, (attempt_id,))
+    held = _hold(attempt_id, job[0]) if job else None
+    if held is None:
+        return REFUSED
+    row = held.row
+    if not row.is_current:
+        pen.end_attempt(attempt_id, AttemptEventKind.LOST)
+        return REFUSED
+    rules = held.rules()
+    had_started = (
+        row.had_started and is_loss
+    )  # who gives a step back knows that its process never was
     settlement = planner.settle_lost(
-        worker_name,
-        Tries(tries[0], tries[1], node.retry),
+        row.worker,
+        Tries(row.attempts, row.losses, rules.retry if rules.retries_losses else None),
         had_started=had_started,
-        may_repeat=choice == "retry",
-        lost_retries=recovery.lost_retries,
-        is_cancelling=advance.state.is_cancelling,
+        may_repeat=rules.may_repeat,
+        lost_retries=settings.STROEM.recovery.lost_retries,
+        is_cancelling=held.is_cancelling,
         chance=random.random(),
         reason=reason,
     )
-    if not _write(
-        advance,
-        step_id,
-        fence,
-        step_name,
-        settlement,
-        Result(error=settlement.error),
-        None,
-        is_loss=had_started,
-    ):
-        return False, {}
-    status = STATUS[settlement.event] if settlement.event is StepEventKind.CANCELLED else "lost"
-    told = settlement.error or reason or ("Worker was lost" if is_loss else "Given back")
-    pen.end_attempt(attempt_id, status, error=told)
-    advance.run()
-    return True, dict(advance.bells)
+    is_cancelled = settlement.event is StepEventKind.CANCELLED
+    told = AttemptEventKind.CANCELLED if is_cancelled else AttemptEventKind.LOST
+    error = reason or (f"Worker {row.worker} was lost" if is_loss else "Given back")
+    return held.conclude(settlement, told, settlement.error or error, is_loss=had_started)
 
 
 @retried
-def time_out(
-    attempt_id: int,
-    job_id: UUID,
-    step_id: int,
-    fence: int,
-    base: str,
-    step_name: str,
-    timeout_s: float,
-) -> dict[int, int]:
+def time_out(attempt_id: int, job_id: UUID) -> dict[int, int]:
     """Settle an attempt that outlived its time-out, in place of its worker. Returns what became
     ready."""
-    advance = advancing(job_id, blueprints.load)
-    tries = fetch_one(TRIES, (step_id, fence))
-    if advance is None or tries is None:
+    held = _hold(attempt_id, job_id)
+    if held is None or not held.row.is_current:
         return {}
-    error = f"Step timed out after {timeout_s:g}s (server-side enforcement)"
-    outcome = StepOutcome(Verdict.TIMED_OUT, error=error)
-    settlement = planner.settle(
-        outcome,
-        Tries(tries[0], tries[1], advance.plan.nodes[base].retry),
-        is_cancelling=advance.state.is_cancelling,
-        chance=random.random(),
-    )
-    if _write(advance, step_id, fence, step_name, settlement, Result(error=settlement.error), None):
-        pen.end_attempt(attempt_id, STATUS[settlement.event], error=error)
-        advance.run()
-    return dict(advance.bells)
+    what = "Step" if held.unit is None else "Action"
+    error = f"{what} timed out after {held.row.timeout_s:g}s (server-side enforcement)"
+    settlement = _settle(held, StepOutcome(Verdict.TIMED_OUT, error=error))
+    _, ready = held.conclude(settlement, TOLD[settlement.event], error)
+    return ready

@@ -8,12 +8,14 @@ well.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from apps.jobs.transitions.moves import Result
+from apps.jobs.values import Claim, Report
 from apps.workspaces.sealing import seal, unseal
 from engine.masking import MASK, masker, secret_strings
+from engine.orders import StepOutcome
 
 Opened = tuple[Any, tuple[str, ...]]  # a value, and the secret values in it
 
@@ -61,6 +63,30 @@ def masked_result(result: Result, masks: tuple[str, ...]) -> Result:
         return replace(result, error=error, output=shown(result.output, masks))
     output, sealed = conceal(result.output, masks)
     return replace(result, error=error, output=output, output_sealed=sealed)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A worker's report as it may be stored: what is secret in it is masked, and sealed beside."""
+
+    claim: Claim
+    outcome: StepOutcome
+    result: Result
+    input: Any
+    progress: int | None
+
+
+def redacted(report: Report) -> Told:
+    """Masks a report, once for all that is done with it."""
+    outcome, masks = report.outcome, report.masks
+    result = masked_result(Result(outcome.error or "", outcome.output, outcome.has_output), masks)
+    return Told(
+        report.claim,
+        replace(outcome, error=result.error or None, output=result.output),
+        result,
+        shown(report.input, masks),
+        report.progress,
+    )
 
 
 def _keys_of(value: Any) -> list[str]:

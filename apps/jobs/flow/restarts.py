@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from apps.jobs import bells, ports, services
+from apps.jobs import bells, ports
 from apps.jobs.database.sql import fetch, retried
-from apps.jobs.flow import blueprints
+from apps.jobs.flow import blueprints, starting
 from apps.jobs.flow.advance import Advance
 from apps.jobs.models import Job
 from apps.jobs.transitions import moves as pen
@@ -18,12 +18,15 @@ from apps.jobs.transitions import reopening
 from apps.jobs.transitions.reopening import Reopened
 from engine import dag
 from engine.errors import Conflict, NotFound
-from engine.lifecycle import JobEventKind, JobStatus
+from engine.lifecycle import JobEventKind, JobStatus, StepStatus
 from engine.planner import Tally
 from engine.spec.model import Task
 
-FLOW = "SELECT id, base, status, tolerates FROM jobs_step WHERE job_id = %s AND loop_id IS NULL"
-AGAIN = frozenset({"failed", "cancelled"})
+FLOW = """
+SELECT id, base, status, tolerates FROM jobs_step
+WHERE job_id = %s AND owner_kind = 'step' AND loop_id IS NULL
+"""
+AGAIN = frozenset({StepStatus.FAILED, StepStatus.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def _restart(job_id: UUID, actor: str) -> None:
     if job.has_actions:
         ports.born(job, plan)
     advance = Advance(fresh, plan)
-    advance.consider(services.roots_of(job_id))
+    advance.consider(starting.roots_of(job_id))
     advance.run()
     bells.ring_after_commit(advance.bells)
 
@@ -96,7 +99,7 @@ def chosen(task: Task, statuses: Mapping[str, str]) -> list[str]:
     again: set[str] = set()
     for name in order:
         behind = any(dependency in again for dependency in task.flow[name].depends_on)
-        if statuses[name] in AGAIN or (statuses[name] == "skipped" and behind):
+        if statuses[name] in AGAIN or (statuses[name] == StepStatus.SKIPPED and behind):
             again.add(name)
     return [name for name in order if name in again]
 
@@ -106,8 +109,8 @@ def _reopened(task: Task, flow: Mapping[str, FlowStep], again: list[str], name: 
         flow[dependency] for dependency in task.flow[name].depends_on if dependency not in again
     ]
     tally = Tally(
-        completed=sum(step.status == "completed" for step in kept),
+        completed=sum(step.status == StepStatus.COMPLETED for step in kept),
         failed=0,
-        skipped=sum(step.status == "skipped" for step in kept),
+        skipped=sum(step.status == StepStatus.SKIPPED for step in kept),
     )
     return Reopened(flow[name].id, len(task.flow[name].depends_on) - len(kept), tally)

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import random
 
-from apps.jobs import services
-from apps.jobs.flow import contexts
-from apps.jobs.flow.blueprints import Plan
+from apps.jobs.flow import contexts, starting
 from apps.jobs.flow.creation import Origin
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job
+from apps.jobs.plans import Plan
 from apps.workspaces.models import Revision
 from engine.lifecycle import JobStatus
 from engine.retries import delay_s
@@ -33,7 +32,7 @@ def on_end(job: Job, plan: Plan) -> None:
         retry_attempt=job.retry_attempt + 1,
     )
     revision = Revision.objects.get(id=job.revision_id)
-    following = services.start_at(
+    following = starting.start_at(
         revision,
         job.task_name,
         contexts.clear_input(job),

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from apps.jobs.database.sql import fetch, fetch_one
+from apps.jobs.values import Claim
 from engine.orders import Line
-
-if TYPE_CHECKING:
-    from apps.jobs.ledger import Claim
 
 # The day is the day of the claim, so that a batch sent again meets the partition that holds its
 # first copy.
@@ -32,12 +30,6 @@ SERVER_LINE = """
 INSERT INTO jobs_logchunk (day, attempt_id, seq, job_id, lines, line_count)
 VALUES ((clock_timestamp() AT TIME ZONE 'UTC')::date, 0, nextval('jobs_logchunk_id_seq'), %s, %s, 1)
 """
-READ = """
-SELECT id, lines FROM jobs_logchunk
-WHERE job_id = %(job)s AND id > %(after)s AND (%(step)s::bigint[] IS NULL
-    OR step_id = ANY(%(step)s))
-ORDER BY id LIMIT %(limit)s
-"""
 
 
 def append(claim: Claim, seq: int, lines: Sequence[Line]) -> bool:
@@ -51,9 +43,7 @@ def append_params(claim: Claim, seq: int, lines: Sequence[Line]) -> dict[str, An
         "attempt": claim.attempt_id,
         "fence": claim.fence,
         "seq": seq,
-        "lines": "".join(
-            record(line.at, line.stream, claim.step_name, line.text) for line in lines
-        ),
+        "lines": "".join(record(line.at, line.stream, claim.log_name, line.text) for line in lines),
         "count": len(lines),
     }
 
@@ -67,20 +57,3 @@ def record(at: float, stream: str, step: str, text: str) -> str:
     ts = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     record = {"ts": ts, "stream": stream, "step": step, "line": text.replace("\x00", "\ufffd")}
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n"
-
-
-def chunks(
-    job_id: UUID, *, after: int = 0, step_ids: Sequence[int] | None = None, limit: int = 1000
-) -> Iterator[tuple[int, str]]:
-    """(id, JSON lines) of stored batches that arrived after chunk `after`.
-
-    Ids are handed out before the commit: a reader that follows must look back a little (see
-    `apps.api`), or it skips a batch that commits late.
-    """
-    params: dict[str, Any] = {
-        "job": job_id,
-        "after": after,
-        "step": list(step_ids) if step_ids is not None else None,
-        "limit": limit,
-    }
-    yield from fetch(READ, params)

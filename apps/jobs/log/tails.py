@@ -1,22 +1,16 @@
 """What happened in jobs since the last look, for those who watch: changed steps and new batches of
-log lines.
-
-Ids are handed out before the commit, so a row may show up behind one that was read already. A place
-therefore moves past a row only when the row is so old that nothing older can still appear, and
-remembers what it has seen beyond.
-"""
+log lines."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from apps.jobs.database.sql import fetch, fetch_one
+from apps.jobs.log.cursors import SETTLED_S, Choice, Chunk, Cursor, fitting
 
-# no transaction of ours holds a row longer: statements give up waiting for a lock after 10 s
-SETTLED_S = 10
 MOST_AT_ONCE = 400
 MOST_STEPS = 200
 PIECE_BYTES = 400_000
@@ -37,7 +31,7 @@ FROM unnest(%(jobs)s::uuid[], %(after)s::bigint[]) w(job, after) CROSS JOIN LATE
 ) c
 """
 CONTENTS = """
-SELECT c.id, c.job_id, c.step_id, s.loop_id, c.attempt_id, c.lines
+SELECT c.id, c.job_id, c.step_id, s.loop_id, s.owner_kind, s.owner_id, c.attempt_id, c.lines
 FROM jobs_logchunk c LEFT JOIN jobs_step s ON s.id = c.step_id
 WHERE c.job_id = ANY(%(jobs)s) AND c.id = ANY(%(ids)s) ORDER BY c.id
 """
@@ -52,90 +46,32 @@ STEPS = """
 SELECT id, job_id, name, base, kind, status, started_at, completed_at, suspended_at, attempts,
     loop_index, child_job_id,
     left(error, 300), loop_id
-FROM jobs_step WHERE job_id = ANY(%(jobs)s) AND id = ANY(%(ids)s)
-"""
-CHOICE = """
-job_id = %(job)s AND (%(step)s::bigint IS NULL OR step_id = %(step)s
-    OR step_id IN (SELECT id FROM jobs_step WHERE loop_id = %(step)s))
-        AND (NOT %(server)s OR attempt_id = 0)
-    AND (%(attempts)s::bigint[] IS NULL OR attempt_id = ANY(%(attempts)s))
+FROM jobs_step WHERE job_id = ANY(%(jobs)s) AND id = ANY(%(ids)s) AND owner_kind = 'step'
 """
 START_OF_TAIL = """
 SELECT coalesce(max(id) FILTER (WHERE behind >= %(lines)s), 0) FROM (
     SELECT id, sum(line_count) OVER (ORDER BY id DESC) - line_count AS behind FROM jobs_logchunk
-        WHERE CHOICE
+        WHERE job_id = %(job)s AND CHOICE
 ) t
-""".replace("CHOICE", CHOICE)
+"""
 LIST = """
-SELECT id, octet_length(lines) FROM jobs_logchunk WHERE CHOICE AND id > %(after)s ORDER BY id
-    LIMIT %(limit)s
-""".replace("CHOICE", CHOICE)
+SELECT id, octet_length(lines) FROM jobs_logchunk
+WHERE job_id = %(job)s AND CHOICE AND id > %(after)s ORDER BY id LIMIT %(limit)s
+"""
 LATE = """
-SELECT id, octet_length(lines) FROM jobs_logchunk WHERE CHOICE AND id < %(until)s
+SELECT id, octet_length(lines) FROM jobs_logchunk
+WHERE job_id = %(job)s AND CHOICE AND id < %(until)s
     AND at > (SELECT at FROM jobs_logchunk WHERE job_id = %(job)s AND id = %(until)s)
         - %(settled)s * interval '1 second' ORDER BY id
-""".replace("CHOICE", CHOICE)
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Whose lines somebody wants: of one step (with the instances of a loop), of the server alone,
-    of some attempts, or of all."""
-
-    step_id: int | None = None
-    is_server: bool = False
-    attempts: frozenset[int] | None = None
-
-    @property
-    def is_everything(self) -> bool:
-        return self == Choice()
-
-    def wants(self, chunk: Chunk) -> bool:
-        if self.attempts is not None:
-            return chunk.attempt_id in self.attempts
-        if self.is_server:
-            return chunk.attempt_id == 0
-        return self.step_id is None or self.step_id in (chunk.step_id, chunk.loop_id)
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """One stored batch of lines; `lines` is JSON lines."""
-
-    id: int
-    job_id: UUID
-    step_id: int | None
-    loop_id: int | None
-    attempt_id: int
-    lines: str
-
-
-@dataclass(slots=True)
-class Place:
-    """How far one stream of rows has been read: everything up to `after`, and `seen` beyond it."""
-
-    after: int = 0
-    seen: set[int] = field(default_factory=set)
-
-    def take(self, rows: Iterable[tuple[int, bool]]) -> list[int]:
-        """The ids of (id, is settled) that were not seen before; moves on."""
-        fresh = []
-        for row_id, is_settled in rows:
-            if row_id not in self.seen:
-                fresh.append(row_id)
-                self.seen.add(row_id)
-            if is_settled and row_id > self.after:
-                self.after = row_id
-        self.seen = {row_id for row_id in self.seen if row_id > self.after}
-        return fresh
+"""
 
 
 @dataclass(slots=True)
 class Watch:
     """The places of one job that is being watched."""
 
-    events: Place
-    chunks: Place
+    events: Cursor
+    chunks: Cursor
 
 
 @dataclass(slots=True)
@@ -152,7 +88,7 @@ def watch(job_id: UUID) -> Watch:
     and the first look."""
     row = fetch_one(FLOOR, {"job": job_id, "settled": SETTLED_S})
     assert row is not None
-    return Watch(Place(row[0]), Place(row[1]))
+    return Watch(Cursor(row[0]), Cursor(row[1]))
 
 
 def look(watches: Mapping[UUID, Watch], with_logs: Collection[UUID]) -> dict[UUID, News]:
@@ -164,7 +100,7 @@ def look(watches: Mapping[UUID, Watch], with_logs: Collection[UUID]) -> dict[UUI
         events.setdefault(job_id, []).append((event_id, is_settled))
         steps[event_id] = step_id
     for job_id, rows in events.items():
-        fresh = watches[job_id].events.take(rows)
+        watches[job_id].events, fresh = watches[job_id].events.take(rows)
         if fresh:
             news = found.setdefault(job_id, News(is_moved=True))
             news.step_ids = list(
@@ -188,11 +124,10 @@ def _new_chunks(watches: Mapping[UUID, Watch], with_logs: Collection[UUID]) -> l
         if size > PIECE_BYTES and not known and size > length:
             break  # the rest comes with the next look
         listed.setdefault(job_id, []).append((chunk_id, is_settled))
-    fresh = [
-        chunk_id
-        for job_id, rows in listed.items()
-        for chunk_id in watches[job_id].chunks.take(rows)
-    ]
+    fresh: list[int] = []
+    for job_id, rows in listed.items():
+        watches[job_id].chunks, found = watches[job_id].chunks.take(rows)
+        fresh += found
     return read(list(listed), fresh)
 
 
@@ -209,31 +144,23 @@ def read(job_ids: Sequence[UUID], chunk_ids: Sequence[int]) -> list[Chunk]:
 
 def start_of_tail(job_id: UUID, choice: Choice, lines: int) -> int:
     """The chunk id behind which about the last so many lines stand; 0 when that is all there is."""
-    row = fetch_one(START_OF_TAIL, {**_choice(job_id, choice), "lines": lines})
+    params = {"job": job_id, "ids": list(choice.ids), "lines": lines}
+    row = fetch_one(choice.within(START_OF_TAIL), params)
     return int(row[0]) if row else 0
 
 
 def piece(job_id: UUID, choice: Choice, after: int, size: int = PIECE_BYTES) -> list[Chunk]:
     """The next stored chunks behind `after`, about `size` bytes of them."""
-    rows = fetch(LIST, {**_choice(job_id, choice), "after": after, "limit": MOST_AT_ONCE})
-    chosen, total = [], 0
-    for chunk_id, length in rows:
-        if chosen and total + length > size:
-            break
-        chosen.append(chunk_id)
-        total += length
-    return read([job_id], chosen)
+    params = {"job": job_id, "ids": list(choice.ids), "after": after, "limit": MOST_AT_ONCE}
+    rows = fetch(choice.within(LIST), params)
+    return read([job_id], fitting([(chunk_id, length) for chunk_id, length in rows], size))
 
 
 def late(job_id: UUID, choice: Choice, until: int) -> list[Chunk]:
     """Chunks before `until` that may have been committed after a reader saw `until`."""
-    rows = fetch(LATE, {**_choice(job_id, choice), "until": until, "settled": SETTLED_S})
+    params = {"job": job_id, "ids": list(choice.ids), "until": until, "settled": SETTLED_S}
+    rows = fetch(choice.within(LATE), params)
     return read([job_id], [chunk_id for chunk_id, _ in rows])
-
-
-def _choice(job_id: UUID, choice: Choice) -> dict[str, Any]:
-    attempts = None if choice.attempts is None else list(choice.attempts)
-    return {"job": job_id, "step": choice.step_id, "server": choice.is_server, "attempts": attempts}
 
 
 def step_rows(job_ids: Sequence[UUID], step_ids: Sequence[int]) -> dict[UUID, list[dict[str, Any]]]:

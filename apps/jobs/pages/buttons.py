@@ -27,7 +27,9 @@ def cancel(request: HttpRequest, job_id: UUID) -> HttpResponse:
     return _act(
         request,
         job_id,
-        lambda: services.cancel_job(job_id, actor=request.user.email, reason=reason),
+        lambda: services.cancel_job(
+            job_id, actor=admin_pages.caller_of(request).email, reason=reason
+        ),
         "The job is being cancelled: what waits has ended, what runs was told to stop.",
     )
 
@@ -37,7 +39,7 @@ def restart(request: HttpRequest, job_id: UUID) -> HttpResponse:
     return _act(
         request,
         job_id,
-        lambda: restarts.restart_failed(job_id, actor=request.user.email),
+        lambda: restarts.restart_failed(job_id, actor=admin_pages.caller_of(request).email),
         "The job goes on from its failed steps. What had completed stays.",
     )
 

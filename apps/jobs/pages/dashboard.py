@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
-from django.db.models import Aggregate, Count, F, FloatField, Min, Q, QuerySet
+from django.db.models import Aggregate, Count, Exists, F, FloatField, Min, OuterRef, Q, QuerySet
 from django.db.models.functions import Extract, TruncHour
 from django.http import HttpRequest
 from django.utils import timezone
@@ -19,6 +19,7 @@ from apps.adminkit import panels
 from apps.adminkit.charts import Bars, Series
 from apps.fleet.models import TagSet
 from apps.jobs.models import Attempt, Job, Step
+from engine.lifecycle import OPEN_JOB, JobStatus, StepStatus
 
 HOURS = 24
 ROWS = 8
@@ -62,9 +63,9 @@ def hours_of(request: HttpRequest) -> list[Hour]:
     if known is None:
         final = [status for status, _ in OUTCOMES]
         rows = seen(request).filter(completed_at__gte=starts()[0], status__in=final).order_by()
-        rows = rows.annotate(hour=TruncHour("completed_at")).values_list("hour", "status")
+        hours = rows.annotate(hour=TruncHour("completed_at")).values_list("hour", "status")
         took = Extract(F("completed_at") - F("started_at"), "epoch")
-        found = rows.annotate(count=Count("pk"), times=Percentiles(took))
+        found: Any = hours.annotate(count=Count("pk"), times=Percentiles(took))
         known = [
             Hour(hour, status, count, *(times or (0.0, 0.0)))
             for hour, status, count, times in found
@@ -89,10 +90,10 @@ class Percentiles(Aggregate):
 
 def tiles(request: HttpRequest) -> dict[str, Any]:
     since = today()
-    open_jobs = seen(request).filter(status__in=["pending", "running"])
+    open_jobs = seen(request).filter(status__in=OPEN_JOB)
     live = open_jobs.aggregate(
-        running=Count("pk", filter=Q(status="running")),
-        waiting=Count("pk", filter=Q(status="pending")),
+        running=Count("pk", filter=Q(status=JobStatus.RUNNING)),
+        waiting=Count("pk", filter=Q(status=JobStatus.PENDING)),
     )
     ended = {status: 0 for status, _ in OUTCOMES}
     for hour in hours_of(request):
@@ -111,7 +112,7 @@ def tiles(request: HttpRequest) -> dict[str, Any]:
 def running(request: HttpRequest) -> dict[str, Any]:
     rows = (
         seen(request)
-        .filter(status="running")
+        .filter(status=JobStatus.RUNNING)
         .select_related("workspace")
         .order_by("-created_at", "-id")
     )
@@ -124,7 +125,9 @@ def running(request: HttpRequest) -> dict[str, Any]:
 
 def failed(request: HttpRequest) -> dict[str, Any]:
     rows = (
-        seen(request).filter(status="failed", completed_at__gte=today()).select_related("workspace")
+        seen(request)
+        .filter(status=JobStatus.FAILED, completed_at__gte=today())
+        .select_related("workspace")
     )
     rows = rows.only("task_name", "workspace__name", "status", "completed_at", "error")
     return {"jobs": rows.order_by("-completed_at")[:ROWS]}
@@ -164,7 +167,7 @@ def charts(request: HttpRequest) -> dict[str, Any]:
 
 def queues(request: HttpRequest) -> dict[str, Any]:
     """Steps that are ready, by the tags that they ask for, and how long the first has waited."""
-    rows = Step.objects.filter(status="ready", tag_set__isnull=False).order_by()
+    rows = Step.objects.filter(status=StepStatus.READY, tag_set__isnull=False).order_by()
     counted = list(
         rows.values_list("tag_set_id").annotate(count=Count("pk"), oldest=Min("ready_at"))
     )
@@ -175,7 +178,8 @@ def queues(request: HttpRequest) -> dict[str, Any]:
 def attempts_of(request: HttpRequest, worker: Any) -> dict[str, Any]:
     """On the page of a worker: what it does now, and did last, in workspaces that the caller
     sees."""
-    rows = list(Attempt.objects.filter(worker_id=worker.pk).order_by("-id")[:50])
+    of_flow = Exists(Step.objects.filter(pk=OuterRef("step_id")))
+    rows = list(Attempt.objects.filter(of_flow, worker_id=worker.pk).order_by("-id")[:50])
     steps = Step.objects.filter(
         visible(request.user, "job__workspace__name"), pk__in=[row.step_id for row in rows]
     )

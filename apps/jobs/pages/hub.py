@@ -23,9 +23,10 @@ from django.db import DatabaseError, connection
 
 from apps.jobs import ports
 from apps.jobs.log import tails
-from apps.jobs.log.tails import Choice, Chunk
+from apps.jobs.log.cursors import Choice, Chunk
 from apps.jobs.models import Job
 from apps.jobs.pages import pictures
+from engine.lifecycle import OwnerKind
 
 log = logging.getLogger("stroem.live")
 PAUSE_S = 0.08
@@ -224,8 +225,9 @@ def job_state(job: Job) -> dict[str, Any]:
 
 def log_item(chunk: Chunk) -> Item:
     lines = "[" + ",".join(line for line in chunk.lines.split("\n") if line) + "]"
+    step = chunk.step_id if chunk.owner_kind == OwnerKind.STEP else 0
     text = (
-        f'id: {chunk.id}\nevent: log\ndata: {{"chunk": {chunk.id}, "step": {chunk.step_id or 0},'
+        f'id: {chunk.id}\nevent: log\ndata: {{"chunk": {chunk.id}, "step": {step},'
         f' "lines": {lines}}}\n\n'
     )
     return Item(text, chunk)

@@ -13,7 +13,7 @@ from django.shortcuts import render
 from django.urls import reverse
 
 from apps.accounts.grants import allows, role_on
-from apps.accounts.models import Role
+from apps.accounts.models import Role, User
 from apps.adminkit import panels
 from apps.fleet.models import Worker
 from apps.jobs import ports
@@ -31,7 +31,8 @@ MOST_BARS = 300
 MOST_EVENTS = 200
 COLUMNS = tails.STEPS.split("FROM", maxsplit=1)[0]
 LISTED = """
-FROM jobs_step WHERE job_id = %(job)s AND (%(status)s = '' OR status = %(status)s)
+FROM jobs_step WHERE job_id = %(job)s AND owner_kind = 'step'
+    AND (%(status)s = '' OR status = %(status)s)
     AND (%(search)s = '' OR strpos(lower(name), %(search)s) > 0)
     AND (%(base)s::text[] IS NULL OR base = ANY(%(base)s))
 """
@@ -43,14 +44,22 @@ STEP_PAGE = (
 STEP_COUNT = "SELECT count(*) " + LISTED
 BARS = (
     COLUMNS
-    + """FROM jobs_step WHERE job_id = %(job)s AND coalesce(started_at, suspended_at) IS NOT NULL
+    + """FROM jobs_step WHERE job_id = %(job)s AND owner_kind = 'step'
+    AND coalesce(started_at, suspended_at) IS NOT NULL
 ORDER BY coalesce(started_at, suspended_at), id LIMIT %(limit)s"""
 )
 
 
+def caller_of(request: HttpRequest) -> User:
+    """Who asks; a page of the admin site lets nobody else in."""
+    assert isinstance(request.user, User)
+    return request.user
+
+
 def workspaces_of(request: HttpRequest) -> QuerySet[Workspace]:
     """The workspaces that the caller sees, by name."""
-    return Workspace.objects.visible_to(request.user).order_by("name")
+    found: QuerySet[Workspace] = Workspace.objects.visible_to(request.user)
+    return found.order_by("name")
 
 
 def job_url(job_id: UUID) -> str:

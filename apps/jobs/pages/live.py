@@ -22,8 +22,8 @@ from django.utils import timezone
 from apps.accounts.grants import role_on
 from apps.jobs import ports
 from apps.jobs.log import tails
-from apps.jobs.log.tails import Choice, Chunk
-from apps.jobs.models import Job, Step
+from apps.jobs.log.cursors import EVERYTHING, SETTLED_S, Choice, Chunk, Whose
+from apps.jobs.models import Attempt, Job, Step, Unit
 from apps.jobs.pages.hub import JOB_FIELDS, Item, Reader, event, hub, log_item, off_loop, state_item
 
 CHECK_EVERY_S = 60.0
@@ -87,23 +87,27 @@ def _choice(job: Job, wanted: str) -> Choice | None:
     if wanted in ("", "none"):
         return None
     if wanted == ALL:
-        return Choice()
+        return EVERYTHING
     if wanted == SERVER:
-        return Choice(is_server=True)
+        return Choice(Whose.SERVER)
     if beside := _BESIDE.fullmatch(wanted):
         return _choice_beside(job, int(beside[1]), beside[2])
     if not wanted.isascii() or not wanted.isdigit() or len(wanted) > 18:
         raise Http404
     if not Step.objects.filter(pk=int(wanted), job_id=job.pk).exists():
         raise Http404
-    return Choice(step_id=int(wanted))
+    return Choice.of(Whose.STEP, int(wanted))
 
 
 def _choice_beside(job: Job, id: int, run: str | None) -> Choice:
-    attempts = ports.attempts_beside(job.pk, id)
-    if attempts is None or (run is not None and -int(run) not in attempts):
+    if not ports.is_beside(job.pk, id):
         raise Http404
-    return Choice(attempts=attempts if run is None else frozenset({-int(run)}))
+    if run is None:
+        return Choice.of(Whose.ACTION, id)
+    units = Unit.objects.filter(job_id=job.pk, owner_id=id).values("id")
+    if not Attempt.objects.filter(pk=int(run), step_id__in=units).exists():
+        raise Http404
+    return Choice.of(Whose.ATTEMPT, int(run))
 
 
 def _last_id(request: HttpRequest) -> int | None:
@@ -171,7 +175,7 @@ async def _live(
             yield item.text
         if not items:
             yield ": still here\n\n"
-        if over_since is not None and time.monotonic() - over_since > tails.SETTLED_S:
+        if over_since is not None and time.monotonic() - over_since > SETTLED_S:
             yield OVER
             return
         if time.monotonic() - checked > CHECK_EVERY_S:
@@ -210,10 +214,10 @@ def _may_still(ticket: Ticket) -> bool:
 
 
 async def _text(ticket: Ticket) -> AsyncIterator[str]:
-    choice = ticket.choice or Choice()
+    choice = ticket.choice or EVERYTHING
     after = 0
     while pieces := await off_loop(tails.piece, ticket.job.pk, choice, after):
-        yield "".join(_plain(pieces, with_step=choice.is_everything or choice.is_server))
+        yield "".join(_plain(pieces, with_step=choice.whose in (Whose.ALL, Whose.SERVER)))
         after = pieces[-1].id
 
 

@@ -18,9 +18,9 @@ from uuid import UUID
 
 from apps.jobs.database.sql import fetch
 from apps.jobs.flow import blueprints
-from apps.jobs.flow.blueprints import Plan
 from apps.jobs.pages import action_pictures
 from apps.jobs.pages.action_pictures import DrawnAction
+from apps.jobs.plans import Plan
 
 MOST_DRAWN = 300
 FEWEST_FOLDED = 3
@@ -40,15 +40,16 @@ _DIGITS = re.compile(r"\d+")
 
 COUNTS = """
 SELECT base, status, loop_id IS NOT NULL, count(*) FROM jobs_step
-WHERE job_id = %s AND (%s::text[] IS NULL OR base = ANY(%s)) GROUP BY 1, 2, 3
+WHERE job_id = %s AND owner_kind = 'step' AND (%s::text[] IS NULL OR base = ANY(%s))
+GROUP BY 1, 2, 3
 """
 SINGLES = """
-SELECT base, id, child_job_id FROM jobs_step WHERE job_id = %s AND loop_id IS NULL
-    AND base = ANY(%s)
+SELECT base, id, child_job_id FROM jobs_step WHERE job_id = %s AND owner_kind = 'step'
+    AND loop_id IS NULL AND base = ANY(%s)
 """
 
 TOTALS = """
-SELECT status, count(*) FROM jobs_step WHERE job_id = %s
+SELECT status, count(*) FROM jobs_step WHERE job_id = %s AND owner_kind = 'step'
     AND (loop_total IS NULL OR loop_index IS NOT NULL) GROUP BY 1
 """
 

@@ -153,14 +153,14 @@ def _start(
 ) -> Job:
     if source is None:
         return services.start_job(
-            workspace.name, name, given, source_type="user", user=request.user
+            workspace.name, name, given, source_type="user", user=admin_pages.caller_of(request)
         )
     before = clear_input(source)
     values = {
         key: before[key] if value == MASK and key in before else value
         for key, value in given.items()
     }
-    return services.rerun_job(source.pk, actor=request.user, given=values)
+    return services.rerun_job(source.pk, actor=admin_pages.caller_of(request), given=values)
 
 
 def _offers(definition: Definition, of: Task) -> dict[str, list[str]]:

@@ -15,6 +15,8 @@ from uuid import UUID
 from apps.jobs.database.sql import fetch, fetch_one, jsonb, storable
 from engine.errors import StaleMove
 from engine.lifecycle import (
+    ATTEMPT_TABLE,
+    AttemptEventKind,
     JobEventKind,
     JobStatus,
     StepEventKind,
@@ -23,6 +25,7 @@ from engine.lifecycle import (
     job_target,
     step_sources,
     step_target,
+    target,
 )
 from engine.planner import Tally
 
@@ -88,6 +91,7 @@ class Ended:
 
     attempt_id: int
     exit_code: int | None = None
+    progress: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +128,12 @@ s AS (
             completed_at = clock_timestamp()
     FROM j WHERE t.job_id = j.id AND t.id = ANY(%(ids)s) AND t.status = ANY(%(sources)s)
         AND (%(fence)s::int IS NULL OR t.fence = %(fence)s)
-    RETURNING t.id, t.dependents, t.loop_id, t.fence, t.tolerates
+    RETURNING t.id, t.dependents, t.loop_id, t.fence, t.tolerates, t.owner_kind
 ),
 a AS (
     UPDATE jobs_attempt SET status = %(status)s, ended_at = clock_timestamp(),
-        exit_code = %(exit_code)s,
-        error = %(error)s
+        exit_code = %(exit_code)s, error = %(error)s,
+        progress = coalesce(%(progress)s::smallint, progress)
     WHERE id = %(attempt)s AND ended_at IS NULL AND EXISTS (SELECT 1 FROM s)
 ),
 e AS (
@@ -167,7 +171,7 @@ k AS (
         SELECT count(*) AS total,
             count(*) FILTER (WHERE %(event)s = 'cancelled'
                 OR (%(event)s = 'failed' AND NOT tolerates)) AS bad
-        FROM s WHERE loop_id IS NULL
+        FROM s WHERE loop_id IS NULL AND owner_kind = 'step'
     ) c
     WHERE t.id = %(job)s AND c.total > 0
     RETURNING t.open_steps, t.bad_steps
@@ -185,7 +189,8 @@ SELECT (SELECT count(*) FROM s),
 """
 
 END_ATTEMPT = """
-UPDATE jobs_attempt SET status = %s, ended_at = clock_timestamp(), exit_code = %s, error = %s
+UPDATE jobs_attempt SET status = %s, ended_at = clock_timestamp(), exit_code = %s, error = %s,
+    progress = coalesce(%s::smallint, progress)
 WHERE id = %s AND ended_at IS NULL
 """
 
@@ -229,6 +234,15 @@ e AS (
 SELECT fence, tag_set_id FROM s
 """
 
+NOTE = """
+INSERT INTO jobs_stepevent (job_id, kind, detail, actor)
+VALUES (%s, %s, left(%s, 500), left(%s, 254))
+"""
+NOTE_FAILURE = """
+UPDATE jobs_job SET bad_steps = bad_steps + 1,
+    cancel_reason = CASE WHEN cancel_reason = '' THEN %s ELSE cancel_reason END
+WHERE id = %s
+"""
 JOB_MOVE = """
 WITH s AS (
     UPDATE jobs_job SET status = %(status)s,
@@ -253,6 +267,17 @@ class JobMoved:
     """A job that has moved: whether a parent's step waits for its end."""
 
     has_parent: bool
+
+
+def note(job_id: UUID, kind: str, detail: str, *, actor: str = "") -> None:
+    """Something that happened to a job, for its history; open pages learn from it that they must
+    look."""
+    fetch(NOTE, (job_id, kind, storable(detail), actor))
+
+
+def note_failure(job_id: UUID, reason: str) -> None:
+    """Let the job fail for what is no step of its flow. Called with the job locked."""
+    fetch(NOTE_FAILURE, (storable(reason), job_id))
 
 
 def lock(job_id: UUID) -> JobState | None:
@@ -296,6 +321,7 @@ def settle(
         "input": jsonb(input) if input else None,
         "attempt": ended.attempt_id if ended else None,
         "exit_code": ended.exit_code if ended else None,
+        "progress": ended.progress if ended else None,
     }
     row = fetch_one(SETTLE, params)
     assert row is not None
@@ -317,9 +343,15 @@ def candidate(
 
 
 def end_attempt(
-    attempt_id: int, status: str, *, exit_code: int | None = None, error: str = ""
+    attempt_id: int,
+    event: AttemptEventKind,
+    *,
+    exit_code: int | None = None,
+    error: str = "",
+    progress: int | None = None,
 ) -> None:
-    fetch(END_ATTEMPT, (status, exit_code, storable(error), attempt_id))
+    status = target(ATTEMPT_TABLE, event)
+    fetch(END_ATTEMPT, (status, exit_code, storable(error), progress, attempt_id))
 
 
 def unblock(step_ids: Sequence[int]) -> dict[int, int]:

@@ -164,8 +164,8 @@ def aggregate_loop(loop_id: int) -> None:
 def waiting_steps(job_id: UUID) -> list[int]:
     """Ids of steps that no worker, child job or loop has in hand, cancellable at once."""
     rows = fetch(
-        "SELECT id FROM jobs_step WHERE job_id = %s AND status IN ('pending', 'ready',"
-        " 'suspended')",
+        "SELECT id FROM jobs_step WHERE job_id = %s AND owner_kind = 'step'"
+        " AND status IN ('pending', 'ready', 'suspended')",
         (job_id,),
     )
     return [row[0] for row in rows]

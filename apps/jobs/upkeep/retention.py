@@ -12,6 +12,7 @@ from django.db import transaction
 from apps.jobs import ports
 from apps.jobs.database.sql import fetch
 from apps.jobs.models import Job
+from engine.lifecycle import FINAL_JOB
 
 BATCH = 100
 
@@ -31,7 +32,6 @@ WITH RECURSIVE tree AS (
 SELECT id, status, completed_at < clock_timestamp() - make_interval(secs => %s) FROM jobs_job
 WHERE id IN (SELECT id FROM tree) ORDER BY id FOR UPDATE
 """
-FINAL = frozenset({"completed", "failed", "cancelled"})
 NOTHING = UUID(int=0)
 
 
@@ -53,7 +53,7 @@ def _remove_tree(root: UUID, age_s: float) -> int:
     tree = fetch(TREE, (root, age_s))
     # A restart may have opened a job again since it was found; the lock keeps it as it is from here
     # on.
-    if any(status not in FINAL or not is_old for _, status, is_old in tree):
+    if any(status not in FINAL_JOB or not is_old for _, status, is_old in tree):
         return 0
     ids = [job_id for job_id, _, _ in tree]
     ports.removed(ids)

@@ -18,16 +18,16 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from apps.fleet import matching, tag_sets
-from apps.jobs import bells, services
+from apps.jobs import bells
 from apps.jobs.database.sql import fetch, retried
-from apps.jobs.flow import blueprints, cancellation, children, finishing
+from apps.jobs.flow import blueprints, cancellation, children, finishing, starting
 from apps.jobs.flow.advance import advancing
 from apps.jobs.models import Job
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions import rows as rows_of_jobs
 from apps.jobs.transitions.moves import Result
 from engine.errors import Conflict, StroemError
-from engine.lifecycle import JobStatus, StepEventKind, StepStatus
+from engine.lifecycle import FINAL_JOB, JobStatus, StepEventKind, StepStatus
 
 log = logging.getLogger("stroem.sweep")
 BATCH = 500
@@ -66,15 +66,14 @@ def overdue_attempts() -> int:
     """Attempts past their time-out that their worker did not end. It learns at its next renewal."""
     rows = fetch(
         """
-        SELECT a.id, a.job_id, a.step_id, a.fence, s.base, s.name, s.timeout_s FROM jobs_attempt a
-        JOIN jobs_step s ON s.id = a.step_id
-        WHERE a.ended_at IS NULL AND a.deadline_at < clock_timestamp() - make_interval(secs => %s)
-            LIMIT %s
+        SELECT id, job_id FROM jobs_attempt
+        WHERE ended_at IS NULL AND deadline_at < clock_timestamp() - make_interval(secs => %s)
+        LIMIT %s
         """,
         (ENFORCEMENT_DELAY_S, BATCH),
     )
 
-    def time_out(row: tuple[Any, ...]) -> None:
+    def time_out(row: tuple[int, UUID]) -> None:
         ready = finishing.time_out(*row)
         bells.ring({key: ready[id] for id, key in tag_sets.keys_of(ready).items()})
 
@@ -111,7 +110,7 @@ def due_jobs() -> int:
         """,
         (FIRST_OF_A_TASK, BATCH),
     )
-    return _each("due job", (row[0] for row in rows), services.admit)
+    return _each("due job", (row[0] for row in rows), starting.admit)
 
 
 def overdue_jobs() -> int:
@@ -190,9 +189,7 @@ def forsaken_children() -> int:
 
 def untold_parents() -> int:
     """Children whose end has not reached their parent, because a process died in between."""
-    ids = Job.objects.filter(
-        parent_told=False, status__in=["completed", "failed", "cancelled"]
-    ).values_list("id", flat=True)
+    ids = Job.objects.filter(parent_told=False, status__in=FINAL_JOB).values_list("id", flat=True)
     return _each("untold parent", list(ids[:BATCH]), children.tell_parent)
 
 
@@ -208,7 +205,7 @@ def unmatched_steps(
     sets = dict(
         fetch(
             "SELECT t.id, t.key FROM fleet_tagset t WHERE EXISTS (SELECT 1 FROM jobs_step s WHERE"
-            " s.tag_set_id = t.id AND s.status = 'ready')",
+            " s.tag_set_id = t.id AND s.status = 'ready' AND s.owner_kind = 'step')",
             (),
         )
     )
@@ -221,7 +218,7 @@ def unmatched_steps(
     rows = fetch(
         """
         SELECT job_id, id, base, tag_set_id FROM jobs_step WHERE status = 'ready'
-            AND tag_set_id = ANY(%s)
+            AND owner_kind = 'step' AND tag_set_id = ANY(%s)
             AND ready_at < clock_timestamp() - make_interval(secs => %s) ORDER BY id LIMIT %s
         """,
         (list(foreign), timeout_s, BATCH),
@@ -257,8 +254,8 @@ def missed_advances() -> int:
         SELECT j.id FROM jobs_job j WHERE j.status IN ('pending', 'running') AND NOT j.is_held
             AND (j.due_at IS NULL OR j.due_at <= clock_timestamp())
                 AND (j.open_steps = 0 OR EXISTS (
-                SELECT 1 FROM jobs_step s WHERE s.job_id = j.id AND s.status = 'pending'
-                    AND s.deps_left = 0
+                SELECT 1 FROM jobs_step s WHERE s.job_id = j.id AND s.owner_kind = 'step'
+                    AND s.status = 'pending' AND s.deps_left = 0
                     AND s.retry_at IS NULL AND s.loop_id IS NULL))
         ORDER BY j.id LIMIT %s
         """,
@@ -273,7 +270,7 @@ def advance_again(job_id: UUID) -> None:
     advance = advancing(job_id, blueprints.load)
     if advance is None or JobStatus(advance.state.status).is_final:
         return
-    advance.consider(services.roots_of(job_id))
+    advance.consider(starting.roots_of(job_id))
     advance.run()
     bells.ring_after_commit(advance.bells)
 

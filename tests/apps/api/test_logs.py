@@ -103,9 +103,9 @@ def test_a_chunk_that_is_committed_late_is_not_skipped(shop: Any, operator: APIC
 def test_a_long_log_comes_in_pieces(
     shop: Any, operator: APIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from apps.api import logreader
+    from apps.jobs.log import cursors
 
-    monkeypatch.setattr(logreader, "PIECE_BYTES", 300)
+    monkeypatch.setattr(cursors, "PIECE_BYTES", 300)
     job = start(shop, name="x")
     hand = Hand()
     say = hand.take("say")

@@ -14,15 +14,17 @@ from pytest_django import DjangoAssertNumQueries
 from rest_framework.test import APIClient
 
 from apps.accounts.models import Role
-from apps.jobs.models import Job
+from apps.jobs import ledger as steps
+from apps.jobs.ledger import Claim
+from apps.jobs.models import Attempt, Job, Unit
+from apps.jobs.upkeep.sweeps import due_steps
 from apps.workflow_actions import allocations, ledger
-from apps.workflow_actions.models import ActionRun
 from engine.masking import MASK
 from engine.orders import Line, StepOutcome, Verdict
 from engine.slurm_script import Launch
 from tests.apps.api.callers import caller, error
 from tests.apps.jobs.builders import DONE, failed, start, workspace
-from tests.apps.workflow_actions.hands import ActionHand, action
+from tests.apps.workflow_actions.hands import ActionHand, reported, tries
 
 pytestmark = pytest.mark.django_db(transaction=True)
 #   fetch --> part-1, part-2, part-3 --> collect
@@ -72,13 +74,14 @@ def actions(client: APIClient, job: Job) -> dict[str, Any]:
     }
 
 
-def say(claim: ledger.ActionClaim, *texts: str) -> None:
-    assert ledger.append(claim, 1, [Line(time.time(), "stderr", text) for text in texts])
+def say(claim: Claim, *texts: str) -> None:
+    assert steps.append(claim, 1, [Line(time.time(), "stderr", text) for text in texts])
 
 
 def again() -> None:
     """Whatever waits for another try is due now."""
-    ActionRun.objects.filter(status="ready").update(due_at=timezone.now())
+    Unit.objects.filter(status="pending").update(retry_at=timezone.now())
+    due_steps()
 
 
 def lines(answer: Any) -> list[str]:
@@ -129,7 +132,7 @@ def test_a_failed_action_is_shown_with_each_try_its_exit_code_and_its_error(
     assert first["error"] == f"Exit code: 3\nStderr: no {MASK} here"
     assert first["duration_secs"] >= 0 and first["started_at"] <= first["ended_at"]
     assert viewer.get(f"/api/jobs/{job.pk}").json()["status"] == "completed"
-    assert "canary" not in ActionRun.objects.get(pk=first["id"]).error
+    assert "canary" not in Attempt.objects.get(pk=first["id"]).error
 
 
 def test_secrets_are_masked_wherever_an_action_shows_them(job: Job, viewer: APIClient) -> None:
@@ -142,12 +145,12 @@ def test_allocations_stand_with_the_action_that_asked_for_them(job: Job, viewer:
     hand = ActionHand("script", "slurm:cpu", "slurm")
     hand.finish(hand.take("fetch"))
     while (claim := hand.take_action()) is not None and claim.label != "nodes":
-        ledger.finish(claim, DONE)
+        reported(claim)
     assert claim is not None
     first, second = ledger.submissions(claim, 0, "/out", Launch(("python",), "/srv"))
     ledger.submitted(first.allocation_id, "4711")
     ledger.refused(second.allocation_id, "sbatch: error: no such partition")
-    ledger.finish(claim, failed("1 of 2 allocations were not submitted"))
+    reported(claim, failed("1 of 2 allocations were not submitted"))
     allocations.observed(first.allocation_id, "RUNNING", nodes="node[1-2]")
     one, two = actions(viewer, job)["nodes"]["allocations"]
     assert (one["slurm_job_id"], one["status"], one["state"], one["nodes"]) == (
@@ -170,9 +173,9 @@ def test_logs_are_those_of_all_runs_or_of_one(job: Job, viewer: APIClient) -> No
     while (claim := hand.take_action()) is not None or hand.work():
         if claim is None:
             continue
-        seen[claim.label, claim.number] = claim.run_id
+        seen[claim.label, claim.number] = claim.attempt_id
         say(claim, f"{claim.label} {claim.number}")
-        ledger.finish(claim, failed() if claim.label == "tidy" else DONE)
+        reported(claim, failed() if claim.label == "tidy" else DONE)
         again()
     path = f"/api/jobs/{job.pk}/workflow-actions"
     whole = viewer.get(f"{path}/tidy/logs")
@@ -226,10 +229,10 @@ def test_a_run_of_another_job_is_not_read_through_this_one(
     hand = ActionHand("script")
     while (claim := hand.take_action()) is not None:
         say(claim, str(claim.job_id))
-        ledger.finish(claim, DONE)
+        reported(claim)
     path = f"/api/jobs/{job.pk}/workflow-actions/0/logs"
     assert lines(viewer.get(path)) == [str(job.pk)]
-    run = action(other, "workflow_actions[0]").runs.get().pk
+    (run,) = [one.id for one in tries(other, "workflow_actions[0]")]
     assert viewer.get(f"{path}?run={run}").status_code == 404
 
 
@@ -256,5 +259,5 @@ def test_a_job_costs_the_same_however_many_actions_it_has(
         job = start(workspace(tmp_path, text, f"ws{count}"))
         ActionHand("script").live_on()
         client.get(f"/api/jobs/{job.pk}")
-        with django_assert_num_queries(11):
+        with django_assert_num_queries(9):
             assert len(client.get(f"/api/jobs/{job.pk}").json()["workflow_actions"]) == count

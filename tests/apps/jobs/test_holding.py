@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from apps.jobs import ledger
-from apps.jobs.door.holding import name_of
+from apps.jobs.values import name_of
 from tests.apps.jobs.builders import Hand, start, workspace
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -10,21 +10,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from workers.commands import Commands
-
+from apps.jobs import ledger as steps
+from apps.jobs.ledger import Claim
+from apps.jobs.log.cursors import Choice, Cursor, Whose, read
 from apps.jobs.models import Job
-from apps.workflow_actions import ledger, logs
-from apps.workflow_actions.ledger import ActionClaim
-from apps.workflow_actions.models import ActionRun
+from apps.workflow_actions import ledger
+from apps.workflow_actions.models import JobAction
 from apps.workspaces.models import Workspace
 from apps.workspaces.services import import_folder
-from engine.masking import masker
 from engine.orders import StepOutcome
 from engine.slurm_script import Launch
 from runners.guard.guard import Guard
-from workers.attempts import Stop
+from workers.actions import Actions
+from workers.attempts import Attempt, Stop
 from workers.outputs import Outputs
-from workers.reporting import LogPump, Reporter
+from workers.reporting import LogPump
 
 _numbers = itertools.count()
 
@@ -37,21 +37,20 @@ class Doer:
         config = folder / "on-nodes.yaml"
         config.touch(0o600)
         launch = Launch(("stroem-worker",), str(folder), str(config))
-        self._commands = Commands(ledger, Outputs(self.root), guard, launch, stop_grace_s=1.0)  # type: ignore[arg-type]
-        self._pump = LogPump(ledger.append, lambda: None)
-
-    def perform(self, claim: ActionClaim, stop: Stop | None = None) -> StepOutcome:
-        """Do the action and report it."""
-        counted: list[int] = []
-        reporter = Reporter(claim, masker(claim.masks), self._pump)
-        name = f"a{claim.run_id}-{claim.fence}"
-        outcome = self._commands.perform(
-            claim, name, stop or Stop(), reporter, lambda: counted.append(1)
+        self._pump = LogPump(steps.append, lambda: None)
+        self._actions = Actions(
+            steps, ledger, Outputs(self.root), guard, launch, self._pump, stop_grace_s=1.0
         )
-        for batch in reporter.close():
-            assert ledger.append(claim, *batch)
-        assert ledger.finish(claim, outcome, command=len(counted))
-        return outcome
+
+    def perform(self, claim: Claim, stop: Stop | None = None) -> StepOutcome:
+        """Do the action and report it."""
+        attempt = Attempt(claim, time.monotonic(), stop=stop or Stop())
+        ended = self._actions.perform(attempt).ended
+        assert ended is not None
+        for batch in ended.batches:
+            assert steps.append(claim, *batch)
+        assert steps.finish(ended.report).accepted
+        return ended.report.outcome
 
     def output(self, job: Job) -> Path:
         return self.root / str(job.id)
@@ -92,9 +91,9 @@ def specification(folder: Path, text: str, suffix: str = "yaml") -> Workspace:
 
 def log_of(job: Job, label: str) -> list[str]:
     """The lines of an action's runs, in order."""
-    runs = ActionRun.objects.filter(job_id=job.id).order_by("id").select_related("action")
-    text = "".join(logs.of_run(job.id, run.id) for run in runs if str(run.action) == label)
-    return [json.loads(line)["line"] for line in text.splitlines()]
+    ids = [row.id for row in JobAction.objects.filter(job_id=job.id) if str(row) == label]
+    piece = read([job.id], Cursor(), Choice.of(Whose.ACTION, *ids))
+    return [json.loads(line)["line"] for _, text in piece.chunks for line in text.splitlines()]
 
 
 def beside(work: Callable[[], object]) -> threading.Thread:

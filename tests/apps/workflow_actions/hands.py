@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from apps.jobs import ledger as steps
+from apps.jobs.ledger import Claim, Report
 from apps.jobs.models import Job
-from apps.workflow_actions import ledger
-from apps.workflow_actions.ledger import ActionClaim
-from apps.workflow_actions.models import ActionRun, JobAction, Member
+from apps.workflow_actions.models import JobAction, Member
+from apps.workflow_actions.snapshots import Run, runs_of
 from engine.orders import StepOutcome
 from tests.apps.jobs.builders import DONE, Hand
 
@@ -16,11 +16,11 @@ from tests.apps.jobs.builders import DONE, Hand
 class ActionHand(Hand):
     """Takes steps and actions where the test says so."""
 
-    def take_action(self) -> ActionClaim | None:
-        return ledger.claim(self.id, [id for id, _ in ledger.covered(self.tags)])
+    def take_action(self) -> Claim | None:
+        return steps.claim(self.id, [ref.id for ref in steps.covered_actions(self.tags)])
 
-    def finish_action(self, found: ActionClaim, outcome: StepOutcome = DONE) -> None:
-        assert ledger.finish(found, outcome)
+    def finish_action(self, found: Claim, outcome: StepOutcome = DONE) -> None:
+        assert reported(found, outcome)
 
     def do_actions(
         self, outcomes: Mapping[str, StepOutcome] | None = None, limit: int = 1000
@@ -30,7 +30,7 @@ class ActionHand(Hand):
         while (found := self.take_action()) is not None:
             assert len(done) < limit, "actions do not come to an end"
             done.append(found.label)
-            assert ledger.finish(found, (outcomes or {}).get(found.label, DONE))
+            assert reported(found, (outcomes or {}).get(found.label, DONE))
         return done
 
     def live_on(self, outcomes: Mapping[str, StepOutcome] | None = None) -> list[str]:
@@ -62,12 +62,19 @@ def count(job: Job, label: str) -> tuple[int, int]:
     return members.filter(reached_at__isnull=False).count(), members.count()
 
 
+def reported(claim: Claim, outcome: StepOutcome = DONE, progress: int | None = None) -> bool:
+    """Whether the report counted."""
+    return steps.finish(Report(claim, outcome, progress=progress)).accepted
+
+
+def tries(job: Job, label: str) -> list[Run]:
+    """Every try of the action, in the order in which they were begun."""
+    row = action(job, label)
+    return runs_of(job.id, row.id).get(row.id, [])
+
+
 def runs(job: Job, label: str) -> list[str]:
-    return list(
-        ActionRun.objects.filter(action=action(job, label))
-        .order_by("id")
-        .values_list("status", flat=True)
-    )
+    return [run.status for run in tries(job, label)]
 
 
-__all__ = ["ActionHand", "action", "actions", "count", "runs", "steps"]
+__all__ = ["ActionHand", "action", "actions", "count", "reported", "runs", "steps", "tries"]

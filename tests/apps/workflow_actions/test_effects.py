@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from apps.fleet.models import Allocation
+from apps.jobs import ledger as steps
 from apps.workflow_actions import ledger
 from tests.apps.jobs.builders import fresh, start, workspace
 from tests.apps.workflow_actions.doing import Sbatch, specification
@@ -117,7 +118,7 @@ def test_an_action_does_what_its_file_says_at_its_moment_and_once(
     assert claim is not None and claim.label == "it"
     outcome = doer.perform(claim)
     assert outcome.exit_code == 0, outcome
-    check(run, kind, trigger, claim.output_dir or str(doer.output(run.job)), sbatch)
+    check(run, kind, trigger, steps.material(claim).output_dir or str(doer.output(run.job)), sbatch)
     if run.session is not None:
         assert (
             ledger.is_left(run.session)

@@ -13,15 +13,15 @@ import time
 
 import pytest
 
+from apps.jobs import ledger
 from apps.jobs.flow.restarts import restart_failed
 from apps.jobs.models import Attempt, Step, StepEvent
 from apps.jobs.upkeep.sweeps import due_steps
 from apps.workflow_actions import snapshots
-from apps.workflow_actions.models import ActionRun
 from engine.orders import Verdict
 from tests.apps.jobs.builders import failed, fresh, output, start, statuses, until, workspace
 from tests.apps.workflow_actions.doing import beside, log_of, specification
-from tests.apps.workflow_actions.hands import ActionHand, action, actions, count, runs
+from tests.apps.workflow_actions.hands import ActionHand, action, actions, count, runs, tries
 from workers.attempts import Stop
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -61,12 +61,9 @@ def test_b01_an_action_waits_for_those_that_it_needs(tmp_path, doer):
     doer.perform(first)
     second = take(hand, "b")
     doer.perform(second)
-    begun = {
-        str(run.action): (run.started_at, run.ended_at)
-        for run in ActionRun.objects.select_related("action")
-    }
-    assert begun["b"][0] >= begun["a"][1]
-    folder = second.output_dir
+    (before,), (after,) = tries(job, "a"), tries(job, "b")
+    assert after.started_at >= before.ended_at
+    folder = ledger.material(second).output_dir
     with open(f"{folder}/a") as a, open(f"{folder}/b") as b:
         assert int(a.read()) < int(b.read())
 
@@ -117,12 +114,12 @@ def test_b03_a_failed_action_is_tried_again_with_a_log_of_each_try(tmp_path, doe
     hand = ActionHand()
     waited = []
     for number in (1, 2, 3):
-        claim = until(hand.take_action, within_s=60)
+        claim = until(lambda: (due_steps() and None) or hand.take_action(), within_s=60)
         waited.append(time.monotonic())
         assert claim.number == number
         doer.perform(claim)
     assert min(b - a for a, b in itertools.pairwise(waited)) > 0.9, "it waits between its tries"
-    rows = ActionRun.objects.order_by("id")
+    rows = tries(job, "it")
     assert [(run.number, run.status, run.exit_code, run.command) for run in rows] == [
         (1, "failed", 1, 1),
         (2, "failed", 1, 1),
@@ -285,7 +282,7 @@ def test_b13_a_long_action_stops_no_step_and_its_time_out_ends_all_of_its_proces
         outcomes[0].verdict is Verdict.TIMED_OUT
         and outcomes[0].error == "Action timed out after 2s"
     )
-    with open(f"{claim.output_dir}/child") as file:
+    with open(f"{ledger.material(claim).output_dir}/child") as file:
         child = int(file.read())
     until(lambda: not os.path.exists(f"/proc/{child}"), within_s=30)
     assert actions(job)["long"] == "failed" and fresh(job).status == "completed"
@@ -294,10 +291,11 @@ def test_b13_a_long_action_stops_no_step_and_its_time_out_ends_all_of_its_proces
 def test_b13_a_cancelled_job_ends_the_commands_in_hand(tmp_path, doer):
     torc(tmp_path, "a", f"name: long, {BEGINS}, {DO}: ['echo on > on; sleep 300']")
     claim = take(ActionHand(), "long")
+    folder = ledger.material(claim).output_dir
     stop = Stop()
     outcomes = []
     thread = beside(lambda: outcomes.append(doer.perform(claim, stop)))
-    until(lambda: os.path.exists(f"{claim.output_dir}/on"), within_s=60)
+    until(lambda: os.path.exists(f"{folder}/on"), within_s=60)
     stop.set("cancel")
     thread.join(60)
     assert outcomes[0].verdict is Verdict.CANCELLED

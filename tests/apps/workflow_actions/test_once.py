@@ -13,12 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.db import OperationalError, connection, connections
 
+from apps.jobs import ledger as steps
 from apps.jobs.database.sql import fetch
+from apps.jobs.ledger import Claim
+from apps.jobs.models import Attempt, Unit
+from apps.jobs.upkeep.sweeps import lost_attempts
 from apps.workflow_actions import aftermath, ledger, sweeps
-from apps.workflow_actions.ledger import ActionClaim
-from apps.workflow_actions.models import ActionRun, JobAction
-from tests.apps.jobs.builders import DONE, Hand, fresh, start, workspace
-from tests.apps.workflow_actions.hands import ActionHand, runs
+from apps.workflow_actions.models import JobAction, Share
+from tests.apps.jobs.builders import Hand, fresh, start, workspace
+from tests.apps.workflow_actions.hands import ActionHand, reported, runs
 from workers.door import OUTAGES
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -26,10 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 TAKERS = 64
 JOBS = 10
 LOST_RETRIES = 2  # the server's default
-EXPIRE = (
-    "UPDATE workflow_actions_actionrun SET lease_until = clock_timestamp() - interval '1 s' WHERE"
-    " id = %s"
-)
+EXPIRE = "UPDATE jobs_attempt SET lease_until = clock_timestamp() - interval '1 s' WHERE id = %s"
 
 
 @pytest.fixture
@@ -73,18 +73,18 @@ class Sweepers:
     def _sweep(self) -> None:
         try:
             while not self._over.wait(0.05):
-                for sweep in (sweeps.lost_runs, sweeps.unsettled_actions, sweeps.overlooked_sets):
+                for sweep in (lost_attempts, sweeps.unsettled_actions, sweeps.overlooked_sets):
                     sweep()
                     ledger.released()
         finally:
             connections.close_all()
 
 
-def report(claim: ActionClaim) -> bool:
+def report(claim: Claim) -> bool:
     """Whether the report counted; a database that is busy is asked again, as workers do."""
     while True:
         try:
-            return ledger.finish(claim, DONE)
+            return reported(claim)
         except OUTAGES:
             ledger.released()
 
@@ -115,7 +115,7 @@ def test_actions_before_sixty_four_takers_are_each_done_once(tmp_path, room, eac
     count = JOBS * each
     assert JobAction.objects.filter(status="armed").count() == count
     ids = [Hand(name=f"taker{number}").id for number in range(TAKERS)]
-    sets = [id for id, _ in ledger.covered(("script",))]
+    sets = [ref.id for ref in steps.covered_actions(("script",))]
     done: Counter[int] = Counter()
     died: Counter[int] = Counter()
     refused = 0
@@ -125,23 +125,23 @@ def test_actions_before_sixty_four_takers_are_each_done_once(tmp_path, room, eac
         nonlocal refused
         chance = random.Random(number)
         while JobAction.objects.filter(status__in=["armed", "running"]).exists():
-            found = ledger.claim(ids[number], sets)
+            found = steps.claim(ids[number], sets)
             ledger.released()
             if found is None:
                 time.sleep(0.05)
                 continue
             # one time more, and the action has failed
-            may_die = died[found.action_id] < LOST_RETRIES
+            may_die = died[found.owner_id] < LOST_RETRIES
             # the worker dies in the middle of it, and its lease runs out
             if may_die and chance.random() < 0.05:
-                fetch(EXPIRE + " RETURNING id", (found.run_id,))
+                fetch(EXPIRE + " RETURNING id", (found.attempt_id,))
                 with lock:
-                    died[found.action_id] += 1
+                    died[found.owner_id] += 1
                 continue
             first, second = report(found), report(found)
             ledger.released()
             with lock:
-                done[found.action_id] += first
+                done[found.owner_id] += first
                 refused += not second
 
     with Sweepers():
@@ -149,8 +149,9 @@ def test_actions_before_sixty_four_takers_are_each_done_once(tmp_path, room, eac
     assert len(done) == count and set(done.values()) == {1}
     assert refused == count, "a second report of the same run changes nothing"
     assert died, "some workers died, or the test shows little"
-    rows = ActionRun.objects.values_list("action_id", "status")
-    assert Counter(status for _, status in rows) == {"succeeded": count, "lost": died.total()}
+    found = Counter(Attempt.objects.values_list("status", flat=True))
+    assert found == {"completed": count, "lost": died.total()}
+    assert Counter(Unit.objects.values_list("status", flat=True)) == {"completed": count}
     assert set(JobAction.objects.values_list("status", flat=True)) == {"succeeded"}
     assert all(fresh(job).status == "running" for job in jobs)
 
@@ -169,19 +170,20 @@ def test_persistent_actions_are_done_once_by_every_session(tmp_path, room):
             ledger.released()
             found = hand.take_action()
             if found is not None:
-                run = ActionRun.objects.get(id=found.run_id)
-                assert run.bound_to == hand.id, "nobody does another worker's share"
-                assert run.session_id is not None
+                unit = Unit.objects.get(id=found.step_id)
+                assert unit.bound_to == hand.id, "nobody does another worker's share"
+                share = Share.objects.get(unit_id=unit.id)
                 with lock:
-                    done[found.action_id, run.session_id] += report(found)
+                    done[found.owner_id, share.session_id] += report(found)
 
     with Sweepers():
         together(TAKERS // 2, come)
     assert len(done) == 3 * len(hands) and set(done.values()) == {1}
     assert (
-        ActionRun.objects.filter(status="succeeded").count()
+        Unit.objects.filter(status="completed").count()
         == 3 * len(hands)
-        == ActionRun.objects.count()
+        == Unit.objects.count()
+        == Attempt.objects.count()
     )
 
 
@@ -191,10 +193,11 @@ def test_what_two_sweeps_find_lost_is_repeated_once(tmp_path):
     taken = [hand.take_action() for _ in range(50)]
     for claim in taken:
         assert claim is not None
-        fetch(EXPIRE + " RETURNING id", (claim.run_id,))
-    together(8, lambda number: [sweeps.lost_runs() for _ in range(3)] and None)
-    assert Counter(ActionRun.objects.values_list("status", flat=True)) == {"lost": 50, "ready": 50}
-    assert not any(ledger.finish(claim, DONE) for claim in taken if claim), "the dead come too late"
+        fetch(EXPIRE + " RETURNING id", (claim.attempt_id,))
+    together(8, lambda number: [lost_attempts() for _ in range(3)] and None)
+    assert Counter(Attempt.objects.values_list("status", flat=True)) == {"lost": 50}
+    assert Counter(Unit.objects.values_list("status", "losses")) == {("ready", 1): 50}
+    assert not any(reported(claim) for claim in taken if claim), "the dead come too late"
     assert len(hand.do_actions()) == 50
 
 
@@ -203,8 +206,8 @@ def test_an_action_whose_workers_all_die_fails_visibly(tmp_path):
     hand = ActionHand(name="mayfly")
     deaths = 0
     while (claim := hand.take_action()) is not None:
-        fetch(EXPIRE + " RETURNING id", (claim.run_id,))
-        deaths += sweeps.lost_runs()
+        fetch(EXPIRE + " RETURNING id", (claim.attempt_id,))
+        deaths += lost_attempts()
         assert deaths < 20
     row = JobAction.objects.get()
     assert row.status == "failed" and row.reason == "Worker mayfly was lost" and deaths > 1

@@ -16,17 +16,18 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from apps.accounts.models import Role, User, WorkspaceGrant
+from apps.jobs import ledger as steps
 from apps.jobs.flow.blueprints import load
+from apps.jobs.ledger import Claim
 from apps.jobs.log import tails
 from apps.jobs.models import Job, StepEvent
 from apps.jobs.pages import hub, live, pictures
 from apps.workflow_actions import allocations, ledger
-from apps.workflow_actions.models import ActionRun
 from engine.masking import MASK
 from engine.orders import Line, StepOutcome, Verdict
 from engine.slurm_script import Launch
-from tests.apps.jobs.builders import DONE, fresh, start, workspace
-from tests.apps.workflow_actions.hands import ActionHand, action, actions
+from tests.apps.jobs.builders import fresh, start, workspace
+from tests.apps.workflow_actions.hands import ActionHand, action, actions, reported, tries
 
 pytestmark = pytest.mark.django_db(transaction=True)
 #   fetch --> north, south --> collect
@@ -158,22 +159,22 @@ def test_one_action_is_shown_with_what_it_watches_its_runs_and_its_error(
         "Exit code: 3",
     ):
         assert part in text, part
-    run = ActionRun.objects.get(action=action(job, "tidy"))
-    assert f'data-run="{run.pk}"' in text
+    (run,) = tries(job, "tidy")
+    assert f'data-run="{run.id}"' in text
     assert f"{MASK} is wrong" in text
     first = viewer.get(page_of(job, "begin")).content.decode()
     assert f"echo {MASK}" in first
     assert "canary-4711" not in text + first
 
 
-def until_nodes() -> ledger.ActionClaim:
+def until_nodes() -> Claim:
     """The claim of the action that asks for nodes, with all before it done."""
     hand = ActionHand(*TAGS)
     hand.do_actions()
     for name in ("fetch", "north", "south"):
         hand.finish(hand.take(name))
     while (claim := hand.take_action()) is not None and claim.label != "nodes":
-        ledger.finish(claim, DONE)
+        assert reported(claim)
     assert claim is not None
     return claim
 
@@ -273,11 +274,11 @@ def test_an_action_is_not_read_through_another_job(job: Job, tmp_path: Path) -> 
 def test_a_reader_gets_the_lines_of_one_action_or_of_one_run(job: Job) -> None:
     claim = ActionHand("script").take_action()
     assert claim is not None and claim.label == "begin"
-    ledger.append(claim, 1, [Line(0.0, "stdout", "mine")])
+    steps.append(claim, 1, [Line(0.0, "stdout", "mine")])
     user = person(Role.VIEWER)
     row = Job.objects.only(*hub.JOB_FIELDS).get(pk=job.pk)
     id = action(job, "begin").pk
-    for wanted in (f"action-{id}", f"action-{id}-{claim.run_id}"):
+    for wanted in (f"action-{id}", f"action-{id}-{claim.attempt_id}"):
         choice = live._choice(row, wanted)
         assert choice is not None
         (chunk,) = tails.piece(job.pk, choice, 0)
@@ -289,7 +290,7 @@ def test_a_reader_gets_the_lines_of_one_action_or_of_one_run(job: Job) -> None:
         "action-x",
         f"action-{id}-999999",
         "action-99999999",
-        f"action-{id}-{claim.run_id}-1",
+        f"action-{id}-{claim.attempt_id}-1",
     ):
         with pytest.raises(Http404):
             live._choice(row, wrong)

@@ -1,0 +1,257 @@
+"""The start of a job: what is refused, who must wait, and the first steps that may run.
+
+Bells ring after the commit. `launch` is safe within a transaction: a hook or a parent's advance
+calls it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from apps.jobs import bells, ports
+from apps.jobs.database.sql import fetch, retried
+from apps.jobs.flow import blueprints, creation
+from apps.jobs.flow.advance import Advance
+from apps.jobs.flow.creation import Birth, Origin
+from apps.jobs.flow.redaction import blanked, seal_with, shown
+from apps.jobs.models import Job
+from apps.jobs.plans import SERVER_KINDS, Plan
+from apps.jobs.transitions.moves import Candidate, JobState
+from apps.workspaces.models import Revision
+from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
+from apps.workspaces.snapshots import definition_of
+from engine import templating
+from engine.errors import AuthorError
+from engine.lifecycle import OPEN_JOB, JobStatus
+from engine.planner import Tally
+from engine.spec.inputs import resolve, secret_fields
+from engine.spec.model import InputField, Task, Workspace
+
+MAX_DEPTH = 10
+ROOTS = """
+SELECT id, base, deps_completed, deps_failed, deps_skipped, tolerates FROM jobs_step
+WHERE job_id = %s AND owner_kind = 'step' AND status = 'pending' AND deps_left = 0
+    AND retry_at IS NULL AND loop_id IS NULL
+    ORDER BY position
+"""
+
+
+def start_at(
+    revision: Revision,
+    task_name: str,
+    given: Mapping[str, Any],
+    origin: Origin,
+    *,
+    priority: int | None = None,
+    wait_s: float | None = None,
+    hidden: Iterable[str] = (),
+) -> Job:
+    """Start a run of a task as this revision says it. `hidden` are secret values that `given` may
+    hold."""
+    blueprint_id = blueprints.of_task(revision.id, task_name)
+    return launch(
+        revision,
+        task_name,
+        blueprint_id,
+        given,
+        origin,
+        priority=priority,
+        wait_s=wait_s,
+        hidden=hidden,
+    )
+
+
+def launch(
+    revision: Revision,
+    task_name: str,
+    blueprint_id: int,
+    given: Mapping[str, Any],
+    origin: Origin,
+    *,
+    priority: int | None = None,
+    wait_s: float | None = None,
+    allow_unknown: bool = False,
+    hidden: Iterable[str] = (),
+) -> Job:
+    """Start a run of a blueprint. Safe to call within a transaction: a hook or a parent's advance
+    does."""
+    plan = blueprints.load(blueprint_id)
+    refuse_what_cannot_run(plan, revision.id)
+    secrets = secrets_of(revision)
+    clear = resolve_input(plan.task.input, given, secrets, allow_unknown=allow_unknown)
+    fields = secret_fields(plan.task.input)
+    masks = secret_values(
+        [sensitive_of(revision.id), [clear.get(name) for name in fields], list(hidden)]
+    )
+    seen = blanked(shown(clear, masks), fields)
+    sealed = seal_with(clear, masks) if seen != clear else None
+    birth = Birth(
+        plan,
+        task_name,
+        revision.workspace_id,
+        revision.id,
+        origin,
+        seen,
+        sealed,
+        priority,
+        wait_s=wait_s,
+    )
+    return _create(birth)
+
+
+def resolve_input(
+    fields: Mapping[str, InputField],
+    given: Mapping[str, Any],
+    secrets: Mapping[str, Any],
+    *,
+    allow_unknown: bool = False,
+) -> dict[str, Any]:
+    """Checked input: what was given, then defaults (the author's text, rendered with secrets; data
+    never is)."""
+    wanted = {
+        name: field.default
+        for name, field in fields.items()
+        if field.has_default and given.get(name) in (None, "")
+    }
+    defaults = templating.render_value(wanted, {"secret": secrets, "secrets": secrets})
+    return resolve(fields, given, defaults, allow_unknown=allow_unknown)
+
+
+@retried
+def _create(birth: Birth) -> Job:
+    task, parent_id = birth.plan.task, birth.origin.parent_job_id
+    if birth.wait_s is None and is_over_limit(task, birth.workspace_id, birth.task_name, parent_id):
+        birth = birth.held()
+    job, roots = creation.write(birth)
+    if not job.is_held and job.due_at is None:
+        begin(job, birth.plan, roots)
+    return job
+
+
+def begin(job: Job, plan: Plan, roots: list[Candidate]) -> None:
+    """Let the steps go that nothing holds back. Called in the transaction that has just written or
+    locked the job."""
+    state = JobState(
+        job.id,
+        job.status,
+        False,
+        job.open_steps,
+        job.bad_steps,
+        plan.id,
+        job.generation,
+        job.has_actions,
+    )
+    if job.has_actions:
+        ports.born(job, plan)
+        roots = roots_of(job.id)  # a barrier holds some of them back
+    advance = Advance(state, plan)
+    advance.consider(roots)
+    advance.run()
+    bells.ring_after_commit(advance.bells)
+
+
+@retried
+def admit(job_id: UUID) -> None:
+    """Begin a held or delayed job if its time has come and its task has room."""
+    job = Job.objects.select_for_update(no_key=True).get(id=job_id)
+    if job.status != JobStatus.PENDING or not (job.is_held or job.due_at):
+        return  # somebody else was quicker
+    plan = blueprints.load(job.blueprint_id)
+    if is_over_limit(plan.task, job.workspace_id, job.task_name, job.parent_job_id):
+        Job.objects.filter(id=job_id, is_held=False).update(is_held=True, due_at=None)
+        return
+    Job.objects.filter(id=job_id).update(is_held=False, due_at=None)
+    job.is_held, job.due_at = False, None
+    begin(job, plan, roots_of(job_id))
+
+
+def roots_of(job_id: UUID) -> list[Candidate]:
+    """The pending steps that nothing holds back, from the rows."""
+    found = fetch(ROOTS, (job_id,))
+    return [
+        Candidate(id, base, Tally(ok, bad, none), tolerates)
+        for id, base, ok, bad, none, tolerates in found
+    ]
+
+
+# Who must wait
+
+
+def is_over_limit(
+    task: Task, workspace_id: int, task_name: str, parent_job_id: UUID | None = None
+) -> bool:
+    """Whether one more job of the task must wait. Takes a lock by task, so that two starts cannot
+    both pass.
+
+    Held and delayed jobs have no place yet. A job within a job of the same task never waits: the
+    outer one would wait for it for ever.
+    """
+    if task.max_concurrent_jobs is None:
+        return False
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{workspace_id}/{task_name}"]
+        )
+    open_jobs = Job.objects.filter(
+        workspace_id=workspace_id, task_name=task_name, status__in=OPEN_JOB
+    )
+    running = open_jobs.filter(is_held=False, due_at=None).count()
+    return running >= task.max_concurrent_jobs and not _is_within(task_name, parent_job_id)
+
+
+def _is_within(task_name: str, parent_job_id: UUID | None) -> bool:
+    while parent_job_id is not None:
+        parent = (
+            Job.objects.filter(id=parent_job_id).values_list("task_name", "parent_job_id").first()
+        )
+        if parent is None:
+            return False
+        if parent[0] == task_name:
+            return True
+        parent_job_id = parent[1]
+    return False
+
+
+# What is refused
+
+
+def refuse_what_cannot_run(plan: Plan, revision_id: int) -> None:
+    """Raise AuthorError when a step is of a type that nobody here carries out: a step of the task
+    itself, or of one that it starts, at any depth. A job that would get half-way is worse than
+    none."""
+    below = []
+    for name, node in plan.nodes.items():
+        if _is_beyond_us(node.kind):
+            raise AuthorError(
+                f"step '{name}' is of type {node.kind}, which this version cannot run; remove it"
+            )
+        if node.action.task:
+            below.append(node.action.task)
+    if below:
+        _refuse_below(below, definition_of(revision_id))
+
+
+def _refuse_below(tasks: list[str], workspace: Workspace) -> None:
+    seen = set(tasks)
+    for name in tasks:  # grows on the way
+        task = workspace.tasks.get(name)
+        for step_name, step in task.flow.items() if task else ():
+            action = workspace.actions.get(step.action)
+            if action is None:
+                continue  # of a library: the start of the child says so
+            if _is_beyond_us(action.type):
+                raise AuthorError(
+                    f"step '{step_name}' of task '{name}', which this task starts, is of type"
+                    f" {action.type}, which this version cannot run; remove it"
+                )
+            if action.task and action.task not in seen:
+                seen.add(action.task)
+                tasks.append(action.task)
+
+
+def _is_beyond_us(kind: str) -> bool:
+    return kind in SERVER_KINDS and not ports.can_carry_out(kind)

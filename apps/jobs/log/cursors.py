@@ -1,0 +1,190 @@
+"""Reading logs piece by piece: whose lines, and how far somebody has read.
+
+Ids are handed out before the commit, so a row may show up behind one that was read already. A
+cursor therefore moves past a row only when it is so old that nothing older can still appear, and
+names what it has seen beyond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from apps.jobs.database.sql import fetch
+
+# no transaction of ours holds a row longer: statements give up waiting for a lock after 10 s
+SETTLED_S = 10
+PIECE_BYTES = 4_000_000
+_MOST_CHUNKS = 2_000
+_MOST_SEEN = 500
+
+_LIST = """
+SELECT id, octet_length(lines), at < clock_timestamp() - %(settled)s * interval '1 second'
+FROM jobs_logchunk
+WHERE job_id = ANY(%(jobs)s) AND id > %(after)s AND id <> ALL(%(seen)s) AND CHOICE
+ORDER BY id LIMIT %(limit)s
+"""
+_READ = (
+    "SELECT job_id, lines FROM jobs_logchunk WHERE job_id = ANY(%(jobs)s) AND id = ANY(%(ids)s)"
+    " ORDER BY id"
+)
+
+
+class Whose(StrEnum):
+    """The kinds of owners that lines of a log can have."""
+
+    ALL = "all"
+    SERVER = "server"
+    STEP = "step"  # with the instances of a loop
+    ACTION = "action"
+    ATTEMPT = "attempt"
+
+
+_CONDITIONS = {
+    Whose.ALL: "true",
+    Whose.SERVER: "attempt_id = 0",
+    Whose.STEP: "(step_id = ANY(%(ids)s)"
+    " OR step_id IN (SELECT id FROM jobs_step WHERE loop_id = ANY(%(ids)s)))",
+    Whose.ACTION: "step_id IN (SELECT id FROM jobs_step WHERE owner_kind = 'action'"
+    " AND owner_id = ANY(%(ids)s))",
+    Whose.ATTEMPT: "attempt_id = ANY(%(ids)s)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One stored batch of lines; `lines` is JSON lines."""
+
+    id: int
+    job_id: UUID
+    step_id: int | None  # of a unit, too
+    loop_id: int | None
+    owner_kind: str | None
+    owner_id: int | None
+    attempt_id: int
+    lines: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Whose lines somebody wants, by a kind and ids."""
+
+    whose: Whose = Whose.ALL
+    ids: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, whose: Whose, *ids: int) -> Choice:
+        return cls(whose, frozenset(ids))
+
+    def wants(self, chunk: Chunk) -> bool:
+        match self.whose:
+            case Whose.ALL:
+                return True
+            case Whose.SERVER:
+                return chunk.attempt_id == 0
+            case Whose.STEP:
+                return not self.ids.isdisjoint((chunk.step_id, chunk.loop_id))
+            case Whose.ACTION:
+                return chunk.owner_kind == self.whose and chunk.owner_id in self.ids
+            case Whose.ATTEMPT:
+                return chunk.attempt_id in self.ids
+
+    def within(self, statement: str) -> str:
+        """The statement with the condition of the choice in the place of CHOICE."""
+        return statement.replace("CHOICE", _CONDITIONS[self.whose])
+
+
+EVERYTHING = Choice()
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far somebody has read: everything up to `after`, and `seen` beyond it."""
+
+    after: int = 0
+    seen: frozenset[int] = frozenset()
+
+    def __str__(self) -> str:
+        return "~".join([str(self.after), *(str(number) for number in sorted(self.seen))])
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """Raises ValueError for what is no cursor."""
+        parts = text.split("~")
+        if len(parts) > _MOST_SEEN + 1 or not all(
+            p.isascii() and p.isdigit() and len(p) < 19 for p in parts
+        ):
+            raise ValueError(text)
+        return cls(int(parts[0]), frozenset(int(part) for part in parts[1:]))
+
+    def take(self, rows: Iterable[tuple[int, bool]]) -> tuple[Cursor, list[int]]:
+        """The cursor behind these rows (id, is settled), and the ids that were not seen before."""
+        after, seen = self.after, set(self.seen)
+        fresh = []
+        for row_id, is_settled in rows:
+            if row_id not in seen:
+                fresh.append(row_id)
+                seen.add(row_id)
+            if is_settled and row_id > after:
+                after = row_id
+        return Cursor(after, frozenset(number for number in seen if number > after)), fresh
+
+    def bounded(self) -> Cursor:
+        """The cursor short enough to be sent: in a flood, the oldest of it is not looked back
+        over."""
+        if len(self.seen) <= _MOST_SEEN:
+            return self
+        seen = sorted(self.seen)
+        return Cursor(seen[-_MOST_SEEN - 1], frozenset(seen[-_MOST_SEEN:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some chunks (job, JSON lines), where to go on, and whether there was more to read already."""
+
+    chunks: tuple[tuple[UUID, str], ...]
+    next: Cursor
+    has_more: bool
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "logs": "".join(lines for _, lines in self.chunks),
+            "next": str(self.next),
+            "has_more": self.has_more,
+        }
+
+
+def read(job_ids: Collection[UUID], cursor: Cursor, choice: Choice = EVERYTHING) -> Piece:
+    """What arrived after `cursor` in the logs of these jobs: at most 4 MB, or one chunk. Two
+    queries."""
+    params = {
+        "settled": SETTLED_S,
+        "jobs": list(job_ids),
+        "after": cursor.after,
+        "seen": list(cursor.seen),
+        "ids": list(choice.ids),
+        "limit": _MOST_CHUNKS,
+    }
+    listed = fetch(choice.within(_LIST), params)
+    chosen = fitting([(chunk_id, length) for chunk_id, length, _ in listed], PIECE_BYTES)
+    has_more = len(chosen) < len(listed) or len(listed) == _MOST_CHUNKS
+    following, _ = cursor.take(
+        (chunk_id, settled) for chunk_id, _, settled in listed[: len(chosen)]
+    )
+    found = fetch(_READ, {"jobs": params["jobs"], "ids": chosen}) if chosen else []
+    return Piece(tuple((job_id, lines) for job_id, lines in found), following.bounded(), has_more)
+
+
+def fitting(rows: Iterable[tuple[int, int]], most_bytes: int) -> list[int]:
+    """The first ids of (id, size) that are no more than `most_bytes` together, one at least."""
+    chosen: list[int] = []
+    total = 0
+    for chunk_id, length in rows:
+        if chosen and total + length > most_bytes:
+            break
+        chosen.append(chunk_id)
+        total += length
+    return chosen

@@ -1,0 +1,137 @@
+"""What workers and the platform tell each other of an attempt. Frozen; nothing here asks the
+database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from engine.lifecycle import OwnerKind
+from engine.orders import StepOutcome
+from engine.spec.model import Action, Step
+
+
+def name_of(job_id: UUID, step_id: int, fence: int) -> str:
+    """What an attempt is called outside of the database. Unique over all attempts, also where
+    several installations share an engine: their steps are numbered alike, but a job's id ends in
+    random digits (it begins with the time)."""
+    return f"{job_id.hex[-10:]}-{step_id}-{fence}"
+
+
+@dataclass(frozen=True, slots=True)
+class TagSetRef:
+    id: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One attempt that this worker holds until its lease runs out or it reports."""
+
+    step_id: int
+    attempt_id: int
+    fence: int
+    job_id: UUID
+    step_name: str  # `base` or `base[index]`
+    base: str
+    task_name: str
+    workspace: str
+    revision_id: int
+    revision_digest: str
+    blueprint_id: int
+    number: int  # of this run, from 1; lost attempts do not count
+    timeout_s: float | None
+    tag_set_id: int
+    is_started: bool = False  # noted as started with the claim
+    is_more: bool = False  # when a look found it, there was more that this worker may take
+    owner_kind: OwnerKind = OwnerKind.STEP
+    owner_id: int | None = None  # the workflow action; None for a step of the flow
+    owner_label: str = ""
+    # JSON text, or sealed bytes when it holds secrets
+    job_input: str | bytes = field(repr=False, default="{}")
+
+    @property
+    def name(self) -> str:
+        """What the attempt is called on hosts, engines and clusters."""
+        return name_of(self.job_id, self.step_id, self.fence)
+
+    @property
+    def label(self) -> str:
+        """What people call what was claimed."""
+        return self.owner_label or self.step_name
+
+    @property
+    def log_name(self) -> str:
+        """Under what its lines stand in the job's log; no step can be called like an action."""
+        is_step = self.owner_kind is OwnerKind.STEP
+        return self.step_name if is_step else f"_{self.owner_kind}:{self.label}"
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """All that rendering an order needs. Values are plain JSON and may be secret: never print
+    one."""
+
+    action: Action
+    step: Step
+    job_input: Mapping[str, Any] = field(repr=False)
+    # context name -> {"output": ..., "error"?: ...}
+    outputs: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    secrets: Mapping[str, Any] = field(repr=False)
+    connections: Mapping[str, Any] = field(repr=False)
+    each: Mapping[str, Any] | None = field(repr=False)  # {"item", "index", "total"}
+    environment: Mapping[str, str]  # STROEM_* and, for Torc jobs, TORC_*
+    chdir: str | None = None  # a directory outside the workspace where the step runs (Torc files)
+    # of the revision, of inputs and of outputs
+    masks: tuple[str, ...] = field(repr=False, default=())
+    # of the job; empty: the one that this worker gives it; None: it has none
+    output_dir: str | None = None
+    # a script to run first, the last exit code
+    recovery: tuple[str, int] | None = field(repr=False, default=None)
+    # this worker opens a session before it starts its first step of the job
+    has_sessions: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ActionMaterial:
+    """All that doing a workflow action needs."""
+
+    do: tuple[Mapping[str, Any], ...]
+    timeout_s: float | None
+    output_dir: str  # empty: the one that this worker gives the job
+    environment: Mapping[str, str]  # without the output directory
+    masks: tuple[str, ...] = field(repr=False, default=())
+    action_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How an attempt ended. `masks` are the secret values that must not be stored in clear."""
+
+    claim: Claim
+    outcome: StepOutcome
+    input: Any = field(repr=False, default=None)  # the rendered input
+    masks: tuple[str, ...] = field(repr=False, default=())
+    progress: int | None = None  # commands of a workflow action that were begun
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """`accepted` is False when the report came too late: nothing was changed. `bells` are tag set
+    keys to ring."""
+
+    accepted: bool
+    next: Claim | None = None
+    bells: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """`is_known` False: the worker's row is gone or it was declared dead; it must stop its steps
+    and register anew."""
+
+    is_known: bool
+    lost: frozenset[int] = frozenset()  # attempt ids that are not ours any more
+    cancelled: frozenset[int] = frozenset()  # attempt ids whose job asks them to stop
