@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db.models import Func
 
 from apps.fleet.models import Allocation, Worker, WorkerSession
-from apps.jobs.door.surroundings import output_dir_of, torc_names
+from apps.jobs.door import output_dir_of, torc_names
 from apps.jobs.flow import blueprints, contexts
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
