@@ -141,6 +141,6 @@ def ended(unit: UnitRef, event: StepEventKind, told: AttemptEventKind, error: st
         return
     if runs.conclude(row, told, error):
         aftermath.after_commit(unit.job_id)
-    else:  # its session may have been left before
+    elif not (is_shared and runs.is_bound(unit.id)):  # its session may have been left before
         sessions.settle_actions(unit.job_id, row.generation)
         _settle_later(unit.job_id)
