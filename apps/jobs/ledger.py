@@ -14,10 +14,9 @@ from django.conf import settings
 from django.db import OperationalError, connection, connections
 
 from apps.fleet import presence, tag_sets
-from apps.jobs import ports
+from apps.jobs import door, ports
 from apps.jobs.database import lingering
 from apps.jobs.database.sql import fetch_together, retried
-from apps.jobs.door import holding, surroundings
 from apps.jobs.flow import blueprints, contexts, finishing
 from apps.jobs.flow.redaction import Told, redacted
 from apps.jobs.log import chunks as logs
@@ -160,7 +159,7 @@ def _material_of_step(claim: Claim) -> Material:
     if claim.step_name != claim.base:
         (instance,) = rows.instances([claim.step_id])
         each, hidden_here = contexts.each_of(instance)
-    around = surroundings.surroundings_of(claim, plan, node)
+    around = door.surroundings_of(claim, plan, node)
     masks, others = sensitive_of(claim.revision_id), (*hidden, *hidden_there, *hidden_here)
     return Material(
         action=node.action,
@@ -301,7 +300,7 @@ def _finish_and_claim(
 def ended(names: frozenset[str]) -> frozenset[str]:
     """Those of the attempts called so (see `Claim.name`) that are over for good, whoever did
     them."""
-    return holding.ended(names)
+    return door.ended(names)
 
 
 def give_back(claim: Claim) -> None:

@@ -51,7 +51,7 @@ class Suspension:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class UnitRef:
     """A unit outside the flow whose attempt ends: what its owner must know of it. `number` counts
     its runs, the present one included."""
 
@@ -81,10 +81,12 @@ class Owner(Protocol):
     def material(self, claim: Claim) -> ActionMaterial:
         """What doing it needs."""
 
-    def rules(self, unit: Unit) -> Rules:
+    def rules(self, unit: UnitRef) -> Rules:
         """How it goes on after a failure or a loss."""
 
-    def ended(self, unit: Unit, event: StepEventKind, told: AttemptEventKind, error: str) -> None:
+    def ended(
+        self, unit: UnitRef, event: StepEventKind, told: AttemptEventKind, error: str
+    ) -> None:
         """An attempt has ended as `told`; `event` is what that meant for the unit."""
 
 

@@ -42,6 +42,10 @@ def is_running(action_id: int) -> bool:
     return of([action_id]).filter(status=StepStatus.RUNNING).exists()
 
 
+def is_bound(unit_id: int) -> bool:
+    return Unit.objects.filter(id=unit_id, bound_to__isnull=False).exists()
+
+
 def lacking(worker_id: UUID, one: Watched) -> frozenset[str]:
     """The tags that doing the action takes and that this worker has not."""
     tags = Worker.objects.filter(id=worker_id).values_list("tags", flat=True).first()

@@ -13,12 +13,11 @@ from uuid import UUID
 from django.db.models import Func
 
 from apps.fleet.models import Allocation, Worker, WorkerSession
-from apps.jobs.door.surroundings import output_dir_of, torc_names
+from apps.jobs.door import output_dir_of, torc_names
 from apps.jobs.flow import blueprints, contexts
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
-from apps.jobs.ports import Rules
-from apps.jobs.ports import Unit as EndedUnit
+from apps.jobs.ports import Rules, UnitRef
 from apps.jobs.transitions import moves as step_pen
 from apps.jobs.transitions import units
 from apps.jobs.values import ActionMaterial, Claim
@@ -121,14 +120,14 @@ def material(claim: Claim) -> ActionMaterial:
     )
 
 
-def rules(unit: EndedUnit) -> Rules:
+def rules(unit: UnitRef) -> Rules:
     """A session's own share cannot be done by another worker."""
     one = runs.watched(JobAction.objects.get(id=unit.owner_id))
     is_shared = Share.objects.filter(unit_id=unit.id).exists()
     return Rules(workflow_actions.retry_of(one.action), not is_shared, retries_losses=False)
 
 
-def ended(unit: EndedUnit, event: StepEventKind, told: AttemptEventKind, error: str) -> None:
+def ended(unit: UnitRef, event: StepEventKind, told: AttemptEventKind, error: str) -> None:
     row = JobAction.objects.get(id=unit.owner_id)
     is_shared = Share.objects.filter(unit_id=unit.id).exists()
     # the end that ends the action too is told by the move of the action
@@ -142,6 +141,6 @@ def ended(unit: EndedUnit, event: StepEventKind, told: AttemptEventKind, error: 
         return
     if runs.conclude(row, told, error):
         aftermath.after_commit(unit.job_id)
-    else:  # its session may have been left before
+    elif not (is_shared and runs.is_bound(unit.id)):  # its session may have been left before
         sessions.settle_actions(unit.job_id, row.generation)
         _settle_later(unit.job_id)

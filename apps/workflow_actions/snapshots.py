@@ -40,7 +40,7 @@ LEFT JOIN fleet_worker w ON w.id = a.worker_id
 WHERE u.job_id = %s AND u.owner_kind = 'action' AND (%s::bigint IS NULL OR u.owner_id = %s)
 ORDER BY u.id, a.fence
 """
-WORDS = {
+WORDS: dict[str, str] = {
     StepStatus.PENDING: "ready",  # it waits for the next try
     StepStatus.COMPLETED: "succeeded",
 }
@@ -209,7 +209,7 @@ def _has_more(unit: Any, last: Any) -> bool:
 
 
 def _word(status: StepStatus | AttemptStatus) -> str:
-    return WORDS.get(StepStatus(status), str(status)) if status != AttemptStatus.LOST else "lost"
+    return WORDS.get(status, status.value)
 
 
 def _counted(rows: QuerySet[JobAction]) -> Any:

@@ -163,7 +163,7 @@ def workers_of(job: Job, steps: Iterable[str] | None = None) -> dict[str, str]:
     names = dict(Worker.objects.values_list("id", "name"))
     rows = Attempt.objects.filter(job_id=job.id).order_by("id").values_list("step_id", "worker_id")
     of_step = dict(Step.objects.filter(job_id=job.id).values_list("id", "name"))
-    found = {of_step[step]: names[worker] for step, worker in rows}
+    found = {of_step[step]: names[worker] for step, worker in rows if step in of_step}
     return found if steps is None else {name: found[name] for name in steps}
 
 

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpRe
 from django.http.response import HttpResponseBase
 from django.views.decorators.http import require_safe
 
-from apps.jobs.door.holding import held
+from apps.jobs.door import held
 from apps.jobs.pages.hub import off_loop
 from apps.workspaces import passes
 from apps.workspaces.ledger import archive

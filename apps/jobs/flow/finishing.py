@@ -15,7 +15,7 @@ from apps.jobs.database.sql import fetch_named, fetch_one, retried
 from apps.jobs.flow import blueprints
 from apps.jobs.flow.advance import Advance, advancing
 from apps.jobs.flow.redaction import Told
-from apps.jobs.ports import Rules, Unit
+from apps.jobs.ports import Rules, UnitRef
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions.compiled import Completion
 from apps.jobs.transitions.moves import Ended, Result
@@ -58,12 +58,12 @@ class _Held:
     row: Any
 
     @property
-    def unit(self) -> Unit | None:
+    def unit(self) -> UnitRef | None:
         """None for a step of the flow."""
         row = self.row
         if row.owner_kind == OwnerKind.STEP:
             return None
-        return Unit(row.id, self.advance.state.id, row.owner_id, row.attempts)
+        return UnitRef(row.id, self.advance.state.id, row.owner_id, row.attempts)
 
     @property
     def is_cancelling(self) -> bool:
@@ -186,7 +186,7 @@ def _succeed(report: Told) -> Finished:
         advance.note(claim.step_name, StepEventKind.SUCCEEDED)
     advance.run()
     if claim.owner_id is not None:
-        unit = Unit(claim.step_id, claim.job_id, claim.owner_id, claim.number)
+        unit = UnitRef(claim.step_id, claim.job_id, claim.owner_id, claim.number)
         ports.owner_of(claim.owner_kind).ended(
             unit, StepEventKind.SUCCEEDED, AttemptEventKind.SUCCEEDED, ""
         )

@@ -23,7 +23,7 @@ from engine.lifecycle import OPEN_JOB, JobStatus, StepStatus
 
 HOURS = 24
 ROWS = 8
-OUTCOMES = (("completed", "ok"), ("failed", "bad"), ("cancelled", "off"))
+OUTCOMES = ((JobStatus.COMPLETED, "ok"), (JobStatus.FAILED, "bad"), (JobStatus.CANCELLED, "off"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def tiles(request: HttpRequest) -> dict[str, Any]:
         running=Count("pk", filter=Q(status=JobStatus.RUNNING)),
         waiting=Count("pk", filter=Q(status=JobStatus.PENDING)),
     )
-    ended = {status: 0 for status, _ in OUTCOMES}
+    ended: dict[str, int] = {status: 0 for status, _ in OUTCOMES}
     for hour in hours_of(request):
         if hour.start >= since:
             ended[hour.status] += hour.count
@@ -103,8 +103,8 @@ def tiles(request: HttpRequest) -> dict[str, Any]:
         "tiles": [
             Tile("running", live["running"], "status=running", "running"),
             Tile("waiting to start", live["waiting"], "status=pending", "pending"),
-            Tile("failed today", ended["failed"], "status=failed", "failed"),
-            Tile("completed today", ended["completed"], "status=completed", "completed"),
+            Tile("failed today", ended[JobStatus.FAILED], "status=failed", "failed"),
+            Tile("completed today", ended[JobStatus.COMPLETED], "status=completed", "completed"),
         ]
     }
 
@@ -146,11 +146,13 @@ def charts(request: HttpRequest) -> dict[str, Any]:
         Series(status, tone, row(status, lambda hour: hour.count)) for status, tone in OUTCOMES
     ]
     durations = [
-        Series("half take less than", "run", row("completed", lambda hour: round(hour.half, 1))),
+        Series(
+            "half take less than", "run", row(JobStatus.COMPLETED, lambda hour: round(hour.half, 1))
+        ),
         Series(
             "95 % take less than",
             "next",
-            row("completed", lambda hour: round(max(0.0, hour.most - hour.half), 1)),
+            row(JobStatus.COMPLETED, lambda hour: round(max(0.0, hour.most - hour.half), 1)),
         ),
     ]
     return {

@@ -21,20 +21,21 @@ from apps.jobs.flow import blueprints
 from apps.jobs.pages import action_pictures
 from apps.jobs.pages.action_pictures import DrawnAction
 from apps.jobs.plans import Plan
+from engine.lifecycle import StepStatus
 
 MOST_DRAWN = 300
 FEWEST_FOLDED = 3
 # What a node of many shows first: what needs a person, then what moves, then what waits, then what
 # is over.
 PRECEDENCE = (
-    "failed",
-    "suspended",
-    "running",
-    "ready",
-    "cancelled",
-    "pending",
-    "completed",
-    "skipped",
+    StepStatus.FAILED,
+    StepStatus.SUSPENDED,
+    StepStatus.RUNNING,
+    StepStatus.READY,
+    StepStatus.CANCELLED,
+    StepStatus.PENDING,
+    StepStatus.COMPLETED,
+    StepStatus.SKIPPED,
 )
 _DIGITS = re.compile(r"\d+")
 
@@ -187,7 +188,14 @@ def drawing(picture: Picture, standings: Mapping[int, Mapping[str, Any]]) -> dic
             "loop": node.is_loop,
             "folded": len(node.bases) if len(node.bases) > 1 else 0,
             **standings.get(
-                index, {"status": "pending", "counts": {}, "total": 0, "step": None, "child": None}
+                index,
+                {
+                    "status": StepStatus.PENDING,
+                    "counts": {},
+                    "total": 0,
+                    "step": None,
+                    "child": None,
+                },
             ),
         }
         for index, node in enumerate(picture.nodes)

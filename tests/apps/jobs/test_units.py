@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from django.core.management import call_command
 from django.urls import reverse
+from stroem_project.following import follower
 
 from apps.accounts.models import Role
 from apps.conductor import services as conductor
@@ -26,7 +27,6 @@ from apps.jobs.transitions import rows, units
 from apps.jobs.upkeep import sweeps
 from engine.lifecycle import OwnerKind, StepStatus
 from engine.spec.tags import action_key
-from stroem_project.following import follower
 from tests.apps.api.callers import caller
 from tests.apps.jobs.builders import Hand, failed, fresh, start, statuses, workspace
 from tests.apps.jobs.test_admin import client_of, page, person

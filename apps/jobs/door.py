@@ -1,15 +1,16 @@
-"""Where a step runs and what it finds there beside its workspace: nothing, but for Torc files and
-workflow actions."""
+"""What stands behind the worker's ledger: where a step runs and what it finds there beside its
+workspace, and which attempts are alive."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from django.conf import settings
 
-from apps.jobs.database.sql import fetch_one
+from apps.jobs.database.sql import fetch, fetch_one
 from apps.jobs.plans import Node, Plan
 from apps.jobs.values import Claim
 from engine.retries import rule_for
@@ -20,6 +21,20 @@ LAST_CODE = """
 SELECT exit_code FROM jobs_attempt WHERE step_id = %s AND fence < %s AND exit_code IS NOT NULL
 ORDER BY fence DESC LIMIT 1
 """
+HELD = """
+SELECT a.ended_at IS NULL AND a.lease_until > clock_timestamp(), w.name, r.id, r.digest
+FROM jobs_attempt a JOIN jobs_job j ON j.id = a.job_id JOIN workspaces_revision r
+    ON r.id = j.revision_id
+    JOIN workspaces_workspace w ON w.id = r.workspace_id
+WHERE a.id = %s AND a.fence = %s
+"""
+ENDED = """
+SELECT x.name FROM unnest(%s::text[], %s::bigint[], %s::int[], %s::text[]) x(name, step_id, fence,
+    job)
+JOIN jobs_attempt a ON a.step_id = x.step_id AND a.fence = x.fence
+WHERE a.ended_at IS NOT NULL AND right(a.job_id::text, 10) = x.job
+"""
+_NAME = re.compile(r"([0-9a-f]{10})-([0-9]{1,18})-([0-9]{1,9})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +100,35 @@ def _recovery(claim: Claim, node: Node) -> tuple[str, int] | None:
     row = fetch_one(LAST_CODE, (claim.step_id, claim.fence))
     rule = rule_for(retry, row[0]) if row else None
     return (rule.recovery_script, row[0]) if rule and row and rule.recovery_script else None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The revision that an attempt's job has pinned; `is_alive` while the attempt has not ended and
+    its lease lasts."""
+
+    is_alive: bool
+    workspace: str
+    revision_id: int
+    digest: str
+
+
+def held(attempt_id: int, fence: int) -> Held | None:
+    """None when there is no such attempt (any more)."""
+    row = fetch_one(HELD, (attempt_id, fence))
+    return Held(*row) if row else None
+
+
+def ended(names: frozenset[str]) -> frozenset[str]:
+    """Those of the named attempts that are over for good. Names of other installations are never
+    among them."""
+    found = [hit for hit in map(_NAME.fullmatch, names) if hit]
+    if not found:
+        return frozenset()
+    params = (
+        [hit[0] for hit in found],
+        [int(hit[2]) for hit in found],
+        [int(hit[3]) for hit in found],
+        [hit[1] for hit in found],
+    )
+    return frozenset(name for (name,) in fetch(ENDED, params))
