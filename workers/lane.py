@@ -19,12 +19,12 @@ from apps.jobs.ledger import Claim, Settled, TagSetRef
 from engine.orders import Line
 from workers.attempts import Attempt, Attempts, fields
 from workers.bells import Ringer
-from workers.broom import Brooms, Sweep
 from workers.door import OUTAGES, Ledger
 from workers.execution import Ended, Performed
 from workers.packing import Packing
 from workers.presence import Presence
 from workers.slots import Slots
+from workers.tidying import Sweep, Tidiers
 
 log = logging.getLogger("stroem.worker")
 TURN_S = 60.0  # how long a slot goes from one piece of work to the next before it rings for others
@@ -82,7 +82,7 @@ class Lane:
         self._slow_poll_s = slow_poll_s
         self._before_look = before_look
         self._is_expecting = is_expecting
-        self._brooms = Brooms()
+        self._tidiers = Tidiers()
         self._tag_sets: dict[str, int] = {}
         self._is_open = False
         self._only_bound = False
@@ -196,7 +196,7 @@ class Lane:
             performed = self._perform(attempt)
             asked_at = time.monotonic()
             if performed is not None:
-                sweep = self._brooms.sweep(partial(self._performer.tidy, attempt, performed))
+                sweep = self._tidiers.sweep(partial(self._performer.tidy, attempt, performed))
                 if performed.ended is not None:
                     may_go_on = asked_at < turn_ends
                     settled = self._finish(attempt, performed.ended, sweep, may_go_on=may_go_on)

@@ -47,7 +47,7 @@ class Sweep:
             return
 
 
-class Brooms(threading.local):
+class Tidiers(threading.local):
     """One daemon thread for each thread that asks."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Brooms(threading.local):
         """`work`, which is to be done beside the caller."""
         if self._queue is None:
             self._queue = SimpleQueue()
-            threading.Thread(target=_serve, args=(self._queue,), name="broom", daemon=True).start()
+            threading.Thread(target=_serve, args=(self._queue,), name="tidier", daemon=True).start()
         return Sweep(work, self._queue)
 
 
