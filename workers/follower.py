@@ -8,7 +8,7 @@ import threading
 
 from workers import slurm
 from workers.door import OUTAGES, NodeLedger
-from workers.slurm import Seen, SlurmError
+from workers.slurm import SlurmError, SlurmJob
 
 log = logging.getLogger("stroem.worker")
 EVERY_S = 2.0
@@ -54,7 +54,7 @@ class Follower(threading.Thread):
                 continue
             # Slurm has begun to count anew: this is somebody else's
             if found.name not in ("", one.name):
-                found = Seen("")
+                found = SlurmJob("")
             self._ledger.observed(
                 one.allocation_id, found.state, nodes=found.nodes, reason=found.reason
             )

@@ -28,7 +28,7 @@ class SlurmError(PlatformError):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SlurmJob:
     """What Slurm says about one of its jobs. An empty state: it does not know it."""
 
     state: str
@@ -78,7 +78,7 @@ def find(name: str) -> str | None:
     return numbers[-1] if numbers else None
 
 
-def look(numbers: Sequence[str]) -> dict[str, Seen]:
+def look(numbers: Sequence[str]) -> dict[str, SlurmJob]:
     """The state of these Slurm jobs, by number: one question for all, and one each for those that
     left the queue."""
     done = _run(
@@ -90,12 +90,12 @@ def look(numbers: Sequence[str]) -> dict[str, Seen]:
             f"--jobs={','.join(numbers)}",
         ]
     )
-    found: dict[str, Seen] = {}
+    found: dict[str, SlurmJob] = {}
     if done.returncode != 0 and UNKNOWN not in _said(done):
         raise SlurmError(f"squeue failed: {_said(done)}")
     for line in done.stdout.splitlines() if done.returncode == 0 else ():
         number, state, nodes, name, reason = (*line.split("|"), "", "", "", "")[:5]
-        found[number] = Seen(state, nodes, "" if reason == "None" else reason, name)
+        found[number] = SlurmJob(state, nodes, "" if reason == "None" else reason, name)
     for number in numbers:
         if number not in found:
             seen = _look_closely(number)
@@ -104,7 +104,7 @@ def look(numbers: Sequence[str]) -> dict[str, Seen]:
     return found
 
 
-def _look_closely(number: str) -> Seen | None:
+def _look_closely(number: str) -> SlurmJob | None:
     """What the controller still knows of one job, or the accounts where it has forgotten it; None
     when it does not answer."""
     done = _run(["scontrol", "--oneliner", "show", "job", number])
@@ -112,7 +112,7 @@ def _look_closely(number: str) -> Seen | None:
         return _look_up(number) if UNKNOWN in _said(done) else None
     values = dict(_FIELDS.findall(done.stdout))
     reason, name = values.get("Reason", ""), values.get("JobName", "")
-    return Seen(
+    return SlurmJob(
         values.get("JobState", ""),
         values.get("NodeList", ""),
         "" if reason == "None" else reason,
@@ -120,7 +120,7 @@ def _look_closely(number: str) -> Seen | None:
     )
 
 
-def _look_up(number: str) -> Seen:
+def _look_up(number: str) -> SlurmJob:
     """What Slurm's accounting says, where there is one: it remembers longer than the controller
     does."""
     try:
@@ -128,11 +128,11 @@ def _look_up(number: str) -> Seen:
             ["sacct", "--noheader", "--allocations", "--parsable2", f"--jobs={number}", ACCOUNTED]
         )
     except SlurmError:
-        return Seen("")
+        return SlurmJob("")
     state, nodes, name = (*done.stdout.partition("\n")[0].split("|"), "", "", "")[:3]
     if done.returncode != 0:
-        return Seen("")
-    return Seen(state, "" if nodes.startswith("None") else nodes, "", name)
+        return SlurmJob("")
+    return SlurmJob(state, "" if nodes.startswith("None") else nodes, "", name)
 
 
 def seconds_left(number: str) -> float | None:
