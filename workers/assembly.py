@@ -26,7 +26,7 @@ from workers.config import WorkerConfig
 from workers.disk import Den
 from workers.door import OUTAGES, Doors, Ledger
 from workers.execution import Execution, Pins
-from workers.follower import Follower
+from workers.follower import AllocationFollower
 from workers.lane import SLOW_POLL_S, Crew, Lane
 from workers.outputs import Outputs
 from workers.packing import Packing, find_gpus
@@ -57,7 +57,7 @@ class Assembly:
     workspaces: Workspaces
     ledger: Ledger
     packing: Packing | None
-    follower: Follower | None
+    follower: AllocationFollower | None
     _closing: threading.Event = field(default_factory=threading.Event)
 
     def open(self, hurry: threading.Event) -> bool:
@@ -176,7 +176,7 @@ def assemble(
         [beside], visits,
     )  # fmt: skip
     presence.after = worker.refresh_tag_sets
-    follower = Follower(doors.allocations) if SUBMITS in config.tags else None
+    follower = AllocationFollower(doors.allocations) if SUBMITS in config.tags else None
     return Assembly(
         worker, presence, guard, catalog, attempts, den, workspaces, doors.ledger, packing, follower
     )

@@ -14,7 +14,7 @@ log = logging.getLogger("stroem.worker")
 EVERY_S = 2.0
 
 
-class Follower(threading.Thread):
+class AllocationFollower(threading.Thread):
     """Asks Slurm every other second, while there is something to ask about. Any number of workers
     may do it."""
 

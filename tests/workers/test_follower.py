@@ -11,7 +11,7 @@ import pytest
 
 from apps.workflow_actions.ledger import OpenAllocation
 from workers import slurm
-from workers.follower import Follower
+from workers.follower import AllocationFollower
 from workers.slurm import SlurmJob
 
 FORGOTTEN = 'echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1'
@@ -63,7 +63,7 @@ def opened(
 def follow(*found: OpenAllocation) -> dict[str, str]:
     """Slurm's number -> the state that was noted."""
     kept = Kept(*found)
-    Follower(SimpleNamespace(to_follow=kept.to_follow, observed=kept.observed)).follow()  # type: ignore[arg-type]
+    AllocationFollower(SimpleNamespace(to_follow=kept.to_follow, observed=kept.observed)).follow()  # type: ignore[arg-type]
     return {
         one.slurm_job_id: kept.observations[one.allocation_id]
         for one in found
