@@ -23,7 +23,7 @@ from workers.allocation import AllocationPlace
 from workers.attempts import Attempts
 from workers.bells import Ringer
 from workers.config import WorkerConfig
-from workers.disk import Den
+from workers.disk import WorkerDirectory
 from workers.door import OUTAGES, Doors, Ledger
 from workers.execution import Execution, Pins
 from workers.follower import AllocationFollower
@@ -53,7 +53,7 @@ class Assembly:
     guard: Guard
     catalog: Catalog
     attempts: Attempts
-    den: Den
+    directory: WorkerDirectory
     workspaces: Workspaces
     ledger: Ledger
     packing: Packing | None
@@ -86,7 +86,7 @@ class Assembly:
         if self.follower is not None:
             self.follower.close()
         self.guard.close()
-        self.den.close()
+        self.directory.close()
 
     def _sweep(self) -> None:
         """Remove containers, pods and processes of attempts that died with some worker; now and
@@ -123,7 +123,7 @@ def assemble(
     timing = Timing.of(lease_s, config.stop_grace_secs)
     user = find_user(config.run_as) if config.run_as else None
     owner = (user.uid, user.gid) if user else None
-    den = Den(config.workspace_cache_dir, is_shared=user is not None)
+    directory = WorkerDirectory(config.workspace_cache_dir, is_shared=user is not None)
     guard = Guard(lease_s, timing.guard_margin_s)
     attempts, slots = Attempts(), Slots(config.max_concurrent)
     offers = {**config.offers, **(allocation.offers if allocation and config.offers else {})}
@@ -141,12 +141,12 @@ def assemble(
         doors.ledger, doors.allocations, outputs, guard, launch, pump,
         stop_grace_s=config.stop_grace_secs, user=user, withheld=withheld,
     )  # fmt: skip
-    catalog = Catalog(_catalog_config(config, den, allocation), guard)
+    catalog = Catalog(_catalog_config(config, directory, allocation), guard)
     workspaces = Workspaces(
-        den, doors.archive, max_retained=config.max_retained_revisions, owner=owner
+        directory, doors.archive, max_retained=config.max_retained_revisions, owner=owner
     )
     execution = _execution(
-        config, doors, workspaces, Scratches(den, owner), pump, catalog, outputs, visits
+        config, doors, workspaces, Scratches(directory, owner), pump, catalog, outputs, visits
     )
     packing = (
         Packing(Offer.of(offers), find_gpus(config.num_gpus), offers.get("ends_at"))
@@ -178,8 +178,9 @@ def assemble(
     presence.after = worker.refresh_tag_sets
     follower = AllocationFollower(doors.allocations) if SUBMITS in config.tags else None
     return Assembly(
-        worker, presence, guard, catalog, attempts, den, workspaces, doors.ledger, packing, follower
-    )
+        worker, presence, guard, catalog, attempts, directory, workspaces, doors.ledger, packing,
+        follower,
+    )  # fmt: skip
 
 
 def _execution(
@@ -207,11 +208,13 @@ def _execution(
     )
 
 
-def _catalog_config(config: WorkerConfig, den: Den, place: AllocationPlace | None) -> CatalogConfig:
+def _catalog_config(
+    config: WorkerConfig, directory: WorkerDirectory, place: AllocationPlace | None
+) -> CatalogConfig:
     local = None
     if "script" in config.tags:
         local = LocalConfig(
-            config.dependency_cache_dir or den.cache / "environments",
+            config.dependency_cache_dir or directory.cache / "environments",
             run_as=config.run_as,
             pass_env=place.names_for_steps() if place else (),
         )

@@ -66,11 +66,10 @@ def _empty(top: str, parent: str, waiting: list[str]) -> None:
             os.rmdir(stack.pop())
 
 
-class Den:
+class WorkerDirectory:
     """The directory of one worker process below the cache, with what dead processes left removed.
 
-    Each den is locked by its process for as long as it lives, so that its leavings are known for
-    what they are.
+    Each process locks its own for life, so one without a lock holder is a leftover.
     """
 
     def __init__(self, cache: Path, *, is_shared: bool) -> None:
@@ -78,10 +77,10 @@ class Den:
         self._mode = 0o711 if is_shared else 0o700
         self.cache = cache
         cache.mkdir(mode=self._mode, parents=True, exist_ok=True)
-        self._dens = self.folder(cache / "runs")
+        self._runs = self.folder(cache / "runs")
         self._sweep()
         name, self._lock = self._claim()
-        self.root = self.folder(self._dens / name)
+        self.root = self.folder(self._runs / name)
         self.trees = self.folder(self.root / "w")
         self.scratch = self.folder(self.root / "s")
 
@@ -90,26 +89,26 @@ class Den:
         return path
 
     def close(self) -> None:
-        """Remove the den and let go of it."""
+        """Remove the directory and let go of it."""
         remove(self.root)
-        lock = self._dens / f"{self.root.name}.lock"
+        lock = self._runs / f"{self.root.name}.lock"
         lock.unlink(missing_ok=True)
         os.close(self._lock)
 
     def _claim(self) -> tuple[str, int]:
         for number in itertools.count():
             name = f"{os.getpid():x}-{number}"
-            fd = lock_file(self._dens / f"{name}.lock", is_blocking=False)
+            fd = lock_file(self._runs / f"{name}.lock", is_blocking=False)
             if fd is not None:
                 return name, fd
         raise AssertionError("unreachable")
 
     def _sweep(self) -> None:
-        for lock in self._dens.glob("*.lock"):
+        for lock in self._runs.glob("*.lock"):
             fd = lock_file(lock, is_blocking=False)
             if fd is None:
                 continue
-            remove(self._dens / lock.name.removesuffix(".lock"))
+            remove(self._runs / lock.name.removesuffix(".lock"))
             lock.unlink(missing_ok=True)
             os.close(fd)
 

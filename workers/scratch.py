@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers.disk import Den, remove
+from workers.disk import WorkerDirectory, remove
 from workers.trees import CLOCK, TICK_NS, Stamp, stamp_of
 
 log = logging.getLogger("stroem.worker")
@@ -38,9 +38,9 @@ class Scratch:
 class Scratches:
     """The scratch directories of one worker process. Any thread may ask."""
 
-    def __init__(self, den: Den, owner: tuple[int, int] | None = None) -> None:
+    def __init__(self, directory: WorkerDirectory, owner: tuple[int, int] | None = None) -> None:
         """`owner`: the user and group that steps run as, when not ours."""
-        self._den = den
+        self._directory = directory
         self._owner = owner
         self._lock = threading.Lock()
         self._idle: list[Scratch] = []
@@ -50,7 +50,7 @@ class Scratches:
         with self._lock:
             scratch = self._idle.pop() if self._idle else None
         if scratch is None:
-            path = self._den.scratch / secrets.token_hex(6)
+            path = self._directory.scratch / secrets.token_hex(6)
             os.mkdir(path, 0o700)
             self._own(str(path))
             scratch = Scratch(path, path / INPUT)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from engine.errors import PlatformError
 from workers.archive import Manifest, unpack
-from workers.disk import Den, lock_file, remove
+from workers.disk import WorkerDirectory, lock_file, remove
 from workers.trees import Damaged, Tree, write_pristine
 
 log = logging.getLogger("stroem.worker")
@@ -44,7 +44,7 @@ class Workspaces:
 
     def __init__(
         self,
-        den: Den,
+        directory: WorkerDirectory,
         archive: Callable[[int], bytes],
         *,
         max_retained: int = 2,
@@ -52,11 +52,11 @@ class Workspaces:
     ) -> None:
         """`archive` answers a revision's tar.gz; `owner` is the user and group that steps run as,
         when not ours."""
-        self._den = den
+        self._directory = directory
         self._archive = archive
         self._max_retained = max_retained
         self._owner = owner
-        self._shelf = den.folder(den.cache / "revisions")
+        self._shelf = directory.folder(directory.cache / "revisions")
         self._lock = threading.Lock()
         self._mending = threading.Lock()
         self._fetching: dict[str, threading.Lock] = {}
@@ -186,7 +186,7 @@ class Workspaces:
                 return self._copy(revision)
 
     def _copy(self, revision: _Revision) -> Tree:
-        path = self._den.trees / secrets.token_hex(6)
+        path = self._directory.trees / secrets.token_hex(6)
         try:
             tree = Tree(path, revision.folder / "tree", revision.manifest, self._owner)
         except BaseException:
