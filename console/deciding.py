@@ -24,7 +24,7 @@ class DecidingCommand(OperatorCommand):
             "--as", dest="email", required=True, metavar="EMAIL", help="whose decision it is"
         )
 
-    def decide(self, options: Mapping[str, Any], verdict: Verdict) -> int:
+    def submit(self, options: Mapping[str, Any], verdict: Verdict) -> int:
         """0 when the decision counts, 1 when it is refused. Raises InputError and NotFound for what
         is wrong."""
         step, email = options["step"], self.platform.person(options["email"])

@@ -72,7 +72,7 @@ def _fill(db_url: str) -> None:
 
 def _worker(folder: Path, worker_config: str | None) -> Program:
     program = worker_program(folder / "log", worker_config, drain_s=0)
-    return replace(program, ending=((signal.SIGTERM, WORKER_STOPS_WITHIN_S),))
+    return replace(program, stop_steps=((signal.SIGTERM, WORKER_STOPS_WITHIN_S),))
 
 
 @contextmanager

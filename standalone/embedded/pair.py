@@ -69,8 +69,8 @@ class TemporaryDatabase(TemporaryServer):
     def program(self) -> Program:
         if self._copy_of is not None:
             prepared.copy("data", self._copy_of, self.cluster)
-        log, ending = self.folder / "database.log", postgres.ENDING_OF_NO_RETURN
-        return postgres.program(self.cluster, log, is_durable=False, ending=ending)
+        log, stop_steps = self.folder / "database.log", postgres.STOP_AT_ONCE
+        return postgres.program(self.cluster, log, is_durable=False, stop_steps=stop_steps)
 
     def start(self) -> str:
         super().start()

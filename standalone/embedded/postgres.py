@@ -19,15 +19,15 @@ from psycopg.sql import SQL, Identifier
 from standalone.embedded.folders import write_private
 from standalone.embedded.identity import Identity, identity_for
 from standalone.embedded.wheels import EmbeddedError, postgres_bin, postgres_version
-from standalone.supervision.program import STORE, Ending, Program
+from standalone.supervision.program import STORE, Program, StopSteps
 
 USER = "stroem"
 DATABASE = "stroem"
 MAINTENANCE = "postgres"
 PORT = "5432"  # a part of the socket's name only: nothing listens on the network
 # INT ends sessions and writes a checkpoint; QUIT leaves that to the next start.
-ENDING: Ending = ((signal.SIGINT, 3.0), (signal.SIGQUIT, 1.0))
-ENDING_OF_NO_RETURN: Ending = ((signal.SIGQUIT, 1.0),)
+STOP_STEPS: StopSteps = ((signal.SIGINT, 3.0), (signal.SIGQUIT, 1.0))
+STOP_AT_ONCE: StopSteps = ((signal.SIGQUIT, 1.0),)
 FAST_NOT_DURABLE = (
     "fsync=off",
     "full_page_writes=off",
@@ -133,7 +133,7 @@ def _check_major(cluster: Cluster) -> None:
 
 
 def program(
-    cluster: Cluster, log: Path, *, is_durable: bool = True, ending: Ending = ENDING
+    cluster: Cluster, log: Path, *, is_durable: bool = True, stop_steps: StopSteps = STOP_STEPS
 ) -> Program:
     """The server for a cluster that was made; it listens on a socket in `cluster.sockets` and
     nowhere else."""
@@ -154,7 +154,7 @@ def program(
         cwd=Path("/"),
         before=lambda: stop_left_over(cluster),
         answers=lambda: answers(cluster),
-        ending=ending,
+        stop_steps=stop_steps,
         stage=STORE,
         user=identity.user,
         group=identity.group,
@@ -209,7 +209,7 @@ def stop_left_over(cluster: Cluster) -> None:
     if pid is None:
         return
     if answers(cluster) or _is_server_of(pid, cluster):
-        for number, seconds in (*ENDING, (signal.SIGKILL, 5.0)):
+        for number, seconds in (*STOP_STEPS, (signal.SIGKILL, 5.0)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
             deadline = time.monotonic() + seconds * 3

@@ -69,7 +69,7 @@ def program(doorbell: Doorbell, log: Path) -> Program:
         cwd=Path("/"),
         before=lambda: stop_left_over(doorbell),
         answers=lambda: process_id(doorbell) is not None,
-        ending=((signal.SIGTERM, 2.0),),
+        stop_steps=((signal.SIGTERM, 2.0),),
         stage=STORE,
     )  # fmt: skip
 

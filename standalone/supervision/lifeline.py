@@ -52,7 +52,7 @@ class Lifeline:
                 extra_groups=None if program.user is None else [],
                 pass_fds=(self._held_end,) if program.holds_lifeline else (),
             )
-        self._guard.watch_program(process.pid, program.stage, program.ending)
+        self._guard.watch_program(process.pid, program.stage, program.stop_steps)
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as gate:
             gate.write(b"go\n")

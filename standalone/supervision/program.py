@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine.errors import PlatformError
 
-Ending = tuple[tuple[signal.Signals, float], ...]
+StopSteps = tuple[tuple[signal.Signals, float], ...]
 APPLICATION, STORE = 0, 1  # stages: applications end first, then what they store things in
 
 
@@ -34,7 +34,7 @@ class Program:
     before: Callable[[], None] = lambda: None  # removes what a killed predecessor left
     answers: Callable[[], bool] = lambda: True
     ready_within_s: float = 60.0
-    ending: Ending = ((signal.SIGTERM, 5.0),)
+    stop_steps: StopSteps = ((signal.SIGTERM, 5.0),)
     stage: int = APPLICATION
     # takes `--lifeline-fd N` and ends itself at the end of N, guard or no guard
     holds_lifeline: bool = False
@@ -89,9 +89,9 @@ class Child:
         return "\n".join(found) or "it wrote nothing to its log"
 
     def stop(self, within_s: float | None = None) -> None:
-        """Ends it by its own signals, then by KILL; `within_s` cuts the times short."""
+        """Ends it by its own stop steps, then by KILL; `within_s` cuts the times short."""
         left = within_s if within_s is not None else float("inf")
-        for number, seconds in self.program.ending:
+        for number, seconds in self.program.stop_steps:
             if self.has_ended():
                 break
             self.process.send_signal(number)

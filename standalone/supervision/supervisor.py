@@ -83,7 +83,7 @@ class Supervisor:
         applications = self._children(APPLICATION)
         for child in applications:
             if not child.has_ended():
-                child.process.send_signal(child.program.ending[0][0])
+                child.process.send_signal(child.program.stop_steps[0][0])
         while any(not child.has_ended() for child in applications):
             if is_hurried() or time.monotonic() > deadline - STORES_S:
                 break

@@ -21,4 +21,4 @@ class Command(DecidingCommand):
         add_input_option(parser, "a field of the form; may be repeated")
 
     def act(self, **options: Any) -> int:
-        return self.decide(options, Verdict(True, read_inputs(options["input"]) or None))
+        return self.submit(options, Verdict(True, read_inputs(options["input"]) or None))

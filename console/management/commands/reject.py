@@ -20,4 +20,4 @@ class Command(DecidingCommand):
         parser.add_argument("--reason", default="", help="why, for those who started the job")
 
     def act(self, **options: Any) -> int:
-        return self.decide(options, Verdict(False, reason=options["reason"]))
+        return self.submit(options, Verdict(False, reason=options["reason"]))
