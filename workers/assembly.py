@@ -1,5 +1,5 @@
-"""Puts a worker together, with what it has outside of its process: guard, directories, leftovers of
-dead attempts."""
+"""Assembles a worker with everything outside its process: guard, directories, leftovers of dead
+attempts."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ from workers.workspace import Workspaces
 log = logging.getLogger("stroem.worker")
 SWEEP_EVERY_S = 20.0
 MOST_ACTIONS = 8  # at a time
-LOCAL_SWEEP_EACH = 15  # it reads about every process of the host
+LOCAL_SWEEP_EACH = 15  # it reads every process of the host
 
 
 @dataclass(slots=True)
 class Assembly:
-    """A worker with everything around it. `open` before its first step, `close` after its last."""
+    """A worker and everything around it. `open` before the first step, `close` after the last."""
 
     worker: Worker
     presence: Presence
@@ -61,8 +61,7 @@ class Assembly:
     _closing: threading.Event = field(default_factory=threading.Event)
 
     def open(self, hurry: threading.Event) -> bool:
-        """Start guard and worker, as soon as the database lets us; False when `hurry` was set
-        before."""
+        """Start guard and worker once the database answers; False when `hurry` was set first."""
         self.guard.start()
         self.guard.know_engines(broom.describe(self.catalog.config))
         said = ""
@@ -89,15 +88,14 @@ class Assembly:
         self.directory.close()
 
     def _sweep(self) -> None:
-        """Remove containers, pods and processes of attempts that died with some worker; now and
-        then again."""
+        """Remove containers, pods and processes of attempts whose worker died, again and again."""
         for turn in itertools.count():
             try:
                 if turn % LOCAL_SWEEP_EACH == 0:
                     self.catalog.sweep(self.attempts.names())
                 self.catalog.sweep_away(self.attempts.names(), self.ledger.ended)
             except Exception as error:  # noqa: BLE001  (an outer edge: an engine that is down must not end the thread)
-                log.warning("leftovers of earlier steps could not be looked for: %s", error)
+                log.warning("looking for leftovers of earlier steps failed: %s", error)
             finally:
                 self.ledger.released()
             if self._closing.wait(SWEEP_EVERY_S):
@@ -115,10 +113,10 @@ def assemble(
     job_id: UUID | None = None,
     allocation: AllocationPlace | None = None,
 ) -> Assembly:
-    """A worker of this configuration. Raises StroemError for what cannot be.
+    """A worker with this configuration. Raises StroemError when it cannot work.
 
-    `launch` starts a worker on a node; `withheld` are credentials that commands of workflow actions
-    may not find.
+    `launch` starts a worker on a node; `withheld` are credentials to hide from the commands of
+    workflow actions.
     """
     timing = Timing.of(lease_s, config.stop_grace_secs)
     user = find_user(config.run_as) if config.run_as else None

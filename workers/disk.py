@@ -1,4 +1,4 @@
-"""Directories that only this worker uses, and their removal whatever a step left in them."""
+"""Directories that only this worker uses, and their removal, whatever a step left in them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import stat
 from pathlib import Path
 
 log = logging.getLogger("stroem.worker")
-# bytes of a path, beyond which a directory is moved up before it is emptied: PATH_MAX is 4096
+# path length in bytes beyond which a directory is moved up before it is emptied: PATH_MAX is 4096
 DEEP = 1500
 _numbers = itertools.count()
 
 
 def remove(path: Path) -> bool:
-    """Remove a file, a link or a whole tree; never follows a link. False, and a word in the log,
-    when that failed."""
+    """Remove a file, a link or a whole tree; never follows a link. On failure, logs it and returns
+    False."""
     try:
         shutil.rmtree(path)
     except FileNotFoundError:
@@ -29,7 +29,7 @@ def remove(path: Path) -> bool:
 
 
 def _remove_stubborn(path: Path) -> bool:
-    """For trees with closed directories, or deeper than a path may be long."""
+    """For trees with unreadable directories, or deeper than PATH_MAX."""
     parent = str(path.parent)
     waiting = [str(path)]
     try:
@@ -67,13 +67,13 @@ def _empty(top: str, parent: str, waiting: list[str]) -> None:
 
 
 class WorkerDirectory:
-    """The directory of one worker process below the cache, with what dead processes left removed.
+    """The directory of one worker process in the cache; removes those of dead processes.
 
-    Each process locks its own for life, so one without a lock holder is a leftover.
+    Each process locks its own directory for life, so an unlocked one is a leftover.
     """
 
     def __init__(self, cache: Path, *, is_shared: bool) -> None:
-        """`is_shared`: steps run as another user, who must be able to pass through."""
+        """`is_shared`: steps run as another user, who must be able to enter."""
         self._mode = 0o711 if is_shared else 0o700
         self.cache = cache
         cache.mkdir(mode=self._mode, parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ class WorkerDirectory:
         return path
 
     def close(self) -> None:
-        """Remove the directory and let go of it."""
+        """Remove the directory and release its lock."""
         remove(self.root)
         lock = self._runs / f"{self.root.name}.lock"
         lock.unlink(missing_ok=True)
@@ -114,10 +114,10 @@ class WorkerDirectory:
 
 
 def lock_file(path: Path, *, is_blocking: bool = True, is_shared: bool = False) -> int | None:
-    """Open and lock a file; None when somebody else holds it and `is_blocking` is False. Close it
-    to let go.
+    """Open and lock a file; None when another process holds it and `is_blocking` is False. Closing
+    it releases the lock.
 
-    A lock of a file that was removed meanwhile is worth nothing: then it is tried again.
+    Tries again if the file was removed meanwhile: such a lock protects nothing.
     """
     flags = (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | (0 if is_blocking else fcntl.LOCK_NB)
     while True:

@@ -41,9 +41,7 @@ def directory(job: Job) -> Path:
     return Path(job.workspace.location).parent
 
 
-def test_what_a_killed_worker_had_in_hand_is_done_by_another(
-    house: House, tmp_path: Path
-) -> None:
+def test_what_a_killed_worker_had_in_hand_is_done_by_another(house: House, tmp_path: Path) -> None:
     house.scheduler()
     victim = house.worker("victim")
     script = 'echo start >> seen; [ "$(wc -l < seen)" -gt 1 ] || sleep 120; echo end >> seen'
