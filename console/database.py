@@ -1,4 +1,4 @@
-"""The port of the commands on the platform's database, with an operator's rights."""
+"""The commands' port, implemented on the platform's database with an operator's rights."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ ORDER BY coalesce(completed_at, started_at), id
 
 
 class Database:
-    """`console.port.Platform`, where this process reaches the database."""
+    """Implements `console.port.Platform` where this process can reach the database."""
 
     def job_ids(self, first: UUID, last: UUID, most: int) -> list[UUID]:
         found = Job.objects.filter(pk__gte=first, pk__lte=last)
@@ -79,7 +79,7 @@ class Database:
     def log(
         self, job_ids: Collection[UUID], after: str, *, step: str = "", action: str = ""
     ) -> port.LogPiece:
-        from apps.api import logreader  # a command that shows no log need not wait for it
+        from apps.api import logreader  # slow to import, and most commands show no log
 
         choice = _part_of_log(job_ids, step, action) if step or action else {}
         piece = logreader.read(job_ids, logreader.Cursor.parse(after), **choice)
@@ -161,7 +161,7 @@ class Database:
 
 
 def _part_of_log(job_ids: Collection[UUID], step: str, action: str) -> dict[str, Any]:
-    """What of the job's log is meant, as logreader wants it."""
+    """The chosen part of the job's log, as arguments for logreader."""
     (job_id,) = job_ids
     if action:
         runs = snapshots.runs_called(Job.objects.get(pk=job_id), action)
@@ -187,14 +187,14 @@ def _operator(email: str | None, job_id: UUID) -> User | None:
         return None
     user, workspace = _person(email), Job.objects.get(pk=job_id).workspace.name
     if not allows(role_on(user, workspace), Role.OPERATOR):
-        raise InputError({"as": f"--as: {user.email} is no operator of {workspace}"})
+        raise InputError({"as": f"--as: {user.email} is not an operator of {workspace}"})
     return user
 
 
 def _login() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user id need not have a name
+    except (KeyError, OSError):  # in containers, a user id may have no name
         return "unknown"
 
 

@@ -1,4 +1,4 @@
-"""Our own processes as programs that `up` and `run` start: server, scheduler, worker."""
+"""The programs that `up` and `run` start: server, scheduler, worker."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from django.conf import settings
 
 from standalone.supervision.program import Program, StopSteps
 
-DRAIN_S = 5  # what `up` gives running steps when it ends
-# Not for those we start: it is needed once, and by us.
+DRAIN_S = 5  # how long `up` lets running steps continue when it ends
+# Only `up` itself needs these; the programs do not get them.
 WITHHELD = frozenset({"STROEM_ADMIN_EMAIL", "STROEM_ADMIN_PASSWORD", "PORT"})
 
 
@@ -52,7 +52,7 @@ def worker_program(logs: Path, config_file: str | None, *, drain_s: int = DRAIN_
 
 
 def _answers(host: str, port: int) -> bool:
-    """True when the server gives any answer at all: even a refusal shows that it serves."""
+    """True for any answer below 500: even a refusal shows that the server works."""
     connection = http.client.HTTPConnection(host, port, timeout=5)
     try:
         connection.request("GET", "/healthz")

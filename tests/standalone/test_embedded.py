@@ -132,7 +132,7 @@ def test_another_major_is_refused_with_a_sentence(tmp_path: Path) -> None:
     (place.cluster.data / "PG_VERSION").write_text("12\n")
     with pytest.raises(
         EmbeddedError,
-        match=r"was written by PostgreSQL 12 and this installation brings PostgreSQL \d+",
+        match=r"was written by PostgreSQL 12, but this installation has PostgreSQL \d+",
     ):
         place.database()
 

@@ -139,7 +139,7 @@ def test_what_dies_is_started_again_and_the_reader_is_told_why(
     took_s = eventually(has_run_twice)
     supervisor.stop(within_s=2)
     assert took_s > 0.4  # not at once: a program that cannot live must not eat the machine
-    assert "weak ended (exit code 7); it is started again in 0.5 s." in said
+    assert "weak ended (exit code 7); restarting it in 0.5 s." in said
     assert "  weak: out of luck" in said
 
 
