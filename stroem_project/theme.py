@@ -1,4 +1,4 @@
-"""The admin's frame: its name, colours, side bar. It knows every room, so it stands here."""
+"""The admin's name, colours and side bar. It is here because it refers to every app."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ def is_superuser(request: HttpRequest) -> bool:
 
 
 def is_admin_somewhere(request: HttpRequest) -> bool:
-    """Whether the page of secrets has anything for this person. (Settings are read before the
-    models can be.)"""
+    """Whether the page of secrets shows anything to this person. (Settings load before models.)"""
     from apps.accounts.grants import grants_of
     from apps.accounts.models import Role
 

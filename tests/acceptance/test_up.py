@@ -213,7 +213,7 @@ def test_a_taken_port_is_said_before_anything_is_started(start: Start, tmp_path:
         port = taken.getsockname()[1]
         answer = manage("up", "--port", str(port), STROEM__DATA_DIR=str(tmp_path / "var"))
     assert answer.returncode == 1
-    assert f"Port {port} of 127.0.0.1 cannot be used" in answer.stderr
+    assert f"Port {port} on 127.0.0.1 cannot be used" in answer.stderr
     assert not (tmp_path / "var" / "postgres").exists()
 
 

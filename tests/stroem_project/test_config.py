@@ -145,7 +145,7 @@ def test_the_worker_s_settings_are_left_to_the_worker() -> None:
             "workspaces: {a: {type: git, url: u, auth: b}}\ngit_auth: {bb: {type: token, token: x}}",
             "server.yaml:1:37: workspaces.a.auth must be one of bb, not 'b'; did you mean 'bb'?",
         ),
-        ("mail: {host: x}", "mail needs `host`, and `sender`, the address that it comes from"),
+        ("mail: {host: x}", "mail needs `host`, and `sender`, the address that mail comes from"),
         ("mail: {host: x, sender: 5}", "server.yaml:1:17: mail.sender must be a text; put it in"),
     ],
 )
