@@ -22,8 +22,8 @@ log = logging.getLogger("stroem.scheduler")
 
 class Command(BaseCommand):
     help = (
-        "Send ready steps to workers, recover lost steps, enforce time-outs, read workspaces"
-        " again. Any number of schedulers may run."
+        "Wake workers for ready steps, start due retries, recover lost steps, enforce time-outs,"
+        " reload workspaces. Any number of schedulers may run."
     )
     requires_system_checks: list[str] = []
 
