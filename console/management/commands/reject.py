@@ -17,7 +17,7 @@ class Command(DecidingCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--reason", default="", help="shown to whoever can see the job")
+        parser.add_argument("--reason", default="", help="shown to everyone who can see the job")
 
     def act(self, **options: Any) -> int:
         return self.submit(options, Verdict(False, reason=options["reason"]))
