@@ -134,7 +134,7 @@ def test_the_worker_s_settings_are_left_to_the_worker() -> None:
         ("listen: a:1\nlisten: b:1", "server.yaml:2:1: the key 'listen' stands here twice"),
         ("workspaces: {a: {type: folder}}", "workspaces.a of type folder needs `path`"),
         ("workspaces: {a: {type: git, url: u, auth: x}}", "workspaces.a.auth names nothing"),
-        ("workspaces: {'a b': {type: folder, path: x}}", "'a b' is no name"),
+        ("workspaces: {'a b': {type: folder, path: x}}", "'a b' is not a name"),
         ("git_auth: {a: {type: token}}", "git_auth.a of type token needs `token`"),
         ("auth: {initial_user: {email: a@b}}", "auth.initial_user needs `email` and `password`"),
         ("- a", "server.yaml:1:1: the file must hold a mapping of settings."),
