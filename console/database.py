@@ -79,7 +79,7 @@ class Database:
     def log(
         self, job_ids: Collection[UUID], after: str, *, step: str = "", action: str = ""
     ) -> port.LogPiece:
-        from apps.api import logreader  # slow to import, and most commands show no log
+        from apps.api import logreader  # a command that shows no log need not wait for it
 
         choice = _part_of_log(job_ids, step, action) if step or action else {}
         piece = logreader.read(job_ids, logreader.Cursor.parse(after), **choice)
@@ -161,7 +161,7 @@ class Database:
 
 
 def _part_of_log(job_ids: Collection[UUID], step: str, action: str) -> dict[str, Any]:
-    """The chosen part of the job's log, as arguments for logreader."""
+    """What of the job's log is meant, as logreader wants it."""
     (job_id,) = job_ids
     if action:
         runs = snapshots.runs_called(Job.objects.get(pk=job_id), action)

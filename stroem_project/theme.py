@@ -30,7 +30,8 @@ def is_superuser(request: HttpRequest) -> bool:
 
 
 def is_admin_somewhere(request: HttpRequest) -> bool:
-    """Whether the page of secrets shows anything to this person. (Settings load before models.)"""
+    """Whether the page of secrets has anything for this person. (Settings are read before the
+    models can be.)"""
     from apps.accounts.grants import grants_of
     from apps.accounts.models import Role
 

@@ -203,7 +203,7 @@ def test_what_dies_is_started_again(up: Up, words: tuple[str, ...]) -> None:
         return False
 
     eventually(is_back, within_s=20)
-    eventually(lambda: "it is started again" in up.output)
+    eventually(lambda: "restarting it in" in up.output)
 
 
 def test_a_taken_port_is_said_before_anything_is_started(start: Start, tmp_path: Path) -> None:
