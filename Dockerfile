@@ -1,6 +1,6 @@
-# One image for server, scheduler and worker: the command says which (`server`, `scheduler`, `worker`, `migrate`).
+# One image for all processes; the command chooses one: `server`, `scheduler`, `worker` or `migrate`.
 #   docker build -t stroem .
-# PYTHON_IMAGE may be any image with Python 3.11 or newer, its venv module and apt.
+# PYTHON_IMAGE can be any image with Python 3.11 or newer, its venv module and apt.
 ARG PYTHON_IMAGE=python:3.11-slim
 
 FROM ${PYTHON_IMAGE} AS packages
@@ -9,7 +9,7 @@ RUN python3 -m venv /opt/stroem/venv \
  && /opt/stroem/venv/bin/python -m pip install --no-cache-dir --no-input --require-hashes -r /build/requirements.txt
 
 FROM ${PYTHON_IMAGE}
-# What steps on this host may call, and tini, which adopts and reaps what they leave behind.
+# Programs that steps on this host may call, and tini, which adopts and reaps the processes they leave behind.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends bash ca-certificates curl git gzip jq openssh-client procps tar tini unzip \
  && rm -rf /var/lib/apt/lists/* \

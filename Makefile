@@ -1,4 +1,4 @@
-# Every target but `lock` begins with `install`, which does nothing while the two lock files are unchanged.
+# All targets except `lock` begin with `install`, which does nothing while the two lock files are unchanged.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -7,10 +7,10 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 PY := $(VENV)/bin/python
 LOCKS := requirements.txt requirements-dev.txt
-# Which tests the gate leaves out; `.ci/run` sets it where a machine cannot have Docker, RabbitMQ and so on.
+# Which tests the gate runs; `.ci/run` sets it where Docker, RabbitMQ and so on are missing.
 SELECT ?= not slow
 JOBS ?= 3
-# Neighbours stay together: tests of one module share servers and databases, which each process starts anew.
+# Tests of one module stay together, as they share servers and databases, which each process starts again.
 PYTEST := $(PY) -m pytest -n $(JOBS) --dist worksteal
 
 .PHONY: help install up test check test-long test-delivery chaos bench screenshots lock format
@@ -38,19 +38,19 @@ install:  ## Create .venv and install the pinned packages, checked by hash
 up: install  ## Run Stroem here: database, broker, server, scheduler and a worker
 	@exec $(PY) manage.py up
 
-test: install  ## Run the tests of the gate (less than 10 minutes on 2 cores)
+test: install  ## Run the tests of the gate (under 10 minutes on 2 cores)
 	$(PYTEST) -m "$(SELECT)"
 
 test-delivery: install  ## Run the delivery tests on the broker named by STROEM_TEST_BROKER_URL
 	$(PYTEST) -m "delivery and $(SELECT) and not docker and not slurm and not chromium"
 
-test-long: install  ## Run what is too long for the gate
+test-long: install  ## Run the tests that are too long for the gate
 	$(PYTEST) -m slow --timeout 3600
 
-chaos: install  ## Kill and flush things, at a larger size than the gate does
+chaos: install  ## Kill and flush processes and stores, on a larger scale than the gate does
 	STROEM_TEST_CHAOS_SCALE=$${STROEM_TEST_CHAOS_SCALE:-10} $(PY) -m pytest tests/chaos -m "slow or not slow" --timeout 3600
 
-check: install  ## Format, lint, types, import contracts, migrations, Django's checks
+check: install  ## Check format, lint, types, import contracts, migrations, Django's checks
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
@@ -58,17 +58,17 @@ check: install  ## Format, lint, types, import contracts, migrations, Django's c
 	$(PY) manage.py makemigrations --check --dry-run
 	$(PY) manage.py check
 
-format: install  ## Format the code and mend what the linter can mend
+format: install  ## Format the code and fix what the linter can fix
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-bench: install  ## Measure against the floor and bare Celery (FULL=1: more workers, brokers and sizes)
+bench: install  ## Compare with a bare shell and bare Celery (FULL=1: more workers, brokers and sizes)
 	$(PY) -m benchmarks $(if $(FULL),--full)
 
-screenshots: install  ## Make pictures of every page into screenshots/, and those of the guides into docs/img/
+screenshots: install  ## Take pictures of every page into screenshots/, and those of the guides into docs/img/
 	$(PY) -m tests.browser.screenshots
 
-lock:  ## Write requirements*.txt from requirements*.in (UPGRADE=1: take newer versions too)
+lock:  ## Write requirements*.txt from requirements*.in (UPGRADE=1: also take newer versions)
 	@test -x $(VENV)/bin/uv || $(MAKE) install
 	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header $(if $(UPGRADE),--upgrade) requirements.in -o requirements.txt
 	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header $(if $(UPGRADE),--upgrade) requirements-dev.in -o requirements-dev.txt

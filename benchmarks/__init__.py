@@ -1,6 +1,5 @@
-"""Figures: Stroem, the floor (the same shell, nothing else) and bare Celery, interleaved in one
-run.
+"""Compares Stroem with the floor (only the same shell) and bare Celery, interleaved in one run.
 
-`python -m benchmarks` (`make bench`) prints a table and writes it, a plot and the raw figures to
-`benchmarks/results/`.
+`python -m benchmarks` (`make bench`) prints a table and writes it, with a plot and the raw figures,
+to `benchmarks/results/`.
 """

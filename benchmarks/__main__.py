@@ -19,13 +19,13 @@ def main() -> None:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="also 2,000 and 10,000 steps; then 1 and 4 workers, Redis and RabbitMQ",
+        help="also 2,000 and 10,000 steps, then 1 and 4 workers, Redis and RabbitMQ",
     )
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--pairs", type=int, default=15)
-    parser.add_argument("--only", default="", help="scenarios whose name holds this word")
+    parser.add_argument("--workers", type=int, default=2, help="worker processes (default: 2)")
+    parser.add_argument("--pairs", type=int, default=15, help="measurements (default: 15)")
+    parser.add_argument("--only", default="", help="only scenarios with this word in their name")
     parser.add_argument(
-        "--broker", default=None, help="URL of a broker for Stroem; a Valkey of its own by default"
+        "--broker", default=None, help="URL of Stroem's broker (default: a temporary Valkey)"
     )
     chosen = parser.parse_args()
     sizes = (SMALL_WIDTH, 2000, 10_000) if chosen.full else (SMALL_WIDTH,)
@@ -40,12 +40,12 @@ def main() -> None:
 
 
 def again(*arguments: str) -> None:
-    """Measure another arrangement, in a process of its own: settings are read once in a process."""
+    """Measure another setup in a new process: settings are read once per process."""
     subprocess.run([sys.executable, "-m", "benchmarks", *arguments], check=True)
 
 
 def run(broker: str, chosen: argparse.Namespace, sizes: tuple[int, ...]) -> None:
-    """Measure one arrangement and write its report."""
+    """Measure one setup and write its report."""
     found: list[Figures] = []
     workers: int = chosen.workers
     with installation(workers, SLOTS, chosen.broker) as (side, celery_url):
@@ -62,8 +62,7 @@ def run(broker: str, chosen: argparse.Namespace, sizes: tuple[int, ...]) -> None
             waited = latency.summary(latency.submit_to_start_ms(side, port, token))
             notes.append(f"- POST execute to the script's first instruction: {waited} ms")
             notes.append(
-                f"- idle: {latency.idle_cpu_percent(side):.1f} % of one core for all of our"
-                " processes"
+                f"- idle: {latency.idle_cpu_percent(side):.1f} % of one core for all our processes"
             )
             notes += [
                 f"- memory of {name}: {value:.0f} MB"

@@ -1,4 +1,4 @@
-"""Brokers of other makes, for whoever has them installed."""
+"""Other brokers, where they are installed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def installed() -> list[str]:
 
 @contextmanager
 def serving(name: str) -> Iterator[str]:
-    """The URL of such a broker, which ends with the block."""
+    """Start this broker for the block; yields its URL."""
     with tempfile.TemporaryDirectory(prefix="stroem-bench-") as folder:
         if name == "rabbitmq":
             rabbit = Rabbit(Path(folder))

@@ -17,8 +17,7 @@ TIMEOUT_S = 600
 
 @contextmanager
 def workers(url: str, processes: int, slots: int, log: Path) -> Iterator[None]:
-    """`processes` worker processes of `slots` slots for each pool, each pool on a queue of its
-    own."""
+    """`processes` workers with `slots` slots for each pool; each pool has its own queue."""
     os.environ["BARE_URL"] = url
     running = [
         subprocess.Popen(

@@ -1,5 +1,5 @@
-"""What a step in a container costs, in multiples of a bare `docker run` of the same image. Only
-where an engine is."""
+"""The cost of a step in a container relative to a bare `docker run` of the same image. Needs a
+Docker engine."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def compare(side: Side, say: Callable[[str], None]) -> list[str]:
     image = find_image()
     if image is None:
         return [
-            "- steps in containers: not measured, for no Docker engine answers or it has no image"
-            " with a shell"
+            "- steps in containers: not measured: no Docker engine answers, or it has no image with"
+            " a shell"
         ]
     _start_worker(side, image)
     sides: dict[str, Callable[[], float]] = {BARE: lambda: _run_bare(image)}
@@ -46,8 +46,7 @@ def compare(side: Side, say: Callable[[str], None]) -> list[str]:
 
 
 def find_image() -> str | None:
-    """An image with `sh`: the one that STROEM_BENCH_IMAGE names, else busybox, from this host or
-    its registry."""
+    """An image with `sh`: STROEM_BENCH_IMAGE, or busybox from this host or its registry."""
     try:
         client = docker.from_env(timeout=60)
         named = os.environ.get("STROEM_BENCH_IMAGE")

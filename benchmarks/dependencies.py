@@ -1,8 +1,8 @@
-"""`python -m benchmarks.dependencies [--packages pandas] [--pairs N]`: what a script pays for
-packages that are here.
+"""`python -m benchmarks.dependencies [--packages pandas] [--pairs N]`: what installed packages cost
+a script.
 
-The first run installs; then runs with and without packages take turns. What counts is the time from
-the order to the script's first instruction.
+The first run installs; then runs with and without packages alternate. Measures the time from the
+order to the script's first instruction.
 """
 
 from __future__ import annotations
@@ -39,21 +39,17 @@ class _Never:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dependencies")
     parser.add_argument(
-        "--packages",
-        default="pandas",
-        help="separated by commas; from the index that uv or pip uses",
+        "--packages", default="pandas", help="comma-separated, from the index of uv or pip"
     )
-    parser.add_argument(
-        "--interpreter", help="for both sides; a bare one shows the least difference"
-    )
-    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--interpreter", help="interpreter for both sides")
+    parser.add_argument("--pairs", type=int, default=30, help="measurements (default: 30)")
     chosen = parser.parse_args()
     packages = tuple(chosen.packages.split(","))
     with tempfile.TemporaryDirectory(prefix="stroem-bench-") as folder:
         runner = LocalRunner(LocalConfig(Path(folder) / "cache"))
         begin = partial(start, runner, Path(folder), chosen.interpreter)
         installing_s = begin(packages)
-        begin(())  # everything has been read once
+        begin(())  # warm up the caches
         pairs = [(begin(()), begin(packages)) for _ in range(chosen.pairs)]
     without, with_packages = (
         statistics.median(column) * 1000 for column in zip(*pairs, strict=True)

@@ -1,4 +1,4 @@
-"""The floor: what the same steps cost when nothing but the shell runs them."""
+"""The floor: the cost of the same steps run only by the shell."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def serial(count: int, shell: str = SHELL) -> float:
 
 
 def parallel(count: int, shell: str = SHELL) -> float:
-    """Seconds for `count` steps on as many threads as there are cores."""
+    """Seconds for `count` steps on one thread per core."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda _: None, range(8)))  # threads started
         began = time.perf_counter()

@@ -1,5 +1,4 @@
-"""From POST to the script's first instruction, what idling costs, and how much memory the processes
-hold."""
+"""Time from POST to the script's first instruction, processor time when idle, memory."""
 
 from __future__ import annotations
 
@@ -49,7 +48,7 @@ def _post(url: str, body: dict[str, Any], token: str = "") -> dict[str, Any]:
 
 
 def submit_to_start_ms(side: Side, port: int, token: str) -> list[float]:
-    """Milliseconds from before the POST until the script reads the clock."""
+    """Milliseconds from just before the POST until the script reads the clock."""
     stamp = side.folder / "stamp"
     side.load(
         "stamp",
@@ -76,9 +75,9 @@ def _quiet() -> None:
 
 
 def idle_cpu_percent(side: Side) -> float:
-    """Processor time of all our processes over a while of nothing to do, in percent of one core."""
+    """Processor time of all our processes while idle, in percent of one core."""
     processes = side.processes_seen()
-    time.sleep(35)  # the workers' slow poll begins after 30 s of nothing
+    time.sleep(35)  # the workers poll slowly after 30 s without work
     before = sum(_cpu_s(process) for process in processes)
     time.sleep(IDLE_S)
     return (sum(_cpu_s(process) for process in processes) - before) / IDLE_S * 100
@@ -90,7 +89,7 @@ def _cpu_s(process: Any) -> float:
 
 
 def memory_mb(side: Side) -> dict[str, float]:
-    """Proportional memory of each of our processes (and its children), by command."""
+    """Proportional memory of each of our processes with its children, by command."""
     found: dict[str, float] = {}
     for process in side.processes_seen():
         tree = [process, *process.children(recursive=True)]

@@ -1,4 +1,4 @@
-"""A table in Markdown and a plot, made from what was measured."""
+"""Makes a Markdown table and a plot from the measurements."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def spread(ratios: list[float]) -> str:
 
 
 def write(folder: Path, name: str, all_figures: list[Figures], notes: list[str]) -> Path:
-    """`<name>.md`, `<name>.png` and `raw/<name>.json`."""
+    """Write `<name>.md`, `<name>.png` and `raw/<name>.json`."""
     load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
     text = [
         f"# Benchmark: {name}",

@@ -1,4 +1,4 @@
-"""What is measured: each scenario names its three sides, which are run in turn, over and over."""
+"""What is measured: each scenario has up to three sides, which are run in turn, repeatedly."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from benchmarks.stroem_side import Side, chain_steps, fan_steps, specification, 
 
 CHAIN = 50
 DIAMONDS, DIAMOND_WIDTH = 20, 8
-RIVALS_WIDTH = 2000  # wider is about growth only
-SMALL_WIDTH, SMALL_RUNS = 200, 10  # what growth is measured against, in turn with the large one
+RIVALS_WIDTH = 2000  # wider ones only measure growth
+SMALL_WIDTH, SMALL_RUNS = 200, 10  # baseline for growth, run in turn with the large one
 LONG_PAIRS = 5
 
 
@@ -30,7 +30,7 @@ class Scenario:
 
 @dataclass
 class Figures:
-    """Seconds by side, in the order of measuring."""
+    """Seconds by side, in the order of measurement."""
 
     scenario: Scenario
     seconds: dict[str, list[float]] = field(default_factory=dict)
@@ -39,13 +39,12 @@ class Figures:
         return statistics.median(self.seconds[side]) / self.scenario.steps * 1000
 
     def ratios(self, side: str, to: str) -> list[float]:
-        """Of each round, `side` in multiples of `to`."""
+        """For each round, `side` in multiples of `to`."""
         return [a / b for a, b in zip(self.seconds[side], self.seconds[to], strict=True)]
 
 
 def scenarios(side: Side, *, sizes: tuple[int, ...], pairs: int) -> list[Scenario]:
-    """The chains, the fan-outs and the diamonds. The smallest size is the one that growth is judged
-    by."""
+    """The chains, the fan-outs and the diamonds."""
     return [
         *_chains(side, pairs),
         *(_fan_out(side, width, pairs) for width in sizes),
@@ -107,17 +106,15 @@ def _by_pool(run: Callable[[str], float]) -> dict[str, Callable[[], float]]:
 
 
 def growth(figures: Figures) -> list[float]:
-    """Of each round, a step's time in multiples of that in the small fan-out, which ran beside
-    it."""
+    """For each round, a step's time in multiples of that in the small fan-out of the round."""
     scale = (SMALL_WIDTH + 2) / figures.scenario.steps
     return [ratio * scale for ratio in figures.ratios("stroem", "small")]
 
 
 def measure(scenario: Scenario, say: Callable[[str], None]) -> Figures:
-    """Run all sides in turn, `pairs` times, after one round that does not count.
+    """Run all sides in turn, `pairs` times, after one warm-up round.
 
-    Each round has an order of its own: after a side that leaves a processor idle, the next one
-    starts slower.
+    The order varies by round: after a side that leaves a processor idle, the next starts slower.
     """
     figures = Figures(scenario, {side: [] for side in scenario.sides})
     orders = random.Random(0)

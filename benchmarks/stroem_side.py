@@ -1,5 +1,4 @@
-"""Drives Stroem: its own workers on a durable PostgreSQL and a broker, jobs through the service
-that the API calls."""
+"""Drives Stroem: workers with a durable PostgreSQL and a broker; starts jobs as the API does."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ ENDED = "SELECT NOT EXISTS (SELECT 1 FROM jobs_job WHERE id IN ({}) AND complete
 
 
 def workflow(steps: dict[str, list[str]]) -> str:
-    """A workspace file with one task `main` of steps `true`."""
+    """A workspace file with one task `main` whose steps run `true`."""
     lines = ["actions:", "  work: {type: script, script: 'true'}", "tasks:", "  main:", "    flow:"]
     for name, needs in steps.items():
         after = f", depends_on: [{', '.join(needs)}]" if needs else ""
@@ -51,7 +50,7 @@ def fan_steps(width: int) -> dict[str, list[str]]:
 
 
 class Side:
-    """A running installation. Django is set up for it in this process."""
+    """A running installation, for which Django is set up in this process."""
 
     def __init__(self, folder: Path, processes: int, slots: int) -> None:
         self.folder = folder
@@ -112,7 +111,7 @@ class Side:
         return took
 
     def _look(self, question: bytes) -> bool:
-        """As cheaply as it goes: what looks takes its time from what it looks at."""
+        """As cheap as possible: looking takes time from what is measured."""
         if self._eye is None:
             self._eye = psycopg.connect(os.environ["STROEM__DB__URL"], autocommit=True)
         return self._eye.pgconn.exec_(question).get_value(0, 0) == b"t"
@@ -125,7 +124,7 @@ def wait(condition: Callable[[], Any], every_s: float = 0.05) -> None:
     end = time.monotonic() + TIMEOUT_S
     while not condition():
         if time.monotonic() > end:
-            raise SystemExit("the benchmark did not come to an end in time")
+            raise SystemExit("the benchmark did not end in time")
         time.sleep(every_s)
 
 
@@ -133,8 +132,8 @@ def wait(condition: Callable[[], Any], every_s: float = 0.05) -> None:
 def installation(
     processes: int, slots: int, broker_url: str | None = None
 ) -> Iterator[tuple[Side, str]]:
-    """A durable PostgreSQL, a broker and workers. Yields the side and a second broker's URL for
-    bare Celery."""
+    """A durable PostgreSQL, a broker and workers. Yields the side, and the URL of a second broker
+    for bare Celery."""
     from standalone.embedded import postgres
     from standalone.embedded.folders import temporary_folders
     from standalone.embedded.pair import TemporaryBroker

@@ -1,5 +1,5 @@
-"""What commands share: following a job, what a terminal shows, what people type, what `doctor`
-looks at. Commands talk to the platform through `port` only, which `database` implements.
+"""What commands share: following a job, terminal output, typed input, the checks of `doctor`.
+Commands reach the platform only through `port`, which `database` implements.
 
-What does not belong here: what runs the platform (`standalone`), and rules about jobs (`apps`).
+What does not belong here: running the platform (`standalone`), and rules about jobs (`apps`).
 """

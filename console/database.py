@@ -1,4 +1,4 @@
-"""The port of the commands on the platform's database, with an operator's rights."""
+"""The commands' port, implemented on the platform's database with an operator's rights."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ ORDER BY coalesce(completed_at, started_at), id
 
 
 class Database:
-    """`console.port.Platform`, where this process reaches the database."""
+    """Implements `console.port.Platform` where this process can reach the database."""
 
     def job_ids(self, first: UUID, last: UUID, most: int) -> list[UUID]:
         found = Job.objects.filter(pk__gte=first, pk__lte=last)
@@ -185,14 +185,14 @@ def _operator(email: str | None, job_id: UUID) -> User | None:
         return None
     user, workspace = _person(email), Job.objects.get(pk=job_id).workspace.name
     if not allows(role_on(user, workspace), Role.OPERATOR):
-        raise InputError({"as": f"--as: {user.email} is no operator of {workspace}"})
+        raise InputError({"as": f"--as: {user.email} is not an operator of {workspace}"})
     return user
 
 
 def _login() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user id need not have a name
+    except (KeyError, OSError):  # in containers, a user id may have no name
         return "unknown"
 
 

@@ -1,4 +1,4 @@
-"""What `approve` and `reject` share: whose decision it is, and how its outcome is told."""
+"""What `approve` and `reject` share: who decides, and how the outcome is shown."""
 
 from __future__ import annotations
 
@@ -12,21 +12,19 @@ from engine.errors import Conflict, NotFound
 
 
 class DecidingCommand(OperatorCommand):
-    """Decides as the user named by `--as`, who may do here what they may do in the admin, and no
-    more."""
+    """Decides as the user named by `--as`, with the same rights as in the admin."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("job", help="its id, or the beginning of it")
+        parser.add_argument("job", help="job id, or its first characters")
         parser.add_argument(
-            "step", help="the name of the approval step; an instance of a loop is NAME[INDEX]"
+            "step", help="name of the approval step; for an instance of a loop, NAME[INDEX]"
         )
         parser.add_argument(
-            "--as", dest="email", required=True, metavar="EMAIL", help="whose decision it is"
+            "--as", dest="email", required=True, metavar="EMAIL", help="the user who decides"
         )
 
-    def decide(self, options: Mapping[str, Any], verdict: Verdict) -> int:
-        """0 when the decision counts, 1 when it is refused. Raises InputError and NotFound for what
-        is wrong."""
+    def submit(self, options: Mapping[str, Any], verdict: Verdict) -> int:
+        """0 when the decision counts, 1 when it is refused. Raises InputError and NotFound."""
         step, email = options["step"], self.platform.person(options["email"])
         try:
             decided = self.platform.decide(self.job_meant(options), step, email, verdict)

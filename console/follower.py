@@ -1,4 +1,4 @@
-"""Reads, round by round, what is new about a job and about the jobs that it set off."""
+"""Polls for news of a job and of the jobs that it set off."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Follower:
     _cursor: str = BEGINNING
 
     def follow(self, is_stopped: Callable[[], bool] = lambda: False) -> None:
-        """Shows everything until the job, and whatever it set off, has ended, or `is_stopped` says
+        """Show everything until the job and all that it set off have ended, or `is_stopped` says
         so."""
         pause_s = FASTEST_S
         while not is_stopped():
             self._find_family()
-            # Asked before the last look at steps and logs, so that nothing is missed. A job that
-            # has ended since the family was looked for has set off its hooks with its end.
+            # Asked before the last look at steps and logs, so that nothing is missed. A job starts
+            # its hooks as it ends, so look for new relatives once more.
             has_ended = self._all_ended() and not self._find_family()
             has_news = self._show_steps_and_logs()
             self.screen.flush()
@@ -46,8 +46,7 @@ class Follower:
         self.screen.close()
 
     def _find_family(self) -> bool:
-        """The job, then what it set off, then what that set off. True when there was somebody
-        new."""
+        """Find the jobs that this one set off, and theirs in turn. True if any is new."""
         known = len(self._labels)
         if self.root not in self._labels:
             self._labels[self.root] = ""
@@ -76,8 +75,8 @@ class Follower:
         return not (self._have_actions and self.platform.has_open_actions(self._have_actions))
 
     def _show_steps_and_logs(self) -> bool:
-        """What runs now, then the lines, then what has ended: lines of a step arrive before its end
-        does."""
+        """Show what has started, then log lines, then what has ended: a step's lines arrive before
+        its end."""
         steps = [
             (step, f"{self._labels.get(step.job_id, '')}{step.name}")
             for step in self.platform.step_news(self._labels)
@@ -102,7 +101,7 @@ class Follower:
         return has_lines or bool(ended) or bool(news)
 
     def _show_actions(self, ended: Sequence[ActionNews]) -> None:
-        """Their own lines have come before."""
+        """Called after their log lines were shown."""
         for action in ended:
             self._shown_actions.add(action.id)
             label = f"{self._labels.get(action.job_id, '')}workflow action {action.label}"
@@ -126,7 +125,7 @@ def _note(status: str, seconds: float) -> str:
 
 
 def show_result(platform: Platform, job_id: UUID, task: str, screen: Screen) -> JobResult:
-    """How the job, or the last of its retries, has ended; the last thing on the screen."""
+    """Show, as the last line, how the job or its last retry ended."""
     result = platform.result(job_id)
     screen.state(task, result.status, error=result.error)
     screen.close()
@@ -134,7 +133,7 @@ def show_result(platform: Platform, job_id: UUID, task: str, screen: Screen) -> 
 
 
 def answer(platform: Platform, result: JobResult) -> dict[str, Any]:
-    """What `run --json` prints."""
+    """The JSON that `run --json` prints."""
     steps = platform.step_results(result.job_id)
     return {
         "job_id": str(result.job_id),

@@ -1,5 +1,4 @@
-"""What `doctor` looks at: checks give findings, each a sentence and, where something is amiss, its
-remedy."""
+"""The checks of `doctor`. Each yields findings: a sentence and, for a problem, its remedy."""
 
 from __future__ import annotations
 
@@ -46,9 +45,9 @@ problem = partial(Finding, "problem")
 
 
 def examine(worker_file: Path | None = None) -> Iterator[Finding]:
-    """Every check in turn; those that need the database are left out when it cannot be reached.
+    """Run all checks; those that need the database are skipped if it cannot be reached.
 
-    `worker_file` is a worker's configuration: its cluster is looked at as that worker would use it.
+    `worker_file` is a worker's configuration: its cluster is checked as that worker would use it.
     """
     yield from _configuration()
     database = list(_database())
@@ -69,7 +68,7 @@ def _configuration() -> Iterator[Finding]:
     yield ok("configuration", f"read from {source}")
     key_file: Path = settings.STROEM.key_file
     if key_file.exists() and key_file.stat().st_mode & 0o077:
-        yield problem("keys", f"{key_file} can be read by others: run `chmod 600 {key_file}`")
+        yield problem("keys", f"{key_file} can be read by other users: run `chmod 600 {key_file}`")
 
 
 def _database() -> Iterator[Finding]:
@@ -111,7 +110,7 @@ def _workers() -> Iterator[Finding]:
 
     alive = vitals.alive().order_by("name")
     names = [f"{worker.name} ({', '.join(worker.tags)})" for worker in alive]
-    none = warning("workers", "none is alive, so no step will run: start `manage.py worker`")
+    none = warning("workers", "none is alive, so no step can run: start `manage.py worker`")
     yield ok("workers", f"alive: {'; '.join(names)}") if names else none
 
 
@@ -132,7 +131,7 @@ def _broker() -> Iterator[Finding]:
     url = settings.STROEM.broker.url
     if not url:
         if settings.STROEM.db.url:
-            yield problem("broker", "no broker is known: set STROEM__BROKER__URL")
+            yield problem("broker", "no broker is configured: set STROEM__BROKER__URL")
         return
     try:
         with Connection(url, connect_timeout=BROKER_WAITS_S) as connection:
@@ -148,19 +147,19 @@ def _broker() -> Iterator[Finding]:
 def _docker() -> Iterator[Finding]:
     from runners.docker.connection import Connection
 
-    none = "no engine answers here: steps that need one run on other workers only"
+    none = "no engine answers here: steps that need one can only run on other workers"
     is_alive = Connection(None).is_alive()
     yield ok("docker", "an engine answers") if is_alive else warning("docker", none)
 
 
 def examine_cluster(worker_file: Path | None) -> Iterator[Finding]:
-    """What the cluster of a worker with this configuration says to being used."""
+    """Check the cluster of a worker with this configuration."""
     try:
         worker = load(worker_file, os.environ, data_dir=settings.STROEM.data_dir)
         if worker.kubernetes is None:
             where = worker_file or "the environment"
             yield ok(
-                "kubernetes", f"no section in {where}: `--config` names a worker's file to look at"
+                "kubernetes", f"no section in {where}: to check a cluster, use `--config FILE`"
             )
         else:
             yield from _cluster(worker, worker.kubernetes)
@@ -194,7 +193,7 @@ def _cluster(worker: WorkerConfig, section: Mapping[str, Any]) -> Iterator[Findi
             if objection is not None:
                 yield problem("kubernetes", f"a pod {place} would be refused: {objection}")
             elif not missing:
-                yield ok("kubernetes", f"the API server answers, and takes what steps need {place}")
+                yield ok("kubernetes", f"the API server answers and allows what steps need {place}")
     except ClusterAway as error:
         remedy = "start it, or correct `kubeconfig` and `context` in the section `kubernetes:`"
         yield problem("kubernetes", f"{str(error).rstrip('.')}: {remedy}")
@@ -202,7 +201,7 @@ def _cluster(worker: WorkerConfig, section: Mapping[str, Any]) -> Iterator[Findi
         remedy = (
             "renew the account's credentials"
             if error.status == 401
-            else "let it create selfsubjectaccessreviews"
+            else "allow it to create selfsubjectaccessreviews"
         )
         yield problem("kubernetes", f"the API server refuses this account ({error}): {remedy}")
 
@@ -210,7 +209,7 @@ def _cluster(worker: WorkerConfig, section: Mapping[str, Any]) -> Iterator[Findi
 def _toolchains() -> Iterator[Finding]:
     for language, programs in TOOLCHAINS.items():
         found = next((path for program in programs if (path := shutil.which(program))), None)
-        wanted = f"install {' or '.join(programs)} to run such steps on this machine"
+        wanted = f"to run such steps on this machine, install {' or '.join(programs)}"
         level = ok if found else warning
         yield level("toolchain", f"{language}: {found or wanted}")
 
@@ -222,8 +221,8 @@ def _disk() -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free
     sentence = f"{free / 1024**3:.1f} GB free at {folder}"
     if free < NO_SPACE_BYTES:
-        yield problem("disk", f"{sentence}: make room, or logs and results will be lost")
+        yield problem("disk", f"{sentence}: free some space, or logs and results will be lost")
     elif free < LOW_SPACE_BYTES:
-        yield warning("disk", f"{sentence}: make room soon")
+        yield warning("disk", f"{sentence}: free some space soon")
     else:
         yield ok("disk", sentence)

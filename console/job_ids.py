@@ -1,4 +1,4 @@
-"""Job ids as people type them: whole, or the beginning if it is that of one job only."""
+"""Job ids as people type them: in full, or the first characters if they are unique."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _HEX = re.compile(rf"[0-9a-f]{{{SHORTEST},32}}")
 
 
 def find_job(platform: Platform, typed: str) -> UUID:
-    """The job meant by `typed`. Raises InputError when it can be none or several, NotFound when
-    there is none."""
+    """The job meant by `typed`. Raises InputError if it is not an id or not unique, NotFound if
+    there is no such job."""
     digits = typed.strip().lower().replace("-", "")
     if not _HEX.fullmatch(digits):
         wanted = f"give the id, or at least its first {SHORTEST} characters"
-        raise InputError({"job": f"'{typed[:60]}' is no job id: {wanted}"})
+        raise InputError({"job": f"'{typed[:60]}' is not a job id: {wanted}"})
     first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
     found = platform.job_ids(first, last, most=6)
     if not found:
@@ -26,6 +26,6 @@ def find_job(platform: Platform, typed: str) -> UUID:
     if len(found) > 1:
         more = ", ..." if len(found) == 6 else ""
         ids = ", ".join(map(str, found[:5]))
-        begun = f"'{typed.strip()}' begins the ids of several jobs ({ids}{more})"
-        raise InputError({"job": f"{begun}; give more of it"})
+        several = f"several job ids begin with '{typed.strip()}' ({ids}{more})"
+        raise InputError({"job": f"{several}: give more characters"})
     return found[0]

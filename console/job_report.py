@@ -1,5 +1,4 @@
-"""One job as an operator reads it in a terminal: its steps, its workflow actions with their runs
-and allocations."""
+"""One job in a terminal: its steps, its workflow actions with their runs and allocations."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ def list_json(job: JobLine) -> str:
 
 
 def as_lines(job: JobView) -> Iterator[str]:
-    """The report, line by line; nothing of a job can steer the terminal."""
+    """The report, line by line. Control characters from the job never reach the terminal."""
     place = clean(f"{job.workspace}/{job.task_name}")
     yield f"{job.job_id}  {job.status}  {place}  {_took(job.started_at, job.completed_at)}".rstrip()
     yield from _error(job.error)
@@ -41,7 +40,7 @@ def as_lines(job: JobView) -> Iterator[str]:
 
 
 def as_json(job: JobView) -> str:
-    """The same as one JSON object."""
+    """The report as one JSON object."""
     return _json(asdict(job))
 
 

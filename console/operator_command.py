@@ -1,5 +1,5 @@
-"""What commands share: errors are sentences, Ctrl-C and a closed pipe end them quietly. Exit code
-0: done, 1: it went wrong, 2: it could not even be asked for."""
+"""What commands share: errors are sentences; Ctrl-C and a closed pipe end a command quietly. Exit
+code 0: done, 1: failed, 2: could not be started."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from engine.errors import StroemError
 
 REFUSED, INTERRUPTED = 2, 130
 NO_DATABASE = (
-    "No database is known: start `manage.py up` first, or set STROEM__DB__URL and"
-    " STROEM__BROKER__URL to servers of yours."
+    "No database is configured: start `manage.py up` first, or set STROEM__DB__URL and"
+    " STROEM__BROKER__URL to your own servers."
 )
 
 
@@ -34,7 +34,7 @@ def require_database() -> None:
 
 
 class TypedCommand(BaseCommand):
-    """Subclasses write `act`, which answers with the exit code."""
+    """Subclasses implement `act`, which returns the exit code."""
 
     requires_system_checks: list[str] = []
     interrupted_by: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGTERM, signal.SIGHUP)
@@ -63,7 +63,7 @@ class TypedCommand(BaseCommand):
             ) from error
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
-        except BrokenPipeError:  # whoever read us, `head` for example, has seen enough
+        except BrokenPipeError:  # the reader, for example `head`, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         if code:
@@ -71,7 +71,7 @@ class TypedCommand(BaseCommand):
 
 
 class OperatorCommand(TypedCommand):
-    """One that needs the platform."""
+    """A command that needs the platform."""
 
     def handle(self, *args: Any, **options: Any) -> None:
         require_database()

@@ -1,7 +1,7 @@
-"""The platform as the commands see it: frozen values, and one protocol to read and to act.
+"""The platform as the commands see it: frozen values and one protocol.
 
-`console.database` implements it with the database. Nothing here needs a model, a queryset or a
-transaction, so that another implementation can speak HTTP.
+`console.database` implements it on the database. Nothing here needs a model, a queryset or a
+transaction, so another implementation could speak HTTP.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
-SERVER = "_server"  # in place of a step's name: what the server wrote about the job
-BEGINNING = "0"  # of a log, as a cursor
+SERVER = "_server"  # instead of a step's name: the server's lines about the job
+BEGINNING = "0"  # a cursor at the start of a log
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,7 @@ class StepLine:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """One job, as the API names things; so are its workflow actions, their runs and
-    allocations."""
+    """One job, with the API's names, also in its workflow actions, their runs and allocations."""
 
     job_id: UUID
     workspace: str
@@ -66,7 +65,7 @@ class JobState:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """How a job stands, or the last of those that repeated it."""
+    """The state of a job, or of its last retry."""
 
     job_id: UUID
     status: str
@@ -83,7 +82,7 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True)
 class Relative:
-    """A job that another one set off: another try of it, a child of a step, or a hook's."""
+    """A job that another one set off: its retry, a step's child job, or a hook's job."""
 
     id: UUID
     retry_of: UUID | None
@@ -96,7 +95,7 @@ class Relative:
 
 @dataclass(frozen=True, slots=True)
 class StepNews:
-    """A step that runs, waits for a decision or has just ended; `seconds` since it began."""
+    """A step that runs, waits for a decision or has just ended; `seconds` since its start."""
 
     id: int
     job_id: UUID
@@ -126,7 +125,7 @@ class LogLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LogPiece:
-    """Some lines, where to read on, and whether there is more to read already."""
+    """Some lines, where to continue, and whether there are more already."""
 
     lines: Sequence[LogLine]
     next: str
@@ -135,7 +134,7 @@ class LogPiece:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What somebody decides: a yes with the fields of the form, or a no with a reason."""
+    """What to decide: approve, with the form's fields, or reject, with a reason."""
 
     approved: bool
     given: Mapping[str, Any] | None = None
@@ -144,7 +143,8 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What became of a step: approved, rejected, or suspended while approvals are missing."""
+    """The step's state after a decision: approved, rejected, or suspended if approvals are
+    missing."""
 
     status: str
     approvals: int
@@ -153,8 +153,8 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A workspace after an import. `revision` is in force, None when there is none; it is the
-    former one where the import `has_failed`."""
+    """A workspace after an import. `revision` is the one in force, None without; the previous one
+    if the import `has_failed`."""
 
     name: str
     problems: Sequence[str]
@@ -164,8 +164,8 @@ class Imported:
 
 
 class Platform(Protocol):
-    """Errors are those of `engine.errors`: NotFound, InputError, and Conflict for what is refused
-    in the present state. `email`: as whom; None: as the operator of this installation."""
+    """Raises NotFound, InputError, and Conflict for what the present state does not allow. `email`:
+    the acting user; None: the operator of this installation."""
 
     def job_ids(self, first: UUID, last: UUID, most: int) -> list[UUID]: ...
     def jobs(
@@ -175,7 +175,7 @@ class Platform(Protocol):
     def log(
         self, job_ids: Collection[UUID], after: str, *, step: str = "", action: str = ""
     ) -> LogPiece:
-        """`step` and `action` keep to those of this name; then `job_ids` is one."""
+        """`step` or `action` limits the log to this name, in the one job of `job_ids`."""
 
     def relatives(self, job_ids: Collection[UUID]) -> list[Relative]: ...
     def states(self, job_ids: Collection[UUID]) -> list[JobState]: ...
@@ -192,7 +192,7 @@ class Platform(Protocol):
     def rerun(self, job_id: UUID, email: str | None) -> UUID: ...
     def restart_failed(self, job_id: UUID, email: str | None) -> None: ...
     def person(self, email: str) -> str:
-        """The e-mail of the active user meant. Raises InputError."""
+        """The e-mail of this active user. Raises InputError."""
 
     def decide(self, job_id: UUID, step: str, email: str, verdict: Verdict) -> Decision: ...
 

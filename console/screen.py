@@ -1,5 +1,5 @@
-"""Writes what happens to a terminal, or as plain lines where there is none. Nothing of a job can
-steer the terminal."""
+"""Writes progress to a terminal, or as plain lines elsewhere. Control characters from a job never
+reach the terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MARK = "\N{REPLACEMENT CHARACTER}"
 
 
 class Screen:
-    """Lines above, and on a terminal one line below them that says what is running now."""
+    """Lines and, on a terminal, a last line that shows what is running."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -36,7 +36,7 @@ class Screen:
         self._out.write(clean(text)[:LONGEST_LINE] + "\n")
 
     def state(self, name: str, status: str, *, note: str = "", error: str = "") -> None:
-        """One line for the state, and the lines of the error below it."""
+        """Write a line for the state, and the error's lines below it."""
         shown = (
             f"\x1b[{_COLOURS[status]}m{status}\x1b[0m"
             if self._is_terminal and status in _COLOURS
@@ -48,7 +48,7 @@ class Screen:
             self.line(f"  {line}")
 
     def running(self, steps: Sequence[tuple[str, float]]) -> None:
-        """The steps that run, with their seconds so far; only a terminal shows them."""
+        """Show the running steps with their seconds so far, on a terminal only."""
         if not self._is_terminal:
             return
         self._clear()
@@ -73,7 +73,6 @@ class Screen:
 
 
 def clean(text: str) -> str:
-    """`text` without escape sequences and with a mark for each other control character but the
-    tab."""
+    """`text` without escape sequences; other control characters except tab become a mark."""
     plain = _ESCAPES.sub("", text)
     return "".join(letter if letter == "\t" or letter.isprintable() else MARK for letter in plain)

@@ -1,5 +1,4 @@
-"""`--input NAME=VALUE` as it is typed: the value as text, or the contents of a file for
-`NAME=@file`."""
+"""`--input NAME=VALUE`: the value as text, or a file's contents for `NAME=@file`."""
 
 from __future__ import annotations
 
@@ -12,17 +11,14 @@ from engine.errors import InputError
 LARGEST_FILE = 1_000_000
 
 
-def add_input_option(parser: ArgumentParser, help: str = "may be repeated") -> None:
-    help = f"{help}; NAME=@FILE reads a file"
+def add_input_option(parser: ArgumentParser, what: str = "an input") -> None:
+    help = f"{what}; NAME=@FILE reads the value from a file, NAME=@@TEXT is @TEXT; repeatable"
     parser.add_argument("--input", action="append", default=[], metavar="NAME=VALUE", help=help)
 
 
 def read_inputs(typed: Iterable[str]) -> dict[str, str]:
-    """Texts by name; whoever starts the job makes numbers, dates and lists of them. `@@x` means the
-    text `@x`.
-
-    Raises InputError with one sentence.
-    """
+    """Texts by name; starting the job converts them. `@@x` means the text `@x`. Raises InputError
+    with one sentence."""
     given: dict[str, str] = {}
     for text in typed:
         name, mark, value = text.partition("=")

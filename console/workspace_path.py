@@ -1,5 +1,4 @@
-"""A workspace as it is typed at `run`, `validate` and `import_workspace`: a folder, or one Torc
-file."""
+"""The workspace argument of `run`, `validate` and `import_workspace`: a folder or a Torc file."""
 
 from __future__ import annotations
 
@@ -14,8 +13,7 @@ LONGEST_NAME = 60
 
 
 def read_path(typed: str) -> tuple[Path, Loaded]:
-    """The folder or the one workflow file, and what it says. Raises AuthorError when there is
-    nothing to read."""
+    """The folder or workflow file, and its contents. Raises AuthorError if it cannot be read."""
     from apps.workspaces.errors import SourceError
     from apps.workspaces.services import load
     from apps.workspaces.sources import read_file, read_folder
@@ -33,22 +31,21 @@ def read_path(typed: str) -> tuple[Path, Loaded]:
 
 
 def refuse_ordinary_file(path: Path, typed: str) -> None:
-    """Raises AuthorError for a file that can be read and is no specification of Torc: it belongs to
-    a folder."""
+    """Raises AuthorError for a readable file other than a Torc specification: import its folder."""
     document = torc.read(path.name, path.read_bytes())
     if document.root is not None and not torc.is_specification(document.root):
         raise AuthorError(
-            f"{typed} is a file: give the folder in which it lies (only Torc files are imported"
-            " alone)."
+            f"{typed} is a file: give the folder that contains it (only Torc files can be imported"
+            " on their own)."
         )
 
 
 def missing_files(task: Task, directory: Path) -> list[str]:
-    """The files that a Torc task reads, that none of its steps makes, and that are not there."""
+    """Missing files that a Torc task reads and that none of its steps creates."""
     return [name for name in task.torc.get("required_files", ()) if not (directory / name).exists()]
 
 
 def workspace_name(path: Path) -> str:
-    """A name for the workspace in this folder: the folder's own, with what a name may not hold
+    """A name for the workspace in this folder: the folder's name, with invalid characters
     replaced."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", path.name).strip("-")[:LONGEST_NAME] or "workspace"

@@ -1,4 +1,4 @@
-"""Points a process that has begun already at a database and a broker which it has just started."""
+"""Points the current process at a database and a broker that it has just started."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.db.backends.postgresql.base import DatabaseWrapper
 
 
 def use(db_url: str, broker_url: str, data_dir: Path | None = None) -> None:
-    """For this process and for its children's environment. To be called before anything was stored
+    """Use them here and in the environment of child processes. Call this before anything is stored
     or published."""
     known = settings.STROEM
     os.environ["STROEM__DB__URL"] = db_url
@@ -34,7 +34,7 @@ def use(db_url: str, broker_url: str, data_dir: Path | None = None) -> None:
 
 
 def hang_up() -> None:
-    """Lets go of the database: whoever needs it next connects anew."""
+    """Close all connections to the database; the next use reconnects."""
     connections.close_all()
     database = connections["default"]
     assert isinstance(database, DatabaseWrapper)

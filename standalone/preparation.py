@@ -1,5 +1,4 @@
-"""What a database needs before anybody can work with it: its tables, an administrator, the first
-workspaces."""
+"""Prepares a new database: its tables and the example workspaces."""
 
 from __future__ import annotations
 
@@ -16,8 +15,8 @@ _LOCK_MIGRATE = 0x5_7120E_02
 
 
 def migrate() -> bool:
-    """Brings the tables up to date, one process at a time; whether there was anything to do."""
-    # A connection of its own holds the lock: it goes when the process does.
+    """Migrate the tables, one process at a time. Returns whether there was anything to do."""
+    # The lock belongs to a separate connection, so it ends with the process.
     with psycopg.connect(settings.STROEM.db.url or "", autocommit=True) as holder:
         holder.execute("SELECT pg_advisory_lock(%s)", [_LOCK_MIGRATE])
         if not missing_migrations():
@@ -25,12 +24,12 @@ def migrate() -> bool:
         try:
             call_command("migrate", interactive=False, verbosity=0)
         except DatabaseError as error:
-            raise PlatformError(f"The database could not be brought up to date: {error}") from error
+            raise PlatformError(f"Migrating the database failed: {error}") from error
         return True
 
 
 def import_examples() -> tuple[list[str], dict[str, str]]:
-    """The names that were imported, and a sentence for each that could not be."""
+    """Returns the imported names, and a sentence for each example that could not be imported."""
     from apps.workspaces.services import import_folder
 
     imported: list[str] = []
@@ -38,7 +37,7 @@ def import_examples() -> tuple[list[str], dict[str, str]]:
     for folder in sorted((settings.BASE_DIR / "examples").glob("[!.]*/")):
         name = "default" if folder.name == DEFAULT_EXAMPLE else folder.name
         if name in settings.STROEM.workspaces:
-            continue  # the configuration has one of that name
+            continue  # the settings define a workspace of that name
         try:
             import_folder(name, folder)
             imported.append(name)

@@ -1,5 +1,5 @@
-"""The engine for one run: a private database and broker, a conductor and a worker, gone without a
-trace at its end."""
+"""The platform for one `run`: a private database and broker, a conductor and a worker, all removed
+at the end."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ WORKER_STOPS_WITHIN_S = 3.0
 
 @contextmanager
 def private_house(worker_config: str | None) -> Iterator[Child]:
-    """Points this process at servers of its own and gives them back at the end; the worker that
-    serves it. Once in a process."""
+    """Start private servers and point this process at them until the end; yields the worker. Use it
+    once per process."""
     lifeline = Lifeline()
     pair: TemporaryPair | None = None
     try:
         pair = TemporaryPair(lifeline, copy_of=prepared.cluster_for(_key(), lifeline, _fill))
         folder = pair.database.folder
         addresses.use(pair.addresses.db_url, pair.addresses.broker_url, folder / "data")
-        # it takes longer to begin than the database
+        # it takes longer to start than the database
         worker = lifeline.spawn(_worker(folder, worker_config))
         with pair, _conductor():
             try:
@@ -44,7 +44,7 @@ def private_house(worker_config: str | None) -> Iterator[Child]:
             except BaseException:
                 worker.stop(WORKER_STOPS_WITHIN_S)
                 raise
-            worker.stop(within_s=0)  # nothing runs any more
+            worker.stop(within_s=0)  # no step is running
     finally:
         addresses.hang_up()
         if pair is not None:
@@ -53,7 +53,7 @@ def private_house(worker_config: str | None) -> Iterator[Child]:
 
 
 def _key() -> str:
-    """Changes with whatever decides how the tables look."""
+    """Changes whenever the tables may change."""
     parts = [django.__version__, Path(__file__).read_text()]
     for app in apps.get_app_configs():
         for file in sorted(Path(app.path).glob("migrations/*.py")):
@@ -72,12 +72,12 @@ def _fill(db_url: str) -> None:
 
 def _worker(folder: Path, worker_config: str | None) -> Program:
     program = worker_program(folder / "log", worker_config, drain_s=0)
-    return replace(program, ending=((signal.SIGTERM, WORKER_STOPS_WITHIN_S),))
+    return replace(program, stop_steps=((signal.SIGTERM, WORKER_STOPS_WITHIN_S),))
 
 
 @contextmanager
 def _conductor() -> Iterator[None]:
-    """The scheduler's rounds, in a thread."""
+    """Run the scheduler's rounds in a thread."""
     from apps.conductor import partitions, services
 
     partitions.prepare()

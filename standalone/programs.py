@@ -1,4 +1,4 @@
-"""Our own processes as programs that `up` and `run` start: server, scheduler, worker."""
+"""The programs that `up` and `run` start: server, scheduler, worker."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from django.conf import settings
 
-from standalone.supervision.program import Ending, Program
+from standalone.supervision.program import Program, StopSteps
 
-DRAIN_S = 5  # what `up` gives running steps when it ends
-# Not for those we start: it is needed once, and by us.
+DRAIN_S = 5  # how long `up` lets running steps continue when it ends
+# Only `up` itself needs these; the programs do not get them.
 WITHHELD = frozenset({"STROEM_ADMIN_EMAIL", "STROEM_ADMIN_PASSWORD", "PORT"})
 
 
@@ -24,7 +24,7 @@ def manage_program(
     logs: Path,
     *arguments: str,
     env: Mapping[str, str] | None = None,
-    ending: Ending = ((signal.SIGTERM, 5.0),),
+    stop_steps: StopSteps = ((signal.SIGTERM, 5.0),),
 ) -> Program:
     kept = {name: value for name, value in os.environ.items() if name not in WITHHELD}
     return Program(
@@ -32,7 +32,7 @@ def manage_program(
         argv=(sys.executable, str(settings.BASE_DIR / "manage.py"), command, *arguments),
         log=logs / f"{command}.log",
         env={**kept, "PYTHONUNBUFFERED": "1", **(env or {})},
-        ending=ending,
+        stop_steps=stop_steps,
         holds_lifeline=True,
     )
 
@@ -47,12 +47,12 @@ def worker_program(logs: Path, config_file: str | None, *, drain_s: int = DRAIN_
     arguments = ("--config", config_file) if config_file else ()
     env = {"STROEM__WORKER__DRAIN_SECS": os.environ.get("STROEM__WORKER__DRAIN_SECS", str(drain_s))}
     return manage_program(
-        "worker", logs, *arguments, env=env, ending=((signal.SIGTERM, drain_s + 3.0),)
+        "worker", logs, *arguments, env=env, stop_steps=((signal.SIGTERM, drain_s + 3.0),)
     )
 
 
 def _answers(host: str, port: int) -> bool:
-    """True when the server gives any answer at all: even a refusal shows that it serves."""
+    """True for any answer below 500: even a refusal shows that the server works."""
     connection = http.client.HTTPConnection(host, port, timeout=5)
     try:
         connection.request("GET", "/healthz")

@@ -1,15 +1,13 @@
-"""The Celery app: a doorbell. It carries hints in JSON; results, retries and time limits are not
-its business.
+"""The Celery app: it only carries bells, in JSON; no results, retries or time limits.
 
-Only a worker process includes `workers.tasks` (see `workers.consumer`); everybody else just
-publishes.
+Only a worker process includes `workers.tasks` (see `workers.bells`); other processes just publish.
 """
 
 from __future__ import annotations
 
 from celery import Celery
 
-# the Django fixup closes connections at every task; ours give them back
+# no Django fixup: it closes connections after every task; our code returns them to the pool
 app = Celery("stroem", fixups=[])
 app.config_from_object("stroem_project.celery_settings")
 app.set_default()

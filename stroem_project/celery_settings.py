@@ -1,5 +1,4 @@
-"""Celery's settings, read when the app is first used. Each one is there because its default loses
-something."""
+"""Celery's settings, read when the app is first used: those whose defaults do not suit us."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from django.conf import settings
 _url = settings.BROKER_URL or ""
 _is_amqp = _url.startswith(("amqp", "pyamqp"))
 
-broker_url = re.sub(r"^valkey", "redis", _url)  # kombu knows the protocol under its older name only
+broker_url = re.sub(r"^valkey", "redis", _url)  # kombu only knows the protocol's older name
 result_backend = None
 task_ignore_result = True
 task_store_errors_even_if_ignored = False
@@ -20,7 +19,7 @@ task_serializer = "json"
 result_serializer = "json"
 event_serializer = "json"
 
-task_acks_late = False  # the lease repeats what is lost, not the broker
+task_acks_late = False  # leases recover what is lost, not the broker
 task_reject_on_worker_lost = False
 task_create_missing_queues = False
 task_default_queue = "control"
@@ -28,7 +27,7 @@ task_default_delivery_mode = "transient"
 task_send_sent_event = False
 
 worker_prefetch_multiplier = 1
-# `workers.pool` does it, counting also the slots that Celery does not know of
+# `workers.bells` does it, also counting slots that Celery does not know about
 worker_disable_prefetch = False
 worker_cancel_long_running_tasks_on_connection_loss = False
 worker_enable_remote_control = False

@@ -1,9 +1,9 @@
-"""The settings file of server, scheduler and `up`: read, checked, frozen. No Django here.
+"""The settings of server, scheduler and `up`: read, checked, frozen. Without Django.
 
-One YAML file (named by STROEM_CONFIG, optional) and the environment over it:
-STROEM__RECOVERY__LOST_RETRIES=3 is `recovery.lost_retries: 3`. What nobody set has a default,
-except the addresses of database and broker: those stay None until they are given or `up` has
-written them down (`<data_dir>/pair.json`).
+An optional YAML file (STROEM_CONFIG), overridden by the environment:
+STROEM__RECOVERY__LOST_RETRIES=3 is `recovery.lost_retries: 3`. Everything has a default except the
+addresses of database and broker: those are None unless set or written by `up`
+(`<data_dir>/pair.json`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PREFIX = "STROEM__"
 
 
 class ConfigError(StroemError):
-    """A setting is wrong; the message names its place and what would be right."""
+    """A setting is wrong; the message names its place and what is allowed."""
 
 
 def _url(*schemes: str) -> Reader:
@@ -36,7 +36,7 @@ def _url(*schemes: str) -> Reader:
         scheme, mark, rest = url.partition("://")
         if not mark or scheme not in schemes or not rest:
             others = ", ".join(schemes[1:])
-            raise Wrong(f"must begin with {schemes[0]}:// (also read: {others})")
+            raise Wrong(f"must begin with {schemes[0]}:// (also possible: {others})")
         return url
 
     return reader
@@ -52,14 +52,14 @@ def _listen(given: Given) -> tuple[str, int]:
 
 
 def _named(kind: type) -> Reader:
-    """Sections under names of the operator's choice."""
+    """Sections under names that the operator chooses."""
     read_all = each(section(kind))
 
     def reader(given: Given) -> dict[str, Any]:
         for name, entry in given.entries():
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
                 entry.refuse(
-                    f"'{name}' is no name: use letters, digits, dots, hyphens and underscores"
+                    f"'{name}' is not a name: use letters, digits, dots, hyphens and underscores"
                 )
         found: dict[str, Any] = read_all(given)
         return found
@@ -78,7 +78,7 @@ def _timeout(most_s: int, most: str) -> Reader:
 
 
 def _credential(given: Given) -> str:
-    """A name under `git_auth`; the place of one that is written here is a name as well."""
+    """A name under `git_auth`; for credentials written in place, their own path."""
     return given.name if isinstance(given.node.value, dict) else text(given)
 
 
@@ -135,7 +135,7 @@ class Source:
     url: str | None = None
     ref: str = "main"
     poll_interval_s: Annotated[float, Key("poll_interval_secs"), number(at_least=1)] = 60.0
-    # a name under git_auth; one written in place stands there as `workspaces.NAME.auth`
+    # a name under git_auth; credentials written in place are named `workspaces.NAME.auth`
     auth: Annotated[str | None, _credential] = None
 
     def find_objection(self) -> str | None:
@@ -161,9 +161,9 @@ class Auth:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A server that takes mail for those who are asked to approve."""
+    """The server for mail to approvers."""
 
-    needs: ClassVar[str] = " needs `host`, and `sender`, the address that it comes from"
+    needs: ClassVar[str] = " needs `host`, and `sender`, the address that mail comes from"
     host: str
     sender: str
     port: Annotated[int, number(at_least=1, whole=True)] = 587
@@ -185,7 +185,7 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """None means: kept for ever."""
+    """None keeps everything."""
 
     worker_hours: Annotated[float | None, number(at_least=1)] = None
     job_days: Annotated[float | None, number(at_least=1)] = None
@@ -194,8 +194,8 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    env_allowed: tuple[str, ...] = ()  # names of environment variables that a workspace may read
-    key_file: Path | None = None  # None: `<data_dir>/secret.key`, made at first use
+    env_allowed: tuple[str, ...] = ()  # environment variables that workspaces may read
+    key_file: Path | None = None  # None: `<data_dir>/secret.key`, created on first use
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,14 +238,13 @@ class Config:
 
 
 def load(environ: Mapping[str, str] = os.environ) -> Config:
-    """`given`, with the addresses of the pair that `up` runs in this data directory where none were
-    given."""
+    """`given`, completed with the addresses of the pair that `up` runs in this data directory."""
     return _with_pair(given(environ))
 
 
 def given(environ: Mapping[str, str] = os.environ) -> Config:
-    """The settings that this environment asks for. Raises ConfigError with every problem, one
-    sentence each."""
+    """The settings of file and environment. Raises ConfigError with a sentence for every
+    problem."""
     named = environ.get("STROEM_CONFIG")
     file = Path(named).resolve() if named else None
     base = file.parent if file else Path.cwd()
@@ -270,7 +269,7 @@ def _content(file: Path) -> bytes:
 
 
 def _credentials(config: Config, top: Given) -> Mapping[str, GitAuth]:
-    """Those under `git_auth`, and each that is written in place of a name. Refuses other names."""
+    """Credentials under `git_auth` and those written in place of a name. Refuses unknown names."""
     found = dict(config.git_auth)
     for kind, sources in (("workspaces", config.workspaces), ("libraries", config.libraries)):
         for name, source in sources.items():
@@ -284,7 +283,7 @@ def _credentials(config: Config, top: Given) -> Mapping[str, GitAuth]:
                 known = (
                     f"must be one of {', '.join(found)}"
                     if found
-                    else "names nothing, since none is defined"
+                    else "names nothing, as none are defined"
                 )
                 hint = did_you_mean(source.auth, found)
                 auth.refuse(f"{auth.name} {known}, not '{auth.shown}'{hint}")
@@ -292,7 +291,7 @@ def _credentials(config: Config, top: Given) -> Mapping[str, GitAuth]:
 
 
 def pair_file(data_dir: Path) -> Path:
-    """Where `up` writes the addresses of the database and the broker that it runs."""
+    """Where `up` writes the addresses of its database and broker."""
     return data_dir / "pair.json"
 
 

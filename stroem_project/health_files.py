@@ -1,5 +1,5 @@
-"""Files whose age tells a probe how a process without a port is: `alive` and `ready`, in the folder
-that STROEM_HEALTH_DIR names."""
+"""Health of processes without a port: probes check the age of the files `alive` and `ready` in
+STROEM_HEALTH_DIR."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ EVERY_S = 5.0
 
 
 def touch(name: str) -> None:
-    """Nothing happens where no folder is named."""
+    """Does nothing without STROEM_HEALTH_DIR."""
     if folder := os.environ.get("STROEM_HEALTH_DIR"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         (Path(folder) / name).touch()
 
 
 def keep_touching(is_ready: Callable[[], bool]) -> None:
-    """`alive` for as long as threads run here, `ready` while `is_ready` says so."""
+    """`alive` while threads run in this process, `ready` while `is_ready`."""
 
     def run() -> None:
         pause = threading.Event()

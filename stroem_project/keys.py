@@ -1,5 +1,5 @@
-"""The keys that seal secrets at rest: from STROEM_KEYS (newest first, separated by commas) or from
-a 0600 file."""
+"""The keys that seal secrets at rest: from STROEM_KEYS (newest first, comma-separated) or a file of
+mode 0600."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 
 def read_keys(environ: Mapping[str, str], file: Path) -> list[str]:
-    """URL-safe base64 keys of 32 bytes, the one that seals first. A missing file is made with a
-    fresh key."""
+    """32-byte keys in URL-safe base64; the first one seals. Creates a missing file with a new
+    key."""
     given = [key.strip() for key in environ.get("STROEM_KEYS", "").split(",") if key.strip()]
     if given:
         return given
@@ -26,7 +26,7 @@ def _make(file: Path) -> None:
     with open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as handle:
         handle.write(base64.urlsafe_b64encode(os.urandom(32)).decode() + "\n")
     try:
-        os.link(draft, file)  # two first starts at once agree on one key
+        os.link(draft, file)  # simultaneous first starts agree on one key
     except FileExistsError:
         pass
     finally:

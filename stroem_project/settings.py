@@ -1,4 +1,4 @@
-"""Django's settings, made from the one configuration file (`stroem_project.config`)."""
+"""Django's settings, derived from `stroem_project.config`."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ try:
     STROEM_KEYS = read_keys(os.environ, STROEM.key_file)
 except OSError as error:
     sys.exit(
-        f"configuration: the key file {STROEM.key_file} cannot be read or made ({error.strerror}):"
-        " set data_dir"
+        f"configuration: the key file {STROEM.key_file} cannot be read or created"
+        f" ({error.strerror}): set data_dir"
     )
 SECRET_KEY = hashlib.sha256(b"django" + STROEM_KEYS[0].encode()).hexdigest()
 SECRET_KEY_FALLBACKS = [
@@ -46,7 +46,7 @@ CSRF_TRUSTED_ORIGINS = [BASE_URL]
 IS_HTTPS = BASE_URL.startswith("https://")
 
 INSTALLED_APPS = [
-    "apps.adminkit",  # before the theme: its templates and files take the place of the theme's
+    "apps.adminkit",  # before the theme: its templates and files override the theme's
     "unfold",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -99,8 +99,8 @@ TEMPLATES = [
 ]
 
 
-# Statements of the hot path are prepared and look up single rows: their generic plan is the right
-# one, and planning them anew would cost as much as running them.
+# Statements on the hot path are prepared and look up single rows: a generic plan suits them, and
+# replanning would cost as much as running them.
 SESSION = (
     "idle_in_transaction_session_timeout=10s",
     "lock_timeout=10s",
@@ -147,8 +147,8 @@ if (_mail := STROEM.mail) is not None:
 
 DATABASES = {"default": database_settings(STROEM.db.url)}
 BROKER_URL = STROEM.broker.url
-# For `standalone`, which starts servers itself: how to use them, what it has been given, and where
-# the addresses of its own are written down.
+# For `standalone`, which starts servers itself: how to use them, which settings were given, and
+# where to write its servers' addresses.
 DATABASE_AT = database_settings
 STROEM_GIVEN = stroem_config.given
 PAIR_FILE = stroem_config.pair_file(STROEM.data_dir)

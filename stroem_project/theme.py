@@ -1,4 +1,4 @@
-"""The admin's frame: its name, colours, side bar. It knows every room, so it stands here."""
+"""The admin's name, colours and side bar. It is here because it refers to every app."""
 
 from __future__ import annotations
 

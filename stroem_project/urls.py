@@ -1,4 +1,4 @@
-"""Where requests go."""
+"""URLs of the API, the admin and the live pages."""
 
 from django.contrib import admin
 from django.urls import include, path

@@ -1,7 +1,6 @@
-"""The worker process: takes steps from the ledger, has a runner do them, reports what became of
-them.
+"""The worker process: claims steps from the ledger, hands them to a runner, reports the outcome.
 
-What belongs here: slots, bells, rendering an order, workspace trees, log batches, leases. What does
-not: how a step is done (`runners`), what follows from its end (`apps.jobs`, entered through modules
-named `ledger` only), and what reads the command line (`stroem_project`).
+What belongs here: slots, bells, rendering an order, working trees, log batches, leases. What does
+not: how a step is carried out (`runners`), what follows from its end (`apps.jobs`, entered through
+modules named `ledger` only), and the command line (`stroem_project`).
 """

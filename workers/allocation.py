@@ -1,5 +1,4 @@
-"""A worker inside an allocation of Slurm's: what it is there for, what the node offers, when it may
-leave."""
+"""A worker in a Slurm allocation: what it serves, what the node offers, when it may leave."""
 
 from __future__ import annotations
 
@@ -22,10 +21,10 @@ from workers.door import OUTAGES, Ledger, VisitLedger
 
 log = logging.getLogger("stroem.worker")
 LOOK_EVERY_S = 1.0
-STARTING_S = 60.0  # of an allocation's time, for coming up: a step's `runtime` does not lose them
-LEAVE_BEFORE_S = 30.0  # of its end, so that steps are ended by us and not with us
+STARTING_S = 60.0  # of an allocation's time, for starting up; not counted against `runtime`
+LEAVE_BEFORE_S = 30.0  # its end, so that this worker ends its steps, not Slurm
 KILL_WAIT_S = 15.0  # for steps, after Slurm's TERM: its KILL comes 30 s after that by default
-# at most, for what leaving the job sets off; actions have time-outs of their own
+# at most, for actions on leaving the job; they have their own time-outs
 LEAVING_S = 86_400.0
 _GPUS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "GPU_DEVICE_ORDINAL")
 MOST_SLOTS = 64  # of a worker that packs: the resources are the limit
@@ -34,8 +33,8 @@ _NUMBERS = re.compile(r"(\d+)(?:-(\d+))?")
 
 @dataclass(frozen=True, slots=True)
 class AllocationPlace:
-    """The allocation that this worker runs in. `num_nodes`: that its steps may use; `ends_at`:
-    seconds since 1970, None without a limit."""
+    """The allocation that this worker runs in. `num_nodes`: how many nodes its steps may use;
+    `ends_at`: in seconds since 1970, None without a limit."""
 
     id: UUID
     scheduler: str
@@ -46,31 +45,30 @@ class AllocationPlace:
     def here(
         cls, id: UUID, scheduler: str, environ: Mapping[str, str] = os.environ
     ) -> AllocationPlace:
-        """The place that Slurm's environment describes. Where each node has its own worker, it has
-        that node."""
+        """The place that Slurm's environment describes: all nodes, or one where each node has its
+        own worker."""
         is_of_node = environ.get("SLURM_STEP_ID", "").isdigit()
         nodes = "1" if is_of_node else environ.get("SLURM_JOB_NUM_NODES", "1")
         return cls(id, scheduler, int(nodes) if nodes.isdigit() else 1, _end(environ))
 
     @property
     def offers(self) -> dict[str, float | int]:
-        """What steps find here beside processors, memory and GPUs. A step as long as the allocation
-        fits into it."""
+        """Resources besides processors, memory and GPUs. A step as long as the allocation fits."""
         found: dict[str, float | int] = {"num_nodes": self.num_nodes}
         return found if self.ends_at is None else {**found, "ends_at": self.ends_at + STARTING_S}
 
     @property
     def left_s(self) -> float:
-        """Seconds that the allocation lasts still."""
+        """Seconds until the allocation ends."""
         return float("inf") if self.ends_at is None else self.ends_at - time.time()
 
     def names_for_steps(self, environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-        """Variables of Slurm's that steps see: `srun` and MPI need them."""
+        """Slurm's variables that steps see: `srun` and MPI need them."""
         known = [name for name in environ if name.startswith("SLURM") or name in _GPUS]
         return tuple(name for name in known if name != "SLURM_JWT")  # a credential
 
     def serves(self, key: str) -> bool:
-        """Only what asks for nodes runs on them: other steps of the job are for other workers."""
+        """Only steps that ask for nodes run here; other workers take the job's other steps."""
         return any(tag.startswith(SLURM_PREFIX) for tag in split_tags(key)[0])
 
 
@@ -80,8 +78,8 @@ def configure(
     max_parallel: int | None,
     environ: Mapping[str, str] = os.environ,
 ) -> WorkerConfig:
-    """The settings of a worker in this allocation: its tags, and either a number of slots or what
-    the node offers."""
+    """The settings of a worker in this allocation: its tags, and either a number of slots or the
+    node's resources."""
     tags = {
         *config.tags,
         "script",
@@ -107,7 +105,7 @@ def configure(
 
 
 def _count_gpus(environ: Mapping[str, str]) -> int:
-    """GPUs of this node: `0,1` or `0-3`, as Slurm and CUDA name them."""
+    """The number of GPUs of this node; Slurm and CUDA write `0,1` or `0-3`."""
     for name in ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "CUDA_VISIBLE_DEVICES"):
         parts = [part.strip() for part in environ.get(name, "").split(",") if part.strip()]
         if parts:
@@ -121,8 +119,7 @@ def _span(part: str) -> int:
 
 
 def _memory(environ: Mapping[str, str]) -> int:
-    """Bytes of this node that are the allocation's: Slurm counts in megabytes; without a limit all
-    there are."""
+    """The allocation's bytes on this node; without a limit, all. Slurm counts in megabytes."""
     per_node, per_cpu = environ.get("SLURM_MEM_PER_NODE"), environ.get("SLURM_MEM_PER_CPU")
     if per_node and per_node.isdigit() and int(per_node):
         return int(per_node) * 1024**2
@@ -132,21 +129,21 @@ def _memory(environ: Mapping[str, str]) -> int:
 
 
 def _end(environ: Mapping[str, str]) -> float | None:
-    """When Slurm takes the nodes back; newer versions say so, others are asked."""
+    """When Slurm takes the nodes back: from the environment of newer versions, else from squeue."""
     told, number = environ.get("SLURM_JOB_END_TIME", ""), environ.get("SLURM_JOB_ID", "")
     if told.isdigit():
         return float(told)
     try:
         left_s = slurm.seconds_left(number) if number else None
     except slurm.SlurmError as error:
-        log.warning("how long this allocation lasts is not known: %s", error)
+        log.warning("the end of this allocation is not known: %s", error)
         return None
     return None if left_s is None else time.time() + left_s
 
 
 class Leaver(threading.Thread):
-    """Ends the worker when its job is over, nothing is left in it that this worker could still get,
-    or the allocation's time is."""
+    """Ends the worker when its job has ended, no step is left that could run here, or the
+    allocation's time is over."""
 
     def __init__(
         self, ledger: Ledger, visits: VisitLedger, config: WorkerConfig, place: AllocationPlace,
@@ -168,7 +165,7 @@ class Leaver(threading.Thread):
 
     @property
     def patience(self) -> tuple[float, float]:
-        """Seconds for steps that still run, and for what leaving the job sets off."""
+        """Seconds for running steps, and for actions on leaving the job."""
         if self._is_done:
             return 0.0, max(0.0, min(LEAVING_S, self._place.left_s - KILL_WAIT_S))
         return min(KILL_WAIT_S, self._config.drain_secs), min(
@@ -203,7 +200,7 @@ class Leaver(threading.Thread):
 
 
 def check_config_mode(file: Path) -> str | None:
-    """One sentence when others may read the file that holds this worker's credentials."""
+    """A sentence if other users may read the file with this worker's credentials."""
     if file.stat().st_mode & 0o077:
-        return f"{file} may be read by others; make its mode 0600"
+        return f"{file} can be read by other users; set its mode to 0600"
     return None

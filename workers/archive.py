@@ -1,5 +1,4 @@
-"""Unpacks the archive of a revision: regular files and directories only, written by ourselves,
-within limits."""
+"""Unpacks the archive of a revision: regular files and directories only, within limits."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a tree holds: directories (parents first) and files, by path relative to its root."""
+    """The contents of a tree: directories (parents first) and files, by path below its root."""
 
     folders: tuple[str, ...]
     files: Mapping[str, FileEntry]
@@ -43,7 +42,7 @@ class Manifest:
 
     @classmethod
     def loads(cls, text: str) -> Manifest:
-        """Raises ValueError, KeyError or TypeError when `text` is no manifest."""
+        """Raises ValueError, KeyError or TypeError when `text` is not a manifest."""
         read = json.loads(text)
         return cls(
             tuple(read["folders"]),
@@ -52,8 +51,7 @@ class Manifest:
 
 
 def unpack(archive: bytes, into: Path) -> Manifest:
-    """Write the tree of a tar.gz below `into`, which exists and is empty. Raises PlatformError for
-    anything odd."""
+    """Unpack a tar.gz into `into`, an empty directory. Raises PlatformError for anything odd."""
     folders: dict[str, None] = {}
     files: dict[str, FileEntry] = {}
     left = MAX_BYTES
@@ -62,7 +60,7 @@ def unpack(archive: bytes, into: Path) -> Manifest:
             for count, member in enumerate(tar):
                 if count >= MAX_ENTRIES:
                     raise PlatformError(
-                        f"the archive of a workspace holds more than {MAX_ENTRIES} entries"
+                        f"the workspace archive has more than {MAX_ENTRIES} entries"
                     )
                 path = _safe(member.name)
                 if path:
@@ -73,24 +71,21 @@ def unpack(archive: bytes, into: Path) -> Manifest:
                     continue
                 if not member.isreg() or not path or path in folders or path in files:
                     raise PlatformError(
-                        f"the archive of a workspace holds {member.name!r}, which is no plain file"
+                        f"the workspace archive contains {member.name!r}, which is not a plain file"
                     )
                 left -= member.size
                 if left < 0:
-                    raise PlatformError(
-                        f"the archive of a workspace holds more than {MAX_BYTES} bytes"
-                    )
+                    raise PlatformError(f"the workspace archive has more than {MAX_BYTES} bytes")
                 files[path] = _write(tar, member, into / path)
     except (tarfile.TarError, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise PlatformError(f"the archive of a workspace cannot be read: {error}") from error
+        raise PlatformError(f"the workspace archive cannot be read: {error}") from error
     return Manifest(tuple(sorted(folders)), files)
 
 
 def copy_file(source: Path, target: Path, mode: int) -> str:
-    """Copy the contents into a new file; answers their digest. Never writes through an existing
-    name."""
+    """Copy the contents into a new file and return their digest. Never overwrites a file."""
     digest = hashlib.sha256()
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with open(fd, "wb", buffering=0) as out, open(source, "rb", buffering=0) as data:
@@ -108,12 +103,12 @@ def digest_of(path: Path) -> str:
 
 
 def _safe(name: str) -> str:
-    """The relative path that `name` means; empty for the root itself."""
+    """`name` as a relative path; empty for the root itself."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     path = "/".join(parts)
     if name.startswith("/") or ".." in parts or "\0" in name or len(os.fsencode(path)) > MAX_PATH:
         raise PlatformError(
-            f"the archive of a workspace holds {name[:80]!r}, which lies outside the workspace"
+            f"the workspace archive contains {name[:80]!r}, which lies outside the workspace"
         )
     return path
 
@@ -128,7 +123,7 @@ def _add_parents(
             continue
         if at in files:
             raise PlatformError(
-                f"the archive of a workspace holds {at!r} both as a file and as a directory"
+                f"the workspace archive contains {at!r} both as a file and as a directory"
             )
         os.mkdir(into / at, 0o700)
         folders[at] = None

@@ -1,5 +1,5 @@
-"""Puts a worker together, with what it has outside of its process: guard, directories, leftovers of
-dead attempts."""
+"""Assembles a worker with everything outside its process: guard, directories, leftovers of dead
+attempts."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from workers.allocation import AllocationPlace
 from workers.attempts import Attempts
 from workers.bells import Ringer
 from workers.config import WorkerConfig
-from workers.disk import Den
+from workers.disk import WorkerDirectory
 from workers.door import OUTAGES, Doors, Ledger
 from workers.execution import Execution, Pins
-from workers.follower import Follower
+from workers.follower import AllocationFollower
 from workers.lane import SLOW_POLL_S, Crew, Lane
 from workers.outputs import Outputs
 from workers.packing import Packing, find_gpus
@@ -41,28 +41,27 @@ from workers.workspace import Workspaces
 log = logging.getLogger("stroem.worker")
 SWEEP_EVERY_S = 20.0
 MOST_ACTIONS = 8  # at a time
-LOCAL_SWEEP_EACH = 15  # it reads about every process of the host
+LOCAL_SWEEP_EACH = 15  # it reads every process of the host
 
 
 @dataclass(slots=True)
 class Assembly:
-    """A worker with everything around it. `open` before its first step, `close` after its last."""
+    """A worker and everything around it. `open` before the first step, `close` after the last."""
 
     worker: Worker
     presence: Presence
     guard: Guard
     catalog: Catalog
     attempts: Attempts
-    den: Den
+    directory: WorkerDirectory
     workspaces: Workspaces
     ledger: Ledger
     packing: Packing | None
-    follower: Follower | None
+    follower: AllocationFollower | None
     _closing: threading.Event = field(default_factory=threading.Event)
 
     def open(self, hurry: threading.Event) -> bool:
-        """Start guard and worker, as soon as the database lets us; False when `hurry` was set
-        before."""
+        """Start guard and worker once the database answers; False when `hurry` was set first."""
         self.guard.start()
         self.guard.know_engines(broom.describe(self.catalog.config))
         said = ""
@@ -86,18 +85,17 @@ class Assembly:
         if self.follower is not None:
             self.follower.close()
         self.guard.close()
-        self.den.close()
+        self.directory.close()
 
     def _sweep(self) -> None:
-        """Remove containers, pods and processes of attempts that died with some worker; now and
-        then again."""
+        """Remove containers, pods and processes of attempts whose worker died, again and again."""
         for turn in itertools.count():
             try:
                 if turn % LOCAL_SWEEP_EACH == 0:
                     self.catalog.sweep(self.attempts.names())
                 self.catalog.sweep_away(self.attempts.names(), self.ledger.ended)
             except Exception as error:  # noqa: BLE001  (an outer edge: an engine that is down must not end the thread)
-                log.warning("leftovers of earlier steps could not be looked for: %s", error)
+                log.warning("looking for leftovers of earlier steps failed: %s", error)
             finally:
                 self.ledger.released()
             if self._closing.wait(SWEEP_EVERY_S):
@@ -115,15 +113,15 @@ def assemble(
     job_id: UUID | None = None,
     allocation: AllocationPlace | None = None,
 ) -> Assembly:
-    """A worker of this configuration. Raises StroemError for what cannot be.
+    """A worker with this configuration. Raises StroemError when it cannot work.
 
-    `launch` starts a worker on a node; `withheld` are credentials that commands of workflow actions
-    may not find.
+    `launch` starts a worker on a node; `withheld` are credentials to hide from the commands of
+    workflow actions.
     """
     timing = Timing.of(lease_s, config.stop_grace_secs)
     user = find_user(config.run_as) if config.run_as else None
     owner = (user.uid, user.gid) if user else None
-    den = Den(config.workspace_cache_dir, is_shared=user is not None)
+    directory = WorkerDirectory(config.workspace_cache_dir, is_shared=user is not None)
     guard = Guard(lease_s, timing.guard_margin_s)
     attempts, slots = Attempts(), Slots(config.max_concurrent)
     offers = {**config.offers, **(allocation.offers if allocation and config.offers else {})}
@@ -141,12 +139,12 @@ def assemble(
         doors.ledger, doors.allocations, outputs, guard, launch, pump,
         stop_grace_s=config.stop_grace_secs, user=user, withheld=withheld,
     )  # fmt: skip
-    catalog = Catalog(_catalog_config(config, den, allocation), guard)
+    catalog = Catalog(_catalog_config(config, directory, allocation), guard)
     workspaces = Workspaces(
-        den, doors.archive, max_retained=config.max_retained_revisions, owner=owner
+        directory, doors.archive, max_retained=config.max_retained_revisions, owner=owner
     )
     execution = _execution(
-        config, doors, workspaces, Scratches(den, owner), pump, catalog, outputs, visits
+        config, doors, workspaces, Scratches(directory, owner), pump, catalog, outputs, visits
     )
     packing = (
         Packing(Offer.of(offers), find_gpus(config.num_gpus), offers.get("ends_at"))
@@ -176,10 +174,11 @@ def assemble(
         [beside], visits,
     )  # fmt: skip
     presence.after = worker.refresh_tag_sets
-    follower = Follower(doors.allocations) if SUBMITS in config.tags else None
+    follower = AllocationFollower(doors.allocations) if SUBMITS in config.tags else None
     return Assembly(
-        worker, presence, guard, catalog, attempts, den, workspaces, doors.ledger, packing, follower
-    )
+        worker, presence, guard, catalog, attempts, directory, workspaces, doors.ledger, packing,
+        follower,
+    )  # fmt: skip
 
 
 def _execution(
@@ -207,11 +206,13 @@ def _execution(
     )
 
 
-def _catalog_config(config: WorkerConfig, den: Den, place: AllocationPlace | None) -> CatalogConfig:
+def _catalog_config(
+    config: WorkerConfig, directory: WorkerDirectory, place: AllocationPlace | None
+) -> CatalogConfig:
     local = None
     if "script" in config.tags:
         local = LocalConfig(
-            config.dependency_cache_dir or den.cache / "environments",
+            config.dependency_cache_dir or directory.cache / "environments",
             run_as=config.run_as,
             pass_env=place.names_for_steps() if place else (),
         )

@@ -1,5 +1,4 @@
-"""The attempts that this process has in hand, of every lane: their stop signals, and until when
-each may go on."""
+"""The attempts that this process has in hand, in all lanes, with their stop signals."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ Reason = Literal["cancel", "drain", "lost"]
 
 
 class Stop:
-    """A stop signal: set once, for one reason, heard by whoever asked to be told."""
+    """A stop signal: set once, for one reason; calls back everything registered with `on_set`."""
 
     __slots__ = ("_callbacks", "_event", "_lock", "_reason")
 
@@ -56,7 +55,7 @@ class Stop:
 @dataclass(slots=True, eq=False)
 class Attempt:
     """One claim in hand. Times are on the monotonic clock; `renewed_at` is when the last confirmed
-    renewal was asked for. `progress` counts the commands of a workflow action that were begun."""
+    renewal was requested. `progress` counts the commands that a workflow action has started."""
 
     claim: Claim
     renewed_at: float
@@ -68,18 +67,18 @@ class Attempt:
 
     @property
     def name(self) -> str:
-        """Names containers, pods and marks of processes."""
+        """Identifies the attempt's containers, pods and processes."""
         return self.claim.name
 
 
 def fields(claim: Claim, **more: Any) -> dict[str, Any]:
-    """`extra` of a log record about a claim."""
+    """The `extra` argument of a log call about a claim."""
     known = {claim.owner_kind: claim.label, "job": claim.job_id, "attempt": claim.name}
     return {"fields": known | more}
 
 
 class Attempts:
-    """All of them, by attempt id. Any thread may ask. `kind` keeps to the steps, or to the runs of
+    """All attempts in hand, by id. Thread-safe. `kind` limits a call to steps, or to runs of
     workflow actions."""
 
     def __init__(self) -> None:
@@ -108,7 +107,7 @@ class Attempts:
         return frozenset(attempt.name for attempt in self.all())
 
     def stop_all(self, reason: Reason, kind: str | None = None) -> int:
-        """Signal every attempt; answers how many there were."""
+        """Signal every attempt; returns their number."""
         attempts = self.all(kind)
         for attempt in attempts:
             attempt.stop.set(reason)

@@ -1,14 +1,13 @@
-"""The Celery side of a worker: hears bells, leaves those that it has no slot for to other workers,
-and rings for them.
+"""The Celery side of a worker: takes bells while a slot is free, and rings for other workers.
 
-Celery runs in one thread of its own: the worker's life (signals, draining) hangs on nothing that a
-broker does. What is changed here was found out the hard way:
+Celery runs in its own thread, so the worker's life (signals, draining) never depends on the broker.
+Three changes to Celery:
 
-* With prefetch off, the consumer loop must be woken when a slot becomes free; else it sleeps on
+* With prefetch off, the consumer loop must be woken when a slot becomes free; otherwise it sleeps
   while work waits.
-* Slots are taken without Celery too (polling, the step after a finish), so that Celery's own count
-  of reserved tasks cannot say whether this worker may take another bell.
-* Reconnecting backs off to 30 s by default; a worker should hear again 2 s after its broker is
+* Slots are also taken without Celery (polling, the step after a finish), so Celery's own count of
+  reserved tasks cannot say whether this worker may take another bell.
+* Reconnecting backs off to 30 s by default; here a worker listens again 2 s after its broker is
   back.
 """
 
@@ -38,8 +37,7 @@ from workers.slots import Slots
 
 log = logging.getLogger("stroem.worker")
 RETRY_S = 2.0
-# bells for one tag set at a time: each worker that finds work wakes its own slots, and the next
-# worker
+# bells for one tag set at a time: a worker that finds work wakes its own slots and the next worker
 MOST = 8
 QUIET = (
     "celery.worker.strategy",
@@ -51,7 +49,7 @@ QUIET = (
 
 
 class Ear:
-    """Listens on the queues of tag sets; `add` and `close` may be called from any thread."""
+    """Listens on the queues of tag sets. `add` and `close` are thread-safe."""
 
     def __init__(
         self, app: Any, bells: Bells, slots: Slots, keys: Iterable[str], *, name: str
@@ -83,8 +81,7 @@ class Ear:
         self._thread.start()
 
     def add(self, keys: Iterable[str]) -> None:
-        """Listen on the queues of these tag sets too; and connect anew if one of ours was taken
-        away."""
+        """Also listen on the queues of these tag sets; reconnect if one of ours was deleted."""
         fresh = [key for key in keys if key not in self._keys]
         self._keys.update(dict.fromkeys(fresh))
         with self._lock:
@@ -94,8 +91,7 @@ class Ear:
         self.wake()
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Take no more bells; returns when the consumer has ended, or after `timeout_s` when it
-        hangs."""
+        """Take no more bells. Returns when the consumer has ended, after `timeout_s` at most."""
         self._closing.set()
         _tell_celery_to_stop(0)
         self.wake()
@@ -111,7 +107,7 @@ class Ear:
         return self._slots.free > 0
 
     def _run(self) -> None:
-        # a default of Celery 6, set already
+        # about a setting that Celery 6 will require; ours has it already
         warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
         for logger in QUIET:
             logging.getLogger(logger).setLevel(logging.WARNING)
@@ -119,7 +115,7 @@ class Ear:
             try:
                 self._serve()
             except Exception:
-                log.exception("the consumer of bells failed; polling goes on meanwhile")
+                log.exception("the bell consumer failed; polling continues meanwhile")
             self._consumer = None
             self._closing.wait(RETRY_S)
 
@@ -154,29 +150,28 @@ class Ear:
             action()
 
     def _connected(self, consumer: Any) -> None:
-        """The consumer is on a fresh connection: have its loop ask us before it takes a message."""
+        """On a fresh connection: make the consumer's loop ask us before it takes a message."""
         self._consumer = consumer
         qos: Any = getattr(consumer.task_consumer.channel, "qos", None)
         original = getattr(qos, "can_consume", None)
         if original is not None:  # Redis; on RabbitMQ the prefetch count is the bound
             qos.can_consume = MethodType(lambda _: self.may_take() and original(), qos)
-        # not consumed from yet: the loop that takes messages begins after this
+        # no `consume` needed: the loop that takes messages starts after this
         self._add_queues(list(self._keys))
 
     def _disconnected(self) -> None:
         self._consumer = None
 
     def _consume(self, keys: Iterable[str]) -> None:
-        """In the consumer's thread. A broker that fails here makes the consumer connect anew, with
-        all keys."""
+        """In the consumer's thread. If the broker fails here, the consumer reconnects with all
+        keys."""
         if self._consumer is not None and self._consumer.task_consumer is not None:
             self._add_queues(keys)
             self._consumer.task_consumer.consume()
 
     def _check(self) -> None:
-        """RabbitMQ says once that a queue was deleted, and Celery may miss it: in the first moments
-        of a connection it swallows every error. The channel knows: it has forgotten the
-        consumer."""
+        """RabbitMQ announces a deleted queue once, and Celery may miss it: early in a connection it
+        swallows every error. The channel shows it: it has dropped the consumer."""
         consumer = None if self._consumer is None else self._consumer.task_consumer
         known = None if consumer is None else getattr(consumer.channel, "callbacks", None)
         if (
@@ -196,8 +191,7 @@ class Ear:
 
 
 class Ringer(threading.Thread):
-    """Collects what is to be rung and publishes it; what comes while one round is under way is
-    merged."""
+    """Collects requests to ring and publishes them; requests during a round are merged."""
 
     def __init__(self, bells: Bells) -> None:
         super().__init__(name="ringer", daemon=True)
@@ -216,7 +210,7 @@ class Ringer(threading.Thread):
             self._lock.notify()
 
     def close(self, timeout_s: float = 1.0) -> None:
-        """Ring what is left, within reason."""
+        """Ring for what is left, waiting at most `timeout_s`."""
         with self._lock:
             self._is_closed = True
             self._lock.notify()
@@ -234,8 +228,7 @@ class Ringer(threading.Thread):
 
 
 class SlotPool(BasePool):
-    """Celery's pool, on our slots: early ack means that a bell is acknowledged when its slot begins
-    with it."""
+    """Celery's pool on our slots. A bell is acknowledged when a slot starts on it (early ack)."""
 
     ear: Ear
     slots: Slots
@@ -254,7 +247,7 @@ class SlotPool(BasePool):
 
 
 class _Handle:
-    """What Celery keeps of a started task, by weak reference; nobody asks it for anything."""
+    """What Celery holds of a started task, by weak reference; never used."""
 
     __slots__ = ("__weakref__",)
 
@@ -269,8 +262,8 @@ class BellConsumer(Consumer):
             self.broker_connection_retry_attempt += 1
             if self.broker_connection_retry_attempt == 1:
                 log.warning(
-                    "no broker at %s (%s): check that it runs and can be reached; work is polled"
-                    " for until it is back",
+                    "no broker at %s (%s): check that it runs and can be reached; this worker polls"
+                    " for work until it is back",
                     conn.as_uri(),
                     type(error).__name__,
                 )
@@ -293,11 +286,11 @@ class BellConsumer(Consumer):
 
 
 def _tell_celery_to_stop(exit_code: int | None) -> None:
-    setattr(state, "should_stop", exit_code)  # noqa: B010  (the published types know it as None only)
+    setattr(state, "should_stop", exit_code)  # noqa: B010  (the published types allow None only)
 
 
 def _consumer_class(ear: Ear) -> type[BellConsumer]:
-    """A consumer with one more step; `app.steps` would add it to every consumer of this process."""
+    """A consumer with an extra step; `app.steps` would add it to every consumer of this process."""
 
     class Ready(bootsteps.StartStopStep):
         requires = (Tasks,)

@@ -1,7 +1,7 @@
-"""The worker's settings: worker-config.yaml, with the environment over it. Every key has a default.
+"""The worker's settings: worker-config.yaml and, over it, the environment. Every key has a default.
 
-STROEM__WORKER__MAX_CONCURRENT=8 is `max_concurrent: 8`; STROEM__WORKER__DOCKER__HOST reaches into a
-section; lists are written with commas. What is wrong is said all at once, each with its place.
+STROEM__WORKER__MAX_CONCURRENT=8 is `max_concurrent: 8`; STROEM__WORKER__DOCKER__HOST sets `host` in
+`docker:`; commas separate list items. All problems are reported at once, each with its place.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199}")
 
 
 class WorkerConfigError(StroemError):
-    """One or more settings of a worker are wrong; one line each, with its place."""
+    """One or more worker settings are wrong; one line each, with its place."""
 
 
 def _name(given: Given) -> str:
@@ -55,7 +55,7 @@ def _tags(given: Given) -> tuple[str, ...]:
     if not all(_NAME.fullmatch(word) for word in found):
         raise Wrong(f"must be a list of {what}")
     if any("+" in word for word in found):
-        raise Wrong("must not hold a plus sign: it joins the tags of a queue")
+        raise Wrong("must not contain a plus sign: it joins the tags of a queue")
     return found
 
 
@@ -64,7 +64,7 @@ def _abilities(given: Given) -> tuple[str, ...]:
     for word in found:
         if word not in ABILITIES:
             raise Wrong(
-                f"must be among {', '.join(ABILITIES)}, not"
+                f"must be one of {', '.join(ABILITIES)}, not"
                 f" '{shorten(word)}'{did_you_mean(word, ABILITIES)}"
             )
     return found
@@ -76,18 +76,18 @@ def _host_name() -> str:
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """Seconds and bytes. `docker` and `kubernetes` are read by their runners."""
+    """In seconds and bytes. The runners read `docker` and `kubernetes`."""
 
     worker_name: Annotated[str, _name]
     workspace_cache_dir: Annotated[Path, Key("workspace_cache_dir", "workspace_dir")]
     tags: Annotated[tuple[str, ...], _tags] = ("script",)
-    capabilities: Annotated[tuple[str, ...], _abilities] = ()  # an older word, added to `tags`
+    capabilities: Annotated[tuple[str, ...], _abilities] = ()  # the former name; added to `tags`
     max_concurrent: Annotated[int, number(1, MAX_SLOTS, whole=True)] = 4
-    # None: every second while work comes, every 5 s after 30 s of nothing
+    # None: every second while there is work, every 5 s after 30 s without
     poll_interval_secs: Annotated[float | None, number(0.05, 3600)] = None
     drain_secs: Annotated[float, number(0, 86400)] = 30.0
     stop_grace_secs: Annotated[float, number(0, 7)] = 5.0
-    # for what only HTTP can serve: pods fetch their workspace there
+    # where pods fetch their workspace
     server_url: Annotated[str | None, web_address] = None
     worker_token: Annotated[str | None, token] = field(default=None, repr=False)
     runner_image: str | None = None
@@ -100,13 +100,12 @@ class WorkerConfig:
     num_cpus: Annotated[float | None, number(0.001, 1e9)] = None
     memory: Annotated[int | None, _size] = None
     num_gpus: Annotated[int | None, number(0, 1e9, whole=True)] = None
-    # what workers on nodes read, for schedulers that name no `worker_config`
+    # for workers on nodes, if their Slurm scheduler has no `worker_config`
     slurm_worker_config: Path | None = None
 
     @property
     def offers(self) -> dict[str, float | int]:
-        """What steps that say what they need are packed into; empty when this worker counts slots
-        only."""
+        """The resources that steps are packed into; empty when this worker only counts slots."""
         known = {"num_cpus": self.num_cpus, "memory_bytes": self.memory, "num_gpus": self.num_gpus}
         return {name: value for name, value in known.items() if value is not None}
 
@@ -119,10 +118,7 @@ def load(
     has_docker: Callable[[], bool] = lambda: False,
 ) -> WorkerConfig:
     """The settings of this worker. Without file and tags it offers `script`, and `docker` if an
-    engine answers.
-
-    Raises WorkerConfigError with every problem.
-    """
+    engine answers. Raises WorkerConfigError with every problem."""
     base = file.resolve().parent if file else Path.cwd()
     reading = Reading(lambda path: (base / Path(path).expanduser()).resolve())
     root = _read_file(file, reading) if file else empty("environment")
@@ -130,7 +126,7 @@ def load(
     config = fill(
         WorkerConfig, top, worker_name=_host_name(), workspace_cache_dir=data_dir / "worker"
     )
-    assert config is not None  # nothing is needed
+    assert config is not None  # no key is required
     if not {"tags", "capabilities"} & reading.refused:
         config = _settle_tags(config, top, may_guess=file is None, has_docker=has_docker)
         reading.problems.extend(_mismatches(config, top, str(file or "environment")))
@@ -154,8 +150,7 @@ def _settle_tags(
 
 
 def _mismatches(config: WorkerConfig, top: Given, where: str) -> Iterator[str]:
-    """Sentences about tags without their section, and the reverse; and about having no tags at
-    all."""
+    """Problems: tags without their section, sections without their tag, no tags at all."""
     for name, section in (("docker", config.docker), ("kubernetes", config.kubernetes)):
         if section is None and name in config.tags and name not in top.reading.refused:
             yield (
@@ -167,14 +162,13 @@ def _mismatches(config: WorkerConfig, top: Given, where: str) -> Iterator[str]:
             yield f"{place}: the section `{name}:` needs the tag '{name}' in `tags`"
     if not config.tags:
         yield (
-            f"{where}: tags must name at least one thing this worker can do, for example `tags:"
-            " [script]`"
+            f"{where}: tags must name at least one thing that this worker can do, for example"
+            " `tags: [script]`"
         )
 
 
 def _read_file(file: Path, reading: Reading) -> Node:
-    """The section `worker:` of a file that holds the platform's settings as well; else the whole
-    file."""
+    """The section `worker:` if the file also has the platform's settings; else the whole file."""
     try:
         root = reading.parse(str(file), file.read_bytes())
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Directories that only this worker uses, and their removal whatever a step left in them."""
+"""Directories that only this worker uses, and their removal, whatever a step left in them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import stat
 from pathlib import Path
 
 log = logging.getLogger("stroem.worker")
-# bytes of a path, beyond which a directory is moved up before it is emptied: PATH_MAX is 4096
+# path length in bytes beyond which a directory is moved up before it is emptied: PATH_MAX is 4096
 DEEP = 1500
 _numbers = itertools.count()
 
 
 def remove(path: Path) -> bool:
-    """Remove a file, a link or a whole tree; never follows a link. False, and a word in the log,
-    when that failed."""
+    """Remove a file, a link or a whole tree; never follows a link. On failure, logs it and returns
+    False."""
     try:
         shutil.rmtree(path)
     except FileNotFoundError:
@@ -29,7 +29,7 @@ def remove(path: Path) -> bool:
 
 
 def _remove_stubborn(path: Path) -> bool:
-    """For trees with closed directories, or deeper than a path may be long."""
+    """For trees with unreadable directories, or deeper than PATH_MAX."""
     parent = str(path.parent)
     waiting = [str(path)]
     try:
@@ -66,22 +66,21 @@ def _empty(top: str, parent: str, waiting: list[str]) -> None:
             os.rmdir(stack.pop())
 
 
-class Den:
-    """The directory of one worker process below the cache, with what dead processes left removed.
+class WorkerDirectory:
+    """The directory of one worker process in the cache; removes those of dead processes.
 
-    Each den is locked by its process for as long as it lives, so that its leavings are known for
-    what they are.
+    Each process locks its own directory for life, so an unlocked one is a leftover.
     """
 
     def __init__(self, cache: Path, *, is_shared: bool) -> None:
-        """`is_shared`: steps run as another user, who must be able to pass through."""
+        """`is_shared`: steps run as another user, who must be able to enter."""
         self._mode = 0o711 if is_shared else 0o700
         self.cache = cache
         cache.mkdir(mode=self._mode, parents=True, exist_ok=True)
-        self._dens = self.folder(cache / "runs")
+        self._runs = self.folder(cache / "runs")
         self._sweep()
         name, self._lock = self._claim()
-        self.root = self.folder(self._dens / name)
+        self.root = self.folder(self._runs / name)
         self.trees = self.folder(self.root / "w")
         self.scratch = self.folder(self.root / "s")
 
@@ -90,35 +89,35 @@ class Den:
         return path
 
     def close(self) -> None:
-        """Remove the den and let go of it."""
+        """Remove the directory and release its lock."""
         remove(self.root)
-        lock = self._dens / f"{self.root.name}.lock"
+        lock = self._runs / f"{self.root.name}.lock"
         lock.unlink(missing_ok=True)
         os.close(self._lock)
 
     def _claim(self) -> tuple[str, int]:
         for number in itertools.count():
             name = f"{os.getpid():x}-{number}"
-            fd = lock_file(self._dens / f"{name}.lock", is_blocking=False)
+            fd = lock_file(self._runs / f"{name}.lock", is_blocking=False)
             if fd is not None:
                 return name, fd
         raise AssertionError("unreachable")
 
     def _sweep(self) -> None:
-        for lock in self._dens.glob("*.lock"):
+        for lock in self._runs.glob("*.lock"):
             fd = lock_file(lock, is_blocking=False)
             if fd is None:
                 continue
-            remove(self._dens / lock.name.removesuffix(".lock"))
+            remove(self._runs / lock.name.removesuffix(".lock"))
             lock.unlink(missing_ok=True)
             os.close(fd)
 
 
 def lock_file(path: Path, *, is_blocking: bool = True, is_shared: bool = False) -> int | None:
-    """Open and lock a file; None when somebody else holds it and `is_blocking` is False. Close it
-    to let go.
+    """Open and lock a file; None when another process holds it and `is_blocking` is False. Closing
+    it releases the lock.
 
-    A lock of a file that was removed meanwhile is worth nothing: then it is tried again.
+    Tries again if the file was removed meanwhile: such a lock protects nothing.
     """
     flags = (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | (0 if is_blocking else fcntl.LOCK_NB)
     while True:

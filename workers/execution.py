@@ -31,7 +31,7 @@ log = logging.getLogger("stroem.worker")
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An attempt that can be reported, with the log batches that were not sent yet."""
+    """The report of an attempt, with the log batches not yet sent."""
 
     report: Report
     batches: tuple[Batch, ...] = ()
@@ -39,8 +39,7 @@ class Ended:
 
 @dataclass(slots=True)
 class Performed:
-    """What became of an attempt (`ended` is None when it is not ours to report), and what it
-    occupied on this host."""
+    """The end of an attempt (None when it is not ours to report), and what it occupied here."""
 
     ended: Ended | None = None
     tree: Tree | None = None
@@ -48,16 +47,15 @@ class Performed:
 
 
 class Pins:
-    """Makes what a pod needs to fetch its workspace. Any thread may ask."""
+    """Makes what a pod needs to fetch its workspace. Thread-safe."""
 
     def __init__(self, server_url: str | None, pass_for: Callable[[int, int, str], str]) -> None:
-        """`pass_for` makes the pass of (attempt id, fence, digest)."""
+        """`pass_for` makes the pass for (attempt id, fence, digest)."""
         self._server_url = server_url
         self._pass_for = pass_for
 
     def pin(self, claim: Claim) -> Pinned:
-        """The pinned workspace of this claim. Raises PlatformError when this worker does not know
-        its server."""
+        """The pinned workspace of this claim. Raises PlatformError without a `server_url`."""
         if self._server_url is None:
             raise PlatformError(
                 "the pod cannot fetch its workspace: the worker's configuration needs `server_url`,"
@@ -72,8 +70,8 @@ CANCELLED = StepOutcome(Verdict.CANCELLED, error="Job cancelled")
 
 
 def admitted(ledger: Ledger, attempt: Attempt, seen: Any, masks: tuple[str, ...]) -> bool:
-    """Whether a process of the attempt may exist from now on: nobody stopped it, and the platform
-    has noted that it begins. A worker that drains gives it back."""
+    """Whether the attempt's process may start: it was not stopped, and the platform has recorded
+    the start. A draining worker gives it back."""
     if attempt.stop.reason == "drain":
         ledger.give_back(attempt.claim)
     if attempt.stop.reason is not None or not ledger.started(
@@ -102,8 +100,7 @@ class Execution:
         outputs: Outputs | None = None,
         visits: Visits | None = None,
     ) -> None:
-        """`pick` answers the runner of an action, and raises PlatformError when this worker has
-        none."""
+        """`pick` returns the runner of an action; it raises PlatformError if there is none here."""
         self._ledger = ledger
         self._workspaces = workspaces
         self._scratches = scratches
@@ -117,9 +114,9 @@ class Execution:
         self._visits = visits
 
     def perform(self, attempt: Attempt) -> Performed:
-        """Do the attempt to its end; call `tidy` then, where no report waits for it.
+        """Do the attempt to its end. The caller then calls `tidy`, when no report waits for it.
 
-        Raises one of OUTAGES when the database went away before the step's process could exist.
+        Raises one of OUTAGES if the database goes away before the step's process can exist.
         """
         performed = Performed()
         try:
@@ -130,7 +127,7 @@ class Execution:
         return performed
 
     def tidy(self, attempt: Attempt, performed: Performed) -> None:
-        """Give back what the attempt occupied."""
+        """Give back the attempt's directories."""
         if performed.scratch is not None:
             self._scratches.close(performed.scratch)
         if performed.tree is not None:
@@ -160,7 +157,7 @@ class Execution:
             )
             return Ended(Report(attempt.claim, _failed(text), masks=masks))
         except Exception as error:
-            log.exception("could not be prepared", extra=fields(attempt.claim))
+            log.exception("preparation failed", extra=fields(attempt.claim))
             return Ended(Report(attempt.claim, _failed(_ours(error)), masks=masks))
         return self._begin(attempt, rendered, order, runner)
 
@@ -188,7 +185,7 @@ class Execution:
             log.warning("%s", text, extra=fields(attempt.claim))
             outcome = _failed(str(error))
         except Exception as error:
-            log.exception("broke its runner", extra=fields(attempt.claim))
+            log.exception("the runner failed", extra=fields(attempt.claim))
             outcome = _failed(_ours(error))
         if outcome.verdict is Verdict.CANCELLED and attempt.stop.reason in ("drain", "lost"):
             return StepOutcome(Verdict.LOST, outcome.exit_code, outcome.error)
@@ -201,7 +198,7 @@ class Execution:
         work: ScriptWork | ImageWork
         pinned: Pinned | None = None
         if action.type == "script":
-            if action.runner == "pod":  # it fetches its own
+            if action.runner == "pod":  # it fetches its workspace itself
                 pinned = self._pins.pin(claim)
             else:
                 place.tree = self._workspaces.take(claim.revision_id, claim.revision_digest)
@@ -209,7 +206,7 @@ class Execution:
         else:
             assert rendered.image is not None
             work = ImageWork(rendered.image, rendered.cmd, action.entrypoint, action.command)
-        # so that what `cat` is followed by begins a line
+        # the newline is for scripts that `cat` the file
         text = json.dumps(rendered.input, ensure_ascii=False) + "\n"
         place.scratch = self._scratches.open(text.encode("utf-8", "replace"))
         return StepOrder(
@@ -234,8 +231,7 @@ class Execution:
         )
 
     def _output_env(self, attempt: Attempt, material: Material) -> dict[str, str]:
-        """Where the job's steps and workflow actions put what they share; containers have no such
-        directory."""
+        """Variables for the job's output directory; containers do not have one."""
         action = material.action
         if (
             material.output_dir is None
@@ -264,8 +260,8 @@ class Execution:
 
 
 def _is_open(rendered: Rendered) -> bool:
-    """Whether the script is what its author wrote, and holds no known secret: anybody on this host
-    may read it then."""
+    """Whether the script is as its author wrote it, without known secrets: then any user of this
+    host may read it."""
     script = rendered.script
     return (
         script is not None
@@ -279,6 +275,5 @@ def _failed(error: str) -> StepOutcome:
 
 
 def _ours(error: Exception) -> str:
-    """For an error that is nobody's but ours: its text may hold anything, so it stays in the
-    worker's own log."""
-    return f"The worker failed while doing this step ({type(error).__name__}); its log says more"
+    """For a bug of the worker: the error's text may contain secrets, so only its log has it."""
+    return f"The worker failed in this step ({type(error).__name__}); see the worker's log"

@@ -1,5 +1,5 @@
-"""Follows the allocations that Slurm has, and gives up those that nobody needs: on any worker that
-can call Slurm."""
+"""Follows Slurm's allocations and cancels those no longer needed. Runs on any worker that can call
+Slurm."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import threading
 
 from workers import slurm
 from workers.door import OUTAGES, NodeLedger
-from workers.slurm import Seen, SlurmError
+from workers.slurm import SlurmError, SlurmJob
 
 log = logging.getLogger("stroem.worker")
 EVERY_S = 2.0
 
 
-class Follower(threading.Thread):
-    """Asks Slurm every other second, while there is something to ask about. Any number of workers
-    may do it."""
+class AllocationFollower(threading.Thread):
+    """Asks Slurm every two seconds while allocations are open. Safe on any number of workers."""
 
     def __init__(self, ledger: NodeLedger) -> None:
         super().__init__(name="slurm", daemon=True)
@@ -37,12 +36,12 @@ class Follower(threading.Thread):
             except OUTAGES as error:
                 self._complain(f"the database does not answer ({type(error).__name__})")
             except Exception:
-                log.exception("allocations could not be followed")
+                log.exception("following allocations failed")
             finally:
                 self._ledger.released()
 
     def follow(self) -> None:
-        """One look at everything that is open."""
+        """One look at all open allocations."""
         followed = self._ledger.to_follow()
         if not followed:
             return
@@ -52,9 +51,9 @@ class Follower(threading.Thread):
             found = seen.get(one.slurm_job_id)
             if found is None:
                 continue
-            # Slurm has begun to count anew: this is somebody else's
+            # Slurm has restarted its numbering: this is another job
             if found.name not in ("", one.name):
-                found = Seen("")
+                found = SlurmJob("")
             self._ledger.observed(
                 one.allocation_id, found.state, nodes=found.nodes, reason=found.reason
             )

@@ -1,7 +1,7 @@
-"""A lane: slots that find one kind of work, do it, report it, and take the next with the same call.
+"""A lane: slots that find one kind of work, do it, report it, and claim the next in the same call.
 
-bell or poll -> look -> claim -> perform -> finish and claim the next -> ... -> nothing left, a
-minute over, or closed
+bell or poll -> look -> claim -> perform -> finish and claim the next -> ... until nothing is left,
+the turn is over, or the lane is closed
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from apps.jobs.ledger import Claim, Settled, TagSetRef
 from engine.orders import Line
 from workers.attempts import Attempt, Attempts, fields
 from workers.bells import Ringer
-from workers.broom import Brooms, Sweep
 from workers.door import OUTAGES, Ledger
 from workers.execution import Ended, Performed
 from workers.packing import Packing
 from workers.presence import Presence
 from workers.slots import Slots
+from workers.tidying import Sweep, Tidiers
 
 log = logging.getLogger("stroem.worker")
-TURN_S = 60.0  # how long a slot goes from one piece of work to the next before it rings for others
+TURN_S = 60.0  # how long a slot goes from attempt to attempt before it rings for others
 POLL_S = 1.0
 SLOW_POLL_S = 5.0
-QUIET_S = 30.0  # of nothing, before polling slows down
+QUIET_S = 30.0  # without work, before polling slows down
 
 
 class Performer(Protocol):
-    """Does what the lane has claimed."""
+    """Performs the lane's attempts."""
 
     def perform(self, attempt: Attempt) -> Performed:
-        """Do the attempt to its end. Raises one of OUTAGES while no process of it can exist."""
+        """Do the attempt to its end. Raises one of OUTAGES only while its process cannot exist."""
 
     def tidy(self, attempt: Attempt, performed: Performed) -> None:
         """Give back what the attempt occupied."""
@@ -56,7 +56,7 @@ class Crew:
 
 
 class Lane:
-    """One kind of work, in slots of its own, so that no other kind waits for it."""
+    """One kind of work in its own slots, so that no other kind waits for it."""
 
     def __init__(
         self,
@@ -70,9 +70,9 @@ class Lane:
         before_look: Callable[[], None] = lambda: None,
         is_expecting: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`covered` answers the tag sets of the lane. `packing`: take only what fits into what is
-        free. `before_look` is called in the slot before each look; while `is_expecting`, polling
-        does not slow down."""
+        """`covered` returns the lane's tag sets. With `packing`, the lane takes only what fits.
+        `before_look` is called in the slot before each look; while `is_expecting`, polling does
+        not slow down."""
         self.slots = slots
         self._crew = crew
         self._ledger = crew.ledger
@@ -82,7 +82,7 @@ class Lane:
         self._slow_poll_s = slow_poll_s
         self._before_look = before_look
         self._is_expecting = is_expecting
-        self._brooms = Brooms()
+        self._tidiers = Tidiers()
         self._tag_sets: dict[str, int] = {}
         self._is_open = False
         self._only_bound = False
@@ -98,19 +98,19 @@ class Lane:
         self._is_open = True
 
     def narrow(self) -> None:
-        """Take only what no other worker may do."""
+        """Take only work that no other worker may do."""
         self._only_bound = True
 
     def close(self) -> None:
-        """Take nothing more."""
+        """Claim nothing more."""
         self._is_open = False
 
     def refresh(self) -> None:
-        """Read anew which tag sets there are for this lane."""
+        """Read again which tag sets this lane covers."""
         self._tag_sets = {ref.key: ref.id for ref in self._covered()}
 
     def poll(self, now: float) -> None:
-        """Look for work without having been rung for, when it is time."""
+        """Look for work without a bell, if the next poll is due."""
         if now < self._polls_at:
             return
         self.wake()
@@ -124,10 +124,10 @@ class Lane:
             self.slots.offer(self.look)
 
     def look(self, *, wakes_next: bool = True) -> None:
-        """Find work and do it until there is none; in a slot's thread.
+        """Claim and do work until there is none; in a slot's thread.
 
-        `wakes_next`: nobody has counted what is ready, so where there is one more, one more slot is
-        woken.
+        `wakes_next`: the number of ready attempts is unknown, so if there is another one, wake
+        another slot.
         """
         try:
             self._before_look()
@@ -161,7 +161,7 @@ class Lane:
         return None if claim is None else (claim, asked_at)
 
     def _claim_what_fits(self, worker_id: UUID, packing: Packing) -> Claim | None:
-        """The step that needs most of those for which there is room."""
+        """The largest ready step that fits."""
         with packing.lock:
             keys = {id: key for key, id in self._tag_sets.items()}
             for tag_set_id in packing.in_order(self._tag_sets):
@@ -172,21 +172,21 @@ class Lane:
         return None
 
     def _work(self, claim: Claim, asked_at: float) -> None:
-        """From one piece of work to the next, until nothing is ready or the turn is over."""
+        """Do one attempt after another until nothing is ready or the turn is over."""
         turn_ends = asked_at + TURN_S
         following: Claim | None = claim
         while following is not None:
             self._last_work = asked_at
             settled, asked_at = self._do(following, asked_at, turn_ends)
             if settled is None or asked_at >= turn_ends:
-                # Given back, lost, or the turn is over: what is ready is for whoever hears this.
+                # Given back, lost, or the turn is over: let other slots and workers look.
                 self._crew.ringer.ring(self._keys_of(following.tag_set_id))
             following = None if settled is None else settled.next
             if following is None and settled is not None and asked_at < turn_ends:
                 following = self._next_that_fits()
 
     def _do(self, claim: Claim, asked_at: float, turn_ends: float) -> tuple[Settled | None, float]:
-        """One attempt, and when its end was reported; None when nobody was told."""
+        """Do one attempt. Returns the answer to its report (None if not reported) and its time."""
         attempts, packing = self._crew.attempts, self._packing
         environment = packing.environment(claim.attempt_id) if packing is not None else {}
         attempt = attempts.open(claim, asked_at, environment)
@@ -196,7 +196,7 @@ class Lane:
             performed = self._perform(attempt)
             asked_at = time.monotonic()
             if performed is not None:
-                sweep = self._brooms.sweep(partial(self._performer.tidy, attempt, performed))
+                sweep = self._tidiers.sweep(partial(self._performer.tidy, attempt, performed))
                 if performed.ended is not None:
                     may_go_on = asked_at < turn_ends
                     settled = self._finish(attempt, performed.ended, sweep, may_go_on=may_go_on)
@@ -205,11 +205,11 @@ class Lane:
             if packing is not None:
                 packing.give_back(claim.attempt_id)
             if sweep is not None:
-                sweep.wait()  # or the next step would need a tree of its own
+                sweep.wait()  # so that the next step can reuse the working tree
         return settled, asked_at
 
     def _next_that_fits(self) -> Claim | None:
-        """What packing finds once it is known how much room there is; others may fit as well."""
+        """Claim again now that resources are free, and wake a slot: more may fit."""
         claimed = self._claim() if self._packing is not None else None
         if claimed is None:
             return None
@@ -217,15 +217,15 @@ class Lane:
         return claimed[0]
 
     def _perform(self, attempt: Attempt) -> Performed | None:
-        """Do the attempt; while no process exists, a database that is away is waited for. None when
-        it was given up."""
+        """Do the attempt, waiting for the database if it is away before the process starts. None
+        if the attempt was stopped meanwhile."""
         pause_s = 0.1
         while attempt.stop.reason not in ("lost", "drain"):
             try:
                 return self._performer.perform(attempt)
             except OUTAGES as error:
                 log.warning(
-                    "waiting for the database (%s); nothing of it has begun",
+                    "waiting for the database (%s); nothing has started",
                     type(error).__name__,
                     extra=fields(attempt.claim),
                 )
@@ -237,8 +237,7 @@ class Lane:
     def _finish(
         self, attempt: Attempt, ended: Ended, sweep: Sweep, *, may_go_on: bool
     ) -> Settled | None:
-        """Report, again and again while the database is away and the lease lasts. None when nobody
-        could be told."""
+        """Report, retrying while the database is away and the lease lasts. None if that failed."""
         pause_s, outcome = 0.1, ended.report.outcome
         while True:
             try:
@@ -247,8 +246,8 @@ class Lane:
                 self._ledger.released()
                 if time.monotonic() - attempt.renewed_at > self._crew.lease_s:
                     log.error(
-                        "its end (%s) could not be reported before its lease ran out (%s): check"
-                        " the way to the database; the platform calls the attempt lost",
+                        "could not report its end (%s) before its lease ran out (%s): check the"
+                        " connection to the database; the attempt counts as lost",
                         outcome.verdict,
                         type(error).__name__,
                         extra=fields(attempt.claim),
@@ -261,7 +260,7 @@ class Lane:
                 log.info("finished", extra=_finished(attempt, ended))
             else:
                 log.warning(
-                    "its end came too late to count: the platform had called it lost or ended",
+                    "its end was reported too late to count: the attempt was already lost or ended",
                     extra=fields(attempt.claim),
                 )
             self._spread(settled.bells)
@@ -293,7 +292,7 @@ class Lane:
         )
 
     def _spread(self, bells: Mapping[str, int]) -> None:
-        """More became ready: first for our own free slots, then for others."""
+        """More became ready: wake our own free slots first, then other workers."""
         counted, left = partial(self.look, wakes_next=False), {}
         for key, count in bells.items():
             while (
@@ -301,11 +300,11 @@ class Lane:
             ):
                 count -= 1
             if count > 0:
-                left[key] = 1  # whoever hears it wakes the next where there is more
+                left[key] = 1  # the worker that hears it wakes the next one if there is more
         self._crew.ringer.ring(left)
 
     def _wake_one(self, tag_set_id: int) -> None:
-        """Wake a slot of ours, else somebody else's."""
+        """Wake one of our slots, or else another worker's."""
         if not self.slots.offer(self.look):
             self._crew.ringer.ring(self._keys_of(tag_set_id))
 

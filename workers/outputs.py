@@ -1,5 +1,5 @@
-"""What steps and workflow actions of a job find on this host: the output directory that they share,
-and, for actions, the worker's own environment less what is Stroem's secret."""
+"""What a job's steps and workflow actions find on this host: their shared output directory and,
+for actions, the worker's environment without Stroem's secrets."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from uuid import UUID
 from engine.errors import PlatformError
 from runners.host.environment import User, clean_path
 
-# Settings, tokens and addresses of database and broker, by name; whatever else holds one of them
-# goes by its value.
+# Settings, tokens and addresses of database and broker, by name; other variables that contain one
+# are recognised by value.
 _PREFIXES = (
     "STROEM",
     "DJANGO_",
@@ -25,22 +25,20 @@ _PREFIXES = (
     "BROKER_",
     "DATABASE_",
 )
-_SHORTEST = 6  # a value so short is no credential
+_SHORTEST = 6  # shorter values are not credentials
 
 
 class Outputs:
-    """Output directories on this host. Any thread may ask."""
+    """Output directories on this host. Thread-safe."""
 
     def __init__(self, root: Path, owner: tuple[int, int] | None = None) -> None:
-        """`root`: where each job gets a directory of its own; `owner`: the user and group that
-        steps run as."""
+        """`root` holds a directory for each job; `owner`: the user and group that steps run as."""
         self._root = root
         self._owner = owner
         self._made: set[Path] = set()
 
     def open(self, named: str, job_id: UUID) -> Path:
-        """The directory `named`, or the job's own below the root when that is empty; made where it
-        is missing."""
+        """The directory `named` or, if empty, the job's own below the root; created if missing."""
         path = Path(named) if named else self._root / str(job_id)
         if path not in self._made:
             self._make(path)
@@ -56,15 +54,14 @@ class Outputs:
                     os.chown(folder, *self._owner)
         except OSError as error:
             raise PlatformError(
-                f"the output directory {path} cannot be made: {error.strerror}"
+                f"the output directory {path} cannot be created: {error.strerror}"
             ) from error
 
 
 def inherit(
     withheld: Collection[str], user: User | None = None, environ: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
-    """The worker's environment without its credentials. `withheld` are values that must not be
-    handed on."""
+    """The worker's environment without its credentials; `withheld` are values to leave out."""
     secrets = [value for value in withheld if len(value) >= _SHORTEST]
     found = {
         name: value

@@ -1,5 +1,4 @@
-"""What is free on this worker: processors, memory, and which GPUs. Steps are packed into it, not
-counted."""
+"""Free processors, memory and GPUs of this worker. Steps are packed into them, not counted."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from engine.resources import Need, Offer, split_tags
 
-LEAST_CPUS = 1  # of a step that does not say: nothing runs without a processor
+LEAST_CPUS = 1  # of a step that declares none
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +20,11 @@ class Share:
     num_cpus: int = 0
     memory_bytes: int = 0
     gpus: tuple[str, ...] = ()
-    num_nodes: int = 0  # of a step that has several to itself
+    num_nodes: int = 0  # exclusive, for a step on several nodes
 
     @property
     def environment(self) -> dict[str, str]:
-        """Tells the step which GPUs are its own."""
+        """Names the step's own GPUs."""
         return {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)} if self.gpus else {}
 
 
@@ -33,7 +32,7 @@ class Share:
 class Packing:
     """The worker's free resources. Hold `lock` from asking what fits until the share is taken.
 
-    `ends_at`: when the host is taken away, in seconds since 1970.
+    `ends_at`: when the worker loses its host, in seconds since 1970.
     """
 
     offer: Offer
@@ -43,7 +42,7 @@ class Packing:
     _shares: dict[int, Share] = field(default_factory=dict)
 
     def fits(self, key: str) -> bool:
-        """Whether a step of the tag set `key` fits into what is free now."""
+        """Whether a step of the tag set `key` fits now."""
         need = split_tags(key)[1]
         used = list(self._shares.values())
         has = self.offer
@@ -61,8 +60,7 @@ class Packing:
         return not free.lacks(_at_least_one(need))
 
     def could_fit(self, key: str) -> bool:
-        """Whether a step of the tag set `key` would fit if nothing else ran here, in the time that
-        is left."""
+        """Whether a step of the tag set `key` would fit, in the time left, if nothing else ran."""
         empty = replace(self.offer, runtime_s=self._left_s())
         return not empty.lacks(_at_least_one(split_tags(key)[1]))
 
@@ -75,7 +73,7 @@ class Packing:
         return share
 
     def environment(self, attempt_id: int) -> dict[str, str]:
-        """What the step of this attempt is told about its share."""
+        """Variables that tell the attempt's step about its share."""
         share = self._shares.get(attempt_id)
         return share.environment if share else {}
 
@@ -84,7 +82,7 @@ class Packing:
             self._shares.pop(attempt_id, None)
 
     def in_order(self, tag_sets: Mapping[str, int]) -> list[int]:
-        """Ids of the tag sets whose steps fit now: those that need most come first."""
+        """Ids of the tag sets whose steps fit now, largest need first."""
         fitting = [key for key in tag_sets if self.fits(key)]
         return [
             tag_sets[key]
@@ -100,13 +98,12 @@ class Packing:
 
 
 def _at_least_one(need: Need) -> Need:
-    """Nothing runs without a processor, on less than one node."""
+    """Every step needs a processor and a node."""
     return replace(need, num_cpus=max(need.num_cpus, LEAST_CPUS), num_nodes=max(need.num_nodes, 1))
 
 
 def find_gpus(count: int | None) -> tuple[str, ...]:
-    """The numbers of this worker's GPUs: those that its own environment names, else the first so
-    many."""
+    """This worker's GPUs: those in its environment, if enough; else the numbers from 0."""
     visible = [
         name.strip()
         for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")

@@ -1,9 +1,8 @@
-"""Being seen: the worker's row, the leases of what it has in hand, and what happens when they
-cannot be renewed.
+"""The worker's row, the leases of its attempts, and what happens when they cannot be renewed.
 
-One statement every few seconds names all attempts in hand and brings back which of them must stop.
-A worker that cannot renew ends its steps before their leases do; the guard does it for a worker
-that is frozen.
+One statement every few seconds renews all attempts in hand and returns those that must stop. A
+worker that cannot renew ends its steps before their leases run out; the guard does it for a frozen
+worker.
 """
 
 from __future__ import annotations
@@ -27,31 +26,30 @@ WATCH_S = 0.25
 
 
 class Beating(Protocol):
-    """The part of the guard that hears of renewals."""
+    """The part of the guard that is told about renewals."""
 
     def beat(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """When things happen, in seconds, from the length of a lease."""
+    """Intervals in seconds, derived from the length of a lease."""
 
     lease_s: float
     renew_s: float
-    give_up_s: float  # after the last renewal: the worker stops the step, with time for its grace
-    guard_margin_s: float  # before the lease's end: the guard kills it
+    give_up_s: float  # after the last renewal: the worker stops the step, leaving time for grace
+    guard_margin_s: float  # before the lease's end: the guard kills the step
 
     @classmethod
     def of(cls, lease_s: float, stop_grace_s: float) -> Timing:
-        """30 s: renewed every 5 s, given up after 22 s, killed by the guard after 26 s."""
+        """For 30 s: renew every 5 s, stop steps after 22 s; the guard kills them after 26 s."""
         guard_margin_s = min(4.0, lease_s / 5)
         spare_s = max(stop_grace_s, guard_margin_s) + lease_s / 10
         return cls(lease_s, lease_s / 6, lease_s - min(spare_s, lease_s / 2), guard_margin_s)
 
 
 class Presence(threading.Thread):
-    """Registers the worker and renews its leases, on a thread and a database connection of its
-    own."""
+    """Registers the worker and renews its leases, with its own thread and database connection."""
 
     def __init__(
         self,
@@ -76,7 +74,7 @@ class Presence(threading.Thread):
         self._busy = busy
         self._job_id = job_id
         self._offers = config.offers if offers is None else offers
-        # called behind each second renewal, on this thread
+        # called after every second renewal, on this thread
         self.after: Callable[[], None] = lambda: None
         self._closing = threading.Event()
         self._renewed_at = 0.0
@@ -87,14 +85,13 @@ class Presence(threading.Thread):
 
     @property
     def may_claim(self) -> bool:
-        """Whether what is claimed now would be looked after: seen lately, and the schema is one we
-        know."""
+        """Whether this worker may claim: it renewed recently and knows the database's schema."""
         if self.worker_id is None or self._problem is not None:
             return False
         return time.monotonic() - self._renewed_at < self._timing.lease_s / 2
 
     def register(self) -> bool:
-        """A row of our own; False, and a line in the log, while the schema is not ours. Raises one
+        """Create the worker's row. Logs and returns False if the schema does not match. Raises one
         of OUTAGES."""
         if not self._is_schema_known():
             return False
@@ -131,7 +128,7 @@ class Presence(threading.Thread):
                     away_since = time.monotonic()
                     log.warning(
                         "the database does not answer (%s): check that it runs and can be reached;"
-                        " what runs here is ended after %g s without it",
+                        " running steps are ended after %g s without it",
                         _first_line(error),
                         self._timing.give_up_s,
                     )
@@ -144,13 +141,13 @@ class Presence(threading.Thread):
         self._ledger.released()
 
     def watch(self) -> None:
-        """Stop what could not be renewed for too long. Called from another thread: this one may
-        hang in a statement."""
+        """Stop attempts that were not renewed for too long. Called from another thread, as this
+        one may hang in a statement."""
         now = time.monotonic()
         for attempt in self._attempts.all():
             if now - attempt.renewed_at > self._timing.give_up_s and attempt.stop.reason is None:
                 log.error(
-                    "given up, as its lease could not be renewed: check the way to the database",
+                    "stopped: its lease could not be renewed; check the connection to the database",
                     extra=fields(attempt.claim),
                 )
                 attempt.stop.set("lost")
@@ -165,9 +162,7 @@ class Presence(threading.Thread):
         asked_at = time.monotonic()
         renewal = self._ledger.renew(self.worker_id, live, self._busy(), progress)
         if not renewal.is_known:
-            log.warning(
-                "the platform had given this worker up: its steps are ended, and it registers anew"
-            )
+            log.warning("this worker was counted as lost: it ends its steps and registers again")
             self._attempts.stop_all("lost")
             self.worker_id = None
             self.register()
@@ -179,7 +174,7 @@ class Presence(threading.Thread):
 
     def _tell(self, attempt: Attempt, renewal: Renewal, asked_at: float) -> None:
         attempt_id = attempt.claim.attempt_id
-        if attempt_id in renewal.lost:  # perhaps it ended meanwhile: then nobody hears this
+        if attempt_id in renewal.lost:  # no effect if it has ended meanwhile
             attempt.stop.set("lost")
             return
         attempt.renewed_at = asked_at
@@ -201,7 +196,7 @@ class Presence(threading.Thread):
         problem = self._ledger.schema_problem()
         self._schema_checked_at = time.monotonic()
         if problem is not None and problem != self._problem:
-            log.error("this worker takes no steps: %s", problem)
+            log.error("this worker claims nothing: %s", problem)
         self._problem = problem
         return problem is None
 

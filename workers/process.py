@@ -1,4 +1,4 @@
-"""The worker: its lanes, what rings for them, and the way out."""
+"""The worker: its lanes, their bells and polls, and its shutdown."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ from workers.visits import Visits
 
 log = logging.getLogger("stroem.worker")
 WATCH_S = 0.25
-EXIT_S = 9.0  # from the stop signals to the end, whatever hangs
-LAST_WORD_S = 4.0  # for reporting, beyond the grace of the steps
+EXIT_S = 9.0  # from the stop signals to the end, even if something hangs
+LAST_WORD_S = 4.0  # for reporting, after the steps' grace period
 
 
 class Worker:
-    """One worker process's work. `start`, then `drain`; what a step needs is in the parts that it
-    is given."""
+    """The work of one process: `start`, then `drain`."""
 
     def __init__(
         self,
@@ -44,8 +43,7 @@ class Worker:
         others: Sequence[Lane] = (),
         visits: Visits | None = None,
     ) -> None:
-        """`others`: the lanes beside that of steps; `visits` sets off what they do when it
-        ends."""
+        """`others`: the lanes besides `steps`; `visits` makes due what they do at the end."""
         self._config = config
         self._ledger = ledger
         self._presence = presence
@@ -62,12 +60,12 @@ class Worker:
 
     @property
     def queues(self) -> tuple[str, ...]:
-        """Tag sets that this worker listens for."""
+        """The tag sets whose bells this worker hears."""
         return self._ear.keys
 
     @property
     def is_listening(self) -> bool:
-        """Whether a broker is connected; polling goes on without."""
+        """Whether a broker is connected; polling works without one."""
         return self._ear.is_listening
 
     @property
@@ -75,7 +73,7 @@ class Worker:
         return (self._steps, *self._others)
 
     def start(self) -> None:
-        """Take work from now on. The presence must be registered."""
+        """Start claiming work. The presence must be registered."""
         for lane in self._lanes:
             lane.open()
         self._ledger.linger(True)
@@ -86,7 +84,7 @@ class Worker:
         self._ear.start()
 
     def hear(self, key: str) -> None:
-        """A bell rang for the tag set `key`; in a slot of the steps."""
+        """A bell rang for the tag set `key`. Runs in a slot of the steps' lane."""
         for lane in self._others:
             if key in lane.keys:
                 lane.wake()
@@ -107,10 +105,10 @@ class Worker:
             self._ear.add(lane.keys)
 
     def drain(self, wait_s: float, hurry: threading.Event, leaving_s: float | None = None) -> int:
-        """Take no more steps, give running ones `wait_s` (until `hurry` is set), stop the rest, and
-        do what leaving the jobs sets off. Answers how many steps were stopped.
+        """Claim no more steps, give running ones `wait_s` (or until `hurry` is set), stop the rest,
+        and do the actions on leaving the jobs. Returns the number of stopped steps.
 
-        `leaving_s`: for what leaving a job sets off, if not `drain_secs`.
+        `leaving_s`: time for those actions, `drain_secs` by default.
         """
         self._steps.close()
         deadline = time.monotonic() + wait_s
@@ -122,8 +120,7 @@ class Worker:
         last_s = min(EXIT_S, self._config.stop_grace_secs + LAST_WORD_S)
         if not self._attempts.wait_until_none(last_s, "step"):
             log.warning(
-                "%d steps would not end in time; their leases run out, and the platform takes care"
-                " of them",
+                "%d steps did not end in time; when their leases run out, they count as lost",
                 len(self._attempts.all("step")),
             )
         patience_s = self._config.drain_secs if leaving_s is None else leaving_s
@@ -137,7 +134,7 @@ class Worker:
         return stopped
 
     def _leave(self, wait_s: float) -> None:
-        """Do what leaving the jobs sets off; end what still runs after `wait_s`."""
+        """Do the actions on leaving the jobs; stop what still runs after `wait_s`."""
         deadline = time.monotonic() + wait_s
         for lane in self._others:
             lane.narrow()
@@ -166,16 +163,14 @@ class Worker:
             self._ledger.retire(worker_id)
         except OUTAGES as error:
             log.warning(
-                "could not sign off (%s): the platform counts this worker as lost in a moment",
-                type(error).__name__,
+                "could not sign off (%s): this worker will be counted as lost", type(error).__name__
             )
         finally:
             self._ledger.released()
 
 
 def likely_keys(tags: Iterable[str]) -> tuple[str, ...]:
-    """Tag sets that steps for this worker may ask for: listened for before the first of them
-    exists."""
+    """Tag sets that steps may ask of this worker, to listen for before the first step exists."""
     known = sorted(set(tags))
     abilities = [tag for tag in known if tag in ABILITIES]
     others = [tag for tag in known if tag not in ABILITIES]

@@ -1,7 +1,7 @@
-"""From material to an order, without touching anything: inputs, templates, environment.
+"""From material to an order, without side effects: inputs, templates, environment.
 
-What an author wrote is rendered once; what comes out of the context (a caller's input, a step's
-output) is data and is never looked at as a template again. Source: spec 1.10, 'Final action input'.
+Authors' templates are rendered once. What they insert (a caller's input, a step's output) is data
+and never rendered again.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from engine.spec.torc.conversion import with_recovery
 PRIMITIVES = frozenset(
     {"string", "text", "integer", "number", "boolean", "bool", "date", "datetime"}
 )
-LONGEST_VALUE = 100_000  # bytes of one environment variable: Linux takes 128 KiB
-ALL_VALUES = 600_000  # of all together: the stack limits what a process can be given
+LONGEST_VALUE = 100_000  # bytes of one environment variable: Linux allows 128 KiB
+ALL_VALUES = 600_000  # bytes of all variables together: the stack limits them
 
 
 class Unrenderable(AuthorError):
-    """A field of a step cannot be rendered; the sentence names step and field."""
+    """A field of a step cannot be rendered; the message names step and field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """An action with nothing left to fill in. Values may be secret."""
+    """A fully rendered action. Values may be secret."""
 
     action: Action
     input: Mapping[str, Any] = field(repr=False)
-    # the input with its secret fields hidden as a whole
+    # the input with its secret fields blanked
     seen: Mapping[str, Any] = field(repr=False)
     env: Mapping[str, str] = field(repr=False)
     masks: tuple[str, ...] = field(repr=False)
@@ -53,8 +53,7 @@ class Rendered:
 
 
 def render(claim: Claim, material: Material) -> Rendered:
-    """Everything that the step's author left to templates, filled in. Raises AuthorError with one
-    sentence."""
+    """Render all templates of the step. Raises AuthorError with one sentence."""
     action = material.action
     context: dict[str, Any] = {
         **material.outputs,
@@ -116,7 +115,7 @@ def _final_input(claim: Claim, material: Material, context: Mapping[str, Any]) -
 
 
 def _defaults(claim: Claim, material: Material, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Defaults that are templates; they see secrets and nothing else."""
+    """Render defaults that are templates; they see only secrets."""
     context = {"secret": material.secrets, "secrets": material.secrets}
     return {
         name: _told(
@@ -135,7 +134,7 @@ def _defaults(claim: Claim, material: Material, given: Mapping[str, Any]) -> dic
 def _connect(
     claim: Claim, name: str, declared: InputField, value: Any, connections: Mapping[str, Any]
 ) -> Any:
-    """The values of the connection that `value` names; an object in its place is taken as it is."""
+    """The values of the connection named by `value`; an object is returned as it is."""
     if isinstance(value, Mapping):
         return value
     if not isinstance(value, str):
@@ -186,7 +185,7 @@ def _environment(
 
 
 def as_text(value: Any) -> str:
-    """A value as a script sees it: texts as they are, nothing for null, everything else as JSON."""
+    """A value as a script sees it: text unchanged, null as empty text, anything else as JSON."""
     if isinstance(value, str):
         return value
     return "" if value is None else json.dumps(value, ensure_ascii=False)

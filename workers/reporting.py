@@ -1,9 +1,9 @@
-"""Log lines on their way to the ledger: masked, in batches, numbered, and kept while the database
-is away.
+"""Log lines on their way to the ledger: masked, in numbered batches, kept while the database is
+away.
 
-A reporter takes a step's lines and never waits for the database; one pump a worker sends what is
-older than half a second or larger than a batch. The last batch travels with the finish. A step that
-prints nothing costs nothing.
+A reporter takes a step's lines and never waits for the database; one pump per worker sends what is
+older than half a second or fills a batch. The last batch travels with the finish. A step without
+output costs nothing.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from workers.door import OUTAGES
 log = logging.getLogger("stroem.worker")
 BATCH_BYTES = 256 * 1024
 BATCH_LINES = 5000
-# of one attempt, while the database is away; what comes on top is counted and dropped
+# of one attempt, while the database is away; further lines are counted and dropped
 SPOOL_BYTES = 8 << 20
-CROWDED_BYTES = 1 << 20  # so much waiting makes the step's output wait for a moment
+CROWDED_BYTES = 1 << 20  # unsent bytes beyond which the step's output waits a moment
 PATIENCE_S = 1.0
-OLDEST_S = 0.4  # with the pump's rhythm below half a second in all
+OLDEST_S = 0.4  # plus the pump's rhythm: below half a second in all
 RHYTHM_S = 0.1
 HELD_S = 2.0  # how long a line may wait for the rest of a secret
-LINE_COST = 80  # bytes of a line's record beside its text
+LINE_COST = 80  # bytes of a line's record besides its text
 
 # (claim, number, lines)
 Append = Callable[[Claim, int, Sequence[Line]], bool]
@@ -37,7 +37,7 @@ Batch = tuple[int, tuple[Line, ...]]
 
 
 class Reporter:
-    """Takes the lines of one attempt, in order, from the thread that runs it."""
+    """Takes the lines of one attempt, in order, from its slot's thread."""
 
     def __init__(self, claim: Claim, masker: Masker, pump: LogPump) -> None:
         self.claim = claim
@@ -70,11 +70,11 @@ class Reporter:
                 )
 
     def say(self, text: str) -> None:
-        """A line of the worker's own."""
+        """Add a line from the worker itself."""
         self(Line(time.time(), "server", text))
 
     def close(self) -> tuple[Batch, ...]:
-        """Every batch that is still to be sent, in order; the pump does not send from now on."""
+        """The batches not yet sent, in order; the pump sends nothing more."""
         if self._is_known:
             self._pump.discard(self)
         with self._sending, self._lock:
@@ -85,7 +85,7 @@ class Reporter:
             return () if self._is_refused else tuple(batch for batch, _ in self._batches)
 
     def send_due(self, append: Append, now: float) -> None:
-        """Send what has waited long enough. Raises what `append` raises; nothing is lost then, nor
+        """Send what has waited long enough. If `append` raises, so does this; nothing is lost or
         sent twice."""
         with self._sending:
             with self._lock:
@@ -106,7 +106,7 @@ class Reporter:
                 self._is_away = True
                 raise
             except Exception:
-                log.exception("a batch of log lines could not be stored")
+                log.exception("storing a batch of log lines failed")
                 self._dropped += len(lines)
                 is_ours = True
             with self._lock:
@@ -147,14 +147,14 @@ class Reporter:
             self._bytes += len(text) + LINE_COST
 
     def _forget(self) -> None:
-        """The attempt is not ours any more: nobody wants its lines."""
+        """Drop all lines: the attempt is no longer ours."""
         self._is_refused = True
         self._batches.clear()
         self._lines, self._bytes, self._waiting_bytes = [], 0, 0
 
 
 class LogPump(threading.Thread):
-    """The one thread that sends log batches of all attempts while they run."""
+    """The thread that sends the log batches of all running attempts."""
 
     def __init__(self, append: Append, released: Callable[[], None]) -> None:
         super().__init__(name="logs", daemon=True)

@@ -1,9 +1,8 @@
-"""Scratch directories: private, empty at the start of each attempt but for its input, and used
-again.
+"""Scratch directories: private, reused, empty but for the input when an attempt starts.
 
-Making and removing directories is the dearest thing a small step would do: a journaling file system
-takes longer for it than the step's process takes to run. So a directory is emptied, not removed;
-and the input file stays while the next attempt would write the same bytes into it.
+On a journaling file system, creating and removing a directory takes longer than a small step's
+process. So directories are emptied instead, and the input file stays if the next attempt would
+write the same bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers.disk import Den, remove
+from workers.disk import WorkerDirectory, remove
 from workers.trees import CLOCK, TICK_NS, Stamp, stamp_of
 
 log = logging.getLogger("stroem.worker")
@@ -36,21 +35,21 @@ class Scratch:
 
 
 class Scratches:
-    """The scratch directories of one worker process. Any thread may ask."""
+    """The scratch directories of one worker process. Thread-safe."""
 
-    def __init__(self, den: Den, owner: tuple[int, int] | None = None) -> None:
-        """`owner`: the user and group that steps run as, when not ours."""
-        self._den = den
+    def __init__(self, directory: WorkerDirectory, owner: tuple[int, int] | None = None) -> None:
+        """`owner`: the user and group that steps run as, if not the worker's."""
+        self._directory = directory
         self._owner = owner
         self._lock = threading.Lock()
         self._idle: list[Scratch] = []
 
     def open(self, data: bytes) -> Scratch:
-        """A directory of mode 0700 that holds `data` as its input file, and nothing else."""
+        """A directory of mode 0700 with `data` as its input file and nothing else."""
         with self._lock:
             scratch = self._idle.pop() if self._idle else None
         if scratch is None:
-            path = self._den.scratch / secrets.token_hex(6)
+            path = self._directory.scratch / secrets.token_hex(6)
             os.mkdir(path, 0o700)
             self._own(str(path))
             scratch = Scratch(path, path / INPUT)
@@ -60,11 +59,11 @@ class Scratches:
         return scratch
 
     def close(self, scratch: Scratch) -> None:
-        """Empty the directory; one that cannot be emptied is not used again."""
+        """Empty the directory for reuse; if that fails, remove it."""
         try:
             self._empty(scratch)
         except OSError as error:
-            log.warning("a scratch directory could not be emptied: %s", error)
+            log.warning("emptying a scratch directory failed: %s", error)
             remove(scratch.path)
             return
         with self._lock:

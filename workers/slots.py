@@ -1,7 +1,7 @@
-"""The slots: so many daemon threads, and a count of what they have to do.
+"""Slots: daemon threads and a count of their work.
 
-Not `concurrent.futures`: its threads are joined when the interpreter ends, and a worker that drains
-must end in time whatever a thread is stuck in.
+Not `concurrent.futures`, which joins its threads when the interpreter ends: a draining worker must
+end in time even if a thread is stuck.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ Work = Callable[[], None]
 
 
 class Slots:
-    """Does one piece of work a slot. `on_free` is called when, after all were busy, one is free
-    again."""
+    """Each slot does one piece of work at a time. Calls `on_free` when a slot becomes free after
+    all were busy."""
 
     def __init__(self, size: int, on_free: Callable[[], None] = lambda: None) -> None:
         self.size = size
@@ -36,7 +36,7 @@ class Slots:
         return min(self.size, self._busy)
 
     def offer(self, work: Work) -> bool:
-        """Do `work` at once in a free slot; False when there is none."""
+        """Do `work` now in a free slot; False if all are busy."""
         with self._lock:
             if self._busy >= self.size:
                 return False

@@ -1,4 +1,4 @@
-"""Slurm by its command line: sbatch, squeue, scontrol, scancel."""
+"""Slurm's command line programs: sbatch, squeue, scontrol, scancel."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 from engine.errors import AuthorError, PlatformError
 
 _PATIENCE_S = 60.0
-# what squeue and scontrol say of a job that the controller has forgotten
+# what squeue and scontrol say about a job that the controller has forgotten
 UNKNOWN = "Invalid job id"
 ACCOUNTED = "--format=State,NodeList%500,JobName%200"
-# What sbatch hands on to the allocation: nothing of the worker's own settings may be among it.
+# What sbatch passes on to the allocation; the worker's own settings must not be included.
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "SLURM_CONF")
 _ID = re.compile(r"(\d+)(?:;\S+)?\s*\Z")
 _LEFT = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)")  # 1-02:03:04, 02:03:04, 3:04
@@ -24,12 +24,12 @@ _FIELDS = re.compile(r"(?:^|\s)([A-Za-z][A-Za-z:_/]*)=(\S*)")
 
 
 class SlurmError(PlatformError):
-    """A program of Slurm's failed; the sentence is its own."""
+    """A Slurm program failed; the message is its own."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What Slurm says about one of its jobs. An empty state: it does not know it."""
+class SlurmJob:
+    """What Slurm says about a job. An empty state means that Slurm does not know it."""
 
     state: str
     nodes: str = ""
@@ -43,8 +43,8 @@ def is_here() -> bool:
 
 
 def check_worker_config(path: str) -> None:
-    """Raises AuthorError when the file that workers on nodes will read is missing, or readable by
-    others."""
+    """Raises AuthorError when the configuration of workers on nodes is missing, or readable by
+    other users."""
     file = Path(path)
     try:
         mode = file.stat().st_mode
@@ -53,15 +53,16 @@ def check_worker_config(path: str) -> None:
             f"the worker_config {path} cannot be read here: {error.strerror}"
         ) from None
     if not file.is_file():
-        raise AuthorError(f"the worker_config {path} is no file")
+        raise AuthorError(f"the worker_config {path} is not a file")
     if mode & 0o077:
         raise AuthorError(
-            f"the worker_config {path} may be read by others; make its mode 0600 (chmod 600 {path})"
+            f"the worker_config {path} can be read by other users; set its mode to 0600"
+            f" (chmod 600 {path})"
         )
 
 
 def submit(script: str) -> str:
-    """The number of the Slurm job that runs `script`. Raises SlurmError with what sbatch said."""
+    """Submit `script`; returns the Slurm job's number. Raises SlurmError with sbatch's message."""
     done = _run(["sbatch", "--parsable"], script)
     if done.returncode != 0:
         raise SlurmError(f"Job submission failed: {_said(done)}")
@@ -72,15 +73,15 @@ def submit(script: str) -> str:
 
 
 def find(name: str) -> str | None:
-    """The number of the Slurm job of this name, if there is one."""
+    """The number of the Slurm job with this name, if any."""
     done = _run(["squeue", "--noheader", "--states=all", f"--name={name}", "--format=%i"])
     numbers = done.stdout.split() if done.returncode == 0 else []
     return numbers[-1] if numbers else None
 
 
-def look(numbers: Sequence[str]) -> dict[str, Seen]:
-    """The state of these Slurm jobs, by number: one question for all, and one each for those that
-    left the queue."""
+def look(numbers: Sequence[str]) -> dict[str, SlurmJob]:
+    """The state of these Slurm jobs, by number: one call for all, and one for each that left the
+    queue."""
     done = _run(
         [
             "squeue",
@@ -90,12 +91,12 @@ def look(numbers: Sequence[str]) -> dict[str, Seen]:
             f"--jobs={','.join(numbers)}",
         ]
     )
-    found: dict[str, Seen] = {}
+    found: dict[str, SlurmJob] = {}
     if done.returncode != 0 and UNKNOWN not in _said(done):
         raise SlurmError(f"squeue failed: {_said(done)}")
     for line in done.stdout.splitlines() if done.returncode == 0 else ():
         number, state, nodes, name, reason = (*line.split("|"), "", "", "", "")[:5]
-        found[number] = Seen(state, nodes, "" if reason == "None" else reason, name)
+        found[number] = SlurmJob(state, nodes, "" if reason == "None" else reason, name)
     for number in numbers:
         if number not in found:
             seen = _look_closely(number)
@@ -104,15 +105,15 @@ def look(numbers: Sequence[str]) -> dict[str, Seen]:
     return found
 
 
-def _look_closely(number: str) -> Seen | None:
-    """What the controller still knows of one job, or the accounts where it has forgotten it; None
-    when it does not answer."""
+def _look_closely(number: str) -> SlurmJob | None:
+    """A job from the controller or, if it has forgotten it, from accounting; None when the
+    controller does not answer."""
     done = _run(["scontrol", "--oneliner", "show", "job", number])
     if done.returncode != 0:
         return _look_up(number) if UNKNOWN in _said(done) else None
     values = dict(_FIELDS.findall(done.stdout))
     reason, name = values.get("Reason", ""), values.get("JobName", "")
-    return Seen(
+    return SlurmJob(
         values.get("JobState", ""),
         values.get("NodeList", ""),
         "" if reason == "None" else reason,
@@ -120,23 +121,22 @@ def _look_closely(number: str) -> Seen | None:
     )
 
 
-def _look_up(number: str) -> Seen:
-    """What Slurm's accounting says, where there is one: it remembers longer than the controller
-    does."""
+def _look_up(number: str) -> SlurmJob:
+    """A job from Slurm's accounting, if any: it remembers longer than the controller."""
     try:
         done = _run(
             ["sacct", "--noheader", "--allocations", "--parsable2", f"--jobs={number}", ACCOUNTED]
         )
     except SlurmError:
-        return Seen("")
+        return SlurmJob("")
     state, nodes, name = (*done.stdout.partition("\n")[0].split("|"), "", "", "")[:3]
     if done.returncode != 0:
-        return Seen("")
-    return Seen(state, "" if nodes.startswith("None") else nodes, "", name)
+        return SlurmJob("")
+    return SlurmJob(state, "" if nodes.startswith("None") else nodes, "", name)
 
 
 def seconds_left(number: str) -> float | None:
-    """How long the Slurm job may still run; None when it has no limit, or Slurm does not say."""
+    """How long the Slurm job may still run; None without a limit or an answer."""
     done = _run(["squeue", "--noheader", "--format=%L", f"--jobs={number}"])
     found = _LEFT.fullmatch(done.stdout.strip()) if done.returncode == 0 else None
     if found is None:
@@ -146,7 +146,7 @@ def seconds_left(number: str) -> float | None:
 
 
 def cancel(numbers: Sequence[str]) -> None:
-    """Give these Slurm jobs up. Raises SlurmError."""
+    """Cancel these Slurm jobs. Raises SlurmError."""
     done = _run(["scancel", *numbers])
     if done.returncode != 0:
         raise SlurmError(f"scancel failed: {_said(done)}")
@@ -165,7 +165,7 @@ def _run(argv: Sequence[str], stdin: str | None = None) -> subprocess.CompletedP
         )
     except FileNotFoundError:
         raise SlurmError(
-            f"{argv[0]} was not found on this worker: install Slurm's client programs there"
+            f"{argv[0]} was not found on this worker: install Slurm's client programs"
         ) from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SlurmError(f"{argv[0]} did not answer ({type(error).__name__})") from None

@@ -1,5 +1,4 @@
-"""The one task of a worker: a bell rang. Included by worker processes only; a bell names a tag set,
-nothing else."""
+"""A worker's only Celery task: a bell, which names a tag set. Only worker processes include it."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ _ears: list[Callable[[str], None]] = []
 
 
 def listen(look: Callable[[str], None]) -> None:
-    """Have `look` called, in a slot, with the tag set key of every bell."""
+    """Call `look` in a slot with the tag set key of every bell."""
     _ears[:] = [look]
 
 

@@ -1,10 +1,8 @@
-"""A working tree: a private copy of a revision that a step may write into, made good again
-afterwards.
+"""A working tree: a step's private, writable copy of a revision, restored afterwards.
 
-Comparing a tree with what it was costs one lstat a file; copying it again would cost far more. A
-file counts as untouched when size, mode, inode and both times are what they were, and its change
-time lies before the step began: only the kernel sets that time, so that not even `touch` hides a
-change.
+Comparing a tree with its original costs one lstat per file; copying it again would cost far more. A
+file is unchanged if size, mode, inode and both times are the same and its change time is before the
+step's start: only the kernel sets that time, so not even `touch` hides a change.
 """
 
 from __future__ import annotations
@@ -20,8 +18,8 @@ from workers.archive import Manifest, copy_file, digest_of
 from workers.disk import remove
 
 Stamp = tuple[int, int, int, int, int]
-FOLDER_MODE = 0o755  # what keeps others out is the mode of the worker's own directories above
-TICK_NS = 20_000_000  # change times move in steps of up to 10 ms
+FOLDER_MODE = 0o755  # the mode of the worker's own directories above keeps other users out
+TICK_NS = 20_000_000  # change times advance in steps of up to 10 ms
 # the clock that change times come from
 CLOCK = getattr(time, "CLOCK_REALTIME_COARSE", time.CLOCK_REALTIME)
 
@@ -35,7 +33,7 @@ class _Folder:
 
 
 class Damaged(PlatformError):
-    """The pristine copy on this host is not what it should be."""
+    """The pristine copy on this host does not match its manifest."""
 
 
 class Tree:
@@ -63,12 +61,11 @@ class Tree:
             self._copy(by_name[parent], last)
 
     def take(self) -> None:
-        """A step begins: whatever changes from now on is its doing."""
+        """A step starts: it made all changes from now on."""
         self._taken_ns = time.clock_gettime_ns(CLOCK)
 
     def heal(self) -> int:
-        """Undo what the step did; answers how many entries had to be mended. Raises OSError where
-        that fails."""
+        """Undo the step's changes; returns the number of restored entries. Raises OSError."""
         return self._heal(self._root)
 
     def _heal(self, folder: _Folder) -> int:
@@ -145,9 +142,9 @@ class Tree:
         try:
             digest = copy_file(self._pristine / name, target, entry.mode)
         except FileNotFoundError:
-            raise Damaged(f"the copy of a workspace on this host lost {name!r}") from None
+            raise Damaged(f"this host's copy of a workspace lacks {name!r}") from None
         if digest != entry.digest:
-            raise Damaged(f"the copy of a workspace on this host holds a changed {name!r}")
+            raise Damaged(f"in this host's copy of a workspace, {name!r} has changed")
         self._own(str(target))
         folder.files[last] = stamp_of(os.lstat(target))
 
@@ -162,7 +159,7 @@ def stamp_of(found: os.stat_result) -> Stamp:
 
 
 def _discard(path: str) -> None:
-    """Remove a file, a link or a tree; OSError when it would not go."""
+    """Remove a file, a link or a tree. Raises OSError."""
     if stat.S_ISDIR(os.lstat(path).st_mode):
         if not remove(Path(path)):
             raise OSError(f"cannot remove {path}")
@@ -171,7 +168,7 @@ def _discard(path: str) -> None:
 
 
 def write_pristine(manifest: Manifest, root: Path) -> None:
-    """Take the write permission off an unpacked tree, so that nobody changes it by accident."""
+    """Make an unpacked tree read-only, to prevent accidental changes."""
     for name, entry in manifest.files.items():
         os.chmod(root / name, entry.mode & 0o555)
     for name in (*manifest.folders, ""):

@@ -1,5 +1,4 @@
-"""The jobs that this worker is at work for: what it does before its first step of each, and when it
-leaves."""
+"""The jobs that this worker works for: what it does before its first step, and when it leaves."""
 
 from __future__ import annotations
 
@@ -21,8 +20,7 @@ LOOK_EVERY_S = 1.0
 
 @dataclass(slots=True)
 class _Visit:
-    """One session. `is_entered`: steps of the job may begin; `is_leaving`: it does what its leaving
-    sets off."""
+    """One session. `is_entered`: steps may start; `is_leaving`: actions on leaving are due."""
 
     session_id: int
     worker_id: UUID
@@ -31,8 +29,8 @@ class _Visit:
 
 
 class Visits:
-    """All sessions of this worker. `enter` may be called by any thread, the others by slots of the
-    actions' lane."""
+    """All sessions of this worker. Any thread may call `enter`; only slots of the actions' lane
+    the rest."""
 
     def __init__(
         self, ledger: VisitLedger, worker_id: Callable[[], UUID | None], allocation_id: UUID | None
@@ -44,14 +42,14 @@ class Visits:
         self._visits: dict[UUID, _Visit] = {}
         self._looked_at = 0.0
         self._is_closing = False
-        self.wake: Callable[[], None] = lambda: None  # somebody shall look for actions now
+        self.wake: Callable[[], None] = lambda: None  # makes the actions' lane look for work
 
     @property
     def is_any(self) -> bool:
         return bool(self._visits)
 
     def enter(self, job_id: UUID, stop: StopSignal) -> None:
-        """Returns when steps of the job may begin, or `stop` is set. Raises one of OUTAGES."""
+        """Return when the job's steps may start, or `stop` is set. Raises one of OUTAGES."""
         visit = self._open(job_id)
         while visit is not None and not visit.is_entered and stop.reason is None:
             self.wake()
@@ -75,8 +73,8 @@ class Visits:
             return visit
 
     def look_after(self, attempts: Attempts) -> None:
-        """Leave the jobs that have ended and of which no step runs here, and forget those that are
-        left; once a second at most."""
+        """Leave jobs that have ended and have no step running here, and forget those already left;
+        once a second at most."""
         worker_id = self._worker_id()
         now = time.monotonic()
         with self._lock:
@@ -87,14 +85,14 @@ class Visits:
         over = set(self._ledger.over(worker_id))
         busy = {attempt.claim.job_id for attempt in attempts.all("step")}
         for job_id, visit in list(self._visits.items()):
-            if visit.worker_id != worker_id:  # the platform gave us up meanwhile, and knows
+            if visit.worker_id != worker_id:  # counted as lost meanwhile; the platform ended it
                 self._visits.pop(job_id, None)
             elif visit.session_id in over and job_id not in busy:
                 self._leave(visit, "the job has ended")
         self._forget_left()
 
     def leave_all(self, reason: str) -> None:
-        """This worker ends: leave every job."""
+        """Leave every job, as this worker ends."""
         for visit in list(self._visits.values()):
             self._leave(visit, reason)
         self._forget_left()
@@ -111,7 +109,7 @@ class Visits:
                 self._visits.pop(job_id, None)
 
     def close(self, wait_s: float) -> None:
-        """Leave every job and wait until what that sets off is done, within `wait_s` seconds."""
+        """Leave every job and wait, at most `wait_s` seconds, for the actions on leaving."""
         deadline = time.monotonic() + wait_s
         self._is_closing = True
         try:
@@ -122,8 +120,7 @@ class Visits:
                 time.sleep(ASK_EVERY_S)
         except OUTAGES as error:
             log.warning(
-                "the jobs that this worker was at work for could not be left: %s",
-                type(error).__name__,
+                "leaving the jobs that this worker worked for failed: %s", type(error).__name__
             )
         finally:
             self._ledger.released()

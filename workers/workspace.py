@@ -1,7 +1,7 @@
-"""Workspaces on this host: each revision is fetched once, each step gets a tree of its own.
+"""Workspaces on this host: each revision is fetched once, each step gets its own working tree.
 
-<cache>/revisions/<digest>/         what was unpacked, read-only, shared by the workers of this host
-<cache>/runs/<process>/w/<name>/    working trees: taken, healed, used again
+<cache>/revisions/<digest>/         unpacked revisions, read-only, shared by this host's workers
+<cache>/runs/<process>/w/<name>/    working trees: taken, restored, reused
 <cache>/runs/<process>/s/<attempt>/ scratch directories
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from engine.errors import PlatformError
 from workers.archive import Manifest, unpack
-from workers.disk import Den, lock_file, remove
+from workers.disk import WorkerDirectory, lock_file, remove
 from workers.trees import Damaged, Tree, write_pristine
 
 log = logging.getLogger("stroem.worker")
@@ -29,7 +29,7 @@ _DIGEST = re.compile(r"[0-9a-f]{16,128}")
 
 @dataclass(slots=True)
 class _Revision:
-    """What this process holds of one revision. `lock` keeps other processes from removing it."""
+    """A revision in use. `lock` keeps other processes from removing it."""
 
     digest: str
     folder: Path
@@ -40,23 +40,23 @@ class _Revision:
 
 
 class Workspaces:
-    """Hands out working trees. Any thread may ask."""
+    """Hands out working trees. Thread-safe."""
 
     def __init__(
         self,
-        den: Den,
+        directory: WorkerDirectory,
         archive: Callable[[int], bytes],
         *,
         max_retained: int = 2,
         owner: tuple[int, int] | None = None,
     ) -> None:
-        """`archive` answers a revision's tar.gz; `owner` is the user and group that steps run as,
-        when not ours."""
-        self._den = den
+        """`archive` returns a revision's tar.gz; `owner`: the user and group that steps run as, if
+        not the worker's."""
+        self._directory = directory
         self._archive = archive
         self._max_retained = max_retained
         self._owner = owner
-        self._shelf = den.folder(den.cache / "revisions")
+        self._shelf = directory.folder(directory.cache / "revisions")
         self._lock = threading.Lock()
         self._mending = threading.Lock()
         self._fetching: dict[str, threading.Lock] = {}
@@ -64,7 +64,7 @@ class Workspaces:
         self.fetched = self.planted = self.healed = self.discarded = 0
 
     def take(self, revision_id: int, digest: str) -> Tree:
-        """A tree of this revision that nobody else uses. Give it back with `give_back`."""
+        """An unused tree of this revision. Return it with `give_back`."""
         revision = self._hold(revision_id, digest)
         try:
             with self._lock:
@@ -77,14 +77,13 @@ class Workspaces:
         return tree
 
     def give_back(self, digest: str, tree: Tree) -> None:
-        """The step has ended. The tree is made good for the next one; one that cannot be is
-        removed."""
+        """After the step: restore the tree for the next one, or remove it if that fails."""
         revision = self._known[digest]
         try:
             if tree.heal():
                 self.healed += 1
         except (OSError, RecursionError, PlatformError) as error:
-            log.warning("the working tree of a step could not be mended and was removed: %s", error)
+            log.warning("removed a step's working tree, as restoring it failed: %s", error)
             self.discarded += 1
             remove(tree.path)
         else:
@@ -128,7 +127,7 @@ class Workspaces:
         os.close(revision.lock)
         path = self._lock_path(revision.digest)
         alone = lock_file(path, is_blocking=False)
-        if alone is not None:  # no other worker of this host uses it
+        if alone is not None:  # no other worker on this host uses it
             remove(revision.folder)
             path.unlink(missing_ok=True)
             os.close(alone)
@@ -137,7 +136,7 @@ class Workspaces:
         return self._shelf / f"{digest}.lock"
 
     def _open(self, revision_id: int, digest: str) -> _Revision:
-        """Fetch the revision unless it is here, and hold a shared lock on it."""
+        """Fetch the revision if it is missing, and take a shared lock on it."""
         if not _DIGEST.fullmatch(digest):
             raise PlatformError(f"revision {revision_id} has no usable digest")
         folder = self._shelf / digest
@@ -165,7 +164,7 @@ class Workspaces:
             write_pristine(manifest, fresh / "tree")
             (fresh / MANIFEST).write_text(manifest.dumps(), encoding="utf-8")
             if folder.exists() and not remove(folder):
-                raise PlatformError(f"{folder} holds a damaged workspace and cannot be removed")
+                raise PlatformError(f"{folder} is a damaged workspace and cannot be removed")
             os.rename(fresh, folder)
         except BaseException:
             remove(fresh)
@@ -178,7 +177,7 @@ class Workspaces:
         except Damaged:
             with self._mending:
                 try:
-                    # another step's thread may have mended it meanwhile
+                    # another thread may have fetched it again meanwhile
                     return self._copy(revision)
                 except Damaged as damage:
                     log.warning("%s; fetching it again", damage)
@@ -186,7 +185,7 @@ class Workspaces:
                 return self._copy(revision)
 
     def _copy(self, revision: _Revision) -> Tree:
-        path = self._den.trees / secrets.token_hex(6)
+        path = self._directory.trees / secrets.token_hex(6)
         try:
             tree = Tree(path, revision.folder / "tree", revision.manifest, self._owner)
         except BaseException:

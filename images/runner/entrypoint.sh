@@ -1,6 +1,6 @@
 #!/bin/bash
-# Sources the start-up scripts, then runs its arguments. Steps of `type: script` do not come this way (their own
-# program sources the same scripts); it serves whoever runs the image by hand or with `type: docker`.
+# Sources the start-up scripts, then runs its arguments. For running the image by hand or with `type: docker`; steps of
+# `type: script` use their own program, which sources the same scripts.
 set -e
 for startup_file in /etc/stroem/startup.d/*.sh; do
     if [ -r "$startup_file" ]; then

@@ -16,7 +16,7 @@ esac
 get() { # URL FILE
     curl --fail --silent --show-error --location --retry 3 --output "$2" "$1"
     if ! grep -E "^[0-9a-f]{64}  $2\$" "$here/checksums.txt" | sha256sum --check --strict --status; then
-        echo "$2 does not have the checksum that checksums.txt says; see pin.sh" >&2
+        echo "$2 does not match its checksum in checksums.txt, or is not listed there; see pin.sh" >&2
         exit 1
     fi
 }

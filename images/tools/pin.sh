@@ -1,6 +1,6 @@
 #!/bin/sh
-# pin.sh: write checksums.txt for the versions in versions.env, from the sums that each project publishes beside its
-# release. Run it where the releases can be reached, look at the difference, commit it.
+# pin.sh: write checksums.txt for the versions in versions.env, from the sums that each project publishes with its
+# release. Run it with access to the releases, review the difference, commit it.
 set -eu
 cd "$(dirname "$0")"
 . ./versions.env
@@ -13,10 +13,10 @@ pick() { grep -E "  \*?($1)\$" | sed 's/  \*/  /'; }
         pick "sops-v$SOPS_VERSION\.linux\.(amd64|arm64)"
     get "$github/helmfile/vals/releases/download/v$VALS_VERSION/vals_${VALS_VERSION}_checksums.txt" |
         pick "vals_${VALS_VERSION}_linux_(amd64|arm64)\.tar\.gz"
-    for arch in amd64 arm64; do # yq publishes many kinds of sums in one line; take the file's own
+    for arch in amd64 arm64; do # yq publishes many kinds of sums in one line, so compute the file's own and look for it
         sum=$(get "$github/mikefarah/yq/releases/download/v$YQ_VERSION/yq_linux_$arch" | sha256sum | cut -d ' ' -f 1)
         get "$github/mikefarah/yq/releases/download/v$YQ_VERSION/checksums" | grep -q "^yq_linux_$arch .*$sum" ||
-            { echo "yq_linux_$arch is not what its checksums say" >&2; exit 1; }
+            { echo "yq_linux_$arch does not match its published checksums" >&2; exit 1; }
         echo "$sum  yq_linux_$arch"
     done
     for gnu in x86_64 aarch64; do

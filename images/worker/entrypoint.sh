@@ -1,5 +1,5 @@
 #!/bin/bash
-# Sources the start-up scripts (credentials helpers, certificates), then becomes the process that the arguments name.
+# Sources the start-up scripts (credential helpers, certificates), then runs `manage.py` with its arguments.
 set -e
 for startup_file in /etc/stroem/startup.d/*.sh; do
     if [ -r "$startup_file" ]; then

@@ -1,4 +1,4 @@
-"""Directories that only their owner may enter, and short enough paths for sockets."""
+"""Directories that only their owner may enter, and paths short enough for sockets."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ LONGEST_NAME = len("/.s.PGSQL.5432")
 
 
 def private_folder(path: Path) -> Path:
-    """Makes `path` with mode 0700, or makes sure that it is ours alone. Raises EmbeddedError when
-    it is not ours."""
+    """Create `path` with mode 0700, or restrict it to that. Raises EmbeddedError if it belongs to
+    another user."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         path.mkdir(mode=0o700)
@@ -25,7 +25,7 @@ def private_folder(path: Path) -> Path:
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             raise EmbeddedError(
-                f"{path} belongs to somebody else: remove it, or choose another data_dir."
+                f"{path} belongs to another user: remove it, or choose another data_dir."
             ) from None
         if found.st_mode & 0o077:
             path.chmod(0o700)
@@ -33,7 +33,7 @@ def private_folder(path: Path) -> Path:
 
 
 def write_private(path: Path, text: str) -> None:
-    """A file of mode 0600, whole or not at all."""
+    """Write a file of mode 0600 atomically."""
     draft = path.with_name(f"{path.name}.draft")
     draft.unlink(missing_ok=True)
     with open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as handle:
@@ -42,8 +42,8 @@ def write_private(path: Path, text: str) -> None:
 
 
 def socket_folder(data_dir: Path) -> Path:
-    """Where the sockets of the servers in `data_dir` lie: in it, unless its path is too long for a
-    socket."""
+    """The folder for the sockets of the servers in `data_dir`: inside it, unless its path is too
+    long."""
     inside = data_dir / "run"
     if len(os.fsencode(inside)) + LONGEST_NAME <= LONGEST_SOCKET:
         return private_folder(inside)
@@ -55,13 +55,13 @@ def socket_folder(data_dir: Path) -> Path:
             if len(os.fsencode(outside)) + LONGEST_NAME <= LONGEST_SOCKET:
                 return private_folder(outside)
     raise EmbeddedError(
-        f"No directory with a path short enough for a socket was found for {data_dir}: set TMPDIR"
-        " to one."
+        f"The path of {data_dir} is too long for a socket, and no other directory was found: set"
+        " TMPDIR to one with a short path."
     )
 
 
 def temporary_folders(lifeline: Lifeline) -> tuple[Path, Path]:
-    """A private directory and one for sockets; both go when this process is gone."""
+    """A private directory and one for sockets; both are removed after this process has ended."""
     folder = Path(tempfile.mkdtemp(prefix="stroem-"))
     lifeline.remove_at_end(folder)
     sockets = socket_folder(folder)

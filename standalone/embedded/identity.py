@@ -1,7 +1,7 @@
-"""Who runs the database: PostgreSQL refuses to run as root, and root is who many machines and
-containers have.
+"""Which user runs the database: PostgreSQL refuses to run as root, the only user of many machines
+and containers.
 
-Nothing here creates an account or opens a mode outside the directory it is given.
+Nothing here creates an account or widens permissions outside the given directory.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ ACCOUNTS = ("postgres", "nobody")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`prefix` goes before a command; `user` and `group` are set when an account of the machine
-    runs it."""
+    """How to run a command: with `prefix` before it, or as `user` and `group`, an existing
+    account."""
 
     prefix: tuple[str, ...] = ()
     user: int | None = None
@@ -44,14 +44,14 @@ class Identity:
         )
 
     def own(self, folder: Path) -> None:
-        """Gives a folder of ours, and what is in it, to the account that will use it."""
+        """Give our folder and its contents to the account that will use it."""
         if self.user is not None and self.group is not None:
             for path in (folder, *folder.rglob("*")):
                 os.chown(path, self.user, self.group, follow_symlinks=False)
 
 
 def identity_for(folder: Path) -> Identity:
-    """Under whom PostgreSQL runs when its data lie in `folder`, which exists."""
+    """Who runs PostgreSQL with its data in `folder`, which must exist."""
     return Identity() if os.geteuid() != 0 else _identity_of_root(folder)
 
 
@@ -61,9 +61,9 @@ def _identity_of_root(folder: Path) -> Identity:
         if _can_run(identity) and _can_reach(identity, folder):
             return identity
     raise EmbeddedError(
-        "PostgreSQL does not run as root, user namespaces are refused here and no other account"
+        "PostgreSQL does not run as root, user namespaces are not allowed here and no other account"
         f" can reach {folder}: start as another user, or set STROEM__DB__URL and"
-        " STROEM__BROKER__URL to servers of yours."
+        " STROEM__BROKER__URL to your own servers."
     )
 
 
@@ -80,10 +80,9 @@ def _candidates() -> Iterator[Identity]:
 
 
 def _mapped_id() -> int | None:
-    """What root is called inside its namespace. Outside nothing changes, but initdb insists on an
-    id with a name."""
+    """The user id of root inside the namespace: initdb needs one with a name."""
     ids = [account.pw_uid for account in pwd.getpwall() if account.pw_uid != 0]
-    return max(ids, default=None)  # as a rule that of `nobody`
+    return max(ids, default=None)  # usually that of `nobody`
 
 
 def _can_run(identity: Identity) -> bool:
@@ -94,8 +93,7 @@ def _can_run(identity: Identity) -> bool:
 
 
 def _can_reach(identity: Identity, folder: Path) -> bool:
-    """A folder of ours can be given away; those above it must let the account through as they
-    are."""
+    """Our folder can change its owner, but the account must be able to enter those above it."""
     return (
         identity.user is None
         or identity.run("/bin/sh", "-c", 'cd -- "$1"', "sh", str(folder.parent)).returncode == 0

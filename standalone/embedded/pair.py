@@ -1,4 +1,4 @@
-"""A database and a broker that live no longer than one process: for `run` and for the tests."""
+"""A database and a broker that end with the process, for `run` and the tests."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ class Addresses:
 class TemporaryServer(ABC):
     """A server in a directory that is removed with it.
 
-    Its address (`url`) is known from the beginning; `begin` does not wait until it answers, `start`
-    does.
+    Its address (`url`) is known before it starts. `start` waits until it answers, `begin` does not.
     """
 
     url: str
@@ -41,7 +40,7 @@ class TemporaryServer(ABC):
         return self._child
 
     def start(self) -> str:
-        """Its address, once it answers."""
+        """Returns the address once the server answers."""
         (self._child or self.begin()).wait_until_ready()
         return self.url
 
@@ -54,7 +53,7 @@ class TemporaryServer(ABC):
 
 
 class TemporaryDatabase(TemporaryServer):
-    """A PostgreSQL; not durable. `copy_of` is a prepared cluster's folder."""
+    """A PostgreSQL without durability. `copy_of` is the folder of a prepared cluster."""
 
     def __init__(self, lifeline: Lifeline, *, copy_of: Path | None = None) -> None:
         super().__init__(lifeline)
@@ -69,8 +68,8 @@ class TemporaryDatabase(TemporaryServer):
     def program(self) -> Program:
         if self._copy_of is not None:
             prepared.copy("data", self._copy_of, self.cluster)
-        log, ending = self.folder / "database.log", postgres.ENDING_OF_NO_RETURN
-        return postgres.program(self.cluster, log, is_durable=False, ending=ending)
+        log, stop_steps = self.folder / "database.log", postgres.STOP_AT_ONCE
+        return postgres.program(self.cluster, log, is_durable=False, stop_steps=stop_steps)
 
     def start(self) -> str:
         super().start()
@@ -92,8 +91,7 @@ class TemporaryBroker(TemporaryServer):
 
 
 class TemporaryPair:
-    """Both; a context manager that waits until both answer. `addresses` are known from the
-    beginning."""
+    """Both, as a context manager that waits until both answer. `addresses` are known before."""
 
     def __init__(self, lifeline: Lifeline, *, copy_of: Path | None = None) -> None:
         self.database = TemporaryDatabase(lifeline, copy_of=copy_of)

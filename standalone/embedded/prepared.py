@@ -1,5 +1,5 @@
-"""Clusters made once and copied often: making one takes half a second, and its tables more; a copy
-takes 0.03 s."""
+"""Clusters prepared once and then copied: creating one takes half a second, and its tables more; a
+copy takes 0.03 s."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from standalone.embedded.folders import private_folder, temporary_folders
 from standalone.embedded.wheels import postgres_version
 from standalone.supervision.lifeline import Lifeline
 
-KEPT = 4  # prepared clusters in the cache; the oldest go
+KEPT = 4  # prepared clusters in the cache; the oldest are removed
 
 
 def cache_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
         return private_folder(private_folder(Path(base).expanduser() / "stroem") / "clusters")
-    except (OSError, PlatformError):  # no home, or one that is read-only
+    except (OSError, PlatformError):  # no home directory, or a read-only one
         return private_folder(Path(tempfile.gettempdir()) / f"stroem-{os.geteuid()}-clusters")
 
 
 def key_of(*parts: str) -> str:
-    """A cluster fits as long as the wheel, the way it is made and `parts` (what its tables come
-    from) stay the same."""
+    """A key that changes with the wheel, the code that prepares clusters, and `parts` (what defines
+    the tables)."""
     source = Path(postgres.__file__).read_text()
     return hashlib.sha256("\0".join([postgres_version(), source, *parts]).encode()).hexdigest()[:24]
 
 
 def cluster_for(key: str, lifeline: Lifeline, fill: Callable[[str], None] | None = None) -> Path:
-    """The folder of the prepared cluster for `key`; made now if need be, `fill` is called with its
-    address then."""
+    """The folder of the prepared cluster for `key`. If missing, it is created and `fill` is called
+    with its address."""
     cache = cache_folder()
     folder = cache / key
     if not (folder / "data").exists():
@@ -52,8 +52,8 @@ def cluster_for(key: str, lifeline: Lifeline, fill: Callable[[str], None] | None
 
 
 def copy(name: str, folder: Path, cluster: postgres.Cluster) -> None:
-    """Gives `cluster` the `data` of a prepared one, or before them the `password`, and with it the
-    address."""
+    """Copy `name` from a prepared cluster: `password` first, which determines the address, later
+    `data`."""
     with _lock(folder.parent, fcntl.LOCK_SH):
         _copy(name, folder, cluster.store)
 
@@ -64,12 +64,12 @@ def _copy(name: str, source: Path, target: Path) -> None:
         ["cp", "-a", *reflink, str(source / name), str(target)], capture_output=True, check=False
     )
     if done.returncode:
-        raise PlatformError(f"Copying the prepared database failed: {done.stderr.decode().strip()}")
+        raise PlatformError(f"The prepared database was not copied: {done.stderr.decode().strip()}")
 
 
 def _prepare(folder: Path, lifeline: Lifeline, fill: Callable[[str], None] | None) -> None:
-    """Made where the account that runs the database can reach it, then put into the cache whole or
-    not at all."""
+    """Create it where the account that runs the database can reach it, then move it into the cache
+    atomically."""
     store, sockets = temporary_folders(lifeline)
     draft = folder.with_name(f"{folder.name}.draft")
     cluster = postgres.Cluster(store, sockets)

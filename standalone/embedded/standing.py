@@ -1,5 +1,4 @@
-"""The servers that `up` keeps in its data directory, and the lock that makes it the only one
-there."""
+"""The servers in the data directory of `up`, and the lock that allows only one `up` there."""
 
 from __future__ import annotations
 
@@ -15,16 +14,16 @@ from standalone.embedded.folders import private_folder, socket_folder
 from standalone.embedded.wheels import EmbeddedError
 from standalone.supervision.program import Program
 
-GUARD_NEEDS_S = 15.0  # the guard of a killed `up` holds its lock until everything has ended
+GUARD_NEEDS_S = 15.0  # the guard of a killed `up` keeps the lock until everything has ended
 
 
 class AlreadyRunning(EmbeddedError):
-    """Another `up` works in this data directory."""
+    """Another `up` uses this data directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """Held as long as this descriptor is open, in this process or in its guard."""
+    """Held while this descriptor is open in this process or in its guard."""
 
     fd: int
 
@@ -33,8 +32,8 @@ class Lock:
 
 
 def take_lock(data_dir: Path, say: Callable[[str], None]) -> Lock:
-    """The lock of `data_dir`. Raises AlreadyRunning, unless its holder is dead and only its guard
-    still clears up."""
+    """Take the lock of `data_dir`. Waits for the guard of a dead holder to clean up; raises
+    AlreadyRunning for a live holder."""
     data_dir.mkdir(parents=True, exist_ok=True)
     fd = os.open(data_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
     deadline, has_said = time.monotonic() + GUARD_NEEDS_S, False
@@ -47,7 +46,7 @@ def take_lock(data_dir: Path, say: Callable[[str], None]) -> Lock:
                 " choose another data_dir."
             )
         if not has_said:
-            say("Waiting for what a killed `up` left to end ...")
+            say("Waiting for the processes of a killed `up` to end ...")
             has_said = True
         time.sleep(0.1)
     os.ftruncate(fd, 0)
@@ -64,7 +63,7 @@ def _try(fd: int) -> bool:
 
 
 def _holder(fd: int) -> int | None:
-    for _ in range(20):  # the holder writes its number just after it took the lock
+    for _ in range(20):  # the holder writes its number just after it takes the lock
         text = os.pread(fd, 32, 0).decode().strip()
         if text.isdigit():
             return int(text)
@@ -83,7 +82,7 @@ def _is_alive(pid: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where the data directory keeps its database and its broker."""
+    """The database and the broker of a data directory."""
 
     data_dir: Path
     cluster: postgres.Cluster
@@ -94,7 +93,7 @@ class Standing:
         return self.data_dir / "log"
 
     def database(self) -> Program:
-        """Makes the cluster at the first time."""
+        """Creates the cluster on first use."""
         postgres.prepare(self.cluster)
         return postgres.program(self.cluster, self.logs / "database.log")
 

@@ -1,5 +1,4 @@
-"""A Valkey server of our own. It keeps nothing: what the broker forgets, the database still
-knows."""
+"""Our own Valkey server. It stores nothing: the database knows everything that the broker loses."""
 
 from __future__ import annotations
 
@@ -33,14 +32,13 @@ class Doorbell:
         return self.sockets / "valkey.pid"
 
     def url(self, database: int = 0) -> str:
-        """In kombu's words."""
+        """The address in kombu's format."""
         return f"redis+socket://{self.socket}?virtual_host={database}"
 
     def ask(self, *words: str) -> bytes:
-        """The raw answer to one command; empty when the server closes the connection. Raises
-        OSError.
+        """The raw answer to one command; empty if the server closes the connection. Raises OSError.
 
-        Two commands in a lifetime do not pay for importing a client library.
+        Importing a client library would cost more than it saves for two commands.
         """
         command = "".join(
             (f"*{len(words)}\r\n", *(f"${len(word)}\r\n{word}\r\n" for word in words))
@@ -69,13 +67,13 @@ def program(doorbell: Doorbell, log: Path) -> Program:
         cwd=Path("/"),
         before=lambda: stop_left_over(doorbell),
         answers=lambda: process_id(doorbell) is not None,
-        ending=((signal.SIGTERM, 2.0),),
+        stop_steps=((signal.SIGTERM, 2.0),),
         stage=STORE,
     )  # fmt: skip
 
 
 def process_id(doorbell: Doorbell) -> int | None:
-    """Of the server that answers on our socket."""
+    """The pid of the server that answers on our socket."""
     try:
         found = re.search(rb"process_id:(\d+)", doorbell.ask("INFO", "server"))
     except OSError:
@@ -84,8 +82,7 @@ def process_id(doorbell: Doorbell) -> int | None:
 
 
 def stop_left_over(doorbell: Doorbell) -> None:
-    """Stops the server that a killed predecessor left: the one that answers on our socket with the
-    pid of its file."""
+    """Stop the server that a killed predecessor left on our socket."""
     pid = process_id(doorbell)
     if pid is not None:
         with contextlib.suppress(OSError):

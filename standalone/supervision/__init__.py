@@ -1,5 +1,5 @@
-"""Long-running programs as children: started, watched, restarted, ended, and never outliving the
-one who started them.
+"""Long-running programs as children: started, watched, restarted, stopped, and never outliving
+their parent.
 
 What belongs here: processes and signals. What does not: what those programs are (see `embedded` and
 the commands).

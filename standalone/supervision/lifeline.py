@@ -1,6 +1,5 @@
-"""Programs that end when this process is gone, even by SIGKILL: a guard ends them, and those of our
-own making hold a pipe whose end tells them to end themselves although the guard was killed as well.
-"""
+"""Programs that end when this process ends, even by SIGKILL: a guard stops them. Our own programs
+also stop themselves when a pipe from this process closes, in case the guard was killed too."""
 
 from __future__ import annotations
 
@@ -14,17 +13,16 @@ from pathlib import Path
 from runners.guard.guard import GuardProcess
 from standalone.supervision.program import Child, Program
 
-# The child waits for one line before it becomes the program: by then the guard knows it, so no kill
-# falls in between.
+# The child waits for one line before it becomes the program, so that the guard knows it first.
 _GATE = 'IFS= read -r go && [ "$go" = go ] && exec "$@" </dev/null'
 
 
 class Lifeline:
-    """Starts programs that end when this process does. One guard serves all of them; a guard that
-    died is replaced."""
+    """Starts programs that end with this process. One guard serves all; a dead guard is
+    replaced."""
 
     def __init__(self, *, keep_open: tuple[int, ...] = ()) -> None:
-        """`keep_open`: descriptors that the guard holds too, such as a lock that must outlast our
+        """`keep_open`: descriptors that the guard also holds, such as a lock that must outlast the
         programs."""
         self._guard = GuardProcess(keep_open)
         self._held_end, self._our_end = os.pipe()
@@ -52,7 +50,7 @@ class Lifeline:
                 extra_groups=None if program.user is None else [],
                 pass_fds=(self._held_end,) if program.holds_lifeline else (),
             )
-        self._guard.watch_program(process.pid, program.stage, program.ending)
+        self._guard.watch_program(process.pid, program.stage, program.stop_steps)
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as gate:
             gate.write(b"go\n")
@@ -60,7 +58,7 @@ class Lifeline:
         return Child(program, process, self.forget, log_start)
 
     def remove_at_end(self, folder: Path) -> None:
-        """`folder` goes when this process is gone and its programs have ended."""
+        """Remove `folder` after this process and its programs have ended."""
         self._guard.launch()
         self._guard.remove_at_end(folder)
 
@@ -68,7 +66,7 @@ class Lifeline:
         self._guard.forget(pid)
 
     def close(self) -> None:
-        """Lets go: the guard ends whatever is left, and then itself."""
+        """Let the guard stop what is left and then end."""
         self._guard.close()
         if self._is_open:
             self._is_open = False
@@ -77,12 +75,12 @@ class Lifeline:
         self._guard.wait()
 
     def check(self) -> None:
-        """Replaces a guard that somebody killed."""
+        """Replace the guard if it was killed."""
         self._guard.beat()
 
 
 def watch(fd: int, at_end: Callable[[], None]) -> None:
-    """Calls `at_end`, in a thread, when whoever holds the other end of `fd` is gone."""
+    """Call `at_end`, in a thread, when the process with the other end of `fd` is gone."""
 
     def wait() -> None:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What a long-running program is, and one start of it."""
+"""A long-running program, and one start of it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from pathlib import Path
 
 from engine.errors import PlatformError
 
-Ending = tuple[tuple[signal.Signals, float], ...]
-APPLICATION, STORE = 0, 1  # stages: applications end first, then what they store things in
+StopSteps = tuple[tuple[signal.Signals, float], ...]
+APPLICATION, STORE = 0, 1  # stages: applications stop first, then database and broker
 
 
 class ProgramFailed(PlatformError):
-    """A program did not start, or ended before it answered."""
+    """A program did not start, or ended too early."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """How to start it, how to see that it answers, how to end it. It runs in a session of its
-    own."""
+    """How to start a program, see that it answers, and stop it. It runs in its own session."""
 
     name: str
     argv: tuple[str, ...]
@@ -34,9 +33,9 @@ class Program:
     before: Callable[[], None] = lambda: None  # removes what a killed predecessor left
     answers: Callable[[], bool] = lambda: True
     ready_within_s: float = 60.0
-    ending: Ending = ((signal.SIGTERM, 5.0),)
+    stop_steps: StopSteps = ((signal.SIGTERM, 5.0),)
     stage: int = APPLICATION
-    # takes `--lifeline-fd N` and ends itself at the end of N, guard or no guard
+    # takes `--lifeline-fd N` and ends when N closes, even without the guard
     holds_lifeline: bool = False
     user: int | None = None
     group: int | None = None
@@ -62,7 +61,7 @@ class Child:
         return True
 
     def wait_until_ready(self, poll_s: float = 0.01) -> None:
-        """Returns when it answers. Raises ProgramFailed, with the end of its log, when it ends or
+        """Return once it answers. Raises ProgramFailed, with the end of its log, if it ends or
         takes too long."""
         deadline = time.monotonic() + self.program.ready_within_s
         while not self.program.answers():
@@ -77,7 +76,7 @@ class Child:
             poll_s = min(poll_s * 1.2, 0.2)
 
     def last_words(self, size_bytes: int = 2000, lines: int = 6) -> str:
-        """The last lines that this start wrote to its log."""
+        """The last lines that this start logged."""
         try:
             with self.program.log.open("rb") as handle:
                 end = handle.seek(0, os.SEEK_END)
@@ -89,9 +88,9 @@ class Child:
         return "\n".join(found) or "it wrote nothing to its log"
 
     def stop(self, within_s: float | None = None) -> None:
-        """Ends it by its own signals, then by KILL; `within_s` cuts the times short."""
+        """Stop it by its stop steps, then by KILL; `within_s` shortens the times."""
         left = within_s if within_s is not None else float("inf")
-        for number, seconds in self.program.ending:
+        for number, seconds in self.program.stop_steps:
             if self.has_ended():
                 break
             self.process.send_signal(number)
@@ -103,5 +102,5 @@ class Child:
             self.process.kill()
             self.process.wait()
         with contextlib.suppress(OSError):
-            os.killpg(self.pid, signal.SIGKILL)  # what it left in its session's first group
+            os.killpg(self.pid, signal.SIGKILL)  # what is left of its first process group
         self.forget(self.pid)

@@ -1,4 +1,4 @@
-"""Keeps programs running: starts them in order, starts again what dies, ends them in the opposite
+"""Keeps programs running: starts them in order, restarts them when they die, stops them in reverse
 order."""
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from standalone.supervision.lifeline import Lifeline
 from standalone.supervision.program import APPLICATION, STORE, Child, Program, ProgramFailed
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
-STORES_S = 1.5  # kept back of the time to stop for those that the others speak to until their end
-CALM_S = 60.0  # who ran that long begins again with the shortest pause
+STORES_S = 1.5  # of the time to stop, reserved for database and broker
+CALM_S = 60.0  # after running this long, the pause before a restart is the shortest again
 
 Say = Callable[[str], None]
 
@@ -33,7 +33,7 @@ class Supervisor:
         self._kept: list[_Kept] = []
 
     def start(self, *programs: Program) -> float:
-        """Starts them together, waits until each answers and keeps them. The seconds that took; or
+        """Start them together and wait until each answers. Returns the seconds; raises
         ProgramFailed."""
         began = time.monotonic()
         children = []
@@ -45,8 +45,7 @@ class Supervisor:
         return time.monotonic() - began
 
     def tend(self) -> None:
-        """One round: whoever has died is started again, after a pause that grows with each
-        death."""
+        """One round: restart programs that died, after a pause that grows each time."""
         self.lifeline.check()
         for kept in self._kept:
             if kept.child is not None and kept.child.has_ended():
@@ -60,8 +59,7 @@ class Supervisor:
         kept.child = None
         name = kept.program.name
         self._say(
-            f"{name} ended ({_how(child.process.returncode)}); it is started again in"
-            f" {kept.pause_s:g} s."
+            f"{name} ended ({_how(child.process.returncode)}); restarting it in {kept.pause_s:g} s."
         )
         for line in child.last_words().splitlines():
             self._say(f"  {name}: {line}")
@@ -77,13 +75,12 @@ class Supervisor:
             self._say(f"{kept.program.name} could not be started: {error}")
 
     def stop(self, within_s: float, is_hurried: Callable[[], bool] = lambda: False) -> None:
-        """Ends the applications together, then what they store things in. Nothing is left after
-        `within_s`."""
+        """Stop the applications together, then database and broker, all within `within_s`."""
         deadline = time.monotonic() + within_s
         applications = self._children(APPLICATION)
         for child in applications:
             if not child.has_ended():
-                child.process.send_signal(child.program.ending[0][0])
+                child.process.send_signal(child.program.stop_steps[0][0])
         while any(not child.has_ended() for child in applications):
             if is_hurried() or time.monotonic() > deadline - STORES_S:
                 break

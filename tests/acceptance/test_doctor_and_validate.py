@@ -75,5 +75,5 @@ def test_doctor_says_what_to_start_where_nothing_is_known(tmp_path: Path) -> Non
 @pytest.mark.parametrize("command", ["server", "scheduler", "worker"])
 def test_a_process_without_a_database_says_so_and_exits_2(tmp_path: Path, command: str) -> None:
     finished = manage(command, STROEM__DATA_DIR=str(tmp_path))
-    assert finished.returncode == 2 and "No database is known" in finished.stderr
+    assert finished.returncode == 2 and "No database is configured" in finished.stderr
     assert "Traceback" not in finished.stderr

@@ -1,5 +1,4 @@
-"""Where Torc has a limit, and what real workers do instead. The names count the rows of the
-comparison."""
+"""Where Torc has a limit, and what real workers do instead."""
 
 from __future__ import annotations
 
@@ -41,9 +40,7 @@ def directory(job: Job) -> Path:
     return Path(job.workspace.location).parent
 
 
-def test_b07_what_a_killed_worker_had_in_hand_is_done_by_another(
-    house: House, tmp_path: Path
-) -> None:
+def test_what_a_killed_worker_had_in_hand_is_done_by_another(house: House, tmp_path: Path) -> None:
     house.scheduler()
     victim = house.worker("victim")
     script = 'echo start >> seen; [ "$(wc -l < seen)" -gt 1 ] || sleep 120; echo end >> seen'
@@ -66,7 +63,7 @@ def test_b07_what_a_killed_worker_had_in_hand_is_done_by_another(
     assert end_of(job, WITHIN_S).status == "completed"
 
 
-def test_b12_no_step_begins_before_what_sets_it_up_has_ended_on_any_worker(
+def test_no_step_begins_before_what_sets_it_up_has_ended_on_any_worker(
     house: House, tmp_path: Path
 ) -> None:
     workers = [house.worker("one", slots=2), house.worker("two", slots=2)]
@@ -105,7 +102,7 @@ def test_b12_no_step_begins_before_what_sets_it_up_has_ended_on_any_worker(
     assert all(worker.poll() is None for worker in workers)
 
 
-def test_b16_actions_run_in_a_directory_of_their_own_and_are_told_what_steps_are(
+def test_actions_run_in_a_directory_of_their_own_and_are_told_what_steps_are(
     house: House, tmp_path: Path
 ) -> None:
     house.worker("only")
@@ -145,7 +142,7 @@ def seconds_of_chain(folder: Path) -> float:
     return time.monotonic() - began
 
 
-def test_b20_a_chain_is_no_matter_of_polls(house: House, tmp_path: Path) -> None:
+def test_a_chain_waits_for_no_polls(house: House, tmp_path: Path) -> None:
     house.worker("only")
     # A poll on each side and a sweep of thirty seconds between them, for each of the nine edges,
     # would be minutes.
@@ -153,7 +150,7 @@ def test_b20_a_chain_is_no_matter_of_polls(house: House, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_b20_a_chain_of_ten_takes_less_than_three_seconds(house: House, tmp_path: Path) -> None:
+def test_a_chain_of_ten_takes_less_than_three_seconds(house: House, tmp_path: Path) -> None:
     house.worker("only")
     assert min(seconds_of_chain(tmp_path) for _ in range(5)) < 3.0
 

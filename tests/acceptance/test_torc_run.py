@@ -157,7 +157,7 @@ def test_a_torc_file_is_run_as_it_is(tmp_path: Path, suffix: str) -> None:
     ]  # fmt: skip
 
 
-def test_b24_the_exit_code_says_that_a_job_failed(tmp_path: Path) -> None:
+def test_the_exit_code_says_that_a_job_failed(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("name: bad\njobs:\n- {name: a, command: exit 9}\n")
     ended = manage("run", str(tmp_path / "bad.yaml"), timeout_s=110)
     assert ended.returncode == 1 and "bad: failed" in ended.stdout

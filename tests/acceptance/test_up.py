@@ -203,7 +203,7 @@ def test_what_dies_is_started_again(up: Up, words: tuple[str, ...]) -> None:
         return False
 
     eventually(is_back, within_s=20)
-    eventually(lambda: "it is started again" in up.output)
+    eventually(lambda: "restarting it in" in up.output)
 
 
 def test_a_taken_port_is_said_before_anything_is_started(start: Start, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_taken_port_is_said_before_anything_is_started(start: Start, tmp_path:
         port = taken.getsockname()[1]
         answer = manage("up", "--port", str(port), STROEM__DATA_DIR=str(tmp_path / "var"))
     assert answer.returncode == 1
-    assert f"Port {port} of 127.0.0.1 cannot be used" in answer.stderr
+    assert f"Port {port} on 127.0.0.1 cannot be used" in answer.stderr
     assert not (tmp_path / "var" / "postgres").exists()
 
 

@@ -118,8 +118,8 @@ def test_nodes_that_cannot_come_are_an_error_that_says_why(site: Site, tmp_path:
     )
     assert (
         second
-        == f"{head}the worker_config {open_file} may be read by others; make its mode 0600 (chmod"
-        f" 600 {open_file})"
+        == f"{head}the worker_config {open_file} can be read by other users; set its mode to 0600"
+        f" (chmod 600 {open_file})"
     )
     assert third.startswith(f"{head}Job submission failed: sbatch: error:") and "partition" in third
     assert fourth == f"{head}Slurm says FAILED: NonZeroExitCode"

@@ -132,7 +132,7 @@ def test_another_major_is_refused_with_a_sentence(tmp_path: Path) -> None:
     (place.cluster.data / "PG_VERSION").write_text("12\n")
     with pytest.raises(
         EmbeddedError,
-        match=r"was written by PostgreSQL 12 and this installation brings PostgreSQL \d+",
+        match=r"was written by PostgreSQL 12, but this installation has PostgreSQL \d+",
     ):
         place.database()
 
@@ -171,7 +171,7 @@ def test_a_long_path_gets_its_sockets_elsewhere(tmp_path: Path, lifeline: Lifeli
 def test_a_private_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "target")
-    with pytest.raises(EmbeddedError, match="belongs to somebody else"):
+    with pytest.raises(EmbeddedError, match="belongs to another user"):
         private_folder(tmp_path / "link")
 
 

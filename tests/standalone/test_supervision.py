@@ -34,9 +34,9 @@ scripts = {
     "deaf": ("trap '' TERM INT; while :; do sleep 0.02; done", 0),
 }
 for name, (script, stage) in scripts.items():
-    ending = ((2, 1.0),) if stage else ((15, 0.5),)
+    stop_steps = ((2, 1.0),) if stage else ((15, 0.5),)
     child = lifeline.spawn(Program(name, ("sh", "-c", script), log, {"PATH": "/usr/bin:/bin"}, cwd=log.parent,
-                                   stage=stage, ending=ending))
+                                   stage=stage, stop_steps=stop_steps))
     print(child.pid, flush=True)
 time.sleep(100)
 """
@@ -114,7 +114,7 @@ def test_what_heeds_no_signal_is_killed_and_its_group_with_it(
 ) -> None:
     mark = f"sleep {time.time_ns()}"
     child = lifeline.spawn(
-        shell("deaf", f"trap '' TERM; {mark} & wait; {mark}", tmp_path, ending=((15, 0.2),))
+        shell("deaf", f"trap '' TERM; {mark} & wait; {mark}", tmp_path, stop_steps=((15, 0.2),))
     )
     eventually(lambda: len(mentions(mark.split()[1])) >= 2)
 
@@ -139,7 +139,7 @@ def test_what_dies_is_started_again_and_the_reader_is_told_why(
     took_s = eventually(has_run_twice)
     supervisor.stop(within_s=2)
     assert took_s > 0.4  # not at once: a program that cannot live must not eat the machine
-    assert "weak ended (exit code 7); it is started again in 0.5 s." in said
+    assert "weak ended (exit code 7); restarting it in 0.5 s." in said
     assert "  weak: out of luck" in said
 
 
@@ -155,7 +155,7 @@ def test_a_stop_ends_applications_before_what_they_store_things_in(
                 note.format(name, number.name.removeprefix("SIG")),
                 tmp_path,
                 stage=stage,
-                ending=((number, 2.0),),
+                stop_steps=((number, 2.0),),
                 answers=(tmp_path / f"{name}-set").exists,
             )
         )

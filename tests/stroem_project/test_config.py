@@ -134,7 +134,7 @@ def test_the_worker_s_settings_are_left_to_the_worker() -> None:
         ("listen: a:1\nlisten: b:1", "server.yaml:2:1: the key 'listen' stands here twice"),
         ("workspaces: {a: {type: folder}}", "workspaces.a of type folder needs `path`"),
         ("workspaces: {a: {type: git, url: u, auth: x}}", "workspaces.a.auth names nothing"),
-        ("workspaces: {'a b': {type: folder, path: x}}", "'a b' is no name"),
+        ("workspaces: {'a b': {type: folder, path: x}}", "'a b' is not a name"),
         ("git_auth: {a: {type: token}}", "git_auth.a of type token needs `token`"),
         ("auth: {initial_user: {email: a@b}}", "auth.initial_user needs `email` and `password`"),
         ("- a", "server.yaml:1:1: the file must hold a mapping of settings."),
@@ -145,7 +145,7 @@ def test_the_worker_s_settings_are_left_to_the_worker() -> None:
             "workspaces: {a: {type: git, url: u, auth: b}}\ngit_auth: {bb: {type: token, token: x}}",
             "server.yaml:1:37: workspaces.a.auth must be one of bb, not 'b'; did you mean 'bb'?",
         ),
-        ("mail: {host: x}", "mail needs `host`, and `sender`, the address that it comes from"),
+        ("mail: {host: x}", "mail needs `host`, and `sender`, the address that mail comes from"),
         ("mail: {host: x, sender: 5}", "server.yaml:1:17: mail.sender must be a text; put it in"),
     ],
 )

@@ -15,7 +15,7 @@ from tests.workers.tarballs import tarball
 from workers.attempts import Attempts
 from workers.bells import Ringer
 from workers.config import WorkerConfig
-from workers.disk import Den
+from workers.disk import WorkerDirectory
 from workers.execution import Execution, Pins
 from workers.lane import SLOW_POLL_S, Crew, Lane
 from workers.presence import Presence, Timing
@@ -43,17 +43,17 @@ class Bench:
         self.ledger, self.runner = ledger, runner
         self.config = WorkerConfig("bench", tmp_path / "cache", max_concurrent=slots, **config)
         self.guard = FakeGuard()
-        self.den = Den(self.config.workspace_cache_dir, is_shared=False)
+        self.directory = WorkerDirectory(self.config.workspace_cache_dir, is_shared=False)
         self.attempts, self.slots = Attempts(), Slots(slots)
         self.pump = LogPump(ledger.append, ledger.released)
         self.workspaces = Workspaces(
-            self.den, lambda _: tarball({"a.yaml": "x: 1\n", "s/run.sh": "true\n"})
+            self.directory, lambda _: tarball({"a.yaml": "x: 1\n", "s/run.sh": "true\n"})
         )
         timing = Timing.of(lease_s, self.config.stop_grace_secs)
         self.execution = Execution(
             ledger,
             self.workspaces,
-            Scratches(self.den),
+            Scratches(self.directory),
             self.pump,
             lambda action: runner,
             Pins(self.config.server_url, lambda *values: "pass-" + "-".join(map(str, values))),
@@ -144,4 +144,4 @@ def bench(tmp_path, celery_app) -> Iterator[Callable[..., Bench]]:
     for bench in made:
         if bench.presence.worker_id is not None and not bench.is_drained:
             bench.drain()
-        bench.den.close()
+        bench.directory.close()

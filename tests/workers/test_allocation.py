@@ -82,7 +82,7 @@ def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "node.yaml"
     file.write_text("")
     file.chmod(0o640)
-    assert check_config_mode(file) == f"{file} may be read by others; make its mode 0600"
+    assert check_config_mode(file) == f"{file} can be read by other users; set its mode to 0600"
     file.chmod(0o600)
     assert check_config_mode(file) is None
 

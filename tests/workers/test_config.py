@@ -107,7 +107,7 @@ def test_an_unknown_key_is_refused_with_its_place_and_the_likely_word(config):
         ("kubernetes: {namespace: x}", "the section `kubernetes:` needs the tag 'kubernetes'"),
         (
             "capabilities: [scirpt]",
-            "must be among script, docker, kubernetes, agent, not 'scirpt' (did you mean",
+            "must be one of script, docker, kubernetes, agent, not 'scirpt' (did you mean",
         ),
         ("tags: []", "tags must name at least one thing"),
         ("max_concurrent: 0", "max_concurrent must lie between 1 and 1000, not 0"),

@@ -290,9 +290,7 @@ def test_a_runner_that_breaks_its_promise_fails_the_step_without_its_words(perfo
         raise RuntimeError("password=hunter2")
 
     _, _, ended = perform(material(), FakeRunner(burst))
-    assert (
-        failed(ended) == "The worker failed while doing this step (RuntimeError); its log says more"
-    )
+    assert failed(ended) == "The worker failed in this step (RuntimeError); see the worker's log"
 
 
 def test_a_runner_that_cannot_says_why(perform):

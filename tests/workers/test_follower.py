@@ -11,8 +11,8 @@ import pytest
 
 from apps.workflow_actions.ledger import OpenAllocation
 from workers import slurm
-from workers.follower import Follower
-from workers.slurm import Seen
+from workers.follower import AllocationFollower
+from workers.slurm import SlurmJob
 
 FORGOTTEN = 'echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1'
 AWAY = 'echo "Unable to contact slurm controller (connect failure)" >&2; exit 1'
@@ -63,7 +63,7 @@ def opened(
 def follow(*found: OpenAllocation) -> dict[str, str]:
     """Slurm's number -> the state that was noted."""
     kept = Kept(*found)
-    Follower(SimpleNamespace(to_follow=kept.to_follow, observed=kept.observed)).follow()  # type: ignore[arg-type]
+    AllocationFollower(SimpleNamespace(to_follow=kept.to_follow, observed=kept.observed)).follow()  # type: ignore[arg-type]
     return {
         one.slurm_job_id: kept.observations[one.allocation_id]
         for one in found
@@ -103,13 +103,13 @@ def test_a_controller_that_does_not_answer_has_not_forgotten(place: Path) -> Non
 @pytest.mark.parametrize(
     ("says", "seen"),
     [
-        ("COMPLETED|n[1-2]|stroem-a", Seen("COMPLETED", "n[1-2]", "", "stroem-a")),
-        ("CANCELLED by 0|None assigned|stroem-a", Seen("CANCELLED by 0", "", "", "stroem-a")),
-        ("", Seen("")),
+        ("COMPLETED|n[1-2]|stroem-a", SlurmJob("COMPLETED", "n[1-2]", "", "stroem-a")),
+        ("CANCELLED by 0|None assigned|stroem-a", SlurmJob("CANCELLED by 0", "", "", "stroem-a")),
+        ("", SlurmJob("")),
     ],
 )
 def test_the_accounts_are_asked_for_what_the_controller_has_forgotten(
-    place: Path, says: str, seen: Seen
+    place: Path, says: str, seen: SlurmJob
 ) -> None:
     Programs(place, squeue=FORGOTTEN, scontrol=FORGOTTEN, sacct=f'echo "{says}"')
     assert slurm.look(["7"]) == {"7": seen}
@@ -117,4 +117,4 @@ def test_the_accounts_are_asked_for_what_the_controller_has_forgotten(
 
 def test_without_accounts_what_is_forgotten_is_unknown(place: Path) -> None:
     Programs(place, squeue=FORGOTTEN, scontrol=FORGOTTEN, sacct="exit 127")
-    assert slurm.look(["7"]) == {"7": Seen("")}
+    assert slurm.look(["7"]) == {"7": SlurmJob("")}

@@ -372,5 +372,5 @@ def test_a_worker_whose_schema_is_not_its_own_takes_nothing_and_says_so(bench, c
     ledger.problem = "the database lacks migrations"
     parts = bench(ledger)
     assert not parts.presence.register()
-    assert "this worker takes no steps: the database lacks migrations" in caplog.text
+    assert "this worker claims nothing: the database lacks migrations" in caplog.text
     assert "register" not in ledger.calls

@@ -15,7 +15,7 @@ import pytest
 from engine.errors import PlatformError
 from tests.workers.tarballs import odd_tarball, tarball
 from workers.archive import unpack
-from workers.disk import Den, remove
+from workers.disk import WorkerDirectory, remove
 from workers.scratch import Scratches
 from workers.workspace import Workspaces
 
@@ -48,16 +48,16 @@ def shelf():
 
 @pytest.fixture
 def workspaces(tmp_path, shelf):
-    den = Den(tmp_path / "cache", is_shared=False)
-    yield Workspaces(den, shelf, max_retained=2)
-    den.close()
+    directory = WorkerDirectory(tmp_path / "cache", is_shared=False)
+    yield Workspaces(directory, shelf, max_retained=2)
+    directory.close()
 
 
 @pytest.fixture
 def scratches(tmp_path):
-    den = Den(tmp_path / "cache", is_shared=False)
-    yield Scratches(den)
-    den.close()
+    directory = WorkerDirectory(tmp_path / "cache", is_shared=False)
+    yield Scratches(directory)
+    directory.close()
 
 
 def contents(root: Path) -> dict[str, tuple[int, str]]:
@@ -260,7 +260,7 @@ def test_only_the_newest_revisions_are_kept_beside_those_in_use(workspaces, shel
 
 
 def test_a_revision_that_another_worker_uses_is_not_removed(tmp_path, shelf):
-    here, there = (Den(tmp_path / "cache", is_shared=False) for _ in range(2))
+    here, there = (WorkerDirectory(tmp_path / "cache", is_shared=False) for _ in range(2))
     mine, other = Workspaces(here, shelf, max_retained=0), Workspaces(there, shelf, max_retained=0)
     tree = other.take(1, DIGEST)
     mine.give_back(DIGEST, mine.take(1, DIGEST))
@@ -272,16 +272,17 @@ def test_a_revision_that_another_worker_uses_is_not_removed(tmp_path, shelf):
 
 def test_what_a_killed_worker_left_is_removed_by_the_next_one(tmp_path):
     program = (
-        "import os, sys, pathlib; from workers.disk import Den;"
-        "den = Den(pathlib.Path(sys.argv[1]), is_shared=False); (den.scratch / 'left').mkdir();"
-        "print(den.root, flush=True); os.kill(os.getpid(), 9)"
+        "import os, sys, pathlib; from workers.disk import WorkerDirectory;"
+        "directory = WorkerDirectory(pathlib.Path(sys.argv[1]), is_shared=False);"
+        "(directory.scratch / 'left').mkdir();"
+        "print(directory.root, flush=True); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False
     )
     left = Path(done.stdout.strip())
     assert left.is_dir()
-    Den(tmp_path, is_shared=False).close()
+    WorkerDirectory(tmp_path, is_shared=False).close()
     assert not left.exists() and list((tmp_path / "runs").iterdir()) == []
 
 
@@ -354,15 +355,15 @@ def test_a_tree_deeper_than_a_path_may_be_long_is_removed(tmp_path):
 @pytest.mark.parametrize(
     ("archive", "word"),
     [
-        (odd_tarball("link", tarfile.SYMTYPE, "/etc/passwd"), "no plain file"),
-        (odd_tarball("hard", tarfile.LNKTYPE, "../x"), "no plain file"),
-        (odd_tarball("dev", tarfile.CHRTYPE), "no plain file"),
-        (odd_tarball("pipe", tarfile.FIFOTYPE), "no plain file"),
+        (odd_tarball("link", tarfile.SYMTYPE, "/etc/passwd"), "not a plain file"),
+        (odd_tarball("hard", tarfile.LNKTYPE, "../x"), "not a plain file"),
+        (odd_tarball("dev", tarfile.CHRTYPE), "not a plain file"),
+        (odd_tarball("pipe", tarfile.FIFOTYPE), "not a plain file"),
         (tarball({"../out": "x"}), "outside"),
         (tarball({"/etc/x": "x"}), "outside"),
         (tarball({"a/../../b": "x"}), "outside"),
         (tarball({"a": "x", "a/b": "x"}), "both as a file and as a directory"),
-        (tarball({"a/b": "x", "a": "x"}), "no plain file"),
+        (tarball({"a/b": "x", "a": "x"}), "not a plain file"),
         (tarball({"n" * 1100: "x"}), "outside"),
         (b"not an archive", "cannot be read"),
     ],

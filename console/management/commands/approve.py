@@ -1,4 +1,4 @@
-"""`manage.py approve`: say yes to a step that waits."""
+"""`manage.py approve`: approve a step that waits for a decision."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from console.typed_input import add_input_option, read_inputs
 
 class Command(DecidingCommand):
     help = (
-        "Approve a step that waits. Exit code 1 when this user may not, or when it was decided"
-        " before."
+        "Approve a step that waits for a decision. Exit code 1 if the user may not decide it, or"
+        " if it has already been decided."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
-        add_input_option(parser, "a field of the form; may be repeated")
+        add_input_option(parser, "a field of the approval form")
 
     def act(self, **options: Any) -> int:
-        return self.decide(options, Verdict(True, read_inputs(options["input"]) or None))
+        return self.submit(options, Verdict(True, read_inputs(options["input"]) or None))

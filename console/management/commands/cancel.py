@@ -10,10 +10,10 @@ from engine.errors import Conflict
 
 
 class Command(OperatorCommand):
-    help = "Cancel a job with its child jobs. Exit code 1 when it had ended already."
+    help = "Cancel a job and its child jobs. Exit code 1 if it has already ended."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("job", help="its id, or the beginning of it")
+        parser.add_argument("job", help="job id, or its first characters")
 
     def act(self, **options: Any) -> int:
         job_id = self.job_meant(options)

@@ -1,4 +1,4 @@
-"""`manage.py doctor`: is everything there that Stroem needs, and what to do about what is not."""
+"""`manage.py doctor`: checks that Stroem has all it needs, and says how to fix what is missing."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ MARKS = {"ok": "ok     ", "warning": "warning", "problem": "PROBLEM"}
 
 class Command(BaseCommand):
     help = (
-        "Look at configuration, database, broker, workers, engines and disk. Exit code 1 when there"
-        " is a problem."
+        "Check configuration, database, broker, workers, workspaces, engines, toolchains and disk."
+        " Exit code 1 if there is a problem."
     )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--quiet", action="store_true", help="say only what is amiss")
+        parser.add_argument("--quiet", action="store_true", help="show only warnings and problems")
         parser.add_argument(
-            "--config", help="a worker's worker-config.yaml: look at the cluster that it names"
+            "--config",
+            metavar="FILE",
+            help="a worker-config.yaml: also check its Kubernetes cluster",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

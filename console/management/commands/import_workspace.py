@@ -1,5 +1,4 @@
-"""`manage.py import_workspace`: read a folder or a git repository, and freeze it when it is
-valid."""
+"""`manage.py import_workspace`: import a folder or git repository as a new revision if valid."""
 
 from __future__ import annotations
 
@@ -17,22 +16,24 @@ MOST_SHOWN = 10
 
 class Command(OperatorCommand):
     help = (
-        "Import a workspace, or bring it up to date. Exit code 1 when it has errors: the last good"
-        " revision stays."
+        "Import a workspace, or update it. Exit code 1 if it has errors; the last good revision"
+        " then stays in force."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("name", help="the workspace's name: letters, digits, - and _")
+        parser.add_argument("name", help="name of the workspace: letters, digits, - and _")
         parser.add_argument(
-            "source", help="a folder, a Torc file, a git repository's path or its address"
+            "source", help="a folder, a Torc file, or the path or address of a git repository"
         )
         parser.add_argument("--ref", default="", help="branch, tag or commit of a git repository")
         parser.add_argument(
-            "--auth", default="", help="name of an entry under `git_auth` in the settings"
+            "--auth", default="", help="credentials for git: an entry of `git_auth` in the settings"
         )
-
         parser.add_argument(
-            "--chdir", default="", help="where steps of Torc files run, if not in the file's folder"
+            "--chdir",
+            default="",
+            metavar="FOLDER",
+            help="where steps of Torc files run (default: the file's folder)",
         )
 
     def act(self, **options: Any) -> int:
@@ -51,8 +52,8 @@ class Command(OperatorCommand):
             more = len(found.tasks) - MOST_SHOWN
             rest = f" and {more} more" if more > 0 else ""
             first = f"{found.name} {found.tasks[0]}"
-            self.stdout.write(f"it holds {', '.join(found.tasks[:MOST_SHOWN])}{rest}")
-            self.stdout.write(f"run one by: manage.py trigger {first} --follow")
+            self.stdout.write(f"tasks: {', '.join(found.tasks[:MOST_SHOWN])}{rest}")
+            self.stdout.write(f"run one with: manage.py trigger {first} --follow")
         return 0
 
     def _import(self, name: str, source: str, ref: str, auth: str, chdir: str) -> Imported:
@@ -74,8 +75,7 @@ class Command(OperatorCommand):
 
 
 def _is_bare(folder: Path) -> bool:
-    """A repository without files beside it: as a folder it would be a workspace of git's own
-    files."""
+    """Whether this is a bare git repository, not a folder of workspace files."""
     return (
         (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir()
     )

@@ -1,4 +1,4 @@
-"""`manage.py jobs`: the newest jobs, one a line; `manage.py jobs JOB`: one job with its steps and
+"""`manage.py jobs`: the newest jobs, one per line; `manage.py jobs JOB`: one job with its steps and
 workflow actions."""
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ MOST = 500
 
 
 class Command(OperatorCommand):
-    help = "List jobs, the newest first; or show one job with its steps and workflow actions."
+    help = "List jobs, newest first, or show one job with its steps and workflow actions."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("job", nargs="?", help="show this one: its id, or the beginning of it")
-        parser.add_argument("--workspace", help="only those of this workspace")
-        parser.add_argument("--task", help="only those of this task")
+        parser.add_argument("job", nargs="?", help="show this job: its id, or the first characters")
+        parser.add_argument("--workspace", help="only jobs of this workspace")
+        parser.add_argument("--task", help="only jobs of this task")
         parser.add_argument("--status", choices=[status.value for status in JobStatus])
         parser.add_argument(
-            "--limit", type=int, default=20, help=f"at most so many (default 20, up to {MOST})"
+            "--limit", type=int, default=20, help=f"number of jobs (default 20, at most {MOST})"
         )
-        parser.add_argument("--json", action="store_true", help="one JSON object a line")
+        parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
     def act(self, **options: Any) -> int:
         if options["job"]:

@@ -1,4 +1,4 @@
-"""`manage.py logs`: what a job has written, and what it goes on to write."""
+"""`manage.py logs`: the log of a job, so far or until it ends."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from engine.lifecycle import JobStatus
 
 
 class Command(OperatorCommand):
-    help = "Show the log of a job. With --follow, exit code 1 when the job failed or was cancelled."
+    help = "Show the log of a job. With --follow, exit code 1 if the job fails or is cancelled."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("job", help="its id, or the beginning of it")
+        parser.add_argument("job", help="job id, or its first characters")
         parser.add_argument(
-            "--step", help=f"only this step, with all instances of a loop; {SERVER} for the server"
+            "--step",
+            help=f"only this step, a loop with all instances; {SERVER}: the server's lines",
         )
         parser.add_argument(
             "--action", help="only this workflow action, with all its runs; `jobs JOB` lists them"
@@ -29,7 +30,7 @@ class Command(OperatorCommand):
         parser.add_argument(
             "--follow",
             action="store_true",
-            help="go on until the job and all that it set off have ended",
+            help="continue until the job and all that it set off have ended",
         )
 
     def act(self, **options: Any) -> int:

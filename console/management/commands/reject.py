@@ -1,4 +1,4 @@
-"""`manage.py reject`: say no to a step that waits."""
+"""`manage.py reject`: reject a step that waits for a decision."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from console.port import Verdict
 
 class Command(DecidingCommand):
     help = (
-        "Reject a step that waits. Exit code 1 when this user may not, or when it was decided"
-        " before."
+        "Reject a step that waits for a decision. Exit code 1 if the user may not decide it, or"
+        " if it has already been decided."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--reason", default="", help="why, for those who started the job")
+        parser.add_argument("--reason", default="", help="shown to everyone who can see the job")
 
     def act(self, **options: Any) -> int:
-        return self.decide(options, Verdict(False, reason=options["reason"]))
+        return self.submit(options, Verdict(False, reason=options["reason"]))

@@ -1,4 +1,4 @@
-"""`manage.py restart`: run a job again, whole or from what failed."""
+"""`manage.py restart`: run a whole job again, or only its failed steps."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from engine.errors import Conflict
 
 class Command(OperatorCommand):
     help = (
-        "Start a new job like this one on the current revision, or with --failed run the same job's"
-        " failed steps again. The last line is the job's id. Exit code 1 when the job is in no"
-        " state for that."
+        "Start a new job with the same input on the current revision or, with --failed, run the"
+        " failed steps of this job again. The last line is the job's id. Exit code 1 if the job's"
+        " state does not allow it."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("job", help="its id, or the beginning of it")
+        parser.add_argument("job", help="job id, or its first characters")
         parser.add_argument(
             "--failed",
             action="store_true",
-            help="the same job: failed, cancelled and consequently skipped steps",
+            help="same job: run its failed and cancelled steps again, and those skipped after them",
         )
         parser.add_argument(
-            "--as", dest="email", metavar="EMAIL", help="who restarts it; needs the role operator"
+            "--as", dest="email", metavar="EMAIL", help="user who restarts it, as an operator"
         )
 
     def act(self, **options: Any) -> int:

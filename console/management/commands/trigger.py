@@ -1,4 +1,4 @@
-"""`manage.py trigger`: start a task, and watch it if asked to."""
+"""`manage.py trigger`: start a task and optionally follow its job."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from engine.lifecycle import JobStatus
 
 class Command(OperatorCommand):
     help = (
-        "Start a task of an imported workspace; the last line is the job's id. With --follow, exit"
-        " code 0: completed, 1: failed or cancelled, 2: it could not be started."
+        "Start a task of an imported workspace; the last line is the job's id. Exit code 2: it"
+        " could not be started; with --follow, 0: completed, 1: failed or cancelled."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("workspace")
-        parser.add_argument("task")
+        parser.add_argument("workspace", help="name of the workspace")
+        parser.add_argument("task", help="name of the task")
         add_input_option(parser)
         parser.add_argument(
             "--follow",
@@ -45,7 +45,7 @@ class Command(OperatorCommand):
         except KeyboardInterrupt:
             screen.close()
             self.stderr.write(
-                f"No longer watching; the job goes on. `manage.py cancel {job_id}` stops it."
+                f"No longer following; the job continues. `manage.py cancel {job_id}` stops it."
             )
             self.stdout.write(str(job_id))
             raise

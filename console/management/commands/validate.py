@@ -1,5 +1,4 @@
-"""`manage.py validate`: what is wrong with a workspace, each problem with its file, line and
-column."""
+"""`manage.py validate`: lists a workspace's problems, each with its file, line and column."""
 
 from __future__ import annotations
 
@@ -13,15 +12,15 @@ from engine.spec.reporting import report
 
 class Command(TypedCommand):
     help = (
-        "Check a workspace's files. Exit code 0: valid, 1: it has errors, 2: there is nothing to"
+        "Check a workspace without importing it. Exit code 0: valid, 1: errors, 2: nothing to"
         " check."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "path", help="the workspace's folder, or one workflow file, also of Torc"
+            "path", help="the workspace's folder, or one workflow file (YAML or Torc)"
         )
-        parser.add_argument("--strict", action="store_true", help="warnings count as errors")
+        parser.add_argument("--strict", action="store_true", help="treat warnings as errors")
 
     def act(self, **options: Any) -> int:
         _, loaded = read_path(options["path"])

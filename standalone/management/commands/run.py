@@ -1,5 +1,5 @@
-"""`manage.py run`: one run of a task out of a folder or file, on an engine of its own that leaves
-nothing behind."""
+"""`manage.py run`: run a task from a folder or file on a private platform that leaves nothing
+behind."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ from standalone.supervision.program import Child
 
 class Command(TypedCommand):
     help = (
-        "Run a task out of a folder, with nothing else running. "
-        "Exit code 0: completed, 1: failed or cancelled, 2: it could not be started."
+        "Run a task from a folder; needs no server, database or worker. "
+        "Exit code 0: completed, 1: failed or cancelled, 2: could not be started."
     )
     interrupted_by = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "path", help="the workspace's folder, or one workflow file, also of Torc"
+            "path", help="the workspace's folder, or one workflow file (YAML or Torc)"
         )
-        parser.add_argument(
-            "task", nargs="?", help="the task; may be left out where there is only one"
-        )
+        parser.add_argument("task", nargs="?", help="name of the task; optional if there is one")
         add_input_option(parser)
         parser.add_argument(
             "--json",
             action="store_true",
-            help="print the result as JSON, as the last line of stdout",
+            help="print the result as JSON in the last line of stdout, progress on stderr",
         )
         parser.add_argument(
-            "--chdir", help="where the steps of a Torc file run (default: in the file's own folder)"
+            "--chdir",
+            metavar="FOLDER",
+            help="where the steps of a Torc file run (default: the file's folder)",
         )
-        parser.add_argument("--worker-config", help="file with the worker's settings")
+        parser.add_argument("--worker-config", metavar="FILE", help="a worker-config.yaml")
 
     def act(self, **options: Any) -> int:
         try:
@@ -81,7 +81,7 @@ class Command(TypedCommand):
         name = workspace_name(folder)
         if self.platform.import_folder(name, folder, directory).revision is None:
             raise AuthorError(
-                f"The files in {folder} changed meanwhile and do not make a workspace any more."
+                f"The files in {folder} have changed meanwhile and are no longer a valid workspace."
             )
         return self.platform.start(name, task, given, "run")
 
@@ -115,8 +115,7 @@ def _pick_task(workspace: Workspace, asked: str | None, typed: str) -> str:
 
 
 def _directory(workspace: Workspace, task: str, source: Path, typed: str | None) -> str:
-    """Where the steps of a Torc task run, when it is not the file's own folder; empty when it
-    is."""
+    """Where the steps of a Torc task run; empty for the file's own folder."""
     found = workspace.tasks[task]
     if found.source_format != "torc":
         if typed is not None:
@@ -127,7 +126,7 @@ def _directory(workspace: Workspace, task: str, source: Path, typed: str | None)
     folder = source.parent if source.is_file() else (source / str(found.torc["file"])).parent
     chosen = Path(typed).expanduser().resolve() if typed is not None else folder
     if not chosen.is_dir():
-        raise AuthorError(f"--chdir {typed} is no folder.")
+        raise AuthorError(f"--chdir {typed} is not a folder.")
     missing = missing_files(found, chosen)
     if missing:
         raise AuthorError(
@@ -137,7 +136,7 @@ def _directory(workspace: Workspace, task: str, source: Path, typed: str | None)
 
 
 def _check_inputs(workspace: Workspace, task: str, given: Mapping[str, Any]) -> None:
-    """Says it before anything is started; what the defaults give is known when the job is made."""
+    """Report wrong inputs before anything starts. Defaults are only evaluated with the job."""
     fields = {
         name: field
         if name in given or not field.has_default

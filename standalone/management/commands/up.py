@@ -28,14 +28,17 @@ TEND_EVERY_S = 0.2
 
 
 class Command(BaseCommand):
-    help = "Run Stroem here: database, broker, server, scheduler and a worker. Ctrl-C ends them."
+    help = (
+        "Run all of Stroem on this machine: database, broker, server, scheduler and a worker."
+        " Ctrl-C stops it."
+    )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--port", type=int, help="port of the server (default: PORT, else the `listen` setting)"
+            "--port", type=int, help="the server's port (default: $PORT or the `listen` setting)"
         )
-        parser.add_argument("--worker-config", help="file with the worker's settings")
+        parser.add_argument("--worker-config", metavar="FILE", help="a worker-config.yaml")
         parser.add_argument(
             "--no-examples", action="store_true", help="do not import the example workspaces"
         )
@@ -87,7 +90,7 @@ class Command(BaseCommand):
         )
 
     def _start_stores(self, supervisor: Supervisor) -> None:
-        """Our own servers for what the settings do not name, and then the addresses of both."""
+        """Start a database and a broker unless the settings name them; then use both."""
         given = settings.STROEM_GIVEN()
         db_url, broker_url = given.db.url, given.broker.url
         place = None if db_url and broker_url else standing.standing_in(settings.STROEM.data_dir)
@@ -105,16 +108,17 @@ class Command(BaseCommand):
         assert db_url and broker_url
         addresses.use(db_url, broker_url)
         if place is not None:
-            # for the commands that are typed beside a running `up`
+            # for commands in other terminals while `up` runs
             pair = {"db_url": db_url, "broker_url": broker_url}
             write_private(settings.PAIR_FILE, json.dumps(pair))
 
     def _prepare(self, *, with_examples: bool) -> tuple[str, str | None]:
-        """Tables, examples, administrator; the e-mail, and the password when one was made up."""
+        """Prepare tables, examples and the first administrator. Returns the e-mail, and the
+        password if it was generated."""
         from apps.accounts.services import ensure_first_admin
 
         if preparation.migrate():
-            self._say("database: tables brought up to date")
+            self._say("database: tables migrated")
         if with_examples:
             imported, refused = preparation.import_examples()
             self._say(f"workspaces: {', '.join(imported) or 'no examples'}")
@@ -125,7 +129,7 @@ class Command(BaseCommand):
         return email, password
 
     def _stop(self, supervisor: Supervisor, lifeline: Lifeline) -> None:
-        """Also reached when a start failed half-way; a second Ctrl-C hurries it."""
+        """Also called when the start failed half-way; a second Ctrl-C speeds it up."""
         self._signals.is_starting = False
         self._say("Stopping ...")
         supervisor.stop(STOP_WITHIN_S, is_hurried=lambda: self._signals.count > 1)
@@ -138,7 +142,7 @@ class Command(BaseCommand):
 
 
 class Signals:
-    """INT, TERM and HUP ask to stop; while things start they interrupt at once."""
+    """INT, TERM and HUP request a stop; during the start they interrupt at once."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()
@@ -146,7 +150,7 @@ class Signals:
         self.is_starting = True
 
     def listen(self) -> None:
-        """For good: a signal between start and stop must not kill the one who has to clear up."""
+        """Never undone: a signal at any time must not kill the process that has to clean up."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._note)
 
@@ -169,7 +173,7 @@ def _port(option: int | None, listen_port: int) -> int:
 
 
 def _check_port(host: str, port: int) -> None:
-    """Says it before anything is started; the server itself would say it only in its log."""
+    """Report a used port before anything starts; the server itself would only log it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -177,7 +181,7 @@ def _check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise CommandError(
-                f"Port {port} of {host} cannot be used ({os.strerror(error.errno or 0)}): choose"
+                f"Port {port} on {host} cannot be used ({os.strerror(error.errno or 0)}): choose"
                 f" another one, for example `PORT={port + 1 if port < 65535 else port - 1} make"
                 " up`."
             ) from error

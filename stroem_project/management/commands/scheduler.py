@@ -1,5 +1,4 @@
-"""`manage.py scheduler`: rings for ready steps, sweeps, fires triggers. Any number of them may
-run."""
+"""`manage.py scheduler`: rings for ready steps and sweeps. Any number of them may run."""
 
 from __future__ import annotations
 
@@ -22,12 +21,15 @@ log = logging.getLogger("stroem.scheduler")
 
 
 class Command(BaseCommand):
-    help = "Ring for ready steps, find what was lost, fire triggers."
+    help = (
+        "Wake workers for ready steps, start due retries, recover lost steps, enforce time-outs,"
+        " reload workspaces. Any number of schedulers may run."
+    )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--lifeline-fd", type=int, help="a descriptor at whose end the scheduler ends"
+            "--lifeline-fd", type=int, help="stop when this descriptor closes (used by `up`)"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -46,8 +48,7 @@ class Command(BaseCommand):
 
 
 def _import_configured() -> None:
-    """Workspaces that the settings name; one that cannot be read must not keep the others
-    waiting."""
+    """Import the workspaces of the settings. One that fails does not affect the others."""
     from apps.workspaces.models import Workspace
     from apps.workspaces.services import import_folder, import_git
 

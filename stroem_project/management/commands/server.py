@@ -1,4 +1,4 @@
-"""`manage.py server`: the web server: API, admin and live pages."""
+"""`manage.py server`: the web server for API, admin and live pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from django.db import DatabaseError, connections
 
 from console.operator_command import require_database
 
-GRACE_S = 3  # for open requests; an open stream ends then
+GRACE_S = 3  # for open requests and streams
 RETRY_S = 2.0
 
 
@@ -30,9 +30,11 @@ class Command(BaseCommand):
             "--port", type=int, help="port to listen on (default: the `listen` setting)"
         )
         parser.add_argument(
-            "--lifeline-fd", type=int, help="a descriptor at whose end the server ends"
+            "--lifeline-fd", type=int, help="stop when this descriptor closes (used by `up`)"
         )
-        parser.add_argument("--workers", type=int, default=1, help="server processes (default: 1)")
+        parser.add_argument(
+            "--workers", type=int, default=1, help="number of server processes (default: 1)"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         require_database()
@@ -49,15 +51,15 @@ class Command(BaseCommand):
             workers=options["workers"] if options["workers"] > 1 else None,
             timeout_graceful_shutdown=GRACE_S,
             lifespan="off",
-            proxy_headers=False,  # X-Forwarded-For is whatever the caller writes into it
+            proxy_headers=False,  # callers can write anything into X-Forwarded-For
             server_header=False,
             access_log=False,
-            log_config=None,  # Django's logging settings hold for everything
+            log_config=None,  # Django's logging settings apply
         )
 
     def _make_first_admin(self) -> None:
-        """Whoever environment or settings name as administrator can sign in, as soon as the
-        database and its tables are there; the server does not wait for that."""
+        """Create the administrator named by environment or settings once the tables exist; the
+        server does not wait for that."""
         from apps.accounts.services import ensure_first_admin
 
         while True:
@@ -74,7 +76,7 @@ class Command(BaseCommand):
 
 
 def _end() -> None:
-    """As Ctrl-C does, and for certain."""
+    """Stop as on Ctrl-C, and by force if that takes too long."""
     killer = threading.Timer(GRACE_S + 1, os._exit, (1,))
     killer.daemon = True
     killer.start()

@@ -1,4 +1,4 @@
-"""`manage.py worker`: takes steps and does them, until it is told to stop; then it drains."""
+"""`manage.py worker`: claims and runs steps until it is told to stop; then it drains."""
 
 from __future__ import annotations
 
@@ -36,31 +36,34 @@ log = logging.getLogger("stroem.worker")
 
 class Command(BaseCommand):
     help = (
-        "Take steps that this worker's tags cover, and do them. SIGTERM or Ctrl-C drains; a second"
-        " one hurries."
+        "Run steps that need no other tags than this worker's. On SIGTERM or Ctrl-C, start no more"
+        " steps and wait `drain_secs` for running ones; a second signal stops them."
     )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "--config",
-            help="worker-config.yaml (default: all defaults, STROEM__WORKER__* over them)",
+            metavar="FILE",
+            help="worker-config.yaml (default: no file); STROEM__WORKER__* variables override it",
         )
-        parser.add_argument("--name", help="worker_name, in place of the file's")
-        parser.add_argument("--job", type=UUID, help="serve this job only, and nothing else")
+        parser.add_argument("--name", help="overrides `worker_name`")
+        parser.add_argument("--job", type=UUID, help="only run steps of this job")
         parser.add_argument(
             "--allocation",
             type=UUID,
-            help="the Slurm allocation that this worker runs in (with --job)",
+            help="Slurm allocation that this worker runs in; needs --job, --scheduler and --config",
+        )
+        parser.add_argument("--scheduler", help="name of the allocation's Slurm scheduler")
+        parser.add_argument(
+            "--max-parallel-jobs",
+            type=int,
+            help="run this many steps at a time, whatever they need",
         )
         parser.add_argument(
-            "--scheduler", help="the name of the Slurm scheduler that the allocation is of"
-        )
-        parser.add_argument(
-            "--max-parallel-jobs", type=int, help="so many steps at a time, whatever they need"
-        )
-        parser.add_argument(
-            "--lifeline-fd", type=int, help="a descriptor at whose end the worker stops at once"
+            "--lifeline-fd",
+            type=int,
+            help="stop at once when this descriptor closes (used by `up` and `run`)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -164,8 +167,8 @@ class Command(BaseCommand):
 
 
 def _place(options: dict[str, Any]) -> AllocationPlace | None:
-    """The allocation that the options speak of; its worker's credentials must be nobody else's to
-    read."""
+    """The allocation that the options name. Other users must not be able to read the worker's
+    credentials."""
     if options["allocation"] is None:
         return None
     if options["job"] is None or options["scheduler"] is None or options["config"] is None:
@@ -180,7 +183,7 @@ def _place(options: dict[str, Any]) -> AllocationPlace | None:
 
 
 def _credentials(config: WorkerConfig) -> tuple[str, ...]:
-    """What no command of a workflow action may find in its environment."""
+    """Values to hide from the environment of workflow actions' commands."""
     database = settings.DATABASES["default"]
     found = (
         settings.STROEM.db.url, settings.STROEM.broker.url, settings.STROEM.worker_token,
@@ -191,7 +194,7 @@ def _credentials(config: WorkerConfig) -> tuple[str, ...]:
 
 
 def _launch(config: WorkerConfig) -> Launch:
-    """How a worker is started on a node: as this one is, from the same files."""
+    """How to start a worker on a node: like this one, from the same files."""
     default = config.slurm_worker_config
     return Launch(
         (sys.executable, str(ROOT / "manage.py"), "worker"),
@@ -221,7 +224,7 @@ def _stop_at_once(stop: threading.Event, hurry: threading.Event) -> None:
 
 
 def _has_docker() -> bool:
-    """Whether a Docker engine answers here; the client is imported only where its socket or address
+    """Whether a Docker engine answers here. Imports the client only if a socket or address
     exists."""
     if not os.environ.get("DOCKER_HOST") and not Path("/var/run/docker.sock").exists():
         return False
@@ -231,7 +234,7 @@ def _has_docker() -> bool:
 
 
 def _check_sections(config: WorkerConfig) -> None:
-    """Wrong keys of a runner's section stop the start, not the first step."""
+    """Report wrong keys of a runner's section at the start, not in the first step."""
     if config.docker is not None:
         from runners.docker.config import DockerConfig
 
@@ -243,11 +246,10 @@ def _check_sections(config: WorkerConfig) -> None:
 
 
 def _suit_database(pool_size: int) -> None:
-    """One connection a slot, and one each for leases, logs and the start; every lookup by an index.
+    """One connection per slot, and one each for leases, logs and the start; lookups by index only.
 
-    A worker's statements are planned once. Where the first of them meets tables that are nearly
-    empty, the planner reads those whole, and would go on reading them whole in the midst of a job
-    of ten thousand steps.
+    A worker's statements are planned once. Planned on nearly empty tables, they would use full
+    scans, and still do so in a job of ten thousand steps.
     """
     options = settings.DATABASES["default"].get("OPTIONS", {})
     if isinstance(options.get("pool"), dict):
@@ -256,7 +258,7 @@ def _suit_database(pool_size: int) -> None:
 
 
 def _end() -> NoReturn:
-    """Leave at once: threads that hang in a broker or a database must not hold the process back."""
+    """Exit at once, even if threads hang in calls to broker or database."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -52,7 +52,7 @@ def said(file: Path | None) -> list[str]:
 
 def test_an_account_that_may_do_everything_is_well(file: Path, cluster: FakeCluster):
     assert said(file) == [
-        "ok: the API server answers, and takes what steps need in namespace 'stroem-jobs'"
+        "ok: the API server answers and allows what steps need in namespace 'stroem-jobs'"
     ]
     rehearsals = [options for method, path, options in cluster.requests if path.endswith("/pods")]
     assert rehearsals == [{"dryRun": "All", "fieldValidation": "Strict"}]

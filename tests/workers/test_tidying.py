@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from workers.broom import Brooms
+from workers.tidying import Tidiers
 
 LIMIT_S = 30.0
 
@@ -18,28 +18,28 @@ def _wait(event: threading.Event) -> None:
 
 def test_it_sweeps_beside_the_one_who_asked() -> None:
     swept_by: list[str] = []
-    Brooms().sweep(lambda: swept_by.append(threading.current_thread().name)).wait()
-    assert swept_by == ["broom"]
+    Tidiers().sweep(lambda: swept_by.append(threading.current_thread().name)).wait()
+    assert swept_by == ["tidier"]
 
 
 def test_it_waits_until_it_is_let_and_sweeps_once() -> None:
     swept: list[int] = []
-    brooms = Brooms()
-    sweep = brooms.sweep(lambda: swept.append(1))
-    brooms.sweep(lambda: None).wait()  # a broom works in order: this one was not queued before it
+    tidiers = Tidiers()
+    sweep = tidiers.sweep(lambda: swept.append(1))
+    tidiers.sweep(lambda: None).wait()  # a tidier works in order: this one was not queued before it
     assert not swept
     sweep.begin()
     sweep.begin()
     sweep.wait()
-    brooms.sweep(lambda: None).wait()
+    tidiers.sweep(lambda: None).wait()
     assert swept == [1]
 
 
 def test_nobody_waits_for_a_neighbour_s_sweep() -> None:
-    brooms, is_done = Brooms(), threading.Event()
-    slow = brooms.sweep(partial(_wait, is_done))
+    tidiers, is_done = Tidiers(), threading.Event()
+    slow = tidiers.sweep(partial(_wait, is_done))
     slow.begin()
-    neighbour = threading.Thread(target=lambda: brooms.sweep(lambda: None).wait(), daemon=True)
+    neighbour = threading.Thread(target=lambda: tidiers.sweep(lambda: None).wait(), daemon=True)
     neighbour.start()
     neighbour.join(LIMIT_S / 2)
     assert not neighbour.is_alive() and not is_done.is_set()
@@ -50,11 +50,11 @@ def test_nobody_waits_for_a_neighbour_s_sweep() -> None:
 def test_what_cannot_be_tidied_is_logged_and_holds_nobody_up(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    brooms = Brooms()
+    tidiers = Tidiers()
 
     def break_down() -> None:
         raise OSError("disk on fire")
 
-    brooms.sweep(break_down).wait()
-    brooms.sweep(lambda: None).wait()
+    tidiers.sweep(break_down).wait()
+    tidiers.sweep(lambda: None).wait()
     assert "disk on fire" in caplog.text

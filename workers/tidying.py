@@ -1,7 +1,7 @@
-"""Tidying up behind a step while its report travels: the slot's thread waits for the database,
-another one sweeps.
+"""Cleans up after a step while its report travels: the slot's thread waits for the database,
+another thread removes files.
 
-Each slot has a broom of its own, so that nobody waits until a neighbour's million files are gone.
+Each slot has its own tidier, so that no slot waits while another's million files are removed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ log = logging.getLogger("stroem.worker")
 
 
 class Sweep:
-    """One piece of tidying. `begin` it when there is but to wait; `wait` for it before what it
-    gives back is wanted."""
+    """One cleanup. `begin` it when the slot only waits; `wait` before using what it gives back."""
 
     __slots__ = ("_has_begun", "_is_over", "_queue", "_work")
 
@@ -28,7 +27,7 @@ class Sweep:
         self._is_over.acquire()
 
     def begin(self) -> None:
-        """Have another thread do it, from now on. Once is enough."""
+        """Start it in the other thread. Further calls do nothing."""
         if not self._has_begun:
             self._has_begun = True
             self._queue.put(self)
@@ -37,7 +36,7 @@ class Sweep:
         try:
             self._work()
         except Exception:
-            log.exception("what a step left could not be tidied up")
+            log.exception("cleaning up after a step failed")
         finally:
             self._is_over.release()
 
@@ -47,17 +46,17 @@ class Sweep:
             return
 
 
-class Brooms(threading.local):
-    """One daemon thread for each thread that asks."""
+class Tidiers(threading.local):
+    """One daemon thread for each calling thread."""
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[Sweep] | None = None
 
     def sweep(self, work: Callable[[], None]) -> Sweep:
-        """`work`, which is to be done beside the caller."""
+        """Prepare `work` to run in the tidier's thread."""
         if self._queue is None:
             self._queue = SimpleQueue()
-            threading.Thread(target=_serve, args=(self._queue,), name="broom", daemon=True).start()
+            threading.Thread(target=_serve, args=(self._queue,), name="tidier", daemon=True).start()
         return Sweep(work, self._queue)
 
 
