@@ -46,14 +46,14 @@ def role_on(user: Person, workspace: str) -> Role | None:
         return None
     if user.is_superuser:
         return Role.ADMIN
-    held = [
+    roles = [
         role for pattern, role in grants_of(user) if re.fullmatch(_expression(pattern), workspace)
     ]
-    return max(held, key=RANK.__getitem__, default=None)
+    return max(roles, key=RANK.__getitem__, default=None)
 
 
-def allows(held: Role | None, needed: Role) -> bool:
-    return held is not None and RANK[held] >= RANK[needed]
+def allows(role: Role | None, needed: Role) -> bool:
+    return role is not None and RANK[role] >= RANK[needed]
 
 
 def visible(user: Person, field: str = "name", needed: Role = Role.VIEWER) -> Q:

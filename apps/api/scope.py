@@ -29,16 +29,16 @@ def workspace(
 ) -> Workspace:
     """The workspace of this name. Raises NotFound, and PermissionDenied when it may only be looked
     at."""
-    held = role_on(user, name)
+    role = role_on(user, name)
     row = (
         Workspace.objects.select_related("current")
         .defer("current__definition")
         .filter(name=name)
         .first()
     )
-    if row is None or held is None:
+    if row is None or role is None:
         raise NotFound(f"Workspace '{name}' not found")
-    if not allows(held, needed):
+    if not allows(role, needed):
         raise PermissionDenied(refusal)
     return row
 

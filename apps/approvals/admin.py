@@ -132,7 +132,7 @@ class ApprovalRequestAdmin(ScopedAdmin[ApprovalRequest]):
             )
 
         return [
-            page("decide", decide),
+            page("decide", decide_view),
             page("withdraw", withdraw),
             page("delegate", delegate),
             page("take-back", take_back),
@@ -255,10 +255,10 @@ def _caller(request: HttpRequest, found: ApprovalRequest) -> Caller:
     return Caller(signed_in(request.user), via, str(request.META.get("REMOTE_ADDR", "")))
 
 
-def decide(request: HttpRequest, request_id: int) -> HttpResponse:
+def decide_view(request: HttpRequest, request_id: int) -> HttpResponse:
     found = _found(request, request_id)
-    approved = request.POST.get("verdict") == "approve"
-    if not approved and request.POST.get("verdict") != "reject":
+    approved = request.POST.get("decision") == "approve"
+    if not approved and request.POST.get("decision") != "reject":
         raise Http404
     reason = request.POST.get("reason", "").replace("\r\n", "\n").replace("\x00", "").strip()
     given = _form(found, request.POST).given() if approved and _fields(found) else None

@@ -62,14 +62,14 @@ def link_for(request: ApprovalRequest, caller: Caller, email: str = "") -> str:
 
 def _receiver(request: ApprovalRequest, maker: User, email: str) -> User:
     user = rights.fresh(maker)
-    held = role_on(user, request.workspace.name)
-    if held is None:
+    role = role_on(user, request.workspace.name)
+    if role is None:
         raise NotFound(rights.UNSEEN)
     if not request.is_open:
         raise Conflict("The request is closed")
     if not email or email.strip().lower() == user.email.lower():
         return user
-    if not allows(held, Role.OPERATOR):
+    if not allows(role, Role.OPERATOR):
         raise NotAllowed("Only operators make links for others")
     found = rights.person(email)
     if found is None or role_on(found, request.workspace.name) is None:

@@ -67,7 +67,7 @@ def tidy() -> None:
     )
 
 
-def retire() -> None:
+def expire() -> None:
     """What `retention` lets go: jobs with their logs, and workers that are gone."""
     _run([retention.remove_old_jobs, _remove_old_workers, partitions.expire])
 
@@ -98,7 +98,7 @@ def _name_of(phase: Phase) -> str:
 def run_forever(stop: threading.Event, after_round: Callable[[], object] = lambda: None) -> None:
     """Go round until `stop` is set."""
     interval_s = settings.STROEM.recovery.sweep_interval_s
-    next_sweep = next_tidy = next_retire = 0.0
+    next_sweep = next_tidy = next_expiry = 0.0
     while not stop.is_set():
         now = time.monotonic()
         tick()
@@ -108,9 +108,9 @@ def run_forever(stop: threading.Event, after_round: Callable[[], object] = lambd
         if now >= next_tidy:
             tidy()
             next_tidy = now + SLOW_S
-        if now >= next_retire:
-            retire()
-            next_retire = now + settings.STROEM.retention.interval_s
+        if now >= next_expiry:
+            expire()
+            next_expiry = now + settings.STROEM.retention.interval_s
         _run([workspaces.refresh_due])
         after_round()
         close_old_connections()

@@ -14,7 +14,7 @@ NOBODY = "No active worker with required tags to run this step"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class WorkerOffer:
     """A worker that was seen lately. `job_id`: it serves this job only."""
 
     tags: frozenset[str]
@@ -22,7 +22,7 @@ class Seen:
     job_id: UUID | None
 
 
-def seen_workers(within_s: float | None, job_id: UUID | None = None) -> list[Seen]:
+def seen_workers(within_s: float | None, job_id: UUID | None = None) -> list[WorkerOffer]:
     """Workers that were seen within so many seconds, or ever, those that have left since included;
     only those of a job if one is named. What each offers is what it offered when it was seen last.
 
@@ -33,14 +33,14 @@ def seen_workers(within_s: float | None, job_id: UUID | None = None) -> list[See
     if within_s is not None:
         rows = rows.filter(vitals.seen_within(within_s) | vitals.may_take_steps())
     return [
-        Seen(frozenset(tags), Offer.of(offers or {}, seen_at.timestamp()), job)
+        WorkerOffer(frozenset(tags), Offer.of(offers or {}, seen_at.timestamp()), job)
         for tags, offers, job, seen_at in rows.values_list(
             "tags", "offers", "job_id", "heartbeat_at"
         )
     ]
 
 
-def misfit(key: str, workers: Iterable[Seen]) -> str | None:
+def misfit(key: str, workers: Iterable[WorkerOffer]) -> str | None:
     """Why none of these workers can run a step of the tag set `key`; None when one can."""
     tags, need = split_tags(key)
     fitting = [worker.offer for worker in workers if tags <= worker.tags]

@@ -109,7 +109,7 @@ class TaskRow:
     name: str
     workspace: str
     definition: Definition
-    held: Role | None
+    role: Role | None
 
     @property
     def task(self) -> Task:
@@ -117,7 +117,7 @@ class TaskRow:
 
     @property
     def can_execute(self) -> bool:
-        return self.held in (Role.OPERATOR, Role.ADMIN)
+        return self.role in (Role.OPERATOR, Role.ADMIN)
 
     @property
     def triggers(self) -> list[TriggerRow]:

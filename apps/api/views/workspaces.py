@@ -83,8 +83,8 @@ class TaskView(APIView):
     def get(self, request: Request, workspace: str, task: str) -> Response:
         row = scope.workspace(request.user, workspace)
         definition = _definition(row, task)
-        held = role_on(request.user, workspace)
-        return answer(TaskDetailShape, TaskRow(task, workspace, definition, held))
+        role = role_on(request.user, workspace)
+        return answer(TaskDetailShape, TaskRow(task, workspace, definition, role))
 
 
 class ExecuteView(APIView):
