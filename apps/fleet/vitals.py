@@ -8,6 +8,7 @@ The database's clock decides.
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import StrEnum
 
 from django.conf import settings
 from django.db.models import (
@@ -25,6 +26,15 @@ from django.db.models import (
 from apps.fleet.models import Worker
 
 LATE_AFTER_S = 15.0
+
+
+class WorkerState(StrEnum):
+    """What pages show of a worker."""
+
+    LIVE = "live"
+    DRAINING = "draining"
+    SILENT = "silent"  # late
+    STOPPED = "stopped"
 
 
 class ClockTimestamp(Func):
@@ -64,12 +74,12 @@ def overdue(after_s: float) -> QuerySet[Worker]:
 
 
 def with_vitals(rows: QuerySet[Worker]) -> QuerySet[Worker]:
-    """Each row with `is_alive`, and its `state`: live, draining, silent (late) or stopped."""
+    """The rows with `is_alive` and `state`, a WorkerState."""
     late_after_s = min(LATE_AFTER_S, gone_after_s())
     state = Case(
-        When(stopped_at__isnull=False, then=Value("stopped")),
-        When(~seen_within(late_after_s), then=Value("silent")),
-        When(drains_at__isnull=False, then=Value("draining")),
-        default=Value("live"),
+        When(stopped_at__isnull=False, then=Value(WorkerState.STOPPED)),
+        When(~seen_within(late_after_s), then=Value(WorkerState.SILENT)),
+        When(drains_at__isnull=False, then=Value(WorkerState.DRAINING)),
+        default=Value(WorkerState.LIVE),
     )
     return rows.annotate(state=state, is_alive=ExpressionWrapper(is_alive(), BooleanField()))

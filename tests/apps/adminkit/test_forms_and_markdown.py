@@ -7,10 +7,16 @@ from typing import Any
 import pytest
 from django.http import QueryDict
 
+from apps.adminkit.badges import LOOKS
 from apps.adminkit.charts import Bars, Series
 from apps.adminkit.markdown import first_line, rendered
 from apps.adminkit.typed_forms import TypedForm
+from apps.approvals.models import Outcome
+from apps.fleet.vitals import WorkerState
+from apps.jobs.models import Attempt
+from apps.workflow_actions.models import ActionRun, JobAction
 from engine.errors import InputError
+from engine.lifecycle import AllocationStatus, JobStatus, RequestStatus, StepStatus
 from engine.masking import MASK
 from engine.spec.model import InputField
 from tests.browser.vectors import vectors
@@ -139,3 +145,11 @@ def test_bars_fit_under_their_scale() -> None:
     assert chart.bars[1].y + chart.bars[1].height == chart.bars[0].y
     assert [label for label, _ in chart.rows] == ["1"]
     assert Bars("x", ["1"], [Series("a", "ok", [0])]).is_empty
+
+
+def test_every_status_has_a_badge_and_every_badge_a_status() -> None:
+    enums = (StepStatus, JobStatus, RequestStatus, AllocationStatus, Outcome, WorkerState)
+    statuses = {str(status) for enum in enums for status in enum}
+    statuses |= {*Attempt.Status.values, *JobAction.Status.values, *ActionRun.Status.values}
+    of_workspaces = {"loaded", "warnings", "broken"}
+    assert {str(status) for status in LOOKS} == statuses | of_workspaces
