@@ -1,4 +1,4 @@
-"""Which workers could run steps of a tag set, and what to tell the author when none could."""
+"""Which workers can run the steps of a tag set, and what to tell the author if none can."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOBODY = "No active worker with required tags to run this step"
 
 @dataclass(frozen=True, slots=True)
 class WorkerOffer:
-    """A worker that was seen lately. `job_id`: it serves this job only."""
+    """What a worker offers. `job_id`: it serves this job only."""
 
     tags: frozenset[str]
     offer: Offer
@@ -23,11 +23,11 @@ class WorkerOffer:
 
 
 def seen_workers(within_s: float | None, job_id: UUID | None = None) -> list[WorkerOffer]:
-    """Workers that were seen within so many seconds, or ever, those that have left since included;
-    only those of a job if one is named. What each offers is what it offered when it was seen last.
+    """Workers with a heartbeat in the last `within_s` seconds (None: ever), even if they have left
+    since; with `job_id`, only workers of that job. Each counts with its latest offer.
 
-    One that has not left counts for as long as it may take steps without having been seen again:
-    between two heartbeats it is there, however short `within_s` is.
+    A worker that has not left also counts while it may take steps, so that a short `within_s` does
+    not miss it between two heartbeats.
     """
     rows = Worker.objects.all() if job_id is None else Worker.objects.filter(job_id=job_id)
     if within_s is not None:

@@ -1,8 +1,8 @@
-"""Which workers are alive: the one place that says so, for sweeps, pages, API and `doctor`.
+"""Which workers are alive: the only definition, for sweeps, pages, API and `doctor`.
 
-A worker is here until it leaves (`stopped_at`). One that is here and was not seen for a while is
-late; after `heartbeat_timeout_secs` it is not alive any more, and the next sweep marks it as gone.
-The database's clock decides.
+A worker is here until it leaves (`stopped_at`). Without a heartbeat for a while it is late; after
+`heartbeat_timeout_secs` it is no longer alive, and the next sweep marks it as gone. The database's
+clock decides.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def is_alive() -> Q:
 
 
 def may_take_steps() -> Q:
-    """Between two heartbeats a worker is there, although nobody has seen it just now."""
+    """Workers recent enough to take steps, also between two heartbeats."""
     return Q(stopped_at=None) & seen_within(gone_after_s() / 2)
 
 
 def here() -> QuerySet[Worker]:
-    """Those that have not left, late ones included."""
+    """Workers that have not left, including late ones."""
     return Worker.objects.filter(stopped_at=None)
 
 
@@ -69,7 +69,7 @@ def alive() -> QuerySet[Worker]:
 
 
 def overdue(after_s: float) -> QuerySet[Worker]:
-    """Those that have not left and were not seen for so long."""
+    """Workers that have not left and sent no heartbeat for `after_s` seconds."""
     return here().exclude(seen_within(after_s))
 
 
