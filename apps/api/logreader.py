@@ -1,9 +1,8 @@
-"""Reads the logs of jobs piece by piece. A reader that follows misses nothing, also what is
-committed late.
+"""Reads job logs in pieces. A reader that follows misses nothing, late commits included.
 
-Chunk ids are handed out before the commit, so a chunk may show up behind one that was read already.
-A cursor therefore moves past a chunk only when it is old enough that nothing older can still
-appear, and names what it has seen beyond.
+Chunk ids are assigned before the commit, so a chunk may appear behind one that was read already. A
+cursor therefore passes a chunk only once nothing older can still appear, and lists the newer ones
+that it has seen.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from uuid import UUID
 from django.db import connection
 from rest_framework.exceptions import ParseError
 
-# no transaction of ours holds a chunk longer: statements give up waiting for a lock after 10 s
+# no transaction holds a chunk back longer: statements wait at most 10 s for a lock
 SETTLED_S = 10
 PIECE_BYTES = 4_000_000
 _MOST_CHUNKS = 2_000
@@ -39,7 +38,7 @@ _READ = (
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far somebody has read: everything up to `after`, and `seen` beyond it."""
+    """How far a reader is: everything up to `after`, and `seen` beyond it."""
 
     after: int = 0
     seen: frozenset[int] = frozenset()
@@ -59,7 +58,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some chunks (job, JSON lines), where to go on, and whether there was more to read already."""
+    """Some chunks (job, JSON lines), where to continue, and whether more was ready."""
 
     chunks: tuple[tuple[UUID, str], ...]
     next: Cursor
@@ -84,8 +83,8 @@ def read(
     """What arrived after `cursor` in the logs of these jobs: at most 4 MB, or one chunk. Two
     queries.
 
-    `step_ids` keeps to these steps, `is_server` to the server's own messages, `attempt_ids` to
-    these attempts.
+    `step_ids`, `attempt_ids` and `is_server` restrict this to steps, to attempts, and to the
+    server's own messages.
     """
     listed = _list(job_ids, cursor, step_ids, is_server, attempt_ids)
     chosen: list[int] = []
@@ -142,7 +141,7 @@ def _advance(cursor: Cursor, read: list[tuple[int, bool]]) -> Cursor:
     seen = sorted(
         number for number in {*cursor.seen, *(chunk_id for chunk_id, _ in read)} if number > after
     )
-    if len(seen) > _MOST_SEEN:  # a flood: give up looking back over the oldest of it
+    if len(seen) > _MOST_SEEN:  # a flood: no longer look for late commits behind its oldest
         after = seen[-_MOST_SEEN - 1]
         seen = seen[-_MOST_SEEN:]
     return Cursor(after, frozenset(seen))

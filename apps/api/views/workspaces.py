@@ -100,7 +100,7 @@ class ExecuteView(APIView):
 
 
 class SecretsView(APIView):
-    """Names only: a value that was stored is never shown again."""
+    """Names only: a stored value is never shown again."""
 
     @extend_schema(responses=SecretShape(many=True))
     def get(self, request: Request, workspace: str) -> Response:
@@ -135,7 +135,7 @@ def _tasks(request: Request, rows: list[Workspace]) -> list[TaskRow]:
 
 
 def _definition(row: Workspace, task: str) -> Definition:
-    """What the workspace says. Raises NotFound where it has no such task."""
+    """The definition of the workspace. Raises NotFound if it has no such task."""
     definition = definition_of(row.current_id) if row.current_id else Definition()
     if task not in definition.tasks:
         raise NotFound("Task not found")

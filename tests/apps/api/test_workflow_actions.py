@@ -1,5 +1,4 @@
-"""Workflow actions over the API: how far they are, what became of them, their logs; and who may see
-it."""
+"""Workflow actions over the API: progress, results, logs, and who may see them."""
 
 from __future__ import annotations
 
@@ -77,7 +76,7 @@ def say(claim: ledger.ActionClaim, *texts: str) -> None:
 
 
 def again() -> None:
-    """Whatever waits for another try is due now."""
+    """Make everything that waits for another attempt due now."""
     ActionRun.objects.filter(status="ready").update(due_at=timezone.now())
 
 
