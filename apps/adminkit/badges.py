@@ -1,4 +1,4 @@
-"""Badges of statuses: a word, a colour and a shape, so that readers need not distinguish colours."""
+"""Badges: a status as a word, a colour and a shape, readable without telling colours apart."""
 
 from __future__ import annotations
 
