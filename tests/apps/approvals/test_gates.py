@@ -219,7 +219,7 @@ def test_restarting_from_the_failed_gate_asks_anew(tmp_path: Path) -> None:
     new = request_of(job)
     assert new.pk != old.pk and new.fence == old.fence + 1 and new.is_open
     assert step_of(job).output == {"approval_message": "Deploy 1.2?"}
-    with pytest.raises(Conflict, match="started anew"):
+    with pytest.raises(Conflict, match="started again"):
         services.decide(old.pk, services.Caller(operator(), "admin"), approved=True)
     approve(job, operator())
     Hand().work()

@@ -1,4 +1,4 @@
-"""The page where people decide, as their browsers ask for it: from the account to the decision."""
+"""The page where people decide, as browsers use it: from the account to the decision."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def page_of(job: Any, verb: str = "change") -> str:
 
 
 def made_in_the_admin(email: str, role: str) -> None:
-    """An account as an administrator makes one: e-mail, password and a role, and nothing else
+    """An account as an administrator creates it: e-mail, password and role, without any further box
     ticked."""
     root = signed_in(person(is_superuser=True))
     form = {"email": email, "password1": PASSWORD, "password2": PASSWORD}
@@ -73,7 +73,7 @@ def test_whoever_is_given_an_account_and_a_role_signs_in_finds_the_request_and_d
         {"decision": "approve", "shown": request_of(job).digest},
         follow=True,
     )
-    assert "Approved: the job goes on." in answer.content.decode()
+    assert "Approved: the job continues." in answer.content.decode()
     assert step_of(job).output["approved_by"] == "ann@example.org"
 
 
@@ -115,7 +115,7 @@ def test_who_comes_late_reads_who_decided_and_an_old_picture_decides_nothing(
     answer = late.post(
         page_of(job, "decide"), {"decision": "approve", "shown": "0" * 64}, follow=True
     )
-    assert "What you saw is not what is asked now" in answer.content.decode()
+    assert "The request has changed since you saw it" in answer.content.decode()
     approve(job, anna)
     answer = late.post(page_of(job, "decide"), {"decision": "reject", "reason": "no"}, follow=True)
     assert f"approved by {anna.email} at 20" in answer.content.decode()
@@ -125,17 +125,17 @@ def test_who_comes_late_reads_who_decided_and_an_old_picture_decides_nothing(
     ) == ["admin", "api", "admin"]
 
 
-def test_handing_on_taking_back_and_withdrawing_on_the_page(tmp_path: Path) -> None:
+def test_delegating_taking_back_and_withdrawing_on_the_page(tmp_path: Path) -> None:
     anna, helper = operator(), viewer()
     job = asked(gate(tmp_path, "min_approvals: 2"))
     hers = signed_in(anna)
     for verb, given, text in (
         ("delegate", {"to": "nobody@example.org"}, "nobody with the e-mail"),
-        ("delegate", {"to": helper.email}, f"{helper.email} decides in your place now."),
+        ("delegate", {"to": helper.email}, f"{helper.email} now decides in your place."),
         ("decide", {"decision": "approve"}, ""),
         ("take-back", {}, "The decision is yours again."),
         ("decide", {"decision": "approve"}, "Your approval counts; more are needed."),
-        ("withdraw", {}, "Your approval has been taken back."),
+        ("withdraw", {}, "Your approval has been withdrawn."),
         ("withdraw", {}, "there is nothing to take back"),
     ):
         answer = hers.post(page_of(job, verb), given, follow=True)
