@@ -1,4 +1,4 @@
-"""Secrets: where they come from, how they are kept, and that nobody else gets to see them."""
+"""Secrets: their sources, how they are stored, and that nobody else sees them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def of(workspace: Workspace) -> dict[str, Any]:
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in front of PATH for stand-ins of vals and sops."""
+    """A folder at the front of PATH, for replacements of vals and sops."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
@@ -172,9 +172,7 @@ def test_templates_of_secrets_see_nothing_but_vals(tmp_path: Path, programs: Pat
             of(workspace)
 
 
-def test_a_secret_of_the_database_replaces_that_of_the_files_which_is_not_even_asked_for(
-    tmp_path: Path,
-) -> None:
+def test_a_stored_secret_overrides_that_of_the_files_which_is_not_fetched(tmp_path: Path) -> None:
     workspace = imported(tmp_path / "ws", "secrets: {pw: 'ref+vault://a/b', other: kept}")
     services.store_secret(workspace, "pw", "stored", by="a@b.c")
     assert of(workspace) == {"pw": "stored", "other": "kept"}
@@ -354,7 +352,7 @@ def test_a_changed_byte_is_noticed(place: int) -> None:
         sealing.unseal(bytes(data))
 
 
-def test_clear_text_in_a_sealed_column_is_not_believed() -> None:
+def test_clear_text_in_a_sealed_column_is_refused() -> None:
     with pytest.raises(SealError, match="not sealed"):
         sealing.unseal(b'"clear"')
 
