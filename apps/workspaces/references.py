@@ -186,9 +186,7 @@ def _ask_vals(references: Collection[str], names: str) -> dict[str, Any]:
         answer = json.loads(done.stdout)
         return {reference: answer[key] for key, reference in asked.items()}
     except (ValueError, KeyError, TypeError):
-        raise SecretError(
-            f"secret {names}: vals gave an answer that is not the JSON it was asked for"
-        ) from None
+        raise SecretError(f"secret {names}: vals did not answer with the expected JSON") from None
 
 
 def _environment() -> dict[str, str]:

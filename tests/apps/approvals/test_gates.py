@@ -229,7 +229,7 @@ def test_restarting_from_the_failed_gate_asks_anew(tmp_path: Path) -> None:
 def test_a_decision_about_something_else_than_was_shown_is_refused(tmp_path: Path) -> None:
     job = asked(gate(tmp_path))
     caller = services.Caller(operator(), "admin")
-    with pytest.raises(Conflict, match="not what is asked"):
+    with pytest.raises(Conflict, match="request has changed since"):
         services.decide(request_of(job).pk, caller, approved=True, shown="0" * 64)
     assert (
         services.decide(

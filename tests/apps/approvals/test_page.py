@@ -136,7 +136,7 @@ def test_delegating_taking_back_and_withdrawing_on_the_page(tmp_path: Path) -> N
         ("take-back", {}, "The decision is yours again."),
         ("decide", {"decision": "approve"}, "Your approval counts; more are needed."),
         ("withdraw", {}, "Your approval has been withdrawn."),
-        ("withdraw", {}, "there is nothing to take back"),
+        ("withdraw", {}, "there is nothing to withdraw"),
     ):
         answer = hers.post(page_of(job, verb), given, follow=True)
         assert answer.status_code == (200 if text else 403)

@@ -201,7 +201,7 @@ def withdraw(job: object, user: User) -> str:
 def test_an_approval_is_taken_back_while_others_are_waited_for(tmp_path: Path) -> None:
     job, anna, bert = asked(gate(tmp_path, TWO)), operator(), operator()
     approve(job, anna)
-    with pytest.raises(Conflict, match="nothing to take back"):
+    with pytest.raises(Conflict, match="nothing to withdraw"):
         withdraw(job, bert)
     with pytest.raises(NotFound):
         withdraw(job, person())
@@ -305,7 +305,7 @@ def test_who_may_not_delegate_and_to_whom(tmp_path: Path) -> None:
     assert not Delegation.objects.exists()
     root = person(is_superuser=True)
     named = asked(gate(tmp_path, f"approvers: {{users: [{anna.email}]}}"))
-    with pytest.raises(NotAllowed, match="Only somebody who is asked"):
+    with pytest.raises(NotAllowed, match="Only an approver of this request"):
         delegate(named, root, taker)
     delegate(job, anna, taker)
     with pytest.raises(NotAllowed):
