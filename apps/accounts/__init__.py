@@ -1,1 +1,1 @@
-"""Users, groups, API tokens, workspace grants: who somebody is and what they may see or do."""
+"""Users, groups, API keys and workspace grants: who may sign in and what they may do."""

@@ -1,5 +1,5 @@
-"""Users, groups, grants and API keys. Only superusers come in here: whoever edits grants can give
-themselves any."""
+"""Users, groups, grants and API keys. Superusers only: who edits grants can grant themselves
+any."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from apps.adminkit.templatetags.adminkit import moment
 
 
 class SuperusersOnly:
-    """Permissions of the model do not open this page; being a superuser does."""
+    """Only superusers open this page; model permissions do not count."""
 
     def _is_superuser(self, request: HttpRequest, obj: object = None) -> bool:
         return bool(request.user.is_active and request.user.is_superuser)
@@ -76,7 +76,7 @@ admin.site.unregister(Group)
 
 @admin.register(Group)
 class GroupAdmin(SuperusersOnly, generic.GroupAdmin):
-    fields = ("name",)  # permissions of models open nothing here: grants do
+    fields = ("name",)  # grants decide, not model permissions
     filter_horizontal = ()
     inlines = (GrantInline,)
 
@@ -92,10 +92,10 @@ class WorkspaceGrantAdmin(SuperusersOnly, generic.ModelAdmin[WorkspaceGrant]):
 
 @admin.register(ApiToken)
 class ApiTokenAdmin(SuperusersOnly, generic.ModelAdmin[ApiToken]):
-    """Keys are made by their owners through the API; here they are seen and revoked."""
+    """Lists and revokes keys. Their owners create them through the API."""
 
     list_display = ("name", "prefix", "user", "created", "expires", "used")
-    when_empty = "No key yet. People make their own through the API."
+    when_empty = "No keys yet. Users create their own through the API."
     list_select_related = ("user",)
     search_fields = ("name", "prefix", "user__email")
     fields = readonly_fields = (

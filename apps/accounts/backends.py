@@ -1,4 +1,4 @@
-"""Django's door (admin, sessions): the same check and the same throttle as the API's."""
+"""Sign-in for Django (admin, sessions), with the API's check and throttle."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from apps.accounts.services import check_sign_in
 
 
 class EmailBackend(ModelBackend):
-    """Permissions are Django's; signing in is ours."""
+    """Replaces sign-in only; permissions stay with Django."""
 
     def authenticate(
         self,
@@ -30,5 +30,5 @@ class EmailBackend(ModelBackend):
         try:
             return check_sign_in(email, password, address)
         except (SignInRefused, TooMany):
-            # No other backend may be asked: that would be a second guess for the price of one.
+            # No other backend may try: that would be a second guess, counted as one.
             raise PermissionDenied from None

@@ -1,4 +1,4 @@
-"""What can go wrong at the door."""
+"""Errors of signing in."""
 
 from __future__ import annotations
 

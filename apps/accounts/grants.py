@@ -1,5 +1,5 @@
-"""Who may do what on which workspace: patterns of names, the widest role wins, nothing is allowed
-by default."""
+"""Roles on workspaces, granted by name pattern. The widest role wins; nothing is allowed by
+default."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ NOTHING = Q(pk__in=())
 
 
 def signed_in(user: Person) -> User:
-    """The user of a request where views let nobody in who has not signed in."""
+    """The user of a request to a view that requires signing in."""
     assert isinstance(user, User)
     return user
 
 
 def grants_of(user: User) -> tuple[tuple[str, Role], ...]:
-    """The (pattern, role) pairs of `user` and of the user's groups; read once for each user
-    object."""
+    """The (pattern, role) pairs of `user` and their groups; read once per user object."""
     known: tuple[tuple[str, Role], ...] | None = getattr(user, "_stroem_grants", None)
     if known is None:
         rows = WorkspaceGrant.objects.filter(Q(user=user.pk) | Q(group__in=_groups(user)))
         known = tuple(
             (pattern, Role(role)) for pattern, role in rows.values_list("pattern", "role")
         )
-        setattr(user, "_stroem_grants", known)  # noqa: B010  (an attribute of ours on Django's class)
+        setattr(user, "_stroem_grants", known)  # noqa: B010  (our own attribute on Django's class)
     return known
 
 
@@ -40,25 +39,24 @@ def _groups(user: User) -> Any:
 
 
 def role_on(user: Person, workspace: str) -> Role | None:
-    """The widest role that `user` holds on the workspace of this name; None when it must not even
-    be seen."""
+    """The widest role of `user` on this workspace; None if the user must not see it."""
     if not user.is_authenticated or not user.is_active:
         return None
     if user.is_superuser:
         return Role.ADMIN
-    held = [
+    roles = [
         role for pattern, role in grants_of(user) if re.fullmatch(_expression(pattern), workspace)
     ]
-    return max(held, key=RANK.__getitem__, default=None)
+    return max(roles, key=RANK.__getitem__, default=None)
 
 
-def allows(held: Role | None, needed: Role) -> bool:
-    return held is not None and RANK[held] >= RANK[needed]
+def allows(role: Role | None, needed: Role) -> bool:
+    return role is not None and RANK[role] >= RANK[needed]
 
 
 def visible(user: Person, field: str = "name", needed: Role = Role.VIEWER) -> Q:
-    """A condition on rows whose `field` is the name of a workspace on which `user` holds at least
-    `needed`."""
+    """A condition for rows whose `field` names a workspace on which `user` has the role `needed` or
+    a wider one."""
     if not user.is_authenticated or not user.is_active:
         return NOTHING
     if user.is_superuser:
@@ -73,8 +71,7 @@ def visible(user: Person, field: str = "name", needed: Role = Role.VIEWER) -> Q:
 
 
 def _expression(pattern: str) -> str:
-    """A regular expression that Python and PostgreSQL read alike: `*` stands for anything, the rest
-    for itself."""
+    """A regular expression that Python and PostgreSQL read alike; `*` matches anything."""
     return "".join(".*" if letter == "*" else _literal(letter) for letter in pattern)
 
 

@@ -1,4 +1,4 @@
-"""Users sign in by e-mail; roles are granted on workspaces by name pattern, denied by default."""
+"""Users sign in by e-mail. Roles on workspaces are granted by name pattern."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ class User(AbstractUser):
 
     @property
     def credential(self) -> str:
-        """A mark of the current password: what was signed under another one is worth nothing any
-        more."""
+        """A fingerprint of the current password: what was signed under an older one is invalid."""
         return hashlib.sha256(self.password.encode()).hexdigest()[:32]
 
     def __str__(self) -> str:
@@ -68,8 +67,8 @@ class Role(models.TextChoices):
 
 
 class WorkspaceGrant(models.Model):
-    """Gives one user or one group a role on every workspace whose name matches `pattern` (`*` is a
-    wildcard)."""
+    """A role for one user or group on all workspaces whose name matches `pattern` (wildcard
+    `*`)."""
 
     pattern = models.CharField(max_length=200)
     role = models.CharField(max_length=20, choices=Role)
@@ -94,8 +93,8 @@ class WorkspaceGrant(models.Model):
 
 
 class RefreshToken(models.Model):
-    """One link of a chain that began with a sign-in. Each use makes the next link; a second use
-    ends the chain."""
+    """One token of a chain that began with a sign-in. Each use issues the next; reuse ends the
+    chain."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="refresh_tokens")
     digest = models.CharField(max_length=64, unique=True)
@@ -112,8 +111,7 @@ class RefreshToken(models.Model):
 
 
 class Throttle(models.Model):
-    """How often something was tried since `since`: shared by every server process. Keys hold
-    digests, no names."""
+    """Attempts since `since`, counted for all server processes. Keys hold digests, not names."""
 
     key = models.CharField(max_length=100, primary_key=True)
     count = models.PositiveIntegerField()

@@ -1,4 +1,4 @@
-"""How users are made."""
+"""Creating users."""
 
 from __future__ import annotations
 

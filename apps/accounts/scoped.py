@@ -1,5 +1,4 @@
-"""The base of admin pages whose rows belong to workspaces: people see what they were granted,
-nobody edits by hand."""
+"""Read-only admin pages, and those that show only rows of granted workspaces."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ M = TypeVar("M", bound=Model)
 
 
 class ReadOnlyAdmin(ModelAdmin[M]):
-    """For everybody who is let in; nothing is added, changed or deleted here."""
+    """Open to every signed-in user; nothing can be added, changed or deleted."""
 
     show_full_result_count = False
     actions = None
@@ -33,8 +32,8 @@ class ReadOnlyAdmin(ModelAdmin[M]):
 
 
 class ScopedAdmin(ReadOnlyAdmin[M]):
-    """Only rows of granted workspaces. `workspace_path` leads from a row to the name of its
-    workspace, as the ORM says it."""
+    """Only rows of granted workspaces. `workspace_path` is the ORM path from a row to the name of
+    its workspace."""
 
     workspace_path: ClassVar[str] = "workspace__name"
 

@@ -55,7 +55,7 @@ def _match(email: str, password: str) -> User | None:
 
 
 def _is_storable(email: str, password: str) -> bool:
-    """False for what cannot be an account: the database would refuse to look for it."""
+    """False for text that the database cannot look up, so that no account can have it."""
     try:
         (email + password).encode()
     except UnicodeEncodeError:
@@ -69,12 +69,11 @@ def note_sign_in(user: User) -> None:
 
 @transaction.atomic
 def ensure_first_admin(environ: Mapping[str, str] = os.environ) -> tuple[str, str | None]:
-    """The e-mail of an administrator, and a password when one was made up just now: it can be shown
-    this once only.
+    """The e-mail of an administrator, and the password if one was generated: it is shown only once.
 
-    The account is named by STROEM_ADMIN_EMAIL and STROEM_ADMIN_PASSWORD, else by
-    `auth.initial_user`. When it exists it is promoted and keeps its password. When neither names
-    one, any administrator will do; else one is made.
+    STROEM_ADMIN_EMAIL and STROEM_ADMIN_PASSWORD name the account, else `auth.initial_user`. An
+    existing account is promoted and keeps its password. If neither names one, any administrator
+    will do, else one is created.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK_FIRST_ADMIN])

@@ -1,4 +1,4 @@
-"""Counts attempts in the database, so that all server processes together keep one limit."""
+"""Counts attempts in the database, so that all server processes share one limit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.db import connection
 
 from apps.accounts.errors import TooMany
 
-# One statement: the row of a key is made, counted up, or begun anew when its window has passed.
+# One statement creates the row of a key, counts it up, or restarts it after its window.
 _COUNT = """
 INSERT INTO accounts_throttle AS t (key, count, since) VALUES (%(key)s, 1, clock_timestamp())
 ON CONFLICT (key) DO UPDATE SET
@@ -22,13 +22,12 @@ RETURNING count, extract(epoch FROM since + %(window)s * interval '1 second' - c
 
 
 def throttle_key(scope: str, subject: str) -> str:
-    """A key that tells nothing about its subject."""
+    """A key that does not reveal its subject."""
     return f"{scope}:{hashlib.sha256(subject.encode('utf-8', 'replace')).hexdigest()}"
 
 
 def spend(key: str, *, limit: int, window_s: int) -> None:
-    """Count one attempt. Raises TooMany when more than `limit` were counted within `window_s`
-    seconds."""
+    """Count one attempt. Raises TooMany after more than `limit` within `window_s` seconds."""
     with connection.cursor() as cursor:
         cursor.execute(_COUNT, {"key": key, "window": window_s})
         count, left_s = cursor.fetchone()
@@ -37,7 +36,7 @@ def spend(key: str, *, limit: int, window_s: int) -> None:
 
 
 def give_back(key: str) -> None:
-    """Take one attempt back: it turned out to be no attempt at guessing."""
+    """Take one attempt back, because it was no guess."""
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE accounts_throttle SET count = greatest(count - 1, 0) WHERE key = %s", [key]
@@ -45,7 +44,7 @@ def give_back(key: str) -> None:
 
 
 def forget_old(hours: int = 24) -> int:
-    """Remove counters that nobody touched for `hours` hours; returns how many."""
+    """Remove counters not used for `hours` hours; returns how many."""
     with connection.cursor() as cursor:
         cursor.execute(
             "DELETE FROM accounts_throttle WHERE since < clock_timestamp() - %s * interval '1"

@@ -29,14 +29,14 @@ _ALGORITHM = "HS256"
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What a sign-in or a refresh hands out."""
+    """The tokens of a sign-in or a refresh."""
 
     access: str = field(repr=False)
     refresh: str = field(repr=False)
 
 
 def issue_access(user: User, now: datetime) -> str:
-    """A bearer token good for 15 minutes, and only as long as the password stays the same."""
+    """A bearer token, valid for 15 minutes and only while the password stays the same."""
     claims = {
         "sub": str(user.pk),
         "email": user.email,
@@ -83,8 +83,7 @@ def begin_chain(user: User, now: datetime) -> Pair:
 
 
 def rotate(token: str, now: datetime) -> Pair:
-    """New tokens for a refresh token that was not used before; a second use ends the whole
-    chain."""
+    """New tokens for an unused refresh token; reuse ends the whole chain."""
     digest = _digest(token)
     moved = RefreshToken.objects.filter(digest=digest, used_at=None).update(used_at=Now())
     row = RefreshToken.objects.select_related("user").filter(digest=digest).first()
@@ -101,7 +100,7 @@ def rotate(token: str, now: datetime) -> Pair:
 
 
 def end_chain(token: str) -> None:
-    """Sign out: the chain of `token` is worth nothing any more. Unknown tokens are no error."""
+    """Sign out: invalidate the chain of `token`. Unknown tokens are no error."""
     chains = RefreshToken.objects.filter(digest=_digest(token)).values("chain")
     RefreshToken.objects.filter(chain__in=list(chains.values_list("chain", flat=True))).delete()
 
@@ -112,7 +111,7 @@ def forget_expired() -> int:
 
 
 def make_key(user: User, name: str, expires_at: datetime | None = None) -> tuple[str, ApiToken]:
-    """A new API key and its row. The key itself is returned this once and never kept."""
+    """A new API key and its row. The key is returned only here and never stored."""
     while True:
         key = KEY_PREFIX + secrets.token_hex(32)
         try:
@@ -172,7 +171,7 @@ def _digest(token: str) -> str:
 
 
 def _signing_keys() -> list[bytes]:
-    """The key that signs, then those that still verify: never the keys that seal secrets
+    """The signing key, then older ones that still verify; derived, never the sealing keys
     themselves."""
     own = settings.STROEM.auth.jwt_secret
     masters = [own] if own else [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]

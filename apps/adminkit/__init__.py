@@ -1,6 +1,5 @@
-"""Shared admin parts: badges, panels, typed forms, Markdown, the page policy, look and behaviour of
-every page.
+"""Shared admin parts: badges, panels, typed forms, Markdown, the page policy, styles and scripts.
 
-No models and no domain knowledge: this room knows neither jobs nor workspaces, it only shows what
-it is given. HTML is marked safe here and nowhere else.
+No models and no domain knowledge: this room only shows what it is given. HTML is marked safe here
+and nowhere else.
 """

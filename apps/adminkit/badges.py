@@ -1,5 +1,4 @@
-"""Statuses as people see them: a word, a colour and a shape, so that no one needs to tell colours
-apart."""
+"""Badges: a status as a word, a colour and a shape, readable without telling colours apart."""
 
 from __future__ import annotations
 
@@ -7,35 +6,37 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from engine.lifecycle import AllocationStatus, RequestStatus, StepStatus
+
 # status -> (shape in shapes.svg, tone in admin.css)
-LOOKS = {
-    "pending": ("pending", "idle"),
+LOOKS: dict[str, tuple[str, str]] = {
+    StepStatus.PENDING: ("pending", "idle"),
+    StepStatus.READY: ("ready", "next"),
+    StepStatus.RUNNING: ("running", "run"),
+    StepStatus.SUSPENDED: ("suspended", "wait"),
+    StepStatus.COMPLETED: ("completed", "ok"),
+    StepStatus.FAILED: ("failed", "bad"),
+    StepStatus.SKIPPED: ("skipped", "idle"),
+    StepStatus.CANCELLED: ("cancelled", "off"),
+    RequestStatus.OPEN: ("suspended", "wait"),
+    RequestStatus.APPROVED: ("completed", "ok"),
+    RequestStatus.REJECTED: ("failed", "bad"),
+    RequestStatus.TIMED_OUT: ("cancelled", "bad"),
+    AllocationStatus.REQUESTED: ("pending", "idle"),
+    AllocationStatus.ACTIVE: ("running", "run"),
+    AllocationStatus.COMPLETE: ("completed", "ok"),
+    AllocationStatus.LOST: ("failed", "bad"),
+    # words of apps above this one; tests compare them with the enums there
     "held": ("pending", "idle"),
-    "ready": ("ready", "next"),
-    "running": ("running", "run"),
-    "suspended": ("suspended", "wait"),
-    "completed": ("completed", "ok"),
-    "failed": ("failed", "bad"),
-    "skipped": ("skipped", "idle"),
-    "cancelled": ("cancelled", "off"),
-    "lost": ("failed", "bad"),
-    "open": ("suspended", "wait"),
-    "approved": ("completed", "ok"),
-    "rejected": ("failed", "bad"),
-    "timed_out": ("cancelled", "bad"),
-    "withdrawn": ("cancelled", "off"),
+    "waiting": ("pending", "idle"),
+    "armed": ("ready", "next"),
+    "succeeded": ("completed", "ok"),
+    "superseded": ("skipped", "idle"),
     "done": ("completed", "ok"),
     "counted": ("running", "run"),
     "refused": ("failed", "bad"),
     "late": ("pending", "idle"),
     "invalid": ("failed", "off"),
-    "waiting": ("pending", "idle"),
-    "armed": ("ready", "next"),
-    "succeeded": ("completed", "ok"),
-    "superseded": ("skipped", "idle"),
-    "requested": ("pending", "idle"),
-    "active": ("running", "run"),
-    "complete": ("completed", "ok"),
     "live": ("running", "ok"),
     "draining": ("suspended", "wait"),
     "silent": ("pending", "bad"),
@@ -48,7 +49,7 @@ UNKNOWN = ("pending", "idle")
 
 
 def badge(status: str, label: str = "") -> SafeString:
-    """The badge of a status. A status that is not known is shown as text in the quietest tone."""
+    """The badge of a status. An unknown status appears as text in the quietest tone."""
     shape, tone = LOOKS.get(status, UNKNOWN)
     return format_html(
         '<span class="st-badge st-{}" data-status="{}"><svg class="st-shape" aria-hidden="true">'

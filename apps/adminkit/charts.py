@@ -1,4 +1,4 @@
-"""Small bar charts as SVG that templates draw: no script, readable as a table too."""
+"""Small bar charts as SVG without scripts, with a table for screen readers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GAP = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Values of one kind, one for each label."""
+    """One series of values, one per label."""
 
     name: str
     tone: str
@@ -31,7 +31,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """Stacked bars, one stack for each label."""
+    """Stacked bars, one stack per label."""
 
     title: str
     labels: Sequence[str]
@@ -41,7 +41,7 @@ class Bars:
 
     @property
     def top(self) -> float:
-        """The height of the scale: a round number that nothing reaches over."""
+        """The top of the scale: a round number that no stack exceeds."""
         most = max(
             (sum(values) for values in zip(*(one.values for one in self.series), strict=True)),
             default=0,
@@ -57,7 +57,7 @@ class Bars:
 
     @property
     def lines(self) -> list[tuple[float, str]]:
-        """(y, label) of the lines behind the bars."""
+        """(y, label) of the grid lines."""
         # no half jobs
         parts = (
             (0.5, 1.0) if self.unit or self.top % 2 == 0 else (0.4, 0.8) if self.top > 1 else (1.0,)
@@ -66,7 +66,7 @@ class Bars:
 
     @property
     def marks(self) -> list[tuple[float, str]]:
-        """(x, label) under every fourth stack, none at the edge."""
+        """(x, label) under every fourth stack, except at the edges."""
         width = self._width
         return [
             (LEFT + width * index + width / 2, label)
@@ -102,7 +102,7 @@ class Bars:
 
     @property
     def rows(self) -> list[tuple[str, list[float]]]:
-        """For the table: a label and its values; stacks without any are left out."""
+        """Rows of the table: a label and its values, without empty stacks."""
         found = [
             (label, [one.values[index] for one in self.series])
             for index, label in enumerate(self.labels)

@@ -1,4 +1,4 @@
-"""The theme's admin pages with Django's types: the theme, a subclass of Django's, has none."""
+"""The theme's admin classes with Django's type parameters, which the theme lacks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ else:
     from unfold import admin as theme
 
     class Generic:
-        """Takes `[Model]`, as Django's stubs do and Django itself does not."""
+        """Accepts `[Model]`, as Django's stubs do and Django itself does not."""
 
         def __class_getitem__(cls, model: Any) -> type[Self]:
             return cls

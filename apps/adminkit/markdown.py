@@ -1,5 +1,4 @@
-"""Markdown of strangers as HTML that can do nothing: no scripts, no styles, no pictures, links only
-to the web."""
+"""Untrusted Markdown as harmless HTML: no scripts, styles or pictures, links only to the web."""
 
 from __future__ import annotations
 
@@ -21,8 +20,7 @@ _reader = MarkdownIt("commonmark", {"html": False, "linkify": False, "maxNesting
 
 
 def rendered(text: str) -> SafeString:
-    """Markdown as HTML. Raw HTML in it is shown as text; what is left is cleaned a second time by
-    another library."""
+    """Markdown as HTML. Raw HTML is shown as text; a second library sanitises the result."""
     html = _reader.render(text[:LONGEST])
     clean = nh3.clean(
         html,
@@ -37,13 +35,13 @@ def rendered(text: str) -> SafeString:
 
 
 def first_line(text: str) -> str:
-    """What the first line says, without its marks: plain text, to be escaped like any other."""
+    """The first line as plain text, without Markdown marks; escape it like any other text."""
     shown = unescape(nh3.clean(_reader.render(text[:LONGEST_LINE]), tags=set()))
     return next((line.strip() for line in shown.splitlines() if line.strip()), "")
 
 
 def _allowed(tag: str, name: str, value: str) -> str | None:
-    """Links say where they lead: none to an address of ours, or to whatever stands before it."""
+    """Only absolute links: relative ones would lead to our own pages."""
     return (
         value
         if name != "href" or value.lower().startswith(("https://", "http://", "mailto:"))

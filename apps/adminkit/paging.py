@@ -1,5 +1,4 @@
-"""Pages of long lists: counting and leafing end where nobody leafs any more, so a list costs the
-same at any size."""
+"""Bounded pages of long lists, so that a list costs the same at any size."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ MOST = 10_000
 
 
 class BoundedPaginator(Paginator[M]):
-    """Knows of the first 10,000 rows. Search and filters lead to older ones."""
+    """Counts at most 10,000 rows. Search and filters lead to older ones."""
 
     @cached_property
     def count(self) -> int:

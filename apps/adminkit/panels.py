@@ -1,8 +1,6 @@
-"""Places on a page that several rooms fill: the dashboard, the page of one job, the side bar's
-numbers.
+"""Places on pages that several rooms fill: dashboard, job page, side bar counts.
 
-A room registers what it adds in `AppConfig.ready()`, so that the page need not know the rooms above
-it.
+A room registers its panels in `AppConfig.ready()`, so that a page need not know the rooms above.
 """
 
 from __future__ import annotations
@@ -16,8 +14,7 @@ from django.http import HttpRequest
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One part of a page. `context` answers with the template's values, or None when there is
-    nothing to show."""
+    """One part of a page. `context` returns the values of the template, or None to show nothing."""
 
     order: int
     template: str
@@ -27,7 +24,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A panel with its values, for the template of the page."""
+    """A panel with its values, ready to render."""
 
     template: str
     values: dict[str, Any]

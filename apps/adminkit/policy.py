@@ -1,5 +1,4 @@
-"""The content security policy of every page: only our own files run, nothing written into a page
-does."""
+"""The content security policy of all pages: only our own files run, no inline scripts."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
 
-# Styles may stand in a page: the theme writes its palette there. Nothing else may.
+# Inline styles only: the theme writes its palette into the page.
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -26,7 +25,7 @@ HEADER = "Content-Security-Policy"
 
 
 class PagePolicy:
-    """Adds the policy to every answer that has none of its own."""
+    """Adds the policy to every response without one."""
 
     sync_capable = async_capable = True
 

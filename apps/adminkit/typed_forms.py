@@ -1,5 +1,4 @@
-"""Forms out of declared input fields. They ask and fill in; whether a value fits is the engine's
-question alone."""
+"""Forms for declared input fields. They collect values; the engine alone validates them."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ _TEXTUAL = ("string", "text")
 
 
 class Suggest(forms.TextInput):
-    """A text field that offers values and takes others too."""
+    """A text field with suggestions."""
 
     template_name = "adminkit/suggest.html"
 
@@ -38,11 +37,11 @@ class Suggest(forms.TextInput):
 
 
 class TypedForm(forms.Form):
-    """Asks for `fields`. `given()` is what the person said, for `inputs.resolve`; `refuse()`
-    shows its answer.
+    """Asks for `fields`. `given()` returns the submitted values for `inputs.resolve`; `refuse()`
+    shows its errors.
 
-    `before` holds the values of an earlier run, with secrets masked: a secret that is left empty
-    stays as it was. `connections` offers names by connection type.
+    `before` holds the values of an earlier run, with secrets masked: an empty secret stays
+    unchanged. `connections` offers names by connection type.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class TypedForm(forms.Form):
             )
 
     def _start(self, name: str, field: InputField) -> Any:
-        """The value to begin with: that of the earlier run, else a default that is no template."""
+        """The initial value: from the earlier run, else a default that is not a template."""
         if field.secret:
             return None
         value = self.before.get(name) if self.before is not None else field.default
@@ -73,7 +72,7 @@ class TypedForm(forms.Form):
         return None if is_template else _written(field, value)
 
     def given(self) -> dict[str, Any]:
-        """What was said, by field name; what was left alone is absent."""
+        """Submitted values by field name, without unchanged ones."""
         values: dict[str, Any] = {}
         for name, field in self.described.items():
             said = self._said(name, field)
@@ -111,14 +110,14 @@ class TypedForm(forms.Form):
         return "" if field.type in _TEXTUAL and field.has_default and not field.options else None
 
     def refuse(self, error: InputError) -> None:
-        """Put each sentence at its field."""
+        """Show each error at its field."""
         self.cleaned_data = {}
         for name, sentence in error.problems.items():
             self.add_error(name if name in self.fields else None, sentence)
 
 
 def _place(described: Mapping[str, InputField], name: str) -> tuple[int, bool, str]:
-    """As the author's `order` says; what has none follows by name, what is required first."""
+    """Sort key: the author's `order` first; the rest by name, required fields first."""
     field = described[name]
     return (10**6 if field.order is None else field.order, not field.required, name)
 
@@ -128,7 +127,7 @@ def _is_connection(field: InputField) -> bool:
 
 
 def _written(field: InputField, value: Any) -> Any:
-    """A value as its widget holds it."""
+    """A value in the form its widget expects."""
     if value is None or isinstance(value, bool):
         return value
     if field.multiple:
@@ -181,7 +180,7 @@ def _widget(field: InputField, attrs: dict[str, Any], offers: Sequence[str] | No
     if field.multiple:
         if field.options and not field.allow_custom:
             return forms.CheckboxSelectMultiple()
-        return forms.Textarea({**attrs, "rows": 3, "placeholder": "one value on each line"})
+        return forms.Textarea({**attrs, "rows": 3, "placeholder": "one value per line"})
     if field.secret:
         return forms.PasswordInput({**attrs, "autocomplete": "new-password"})
     if field.options:
@@ -205,9 +204,7 @@ def _help(name: str, field: InputField) -> str:
     if field.type == "datetime":
         parts.append("In UTC.")
     if field.secret:
-        parts.append(
-            "Kept secret. Leave it empty for the value from before or the default, if there is one."
-        )
+        parts.append("Kept secret. Leave it empty to use the earlier value or the default, if any.")
     elif isinstance(field.default, str) and ("{{" in field.default or "{%" in field.default):
-        parts.append(f"Left empty: {field.default}")
+        parts.append(f"If empty: {field.default}")
     return " ".join(part for part in parts if part)

@@ -1,1 +1,1 @@
-"""The REST API: shapes and status codes. Calls services, holds no rules."""
+"""The REST API: shapes and status codes. Calls services, contains no rules."""

@@ -1,5 +1,4 @@
-"""Bearer tokens: what a sign-in hands out, and the API keys of programs. Browsers come with a
-session and CSRF."""
+"""Bearer tokens: access tokens and API keys. Browsers use a session and CSRF."""
 
 from __future__ import annotations
 
@@ -18,8 +17,8 @@ from apps.accounts.models import User
 
 
 class BearerAuthentication(BaseAuthentication):
-    """`Authorization: Bearer <access token or strm_… key>`; `request.auth` then says which: "jwt"
-    or "key"."""
+    """`Authorization: Bearer <access token or strm_… key>`; sets `request.auth` to "jwt" or
+    "key"."""
 
     def authenticate(self, request: Request) -> tuple[User, str] | None:
         scheme, _, token = get_authorization_header(request).decode("latin-1").partition(" ")
@@ -50,7 +49,7 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
 
 
 class IsPerson(BasePermission):
-    """Refuses API keys: a stolen key must not be able to make itself another one."""
+    """Refuses API keys: a stolen key must not be able to create another one."""
 
     message = "API key management requires JWT authentication"
 

@@ -1,4 +1,4 @@
-"""The one place where an error becomes an answer: `{"error": text}` and the right status."""
+"""The one place that turns errors into answers: `{"error": text}` and a status code."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ class TooLarge(exceptions.APIException):
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
-    """DRF's exception handler. None lets Django answer with `server_error`, and log what
-    happened."""
+    """DRF's exception handler. None leaves the answer to `server_error`, and the log to Django."""
     match error:
         case TooMany():
             body = {"error": str(error), "retry_after_secs": error.retry_after_s}
@@ -64,7 +63,7 @@ def _ours(error: StroemError) -> Response | None:
 
 
 def _drf(error: exceptions.APIException) -> Response:
-    challenge = getattr(error, "auth_header", None)  # set by the view where nobody is signed in
+    challenge = getattr(error, "auth_header", None)  # set by the view if nobody is signed in
     headers = {"WWW-Authenticate": challenge} if challenge else {}
     text = _TEXTS.get(type(error)) if type(error) in _TEXTS and _is_default(error) else None
     return Response({"error": text or _sentence(error.detail)}, error.status_code, headers=headers)
@@ -75,7 +74,7 @@ def _is_default(error: exceptions.APIException) -> bool:
 
 
 def _sentence(detail: Any, name: str = "") -> str:
-    """One line out of DRF's nested complaints: `name: This field is required.`"""
+    """One line from DRF's nested errors: `name: This field is required.`"""
     if isinstance(detail, dict):
         return "; ".join(
             _sentence(inner, "" if key == "non_field_errors" else str(key))
@@ -109,6 +108,6 @@ def server_error(request: HttpRequest) -> HttpResponseBase:
 
 
 def _plain(request: HttpRequest, status: int, text: str) -> JsonResponse | None:
-    """Programs get JSON, also where no view of the API was reached; people get a page."""
+    """Programs get JSON, even without a matching API route; people get a page."""
     is_program = request.path.startswith("/api") or request.path == "/healthz"
     return JsonResponse({"error": text}, status=status) if is_program else None

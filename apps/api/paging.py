@@ -1,4 +1,4 @@
-"""`limit` and `offset`: capped, so that no caller can ask for everything at once."""
+"""`limit` and `offset`, capped: no caller can request everything at once."""
 
 from __future__ import annotations
 

@@ -15,13 +15,12 @@ from rest_framework.request import Request
 from apps.api.errors import TooLarge
 from apps.jobs.log.cursors import Cursor
 
-# as JSON writes it, and not after a backslash of the text's own
+# the JSON escape `\u0000`, but not `\\u0000`, which is text
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class BoundedJSONParser(BaseParser):
-    """DRF's own parser reads a stream of any length, and lets through text that no database
-    takes."""
+    """DRF's own parser reads streams of any length and accepts text that no database can store."""
 
     media_type = "application/json"
 
@@ -44,12 +43,12 @@ class BoundedJSONParser(BaseParser):
         except (ValueError, RecursionError) as error:
             raise ParseError(f"The body is not valid JSON: {_reason(error)}") from None
         if _NUL.search(text):
-            raise ParseError("The body holds the character NUL, which cannot be stored")
+            raise ParseError("The body contains the character NUL, which cannot be stored")
         return value
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _reason(error: Exception) -> str:
@@ -59,7 +58,7 @@ def _reason(error: Exception) -> str:
         case UnicodeDecodeError():
             return "it is not UTF-8 text"
         case UnicodeEncodeError():
-            return "it holds half of a surrogate pair"
+            return "it contains half of a surrogate pair"
     return str(error)
 
 

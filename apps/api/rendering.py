@@ -1,5 +1,4 @@
-"""JSON of lists that may be long: made and forgotten batch by batch, so that an answer costs about
-its own length."""
+"""JSON of long lists, rendered batch by batch to limit memory use."""
 
 from __future__ import annotations
 
@@ -10,8 +9,7 @@ from rest_framework.renderers import JSONRenderer
 
 
 class StepsRenderer(JSONRenderer):
-    """Takes `steps` as an iterator of lists; they become one list. Other answers are rendered as
-    ever."""
+    """Joins `steps`, an iterator of lists, into one list. Renders other answers as usual."""
 
     def render(self, data: Any, *args: Any, **kwargs: Any) -> bytes:
         steps = data.get("steps") if isinstance(data, Mapping) else None

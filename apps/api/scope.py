@@ -1,7 +1,7 @@
-"""What a user may reach. Views get rows from here and nowhere else, so that nobody forgets to ask
-who is asking.
+"""What a user may reach. Views get rows only from here, so that none skips the check.
 
-What must not be seen is answered like what does not exist; what may be seen but not done, with 403.
+What the user must not see is answered as if it did not exist; what they may see but not do, with
+403.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ def workspaces(user: Person) -> QuerySet[Workspace]:
 def workspace(
     user: Person, name: str, needed: Role = Role.VIEWER, *, refusal: str = "Permission denied"
 ) -> Workspace:
-    """The workspace of this name. Raises NotFound, and PermissionDenied when it may only be looked
-    at."""
-    held = role_on(user, name)
+    """The workspace of this name. Raises NotFound, or PermissionDenied if `user` may only see
+    it."""
+    role = role_on(user, name)
     row = (
         Workspace.objects.select_related("current")
         .defer("current__definition")
         .filter(name=name)
         .first()
     )
-    if row is None or held is None:
+    if row is None or role is None:
         raise NotFound(f"Workspace '{name}' not found")
-    if not allows(held, needed):
+    if not allows(role, needed):
         raise PermissionDenied(refusal)
     return row
 
@@ -50,7 +50,7 @@ def jobs(user: Person) -> QuerySet[Job]:
 def job(
     user: Person, text: str, needed: Role = Role.VIEWER, *, refusal: str = "Permission denied"
 ) -> Job:
-    """The job with this id. Raises ParseError for what is no id, NotFound, PermissionDenied."""
+    """The job with this id. Raises ParseError for an invalid id, NotFound, PermissionDenied."""
     job_id = uuid_of(text, "Invalid job ID")
     row = jobs(user).select_related("workspace").filter(pk=job_id).first()
     if row is None:
@@ -65,12 +65,12 @@ def steps(user: Person) -> QuerySet[Step]:
 
 
 def workers() -> QuerySet[Worker]:
-    """Every signed-in user sees every worker; what a worker runs is filtered like any step."""
+    """Every signed-in user sees every worker; the steps it runs are filtered as always."""
     return Worker.objects.order_by("-started_at", "id")
 
 
 def stored_secrets(row: Workspace) -> QuerySet[Secret]:
-    """Of a workspace that `workspace(..., Role.ADMIN)` has let through."""
+    """Secrets of a workspace that `workspace(..., Role.ADMIN)` returned."""
     return Secret.objects.filter(workspace=row).order_by("name")
 
 

@@ -1,4 +1,4 @@
-"""Starting a job for a caller, also as a repetition of an older one."""
+"""Starting a job for a caller, possibly as a repetition of an older one."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from engine.masking import MASK
 
 
 def start(user: User, workspace: Workspace, task: str, body: Mapping[str, Any]) -> Job:
-    """A new job of `task`; with `source_job_id` linked to the job whose form was filled in again.
+    """A new job of `task`; `source_job_id` links it to the job that it repeats.
 
-    A value left at the mask means "as it was": callers never see what it stands for.
+    A value left at the mask means "unchanged": callers never see what it stands for.
     """
     given = body.get("input")
     source_id = body.get("source_job_id")

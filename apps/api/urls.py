@@ -1,5 +1,4 @@
-"""The routes of the API. Whatever begins with /api/ and is none of them is answered in JSON as
-well."""
+"""The routes of the API. Unknown addresses under /api/ are answered in JSON as well."""
 
 from django.urls import path, re_path
 

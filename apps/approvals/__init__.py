@@ -1,2 +1,1 @@
-"""Approval gates: what is asked, who may decide, the one decision, reminders, and the screen where
-people decide."""
+"""Approval gates: requests, who may decide, decisions, reminders, and the pages for them."""

@@ -1,5 +1,4 @@
-"""The inbox of approvals and the page where people decide. Deciding is `services`' business; here
-it is asked for."""
+"""The inbox and the page where people decide. The rules are in `services`."""
 
 from __future__ import annotations
 
@@ -40,14 +39,14 @@ from engine.lifecycle import RequestStatus, StepStatus
 
 MOST_RECORDS = 200
 DONE = {
-    RequestStatus.APPROVED: "Approved: the job goes on.",
+    RequestStatus.APPROVED: "Approved: the job continues.",
     RequestStatus.REJECTED: "Rejected: the step has failed with your reason.",
     StepStatus.SUSPENDED: "Your approval counts; more are needed.",
 }
 
 
 def waiting_for_me(request: HttpRequest) -> str:
-    """How many requests wait for the person, for the side bar; empty when none does."""
+    """How many requests wait for the user, for the side bar; empty for none."""
     count = rights.waiting_for(request.user).count()
     return str(count) if count else ""
 
@@ -82,7 +81,7 @@ class InboxFilter(admin.SimpleListFilter):
 
 
 class JobFilter(admin.SimpleListFilter):
-    """`?job=ID`: the address that hooks are given."""
+    """`?job=ID`, as the address that hooks receive says."""
 
     title = "job"
     parameter_name = "job"
@@ -132,7 +131,7 @@ class ApprovalRequestAdmin(ScopedAdmin[ApprovalRequest]):
             )
 
         return [
-            page("decide", decide),
+            page("decide", decide_view),
             page("withdraw", withdraw),
             page("delegate", delegate),
             page("take-back", take_back),
@@ -191,12 +190,12 @@ def _found(request: HttpRequest, request_id: int) -> ApprovalRequest:
     mine = rows.filter(visible(request.user, "workspace__name"), pk=request_id)
     found = mine.defer("job__input_sealed").first()
     if found is None:
-        raise Http404("There is no such request, or it is not yours to see.")
+        raise Http404("There is no such request, or you may not see it.")
     return found
 
 
 def _form(found: ApprovalRequest, data: Any = None) -> TypedForm:
-    """The form that the action declares, filled in with what earlier approvals said."""
+    """The form declared by the action, filled in with the values of earlier approvals."""
     votes = found.votes.filter(approved=True).order_by("pk")
     first = next((vote for vote in votes if vote.input is not None), None)
     return TypedForm(_fields(found), data, before=first.input if first else None)
@@ -229,7 +228,7 @@ def _page(
         "may_decide": right is not None and not has_voted,
         "may_withdraw": found.is_open and has_voted,
         "may_delegate": right is not None and right.is_own and not has_voted and not mine,
-        "handed_on": mine[0] if mine and found.is_open else None,
+        "delegated": mine[0] if mine and found.is_open else None,
         "colleagues": _colleagues(request, found) if right is not None and right.is_own else (),
         "votes": votes,
         "delegations": delegations,
@@ -241,7 +240,7 @@ def _page(
 
 
 def _colleagues(request: HttpRequest, found: ApprovalRequest) -> list[str]:
-    """E-mails to offer; whether somebody may take over is asked when it is tried."""
+    """E-mails to suggest; whether a person may decide is checked when delegating."""
     people = (
         User.objects.filter(is_active=True, is_staff=True)
         .exclude(pk=signed_in(request.user).pk)
@@ -255,10 +254,10 @@ def _caller(request: HttpRequest, found: ApprovalRequest) -> Caller:
     return Caller(signed_in(request.user), via, str(request.META.get("REMOTE_ADDR", "")))
 
 
-def decide(request: HttpRequest, request_id: int) -> HttpResponse:
+def decide_view(request: HttpRequest, request_id: int) -> HttpResponse:
     found = _found(request, request_id)
-    approved = request.POST.get("verdict") == "approve"
-    if not approved and request.POST.get("verdict") != "reject":
+    approved = request.POST.get("decision") == "approve"
+    if not approved and request.POST.get("decision") != "reject":
         raise Http404
     reason = request.POST.get("reason", "").replace("\r\n", "\n").replace("\x00", "").strip()
     given = _form(found, request.POST).given() if approved and _fields(found) else None
@@ -287,13 +286,13 @@ def decide(request: HttpRequest, request_id: int) -> HttpResponse:
 
 
 def withdraw(request: HttpRequest, request_id: int) -> HttpResponse:
-    return _try(request, request_id, services.withdraw, "Your approval has been taken back.")
+    return _try(request, request_id, services.withdraw, "Your approval has been withdrawn.")
 
 
 def delegate(request: HttpRequest, request_id: int) -> HttpResponse:
     to = request.POST.get("to", "").strip()
     service = partial(delegations.delegate, to=to)
-    return _try(request, request_id, service, f"{to} decides in your place now.")
+    return _try(request, request_id, service, f"{to} now decides in your place.")
 
 
 def take_back(request: HttpRequest, request_id: int) -> HttpResponse:
@@ -316,7 +315,7 @@ def _try(
 
 
 def step_panel(request: HttpRequest, job: Any, step: Any) -> dict[str, Any] | None:
-    """On the page of a job: the way to the request of an approval step."""
+    """Job page: a link from an approval step to its request."""
     if step.kind != "approval":
         return None
     rows = ApprovalRequest.objects.filter(step_id=step.pk).order_by("-fence")
@@ -324,13 +323,13 @@ def step_panel(request: HttpRequest, job: Any, step: Any) -> dict[str, Any] | No
 
 
 def inbox_panel(request: HttpRequest) -> dict[str, Any]:
-    """On the dashboard: what waits for the person."""
+    """Dashboard: requests that wait for the user."""
     rows = rights.waiting_for(request.user).select_related("workspace").order_by("created_at")
     return {"requests": list(rows.defer("fields")[:8]), "count": rows.count()}
 
 
 def job_panel(request: HttpRequest, job: Any) -> dict[str, Any] | None:
-    """On the page of a job: what has been asked in it."""
+    """Job page: its requests."""
     rows = list(ApprovalRequest.objects.filter(job_id=job.pk).defer("fields").order_by("id")[:100])
     return {"requests": rows} if rows else None
 

@@ -1,5 +1,4 @@
-"""The form that an approver fills in: checked always, secret values sealed, the same for all who
-approve."""
+"""The form of an approver: always checked, secret values sealed, the same for all approvals."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ class Answers:
         return seal_with(self.clear, self.hidden) if self.clear != self.shown else None
 
     def joined(self, head: Mapping[str, Any]) -> tuple[dict[str, Any], bytes | None]:
-        """The step's output as shown, and sealed where it holds a secret."""
+        """The step's output as shown, and the sealed one if it contains a secret."""
         seen = {**head, "input": self.shown}
         clear = {**head, "input": self.clear}
         return seen, seal_with(clear, self.hidden) if seen != clear else None
@@ -41,8 +40,8 @@ class Answers:
 def checked(
     job: Job, fields: Mapping[str, InputField], given: Mapping[str, Any], before: Sequence[Vote]
 ) -> Answers | None:
-    """The form as the action declares it; None where it declares none. Raises InputError, also for
-    what earlier approvals did not agree to."""
+    """The checked form; None if the action declares none. Raises InputError, also for values that
+    differ from those of earlier approvals."""
     agreed = _clear_of(before[0]) if before else {}
     if before and not given:
         clear = agreed
@@ -63,8 +62,8 @@ def _clear_of(vote: Vote) -> dict[str, Any]:
 
 
 def _unmasked(given: Mapping[str, Any], agreed: Mapping[str, Any]) -> dict[str, Any]:
-    """What was sent, where a value left at the mask means "as it was approved": nobody sees what it
-    stands for."""
+    """The submitted values, with "unchanged" masks replaced by the approved value that they stand
+    for."""
     return {
         name: agreed[name] if value == MASK and name in agreed else value
         for name, value in given.items()
@@ -73,5 +72,5 @@ def _unmasked(given: Mapping[str, Any], agreed: Mapping[str, Any]) -> dict[str, 
 
 def _refuse_other(clear: Mapping[str, Any], agreed: Mapping[str, Any], first: Vote) -> None:
     differing = [name for name in {**clear, **agreed} if clear.get(name) != agreed.get(name)]
-    text = f"differs from what {first.user.email} approved: leave it as it is, or reject"
+    text = f"differs from what {first.user.email} approved: keep that value, or reject"
     raise InputError({name: f"'{name}' {text}" for name in differing})

@@ -1,5 +1,4 @@
-"""The record of all decisions as a list: every try, whoever made it and whatever came of it. Nobody
-changes a row."""
+"""The record as a read-only list: every attempt, by whom, with its outcome."""
 
 from __future__ import annotations
 
@@ -51,14 +50,14 @@ class RecordAdmin(ScopedAdmin[Record]):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """A row has no page of its own: its request has."""
+        """A row has no page of its own and leads to its request."""
         row = (
             self.get_queryset(request).filter(pk=object_id).first()
             if object_id.isdecimal()
             else None
         )
         if row is None or request.method != "GET":
-            raise Http404("There is no such row, or it is not yours to see.")
+            raise Http404("There is no such row, or you may not see it.")
         return redirect(_requests_of(row))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Record]:
@@ -89,7 +88,7 @@ class RecordAdmin(ScopedAdmin[Record]):
             row.step_name,
         )
 
-    @admin.display(description="by way of")
+    @admin.display(description="channel")
     def way(self, row: Record) -> str:
         return f"{row.via} {row.address}".strip()
 
@@ -99,6 +98,5 @@ class RecordAdmin(ScopedAdmin[Record]):
 
 
 def _requests_of(row: Record) -> str:
-    """Where the requests of the same job are listed: the request itself may be gone, the record
-    stays."""
+    """The list of requests of the same job: the request itself may be gone."""
     return f"{reverse('admin:approvals_approvalrequest_changelist')}?job={row.job_id}"

@@ -1,4 +1,4 @@
-"""Handing one's decision on to somebody else, for one request."""
+"""Delegating one's decision on one request."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from engine.errors import Conflict, InputError, NotFound
 
 
 def delegate(request_id: int, caller: Caller, to: str) -> None:
-    """Let the user with the e-mail `to` decide in the caller's place; the caller cannot while that
-    stands."""
+    """Let the user with the e-mail `to` decide in the caller's place, who cannot decide
+    meanwhile."""
     judged(request_id, caller, "delegate", lambda case: _delegate(case, to))
 
 
 def take_back(request_id: int, caller: Caller) -> None:
-    """End one's delegation, unless the other has approved by it."""
+    """Revoke the caller's delegation, unless the other person has approved."""
     judged(request_id, caller, "take_back", _take_back)
 
 
@@ -27,14 +27,14 @@ def _delegate(case: Case, email: str) -> Conflict | None:
     giver = rights.fresh(case.caller.user)
     right = rights.right_of(giver, case.request)
     if not right.is_own:
-        raise NotAllowed("Only somebody who is asked can hand a decision on")
+        raise NotAllowed("Only an approver of this request can delegate the decision")
     refusal = refuse_closed(case)
     if refusal is not None:
         return refusal
     if Vote.objects.filter(request=case.request, user=giver).exists():
-        raise Conflict("You have approved this; take your approval back before you hand it on")
+        raise Conflict("You have approved this; withdraw your approval before you delegate")
     if Delegation.objects.filter(request=case.request, taker=giver).exists():
-        raise Conflict("Somebody handed their decision on to you; it cannot be handed on further")
+        raise Conflict("This decision was delegated to you; you cannot delegate it again")
     taker = _taker(case.request, giver, email)
     Delegation.objects.create(request=case.request, giver=giver, taker=taker, at=case.state.now)
     Notice.objects.get_or_create(
@@ -51,13 +51,11 @@ def _taker(request: ApprovalRequest, giver: User, email: str) -> User:
             {"to": f"nobody with the e-mail {email.strip()[:100]} can see this workspace"}
         )
     if taker.pk == giver.pk:
-        raise InputError({"to": "you cannot hand a decision on to yourself"})
+        raise InputError({"to": "you cannot delegate a decision to yourself"})
     if rights.is_kept_apart(taker, request):
-        raise InputError(
-            {"to": f"{taker.email} started this job, and somebody else must decide about it"}
-        )
+        raise InputError({"to": f"{taker.email} started this job, so somebody else must decide"})
     if rights.own_right(taker, request) is not None:
-        raise InputError({"to": f"{taker.email} is asked already"})
+        raise InputError({"to": f"{taker.email} is already an approver"})
     return taker
 
 
@@ -71,9 +69,9 @@ def _take_back(case: Case) -> Conflict | None:
     given = Delegation.objects.filter(request=case.request, giver=giver)
     found = given.select_related("taker").first()
     if found is None:
-        raise Conflict("You have not handed this decision on")
+        raise Conflict("You have not delegated this decision")
     if Vote.objects.filter(request=case.request, user=found.taker).exists():
-        raise Conflict(f"{found.taker.email} has approved already in your place")
+        raise Conflict(f"{found.taker.email} has already approved in your place")
     found.delete()
     case.record("take_back", detail=f"from {found.taker.email}")
     return None

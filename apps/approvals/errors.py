@@ -1,4 +1,4 @@
-"""What can go wrong when somebody decides."""
+"""Errors of deciding."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from engine.errors import StroemError
 
 
 class NotAllowed(StroemError):
-    """The person sees the request, but may not do this. The API answers 403."""
+    """The user sees the request but may not do this. The API answers 403."""
 
 
 class LinkSpent(StroemError):
-    """The link was used before, or its request is closed. Its page answers 410."""
+    """The link has been used, or its request is closed. Its page answers 410."""

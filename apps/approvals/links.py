@@ -1,8 +1,8 @@
-"""The page of a request, and the links for e-mail and chat that lead one person there. They sign
-nobody in and decide nothing.
+"""The page of a request, and single-use links to it for e-mail and chat. Links sign nobody in and
+decide nothing.
 
-A link is a random text under the server's signature; the database keeps its digest only, and that
-it was used.
+A link is a random text with the signature of the server. The database stores only its digest and
+whether it was used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from engine.errors import Conflict, InputError, NotFound
 
 PAGE = "/admin/approvals/approvalrequest/{id}/change/"
 LINK = "/approvals/link/{token}"
-UNKNOWN = "This link is not known"
+UNKNOWN = "Unknown link"
 _LONGEST = 200
 Refusal = TypeVar("Refusal", LinkSpent, NotAllowed)
 
@@ -45,10 +45,10 @@ def make_link(request: ApprovalRequest, user: User) -> str:
 
 
 def link_for(request: ApprovalRequest, caller: Caller, email: str = "") -> str:
-    """A link for the user with this e-mail, else for the caller. Operators make them for others: a
-    chat bot, say.
+    """A link for the user with this e-mail, else for the caller. Operators (a chat bot, say) can
+    create links for others.
 
-    Raises NotFound, NotAllowed, Conflict when the request is closed, InputError when nobody could
+    Raises NotFound, NotAllowed, Conflict if the request is closed, InputError if no such user could
     use the link.
     """
     try:
@@ -62,15 +62,15 @@ def link_for(request: ApprovalRequest, caller: Caller, email: str = "") -> str:
 
 def _receiver(request: ApprovalRequest, maker: User, email: str) -> User:
     user = rights.fresh(maker)
-    held = role_on(user, request.workspace.name)
-    if held is None:
+    role = role_on(user, request.workspace.name)
+    if role is None:
         raise NotFound(rights.UNSEEN)
     if not request.is_open:
         raise Conflict("The request is closed")
     if not email or email.strip().lower() == user.email.lower():
         return user
-    if not allows(held, Role.OPERATOR):
-        raise NotAllowed("Only operators make links for others")
+    if not allows(role, Role.OPERATOR):
+        raise NotAllowed("Only operators can create links for others")
     found = rights.person(email)
     if found is None or role_on(found, request.workspace.name) is None:
         raise InputError(
@@ -81,15 +81,15 @@ def _receiver(request: ApprovalRequest, maker: User, email: str) -> User:
 
 @transaction.atomic
 def open_link(text: str, user: User, address: str) -> ApprovalRequest | LinkSpent | NotAllowed:
-    """The request that this link of `user` leads to; from now on the link is spent. Refusals come
-    back as values, so that their record stays. Raises NotFound for what is no link."""
+    """The request behind this link of `user`, which is spent from now on. Refusals are returned, so
+    that their record is kept. Raises NotFound for anything that is not a link."""
     link = _find(text)
     caller = Caller(user, "link", address)
     request = link.request
     if link.user_id != user.pk or role_on(user, request.workspace.name) is None:
-        return _refused(caller, request, NotAllowed("This link is somebody else's"))
+        return _refused(caller, request, NotAllowed("This link belongs to somebody else"))
     if not Link.objects.filter(pk=link.pk, used_at=None).update(used_at=Now()):
-        return _refused(caller, request, LinkSpent("This link was used before"))
+        return _refused(caller, request, LinkSpent("This link has been used already"))
     if not request.is_open:
         return _refused(caller, request, LinkSpent("This request is closed"))
     record(request, "open", by=caller)

@@ -1,5 +1,4 @@
-"""Approval requests, the standing votes on them, and the append-only record of every try to
-decide."""
+"""Approval requests, their votes, and the append-only record of every attempt to decide."""
 
 from __future__ import annotations
 
@@ -15,11 +14,10 @@ NOW = Func(function="clock_timestamp")
 
 
 class ApprovalRequest(models.Model):
-    """One suspension of one approval step: what is asked, of whom, until when, and what became of
-    it.
+    """One suspension of one approval step: message, approvers, deadline and result.
 
-    `status` follows the step within the step's own transaction; who decides asks the step, with its
-    fence, under the lock of the job.
+    `status` follows the step in the step's own transaction. The step, with its fence and under the
+    lock of the job, is what decides whether the request is open.
     """
 
     job = models.ForeignKey(
@@ -108,8 +106,7 @@ class ApprovalRequest(models.Model):
 
 
 class Vote(models.Model):
-    """One person's standing decision on a request. A withdrawn one is deleted; the record keeps
-    it."""
+    """One person's current decision on a request. Withdrawing deletes it; the record keeps it."""
 
     request = models.ForeignKey(ApprovalRequest, on_delete=models.CASCADE, related_name="votes")
     user = models.ForeignKey("accounts.User", on_delete=models.CASCADE, related_name="+")
@@ -131,7 +128,7 @@ class Vote(models.Model):
 
 
 class Delegation(models.Model):
-    """One who is asked lets another decide in their place, for one request."""
+    """An approver lets another person decide in their place, for one request."""
 
     request = models.ForeignKey(
         ApprovalRequest, on_delete=models.CASCADE, related_name="delegations"
@@ -150,8 +147,7 @@ class Delegation(models.Model):
 
 
 class Link(models.Model):
-    """A single-use link that leads one person to the page of a request. It opens a page; it never
-    decides."""
+    """A single-use link that leads one person to the page of a request. It never decides."""
 
     request = models.ForeignKey(ApprovalRequest, on_delete=models.CASCADE, related_name="links")
     user = models.ForeignKey("accounts.User", on_delete=models.CASCADE, related_name="+")
@@ -164,8 +160,8 @@ class Link(models.Model):
 
 
 class Notice(models.Model):
-    """Something to tell those who are asked: the request itself, a reminder, the escalation. The
-    outbox of the mail."""
+    """A message to the approvers: the request, a reminder, the escalation, a delegation. The outbox
+    of the mail."""
 
     class Kind(models.TextChoices):
         SUSPENDED = "suspended", "suspended"
@@ -205,7 +201,7 @@ class Notice(models.Model):
 
 
 class Outcome(StrEnum):
-    """What came of a try."""
+    """The outcome of an attempt."""
 
     DONE = "done"
     COUNTED = "counted"  # and more approvals are needed
@@ -215,9 +211,9 @@ class Outcome(StrEnum):
 
 
 class Record(models.Model):
-    """Every try to decide, withdraw, delegate or open a link, refused ones too. The database lets
-    nobody change or delete a row, and it outlives job, request and user: it names them instead of
-    referring to them."""
+    """Every attempt to decide, withdraw, delegate or open a link, also refused ones. The database
+    prevents changes and deletion. It outlives job, request and user, so it holds their names
+    instead of references."""
 
     request_id = models.BigIntegerField()
     job_id = models.UUIDField()

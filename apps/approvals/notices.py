@@ -1,8 +1,7 @@
-"""E-mail to those who are asked, out of the notices that suspensions, reminders and delegations
-left behind.
+"""E-mail to approvers, from the notices of suspensions, reminders and delegations.
 
-Mail is sent by the conductor, outside of any transaction, a few at a time. A notice is mailed at
-least once: a process that dies between sending and noting it sends again.
+The conductor sends mail outside of any transaction, a few at a time. Each notice is mailed at least
+once: a process that dies before it notes the sending sends it again.
 """
 
 from __future__ import annotations
@@ -36,16 +35,15 @@ WHERE id IN (
 ) RETURNING id
 """
 OPENINGS = {
-    Notice.Kind.SUSPENDED: "Your approval is wanted",
-    Notice.Kind.REMINDER: "Your approval is still waited for",
-    Notice.Kind.ESCALATED: "Nobody has decided yet, so you are asked",
-    Notice.Kind.DELEGATED: "Somebody handed a decision on to you",
+    Notice.Kind.SUSPENDED: "Your approval is requested",
+    Notice.Kind.REMINDER: "Your approval is still needed",
+    Notice.Kind.ESCALATED: "Nobody has decided yet, so your approval is requested",
+    Notice.Kind.DELEGATED: "Somebody delegated a decision to you",
 }
 
 
 def send_mail() -> int:
-    """Mail the notices that are due. Returns how many went out; nothing is done where no mail
-    server is configured."""
+    """Mail the notices that are due, if a mail server is configured. Returns how many were sent."""
     if not settings.MAIL_IS_CONFIGURED:
         return 0
     taken = [row[0] for row in fetch(TAKE, (MOST_TRIES, A_ROUND))]
@@ -59,7 +57,7 @@ def send_mail() -> int:
         try:
             _send(notice, receivers)
         except (OSError, smtplib.SMTPException) as error:
-            log.warning("notice %s was not mailed, the next try comes later: %s", notice.pk, error)
+            log.warning("notice %s was not mailed and will be retried: %s", notice.pk, error)
             break
         Notice.objects.filter(pk=notice.pk).update(mailed_at=Now())
         sent += 1
@@ -82,7 +80,7 @@ def _message(notice: Notice, user: User) -> EmailMessage:
         "",
         *_facts(request.deadline_at, request.min_approvals),
         f"Decide here: {make_link(request, user)}",
-        "The link works once, for you alone, after you have signed in.",
+        "The link works once, only for you, after you sign in.",
     ]
     subject = " ".join(f"[approval] {where}".split())[:200]
     return EmailMessage(subject, "\n".join(lines), to=[user.email])

@@ -1,8 +1,7 @@
-"""What time alone changes about requests: the time-out, reminders, the escalation. Called by the
-conductor.
+"""Timeouts, reminders and the escalation of requests. Called by the conductor.
 
-Every phase selects by the state of rows, works one request a transaction, and may run anywhere any
-number of times.
+Each phase selects rows by their state and handles one request per transaction. It may run anywhere,
+any number of times.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ BATCH = 200
 
 
 def overdue_approvals() -> int:
-    """Fail the steps that nobody decided in time."""
+    """Fail the steps that were not decided in time."""
     return _each(transitions.overdue(BATCH), _time_out)
 
 
 def due_reminders() -> int:
-    """Remind those who are asked, or ask others as well."""
+    """Remind the approvers, or add those of the escalation."""
     return _each(transitions.to_remind(BATCH), _remind)
 
 
@@ -58,7 +57,7 @@ def _each(request_ids: Iterable[int], work: Callable[[int], None]) -> int:
 
 
 def _opened(request_id: int) -> tuple[Advance, ApprovalRequest, State] | None:
-    """The request with its job locked; None when it is not open any more."""
+    """The request with its job locked; None if it is no longer open."""
     job_id = ApprovalRequest.objects.filter(pk=request_id).values_list("job_id", flat=True).first()
     advance = advancing(job_id, blueprints.load) if job_id is not None else None
     state = transitions.state_of(request_id)
@@ -79,8 +78,7 @@ def _time_out(request_id: int) -> None:
 
 @retried
 def _remind(request_id: int) -> None:
-    """One notice for all that was due, however long nobody looked; the escalation takes the place
-    of a reminder."""
+    """Send one notice for everything that was due meanwhile; the escalation replaces a reminder."""
     found = _opened(request_id)
     if (
         found is None
@@ -113,7 +111,7 @@ def _is_due(escalation: Escalation, age: timedelta) -> bool:
 
 
 def _escalate(request: ApprovalRequest, action: Action, state: State) -> None:
-    """From now on the others are asked as well."""
+    """Add the approvers of the escalation."""
     assert action.escalation is not None
     added = [email.lower() for email in action.escalation.users]
     request.users = [*request.users, *(email for email in added if email not in request.users)]

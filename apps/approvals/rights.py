@@ -1,13 +1,10 @@
-"""Who may decide a request, and by which right. Read from the rows at the moment of asking, never
-remembered.
+"""Who may decide a request, and by which right. Always read from the database, never cached.
 
-* Named in `approvers` (or added by the escalation), by e-mail or by group; where nobody was named,
-  the operators of the workspace. Whoever does not see the workspace decides nothing there, named or
-  not.
-* Somebody to whom one of those handed their decision on; while that stands, the giver cannot
-  decide.
-* A superuser, also where others were asked; the record says so.
-* With `separation` nobody who started or restarted the job, superuser or not.
+* Approvers, named by e-mail or group or added by the escalation; without any, the operators of the
+  workspace. All of them must be able to see the workspace.
+* A person to whom an approver delegated the decision; meanwhile that approver cannot decide.
+* Superusers; the record says if they were not among the approvers.
+* With `separation`, nobody who started or restarted the job, superusers included.
 """
 
 from __future__ import annotations
@@ -27,21 +24,20 @@ from engine.lifecycle import RequestStatus
 
 MOST_TOLD = 100
 UNSEEN = "Job not found"
-STARTED_IT = "You started this job, and somebody else must decide about it"
-HANDED_ON = "You handed this decision on to {taker}; take it back first"
+STARTED_IT = "You started this job, so somebody else must decide"
+DELEGATED = "You delegated this decision to {taker}; take it back first"
 
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """By which right somebody decides, in words for the record."""
+    """The right by which a person decides, in words for the record."""
 
     text: str
-    is_own: bool = False  # asked in person: may hand the decision on
+    is_own: bool = False  # an approver: may delegate
 
 
 def fresh(user: User) -> User:
-    """The same person as the database knows it now: nothing that an earlier look remembered
-    counts."""
+    """The same user, read again from the database, without cached grants."""
     found = User.objects.filter(pk=user.pk, is_active=True).first()
     if found is None:
         raise NotFound(UNSEEN)
@@ -49,15 +45,15 @@ def fresh(user: User) -> User:
 
 
 def person(email: str) -> User | None:
-    """The active user with this e-mail, however it is written."""
+    """The active user with this e-mail, in any case."""
     return User.objects.filter(
         email__iexact=email.strip().replace("\x00", ""), is_active=True
     ).first()
 
 
 def right_of(user: User, request: ApprovalRequest) -> Right:
-    """By which right `user` may decide. Raises NotFound for who must not see it, NotAllowed for who
-    only may."""
+    """The right by which `user` may decide. Raises NotFound if they must not see the request,
+    NotAllowed if they may only see it."""
     if role_on(user, request.workspace.name) is None:
         raise NotFound(UNSEEN)
     if is_kept_apart(user, request):
@@ -65,7 +61,7 @@ def right_of(user: User, request: ApprovalRequest) -> Right:
     delegations = list(Delegation.objects.filter(request=request).select_related("giver", "taker"))
     for delegation in delegations:
         if delegation.giver_id == user.pk:
-            raise NotAllowed(HANDED_ON.format(taker=delegation.taker.email))
+            raise NotAllowed(DELEGATED.format(taker=delegation.taker.email))
     own = own_right(user, request)
     if own is not None:
         return own
@@ -74,11 +70,11 @@ def right_of(user: User, request: ApprovalRequest) -> Right:
             return Right(f"in place of {delegation.giver.email}")
     if user.is_superuser:
         return Right("as superuser, not among those who were asked")
-    raise NotAllowed(f"You may not decide this: it asks {asked_in_words(request)}")
+    raise NotAllowed(f"You may not decide this; the approvers are {asked_in_words(request)}")
 
 
 def right_to_decide(user: User, request: ApprovalRequest) -> Right | None:
-    """By which right `user` could decide; None when not at all."""
+    """The right by which `user` could decide, or None."""
     try:
         return right_of(user, request)
     except (NotFound, NotAllowed):
@@ -86,7 +82,7 @@ def right_to_decide(user: User, request: ApprovalRequest) -> Right | None:
 
 
 def why_not(user: User, request: ApprovalRequest) -> str:
-    """The sentence that tells `user` why they cannot decide; empty when they can."""
+    """Why `user` cannot decide; empty if they can."""
     try:
         right_of(user, request)
     except (NotFound, NotAllowed) as error:
@@ -95,7 +91,7 @@ def why_not(user: User, request: ApprovalRequest) -> str:
 
 
 def own_right(user: User, request: ApprovalRequest) -> Right | None:
-    """The right of somebody whom the request itself asks."""
+    """The right of an approver, without delegations."""
     if not user.is_active:
         return None
     if user.email.lower() in request.users:
@@ -110,13 +106,13 @@ def own_right(user: User, request: ApprovalRequest) -> Right | None:
 
 
 def is_asked(user: User, request: ApprovalRequest) -> bool:
-    """Whether the request asks this person, who also sees the workspace and is not kept apart."""
+    """Whether `user` is an approver who sees the workspace and may decide despite `separation`."""
     sees = role_on(user, request.workspace.name) is not None
     return sees and not is_kept_apart(user, request) and own_right(user, request) is not None
 
 
 def is_kept_apart(user: User, request: ApprovalRequest) -> bool:
-    """Whether `separation` keeps this person from deciding."""
+    """Whether `separation` prevents this user from deciding."""
     started = user.pk == request.requested_by_id or user.email.lower() in request.starters
     return request.separation and started
 
@@ -129,8 +125,8 @@ def asked_in_words(request: ApprovalRequest) -> str:
 
 
 def people_asked(request: ApprovalRequest) -> list[User]:
-    """Those who may decide now, for notices: at most 100, superusers only where nobody else is
-    left."""
+    """Users who may decide now, to be notified: at most 100; superusers only if there is nobody
+    else."""
     takers = User.objects.filter(pk__in=request.delegations.values("taker"))
     givers = set(request.delegations.values_list("giver_id", flat=True))
     asked = Q(email__in=request.users) | Q(groups__name__in=request.groups)
@@ -152,8 +148,8 @@ def people_asked(request: ApprovalRequest) -> list[User]:
 
 
 def _operators() -> Iterable[int]:
-    """Ids of those who hold the role somewhere, by a grant of their own or of a group; who sees
-    this workspace with it is looked at one by one."""
+    """Ids of users with the role anywhere, by their own grant or that of a group; callers check the
+    workspace of each."""
     wide = [role for role in Role if RANK[role] >= RANK[Role.OPERATOR]]
     rows = WorkspaceGrant.objects.filter(role__in=wide)
     users = set(rows.filter(user__isnull=False).values_list("user_id", flat=True))
@@ -166,8 +162,7 @@ def _operators() -> Iterable[int]:
 
 
 def waiting_for(user: Person) -> QuerySet[ApprovalRequest]:
-    """Open requests that ask `user` and that this user has not voted on yet: the inbox, and its
-    badge."""
+    """Open requests that `user` may decide and has not voted on: the inbox and its badge."""
     if not isinstance(user, User):
         return ApprovalRequest.objects.none()
     visibly_open = ApprovalRequest.objects.filter(
@@ -177,15 +172,14 @@ def waiting_for(user: Person) -> QuerySet[ApprovalRequest]:
 
 
 def _asks(user: User) -> Q:
-    """By name, by group, by role, or by somebody who handed it on; and not handed on to somebody
-    else."""
+    """Requests to this user by name, group, role or delegation, without those they delegated."""
     delegations = Delegation.objects.filter(request=OuterRef("pk"))
     groups = list(user.groups.values_list("name", flat=True))
     own = Q(users__contains=[user.email.lower()]) | Q(groups__overlap=groups)
     own |= Q(asks_operators=True) & visible(user, "workspace__name", Role.OPERATOR)
-    handed_on = Exists(delegations.filter(giver_id=user.pk))
-    handed_over = Exists(delegations.filter(taker_id=user.pk))
-    return (own & ~Q(handed_on)) | Q(handed_over)
+    has_delegated = Exists(delegations.filter(giver_id=user.pk))
+    is_delegate = Exists(delegations.filter(taker_id=user.pk))
+    return (own & ~Q(has_delegated)) | Q(is_delegate)
 
 
 def _is_kept_from(user: User) -> Q:

@@ -1,9 +1,8 @@
-"""A person decides about an approval request: from the API, the admin, a command alike.
+"""Deciding a request, from the API, the admin or a command.
 
-Each function is one transaction under the lock of the job, and records what was tried, also when it
-refuses (then what it had written is taken back): NotFound (404) for who must not see the request,
-NotAllowed (403) for who sees it only, Conflict (409) for who is late, InputError (400) for a form
-that does not fit.
+Each function is one transaction under the lock of the job and records the attempt, also when it
+refuses and rolls back: NotFound (404) if the caller must not see the request, NotAllowed (403) if
+they may only see it, Conflict (409) if they are late, InputError (400) for an invalid form.
 """
 
 from __future__ import annotations
@@ -41,8 +40,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What became of the step: approved, rejected, or still suspended because more approvals are
-    needed."""
+    """The resulting status: approved, rejected, or suspended while more approvals are needed."""
 
     status: RequestStatus | StepStatus
     approvals: int = 0
@@ -51,7 +49,7 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A request under the lock of its job, with the person who wants something of it."""
+    """A request under the lock of its job, and its caller."""
 
     request: ApprovalRequest
     state: State
@@ -60,7 +58,7 @@ class Case:
 
     @property
     def step_name(self) -> str:
-        """For the advance: the name in the flow; instances of loops count as their loop."""
+        """The name in the flow, for the advance; an instance has the name of its loop."""
         return self.state.base if self.request.step_name == self.state.base else ""
 
     def record(self, what: str, outcome: Outcome = Outcome.DONE, detail: str = "") -> None:
@@ -76,10 +74,10 @@ def decide(
     reason: str = "",
     shown: str | None = None,
 ) -> Decided:
-    """Approve (with the form) or reject (with a reason). `shown`: the request's `digest` that the
-    person saw; None where they did not look.
+    """Approve (with the form) or reject (with a reason). `shown` is the `digest` of the request
+    that the caller saw; None if unknown.
 
-    The answer's status is approved, rejected, or suspended while more approvals are needed.
+    The resulting status is approved, rejected, or suspended while more approvals are needed.
     """
     return judged(
         request_id,
@@ -90,13 +88,12 @@ def decide(
 
 
 def withdraw(request_id: int, caller: Caller) -> Decided:
-    """Take back one's own approval while others are still waited for."""
+    """Withdraw the caller's approval while more approvals are needed."""
     return judged(request_id, caller, "withdraw", _withdraw)
 
 
 def request_of(job_id: UUID, step_name: str) -> ApprovalRequest:
-    """The newest request of a step. Raises NotFound, and Conflict for a step that asks nobody
-    (now)."""
+    """The newest request of a step. Raises NotFound, or Conflict if the step has no request now."""
     named = Step.objects.filter(job_id=job_id, name=step_name)
     step = named.first() if "\x00" not in step_name else None
     if step is None:
@@ -111,8 +108,8 @@ def request_of(job_id: UUID, step_name: str) -> ApprovalRequest:
 
 
 def record_unseen(job_id: UUID, step_name: str, caller: Caller, what: str) -> None:
-    """Record the try of somebody who was told that there is no such job, because they must not see
-    it."""
+    """Record the attempt of a caller who must not see the job and was told that it does not
+    exist."""
     named = ApprovalRequest.objects.filter(job_id=job_id, step_name=step_name.replace("\x00", ""))
     found = named.select_related("workspace").order_by("-id").first()
     if found is not None:
@@ -123,8 +120,7 @@ def record_unseen(job_id: UUID, step_name: str, caller: Caller, what: str) -> No
 
 
 def judged(request_id: int, caller: Caller, what: str, judge: Callable[[Case], T | Conflict]) -> T:
-    """What `judge` answers under the lock of the job. Raises what it refuses, after the refusal was
-    recorded."""
+    """The result of `judge` under the lock of the job. Raises its refusal after recording it."""
     answer: T | StroemError = _judged(request_id, caller, what, judge)
     if isinstance(answer, StroemError):
         raise answer
@@ -154,7 +150,7 @@ def _opened(request_id: int, caller: Caller) -> Case:
     advance = advancing(job_id, blueprints.load) if job_id is not None else None
     if advance is None:
         raise NotFound(rights.UNSEEN)
-    # Only what is read from here on counts: the lock has been waited for.
+    # Read only after the lock was acquired.
     request = ApprovalRequest.objects.select_related("workspace").get(pk=request_id)
     state = transitions.state_of(request_id)
     if state is None:
@@ -163,7 +159,7 @@ def _opened(request_id: int, caller: Caller) -> Case:
 
 
 def outcome_of(refusal: StroemError) -> Outcome:
-    """How the record calls a refusal."""
+    """The outcome that the record stores for a refusal."""
     match refusal:
         case Conflict():
             return Outcome.LATE
@@ -173,8 +169,7 @@ def outcome_of(refusal: StroemError) -> Outcome:
 
 
 def refuse_closed(case: Case) -> Conflict | None:
-    """Why nobody can decide any more; None while the request is open. Lets the time-out happen if
-    it is due."""
+    """Why the request can no longer be decided; None while it is open. Times it out if due."""
     current = case.state.step_status
     if case.state.is_open:
         if not case.state.is_late:
@@ -184,13 +179,13 @@ def refuse_closed(case: Case) -> Conflict | None:
         current = StepStatus.FAILED
     elif not case.state.is_of_this_suspension:
         return Conflict(
-            f"Step '{case.request.step_name}' was started anew since; look at its new request"
+            f"Step '{case.request.step_name}' was started again since; see its new request"
         )
     return Conflict(_closed_in_words(case.request, current))
 
 
 def _closed_in_words(request: ApprovalRequest, current: str) -> str:
-    """Who decided, and when."""
+    """Who decided and when."""
     text = f"Step '{request.step_name}' is not in suspended state (current: {current})"
     if request.closed_at is None:
         return text
@@ -213,19 +208,19 @@ def time_out(advance: Advance, request: ApprovalRequest, base: str) -> None:
 def _decide(
     case: Case, approved: bool, given: Mapping[str, Any], reason: str, shown: str | None
 ) -> Decided | Conflict:
-    """Approve or reject, if the caller may, and if it is not too late."""
+    """Approve or reject, if the caller may and the request is open."""
     user = rights.fresh(case.caller.user)
     right = rights.right_of(user, case.request)
     refusal = refuse_closed(case)
     if refusal is not None:
         return refusal
     if shown is not None and shown != case.request.digest:
-        raise Conflict("What you saw is not what is asked now; load the page again")
+        raise Conflict("The request has changed since you saw it; reload the page")
     if not approved:
         return _reject(case, reason, right)
     before = Vote.objects.filter(request=case.request, user=user).first()
     if before is not None:
-        raise Conflict(f"You approved this already at {_when(before.at)}; it needs one more person")
+        raise Conflict(f"You already approved this at {_when(before.at)}; others must approve")
     return _approve(case, given, right)
 
 
@@ -262,7 +257,7 @@ def _approve(case: Case, given: Mapping[str, Any], right: Right) -> Decided:
 
 
 def _standing(case: Case) -> list[Vote]:
-    """The approvals given before, of those who may still give them, the oldest first."""
+    """Earlier approvals by people who may still decide, oldest first."""
     votes = Vote.objects.filter(request=case.request, approved=True).select_related("user")
     return [
         vote
@@ -301,18 +296,18 @@ def _reject(case: Case, reason: str, right: Right) -> Decided:
 def _closed(case: Case, event: RequestEventKind, reason: str = "") -> datetime:
     at = transitions.close(case.request.pk, event, by=case.caller.user.email, reason=reason)
     if at is None:
-        raise PlatformError(f"request {case.request.pk} is closed although its step is suspended")
+        raise PlatformError(f"request {case.request.pk} is closed but its step is suspended")
     return at
 
 
 def _settle(case: Case, event: StepEventKind, result: Result, done: str, at: datetime) -> None:
-    """End the step, say so in the job's log, and let the job go on."""
+    """End the step, log it, and advance the job."""
     request, email = case.request, case.caller.user.email
     moved = case.advance.settle(
         [request.step_id], event, result, fence=request.fence, actor=email, base=case.step_name
     )
     if not moved:
-        raise PlatformError(f"step {request.step_id} is not suspended although its request is open")
+        raise PlatformError(f"step {request.step_id} is not suspended but its request is open")
     case.advance.run(actor=email)
     text = f"[approval] Step '{request.step_name}' {done} by {email}"
     logs.say(request.job_id, text, at=at.timestamp())
@@ -326,7 +321,7 @@ def _withdraw(case: Case) -> Decided | Conflict:
     if refusal is not None:
         return refusal
     if not Vote.objects.filter(request=case.request, user=user).delete()[0]:
-        raise Conflict("You have not approved this, so there is nothing to take back")
+        raise Conflict("You have not approved this, so there is nothing to withdraw")
     left, needed = len(_standing(case)), case.request.min_approvals
     case.record("withdraw", detail=f"{left} of {needed} approvals")
     return Decided(StepStatus.SUSPENDED, left, needed)
@@ -341,6 +336,6 @@ def _exactly(moment: datetime) -> str:
 
 
 def _cut(reason: str) -> str:
-    """The reason as it can be stored, at most 4096 bytes of it."""
+    """The reason as stored: at most 4096 bytes."""
     clean = reason.replace("\x00", "\ufffd").strip()
     return clean.encode("utf-8", "replace")[:LONGEST_REASON].decode("utf-8", "ignore")

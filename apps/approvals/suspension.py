@@ -1,5 +1,5 @@
-"""An approval step begins: its message is rendered, the step waits, people are asked. All in the
-job's transaction."""
+"""Starting an approval step: render its message, suspend it, notify the approvers. All in the job's
+transaction."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ from engine.spec.model import Action
 
 
 def suspend(dispatch: Dispatch) -> None:
-    """Start an approval step. Raises TemplateError when its message cannot be rendered. Source:
-    spec 2.5."""
+    """Start an approval step. Raises TemplateError if its message cannot be rendered."""
     node = dispatch.node
     message = _message(dispatch)
     limit = node.step.timeout or node.action.timeout
@@ -55,8 +54,8 @@ def suspend(dispatch: Dispatch) -> None:
 
 
 def _message(dispatch: Dispatch) -> str:
-    """The author's text with the job's input, overlaid by the step's, and the outputs so far;
-    secret values hidden."""
+    """The rendered message, with the job's input overlaid by the step's, and earlier outputs;
+    secret values masked."""
     context = dict(dispatch.context)
     context["input"] = {**dispatch.context["input"], **dispatch.values}
     try:
@@ -101,7 +100,7 @@ def _request(dispatch: Dispatch, fence: int, message: str, since: datetime) -> A
 
 
 def _starters(job: Job) -> list[str]:
-    """Who started the job, and who restarted it."""
+    """The people who started or restarted the job."""
     restarts = StepEvent.objects.filter(job_id=job.id, kind=f"job_{JobEventKind.REOPENED}").exclude(
         actor=""
     )
@@ -112,7 +111,7 @@ def _starters(job: Job) -> list[str]:
 
 
 def next_reminder(action: Action, since: datetime, after: datetime) -> datetime | None:
-    """When the first reminder, or the escalation, behind the moment `after` is due."""
+    """The time of the first reminder, or the escalation, after `after`."""
     spans = [span.seconds for span in action.reminders]
     if action.escalation is not None:
         spans.append(action.escalation.after.seconds)
@@ -123,7 +122,7 @@ def next_reminder(action: Action, since: datetime, after: datetime) -> datetime 
 
 
 def close_cancelled(job_id: UUID, actor: str, reason: str) -> None:
-    """The job was cancelled, and its suspended steps with it: nobody can decide any more."""
+    """Close the requests of a cancelled job."""
     closed = transitions.close_of_job(job_id, by=actor, reason=reason)
     for request in ApprovalRequest.objects.filter(pk__in=closed).select_related("workspace"):
         transitions.record(request, "cancel", detail=reason, actor=actor)

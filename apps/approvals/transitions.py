@@ -1,8 +1,8 @@
-"""The pen of approvals: the status of a request, always moved by one guarded statement that says
-whether it counted, and the record of every try.
+"""The pen of approvals: the status of a request, moved by one guarded statement at a time, and the
+record of every attempt.
 
-The step decides: a request is open as long as its step is suspended with its fence. Its own status
-follows in the same transaction, so that lists and badges need not look at steps.
+A request is open while its step is suspended with its fence. Its own status follows in the same
+transaction, so that lists and badges need not read steps.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ ORDER BY remind_at LIMIT %s
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A signed-in person, the way they came (api, admin, cli, link) and their address."""
+    """A signed-in user, their channel (api, admin, cli, link) and their address."""
 
     user: User
     via: str
@@ -65,7 +65,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How the step of a request stands, read under the lock of its job."""
+    """The state of the step of a request, read under the lock of its job."""
 
     step_status: str
     is_open: bool
@@ -83,7 +83,7 @@ def state_of(request_id: int) -> State | None:
 def close(
     request_id: int, event: RequestEventKind, *, by: str = "", reason: str = ""
 ) -> datetime | None:
-    """Close an open request; when that was, or None when it was closed before."""
+    """Close an open request. Returns the time, or None if it was closed before."""
     row = fetch_one(
         CLOSE,
         {
@@ -98,12 +98,12 @@ def close(
 
 
 def close_of_job(job_id: UUID, *, by: str, reason: str) -> list[int]:
-    """Close the open requests of a job that was cancelled. Returns their ids."""
+    """Close the open requests of a cancelled job. Returns their ids."""
     return [row[0] for row in fetch(CLOSE_OF_JOB, (by, reason, job_id))]
 
 
 def close_orphans() -> int:
-    """Close requests whose step went on without them; nothing should ever be found."""
+    """Close requests whose step continued without them; there should never be any."""
     return len(fetch(CLOSE_ORPHANS, ()))
 
 
@@ -124,8 +124,8 @@ def record(
     by: Caller | None = None,
     actor: str = "",
 ) -> None:
-    """Add a row about what `by` tried, or the server did. `request` comes with its workspace;
-    `detail` must hold no secret."""
+    """Record what `by`, or the server, attempted. `request` comes with its workspace; `detail` must
+    not contain secrets."""
     Record.objects.create(
         request_id=request.pk,
         job_id=request.job_id,

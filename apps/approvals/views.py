@@ -1,5 +1,4 @@
-"""The address behind a link in an e-mail or a chat: it leads to the page of its request, never
-further."""
+"""The address of a link: it redirects to the page of its request, nothing more."""
 
 from __future__ import annotations
 
@@ -13,15 +12,15 @@ from apps.approvals.errors import LinkSpent, NotAllowed
 from apps.approvals.links import PAGE
 from engine.errors import NotFound
 
-# ids of requests that this session came to by a link: `via` of its decisions
+# ids of requests that this session reached by a link; the channel of their decisions
 SESSION_KEY = "approvals_by_link"
 
 
 @never_cache
 @require_GET
 def open_link(request: HttpRequest, token: str) -> HttpResponse:
-    """Whoever is not signed in (a link preview, for one) goes to the sign-in page, and the link
-    stays good."""
+    """Visitors who are not signed in (such as link previews) are sent to the sign-in page and do
+    not spend the link."""
     if not request.user.is_authenticated:
         return redirect_to_login(request.get_full_path())
     try:
@@ -31,7 +30,7 @@ def open_link(request: HttpRequest, token: str) -> HttpResponse:
     match found:
         case LinkSpent():
             return _sentence(
-                410, f"{found}. What waits for you is at /admin/approvals/approvalrequest/"
+                410, f"{found}. Your open requests are at /admin/approvals/approvalrequest/"
             )
         case NotAllowed():
             return _sentence(403, str(found))

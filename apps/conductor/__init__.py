@@ -1,1 +1,1 @@
-"""Rings bells and sweeps. Decides nothing that the rows do not already say. No models."""
+"""Rings bells and sweeps. Acts only on what the rows say. No models."""

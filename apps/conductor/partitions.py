@@ -1,4 +1,4 @@
-"""The log table has one partition a day: made ahead, dropped when retention says so."""
+"""Daily partitions of the log table: created ahead, dropped by retention."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ LOCK = 0x5354524F454D01
 
 
 def prepare() -> None:
-    """Make the partitions of today and the next days. Lines of a day without one lie in the default
-    partition."""
+    """Create the partitions of today and the next days. Other days use the default partition."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         cursor.execute(
@@ -34,8 +33,7 @@ def prepare() -> None:
 
 
 def expire() -> None:
-    """Drop the log partitions older than `retention.job_days` that hold no line of a job that is
-    still there."""
+    """Drop log partitions older than `retention.job_days` that hold no line of an existing job."""
     days = settings.STROEM.retention.job_days
     if days is None:
         return

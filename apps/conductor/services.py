@@ -1,5 +1,5 @@
-"""The conductor's round: every second what is due, every few seconds what was missed. Any number
-may run at once."""
+"""The conductor's round: due work every second, recovery every few seconds. Several conductors may
+run at once."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ Phase = Callable[[], object]
 
 
 def tick() -> None:
-    """What is due to the second: retries, delayed and held jobs, approvals that nobody gave."""
+    """Work due to the second: retries, delayed and held jobs, approval timeouts and reminders."""
     _run([sweeps.due_steps, sweeps.due_jobs, approvals.overdue_approvals, approvals.due_reminders])
 
 
 def sweep() -> None:
-    """What a lost message, a dead worker or a passed deadline left behind."""
+    """Recover from lost messages, dead workers and passed deadlines."""
     recovery = settings.STROEM.recovery
     _run(
         [
@@ -54,7 +54,7 @@ def sweep() -> None:
 
 
 def tidy() -> None:
-    """What may wait a minute: missed advances, log partitions, workspaces to look at again."""
+    """Work that can wait a minute: missed advances, orphans, log partitions, expired tokens."""
     _run(
         [
             sweeps.missed_advances,
@@ -67,8 +67,8 @@ def tidy() -> None:
     )
 
 
-def retire() -> None:
-    """What `retention` lets go: jobs with their logs, and workers that are gone."""
+def expire() -> None:
+    """Remove what `retention` no longer keeps: jobs with their logs, and workers that are gone."""
     _run([retention.remove_old_jobs, _remove_old_workers, partitions.expire])
 
 
@@ -85,10 +85,8 @@ def _run(phases: list[Phase]) -> None:
         except (DatabaseError, StroemError) as error:
             log.warning("%s: %s", _name_of(phase), error)
             close_old_connections()
-        except (
-            Exception
-        ):  # an outer edge: one row that nobody thought of may not keep all the others waiting
-            log.exception("%s failed; the other phases go on", _name_of(phase))
+        except Exception:  # an outer edge: one broken row must not block the others
+            log.exception("%s failed; the other phases continue", _name_of(phase))
 
 
 def _name_of(phase: Phase) -> str:
@@ -96,9 +94,9 @@ def _name_of(phase: Phase) -> str:
 
 
 def run_forever(stop: threading.Event, after_round: Callable[[], object] = lambda: None) -> None:
-    """Go round until `stop` is set."""
+    """Run rounds until `stop` is set."""
     interval_s = settings.STROEM.recovery.sweep_interval_s
-    next_sweep = next_tidy = next_retire = 0.0
+    next_sweep = next_tidy = next_expiry = 0.0
     while not stop.is_set():
         now = time.monotonic()
         tick()
@@ -108,9 +106,9 @@ def run_forever(stop: threading.Event, after_round: Callable[[], object] = lambd
         if now >= next_tidy:
             tidy()
             next_tidy = now + SLOW_S
-        if now >= next_retire:
-            retire()
-            next_retire = now + settings.STROEM.retention.interval_s
+        if now >= next_expiry:
+            expire()
+            next_expiry = now + settings.STROEM.retention.interval_s
         _run([workspaces.refresh_due])
         after_round()
         close_old_connections()

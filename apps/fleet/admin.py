@@ -1,4 +1,4 @@
-"""Workers: who is there, what they offer, how busy they are, and what they are doing."""
+"""Worker pages: presence, offers, load and current work."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class PresenceFilter(admin.SimpleListFilter):
 
 @admin.register(Worker)
 class WorkerAdmin(ReadOnlyAdmin[Worker]):
-    """Everybody who is let in sees every worker; what a worker runs is shown by workspace."""
+    """Every signed-in user sees every worker; the steps shown are filtered by workspace."""
 
     list_display = ("name", "state", "load", "shown_tags", "heartbeat", "version", "started")
     list_filter = (PresenceFilter,)
     search_fields = ("name", "hostname")
     search_help_text = "Name or host"
-    when_empty = "No worker is here. Steps wait until one comes: manage.py worker"
+    when_empty = "No worker is running. Steps wait until one starts: manage.py worker"
     ordering = ("-started_at", "id")
     list_fullwidth = True
     list_before_template = "adminkit/list_tabs.html"
@@ -105,7 +105,7 @@ class WorkerAdmin(ReadOnlyAdmin[Worker]):
 
 
 def workers_panel(request: HttpRequest) -> dict[str, Any]:
-    """On the dashboard: who is here."""
+    """Dashboard: workers that have not left."""
     rows = vitals.here().order_by("name")
     count = rows.count()
     return {

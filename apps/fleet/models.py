@@ -1,5 +1,4 @@
-"""Workers that have been seen, the tag sets that steps ask for, worker sessions, Slurm
-allocations."""
+"""Workers, tag sets, worker sessions and Slurm allocations."""
 
 from __future__ import annotations
 
@@ -24,8 +23,7 @@ class TagSet(models.Model):
 
 
 class Worker(models.Model):
-    """One start of a worker process. A restart is a new row: leases of the old one are never
-    adopted."""
+    """One start of a worker process. A restart is a new row, which never adopts old leases."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     name = models.CharField(max_length=200)
@@ -58,8 +56,7 @@ class Worker(models.Model):
 
 
 class WorkerSession(models.Model):
-    """One worker at work for one job, in one generation of it: from before its first step until it
-    leaves."""
+    """One worker's work on one generation of a job, from before its first step until it leaves."""
 
     id = models.BigAutoField(primary_key=True)
     job_id = models.UUIDField()
@@ -98,8 +95,7 @@ class WorkerSession(models.Model):
 
 
 class Allocation(models.Model):
-    """Nodes that were asked of Slurm for one job: one call of sbatch, with the very script that it
-    was given."""
+    """Nodes requested from Slurm for one job: one sbatch call, with the script it was given."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     job_id = models.UUIDField()

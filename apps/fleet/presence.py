@@ -1,4 +1,4 @@
-"""Workers come, are seen, and leave."""
+"""Workers register and leave; workers must fit the database schema."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def register(
 
 
 def retire(worker_id: UUID) -> None:
-    """Mark a worker as gone. Its attempts, if any are left, run out by their leases."""
+    """Mark a worker as gone. Leases of the attempts it left behind expire."""
     vitals.here().filter(id=worker_id).update(stopped_at=vitals.ClockTimestamp(), busy=0)
 
 
 def mark_dead(after_s: float) -> int:
-    """Workers that were not seen for so long count as gone."""
+    """Mark workers without a heartbeat for `after_s` seconds as gone."""
     return vitals.overdue(after_s).update(stopped_at=vitals.ClockTimestamp(), busy=0)
 
 
@@ -63,15 +63,14 @@ def remove_old(hours: float) -> int:
 
 
 def missing_migrations(executor: MigrationExecutor | None = None) -> list[str]:
-    """Names of those that this code has and the database lacks."""
+    """Migrations of this code that the database lacks."""
     executor = executor or MigrationExecutor(connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     return [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
 
 
 def schema_problem() -> str | None:
-    """One sentence when the database has migrations that this code lacks, or lacks some that it
-    has."""
+    """Which migrations the database or this code lacks, as a sentence; None if they agree."""
     executor = MigrationExecutor(connection)
     missing = missing_migrations(executor)
     if missing:

@@ -1,4 +1,4 @@
-"""Worker sessions: who is at work for which job."""
+"""Worker sessions: which worker works on which job."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ _keys: dict[int, str] = {}
 
 
 def tag_set_ids(keys: Iterable[str]) -> dict[str, int]:
-    """Ids of tag sets by key, made where they are missing. Rows are never deleted, so what was read
-    once is kept."""
+    """Ids of tag sets by key; missing ones are created. Rows are never deleted, so ids are
+    cached."""
     wanted = set(keys)
     missing = wanted - _ids.keys()
     if missing:
@@ -26,7 +26,7 @@ def tag_set_ids(keys: Iterable[str]) -> dict[str, int]:
         found = {
             key: id for id, key in TagSet.objects.filter(key__in=missing).values_list("id", "key")
         }
-        # not before: a transaction that fails takes its rows along
+        # cache after the commit only: a rollback removes new rows
         transaction.on_commit(partial(_keep, found))
         return {key: found.get(key) or _ids[key] for key in wanted}
     return {key: _ids[key] for key in wanted}
@@ -48,8 +48,7 @@ def keys_of(ids: Iterable[int]) -> dict[int, str]:
 
 
 def covered(tags: Collection[str]) -> dict[int, str]:
-    """Tag sets (id -> key) of steps that a worker with these tags may serve: all of their tags are
-    among its own."""
+    """Tag sets (id -> key) of steps whose tags are all among these."""
     have = set(tags) - {ACTIONS}
     return {
         id: key for id, key in TagSet.objects.values_list("id", "key") if split_tags(key)[0] <= have

@@ -56,12 +56,13 @@ def _one(statement: str, params: Any) -> tuple[Any, ...] | None:
 def open_session(
     job_id: UUID, generation: int, worker_id: UUID, allocation_id: UUID | None
 ) -> int | None:
-    """The id of a new session; None when there is one already."""
+    """The id of a new session; None if it exists already."""
     row = _one(OPEN_SESSION, [job_id, generation, worker_id, allocation_id])
     return row[0] if row else None
 
 
 def move_session(session_id: int, event: SessionEventKind, *, reason: str = "") -> bool:
+    """Move a session; False if its status does not allow it."""
     params = {
         "id": session_id,
         "to": target(SESSION_TABLE, event),
@@ -80,7 +81,7 @@ def open_allocation(
     scheduler: str,
     script: str,
 ) -> None:
-    """A row for nodes that are about to be asked for; one that is there already stays as it is."""
+    """Record nodes that are about to be requested; an existing row stays as it is."""
     with connection.cursor() as cursor:
         cursor.execute(
             OPEN_ALLOCATION, [allocation_id, job_id, action_id, part, number, scheduler, script]
@@ -96,7 +97,7 @@ def move_allocation(
     nodes: str = "",
     slurm_job_id: str = "",
 ) -> bool:
-    """Move an allocation; False when it has ended, or is not where it may be taken from."""
+    """Move an allocation; False if its status does not allow it."""
     params = {
         "id": allocation_id,
         "to": target(ALLOCATION_TABLE, event),

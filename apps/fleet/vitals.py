@@ -1,13 +1,14 @@
-"""Which workers are alive: the one place that says so, for sweeps, pages, API and `doctor`.
+"""Which workers are alive: the only definition, for sweeps, pages, API and `doctor`.
 
-A worker is here until it leaves (`stopped_at`). One that is here and was not seen for a while is
-late; after `heartbeat_timeout_secs` it is not alive any more, and the next sweep marks it as gone.
-The database's clock decides.
+A worker is here until it leaves (`stopped_at`). Without a heartbeat for a while it is late; after
+`heartbeat_timeout_secs` it is no longer alive, and the next sweep marks it as gone. The database's
+clock decides.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import StrEnum
 
 from django.conf import settings
 from django.db.models import (
@@ -25,6 +26,15 @@ from django.db.models import (
 from apps.fleet.models import Worker
 
 LATE_AFTER_S = 15.0
+
+
+class WorkerState(StrEnum):
+    """What pages show of a worker."""
+
+    LIVE = "live"
+    DRAINING = "draining"
+    SILENT = "silent"  # late
+    STOPPED = "stopped"
 
 
 class ClockTimestamp(Func):
@@ -45,12 +55,12 @@ def is_alive() -> Q:
 
 
 def may_take_steps() -> Q:
-    """Between two heartbeats a worker is there, although nobody has seen it just now."""
+    """Workers recent enough to take steps, also between two heartbeats."""
     return Q(stopped_at=None) & seen_within(gone_after_s() / 2)
 
 
 def here() -> QuerySet[Worker]:
-    """Those that have not left, late ones included."""
+    """Workers that have not left, including late ones."""
     return Worker.objects.filter(stopped_at=None)
 
 
@@ -59,17 +69,17 @@ def alive() -> QuerySet[Worker]:
 
 
 def overdue(after_s: float) -> QuerySet[Worker]:
-    """Those that have not left and were not seen for so long."""
+    """Workers that have not left and sent no heartbeat for `after_s` seconds."""
     return here().exclude(seen_within(after_s))
 
 
 def with_vitals(rows: QuerySet[Worker]) -> QuerySet[Worker]:
-    """Each row with `is_alive`, and its `state`: live, draining, silent (late) or stopped."""
+    """The rows with `is_alive` and `state`, a WorkerState."""
     late_after_s = min(LATE_AFTER_S, gone_after_s())
     state = Case(
-        When(stopped_at__isnull=False, then=Value("stopped")),
-        When(~seen_within(late_after_s), then=Value("silent")),
-        When(drains_at__isnull=False, then=Value("draining")),
-        default=Value("live"),
+        When(stopped_at__isnull=False, then=Value(WorkerState.STOPPED)),
+        When(~seen_within(late_after_s), then=Value(WorkerState.SILENT)),
+        When(drains_at__isnull=False, then=Value(WorkerState.DRAINING)),
+        default=Value(WorkerState.LIVE),
     )
     return rows.annotate(state=state, is_alive=ExpressionWrapper(is_alive(), BooleanField()))

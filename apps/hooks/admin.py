@@ -1,4 +1,4 @@
-"""On the page of a job: which hooks it has set off, and what came of them."""
+"""Job page: the hooks that the job fired, and their jobs."""
 
 from __future__ import annotations
 

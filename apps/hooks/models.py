@@ -1,5 +1,4 @@
-"""Which hooks a job has fired: one row a (job, generation, event, index), so that each fires
-exactly once."""
+"""Fired hooks: one row per (job, generation, event, index), so that each fires exactly once."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ from django.db import models
 
 
 class HookRun(models.Model):
-    """One hook that was set off, with the job that it started or why it could not start."""
+    """A fired hook, with the job it started or the reason why it could not."""
 
     job_id = models.UUIDField()
     generation = models.SmallIntegerField()

@@ -1,5 +1,5 @@
-"""Fires hooks: in the transaction that ends (or suspends) the job, exactly once, never changing the
-job's fate."""
+"""Fires hooks exactly once, in the transaction that ends or suspends the job. A hook never changes
+that job's status."""
 
 from __future__ import annotations
 
@@ -44,21 +44,20 @@ VALUES (%s, %s, %s, %s, %s, %s, '', clock_timestamp()) ON CONFLICT DO NOTHING RE
 
 
 def on_end(job: Job, plan: Plan) -> None:
-    """Fire what the end of a job sets off. A failed job that is tried again fires nothing yet."""
+    """Fire the hooks of a job's end. A failed job that will be retried fires nothing yet."""
     if job.retry_job_id is not None:
         return
     if job.source_type == "hook" and job.status == JobStatus.FAILED:
         _tell_of_failure(job)
     event = EVENTS[JobStatus(job.status)]
     if event in plan.fallback_events and job.parent_job_id is not None:
-        return  # the workspace's hooks speak of whole runs; the parent's end fires them
+        return  # workspace hooks fire for the parent, when it ends
     if getattr(plan.hooks, event):
         fire(job, plan, event, end_context(job))
 
 
 def on_suspended(job: Job, plan: Plan, suspension: Suspension) -> None:
-    """Fire `on_suspended` once for a suspension of a step, once for each reminder, once for the
-    escalation."""
+    """Fire `on_suspended` once per suspension of a step, per reminder, and for the escalation."""
     context = {
         **_common(job),
         "step_name": suspension.step_name,
@@ -108,8 +107,7 @@ def fire(
 
 
 def _tell_of_failure(hook_job: Job) -> None:
-    """A line in the log of the job that set the hook off; the failure changes nothing else
-    there."""
+    """Log the failure in the job that fired the hook; nothing else changes there."""
     at = (hook_job.completed_at or hook_job.created_at).timestamp()
     logs.say(
         UUID(hook_job.source_id),
@@ -127,18 +125,11 @@ def _start(
     except StroemError as error:
         _note_failure(run, at, job, hook, label, str(shown(str(error), contexts.masks_of(job))))
     except DatabaseError:
-        raise  # the transaction is lost: whoever opened it tries again
-    except (
-        Exception
-    ) as error:  # an outer edge: whatever is wrong with a hook, the job that it hangs on ends
+        raise  # the transaction is lost; its owner retries
+    except Exception as error:  # an outer edge: a broken hook must not keep its job from ending
         log.exception("hook %s of job %s could not be started", label, job.id)
         _note_failure(
-            run,
-            at,
-            job,
-            hook,
-            label,
-            f"the server failed ({type(error).__name__}); its log says more",
+            run, at, job, hook, label, f"the server failed ({type(error).__name__}); see its log"
         )
     else:
         HookRun.objects.filter(id=run.id).update(hook_job_id=started.id)
@@ -162,8 +153,7 @@ def _start_job(job: Job, hook: Hook, context: Mapping[str, Any]) -> Job:
     action = blueprints.action_of(workspace, hook.action)
     if action.type == "task" and action.task is not None:
         return services.start_at(revision, action.task, values, origin)
-    # An ordinary job of one step. Its input was rendered here; the step only hands it on, so it is
-    # not rendered twice.
+    # A job of one step that passes on its input, which was rendered above and not once more.
     step = FlowStep(
         action=hook.action, input={name: f"{{{{ input[{json.dumps(name)}] }}}}" for name in values}
     )
@@ -175,7 +165,7 @@ def _start_job(job: Job, hook: Hook, context: Mapping[str, Any]) -> Job:
 
 
 def _comes_from_a_hook(job: Job) -> bool:
-    """Hooks of hooks would never end; neither do those of jobs that a hook's task started."""
+    """Hooks of hook jobs, or of jobs that they started, could go on forever."""
     seen: Job | None = job
     while seen is not None:
         if seen.source_type == "hook":
@@ -196,7 +186,7 @@ def _common(job: Job) -> dict[str, Any]:
 
 
 def end_context(job: Job) -> dict[str, Any]:
-    """What `hook.*` means at the end of a job. Source: spec 3.10."""
+    """`hook.*` at the end of a job, as docs/guides/hooks.md lists it."""
     started = job.started_at or job.created_at
     ended = job.completed_at or started
     return {

@@ -1,5 +1,4 @@
-"""Workspaces with what is wrong with them, and stored secrets, which can be written and never
-read."""
+"""Workspaces with their problems, and stored secrets, which can be written but never read."""
 
 from __future__ import annotations
 
@@ -30,15 +29,15 @@ from engine.spec.model import Workspace as Definition
 
 @admin.register(Workspace)
 class WorkspaceAdmin(ModelAdmin[Workspace]):
-    """Where a workspace comes from is said by commands and settings, never here: a path is the
-    operator's business."""
+    """The source of a workspace is set by commands and settings, never here: paths are for
+    operators."""
 
     list_display = ("name", "badge", "source", "location", "revision", "checked")
     list_display_links = ("name",)
     list_fullwidth = True
     show_full_result_count = False
     search_fields = ("name",)
-    when_empty = "You see no workspace yet. manage.py import_workspace brings one in."
+    when_empty = "No workspace yet that you may see. Import one: manage.py import_workspace"
     actions = ("refresh",)
 
     def get_urls(self) -> list[URLPattern]:
@@ -79,7 +78,7 @@ class WorkspaceAdmin(ModelAdmin[Workspace]):
     def _found(self, request: HttpRequest, object_id: str) -> Workspace:
         row = self.get_object(request, object_id)
         if row is None or not self.has_view_permission(request, row):
-            raise PermissionDenied  # as for what does not exist
+            raise PermissionDenied  # same answer as for a missing one
         return row
 
     def refresh_one(self, request: HttpRequest, pk: int) -> HttpResponse:
@@ -131,7 +130,7 @@ class WorkspaceAdmin(ModelAdmin[Workspace]):
             return (
                 "failed to load"
                 if row.current is None
-                else "failed to load; the last good revision is in force"
+                else "failed to load; the last good revision stays in force"
             )
         return "loaded with warnings" if row.problems else "loaded"
 
@@ -156,7 +155,7 @@ class WorkspaceAdmin(ModelAdmin[Workspace]):
 
 
 class SecretForm(ModelForm[Secret]):
-    """Asks for a value and never fills it in."""
+    """Asks for a value and never shows the stored one."""
 
     value = forms.CharField(
         strip=False,

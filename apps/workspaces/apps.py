@@ -7,7 +7,7 @@ class WorkspacesConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """No process starts whose encryption does not encrypt."""
+        """Refuse to start if encryption does not work."""
         from apps.workspaces import sealing
         from apps.workspaces.errors import SealError
 

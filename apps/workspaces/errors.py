@@ -1,4 +1,4 @@
-"""What can go wrong between a source and a revision."""
+"""Errors between a source and a revision."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from engine.errors import AuthorError, PlatformError
 
 
 class SourceError(AuthorError):
-    """The folder or repository cannot be read, or breaks a limit. Never holds a credential."""
+    """The folder or repository cannot be read or exceeds a limit. Never contains a credential."""
 
 
 class SecretError(AuthorError):
@@ -14,4 +14,4 @@ class SecretError(AuthorError):
 
 
 class SealError(PlatformError):
-    """Stored bytes cannot be opened with the keys of this server."""
+    """Stored bytes cannot be decrypted with the keys of this server."""

@@ -1,4 +1,4 @@
-"""The worker's door: the files of a pinned revision, and the passes with which pods fetch them."""
+"""The ledger for workers: archives of pinned revisions, and passes for pods to fetch them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from engine.errors import NotFound
 
 
 def archive(revision_id: int) -> bytes:
-    """The tar.gz of the pinned tree, opened. It may hold secrets: keep it in directories of mode
-    0700."""
+    """The decrypted tar.gz of the pinned tree. It may contain secrets: keep it in directories with
+    mode 0700."""
     sealed = (
         Revision.objects.filter(pk=revision_id).values_list("archive__sealed", flat=True).first()
     )
@@ -20,6 +20,6 @@ def archive(revision_id: int) -> bytes:
 
 
 def pass_for(attempt_id: int, fence: int, digest: str) -> str:
-    """What opens the archive of the revision with this digest while the attempt is alive. A secret
-    of this attempt."""
+    """The pass for the archive of the revision with this digest, valid while the attempt is alive.
+    A secret of this attempt."""
     return passes.issue(attempt_id, fence, digest)

@@ -1,4 +1,4 @@
-"""Where definitions come from, and the frozen revisions that jobs pin."""
+"""Workspaces, the frozen revisions that jobs pin, and stored secrets."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from apps.accounts.models import Role
 
 class WorkspaceQuerySet(models.QuerySet["Workspace"]):
     def visible_to(self, user: Person, needed: Role = Role.VIEWER) -> Self:
-        """Only workspaces on which `user` holds at least the role `needed`."""
+        """Only workspaces on which `user` has the role `needed` or a wider one."""
         return self.filter(visible(user, "name", needed))
 
 
 class Workspace(models.Model):
-    """A folder or git reference holding workflow files. Names are slugs."""
+    """A folder or git reference with workflow files. Names are slugs."""
 
     class Source(models.TextChoices):
         FOLDER = "folder", "Folder"
@@ -63,13 +63,13 @@ class Workspace(models.Model):
 
     @property
     def has_failed(self) -> bool:
-        """True when the newest state of the source did not load and an older revision is in
+        """True if the newest state of the source failed to load, so that an older revision is in
         force."""
         return any(problem.get("severity") == "error" for problem in self.problems)
 
 
 class Blob(models.Model):
-    """Bytes by digest: workspace archives. Encrypted, since they may hold secrets."""
+    """Bytes by digest: revision archives. Encrypted, since they may contain secrets."""
 
     digest = models.CharField(max_length=64, primary_key=True)
     size_bytes = models.BigIntegerField()
@@ -78,7 +78,7 @@ class Blob(models.Model):
 
 
 class Revision(models.Model):
-    """One state of a workspace, frozen by the hash of its contents."""
+    """One state of a workspace, identified by the hash of its content."""
 
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="revisions")
     digest = models.CharField(max_length=64, help_text="SHA-256 over paths, modes and contents")
@@ -100,7 +100,7 @@ class Revision(models.Model):
 
 
 class Secret(models.Model):
-    """A secret kept in the database: write-only in admin and API, encrypted at rest."""
+    """A secret stored in the database: write-only in admin and API, encrypted at rest."""
 
     workspace = models.ForeignKey(
         Workspace, on_delete=models.CASCADE, related_name="stored_secrets"

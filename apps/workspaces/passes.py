@@ -1,9 +1,7 @@
-"""Passes: what lets a pod fetch the files of one revision, for one attempt, for as long as that
-attempt is alive.
+"""Passes, with which a pod fetches the files of one revision while one attempt is alive.
 
-A pass is signed, not stored: workers make them without a round trip, under the keys that they share
-with the server. Whether the attempt is still alive is for the server to ask the database, each
-time.
+A pass is signed, not stored: workers issue passes without a round trip, with keys shared with the
+server. The server checks in the database, each time, whether the attempt is still alive.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ LONGEST = 200
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What a pass is good for."""
+    """What a pass grants."""
 
     attempt_id: int
     fence: int
@@ -30,20 +28,20 @@ class Pass:
 
 
 def issue(attempt_id: int, fence: int, digest: str) -> str:
-    """The pass of this attempt for the revision with this digest. It is a secret until the attempt
+    """The pass of this attempt for the revision with this digest. A secret until the attempt
     ends."""
     signature = _sign(settings.STROEM_KEYS[0], attempt_id, fence, digest)
     return f"strp_{attempt_id}.{fence}.{digest}.{signature}"
 
 
 def read(text: str) -> Pass | None:
-    """What `text` is good for; None unless one of our keys has signed it."""
+    """What `text` grants; None unless it was signed with one of our keys."""
     found = _FORM.fullmatch(text) if len(text) <= LONGEST else None
     if found is None:
         return None
     attempt_id, fence, digest = int(found[1]), int(found[2]), found[3]
     given = found[4].encode()
-    # Every key is tried, whichever fits: the time taken says nothing.
+    # Always try every key, so that timing reveals nothing.
     fits = [
         hmac.compare_digest(given, _sign(key, attempt_id, fence, digest).encode())
         for key in settings.STROEM_KEYS

@@ -1,8 +1,8 @@
-"""Resolves what a secret refers to: `ref+env://NAME` here, every other `ref+…` through the program
+"""Resolves references of secrets: `ref+env://NAME` here, every other `ref+…` with the program
 `vals`.
 
-References are handed to vals by its standard input, never as an argument, and all those of a
-workspace in one call.
+vals receives references on standard input, never as arguments, and all those of a workspace in one
+call.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from engine import templating
 from engine.errors import TemplateError
 
 ENVIRONMENT = "ref+env://"
-# What an author may have the server fetch. Not here: whatever reads the server's own files,
+# What authors may let the server fetch. Not allowed: anything that reads the server's own files,
 # environment or programs.
 SCHEMES = frozenset(
     {
@@ -67,8 +67,7 @@ Lookup = Callable[[str], Any]
 
 
 def resolve(secrets: Mapping[str, Any]) -> dict[str, Any]:
-    """`secrets` with references replaced by what they refer to, and templates rendered with the
-    filter `vals`.
+    """`secrets` with references resolved, and templates rendered with the filter `vals`.
 
     Raises SecretError, which names the secret.
     """
@@ -84,14 +83,14 @@ def _collect(tree: Any, name: str, wanted: dict[str, str]) -> None:
         wanted.setdefault(reference, name)
         return ""
 
-    # What a template does with the value cannot be tried before there is one.
+    # Templates can only be checked once their values are known.
     with suppress(TemplateError):
         _replace(tree, note)
 
 
 def _resolved(tree: Any, name: str, values: dict[str, Any]) -> Any:
     def look_up(reference: str) -> Any:
-        if reference not in values:  # put together by a template out of another secret's parts
+        if reference not in values:  # assembled by a template from parts of other secrets
             values.update(_fetch({reference: name}))
         return values[reference]
 
@@ -187,13 +186,11 @@ def _ask_vals(references: Collection[str], names: str) -> dict[str, Any]:
         answer = json.loads(done.stdout)
         return {reference: answer[key] for key, reference in asked.items()}
     except (ValueError, KeyError, TypeError):
-        raise SecretError(
-            f"secret {names}: vals gave an answer that is not the JSON it was asked for"
-        ) from None
+        raise SecretError(f"secret {names}: vals did not answer with the expected JSON") from None
 
 
 def _environment() -> dict[str, str]:
-    """The credentials of secret stores, and nothing that is ours."""
+    """The credentials of secret stores, and none of our own variables."""
     return {
         name: value
         for name, value in os.environ.items()

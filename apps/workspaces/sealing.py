@@ -1,5 +1,5 @@
-"""Encrypts what may hold secrets before it reaches the database: AES-256-GCM, keys by id, so that
-they can rotate.
+"""Encrypts values that may contain secrets before they reach the database: AES-256-GCM, with
+rotating keys.
 
 A sealed value is `S1`, the first 4 bytes of the key's id, a nonce of 12 bytes and the cipher text.
 The first key of `STROEM_KEYS` seals; every key of the list opens.
@@ -32,7 +32,7 @@ def seal_bytes(plain: bytes) -> bytes:
 
 
 def unseal_bytes(sealed: bytes | memoryview) -> bytes:
-    """The bytes that were sealed. Raises SealError when no key fits, or a byte was changed."""
+    """The decrypted bytes. Raises SealError if no key fits or a byte was changed."""
     data = bytes(sealed)
     head, nonce, body = data[: 2 + _ID], data[2 + _ID : 2 + _ID + _NONCE], data[2 + _ID + _NONCE :]
     if head[:2] != _MARK:
@@ -55,13 +55,12 @@ def seal(value: Any) -> bytes:
 
 
 def unseal(sealed: bytes | memoryview) -> Any:
-    """The JSON value that was sealed. Raises SealError when no key fits, or a byte was changed."""
+    """The decrypted JSON value. Raises SealError if no key fits or a byte was changed."""
     return json.loads(unseal_bytes(sealed))
 
 
 def check() -> None:
-    """Seal and open a probe. Raises SealError when encryption does not encrypt: the start must stop
-    then."""
+    """Seal and unseal a probe. Raises SealError if that fails; the process must not start then."""
     probe = b"stroem round trip " + os.urandom(8)
     sealed = seal_bytes(probe)
     if probe in sealed or unseal_bytes(sealed) != probe:

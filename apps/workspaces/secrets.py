@@ -1,5 +1,5 @@
-"""The secrets and connections of a revision in clear: in memory for a short while, never stored,
-never printed."""
+"""Secrets and connections of a revision in clear: cached briefly in memory, never stored or
+printed."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from engine.errors import NotFound, TemplateError
 from engine.masking import secret_strings
 
 logger = logging.getLogger(__name__)
-LOOK_AGAIN_S = 5.0  # a secret changed in the database is known everywhere after this time
-FETCH_AGAIN_S = 300.0  # what vals or the environment said is asked for again after this time
-KEEP_S = 1800.0  # and so long an older answer serves when asking fails
+LOOK_AGAIN_S = 5.0  # a change in the database is known to all processes after this time
+FETCH_AGAIN_S = 300.0  # values from vals or the environment are fetched again after this time
+KEEP_S = 1800.0  # how long an older value may be used if fetching fails
 _MOST = 500
 _SENSITIVE_KEY = re.compile(r"pass|secret|token|key|credential|auth|dsn", re.IGNORECASE)
 
@@ -45,17 +45,16 @@ _lock = threading.Lock()
 
 
 def secrets_of(revision: Revision | int) -> dict[str, Any]:
-    """What `secret.*` means for jobs of this revision: the files' secrets, with those of the
-    database over them.
+    """`secret.*` for jobs of this revision: secrets of the files, overridden by those of the
+    database.
 
-    Raises SecretError when one cannot be resolved.
+    Raises SecretError if one cannot be resolved.
     """
     return _of(revision).secrets
 
 
 def connections_of(revision: Revision | int) -> dict[str, dict[str, Any]]:
-    """The connections of this revision with their templates rendered and their types' defaults
-    filled in."""
+    """The connections of this revision, rendered and with the defaults of their types."""
     return _of(revision).connections
 
 
@@ -65,14 +64,13 @@ def secret_values(tree: Any) -> tuple[str, ...]:
 
 
 def sensitive_of(revision: Revision | int) -> tuple[str, ...]:
-    """The texts of this revision that must be masked: all secrets, and of connections what is
-    secret by its type, or by its name where nothing says so. A host name is no secret: masking it
-    would make logs unreadable."""
+    """The texts of this revision that must be masked: all secrets, and the secret fields of
+    connections, by type or, without one, by name. Masking host names would make logs unreadable."""
     return _of(revision).sensitive
 
 
 def forget(workspace_id: int) -> None:
-    """Look again at once, in this process: a secret of this workspace was changed here."""
+    """Drop cached values in this process: a secret of this workspace was changed here."""
     ids = set(Revision.objects.filter(workspace_id=workspace_id).values_list("pk", flat=True))
     with _lock:
         for revision_id in ids & set(_looked_at):
@@ -112,12 +110,11 @@ def _renewed(
     try:
         return _read(revision_id, version, now)
     except SecretError:
-        # A secret store that is down for a moment must not fail every step; a changed secret must
-        # not be overlooked.
+        # A short outage of a secret store must not fail steps; a changed secret must be noticed.
         if known is None or known.version != version or now - known.fetched_at > KEEP_S:
             raise
         logger.warning(
-            "secrets of revision %s could not be renewed; the ones fetched before are used",
+            "secrets of revision %s could not be fetched again; the earlier ones are used",
             revision_id,
         )
         return known
@@ -135,7 +132,7 @@ def _read(revision_id: int, version: tuple[Any, ...], now: float) -> _Known:
     of_files = unseal(sealed) if sealed is not None else {"secrets": {}, "connections": {}}
     stored = Secret.objects.filter(workspace_id=workspace_id).values_list("name", "sealed")
     over = {name: unseal(value) for name, value in stored}
-    # What the database replaces is not even asked for.
+    # Values that the database overrides are not fetched.
     secrets = (
         resolve({name: value for name, value in of_files["secrets"].items() if name not in over})
         | over

@@ -1,5 +1,5 @@
-"""Importing and refreshing workspaces, and the secrets kept in the database. Each service opens its
-own transaction."""
+"""Importing and refreshing workspaces, and stored secrets. Each service opens its own
+transaction."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from engine.spec import freeze
 from engine.spec.model import Loaded, Place, Problem
 from engine.spec.model import Workspace as Definition
 
-# read as one of Torc's even where they do not look like it: a typed file
+# always read as a Torc file, even if it does not look like one
 SPECIFICATIONS = (".json", ".json5", ".kdl")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_]{1,200}")
@@ -43,14 +43,14 @@ SHORTEST_SECRET = 4
 
 
 def import_folder(name: str, path: str | Path, *, directory: str = "") -> Workspace:
-    """The workspace `name`, made or moved to the folder `path`, and read. Its `problems` say what
-    is wrong.
+    """Create the workspace `name` or move it to the folder `path`, and read it. `problems` lists
+    what is wrong.
 
-    `path` may also be one Torc file; `directory` is where the steps of such files run, in place of
-    the file's own. Raises SourceError when the folder cannot be read at all.
+    `path` may also be a single Torc file; `directory` is where the steps of such files run, instead
+    of the folder of the file. Raises SourceError if the folder cannot be read.
     """
     folder = Path(path).expanduser().resolve()
-    if not folder.exists():  # a mistyped path must not become a workspace
+    if not folder.exists():  # a mistyped path must not create a workspace
         raise SourceError(f"there is no folder {folder}")
     return refresh(_place(name, Workspace.Source.FOLDER, str(folder), "", "", directory))
 
@@ -58,9 +58,9 @@ def import_folder(name: str, path: str | Path, *, directory: str = "") -> Worksp
 def import_git(
     name: str, url: str, ref: str = "", credential: str = "", *, is_local: bool = False
 ) -> Workspace:
-    """The workspace `name`, made or moved to this repository, and read.
+    """Create the workspace `name` or move it to this repository, and read it.
 
-    `is_local` allows repositories on this machine's disk: for an operator's command only.
+    `is_local` allows repositories on the local disk; only commands of operators set it.
     """
     check_url(url, is_local=is_local)
     if ref:
@@ -74,7 +74,7 @@ def _place(
     name: str, source: str, location: str, ref: str, credential: str, directory: str = ""
 ) -> Workspace:
     if not _NAME.fullmatch(name):
-        raise InputError({"name": "the name of a workspace may hold letters, digits, '-' and '_'"})
+        raise InputError({"name": "a workspace name may contain letters, digits, '-' and '_'"})
     if directory and not Path(directory).is_absolute():
         raise InputError(
             {"directory": "the directory for the steps of Torc files must be an absolute path"}
@@ -87,9 +87,8 @@ def _place(
 
 
 def refresh(workspace: Workspace) -> Workspace:
-    """Read the source again. A new state that has no errors becomes the revision in force; an
-    unchanged one changes nothing; one with errors is described in `problems` and the last good
-    revision stays in force."""
+    """Read the source again. A new state without errors becomes the current revision. If it has
+    errors, `problems` lists them and the last good revision stays current."""
     try:
         tree = _read(workspace)
     except SourceError as error:
@@ -106,9 +105,8 @@ def refresh(workspace: Workspace) -> Workspace:
 
 
 def _settled(workspace: Workspace, definition: Definition) -> Definition:
-    """The definition with the directory of each task out of a Torc file: the folder in which the
-    file lies, unless another was named. In a repository there is none: its steps run in their copy
-    of the revision."""
+    """The definition with the directory of each Torc task: the given one, else the folder of its
+    file. Tasks of repositories have none: their steps run in their working tree."""
     tasks = dict(definition.tasks)
     for name, task in definition.tasks.items():
         if task.source_format == "torc":
@@ -125,8 +123,7 @@ def _folder_of(workspace: Workspace, file: str) -> str | None:
 
 
 def refresh_due() -> int:
-    """Refresh the workspaces whose poll interval has passed since they were last read; returns how
-    many."""
+    """Refresh the workspaces whose poll interval has passed; returns how many."""
     ends = F("checked_at") + ExpressionWrapper(
         F("poll_interval_s") * Value(timedelta(seconds=1)), DurationField()
     )
@@ -134,7 +131,7 @@ def refresh_due() -> int:
     rows = Workspace.objects.annotate(poll_ends_at=ends).filter(due)
     done = 0
     for workspace in rows.select_related("current").order_by("checked_at"):
-        # Of several hosts the one whose statement moves the row reads the source.
+        # Only the host whose statement updates the row reads the source.
         if not Workspace.objects.filter(pk=workspace.pk, checked_at=workspace.checked_at).update(
             checked_at=Now()
         ):
@@ -146,17 +143,17 @@ def refresh_due() -> int:
 
 
 def _is_known_commit(workspace: Workspace) -> bool:
-    """Whether a git source still stands at the commit in force: then there is nothing to fetch."""
+    """Whether a git source is still at the current commit, so that nothing needs fetching."""
     if workspace.source != Workspace.Source.GIT or workspace.current is None or workspace.problems:
         return False
     try:
         return newest_commit(_git_source(workspace)) == workspace.current.label
-    except SourceError:  # reading it says what is wrong
+    except SourceError:  # reading it reports the problem
         return False
 
 
 def load(tree: Tree, name: str) -> Loaded:
-    """The definition that the files of `tree` say, with files of SOPS opened, and all problems."""
+    """The definition in the files of `tree`, with SOPS files decrypted, and all problems."""
     by_path = {file.path: file.content for file in tree.files}
     chosen: dict[str, bytes] = {}
     problems: list[Problem] = []
@@ -191,7 +188,7 @@ def _read(workspace: Workspace) -> Tree:
 
 
 def _git_source(workspace: Workspace) -> GitSource:
-    # A row names a local repository only when an operator's command put it there.
+    # Only commands of operators store a local repository in a row.
     return GitSource(
         workspace.location, workspace.ref, _credential(workspace.credential), is_local=True
     )
@@ -202,7 +199,7 @@ def _credential(name: str) -> Credential | None:
         return None
     known = settings.STROEM.git_auth.get(name)
     if known is None:
-        raise SourceError(f"`git_auth` has no entry '{name}' any more")
+        raise SourceError(f"`git_auth` no longer has an entry '{name}'")
     return Credential(known.username, known.token, known.key, known.key_path)
 
 
@@ -211,7 +208,7 @@ def _source_problem(workspace: Workspace, message: str) -> Problem:
 
 
 def _doubts_about_secrets(definition: Definition) -> list[Problem]:
-    """Warnings about secrets and connections that cannot be resolved now: jobs that need them would
+    """Warnings about secrets and connections that cannot be resolved now; jobs that need them would
     fail."""
     try:
         secrets = resolve(definition.secrets)
@@ -222,8 +219,8 @@ def _doubts_about_secrets(definition: Definition) -> list[Problem]:
 
 
 def _secrets_written_out(definition: Definition) -> list[Problem]:
-    """Warnings where the files repeat the value of a secret outside of `secrets:`, where nothing
-    can hide it."""
+    """Warnings about values of secrets repeated outside of `secrets:`, where they cannot be
+    hidden."""
     found = []
     for name, value in definition.secrets.items():
         texts = tuple(
@@ -237,8 +234,8 @@ def _secrets_written_out(definition: Definition) -> list[Problem]:
             for owner, thing in things.items():
                 if _mentions(freeze.to_json(thing), texts):
                     message = (
-                        f"{kind} '{owner}' repeats the value of secret '{name}', so that it is"
-                        f" stored in clear; write {{{{ secret.{name} }}}} in its place"
+                        f"{kind} '{owner}' repeats the value of secret '{name}', so it is"
+                        f" stored in clear; write {{{{ secret.{name} }}}} instead"
                     )
                     found.append(Problem(thing.place, "secret-in-clear", message, "warning"))
     return found
@@ -259,13 +256,13 @@ def _mentions(tree: Any, texts: tuple[str, ...]) -> bool:
 
 
 def _freeze(workspace: Workspace, tree: Tree, definition: Definition) -> Revision:
-    """The revision of this state, made when there is none."""
+    """The revision of this state, created if it does not exist."""
     bare, private = strip(definition)
     frozen = freeze.to_json(bare)
     digest = tree.digest
     known = Revision.objects.filter(workspace=workspace, digest=digest).first()
     if known is not None:
-        # the same files, read by a newer version of us
+        # the same files, parsed by a newer version of Stroem
         if known.definition != frozen or known.label != tree.label:
             known.definition, known.sealed_secrets, known.label = frozen, seal(private), tree.label
             known.save(update_fields=["definition", "sealed_secrets", "label"])
@@ -319,7 +316,7 @@ def _plain(problem: Problem) -> dict[str, Any]:
 
 
 def store_secret(workspace: Workspace, name: str, value: Any, *, by: str) -> Secret:
-    """Keep a secret, encrypted; it replaces one of the same name in the files. Raises
+    """Store a secret, encrypted; it overrides one of the same name in the files. Raises
     InputError."""
     check_secret(name, value)
     values = {"sealed": seal(value), "updated_by": by}
@@ -329,9 +326,9 @@ def store_secret(workspace: Workspace, name: str, value: Any, *, by: str) -> Sec
 
 
 def check_secret(name: str, value: Any) -> None:
-    """Raises InputError when no template could name it, or it could not be masked in logs."""
+    """Raises InputError if templates could not name it or logs could not mask it."""
     if not _SECRET_NAME.fullmatch(name):
-        raise InputError({"name": "the name of a secret may hold letters, digits and '_'"})
+        raise InputError({"name": "a secret name may contain letters, digits and '_'"})
     if not isinstance(value, str | dict | list) or not value:
         raise InputError({"value": "a secret must be a text, or a mapping or list of texts"})
     if isinstance(value, str) and len(value.strip()) < SHORTEST_SECRET:
@@ -348,7 +345,7 @@ def check_secret(name: str, value: Any) -> None:
 
 
 def remove_secret(workspace: Workspace, name: str) -> None:
-    """Forget a stored secret. Raises NotFound."""
+    """Delete a stored secret. Raises NotFound."""
     if not Secret.objects.filter(workspace=workspace, name=name).delete()[0]:
         raise NotFound(f"Secret '{name}' not found")
     secret_store.forget(workspace.pk)

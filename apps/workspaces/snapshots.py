@@ -1,5 +1,4 @@
-"""What a revision says, read once in a process: revisions are frozen, so their definitions are kept
-in memory."""
+"""Definitions of revisions, cached in memory: revisions never change."""
 
 from __future__ import annotations
 
@@ -17,8 +16,8 @@ _lock = threading.Lock()
 
 
 def definitions_of(revision_ids: Collection[int]) -> dict[int, Definition]:
-    """The definition of each revision, without secret values; one query for all that are not in
-    memory."""
+    """The definition of each revision, without secret values; one query for all that are not
+    cached."""
     with _lock:
         found = {key: _known[key] for key in revision_ids if key in _known}
     missing = set(revision_ids) - set(found)

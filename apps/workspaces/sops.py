@@ -1,5 +1,4 @@
-"""Opens files encrypted with SOPS (`*.sops.yaml`) through the program `sops`; the clear text stays
-in memory."""
+"""Decrypts SOPS files (`*.sops.yaml`) with the program `sops`; the clear text stays in memory."""
 
 from __future__ import annotations
 
@@ -27,12 +26,13 @@ _PASSED_ON_FAMILIES = ("SOPS_", "AWS_", "VAULT_", "AZURE_", "GOOGLE_", "CLOUDSDK
 
 
 def is_encrypted(path: str) -> bool:
-    """Whether the file's name says that SOPS encrypted it."""
+    """Whether the name of the file says that SOPS encrypted it."""
     return _NAME.search(path) is not None
 
 
 def decrypt(content: bytes) -> bytes:
-    """The clear YAML. Raises SourceError in one sentence; sops' own words never hold clear text."""
+    """The clear YAML. Raises SourceError in one sentence; messages of sops never contain clear
+    text."""
     program = shutil.which("sops")
     if program is None:
         raise SourceError(

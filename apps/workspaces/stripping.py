@@ -1,9 +1,8 @@
-"""Takes what is secret out of a definition before it is stored in the open.
+"""Removes secret values from a definition before it is stored in clear.
 
-A literal default of a secret input becomes a template that reads a secret of a name of ours; so it
-is rendered, masked and kept encrypted as every other secret. What only a later look needs (the
-secret of a webhook, the credentials of an MCP server) is kept beside the secrets and is null in the
-definition.
+The default of a secret input becomes a template that reads a generated secret; so it is rendered,
+masked and encrypted like any other secret. Values that only later features need (webhook secrets,
+credentials of MCP servers) are stored beside the secrets and are null in the definition.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from typing import Any
 from engine.spec import freeze
 from engine.spec.model import InputField, Workspace
 
-_PREFIX = "literal-"  # no name that a secret in the database may have
+_PREFIX = "literal-"  # not allowed in names of stored secrets
 _MCP_PRIVATE = ("env", "auth_token")
 
 
 def strip(workspace: Workspace) -> tuple[Workspace, dict[str, Any]]:
-    """The workspace as it may be stored in the open, and as JSON what must be encrypted."""
+    """The workspace without secret values, and the JSON to encrypt."""
     literals: dict[str, Any] = {}
     names = _names(workspace)
     actions = {
@@ -107,7 +106,7 @@ def _nothing(values: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, None
 
 
 def _without_secret_defaults(kind: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    # Connections were given them when the files were read; the type is not asked again.
+    # Connections got their defaults when the files were read.
     return {
         name: {key: value for key, value in described.items() if key != "default"}
         if described.get("secret")

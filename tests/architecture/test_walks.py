@@ -24,7 +24,7 @@ def test_a_person_decides_in_few_files(tmp_path: Path) -> None:
         with Walk() as walk:
             answer = client.post(
                 f"/admin/approvals/approvalrequest/{request.pk}/decide/",
-                {"verdict": "approve", "shown": request.digest},
+                {"decision": "approve", "shown": request.digest},
             )
     assert answer.status_code == 302
     assert step_of(job).output["approved"]

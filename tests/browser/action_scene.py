@@ -1,4 +1,4 @@
-"""A job with workflow actions of every kind, that goes on when it is told to."""
+"""A job with workflow actions of every kind, which continues on command."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from tests.browser.stage import FILES, Stage
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A job whose step `south`, and whose action `tidy`, end as soon as a file is in its output
-    directory."""
+    """A job whose step `south` and action `tidy` end once a file is in their output directory."""
 
     job: Job
     output: Path
@@ -46,7 +45,7 @@ class Scene:
 
 
 def start(stage: Stage, task: str) -> Job:
-    """Start a task of the workspace `stages`, which is imported when it is first asked for."""
+    """Start a task of the workspace `stages`, which is imported on first use."""
     if not stage.has("stages"):
         stage.workspace("stages", (FILES / "actions.yaml").read_text())
     return stage.start(task, None, "stages")

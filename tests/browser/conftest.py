@@ -1,6 +1,6 @@
-"""One installation and one browser for all tests of this folder; each test has pages of its own.
+"""One installation and one browser for all tests of this folder; each test has its own pages.
 
-All of them share the test database, which is emptied when the last of them has run.
+All share the test database, which is emptied after the last test.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ FLAGS = [
 ]
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1360, "height": 900}
-# The first test of a process starts a server, a scheduler, a worker and a browser; each wait has a
-# limit of its own.
+# The first test of a process starts server, scheduler, worker and browser, each with its own limit.
 WITHIN_S = 300
 expect.set_options(timeout=30_000)
 
@@ -50,18 +49,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def _django_db_helper() -> None:
-    """In place of pytest-django's, which empties the database after each test."""
+    """Replaces pytest-django's, which empties the database after each test."""
 
 
 @pytest.fixture(scope="package")
 def stage(
     django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stage]:
-    # Playwright keeps a loop in this thread; the ORM is used beside it
+    # Playwright keeps an event loop in this thread; the ORM is used next to it
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
     with django_db_blocker.unblock():
         call_command("flush", interactive=False, verbosity=0, reset_sequences=False)
-        # now, as fixtures of modules start jobs before those of functions are looked at
+        # early, as module fixtures start jobs before function fixtures run
         caches.forget()
         built = Stage(tmp_path_factory.mktemp("stage"))
         try:
@@ -83,12 +82,12 @@ def browser() -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
         yield launched
         launched.close()
-        # those that were opened beside Playwright's loop are not seen once it is gone
+        # connections opened next to Playwright's loop are not found after it has ended
         connections.close_all()
 
 
 class Watched:
-    """What a page must never do: complain, run into an error, or ask another host for something."""
+    """What no page may do: log errors, throw, or request anything from another host."""
 
     def __init__(self, page: Page, home: str) -> None:
         self.complaints: list[str] = []
@@ -116,8 +115,7 @@ Opener = Callable[..., Page]
 
 @pytest.fixture
 def opened(stage: Stage, browser: Browser) -> Iterator[Opener]:
-    """`opened(user, phone=False, dark=False)`: a page of somebody who is signed in (nobody:
-    None)."""
+    """`opened(user, phone=False, dark=False)`: a page of this signed-in user (None: anonymous)."""
     contexts = []
     watched = []
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from apps.jobs.models import Job
     from tests.browser.stage import Stage
 
-Scene = tuple[str, tuple[str, ...]]  # an address, and what to click there
+Scene = tuple[str, tuple[str, ...]]  # an address, and what to click on it
 ROOT = Path(__file__).resolve().parents[2]
 OUT, IMAGES = ROOT / "screenshots", ROOT / "docs" / "img"
 LARGEST = 150_000
@@ -36,9 +36,9 @@ FOR_GUIDES = {
 
 
 HEIGHTS = {("dashboard", "light"): 1000, ("dashboard", "dark"): 1000}  # down to the charts
-# the one is folded away with the other
+# on a phone the account menu is inside the side bar
 ONLY_ON = {"account": ("light", "dark"), "side-bar": ("phone",)}
-# everything else as root, or as nobody
+# everything else as root or anonymously
 AS = {"half-approved": "olga", "request-viewer": "vera", "forbidden": "vera"}
 NIGHTLY = """
 actions:
@@ -87,7 +87,7 @@ tasks:
 
 @dataclass(frozen=True)
 class Seen:
-    """What stands on the stage: jobs by what became of them, and requests for approval."""
+    """The objects of the pictures: jobs by outcome, and approval requests."""
 
     broken: Job
     done: Job
@@ -102,7 +102,7 @@ class Seen:
 
 @contextmanager
 def database() -> Iterator[None]:
-    """A private database and broker with all tables, for this process and its children."""
+    """A private, migrated database and broker for this process and its children."""
     import tests.servers  # noqa: F401  (sets the environment before Django reads it)
 
     os.environ["DJANGO_SETTINGS_MODULE"] = "stroem_project.settings"
@@ -196,7 +196,7 @@ def photograph(stage: object, only: list[str]) -> list[Path]:
 
 
 def prepared(stage: Stage) -> Seen:
-    """Something of everything to see."""
+    """Create an example of everything."""
     from apps.approvals import services as approvals
     from apps.approvals.errors import NotAllowed
     from apps.approvals.models import ApprovalRequest
@@ -234,7 +234,7 @@ def prepared(stage: Stage) -> Seen:
 
 
 def addresses(stage: Stage, seen: Seen) -> dict[str, Scene]:
-    """Every page by name: its address, and what to click there."""
+    """Every page by name: its address, and what to click on it."""
     return {**PLAIN, **_of_work(seen), **_of_decisions(seen), **_of_settings(stage)}
 
 
@@ -321,7 +321,7 @@ def _of_settings(stage: Stage) -> dict[str, Scene]:
 
 
 def _signed_once(stage: Stage) -> tuple[ApprovalRequest, Job]:
-    """A request that one of two has approved, in a job with hooks; and a job too large to draw."""
+    """A request with one of two approvals, in a job with hooks; and a job too large to draw."""
     from apps.approvals import services as approvals
     from apps.approvals.models import ApprovalRequest
     from apps.approvals.services import Caller
@@ -354,7 +354,7 @@ def _id_of(workspace: str) -> int:
 
 
 def _watched(stage: Stage) -> Job:
-    """A job with workflow actions: one has failed, one has asked for nodes."""
+    """A job with workflow actions: one failed, one requested nodes."""
     from tests.apps.jobs.builders import until
     from tests.apps.workflow_actions.hands import actions
     from tests.browser.action_scene import begin

@@ -1,4 +1,4 @@
-"""A whole installation for browsers: server, scheduler and worker, on the database of this test
+"""A complete installation for browsers: server, scheduler and worker, on the database of this test
 process."""
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 class Stage:
-    """Knows the people and the workspace `site`; `url` is where its server answers."""
+    """Users and the workspace `site`; `url` is the address of the server."""
 
     def __init__(self, folder: Path) -> None:
         parts = urlsplit(os.environ["STROEM__DB__URL"])
@@ -86,7 +86,7 @@ class Stage:
         return Workspace.objects.filter(name=name).exists()
 
     def cookie(self, user: User) -> dict[str, Any]:
-        """The session cookie of somebody who signed in."""
+        """The session cookie of a signed-in user."""
         session = import_module(settings.SESSION_ENGINE).SessionStore()
         session[SESSION_KEY] = str(user.pk)
         session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]

@@ -1,4 +1,4 @@
-"""Fifty people watch one busy job: all see every line once, and the job does not notice them."""
+"""Fifty people watch one busy job: all see every line once, and the job is not slowed down."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tests.browser.stage import Stage
 from tests.browser.test_live import Stream
 
 READERS = 50
-RESTLESS = 10  # of them lose their connection again and again
+RESTLESS = 10  # of them lose their connection repeatedly
 LINES, MINUTE_S = 10_000, 60.0
 
-# As much work between two lines as makes 10,000 of them fill a minute on a processor of its own.
+# Enough work between lines for 10,000 of them to take a minute on one processor.
 FLOW = """
 actions:
   busy:
@@ -42,7 +42,7 @@ tasks:
 
 
 class Watcher(threading.Thread):
-    """Reads as a page does: a batch that it has seen is left out, a lost connection goes on behind
+    """Reads as a page does: skips batches that it has seen, and resumes a lost connection behind
     the last one."""
 
     def __init__(self, stage: Stage, job: Job, *, is_restless: bool) -> None:
@@ -60,7 +60,7 @@ class Watcher(threading.Thread):
     def run(self) -> None:
         try:
             self._read()
-        except Exception as error:  # told to the test, which is another thread
+        except Exception as error:  # reported to the test, which is another thread
             self.error = error
 
     def _read(self) -> None:

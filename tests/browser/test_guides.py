@@ -1,4 +1,4 @@
-"""The pictures of the guides: each is shown, none is heavy."""
+"""Pictures of the guides: all used, none large."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Every text of strangers, on every page: nothing of it runs, even where no policy would stop
-it."""
+"""Untrusted text on every page: none of it runs, even without a content security policy."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ INJECTED = """() => [...document.querySelectorAll('*')].filter((node) =>
 
 
 def named(text: str) -> str:
-    """A vector as a name may be: no slash, no bracket, no control characters, not too long."""
+    """A vector as a valid name: no slash, bracket or control characters, not too long."""
     return (
         "".join(letter for letter in text if letter.isprintable() and letter not in "/[]").strip()[
             :190
@@ -46,7 +45,7 @@ def named(text: str) -> str:
 
 
 def raw(text: str) -> str:
-    """A template that says exactly this."""
+    """A template that renders to exactly this."""
     return "{% raw %}" + text.replace("\x01", "") + "{% endraw %}"
 
 
@@ -76,7 +75,7 @@ def hostile_flow() -> str:
 
 @pytest.fixture(scope="module")
 def hostile(stage: Stage) -> Job:
-    """A job whose every text, and the texts around it, hold the vectors."""
+    """A job with the vectors in all its texts and those around it."""
     stage.workspace("hostile", hostile_flow())
     job = stage.start(named(VECTORS[0]), stage.root, "hostile")
     found = until(lambda: ApprovalRequest.objects.filter(job_id=job.pk).first(), within_s=60)
@@ -145,8 +144,7 @@ def hostile(stage: Stage) -> Job:
 
 
 def people_and_settings(stage: Stage, request: ApprovalRequest) -> None:
-    """Names of people, groups, keys, grants and secrets; a request that was decided with many
-    words."""
+    """Names of users, groups, keys, grants and secrets; a decided request with long texts."""
     person = stage.person("hostile@example.org", Role.VIEWER)
     User.objects.filter(pk=person.pk).update(
         first_name=VECTORS[0][:150], last_name=VECTORS[9][:150]
@@ -263,8 +261,7 @@ def test_no_vector_runs_on_any_page(
     context.close()
 
 
-# The forms of a page, and their text fields. What would end the session or remove a row is left
-# alone.
+# The forms of a page, and their text fields, without those that end the session or delete a row.
 FORMS = """[...document.querySelectorAll('form')].filter((form) =>
     !/logout|delete|refresh|i18n/.test(form.getAttribute('action') || '') && form.querySelector(FIELDS))"""
 FIELDS = ", ".join(
@@ -329,9 +326,8 @@ def test_no_vector_runs_wherever_links_lead_nor_in_any_form(
 
 
 def submitted(page: Page, address: str, complaints: list[str]) -> int:
-    """Sends each form of the page with every vector in each of its fields. Returns how many were
-    sent."""
-    if "/password/" in address:  # it would take any text, and end the session
+    """Submits each form of the page with every vector in each of its fields. Returns how many."""
+    if "/password/" in address:  # it accepts any text and ends the session
         return 0
     count = int(page.evaluate(f"{FORMS}.length"))
     for number in range(count):

@@ -1,5 +1,5 @@
-"""Without a mouse: all can be reached, shows that it is chosen, and dialogs keep the keyboard until
-they close."""
+"""Keyboard only: everything can be reached, the focus is visible, and dialogs keep it until they
+close."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.browser.conftest import Opener
 from tests.browser.stage import PASSWORD, Stage
 
 MOST_STOPS = 90
-# What has the focus; `mark` is how it looks, to be compared with how it looks without.
+# The focused element; `mark` is its style, to be compared with its style without focus.
 FOCUSED = """() => {
   const one = document.activeElement;
   if (!one || one === document.body || one === document.documentElement) return null;
@@ -49,7 +49,7 @@ def waiting(stage: Stage) -> Job:
 
 
 def stops(page: Page) -> list[dict[str, Any]]:
-    """Everything that Tab comes to, once round."""
+    """Everything that Tab reaches in one round."""
     found: list[dict[str, Any]] = []
     for _ in range(MOST_STOPS):
         page.keyboard.press("Tab")
@@ -61,7 +61,7 @@ def stops(page: Page) -> list[dict[str, Any]]:
 
 
 def reach(page: Page, wanted: Locator) -> None:
-    """Tab until it has the focus."""
+    """Press Tab until it has the focus."""
     for _ in range(MOST_STOPS):
         if wanted.evaluate("one => one === document.activeElement"):
             return
@@ -103,7 +103,7 @@ def test_a_dialog_keeps_the_keyboard_and_escape_gives_it_back(
     for button, dialog in (
         ("Approve…", "approve"),
         ("Reject…", "reject"),
-        ("Hand on…", "delegate"),
+        ("Delegate…", "delegate"),
     ):
         opener = page.get_by_role("button", name=button)
         opener.focus()
@@ -128,10 +128,10 @@ def test_from_signing_in_to_approving_by_keyboard_alone(stage: Stage, opened: Op
     page.keyboard.press("Enter")
     gate = page.locator('.st-node[data-label="ask"]')
     expect(gate).to_have_attribute("data-status", "suspended")
-    reach(page, page.get_by_role("link", name="See what is asked"))
+    reach(page, page.get_by_role("link", name="Open the request"))
     page.keyboard.press("Enter")
     reach(page, page.get_by_role("button", name="Approve…"))
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog").get_by_role("button", name="Approve")).to_be_focused()
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Approved: the job goes on.")).to_be_visible()
+    expect(page.get_by_text("Approved: the job continues.")).to_be_visible()

@@ -1,4 +1,5 @@
-"""The page of a job of 10,000 steps: there at once, small, and the log of a step a click away."""
+"""The page of a job of 10,000 steps: loads quickly, stays small, and shows the log of a step on a
+click."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ ALL_NODES = """() => {
   while (walker.nextNode()) count += 1;
   return count;
 }"""
-# When the steps were on the screen, counted from the beginning of the navigation.
+# When the steps were visible, from the start of the navigation.
 WATCH_PAINT = """
 new MutationObserver((_, observer) => {
   if (!document.querySelector(".st-node, #step-table tbody tr")) return;
@@ -56,7 +57,7 @@ tasks:
 
 
 def flow(length: int) -> str:
-    """A chain whose first step talks and never ends, and a loop whose first instance does."""
+    """A chain whose first step prints forever, and a loop whose first instance does."""
     names = [f"link-{chr(97 + number // 26)}{chr(97 + number % 26)}" for number in range(length)]
     lines = [f"      {names[0]}: {{ action: talk, input: {{ who: chain }} }}"]
     lines += [
@@ -123,7 +124,7 @@ def painted(page: Page, address: str) -> float:
 
 
 def clicked(page: Page, selector: str, wanted: str) -> float:
-    """The best of three, each from the log of the whole job."""
+    """The best of three, each starting from the log of the whole job."""
     found = []
     for _ in range(3):
         if page.locator("#whole-job").is_visible():
@@ -139,7 +140,7 @@ actions:
 tasks:
   tick: { flow: { tick: { action: tick } } }
 """
-# How old each line was, in milliseconds, when it came onto the screen.
+# The age of each line, in milliseconds, when it became visible.
 AGES = """(count) => new Promise((done) => {
   const seen = new Set();
   const ages = [];

@@ -1,5 +1,5 @@
-"""Streams: at once, in full, without a connection held, and never in the way of the server's
-end."""
+"""Streams: immediate, complete, without holding a database connection or delaying a server
+shutdown."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def other_transaction() -> Iterator[psycopg.Connection[Any]]:
 
 
 class Stream:
-    """One reader of Server-Sent Events."""
+    """A reader of Server-Sent Events."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Stream:
                     number = int(value)
 
     def until(self, wanted: str) -> list[str]:
-        """The lines up to an event of this name, or up to the line that reads so."""
+        """The lines up to an event of this name, or up to this line."""
         lines: list[str] = []
         while True:
             name, data, _ = self.event()
@@ -115,7 +115,7 @@ class Stream:
 
 @pytest.fixture
 def job(stage: Stage) -> Job:
-    """A job that waits for somebody, so that nothing but the test writes its log."""
+    """A job that waits for a decision, so that only the test writes to its log."""
     started = stage.start("ask")
     stage.until_step(started, "ask", "suspended")
     return started
@@ -132,7 +132,7 @@ def test_what_is_there_comes_first_and_a_new_line_within_a_second(stage: Stage, 
     stream.close()
 
 
-def test_only_who_gets_not_all_of_a_log_is_told_so(stage: Stage, job: Job) -> None:
+def test_only_readers_of_a_cut_log_are_told_so(stage: Stage, job: Job) -> None:
     def names() -> list[str]:
         stream = Stream(stage, job, stage.vera)
         found = [stream.event()[0]]
@@ -186,13 +186,13 @@ def test_a_reader_that_comes_back_misses_nothing(stage: Stage, job: Job) -> None
     stream = Stream(stage, job, stage.vera, last_id=two)
     seen = stream.until("caught-up")
     assert seen[-1] == "three"
-    # what may have been committed late comes again, under its own number
+    # lines that may have been committed late come again, under their own id
     assert set(seen) <= {"one", "two", "three"}
     stream.close()
 
 
 def test_what_is_committed_late_is_not_skipped(stage: Stage, job: Job) -> None:
-    """Its id is lower than one that readers have seen: handed out before, committed after."""
+    """Its id is lower than one already read: assigned before, committed after."""
     stream = Stream(stage, job, stage.vera)
     stream.until("caught-up")
     with other_transaction() as late:

@@ -1,5 +1,4 @@
-"""Every page: reachable by everybody's eyes and hands, from our own host alone, under the strict
-policy."""
+"""Every page: accessible, loaded from our own host only, under the strict policy."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from tests.browser.conftest import PHONE, Opener
 from tests.browser.stage import Stage
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
-# What is only for reports is left out: it takes as long as the rules themselves.
+# Data for reports is left out: it takes as long as the rules themselves.
 RULES = """{
   runOnly: {type: 'tag', values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']},
   resultTypes: ['violations'], selectors: false, ancestry: false, xpath: false, elementRef: false,
@@ -63,7 +62,7 @@ def addresses(stage: Stage, job: Job) -> list[str]:
 
 
 def serious(page: Page) -> list[str]:
-    """What axe finds serious or critical, as sentences."""
+    """Problems that axe calls serious or critical, as sentences."""
     if not page.evaluate("'axe' in window"):
         page.evaluate(AXE)
     found = page.evaluate(f"axe.run(document, {RULES}).then((answer) => answer.violations)")
@@ -136,13 +135,13 @@ def test_axe_finds_nothing_serious_in_what_opens_on_a_click(
     problems += serious(page)
     request = ApprovalRequest.objects.get(job_id=waiting.pk)
     page.goto(f"/admin/approvals/approvalrequest/{request.pk}/change/")
-    for button in ("Approve…", "Reject…", "Hand on…"):
+    for button in ("Approve…", "Reject…", "Delegate…"):
         page.get_by_role("button", name=button).click()
         problems += serious(page)
         page.keyboard.press("Escape")
     page.goto("/admin/jobs/job/")
     page.get_by_role("button", name=re.compile("Account and colours")).click()
-    page.wait_for_timeout(400)  # it fades in
+    page.wait_for_timeout(400)  # the fade-in
     problems += serious(page)
     assert not problems, "\n".join(problems)
 
@@ -163,7 +162,7 @@ def test_what_is_not_there_or_not_allowed_is_said_in_words(
     context.add_cookies([stage.cookie(stage.vera)])
     page = context.new_page()
     for address, status, heading in (
-        ("/admin/jobs/job/00000000-0000-7000-8000-000000000000/change/", 404, "This is not here"),
+        ("/admin/jobs/job/00000000-0000-7000-8000-000000000000/change/", 404, "Page not found"),
         ("/admin/accounts/user/", 403, "You may not do this"),
     ):
         answer = page.goto(address)

@@ -1,4 +1,4 @@
-"""What people do, on a desk and on a phone."""
+"""What people do, on a desktop and on a phone."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_one_approves_and_the_other_sees_it_decided(
     olga.get_by_label("Note for the record").fill("looks good")
     olga.get_by_role("button", name="Approve…").click()
     olga.get_by_role("dialog").get_by_role("button", name="Approve").click()
-    expect(olga.get_by_text("Approved: the job goes on.")).to_be_visible()
+    expect(olga.get_by_text("Approved: the job continues.")).to_be_visible()
 
     expect(otto.get_by_text("Approved by olga@example.org")).to_be_visible()
     expect(otto.get_by_role("button", name="Approve…")).to_have_count(0)
@@ -99,13 +99,13 @@ def test_who_decides_too_late_is_told_who_was_first(stage: Stage, opened: Opener
     olga, otto = opened(stage.olga), opened(stage.otto)
     for page in (olga, otto):
         page.goto(f"/admin/approvals/approvalrequest/{found.pk}/change/")
-        # an open dialog is left alone by the refresh
+        # the refresh leaves an open dialog unchanged
         page.get_by_role("button", name="Approve…").click()
     olga.get_by_role("dialog").get_by_role("button", name="Approve").click()
-    expect(olga.get_by_text("Approved: the job goes on.")).to_be_visible()
+    expect(olga.get_by_text("Approved: the job continues.")).to_be_visible()
     otto.get_by_role("dialog").get_by_role("button", name="Approve").click()
     expect(otto.locator("#main")).to_contain_text("olga@example.org")
-    expect(otto.get_by_text("Approved: the job goes on.")).to_have_count(0)
+    expect(otto.get_by_text("Approved: the job continues.")).to_have_count(0)
 
 
 @pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])
@@ -121,14 +121,14 @@ def test_reject_with_a_reason(stage: Stage, opened: Opener, phone: bool) -> None
     assert "Friday" in stage.until_job(job, "failed").error
 
 
-def test_hand_a_decision_on_and_take_it_back(stage: Stage, opened: Opener) -> None:
+def test_delegate_a_decision_and_take_it_back(stage: Stage, opened: Opener) -> None:
     found = request_of(stage.start("ask"))
     page = opened(stage.olga)
     page.goto(f"/admin/approvals/approvalrequest/{found.pk}/change/")
-    page.get_by_role("button", name="Hand on…").click()
+    page.get_by_role("button", name="Delegate…").click()
     page.get_by_label("E-mail").fill("vera@example.org")
-    page.get_by_role("dialog").get_by_role("button", name="Hand on").click()
-    expect(page.get_by_text("You handed this decision on to vera@example.org.")).to_be_visible()
+    page.get_by_role("dialog").get_by_role("button", name="Delegate").click()
+    expect(page.get_by_text("You delegated this decision to vera@example.org.")).to_be_visible()
     page.get_by_role("button", name="Take it back").click()
     expect(page.get_by_text("The decision is yours again.")).to_be_visible()
     expect(page.locator("#audit-title + div")).to_contain_text("to vera@example.org")

@@ -1,5 +1,5 @@
-"""Workflow actions on the page of a job: seen on the graph, as a table and on the time line, live,
-by everybody."""
+"""Workflow actions on the job page: in the graph, the table and the timeline, live, for every
+viewer."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.browser.test_pages import serious
 
 @pytest.fixture(scope="module")
 def over(stage: Stage) -> Scene:
-    """A job that has ended, with everything that actions can come to."""
+    """A finished job with every possible outcome of actions."""
     scene = begin(stage)
     scene.let_south_end()
     scene.let_tidy_end()
     scene.ask_for_nodes()
     scene.do_the_last_step()
-    # An action of workers is over when the last of them has left the job, which is later.
+    # An action of worker sessions ends later, when the last worker has left the job.
     until(lambda: set(actions(scene.job).values()) <= {"succeeded", "failed"}, within_s=60)
     return scene
 

@@ -1,4 +1,4 @@
-"""300 texts that try to become a program in somebody's page. What would run calls `xss()`."""
+"""300 texts that try to run as code in a page. Those that succeed call `xss()`."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ ODD = (
 
 
 def vectors() -> list[str]:
-    """Exactly 300 different ones, the oddest first."""
+    """Exactly 300 distinct ones, the strangest first."""
     found = list(ODD)
     found += [f'<a href="{url}" onclick={RUN}>x</a>' for url in URLS]
     found += [f"[x]({url})" for url in URLS]

@@ -1,4 +1,4 @@
-"""What templates of the admin need again and again."""
+"""Filters and tags for admin templates."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 @register.filter
 def moment(value: datetime | None) -> SafeString | str:
-    """A time: how long ago for people, exact for whoever hovers; the browser keeps it up to
-    date."""
+    """A time: relative for readers, exact in the tooltip; the browser keeps it up to date."""
     if value is None:
         return "–"
     exact = value.astimezone(timezone.get_current_timezone()).strftime("%Y-%m-%d %H:%M:%S %Z")
@@ -36,7 +35,7 @@ def moment(value: datetime | None) -> SafeString | str:
 
 
 def ago(age: timedelta) -> str:
-    """What is past in one unit, what is to come in two: nobody waits by the second for the past."""
+    """One unit for the past, two for the future."""
     seconds = age.total_seconds()
     if seconds < 0:
         return f"in {span(-seconds)}"
@@ -48,7 +47,7 @@ def ago(age: timedelta) -> str:
 
 @register.filter
 def span(seconds: float | None) -> str:
-    """A length of time in its two largest units."""
+    """A duration in its two largest units."""
     if seconds is None:
         return "–"
     if seconds < 1:
@@ -67,7 +66,7 @@ def span(seconds: float | None) -> str:
 
 @register.simple_tag
 def lasting(start: datetime | None, end: datetime | None) -> SafeString | str:
-    """How long something took; while it goes on the browser counts."""
+    """A duration; the browser counts while it is still running."""
     if start is None:
         return "–"
     if end is not None:
@@ -78,7 +77,7 @@ def lasting(start: datetime | None, end: datetime | None) -> SafeString | str:
 
 @register.filter
 def pretty(value: Any) -> str:
-    """JSON for reading, cut where nobody reads on."""
+    """Readable JSON, cut at a limit."""
     text = (
         value
         if isinstance(value, str)
@@ -91,33 +90,30 @@ def pretty(value: Any) -> str:
 
 @register.filter
 def is_plain(value: Any) -> bool:
-    """Whether a value is better read as text than as JSON."""
+    """Whether a value reads better as text than as JSON."""
     return isinstance(value, str | int | float | bool) or value is None
 
 
 @register.simple_tag
 def quick_filter(changelist: Any) -> list[dict[str, Any]]:
-    """The choices of the list's first filter, to show them beside the list instead of in a
-    drawer."""
+    """The choices of the list's first filter, shown above the list instead of in a drawer."""
     filters = changelist.filter_specs
     return list(filters[0].choices(changelist)) if filters else []
 
 
 @register.filter
 def entries(value: Any) -> list[tuple[str, Any]] | None:
-    """The pairs of an object, None for anything else. (`value.items` would find a key called
-    `items`.)"""
+    """The items of an object, None for anything else. (`value.items` would find a key `items`.)"""
     return list(value.items()) if isinstance(value, dict) else None
 
 
 @register.filter
 def words(value: str) -> str:
-    """A name of ours for reading."""
+    """An internal name as words."""
     return value.replace("_", " ")
 
 
 @register.filter
 def short(value: Any) -> str:
-    """The beginning of a job's id: the time to the millisecond, so that jobs started together can
-    be told apart."""
+    """The start of a job's id: its time in milliseconds, which tells jobs apart."""
     return str(value)[:13]

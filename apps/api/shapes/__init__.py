@@ -1,2 +1,2 @@
-"""What callers send, and what they get: each shape documents an answer and renders it. Where a
-value comes from is said by its `source`; what nobody stores is worked out by the rows beside it."""
+"""Requests and answers: each shape documents an answer and renders it. A field names its origin in
+`source`; computed values are properties of the rows beside the shape."""

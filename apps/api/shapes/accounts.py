@@ -1,4 +1,4 @@
-"""Signing in, oneself and API keys."""
+"""Sign-in, the current user, API keys."""
 
 from __future__ import annotations
 

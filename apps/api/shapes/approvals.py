@@ -1,4 +1,4 @@
-"""Approval requests, votes on them, and what was tried."""
+"""Approval requests, their votes and their records."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class DecideRequest(serializers.Serializer[None]):
         required=False,
         allow_null=True,
         max_length=64,
-        help_text="`digest` of the request that the person saw",
+        help_text="`digest` of the request that the user saw",
     )
 
 
@@ -39,7 +39,7 @@ class DecidedShape(Shape[Values]):
 
 class DelegateRequest(serializers.Serializer[None]):
     to = serializers.CharField(
-        max_length=254, allow_null=True, help_text="E-mail; null takes the decision back"
+        max_length=254, allow_null=True, help_text="E-mail; null takes the delegation back"
     )
 
 

@@ -19,7 +19,7 @@ T = TypeVar("T")
 Values = Mapping[str, Any]
 
 
-# Fields that only describe: the renderer writes such values as they are.
+# Fields without conversion: the renderer writes their values unchanged.
 _PLAIN = {
     serializers.BooleanField,
     serializers.CharField,
@@ -43,9 +43,8 @@ class _Part:
     is_optional: bool
 
 
-# An answer. (A comment: the schema shows the docstrings of shapes to callers.) A field that is not
-# required is left out where there is nothing to say. DRF's own way asks every field about every
-# value, which makes long lists several times slower.
+# An answer. (A comment, because the schema publishes docstrings of shapes.) Optional fields without
+# a value are left out. Faster than DRF's own rendering, which asks every field about every value.
 class Shape(serializers.Serializer[T]):
     @cached_property
     def _parts(self) -> list[_Part]:
@@ -69,7 +68,7 @@ class Shape(serializers.Serializer[T]):
 
 
 def _reader(path: Sequence[str]) -> Callable[[Any], Any]:
-    """Follows the path of a `source` through attributes and keys; None where it ends early."""
+    """Follows the path of a `source` through attributes and keys; None if it ends early."""
     first, *rest = path
     if not rest:
         return lambda value: value[first] if isinstance(value, dict) else getattr(value, first)
@@ -87,7 +86,7 @@ def _reader(path: Sequence[str]) -> Callable[[Any], Any]:
 
 @extend_schema_field(OpenApiTypes.STR)
 class TextOrNull(serializers.Field[str, str, str | None, Any]):
-    """Text of which the empty one is null."""
+    """Text; null if empty."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_null=True, **options)
@@ -114,7 +113,7 @@ class StatusShape(Shape[Values]):
 class LogShape(Shape[Values]):
     logs = serializers.CharField(help_text="JSON lines: {ts, stream, step, line}")
     next = serializers.CharField(help_text="Send it as `after` to get what arrived since")
-    has_more = serializers.BooleanField(help_text="True when there is more to read already")
+    has_more = serializers.BooleanField(help_text="True if more can be read at once")
 
 
 def answer(shape: type[Shape[T]], instance: T, **context: Any) -> Response:
@@ -131,7 +130,7 @@ def listed(shape: type[Shape[T]], rows: Iterable[T]) -> list[dict[str, Any]]:
 
 
 def checked(shape: type[serializers.Serializer[None]], request: Request) -> dict[str, Any]:
-    """What the caller sent. Raises ValidationError."""
+    """The validated request body. Raises ValidationError."""
     given = shape(data=request.data)
     given.is_valid(raise_exception=True)
     return dict(given.validated_data)

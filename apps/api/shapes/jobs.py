@@ -60,7 +60,7 @@ class JobPage(Shape[Values]):
 
 
 class Failure(NamedTuple):
-    """An attempt that was not the last word."""
+    """A failed or lost attempt."""
 
     attempt: int
     row: Attempt
@@ -79,7 +79,7 @@ class FailureShape(Shape[Failure]):
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
-    """A step, and what the frozen flow says about it, where it does."""
+    """A step and, if known, its definition in the frozen flow."""
 
     step: Step
     node: Node | None
@@ -87,7 +87,7 @@ class StepRow:
 
     @property
     def input(self) -> Any:
-        """Before the step is claimed, what its author wrote."""
+        """The rendered input; before the claim, the input as written."""
         if self.step.input is None and self.node is not None:
             return to_json(self.node.step.input)
         return self.step.input
@@ -134,8 +134,8 @@ class StepRow:
 
 
 class Batches(serializers.ListSerializer[Any]):
-    """Takes rows in batches and gives an iterator of lists: there may be 10,000 steps, and
-    `StepsRenderer` writes one batch after the other."""
+    """Turns batches of rows into an iterator of lists, which `StepsRenderer` writes one by one: a
+    job can have 10,000 steps."""
 
     def to_representation(self, data: Iterable[list[StepRow]]) -> Iterator[list[Any]]:  # type: ignore[override]  # not yet a list
         return (listed(StepShape, rows) for rows in data)
@@ -183,7 +183,7 @@ class JobDetailShape(JobShape):
     worker_id = serializers.SerializerMethodField()
     parent_job_id = serializers.UUIDField(source="job.parent_job_id", allow_null=True)
     steps = StepShape(many=True)
-    workflow_actions = WorkflowActionShape(many=True, help_text="Of the newest generation first")
+    workflow_actions = WorkflowActionShape(many=True, help_text="Newest generation first")
 
     def get_restart_from_step(self, row: Values) -> str | None:
         return None

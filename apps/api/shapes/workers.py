@@ -1,4 +1,4 @@
-"""Workers that were seen, and what they did last."""
+"""Workers and their latest steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from apps.fleet.models import Worker
 CAPABILITIES = {"script", "docker", "kubernetes", "agent"}
 
 
-class WorkerShape(Shape[Worker]):  # out of a row that was asked for its `status`, too
+class WorkerShape(Shape[Worker]):  # from a row annotated with `status`
     worker_id = serializers.UUIDField(source="pk")
     name = serializers.CharField()
     status = serializers.ChoiceField(["active", "inactive"])

@@ -1,5 +1,4 @@
-"""Workflow actions of a job, out of what `workflow_actions.snapshots` tells of them: secret values
-are masked there."""
+"""Workflow actions of a job, from `workflow_actions.snapshots`, which masks secret values."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from engine.lifecycle import ActionStatus, AllocationStatus
 class ActionRunShape(Shape[Values]):
     id = serializers.IntegerField(
         allow_null=True,
-        help_text="Send it as `run` to read the log of this run alone; null while it waits",
+        help_text="Send it as `run` to read only the log of this run; null while it waits",
     )
     attempt = serializers.IntegerField()
     status = serializers.ChoiceField(RUN_STATUSES)
@@ -23,7 +22,7 @@ class ActionRunShape(Shape[Values]):
     worker_id = serializers.UUIDField(allow_null=True)
     worker = serializers.CharField(allow_null=True)
     command = serializers.IntegerField(
-        allow_null=True, help_text="How many of its commands were begun"
+        allow_null=True, help_text="How many of its commands were started"
     )
     exit_code = serializers.IntegerField(allow_null=True)
     error = serializers.CharField(allow_null=True)
@@ -38,10 +37,10 @@ class AllocationShape(Shape[Values]):
     scheduler = serializers.CharField()
     status = serializers.ChoiceField([status.value for status in AllocationStatus])
     slurm_job_id = serializers.CharField(allow_null=True)
-    state = serializers.CharField(allow_null=True, help_text="In Slurm's own word")
+    state = serializers.CharField(allow_null=True, help_text="As Slurm calls it")
     nodes = serializers.CharField(allow_null=True)
     error = serializers.CharField(allow_null=True)
-    script = serializers.CharField(help_text="What sbatch was given")
+    script = serializers.CharField(help_text="The script passed to sbatch")
     requested_at = serializers.DateTimeField()
     submitted_at = serializers.DateTimeField(allow_null=True)
     started_at = serializers.DateTimeField(allow_null=True)
@@ -52,15 +51,15 @@ class WorkflowActionShape(Shape[Values]):
     id = serializers.IntegerField()
     name = serializers.CharField(help_text="Its own, or `workflow_actions[0]`")
     index = serializers.IntegerField(help_text="Its place in the task's list")
-    generation = serializers.IntegerField(help_text="1, and one more for each restart of the job")
+    generation = serializers.IntegerField(help_text="From 1; each restart of the job adds one")
     trigger_type = serializers.CharField()
     action_types = serializers.ListField(child=serializers.CharField())
     status = serializers.ChoiceField([status.value for status in ActionStatus])
     progress = serializers.CharField(
-        allow_null=True, help_text="`3 of 7 ready`; null where it watches no steps"
+        allow_null=True, help_text="`3 of 7 ready`; null if it watches no steps"
     )
     reached = serializers.IntegerField(
-        help_text="How many of the watched steps have reached what it waits for"
+        help_text="How many of the watched steps have reached the state it waits for"
     )
     required = serializers.IntegerField()  # type: ignore[assignment]  # of DRF's fields, too
     may_grow = serializers.BooleanField(help_text="A loop may still add steps")
@@ -78,7 +77,7 @@ class WorkflowActionShape(Shape[Values]):
     timeout = serializers.CharField(allow_null=True)
     commands = serializers.ListField(child=serializers.CharField())
     outcome = serializers.CharField(allow_null=True, help_text="Of what it watched")
-    reason = serializers.CharField(allow_null=True, help_text="Why it was skipped, or has failed")
+    reason = serializers.CharField(allow_null=True, help_text="Why it was skipped or failed")
     created_at = serializers.DateTimeField()
     armed_at = serializers.DateTimeField(allow_null=True)
     ended_at = serializers.DateTimeField(allow_null=True)

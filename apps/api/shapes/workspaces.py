@@ -1,4 +1,4 @@
-"""Workspaces, their tasks as authors wrote them, and their stored secrets."""
+"""Workspaces, their tasks as written, and their stored secrets."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class TaskRow:
     name: str
     workspace: str
     definition: Definition
-    held: Role | None
+    role: Role | None
 
     @property
     def task(self) -> Task:
@@ -117,7 +117,7 @@ class TaskRow:
 
     @property
     def can_execute(self) -> bool:
-        return self.held in (Role.OPERATOR, Role.ADMIN)
+        return self.role in (Role.OPERATOR, Role.ADMIN)
 
     @property
     def triggers(self) -> list[TriggerRow]:
@@ -126,7 +126,7 @@ class TaskRow:
 
     @property
     def connections(self) -> dict[str, list[str]] | None:
-        """Names of connections by the types that the task's input asks for."""
+        """Names of connections, by type, for the types in the input of the task."""
         types = {field.type for field in self.task.input.values()}
         return {
             kind: sorted(
@@ -144,9 +144,9 @@ class InputFieldShape(Shape[InputField]):
     description = serializers.CharField(required=False)
     required = serializers.BooleanField()  # type: ignore[assignment]  # of DRF's fields, too
     secret = serializers.BooleanField()
-    default = FrozenField(allow_null=True, help_text="Only where there is one")
+    default = FrozenField(allow_null=True, help_text="Only if there is one")
     options = serializers.ListField(child=serializers.CharField(), required=False)
-    allow_custom = serializers.BooleanField(help_text="Only where there are options")
+    allow_custom = serializers.BooleanField(help_text="Only if there are options")
     multiple = serializers.BooleanField()
     order = serializers.IntegerField(required=False)
 
@@ -163,7 +163,7 @@ class InputFieldShape(Shape[InputField]):
 
 @extend_schema_field(OpenApiTypes.OBJECT)
 class FlowStepField(serializers.Field[Step, Step, dict[str, Any], Any]):
-    """The step as its author wrote it: keys that were not given are left out."""
+    """The step as written; keys that were not given are left out."""
 
     def to_representation(self, value: Step) -> dict[str, Any]:
         said: dict[str, Any] = {"action": value.action}

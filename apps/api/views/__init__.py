@@ -1,1 +1,1 @@
-"""One view a route: reads the request, calls one service or one query, answers."""
+"""One view per route: read the request, call one service or query, answer."""

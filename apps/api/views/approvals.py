@@ -1,7 +1,6 @@
-"""Approvals: what waits for the caller, one request with its history, and what may be done to it.
+"""Approvals: the inbox, one request with its history, and the actions on it.
 
-Reading a request needs the role viewer; who may decide is said by the request itself, and asked
-again by the service.
+Reading a request needs the role viewer. The request says who may decide; the service checks it.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _ERRORS = {403: ErrorShape, 404: ErrorShape, 409: ErrorShape}
 
 
 class InboxView(APIView):
-    """Open requests that wait for the caller, the oldest first."""
+    """Open requests that wait for the caller, oldest first."""
 
     @extend_schema(
         operation_id="approvals_list",
@@ -49,7 +48,7 @@ class InboxView(APIView):
 
 
 class ApprovalView(APIView):
-    """The newest request of a step, with its votes and everything that was tried."""
+    """The newest request of a step, with its votes and its record."""
 
     @extend_schema(responses={200: ApprovalDetailShape, 404: ErrorShape, 409: ErrorShape})
     def get(self, request: Request, job: str, step: str) -> Response:
@@ -74,7 +73,7 @@ class DecideView(APIView):
 
 
 class WithdrawView(APIView):
-    """Takes the caller's own approval back while others are still needed."""
+    """Takes back the caller's approval while more approvals are needed."""
 
     @extend_schema(request=None, responses={200: DecidedShape, **_ERRORS})
     def post(self, request: Request, job: str, step: str) -> Response:
@@ -98,7 +97,7 @@ class DelegateView(APIView):
 
 
 class LinkView(APIView):
-    """A link that leads one person to the page of the request, once. It decides nothing."""
+    """A single-use link that leads one person to the page of the request. It decides nothing."""
 
     @extend_schema(request=LinkRequest, responses={200: LinkShape, 400: ErrorShape, **_ERRORS})
     def post(self, request: Request, job: str, step: str) -> Response:
@@ -108,7 +107,7 @@ class LinkView(APIView):
 
 
 def _request(request: Request, job: str, step: str, what: str = "") -> ApprovalRequest:
-    """The request that the address means. A try (`what`) of somebody who must not see the job is
+    """The request at this address. An attempt (`what`) by a user who must not see the job is
     recorded."""
     try:
         row = scope.job(request.user, job)

@@ -1,5 +1,5 @@
-"""The files of a pinned revision, for a pod: `Authorization: Bearer <pass>`. No session, no user,
-no API key."""
+"""The files of a pinned revision, for pods: `Authorization: Bearer <pass>`. No session, user or API
+key."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from engine.errors import NotFound
 
 PIECE_BYTES = 1 << 16
 REFUSALS = {
-    401: "This address opens with the pass of a running step only",
+    401: "This address requires the pass of a running step",
     404: "The pass is not for this workspace and revision",
-    410: "The step that this pass was made for has ended",
+    410: "The step that this pass was issued for has ended",
 }
 
 
 @dataclass(slots=True, weakref_slot=True)
 class Opened:
-    """The bytes of one archive: many pods may read the same at once."""
+    """The bytes of one archive, shared by pods that read it at once."""
 
     data: bytes
 
@@ -39,9 +39,9 @@ _opening = threading.Lock()
 
 @require_safe
 async def pinned_archive(request: HttpRequest, workspace: str) -> HttpResponseBase:
-    """The tar.gz of the revision that `?revision=` names by its digest.
+    """The tar.gz of the revision with the digest `?revision=`.
 
-    401: the pass is none of ours. 404: it is for something else, or the revision is gone. 410: its
+    401: not a valid pass. 404: the pass is for something else, or the revision is gone. 410: its
     step has ended.
     """
     granted = _pass_of(request)
@@ -74,7 +74,7 @@ def _pass_of(request: HttpRequest) -> passes.Pass | None:
 
 
 def _open(revision_id: int) -> Opened:
-    # one at a time: an archive may be large, and the next reader mostly wants the same one
+    # one at a time: an archive may be large, and the next reader usually wants the same one
     with _opening:
         found = _opened.get(revision_id)
         if found is None:

@@ -35,7 +35,7 @@ REFRESHES_A_MINUTE, KEY_CALLS_A_MINUTE = 45, 120
 
 
 def address_of(request: Request) -> str:
-    """Of the socket. Headers such as X-Forwarded-For are whatever the caller writes into them."""
+    """The address of the socket. Headers such as X-Forwarded-For are under the caller's control."""
     return str(request.META.get("REMOTE_ADDR", ""))
 
 

@@ -1,4 +1,4 @@
-"""Jobs: list, one with its steps, logs, cancel, counts."""
+"""Jobs: list, details with steps, logs, cancel, counts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SOURCE_TYPES = (
     "api user trigger webhook hook task mcp agent_tool event_source retry upload rerun restart cli"
 ).split()
 STATUSES = tuple(status.value for status in JobStatus)
-COUNTED = (*STATUSES, StepStatus.SKIPPED.value)  # no job is skipped; callers know the key
+COUNTED = (*STATUSES, StepStatus.SKIPPED.value)  # no job is skipped, but callers expect the key
 LONGEST_SEARCH = 200
 BATCH = 500
 SERVER = "_server"
@@ -98,8 +98,7 @@ class LogsView(APIView):
 
 
 class StepLogsView(APIView):
-    """Of one step; of every instance when the name is that of a loop; of the server under
-    `_server`."""
+    """Logs of one step, of all instances of a loop, or of the server (`_server`)."""
 
     @extend_schema(
         parameters=[OpenApiParameter("after", str)], responses={200: LogShape, 404: ErrorShape}
@@ -129,7 +128,7 @@ def _filtered(rows: QuerySet[Job], given: Any) -> QuerySet[Job]:
     if len(search) > LONGEST_SEARCH:
         raise ParseError("Search term must be 200 characters or fewer")
     if any("\x00" in value for value in given.values()):
-        raise ParseError("A filter holds the character NUL")
+        raise ParseError("A filter contains the character NUL")
     for name, allowed in (("status", STATUSES), ("source_type", SOURCE_TYPES)):
         value = given.get(name)
         if value and value not in allowed:
@@ -146,8 +145,8 @@ def _filtered(rows: QuerySet[Job], given: Any) -> QuerySet[Job]:
 
 
 def _described(rows: QuerySet[Job]) -> Any:
-    """The columns of a list item. What the task says comes out of the frozen blueprint, within the
-    same query."""
+    """The columns of a list item. Values of the task come from the frozen blueprint, in the same
+    query."""
     said = rows.annotate(
         mode=F("blueprint__body__task__mode"),
         max_attempts=F("blueprint__body__task__retry__max_attempts"),
@@ -156,8 +155,8 @@ def _described(rows: QuerySet[Job]) -> Any:
 
 
 def _steps(request: Request, row: Job) -> Iterator[list[StepRow]]:
-    """In the order of the flow, instances of a loop behind it; in batches, since there may be
-    10,000 of them."""
+    """In flow order, with the instances of a loop after it; in batches, since there may be
+    10,000."""
     plan = blueprints.load(row.blueprint_id)
     found = (
         scope.steps(request.user)
@@ -165,7 +164,7 @@ def _steps(request: Request, row: Job) -> Iterator[list[StepRow]]:
         .defer("output_sealed", "loop_item", "dependents")
     )
     ordered = found.order_by("position", "base", F("loop_index").asc(nulls_first=True))
-    with transaction.atomic():  # a cursor of the server's lives as long as its transaction
+    with transaction.atomic():  # a server-side cursor needs a transaction
         rows = ordered.iterator(chunk_size=BATCH)
         while batch := list(islice(rows, BATCH)):
             failures = _failures(
@@ -175,7 +174,7 @@ def _steps(request: Request, row: Job) -> Iterator[list[StepRow]]:
 
 
 def _failures(step_ids: list[int]) -> defaultdict[int, list[Attempt]]:
-    """Attempts of these steps that were not the last word."""
+    """Failed and lost attempts of these steps."""
     failures: defaultdict[int, list[Attempt]] = defaultdict(list)
     if step_ids:
         ended = Attempt.objects.filter(

@@ -1,4 +1,4 @@
-"""What anybody may ask: is the server well, and how does one sign in."""
+"""Public routes: health and how to sign in."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _pings = ThreadPoolExecutor(max_workers=2, thread_name_prefix="ping")
 
 @require_safe
 def healthz(request: HttpRequest) -> JsonResponse:
-    """200 when the database answers within 3 s, else 503."""
+    """200 if the database answers within 3 s, else 503."""
     try:
         _pings.submit(_ping).result(timeout=_PING_S)
     except (DatabaseError, TooSlow):

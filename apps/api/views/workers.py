@@ -1,4 +1,4 @@
-"""Workers that were seen, and what they did last."""
+"""Workers and their latest steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The logs of a job's workflow actions. What became of the actions stands with the job."""
+"""Logs of a job's workflow actions. Their states are part of the job."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ from engine.errors import NotFound
 
 _PARAMETERS = [
     OpenApiParameter("after", str),
-    OpenApiParameter(
-        "run", int, description="Keeps to this run: an `id` out of the action's `runs`"
-    ),
+    OpenApiParameter("run", int, description="Only this run: an `id` from the action's `runs`"),
 ]
 
 
 class ActionLogsView(APIView):
-    """Of all runs of one action, by its name, or by its index where it has none."""
+    """Logs of all runs of one action, by its name, or by its index if it has none."""
 
     @extend_schema(
         parameters=_PARAMETERS, responses={200: LogShape, 400: ErrorShape, 404: ErrorShape}

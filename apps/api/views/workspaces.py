@@ -83,8 +83,8 @@ class TaskView(APIView):
     def get(self, request: Request, workspace: str, task: str) -> Response:
         row = scope.workspace(request.user, workspace)
         definition = _definition(row, task)
-        held = role_on(request.user, workspace)
-        return answer(TaskDetailShape, TaskRow(task, workspace, definition, held))
+        role = role_on(request.user, workspace)
+        return answer(TaskDetailShape, TaskRow(task, workspace, definition, role))
 
 
 class ExecuteView(APIView):
@@ -100,7 +100,7 @@ class ExecuteView(APIView):
 
 
 class SecretsView(APIView):
-    """Names only: a value that was stored is never shown again."""
+    """Names only: a stored value is never shown again."""
 
     @extend_schema(responses=SecretShape(many=True))
     def get(self, request: Request, workspace: str) -> Response:
@@ -135,7 +135,7 @@ def _tasks(request: Request, rows: list[Workspace]) -> list[TaskRow]:
 
 
 def _definition(row: Workspace, task: str) -> Definition:
-    """What the workspace says. Raises NotFound where it has no such task."""
+    """The definition of the workspace. Raises NotFound if it has no such task."""
     definition = definition_of(row.current_id) if row.current_id else Definition()
     if task not in definition.tasks:
         raise NotFound("Task not found")

@@ -1,7 +1,6 @@
-"""Reads the files of a workspace out of a folder or a git repository, as plain bytes, within
-limits.
+"""Reads the files of a workspace from a folder or a git repository, as plain bytes, within limits.
 
-Nothing of a source is ever run or checked out: no hooks, no filters, no links, no submodules.
+Nothing from a source is executed or checked out: no hooks, filters, links or submodules.
 """
 
 from apps.workspaces.sources.folder import read_folder

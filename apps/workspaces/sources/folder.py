@@ -1,5 +1,5 @@
-"""Walks a folder without following any link: every directory and file is opened relative to its
-parent's descriptor."""
+"""Walks a folder without following links: each entry is opened relative to the descriptor of its
+parent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from apps.workspaces.errors import SourceError
 from apps.workspaces.sources.tree import Gatherer, Limits, Tree
 
-NEVER = frozenset({".git", "__pycache__"})  # left out without a word: nobody expects them
+NEVER = frozenset({".git", "__pycache__"})  # skipped without a warning
 LEFT_OUT = frozenset({".venv", ".hg", ".svn", "node_modules"})
 LEFT_OUT_AT_ROOT = frozenset({"var"})
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -18,14 +18,14 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def read_folder(path: Path, limits: Limits = Limits()) -> Tree:  # noqa: B008  (a frozen value)
-    """Every regular file below `path`. Raises SourceError when there is no such folder or a limit
-    is broken."""
+    """Every regular file below `path`. Raises SourceError if the folder is missing or a limit is
+    exceeded."""
     try:
         root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise SourceError(f"there is no folder {path}") from None
     except NotADirectoryError:
-        raise SourceError(f"{path} is a file; name the folder that holds it") from None
+        raise SourceError(f"{path} is a file; name its folder") from None
     except (OSError, ValueError) as error:
         raise SourceError(f"the folder {path} cannot be read: {_reason(error)}") from None
     gatherer = Gatherer(limits)
@@ -66,14 +66,14 @@ def _take(directory: int, name: str, path: str, gatherer: Gatherer, depth: int) 
     elif stat.S_ISREG(kind):
         _read(directory, name, path, gatherer)
     else:
-        gatherer.leave_out(path, "it is no regular file")
+        gatherer.leave_out(path, "it is not a regular file")
 
 
 def _read(directory: int, name: str, path: str, gatherer: Gatherer) -> None:
     with os.fdopen(os.open(name, _FILE, dir_fd=directory), "rb") as handle:
         found = os.fstat(handle.fileno())
-        if not stat.S_ISREG(found.st_mode):  # swapped since it was looked at
-            gatherer.leave_out(path, "it is no regular file")
+        if not stat.S_ISREG(found.st_mode):  # replaced since the check
+            gatherer.leave_out(path, "it is not a regular file")
             return
         gatherer.room_for(path, found.st_size)
         content = handle.read(gatherer.limits.bytes + 1)

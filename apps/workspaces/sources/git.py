@@ -1,8 +1,7 @@
 """Reads one commit of a git repository through the git program, without a checkout.
 
-Objects are fetched into a bare repository of our own and read out of it by id. So nothing of the
-repository's making runs, or lands on disk under a name of its choice: no hooks, filters,
-attributes, submodules or links.
+Objects are fetched into a bare repository of our own and read by id, so nothing from the repository
+runs or is written to disk under its own name: no hooks, filters, attributes, submodules or links.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _REGULAR, _PROGRAM, _LINK, _SUBMODULE = "100644", "100755", "120000", "160000"
 
 @dataclass(frozen=True, slots=True)
 class GitSource:
-    """`is_local` allows paths and file:// URLs: only what an operator wrote may set it."""
+    """`is_local` allows paths and file:// URLs; only operators may set it."""
 
     url: str
     ref: str = ""
@@ -36,15 +35,14 @@ class GitSource:
 
 
 def check_url(url: str, *, is_local: bool) -> str:
-    """`url`, when it is one that git may be given. Raises SourceError; the message holds no
-    credential."""
+    """`url`, if git may be given it. Raises SourceError without credentials in its message."""
     if (
         any(ord(letter) <= 32 or ord(letter) == 127 for letter in url)
         or url.startswith("-")
         or not url
     ):
         raise SourceError(
-            "the address of the repository holds a space or begins with '-'; check it"
+            "the address of the repository contains a space or begins with '-'; check it"
         )
     if "::" in url:
         raise SourceError(
@@ -75,11 +73,11 @@ def _split(url: str) -> SplitResult:
     try:
         return urlsplit(url)
     except ValueError:
-        raise SourceError("the address of the repository is no URL") from None
+        raise SourceError("the address of the repository is not a URL") from None
 
 
 def check_ref(ref: str) -> str:
-    """`ref`, when it can be a branch, a tag or a commit id. Raises SourceError."""
+    """`ref`, if it can be a branch, a tag or a commit id. Raises SourceError."""
     bad = (
         not _REF.fullmatch(ref)
         or ".." in ref
@@ -94,7 +92,7 @@ def check_ref(ref: str) -> str:
 
 
 def read_git(source: GitSource, limits: Limits = Limits()) -> Tree:  # noqa: B008  (a frozen value)
-    """The files of the commit that `source.ref` names (the default branch when it is empty)."""
+    """The files of the commit named by `source.ref` (empty: the default branch)."""
     url = check_url(source.url, is_local=source.is_local)
     ref = check_ref(source.ref) if source.ref else ""
     with tempfile.TemporaryDirectory(prefix="stroem-git-") as folder:
@@ -105,7 +103,7 @@ def read_git(source: GitSource, limits: Limits = Limits()) -> Tree:  # noqa: B00
 
 
 def newest_commit(source: GitSource, limits: Limits = Limits()) -> str | None:  # noqa: B008  (a frozen value)
-    """The commit at which a branch stands now, without fetching it; None for what is no branch."""
+    """The current commit of a branch, without fetching it; None if it is not a branch."""
     url = check_url(source.url, is_local=source.is_local)
     name = f"refs/heads/{check_ref(source.ref)}" if source.ref else "HEAD"
     with tempfile.TemporaryDirectory(prefix="stroem-git-") as folder:
@@ -121,7 +119,7 @@ def newest_commit(source: GitSource, limits: Limits = Limits()) -> str | None:  
 
 
 def _fetch(git: Git, url: str, ref: str) -> str:
-    """The commit id behind `ref`, whose objects are then at hand."""
+    """The commit id of `ref`, after fetching its objects."""
     wanted = ref if _COMMIT.fullmatch(ref) else _full_name(git, url, ref)
     shallow = ["--depth=1"] if "://" in url or ":" in url else []
     options = ["--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", *shallow]
@@ -130,7 +128,7 @@ def _fetch(git: Git, url: str, ref: str) -> str:
     except SourceError:
         if not _COMMIT.fullmatch(ref):
             raise
-        # Not every server hands out a commit by its id: take the branches and look there.
+        # Not every server serves commits by id: fetch the branches instead.
         git.run(
             "fetch",
             *[o for o in options if o != "--depth=1"],
@@ -146,7 +144,7 @@ def _fetch(git: Git, url: str, ref: str) -> str:
 
 
 def _full_name(git: Git, url: str, ref: str) -> str:
-    """`refs/heads/x` before `refs/tags/x`; HEAD when no ref was given."""
+    """The full name of `ref`: branches before tags; HEAD if empty."""
     if not ref:
         return "HEAD"
     names = [f"refs/heads/{ref}", f"refs/tags/{ref}"] if not ref.startswith("refs/") else [ref]

@@ -1,5 +1,5 @@
-"""Runs the git program: an environment of our own, credentials by askpass, limits on time and disk,
-redacted errors."""
+"""Runs git with a clean environment, credentials by askpass, limits on time and disk, and redacted
+errors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _PASSED_ON = (
     "no_proxy",
 )
 _IN_URL = re.compile(r"(?<=://)[^/\s@]*@")
-# a pack may be this many times the limit of the tree: history of what is not shallow
+# packs may exceed the limit of the tree by this factor: not all history is shallow
 _PACK_SHARE = 4
 
 
@@ -62,7 +62,7 @@ class Credential:
 
 
 class Git:
-    """One use of one repository, below `folder`, which the caller removes."""
+    """One use of one repository, in `folder`, which the caller removes."""
 
     def __init__(
         self, folder: Path, credential: Credential | None, limits: Limits, *, allow_local: bool
@@ -77,7 +77,7 @@ class Git:
             raise SourceError("there is no git program on this server; install git")
 
     def run(self, command: str, *arguments: str) -> bytes:
-        """What git prints. Raises SourceError with git's own words, without credentials."""
+        """The output of git. Raises SourceError with its error message, without credentials."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             code = self._wait(self._start(command, arguments, subprocess.DEVNULL, out, err))
             if code != 0:
@@ -86,7 +86,7 @@ class Git:
             return out.read()
 
     def blobs(self, oids: Sequence[str]) -> list[bytes]:
-        """The contents behind object ids, in their order."""
+        """The contents of objects, in the order of their ids."""
         with (
             tempfile.TemporaryFile() as out,
             tempfile.TemporaryFile() as err,
@@ -211,6 +211,6 @@ def _size_of(folder: Path) -> int:
         for name in names:
             try:
                 total += os.lstat(os.path.join(where, name)).st_size
-            except OSError:  # git renames its temporary packs while we look
+            except OSError:  # git renames its temporary packs meanwhile
                 continue
     return total

@@ -1,5 +1,4 @@
-"""One file as a workspace: a specification of Torc, whose folder holds data that no worker should
-be sent."""
+"""A single Torc file as a workspace; its folder may hold data that workers should not receive."""
 
 from __future__ import annotations
 
@@ -12,13 +11,12 @@ from apps.workspaces.sources.tree import Limits, SourceFile, Tree
 
 
 def read_file(path: Path, limits: Limits = Limits()) -> Tree:  # noqa: B008  (a frozen value)
-    """The tree that holds this file alone. Raises SourceError when it is no regular file or too
-    large."""
+    """The tree with only this file. Raises SourceError if it is not a regular file or too large."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as handle:
             found = os.fstat(handle.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise SourceError(f"{path} is no regular file")
+                raise SourceError(f"{path} is not a regular file")
             if found.st_size > limits.bytes:
                 raise SourceError(f"{path} is larger than {limits.bytes // 1_000_000} MB")
             content = handle.read(limits.bytes)

@@ -1,5 +1,4 @@
-"""The files of one state of a workspace: their digest and their archive are the same wherever they
-came from."""
+"""The files of one state of a workspace. Digest and archive do not depend on the source."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ LONGEST_PATH = 1000
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a workspace may hold, and how long reading it may take."""
+    """Limits on the size of a workspace and on the time to read it."""
 
     files: int = 20_000
     bytes: int = 200_000_000
@@ -41,7 +40,7 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """`label` is the commit id of a git source. `warnings` name what was left out."""
+    """`label` is the commit id of a git source. `warnings` name skipped files."""
 
     files: tuple[SourceFile, ...]
     label: str = ""
@@ -57,7 +56,7 @@ class Tree:
         return total.hexdigest()
 
     def archive(self) -> bytes:
-        """tar.gz: equal trees give equal bytes. Directories and regular files only, modes 0755 and
+        """tar.gz: equal trees give equal bytes. Only directories and regular files, modes 0755 and
         0644."""
         buffer = io.BytesIO()
         with (
@@ -84,7 +83,7 @@ def _entry(path: str, kind: bytes, mode: int, size: int) -> tarfile.TarInfo:
 
 
 class Gatherer:
-    """Collects files and enforces the limits while it does."""
+    """Collects files within the limits."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -93,8 +92,8 @@ class Gatherer:
         self._warnings: list[Problem] = []
 
     def room_for(self, path: str, size: int) -> None:
-        """Raises SourceError when one more file of this size would break a limit; ask before
-        reading it."""
+        """Raises SourceError if another file of this size would exceed a limit; call before reading
+        it."""
         if len(self._files) >= self.limits.files:
             raise SourceError(
                 f"the workspace holds more than {self.limits.files} files; leave out what is"
@@ -118,7 +117,7 @@ class Gatherer:
             )
 
     def accepts(self, path: str) -> bool:
-        """False, with a warning, for a name that cannot travel to every worker."""
+        """False, with a warning, for names that not every worker can store."""
         problem = _name_problem(path)
         if problem:
             self.leave_out(path, problem)
@@ -138,9 +137,9 @@ def _name_problem(path: str) -> str | None:
     if len(encoded) > LONGEST_PATH or any(len(part.encode()) > 255 for part in path.split("/")):
         return "its name is too long"
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in path) or "\\" in path:
-        return "its name holds a control character or a backslash"
+        return "its name contains a control character or a backslash"
     if any(part in ("", ".", "..") for part in path.split("/")):
-        return "its name leads elsewhere"
+        return "its name leads out of the workspace"
     if any(part.lower() == ".git" for part in path.split("/")):
         return "it belongs to git"
     return None

@@ -4,6 +4,6 @@ from django.contrib.auth.hashers import Argon2PasswordHasher
 
 @pytest.fixture(autouse=True)
 def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same hasher at its lowest cost: these tests sign in a few hundred times."""
+    """The usual hasher at its lowest cost: these tests sign in a few hundred times."""
     for name, value in (("time_cost", 1), ("memory_cost", 8), ("parallelism", 1)):
         monkeypatch.setattr(Argon2PasswordHasher, name, value)

@@ -87,7 +87,7 @@ def test_an_unknown_account_costs_one_hash_as_a_known_one(
 
 
 def refused(email: str, address: str, password: str = "wrong") -> bool:
-    """Whether the attempt was counted out (True) or merely wrong (False)."""
+    """Whether the attempt was throttled (True) or merely wrong (False)."""
     try:
         services.check_sign_in(email, password, address)
     except TooMany:
@@ -99,7 +99,7 @@ def refused(email: str, address: str, password: str = "wrong") -> bool:
 
 def test_an_account_is_closed_after_five_failures_from_any_address(user: User) -> None:
     assert [refused(user.email, f"10.0.0.{n}") for n in range(7)] == [False] * 5 + [True] * 2
-    # the right password does not help: it would tell the guesser
+    # not even with the right password, which would tell a guesser
     with pytest.raises(TooMany) as limit:
         services.check_sign_in(user.email.upper(), PASSWORD, "10.9.9.9")
     assert 1 <= limit.value.retry_after_s <= 60
@@ -109,12 +109,12 @@ def test_an_address_is_closed_after_twenty_failures_on_any_account() -> None:
     assert [refused(f"u{n}@example.org", "10.0.0.1") for n in range(21)] == [False] * 20 + [True]
 
 
-def test_signing_in_rightly_is_never_counted_out(user: User) -> None:
+def test_successful_sign_ins_are_never_throttled(user: User) -> None:
     for _ in range(30):
         services.check_sign_in(user.email, PASSWORD, "10.0.0.1")
 
 
-def test_the_door_opens_again_after_a_minute(user: User) -> None:
+def test_sign_in_is_possible_again_after_a_minute(user: User) -> None:
     while not refused(user.email, "10.0.0.1"):
         pass
     with connection.cursor() as cursor:
@@ -122,7 +122,7 @@ def test_the_door_opens_again_after_a_minute(user: User) -> None:
     assert services.check_sign_in(user.email, PASSWORD, "10.0.0.1") == user
 
 
-def test_counters_tell_nobody_who_tried(user: User) -> None:
+def test_counters_do_not_reveal_who_tried(user: User) -> None:
     refused(user.email, "10.0.0.1")
     assert not [
         key
@@ -160,7 +160,7 @@ def test_many_servers_together_keep_one_limit() -> None:
     assert len(passed) == 5
 
 
-def test_the_admins_door_has_the_same_throttle(user: User) -> None:
+def test_the_admins_sign_in_has_the_same_throttle(user: User) -> None:
     request = RequestFactory().post(
         "/admin/login/", REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR="1.2.3.4"
     )
@@ -380,7 +380,7 @@ def test_administrators_see_everything_until_they_are_disabled() -> None:
 # first administrator
 
 
-def test_the_first_administrator_is_made_up_once() -> None:
+def test_the_first_administrator_is_created_once() -> None:
     email, password = services.ensure_first_admin({})
     assert password is not None
     assert len(password) >= 20
@@ -395,7 +395,7 @@ def test_the_environment_names_the_first_administrator() -> None:
     assert services.check_sign_in("boss@example.org", PASSWORD, "x").is_staff
 
 
-def test_a_named_account_without_a_password_gets_one_made_up() -> None:
+def test_a_named_account_without_a_password_gets_a_generated_one() -> None:
     email, password = services.ensure_first_admin({"STROEM_ADMIN_EMAIL": "boss@example.org"})
     assert services.check_sign_in(email, password or "", "x").is_superuser
 

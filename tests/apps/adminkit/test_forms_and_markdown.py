@@ -1,4 +1,4 @@
-"""What people type becomes what the engine reads; Markdown of strangers becomes harmless HTML."""
+"""Forms turn text into values for the engine; untrusted Markdown becomes harmless HTML; badges."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from typing import Any
 import pytest
 from django.http import QueryDict
 
+from apps.adminkit.badges import LOOKS
 from apps.adminkit.charts import Bars, Series
 from apps.adminkit.markdown import first_line, rendered
 from apps.adminkit.typed_forms import TypedForm
+from apps.approvals.models import Outcome
+from apps.fleet.vitals import WorkerState
+from apps.jobs.models import Attempt
+from apps.workflow_actions.models import ActionRun, JobAction
 from engine.errors import InputError
+from engine.lifecycle import AllocationStatus, JobStatus, RequestStatus, StepStatus
 from engine.masking import MASK
 from engine.spec.model import InputField
 from tests.browser.vectors import vectors
@@ -51,7 +57,7 @@ def posted(**values: Any) -> QueryDict:
         ({"count": ""}, {}),
     ],
 )
-def test_what_was_typed_is_what_is_given(data: dict[str, Any], said: dict[str, Any]) -> None:
+def test_submitted_text_becomes_typed_values(data: dict[str, Any], said: dict[str, Any]) -> None:
     given = TypedForm(FIELDS, posted(**data)).given()
     assert {key: given.get(key) for key in said} == said
     assert "pw" not in given
@@ -72,7 +78,7 @@ def test_defaults_are_filled_in_but_templates_are_not() -> None:
     assert "{{ secret.x }}" in form.fields["made"].help_text
 
 
-def test_each_sentence_stands_at_its_field_and_the_rest_at_the_top() -> None:
+def test_each_error_stands_at_its_field_and_the_rest_at_the_top() -> None:
     form = TypedForm(FIELDS, posted())
     form.refuse(InputError({"name": "input 'name' is required", "other": "what?"}))
     assert form["name"].errors == ["input 'name' is required"]
@@ -122,13 +128,13 @@ def test_markdown_lets_no_vector_through(vector: str) -> None:
     [
         ("\n# Publish **1204** rows?\n\nSee [there](https://x.org).", "Publish 1204 rows?"),
         ("a < b & `c`", "a < b & c"),
-        # text, for whoever shows it to escape
+        # text, which the caller escapes
         ("<script>alert(1)</script>", "<script>alert(1)</script>"),
         ("***", ""),
         ("", ""),
     ],
 )
-def test_the_first_line_of_markdown_is_said_without_its_marks(text: str, said: str) -> None:
+def test_the_first_line_of_markdown_is_shown_without_its_marks(text: str, said: str) -> None:
     assert first_line(text) == said
 
 
@@ -139,3 +145,11 @@ def test_bars_fit_under_their_scale() -> None:
     assert chart.bars[1].y + chart.bars[1].height == chart.bars[0].y
     assert [label for label, _ in chart.rows] == ["1"]
     assert Bars("x", ["1"], [Series("a", "ok", [0])]).is_empty
+
+
+def test_every_status_has_a_badge_and_every_badge_a_status() -> None:
+    enums = (StepStatus, JobStatus, RequestStatus, AllocationStatus, Outcome, WorkerState)
+    statuses = {str(status) for enum in enums for status in enum}
+    statuses |= {*Attempt.Status.values, *JobAction.Status.values, *ActionRun.Status.values}
+    of_workspaces = {"loaded", "warnings", "broken"}
+    assert {str(status) for status in LOOKS} == statuses | of_workspaces

@@ -1,5 +1,4 @@
-"""Lists in a database that has been used for long: quick, and with the same number of queries as in
-an empty one."""
+"""Lists in a large database: quick, with as many queries as in an empty one."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ SELECT gen_random_uuid(), workspace_id, revision_id, blueprint_id, 'task ' || n 
         THEN now() - (n - 1) * interval '1 second' END
 FROM jobs_job, generate_series(1, %(count)s) n WHERE id = %(job)s
 """
-# Every tenth job has asked somebody, every hundredth still does.
+# Every tenth job had an approval request, every hundredth has an open one.
 REQUESTS = """
 INSERT INTO approvals_approvalrequest (job_id, step_id, fence, workspace_id, task_name, step_name,
     message, fields,
@@ -111,8 +110,8 @@ def fill(job: Job, count: int) -> None:
 
 
 def people() -> dict[str, User]:
-    """Three who see the same by different ways: as superuser, by a grant on all, by a pattern
-    through a group."""
+    """Three users who see the same rows: as superuser, by a grant on all, by a pattern through a
+    group."""
     member = User.objects.create_user("member@example.org")
     group = Group.objects.create(name="ops")
     member.groups.add(group)

@@ -1,4 +1,4 @@
-"""Who calls: users with a role, and a client that speaks for them with a bearer token."""
+"""Callers: users with a role, and clients with a bearer token."""
 
 from __future__ import annotations
 

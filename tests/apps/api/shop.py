@@ -1,4 +1,4 @@
-"""A workspace with something of everything that the API shows."""
+"""A workspace with an example of everything that the API shows."""
 
 SHOP = """
 secrets: {pw: canary-4711-secret}

@@ -1,4 +1,4 @@
-"""Every route, every method, every role: own, foreign and unknown things."""
+"""Every route, method and role, on own, foreign and unknown objects."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ tasks:
 """
 EVERYBODY, PEOPLE = "everybody", "people"
 
-# (method, route): who may. A role: 404 below viewer, 403 between viewer and the role.
+# (method, route): who may call it. A role: 404 below viewer, 403 between viewer and the role.
 TABLE: dict[tuple[str, str], Any] = {
     ("get", "healthz"): EVERYBODY,
     ("get", "api/config"): EVERYBODY,
@@ -76,9 +76,9 @@ BODIES = {
     "api/jobs/<str:job>/steps/<str:step>/approve": {"approved": True},
     "api/jobs/<str:job>/steps/<str:step>/delegate": {"to": "deputy@example.org"},
 }
-# What an anonymous caller of an open route gets, with these bodies.
+# Answers of open routes to anonymous callers, with these bodies.
 OPEN_ANSWERS = {"api/auth/login": 401, "api/auth/refresh": 401}
-# What gets through the door and finds nothing to do: nobody's key, an approval that was not given.
+# Allowed, but without an object: an unknown key, an approval that was not given.
 IN_VAIN = {
     "api/auth/api-keys/<str:prefix>": 404,
     "api/jobs/<str:job>/steps/<str:step>/withdraw": 409,
@@ -127,7 +127,7 @@ def test_every_route_has_a_row_and_every_row_a_route() -> None:
 
 
 def expected(needed: Any, role: Role | None) -> set[int]:
-    """Which statuses a caller with `role` on every workspace may get."""
+    """Statuses that a caller with `role` on every workspace may get."""
     if needed in (EVERYBODY, PEOPLE) or RANK.index(role) >= RANK.index(needed):
         return {200}
     return {404} if role is None else {403}
@@ -238,7 +238,7 @@ def spellings(path: str) -> list[str]:
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if TABLE[row] != EVERYBODY], ids=str)
-def test_no_spelling_of_a_path_gets_around_the_door(world: World, row: tuple[str, str]) -> None:
+def test_no_spelling_of_a_path_gets_around_the_check(world: World, row: tuple[str, str]) -> None:
     method, route = row
     client = APIClient(raise_request_exception=False)
     found = spellings(world.path(route))
@@ -294,8 +294,7 @@ def test_a_disabled_user_is_out_at_once(world: World) -> None:
 
 def test_no_route_lies_outside_the_table() -> None:
     top = {str(pattern.pattern) for pattern in get_resolver().url_patterns}
-    # A link of an e-mail leads to a page and opens nothing; a pod comes with a token of its own for
-    # one revision.
+    # A link in an e-mail only leads to a page; a pod has its own token for one revision.
     assert top <= {
         "",
         "admin/",

@@ -1,4 +1,4 @@
-"""Shapes and sentences of the API: what a program gets for what it sends."""
+"""Shapes and messages of the API."""
 
 from __future__ import annotations
 
@@ -588,7 +588,7 @@ def test_a_list_costs_the_same_however_long_it_is(
         for item in range(3):
             start(workspace(tmp_path, SHOP, f"ws{number}-{item}"), name="x")
             Hand()
-        client.get(path)  # definitions are read once in a process
+        client.get(path)  # definitions are cached per process
         with django_assert_num_queries(queries):
             assert client.get(path).status_code == 200
 
@@ -605,7 +605,7 @@ def test_a_job_costs_the_same_however_many_steps_it_has(
         job = start(workspace(tmp_path, f"tasks:\n  main:\n    flow:\n{steps}", f"ws{count}"))
         Hand().work({f"s{n}": failed() for n in range(count)})
         client.get(f"/api/jobs/{job.pk}")
-        with django_assert_num_queries(8):  # two of them are a transaction's ends
+        with django_assert_num_queries(8):  # two of them begin and end a transaction
             assert len(client.get(f"/api/jobs/{job.pk}").json()["steps"]) == count
 
 

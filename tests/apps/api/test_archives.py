@@ -1,5 +1,5 @@
-"""The address at which pods fetch their workspace: one revision, one attempt, as long as that
-attempt lives."""
+"""The address where pods fetch their workspace: one revision, one attempt, while that attempt is
+alive."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ tasks: {main: {flow: {one: {action: work}}}}
 
 
 class Held:
-    """A step in the hand of a worker, and what fetches its files."""
+    """A step claimed by a worker, and requests for its files."""
 
     def __init__(self, folder: Path, name: str = "own") -> None:
         self.workspace = workspace(folder, FLOW, name)
@@ -85,7 +85,7 @@ def test_the_pass_of_a_running_step_opens_the_files_that_its_job_has_pinned(
         assert sorted(tar.getnames()) == ["data.csv", "workflow.yaml"]
 
 
-def test_what_is_known_by_its_tag_is_not_sent_again(held: Held) -> None:
+def test_a_known_archive_is_not_sent_again(held: Held) -> None:
     tag = held.get().headers["ETag"]
     assert held.claim.revision_digest in tag
     again = held.get(etag=tag)
@@ -106,14 +106,13 @@ def test_another_revision_or_workspace_does_not_exist_for_the_pass(
     assert held.get(name="nobodys").status_code == 404
     assert held.get(digest="").status_code == 404
     assert other.current is not None
-    # A pass for the other revision cannot be made out of an attempt that has not pinned it, even
-    # with our keys.
+    # Even with our keys, an attempt cannot get a pass for a revision that it has not pinned.
     forged = pass_for(held.claim.attempt_id, held.claim.fence, newer)
     assert held.get(forged, digest=newer).status_code == 404
 
 
 @pytest.mark.parametrize("verdict", ["finished", "failed", "given back", "lease over"])
-def test_the_pass_of_a_step_that_has_ended_opens_nothing_any_more(held: Held, verdict: str) -> None:
+def test_the_pass_of_an_ended_step_is_invalid(held: Held, verdict: str) -> None:
     token = held.token
     assert held.get(token).status_code == 200
     match verdict:
@@ -169,7 +168,7 @@ def test_a_pass_under_a_key_that_was_rotated_is_good_until_that_key_goes(
 
 
 def test_nobody_but_a_step_may_fetch(held: Held) -> None:
-    """Not without anything, not with a session, and not as an administrator."""
+    """Not anonymously, not with a session, and not as an administrator."""
     path = f"/worker/workspace/own.tar.gz?revision={held.claim.revision_digest}"
     root = user(is_superuser=True)
     with_session = AsyncClient()

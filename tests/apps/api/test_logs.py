@@ -1,4 +1,4 @@
-"""Logs over the API: each line once, in pieces, to whoever follows."""
+"""Logs over the API: in pieces, each line once, also for readers that follow."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_chunk_that_is_committed_late_is_not_skipped(shop: Any, operator: APIC
         arrive(1_000_001, 60)
         arrive(1_000_003, 1)
         first = operator.get(f"/api/jobs/{job.pk}/logs").json()
-        arrive(1_000_002, 0)  # its number was handed out before that of 1,000,003
+        arrive(1_000_002, 0)  # its id was assigned before 1,000,003
         second = operator.get(f"/api/jobs/{job.pk}/logs?after={first['next']}").json()
         cursor.execute("UPDATE jobs_logchunk SET at = at - interval '1 minute'")
         third = operator.get(f"/api/jobs/{job.pk}/logs?after={second['next']}").json()

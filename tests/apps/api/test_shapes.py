@@ -1,4 +1,4 @@
-"""Shapes read their values faster than DRF does, and say the same."""
+"""Shapes render faster than DRF, with the same result."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Workflow actions over the API: how far they are, what became of them, their logs; and who may see
-it."""
+"""Workflow actions over the API: progress, results, logs, and who may see them."""
 
 from __future__ import annotations
 
@@ -79,7 +78,7 @@ def say(claim: Claim, *texts: str) -> None:
 
 
 def again() -> None:
-    """Whatever waits for another try is due now."""
+    """Make everything that waits for another attempt due now."""
     Unit.objects.filter(status="pending").update(retry_at=timezone.now())
     due_steps()
 

@@ -1,4 +1,4 @@
-"""Workspaces with a gate, and people who come by the service."""
+"""Workspaces with an approval step, and users who decide through the service."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def viewer(**fields: Any) -> User:
 def asked(
     workspace: Workspace, *, starter: User | None = None, given: Mapping[str, Any] | None = None
 ) -> Job:
-    """A job that waits at its gate."""
+    """A job that waits for approval."""
     job = start_job(workspace.name, "main", given or {}, user=starter)
     assert Step.objects.get(job=job, name="gate").status == "suspended"
     return job
@@ -98,7 +98,7 @@ def step_of(job: Job, name: str = "gate") -> Step:
 
 
 def records(job: Job) -> list[tuple[str, str, str]]:
-    """(actor, what, outcome) of all that was tried, in order."""
+    """(actor, what, outcome) of all attempts, in order."""
     return list(
         Record.objects.filter(job_id=job.pk).order_by("id").values_list("actor", "what", "outcome")
     )

@@ -1,4 +1,4 @@
-"""The API and the commands: the same rules, with the answers that callers were promised."""
+"""The API and the commands: the same rules, with the documented answers."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_the_inbox_and_the_history_of_a_request(tmp_path: Path) -> None:
     assert client_of(person()).get(f"/api/jobs/{job.pk}/steps/gate/approval").status_code == 404
 
 
-def test_withdrawing_handing_on_and_links_by_the_api(tmp_path: Path) -> None:
+def test_withdrawing_delegating_and_links_by_the_api(tmp_path: Path) -> None:
     anna, bert, helper = operator(), operator(), viewer()
     job = asked(gate(tmp_path, "min_approvals: 2"))
     post(anna, job, {"approved": True})

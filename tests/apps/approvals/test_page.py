@@ -1,4 +1,4 @@
-"""The page where people decide, as their browsers ask for it: from the account to the decision."""
+"""The page where people decide, as browsers use it: from the account to the decision."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def page_of(job: Any, verb: str = "change") -> str:
 
 
 def made_in_the_admin(email: str, role: str) -> None:
-    """An account as an administrator makes one: e-mail, password and a role, and nothing else
+    """An account as an administrator creates it: e-mail, password and role, without any further box
     ticked."""
     root = signed_in(person(is_superuser=True))
     form = {"email": email, "password1": PASSWORD, "password2": PASSWORD}
@@ -69,16 +69,18 @@ def test_whoever_is_given_an_account_and_a_role_signs_in_finds_the_request_and_d
     assert page_of(job) in inbox and 'data-badge="how_to_reg"' in inbox
     assert "Deploy 1.2?" in client.get(page_of(job)).content.decode()
     answer = client.post(
-        page_of(job, "decide"), {"verdict": "approve", "shown": request_of(job).digest}, follow=True
+        page_of(job, "decide"),
+        {"decision": "approve", "shown": request_of(job).digest},
+        follow=True,
     )
-    assert "Approved: the job goes on." in answer.content.decode()
+    assert "Approved: the job continues." in answer.content.decode()
     assert step_of(job).output["approved_by"] == "ann@example.org"
 
 
 def test_an_account_for_programs_opens_no_page(tmp_path: Path) -> None:
     job, bot = asked(gate(tmp_path)), operator(is_staff=False)
     assert signed_in(bot).get(page_of(job)).status_code == 302
-    assert signed_in(bot).post(page_of(job, "decide"), {"verdict": "approve"}).status_code == 302
+    assert signed_in(bot).post(page_of(job, "decide"), {"decision": "approve"}).status_code == 302
     assert step_of(job).status == "suspended"
 
 
@@ -86,19 +88,19 @@ def test_the_page_answers_as_the_api_does(tmp_path: Path) -> None:
     job = asked(gate(tmp_path))
     for user, status in ((person(), 404), (operator(pattern="x"), 404), (viewer(), 403)):
         assert (
-            signed_in(user).post(page_of(job, "decide"), {"verdict": "approve"}).status_code
+            signed_in(user).post(page_of(job, "decide"), {"decision": "approve"}).status_code
             == status
         )
         assert (
-            signed_in(user).post(page_of(job, "decide"), {"verdict": "reject"}).status_code
+            signed_in(user).post(page_of(job, "decide"), {"decision": "reject"}).status_code
             == status
         )
     anna = signed_in(operator())
     assert anna.get(page_of(job, "decide")).status_code == 405
-    assert anna.post(page_of(job, "decide"), {"verdict": "perhaps"}).status_code == 404
+    assert anna.post(page_of(job, "decide"), {"decision": "perhaps"}).status_code == 404
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(operator())
-    assert strict.post(page_of(job, "decide"), {"verdict": "approve"}).status_code == 403
+    assert strict.post(page_of(job, "decide"), {"decision": "approve"}).status_code == 403
     assert (
         step_of(job).status == "suspended"
         and not ApprovalRequest.objects.exclude(status="open").exists()
@@ -111,11 +113,11 @@ def test_who_comes_late_reads_who_decided_and_an_old_picture_decides_nothing(
     job, anna = asked(gate(tmp_path)), operator()
     late = signed_in(operator())
     answer = late.post(
-        page_of(job, "decide"), {"verdict": "approve", "shown": "0" * 64}, follow=True
+        page_of(job, "decide"), {"decision": "approve", "shown": "0" * 64}, follow=True
     )
-    assert "What you saw is not what is asked now" in answer.content.decode()
+    assert "The request has changed since you saw it" in answer.content.decode()
     approve(job, anna)
-    answer = late.post(page_of(job, "decide"), {"verdict": "reject", "reason": "no"}, follow=True)
+    answer = late.post(page_of(job, "decide"), {"decision": "reject", "reason": "no"}, follow=True)
     assert f"approved by {anna.email} at 20" in answer.content.decode()
     assert [outcome for _, _, outcome in records(job)] == ["late", "done", "late"]
     assert list(
@@ -123,18 +125,18 @@ def test_who_comes_late_reads_who_decided_and_an_old_picture_decides_nothing(
     ) == ["admin", "api", "admin"]
 
 
-def test_handing_on_taking_back_and_withdrawing_on_the_page(tmp_path: Path) -> None:
+def test_delegating_taking_back_and_withdrawing_on_the_page(tmp_path: Path) -> None:
     anna, helper = operator(), viewer()
     job = asked(gate(tmp_path, "min_approvals: 2"))
     hers = signed_in(anna)
     for verb, given, text in (
         ("delegate", {"to": "nobody@example.org"}, "nobody with the e-mail"),
-        ("delegate", {"to": helper.email}, f"{helper.email} decides in your place now."),
-        ("decide", {"verdict": "approve"}, ""),
+        ("delegate", {"to": helper.email}, f"{helper.email} now decides in your place."),
+        ("decide", {"decision": "approve"}, ""),
         ("take-back", {}, "The decision is yours again."),
-        ("decide", {"verdict": "approve"}, "Your approval counts; more are needed."),
-        ("withdraw", {}, "Your approval has been taken back."),
-        ("withdraw", {}, "there is nothing to take back"),
+        ("decide", {"decision": "approve"}, "Your approval counts; more are needed."),
+        ("withdraw", {}, "Your approval has been withdrawn."),
+        ("withdraw", {}, "there is nothing to withdraw"),
     ):
         answer = hers.post(page_of(job, verb), given, follow=True)
         assert answer.status_code == (200 if text else 403)

@@ -1,5 +1,5 @@
-"""Ten at once about one request: approvals, rejections, the time-out, cancels. One wins, all others
-are told."""
+"""Ten concurrent decisions on one request: approvals, rejections, timeouts, cancels. One wins, the
+others are told."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STEP = {
 
 @dataclass(frozen=True)
 class Case:
-    """One request and what each of the ten does to it."""
+    """One request, and what each of the ten does to it."""
 
     job: Job
     request: ApprovalRequest
@@ -46,7 +46,7 @@ class Case:
 
 
 def acts(number: int) -> tuple[str, ...]:
-    """Seven who decide, and three others: among them the time-out, a cancel, or both."""
+    """Seven deciders and three others: the timeout, a cancel, or both."""
     deciding = ["approve" if (number + place) % 3 else "reject" for place in range(7)]
     others = {
         0: ["approve", "approve", "reject"],
@@ -60,7 +60,7 @@ def acts(number: int) -> tuple[str, ...]:
 
 
 def play(case: Case, place: int, users: list[User]) -> str:
-    """One of the ten acts. Returns `late: ...` for who was told so, else what it was answered."""
+    """One of the ten actions. Returns `late: ...` if it was told so, else its answer."""
     try:
         match case.acts[place]:
             case "time out":
@@ -82,8 +82,7 @@ def play(case: Case, place: int, users: list[User]) -> str:
 
 
 def race(cases: list[Case]) -> list[list[str]]:
-    """All acts of each case at the same moment, one case after the other. Answers by case and
-    place."""
+    """All actions of each case at once, one case after the other. Answers by case and action."""
     users = [operator() for _ in range(DECIDERS)]
     barrier = Barrier(DECIDERS, timeout=60)
 
@@ -102,8 +101,8 @@ def race(cases: list[Case]) -> list[list[str]]:
 
 
 def judge(case: Case, answers: list[str]) -> str:
-    """Checks that one decision was made, that all agree about it, and that the record is whole.
-    Returns its kind."""
+    """Checks that one decision was made, that all agree on it, and that the record is complete.
+    Returns the kind of decision."""
     request = ApprovalRequest.objects.get(pk=case.request.pk)
     step = step_of(case.job)
     assert step.status == STEP[request.status], (request.status, step.status)

@@ -1,4 +1,4 @@
-"""Who may decide, who may not and with which answer, and that each try is on record."""
+"""Who may decide, who may not and with which answer; every attempt is recorded."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_named_people_and_groups_decide_and_operators_do_not(tmp_path: Path) -> 
     assert approve(asked(workspace), member).status == "approved"
     job = asked(workspace)
     for unable in (operator(), person(Role.ADMIN), viewer(groups=("others",))):
-        with pytest.raises(NotAllowed, match=f"it asks {named.email}, the group ops"):
+        with pytest.raises(NotAllowed, match=f"the approvers are {named.email}, the group ops"):
             approve(job, unable)
         with pytest.raises(NotAllowed):
             reject(job, unable, "no")
@@ -136,7 +136,7 @@ def test_two_approvals_come_from_two_people(tmp_path: Path) -> None:
     job, anna, bert = asked(gate(tmp_path, TWO)), operator(), operator()
     first = approve(job, anna)
     assert (first.status, first.approvals, first.needed) == ("suspended", 1, 2)
-    with pytest.raises(Conflict, match="You approved this already"):
+    with pytest.raises(Conflict, match="You already approved this"):
         approve(job, anna)
     assert not rights.waiting_for(anna).exists()
     assert rights.waiting_for(bert).count() == 1
@@ -201,7 +201,7 @@ def withdraw(job: object, user: User) -> str:
 def test_an_approval_is_taken_back_while_others_are_waited_for(tmp_path: Path) -> None:
     job, anna, bert = asked(gate(tmp_path, TWO)), operator(), operator()
     approve(job, anna)
-    with pytest.raises(Conflict, match="nothing to take back"):
+    with pytest.raises(Conflict, match="nothing to withdraw"):
         withdraw(job, bert)
     with pytest.raises(NotFound):
         withdraw(job, person())
@@ -221,7 +221,7 @@ def delegate(job: object, giver: User, taker: User) -> None:
     delegations.delegate(request_of(job).pk, Caller(giver, "api"), taker.email)  # type: ignore[arg-type]
 
 
-def test_a_decision_handed_on_is_the_takers_and_no_longer_the_givers(tmp_path: Path) -> None:
+def test_a_delegated_decision_is_the_takers_and_no_longer_the_givers(tmp_path: Path) -> None:
     anna, taker = viewer(), viewer()
     job = asked(gate(tmp_path, f"approvers: {{users: [{anna.email}]}}"))
     with pytest.raises(NotAllowed):
@@ -229,7 +229,7 @@ def test_a_decision_handed_on_is_the_takers_and_no_longer_the_givers(tmp_path: P
     delegate(job, anna, taker)
     assert rights.waiting_for(taker).exists()
     assert not rights.waiting_for(anna).exists()
-    with pytest.raises(NotAllowed, match=f"handed this decision on to {taker.email}"):
+    with pytest.raises(NotAllowed, match=f"delegated this decision to {taker.email}"):
         approve(job, anna)
     approve(job, taker)
     assert (
@@ -238,7 +238,7 @@ def test_a_decision_handed_on_is_the_takers_and_no_longer_the_givers(tmp_path: P
     )  # type: ignore[union-attr]
 
 
-def test_a_decision_handed_on_can_be_taken_back(tmp_path: Path) -> None:
+def test_a_delegated_decision_can_be_taken_back(tmp_path: Path) -> None:
     anna, taker = viewer(), viewer()
     job = asked(gate(tmp_path, f"approvers: {{users: [{anna.email}]}}"))
     delegate(job, anna, taker)
@@ -274,7 +274,7 @@ def test_a_delegation_does_not_make_two_approvals_of_one_person(tmp_path: Path) 
     for nobody in (anna, bert, taker):
         with pytest.raises((NotAllowed, Conflict)):
             approve(job, nobody)
-    with pytest.raises(Conflict, match="has approved already in your place"):
+    with pytest.raises(Conflict, match="has already approved in your place"):
         delegations.take_back(request_of(job).pk, Caller(anna, "api"))
 
 
@@ -287,14 +287,14 @@ def test_a_delegation_is_worth_no_more_than_the_givers_right(tmp_path: Path) -> 
         approve(job, taker)
 
 
-def test_who_may_not_hand_on_and_to_whom_not(tmp_path: Path) -> None:
+def test_who_may_not_delegate_and_to_whom(tmp_path: Path) -> None:
     starter, anna, taker = operator(), operator(), viewer()
     workspace = gate(tmp_path, "separation: true")
     job = asked(workspace, starter=starter)
     for giver, to, refusal in (
         (viewer(), taker, NotAllowed),
         (person(), taker, NotFound),
-        (starter, taker, NotAllowed),  # by a puppet they would decide all the same
+        (starter, taker, NotAllowed),  # with a puppet they would decide themselves
         (anna, starter, InputError),
         (anna, person(), InputError),
         (anna, operator(), InputError),
@@ -305,7 +305,7 @@ def test_who_may_not_hand_on_and_to_whom_not(tmp_path: Path) -> None:
     assert not Delegation.objects.exists()
     root = person(is_superuser=True)
     named = asked(gate(tmp_path, f"approvers: {{users: [{anna.email}]}}"))
-    with pytest.raises(NotAllowed, match="Only somebody who is asked"):
+    with pytest.raises(NotAllowed, match="Only an approver of this request"):
         delegate(named, root, taker)
     delegate(job, anna, taker)
     with pytest.raises(NotAllowed):

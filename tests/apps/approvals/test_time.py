@@ -1,5 +1,4 @@
-"""What time alone does: the time-out, reminders, the escalation, mail; and the hooks that they set
-off."""
+"""Timeouts, reminders, the escalation, mail, and the hooks that they fire."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def pass_time(job: Job, seconds: float) -> None:
-    """As if the step had been suspended so much earlier."""
+    """Move the suspension of the step into the past."""
     fetch(
         "UPDATE jobs_step SET deadline_at = deadline_at - make_interval(secs => %s) WHERE job_id ="
         " %s AND status = 'suspended'",
@@ -96,7 +95,7 @@ tasks:
 
 
 def told(job: Job) -> list[dict[str, Any]]:
-    """The `hook` of each hook job that the gate has set off."""
+    """The `hook` context of each hook job that the gate fired."""
     import json
 
     found = Job.objects.filter(source_type="hook", source_id=str(job.pk)).order_by(

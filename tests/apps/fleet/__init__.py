@@ -1,1 +1,1 @@
-"""Workers: who is there and what they offer."""
+"""Workers: presence and offers."""

@@ -44,7 +44,7 @@ def test_a_worker_is_late_after_15_seconds_and_not_alive_after_the_time_out(
     assert bool(matching.seen_workers(within_s=5)) is takes_steps
 
 
-def test_who_drains_and_who_has_left_say_so() -> None:
+def test_draining_and_stopped_workers_have_their_states() -> None:
     draining = worker(drains_at=vitals.ClockTimestamp())
     left = worker()
     presence.retire(left)
@@ -53,7 +53,7 @@ def test_who_drains_and_who_has_left_say_so() -> None:
     assert [row.id for row in vitals.alive()] == [draining]
 
 
-def test_one_that_has_left_counts_for_as_long_as_it_was_asked_for() -> None:
+def test_a_worker_that_left_counts_while_it_was_seen_recently() -> None:
     presence.retire(worker(seen_s_ago=20))
     assert matching.seen_workers(within_s=25) and not matching.seen_workers(within_s=5)
     assert matching.seen_workers(None)[0].offer.num_cpus == 4

@@ -222,7 +222,7 @@ def test_a_row_that_breaks_one_phase_keeps_no_other_from_its_work(
     start(workspace(tmp_path, ONE % ""))
     Step.objects.filter(name="a").update(tag_set_id=32_000)  # no such tag set
     conductor.sweep()
-    assert "ring_ready failed; the other phases go on" in caplog.text
+    assert "ring_ready failed; the other phases continue" in caplog.text
 
 
 def test_a_worker_not_seen_for_long_counts_as_gone() -> None:

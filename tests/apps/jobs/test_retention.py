@@ -154,7 +154,7 @@ def test_workers_that_left_long_ago_go_and_those_that_live_stay(
     ledger.retire(recent.id)
     Worker.objects.filter(id=gone.id).update(stopped_at=F("stopped_at") - timedelta(hours=3))
     Worker.objects.filter(id=live.id).update(started_at=F("started_at") - timedelta(days=300))
-    conductor.retire()
+    conductor.expire()
     assert not Worker.objects.filter(id=gone.id).exists()
     assert Worker.objects.filter(id__in=[recent.id, live.id]).count() == 2
 

@@ -1,4 +1,4 @@
-"""The admin's pages of workspaces, secrets and accounts: who gets in, and what is never shown."""
+"""Admin pages of workspaces, secrets and accounts: who may open them, and what they never show."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_name_that_no_template_can_say_is_refused_in_the_form(
     answer = root.post(
         "/admin/workspaces/secret/add/", {"workspace": shop.pk, "name": "a-b", "value": CANARY}
     )
-    assert "may hold letters" in answer.content.decode()
+    assert "may contain letters" in answer.content.decode()
     assert CANARY not in answer.content.decode()
     assert not Secret.objects.exists()
 
@@ -112,7 +112,7 @@ def test_secrets_are_for_the_admins_of_their_workspace(shop: Workspace) -> None:
     answer = client_of(stranger).post(
         "/admin/workspaces/secret/add/", {"workspace": shop.pk, "name": "x", "value": CANARY}
     )
-    assert answer.status_code == 200  # the form again: this workspace is no choice
+    assert answer.status_code == 200  # the form again: this workspace is not offered
     assert Secret.objects.count() == 1
     assert other.name in client_of(stranger).get("/admin/workspaces/secret/add/").content.decode()
 

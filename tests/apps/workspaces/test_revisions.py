@@ -1,5 +1,4 @@
-"""Importing and refreshing: what becomes a revision, what stays in force, what is stored in
-clear."""
+"""Importing and refreshing: new revisions, the revision in force, what is stored in clear."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading folders and git repositories: what is taken, what is left out, what is refused."""
+"""Reading folders and git repositories: what is read, skipped and refused."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_git_and_generated_folders_are_left_out(folder: Path) -> None:
 def test_a_pipe_does_not_block_the_import(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     assert [str(warning) for warning in read_folder(folder).warnings] == [
-        "pipe: warning: left out: it is no regular file"
+        "pipe: warning: left out: it is not a regular file"
     ]
 
 
@@ -330,7 +330,7 @@ def test_a_repository_over_the_limits_is_refused(repository: Path) -> None:
         read_git(local(repository), Limits(bytes=10))
 
 
-def test_a_server_that_never_answers_is_given_up(tmp_path: Path) -> None:
+def test_a_server_that_never_answers_times_out(tmp_path: Path) -> None:
     import socket
 
     with socket.socket() as silent:
@@ -344,7 +344,7 @@ def test_a_server_that_never_answers_is_given_up(tmp_path: Path) -> None:
 def test_credentials_reach_the_server_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program called git stands in for git's own askpass conversation and notes its arguments and
+    """A program called git imitates the askpass conversation and records its arguments and
     environment."""
     token = "s3cr3t-token-value"
     noted = tmp_path / "noted"

@@ -1,5 +1,5 @@
-// The theme writes small programs into attributes. Under our policy they are read by Alpine's interpreter, which knows
-// no globals and no functions: what the theme needs of those is registered here, before Alpine starts.
+// The theme writes expressions into attributes. Under our policy Alpine interprets them without globals or functions;
+// those that the theme needs are registered here, before Alpine starts.
 document.addEventListener("alpine:init", () => {
   Alpine.data("theme", () => ({
     ...theme("auto"),

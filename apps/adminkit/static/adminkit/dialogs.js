@@ -1,4 +1,4 @@
-// Buttons that open a dialog (data-opens="id"), and forms that are sent once only.
+// Buttons that open a dialog (data-opens="id"), and forms that can be submitted only once.
 document.addEventListener("click", (event) => {
   const opener = event.target.closest("[data-opens]");
   if (opener) {

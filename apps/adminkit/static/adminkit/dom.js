@@ -1,4 +1,4 @@
-// Building pages out of data: text stays text, whatever it holds.
+// Builds pages from data: text is always inserted as text.
 export const SPRITE = "/static/adminkit/shapes.svg";
 const SVG = "http://www.w3.org/2000/svg";
 const LOOKS = {
@@ -6,7 +6,7 @@ const LOOKS = {
   failed: "bad", skipped: "idle", cancelled: "off",
   waiting: "idle", armed: "next", succeeded: "ok", superseded: "idle", lost: "bad", requested: "idle", active: "run", complete: "ok",
 };
-// Those whose shape has another name.
+// Statuses that use the shape of another one.
 const SHAPES = {
   held: "pending", waiting: "pending", armed: "ready", succeeded: "completed", superseded: "skipped", lost: "failed",
   requested: "pending", active: "running", complete: "completed",

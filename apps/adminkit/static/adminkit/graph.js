@@ -1,4 +1,4 @@
-// Draws a directed graph as SVG: dagre says where, this says how. States have a colour and a shape.
+// Draws a directed graph as SVG, laid out by dagre. Statuses have a colour and a shape.
 import { SPRITE, shapeName, svg, tone } from "./dom.js";
 
 const WIDTH = 184;
@@ -37,7 +37,7 @@ function curve(points) {
   return path;
 }
 
-// The head of an arrow, on the line of its last stretch.
+// An arrow head, aligned with the last segment.
 function head(points) {
   const [from, to] = points.slice(-2);
   const length = Math.hypot(to.x - from.x, to.y - from.y) || 1;
@@ -47,7 +47,7 @@ function head(points) {
 }
 
 export class Graph {
-  // `picture.actions`: workflow actions beside the nodes; `chooseAction(index)` is told when one of them is opened.
+  // `picture.actions`: workflow actions beside the nodes; `chooseAction(index)` is called when one is opened.
   constructor(box, picture, choose, chooseAction) {
     this.box = box;
     this.picture = picture;
@@ -75,7 +75,7 @@ export class Graph {
     const size = graph.graph();
     this.width = Math.max(size.width || 0, WIDTH);
     this.height = Math.max(size.height || 0, HEIGHT);
-    // All arrows of a kind are one element: a large flow has thousands of them.
+    // One element for all arrows of a kind: a large flow has thousands.
     const ways = graph.edges().map((edge) => graph.edge(edge));
     const way = (name, among) => svg("path", { class: name, d: among.map(({ points }) => curve(points)).join("") });
     const edges = svg("g", { "aria-hidden": "true" },
@@ -102,7 +102,7 @@ export class Graph {
     this.fit();
   }
 
-  // What is not looked at is not in the page.
+  // Only what is in view is in the page.
   enter() {
     this.box.replaceChildren(this.svg);
   }
@@ -114,7 +114,7 @@ export class Graph {
   fit() {
     const room = this.box.clientWidth - 2;
     if (room < 50) return;
-    this.zoom(Math.min(1, Math.max(this.drawn === "TB" ? 0.7 : 0.55, room / this.width))); // names stay readable; what is wider scrolls
+    this.zoom(Math.min(1, Math.max(this.drawn === "TB" ? 0.7 : 0.55, room / this.width))); // names stay readable; wider graphs scroll
     if (this.drawn === "TB") this.box.scrollLeft = (this.box.scrollWidth - this.box.clientWidth) / 2;
     this.touched = false;
   }
@@ -179,7 +179,7 @@ export class Graph {
     group.setAttribute("data-label", node.label);
     const counts = ORDER.filter((status) => node.counts[status]).map((status) => `${node.counts[status]} ${status}`).join(", ");
     const words = [node.label, node.title, node.loop ? "loop" : node.kind, many && counts ? counts : node.status];
-    const parts = [svg("title", {}, words.filter(Boolean).join(", "))]; // the name that is read out, and the tooltip
+    const parts = [svg("title", {}, words.filter(Boolean).join(", "))]; // the accessible name and the tooltip
     if (many) {
       const sheet = (by) => `M${by + 9},${by}h${WIDTH - 18}q9,0 9,9v${HEIGHT - 18}q0,9 -9,9h${18 - WIDTH}q-9,0 -9,-9v${18 - HEIGHT}q0,-9 9,-9Z`;
       parts.push(svg("path", { class: "st-behind", d: sheet(6) + sheet(3) }));

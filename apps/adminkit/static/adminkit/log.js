@@ -1,4 +1,4 @@
-// Shows log lines, however many: only those in view are in the page. Colours by ansi_up, which escapes what it reads.
+// Shows any number of log lines; only those in view are in the page. Colours come from ansi_up, which escapes its input.
 import { AnsiUp } from "./vendor/ansi_up.js";
 import { el } from "./dom.js";
 

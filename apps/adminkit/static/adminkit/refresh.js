@@ -1,4 +1,4 @@
-// Keeps one part of a page fresh by reading the page again every few seconds while somebody looks at it.
+// Keeps parts of a page up to date by fetching the page again every few seconds while it is visible.
 // <script src="refresh.js" data-refreshes="CSS selector"> ... or elements with data-refresh="id".
 (() => {
   const EVERY_MS = 4000;
@@ -25,11 +25,11 @@
         if (part.innerHTML !== then[index].innerHTML) part.replaceChildren(...then[index].childNodes);
         if (focused >= 0) part.querySelectorAll("a, button")[focused]?.focus();
       });
-      // What is no longer there on the server goes; what somebody is filling in stays.
+      // Remove what the server no longer sends; keep what is being filled in.
       if (!fresh.querySelector("[data-open-part]")) document.querySelectorAll("[data-open-part]").forEach((part) => part.remove());
       window.stroemTimes.refreshTimes();
     } catch {
-      // The server is away for a moment; the next round tries again.
+      // The server is unavailable; the next round tries again.
     } finally {
       busy = false;
     }

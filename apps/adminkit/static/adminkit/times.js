@@ -1,4 +1,4 @@
-// Keeps "3 min ago" and running durations true without asking the server.
+// Keeps "3 min ago" and running durations current without asking the server.
 const UNITS = [[86400, "d", 3600, "h"], [3600, "h", 60, "min"], [60, "min", 1, "s"]];
 
 function spanOf(seconds) {
