@@ -118,7 +118,7 @@ class LineFeed:
             )
         return repair(self._stderr[start:]).strip("\r\n")
 
-    def settle(self, exit_code: int) -> StepOutcome:
+    def outcome_of(self, exit_code: int) -> StepOutcome:
         """The outcome of an attempt whose process ended by itself."""
         self.flush()
         if self.output.error is not None:
@@ -127,7 +127,7 @@ class LineFeed:
             return self.outcome(Verdict.SUCCEEDED, 0)
         return self.outcome(Verdict.FAILED, exit_code, describe_exit(exit_code, self.stderr_tail))
 
-    def settle_early(self, cause: str | None, exit_code: int | None = None) -> StepOutcome:
+    def outcome_of_stop(self, cause: str | None, exit_code: int | None = None) -> StepOutcome:
         """The outcome of a step that was made to end: for `timeout`, or for its stop signal's
         reason."""
         match cause:

@@ -87,7 +87,7 @@ class ComplaintWatch:
             feed.say(READ_ONLY_REMEDY)
 
 
-class Ending:
+class EndSignal:
     """Becomes set by the stop signal or by the time limit, whichever comes first; knows what that
     makes the outcome."""
 
@@ -106,7 +106,7 @@ class Ending:
             self._timer.start()
         stop.on_set(lambda: self._set(stop.reason or "lost"))
 
-    def __enter__(self) -> Ending:
+    def __enter__(self) -> EndSignal:
         return self
 
     def __exit__(

@@ -12,7 +12,7 @@ from docker import auth
 from docker.utils import parse_repository_tag
 
 from engine.errors import AuthorError
-from runners.containers.remote import Ending
+from runners.containers.remote import EndSignal
 from runners.docker.config import DockerConfig
 from runners.docker.connection import (
     Connection,
@@ -37,8 +37,8 @@ class Images:
         self._lock = threading.Lock()
         self._pulls: dict[str, threading.Lock] = {}
 
-    def ensure(self, image: str, feed: LineFeed, ending: Ending) -> str | None:
-        """The image's id; None when `ending` came first. An image that cannot be had is an
+    def ensure(self, image: str, feed: LineFeed, end_signal: EndSignal) -> str | None:
+        """The image's id; None when `end_signal` came first. An image that cannot be had is an
         AuthorError."""
         policy = self._config.pull
         known = self._find(image)
@@ -51,12 +51,12 @@ class Images:
         with self._lock:
             lock = self._pulls.setdefault(image, threading.Lock())
         while not lock.acquire(timeout=_POLL_S):
-            if ending.cause is not None:
+            if end_signal.cause is not None:
                 return None
         try:
             if policy == "missing" and (known := self._find(image)) is not None:
                 return known
-            return self._pull(image, known, feed, ending)
+            return self._pull(image, known, feed, end_signal)
         finally:
             lock.release()
 
@@ -68,13 +68,15 @@ class Images:
                 return None
             raise
 
-    def _pull(self, image: str, known: str | None, feed: LineFeed, ending: Ending) -> str | None:
+    def _pull(
+        self, image: str, known: str | None, feed: LineFeed, end_signal: EndSignal
+    ) -> str | None:
         feed.say(f"Pulling image {image}")
         pull = _Pull(self._connection, image, self._find_login(image))
         pull.start()
         while not pull.done.wait(_POLL_S):
             pull.tell(feed)
-            if ending.cause is not None:
+            if end_signal.cause is not None:
                 return None
         pull.tell(feed)
         if pull.problem is None:

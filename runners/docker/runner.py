@@ -15,7 +15,7 @@ from engine.errors import AuthorError, PlatformError
 from engine.orders import ScriptWork, StepOrder, StepOutcome, Verdict
 from runners.base import LineSink, StopSignal
 from runners.containers.limits import explain_kill
-from runners.containers.remote import ComplaintWatch, Ending, Underway, carry_out
+from runners.containers.remote import ComplaintWatch, EndSignal, Underway, carry_out
 from runners.containers.script import FILES, build_script_files, check_source, read_input
 from runners.docker.config import DockerConfig
 from runners.docker.connection import Connection, EngineFailed, EngineGone, EngineRefused
@@ -48,8 +48,8 @@ class DockerRunner:
     def run(self, order: StepOrder, lines: LineSink, stop: StopSignal) -> StepOutcome:
         watch = ComplaintWatch(lines)
         feed = LineFeed(watch, order.limits, order.secrets)
-        with self._underway.hold(order.attempt), Ending(stop, order.limits) as ending:
-            outcome = carry_out(_Attempt(self, order, feed, ending), feed)
+        with self._underway.hold(order.attempt), EndSignal(stop, order.limits) as end_signal:
+            outcome = carry_out(_Attempt(self, order, feed, end_signal), feed)
         watch.name_remedy(order, outcome, feed)
         return outcome
 
@@ -98,7 +98,7 @@ class _Attempt:
     """One attempt from image to removal. For one thread."""
 
     def __init__(
-        self, runner: DockerRunner, order: StepOrder, feed: LineFeed, ending: Ending
+        self, runner: DockerRunner, order: StepOrder, feed: LineFeed, end_signal: EndSignal
     ) -> None:
         self._config = runner.config
         self._connection = runner.connection
@@ -106,7 +106,7 @@ class _Attempt:
         self._workspaces = runner.workspaces
         self._order = order
         self._feed = feed
-        self._ending = ending
+        self._end_signal = end_signal
         self._container: str | None = None
         self._volume: str | None = None
         self._was_created = False
@@ -116,19 +116,19 @@ class _Attempt:
         if isinstance(self._order.work, ScriptWork):
             check_source(self._order.work)
         image_id = (
-            self._images.ensure(image, self._feed, self._ending)
-            if self._ending.cause is None
+            self._images.ensure(image, self._feed, self._end_signal)
+            if self._end_signal.cause is None
             else None
         )
-        if image_id is None or self._ending.cause is not None:
-            return self._feed.settle_early(self._ending.cause)
+        if image_id is None or self._end_signal.cause is not None:
+            return self._feed.outcome_of_stop(self._end_signal.cause)
         self._create(image, image_id)
-        if self._ending.cause is not None:
-            return self._feed.settle_early(self._ending.cause)
+        if self._end_signal.cause is not None:
+            return self._feed.outcome_of_stop(self._end_signal.cause)
         stream = self._connection.attach(self._require(), replay=False)
         try:
             self._start()
-            self._ending.when_set(lambda: self._end(stream))
+            self._end_signal.when_set(lambda: self._end(stream))
             return self._follow(stream)
         finally:
             stream.close()
@@ -238,7 +238,7 @@ class _Attempt:
     def _end(self, stream: FrameStream) -> None:
         """Ask the container to stop, then make it; bounded, also when the engine does not
         answer."""
-        deadline = time.monotonic() + self._ending.grace_s + KILL_PATIENCE_S
+        deadline = time.monotonic() + self._end_signal.grace_s + KILL_PATIENCE_S
         asking = threading.Thread(target=self._ask_to_stop, name="stroem-docker-stop", daemon=True)
         asking.start()
         asking.join(max(deadline - time.monotonic(), 0))
@@ -247,7 +247,7 @@ class _Attempt:
 
     def _ask_to_stop(self) -> None:
         try:
-            self._connection.call("stop", self._require(), timeout=ceil(self._ending.grace_s))
+            self._connection.call("stop", self._require(), timeout=ceil(self._end_signal.grace_s))
         except (EngineGone, EngineFailed, EngineRefused) as problem:
             logger.info("stopping container %s: %s", self._container, problem)
 
@@ -257,17 +257,17 @@ class _Attempt:
         while True:
             self._read(chunks, told)
             state = self._find_state()
-            if state is not None and state["Running"] and self._ending.cause is None:
+            if state is not None and state["Running"] and self._end_signal.cause is None:
                 chunks = self._resume(told)
                 continue
             self._feed.close()
-            if self._ending.cause is not None:
-                return self._feed.settle_early(self._ending.cause)
+            if self._end_signal.cause is not None:
+                return self._feed.outcome_of_stop(self._end_signal.cause)
             if state is None:
                 raise EngineGone(
                     "The Docker engine lost the container while the step ran, or went away itself"
                 )
-            return self._settle(state)
+            return self._outcome_of(state)
 
     def _read(self, chunks: Iterator[Chunk], told: dict[str, int]) -> None:
         for stream, payload in chunks:
@@ -278,7 +278,7 @@ class _Attempt:
         """What the container says from where the broken stream left off; it has gone on running."""
         self._feed.say("The connection to the Docker engine broke; the step has gone on")
         stream = self._connection.attach(self._require(), replay=True)
-        self._ending.when_set(lambda: self._end(stream))
+        self._end_signal.when_set(lambda: self._end(stream))
         return skip_known(iter(stream), dict(told))
 
     def _find_state(self) -> dict[str, Any] | None:
@@ -301,15 +301,15 @@ class _Attempt:
         return state
 
     def _last_moment(self) -> float:
-        since = self._ending.since
-        return 0.0 if since is None else since + self._ending.grace_s + KILL_PATIENCE_S
+        since = self._end_signal.since
+        return 0.0 if since is None else since + self._end_signal.grace_s + KILL_PATIENCE_S
 
     def _outlast_outage(self) -> dict[str, Any] | None:
         """Wait for the engine to come back. None unless it kept the container running: what ended
         meanwhile is lost."""
         deadline = time.monotonic() + self._config.engine_grace_s
         while not self._connection.is_alive():
-            if time.monotonic() > deadline or self._ending.cause is not None:
+            if time.monotonic() > deadline or self._end_signal.cause is not None:
                 return None
             time.sleep(POLL_S)
         try:
@@ -318,12 +318,12 @@ class _Attempt:
             return None
         return state if state["Running"] else None
 
-    def _settle(self, state: dict[str, Any]) -> StepOutcome:
+    def _outcome_of(self, state: dict[str, Any]) -> StepOutcome:
         exit_code = int(state["ExitCode"])
         told = explain_kill(exit_code, self._order.resources, is_known=bool(state.get("OOMKilled")))
         if told:
             return self._feed.outcome(Verdict.FAILED, exit_code, f"Exit code: {exit_code}\n{told}")
-        return self._feed.settle(exit_code)
+        return self._feed.outcome_of(exit_code)
 
 
 class _NotStarted(AuthorError):

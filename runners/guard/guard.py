@@ -217,7 +217,7 @@ class Guard(GuardProcess):
         self._note(str(pgid), f"watch {pgid}")
 
     def know_engines(self, described: str) -> None:
-        """How to reach what `watch_away` is about: see `runners.broom.describe`. Before the first
+        """How to reach what `watch_away` is about: see `runners.cleanup.describe`. Before the first
         of those calls."""
         self._note("engines", f"engines {described}")
 

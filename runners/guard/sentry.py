@@ -13,7 +13,7 @@ message:
 
 At the owner's end, steps get TERM and, GRACE_S later, KILL. Programs get their own signals, each
 followed by its time, then KILL, stage after stage. What is away is ended by a program of its own,
-`runners.broom`, which is started only then. The pipe is a ledger that outlives its writer, so with
+`runners.cleanup`, which is started only then. The pipe is a ledger that outlives its writer, so with
 steps under way it is read now and then only: a step wakes nobody. Runs with `python -I -S` in a
 session of its own; `guard.py` is the owner's side.
 """
@@ -32,8 +32,10 @@ from runners.guard import strays
 
 _LOOK_INTERVAL_S = 0.25
 _READ_BYTES = 1 << 16
-_BROOM_S = 60.0
-_BROOM = "import sys; sys.path.insert(0, sys.argv.pop(1)); from runners import broom; broom.main()"
+_CLEANUP_S = 60.0
+_CLEANUP = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from runners import cleanup; cleanup.main()"
+)
 
 
 class Sentry:
@@ -120,10 +122,12 @@ class Sentry:
     def _end_steps(self) -> None:
         if self._mark is None:
             return
-        broom = _start_broom(self._engines, self._away) if self._away and self._engines else None
+        cleanup = (
+            _start_cleanup(self._engines, self._away) if self._away and self._engines else None
+        )
         strays.end(strays.Hunt(self._groups, keeper=self._mark), self._grace_s)
-        if broom is not None:
-            _wait_for(broom)
+        if cleanup is not None:
+            _wait_for(cleanup)
 
 
 class _Program:
@@ -172,7 +176,7 @@ def _remove(folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start_broom(engines: str, away: dict[str, str]) -> int:
+def _start_cleanup(engines: str, away: dict[str, str]) -> int:
     """The pid of the program that ends what is away."""
     # names of ours: no quotes in them
     quoted = ", ".join(f'"{attempt}": "{place}"' for attempt, place in away.items())
@@ -180,7 +184,7 @@ def _start_broom(engines: str, away: dict[str, str]) -> int:
     pid = os.fork()
     if pid == 0:
         os.dup2(reading, 0)
-        os.execv(sys.executable, [sys.executable, "-I", "-c", _BROOM, sys.path[0]])  # noqa: S606  (nothing of an author's)
+        os.execv(sys.executable, [sys.executable, "-I", "-c", _CLEANUP, sys.path[0]])  # noqa: S606  (nothing of an author's)
     os.close(reading)
     try:
         with os.fdopen(writing, "wb") as pipe:
@@ -192,7 +196,7 @@ def _start_broom(engines: str, away: dict[str, str]) -> int:
 
 def _wait_for(pid: int) -> None:
     """Until the program has ended; one that hangs is killed."""
-    deadline = strays.read_clock() + _BROOM_S
+    deadline = strays.read_clock() + _CLEANUP_S
     while os.waitpid(pid, os.WNOHANG) == (0, 0):
         if strays.read_clock() > deadline:
             os.kill(pid, signal.SIGKILL)

@@ -31,7 +31,7 @@ Writer = Callable[[str, str], Path]  # (name below scratch, text) -> the file th
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Invocation:
     """What to run, with `env` below the author's. `build` comes first; `links` are taken out of the
     workspace after."""
 
@@ -176,14 +176,14 @@ def _go_module(tool: Tool) -> str:
     return f"module step\n\ngo {read_go_version(tool.argv)}\n"
 
 
-def plan_script(
+def build_invocation(
     work: ScriptWork,
     toolbox: Toolbox,
     root: Path,
     scratch: Path,
     environment: Path | None,
     write: Writer,
-) -> Plan:
+) -> Invocation:
     """The command for `work`. Inline code is put into `scratch` by `write`; a source is looked up
     below `root`."""
     check_script(work)
@@ -191,13 +191,13 @@ def plan_script(
     source = find_source(root, work.source) if work.source is not None else None
     match work.language:
         case "shell":
-            return _plan_shell(work, tool, source, write)
+            return _invoke_shell(work, tool, source, write)
         case "python":
-            return _plan_python(work, tool, source, root, environment, write)
+            return _invoke_python(work, tool, source, root, environment, write)
         case "javascript" | "typescript":
-            return _plan_node(work, tool, source, root, scratch, environment, write)
+            return _invoke_node(work, tool, source, root, scratch, environment, write)
         case "go":
-            return _plan_go(work, tool, source, root, scratch, environment, write)
+            return _invoke_go(work, tool, source, root, scratch, environment, write)
 
 
 def find_source(root: Path, source: str) -> Path:
@@ -214,15 +214,15 @@ def find_source(root: Path, source: str) -> Path:
     return path
 
 
-def _plan_shell(work: ScriptWork, tool: Tool, source: Path | None, write: Writer) -> Plan:
+def _invoke_shell(work: ScriptWork, tool: Tool, source: Path | None, write: Writer) -> Invocation:
     if source is None:
         code = work.code or ""
         if _may_be_an_argument(work, code):
-            return Plan((*tool.argv, "-c", code, os.path.basename(tool.argv[0]), *work.args))
-        return Plan((*tool.argv, str(write("step.sh", code)), *work.args))
+            return Invocation((*tool.argv, "-c", code, os.path.basename(tool.argv[0]), *work.args))
+        return Invocation((*tool.argv, str(write("step.sh", code)), *work.args))
     if not work.interpreter and _is_program(source):
-        return Plan((str(source), *work.args))
-    return Plan((*tool.argv, str(source), *work.args))
+        return Invocation((str(source), *work.args))
+    return Invocation((*tool.argv, str(source), *work.args))
 
 
 def _may_be_an_argument(work: ScriptWork, code: str) -> bool:
@@ -246,24 +246,24 @@ def _is_program(path: Path) -> bool:
         return file.read(2) == b"#!"
 
 
-def _plan_python(
+def _invoke_python(
     work: ScriptWork,
     tool: Tool,
     source: Path | None,
     root: Path,
     environment: Path | None,
     write: Writer,
-) -> Plan:
+) -> Invocation:
     argv = (str(environment / "venv" / "bin" / "python"),) if environment else tool.argv
     if source is not None:
-        return Plan((*argv, "-u", str(source), *work.args))
+        return Invocation((*argv, "-u", str(source), *work.args))
     # Inline code lies outside the workspace; modules of the workspace can be imported all the same.
-    return Plan(
+    return Invocation(
         (*argv, "-u", str(write("step.py", work.code or "")), *work.args), {"PYTHONPATH": str(root)}
     )
 
 
-def _plan_node(
+def _invoke_node(
     work: ScriptWork,
     tool: Tool,
     source: Path | None,
@@ -271,7 +271,7 @@ def _plan_node(
     scratch: Path,
     environment: Path | None,
     write: Writer,
-) -> Plan:
+) -> Invocation:
     code = work.code or ""
     file = (
         source
@@ -293,7 +293,7 @@ def _plan_node(
             argv = (*tool.argv, "run", "--allow-all", "--no-prompt", "--quiet", *manual, str(file))
         case _:
             argv = (*tool.argv, str(file))
-    return Plan((*argv, *work.args), env, links=links if source is not None else ())
+    return Invocation((*argv, *work.args), env, links=links if source is not None else ())
 
 
 def _node_extension(language: str, tool: Tool, code: str) -> str:
@@ -314,7 +314,7 @@ def _link(environment: Path, folder: Path, names: tuple[str, ...]) -> tuple[Path
     return tuple(made)
 
 
-def _plan_go(
+def _invoke_go(
     work: ScriptWork,
     tool: Tool,
     source: Path | None,
@@ -322,7 +322,7 @@ def _plan_go(
     scratch: Path,
     environment: Path | None,
     write: Writer,
-) -> Plan:
+) -> Invocation:
     """Compile, then run: as `go run` does, but with the program's own exit code and its arguments
     left alone."""
     program = scratch / "step"
@@ -338,7 +338,7 @@ def _plan_go(
         for name, text in (modules or {"go.mod": _go_module(tool)}).items():
             write(f"go/{name}", text)
         env = {"GOFLAGS": "-mod=mod", "GOPROXY": "off"}
-        return Plan((str(program), *work.args), build=Build((*build, "."), folder, env))
+        return Invocation((str(program), *work.args), build=Build((*build, "."), folder, env))
     links: tuple[Path, ...] = ()
     if environment is not None:
         if (root / "go.mod").exists():
@@ -348,7 +348,7 @@ def _plan_go(
         for name, text in modules.items():
             (root / name).write_text(text)
         links = tuple(root / name for name in modules)
-    return Plan(
+    return Invocation(
         (str(program), *work.args), build=Build((*build, os.fspath(source)), root), links=links
     )
 

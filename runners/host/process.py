@@ -53,7 +53,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class ProcessEnd:
     """How a process ended: by itself (`cause` None) or because it was made to. 128 + n for signal
     n."""
 
@@ -78,7 +78,7 @@ def supervise(
     grace_s: float = 5.0,
     guard: Guard | None = None,
     user: User | None = None,
-) -> Ending:
+) -> ProcessEnd:
     """Start `command`, hand on what it writes, and return when it and everything it started are
     gone.
 
@@ -235,7 +235,7 @@ class _Supervision:
         if self._exit_fd is not None:
             self._poll.register(self._exit_fd, select.POLLIN)
 
-    def run(self) -> Ending:
+    def run(self) -> ProcessEnd:
         try:
             while self._process.returncode is None:
                 self._pump(self._time_left_ms())
@@ -316,19 +316,19 @@ class _Supervision:
         while self._reading and self._pump(0) and time.monotonic() < until + _LINGER_S:
             pass
 
-    def _clear(self) -> Ending:
+    def _clear(self) -> ProcessEnd:
         """End what the main process left behind, and collect the dead among it."""
         code = self._process.returncode
         exit_code = 128 - code if code < 0 else code
         if not self._has_leftovers():
-            return Ending(exit_code, self._cause)
+            return ProcessEnd(exit_code, self._cause)
         left = self._hunt.look()
         waited = time.monotonic() - self._asked_at if self._cause else 0.0
         grace_s = self._grace_s - waited if self._cause else min(self._grace_s, _LEFTOVER_GRACE_S)
         give_up_s = _GIVE_UP_S - waited
         stubborn = strays.end(self._hunt, max(grace_s, 0.0), give_up_s, self._collect)
         self._collect()
-        return Ending(exit_code, self._cause, len(left), len(stubborn))
+        return ProcessEnd(exit_code, self._cause, len(left), len(stubborn))
 
     def _collect(self) -> None:
         self._pump(0)

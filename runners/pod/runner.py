@@ -15,7 +15,7 @@ from engine.errors import AuthorError, PlatformError
 from engine.orders import Line, ScriptWork, StepOrder, StepOutcome, Verdict
 from runners.base import LineSink, StopSignal
 from runners.containers.limits import explain_kill
-from runners.containers.remote import ComplaintWatch, Ending, Underway, carry_out
+from runners.containers.remote import ComplaintWatch, EndSignal, Underway, carry_out
 from runners.containers.script import check_source
 from runners.lines import LineFeed
 from runners.pod.cluster import Cluster, ClusterAway, Refused, patiently
@@ -51,8 +51,8 @@ class PodRunner:
         watch = ComplaintWatch(lines)
         log = _SharedLog(watch)
         feed = LineFeed(log.keep_tail(STEP_CONTAINER), order.limits, order.secrets)
-        with self._underway.hold(order.attempt), Ending(stop, order.limits) as ending:
-            outcome = carry_out(_Attempt(self, order, log, feed, ending), feed)
+        with self._underway.hold(order.attempt), EndSignal(stop, order.limits) as end_signal:
+            outcome = carry_out(_Attempt(self, order, log, feed, end_signal), feed)
         watch.name_remedy(order, outcome, feed)
         return outcome
 
@@ -103,14 +103,19 @@ class _Attempt:
     """One attempt from manifest to removal."""
 
     def __init__(
-        self, runner: PodRunner, order: StepOrder, log: _SharedLog, feed: LineFeed, ending: Ending
+        self,
+        runner: PodRunner,
+        order: StepOrder,
+        log: _SharedLog,
+        feed: LineFeed,
+        end_signal: EndSignal,
     ) -> None:
         self._config = runner.config
         self._cluster = runner.cluster
         self._order = order
         self._log = log
         self._feed = feed
-        self._ending = ending
+        self._end_signal = end_signal
         self._plan: PodPlan | None = None
         self._uid: str | None = None
         self._has_secret = False
@@ -122,24 +127,24 @@ class _Attempt:
         if isinstance(self._order.work, ScriptWork):
             check_source(self._order.work)
         self._plan = build_plan(self._order, self._config)
-        if self._ending.cause is not None:
-            return self._feed.settle_early(self._ending.cause)
+        if self._end_signal.cause is not None:
+            return self._feed.outcome_of_stop(self._end_signal.cause)
         pod = self._create(self._plan)
         if pod is None:
-            return self._feed.settle_early(self._ending.cause)
+            return self._feed.outcome_of_stop(self._end_signal.cause)
         watch = PodWatch(self._cluster, self._config, self._plan.name, pod, self._feed.say)
         watch.start()
-        self._ending.when_set(watch.nudge)
+        self._end_signal.when_set(watch.nudge)
         try:
             sight = self._follow(watch, pod)
-            if self._ending.cause is not None and sight.stage in ("waiting", "running"):
+            if self._end_signal.cause is not None and sight.stage in ("waiting", "running"):
                 self._end(watch)
         finally:
             watch.close()
-            self._finish_logs(patience_s=LOG_PATIENCE_S if self._ending.cause is None else 1.0)
-        if self._ending.cause is not None and sight.stage != "ended":
-            return self._feed.settle_early(self._ending.cause)
-        return self._settle(sight)
+            self._finish_logs(patience_s=LOG_PATIENCE_S if self._end_signal.cause is None else 1.0)
+        if self._end_signal.cause is not None and sight.stage != "ended":
+            return self._feed.outcome_of_stop(self._end_signal.cause)
+        return self._outcome_of(sight)
 
     def remove(self) -> None:
         """Remove pod and secret and see them gone; a cluster that is away now is left to the next
@@ -183,9 +188,11 @@ class _Attempt:
                 raise
 
         try:
-            pod = patiently(create, self._config.outage_s, lambda: self._ending.cause is not None)
+            pod = patiently(
+                create, self._config.outage_s, lambda: self._end_signal.cause is not None
+            )
         except ClusterAway:
-            if self._ending.cause is not None:
+            if self._end_signal.cause is not None:
                 return None
             raise
         except Refused as refusal:
@@ -219,7 +226,7 @@ class _Attempt:
         while True:
             sight = look(pod)
             self._follow_logs(pod)
-            if sight.stage in ("ended", "lost", "broken") or self._ending.cause is not None:
+            if sight.stage in ("ended", "lost", "broken") or self._end_signal.cause is not None:
                 return sight
             patience = self._find_patience(sight, began)
             if patience is not None and patience <= 0:
@@ -231,7 +238,7 @@ class _Attempt:
             if news is None:
                 return (
                     sight
-                    if self._ending.cause is not None
+                    if self._end_signal.cause is not None
                     else Sight("lost", "the pod was deleted by somebody else")
                 )
             if isinstance(news, Exception):
@@ -278,7 +285,7 @@ class _Attempt:
         """Ask the pod to stop; its last lines are still read. Removal makes sure of it
         afterwards."""
         assert self._plan is not None
-        name, grace = self._plan.name, self._ending.grace_s
+        name, grace = self._plan.name, self._end_signal.grace_s
         deadline = time.monotonic() + grace + 1.0
         try:
             patiently(
@@ -318,7 +325,7 @@ class _Attempt:
                 feed.close()
         self._feed.close()
 
-    def _settle(self, sight: Sight) -> StepOutcome:
+    def _outcome_of(self, sight: Sight) -> StepOutcome:
         match sight.stage:
             case "lost":
                 return self._feed.outcome(
@@ -333,11 +340,11 @@ class _Attempt:
                 )
                 return self._feed.outcome(Verdict.FAILED, sight.exit_code, error)
             case _:
-                return self._settle_ended(sight)
+                return self._outcome_of_end(sight)
 
-    def _settle_ended(self, sight: Sight) -> StepOutcome:
+    def _outcome_of_end(self, sight: Sight) -> StepOutcome:
         exit_code = sight.exit_code if sight.exit_code is not None else -1
-        outcome = self._feed.settle(exit_code)
+        outcome = self._feed.outcome_of(exit_code)
         if exit_code == 0 or self._feed.output.error is not None:
             return outcome
         error = f"Exit code: {exit_code}"
