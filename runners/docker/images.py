@@ -1,5 +1,5 @@
-"""Makes sure that an image is there: pull policy, progress in the log, credentials from the
-worker's configuration."""
+"""Ensures that an image is present: pull policy, progress in the log, credentials from the worker's
+configuration."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ _POLL_S = 0.05
 
 
 class Images:
-    """The engine's images. Two steps that need the same missing image at the same time pull it
-    once."""
+    """The engine's images. Concurrent steps that need the same missing image pull it once."""
 
     def __init__(self, connection: Connection, config: DockerConfig) -> None:
         self._connection = connection
@@ -38,7 +37,7 @@ class Images:
         self._pulls: dict[str, threading.Lock] = {}
 
     def ensure(self, image: str, feed: LineFeed, end_signal: EndSignal) -> str | None:
-        """The image's id; None when `end_signal` came first. An image that cannot be had is an
+        """The image's id; None when `end_signal` came first. An unavailable image raises
         AuthorError."""
         policy = self._config.pull
         known = self._find(image)
@@ -84,7 +83,7 @@ class Images:
             feed.say(f"Pulled image {image}{f' ({pull.digest})' if pull.digest else ''}")
             return found
         if known is not None:
-            feed.say(f"Could not pull image {image}, using the copy that is here: {pull.problem}")
+            feed.say(f"Could not pull image {image}, using the local copy: {pull.problem}")
             return known
         if isinstance(pull.problem, EngineGone):
             raise pull.problem
@@ -102,8 +101,7 @@ class Images:
 
 
 class _Pull(threading.Thread):
-    """One pull in a thread of its own: a registry that hangs must not keep a step from being
-    cancelled."""
+    """One pull in its own thread, so that a step can be cancelled while a registry hangs."""
 
     def __init__(self, connection: Connection, image: str, login: dict[str, str] | None) -> None:
         super().__init__(name="stroem-pull", daemon=True)

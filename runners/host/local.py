@@ -26,14 +26,14 @@ from runners.lines import LineFeed
 _SWEEP_GRACE_S = 2.0
 _INSTALL_LOG_BYTES = 1_000_000
 _ENDED_BY_SIGNAL = frozenset({128 + 9, 128 + 15})
-_running: set[str] = set()  # attempts that some local runner of this process is doing
+_running: set[str] = set()  # attempts that local runners of this process are running
 
 
 @dataclass(frozen=True, slots=True)
 class LocalConfig:
-    """`cache_dir` keeps environments with dependencies; `pass_env` and `install_env` name variables
-    of the worker that steps, or only installers, see as well; `run_as` is the system user for steps
-    whose order names none."""
+    """`cache_dir` holds environments with dependencies. `pass_env` and `install_env` name variables
+    of the worker that steps, or only installers, get too. `run_as` is the default system user of
+    steps."""
 
     cache_dir: Path
     run_as: str | None = None
@@ -43,8 +43,8 @@ class LocalConfig:
 
 
 class LocalRunner:
-    """Runs scripts on this host. Makes its process the parent of all orphans below it; start the
-    guard before."""
+    """Runs scripts on this host. Its process becomes the parent of all orphans below it; start the
+    guard first."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"script"})
 
@@ -70,8 +70,7 @@ class LocalRunner:
             feed.close()
 
     def sweep(self, live: frozenset[str]) -> None:
-        """End processes of attempts that nobody answers for any more: not alive, and their worker
-        gone or this one."""
+        """End processes of abandoned attempts: not alive, and their worker gone or this one."""
         for attempt in {
             attempt
             for attempt, keeper in _list_attempts()
@@ -87,7 +86,7 @@ class LocalRunner:
         return keeper is None or keeper == self._keeper or not strays.is_alive(keeper)
 
     def find_user(self, order: StepOrder) -> User | None:
-        """Whom the order's processes run as; None for the worker's own user."""
+        """The user that the order's processes run as; None for the worker's own."""
         name = order.run_as or self._config.run_as
         if name is None:
             return None
@@ -96,7 +95,7 @@ class LocalRunner:
         return self._users[name]
 
     def find_base(self, user: User | None) -> dict[str, str]:
-        """What every process gets from the host; read once, since it is the same for every step."""
+        """The base environment of every process; built once per user."""
         name = user.name if user else None
         if name not in self._bases:
             self._bases[name] = environment.build_base(
@@ -112,14 +111,14 @@ class LocalRunner:
                 cache.prepare()
             except OSError as error:
                 raise PlatformError(
-                    f"{self._config.cache_dir} cannot keep dependencies: {error.strerror}"
+                    f"{self._config.cache_dir} cannot hold dependencies: {error.strerror}"
                 ) from error
             self._caches[name] = cache
         return self._caches[name]
 
 
 class _Ended(Exception):
-    """The attempt was stopped, or its time ran out, before its own process began."""
+    """The attempt was stopped or timed out before its own process started."""
 
     def __init__(self, end: ProcessEnd) -> None:
         self.end = end
@@ -205,8 +204,8 @@ class _Attempt:
         return self._feed.outcome_of(end.exit_code)
 
     def _cwd(self) -> Path:
-        """`workdir` below the workspace's root, else that root; the order may name a directory of
-        the host."""
+        """`workdir` below the workspace's root, or that root; the order may name a host directory
+        instead."""
         if self._order.chdir is not None:
             return self._order.chdir
         if not self._order.workdir:
@@ -230,8 +229,8 @@ class _Attempt:
                     link.unlink()
 
     def _write(self, name: str, text: str) -> Path:
-        """A file in the attempt's own directory: script text holds rendered secrets and is nobody
-        else's to read."""
+        """Write a file into the attempt's own directory: rendered scripts hold secrets, so no other
+        user may read them."""
         path = self._order.scratch_dir / name
         try:
             if "/" in name and not path.parent.exists():
@@ -294,15 +293,14 @@ class _Attempt:
             raise _Ended(ProcessEnd(0, "timeout"))
 
     def _install(self, recipe: Recipe, directory: Path) -> None:
-        """Run the recipe's commands in `directory`; what they print is told as our lines, and is
-        never output."""
+        """Run the recipe's commands in `directory`; their output becomes server lines, never the
+        step's OUTPUT."""
 
         def tell(line: Line) -> None:
             self._lines(replace(line, stream="server"))
 
         limits = Limits(log_bytes=_INSTALL_LOG_BYTES)
-        # A hard link into a cache of another user's would make that user's file part of the
-        # environment.
+        # A hard link into another user's cache would make that user's file part of the environment.
         env = {
             **self._installer_env(),
             **recipe.env,
@@ -322,6 +320,6 @@ class _Attempt:
 
 
 def _list_attempts() -> set[tuple[str, str | None]]:
-    """(attempt, keeper) of every marked process on this host that we may look into."""
+    """(attempt, keeper) of every marked process on this host that we may inspect."""
     marks = (strays.read_marks(process.pid) for process in strays.list_processes())
     return {(attempt, keeper) for attempt, keeper in marks if attempt is not None}

@@ -28,14 +28,14 @@ from runners.pod.watching import NUDGE, PodWatch
 
 logger = logging.getLogger(__name__)
 
-LOG_PATIENCE_S = 15.0  # for the rest of a log once its container has ended
-REMOVAL_PATIENCE_S = 8.0  # for a pod to go before it is removed by force
+LOG_PATIENCE_S = 15.0  # patience for the rest of a log once its container has ended
+REMOVAL_PATIENCE_S = 8.0  # patience for the deletion of a pod before it is forced
 TAIL_LINES = 20
 TAIL_CHARS = 4096
 
 
 class PodRunner:
-    """A pod for each attempt, named after it, and a secret beside it where the cluster lets us make
+    """One pod per attempt, named after it, with a secret beside it if the account may create
     one."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"kubernetes"})
@@ -60,8 +60,8 @@ class PodRunner:
         """Remove this worker's pods and secrets whose attempts are neither in `live` nor under way
         here.
 
-        Needs the verb list on pods and secrets; without it leftovers stay until their namespace is
-        cleaned otherwise.
+        Needs the verb list on pods and secrets; without it leftovers stay until someone cleans the
+        namespace.
         """
         self.abandon(self._find(f"{OUR_LABELS}owner={sanitise_label(self.config.owner)}") - live)
 
@@ -69,8 +69,8 @@ class PodRunner:
         return self._find("app=stroem-step")
 
     def abandon(self, attempts: frozenset[str]) -> None:
-        """See RemoteRunner. By name: that needs no right to list. A cluster that is away is left to
-        the next time."""
+        """See RemoteRunner. Works by name: that needs no right to list. An unreachable cluster
+        waits for the next call."""
         for name in map(name_pod, self._underway.without(attempts)):
             try:
                 self.cluster.delete("pod", name, grace_s=1)
@@ -89,13 +89,13 @@ class PodRunner:
         return frozenset(found)
 
     def _note_blindness(self, kind: str, problem: Exception) -> None:
-        """Once a kind: who may not list is asked to again and again."""
+        """Log once per kind: sweeps repeat."""
         with self._lock:
             is_new = kind not in self._blind
             self._blind.add(kind)
         if is_new:
             logger.warning(
-                "leftover %ss cannot be looked for (that needs the verb list): %s", kind, problem
+                "cannot look for leftover %ss (that needs the verb list): %s", kind, problem
             )
 
 
@@ -147,8 +147,8 @@ class _Attempt:
         return self._outcome_of(sight)
 
     def remove(self) -> None:
-        """Remove pod and secret and see them gone; a cluster that is away now is left to the next
-        sweep."""
+        """Remove pod and secret and wait until they are gone; if the cluster is unreachable, the
+        next sweep does."""
         if self._plan is None:
             return
         try:
@@ -161,7 +161,7 @@ class _Attempt:
             logger.warning("pod %s is left to the next sweep: %s", self._plan.name, problem)
 
     def _create(self, plan: PodPlan) -> dict[str, Any] | None:
-        """The pod as the server made it; None when the attempt had to end before."""
+        """The created pod; None when the attempt had to end before."""
         manifest = plan.pod
         if plan.secret is not None and not self._create_secret(plan.secret):
             manifest = plan.open_pod
@@ -176,14 +176,14 @@ class _Attempt:
                 was_unclear = True
                 raise
             except Refused as refusal:
-                # our own, whose answer was lost on its way
+                # our own; the response to its creation was lost
                 if refusal.status == 409 and was_unclear:
                     pod = self._cluster.get_pod(plan.name)
                     if pod is not None:
                         return pod
                 if refusal.status == 409:
                     raise PlatformError(
-                        f"a pod {plan.name} was here already; it has been removed"
+                        f"a pod {plan.name} already existed; it has been removed"
                     ) from refusal
                 raise
 
@@ -209,7 +209,7 @@ class _Attempt:
                 self._feed.say(
                     "The worker's account may not create secrets in namespace"
                     f" {self._config.namespace!r} (missing verbs: create and delete on secrets):"
-                    " environment variables stand in the pod itself"
+                    " environment variables are stored in the pod itself"
                 )
                 return False
             if refusal.status != 409:
@@ -220,7 +220,7 @@ class _Attempt:
         return True
 
     def _follow(self, watch: PodWatch, pod: dict[str, Any]) -> Sight:
-        """Watch until the step has ended, cannot end well any more, or has to be ended."""
+        """Watch until the step has ended, can no longer succeed, or has to be ended."""
         began = time.monotonic()
         sight = Sight("waiting")
         while True:
@@ -239,7 +239,7 @@ class _Attempt:
                 return (
                     sight
                     if self._end_signal.cause is not None
-                    else Sight("lost", "the pod was deleted by somebody else")
+                    else Sight("lost", "the pod was deleted by another party")
                 )
             if isinstance(news, Exception):
                 raise news
@@ -247,7 +247,7 @@ class _Attempt:
                 pod = news
 
     def _find_patience(self, sight: Sight, began: float) -> float | None:
-        """Seconds that a pod whose step has not started may still take; None once it has."""
+        """Seconds left for the pod to start its step; None once it has started."""
         if sight.stage != "waiting":
             self._pull_trouble_since = None
             return None
@@ -282,8 +282,7 @@ class _Attempt:
             follower.start()
 
     def _end(self, watch: PodWatch) -> None:
-        """Ask the pod to stop; its last lines are still read. Removal makes sure of it
-        afterwards."""
+        """Stop the pod; its last lines are still read. Removal later forces it."""
         assert self._plan is not None
         name, grace = self._plan.name, self._end_signal.grace_s
         deadline = time.monotonic() + grace + 1.0
@@ -361,7 +360,7 @@ class _Attempt:
             return
         patiently(lambda: self._cluster.delete("pod", name, 0, self._uid), self._config.outage_s)
         if not self._is_gone(name, REMOVAL_PATIENCE_S):
-            logger.warning("pod %s does not go away; the next sweep tries again", name)
+            logger.warning("pod %s is not gone yet; the next sweep tries again", name)
 
     def _is_gone(self, name: str, patience_s: float) -> bool:
         deadline, delay = time.monotonic() + patience_s, 0.05
@@ -379,7 +378,8 @@ class _Attempt:
 
 
 class _SharedLog:
-    """The caller's sink for the threads of several containers; remembers the last lines of each."""
+    """Lets the threads of several containers share the caller's sink; keeps the last lines of
+    each."""
 
     def __init__(self, sink: LineSink) -> None:
         self._sink = sink
@@ -398,7 +398,7 @@ class _SharedLog:
         return tell
 
     def label(self, container: str) -> LineSink:
-        """A sink for a container other than the step's: its lines say whose they are."""
+        """A sink for another container than the step's: its lines name the container."""
         return self.keep_tail(container, f"[{container}] ")
 
     def read_tail(self, container: str) -> str:

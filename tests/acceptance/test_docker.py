@@ -266,7 +266,7 @@ def test_limits_hold_and_say_so(
     assert left(docker_engine, job) == []
 
 
-def test_d19_a_container_sees_the_revision_that_its_job_began_with(
+def test_a_container_sees_the_revision_that_its_job_began_with(
     calm_house: House, tmp_path: Path, base_image: str
 ) -> None:
     """What a step saw hung on a name, under which a newer revision could be by then."""

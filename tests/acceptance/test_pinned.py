@@ -97,7 +97,7 @@ def test_a_job_whose_workspace_changes_or_disappears_ends_as_it_began(
     assert (hook.status, hook.revision_id) == ("completed", job.revision_id)
 
 
-def test_d54_what_a_step_writes_into_its_files_no_later_step_sees(
+def test_what_a_step_writes_into_its_files_no_later_step_sees(
     house: House, home: Workspace
 ) -> None:
     house.scheduler()
@@ -106,7 +106,7 @@ def test_d54_what_a_step_writes_into_its_files_no_later_step_sees(
         assert end_of(start(home, "leaks"))["look"] == {"data": "clean", "new": 0}
 
 
-def test_d37_the_directory_and_the_time_out_of_an_action_are_obeyed(
+def test_the_directory_and_the_time_out_of_an_action_are_obeyed(
     house: House, home: Workspace
 ) -> None:
     house.scheduler()
