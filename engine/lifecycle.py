@@ -1,7 +1,7 @@
-"""The table of life: (status, event) -> status, one destination an event.
+"""The life-cycle table: (status, event) -> status, one destination per event.
 
-Callers say what happened, never where to land. Terminal statuses absorb: no event leaves them, save
-`reopened`, which opens the next generation of a failed or cancelled job.
+Callers say what happened, not the new status. Terminal statuses are final: only `reopened` leaves
+them, which opens the next generation of a failed or cancelled job.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class JobStatus(StrEnum):
 
 
 class StepEventKind(StrEnum):
-    """What can happen to a step."""
+    """The events of a step."""
 
-    UNBLOCKED = "unblocked"  # dependencies settled, may run now
+    UNBLOCKED = "unblocked"  # dependencies ended, may run now
     CLAIMED = "claimed"  # a worker took it
     DISPATCHED = "dispatched"  # the server works on it: a loop opened, a child job started
     SUSPENDED = "suspended"  # waits for a decision
@@ -141,14 +141,14 @@ class RequestEventKind(StrEnum):
     APPROVED = "approved"
     REJECTED = "rejected"
     TIMED_OUT = "timed_out"
-    CANCELLED = "cancelled"  # its job was cancelled, or its step went on without it
+    CANCELLED = "cancelled"  # its job was cancelled, or its step continued without it
 
 
 class SessionStatus(StrEnum):
     """Of a worker's session with one job."""
 
     OPEN = "open"
-    CLOSING = "closing"  # it does what its leaving sets off
+    CLOSING = "closing"  # it runs the actions set off by its leaving
     CLOSED = "closed"
     LOST = "lost"
 
@@ -160,7 +160,7 @@ class SessionEventKind(StrEnum):
 
 
 class AllocationStatus(StrEnum):
-    """Of nodes that were requested from Slurm."""
+    """Of nodes requested from Slurm."""
 
     REQUESTED = "requested"  # not submitted yet
     PENDING = "pending"  # in Slurm's queue
@@ -197,8 +197,8 @@ SESSION_TABLE: dict[tuple[SessionStatus, SessionEventKind], SessionStatus] = {
 }
 LIVE_SESSION = (W.OPEN, W.CLOSING)
 OPEN_ALLOCATION = (A.REQUESTED, A.PENDING, A.ACTIVE)
-# Slurm is asked again and again, may requeue what had started, and may start what we did not hear
-# it accept: every open status leads everywhere.
+# Slurm is polled, may requeue started jobs, and may start a job whose acceptance we missed: every
+# open status leads everywhere.
 ALLOCATION_TABLE: dict[tuple[AllocationStatus, AllocationEventKind], AllocationStatus] = {
     (source, event): target
     for source in OPEN_ALLOCATION
@@ -218,6 +218,6 @@ Event = TypeVar("Event", bound=StrEnum)
 def move_of(
     table: Mapping[tuple[Status, Event], Status], event: Event
 ) -> tuple[list[Status], Status]:
-    """Statuses that `event` may leave, and the one where it lands."""
+    """Statuses that `event` may leave, and the one it leads to."""
     moves = [(source, target) for (source, kind), target in table.items() if kind is event]
     return [source for source, _ in moves], moves[0][1]

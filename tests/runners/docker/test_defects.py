@@ -1,8 +1,7 @@
-"""Defects of the platform that this one follows, where they concern containers: each is shown not
-to be here.
+"""Defects of the predecessor that must not return, as far as they concern containers.
 
-Two are elsewhere: d19 in tests/acceptance/test_docker.py, since a worker chooses the revision, and
-d52 in test_engines.py, beside other engines that see other paths.
+Two more are tested elsewhere: the pinned revision in tests/acceptance/test_docker.py, since a worker
+chooses it, and other paths in test_engines.py, beside engines that see them.
 """
 
 from __future__ import annotations
