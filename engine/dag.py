@@ -1,7 +1,7 @@
-"""Graphs of names: cycles, order, reach. A graph maps each name to the names that it needs.
+"""Graphs of names: cycles, order, closure. A graph maps each name to its dependencies.
 
 Nothing here recurses: a chain of 10,000 steps is an ordinary job. Names that a graph mentions but
-does not hold are ignored; the caller complains about them.
+does not contain are ignored; the caller reports them.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ Graph = Mapping[str, Collection[str]]
 
 
 def find_cycle(graph: Graph) -> tuple[str, ...] | None:
-    """One cycle, closed (`('a', 'b', 'a')`: a needs b, b needs a), or None. It begins with the
-    name that stands first in the graph."""
+    """One cycle, closed (`('a', 'b', 'a')`: a needs b, b needs a), or None. It begins with the name
+    that comes first in the graph."""
     try:
         TopologicalSorter({name: needs for name, needs in graph.items() if needs}).prepare()
     except CycleError as found:
-        ring = found.args[1][:0:-1]  # graphlib goes from what is needed to what needs it
+        ring = found.args[1][:0:-1]  # graphlib returns dependencies before their dependents
         members = set(ring)
         first = ring.index(next(name for name in graph if name in members))
         return (*ring[first:], *ring[: first + 1])
@@ -26,8 +26,8 @@ def find_cycle(graph: Graph) -> tuple[str, ...] | None:
 
 
 def topological_order(graph: Graph) -> tuple[str, ...]:
-    """Every name after what it needs, ties in the graph's own order; raises ValueError when there
-    is a cycle."""
+    """Every name after its dependencies, ties in the graph's order; raises ValueError on a
+    cycle."""
     sorter = TopologicalSorter(dict.fromkeys(graph, ()))
     for name, needs in graph.items():
         sorter.add(name, *(needed for needed in needs if needed in graph))
@@ -38,7 +38,7 @@ def topological_order(graph: Graph) -> tuple[str, ...]:
 
 
 def invert(graph: Graph) -> dict[str, tuple[str, ...]]:
-    """Each name's followers: those that need it, in the graph's order."""
+    """Each name's dependents, in the graph's order."""
     followers: dict[str, dict[str, None]] = {name: {} for name in graph}
     for name, needs in graph.items():
         for needed in needs:
@@ -48,7 +48,7 @@ def invert(graph: Graph) -> dict[str, tuple[str, ...]]:
 
 
 def closure(graph: Graph, start: Iterable[str]) -> frozenset[str]:
-    """All that `start` needs, directly or not, `start` included."""
+    """All direct and indirect dependencies of `start`, and `start` itself."""
     reached: set[str] = set()
     waiting = [name for name in start if name in graph]
     while waiting:

@@ -1,6 +1,5 @@
-"""Spans of time as authors write them: whole seconds, or `1h30m`, `45s`, `90`.
-
-Source: Strøm's duration texts; hours, minutes and seconds only, zero is refused.
+"""Durations as authors write them: whole seconds, or `1h30m`, `45s`, `90`. Hours, minutes and
+seconds only; zero is refused.
 """
 
 from __future__ import annotations
@@ -10,21 +9,20 @@ from dataclasses import dataclass
 from engine.errors import AuthorError
 
 _UNITS = {"h": 3600, "m": 60, "s": 1}
-# 31,000 years; more is a slip of the finger, and Python refuses to read 5,000 digits
+# 31,000 years; more is a typo, and Python refuses to parse 5,000 digits
 _MOST_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """A time span and the words the author used for it."""
+    """A duration and the author's text for it."""
 
     seconds: float
     text: str
 
 
 def parse(value: object) -> Duration:
-    """The span that `value` (whole seconds or text) says, with the words to repeat to the
-    author."""
+    """The duration in `value` (whole seconds or text), with the text to repeat to the author."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise AuthorError("a duration is whole seconds or a text such as 90s, 15m or 1h30m")
     text = (
@@ -46,7 +44,7 @@ def _parse_text(text: str) -> int:
         if letter in "0123456789":
             digits += letter
             if len(digits) > _MOST_DIGITS:
-                raise AuthorError("duration is longer than anybody can wait")
+                raise AuthorError("duration is too long")
         elif not digits:
             raise AuthorError(f"unexpected character '{_show(letter)}' without preceding number")
         elif letter not in _UNITS:
@@ -70,7 +68,7 @@ def _show(letter: str) -> str:
 
 
 def describe(seconds: float) -> str:
-    """`seconds` in the shortest words that `parse` reads back: 5400 -> `1h30m`. Fractions are
+    """`seconds` as the shortest text that `parse` accepts: 5400 -> `1h30m`. Fractions are
     rounded."""
     left = max(round(seconds), 0)
     hours, left = divmod(left, 3600)

@@ -1,10 +1,10 @@
-"""One tree of errors; the message is written for the person who has to change something."""
+"""The error classes; messages are written for the person who must fix the problem."""
 
 from __future__ import annotations
 
 
 class StroemError(Exception):
-    """Root of the tree. `str(error)` is one sentence that tells the reader what to change."""
+    """The base class. `str(error)` is one sentence that tells the reader what to change."""
 
 
 class AuthorError(StroemError):
@@ -12,7 +12,7 @@ class AuthorError(StroemError):
 
 
 class TemplateError(AuthorError):
-    """A template does not parse, fails, or asks for too much."""
+    """A template does not parse, fails, or exceeds its limits."""
 
 
 class InputError(AuthorError):
@@ -25,16 +25,16 @@ class InputError(AuthorError):
 
 
 class NotFound(AuthorError):
-    """The thing named does not exist."""
+    """The named object does not exist."""
 
 
 class Conflict(StroemError):
-    """The thing is not in a state in which this can be done."""
+    """The object's state does not allow the operation."""
 
 
 class StaleMove(Conflict):
-    """Somebody else moved the row first."""
+    """Another transaction moved the row first."""
 
 
 class PlatformError(StroemError):
-    """Ours, or the machine's fault: another attempt can help."""
+    """A fault of the platform or the machine: another attempt can help."""

@@ -1,7 +1,7 @@
-"""Log lines for people (`key=value` behind the message) and for machines (JSON lines).
+"""Log lines for people (`key=value` after the message) and for machines (JSON lines).
 
-What a record is about travels in `extra={"fields": {...}}`, never in its message, so that both
-kinds of readers find it. Values that are None are left out.
+Context goes into `extra={"fields": {...}}`, never into the message, so that both formats show it.
+None values are left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _message(record: logging.LogRecord, formatter: logging.Formatter) -> str:
-    """The message with its traceback; the user and password of an address are cut out."""
+    """The message with its traceback; user and password in URLs are removed."""
     text = record.getMessage()
     if record.exc_info:
         text = f"{text}\n{formatter.formatException(record.exc_info)}"
@@ -33,7 +33,7 @@ class TextFormatter(logging.Formatter):
     """`2026-11-29 20:15:00,123 INFO stroem.worker: step finished job=... status=succeeded`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created)  # noqa: DTZ006  (the reader's own clock)
+        at = datetime.fromtimestamp(record.created)  # noqa: DTZ006  (the reader's local time)
         first, _, rest = _message(record, self).partition("\n")
         told = "".join(f" {name}={_shown(value)}" for name, value in fields_of(record).items())
         head = f"{at:%Y-%m-%d %H:%M:%S},{int(record.msecs):03d} {record.levelname} {record.name}"
@@ -41,7 +41,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message, and the record's fields."""
+    """One JSON object per line: time (UTC), level, logger, message, and the record's fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")

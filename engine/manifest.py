@@ -1,8 +1,4 @@
-"""Lays an author's `manifest` over the pod that the platform generated. Pure: values in, a new
-value out.
-
-Source: Action types, "Merge rules".
-"""
+"""Merges an author's `manifest` into the pod that the platform generated."""
 
 from __future__ import annotations
 
@@ -11,12 +7,11 @@ from typing import Any
 
 
 def merge(base: Any, override: Any) -> Any:
-    """A new value: `override` laid over `base`; neither is changed, nothing is shared with them.
+    """A new value: `override` merged into `base`; neither is changed or shared.
 
-    Objects merge recursively. Lists whose items are all objects with a `name` of their own merge
-    item by item, by that name, and keep the order of `base`; names that `base` does not have are
-    appended. Every other list (also one that says a name twice) and every scalar is replaced, also
-    when the kinds differ.
+    Objects merge recursively. Lists of objects with unique `name`s merge item by item, by that
+    name, in the order of `base`; new names are appended. Every other list (such as one with a
+    duplicate name) and every scalar is replaced, even when the kinds differ.
     """
     if isinstance(base, Mapping) and isinstance(override, Mapping):
         return _merge_objects(base, override)
@@ -26,7 +21,7 @@ def merge(base: Any, override: Any) -> Any:
 
 
 def copy_plain(value: Any) -> Any:
-    """A deep copy made of dicts and lists, whatever mappings and sequences `value` is made of."""
+    """A deep copy in which every mapping is a dict and every sequence a list."""
     if isinstance(value, Mapping):
         return {str(key): copy_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -35,7 +30,7 @@ def copy_plain(value: Any) -> Any:
 
 
 def drop_nulls(value: Any) -> Any:
-    """A copy without the keys whose value is null: an API server treats such a key as absent."""
+    """A copy without keys whose value is null: an API server treats them as absent."""
     if isinstance(value, Mapping):
         return {key: drop_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, (list, tuple)):

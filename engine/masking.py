@@ -1,10 +1,9 @@
 """Hides secret values in text, in JSON values and in streams of log lines.
 
-A value is found as it is and in the forms that tools commonly print: base64 at its three
-alignments, hex, URL-, JSON-, HTML- and shell-quoted; a secret of several lines also line by line.
-Line ends inside a value do not hide it (base64 wrapped at 76 columns, a long line cut in two).
-Masking limits damage; it is no barrier: a step can always transform what it knows into something
-nobody recognises.
+A value is found as is and in the forms that tools commonly print: base64 at its three alignments,
+hex, URL-, JSON-, HTML- and shell-quoted; a multi-line secret also line by line. Line ends inside a
+value do not hide it (base64 wrapped at 76 columns, a long line cut in two). Masking limits damage;
+it is not a barrier: a step can always transform a secret beyond recognition.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ import re2
 from engine.orders import Line
 
 MASK = "••••••"
-# what is shorter than this is not looked for: masking every "1" would hide the log, not the secret
+# shorter values are not masked: masking every "1" would hide the log, not the secret
 ANCHOR = 4
-PIECE = 128  # longer values are found piece by piece, so that a stream remembers little
-SURELY_SECRET = 8  # so many characters of an unfinished value are hidden rather than shown
+PIECE = 128  # longer values are found piece by piece, so that a stream keeps little state
+SURELY_SECRET = 8  # an unfinished value of this many characters is hidden
 NOT_SECRET = frozenset({"true", "false", "null", "none", "None", "True", "False"})
 
 Span = tuple[int, int]
 
 
 def secret_strings(*values: Any) -> tuple[str, ...]:
-    """Every text and number within `values` (any JSON) that is worth hiding, each once."""
+    """Every distinct text and number within `values` (any JSON) that is long enough to hide."""
     found: dict[str, None] = {}
     stack = list(values)
     while stack:
@@ -58,7 +57,7 @@ def secret_strings(*values: Any) -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def masker(secrets: tuple[str, ...]) -> Masker:
-    """The masker of these values; building one costs, so that the same values share one."""
+    """The masker of these values, cached because building one is expensive."""
     return Masker(secrets)
 
 
@@ -84,7 +83,7 @@ class Masker:
         return self._anchors is None
 
     def text(self, text: str) -> str:
-        """`text` with every value hidden, also one that is broken over lines."""
+        """`text` with every value hidden, even across line ends."""
         if self._anchors is None or not text:
             return text
         joined, kept = _without_line_ends(text)
@@ -111,10 +110,10 @@ class Masker:
         return value
 
     def scan(self, text: str) -> tuple[list[Span], int]:
-        """Where values stand (merged, in order), and where one begins that the end of `text` may
-        have cut off.
+        """The spans of values (merged, in order), and the start of one that the end of `text` may
+        cut off.
 
-        `text` holds no line ends. The second is `len(text)` when nothing is unfinished.
+        `text` has no line ends. The start is `len(text)` when nothing is cut off.
         """
         size = len(text)
         start = self._first_anchor(text)
@@ -141,24 +140,24 @@ class Masker:
 @dataclass(slots=True)
 class _Entry:
     line: Line
-    start: int  # where its text begins in the window's text
+    start: int  # offset of its text in the window's text
     is_done: bool = False
 
 
 @dataclass(slots=True)
 class _Window:
-    """What is still remembered of one stream: the text without line ends, and the entries that wait
-    in it."""
+    """The pending part of one stream: its text without line ends, and the entries that wait in
+    it."""
 
     text: str = ""
-    # found so far; kept where their beginning is forgotten
+    # found so far; kept when their start leaves the window
     spans: list[Span] = field(default_factory=list)
     waiting: list[_Entry] = field(default_factory=list)
 
 
 class LineMasker:
-    """Hides values in lines as they come. A line whose end may be the beginning of a value waits
-    for the next one."""
+    """Hides values in a stream of lines. A line whose end may start a value waits for the next
+    line."""
 
     def __init__(self, masker: Masker) -> None:
         self._masker = masker
@@ -167,11 +166,11 @@ class LineMasker:
 
     @property
     def oldest(self) -> float | None:
-        """Time of the oldest line that waits."""
+        """Time of the oldest waiting line."""
         return self._queue[0].line.at if self._queue else None
 
     def feed(self, line: Line) -> Sequence[Line]:
-        """Take one line; the answer is the lines that may be shown now, in the order they came."""
+        """Take one line; returns the lines that may be shown now, in order of arrival."""
         if self._masker.is_idle:
             return (line,)
         window = self._windows.setdefault(line.stream, _Window())
@@ -184,7 +183,7 @@ class LineMasker:
         return self._drain()
 
     def release(self) -> Sequence[Line]:
-        """Every line that waits; an unfinished value is hidden when enough of it is there."""
+        """Every waiting line; an unfinished value is hidden when enough of it is present."""
         for window in self._windows.values():
             spans, cut = self._masker.scan(window.text)
             if len(window.text) - cut >= SURELY_SECRET:
@@ -231,7 +230,7 @@ def _add(spans: list[Span], start: int, end: int) -> None:
 
 
 def _hide(text: str, offset: int, spans: Iterable[Span]) -> str:
-    """`text`, which stands at `offset`, with the parts that lie in `spans` replaced."""
+    """`text`, which starts at `offset`, with the parts in `spans` replaced."""
     out, at, size = [], 0, len(text)
     for start, end in spans:
         start, end = max(start - offset, at), min(end - offset, size)
@@ -260,7 +259,7 @@ def _pieces(form: str) -> Iterator[str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """The value and what tools make of it, without line ends."""
+    """The value and its encoded forms, without line ends."""
     lines = secret.splitlines()
     yield "".join(lines)
     if len(lines) > 1 or secret != secret.strip():
@@ -300,8 +299,7 @@ def _encoded(text: str) -> Iterator[str]:
 
 
 def _base64(raw: bytes) -> Iterator[str]:
-    """The characters of the encoded text that depend on `raw` alone, whatever stands before and
-    after it."""
+    """The characters of the encoded text that depend on `raw` alone, not on its neighbours."""
     for lead in range(3):
         coded = base64.b64encode(b"\0" * lead + raw).decode().rstrip("=")
         head = (lead * 8 + 5) // 6

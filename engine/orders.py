@@ -1,5 +1,4 @@
-"""What a runner is told, and what it tells back. Frozen values that cross the border between
-rooms."""
+"""The orders for a runner and its reports: frozen values between packages."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Stream = Literal["stdout", "stderr", "server"]
-INPUT_FILE = "STROEM_INPUT_FILE"  # names the file with all inputs
+INPUT_FILE = "STROEM_INPUT_FILE"  # the path of the file with all inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +19,12 @@ class ScriptWork:
 
     language: Literal["shell", "python", "javascript", "typescript", "go"] = "shell"
     code: str | None = None
-    is_open: bool = False  # `code` holds nobody's secret: a process list may show it
+    is_open: bool = False  # `code` holds no secrets: process lists may show it
     source: str | None = None
     args: tuple[str, ...] = ()
     interpreter: str | None = None
     dependencies: tuple[str, ...] = ()
-    # a private tree of the pinned revision on this host; None when it has no files
+    # a private copy of the pinned revision on this host; None when it has no files
     workspace_dir: Path | None = None
     # containers: how /workspace is mounted
     workspace_mode: Literal["readonly", "copy"] = "readonly"
@@ -38,7 +37,7 @@ class ScriptWork:
 
 @dataclass(frozen=True, slots=True)
 class ImageWork:
-    """Run a prepared image as it is, without the workspace."""
+    """Run a prepared image unchanged, without the workspace."""
 
     image: str
     cmd: str | None = None
@@ -48,21 +47,22 @@ class ImageWork:
 
 @dataclass(frozen=True, slots=True)
 class CommandsWork:
-    """Run commands of a workflow action, one after the other, until one fails."""
+    """Run commands of a workflow action in order, until one fails."""
 
     commands: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class NodesWork:
-    """Ask Slurm for nodes: what item `part` of a workflow action says and is still missing."""
+    """Request nodes from Slurm: those of item `part` of a workflow action that are still
+    missing."""
 
     part: int
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one attempt may use. Seconds, bytes."""
+    """The limits of one attempt, in seconds and bytes."""
 
     timeout_s: float | None = None
     stop_grace_s: float = 5.0
@@ -73,7 +73,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a step asks for; strings as the author wrote them where an engine reads them itself."""
+    """The resource requests of a step; strings as written where an engine parses them itself."""
 
     cpu: str | None = None
     memory: str | None = None
@@ -92,10 +92,9 @@ class Pinned:
 
 @dataclass(frozen=True, slots=True)
 class StepOrder:
-    """All that a runner needs to do one attempt of one step. Holds no database id that a runner
-    could use."""
+    """Everything a runner needs for one attempt of one step, without database ids."""
 
-    # unique over all attempts of all steps, [a-z0-9-]{1,40}: names containers, pods, directories
+    # unique across all attempts of all steps, [a-z0-9-]{1,40}: names containers, pods, directories
     attempt: str
     job_id: str
     task_name: str
@@ -103,16 +102,16 @@ class StepOrder:
     workspace: str
     number: int  # of this attempt, from 1
     work: ScriptWork | ImageWork
-    # the attempt's own directory on this host, 0700, removed by the caller afterwards
+    # the attempt's own directory on this host, 0700; the caller removes it
     scratch_dir: Path
     # rendered `env` and STROEM_*; nothing else
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    # the step's input as JSON on this host; shown to the step as STROEM_INPUT_FILE
+    # the step's input as JSON on this host; the step finds it by STROEM_INPUT_FILE
     input_path: Path | None = None
     limits: Limits = Limits()
     resources: Resources = Resources()
     workdir: str | None = None
-    # a directory of this host, outside the workspace, where the step runs (Torc files)
+    # a directory of this host, outside the workspace, in which the step runs (Torc files)
     chdir: Path | None = None
     manifest: Mapping[str, Any] | None = None
     pinned: Pinned | None = None
@@ -123,19 +122,18 @@ class StepOrder:
 class Verdict(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-    CANCELLED = "cancelled"  # stopped because the stop signal said so
+    CANCELLED = "cancelled"  # stopped by the stop signal
     TIMED_OUT = "timed_out"
-    LOST = "lost"  # the machine took it away: not the author's doing
+    LOST = "lost"  # lost with the machine: not the author's fault
 
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """What became of an attempt. A failing step is data; an exception out of a runner is a broken
-    promise of ours."""
+    """The result of an attempt. A failing step is data; an exception from a runner is a bug."""
 
     verdict: Verdict
     exit_code: int | None = None
-    # one message for the author, already with exit code and tail of stderr
+    # the message for the author, including exit code and tail of stderr
     error: str | None = None
     output: Any = None  # last valid OUTPUT: line
     has_output: bool = False

@@ -1,8 +1,6 @@
-"""The OUTPUT: protocol: what a step hands to its successors is the last line of its stdout that
-says so.
+"""The OUTPUT: protocol: the last such line of a step's stdout is its output for later steps.
 
-Pure: fed with whole lines, it keeps the value, and answers with a warning where a line cannot be
-read.
+Pure: takes whole lines, keeps the value, and returns a warning for a line that it cannot parse.
 """
 
 from __future__ import annotations
@@ -22,8 +20,7 @@ _REPAIRED = "\ufffd"
 
 
 class OutputProtocol:
-    """Reads the lines of one attempt's stdout. `value` means something only where `has_output` is
-    true."""
+    """Reads the lines of one attempt's stdout. `value` is valid only when `has_output` is true."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -33,8 +30,8 @@ class OutputProtocol:
         self._warnings = 0
 
     def feed(self, line: str) -> str | None:
-        """Take one line; the answer is a warning for the log, or None. A line without the prefix
-        changes nothing."""
+        """Take one line; returns a warning for the log, or None. Lines without the prefix are
+        ignored."""
         if not line.startswith(PREFIX) or self.error is not None:
             return None
         text = line[len(PREFIX) :].strip()
@@ -49,11 +46,10 @@ class OutputProtocol:
         return None
 
     def refuse(self) -> None:
-        """Note that a line was longer than the limit: the step fails, whatever it says before or
-        after."""
+        """Record a line longer than the limit: the step fails, even with other output lines."""
         self.value, self.has_output = None, False
         self.error = (
-            f"An OUTPUT: line is longer than the {self.max_bytes} bytes that a step may hand on; "
+            f"An OUTPUT: line is longer than the {self.max_bytes} bytes that a step may pass on; "
             "write the data to a file or a store and put its name in the output"
         )
 
@@ -67,11 +63,10 @@ class OutputProtocol:
 
 
 def parse(text: str) -> Any:
-    """The JSON value in `text`, fit to be stored and handed on; ValueError says what is wrong with
-    it.
+    """The JSON value in `text`, ready to be stored and passed on; ValueError says what is wrong.
 
-    Stricter than `json.loads`: no NaN or Infinity (also not by overflow), at most MAX_DEPTH levels.
-    NUL and lone surrogates, which no database text can hold, become U+FFFD.
+    Stricter than `json.loads`: no NaN or Infinity (even by overflow), at most MAX_DEPTH levels. NUL
+    and lone surrogates, which a database cannot store, become U+FFFD.
     """
     try:
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_parse_float)
@@ -103,7 +98,7 @@ def _children(value: Any) -> Iterator[Any]:
 
 
 def _depth(value: Any) -> int:
-    """Levels of lists and objects, counted without recursion."""
+    """The nesting depth of lists and objects, without recursion."""
     level, depth = [value], 0
     while level := [
         child for parent in level for child in _children(parent) if isinstance(child, (dict, list))

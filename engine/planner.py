@@ -1,8 +1,9 @@
-"""What happens next: pure decisions over a step's counters, an attempt's end and a job's counters.
+"""What happens next: pure decisions based on a step's counters, an attempt's end and a job's
+counters.
 
-A step carries the outcome of its dependencies as counters, so a decision costs the same in a job of
-ten steps and of ten thousand. The same functions serve the database (`apps.jobs.flow.advance`) and
-the model in the tests.
+A step counts the outcomes of its dependencies, so a decision costs the same in jobs of ten and of
+ten thousand steps. The database code (`apps.jobs.flow.advance`) and the model in the tests share
+these functions.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from engine.spec.model import Retry
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How the dependencies of a step ended, once none is open.
+    """How the dependencies of a step ended, once all have.
 
-    `completed` counts completed ones and failed ones that tolerate their failure; `failed` counts
-    the other failed and the cancelled ones.
+    `completed` includes failed ones that tolerate their failure; `failed` counts the other failed
+    ones and the cancelled ones.
     """
 
     completed: int
@@ -38,12 +39,12 @@ class Promotion(Enum):
 def promote(
     tally: Tally, *, tolerates: bool, join: Literal["any", "all", "done"] = "any"
 ) -> Promotion:
-    """Whether a step whose dependencies are settled may run.
+    """Whether a step whose dependencies have ended may run.
 
-    Source: spec 3.3 and 3.4. A step with `continue_on_failure` runs after anything. Another one is
-    skipped behind a failed or cancelled dependency, and when every dependency was skipped; one
-    completed branch is enough in a join. Torc: `all` wants every dependency completed, `done` is
-    content with any end without forgiving the step's own.
+    A step with `continue_on_failure` always runs. Any other is skipped after a failed or cancelled
+    dependency, and when all dependencies were skipped; one completed branch is enough for a join.
+    Torc: `all` requires every dependency to complete; `done` accepts any end, but does not tolerate
+    the step's own failure.
     """
     if tolerates or join == "done":
         return Promotion.RUN
@@ -56,8 +57,7 @@ def promote(
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """What a step has behind it. `runs` counts attempts that were not lost, the present one
-    included."""
+    """A step's attempts so far. `runs` counts those not lost, including the current one."""
 
     runs: int
     losses: int
@@ -66,8 +66,8 @@ class Tries:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What an ended attempt means for its step. `wait_s` is set when another run is due after that
-    many seconds."""
+    """The effect of an ended attempt on its step. `wait_s` is set when another run is due after
+    that many seconds."""
 
     event: StepEventKind
     error: str = ""
@@ -75,7 +75,7 @@ class Settlement:
 
 
 def settle(outcome: StepOutcome, tries: Tries, *, is_cancelling: bool, chance: float) -> Settlement:
-    """The meaning of an attempt that its worker reported. Lost ones go through `settle_lost`."""
+    """The effect of an attempt that its worker reported. For lost ones see `settle_lost`."""
     error = outcome.error or ""
     match outcome.verdict:
         case Verdict.SUCCEEDED:
@@ -99,12 +99,12 @@ def settle_lost(
     chance: float,
     reason: str = "",
 ) -> Settlement:
-    """The meaning of an attempt whose worker went away, or saw what the step ran on go away:
-    `reason` says that.
+    """The effect of an attempt whose worker, or whose container or pod, was lost; `reason` says
+    which.
 
-    One whose process had not started is repeated as if nothing had been. One that had started is
-    repeated at most `lost_retries` times where its author allows (`on_worker_lost: retry`), without
-    counting as a run; otherwise it failed, and the step's `retry` applies.
+    If its process had not started, it is repeated as if nothing happened. Otherwise it is repeated
+    at most `lost_retries` times if its author allows that (`on_worker_lost: retry`), without
+    counting as a run; else it failed, and the step's `retry` applies.
     """
     if is_cancelling:
         return Settlement(StepEventKind.CANCELLED, "Job cancelled")
@@ -123,8 +123,8 @@ def _fail_or_retry(
 
 
 def close_loop(failed: tuple[int, ...], *, tolerates: bool, is_cancelling: bool) -> Settlement:
-    """The end of a loop whose instances are all final; `failed` are the indices that failed or were
-    cancelled."""
+    """The end of a loop whose instances have all ended; `failed` are the indices that failed or
+    were cancelled."""
     if is_cancelling:
         return Settlement(StepEventKind.CANCELLED, "Job cancelled")
     if failed and not tolerates:

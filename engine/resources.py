@@ -1,7 +1,7 @@
-"""What a step needs of a host, as numbers, and as words in the name of its tag set.
+"""A step's resource needs, as numbers and as tags in its tag set.
 
-Steps that need the same stand in one queue: a worker that packs steps asks only for tag sets that
-fit into what it has free, and the claim itself stays as cheap as without resources.
+Steps with equal needs share a queue: a packing worker claims only from tag sets that fit into its
+free resources, so a claim costs the same as without resources.
 """
 
 from __future__ import annotations
@@ -23,18 +23,17 @@ _WORDS = {
     "cpus": "num_cpus", "mem": "memory_bytes", "gpus": "num_gpus", "nodes": "num_nodes",
     "secs": "runtime_s",
 }  # fmt: skip
-_PREFIX = "need:"  # no worker's tag may begin so
+_PREFIX = "need:"  # reserved: no worker's tag may begin with it
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Processors, bytes, graphics processors, whole nodes and seconds that a step asks for; 0 is
-    nothing in particular."""
+    """CPUs, bytes, GPUs, whole nodes and seconds that a step requests; 0 is no request."""
 
     num_cpus: int = 0
     memory_bytes: int = 0
     num_gpus: int = 0
-    num_nodes: int = 0  # one is nothing in particular either
+    num_nodes: int = 0  # one is no request either
     runtime_s: int = 0
 
     @property
@@ -48,8 +47,7 @@ class Need:
 
     @property
     def size(self) -> tuple[int, ...]:
-        """The order in which steps are packed: many nodes and graphics processors first, then long
-        ones, then those with much memory."""
+        """The packing order: most nodes and GPUs first, then the longest, then the most memory."""
         return self.num_nodes, self.num_gpus, self.runtime_s, self.memory_bytes, self.num_cpus
 
 
@@ -59,11 +57,11 @@ NOTHING = Need()
 def need_of(
     resources: Mapping[str, Any], *, is_script: bool = True, is_allocated: bool = False
 ) -> Need:
-    """The need that `resources:` of an action says. `memory` of a container is a limit, which its
-    engine enforces.
+    """The need in an action's `resources:`. A container's `memory` is a limit that its engine
+    enforces.
 
-    `is_allocated`: only allocations run the step. They alone end at a given time, and may have
-    several nodes.
+    `is_allocated`: only allocations run the step. Only they end at a given time or have several
+    nodes.
     """
     memory = resources.get("memory") if is_script or "num_cpus" in resources else None
     num_nodes, runtime = int(resources.get("num_nodes") or 0), resources.get("runtime")
@@ -80,7 +78,9 @@ def read_memory(text: str) -> int:
     """Bytes. `512Mi` and `8g` are powers of 1024, `4G` is a power of 1000. Raises AuthorError."""
     found = _QUANTITY.fullmatch(text.strip())
     if found is None:
-        raise AuthorError(f"'{text[:30]}' is no amount of memory; write for example 512Mi or 2Gi")
+        raise AuthorError(
+            f"'{text[:30]}' is not an amount of memory; write for example 512Mi or 2Gi"
+        )
     number, unit, binary, _ = found.groups()
     if not unit:
         return int(float(number))
@@ -89,7 +89,7 @@ def read_memory(text: str) -> int:
 
 
 def read_runtime(text: str) -> int:
-    """Seconds out of ISO 8601 (`PT1H`, `P0DT1M`) or our own durations (`1h30m`, `90`). Raises
+    """Seconds from ISO 8601 (`PT1H`, `P0DT1M`) or our own durations (`1h30m`, `90`). Raises
     AuthorError."""
     found = _ISO.fullmatch(text.strip())
     if found is not None:
@@ -97,13 +97,13 @@ def read_runtime(text: str) -> int:
         return (((weeks * 7 + days) * 24 + hours) * 60 + minutes) * 60 + seconds
     ours = _OURS.fullmatch(text.strip())
     if ours is None or not text.strip():
-        raise AuthorError(f"'{text[:30]}' is no duration; write for example PT1H or 1h30m")
+        raise AuthorError(f"'{text[:30]}' is not a duration; write for example PT1H or 1h30m")
     hours, minutes, seconds = (int(part or 0) for part in ours.groups())
     return hours * 3600 + minutes * 60 + seconds
 
 
 def split_tags(key: str) -> tuple[frozenset[str], Need]:
-    """The tags that a worker must have for the tag set `key`, and what its steps need."""
+    """The tags that a worker must have for the tag set `key`, and the need of its steps."""
     tags, need = set(), {}
     for word in key.split("+"):
         if word.startswith(_PREFIX):
@@ -116,8 +116,8 @@ def split_tags(key: str) -> tuple[frozenset[str], Need]:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a host has for steps. None in a dimension: it does not count there. `runtime_s`: until
-    the host is taken away."""
+    """What a host offers to steps. None: the dimension does not count. `runtime_s`: until the host
+    goes away."""
 
     num_cpus: float | None = None
     memory_bytes: int | None = None
@@ -127,7 +127,7 @@ class Offer:
 
     @classmethod
     def of(cls, offers: Mapping[str, Any], now: float = 0.0) -> Offer:
-        """`offers` as a worker tells them; `ends_at` and `now` are seconds since 1970."""
+        """The `offers` that a worker reported; `ends_at` and `now` are seconds since 1970."""
         ends_at = offers.get("ends_at")
         return cls(
             offers.get("num_cpus"),
@@ -138,8 +138,7 @@ class Offer:
         )
 
     def lacks(self, need: Need) -> tuple[str, ...]:
-        """The dimensions (`num_cpus`, …) in which the host is too small for the need; none when it
-        fits."""
+        """The dimensions (`num_cpus`, …) in which the host is too small for the need."""
         found = []
         for name in _SHOWN:
             has = getattr(self, name)
@@ -155,8 +154,8 @@ _SHOWN = {
 
 
 def too_small(need: Need, offers: Iterable[Offer]) -> str | None:
-    """One sentence with both numbers when no offer holds the need; None when one does, or there is
-    none to ask."""
+    """One sentence with both numbers when no offer covers the need; None when one does or there are
+    no offers."""
     known = list(offers)
     lacking = [offer.lacks(need) for offer in known]
     if not known or () in lacking:
@@ -173,7 +172,7 @@ def too_small(need: Need, offers: Iterable[Offer]) -> str | None:
     ]
     return (
         f"The step asks for {', '.join(words)}: some worker or allocation offers each of these, but"
-        " none all of them"
+        " none offers all of them"
     )
 
 

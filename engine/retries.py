@@ -1,4 +1,4 @@
-"""How long until another attempt."""
+"""When and how often a step is retried."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ def delay_s(retry: Retry, runs: int, chance: float) -> float:
     """Seconds to wait after run number `runs` (from 1) failed. `chance` in [0, 1) spreads it by
     +-25 % with jitter.
 
-    Source: spec 3.6; exponential back-off doubles with each run and stops growing after six
-    doublings.
+    Exponential back-off doubles with each run and stops growing after six doublings.
     """
     base = retry.delay_s
     if retry.backoff == "exponential":
@@ -21,8 +20,7 @@ def delay_s(retry: Retry, runs: int, chance: float) -> float:
 
 
 def rule_for(retry: Retry, exit_code: int | None) -> ExitRule | None:
-    """The rule that an exit code meets: one that lists it, else one for all codes. None for an end
-    without a code."""
+    """The rule for an exit code: one that lists it, else one for all codes. None without a code."""
     if exit_code is None:
         return None
     listed = next((rule for rule in retry.rules if exit_code in rule.exit_codes), None)
@@ -30,7 +28,7 @@ def rule_for(retry: Retry, exit_code: int | None) -> ExitRule | None:
 
 
 def most_attempts(retry: Retry, exit_code: int | None) -> int:
-    """How many runs there may be in all after one that ended so."""
+    """The maximum number of runs, given the exit code of the last one."""
     if not retry.rules:
         return retry.max_attempts
     rule = rule_for(retry, exit_code)

@@ -1,8 +1,6 @@
-"""The script that Slurm runs: the same text for the same request, readable, and without any
-credential.
+"""The script that Slurm runs: deterministic, readable, and without credentials.
 
-Source: torc.md 10.1 for the order of the options; what Torc leaves to chance (the order of the
-others) is sorted.
+The options come in Torc's order; those that Torc leaves unordered are sorted.
 """
 
 from __future__ import annotations
@@ -21,8 +19,8 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How a worker is started on a node: the command line, without what belongs to the allocation,
-    and the directory to start it in. `worker_config` is for schedulers that name none."""
+    """How to start a worker on a node: the command line without the allocation's options, and the
+    working directory. `worker_config` is the default for schedulers that name none."""
 
     command: tuple[str, ...]
     directory: str
@@ -42,13 +40,13 @@ class Request:
 
     @property
     def name(self) -> str:
-        """The name in Slurm's queue: an allocation whose id was not noted in time is found by
-        it."""
+        """The name in Slurm's queue, by which an allocation is found if its id was not saved in
+        time."""
         return f"stroem-{_NOT_IN_NAMES.sub('-', self.scheduler)[:40]}-{self.allocation_id}"
 
 
 def worker_config_of(scheduler: Mapping[str, Any], launch: Launch, name: str) -> str:
-    """The file with the worker's settings. Raises AuthorError when nobody names one."""
+    """The file with the worker's settings. Raises AuthorError when none is named."""
     found = scheduler.get("worker_config") or launch.worker_config
     if not found:
         raise AuthorError(
@@ -87,7 +85,7 @@ def build(scheduler: Mapping[str, Any], request: Request, launch: Launch) -> str
 
 
 def _options(scheduler: Mapping[str, Any]) -> Sequence[str]:
-    """Defaults of the specification, with what the scheduler says itself over them."""
+    """Defaults of the specification, overridden by the scheduler's own options."""
     own = {key.replace("_", "-"): scheduler[key] for key in _OWN if scheduler.get(key) is not None}
     options = {**scheduler.get("defaults", {}), **own}
     options.pop("account", None)

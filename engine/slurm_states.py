@@ -1,4 +1,4 @@
-"""Slurm's words for the state of a job, as ours for an allocation."""
+"""Maps Slurm's job states to allocation statuses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOST = frozenset(("NODE_FAIL", "BOOT_FAIL"))
 
 
 def status_of(state: str, *, was_cancelled: bool) -> Status:
-    """`state` as `squeue` or `scontrol` prints it. `was_cancelled`: we asked for that, so it is no
+    """`state` as `squeue` or `scontrol` prints it. `was_cancelled`: we cancelled it, so it is not a
     failure."""
     word = state.strip().upper().split(" ")[0].split("+")[0]
     if word in _PENDING:

@@ -1,4 +1,4 @@
-"""What workflow actions watch, hold back and are told: pure decisions over a task and the states of
+"""What workflow actions watch, hold back and receive: pure decisions over a task and the states of
 its steps."""
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from engine.spec.model import Retry, Step, Task, WorkflowAction
 from engine.spec.slurm import JOB_TRIGGERS, WORKER_TRIGGERS, compile_pattern, select_steps
 from engine.spec.tags import SUBMITS
 
-MOST_INSTANCES = 10_000  # a loop has no more
+MOST_INSTANCES = 10_000  # the largest size of a loop
 STARTS = "on_workflow_start"
 ENDS = "on_workflow_complete"
 READY = "on_jobs_ready"
-# Asking Slurm may fail for a moment; what it granted already is not asked for again.
+# Slurm may fail briefly; nodes already granted are not requested again.
 SUBMISSION_RETRY = Retry(max_attempts=3, delay_s=5.0)
-NO_NODES = "the job is over: it needs no nodes any more"
+NO_NODES = "the job is over: it no longer needs nodes"
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One action of a task: the steps of the flow that it selects, the loops that may add some, and
-    what its barrier holds back."""
+    """One action of a task: the steps that it selects, the loops that may add some, and the steps
+    that its barrier holds back."""
 
     index: int
     action: WorkflowAction
@@ -44,7 +44,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """All actions of a task, and the names whose moves can concern one of them."""
+    """All actions of a task, and the names of the steps that can affect them."""
 
     actions: tuple[Watched, ...]
     names: frozenset[str]
@@ -54,12 +54,13 @@ class Watch:
 
 
 def label_of(action: WorkflowAction, index: int) -> str:
-    """What an action is called where people read it."""
+    """The action's display name."""
     return action.name or f"workflow_actions[{index}]"
 
 
 def progress_of(trigger_type: str, reached: int, total: int) -> str:
-    """How far the watched steps are, as `3 of 7 ready`; empty for a trigger that watches none."""
+    """The progress of the watched steps, such as `3 of 7 ready`; empty for a trigger that watches
+    none."""
     if trigger_type not in JOB_TRIGGERS:
         return ""
     return f"{reached} of {total} {'ready' if trigger_type == READY else 'complete'}"
@@ -72,7 +73,7 @@ def watch_of(task: Task) -> Watch:
     names: set[str] = set()
     for one in watched:
         names |= {*one.selected, *one.loops}
-        for name in one.held:  # a held step is ready as soon as the last step before it has ended
+        for name in one.held:  # a held step is ready once all steps before it have ended
             names.update(task.flow[name].depends_on)
     return Watch(watched, frozenset(names))
 
@@ -117,37 +118,37 @@ def _may_match(pattern: str, match: Literal["full", "search"], loop: str) -> boo
 
 @lru_cache(maxsize=64)
 def _names_in(loop: str) -> str:
-    """What instances of the loop can be called, one a line."""
+    """The possible names of the loop's instances, one per line."""
     return "\n".join(f"{loop}[{index}]" for index in range(MOST_INSTANCES))
 
 
 def _may_match_a_line(pattern: str, match: Literal["full", "search"], lines: str) -> bool:
-    """False only when the pattern fits no line: one search in all of them is quicker than one in
-    each."""
-    if "\\" in pattern:  # `\A` and its like know no lines
+    """False only when the pattern matches no line: one search in the whole text is faster than one
+    per line."""
+    if "\\" in pattern:  # `\A` and the like ignore lines
         return True
     try:
         whole = compile_pattern(f"(?m:^(?:{pattern})$)" if match == "full" else f"(?m:{pattern})")
-    except AuthorError:  # too long with what stands around it, or it sets flags of its own
+    except AuthorError:  # too long with the added parts, or it sets its own flags
         return True
     return whole.search(lines) is not None
 
 
 def _may_add(action: WorkflowAction, loop: str) -> bool:
-    """Whether an instance of the loop could be selected."""
+    """Whether the action could select an instance of the loop."""
     if any(job.startswith(f"{loop}[") for job in action.jobs):
         return True
     return any(_may_match(pattern, action.match, loop) for pattern in action.job_name_regexes)
 
 
 def tags_of(action: WorkflowAction) -> tuple[str, ...]:
-    """The tags of a worker that can do all that the action does."""
+    """The tags that a worker needs for the whole action."""
     by_type = {"run_commands": "script", "schedule_nodes": SUBMITS}
     return tuple(sorted({by_type[doing["action_type"]] for doing in action.do}))
 
 
 def only_asks(do: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether all that is done is to ask for nodes."""
+    """Whether the action only requests nodes."""
     return all(doing["action_type"] == "schedule_nodes" for doing in do)
 
 
@@ -158,7 +159,7 @@ def retry_of(action: WorkflowAction) -> Retry | None:
 
 
 def is_by_session(action: WorkflowAction) -> bool:
-    """Whether every worker session does the action itself."""
+    """Whether every worker session runs the action itself."""
     return action.persistent
 
 
@@ -170,12 +171,12 @@ def is_of_sessions(action: WorkflowAction) -> bool:
 
 
 def is_at_entry(action: WorkflowAction) -> bool:
-    """Of those: whether the worker does it before its first step, not when it leaves."""
+    """For those: whether the worker runs it before its first step, not when it leaves."""
     return action.trigger_type != "on_worker_complete"
 
 
 def outcome_of(trigger_type: str, statuses: Iterable[str], job_status: str = "") -> str:
-    """One word for how what an action watched has ended: what STROEM_OUTCOME says."""
+    """The value of STROEM_OUTCOME: how the watched steps ended."""
     if trigger_type == ENDS:
         return job_status
     if trigger_type == READY:
@@ -191,7 +192,7 @@ def outcome_of(trigger_type: str, statuses: Iterable[str], job_status: str = "")
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Whether what an action needs is there: it may go on, must wait, or never can (`reason` says
+    """Whether an action's needs are met: it may run, must wait, or never can (`reason` says
     why)."""
 
     verdict: Literal["go", "wait", "never"]
@@ -199,7 +200,7 @@ class Needs:
 
 
 def needs_met(action: WorkflowAction, states: Mapping[str, str]) -> Needs:
-    """`states` of the job's other actions by name, in this generation."""
+    """`states`: those of the job's other actions in this generation, by name."""
     for name in action.needs:
         state = states.get(name, "skipped")
         if state in ("failed", "skipped", "cancelled", "superseded"):
@@ -214,7 +215,7 @@ def needs_met(action: WorkflowAction, states: Mapping[str, str]) -> Needs:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Whether a restart arms an action anew; if not, `reason` says why."""
+    """Whether a restart re-arms an action; if not, `reason` says why."""
 
     is_armed: bool
     reason: str = ""
@@ -235,7 +236,7 @@ def rearms(action: WorkflowAction, *, has_fired: bool, runs_again: bool) -> Agai
 def environment(
     *, job_id: str, trigger: str, label: str, outcome: str, torc: Mapping[str, str]
 ) -> dict[str, str]:
-    """What the commands of an action are told, beside the output directory."""
+    """The environment of an action's commands, apart from the output directory."""
     names = {
         "STROEM_JOB_ID": job_id,
         "STROEM_TRIGGER": trigger,

@@ -1,9 +1,9 @@
-"""Do one step somewhere: on this host, in a container, in a pod.
+"""Run one step: on this host, in a container or in a pod.
 
 Belongs here: processes, images, pods, lines, exit codes. Does not belong here: the database, the
-queue, templates, who asked for the step. A runner reports; the worker writes.
+queue, templates, the origin of the step. A runner reports; the worker writes.
 
-Rooms, each importing only from those after it: `broom` (the program that cleans up for a dead
-worker); `catalog` (which runner does a step); `host`, `docker` and `pod` (the three places, none of
-which knows another); `containers` (what docker and pod share); `guard`; `lines`; `base`.
+Rooms, each importing only from those after it: `cleanup` (the program that cleans up after a dead
+worker); `catalog` (which runner runs a step); `host`, `docker` and `pod` (the three places,
+independent of each other); `containers` (what docker and pod share); `guard`; `lines`; `base`.
 """

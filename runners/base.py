@@ -1,4 +1,4 @@
-"""The runner interface, and the two things that a runner is handed beside its order."""
+"""The runner interface, and the two objects that a runner gets with its order."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import ClassVar, Protocol
 
 from engine.orders import Line, StepOrder, StepOutcome
 
-_LONGEST_GRACE_S = 7.0  # what ignores TERM has to be gone ten seconds after the request
-# a worker that leaves has given its steps their time already, and is waited for itself
+_LONGEST_GRACE_S = 7.0  # a process that ignores TERM must be gone ten seconds after the request
+# a draining worker already gave its steps time to finish, and others wait for it to exit
 _DRAIN_GRACE_S = 1.5
 
-# Language -> the programs that run it, best first, and what to install where none of them is.
+# Language -> the programs that run it, best first, and what to install when none is present.
 ADVICE = {
     "shell": (("bash", "sh"), "bash"),
     "python": (("uv", "python3", "python"), "uv or Python 3"),
@@ -24,12 +24,12 @@ _REASONS = {"drain": "it was told to leave", "lost": "its claim could not be ren
 
 
 def explain_loss(reason: str | None) -> str:
-    """The error of a step that had to end for a `reason` which is not its user's."""
+    """The error of a step that the worker ended for a `reason` other than a user's request."""
     return f"The worker ended the step before its end ({_REASONS.get(reason or 'lost', reason)})"
 
 
 def limit_grace(grace_s: float, reason: str | None) -> float:
-    """Seconds between TERM and KILL for a step that asks for `grace_s` and ends for `reason`."""
+    """Seconds between TERM and KILL for a step with this `grace_s` that ends for `reason`."""
     return min(max(grace_s, 0.0), _DRAIN_GRACE_S if reason == "drain" else _LONGEST_GRACE_S)
 
 
@@ -40,7 +40,7 @@ class LineSink(Protocol):
 
 
 class StopSignal(Protocol):
-    """Says whether the attempt must end. `reason` is 'cancel', 'drain' or 'lost' once it is set."""
+    """Tells whether the attempt must end. Once set, `reason` is 'cancel', 'drain' or 'lost'."""
 
     @property
     def reason(self) -> str | None: ...
@@ -56,33 +56,32 @@ class StopSignal(Protocol):
 
 
 class Runner(Protocol):
-    """Does one step somewhere. Knows no database, no queue and no other runner."""
+    """Runs one step. Knows no database, no queue and no other runner."""
 
     needs: ClassVar[frozenset[str]]
 
     def run(self, order: StepOrder, lines: LineSink, stop: StopSignal) -> StepOutcome:
-        """Do the attempt to its end. Everything it started is gone when this returns."""
+        """Run the attempt to its end. Everything it started is gone when this returns."""
         ...
 
     def sweep(self, live: frozenset[str]) -> None:
-        """Remove what attempts that are not in `live` left behind; safe to call twice."""
+        """Remove leftovers of attempts that are not in `live`; safe to call twice."""
         ...
 
 
 class RemoteRunner(Runner, Protocol):
-    """A runner whose steps live on without this process, where others find them: on an engine, in a
-    cluster.
+    """A runner whose steps outlive this process: on an engine or in a cluster.
 
-    Several workers, also of several installations, share such a place. So nobody judges by what he
-    knows himself: an attempt that is over is over for everybody, and whoever learns of it may
-    remove what is left.
+    Several workers, even of several installations, share such a place. No worker decides from its
+    own knowledge alone: an attempt that has ended has ended for all of them, and any of them may
+    remove its leftovers.
     """
 
     def find_attempts(self) -> frozenset[str]:
-        """Attempts of which something exists, whoever began them."""
+        """Attempts that left something there, whichever worker started them."""
         ...
 
     def abandon(self, attempts: frozenset[str]) -> None:
-        """End these attempts, but for those under way in this runner, and remove what is left; safe
-        to call twice."""
+        """End these attempts, except those under way in this runner, and remove their leftovers;
+        safe to call twice."""
         ...

@@ -1,5 +1,5 @@
-"""Which runner does a step on this worker. Docker's and Kubernetes' clients are imported with the
-first step that needs them, never before: they cost memory and a second of time.
+"""Which runner runs a step on this worker. The Docker and Kubernetes clients are imported with the
+first step that needs them: they cost memory and a second of time.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ _SECTIONS: dict[Place, str] = {"local": "local", "docker": "docker", "pod": "kub
 
 @dataclass(frozen=True, slots=True)
 class CatalogConfig:
-    """What a worker's settings say about runners. A section that is None is a runner that this
-    worker lacks."""
+    """A worker's runner settings. This worker lacks a runner whose section is None."""
 
-    owner: str  # the worker's name: containers and pods are told apart by it
+    owner: str  # the worker's name: identifies its containers and pods
     local: LocalConfig | None = None
     docker: Mapping[str, Any] | None = field(default=None, repr=False)
     kubernetes: Mapping[str, Any] | None = field(default=None, repr=False)
@@ -35,8 +34,7 @@ class CatalogConfig:
 
 
 class Catalog:
-    """The runners of one worker process, each made once. Every method may be called from any
-    thread."""
+    """The runners of one worker process, each created once. Thread-safe."""
 
     def __init__(self, config: CatalogConfig, guard: Guard | None = None) -> None:
         self.config = config
@@ -57,8 +55,8 @@ class Catalog:
         return frozenset(self._makers)
 
     def choose(self, action_type: str, runner: str = "local") -> Runner:
-        """The runner for an action of this type (`script`, `docker`, `pod`) and, for scripts, this
-        `runner`."""
+        """The runner for an action of this type (`script`, `docker`, `pod`); `runner` counts for
+        scripts only."""
         place = runner if action_type == "script" else action_type
         match place:
             case "local":
@@ -70,11 +68,10 @@ class Catalog:
                 return (_GuardedDocker if place == "docker" else _GuardedPod)(found, self._guard)
             case _:
                 raise PlatformError(
-                    f"no runner does actions of type {action_type!r} with runner {runner!r}"
+                    f"no runner runs actions of type {action_type!r} with runner {runner!r}"
                 )
 
     def get(self, place: Place) -> Runner:
-        """The runner that runs steps there."""
         with self._lock:
             if place not in self._made:
                 if place not in self._makers:
@@ -86,15 +83,16 @@ class Catalog:
             return self._made[place]
 
     def sweep(self, live: frozenset[str]) -> None:
-        """Let runners on this host remove what dead attempts left."""
+        """Let runners on this host remove leftovers of dead attempts."""
         if "local" in self._makers:
             self.get("local").sweep(live)
 
     def sweep_away(self, live: frozenset[str], find_ended: FindEnded) -> None:
-        """Remove what ended attempts left on engines and clusters, whichever worker began them.
+        """Remove leftovers of ended attempts on engines and clusters, whichever worker started
+        them.
 
-        `find_ended` answers which attempts are known to have ended: those of other installations
-        are not ours to judge.
+        `find_ended` returns the attempts known to have ended; those of other installations are
+        unknown and stay.
         """
         for place in sorted(self._makers):
             runner = self.get(place)
@@ -102,13 +100,13 @@ class Catalog:
                 try:
                     found = runner.find_attempts() - live
                 except StroemError as problem:
-                    log.info("leftovers cannot be looked for: %s", problem)
+                    log.info("cannot look for leftovers: %s", problem)
                     continue
                 if found:
                     runner.abandon(find_ended(found) - live)
 
     def abandon(self, place: Place, attempts: frozenset[str]) -> None:
-        """End these attempts there, and remove what is left of them."""
+        """End these attempts there and remove their leftovers."""
         runner = self.get(place)
         if attempts and _is_remote(runner):
             runner.abandon(attempts)
@@ -142,8 +140,8 @@ class Catalog:
 
 
 class _Guarded:
-    """A runner whose attempts the guard answers for: nothing of the host ends a container when its
-    worker dies."""
+    """A runner whose attempts the guard watches: the host does not end a container when its worker
+    dies."""
 
     needs: ClassVar[frozenset[str]]
     place: ClassVar[Place]

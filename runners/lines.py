@@ -1,7 +1,7 @@
-"""From bytes to lines: what every runner does with the two streams of a step.
+"""Turns the two output streams of a step into lines, for every runner.
 
-Bounded in every direction: one line, one attempt's log, one output, one tail of stderr. Source:
-T-13 of the reliability notes (floods, giant lines, NUL, invalid UTF-8, progress bars).
+Everything is bounded: a line, an attempt's log, its output, the tail of its stderr. Handles floods,
+giant lines, NUL, invalid UTF-8 and progress bars.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ STDERR_TAIL_BYTES = 4096
 PROGRESS_INTERVAL_S = 1.0
 _PREFIX = PREFIX.encode()
 _CHARACTER_BYTES = 4
-# the prefix itself and blanks around the value do not count against the output's limit
+# the prefix and blanks around the value do not count against the output's limit
 _PREFIX_SLACK = 64
 
 
 def describe_exit(exit_code: int, stderr_tail: str) -> str:
-    """The `error` of a step whose process ended by itself with a code other than 0."""
+    """The `error` of a step whose process exited with a code other than 0."""
     return (
         f"Exit code: {exit_code}\nStderr: {stderr_tail}"
         if stderr_tail
@@ -37,10 +37,10 @@ def repair(raw: bytes) -> str:
 
 
 class LineFeed:
-    """Turns the bytes of one attempt into log lines, its output and the tail of its stderr. For one
-    thread.
+    """Turns the bytes of one attempt into log lines, its output and the tail of its stderr. Not
+    thread-safe.
 
-    `secrets` are never split by a cut, so that whoever masks lines later still recognises them.
+    A cut never splits one of `secrets`, so that masking still recognises them later.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class LineFeed:
         self._is_full = False
 
     def feed(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
-        """Take what was read next from `stream`."""
+        """Take the next bytes of `stream`."""
         if not data:
             return
         at = self._clock()
@@ -84,11 +84,11 @@ class LineFeed:
         self._extend(stream, partial, rest[-1], at)
 
     def say(self, text: str) -> None:
-        """Tell a line of ours (a warning, progress); it does not count against the step's log."""
+        """Add a server line (a warning, progress); it does not count against the step's log."""
         self._sink(Line(self._clock(), "server", text))
 
     def flush(self) -> None:
-        """Tell what has no newline yet. When both streams have ended; a last line may be the
+        """Emit lines without a newline, once both streams have ended; a last line may be the
         output."""
         at = self._clock()
         for stream, partial in self._partial.items():
@@ -96,7 +96,7 @@ class LineFeed:
                 self._end_line(stream, partial, at)
 
     def close(self) -> None:
-        """Flush, and tell how much was left out. Call once."""
+        """Flush, and say how much was left out. Call once."""
         self.flush()
         if self._dropped_bytes:
             self.say(
@@ -106,7 +106,7 @@ class LineFeed:
 
     @property
     def stderr_tail(self) -> str:
-        """The last STDERR_TAIL_BYTES of stderr, beginning with a whole line where there is one."""
+        """The last STDERR_TAIL_BYTES of stderr, from the start of a line if possible."""
         start = 0
         if self._stderr_bytes > STDERR_TAIL_BYTES:
             start = max(len(self._stderr) - STDERR_TAIL_BYTES, 0)
@@ -118,8 +118,8 @@ class LineFeed:
             )
         return repair(self._stderr[start:]).strip("\r\n")
 
-    def settle(self, exit_code: int) -> StepOutcome:
-        """The outcome of an attempt whose process ended by itself."""
+    def outcome_of(self, exit_code: int) -> StepOutcome:
+        """The outcome of an attempt whose process exited by itself."""
         self.flush()
         if self.output.error is not None:
             return self.outcome(Verdict.FAILED, exit_code, self.output.error)
@@ -127,9 +127,8 @@ class LineFeed:
             return self.outcome(Verdict.SUCCEEDED, 0)
         return self.outcome(Verdict.FAILED, exit_code, describe_exit(exit_code, self.stderr_tail))
 
-    def settle_early(self, cause: str | None, exit_code: int | None = None) -> StepOutcome:
-        """The outcome of a step that was made to end: for `timeout`, or for its stop signal's
-        reason."""
+    def outcome_of_stop(self, cause: str | None, exit_code: int | None = None) -> StepOutcome:
+        """The outcome of a step that was ended: for `timeout`, or for its stop signal's reason."""
         match cause:
             case "cancel":
                 return self.outcome(Verdict.CANCELLED, exit_code, "Job cancelled")
@@ -142,7 +141,7 @@ class LineFeed:
     def outcome(
         self, verdict: Verdict, exit_code: int | None = None, error: str | None = None
     ) -> StepOutcome:
-        """An outcome with whatever output the step has told so far."""
+        """An outcome with the step's output so far."""
         self.flush()
         return StepOutcome(verdict, exit_code, error, self.output.value, self.output.has_output)
 
@@ -160,7 +159,7 @@ class LineFeed:
         self._tell(stream, kept, dropped, is_output, at)
 
     def _tell(self, stream: Stream, raw: bytes, dropped: int, is_output: bool, at: float) -> None:
-        """One line, of which `dropped` bytes were not kept."""
+        """Emit one line, of which `dropped` bytes were not kept."""
         is_output = is_output and stream == "stdout"
         size = len(raw) + dropped + 1
         shown = raw.rstrip(b"\r") if b"\r" in raw else raw
@@ -196,12 +195,12 @@ class LineFeed:
             and raw[end] & 0xC0 == 0x80
             and end > self._limits.line_bytes - _CHARACTER_BYTES
         ):
-            end -= 1  # not through a character
+            end -= 1  # not within a character
         end = self._avoid_secrets(raw, end, forward=False)
         return f"{repair(raw[:end])} ... [line cut, {len(raw) - end + dropped} more bytes]"
 
     def _avoid_secrets(self, raw: bytes, at: int, *, forward: bool) -> int:
-        """`at`, moved out of any secret that it would split."""
+        """`at`, moved out of any secret that a cut there would split."""
         moved = True
         while moved:
             moved = False
@@ -229,8 +228,7 @@ class LineFeed:
 
 
 class _Partial:
-    """The line that a stream is in the middle of. Keeps no more than can be shown, or be read as
-    output."""
+    """The unfinished line of a stream. Keeps only what can be shown or read as output."""
 
     __slots__ = ("dropped", "head", "kept", "returns", "since")
 
@@ -241,8 +239,8 @@ class _Partial:
         self.kept = bytearray()
         self.dropped = 0
         self.returns = 0  # carriage returns at its end so far, whether kept or dropped
-        self.head = b""  # its first bytes as written: decides whether it is an output line
-        self.since = 0.0  # when it began, or when its progress was told last
+        self.head = b""  # its first bytes as written: they decide whether it is an output line
+        self.since = 0.0  # when it began, or when its progress was last shown
 
     @property
     def size(self) -> int:
@@ -255,7 +253,7 @@ class _Partial:
     def extend(
         self, piece: bytes, may_be_output: bool, limits: Limits, slack: int, at: float
     ) -> bytes | None:
-        """Append `piece`; the answer is what a progress bar shows now, at most once in
+        """Append `piece`; returns what a progress bar shows now, at most once per
         PROGRESS_INTERVAL_S."""
         if not self.head:
             self.since = at
@@ -277,8 +275,7 @@ class _Partial:
         return shown
 
     def _overwrite(self, piece: bytes, at: float) -> tuple[bytes, bytes | None]:
-        """Forget what a carriage return goes back over; the answer is what remains, and what was to
-        be seen."""
+        """Drop what carriage returns overwrite; returns the rest, and what was visible before."""
         text = bytes(self.kept) + b"\r" * min(self.returns, self.dropped) + piece
         body = text.rstrip(b"\r")
         last = body.rfind(b"\r")

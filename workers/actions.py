@@ -19,7 +19,7 @@ from engine.workflow_actions import NO_NODES, only_asks
 from runners.guard.guard import Guard
 from runners.guard.strays import ATTEMPT_MARK, KEEPER_MARK
 from runners.host.environment import User
-from runners.host.process import Command, Ending, supervise
+from runners.host.process import Command, ProcessEnd, supervise
 from runners.lines import LineFeed
 from workers import slurm
 from workers.attempts import Attempt, fields
@@ -148,7 +148,7 @@ class Actions:
 
     def _run(self, doing: _Doing, command: str) -> StepOutcome:
         feed = LineFeed(doing.reporter, Limits(), doing.material.masks)
-        ending = supervise(
+        end = supervise(
             Command((SHELL, "-c", command), doing.directory, doing.environment),
             doing.attempt.name,
             feed.feed,
@@ -159,7 +159,7 @@ class Actions:
             self._user,
         )
         feed.close()
-        return _judge(doing, ending, feed.stderr_tail)
+        return _judge(doing, end, feed.stderr_tail)
 
     def _ask_for_nodes(self, doing: _Doing, part: int) -> StepOutcome:
         """Ask Slurm for what is still missing; what it refuses now may be granted at another
@@ -216,21 +216,21 @@ def works_of(do: Collection[Mapping[str, Any]]) -> Iterator[CommandsWork | Nodes
             yield CommandsWork(tuple(item["commands"]))
 
 
-def _judge(doing: _Doing, ending: Ending, stderr_tail: str) -> StepOutcome:
-    if ending.cause == "timeout":
+def _judge(doing: _Doing, end: ProcessEnd, stderr_tail: str) -> StepOutcome:
+    if end.cause == "timeout":
         return StepOutcome(
             Verdict.TIMED_OUT,
-            ending.exit_code,
+            end.exit_code,
             f"Action timed out after {doing.material.timeout_s:g}s",
         )
-    if ending.cause == "stop":
+    if end.cause == "stop":
         reason = doing.attempt.stop.reason
         if reason == "cancel":
-            return StepOutcome(Verdict.CANCELLED, ending.exit_code, "Job cancelled")
+            return StepOutcome(Verdict.CANCELLED, end.exit_code, "Job cancelled")
         text = f"The worker ended the action before its end ({reason})"
-        return StepOutcome(Verdict.LOST, ending.exit_code, text)
-    if ending.exit_code != 0:
-        message = f"Command failed with exit code: {ending.exit_code}"
+        return StepOutcome(Verdict.LOST, end.exit_code, text)
+    if end.exit_code != 0:
+        message = f"Command failed with exit code: {end.exit_code}"
         tail = f"\nStderr: {stderr_tail}" if stderr_tail else ""
-        return StepOutcome(Verdict.FAILED, ending.exit_code, message + tail)
+        return StepOutcome(Verdict.FAILED, end.exit_code, message + tail)
     return SUCCEEDED

@@ -13,7 +13,7 @@ from uuid import UUID
 from engine.resources import Offer
 from engine.slurm_script import Launch
 from engine.spec.tags import SUBMITS
-from runners import broom
+from runners import cleanup
 from runners.catalog import Catalog, CatalogConfig
 from runners.guard.guard import Guard
 from runners.host.environment import find_user
@@ -63,7 +63,7 @@ class Assembly:
     def open(self, hurry: threading.Event) -> bool:
         """Start guard and worker once the database answers; False when `hurry` was set first."""
         self.guard.start()
-        self.guard.know_engines(broom.describe(self.catalog.config))
+        self.guard.know_engines(cleanup.describe(self.catalog.config))
         said = ""
         while not hurry.is_set():
             try:

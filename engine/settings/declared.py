@@ -1,7 +1,7 @@
-"""Settings as dataclasses declare them: a field is a setting, its type says what may stand there.
+"""Settings declared as dataclasses: a field is a setting, its type says which values are allowed.
 
-`Annotated` adds what a type cannot say: the key under which it is written (`Key`), a reader of its
-own, or that nobody may set it (`OURS`).
+`Annotated` adds what a type cannot express: the setting's key (`Key`), its own reader, or that it
+cannot be set (`OURS`).
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from engine.spec.model import Place
 from engine.spec.problems import shorten
 
 T = TypeVar("T")
-OURS = "not a setting: whoever reads the settings adds it"
+OURS = "not a setting: the caller supplies it"
 
 
 class Key:
-    """What a setting is called where it is written, its older names last."""
+    """A setting's key in files, its older names last."""
 
     def __init__(self, *names: str) -> None:
         self.names = names
 
 
 def fill(kind: type[T], given: Given, **ours: Any) -> T | None:
-    """The dataclass `kind` out of a mapping, with `ours` where nothing is given.
+    """The dataclass `kind` from a mapping, with `ours` as defaults.
 
-    Notes every problem, what `kind.find_objection` says about the whole among them; None when it
-    cannot be made.
+    Records every problem, including that of `kind.find_objection`; None when the object cannot be
+    built.
     """
     declared, wrong = _declared(kind), set()
     for key, entry in given.entries():
@@ -66,7 +66,7 @@ def fill(kind: type[T], given: Given, **ours: Any) -> T | None:
 
 
 def _declared(kind: Any) -> Mapping[str, tuple[str, Reader]]:
-    """By key: the field, and the reader of its value."""
+    """Key -> the field and the reader of its value."""
     declared = {}
     hints = get_type_hints(kind, include_extras=True)
     for name, hint in ((one.name, hints[one.name]) for one in fields(kind)):
@@ -78,7 +78,7 @@ def _declared(kind: Any) -> Mapping[str, tuple[str, Reader]]:
 
 
 def _reader(hint: Any) -> Reader:
-    """The reader that a type asks for."""
+    """The reader for a type."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         own: list[Reader] = [extra for extra in arguments[1:] if callable(extra)]
@@ -129,7 +129,7 @@ _SIMPLE: Mapping[Any, Reader] = {
 
 
 def read_section(kind: type[T], section: Mapping[str, Any] | None, name: str, **ours: Any) -> T:
-    """A section that its reader has passed on. Raises AuthorError with every problem."""
+    """Read a section of plain values. Raises AuthorError with every problem."""
     reading = Reading()
     if isinstance(section, Section):
         given = replace(section.given, reading=reading)

@@ -1,4 +1,4 @@
-"""What was given: a tree of values that know their names and places, and what was wrong with it."""
+"""The given settings: a tree of values that know their names and places, and the problems found."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from engine.spec.reader import read
 
 
 class Wrong(Exception):
-    """The rest of a sentence that begins with the setting's name; empty when all was said."""
+    """The rest of a sentence that begins with the setting's name; empty if already reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One value that was given: its full name, and where its name stands."""
+    """One given value: its full name and the place of its name."""
 
     name: str
     node: Node
@@ -28,12 +28,12 @@ class Given:
 
     @property
     def loose_text(self) -> str | None:
-        """The text of a value that has no type of its own, as in the environment."""
+        """The text of an untyped value, as in the environment."""
         value = self.node.value
         return value if isinstance(value, str) and not self.node.place.line else None
 
     def entries(self) -> Iterator[tuple[str, Given]]:
-        """What stands in this mapping. Raises Wrong when it is none."""
+        """The entries of this mapping. Raises Wrong when it is not a mapping."""
         node: Node | None = self.node
         if self.node.value is None:
             return
@@ -49,7 +49,7 @@ class Given:
             yield key, replace(self, name=name, node=inner, place=node.keys.get(key, inner.place))
 
     def at(self, *keys: str) -> Given:
-        """What stands under these keys, one within the other."""
+        """The value under these nested keys."""
         return dict(self.entries())[keys[0]].at(*keys[1:]) if keys else self
 
     def refuse(self, sentence: str) -> None:
@@ -63,21 +63,21 @@ class Given:
 
     @property
     def shown(self) -> str:
-        """The value as its author wrote it, for a message."""
+        """The value as written, for a message."""
         is_plain = isinstance(self.node.value, str | int | float)
         return shorten(self.node.text if is_plain else self.node.kind)
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One reading of settings: what paths are relative to, and what was wrong so far."""
+    """The state of reading: the base of relative paths, and the problems so far."""
 
     locate: Callable[[str], Path] = Path
     problems: list[str] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
 
     def parse(self, file: str, text: bytes) -> Node:
-        """The mapping of settings in a file; an empty one when it holds none."""
+        """The mapping of settings in a file; an empty one for an empty file."""
         document = read(file, text)
         self.problems.extend(f"{problem.place}: {problem.message}" for problem in document.problems)
         root = document.root
@@ -118,7 +118,7 @@ def _put(root: Node | None, path: list[str], node: Node) -> Node:
 
 
 class Section(Mapping[str, Any]):
-    """A mapping of settings that somebody else declares: plain values which know their places."""
+    """A mapping of settings declared elsewhere: plain values that know their places."""
 
     def __init__(self, given: Given) -> None:
         self.given = given
@@ -135,7 +135,7 @@ class Section(Mapping[str, Any]):
 
 
 def as_node(value: Any) -> Node:
-    """Plain values as a tree; where they were written is not known."""
+    """Plain values as a tree without places."""
     if isinstance(value, Mapping):
         return Node({str(key): as_node(inner) for key, inner in value.items()}, Place())
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Readers of one value each: they answer with the value, or raise Wrong."""
+"""Readers of one value each: they return the value or raise Wrong."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def text(given: Given) -> str:
         quoted = isinstance(value, bool | int | float)
         raise Wrong("must be a text" + ("; put it in quotes" if quoted else ""))
     if not value.strip():
-        raise Wrong("must be a text, not an empty one")
+        raise Wrong("must not be empty")
     return value
 
 
@@ -40,7 +40,7 @@ def path(given: Given) -> Path:
 
 
 def token(given: Given) -> str:
-    """A secret that two sides share."""
+    """A shared secret."""
     value = text(given).strip()
     if len(value) < SECRET_LENGTH:
         raise Wrong(f"must be at least {SECRET_LENGTH} characters")
@@ -79,7 +79,7 @@ def choice(given: Given, allowed: tuple[str, ...]) -> str:
 
 
 def _bare(given: Given) -> Any:
-    """A number, `true` or `false`: typed in a file, spelled in the same way in the environment."""
+    """A number, `true` or `false`: typed in a file, spelled the same way in the environment."""
     loose = (given.loose_text or "").strip()
     node = read(str(given.node.place), loose).root if _BARE.fullmatch(loose) else None
     return (node or given.node).value
@@ -111,8 +111,8 @@ def number(
 
 
 def duration(given: Given) -> float:
-    """Seconds out of `90`, `90s` or `1h30m`."""
+    """Seconds from `90`, `90s` or `1h30m`."""
     try:
         return durations.parse(given.node.value).seconds
     except AuthorError as problem:
-        raise Wrong(f"is no duration: {problem}") from None
+        raise Wrong(f"is not a duration: {problem}") from None

@@ -1,4 +1,4 @@
-"""One action out of its YAML, driven by the field matrix."""
+"""Reads an action from YAML, driven by the field matrix."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _RESOURCES = ("cpu", "memory", "num_cpus", "num_gpus", "num_nodes", "runtime")
 def read_action(
     entry: Entry, place: Place, *, reserved_keys: tuple[str, ...] = ()
 ) -> Action | None:
-    """The action in `entry`, or None when its type is unknown. `reserved_keys` are read by somebody
-    else."""
+    """The action in `entry`, or None when its type is unknown. `reserved_keys` are read
+    elsewhere."""
     action_type = cast(ActionType | None, entry.type_of(TYPES, "action-type", place))
     fitting = [
         row.name
@@ -55,8 +55,7 @@ def read_action(
 
 
 def _read_field(entry: Entry, row: FieldRow) -> Any:
-    """The value of one field, or None when there is nothing to say (or a complaint has been
-    made)."""
+    """The value of one field, or None when it is absent or wrong."""
     if row.kind == "own":
         return _OWN[row.name](entry)
     if row.kind == "choice":
@@ -89,7 +88,7 @@ def _read_resources(entry: Entry) -> dict[str, Any]:
     inner = Entry(node, f"{entry.subject} resources", entry.problems)
     inner.refuse_unknown(_RESOURCES)
     found: dict[str, Any] = {
-        "cpu": _matching(inner, "cpu", _CPU, "processors such as 2, 0.5 or 500m"),
+        "cpu": _matching(inner, "cpu", _CPU, "a number of CPUs such as 2, 0.5 or 500m"),
         "memory": _matching(inner, "memory", _MEMORY, "an amount such as 512Mi, 4G or 8g"),
         "num_cpus": inner.whole("num_cpus", 1, 100_000),
         "num_gpus": inner.whole("num_gpus", 0, 10_000),
@@ -108,15 +107,14 @@ def _matching(entry: Entry, key: str, pattern: re.Pattern[str], wanted: str) -> 
 
 
 def _read_runtime(entry: Entry) -> str | None:
-    """How long the step will take, for packing: ISO 8601 (`PT1H`) or our durations; kept as
-    written."""
+    """The expected run time, for packing: ISO 8601 (`PT1H`) or our durations; kept as written."""
     value = entry.loose_text("runtime")
     if value is None or (len(value) < 40 and _ISO_RUNTIME.fullmatch(value)):
         return value
     try:
         return durations.parse(value).text
     except AuthorError as wrong:
-        entry.complain("runtime", f"is no duration such as 1h or PT1H: {wrong}", "duration")
+        entry.complain("runtime", f"is not a duration such as 1h or PT1H: {wrong}", "duration")
         return None
 
 
@@ -160,7 +158,7 @@ def _read_reminders(entry: Entry) -> tuple[Duration, ...]:
                 durations.parse(node.text if isinstance(node.value, float) else node.value)
             )
         except AuthorError as wrong:
-            message = f"{entry.subject} 'reminders' holds what is no duration: {wrong}"
+            message = f"{entry.subject} 'reminders' contains an invalid duration: {wrong}"
             entry.problems.error(node.place, "duration", message)
     return tuple(found)
 

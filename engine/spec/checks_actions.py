@@ -1,4 +1,4 @@
-"""Rules about actions of every type. Source: Action types."""
+"""Rules about actions of every type."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def check_script_or_source(draft: Draft) -> Iterator[Problem]:
 
 
 def check_sources(draft: Draft) -> Iterator[Problem]:
-    """A `source` stays inside the workspace, and is there."""
+    """A `source` is inside the workspace and exists."""
     for name, subject, action in draft.actions():
         if not action.source or not action.source.strip():
             continue
@@ -85,7 +85,7 @@ def _escape(source: str) -> str | None:
     if "\\" in source:
         return "must be written with '/', not with a backslash"
     if not source.isprintable():
-        return "must not hold control characters"
+        return "must not contain control characters"
     if source.startswith(("/", "~")) or re.match(r"[A-Za-z]:", source):
         return "must be relative to the workspace"
     if ".." in source.split("/"):
@@ -116,7 +116,7 @@ def check_languages(draft: Draft) -> Iterator[Problem]:
 
 
 def _knows_language(action: Action) -> bool:
-    """Whether the extension of the source file says what `language` does not."""
+    """Whether the extension of the source file implies the language."""
     return bool(action.source) and PurePosixPath(str(action.source)).suffix in (
         ".py",
         ".js",
@@ -213,7 +213,7 @@ def _check_tag_list(
 
 
 def check_variables(draft: Draft) -> Iterator[Problem]:
-    """Names in `env` must be names that a shell can read."""
+    """Names in `env` must be valid in a shell."""
     for name, subject, action in draft.actions():
         yield from _check_env(subject, action.env, partial(draft.in_action, name, "env"))
     for name, trigger in draft.workspace.triggers.items():
@@ -225,7 +225,7 @@ def _check_env(subject: str, env: Iterable[str], at: Callable[[str], Place]) -> 
     for variable in env:
         if not _VARIABLE.fullmatch(variable):
             message = (
-                f"{subject} env '{shorten(variable)}' is no variable name (letters, digits and"
+                f"{subject} env '{shorten(variable)}' is not a variable name (letters, digits and"
                 " _ only)"
             )
             yield error(at(variable), "env", message)
@@ -239,7 +239,7 @@ def check_action_limits(draft: Draft) -> Iterator[Problem]:
 def limits_of(
     subject: str, thing: Action | Step, action_type: str, at: Callable[[str], Place]
 ) -> Iterator[Problem]:
-    """What is wrong with the time-out and the retry of an action, or of a step that calls one."""
+    """Problems with the time-out and the retry of an action, or of a step that calls one."""
     if thing.timeout and thing.timeout.seconds > _MOST_STEP_SECONDS:
         message = (
             f"{subject} timeout {thing.timeout.seconds:.0f}s exceeds maximum of"

@@ -28,7 +28,8 @@ _SECTIONS = {
 
 
 def check_spelling(draft: Draft) -> Iterator[Problem]:
-    """Names stand in addresses, logs and file names: no control characters, no '/', not endless."""
+    """Names appear in URLs, logs and file names: no control characters, no '/', a limited
+    length."""
     for section, kind in _SECTIONS.items():
         for name, named in draft.sections[section].items():
             wrong = _misspelling(name)
@@ -44,13 +45,13 @@ def check_spelling(draft: Draft) -> Iterator[Problem]:
 
 def _misspelling(name: str) -> str | None:
     if not name or name != name.strip():
-        return "must not be empty, nor begin or end with a space"
+        return "must not be empty, or begin or end with a space"
     if len(name) > _LONGEST:
         return f"is longer than {_LONGEST} characters"
     if not name.isprintable():
-        return "must not hold control characters"
+        return "must not contain control characters"
     if "/" in name or name in (".", ".."):
-        return "must not hold '/': it becomes part of addresses"
+        return "must not contain '/': it becomes part of addresses"
     return None
 
 
@@ -81,7 +82,7 @@ def check_reserved_names(draft: Draft) -> Iterator[Problem]:
             )
         if step.replace("-", "_") in _CONTEXT:
             message = (
-                f"{subject} hides behind '{step}' in templates: its output cannot be read there;"
+                f"{subject} is shadowed by '{step}' in templates: its output cannot be read there;"
                 " rename it"
             )
             yield warning(place, "reserved-name", message)
@@ -96,7 +97,7 @@ def check_reserved_names(draft: Draft) -> Iterator[Problem]:
 
 
 def check_collisions(draft: Draft) -> Iterator[Problem]:
-    """'-' becomes '_' in templates and tool names: two names may become one."""
+    """'-' becomes '_' in templates and tool names, so two names may collide."""
     for first, second, same in _collisions(draft.sections["tasks"]):
         message = (
             f"Tasks '{first}' and '{second}' have the same normalized name '{same}' — "
@@ -129,7 +130,7 @@ def _collisions(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
 
 
 def check_webhook_addresses(draft: Draft) -> Iterator[Problem]:
-    """Two webhooks of one workspace cannot answer at one address."""
+    """Two webhooks of a workspace cannot share an address."""
     seen: dict[str, str] = {}
     for name, trigger in draft.workspace.triggers.items():
         address = trigger.options.get("name") if trigger.type == "webhook" else None
@@ -146,7 +147,7 @@ def check_webhook_addresses(draft: Draft) -> Iterator[Problem]:
 
 
 def _steps(draft: Draft) -> Iterator[tuple[str, str, Step, Action | None]]:
-    """(task, name, step, its action if it is known) of every step."""
+    """(task, name, step, its action if known) of every step."""
     for task_name, task in draft.workspace.tasks.items():
         for step_name, step in task.flow.items():
             yield task_name, step_name, step, draft.workspace.actions.get(step.action)
@@ -247,7 +248,7 @@ def check_task_limits(draft: Draft) -> Iterator[Problem]:
 
 
 def check_worker_keys(draft: Draft) -> Iterator[Problem]:
-    """`tags`, `on_worker_lost` and `scheduler` speak of workers, which some steps never reach."""
+    """`tags`, `on_worker_lost` and `scheduler` concern workers, which some steps never reach."""
     for task, name, step, action in _steps(draft):
         if action is None or action.type not in _ON_SERVER:
             continue
@@ -276,8 +277,7 @@ def check_step_schedulers(draft: Draft) -> Iterator[Problem]:
 
 
 def check_tolerated_approvals(draft: Draft) -> Iterator[Problem]:
-    """A rejected approval that may fail lets its dependents run: probably not what an approval is
-    for."""
+    """A rejected approval that may fail lets its dependents run: probably a mistake."""
     for task_name, task in draft.workspace.tasks.items():
         dependents = dag.invert({name: step.depends_on for name, step in task.flow.items()})
         for name, step in task.flow.items():
@@ -295,7 +295,7 @@ def check_tolerated_approvals(draft: Draft) -> Iterator[Problem]:
 
 
 def _hooks(draft: Draft) -> Iterator[tuple[str | None, str, Hook]]:
-    """(task or None, what the hook is called in messages, hook)."""
+    """(task or None, the hook's name in messages, hook)."""
     for event in HOOK_LISTS:
         for index, hook in enumerate(getattr(draft.workspace.hooks, event)):
             yield None, f"Workspace {event}[{index}]", hook
@@ -336,7 +336,7 @@ def _self_reference(task: str, where: str, action: str, place: Place) -> Problem
 
 
 def check_endless_nesting(draft: Draft) -> Iterator[Problem]:
-    """Tasks that start each other in a ring end at the nesting limit, unless a `when` stops
+    """Tasks that start each other in a cycle end at the nesting limit, unless a `when` stops
     them."""
     calls: dict[str, list[str]] = {task: [] for task in draft.workspace.tasks}
     for task, _, step, action in _steps(draft):
@@ -345,7 +345,7 @@ def check_endless_nesting(draft: Draft) -> Iterator[Problem]:
     ring = dag.find_cycle(calls)
     if ring:
         shown = " -> ".join(shorten(name) for name in _abridge(ring))
-        message = f"Tasks start each other without end: {shown}; give a step in between a 'when'"
+        message = f"Tasks start each other endlessly: {shown}; give a step in between a 'when'"
         yield warning(draft.at("tasks", ring[0]), "self-reference", message)
 
 

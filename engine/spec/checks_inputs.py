@@ -1,4 +1,4 @@
-"""Rules about what comes from outside: declared inputs, connections, secrets, triggers."""
+"""Rules about declared inputs, connections, secrets and triggers."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def check_options(draft: Draft) -> Iterator[Problem]:
 
 
 def check_defaults(draft: Draft) -> Iterator[Problem]:
-    """A default must fit its own field; templates are judged when they are rendered."""
+    """A default must fit its field; templates are checked when rendered."""
     for declared in _declared(draft):
         field = declared.field
         if not field.has_default or _is_template(field.default):
@@ -176,8 +176,8 @@ def _check_one(declared: _Declared, place: Place) -> Iterator[Problem]:
 
 
 def check_variables(draft: Draft) -> Iterator[Problem]:
-    """Scripts get each input as STROEM_INPUT_<NAME>: two names may become one, and one is the
-    file's."""
+    """Scripts get each input as STROEM_INPUT_<NAME>: names may collide, also with
+    STROEM_INPUT_FILE."""
     for name, subject, action in draft.actions():
         if action.type not in ("script", "docker", "pod"):
             continue
@@ -313,7 +313,11 @@ def _is_zone(name: str) -> bool:
         return False
     try:
         ZoneInfo(name)
-    except (LookupError, ValueError, OSError):  # unknown, malformed, a directory of the zone tables
+    except (
+        LookupError,
+        ValueError,
+        OSError,
+    ):  # unknown, malformed, or a directory of the zone tables
         return False
     return True
 
@@ -345,8 +349,7 @@ def check_event_sources(draft: Draft) -> Iterator[Problem]:
 
 
 def check_trigger_inputs(draft: Draft) -> Iterator[Problem]:
-    """A schedule that leaves a required input out, or gives one that is not declared, fails at
-    every tick."""
+    """A schedule that omits a required input, or gives an undeclared one, fails every time."""
     hints = _MOST_HINTS
     for name, subject, trigger in _triggers(draft, "scheduler"):
         task_name = trigger.options["task"]

@@ -1,5 +1,5 @@
-"""Rules about templates, wherever one may stand: that they parse, that what they read exists, that
-they do not paste input into code.
+"""Rules about templates anywhere: they parse, what they read exists, and they do not paste input
+into code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from engine.spec.model import Action, Hook, InputField, Place, Problem, Step
 from engine.spec.problems import did_you_mean, error, shorten, warning
 
 _BUDGET_PER_FILE = 15_000  # letters in tags, about a third of a second of work
-_MOST_STEPS = 2000  # in a larger flow, what may be read when is not worked out
+_MOST_STEPS = 2000  # in a larger flow, reads of outputs that may not exist yet go unchecked
 _SECRETS = ("secret", "secrets")
 _STEP_ROOTS = ("input", *_SECRETS, "each", "state", "global_state")
 _ROOTS = {"hook": ("hook", *_SECRETS), "default": _SECRETS, "workspace": _SECRETS}
@@ -29,8 +29,7 @@ _FILTERS = {"shell": "sh", "python": "py", "javascript": "json", "typescript": "
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One text that is rendered some day. `what` is its key; `reader` says which values it can
-    see."""
+    """One text to be rendered. `what` is its key; `reader` says which values it can read."""
 
     subject: str
     what: str
@@ -46,12 +45,12 @@ class Site:
 
     @property
     def price(self) -> int:
-        """How much work it is to understand: the length of its tags, and something for each."""
+        """The cost of parsing it: the length of its tags, plus a constant per tag."""
         return templating.price(self.text)
 
 
 def find_sites(draft: Draft) -> Iterator[Site]:
-    """All texts that hold a template, and every `when`."""
+    """All texts with a template, and every `when`."""
     for site in _all_sites(draft):
         if site.has_template or site.what == "when":
             yield site
@@ -143,7 +142,7 @@ def _in_hooks(draft: Draft, hooks: Any, owner: str) -> Iterator[Site]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """The texts in a JSON value, keys left out."""
+    """The texts in a JSON value, without keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -155,8 +154,8 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 class _Reach:
-    """Which steps of a task have surely ended before one of its steps begins; worked out once, when
-    asked."""
+    """Which steps of a task have certainly ended before a given step starts; computed once, on
+    demand."""
 
     def __init__(self, flow: Mapping[str, Step]) -> None:
         self.flow = flow
@@ -173,7 +172,7 @@ class _Reach:
 
 
 def check_templates(draft: Draft) -> Iterator[Problem]:
-    """All rules in one walk, so that each text is understood once and the work stays bounded."""
+    """All rules in one walk, so that each text is parsed once and the work stays bounded."""
     budget = _BUDGET_PER_FILE * max(draft.files, 1)
     understood: set[str] = set()
     reaches: dict[str, _Reach] = {}
@@ -205,8 +204,8 @@ def check_templates(draft: Draft) -> Iterator[Problem]:
 
 def _too_many(draft: Draft, site: Site) -> Problem:
     message = (
-        "there are more templates than can be checked at once: from here on they are not; move"
-        " logic into scripts"
+        "there are too many templates to check: those from here on are unchecked; move logic into"
+        " scripts"
     )
     return (error if draft.is_strict else warning)(site.place, "too-many-templates", message)
 
@@ -222,7 +221,7 @@ def _syntax_problem(site: Site, wrong: str) -> Problem:
 
 
 def _check_literal(site: Site) -> Iterator[Problem]:
-    """A `when` without braces is plain text, and nearly every text is true."""
+    """A `when` without braces is plain text, which is nearly always true."""
     if site.text.strip().lower() not in ("true", "false", "", "0", "1", "null", "none"):
         message = (
             f"{site.subject} when '{shorten(site.text)}' is always true: "
@@ -255,29 +254,28 @@ def _check_step_name(site: Site, name: str, reach: _Reach) -> Iterator[Problem]:
             yield warning(
                 site.place,
                 "unknown-name",
-                f"{reads} 'each', which is there only in steps with for_each",
+                f"{reads} 'each', which exists only in steps with for_each",
             )
     elif name not in reach.by_name:
         hint = did_you_mean(name, (*reach.by_name, *_STEP_ROOTS))
         yield warning(
             site.place,
             "unknown-name",
-            f"{reads} '{shorten(name)}', which is no step of the task{hint}",
+            f"{reads} '{shorten(name)}', which is not a step of the task{hint}",
         )
     elif not reach.is_before(reach.by_name[name], site.step):
         step = reach.by_name[name]
         if step == site.step:
-            message = f"{reads} the step's own output, which is not there before it has run"
+            message = f"{reads} the step's own output, which does not exist before it has run"
         else:
             message = (
-                f"{reads} step '{shorten(step)}', which may not have run by then: add it to"
-                " depends_on"
+                f"{reads} step '{shorten(step)}', which may not have run yet: add it to depends_on"
             )
         yield warning(site.place, "unordered-read", message)
 
 
 def _check_splices(draft: Draft, name: str, subject: str, action: Action) -> Iterator[Problem]:
-    """Values pasted into code: what a caller writes there is run."""
+    """Values pasted into code: the caller's text would be executed."""
     complain = error if draft.is_strict else warning
     for key, text, language in (
         ("script", action.script, action.language),
@@ -290,8 +288,8 @@ def _check_splices(draft: Draft, name: str, subject: str, action: Action) -> Ite
             shown = shorten(" ".join(splice.text.split()), 40)
             where = f" (line {splice.line})" if text and "\n" in text.strip() else ""
             message = (
-                f"{subject} {key}{where}: {shown} is pasted into {language} code, so whoever fills"
-                " it can run code"
+                f"{subject} {key}{where}: {shown} is pasted into {language} code, so anyone who"
+                " sets it can run code"
             )
             yield complain(
                 draft.in_action(name, key),
@@ -301,7 +299,7 @@ def _check_splices(draft: Draft, name: str, subject: str, action: Action) -> Ite
 
 
 def _is_trusted(path: tuple[str, ...], action: Action) -> bool:
-    """Secrets are the author's own; values of some types cannot carry code."""
+    """Secrets come from the author; values of some types cannot carry code."""
     if path[:1] in (("secret",), ("secrets",)):
         return True
     field = action.input.get(path[1]) if path[:1] == ("input",) and len(path) > 1 else None
@@ -318,7 +316,7 @@ def _advise(splice: templating.Splice, language: str, pasted: list[tuple[str, ..
         else _JSON
     )
     if splice.filter in fitting:
-        return "remove the quotes around it: the filter brings its own"
+        return "remove the quotes around it: the filter adds its own"
     first = pasted[0]
     if language == "shell" and first[:1] == ("input",) and len(first) > 1:
         return f"use \"${variable_of(first[1])}\" or the filter '{needed}'"
@@ -326,7 +324,7 @@ def _advise(splice: templating.Splice, language: str, pasted: list[tuple[str, ..
 
 
 def _check_arguments(draft: Draft, name: str, subject: str, action: Action) -> Iterator[Problem]:
-    """A secret among the arguments of a process shows in process lists."""
+    """A secret among the arguments of a process is visible in process lists."""
     found: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("args", action.args),
         ("cmd", (action.cmd,) if action.cmd else ()),
@@ -339,7 +337,7 @@ def _check_arguments(draft: Draft, name: str, subject: str, action: Action) -> I
             if secrets:
                 message = (
                     f"{subject} '{key}' holds secret '{shorten(secrets[0])}', which process lists"
-                    " then show; pass it through 'env'"
+                    " would show; pass it through 'env'"
                 )
                 yield warning(draft.in_action(name, key), "secret-argument", message)
                 break

@@ -1,5 +1,4 @@
-"""Rules about workflow actions: what they watch, what they ask for, what they need. Source:
-Workflow actions."""
+"""Rules about workflow actions: what they watch, request and need."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """One workflow action and where it stands."""
+    """One workflow action and its place."""
 
     draft: Draft
     task: str
@@ -48,8 +47,7 @@ def _actions(draft: Draft) -> Iterator[_Seen]:
 
 
 def _actions_of(draft: Draft, task: str) -> Iterator[_Seen]:
-    """The actions of a task with their index in its list: those that could not be read are not in
-    the model."""
+    """The actions of a task with their index in its list: unreadable ones are not in the model."""
     indexes = draft.indexes("tasks", task, "workflow_actions")
     for action in draft.workspace.tasks[task].workflow_actions:
         yield _Seen(draft, task, indexes[action.place], action)
@@ -120,22 +118,22 @@ def _judge_matches(
     found: tuple[str, ...],
     has_all: bool,
 ) -> Iterator[Problem]:
-    """`has_all`: no loop will add steps that could match later."""
+    """`has_all`: no loop will add matching steps later."""
     shown = f"'{shorten(pattern)}'"
     if not full and not found and has_all:
         yield error(place, "selection", f"{subject}: regex {shown} did not match any jobs")
     elif not full and has_all:
         message = (
-            f"{subject}: regex {shown} did not match any jobs: it must fit the whole name; "
-            f"for {listed(found)} write '.*' around it"
+            f"{subject}: regex {shown} did not match any jobs: it must match the whole name; for"
+            f" {listed(found)} write '.*' around it"
         )
         yield error(place, "selection", message)
     elif set(found) != set(full):
         rest = tuple(name for name in found if name not in full)
         message = (
-            f"{subject}: regex {shown} selects {listed(full) or 'nothing yet'}; it must fit the"
+            f"{subject}: regex {shown} selects {listed(full) or 'nothing yet'}; it must match the"
             f" whole name, so {listed(rest)} {'is' if len(rest) == 1 else 'are'} left out (Torc"
-            " searches, and would take them)"
+            " searches within names, and would select them)"
         )
         yield warning(place, "selection", message)
 
@@ -179,8 +177,7 @@ def missing_scheduler(subject: str, place: Place, name: str, known: Collection[s
 
 
 def check_action_names(draft: Draft) -> Iterator[Problem]:
-    """`needs` names other actions of the task; so their names are unique, and nobody waits for
-    himself."""
+    """`needs` names other actions of the task: names are unique, and there are no cycles."""
     for task in draft.workspace.tasks:
         named: dict[str, _Seen] = {}
         for seen in _actions_of(draft, task):

@@ -1,5 +1,4 @@
-"""What joins a workspace to the world outside: connections, MCP servers and triggers out of their
-YAML."""
+"""Reads connections, MCP servers and triggers from YAML."""
 
 from __future__ import annotations
 
@@ -78,7 +77,7 @@ def _read_property(entry: Entry, place: Place) -> Mapping[str, Any]:
 def read_connection(
     entry: Entry, types: Mapping[str, Mapping[str, Mapping[str, Any]]]
 ) -> dict[str, Any]:
-    """Its fields; those that are missing are filled in from its type's defaults."""
+    """Its fields, with its type's defaults for missing ones."""
     if not isinstance(entry.node.value, dict):
         return {}
     values: dict[str, Any] = entry.node.plain()
@@ -126,8 +125,8 @@ def _check_transport(entry: Entry, transport: str | None, place: Place) -> None:
     for key in foreign:
         if entry.get(key) is not None:
             message = (
-                f"{entry.subject} has transport '{transport}', where '{key}' has no meaning;"
-                " remove it"
+                f"{entry.subject} has transport '{transport}', where '{key}' has no effect; remove"
+                " it"
             )
             entry.problems.error(entry.at(key), "forbidden-field", message)
     url = entry.text("url") or ""

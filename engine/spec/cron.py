@@ -1,9 +1,9 @@
 """Cron expressions: five fields, or six with leading seconds.
 
 Names (`jan`, `MON`), lists, ranges, steps, `*`, `?`, `L` (last day of the month; `5L` last Friday),
-`L-3`, `15W` (nearest weekday) and `5#2` (second Friday). Sunday is 0 or 7. cronsim works out when
-an expression fires. Ours are the sentences that say which part is wrong, and what cronsim does not
-know: `?`, `fri-sun`, `friL`, `L-3` and `15W`.
+`L-3`, `15W` (nearest weekday) and `5#2` (second Friday). Sunday is 0 or 7. cronsim computes when an
+expression fires. This module adds error messages that name the wrong part, and syntax that cronsim
+lacks: `?`, `fri-sun`, `friL`, `L-3` and `15W`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _EVERY = ("*", "?")
 
 
 class NeverFires(AuthorError):
-    """No month of the expression has the day that it names."""
+    """No month of the expression has the given day."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """What one field may hold. `offset` is the number of the first name."""
+    """The range of one field. `offset` is the number of the first name."""
 
     name: str
     low: int
@@ -43,7 +43,7 @@ class _Field:
         if text.lower() in self.names:
             return self.names.index(text.lower()) + self.offset
         if not _is_number(text):
-            raise AuthorError(f"'{shorten(text, 20)}' is no {self.name}")
+            raise AuthorError(f"'{shorten(text, 20)}' is not a valid {self.name}")
         if not self.low <= int(text) <= self.high:
             raise AuthorError(f"{self.name} {int(text)} is not within {self.low}-{self.high}")
         return int(text)
@@ -60,14 +60,14 @@ _BEFORE_LAST = _Field("number of days before the last", 1, 30)
 
 
 def times(text: str, after: datetime) -> Iterator[datetime]:
-    """When the expression fires after a time, in that time's zone. A day fits when either of two
-    restricted day fields fits. Raises AuthorError that says which part is wrong, or NeverFires."""
+    """When the expression fires after a time, in that time's zone. If both day fields are
+    restricted, either may match. Raises AuthorError that names the wrong part, or NeverFires."""
     if len(text) > 500:
         raise AuthorError("it is longer than 500 characters")
     parts = text.split()
     if len(parts) not in (5, 6):
         raise AuthorError(
-            f"it has {len(parts)} fields; five are needed (minute hour day month weekday), or six"
+            f"it has {len(parts)} fields; it needs five (minute hour day month weekday), or six"
             " with seconds"
         )
     *clock, day, month, week_day = parts
@@ -82,7 +82,7 @@ def times(text: str, after: datetime) -> Iterator[datetime]:
 
 
 class _Days:
-    """A day field: what cronsim knows of it, its `L-3` parts and its `15W` parts."""
+    """A day field: the parts for cronsim, its `L-3` parts and its `15W` parts."""
 
     def __init__(self, text: str) -> None:
         self.before_last: set[int] = set()
@@ -96,7 +96,7 @@ class _Days:
             else:
                 known.append("L" if part.upper() == "L" else _range(_DAY, part))
         self.known = ",".join(known)
-        # each other part as the day that a month must have for it: cronsim refuses other months
+        # the day that a month must have for each other part: cronsim refuses other months
         others = (*self.near, *(number + 1 for number in self.before_last))
         self.needed = ",".join((*known, *map(str, others))) or "*"
 
@@ -119,7 +119,7 @@ class _Times(CronSim):
 
 
 def _working_day(month: date, day: int, last: int) -> int:
-    """The day from Monday to Friday that is nearest to `day` and in the same month."""
+    """The weekday nearest to `day` in the same month."""
     match calendar.weekday(month.year, month.month, day):
         case calendar.SATURDAY:
             return day - 1 if day > 1 else day + 2
@@ -129,7 +129,7 @@ def _working_day(month: date, day: int, last: int) -> int:
 
 
 def _written(field: _Field, text: str) -> str:
-    """A field as cronsim reads it."""
+    """A field in cronsim's syntax."""
     return ",".join(_item(field, part) for part in text.split(","))
 
 
@@ -147,9 +147,9 @@ def _item(field: _Field, part: str) -> str:
 def _range(field: _Field, part: str) -> str:
     span, slash, step = part.partition("/")
     if slash and not (_is_number(step) and int(step)):
-        raise AuthorError(f"'/{shorten(step, 20)}' is no step in the {field.name}")
+        raise AuthorError(f"'/{shorten(step, 20)}' is not a valid step for the {field.name}")
     if field in (_DAY, _WEEKDAY) and span in _EVERY:
-        # not `*/2`: for cronsim, a day field that begins with a star restricts nothing
+        # not `*/2`: cronsim treats a day field that begins with a star as unrestricted
         return f"{field.low}-{field.high}{slash}{step}"
     if span == "*":
         return part

@@ -1,5 +1,5 @@
-"""What reading passes on, with the places of everything in it: the tree of one file, and the draft
-of a workspace that checks look at."""
+"""What reading produces, with places: the tree of one file, and the draft of a workspace for the
+checks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_KEYS: Mapping[str, Place] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one file may hold. Nodes and text are counted as if every alias were written out."""
+    """The limits of one file. Nodes and text are counted with aliases expanded."""
 
     size_bytes: int = 1_000_000
     nodes: int = 70_000
@@ -29,11 +29,10 @@ LIMITS = Limits()
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One value and its place. `text` is what the author wrote, for scalars; `keys` says where each
-    key stands.
+    """One value and its place. `text` is a scalar as written; `keys` holds the place of each key.
 
-    Nobody changes a node; it is not frozen only because a frozen one takes three times as long to
-    make.
+    Treat nodes as immutable; they are not frozen because creating a frozen one takes three times as
+    long.
     """
 
     value: bool | int | float | str | tuple[Node, ...] | dict[str, Node] | None
@@ -43,7 +42,7 @@ class Node:
 
     @property
     def kind(self) -> str:
-        """The kind of value, in words for a message."""
+        """The kind of value, for messages."""
         match self.value:
             case None:
                 return "nothing"
@@ -69,7 +68,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What became of one file: `root` is None when it is empty or when `problems` is not."""
+    """The result of reading one file: `root` is None when the file is empty or has `problems`."""
 
     root: Node | None
     problems: tuple[Problem, ...] = ()
@@ -77,7 +76,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """An entry of a top-level map: where its name stands, and its node."""
+    """An entry of a top-level map: the place of its name, and its node."""
 
     place: Place
     node: Node
@@ -85,8 +84,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """`is_complete` is False when a file could not be read: then what seems missing may stand in
-    it."""
+    """`is_complete` is False when a file could not be read: it may define what seems missing."""
 
     workspace: Workspace
     sections: Mapping[str, Mapping[str, Named]]
@@ -99,7 +97,7 @@ class Draft:
     paths: Container[str] | None = None
     name: str = ""
     files: int = 1
-    # unsafe templates are errors: a setting of the server's or of the workspace's says so
+    # unsafe templates are errors, by a setting of the server or the workspace
     is_strict: bool = False
     _listed: list[tuple[str, str, Action]] = field(default_factory=list, repr=False)
 
@@ -110,8 +108,7 @@ class Draft:
         return self.has("actions", name) or name in self.inline or name in self.unreadable
 
     def at(self, section: str, name: str, *path: str | int) -> Place:
-        """Where the thing at `path` below an entry stands; the nearest thing around it when it
-        stands nowhere."""
+        """The place of the value at `path` below an entry, or of its nearest existing parent."""
         named = self.sections.get(section, {}).get(name)
         if named is None:
             return Place()
@@ -136,7 +133,7 @@ class Draft:
         )
 
     def in_action(self, action: str, *path: str | int) -> Place:
-        """Like `at`, for an action that may be an inline one."""
+        """Like `at`, for an action that may be inline."""
         if action in self.inline:
             task, step = self.inline[action]
             return self.at("tasks", task, "flow", step, *path)
@@ -146,11 +143,11 @@ class Draft:
         return self.at("tasks", task, "flow", step, *path)
 
     def says(self, action: str, key: str) -> bool:
-        """Whether the author of `action` wrote `key`, well or not."""
+        """Whether the author of `action` wrote `key`, valid or not."""
         return self._said(action, key) is not None
 
     def means(self, action: str, key: str, words: Container[str]) -> bool:
-        """Whether the author left `key` to its default, or wrote one of `words`."""
+        """Whether the author omitted `key` or wrote one of `words`."""
         said = self._said(action, key)
         return said is None or said.text in words
 
@@ -170,14 +167,14 @@ class Draft:
         return steps.get(step) if isinstance(steps, dict) else None
 
     def subject(self, action: str) -> str:
-        """What an action is called in messages."""
+        """The action's name in messages."""
         if action in self.inline:
             task, step = self.inline[action]
             return step_subject(task, step)
         return f"Action '{shorten(action)}'"
 
     def actions(self) -> list[tuple[str, str, Action]]:
-        """(name, what it is called in messages, action) of every action, inline ones included."""
+        """(name, name in messages, action) of every action, including inline ones."""
         if not self._listed:
             self._listed.extend(
                 (name, self.subject(name), action)

@@ -1,9 +1,9 @@
-"""One YAML mapping being read: takes typed values out of it and complains in one voice. Also what
-several things declare alike: inputs, outputs and retries.
+"""Reads typed values from a YAML mapping, with uniform messages. Also reads what several objects
+share: inputs, outputs and retries.
 
 A key whose value is null counts as absent, as authors of optional fields expect. Every method
-returns None (or the default) after a complaint, so that reading goes on and all problems of a file
-show at once.
+returns None (or the default) after reporting a problem, so that reading continues and finds all
+problems of a file at once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _WHOLE_LIMIT = 2**31 - 1
 
 
 class Entry:
-    """A mapping, what it is called in messages (`Action 'deploy'`), and where complaints go."""
+    """A mapping, its name in messages (`Action 'deploy'`), and the list of problems."""
 
     __slots__ = ("node", "pairs", "problems", "subject")
 
@@ -50,12 +50,11 @@ class Entry:
         return None if node is None or node.value is None else node
 
     def at(self, key: str) -> Place:
-        """Where `key` stands; the mapping itself when it is absent."""
+        """The place of `key`, or of the mapping when it is absent."""
         return self.node.keys.get(key, self.node.place)
 
     def refuse_unknown(self, known: Iterable[str], likely: Iterable[str] | None = None) -> None:
-        """Complain about keys that are not `known`; `likely` narrows what the author may have
-        meant."""
+        """Report keys that are not `known`; `likely` limits the suggestions."""
         known = tuple(known)
         likely = known if likely is None else tuple(likely)
         for key in self.pairs:
@@ -66,7 +65,7 @@ class Entry:
                 self.problems.error(self.at(key), "unknown-key", message)
 
     def require(self, key: str, place: Place) -> None:
-        """Complain at `place`, where the mapping's own name stands, when `key` is not there."""
+        """Report a missing `key` at `place`, that of the mapping's own name."""
         if isinstance(self.node.value, dict) and self.get(key) is None:
             self.problems.error(place, "missing-field", f"{self.subject} is missing '{key}'")
 
@@ -142,7 +141,7 @@ class Entry:
         return value
 
     def word(self, key: str, words: Sequence[str], code: str, wrong: str = "invalid") -> str | None:
-        """One of `words`, or None; what else stands there is called `wrong`."""
+        """One of `words`, or None; the message calls any other value `wrong`."""
         value = self.text(key)
         if value is None or value in words:
             return value
@@ -152,7 +151,7 @@ class Entry:
         return None
 
     def type_of(self, types: Sequence[str], code: str, place: Place) -> str | None:
-        """One of `types`, which must be given; `place` is where the mapping's own name stands."""
+        """One of `types`, required; `place` is that of the mapping's own name."""
         if isinstance(self.node.value, dict) and self.get("type") is None:
             message = f"{self.subject} is missing 'type' (expected: {', '.join(types)})"
             self.problems.error(place, "missing-field", message)
@@ -166,7 +165,7 @@ class Entry:
         try:
             return durations.parse(value)
         except AuthorError as wrong:
-            self.complain(key, f"is no duration: {wrong}", "duration")
+            self.complain(key, f"is not a duration: {wrong}", "duration")
             return None
 
     # -- collections
@@ -215,8 +214,8 @@ class Entry:
         return node.plain() if node else {}
 
     def entries(self, key: str, prefix: str) -> Iterable[tuple[str, Place, Entry]]:
-        """The named mappings under `key`: name, place of the name, entry, called `prefix
-        'name'`."""
+        """The named mappings under `key`: name, place of the name, entry (`prefix 'name'` in
+        messages)."""
         node = self.mapping(key)
         if node is None or not isinstance(node.value, dict):
             return
@@ -225,8 +224,8 @@ class Entry:
 
 
 def looks_like_field(node: Node) -> bool:
-    """Whether an inline step's input entry declares a field, rather than being a value that has a
-    key `type`."""
+    """Whether an inline step's input entry declares a field, instead of being a value with a key
+    `type`."""
     if not isinstance(node.value, dict) or "type" not in node.value:
         return False
     declared = node.value["type"].value
@@ -234,8 +233,7 @@ def looks_like_field(node: Node) -> bool:
 
 
 def read_inputs(owner: Entry, key: str = "input") -> dict[str, InputField]:
-    """The fields declared under `key`; those that cannot be read are complained about and left
-    out."""
+    """The fields declared under `key`; unreadable ones are reported and omitted."""
     found: dict[str, InputField] = {}
     for name, place, entry in owner.entries(key, f"{owner.subject} input"):
         entry.refuse_unknown(_INPUT_FIELDS)
@@ -287,7 +285,7 @@ def read_outputs(owner: Entry, key: str = "output") -> dict[str, OutputField]:
 
 
 def read_values(owner: Entry, key: str = "input") -> dict[str, Any]:
-    """Input values as plain JSON; templates in them stay as written."""
+    """Input values as plain JSON; templates in them stay unrendered."""
     return owner.plain_mapping(key)
 
 

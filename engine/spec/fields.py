@@ -1,9 +1,7 @@
-"""The field validity matrix, as data: one row a field of an action. Source: Action types, 'Field
-validity reference'.
+"""The field validity matrix, as data: one row per field of an action.
 
-A row says which action types may have the field and how its value is read; what is refused
-elsewhere, and with which words, stands beside it. The parser, the tests and the documentation all
-read this table.
+A row says which action types may have the field, how its value is read, and how it is refused
+elsewhere. The parser, the tests and the documentation read this table.
 """
 
 from __future__ import annotations
@@ -31,8 +29,8 @@ _ALL: frozenset[ActionType] = frozenset(TYPES)
 
 @dataclass(frozen=True, slots=True)
 class FieldRow:
-    """`because`: type -> words in brackets that end the refusal; `instead`: type -> all that
-    follows the subject."""
+    """`because`: type -> bracketed words that end the refusal; `instead`: type -> everything after
+    the subject."""
 
     name: str
     types: frozenset[ActionType]
@@ -43,7 +41,7 @@ class FieldRow:
     doubtful: frozenset[ActionType] = frozenset()  # accepted there, with a warning
 
     def refusal(self, subject: str, action_type: ActionType) -> str:
-        """What to tell the author of an action (`Action 'deploy'`) that may not have this field."""
+        """The message for an action (`Action 'deploy'`) that may not have this field."""
         if action_type in self.instead:
             return subject + self.instead[action_type]
         words = self.because.get(action_type) or f"only valid for {self.valid_types} actions"

@@ -1,7 +1,7 @@
-"""Definitions as plain JSON and back, exactly: what a job obeys is stored in this form.
+"""Definitions as plain JSON and back, losslessly: the form in which a job's definition is stored.
 
-Secrets stay out of it: a frozen workspace knows the names of its secrets, and of its connections'
-secret fields only the templates.
+Secrets are left out: a frozen workspace has the names of its secrets, and only templates in secret
+fields of connections.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _PLAIN = frozenset((str, int, float, bool, NoneType))
 
 
 def to_json(thing: Any) -> Any:
-    """`thing` (a model object, or a collection of them) as plain JSON types; a workspace without
-    its secrets."""
-    if type(thing) in _PLAIN:  # most of what there is, so it is asked first
+    """`thing` (a model object or a collection of them) as plain JSON types; a workspace without its
+    secrets."""
+    if type(thing) in _PLAIN:  # the most frequent case, so it comes first
         return thing
     if isinstance(thing, Workspace):
         thing = _without_private(thing)
@@ -58,7 +58,7 @@ def hooks_from_json(data: Mapping[str, Any]) -> Hooks:
 
 
 def workspace_from_json(data: Mapping[str, Any]) -> Workspace:
-    """The workspace again; its secrets are None."""
+    """The workspace from JSON; its secrets are None."""
     return cast(Workspace, _revive(Workspace, data))
 
 
@@ -73,8 +73,7 @@ def _without_private(workspace: Workspace) -> Workspace:
 
 
 def _secret_keys(workspace: Workspace, values: Mapping[str, Any]) -> list[str]:
-    """A connection's fields that hold a secret in clear: its type says so, and the value is no
-    template."""
+    """A connection's fields with a secret in plain text: secret by type, and not a template."""
     described = workspace.connection_types.get(str(values.get("type")), {})
     return [
         key
@@ -87,16 +86,15 @@ Reviver = Callable[[Any], Any]
 
 
 def _revive(kind: type, data: Any) -> Any:
-    """`data` as a `kind`; keys that the type does not know are ignored, so that older rows stay
-    readable."""
+    """`data` as a `kind`; unknown keys are ignored, so that older rows stay readable."""
     revive = _reviver(kind)
     return data if revive is None else revive(data)
 
 
 @cache
 def _reviver(hint: Any) -> Reviver | None:
-    """What makes a value of the type `hint` out of plain JSON; None where that is the value
-    already. Worked out once: a flow of thousands of steps has hundreds of thousands of values."""
+    """A function from plain JSON to the type `hint`; None if no conversion is needed. Cached: a
+    flow of thousands of steps has hundreds of thousands of values."""
     origin = get_origin(hint)
     if origin in (Union, UnionType):
         return _of_union(get_args(hint))
@@ -123,7 +121,7 @@ def _of_dataclass(kind: type) -> Reviver:
 
     def revive(data: Mapping[str, Any]) -> Any:
         nonlocal revivers
-        if revivers is None:  # not before it is used: types may hold each other
+        if revivers is None:  # resolved on use: types may contain each other
             found = [(name, _reviver(hint)) for name, hint in hints.items()]
             revivers = [(name, reviver) for name, reviver in found if reviver is not None]
         values = (
@@ -141,7 +139,7 @@ def _of_dataclass(kind: type) -> Reviver:
 
 
 def _of_union(hints: tuple[Any, ...]) -> Reviver | None:
-    """The one member that fits: unions in the model are `X | None` and `str | tuple | None`."""
+    """The matching member: unions in the model are `X | None` and `str | tuple | None`."""
     others = [hint for hint in hints if hint not in (NoneType, str)]
     inner = _reviver(others[0]) if others else None
     if inner is None:

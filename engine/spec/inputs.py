@@ -1,8 +1,7 @@
-"""Input values against the fields that a task, an action or an approval form declares: one check
-for every caller.
+"""Checks input values against the fields of a task, an action or an approval form.
 
-A declared field that was not given and has no default is absent from the result. Values of
-connection types pass through: whoever knows the connections resolves them.
+A declared field without a value and default is absent from the result. Values of connection types
+pass through: the caller resolves them.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ _DEEPEST = 100
 
 
 class _Wrong(Exception):
-    """A value that does not fit; the text is the end of a sentence: `must be a whole number`."""
+    """A wrong value; the text ends a sentence: `must be a whole number`."""
 
     def __init__(self, sentence: str, *, but_got: bool = True) -> None:
-        self.but_got = but_got  # whether to go on with `, not 'abc'`
+        self.but_got = but_got  # whether to append `, not 'abc'`
         super().__init__(sentence)
 
 
@@ -45,12 +44,10 @@ def resolve(
     path: str = "input",
     allow_unknown: bool = False,
 ) -> dict[str, Any]:
-    """The values of all fields, coerced; raises InputError with one sentence per field that is
-    wrong.
+    """The values of all fields, coerced; raises InputError with one sentence per wrong field.
 
-    `defaults_rendered` holds the defaults that are templates, rendered; other defaults come from
-    the fields. With `allow_unknown` (webhooks bring their own fields) what is not declared is kept
-    as it is.
+    `defaults_rendered` holds the rendered template defaults; other defaults come from the fields.
+    With `allow_unknown` (webhooks bring their own fields) undeclared values are kept unchanged.
     """
     problems: dict[str, str] = {}
     values: dict[str, Any] = {}
@@ -77,8 +74,8 @@ def resolve(
             values[name] = given[name]
         else:
             problems[name] = (
-                f"{path} '{shorten(name)}' holds what cannot be stored: NUL, NaN, or half a"
-                " character"
+                f"{path} '{shorten(name)}' contains what cannot be stored: NUL, NaN, or half of a"
+                " surrogate pair"
             )
     if problems:
         raise InputError(problems)
@@ -91,7 +88,7 @@ def secret_fields(fields: Mapping[str, InputField]) -> frozenset[str]:
 
 
 def variable_of(name: str) -> str:
-    """The environment variable in which a script finds the input of this name."""
+    """The environment variable with the input of this name."""
     return "STROEM_INPUT_" + _NOT_A_NAME.sub("_", name.upper())
 
 
@@ -104,7 +101,7 @@ def _unknown(name: str, fields: Mapping[str, InputField], path: str) -> str:
 
 
 def _is_missing(field: InputField, value: Any) -> bool:
-    """Absent, null, or an empty text: forms send one for a field that was left alone."""
+    """Absent, null, or empty text: forms send the latter for an untouched field."""
     return value is None or (
         isinstance(value, str) and value == "" and (field.required or field.type not in _TEXTS)
     )
@@ -160,7 +157,7 @@ def _read_text(value: Any) -> str:
     if not isinstance(value, str):
         raise _Wrong("must be text")
     if not _is_clean(value):
-        raise _Wrong("must be text without NUL characters and half characters")
+        raise _Wrong("must be text without NUL characters and halves of surrogate pairs")
     return value
 
 
@@ -208,7 +205,7 @@ def _read_date(value: Any) -> str:
     try:
         return date.fromisoformat(value.strip()).isoformat()
     except ValueError:
-        raise _Wrong(f"{wanted} that is in the calendar") from None
+        raise _Wrong(f"{wanted} that exists in the calendar") from None
 
 
 def _read_datetime(value: Any) -> str:
@@ -223,7 +220,7 @@ def _read_datetime(value: Any) -> str:
     try:
         datetime.fromisoformat(f"{day}T{clock}{offset}")
     except ValueError:
-        raise _Wrong(f"{wanted}, that is in the calendar") from None
+        raise _Wrong(f"{wanted}, that exists in the calendar") from None
     return f"{day}T{clock}{fraction or ''}{'Z' if zone in 'Zz' else zone}"
 
 
@@ -231,17 +228,17 @@ def _read_connection(value: Any) -> Any:
     if not isinstance(value, str | Mapping):
         raise _Wrong("must be the name of a connection, or an object")
     if not _is_storable(value):
-        raise _Wrong("must not hold NUL characters, half characters or NaN")
+        raise _Wrong("must not contain NUL characters, halves of surrogate pairs or NaN")
     return value
 
 
 def _is_clean(text: str) -> bool:
-    """Whether text can be stored and sent: no NUL, no half of a surrogate pair."""
+    """Whether text can be stored and sent: no NUL, no unpaired surrogate."""
     return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _is_storable(value: Any, depth: int = 0) -> bool:
-    """Whether `value` is JSON that PostgreSQL takes."""
+    """Whether PostgreSQL can store `value` as JSON."""
     if depth > _DEEPEST:
         return False
     if isinstance(value, str):

@@ -1,7 +1,7 @@
-"""What an author can say, after parsing: frozen values, defaults filled in, durations in seconds.
+"""The parsed workspace: frozen values, defaults filled in, durations in seconds.
 
-Strings that may hold templates are kept as written; nothing here renders. Every object that came
-from a file knows its place, so that a later complaint can name it.
+Strings with templates stay unrendered. Every object from a file knows its place, so that later
+messages can name it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OnWorkerLost = Literal["fail", "retry"]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something stands. `line` and `column` count from 1; 0 when only the file is known."""
+    """A place in a file. `line` and `column` count from 1; 0 when only the file is known."""
 
     file: str = ""
     line: int = 0
@@ -32,7 +32,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong (or doubtful) in a workspace: `place: message`."""
+    """One error or warning in a workspace: `place: message`."""
 
     place: Place
     code: str
@@ -71,8 +71,8 @@ class OutputField:
 
 @dataclass(frozen=True, slots=True)
 class ExitRule:
-    """Which exit codes are worth another run, how many there may be in all, and what to run before
-    the next one."""
+    """Exit codes that allow another run, the maximum number of runs, and what to run before the
+    next one."""
 
     exit_codes: tuple[int, ...] = ()
     match_all: bool = False
@@ -82,10 +82,10 @@ class ExitRule:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """`max_attempts` counts runs, the first included. `delay_s` seconds; exponential doubles it;
+    """`max_attempts` counts all runs, including the first. Exponential back-off doubles `delay_s`;
     jitter is +-25 %.
 
-    With `rules` the exit code decides whether there is another run (Torc's failure handlers).
+    With `rules` the exit code decides about another run (Torc's failure handlers).
     """
 
     max_attempts: int = 3
@@ -97,7 +97,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Escalation:
-    """Who is asked as well when nobody has decided in time."""
+    """Additional approvers when there is no decision in time."""
 
     after: Duration
     users: tuple[str, ...] = ()
@@ -106,7 +106,7 @@ class Escalation:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """The smallest unit of execution. Fields that the action's type does not allow are None or
+    """The smallest unit of execution. Fields not allowed for the action's type are None or
     empty."""
 
     type: ActionType
@@ -161,8 +161,8 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One node of a flow. `action` names an entry of the workspace's actions; inline actions are
-    named `_inline:{task}:{step}` and stand there too."""
+    """One node of a flow. `action` names an entry of the workspace's actions, which include inline
+    actions as `_inline:{task}:{step}`."""
 
     action: str
     title: str | None = None
@@ -178,8 +178,8 @@ class Step:
     retry: Retry | None = None
     tags: tuple[str, ...] = ()
     on_worker_lost: OnWorkerLost | None = None
-    scheduler: str | None = None  # a Slurm scheduler: only its allocations may run the step
-    # how dependencies must have ended: any or all completed, or just ended
+    scheduler: str | None = None  # a Slurm scheduler: only its allocations run the step
+    # the required outcome of dependencies: any or all completed, or just ended
     join: Literal["any", "all", "done"] = "any"
     priority: int = 0
     place: Place = Place()
@@ -187,7 +187,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """An action or a task that a job's end sets off."""
+    """An action or a task that runs when a job ends."""
 
     action: str
     input: Mapping[str, Any] = field(default_factory=dict)
@@ -204,7 +204,7 @@ class Hooks:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowAction:
-    """What a life-cycle event of a job sets off. `do` holds one or more things, done in order."""
+    """What runs on a life-cycle event of a job. `do` holds one or more items, run in order."""
 
     trigger_type: str
     # each {"action_type": ..., "commands": [...]} or schedule_nodes parameters
@@ -226,7 +226,7 @@ class WorkflowAction:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A flow of steps: the definition of which a job is one run."""
+    """A flow of steps; a job is one run of a task."""
 
     flow: Mapping[str, Step]
     title: str | None = None
@@ -242,7 +242,7 @@ class Task:
     workflow_actions: tuple[WorkflowAction, ...] = ()
     slurm_schedulers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     source_format: Literal["stroem", "torc"] = "stroem"
-    # what only a Torc file says: failure handlers, user data
+    # only from Torc files: failure handlers, user data
     torc: Mapping[str, Any] = field(default_factory=dict)
     place: Place = Place()
 
@@ -258,13 +258,13 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Everything a folder of files says."""
+    """The contents of a workspace folder."""
 
     actions: Mapping[str, Action] = field(default_factory=dict)
     tasks: Mapping[str, Task] = field(default_factory=dict)
     triggers: Mapping[str, Trigger] = field(default_factory=dict)
     hooks: Hooks = Hooks()
-    # clear text: never stored, never printed
+    # plain text: never stored, never printed
     secrets: Mapping[str, Any] = field(default_factory=dict, repr=False)
     connections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     connection_types: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
@@ -276,7 +276,7 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The answer of the loader: a workspace, unless `problems` holds an error."""
+    """The result of the loader: a workspace, unless `problems` has an error."""
 
     workspace: Workspace | None
     problems: tuple[Problem, ...] = ()

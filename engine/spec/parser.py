@@ -1,5 +1,4 @@
-"""Files -> workspace: chooses the files, reads each, merges what they say, reads it into the model,
-has it checked."""
+"""Files -> workspace: selects the files, reads and merges them, builds the model, checks it."""
 
 from __future__ import annotations
 
@@ -60,11 +59,10 @@ _CHECKS = (
 
 
 def select(paths: Iterable[str]) -> list[str]:
-    """The workspace's YAML files among `paths` (relative, with '/'), in the order in which they are
-    read.
+    """The workspace's YAML files among `paths` (relative, with '/'), in reading order.
 
-    Those under `.workflows/` when there is such a folder, else all; at most ten levels below the
-    scanned folder. SOPS's own settings file is none of them.
+    Those under `.workflows/` if it exists, else all; at most ten levels below the scanned folder,
+    without SOPS's own settings file.
     """
     found = sorted(PurePosixPath(path) for path in paths)
     inside = [path for path in found if len(path.parts) > 1 and path.parts[0] == ROOT]
@@ -79,8 +77,8 @@ def select(paths: Iterable[str]) -> list[str]:
 
 
 def select_specifications(contents: Mapping[str, bytes]) -> list[str]:
-    """The files among `contents` that are no YAML and look like specifications of Torc, where YAML
-    is looked for."""
+    """The non-YAML files among `contents` that look like Torc specifications, in the folders
+    scanned for YAML."""
     is_inside = any(path.startswith(f"{ROOT}/") for path in contents)
     return [
         path
@@ -92,7 +90,7 @@ def select_specifications(contents: Mapping[str, bytes]) -> list[str]:
 
 
 def infer_folder(file: str) -> str | None:
-    """The folder of tasks that stand in `file`: its directory below `.workflows/`, if any."""
+    """The task folder for tasks in `file`: its directory below `.workflows/`, if any."""
     parts = PurePosixPath(file).parts
     if len(parts) > 2 and parts[0] == ROOT:
         return "/".join(parts[1:-1])
@@ -106,13 +104,12 @@ def load(
     paths: Container[str] | None = None,
     unsafe_templates: Literal["warn", "refuse"] = "warn",
 ) -> Loaded:
-    """The workspace that `files` (relative path -> content) describe, and all that is wrong with
-    it. Files are YAML of ours, or specifications of Torc in any of its notations.
+    """The workspace in `files` (relative path -> content), and all its problems. Files are our
+    YAML, or Torc specifications in any notation.
 
-    `name` is the workspace's own; `paths`, when given, holds every file of the workspace, so that a
-    `source:` can be looked for. `unsafe_templates` is the server's setting; a workspace may be
-    stricter, not laxer. Nothing here renders a template or touches a disk; nothing raises for what
-    an author wrote.
+    `name` is the workspace's own; `paths`, if given, lists every file of the workspace to check
+    each `source:`. `unsafe_templates` is the server's setting; a workspace may be stricter, not
+    laxer. Renders no template, touches no disk, and never raises for an author's mistake.
     """
     problems = Problems()
     merged = _Merged()
@@ -125,15 +122,14 @@ def load(
         for check in _CHECKS:
             problems.extend(check(draft))
     except TooManyErrors:
-        pass  # they say so themselves
+        pass  # already reported
     return Loaded(
         None if problems.has_errors else _complete(workspace, merged), problems.in_order()
     )
 
 
 def _complete(workspace: Workspace, merged: _Merged) -> Workspace:
-    """With the tasks out of Torc files, and with each step bound to the allocations that are asked
-    for it."""
+    """With the tasks from Torc files, and each step bound to the allocations requested for it."""
     tasks = {name: bind(task) for name, task in workspace.tasks.items()}
     actions = dict(workspace.actions)
     for converted in merged.torc.values():
@@ -145,7 +141,7 @@ def _complete(workspace: Workspace, merged: _Merged) -> Workspace:
 
 @dataclass(slots=True)
 class _Merged:
-    """What all files say together, unread."""
+    """The merged content of all files, not yet read."""
 
     sections: dict[str, dict[str, Named]] = field(default_factory=lambda: {key: {} for key in MAPS})
     hooks: list[Entry] = field(default_factory=list)
@@ -207,8 +203,8 @@ def _refuse_twice(section: str, name: str, place: Place, first: Place, problems:
 
 
 def _is_stranger(file: str, top: Entry) -> bool:
-    """Whether a file outside `.workflows/` is no workflow at all, as `compose.yaml` in a
-    repository's root."""
+    """Whether a file outside `.workflows/` is unrelated, such as `compose.yaml` in a repository's
+    root."""
     if PurePosixPath(file).parts[:1] == (ROOT,):
         return False
     if not top.pairs or not top.pairs.keys().isdisjoint(TOP_FIELDS):
@@ -237,7 +233,7 @@ def _add_section(section: dict[str, Named], key: str, node: Node, problems: Prob
 
 @dataclass(slots=True)
 class _Flows:
-    """All tasks, and what their flows bring along."""
+    """All tasks, and their inline actions."""
 
     tasks: dict[str, Task] = field(default_factory=dict)
     actions: dict[str, Action] = field(default_factory=dict)
@@ -295,12 +291,12 @@ def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems) -> Works
 
 
 def _known(things: Mapping[str, Thing | None]) -> dict[str, Thing]:
-    """Without those that could not be read."""
+    """Without unreadable ones."""
     return {name: thing for name, thing in things.items() if thing is not None}
 
 
 def _announce(merged: _Merged, problems: Problems) -> None:
-    """Let triggers, hooks and actions find the tasks out of Torc files."""
+    """Register the tasks from Torc files for triggers, hooks and actions."""
     for name, converted in merged.torc.items():
         known = merged.sections["tasks"].setdefault(
             name, Named(converted.place, Node({}, converted.place))
@@ -321,8 +317,8 @@ def _read_tasks(section: Mapping[str, Named], problems: Problems) -> _Flows:
         for step_name, step in reading.task.flow.items():
             if step.action in flows.inline:
                 message = (
-                    f"{step_subject(name, step_name)}: its inline action has the name of another;"
-                    " rename it"
+                    f"{step_subject(name, step_name)}: its inline action has the same name as"
+                    " another; rename it"
                 )
                 problems.error(step.place, "name-collision", message)
             elif step.action in reading.inline:
@@ -332,7 +328,7 @@ def _read_tasks(section: Mapping[str, Named], problems: Problems) -> _Flows:
 
 
 def _read_hooks(tops: list[Entry]) -> Hooks:
-    """The workspace's hooks: every file's lists, one after the other."""
+    """The workspace's hooks: the concatenated lists of all files."""
     lists: dict[str, tuple[Hook, ...]] = dict.fromkeys(HOOK_LISTS, ())
     for top in tops:
         hooks = read_hooks(top, "Workspace")

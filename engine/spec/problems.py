@@ -1,4 +1,4 @@
-"""Complaints: how they are made, kept in order, and how a near miss is named."""
+"""Problems: reporting, ordering and "did you mean" hints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engine.spec.model import Place, Problem
 
 MOST_PROBLEMS = 500
 _MOST_CANDIDATES = 200
-_FARTHEST = 8  # letters by which a slip of the pen lengthens or shortens a word
+_FARTHEST = 8  # maximum difference in length between a word and its typo
 
 
 def error(place: Place, code: str, message: str) -> Problem:
@@ -22,14 +22,14 @@ def warning(place: Place, code: str, message: str) -> Problem:
 
 
 class TooManyErrors(Exception):
-    """Enough is wrong: whoever reads must stop."""
+    """Too many errors: reading must stop."""
 
 
 class Problems:
-    """What was found so far; the same complaint at the same place counts once.
+    """The problems so far; the same message at the same place counts once.
 
-    Raises TooManyErrors at the five hundredth error: nobody reads on, and a hostile file shall not
-    keep us busy. Of warnings, the first five hundred are kept.
+    Raises TooManyErrors at the five hundredth error, so that a hostile file cannot keep us busy.
+    The first five hundred warnings are kept.
     """
 
     def __init__(self) -> None:
@@ -62,8 +62,8 @@ class Problems:
         return bool(self._errors)
 
     def in_order(self) -> tuple[Problem, ...]:
-        """By place; errors before warnings of the same place. The last one says so when not all are
-        here."""
+        """By place; errors before warnings at the same place. The last one says if some are
+        missing."""
         found = sorted(
             (*self._errors, *self._warnings),
             key=lambda p: (
@@ -76,18 +76,17 @@ class Problems:
             ),
         )
         if len(self._errors) >= MOST_PROBLEMS:
-            words = f"there are {MOST_PROBLEMS} errors and perhaps more, which are not looked for"
+            words = f"there are {MOST_PROBLEMS} errors and perhaps more; checking stopped"
             found.append(error(found[-1].place, "too-many", words))
         elif self._is_cut:
-            words = f"there are more than {MOST_PROBLEMS} warnings; the others are not shown"
+            words = f"there are more than {MOST_PROBLEMS} warnings; the rest is not shown"
             found.append(warning(found[-1].place, "too-many", words))
         return tuple(found)
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The known word that somebody who wrote `word` probably meant; 0.6 guesses, 0.8 is nearly
-    sure."""
-    if len(word) > 100:  # difflib is quadratic, and nobody mistypes a hundred letters
+    """The known word that `word` is probably a typo of; 0.6 guesses, 0.8 is nearly certain."""
+    if len(word) > 100:  # difflib is quadratic, and longer words are not typos
         return None
     alike = (candidate for candidate in known if abs(len(candidate) - len(word)) <= _FARTHEST)
     by_lower = {candidate.lower(): candidate for candidate in islice(alike, _MOST_CANDIDATES)}

@@ -1,9 +1,9 @@
-"""YAML text -> a tree of nodes that know their places, or problems that know theirs.
+"""YAML text -> a tree of nodes with places, or problems with places.
 
 Works on the parser's events, not on composed nodes: a hostile document is refused while it is read,
-before anything grows. Scalars follow YAML 1.2's core schema, decimals only: `true`, `false`,
-`null`, whole numbers and floats; `no`, `22:30`, `0777` and dates stay text. Whatever is not JSON
-(tags, NaN, keys that are no text) is refused.
+before it expands. Scalars follow YAML 1.2's core schema, decimals only: `true`, `false`, `null`,
+whole numbers and floats; `no`, `22:30`, `0777` and dates stay text. Anything that is not JSON
+(tags, NaN, non-text keys) is refused.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BIGGEST = 2**63 - 1
 
 
 def read(file: str, text: str | bytes, limits: Limits = LIMITS) -> Document:
-    """The one document in `text`; never raises. JSON is read as well, being YAML."""
+    """The document in `text`; never raises. Also reads JSON, which is YAML."""
     try:
         clean = decode(file, text, limits)
         _refuse_characters(file, clean, limits)
@@ -54,7 +54,7 @@ def read(file: str, text: str | bytes, limits: Limits = LIMITS) -> Document:
 
 
 class Refusal(Exception):
-    """The text cannot be read on from here."""
+    """The text cannot be read beyond this place."""
 
     def __init__(self, place: Place, code: str, message: str) -> None:
         self.problem = error(place, code, message)
@@ -62,7 +62,7 @@ class Refusal(Exception):
 
 
 def decode(file: str, raw: str | bytes, limits: Limits) -> str:
-    """The text of a file; raises Refusal when it is too large or no UTF-8."""
+    """The text of a file; raises Refusal when it is too large or not UTF-8."""
     if len(raw) > limits.size_bytes:
         raise _too_big(file, limits)
     if isinstance(raw, str):
@@ -82,7 +82,7 @@ def _too_big(file: str, limits: Limits) -> Refusal:
 
 
 def _refuse_characters(file: str, text: str, limits: Limits) -> None:
-    """Complain about what no YAML may hold."""
+    """Report characters not allowed in YAML."""
     bad = _UNPRINTABLE.search(text)
     if bad:
         what = (
@@ -102,7 +102,7 @@ def _place_at(file: str, text: str, position: int) -> Place:
 
 @dataclass(slots=True)
 class _Measure:
-    """What a node costs when every alias in it is written out."""
+    """The cost of a node with all its aliases expanded."""
 
     nodes: int = 1
     letters: int = 0
@@ -116,7 +116,7 @@ class _Measure:
 
 @dataclass(slots=True)
 class _Open:
-    """A collection whose end has not been read yet."""
+    """A collection whose end event is still to come."""
 
     place: Place
     anchor: str | None
@@ -126,12 +126,12 @@ class _Open:
     pairs: dict[str, Node] = field(default_factory=dict)
     keys: dict[str, Place] = field(default_factory=dict)
     merges: list[Node] = field(default_factory=list)
-    key: str | None = None  # read, its value has not been
+    key: str | None = None  # read, its value not yet
     is_merge: bool = False  # the key is `<<`
 
 
 class _Building:
-    """Builds the tree out of events, counting as it goes."""
+    """Builds the tree from events, counting as it goes."""
 
     def __init__(self, file: str, text: str, limits: Limits) -> None:
         self.file, self.text, self.limits = file, text, limits
@@ -174,19 +174,19 @@ class _Building:
             raise Refusal(self._place(event), "tag", message)
 
     def _charge(self, place: Place, nodes: int, letters: int, height: int) -> None:
-        """Count a node (or, for an alias, all that it stands for) against the limits."""
+        """Count a node (or, for an alias, the content it expands to) against the limits."""
         self.total.nodes += nodes
         self.total.letters += letters
         if self.total.nodes > self.limits.nodes:
             message = (
-                f"the file holds more than {self.limits.nodes:,} values (aliases written out);"
+                f"the file holds more than {self.limits.nodes:,} values (with aliases expanded);"
                 " split it"
             )
             raise Refusal(place, "too-big", message)
         if self.total.letters > self.limits.size_bytes:
             message = (
-                f"the file is larger than {self.limits.size_bytes:,} bytes once its aliases are"
-                " written out"
+                f"the file is larger than {self.limits.size_bytes:,} bytes with its aliases"
+                " expanded"
             )
             raise Refusal(place, "too-big", message)
         if len(self.stack) + height > self.limits.depth:
@@ -222,7 +222,7 @@ class _Building:
         self._place_node(Node(value, done.place, "", done.keys), done.measure, done.anchor)
 
     def _merge(self, into: _Open, merged: Node) -> None:
-        """`<<`: the other mapping's keys where this one does not say otherwise."""
+        """`<<`: the other mapping's keys, unless this one has them."""
         parts = merged.value if isinstance(merged.value, tuple) else (merged,)
         for part in parts:
             if not isinstance(part.value, dict):
@@ -258,7 +258,7 @@ class _Building:
             raise Refusal(place, "key", "a key is missing before this ':'")
         elif key in frame.keys:
             message = (
-                f"the key '{shorten(key)}' stands here twice (first at {frame.keys[key]}); keep one"
+                f"the key '{shorten(key)}' appears twice (first at {frame.keys[key]}); keep one"
             )
             self.problems.append(error(place, "duplicate-key", message))
         else:
@@ -284,12 +284,12 @@ class _Building:
             raise Refusal(
                 place,
                 "aliases",
-                f"the alias '*{shorten(event.anchor)}' refers to what it stands in",
+                f"the alias '*{shorten(event.anchor)}' refers to a value that contains it",
             )
         if event.anchor not in self.anchors:
             message = (
-                f"the alias '*{shorten(event.anchor)}' refers to nothing above it (text with a '*'"
-                " needs quotes)"
+                f"the alias '*{shorten(event.anchor)}' is not defined above (text with a '*' needs"
+                " quotes)"
             )
             raise Refusal(place, "aliases", message)
         node, measure = self.anchors[event.anchor]
@@ -334,13 +334,13 @@ def _resolve(text: str, place: Place) -> bool | int | float | str | None:
         raise Refusal(
             place,
             "number",
-            f"{text} is no number that can be stored; put it in quotes if it is text",
+            f"{text} is a number that cannot be stored; put it in quotes if it is text",
         )
     return text
 
 
 def _explain(file: str, text: str, trouble: yaml.MarkedYAMLError) -> Problem:
-    """The parser's complaint in the words of somebody who wants to mend the file."""
+    """The parser's message in words that help to fix the file."""
     mark = trouble.problem_mark or trouble.context_mark
     place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
     since = trouble.context_mark

@@ -1,4 +1,4 @@
-"""What `validate` prints."""
+"""The output of `validate`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _COUNTED = ("actions", "tasks", "triggers", "connections")
 
 
 def report(loaded: Loaded) -> str:
-    """One line per problem (`file:line:column: error: sentence`), what workflow actions select, and
-    a summary."""
+    """One line per problem (`file:line:column: error: sentence`), the steps that workflow actions
+    select, and a summary."""
     lines = [str(problem) for problem in loaded.problems]
     if loaded.workspace is not None:
         lines += _selections(loaded.workspace)

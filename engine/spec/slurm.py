@@ -1,6 +1,6 @@
-"""Workflow actions and Slurm schedulers out of their YAML, and which steps an action selects.
+"""Reads workflow actions and Slurm schedulers from YAML; finds the steps that an action selects.
 
-Patterns run on a linear engine: no pattern can hang it. Source: Workflow actions.
+Patterns run on a linear-time engine: no pattern can hang it.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ _SCHEDULER_FIELDS = (*_SCHEDULER_TEXTS, "nodes", "ntasks_per_node")
 _WALLTIME = re.compile(r"([0-9]{1,4}-[0-9]{1,2}(:[0-9]{1,2}){0,2}|[0-9]{1,6}(:[0-9]{1,2}){0,2})")
 _LONGEST_PATTERN = 1000
 _MOST_MATCHES = 50_000  # a tenth of a second
-_MOST_TRIALS = 400_000  # of a pattern on a name: whoever watches the steps tries them all
-_LOOP_COUNTS = 500  # a loop that may add steps takes as long as so many steps
+_MOST_TRIALS = 400_000  # of a pattern on a name: every watcher of the steps tries them all
+_LOOP_COUNTS = 500  # a loop that may add steps costs as much as this many steps
 TOO_MANY_TRIALS = (
     f"the patterns of these workflow actions would have to be tried more than {_MOST_TRIALS:,}"
     " times: join them with '|', or name the steps in 'jobs'"
 )
 NODES_FOR_NOTHING = (
-    "schedule_nodes has no effect on on_workflow_complete: no step is left that nodes could run"
+    "schedule_nodes has no effect on on_workflow_complete: no step is left to run on the nodes"
 )
 
 
@@ -129,8 +129,7 @@ def _read_word(entry: Entry, key: str, words: tuple[str, ...]) -> str | None:
 
 
 def _read_do(entry: Entry) -> tuple[Mapping[str, Any], ...] | None:
-    """What the action does, in order: the `do` list, or the one thing that stands beside
-    `trigger_type`."""
+    """The action's items in order: the `do` list, or the single item beside `trigger_type`."""
     if entry.get("do") is None:
         one = _read_doing(entry)
         return (one,) if one else None
@@ -191,7 +190,7 @@ def _read_commands(entry: Entry) -> list[str]:
         )
     for index, node in enumerate(nodes):
         if not isinstance(node.value, str) or not node.value.strip():
-            message = f"{entry.subject}: 'commands[{index}]' must be a string that holds a command"
+            message = f"{entry.subject}: 'commands[{index}]' must be a string with a command"
             entry.problems.error(node.place, "commands", message)
     return [node.text for node in nodes]
 
@@ -220,8 +219,8 @@ def read_schedulers(entry: Entry, key: str = "slurm_schedulers") -> dict[str, Ma
 
 
 def read_scheduler(entry: Entry) -> Mapping[str, Any]:
-    """One Slurm scheduler, only the keys that were given; every text is one line, for it goes into
-    a script."""
+    """One Slurm scheduler, only the given keys; every text is one line, because it goes into a
+    script."""
     if not isinstance(entry.node.value, dict):
         return {}
     entry.refuse_unknown(_SCHEDULER_FIELDS)
@@ -246,7 +245,7 @@ def read_scheduler(entry: Entry) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=1024)
 def compile_pattern(pattern: str) -> Any:
-    """The compiled pattern; raises AuthorError with the reason when it is none."""
+    """The compiled pattern; raises AuthorError with the reason when it is invalid."""
     if len(pattern) > _LONGEST_PATTERN:
         raise AuthorError(f"it is longer than {_LONGEST_PATTERN} characters")
     options = re2.Options()
@@ -270,14 +269,13 @@ def match_names(
 
 
 def is_affordable(task: Task) -> bool:
-    """Whether to try all patterns on all steps just to tell the author what they select."""
+    """Whether trying all patterns on all steps is cheap enough for a report to the author."""
     patterns = sum(len(action.job_name_regexes) for action in task.workflow_actions)
     return patterns * len(task.flow) <= _MOST_MATCHES
 
 
 def is_endless(actions: Iterable[WorkflowAction], steps: int, loops: int = 0) -> bool:
-    """Whether to find what these actions select would keep the platform busy for more than a
-    moment."""
+    """Whether finding what these actions select would take too long."""
     patterns = {
         (pattern, action.match) for action in actions for pattern in action.job_name_regexes
     }
@@ -285,13 +283,13 @@ def is_endless(actions: Iterable[WorkflowAction], steps: int, loops: int = 0) ->
 
 
 def asks_in_vain(action: WorkflowAction) -> bool:
-    """Whether the action asks for nodes when its job is over."""
+    """Whether the action requests nodes after its job has ended."""
     is_asking = any(doing["action_type"] == "schedule_nodes" for doing in action.do)
     return is_asking and action.trigger_type == "on_workflow_complete"
 
 
 def select_steps(action: WorkflowAction, names: Iterable[str]) -> tuple[str, ...]:
-    """Those of `names` that the action selects, by name or pattern, in the order of `names`."""
+    """The `names` that the action selects, by name or pattern, in their order."""
     names = tuple(names)
     chosen = set(action.jobs)
     for pattern in action.job_name_regexes:

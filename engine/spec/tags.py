@@ -1,7 +1,7 @@
 """Which workers may run a step: by its tags, and whether only allocations may run it.
 
-Allocations alone run the steps that name a Slurm scheduler, and those that a workflow action asks
-for nodes for. Source: Runners, 'Required tags'.
+Only allocations run the steps that name a Slurm scheduler, and those for which a workflow action
+requests nodes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BY_TYPE = {"docker": "docker", "pod": "kubernetes"}
 
 
 def required_tags(action: Action, step: Step | None = None) -> tuple[str, ...]:
-    """The tags that a worker must have, sorted and unique; empty when the server does the step
+    """The tags that a worker must have, sorted and unique; empty when the server runs the step
     itself."""
     if action.type in ("task", "agent", "approval"):
         return ()
@@ -40,12 +40,12 @@ def required_tags(action: Action, step: Step | None = None) -> tuple[str, ...]:
 
 
 def tag_set_key(tags: Iterable[str]) -> str:
-    """The name of a set of tags, the same for every order: `docker+gpu`."""
+    """The name of a set of tags, independent of order: `docker+gpu`."""
     return "+".join(sorted(set(tags)))
 
 
 def schedulers_of(action: WorkflowAction) -> tuple[str, ...]:
-    """The Slurm schedulers that the action asks for nodes."""
+    """The Slurm schedulers from which the action requests nodes."""
     found = (
         doing.get("scheduler")
         for doing in action.do
@@ -55,7 +55,7 @@ def schedulers_of(action: WorkflowAction) -> tuple[str, ...]:
 
 
 def chosen_schedulers(task: Task) -> dict[str, tuple[str, ...]]:
-    """Step -> the schedulers of the on_jobs_ready actions that select it and ask for nodes."""
+    """Step -> the schedulers of the on_jobs_ready actions that select it and request nodes."""
     found: dict[str, dict[str, None]] = {}
     for action in task.workflow_actions:
         if action.trigger_type == "on_jobs_ready":
@@ -66,7 +66,7 @@ def chosen_schedulers(task: Task) -> dict[str, tuple[str, ...]]:
 
 
 def _selected(action: WorkflowAction, flow: Mapping[str, Step]) -> Iterator[str]:
-    """Steps of the flow that the action selects; an instance of a loop stands for its loop."""
+    """Steps of the flow that the action selects; an instance counts as its loop."""
     yield from select_steps(action, flow)
     yield from (
         job.partition("[")[0]
@@ -78,8 +78,8 @@ def _selected(action: WorkflowAction, flow: Mapping[str, Step]) -> Iterator[str]
 def bind(task: Task) -> Task:
     """The task with `scheduler` set on every step that only allocations may run.
 
-    A step's own `scheduler` wins. Torc: a step without one may use any allocation of the run, if
-    one can be there before it.
+    A step's own `scheduler` takes precedence. Torc: a step without one may use any allocation of
+    the run that can exist before the step.
     """
     if not any(schedulers_of(action) for action in task.workflow_actions):
         return task
@@ -100,8 +100,8 @@ def bind(task: Task) -> Task:
 
 
 def _served_early(task: Task) -> frozenset[str]:
-    """Steps that an allocation can be there for: some action asks for nodes without waiting for the
-    step itself."""
+    """Steps that can have an allocation: an action requests nodes without waiting for the step
+    itself."""
     graph = {name: step.depends_on for name, step in task.flow.items()}
     waiting: list[frozenset[str]] = []
     for action in task.workflow_actions:
@@ -117,7 +117,7 @@ def _served_early(task: Task) -> frozenset[str]:
 def _awaited(
     action: WorkflowAction, flow: Mapping[str, Step], graph: Mapping[str, Collection[str]]
 ) -> frozenset[str]:
-    """Steps that must have ended before the action fires."""
+    """Steps that must end before the action fires."""
     if action.trigger_type == "on_jobs_complete":
         return dag.closure(graph, _selected(action, flow))
     if action.trigger_type == "on_jobs_ready":

@@ -1,4 +1,4 @@
-"""One task with its steps and hooks out of its YAML; inline actions become actions of their own."""
+"""Reads a task with its steps and hooks from YAML; inline actions become separate actions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_PRIORITY = 1000
 
 @dataclass(slots=True)
 class TaskReading:
-    """A task and the inline actions that its flow brings."""
+    """A task and the inline actions of its flow."""
 
     task: Task
     inline: dict[str, Action] = field(default_factory=dict)
@@ -144,7 +144,7 @@ def _read_step(
 
 
 def _read_inline(action: str, entry: Entry, place: Place, reading: TaskReading) -> dict[str, Any]:
-    """Read the generated action out of an inline step; return the step's input values."""
+    """Read the action of an inline step; return the step's input values."""
     fields, values = _split_input(entry)
     pairs = {
         key: node for key, node in entry.pairs.items() if key not in STEP_FIELDS or key == "action"
@@ -202,6 +202,6 @@ def _read_hook_list(entry: Entry, owner: str, event: str) -> list[Hook]:
         hook.refuse_unknown(("action", "input"))
         action = hook.text("action")
         hook.require("action", node.place)
-        # an unreadable hook keeps its place in the list, so that later complaints count right
+        # an unreadable hook keeps its index in the list, so that later messages count correctly
         found.append(Hook(action or "", read_values(hook), hook.at("action")))
     return found

@@ -1,8 +1,8 @@
-"""Templates as authors of Strøm write them: Tera 1.x, on Jinja's sandbox.
+"""Strøm's templates: Tera 1.x on Jinja's sandbox.
 
-In here: reading Tera's grammar, its values, filters, tests and functions, and the limits of a
-rendering. Pure: the context and the time are arguments, nothing is read from the machine but the
-time zone tables. Not in here: which context belongs to which field, and where a secret comes from.
+Belongs here: Tera's grammar, values, filters, tests and functions, and the limits of a rendering.
+Pure: the context and the time are arguments; only the time zone tables are read from the machine.
+Does not belong here: which context a field has, and where secrets come from.
 
     grammar (Jinja's parser) -> lowering (a small tree of Jinja's nodes) -> Jinja's compiler
     -> runtime's operations

@@ -1,5 +1,5 @@
-"""Tera's tests (`x is odd`) and functions (`range(end=3)`), and how they and the filters see their
-arguments: by name, checked, with a sentence when they do not fit."""
+"""Tera's tests (`x is odd`) and functions (`range(end=3)`), and how they and the filters get their
+arguments: by name, checked, with a message for wrong ones."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def holds(call: Call, value: Any, wanted: Any) -> bool:
 
 
 def matches(call: Call, value: Any, wanted: Any) -> bool:
-    """RE2, as Tera's: time grows with the text, never with the cleverness of the pattern."""
+    """RE2, like Tera: linear time for any pattern."""
     text, pattern = call.text(value), _needle(call, wanted)
     if len(pattern) > MAX_PATTERN:
         raise LimitReached(f"{call.what}: the pattern is longer than {MAX_PATTERN} characters")
@@ -214,7 +214,7 @@ def range_(call: Call) -> list[int]:
 
 
 def now(call: Call) -> str | int:
-    """The time that the platform gives for this rendering, in its own zone unless `utc=true`."""
+    """The rendering's time, in its own zone unless `utc=true`."""
     if call.now is None:
         raise TemplateError(
             "now() is not available here, for the text may be rendered more than once"

@@ -1,5 +1,5 @@
-"""Tera's filters on arrays, objects and numbers, and those that take anything; ours that quote for
-a language."""
+"""Tera's filters on arrays, objects, numbers and any value; our filters that quote for a
+language."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def encode(call: Call, value: Any) -> str:
 
 
 def _measure(call: Call, value: Any) -> None:
-    """Refuses a value whose text would be too long, before the text is made."""
+    """Refuses a value whose text would be too long, before creating the text."""
     size, waiting = 0, [value]
     while waiting:
         item = waiting.pop()
@@ -279,12 +279,12 @@ def as_str(call: Call, value: Any) -> str:
 
 
 def safe(call: Call, value: Any) -> Any:
-    """Nothing: text is never escaped here."""
+    """Does nothing: text is never escaped."""
     return value
 
 
 def sh(call: Call, value: Any) -> str:
-    """One word of a POSIX shell; an array becomes as many words as it has elements."""
+    """One word of a POSIX shell; an array becomes one word per element."""
     if is_array(value):
         words = [_word(call, item) for item in call.array(value)]
         call.budget.allow_text(sum(map(len, words)) + len(words))

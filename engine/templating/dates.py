@@ -1,4 +1,4 @@
-"""The `date` filter: timestamps and ISO 8601 text, formatted by chrono's letters."""
+"""The `date` filter: timestamps and ISO 8601 text, in chrono's format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-# letters that are put together from others
+# letters that expand to others
 _COMPOUND = {
     "D": "%m/%d/%y",
     "x": "%m/%d/%y",
@@ -51,7 +51,7 @@ _WORDS: dict[str, Callable[[datetime], str]] = {
     "n": lambda at: "\n",
     "%": lambda at: "%",
 }
-# number, width, what fills it up
+# number, width, padding
 _NUMBERS: dict[str, tuple[Callable[[datetime], int], int, str]] = {
     "Y": (lambda at: at.year, 4, "0"),
     "C": (lambda at: at.year // 100, 2, "0"),
@@ -95,8 +95,7 @@ def date(call: Call, value: Any) -> str:
 
 
 def _moment(call: Call, value: Any) -> tuple[datetime, bool]:
-    """The time, and whether its place on the time line is known, so that it may move to another
-    zone."""
+    """The time, and whether its zone is known, so that it can be converted to another."""
     if isinstance(value, int) and not isinstance(value, bool):
         return _EPOCH + timedelta(seconds=value), True
     if not isinstance(value, str):
@@ -147,7 +146,7 @@ def _formatted(call: Call, at: datetime, pattern: str) -> str:
         if code and code.endswith("z") and not pad:
             return _offset(at, code)
         raise TemplateError(
-            f"{call.what}: the format holds '{found[0]}', which is no letter of a date format"
+            f"{call.what}: the format holds '{found[0]}', which is not a date format letter"
         )
 
     text = _LETTER.sub(letter, pattern)

@@ -1,10 +1,10 @@
 """From text to Jinja's parse tree: Tera's tokens, read by Jinja's parser.
 
-The tokens are cut here, for Tera's differ: strings stand in double, single or back quotes and know
-no escapes, names are ASCII, numbers are decimal, text keeps its line ends; and the place of each
-tag must be known. Two things that Tera refuses pass as text, since scripts are full of them:
-`{{"key": ...` (the way an f-string writes a JSON object) and the shell's `${#name}`, as long as no
-comment ends after it. A dotted path is one name token.
+This module has its own tokeniser because Tera's tokens differ: strings are in double, single or
+back quotes without escapes, names are ASCII, numbers are decimal, text keeps its line ends; and the
+place of each tag must be known. Two things that Tera refuses pass as text, since scripts are full
+of them: `{{"key": ...` (the way an f-string writes a JSON object) and the shell's `${#name}`, as
+long as no comment ends after it. A dotted path is one name token.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ NO_CONDITION = "write {% if ... %}{% else %}{% endif %}: there is no 'if' within
 _ENDLESS = "'{#' opens a comment that never ends; write {% raw %}{#{% endraw %} for the text"
 _COMPLAINTS = {
     ".": "a name, a number or a closing bracket was expected at '.'",
-    "{": "'{' cannot stand in an expression; write {% raw %} around text that is full of braces",
+    "{": "'{' is not allowed in an expression; write {% raw %} around text that is full of braces",
 }
 _LEFT_OVER = {
     "tilde": "'~' joins plain values; apply the filter first with {% set %}",
@@ -84,7 +84,7 @@ class Tag(NamedTuple):
 
 
 class _Scanner:
-    """Cuts one template into the tokens that Jinja's parser takes."""
+    """Splits one template into tokens for Jinja's parser."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -125,7 +125,7 @@ class _Scanner:
         return self.text.startswith("${#", start - 1) and self.text.find("#}", start + 2) < 0
 
     def _tag(self, start: int, inside: int) -> tuple[int, bool]:
-        """Where the tag ends, and whether the text behind it loses its leading space."""
+        """Where the tag ends, and whether the text after it loses its leading space."""
         text = self.text
         if text.startswith("{#", start):
             end = text.find("#}", start + 2)
@@ -184,7 +184,7 @@ class _Scanner:
             case "string":
                 value = value[1:-1]
             case "integer":
-                value = int(value[:30])  # more digits are refused for any number of them
+                value = int(value[:30])  # longer numbers are refused anyway
             case "float":
                 value = float(value)
         self.tokens.append(Token(line, kind, value))
@@ -193,15 +193,15 @@ class _Scanner:
     def _complaint(self, position: int, closing: str) -> str:
         char = self.text[position]
         if char in "\"'`":
-            return f"a string that begins with {char} does not end"
+            return f"a string that begins with {char} is not closed"
         if char in "%}":
-            return f"{char!r} cannot stand here; the tag ends with '{closing}'"
+            return f"{char!r} is not allowed here; the tag ends with '{closing}'"
         if char.isdigit():
             return "a number is written like 12 or 1.5"
         if self.text.startswith("::", position):
             return _NO_MACROS
         shown = f"{char!r}" if char.isprintable() else "a control character"
-        return _COMPLAINTS.get(char, f"{shown} cannot stand here")
+        return _COMPLAINTS.get(char, f"{shown} is not allowed here")
 
 
 def is_plain_name(name: str) -> bool:
@@ -216,7 +216,7 @@ def _unexpected(wanted: str, token: Token) -> TemplateSyntaxError:
 
 
 class _Stream(TokenStream):
-    """Jinja's stream of tokens, with our sentence where another token was expected."""
+    """Jinja's token stream, with our message for an unexpected token."""
 
     def __init__(self, text: str) -> None:
         scanner = _Scanner(text)
@@ -243,7 +243,7 @@ class _Stream(TokenStream):
 
 
 class _Grammar(Environment):
-    """Jinja's parser asks its environment for the tokens."""
+    """Supplies the tokens to Jinja's parser."""
 
     def _tokenize(
         self, source: str, name: str | None, filename: str | None = None, state: str | None = None
@@ -255,11 +255,11 @@ _GRAMMAR = _Grammar()
 
 
 class TeraParser(Parser):
-    """Jinja's parser, with what Tera reads in another way: which tags there are, and what binds.
+    """Jinja's parser with Tera's differences: the tags and the precedence.
 
-    A filter takes the whole arithmetic or concatenation before it (`1 + a | abs` is `(1 + a) |
-    abs`), and behind a filter a further chain of operators forms a unit of its own (`a | length *
-    2 + 1` is `a | length * (2 + 1)`). A test (`a is odd`) belongs to the variable before it.
+    A filter applies to the whole arithmetic or concatenation before it (`1 + a | abs` is `(1 + a) |
+    abs`), and a chain of operators after a filter forms its own unit (`a | length * 2 + 1` is `a |
+    length * (2 + 1)`). A test (`a is odd`) belongs to the variable before it.
     """
 
     stream: _Stream
@@ -331,7 +331,7 @@ class TeraParser(Parser):
         elif inner:
             message = f"{shown} does not fit here: {{% {inner} %}} of line {line} is still open"
         else:
-            message = f"{shown} has nothing to belong to"
+            message = f"{shown} does not belong to any tag"
         return TemplateSyntaxError(message, token.lineno)
 
     def fail_eof(self, end_tokens: Any = None, lineno: int | None = None) -> NoReturn:
@@ -339,7 +339,7 @@ class TeraParser(Parser):
         raise TemplateSyntaxError(f"{{% {name} %}} has no {{% end{name} %}}", line)
 
     def fail(self, msg: str, lineno: int | None = None, exc: Any = None) -> NoReturn:
-        """What is left of Jinja's own complaints: no value, or a value between named arguments."""
+        """The remaining errors of Jinja's own: no value, or a value between named arguments."""
         raise _unexpected("a value" if lineno is None else "name=value", self.stream.current)
 
     def parse_expression(self, with_condexpr: bool = True) -> nodes.Expr:
@@ -372,7 +372,7 @@ class TeraParser(Parser):
         return found
 
     def _unit(self) -> nodes.Expr:
-        """Values and operators up to a filter, and the filters behind them."""
+        """Values and operators up to a filter, and the filters after them."""
         return cast(nodes.Expr, self.parse_filter(super().parse_math1()))
 
     def parse_unary(self, with_filter: bool = True) -> nodes.Expr:

@@ -1,9 +1,9 @@
-"""From Jinja's parse tree to the small, safe part of it that we compile.
+"""From Jinja's parse tree to the small, safe subset that we compile.
 
-What comes out holds text, constants, lists, `and`, `or`, `not`, `if`, `for` and calls of the
-runtime's own operations (as filters whose names no author can write). It never holds an attribute
-access, a call of a value, or an operator of Python: what a template can do is exactly what
-`runtime.OPERATIONS` does. A node that is not in the tables at the end of this module is refused.
+The result contains text, constants, lists, `and`, `or`, `not`, `if`, `for` and calls of the
+runtime's own operations (as filters whose names no author can write). It never contains an
+attribute access, a call of a value, or a Python operator: a template can do exactly what
+`runtime.OPERATIONS` does. Nodes missing from the tables at the end of this module are refused.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def understand(text: str) -> Understood:
 
 
 def _lone(tree: Sequence[nodes.Node]) -> tuple[nodes.Expr, tuple[str, str]] | None:
-    """The expression that is the whole template, and the blank text before and behind it."""
+    """The expression that is the whole template, and the blank text before and after it."""
     children = tree[0].nodes if len(tree) == 1 and isinstance(tree[0], nodes.Output) else []
     texts = [one.data if isinstance(one, nodes.TemplateData) else None for one in children]
     if texts.count(None) != 1 or any(text and text.strip(WHITESPACE) for text in texts):
@@ -109,7 +109,7 @@ class _Lowering:
         made: list[nodes.Node] = []
         for node in tree:
             if type(node) not in _STATEMENTS:
-                raise _wrong(node, "this tag cannot stand here")
+                raise _wrong(node, "this tag is not allowed here")
             made += _STATEMENTS[type(node)](self, node)
         return made
 
@@ -130,7 +130,7 @@ class _Lowering:
             printed, line = self.printed(node)
             node = _operation("print", printed, line)
         elif "for" in self._blocks or "filter" in self._blocks:
-            # The text may be written many times, so it is counted when it is written.
+            # A loop may write the text many times, so it is counted on writing.
             node = _operation("text", nodes.Const(node.data), line)
         return nodes.Output([node], lineno=line)
 
@@ -195,16 +195,15 @@ class _Lowering:
         around = next((block for block in reversed(self._blocks) if block != "if"), "")
         if around != "for":
             name = type(node).__name__.lower()
-            raise _wrong(node, f"{{% {name} %}} stands outside of a loop")
+            raise _wrong(node, f"{{% {name} %}} is outside of a loop")
         return [node]
 
     def expression(self, node: nodes.Expr, depth: int = 0) -> nodes.Expr:
-        """`depth`: of the operations around this one; what is too deep for Python's compiler is
-        refused."""
+        """`depth`: of the operations around this one; too deep for Python's compiler is refused."""
         if depth >= MAX_DEPTH:
             raise _wrong(node, "the expression is nested too deeply; use {% set %} for its parts")
         if type(node) not in _EXPRESSIONS:
-            raise _wrong(node, _REFUSED.get(type(node), "this cannot stand in an expression"))
+            raise _wrong(node, _REFUSED.get(type(node), "this is not allowed in an expression"))
         return _EXPRESSIONS[type(node)](self, node, depth)
 
     def _truth(self, node: nodes.Expr, depth: int) -> nodes.Expr:
@@ -242,7 +241,7 @@ class _Lowering:
         return tree(tests)
 
     def _not(self, node: nodes.Not, depth: int) -> nodes.Expr:
-        is_test = isinstance(node.node, nodes.Test)  # whose value is a truth already
+        is_test = isinstance(node.node, nodes.Test)  # whose value is a boolean already
         made = (self.expression if is_test else self._truth)(node.node, depth + 2)
         return nodes.Not(made, lineno=node.lineno)
 
@@ -258,7 +257,7 @@ class _Lowering:
         return nodes.Not(made, lineno=line) if sign == "notin" else made
 
     def _math(self, node: nodes.BinExpr, depth: int) -> nodes.Expr:
-        """One operation for a whole run from left to right, so that it is not deep."""
+        """One operation for a whole chain from left to right, so that it does not nest."""
         group = _SUMS if isinstance(node, _SUMS) else _PRODUCTS
         first, rest = node.left, [node]
         while isinstance(first, group):
@@ -285,8 +284,8 @@ class _Lowering:
         return _operation("concat", nodes.List(items), node.lineno)
 
     def _filter(self, node: nodes.Filter, depth: int) -> nodes.Expr:
-        """Only a variable can be undefined or null, and only the first filter can tell: so it is in
-        Tera."""
+        """As in Tera, only a variable can be undefined or null, and only the first filter sees
+        it."""
         name, inner, line = node.name, node.node, node.lineno
         assert inner is not None, "only that of a section has no value before it"
         self.names.filters.add(name)
@@ -347,7 +346,7 @@ class _Lowering:
         return nodes.Filter(nodes.Const(name), "tera:function", [], arguments, None, None)
 
     def _path(self, node: nodes.Expr, depth: int) -> nodes.Expr:
-        """A variable and the way from it; what its brackets hold is read, but not printed."""
+        """A variable and its path; values in brackets are read, but not printed."""
         steps = steps_of(node)
         known = known_path(steps)
         if known[0] == "__tera_context":
@@ -392,7 +391,7 @@ _EXPRESSIONS: dict[type[nodes.Node], Callable[[_Lowering, Any, int], nodes.Expr]
 }
 _REFUSED: dict[type[nodes.Node], str] = {
     nodes.CondExpr: NO_CONDITION,
-    nodes.Neg: "'-' needs a number behind it or a value before it",
+    nodes.Neg: "'-' needs a number after it or a value before it",
     nodes.Pos: "a value was expected, not '+'",
-    nodes.Tuple: "commas stand between arguments and in [lists] only",
+    nodes.Tuple: "commas are allowed between arguments and in [lists] only",
 }

@@ -1,5 +1,5 @@
-"""What a template reads and what it prints into a text, found without rendering it; and where a
-shell script is within quotes: there `sh` would not quote, but end the quotes."""
+"""Static analysis: what a template reads and prints, and where a shell script is within quotes, in
+which `sh` would end the quotes instead of quoting."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Path = tuple[str, ...]
 NOWHERE: frozenset[Path] = frozenset()
 VARIABLES = (nodes.Name, nodes.Getattr, nodes.Getitem)
 
-# filters whose result cannot carry code: numbers, and text of harmless characters
+# filters whose result cannot carry code: numbers and harmless text
 INERT_FILTERS = frozenset(
     {"int", "float", "length", "wordcount", "round", "abs", "filesizeformat", "slugify"}
 )
@@ -39,11 +39,11 @@ _SHELL_MARK = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """`names` are root names, `paths` the dotted ways from them; `is_open` when anything may be
+    """`names` are root names, `paths` the dotted paths from them; `is_open` when anything may be
     read.
 
-    A step is named as templates write it, see `context_name`. What a loop or `set` names is no
-    reference.
+    Steps are named as in templates, see `context_name`. Names from loops or `set` are not
+    references.
     """
 
     names: frozenset[str] = frozenset()
@@ -55,10 +55,9 @@ class References:
 class Splice:
     """One `{{ ... }}` that writes values into the text around it.
 
-    `sources` are the paths whose text may show up, also by way of `set` and loops; numbers and
-    truth values do not count. `filter` is the last filter of the expression. `neighbours` are the
-    characters before and behind the tag, `enclosed` what it stands in if the text is a shell
-    script, see `enclosures`.
+    `sources` are the paths whose text may appear, also through `set` and loops, without numbers and
+    booleans. `filter` is the last filter of the expression. `neighbours` are the characters before
+    and after the tag, `enclosed` what surrounds it if the text is a shell script, see `enclosures`.
     """
 
     text: str
@@ -73,7 +72,7 @@ class Splice:
         return self.filter in QUOTING_FILTERS
 
     def is_quoted_for(self, language: str) -> bool:
-        """Whether the last filter quotes for this language, and nothing around the tag undoes
+        """Whether the last filter quotes for this language, and nothing around the tag defeats
         it."""
         if self.filter not in _QUOTING.get(language, frozenset()):
             return False
@@ -81,18 +80,18 @@ class Splice:
 
 
 def context_name(step_name: str) -> str:
-    """The name under which templates find a step: `say-hello` is `say_hello`."""
+    """The name of a step in templates: `say-hello` is `say_hello`."""
     return step_name.replace("-", "_")
 
 
 class Names:
-    """What the names in a template stand for, as far as can be told without running it."""
+    """What the names in a template stand for, as far as static analysis can tell."""
 
     def __init__(self) -> None:
         self.paths: set[Path] = set()
         self.filters: set[str] = set()
         self.nesting = 0
-        self._local: dict[str, frozenset[Path]] = {}  # loop variables and variables surely set
+        self._local: dict[str, frozenset[Path]] = {}  # loop variables and variables certainly set
         self._maybe: dict[str, frozenset[Path]] = {}  # set in a block that may not have run
 
     def assign(self, name: str, sources: frozenset[Path]) -> None:
@@ -108,14 +107,14 @@ class Names:
         self._local = {**kept, **{name: found for name, found in inner.items() if name in kept}}
 
     def read(self, path: Path) -> frozenset[Path]:
-        """Notes that a path is read; gives the paths whose text it may hold."""
+        """Record that a path is read; returns the paths whose text it may hold."""
         if path[0] in self._local:
             return self._local[path[0]]
         self.paths.add(path)
         return frozenset({path}) | self._maybe.get(path[0], NOWHERE)
 
     def shown(self, node: nodes.Expr) -> frozenset[Path]:
-        """The paths whose text may show up in the value; numbers and truth values do not count."""
+        """The paths whose text may appear in the value, without numbers and booleans."""
         parts: list[nodes.Expr] = []
         match node:
             case nodes.Name() | nodes.Getattr() | nodes.Getitem():
@@ -132,7 +131,7 @@ class Names:
 
 
 def steps_of(node: nodes.Expr) -> list[str | nodes.Expr]:
-    """The name of a variable and what leads on from it: names, indices, and other variables."""
+    """The name of a variable and its path: names, indices, and other variables."""
     steps, base = list[str | nodes.Expr](), node
     while not isinstance(base, nodes.Name):
         if isinstance(base, nodes.Getattr):
@@ -146,7 +145,7 @@ def steps_of(node: nodes.Expr) -> list[str | nodes.Expr]:
             steps.append(str(index) if isinstance(index, int) else index)
         else:
             raise TemplateSyntaxError(
-                "brackets belong behind a variable; use {% set %} for its value", node.lineno
+                "brackets belong after a variable; use {% set %} for its value", node.lineno
             )
         base = base.node
     return [*base.name.split("."), *reversed(steps)]
@@ -165,14 +164,14 @@ def last_filter(node: nodes.Expr | None) -> str | None:
 
 
 def enclosures(text: str, tags: Sequence[tuple[int, int]]) -> list[str]:
-    """For each tag, given by its place, what it stands in: `'`, `"`, a back quote, `<<` (a here
+    """For each tag, given by its place, what encloses it: `'`, `"`, a back quote, `<<` (a here
     document), `#` (a comment, which a line break in the value would end), or nothing.
 
-    Reads as a shell would, except that it knows no `case` patterns and takes a here document to
-    begin at once.
+    Parses like a shell, except that it ignores `case` patterns and lets a here document begin at
+    once.
     """
     found: list[str] = []
-    nest: list[str] = []  # quotes and parentheses that are open
+    nest: list[str] = []  # open quotes and parentheses
     position = 0
     for start, end in tags:
         while position < start:
@@ -183,7 +182,7 @@ def enclosures(text: str, tags: Sequence[tuple[int, int]]) -> list[str]:
 
 
 def _advance(text: str, position: int, stop: int, nest: list[str]) -> int:
-    """Goes to the next mark before `stop`, and over it."""
+    """Move past the next mark before `stop`."""
     top = nest[-1] if nest else ""
     if top == "'":
         return _until(text, "'", position, stop, nest)

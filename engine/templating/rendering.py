@@ -1,5 +1,4 @@
-"""Templates with their context: text out, values out, yes or no, lists. The only module that others
-need."""
+"""Renders templates to text, values, truth values or lists. The package's only public module."""
 
 from __future__ import annotations
 
@@ -42,7 +41,7 @@ from engine.templating.values import (
 )
 
 MAX_ITEMS = 10_000  # of a `for_each`
-OPTIONAL_FILTERS = frozenset({"vals"})  # filters that some places lend, see `filters=`
+OPTIONAL_FILTERS = frozenset({"vals"})  # extra filters of some callers, see `filters=`
 _MAX_NESTING = 50  # of lists and maps in an author's value
 _CACHE_CHARS = 1_000_000
 _TAG = re.compile(r"\{[{%]")
@@ -50,8 +49,7 @@ _END = {"{{": "}}", "{%": "%}"}
 _FILE_NAME = "<template>"
 _FALSE_TEXTS = frozenset({"", "false", "0", "null", "none"})
 _NO_FILTERS: Mapping[str, ExtraFilter] = {}
-# What can go wrong in Python for want of stack, memory or a representable value; the operations
-# raise their own.
+# Python's errors for lack of stack, memory or a representable value; operations raise their own.
 _MISHAPS = (
     RecursionError,
     MemoryError,
@@ -68,8 +66,7 @@ _ENVIRONMENT = TeraEnvironment()
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """A template ready to run. `around` is the white space around a text that is one expression,
-    else None."""
+    """A compiled template. `around` is the white space around a single expression, else None."""
 
     root: Callable[[TeraContext], Iterator[str]]
     template: Template
@@ -81,7 +78,7 @@ class _Compiled:
 
 
 class _Cache:
-    """The templates used last, as many as fit by their length."""
+    """The most recently used templates, limited by total length."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity, self._size = capacity, 0
@@ -133,8 +130,7 @@ _CACHE = _Cache(_CACHE_CHARS)
 
 
 def price(text: str) -> int:
-    """How much work it is to understand a template: the length of its tags, and something for
-    each."""
+    """The cost of parsing a template: the length of its tags, plus a constant per tag."""
     if len(text) > DEFAULT.template_bytes:
         return TAG_PRICE  # refused for its length alone
     found, at = TAG_PRICE, 0
@@ -177,7 +173,7 @@ def _located(lines: int, line: int, error: TemplateError) -> TemplateError:
 
 
 def _line(compiled: _Compiled, traceback: TracebackType | None) -> int:
-    """The line of the template at which the compiled code stood."""
+    """The template's line that the compiled code was executing."""
     while traceback is not None:
         if traceback.tb_frame.f_code.co_filename == _FILE_NAME:
             return compiled.template.get_corresponding_lineno(traceback.tb_lineno)
@@ -205,8 +201,7 @@ def render(
     limits: RenderLimits = DEFAULT,
     filters: Mapping[str, ExtraFilter] = _NO_FILTERS,
 ) -> str:
-    """The text with its tags carried out. `filters` lends filters such as `vals` for this
-    rendering."""
+    """The rendered text. `filters` adds filters such as `vals` for this rendering."""
     if _is_plain(text):
         return text
     compiled = _compiled(text, filters, limits)
@@ -253,10 +248,10 @@ def render_value(
     limits: RenderLimits = DEFAULT,
     filters: Mapping[str, ExtraFilter] = _NO_FILTERS,
 ) -> Any:
-    """A value of the author with every string in it evaluated. What comes out of the context is not
-    looked at again.
+    """An author's value with every string in it evaluated. Values from the context are not
+    evaluated again.
 
-    The limits hold for the value as a whole: a thousand bombs take no longer than one.
+    The limits apply to the value as a whole: a thousand bombs take no longer than one.
     """
     budget, known = Budget(limits), set[str]()
 
@@ -286,8 +281,7 @@ def is_true_text(
     limits: RenderLimits = DEFAULT,
     filters: Mapping[str, ExtraFilter] = _NO_FILTERS,
 ) -> bool:
-    """The verdict of `when`. A text without braces is a text, and true unless it says false, 0,
-    null or none."""
+    """The result of `when`. A text without braces is true unless it is false, 0, null or none."""
     value = evaluate(text, context, now=now, limits=limits, filters=filters)
     if isinstance(value, str):
         return value.strip(WHITESPACE).lower() not in _FALSE_TEXTS
@@ -317,7 +311,7 @@ def items(
 
 
 def _parsed(text: str) -> Any:
-    """JSON out of rendered text. The text stays out of the message, for it may hold secrets."""
+    """Parse rendered text as JSON. Messages omit the text because it may hold secrets."""
 
     def refuse(name: str) -> Any:
         raise ValueError(f"{name} is not JSON")
@@ -346,7 +340,7 @@ def check(
 
 
 def references(text: str) -> References:
-    """What the template reads. A text that cannot be understood may read anything."""
+    """What the template reads. An unparsable template may read anything."""
     if _is_plain(text):
         return References()
     try:
@@ -356,8 +350,7 @@ def references(text: str) -> References:
 
 
 def splices(text: str) -> tuple[Splice, ...]:
-    """The tags that write values into the text, in order; none when the template cannot be
-    understood."""
+    """The tags that write values into the text, in order; none for an unparsable template."""
     if _is_plain(text):
         return ()
     try:

@@ -1,8 +1,7 @@
-"""What a compiled template does: the operations of the tree that the parser makes, on Jinja's
-sandbox.
+"""The operations of a compiled template, on Jinja's sandbox.
 
-An undefined variable, or a filter that fails, is a value (`Failed`) that conditions take for false
-and that raises as soon as it is printed, compared, calculated with or handed on: so Tera behaves.
+An undefined variable, or a filter that fails, is a value (`Failed`) that is false in conditions and
+raises when printed, compared, calculated with or passed on, as in Tera.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ _MAX_CANDIDATES = 200
 
 
 class Failed:
-    """A value that is not there, and the sentence that says why."""
+    """A missing value, and the message that says why."""
 
     __slots__ = ("_why",)
 
@@ -61,14 +60,13 @@ class Failed:
 
 
 class TeraContext(Context):
-    """Jinja's context, of which only this state is used: one rendering's variables and what it may
-    still do."""
+    """Jinja's context, used only for one rendering's variables and its remaining budget."""
 
     budget: Budget
     now: datetime | None
     extra_filters: Mapping[str, ExtraFilter]
     data: Mapping[str, Any]
-    # the first holds what `set` names outside of loops, then one a loop
+    # the first for `set` outside of loops, then one per loop
     scopes: list[dict[str, Any]]
     result: Any
 
@@ -80,7 +78,7 @@ def start(
     budget: Budget,
     extra_filters: Mapping[str, ExtraFilter],
 ) -> TeraContext:
-    """The state of a rendering that begins."""
+    """The initial state of a rendering."""
     context = TeraContext(environment, {}, None, {})
     context.budget = budget
     context.now = now
@@ -175,7 +173,7 @@ def _set(context: TeraContext, value: Any, name: str, is_global: bool) -> None:
 
 @pass_context
 def _loop(context: TeraContext, container: Any, key: str, name: str, depth: int) -> Iterator[None]:
-    """Runs the rounds of a loop; the variables of a round are gone in the next."""
+    """Runs the iterations of a loop; variables do not survive an iteration."""
     items = _rounds(_needed(container), key)
     scopes = context.scopes
     del scopes[depth + 1 :]
@@ -220,7 +218,7 @@ def _rounds(container: Any, key: str) -> Sequence[Any]:
 
 @pass_context
 def _leave(context: TeraContext, depth: int) -> None:
-    """Behind a loop, which `break` may have left early."""
+    """Called after a loop, even one left by `break`."""
     del context.scopes[depth + 1 :]
 
 
@@ -368,11 +366,10 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 class TeraEnvironment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox with nothing in it but our operations.
+    """Jinja's sandbox with only our operations.
 
-    The optimizer is off: it computes constants while compiling, where a bomb would go off during
-    validation. The sandbox has nothing left to forbid; its refusals stand behind the parser, should
-    that ever let something through.
+    The optimizer is off: it computes constants while compiling, so a bomb would go off during
+    validation. The sandbox's own checks are a second line of defence after the parser.
     """
 
     context_class = TeraContext

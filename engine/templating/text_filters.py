@@ -113,7 +113,7 @@ def indent(call: Call, value: Any) -> str:
 
 
 def striptags(call: Call, value: Any) -> str:
-    """Written out, for the obvious regular expression takes quadratic time on text full of `<`."""
+    """Hand-written, because a regular expression takes quadratic time on text full of `<`."""
     text = call.text(value)
     kept, position, comments = [], 0, True
     while (start := text.find("<", position)) >= 0:

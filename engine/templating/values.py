@@ -26,31 +26,30 @@ _SCALARS = (str, bool, int, float, type(None))
 
 @dataclass(frozen=True, slots=True)
 class RenderLimits:
-    """Ceilings of one rendering. A step is roughly a microsecond of work: one operation, 32
+    """Limits of one rendering. A step is roughly a microsecond of work: one operation, 32
     characters, one item."""
 
     template_bytes: int = 65_536
     output_chars: int = 1_000_000
     value_chars: int = 1_000_000  # the longest text that an operation may make
-    loop_rounds: int = 100_000  # over all loops together
+    loop_rounds: int = 100_000  # total of all loops
     steps: int = 600_000
     # the price of all templates in one value, a second of work; one alone may cost more
     tags: int = 150_000
 
 
 DEFAULT = RenderLimits()
-TAG_PRICE = 20  # what a tag costs to be understood, besides its letters
+TAG_PRICE = 20  # parsing cost of a tag, besides its letters
 MAX_DEPTH = 100  # of nested lists and maps that are walked
 MAX_NUMBER_BITS = 4_096  # of integers that are printed
 
 
 class LimitReached(TemplateError):
-    """A template asks for more than its limits: unlike other failures, nothing in the template can
-    swallow it."""
+    """A template exceeds its limits; unlike other failures, the template cannot catch this."""
 
 
 class Budget:
-    """What is left of the limits. Every operation of the runtime draws on it."""
+    """The remaining limits. Every operation of the runtime draws on them."""
 
     __slots__ = ("limits", "output_left", "rounds_left", "steps_left", "tags_left")
 
@@ -62,8 +61,8 @@ class Budget:
         self.tags_left = limits.tags
 
     def begin(self, price: int) -> None:
-        """One more text of a value begins: what it may write is its own, the work is that of the
-        value together."""
+        """Start the next text of a value: it has its own output limit and shares the value's work
+        limit."""
         if self.tags_left < 0:
             raise LimitReached(
                 "there are too many templates in one value; make the value in a script"
@@ -96,7 +95,7 @@ class Budget:
             )
 
     def allow_text(self, chars: int) -> None:
-        """Called before a text of this length is made."""
+        """Called before a text of this length is created."""
         if chars > self.limits.value_chars:
             raise LimitReached(
                 f"the template makes a text longer than {self.limits.value_chars} characters"
@@ -172,7 +171,7 @@ def path_parts(path: str) -> tuple[str, ...]:
 
 
 def plain(budget: Budget, value: Any, depth: int = 0) -> Any:
-    """A deep copy made of nothing but JSON types, keys in order."""
+    """A deep copy of JSON types only, keys in their order."""
     if value is None or type(value) in _SCALARS:
         if type(value) is float and not math.isfinite(value):
             raise TemplateError("a value is infinite or not a number, which JSON cannot hold")

@@ -1,4 +1,4 @@
-"""What a step asks of a container engine, as numbers: thousandths of a processor, bytes."""
+"""A step's resource requests for a container engine as numbers: thousandths of a CPU, bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]{0,3})")
 
 
 def read_cpu_millis(resources: Resources) -> int | None:
-    """Thousandths of a processor: `cpu` ("500m", "0.5", "2") wins over `num_cpus`."""
+    """Thousandths of a CPU: `cpu` ("500m", "0.5", "2") wins over `num_cpus`."""
     if resources.cpu is None:
         return None if resources.num_cpus is None else max(1, round(resources.num_cpus * 1000))
     text = resources.cpu.strip()
@@ -34,7 +34,7 @@ def read_cpu_millis(resources: Resources) -> int | None:
 
 def read_memory_bytes(resources: Resources) -> int | None:
     """Bytes: `memory` ("512Mi", "1G", "300000") wins over `memory_bytes`. A lower-case unit of one
-    letter (docker's 512m) means powers of 1024, as it does there."""
+    letter (Docker's 512m) means powers of 1024, as in Docker."""
     if resources.memory is None:
         return resources.memory_bytes
     text = resources.memory.strip()
@@ -51,10 +51,9 @@ def read_memory_bytes(resources: Resources) -> int | None:
 
 
 def explain_kill(exit_code: int, resources: Resources, *, is_known: bool) -> str:
-    """What to tell of a step that was killed for its memory, or most likely was; empty for every
-    other end.
+    """The message for a step that was, or most likely was, killed for its memory; else empty.
 
-    `is_known`: the engine says so. It misses a child of the first process now and then, Kubernetes
+    `is_known`: the engine says so. Docker sometimes misses a child of the first process, Kubernetes
     always does.
     """
     limit = resources.memory or resources.memory_bytes

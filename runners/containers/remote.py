@@ -1,5 +1,5 @@
-"""What the runners share whose steps run in a container elsewhere, on an engine or in a cluster:
-how an attempt is carried out, and why it has to end before it ends by itself."""
+"""What runners share whose steps run in containers on an engine or in a cluster: how an attempt is
+carried out, and why it must end early."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runners.lines import LineFeed
 
 
 class Underway:
-    """The attempts that a runner is doing; for many threads."""
+    """The attempts that a runner is running. Thread-safe."""
 
     def __init__(self) -> None:
         self._attempts: set[str] = set()
@@ -35,7 +35,6 @@ class Underway:
                 self._attempts.discard(attempt)
 
     def without(self, attempts: frozenset[str]) -> frozenset[str]:
-        """Those of `attempts` that are not under way."""
         with self._lock:
             return attempts - self._attempts
 
@@ -44,12 +43,12 @@ class Attempt(Protocol):
     def run(self) -> StepOutcome: ...
 
     def remove(self) -> None:
-        """Remove whatever it has made; what cannot be removed now is left to a sweep."""
+        """Remove everything it created; a sweep takes what cannot be removed now."""
         ...
 
 
 def carry_out(attempt: Attempt, feed: LineFeed) -> StepOutcome:
-    """Do the attempt and remove it. What its author can mend is a failure; what he cannot is a
+    """Run the attempt and remove it. An error that the author can fix is a failure; any other is a
     loss."""
     try:
         return attempt.run()
@@ -57,7 +56,8 @@ def carry_out(attempt: Attempt, feed: LineFeed) -> StepOutcome:
         return feed.outcome(Verdict.FAILED, getattr(refusal, "exit_code", None), str(refusal))
     except PlatformError as failure:
         return feed.outcome(Verdict.LOST, None, str(failure))
-    # an engine's or a cluster's are PlatformErrors by now: these are the worker's own files
+    # errors of an engine or a cluster are PlatformErrors by now: this one is about the worker's
+    # files
     except OSError as failure:
         return feed.outcome(
             Verdict.LOST, None, f"The worker could not prepare the step's files: {failure}"
@@ -79,7 +79,7 @@ class ComplaintWatch:
         self._sink(line)
 
     def name_remedy(self, order: StepOrder, outcome: StepOutcome, feed: LineFeed) -> None:
-        """One line more where a step failed that wrote, or so it seems, to a workspace mounted
+        """Add a hint when a failed step seems to have written to a workspace that is mounted
         read-only."""
         if not self._has_complained or outcome.verdict is not Verdict.FAILED:
             return
@@ -87,9 +87,8 @@ class ComplaintWatch:
             feed.say(READ_ONLY_REMEDY)
 
 
-class Ending:
-    """Becomes set by the stop signal or by the time limit, whichever comes first; knows what that
-    makes the outcome."""
+class EndSignal:
+    """Set by the stop signal or the time limit, whichever comes first; `cause` says which."""
 
     def __init__(self, stop: StopSignal, limits: Limits) -> None:
         self._limits = limits
@@ -106,7 +105,7 @@ class Ending:
             self._timer.start()
         stop.on_set(lambda: self._set(stop.reason or "lost"))
 
-    def __enter__(self) -> Ending:
+    def __enter__(self) -> EndSignal:
         return self
 
     def __exit__(
@@ -123,7 +122,7 @@ class Ending:
         return limit_grace(self._limits.stop_grace_s, self.cause)
 
     def close(self) -> None:
-        """From now on nothing sets it any more: the attempt has ended."""
+        """The attempt has ended: nothing sets the signal from now on."""
         with self._lock:
             self._is_closed = True
             self._actions.clear()
@@ -134,7 +133,7 @@ class Ending:
         return self._is_set.wait(timeout_s)
 
     def when_set(self, action: Callable[[], None]) -> None:
-        """Do `action` in a thread of its own, once, as soon as it is set."""
+        """Call `action` once, in its own thread, as soon as the signal is set."""
         with self._lock:
             if self._is_closed:
                 return

@@ -2,8 +2,7 @@
 an interpreter and runs it.
 
 The files reach the container by archive or by environment, never as arguments: rendered code may
-hold secrets. The program relies on nothing but `sh`; everything else it looks for with `command
--v`. Source: Action types, "Multi-language scripts" and "Dependencies"; Runners, tables of tools.
+hold secrets. The program needs only `sh`; it looks for everything else with `command -v`.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _NAMES = {
     "go": "script.go",
 }
 _COMMONJS = re.compile(r"\brequire\s*\(|\bmodule\.exports\b")
-# Node takes a directory that it may not make for one that is missing.
+# Node reports a directory that it may not create as missing.
 _FAILED_WRITE = re.compile(
     r"(ENOENT|EACCES|EPERM).*\b(mkdir|rename|symlink|unlink|rmdir) '/workspace\b"
 )
@@ -69,33 +68,32 @@ def build_script_files(work: ScriptWork, image: str) -> dict[str, str]:
 
 
 def check_source(work: ScriptWork) -> None:
-    """Refuse a `source` that is not a file of the workspace, as far as that can be known here."""
+    """Refuse a `source` that is not a file of the workspace, as far as it can be checked here."""
     if work.source is None:
         return
     parts = PurePosixPath(work.source)
     if parts.is_absolute() or ".." in parts.parts:
         raise AuthorError(
-            f"source {work.source!r} is outside of the workspace; write a path relative to its root"
+            f"source {work.source!r} is outside the workspace; write a path relative to its root"
         )
     if work.workspace_dir is None:
         return
     root = work.workspace_dir.resolve()
     target = (root / work.source).resolve()
     if not target.is_relative_to(root):
-        raise AuthorError(f"source {work.source!r} leads outside of the workspace")
+        raise AuthorError(f"source {work.source!r} leads outside the workspace")
     if not target.is_file():
         raise AuthorError(f"source {work.source!r} is not a file of the workspace")
 
 
 def place_workdir(workdir: str | None) -> str:
-    """The directory in which a script begins: `workdir` below the workspace, or the path that it
-    names itself."""
+    """The directory in which a script starts: `workdir` below the workspace, or an absolute
+    `workdir`."""
     return str(PurePosixPath(WORKSPACE, workdir)) if workdir else WORKSPACE
 
 
 def is_read_only_complaint(text: str) -> bool:
-    """Whether a line of a tool says that it tried to write to a read-only file system, or to the
-    workspace."""
+    """Whether a line reports a failed write to a read-only file system or to the workspace."""
     plain = text.lower().replace("-", "").replace(" ", "")
     return (
         "readonlyfilesystem" in plain or "erofs" in plain or _FAILED_WRITE.search(text) is not None
@@ -109,7 +107,7 @@ READ_ONLY_REMEDY = (
 
 
 def read_input(order: StepOrder) -> dict[str, str]:
-    """The file with the step's input, as a name in FILES and its text; empty where the order names
+    """The file with the step's input: its name in FILES and its text; empty if the order has
     none."""
     if order.input_path is None:
         return {}
@@ -122,8 +120,8 @@ def read_input(order: StepOrder) -> dict[str, str]:
 
 
 def build_env(order: StepOrder) -> dict[str, str]:
-    """The step's environment. Paths of the worker's host mean nothing there: the input's file is in
-    FILES, and what leads into the workspace leads to its place in the container."""
+    """The step's environment with paths of the host replaced by those in the container: the input
+    file is in FILES, and workspace paths lead to WORKSPACE."""
     for key, value in order.env.items():
         if not key or "=" in key or "\0" in key or "\0" in value:
             raise AuthorError(f"env: {key!r} cannot be an environment variable")

@@ -12,7 +12,7 @@ from engine.settings.given import Given, Wrong
 from engine.settings.readers import text
 from runners.containers.script import DEFAULT_RUNNER_IMAGE
 
-# What images commonly need while they still run as root; everything else is dropped.
+# What images that start as root commonly need; everything else is dropped.
 BASE_CAPABILITIES = (
     "CHOWN",
     "DAC_OVERRIDE",
@@ -64,8 +64,8 @@ def _network(given: Given) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DockerConfig:
-    """How this worker uses its engine. `owner` is the worker's own name: leftovers are told apart
-    by it."""
+    """How this worker uses its engine. `owner` is the worker's name, which labels what it
+    creates."""
 
     owner: Annotated[str, OURS]
     runner_image: Annotated[str, OURS] = DEFAULT_RUNNER_IMAGE
@@ -80,14 +80,16 @@ class DockerConfig:
     capabilities: tuple[str, ...] = BASE_CAPABILITIES
     pids_limit: int = 4096
     log_driver: str = "json-file"
-    keep_cache: bool = True  # a volume for each workspace with what package managers downloaded
+    keep_cache: bool = True  # one volume per workspace for downloads of package managers
     startup_dir: Path = Path("/etc/stroem/startup.d")
-    engine_grace_s: float = 20.0  # how long an engine may be away before the step counts as lost
+    engine_grace_s: float = (
+        20.0  # how long the engine may be unreachable before the step counts as lost
+    )
 
     @classmethod
     def from_section(
         cls, section: Mapping[str, Any] | None, *, owner: str, runner_image: str | None = None
     ) -> DockerConfig:
-        """Read the section; unknown keys and wrong values are refused with a sentence."""
+        """Read the section; unknown keys and wrong values raise AuthorError."""
         runner_image = runner_image or DEFAULT_RUNNER_IMAGE
         return read_section(cls, section, "docker", owner=owner, runner_image=runner_image)

@@ -26,11 +26,11 @@ class EngineGone(PlatformError):
 
 
 class EngineFailed(PlatformError):
-    """The engine answered that something went wrong on its side."""
+    """The engine reported an internal error."""
 
 
 class EngineRefused(AuthorError):
-    """The engine understood the request and will not do it. `status` is its HTTP status."""
+    """The engine refused the request. `status` is its HTTP status."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -58,10 +58,10 @@ class Connection:
             return getattr(client, method)(*args, **options)
 
     def attach(self, container: str, *, replay: bool) -> FrameStream:
-        """The container's output from now on; with `replay` everything it has said since its start
-        comes first."""
+        """The container's output from now on; with `replay`, everything since its start comes
+        first."""
         with self.open() as client:
-            # The SDK's own attach hands out a socket without the bytes that its reader has already
+            # The SDK's own attach returns a socket without the bytes that its reader has already
             # buffered.
             response = client._post(
                 client._url("/containers/{0}/attach", container),
@@ -82,7 +82,7 @@ class Connection:
         return True
 
     def forget_missing(self, act: Callable[[], Any]) -> bool:
-        """Do `act`; false when the engine does not know the thing it is about (any more)."""
+        """Call `act`; False when the engine no longer knows its object."""
         try:
             act()
         except EngineRefused as refusal:
@@ -118,7 +118,8 @@ def translate_errors() -> Iterator[None]:
 
 
 def _is_authors(message: str) -> bool:
-    """Errors that the engine reports as its own although the image or the request is to blame."""
+    """Whether the engine reports an error as its own although the image or the request caused
+    it."""
     return bool(
         re.search(
             r"executable file not found|no such file or directory|permission denied|not found",

@@ -1,5 +1,4 @@
-"""The multiplexed stream of an attached container: frames of eight bytes of header and a
-payload."""
+"""The multiplexed stream of an attached container: frames of an eight-byte header and a payload."""
 
 from __future__ import annotations
 
@@ -15,8 +14,7 @@ _READ_BYTES = 1 << 16
 
 
 class FrameStream:
-    """Iterates over the chunks of a container's output until the stream ends or breaks; the two are
-    not told apart."""
+    """Iterates over a container's output until the stream ends or breaks, without telling which."""
 
     def __init__(self, response: Any) -> None:
         self._response = response  # closes the connection when it is collected

@@ -1,5 +1,5 @@
-"""Makes sure that an image is there: pull policy, progress in the log, credentials from the
-worker's configuration."""
+"""Ensures that an image is present: pull policy, progress in the log, credentials from the worker's
+configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from docker import auth
 from docker.utils import parse_repository_tag
 
 from engine.errors import AuthorError
-from runners.containers.remote import Ending
+from runners.containers.remote import EndSignal
 from runners.docker.config import DockerConfig
 from runners.docker.connection import (
     Connection,
@@ -28,8 +28,7 @@ _POLL_S = 0.05
 
 
 class Images:
-    """The engine's images. Two steps that need the same missing image at the same time pull it
-    once."""
+    """The engine's images. Concurrent steps that need the same missing image pull it once."""
 
     def __init__(self, connection: Connection, config: DockerConfig) -> None:
         self._connection = connection
@@ -37,8 +36,8 @@ class Images:
         self._lock = threading.Lock()
         self._pulls: dict[str, threading.Lock] = {}
 
-    def ensure(self, image: str, feed: LineFeed, ending: Ending) -> str | None:
-        """The image's id; None when `ending` came first. An image that cannot be had is an
+    def ensure(self, image: str, feed: LineFeed, end_signal: EndSignal) -> str | None:
+        """The image's id; None when `end_signal` came first. An unavailable image raises
         AuthorError."""
         policy = self._config.pull
         known = self._find(image)
@@ -51,12 +50,12 @@ class Images:
         with self._lock:
             lock = self._pulls.setdefault(image, threading.Lock())
         while not lock.acquire(timeout=_POLL_S):
-            if ending.cause is not None:
+            if end_signal.cause is not None:
                 return None
         try:
             if policy == "missing" and (known := self._find(image)) is not None:
                 return known
-            return self._pull(image, known, feed, ending)
+            return self._pull(image, known, feed, end_signal)
         finally:
             lock.release()
 
@@ -68,13 +67,15 @@ class Images:
                 return None
             raise
 
-    def _pull(self, image: str, known: str | None, feed: LineFeed, ending: Ending) -> str | None:
+    def _pull(
+        self, image: str, known: str | None, feed: LineFeed, end_signal: EndSignal
+    ) -> str | None:
         feed.say(f"Pulling image {image}")
         pull = _Pull(self._connection, image, self._find_login(image))
         pull.start()
         while not pull.done.wait(_POLL_S):
             pull.tell(feed)
-            if ending.cause is not None:
+            if end_signal.cause is not None:
                 return None
         pull.tell(feed)
         if pull.problem is None:
@@ -82,7 +83,7 @@ class Images:
             feed.say(f"Pulled image {image}{f' ({pull.digest})' if pull.digest else ''}")
             return found
         if known is not None:
-            feed.say(f"Could not pull image {image}, using the copy that is here: {pull.problem}")
+            feed.say(f"Could not pull image {image}, using the local copy: {pull.problem}")
             return known
         if isinstance(pull.problem, EngineGone):
             raise pull.problem
@@ -100,8 +101,7 @@ class Images:
 
 
 class _Pull(threading.Thread):
-    """One pull in a thread of its own: a registry that hangs must not keep a step from being
-    cancelled."""
+    """One pull in its own thread, so that a step can be cancelled while a registry hangs."""
 
     def __init__(self, connection: Connection, image: str, login: dict[str, str] | None) -> None:
         super().__init__(name="stroem-pull", daemon=True)

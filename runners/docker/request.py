@@ -1,9 +1,9 @@
 """The create request for a step's container: pure, and the only place that says what a container
 may have.
 
-Nothing of an order can reach a field that is not written here: no privileged mode, no devices but
-counted GPUs, no namespace of the host, no bind mount but the attempt's own files and the worker's
-start-up scripts, never the engine's socket.
+An order cannot reach fields that are not set here: no privileged mode, no devices except counted
+GPUs, no host namespaces, no bind mounts except the attempt's files and the worker's start-up
+scripts, never the engine's socket.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from runners.containers.script import (
 from runners.docker.config import DockerConfig
 
 LABEL = "stroem.io/"
-# The engine's own copy of a log, read again only after a broken connection; a flood must not fill
-# its disk.
+# The engine's copy of a log, read only after a broken connection; a flood must not fill its disk.
 _LOG_BOUNDS = {driver: {"max-size": "64m", "max-file": "2"} for driver in ("json-file", "local")}
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -49,8 +48,7 @@ def name_container(attempt: str) -> str:
 
 
 def build_labels(order: StepOrder, config: DockerConfig) -> dict[str, str]:
-    """By these labels a sweep knows whose leftovers it sees, and an operator which step a container
-    belongs to."""
+    """Labels that tell a sweep the owner of leftovers, and an operator the step of a container."""
     return {
         f"{LABEL}owner": config.owner,
         f"{LABEL}attempt": order.attempt,
@@ -63,8 +61,8 @@ def build_labels(order: StepOrder, config: DockerConfig) -> dict[str, str]:
 
 
 def name_cache_volume(order: StepOrder, config: DockerConfig) -> str | None:
-    """The volume that keeps downloads and environments, one for each workspace: workspaces do not
-    trust each other."""
+    """The volume for downloads and environments, one per workspace: workspaces do not trust each
+    other."""
     if (
         not config.keep_cache
         or not isinstance(order.work, ScriptWork)

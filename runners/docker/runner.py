@@ -15,7 +15,7 @@ from engine.errors import AuthorError, PlatformError
 from engine.orders import ScriptWork, StepOrder, StepOutcome, Verdict
 from runners.base import LineSink, StopSignal
 from runners.containers.limits import explain_kill
-from runners.containers.remote import ComplaintWatch, Ending, Underway, carry_out
+from runners.containers.remote import ComplaintWatch, EndSignal, Underway, carry_out
 from runners.containers.script import FILES, build_script_files, check_source, read_input
 from runners.docker.config import DockerConfig
 from runners.docker.connection import Connection, EngineFailed, EngineGone, EngineRefused
@@ -27,13 +27,13 @@ from runners.lines import LineFeed
 
 logger = logging.getLogger(__name__)
 
-# after the grace: how long the engine may take to end what it was told to end
+# how long the engine may take, after the grace period, to end a container
 KILL_PATIENCE_S = 2.0
 POLL_S = 0.25
 
 
 class DockerRunner:
-    """A container for each attempt, named after it; attempts share nothing but the caches of their
+    """One container per attempt, named after it; attempts share only the caches of their
     workspace."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"docker"})
@@ -48,8 +48,8 @@ class DockerRunner:
     def run(self, order: StepOrder, lines: LineSink, stop: StopSignal) -> StepOutcome:
         watch = ComplaintWatch(lines)
         feed = LineFeed(watch, order.limits, order.secrets)
-        with self._underway.hold(order.attempt), Ending(stop, order.limits) as ending:
-            outcome = carry_out(_Attempt(self, order, feed, ending), feed)
+        with self._underway.hold(order.attempt), EndSignal(stop, order.limits) as end_signal:
+            outcome = carry_out(_Attempt(self, order, feed, end_signal), feed)
         watch.name_remedy(order, outcome, feed)
         return outcome
 
@@ -57,8 +57,8 @@ class DockerRunner:
         """Remove this worker's containers and volumes whose attempts are neither in `live` nor
         under way here.
 
-        An engine that is away, or refuses, is left to the next sweep: other runners' leftovers must
-        not wait for it.
+        An engine that is unreachable or refuses waits for the next sweep: other runners' leftovers
+        must not wait for it.
         """
         try:
             found = self._find(f"{LABEL}owner={self.config.owner}")
@@ -71,7 +71,7 @@ class DockerRunner:
         return frozenset(attempt for attempt, _ in self._find())
 
     def abandon(self, attempts: frozenset[str]) -> None:
-        """See RemoteRunner. An engine that is away, or refuses, is left to the next time."""
+        """See RemoteRunner. An engine that is unreachable or refuses waits for the next call."""
         dead = self._underway.without(attempts)
         if not dead:
             return
@@ -83,7 +83,7 @@ class DockerRunner:
             logger.warning("leftovers are left to the next sweep: %s", problem)
 
     def _find(self, *labels: str) -> list[tuple[str, Callable[[], None]]]:
-        """(attempt, what removes it) of each container and each volume, containers first."""
+        """(attempt, its removal) of each container and each volume, containers first."""
         wanted = {"label": [f"{LABEL}attempt", *labels]}
         containers = self.connection.call("containers", all=True, filters=wanted)
         volumes = self.connection.call("volumes", filters=wanted)["Volumes"] or []
@@ -98,7 +98,7 @@ class _Attempt:
     """One attempt from image to removal. For one thread."""
 
     def __init__(
-        self, runner: DockerRunner, order: StepOrder, feed: LineFeed, ending: Ending
+        self, runner: DockerRunner, order: StepOrder, feed: LineFeed, end_signal: EndSignal
     ) -> None:
         self._config = runner.config
         self._connection = runner.connection
@@ -106,7 +106,7 @@ class _Attempt:
         self._workspaces = runner.workspaces
         self._order = order
         self._feed = feed
-        self._ending = ending
+        self._end_signal = end_signal
         self._container: str | None = None
         self._volume: str | None = None
         self._was_created = False
@@ -116,26 +116,26 @@ class _Attempt:
         if isinstance(self._order.work, ScriptWork):
             check_source(self._order.work)
         image_id = (
-            self._images.ensure(image, self._feed, self._ending)
-            if self._ending.cause is None
+            self._images.ensure(image, self._feed, self._end_signal)
+            if self._end_signal.cause is None
             else None
         )
-        if image_id is None or self._ending.cause is not None:
-            return self._feed.settle_early(self._ending.cause)
+        if image_id is None or self._end_signal.cause is not None:
+            return self._feed.outcome_of_stop(self._end_signal.cause)
         self._create(image, image_id)
-        if self._ending.cause is not None:
-            return self._feed.settle_early(self._ending.cause)
+        if self._end_signal.cause is not None:
+            return self._feed.outcome_of_stop(self._end_signal.cause)
         stream = self._connection.attach(self._require(), replay=False)
         try:
             self._start()
-            self._ending.when_set(lambda: self._end(stream))
+            self._end_signal.when_set(lambda: self._end(stream))
             return self._follow(stream)
         finally:
             stream.close()
 
     def remove(self) -> None:
-        """Remove the container and its volume; an engine that is away now is left to the next
-        sweep."""
+        """Remove the container and its volume; if the engine is unreachable, the next sweep
+        does."""
         try:
             if self._was_created:
                 remove_container(
@@ -145,7 +145,7 @@ class _Attempt:
                 remove_volume(self._connection, self._volume)
         except (EngineGone, EngineFailed, EngineRefused) as problem:
             logger.warning(
-                "container %s is left to the next sweep: %s",
+                "the next sweep removes container %s: %s",
                 name_container(self._order.attempt),
                 problem,
             )
@@ -196,7 +196,7 @@ class _Attempt:
         return self._container
 
     def _find_bind(self, work: ScriptWork, image_id: str) -> str | None:
-        """The workspace, where it may and can be mounted as it is."""
+        """The workspace's path if it can be mounted directly."""
         if work.workspace_dir is None or work.workspace_mode == "copy":
             return None
         if not self._workspaces.can_bind(work.workspace_dir, self._order, image_id):
@@ -209,7 +209,7 @@ class _Attempt:
         return self._workspaces.fill_volume(self._order, image_id, work.workspace_dir)
 
     def _create_once(self, request: dict[str, Any]) -> str:
-        """The container of this attempt: also when an earlier try's answer was lost on its way."""
+        """The container of this attempt, even when the response to an earlier request was lost."""
         name = name_container(self._order.attempt)
         try:
             return str(self._connection.call("create_container_from_config", request, name)["Id"])
@@ -218,7 +218,7 @@ class _Attempt:
                 raise
         found = self._connection.call("inspect_container", name)
         if found["State"]["Status"] != "created" or found["Config"]["Labels"] != request["Labels"]:
-            raise PlatformError(f"a container {name} was here already; it has been removed")
+            raise PlatformError(f"a container {name} already existed; it has been removed")
         return str(found["Id"])
 
     def _require(self) -> str:
@@ -236,9 +236,8 @@ class _Attempt:
             ) from refusal
 
     def _end(self, stream: FrameStream) -> None:
-        """Ask the container to stop, then make it; bounded, also when the engine does not
-        answer."""
-        deadline = time.monotonic() + self._ending.grace_s + KILL_PATIENCE_S
+        """Stop the container, then kill it; bounded even when the engine does not answer."""
+        deadline = time.monotonic() + self._end_signal.grace_s + KILL_PATIENCE_S
         asking = threading.Thread(target=self._ask_to_stop, name="stroem-docker-stop", daemon=True)
         asking.start()
         asking.join(max(deadline - time.monotonic(), 0))
@@ -247,7 +246,7 @@ class _Attempt:
 
     def _ask_to_stop(self) -> None:
         try:
-            self._connection.call("stop", self._require(), timeout=ceil(self._ending.grace_s))
+            self._connection.call("stop", self._require(), timeout=ceil(self._end_signal.grace_s))
         except (EngineGone, EngineFailed, EngineRefused) as problem:
             logger.info("stopping container %s: %s", self._container, problem)
 
@@ -257,17 +256,18 @@ class _Attempt:
         while True:
             self._read(chunks, told)
             state = self._find_state()
-            if state is not None and state["Running"] and self._ending.cause is None:
+            if state is not None and state["Running"] and self._end_signal.cause is None:
                 chunks = self._resume(told)
                 continue
             self._feed.close()
-            if self._ending.cause is not None:
-                return self._feed.settle_early(self._ending.cause)
+            if self._end_signal.cause is not None:
+                return self._feed.outcome_of_stop(self._end_signal.cause)
             if state is None:
                 raise EngineGone(
-                    "The Docker engine lost the container while the step ran, or went away itself"
+                    "The Docker engine lost the container while the step ran, or became"
+                    " unreachable itself"
                 )
-            return self._settle(state)
+            return self._outcome_of(state)
 
     def _read(self, chunks: Iterator[Chunk], told: dict[str, int]) -> None:
         for stream, payload in chunks:
@@ -275,15 +275,15 @@ class _Attempt:
             self._feed.feed(stream, payload)
 
     def _resume(self, told: dict[str, int]) -> Iterator[Chunk]:
-        """What the container says from where the broken stream left off; it has gone on running."""
-        self._feed.say("The connection to the Docker engine broke; the step has gone on")
+        """The container's output from where the broken stream ended; the container kept running."""
+        self._feed.say("The connection to the Docker engine broke; the step kept running")
         stream = self._connection.attach(self._require(), replay=True)
-        self._ending.when_set(lambda: self._end(stream))
+        self._end_signal.when_set(lambda: self._end(stream))
         return skip_known(iter(stream), dict(told))
 
     def _find_state(self) -> dict[str, Any] | None:
-        """The container's state once its stream has ended: ended, still running after a moment, or
-        None when it, or the engine, is gone for good."""
+        """The container's state once its stream has ended: exited, still running after a moment, or
+        None when the container or the engine is gone for good."""
         patience = time.monotonic() + KILL_PATIENCE_S
         while True:
             try:
@@ -301,15 +301,15 @@ class _Attempt:
         return state
 
     def _last_moment(self) -> float:
-        since = self._ending.since
-        return 0.0 if since is None else since + self._ending.grace_s + KILL_PATIENCE_S
+        since = self._end_signal.since
+        return 0.0 if since is None else since + self._end_signal.grace_s + KILL_PATIENCE_S
 
     def _outlast_outage(self) -> dict[str, Any] | None:
-        """Wait for the engine to come back. None unless it kept the container running: what ended
+        """Wait for the engine to return. None unless the container is still running: one that ended
         meanwhile is lost."""
         deadline = time.monotonic() + self._config.engine_grace_s
         while not self._connection.is_alive():
-            if time.monotonic() > deadline or self._ending.cause is not None:
+            if time.monotonic() > deadline or self._end_signal.cause is not None:
                 return None
             time.sleep(POLL_S)
         try:
@@ -318,17 +318,16 @@ class _Attempt:
             return None
         return state if state["Running"] else None
 
-    def _settle(self, state: dict[str, Any]) -> StepOutcome:
+    def _outcome_of(self, state: dict[str, Any]) -> StepOutcome:
         exit_code = int(state["ExitCode"])
         told = explain_kill(exit_code, self._order.resources, is_known=bool(state.get("OOMKilled")))
         if told:
             return self._feed.outcome(Verdict.FAILED, exit_code, f"Exit code: {exit_code}\n{told}")
-        return self._feed.settle(exit_code)
+        return self._feed.outcome_of(exit_code)
 
 
 class _NotStarted(AuthorError):
-    """The engine would not start the container. `exit_code` is what a shell would say: 126 or
-    127."""
+    """The engine refused to start the container. `exit_code` is a shell's: 126 or 127."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -336,8 +335,8 @@ class _NotStarted(AuthorError):
 
 
 def remove_container(connection: Connection, container: str) -> None:
-    """Remove a container with its anonymous volumes and wait until it is gone; nothing happens when
-    it is not there."""
+    """Remove a container with its anonymous volumes and wait until it is gone; a missing one is
+    fine."""
     for _ in range(40):
         try:
             connection.call("remove_container", container, force=True, v=True)

@@ -1,9 +1,8 @@
-"""Gets files into a container: by bind mount where the engine sees the worker's paths, else by
+"""Gets files into a container: by bind mount if the engine sees the worker's paths, else by
 archive.
 
-A worker inside a container, or an engine beside it in a pod, has other paths than the engine.
-Whether a bind mount would show the right files is found out once for each file system, with a
-marker file.
+A worker in a container or pod may not share paths with its engine. A marker file shows, once per
+file system, whether a bind mount would show the right files.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class Workspaces:
     def copy_tree(
         self, container: str, directory: Path, scratch: Path, *, is_writable: bool
     ) -> None:
-        """Put the files of `directory` at /workspace of a container that has not started yet."""
+        """Copy the files of `directory` to /workspace of a container that has not started yet."""
         with tempfile.TemporaryFile(dir=scratch) as archive:
             with tarfile.open(fileobj=archive, mode="w") as tar:
                 tar.add(
@@ -71,11 +70,11 @@ class Workspaces:
             self.put(container, archive)
 
     def write_files(self, order: StepOrder, image: str, files: Mapping[str, str]) -> str | None:
-        """Write the script's files where a bind mount can show them: that directory; None where
+        """Write the script's files to a directory that can be bind-mounted and return it; None if
         none can.
 
-        The directory above is closed to everybody else on the host; inside, every user of the image
-        may read.
+        The parent directory is closed to other users of the host; every user of the image may read
+        the files.
         """
         if not self.can_bind(order.scratch_dir, order, image):
             return None
@@ -89,7 +88,7 @@ class Workspaces:
         return str(directory.resolve())
 
     def find_startup(self, order: StepOrder, image: str) -> str | None:
-        """The worker's start-up scripts, where a bind mount can show them."""
+        """The directory of the worker's start-up scripts if it can be bind-mounted."""
         directory = self._config.startup_dir
         if not directory.is_dir() or not self.can_bind(directory, order, image):
             return None
@@ -108,7 +107,7 @@ class Workspaces:
         }
 
     def put_files(self, container: str, texts: Mapping[str, str]) -> None:
-        """Put texts at their paths in a container that has not started yet."""
+        """Write texts to their paths in a container that has not started yet."""
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w") as tar:
             _add_texts(tar, texts)
@@ -143,7 +142,7 @@ class Workspaces:
 
     @contextlib.contextmanager
     def _helper(self, order: StepOrder, image: str, mount: dict[str, Any], purpose: str) -> Any:
-        """A container that never starts: only a way to reach what would be mounted into it."""
+        """A container that never starts: it only gives access to a mount."""
         request = {
             "Image": image,
             "Entrypoint": ["sh"],
@@ -168,8 +167,7 @@ def _find_mount_point(directory: Path) -> str:
 
 
 def _normalise(entry: tarfile.TarInfo, *, is_writable: bool) -> tarfile.TarInfo | None:
-    """Owned by root and readable, or writable, by everybody: images run as whatever user they
-    like."""
+    """Owned by root and readable, or writable, by all users: images run as any user."""
     if not (entry.isreg() or entry.isdir() or entry.issym() or entry.islnk()):
         return None
     entry.uid = entry.gid = 0

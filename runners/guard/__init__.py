@@ -1,7 +1,7 @@
-"""The guard: a small process that ends what its owner started, when the owner is gone or silent.
+"""The guard: a small process that ends what its owner started once the owner is gone or silent.
 
-Belongs here: the program of the guard, the owner's side of it, and how processes are found and
-ended by their marks. Does not belong here: what those processes are (see `host`), and the clients
-of Docker and Kubernetes (see `broom`, which the guard starts only when it must). The guard program
+Belongs here: the guard's program, the owner's side of it, and how processes are found and ended by
+their marks. Does not belong here: what those processes do (see `host`), and the Docker and
+Kubernetes clients (see `cleanup`, which the guard starts only when needed). The guard program
 imports `strays` without site-packages, so both stay within a few modules of the standard library.
 """

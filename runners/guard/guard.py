@@ -1,11 +1,11 @@
-"""The owner's side of its guard: one small process that ends what the owner started when the owner
+"""The owner's side of its guard: a small process that ends what the owner started when the owner
 cannot.
 
-An owner that dies takes its word with it, but not its children; a worker that is stopped, or cut
-off from the database, holds leases that run out. The guard is told of every process group and
-program. It ends them all when the owner's end of the pipe closes, and steps also when no beat came
-for the lease less a margin. Between the start of a step's process and its `watch` lies a moment in
-which a killed worker could not have told; the environment mark closes it (see `strays`).
+The children of an owner outlive it; the leases of a worker that is stopped, or cut off from the
+database, run out. The owner reports every process group and program to the guard. The guard ends
+them all when the owner's end of the pipe closes, and steps also when no beat came for the lease
+less a margin. A worker may be killed between the start of a step's process and its `watch`; the
+environment mark closes that gap (see `strays`).
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _START_S = 30.0
 
 
 class GuardProcess:
-    """A guard process and what it was told. Every method may be called from any thread."""
+    """A guard process and the messages sent to it. Thread-safe."""
 
     def __init__(self, keep_open: tuple[int, ...] = ()) -> None:
-        """`keep_open`: descriptors that the guard holds too, such as a lock that must outlast what
-        it watches."""
-        self.keeper = strays.identify(os.getpid())  # for whom this guard answers
+        """`keep_open`: descriptors that the guard holds too, such as a lock that must outlast the
+        watched processes."""
+        self.keeper = strays.identify(os.getpid())  # the process that this guard watches for
         self._keep_open = keep_open
         self._lock = threading.Lock()
-        self._known: dict[str, str] = {}  # every message that still counts, under a key
+        self._known: dict[str, str] = {}  # key -> message; all that still apply
         self._is_open = False
         self._pipe: int | None = None
         self._identity = ""
@@ -51,44 +51,45 @@ class GuardProcess:
 
     @property
     def pid(self) -> int:
-        """The number of the guard process, once it watches; 0 before it was launched."""
+        """The pid of the guard process once it watches; 0 before launch."""
         with self._lock:
             self._greet(_START_S)
         return int(self._identity.partition("-")[0] or 0)
 
     def launch(self) -> None:
-        """Start the guard process unless it was started; it may be told at once and hears later."""
+        """Start the guard process unless it runs; messages may be sent at once and are read
+        later."""
         with self._lock:
             if not self._is_open:
                 self._launch()
 
     def watch_program(self, pid: int, stage: int, ending: Iterable[tuple[int, float]]) -> None:
-        """Answer for this child from now on: it gets each signal of `ending`, followed by its
+        """Watch this child: at the end it gets each signal of `ending`, followed by a wait of its
         seconds, after the programs of lower stages have ended."""
         signals = ",".join(f"{int(number)}:{seconds}" for number, seconds in ending)
         self._note(str(pid), f"program {strays.identify(pid)} {stage} {signals}")
 
     def remove_at_end(self, folder: Path) -> None:
-        """`folder` goes when this process is gone and its programs have ended."""
+        """Remove `folder` when this process is gone and its programs have ended."""
         self._note(str(folder), f"folder {folder}")
 
     def forget(self, pid: int) -> None:
-        """The process or group is gone; its number may be used again."""
+        """The process or group is gone; its number may be reused."""
         self._drop(str(pid), f"forget {pid}")
 
     def beat(self) -> None:
-        """Replaces a guard that somebody killed."""
+        """Replace the guard if it was killed."""
         with self._lock:
             self._tell(f"beat {strays.read_clock():.3f}")
 
     def close(self) -> None:
-        """End the guard process, and with it whatever it still watches."""
+        """End the guard process and everything it still watches."""
         with self._lock:
             self._is_open = False
             self._hang_up()
 
     def wait(self) -> None:
-        """Return when a closed guard has ended what it watched."""
+        """Wait until a closed guard has ended everything it watched."""
         with self._lock, suppress(PlatformError):
             self._greet(_START_S)
         while strays.is_alive(self._identity):
@@ -105,8 +106,8 @@ class GuardProcess:
                 self._tell(message)
 
     def _tell(self, message: str) -> None:
-        """Write one message; a guard that was killed, or does not read, is replaced and told
-        everything again."""
+        """Send one message; a guard that was killed or does not read is replaced and gets all
+        messages again."""
         if not self._is_open:
             return
         self._greet(0.0)
@@ -115,7 +116,7 @@ class GuardProcess:
             self._begin()
 
     def _write(self, message: str, patience_s: float) -> bool:
-        """False when nobody reads it."""
+        """False when the guard does not read it."""
         if self._pipe is None:
             return False
         try:
@@ -132,7 +133,7 @@ class GuardProcess:
             self._pipe = None
 
     def _begin(self) -> None:
-        """Launch a guard, wait until it watches and tell it everything."""
+        """Launch a guard, wait until it watches and send it all messages."""
         self._launch()
         self._greet(_START_S)
         for message in self._known.values():
@@ -165,7 +166,7 @@ class GuardProcess:
         self._is_open, self._pipe, self._starting = True, writing, (process, ready)
 
     def _greet(self, patience_s: float) -> None:
-        """Learn the number of a guard that was launched, as soon as it watches."""
+        """Learn the pid of a launched guard as soon as it watches."""
         if self._starting is None:
             return
         process, ready = self._starting
@@ -183,7 +184,7 @@ class GuardProcess:
 
 
 class Guard(GuardProcess):
-    """A worker's guard, one a worker process; `start` it before any step."""
+    """A worker's guard, one per worker process; `start` it before any step."""
 
     def __init__(self, lease_s: float, margin_s: float) -> None:
         if not 0 < margin_s < lease_s:
@@ -191,47 +192,45 @@ class Guard(GuardProcess):
         super().__init__()
         self.silence_s = lease_s - margin_s
         grace_s = min(5.0, margin_s / 2)
-        # every process that this guard answers for is marked with the keeper
+        # every watched process carries the keeper's mark
         self._known["lease"] = f"lease {self.silence_s} {grace_s} {self.keeper}"
         self._beat = strays.read_clock()
         self._lapsed_at = 0.0
 
     def has_ended_steps_since(self, moment: float) -> bool:
-        """Whether beats stayed away for so long, at some time after `moment` (on
-        `strays.read_clock`), that the guard took the steps down. A beat that comes too late does
-        not undo it."""
+        """Whether, at some time after `moment` (on `strays.read_clock`), beats were missing for so
+        long that the guard ended the steps. A late beat does not undo that."""
         return max(self._lapsed_at, strays.read_clock() if self._is_late() else 0.0) > moment
 
     def _is_late(self) -> bool:
         return strays.read_clock() - self._beat > self.silence_s
 
     def start(self) -> None:
-        """Start the guard process; returns when it watches. Counts as a beat."""
+        """Start the guard process and wait until it watches. Counts as a beat."""
         with self._lock:
             if not self._is_open:
                 self._begin()
                 self._note_beat()
 
     def watch(self, pgid: int) -> None:
-        """Answer for this process group from now on."""
+        """Watch this process group from now on."""
         self._note(str(pgid), f"watch {pgid}")
 
     def know_engines(self, described: str) -> None:
-        """How to reach what `watch_away` is about: see `runners.broom.describe`. Before the first
-        of those calls."""
+        """Tell the guard how to reach the engines, see `runners.cleanup.describe`. Call it before
+        the first `watch_away`."""
         self._note("engines", f"engines {described}")
 
     def watch_away(self, place: str, attempt: str) -> None:
-        """Answer for what this attempt has on an engine or in a cluster from now on."""
+        """Watch what this attempt has on an engine or in a cluster from now on."""
         self._note(f"away {attempt}", f"away {place} {attempt}")
 
     def forget_away(self, attempt: str) -> None:
-        """Nothing of it is there any more, or somebody else answers for what is."""
+        """The attempt left nothing there, or a sweep takes care of it."""
         self._drop(f"away {attempt}", f"back {attempt}")
 
     def beat(self) -> None:
-        """The leases were renewed just now. Call it after each renewal that the database
-        confirmed."""
+        """Call after each lease renewal that the database confirmed."""
         with self._lock:
             if self._is_late():
                 self._lapsed_at = strays.read_clock()
@@ -244,7 +243,8 @@ class Guard(GuardProcess):
 
 
 def _widen(pipe: int) -> None:
-    """A ledger that is read four times a second must hold what a busy worker writes meanwhile."""
+    """Enlarge the pipe: the guard reads it four times a second, and a busy worker writes much
+    meanwhile."""
     set_size = getattr(fcntl, "F_SETPIPE_SZ", None)
     if set_size is not None:
         try:

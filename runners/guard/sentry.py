@@ -1,7 +1,7 @@
-"""The program of the guard process: ends what its owner started, when the owner is gone or silent.
+"""The program of the guard process: ends what its owner started once the owner is gone or silent.
 
-Its owner is a worker, or a command that keeps programs running. It is told over a pipe, one line a
-message:
+Its owner is a worker, or a command that keeps programs running. It sends messages over a pipe, one
+per line:
 
     watch PGID                      a process group of a step   (forget PGID)
     program PID-STARTED STAGE SIGNAL:SECONDS,...  a program     (forget PID)
@@ -12,10 +12,10 @@ message:
     engines JSON                    how to reach those
 
 At the owner's end, steps get TERM and, GRACE_S later, KILL. Programs get their own signals, each
-followed by its time, then KILL, stage after stage. What is away is ended by a program of its own,
-`runners.broom`, which is started only then. The pipe is a ledger that outlives its writer, so with
-steps under way it is read now and then only: a step wakes nobody. Runs with `python -I -S` in a
-session of its own; `guard.py` is the owner's side.
+followed by its time, then KILL, stage after stage. A separate program, `runners.cleanup`, is then
+started to end what is away. The pipe keeps its content when the writer dies, so with steps under
+way the guard reads it only at intervals: a step does not wake it. Runs with `python -I -S` in its
+own session; `guard.py` is the owner's side.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ from runners.guard import strays
 
 _LOOK_INTERVAL_S = 0.25
 _READ_BYTES = 1 << 16
-_BROOM_S = 60.0
-_BROOM = "import sys; sys.path.insert(0, sys.argv.pop(1)); from runners import broom; broom.main()"
+_CLEANUP_S = 60.0
+_CLEANUP = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from runners import cleanup; cleanup.main()"
+)
 
 
 class Sentry:
-    """Knows what one owner started, and when it was last heard."""
+    """Knows what one owner started, and when its last beat came."""
 
     def __init__(self, pipe: int, owner_fd: int | None) -> None:
         self._pipe = pipe
@@ -54,13 +56,13 @@ class Sentry:
         self._is_over = False
 
     def run(self) -> None:
-        """Watch until the owner says goodbye or is gone; then leave nothing of it running."""
+        """Watch until the owner closes the pipe or is gone; then end everything it started."""
         poll = select.poll()
         if self._owner_fd is not None:
             poll.register(self._owner_fd, select.POLLIN)
         while not self._is_over:
-            # Without steps it sleeps until told; with them it wakes for the owner's end, and for
-            # the time.
+            # Without steps it sleeps until a message comes; with steps it wakes when the owner
+            # ends, and at intervals.
             has_steps = bool(self._groups or self._away)
             poll.register(self._pipe, 0 if has_steps else select.POLLIN)
             events = poll.poll(_LOOK_INTERVAL_S * 1000 if has_steps else None)
@@ -120,14 +122,17 @@ class Sentry:
     def _end_steps(self) -> None:
         if self._mark is None:
             return
-        broom = _start_broom(self._engines, self._away) if self._away and self._engines else None
+        cleanup = (
+            _start_cleanup(self._engines, self._away) if self._away and self._engines else None
+        )
         strays.end(strays.Hunt(self._groups, keeper=self._mark), self._grace_s)
-        if broom is not None:
-            _wait_for(broom)
+        if cleanup is not None:
+            _wait_for(cleanup)
 
 
 class _Program:
-    """A long-running program. Known by its start time too, so that a reused number is never hit."""
+    """A long-running program, identified by pid and start time, so that a reused pid is never
+    hit."""
 
     def __init__(self, identity: str, stage: str, signals: str) -> None:
         self.identity = identity
@@ -138,11 +143,11 @@ class _Program:
         self.due = 0.0
 
     def has_its_number(self) -> bool:
-        """Nobody else does, so that a group of this number is its own."""
+        """Whether its pid is still its own, and so the group of that number."""
         return strays.identify(self.pid) in (self.identity, f"{self.pid}-0")
 
     def send_next(self) -> None:
-        """The next of its signals, whose time then begins; at last KILL, again and again."""
+        """Send the next signal and start its time; after the last one, KILL again and again."""
         number, seconds = self.signals.pop(0) if self.signals else (signal.SIGKILL, 1.0)
         self.due = time.monotonic() + seconds
         with suppress(OSError):
@@ -150,7 +155,7 @@ class _Program:
 
 
 def _end(programs: list[_Program]) -> None:
-    """All at the same time, each by its own signals; at last what is left in their groups."""
+    """End all at the same time, each by its own signals; then what is left in their groups."""
     while alive := [program for program in programs if strays.is_alive(program.identity)]:
         for program in alive:
             if time.monotonic() >= program.due:
@@ -160,7 +165,7 @@ def _end(programs: list[_Program]) -> None:
 
 
 def _remove(folder: str) -> None:
-    """A directory, although some within are closed to writing, as the copies of workspaces are."""
+    """Remove a directory, even if some inside are read-only, as copies of workspaces are."""
     import shutil  # costs memory while the guard waits
 
     for path, names, _ in os.walk(folder):
@@ -172,27 +177,27 @@ def _remove(folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start_broom(engines: str, away: dict[str, str]) -> int:
-    """The pid of the program that ends what is away."""
-    # names of ours: no quotes in them
+def _start_cleanup(engines: str, away: dict[str, str]) -> int:
+    """Start the program that ends what is away; returns its pid."""
+    # generated names: no quotes in them
     quoted = ", ".join(f'"{attempt}": "{place}"' for attempt, place in away.items())
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.dup2(reading, 0)
-        os.execv(sys.executable, [sys.executable, "-I", "-c", _BROOM, sys.path[0]])  # noqa: S606  (nothing of an author's)
+        os.execv(sys.executable, [sys.executable, "-I", "-c", _CLEANUP, sys.path[0]])  # noqa: S606  (nothing of an author's)
     os.close(reading)
     try:
         with os.fdopen(writing, "wb") as pipe:
             pipe.write(f'{{"worker": {engines}, "attempts": {{{quoted}}}}}'.encode())
     except OSError:
-        pass  # it has died; what is on this host must end all the same
+        pass  # it has died; what runs on this host must end nevertheless
     return pid
 
 
 def _wait_for(pid: int) -> None:
-    """Until the program has ended; one that hangs is killed."""
-    deadline = strays.read_clock() + _BROOM_S
+    """Wait until the program has ended; kill it if it hangs."""
+    deadline = strays.read_clock() + _CLEANUP_S
     while os.waitpid(pid, os.WNOHANG) == (0, 0):
         if strays.read_clock() > deadline:
             os.kill(pid, signal.SIGKILL)
@@ -202,8 +207,8 @@ def _wait_for(pid: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Leave the owner's process tree, tell our number on the second pipe, then watch. The last
-    argument says in a list of processes whose guard this is."""
+    """Leave the owner's process tree, write our pid to the second pipe, then watch. The last
+    argument shows in process lists whose guard this is."""
     pipe, ready, _ = arguments
     owner = os.getppid()
     owner_fd = os.pidfd_open(owner) if hasattr(os, "pidfd_open") else None
@@ -212,7 +217,7 @@ def main(arguments: Sequence[str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     os.set_blocking(int(pipe), False)
-    with suppress(OSError):  # the owner is gone already, and what it told is in the pipe
+    with suppress(OSError):  # the owner is gone already, and its messages are in the pipe
         os.write(int(ready), f"{os.getpid()}\n".encode())
     os.close(int(ready))
     Sentry(int(pipe), owner_fd).run()

@@ -1,9 +1,9 @@
 """Which processes belong to an attempt, and ending them all.
 
 A process group is not enough: `setsid` and daemons leave it. Every process of a step carries two
-marks in its environment, which children inherit: the attempt, and the keeper (the guard process, or
-the worker without one) that answers for it. Standard library only, and little of it: the guard
-process imports this.
+marks in its environment, which children inherit: the attempt, and the keeper (the worker, or its
+guard) that is responsible for it. Few modules of the standard library only: the guard process
+imports this.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HAS_PROC = sys.platform == "linux"
 
 
 class Process(NamedTuple):
-    """What the system knows of a process. `started` is in clock ticks since boot, 0 where
+    """What the system knows about a process. `started` is in clock ticks since boot, 0 where
     unknown."""
 
     pid: int
@@ -35,19 +35,19 @@ class Process(NamedTuple):
 
 
 def read_clock() -> float:
-    """Seconds on the clock that owner and guard share; it runs on while the machine sleeps, as
-    leases do."""
+    """Seconds on the clock that owner and guard share; it keeps running while the machine sleeps,
+    as leases do."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def identify(pid: int) -> str:
-    """A name for one process that another process with the same number never has."""
+    """A name for a process that is unique even when its pid is reused."""
     process = read_process(pid)
     return f"{pid}-{process.started if process else 0}"
 
 
 def is_alive(identity: str) -> bool:
-    """Whether the process that `identify` once named still runs."""
+    """Whether the process that `identify` named still runs."""
     number, _, started = identity.partition("-")
     if not number.isdigit():
         return False
@@ -74,7 +74,7 @@ def read_process(pid: int) -> Process | None:
 
 
 def read_marks(pid: int) -> tuple[str | None, str | None]:
-    """(attempt, keeper) of a process; None where it carries no such mark or may not be read."""
+    """(attempt, keeper) of a process; None for a mark that is absent or unreadable."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             environment = b"\0" + file.read()
@@ -96,8 +96,8 @@ def list_processes() -> list[Process]:
 
 
 def _list_by_ps() -> list[Process]:
-    """The same where there is no /proc; sessions are unknown there and read as the group."""
-    import subprocess  # costs the guard process memory, and is not needed where /proc is
+    """The same without /proc; sessions are unknown there, so the group stands in."""
+    import subprocess  # costs the guard process memory, and is not needed with /proc
 
     listing = subprocess.run(
         ["ps", "-axo", "pid=,ppid=,pgid=,stat="], capture_output=True, text=True, check=False
@@ -111,8 +111,8 @@ def _list_by_ps() -> list[Process]:
 
 
 class Hunt:
-    """The search for all processes of some groups and marks. It remembers whom it found: a process
-    without a mark is told by its parents, and they may be gone at the next look."""
+    """The search for all processes of some groups and marks. It remembers what it found: a process
+    without a mark is identified by its parents, which may be gone at the next look."""
 
     def __init__(
         self, groups: Iterable[int] = (), attempt: str | None = None, keeper: str | None = None
@@ -123,7 +123,7 @@ class Hunt:
         self._known: dict[int, int] = {}
 
     def look(self) -> set[int]:
-        """Those that live now, with all their descendants. Never the caller."""
+        """The living ones with all their descendants. Never the caller."""
         spared = {os.getpid(), 1}
         alive = {
             process.pid: process
@@ -139,7 +139,7 @@ class Hunt:
         return found
 
     def has_known(self) -> bool:
-        """Whether one of those found at the last look lives; costs nothing when it found none."""
+        """Whether a process found at the last look lives; costs nothing when it found none."""
         found = (read_process(pid) for pid in self._known)
         return any(
             process and is_living(process) and process.started == self._known[process.pid]
@@ -165,13 +165,12 @@ def find(
 
 
 def is_living(process: Process) -> bool:
-    """Whether it is more than an entry that its parent has not read yet."""
+    """Whether it is not a zombie."""
     return process.state not in "ZX"
 
 
 def send(number: signal.Signals, pids: Iterable[int], groups: Iterable[int] = ()) -> None:
-    """Signal whole groups (nothing slips through by forking), and once each process that is in none
-    of them."""
+    """Signal whole groups (no fork escapes), and each process outside of them once."""
     groups = frozenset(groups)
     for group in groups:
         with suppress(ProcessLookupError, PermissionError):
@@ -188,11 +187,10 @@ def end(
     give_up_s: float = 10.0,
     between: Callable[[], object] = lambda: None,
 ) -> set[int]:
-    """TERM, then KILL after `grace_s`, until a look finds nothing twice in a row; the answer is
-    what would not die.
+    """TERM, then KILL after `grace_s`, until a look finds nothing twice in a row; returns what did
+    not die.
 
-    Twice, because a child that has not called exec yet does not show its mark. `between` is called
-    between looks.
+    Twice, because a child does not show its mark before exec. `between` is called between looks.
     """
     began = time.monotonic()
     send(signal.SIGTERM, hunt.look(), hunt.groups)

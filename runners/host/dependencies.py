@@ -1,9 +1,9 @@
-"""Environments with a script's dependencies, made once per content and kept.
+"""Environments with a script's dependencies, installed once per content and kept.
 
-An environment is a directory named by what went into it: language, toolchain, dependencies. Whoever
-needs it holds a shared lock on it; who makes it holds the lock alone, so that twenty first runs
-install once, on one host, in any number of worker processes. A directory counts only once its
-`.ready` file stands: a killed install is made anew.
+An environment is a directory named after its content: language, toolchain, dependencies. A user
+holds a shared lock on it and an installer an exclusive one, so that twenty concurrent first runs on
+a host install once, in any number of worker processes. A directory counts only once its `.ready`
+file exists: a killed install starts over.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _TOUCH_INTERVAL_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to make an environment. `commands` run one after the other in its directory."""
+    """How to make an environment. `commands` run in its directory, in order."""
 
     language: str
-    toolchain: tuple[str, ...]  # what tells one installed toolchain from another
+    toolchain: tuple[str, ...]  # identifies the installed toolchain
     dependencies: tuple[str, ...]
     commands: tuple[tuple[str, ...], ...]
     files: Mapping[str, str] = field(default_factory=dict)
@@ -50,13 +50,11 @@ class Recipe:
 
 
 class EnvironmentCache:
-    """The environments of one host, below `root`. With a `user`, what was installed becomes
-    read-only for steps."""
+    """The environments of one host, below `root`. With a `user`, steps get them read-only."""
 
     def __init__(self, root: Path, user: User | None = None) -> None:
         self._user = user
-        # Steps under another user may read what the worker keeps; below, each folder says who may
-        # write.
+        # Steps under another user may read this; the mode of each folder below says who may write.
         self._mode = 0o700 if user is None else 0o755
         suffix = "" if user is None else f"-{user.name}"
         self._environments = root / f"environments{suffix}"
@@ -79,11 +77,11 @@ class EnvironmentCache:
         pause: Callable[[float], None],
         notify: Callable[[str], None],
     ) -> Iterator[Path]:
-        """The directory of `recipe`'s environment, kept from being pruned while it is held.
+        """The directory of `recipe`'s environment, safe from pruning while held.
 
-        `install` is called by one holder only; whatever it raises is passed on, and nothing stays.
-        `pause(seconds)` is called while somebody else installs, and may raise to give up. `notify`
-        is told what takes time.
+        `install` is called by one holder only; its exceptions are passed on, and nothing stays.
+        `pause(seconds)` is called while another holder installs, and may raise to give up. `notify`
+        gets a message about anything slow.
         """
         directory = self._environments / recipe.key
         lock = os.open(self._locks / recipe.key, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -154,8 +152,7 @@ class EnvironmentCache:
         notify(f"Dependencies installed in {time.monotonic() - began:.1f} s")
 
     def prune(self, unused_s: float) -> None:
-        """Remove environments that nobody used for `unused_s` seconds, and half-made ones that
-        nobody is making."""
+        """Remove environments unused for `unused_s` seconds, and abandoned incomplete ones."""
         if not self._environments.is_dir():
             return
         for directory in self._environments.iterdir():
@@ -174,7 +171,7 @@ class EnvironmentCache:
 
 
 def _use(directory: Path) -> bool:
-    """Whether the environment is ready; notes from time to time that it is used."""
+    """Whether the environment is ready; records its use from time to time."""
     ready = directory / _READY
     try:
         last = ready.stat().st_mtime
@@ -186,11 +183,11 @@ def _use(directory: Path) -> bool:
 
 
 def _take_over(directory: Path) -> None:
-    """Make a tree that a step's user wrote the worker's own, readable by all and writable by nobody
-    else."""
+    """Give a tree written by a step's user to the worker: readable by all, writable by no other
+    user."""
     for path, _, files in os.walk(directory):
         os.chown(path, os.geteuid(), os.getegid())
-        os.chmod(path, 0o755)  # noqa: S103 - the installed packages are meant to be read by steps
+        os.chmod(path, 0o755)  # noqa: S103 - steps read the installed packages
         for name in files:
             file = os.path.join(path, name)
             os.chown(file, os.geteuid(), os.getegid(), follow_symlinks=False)

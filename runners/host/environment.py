@@ -1,7 +1,6 @@
-"""Whom a step runs as and what it finds in its environment, which is built from nothing, by allow
-lists.
+"""The user that a step runs as and its environment, which is built from allow lists.
 
-The worker's own environment holds its credentials; no rule that takes names away could be complete.
+The worker's own environment holds credentials; no deny list could be complete.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSED = ("HOME", "LANG", "LANGUAGE", "LOGNAME", "SHELL", "TZ", "USER")
 _PASSED_PREFIX = "LC_"
 
-# Where packages come from. These may carry the credentials of a private index, so installers see
-# them and steps do not.
+# Package sources. These may hold credentials of a private index, so only installers see them.
 _INSTALLERS = frozenset(
     """
     HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY http_proxy https_proxy no_proxy all_proxy
@@ -54,12 +52,12 @@ class User:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What says in an environment who one is."""
+        """The environment variables that name the user."""
         return {"HOME": self.home, "USER": self.name, "LOGNAME": self.name, "SHELL": self.shell}
 
 
 def find_user(name: str) -> User:
-    """The system user `name`; PlatformError where it does not exist or this process may not become
+    """The system user `name`; PlatformError if it does not exist or this process may not become
     it."""
     try:
         entry = pwd.getpwnam(name)
@@ -76,37 +74,35 @@ def find_user(name: str) -> User:
 
 
 def find_shell(uid: int) -> str:
-    """The shell of a user of this host; /bin/sh for one that has none to work with."""
+    """The login shell of a user of this host; /bin/sh if it has no usable one."""
     try:
         shell = pwd.getpwuid(uid).pw_shell
-    except KeyError:  # a container may run as any number
+    except KeyError:  # a container may run as any uid
         return _PLAIN_SHELL
     return _PLAIN_SHELL if not shell or shell.endswith(("/nologin", "/false")) else shell
 
 
 def harden() -> None:
-    """Shut this process's memory and environment to other processes of its user, and leave no core
-    dumps.
+    """Close this process's memory and environment to other processes of its user; no core dumps.
 
-    Steps under the same user id then cannot read /proc/<worker>/environ. They can still read the
-    user's files.
+    Steps with the same uid then cannot read /proc/<worker>/environ, but still the user's files.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if not set_process_option(_PR_SET_DUMPABLE, 0) and sys.platform == "linux":
         raise PlatformError(
-            "this process could not be shut to others of its user (PR_SET_DUMPABLE)"
+            "could not close this process to other processes of its user (PR_SET_DUMPABLE)"
         )
 
 
 def set_process_option(option: int, value: int) -> bool:
-    """prctl(2); False where the system does not have it or refuses."""
+    """prctl(2); False if the system lacks it or refuses."""
     if sys.platform != "linux":
         return False
     return bool(ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0)
 
 
 def clean_path(path: str | None = None) -> str:
-    """The worker's PATH without its own virtual environment: `pip install` in a step may not reach
+    """The worker's PATH without its own virtual environment: `pip install` in a step must not reach
     the worker."""
     own = (
         {os.path.realpath(os.path.dirname(sys.executable))}
@@ -128,7 +124,7 @@ def build_base(path: str, extra: Iterable[str], user: User | None) -> dict[str, 
     base["PATH"] = path
     if user is not None:
         base |= user.environment
-    # or bash would look for it in /etc/passwd at every start
+    # else bash looks it up in /etc/passwd at every start
     base.setdefault("SHELL", find_shell(os.geteuid()))
     if not base.keys() & {"LANG", "LC_ALL", "LC_CTYPE"}:
         base["LC_CTYPE"] = "C.UTF-8"
@@ -136,8 +132,8 @@ def build_base(path: str, extra: Iterable[str], user: User | None) -> dict[str, 
 
 
 def for_step(base: Mapping[str, str], order: StepOrder, keeper: str) -> dict[str, str]:
-    """The environment of the step itself. The marks come last: an author's `env` cannot take them
-    away."""
+    """The environment of the step itself. The marks come last: an author's `env` cannot remove
+    them."""
     return {
         **base,
         "TMPDIR": str(order.scratch_dir),
@@ -151,8 +147,7 @@ def for_step(base: Mapping[str, str], order: StepOrder, keeper: str) -> dict[str
 def for_installer(
     base: Mapping[str, str], order: StepOrder, keeper: str, extra: Iterable[str]
 ) -> dict[str, str]:
-    """The environment of what prepares a step: package sources from the worker, nothing of the
-    author's."""
+    """The environment of installers: package sources from the worker, nothing from the author."""
     worker = os.environ
     sources = {name: worker[name] for name in (*_INSTALLERS, *extra) if name in worker}
     trust = (
@@ -172,5 +167,5 @@ def for_installer(
 
 
 def _has_certificates() -> bool:
-    """Whether the host has a store of certificates; uv then trusts what the operator trusts."""
+    """Whether the host has a certificate store; uv then trusts what the operator trusts."""
     return sys.platform == "darwin" or Path("/etc/ssl/certs/ca-certificates.crt").exists()

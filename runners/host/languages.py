@@ -1,9 +1,4 @@
-"""How a script becomes a command: which toolchain runs it, where its code lies, what is installed
-first.
-
-Source: Action types, "Multi-language scripts" (toolchain preference), "Dependencies", "Interpreter
-override".
-"""
+"""How a script becomes a command: its toolchain, the place of its code, what to install first."""
 
 from __future__ import annotations
 
@@ -23,7 +18,7 @@ _ES_MODULE = re.compile(r"^\s*(?:import\b\s*[\w{*\"']|export\b)", re.MULTILINE)
 _GO_IMPORT = re.compile(
     r'^\s*(?:import\s+)?(?:[\w.]+\s+)?"([\w-]+(?:\.[\w-]+)+/[^"\s]+)"', re.MULTILINE
 )
-LONGEST_ARGUMENT = 16_384  # characters of code on a command line: process lists stay readable
+LONGEST_ARGUMENT = 16_384  # longest code on a command line: process lists stay readable
 _LOCAL_DEPENDENCY = re.compile(r"^(?:-|\.|/|~|file:|link:|portal:)")
 
 
@@ -31,9 +26,9 @@ Writer = Callable[[str, str], Path]  # (name below scratch, text) -> the file th
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What to run, with `env` below the author's. `build` comes first; `links` are taken out of the
-    workspace after."""
+class Invocation:
+    """What to run; the author's variables override `env`. `build` runs first; afterwards `links`
+    are removed from the workspace."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -43,7 +38,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A compiler's run before the script's."""
+    """A compiler run before the script."""
 
     argv: tuple[str, ...]
     cwd: Path
@@ -51,7 +46,7 @@ class Build:
 
 
 def check_script(work: ScriptWork) -> None:
-    """Refuse what no runner can do; the sentences of AuthorError are for the author."""
+    """Refuse what no runner can run. Raises AuthorError."""
     if work.dependencies and work.language == "shell":
         raise AuthorError(
             "'dependencies' need a language with packages, and this script's language is shell; "
@@ -60,14 +55,14 @@ def check_script(work: ScriptWork) -> None:
     for name in work.dependencies:
         if not name.strip() or _LOCAL_DEPENDENCY.match(name) or "\0" in name or "\n" in name:
             raise AuthorError(
-                f"dependency {name!r} is no package name; name a package, with a version if it"
+                f"dependency {name!r} is not a package name; name a package, with a version if it"
                 " matters"
             )
     if work.language == "go":
         for name in work.dependencies:
             if "/" not in name and "." not in name.partition("@")[0]:
                 raise AuthorError(
-                    f"dependency {name!r} is no Go module; write it as module@version"
+                    f"dependency {name!r} is not a Go module; write it as module@version"
                 )
 
 
@@ -154,7 +149,8 @@ def _node_recipe(work: ScriptWork, toolbox: Toolbox) -> Recipe:
 
 
 def _go_recipe(work: ScriptWork, toolbox: Toolbox) -> Recipe | None:
-    """Modules that are named, and packages that inline code imports without naming their module."""
+    """The declared modules, and packages that inline code imports without declaring their
+    module."""
     declared = {name.partition("@")[0] for name in work.dependencies}
     imported = set(_GO_IMPORT.findall(work.code or ""))
     unnamed = {
@@ -176,32 +172,32 @@ def _go_module(tool: Tool) -> str:
     return f"module step\n\ngo {read_go_version(tool.argv)}\n"
 
 
-def plan_script(
+def build_invocation(
     work: ScriptWork,
     toolbox: Toolbox,
     root: Path,
     scratch: Path,
     environment: Path | None,
     write: Writer,
-) -> Plan:
-    """The command for `work`. Inline code is put into `scratch` by `write`; a source is looked up
-    below `root`."""
+) -> Invocation:
+    """The command for `work`. `write` puts inline code into `scratch`; a source is found below
+    `root`."""
     check_script(work)
     tool = toolbox.choose(work.language, work.interpreter)
     source = find_source(root, work.source) if work.source is not None else None
     match work.language:
         case "shell":
-            return _plan_shell(work, tool, source, write)
+            return _invoke_shell(work, tool, source, write)
         case "python":
-            return _plan_python(work, tool, source, root, environment, write)
+            return _invoke_python(work, tool, source, root, environment, write)
         case "javascript" | "typescript":
-            return _plan_node(work, tool, source, root, scratch, environment, write)
+            return _invoke_node(work, tool, source, root, scratch, environment, write)
         case "go":
-            return _plan_go(work, tool, source, root, scratch, environment, write)
+            return _invoke_go(work, tool, source, root, scratch, environment, write)
 
 
 def find_source(root: Path, source: str) -> Path:
-    """The file that `source` names, which must lie in the workspace."""
+    """The file that `source` names; it must lie in the workspace."""
     path = root / source
     try:
         real = path.resolve(strict=True)
@@ -210,60 +206,60 @@ def find_source(root: Path, source: str) -> Path:
     if not real.is_relative_to(root.resolve()):
         raise AuthorError(f"source {source!r} lies outside the workspace")
     if not real.is_file():
-        raise AuthorError(f"source {source!r} is no file")
+        raise AuthorError(f"source {source!r} is not a file")
     return path
 
 
-def _plan_shell(work: ScriptWork, tool: Tool, source: Path | None, write: Writer) -> Plan:
+def _invoke_shell(work: ScriptWork, tool: Tool, source: Path | None, write: Writer) -> Invocation:
     if source is None:
         code = work.code or ""
         if _may_be_an_argument(work, code):
-            return Plan((*tool.argv, "-c", code, os.path.basename(tool.argv[0]), *work.args))
-        return Plan((*tool.argv, str(write("step.sh", code)), *work.args))
+            return Invocation((*tool.argv, "-c", code, os.path.basename(tool.argv[0]), *work.args))
+        return Invocation((*tool.argv, str(write("step.sh", code)), *work.args))
     if not work.interpreter and _is_program(source):
-        return Plan((str(source), *work.args))
-    return Plan((*tool.argv, str(source), *work.args))
+        return Invocation((str(source), *work.args))
+    return Invocation((*tool.argv, str(source), *work.args))
 
 
 def _may_be_an_argument(work: ScriptWork, code: str) -> bool:
-    """Whether a shell can take `code` as it is, which is quicker than a file by more than some
-    scripts take."""
+    """Whether a shell can take `code` as an argument, which saves more time than some scripts
+    take."""
     return (
         work.is_open
         and not work.interpreter
         and len(code) <= LONGEST_ARGUMENT
         and code.isascii()
         and "\0" not in code
-        and not code.startswith(("-", "+"))  # it would be an option
+        and not code.startswith(("-", "+"))  # the shell would read it as an option
     )
 
 
 def _is_program(path: Path) -> bool:
-    """Whether the file may be executed and says by what."""
+    """Whether the file is executable and names its interpreter."""
     if not path.stat().st_mode & 0o111:
         return False
     with path.open("rb") as file:
         return file.read(2) == b"#!"
 
 
-def _plan_python(
+def _invoke_python(
     work: ScriptWork,
     tool: Tool,
     source: Path | None,
     root: Path,
     environment: Path | None,
     write: Writer,
-) -> Plan:
+) -> Invocation:
     argv = (str(environment / "venv" / "bin" / "python"),) if environment else tool.argv
     if source is not None:
-        return Plan((*argv, "-u", str(source), *work.args))
-    # Inline code lies outside the workspace; modules of the workspace can be imported all the same.
-    return Plan(
+        return Invocation((*argv, "-u", str(source), *work.args))
+    # Inline code lies outside the workspace but may import modules of the workspace.
+    return Invocation(
         (*argv, "-u", str(write("step.py", work.code or "")), *work.args), {"PYTHONPATH": str(root)}
     )
 
 
-def _plan_node(
+def _invoke_node(
     work: ScriptWork,
     tool: Tool,
     source: Path | None,
@@ -271,7 +267,7 @@ def _plan_node(
     scratch: Path,
     environment: Path | None,
     write: Writer,
-) -> Plan:
+) -> Invocation:
     code = work.code or ""
     file = (
         source
@@ -281,7 +277,7 @@ def _plan_node(
     links: tuple[Path, ...] = ()
     env: dict[str, str] = {}
     if environment is not None:
-        # Packages are looked for beside the script and above it, never in the working directory.
+        # Node looks for packages beside and above the script, never in the working directory.
         names = ("node_modules", "package.json") if tool.kind == "deno" else ("node_modules",)
         links = _link(environment, scratch if source is None else root, names)
         env["NODE_PATH"] = str(environment / "node_modules")
@@ -293,11 +289,11 @@ def _plan_node(
             argv = (*tool.argv, "run", "--allow-all", "--no-prompt", "--quiet", *manual, str(file))
         case _:
             argv = (*tool.argv, str(file))
-    return Plan((*argv, *work.args), env, links=links if source is not None else ())
+    return Invocation((*argv, *work.args), env, links=links if source is not None else ())
 
 
 def _node_extension(language: str, tool: Tool, code: str) -> str:
-    """Node.js tells modules from scripts by the file's name; only the old kind knows `require`."""
+    """Node.js tells modules from scripts by the file extension; only scripts have `require`."""
     if language == "typescript":
         return ".ts"
     is_module = _ES_MODULE.search(code) or not _COMMONJS.search(code)
@@ -314,7 +310,7 @@ def _link(environment: Path, folder: Path, names: tuple[str, ...]) -> tuple[Path
     return tuple(made)
 
 
-def _plan_go(
+def _invoke_go(
     work: ScriptWork,
     tool: Tool,
     source: Path | None,
@@ -322,9 +318,8 @@ def _plan_go(
     scratch: Path,
     environment: Path | None,
     write: Writer,
-) -> Plan:
-    """Compile, then run: as `go run` does, but with the program's own exit code and its arguments
-    left alone."""
+) -> Invocation:
+    """Compile, then run: like `go run`, but keeps the program's exit code and arguments."""
     program = scratch / "step"
     build = (*tool.argv, "build", "-o", str(program))
     modules = (
@@ -333,12 +328,12 @@ def _plan_go(
         else {}
     )
     if source is None:
-        # In a folder of its own: Go ignores a go.mod that lies in TMPDIR itself.
+        # In its own folder: Go ignores a go.mod directly in TMPDIR.
         folder = write("go/main.go", work.code or "").parent
         for name, text in (modules or {"go.mod": _go_module(tool)}).items():
             write(f"go/{name}", text)
         env = {"GOFLAGS": "-mod=mod", "GOPROXY": "off"}
-        return Plan((str(program), *work.args), build=Build((*build, "."), folder, env))
+        return Invocation((str(program), *work.args), build=Build((*build, "."), folder, env))
     links: tuple[Path, ...] = ()
     if environment is not None:
         if (root / "go.mod").exists():
@@ -348,7 +343,7 @@ def _plan_go(
         for name, text in modules.items():
             (root / name).write_text(text)
         links = tuple(root / name for name in modules)
-    return Plan(
+    return Invocation(
         (str(program), *work.args), build=Build((*build, os.fspath(source)), root), links=links
     )
 

@@ -18,22 +18,22 @@ from runners.guard.guard import Guard
 from runners.host import environment
 from runners.host.dependencies import EnvironmentCache, Recipe
 from runners.host.environment import User, find_user
-from runners.host.languages import Plan, find_recipe, plan_script
-from runners.host.process import Command, Ending, adopt_orphans, supervise
+from runners.host.languages import Invocation, build_invocation, find_recipe
+from runners.host.process import Command, ProcessEnd, adopt_orphans, supervise
 from runners.host.toolbox import Toolbox
 from runners.lines import LineFeed
 
 _SWEEP_GRACE_S = 2.0
 _INSTALL_LOG_BYTES = 1_000_000
 _ENDED_BY_SIGNAL = frozenset({128 + 9, 128 + 15})
-_running: set[str] = set()  # attempts that some local runner of this process is doing
+_running: set[str] = set()  # attempts that local runners of this process are running
 
 
 @dataclass(frozen=True, slots=True)
 class LocalConfig:
-    """`cache_dir` keeps environments with dependencies; `pass_env` and `install_env` name variables
-    of the worker that steps, or only installers, see as well; `run_as` is the system user for steps
-    whose order names none."""
+    """`cache_dir` holds environments with dependencies. `pass_env` and `install_env` name variables
+    of the worker that steps, or only installers, get too. `run_as` is the default system user of
+    steps."""
 
     cache_dir: Path
     run_as: str | None = None
@@ -43,8 +43,8 @@ class LocalConfig:
 
 
 class LocalRunner:
-    """Runs scripts on this host. Makes its process the parent of all orphans below it; start the
-    guard before."""
+    """Runs scripts on this host. Its process becomes the parent of all orphans below it; start the
+    guard first."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"script"})
 
@@ -70,8 +70,7 @@ class LocalRunner:
             feed.close()
 
     def sweep(self, live: frozenset[str]) -> None:
-        """End processes of attempts that nobody answers for any more: not alive, and their worker
-        gone or this one."""
+        """End processes of abandoned attempts: not alive, and their worker gone or this one."""
         for attempt in {
             attempt
             for attempt, keeper in _list_attempts()
@@ -87,7 +86,7 @@ class LocalRunner:
         return keeper is None or keeper == self._keeper or not strays.is_alive(keeper)
 
     def find_user(self, order: StepOrder) -> User | None:
-        """Whom the order's processes run as; None for the worker's own user."""
+        """The user that the order's processes run as; None for the worker's own."""
         name = order.run_as or self._config.run_as
         if name is None:
             return None
@@ -96,7 +95,7 @@ class LocalRunner:
         return self._users[name]
 
     def find_base(self, user: User | None) -> dict[str, str]:
-        """What every process gets from the host; read once, since it is the same for every step."""
+        """The base environment of every process; built once per user."""
         name = user.name if user else None
         if name not in self._bases:
             self._bases[name] = environment.build_base(
@@ -112,17 +111,17 @@ class LocalRunner:
                 cache.prepare()
             except OSError as error:
                 raise PlatformError(
-                    f"{self._config.cache_dir} cannot keep dependencies: {error.strerror}"
+                    f"{self._config.cache_dir} cannot hold dependencies: {error.strerror}"
                 ) from error
             self._caches[name] = cache
         return self._caches[name]
 
 
 class _Ended(Exception):
-    """The attempt was stopped, or its time ran out, before its own process began."""
+    """The attempt was stopped or timed out before its own process started."""
 
-    def __init__(self, ending: Ending) -> None:
-        self.ending = ending
+    def __init__(self, end: ProcessEnd) -> None:
+        self.end = end
 
 
 class _Attempt:
@@ -152,31 +151,32 @@ class _Attempt:
 
     def run(self) -> StepOutcome:
         if self._stop.reason is not None:
-            return self._settle(Ending(0, "stop"))
+            return self._outcome_of(ProcessEnd(0, "stop"))
         self._hand_over(self._order.scratch_dir)
         recipe = find_recipe(self._work, self._runner._toolbox)
         try:
             with (
                 self._hold(recipe) if recipe else nullcontext() as directory,
-                self._plan(directory) as plan,
+                self._invocation(directory) as invocation,
             ):
-                if plan.build is not None:
-                    env = {**self._installer_env(), **plan.build.env}
+                if invocation.build is not None:
+                    env = {**self._installer_env(), **invocation.build.env}
                     built = self._supervise(
-                        Command(plan.build.argv, plan.build.cwd, env), self._feed
+                        Command(invocation.build.argv, invocation.build.cwd, env), self._feed
                     )
                     if built.cause is not None or built.exit_code != 0:
-                        return self._settle(built)
-                return self._settle(
+                        return self._outcome_of(built)
+                return self._outcome_of(
                     self._supervise(
-                        Command(plan.argv, self._cwd(), self._step_env(plan)), self._feed
+                        Command(invocation.argv, self._cwd(), self._step_env(invocation)),
+                        self._feed,
                     )
                 )
         except _Ended as early:
-            return self._settle(early.ending)
+            return self._outcome_of(early.end)
 
-    def _supervise(self, command: Command, feed: LineFeed) -> Ending:
-        ending = supervise(
+    def _supervise(self, command: Command, feed: LineFeed) -> ProcessEnd:
+        end = supervise(
             command,
             self._order.attempt,
             feed.feed,
@@ -186,30 +186,26 @@ class _Attempt:
             self._runner._guard,
             self._user,
         )
-        if ending.would_not_die:
+        if end.would_not_die:
             self._feed.say(
-                f"Warning: {ending.would_not_die} processes of this step could not be ended"
+                f"Warning: {end.would_not_die} processes of this step could not be ended"
             )
-        elif ending.left_running and ending.cause is None:
-            self._feed.say(f"{ending.left_running} processes that the step left running were ended")
-        return ending
+        elif end.left_running and end.cause is None:
+            self._feed.say(f"{end.left_running} processes that the step left running were ended")
+        return end
 
-    def _settle(self, ending: Ending) -> StepOutcome:
+    def _outcome_of(self, end: ProcessEnd) -> StepOutcome:
         guard = self._runner._guard
-        if ending.cause is not None:
-            cause = self._stop.reason if ending.cause == "stop" else ending.cause
-            return self._feed.settle_early(cause, ending.exit_code)
-        if (
-            ending.exit_code in _ENDED_BY_SIGNAL
-            and guard
-            and guard.has_ended_steps_since(self._began)
-        ):
-            return self._feed.settle_early("lost", ending.exit_code)
-        return self._feed.settle(ending.exit_code)
+        if end.cause is not None:
+            cause = self._stop.reason if end.cause == "stop" else end.cause
+            return self._feed.outcome_of_stop(cause, end.exit_code)
+        if end.exit_code in _ENDED_BY_SIGNAL and guard and guard.has_ended_steps_since(self._began):
+            return self._feed.outcome_of_stop("lost", end.exit_code)
+        return self._feed.outcome_of(end.exit_code)
 
     def _cwd(self) -> Path:
-        """`workdir` below the workspace's root, else that root; the order may name a directory of
-        the host."""
+        """`workdir` below the workspace's root, or that root; the order may name a host directory
+        instead."""
         if self._order.chdir is not None:
             return self._order.chdir
         if not self._order.workdir:
@@ -220,21 +216,21 @@ class _Attempt:
         return path
 
     @contextmanager
-    def _plan(self, directory: Path | None) -> Iterator[Plan]:
+    def _invocation(self, directory: Path | None) -> Iterator[Invocation]:
         order = self._order
-        plan = plan_script(
+        invocation = build_invocation(
             self._work, self._runner._toolbox, self._root, order.scratch_dir, directory, self._write
         )
         try:
-            yield plan
+            yield invocation
         finally:
-            for link in plan.links:
+            for link in invocation.links:
                 with suppress(OSError):
                     link.unlink()
 
     def _write(self, name: str, text: str) -> Path:
-        """A file in the attempt's own directory: script text holds rendered secrets and is nobody
-        else's to read."""
+        """Write a file into the attempt's own directory: rendered scripts hold secrets, so no other
+        user may read them."""
         path = self._order.scratch_dir / name
         try:
             if "/" in name and not path.parent.exists():
@@ -260,9 +256,11 @@ class _Attempt:
         if self._user is not None:
             os.chown(path, self._user.uid, self._user.gid, follow_symlinks=False)
 
-    def _step_env(self, plan: Plan) -> Mapping[str, str]:
+    def _step_env(self, invocation: Invocation) -> Mapping[str, str]:
         return environment.for_step(
-            {**self._runner.find_base(self._user), **plan.env}, self._order, self._runner._keeper
+            {**self._runner.find_base(self._user), **invocation.env},
+            self._order,
+            self._runner._keeper,
         )
 
     def _installer_env(self) -> dict[str, str]:
@@ -290,20 +288,19 @@ class _Attempt:
 
     def _pause(self, seconds: float) -> None:
         if self._stop.wait(seconds):
-            raise _Ended(Ending(0, "stop"))
+            raise _Ended(ProcessEnd(0, "stop"))
         if self._deadline is not None and time.monotonic() >= self._deadline:
-            raise _Ended(Ending(0, "timeout"))
+            raise _Ended(ProcessEnd(0, "timeout"))
 
     def _install(self, recipe: Recipe, directory: Path) -> None:
-        """Run the recipe's commands in `directory`; what they print is told as our lines, and is
-        never output."""
+        """Run the recipe's commands in `directory`; their output becomes server lines, never the
+        step's OUTPUT."""
 
         def tell(line: Line) -> None:
             self._lines(replace(line, stream="server"))
 
         limits = Limits(log_bytes=_INSTALL_LOG_BYTES)
-        # A hard link into a cache of another user's would make that user's file part of the
-        # environment.
+        # A hard link into another user's cache would make that user's file part of the environment.
         env = {
             **self._installer_env(),
             **recipe.env,
@@ -311,18 +308,18 @@ class _Attempt:
         }
         for argv in recipe.commands:
             feed = LineFeed(tell, limits, self._order.secrets)
-            ending = self._supervise(Command(argv, directory, env), feed)
+            end = self._supervise(Command(argv, directory, env), feed)
             feed.close()
-            if ending.cause is not None:
-                raise _Ended(ending)
-            if ending.exit_code != 0:
+            if end.cause is not None:
+                raise _Ended(end)
+            if end.exit_code != 0:
                 raise AuthorError(
-                    f"Dependency installation failed (exit code {ending.exit_code}):"
+                    f"Dependency installation failed (exit code {end.exit_code}):"
                     f" {feed.stderr_tail}"
                 )
 
 
 def _list_attempts() -> set[tuple[str, str | None]]:
-    """(attempt, keeper) of every marked process on this host that we may look into."""
+    """(attempt, keeper) of every marked process on this host that we may inspect."""
     marks = (strays.read_marks(process.pid) for process in strays.list_processes())
     return {(attempt, keeper) for attempt, keeper in marks if attempt is not None}

@@ -1,10 +1,10 @@
-"""One process of a step, from its start until nothing of it is left.
+"""One process of a step, from its start until all its descendants are gone.
 
-The thread that runs the step reads both pipes, hears the stop signal and keeps the time in one poll
-loop: no thread and no temporary file a step. What a step left running is found cheaply: a process
-whose parent ended becomes a child of the nearest subreaper above it, which the worker is. What the
-worker starts itself, in other threads, is not on the list of its main thread's children; with luck
-that list is empty, and a look at it is all that an ordinary step pays.
+The thread that runs the step reads both pipes, waits for the stop signal and checks the time in one
+poll loop: no extra thread and no temporary file per step. Leftover processes are cheap to find: an
+orphan becomes a child of the nearest subreaper above it, which is the worker. The worker's own
+processes, started in other threads, are not among its main thread's children; usually that list is
+empty, and an ordinary step only pays for one look at it.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _LINGER_S = 1.0
 _LEFTOVER_GRACE_S = 2.0
 _READ_BYTES = 1 << 16
 _PR_SET_CHILD_SUBREAPER = 36
-_PATIENT_POLL_MS = 50  # where the system cannot tell by file descriptor that a process ended
+_PATIENT_POLL_MS = 50  # without pidfd the loop must poll for the end of the process
 
-_lock = threading.Lock()  # a process that just started may not be collected before it is known
+_lock = threading.Lock()  # a process that just started must not be reaped before it is registered
 _started: set[int] = set()
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to start. `env` is the whole environment; its values may be secret."""
+    """What to start. `env` is the whole environment and may hold secrets."""
 
     argv: tuple[str, ...]
     cwd: Path
@@ -53,19 +53,17 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """How a process ended: by itself (`cause` None) or because it was made to. 128 + n for signal
-    n."""
+class ProcessEnd:
+    """How a process ended: by itself (`cause` None) or forced. Exit code 128 + n means signal n."""
 
     exit_code: int
     cause: Cause | None
-    left_running: int = 0  # processes that outlived the main one and had to be ended
+    left_running: int = 0  # processes that outlived the main one and were ended
     would_not_die: int = 0
 
 
 def adopt_orphans() -> bool:
-    """Become the parent of every process whose parent ends below this one; False where the system
-    cannot."""
+    """Become the parent of all orphans below this process; False if the system cannot do that."""
     return set_process_option(_PR_SET_CHILD_SUBREAPER, 1)
 
 
@@ -78,12 +76,10 @@ def supervise(
     grace_s: float = 5.0,
     guard: Guard | None = None,
     user: User | None = None,
-) -> Ending:
-    """Start `command`, hand on what it writes, and return when it and everything it started are
-    gone.
+) -> ProcessEnd:
+    """Start `command`, pass on its output, and return when it and all its descendants are gone.
 
-    `deadline` is on the monotonic clock. Raises AuthorError when the command cannot be started as
-    asked.
+    `deadline` is on the monotonic clock. Raises AuthorError when the command cannot be started.
     """
     bell = _Bell()
     reading: dict[int, Literal["stdout", "stderr"]] = {}
@@ -142,7 +138,7 @@ def _start(
 
 @cache
 def _nothing() -> int:
-    """What every step reads from stdin."""
+    """The stdin of every step."""
     return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
@@ -153,7 +149,7 @@ def _explain(error: OSError, command: Command) -> Exception:
             command.cwd
         ):
             return AuthorError(
-                f"the working directory {command.cwd.name!r} is not a folder that the step may"
+                f"the working directory {command.cwd.name!r} is not a directory that the step may"
                 " enter"
             )
         case errno.ENOENT:
@@ -162,17 +158,19 @@ def _explain(error: OSError, command: Command) -> Exception:
             )
         case errno.EACCES:
             return AuthorError(
-                f"the program {program!r} may not be executed; check its mode and its folder's"
+                f"the program {program!r} may not be executed; check its mode and its directory's"
             )
         case errno.ENOEXEC:
-            return AuthorError(f"{program!r} is no program; begin it with a line such as #!/bin/sh")
+            return AuthorError(
+                f"{program!r} is not a program; begin it with a line such as #!/bin/sh"
+            )
         case errno.E2BIG:
             size = sum(len(arg) for arg in command.argv) + sum(
                 len(k) + len(v) for k, v in command.env.items()
             )
             return AuthorError(
                 f"arguments and environment of the step are too long for this system ({size}"
-                " characters); hand large values over in a file"
+                " characters); pass large values in a file"
             )
         case _:
             return PlatformError(f"the process could not be started: {error.strerror}")
@@ -235,7 +233,7 @@ class _Supervision:
         if self._exit_fd is not None:
             self._poll.register(self._exit_fd, select.POLLIN)
 
-    def run(self) -> Ending:
+    def run(self) -> ProcessEnd:
         try:
             while self._process.returncode is None:
                 self._pump(self._time_left_ms())
@@ -243,7 +241,7 @@ class _Supervision:
             self._linger()
             return self._clear()
         except BaseException:
-            # Ours, or the sink's: the step may not outlive the one who reads it.
+            # The step must not outlive its reader.
             strays.end(self._hunt, 0.0, between=self._process.poll)
             raise
         finally:
@@ -258,8 +256,7 @@ class _Supervision:
         return max(self._wake_at - time.monotonic(), 0.0) * 1000 + 1
 
     def _pump(self, timeout_ms: float | None) -> bool:
-        """Wait for whatever comes first, and read what there is; True when a pipe said
-        something."""
+        """Wait for the first event and read what is available; True when a pipe had data."""
         was_read = False
         for fd, _ in self._poll.poll(timeout_ms):
             stream = self._reading.get(fd)
@@ -298,7 +295,7 @@ class _Supervision:
             self._wake_at = now + 0.2
 
     def _ask(self, cause: Cause, now: float) -> None:
-        """TERM to everything; KILL is due after the grace."""
+        """TERM to everything; KILL follows after the grace period."""
         if cause == "stop":
             self._grace_s = limit_grace(self._grace_s, self._stop.reason)
         self._cause, self._asked_at = cause, now
@@ -306,8 +303,8 @@ class _Supervision:
         strays.send(signal.SIGTERM, self._hunt.look(), (self._process.pid,))
 
     def _linger(self) -> None:
-        """Read what is still in the pipes. A filter at the script's end (`exec > >(tee log)`) gets
-        a moment to finish, a process that the script left in the background is not waited for."""
+        """Read what is left in the pipes. A filter at the script's end (`exec > >(tee log)`) gets a
+        moment to finish; background processes of the script do not."""
         until = time.monotonic() + _LINGER_S
         is_hurried = self._cause is not None
         while self._reading and not is_hurried and (left := until - time.monotonic()) > 0:
@@ -316,19 +313,19 @@ class _Supervision:
         while self._reading and self._pump(0) and time.monotonic() < until + _LINGER_S:
             pass
 
-    def _clear(self) -> Ending:
-        """End what the main process left behind, and collect the dead among it."""
+    def _clear(self) -> ProcessEnd:
+        """End and reap what the main process left behind."""
         code = self._process.returncode
         exit_code = 128 - code if code < 0 else code
         if not self._has_leftovers():
-            return Ending(exit_code, self._cause)
+            return ProcessEnd(exit_code, self._cause)
         left = self._hunt.look()
         waited = time.monotonic() - self._asked_at if self._cause else 0.0
         grace_s = self._grace_s - waited if self._cause else min(self._grace_s, _LEFTOVER_GRACE_S)
         give_up_s = _GIVE_UP_S - waited
         stubborn = strays.end(self._hunt, max(grace_s, 0.0), give_up_s, self._collect)
         self._collect()
-        return Ending(exit_code, self._cause, len(left), len(stubborn))
+        return ProcessEnd(exit_code, self._cause, len(left), len(stubborn))
 
     def _collect(self) -> None:
         self._pump(0)
@@ -344,7 +341,7 @@ class _Supervision:
 
 
 def _start_known(spawn: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-    """Start a process that its owner waits for, until it takes it off `_started`."""
+    """Start a process that only its owner reaps, as long as it is in `_started`."""
     with _lock:
         process = spawn()
         _started.add(process.pid)
@@ -352,7 +349,7 @@ def _start_known(spawn: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Pop
 
 
 def _collect(group: int) -> list[int]:
-    """Reap what is dead of this group and of all orphans; the answer is the orphans that live."""
+    """Reap the dead of this group and all dead orphans; returns the living orphans."""
     with suppress(ChildProcessError):
         while os.waitpid(-group, os.WNOHANG)[0]:
             pass
@@ -361,7 +358,7 @@ def _collect(group: int) -> list[int]:
 
 
 def _has_members(group: int) -> bool:
-    """Whether anything of the group is left, once its dead are collected."""
+    """Whether the group still has members once its dead are reaped."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -384,8 +381,8 @@ def _list_children() -> list[int]:
 
 
 def _reap(pid: int) -> bool:
-    """Reap a dead orphan; True when it was one. A child of another part of the worker shares the
-    worker's session and is left alone; what a step leaves never does."""
+    """Reap a dead orphan; True when it was one. Children of other parts of the worker share its
+    session and are left alone; leftovers of a step never share it."""
     process = strays.read_process(pid)
     if process is None or process.state not in "ZX" or process.sid == os.getsid(0):
         return False

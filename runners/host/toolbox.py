@@ -1,7 +1,4 @@
-"""Which toolchains this host has, and which of them runs a script.
-
-Source: Action types, "Multi-language scripts" (order of preference) and "Interpreter override".
-"""
+"""Which toolchains this host has, and which of them runs a script."""
 
 from __future__ import annotations
 
@@ -26,28 +23,27 @@ _PROBE = (
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A toolchain as found on this host. `kind` is one of uv, python, bun, node, deno, go, shell,
-    other."""
+    """A toolchain of this host. `kind` is one of uv, python, bun, node, deno, go, shell, other."""
 
     kind: str
     argv: tuple[str, ...]
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Differs as soon as another version stands in its place."""
+        """Changes when another version is installed in its place."""
         found = os.stat(os.path.realpath(self.argv[0]))
         return (*self.argv, str(found.st_size), str(found.st_mtime_ns))
 
 
 class Toolbox:
-    """Finds toolchains, each once a process. Never the Python of the worker itself."""
+    """Finds toolchains, each once per process. Never the worker's own Python."""
 
     def __init__(self, path: str | None = None) -> None:
         self.path = clean_path(path)
         self._found: dict[tuple[str, str | None], Tool] = {}
 
     def choose(self, language: str, interpreter: str | None = None) -> Tool:
-        """The toolchain for `language`, or the one the author named; AuthorError says what to
+        """The toolchain for `language`, or the author's `interpreter`; AuthorError says what to
         install."""
         key = (language, interpreter)
         if key not in self._found:
@@ -57,14 +53,14 @@ class Toolbox:
         return self._found[key]
 
     def find(self, name: str) -> str | None:
-        """Where a program is; uv also where pip put it beside the worker."""
+        """The path of a program; also finds uv where pip installed it beside the worker."""
         found = shutil.which(name, path=self.path)
         if found is None and name == "uv":
             found = shutil.which("uv", path=os.path.dirname(sys.executable))
         return found
 
     def installer(self, tool: Tool) -> Tool:
-        """Who installs JavaScript packages for `tool`."""
+        """The installer of JavaScript packages for `tool`."""
         if tool.kind in ("bun", "deno"):
             return tool
         for name in ("npm", "bun"):
@@ -109,8 +105,7 @@ class Toolbox:
         )
 
     def _python_with(self, uv: str) -> Tool:
-        """uv makes environments; a script without dependencies starts faster without uv in
-        between."""
+        """Prefer plain Python: a script without dependencies starts faster without uv."""
         for name in ("python3", "python"):
             found = self.find(name)
             if found:
@@ -142,8 +137,8 @@ def _kind_of(program: str) -> str:
 
 
 def _real_python(found: str) -> str:
-    """The interpreter behind a shim, which costs a shell at every start; the base of the worker's
-    own environment, whose packages are the worker's and not a step's."""
+    """The interpreter behind a shim, which would start a shell each time; for the worker's own
+    virtual environment its base, because those packages are not for steps."""
     prefix, _, rest = _ask((found, "-c", _PROBE)).partition("\n")
     base, _, real = rest.partition("\n")
     if not os.path.isabs(real):
@@ -155,7 +150,7 @@ def _real_python(found: str) -> str:
 
 
 def _ask(argv: tuple[str, ...], env: dict[str, str] | None = None) -> str:
-    """What a program prints about itself; empty when it fails."""
+    """A program's output about itself; empty when it fails."""
     try:
         answer = subprocess.run(
             argv,

@@ -1,5 +1,4 @@
-"""One connection to an API server: the few calls that a step needs, with their errors told
-apart."""
+"""One connection to an API server: the few calls that a step needs, with classified errors."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ T = TypeVar("T")
 
 
 class ClusterAway(PlatformError):
-    """The API server cannot be reached, or asks for patience (429, 5xx)."""
+    """The API server is unreachable or asks to retry later (429, 5xx)."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -32,7 +31,7 @@ class ClusterAway(PlatformError):
 
 
 class Refused(AuthorError):
-    """The API server will not do it. `status` is its HTTP status."""
+    """The API server refused the request. `status` is its HTTP status."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -50,8 +49,8 @@ class Cluster:
     def create(
         self, kind: str, body: Mapping[str, Any], *, is_rehearsal: bool = False
     ) -> dict[str, Any]:
-        """`kind` is "pod" or "secret". A field that the server does not know is refused, where it
-        could be dropped."""
+        """`kind` is "pod" or "secret". Fields unknown to the server raise Refused instead of being
+        dropped."""
         options = {"dry_run": "All"} if is_rehearsal else {}
         return self._read(
             f"create_namespaced_{kind}",
@@ -62,8 +61,7 @@ class Cluster:
         )
 
     def may(self, verb: str, resource: str) -> bool:
-        """Whether our account may do this in the namespace; `pods/log` is a subresource. Every
-        account may ask."""
+        """Whether our account may do this in the namespace; `pods/log` is a subresource."""
         name, _, part = resource.partition("/")
         wanted = {
             "namespace": self._config.namespace,
@@ -83,7 +81,7 @@ class Cluster:
     def delete(
         self, kind: str, name: str, grace_s: int | None = None, uid: str | None = None
     ) -> None:
-        """Ask for the removal of one thing; nothing happens when it is not there."""
+        """Request the deletion of one object; a missing one is fine."""
         options: dict[str, Any] = {"grace_period_seconds": grace_s} if grace_s is not None else {}
         if uid is not None:
             options["body"] = client.V1DeleteOptions(
@@ -103,8 +101,7 @@ class Cluster:
         return items
 
     def watch(self, name: str, version: str, timeout_s: int) -> Any:
-        """The open response of a watch on one pod, from `version` on, or from the present: JSON
-        lines."""
+        """The open response of a watch on one pod, from `version` or from now on: JSON lines."""
         options = {"resource_version": version} if version else {}
         return self._call(
             "list_namespaced_pod",
@@ -123,7 +120,7 @@ class Cluster:
     def read_log(
         self, name: str, container: str, *, follow: bool, since_s: int | None, read_timeout_s: float
     ) -> Any:
-        """The open response of a container's log: lines with time stamps."""
+        """The open response of a container's log: lines with timestamps."""
         options = {"since_seconds": since_s} if since_s is not None else {}
         return self._call(
             "read_namespaced_pod_log",
@@ -170,7 +167,7 @@ class Cluster:
             ) from error
 
     def _get(self, method: str) -> Any:
-        """The part of the API that has this method."""
+        """The API object that has this method."""
         with self._lock:
             if self._client is None:
                 self._client = client.ApiClient(_load(self._config))
@@ -185,8 +182,8 @@ def patiently(
     *,
     first_s: float = 0.2,
 ) -> T:
-    """The answer of `act`, which is tried again while the cluster is away: for `outage_s`, or until
-    told to stop."""
+    """The result of `act`, retried while the cluster is unreachable: for `outage_s` or until
+    `should_stop`."""
     deadline, delay = time.monotonic() + outage_s, first_s
     while True:
         try:
@@ -201,9 +198,9 @@ def patiently(
 
 
 def break_off(response: Any) -> None:
-    """End an open response, if there is one, that another thread reads."""
+    """End an open response, if any, that another thread reads."""
     if response is not None:
-        # an already closed response complains in many ways
+        # a closed response raises many kinds of errors
         with contextlib.suppress(Exception):
             response.shutdown()
 
@@ -225,7 +222,7 @@ def _load(config: PodConfig) -> Any:
         raise ClusterAway(
             f"No credentials for a cluster: neither in-cluster ones nor a kubeconfig ({error})"
         ) from error
-    settings.retries = False  # ours to decide: see patiently()
+    settings.retries = False  # patiently() retries
     settings.connection_pool_maxsize = 64
     return settings
 

@@ -16,8 +16,8 @@ DEFAULT_INIT_IMAGE = "curlimages/curl:latest"
 
 @dataclass(frozen=True, slots=True)
 class PodConfig:
-    """How this worker uses its cluster. `owner` is the worker's own name: leftovers are told apart
-    by it."""
+    """How this worker uses its cluster. `owner` is the worker's name, which labels what it
+    creates."""
 
     needs: ClassVar[str] = ".namespace is needed: the namespace in which steps run"
     namespace: str
@@ -31,14 +31,16 @@ class PodConfig:
     policy: Annotated[PodPolicy, Key("allow")] = field(default_factory=PodPolicy)
     pending_timeout_s: float = 600.0  # from creation to the start of the step's container
     image_timeout_s: float = 300.0  # how long pulling may fail before the step does
-    poll_s: float = 2.0  # without the right to watch
+    poll_s: float = 2.0  # polling interval without the right to watch
     request_timeout_s: float = 30.0
-    outage_s: float = 60.0  # how long the API server may be away before the step counts as lost
+    outage_s: float = (
+        60.0  # how long the API server may be unreachable before the step counts as lost
+    )
 
     @classmethod
     def from_section(
         cls, section: Mapping[str, Any], *, owner: str, runner_image: str | None = None
     ) -> PodConfig:
-        """Read the section; unknown keys and wrong values are refused with a sentence."""
+        """Read the section; unknown keys and wrong values raise AuthorError."""
         runner_image = runner_image or DEFAULT_RUNNER_IMAGE
         return read_section(cls, section, "kubernetes", owner=owner, runner_image=runner_image)

@@ -1,9 +1,8 @@
-"""Follows the log of one container through every break of the connection: no line lost, none told
-twice.
+"""Follows the log of one container across broken connections: no line lost, none repeated.
 
-The server can only be asked for "the last N seconds", by its own clock. So every line is asked for
-with its time stamp, a new connection begins some seconds before the last line that was told, and
-what was told already is skipped.
+The server only offers "the last N seconds", by its own clock. So lines are requested with
+timestamps, a new connection begins some seconds before the last line seen, and lines already seen
+are skipped.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ from runners.pod.config import PodConfig
 
 OVERLAP_S = 5.0
 READ_TIMEOUT_S = 3600.0
-# before a new connection: longer and longer while nothing comes of them
+# pauses before a new connection: growing while connections bring nothing
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.1, 2.0
 MAX_REFUSALS = 5  # once the container has ended
 _STAMP = re.compile(rb"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d) ?")
 
 
 class LogFollower(threading.Thread):
-    """Feeds the lines of one container into `feed`. `finish()` once the container has ended: then
-    the rest is read."""
+    """Feeds the lines of one container into `feed`. Call `finish()` once the container has ended to
+    read the rest."""
 
     def __init__(
         self,
@@ -58,13 +57,13 @@ class LogFollower(threading.Thread):
         self._response: Any = None
 
     def finish(self, *, is_running: bool) -> None:
-        """Nobody waits for more of this container: read what it has said up to now, then end."""
+        """Read what the container has written up to now, then end."""
         self._has_ended.set()
-        if is_running:  # its log would not come to an end by itself
+        if is_running:  # its log would not end by itself
             break_off(self._response)
 
     def close(self) -> None:
-        """End now, whatever is left."""
+        """End now, even with lines left."""
         self._is_closed.set()
         self._has_ended.set()
         break_off(self._response)
@@ -89,7 +88,7 @@ class LogFollower(threading.Thread):
             if is_last and is_whole:
                 return
             if is_whole and not self._has_ended.is_set():
-                self._has_ended.wait(0.1)  # the status follows the log by a moment
+                self._has_ended.wait(0.1)  # the status lags a moment behind the log
                 continue
             if not is_whole:
                 delay = FIRST_PAUSE_S if self._has_news else min(delay * 2, LAST_PAUSE_S)
@@ -97,7 +96,7 @@ class LogFollower(threading.Thread):
                 self._is_closed.wait(delay)
 
     def _read_once(self, *, follow: bool) -> bool:
-        """Read one response; true when it ended as it should."""
+        """Read one response; True when it ended properly."""
         response = self._cluster.read_log(
             self._pod,
             self._container,
@@ -143,14 +142,14 @@ class _Told:
     """Remembers the lines of the last seconds, and which of them a new connection has repeated."""
 
     def __init__(self) -> None:
-        self._last: float | None = None  # the newest time stamp, by the server's clock
+        self._last: float | None = None  # the newest timestamp, by the server's clock
         self._skew: float | None = None  # our clock minus the server's, at most
         self._recent: Counter[int] = Counter()
         self._stamps: list[tuple[float, int]] = []
         self._to_skip: Counter[int] = Counter()
 
     def choose_since(self, now: float) -> int | None:
-        """How many seconds back the next connection has to begin; None for everything."""
+        """How many seconds back the next connection must begin; None for everything."""
         if self._last is None or self._skew is None:
             return None
         return max(1, int(now - self._skew - self._last) + 3)
@@ -196,7 +195,7 @@ class _Told:
 
 
 def read_stamp(line: bytes) -> float | None:
-    """Seconds since the epoch of the time stamp at the beginning of a line."""
+    """Seconds since the epoch of the timestamp at the start of a line."""
     found = _STAMP.match(line)
     if found is None:
         return None

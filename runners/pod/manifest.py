@@ -1,5 +1,5 @@
-"""The pod, and the secret beside it, for one attempt. Pure: an order and a configuration in, plain
-values out."""
+"""The pod and the secret of one attempt. Pure: an order and a configuration in, plain values
+out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from runners.containers.script import (
 from runners.pod.config import PodConfig
 from runners.pod.policy import INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER, find_violations, harden
 
-_CHUNK_BYTES = 100_000  # Linux takes at most 128 KiB for one environment variable
+_CHUNK_BYTES = 100_000  # Linux limits an environment variable to 128 KiB
 _DROPPED = ["AUDIT_WRITE", "MKNOD", "NET_RAW", "SETFCAP", "SYS_CHROOT"]
 _TOKEN = "STROEM_WORKSPACE_TOKEN"  # noqa: S105 - the name of a variable, not what it holds
 _URL = "STROEM_WORKSPACE_URL"
@@ -43,7 +43,7 @@ rm -f /tmp/workspace.tar.gz
 """
 
 
-# The script is not process 1, which would be deaf to signals: this shell is, and passes TERM on.
+# Process 1 ignores signals by default: this shell is process 1 and passes TERM on to the script.
 _RUN = f"""
 sh {FILES}/{MAIN} &
 _s_child=$!
@@ -60,8 +60,8 @@ exit "$_s_code"
 
 @dataclass(frozen=True, slots=True)
 class PodPlan:
-    """What is to be created. `secret` is None when there is nothing to hide; `open_pod` needs no
-    secret at all."""
+    """What to create. `secret` is None when there is nothing to hide; `open_pod` needs no
+    secret."""
 
     name: str
     pod: dict[str, Any]
@@ -74,7 +74,7 @@ def name_pod(attempt: str) -> str:
 
 
 def build_plan(order: StepOrder, config: PodConfig) -> PodPlan:
-    """The merged, hardened and judged pod; raises AuthorError naming everything that the policy
+    """The merged, hardened and checked pod; raises AuthorError with everything that the policy
     refuses."""
     hidden: dict[str, dict[str, str]] = {}
     generated = _build_pod(order, config, hidden)
@@ -124,8 +124,7 @@ def build_labels(order: StepOrder, config: PodConfig) -> dict[str, str]:
 
 
 def sanitise_label(text: str) -> str:
-    """`text` as the value of a label: at most 63 of [A-Za-z0-9._-], letters or digits at both
-    ends."""
+    """`text` as a label value: at most 63 of [A-Za-z0-9._-], letters or digits at both ends."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:63].strip("._-")
 
 
@@ -247,8 +246,8 @@ def _build_command(work: ImageWork) -> dict[str, Any]:
 
 
 def _add_files(files: Mapping[str, str], env: dict[str, str]) -> str:
-    """Put the texts of `files` into `env`, in pieces; the answer is the program that writes them
-    and runs the first."""
+    """Put the texts of `files` into `env`, in pieces; returns the program that writes them and runs
+    the first."""
     lines, names = ["umask 077"], []
     for number, (name, text) in enumerate(files.items()):
         pieces = []
@@ -286,18 +285,17 @@ def _build_security() -> dict[str, Any]:
 
 
 def _escape(text: str) -> str:
-    """Kubernetes expands $(NAME) in commands and values, and takes $$ for $: this keeps `text` as
-    it is."""
+    """Escape `text`, because Kubernetes expands $(NAME) in commands and values, and reads $$ as
+    $."""
     return text.replace("$", "$$")
 
 
 def _give_env(
     pod: Mapping[str, Any], hidden: Mapping[str, Mapping[str, str]], secret_name: str | None
 ) -> dict[str, Any]:
-    """`pod` with the platform's own variables: from the secret, or as plain values where there may
-    be no secret.
+    """`pod` with the platform's variables: from the secret, or as plain values without one.
 
-    What the author's manifest says about a variable stands, whatever ours was.
+    Variables of the author's manifest take precedence.
     """
     given: dict[str, Any] = merge(pod, {})
     for group in ("initContainers", "containers"):
@@ -309,8 +307,7 @@ def _give_env(
 
 
 def _mount_input(pod: dict[str, Any], secret_name: str) -> None:
-    """Show the file with the input to an image that runs as it is. Ours to add: the policy has
-    judged the pod."""
+    """Mount the input file into an image that runs unchanged. Added after the policy check."""
     volume = {
         "secretName": secret_name,
         "items": [{"key": INPUT, "path": INPUT}],
@@ -323,7 +320,7 @@ def _mount_input(pod: dict[str, Any], secret_name: str) -> None:
 
 
 def _forget_input(pod: dict[str, Any]) -> None:
-    """Without a secret there is no place for the file; the inputs' own variables say the same."""
+    """Without a secret the file has no place; the variables of the inputs hold the same values."""
     step = _find_step(pod)
     step["env"] = [entry for entry in step["env"] if entry.get("name") != INPUT_FILE]
 

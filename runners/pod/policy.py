@@ -1,10 +1,7 @@
-"""What the author of a workspace may ask of a pod. Judges the merged pod, never the override that
-led to it.
+"""What the author of a workspace may set in a pod. Checks the merged pod, not the override.
 
-An allow list: a field that is not named here is refused with its path, so that a field which a
-later Kubernetes adds is refused until somebody has thought about it. The operator widens the list
-in the worker's configuration. Source: Action types, "Pod manifest overrides"; threat "pod manifest
-escalation".
+An allow list: fields not listed here are refused with their path, including those of later
+Kubernetes versions. The operator extends the list in the worker's configuration.
 """
 
 from __future__ import annotations
@@ -15,7 +12,7 @@ from typing import Any
 
 INIT_CONTAINER = "workspace-init"
 STEP_CONTAINER = "step"
-OUR_PREFIX = "stroem-"  # names of the secrets that the worker makes for attempts
+OUR_PREFIX = "stroem-"  # names of the secrets that the worker creates for attempts
 OUR_LABELS = "stroem.io/"
 
 Found = Iterator[str]
@@ -58,10 +55,9 @@ _VOLUMES = _words(
     "emptyDir configMap secret persistentVolumeClaim projected downwardAPI ephemeral hostPath"
 )
 _PROJECTED = _words("configMap secret downwardAPI")
-# below these every word may stand
+# any key may stand below these
 _FREE = _words("nodeSelector labels annotations env command args")
-# Words of power: refused wherever they have no business, whatever their case, although a server
-# would ignore them.
+# Privileged field names: refused in any place and case, even where a server would ignore them.
 _POWER = _words(
     """allowprivilegeescalation apparmorprofile capabilities cephfs csi ephemeralcontainers
     finalizers flexvolume
@@ -76,13 +72,13 @@ _HOST_NAMESPACES = ("hostNetwork", "hostPID", "hostIPC")
 
 @dataclass(frozen=True, slots=True)
 class PodPolicy:
-    """What the worker's configuration allows beyond what every author may do. None means "any"."""
+    """What the worker's configuration allows in addition. None means "any"."""
 
     privileged: bool = False
     privilege_escalation: bool = False
     capabilities: frozenset[str] = frozenset()
     host_namespaces: bool = False
-    host_paths: tuple[str, ...] = ()  # each allows itself and what is below it
+    host_paths: tuple[str, ...] = ()  # each allows itself and everything below it
     service_accounts: frozenset[str] | None = None
     secrets: frozenset[str] | None = None
     # further fields of the pod spec, e.g. runtimeClassName
@@ -90,11 +86,11 @@ class PodPolicy:
 
 
 def harden(pod: Mapping[str, Any], policy: PodPolicy) -> dict[str, Any]:
-    """A copy in which every container, an author's own included, has the protections that it did
-    not speak about."""
+    """A copy in which every container, including the author's, has default protections where it
+    sets none."""
     hardened = dict(pod)
     if not isinstance(pod.get("spec"), Mapping):
-        return hardened  # the judge says what is wrong with it
+        return hardened  # find_violations() reports it
     spec = dict(pod["spec"])
     for group in ("initContainers", "containers"):
         if isinstance(spec.get(group), list):
@@ -108,11 +104,10 @@ def harden(pod: Mapping[str, Any], policy: PodPolicy) -> dict[str, Any]:
 def find_violations(
     pod: Mapping[str, Any], generated: Mapping[str, Any], policy: PodPolicy
 ) -> list[str]:
-    """One sentence for each thing in the merged `pod` that is not allowed; empty when it may be
-    sent.
+    """One sentence per violation in the merged `pod`; empty when it may be sent.
 
-    `generated` is the pod before the author's manifest was laid over it: what is ours must still be
-    as it was.
+    `generated` is the pod before the author's manifest was merged into it: the platform's parts
+    must be unchanged.
     """
     return list(_Judge(policy, generated).judge(pod))
 
@@ -258,8 +253,7 @@ class _Judge:
             yield from self._our_init_container(containers)
 
     def _our_init_container(self, containers: list[Any]) -> Found:
-        """The container that holds the download token: only its resources are the author's to
-        say."""
+        """The container that holds the download token: the author may only set its resources."""
 
         def pick(items: Any) -> Any:
             found = [
@@ -406,7 +400,7 @@ def _power_words(value: Any, path: str, key: str) -> Found:
 
 
 def _probe_hosts(value: Any, path: str) -> Found:
-    """A probe with a host of its own makes the node, not the pod, send the request."""
+    """A probe with its own host makes the node send requests elsewhere than to the pod."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             if key == "host" and item is not None:

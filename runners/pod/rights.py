@@ -1,5 +1,4 @@
-"""What the worker's account may do in its namespace, and what its steps do without where it may
-not."""
+"""What the worker's account may do in its namespace, and what its steps lose without a right."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from runners.pod.manifest import build_plan
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """Verbs on one resource (`pods/log` is pods and its subresource log), and what comes of lacking
+    """Verbs on one resource (`pods/log`: subresource log of pods), and the effect of lacking
     them."""
 
     resource: str
@@ -32,10 +31,12 @@ RIGHTS = (
         "pods",
         ("list", "watch"),
         False,
-        "pods are polled, and what a killed worker leaves is not looked for",
+        "pods are polled, and leftovers of a killed worker are not found",
     ),
-    Right("secrets", ("create", "delete"), False, "environment variables stand in the pod itself"),
-    Right("secrets", ("list",), False, "secrets that a killed worker leaves are not looked for"),
+    Right(
+        "secrets", ("create", "delete"), False, "environment variables are stored in the pod itself"
+    ),
+    Right("secrets", ("list",), False, "secrets left by a killed worker are not found"),
 )
 
 
@@ -49,10 +50,10 @@ def find_missing(cluster: Cluster) -> Iterator[Right]:
 
 
 def find_objection(cluster: Cluster, config: PodConfig) -> str | None:
-    """Why the cluster would not take a pod as steps have it: no such namespace, a quota, an
-    admission rule.
+    """Why the cluster would refuse the pod of a step: no such namespace, a quota, an admission
+    rule.
 
-    Asks by a dry run, of which nothing stays. Raises ClusterAway.
+    Uses a dry run. Raises ClusterAway.
     """
     order = StepOrder(
         attempt="doctor",

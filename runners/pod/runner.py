@@ -15,7 +15,7 @@ from engine.errors import AuthorError, PlatformError
 from engine.orders import Line, ScriptWork, StepOrder, StepOutcome, Verdict
 from runners.base import LineSink, StopSignal
 from runners.containers.limits import explain_kill
-from runners.containers.remote import ComplaintWatch, Ending, Underway, carry_out
+from runners.containers.remote import ComplaintWatch, EndSignal, Underway, carry_out
 from runners.containers.script import check_source
 from runners.lines import LineFeed
 from runners.pod.cluster import Cluster, ClusterAway, Refused, patiently
@@ -28,14 +28,14 @@ from runners.pod.watching import NUDGE, PodWatch
 
 logger = logging.getLogger(__name__)
 
-LOG_PATIENCE_S = 15.0  # for the rest of a log once its container has ended
-REMOVAL_PATIENCE_S = 8.0  # for a pod to go before it is removed by force
+LOG_PATIENCE_S = 15.0  # patience for the rest of a log once its container has ended
+REMOVAL_PATIENCE_S = 8.0  # patience for the deletion of a pod before it is forced
 TAIL_LINES = 20
 TAIL_CHARS = 4096
 
 
 class PodRunner:
-    """A pod for each attempt, named after it, and a secret beside it where the cluster lets us make
+    """One pod per attempt, named after it, with a secret beside it if the account may create
     one."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"kubernetes"})
@@ -51,8 +51,8 @@ class PodRunner:
         watch = ComplaintWatch(lines)
         log = _SharedLog(watch)
         feed = LineFeed(log.keep_tail(STEP_CONTAINER), order.limits, order.secrets)
-        with self._underway.hold(order.attempt), Ending(stop, order.limits) as ending:
-            outcome = carry_out(_Attempt(self, order, log, feed, ending), feed)
+        with self._underway.hold(order.attempt), EndSignal(stop, order.limits) as end_signal:
+            outcome = carry_out(_Attempt(self, order, log, feed, end_signal), feed)
         watch.name_remedy(order, outcome, feed)
         return outcome
 
@@ -60,8 +60,8 @@ class PodRunner:
         """Remove this worker's pods and secrets whose attempts are neither in `live` nor under way
         here.
 
-        Needs the verb list on pods and secrets; without it leftovers stay until their namespace is
-        cleaned otherwise.
+        Needs the verb list on pods and secrets; without it leftovers stay until someone cleans the
+        namespace.
         """
         self.abandon(self._find(f"{OUR_LABELS}owner={sanitise_label(self.config.owner)}") - live)
 
@@ -69,8 +69,8 @@ class PodRunner:
         return self._find("app=stroem-step")
 
     def abandon(self, attempts: frozenset[str]) -> None:
-        """See RemoteRunner. By name: that needs no right to list. A cluster that is away is left to
-        the next time."""
+        """See RemoteRunner. Works by name: that needs no right to list. An unreachable cluster
+        waits for the next call."""
         for name in map(name_pod, self._underway.without(attempts)):
             try:
                 self.cluster.delete("pod", name, grace_s=1)
@@ -89,13 +89,13 @@ class PodRunner:
         return frozenset(found)
 
     def _note_blindness(self, kind: str, problem: Exception) -> None:
-        """Once a kind: who may not list is asked to again and again."""
+        """Log once per kind: sweeps repeat."""
         with self._lock:
             is_new = kind not in self._blind
             self._blind.add(kind)
         if is_new:
             logger.warning(
-                "leftover %ss cannot be looked for (that needs the verb list): %s", kind, problem
+                "cannot look for leftover %ss (that needs the verb list): %s", kind, problem
             )
 
 
@@ -103,14 +103,19 @@ class _Attempt:
     """One attempt from manifest to removal."""
 
     def __init__(
-        self, runner: PodRunner, order: StepOrder, log: _SharedLog, feed: LineFeed, ending: Ending
+        self,
+        runner: PodRunner,
+        order: StepOrder,
+        log: _SharedLog,
+        feed: LineFeed,
+        end_signal: EndSignal,
     ) -> None:
         self._config = runner.config
         self._cluster = runner.cluster
         self._order = order
         self._log = log
         self._feed = feed
-        self._ending = ending
+        self._end_signal = end_signal
         self._plan: PodPlan | None = None
         self._uid: str | None = None
         self._has_secret = False
@@ -122,28 +127,28 @@ class _Attempt:
         if isinstance(self._order.work, ScriptWork):
             check_source(self._order.work)
         self._plan = build_plan(self._order, self._config)
-        if self._ending.cause is not None:
-            return self._feed.settle_early(self._ending.cause)
+        if self._end_signal.cause is not None:
+            return self._feed.outcome_of_stop(self._end_signal.cause)
         pod = self._create(self._plan)
         if pod is None:
-            return self._feed.settle_early(self._ending.cause)
+            return self._feed.outcome_of_stop(self._end_signal.cause)
         watch = PodWatch(self._cluster, self._config, self._plan.name, pod, self._feed.say)
         watch.start()
-        self._ending.when_set(watch.nudge)
+        self._end_signal.when_set(watch.nudge)
         try:
             sight = self._follow(watch, pod)
-            if self._ending.cause is not None and sight.stage in ("waiting", "running"):
+            if self._end_signal.cause is not None and sight.stage in ("waiting", "running"):
                 self._end(watch)
         finally:
             watch.close()
-            self._finish_logs(patience_s=LOG_PATIENCE_S if self._ending.cause is None else 1.0)
-        if self._ending.cause is not None and sight.stage != "ended":
-            return self._feed.settle_early(self._ending.cause)
-        return self._settle(sight)
+            self._finish_logs(patience_s=LOG_PATIENCE_S if self._end_signal.cause is None else 1.0)
+        if self._end_signal.cause is not None and sight.stage != "ended":
+            return self._feed.outcome_of_stop(self._end_signal.cause)
+        return self._outcome_of(sight)
 
     def remove(self) -> None:
-        """Remove pod and secret and see them gone; a cluster that is away now is left to the next
-        sweep."""
+        """Remove pod and secret and wait until they are gone; if the cluster is unreachable, the
+        next sweep does."""
         if self._plan is None:
             return
         try:
@@ -156,7 +161,7 @@ class _Attempt:
             logger.warning("pod %s is left to the next sweep: %s", self._plan.name, problem)
 
     def _create(self, plan: PodPlan) -> dict[str, Any] | None:
-        """The pod as the server made it; None when the attempt had to end before."""
+        """The created pod; None when the attempt had to end before."""
         manifest = plan.pod
         if plan.secret is not None and not self._create_secret(plan.secret):
             manifest = plan.open_pod
@@ -171,21 +176,23 @@ class _Attempt:
                 was_unclear = True
                 raise
             except Refused as refusal:
-                # our own, whose answer was lost on its way
+                # our own; the response to its creation was lost
                 if refusal.status == 409 and was_unclear:
                     pod = self._cluster.get_pod(plan.name)
                     if pod is not None:
                         return pod
                 if refusal.status == 409:
                     raise PlatformError(
-                        f"a pod {plan.name} was here already; it has been removed"
+                        f"a pod {plan.name} already existed; it has been removed"
                     ) from refusal
                 raise
 
         try:
-            pod = patiently(create, self._config.outage_s, lambda: self._ending.cause is not None)
+            pod = patiently(
+                create, self._config.outage_s, lambda: self._end_signal.cause is not None
+            )
         except ClusterAway:
-            if self._ending.cause is not None:
+            if self._end_signal.cause is not None:
                 return None
             raise
         except Refused as refusal:
@@ -202,7 +209,7 @@ class _Attempt:
                 self._feed.say(
                     "The worker's account may not create secrets in namespace"
                     f" {self._config.namespace!r} (missing verbs: create and delete on secrets):"
-                    " environment variables stand in the pod itself"
+                    " environment variables are stored in the pod itself"
                 )
                 return False
             if refusal.status != 409:
@@ -213,13 +220,13 @@ class _Attempt:
         return True
 
     def _follow(self, watch: PodWatch, pod: dict[str, Any]) -> Sight:
-        """Watch until the step has ended, cannot end well any more, or has to be ended."""
+        """Watch until the step has ended, can no longer succeed, or has to be ended."""
         began = time.monotonic()
         sight = Sight("waiting")
         while True:
             sight = look(pod)
             self._follow_logs(pod)
-            if sight.stage in ("ended", "lost", "broken") or self._ending.cause is not None:
+            if sight.stage in ("ended", "lost", "broken") or self._end_signal.cause is not None:
                 return sight
             patience = self._find_patience(sight, began)
             if patience is not None and patience <= 0:
@@ -231,8 +238,8 @@ class _Attempt:
             if news is None:
                 return (
                     sight
-                    if self._ending.cause is not None
-                    else Sight("lost", "the pod was deleted by somebody else")
+                    if self._end_signal.cause is not None
+                    else Sight("lost", "the pod was deleted by another party")
                 )
             if isinstance(news, Exception):
                 raise news
@@ -240,7 +247,7 @@ class _Attempt:
                 pod = news
 
     def _find_patience(self, sight: Sight, began: float) -> float | None:
-        """Seconds that a pod whose step has not started may still take; None once it has."""
+        """Seconds left for the pod to start its step; None once it has started."""
         if sight.stage != "waiting":
             self._pull_trouble_since = None
             return None
@@ -275,10 +282,9 @@ class _Attempt:
             follower.start()
 
     def _end(self, watch: PodWatch) -> None:
-        """Ask the pod to stop; its last lines are still read. Removal makes sure of it
-        afterwards."""
+        """Stop the pod; its last lines are still read. Removal later forces it."""
         assert self._plan is not None
-        name, grace = self._plan.name, self._ending.grace_s
+        name, grace = self._plan.name, self._end_signal.grace_s
         deadline = time.monotonic() + grace + 1.0
         try:
             patiently(
@@ -318,7 +324,7 @@ class _Attempt:
                 feed.close()
         self._feed.close()
 
-    def _settle(self, sight: Sight) -> StepOutcome:
+    def _outcome_of(self, sight: Sight) -> StepOutcome:
         match sight.stage:
             case "lost":
                 return self._feed.outcome(
@@ -333,11 +339,11 @@ class _Attempt:
                 )
                 return self._feed.outcome(Verdict.FAILED, sight.exit_code, error)
             case _:
-                return self._settle_ended(sight)
+                return self._outcome_of_end(sight)
 
-    def _settle_ended(self, sight: Sight) -> StepOutcome:
+    def _outcome_of_end(self, sight: Sight) -> StepOutcome:
         exit_code = sight.exit_code if sight.exit_code is not None else -1
-        outcome = self._feed.settle(exit_code)
+        outcome = self._feed.outcome_of(exit_code)
         if exit_code == 0 or self._feed.output.error is not None:
             return outcome
         error = f"Exit code: {exit_code}"
@@ -354,7 +360,7 @@ class _Attempt:
             return
         patiently(lambda: self._cluster.delete("pod", name, 0, self._uid), self._config.outage_s)
         if not self._is_gone(name, REMOVAL_PATIENCE_S):
-            logger.warning("pod %s does not go away; the next sweep tries again", name)
+            logger.warning("pod %s is not gone yet; the next sweep tries again", name)
 
     def _is_gone(self, name: str, patience_s: float) -> bool:
         deadline, delay = time.monotonic() + patience_s, 0.05
@@ -372,7 +378,8 @@ class _Attempt:
 
 
 class _SharedLog:
-    """The caller's sink for the threads of several containers; remembers the last lines of each."""
+    """Lets the threads of several containers share the caller's sink; keeps the last lines of
+    each."""
 
     def __init__(self, sink: LineSink) -> None:
         self._sink = sink
@@ -391,7 +398,7 @@ class _SharedLog:
         return tell
 
     def label(self, container: str) -> LineSink:
-        """A sink for a container other than the step's: its lines say whose they are."""
+        """A sink for another container than the step's: its lines name the container."""
         return self.keep_tail(container, f"[{container}] ")
 
     def read_tail(self, container: str) -> str:

@@ -10,8 +10,7 @@ from runners.pod.policy import INIT_CONTAINER, STEP_CONTAINER
 
 Stage = Literal["waiting", "running", "ended", "lost", "broken"]
 
-# Waiting for these is waiting in vain; the others may pass (a registry that is away, an image on
-# its way).
+# These never resolve; other reasons may (an unreachable registry, an image that is being pulled).
 _FATAL = frozenset(
     {"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError"}
 )
@@ -28,9 +27,9 @@ _TAKEN_AWAY = frozenset(
 class Sight:
     """One look at a pod.
 
-    `waiting` (nothing of the step has run), `running`, `ended` with `exit_code`, `lost` (taken away
-    by the cluster), `broken` (it can never run). `reason` is what the cluster says about it, for
-    the author.
+    `waiting` (the step has not started), `running`, `ended` with `exit_code`, `lost` (the cluster
+    took it away), `broken` (it can never run). `reason` is the cluster's explanation, for the
+    author.
     """
 
     stage: Stage
@@ -41,7 +40,7 @@ class Sight:
 
 
 def look(pod: Mapping[str, Any]) -> Sight:
-    """What `pod`, as the API server tells it, means for its step."""
+    """What the state of `pod` means for its step."""
     status = pod.get("status") or {}
     step = _find(status.get("containerStatuses"), STEP_CONTAINER)
     taken = _find_disruption(status)
@@ -63,7 +62,7 @@ def has_running_container(pod: Mapping[str, Any]) -> bool:
 
 
 def list_started(pod: Mapping[str, Any]) -> list[str]:
-    """The containers that have something to say: they run or have run."""
+    """The containers that have a log: they run or have run."""
     return [
         str(entry["name"])
         for entry in _list_entries(pod.get("status") or {})
@@ -136,7 +135,7 @@ def _join(told: Mapping[str, Any]) -> str:
 
 
 def _list_entries(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What is said about each container, those that come first before the others."""
+    """The status of each container, init containers first."""
     return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
 
 

@@ -1,4 +1,4 @@
-"""Follows one pod: by watch, or by asking again and again where watching is not allowed."""
+"""Follows one pod: by watch, or by polling if watching is not allowed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ NUDGE = object()
 
 
 class PodWatch(threading.Thread):
-    """Puts every version of the pod into `news`: the pod, None once it is gone, or an exception
-    when it gives up."""
+    """Puts every version of the pod into `news`: the pod, None once it is gone, or an exception on
+    giving up."""
 
     def __init__(
         self,
@@ -43,11 +43,11 @@ class PodWatch(threading.Thread):
         self._say = say
 
     def nudge(self) -> None:
-        """Wake whoever waits for news."""
+        """Wake the reader of `news`."""
         self.news.put(NUDGE)
 
     def close(self) -> None:
-        """End the thread, also in the middle of a watch."""
+        """End the thread, even during a watch."""
         self._is_closed.set()
         break_off(self._response)
 
@@ -60,7 +60,7 @@ class PodWatch(threading.Thread):
                 self._follow_once()
                 away_since, delay = None, 0.2
                 if time.monotonic() - began < 0.2:
-                    self._is_closed.wait(0.2)  # a server that closes at once must not be hammered
+                    self._is_closed.wait(0.2)  # do not hammer a server that closes at once
             except Refused as refusal:
                 self.news.put(refusal)
                 return
@@ -73,7 +73,7 @@ class PodWatch(threading.Thread):
                 delay = min(delay * 2, 5.0)
 
     def _follow_once(self) -> None:
-        """One watch, or one question."""
+        """One watch, or one poll."""
         if not self._may_watch:
             self._ask()
             self._is_closed.wait(self._config.poll_s)
@@ -81,7 +81,7 @@ class PodWatch(threading.Thread):
         try:
             self._response = self._cluster.watch(self._pod_name, self._version, WATCH_S)
             if not self._version:
-                self._ask()  # a pod that went before this watch began is in no event of it
+                self._ask()  # this watch has no event for a pod that was gone before
             self._read_events(self._response)
         except Refused as refusal:
             if refusal.status == 410:
@@ -108,7 +108,7 @@ class PodWatch(threading.Thread):
                     if line.strip() and not self._take_event(json.loads(line)):
                         return
         except (urllib3.exceptions.HTTPError, OSError, ValueError):
-            pass  # a broken watch is taken up again where it left off
+            pass  # a broken watch resumes where it ended
         finally:
             response.close()
         if not self._is_closed.is_set():
@@ -132,8 +132,7 @@ class PodWatch(threading.Thread):
         return not is_gone
 
     def _begin_anew(self) -> None:
-        """The server has forgotten our version, and may have forgotten the pod's own: watch from
-        the present on."""
+        """The server no longer knows our version, nor perhaps the pod's own: watch from now on."""
         self._version = ""
 
     def _ask(self) -> None:

@@ -194,7 +194,7 @@ def test_validate_lists_what_is_selected_and_doubts_what_fits_in_part(tmp_path: 
     found = manage("validate", str(file))
     assert found.returncode == 0, found.stderr
     assert "v.yaml:5:3: note: on_jobs_ready of task 'v' selects train_1, train_10" in found.stdout
-    assert "v.yaml:5:" in found.stdout and "as a whole it fits only 'train_1'" in found.stdout
+    assert "v.yaml:5:" in found.stdout and "as a whole it matches only 'train_1'" in found.stdout
     file.write_text(file.read_text().replace("on_jobs_ready", "on_jobs_redy"))
     wrong = manage("validate", str(file))
     assert wrong.returncode == 1

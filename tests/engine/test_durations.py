@@ -47,10 +47,8 @@ def test_seconds_and_the_words_used_are_kept(value, seconds, text):
         ("0h0m", "duration must be greater than 0"),
         (-5, "duration must be greater than 0"),
         ("-5", "duration must be greater than 0"),
-        pytest.param(10**5000, "duration is longer than anybody can wait", id="huge number"),
-        pytest.param(
-            "9" * 5000 + "s", "duration is longer than anybody can wait", id="many digits"
-        ),
+        pytest.param(10**5000, "duration is too long", id="huge number"),
+        pytest.param("9" * 5000 + "s", "duration is too long", id="many digits"),
         ("\u0663s", "unexpected character '\u0663' without preceding number"),
         (True, "a duration is whole seconds or a text such as 90s, 15m or 1h30m"),
         (1.5, "a duration is whole seconds or a text such as 90s, 15m or 1h30m"),

@@ -98,7 +98,7 @@ def test_hosts_that_each_lack_something_else_are_not_blamed_for_one_thing() -> N
     assert (
         said
         == "The step asks for 4 processors, 1 GPU: some worker or allocation offers each of these,"
-        " but none all of them"
+        " but none offers all of them"
     )
 
 

@@ -112,7 +112,7 @@ def test_the_environment_says_the_same_without_types():
         ("oven: hot", "b.yaml:1:1: oven must be a mapping; an empty one is `oven: {}`"),
         ("mill: 5", "b.yaml:1:1: mill must be a mapping"),
         ("name: 7", "b.yaml:1:1: name must be a text; put it in quotes"),
-        ("name: ''", "b.yaml:1:1: name must be a text, not an empty one"),
+        ("name: ''", "b.yaml:1:1: name must not be empty"),
         ("name: [a]", "b.yaml:1:1: name must be a text"),
         ('shelves: "4"', "b.yaml:1:1: shelves must be a whole number, not '4'"),
         ("shelves: true", "shelves must be a whole number, not 'true'"),

@@ -131,7 +131,7 @@ def test_the_worker_s_settings_are_left_to_the_worker() -> None:
         ),
         ("default_job_timeout: 169h", "exceeds maximum of 604800s (7d)"),
         ("default_job_timeout: 3x", "unknown duration unit 'x'"),
-        ("listen: a:1\nlisten: b:1", "server.yaml:2:1: the key 'listen' stands here twice"),
+        ("listen: a:1\nlisten: b:1", "server.yaml:2:1: the key 'listen' appears twice"),
         ("workspaces: {a: {type: folder}}", "workspaces.a of type folder needs `path`"),
         ("workspaces: {a: {type: git, url: u, auth: x}}", "workspaces.a.auth names nothing"),
         ("workspaces: {'a b': {type: folder, path: x}}", "'a b' is not a name"),

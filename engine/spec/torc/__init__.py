@@ -1,8 +1,8 @@
-"""Torc specification files (YAML, JSON, JSON5, KDL) as they are: read with places, expanded, turned
-into our tasks.
+"""Unmodified Torc specification files (YAML, JSON, JSON5, KDL): read with places, expanded,
+converted to our tasks.
 
-Belongs here: the four notations, Torc's keys and sentences, parameters, implied dependencies, the
-conversion into `engine.spec.model`. Does not: what the result does when it runs (`engine.planner`,
+Belongs here: the four notations, Torc's keys and messages, parameters, implied dependencies, the
+conversion into `engine.spec.model`. Does not belong here: how the result runs (`engine.planner`,
 `engine.workflow_actions`).
 """
 

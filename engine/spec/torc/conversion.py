@@ -1,4 +1,4 @@
-"""A Torc specification -> one of our tasks with its actions, and the scripts that jobs become."""
+"""Converts a Torc specification to a task with its actions, and jobs to scripts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _END_RAW = re.compile(r"\{%-?\s*endraw\s*-?%\}")
 
 
 def literal(text: str) -> str:
-    """`text` as a template that says exactly that: specifications hold no templates of ours."""
+    """`text` as a template that renders to exactly `text`: specifications hold no templates."""
     if not _TAG.search(text):
         return text
     if not _END_RAW.search(text):
@@ -34,8 +34,8 @@ def literal(text: str) -> str:
 def script_of(
     name: str, command: str, invocation_script: str | None, outputs: Sequence[str]
 ) -> str:
-    """What bash runs for a job: its command behind its invocation script, then a look for the files
-    it promises."""
+    """The bash script of a job: its command after its invocation script, then a check for its
+    output files."""
     line = f"{invocation_script} {command}" if invocation_script else command
     if not outputs:
         return line
@@ -53,18 +53,17 @@ def script_of(
 
 
 def with_recovery(script: str, recovery_script: str, exit_code: int) -> str:
-    """`script` behind what its failure handler runs first; that this fails is only worth a
-    warning."""
+    """`script` after its failure handler's recovery script, whose failure is only a warning."""
     warning = "Warning: the recovery script ended with exit code"
     return (
         f"TORC_RETURN_CODE={exit_code} bash -c {shlex.quote(recovery_script)} || "
-        f'echo "{warning} $?; the job runs all the same" >&2\n{script}'
+        f'echo "{warning} $?; the job runs nevertheless" >&2\n{script}'
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """The task (None when something is wrong), its name, and the actions of its steps by name."""
+    """The task (None on errors), its name, and the actions of its steps by name."""
 
     name: str
     place: Place
@@ -74,7 +73,7 @@ class Converted:
 
 
 def convert(file: str, document: Document) -> Converted:
-    """The task that a specification's tree says, and all that is wrong with it; never raises."""
+    """The task for a specification's tree, and all its problems; never raises."""
     problems = Problems()
     name, place = file, Place(file, 1, 1)
     spec: Specification | None = None
@@ -90,7 +89,7 @@ def convert(file: str, document: Document) -> Converted:
             resolved = resolve(spec, problems)
             problems.extend(check(spec, document.root))
     except TooManyErrors:
-        pass  # they say so themselves
+        pass  # already reported
     if spec is None or problems.has_errors:
         return Converted(name, place, None, {}, problems.in_order())
     task, actions = _build(spec, resolved, file)
@@ -98,7 +97,7 @@ def convert(file: str, document: Document) -> Converted:
 
 
 def _task_name(name: str) -> str:
-    """The name as it can stand in an address; the title keeps it as it is."""
+    """The name made fit for a URL; the title keeps it unchanged."""
     return name.strip().replace("/", "-")[:200]
 
 
@@ -139,15 +138,16 @@ def _build(spec: Specification, resolved: Resolved, file: str) -> tuple[Task, di
 
 
 def _join(job: Job, needs: Sequence[str]) -> Literal["any", "all", "done"]:
-    """How dependencies must have ended. Of one, any is all, and costs less to find out."""
+    """How dependencies must have ended. For a single one, any equals all and is cheaper to
+    check."""
     if not job.cancel_on_blocking_job_failure:
         return "done"
     return "all" if len(needs) > 1 else "any"
 
 
 def _action(job: Job, paths: Mapping[str, str], needs: Requirements | None, folder: str) -> Action:
-    """`folder`: of the file within its workspace, where the step runs when no directory of the host
-    is named."""
+    """`folder`: the file's folder in its workspace, where the step runs unless a host directory is
+    given."""
     outputs = [paths[name] for name in job.output_files]
     return Action(
         type="script",

@@ -1,8 +1,8 @@
-"""One specification file as a tree: the notation is told by the file's suffix, else by the text.
+"""One specification file as a tree; the file's suffix, else the text, determines the notation.
 
 KDL nodes become the mapping that the same specification has in YAML. A child that is a list in YAML
-may be written once for each item, with one or more arguments. Keys that nobody knows are handed on
-with their places, so that they are refused like those of the other notations.
+may be written once per item, with one or more arguments. Unknown keys are passed on with their
+places, so that they are refused as in the other notations.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from engine.spec.reader import Refusal
 from engine.spec.torc import json5, kdl
 from engine.spec.torc.kdl import KdlNode
 
-# KDL name -> key in YAML, where all the arguments of all such children make one list
+# KDL name -> key in YAML; the arguments of all such children form one list
 _JOB_LISTS = {
     "depends_on": "depends_on", "depends_on_job": "depends_on",
     "depends_on_regexes": "depends_on_regexes",
@@ -69,14 +69,14 @@ class _Pairs:
     def set(self, key: str, place: Place, value: Node) -> None:
         if key in self._keys:
             message = (
-                f"the key '{shorten(key)}' stands here twice (first at {self._keys[key]}); keep one"
+                f"the key '{shorten(key)}' appears twice (first at {self._keys[key]}); keep one"
             )
             self._problems.error(place, "duplicate-key", message)
             return
         self._keys[key], self._values[key] = place, value
 
     def add(self, key: str, place: Place, values: Sequence[Node]) -> None:
-        """More items of the list `key`."""
+        """Append items to the list `key`."""
         self._keys.setdefault(key, place)
         self._lists.setdefault(key, []).extend(values)
 
@@ -104,9 +104,9 @@ class _Shaping:
         }
 
     def scalar(self, node: KdlNode) -> Node:
-        """The one argument of a node; without any, a flag that is on."""
+        """The one argument of a node; a node without arguments is a flag that is on."""
         if node.has_block and node.args and node.name not in _MAPPINGS:
-            return Node({}, node.place)  # whoever reads it says that it is unknown, or no mapping
+            return Node({}, node.place)  # the reader reports that it is unknown or not a mapping
         if node.has_block:
             return self._mapping(node, {})
         if len(node.args) > 1 or node.props:
@@ -181,20 +181,20 @@ class _Shaping:
         top.add("user_data", node.place, [pairs.node()])
 
     def _json(self, text: Node) -> Node:
-        """User data is JSON within a text."""
+        """User data is JSON in a string."""
         document = json5.read(text.place.file, str(text.value))
         if document.root is None:
             for problem in document.problems:
                 self._problems.error(
-                    text.place, "user-data", f"'data' must hold JSON: {problem.message}"
+                    text.place, "user-data", f"'data' must be JSON: {problem.message}"
                 )
             return Node(None, text.place)
         return document.root
 
 
 def is_candidate(path: str, content: bytes) -> bool:
-    """Whether a file that is no YAML may be a specification, without reading it all: a folder holds
-    other JSON too."""
+    """Whether a non-YAML file may be a specification, without reading it all: folders hold other
+    JSON too."""
     suffix = PurePosixPath(path).suffix.lower()
     if len(content) > LIMITS.size_bytes:
         return False
@@ -204,8 +204,8 @@ def is_candidate(path: str, content: bytes) -> bool:
 
 
 def is_specification(root: Node | None) -> bool:
-    """Whether a tree is a Torc specification: it lists jobs, and has nothing that only our own
-    files have."""
+    """Whether a tree is a Torc specification: it lists jobs and has no keys that only our own files
+    have."""
     if root is None or not isinstance(root.value, dict):
         return False
     jobs = root.value.get("jobs")

@@ -1,5 +1,5 @@
-"""JSON and JSON5 text -> a tree of nodes that know their places, and the scanner that KDL is read
-with as well. Source: the JSON5 specification 1.0.0.
+"""JSON and JSON5 text -> a tree of nodes with places, and the scanner that the KDL reader shares.
+Follows the JSON5 specification 1.0.0.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _BIGGEST = 2**63 - 1
 
 
 class Scanner:
-    """Text, how far it was read, and what was counted on the way."""
+    """A text, the read position, and counters."""
 
     def __init__(self, file: str, text: str, limits: Limits) -> None:
         self.file, self.text, self.limits = file, text, limits
@@ -39,14 +39,14 @@ class Scanner:
         return self.text[self.at : self.at + count]
 
     def take(self, wanted: str) -> bool:
-        """Go past `wanted` if it stands here."""
+        """Skip `wanted` if it comes next."""
         if self.text.startswith(wanted, self.at):
             self.at += len(wanted)
             return True
         return False
 
     def match(self, pattern: re.Pattern[str]) -> str | None:
-        """Go past what `pattern` matches here; None when it does not."""
+        """Skip a match of `pattern` at this position; None without one."""
         found = pattern.match(self.text, self.at)
         if found is None:
             return None
@@ -61,16 +61,16 @@ class Scanner:
         return self.fail(f"{wanted} was expected here, not {found}")
 
     def storable(self, text: str, began: int) -> str:
-        """`text`, unless no database can hold it; it began at `began`."""
+        """`text`, if a database can store it; it began at `began`."""
         if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
             message = (
-                "the text holds a character that cannot be stored (NUL or half a surrogate pair)"
+                "the text contains a character that cannot be stored (NUL or half a surrogate pair)"
             )
             raise self.fail(message, began)
         return text
 
     def finite(self, number: int | float, word: str, at: int) -> int | float:
-        """`number`, unless it is too large to be stored; `word` says it at `at`."""
+        """`number`, if it is not too large to be stored; it is written as `word` at `at`."""
         if (isinstance(number, int) and abs(number) > _BIGGEST) or math.isinf(number):
             raise self.too_large(word, at)
         return number
@@ -80,7 +80,7 @@ class Scanner:
         return self.fail(message, at, "number")
 
     def count(self) -> None:
-        """One more value; raises Refusal beyond what a file may hold."""
+        """Count a value; raises Refusal above the limit of a file."""
         self.nodes += 1
         if self.nodes > self.limits.nodes:
             raise self.fail(
@@ -157,7 +157,7 @@ def _object(scanner: Scanner, place: Place) -> Node:
         at = scanner.at
         key = _key(scanner)
         if key in keys:
-            message = f"the key '{shorten(key)}' stands here twice (first at {keys[key]}); keep one"
+            message = f"the key '{shorten(key)}' appears twice (first at {keys[key]}); keep one"
             raise scanner.fail(message, at, "duplicate-key")
         keys[key] = scanner.place(at)
         _skip(scanner)
@@ -202,7 +202,7 @@ def _key(scanner: Scanner) -> str:
 
 
 def _is_name(text: str) -> bool:
-    """Whether it is a name of ECMAScript 5.1, which are Python's and `$` and two joiners."""
+    """Whether it is an ECMAScript 5.1 name: a Python identifier, plus `$` and two joiners."""
     plain = text.translate(dict.fromkeys(map(ord, _NAME_JOINERS), "_"))
     return plain.isidentifier() and text[0] not in "\u200c\u200d"
 
@@ -233,7 +233,7 @@ def _escape(scanner: Scanner) -> str:
     if letter in ("\n", "\r", "\u2028", "\u2029"):
         return ""
     if letter == "":
-        raise scanner.fail("the text ends behind a backslash")
+        raise scanner.fail("the text ends after a backslash")
     return _ESCAPES.get(letter, letter)
 
 
@@ -270,5 +270,5 @@ def _number(scanner: Scanner, word: str, at: int) -> int | float:
     elif _FLOAT.match(word) and len(word) < 400:
         number = float(word)
     else:
-        raise scanner.fail(f"'{shorten(word, 30)}' is no value; put text in quotes", at)
+        raise scanner.fail(f"'{shorten(word, 30)}' is not a value; put text in quotes", at)
     return scanner.finite(number, word, at)

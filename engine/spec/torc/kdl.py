@@ -1,5 +1,5 @@
-"""KDL text -> nodes that know their places. Reads version 1 and version 2: `true` and `#true`,
-`r#"…"#` and `#"…"#`."""
+"""KDL text -> nodes with places. Reads versions 1 and 2: `true` and `#true`, `r#"…"#` and
+`#"…"#`."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _skip_lines(scanner: Scanner) -> None:
 
 
 def _skip_blank(scanner: Scanner) -> bool:
-    """Blanks, comments, and line ends behind a backslash; True when there was any."""
+    """Skip blanks, comments, and line ends after a backslash; True when there was any."""
     began = scanner.at
     while True:
         if scanner.match(_BLANK) is not None:
@@ -113,7 +113,7 @@ def _continue_line(scanner: Scanner) -> None:
     scanner.match(_BLANK)
     scanner.match(_LINE_COMMENT)
     if scanner.match(_NEWLINE) is None and not scanner.is_at_end:
-        raise scanner.fail("behind a '\\' the line must end", at)
+        raise scanner.fail("the line must end after a '\\'", at)
 
 
 def _node(scanner: Scanner) -> KdlNode:
@@ -191,7 +191,7 @@ def _value(scanner: Scanner) -> Node:
     keyword = scanner.match(_KEYWORD)
     if keyword is not None:
         if keyword[1:] not in _WORDS:
-            raise scanner.fail(f"{keyword} is no number that can be stored", at, "number")
+            raise scanner.fail(f"{keyword} is a number that cannot be stored", at, "number")
         return Node(_WORDS[keyword[1:]], place, keyword[1:])
     if _RAW.match(scanner.text, scanner.at):
         text = _raw(scanner)
@@ -279,7 +279,7 @@ def _number(scanner: Scanner, word: str, at: int) -> int | float:
     if _RADIX.match(word):
         number = int(bare, 0)
     elif not (found := _DECIMAL.match(word)):
-        raise scanner.fail(f"'{shorten(word, 30)}' is no value; put text in quotes", at)
+        raise scanner.fail(f"'{shorten(word, 30)}' is not a value; put text in quotes", at)
     elif found[1] or found[2]:
         number = float(bare)
     else:

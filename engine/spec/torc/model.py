@@ -1,5 +1,5 @@
-"""A specification after reading, before and after the expansion of parameters, and what must fit
-together in it, in Torc's own sentences. Source: torc.md 2.2 and 8.5.
+"""A specification, before and after the expansion of parameters, and its consistency checks, in
+Torc's own words.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from engine.spec.slurm import (
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """What something is repeated over: parameter -> the text of its values."""
+    """The parameters of a repetition: parameter -> the text of its values."""
 
     parameters: Mapping[str, str] = field(default_factory=dict)
     mode: str = "product"
-    shared: tuple[str, ...] = ()  # `use_parameters`: names of the specification's own
+    shared: tuple[str, ...] = ()  # `use_parameters`: names of parameters of the specification
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job; the lists hold names of other things, the `_regexes` patterns over such names."""
+    """One job; the lists hold names, the `_regexes` patterns for names."""
 
     name: str
     command: str
@@ -56,7 +56,7 @@ class Job:
     output_user_data: tuple[str, ...] = ()
     output_user_data_regexes: tuple[str, ...] = ()
     axes: Axes = Axes()
-    at: Mapping[str, Place] = field(default_factory=dict)  # key -> where it stands
+    at: Mapping[str, Place] = field(default_factory=dict)  # key -> its place
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Requirements:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`max_retries` counts attempts, the first included, as Torc does."""
+    """`max_retries` counts attempts, including the first, as in Torc."""
 
     exit_codes: tuple[int, ...]
     match_all: bool
@@ -105,7 +105,7 @@ class Handler:
 
 @dataclass(frozen=True, slots=True)
 class Specification:
-    """One file. `options` holds what steers Torc's own runners."""
+    """One file. `options` holds settings of Torc's own runners."""
 
     name: str
     place: Place
@@ -122,8 +122,7 @@ class Specification:
 
 
 def check(spec: Specification, root: Node) -> Iterator[Problem]:
-    """Everything that is wrong with an expanded specification; `root` is the tree it was read
-    from."""
+    """All problems of an expanded specification; `root` is its tree."""
     yield from _check_jobs(spec)
     yield from _check_node_counts(spec)
     names = tuple(job.name for job in spec.jobs)
@@ -160,7 +159,7 @@ def _check_jobs(spec: Specification) -> Iterator[Problem]:
 
 
 def _check_node_counts(spec: Specification) -> Iterator[Problem]:
-    """One worker for an allocation of several nodes must have a job that uses them all."""
+    """A single worker for several nodes needs a job that uses all of them."""
     for action in spec.actions:
         for doing in action.do:
             scheduler = spec.schedulers.get(doing.get("scheduler") or "")
@@ -262,8 +261,8 @@ def _check_names(seen: _Seen, names: tuple[str, ...]) -> Iterator[Problem]:
 
 
 def _doubt(pattern: str, matched: tuple[str, ...], whole: tuple[str, ...]) -> str:
-    """What a pattern selects that it does not fit from end to end."""
-    only = f"as a whole it fits only {listed(whole)}" if whole else "as a whole it fits none"
+    """Warn about names that a pattern matches only partly."""
+    only = f"as a whole it matches only {listed(whole)}" if whole else "as a whole it matches none"
     return (
         f"regex '{shorten(pattern)}' is searched for within names, and selects {listed(matched)};"
         f" {only}"

@@ -1,10 +1,9 @@
-"""Parameterised jobs and files -> the jobs and files that there are: values of parameters, their
-combinations, and putting them into texts. Source: torc.md 8.3.
+"""Expands parameterised jobs and files: values of parameters, their combinations, and filling them
+into texts.
 
-Every placeholder of a text is filled in, whatever its format, and combinations come in the order in
-which the file names the parameters: one file always gives the same steps. Jobs of one name become
-one job: a job whose name holds no placeholder gathers what its combinations list, as an aggregation
-over all of them wants.
+Every placeholder is filled in, in any format, and combinations follow the order of the parameters
+in the file: a file always gives the same steps. Jobs of one name become one job: a job whose name
+has no placeholder collects the lists of all its combinations, as an aggregation needs.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ _TEXTS = ("name", "command", "invocation_script", "resource_requirements", "sche
 _LISTS = tuple(field.name for field in fields(Job) if str(field.type).startswith("tuple"))
 MOST_JOBS = 20_000
 MOST_FILES = 50_000
-MOST_TEXT = 16_000_000  # letters of all expanded texts together
-_PLACEHOLDER_COSTS = 20  # as many letters as take as long
+MOST_TEXT = 16_000_000  # total letters of all expanded texts
+_PLACEHOLDER_COSTS = 20  # cost of a copy, in letters
 
 
 def values_of(text: str) -> tuple[Value, ...]:
-    """The values that `1:10`, `0:1:0.25`, `[a,b]` or a single word mean. Raises AuthorError."""
+    """The values of `1:10`, `0:1:0.25`, `[a,b]` or a single word. Raises AuthorError."""
     text = text.strip()
     if text.startswith("{") and text.endswith("}") and ":" in text:
         text = text[1:-1].strip()
@@ -161,17 +160,17 @@ def _format(value: Value, spec: str) -> str:
 
 
 def _plain(value: float) -> str:
-    """Without exponent and without zeros that say nothing: 1e-05 is 0.00001, 1.0 is 1."""
+    """Without exponent and trailing zeros: 1e-05 is 0.00001, 1.0 is 1."""
     text = f"{Decimal(repr(value)):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 class _TooMuch(Exception):
-    """The expansion would not end in reasonable time."""
+    """The expansion would take too long."""
 
 
 class _Budget:
-    """How much of an expansion there may be."""
+    """The limits of an expansion."""
 
     def __init__(self) -> None:
         self._left = MOST_TEXT
@@ -188,8 +187,8 @@ class _Budget:
 
 
 def expand(spec: Specification, problems: Problems) -> Specification:
-    """The specification with every parameter filled in; what cannot be is complained about and left
-    out."""
+    """The specification with all parameters filled in; what cannot be expanded is reported and
+    omitted."""
     budget = _Budget()
     at = spec.place
     jobs: list[Job] = []
@@ -224,7 +223,7 @@ def _refuse_more(count: int, most: int, what: str) -> None:
 def _combinations(
     subject: str, place: Place, axes: Axes, shared: Mapping[str, str], problems: Problems
 ) -> list[dict[str, Any]]:
-    """The values for each copy; one empty combination for what is not repeated."""
+    """The values for each copy; one empty combination if nothing is repeated."""
     chosen = axes.parameters or {name: shared[name] for name in axes.shared if name in shared}
     if not chosen:
         return [{}]
@@ -273,7 +272,7 @@ def _gathered(jobs: list[Job], problems: Problems) -> tuple[Job, ...]:
 
 
 def _joined(same: list[Job]) -> Job:
-    """One job that waits for, reads and makes what each of these does."""
+    """One job that waits for, reads and writes everything that each of these does."""
     lists: dict[str, Any] = {
         key: tuple(dict.fromkeys(item for job in same for item in getattr(job, key)))
         for key in _LISTS

@@ -1,5 +1,4 @@
-"""A tree -> a specification: every key typed, unknown ones refused with their place. Source:
-torc.md 8.2."""
+"""A tree -> a specification: every key is typed, unknown ones are refused with their place."""
 
 from __future__ import annotations
 
@@ -57,7 +56,7 @@ Thing = TypeVar("Thing")
 
 
 def read_specification(root: Node, file: str, problems: Problems) -> Specification | None:
-    """The specification that the tree of `file` says; None when it has no name."""
+    """The specification in the tree of `file`; None when it has no name."""
     top = Entry(root, "Specification", problems)
     top.refuse_unknown(_TOP)
     name = _name(top, root.place)
@@ -99,7 +98,7 @@ def _listed(
     read: Callable[[str, Entry], Thing | None],
     seen: dict[str, Place] | None = None,
 ) -> list[Thing]:
-    """The things in the list `key`, each called `subject 'name'`."""
+    """The entries of the list `key`, each called `subject 'name'` in messages."""
     found: list[Thing] = []
     for index, node in enumerate(top.items(key)):
         entry = Entry(node, f"{key}[{index}]", top.problems)
@@ -159,8 +158,7 @@ def _read_job(name: str, entry: Entry) -> Job | None:
 
 
 def _parameters(entry: Entry) -> dict[str, str]:
-    """Parameter -> the text of its values. A list of values is taken as well, as the text `[a,b]`
-    is."""
+    """Parameter -> the text of its values. A list of values is accepted like the text `[a,b]`."""
     node = entry.mapping("parameters")
     if node is None or not isinstance(node.value, dict):
         return {}
@@ -186,7 +184,7 @@ def _read_axes(entry: Entry) -> Axes:
     if mode not in ("product", "zip"):
         message = (
             f"{entry.subject} has parameter_mode '{shorten(mode)}'; only 'zip' is known, so"
-            " 'product' is taken"
+            " 'product' is used"
         )
         entry.problems.warning(entry.at("parameter_mode"), "parameter-mode", message)
     return Axes(
@@ -217,11 +215,11 @@ def _read_requirements(name: str, entry: Entry) -> Requirements:
     try:
         size = read_memory((memory or "1m").lower().removesuffix("b"))
     except AuthorError as wrong:
-        entry.complain("memory", f"is no amount of memory: {wrong}", "resources")
+        entry.complain("memory", f"is not an amount of memory: {wrong}", "resources")
     try:
         read_runtime(runtime)
     except AuthorError as wrong:
-        entry.complain("runtime", f"is no duration: {wrong}", "duration")
+        entry.complain("runtime", f"is not a duration: {wrong}", "duration")
     return Requirements(
         name,
         entry.at("name"),
@@ -286,7 +284,7 @@ def _read_schedulers(top: Entry) -> dict[str, Any]:
         if "+" in name or len(name) > 80:
             entry.complain(
                 "name",
-                "must not hold a plus sign, nor more than 80 characters: it becomes a tag",
+                "must not contain a plus sign or more than 80 characters: it becomes a tag",
                 "name",
             )
         pairs = {key: node for key, node in entry.pairs.items() if key != "name"}
@@ -306,7 +304,7 @@ def _read_schedulers(top: Entry) -> dict[str, Any]:
 
 
 def _slurm_defaults(top: Entry) -> dict[str, Any]:
-    """Long options of sbatch for every scheduler that does not say otherwise."""
+    """Long options of sbatch, the defaults of every scheduler."""
     node = top.mapping("slurm_defaults")
     if node is None or not isinstance(node.value, dict):
         return {}
@@ -335,7 +333,7 @@ def _slurm_defaults(top: Entry) -> dict[str, Any]:
 
 
 def _read_actions(top: Entry) -> list[WorkflowAction]:
-    """Torc searches where we want the whole name, and sets everything off again with each
+    """Torc searches within names where we match whole names, and fires all actions again on each
     restart."""
     by_place = {node.place: node for node in top.items("actions")}
     found = []

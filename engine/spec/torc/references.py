@@ -1,5 +1,4 @@
-"""What jobs refer to, resolved: names of files and user data, `${files.input.N}` in commands, who
-waits for whom."""
+"""Resolves what jobs refer to: files, user data, `${files.input.N}` in commands, dependencies."""
 
 from __future__ import annotations
 
@@ -35,12 +34,11 @@ _WHOLE_NAME = re.compile(r"\^([\w-]+)\$")
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Jobs with every name looked up, and for each the jobs that it waits for, in the order of the
-    file."""
+    """Jobs with all names resolved, and the jobs that each waits for, in the order of the file."""
 
     jobs: tuple[Job, ...]
     depends_on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    required_files: tuple[str, ...] = ()  # paths that no job makes, and some job reads
+    required_files: tuple[str, ...] = ()  # paths that a job reads and none writes
 
 
 def resolve(spec: Specification, problems: Problems) -> Resolved:
@@ -81,14 +79,12 @@ def resolve(spec: Specification, problems: Problems) -> Resolved:
 
 
 def _text_of(data: object) -> str:
-    """User data as commands get it: JSON without blanks, so that a shell takes simple values for
-    one word."""
+    """User data for commands: JSON without blanks, so that simple values are one shell word."""
     return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
 
 
 class _Search:
-    """Names that patterns find, as long as that takes a bearable time; after that it finds
-    everything."""
+    """Matches names by pattern, within a time limit; beyond it, everything matches."""
 
     def __init__(self) -> None:
         self._left = MOST_TRIALS
@@ -100,7 +96,7 @@ class _Search:
         return self._left < 0
 
     def __call__(self, pattern: str, among: tuple[str, ...]) -> tuple[str, ...]:
-        """Those of `among` that the pattern finds. Raises AuthorError."""
+        """The names in `among` that the pattern matches. Raises AuthorError."""
         whole = _WHOLE_NAME.fullmatch(pattern)
         if whole is not None and whole[1].isascii():
             return (whole[1],) if whole[1] in self.set_of(among) else ()
@@ -113,7 +109,7 @@ class _Search:
         return self._known[key]
 
     def set_of(self, among: tuple[str, ...]) -> frozenset[str]:
-        """`among` as a set, made once."""
+        """`among` as a cached set."""
         if id(among) not in self._sets:
             self._sets[id(among)] = frozenset(among)
         return self._sets[id(among)]
@@ -127,7 +123,7 @@ def _resolve_job(
     problems: Problems,
     room: int,
 ) -> Job:
-    """`room`: how many letters may be put in."""
+    """`room`: how many letters may be added."""
     if not _refers(job):
         return job
     lists = {key: _names_of(job, key, names[_kind(key)], find, problems) for key in _PATTERNS}
@@ -165,7 +161,7 @@ def _resolve_job(
 
 
 def _refers(job: Job) -> bool:
-    """Whether the job has to do with files or user data at all."""
+    """Whether the job uses files or user data at all."""
     if "${" in job.command or (job.invocation_script and "${" in job.invocation_script):
         return True
     return any(
@@ -180,7 +176,7 @@ def _kind(key: str) -> str:
 def _names_of(
     job: Job, key: str, among: tuple[str, ...], find: _Search, problems: Problems
 ) -> dict[str, None]:
-    """The names in the list `key` and those that its patterns find."""
+    """The names in the list `key` and those that its patterns match."""
     found: dict[str, None] = {}
     word = "file" if key.endswith("files") else "user_data"
     known = find.set_of(among)
@@ -220,7 +216,7 @@ def _search(
 def _dependencies(
     jobs: Sequence[Job], find: _Search, problems: Problems
 ) -> dict[str, tuple[str, ...]] | None:
-    """Job -> the jobs it waits for: those it names, and those that make what it reads. None when
+    """Job -> the jobs it waits for: those it names, and those that write what it reads. None when
     there are too many."""
     names = tuple(job.name for job in jobs)
     order = {name: index for index, name in enumerate(names)}

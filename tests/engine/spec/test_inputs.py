@@ -90,7 +90,7 @@ def test_values_take_the_type_of_their_field(kind, given_value, expected):
         (
             "date",
             "2026-02-30",
-            "input 'f' must be a date such as 2026-01-31 that is in the calendar, not '2026-02-30'",
+            "input 'f' must be a date such as 2026-01-31 that exists in the calendar, not '2026-02-30'",
         ),
         ("postgres", 5, "input 'f' must be the name of a connection, or an object, not 5"),
     ],
@@ -194,7 +194,7 @@ def test_a_secret_is_never_repeated():
 
 def test_text_that_cannot_be_stored_is_refused():
     assert "NUL" in refusal(InputField("string"), "a\0b")
-    assert "half characters" in refusal(InputField("string"), "\ud800")
+    assert "halves of surrogate pairs" in refusal(InputField("string"), "\ud800")
     assert "NUL" in refusal(InputField("postgres"), {"a": ["\0"]})
 
 

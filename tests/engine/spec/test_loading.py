@@ -225,7 +225,9 @@ def test_two_inline_steps_of_one_generated_name_are_refused():
           a: { flow: { "b:c": { type: script, script: one } } }
           "a:b": { flow: { c: { type: script, script: two } } }
         """
-    assert any("inline action has the name of another" in sentence for sentence in sentences(text))
+    assert any(
+        "inline action has the same name as another" in sentence for sentence in sentences(text)
+    )
 
 
 def test_names_with_braces_are_only_names():

@@ -10,8 +10,7 @@ from django.core.management import call_command
 from engine.spec.fields import ACTION_FIELDS, TYPES
 from tests.engine.spec.builders import load
 
-# Columns: script docker pod task agent approval. Source: Action types, "Field validity reference",
-# and our additions.
+# Columns: script docker pod task agent approval. docs/reference/yaml.md describes the same fields.
 MATRIX = """
 script          + - - - - -
 source          + - - - - -

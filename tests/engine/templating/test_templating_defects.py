@@ -19,7 +19,7 @@ DATA = {
 }
 
 
-def test_d02_input_that_looks_like_a_template_is_never_rendered():
+def test_input_that_looks_like_a_template_is_never_rendered():
     first = templating.render_value({"who": "{{ input.name }}", "stray": "{{ input.stray }}"}, DATA)
     assert first == {"who": "{{ secret.key }}", "stray": "a {{ b"}
     assert templating.render(
@@ -30,16 +30,16 @@ def test_d02_input_that_looks_like_a_template_is_never_rendered():
     ) == ["{{ secret.key }}"]
 
 
-def test_d38_for_each_takes_the_array_itself():
+def test_for_each_takes_the_array_itself():
     assert templating.items("{{ list.output.items }}", DATA) == ["a b", {"c": 1}]
 
 
-def test_d57_when_and_for_each_read_state_like_any_other_name():
+def test_when_and_for_each_read_state_like_any_other_name():
     assert templating.is_true("{{ state.last == '2024-01-01' }}", DATA)
     assert templating.items("{{ [state.last] }}", DATA) == ["2024-01-01"]
 
 
-def test_d58_the_output_of_a_skipped_or_failed_step_is_null_and_not_an_error():
+def test_the_output_of_a_skipped_or_failed_step_is_null_and_not_an_error():
     assert templating.evaluate("{{ skipped.output }}", DATA) is None
     assert templating.render("[{{ skipped.output }}]", DATA) == "[]"
     assert templating.render("{{ skipped.output.version | default(value='none') }}", DATA) == "none"
@@ -57,7 +57,7 @@ def test_d58_the_output_of_a_skipped_or_failed_step_is_null_and_not_an_error():
         "{% set a = get_env(name='PATH') %}{{ a }}",
     ],
 )
-def test_d59_templates_cannot_read_the_environment(text: str):
+def test_templates_cannot_read_the_environment(text: str):
     with pytest.raises(TemplateError, match=r"get_env\(\) is switched off") as caught:
         templating.render(text, DATA)
     assert os.environ["PATH"] not in str(caught.value)
@@ -71,6 +71,6 @@ def test_d59_templates_cannot_read_the_environment(text: str):
         "{% if __tera_context %}{% endif %}",
     ],
 )
-def test_d59_templates_cannot_print_the_whole_context(text: str):
+def test_templates_cannot_print_the_whole_context(text: str):
     with pytest.raises(TemplateError, match="__tera_context is switched off"):
         templating.render(text, DATA)

@@ -192,7 +192,7 @@ REFUSALS: list[tuple[Any, str, str]] = [
     ({}, "get(key='a')", "the object has no key 'a', and no default is given"),
     ([], "get(key='a')", "works on an object, not on an array"),
     ("\ud800", "urlencode", "has no UTF-8 form"),
-    (1, "date(format='%Q')", "'%Q', which is no letter of a date format"),
+    (1, "date(format='%Q')", "'%Q', which is not a date format letter"),
     ("01.02.2024", "date", "neither YYYY-MM-DD nor an ISO 8601 date and time"),
     (1.5, "date", "works on a timestamp in whole seconds or a string, not on a number"),
     (

@@ -1,8 +1,7 @@
-"""Defects of the platform that this one follows, where they concern containers: each is shown not
-to be here.
+"""Defects of the predecessor that must not return, as far as they concern containers.
 
-Two are elsewhere: d19 in tests/acceptance/test_docker.py, since a worker chooses the revision, and
-d52 in test_engines.py, beside other engines that see other paths.
+Two more are tested elsewhere: the pinned revision in tests/acceptance/test_docker.py, since a worker
+chooses it, and other paths in test_engines.py, beside engines that see them.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from tests.runners.docker.conftest import Finish
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
 
 
-def test_d18_a_container_is_told_paths_of_its_own_and_none_of_the_workers_host(
+def test_a_container_is_told_paths_of_its_own_and_none_of_the_workers_host(
     runner: DockerRunner, tmp_path: Path, tree: Path
 ) -> None:
     """A container was given host paths in its variables, where nothing was."""
@@ -45,7 +44,7 @@ def test_d18_a_container_is_told_paths_of_its_own_and_none_of_the_workers_host(
     ]
 
 
-def test_d29_attempts_of_steps_with_names_alike_have_containers_of_their_own(
+def test_attempts_of_steps_with_names_alike_have_containers_of_their_own(
     runner: DockerRunner, tmp_path: Path, docker_engine: docker.DockerClient
 ) -> None:
     """A repeated step, an instance of a loop and a step whose name ends in its number met under one
@@ -61,9 +60,7 @@ def test_d29_attempts_of_steps_with_names_alike_have_containers_of_their_own(
         assert outcome.verdict is Verdict.SUCCEEDED, outcome.error
 
 
-def test_d30_pieces_of_a_line_are_one_line_and_lines_of_one_piece_are_several(
-    finish: Finish,
-) -> None:
+def test_pieces_of_a_line_are_one_line_and_lines_of_one_piece_are_several(finish: Finish) -> None:
     """What the engine handed over at a time was taken for a line."""
     _, log = finish(
         "printf 'half '; sleep 0.3; printf 'and half\\n'; printf 'a\\nb\\nc\\n'; printf 'OUTPUT: ';"
@@ -73,7 +70,7 @@ def test_d30_pieces_of_a_line_are_one_line_and_lines_of_one_piece_are_several(
 
 
 @pytest.mark.parametrize("language", ["shell", "python"])
-def test_d31_a_script_runs_although_the_default_runner_image_has_an_entrypoint(
+def test_a_script_runs_although_the_default_runner_image_has_an_entrypoint(
     finish: Finish,
     tools: DockerRunner,
     runner_image: str,

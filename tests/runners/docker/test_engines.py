@@ -99,7 +99,7 @@ def test_an_engine_that_is_not_there_is_a_loss_and_not_an_exception(tmp_path: Pa
     runner.sweep(frozenset())
 
 
-def test_d52_a_workspace_is_copied_in_where_the_engine_cannot_see_it(
+def test_a_workspace_is_copied_in_where_the_engine_cannot_see_it(
     blind: SecondEngine, tmp_path: Path
 ):
     runner = make_runner(blind)
@@ -203,7 +203,7 @@ def test_a_second_start_of_the_same_attempt_does_not_run_it_twice(
         log.wait_for("ready")
         outcome = runner.run(order, Log(), Stop())
         assert outcome.verdict is Verdict.LOST
-        assert "here already" in outcome.error
+        assert "already existed" in outcome.error
         assert first.result(30).verdict is not Verdict.SUCCEEDED
 
 

@@ -117,7 +117,7 @@ def test_an_image_that_is_not_there_is_named_with_the_registrys_words(finish: An
 def test_always_pulling_falls_back_to_the_copy_that_is_here(finish: Any, base_image: str):
     outcome, log = finish(base_image, pull="always")
     assert outcome.verdict is Verdict.SUCCEEDED
-    assert "using the copy that is here" in log.texts("server")[-1]
+    assert "using the local copy" in log.texts("server")[-1]
 
 
 def test_never_pulling_says_so(finish: Any):

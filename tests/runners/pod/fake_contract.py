@@ -1,4 +1,4 @@
-"""What an API server asks of a request, apart from the object in it. Source: the Kubernetes API
+"""What an API server requires of a request, apart from the object in it. Source: the Kubernetes API
 reference, "Common parameters", "Pod operations", PodLogOptions, DeleteOptions, and the notes on
 resource versions."""
 

@@ -1,6 +1,4 @@
-"""Faults of the system that this one follows, which must not come back. Each test bears the number
-that the fault has in the list of known defects: D18, D19, D29, D30, D31 and D52, as far as they are
-about pods."""
+"""Faults of the predecessor that must not return, as far as they concern pods."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ def finish(runner: PodRunner, tmp_path: Path) -> Any:
 
 
 @needs_engine
-def test_d18_the_paths_that_a_step_is_told_are_paths_of_its_pod(
-    finish: Any, pin: Any, tmp_path: Path
-):
+def test_the_paths_that_a_step_is_told_are_paths_of_its_pod(finish: Any, pin: Any, tmp_path: Path):
     tree, given = tmp_path / "cache" / "revision", tmp_path / "input.json"
     given.write_text('{"who": "Ada"}')
     env = {"STATE_DIR": f"{tree}/state", "ROOT": str(tree)}
@@ -50,7 +46,7 @@ def test_d18_the_paths_that_a_step_is_told_are_paths_of_its_pod(
     assert str(tmp_path) not in "\n".join(log.texts())
 
 
-def test_d19_a_pod_fetches_the_revision_that_its_job_has_pinned_and_no_other():
+def test_a_pod_fetches_the_revision_that_its_job_has_pinned_and_no_other():
     claim = SimpleNamespace(workspace="ops", attempt_id=7, fence=3, revision_digest="f" * 64)
     pinned = Pins("http://stroem:8080", lambda *what: f"pass-for-{what}").pin(claim)  # type: ignore[arg-type]
     assert pinned.url == f"http://stroem:8080/worker/workspace/ops.tar.gz?revision={'f' * 64}"
@@ -61,7 +57,7 @@ def test_d19_a_pod_fetches_the_revision_that_its_job_has_pinned_and_no_other():
     assert pinned.token == f"pass-for-{(7, 3, 'f' * 64)}"
 
 
-def test_d29_pods_of_retries_and_of_look_alike_steps_have_names_and_labels_of_their_own_which_are_legal():
+def test_pods_of_retries_and_of_look_alike_steps_have_names_and_labels_of_their_own_which_are_legal():
     orders = [
         build_pod_order(step_name=step, task_name="Ünï [x]", attempt=attempt)
         for step, attempt in (("x[1]", "a1"), ("x-1", "a2"), ("x[1]", "a3"), ("X 1", "a4"))
@@ -75,9 +71,7 @@ def test_d29_pods_of_retries_and_of_look_alike_steps_have_names_and_labels_of_th
 
 
 @needs_engine
-def test_d30_what_is_written_at_once_becomes_its_lines_and_what_is_written_in_pieces_one(
-    finish: Any,
-):
+def test_what_is_written_at_once_becomes_its_lines_and_what_is_written_in_pieces_one(finish: Any):
     code = "printf 'a\\nOUTPUT: 1\\nb\\nOUT'; sleep 0.5; printf 'PUT: {\"x\": 2}\\nend'"
     outcome, log = finish(code)
     assert outcome.output == {"x": 2}
@@ -85,7 +79,7 @@ def test_d30_what_is_written_at_once_becomes_its_lines_and_what_is_written_in_pi
 
 
 @needs_engine
-def test_d31_a_script_runs_whatever_entrypoint_its_image_has(
+def test_a_script_runs_whatever_entrypoint_its_image_has(
     finish: Any, docker_engine: docker.DockerClient, base_image: str
 ):
     recipe = f'FROM {base_image}\nENTRYPOINT ["bash", "-c"]\nCMD ["exit 0"]\n'
@@ -100,7 +94,7 @@ def test_d31_a_script_runs_whatever_entrypoint_its_image_has(
         assert (outcome.exit_code, log.texts()) == (3, ["it runs"])
 
 
-def test_d52_a_pod_mounts_nothing_of_the_host_that_its_worker_runs_on():
+def test_a_pod_mounts_nothing_of_the_host_that_its_worker_runs_on():
     for mode in ("readonly", "copy"):
         order = build_pod_order(
             ScriptWork(source="a.sh", workspace_mode=mode), scratch_dir=Path("/var/lib/stroem/1")
@@ -111,7 +105,7 @@ def test_d52_a_pod_mounts_nothing_of_the_host_that_its_worker_runs_on():
 
 
 @needs_engine
-def test_d52_workers_that_share_no_folder_with_any_node_run_steps_with_files(
+def test_workers_that_share_no_folder_with_any_node_run_steps_with_files(
     finish: Any, pin: Any, tmp_path: Path
 ):
     """The tree that the worker names is not even there: all that a pod needs comes over the

@@ -230,7 +230,7 @@ def test_a_pod_of_that_name_that_is_not_ours_to_use_is_a_loss(
     twin = begin("true", attempt=run.order.attempt)
     outcome = twin.outcome()
     assert outcome.verdict is Verdict.LOST
-    assert "here already" in outcome.error
+    assert "already existed" in outcome.error
     assert run.outcome().verdict is Verdict.LOST
 
 

@@ -74,7 +74,7 @@ def test_what_is_missing_together_is_one_sentence(file: Path, cluster: FakeClust
     cluster.forbidden = {("list", "pods"), ("watch", "pods")}
     assert said(file) == [
         "warning: the account may not list and watch pods in namespace 'stroem-jobs', so pods are"
-        " polled, and what a killed worker leaves is not looked for: grant it"
+        " polled, and leftovers of a killed worker are not found: grant it"
     ]
 
 

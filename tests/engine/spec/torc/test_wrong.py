@@ -43,12 +43,7 @@ def test_each_broken_line_is_complained_about_in_these_words(path):
     [
         ("a.json", '{"name": "x",\n "jobs": [}', "a.json:2:11", "a value was expected here"),
         ("a.json5", "{name: 'x,\n}", "a.json5:1:8", "not closed on its line"),
-        (
-            "a.json5",
-            "{name: 1, name: 2}",
-            "a.json5:1:11",
-            "stands here twice (first at a.json5:1:2)",
-        ),
+        ("a.json5", "{name: 1, name: 2}", "a.json5:1:11", "appears twice (first at a.json5:1:2)"),
         ("a.json5", "/* a\n", "a.json5:1:1", "this comment is never closed"),
         ("a.json5", "{a: 1e999}", "a.json5:1:5", "too large"),
         (
@@ -58,7 +53,7 @@ def test_each_broken_line_is_complained_about_in_these_words(path):
             "the '{' opened here is never closed",
         ),
         ("a.kdl", 'name "x', "a.kdl:1:6", "the quote opened here is never closed"),
-        ("a.kdl", 'name "x"\nname "y"', "a.kdl:2:1", "stands here twice (first at a.kdl:1:1)"),
+        ("a.kdl", 'name "x"\nname "y"', "a.kdl:2:1", "appears twice (first at a.kdl:1:1)"),
         ("a.kdl", 'job "a" { command "b\\q" }', "a.kdl:1:22", "this escape is not known"),
         ("a.kdl", "}", "a.kdl:1:1", "a node was expected here"),
         ("a.kdl", 'job "a" "b" { command "c" }\nname "x"', "a.kdl:1:9", "takes one name"),

@@ -1,9 +1,9 @@
-"""The program with which a guard ends containers and pods of a worker that died or fell silent.
+"""The program that a guard starts to end the containers and pods of a dead or silent worker.
 
-Reads one JSON object from its standard input: the worker's settings for its engines, the part of
-its environment that leads to them, and the attempts of each place. It is a process of its own,
-started when it is needed: the clients of Docker and Kubernetes are too large for a guard that waits
-beside every worker.
+Reads one JSON object from its standard input: the worker's engine settings, the environment
+variables that they need, and the attempts in each place. It is a separate process, started only
+when needed: the Docker and Kubernetes clients are too large for a guard that runs beside every
+worker.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ ENVIRONMENT = (
 
 
 def describe(config: CatalogConfig) -> str:
-    """What `sweep` needs to know of a worker. Without credentials of registries: nothing is pulled
-    any more."""
+    """What `sweep` needs to know about a worker. Without registry credentials: it pulls nothing."""
     docker = None
     if config.docker is not None:
         docker = {key: value for key, value in config.docker.items() if key != "registries"}
@@ -48,7 +47,7 @@ def describe(config: CatalogConfig) -> str:
 
 
 def sweep(described: Mapping[str, Any], attempts: Mapping[str, str]) -> None:
-    """End the `attempts`, attempt to place, as the worker that `describe` told of would."""
+    """End the `attempts` (attempt -> place) as the described worker would."""
     os.environ.update(described["environment"])
     config = CatalogConfig(
         described["owner"], docker=described["docker"], kubernetes=described["kubernetes"]
