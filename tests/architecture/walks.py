@@ -36,6 +36,11 @@ class Walk:
         """Paths below the root of the house, in order."""
         return sorted(self.calls)
 
+    def forget(self) -> None:
+        """Begin anew: what was entered until now does not count."""
+        self.calls.clear()
+        self._known.clear()
+
     def __enter__(self) -> Self:
         self._before = (sys.getprofile(), threading.getprofile())
         threading.setprofile(self._note)
