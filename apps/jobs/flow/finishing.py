@@ -1,5 +1,8 @@
 """The end of an attempt: guarded by its fence, counted and advanced in one transaction, without a
-server hop. Steps and units end alike; what an end sets off differs."""
+server hop.
+
+Steps and units end the same way; they differ in what the end sets off.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +35,7 @@ TOLD = {
     StepEventKind.CANCELLED: AttemptEventKind.CANCELLED,
     StepEventKind.RETURNED: AttemptEventKind.LOST,
 }
-# A step that waits for its next run keeps the fence of the last one: the report of that one comes
-# too late.
+# A step waiting for a retry keeps its last fence: a report of that attempt comes too late.
 RUNNING = (StepStatus.RUNNING,)
 JOB = "SELECT job_id FROM jobs_attempt WHERE id = %s AND ended_at IS NULL"
 HELD = """
@@ -45,13 +47,13 @@ FROM jobs_attempt a JOIN jobs_step s ON s.id = a.step_id
 LEFT JOIN fleet_worker w ON w.id = a.worker_id
 WHERE a.id = %s AND a.ended_at IS NULL
 """
-Finished = tuple[bool, dict[int, int]]  # whether it counted; what became ready, by tag set id
+Finished = tuple[bool, dict[int, int]]  # accepted; newly ready, by tag set id
 REFUSED: Finished = (False, {})
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """An attempt that is about to end, with its job locked. `row` is one of HELD."""
+    """An attempt that is about to end, its job locked. `row` is a row of HELD."""
 
     attempt_id: int
     advance: Advance
@@ -87,8 +89,7 @@ class _Held:
         progress: int | None = None,
         is_loss: bool = False,
     ) -> Finished:
-        """Move the step, end the attempt, and go on; refused when the fence says that it is
-        late."""
+        """Move the step, end the attempt and advance the job; refused if the fence is stale."""
         if not self._write(settlement, seen, is_loss=is_loss):
             return REFUSED
         pen.end_attempt(
@@ -130,14 +131,14 @@ class _Held:
 
 
 def _hold(attempt_id: int, job_id: UUID) -> _Held | None:
-    """Lock the attempt's job, then read how the attempt stands; None when it has ended."""
+    """Lock the attempt's job, then read the attempt; None if it has ended."""
     advance = advancing(job_id, blueprints.load)
     rows = fetch_named(HELD, (attempt_id,))
     return _Held(attempt_id, advance, rows[0]) if advance is not None and rows else None
 
 
 def finish(report: Told) -> Finished:
-    """Settle a reported attempt."""
+    """End a reported attempt."""
     verdict = report.outcome.verdict
     if verdict is Verdict.LOST:
         return lose(report.claim.attempt_id, reason=report.result.error)
@@ -145,11 +146,11 @@ def finish(report: Told) -> Finished:
 
 
 def compiled(report: Told) -> Completion | None:
-    """What to tell the compiled statement, when the report is one that it may take."""
+    """Parameters for the compiled statement, or None if it cannot take this report."""
     claim, outcome = report.claim, report.outcome
     if outcome.verdict is not Verdict.SUCCEEDED or claim.step_name != claim.base:
         return None
-    node = blueprints.load(claim.blueprint_id).nodes.get(claim.base)  # None: it is a unit
+    node = blueprints.load(claim.blueprint_id).nodes.get(claim.base)  # None for a unit
     if node is None or not node.leads_to_plain:
         return None
     return Completion(
@@ -165,7 +166,7 @@ def compiled(report: Told) -> Completion | None:
 
 @retried
 def _succeed(report: Told) -> Finished:
-    """The common end: nothing to decide, so the statement that settles the step also takes the
+    """The common end: no decision is needed, so the statement that ends the step also takes the
     lock."""
     claim = report.claim
     settled = pen.settle(
@@ -220,8 +221,8 @@ def _settle(held: _Held, outcome: StepOutcome) -> Settlement:
 
 @retried
 def lose(attempt_id: int, *, is_loss: bool = True, reason: str = "") -> Finished:
-    """Settle an attempt whose worker went away, gave it back or says for what `reason` it was lost.
-    Harmless when it has ended meanwhile."""
+    """End an attempt whose worker is gone, returned it or reported it lost for `reason`. Does
+    nothing if it has already ended."""
     job = fetch_one(JOB, (attempt_id,))
     held = _hold(attempt_id, job[0]) if job else None
     if held is None:
@@ -231,9 +232,7 @@ def lose(attempt_id: int, *, is_loss: bool = True, reason: str = "") -> Finished
         pen.end_attempt(attempt_id, AttemptEventKind.LOST)
         return REFUSED
     rules = held.rules()
-    had_started = (
-        row.had_started and is_loss
-    )  # who gives a step back knows that its process never was
+    had_started = row.had_started and is_loss  # a returned step never had a process
     settlement = planner.settle_lost(
         row.worker,
         Tries(row.attempts, row.losses, rules.retry if rules.retries_losses else None),
@@ -252,8 +251,7 @@ def lose(attempt_id: int, *, is_loss: bool = True, reason: str = "") -> Finished
 
 @retried
 def time_out(attempt_id: int, job_id: UUID) -> dict[int, int]:
-    """Settle an attempt that outlived its time-out, in place of its worker. Returns what became
-    ready."""
+    """End an attempt past its time-out in place of its worker. Returns what became ready."""
     held = _hold(attempt_id, job_id)
     if held is None or not held.row.is_current:
         return {}
