@@ -1,5 +1,4 @@
-"""One workflow action on the page of its job: what it watches and does, its runs, the nodes that it
-has asked for."""
+"""One workflow action on the page of its job: what it watches and does, its runs, its nodes."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ WORDS = {
 
 
 def action(request: HttpRequest, job_id: UUID, action_id: int) -> HttpResponse:
-    """A fragment for the page of the job. Raises Http404 for what the caller must not see."""
+    """A fragment for the page of the job. Raises Http404 if the caller must not see it."""
     job, _ = found(request, job_id)
     seen = (
         seen_of(job.pk, blueprints.load(job.blueprint_id), action_id=action_id)

@@ -1,5 +1,5 @@
-"""What the platform that authors come from does wrong, one test a defect; each fails where the
-defect is."""
+"""Mistakes that workflow platforms make, one test each; each test fails where the mistake would
+be."""
 
 from __future__ import annotations
 
@@ -444,7 +444,7 @@ def test_d58_skipped_and_failed_steps_are_null_in_the_templates_of_later_ones(
     assert found.get("d") is None and found["e"] == "<>"  # there, and null: not unknown
 
 
-# What goes beyond the list: the same class of mistakes, found in our own house.
+# Mistakes of the same kind that this platform has made.
 
 
 def test_a_delayed_run_of_a_task_with_a_limit_does_not_wait_for_itself(tmp_path: Path) -> None:
