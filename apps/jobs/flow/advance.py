@@ -264,17 +264,17 @@ class Advance:
         failed, has_sealed = (
             rows.loop_results(loop.id) if loop.failed else ((), rows.has_sealed(loop.id))
         )
-        settlement = planner.close_loop(
+        move = planner.close_loop(
             tuple(failed),
             tolerates=node.step.continue_on_failure,
             is_cancelling=self.state.is_cancelling,
         )
-        result = Result(error=settlement.error)
-        if settlement.event is SUCCEEDED:
+        result = Result(error=move.error)
+        if move.event is SUCCEEDED:
             rows.aggregate_loop(loop.id)
             if has_sealed:
                 result = Result(output_sealed=contexts.sealed_loop_output(loop.id))
-        self.settle([loop.id], settlement.event, result, base=loop.base)
+        self.settle([loop.id], move.event, result, base=loop.base)
 
     # Steps that run on the server
 

@@ -26,7 +26,7 @@ from engine import planner
 from engine.errors import StaleMove
 from engine.lifecycle import AttemptEventKind, OwnerKind, StepEventKind, StepStatus
 from engine.orders import StepOutcome, Verdict
-from engine.planner import Settlement, Tries
+from engine.planner import NextMove, Tries
 
 TOLD = {
     StepEventKind.SUCCEEDED: AttemptEventKind.SUCCEEDED,
@@ -80,7 +80,7 @@ class _Held:
 
     def conclude(
         self,
-        settlement: Settlement,
+        move: NextMove,
         told: AttemptEventKind,
         error: str,
         *,
@@ -90,7 +90,7 @@ class _Held:
         is_loss: bool = False,
     ) -> Finished:
         """Move the step, end the attempt and advance the job; refused if the fence is stale."""
-        if not self._write(settlement, seen, is_loss=is_loss):
+        if not self._write(move, seen, is_loss=is_loss):
             return REFUSED
         pen.end_attempt(
             self.attempt_id,
@@ -102,14 +102,14 @@ class _Held:
         self.advance.run()
         if self.unit is not None:
             owner = ports.owner_of(OwnerKind(self.row.owner_kind))
-            owner.ended(self.unit, settlement.event, told, error)
+            owner.ended(self.unit, move.event, told, error)
         return True, dict(self.advance.bells)
 
-    def _write(self, settlement: Settlement, seen: Any, *, is_loss: bool) -> bool:
-        row, event = self.row, settlement.event
+    def _write(self, move: NextMove, seen: Any, *, is_loss: bool) -> bool:
+        row, event = self.row, move.event
         if event in pen.FINAL_EVENTS:
             base = row.name if self.unit is None else ""
-            result = Result(error=settlement.error)
+            result = Result(error=move.error)
             return bool(
                 self.advance.settle([row.id], event, result, fence=row.fence, base=base, input=seen)
             )
@@ -118,8 +118,8 @@ class _Held:
                 row.id,
                 event,
                 fence=row.fence,
-                wait_s=settlement.wait_s,
-                detail=settlement.error,
+                wait_s=move.wait_s,
+                detail=move.error,
                 is_loss=is_loss,
                 input=seen or None,
             )
@@ -199,19 +199,19 @@ def _fail(report: Told) -> Finished:
     held = _hold(report.claim.attempt_id, report.claim.job_id)
     if held is None or not held.row.is_current:
         return REFUSED
-    settlement = _settle(held, report.outcome)
+    move = _after_outcome(held, report.outcome)
     return held.conclude(
-        settlement,
-        TOLD[settlement.event],
-        settlement.error,
+        move,
+        TOLD[move.event],
+        move.error,
         outcome=report.outcome,
         seen=report.input,
         progress=report.progress,
     )
 
 
-def _settle(held: _Held, outcome: StepOutcome) -> Settlement:
-    return planner.settle(
+def _after_outcome(held: _Held, outcome: StepOutcome) -> NextMove:
+    return planner.after_outcome(
         outcome,
         Tries(held.row.attempts, held.row.losses, held.rules().retry),
         is_cancelling=held.is_cancelling,
@@ -233,7 +233,7 @@ def lose(attempt_id: int, *, is_loss: bool = True, reason: str = "") -> Finished
         return REFUSED
     rules = held.rules()
     had_started = row.had_started and is_loss  # a returned step never had a process
-    settlement = planner.settle_lost(
+    move = planner.after_loss(
         row.worker,
         Tries(row.attempts, row.losses, rules.retry if rules.retries_losses else None),
         had_started=had_started,
@@ -243,10 +243,10 @@ def lose(attempt_id: int, *, is_loss: bool = True, reason: str = "") -> Finished
         chance=random.random(),
         reason=reason,
     )
-    is_cancelled = settlement.event is StepEventKind.CANCELLED
+    is_cancelled = move.event is StepEventKind.CANCELLED
     told = AttemptEventKind.CANCELLED if is_cancelled else AttemptEventKind.LOST
     error = reason or (f"Worker {row.worker} was lost" if is_loss else "Given back")
-    return held.conclude(settlement, told, settlement.error or error, is_loss=had_started)
+    return held.conclude(move, told, move.error or error, is_loss=had_started)
 
 
 @retried
@@ -257,6 +257,6 @@ def time_out(attempt_id: int, job_id: UUID) -> dict[int, int]:
         return {}
     what = "Step" if held.unit is None else "Action"
     error = f"{what} timed out after {held.row.timeout_s:g}s (server-side enforcement)"
-    settlement = _settle(held, StepOutcome(Verdict.TIMED_OUT, error=error))
-    _, ready = held.conclude(settlement, TOLD[settlement.event], error)
+    move = _after_outcome(held, StepOutcome(Verdict.TIMED_OUT, error=error))
+    _, ready = held.conclude(move, TOLD[move.event], error)
     return ready
