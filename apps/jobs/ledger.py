@@ -18,7 +18,7 @@ from apps.jobs import door, ports
 from apps.jobs.database import lingering
 from apps.jobs.database.sql import fetch_together, retried
 from apps.jobs.flow import blueprints, contexts, finishing
-from apps.jobs.flow.redaction import Told, redacted
+from apps.jobs.flow.redaction import Told, redact_report
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job
 from apps.jobs.transitions import claims, compiled, rows
@@ -223,7 +223,7 @@ def finish(
 ) -> Settled:
     """End an attempt and advance its job in one transaction, then claim the next step in another.
     `meanwhile` is called while the database works on the report."""
-    told = redacted(report if report.claim.owner_id is None else _with_masks(report))
+    told = redact_report(report if report.claim.owner_id is None else _with_masks(report))
     completion = finishing.compiled(told)
     if completion is not None and worker_id and claim_for and not connection.in_atomic_block:
         accepted, counts, following = _finish_and_claim(

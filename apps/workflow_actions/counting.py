@@ -12,7 +12,7 @@ from uuid import UUID
 
 from apps.jobs.database.sql import fetch, fetch_one
 from apps.jobs.flow import contexts
-from apps.jobs.flow.redaction import shown
+from apps.jobs.flow.redaction import redact
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.workflow_actions import runs
@@ -261,7 +261,7 @@ def resolve(job: Job, plan: Plan, row: JobAction, one: Watched, outcome: str) ->
     try:
         is_wanted = one.action.when is None or wants_to_run(job, plan, row, one, outcome)
     except StroemError as error:
-        message = str(shown(f"when condition error: {error}", contexts.masks_of(job)))
+        message = str(redact(f"when condition error: {error}", contexts.masks_of(job)))
         return pen.move_action(row.id, ActionEventKind.FAILED, reason=message, outcome=outcome)
     if not is_wanted:
         return pen.move_action(

@@ -9,7 +9,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from apps.jobs.flow import blueprints, contexts
-from apps.jobs.flow.redaction import shown
+from apps.jobs.flow.redaction import redact
 from apps.jobs.pages.job import found
 from apps.workflow_actions.models import Member
 from apps.workflow_actions.snapshots import action_json, seen_of
@@ -37,7 +37,7 @@ def action(request: HttpRequest, job_id: UUID, action_id: int) -> HttpResponse:
     )
     if not seen:
         raise Http404("This job has no such workflow action.")
-    one: dict[str, Any] = shown(action_json(seen[0]), contexts.masks_of(job))
+    one: dict[str, Any] = redact(action_json(seen[0]), contexts.masks_of(job))
     members = Member.objects.filter(action_id=action_id).order_by("reached_at", "id")
     context = {
         "job": job,

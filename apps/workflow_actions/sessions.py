@@ -14,7 +14,7 @@ from apps.fleet import transitions as fleet_pen
 from apps.fleet.models import WorkerSession
 from apps.jobs.database.sql import fetch, retried
 from apps.jobs.flow import blueprints, contexts
-from apps.jobs.flow.redaction import shown
+from apps.jobs.flow.redaction import redact
 from apps.jobs.models import Job, Unit
 from apps.jobs.plans import Plan
 from apps.jobs.transitions import moves as step_pen
@@ -179,7 +179,7 @@ def _refusal(job: Job, plan: Plan, row: JobAction, session: WorkerSession) -> st
             "" if counting.wants_to_run(job, plan, row, one, outcome) else "its condition is false"
         )
     except StroemError as error:
-        return str(shown(f"when condition error: {error}", contexts.masks_of(job)))
+        return str(redact(f"when condition error: {error}", contexts.masks_of(job)))
 
 
 def _has_open_units(session: WorkerSession, *, at_entry: bool | None) -> bool:

@@ -18,7 +18,7 @@ from django.urls import reverse
 from apps.fleet.models import Allocation
 from apps.jobs.database.sql import fetch_named
 from apps.jobs.flow import blueprints, contexts
-from apps.jobs.flow.redaction import shown
+from apps.jobs.flow.redaction import redact
 from apps.jobs.models import Attempt, Job, Unit
 from apps.jobs.plans import Plan
 from apps.workflow_actions.models import JobAction
@@ -229,7 +229,7 @@ def actions_of(job: Job) -> list[JSON]:
         return []
     found = [action_json(seen) for seen in seen_of(job.pk, blueprints.load(job.blueprint_id))]
     masks = contexts.masks_of(job)
-    return [shown(one, masks) for one in found]
+    return [redact(one, masks) for one in found]
 
 
 def actions_called(job: Job, name: str) -> list[int]:

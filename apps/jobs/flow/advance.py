@@ -15,7 +15,7 @@ from uuid import UUID
 from apps.jobs import ports
 from apps.jobs.flow import contexts
 from apps.jobs.flow.conclusion import conclude_job
-from apps.jobs.flow.redaction import Opened, masked_result, seal_with, shown
+from apps.jobs.flow.redaction import Opened, redact, redact_result, seal_with
 from apps.jobs.models import Job
 from apps.jobs.plans import Node, Plan
 from apps.jobs.transitions import moves as pen
@@ -172,7 +172,7 @@ class Advance:
             self._fail(candidate.id, node, str(error))
 
     def _fail(self, step_id: int, node: Node, message: str, *, is_instance: bool = False) -> None:
-        result = masked_result(Result(error=message), contexts.masks_of(self.job))
+        result = redact_result(Result(error=message), contexts.masks_of(self.job))
         self.settle([step_id], FAILED, result, base="" if is_instance else node.name)
 
     def _wants_to_run(self, node: Node) -> bool:
@@ -208,7 +208,7 @@ class Advance:
     def _concealed(
         self, items: list[Any], masks: tuple[str, ...]
     ) -> tuple[list[Any], list[bytes | None] | None]:
-        seen = shown(items, masks)
+        seen = redact(items, masks)
         if seen == items:
             return items, None
         return seen, [

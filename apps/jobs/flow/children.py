@@ -13,7 +13,7 @@ from apps.jobs.database.sql import retried
 from apps.jobs.flow import blueprints, starting
 from apps.jobs.flow.advance import advancing
 from apps.jobs.flow.creation import Origin
-from apps.jobs.flow.redaction import blanked, shown
+from apps.jobs.flow.redaction import blanked, redact
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.ports import Dispatch
@@ -47,7 +47,7 @@ def start_child(dispatch: Dispatch) -> None:
         dispatch.step_id,
         StepEventKind.DISPATCHED,
         deadline_s=node.timeout_s,
-        input=shown(_blanked_input(dispatch, task_name), dispatch.masks),
+        input=redact(_blanked_input(dispatch, task_name), dispatch.masks),
     )
     origin = Origin(
         "task",
@@ -69,7 +69,7 @@ def start_child(dispatch: Dispatch) -> None:
             hidden=dispatch.hidden,
         )
     except AuthorError as error:
-        message = shown(
+        message = redact(
             f"Failed to create child job for task '{task_name}': {error}", dispatch.masks
         )
         raise AuthorError(message) from None

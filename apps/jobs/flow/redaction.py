@@ -20,7 +20,7 @@ from engine.orders import StepOutcome
 Opened = tuple[Any, tuple[str, ...]]  # a value and its secret values
 
 
-def shown(value: Any, masks: tuple[str, ...]) -> Any:
+def redact(value: Any, masks: tuple[str, ...]) -> Any:
     """The value with secrets masked."""
     return masker(masks).value(value) if masks else value
 
@@ -30,9 +30,9 @@ def blanked(values: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return values | {name: MASK for name in names if values.get(name) is not None}
 
 
-def conceal(value: Any, masks: tuple[str, ...]) -> tuple[Any, bytes | None]:
+def redact_and_seal(value: Any, masks: tuple[str, ...]) -> tuple[Any, bytes | None]:
     """The masked value, and the sealed original if they differ."""
-    seen = shown(value, masks)
+    seen = redact(value, masks)
     return seen, None if seen == value else seal_with(value, masks)
 
 
@@ -53,14 +53,14 @@ def reveal(sealed: bytes | memoryview) -> Opened:
     return content["value"], tuple(content["hidden"])
 
 
-def masked_result(result: Result, masks: tuple[str, ...]) -> Result:
+def redact_result(result: Result, masks: tuple[str, ...]) -> Result:
     """The result with error and output masked; an output with secrets is also kept sealed."""
     if not masks:
         return result
     error = masker(masks).text(result.error)
     if result.output_sealed is not None or not result.has_output:
-        return replace(result, error=error, output=shown(result.output, masks))
-    output, sealed = conceal(result.output, masks)
+        return replace(result, error=error, output=redact(result.output, masks))
+    output, sealed = redact_and_seal(result.output, masks)
     return replace(result, error=error, output=output, output_sealed=sealed)
 
 
@@ -75,15 +75,15 @@ class Told:
     progress: int | None
 
 
-def redacted(report: Report) -> Told:
+def redact_report(report: Report) -> Told:
     """Mask a report once, for everything that is done with it."""
     outcome, masks = report.outcome, report.masks
-    result = masked_result(Result(outcome.error or "", outcome.output, outcome.has_output), masks)
+    result = redact_result(Result(outcome.error or "", outcome.output, outcome.has_output), masks)
     return Told(
         report.claim,
         replace(outcome, error=result.error or None, output=result.output),
         result,
-        shown(report.input, masks),
+        redact(report.input, masks),
         report.progress,
     )
 

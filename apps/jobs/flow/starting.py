@@ -17,7 +17,7 @@ from apps.jobs.database.sql import fetch, retried
 from apps.jobs.flow import blueprints, creation
 from apps.jobs.flow.advance import Advance
 from apps.jobs.flow.creation import Birth, Origin
-from apps.jobs.flow.redaction import blanked, seal_with, shown
+from apps.jobs.flow.redaction import blanked, redact, seal_with
 from apps.jobs.models import Job
 from apps.jobs.plans import SERVER_KINDS, Plan
 from apps.jobs.transitions.moves import Candidate, JobState
@@ -87,7 +87,7 @@ def launch(
     masks = secret_values(
         [sensitive_of(revision.id), [clear.get(name) for name in fields], list(hidden)]
     )
-    seen = blanked(shown(clear, masks), fields)
+    seen = blanked(redact(clear, masks), fields)
     sealed = seal_with(clear, masks) if seen != clear else None
     birth = Birth(
         plan,
