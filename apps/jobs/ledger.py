@@ -25,10 +25,10 @@ from apps.jobs.transitions import claims, compiled, rows
 from apps.jobs.transitions.compiled import Completion
 from apps.jobs.values import ActionMaterial as ActionMaterial
 from apps.jobs.values import Claim as Claim
+from apps.jobs.values import Finished as Finished
 from apps.jobs.values import Material as Material
 from apps.jobs.values import Renewal as Renewal
 from apps.jobs.values import Report as Report
-from apps.jobs.values import Settled as Settled
 from apps.jobs.values import TagSetRef as TagSetRef
 from apps.workspaces.models import Revision
 from apps.workspaces.secrets import connections_of, secret_values, secrets_of, sensitive_of
@@ -220,7 +220,7 @@ def finish(
     seq: int = 0,
     job_id: UUID | None = None,
     meanwhile: Callable[[], None] = lambda: None,
-) -> Settled:
+) -> Finished:
     """End an attempt and advance its job in one transaction, then claim the next step in another.
     `meanwhile` is called while the database works on the report."""
     told = redact_report(report if report.claim.owner_id is None else _with_masks(report))
@@ -238,7 +238,9 @@ def finish(
     if following is not None and counts.get(following.tag_set_id):
         counts[following.tag_set_id] -= 1
     names = tag_sets.keys_of(counts)
-    return Settled(accepted, following, {names[id]: count for id, count in counts.items() if count})
+    return Finished(
+        accepted, following, {names[id]: count for id, count in counts.items() if count}
+    )
 
 
 def _with_masks(report: Report) -> Report:

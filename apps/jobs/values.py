@@ -118,7 +118,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Finished:
     """`accepted` is False if the report came too late and changed nothing. `bells`: how often to
     ring, by tag set key."""
 

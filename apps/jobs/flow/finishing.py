@@ -47,8 +47,8 @@ FROM jobs_attempt a JOIN jobs_step s ON s.id = a.step_id
 LEFT JOIN fleet_worker w ON w.id = a.worker_id
 WHERE a.id = %s AND a.ended_at IS NULL
 """
-Finished = tuple[bool, dict[int, int]]  # accepted; newly ready, by tag set id
-REFUSED: Finished = (False, {})
+Conclusion = tuple[bool, dict[int, int]]  # accepted; newly ready, by tag set id
+REFUSED: Conclusion = (False, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class _Held:
         seen: Any = None,
         progress: int | None = None,
         is_loss: bool = False,
-    ) -> Finished:
+    ) -> Conclusion:
         """Move the step, end the attempt and advance the job; refused if the fence is stale."""
         if not self._write(move, seen, is_loss=is_loss):
             return REFUSED
@@ -137,7 +137,7 @@ def _hold(attempt_id: int, job_id: UUID) -> _Held | None:
     return _Held(attempt_id, advance, rows[0]) if advance is not None and rows else None
 
 
-def finish(report: Told) -> Finished:
+def finish(report: Told) -> Conclusion:
     """End a reported attempt."""
     verdict = report.outcome.verdict
     if verdict is Verdict.LOST:
@@ -165,7 +165,7 @@ def compiled(report: Told) -> Completion | None:
 
 
 @retried
-def _succeed(report: Told) -> Finished:
+def _succeed(report: Told) -> Conclusion:
     """The common end: no decision is needed, so the statement that ends the step also takes the
     lock."""
     claim = report.claim
@@ -195,7 +195,7 @@ def _succeed(report: Told) -> Finished:
 
 
 @retried
-def _fail(report: Told) -> Finished:
+def _fail(report: Told) -> Conclusion:
     held = _hold(report.claim.attempt_id, report.claim.job_id)
     if held is None or not held.row.is_current:
         return REFUSED
@@ -220,7 +220,7 @@ def _after_outcome(held: _Held, outcome: StepOutcome) -> NextMove:
 
 
 @retried
-def lose(attempt_id: int, *, is_loss: bool = True, reason: str = "") -> Finished:
+def lose(attempt_id: int, *, is_loss: bool = True, reason: str = "") -> Conclusion:
     """End an attempt whose worker is gone, returned it or reported it lost for `reason`. Does
     nothing if it has already ended."""
     job = fetch_one(JOB, (attempt_id,))
