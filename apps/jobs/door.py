@@ -21,7 +21,7 @@ LAST_CODE = """
 SELECT exit_code FROM jobs_attempt WHERE step_id = %s AND fence < %s AND exit_code IS NOT NULL
 ORDER BY fence DESC LIMIT 1
 """
-HELD = """
+LIVENESS = """
 SELECT a.ended_at IS NULL AND a.lease_until > clock_timestamp(), w.name, r.id, r.digest
 FROM jobs_attempt a JOIN jobs_job j ON j.id = a.job_id JOIN workspaces_revision r
     ON r.id = j.revision_id
@@ -103,7 +103,7 @@ def _recovery(claim: Claim, node: Node) -> tuple[str, int] | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Liveness:
     """The revision pinned by an attempt's job; `is_alive` until the attempt ends or its lease runs
     out."""
 
@@ -113,10 +113,10 @@ class Held:
     digest: str
 
 
-def held(attempt_id: int, fence: int) -> Held | None:
+def liveness_of(attempt_id: int, fence: int) -> Liveness | None:
     """None if there is no such attempt."""
-    row = fetch_one(HELD, (attempt_id, fence))
-    return Held(*row) if row else None
+    row = fetch_one(LIVENESS, (attempt_id, fence))
+    return Liveness(*row) if row else None
 
 
 def ended(names: frozenset[str]) -> frozenset[str]:
