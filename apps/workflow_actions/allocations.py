@@ -33,7 +33,7 @@ EVENTS = {
     AllocationStatus.FAILED: AllocationEventKind.FAILED,
     AllocationStatus.LOST: AllocationEventKind.LOST,
 }
-FORGOTTEN = "Slurm does not know this allocation any more"
+FORGOTTEN = "Slurm no longer knows this allocation"
 # Workers that started in an allocation, and whether each left in order: one declared lost had been
 # silent for the whole time-out, and its work for the job was lost with it.
 WORKERS = """
@@ -203,13 +203,13 @@ def _fate(row: Allocation) -> str:
     )
     lost = next((name for name, in_order in workers if not in_order), None)
     if lost is not None:
-        return f"{FORGOTTEN}, and its worker {lost} did not leave it in order"
+        return f"{FORGOTTEN}, and its worker {lost} did not leave in order"
     if workers or row.cancel_requested_at:
         return ""
     return (
         FORGOTTEN
         if row.status == AllocationStatus.PENDING
-        else f"{FORGOTTEN}, and no worker has come up in it"
+        else f"{FORGOTTEN}, and no worker started in it"
     )
 
 

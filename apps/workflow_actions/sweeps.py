@@ -73,7 +73,7 @@ def neglected_units() -> int:
 
 @retried
 def _neglect(unit_id: int, job_id: UUID, action_id: int, key: str) -> None:
-    error = f"No active worker with the tags {', '.join(key.split('+'))} to do this action"
+    error = f"No active worker with the tags {', '.join(key.split('+'))} to run this action"
     if not units.drop(job_id, [unit_id], StepEventKind.FAILED, error):
         return
     if pen.move_action(action_id, ActionEventKind.FAILED, reason=error):
