@@ -53,7 +53,7 @@ def count_moves(job: Job, plan: Plan, moves: Sequence[tuple[str, StepEventKind]]
 
 
 def recount(job: Job, plan: Plan, names: Collection[str] | None) -> None:
-    """Count from the rows, all or the named steps and held ones behind them; set off complete sets."""
+    """Count all, or the named steps and held ones behind them, from the rows; set off full sets."""
     watch = watch_of(plan)
     grown = _grow(job, plan, names)
     concerned = None
