@@ -65,7 +65,7 @@ class Tries:
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
+class NextMove:
     """The effect of an ended attempt on its step. `wait_s` is set when another run is due after
     that many seconds."""
 
@@ -74,21 +74,23 @@ class Settlement:
     wait_s: float | None = None
 
 
-def settle(outcome: StepOutcome, tries: Tries, *, is_cancelling: bool, chance: float) -> Settlement:
-    """The effect of an attempt that its worker reported. For lost ones see `settle_lost`."""
+def after_outcome(
+    outcome: StepOutcome, tries: Tries, *, is_cancelling: bool, chance: float
+) -> NextMove:
+    """The effect of an attempt that its worker reported. For lost ones see `after_loss`."""
     error = outcome.error or ""
     match outcome.verdict:
         case Verdict.SUCCEEDED:
-            return Settlement(StepEventKind.SUCCEEDED)
+            return NextMove(StepEventKind.SUCCEEDED)
         case Verdict.CANCELLED:
-            return Settlement(StepEventKind.CANCELLED, error or "Job cancelled")
+            return NextMove(StepEventKind.CANCELLED, error or "Job cancelled")
         case _ if is_cancelling:
-            return Settlement(StepEventKind.CANCELLED, error)
+            return NextMove(StepEventKind.CANCELLED, error)
         case _:
             return _fail_or_retry(error, tries, chance, outcome.exit_code)
 
 
-def settle_lost(
+def after_loss(
     worker_name: str,
     tries: Tries,
     *,
@@ -98,7 +100,7 @@ def settle_lost(
     is_cancelling: bool,
     chance: float,
     reason: str = "",
-) -> Settlement:
+) -> NextMove:
     """The effect of an attempt whose worker, or whose container or pod, was lost; `reason` says
     which.
 
@@ -107,32 +109,32 @@ def settle_lost(
     counting as a run; else it failed, and the step's `retry` applies.
     """
     if is_cancelling:
-        return Settlement(StepEventKind.CANCELLED, "Job cancelled")
+        return NextMove(StepEventKind.CANCELLED, "Job cancelled")
     if not had_started or (may_repeat and tries.losses < lost_retries):
-        return Settlement(StepEventKind.RETURNED)
+        return NextMove(StepEventKind.RETURNED)
     return _fail_or_retry(reason or f"Worker {worker_name} was lost", tries, chance)
 
 
 def _fail_or_retry(
     error: str, tries: Tries, chance: float, exit_code: int | None = None
-) -> Settlement:
+) -> NextMove:
     retry = tries.retry
     if retry is not None and tries.runs < most_attempts(retry, exit_code):
-        return Settlement(StepEventKind.RETRIED, error, delay_s(retry, tries.runs, chance))
-    return Settlement(StepEventKind.FAILED, error)
+        return NextMove(StepEventKind.RETRIED, error, delay_s(retry, tries.runs, chance))
+    return NextMove(StepEventKind.FAILED, error)
 
 
-def close_loop(failed: tuple[int, ...], *, tolerates: bool, is_cancelling: bool) -> Settlement:
+def close_loop(failed: tuple[int, ...], *, tolerates: bool, is_cancelling: bool) -> NextMove:
     """The end of a loop whose instances have all ended; `failed` are the indices that failed or
     were cancelled."""
     if is_cancelling:
-        return Settlement(StepEventKind.CANCELLED, "Job cancelled")
+        return NextMove(StepEventKind.CANCELLED, "Job cancelled")
     if failed and not tolerates:
         shown = ", ".join(str(index) for index in failed[:20]) + (
             ", ..." if len(failed) > 20 else ""
         )
-        return Settlement(StepEventKind.FAILED, f"for_each loop failed: instances [{shown}] failed")
-    return Settlement(StepEventKind.SUCCEEDED)
+        return NextMove(StepEventKind.FAILED, f"for_each loop failed: instances [{shown}] failed")
+    return NextMove(StepEventKind.SUCCEEDED)
 
 
 def conclude(*, bad_steps: int, is_cancelling: bool) -> JobEventKind:

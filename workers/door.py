@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.db import InterfaceError, OperationalError
 
-from apps.jobs.ledger import ActionMaterial, Claim, Material, Renewal, Report, Settled, TagSetRef
+from apps.jobs.ledger import ActionMaterial, Claim, Finished, Material, Renewal, Report, TagSetRef
 from apps.workflow_actions.ledger import OpenAllocation, Submission
 from engine.orders import Line
 from engine.slurm_script import Launch
@@ -66,7 +66,7 @@ class Ledger(Protocol):
         seq: int = 0,
         job_id: UUID | None = None,
         meanwhile: Callable[[], None] = ...,
-    ) -> Settled: ...
+    ) -> Finished: ...
 
     def ended(self, names: frozenset[str]) -> frozenset[str]: ...
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Protocol
 from uuid import UUID
 
-from apps.jobs.ledger import Claim, Settled, TagSetRef
+from apps.jobs.ledger import Claim, Finished, TagSetRef
 from engine.orders import Line
 from workers.attempts import Attempt, Attempts, fields
 from workers.bells import Ringer
@@ -185,7 +185,7 @@ class Lane:
             if following is None and settled is not None and asked_at < turn_ends:
                 following = self._next_that_fits()
 
-    def _do(self, claim: Claim, asked_at: float, turn_ends: float) -> tuple[Settled | None, float]:
+    def _do(self, claim: Claim, asked_at: float, turn_ends: float) -> tuple[Finished | None, float]:
         """Do one attempt. Returns the answer to its report (None if not reported) and its time."""
         attempts, packing = self._crew.attempts, self._packing
         environment = packing.environment(claim.attempt_id) if packing is not None else {}
@@ -236,7 +236,7 @@ class Lane:
 
     def _finish(
         self, attempt: Attempt, ended: Ended, sweep: Sweep, *, may_go_on: bool
-    ) -> Settled | None:
+    ) -> Finished | None:
         """Report, retrying while the database is away and the lease lasts. None if that failed."""
         pause_s, outcome = 0.1, ended.report.outcome
         while True:
@@ -266,7 +266,7 @@ class Lane:
             self._spread(settled.bells)
             return settled
 
-    def _report(self, attempt: Attempt, ended: Ended, sweep: Sweep, *, may_go_on: bool) -> Settled:
+    def _report(self, attempt: Attempt, ended: Ended, sweep: Sweep, *, may_go_on: bool) -> Finished:
         seq: int = 0
         lines: tuple[Line, ...] = ()
         if ended.batches:

@@ -8,7 +8,7 @@ from typing import Any
 
 from apps.approvals.models import Vote
 from apps.jobs.flow import contexts
-from apps.jobs.flow.redaction import blanked, reveal, seal_with, shown
+from apps.jobs.flow.redaction import blanked, redact, reveal, seal_with
 from apps.jobs.models import Job
 from apps.jobs.services import resolve_input
 from apps.workspaces.secrets import secret_values, secrets_of
@@ -54,7 +54,7 @@ def checked(
     secret = secret_fields(fields)
     typed = secret_values([clear[name] for name in secret if clear.get(name) is not None])
     masks = contexts.masks_of(job, typed)
-    return Answers(clear, blanked(shown(clear, masks), secret), masks)
+    return Answers(clear, blanked(redact(clear, masks), secret), masks)
 
 
 def _clear_of(vote: Vote) -> dict[str, Any]:

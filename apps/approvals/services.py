@@ -25,7 +25,7 @@ from apps.jobs import bells
 from apps.jobs.database.sql import retried
 from apps.jobs.flow import blueprints, contexts
 from apps.jobs.flow.advance import Advance, advancing
-from apps.jobs.flow.redaction import shown as masked
+from apps.jobs.flow.redaction import redact
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Step
 from apps.jobs.transitions.moves import Result
@@ -267,7 +267,7 @@ def _standing(case: Case) -> list[Vote]:
 
 
 def _reject(case: Case, reason: str, right: Right) -> Decided:
-    reason = masked(_cut(reason), contexts.masks_of(case.advance.job))
+    reason = redact(_cut(reason), contexts.masks_of(case.advance.job))
     at = _closed(case, RequestEventKind.REJECTED, reason)
     Vote.objects.update_or_create(
         request=case.request,

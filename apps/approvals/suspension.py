@@ -12,7 +12,7 @@ from apps.approvals import transitions
 from apps.approvals.links import page_url
 from apps.approvals.models import ApprovalRequest, Notice
 from apps.jobs import ports
-from apps.jobs.flow.redaction import shown
+from apps.jobs.flow.redaction import redact
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job, StepEvent
 from apps.jobs.ports import Dispatch, Suspension
@@ -34,7 +34,7 @@ def suspend(dispatch: Dispatch) -> None:
         dispatch.step_id,
         StepEventKind.SUSPENDED,
         deadline_s=limit.seconds if limit else None,
-        input=shown(dict(dispatch.values), dispatch.masks),
+        input=redact(dict(dispatch.values), dispatch.masks),
     )
     since, until = rows.await_decision(dispatch.step_id, {"approval_message": message})
     request = _request(dispatch, fence, message, since)
@@ -64,7 +64,7 @@ def _message(dispatch: Dispatch) -> str:
         what = f"Failed to render approval message for step '{dispatch.step_name}'"
         raise TemplateError(f"{what}: {error}") from error
     return (
-        str(shown(text, dispatch.masks))
+        str(redact(text, dispatch.masks))
         .replace("\x00", "\ufffd")
         .encode("utf-8", "replace")
         .decode()

@@ -16,7 +16,7 @@ from apps.hooks.models import HookRun
 from apps.jobs import services
 from apps.jobs.flow import blueprints, contexts
 from apps.jobs.flow.creation import Origin
-from apps.jobs.flow.redaction import shown
+from apps.jobs.flow.redaction import redact
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job, Step
 from apps.jobs.plans import Plan
@@ -123,7 +123,7 @@ def _start(
         with transaction.atomic():
             started = _start_job(job, hook, context)
     except StroemError as error:
-        _note_failure(run, at, job, hook, label, str(shown(str(error), contexts.masks_of(job))))
+        _note_failure(run, at, job, hook, label, str(redact(str(error), contexts.masks_of(job))))
     except DatabaseError:
         raise  # the transaction is lost; its owner retries
     except Exception as error:  # an outer edge: a broken hook must not keep its job from ending

@@ -1,2 +1,2 @@
-"""Jobs, steps, attempts, events, logs: claim, finish, advance. The only room that writes a step or
-job status."""
+"""Jobs, steps, attempts, events, logs: claim, finish, advance. The only room that writes the status
+of a step or job."""

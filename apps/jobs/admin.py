@@ -1,5 +1,5 @@
-"""Jobs: the list, and the pages of one job. Rows are never edited by hand; what may be done is a
-service."""
+"""Jobs: the list, and the pages of one job. Rows are never edited by hand; changes go through
+services."""
 
 from __future__ import annotations
 
@@ -89,11 +89,11 @@ class JobAdmin(ScopedAdmin[Job]):
     list_per_page = 50
     paginator = BoundedPaginator  # and only the indexed column sorts
     search_fields = ("task_name",)
-    search_help_text = "Task, or the beginning of a job's id"
+    search_help_text = "Task name, or the first digits of a job id"
     ordering = ("-created_at", "-id")
     list_fullwidth = True
     list_before_template = "adminkit/list_tabs.html"
-    when_empty = "No job has run yet. A task starts one."
+    when_empty = "No jobs yet. Start one from a task."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
         rows = super().get_queryset(request).select_related("workspace", "started_by")

@@ -1,8 +1,8 @@
-"""Rings for work: one message a taker into the queue of a tag set. A bell is a hint; losing one
-costs latency only.
+"""Rings workers: sends messages to the queue of a tag set. A bell is only a hint: losing one costs
+latency and nothing else.
 
-Publishing never waits long and never raises: what fails is counted, and for a moment after a
-failure nothing is tried, so that an outage of the broker costs a caller at most one budget.
+Publishing is brief and never raises: failures are counted, and after one nothing is sent for a
+moment, so a broker outage costs a caller at most one budget.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PREFIX = "steps."
 TASK = "workers.tasks.look"
 BUDGET_S = 0.25
 PAUSE_S = 1.0  # after a failure
-MAX_WAITING = 64  # bells in one queue: more would tell the same
+MAX_WAITING = 64  # bells in one queue: more would add nothing
 LONGEST_NAME = 200  # RabbitMQ allows 255 bytes
 
 log = logging.getLogger("stroem.bells")
@@ -44,24 +44,23 @@ def queue_name(key: str) -> str:
 
 
 def queue(key: str) -> Queue:
-    """The queue as publishers and consumers declare it. On the default exchange, whose bindings
+    """The queue as publishers and consumers declare it, on the default exchange, whose bindings
     cannot be lost."""
     name = queue_name(key)
     return Queue(name, exchange=DIRECT, routing_key=name, durable=True)
 
 
 def ring(keys: Mapping[str, int]) -> int:
-    """Let as many bells hang in the queue of each tag set key as its value says: those that wait
-    there already count.
+    """Top up each tag set's queue to the given number of bells; those already waiting count.
 
-    Answers how many went out; never raises.
+    Returns how many were sent; never raises.
     """
     wanted = {key: count for key, count in keys.items() if count > 0}
     return _ringer.ring(wanted) if wanted else 0
 
 
 def ring_after_commit(counts: Mapping[int, int]) -> None:
-    """Ring for what this transaction makes ready, by tag set id, once it is committed."""
+    """Ring for what this transaction makes ready, by tag set id, after the commit."""
     if counts:
         wanted = dict(counts)
         transaction.on_commit(
@@ -70,13 +69,13 @@ def ring_after_commit(counts: Mapping[int, int]) -> None:
 
 
 def counts() -> dict[str, int]:
-    """Bells that went out of this process, and those that could not."""
+    """Bells that this process sent, and bells that it failed to send."""
     return {"rung": _ringer.rung, "failed": _ringer.failed}
 
 
 @dataclass(slots=True)
 class _Ringer:
-    """One connection a process, used by one thread at a time."""
+    """One connection per process, used by one thread at a time."""
 
     rung: int = 0
     failed: int = 0
@@ -101,10 +100,10 @@ class _Ringer:
         was_open = self._channel is not None and self._pid == os.getpid()
         try:
             sent = self._publish(keys)
-        except Exception as error:  # noqa: BLE001  (an outer edge: whatever a transport raises, a bell is only a hint)
+        except Exception as error:  # noqa: BLE001  (transports raise anything; a bell is only a hint)
             self._drop()
             if was_open and time.monotonic() - began < BUDGET_S / 2:
-                return self._attempt(keys, began)  # the broker had closed an idle connection
+                return self._attempt(keys, began)  # the broker closed an idle connection
             self._note(sum(keys.values()), error)
             return 0
         self.rung += sent
@@ -114,8 +113,7 @@ class _Ringer:
         channel = self._open()
         sent = 0
         for key, count in keys.items():
-            # Declared every time: a queue that somebody deleted is there again, and the answer says
-            # how full it is.
+            # Declared every time: this restores a deleted queue, and tells how full it is.
             name = queue_name(key)
             declared: Any = queue(key)(channel).queue_declare()
             waiting = declared.message_count
@@ -125,8 +123,7 @@ class _Ringer:
         return sent
 
     def _send(self, channel: Any, name: str, key: str) -> None:
-        # The body that Celery's second protocol asks for; `send_task` makes the same in ten times
-        # the time.
+        # A message of Celery's protocol 2; `send_task` takes ten times as long to build it.
         identity = str(uuid4())
         headers = {
             "lang": "py",
@@ -167,7 +164,7 @@ class _Ringer:
             transport_options=_options(current_app.conf.broker_url),
         )
         if not current_app.conf.broker_url:
-            raise OperationalError("no broker is set")
+            raise OperationalError("no broker is configured")
         connection.ensure_connection(
             max_retries=1, interval_start=0, interval_step=0, timeout=BUDGET_S
         )
@@ -180,18 +177,18 @@ class _Ringer:
         if connection is not None and self._pid == os.getpid():
             try:
                 connection.collect(socket_timeout=BUDGET_S)
-            except Exception as error:  # noqa: BLE001  (closing what is broken already)
+            except Exception as error:  # noqa: BLE001  (it is already broken)
                 log.debug("closing the broker connection: %s", type(error).__name__)
 
     def _note(self, lost: int, error: Exception) -> None:
         self.failed += lost
         if self._paused_until < time.monotonic() - 60:
-            log.warning("cannot ring, workers poll instead: %s", type(error).__name__)
+            log.warning("cannot ring bells, workers poll instead: %s", type(error).__name__)
         self._paused_until = time.monotonic() + PAUSE_S
 
 
 def _options(url: str | None) -> dict[str, Any]:
-    """Short time-outs for the publishing side; the transports know different words for them."""
+    """Short time-outs for publishing; each transport has its own names for them."""
     shared = dict(current_app.conf.broker_transport_options or {})
     if str(url).startswith(("amqp", "pyamqp")):
         return {**shared, "read_timeout": BUDGET_S, "write_timeout": BUDGET_S}

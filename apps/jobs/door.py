@@ -1,5 +1,5 @@
-"""What stands behind the worker's ledger: where a step runs and what it finds there beside its
-workspace, and which attempts are alive."""
+"""Serves the worker's ledger: where a step runs and what it finds there besides its workspace, and
+which attempts are alive."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAST_CODE = """
 SELECT exit_code FROM jobs_attempt WHERE step_id = %s AND fence < %s AND exit_code IS NOT NULL
 ORDER BY fence DESC LIMIT 1
 """
-HELD = """
+LIVENESS = """
 SELECT a.ended_at IS NULL AND a.lease_until > clock_timestamp(), w.name, r.id, r.digest
 FROM jobs_attempt a JOIN jobs_job j ON j.id = a.job_id JOIN workspaces_revision r
     ON r.id = j.revision_id
@@ -40,8 +40,8 @@ _NAME = re.compile(r"([0-9a-f]{10})-([0-9]{1,18})-([0-9]{1,9})", re.ASCII)
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """`output_dir`: None, a path, or empty for the directory that the worker gives the job.
-    `recovery` is a script to run first, and the exit code of the run before. `has_sessions`: the
-    worker has something to do before its first step of the job, and when it leaves it."""
+    `recovery`: a script to run first, and the previous exit code. `has_sessions`: the worker must
+    act before its first step of the job, and when it leaves."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
     chdir: str | None = None
@@ -75,18 +75,18 @@ def surroundings_of(claim: Claim, plan: Plan, node: Node) -> Surroundings:
 
 
 def torc_names(job_id: str) -> dict[str, str]:
-    """What Torc's own runner tells every process."""
+    """The variables that Torc's own runner gives every process."""
     return {"TORC_WORKFLOW_ID": job_id, "TORC_API_URL": settings.BASE_URL}
 
 
 def output_dir_of(task: Task) -> str:
-    """`output` beside a Torc file; empty where the worker gives the job a directory of its own."""
+    """`output` beside a Torc file; empty if the worker gives the job a directory of its own."""
     directory = task.torc.get("directory") if task.source_format == "torc" else None
     return str(PurePosixPath(directory) / "output") if directory else ""
 
 
 def has_sessions(task: Task) -> bool:
-    """Whether workers take note of being at work for a job of this task."""
+    """Whether workers open sessions for jobs of this task."""
     return any(
         action.persistent or action.trigger_type in WORKER_TRIGGERS
         for action in task.workflow_actions
@@ -103,9 +103,9 @@ def _recovery(claim: Claim, node: Node) -> tuple[str, int] | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """The revision that an attempt's job has pinned; `is_alive` while the attempt has not ended and
-    its lease lasts."""
+class Liveness:
+    """The revision pinned by an attempt's job; `is_alive` until the attempt ends or its lease runs
+    out."""
 
     is_alive: bool
     workspace: str
@@ -113,15 +113,15 @@ class Held:
     digest: str
 
 
-def held(attempt_id: int, fence: int) -> Held | None:
-    """None when there is no such attempt (any more)."""
-    row = fetch_one(HELD, (attempt_id, fence))
-    return Held(*row) if row else None
+def liveness_of(attempt_id: int, fence: int) -> Liveness | None:
+    """None if there is no such attempt."""
+    row = fetch_one(LIVENESS, (attempt_id, fence))
+    return Liveness(*row) if row else None
 
 
 def ended(names: frozenset[str]) -> frozenset[str]:
-    """Those of the named attempts that are over for good. Names of other installations are never
-    among them."""
+    """Those of the named attempts that have ended for good. Never includes names of other
+    installations."""
     found = [hit for hit in map(_NAME.fullmatch, names) if hit]
     if not found:
         return frozenset()

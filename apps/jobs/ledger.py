@@ -1,5 +1,5 @@
 """The worker's door: claim, material, started, append, renew, finish, give back. The only way in
-from `workers`."""
+for `workers`."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from apps.jobs import door, ports
 from apps.jobs.database import lingering
 from apps.jobs.database.sql import fetch_together, retried
 from apps.jobs.flow import blueprints, contexts, finishing
-from apps.jobs.flow.redaction import Told, redacted
+from apps.jobs.flow.redaction import Told, redact_report
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job
 from apps.jobs.transitions import claims, compiled, rows
 from apps.jobs.transitions.compiled import Completion
 from apps.jobs.values import ActionMaterial as ActionMaterial
 from apps.jobs.values import Claim as Claim
+from apps.jobs.values import Finished as Finished
 from apps.jobs.values import Material as Material
 from apps.jobs.values import Renewal as Renewal
 from apps.jobs.values import Report as Report
-from apps.jobs.values import Settled as Settled
 from apps.jobs.values import TagSetRef as TagSetRef
 from apps.workspaces.models import Revision
 from apps.workspaces.secrets import connections_of, secret_values, secrets_of, sensitive_of
@@ -48,7 +48,7 @@ def register(
     offers: Mapping[str, Any] | None = None,
     job_id: UUID | None = None,
 ) -> UUID:
-    """A new worker row; every start of a process is one, so leases of an earlier start are never
+    """Add a worker row. Every process start adds one, so leases of an earlier start are never
     adopted."""
     return presence.register(
         name=name, tags=tags, slots=slots, version=version, offers=offers or {}, job_id=job_id
@@ -56,17 +56,17 @@ def register(
 
 
 def retire(worker_id: UUID) -> None:
-    """The worker has left in order."""
+    """Note that the worker has shut down in order."""
     presence.retire(worker_id)
 
 
 def covered(tags: Collection[str]) -> tuple[TagSetRef, ...]:
-    """The tag sets of steps whose tags are all among the worker's."""
+    """The tag sets of steps that a worker with these tags may run."""
     return tuple(TagSetRef(id, key) for id, key in tag_sets.covered(tags).items())
 
 
 def covered_actions(tags: Collection[str]) -> tuple[TagSetRef, ...]:
-    """The tag sets of workflow actions that a worker with these tags may do."""
+    """The tag sets of workflow actions that a worker with these tags may run."""
     return tuple(TagSetRef(id, key) for id, key in tag_sets.covered_actions(tags).items())
 
 
@@ -77,8 +77,8 @@ def claim(
     job_id: UUID | None = None,
     only_bound: bool = False,
 ) -> Claim | None:
-    """Take what is best of what is ready in these tag sets, all of steps or all of workflow
-    actions; None when there is nothing. `only_bound`: what only this worker can do."""
+    """Take the best ready row of these tag sets, which are all of steps or all of workflow actions;
+    None if nothing is ready. `only_bound`: only what no other worker can do."""
     lease_s = settings.STROEM.recovery.heartbeat_timeout_s
     if not tag_set_ids:
         return None
@@ -96,7 +96,7 @@ def _claim_unit(
     job_id: UUID | None,
     only_bound: bool,
 ) -> Claim | None:
-    """A claim, and what it means to the owner, in one transaction."""
+    """Claim and tell the owner, in one transaction."""
     row = claims.claim(
         worker_id,
         tag_set_ids,
@@ -142,14 +142,14 @@ def _pinned(revision_id: int) -> tuple[str, str]:
 
 
 def material(claim: Claim) -> Material | ActionMaterial:
-    """What doing what was claimed needs."""
+    """What the worker needs to carry out this claim."""
     if claim.owner_kind is OwnerKind.STEP:
         return _material_of_step(claim)
     return ports.owner_of(claim.owner_kind).material(claim)
 
 
 def _material_of_step(claim: Claim) -> Material:
-    """What rendering the claimed step's order needs."""
+    """What is needed to render the claimed step's order."""
     plan = blueprints.load(claim.blueprint_id)
     node = plan.nodes[claim.base]
     given, hidden = contexts.opened(claim.job_input)
@@ -179,16 +179,16 @@ def _material_of_step(claim: Claim) -> Material:
 
 
 def started(claim: Claim, *, input: Any, masks: tuple[str, ...]) -> bool:
-    """Note that the step's process may exist from now on; False when the attempt is not this
-    worker's any more."""
+    """Note that the step's process may exist from now on; False if this worker has lost the
+    attempt."""
     if claim.is_started:
         return True
     return claims.start(claim.attempt_id, claim.fence)
 
 
 def append(claim: Claim, seq: int, lines: Sequence[Line]) -> bool:
-    """Store a batch of log lines; the same (attempt, seq) again changes nothing. False when the
-    attempt has ended."""
+    """Store a batch of log lines; repeating (attempt, seq) changes nothing. False if the attempt
+    has ended."""
     return logs.append(claim, seq, lines)
 
 
@@ -198,8 +198,8 @@ def renew(
     busy: int,
     progress: Mapping[int, int] = MappingProxyType({}),
 ) -> Renewal:
-    """Extend the leases of these attempts (id -> fence) of all lanes, and be seen. `progress`: how
-    many commands of workflow actions were begun, by attempt."""
+    """Extend the leases of these attempts (id -> fence) of all lanes, and report the worker as
+    alive. `progress`: how many commands of workflow actions have begun, by attempt."""
     lease_s = settings.STROEM.recovery.heartbeat_timeout_s
     seen, (row,) = fetch_together(
         [
@@ -220,14 +220,10 @@ def finish(
     seq: int = 0,
     job_id: UUID | None = None,
     meanwhile: Callable[[], None] = lambda: None,
-) -> Settled:
-    """Settle an attempt and advance its job in one transaction, then claim the next step in one of
-    its own.
-
-    `meanwhile` is called when the report is on its way, to do what can be done until the database
-    answers.
-    """
-    told = redacted(report if report.claim.owner_id is None else _with_masks(report))
+) -> Finished:
+    """End an attempt and advance its job in one transaction, then claim the next step in another.
+    `meanwhile` is called while the database works on the report."""
+    told = redact_report(report if report.claim.owner_id is None else _with_masks(report))
     completion = finishing.compiled(told)
     if completion is not None and worker_id and claim_for and not connection.in_atomic_block:
         accepted, counts, following = _finish_and_claim(
@@ -242,11 +238,13 @@ def finish(
     if following is not None and counts.get(following.tag_set_id):
         counts[following.tag_set_id] -= 1
     names = tag_sets.keys_of(counts)
-    return Settled(accepted, following, {names[id]: count for id, count in counts.items() if count})
+    return Finished(
+        accepted, following, {names[id]: count for id, count in counts.items() if count}
+    )
 
 
 def _with_masks(report: Report) -> Report:
-    """A worker masks what commands print, not what its own refusals quote."""
+    """Add masks for errors that the worker quotes itself: it masks only what commands print."""
     if not report.outcome.error:
         return report
     return replace(report, masks=contexts.masks_of(Job.objects.get(id=report.claim.job_id)))
@@ -262,12 +260,9 @@ def _finish_and_claim(
     job_id: UUID | None,
     meanwhile: Callable[[], None],
 ) -> tuple[bool, dict[int, int], Claim | None]:
-    """The last lines, the common end and the next claim: one transaction, one round trip, one wait
-    for the disk.
-
-    A step of the same revision is claimed as started: its files are there, so that its process
-    follows at once.
-    """
+    """The last lines, the common end and the next claim in one transaction, one round trip and one
+    disk flush. A step of the same revision is claimed as started: its files are in place, so its
+    process starts at once."""
     lease_s = settings.STROEM.recovery.heartbeat_timeout_s
     taking = claims.claim_params(
         worker_id, claim_for, lease_s, job_id, warm=[report.claim.revision_id]
@@ -289,7 +284,7 @@ def _finish_and_claim(
             logs.append(report.claim, seq, lines)
     counts = compiled.read(ended[0])
     accepted = counts is not None
-    if counts is None:  # refused, or it met a deadlock: the general path knows what to do
+    if counts is None:  # refused or deadlocked: the general path takes over
         accepted, counts = finishing.finish(report)
     row = taken[0] if taken else None
     if row is None:
@@ -298,19 +293,19 @@ def _finish_and_claim(
 
 
 def ended(names: frozenset[str]) -> frozenset[str]:
-    """Those of the attempts called so (see `Claim.name`) that are over for good, whoever did
-    them."""
+    """Those of the attempts with these names (see `Claim.name`) that have ended for good, on any
+    worker."""
     return door.ended(names)
 
 
 def give_back(claim: Claim) -> None:
-    """Return a step whose process had not started; it is ready again at once."""
+    """Return a step whose process has not started; it is ready again at once."""
     finishing.lose(claim.attempt_id, is_loss=False)
 
 
 def linger(is_on: bool) -> None:
-    """Let threads keep the connection of their last `finish` for a moment; then `sweep_connections`
-    must be called."""
+    """Let threads keep the connection of their last `finish` for a moment; `sweep_connections` must
+    then be called."""
     if is_on:
         lingering.begin()
     else:
@@ -318,17 +313,16 @@ def linger(is_on: bool) -> None:
 
 
 def sweep_connections() -> None:
-    """Give back connections that no thread has used for a moment."""
+    """Return connections that no thread has used for a moment."""
     lingering.sweep(LINGER_S)
 
 
 def released() -> None:
-    """Give this thread's database connection back; the one of the hot path may linger."""
+    """Return this thread's database connection; the one of the hot path may linger."""
     if connection.connection is not None:
         connections.close_all()
 
 
 def schema_problem() -> str | None:
-    """One sentence when the database's schema is not the one that this code knows; None when it
-    is."""
+    """One sentence if the database's schema does not match this code, else None."""
     return presence.schema_problem()

@@ -26,7 +26,7 @@ from engine.lifecycle import (
 
 
 class Blueprint(models.Model):
-    """A task with all that it uses, frozen as JSON; shared by every job of one revision and
+    """A task and everything it uses, frozen as JSON; shared by all jobs of one revision and
     task."""
 
     digest = models.CharField(max_length=64, unique=True)
@@ -135,7 +135,7 @@ class Job(models.Model):
 
 
 class FlowManager(models.Manager["Step"]):
-    """The steps of flows: units that other rooms own are not among them."""
+    """The steps of flows, without the units of other rooms."""
 
     def get_queryset(self) -> models.QuerySet[Step]:
         return super().get_queryset().filter(owner_kind=OwnerKind.STEP)
@@ -303,8 +303,8 @@ class UnitManager(models.Manager["Unit"]):
 
 
 class Unit(Step):
-    """What a worker can claim outside the flow of its job: it has no dependents, counts towards
-    nothing, and what its end sets off is its owner's affair (`apps.jobs.ports.Owner`)."""
+    """What a worker can claim outside the flow of its job. It has no dependents and counts towards
+    nothing; its owner handles its end (`apps.jobs.ports.Owner`)."""
 
     objects: ClassVar[UnitManager] = UnitManager()  # type: ignore[assignment]
 
@@ -313,8 +313,7 @@ class Unit(Step):
 
 
 class Attempt(models.Model):
-    """One claim of a step or a unit by a worker, with its lease. `(step, fence)` names it for
-    ever."""
+    """One claim of a step or a unit by a worker, with its lease; identified by `(step, fence)`."""
 
     id = models.BigAutoField(primary_key=True)
     step_id = models.BigIntegerField()

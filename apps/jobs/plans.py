@@ -1,4 +1,4 @@
-"""A blueprint in memory: the task that a job obeys, its steps with their actions at hand."""
+"""A blueprint in memory: the task that a job follows, its steps with their actions."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SERVER_KINDS = frozenset({"task", "agent", "approval"})
 
 @dataclass(frozen=True)
 class Node:
-    """One step of the flow, with its action at hand."""
+    """One step of the flow, with its action."""
 
     name: str
     step: Step
     action: Action
     position: int
     dependents: tuple[str, ...]
-    # has dependents, and none of them needs more than its dependencies to be over
+    # has dependents, and all they need is that their dependencies are final
     leads_to_plain: bool = False
 
     @property
@@ -59,7 +59,7 @@ class Node:
 
     @cached_property
     def control_names(self) -> frozenset[str]:
-        """Context names that deciding about the step reads (`when`, `for_each`)."""
+        """Context names that decisions about the step read (`when`, `for_each`)."""
         texts = [text for text in (self.step.when, self.step.for_each) if isinstance(text, str)]
         return _names(texts)
 
@@ -94,7 +94,7 @@ class Plan:
 
     @cached_property
     def tag_set_keys(self) -> frozenset[str]:
-        """Of the steps that workers run."""
+        """Of steps that run on workers."""
         return frozenset(
             node.tag_set_key for node in self.nodes.values() if not node.runs_on_server
         )
@@ -113,7 +113,7 @@ class Plan:
         return {templating.context_name(name): name for name in self.nodes}
 
     def steps_named(self, names: frozenset[str]) -> list[str]:
-        """Flow names of the steps that these context names mean; `*` means all."""
+        """Flow names of the steps with these context names; `*` means all."""
         if "*" in names:
             return list(self.nodes)
         return [self.by_context_name[name] for name in names if name in self.by_context_name]

@@ -1,7 +1,7 @@
-"""Doors for the rooms above: what a step kind or a job's end sets off there, called by name inside
-the transaction.
+"""Doors for the rooms above: their handlers for step kinds, ends of jobs and the like, called
+inside the transaction.
 
-Each room registers its handler in `AppConfig.ready()`; a missing one fails `manage.py check`.
+Each room registers its handlers in `AppConfig.ready()`; `manage.py check` fails if one is missing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from engine.spec.model import Retry
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """A step that the server itself carries out, about to start."""
+    """A step that runs on the server, about to start."""
 
     job: Job
     plan: Plan
@@ -31,29 +31,29 @@ class Dispatch:
     step_name: str
     context: Mapping[str, Any] = field(repr=False)  # of templates: input, secret, outputs, each
     values: Mapping[str, Any] = field(repr=False)  # the step's rendered input
-    # every secret value that must not be stored in clear
+    # all secret values that must not be stored in clear
     masks: tuple[str, ...] = field(repr=False)
-    # those of them that came with inputs and outputs
+    # those of them from inputs and outputs
     hidden: tuple[str, ...] = field(repr=False, default=())
 
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
-    """A step that waits for a person: just now, or still, so that people are reminded."""
+    """A step that waits for a person: since just now, or still, to send a reminder."""
 
     step_id: int
     step_name: str
     fence: int
-    message: str  # as shown: secret values are masked
-    url: str  # of the page where people decide
+    message: str  # with secrets masked
+    url: str  # of the page for the decision
     status: str = "suspended"  # or "reminder", "escalated"
     number: int = 0  # of the reminder
 
 
 @dataclass(frozen=True, slots=True)
 class UnitRef:
-    """A unit outside the flow whose attempt ends: what its owner must know of it. `number` counts
-    its runs, the present one included."""
+    """A unit outside the flow whose attempt ends, for its owner. `number` counts its runs,
+    including this one."""
 
     id: int
     job_id: UUID
@@ -63,8 +63,8 @@ class UnitRef:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How something goes on after an attempt that failed or was lost. `retries_losses`: one that
-    was lost once too often may still be retried like a failed one."""
+    """What follows a failed or lost attempt. `retries_losses`: after too many losses, it may still
+    be retried as if it had failed."""
 
     retry: Retry | None
     may_repeat: bool
@@ -72,22 +72,22 @@ class Rules:
 
 
 class Owner(Protocol):
-    """The room that units of one kind belong to. All but `material` run in the transaction of the
-    move itself; `ended` has the job locked."""
+    """The room that owns units of one kind. All but `material` run in the transaction of the move
+    itself; `ended` has the job locked."""
 
     def claimed(self, claim: Claim, worker_id: UUID) -> Claim:
-        """A worker has taken a unit; the claim with what people call it."""
+        """A worker has taken a unit; returns the claim with the name that people see."""
 
     def material(self, claim: Claim) -> ActionMaterial:
-        """What doing it needs."""
+        """What the worker needs to carry it out."""
 
     def rules(self, unit: UnitRef) -> Rules:
-        """How it goes on after a failure or a loss."""
+        """What follows a failure or a loss."""
 
     def ended(
         self, unit: UnitRef, event: StepEventKind, told: AttemptEventKind, error: str
     ) -> None:
-        """An attempt has ended as `told`; `event` is what that meant for the unit."""
+        """An attempt has ended as `told`; `event` is the effect on the unit."""
 
 
 StepHandler = Callable[[Dispatch], None]
@@ -100,11 +100,11 @@ RemovalHandler = Callable[[Sequence[UUID]], None]
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What runs beside the steps of jobs with workflow actions, for those who watch a job."""
+    """What runs beside the steps of jobs with workflow actions, for open pages."""
 
-    # each in brief, as JSON; `is_open`: something may still come of it
+    # each in brief, as JSON; `is_open`: it may still change
     shown: Callable[[Job], list[dict[str, Any]]]
-    # (job, id) -> whether the job has such a thing
+    # (job, id) -> whether the job has it
     has: Callable[[UUID, int], bool]
 
 
@@ -122,7 +122,7 @@ REQUIRED = {"step": ("task", "approval"), "end": ("hooks",)}
 
 
 def own(kind: OwnerKind, owner: Owner) -> None:
-    """Register the room that units of this kind belong to."""
+    """Register the room that owns units of this kind."""
     _owners[kind] = owner
 
 
@@ -131,45 +131,44 @@ def owner_of(kind: OwnerKind) -> Owner:
 
 
 def on_step(kind: str, handler: StepHandler) -> None:
-    """Register who starts steps of `kind`; the handler suspends, dispatches or fails the step with
-    the pen."""
+    """Register the handler that starts steps of `kind`: it suspends, dispatches or fails the step
+    with the pen."""
     _steps[kind] = handler
 
 
 def on_end(name: str, handler: EndHandler) -> None:
-    """Register what a job's end sets off."""
+    """Register a handler for the end of jobs."""
     _ends[name] = handler
 
 
 def on_birth(name: str, handler: EndHandler) -> None:
-    """Register what the creation or the restart of a job with workflow actions sets off."""
+    """Register a handler for the creation or restart of jobs with workflow actions."""
     _births[name] = handler
 
 
 def on_moves(name: str, handler: MoveHandler) -> None:
-    """Register who counts the moves of steps of jobs with workflow actions."""
+    """Register a handler for step moves in jobs with workflow actions."""
     _moves[name] = handler
 
 
 def on_suspension(name: str, handler: SuspensionHandler) -> None:
-    """Register what a step that waits for a person sets off."""
+    """Register a handler for steps that begin to wait for a person."""
     _suspensions[name] = handler
 
 
 def on_cancel(name: str, handler: CancelHandler) -> None:
-    """Register who closes what was open when a job is cancelled: called with the job's id, the
-    actor, the reason."""
+    """Register a handler for cancelled jobs, called with the job's id, the actor and the reason."""
     _cancels[name] = handler
 
 
 def on_removal(name: str, handler: RemovalHandler) -> None:
-    """Register who keeps rows by job id without a foreign key: they go when retention removes the
-    jobs."""
+    """Register a handler that removes rows without a foreign key to their job, when retention
+    removes jobs."""
     _removals[name] = handler
 
 
 def on_page(name: str, beside: Beside) -> None:
-    """Register who tells pages what runs beside the steps of a job with workflow actions."""
+    """Register what pages show beside the steps of a job with workflow actions."""
     _beside[name] = beside
 
 
@@ -217,12 +216,12 @@ def shown_beside(job: Job) -> list[dict[str, Any]]:
 
 
 def is_beside(job_id: UUID, id: int) -> bool:
-    """Whether the job has this thing beside its steps."""
+    """Whether this runs beside the steps of the job."""
     return any(beside.has(job_id, id) for beside in _beside.values())
 
 
 def can_carry_out(kind: str) -> bool:
-    """Whether somebody here carries out steps of a kind that no worker runs."""
+    """Whether this installation runs steps of a kind that no worker runs."""
     return kind in _steps
 
 
@@ -232,6 +231,8 @@ def check_ports(**kwargs: Any) -> list[Error]:
     missing += [f"units of kind '{kind}'" for kind in UNITS if kind not in _owners]
     missing += [f"job end '{name}'" for name in REQUIRED["end"] if name not in _ends]
     return [
-        Error(f"nobody handles {what}; its app must register in apps.jobs.ports", id="jobs.E001")
+        Error(
+            f"no handler for {what}; its app must register one in apps.jobs.ports", id="jobs.E001"
+        )
         for what in missing
     ]

@@ -1,5 +1,4 @@
-"""What may be done to jobs. Every function opens its own transaction and says what it needs; bells
-ring after it."""
+"""Operations on jobs. Each opens its own transaction; bells ring after it."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ def start_job(
     user: User | None = None,
     priority: int | None = None,
 ) -> Job:
-    """Start a run of a task with checked input. Raises NotFound and InputError before anything is
+    """Start a job of a task with checked input. Raises NotFound or InputError before anything is
     written."""
     found = fetch_one(
         "SELECT id, current_id FROM workspaces_workspace WHERE name = %s", (workspace,)
@@ -52,14 +51,13 @@ def _no_revision(workspace: str) -> NotFound:
 
 
 def cancel_job(job_id: UUID, *, actor: str, reason: str = "Job cancelled") -> None:
-    """Ask a job and its children to stop. Raises NotFound, and Conflict when it has already
-    ended."""
+    """Ask a job and its children to stop. Raises NotFound, or Conflict if it has already ended."""
     cancellation.cancel(job_id, actor=actor, reason=reason)
 
 
 def rerun_job(job_id: UUID, *, actor: User | None, given: Mapping[str, Any] | None = None) -> Job:
-    """A new job of the same task at the current revision; the same input unless another is
-    given."""
+    """Start a new job of the same task at the current revision, with the same input unless another
+    is given."""
     old = Job.objects.select_related("workspace__current", "revision").filter(id=job_id).first()
     if old is None or old.workspace.current is None:
         raise NotFound(f"Job {job_id} not found")

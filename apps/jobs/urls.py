@@ -1,4 +1,4 @@
-"""Addresses of what is streamed; pages of the admin register theirs with it."""
+"""Addresses of streams and task pages; the admin registers the other pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What workers and the platform tell each other of an attempt. Frozen; nothing here asks the
+"""What workers and the platform tell each other about an attempt. Frozen; nothing here queries the
 database."""
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from engine.spec.model import Action, Step
 
 
 def name_of(job_id: UUID, step_id: int, fence: int) -> str:
-    """What an attempt is called outside of the database. Unique over all attempts, also where
-    several installations share an engine: their steps are numbered alike, but a job's id ends in
-    random digits (it begins with the time)."""
+    """The attempt's name outside the database. Unique over all attempts, even when several
+    installations share an engine: they number steps alike, but a job's id ends in random digits (it
+    begins with the time)."""
     return f"{job_id.hex[-10:]}-{step_id}-{fence}"
 
 
@@ -44,8 +44,8 @@ class Claim:
     number: int  # of this run, from 1; lost attempts do not count
     timeout_s: float | None
     tag_set_id: int
-    is_started: bool = False  # noted as started with the claim
-    is_more: bool = False  # when a look found it, there was more that this worker may take
+    is_started: bool = False  # noted as started by the claim
+    is_more: bool = False  # more was ready for this worker
     owner_kind: OwnerKind = OwnerKind.STEP
     owner_id: int | None = None  # the workflow action; None for a step of the flow
     owner_label: str = ""
@@ -54,24 +54,24 @@ class Claim:
 
     @property
     def name(self) -> str:
-        """What the attempt is called on hosts, engines and clusters."""
+        """The attempt's name on hosts, engines and clusters."""
         return name_of(self.job_id, self.step_id, self.fence)
 
     @property
     def label(self) -> str:
-        """What people call what was claimed."""
+        """The name that people see."""
         return self.owner_label or self.step_name
 
     @property
     def log_name(self) -> str:
-        """Under what its lines stand in the job's log; no step can be called like an action."""
+        """The name before its log lines; no step can share an action's."""
         is_step = self.owner_kind is OwnerKind.STEP
         return self.step_name if is_step else f"_{self.owner_kind}:{self.label}"
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """All that rendering an order needs. Values are plain JSON and may be secret: never print
+    """Everything needed to render an order. Values are plain JSON and may be secret: never print
     one."""
 
     action: Action
@@ -86,9 +86,9 @@ class Material:
     chdir: str | None = None  # a directory outside the workspace where the step runs (Torc files)
     # of the revision, of inputs and of outputs
     masks: tuple[str, ...] = field(repr=False, default=())
-    # of the job; empty: the one that this worker gives it; None: it has none
+    # of the job; empty: the worker's own for it; None: none
     output_dir: str | None = None
-    # a script to run first, the last exit code
+    # a script to run first, and the last exit code
     recovery: tuple[str, int] | None = field(repr=False, default=None)
     # this worker opens a session before it starts its first step of the job
     has_sessions: bool = False
@@ -96,11 +96,11 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class ActionMaterial:
-    """All that doing a workflow action needs."""
+    """Everything needed to run a workflow action."""
 
     do: tuple[Mapping[str, Any], ...]
     timeout_s: float | None
-    output_dir: str  # empty: the one that this worker gives the job
+    output_dir: str  # empty: the worker's own for the job
     environment: Mapping[str, str]  # without the output directory
     masks: tuple[str, ...] = field(repr=False, default=())
     action_id: int = 0
@@ -108,19 +108,19 @@ class ActionMaterial:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How an attempt ended. `masks` are the secret values that must not be stored in clear."""
+    """How an attempt ended. `masks`: secret values that must not be stored in clear."""
 
     claim: Claim
     outcome: StepOutcome
     input: Any = field(repr=False, default=None)  # the rendered input
     masks: tuple[str, ...] = field(repr=False, default=())
-    progress: int | None = None  # commands of a workflow action that were begun
+    progress: int | None = None  # commands of a workflow action that have begun
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """`accepted` is False when the report came too late: nothing was changed. `bells` are tag set
-    keys to ring."""
+class Finished:
+    """`accepted` is False if the report came too late and changed nothing. `bells`: how often to
+    ring, by tag set key."""
 
     accepted: bool
     next: Claim | None = None
@@ -129,9 +129,9 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """`is_known` False: the worker's row is gone or it was declared dead; it must stop its steps
-    and register anew."""
+    """If `is_known` is False, the worker's row is gone or it was declared dead: it must stop its
+    steps and register anew."""
 
     is_known: bool
-    lost: frozenset[int] = frozenset()  # attempt ids that are not ours any more
-    cancelled: frozenset[int] = frozenset()  # attempt ids whose job asks them to stop
+    lost: frozenset[int] = frozenset()  # attempt ids that this worker has lost
+    cancelled: frozenset[int] = frozenset()  # attempt ids that must stop

@@ -1,1 +1,1 @@
-"""What life-cycle events of a job set off: run_commands and schedule_nodes."""
+"""What events in a job's life set off: run_commands and schedule_nodes."""

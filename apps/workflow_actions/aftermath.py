@@ -1,6 +1,6 @@
-"""What follows from the end of workflow actions: what they held back goes on, what needed them is
-set off, and a job fails where its author wants that. In a transaction of its own, with the job
-locked; doing it twice is harmless."""
+"""Follows up on ended workflow actions: releases what they held back, sets off what needed them,
+and fails the job if its author wants that. Runs in its own transaction with the job locked. Safe to
+repeat."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from engine.lifecycle import ActionStatus, JobStatus, StepEventKind, StepStatus
 
 
 def after_commit(job_id: UUID) -> None:
-    """Settle what has ended as soon as the transaction is done; a sweep finds what that missed."""
+    """Settle ended actions right after the transaction; a sweep finds what this misses."""
 
-    def settle_it() -> None:  # a function, for its name: what goes wrong in it is logged with that
+    def settle_it() -> None:  # a named function: Django logs its name with errors
         settle(job_id)
 
     transaction.on_commit(settle_it, robust=True)
@@ -36,7 +36,7 @@ def after_commit(job_id: UUID) -> None:
 
 @retried
 def settle(job_id: UUID) -> None:
-    """Do what follows from the actions of this job that have ended."""
+    """Follow up on the actions of this job that have ended."""
     state = step_pen.lock(job_id)
     if state is None:
         return
@@ -57,7 +57,7 @@ def settle(job_id: UUID) -> None:
 
 
 def _resolve_held(job: Job, plan: Plan) -> None:
-    """Actions that waited for others, again and again until none of them moves."""
+    """Resolve actions that waited for others, until none of them moves."""
     watch = watch_of(plan)
     has_moved = True
     while has_moved:
@@ -74,7 +74,7 @@ def _resolve_held(job: Job, plan: Plan) -> None:
 
 
 def _failure(row: JobAction, plan: Plan, job: Job) -> str | None:
-    """Why the job must fail with this action; None when it need not."""
+    """The reason to fail the job with this action, or None."""
     one = watch_of(plan).actions[row.index]
     if one.action.on_failure != "fail_job" or row.generation != job.generation:
         return None
@@ -87,8 +87,8 @@ def _failure(row: JobAction, plan: Plan, job: Job) -> str | None:
 
 
 def _advance(state: JobState, plan: Plan, failure: str | None) -> None:
-    """Let the job go on; with a failure, steps that nobody has in hand fail with it, and running
-    ones end by themselves."""
+    """Advance the job. After a failure, steps that are not in progress fail with it; running ones
+    finish."""
     if failure is not None:
         step_pen.note_failure(state.id, failure)
         fresh = step_pen.lock(state.id)

@@ -1,4 +1,4 @@
-"""Nodes out of Slurm: which to ask for, what became of them, which to give up. Services open their
+"""Nodes from Slurm: which to request, what became of them, which to give up. Services open their
 own transaction."""
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ EVENTS = {
     AllocationStatus.FAILED: AllocationEventKind.FAILED,
     AllocationStatus.LOST: AllocationEventKind.LOST,
 }
-FORGOTTEN = "Slurm does not know this allocation any more"
-# Workers that came up in an allocation, and whether each took its leave: one that was given up had
-# not been seen for the whole time-out, and what it did for the job was lost with it.
+FORGOTTEN = "Slurm no longer knows this allocation"
+# Workers that started in an allocation, and whether each left in order: one declared lost had been
+# silent for the whole time-out, and its work for the job was lost with it.
 WORKERS = """
 SELECT w.name, coalesce(w.stopped_at - w.heartbeat_at < make_interval(secs => %(patience_s)s)
     AND NOT EXISTS (SELECT 1 FROM fleet_workersession s
@@ -43,12 +43,13 @@ SELECT w.name, coalesce(w.stopped_at - w.heartbeat_at < make_interval(secs => %(
             false)
 FROM fleet_worker w WHERE w.job_id = %(job)s AND w.name LIKE %(names)s ORDER BY w.name
 """
-SPACE = UUID("6f1d7a8e-3b52-4a53-9d53-0f2a6f3b7c11")  # of the ids of allocations
+SPACE = UUID("6f1d7a8e-3b52-4a53-9d53-0f2a6f3b7c11")  # namespace of allocation ids
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One allocation that is still to be submitted. `tries`: how often that was begun before."""
+    """An allocation that is still to be submitted. `tries`: how many submissions were begun
+    before."""
 
     allocation_id: UUID
     name: str
@@ -59,8 +60,8 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class OpenAllocation:
-    """One that Slurm has. `must_cancel`: nobody needs it any more. `name`: of its job in Slurm,
-    whose numbers may come again."""
+    """An allocation in Slurm. `must_cancel`: it is not needed any more. `name`: of its Slurm job,
+    because Slurm reuses job numbers."""
 
     allocation_id: UUID
     slurm_job_id: str
@@ -73,10 +74,10 @@ class OpenAllocation:
 def submissions(
     action_id: int, part: int, output_dir: str, launch: Launch
 ) -> list[Submission] | None:
-    """What the item `part` of an action's `do` asks of Slurm and has not got yet; its rows are made
-    at the first call. None when the job is over, and needs no nodes any more.
+    """What item `part` of an action's `do` requests from Slurm and does not have yet; the first
+    call creates the rows. None if the job is over and needs no nodes.
 
-    Raises AuthorError when the request cannot be built.
+    Raises AuthorError if the request cannot be built.
     """
     row = JobAction.objects.get(id=action_id)
     state = step_pen.lock(row.job_id)
@@ -114,7 +115,7 @@ def name_of(row: Allocation) -> str:
 
 
 def scheduler_of(plan: Plan, job_id: UUID, name: str) -> Mapping[str, Any]:
-    """The task's own scheduler of this name, else the workspace's."""
+    """The task's own scheduler with this name, else the workspace's."""
     if name in plan.task.slurm_schedulers:
         return plan.task.slurm_schedulers[name]
     found = definition_of(
@@ -126,27 +127,27 @@ def scheduler_of(plan: Plan, job_id: UUID, name: str) -> Mapping[str, Any]:
 
 
 def submitted(allocation_id: UUID, slurm_job_id: str) -> bool:
-    """sbatch took the request. False when nobody wants the nodes any more: they are the caller's to
-    cancel."""
+    """sbatch accepted the request. False if the nodes are not needed any more: the caller must
+    cancel them."""
     _move(allocation_id, AllocationEventKind.SUBMITTED, state="PENDING", slurm_job_id=slurm_job_id)
-    # it may have begun already
+    # it may already have begun
     return Allocation.objects.filter(id=allocation_id, status__in=OPEN_ALLOCATION).exists()
 
 
 def refused(allocation_id: UUID, error: str) -> None:
-    """sbatch did not take the request; it may be asked again."""
+    """sbatch rejected the request; it may be tried again."""
     waiting = Allocation.objects.filter(id=allocation_id, status=AllocationStatus.REQUESTED)
     if waiting.update(error=error):
         _note(allocation_id)
 
 
 def begun(allocation_id: UUID, slurm_job_id: str) -> None:
-    """A worker has come up in the allocation."""
+    """A worker has started in the allocation."""
     _move(allocation_id, AllocationEventKind.BEGUN, state="RUNNING", slurm_job_id=slurm_job_id)
 
 
 def to_follow() -> list[OpenAllocation]:
-    """Allocations that Slurm has and that have not ended."""
+    """Allocations in Slurm that have not ended."""
     rows = (
         Allocation.objects.filter(status__in=(AllocationStatus.PENDING, AllocationStatus.ACTIVE))
         .exclude(slurm_job_id="")
@@ -161,7 +162,7 @@ def to_follow() -> list[OpenAllocation]:
 
 
 def observed(allocation_id: UUID, state: str, *, nodes: str = "", reason: str = "") -> None:
-    """What Slurm says about an allocation; an empty state: it does not know it any more."""
+    """Record Slurm's state of an allocation; empty if Slurm does not know it any more."""
     row = Allocation.objects.filter(id=allocation_id).first()
     if row is None:
         return
@@ -189,8 +190,8 @@ def observed(allocation_id: UUID, state: str, *, nodes: str = "", reason: str = 
 
 
 def _fate(row: Allocation) -> str:
-    """What is wrong about an allocation that Slurm has forgotten; empty when its workers left it in
-    order, or nobody wanted it any more."""
+    """The error of an allocation that Slurm has forgotten; empty if its workers left in order, or
+    if it was not needed any more."""
     workers = fetch(
         WORKERS,
         {
@@ -202,18 +203,18 @@ def _fate(row: Allocation) -> str:
     )
     lost = next((name for name, in_order in workers if not in_order), None)
     if lost is not None:
-        return f"{FORGOTTEN}, and its worker {lost} did not leave it in order"
+        return f"{FORGOTTEN}, and its worker {lost} did not leave in order"
     if workers or row.cancel_requested_at:
         return ""
     return (
         FORGOTTEN
         if row.status == AllocationStatus.PENDING
-        else f"{FORGOTTEN}, and no worker has come up in it"
+        else f"{FORGOTTEN}, and no worker started in it"
     )
 
 
 def give_up(action_ids: Sequence[int]) -> None:
-    """What these ended actions could not submit is not submitted any more."""
+    """Give up the pending submissions of these ended actions."""
     waiting = Allocation.objects.filter(
         action_id__in=list(action_ids), status=AllocationStatus.REQUESTED
     )
@@ -224,14 +225,13 @@ def give_up(action_ids: Sequence[int]) -> None:
 def _move(
     allocation_id: UUID, event: AllocationEventKind, *, is_news: bool = True, **values: Any
 ) -> None:
-    """Move an allocation, and tell the job's history so. Asking Slurm again brings no news most of
-    the time."""
+    """Move an allocation and add it to the job's history. Most polls of Slurm bring no news."""
     if fleet_pen.move_allocation(allocation_id, event, **values) and is_news:
         _note(allocation_id)
 
 
 def _note(allocation_id: UUID) -> None:
-    """Open pages of the job learn from it that they must look again."""
+    """Add the allocation's state to the job's history, which tells open pages to refresh."""
     row = Allocation.objects.get(id=allocation_id)
     said = row.scheduler
     if row.slurm_job_id:

@@ -1,7 +1,7 @@
-"""What sets workflow actions off: the birth of a job, the moves of its steps, its end.
+"""What sets workflow actions off: the creation of a job, the moves of its steps, its end.
 
 Called with the job locked, in the transaction of the move itself. Steps are counted as a set, from
-their rows: a step counts once, whatever path it takes, and counting again changes nothing.
+their rows: each counts once, whatever its path, and counting again changes nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from uuid import UUID
 
 from apps.jobs.database.sql import fetch, fetch_one
 from apps.jobs.flow import contexts
-from apps.jobs.flow.redaction import shown
+from apps.jobs.flow.redaction import redact
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.workflow_actions import runs
@@ -43,8 +43,8 @@ NAMES = "name <> '' AND job_id = %s AND generation = %s"
 
 
 def count_moves(job: Job, plan: Plan, moves: Sequence[tuple[str, StepEventKind]]) -> bool:
-    """Count the steps that moved, and set off what has waited for them. False when they concern no
-    action."""
+    """Count the steps that moved, and set off the actions that waited for them. False if they
+    concern no action."""
     names = {name for name, _ in moves}
     if not watch_of(plan).concerns(names):
         return False
@@ -53,8 +53,7 @@ def count_moves(job: Job, plan: Plan, moves: Sequence[tuple[str, StepEventKind]]
 
 
 def recount(job: Job, plan: Plan, names: Collection[str] | None) -> None:
-    """Count from the rows, those of the named steps and what hangs on them, or of all; set off what
-    is complete."""
+    """Count all, or the named steps and held ones behind them, from the rows; set off full sets."""
     watch = watch_of(plan)
     grown = _grow(job, plan, names)
     concerned = None
@@ -79,8 +78,8 @@ def names_before(plan: Plan, name: str) -> frozenset[str]:
 
 
 def _grow(job: Job, plan: Plan, names: Collection[str] | None) -> set[str]:
-    """Add the steps of loops that have opened to the sets that select them; names of the new
-    members."""
+    """Add the steps of opened loops to the sets that select them; returns the new members'
+    names."""
     watch = watch_of(plan)
     bases = None if names is None else {name.partition("[")[0] for name in names}
     growing = [
@@ -114,12 +113,12 @@ def _grow(job: Job, plan: Plan, names: Collection[str] | None) -> set[str]:
         added.update(found)
         if all(is_open or is_final for is_open, is_final in states.values()):
             JobAction.objects.filter(id=row.id).update(may_grow=False)
-            added.add("")  # the set is closed now, even if nothing was added
+            added.add("")  # the set is now closed, even if nothing was added
     return added
 
 
 def begin(job: Job, plan: Plan) -> None:
-    """Arm the actions of a job's first generation, or those of the next one after a restart."""
+    """Arm the actions of a job's first generation, or of the next one after a restart."""
     watch = watch_of(plan)
     fired = _supersede(job) if job.generation > 1 else frozenset()
     now = _now()
@@ -152,8 +151,8 @@ def begin(job: Job, plan: Plan) -> None:
 
 
 def _arm(job: Job, row: JobAction, one: Watched, has_fired: bool, pending: Collection[str]) -> bool:
-    """Whether the action takes part in this generation; what it watches and holds back is noted
-    then."""
+    """Whether the action takes part in this generation; if so, note what it watches and holds
+    back."""
     runs_again = any(name in pending for name in (*one.selected, *one.loops))
     again = workflow_actions.rearms(one.action, has_fired=has_fired, runs_again=runs_again)
     if not again.is_armed:
@@ -176,7 +175,8 @@ def _pending(job: Job) -> frozenset[str]:
 
 
 def _supersede(job: Job) -> frozenset[int]:
-    """Close the generations before; the indexes of the actions that were begun in one of them."""
+    """Close the earlier generations; returns the indexes of actions that had begun in one of
+    them."""
     old = JobAction.objects.filter(job_id=job.id, generation__lt=job.generation)
     begun = runs.of(old.values_list("id", flat=True)).filter(fence__gt=0).values("owner_id")
     fired = frozenset(old.filter(id__in=begun).values_list("index", flat=True))
@@ -189,7 +189,7 @@ def _supersede(job: Job) -> frozenset[int]:
         for id, trigger, by_session in left
         if not (trigger in of_sessions and (by_session or trigger != STARTS))
     ]
-    runs.drop_waiting(job.id, ids, "The job was restarted before it was done")
+    runs.drop_waiting(job.id, ids, "The job was restarted before this was done")
     for id in ids:
         pen.move_action(id, ActionEventKind.SUPERSEDED, reason="The job was restarted")
     pen.forget_holds(job.id)
@@ -200,14 +200,14 @@ _WORKER_TRIGGERS = ("on_worker_start", "on_worker_complete")
 
 
 def conclude(job: Job, plan: Plan) -> None:
-    """The job is over: set off what waited for that, and end what can never come."""
+    """The job is over: set off what waited for that, and end what can never be set off."""
     for row in JobAction.objects.filter(
         job_id=job.id, generation=job.generation, status=ActionStatus.WAITING
     ).order_by("index"):
         if row.trigger_type == ENDS:
             _set_off(job, plan, row)
         else:
-            pen.move_action(row.id, ActionEventKind.SKIPPED, reason="the job ended before")
+            pen.move_action(row.id, ActionEventKind.SKIPPED, reason="the job ended first")
     for row in JobAction.objects.filter(
         job_id=job.id, generation=job.generation, status=ActionStatus.ARMED
     ).order_by("index"):
@@ -217,14 +217,15 @@ def conclude(job: Job, plan: Plan) -> None:
 
 
 def _call_off(row: JobAction) -> None:
-    """Nobody need ask for nodes any more; a request that is in hand finds that out by itself."""
+    """Call off requests for nodes that are not needed any more; a request in progress notices by
+    itself."""
     runs.drop_waiting(row.job_id, [row.id], workflow_actions.NO_NODES)
     if not runs.is_running(row.id):
         pen.move_action(row.id, ActionEventKind.CALLED_OFF, reason=workflow_actions.NO_NODES)
 
 
 def _set_off(job: Job, plan: Plan, row: JobAction) -> None:
-    """What the action watched has come: arm it, let it wait for others, or skip it."""
+    """The watched event has come: arm the action, let it wait for others, or skip it."""
     one = watch_of(plan).actions[row.index]
     members = dict(row.members.values_list("step_name", "outcome"))
     if (
@@ -244,8 +245,7 @@ def _set_off(job: Job, plan: Plan, row: JobAction) -> None:
 
 
 def resolve(job: Job, plan: Plan, row: JobAction, one: Watched, outcome: str) -> bool:
-    """Go on with an action that was set off, as far as its `needs` and `when` let it; whether it
-    moved."""
+    """Advance a set-off action as far as its `needs` and `when` allow; returns whether it moved."""
     needs = workflow_actions.needs_met(one.action, states_of(job))
     if needs.verdict == "wait":
         return pen.move_action(row.id, ActionEventKind.HELD, outcome=outcome)
@@ -260,7 +260,7 @@ def resolve(job: Job, plan: Plan, row: JobAction, one: Watched, outcome: str) ->
     try:
         is_wanted = one.action.when is None or wants_to_run(job, plan, row, one, outcome)
     except StroemError as error:
-        message = str(shown(f"when condition error: {error}", contexts.masks_of(job)))
+        message = str(redact(f"when condition error: {error}", contexts.masks_of(job)))
         return pen.move_action(row.id, ActionEventKind.FAILED, reason=message, outcome=outcome)
     if not is_wanted:
         return pen.move_action(
@@ -278,8 +278,8 @@ def states_of(job: Job) -> dict[str, str]:
 
 
 def wants_to_run(job: Job, plan: Plan, row: JobAction, one: Watched, outcome: str) -> bool:
-    """The action's `when`. It sees what a step's does, and `event`: how what the action watched has
-    ended."""
+    """The action's `when`. It sees the context of a step's `when`, and `event`: how the watched
+    steps ended."""
     assert one.action.when is not None
     found = templating.references(one.action.when)
     names = found.names | ({"*"} if found.is_open else set())
@@ -308,8 +308,7 @@ def event_of(row: JobAction, outcome: str) -> dict[str, Any]:
 
 
 def _add_units(job: Job, row: JobAction, one: Watched) -> None:
-    """One unit for the job; for an action of sessions one for each worker that is at work for it
-    now."""
+    """Add one unit for the job, or for session actions one per worker now serving it."""
     sessions: Sequence[tuple[int | None, UUID | None]] = ()
     if row.is_by_session:
         query = (

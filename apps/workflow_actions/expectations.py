@@ -1,5 +1,5 @@
-"""Who is expected to run a step that no worker runs now: an allocation that was asked for, or will
-be. And the reverse: which allocation still has a step to wait for."""
+"""Whether nodes requested, or still to be requested, can run a step that no present worker can; and
+the reverse: whether an allocation still has a step to wait for."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from engine.resources import split_tags
 from engine.spec.tags import ANY_SCHEDULER, SLURM_PREFIX, schedulers_of
 from engine.workflow_actions import Watched
 
-# The steps of the flow that wait for these tag sets, and whether one of each is ready.
+# The steps of the flow with these tag sets that wait, and whether any of each is ready.
 OPEN_BASES = """
 SELECT base, bool_or(status = 'ready') FROM jobs_step
 WHERE job_id = %s AND owner_kind = 'step' AND status IN ('pending', 'ready')
     AND tag_set_id = ANY(%s) GROUP BY base
 """
-# An active one is on its way until its worker has come up; a worker that was there before Slurm
-# began the allocation anew does not count. Workers in allocations are named by Slurm's number.
+# An active allocation is on its way until its worker has started; a worker from before Slurm
+# requeued it does not count. Workers in allocations are named by the Slurm job number.
 COMING = """
 SELECT EXISTS (
     SELECT 1 FROM fleet_allocation a
@@ -46,12 +46,12 @@ SELECT EXISTS (
                     AND (w.stopped_at IS NULL
                         OR w.started_at > a.started_at - interval '1 minute')))))
 """
-STARTING_S = 600.0  # how long an allocation that runs may be without its worker
+STARTING_S = 600.0  # how long a running allocation may lack its worker
 RECENT = "SELECT clock_timestamp() - make_interval(secs => %s)"
 
 
 def expects(key: str, job_id: UUID, base: str) -> bool | str:
-    """Whether somebody is expected who can run this ready step; else False, or the reason why
+    """Whether a worker is expected that can run this ready step; else False, or the reason why
     not."""
     wanted = {
         tag.removeprefix(SLURM_PREFIX) for tag in split_tags(key)[0] if tag.startswith(SLURM_PREFIX)
@@ -70,8 +70,7 @@ def expects(key: str, job_id: UUID, base: str) -> bool | str:
 
 
 def _refusal(key: str, job_id: UUID) -> str | None:
-    """What the step asks for that none of the job's allocations had, those that have ended
-    included."""
+    """What the step requires that none of the job's allocations had, including ended ones."""
     known = seen_workers(None, job_id)
     why = misfit(key, known) if known else None
     return why if why != NOBODY else None
@@ -87,7 +86,7 @@ def _failure(job_id: UUID, wanted: set[str]) -> str | None:
 
 
 def _is_coming(job_id: UUID, wanted: set[str], timeout_s: float) -> bool:
-    """Whether nodes are on their way, or ended so lately that the time-out has only begun."""
+    """Whether nodes are on their way, or ended so recently that the time-out has only begun."""
     params = {
         "job": job_id,
         "schedulers": None if ANY_SCHEDULER in wanted else list(wanted),
@@ -99,8 +98,7 @@ def _is_coming(job_id: UUID, wanted: set[str], timeout_s: float) -> bool:
 
 
 def _will_be_asked(job_id: UUID, base: str, wanted: set[str], timeout_s: float) -> bool:
-    """Whether an action asks Slurm for such nodes now, or will without waiting for this very
-    step."""
+    """Whether an action requests such nodes now, or will do so without waiting for this step."""
     job = Job.objects.get(id=job_id)
     plan = blueprints.load(job.blueprint_id)
     watch = watch_of(plan)
@@ -116,11 +114,8 @@ def _will_be_asked(job_id: UUID, base: str, wanted: set[str], timeout_s: float) 
 
 
 def is_needed(job_id: UUID, tag_set_ids: Sequence[int]) -> bool:
-    """Whether a worker in an allocation, which serves this job's steps of these tag sets, may still
-    get one.
-
-    Steps for which nodes of their own will be asked are not worth waiting for with these.
-    """
+    """Whether a worker in an allocation, serving this job's steps of these tag sets, may still get
+    one. It does not wait for steps that will have nodes of their own."""
     job = Job.objects.filter(id=job_id).first()
     if job is None or JobStatus(job.status).is_final:
         return False
@@ -137,8 +132,8 @@ def is_needed(job_id: UUID, tag_set_ids: Sequence[int]) -> bool:
 
 
 def _comes_with(plan: Plan, row: JobAction, base: str) -> bool:
-    """Whether this waiting action is certain to ask for nodes for the step, if the step is to run
-    at all."""
+    """Whether this waiting action is certain to request nodes for the step, if the step runs at
+    all."""
     one = watch_of(plan).actions[row.index]
     asked, scheduler = schedulers_of(one.action), plan.task.flow[base].scheduler
     if (
@@ -155,7 +150,7 @@ def _comes_with(plan: Plan, row: JobAction, base: str) -> bool:
 
 
 def _waits_for(plan: Plan, one: Watched, row: JobAction, base: str) -> bool:
-    """Whether what the action still waits for cannot come before the step has run."""
+    """Whether the action still waits for something that cannot come before the step has run."""
     missing = list(row.members.filter(reached_at=None).values_list("step_name", flat=True))
     graph = {name: step.depends_on for name, step in plan.task.flow.items()}
     awaited = dag.closure(graph, (name.partition("[")[0] for name in missing))

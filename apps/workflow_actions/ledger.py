@@ -1,4 +1,4 @@
-"""The worker's door to what only workflow actions have: sessions and allocations."""
+"""The worker's door to sessions and allocations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engine.slurm_script import Launch
 
 
 def enter(worker_id: UUID, job_id: UUID, allocation_id: UUID | None = None) -> int | None:
-    """This worker comes to a job: its session, with what that sets off waiting to be claimed."""
+    """Open this worker's session for a job; actions that this sets off wait to be claimed."""
     return sessions.open_session(worker_id, job_id, allocation_id)
 
 
@@ -25,36 +25,36 @@ def is_entered(session_id: int) -> bool:
 
 
 def over(worker_id: UUID) -> list[int]:
-    """Sessions of this worker whose job has ended."""
+    """This worker's sessions whose job has ended."""
     return sessions.over(worker_id)
 
 
 def leave(session_id: int, reason: str) -> None:
-    """The worker leaves the job; what that sets off waits to be claimed."""
+    """The worker leaves the job; actions that this sets off wait to be claimed."""
     sessions.leave(session_id, reason)
 
 
 def is_left(session_id: int) -> bool:
-    """Whether nothing is left to do for the session."""
+    """Whether the session has nothing left to do."""
     return sessions.is_left(session_id)
 
 
 def is_needed(job_id: UUID, tag_set_ids: Sequence[int]) -> bool:
-    """Whether a worker that serves this job alone may still get a step of it."""
+    """Whether a worker that serves only this job may still get a step of it."""
     return expectations.is_needed(job_id, tag_set_ids)
 
 
 def submissions(
     claim: Claim, part: int, output_dir: str, launch: Launch
 ) -> list[Submission] | None:
-    """What item `part` of the action asks of Slurm and has not got yet; None when the job is over.
-    Raises AuthorError."""
+    """What item `part` of the action requests from Slurm and does not have yet; None if the job is
+    over. Raises AuthorError."""
     assert claim.owner_id is not None
     return allocations.submissions(claim.owner_id, part, output_dir, launch)
 
 
 def submitted(allocation_id: UUID, slurm_job_id: str) -> bool:
-    """sbatch took the request; False when the nodes are to be cancelled at once."""
+    """sbatch accepted the request; False if the nodes must be cancelled at once."""
     return allocations.submitted(allocation_id, slurm_job_id)
 
 
@@ -71,7 +71,7 @@ def to_follow() -> list[OpenAllocation]:
 
 
 def released() -> None:
-    """Give this thread's database connection back."""
+    """Return this thread's database connection."""
     connections.close_all()
 
 

@@ -1,8 +1,8 @@
-"""Workflow actions of jobs: what each waits for, and what it holds back. What is done for them are
+"""Workflow actions of jobs: what each waits for, and what it holds back. Their work is done by
 units in the table of steps.
 
-Like the rows of steps they refer to each other and to jobs by plain id columns: nothing here may
-wait for a job's lock.
+Like steps, the rows refer to each other and to jobs by plain id columns: nothing here may wait for
+a job's lock.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class JobAction(models.Model):
 
 
 class Member(models.Model):
-    """One step that an action watches. A set, not a counter: a step counts once, whatever happens
-    to it."""
+    """One step that an action watches. A set, not a counter: each step counts once, whatever
+    happens to it."""
 
     id = models.BigAutoField(primary_key=True)
     action = models.ForeignKey(
@@ -141,7 +141,7 @@ class Hold(models.Model):
 
 
 class Share(models.Model):
-    """The unit that is one worker session's share of an action which every session does."""
+    """The unit for one worker session's share of an action that every session does."""
 
     unit_id = models.BigIntegerField(primary_key=True)
     action = models.ForeignKey(

@@ -1,5 +1,4 @@
-"""One workflow action on the page of its job: what it watches and does, its runs, the nodes that it
-has asked for."""
+"""One workflow action on the page of its job: what it watches and does, its runs, its nodes."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from apps.jobs.flow import blueprints, contexts
-from apps.jobs.flow.redaction import shown
+from apps.jobs.flow.redaction import redact
 from apps.jobs.pages.job import found
 from apps.workflow_actions.models import Member
 from apps.workflow_actions.snapshots import action_json, seen_of
@@ -29,7 +28,7 @@ WORDS = {
 
 
 def action(request: HttpRequest, job_id: UUID, action_id: int) -> HttpResponse:
-    """A fragment for the page of the job. Raises Http404 for what the caller must not see."""
+    """A fragment for the page of the job. Raises Http404 if the caller must not see it."""
     job, _ = found(request, job_id)
     seen = (
         seen_of(job.pk, blueprints.load(job.blueprint_id), action_id=action_id)
@@ -38,7 +37,7 @@ def action(request: HttpRequest, job_id: UUID, action_id: int) -> HttpResponse:
     )
     if not seen:
         raise Http404("This job has no such workflow action.")
-    one: dict[str, Any] = shown(action_json(seen[0]), contexts.masks_of(job))
+    one: dict[str, Any] = redact(action_json(seen[0]), contexts.masks_of(job))
     members = Member.objects.filter(action_id=action_id).order_by("reached_at", "id")
     context = {
         "job": job,

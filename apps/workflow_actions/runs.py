@@ -25,7 +25,7 @@ from engine.lifecycle import ActionEventKind, AttemptEventKind, OwnerKind, StepE
 from engine.spec.tags import SUBMITS, action_key
 from engine.workflow_actions import Watched
 
-# What a job's end sets off is done even when the job was cancelled.
+# A job's end sets these off even if it was cancelled.
 LASTING = ("on_workflow_complete", "on_worker_complete", "on_jobs_complete")
 
 
@@ -47,7 +47,7 @@ def is_bound(unit_id: int) -> bool:
 
 
 def lacking(worker_id: UUID, one: Watched) -> frozenset[str]:
-    """The tags that doing the action takes and that this worker has not."""
+    """The tags that the action requires and this worker lacks."""
     tags = Worker.objects.filter(id=worker_id).values_list("tags", flat=True).first()
     return frozenset(workflow_actions.tags_of(one.action)).difference(tags or ())
 
@@ -55,8 +55,8 @@ def lacking(worker_id: UUID, one: Watched) -> frozenset[str]:
 def add(
     row: JobAction, one: Watched, *, session_id: int | None = None, bound_to: UUID | None = None
 ) -> int | None:
-    """A unit that may be claimed, and a bell for it after the commit; None when there is one. A
-    worker that cannot call sbatch leaves it to one that can: workers on nodes cannot."""
+    """Add a claimable unit, and ring for it after the commit; None if it exists. A worker that
+    cannot call sbatch leaves it to one that can: workers on nodes cannot."""
     if bound_to is not None and SUBMITS in lacking(bound_to, one):
         bound_to = None
     key = action_key(workflow_actions.tags_of(one.action))
@@ -79,14 +79,14 @@ def add(
 
 
 def drop_waiting(job_id: UUID, action_ids: Sequence[int], error: str) -> None:
-    """Cancel what nobody has begun of these actions."""
+    """Cancel the units of these actions that have not begun."""
     waiting = of(action_ids).filter(status__in=units.WAITING).values_list("id", flat=True)
     units.drop(job_id, list(waiting), StepEventKind.CANCELLED, error)
 
 
 def forsake(unit: Unit, error: str) -> None:
-    """The only worker that could take the unit is gone: once for the job, another worker may;
-    otherwise it has failed."""
+    """The only worker that could take the unit is gone: another may do an action of the job; a
+    session's share fails."""
     assert unit.owner_id is not None
     row = JobAction.objects.get(id=unit.owner_id)
     if not Share.objects.filter(unit_id=unit.id).exists():
@@ -100,9 +100,9 @@ def forsake(unit: Unit, error: str) -> None:
 
 
 def conclude(row: JobAction, told: AttemptEventKind, error: str) -> bool:
-    """Go on after the last attempt of a unit. True when its action has ended."""
+    """Continue after the last attempt of a unit. True if its action has ended."""
     one = watched(row)
-    if workflow_actions.is_of_sessions(one.action):  # other sessions may come: the action goes on
+    if workflow_actions.is_of_sessions(one.action):  # more sessions may come
         pen.move_action(row.id, ActionEventKind.RETURNED)
         has_failed = told in (AttemptEventKind.FAILED, AttemptEventKind.LOST)
         if has_failed and one.action.on_failure == "fail_job":
@@ -119,8 +119,8 @@ def conclude(row: JobAction, told: AttemptEventKind, error: str) -> bool:
 
 
 def settle_by_units(row: JobAction) -> bool:
-    """End an action that several sessions do, once none of its units is open: failed if one of them
-    is."""
+    """End an action that several sessions do, once all its units have ended; it fails if one
+    failed."""
     found = list(of([row.id]).order_by("id").values_list("status", "error"))
     if any(not StepStatus(status).is_final for status, _ in found):
         return False

@@ -1,8 +1,5 @@
 """The doors of the room: what `jobs` calls when a job begins, moves or ends, and when a unit of an
-action is claimed or ends.
-
-The handlers run in the transaction that holds the job's lock.
-"""
+action is claimed or ends. The handlers run in the transaction that holds the job's lock."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ from engine.lifecycle import UNBEGUN_ACTION, ActionEventKind, AttemptEventKind, 
 
 
 def on_birth(job: Job, plan: Plan) -> None:
-    """Arm a job's workflow actions; again after a restart."""
+    """Arm a job's workflow actions, also after a restart."""
     counting.begin(job, plan)
     _settle_later(job.id)
 
@@ -42,7 +39,7 @@ def on_moves(job: Job, plan: Plan, moves: Sequence[tuple[str, StepEventKind]]) -
 
 
 def on_end(job: Job, plan: Plan) -> None:
-    """Set off what waits for the job's end, and give up the nodes that nobody needs any more."""
+    """Set off what waits for the job's end, and give up nodes that are not needed any more."""
     if not job.has_actions:
         return
     counting.conclude(job, plan)
@@ -52,7 +49,7 @@ def on_end(job: Job, plan: Plan) -> None:
 
 
 def on_cancel(job_id: UUID, actor: str, reason: str) -> None:
-    """A cancelled job begins nothing more; what its end sets off is done all the same."""
+    """A cancelled job begins nothing new; its end still sets off its actions."""
     rows = JobAction.objects.filter(job_id=job_id, status__in=UNBEGUN_ACTION)
     ids = list(rows.exclude(trigger_type__in=runs.LASTING).values_list("id", flat=True))
     runs.drop_waiting(job_id, ids, "Job cancelled")
@@ -65,13 +62,13 @@ def on_cancel(job_id: UUID, actor: str, reason: str) -> None:
 
 
 def _give_up_nodes(job_id: UUID) -> None:
-    """What is in Slurm's queue for the job need not come any more."""
+    """Give up what is queued in Slurm for the job."""
     waiting = Allocation.objects.filter(job_id=job_id, ended_at=None, cancel_requested_at=None)
     waiting.update(cancel_requested_at=Func(function="clock_timestamp"))
 
 
 def on_removal(job_ids: Sequence[UUID]) -> None:
-    """Retention removes these jobs: their actions, sessions and allocations go with them."""
+    """Retention removes these jobs: remove their actions, sessions and allocations."""
     for model in (Member, Hold, JobAction, WorkerSession, Allocation):
         model.objects.filter(job_id__in=list(job_ids)).delete()
 
@@ -121,7 +118,7 @@ def material(claim: Claim) -> ActionMaterial:
 
 
 def rules(unit: UnitRef) -> Rules:
-    """A session's own share cannot be done by another worker."""
+    """No other worker can do a session's share."""
     one = runs.watched(JobAction.objects.get(id=unit.owner_id))
     is_shared = Share.objects.filter(unit_id=unit.id).exists()
     return Rules(workflow_actions.retry_of(one.action), not is_shared, retries_losses=False)
@@ -130,7 +127,7 @@ def rules(unit: UnitRef) -> Rules:
 def ended(unit: UnitRef, event: StepEventKind, told: AttemptEventKind, error: str) -> None:
     row = JobAction.objects.get(id=unit.owner_id)
     is_shared = Share.objects.filter(unit_id=unit.id).exists()
-    # the end that ends the action too is told by the move of the action
+    # an end that also ends the action appears with the action's move
     if is_shared or told in (AttemptEventKind.FAILED, AttemptEventKind.LOST):
         said = f"{row}, try {unit.number}"
         step_pen.note(unit.job_id, f"action_run_{told}", f"{said}: {error}" if error else said)
@@ -141,6 +138,6 @@ def ended(unit: UnitRef, event: StepEventKind, told: AttemptEventKind, error: st
         return
     if runs.conclude(row, told, error):
         aftermath.after_commit(unit.job_id)
-    elif not (is_shared and runs.is_bound(unit.id)):  # its session may have been left before
+    elif not (is_shared and runs.is_bound(unit.id)):  # its session may have ended before
         sessions.settle_actions(unit.job_id, row.generation)
         _settle_later(unit.job_id)

@@ -1,4 +1,4 @@
-"""Workers that come to a job and leave it, and what that sets off. Each service opens its own
+"""Workers that enter and leave a job, and what this sets off. Each service opens its own
 transaction."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from apps.fleet import transitions as fleet_pen
 from apps.fleet.models import WorkerSession
 from apps.jobs.database.sql import fetch, retried
 from apps.jobs.flow import blueprints, contexts
-from apps.jobs.flow.redaction import shown
+from apps.jobs.flow.redaction import redact
 from apps.jobs.models import Job, Unit
 from apps.jobs.plans import Plan
 from apps.jobs.transitions import moves as step_pen
@@ -31,7 +31,7 @@ SELECT s.id FROM fleet_workersession s JOIN jobs_job j ON j.id = s.job_id
 WHERE s.worker_id = %s AND s.status = 'open'
     AND (j.status IN ('completed', 'failed', 'cancelled') OR j.generation > s.generation)
 """
-UNABLE = "this worker runs no commands: it has not the tag script"
+UNABLE = "this worker runs no commands: it lacks the tag script"
 ORPHANED = """
 SELECT s.id FROM fleet_workersession s LEFT JOIN fleet_worker w ON w.id = s.worker_id
 WHERE s.status IN ('open', 'closing') AND (w.id IS NULL OR w.stopped_at IS NOT NULL) LIMIT 200
@@ -40,8 +40,8 @@ WHERE s.status IN ('open', 'closing') AND (w.id IS NULL OR w.stopped_at IS NOT N
 
 @retried
 def open_session(worker_id: UUID, job_id: UUID, allocation_id: UUID | None = None) -> int | None:
-    """The worker's session for the job, with what its coming sets off; None when there is no such
-    job any more."""
+    """Open the worker's session for the job and set off what this triggers; None if the job is
+    gone."""
     state = step_pen.lock(job_id)
     if state is None:
         return None
@@ -53,8 +53,8 @@ def open_session(worker_id: UUID, job_id: UUID, allocation_id: UUID | None = Non
 
 @retried
 def is_entered(session_id: int) -> bool:
-    """Whether all that the worker must do before its first step of the job has ended, one way or
-    the other."""
+    """Whether everything the worker must do before its first step of the job has ended, well or
+    not."""
     session = WorkerSession.objects.get(id=session_id)
     state = step_pen.lock(session.job_id)
     assert state is not None
@@ -66,7 +66,7 @@ def is_entered(session_id: int) -> bool:
 
 @retried
 def leave(session_id: int, reason: str) -> None:
-    """The worker leaves the job: set off what its leaving does."""
+    """The worker leaves the job: set off what this triggers."""
     session = WorkerSession.objects.get(id=session_id)
     state = step_pen.lock(session.job_id)
     assert state is not None
@@ -78,7 +78,7 @@ def leave(session_id: int, reason: str) -> None:
 
 @retried
 def is_left(session_id: int) -> bool:
-    """Whether all that the worker's leaving set off has ended; the session is closed then."""
+    """Whether everything set off by the worker's leaving has ended; if so, close the session."""
     session = WorkerSession.objects.get(id=session_id)
     state = step_pen.lock(session.job_id)
     assert state is not None
@@ -99,7 +99,7 @@ def over(worker_id: UUID) -> list[int]:
 
 
 def lose_orphans() -> int:
-    """Sessions whose worker is gone: what only it could do is failed."""
+    """Close sessions whose worker is gone: what only it could do fails."""
     rows = fetch(ORPHANED, ())
     for (session_id,) in rows:
         _lose(session_id)
@@ -114,7 +114,7 @@ def _lose(session_id: int) -> None:
         session_id, SessionEventKind.LOST, reason="lost"
     ):
         return
-    error = "The worker was lost before it could do this"
+    error = "The worker was lost before it could run this"
     mine = Unit.objects.filter(bound_to=session.worker_id, job_id=session.job_id)
     for unit in mine.filter(status__in=units.WAITING).order_by("id"):
         runs.forsake(unit, error)
@@ -142,8 +142,7 @@ def _of_sessions(plan: Plan, session: WorkerSession, at_entry: bool) -> Iterable
 
 
 def _add_units(job: Job, plan: Plan, session: WorkerSession, *, at_entry: bool) -> bool:
-    """Units for what the session sets off, where there are none yet. True when one waits for an
-    action it needs."""
+    """Add the missing units that the session sets off. True if one waits for an action it needs."""
     is_waiting = False
     for row in _of_sessions(plan, session, at_entry):
         one = watch_of(plan).actions[row.index]
@@ -168,7 +167,7 @@ def _add_units(job: Job, plan: Plan, session: WorkerSession, *, at_entry: bool) 
 
 
 def _refusal(job: Job, plan: Plan, row: JobAction, session: WorkerSession) -> str:
-    """Why the action need not, or by its `when` must not, be done; empty when it is to be."""
+    """The reason not to run the action, including a false `when`; empty if it is to run."""
     one = watch_of(plan).actions[row.index]
     if JobStatus(job.status).is_final and workflow_actions.only_asks(one.action.do):
         return workflow_actions.NO_NODES
@@ -180,7 +179,7 @@ def _refusal(job: Job, plan: Plan, row: JobAction, session: WorkerSession) -> st
             "" if counting.wants_to_run(job, plan, row, one, outcome) else "its condition is false"
         )
     except StroemError as error:
-        return str(shown(f"when condition error: {error}", contexts.masks_of(job)))
+        return str(redact(f"when condition error: {error}", contexts.masks_of(job)))
 
 
 def _has_open_units(session: WorkerSession, *, at_entry: bool | None) -> bool:
@@ -194,8 +193,7 @@ def _has_open_units(session: WorkerSession, *, at_entry: bool | None) -> bool:
 
 
 def settle_actions(job_id: UUID, generation: int) -> None:
-    """End the actions that belong to sessions once no session can come or go any more. Called with
-    the job locked."""
+    """End session actions once no session can start or end any more. Called with the job locked."""
     job = _job(job_id)
     is_past = JobStatus(job.status).is_final or job.generation > generation
     if not is_past or fleet.has_live(job_id, generation):

@@ -1,5 +1,5 @@
-"""What people see of the workflow actions of a job: a fixed number of queries, however many actions
-there are."""
+"""What people see of a job's workflow actions: a fixed number of queries for any number of
+actions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from django.urls import reverse
 from apps.fleet.models import Allocation
 from apps.jobs.database.sql import fetch_named
 from apps.jobs.flow import blueprints, contexts
-from apps.jobs.flow.redaction import shown
+from apps.jobs.flow.redaction import redact
 from apps.jobs.models import Attempt, Job, Unit
 from apps.jobs.plans import Plan
 from apps.workflow_actions.models import JobAction
@@ -41,25 +41,25 @@ WHERE u.job_id = %s AND u.owner_kind = 'action' AND (%s::bigint IS NULL OR u.own
 ORDER BY u.id, a.fence
 """
 WORDS: dict[str, str] = {
-    StepStatus.PENDING: "ready",  # it waits for the next try
+    StepStatus.PENDING: "ready",  # waits for its next try
     StepStatus.COMPLETED: "succeeded",
 }
-# A unit never waits for a person, and none is skipped; one that waits for its next try is ready.
+# Units never wait for a person and are never skipped; one waiting for its next try is ready.
 NEVER_OF_RUNS = (StepStatus.READY, StepStatus.SUSPENDED, StepStatus.SKIPPED)
 RUN_STATUSES = (
     *(WORDS.get(status, status.value) for status in StepStatus if status not in NEVER_OF_RUNS),
     AttemptStatus.LOST.value,
 )
 OPEN = (ActionStatus.HELD, ActionStatus.ARMED, ActionStatus.RUNNING)
-MOST = 200  # of the actions that an open page is told of
-MOST_PARTS = 25  # of the runs and allocations of each of them
+MOST = 200  # actions sent to an open page
+MOST_PARTS = 25  # runs, and allocations, sent for each
 LONGEST_REASON = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One try of an action: an attempt of one of its units, or a unit that waits for one or was
-    ended before it had one. Those have no id."""
+    """One try of an action: an attempt of one of its units, or a unit that waits for its first
+    attempt or ended without one. Those have no id."""
 
     id: int | None
     number: int
@@ -77,7 +77,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One action with everything that came of it."""
+    """One action with its runs and allocations."""
 
     row: JobAction
     one: Watched
@@ -88,10 +88,10 @@ class Seen:
 
     @property
     def progress(self) -> str:
-        """How far the steps are that it waits for, as `3 of 7 ready`; empty when it waits for
+        """How many of the awaited steps have got there, as `3 of 7 ready`; empty if it waits for
         none."""
         if not self.total and self.row.ended_at:
-            return ""  # it was skipped before it watched anything
+            return ""  # skipped before it watched anything
         return workflow_actions.progress_of(self.row.trigger_type, self.reached, self.total)
 
 
@@ -113,8 +113,7 @@ class Ended:
 
 
 def ended_actions(job_ids: Collection[UUID], known: Collection[int]) -> list[Ended]:
-    """The actions of these jobs that have ended, but for those known already and those that were
-    only skipped."""
+    """The ended actions of these jobs, without known ones and those only skipped."""
     wanted = JobAction.objects.filter(
         job_id__in=list(job_ids),
         status__in=(ActionStatus.SUCCEEDED, ActionStatus.FAILED, ActionStatus.CANCELLED),
@@ -136,7 +135,7 @@ def ended_actions(job_ids: Collection[UUID], known: Collection[int]) -> list[End
 def seen_of(
     job_id: UUID, plan: Plan, *, most: int | None = None, action_id: int | None = None
 ) -> list[Seen]:
-    """The actions of every generation of the job, newest first, or the one: three queries."""
+    """The job's actions in all generations, newest first, or only one of them: three queries."""
     wanted = JobAction.objects.filter(
         job_id=job_id, **({} if action_id is None else {"pk": action_id})
     )
@@ -164,7 +163,7 @@ def seen_of(
 
 
 def runs_of(job_id: UUID, action_id: int | None = None) -> dict[int, list[Run]]:
-    """What was done for the actions of the job, by action: unit by unit, try by try."""
+    """The runs of the job's actions, by action: unit by unit, try by try."""
     found: dict[int, list[Run]] = defaultdict(list)
     rows = fetch_named(RUNS, (job_id, action_id, action_id))
     for _, of_unit in groupby(rows, key=attrgetter("unit_id")):
@@ -174,7 +173,7 @@ def runs_of(job_id: UUID, action_id: int | None = None) -> dict[int, list[Run]]:
 
 
 def _tries(rows: list[Any]) -> Iterator[Run]:
-    """The attempts of one unit, then what still waits for one."""
+    """The attempts of one unit, then the one it still waits for."""
     unit, number = rows[0], 1
     for row in rows:
         if row.id is None:
@@ -196,7 +195,7 @@ def _tries(rows: list[Any]) -> Iterator[Run]:
 
 
 def _has_more(unit: Any, last: Any) -> bool:
-    """Whether the unit waits for an attempt, or was ended while it did."""
+    """Whether the unit waits for an attempt, or ended while it did."""
     if unit.unit_status in (StepStatus.PENDING, StepStatus.READY) or last.id is None:
         return True
     ends = (last.status, unit.unit_status)
@@ -224,21 +223,18 @@ def _of(action_id: int | None) -> JSON:
 
 
 def actions_of(job: Job) -> list[JSON]:
-    """The actions of every generation of the job, newest first: how far they are, their runs and
-    allocations.
-
-    Secret values are masked, also in what an author wrote into commands.
-    """
+    """The job's actions in all generations, newest first: progress, runs and allocations. Secret
+    values are masked, also in commands."""
     if not job.has_actions:
         return []
     found = [action_json(seen) for seen in seen_of(job.pk, blueprints.load(job.blueprint_id))]
     masks = contexts.masks_of(job)
-    return [shown(one, masks) for one in found]
+    return [redact(one, masks) for one in found]
 
 
 def actions_called(job: Job, name: str) -> list[int]:
-    """The actions, in every generation, of this name; one without a name goes by its place (`0`) or
-    by `workflow_actions[0]`. Raises NotFound."""
+    """The actions with this name, in all generations; an unnamed one goes by its place (`0`) or by
+    `workflow_actions[0]`. Raises NotFound."""
     watch = watch_of(blueprints.load(job.blueprint_id))
     labels = {one.label: one.index for one in watch.actions}
     index = labels.get(
@@ -251,7 +247,7 @@ def actions_called(job: Job, name: str) -> list[int]:
 
 
 def has_run(job_id: UUID, action_ids: Collection[int], run_id: int) -> bool:
-    """Whether the run is one of these actions of the job."""
+    """Whether the run belongs to one of these actions of the job."""
     units = Unit.objects.filter(job_id=job_id, owner_id__in=list(action_ids)).values("id")
     return Attempt.objects.filter(pk=run_id, step_id__in=units).exists()
 
@@ -328,7 +324,7 @@ def _allocation(row: Allocation) -> JSON:
 
 
 def briefs_of(job: Job) -> list[JSON]:
-    """What an open page is told of each action whenever the job moves: in brief, the newest
+    """What open pages receive of each action whenever the job moves: in brief, the newest
     generation first."""
     return [_brief(seen) for seen in seen_of(job.pk, blueprints.load(job.blueprint_id), most=MOST)]
 

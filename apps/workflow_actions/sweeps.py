@@ -1,5 +1,4 @@
-"""What a lost message, a dead worker or a process that died in between leaves behind of workflow
-actions."""
+"""Repairs workflow actions after a lost message, a dead worker or a process that died halfway."""
 
 from __future__ import annotations
 
@@ -26,8 +25,7 @@ from engine.spec.tags import ACTIONS, SUBMITS
 log = logging.getLogger("stroem.sweep")
 BATCH = 500
 
-# Only what others wait for: steps behind a barrier, steps that need nodes. Other commands wait for
-# a worker.
+# Only units that steps wait for, behind a barrier or for nodes. Other commands wait for a worker.
 NEGLECTED = """
 SELECT u.id, u.job_id, u.owner_id, t.key FROM jobs_step u JOIN fleet_tagset t ON t.id = u.tag_set_id
 JOIN workflow_actions_jobaction a ON a.id = u.owner_id
@@ -35,7 +33,7 @@ WHERE u.status = 'ready' AND u.owner_kind = 'action' AND u.bound_to IS NULL
     AND u.ready_at < clock_timestamp() - make_interval(secs => %s)
     AND (a.is_barrier OR t.key LIKE %s) ORDER BY u.id LIMIT %s
 """
-# Counted again from the rows: sets of running jobs that are complete and were not set off.
+# Sets of running jobs that are complete by their rows but were not set off.
 OVERLOOKED = """
 SELECT DISTINCT a.job_id FROM workflow_actions_jobaction a
 WHERE a.status = 'waiting' AND a.trigger_type IN ('on_jobs_ready', 'on_jobs_complete')
@@ -48,7 +46,7 @@ WHERE a.status = 'waiting' AND a.trigger_type IN ('on_jobs_ready', 'on_jobs_comp
 
 
 def unsettled_actions() -> int:
-    """Ended actions whose consequences a process did not live to see."""
+    """Follow up on ended actions whose process died before it could."""
     rows = fetch(
         "SELECT DISTINCT job_id FROM workflow_actions_jobaction WHERE NOT is_settled LIMIT %s",
         (BATCH,),
@@ -59,7 +57,7 @@ def unsettled_actions() -> int:
 
 
 def neglected_units() -> int:
-    """Units that steps wait for and that no worker could do for the whole time-out are failed."""
+    """Fail units that steps wait for and that no worker could do for the whole time-out."""
     timeout_s = settings.STROEM.recovery.unmatched_step_timeout_s
     rows = fetch(NEGLECTED, (timeout_s, f"%{SUBMITS}%", BATCH))
     if not rows:
@@ -75,7 +73,7 @@ def neglected_units() -> int:
 
 @retried
 def _neglect(unit_id: int, job_id: UUID, action_id: int, key: str) -> None:
-    error = f"No active worker with the tags {', '.join(key.split('+'))} to do this action"
+    error = f"No active worker with the tags {', '.join(key.split('+'))} to run this action"
     if not units.drop(job_id, [unit_id], StepEventKind.FAILED, error):
         return
     if pen.move_action(action_id, ActionEventKind.FAILED, reason=error):
@@ -83,7 +81,7 @@ def _neglect(unit_id: int, job_id: UUID, action_id: int, key: str) -> None:
 
 
 def overlooked_sets() -> int:
-    """Actions all of whose steps have ended: set off, if counting was missed."""
+    """Set off actions all of whose steps have ended, if counting was missed."""
     rows = fetch(OVERLOOKED, (BATCH,))
     for (job_id,) in rows:
         _try(f"sets of {job_id}", partial(_recount, job_id))

@@ -1,6 +1,6 @@
 """The pen of workflow actions: guarded moves, and the sets that they count.
 
-Whatever changes an action holds the lock of its job; a claim only marks it as running.
+Every change of an action holds the lock of its job, except a claim, which only marks it as running.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from engine.lifecycle import (
 
 FINAL = [status.value for status in FINAL_STEP]
 
-# A step of a barrier is ready once nothing but barriers holds it back. An instance of a loop is
-# ready as soon as its loop is open: `max_parallel` is no dependency.
+# A step behind a barrier is ready once only barriers hold it back. A loop instance is ready as soon
+# as its loop is open: `max_parallel` is not a dependency.
 REACH = """
 UPDATE workflow_actions_member m SET reached_at = clock_timestamp(), outcome = s.status,
     is_unreachable = a.trigger_type = 'on_jobs_ready' AND s.status = ANY(%(final)s)
@@ -91,8 +91,8 @@ WHERE job_id = %s AND released_at IS NULL
 
 
 def reach(job_id: UUID, generation: int, names: Collection[str] | None) -> set[int]:
-    """Note which watched steps have reached what is waited for; ids of the actions that this
-    concerns."""
+    """Note which watched steps have reached their target; returns the ids of the actions
+    concerned."""
     params = {
         "job": job_id,
         "generation": generation,
@@ -103,8 +103,7 @@ def reach(job_id: UUID, generation: int, names: Collection[str] | None) -> set[i
 
 
 def complete_sets(job_id: UUID, generation: int, action_ids: Collection[int] | None) -> list[int]:
-    """Those waiting actions all of whose steps have reached what is waited for, in the order of the
-    file."""
+    """The waiting actions all of whose steps have reached their target, in file order."""
     ids = None if action_ids is None else list(action_ids)
     return [
         row[0] for row in fetch(COMPLETE, {"job": job_id, "generation": generation, "ids": ids})
@@ -118,8 +117,7 @@ def add_members(action_id: int, job_id: UUID, names: Sequence[str]) -> None:
 def move_action(
     action_id: int, event: ActionEventKind, *, reason: str = "", outcome: str = ""
 ) -> bool:
-    """Move an action, and tell the history of its job; False when it is not where it may be taken
-    from."""
+    """Move an action and add it to its job's history; False if `event` cannot leave its status."""
     to = target(ACTION_TABLE, event)
     params = {
         "id": action_id,
@@ -138,7 +136,7 @@ def move_action(
 
 
 def claimed(action_id: int) -> str:
-    """A worker has begun the action, or its share of it; what people call it."""
+    """A worker has begun the action, or its share of it; returns the name that people see."""
     event = ActionEventKind.CLAIMED
     params = {
         "id": action_id,
@@ -151,24 +149,24 @@ def claimed(action_id: int) -> str:
 
 
 def hold(action_id: int, job_id: UUID, names: Sequence[str]) -> None:
-    """Let pending steps of the flow wait for the action."""
+    """Make pending steps of the flow wait for the action."""
     rows = fetch(HOLD, {"action": action_id, "job": job_id, "names": list(names)})
     units.shift_dependencies(job_id, {name: 1 for (name,) in rows})
 
 
 def release(job_id: UUID, action_ids: Sequence[int]) -> int:
-    """Let go what these actions hold back; how many steps that were."""
+    """Release what these actions hold back; returns how many steps."""
     held = Counter(name for (name,) in fetch(RELEASE, {"actions": list(action_ids)}))
     return units.shift_dependencies(job_id, {name: -count for name, count in held.items()})
 
 
 def forget_holds(job_id: UUID) -> None:
-    """Nothing is held back any more: a restart has computed anew what each step waits for."""
+    """Release all holds: a restart has recomputed what each step waits for."""
     fetch(FORGET_HOLDS, (job_id,))
 
 
 def settled(action_ids: Sequence[int]) -> None:
-    """What followed from the end of these actions was done."""
+    """Note that these ended actions have been followed up."""
     fetch(
         "UPDATE workflow_actions_jobaction SET is_settled = true WHERE id = ANY(%s)",
         (list(action_ids),),

@@ -1,4 +1,4 @@
-"""The address of what the page of a job shows of one workflow action."""
+"""The address of a workflow action's part of the job page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the actions of a blueprint watch, worked out once in a process: blueprints never change."""
+"""What the actions of a blueprint watch, cached per process: blueprints never change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST = 256
 
 def watch_of(plan: Plan) -> Watch:
     known = _watches.get(plan.id)
-    # another plan of this id: a test has begun with an empty database
+    # another plan with this id: a test began with an empty database
     if known is None or known[0] is not plan:
         if len(_watches) >= MOST:
             _watches.clear()

@@ -12,11 +12,11 @@ from engine.planner import (
     Promotion,
     Tally,
     Tries,
+    after_loss,
+    after_outcome,
     close_loop,
     conclude,
     promote,
-    settle,
-    settle_lost,
 )
 from engine.retries import delay_s
 from engine.spec.model import Retry
@@ -75,7 +75,7 @@ def test_a_step_runs_exactly_where_its_dependencies_allow_it(
 def test_the_end_of_an_attempt_means_one_thing(
     verdict: Verdict, runs: int, is_cancelling: bool, event: StepEventKind
 ) -> None:
-    found = settle(
+    found = after_outcome(
         StepOutcome(verdict, error="x"),
         Tries(runs, 0, RETRY),
         is_cancelling=is_cancelling,
@@ -86,7 +86,7 @@ def test_the_end_of_an_attempt_means_one_thing(
 
 
 def test_without_retry_a_failure_is_final() -> None:
-    found = settle(
+    found = after_outcome(
         StepOutcome(Verdict.FAILED, error="boom"), Tries(1, 0, None), is_cancelling=False, chance=0
     )
     assert (found.event, found.error) == (StepEventKind.FAILED, "boom")
@@ -100,7 +100,7 @@ def test_without_retry_a_failure_is_final() -> None:
 def test_a_lost_attempt_is_repeated_only_where_nothing_ran_or_its_author_allows_it(
     is_cancelling: bool, had_started: bool, may_repeat: bool, losses: int, retry: Retry | None
 ) -> None:
-    found = settle_lost(
+    found = after_loss(
         "node-7",
         Tries(1, losses, retry),
         had_started=had_started,
@@ -119,7 +119,7 @@ def test_a_lost_attempt_is_repeated_only_where_nothing_ran_or_its_author_allows_
 
 
 def test_a_loss_that_the_worker_itself_reports_is_told_in_its_words() -> None:
-    found = settle_lost(
+    found = after_loss(
         "node-7",
         Tries(1, 0, None),
         had_started=True,

@@ -24,11 +24,11 @@ from engine.planner import (
     Promotion,
     Tally,
     Tries,
+    after_loss,
+    after_outcome,
     close_loop,
     conclude,
     promote,
-    settle,
-    settle_lost,
 )
 from engine.spec.model import Retry
 from tests.engine.dags import Flow, Node, flows
@@ -182,14 +182,14 @@ class Job:
         tries = Tries(piece.runs, piece.losses, retry)
         self._apply(
             name,
-            settle(
+            after_outcome(
                 StepOutcome(verdict), tries, is_cancelling=self.is_cancelling, chance=chance
             ).event,
         )
 
     def lose(self, name: str, had_started: bool) -> None:
         piece = self.pieces[name]
-        found = settle_lost(
+        found = after_loss(
             "w",
             Tries(piece.runs, piece.losses, None),
             had_started=had_started,

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from django.db import OperationalError
 
-from apps.jobs.ledger import Claim, Material, Renewal, Report, Settled, TagSetRef
+from apps.jobs.ledger import Claim, Finished, Material, Renewal, Report, TagSetRef
 from engine.orders import Line, StepOrder, StepOutcome, Verdict
 from engine.spec.model import Action, Step
 
@@ -175,7 +175,7 @@ class FakeLedger:
         seq: int = 0,
         job_id: UUID | None = None,
         meanwhile: Callable[[], None] = lambda: None,
-    ) -> Settled:
+    ) -> Finished:
         self._enter("finish")
         meanwhile()
         if lines:
@@ -184,7 +184,7 @@ class FakeLedger:
         following = self._next(claim_for) if claim_for else None
         bells, self.bells = self.bells, {}
         self._done()
-        return Settled(True, following, bells)
+        return Finished(True, following, bells)
 
     def ended(self, names: frozenset[str]) -> frozenset[str]:
         self._enter("ended")

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpRe
 from django.http.response import HttpResponseBase
 from django.views.decorators.http import require_safe
 
-from apps.jobs.door import held
+from apps.jobs.door import liveness_of
 from apps.jobs.pages.hub import off_loop
 from apps.workspaces import passes
 from apps.workspaces.ledger import archive
@@ -49,7 +49,7 @@ async def pinned_archive(request: HttpRequest, workspace: str) -> HttpResponseBa
         answer = _refuse(401)
         answer.headers["WWW-Authenticate"] = "Bearer"
         return answer
-    found = await off_loop(held, granted.attempt_id, granted.fence)
+    found = await off_loop(liveness_of, granted.attempt_id, granted.fence)
     if found is None or (found.digest, found.workspace) != (granted.digest, workspace):
         return _refuse(404)
     if request.GET.get("revision") != granted.digest:

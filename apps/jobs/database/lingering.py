@@ -1,10 +1,9 @@
-"""Connections of the hot path, out of Django's pool: kept by their thread for a moment, in case a
-step is short.
+"""Connections of the hot path, outside Django's pool: each thread keeps its own for a moment, in
+case the next step comes soon.
 
-Taking one from the pool and putting it back costs more than some steps do; holding one while a step
-runs for an hour is forbidden. So a thread that has finished a step keeps its connection until
-somebody sweeps: `sweep` gives back what was not used for a while. Nothing lingers unless a process
-asks for it by `begin`.
+Taking one from the pool and returning it costs more than some steps do, but a thread must not hold
+one while a step runs for an hour. So a thread that has finished a step keeps its connection until
+`sweep` returns those unused for a while. Nothing lingers unless the process calls `begin`.
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ _may_linger = False
 
 
 def begin() -> None:
-    """From now on connections linger in this process; it promises to call `sweep` often, and
-    `end`."""
+    """Let connections linger in this process; it must call `sweep` often, and `end`."""
     global _may_linger
     _may_linger = True
 
@@ -35,11 +33,11 @@ def end() -> None:
 
 
 def _pool() -> psycopg_pool.ConnectionPool[psycopg.Connection[Any]]:
-    return connection.pool  # type: ignore[attr-defined, no-any-return]  # PostgreSQL's alone
+    return connection.pool  # type: ignore[attr-defined, no-any-return]  # only PostgreSQL has one
 
 
 def take() -> psycopg.Connection[Any]:
-    """This thread's connection, or one out of the pool."""
+    """This thread's connection, or one from the pool."""
     held = _held.pop(threading.get_ident(), None)
     if held is not None and not held[0].closed:
         return held[0]
@@ -59,7 +57,7 @@ def put(raw: psycopg.Connection[Any]) -> None:
 
 
 def sweep(unused_s: float) -> None:
-    """Give back connections that no thread has used for so many seconds. Called from any thread."""
+    """Return connections unused for this many seconds. Any thread may call it."""
     for thread, (_, since) in list(_held.items()):
         if time.monotonic() - since >= unused_s:
             held = _held.pop(thread, None)

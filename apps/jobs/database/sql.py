@@ -1,5 +1,5 @@
-"""Statements of the hot path: prepared on the server, plain tuples back. The ORM does everything
-else."""
+"""Statements of the hot path: prepared on the server, plain tuples back. Everything else uses the
+ORM."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ REPAIRED = "\ufffd"
 
 
 def jsonb(value: Any) -> Jsonb:
-    """`value` as a JSON parameter. What the database cannot hold is replaced: NUL and half
-    characters by U+FFFD, NaN by null."""
+    """`value` as a JSON parameter. What the database cannot store is replaced: NUL and lone
+    surrogates by U+FFFD, NaN by null."""
     return Jsonb(value, dumps=_dump)
 
 
@@ -55,7 +55,7 @@ def _repaired(value: Any) -> Any:
 
 
 def storable(text: str) -> str:
-    """`text` with what no database text can hold (NUL, half characters) as U+FFFD."""
+    """`text` with U+FFFD for what no database text can hold (NUL, lone surrogates)."""
     if text.isascii():
         return text.replace("\0", REPAIRED) if "\0" in text else text
     return (
@@ -64,7 +64,7 @@ def storable(text: str) -> str:
 
 
 def fetch(statement: str, params: Sequence[Any] | dict[str, Any]) -> list[tuple[Any, ...]]:
-    """Rows of one statement, within the transaction that is open, else on its own."""
+    """Rows of one statement, in the open transaction if there is one."""
     connection.ensure_connection()
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
         cursor.execute(statement, params, prepare=True)
@@ -77,12 +77,12 @@ def fetch_one(statement: str, params: Sequence[Any] | dict[str, Any]) -> tuple[A
 
 
 def statement(module: str, name: str) -> str:
-    """The text of `name`.sql beside the module whose `__file__` is given."""
+    """The text of `name`.sql next to the module whose `__file__` is given."""
     return Path(module).with_name(f"{name}.sql").read_text(encoding="utf-8")
 
 
 def fetch_named(statement: str, params: Sequence[Any] | dict[str, Any]) -> list[Any]:
-    """Like `fetch`, with rows whose columns have names."""
+    """Like `fetch`, with named columns."""
     connection.ensure_connection()
     with (
         connection.wrap_database_errors,
@@ -93,8 +93,8 @@ def fetch_named(statement: str, params: Sequence[Any] | dict[str, Any]) -> list[
 
 
 def fetch_alone(statement: str, params: Sequence[Any] | dict[str, Any]) -> Any:
-    """The first row of a statement that is a transaction of its own, unless one is open; its
-    columns have names."""
+    """The first row, with named columns, of a statement that is its own transaction unless one is
+    open."""
     if connection.in_atomic_block:
         rows = fetch_named(statement, params)
         return rows[0] if rows else None
@@ -113,9 +113,9 @@ def fetch_alone(statement: str, params: Sequence[Any] | dict[str, Any]) -> Any:
 def fetch_together(
     statements: Sequence[tuple[str, dict[str, Any]]], meanwhile: Callable[[], None] = lambda: None
 ) -> list[list[Any]]:
-    """Rows of several statements that are one transaction, sent in one round trip; `meanwhile` is
-    called while the database is at work. The columns of the last statement's rows have names."""
-    here = connections[DEFAULT_DB_ALIAS]  # looked up once: `connection` does it at every use
+    """Rows of several statements in one transaction and one round trip; `meanwhile` is called while
+    the database works. The last statement's columns are named."""
+    here = connections[DEFAULT_DB_ALIAS]  # `connection` looks it up at every use
     if here.in_atomic_block:
         meanwhile()
         return [fetch_named(statement, params) for statement, params in statements]
@@ -133,8 +133,8 @@ def fetch_together(
 
 
 def retried(function: Callable[Params, Answer]) -> Callable[Params, Answer]:
-    """Run `function` in a transaction; deadlocks and serialisation failures are tried again, three
-    times in all."""
+    """Run `function` in a transaction; deadlocks and serialisation failures are retried, three
+    tries in all."""
 
     @wraps(function)
     def call(*args: Params.args, **kwargs: Params.kwargs) -> Answer:

@@ -1,7 +1,7 @@
-"""Advance a job: from what has just become final to what may run now, until nothing changes.
+"""Advances a job: from what has just become final to what may run now, until nothing changes.
 
-Runs inside the transaction that holds the job's lock. The planner decides, the pen writes; the cost
-depends on the neighbourhood of what moved, never on the size of the job.
+Runs inside the transaction that holds the job's lock. The planner decides, the pen writes. The cost
+depends on the neighbours of what moved, never on the size of the job.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from uuid import UUID
 from apps.jobs import ports
 from apps.jobs.flow import contexts
 from apps.jobs.flow.conclusion import conclude_job
-from apps.jobs.flow.redaction import Opened, masked_result, seal_with, shown
+from apps.jobs.flow.redaction import Opened, redact, redact_result, seal_with
 from apps.jobs.models import Job
 from apps.jobs.plans import Node, Plan
 from apps.jobs.transitions import moves as pen
@@ -47,7 +47,7 @@ class Advance:
 
     @property
     def job(self) -> Job:
-        """The row with everything in it; loaded only when a decision needs it."""
+        """The complete row, loaded only when a decision needs it."""
         if self._job is None:
             rows = Job.objects.select_related("revision", "workspace").defer(*pen.HEAVY)
             self._job = rows.get(id=self.state.id)
@@ -66,7 +66,7 @@ class Advance:
         base: str = "",
         input: Any = None,
     ) -> int:
-        """Make steps final and remember what that sets free. Returns how many moved."""
+        """Make steps final and remember what this unblocks. Returns how many moved."""
         settled = pen.settle(
             self.state.id, step_ids, event, result, fence=fence, actor=actor, input=input
         )
@@ -76,7 +76,7 @@ class Advance:
         return settled.moved
 
     def note(self, step_name: str, event: StepEventKind) -> None:
-        """Remember a move of a step, or of an instance of a loop, for the workflow actions."""
+        """Record a move of a step, or of a loop instance, for the workflow actions."""
         self.moves.append((step_name, event))
 
     def absorb(self, settled: Settled) -> None:
@@ -95,10 +95,10 @@ class Advance:
     # What happens next
 
     def run(self, *, actor: str = "") -> None:
-        """Go on until nothing changes, then end the job if it is over."""
+        """Repeat until nothing changes, then end the job if it is over."""
         while self._candidates or self._loops:
             loops, self._loops = self._loops, []
-            # of several states the last one is true
+            # the last state is the current one
             for loop in {loop.id: loop for loop in loops}.values():
                 self._turn_loop(loop)
             candidates, self._candidates = self._candidates, []
@@ -136,7 +136,7 @@ class Advance:
             self._note(candidates, ready, skipped)
 
     def _note(self, candidates: list[Candidate], ready: list[int], skipped: list[int]) -> None:
-        """Workflow actions count what became ready or was skipped, by name."""
+        """Tell workflow actions, by name, which steps became ready or were skipped."""
         names = {candidate.id: candidate.base for candidate in candidates}
         self.moves += [
             (names[step_id], StepEventKind.UNBLOCKED) for step_id in ready if step_id in names
@@ -156,7 +156,7 @@ class Advance:
     def _enter(
         self, candidate: Candidate, node: Node, ready: list[int], skipped: list[int]
     ) -> None:
-        """A step with a condition, a loop, or one that the server carries out."""
+        """Start a step that has a condition, is a loop, or runs on the server."""
         try:
             if node.step.for_each is not None and self._resumes_loop(candidate, node):
                 return
@@ -172,7 +172,7 @@ class Advance:
             self._fail(candidate.id, node, str(error))
 
     def _fail(self, step_id: int, node: Node, message: str, *, is_instance: bool = False) -> None:
-        result = masked_result(Result(error=message), contexts.masks_of(self.job))
+        result = redact_result(Result(error=message), contexts.masks_of(self.job))
         self.settle([step_id], FAILED, result, base="" if is_instance else node.name)
 
     def _wants_to_run(self, node: Node) -> bool:
@@ -208,7 +208,7 @@ class Advance:
     def _concealed(
         self, items: list[Any], masks: tuple[str, ...]
     ) -> tuple[list[Any], list[bytes | None] | None]:
-        seen = shown(items, masks)
+        seen = redact(items, masks)
         if seen == items:
             return items, None
         return seen, [
@@ -216,7 +216,7 @@ class Advance:
         ]
 
     def _resumes_loop(self, candidate: Candidate, node: Node) -> bool:
-        """Go on with a loop of an earlier generation: its items stay, those that did not complete
+        """Resume a loop of an earlier generation: its items stay, instances that did not complete
         run again."""
         left = rows.loop_state(candidate.id) if self.state.generation > 1 else None
         if left is None:
@@ -245,7 +245,7 @@ class Advance:
                 self._fail(instance.id, node, str(error), is_instance=True)
 
     def _turn_loop(self, loop: LoopState) -> None:
-        """After instances of a loop became final: close it, stop it or let the next ones go."""
+        """After loop instances became final: close the loop, stop it or release the next ones."""
         node = self.plan.nodes[loop.base]
         if loop.open == 0:
             self._close_loop(loop, node)
@@ -264,22 +264,22 @@ class Advance:
         failed, has_sealed = (
             rows.loop_results(loop.id) if loop.failed else ((), rows.has_sealed(loop.id))
         )
-        settlement = planner.close_loop(
+        move = planner.close_loop(
             tuple(failed),
             tolerates=node.step.continue_on_failure,
             is_cancelling=self.state.is_cancelling,
         )
-        result = Result(error=settlement.error)
-        if settlement.event is SUCCEEDED:
+        result = Result(error=move.error)
+        if move.event is SUCCEEDED:
             rows.aggregate_loop(loop.id)
             if has_sealed:
                 result = Result(output_sealed=contexts.sealed_loop_output(loop.id))
-        self.settle([loop.id], settlement.event, result, base=loop.base)
+        self.settle([loop.id], move.event, result, base=loop.base)
 
-    # Steps that the server carries out
+    # Steps that run on the server
 
     def dispatch(self, step_id: int, step_name: str, node: Node, each: Opened | None) -> None:
-        """Hand a step to the room that carries it out (a child job, an approval)."""
+        """Hand a step to the room that runs it (a child job, an approval)."""
         handler = ports.step_handler(node.kind)
         if handler is None:
             raise AuthorError(
@@ -319,7 +319,7 @@ def _width(node: Node, total: int) -> int:
 
 
 def advancing(job_id: UUID, load_plan: Any) -> Advance | None:
-    """An advance of this job, its row locked until the transaction ends; None when there is no such
+    """An advance of this job, its row locked until the transaction ends; None if there is no such
     job."""
     state = pen.lock(job_id)
     return Advance(state, load_plan(state.blueprint_id)) if state else None

@@ -1,4 +1,4 @@
-"""A task with all that it uses, frozen: what a job obeys from its first step to its last."""
+"""A task and everything it uses, frozen: what a job follows from first step to last."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ HOOK_EVENTS = ("on_success", "on_error", "on_cancel", "on_suspended")
 
 
 def compose(workspace: Workspace, task_name: str) -> dict[str, Any]:
-    """The blueprint of a task as JSON: the task, the actions it uses, and the hooks that apply to
-    it."""
+    """The blueprint of a task as JSON: the task, its actions, and the hooks that apply to it."""
     task = workspace.tasks.get(task_name)
     if task is None:
         raise NotFound(f"Task '{task_name}' not found")
@@ -44,7 +43,7 @@ def body(task: Task, workspace: Workspace, hooks: Hooks) -> dict[str, Any]:
 
 
 def action_of(workspace: Workspace, name: str) -> Action:
-    """An action by the name that a step or a hook calls it. Raises NotFound."""
+    """The action with the name used by a step or hook. Raises NotFound."""
     found = workspace.actions.get(name)
     if found is not None:
         return found
@@ -78,13 +77,13 @@ def of_task(revision_id: int, task_name: str) -> int:
 
 
 def store(content: Mapping[str, Any]) -> int:
-    """Id of the blueprint with this content; written when it is new."""
+    """Id of the blueprint with this content; written if it is new."""
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     if digest in _stored:
         return _stored[digest]
     Blueprint.objects.bulk_create([Blueprint(digest=digest, body=content)], ignore_conflicts=True)
     found = Blueprint.objects.values_list("id", flat=True).get(digest=digest)
-    # Not before the commit: a transaction that fails takes its rows along.
+    # Only after the commit: a failed transaction takes its rows along.
     transaction.on_commit(partial(_stored.__setitem__, digest, found))
     return found
 
@@ -106,7 +105,7 @@ def _is_plain(task: Task, actions: Mapping[str, Action], names: list[str]) -> bo
 
 @lru_cache(maxsize=256)
 def load(blueprint_id: int) -> Plan:
-    """The plan of a blueprint; blueprints never change, so it is kept."""
+    """The plan of a blueprint; cached, because blueprints never change."""
     content = Blueprint.objects.values_list("body", flat=True).get(id=blueprint_id)
     task = freeze.task_from_json(content["task"])
     actions = {name: freeze.action_from_json(item) for name, item in content["actions"].items()}

@@ -1,4 +1,4 @@
-"""Cancelling a job in any state: what waits ends at once, what runs is told by the next renewal,
+"""Cancels a job in any state: waiting steps end at once, running ones are told at the next renewal,
 children follow."""
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ WAITING = (StepStatus.PENDING, StepStatus.READY, StepStatus.SUSPENDED)
 
 
 def cancel(job_id: UUID, *, actor: str, reason: str) -> None:
-    """Cancel a job, then its children, each in a transaction of its own. Source: reliability, table
-    3.5."""
+    """Cancel a job, then its children, each in a transaction of its own."""
     _cancel_one(job_id, actor, reason)
     for child_id in Job.objects.filter(parent_job_id=job_id, status__in=OPEN_JOB).values_list(
         "id", flat=True
@@ -29,7 +28,7 @@ def cancel(job_id: UUID, *, actor: str, reason: str) -> None:
         try:
             cancel(child_id, actor=actor, reason="Parent job cancelled")
         except Conflict:
-            continue  # it ended meanwhile
+            continue  # it has ended in the meantime
 
 
 @retried

@@ -1,4 +1,4 @@
-"""Steps of type `task`: a child job, and the way its end comes back to the parent's step."""
+"""Steps of type `task`: start a child job, and carry its end back to the parent's step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from apps.jobs.database.sql import retried
 from apps.jobs.flow import blueprints, starting
 from apps.jobs.flow.advance import advancing
 from apps.jobs.flow.creation import Origin
-from apps.jobs.flow.redaction import blanked, shown
+from apps.jobs.flow.redaction import blanked, redact
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.ports import Dispatch
@@ -34,7 +34,7 @@ EVENTS = {
 
 
 def start_child(dispatch: Dispatch) -> None:
-    """Start the child job of a step, in the parent's transaction. Source: spec 2.4."""
+    """Start the child job of a step, in the parent's transaction."""
     task_name = dispatch.node.action.task
     assert task_name is not None
     depth = dispatch.job.depth + 1
@@ -47,7 +47,7 @@ def start_child(dispatch: Dispatch) -> None:
         dispatch.step_id,
         StepEventKind.DISPATCHED,
         deadline_s=node.timeout_s,
-        input=shown(_blanked_input(dispatch, task_name), dispatch.masks),
+        input=redact(_blanked_input(dispatch, task_name), dispatch.masks),
     )
     origin = Origin(
         "task",
@@ -69,7 +69,7 @@ def start_child(dispatch: Dispatch) -> None:
             hidden=dispatch.hidden,
         )
     except AuthorError as error:
-        message = shown(
+        message = redact(
             f"Failed to create child job for task '{task_name}': {error}", dispatch.masks
         )
         raise AuthorError(message) from None
@@ -86,7 +86,7 @@ def _advance_parent(child: Job) -> None:
     advance = advancing(child.parent_job_id, blueprints.load)  # type: ignore[arg-type]
     step_id = child.parent_step_id
     if advance is None or step_id is None or not rows.is_waiting_for(step_id, child.id):
-        return  # the parent's step has ended without it, or runs again with another child
+        return  # the parent's step has ended, or runs again with another child
     event = EVENTS[JobStatus(child.status)]
     error = f"Child job {child.id} {child.status}" + (f": {child.error}" if child.error else "")
     result = (
@@ -100,22 +100,21 @@ def _advance_parent(child: Job) -> None:
     )
     if advance.state.is_cancelling and event is StepEventKind.FAILED:
         event = StepEventKind.CANCELLED
-    # What the child shows is masked by the child, which knows every secret that its parent knows
-    # of.
+    # The child masks its own output: it knows every secret that its parent knows.
     advance.settle([step_id], event, result, base=rows.flow_name_of(step_id))
     advance.run()
     bells.ring_after_commit(advance.bells)
 
 
 def tell_parent(child_id: UUID) -> None:
-    """Carry the end of a child job to its parent's step; harmless when it was carried before."""
+    """Carry the end of a child job to its parent's step. Safe to repeat."""
     child = Job.objects.get(id=child_id)
     _advance_parent(child)
     Job.objects.filter(id=child_id).update(parent_told=True)
 
 
 def on_child_end(job: Job, plan: Plan) -> None:
-    """After the commit of a child's end, advance its parent; the sweep covers a process that dies
+    """After the child's end is committed, advance its parent; a sweep recovers if the process dies
     in between."""
     if job.parent_step_id is not None:
         transaction.on_commit(partial(tell_parent, job.id))

@@ -1,5 +1,4 @@
-"""The end of a job: its verdict, its output, and what the end sets off. The one path, from wherever
-the job ends."""
+"""The end of a job: its verdict, its output, and what the end sets off. Every job ends here."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ WITHOUT_WORDS = {StepStatus.FAILED: "failed", StepStatus.CANCELLED: "was cancell
 def conclude_job(state: JobState, plan: Plan, bad_steps: int, *, actor: str = "") -> None:
     """End a job that has no open step. Called with the job locked.
 
-    Its output is {step: output} of the steps that nobody depends on. Source: spec 3.4.
+    Its output is {step: output} of the steps without dependents.
     """
     event = planner.conclude(bad_steps=bad_steps, is_cancelling=state.is_cancelling)
     is_success = event is JobEventKind.SUCCEEDED
@@ -46,13 +45,13 @@ def conclude_job(state: JobState, plan: Plan, bad_steps: int, *, actor: str = ""
     if ended is None or (
         is_success and not (ended.has_parent or state.has_actions or plan.hooks.on_success)
     ):
-        return  # it had ended before, or nobody waits for its success
+        return  # it has already ended, or nothing waits for its success
     job = Job.objects.select_related("revision", "workspace").defer(*pen.HEAVY).get(id=state.id)
     ports.ended(job, plan)
 
 
 def _errors(job_id: UUID) -> str:
-    """Why it was cancelled, else what became of the steps that it may not tolerate."""
+    """The reason for the cancel, or the errors of the steps that the job may not tolerate."""
     ((reason,),) = fetch("SELECT cancel_reason FROM jobs_job WHERE id = %s", (job_id,))
     return reason or "; ".join(
         f"Step '{name}': {error or WITHOUT_WORDS[status]}"

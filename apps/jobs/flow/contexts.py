@@ -1,4 +1,4 @@
-"""What templates may see: plain JSON, with secret values in clear. Never logged, never stored."""
+"""What templates may see: plain JSON with secret values in clear. Never logged, never stored."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ WHERE job_id = %s AND name = ANY(%s) AND loop_id IS NULL
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A context, and the secret values in it that are not the workspace's own: those of inputs and
-    of outputs."""
+    """A context, and its secret values from inputs and outputs (not the workspace's own)."""
 
     values: dict[str, Any] = field(repr=False)
     hidden: tuple[str, ...] = field(repr=False, default=())
@@ -38,12 +37,12 @@ class View:
 
 
 def opened(stored: str | bytes) -> Opened:
-    """A value with what is secret in it, out of its JSON text or its sealed form."""
+    """A value with its secrets in clear, from its JSON text or its sealed form."""
     return (json.loads(stored), ()) if isinstance(stored, str) else reveal(stored)
 
 
 def clear_input(job: Job) -> dict[str, Any]:
-    """The job's input with its secret values."""
+    """The job's input with secret values in clear."""
     values: dict[str, Any] = (
         reveal(job.input_sealed)[0] if job.input_sealed is not None else job.input
     )
@@ -51,18 +50,17 @@ def clear_input(job: Job) -> dict[str, Any]:
 
 
 def hidden_of(job: Job) -> tuple[str, ...]:
-    """Secret values that came with the job's input, given by its caller or by its parent."""
+    """Secret values in the job's input, given by its caller or its parent."""
     return reveal(job.input_sealed)[1] if job.input_sealed is not None else ()
 
 
 def outputs_of(
     job_id: UUID, names: Iterable[str]
 ) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
-    """Entries of settled steps by context name: {"output": ...}, with "error" behind a failure; and
-    what is secret.
+    """Entries of final steps by context name, and the secret values in them.
 
-    Source: spec 1.10 'Step entries'; skipped, cancelled and suspended ones are there with a null
-    output.
+    An entry is {"output": ...}, with "error" after a failure; skipped, cancelled and suspended
+    steps have a null output.
     """
     wanted = list(names)
     if not wanted:
@@ -86,8 +84,8 @@ def _output(text: str | None, sealed: bytes | None) -> Opened:
 
 
 def base_view(job: Job, plan: Plan, names: frozenset[str]) -> View:
-    """Context of `when`, `for_each`, approval messages and the inputs of steps that the server
-    carries out."""
+    """Context of `when`, `for_each`, approval messages and the inputs of steps that run on the
+    server."""
     secrets = secrets_of(job.revision)
     entries, hidden = outputs_of(job.id, plan.steps_named(names))
     values = {**entries, "input": clear_input(job), "secret": secrets, "secrets": secrets}
@@ -99,16 +97,14 @@ def control_context(job: Job, plan: Plan, node: Node) -> Mapping[str, Any]:
 
 
 def each_of(instance: Instance) -> Opened:
-    """What `each` is in the templates of a loop instance, and the secret values in it."""
+    """The value of `each` in the templates of a loop instance, and its secret values."""
     item, hidden = opened(instance.item if instance.sealed is None else instance.sealed)
     return {"item": item, "index": instance.index, "total": instance.total}, hidden
 
 
 def masks_of(job: Job, hidden: Iterable[str] = ()) -> tuple[str, ...]:
-    """Secret values that must not be stored or shown in clear for this job, `hidden` among them.
-
-    Where the workspace's secrets cannot be resolved, none of them can be in any text either.
-    """
+    """Secret values that must not be stored or shown in clear for this job, including `hidden`. If
+    the workspace's secrets cannot be resolved, no text can contain them either."""
     try:
         known: Sequence[str] = sensitive_of(job.revision_id)
     except SecretError:
@@ -117,7 +113,7 @@ def masks_of(job: Job, hidden: Iterable[str] = ()) -> tuple[str, ...]:
 
 
 def sealed_loop_output(loop_id: int) -> bytes:
-    """The outputs of a loop's instances with their secret values, sealed as one."""
+    """The outputs of a loop's instances with secret values, sealed as one."""
     found = fetch(
         "SELECT output::text, output_sealed FROM jobs_step WHERE loop_id = %s ORDER BY loop_index",
         (loop_id,),
@@ -129,7 +125,7 @@ def sealed_loop_output(loop_id: int) -> bytes:
 
 
 def sealed_job_output(found: Iterable[tuple[str, str | None, bytes | None]]) -> bytes | None:
-    """{step: output} with secret values, sealed; None where nothing is secret. `found`: (step, JSON
+    """{step: output} with secret values, sealed; None if nothing is secret. `found`: (step, JSON
     text, sealed)."""
     rows = list(found)
     if all(sealed is None for _, _, sealed in rows):

@@ -1,4 +1,4 @@
-"""The birth of a job: its row and its steps in one transaction, then its first advance."""
+"""Creates a job: its row and its steps in one transaction, before its first advance."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NO_DEPENDENCIES = Tally(0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who or what asked for the job. Source types: spec 3.2."""
+    """Who or what asked for the job."""
 
     type: str
     id: str = ""
@@ -46,7 +46,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """What to write. `clear` holds secret inputs, `shown` what people may see."""
+    """What to write. `clear` has the secret inputs, `shown` is what people may see."""
 
     plan: Plan
     task_name: str
@@ -60,21 +60,20 @@ class Birth:
     wait_s: float | None = None
 
     def held(self) -> Birth:
-        """The same, waiting for the task's concurrency limit."""
+        """The same, held by the task's concurrency limit."""
         return replace(self, is_held=True)
 
 
 def uuid7() -> UUID:
-    """A random id whose order is the order of time (RFC 9562), so that new rows sit together in the
-    index."""
+    """A random id that sorts by time (RFC 9562), so that new rows sit together in the index."""
     value = (int(time.time() * 1000) << 80) | int.from_bytes(urandom(10), "big")
     value = value & ~(0xF << 76) | (7 << 76)
     return UUID(int=value & ~(3 << 62) | (2 << 62))
 
 
 def write(birth: Birth) -> tuple[Job, list[Candidate]]:
-    """Insert the job and its steps, all pending. Returns the job and the steps that nothing holds
-    back."""
+    """Insert the job and its steps, all pending. Returns the job and the steps without
+    dependencies."""
     plan, task = birth.plan, birth.plan.task
     now, ids = _now_and_ids(len(plan.nodes))
     timeout_s = task.timeout.seconds if task.timeout else settings.STROEM.default_job_timeout_s
@@ -110,7 +109,7 @@ def write(birth: Birth) -> tuple[Job, list[Candidate]]:
 
 
 def _now_and_ids(count: int) -> tuple[datetime, list[int]]:
-    """The database's time, and so many step ids that nobody else will use."""
+    """The database's time, and `count` reserved step ids."""
     ((now, ids),) = fetch(NOW_AND_IDS, (count,))
     return now, ids
 

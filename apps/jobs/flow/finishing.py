@@ -1,5 +1,8 @@
 """The end of an attempt: guarded by its fence, counted and advanced in one transaction, without a
-server hop. Steps and units end alike; what an end sets off differs."""
+server hop.
+
+Steps and units end the same way; they differ in what the end sets off.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from engine import planner
 from engine.errors import StaleMove
 from engine.lifecycle import AttemptEventKind, OwnerKind, StepEventKind, StepStatus
 from engine.orders import StepOutcome, Verdict
-from engine.planner import Settlement, Tries
+from engine.planner import NextMove, Tries
 
 TOLD = {
     StepEventKind.SUCCEEDED: AttemptEventKind.SUCCEEDED,
@@ -32,8 +35,7 @@ TOLD = {
     StepEventKind.CANCELLED: AttemptEventKind.CANCELLED,
     StepEventKind.RETURNED: AttemptEventKind.LOST,
 }
-# A step that waits for its next run keeps the fence of the last one: the report of that one comes
-# too late.
+# A step waiting for a retry keeps its last fence: a report of that attempt comes too late.
 RUNNING = (StepStatus.RUNNING,)
 JOB = "SELECT job_id FROM jobs_attempt WHERE id = %s AND ended_at IS NULL"
 HELD = """
@@ -45,13 +47,13 @@ FROM jobs_attempt a JOIN jobs_step s ON s.id = a.step_id
 LEFT JOIN fleet_worker w ON w.id = a.worker_id
 WHERE a.id = %s AND a.ended_at IS NULL
 """
-Finished = tuple[bool, dict[int, int]]  # whether it counted; what became ready, by tag set id
-REFUSED: Finished = (False, {})
+Conclusion = tuple[bool, dict[int, int]]  # accepted; newly ready, by tag set id
+REFUSED: Conclusion = (False, {})
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """An attempt that is about to end, with its job locked. `row` is one of HELD."""
+    """An attempt that is about to end, its job locked. `row` is a row of HELD."""
 
     attempt_id: int
     advance: Advance
@@ -78,7 +80,7 @@ class _Held:
 
     def conclude(
         self,
-        settlement: Settlement,
+        move: NextMove,
         told: AttemptEventKind,
         error: str,
         *,
@@ -86,10 +88,9 @@ class _Held:
         seen: Any = None,
         progress: int | None = None,
         is_loss: bool = False,
-    ) -> Finished:
-        """Move the step, end the attempt, and go on; refused when the fence says that it is
-        late."""
-        if not self._write(settlement, seen, is_loss=is_loss):
+    ) -> Conclusion:
+        """Move the step, end the attempt and advance the job; refused if the fence is stale."""
+        if not self._write(move, seen, is_loss=is_loss):
             return REFUSED
         pen.end_attempt(
             self.attempt_id,
@@ -101,14 +102,14 @@ class _Held:
         self.advance.run()
         if self.unit is not None:
             owner = ports.owner_of(OwnerKind(self.row.owner_kind))
-            owner.ended(self.unit, settlement.event, told, error)
+            owner.ended(self.unit, move.event, told, error)
         return True, dict(self.advance.bells)
 
-    def _write(self, settlement: Settlement, seen: Any, *, is_loss: bool) -> bool:
-        row, event = self.row, settlement.event
+    def _write(self, move: NextMove, seen: Any, *, is_loss: bool) -> bool:
+        row, event = self.row, move.event
         if event in pen.FINAL_EVENTS:
             base = row.name if self.unit is None else ""
-            result = Result(error=settlement.error)
+            result = Result(error=move.error)
             return bool(
                 self.advance.settle([row.id], event, result, fence=row.fence, base=base, input=seen)
             )
@@ -117,8 +118,8 @@ class _Held:
                 row.id,
                 event,
                 fence=row.fence,
-                wait_s=settlement.wait_s,
-                detail=settlement.error,
+                wait_s=move.wait_s,
+                detail=move.error,
                 is_loss=is_loss,
                 input=seen or None,
             )
@@ -130,14 +131,14 @@ class _Held:
 
 
 def _hold(attempt_id: int, job_id: UUID) -> _Held | None:
-    """Lock the attempt's job, then read how the attempt stands; None when it has ended."""
+    """Lock the attempt's job, then read the attempt; None if it has ended."""
     advance = advancing(job_id, blueprints.load)
     rows = fetch_named(HELD, (attempt_id,))
     return _Held(attempt_id, advance, rows[0]) if advance is not None and rows else None
 
 
-def finish(report: Told) -> Finished:
-    """Settle a reported attempt."""
+def finish(report: Told) -> Conclusion:
+    """End a reported attempt."""
     verdict = report.outcome.verdict
     if verdict is Verdict.LOST:
         return lose(report.claim.attempt_id, reason=report.result.error)
@@ -145,11 +146,11 @@ def finish(report: Told) -> Finished:
 
 
 def compiled(report: Told) -> Completion | None:
-    """What to tell the compiled statement, when the report is one that it may take."""
+    """Parameters for the compiled statement, or None if it cannot take this report."""
     claim, outcome = report.claim, report.outcome
     if outcome.verdict is not Verdict.SUCCEEDED or claim.step_name != claim.base:
         return None
-    node = blueprints.load(claim.blueprint_id).nodes.get(claim.base)  # None: it is a unit
+    node = blueprints.load(claim.blueprint_id).nodes.get(claim.base)  # None for a unit
     if node is None or not node.leads_to_plain:
         return None
     return Completion(
@@ -164,8 +165,8 @@ def compiled(report: Told) -> Completion | None:
 
 
 @retried
-def _succeed(report: Told) -> Finished:
-    """The common end: nothing to decide, so the statement that settles the step also takes the
+def _succeed(report: Told) -> Conclusion:
+    """The common end: no decision is needed, so the statement that ends the step also takes the
     lock."""
     claim = report.claim
     settled = pen.settle(
@@ -194,23 +195,23 @@ def _succeed(report: Told) -> Finished:
 
 
 @retried
-def _fail(report: Told) -> Finished:
+def _fail(report: Told) -> Conclusion:
     held = _hold(report.claim.attempt_id, report.claim.job_id)
     if held is None or not held.row.is_current:
         return REFUSED
-    settlement = _settle(held, report.outcome)
+    move = _after_outcome(held, report.outcome)
     return held.conclude(
-        settlement,
-        TOLD[settlement.event],
-        settlement.error,
+        move,
+        TOLD[move.event],
+        move.error,
         outcome=report.outcome,
         seen=report.input,
         progress=report.progress,
     )
 
 
-def _settle(held: _Held, outcome: StepOutcome) -> Settlement:
-    return planner.settle(
+def _after_outcome(held: _Held, outcome: StepOutcome) -> NextMove:
+    return planner.after_outcome(
         outcome,
         Tries(held.row.attempts, held.row.losses, held.rules().retry),
         is_cancelling=held.is_cancelling,
@@ -219,9 +220,9 @@ def _settle(held: _Held, outcome: StepOutcome) -> Settlement:
 
 
 @retried
-def lose(attempt_id: int, *, is_loss: bool = True, reason: str = "") -> Finished:
-    """Settle an attempt whose worker went away, gave it back or says for what `reason` it was lost.
-    Harmless when it has ended meanwhile."""
+def lose(attempt_id: int, *, is_loss: bool = True, reason: str = "") -> Conclusion:
+    """End an attempt whose worker is gone, returned it or reported it lost for `reason`. Does
+    nothing if it has already ended."""
     job = fetch_one(JOB, (attempt_id,))
     held = _hold(attempt_id, job[0]) if job else None
     if held is None:
@@ -231,10 +232,8 @@ def lose(attempt_id: int, *, is_loss: bool = True, reason: str = "") -> Finished
         pen.end_attempt(attempt_id, AttemptEventKind.LOST)
         return REFUSED
     rules = held.rules()
-    had_started = (
-        row.had_started and is_loss
-    )  # who gives a step back knows that its process never was
-    settlement = planner.settle_lost(
+    had_started = row.had_started and is_loss  # a returned step never had a process
+    move = planner.after_loss(
         row.worker,
         Tries(row.attempts, row.losses, rules.retry if rules.retries_losses else None),
         had_started=had_started,
@@ -244,21 +243,20 @@ def lose(attempt_id: int, *, is_loss: bool = True, reason: str = "") -> Finished
         chance=random.random(),
         reason=reason,
     )
-    is_cancelled = settlement.event is StepEventKind.CANCELLED
+    is_cancelled = move.event is StepEventKind.CANCELLED
     told = AttemptEventKind.CANCELLED if is_cancelled else AttemptEventKind.LOST
     error = reason or (f"Worker {row.worker} was lost" if is_loss else "Given back")
-    return held.conclude(settlement, told, settlement.error or error, is_loss=had_started)
+    return held.conclude(move, told, move.error or error, is_loss=had_started)
 
 
 @retried
 def time_out(attempt_id: int, job_id: UUID) -> dict[int, int]:
-    """Settle an attempt that outlived its time-out, in place of its worker. Returns what became
-    ready."""
+    """End an attempt past its time-out in place of its worker. Returns what became ready."""
     held = _hold(attempt_id, job_id)
     if held is None or not held.row.is_current:
         return {}
     what = "Step" if held.unit is None else "Action"
     error = f"{what} timed out after {held.row.timeout_s:g}s (server-side enforcement)"
-    settlement = _settle(held, StepOutcome(Verdict.TIMED_OUT, error=error))
-    _, ready = held.conclude(settlement, TOLD[settlement.event], error)
+    move = _after_outcome(held, StepOutcome(Verdict.TIMED_OUT, error=error))
+    _, ready = held.conclude(move, TOLD[move.event], error)
     return ready

@@ -1,8 +1,8 @@
-"""Nothing secret is stored in clear: what is shown is masked, what is needed later is sealed beside
-it.
+"""No secret is stored in clear: people see masked values, and values needed later are sealed beside
+them.
 
-What is sealed takes along which secret values it holds, so that whoever opens it can hide them as
-well.
+A sealed value carries a list of the secret values in it, so that whoever opens it can mask them
+too.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from apps.workspaces.sealing import seal, unseal
 from engine.masking import MASK, masker, secret_strings
 from engine.orders import StepOutcome
 
-Opened = tuple[Any, tuple[str, ...]]  # a value, and the secret values in it
+Opened = tuple[Any, tuple[str, ...]]  # a value and its secret values
 
 
-def shown(value: Any, masks: tuple[str, ...]) -> Any:
-    """The value as people may see it."""
+def redact(value: Any, masks: tuple[str, ...]) -> Any:
+    """The value with secrets masked."""
     return masker(masks).value(value) if masks else value
 
 
 def blanked(values: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """`values` with those of these names hidden as a whole, however short they are."""
+    """`values` with the named entries hidden completely, however short."""
     return values | {name: MASK for name in names if values.get(name) is not None}
 
 
-def conceal(value: Any, masks: tuple[str, ...]) -> tuple[Any, bytes | None]:
-    """The value as people may see it, and the value itself sealed where that differs."""
-    seen = shown(value, masks)
+def redact_and_seal(value: Any, masks: tuple[str, ...]) -> tuple[Any, bytes | None]:
+    """The masked value, and the sealed original if they differ."""
+    seen = redact(value, masks)
     return seen, None if seen == value else seal_with(value, masks)
 
 
 def seal_with(value: Any, hidden: Iterable[str]) -> bytes:
-    """The value sealed, with those of the `hidden` that it holds."""
+    """The value sealed, with the `hidden` values that it contains."""
     within = secret_strings(value, _keys_of(value))
     return seal(
         {
@@ -48,26 +48,25 @@ def seal_with(value: Any, hidden: Iterable[str]) -> bytes:
 
 
 def reveal(sealed: bytes | memoryview) -> Opened:
-    """What was sealed, and the secret values that it holds."""
+    """A sealed value, and the secret values in it."""
     content = unseal(sealed)
     return content["value"], tuple(content["hidden"])
 
 
-def masked_result(result: Result, masks: tuple[str, ...]) -> Result:
-    """The result with its error and output masked; an output that held a secret is kept sealed as
-    well."""
+def redact_result(result: Result, masks: tuple[str, ...]) -> Result:
+    """The result with error and output masked; an output with secrets is also kept sealed."""
     if not masks:
         return result
     error = masker(masks).text(result.error)
     if result.output_sealed is not None or not result.has_output:
-        return replace(result, error=error, output=shown(result.output, masks))
-    output, sealed = conceal(result.output, masks)
+        return replace(result, error=error, output=redact(result.output, masks))
+    output, sealed = redact_and_seal(result.output, masks)
     return replace(result, error=error, output=output, output_sealed=sealed)
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A worker's report as it may be stored: what is secret in it is masked, and sealed beside."""
+    """A worker's report as it may be stored: secrets masked, and sealed beside."""
 
     claim: Claim
     outcome: StepOutcome
@@ -76,15 +75,15 @@ class Told:
     progress: int | None
 
 
-def redacted(report: Report) -> Told:
-    """Masks a report, once for all that is done with it."""
+def redact_report(report: Report) -> Told:
+    """Mask a report once, for everything that is done with it."""
     outcome, masks = report.outcome, report.masks
-    result = masked_result(Result(outcome.error or "", outcome.output, outcome.has_output), masks)
+    result = redact_result(Result(outcome.error or "", outcome.output, outcome.has_output), masks)
     return Told(
         report.claim,
         replace(outcome, error=result.error or None, output=result.output),
         result,
-        shown(report.input, masks),
+        redact(report.input, masks),
         report.progress,
     )
 

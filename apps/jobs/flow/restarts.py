@@ -1,5 +1,4 @@
-"""Restarting from the failed steps: the same job, revision and completed work, in its next
-generation."""
+"""Restarts failed steps: the same job, revision and completed work, in its next generation."""
 
 from __future__ import annotations
 
@@ -38,9 +37,9 @@ class FlowStep:
 
 
 def restart_failed(job_id: UUID, *, actor: str = "") -> None:
-    """Open the next generation of a failed or cancelled job: failed and cancelled steps, and those
-    skipped because of them, get new attempts; what completed stays. Raises NotFound, and Conflict
-    when the job is in another state."""
+    """Open the next generation of a failed or cancelled job: failed and cancelled steps, and steps
+    skipped because of them, run again; completed steps stay. Raises NotFound, or Conflict if the
+    job is in another state."""
     _restart(job_id, actor)
 
 
@@ -72,7 +71,7 @@ def _restart(job_id: UUID, actor: str) -> None:
     timeout_s = plan.task.timeout.seconds if plan.task.timeout else None
     reopening.reopen_job(job_id, open_steps=len(again), timeout_s=timeout_s)
     if not pen.move_job(job_id, JobEventKind.REOPENED, actor=actor):
-        raise Conflict("the job has moved on")
+        raise Conflict("the job's status has changed in the meantime")
     fresh = pen.lock(job_id)
     assert fresh is not None
     job = Job.objects.select_related("revision", "workspace").get(id=job_id)
@@ -89,7 +88,7 @@ def _refuse_while_tried_again(job_id: UUID) -> None:
     following = Job.objects.filter(id=retry_id).first() if retry_id else None
     if following is not None and not JobStatus(following.status).is_final:
         raise Conflict(
-            f"this job is tried again already, as job {following.id}; cancel that one first"
+            f"this job is already being retried as job {following.id}; cancel that one first"
         )
 
 

@@ -1,7 +1,7 @@
-"""The start of a job: what is refused, who must wait, and the first steps that may run.
+"""Starts a job: what is refused, what must wait, and the first steps that may run.
 
-Bells ring after the commit. `launch` is safe within a transaction: a hook or a parent's advance
-calls it there.
+Bells ring after the commit. `launch` is safe inside a transaction: hooks and a parent's advance
+call it there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from apps.jobs.database.sql import fetch, retried
 from apps.jobs.flow import blueprints, creation
 from apps.jobs.flow.advance import Advance
 from apps.jobs.flow.creation import Birth, Origin
-from apps.jobs.flow.redaction import blanked, seal_with, shown
+from apps.jobs.flow.redaction import blanked, redact, seal_with
 from apps.jobs.models import Job
 from apps.jobs.plans import SERVER_KINDS, Plan
 from apps.jobs.transitions.moves import Candidate, JobState
@@ -50,8 +50,8 @@ def start_at(
     wait_s: float | None = None,
     hidden: Iterable[str] = (),
 ) -> Job:
-    """Start a run of a task as this revision says it. `hidden` are secret values that `given` may
-    hold."""
+    """Start a task as defined in this revision. `hidden`: secret values that `given` may
+    contain."""
     blueprint_id = blueprints.of_task(revision.id, task_name)
     return launch(
         revision,
@@ -77,8 +77,8 @@ def launch(
     allow_unknown: bool = False,
     hidden: Iterable[str] = (),
 ) -> Job:
-    """Start a run of a blueprint. Safe to call within a transaction: a hook or a parent's advance
-    does."""
+    """Start a job from a blueprint. Safe inside a transaction: hooks and a parent's advance do
+    this."""
     plan = blueprints.load(blueprint_id)
     refuse_what_cannot_run(plan, revision.id)
     secrets = secrets_of(revision)
@@ -87,7 +87,7 @@ def launch(
     masks = secret_values(
         [sensitive_of(revision.id), [clear.get(name) for name in fields], list(hidden)]
     )
-    seen = blanked(shown(clear, masks), fields)
+    seen = blanked(redact(clear, masks), fields)
     sealed = seal_with(clear, masks) if seen != clear else None
     birth = Birth(
         plan,
@@ -110,8 +110,8 @@ def resolve_input(
     *,
     allow_unknown: bool = False,
 ) -> dict[str, Any]:
-    """Checked input: what was given, then defaults (the author's text, rendered with secrets; data
-    never is)."""
+    """Checked input: the given values, then defaults (the author's text, rendered with secrets;
+    data never is)."""
     wanted = {
         name: field.default
         for name, field in fields.items()
@@ -133,8 +133,7 @@ def _create(birth: Birth) -> Job:
 
 
 def begin(job: Job, plan: Plan, roots: list[Candidate]) -> None:
-    """Let the steps go that nothing holds back. Called in the transaction that has just written or
-    locked the job."""
+    """Release the steps without dependencies, in the transaction that wrote or locked the job."""
     state = JobState(
         job.id,
         job.status,
@@ -147,7 +146,7 @@ def begin(job: Job, plan: Plan, roots: list[Candidate]) -> None:
     )
     if job.has_actions:
         ports.born(job, plan)
-        roots = roots_of(job.id)  # a barrier holds some of them back
+        roots = roots_of(job.id)  # a barrier blocks some of them
     advance = Advance(state, plan)
     advance.consider(roots)
     advance.run()
@@ -156,10 +155,10 @@ def begin(job: Job, plan: Plan, roots: list[Candidate]) -> None:
 
 @retried
 def admit(job_id: UUID) -> None:
-    """Begin a held or delayed job if its time has come and its task has room."""
+    """Begin a held or delayed job if it is due and its task has room."""
     job = Job.objects.select_for_update(no_key=True).get(id=job_id)
     if job.status != JobStatus.PENDING or not (job.is_held or job.due_at):
-        return  # somebody else was quicker
+        return  # another process was faster
     plan = blueprints.load(job.blueprint_id)
     if is_over_limit(plan.task, job.workspace_id, job.task_name, job.parent_job_id):
         Job.objects.filter(id=job_id, is_held=False).update(is_held=True, due_at=None)
@@ -170,7 +169,7 @@ def admit(job_id: UUID) -> None:
 
 
 def roots_of(job_id: UUID) -> list[Candidate]:
-    """The pending steps that nothing holds back, from the rows."""
+    """The pending steps without open dependencies, from the rows."""
     found = fetch(ROOTS, (job_id,))
     return [
         Candidate(id, base, Tally(ok, bad, none), tolerates)
@@ -178,17 +177,17 @@ def roots_of(job_id: UUID) -> list[Candidate]:
     ]
 
 
-# Who must wait
+# What must wait
 
 
 def is_over_limit(
     task: Task, workspace_id: int, task_name: str, parent_job_id: UUID | None = None
 ) -> bool:
-    """Whether one more job of the task must wait. Takes a lock by task, so that two starts cannot
+    """Whether another job of the task must wait. Takes a lock per task, so that two starts cannot
     both pass.
 
-    Held and delayed jobs have no place yet. A job within a job of the same task never waits: the
-    outer one would wait for it for ever.
+    Held and delayed jobs do not count. A job nested in a job of the same task never waits: the
+    outer job would wait for it for ever.
     """
     if task.max_concurrent_jobs is None:
         return False
@@ -220,9 +219,9 @@ def _is_within(task_name: str, parent_job_id: UUID | None) -> bool:
 
 
 def refuse_what_cannot_run(plan: Plan, revision_id: int) -> None:
-    """Raise AuthorError when a step is of a type that nobody here carries out: a step of the task
-    itself, or of one that it starts, at any depth. A job that would get half-way is worse than
-    none."""
+    """Raise AuthorError if a step of the task, or of a task that it starts at any depth, is of a
+    type that this installation cannot run. Starting a job that cannot finish is worse than refusing
+    it."""
     below = []
     for name, node in plan.nodes.items():
         if _is_beyond_us(node.kind):
@@ -237,12 +236,12 @@ def refuse_what_cannot_run(plan: Plan, revision_id: int) -> None:
 
 def _refuse_below(tasks: list[str], workspace: Workspace) -> None:
     seen = set(tasks)
-    for name in tasks:  # grows on the way
+    for name in tasks:  # grows in the loop
         task = workspace.tasks.get(name)
         for step_name, step in task.flow.items() if task else ():
             action = workspace.actions.get(step.action)
             if action is None:
-                continue  # of a library: the start of the child says so
+                continue  # from a library: starting the child reports it
             if _is_beyond_us(action.type):
                 raise AuthorError(
                     f"step '{step_name}' of task '{name}', which this task starts, is of type"

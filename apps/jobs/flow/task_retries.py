@@ -1,5 +1,5 @@
-"""`retry` of a task: a failed run is followed by a new job, up to the number of runs that the
-author allows."""
+"""`retry` of a task: a new job follows a failed run, up to the number of runs that the author
+allows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engine.retries import delay_s
 
 
 def on_end(job: Job, plan: Plan) -> None:
-    """Start the next run of a failed job; a child job is its parent's affair. Source: spec 3.6."""
+    """Start the next run of a failed job. Child jobs are left to their parent."""
     retry = plan.task.retry
     if retry is None or job.status != JobStatus.FAILED or job.parent_job_id is not None:
         return

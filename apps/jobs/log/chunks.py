@@ -1,4 +1,4 @@
-"""Log lines: stored in batches that may be sent twice, read back in the order of arrival."""
+"""Log lines: stored in batches that may be sent twice, read back in order of arrival."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from apps.jobs.database.sql import fetch, fetch_one
 from apps.jobs.values import Claim
 from engine.orders import Line
 
-# The day is the day of the claim, so that a batch sent again meets the partition that holds its
-# first copy.
+# The day of the claim, so that a repeated batch meets the partition with its first copy.
 APPEND = """
 WITH a AS (
     SELECT job_id, step_id, (claimed_at AT TIME ZONE 'UTC')::date AS day FROM jobs_attempt
@@ -33,8 +32,7 @@ VALUES ((clock_timestamp() AT TIME ZONE 'UTC')::date, 0, nextval('jobs_logchunk_
 
 
 def append(claim: Claim, seq: int, lines: Sequence[Line]) -> bool:
-    """Store a batch; the same (attempt, seq) again changes nothing. False when the attempt has
-    ended."""
+    """Store a batch; repeating (attempt, seq) changes nothing. False if the attempt has ended."""
     return fetch_one(APPEND, append_params(claim, seq, lines)) is not None
 
 
@@ -49,7 +47,7 @@ def append_params(claim: Claim, seq: int, lines: Sequence[Line]) -> dict[str, An
 
 
 def say(job_id: UUID, text: str, *, at: float) -> None:
-    """A line of the server in the job's log, under the step name `_server`."""
+    """Add a server line to the job's log, under the step name `_server`."""
     fetch(SERVER_LINE, (job_id, record(at, "stderr", "_server", text)))
 
 

@@ -1,8 +1,8 @@
-"""Reading logs piece by piece: whose lines, and how far somebody has read.
+"""Reads logs piece by piece: whose lines, and how far a reader has got.
 
-Ids are handed out before the commit, so a row may show up behind one that was read already. A
-cursor therefore moves past a row only when it is so old that nothing older can still appear, and
-names what it has seen beyond.
+Ids are assigned before the commit, so a row may appear behind one that was already read. A cursor
+therefore moves past a row only once no older row can still appear, and lists what it has seen
+beyond that.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from uuid import UUID
 
 from apps.jobs.database.sql import fetch
 
-# no transaction of ours holds a row longer: statements give up waiting for a lock after 10 s
+# no transaction holds a row longer: statements wait at most 10 s for a lock
 SETTLED_S = 10
 PIECE_BYTES = 4_000_000
 _MOST_CHUNKS = 2_000
@@ -34,11 +34,11 @@ _READ = (
 
 
 class Whose(StrEnum):
-    """The kinds of owners that lines of a log can have."""
+    """Whose lines to read."""
 
     ALL = "all"
     SERVER = "server"
-    STEP = "step"  # with the instances of a loop
+    STEP = "step"  # including loop instances
     ACTION = "action"
     ATTEMPT = "attempt"
 
@@ -60,7 +60,7 @@ class Chunk:
 
     id: int
     job_id: UUID
-    step_id: int | None  # of a unit, too
+    step_id: int | None  # or of a unit
     loop_id: int | None
     owner_kind: str | None
     owner_id: int | None
@@ -70,7 +70,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Whose lines somebody wants, by a kind and ids."""
+    """Whose lines to read: a kind and ids."""
 
     whose: Whose = Whose.ALL
     ids: frozenset[int] = frozenset()
@@ -93,7 +93,7 @@ class Choice:
                 return chunk.attempt_id in self.ids
 
     def within(self, statement: str) -> str:
-        """The statement with the condition of the choice in the place of CHOICE."""
+        """The statement with this choice's condition in place of CHOICE."""
         return statement.replace("CHOICE", _CONDITIONS[self.whose])
 
 
@@ -102,7 +102,7 @@ EVERYTHING = Choice()
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far somebody has read: everything up to `after`, and `seen` beyond it."""
+    """How far a reader has got: everything up to `after`, and `seen` beyond it."""
 
     after: int = 0
     seen: frozenset[int] = frozenset()
@@ -112,7 +112,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
-        """Raises ValueError for what is no cursor."""
+        """Raises ValueError if the text is not a cursor."""
         parts = text.split("~")
         if len(parts) > _MOST_SEEN + 1 or not all(
             p.isascii() and p.isdigit() and len(p) < 19 for p in parts
@@ -121,7 +121,7 @@ class Cursor:
         return cls(int(parts[0]), frozenset(int(part) for part in parts[1:]))
 
     def take(self, rows: Iterable[tuple[int, bool]]) -> tuple[Cursor, list[int]]:
-        """The cursor behind these rows (id, is settled), and the ids that were not seen before."""
+        """The cursor after these rows (id, is settled), and the ids not seen before."""
         after, seen = self.after, set(self.seen)
         fresh = []
         for row_id, is_settled in rows:
@@ -133,8 +133,8 @@ class Cursor:
         return Cursor(after, frozenset(number for number in seen if number > after)), fresh
 
     def bounded(self) -> Cursor:
-        """The cursor short enough to be sent: in a flood, the oldest of it is not looked back
-        over."""
+        """The cursor cut to a length that can be sent; in a flood, its oldest part is not
+        rechecked."""
         if len(self.seen) <= _MOST_SEEN:
             return self
         seen = sorted(self.seen)
@@ -143,7 +143,8 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some chunks (job, JSON lines), where to go on, and whether there was more to read already."""
+    """Some chunks (job, JSON lines), the next cursor, and whether more was already there to
+    read."""
 
     chunks: tuple[tuple[UUID, str], ...]
     next: Cursor
@@ -158,7 +159,7 @@ class Piece:
 
 
 def read(job_ids: Collection[UUID], cursor: Cursor, choice: Choice = EVERYTHING) -> Piece:
-    """What arrived after `cursor` in the logs of these jobs: at most 4 MB, or one chunk. Two
+    """What arrived after `cursor` in the logs of these jobs: at most 4 MB or one chunk. Two
     queries."""
     params = {
         "settled": SETTLED_S,
@@ -179,7 +180,7 @@ def read(job_ids: Collection[UUID], cursor: Cursor, choice: Choice = EVERYTHING)
 
 
 def fitting(rows: Iterable[tuple[int, int]], most_bytes: int) -> list[int]:
-    """The first ids of (id, size) that are no more than `most_bytes` together, one at least."""
+    """The first ids of (id, size) that together fit into `most_bytes`, at least one."""
     chosen: list[int] = []
     total = 0
     for chunk_id, length in rows:

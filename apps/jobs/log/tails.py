@@ -1,5 +1,4 @@
-"""What happened in jobs since the last look, for those who watch: changed steps and new batches of
-log lines."""
+"""What happened in watched jobs since the last look: changed steps and new batches of log lines."""
 
 from __future__ import annotations
 
@@ -68,7 +67,7 @@ WHERE job_id = %(job)s AND CHOICE AND id < %(until)s
 
 @dataclass(slots=True)
 class Watch:
-    """The places of one job that is being watched."""
+    """How far one watched job has been read."""
 
     events: Cursor
     chunks: Cursor
@@ -84,15 +83,15 @@ class News:
 
 
 def watch(job_id: UUID) -> Watch:
-    """Begin to watch a job: places a little behind now, so that nothing falls between a backfill
-    and the first look."""
+    """Start watching a job from a little before now, so that nothing falls between a backfill and
+    the first look."""
     row = fetch_one(FLOOR, {"job": job_id, "settled": SETTLED_S})
     assert row is not None
     return Watch(Cursor(row[0]), Cursor(row[1]))
 
 
 def look(watches: Mapping[UUID, Watch], with_logs: Collection[UUID]) -> dict[UUID, News]:
-    """What happened since the last look: at most three queries, however many jobs are watched."""
+    """What happened since the last look: at most three queries, however many jobs."""
     found: dict[UUID, News] = {}
     events: dict[UUID, list[tuple[int, bool]]] = {}
     steps: dict[int, int | None] = {}
@@ -122,7 +121,7 @@ def _new_chunks(watches: Mapping[UUID, Watch], with_logs: Collection[UUID]) -> l
         known = chunk_id in watches[job_id].chunks.seen
         size += 0 if known else length
         if size > PIECE_BYTES and not known and size > length:
-            break  # the rest comes with the next look
+            break  # the next look reads the rest
         listed.setdefault(job_id, []).append((chunk_id, is_settled))
     fresh: list[int] = []
     for job_id, rows in listed.items():
@@ -143,21 +142,21 @@ def read(job_ids: Sequence[UUID], chunk_ids: Sequence[int]) -> list[Chunk]:
 
 
 def start_of_tail(job_id: UUID, choice: Choice, lines: int) -> int:
-    """The chunk id behind which about the last so many lines stand; 0 when that is all there is."""
+    """The chunk id after which about the last `lines` lines begin; 0 for the whole log."""
     params = {"job": job_id, "ids": list(choice.ids), "lines": lines}
     row = fetch_one(choice.within(START_OF_TAIL), params)
     return int(row[0]) if row else 0
 
 
 def piece(job_id: UUID, choice: Choice, after: int, size: int = PIECE_BYTES) -> list[Chunk]:
-    """The next stored chunks behind `after`, about `size` bytes of them."""
+    """The next stored chunks after `after`, about `size` bytes."""
     params = {"job": job_id, "ids": list(choice.ids), "after": after, "limit": MOST_AT_ONCE}
     rows = fetch(choice.within(LIST), params)
     return read([job_id], fitting([(chunk_id, length) for chunk_id, length in rows], size))
 
 
 def late(job_id: UUID, choice: Choice, until: int) -> list[Chunk]:
-    """Chunks before `until` that may have been committed after a reader saw `until`."""
+    """Chunks before `until` that may have been committed after a reader passed `until`."""
     params = {"job": job_id, "ids": list(choice.ids), "until": until, "settled": SETTLED_S}
     rows = fetch(choice.within(LATE), params)
     return read([job_id], [chunk_id for chunk_id, _ in rows])

@@ -1,5 +1,5 @@
-"""The pages of jobs and tasks: lists, graph, time line, live streams, buttons.
+"""The pages of jobs and tasks: lists, graph, timeline, live streams, buttons.
 
-Belongs here: what people see of a job. Does not belong here: deciding or writing anything; a button
-calls one service.
+Belongs here: what people see of a job. Does not belong here: decisions and writes; a button calls
+one service.
 """

@@ -1,9 +1,8 @@
-"""Workflow actions in the drawing of a flow: beside which nodes they stand, and which of these they
-hold back. Pure.
+"""Workflow actions in the drawing of a flow: the nodes they stand beside, and the nodes they hold
+back. Pure.
 
-An action that waits for the end of steps stands behind them; one that is set off before they run
-stands in front. One that has to do with too many nodes to follow with the eye is drawn without
-lines.
+An action that waits for steps to end stands behind them; one set off before they run stands in
+front. An action with more nodes than the eye can follow is drawn without lines.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ MOST_LINES = 16
 
 @dataclass(frozen=True, slots=True)
 class DrawnAction:
-    """`behind` and `before`: indexes of the nodes that it stands behind, and of those that it
-    stands before."""
+    """`behind`: indexes of the nodes it stands behind; `before`: of those it stands in front of."""
 
     index: int
     label: str
@@ -33,7 +31,7 @@ class DrawnAction:
 
 
 def drawn_actions(task: Task, place: Mapping[str, int]) -> tuple[DrawnAction, ...]:
-    """The actions of a task; `place` says at which node each step of the flow is drawn."""
+    """The actions of a task; `place` maps each step of the flow to its node."""
     if not task.workflow_actions:
         return ()
     after = {name for step in task.flow.values() for name in step.depends_on}

@@ -1,4 +1,4 @@
-"""What buttons do: each calls one service in the name of the user and says what came of it."""
+"""What buttons do: each calls one service for the user and reports the result."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cancel(request: HttpRequest, job_id: UUID) -> HttpResponse:
         lambda: services.cancel_job(
             job_id, actor=admin_pages.caller_of(request).email, reason=reason
         ),
-        "The job is being cancelled: what waits has ended, what runs was told to stop.",
+        "Cancelling the job: waiting steps have ended, running steps were told to stop.",
     )
 
 
@@ -40,7 +40,7 @@ def restart(request: HttpRequest, job_id: UUID) -> HttpResponse:
         request,
         job_id,
         lambda: restarts.restart_failed(job_id, actor=admin_pages.caller_of(request).email),
-        "The job goes on from its failed steps. What had completed stays.",
+        "The job restarts from its failed steps. Completed steps stay as they are.",
     )
 
 

@@ -1,5 +1,5 @@
-"""What the dashboard says about jobs: what runs, what broke today, how much, how fast. Few queries,
-whatever runs."""
+"""What the dashboard shows about jobs: what runs, what failed today, counts and durations. A few
+queries, at any load."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OUTCOMES = ((JobStatus.COMPLETED, "ok"), (JobStatus.FAILED, "bad"), (JobStatus.C
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One number with the list behind it."""
+    """A number that links to the list behind it."""
 
     label: str
     number: int
@@ -46,8 +46,8 @@ def today() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """The jobs of one status that ended within one hour; `half` and `most` seconds were enough for
-    50 and 95 % of them."""
+    """The jobs of one status that ended within one hour; `half` and `most` are the 50th and 95th
+    percentiles of their durations in seconds."""
 
     start: datetime
     status: str
@@ -57,8 +57,8 @@ class Hour:
 
 
 def hours_of(request: HttpRequest) -> list[Hour]:
-    """What ended in the last 24 hours, read once for all panels of a page: it is the one query that
-    must look at many rows."""
+    """What ended in the last 24 hours, read once for all panels of a page: the only query over many
+    rows."""
     known: list[Hour] | None = getattr(request, "_stroem_hours", None)
     if known is None:
         final = [status for status, _ in OUTCOMES]
@@ -70,18 +70,18 @@ def hours_of(request: HttpRequest) -> list[Hour]:
             Hour(hour, status, count, *(times or (0.0, 0.0)))
             for hour, status, count, times in found
         ]
-        setattr(request, "_stroem_hours", known)  # noqa: B010  (an attribute of ours on Django's class)
+        setattr(request, "_stroem_hours", known)  # noqa: B010  (our attribute on Django's class)
     return known
 
 
 def starts() -> list[datetime]:
-    """The beginnings of the last 24 hours, the running one last."""
+    """The starts of the last 24 hours, the current hour last."""
     end = timezone.localtime().replace(minute=0, second=0, microsecond=0)
     return [end - timedelta(hours=back) for back in range(HOURS - 1, -1, -1)]
 
 
 class Percentiles(Aggregate):
-    """The values under which 50 and 95 % of all values lie."""
+    """The 50th and 95th percentiles."""
 
     function = "percentile_cont"
     template = "%(function)s(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY %(expressions)s)"
@@ -168,7 +168,7 @@ def charts(request: HttpRequest) -> dict[str, Any]:
 
 
 def queues(request: HttpRequest) -> dict[str, Any]:
-    """Steps that are ready, by the tags that they ask for, and how long the first has waited."""
+    """Ready steps by required tags, and how long the first has waited."""
     rows = Step.objects.filter(status=StepStatus.READY, tag_set__isnull=False).order_by()
     counted = list(
         rows.values_list("tag_set_id").annotate(count=Count("pk"), oldest=Min("ready_at"))
@@ -178,8 +178,8 @@ def queues(request: HttpRequest) -> dict[str, Any]:
 
 
 def attempts_of(request: HttpRequest, worker: Any) -> dict[str, Any]:
-    """On the page of a worker: what it does now, and did last, in workspaces that the caller
-    sees."""
+    """On a worker's page: its current and latest attempts, in workspaces that the caller may
+    see."""
     of_flow = Exists(Step.objects.filter(pk=OuterRef("step_id")))
     rows = list(Attempt.objects.filter(of_flow, worker_id=worker.pk).order_by("-id")[:50])
     steps = Step.objects.filter(

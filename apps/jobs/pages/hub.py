@@ -1,8 +1,7 @@
-"""One look at the database for everybody who watches, a few times a second, as long as somebody
-does.
+"""Queries the database a few times a second for all open pages together, while there are any.
 
-Readers get what was made for them once; a reader that cannot keep up is let go and comes back where
-it left off. No reader holds a database connection, and nothing here is ever waited for by a step.
+Readers share each event; a reader that cannot keep up is dropped and resumes where it left off. No
+reader holds a database connection, and no step ever waits for this code.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from engine.lifecycle import OwnerKind
 log = logging.getLogger("stroem.live")
 PAUSE_S = 0.08
 LONGEST_PAUSE_S = 0.25
-SHARE = 4  # a look is followed by a pause this many times as long, up to the longest
+SHARE = 4  # each look is followed by a pause this many times as long, up to the longest
 STILL_AFTER_S = 5.0
 PAUSE_AFTER_ERROR_S = 2.0
 MOST_WAITING = 500
@@ -44,7 +43,7 @@ JOB_FIELDS = (
 
 @dataclass(eq=False)
 class Reader:
-    """One open page: what it wants of its job, and what waits for it."""
+    """One open page: what it wants of its job, and the events queued for it."""
 
     job_id: UUID
     choice: Choice | None
@@ -62,8 +61,7 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An event ready to be sent, and what it was made of: a batch of lines, or the state of the
-    job."""
+    """An event ready to send, and its source: a batch of lines, or the state of the job."""
 
     text: str
     of: Chunk | None
@@ -71,13 +69,13 @@ class Item:
 
 
 class Hub:
-    """The readers of one server process and the task that looks for them."""
+    """The readers of one server process and the task that queries for them."""
 
     def __init__(self) -> None:
         self.readers: dict[UUID, set[Reader]] = {}
         self.watches: dict[UUID, tails.Watch] = {}
-        self.told: set[UUID] = set()  # jobs whose lines were looked for the last time
-        # what was told last of what runs beside their steps
+        self.told: set[UUID] = set()  # jobs whose lines the last look read
+        # what readers know of what runs beside the steps
         self.beside: dict[UUID, list[dict[str, Any]]] = {}
         self.task: asyncio.Task[None] | None = None
 
@@ -106,10 +104,7 @@ class Hub:
                 }
                 items = await off_loop(self._look, set(self.readers), with_logs)
             except DatabaseError as error:
-                log.warning(
-                    "live pages cannot be brought up to date: %s",
-                    str(error).strip().splitlines()[:1],
-                )
+                log.warning("cannot update live pages: %s", str(error).strip().splitlines()[:1])
                 await asyncio.sleep(PAUSE_AFTER_ERROR_S)
                 continue
             for job_id, item in items:
@@ -126,7 +121,7 @@ class Hub:
             self.beside.pop(gone, None)
         for new in job_ids - self.watches.keys():
             self.watches[new] = tails.watch(new)
-        # what came meanwhile its readers have read themselves
+        # new readers have read everything up to here themselves
         for new in with_logs & self.watches.keys() - self.told:
             self.watches[new].chunks = tails.watch(new).chunks
         self.told = with_logs
@@ -143,8 +138,8 @@ class Hub:
 
 
 def pause_after(took_s: float, *, still_s: float) -> float:
-    """The time to the next look: brief, unless looks are slow (a large job, a busy database) or all
-    is still."""
+    """The time to the next look: short, unless looks are slow (a large job, a busy database) or
+    nothing happens."""
     return (
         LONGEST_PAUSE_S
         if still_s > STILL_AFTER_S
@@ -156,12 +151,12 @@ _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
 
 
 def hub() -> Hub:
-    """The hub of the running server process."""
+    """The hub of this server process."""
     return _hubs.setdefault(asyncio.get_running_loop(), Hub())
 
 
 async def off_loop(function: Any, *args: Any) -> Any:
-    """Run a function that uses the database in a thread, and give the connection back at once."""
+    """Run a function that uses the database in a thread, and return the connection at once."""
 
     def call() -> Any:
         try:
@@ -182,11 +177,9 @@ def state_item(
     *,
     told: dict[UUID, list[dict[str, Any]]] | None = None,
 ) -> Item:
-    """How the job stands: all of its nodes, or with `step_ids` what changed with these steps.
-
-    `told`: what everybody knows already of what runs beside the steps; it is left out until it
-    changes.
-    """
+    """The state of the job: all of its nodes, or with `step_ids` only what changed with these
+    steps. `told`: what readers already know of what runs beside the steps; it is left out until it
+    changes."""
     picture = pictures.picture_of(job.blueprint_id)
     bases = None
     steps: list[dict[str, Any]] = []

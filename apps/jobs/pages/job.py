@@ -1,5 +1,5 @@
-"""The pages of one job: its head and picture, its steps as a list and a time line, one step with
-all that is known."""
+"""The pages of one job: its head and graph, its steps as a list and a timeline, one step in
+full."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ ORDER BY coalesce(started_at, suspended_at), id LIMIT %(limit)s"""
 
 
 def caller_of(request: HttpRequest) -> User:
-    """Who asks; a page of the admin site lets nobody else in."""
+    """The caller; the admin site has already required a login."""
     assert isinstance(request.user, User)
     return request.user
 
 
 def workspaces_of(request: HttpRequest) -> QuerySet[Workspace]:
-    """The workspaces that the caller sees, by name."""
+    """The workspaces that the caller may see, by name."""
     found: QuerySet[Workspace] = Workspace.objects.visible_to(request.user)
     return found.order_by("name")
 
@@ -67,20 +67,20 @@ def job_url(job_id: UUID) -> str:
 
 
 def found(request: HttpRequest, job_id: UUID, needed: Role = Role.VIEWER) -> tuple[Job, bool]:
-    """The job, and whether the caller holds the role `needed`. Raises Http404 for what the caller
-    must not see."""
+    """The job, and whether the caller holds the role `needed`. Raises Http404 if the caller must
+    not see the job."""
     job = Job.objects.select_related("workspace", "revision", "started_by").defer(
         "input_sealed", "revision__definition", "revision__sealed_secrets"
     )
     row = job.filter(pk=job_id).first()
     held = role_on(request.user, row.workspace.name) if row else None
     if row is None or held is None:
-        raise Http404("There is no such job, or it is not yours to see.")
+        raise Http404("Job not found, or you may not see it.")
     return row, allows(held, needed)
 
 
 def job(request: HttpRequest, job_id: UUID) -> HttpResponse:
-    """The page of a job. The browser draws the picture and keeps it up to date."""
+    """The page of a job. The browser draws the graph and keeps it up to date."""
     row, may_act = found(request, job_id, Role.OPERATOR)
     picture = pictures.picture_of(row.blueprint_id)
     plan = load(row.blueprint_id)
@@ -120,7 +120,7 @@ def job(request: HttpRequest, job_id: UUID) -> HttpResponse:
 
 
 def details(request: HttpRequest, job_id: UUID) -> HttpResponse:
-    """What changes less often about a job, as a fragment."""
+    """The parts of a job that change less often, as a fragment."""
     row, _ = found(request, job_id)
     return render(request, "jobs/details.html", {"job": row, **_details(request, row)})
 
@@ -141,7 +141,7 @@ def _details(request: HttpRequest, row: Job) -> dict[str, Any]:
 
 
 def _relatives(row: Job) -> list[tuple[str, UUID, str]]:
-    """Jobs that this one comes from or led to: (what it is, id, status)."""
+    """Jobs that led to this one or came from it: (relation, id, status)."""
     wanted = {
         "Parent job": row.parent_job_id,
         "Run again from": row.rerun_of_id,
@@ -154,8 +154,8 @@ def _relatives(row: Job) -> list[tuple[str, UUID, str]]:
 
 
 def steps(request: HttpRequest, job_id: UUID) -> JsonResponse:
-    """A page of the list of steps as JSON. `page`, `status`, `q`, and `node` (index of a folded
-    node) choose."""
+    """One page of the list of steps as JSON. `page`, `status`, `q`, and `node` (index of a folded
+    node) select."""
     row, _ = found(request, job_id)
     return JsonResponse(_step_page(row.pk, request.GET, row.blueprint_id))
 
@@ -184,7 +184,7 @@ def _number(text: str | None) -> int:
 
 
 def timeline(request: HttpRequest, job_id: UUID) -> JsonResponse:
-    """The first steps that began, as bars."""
+    """The first steps to begin, as bars."""
     row, _ = found(request, job_id)
     rows = [tails.brief(found) for found in fetch(BARS, {"job": row.pk, "limit": MOST_BARS})]
     begun = Step.objects.filter(job_id=row.pk).exclude(started_at=None, suspended_at=None).count()
@@ -192,7 +192,7 @@ def timeline(request: HttpRequest, job_id: UUID) -> JsonResponse:
 
 
 def step(request: HttpRequest, job_id: UUID, step_id: int) -> HttpResponse:
-    """One step with what is known about it, as a fragment for the page of its job."""
+    """One step in full, as a fragment for the page of its job."""
     row, may_act = found(request, job_id, Role.OPERATOR)
     one = Step.objects.filter(pk=step_id, job_id=row.pk).defer("output_sealed").first()
     if one is None:

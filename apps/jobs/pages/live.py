@@ -1,5 +1,4 @@
-"""The stream of one job's page: how it stands, then what changes; the lines of a log, then new
-ones."""
+"""The stream of one job's page: its state, then changes; the lines of a log, then new ones."""
 
 from __future__ import annotations
 
@@ -37,7 +36,7 @@ OVER = event("bye", {"reason": ""})
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """Who reads what."""
+    """Who reads which log."""
 
     session_key: str
     job: Job
@@ -45,8 +44,8 @@ class Ticket:
 
 
 async def stream(request: HttpRequest, job_id: UUID) -> HttpResponse | StreamingHttpResponse:
-    """Server-Sent Events. `log=` names a step's id, `all`, `server`, a workflow action
-    (`action-ID`) or one run of it (`action-ID-RUN`); without it only the state is told."""
+    """Server-Sent Events. `log=` is a step's id, `all`, `server`, a workflow action (`action-ID`)
+    or one run of it (`action-ID-RUN`); without it, only the state is sent."""
     ticket = await off_loop(admit, request, job_id, request.GET.get("log", ""))
     answer = StreamingHttpResponse(
         _told(ticket, _last_id(request)), content_type="text/event-stream"
@@ -57,10 +56,10 @@ async def stream(request: HttpRequest, job_id: UUID) -> HttpResponse | Streaming
 
 
 async def download(request: HttpRequest, job_id: UUID) -> StreamingHttpResponse:
-    """A log as a text file, read piece by piece."""
+    """A log as a text file, read in pieces."""
     ticket = await off_loop(admit, request, job_id, request.GET.get("log") or ALL)
     answer = StreamingHttpResponse(_text(ticket), content_type="text/plain; charset=utf-8")
-    wanted = request.GET.get("log") or ALL  # admitted, so one of the words above
+    wanted = request.GET.get("log") or ALL  # admitted, so it is valid
     what = f"step-{wanted}" if wanted.isdigit() else "job" if wanted == ALL else wanted
     answer.headers["Content-Disposition"] = f'attachment; filename="{job_id}-{what}.log"'
     answer.headers["X-Accel-Buffering"] = "no"
@@ -68,8 +67,8 @@ async def download(request: HttpRequest, job_id: UUID) -> StreamingHttpResponse:
 
 
 def admit(request: HttpRequest, job_id: UUID, wanted: str) -> Ticket:
-    """Whether the caller may read this job. Raises Http404: what must not be seen does not
-    exist."""
+    """A ticket for a caller who may read this job. Raises Http404: what a caller must not see does
+    not exist."""
     if not admin.site.has_permission(request):
         raise Http404
     job = (
@@ -144,11 +143,8 @@ def _state(job_id: UUID) -> Item:
 
 
 async def _stored(ticket: Ticket, floor: int, last_id: int | None) -> AsyncIterator[Chunk]:
-    """What is there already: the last lines, or what came after `last_id` with what was committed
-    late before it.
-
-    A batch that the reader has seen may come again then; its number tells.
-    """
+    """What is already stored: the last lines, or those after `last_id` with late commits before it.
+    Batches may repeat; readers recognise them by number."""
     after = floor
     if last_id is not None:
         after = last_id
@@ -186,13 +182,13 @@ async def _live(
 
 
 def _over_since(job: Job) -> float:
-    """When the job ended, on the clock that this process waits by."""
+    """When the job ended, on this process's monotonic clock."""
     age_s = (timezone.now() - job.completed_at).total_seconds() if job.completed_at else 0.0
     return time.monotonic() - max(0.0, age_s)
 
 
 async def _next(reader: Reader, within_s: float) -> list[Item]:
-    """What waits for the reader, at least one item unless nothing comes in time."""
+    """The queued items, at least one unless none comes in time."""
     try:
         items = [await asyncio.wait_for(reader.waiting.get(), within_s)]
     except TimeoutError:
@@ -203,7 +199,7 @@ async def _next(reader: Reader, within_s: float) -> list[Item]:
 
 
 def _may_still(ticket: Ticket) -> bool:
-    """Whether the session still stands and its user still sees the workspace."""
+    """Whether the session is still valid and its user may still see the workspace."""
     request = HttpRequest()
     request.session = import_module(settings.SESSION_ENGINE).SessionStore(ticket.session_key)
     request.user = get_user(request)

@@ -1,9 +1,9 @@
-"""The flow of a job as a drawing: which nodes, which arrows, what is folded into one node. Pure but
-for `counted`.
+"""The flow of a job as a drawing: its nodes, its arrows, and what is folded into one node. Pure
+except for `counted`.
 
-Instances of a loop are one node with their loop. Three or more steps alike but for their numbers
-(`fit_1` ... `fit_90`) of one kind at one depth are one node too. Depth keeps the drawing free of
-cycles: arrows always lead deeper.
+A loop and its instances are one node. So are three or more steps of one kind at one depth whose
+names differ only in numbers (`fit_1` ... `fit_90`). Depth keeps the drawing free of cycles: arrows
+always lead deeper.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from engine.lifecycle import StepStatus
 
 MOST_DRAWN = 300
 FEWEST_FOLDED = 3
-# What a node of many shows first: what needs a person, then what moves, then what waits, then what
-# is over.
+# The status that a folded node shows: what needs a person, then running, waiting, ended.
 PRECEDENCE = (
     StepStatus.FAILED,
     StepStatus.SUSPENDED,
@@ -57,7 +56,7 @@ SELECT status, count(*) FROM jobs_step WHERE job_id = %s AND owner_kind = 'step'
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One node: a step of the flow, a loop, or steps alike but for their numbers."""
+    """One node: a step of the flow, a loop, or steps whose names differ only in numbers."""
 
     label: str
     title: str
@@ -80,7 +79,7 @@ class Picture:
 
 @lru_cache(maxsize=256)
 def picture_of(blueprint_id: int) -> Picture:
-    """The drawing of a blueprint; blueprints never change, so it is kept."""
+    """The drawing of a blueprint; cached, because blueprints never change."""
     return draw(blueprints.load(blueprint_id))
 
 
@@ -123,11 +122,8 @@ def _node(plan: Plan, names: tuple[str, ...]) -> Drawn:
 def counted(
     job_id: UUID, picture: Picture, bases: Iterable[str] | None = None
 ) -> dict[int, dict[str, Any]]:
-    """How the nodes stand, by index: a status, counts, and the id of the step where a node is one
-    step.
-
-    Two queries. With `bases` only the nodes of these steps.
-    """
+    """The state of the nodes, by index: a status, counts, and the step's id if the node is one
+    step. Two queries. With `bases`, only the nodes of these steps."""
     wanted = None if bases is None else sorted(_with_siblings(picture, bases))
     own: dict[int, Counter[str]] = defaultdict(Counter)
     instances: dict[int, Counter[str]] = defaultdict(Counter)
@@ -149,7 +145,7 @@ def counted(
 
 
 def totals(job_id: UUID) -> dict[str, int]:
-    """How many steps stand where; a loop counts by its instances."""
+    """How many steps have each status; a loop counts by its instances."""
     found = dict(fetch(TOTALS, (job_id,)))
     return {status: found[status] for status in PRECEDENCE if status in found}
 
@@ -179,7 +175,7 @@ def _standing(
 
 
 def drawing(picture: Picture, standings: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Everything the browser needs to draw, as JSON."""
+    """Everything the browser needs to draw the flow, as JSON."""
     nodes = [
         {
             "label": node.label,

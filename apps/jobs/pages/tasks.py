@@ -1,4 +1,4 @@
-"""Tasks: what can be started, and the form that starts it, also filled in from an earlier job."""
+"""Tasks: the list, and the form that starts one, also prefilled from an earlier job."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ RECENT = 10
 
 
 def tasks(request: HttpRequest) -> HttpResponse:
-    """Every task that the caller sees, by workspace, with its last run. Three queries, whatever
-    there is."""
+    """All tasks that the caller may see, by workspace, with the last run of each. Three queries."""
     rows = list(admin_pages.workspaces_of(request))
     definitions = definitions_of([row.current_id for row in rows if row.current_id])
     last = _last_jobs(rows)
@@ -74,8 +73,8 @@ def _last_jobs(rows: list[Workspace]) -> dict[tuple[int, str], Job]:
 
 
 def task(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
-    """One task: what it is, its recent jobs, and the form that starts it. `from=` fills in the
-    input of a job."""
+    """One task: description, recent jobs, and the form that starts it. `from=` prefills the input
+    of a job."""
     row, definition, of, held = _found(request, workspace, name)
     source = _source(row, name, request.GET.get("from", ""))
     may_start = allows(held, Role.OPERATOR)
@@ -97,7 +96,7 @@ def task(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
         except StroemError as error:
             form.refuse(InputError({"": str(error)}))
         else:
-            messages.success(request, "The job has been started.")
+            messages.success(request, "Job started.")
             return redirect(admin_pages.job_url(job.pk))
     recent = (
         Job.objects.filter(workspace=row, task_name=name)
@@ -126,10 +125,10 @@ def _found(
     held = role_on(request.user, workspace)
     row = Workspace.objects.filter(name=workspace).first()
     if held is None or row is None or row.current_id is None:
-        raise Http404("There is no such workspace, or it is not yours to see.")
+        raise Http404("Workspace not found, or you may not see it.")
     definition = definitions_of([row.current_id])[row.current_id]
     if name not in definition.tasks:
-        raise Http404("This workspace has no such task now.")
+        raise Http404("The workspace does not have this task any more.")
     return row, definition, definition.tasks[name], held
 
 
@@ -164,7 +163,7 @@ def _start(
 
 
 def _offers(definition: Definition, of: Task) -> dict[str, list[str]]:
-    """Names of connections by type, for the types that the task asks for."""
+    """Names of connections by type, for the types that the task uses."""
     wanted = {field.type for field in of.input.values()}
     return {
         kind: sorted(
@@ -177,7 +176,7 @@ def _offers(definition: Definition, of: Task) -> dict[str, list[str]]:
 
 
 def _triggers(definition: Definition, name: str) -> list[tuple[str, Any]]:
-    """What starts the task by itself."""
+    """The triggers that start the task."""
     return [
         (key, found)
         for key, found in definition.triggers.items()

@@ -34,9 +34,9 @@ def claim_params(
     are_units: bool = False,
     only_bound: bool = False,
 ) -> dict[str, Any]:
-    """`warm` are revisions whose steps are noted as started at once, as units are; without any,
-    `start` follows and is durable. `covered`: where else the worker may find more, if not only in
-    `tag_set_ids`. `only_bound`: nothing that another worker could do."""
+    """`warm`: revisions whose steps are noted as started at once, as units always are; other steps
+    need `start`, which is durable. `covered`: tag sets where the worker may find more, beyond
+    `tag_set_ids`. `only_bound`: only what no other worker can do."""
     return {
         "sets": _array(tag_set_ids),
         "covered": _array(covered or tag_set_ids),
@@ -50,8 +50,7 @@ def claim_params(
 
 
 def _array(ids: Sequence[int]) -> str:
-    """Numbers as the database writes an array: a list as a parameter is looked through several
-    times."""
+    """Numbers as a PostgreSQL array literal: psycopg scans a list several times."""
     return f"{{{','.join(map(str, ids))}}}"
 
 
@@ -64,7 +63,7 @@ def claim(
     are_units: bool = False,
     only_bound: bool = False,
 ) -> Any:
-    """The best ready row of these tag sets, now held by the worker; None when there is none."""
+    """The best ready row of these tag sets, now held by the worker; None if there is none."""
     params = claim_params(
         worker_id, tag_set_ids, lease_s, job_id, are_units=are_units, only_bound=only_bound
     )
@@ -73,8 +72,8 @@ def claim(
 
 
 def claim_elsewhere(tag_set_ids: Sequence[int], params: dict[str, Any], taking: str = CLAIM) -> Any:
-    """After a look in vain: others may have held all that was ready in the best tag set, while
-    another has some."""
+    """After a claim in vain: others may have locked everything ready in the best tag set while
+    another set has some."""
     if len(tag_set_ids) < 2:
         return None
     may_lag = params["may_lag"] or bool(params["warm"] != NONE)
@@ -99,6 +98,5 @@ def renew_params(
 
 
 def start(attempt_id: int, fence: int) -> bool:
-    """Note that the attempt's process may exist from now on; False when the attempt is not the
-    worker's any more."""
+    """Note that the attempt's process may exist from now on; False if the worker has lost it."""
     return fetch_alone(STARTED, (attempt_id, fence)) is not None

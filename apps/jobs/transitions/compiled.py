@@ -1,9 +1,8 @@
-"""The common end of a step as one statement: it succeeded, and what hangs on it needs no thought.
+"""The common end of a step as one statement: it succeeded, and its dependents need no decision.
 
 Same effect as `moves.settle` and `moves.unblock` under `Advance`, for a step of the flow whose
-dependents have neither condition nor loop and run on workers, in a job where nothing has failed.
-The statement refuses (moves nothing) where that does not hold, and the general path decides. A
-property test holds both equal.
+dependents have neither condition nor loop and run on workers, in a job without failures. Elsewhere
+the statement refuses (changes nothing) and the general path decides. A property test compares both.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from uuid import UUID
 from apps.jobs.database.sql import jsonb, statement
 from apps.jobs.transitions.moves import Result
 
-# Waiting happens here, so that the statement after it begins with a view in which the job's rows
-# are as they are: one that waits in its midst must look up every row that it changes a second time.
+# Wait for the lock here, so that the next statement starts with a current snapshot of the job: a
+# statement that waits halfway must look up every row that it changes a second time.
 LOCK = "SELECT 1 FROM jobs_job WHERE id = %(job)s FOR NO KEY UPDATE"
 COMPLETE = statement(__file__, "complete")
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the statement is told."""
+    """Parameters of the statement."""
 
     job_id: UUID
     step_id: int
@@ -50,7 +49,7 @@ class Completion:
 
 
 def read(row: tuple[Any, ...]) -> dict[int, int] | None:
-    """How many steps became ready, by tag set id; None when the statement refused."""
+    """How many steps became ready, by tag set id; None if the statement refused."""
     if not row[0]:
         return None
     numbers = map(int, (row[1] or "").split())

@@ -1,8 +1,8 @@
 """Guarded moves of steps and jobs.
 
-Every statement that counts takes the lock of the job first (FOR NO KEY UPDATE), so that all moves
-within a job are in a row, and reads only what it has locked: a plain read inside the statement
-would see the rows as they were before.
+Every statement that counts locks the job first (FOR NO KEY UPDATE), so that all moves within a job
+are serial, and reads only what it has locked: a plain read inside the statement would see older
+rows.
 """
 
 from __future__ import annotations
@@ -75,14 +75,14 @@ class LoopState:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What a set of final moves changed around it."""
+    """The effects of a set of final moves."""
 
     moved: int
     candidates: tuple[Candidate, ...] = ()
     loops: tuple[LoopState, ...] = ()
     open_steps: int | None = None
     bad_steps: int | None = None
-    state: JobState | None = None  # of the job, as it was before; None when there is no such job
+    state: JobState | None = None  # of the job before; None if there is no such job
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a final step leaves behind."""
+    """Error and output of a final step."""
 
     error: str = ""
     output: Any = None
@@ -258,30 +258,29 @@ INSERT INTO jobs_stepevent (job_id, kind, detail, actor)
 SELECT id, 'job_' || %(event)s, left(%(error)s, 500), %(actor)s FROM s
 RETURNING (SELECT parent_step_id IS NOT NULL FROM s)
 """
-# Of a job's relations, columns that no decision reads.
+# Columns of a job's relations that no decision reads.
 HEAVY = ("revision__definition", "revision__sealed_secrets", "workspace__problems")
 
 
 @dataclass(frozen=True, slots=True)
 class JobMoved:
-    """A job that has moved: whether a parent's step waits for its end."""
+    """A job that has moved, and whether a parent's step waits for its end."""
 
     has_parent: bool
 
 
 def note(job_id: UUID, kind: str, detail: str, *, actor: str = "") -> None:
-    """Something that happened to a job, for its history; open pages learn from it that they must
-    look."""
+    """Add an event to the job's history, which tells open pages to refresh."""
     fetch(NOTE, (job_id, kind, storable(detail), actor))
 
 
 def note_failure(job_id: UUID, reason: str) -> None:
-    """Let the job fail for what is no step of its flow. Called with the job locked."""
+    """Let the job fail for a reason outside its flow. Called with the job locked."""
     fetch(NOTE_FAILURE, (storable(reason), job_id))
 
 
 def lock(job_id: UUID) -> JobState | None:
-    """The job, locked until the transaction ends; None when there is no such job."""
+    """The job, locked until the transaction ends; None if there is no such job."""
     row = fetch_one(LOCK, (job_id,))
     return JobState(*row) if row else None
 
@@ -298,11 +297,10 @@ def settle(
     input: Any = None,
     ended: Ended | None = None,
 ) -> Settled:
-    """Make steps final and count that into their dependents, their loops and their job; one
-    statement.
+    """Make steps final and update their dependents, their loops and their job, in one statement.
 
-    `moved` may be smaller than the number of ids: steps that are not where `event` may take them
-    from, or whose fence is another, stay as they are.
+    `moved` may be smaller than the number of ids: steps in a status that `event` cannot leave, or
+    with another fence, stay as they are.
     """
     if event not in FINAL_EVENTS:
         raise ValueError(f"{event} is not final")
@@ -355,7 +353,7 @@ def end_attempt(
 
 
 def unblock(step_ids: Sequence[int]) -> dict[int, int]:
-    """Make pending steps ready, in this order of rank. Returns how many became ready, by tag set
+    """Make pending steps ready, ranked in this order. Returns how many became ready, by tag set
     id."""
     event = StepEventKind.UNBLOCKED
     params = {
@@ -378,8 +376,8 @@ def move(
     input: Any = None,
     is_loss: bool = False,
 ) -> tuple[int, int | None]:
-    """Move one step to where it is not final; its fence and tag set id. Raises StaleMove when it is
-    elsewhere."""
+    """Move one step to a status that is not final; returns its fence and tag set id. Raises
+    StaleMove if the step is elsewhere."""
     params = {
         "id": step_id,
         "status": step_target(event).value,
@@ -394,7 +392,7 @@ def move(
     }
     row = fetch_one(MOVE, params)
     if row is None:
-        raise StaleMove(f"step {step_id} cannot be {event.value} now: it has moved on")
+        raise StaleMove(f"step {step_id} cannot be {event.value} now: its status has changed")
     return row[0], row[1]
 
 
@@ -407,7 +405,7 @@ def move_job(
     error: str = "",
     actor: str = "",
 ) -> JobMoved | None:
-    """Move a job; None when it is not where `event` may take it from."""
+    """Move a job; None if `event` cannot leave its status."""
     target = job_target(event)
     params = {
         "id": job_id,

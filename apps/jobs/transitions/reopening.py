@@ -1,5 +1,5 @@
-"""The next generation of a job: final steps become pending again, their counters as their
-dependencies are now."""
+"""The next generation of a job: final steps become pending again, with counters that match their
+dependencies."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ UPDATE jobs_job SET generation = generation + 1, open_steps = %s, bad_steps = 0,
 
 @dataclass(frozen=True, slots=True)
 class Reopened:
-    """A step to open again: how many of its dependencies run again, and how the others ended."""
+    """A step to reopen: how many of its dependencies run again, and how the others ended."""
 
     id: int
     deps_left: int
@@ -87,8 +87,8 @@ def reopen_steps(steps: Sequence[Reopened]) -> None:
 
 
 def reopen_instances(loop_ids: Sequence[int]) -> None:
-    """Open the instances of these loops that did not complete; they wait until their loop goes
-    on."""
+    """Reopen the instances of these loops that did not complete; they wait until their loop
+    resumes."""
     fetch(
         REOPEN_INSTANCES,
         {"loops": list(loop_ids), "status": TARGET, "sources": SOURCES, "event": EVENT.value},
@@ -96,8 +96,7 @@ def reopen_instances(loop_ids: Sequence[int]) -> None:
 
 
 def hold_back(counts: Mapping[int, int]) -> None:
-    """Completed steps behind ones that run again: their counters must be able to go down once
-    more."""
+    """Let completed steps behind rerun ones count down their dependencies once more."""
     fetch(HOLD_BACK, (list(counts), list(counts.values())))
 
 

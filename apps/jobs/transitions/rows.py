@@ -61,7 +61,7 @@ SELECT id FROM i ORDER BY loop_index
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One instance of a loop: `item` is JSON text as shown, `sealed` the item itself where that
+    """One instance of a loop: `item` is masked JSON text, `sealed` the item itself if that
     differs."""
 
     id: int
@@ -81,11 +81,8 @@ def open_loop(
     loop_id: int, items: Sequence[Any], sealed: Sequence[bytes | None] | None, *, released: int
 ) -> list[int]:
     """Write one pending instance per item, in one statement. Returns the ids of the first
-    `released` ones.
-
-    `items` are as shown; `sealed` holds those in which something is hidden, or is None when nothing
-    is.
-    """
+    `released` ones. `items` are masked; `sealed` holds those with secrets, or is None if there are
+    none."""
     total = len(items)
     params = {"loop": loop_id, "items": jsonb(list(items)), "total": total, "released": released}
     params["sealed"] = None if sealed is None else list(sealed)
@@ -95,19 +92,18 @@ def open_loop(
 
 
 def loop_state(loop_id: int) -> LoopState | None:
-    """Where a loop stands that was opened before; None when it has no instances."""
+    """The state of a loop that was opened before; None if it has no instances."""
     found = fetch(LOOP_STATE, (loop_id,))
     return LoopState(*found[0]) if found else None
 
 
 def release(loop_id: int, count: int) -> list[int]:
-    """Ids of the next `count` instances of a loop, in order; they are the caller's to make
-    ready."""
+    """Ids of the next `count` instances of a loop, in order; the caller makes them ready."""
     return [row[0] for row in fetch(RELEASE, {"loop": loop_id, "count": count})]
 
 
 def loop_results(loop_id: int) -> tuple[tuple[int, ...], bool]:
-    """Indices of failed and cancelled instances, and whether any output is sealed."""
+    """Indexes of failed and cancelled instances, and whether any output is sealed."""
     failed = fetch(
         "SELECT loop_index FROM jobs_step WHERE loop_id = %s AND status IN ('failed', 'cancelled')"
         " ORDER BY loop_index",
@@ -117,7 +113,7 @@ def loop_results(loop_id: int) -> tuple[tuple[int, ...], bool]:
 
 
 def has_sealed(loop_id: int) -> bool:
-    """Whether any instance of the loop holds a sealed output."""
+    """Whether any instance of the loop has a sealed output."""
     return bool(
         fetch(
             "SELECT 1 FROM jobs_step WHERE loop_id = %s AND output_sealed IS NOT NULL LIMIT 1",
@@ -148,8 +144,8 @@ def instances(step_ids: Sequence[int]) -> list[Instance]:
 
 
 def aggregate_loop(loop_id: int) -> None:
-    """Store the outputs of a loop's instances on the loop step, in order of index, null where there
-    is none."""
+    """Store the outputs of a loop's instances on the loop step, in order of index, null for
+    none."""
     fetch(
         """
         UPDATE jobs_step SET has_output = true, output = (
@@ -162,7 +158,8 @@ def aggregate_loop(loop_id: int) -> None:
 
 
 def waiting_steps(job_id: UUID) -> list[int]:
-    """Ids of steps that no worker, child job or loop has in hand, cancellable at once."""
+    """Ids of steps that no worker, child job or loop is working on; they can be cancelled at
+    once."""
     rows = fetch(
         "SELECT id FROM jobs_step WHERE job_id = %s AND owner_kind = 'step'"
         " AND status IN ('pending', 'ready', 'suspended')",
@@ -172,7 +169,7 @@ def waiting_steps(job_id: UUID) -> list[int]:
 
 
 def cancelled_bases(step_ids: Sequence[int]) -> list[str]:
-    """Flow names of those of these steps that are cancelled, loop instances left out."""
+    """Flow names of the cancelled ones among these steps, without loop instances."""
     rows = fetch(
         "SELECT base FROM jobs_step WHERE id = ANY(%s) AND status = 'cancelled' AND loop_id IS"
         " NULL",
@@ -182,7 +179,7 @@ def cancelled_bases(step_ids: Sequence[int]) -> list[str]:
 
 
 def await_decision(step_id: int, output: Any) -> tuple[datetime, datetime | None]:
-    """Store what a suspended step shows meanwhile. Returns since when it waits, and until when."""
+    """Store what a suspended step shows. Returns since when it waits, and until when."""
     ((suspended_at, deadline_at),) = fetch(
         "UPDATE jobs_step SET output = %s, has_output = true WHERE id = %s RETURNING suspended_at,"
         " deadline_at",
@@ -197,12 +194,13 @@ def adopt(step_id: int, child_job_id: UUID) -> None:
 
 
 def is_waiting_for(step_id: int | None, child_job_id: UUID) -> bool:
-    """Whether a step runs and this is the child job that carries it out. Its job must be locked."""
+    """Whether a step is running and this child job carries it out. The step's job must be
+    locked."""
     sql = "SELECT 1 FROM jobs_step WHERE id = %s AND child_job_id = %s AND status = 'running'"
     return bool(fetch(sql, (step_id, child_job_id)))
 
 
 def flow_name_of(step_id: int | None) -> str:
-    """Name of a step in its flow; nothing for an instance of a loop."""
+    """Name of a step in its flow; empty for a loop instance."""
     rows = fetch("SELECT base FROM jobs_step WHERE id = %s AND loop_id IS NULL", (step_id,))
     return rows[0][0] if rows else ""

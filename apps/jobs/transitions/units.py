@@ -1,7 +1,5 @@
-"""Units: what workers can claim outside the flow of a job.
-
-The statements that claim, renew and end steps do so with units; here is what only they need.
-"""
+"""Units: what workers can claim outside the flow of a job. The statements that claim, renew and end
+steps also handle units; this module has the rest."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from apps.jobs.transitions import moves
 from apps.jobs.transitions.moves import Result
 from engine.lifecycle import OwnerKind, StepEventKind, StepStatus
 
-# The name of a unit holds a slash: no author can write one.
+# Unit names contain a slash, which no step name can.
 ADD = """
 INSERT INTO jobs_step (job_id, name, base, position, kind, status, ready_at, dependents,
     tag_set_id, timeout_s, owner_kind, owner_id, bound_to, lasts)
@@ -41,7 +39,7 @@ def add(
     bound_to: UUID | None = None,
     lasts: bool = False,
 ) -> int | None:
-    """A unit that may be claimed; None when its owner has one of this name already."""
+    """Add a unit that workers may claim; None if its owner already has one with this name."""
     params = {
         "job": job_id,
         "name": f"{owner_kind}/{name}",
@@ -58,12 +56,12 @@ def add(
 
 
 def unbind(unit_id: int) -> None:
-    """Any worker may take it from now on."""
+    """From now on, any worker may take it."""
     fetch("UPDATE jobs_step SET bound_to = NULL WHERE id = %s", (unit_id,))
 
 
 def drop(job_id: UUID, unit_ids: Sequence[int], event: StepEventKind, error: str) -> int:
-    """End those of the units that no worker has in hand; how many those were."""
+    """End those of the units that no worker has; returns how many."""
     if not unit_ids:
         return 0
     settled = moves.settle(job_id, unit_ids, event, Result(error=error), sources=WAITING)
@@ -71,6 +69,6 @@ def drop(job_id: UUID, unit_ids: Sequence[int], event: StepEventKind, error: str
 
 
 def shift_dependencies(job_id: UUID, counts: Mapping[str, int]) -> int:
-    """Let steps of the flow wait for so many more things, or for fewer; how many steps those
-    are."""
+    """Let steps of the flow wait for this many more things, or fewer; returns how many steps
+    changed."""
     return len(fetch(SHIFT, (list(counts), list(counts.values()), job_id))) if counts else 0

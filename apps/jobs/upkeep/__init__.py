@@ -1,4 +1,4 @@
-"""What time alone changes: leases, deadlines, retries that are due; and what is removed when old.
+"""What only time changes: leases, deadlines, due retries, and the removal of old rows.
 
-Belongs here: phases of the sweep and retention. Does not belong here: when they run (`conductor`).
+Belongs here: phases of the sweep and retention. Does not belong here: their schedule (`conductor`).
 """

@@ -1,5 +1,5 @@
-"""Removes jobs that ended long ago, each with everything of its tree; a tree with an open job in it
-stays whole."""
+"""Removes jobs that ended long ago, each with its whole tree; a tree with an open job stays
+whole."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ NOTHING = UUID(int=0)
 
 
 def remove_old_jobs() -> int:
-    """Remove what ended more than `retention.job_days` ago; returns how many jobs. Without the
-    setting, nothing."""
+    """Remove jobs that ended more than `retention.job_days` ago; returns how many. Does nothing
+    without the setting."""
     days = settings.STROEM.retention.job_days
     if days is None:
         return 0
@@ -51,8 +51,7 @@ def remove_old_jobs() -> int:
 @transaction.atomic
 def _remove_tree(root: UUID, age_s: float) -> int:
     tree = fetch(TREE, (root, age_s))
-    # A restart may have opened a job again since it was found; the lock keeps it as it is from here
-    # on.
+    # A restart may have reopened a job since it was found; the rows are locked from here on.
     if any(status not in FINAL_JOB or not is_old for _, status, is_old in tree):
         return 0
     ids = [job_id for job_id, _, _ in tree]
@@ -68,5 +67,5 @@ def _remove_rows(ids: Sequence[UUID]) -> None:
         (list(ids),),
     )
     for table in ("jobs_stepevent", "jobs_logchunk"):
-        fetch(f"DELETE FROM {table} WHERE job_id = ANY(%s)", (list(ids),))  # noqa: S608  (a name of ours)
+        fetch(f"DELETE FROM {table} WHERE job_id = ANY(%s)", (list(ids),))  # noqa: S608  (constants)
     Job.objects.filter(id__in=ids).delete()

@@ -1,8 +1,7 @@
-"""What time alone changes: leases that ran out, retries that are due, deadlines, steps that nobody
-may run.
+"""What only time changes: expired leases, due retries, deadlines, steps that no worker may run.
 
-Every phase selects by the state of rows, works one job a transaction, and may run on any number of
-hosts at once or be killed anywhere: the next one finds what is left. A row that fails is logged and
+Every phase selects rows by their state, handles one job per transaction, and may run on several
+hosts at once or be killed anywhere: the next run finds what is left. A row that fails is logged and
 skipped.
 """
 
@@ -32,11 +31,11 @@ from engine.lifecycle import FINAL_JOB, JobStatus, StepEventKind, StepStatus
 log = logging.getLogger("stroem.sweep")
 BATCH = 500
 FIRST_OF_A_TASK = 10
-ENFORCEMENT_DELAY_S = 10  # the worker's own time-out, with its grace, comes first
+ENFORCEMENT_DELAY_S = 10  # the worker's own time-out and grace come first
 
 
 def _each(phase: str, items: Iterable[Any], work: Callable[[Any], Any]) -> int:
-    """Do `work` for each item; one that fails is logged and skipped. Returns how many went well."""
+    """Do `work` for each item; failures are logged and skipped. Returns how many succeeded."""
     done = 0
     for item in items:
         try:
@@ -48,7 +47,7 @@ def _each(phase: str, items: Iterable[Any], work: Callable[[Any], Any]) -> int:
 
 
 def lost_attempts() -> int:
-    """Attempts whose lease ran out: their worker is gone, cut off or frozen."""
+    """End attempts whose lease ran out: their worker is gone, cut off or frozen."""
     rows = fetch(
         "SELECT id FROM jobs_attempt WHERE ended_at IS NULL AND lease_until < clock_timestamp()"
         " ORDER BY id LIMIT %s",
@@ -63,7 +62,8 @@ def lost_attempts() -> int:
 
 
 def overdue_attempts() -> int:
-    """Attempts past their time-out that their worker did not end. It learns at its next renewal."""
+    """End attempts past their time-out that their worker did not end. It learns at its next
+    renewal."""
     rows = fetch(
         """
         SELECT id, job_id FROM jobs_attempt
@@ -81,7 +81,7 @@ def overdue_attempts() -> int:
 
 
 def due_steps() -> int:
-    """Steps whose retry is due become ready."""
+    """Make steps ready whose retry is due."""
     rows = fetch(
         """
         SELECT id FROM jobs_step WHERE retry_at <= clock_timestamp() AND status = 'pending'
@@ -97,8 +97,8 @@ def due_steps() -> int:
 
 
 def due_jobs() -> int:
-    """Delayed jobs whose time has come, and of each task the first of its held jobs, where there
-    may be room again."""
+    """Start delayed jobs that are due and, for each task, the first held jobs if there may be
+    room."""
     rows = fetch(
         """
         SELECT id FROM (
@@ -114,7 +114,7 @@ def due_jobs() -> int:
 
 
 def overdue_jobs() -> int:
-    """Jobs past their time-out are cancelled."""
+    """Cancel jobs past their time-out."""
     rows = fetch(
         """
         SELECT id FROM jobs_job WHERE status IN ('pending', 'running')
@@ -131,8 +131,7 @@ def overdue_jobs() -> int:
 
 
 def overdue_children() -> int:
-    """Steps that wait for a child job past their time-out: the child is cancelled, the step
-    failed."""
+    """Fail steps that waited for a child job beyond their time-out, and cancel the child."""
     rows = fetch(
         """
         SELECT job_id, id, child_job_id FROM jobs_step
@@ -164,11 +163,11 @@ def _forsake(child_id: UUID, reason: str) -> None:
     try:
         cancellation.cancel(child_id, actor="", reason=reason)
     except Conflict:
-        return  # it ended meanwhile
+        return  # it has ended in the meantime
 
 
 def forsaken_children() -> int:
-    """Child jobs that nobody waits for any more are cancelled: a process died before it could tell
+    """Cancel child jobs that no step waits for any more: a process died before it could cancel
     them."""
     rows = fetch(
         """
@@ -188,7 +187,7 @@ def forsaken_children() -> int:
 
 
 def untold_parents() -> int:
-    """Children whose end has not reached their parent, because a process died in between."""
+    """Advance parents that missed the end of a child because a process died in between."""
     ids = Job.objects.filter(parent_told=False, status__in=FINAL_JOB).values_list("id", flat=True)
     return _each("untold parent", list(ids[:BATCH]), children.tell_parent)
 
@@ -196,10 +195,10 @@ def untold_parents() -> int:
 def unmatched_steps(
     expects: Callable[[str, UUID, str], bool | str] = lambda key, job_id, base: False,
 ) -> int:
-    """Ready steps that no worker has been able to run for the whole time-out fail.
+    """Fail ready steps that no worker was able to run for the whole time-out.
 
-    `expects(tag set key, job id, name in the flow)` says whether somebody is expected who could (an
-    allocation that was asked for); or why nobody is, where that says more than the tags do.
+    `expects(tag set key, job id, name in the flow)` returns whether a suitable worker is expected
+    (from a requested allocation), or the reason why none is if it says more than the tags.
     """
     timeout_s = settings.STROEM.recovery.unmatched_step_timeout_s
     sets = dict(
@@ -233,7 +232,7 @@ def unmatched_steps(
 
 @retried
 def fail_unmatched(job_id: UUID, step_id: int, base: str, error: str) -> None:
-    """Fail a step that is still ready; one that was claimed meanwhile stays as it is."""
+    """Fail a step that is still ready; one claimed in the meantime stays."""
     advance = advancing(job_id, blueprints.load)
     assert advance is not None
     settled = pen.settle(
@@ -247,8 +246,8 @@ def fail_unmatched(job_id: UUID, step_id: int, base: str, error: str) -> None:
 
 
 def missed_advances() -> int:
-    """Jobs with a step that nothing holds back, or with no open step at all, and that did not move
-    on."""
+    """Advance jobs that should have moved on: with an unblocked pending step, or with no open
+    step."""
     rows = fetch(
         """
         SELECT j.id FROM jobs_job j WHERE j.status IN ('pending', 'running') AND NOT j.is_held
@@ -266,7 +265,7 @@ def missed_advances() -> int:
 
 @retried
 def advance_again(job_id: UUID) -> None:
-    """Advance a job from nothing but its rows."""
+    """Advance a job from its rows alone."""
     advance = advancing(job_id, blueprints.load)
     if advance is None or JobStatus(advance.state.status).is_final:
         return
@@ -276,7 +275,7 @@ def advance_again(job_id: UUID) -> None:
 
 
 def ring_ready() -> int:
-    """Ring for what is ready: a message that got lost costs one sweep, never a step."""
+    """Ring for ready rows: a lost message costs one sweep, never a step."""
     rows = fetch(
         "SELECT tag_set_id, count(*) FROM jobs_step WHERE status = 'ready' AND tag_set_id IS NOT"
         " NULL GROUP BY 1",

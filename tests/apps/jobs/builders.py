@@ -68,7 +68,7 @@ class Hand:
     def start(self, claim: ledger.Claim) -> bool:
         return ledger.started(claim, input=None, masks=())
 
-    def finish(self, claim: ledger.Claim, outcome: StepOutcome = DONE) -> ledger.Settled:
+    def finish(self, claim: ledger.Claim, outcome: StepOutcome = DONE) -> ledger.Finished:
         return ledger.finish(ledger.Report(claim, outcome))
 
     def work(

@@ -100,7 +100,7 @@ def test_buttons_cancel_and_restart_in_the_name_of_the_user(job: Job) -> None:
     client = client_of(user)
     Hand().work({"a": failed()})
     answer = client.post(page(job, "restart/"), follow=True)
-    assert "goes on from its failed steps" in answer.content.decode()
+    assert "restarts from its failed steps" in answer.content.decode()
     assert statuses(job) == {"a": "ready", "b": "pending"}
     client.post(page(job, "cancel/"), {"reason": "no\x00 more"})
     assert fresh(job).cancel_reason == "no more"

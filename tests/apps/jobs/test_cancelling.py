@@ -271,7 +271,7 @@ def test_a_job_that_is_tried_again_by_itself_is_not_restarted_beside_that(home: 
     job, hand = start(home, "late"), Hand()
     hand.work({"a": failed()})
     following = Job.objects.get(retry_of_id=job.id)
-    with pytest.raises(Conflict, match="is tried again already, as job"):
+    with pytest.raises(Conflict, match="is already being retried as job"):
         restart_failed(job.id)
     cancel(following)
     restart_failed(job.id)

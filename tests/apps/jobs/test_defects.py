@@ -1,5 +1,5 @@
-"""What the platform that authors come from does wrong, one test a defect; each fails where the
-defect is."""
+"""Mistakes that workflow platforms make, one test each; each test fails where the mistake would
+be."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def rendered(claim: ledger.Claim) -> Rendered:
     return render(claim, ledger.material(claim))
 
 
-def test_d02_a_caller_s_braces_are_data_and_never_a_template(tmp_path: Path) -> None:
+def test_a_caller_s_braces_are_data_and_never_a_template(tmp_path: Path) -> None:
     text = """
     secrets: {token: super-secret-value}
     actions:
@@ -57,9 +57,7 @@ def test_d02_a_caller_s_braces_are_data_and_never_a_template(tmp_path: Path) -> 
     assert order.input["other"] == "super-secret-value"
 
 
-def test_d03_a_cancelled_job_is_not_tried_again_by_a_step_that_has_retries_left(
-    tmp_path: Path,
-) -> None:
+def test_a_cancelled_job_is_not_tried_again_by_a_step_that_has_retries_left(tmp_path: Path) -> None:
     text = 'actions:\n  work: {type: script, script: "true", retry: {max_attempts: 5, delay: 1s}}\n'
     job, hand = (
         start(workspace(tmp_path, text + "tasks:\n  main: {flow: {a: {action: work}}}\n")),
@@ -73,7 +71,7 @@ def test_d03_a_cancelled_job_is_not_tried_again_by_a_step_that_has_retries_left(
     assert statuses(job) == {"a": "cancelled"} and fresh(job).status == "cancelled"
 
 
-def test_d04_a_loop_behind_a_failed_step_is_skipped_and_the_job_ends(tmp_path: Path) -> None:
+def test_a_loop_behind_a_failed_step_is_skipped_and_the_job_ends(tmp_path: Path) -> None:
     flow = (
         "tasks:\n  main: {flow: {a: {action: work}, b: {action: work, depends_on: [a], for_each:"
         " [1, 2]}}}\n"
@@ -91,7 +89,7 @@ def test_d04_a_loop_behind_a_failed_step_is_skipped_and_the_job_ends(tmp_path: P
         ([{"deep": [1]}], "completed", "completed"),
     ],
 )
-def test_d05_a_loop_that_is_skipped_or_fails_in_the_middle_of_a_job_sets_the_rest_going(
+def test_a_loop_that_is_skipped_or_fails_in_the_middle_of_a_job_sets_the_rest_going(
     tmp_path: Path, items: Any, status: str, end: str
 ) -> None:
     text = """
@@ -110,7 +108,7 @@ def test_d05_a_loop_that_is_skipped_or_fails_in_the_middle_of_a_job_sets_the_res
     assert (found["b"], found["c"]) == (status, "completed") and fresh(job).status == end
 
 
-def test_d06_a_child_that_cannot_be_made_or_is_too_deep_fails_its_step_and_the_parent_ends(
+def test_a_child_that_cannot_be_made_or_is_too_deep_fails_its_step_and_the_parent_ends(
     tmp_path: Path,
 ) -> None:
     text = """
@@ -139,7 +137,7 @@ def test_d06_a_child_that_cannot_be_made_or_is_too_deep_fails_its_step_and_the_p
     )
 
 
-def test_d07_a_child_that_is_over_as_soon_as_it_begins_tells_its_parent_and_fires_its_hooks(
+def test_a_child_that_is_over_as_soon_as_it_begins_tells_its_parent_and_fires_its_hooks(
     tmp_path: Path,
 ) -> None:
     text = (
@@ -162,7 +160,7 @@ tasks:
     )
 
 
-def test_d08_a_condition_that_fails_at_the_root_fails_the_job(tmp_path: Path) -> None:
+def test_a_condition_that_fails_at_the_root_fails_the_job(tmp_path: Path) -> None:
     text = (
         WORK
         + "tasks:\n  inner: {flow: {a: {action: work}}}\n  main: {flow: {a: {action: work, when:"
@@ -172,7 +170,7 @@ def test_d08_a_condition_that_fails_at_the_root_fails_the_job(tmp_path: Path) ->
     assert statuses(job) == {"a": "failed"} and fresh(job).status == "failed"
 
 
-def test_d10_a_running_step_that_is_cancelled_ends_cancelled_and_not_failed(tmp_path: Path) -> None:
+def test_a_running_step_that_is_cancelled_ends_cancelled_and_not_failed(tmp_path: Path) -> None:
     text = WORK + "tasks:\n  inner: {flow: {a: {action: work}}}\n"
     job, hand = start(workspace(tmp_path, text), "inner"), Hand()
     claim = hand.take("a")
@@ -181,7 +179,7 @@ def test_d10_a_running_step_that_is_cancelled_ends_cancelled_and_not_failed(tmp_
     assert statuses(job) == {"a": "cancelled"} and fresh(job).status == "cancelled"
 
 
-def test_d11_a_request_to_cancel_outlives_every_process_that_heard_of_it(tmp_path: Path) -> None:
+def test_a_request_to_cancel_outlives_every_process_that_heard_of_it(tmp_path: Path) -> None:
     job, hand = (
         start(
             workspace(tmp_path, WORK + "tasks:\n  inner: {flow: {a: {action: work}}}\n"), "inner"
@@ -197,7 +195,7 @@ def test_d11_a_request_to_cancel_outlives_every_process_that_heard_of_it(tmp_pat
         }
 
 
-def test_d12_the_retry_of_a_task_starts_it_again_as_often_as_it_says(tmp_path: Path) -> None:
+def test_the_retry_of_a_task_starts_it_again_as_often_as_it_says(tmp_path: Path) -> None:
     text = (
         WORK + "tasks:\n  inner: {retry: {max_attempts: 3, delay: 1s}, flow: {a: {action: work}}}\n"
     )
@@ -217,7 +215,7 @@ def test_d12_the_retry_of_a_task_starts_it_again_as_often_as_it_says(tmp_path: P
     assert list(runs.values_list("retry_of_id", flat=True)) == [None, first.id, first.id]
 
 
-def test_d20_the_files_of_a_superseded_revision_stay_while_a_job_needs_them(tmp_path: Path) -> None:
+def test_the_files_of_a_superseded_revision_stay_while_a_job_needs_them(tmp_path: Path) -> None:
     found = workspace(tmp_path, WORK + "tasks:\n  inner: {flow: {a: {action: work}}}\n")
     job = start(found, "inner")
     folder = Path(found.location)
@@ -229,7 +227,7 @@ def test_d20_the_files_of_a_superseded_revision_stay_while_a_job_needs_them(tmp_
     assert archive(Hand().take("a").revision_id)
 
 
-def test_d21_a_task_that_changes_or_goes_while_a_job_runs_changes_nothing_in_that_job(
+def test_a_task_that_changes_or_goes_while_a_job_runs_changes_nothing_in_that_job(
     tmp_path: Path,
 ) -> None:
     flow = "{a: {action: work}, b: {action: call, depends_on: [a]}}"
@@ -269,7 +267,7 @@ def fired(job: Job) -> list[str]:
     return list(HookRun.objects.filter(job_id=job.id, error="").values_list("event", flat=True))
 
 
-def test_d23_hooks_fire_for_every_kind_of_job(tmp_path: Path) -> None:
+def test_hooks_fire_for_every_kind_of_job(tmp_path: Path) -> None:
     found = workspace(tmp_path, HOOKED)
     first, hand = start(found), Hand()
     hand.work()
@@ -283,13 +281,13 @@ def test_d23_hooks_fire_for_every_kind_of_job(tmp_path: Path) -> None:
         assert fresh(job).status == "completed" and fired(job) == ["on_success"]
 
 
-def test_d23_on_suspended_fires_for_an_approval_at_the_root_of_a_child(tmp_path: Path) -> None:
+def test_on_suspended_fires_for_an_approval_at_the_root_of_a_child(tmp_path: Path) -> None:
     job = start(workspace(tmp_path, HOOKED), "asks")
     child = Job.objects.get(parent_job_id=job.id)
     assert statuses(child) == {"a": "suspended"} and fired(child) == ["on_suspended"]
 
 
-def test_d24_a_workspace_with_a_typing_error_is_refused_with_its_place_and_the_last_good_one_stays(
+def test_a_workspace_with_a_typing_error_is_refused_with_its_place_and_the_last_good_one_stays(
     tmp_path: Path,
 ) -> None:
     found = workspace(tmp_path, WORK + "tasks:\n  inner: {flow: {a: {action: work}}}\n")
@@ -316,7 +314,7 @@ def test_d24_a_workspace_with_a_typing_error_is_refused_with_its_place_and_the_l
         ({"count": 1, "day": "2026-02-30"}, "input 'day' must be a date"),
     ],
 )
-def test_d25_wrong_input_is_refused_before_there_is_a_job(
+def test_wrong_input_is_refused_before_there_is_a_job(
     tmp_path: Path, given: dict[str, Any], sentence: str
 ) -> None:
     text = """
@@ -338,7 +336,7 @@ def test_d25_wrong_input_is_refused_before_there_is_a_job(
     assert start(found, count="7").input == {"count": 7}
 
 
-def test_d38_a_loop_goes_over_the_very_list_that_an_expression_names(tmp_path: Path) -> None:
+def test_a_loop_goes_over_the_very_list_that_an_expression_names(tmp_path: Path) -> None:
     text = """
     actions:
       work: {type: script, script: "true"}
@@ -362,7 +360,7 @@ def test_d38_a_loop_goes_over_the_very_list_that_an_expression_names(tmp_path: P
     assert rendered(hand.take("b[1]")).input == {"name": "z", "size": 2}
 
 
-def test_d53_every_input_is_in_the_environment_of_the_step(tmp_path: Path) -> None:
+def test_every_input_is_in_the_environment_of_the_step(tmp_path: Path) -> None:
     text = """
     actions:
       work: {type: script, script: "true", input: {first-name: {type: string}, sizes: {type: string}}}
@@ -375,7 +373,7 @@ def test_d53_every_input_is_in_the_environment_of_the_step(tmp_path: Path) -> No
     assert (env["STROEM_INPUT_SIZES"], env["STROEM_INPUT_LIST"]) == ("7", '[1, {"x": "y"}]')
 
 
-def test_d56_a_hook_is_an_ordinary_step_with_defaults_connections_time_out_and_retry(
+def test_a_hook_is_an_ordinary_step_with_defaults_connections_time_out_and_retry(
     tmp_path: Path,
 ) -> None:
     text = """
@@ -412,9 +410,7 @@ def test_d56_a_hook_is_an_ordinary_step_with_defaults_connections_time_out_and_r
     assert fresh(job).status == "completed"
 
 
-def test_d58_skipped_and_failed_steps_are_null_in_the_templates_of_later_ones(
-    tmp_path: Path,
-) -> None:
+def test_skipped_and_failed_steps_are_null_in_the_templates_of_later_ones(tmp_path: Path) -> None:
     text = """
     actions:
       work: {type: script, script: "true"}
@@ -444,7 +440,7 @@ def test_d58_skipped_and_failed_steps_are_null_in_the_templates_of_later_ones(
     assert found.get("d") is None and found["e"] == "<>"  # there, and null: not unknown
 
 
-# What goes beyond the list: the same class of mistakes, found in our own house.
+# Mistakes of the same kind that this platform has made.
 
 
 def test_a_delayed_run_of_a_task_with_a_limit_does_not_wait_for_itself(tmp_path: Path) -> None:

@@ -223,11 +223,11 @@ def test_what_slurm_has_is_cancelled_when_the_job_is(tmp_path):
         (["RUNNING", "TIMEOUT"], "failed", "Slurm says TIMEOUT: TimeLimit"),
         (["RUNNING", "NODE_FAIL"], "lost", "Slurm says NODE_FAIL: TimeLimit"),
         (["RUNNING", "PENDING"], "pending", ""),  # Slurm put it into its queue again
-        (["PENDING", ""], "lost", "Slurm does not know this allocation any more"),
+        (["PENDING", ""], "lost", "Slurm no longer knows this allocation"),
         (
             ["RUNNING", ""],
             "lost",
-            "Slurm does not know this allocation any more, and no worker has come up in it",
+            "Slurm no longer knows this allocation, and no worker started in it",
         ),
         (["COMPLETED", "RUNNING"], "complete", ""),  # an answer that came late
     ],
@@ -252,10 +252,10 @@ def test_an_allocation_follows_what_slurm_says(tmp_path, seen, status, error):
         (["leaves"], "complete", ""),
         (["leaves", "leaves"], "complete", ""),
         (["finds nothing to do"], "complete", ""),
-        (["is lost"], "lost", ", and its worker slurm-ask-0-0 did not leave it in order"),
-        (["leaves", "is lost"], "lost", ", and its worker slurm-ask-0-1 did not leave it in order"),
-        (["is there"], "lost", ", and its worker slurm-ask-0-0 did not leave it in order"),
-        ([], "lost", ", and no worker has come up in it"),
+        (["is lost"], "lost", ", and its worker slurm-ask-0-0 did not leave in order"),
+        (["leaves", "is lost"], "lost", ", and its worker slurm-ask-0-1 did not leave in order"),
+        (["is there"], "lost", ", and its worker slurm-ask-0-0 did not leave in order"),
+        ([], "lost", ", and no worker started in it"),
     ],
 )
 def test_how_an_active_allocation_ended_that_slurm_has_forgotten_is_told_by_its_workers(
@@ -290,7 +290,7 @@ def test_how_an_active_allocation_ended_that_slurm_has_forgotten_is_told_by_its_
     row = Allocation.objects.get(id=one.allocation_id)
     assert (row.status, row.error) == (
         status,
-        f"Slurm does not know this allocation any more{error}" if error else "",
+        f"Slurm no longer knows this allocation{error}" if error else "",
     )
     # A step that waits for it has the time-out from now on, and learns why nobody came.
     assert expects("script+slurm:big", job.id, "a") is True
@@ -300,10 +300,7 @@ def test_how_an_active_allocation_ended_that_slurm_has_forgotten_is_told_by_its_
     Worker.objects.filter(job_id=job.id).update(
         heartbeat_at=F("heartbeat_at") - timedelta(minutes=5)
     )
-    said = (
-        "No nodes of 'big' could run this step. Slurm does not know this allocation any"
-        f" more{error}"
-    )
+    said = f"No nodes of 'big' could run this step. Slurm no longer knows this allocation{error}"
     assert expects("script+slurm:big", job.id, "a") == (said if error else False)
 
 

@@ -1,7 +1,7 @@
-"""Where Torc has a limit, and what is here instead. The names count the rows of the comparison.
+"""Where Torc has a limit, and what is here instead.
 
-Rows about the language are in `tests/engine/spec/torc/test_limits.py`, those about real workers in
-`tests/acceptance/test_torc_limits.py`, those about allocations in `tests/slurm`.
+Limits of the language are in `tests/engine/spec/torc/test_limits.py`, those of real workers in
+`tests/acceptance/test_torc_limits.py`, those of allocations in `tests/slurm`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def take(hand: ActionHand, label: str):
     return claim
 
 
-def test_b01_an_action_waits_for_those_that_it_needs(tmp_path, doer):
+def test_an_action_waits_for_those_that_it_needs(tmp_path, doer):
     job = torc(
         tmp_path,
         "a",
@@ -68,7 +68,7 @@ def test_b01_an_action_waits_for_those_that_it_needs(tmp_path, doer):
         assert int(a.read()) < int(b.read())
 
 
-def test_b01_what_needs_a_failed_action_is_skipped_with_the_reason(tmp_path, doer):
+def test_what_needs_a_failed_action_is_skipped_with_the_reason(tmp_path, doer):
     job = torc(
         tmp_path,
         "a",
@@ -82,7 +82,7 @@ def test_b01_what_needs_a_failed_action_is_skipped_with_the_reason(tmp_path, doe
     assert action(job, "c").reason == "it needs 'b', which was skipped"
 
 
-def test_b02_an_action_looks_at_outcomes_before_it_fires(tmp_path):
+def test_an_action_looks_at_outcomes_before_it_fires(tmp_path):
     watch = "trigger_type: on_jobs_complete, jobs: [x, y]"
     job = torc(
         tmp_path,
@@ -101,7 +101,7 @@ def test_b02_an_action_looks_at_outcomes_before_it_fires(tmp_path):
     assert action(job, "wrong").reason.startswith("when condition error:")
 
 
-def test_b03_a_failed_action_is_tried_again_with_a_log_of_each_try(tmp_path, doer):
+def test_a_failed_action_is_tried_again_with_a_log_of_each_try(tmp_path, doer):
     script = (
         'n=$(cat n 2>/dev/null || echo 0); echo $((n + 1)) > n; echo "try $((n + 1))"; [ "$n" = 2 ]'
     )
@@ -130,7 +130,7 @@ def test_b03_a_failed_action_is_tried_again_with_a_log_of_each_try(tmp_path, doe
     assert hand.take_action() is None and actions(job) == {"it": "succeeded"}
 
 
-def test_b04_one_action_runs_commands_and_asks_for_nodes(tmp_path, doer, sbatch):
+def test_one_action_runs_commands_and_asks_for_nodes(tmp_path, doer, sbatch):
     do = (
         "do: [{action_type: run_commands, commands: ['echo one > log']}, {action_type:"
         " schedule_nodes, scheduler: gpu, "
@@ -152,7 +152,7 @@ def test_b04_one_action_runs_commands_and_asks_for_nodes(tmp_path, doer, sbatch)
     assert ActionHand("script").take_action() is None
 
 
-def test_b05_steps_that_a_loop_adds_while_the_job_runs_are_awaited(tmp_path):
+def test_steps_that_a_loop_adds_while_the_job_runs_are_awaited(tmp_path):
     text = """
 actions: {work: {type: script, script: "true"}}
 tasks:
@@ -174,7 +174,7 @@ tasks:
     assert actions(job) == {"done": "armed"} and hand.do_actions() == ["done"]
 
 
-def test_b06_a_failed_action_shows_its_exit_code_its_words_and_who_did_it(tmp_path, doer):
+def test_a_failed_action_shows_its_exit_code_its_words_and_who_did_it(tmp_path, doer):
     job = torc(
         tmp_path,
         "a",
@@ -196,7 +196,7 @@ def test_b06_a_failed_action_shows_its_exit_code_its_words_and_who_did_it(tmp_pa
     assert fresh(job).status == "completed", "the action's failure is not the job's"
 
 
-def test_b06_where_its_author_wants_it_the_failure_is_the_jobs(tmp_path, doer):
+def test_where_its_author_wants_it_the_failure_is_the_jobs(tmp_path, doer):
     job = torc(tmp_path, "a; b <- a", f"name: it, on_failure: fail_job, {BEGINS}, {DO}: ['exit 7']")
     doer.perform(take(ActionHand(), "it"))
     assert (
@@ -206,7 +206,7 @@ def test_b06_where_its_author_wants_it_the_failure_is_the_jobs(tmp_path, doer):
     assert set(statuses(job).values()) <= {"failed", "skipped"}
 
 
-def test_b08_the_first_of_a_chain_fails_and_everything_that_waited_is_told(tmp_path):
+def test_the_first_of_a_chain_fails_and_everything_that_waited_is_told(tmp_path):
     job = torc(
         tmp_path,
         "a; b <- a; c <- b; free",
@@ -229,7 +229,7 @@ def test_b08_the_first_of_a_chain_fails_and_everything_that_waited_is_told(tmp_p
     assert hand.do_actions() == []
 
 
-def test_b09_a_step_that_is_retried_counts_once(tmp_path):
+def test_a_step_that_is_retried_counts_once(tmp_path):
     text = """
 name: main
 failure_handlers: [{name: again, rules: [{match_all_exit_codes: true, max_retries: 3}]}]
@@ -254,7 +254,7 @@ actions:
     assert hand.do_actions() == ["done"] and runs(job, "done") == ["succeeded"]
 
 
-def test_b10_a_failure_reaches_all_of_a_diamond_and_nothing_behind_it(tmp_path):
+def test_a_failure_reaches_all_of_a_diamond_and_nothing_behind_it(tmp_path):
     #   a --> b --\         e --> d2
     #    \--> c --- d       b ----/
     job = torc(tmp_path, "a; b <- a; c <- a; d <- b, c; e; d2 <- b, e")
@@ -267,7 +267,7 @@ def test_b10_a_failure_reaches_all_of_a_diamond_and_nothing_behind_it(tmp_path):
     assert fresh(job).status == "failed"
 
 
-def test_b13_a_long_action_stops_no_step_and_its_time_out_ends_all_of_its_processes(tmp_path, doer):
+def test_a_long_action_stops_no_step_and_its_time_out_ends_all_of_its_processes(tmp_path, doer):
     command = "sleep 300 & echo $! > child; sleep 300"
     job = torc(
         tmp_path, "a; b <- a; c <- b", f"name: long, timeout: 2s, {BEGINS}, {DO}: ['{command}']"
@@ -288,7 +288,7 @@ def test_b13_a_long_action_stops_no_step_and_its_time_out_ends_all_of_its_proces
     assert actions(job)["long"] == "failed" and fresh(job).status == "completed"
 
 
-def test_b13_a_cancelled_job_ends_the_commands_in_hand(tmp_path, doer):
+def test_a_cancelled_job_ends_the_commands_in_hand(tmp_path, doer):
     torc(tmp_path, "a", f"name: long, {BEGINS}, {DO}: ['echo on > on; sleep 300']")
     claim = take(ActionHand(), "long")
     folder = ledger.material(claim).output_dir
@@ -301,7 +301,7 @@ def test_b13_a_cancelled_job_ends_the_commands_in_hand(tmp_path, doer):
     assert outcomes[0].verdict is Verdict.CANCELLED
 
 
-def test_b17_every_move_of_an_action_is_an_event_of_its_job(tmp_path, doer):
+def test_every_move_of_an_action_is_an_event_of_its_job(tmp_path, doer):
     job = torc(
         tmp_path,
         "a",
@@ -317,7 +317,7 @@ def test_b17_every_move_of_an_action_is_an_event_of_its_job(tmp_path, doer):
     assert [kind for kind, label in events if label == "bad"] == ["armed", "running", "failed"]
 
 
-def test_b22_every_attempt_of_every_generation_is_kept(tmp_path):
+def test_every_attempt_of_every_generation_is_kept(tmp_path):
     text = """
 name: main
 failure_handlers: [{name: again, rules: [{exit_codes: [3], max_retries: 2}]}]

@@ -119,4 +119,4 @@ def test_a_kind_of_owner_that_no_room_has_registered_fails_the_check(
     assert ports.check_ports() == []
     monkeypatch.setattr(ports, "_owners", {})
     (wrong,) = ports.check_ports()
-    assert "nobody handles units of kind 'action'" in wrong.msg
+    assert "no handler for units of kind 'action'" in wrong.msg

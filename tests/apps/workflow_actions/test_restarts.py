@@ -166,7 +166,7 @@ def test_a_restart_while_an_action_runs_replaces_it(tmp_path):
     assert actions(job)["begin"] == "succeeded"
 
 
-def test_b11_what_cleans_up_an_untouched_stage_runs_again_only_where_that_is_wanted(tmp_path):
+def test_what_cleans_up_an_untouched_stage_runs_again_only_where_that_is_wanted(tmp_path):
     #   prepare --> work --> report
     text = """
 name: main

@@ -1,4 +1,4 @@
-// The workflow actions of a job as a table: what set each off, how far its steps are, what came of it.
+// The workflow actions of a job as a table: what sets each off, its progress, its result.
 import { badge, el } from "../adminkit/dom.js";
 
 const TRIGGERS = {

@@ -1,4 +1,4 @@
-// The page of one job: a stream tells what happens, the views show it, the inspector looks into one step.
+// The page of one job: a stream sends what happens, the views show it, the inspector shows one step.
 import { badge, el } from "../adminkit/dom.js";
 import { Graph } from "../adminkit/graph.js";
 import { Log } from "../adminkit/log.js";
@@ -9,7 +9,7 @@ import { Timeline } from "./timeline.js";
 const data = JSON.parse(document.getElementById("job-data").textContent);
 const at = (id) => document.getElementById(id);
 const views = ["graph", "steps", "actions", "timeline", "details"];
-const known = new Map(); // id -> step, as far as the page has seen it
+const known = new Map(); // id -> step, of those seen so far
 let actions = data.actions; // workflow actions in brief, the newest generation first
 let chosen = null; // what the inspector shows: a step, or a workflow action with `runs`
 let source = null;
@@ -120,7 +120,7 @@ function openStep(step, { focus = true } = {}) {
   if (focus) toInspector();
 }
 
-// `run`: keep to the log of this run.
+// `run`: show only the log of this run.
 function openAction(action, { focus = true, run = null } = {}) {
   graph?.mark(`a${action.index}`);
   const title = run ? `${action.name}, run ${action.runs.findIndex((one) => one.id === run) + 1}` : action.name;
@@ -169,7 +169,7 @@ async function loadStep() {
     at("part-step").innerHTML = await answer.text();
     window.stroemTimes.refreshTimes(at("part-step"));
   } catch (error) {
-    at("part-step").replaceChildren(el("p", { class: "st-error" }, `This could not be loaded (${error.message}).`));
+    at("part-step").replaceChildren(el("p", { class: "st-error" }, `Loading failed (${error.message}).`));
   }
 }
 
@@ -180,7 +180,7 @@ async function loadDetails() {
   showCalls();
 }
 
-// What somebody is asked to do stands above everything, whichever view is open.
+// Requests to the user stand above every view.
 function showCalls() {
   const calls = [...at("view-details").querySelectorAll("[data-call]")];
   const addresses = (nodes) => [...nodes].map((node) => node.querySelector("a").href).join();
@@ -288,7 +288,7 @@ function toldActions(news) {
   const hasMoreRuns = !chosen.run && fresh.run_count > chosen.run_count;
   Object.assign(chosen, fresh);
   loadStep();
-  if (hasMoreRuns) connect(); // whose lines are wanted is settled when the stream begins
+  if (hasMoreRuns) connect(); // the choice of lines is fixed when the stream begins
 }
 
 let detailsTimer = 0;
@@ -299,7 +299,7 @@ function detailsSoon() {
 }
 
 document.addEventListener("visibilitychange", () => {
-  // A browser opens few connections to one server: a page that nobody sees needs none.
+  // Browsers limit connections per server: a hidden page needs none.
   if (document.hidden) { source?.close(); source = null; }
   else if (!source && !isOver) connect();
 });
@@ -317,7 +317,7 @@ showTotals(data.totals);
 if (!data.picture) {
   at("tab-graph").hidden = true;
   at("graph-note").hidden = false;
-  at("graph-note").textContent = "This flow has more steps than a picture can show: here they are as a list.";
+  at("graph-note").textContent = "This flow is too large for a graph; here are its steps as a list.";
 }
 openView(data.picture ? "graph" : "steps");
 openPart("log");

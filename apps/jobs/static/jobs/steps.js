@@ -40,7 +40,7 @@ export class StepList {
     if (this.isOpen) this.draw(page);
   }
 
-  // Rows that nobody looks at are not in the page.
+  // Rows out of sight are not in the page.
   enter() {
     this.isOpen = true;
     this.draw(this.page);
@@ -57,7 +57,7 @@ export class StepList {
     this.rows.clear();
     const body = this.table.tBodies[0];
     body.replaceChildren(...page.rows.map((step) => this.row(step)));
-    if (!page.rows.length) body.append(el("tr", {}, el("td", { colspan: 6 }, "No step fits.")));
+    if (!page.rows.length) body.append(el("tr", {}, el("td", { colspan: 6 }, "No matching steps.")));
     const last = Math.max(0, Math.ceil(page.total / page.size) - 1);
     const go = (to) => { this.asked.page = to; this.load(); };
     const button = (label, to, isOff) => el("button", { type: "button", class: "st-button st-small", disabled: isOff, onclick: () => go(to) }, label);
@@ -76,7 +76,7 @@ export class StepList {
 
   fill(row, step) {
     const times = window.stroemTimes;
-    const begun = step.started || step.suspended; // who waits for a decision has begun to wait
+    const begun = step.started || step.suspended; // a suspended step began when it was suspended
     const took = begun && step.ended ? times.spanOf((Date.parse(step.ended) - Date.parse(begun)) / 1000) : null;
     const name = el("button", { type: "button", class: "st-link", onclick: () => this.open(step) }, step.name);
     row.replaceChildren(

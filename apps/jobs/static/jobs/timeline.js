@@ -1,9 +1,9 @@
-// When each step ran, as bars on one axis; between them what ran beside the steps: workflow actions and their nodes.
+// When each step ran, as bars on one axis, with workflow actions and their nodes in between.
 import { SPRITE, el, shape, svg, tone } from "../adminkit/dom.js";
 
 const MARKS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400, 259200, 604800];
 
-// A step that waits for a decision has begun when it was suspended.
+// A suspended step began when it was suspended.
 function begun(step) {
   return { ...step, started: step.started || step.suspended };
 }
@@ -23,7 +23,7 @@ export class Timeline {
     const answer = await fetch(this.url);
     if (!answer.ok) return;
     const found = await answer.json();
-    if (!this.isOpen) return; // somebody has looked away meanwhile
+    if (!this.isOpen) return; // the view was closed in the meantime
     this.total = found.total;
     this.steps = new Map(found.rows.map((step) => [step.id, begun(step)]));
     this.draw();
