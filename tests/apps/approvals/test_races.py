@@ -21,6 +21,7 @@ from apps.jobs.database.sql import fetch
 from apps.jobs.models import Job, StepEvent
 from apps.jobs.services import cancel_job
 from engine.errors import Conflict
+from engine.lifecycle import RequestStatus
 from tests.apps.approvals.gates import asked, gate, operator, request_of, step_of
 from tests.apps.jobs.builders import fresh
 
@@ -156,7 +157,7 @@ def play_out(folder: Path, count: int) -> Counter[str]:
     jobs = [asked(two if number % 5 == 4 else one) for number in range(count)]
     cases = [Case(job, request_of(job), acts(number)) for number, job in enumerate(jobs)]
     found = Counter(judge(case, answers) for case, answers in zip(cases, race(cases), strict=True))
-    assert not ApprovalRequest.objects.open().exists()
+    assert not ApprovalRequest.objects.filter(status=RequestStatus.OPEN).exists()
     return found
 
 
