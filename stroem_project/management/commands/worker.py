@@ -21,6 +21,7 @@ from console.operator_command import require_database
 from engine import VERSION
 from engine.errors import StroemError
 from engine.slurm_script import Launch
+from engine.spec.tags import ACTIONS
 from stroem_project.celery import app
 from stroem_project.config import ROOT
 from stroem_project.health_files import keep_touching
@@ -204,9 +205,10 @@ def _launch(config: WorkerConfig) -> Launch:
 
 
 def _greeting(config: WorkerConfig, queues: tuple[str, ...]) -> str:
+    of_steps = sorted(key for key in queues if ACTIONS not in key.split("+"))
     return (
         f"worker {config.worker_name}: tags {', '.join(config.tags)}; {config.max_concurrent}"
-        f" slots; queues {', '.join(sorted(queues)) or 'none yet'}"
+        f" slots; queues {', '.join(of_steps) or 'none yet'}"
     )
 
 

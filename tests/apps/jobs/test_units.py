@@ -12,7 +12,6 @@ from uuid import UUID
 import pytest
 from django.core.management import call_command
 from django.urls import reverse
-from stroem_project.following import follower
 
 from apps.accounts.models import Role
 from apps.conductor import services as conductor
@@ -25,6 +24,8 @@ from apps.jobs.models import Attempt, Job, Step, Unit
 from apps.jobs.pages import hub
 from apps.jobs.transitions import rows, units
 from apps.jobs.upkeep import sweeps
+from console import follower
+from console.database import Database
 from engine.lifecycle import OwnerKind, StepStatus
 from engine.spec.tags import action_key
 from tests.apps.api.callers import caller
@@ -102,7 +103,7 @@ def told(job: Job, hand: Hand) -> dict[str, Any]:
         "waiting": rows.waiting_steps(job.pk),
         "outputs": contexts.outputs_of(job.pk, ["a", "b", "each"])[0],
         "command": out.getvalue(),
-        "answer": follower.answer(row),
+        "answer": follower.answer(Database(), Database().result(row.pk)),
     }
 
 
