@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import pytest
 
-from engine.lifecycle import ALLOCATION_TABLE, REQUEST_TABLE, SESSION_TABLE, move_of
+from engine.lifecycle import ALLOCATION_TABLE, REQUEST_TABLE, SESSION_TABLE, sources, target
 
 
 @pytest.mark.parametrize(
@@ -23,5 +23,5 @@ def test_requests_sessions_and_allocations_end_once_and_each_event_lands_in_one_
     statuses = type(next(iter(table.values())))
     assert set(statuses) - {source for source, _ in table} == ends
     for event in type(next(iter(table))[1]):
-        sources, target = move_of(table, event)
-        assert sources and {table[source, event] for source in sources} == {target}
+        left = sources(table, event)
+        assert left and {table[source, event] for source in left} == {target(table, event)}

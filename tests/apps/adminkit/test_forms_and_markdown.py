@@ -13,10 +13,16 @@ from apps.adminkit.markdown import first_line, rendered
 from apps.adminkit.typed_forms import TypedForm
 from apps.approvals.models import Outcome
 from apps.fleet.vitals import WorkerState
-from apps.jobs.models import Attempt
-from apps.workflow_actions.models import ActionRun, JobAction
+from apps.workflow_actions.snapshots import RUN_STATUSES
 from engine.errors import InputError
-from engine.lifecycle import AllocationStatus, JobStatus, RequestStatus, StepStatus
+from engine.lifecycle import (
+    ActionStatus,
+    AllocationStatus,
+    AttemptStatus,
+    JobStatus,
+    RequestStatus,
+    StepStatus,
+)
 from engine.masking import MASK
 from engine.spec.model import InputField
 from tests.browser.vectors import vectors
@@ -150,6 +156,6 @@ def test_bars_fit_under_their_scale() -> None:
 def test_every_status_has_a_badge_and_every_badge_a_status() -> None:
     enums = (StepStatus, JobStatus, RequestStatus, AllocationStatus, Outcome, WorkerState)
     statuses = {str(status) for enum in enums for status in enum}
-    statuses |= {*Attempt.Status.values, *JobAction.Status.values, *ActionRun.Status.values}
+    statuses |= {*AttemptStatus, *ActionStatus, *RUN_STATUSES}
     of_workspaces = {"loaded", "warnings", "broken"}
     assert {str(status) for status in LOOKS} == statuses | of_workspaces
