@@ -190,7 +190,8 @@ class Lane:
         attempts, packing = self._crew.attempts, self._packing
         environment = packing.environment(claim.attempt_id) if packing is not None else {}
         attempt = attempts.open(claim, asked_at, environment)
-        log.info("claimed", extra=fields(claim))
+        if log.isEnabledFor(logging.INFO):  # the fields cost more than the question
+            log.info("claimed", extra=fields(claim))
         settled = sweep = None
         try:
             performed = self._perform(attempt)
@@ -257,7 +258,8 @@ class Lane:
                 pause_s = min(2.0, pause_s * 2)
                 continue
             if settled.accepted:
-                log.info("finished", extra=_finished(attempt, ended))
+                if log.isEnabledFor(logging.INFO):
+                    log.info("finished", extra=_finished(attempt, ended))
             else:
                 log.warning(
                     "its end was reported too late to count: the attempt was already lost or ended",
