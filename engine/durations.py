@@ -1,6 +1,5 @@
-"""Durations as authors write them: whole seconds, or `1h30m`, `45s`, `90`. Hours, minutes and
-seconds only; zero is refused.
-"""
+"""Durations as authors write them: whole seconds, or `1h30m`, `45s`, `2d`, `90`. Zero is
+refused."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 
 from engine.errors import AuthorError
 
-_UNITS = {"h": 3600, "m": 60, "s": 1}
+_UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 # 31,000 years; more is a typo, and Python refuses to parse 5,000 digits
 _MOST_DIGITS = 12
 
@@ -24,7 +23,7 @@ class Duration:
 def parse(value: object) -> Duration:
     """The duration in `value` (whole seconds or text), with the text to repeat to the author."""
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise AuthorError("a duration is whole seconds or a text such as 90s, 15m or 1h30m")
+        raise AuthorError("a duration is whole seconds or a text such as 90s, 15m, 1h30m or 2d")
     text = (
         str(value).strip() if isinstance(value, str) or abs(value) < 10**_MOST_DIGITS else "9" * 20
     )
@@ -48,14 +47,14 @@ def _parse_text(text: str) -> int:
         elif not digits:
             raise AuthorError(f"unexpected character '{_show(letter)}' without preceding number")
         elif letter not in _UNITS:
-            raise AuthorError(f"unknown duration unit '{_show(letter)}' (expected h, m, or s)")
+            raise AuthorError(f"unknown duration unit '{_show(letter)}' (expected d, h, m, or s)")
         else:
             total += int(digits) * _UNITS[letter]
             digits = ""
     if not digits:
         return total
     if digits != text:
-        raise AuthorError(f"trailing number '{digits}' without unit (expected h, m, or s)")
+        raise AuthorError(f"trailing number '{digits}' without unit (expected d, h, m, or s)")
     return int(digits)
 
 

@@ -66,6 +66,7 @@ UNFOLD: dict[str, Any] = {
     "SCRIPTS": [
         lambda request: static("adminkit/times.js"),
         lambda request: static("adminkit/dialogs.js"),
+        lambda request: static("adminkit/rows.js"),
     ],
     "SIDEBAR": {
         "show_search": False,

@@ -46,6 +46,8 @@ LOOKS: dict[str, tuple[str, str]] = {
     "broken": ("failed", "bad"),
 }
 UNKNOWN = ("pending", "idle")
+# what readers see where the status alone would not tell them who has to act
+WORDS = {StepStatus.SUSPENDED.value: "waiting for a person"}
 
 
 def badge(status: str, label: str = "") -> SafeString:
@@ -58,5 +60,5 @@ def badge(status: str, label: str = "") -> SafeString:
         status,
         static("adminkit/shapes.svg"),
         shape,
-        label or status.replace("_", " "),
+        label or WORDS.get(status) or status.replace("_", " "),
     )

@@ -116,10 +116,10 @@ class TypedForm(forms.Form):
             self.add_error(name if name in self.fields else None, sentence)
 
 
-def _place(described: Mapping[str, InputField], name: str) -> tuple[int, bool, str]:
-    """Sort key: the author's `order` first; the rest by name, required fields first."""
+def _place(described: Mapping[str, InputField], name: str) -> tuple[int, int, str]:
+    """Sort key: the author's `order` first, the rest as in the file."""
     field = described[name]
-    return (10**6 if field.order is None else field.order, not field.required, name)
+    return (10**6 if field.order is None else field.order, field.position, name)
 
 
 def _is_connection(field: InputField) -> bool:

@@ -170,7 +170,7 @@ class ApprovalRequestAdmin(ScopedAdmin[ApprovalRequest]):
 
     @admin.display(description="approvals")
     def progress(self, row: ApprovalRequest) -> str:
-        return f"{sum(vote.approved for vote in row.votes.all())} of {row.min_approvals}"
+        return f"{row.given} of {row.min_approvals}"
 
     @admin.display(description="asked", ordering="created_at")
     def created(self, row: ApprovalRequest) -> SafeString | str:
@@ -318,8 +318,8 @@ def step_panel(request: HttpRequest, job: Any, step: Any) -> dict[str, Any] | No
     """Job page: a link from an approval step to its request."""
     if step.kind != "approval":
         return None
-    rows = ApprovalRequest.objects.filter(step_id=step.pk).order_by("-fence")
-    return {"requests": list(rows.defer("fields")), "job": job_url(job.pk)} if rows else None
+    rows = _told(ApprovalRequest.objects.filter(step_id=step.pk).order_by("-fence"))
+    return {"requests": rows, "job": job_url(job.pk)} if rows else None
 
 
 def inbox_panel(request: HttpRequest) -> dict[str, Any]:
@@ -330,8 +330,14 @@ def inbox_panel(request: HttpRequest) -> dict[str, Any]:
 
 def job_panel(request: HttpRequest, job: Any) -> dict[str, Any] | None:
     """Job page: its requests."""
-    rows = list(ApprovalRequest.objects.filter(job_id=job.pk).defer("fields").order_by("id")[:100])
+    rows = _told(ApprovalRequest.objects.filter(job_id=job.pk).order_by("id")[:100])
     return {"requests": rows} if rows else None
+
+
+def _told(rows: QuerySet[ApprovalRequest]) -> list[tuple[ApprovalRequest, str]]:
+    """Requests with the approvers in words."""
+    found = rows.defer("fields").select_related("workspace").prefetch_related("votes")
+    return [(request, rights.asked_in_words(request)) for request in found]
 
 
 admin.site.register(Record, RecordAdmin)

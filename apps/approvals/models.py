@@ -104,6 +104,11 @@ class ApprovalRequest(models.Model):
     def is_open(self) -> bool:
         return self.status == RequestStatus.OPEN
 
+    @property
+    def given(self) -> int:
+        """How many have approved."""
+        return sum(vote.approved for vote in self.votes.all())
+
 
 class Vote(models.Model):
     """One person's current decision on a request. Withdrawing deletes it; the record keeps it."""

@@ -4,11 +4,12 @@ services."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Case, Exists, OuterRef, QuerySet, Value, When
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils.html import format_html
@@ -18,14 +19,19 @@ from apps.accounts.scoped import ScopedAdmin
 from apps.adminkit.badges import badge
 from apps.adminkit.paging import BoundedPaginator
 from apps.adminkit.templatetags.adminkit import lasting, moment, short
-from apps.jobs.models import Job
+from apps.jobs.models import Job, Step
 from apps.jobs.pages import buttons as admin_actions
 from apps.jobs.pages import dashboard
 from apps.jobs.pages import job as admin_pages
-from engine.lifecycle import OPEN_JOB, JobStatus
+from engine.lifecycle import OPEN_JOB, JobStatus, StepStatus
 
-_JOB = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ID = re.compile(r"[0-9a-f]{4,32}")
+MOST_COUNTED = 1000
+WAITING = "waiting"
+HAS_SUSPENDED = Exists(Step.objects.filter(job_id=OuterRef("pk"), status=StepStatus.SUSPENDED))
+IS_WAITING = HAS_SUSPENDED & ~Exists(
+    Step.objects.filter(job_id=OuterRef("pk"), status__in=(StepStatus.RUNNING, StepStatus.READY))
+)
 HEAVY = ("input", "input_sealed", "output", "error", "cancel_reason")
 
 
@@ -34,16 +40,34 @@ class StatusFilter(admin.SimpleListFilter):
     parameter_name = "status"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("open", "open"), *((status.value, status.value) for status in JobStatus)]
+        statuses = [(status.value, status.value) for status in JobStatus]
+        return [("open", "open"), (WAITING, "waiting for a person"), *statuses]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
-        if self.value() == "open":
+        return self._chosen(queryset, self.value())
+
+    def _chosen(self, queryset: QuerySet[Job], value: str | None) -> QuerySet[Job]:
+        if value == "open":
             return queryset.filter(status__in=OPEN_JOB)
-        return (
-            queryset.filter(status=self.value())
-            if self.value() in {s.value for s in JobStatus}
-            else queryset
-        )
+        if value == WAITING:
+            return queryset.filter(IS_WAITING, status=JobStatus.RUNNING)
+        return queryset.filter(status=value) if value in {s.value for s in JobStatus} else queryset
+
+    def choices(self, changelist: Any) -> Iterator[dict[str, Any]]:
+        """With the number of jobs, up to a bound, unless another filter would make counting
+        slow."""
+        values = [None, *(value for value, _ in self.lookup_choices)]
+        is_alone = not changelist.query and set(changelist.params) <= {self.parameter_name}
+        jobs = changelist.root_queryset.order_by().values("pk") if is_alone else None
+        for value, choice in zip(values, super().choices(changelist), strict=True):
+            if jobs is None or value is None:
+                yield choice
+            else:
+                count = self._chosen(jobs, value)[: MOST_COUNTED + 1].count()
+                yield {
+                    **choice,
+                    "count": f"{min(count, MOST_COUNTED):,}" + "+" * (count > MOST_COUNTED),
+                }
 
 
 class SourceFilter(admin.SimpleListFilter):
@@ -94,10 +118,12 @@ class JobAdmin(ScopedAdmin[Job]):
     list_fullwidth = True
     list_before_template = "adminkit/list_tabs.html"
     when_empty = "No jobs yet. Start one from a task."
+    actions = ("cancel_chosen",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
         rows = super().get_queryset(request).select_related("workspace", "started_by")
-        return rows.defer(*HEAVY)
+        is_running = When(status=JobStatus.RUNNING, then=IS_WAITING)
+        return rows.defer(*HEAVY).annotate(is_waiting=Case(is_running, default=Value(False)))
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Job], search_term: str
@@ -126,6 +152,13 @@ class JobAdmin(ScopedAdmin[Job]):
             *super().get_urls(),
         ]
 
+    @admin.action(description="Cancel the chosen jobs", permissions=["operate"])
+    def cancel_chosen(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
+        return admin_actions.cancel_chosen(request, queryset)
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return admin_actions.operates_somewhere(request)
+
     def change_view(
         self,
         request: HttpRequest,
@@ -141,6 +174,8 @@ class JobAdmin(ScopedAdmin[Job]):
 
     @admin.display(description="status")
     def state(self, row: Job) -> SafeString:
+        if getattr(row, "is_waiting", False):
+            return badge(StepStatus.SUSPENDED)
         return badge("held" if row.is_held else row.status)
 
     @admin.display(description="task")
@@ -157,10 +192,8 @@ class JobAdmin(ScopedAdmin[Job]):
         return row.workspace.name
 
     @admin.display(description="started by")
-    def source(self, row: Job) -> str:
-        who = row.started_by.email if row.started_by else row.source_id or ""
-        who = short(who) if _JOB.fullmatch(who) else who
-        return f"{row.source_type}: {who}" if who else row.source_type
+    def source(self, row: Job) -> SafeString | str:
+        return admin_pages.started_by(row)
 
     @admin.display(description="created", ordering="created_at")
     def created(self, row: Job) -> SafeString | str:

@@ -15,6 +15,7 @@ from engine.spec.problems import did_you_mean, error, shorten, warning
 
 _MOST_TURNS = 100
 _MOST_STEP_SECONDS = 86_400
+_MOST_APPROVAL_SECONDS = 30 * 86_400  # people take longer than programs
 _REQUIRED = {
     "docker": ("image",),
     "pod": ("image",),
@@ -240,10 +241,14 @@ def limits_of(
     subject: str, thing: Action | Step, action_type: str, at: Callable[[str], Place]
 ) -> Iterator[Problem]:
     """Problems with the time-out and the retry of an action, or of a step that calls one."""
-    if thing.timeout and thing.timeout.seconds > _MOST_STEP_SECONDS:
+    most, words = (
+        (_MOST_APPROVAL_SECONDS, "30d")
+        if action_type == "approval"
+        else (_MOST_STEP_SECONDS, "24h")
+    )
+    if thing.timeout and thing.timeout.seconds > most:
         message = (
-            f"{subject} timeout {thing.timeout.seconds:.0f}s exceeds maximum of"
-            f" {_MOST_STEP_SECONDS}s (24h)"
+            f"{subject} timeout {thing.timeout.seconds:.0f}s exceeds maximum of {most}s ({words})"
         )
         yield error(at("timeout"), "timeout", message)
     if thing.retry and action_type in ACTION_FIELDS["retry"].doubtful:

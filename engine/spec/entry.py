@@ -254,6 +254,7 @@ def read_inputs(owner: Entry, key: str = "input") -> dict[str, InputField]:
             allow_custom=entry.flag("allow_custom"),
             multiple=entry.flag("multiple"),
             order=entry.whole("order"),
+            position=len(found),
         )
     return found
 

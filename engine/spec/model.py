@@ -58,6 +58,7 @@ class InputField:
     allow_custom: bool = False
     multiple: bool = False
     order: int | None = None
+    position: int = 0  # in the file: stored definitions do not keep the order of keys
 
 
 @dataclass(frozen=True, slots=True)

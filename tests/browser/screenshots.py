@@ -197,6 +197,7 @@ def photograph(stage: object, only: list[str]) -> list[Path]:
 
 def prepared(stage: Stage) -> Seen:
     """Create an example of everything."""
+    from apps.approvals import delegations
     from apps.approvals import services as approvals
     from apps.approvals.errors import NotAllowed
     from apps.approvals.models import ApprovalRequest
@@ -218,7 +219,7 @@ def prepared(stage: Stage) -> Seen:
     mine, theirs = Caller(stage.olga, "admin", "192.0.2.7"), Caller(stage.otto, "api", "192.0.2.9")
     with suppress(NotAllowed):
         approvals.decide(decided.pk, Caller(stage.vera, "admin", "192.0.2.8"), approved=True)
-    approvals.delegate(decided.pk, mine, stage.vera.email)
+    delegations.delegate(decided.pk, mine, stage.vera.email)
     approvals.decide(decided.pk, theirs, approved=False, reason="Not before the week-end is over")
     with suppress(Conflict):
         approvals.decide(

@@ -19,13 +19,14 @@ from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connection
+from django.db.models import F
 
 from apps.jobs import ports
 from apps.jobs.log import tails
 from apps.jobs.log.cursors import Choice, Chunk
-from apps.jobs.models import Job
+from apps.jobs.models import Job, Step
 from apps.jobs.pages import pictures
-from engine.lifecycle import OwnerKind
+from engine.lifecycle import JobStatus, OwnerKind, StepStatus
 
 log = logging.getLogger("stroem.live")
 PAUSE_S = 0.08
@@ -213,7 +214,15 @@ def job_state(job: Job) -> dict[str, Any]:
         "started": job.started_at.isoformat() if job.started_at else None,
         "ended": job.completed_at.isoformat() if job.completed_at else None,
         "cancelling": job.cancel_requested_at is not None and job.completed_at is None,
+        "failed_step": _failed_step(job) if job.status == JobStatus.FAILED else None,
     }
+
+
+def _failed_step(job: Job) -> dict[str, Any] | None:
+    """The first step that made the job fail: of a loop, the instance."""
+    failed = Step.objects.filter(job_id=job.pk, status=StepStatus.FAILED)
+    ended = failed.order_by("tolerates", "completed_at", F("loop_index").asc(nulls_last=True))
+    return ended.values("id", "name", "kind").first()
 
 
 def log_item(chunk: Chunk) -> Item:

@@ -3,6 +3,7 @@ full."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from uuid import UUID
 
@@ -11,10 +12,13 @@ from django.db.models import Count, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from apps.accounts.grants import allows, role_on
 from apps.accounts.models import Role, User
 from apps.adminkit import panels
+from apps.adminkit.templatetags.adminkit import short
 from apps.fleet.models import Worker
 from apps.jobs import ports
 from apps.jobs.database.sql import fetch
@@ -26,6 +30,7 @@ from apps.jobs.pages.hub import job_state
 from apps.workspaces.models import Workspace
 from engine.lifecycle import JobStatus, StepStatus
 
+_BY_JOB = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})((?:/.*)?)", re.DOTALL)
 ROWS = 100
 MOST_BARS = 300
 MOST_EVENTS = 200
@@ -109,6 +114,7 @@ def job(request: HttpRequest, job_id: UUID) -> HttpResponse:
         "data": data,
         "may_act": may_act,
         "state": "held" if row.is_held else row.status,
+        "started_by": started_by(row),
         "is_open": row.status in (JobStatus.PENDING, JobStatus.RUNNING),
         "may_restart": may_act and row.status in (JobStatus.FAILED, JobStatus.CANCELLED),
         "statuses": [status.value for status in StepStatus],
@@ -117,6 +123,16 @@ def job(request: HttpRequest, job_id: UUID) -> HttpResponse:
         **_details(request, row),
     }
     return render(request, "jobs/job_page.html", context)
+
+
+def started_by(row: Job) -> SafeString | str:
+    """Who or what started a job; another job (`ID` or `ID/STEP`) as a link to it."""
+    by_job = _BY_JOB.fullmatch(row.source_id or "")
+    if by_job:
+        link = format_html('<a href="{}">{}</a>', job_url(UUID(by_job[1])), short(by_job[1]))
+        return format_html("{}: {}{}", row.source_type, link, by_job[2])
+    who = row.started_by.email if row.started_by else row.source_id or ""
+    return f"{row.source_type}: {who}" if who else row.source_type
 
 
 def details(request: HttpRequest, job_id: UUID) -> HttpResponse:

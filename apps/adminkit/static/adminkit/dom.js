@@ -44,6 +44,13 @@ export function shape(status) {
   return svg("svg", { class: "st-shape", "aria-hidden": "true" }, svg("use", { href: `${SPRITE}#${shapeName(status)}` }));
 }
 
+// What readers see where the status alone would not tell them who has to act.
+export const WAITING = "waiting for a person";
+
+export function wordOf(status) {
+  return status === "suspended" ? WAITING : status;
+}
+
 export function badge(status, label) {
-  return el("span", { class: `st-badge st-${tone(status)}`, "data-status": status }, shape(status), label || status);
+  return el("span", { class: `st-badge st-${tone(status)}`, "data-status": status }, shape(status), label || wordOf(status));
 }

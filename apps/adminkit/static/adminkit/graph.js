@@ -1,5 +1,5 @@
 // Draws a directed graph as SVG, laid out by dagre. Statuses have a colour and a shape.
-import { SPRITE, shapeName, svg, tone } from "./dom.js";
+import { SPRITE, shapeName, svg, tone, wordOf } from "./dom.js";
 
 const WIDTH = 184;
 const HEIGHT = 46;
@@ -10,7 +10,33 @@ function cut(text, most) {
   return letters.length > most ? `${letters.slice(0, most - 1).join("")}…` : text;
 }
 
+// Within a column, steps stand in the order of the file unless another order has fewer crossings.
 function placed(picture, direction) {
+  const inOrder = laidOut(picture, direction, true);
+  const best = laidOut(picture, direction, false);
+  return crossings(inOrder) <= crossings(best) ? inOrder : best;
+}
+
+// How many pairs of arrows between two neighbouring columns cross.
+function crossings(graph) {
+  const columns = new Map();
+  for (const edge of graph.edges()) {
+    const [from, to] = [graph.node(edge.v), graph.node(edge.w)];
+    const key = `${from.rank} ${to.rank}`;
+    if (!columns.has(key)) columns.set(key, []);
+    columns.get(key).push([from.order, to.order]);
+  }
+  let count = 0;
+  for (const pairs of columns.values()) {
+    pairs.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+    for (let i = 0; i < pairs.length; i += 1) {
+      for (let j = i + 1; j < pairs.length; j += 1) if (pairs[j][0] > pairs[i][0] && pairs[j][1] < pairs[i][1]) count += 1;
+    }
+  }
+  return count;
+}
+
+function laidOut(picture, direction, keepsOrder) {
   const graph = new dagre.graphlib.Graph();
   graph.setGraph({ rankdir: direction, nodesep: 16, ranksep: direction === "LR" ? 46 : 32, marginx: 10, marginy: 12 });
   graph.setDefaultEdgeLabel(() => ({}));
@@ -21,7 +47,7 @@ function placed(picture, direction) {
     action.behind.forEach((from) => graph.setEdge(String(from), `a${index}`, { class: "is-beside" }));
     action.before.forEach((to) => graph.setEdge(`a${index}`, String(to), { class: "is-beside", holds: action.barrier }));
   });
-  dagre.layout(graph);
+  dagre.layout(graph, { disableOptimalOrderHeuristic: keepsOrder });
   return graph;
 }
 
@@ -111,17 +137,20 @@ export class Graph {
     this.svg.remove();
   }
 
-  fit() {
+  // At first, names stay readable and a wide graph scrolls; `wholly` shows all of it.
+  fit(wholly = false) {
     const room = this.box.clientWidth - 2;
     if (room < 50) return;
-    this.zoom(Math.min(1, Math.max(this.drawn === "TB" ? 0.7 : 0.55, room / this.width))); // names stay readable; wider graphs scroll
+    const tall = Math.min(1, (Math.max(this.box.clientHeight, 0.7 * window.innerHeight) - 2) / this.height);
+    const least = this.drawn === "TB" ? 0.7 : 0.55;
+    this.zoom(Math.min(1, wholly ? Math.min(room / this.width, tall) : Math.max(least, room / this.width)));
     if (this.drawn === "TB") this.box.scrollLeft = (this.box.scrollWidth - this.box.clientWidth) / 2;
-    this.touched = false;
+    this.touched = wholly;
   }
 
   zoom(scale) {
     this.touched = true;
-    this.scale = Math.min(2, Math.max(0.2, scale));
+    this.scale = Math.min(2, Math.max(0.02, scale));
     this.svg.setAttribute("width", Math.round(this.width * this.scale));
     this.svg.setAttribute("height", Math.round(this.height * this.scale));
   }
@@ -177,8 +206,8 @@ export class Graph {
     group.setAttribute("class", `st-node st-${tone(node.status)} is-${node.status}${isChosen ? " is-chosen" : ""}`);
     group.setAttribute("data-status", node.status);
     group.setAttribute("data-label", node.label);
-    const counts = ORDER.filter((status) => node.counts[status]).map((status) => `${node.counts[status]} ${status}`).join(", ");
-    const words = [node.label, node.title, node.loop ? "loop" : node.kind, many && counts ? counts : node.status];
+    const counts = ORDER.filter((status) => node.counts[status]).map((status) => `${node.counts[status]} ${wordOf(status)}`).join(", ");
+    const words = [node.label, node.title, node.loop ? "loop" : node.kind, many && counts ? counts : wordOf(node.status)];
     const parts = [svg("title", {}, words.filter(Boolean).join(", "))]; // the accessible name and the tooltip
     if (many) {
       const sheet = (by) => `M${by + 9},${by}h${WIDTH - 18}q9,0 9,9v${HEIGHT - 18}q0,9 -9,9h${18 - WIDTH}q-9,0 -9,-9v${18 - HEIGHT}q0,-9 9,-9Z`;

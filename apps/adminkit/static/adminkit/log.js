@@ -5,6 +5,7 @@ import { el } from "./dom.js";
 const MOST_LINES = 50000;
 const ROW = 19;
 const SPARE = 20;
+const LINK = /\x1b\]8;[^\x07\x1b]*(?:\x07|\x1b\\)/g; // begins or ends a link (OSC 8); its text stays
 
 export class Log {
   constructor(box, state) {
@@ -43,10 +44,11 @@ export class Log {
         painter.url_allowlist = {};
         this.ansi.set(key, painter);
       }
-      const painted = this.ansi.get(key).ansi_to_html(record.line);
-      const line = { ts: record.ts, step: record.step, stream: record.stream, text: record.line, html: painted };
+      const text = record.line.replace(LINK, "");
+      const painted = this.ansi.get(key).ansi_to_html(text);
+      const line = { ts: record.ts, step: record.step, stream: record.stream, text, html: painted };
       this.lines.push(line);
-      this.widest = Math.max(this.widest, record.line.length);
+      this.widest = Math.max(this.widest, text.length);
       if (this.term && this.matches(line)) this.hits.push(this.lines.length - 1 + this.dropped);
     }
     if (this.lines.length > MOST_LINES) {

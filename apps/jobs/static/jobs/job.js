@@ -1,8 +1,9 @@
 // The page of one job: a stream sends what happens, the views show it, the inspector shows one step.
-import { badge, el } from "../adminkit/dom.js";
+import { WAITING, badge, el, wordOf } from "../adminkit/dom.js";
 import { Graph } from "../adminkit/graph.js";
 import { Log } from "../adminkit/log.js";
 import { ActionList, current } from "./actions.js";
+import { showFailure } from "./failure.js";
 import { StepList } from "./steps.js";
 import { Timeline } from "./timeline.js";
 
@@ -17,18 +18,19 @@ let lastChunk = null;
 let chunks = new Set();
 let isOver = false;
 let fragment = 0;
+const NO_JOB = "00000000-0000-0000-0000-000000000000"; // stands for a job's id in `data.urls.job`
 
 // ---- the head ------------------------------------------------------------------------------------------------------
 
-function showState(state) {
-  const status = state.cancelling ? "cancelling" : state.status;
+function showState(state, totals) {
+  const isWaiting = state.status === "running" && totals.suspended && !totals.running && !totals.ready;
+  const status = state.cancelling ? "cancelling" : isWaiting ? WAITING : state.status;
   if (at("job-state").dataset.shown !== status) {
     at("job-state").dataset.shown = status;
-    at("job-state").replaceChildren(badge(state.status, status));
+    at("job-state").replaceChildren(badge(isWaiting ? "suspended" : state.status, status));
     document.querySelectorAll("[data-when]").forEach((node) => { node.hidden = !node.dataset.when.split(" ").includes(state.status); });
   }
-  at("job-error").hidden = !state.error;
-  at("job-error").textContent = state.error;
+  showFailure(at("job-error"), state.error, state.failed_step && { name: state.failed_step.name, open: () => openLog(state.failed_step) });
   const span = at("job-span");
   if (state.started && state.ended) span.textContent = window.stroemTimes.spanOf((Date.parse(state.ended) - Date.parse(state.started)) / 1000);
   else if (state.started) span.replaceChildren(el("span", { "data-since": state.started }));
@@ -37,7 +39,7 @@ function showState(state) {
 
 function showTotals(totals) {
   at("totals").replaceChildren(...Object.entries(totals).map(([status, count]) =>
-    el("li", {}, el("button", { type: "button", class: "st-plain", onclick: () => { openView("steps"); list.filter({ status }); } }, badge(status, `${count} ${status}`)))));
+    el("li", {}, el("button", { type: "button", class: "st-plain", onclick: () => { openView("steps"); list.filter({ status }); } }, badge(status, `${count} ${wordOf(status)}`)))));
 }
 
 // ---- views ---------------------------------------------------------------------------------------------------------
@@ -66,7 +68,7 @@ function openView(name) {
 function openNode(index) {
   const node = data.picture.nodes[index];
   graph.mark(index);
-  if (node.step) openStep({ id: node.step, name: node.label, loop: null });
+  if (node.step) openStep({ id: node.step, name: node.label, kind: node.kind, child: node.child, loop: null });
   if (node.folded || node.loop) {
     list.filter({ node: index, label: node.label });
     if (node.folded) openView("steps");
@@ -118,6 +120,11 @@ function openStep(step, { focus = true } = {}) {
   choose({ ...step, log: String(step.id), url: `${data.urls.steps}${step.id}/` }, `#step=${step.id}`, step.name, "Step");
   openPart(["approval", "task"].includes(step.kind) ? "step" : at("part-step").hidden ? "log" : "step");
   if (focus) toInspector();
+}
+
+function openLog(step) {
+  openStep({ ...step, loop: null });
+  openPart("log");
 }
 
 // `run`: show only the log of this run.
@@ -220,7 +227,10 @@ function showCount() {
   const count = log.lines.length + log.dropped;
   const lines = count === 1 ? "1 line" : `${count.toLocaleString("en")} lines`;
   const cut = cutAt || log.dropped ? " — earlier lines are in the download" : "";
-  at("log-state").textContent = count ? `${lines}${cut}` : caughtUp ? "No lines yet." : "Reading…";
+  const child = !chosen?.runs && (known.get(chosen?.id) ?? chosen)?.child;
+  at("child-log").hidden = !child;
+  if (child) at("child-log").href = data.urls.job.replace(NO_JOB, child);
+  at("log-state").textContent = count ? `${lines}${cut}` : child ? "This step runs a job, which has its own log." : caughtUp ? "No lines yet." : "Reading…";
 }
 
 // ---- the stream ----------------------------------------------------------------------------------------------------
@@ -264,7 +274,7 @@ function lines(batch) {
 }
 
 function told(news) {
-  showState(news.job);
+  showState(news.job, news.totals);
   showTotals(news.totals);
   if (data.picture) {
     for (const [index, standing] of Object.entries(news.nodes)) {
@@ -309,10 +319,11 @@ window.addEventListener("pagehide", () => source?.close());
 
 at("zoom-in").addEventListener("click", () => graph.zoom(graph.scale * 1.25));
 at("zoom-out").addEventListener("click", () => graph.zoom(graph.scale / 1.25));
-at("zoom-fit").addEventListener("click", () => graph.fit());
+at("zoom-fit").addEventListener("click", () => graph.fit(true));
 list.show(data.steps);
 showCalls();
 showActions();
+showState(data.state, data.totals);
 showTotals(data.totals);
 if (!data.picture) {
   at("tab-graph").hidden = true;

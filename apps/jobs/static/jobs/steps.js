@@ -78,7 +78,8 @@ export class StepList {
     const times = window.stroemTimes;
     const begun = step.started || step.suspended; // a suspended step began when it was suspended
     const took = begun && step.ended ? times.spanOf((Date.parse(step.ended) - Date.parse(begun)) / 1000) : null;
-    const name = el("button", { type: "button", class: "st-link", onclick: () => this.open(step) }, step.name);
+    const name = el("button", { type: "button", class: "st-link" }, step.name);
+    row.onclick = () => this.open(step);
     row.replaceChildren(
       el("td", {}, badge(step.status)),
       el("td", { class: "st-wrap" }, name, step.error ? el("div", { class: "st-error st-clip" }, step.error) : null),

@@ -1,0 +1,19 @@
+// A click anywhere in a row of a list opens what its first link opens. Keyboards and screen readers use the link.
+document.addEventListener("click", (event) => {
+  const row = event.target.closest("#result_list tbody tr");
+  if (!row || event.defaultPrevented || event.target.closest("a, button, input, label, select, summary")) return;
+  if (String(getSelection())) return; // text is being selected
+  const link = row.querySelector("a[href]");
+  if (event.ctrlKey || event.metaKey) window.open(link.href, "_blank", "noopener");
+  else if (link) link.click();
+});
+// Icons are letters of a font: their names are not for screen readers.
+for (const moment of ["DOMContentLoaded", "htmx:afterSwap"]) {
+  document.addEventListener(moment, () => {
+    for (const icon of document.querySelectorAll(".material-symbols-outlined:not([aria-hidden])")) icon.setAttribute("aria-hidden", "true");
+  });
+}
+// The theme calls all parts that scroll by the same name.
+addEventListener("load", () => {
+  document.querySelectorAll(".simplebar-content-wrapper").forEach((part) => part.setAttribute("aria-label", part.closest("#nav-sidebar") ? "Side bar" : "List"));
+});
