@@ -17,7 +17,7 @@ class ReadOnlyAdmin(ModelAdmin[M]):
     """Open to every signed-in user; nothing can be added, changed or deleted."""
 
     show_full_result_count = False
-    actions = None
+    actions: tuple[str, ...] | None = None
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.is_active and request.user.is_staff)

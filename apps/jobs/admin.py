@@ -53,14 +53,14 @@ class StatusFilter(admin.SimpleListFilter):
             return queryset.filter(IS_WAITING, status=JobStatus.RUNNING)
         return queryset.filter(status=value) if value in {s.value for s in JobStatus} else queryset
 
-    def choices(self, changelist: Any) -> Iterator[dict[str, Any]]:
+    def choices(self, changelist: Any) -> Iterator[Any]:
         """With the number of jobs, up to a bound, unless another filter would make counting
         slow."""
         values = [None, *(value for value, _ in self.lookup_choices)]
         is_alone = not changelist.query and set(changelist.params) <= {self.parameter_name}
         jobs = changelist.root_queryset.order_by().values("pk") if is_alone else None
         for value, choice in zip(values, super().choices(changelist), strict=True):
-            if jobs is None or value is None:
+            if jobs is None or value in (None, WAITING):  # no index finds those that wait
                 yield choice
             else:
                 count = self._chosen(jobs, value)[: MOST_COUNTED + 1].count()

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -218,7 +218,7 @@ def job_state(job: Job) -> dict[str, Any]:
     }
 
 
-def _failed_step(job: Job) -> dict[str, Any] | None:
+def _failed_step(job: Job) -> Mapping[str, Any] | None:
     """The first step that made the job fail: of a loop, the instance."""
     failed = Step.objects.filter(job_id=job.pk, status=StepStatus.FAILED)
     ended = failed.order_by("tolerates", "completed_at", F("loop_index").asc(nulls_last=True))

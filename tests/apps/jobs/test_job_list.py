@@ -72,7 +72,7 @@ def test_filters_say_how_many_jobs_they_hold(tmp_path: Path, root: Client) -> No
     start(held, "asks")
     start(held)
     found = counts(text(root, LIST))
-    assert (found["open"], found["waiting for a person"], found["running"]) == ("2", "1", "2")
+    assert (found["open"], found["waiting for a person"], found["running"]) == ("2", "", "2")
     assert (found["failed"], found["completed"]) == ("1", "0")
     assert counts(text(root, f"{LIST}?status=failed")) == found
     assert set(counts(text(root, f"{LIST}?q=main")).values()) == {""}
