@@ -7,10 +7,16 @@ document.addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey) window.open(link.href, "_blank", "noopener");
   else if (link) link.click();
 });
-// Icons are letters of a font: their names are not for screen readers.
+// Icons are letters of a font: their names are not for screen readers. A button that has only an icon gets a name.
+const NAMES = { search: "Search", water: "Dashboard" };
 for (const moment of ["DOMContentLoaded", "htmx:afterSwap"]) {
   document.addEventListener(moment, () => {
-    for (const icon of document.querySelectorAll(".material-symbols-outlined:not([aria-hidden])")) icon.setAttribute("aria-hidden", "true");
+    for (const icon of document.querySelectorAll(".material-symbols-outlined:not([aria-hidden])")) {
+      icon.setAttribute("aria-hidden", "true");
+      const name = icon.textContent.trim();
+      const owner = icon.closest("a, button");
+      if (owner && owner.textContent.trim() === name && !owner.getAttribute("aria-label")) owner.setAttribute("aria-label", owner.title || NAMES[name] || name.replaceAll("_", " "));
+    }
   });
 }
 // The theme calls all parts that scroll by the same name.
