@@ -197,7 +197,9 @@ def test_a_triggered_job_is_named_in_the_last_line(run: Run, tmp_path: Path) -> 
     workspace(tmp_path, FLOW, "shop")
     given = tmp_path / "name.txt"
     given.write_text("Ada\n@x")
-    code, out, _ = run("trigger", "shop", "main", "--input", f"name=@{given}", "--input", "count=7")
+    code, out, _ = run(
+        "trigger", "shop", "main", "--input-file", f"name={given}", "--input", "count=7"
+    )
     job = Job.objects.get()
     assert (code, out) == (0, [str(job.pk)])
     assert job.input == {"name": "Ada\n@x", "count": 7}
@@ -213,10 +215,15 @@ def test_a_triggered_job_is_named_in_the_last_line(run: Run, tmp_path: Path) -> 
         (["shop", "main", "--input", "name"], "NAME=VALUE"),
         (["shop", "main", "--input", "name=1", "--input", "name=2"], "given twice"),
         (
-            ["shop", "main", "--input", "name=@/nowhere"],
+            ["shop", "main", "--input-file", "name=/nowhere"],
             "/nowhere cannot be read: no such file or directory",
         ),
-        (["shop", "main", "--input", "name=@/dev/zero"], "larger than 1 MB"),
+        (["shop", "main", "--input-file", "name=/dev/zero"], "larger than 1 MB"),
+        (["shop", "main", "--input-file", "name=/"], "/ cannot be read: is a directory"),
+        (["shop", "main", "--input-file", "name="], "needs the path of a file"),
+        (["shop", "main", "--input-file", "name=a\0b"], "needs the path of a file"),
+        (["shop", "main", "--input-file", "/etc/hostname"], "--input-file takes NAME=PATH"),
+        (["shop", "main", "--input", "name=1", "--input-file", "name=/x"], "given twice"),
     ],
 )
 def test_what_cannot_be_started_is_one_sentence_and_exit_code_2(
@@ -229,10 +236,17 @@ def test_what_cannot_be_started_is_one_sentence_and_exit_code_2(
     assert not Job.objects.exists()
 
 
-def test_two_ats_are_a_text_that_begins_with_one(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text",
+    ["@octocat", "@/etc/hostname", "@@x=y", "-rf", "a=b", "$(id) `id` {{ 1 }}", "  x  ", "l\nl", ""],
+)
+def test_the_value_of_an_input_is_the_text_that_was_typed(
+    run: Run, tmp_path: Path, text: str
+) -> None:
     workspace(tmp_path, FLOW, "shop")
-    run("trigger", "shop", "main", "--input", "name=@@x=y")
-    assert Job.objects.get().input["name"] == "@x=y"
+    code, _, err = run("trigger", "shop", "main", "--input", f"name={text}")
+    assert (code, err) == (0, "")
+    assert Job.objects.get().input["name"] == text
 
 
 def test_following_shows_lines_and_states_in_plain_text(run: Run, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from console.follower import Follower, answer, show_result
 from console.operator_command import TypedCommand
 from console.port import JobResult
 from console.screen import Screen
-from console.typed_input import add_input_option, read_inputs
+from console.typed_input import add_input_options, read_inputs
 from console.workspace_path import missing_files, read_path, workspace_name
 from engine.errors import AuthorError, StroemError
 from engine.lifecycle import JobStatus
@@ -40,7 +40,7 @@ class Command(TypedCommand):
             "path", help="the workspace's folder, or one workflow file (YAML or Torc)"
         )
         parser.add_argument("task", nargs="?", help="name of the task; optional if there is one")
-        add_input_option(parser)
+        add_input_options(parser)
         parser.add_argument(
             "--json",
             action="store_true",
@@ -60,7 +60,7 @@ class Command(TypedCommand):
             if workspace is None:
                 raise AuthorError("\n".join(map(str, loaded.errors)))
             task = _pick_task(workspace, options["task"], options["path"])
-            given = read_inputs(options["input"])
+            given = read_inputs(options["input"], options["input_file"])
             _check_inputs(workspace, task, given)
             directory = _directory(workspace, task, folder, options["chdir"])
             self._mention_warnings(loaded, options["path"])
