@@ -48,7 +48,7 @@ IS_HTTPS = BASE_URL.startswith("https://")
 INSTALLED_APPS = [
     "apps.adminkit",  # before the theme: its templates and files override the theme's
     "unfold",
-    "django.contrib.admin",
+    "apps.adminkit.apps.PagesConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
