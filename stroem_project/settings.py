@@ -147,6 +147,7 @@ if (_mail := STROEM.mail) is not None:
 
 DATABASES = {"default": database_settings(STROEM.db.url)}
 BROKER_URL = STROEM.broker.url
+CELERY_APP = "stroem_project.celery.app"  # imported by the first process that needs it
 # For `standalone`, which starts servers itself: how to use them, which settings were given, and
 # where to write its servers' addresses.
 DATABASE_AT = database_settings

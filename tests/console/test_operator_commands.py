@@ -238,7 +238,17 @@ def test_what_cannot_be_started_is_one_sentence_and_exit_code_2(
 
 @pytest.mark.parametrize(
     "text",
-    ["@octocat", "@/etc/hostname", "@@x=y", "-rf", "a=b", "$(id) `id` {{ 1 }}", "  x  ", "l\nl", ""],
+    [
+        "@octocat",
+        "@/etc/hostname",
+        "@@x=y",
+        "-rf",
+        "a=b",
+        "$(id) `id` {{ 1 }}",
+        "  x  ",
+        "l\nl",
+        "",
+    ],
 )
 def test_the_value_of_an_input_is_the_text_that_was_typed(
     run: Run, tmp_path: Path, text: str

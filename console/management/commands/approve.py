@@ -21,4 +21,6 @@ class Command(DecidingCommand):
         add_input_options(parser, "a field of the approval form")
 
     def act(self, **options: Any) -> int:
-        return self.submit(options, Verdict(True, read_inputs(options["input"], options["input_file"]) or None))
+        return self.submit(
+            options, Verdict(True, read_inputs(options["input"], options["input_file"]) or None)
+        )
