@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from psycopg.conninfo import conninfo_to_dict
@@ -17,17 +18,23 @@ from stroem_project.keys import read_keys
 from stroem_project.theme import UNFOLD as UNFOLD
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def _refuse(sentence: str) -> NoReturn:
+    print(f"configuration: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
 try:
     STROEM = stroem_config.load()
 except stroem_config.ConfigError as error:
-    sys.exit(f"configuration: {error}")
+    _refuse(str(error))
 
 try:
     STROEM_KEYS = read_keys(os.environ, STROEM.key_file)
 except OSError as error:
-    sys.exit(
-        f"configuration: the key file {STROEM.key_file} cannot be read or created"
-        f" ({error.strerror}): set data_dir"
+    _refuse(
+        f"the key file {STROEM.key_file} cannot be read or created ({error.strerror}): set data_dir"
     )
 SECRET_KEY = hashlib.sha256(b"django" + STROEM_KEYS[0].encode()).hexdigest()
 SECRET_KEY_FALLBACKS = [
@@ -109,6 +116,11 @@ SESSION = (
 )
 
 
+_POOL = os.environ.get("STROEM_DB_POOL", "16")
+if not (_POOL.isascii() and _POOL.isdigit()):
+    _refuse(f"STROEM_DB_POOL must be a number of connections, not '{_POOL}'")
+
+
 def database_settings(url: str | None) -> dict[str, Any]:
     parts = conninfo_to_dict(url or "")
     return {
@@ -129,11 +141,8 @@ def database_settings(url: str | None) -> dict[str, Any]:
             "prepare_threshold": 1,
             "application_name": "stroem",
             "options": " ".join(f"-c {setting}" for setting in SESSION),
-            "pool": {
-                "min_size": 0,
-                "max_size": int(os.environ.get("STROEM_DB_POOL", "16")),
-                "timeout": 10,
-            },
+            # Without a pool, what cannot be reached is told at once, and why.
+            "pool": int(_POOL) > 0 and {"min_size": 0, "max_size": int(_POOL), "timeout": 10},
         },
     }
 
@@ -202,12 +211,15 @@ SPECTACULAR_SETTINGS = {"TITLE": "Stroem", "VERSION": "1", "SERVE_PUBLIC": False
 
 _LOG_FORMAT = os.environ.get("LOG_FORMAT", "text")
 if _LOG_FORMAT not in FORMATTERS:
-    sys.exit(f"configuration: LOG_FORMAT must be {' or '.join(FORMATTERS)}, not '{_LOG_FORMAT}'")
+    _refuse(f"LOG_FORMAT must be {' or '.join(FORMATTERS)}, not '{_LOG_FORMAT}'")
+_LOG_LEVEL = os.environ.get("STROEM_LOG_LEVEL", "INFO").upper()
+if _LOG_LEVEL not in logging.getLevelNamesMapping():
+    _refuse(f"STROEM_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not '{_LOG_LEVEL}'")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"()": FORMATTERS[_LOG_FORMAT]}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": os.environ.get("STROEM_LOG_LEVEL", "INFO")},
+    "root": {"handlers": ["stderr"], "level": _LOG_LEVEL},
     "loggers": {"django.request": {"level": "ERROR"}, "httpx": {"level": "WARNING"}},
 }

@@ -91,9 +91,9 @@ class WorkspaceAdmin(ModelAdmin[Workspace]):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Workspace]:
         rows = Workspace.objects.visible_to(request.user)
         return (
-            rows.select_related("current")
+            rows.failing_first()
+            .select_related("current")
             .defer("current__definition", "current__sealed_secrets")
-            .order_by("name")
         )
 
     def has_module_permission(self, request: HttpRequest) -> bool:

@@ -15,6 +15,14 @@ class WorkspaceQuerySet(models.QuerySet["Workspace"]):
         """Only workspaces on which `user` has the role `needed` or a wider one."""
         return self.filter(visible(user, "name", needed))
 
+    def failing_first(self) -> Self:
+        """Those whose newest state failed to load, then the others, each by name."""
+        failed = models.Q(problems__contains=[{"severity": "error"}])
+        return self.order_by(
+            models.Case(models.When(failed, then=0), default=1, output_field=models.IntegerField()),
+            "name",
+        )
+
 
 class Workspace(models.Model):
     """A folder or git reference with workflow files. Names are slugs."""

@@ -7,19 +7,17 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from console.health import examine
+from console.operator_command import OurCommand
 
 MARKS = {"ok": "ok     ", "warning": "warning", "problem": "PROBLEM"}
 
 
-class Command(BaseCommand):
+class Command(OurCommand):
     help = (
         "Check configuration, database, broker, workers, workspaces, engines, toolchains and disk."
         " Exit code 1 if there is a problem."
     )
-    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--quiet", action="store_true", help="show only warnings and problems")

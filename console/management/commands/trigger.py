@@ -25,6 +25,9 @@ class Command(OperatorCommand):
         parser.add_argument("task", help="name of the task")
         add_input_options(parser)
         parser.add_argument(
+            "--as", dest="email", metavar="EMAIL", help="user who starts it, as an operator"
+        )
+        parser.add_argument(
             "--follow",
             action="store_true",
             help="show progress until the job and all that it set off have ended",
@@ -33,13 +36,13 @@ class Command(OperatorCommand):
     def act(self, **options: Any) -> int:
         given = read_inputs(options["input"], options["input_file"])
         workspace, task = options["workspace"], options["task"]
-        job_id = self.platform.start(workspace, task, given, "trigger")
-        code = self._follow(job_id, task) if options["follow"] else 0
+        job_id = self.platform.start(workspace, task, given, "trigger", options["email"])
+        screen = self.screen(sys.stdout, options)
+        code = self._follow(job_id, task, screen) if options["follow"] else 0
         self.stdout.write(str(job_id))
         return code
 
-    def _follow(self, job_id: UUID, task: str) -> int:
-        screen = Screen(sys.stdout)
+    def _follow(self, job_id: UUID, task: str, screen: Screen) -> int:
         try:
             Follower(self.platform, job_id, screen).follow()
         except KeyboardInterrupt:

@@ -4,6 +4,7 @@ behind."""
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import sys
 from argparse import ArgumentParser
@@ -66,7 +67,8 @@ class Command(TypedCommand):
             self._mention_warnings(loaded, options["path"])
             with private_house(options["worker_config"]) as worker:
                 job_id = self._start(folder, directory, task, given)
-                result = self._watch(job_id, task, worker, as_json=options["json"])
+                screen = self.screen(sys.stderr if options["json"] else sys.stdout, options)
+                result = self._watch(job_id, task, worker, screen, as_json=options["json"])
         except KeyboardInterrupt:
             self.stderr.write("Interrupted: the run was stopped.")
             raise
@@ -75,7 +77,9 @@ class Command(TypedCommand):
     def _mention_warnings(self, loaded: Loaded, typed: str) -> None:
         if loaded.problems:
             number = f"{len(loaded.problems)} warning{'s' if len(loaded.problems) > 1 else ''}"
-            self.stderr.write(f"{typed}: {number}; `manage.py validate {typed}` lists them.")
+            self.stderr.write(
+                f"{typed}: {number}; `manage.py validate {shlex.quote(typed)}` lists them."
+            )
 
     def _start(self, folder: Path, directory: str, task: str, given: Mapping[str, Any]) -> UUID:
         name = workspace_name(folder)
@@ -85,8 +89,9 @@ class Command(TypedCommand):
             )
         return self.platform.start(name, task, given, "run")
 
-    def _watch(self, job_id: UUID, task: str, worker: Child, *, as_json: bool) -> JobResult:
-        screen = Screen(sys.stderr if as_json else sys.stdout)
+    def _watch(
+        self, job_id: UUID, task: str, worker: Child, screen: Screen, *, as_json: bool
+    ) -> JobResult:
         screen.line(f"{task}: job {job_id}")
         Follower(self.platform, job_id, screen).follow(is_stopped=worker.has_ended)
         if worker.has_ended():

@@ -6,15 +6,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import threading
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from types import FrameType
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from console.arguments import check_address, port_number
+from console.operator_command import OurCommand
 from engine.errors import StroemError
 from standalone import addresses, preparation
 from standalone.embedded import postgres, standing
@@ -27,16 +28,17 @@ STOP_WITHIN_S = 9.5
 TEND_EVERY_S = 0.2
 
 
-class Command(BaseCommand):
+class Command(OurCommand):
     help = (
         "Run all of Stroem on this machine: database, broker, server, scheduler and a worker."
         " Ctrl-C stops it."
     )
-    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--port", type=int, help="the server's port (default: $PORT or the `listen` setting)"
+            "--port",
+            type=port_number,
+            help="the server's port (default: $PORT or the `listen` setting)",
         )
         parser.add_argument("--worker-config", metavar="FILE", help="a worker-config.yaml")
         parser.add_argument(
@@ -55,7 +57,7 @@ class Command(BaseCommand):
         supervisor = Supervisor(lifeline, self._say)
         try:
             self._signals.listen()
-            _check_port(host, port)
+            check_address(host, port, "`PORT={port} make up`")
             self._start(supervisor, host, port, options)
             self._signals.is_starting = False
             while not self._signals.stop.wait(TEND_EVERY_S):
@@ -164,24 +166,9 @@ class Signals:
 
 def _port(option: int | None, listen_port: int) -> int:
     given = os.environ.get("PORT", "").strip()
-    if option is None and given and not given.isdigit():
-        raise CommandError("PORT must be a number, for example PORT=8090", returncode=2)
-    port = option if option is not None else int(given or listen_port)
-    if not 1 <= port <= 65535:
-        raise CommandError("The port must be between 1 and 65535.", returncode=2)
-    return port
-
-
-def _check_port(host: str, port: int) -> None:
-    """Report a used port before anything starts; the server itself would only log it."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise CommandError(
-                f"Port {port} on {host} cannot be used ({os.strerror(error.errno or 0)}): choose"
-                f" another one, for example `PORT={port + 1 if port < 65535 else port - 1} make"
-                " up`."
-            ) from error
+    if option is not None or not given:
+        return listen_port if option is None else option
+    try:
+        return port_number(given)
+    except ArgumentTypeError as error:
+        raise CommandError(f"PORT {error}, for example PORT=8090", returncode=2) from None

@@ -10,22 +10,20 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
 from django.db import DatabaseError
 
-from console.operator_command import require_database
+from console.operator_command import OurCommand, require_database
 from engine.errors import StroemError
 from stroem_project.health_files import touch
 
 log = logging.getLogger("stroem.scheduler")
 
 
-class Command(BaseCommand):
+class Command(OurCommand):
     help = (
         "Wake workers for ready steps, start due retries, recover lost steps, enforce time-outs,"
         " reload workspaces. Any number of schedulers may run."
     )
-    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(

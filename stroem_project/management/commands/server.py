@@ -11,29 +11,31 @@ from typing import Any
 
 import uvicorn
 from django.conf import settings
-from django.core.management.base import BaseCommand
 from django.db import DatabaseError, connections
 
-from console.operator_command import require_database
+from console.arguments import check_address, port_number, whole_number
+from console.operator_command import OurCommand, require_database
 
 GRACE_S = 3  # for open requests and streams
 RETRY_S = 2.0
 
 
-class Command(BaseCommand):
+class Command(OurCommand):
     help = "Serve the API and the admin."
-    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", help="address to listen on (default: the `listen` setting)")
         parser.add_argument(
-            "--port", type=int, help="port to listen on (default: the `listen` setting)"
+            "--port", type=port_number, help="port to listen on (default: the `listen` setting)"
         )
         parser.add_argument(
             "--lifeline-fd", type=int, help="stop when this descriptor closes (used by `up`)"
         )
         parser.add_argument(
-            "--workers", type=int, default=1, help="number of server processes (default: 1)"
+            "--workers",
+            type=whole_number(1, 64),
+            default=1,
+            help="number of server processes (default: 1)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -42,12 +44,15 @@ class Command(BaseCommand):
             from standalone.supervision.lifeline import watch  # only `up` and `run` ask for it
 
             watch(options["lifeline_fd"], _end)
+        host = options["host"] or settings.STROEM.listen_host
+        port = settings.STROEM.listen_port if options["port"] is None else options["port"]
+        check_address(host, port, "`--port {port}`")
         if os.environ.get("STROEM_ADMIN_EMAIL") or settings.STROEM.auth.initial_user is not None:
             threading.Thread(target=self._make_first_admin, name="first-admin", daemon=True).start()
         uvicorn.run(
             "stroem_project.asgi:application",
-            host=options["host"] or settings.STROEM.listen_host,
-            port=settings.STROEM.listen_port if options["port"] is None else options["port"],
+            host=host,
+            port=port,
             workers=options["workers"] if options["workers"] > 1 else None,
             timeout_graceful_shutdown=GRACE_S,
             lifespan="off",

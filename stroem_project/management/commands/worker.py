@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
-from console.operator_command import require_database
+from console.arguments import whole_number
+from console.operator_command import OurCommand, require_database
 from engine import VERSION
 from engine.errors import StroemError
 from engine.slurm_script import Launch
@@ -35,12 +36,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("stroem.worker")
 
 
-class Command(BaseCommand):
+class Command(OurCommand):
     help = (
         "Run steps that need no other tags than this worker's. On SIGTERM or Ctrl-C, start no more"
         " steps and wait `drain_secs` for running ones; a second signal stops them."
     )
-    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -58,7 +58,7 @@ class Command(BaseCommand):
         parser.add_argument("--scheduler", help="name of the allocation's Slurm scheduler")
         parser.add_argument(
             "--max-parallel-jobs",
-            type=int,
+            type=whole_number(1, 10_000),
             help="run this many steps at a time, whatever they need",
         )
         parser.add_argument(
