@@ -6,6 +6,8 @@ import os
 import socket
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from ipaddress import ip_address
+from uuid import UUID
 
 from django.core.management.base import CommandError
 
@@ -27,6 +29,20 @@ def whole_number(least: int, most: int, what: str = "a whole number") -> Callabl
 
 
 port_number = whole_number(1, LARGEST_PORT, "a port")
+
+
+def full_id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise ArgumentTypeError(f"must be a full id, not '{text[:60]}'") from None
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def check_address(host: str, port: int, remedy: str) -> None:

@@ -24,6 +24,7 @@ from apps.jobs import services
 from apps.jobs.flow import restarts
 from apps.jobs.log.cursors import EVERYTHING, Choice, Cursor, Whose, read
 from apps.jobs.models import Job, Step
+from apps.jobs.upkeep.removal import remove_workspace
 from apps.workflow_actions import snapshots
 from apps.workspaces import services as workspaces
 from apps.workspaces.models import Workspace
@@ -164,7 +165,11 @@ class Database:
     ) -> UUID:
         user = _operator(email, workspace)
         by = {"source_id": source} if user is None else {"user": user}
-        return services.start_job(workspace, task, given, source_type="user", **by).pk
+        try:
+            return services.start_job(workspace, task, given, source_type="user", **by).pk
+        except NotFound as error:
+            _check_names(workspace, task, str(error))
+            raise
 
     def cancel(self, job_id: UUID, email: str | None = None) -> None:
         user = _operator(email, _workspace_of(job_id))
@@ -188,6 +193,10 @@ class Database:
         except NotAllowed as error:
             raise Conflict(str(error)) from error
         return port.Decision(decided.status, decided.approvals, decided.needed)
+
+    def remove_workspace(self, name: str) -> int:
+        _check_names(name, None)
+        return remove_workspace(name)
 
     def import_folder(self, name: str, path: Path, directory: str = "") -> port.Imported:
         return _imported(workspaces.import_folder(name, path, directory=directory))
@@ -230,25 +239,23 @@ def _workspace_of(job_id: UUID) -> str:
     return Job.objects.select_related("workspace").get(pk=job_id).workspace.name
 
 
-def _check_names(workspace: str | None, task: str | None) -> None:
-    """Raises NotFound for a workspace, or a task of it, that does not exist."""
+def _check_names(workspace: str | None, task: str | None, said: str = "") -> None:
+    """Raises NotFound for a workspace, or a task of it, that does not exist. `said`: what has been
+    found out so far."""
     rows = Workspace.objects.order_by("name")
     names = list(rows.values_list("name", flat=True))
     if workspace is not None and workspace not in names:
-        raise NotFound(_none("workspace", workspace, names, "`manage.py workspaces`"))
+        said = said or f"There is no workspace '{workspace[:100]}'"
+        raise NotFound(f"{said}{did_you_mean(workspace, names)}: `manage.py workspaces` lists them")
     if task is None:
         return
     chosen = rows if workspace is None else rows.filter(name=workspace)
     current = [key for key in chosen.values_list("current_id", flat=True) if key is not None]
     known = sorted({name for one in definitions_of(current).values() for name in one.tasks})
-    former = Job.objects.filter(workspace__in=chosen, task_name=task)
-    if task not in known and not former.exists():
-        raise NotFound(_none("task", task, known, "`manage.py tasks`"))
-
-
-def _none(kind: str, name: str, known: Collection[str], lists: str) -> str:
-    hint = did_you_mean(name, known)
-    return f"There is no {kind} '{name[:100]}'{hint}: {lists} lists them"
+    # a task of former days may have left jobs
+    if task not in known and not Job.objects.filter(workspace__in=chosen, task_name=task).exists():
+        said = said or f"There is no task '{task[:100]}'"
+        raise NotFound(f"{said}{did_you_mean(task, known)}: `manage.py tasks` lists them")
 
 
 def _workspace_line(row: Workspace) -> port.WorkspaceLine:

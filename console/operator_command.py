@@ -20,7 +20,7 @@ from django.core.management.base import (
     CommandParser,
     DjangoHelpFormatter,
 )
-from django.db import DatabaseError
+from django.db import DatabaseError, ProgrammingError
 
 from console.job_ids import find_job
 from console.port import Platform
@@ -58,8 +58,8 @@ class OurCommand(BaseCommand):
         lent = DjangoHelpFormatter.show_last
         own = [action for action in parser._actions if not lent.intersection(action.option_strings)]
         formatter = parser._get_formatter()
-        formatter.add_usage(None, own, [], "")
-        parser.usage = formatter.format_help().strip()
+        formatter.add_usage(None, own, [])
+        parser.usage = formatter.format_help().removeprefix("usage: ").strip()
         return parser
 
     def execute(self, *args: Any, **options: Any) -> str | None:
@@ -102,9 +102,8 @@ class TypedCommand(OurCommand):
             raise CommandError(str(error), returncode=REFUSED) from error
         except DatabaseError as error:
             first = str(error).strip().splitlines() or ["no reason given"]
-            raise CommandError(
-                f"The database cannot be used: {first[0]}", returncode=REFUSED
-            ) from error
+            sentence = f"The database cannot be used: {first[0]}. {_cure(error)}"
+            raise CommandError(sentence, returncode=REFUSED) from error
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
         except BrokenPipeError:  # the reader, for example `head`, has seen enough
@@ -123,6 +122,12 @@ class OperatorCommand(TypedCommand):
 
     def job_meant(self, options: Mapping[str, Any]) -> UUID:
         return find_job(self.platform, options["job"])
+
+
+def _cure(error: DatabaseError) -> str:
+    if isinstance(error, ProgrammingError):  # a table or a column is missing
+        return "Run `manage.py migrate`."
+    return "Start it, or correct STROEM__DB__URL; `manage.py doctor` says more."
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -16,7 +17,11 @@ from engine.spec.problems import nearest
 
 OURS = ("standalone", "console", "stroem_project")
 # Of Django's commands, those that operators need.
-LENT = ("migrate", "createsuperuser", "changepassword")
+LENT = {
+    "migrate": "Bring the database's schema up to date",
+    "createsuperuser": "Create an account that may do everything",
+    "changepassword": "Set a new password for an account",
+}
 # They serve many requests or steps at a time; any other command needs one connection.
 POOLED = frozenset({"up", "run", "server", "scheduler", "worker"})
 
@@ -54,9 +59,12 @@ class Program(ManagementUtility):
         lines += [f"  {name:<17} {self._about(name)}" for name in (*ours, *LENT)]
         rest = sorted(set(known) - {*ours, *LENT})
         lines += ["", "`manage.py COMMAND --help` explains one.", "", "Django's own commands:"]
-        return "\n".join(lines + [f"  {name}" for name in rest])
+        names = textwrap.wrap(", ".join(rest), 78, initial_indent="  ", subsequent_indent="  ")
+        return "\n".join(lines + names)
 
     def _about(self, name: str) -> str:
+        if name in LENT:
+            return LENT[name]
         app = get_commands()[name]
         command = app if isinstance(app, BaseCommand) else load_command_class(app, name)
         return first_sentence(command.help)

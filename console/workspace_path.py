@@ -10,6 +10,7 @@ from engine.spec import torc
 from engine.spec.model import Loaded, Task
 
 LONGEST_NAME = 60
+FLOW_FILES = (".yaml", ".yml", ".json", ".json5", ".kdl")
 
 
 def read_path(typed: str) -> tuple[Path, Loaded]:
@@ -38,8 +39,8 @@ def read_path(typed: str) -> tuple[Path, Loaded]:
 
 def refuse_ordinary_file(path: Path, typed: str) -> None:
     """Raises AuthorError for a readable file other than a Torc specification: import its folder."""
-    document = torc.read(path.name, path.read_bytes())
-    if document.root is not None and not torc.is_specification(document.root):
+    root = torc.read(path.name, path.read_bytes()).root
+    if not (path.suffix in FLOW_FILES if root is None else torc.is_specification(root)):
         raise AuthorError(
             f"{typed} is a file: give the folder that contains it (only Torc files can be imported"
             " on their own)."

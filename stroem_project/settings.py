@@ -212,14 +212,14 @@ SPECTACULAR_SETTINGS = {"TITLE": "Stroem", "VERSION": "1", "SERVE_PUBLIC": False
 _LOG_FORMAT = os.environ.get("LOG_FORMAT", "text")
 if _LOG_FORMAT not in FORMATTERS:
     _refuse(f"LOG_FORMAT must be {' or '.join(FORMATTERS)}, not '{_LOG_FORMAT}'")
-_LOG_LEVEL = os.environ.get("STROEM_LOG_LEVEL", "INFO").upper()
-if _LOG_LEVEL not in logging.getLevelNamesMapping():
+_LOG_LEVEL = os.environ.get("STROEM_LOG_LEVEL", "INFO")
+if _LOG_LEVEL.upper() not in logging.getLevelNamesMapping():
     _refuse(f"STROEM_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not '{_LOG_LEVEL}'")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"()": FORMATTERS[_LOG_FORMAT]}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": _LOG_LEVEL},
+    "root": {"handlers": ["stderr"], "level": _LOG_LEVEL.upper()},
     "loggers": {"django.request": {"level": "ERROR"}, "httpx": {"level": "WARNING"}},
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,19 @@ class Command(OurCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        problems = 0
+        counts = Counter[str]()
         for finding in examine(Path(options["config"]) if options["config"] else None):
-            problems += finding.level == "problem"
+            counts[finding.level] += 1
             if finding.level != "ok" or not options["quiet"]:
                 self.stdout.write(f"{MARKS[finding.level]}  {finding.about}: {finding.sentence}")
                 self.stdout.flush()
+        problems, warnings = counts["problem"], counts["warning"]
+        found = f"{_number(problems, 'problem')} found" if problems else "No problems found"
+        said = f"; {_number(warnings, 'warning')}" if warnings else ""
+        self.stdout.write(f"{found}{said}.")
         if problems:
-            self.stdout.write(f"{problems} problem{'s' if problems > 1 else ''} found.")
             sys.exit(1)
-        self.stdout.write("No problems found.")
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

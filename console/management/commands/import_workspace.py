@@ -64,7 +64,9 @@ class Command(OperatorCommand):
             refuse_ordinary_file(folder, source)
             return self.platform.import_folder(name, folder, directory)
         if not source or (not folder.exists() and ":" not in source):  # an address has one
-            reason = f"there is nothing at '{source}': give a folder, a Torc file or a git repository"
+            reason = (
+                f"there is nothing at '{source}': give a folder, a Torc file or a git repository"
+            )
             raise InputError({"source": reason})
         if not folder.is_dir():
             return self.platform.import_git(name, source, ref, auth)

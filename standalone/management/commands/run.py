@@ -26,6 +26,7 @@ from engine.spec.inputs import resolve
 from engine.spec.model import Loaded, Workspace
 from engine.spec.problems import did_you_mean
 from standalone.private_house import private_house
+from standalone.programs import check_worker_file
 from standalone.supervision.program import Child
 
 
@@ -63,6 +64,7 @@ class Command(TypedCommand):
             task = _pick_task(workspace, options["task"], options["path"])
             given = read_inputs(options["input"], options["input_file"])
             _check_inputs(workspace, task, given)
+            check_worker_file(options["worker_config"])
             directory = _directory(workspace, task, folder, options["chdir"])
             self._mention_warnings(loaded, options["path"])
             with private_house(options["worker_config"]) as worker:

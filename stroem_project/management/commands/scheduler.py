@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,9 @@ class Command(OurCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--lifeline-fd", type=int, help="stop when this descriptor closes (used by `up`)"
+            "--lifeline-fd",
+            type=int,
+            help=SUPPRESS,  # `up` uses it: stop when this descriptor closes
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -54,9 +56,9 @@ def _import_configured() -> None:
         for name, source in settings.STROEM.workspaces.items():
             try:
                 if source.path is not None:
-                    import_folder(name, source.path)
+                    import_folder(name, source.path, keeps=True)
                 elif source.url is not None:
-                    import_git(name, source.url, source.ref, source.auth or "")
+                    import_git(name, source.url, source.ref, source.auth or "", keeps=True)
                 interval_s = max(1, round(source.poll_interval_s))
                 Workspace.objects.filter(name=name).update(poll_interval_s=interval_s)
             except StroemError as error:

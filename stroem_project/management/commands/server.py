@@ -6,15 +6,17 @@ import os
 import signal
 import threading
 import time
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from typing import Any
 
 import uvicorn
 from django.conf import settings
+from django.core.management.base import CommandError
 from django.db import DatabaseError, connections
 
 from console.arguments import check_address, port_number, whole_number
 from console.operator_command import OurCommand, require_database
+from engine.errors import InputError
 
 GRACE_S = 3  # for open requests and streams
 RETRY_S = 2.0
@@ -22,6 +24,7 @@ RETRY_S = 2.0
 
 class Command(OurCommand):
     help = "Serve the API and the admin."
+    _refusal: str | None = None  # why the first administrator was not made
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", help="address to listen on (default: the `listen` setting)")
@@ -29,7 +32,9 @@ class Command(OurCommand):
             "--port", type=port_number, help="port to listen on (default: the `listen` setting)"
         )
         parser.add_argument(
-            "--lifeline-fd", type=int, help="stop when this descriptor closes (used by `up`)"
+            "--lifeline-fd",
+            type=int,
+            help=SUPPRESS,  # `up` uses it: stop when this descriptor closes
         )
         parser.add_argument(
             "--workers",
@@ -61,6 +66,8 @@ class Command(OurCommand):
             access_log=False,
             log_config=None,  # Django's logging settings apply
         )
+        if self._refusal is not None:
+            raise CommandError(self._refusal, returncode=2)
 
     def _make_first_admin(self) -> None:
         """Create the administrator named by environment or settings once the tables exist; the
@@ -73,6 +80,10 @@ class Command(OurCommand):
             except DatabaseError:
                 time.sleep(RETRY_S)
                 continue
+            except InputError as error:
+                self._refusal = str(error)
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
             finally:
                 connections.close_all()
             if made_up is not None:

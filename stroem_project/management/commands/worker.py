@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -17,7 +17,7 @@ from uuid import UUID
 from django.conf import settings
 from django.core.management.base import CommandError
 
-from console.arguments import whole_number
+from console.arguments import full_id, whole_number
 from console.operator_command import OurCommand, require_database
 from engine import VERSION
 from engine.errors import StroemError
@@ -49,10 +49,10 @@ class Command(OurCommand):
             help="worker-config.yaml (default: no file); STROEM__WORKER__* variables override it",
         )
         parser.add_argument("--name", help="overrides `worker_name`")
-        parser.add_argument("--job", type=UUID, help="only run steps of this job")
+        parser.add_argument("--job", type=full_id, help="only run steps of this job")
         parser.add_argument(
             "--allocation",
-            type=UUID,
+            type=full_id,
             help="Slurm allocation that this worker runs in; needs --job, --scheduler and --config",
         )
         parser.add_argument("--scheduler", help="name of the allocation's Slurm scheduler")
@@ -64,7 +64,7 @@ class Command(OurCommand):
         parser.add_argument(
             "--lifeline-fd",
             type=int,
-            help="stop at once when this descriptor closes (used by `up` and `run`)",
+            help=SUPPRESS,  # `up` and `run` use it: stop at once when this descriptor closes
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
