@@ -70,11 +70,14 @@ def note_sign_in(user: User) -> None:
 
 
 def short_password(environ: Mapping[str, str] = os.environ) -> str | None:
-    """What is wrong with the password in the environment, if it is too short."""
-    given = environ.get("STROEM_ADMIN_PASSWORD", "")
-    if not given or len(given) >= SHORTEST_PASSWORD:
+    """What is wrong with the first administrator's password in environment or settings, if it is
+    too short."""
+    password = _initial_user(environ)[1]
+    if not password or len(password) >= SHORTEST_PASSWORD:
         return None
-    return f"STROEM_ADMIN_PASSWORD must have at least {SHORTEST_PASSWORD} characters"
+    is_given = environ.get("STROEM_ADMIN_PASSWORD") == password
+    named = "STROEM_ADMIN_PASSWORD" if is_given else "auth.initial_user.password"
+    return f"{named} must have at least {SHORTEST_PASSWORD} characters"
 
 
 @transaction.atomic
@@ -103,11 +106,10 @@ def ensure_first_admin(
         if existing is not None:
             return existing.email, None
     made_up = None if password else secrets.token_urlsafe(15)
+    refusal = short_password(environ)
     is_given = environ.get("STROEM_ADMIN_PASSWORD") == password
-    if password and len(password) < SHORTEST_PASSWORD and not (may_be_short and is_given):
-        named = "STROEM_ADMIN_PASSWORD" if is_given else "auth.initial_user.password"
-        sentence = f"{named} must have at least {SHORTEST_PASSWORD} characters"
-        raise InputError({"password": sentence})
+    if refusal is not None and not (may_be_short and is_given):
+        raise InputError({"password": refusal})
     user = User.objects.create_superuser(email or DEFAULT_EMAIL, password or made_up, shortest=1)
     return user.email, made_up
 

@@ -39,8 +39,7 @@ def test_commands_options_and_names_are_offered(
     process_env: dict[str, str], tmp_path: Path
 ) -> None:
     mark = tmp_path / "mark"
-    (tmp_path / "shop").mkdir()
-    workspace(tmp_path / "shop", FLOW.replace("MARK", str(mark)), "shop")
+    workspace(tmp_path, FLOW.replace("MARK", str(mark)), "shop")
     start = (sys.executable, "manage.py")
     assert offered(process_env, *start, "wor") == ["worker", "workspaces"]
     assert offered(process_env, *start, "trigger", "--in") == ["--input", "--input-file"]

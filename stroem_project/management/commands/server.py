@@ -24,7 +24,6 @@ RETRY_S = 2.0
 
 class Command(OurCommand):
     help = "Serve the API and the admin."
-    _refusal: str | None = None  # why the first administrator was not made
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", help="address to listen on (default: the `listen` setting)")
@@ -53,6 +52,7 @@ class Command(OurCommand):
         port = settings.STROEM.listen_port if options["port"] is None else options["port"]
         check_address(host, port, "`--port {port}`")
         if os.environ.get("STROEM_ADMIN_EMAIL") or settings.STROEM.auth.initial_user is not None:
+            self._refuse_short_password()
             threading.Thread(target=self._make_first_admin, name="first-admin", daemon=True).start()
         uvicorn.run(
             "stroem_project.asgi:application",
@@ -66,8 +66,18 @@ class Command(OurCommand):
             access_log=False,
             log_config=None,  # Django's logging settings apply
         )
-        if self._refusal is not None:
-            raise CommandError(self._refusal, returncode=2)
+
+    def _refuse_short_password(self) -> None:
+        """Wait for the tables only where a short password may be refused: an account that is there
+        keeps its own."""
+        from apps.accounts.services import short_password
+
+        if short_password() is None:
+            return
+        try:
+            self._make_first_admin()
+        except InputError as error:
+            raise CommandError(str(error), returncode=2) from error
 
     def _make_first_admin(self) -> None:
         """Create the administrator named by environment or settings once the tables exist; the
@@ -80,10 +90,6 @@ class Command(OurCommand):
             except DatabaseError:
                 time.sleep(RETRY_S)
                 continue
-            except InputError as error:
-                self._refusal = str(error)
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
             finally:
                 connections.close_all()
             if made_up is not None:

@@ -90,13 +90,11 @@ def test_a_later_import_that_fails_keeps_the_workspace(tmp_path: Path) -> None:
 
 
 def test_everything_of_a_workspace_goes_and_nothing_of_another(tmp_path: Path) -> None:
-    for name in ("shop", "other"):
-        (tmp_path / name).mkdir()
     # the same files, so that both share an archive
-    other = workspace(tmp_path / "other", FLOW, "other")
+    other = workspace(tmp_path, FLOW, "other")
     kept = start(other)
     before = counts()
-    shop = workspace(tmp_path / "shop", FLOW, "shop")
+    shop = workspace(tmp_path, FLOW, "shop")
     services.store_secret(shop, "pw", "canary-4711", by="x")
     asked, called = start(shop, "asks"), start(shop, "calls")
     hand = Hand()
@@ -118,8 +116,7 @@ def test_everything_of_a_workspace_goes_and_nothing_of_another(tmp_path: Path) -
     }  # fmt: skip
     assert Job.objects.get().pk == kept.pk
     assert not Secret.objects.exists()
-    # the name is free again
-    assert workspace(tmp_path / "shop", FLOW, "shop").current is not None
+    assert services.import_folder("shop", shop.location).current is not None  # the name is free
 
 
 def test_open_jobs_and_the_settings_stand_against_it(tmp_path: Path, settings: Any) -> None:
