@@ -65,7 +65,7 @@ check: install  ## Check format, lint, types, import contracts, migrations, Djan
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
-	STROEM_DB_POOL=0 $(PY) -W ignore manage.py makemigrations --check --dry-run
+	$(PY) -W ignore manage.py makemigrations --check --dry-run
 	$(PY) manage.py check
 
 format: install  ## Format the code and fix what the linter can fix

@@ -33,7 +33,7 @@ class Program(ManagementUtility):
             print(f"Stroem {VERSION}")
             return
         if words and words[0] not in POOLED:
-            os.environ.setdefault("STROEM_DB_POOL", "0")
+            os.environ["STROEM_WITHOUT_POOL"] = "1"
         if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
             os.environ["DJANGO_COLORS"] = "nocolor"
         try:

@@ -117,8 +117,9 @@ SESSION = (
 
 
 _POOL = os.environ.get("STROEM_DB_POOL", "16")
-if not (_POOL.isascii() and _POOL.isdigit()):
+if not (_POOL.isascii() and _POOL.isdigit() and int(_POOL)):
     _refuse(f"STROEM_DB_POOL must be a number of connections, not '{_POOL}'")
+_POOL_OPTIONS = {"min_size": 0, "max_size": int(_POOL), "timeout": 10}
 
 
 def database_settings(url: str | None) -> dict[str, Any]:
@@ -141,8 +142,9 @@ def database_settings(url: str | None) -> dict[str, Any]:
             "prepare_threshold": 1,
             "application_name": "stroem",
             "options": " ".join(f"-c {setting}" for setting in SESSION),
-            # Without a pool, what cannot be reached is told at once, and why.
-            "pool": int(_POOL) > 0 and {"min_size": 0, "max_size": int(_POOL), "timeout": 10},
+            # Set by `console.program` for short commands: without a pool, what cannot be reached is
+            # told at once, and why.
+            "pool": "STROEM_WITHOUT_POOL" not in os.environ and _POOL_OPTIONS,
         },
     }
 
