@@ -7,11 +7,26 @@ import sys
 
 KEEP_NOTHING = (["run"], ["validate"])
 
-if __name__ == "__main__":
+
+def main() -> None:
     # so they seal with a key that nobody keeps, and need no place to write
     if sys.argv[1:2] in KEEP_NOTHING:
         os.environ.setdefault("STROEM_KEYS", base64.urlsafe_b64encode(os.urandom(32)).decode())
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "stroem_project.settings")
-    from django.core.management import execute_from_command_line
+    try:
+        import django  # noqa: F401
+        import psycopg  # noqa: F401
+    except ImportError as error:
+        print(
+            f"This Python ({sys.executable}) does not have Stroem's packages ({error}): run"
+            " `make install` once, then use .venv/bin/python or `. .venv/bin/activate`.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    from console.program import main as run
 
-    execute_from_command_line(sys.argv)
+    run(sys.argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -24,12 +24,14 @@ from apps.jobs import services
 from apps.jobs.flow import restarts
 from apps.jobs.log.cursors import EVERYTHING, Choice, Cursor, Whose, read
 from apps.jobs.models import Job, Step
+from apps.jobs.upkeep.removal import remove_workspace
 from apps.workflow_actions import snapshots
 from apps.workspaces import services as workspaces
 from apps.workspaces.models import Workspace
-from apps.workspaces.snapshots import definition_of
+from apps.workspaces.snapshots import definition_of, definitions_of
 from console import port
 from engine.errors import Conflict, InputError, NotFound
+from engine.spec.problems import did_you_mean
 
 JOB_LINE = (
     "pk", "status", "workspace__name", "task_name", "created_at", "started_at", "completed_at",
@@ -65,7 +67,34 @@ class Database:
         given = {"workspace__name": workspace, "task_name": task, "status": status}
         wanted = {name: value for name, value in given.items() if value is not None}
         rows = Job.objects.filter(**wanted).order_by("-created_at", "-id").annotate(asked_at=Now())
-        return [port.JobLine(*row) for row in rows.values_list(*JOB_LINE)[:limit]]
+        found = [port.JobLine(*row) for row in rows.values_list(*JOB_LINE)[:limit]]
+        if not found:
+            _check_names(workspace, task)
+        return found
+
+    def workspaces(self) -> list[port.WorkspaceLine]:
+        rows = Workspace.objects.failing_first().select_related("current")
+        return [_workspace_line(row) for row in rows.defer("current__definition")]
+
+    def tasks(self, workspace: str | None) -> list[port.TaskLine]:
+        _check_names(workspace, None)
+        rows = Workspace.objects.filter(current__isnull=False).order_by("name")
+        names = dict(rows.values_list("current_id", "name"))
+        wanted = {key: name for key, name in names.items() if workspace in (None, name)}
+        definitions = definitions_of(wanted)
+        return [
+            port.TaskLine(
+                name,
+                task,
+                found.description or found.title or "",
+                {
+                    key: (one.type, one.required and not one.has_default)
+                    for key, one in found.input.items()
+                },
+            )
+            for key, name in wanted.items()
+            for task, found in sorted(definitions[key].tasks.items())
+        ]
 
     def job(self, job_id: UUID) -> port.JobView:
         job = Job.objects.select_related("workspace").get(pk=job_id)
@@ -126,18 +155,31 @@ class Database:
         columns = rows.values_list("name", "status", "output", OR_NONE)
         return {name: port.StepResult(*values) for name, *values in columns}
 
-    def start(self, workspace: str, task: str, given: Mapping[str, Any], source: str) -> UUID:
-        job = services.start_job(workspace, task, given, source_type="user", source_id=source)
-        return job.pk
+    def start(
+        self,
+        workspace: str,
+        task: str,
+        given: Mapping[str, Any],
+        source: str,
+        email: str | None = None,
+    ) -> UUID:
+        user = _operator(email, workspace)
+        by = {"source_id": source} if user is None else {"user": user}
+        try:
+            return services.start_job(workspace, task, given, source_type="user", **by).pk
+        except NotFound as error:
+            _check_names(workspace, task, str(error))
+            raise
 
-    def cancel(self, job_id: UUID) -> None:
-        services.cancel_job(job_id, actor="operator")
+    def cancel(self, job_id: UUID, email: str | None = None) -> None:
+        user = _operator(email, _workspace_of(job_id))
+        services.cancel_job(job_id, actor=user.email if user else "operator")
 
     def rerun(self, job_id: UUID, email: str | None) -> UUID:
-        return services.rerun_job(job_id, actor=_operator(email, job_id)).pk
+        return services.rerun_job(job_id, actor=_operator(email, _workspace_of(job_id))).pk
 
     def restart_failed(self, job_id: UUID, email: str | None) -> None:
-        user = _operator(email, job_id)
+        user = _operator(email, _workspace_of(job_id))
         restarts.restart_failed(job_id, actor=user.email if user else "operator")
 
     def person(self, email: str) -> str:
@@ -151,6 +193,10 @@ class Database:
         except NotAllowed as error:
             raise Conflict(str(error)) from error
         return port.Decision(decided.status, decided.approvals, decided.needed)
+
+    def remove_workspace(self, name: str) -> int:
+        _check_names(name, None)
+        return remove_workspace(name)
 
     def import_folder(self, name: str, path: Path, directory: str = "") -> port.Imported:
         return _imported(workspaces.import_folder(name, path, directory=directory))
@@ -180,13 +226,50 @@ def _person(email: str) -> User:
     return user
 
 
-def _operator(email: str | None, job_id: UUID) -> User | None:
+def _operator(email: str | None, workspace: str) -> User | None:
     if email is None:
         return None
-    user, workspace = _person(email), Job.objects.get(pk=job_id).workspace.name
+    user = _person(email)
     if not allows(role_on(user, workspace), Role.OPERATOR):
         raise InputError({"as": f"--as: {user.email} is not an operator of {workspace}"})
     return user
+
+
+def _workspace_of(job_id: UUID) -> str:
+    return Job.objects.select_related("workspace").get(pk=job_id).workspace.name
+
+
+def _check_names(workspace: str | None, task: str | None, said: str = "") -> None:
+    """Raises NotFound for a workspace, or a task of it, that does not exist. `said`: what has been
+    found out so far."""
+    rows = Workspace.objects.order_by("name")
+    names = list(rows.values_list("name", flat=True))
+    if workspace is not None and workspace not in names:
+        said = said or f"There is no workspace '{workspace[:100]}'"
+        raise NotFound(f"{said}{did_you_mean(workspace, names)}: `manage.py workspaces` lists them")
+    if task is None:
+        return
+    chosen = rows if workspace is None else rows.filter(name=workspace)
+    current = [key for key in chosen.values_list("current_id", flat=True) if key is not None]
+    known = sorted({name for one in definitions_of(current).values() for name in one.tasks})
+    # a task of former days may have left jobs
+    if task not in known and not Job.objects.filter(workspace__in=chosen, task_name=task).exists():
+        said = said or f"There is no task '{task[:100]}'"
+        raise NotFound(f"{said}{did_you_mean(task, known)}: `manage.py tasks` lists them")
+
+
+def _workspace_line(row: Workspace) -> port.WorkspaceLine:
+    state = "failed" if row.has_failed else "warnings" if row.problems else "loaded"
+    return port.WorkspaceLine(
+        row.name,
+        state,
+        row.source,
+        row.location,
+        (row.current.label or row.current.digest)[:12] if row.current else None,
+        row.checked_at,
+        len(definition_of(row.current.pk).tasks) if row.current else 0,
+        [problem["text"] for problem in row.problems],
+    )
 
 
 def _login() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -117,11 +117,23 @@ def _workers() -> Iterator[Finding]:
 def _workspaces() -> Iterator[Finding]:
     from apps.workspaces.models import Workspace
 
-    bad = [workspace.name for workspace in Workspace.objects.filter(current=None).order_by("name")]
-    if bad:
-        yield warning(
-            "workspaces", f"no usable revision of {', '.join(bad)}: run `manage.py validate`"
-        )
+    rows = list(Workspace.objects.failing_first())
+    for row in rows:
+        if row.problems:
+            yield _troubled(row.name, row.problems, has_failed=row.has_failed)
+        elif row.current_id is None:
+            yield warning("workspaces", f"{row.name}: not read yet")
+    sound = sum(not row.problems for row in rows)
+    if sound or not rows:
+        yield ok("workspaces", f"{sound} of {len(rows)} without problems")
+
+
+def _troubled(name: str, problems: Sequence[Mapping[str, Any]], *, has_failed: bool) -> Finding:
+    """The first problem in full, as the console prints it, and how many more there are."""
+    first = min(problems, key=lambda found: found["severity"] != "error")
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    state = "failed to load: " if has_failed else ""
+    return warning("workspaces", f"{name}: {state}{first['text']}{more}")
 
 
 def _broker() -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from console.port import JobLine, JobView
 from console.screen import clean
 
 MOST_STEPS = 1000
+HEADER = f"{'JOB':<36}  {'STATUS':<9}  {'CREATED (UTC)':<19}  {'TOOK':>10}  TASK"
 
 
 def list_line(job: JobLine) -> str:

@@ -57,6 +57,30 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkspaceLine:
+    """A workspace in a list; `state` is loaded, warnings or failed."""
+
+    name: str
+    state: str
+    source: str
+    location: str
+    revision: str | None
+    checked_at: datetime | None
+    tasks: int
+    problems: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLine:
+    """A task in a list; `inputs` by name: the type, and whether a caller must give it."""
+
+    workspace: str
+    task_name: str
+    description: str
+    inputs: Mapping[str, tuple[str, bool]]
+
+
+@dataclass(frozen=True, slots=True)
 class JobState:
     id: UUID
     status: str
@@ -172,6 +196,10 @@ class Platform(Protocol):
         self, *, workspace: str | None, task: str | None, status: str | None, limit: int
     ) -> list[JobLine]: ...
     def job(self, job_id: UUID) -> JobView: ...
+    def workspaces(self) -> list[WorkspaceLine]:
+        """Those that failed to load first, then by name."""
+
+    def tasks(self, workspace: str | None) -> list[TaskLine]: ...
     def log(
         self, job_ids: Collection[UUID], after: str, *, step: str = "", action: str = ""
     ) -> LogPiece:
@@ -187,8 +215,15 @@ class Platform(Protocol):
     def result(self, job_id: UUID) -> JobResult: ...
     def step_results(self, job_id: UUID) -> dict[str, StepResult]: ...
 
-    def start(self, workspace: str, task: str, given: Mapping[str, Any], source: str) -> UUID: ...
-    def cancel(self, job_id: UUID) -> None: ...
+    def start(
+        self,
+        workspace: str,
+        task: str,
+        given: Mapping[str, Any],
+        source: str,
+        email: str | None = None,
+    ) -> UUID: ...
+    def cancel(self, job_id: UUID, email: str | None = None) -> None: ...
     def rerun(self, job_id: UUID, email: str | None) -> UUID: ...
     def restart_failed(self, job_id: UUID, email: str | None) -> None: ...
     def person(self, email: str) -> str:
@@ -197,4 +232,7 @@ class Platform(Protocol):
     def decide(self, job_id: UUID, step: str, email: str, verdict: Verdict) -> Decision: ...
 
     def import_folder(self, name: str, path: Path, directory: str = "") -> Imported: ...
+    def remove_workspace(self, name: str) -> int:
+        """Returns how many jobs went with it."""
+
     def import_git(self, name: str, address: str, ref: str, credential: str) -> Imported: ...

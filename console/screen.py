@@ -3,6 +3,7 @@ reach the terminal."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -26,9 +27,12 @@ MARK = "\N{REPLACEMENT CHARACTER}"
 class Screen:
     """Lines and, on a terminal, a last line that shows what is running."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, *, has_colour: bool | None = None) -> None:
+        """`has_colour`: None for what the terminal and NO_COLOR say."""
         self._out = out
-        self._is_terminal = out.isatty()
+        self._is_terminal = out.isatty() and os.environ.get("TERM") != "dumb"
+        wanted = self._is_terminal and not os.environ.get("NO_COLOR")
+        self._has_colour = wanted if has_colour is None else has_colour
         self._has_status = False
 
     def line(self, text: str) -> None:
@@ -39,7 +43,7 @@ class Screen:
         """Write a line for the state, and the error's lines below it."""
         shown = (
             f"\x1b[{_COLOURS[status]}m{status}\x1b[0m"
-            if self._is_terminal and status in _COLOURS
+            if self._has_colour and status in _COLOURS
             else status
         )
         self._clear()

@@ -10,6 +10,7 @@ from engine.spec import torc
 from engine.spec.model import Loaded, Task
 
 LONGEST_NAME = 60
+FLOW_FILES = (".yaml", ".yml", ".json", ".json5", ".kdl")
 
 
 def read_path(typed: str) -> tuple[Path, Loaded]:
@@ -19,21 +20,27 @@ def read_path(typed: str) -> tuple[Path, Loaded]:
     from apps.workspaces.sources import read_file, read_folder
 
     path = Path(typed).expanduser().resolve()
-    if not path.exists():
+    if not typed or not path.exists():
         raise AuthorError(
-            f"There is nothing at {typed}: give the folder of a workspace, or a workflow file."
+            f"There is nothing at '{typed}': give the folder of a workspace, or a workflow file."
         )
     try:
         tree = read_file(path) if path.is_file() else read_folder(path)
     except (SourceError, OSError) as error:
         raise AuthorError(f"{typed} cannot be read: {error}") from error
-    return path, load(tree, workspace_name(path))
+    loaded = load(tree, workspace_name(path))
+    if path.is_file() and any(problem.code == "empty" for problem in loaded.problems):
+        raise AuthorError(
+            f"'{typed}' is not a workflow file: give one that ends in .yaml or .yml, a Torc file,"
+            " or the folder of a workspace."
+        )
+    return path, loaded
 
 
 def refuse_ordinary_file(path: Path, typed: str) -> None:
     """Raises AuthorError for a readable file other than a Torc specification: import its folder."""
-    document = torc.read(path.name, path.read_bytes())
-    if document.root is not None and not torc.is_specification(document.root):
+    root = torc.read(path.name, path.read_bytes()).root
+    if not (path.suffix in FLOW_FILES if root is None else torc.is_specification(root)):
         raise AuthorError(
             f"{typed} is a file: give the folder that contains it (only Torc files can be imported"
             " on their own)."

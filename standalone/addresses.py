@@ -6,10 +6,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from celery import current_app
 from django.conf import settings
 from django.db import connections
 from django.db.backends.postgresql.base import DatabaseWrapper
+from django.utils.module_loading import import_string
 
 
 def use(db_url: str, broker_url: str, data_dir: Path | None = None) -> None:
@@ -30,7 +30,7 @@ def use(db_url: str, broker_url: str, data_dir: Path | None = None) -> None:
     hang_up()
     settings.DATABASES["default"].update(settings.DATABASE_AT(db_url))
     names = ("broker_url", "broker_read_url", "broker_write_url")
-    current_app.conf.update(dict.fromkeys(names, broker_url))
+    import_string(settings.CELERY_APP).conf.update(dict.fromkeys(names, broker_url))
 
 
 def hang_up() -> None:

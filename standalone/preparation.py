@@ -29,18 +29,29 @@ def migrate() -> bool:
 
 
 def import_examples() -> tuple[list[str], dict[str, str]]:
-    """Returns the imported names, and a sentence for each example that could not be imported."""
+    """Import all examples into an empty installation; elsewhere only those that are still there.
+
+    Returns the imported names, and a sentence for each example that could not be imported.
+    """
+    from apps.workspaces.models import Workspace
     from apps.workspaces.services import import_folder
 
+    known = set(Workspace.objects.values_list("name", flat=True))
     imported: list[str] = []
     refused: dict[str, str] = {}
     for folder in sorted((settings.BASE_DIR / "examples").glob("[!.]*/")):
         name = "default" if folder.name == DEFAULT_EXAMPLE else folder.name
         if name in settings.STROEM.workspaces:
             continue  # the settings define a workspace of that name
+        if known and name not in known:
+            continue  # somebody has removed it
         try:
-            import_folder(name, folder)
-            imported.append(name)
+            read = import_folder(name, folder)
         except StroemError as error:
             refused[name] = str(error)
+        else:
+            if read.has_failed:
+                refused[name] = str(read.problems[0]["text"])
+            else:
+                imported.append(name)
     return imported, refused

@@ -13,8 +13,10 @@ from pathlib import Path
 from django.conf import settings
 
 from standalone.supervision.program import Program, StopSteps
+from workers.config import load
 
-DRAIN_S = 5  # how long `up` lets running steps continue when it ends
+DRAIN_S = 5  # how long `up` lets running steps continue when it ends, unless settings say otherwise
+DRAIN = "STROEM__WORKER__DRAIN_SECS"
 # Only `up` itself needs these; the programs do not get them.
 WITHHELD = frozenset({"STROEM_ADMIN_EMAIL", "STROEM_ADMIN_PASSWORD", "PORT"})
 
@@ -45,10 +47,24 @@ def server_program(logs: Path, host: str, port: int) -> Program:
 
 def worker_program(logs: Path, config_file: str | None, *, drain_s: int = DRAIN_S) -> Program:
     arguments = ("--config", config_file) if config_file else ()
-    env = {"STROEM__WORKER__DRAIN_SECS": os.environ.get("STROEM__WORKER__DRAIN_SECS", str(drain_s))}
+    env = {DRAIN: os.environ.get(DRAIN, str(drain_s))} if config_file is None or not drain_s else {}
+    seconds = drain_s_of(config_file) if drain_s else 0.0
     return manage_program(
-        "worker", logs, *arguments, env=env, stop_steps=((signal.SIGTERM, drain_s + 3.0),)
+        "worker", logs, *arguments, env=env, stop_steps=((signal.SIGTERM, seconds + 3.0),)
     )
+
+
+def drain_s_of(config_file: str | None) -> float:
+    """How long the worker of `up` lets running steps continue: as its settings say, else
+    `DRAIN_S`."""
+    environ = os.environ if config_file else {DRAIN: str(DRAIN_S), **os.environ}
+    file = Path(config_file) if config_file else None
+    return load(file, environ, data_dir=settings.STROEM.data_dir).drain_secs
+
+
+def check_worker_file(file: str | None) -> None:
+    """Raises WorkerConfigError for settings that a worker would refuse, before anything starts."""
+    load(Path(file) if file else None, os.environ, data_dir=settings.STROEM.data_dir)
 
 
 def _answers(host: str, port: int) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from psycopg.conninfo import conninfo_to_dict
@@ -17,17 +18,23 @@ from stroem_project.keys import read_keys
 from stroem_project.theme import UNFOLD as UNFOLD
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def _refuse(sentence: str) -> NoReturn:
+    print(f"configuration: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
 try:
     STROEM = stroem_config.load()
 except stroem_config.ConfigError as error:
-    sys.exit(f"configuration: {error}")
+    _refuse(str(error))
 
 try:
     STROEM_KEYS = read_keys(os.environ, STROEM.key_file)
 except OSError as error:
-    sys.exit(
-        f"configuration: the key file {STROEM.key_file} cannot be read or created"
-        f" ({error.strerror}): set data_dir"
+    _refuse(
+        f"the key file {STROEM.key_file} cannot be read or created ({error.strerror}): set data_dir"
     )
 SECRET_KEY = hashlib.sha256(b"django" + STROEM_KEYS[0].encode()).hexdigest()
 SECRET_KEY_FALLBACKS = [
@@ -48,7 +55,7 @@ IS_HTTPS = BASE_URL.startswith("https://")
 INSTALLED_APPS = [
     "apps.adminkit",  # before the theme: its templates and files override the theme's
     "unfold",
-    "django.contrib.admin",
+    "apps.adminkit.apps.PagesConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -109,6 +116,12 @@ SESSION = (
 )
 
 
+_POOL = os.environ.get("STROEM_DB_POOL", "16")
+if not (_POOL.isascii() and _POOL.isdigit() and int(_POOL)):
+    _refuse(f"STROEM_DB_POOL must be a number of connections, not '{_POOL}'")
+_POOL_OPTIONS = {"min_size": 0, "max_size": int(_POOL), "timeout": 10}
+
+
 def database_settings(url: str | None) -> dict[str, Any]:
     parts = conninfo_to_dict(url or "")
     return {
@@ -129,11 +142,9 @@ def database_settings(url: str | None) -> dict[str, Any]:
             "prepare_threshold": 1,
             "application_name": "stroem",
             "options": " ".join(f"-c {setting}" for setting in SESSION),
-            "pool": {
-                "min_size": 0,
-                "max_size": int(os.environ.get("STROEM_DB_POOL", "16")),
-                "timeout": 10,
-            },
+            # Set by `console.program` for short commands: without a pool, what cannot be reached is
+            # told at once, and why.
+            "pool": "STROEM_WITHOUT_POOL" not in os.environ and _POOL_OPTIONS,
         },
     }
 
@@ -147,6 +158,7 @@ if (_mail := STROEM.mail) is not None:
 
 DATABASES = {"default": database_settings(STROEM.db.url)}
 BROKER_URL = STROEM.broker.url
+CELERY_APP = "stroem_project.celery.app"  # imported by the first process that needs it
 # For `standalone`, which starts servers itself: how to use them, which settings were given, and
 # where to write its servers' addresses.
 DATABASE_AT = database_settings
@@ -201,12 +213,15 @@ SPECTACULAR_SETTINGS = {"TITLE": "Stroem", "VERSION": "1", "SERVE_PUBLIC": False
 
 _LOG_FORMAT = os.environ.get("LOG_FORMAT", "text")
 if _LOG_FORMAT not in FORMATTERS:
-    sys.exit(f"configuration: LOG_FORMAT must be {' or '.join(FORMATTERS)}, not '{_LOG_FORMAT}'")
+    _refuse(f"LOG_FORMAT must be {' or '.join(FORMATTERS)}, not '{_LOG_FORMAT}'")
+_LOG_LEVEL = os.environ.get("STROEM_LOG_LEVEL", "INFO")
+if _LOG_LEVEL.upper() not in logging.getLevelNamesMapping():
+    _refuse(f"STROEM_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not '{_LOG_LEVEL}'")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"()": FORMATTERS[_LOG_FORMAT]}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": os.environ.get("STROEM_LOG_LEVEL", "INFO")},
+    "root": {"handlers": ["stderr"], "level": _LOG_LEVEL.upper()},
     "loggers": {"django.request": {"level": "ERROR"}, "httpx": {"level": "WARNING"}},
 }

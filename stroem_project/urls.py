@@ -7,6 +7,7 @@ from django.views.generic import RedirectView
 from apps.api.views.archives import pinned_archive
 from apps.approvals.views import open_link
 
+admin.autodiscover()
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),
     path("", include("apps.jobs.urls")),

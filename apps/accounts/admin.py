@@ -5,17 +5,31 @@ from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.contrib.auth.models import Group
-from django.http import HttpRequest
+from django.core.exceptions import ValidationError
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse, reverse_lazy
+from django.utils import timezone
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminIntegerFieldWidget
 
+from apps.accounts import tokens
 from apps.accounts.models import ApiToken, User, WorkspaceGrant
 from apps.adminkit import generic
 from apps.adminkit.badges import badge
 from apps.adminkit.templatetags.adminkit import moment
+
+PATTERNS = (
+    "The name of a workspace; * stands for any characters. For example, data-* matches data-eu and"
+    " data-us, and * alone matches every workspace, also those to come."
+)
+NO_MEMBERS = "None yet. Groups are chosen on the page of a user."
 
 
 class SuperusersOnly:
@@ -28,8 +42,33 @@ class SuperusersOnly:
     has_add_permission = has_change_permission = has_delete_permission = _is_superuser
 
 
+class GrantForm(generic.ModelForm[WorkspaceGrant]):
+    """Explains the pattern, and shows which workspaces it matches as it is typed."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        pattern = self.fields["pattern"]
+        pattern.help_text = PATTERNS
+        pattern.widget.attrs["data-preview"] = reverse_lazy("admin:workspaces_workspace_matching")
+
+    class Meta:
+        model = WorkspaceGrant
+        fields = ("pattern", "role", "user", "group")
+
+    class Media:
+        js = ("adminkit/preview.js",)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        holders = [cleaned.get(name) for name in ("user", "group") if name in self.fields]
+        if len(holders) == 2 and (holders[0] is None) == (holders[1] is None):
+            raise ValidationError("Choose a user or a group: exactly one of them holds the grant.")
+        return cleaned
+
+
 class GrantInline(SuperusersOnly, generic.StackedInline[WorkspaceGrant, User | Group]):
     model = WorkspaceGrant
+    form = GrantForm
     extra = 0
     fields = ("pattern", "role")
 
@@ -76,13 +115,32 @@ admin.site.unregister(Group)
 
 @admin.register(Group)
 class GroupAdmin(SuperusersOnly, generic.GroupAdmin):
-    fields = ("name",)  # grants decide, not model permissions
+    fields = ("name", "members")  # grants decide, not model permissions
+    readonly_fields = ("members",)
+    list_display = ("name", "size")
     filter_horizontal = ()
     inlines = (GrantInline,)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Group]:
+        return super().get_queryset(request).annotate(members_count=Count("user"))
+
+    @admin.display(description="members", ordering="members_count")
+    def size(self, row: Any) -> int:
+        return int(row.members_count)
+
+    @admin.display(description="members")
+    def members(self, row: Group) -> SafeString | str:
+        """With links to their pages, where groups are chosen."""
+        people = User.objects.filter(groups=row).order_by("email") if row.pk else ()
+        links = [
+            (reverse("admin:accounts_user_change", args=[one.pk]), one.email) for one in people
+        ]
+        return format_html_join(", ", '<a href="{}">{}</a>', links) or NO_MEMBERS
 
 
 @admin.register(WorkspaceGrant)
 class WorkspaceGrantAdmin(SuperusersOnly, generic.ModelAdmin[WorkspaceGrant]):
+    form = GrantForm
     list_display = ("pattern", "role", "user", "group")
     list_filter = ("role",)
     list_select_related = ("user", "group")
@@ -90,22 +148,60 @@ class WorkspaceGrantAdmin(SuperusersOnly, generic.ModelAdmin[WorkspaceGrant]):
     autocomplete_fields = ("user", "group")
 
 
+class KeyForm(generic.ModelForm[ApiToken]):
+    days = forms.IntegerField(
+        label="Valid for days",
+        min_value=1,
+        max_value=36500,
+        required=False,
+        widget=UnfoldAdminIntegerFieldWidget(),
+        help_text="Empty: until somebody revokes it, or the account's password changes.",
+    )
+
+    class Meta:
+        model = ApiToken
+        fields = ("user", "name")
+
+
 @admin.register(ApiToken)
 class ApiTokenAdmin(SuperusersOnly, generic.ModelAdmin[ApiToken]):
-    """Lists and revokes keys. Their owners create them through the API."""
+    """Lists, makes and revokes keys. A key is shown once, on the page that answers its making."""
 
+    form = KeyForm
     list_display = ("name", "prefix", "user", "created", "expires", "used")
-    when_empty = "No keys yet. Users create their own through the API."
+    when_empty = "No keys yet. Make one here; users can also make their own through the API."
     list_select_related = ("user",)
     search_fields = ("name", "prefix", "user__email")
-    fields = readonly_fields = (
-        "name",
-        "prefix",
-        "user",
-        "created_at",
-        "expires_at",
-        "last_used_at",
-    )
+    autocomplete_fields = ("user",)
+    of_existing = ("name", "prefix", "user", "created_at", "expires_at", "last_used_at")
+
+    def get_fields(self, request: HttpRequest, obj: ApiToken | None = None) -> tuple[str, ...]:
+        return self.of_existing if obj else ("user", "name", "days")
+
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: ApiToken | None = None
+    ) -> tuple[str, ...]:
+        return self.of_existing if obj else ()
+
+    def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: bool) -> None:
+        end = tokens.expiry_after(form.cleaned_data["days"], timezone.now())
+        key, made = tokens.make_key(obj.user, obj.name, end)
+        obj.pk, obj.prefix = made.pk, made.prefix
+        setattr(request, "_stroem_key", key)  # noqa: B010  (our attribute on Django's class)
+
+    def response_add(
+        self, request: HttpRequest, obj: ApiToken, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "New API key",
+            "crumbs": [("API keys", reverse("admin:accounts_apitoken_changelist"))],
+            "key": getattr(request, "_stroem_key"),  # noqa: B009  (see save_model)
+            "row": obj,
+        }
+        answer = render(request, "accounts/new_key.html", context)
+        answer["Cache-Control"] = "no-store"
+        return answer
 
     @admin.display(description="created", ordering="created_at")
     def created(self, row: ApiToken) -> SafeString | str:
@@ -118,9 +214,6 @@ class ApiTokenAdmin(SuperusersOnly, generic.ModelAdmin[ApiToken]):
     @admin.display(description="last used", ordering="last_used_at")
     def used(self, row: ApiToken) -> SafeString | str:
         return moment(row.last_used_at)
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -44,10 +44,12 @@ def role_on(user: Person, workspace: str) -> Role | None:
         return None
     if user.is_superuser:
         return Role.ADMIN
-    roles = [
-        role for pattern, role in grants_of(user) if re.fullmatch(_expression(pattern), workspace)
-    ]
+    roles = [role for pattern, role in grants_of(user) if matches(pattern, workspace)]
     return max(roles, key=RANK.__getitem__, default=None)
+
+
+def matches(pattern: str, workspace: str) -> bool:
+    return re.fullmatch(_expression(pattern), workspace) is not None
 
 
 def allows(role: Role | None, needed: Role) -> bool:

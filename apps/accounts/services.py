@@ -13,7 +13,9 @@ from django.db import connection, transaction
 
 from apps.accounts.errors import SignInRefused, TooMany
 from apps.accounts.models import User
+from apps.accounts.querysets import SHORTEST_PASSWORD
 from apps.accounts.throttles import give_back, spend, throttle_key
+from engine.errors import InputError
 
 REFUSED = "Invalid email or password"
 DEFAULT_EMAIL = "admin@localhost"
@@ -67,9 +69,25 @@ def note_sign_in(user: User) -> None:
     update_last_login(User, user)
 
 
+def short_password(environ: Mapping[str, str] = os.environ) -> str | None:
+    """What is wrong with the first administrator's password in environment or settings, if it is
+    too short."""
+    password = _initial_user(environ)[1]
+    if not password or len(password) >= SHORTEST_PASSWORD:
+        return None
+    is_given = environ.get("STROEM_ADMIN_PASSWORD") == password
+    named = "STROEM_ADMIN_PASSWORD" if is_given else "auth.initial_user.password"
+    return f"{named} must have at least {SHORTEST_PASSWORD} characters"
+
+
 @transaction.atomic
-def ensure_first_admin(environ: Mapping[str, str] = os.environ) -> tuple[str, str | None]:
+def ensure_first_admin(
+    environ: Mapping[str, str] = os.environ, *, may_be_short: bool = False
+) -> tuple[str, str | None]:
     """The e-mail of an administrator, and the password if one was generated: it is shown only once.
+
+    Raises InputError for a new account with a password of fewer than 10 characters, unless it
+    `may_be_short` and comes from the environment.
 
     STROEM_ADMIN_EMAIL and STROEM_ADMIN_PASSWORD name the account, else `auth.initial_user`. An
     existing account is promoted and keeps its password. If neither names one, any administrator
@@ -88,7 +106,11 @@ def ensure_first_admin(environ: Mapping[str, str] = os.environ) -> tuple[str, st
         if existing is not None:
             return existing.email, None
     made_up = None if password else secrets.token_urlsafe(15)
-    user = User.objects.create_superuser(email or DEFAULT_EMAIL, password or made_up)
+    refusal = short_password(environ)
+    is_given = environ.get("STROEM_ADMIN_PASSWORD") == password
+    if refusal is not None and not (may_be_short and is_given):
+        raise InputError({"password": refusal})
+    user = User.objects.create_superuser(email or DEFAULT_EMAIL, password or made_up, shortest=1)
     return user.email, made_up
 
 
@@ -115,4 +137,5 @@ __all__ = [
     "check_sign_in",
     "ensure_first_admin",
     "note_sign_in",
+    "short_password",
 ]

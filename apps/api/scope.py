@@ -43,6 +43,14 @@ def workspace(
     return row
 
 
+def removable_workspace(user: Person, name: str) -> Workspace:
+    """Only superusers may remove one: nobody else can import it again."""
+    row = workspace(user, name)
+    if not user.is_superuser:
+        raise PermissionDenied("Only superusers may remove a workspace")
+    return row
+
+
 def jobs(user: Person) -> QuerySet[Job]:
     return Job.objects.filter(visible(user, "workspace__name"))
 

@@ -16,6 +16,7 @@ urlpatterns = [
     path("api/auth/api-keys", auth.KeysView.as_view()),
     path("api/auth/api-keys/<str:prefix>", auth.KeyView.as_view()),
     path("api/workspaces", workspaces.WorkspacesView.as_view()),
+    path("api/workspaces/<str:workspace>", workspaces.WorkspaceView.as_view()),
     path("api/workspaces/<str:workspace>/refresh", workspaces.RefreshView.as_view()),
     path("api/workspaces/<str:workspace>/secrets", workspaces.SecretsView.as_view()),
     path("api/workspaces/<str:workspace>/secrets/<str:name>", workspaces.SecretView.as_view()),

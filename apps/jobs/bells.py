@@ -14,15 +14,18 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from celery import current_app
+from django.conf import settings
 from django.db import transaction
-from kombu import Connection, Exchange, Queue
-from kombu.exceptions import OperationalError
+from django.utils.module_loading import import_string
 
 from apps.fleet import tag_sets
+
+if TYPE_CHECKING:
+    from kombu import Connection, Exchange, Queue
 
 PREFIX = "steps."
 TASK = "workers.tasks.look"
@@ -32,7 +35,20 @@ MAX_WAITING = 64  # bells in one queue: more would add nothing
 LONGEST_NAME = 200  # RabbitMQ allows 255 bytes
 
 log = logging.getLogger("stroem.bells")
-DIRECT = Exchange("", type="direct")
+
+
+@cache
+def _celery() -> Any:
+    """Imported with the first bell: most commands ring none, and would wait for it."""
+    return import_string(settings.CELERY_APP)
+
+
+@cache
+def _direct() -> Exchange:
+    """The default exchange, whose bindings cannot be lost."""
+    from kombu import Exchange
+
+    return Exchange("", type="direct")
 
 
 def queue_name(key: str) -> str:
@@ -44,10 +60,11 @@ def queue_name(key: str) -> str:
 
 
 def queue(key: str) -> Queue:
-    """The queue as publishers and consumers declare it, on the default exchange, whose bindings
-    cannot be lost."""
+    """The queue as publishers and consumers declare it."""
+    from kombu import Queue
+
     name = queue_name(key)
-    return Queue(name, exchange=DIRECT, routing_key=name, durable=True)
+    return Queue(name, exchange=_direct(), routing_key=name, durable=True)
 
 
 def ring(keys: Mapping[str, int]) -> int:
@@ -144,7 +161,7 @@ class _Ringer:
         producer = self._producer(channel)
         producer.publish(
             body,
-            exchange=DIRECT,
+            exchange=_direct(),
             routing_key=name,
             serializer="json",
             headers=headers,
@@ -153,18 +170,18 @@ class _Ringer:
         )
 
     def _producer(self, channel: Any) -> Any:
-        return current_app.amqp.Producer(channel, auto_declare=False)
+        return _celery().amqp.Producer(channel, auto_declare=False)
 
     def _open(self) -> Any:
         if self._channel is not None and self._pid == os.getpid():
             return self._channel
-        connection: Any = current_app.connection_for_write(
+        connection: Any = _celery().connection_for_write(
             connect_timeout=BUDGET_S,
             heartbeat=0,
-            transport_options=_options(current_app.conf.broker_url),
+            transport_options=_options(_celery().conf.broker_url),
         )
-        if not current_app.conf.broker_url:
-            raise OperationalError("no broker is configured")
+        if not _celery().conf.broker_url:
+            raise ConnectionError("no broker is configured")
         connection.ensure_connection(
             max_retries=1, interval_start=0, interval_step=0, timeout=BUDGET_S
         )
@@ -189,7 +206,7 @@ class _Ringer:
 
 def _options(url: str | None) -> dict[str, Any]:
     """Short time-outs for publishing; each transport has its own names for them."""
-    shared = dict(current_app.conf.broker_transport_options or {})
+    shared = dict(_celery().conf.broker_transport_options or {})
     if str(url).startswith(("amqp", "pyamqp")):
         return {**shared, "read_timeout": BUDGET_S, "write_timeout": BUDGET_S}
     return {

@@ -8,15 +8,16 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
-from apps.accounts.grants import allows, role_on, signed_in, visible
+from apps.accounts.grants import allows, matches, role_on, signed_in, visible
 from apps.accounts.models import Role
+from apps.adminkit import panels
 from apps.adminkit.badges import badge
 from apps.adminkit.generic import ModelAdmin, ModelForm
 from apps.adminkit.templatetags.adminkit import moment
@@ -25,6 +26,8 @@ from apps.workspaces.models import Revision, Secret, Workspace
 from apps.workspaces.snapshots import definition_of
 from engine.errors import InputError
 from engine.spec.model import Workspace as Definition
+
+MOST_NAMES = 10  # of the workspaces that a pattern matches
 
 
 @admin.register(Workspace)
@@ -42,8 +45,10 @@ class WorkspaceAdmin(ModelAdmin[Workspace]):
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(require_POST(self.refresh_one))
+        matching = self.admin_site.admin_view(self.matching)
         return [
             path("<int:pk>/refresh/", view, name="workspaces_workspace_refresh"),
+            path("matching/", matching, name="workspaces_workspace_matching"),
             *super().get_urls(),
         ]
 
@@ -71,6 +76,7 @@ class WorkspaceAdmin(ModelAdmin[Workspace]):
             .only("digest", "label", "created_at")
             .order_by("-pk")[:10],
             "may_refresh": allows(role_on(request.user, row.name), Role.ADMIN),
+            "may_remove": request.user.is_superuser,
             "opts": Workspace._meta,
         }
         return render(request, "workspaces/workspace.html", context)
@@ -88,12 +94,23 @@ class WorkspaceAdmin(ModelAdmin[Workspace]):
         self._refresh(request, row)
         return redirect(reverse("admin:workspaces_workspace_change", args=[row.pk]))
 
+    def matching(self, request: HttpRequest) -> HttpResponse:
+        """Which workspaces a grant with this pattern is for: a sentence for the page of grants."""
+        if not request.user.is_superuser:
+            raise PermissionDenied
+        pattern = request.GET.get("pattern", "")[:200]
+        names = Workspace.objects.order_by("name").values_list("name", flat=True)
+        found = [name for name in names if matches(pattern, name)]
+        more = f" and {len(found) - MOST_NAMES} more" if len(found) > MOST_NAMES else ""
+        listed = f"Matches {', '.join(found[:MOST_NAMES])}{more}."
+        return JsonResponse({"sentence": listed if found else "Matches no workspace so far."})
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Workspace]:
         rows = Workspace.objects.visible_to(request.user)
         return (
-            rows.select_related("current")
+            rows.failing_first()
+            .select_related("current")
             .defer("current__definition", "current__sealed_secrets")
-            .order_by("name")
         )
 
     def has_module_permission(self, request: HttpRequest) -> bool:
@@ -152,6 +169,16 @@ class WorkspaceAdmin(ModelAdmin[Workspace]):
         fresh = services.refresh(row)
         level = messages.ERROR if fresh.has_failed else messages.SUCCESS
         self.message_user(request, f"{fresh.name}: {self.state(fresh)}", level)
+
+
+def failing_panel(request: HttpRequest) -> dict[str, Any] | None:
+    """Workspaces whose newest state failed to load, for the dashboard."""
+    rows = Workspace.objects.visible_to(request.user).failing().select_related("current")
+    found = list(rows.defer("current__definition", "current__sealed_secrets"))
+    return {"workspaces": found} if found else None
+
+
+panels.dashboard.add("workspaces/failing_panel.html", failing_panel, order=5, is_wide=True)
 
 
 class SecretForm(ModelForm[Secret]):

@@ -9,11 +9,22 @@ from django.db import models
 from apps.accounts.grants import Person, visible
 from apps.accounts.models import Role
 
+FAILED = models.Q(problems__contains=[{"severity": "error"}])
+
 
 class WorkspaceQuerySet(models.QuerySet["Workspace"]):
     def visible_to(self, user: Person, needed: Role = Role.VIEWER) -> Self:
         """Only workspaces on which `user` has the role `needed` or a wider one."""
         return self.filter(visible(user, "name", needed))
+
+    def failing(self) -> Self:
+        """Those whose newest state failed to load, by name."""
+        return self.filter(FAILED).order_by("name")
+
+    def failing_first(self) -> Self:
+        """Those whose newest state failed to load, then the others, each by name."""
+        last = models.Case(models.When(FAILED, then=0), default=1)
+        return self.order_by(last, "name")
 
 
 class Workspace(models.Model):

@@ -42,9 +42,12 @@ LONGEST_SECRET = 100_000
 SHORTEST_SECRET = 4
 
 
-def import_folder(name: str, path: str | Path, *, directory: str = "") -> Workspace:
+def import_folder(
+    name: str, path: str | Path, *, directory: str = "", keeps: bool = False
+) -> Workspace:
     """Create the workspace `name` or move it to the folder `path`, and read it. `problems` lists
-    what is wrong.
+    what is wrong; a new workspace that cannot be read is not kept, unless `keeps`: then it is read
+    again and again.
 
     `path` may also be a single Torc file; `directory` is where the steps of such files run, instead
     of the folder of the file. Raises SourceError if the folder cannot be read.
@@ -52,13 +55,19 @@ def import_folder(name: str, path: str | Path, *, directory: str = "") -> Worksp
     folder = Path(path).expanduser().resolve()
     if not folder.exists():  # a mistyped path must not create a workspace
         raise SourceError(f"there is no folder {folder}")
-    return refresh(_place(name, Workspace.Source.FOLDER, str(folder), "", "", directory))
+    return _first_read(name, Workspace.Source.FOLDER, str(folder), directory=directory, keeps=keeps)
 
 
 def import_git(
-    name: str, url: str, ref: str = "", credential: str = "", *, is_local: bool = False
+    name: str,
+    url: str,
+    ref: str = "",
+    credential: str = "",
+    *,
+    is_local: bool = False,
+    keeps: bool = False,
 ) -> Workspace:
-    """Create the workspace `name` or move it to this repository, and read it.
+    """Create the workspace `name` or move it to this repository, and read it, as `import_folder`.
 
     `is_local` allows repositories on the local disk; only commands of operators set it.
     """
@@ -67,11 +76,18 @@ def import_git(
         check_ref(ref)
     if credential and credential not in settings.STROEM.git_auth:
         raise SourceError(f"`git_auth` has no entry '{credential}'")
-    return refresh(_place(name, Workspace.Source.GIT, url, ref, credential))
+    return _first_read(name, Workspace.Source.GIT, url, ref=ref, credential=credential, keeps=keeps)
 
 
-def _place(
-    name: str, source: str, location: str, ref: str, credential: str, directory: str = ""
+def _first_read(
+    name: str,
+    source: str,
+    location: str,
+    *,
+    ref: str = "",
+    credential: str = "",
+    directory: str = "",
+    keeps: bool,
 ) -> Workspace:
     if not _NAME.fullmatch(name):
         raise InputError({"name": "a workspace name may contain letters, digits, '-' and '_'"})
@@ -83,7 +99,11 @@ def _place(
         "source": source, "location": location, "ref": ref,
         "credential": credential, "directory": directory,
     }  # fmt: skip
-    return Workspace.objects.update_or_create(name=name, defaults=values)[0]
+    row, is_new = Workspace.objects.update_or_create(name=name, defaults=values)
+    read = refresh(row)
+    if is_new and read.has_failed and not keeps:
+        Workspace.objects.filter(pk=row.pk, current=None).delete()
+    return read
 
 
 def refresh(workspace: Workspace) -> Workspace:

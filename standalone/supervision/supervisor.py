@@ -12,6 +12,7 @@ from standalone.supervision.program import APPLICATION, STORE, Child, Program, P
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 STORES_S = 1.5  # of the time to stop, reserved for database and broker
+HURRIED_S = 6.0  # for the applications, once somebody has asked twice
 CALM_S = 60.0  # after running this long, the pause before a restart is the shortest again
 
 Say = Callable[[str], None]
@@ -74,22 +75,43 @@ class Supervisor:
             kept.pause_s = min(kept.pause_s * 2, LONGEST_PAUSE_S)
             self._say(f"{kept.program.name} could not be started: {error}")
 
-    def stop(self, within_s: float, is_hurried: Callable[[], bool] = lambda: False) -> None:
+    def stop(self, within_s: float) -> None:
         """Stop the applications together, then database and broker, all within `within_s`."""
         deadline = time.monotonic() + within_s
-        applications = self._children(APPLICATION)
-        for child in applications:
-            if not child.has_ended():
-                child.process.send_signal(child.program.stop_steps[0][0])
-        while any(not child.has_ended() for child in applications):
-            if is_hurried() or time.monotonic() > deadline - STORES_S:
+        self.stop_applications(within_s - STORES_S)
+        self.stop_stores(max(0.5, deadline - time.monotonic()))
+
+    def stop_applications(self, within_s: float, asked: Callable[[], int] = lambda: 1) -> None:
+        """`asked`: how often somebody has asked for it; they are told again the second time, and
+        killed the third."""
+        deadline = time.monotonic() + within_s
+        told = 0
+        children = self._children(APPLICATION)
+        while any(not child.has_ended() for child in children):
+            times = max(1, asked())
+            if times > told:
+                if told == 1:
+                    deadline = min(deadline, time.monotonic() + HURRIED_S)
+                for child in children:
+                    if not child.has_ended():
+                        child.process.send_signal(child.program.stop_steps[0][0])
+                told = min(times, 2)
+            if times > 2 or time.monotonic() > deadline:
                 break
             time.sleep(0.02)
-        for child in applications:
+        for child in children:
             child.stop(within_s=0)
+
+    def stop_stores(self, within_s: float) -> None:
+        deadline = time.monotonic() + within_s
         for child in reversed(self._children(STORE)):
-            child.stop(within_s=0 if is_hurried() else max(0.5, deadline - time.monotonic()))
+            child.stop(within_s=max(0.5, deadline - time.monotonic()))
         self._kept.clear()
+
+    def pid_of(self, name: str) -> int | None:
+        """Of the program that runs under this name."""
+        running = (kept for kept in self._kept if kept.program.name == name)
+        return next((kept.child.pid for kept in running if kept.child is not None), None)
 
     def _children(self, stage: int) -> list[Child]:
         return [

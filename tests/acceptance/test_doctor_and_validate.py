@@ -48,7 +48,29 @@ def test_doctor_finds_nothing_amiss_where_all_is_well(process_env: dict[str, str
         "workers: none is alive",
     ):
         assert line in finished.stdout
-    assert finished.stdout.endswith("No problems found.\n")
+    warnings = sum(line.startswith("warning ") for line in finished.stdout.splitlines())
+    number = f"{warnings} warning{'' if warnings == 1 else 's'}"
+    assert warnings and finished.stdout.endswith(f"No problems found; {number}.\n")
+
+
+def test_doctor_names_every_workspace_with_problems(process_env: dict[str, str]) -> None:
+    from apps.workspaces.models import Workspace
+
+    error = {"severity": "error", "text": "flow.yaml:1:1: error: no such type"}
+    hint = {"severity": "warning", "text": "flow.yaml:2:1: warning: never used"}
+    for name, problems in (("aaa", []), ("bbb", [hint, error]), ("ccc", [hint])):
+        Workspace.objects.create(name=name, source="folder", location="/x", problems=problems)
+    finished = manage(
+        "doctor",
+        **{name: value for name, value in process_env.items() if name.startswith("STROEM__")},
+    )
+    told = [line for line in finished.stdout.splitlines() if "workspaces: " in line]
+    assert told == [
+        f"warning  workspaces: bbb: failed to load: {error['text']} (and 1 more)",
+        "warning  workspaces: aaa: not read yet",
+        f"warning  workspaces: ccc: {hint['text']}",
+        "ok       workspaces: 1 of 3 without problems",
+    ]
 
 
 def test_doctor_names_the_remedy_and_no_password(tmp_path: Path) -> None:

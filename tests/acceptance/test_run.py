@@ -146,7 +146,7 @@ def test_a_file_without_a_task_is_one_sentence(tmp_path: Path) -> None:
     file.write_text("actions: {a: {type: script, script: 'true'}}\n")
     finished = manage("run", str(file))
     assert finished.returncode == 2
-    assert finished.stderr == f"CommandError: {file} has no task to run: add one under 'tasks'.\n"
+    assert finished.stderr == f"error: {file} has no task to run: add one under 'tasks'.\n"
 
 
 def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:

@@ -108,6 +108,74 @@ def test_a_step_that_ignores_term_does_not_hold_up_the_end(start: Start, tmp_pat
     assert "stopped; 1 steps had to be ended" in (up.data_dir / "log" / "worker.log").read_text()
 
 
+LEFT = """
+actions:
+  once: {type: script, script: "echo once >> MARK; sleep 600"}
+  again: {type: script, on_worker_lost: retry, script: "echo again >> MARK; sleep 600"}
+  brief: {type: script, script: "echo brief >> MARK; while [ ! -e MARK.go ]; do sleep 0.1; done"}
+tasks:
+  once: {flow: {build: {action: once}}}
+  again: {flow: {build: {action: again}}}
+  brief: {flow: {build: {action: brief}}}
+"""
+
+
+def begin(up: Up, token: str, task: str) -> str:
+    """Start a job of the task; its id."""
+    path = f"/api/workspaces/ours/tasks/{task}"
+    eventually(lambda: up.ask(path, token=token)[0] == 200)
+    status, answer = up.ask(f"{path}/execute", {"input": {}}, token)
+    assert status == 200, answer
+    return str(answer["job_id"])
+
+
+def test_ctrl_c_asks_once_and_says_how_to_resume_what_was_stopped(
+    start: Start, tmp_path: Path
+) -> None:
+    mark, flows = tmp_path / "mark", tmp_path / "flows"
+    flows.mkdir()
+    (flows / "flows.yaml").write_text(LEFT.replace("MARK", str(mark)))
+    up = start(
+        STROEM__WORKSPACES__OURS__TYPE="folder",
+        STROEM__WORKSPACES__OURS__PATH=str(flows),
+        STROEM__WORKER__DRAIN_SECS="300",
+    )
+    up.wait_until_ready()
+    token = up.sign_in()
+    jobs = {task: begin(up, token, task) for task in ("once", "again", "brief")}
+    eventually(lambda: mark.exists() and len(mark.read_text().split()) == 3, within_s=30)
+
+    up.process.send_signal(signal.SIGINT)
+    asks = "3 steps run; waiting up to 300 s. Ctrl-C again to stop them."
+    eventually(lambda: asks in up.lines, within_s=10)
+    Path(f"{mark}.go").touch()  # what ends meanwhile has not been stopped
+    brief = up.data_dir / "log" / "worker.log"
+    assert up.process.poll() is None, brief.read_text()
+    database = psycopg.connect(database_of(up), autocommit=True)
+    query = "SELECT status FROM jobs_job WHERE id = %s"
+    eventually(
+        lambda: database.execute(query, [jobs["brief"]]).fetchone() == ("completed",), within_s=20
+    )
+    database.close()
+
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(20) == 0
+    told = sorted(line for line in up.lines if line.startswith("Step "))
+    assert told == sorted([
+        f"Step 'build' of job {jobs['once']} (ours/once) was stopped; `manage.py restart"
+        f" {jobs['once']} --failed` resumes it.",
+        f"Step 'build' of job {jobs['again']} (ours/again) was stopped and handed back; the next"
+        " start runs it again.",
+    ])  # fmt: skip
+
+    second = start(
+        STROEM__WORKSPACES__OURS__TYPE="folder", STROEM__WORKSPACES__OURS__PATH=str(flows)
+    )
+    second.wait_until_ready()
+    eventually(lambda: mark.read_text().split().count("again") == 2, within_s=30)
+    assert mark.read_text().split().count("once") == 1
+
+
 FLOWS = """
 actions:
   first: {type: script, on_worker_lost: retry, script: "echo begun >> MARK; sleep 2"}
@@ -256,6 +324,22 @@ def test_servers_and_administrator_named_by_the_settings_are_used_and_left_alone
     with psycopg.connect(url, autocommit=True) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def test_a_short_password_is_taken_on_the_loopback_address_only(
+    start: Start, tmp_path: Path
+) -> None:
+    short = {"STROEM_ADMIN_EMAIL": "boss@example.org", "STROEM_ADMIN_PASSWORD": "admin"}
+    refused = manage(
+        "up", STROEM__DATA_DIR=str(tmp_path / "var"), STROEM__LISTEN="0.0.0.0:8080", **short
+    )
+    assert refused.returncode == 2
+    assert "STROEM_ADMIN_PASSWORD must have at least 10 characters: 0.0.0.0" in refused.stderr
+    assert not (tmp_path / "var" / "postgres").exists()
+    up = start(**short)
+    up.wait_until_ready()
+    assert "WARNING: STROEM_ADMIN_PASSWORD must have at least 10 characters" in up.output
+    assert up.sign_in("boss@example.org", "admin")
 
 
 @pytest.mark.root

@@ -306,6 +306,8 @@ def _of_settings(stage: Stage) -> dict[str, Scene]:
         "workspace-broken": (f"/admin/workspaces/workspace/{_id_of('half-typed')}/change/", ()),
         "workers": ("/admin/fleet/worker/", ()),
         "worker": (f"/admin/fleet/worker/{worker.pk}/change/", ()),
+        "workspace-remove": (f"/admin/workspaces/{stage.site.name}/remove/", ()),
+        "key-add": ("/admin/accounts/apitoken/add/", ()),
         "secrets": ("/admin/workspaces/secret/", ()),
         "secret": ("/admin/workspaces/secret/add/", ()),
         "users": ("/admin/accounts/user/", ()),
@@ -345,7 +347,7 @@ def _broken_workspace(stage: Stage) -> None:
     root = stage.folder / "workspaces" / "half-typed"
     root.mkdir(parents=True)
     (root / "flow.yaml").write_text(BROKEN)
-    import_folder("half-typed", root)
+    import_folder("half-typed", root, keeps=True)
 
 
 def _id_of(workspace: str) -> int:

@@ -57,6 +57,8 @@ def addresses(stage: Stage, job: Job) -> list[str]:
         "/admin/auth/group/",
         "/admin/accounts/workspacegrant/",
         "/admin/accounts/apitoken/",
+        "/admin/accounts/apitoken/add/",
+        f"/admin/workspaces/{stage.site.name}/remove/",
         "/admin/password_change/",
     ]
 

@@ -15,6 +15,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from apps.accounts.models import User, WorkspaceGrant
 from apps.jobs import ledger
 from apps.jobs.models import Job
 from apps.workspaces.models import Revision, Workspace
@@ -172,7 +173,7 @@ def test_a_repository_is_imported_by_its_path_and_a_ref(run: Run, tmp_path: Path
     [
         (
             ["shop", "/nowhere/at/all"],
-            "there is nothing at /nowhere/at/all: give a folder, a Torc file or a git",
+            "there is nothing at '/nowhere/at/all': give a folder, a Torc file or a git",
         ),
         (["bad name", "."], "letters, digits"),
         (["shop", "ext::sh -c id"], "address"),
@@ -197,7 +198,9 @@ def test_a_triggered_job_is_named_in_the_last_line(run: Run, tmp_path: Path) -> 
     workspace(tmp_path, FLOW, "shop")
     given = tmp_path / "name.txt"
     given.write_text("Ada\n@x")
-    code, out, _ = run("trigger", "shop", "main", "--input", f"name=@{given}", "--input", "count=7")
+    code, out, _ = run(
+        "trigger", "shop", "main", "--input-file", f"name={given}", "--input", "count=7"
+    )
     job = Job.objects.get()
     assert (code, out) == (0, [str(job.pk)])
     assert job.input == {"name": "Ada\n@x", "count": 7}
@@ -213,10 +216,15 @@ def test_a_triggered_job_is_named_in_the_last_line(run: Run, tmp_path: Path) -> 
         (["shop", "main", "--input", "name"], "NAME=VALUE"),
         (["shop", "main", "--input", "name=1", "--input", "name=2"], "given twice"),
         (
-            ["shop", "main", "--input", "name=@/nowhere"],
+            ["shop", "main", "--input-file", "name=/nowhere"],
             "/nowhere cannot be read: no such file or directory",
         ),
-        (["shop", "main", "--input", "name=@/dev/zero"], "larger than 1 MB"),
+        (["shop", "main", "--input-file", "name=/dev/zero"], "larger than 1 MB"),
+        (["shop", "main", "--input-file", "name=/"], "/ cannot be read: is a directory"),
+        (["shop", "main", "--input-file", "name="], "needs the path of a file"),
+        (["shop", "main", "--input-file", "name=a\0b"], "needs the path of a file"),
+        (["shop", "main", "--input-file", "/etc/hostname"], "--input-file takes NAME=PATH"),
+        (["shop", "main", "--input", "name=1", "--input-file", "name=/x"], "given twice"),
     ],
 )
 def test_what_cannot_be_started_is_one_sentence_and_exit_code_2(
@@ -229,10 +237,27 @@ def test_what_cannot_be_started_is_one_sentence_and_exit_code_2(
     assert not Job.objects.exists()
 
 
-def test_two_ats_are_a_text_that_begins_with_one(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "@octocat",
+        "@/etc/hostname",
+        "@@x=y",
+        "-rf",
+        "a=b",
+        "$(id) `id` {{ 1 }}",
+        "  x  ",
+        "l\nl",
+        "",
+    ],
+)
+def test_the_value_of_an_input_is_the_text_that_was_typed(
+    run: Run, tmp_path: Path, text: str
+) -> None:
     workspace(tmp_path, FLOW, "shop")
-    run("trigger", "shop", "main", "--input", "name=@@x=y")
-    assert Job.objects.get().input["name"] == "@x=y"
+    code, _, err = run("trigger", "shop", "main", "--input", f"name={text}")
+    assert (code, err) == (0, "")
+    assert Job.objects.get().input["name"] == text
 
 
 def test_following_shows_lines_and_states_in_plain_text(run: Run, tmp_path: Path) -> None:
@@ -265,13 +290,91 @@ def test_jobs_are_listed_newest_first(run: Run, tmp_path: Path) -> None:
     first, second = start(shop), start(shop, "fragile")
     code, out, _ = run("jobs")
     assert code == 0
-    assert [line.split()[0] for line in out] == [str(second.pk), str(first.pk)]
-    assert out[0].endswith("shop/fragile")
-    assert len(run("jobs", "--limit", "1")[1]) == 1
-    assert len(run("jobs", "--task", "main", "--workspace", "shop", "--status", "running")[1]) == 1
+    assert [line.split()[0] for line in out] == ["JOB", str(second.pk), str(first.pk)]
+    assert out[1].endswith("shop/fragile")
+    assert out[0].index("TASK") == out[1].index("shop/")
+    assert len(run("jobs", "--limit", "1")[1]) == 2
+    chosen = ["--task", "main", "--workspace", "shop", "--status", "running"]
+    assert len(run("jobs", *chosen)[1]) == 2
     found = json.loads(run("jobs", "--json", "--task", "main")[1][0])
     assert (found["job_id"], found["status"]) == (str(first.pk), "running")
-    assert run("jobs", "--limit", "501")[0] == 2
+    code, _, err = run("jobs", "--limit", "501")
+    assert code and "must be a whole number between 1 and 500, not '501'" in err
+
+
+def test_jobs_of_a_name_that_does_not_exist_are_an_error(run: Run, tmp_path: Path) -> None:
+    shop = workspace(tmp_path, FLOW, "shop")
+    assert run("jobs") == (0, ["No jobs."], "")
+    assert run("jobs", "--workspace", "shop", "--task", "fragile")[:2] == (0, ["No jobs."])
+    for words, sentence in (
+        (["--workspace", "shopp"], "There is no workspace 'shopp' (did you mean 'shop'?)"),
+        (["--task", "mian"], "There is no task 'mian' (did you mean 'main'?)"),
+        (["--workspace", "shop", "--task", "x"], "There is no task 'x': `manage.py tasks` lists"),
+    ):
+        code, out, err = run("jobs", *words)
+        assert (code, out) == (2, [])
+        assert sentence in err
+    job = start(shop, "fragile")  # a former task of a job can still be asked for
+    Job.objects.filter(pk=job.pk).update(task_name="former")
+    assert run("jobs", "--task", "former")[1][1].endswith("shop/former")
+
+
+def test_tasks_are_listed_with_their_inputs(run: Run, tmp_path: Path) -> None:
+    workspace(tmp_path, FLOW, "shop")
+    workspace(tmp_path, FLOW.replace("default: x", "required: true"), "other")
+    code, out, _ = run("tasks")
+    assert (code, len(out)) == (0, 5)
+    assert out[0].split()[:2] == ["WORKSPACE", "TASK"]
+    assert out[2].split() == ["other", "main", "name*,", "count"]
+    assert [line.split()[1] for line in run("tasks", "shop")[1][1:]] == ["fragile", "main"]
+    found = [json.loads(line) for line in run("tasks", "--json")[1]]
+    assert found[1]["inputs"]["name"] == {"type": "string", "required": True}
+    code, _, err = run("tasks", "shpo")
+    assert (code, "did you mean 'shop'" in err) == (2, True)
+
+
+def test_workspaces_are_listed_and_failing_ones_come_first(run: Run, tmp_path: Path) -> None:
+    assert "import_workspace" in run("workspaces")[1][0]
+    for name in ("aaa", "bbb", "ccc"):
+        workspace(tmp_path, FLOW, name)
+    Workspace.objects.filter(name="bbb").update(
+        problems=[{"severity": "error", "text": "flow.yaml:1:1: error: no"}]
+    )
+    Workspace.objects.filter(name="aaa").update(
+        problems=[{"severity": "warning", "text": "flow.yaml:2:1: warning: hm"}]
+    )
+    code, out, err = run("workspaces")
+    assert code == 0
+    assert [line.split()[:3] for line in out[1:]] == [
+        ["bbb", "failed", "2"], ["aaa", "warnings", "2"], ["ccc", "loaded", "2"],
+    ]  # fmt: skip
+    assert err.splitlines() == [
+        "bbb: flow.yaml:1:1: error: no", "aaa: flow.yaml:2:1: warning: hm",
+    ]  # fmt: skip
+    assert [json.loads(line)["name"] for line in run("workspaces", "--json")[1]] == [
+        "bbb", "aaa", "ccc",
+    ]  # fmt: skip
+
+
+def test_who_starts_and_who_cancels_is_noted_and_must_be_allowed_to(
+    run: Run, tmp_path: Path
+) -> None:
+    workspace(tmp_path, FLOW, "shop")
+    ada = User.objects.create_user("ada@example.org", "correct horse battery")
+    code, _, err = run("trigger", "shop", "main", "--as", "nobody@example.org")
+    assert (code, "no active user nobody@example.org" in err) == (2, True)
+    code, _, err = run("trigger", "shop", "main", "--as", ada.email)
+    assert (code, "is not an operator of shop" in err) == (2, True)
+    assert not Job.objects.exists()
+    WorkspaceGrant.objects.create(user=ada, pattern="shop", role="operator")
+    code, (job_id,), _ = run("trigger", "shop", "main", "--as", ada.email)
+    job = Job.objects.get(pk=job_id)
+    assert (code, job.started_by, job.source_id) == (0, ada, ada.email)
+    bob = User.objects.create_user("bob@example.org", "correct horse battery")
+    assert run("cancel", job_id, "--as", bob.email)[0] == 2
+    assert fresh(job).status == "running"
+    assert run("cancel", job_id, "--as", ada.email)[0] == 0
+    assert fresh(job).status == "cancelled"
 
 
 def test_logs_of_a_job_and_of_one_step(run: Run, tmp_path: Path) -> None:

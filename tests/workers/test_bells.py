@@ -7,9 +7,9 @@ import socket
 import time
 
 import pytest
-from celery import current_app
 
 from apps.jobs import bells
+from stroem_project.celery import app as publishing
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def broker_at(monkeypatch):
     """Points the app at a broker URL for the length of a test."""
 
     def point(url: str) -> None:
-        monkeypatch.setattr(current_app.conf, "broker_url", url)
+        monkeypatch.setattr(publishing.conf, "broker_url", url)
 
     return point
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from celery import current_app
 from kombu import Connection
 
 from apps.jobs import bells
 from engine.orders import StepOutcome, Verdict
+from stroem_project.celery import app as publishing
 from tests.workers.fakes import FakeLedger, FakeRunner, claim
 from tests.workers.rabbit import PROGRAM, Rabbit
 
@@ -47,8 +47,8 @@ def ledger(rabbit, bench, celery_app, monkeypatch) -> FakeLedger:
         ("broker_heartbeat", 10),
         ("broker_transport_options", {}),
     ):
+        monkeypatch.setitem(publishing.conf, name, value)
         monkeypatch.setitem(celery_app.conf, name, value)
-        monkeypatch.setitem(current_app.conf, name, value)
     with Connection(rabbit.url) as connection:
         bells.queue("script")(connection.default_channel).delete()
     ledger = FakeLedger()

@@ -83,6 +83,11 @@ class RefreshShape(Shape[Values]):
     refreshed = serializers.BooleanField()
 
 
+class RemovedShape(Shape[Values]):
+    workspace = serializers.CharField()
+    removed_jobs = serializers.IntegerField()
+
+
 class SecretRequest(serializers.Serializer[None]):
     value = serializers.JSONField()
 

@@ -18,6 +18,7 @@ from apps.api.shapes.workspaces import (
     ExecuteRequest,
     ExecuteShape,
     RefreshShape,
+    RemovedShape,
     SecretRequest,
     SecretShape,
     TaskDetailShape,
@@ -27,6 +28,7 @@ from apps.api.shapes.workspaces import (
     WorkspaceShape,
     label_of,
 )
+from apps.jobs.upkeep.removal import remove_workspace
 from apps.workspaces import services
 from apps.workspaces.models import Workspace
 from apps.workspaces.snapshots import definition_of, definitions_of
@@ -48,6 +50,14 @@ class WorkspacesView(APIView):
             WorkspaceShape,
             [WorkspaceRow(row, definitions.get(row.current_id or 0, nothing)) for row in rows],
         )
+
+
+class WorkspaceView(APIView):
+    @extend_schema(responses={200: RemovedShape, 403: ErrorShape, 404: ErrorShape, 409: ErrorShape})
+    def delete(self, request: Request, workspace: str) -> Response:
+        row = scope.removable_workspace(request.user, workspace)
+        jobs = remove_workspace(row.name)
+        return answer(RemovedShape, {"workspace": row.name, "removed_jobs": jobs})
 
 
 class RefreshView(APIView):

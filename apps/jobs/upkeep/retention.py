@@ -43,13 +43,13 @@ def remove_old_jobs() -> int:
         return 0
     removed, last = 0, NOTHING
     while roots := fetch(OLD_ROOTS, (days * 86_400, last, BATCH)):
-        removed += sum(_remove_tree(root, days * 86_400) for (root,) in roots)
+        removed += sum(remove_tree(root, days * 86_400) for (root,) in roots)
         last = roots[-1][0]
     return removed
 
 
 @transaction.atomic
-def _remove_tree(root: UUID, age_s: float) -> int:
+def remove_tree(root: UUID, age_s: float) -> int:
     tree = fetch(TREE, (root, age_s))
     # A restart may have reopened a job since it was found; the rows are locked from here on.
     if any(status not in FINAL_JOB or not is_old for _, status, is_old in tree):

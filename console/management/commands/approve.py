@@ -7,7 +7,7 @@ from typing import Any
 
 from console.deciding import DecidingCommand
 from console.port import Verdict
-from console.typed_input import add_input_option, read_inputs
+from console.typed_input import add_input_options, read_inputs
 
 
 class Command(DecidingCommand):
@@ -18,7 +18,9 @@ class Command(DecidingCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
-        add_input_option(parser, "a field of the approval form")
+        add_input_options(parser, "a field of the approval form")
 
     def act(self, **options: Any) -> int:
-        return self.submit(options, Verdict(True, read_inputs(options["input"]) or None))
+        return self.submit(
+            options, Verdict(True, read_inputs(options["input"], options["input_file"]) or None)
+        )

@@ -14,11 +14,14 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("job", help="job id, or its first characters")
+        parser.add_argument(
+            "--as", dest="email", metavar="EMAIL", help="user who cancels it, as an operator"
+        )
 
     def act(self, **options: Any) -> int:
         job_id = self.job_meant(options)
         try:
-            self.platform.cancel(job_id)
+            self.platform.cancel(job_id, options["email"])
         except Conflict as error:
             self.stderr.write(f"{job_id}: {error}")
             return 1

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from console.health import examine
+from console.operator_command import OurCommand
 
 MARKS = {"ok": "ok     ", "warning": "warning", "problem": "PROBLEM"}
 
 
-class Command(BaseCommand):
+class Command(OurCommand):
     help = (
         "Check configuration, database, broker, workers, workspaces, engines, toolchains and disk."
         " Exit code 1 if there is a problem."
     )
-    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--quiet", action="store_true", help="show only warnings and problems")
@@ -30,13 +29,19 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        problems = 0
+        counts = Counter[str]()
         for finding in examine(Path(options["config"]) if options["config"] else None):
-            problems += finding.level == "problem"
+            counts[finding.level] += 1
             if finding.level != "ok" or not options["quiet"]:
                 self.stdout.write(f"{MARKS[finding.level]}  {finding.about}: {finding.sentence}")
                 self.stdout.flush()
+        problems, warnings = counts["problem"], counts["warning"]
+        found = f"{_number(problems, 'problem')} found" if problems else "No problems found"
+        said = f"; {_number(warnings, 'warning')}" if warnings else ""
+        self.stdout.write(f"{found}{said}.")
         if problems:
-            self.stdout.write(f"{problems} problem{'s' if problems > 1 else ''} found.")
             sys.exit(1)
-        self.stdout.write("No problems found.")
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ class Command(OperatorCommand):
         if found.tasks:
             more = len(found.tasks) - MOST_SHOWN
             rest = f" and {more} more" if more > 0 else ""
-            first = f"{found.name} {found.tasks[0]}"
+            first = f"{found.name} {shlex.quote(found.tasks[0])}"
             self.stdout.write(f"tasks: {', '.join(found.tasks[:MOST_SHOWN])}{rest}")
             self.stdout.write(f"run one with: manage.py trigger {first} --follow")
         return 0
@@ -62,8 +63,10 @@ class Command(OperatorCommand):
         if folder.is_file():
             refuse_ordinary_file(folder, source)
             return self.platform.import_folder(name, folder, directory)
-        if not folder.exists() and ":" not in source:  # an address has one
-            reason = f"there is nothing at {source}: give a folder, a Torc file or a git repository"
+        if not source or (not folder.exists() and ":" not in source):  # an address has one
+            reason = (
+                f"there is nothing at '{source}': give a folder, a Torc file or a git repository"
+            )
             raise InputError({"source": reason})
         if not folder.is_dir():
             return self.platform.import_git(name, source, ref, auth)

@@ -7,8 +7,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from console import job_report
+from console.arguments import whole_number
 from console.operator_command import OperatorCommand
-from engine.errors import InputError
 from engine.lifecycle import JobStatus
 
 MOST = 500
@@ -23,7 +23,10 @@ class Command(OperatorCommand):
         parser.add_argument("--task", help="only jobs of this task")
         parser.add_argument("--status", choices=[status.value for status in JobStatus])
         parser.add_argument(
-            "--limit", type=int, default=20, help=f"number of jobs (default 20, at most {MOST})"
+            "--limit",
+            type=whole_number(1, MOST),
+            default=20,
+            help=f"number of jobs (default 20, at most {MOST})",
         )
         parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
@@ -34,10 +37,11 @@ class Command(OperatorCommand):
             for line in report:
                 self.stdout.write(line)
             return 0
-        if not 1 <= options["limit"] <= MOST:
-            raise InputError({"limit": f"--limit must be between 1 and {MOST}"})
         wanted = {name: options[name] for name in ("workspace", "task", "status", "limit")}
+        found = self.platform.jobs(**wanted)
+        if not options["json"]:
+            self.stdout.write(job_report.HEADER if found else "No jobs.")
         show = job_report.list_json if options["json"] else job_report.list_line
-        for job_line in self.platform.jobs(**wanted):
+        for job_line in found:
             self.stdout.write(show(job_line))
         return 0

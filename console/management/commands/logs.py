@@ -10,7 +10,6 @@ from typing import Any
 from console.follower import Follower
 from console.operator_command import OperatorCommand
 from console.port import BEGINNING, SERVER
-from console.screen import Screen
 from engine.errors import InputError
 from engine.lifecycle import JobStatus
 
@@ -35,7 +34,7 @@ class Command(OperatorCommand):
 
     def act(self, **options: Any) -> int:
         job_id, step, action = self.job_meant(options), options["step"], options["action"]
-        screen = Screen(sys.stdout)
+        screen = self.screen(sys.stdout, options)
         if step and action:
             raise InputError({"action": "give --step or --action, not both"})
         if options["follow"]:

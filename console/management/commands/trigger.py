@@ -10,7 +10,7 @@ from uuid import UUID
 from console.follower import Follower, show_result
 from console.operator_command import OperatorCommand
 from console.screen import Screen
-from console.typed_input import add_input_option, read_inputs
+from console.typed_input import add_input_options, read_inputs
 from engine.lifecycle import JobStatus
 
 
@@ -23,7 +23,10 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("workspace", help="name of the workspace")
         parser.add_argument("task", help="name of the task")
-        add_input_option(parser)
+        add_input_options(parser)
+        parser.add_argument(
+            "--as", dest="email", metavar="EMAIL", help="user who starts it, as an operator"
+        )
         parser.add_argument(
             "--follow",
             action="store_true",
@@ -31,15 +34,15 @@ class Command(OperatorCommand):
         )
 
     def act(self, **options: Any) -> int:
-        given = read_inputs(options["input"])
+        given = read_inputs(options["input"], options["input_file"])
         workspace, task = options["workspace"], options["task"]
-        job_id = self.platform.start(workspace, task, given, "trigger")
-        code = self._follow(job_id, task) if options["follow"] else 0
+        job_id = self.platform.start(workspace, task, given, "trigger", options["email"])
+        screen = self.screen(sys.stdout, options)
+        code = self._follow(job_id, task, screen) if options["follow"] else 0
         self.stdout.write(str(job_id))
         return code
 
-    def _follow(self, job_id: UUID, task: str) -> int:
-        screen = Screen(sys.stdout)
+    def _follow(self, job_id: UUID, task: str, screen: Screen) -> int:
         try:
             Follower(self.platform, job_id, screen).follow()
         except KeyboardInterrupt:

@@ -4,6 +4,7 @@ behind."""
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import sys
 from argparse import ArgumentParser
@@ -17,7 +18,7 @@ from console.follower import Follower, answer, show_result
 from console.operator_command import TypedCommand
 from console.port import JobResult
 from console.screen import Screen
-from console.typed_input import add_input_option, read_inputs
+from console.typed_input import add_input_options, read_inputs
 from console.workspace_path import missing_files, read_path, workspace_name
 from engine.errors import AuthorError, StroemError
 from engine.lifecycle import JobStatus
@@ -25,6 +26,7 @@ from engine.spec.inputs import resolve
 from engine.spec.model import Loaded, Workspace
 from engine.spec.problems import did_you_mean
 from standalone.private_house import private_house
+from standalone.programs import check_worker_file
 from standalone.supervision.program import Child
 
 
@@ -40,7 +42,7 @@ class Command(TypedCommand):
             "path", help="the workspace's folder, or one workflow file (YAML or Torc)"
         )
         parser.add_argument("task", nargs="?", help="name of the task; optional if there is one")
-        add_input_option(parser)
+        add_input_options(parser)
         parser.add_argument(
             "--json",
             action="store_true",
@@ -60,13 +62,15 @@ class Command(TypedCommand):
             if workspace is None:
                 raise AuthorError("\n".join(map(str, loaded.errors)))
             task = _pick_task(workspace, options["task"], options["path"])
-            given = read_inputs(options["input"])
+            given = read_inputs(options["input"], options["input_file"])
             _check_inputs(workspace, task, given)
+            check_worker_file(options["worker_config"])
             directory = _directory(workspace, task, folder, options["chdir"])
             self._mention_warnings(loaded, options["path"])
             with private_house(options["worker_config"]) as worker:
                 job_id = self._start(folder, directory, task, given)
-                result = self._watch(job_id, task, worker, as_json=options["json"])
+                screen = self.screen(sys.stderr if options["json"] else sys.stdout, options)
+                result = self._watch(job_id, task, worker, screen, as_json=options["json"])
         except KeyboardInterrupt:
             self.stderr.write("Interrupted: the run was stopped.")
             raise
@@ -75,7 +79,9 @@ class Command(TypedCommand):
     def _mention_warnings(self, loaded: Loaded, typed: str) -> None:
         if loaded.problems:
             number = f"{len(loaded.problems)} warning{'s' if len(loaded.problems) > 1 else ''}"
-            self.stderr.write(f"{typed}: {number}; `manage.py validate {typed}` lists them.")
+            self.stderr.write(
+                f"{typed}: {number}; `manage.py validate {shlex.quote(typed)}` lists them."
+            )
 
     def _start(self, folder: Path, directory: str, task: str, given: Mapping[str, Any]) -> UUID:
         name = workspace_name(folder)
@@ -85,8 +91,9 @@ class Command(TypedCommand):
             )
         return self.platform.start(name, task, given, "run")
 
-    def _watch(self, job_id: UUID, task: str, worker: Child, *, as_json: bool) -> JobResult:
-        screen = Screen(sys.stderr if as_json else sys.stdout)
+    def _watch(
+        self, job_id: UUID, task: str, worker: Child, screen: Screen, *, as_json: bool
+    ) -> JobResult:
         screen.line(f"{task}: job {job_id}")
         Follower(self.platform, job_id, screen).follow(is_stopped=worker.has_ended)
         if worker.has_ended():

@@ -6,37 +6,46 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import threading
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from types import FrameType
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
-from engine.errors import StroemError
+from console.arguments import check_address, is_loopback, port_number
+from console.operator_command import OurCommand
+from engine.errors import InputError, StroemError
 from standalone import addresses, preparation
 from standalone.embedded import postgres, standing
 from standalone.embedded.folders import write_private
-from standalone.programs import manage_program, server_program, worker_program
+from standalone.leaving import running_steps, what_became_of
+from standalone.programs import (
+    check_worker_file,
+    drain_s_of,
+    manage_program,
+    server_program,
+    worker_program,
+)
 from standalone.supervision.lifeline import Lifeline
-from standalone.supervision.supervisor import Supervisor
+from standalone.supervision.supervisor import STORES_S, Supervisor
 
-STOP_WITHIN_S = 9.5
+STOP_WITHIN_S = 4.5  # beside the time that running steps get
 TEND_EVERY_S = 0.2
 
 
-class Command(BaseCommand):
+class Command(OurCommand):
     help = (
         "Run all of Stroem on this machine: database, broker, server, scheduler and a worker."
         " Ctrl-C stops it."
     )
-    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--port", type=int, help="the server's port (default: $PORT or the `listen` setting)"
+            "--port",
+            type=port_number,
+            help="the server's port (default: $PORT or the `listen` setting)",
         )
         parser.add_argument("--worker-config", metavar="FILE", help="a worker-config.yaml")
         parser.add_argument(
@@ -48,6 +57,11 @@ class Command(BaseCommand):
         host, port = known.listen_host, _port(options["port"], known.listen_port)
         self._signals = Signals()
         try:
+            check_worker_file(options["worker_config"])
+            self._check_password(host)
+        except StroemError as error:
+            raise CommandError(str(error), returncode=2) from error
+        try:
             lock = standing.take_lock(known.data_dir, self._say)
         except StroemError as error:
             raise CommandError(str(error)) from error
@@ -55,7 +69,7 @@ class Command(BaseCommand):
         supervisor = Supervisor(lifeline, self._say)
         try:
             self._signals.listen()
-            _check_port(host, port)
+            check_address(host, port, "`PORT={port} make up`")
             self._start(supervisor, host, port, options)
             self._signals.is_starting = False
             while not self._signals.stop.wait(TEND_EVERY_S):
@@ -65,12 +79,24 @@ class Command(BaseCommand):
         except (StroemError, OSError) as error:
             raise CommandError(str(error)) from error
         finally:
-            self._stop(supervisor, lifeline)
+            self._stop(supervisor, lifeline, options["worker_config"])
             lock.release()
+
+    def _check_password(self, host: str) -> None:
+        """A short password is for programs on this machine alone."""
+        from apps.accounts.services import short_password
+
+        refusal = short_password()
+        if refusal is None or not os.environ.get("STROEM_ADMIN_PASSWORD"):
+            return  # one of the settings is looked at when the account is made
+        if not is_loopback(host):
+            raise InputError({"password": f"{refusal}: {host} can be reached from elsewhere"})
+        self._say(f"WARNING: {refusal}. It is accepted only because Stroem listens on {host};")
+        self._say("WARNING: every user and every step of this machine can guess it.")
 
     def _start(self, supervisor: Supervisor, host: str, port: int, options: dict[str, Any]) -> None:
         self._start_stores(supervisor)
-        email, password = self._prepare(with_examples=not options["no_examples"])
+        email, password = self._prepare(host, with_examples=not options["no_examples"])
         os.environ["STROEM__LISTEN"] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         logs = settings.STROEM.data_dir / "log"
         seconds = supervisor.start(
@@ -112,7 +138,7 @@ class Command(BaseCommand):
             pair = {"db_url": db_url, "broker_url": broker_url}
             write_private(settings.PAIR_FILE, json.dumps(pair))
 
-    def _prepare(self, *, with_examples: bool) -> tuple[str, str | None]:
+    def _prepare(self, host: str, *, with_examples: bool) -> tuple[str, str | None]:
         """Prepare tables, examples and the first administrator. Returns the e-mail, and the
         password if it was generated."""
         from apps.accounts.services import ensure_first_admin
@@ -124,15 +150,28 @@ class Command(BaseCommand):
             self._say(f"workspaces: {', '.join(imported) or 'no examples'}")
             for name, sentence in refused.items():
                 self._say(f"workspaces: {name} was not imported: {sentence}")
-        email, password = ensure_first_admin()
+        email, password = ensure_first_admin(may_be_short=is_loopback(host))
         addresses.hang_up()
         return email, password
 
-    def _stop(self, supervisor: Supervisor, lifeline: Lifeline) -> None:
-        """Also called when the start failed half-way; a second Ctrl-C speeds it up."""
+    def _stop(self, supervisor: Supervisor, lifeline: Lifeline, config: str | None) -> None:
+        """Also called when the start failed half-way. Running steps get time to end; a second
+        Ctrl-C ends it."""
         self._signals.is_starting = False
-        self._say("Stopping ...")
-        supervisor.stop(STOP_WITHIN_S, is_hurried=lambda: self._signals.count > 1)
+        drain_s = drain_s_of(config)
+        steps = running_steps(supervisor.pid_of("worker"))
+        if steps:
+            number = "1 step runs" if len(steps) == 1 else f"{len(steps)} steps run"
+            self._say(f"{number}; waiting up to {drain_s:g} s. Ctrl-C again to stop them.")
+        else:
+            self._say("Stopping ...")
+        supervisor.stop_applications(
+            STOP_WITHIN_S + drain_s - STORES_S, lambda: self._signals.count
+        )
+        for sentence in what_became_of(steps):
+            self._say(sentence)
+        addresses.hang_up()
+        supervisor.stop_stores(STORES_S)
         settings.PAIR_FILE.unlink(missing_ok=True)
         lifeline.close()
 
@@ -164,24 +203,9 @@ class Signals:
 
 def _port(option: int | None, listen_port: int) -> int:
     given = os.environ.get("PORT", "").strip()
-    if option is None and given and not given.isdigit():
-        raise CommandError("PORT must be a number, for example PORT=8090", returncode=2)
-    port = option if option is not None else int(given or listen_port)
-    if not 1 <= port <= 65535:
-        raise CommandError("The port must be between 1 and 65535.", returncode=2)
-    return port
-
-
-def _check_port(host: str, port: int) -> None:
-    """Report a used port before anything starts; the server itself would only log it."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise CommandError(
-                f"Port {port} on {host} cannot be used ({os.strerror(error.errno or 0)}): choose"
-                f" another one, for example `PORT={port + 1 if port < 65535 else port - 1} make"
-                " up`."
-            ) from error
+    if option is not None or not given:
+        return listen_port if option is None else option
+    try:
+        return port_number(given)
+    except ArgumentTypeError as error:
+        raise CommandError(f"PORT {error}, for example PORT=8090", returncode=2) from None

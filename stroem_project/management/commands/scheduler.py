@@ -5,31 +5,31 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
 from django.db import DatabaseError
 
-from console.operator_command import require_database
+from console.operator_command import OurCommand, require_database
 from engine.errors import StroemError
 from stroem_project.health_files import touch
 
 log = logging.getLogger("stroem.scheduler")
 
 
-class Command(BaseCommand):
+class Command(OurCommand):
     help = (
         "Wake workers for ready steps, start due retries, recover lost steps, enforce time-outs,"
         " reload workspaces. Any number of schedulers may run."
     )
-    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--lifeline-fd", type=int, help="stop when this descriptor closes (used by `up`)"
+            "--lifeline-fd",
+            type=int,
+            help=SUPPRESS,  # `up` uses it: stop when this descriptor closes
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -56,9 +56,9 @@ def _import_configured() -> None:
         for name, source in settings.STROEM.workspaces.items():
             try:
                 if source.path is not None:
-                    import_folder(name, source.path)
+                    import_folder(name, source.path, keeps=True)
                 elif source.url is not None:
-                    import_git(name, source.url, source.ref, source.auth or "")
+                    import_git(name, source.url, source.ref, source.auth or "", keeps=True)
                 interval_s = max(1, round(source.poll_interval_s))
                 Workspace.objects.filter(name=name).update(poll_interval_s=interval_s)
             except StroemError as error:

@@ -6,34 +6,40 @@ import os
 import signal
 import threading
 import time
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from typing import Any
 
 import uvicorn
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import CommandError
 from django.db import DatabaseError, connections
 
-from console.operator_command import require_database
+from console.arguments import check_address, port_number, whole_number
+from console.operator_command import OurCommand, require_database
+from engine.errors import InputError
 
 GRACE_S = 3  # for open requests and streams
 RETRY_S = 2.0
 
 
-class Command(BaseCommand):
+class Command(OurCommand):
     help = "Serve the API and the admin."
-    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", help="address to listen on (default: the `listen` setting)")
         parser.add_argument(
-            "--port", type=int, help="port to listen on (default: the `listen` setting)"
+            "--port", type=port_number, help="port to listen on (default: the `listen` setting)"
         )
         parser.add_argument(
-            "--lifeline-fd", type=int, help="stop when this descriptor closes (used by `up`)"
+            "--lifeline-fd",
+            type=int,
+            help=SUPPRESS,  # `up` uses it: stop when this descriptor closes
         )
         parser.add_argument(
-            "--workers", type=int, default=1, help="number of server processes (default: 1)"
+            "--workers",
+            type=whole_number(1, 64),
+            default=1,
+            help="number of server processes (default: 1)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -42,12 +48,16 @@ class Command(BaseCommand):
             from standalone.supervision.lifeline import watch  # only `up` and `run` ask for it
 
             watch(options["lifeline_fd"], _end)
+        host = options["host"] or settings.STROEM.listen_host
+        port = settings.STROEM.listen_port if options["port"] is None else options["port"]
+        check_address(host, port, "`--port {port}`")
         if os.environ.get("STROEM_ADMIN_EMAIL") or settings.STROEM.auth.initial_user is not None:
+            self._refuse_short_password()
             threading.Thread(target=self._make_first_admin, name="first-admin", daemon=True).start()
         uvicorn.run(
             "stroem_project.asgi:application",
-            host=options["host"] or settings.STROEM.listen_host,
-            port=settings.STROEM.listen_port if options["port"] is None else options["port"],
+            host=host,
+            port=port,
             workers=options["workers"] if options["workers"] > 1 else None,
             timeout_graceful_shutdown=GRACE_S,
             lifespan="off",
@@ -56,6 +66,18 @@ class Command(BaseCommand):
             access_log=False,
             log_config=None,  # Django's logging settings apply
         )
+
+    def _refuse_short_password(self) -> None:
+        """Wait for the tables only where a short password may be refused: an account that is there
+        keeps its own."""
+        from apps.accounts.services import short_password
+
+        if short_password() is None:
+            return
+        try:
+            self._make_first_admin()
+        except InputError as error:
+            raise CommandError(str(error), returncode=2) from error
 
     def _make_first_admin(self) -> None:
         """Create the administrator named by environment or settings once the tables exist; the

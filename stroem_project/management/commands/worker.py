@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
-from console.operator_command import require_database
+from console.arguments import full_id, whole_number
+from console.operator_command import OurCommand, require_database
 from engine import VERSION
 from engine.errors import StroemError
 from engine.slurm_script import Launch
@@ -35,12 +36,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("stroem.worker")
 
 
-class Command(BaseCommand):
+class Command(OurCommand):
     help = (
         "Run steps that need no other tags than this worker's. On SIGTERM or Ctrl-C, start no more"
         " steps and wait `drain_secs` for running ones; a second signal stops them."
     )
-    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -49,22 +49,22 @@ class Command(BaseCommand):
             help="worker-config.yaml (default: no file); STROEM__WORKER__* variables override it",
         )
         parser.add_argument("--name", help="overrides `worker_name`")
-        parser.add_argument("--job", type=UUID, help="only run steps of this job")
+        parser.add_argument("--job", type=full_id, help="only run steps of this job")
         parser.add_argument(
             "--allocation",
-            type=UUID,
+            type=full_id,
             help="Slurm allocation that this worker runs in; needs --job, --scheduler and --config",
         )
         parser.add_argument("--scheduler", help="name of the allocation's Slurm scheduler")
         parser.add_argument(
             "--max-parallel-jobs",
-            type=int,
+            type=whole_number(1, 10_000),
             help="run this many steps at a time, whatever they need",
         )
         parser.add_argument(
             "--lifeline-fd",
             type=int,
-            help="stop at once when this descriptor closes (used by `up` and `run`)",
+            help=SUPPRESS,  # `up` and `run` use it: stop at once when this descriptor closes
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -117,7 +117,7 @@ def people() -> dict[str, User]:
     member.groups.add(group)
     WorkspaceGrant.objects.create(group=group, pattern="w*", role=Role.ADMIN)
     return {
-        "root": User.objects.create_superuser("root@example.org", "x"),
+        "root": User.objects.create_superuser("root@example.org"),
         "admin": person(Role.ADMIN),
         "member": member,
     }

@@ -88,7 +88,7 @@ def test_only_operators_act_and_only_by_post(job: Job, rest: str) -> None:
 
 
 def test_nobody_adds_changes_or_deletes_a_job_by_hand(job: Job) -> None:
-    root = client_of(User.objects.create_superuser("root@example.org", "x"))
+    root = client_of(User.objects.create_superuser("root@example.org"))
     assert root.get(f"{LIST}add/").status_code == 403
     assert root.post(page(job, "delete/"), {"post": "yes"}).status_code == 403
     root.post(page(job), {"task_name": "other", "status": "completed"})

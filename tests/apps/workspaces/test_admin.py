@@ -49,7 +49,7 @@ def shop(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def root() -> Client:
-    return client_of(User.objects.create_superuser("root@example.org", "x"))
+    return client_of(User.objects.create_superuser("root@example.org"))
 
 
 @pytest.mark.parametrize("page", PAGES)

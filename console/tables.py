@@ -1,0 +1,62 @@
+"""Lists of workspaces and tasks in a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from console.port import TaskLine, WorkspaceLine
+from console.screen import clean
+
+LONGEST_CELL = 60
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Lines with aligned columns. Control characters never reach the terminal."""
+    cells = [list(header), *([clean(cell) for cell in row] for row in rows)]
+    widths = [min(max(map(len, column)), LONGEST_CELL) for column in zip(*cells, strict=True)]
+    for row in cells:
+        padded = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(padded).rstrip()
+
+
+def workspaces(found: Iterable[WorkspaceLine]) -> Iterator[str]:
+    header = ("NAME", "STATE", "TASKS", "REVISION", "READ (UTC)", "SOURCE")
+    return table(header, ((
+        row.name, row.state, str(row.tasks), row.revision or "none",
+        f"{row.checked_at:%Y-%m-%d %H:%M}" if row.checked_at else "never",
+        f"{row.source} {row.location}",
+    ) for row in found))  # fmt: skip
+
+
+def tasks(found: Iterable[TaskLine]) -> Iterator[str]:
+    header = ("WORKSPACE", "TASK", "INPUT (* REQUIRED)", "DESCRIPTION")
+    return table(header, (
+        (row.workspace, row.task_name, _inputs(row.inputs) or "none", _first_line(row.description))
+        for row in found
+    ))  # fmt: skip
+
+
+def as_json(row: WorkspaceLine | TaskLine) -> str:
+    shown: dict[str, Any] = asdict(row)
+    if isinstance(row, TaskLine):
+        shown["inputs"] = {
+            name: {"type": type_, "required": required}
+            for name, (type_, required) in row.inputs.items()
+        }
+    return json.dumps(shown, ensure_ascii=False, default=_plain)
+
+
+def _inputs(inputs: Mapping[str, tuple[str, bool]]) -> str:
+    return ", ".join(f"{name}{'*' if required else ''}" for name, (_, required) in inputs.items())
+
+
+def _first_line(text: str) -> str:
+    return next(iter(text.strip().splitlines()), "")
+
+
+def _plain(value: datetime) -> str:
+    return value.isoformat()

@@ -1,0 +1,38 @@
+"""Short commands import what they need, and no more: their start is most of their time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.house import ROOT
+
+# Pages, the API, the broker's clients, servers, and the runners' engines.
+HEAVY = (
+    "unfold.admin", "apps.jobs.pages", "rest_framework.views", "drf_spectacular.openapi",
+    "markdown_it", "celery", "kombu", "uvicorn", "requests", "docker", "kubernetes", "workers",
+)  # fmt: skip
+PROGRAM = """
+import runpy, sys
+sys.argv = ["manage.py", *sys.argv[1:]]
+try:
+    runpy.run_path("manage.py", run_name="__main__")
+finally:
+    print(*sorted(sys.modules), sep="\\n")
+"""
+
+
+@pytest.mark.parametrize("words", [["validate", "examples/hello"], ["jobs"], ["jobs", "--help"]])
+def test_a_short_command_imports_no_page_no_server_and_no_broker(
+    process_env: dict[str, str], words: list[str]
+) -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *words],
+        cwd=ROOT, env=process_env | {"PATH": os.defpath}, capture_output=True, text=True,
+    )  # fmt: skip
+    modules = set(found.stdout.splitlines())
+    assert "console.operator_command" in modules, found.stderr
+    assert sorted(modules.intersection(HEAVY)) == []
