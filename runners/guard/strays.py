@@ -73,6 +73,16 @@ def read_process(pid: int) -> Process | None:
         return None
 
 
+def has_pending(pid: int, number: int) -> bool:
+    """Whether this process was sent a signal that it blocks; False where the system cannot tell."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            line = next((line for line in file if line.startswith(b"ShdPnd:")), b"ShdPnd: 0")
+    except OSError:
+        return False
+    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+
+
 def read_marks(pid: int) -> tuple[str | None, str | None]:
     """(attempt, keeper) of a process; None for a mark that is absent or unreadable."""
     try:
