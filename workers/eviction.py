@@ -27,7 +27,7 @@ class Eviction:
 
     def __init__(self, *, by_slurm: bool = False) -> None:
         """`by_slurm`: in an allocation, such a signal always means that its processes end."""
-        self._by_slurm = by_slurm
+        self.is_by_slurm = by_slurm
         self._told_at: float | None = None
         self.is_group_told: Callable[[], bool] = lambda: False
 
@@ -38,7 +38,7 @@ class Eviction:
     @property
     def text(self) -> str:
         """What to tell people about steps that end for this."""
-        return BY_SLURM if self._by_slurm else ""
+        return BY_SLURM if self.is_by_slurm else ""
 
     def note(self) -> None:
         """The signal has come. Takes no lock: signal handlers call it."""
@@ -53,7 +53,7 @@ class Eviction:
 
     def explain(self, began_at: float, exit_code: int | None) -> str | None:
         """Why a process that began then, and has just ended, did not end by itself; else None."""
-        if self._by_slurm:
+        if self.is_by_slurm:
             # Slurm signals one process after the other: the worker's turn may come a moment later.
             ran_s = time.monotonic() - began_at
             moment_s = LONGEST_S if exit_code else min(max(ran_s * SHARE, SHORTEST_S), LONGEST_S)

@@ -97,6 +97,8 @@ class Leaver(threading.Thread):
 
     def _is_time_over(self) -> bool:
         """Ask Slurm once more: its administrators may have given the job more time."""
+        if not self._place.number:
+            return True
         try:
             left_s, walltime_s = slurm.times_of(self._place.number)
         except slurm.SlurmError as error:

@@ -9,7 +9,6 @@ empty, and an ordinary step only pays for one look at it.
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import signal
@@ -23,11 +22,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from engine.errors import AuthorError, PlatformError
+from engine.errors import AuthorError
 from runners.base import StopSignal, limit_grace
 from runners.guard import strays
 from runners.guard.guard import Guard
 from runners.host.environment import User, set_process_option
+from runners.host.refusals import explain
 
 Reader = Callable[[Literal["stdout", "stderr"], bytes], None]
 Cause = Literal["stop", "timeout"]
@@ -128,7 +128,7 @@ def _start(
             )
         )
     except OSError as error:
-        raise _explain(error, command) from error
+        raise explain(error, command.argv, command.cwd, command.env) from error
     except ValueError as error:  # also UnicodeEncodeError
         raise AuthorError(
             "an argument or environment value of the step holds a character that no program can be"
@@ -143,40 +143,6 @@ def _start(
 def _nothing() -> int:
     """The stdin of every step."""
     return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-
-
-def _explain(error: OSError, command: Command) -> Exception:
-    program = command.argv[0]
-    match error.errno:
-        case errno.ENOENT | errno.EACCES | errno.ENOTDIR if error.filename == os.fspath(
-            command.cwd
-        ):
-            return AuthorError(
-                f"the working directory {command.cwd.name!r} is not a directory that the step may"
-                " enter"
-            )
-        case errno.ENOENT:
-            return AuthorError(
-                f"the program {program!r}, or the interpreter its first line names, was not found"
-            )
-        case errno.EACCES:
-            return AuthorError(
-                f"the program {program!r} may not be executed; check its mode and its directory's"
-            )
-        case errno.ENOEXEC:
-            return AuthorError(
-                f"{program!r} is not a program; begin it with a line such as #!/bin/sh"
-            )
-        case errno.E2BIG:
-            size = sum(len(arg) for arg in command.argv) + sum(
-                len(k) + len(v) for k, v in command.env.items()
-            )
-            return AuthorError(
-                f"arguments and environment of the step are too long for this system ({size}"
-                " characters); pass large values in a file"
-            )
-        case _:
-            return PlatformError(f"the process could not be started: {error.strerror}")
 
 
 class _Bell:

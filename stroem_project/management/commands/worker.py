@@ -223,7 +223,9 @@ def _greeting(config: WorkerConfig, queues: tuple[str, ...]) -> str:
 def _listen_to_signals(stop: threading.Event, hurry: threading.Event, eviction: Eviction) -> None:
     def on_signal(number: int, frame: FrameType | None) -> None:
         eviction.note()
-        (hurry if stop.is_set() else stop).set()
+        # Slurm may send TERM more than once, and leaves the same time after it
+        is_second = stop.is_set() and not (eviction.is_by_slurm and number == signal.SIGTERM)
+        (hurry if is_second else stop).set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
