@@ -139,10 +139,12 @@ def _numbers(row: JobAction, part: int, doing: Mapping[str, Any], again: int) ->
     count = doing["num_allocations"]
     if not again and row.generation == 1:
         return range(count)
-    first = again * count
-    made = Allocation.objects.filter(action_id=row.id, part=part, number__gte=first).count()
     statuses = (StepStatus.READY,) if again else (StepStatus.PENDING, StepStatus.READY)
     usable = _count_usable(row.job_id, doing["scheduler"], statuses)
+    if not again:  # a loop that is still to open counts as one step
+        return range(count if usable else 0)
+    first = again * count
+    made = Allocation.objects.filter(action_id=row.id, part=part, number__gte=first).count()
     return range(first, first + (made or min(count, usable)))
 
 
