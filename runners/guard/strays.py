@@ -76,11 +76,16 @@ def read_process(pid: int) -> Process | None:
 def has_pending(pid: int, number: int) -> bool:
     """Whether this process was sent a signal that it blocks; False where the system cannot tell."""
     try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            line = next((line for line in file if line.startswith(b"ShdPnd:")), b"ShdPnd: 0")
+        fd = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
-    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    try:
+        _, found, rest = os.read(fd, 4096).partition(b"\nShdPnd:\t")
+    except OSError:  # it has ended meanwhile
+        return False
+    finally:
+        os.close(fd)
+    return bool(found and int(rest[:16], 16) >> (number - 1) & 1)
 
 
 def read_marks(pid: int) -> tuple[str | None, str | None]:

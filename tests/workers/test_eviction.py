@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -62,3 +64,27 @@ def test_what_the_worker_ended_itself_stays_as_it_is() -> None:
     for verdict in (Verdict.CANCELLED, Verdict.TIMED_OUT, Verdict.LOST):
         outcome = StepOutcome(verdict, 143, "why")
         assert eviction.judge(outcome, began_at) is outcome
+
+
+def test_a_signal_that_the_main_thread_has_not_seen_yet_counts() -> None:
+    """Each child lets another thread judge while its main thread, busy in C, handles nothing."""
+    code = """
+import hashlib, os, signal, threading, time
+from engine.orders import StepOutcome, Verdict
+from workers.eviction import Eviction
+eviction = Eviction()
+eviction.is_group_told = lambda: True
+signal.signal(signal.SIGTERM, lambda number, frame: eviction.note())
+eviction.listen()
+began_at = time.monotonic()
+assert eviction.judge(StepOutcome(Verdict.SUCCEEDED, 0), began_at).verdict == "succeeded"
+def judge():
+    os.kill(os.getpid(), signal.SIGTERM)
+    print(eviction.is_told, eviction.judge(StepOutcome(Verdict.SUCCEEDED, 0), began_at).verdict)
+thread = threading.Thread(target=judge)
+thread.start()
+hashlib.pbkdf2_hmac("sha256", b"x", b"y", 600_000)  # holds no lock, and runs no handler
+thread.join()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["False", "lost"], done.stderr

@@ -79,6 +79,7 @@ class Command(BaseCommand):
         _suit_database(config.max_concurrent + 3)
         hurry, stop = threading.Event(), threading.Event()
         eviction = Eviction(by_slurm=place is not None)
+        eviction.listen()
         _listen_to_signals(stop, hurry, eviction)
         if options["lifeline_fd"] is not None:
             from standalone.supervision.lifeline import watch  # only `up` and `run` ask for it
