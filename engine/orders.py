@@ -66,6 +66,7 @@ class Limits:
 
     timeout_s: float | None = None
     stop_grace_s: float = 5.0
+    walltime_grace_s: float | None = None  # in place of it, when the allocation's time is over
     output_bytes: int = 1_000_000
     log_bytes: int = 50_000_000
     line_bytes: int = 16_384

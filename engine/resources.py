@@ -182,7 +182,11 @@ def _amount(name: str, value: float) -> str:
         return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02} of time"
     if name != "memory_bytes":
         return f"{value:g} {_SHOWN[name] if value != 1 else _SHOWN[name].removesuffix('s')}"
+    return f"{show_bytes(value)} of memory"
+
+
+def show_bytes(count: float) -> str:
     for unit, size in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
-        if value >= size:
-            return f"{value / size:g} {unit} of memory"
-    return f"{value:g} bytes of memory"
+        if count >= size:
+            return f"{count / size:g} {unit}"
+    return f"{count:g} bytes"

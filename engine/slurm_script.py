@@ -119,3 +119,9 @@ def _body(request: Request, launch: Launch, config: str) -> Sequence[str]:
             " --ntasks-per-node=1 --cpu-bind=none --kill-on-bad-exit=0 "
         )
     return [*lines, starter + command]
+
+
+def walltime_in(script: str) -> str:
+    """The time that a script of ours asks for; empty if it does not say."""
+    found = re.search(r"^#SBATCH --time=(\S+)$", script, re.MULTILINE)
+    return found[1] if found else ""

@@ -20,7 +20,11 @@ ADVICE = {
     "go": (("go",), "Go"),
 }
 
-_REASONS = {"drain": "it was told to leave", "lost": "its claim could not be renewed"}
+_REASONS = {
+    "drain": "it was told to leave",
+    "lost": "its claim could not be renewed",
+    "walltime": "its allocation's time is over",
+}
 
 
 def explain_loss(reason: str | None) -> str:
@@ -28,8 +32,11 @@ def explain_loss(reason: str | None) -> str:
     return f"The worker ended the step before its end ({_REASONS.get(reason or 'lost', reason)})"
 
 
-def limit_grace(grace_s: float, reason: str | None) -> float:
-    """Seconds between TERM and KILL for a step with this `grace_s` that ends for `reason`."""
+def limit_grace(grace_s: float, reason: str | None, last_s: float | None = None) -> float:
+    """Seconds between TERM and KILL for a step with this `grace_s` that ends for `reason`.
+    `last_s`: for a step whose allocation ends."""
+    if reason == "walltime" and last_s is not None:
+        return last_s
     return min(max(grace_s, 0.0), _DRAIN_GRACE_S if reason == "drain" else _LONGEST_GRACE_S)
 
 

@@ -24,6 +24,7 @@ from runners.lines import LineFeed
 from workers import slurm
 from workers.attempts import Attempt, fields
 from workers.door import OUTAGES, Ledger, NodeLedger
+from workers.eviction import Eviction
 from workers.execution import CANCELLED, Ended, Performed, admitted
 from workers.outputs import Outputs, inherit
 from workers.reporting import LogPump, Reporter
@@ -61,6 +62,7 @@ class Actions:
         stop_grace_s: float,
         user: User | None = None,
         withheld: Collection[str] = (),
+        eviction: Eviction | None = None,
     ) -> None:
         """`withheld`: credentials of the worker that no command may find in its environment."""
         self._ledger = ledger
@@ -72,6 +74,7 @@ class Actions:
         self._stop_grace_s = stop_grace_s
         self._user = user
         self._withheld = tuple(withheld)
+        self._eviction = eviction or Eviction()
 
     def perform(self, attempt: Attempt) -> Performed:
         """Do all that the action does, in order; the first failure ends it. Raises one of OUTAGES
@@ -101,6 +104,8 @@ class Actions:
         try:
             doing = self._begin(attempt, material, reporter)
             for work in works_of(material.do):
+                if material.only_nodes and isinstance(work, CommandsWork):
+                    continue
                 outcome = self._do(doing, work)
                 if outcome.verdict is not Verdict.SUCCEEDED:
                     return outcome
@@ -148,6 +153,7 @@ class Actions:
 
     def _run(self, doing: _Doing, command: str) -> StepOutcome:
         feed = LineFeed(doing.reporter, Limits(), doing.material.masks)
+        began_at = time.monotonic()
         end = supervise(
             Command((SHELL, "-c", command), doing.directory, doing.environment),
             doing.attempt.name,
@@ -159,7 +165,7 @@ class Actions:
             self._user,
         )
         feed.close()
-        return _judge(doing, end, feed.stderr_tail)
+        return self._eviction.judge(_judge(doing, end, feed.stderr_tail), began_at)
 
     def _ask_for_nodes(self, doing: _Doing, part: int) -> StepOutcome:
         """Ask Slurm for what is still missing; what it refuses now may be granted at another

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
@@ -15,17 +14,10 @@ from uuid import UUID
 from engine.resources import split_tags
 from engine.spec.tags import ANY_SCHEDULER, SLURM_PREFIX, SUBMITS
 from workers import slurm
-from workers.attempts import Attempts
 from workers.config import WorkerConfig
-from workers.door import OUTAGES, Ledger, VisitLedger
 
 log = logging.getLogger("stroem.worker")
-LOOK_EVERY_S = 1.0
 STARTING_S = 60.0  # of an allocation's time, for starting up; not counted against `runtime`
-LEAVE_BEFORE_S = 30.0  # its end, so that this worker ends its steps, not Slurm
-KILL_WAIT_S = 15.0  # for steps, after Slurm's TERM: its KILL comes 30 s after that by default
-# at most, for actions on leaving the job; they have their own time-outs
-LEAVING_S = 86_400.0
 _GPUS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "GPU_DEVICE_ORDINAL")
 MOST_SLOTS = 64  # of a worker that packs: the resources are the limit
 _NUMBERS = re.compile(r"(\d+)(?:-(\d+))?")
@@ -34,12 +26,14 @@ _NUMBERS = re.compile(r"(\d+)(?:-(\d+))?")
 @dataclass(frozen=True, slots=True)
 class AllocationPlace:
     """The allocation that this worker runs in. `num_nodes`: how many nodes its steps may use;
-    `ends_at`: in seconds since 1970, None without a limit."""
+    `ends_at`: in seconds since 1970, None without a limit; `number`: of the Slurm job."""
 
     id: UUID
     scheduler: str
     num_nodes: int = 1
     ends_at: float | None = None
+    number: str = ""
+    walltime_s: float | None = None
 
     @classmethod
     def here(
@@ -49,7 +43,9 @@ class AllocationPlace:
         own worker."""
         is_of_node = environ.get("SLURM_STEP_ID", "").isdigit()
         nodes = "1" if is_of_node else environ.get("SLURM_JOB_NUM_NODES", "1")
-        return cls(id, scheduler, int(nodes) if nodes.isdigit() else 1, _end(environ))
+        number = environ.get("SLURM_JOB_ID", "")
+        ends_at, walltime_s = _times(environ, number)
+        return cls(id, scheduler, int(nodes) if nodes.isdigit() else 1, ends_at, number, walltime_s)
 
     @property
     def offers(self) -> dict[str, float | int]:
@@ -128,75 +124,18 @@ def _memory(environ: Mapping[str, str]) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _end(environ: Mapping[str, str]) -> float | None:
-    """When Slurm takes the nodes back: from the environment of newer versions, else from squeue."""
-    told, number = environ.get("SLURM_JOB_END_TIME", ""), environ.get("SLURM_JOB_ID", "")
-    if told.isdigit():
-        return float(told)
+def _times(environ: Mapping[str, str], number: str) -> tuple[float | None, float | None]:
+    """When Slurm takes the nodes back, and for how long it gave them: from the environment of newer
+    versions, else from squeue."""
+    begun, end = environ.get("SLURM_JOB_START_TIME", ""), environ.get("SLURM_JOB_END_TIME", "")
+    if end.isdigit():
+        return float(end), float(end) - float(begun) if begun.isdigit() else None
     try:
-        left_s = slurm.seconds_left(number) if number else None
+        left_s, walltime_s = slurm.times_of(number) if number else (None, None)
     except slurm.SlurmError as error:
         log.warning("the end of this allocation is not known: %s", error)
-        return None
-    return None if left_s is None else time.time() + left_s
-
-
-class Leaver(threading.Thread):
-    """Ends the worker when its job has ended, no step is left that could run here, or the
-    allocation's time is over."""
-
-    def __init__(
-        self, ledger: Ledger, visits: VisitLedger, config: WorkerConfig, place: AllocationPlace,
-        job_id: UUID,
-        attempts: Attempts, leave: Callable[[], None],
-        could_fit: Callable[[str], bool] = lambda key: True,
-    ) -> None:  # fmt: skip
-        """`could_fit`: whether a step of this tag set could ever run here."""
-        super().__init__(name="leaver", daemon=True)
-        self._ledger = ledger
-        self._visits = visits
-        self._config = config
-        self._place = place
-        self._job_id = job_id
-        self._attempts = attempts
-        self._leave = leave
-        self._could_fit = could_fit
-        self._is_done = False
-
-    @property
-    def patience(self) -> tuple[float, float]:
-        """Seconds for running steps, and for actions on leaving the job."""
-        if self._is_done:
-            return 0.0, max(0.0, min(LEAVING_S, self._place.left_s - KILL_WAIT_S))
-        return min(KILL_WAIT_S, self._config.drain_secs), min(
-            KILL_WAIT_S / 3, self._config.drain_secs
-        )
-
-    def run(self) -> None:
-        while True:
-            time.sleep(LOOK_EVERY_S)
-            if self._place.left_s < LEAVE_BEFORE_S:
-                log.info("the time of this allocation is over")
-                self._leave()
-                return
-            try:
-                if not self._attempts.all("step") and not self._is_needed():
-                    log.info("nothing is left to do in this allocation")
-                    self._is_done = True
-                    self._leave()
-                    return
-            except OUTAGES as error:
-                log.debug("asking whether to stay: %s", type(error).__name__)
-            finally:
-                self._visits.released()
-
-    def _is_needed(self) -> bool:
-        refs = [
-            ref for ref in self._ledger.covered(self._config.tags) if self._place.serves(ref.key)
-        ]
-        return self._visits.is_needed(
-            self._job_id, [ref.id for ref in refs if self._could_fit(ref.key)]
-        )
+        return None, None
+    return None if left_s is None else time.time() + left_s, walltime_s
 
 
 def check_config_mode(file: Path) -> str | None:

@@ -18,6 +18,7 @@ from runners.catalog import Catalog, CatalogConfig
 from runners.guard.guard import Guard
 from runners.host.environment import find_user
 from runners.host.local import LocalConfig
+from workers import leaver
 from workers.actions import Actions
 from workers.allocation import AllocationPlace
 from workers.attempts import Attempts
@@ -25,6 +26,7 @@ from workers.bells import Ringer
 from workers.config import WorkerConfig
 from workers.disk import WorkerDirectory
 from workers.door import OUTAGES, Doors, Ledger
+from workers.eviction import Eviction
 from workers.execution import Execution, Pins
 from workers.follower import AllocationFollower
 from workers.lane import SLOW_POLL_S, Crew, Lane
@@ -112,17 +114,20 @@ def assemble(
     withheld: Collection[str] = (),
     job_id: UUID | None = None,
     allocation: AllocationPlace | None = None,
+    eviction: Eviction | None = None,
 ) -> Assembly:
     """A worker with this configuration. Raises StroemError when it cannot work.
 
     `launch` starts a worker on a node; `withheld` are credentials to hide from the commands of
-    workflow actions.
+    workflow actions; `eviction` hears of the signals that tell the worker to leave.
     """
     timing = Timing.of(lease_s, config.stop_grace_secs)
     user = find_user(config.run_as) if config.run_as else None
     owner = (user.uid, user.gid) if user else None
     directory = WorkerDirectory(config.workspace_cache_dir, is_shared=user is not None)
     guard = Guard(lease_s, timing.guard_margin_s)
+    eviction = eviction or Eviction()
+    eviction.is_group_told = guard.was_told_to_end
     attempts, slots = Attempts(), Slots(config.max_concurrent)
     offers = {**config.offers, **(allocation.offers if allocation and config.offers else {})}
     presence = Presence(
@@ -131,21 +136,22 @@ def assemble(
     )  # fmt: skip
     outputs = Outputs(config.output_root or config.workspace_cache_dir / "output", owner)
     visits = Visits(
-        doors.allocations, lambda: presence.worker_id, allocation.id if allocation else None
+        doors.allocations, lambda: presence.worker_id, allocation.id if allocation else None, job_id
     )
     pump, ringer = LogPump(doors.ledger.append, doors.ledger.released), Ringer(doors.bells)
     crew = Crew(doors.ledger, presence, attempts, ringer, lease_s, job_id)
     actions = Actions(
         doors.ledger, doors.allocations, outputs, guard, launch, pump,
-        stop_grace_s=config.stop_grace_secs, user=user, withheld=withheld,
+        stop_grace_s=config.stop_grace_secs, user=user, withheld=withheld, eviction=eviction,
     )  # fmt: skip
     catalog = Catalog(_catalog_config(config, directory, allocation), guard)
     workspaces = Workspaces(
         directory, doors.archive, max_retained=config.max_retained_revisions, owner=owner
     )
     execution = _execution(
-        config, doors, workspaces, Scratches(directory, owner), pump, catalog, outputs, visits
-    )
+        config, doors, workspaces, Scratches(directory, owner), pump, catalog, outputs, visits,
+        eviction, leaver.steps_grace_s(config, allocation) if allocation else None,
+    )  # fmt: skip
     packing = (
         Packing(Offer.of(offers), find_gpus(config.num_gpus), offers.get("ends_at"))
         if offers
@@ -190,6 +196,8 @@ def _execution(
     catalog: Catalog,
     outputs: Outputs,
     visits: Visits,
+    eviction: Eviction,
+    walltime_grace_s: float | None,
 ) -> Execution:
     return Execution(
         doors.ledger,
@@ -203,6 +211,8 @@ def _execution(
         run_as=config.run_as,
         outputs=outputs,
         visits=visits,
+        eviction=eviction,
+        walltime_grace_s=walltime_grace_s,
     )
 
 

@@ -10,29 +10,33 @@ from typing import Any, Literal
 
 from apps.jobs.ledger import Claim
 
-Reason = Literal["cancel", "drain", "lost"]
+Reason = Literal["cancel", "drain", "lost", "walltime"]
 
 
 class Stop:
-    """A stop signal: set once, for one reason; calls back everything registered with `on_set`."""
+    """A stop signal: set once, for one reason; calls back everything registered with `on_set`.
 
-    __slots__ = ("_callbacks", "_event", "_lock", "_reason")
+    `text`: what to tell people about the reason, if there is more to say.
+    """
+
+    __slots__ = ("_callbacks", "_event", "_lock", "_reason", "text")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._reason: Reason | None = None
         self._callbacks: list[Callable[[], None]] = []
         self._event: threading.Event | None = None
+        self.text = ""
 
     @property
     def reason(self) -> Reason | None:
         return self._reason
 
-    def set(self, reason: Reason) -> None:
+    def set(self, reason: Reason, text: str = "") -> None:
         with self._lock:
             if self._reason is not None:
                 return
-            self._reason = reason
+            self._reason, self.text = reason, text
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
@@ -106,11 +110,11 @@ class Attempts:
     def names(self) -> frozenset[str]:
         return frozenset(attempt.name for attempt in self.all())
 
-    def stop_all(self, reason: Reason, kind: str | None = None) -> int:
+    def stop_all(self, reason: Reason, kind: str | None = None, text: str = "") -> int:
         """Signal every attempt; returns their number."""
         attempts = self.all(kind)
         for attempt in attempts:
-            attempt.stop.set(reason)
+            attempt.stop.set(reason, text)
         return len(attempts)
 
     def wait_until_none(self, timeout_s: float, kind: str | None = None) -> bool:

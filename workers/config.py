@@ -100,6 +100,8 @@ class WorkerConfig:
     num_cpus: Annotated[float | None, number(0.001, 1e9)] = None
     memory: Annotated[int | None, _size] = None
     num_gpus: Annotated[int | None, number(0, 1e9, whole=True)] = None
+    # in an allocation: how long before its end steps get TERM
+    walltime_lead_secs: Annotated[float, number(5, 86400)] = 30.0
     # for workers on nodes, if their Slurm scheduler has no `worker_config`
     slurm_worker_config: Path | None = None
 

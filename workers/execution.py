@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from engine.spec.model import Action
 from runners.base import Runner
 from workers.attempts import Attempt, fields
 from workers.door import OUTAGES, Ledger
+from workers.eviction import Eviction
 from workers.outputs import Outputs
 from workers.rendering import Rendered, render
 from workers.reporting import Batch, LogPump, Reporter
@@ -99,6 +101,8 @@ class Execution:
         run_as: str | None = None,
         outputs: Outputs | None = None,
         visits: Visits | None = None,
+        eviction: Eviction | None = None,
+        walltime_grace_s: float | None = None,
     ) -> None:
         """`pick` returns the runner of an action; it raises PlatformError if there is none here."""
         self._ledger = ledger
@@ -112,6 +116,8 @@ class Execution:
         self._run_as = run_as
         self._outputs = outputs
         self._visits = visits
+        self._eviction = eviction or Eviction()
+        self._walltime_grace_s = walltime_grace_s
 
     def perform(self, attempt: Attempt) -> Performed:
         """Do the attempt to its end. The caller then calls `tidy`, when no report waits for it.
@@ -170,7 +176,10 @@ class Execution:
         reporter = Reporter(attempt.claim, masker(rendered.masks), self._pump)
         for note in rendered.notes:
             reporter.say(note)
+        began_at = time.monotonic()
         outcome = self._run(attempt, order, runner, reporter)
+        if (rendered.action.type, rendered.action.runner) == ("script", "local"):
+            outcome = self._eviction.judge(outcome, began_at)
         return Ended(replace(said, outcome=outcome), reporter.close())
 
     def _run(
@@ -187,8 +196,14 @@ class Execution:
         except Exception as error:
             log.exception("the runner failed", extra=fields(attempt.claim))
             outcome = _failed(_ours(error))
-        if outcome.verdict is Verdict.CANCELLED and attempt.stop.reason in ("drain", "lost"):
-            return StepOutcome(Verdict.LOST, outcome.exit_code, outcome.error)
+        if outcome.verdict is Verdict.CANCELLED and attempt.stop.reason in (
+            "drain",
+            "lost",
+            "walltime",
+        ):
+            outcome = StepOutcome(Verdict.LOST, outcome.exit_code, outcome.error)
+        if outcome.verdict is Verdict.LOST and attempt.stop.text:
+            return replace(outcome, error=attempt.stop.text)
         return outcome
 
     def _order(
@@ -220,7 +235,7 @@ class Execution:
             scratch_dir=place.scratch.path,
             env={**self._output_env(attempt, material), **rendered.env, **attempt.environment},
             input_path=place.scratch.input_path,
-            limits=Limits(timeout_s=claim.timeout_s, stop_grace_s=self._stop_grace_s),
+            limits=Limits(claim.timeout_s, self._stop_grace_s, self._walltime_grace_s),
             resources=rendered.resources,
             workdir=action.workdir,
             chdir=Path(material.chdir) if material.chdir else None,

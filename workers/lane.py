@@ -94,6 +94,10 @@ class Lane:
         """The tag sets that the lane serves."""
         return self._tag_sets.keys()
 
+    @property
+    def tag_set_ids(self) -> Collection[int]:
+        return self._tag_sets.values()
+
     def open(self) -> None:
         self._is_open = True
 

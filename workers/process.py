@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.spec.tags import tag_set_key
 from workers import tasks
-from workers.attempts import Attempts
+from workers.attempts import Attempts, Reason, Stop
 from workers.bells import Ear, Ringer
 from workers.config import ABILITIES, WorkerConfig
 from workers.door import OUTAGES, Bells, Ledger
@@ -56,6 +56,7 @@ class Worker:
         keys = likely_keys(config.tags)
         self._ear = Ear(app, bells, steps.slots, keys, name=f"{config.worker_name}@stroem")
         self._closed = threading.Event()
+        self._leaving = Stop()
         self._poller = threading.Thread(target=self._poll, name="poller", daemon=True)
 
     @property
@@ -74,8 +75,12 @@ class Worker:
 
     def start(self) -> None:
         """Start claiming work. The presence must be registered."""
-        for lane in self._lanes:
+        for lane in self._others:
             lane.open()
+        if self._visits is None or self._visits.home is None:
+            self._steps.open()
+        else:
+            threading.Thread(target=self._enter_home, name="entrance", daemon=True).start()
         self._ledger.linger(True)
         self.refresh_tag_sets()
         tasks.listen(self.hear)
@@ -104,26 +109,40 @@ class Worker:
             lane.refresh()
             self._ear.add(lane.keys)
 
-    def drain(self, wait_s: float, hurry: threading.Event, leaving_s: float | None = None) -> int:
-        """Claim no more steps, give running ones `wait_s` (or until `hurry` is set), stop the rest,
-        and do the actions on leaving the jobs. Returns the number of stopped steps.
+    def drain(
+        self,
+        wait_s: float,
+        hurry: threading.Event,
+        leave_by: float | None = None,
+        *,
+        reason: Reason = "drain",
+        text: str = "",
+        grace_s: float | None = None,
+    ) -> int:
+        """Claim no more steps, give running ones `wait_s` (or until `hurry` is set), stop the rest
+        for `reason`, and do the actions on leaving the jobs. Returns the number of stopped steps.
 
-        `leaving_s`: time for those actions, `drain_secs` by default.
+        `leave_by`: when those actions must have ended, on the monotonic clock; by default,
+        `drain_secs` after the steps. `grace_s`: what stopped steps have from TERM to KILL.
         """
+        self._leaving.set("drain")
         self._steps.close()
         deadline = time.monotonic() + wait_s
-        while time.monotonic() < deadline and not hurry.is_set():
-            if self._attempts.wait_until_none(min(0.1, deadline - time.monotonic()), "step"):
+        while (left_s := deadline - time.monotonic()) > 0 and not hurry.is_set():
+            if self._steps.slots.wait_until_idle(min(0.1, left_s)):
                 break
-        stopped = self._attempts.stop_all("drain", "step")
+        stopped = self._attempts.stop_all(reason, "step", text)
         self._ear.close()
         last_s = min(EXIT_S, self._config.stop_grace_secs + LAST_WORD_S)
-        if not self._attempts.wait_until_none(last_s, "step"):
+        last_s = last_s if grace_s is None else grace_s + LAST_WORD_S
+        if not self._end_steps(last_s, reason, text):
             log.warning(
                 "%d steps did not end in time; when their leases run out, they count as lost",
                 len(self._attempts.all("step")),
             )
-        patience_s = self._config.drain_secs if leaving_s is None else leaving_s
+        patience_s = self._config.drain_secs
+        if leave_by is not None:
+            patience_s = max(0.0, leave_by - time.monotonic())
         self._leave(0.0 if hurry.is_set() else patience_s)
         self._closed.set()
         self._presence.close()
@@ -133,18 +152,64 @@ class Worker:
         self._ledger.linger(False)
         return stopped
 
+    def _enter_home(self) -> None:
+        """Do what comes before the first step of the only job, then claim its steps."""
+        assert self._visits is not None and self._visits.home is not None
+        while self._leaving.reason is None:
+            try:
+                self._visits.enter(self._visits.home, self._leaving)
+            except OUTAGES as error:
+                log.debug("entering the job: %s", type(error).__name__)
+                self._leaving.wait(1.0)
+                continue
+            finally:
+                self._ledger.released()
+            self._steps.open()
+            if self._leaving.reason is not None:
+                self._steps.close()
+            self._steps.wake()
+            return
+
+    def _end_steps(self, within_s: float, reason: Reason, text: str) -> bool:
+        """Wait until the steps' lane is idle; stop also what was being claimed when it closed."""
+        deadline = time.monotonic() + within_s
+        while not self._steps.slots.wait_until_idle(0.1):
+            if time.monotonic() >= deadline:
+                return not self._attempts.all("step")
+            self._attempts.stop_all(reason, "step", text)
+        return True
+
     def _leave(self, wait_s: float) -> None:
         """Do the actions on leaving the jobs; stop what still runs after `wait_s`."""
         deadline = time.monotonic() + wait_s
-        for lane in self._others:
-            lane.narrow()
-        if self._visits is not None:
-            self._visits.close(wait_s)
-        if not self._attempts.wait_until_none(max(0.0, deadline - time.monotonic())):
-            self._attempts.stop_all("drain")
-            self._attempts.wait_until_none(LAST_WORD_S + self._config.stop_grace_secs)
+        visits = self._visits
+        if visits is None or visits.home is None:
+            for lane in self._others:
+                lane.narrow()
+        if visits is not None:
+            visits.close(wait_s)
+        while not self._is_all_done() and time.monotonic() < deadline:
+            self._leaving_wait()
         for lane in self._others:
             lane.close()
+        deadline = time.monotonic() + LAST_WORD_S + self._config.stop_grace_secs
+        for lane in self._others:
+            while not lane.slots.wait_until_idle(0.1) and time.monotonic() < deadline:
+                self._attempts.stop_all("drain")
+
+    def _is_all_done(self) -> bool:
+        """Whether no action runs here and none is left that the last worker of its job must do."""
+        if not all(lane.slots.wait_until_idle(0.1) for lane in self._others):
+            return False
+        if self._visits is None:
+            return True
+        ids = [id for lane in self._others for id in lane.tag_set_ids]
+        return not self._visits.leaves_actions(ids)
+
+    def _leaving_wait(self) -> None:
+        for lane in self._others:
+            lane.wake()
+        self._closed.wait(0.1)
 
     def _poll(self) -> None:
         while not self._closed.is_set():

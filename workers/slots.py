@@ -24,6 +24,7 @@ class Slots:
         self.on_free = on_free
         self._lock = threading.Lock()
         self._queue: SimpleQueue[Work] = SimpleQueue()
+        self._idle = threading.Condition(self._lock)
         self._busy = 0
         self._threads = 0
 
@@ -34,6 +35,11 @@ class Slots:
     @property
     def busy(self) -> int:
         return min(self.size, self._busy)
+
+    def wait_until_idle(self, timeout_s: float) -> bool:
+        """Whether no slot has any work, after at most `timeout_s` seconds."""
+        with self._idle:
+            return self._idle.wait_for(lambda: self._busy == 0, timeout_s)
 
     def offer(self, work: Work) -> bool:
         """Do `work` now in a free slot; False if all are busy."""
@@ -67,5 +73,7 @@ class Slots:
                 with self._lock:
                     self._busy -= 1
                     is_first_free = self._busy == self.size - 1
+                    if self._busy == 0:
+                        self._idle.notify_all()
                 if is_first_free:
                     self.on_free()

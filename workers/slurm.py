@@ -135,10 +135,16 @@ def _look_up(number: str) -> SlurmJob:
     return SlurmJob(state, "" if nodes.startswith("None") else nodes, "", name)
 
 
-def seconds_left(number: str) -> float | None:
-    """How long the Slurm job may still run; None without a limit or an answer."""
-    done = _run(["squeue", "--noheader", "--format=%L", f"--jobs={number}"])
-    found = _LEFT.fullmatch(done.stdout.strip()) if done.returncode == 0 else None
+def times_of(number: str) -> tuple[float | None, float | None]:
+    """How many seconds the Slurm job may still run, and how many in all; None without a limit or an
+    answer."""
+    done = _run(["squeue", "--noheader", "--format=%L|%l", f"--jobs={number}"])
+    left, _, limit = (done.stdout.strip() if done.returncode == 0 else "").partition("|")
+    return _seconds(left), _seconds(limit)
+
+
+def _seconds(text: str) -> float | None:
+    found = _LEFT.fullmatch(text.strip())
     if found is None:
         return None
     days, hours, minutes, seconds = (int(part or 0) for part in found.groups())

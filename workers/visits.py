@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -33,8 +33,14 @@ class Visits:
     the rest."""
 
     def __init__(
-        self, ledger: VisitLedger, worker_id: Callable[[], UUID | None], allocation_id: UUID | None
+        self,
+        ledger: VisitLedger,
+        worker_id: Callable[[], UUID | None],
+        allocation_id: UUID | None,
+        home: UUID | None = None,
     ) -> None:
+        """`home`: the only job that this worker serves, if it is one."""
+        self.home = home
         self._ledger = ledger
         self._worker_id = worker_id
         self._allocation_id = allocation_id
@@ -107,6 +113,19 @@ class Visits:
         for job_id, visit in list(self._visits.items()):
             if visit.is_leaving and self._ledger.is_left(visit.session_id):
                 self._visits.pop(job_id, None)
+
+    def leaves_actions(self, tag_set_ids: Sequence[int]) -> bool:
+        """Whether actions of these tag sets wait for a worker of the only job, such as this one."""
+        worker_id = self._worker_id()
+        if self.home is None or worker_id is None:
+            return False
+        try:
+            return self._ledger.leaves_actions(self.home, worker_id, tag_set_ids)
+        except OUTAGES as error:
+            log.warning("asking for actions of the job failed: %s", type(error).__name__)
+            return False
+        finally:
+            self._ledger.released()
 
     def close(self, wait_s: float) -> None:
         """Leave every job and wait, at most `wait_s` seconds, for the actions on leaving."""

@@ -104,6 +104,7 @@ class ActionMaterial:
     environment: Mapping[str, str]  # without the output directory
     masks: tuple[str, ...] = field(repr=False, default=())
     action_id: int = 0
+    only_nodes: bool = False  # request nodes once more, and run no commands
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,18 +13,26 @@ from django.db.models import F
 from apps.fleet import transitions as fleet_pen
 from apps.fleet import vitals
 from apps.fleet.models import Allocation
-from apps.jobs.database.sql import fetch, retried
+from apps.jobs.database.sql import fetch, fetch_one, retried
 from apps.jobs.flow import blueprints
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.transitions import moves as step_pen
+from apps.workflow_actions import stranded
 from apps.workflow_actions.models import JobAction
 from apps.workflow_actions.watches import watch_of
 from apps.workspaces.snapshots import definition_of
 from engine import slurm_script, slurm_states
 from engine.errors import AuthorError
-from engine.lifecycle import OPEN_ALLOCATION, AllocationEventKind, AllocationStatus, JobStatus
+from engine.lifecycle import (
+    OPEN_ALLOCATION,
+    AllocationEventKind,
+    AllocationStatus,
+    JobStatus,
+    StepStatus,
+)
 from engine.slurm_script import Launch, Request
+from engine.spec.tags import ANY_SCHEDULER, SLURM_PREFIX
 
 EVENTS = {
     AllocationStatus.PENDING: AllocationEventKind.QUEUED,
@@ -42,6 +50,21 @@ SELECT w.name, coalesce(w.stopped_at - w.heartbeat_at < make_interval(secs => %(
         WHERE s.worker_id = w.id AND s.allocation_id = %(allocation)s AND s.status <> 'closed'),
             false)
 FROM fleet_worker w WHERE w.job_id = %(job)s AND w.name LIKE %(names)s ORDER BY w.name
+"""
+USABLE = """
+SELECT count(*) FROM jobs_step s JOIN fleet_tagset t ON t.id = s.tag_set_id
+WHERE s.job_id = %s AND s.owner_kind = 'step' AND s.status = ANY(%s) AND t.tags && %s::varchar[]
+"""
+# Those in Slurm's queue for whose nodes the job has no step left that nobody runs.
+SURPLUS = """
+SELECT a.id FROM fleet_allocation a CROSS JOIN LATERAL (
+    SELECT count(*) AS of_all, count(*) FILTER (WHERE s.status IN ('pending', 'ready')) AS unclaimed
+    FROM jobs_step s JOIN fleet_tagset t ON t.id = s.tag_set_id
+    WHERE s.job_id = a.job_id AND s.owner_kind = 'step'
+        AND t.tags && ARRAY['slurm:' || a.scheduler, 'slurm:_any']::varchar[]
+) steps
+WHERE a.status = 'pending' AND a.cancel_requested_at IS NULL
+    AND steps.of_all > 0 AND steps.unclaimed = 0
 """
 SPACE = UUID("6f1d7a8e-3b52-4a53-9d53-0f2a6f3b7c11")  # namespace of allocation ids
 
@@ -72,10 +95,11 @@ class OpenAllocation:
 
 @retried
 def submissions(
-    action_id: int, part: int, output_dir: str, launch: Launch
+    action_id: int, part: int, output_dir: str, launch: Launch, again: int = 0
 ) -> list[Submission] | None:
     """What item `part` of an action's `do` requests from Slurm and does not have yet; the first
-    call creates the rows. None if the job is over and needs no nodes.
+    call creates the rows. None if the job is over and needs no nodes. `again`: it has requested
+    nodes so many times before, and requests as many as ready steps can use.
 
     Raises AuthorError if the request cannot be built.
     """
@@ -87,7 +111,7 @@ def submissions(
     plan = blueprints.load(state.blueprint_id)
     doing = watch_of(plan).actions[row.index].action.do[part]
     scheduler = scheduler_of(plan, row.job_id, doing["scheduler"])
-    for number in range(doing["num_allocations"]):
+    for number in _numbers(row, part, doing, again):
         allocation_id = uuid5(SPACE, f"{action_id}/{part}/{number}")
         request = Request(
             str(row.job_id),
@@ -108,6 +132,27 @@ def submissions(
     found = [Submission(one.id, name_of(one), one.script, one.tries, config) for one in waiting]
     waiting.update(tries=F("tries") + 1)
     return found
+
+
+def _numbers(row: JobAction, part: int, doing: Mapping[str, Any], again: int) -> range:
+    """The numbers of the allocations that a request makes."""
+    count = doing["num_allocations"]
+    if not again and row.generation == 1:
+        return range(count)
+    statuses = (StepStatus.READY,) if again else (StepStatus.PENDING, StepStatus.READY)
+    usable = _count_usable(row.job_id, doing["scheduler"], statuses)
+    if not again:  # a loop that is still to open counts as one step
+        return range(count if usable else 0)
+    first = again * count
+    made = Allocation.objects.filter(action_id=row.id, part=part, number__gte=first).count()
+    return range(first, first + (made or min(count, usable)))
+
+
+def _count_usable(job_id: UUID, scheduler: str, statuses: Sequence[StepStatus]) -> int:
+    """How many steps of the job are in these statuses and may run on nodes of the scheduler."""
+    tags = [f"{SLURM_PREFIX}{scheduler}", f"{SLURM_PREFIX}{ANY_SCHEDULER}"]
+    row = fetch_one(USABLE, (job_id, list(statuses), tags))
+    return int(row[0]) if row else 0
 
 
 def name_of(row: Allocation) -> str:
@@ -147,7 +192,12 @@ def begun(allocation_id: UUID, slurm_job_id: str) -> None:
 
 
 def to_follow() -> list[OpenAllocation]:
-    """Allocations in Slurm that have not ended."""
+    """Allocations in Slurm that have not ended. Those in its queue that no step needs any more are
+    given up first."""
+    surplus = [row[0] for row in fetch(SURPLUS, ())]
+    if surplus:
+        waiting = Allocation.objects.filter(id__in=surplus, cancel_requested_at=None)
+        waiting.update(cancel_requested_at=vitals.ClockTimestamp())
     rows = (
         Allocation.objects.filter(status__in=(AllocationStatus.PENDING, AllocationStatus.ACTIVE))
         .exclude(slurm_job_id="")
@@ -170,6 +220,7 @@ def observed(allocation_id: UUID, state: str, *, nodes: str = "", reason: str = 
         error = _fate(row)
         event = AllocationEventKind.LOST if error else AllocationEventKind.COMPLETED
         _move(allocation_id, event, state=row.state, error=error)
+        stranded.lose_workers(allocation_id)
         return
     was_cancelled = row.cancel_requested_at is not None
     status = AllocationStatus(slurm_states.status_of(state, was_cancelled=was_cancelled))
@@ -187,6 +238,8 @@ def observed(allocation_id: UUID, state: str, *, nodes: str = "", reason: str = 
         nodes=nodes[:500],
         error=error,
     )
+    if is_news and status is not AllocationStatus.ACTIVE:
+        stranded.lose_workers(allocation_id)
 
 
 def _fate(row: Allocation) -> str:

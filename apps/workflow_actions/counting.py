@@ -30,6 +30,7 @@ from engine.lifecycle import (
     StepStatus,
 )
 from engine.spec.slurm import JOB_TRIGGERS
+from engine.spec.tags import ANY_SCHEDULER, schedulers_of
 from engine.workflow_actions import ENDS, STARTS, Watched
 
 LOOPS = """
@@ -39,6 +40,7 @@ FROM jobs_step s WHERE s.job_id = %s AND s.name = ANY(%s)
 INSTANCES = (
     "SELECT name FROM jobs_step WHERE job_id = %s AND base = ANY(%s) AND loop_id IS NOT NULL"
 )
+NO_STEP = "no step that runs again uses its nodes"
 NAMES = "name <> '' AND job_id = %s AND generation = %s"
 
 
@@ -139,7 +141,9 @@ def begin(job: Job, plan: Plan) -> None:
     JobAction.objects.bulk_create(rows)
     pending = _pending(job) if job.generation > 1 else frozenset(plan.task.flow)
     armed = [
-        row for row in rows if _arm(job, row, watch.actions[row.index], row.index in fired, pending)
+        row
+        for row in rows
+        if _arm(job, plan, row, watch.actions[row.index], row.index in fired, pending)
     ]
     for row in armed:
         if workflow_actions.is_of_sessions(watch.actions[row.index].action):
@@ -150,7 +154,9 @@ def begin(job: Job, plan: Plan) -> None:
         recount(job, plan, None)
 
 
-def _arm(job: Job, row: JobAction, one: Watched, has_fired: bool, pending: Collection[str]) -> bool:
+def _arm(
+    job: Job, plan: Plan, row: JobAction, one: Watched, has_fired: bool, pending: Collection[str]
+) -> bool:
     """Whether the action takes part in this generation; if so, note what it watches and holds
     back."""
     runs_again = any(name in pending for name in (*one.selected, *one.loops))
@@ -158,6 +164,11 @@ def _arm(job: Job, row: JobAction, one: Watched, has_fired: bool, pending: Colle
     if not again.is_armed:
         pen.move_action(row.id, ActionEventKind.SKIPPED, reason=again.reason)
         return False
+    if job.generation > 1 and workflow_actions.only_asks(one.action.do):
+        wanted = {plan.task.flow[name].scheduler for name in pending}
+        if wanted.isdisjoint((ANY_SCHEDULER, *schedulers_of(one.action))):
+            pen.move_action(row.id, ActionEventKind.SKIPPED, reason=NO_STEP)
+            return False
     if row.trigger_type in JOB_TRIGGERS:
         pen.add_members(row.id, job.id, one.selected)
     if one.held:

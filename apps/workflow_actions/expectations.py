@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Q
 
 from apps.fleet.matching import NOBODY, misfit, seen_workers
 from apps.fleet.models import Allocation
@@ -15,13 +14,12 @@ from apps.jobs.database.sql import fetch, fetch_one
 from apps.jobs.flow import blueprints
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
+from apps.workflow_actions import again, outlook
 from apps.workflow_actions.models import JobAction
 from apps.workflow_actions.watches import watch_of
 from engine import dag
 from engine.lifecycle import ActionStatus, JobStatus
-from engine.resources import split_tags
-from engine.spec.tags import ANY_SCHEDULER, SLURM_PREFIX, schedulers_of
-from engine.workflow_actions import Watched
+from engine.spec.tags import ANY_SCHEDULER, schedulers_of
 
 # The steps of the flow with these tag sets that wait, and whether any of each is ready.
 OPEN_BASES = """
@@ -29,42 +27,43 @@ SELECT base, bool_or(status = 'ready') FROM jobs_step
 WHERE job_id = %s AND owner_kind = 'step' AND status IN ('pending', 'ready')
     AND tag_set_id = ANY(%s) GROUP BY base
 """
-# An active allocation is on its way until its worker has started; a worker from before Slurm
-# requeued it does not count. Workers in allocations are named by the Slurm job number.
-COMING = """
-SELECT EXISTS (
-    SELECT 1 FROM fleet_allocation a
-    WHERE a.job_id = %(job)s AND (%(schedulers)s::text[] IS NULL
-        OR a.scheduler = ANY(%(schedulers)s)) AND (
-        a.status IN ('requested', 'pending')
-        OR a.ended_at > clock_timestamp() - make_interval(secs => %(timeout_s)s)
-        OR (a.status = 'active'
-            AND a.started_at > clock_timestamp() - make_interval(secs => %(starting_s)s)
-            AND NOT EXISTS (
-                SELECT 1 FROM fleet_worker w
-                WHERE w.job_id = a.job_id AND w.name LIKE 'slurm-' || a.slurm_job_id || '-%%'
-                    AND (w.stopped_at IS NULL
-                        OR w.started_at > a.started_at - interval '1 minute')))))
+# Steps of these tag sets that run on other workers.
+ELSEWHERE = """
+SELECT base, losses, attempts FROM jobs_step
+WHERE job_id = %(job)s AND owner_kind = 'step' AND status = 'running' AND worker_id <> %(worker)s
+    AND tag_set_id = ANY(%(sets)s)
 """
-STARTING_S = 600.0  # how long a running allocation may lack its worker
-RECENT = "SELECT clock_timestamp() - make_interval(secs => %s)"
+IDLE = """
+SELECT w.id FROM fleet_worker w WHERE w.job_id = %(job)s AND w.stopped_at IS NULL AND NOT EXISTS (
+    SELECT 1 FROM jobs_attempt a WHERE a.worker_id = w.id AND a.ended_at IS NULL)
+ORDER BY w.started_at, w.id
+"""
+LEFT_ACTIONS = """
+SELECT EXISTS (
+    SELECT 1 FROM jobs_step WHERE job_id = %(job)s AND owner_kind = 'action'
+        AND (status = 'ready' OR (status = 'pending' AND retry_at IS NOT NULL))
+        AND tag_set_id = ANY(%(sets)s)
+        AND (bound_to IS NULL OR bound_to = %(worker)s)
+) OR EXISTS (
+    SELECT 1 FROM workflow_actions_jobaction WHERE job_id = %(job)s AND NOT is_settled)
+"""
 
 
 def expects(key: str, job_id: UUID, base: str) -> bool | str:
     """Whether a worker is expected that can run this ready step; else False, or the reason why
     not."""
-    wanted = {
-        tag.removeprefix(SLURM_PREFIX) for tag in split_tags(key)[0] if tag.startswith(SLURM_PREFIX)
-    }
+    wanted = outlook.wanted_by(key)
     timeout_s = float(settings.STROEM.recovery.unmatched_step_timeout_s)
     bound = seen_workers(timeout_s, job_id)
     if bound and misfit(key, bound) is None:
         return True
     if not wanted:
         return False
-    if _is_coming(job_id, wanted, timeout_s):
+    if outlook.is_coming(job_id, wanted, timeout_s):
         return True
-    if _will_be_asked(job_id, base, wanted, timeout_s):
+    if outlook.will_be_asked(job_id, base, wanted, timeout_s):
+        return True
+    if again.will_be_asked(key, job_id, base):
         return True
     return _refusal(key, job_id) or _failure(job_id, wanted) or False
 
@@ -85,50 +84,44 @@ def _failure(job_id: UUID, wanted: set[str]) -> str | None:
     return f"No nodes of '{row.scheduler}' could run this step. {row.error}" if row else None
 
 
-def _is_coming(job_id: UUID, wanted: set[str], timeout_s: float) -> bool:
-    """Whether nodes are on their way, or ended so recently that the time-out has only begun."""
-    params = {
-        "job": job_id,
-        "schedulers": None if ANY_SCHEDULER in wanted else list(wanted),
-        "timeout_s": timeout_s,
-        "starting_s": STARTING_S,
-    }
-    row = fetch_one(COMING, params)
-    return bool(row and row[0])
-
-
-def _will_be_asked(job_id: UUID, base: str, wanted: set[str], timeout_s: float) -> bool:
-    """Whether an action requests such nodes now, or will do so without waiting for this step."""
-    job = Job.objects.get(id=job_id)
-    plan = blueprints.load(job.blueprint_id)
-    watch = watch_of(plan)
-    rows = JobAction.objects.filter(job_id=job_id, generation=job.generation)
-    for row in rows.filter(Q(ended_at=None) | Q(ended_at__gt=_ago(timeout_s))):
-        one = watch.actions[row.index]
-        asked = set(schedulers_of(one.action))
-        if not asked or not (ANY_SCHEDULER in wanted or asked & wanted):
-            continue
-        if row.status != ActionStatus.WAITING or not _waits_for(plan, one, row, base):
-            return True
-    return False
-
-
-def is_needed(job_id: UUID, tag_set_ids: Sequence[int]) -> bool:
+def is_needed(job_id: UUID, tag_set_ids: Sequence[int], worker_id: UUID | None = None) -> bool:
     """Whether a worker in an allocation, serving this job's steps of these tag sets, may still get
     one. It does not wait for steps that will have nodes of their own."""
     job = Job.objects.filter(id=job_id).first()
     if job is None or JobStatus(job.status).is_final:
         return False
+    plan = blueprints.load(job.blueprint_id)
+    if worker_id is not None and _is_reserve(job_id, plan, tag_set_ids, worker_id):
+        return True
     bases = dict(fetch(OPEN_BASES, (job_id, list(tag_set_ids))))
     if not bases or any(bases.values()):
         return bool(bases)
-    plan = blueprints.load(job.blueprint_id)
     rows = list(
         JobAction.objects.filter(
             job_id=job_id, generation=job.generation, status=ActionStatus.WAITING
         )
     )
     return not all(any(_comes_with(plan, row, base) for row in rows) for base in bases)
+
+
+def _is_reserve(job_id: UUID, plan: Plan, tag_set_ids: Sequence[int], worker_id: UUID) -> bool:
+    """Whether this worker stays for steps that run elsewhere and come back if they are lost: as
+    many idle workers stay as there are such steps."""
+    params = {"job": job_id, "worker": worker_id, "sets": list(tag_set_ids)}
+    rows = fetch(ELSEWHERE, params)
+    returning = sum(outlook.comes_back(plan, base, losses, tries) for base, losses, tries in rows)
+    if not returning:
+        return False
+    idle = [row[0] for row in fetch(IDLE, params)]
+    return worker_id in idle[:returning]
+
+
+def leaves_actions(job_id: UUID, worker_id: UUID, tag_set_ids: Sequence[int]) -> bool:
+    """Whether actions of the job of these tag sets wait for this worker or any other, or what
+    follows from ended ones was not done yet."""
+    params = {"job": job_id, "worker": worker_id, "sets": list(tag_set_ids)}
+    row = fetch_one(LEFT_ACTIONS, params)
+    return bool(row and row[0])
 
 
 def _comes_with(plan: Plan, row: JobAction, base: str) -> bool:
@@ -146,23 +139,4 @@ def _comes_with(plan: Plan, row: JobAction, base: str) -> bool:
     graph = {name: step.depends_on for name, step in plan.task.flow.items()}
     selected = {*one.selected, *one.loops}
     is_behind = not selected.isdisjoint(dag.closure(graph, [base]))
-    return is_behind and not _waits_for(plan, one, row, base)
-
-
-def _waits_for(plan: Plan, one: Watched, row: JobAction, base: str) -> bool:
-    """Whether the action still waits for something that cannot come before the step has run."""
-    missing = list(row.members.filter(reached_at=None).values_list("step_name", flat=True))
-    graph = {name: step.depends_on for name, step in plan.task.flow.items()}
-    awaited = dag.closure(graph, (name.partition("[")[0] for name in missing))
-    if row.trigger_type == "on_jobs_ready" and base in missing:
-        return False
-    return base in awaited or one.action.trigger_type in (
-        "on_workflow_complete",
-        "on_worker_complete",
-    )
-
-
-def _ago(seconds: float) -> object:
-    row = fetch_one(RECENT, (seconds,))
-    assert row is not None
-    return row[0]
+    return is_behind and not outlook.waits_for(plan, one, row, base)

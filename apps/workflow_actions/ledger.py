@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import connections
 
 from apps.jobs.values import Claim
-from apps.workflow_actions import allocations, expectations, sessions
+from apps.workflow_actions import allocations, expectations, runs, sessions
 from apps.workflow_actions.allocations import OpenAllocation as OpenAllocation
 from apps.workflow_actions.allocations import Submission as Submission
 from engine.slurm_script import Launch
@@ -39,9 +39,14 @@ def is_left(session_id: int) -> bool:
     return sessions.is_left(session_id)
 
 
-def is_needed(job_id: UUID, tag_set_ids: Sequence[int]) -> bool:
+def is_needed(job_id: UUID, tag_set_ids: Sequence[int], worker_id: UUID | None = None) -> bool:
     """Whether a worker that serves only this job may still get a step of it."""
-    return expectations.is_needed(job_id, tag_set_ids)
+    return expectations.is_needed(job_id, tag_set_ids, worker_id)
+
+
+def leaves_actions(job_id: UUID, worker_id: UUID, tag_set_ids: Sequence[int]) -> bool:
+    """Whether an action of the job waits for this worker, or for any worker of its kind."""
+    return expectations.leaves_actions(job_id, worker_id, tag_set_ids)
 
 
 def submissions(
@@ -50,7 +55,8 @@ def submissions(
     """What item `part` of the action requests from Slurm and does not have yet; None if the job is
     over. Raises AuthorError."""
     assert claim.owner_id is not None
-    return allocations.submissions(claim.owner_id, part, output_dir, launch)
+    again = runs.number_of(claim.step_name)
+    return allocations.submissions(claim.owner_id, part, output_dir, launch, again)
 
 
 def submitted(allocation_id: UUID, slurm_job_id: str) -> bool:

@@ -29,6 +29,9 @@ from engine.workflow_actions import Watched
 LASTING = ("on_workflow_complete", "on_worker_complete", "on_jobs_complete")
 
 
+AGAIN = "/again-"  # in the names of units that request an action's nodes once more
+
+
 def watched(row: JobAction) -> Watched:
     plan = blueprints.load(Job.objects.values_list("blueprint_id", flat=True).get(id=row.job_id))
     return watch_of(plan).actions[row.index]
@@ -76,6 +79,31 @@ def add(
         Share.objects.create(unit_id=unit_id, action_id=row.id, session_id=session_id)
     transaction.on_commit(partial(bells.ring, {key: 1}))
     return unit_id
+
+
+def add_again(row: JobAction, number: int) -> None:
+    """Add a claimable unit that requests the action's nodes once more, without its commands."""
+    key = action_key((SUBMITS,))
+    timeout = watched(row).action.timeout
+    units.add(
+        row.job_id,
+        OwnerKind.ACTION,
+        row.id,
+        f"{row.id}{AGAIN}{number}",
+        kind="nodes",
+        tag_set_id=tag_sets.tag_set_ids([key])[key],
+        timeout_s=timeout.seconds if timeout else settings.STROEM.default_step_timeout_s,
+    )
+    transaction.on_commit(partial(bells.ring, {key: 1}))
+
+
+def is_again(unit_id: int) -> bool:
+    return Unit.objects.filter(id=unit_id, name__contains=AGAIN).exists()
+
+
+def number_of(unit_name: str) -> int:
+    """How many times nodes were requested before the request of this unit."""
+    return int(unit_name.partition(AGAIN)[2] or 0)
 
 
 def drop_waiting(job_id: UUID, action_ids: Sequence[int], error: str) -> None:

@@ -18,7 +18,7 @@ from apps.jobs.ports import Rules, UnitRef
 from apps.jobs.transitions import moves as step_pen
 from apps.jobs.transitions import units
 from apps.jobs.values import ActionMaterial, Claim
-from apps.workflow_actions import aftermath, counting, runs, sessions
+from apps.workflow_actions import aftermath, allocations, counting, runs, sessions
 from apps.workflow_actions import transitions as pen
 from apps.workflow_actions.models import Hold, JobAction, Member, Share
 from apps.workflow_actions.watches import watch_of
@@ -114,6 +114,7 @@ def material(claim: Claim) -> ActionMaterial:
         ),
         masks=contexts.masks_of(job),
         action_id=row.id,
+        only_nodes=runs.number_of(claim.step_name) > 0,
     )
 
 
@@ -131,6 +132,9 @@ def ended(unit: UnitRef, event: StepEventKind, told: AttemptEventKind, error: st
     if is_shared or told in (AttemptEventKind.FAILED, AttemptEventKind.LOST):
         said = f"{row}, try {unit.number}"
         step_pen.note(unit.job_id, f"action_run_{told}", f"{said}: {error}" if error else said)
+    is_again = told is not AttemptEventKind.SUCCEEDED and runs.is_again(unit.id)
+    if is_again and event in (StepEventKind.FAILED, StepEventKind.CANCELLED):
+        allocations.give_up([row.id])
     if event in (StepEventKind.RETRIED, StepEventKind.RETURNED):
         pen.move_action(row.id, ActionEventKind.RETURNED)
         if not is_shared:

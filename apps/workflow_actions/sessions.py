@@ -43,7 +43,7 @@ def open_session(worker_id: UUID, job_id: UUID, allocation_id: UUID | None = Non
     """Open the worker's session for the job and set off what this triggers; None if the job is
     gone."""
     state = step_pen.lock(job_id)
-    if state is None:
+    if state is None or JobStatus(state.status).is_final:
         return None
     session, is_new = fleet.open_session(job_id, state.generation, worker_id, allocation_id)
     if is_new:

@@ -16,7 +16,7 @@ from apps.jobs.flow import blueprints
 from apps.jobs.models import Job
 from apps.jobs.transitions import moves as step_pen
 from apps.jobs.transitions import units
-from apps.workflow_actions import aftermath, counting, sessions
+from apps.workflow_actions import aftermath, again, counting, sessions, stranded
 from apps.workflow_actions import transitions as pen
 from engine.errors import StroemError
 from engine.lifecycle import ActionEventKind, StepEventKind
@@ -109,4 +109,11 @@ def _try(what: str, work: Callable[[], object]) -> None:
         log.warning("%s: %s", what, error)
 
 
-SWEEPS = (lost_sessions, unsettled_actions, neglected_units, overlooked_sets)
+SWEEPS = (
+    stranded.lose_workers,
+    lost_sessions,
+    unsettled_actions,
+    neglected_units,
+    overlooked_sets,
+    again.ask,
+)

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from engine.errors import AuthorError, PlatformError
 from engine.orders import Limits, Line, ScriptWork, StepOrder, StepOutcome, Verdict
+from engine.resources import show_bytes
 from runners.base import LineSink, StopSignal
 from runners.guard import strays
 from runners.guard.guard import Guard
@@ -19,12 +20,15 @@ from runners.host import environment
 from runners.host.dependencies import EnvironmentCache, Recipe
 from runners.host.environment import User, find_user
 from runners.host.languages import Invocation, build_invocation, find_recipe
+from runners.host.memory import OutOfMemory
 from runners.host.process import Command, ProcessEnd, adopt_orphans, supervise
 from runners.host.toolbox import Toolbox
 from runners.lines import LineFeed
 
 _SWEEP_GRACE_S = 2.0
 _INSTALL_LOG_BYTES = 1_000_000
+_KILLED = 128 + 9
+_NEARLY = 0.9  # of the memory that a step declares
 _ENDED_BY_SIGNAL = frozenset({128 + 9, 128 + 15})
 _running: set[str] = set()  # attempts that local runners of this process are running
 
@@ -52,6 +56,7 @@ class LocalRunner:
         self._config = config
         self._guard = guard
         self._keeper = guard.keeper if guard is not None else strays.identify(os.getpid())
+        self.memory = OutOfMemory()
         self._toolbox = Toolbox()
         self._users: dict[str, User] = {}
         self._caches: dict[str | None, EnvironmentCache] = {}
@@ -185,6 +190,7 @@ class _Attempt:
             self._order.limits.stop_grace_s,
             self._runner._guard,
             self._user,
+            self._order.limits.walltime_grace_s,
         )
         if end.would_not_die:
             self._feed.say(
@@ -201,7 +207,24 @@ class _Attempt:
             return self._feed.outcome_of_stop(cause, end.exit_code)
         if end.exit_code in _ENDED_BY_SIGNAL and guard and guard.has_ended_steps_since(self._began):
             return self._feed.outcome_of_stop("lost", end.exit_code)
-        return self._feed.outcome_of(end.exit_code)
+        outcome = self._feed.outcome_of(end.exit_code)
+        if end.exit_code == 0:
+            return outcome
+        memory = self._explain_memory(end)
+        return replace(outcome, error=f"{memory}\n{outcome.error}") if memory else outcome
+
+    def _explain_memory(self, end: ProcessEnd) -> str | None:
+        """A sentence if the process failed because memory had run out."""
+        used = f"one of the step's processes had used {show_bytes(end.peak_bytes)}"
+        has_struck, is_killed = self._runner.memory.has_struck(), end.exit_code == _KILLED
+        if has_struck and self._runner.memory.is_own:
+            what = "the step" if is_killed else "a process of this worker"
+            return f"Out of memory: the kernel killed {what}; {used}"
+        declared = self._order.resources.memory_bytes
+        is_near = declared is not None and end.peak_bytes >= declared * _NEARLY
+        if is_killed and (has_struck or is_near):
+            return f"Most likely out of memory: it was killed, and {used}"
+        return None
 
     def _cwd(self) -> Path:
         """`workdir` below the workspace's root, or that root; the order may name a host directory

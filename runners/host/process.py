@@ -9,7 +9,6 @@ empty, and an ordinary step only pays for one look at it.
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import signal
@@ -23,11 +22,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from engine.errors import AuthorError, PlatformError
+from engine.errors import AuthorError
 from runners.base import StopSignal, limit_grace
 from runners.guard import strays
 from runners.guard.guard import Guard
 from runners.host.environment import User, set_process_option
+from runners.host.refusals import explain
 
 Reader = Callable[[Literal["stdout", "stderr"], bytes], None]
 Cause = Literal["stop", "timeout"]
@@ -60,6 +60,7 @@ class ProcessEnd:
     cause: Cause | None
     left_running: int = 0  # processes that outlived the main one and were ended
     would_not_die: int = 0
+    peak_bytes: int = 0  # the most that the main process, or one that it waited for, has used
 
 
 def adopt_orphans() -> bool:
@@ -76,10 +77,12 @@ def supervise(
     grace_s: float = 5.0,
     guard: Guard | None = None,
     user: User | None = None,
+    walltime_grace_s: float | None = None,
 ) -> ProcessEnd:
     """Start `command`, pass on its output, and return when it and all its descendants are gone.
 
-    `deadline` is on the monotonic clock. Raises AuthorError when the command cannot be started.
+    `deadline` is on the monotonic clock; `walltime_grace_s` replaces `grace_s` when the stop's
+    reason is the end of an allocation. Raises AuthorError when the command cannot be started.
     """
     bell = _Bell()
     reading: dict[int, Literal["stdout", "stderr"]] = {}
@@ -90,7 +93,7 @@ def supervise(
                 guard.watch(process.pid)
             stop.on_set(bell.ring)
             return _Supervision(
-                process, attempt, read, reading, stop, bell, deadline, grace_s
+                process, attempt, read, reading, stop, bell, deadline, grace_s, walltime_grace_s
             ).run()
         finally:
             _started.discard(process.pid)
@@ -125,7 +128,7 @@ def _start(
             )
         )
     except OSError as error:
-        raise _explain(error, command) from error
+        raise explain(error, command.argv, command.cwd, command.env) from error
     except ValueError as error:  # also UnicodeEncodeError
         raise AuthorError(
             "an argument or environment value of the step holds a character that no program can be"
@@ -140,40 +143,6 @@ def _start(
 def _nothing() -> int:
     """The stdin of every step."""
     return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-
-
-def _explain(error: OSError, command: Command) -> Exception:
-    program = command.argv[0]
-    match error.errno:
-        case errno.ENOENT | errno.EACCES | errno.ENOTDIR if error.filename == os.fspath(
-            command.cwd
-        ):
-            return AuthorError(
-                f"the working directory {command.cwd.name!r} is not a directory that the step may"
-                " enter"
-            )
-        case errno.ENOENT:
-            return AuthorError(
-                f"the program {program!r}, or the interpreter its first line names, was not found"
-            )
-        case errno.EACCES:
-            return AuthorError(
-                f"the program {program!r} may not be executed; check its mode and its directory's"
-            )
-        case errno.ENOEXEC:
-            return AuthorError(
-                f"{program!r} is not a program; begin it with a line such as #!/bin/sh"
-            )
-        case errno.E2BIG:
-            size = sum(len(arg) for arg in command.argv) + sum(
-                len(k) + len(v) for k, v in command.env.items()
-            )
-            return AuthorError(
-                f"arguments and environment of the step are too long for this system ({size}"
-                " characters); pass large values in a file"
-            )
-        case _:
-            return PlatformError(f"the process could not be started: {error.strerror}")
 
 
 class _Bell:
@@ -213,6 +182,7 @@ class _Supervision:
         bell: _Bell,
         deadline: float | None,
         grace_s: float,
+        walltime_grace_s: float | None,
     ) -> None:
         self._process = process
         self._attempt = attempt
@@ -223,8 +193,10 @@ class _Supervision:
         self._bell = bell
         self._deadline = deadline
         self._grace_s = limit_grace(grace_s, None)
+        self._walltime_grace_s = walltime_grace_s
         self._cause: Cause | None = None
         self._asked_at = 0.0
+        self._peak_bytes = 0
         self._wake_at: float | None = deadline
         self._exit_fd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
         self._poll = select.poll()
@@ -265,12 +237,20 @@ class _Supervision:
                 self._take(fd, stream)
             elif fd == self._exit_fd:
                 self._poll.unregister(fd)
-                self._process.wait()
+                self._reap()
             else:
                 self._poll.unregister(fd)  # the bell rings once
         if self._exit_fd is None:
             self._process.poll()
         return was_read
+
+    def _reap(self) -> None:
+        """As `Popen.wait`, which does not tell how much memory was used."""
+        with suppress(ChildProcessError):
+            _, status, usage = os.wait4(self._process.pid, 0)
+            self._process.returncode = os.waitstatus_to_exitcode(status)
+            self._peak_bytes = usage.ru_maxrss * 1024
+        self._process.wait()
 
     def _take(self, fd: int, stream: Literal["stdout", "stderr"]) -> None:
         data = os.read(fd, _READ_BYTES)
@@ -297,7 +277,8 @@ class _Supervision:
     def _ask(self, cause: Cause, now: float) -> None:
         """TERM to everything; KILL follows after the grace period."""
         if cause == "stop":
-            self._grace_s = limit_grace(self._grace_s, self._stop.reason)
+            reason = self._stop.reason
+            self._grace_s = limit_grace(self._grace_s, reason, self._walltime_grace_s)
         self._cause, self._asked_at = cause, now
         self._wake_at = now + self._grace_s
         strays.send(signal.SIGTERM, self._hunt.look(), (self._process.pid,))
@@ -318,14 +299,14 @@ class _Supervision:
         code = self._process.returncode
         exit_code = 128 - code if code < 0 else code
         if not self._has_leftovers():
-            return ProcessEnd(exit_code, self._cause)
+            return ProcessEnd(exit_code, self._cause, peak_bytes=self._peak_bytes)
         left = self._hunt.look()
         waited = time.monotonic() - self._asked_at if self._cause else 0.0
         grace_s = self._grace_s - waited if self._cause else min(self._grace_s, _LEFTOVER_GRACE_S)
-        give_up_s = _GIVE_UP_S - waited
+        give_up_s = max(_GIVE_UP_S - waited, _LEFTOVER_GRACE_S)
         stubborn = strays.end(self._hunt, max(grace_s, 0.0), give_up_s, self._collect)
         self._collect()
-        return ProcessEnd(exit_code, self._cause, len(left), len(stubborn))
+        return ProcessEnd(exit_code, self._cause, len(left), len(stubborn), self._peak_bytes)
 
     def _collect(self) -> None:
         self._pump(0)

@@ -54,7 +54,7 @@ def test_one_worker_for_all_nodes_has_them_and_a_worker_of_a_node_has_one() -> N
 
 
 def test_without_a_limit_there_is_no_end(monkeypatch) -> None:
-    monkeypatch.setattr(slurm, "seconds_left", lambda number: None)
+    monkeypatch.setattr(slurm, "times_of", lambda number: (None, None))
     place = AllocationPlace.here(PLACE.id, "gpu", {"SLURM_JOB_ID": "5"})
     assert place.left_s == float("inf") and "ends_at" not in place.offers
 
@@ -87,6 +87,17 @@ def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     assert check_config_mode(file) is None
 
 
+def test_the_walltime_is_what_slurm_granted(tmp_path: Path, monkeypatch) -> None:
+    program = tmp_path / "squeue"
+    program.write_text("#!/bin/sh\necho '0:40|1-00:01:00'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert slurm.times_of("5") == (40.0, 86460.0)
+    assert AllocationPlace.here(PLACE.id, "gpu", {"SLURM_JOB_ID": "5"}).walltime_s == 86460.0
+    told = {"SLURM_JOB_START_TIME": "1000", "SLURM_JOB_END_TIME": "1600"}
+    assert AllocationPlace.here(PLACE.id, "gpu", told).walltime_s == 600.0
+
+
 @pytest.mark.parametrize(
     ("printed", "seconds"),
     [
@@ -104,7 +115,7 @@ def test_the_time_that_is_left_is_read_from_squeue(
     program.write_text(f"#!/bin/sh\nprintf '{printed.strip()}\\n'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert slurm.seconds_left("5") == seconds
+    assert slurm.times_of("5") == (seconds, None)
     before = time.time()
     place = AllocationPlace.here(PLACE.id, "gpu", {"SLURM_JOB_ID": "5"})
     assert (

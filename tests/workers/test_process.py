@@ -37,6 +37,7 @@ actions:
   slow: {type: script, script: "trap '' TERM; echo begun; sleep 60"}
   polite: {type: script, script: "echo begun; exec sleep 60"}
   brief: {type: script, script: "echo begun; sleep 1"}
+  content: {type: script, script: "trap 'exit 0' TERM; echo begun; sleep 60 & wait"}
 tasks:
   quick:
     flow:
@@ -45,6 +46,7 @@ tasks:
   slow: {flow: {a: {action: slow}}}
   polite: {flow: {a: {action: polite}}}
   brief: {flow: {a: {action: brief}}}
+  content: {flow: {a: {action: content}, b: {action: polite}}}
 """
 
 
@@ -203,3 +205,29 @@ def test_nothing_of_a_worker_is_left_on_disk(house: House, tmp_path: Path) -> No
     worker.terminate()
     assert worker.wait(15) == 0
     assert list((tmp_path / "w" / "runs").iterdir()) == []
+
+
+def test_steps_that_are_told_to_end_with_their_worker_are_lost(
+    house: House, tmp_path: Path
+) -> None:
+    """As a service manager does it: TERM to all processes of a unit, the main one first."""
+    job = start(workspace(tmp_path, TEXT), "content")
+    worker = house.worker("w", slots=2)
+    until(lambda: log_of(job).count("begun") == 2)
+    for process in (psutil.Process(worker.pid), *psutil.Process(worker.pid).children(True)):
+        process.terminate()
+    assert worker.wait(20) == 0
+    assert set(Attempt.objects.values_list("status", flat=True)) == {"lost"}
+    errors = set(Step.objects.filter(job_id=job.id).values_list("error", flat=True))
+    assert errors == {"The worker and this step were told to end at the same time"}
+
+
+def test_a_step_that_ends_while_its_worker_alone_was_told_to_leave_has_ended_well(
+    house: House, tmp_path: Path
+) -> None:
+    job = start(workspace(tmp_path, TEXT), "brief")
+    worker = house.worker("w", slots=1)
+    until(lambda: has_begun(job))
+    worker.terminate()
+    assert worker.wait(20) == 0
+    assert fresh(job).status == "completed"

@@ -374,3 +374,13 @@ def test_a_worker_whose_schema_is_not_its_own_takes_nothing_and_says_so(bench, c
     assert not parts.presence.register()
     assert "this worker claims nothing: the database lacks migrations" in caplog.text
     assert "register" not in ledger.calls
+
+
+def test_a_claim_that_is_under_way_when_the_worker_leaves_is_given_back(bench):
+    ledger = FakeLedger()
+    ledger.delay_s = 0.5
+    parts = bench(ledger, FakeRunner(until_stopped), slots=1).start()
+    ledger.wait_for(lambda: "claim" in ledger.calls)
+    ledger.ready.append(claim(1))  # what this claim, asked for already, will bring
+    assert parts.drain(0) == 0
+    assert [one.step_id for one in ledger.given_back] == [1] and ledger.reports == []

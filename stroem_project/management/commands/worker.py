@@ -27,8 +27,10 @@ from stroem_project.celery import app
 from stroem_project.config import ROOT
 from stroem_project.health_files import keep_touching
 from workers import allocation
-from workers.allocation import AllocationPlace, Leaver
+from workers.allocation import AllocationPlace
 from workers.config import WorkerConfig, load
+from workers.eviction import Eviction
+from workers.leaver import Departure, Leaver
 
 if TYPE_CHECKING:
     from workers.assembly import Assembly
@@ -76,12 +78,14 @@ class Command(OurCommand):
         os.environ.setdefault("STROEM_DB_POOL", str(config.max_concurrent + 3))
         _suit_database(config.max_concurrent + 3)
         hurry, stop = threading.Event(), threading.Event()
-        _listen_to_signals(stop, hurry)
+        eviction = Eviction(by_slurm=place is not None)
+        eviction.listen()
+        _listen_to_signals(stop, hurry, eviction)
         if options["lifeline_fd"] is not None:
             from standalone.supervision.lifeline import watch  # only `up` and `run` ask for it
 
             watch(options["lifeline_fd"], partial(_stop_at_once, stop, hurry))
-        self._serve(config, options["job"], place, stop, hurry)
+        self._serve(config, options["job"], place, stop, hurry, eviction)
         _end()
 
     def _config(self, options: dict[str, Any]) -> WorkerConfig:
@@ -97,7 +101,11 @@ class Command(OurCommand):
         return config
 
     def _assemble(
-        self, config: WorkerConfig, job_id: UUID | None, place: AllocationPlace | None
+        self,
+        config: WorkerConfig,
+        job_id: UUID | None,
+        place: AllocationPlace | None,
+        eviction: Eviction,
     ) -> Assembly:
         from apps.jobs import bells, ledger
         from apps.workflow_actions import ledger as allocations
@@ -117,6 +125,7 @@ class Command(OurCommand):
                 withheld=_credentials(config),
                 job_id=job_id,
                 allocation=place,
+                eviction=eviction,
             )
         except (StroemError, OSError) as error:
             raise CommandError(f"this worker cannot start: {error}", returncode=2) from error
@@ -128,11 +137,12 @@ class Command(OurCommand):
         place: AllocationPlace | None,
         stop: threading.Event,
         hurry: threading.Event,
+        eviction: Eviction,
     ) -> None:
         from apps.jobs import ledger
         from apps.workflow_actions import ledger as allocations
 
-        assembly = self._assemble(config, job_id, place)
+        assembly = self._assemble(config, job_id, place, eviction)
         keep_touching(lambda: assembly.presence.may_claim)
         leaver: Leaver | None = None
         try:
@@ -141,27 +151,26 @@ class Command(OurCommand):
             self.stdout.write(_greeting(config, assembly.worker.queues))
             self.stdout.flush()
             if place is not None and job_id is not None:
-                allocations.begun(place.id, os.environ.get("SLURM_JOB_ID", ""))
-                could_fit = assembly.packing.could_fit if assembly.packing else lambda key: True
+                allocations.begun(place.id, place.number)
                 leaver = Leaver(
-                    ledger,
-                    allocations,
-                    config,
-                    place,
-                    job_id,
-                    assembly.attempts,
-                    stop.set,
-                    could_fit,
-                )
+                    ledger, allocations, config, place, job_id,
+                    lambda: assembly.presence.worker_id,
+                    assembly.attempts, stop.set, eviction, assembly.packing,
+                )  # fmt: skip
                 leaver.start()
             log.info("started", extra={"fields": {"queues": len(assembly.worker.queues)}})
             stop.wait()
-            wait_s, leaving_s = leaver.patience if leaver else (config.drain_secs, None)
-            log.info(
-                "draining",
-                extra={"fields": {"steps": len(assembly.attempts.all()), "wait_s": wait_s}},
+            leaving = leaver.departure if leaver else Departure(config.drain_secs)
+            steps = len(assembly.attempts.all())
+            log.info("draining", extra={"fields": {"steps": steps, "wait_s": leaving.wait_s}})
+            stopped = assembly.worker.drain(
+                leaving.wait_s,
+                hurry,
+                leaving.leave_by,
+                reason=leaving.reason,
+                text=leaving.text,
+                grace_s=leaving.grace_s,
             )
-            stopped = assembly.worker.drain(wait_s, hurry, leaving_s)
             log.info("stopped; %d steps had to be ended", stopped)
         finally:
             assembly.close()
@@ -212,9 +221,12 @@ def _greeting(config: WorkerConfig, queues: tuple[str, ...]) -> str:
     )
 
 
-def _listen_to_signals(stop: threading.Event, hurry: threading.Event) -> None:
+def _listen_to_signals(stop: threading.Event, hurry: threading.Event, eviction: Eviction) -> None:
     def on_signal(number: int, frame: FrameType | None) -> None:
-        (hurry if stop.is_set() else stop).set()
+        eviction.note()
+        # Slurm may send TERM more than once, and leaves the same time after it
+        is_second = stop.is_set() and not (eviction.is_by_slurm and number == signal.SIGTERM)
+        (hurry if is_second else stop).set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
