@@ -24,7 +24,7 @@ from apps.jobs.transitions.moves import Candidate, JobState, LoopState, Result, 
 from engine import planner, templating
 from engine.errors import AuthorError, TemplateError
 from engine.lifecycle import JobEventKind, JobStatus, StepEventKind
-from engine.planner import Promotion
+from engine.planner import JOB_CANCELLED, Promotion
 
 SUCCEEDED, FAILED = StepEventKind.SUCCEEDED, StepEventKind.FAILED
 SKIPPED, CANCELLED = StepEventKind.SKIPPED, StepEventKind.CANCELLED
@@ -53,6 +53,12 @@ class Advance:
             self._job = rows.get(id=self.state.id)
         return self._job
 
+    @property
+    def _stop_words(self) -> str:
+        """What a step says that was stopped with its job."""
+        reason, is_timed_out = pen.stop_of(self.state.id)
+        return reason if is_timed_out else JOB_CANCELLED
+
     # What has happened
 
     def settle(
@@ -67,6 +73,8 @@ class Advance:
         input: Any = None,
     ) -> int:
         """Make steps final and remember what this unblocks. Returns how many moved."""
+        if event is CANCELLED and result.error == JOB_CANCELLED:
+            result = replace(result, error=self._stop_words)
         settled = pen.settle(
             self.state.id, step_ids, event, result, fence=fence, actor=actor, input=input
         )
@@ -113,7 +121,7 @@ class Advance:
 
     def _drop(self, step_ids: list[int]) -> None:
         if step_ids:
-            self.settle(step_ids, CANCELLED, Result(error="Job cancelled"))
+            self.settle(step_ids, CANCELLED, Result(error=JOB_CANCELLED))
 
     def _promote(self, candidates: list[Candidate]) -> None:
         ready: list[int] = []

@@ -57,6 +57,11 @@ WITH i AS (
 p AS (UPDATE jobs_step SET loop_next = loop_next + (SELECT count(*) FROM i) WHERE id = %(loop)s)
 SELECT id FROM i ORDER BY loop_index
 """
+HOLD_WAITING = """
+SELECT 1 FROM jobs_step s JOIN jobs_job j ON j.id = s.job_id
+WHERE s.id = %s AND s.child_job_id = %s AND s.status = 'running' AND j.cancel_requested_at IS NULL
+FOR NO KEY UPDATE OF s
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +149,14 @@ def instances(step_ids: Sequence[int]) -> list[Instance]:
 
 
 def aggregate_loop(loop_id: int) -> None:
-    """Store the outputs of a loop's instances on the loop step, in order of index, null for
-    none."""
+    """Store the outputs of a loop's instances on the loop step, in order of index; null for one
+    that has none or did not complete."""
     fetch(
         """
         UPDATE jobs_step SET has_output = true, output = (
-            SELECT jsonb_agg(coalesce(i.output, 'null') ORDER BY i.loop_index) FROM jobs_step i
-            WHERE i.loop_id = %(loop)s
+            SELECT jsonb_agg(coalesce(i.output, 'null') ORDER BY i.loop_index)
+            FROM (SELECT loop_index, CASE WHEN status = 'completed' THEN output END AS output
+                FROM jobs_step WHERE loop_id = %(loop)s) i
         ) WHERE id = %(loop)s
         """,
         {"loop": loop_id},
@@ -193,11 +199,25 @@ def adopt(step_id: int, child_job_id: UUID) -> None:
     fetch("UPDATE jobs_step SET child_job_id = %s WHERE id = %s", (child_job_id, step_id))
 
 
+def hold_waiting(step_id: int, child_job_id: UUID) -> bool:
+    """Whether a step waits for this child job, in a job that does not stop. If so, the step is
+    locked until the transaction ends, so that another child can take the place of this one."""
+    return bool(fetch(HOLD_WAITING, (step_id, child_job_id)))
+
+
 def is_waiting_for(step_id: int | None, child_job_id: UUID) -> bool:
     """Whether a step is running and this child job carries it out. The step's job must be
     locked."""
     sql = "SELECT 1 FROM jobs_step WHERE id = %s AND child_job_id = %s AND status = 'running'"
     return bool(fetch(sql, (step_id, child_job_id)))
+
+
+def ended(step_id: int) -> tuple[str, datetime]:
+    """The name of a final step, and when it ended."""
+    ((name, completed_at),) = fetch(
+        "SELECT name, completed_at FROM jobs_step WHERE id = %s", (step_id,)
+    )
+    return name, completed_at
 
 
 def flow_name_of(step_id: int | None) -> str:

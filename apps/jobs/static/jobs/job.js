@@ -221,6 +221,25 @@ function showCount() {
   const lines = count === 1 ? "1 line" : `${count.toLocaleString("en")} lines`;
   const cut = cutAt || log.dropped ? " — earlier lines are in the download" : "";
   at("log-state").textContent = count ? `${lines}${cut}` : caughtUp ? "No lines yet." : "Reading…";
+  log.explain(count ? "" : caughtUp ? whyEmpty() : "Reading…");
+}
+
+const WAITS = {
+  pending: "The step has not begun: it waits for other steps, or for its next try.",
+  ready: "The step waits for a worker with the tags that it needs and a free slot.",
+  running: "The step runs and has printed nothing yet.",
+  suspended: "The step waits for a person.",
+  skipped: "The step was skipped, so it printed nothing.",
+  completed: "The step completed and printed nothing.",
+  cancelled: "The step was cancelled before it printed anything.",
+  failed: "The step failed and printed nothing.",
+};
+
+function whyEmpty() {
+  if (!chosen) return at("job-error").textContent || "Nothing has been printed yet.";
+  if (chosen.runs) return "Nothing has been printed yet.";
+  const step = known.get(chosen.id) ?? data.steps.rows.find((row) => row.id === chosen.id) ?? chosen;
+  return step.error || WAITS[step.status] || "Nothing has been printed yet.";
 }
 
 // ---- the stream ----------------------------------------------------------------------------------------------------
@@ -273,6 +292,7 @@ function told(news) {
     }
   }
   for (const step of news.steps) known.set(step.id, step);
+  if (caughtUp) showCount();
   list.update(news.steps);
   timeline.update(news.steps);
   if (news.actions) toldActions(news.actions);
