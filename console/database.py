@@ -78,7 +78,8 @@ class Database:
         return port.JobView(
             job.pk, job.workspace.name, job.task_name, job.status, job.error or None,
             job.created_at, job.started_at, job.completed_at,
-            [port.StepLine(*row, attempts[pk]) for pk, *row in columns], snapshots.actions_of(job),
+            [port.StepLine(*row[1:], attempts[row[0]]) for row in columns],
+            snapshots.actions_of(job),
         )  # fmt: skip
 
     def log(

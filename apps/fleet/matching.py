@@ -37,10 +37,14 @@ def seen_workers(within_s: float | None, job_id: UUID | None = None) -> list[Wor
     if within_s is not None:
         rows = rows.filter(vitals.seen_within(within_s) | vitals.may_take_steps())
     return [
-        WorkerOffer(name, frozenset(tags), Offer.of(offers or {}, at.timestamp()), job, is_alive)
-        for name, tags, offers, job, at, is_alive in vitals.with_vitals(rows).values_list(
-            "name", "tags", "offers", "job_id", "heartbeat_at", "is_alive"
+        WorkerOffer(
+            row.name,
+            frozenset(row.tags),
+            Offer.of(row.offers or {}, row.heartbeat_at.timestamp()),
+            row.job_id,
+            row.is_alive,
         )
+        for row in vitals.with_vitals(rows)
     ]
 
 

@@ -87,6 +87,16 @@ class Advance:
         """Record a move of a step, or of a loop instance, for the workflow actions."""
         self.moves.append((step_name, event))
 
+    def set_aside(self, instance_id: int) -> None:
+        """Give the place of a loop instance that waits for its retry to the next one."""
+        self._loops.append(rows.step_aside(instance_id))
+
+    def turn(self, loop_id: int) -> None:
+        """Look again at a loop one of whose instances may have become due."""
+        loop = rows.loop_state(loop_id)
+        if loop is not None:
+            self._loops.append(loop)
+
     def absorb(self, settled: Settled) -> None:
         self._candidates.extend(settled.candidates)
         self._loops.extend(settled.loops)
@@ -266,7 +276,8 @@ class Advance:
         in_flight = loop.next_index - (loop.total - loop.open)
         free = _width(node, loop.total) - in_flight
         if free > 0:
-            self._release(rows.release(loop.id, free), node)
+            again = rows.release_again(loop.id, free) if node.retry else []
+            self._release([*again, *rows.release(loop.id, free - len(again))], node)
 
     def _close_loop(self, loop: LoopState, node: Node) -> None:
         failed, has_sealed = (

@@ -57,6 +57,20 @@ WITH i AS (
 p AS (UPDATE jobs_step SET loop_next = loop_next + (SELECT count(*) FROM i) WHERE id = %(loop)s)
 SELECT id FROM i ORDER BY loop_index
 """
+STEP_ASIDE = """
+UPDATE jobs_step p SET loop_next = p.loop_next - 1 FROM jobs_step i
+WHERE i.id = %s AND p.id = i.loop_id
+RETURNING p.id, p.base, p.loop_open, p.loop_failed, p.loop_next, p.loop_total
+"""
+RELEASE_AGAIN = """
+WITH i AS (
+    SELECT id, retry_at FROM jobs_step WHERE retry_at <= clock_timestamp() AND status = 'pending'
+        AND loop_id = %(loop)s
+    ORDER BY retry_at LIMIT %(count)s
+),
+p AS (UPDATE jobs_step SET loop_next = loop_next + (SELECT count(*) FROM i) WHERE id = %(loop)s)
+SELECT id FROM i ORDER BY retry_at
+"""
 HOLD_WAITING = """
 SELECT 1 FROM jobs_step s JOIN jobs_job j ON j.id = s.job_id
 WHERE s.id = %s AND s.child_job_id = %s AND s.status = 'running' AND j.cancel_requested_at IS NULL
@@ -105,6 +119,17 @@ def loop_state(loop_id: int) -> LoopState | None:
 def release(loop_id: int, count: int) -> list[int]:
     """Ids of the next `count` instances of a loop, in order; the caller makes them ready."""
     return [row[0] for row in fetch(RELEASE, {"loop": loop_id, "count": count})]
+
+
+def step_aside(instance_id: int) -> LoopState:
+    """Let an instance that waits for its retry give up its place. Returns the state of its loop."""
+    ((*state,),) = fetch(STEP_ASIDE, (instance_id,))
+    return LoopState(*state)
+
+
+def release_again(loop_id: int, count: int) -> list[int]:
+    """Ids of at most `count` instances whose retry is due; the caller makes them ready."""
+    return [row[0] for row in fetch(RELEASE_AGAIN, {"loop": loop_id, "count": count})]
 
 
 def loop_results(loop_id: int) -> tuple[tuple[int, ...], bool]:

@@ -82,19 +82,36 @@ def overdue_attempts() -> int:
 
 
 def due_steps() -> int:
-    """Make steps ready whose retry is due."""
+    """Make steps ready whose retry is due; in a loop with `max_parallel`, as its places allow."""
     rows = fetch(
         """
-        SELECT id FROM jobs_step WHERE retry_at <= clock_timestamp() AND status = 'pending'
-            ORDER BY retry_at LIMIT %s
+        SELECT s.id, s.loop_id, s.base, s.job_id, j.blueprint_id FROM jobs_step s
+        JOIN jobs_job j ON j.id = s.job_id
+        WHERE s.retry_at <= clock_timestamp() AND s.status = 'pending'
+        ORDER BY s.retry_at LIMIT %s
         """,
         (BATCH,),
     )
     if not rows:
         return 0
-    ready = pen.unblock([row[0] for row in rows])
+    sharing = {
+        (job_id, loop_id)
+        for _, loop_id, base, job_id, blueprint_id in rows
+        if loop_id is not None and blueprints.load(blueprint_id).nodes[base].shares_places
+    }
+    ready = pen.unblock([row[0] for row in rows if (row[3], row[1]) not in sharing])
     bells.ring({key: ready[id] for id, key in tag_sets.keys_of(ready).items()})
-    return sum(ready.values())
+    return sum(ready.values()) + _each("loop", sorted(sharing), lambda found: _turn_loop(*found))
+
+
+@retried
+def _turn_loop(job_id: UUID, loop_id: int) -> None:
+    advance = advancing(job_id, blueprints.load)
+    if advance is None or JobStatus(advance.state.status).is_final:
+        return
+    advance.turn(loop_id)
+    advance.run()
+    bells.ring_after_commit(advance.bells)
 
 
 def due_jobs() -> int:
