@@ -41,7 +41,6 @@ KIN = (
     "pk", "retry_of_id", "parent_job_id", "parent_step_name", "source_type", "source_id",
     "task_name",
 )  # fmt: skip
-STEP_LINE = ("name", "status", "started_at", "completed_at")
 OR_NONE = NullIf("error", Value("", TextField()))
 STEP_NEWS = """
 SELECT id, job_id, name, status, error,
@@ -73,12 +72,17 @@ class Database:
     def job(self, job_id: UUID) -> port.JobView:
         job = Job.objects.select_related("workspace").get(pk=job_id)
         steps = Step.objects.filter(job_id=job_id).order_by("position", "loop_index", "id")
-        columns = steps.values_list("pk", *STEP_LINE, OR_NONE, "retry_at")
+        columns = steps.values_list(
+            "pk", "name", "status", "started_at", "completed_at", OR_NONE, "retry_at"
+        )
         attempts = _attempts(steps)
         return port.JobView(
             job.pk, job.workspace.name, job.task_name, job.status, job.error or None,
             job.created_at, job.started_at, job.completed_at,
-            [port.StepLine(*row[1:], attempts[row[0]]) for row in columns],
+            [
+                port.StepLine(name, status, begun, ended, error, retry_at, attempts[pk])
+                for pk, name, status, begun, ended, error, retry_at in columns
+            ],
             snapshots.actions_of(job),
         )  # fmt: skip
 

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from django.db.models import BooleanField, ExpressionWrapper
+
 from apps.fleet import vitals
 from apps.fleet.models import Worker
 from engine.resources import Offer, split_tags, too_small
@@ -36,15 +38,12 @@ def seen_workers(within_s: float | None, job_id: UUID | None = None) -> list[Wor
     rows = Worker.objects.all() if job_id is None else Worker.objects.filter(job_id=job_id)
     if within_s is not None:
         rows = rows.filter(vitals.seen_within(within_s) | vitals.may_take_steps())
+    rows = rows.annotate(lives=ExpressionWrapper(vitals.is_alive(), BooleanField()))
     return [
-        WorkerOffer(
-            row.name,
-            frozenset(row.tags),
-            Offer.of(row.offers or {}, row.heartbeat_at.timestamp()),
-            row.job_id,
-            row.is_alive,
+        WorkerOffer(name, frozenset(tags), Offer.of(offers or {}, at.timestamp()), job, is_alive)
+        for name, tags, offers, job, at, is_alive in rows.values_list(
+            "name", "tags", "offers", "job_id", "heartbeat_at", "lives"
         )
-        for row in vitals.with_vitals(rows)
     ]
 
 

@@ -19,7 +19,7 @@ from apps.jobs.flow.redaction import Opened, redact, redact_result, seal_with
 from apps.jobs.models import Job
 from apps.jobs.plans import Node, Plan
 from apps.jobs.transitions import moves as pen
-from apps.jobs.transitions import rows
+from apps.jobs.transitions import rows, stops
 from apps.jobs.transitions.moves import Candidate, JobState, LoopState, Result, Settled
 from engine import planner, templating
 from engine.errors import AuthorError, TemplateError
@@ -56,7 +56,7 @@ class Advance:
     @property
     def _stop_words(self) -> str:
         """What a step says that was stopped with its job."""
-        reason, is_timed_out = pen.stop_of(self.state.id)
+        reason, is_timed_out = stops.stop_of(self.state.id)
         return reason if is_timed_out else JOB_CANCELLED
 
     # What has happened

@@ -11,7 +11,7 @@ from apps.jobs.flow import blueprints, creation
 from apps.jobs.flow.advance import Advance, advancing
 from apps.jobs.models import Job
 from apps.jobs.transitions import moves as pen
-from apps.jobs.transitions import rows
+from apps.jobs.transitions import rows, stops
 from apps.jobs.transitions.moves import Result
 from engine.errors import Conflict, NotFound
 from engine.lifecycle import OPEN_JOB, JobStatus, StepEventKind, StepStatus
@@ -56,7 +56,7 @@ def _cancel_one(job_id: UUID, actor: str, reason: str) -> None:
         raise NotFound(f"Job {job_id} not found")
     if JobStatus(advance.state.status).is_final:
         raise Conflict("Job is already in a terminal state")
-    pen.stop(job_id, reason)
+    stops.stop(job_id, reason)
     _stop(advance, actor, reason, "Job cancelled")
 
 
@@ -66,7 +66,7 @@ def _time_out_one(job_id: UUID) -> bool:
     if advance is None or JobStatus(advance.state.status).is_final:
         return False
     reason = f"Job timed out after {creation.time_limit_of(advance.plan.task)}"
-    if not pen.stop_in_time(job_id, reason):
+    if not stops.stop_in_time(job_id, reason):
         return False
     _stop(advance, "", reason, reason)
     return True

@@ -11,6 +11,7 @@ from apps.jobs.flow import contexts
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.transitions import moves as pen
+from apps.jobs.transitions import stops
 from apps.jobs.transitions.moves import JobState
 from engine import planner
 from engine.lifecycle import JobEventKind, StepStatus
@@ -34,7 +35,7 @@ def conclude_job(state: JobState, plan: Plan, bad_steps: int, *, actor: str = ""
 
     Its output is {step: output} of the steps without dependents.
     """
-    reason, is_timed_out = pen.stop_of(state.id) if state.is_cancelling or bad_steps else NO_STOP
+    reason, is_timed_out = stops.stop_of(state.id) if state.is_cancelling or bad_steps else NO_STOP
     event = planner.conclude(
         bad_steps=bad_steps, is_cancelling=state.is_cancelling, is_timed_out=is_timed_out
     )

@@ -37,7 +37,7 @@ MOST_WAITING = 500
 JOB_FIELDS = (
     "id", "status", "is_held", "blueprint_id", "open_steps", "error", "created_at", "started_at",
     "completed_at",
-    "cancel_requested_at", "retry_job_id", "has_actions",
+    "cancel_requested_at", "is_timed_out", "retry_job_id", "has_actions",
 )  # fmt: skip
 
 
@@ -212,8 +212,15 @@ def job_state(job: Job) -> dict[str, Any]:
         "error": job.error,
         "started": job.started_at.isoformat() if job.started_at else None,
         "ended": job.completed_at.isoformat() if job.completed_at else None,
-        "cancelling": job.cancel_requested_at is not None and job.completed_at is None,
+        "stopping": _stopping(job),
     }
+
+
+def _stopping(job: Job) -> str:
+    """What a job is called that has been asked to stop and has not ended; empty for others."""
+    if job.cancel_requested_at is None or job.completed_at is not None:
+        return ""
+    return "timing out" if job.is_timed_out else "cancelling"
 
 
 def log_item(chunk: Chunk) -> Item:

@@ -193,7 +193,7 @@ def waiting_steps(job_id: UUID) -> list[int]:
     once."""
     rows = fetch(
         "SELECT id FROM jobs_step WHERE job_id = %s AND owner_kind = 'step'"
-        " AND status IN ('pending', 'ready', 'suspended')",
+        " AND status IN ('pending', 'ready', 'suspended') ORDER BY id",
         (job_id,),
     )
     return [row[0] for row in rows]

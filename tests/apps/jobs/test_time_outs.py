@@ -15,6 +15,7 @@ from apps.jobs import services
 from apps.jobs.flow import starting
 from apps.jobs.flow.restarts import restart_failed
 from apps.jobs.models import Job, Step
+from apps.jobs.pages import hub
 from apps.jobs.upkeep import sweeps
 from engine.orders import StepOutcome, Verdict
 from tests.apps.jobs.builders import DONE, Hand, failed, fresh, start, statuses, workspace
@@ -84,8 +85,10 @@ def test_a_running_step_is_stopped_and_says_why(home: Any) -> None:
     claim = hand.take("a")
     run_out(job)
     assert fresh(job).status == "running"
+    assert hub.job_state(fresh(job))["stopping"] == "timing out"
     hand.finish(claim, STOPPED)
     assert (fresh(job).status, fresh(job).error) == ("failed", LATE)
+    assert hub.job_state(fresh(job))["stopping"] == ""
     assert statuses(job) == {"a": "cancelled", "b": "cancelled"}
     assert Step.objects.get(job_id=job.id, name="a").error == LATE
     assert fired(job) == ["on_error"]

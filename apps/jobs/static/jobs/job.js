@@ -21,7 +21,7 @@ let fragment = 0;
 // ---- the head ------------------------------------------------------------------------------------------------------
 
 function showState(state) {
-  const status = state.cancelling ? "cancelling" : state.status;
+  const status = state.stopping || state.status;
   if (at("job-state").dataset.shown !== status) {
     at("job-state").dataset.shown = status;
     at("job-state").replaceChildren(badge(state.status, status));
