@@ -44,11 +44,12 @@ KIN = (
 OR_NONE = NullIf("error", Value("", TextField()))
 STEP_NEWS = """
 SELECT id, job_id, name, status, error,
-       coalesce(extract(epoch FROM coalesce(completed_at, clock_timestamp())
-           - coalesce(started_at, suspended_at, completed_at)), 0)::float
+       coalesce(extract(epoch FROM CASE WHEN status = 'pending' THEN retry_at - clock_timestamp()
+           ELSE coalesce(completed_at, clock_timestamp())
+               - coalesce(started_at, suspended_at, completed_at) END), 0)::float
 FROM jobs_step
 WHERE job_id = ANY(%s) AND owner_kind = 'step'
-  AND (status IN ('running', 'suspended')
+  AND (status IN ('running', 'suspended') OR (status = 'pending' AND retry_at IS NOT NULL)
       OR completed_at > clock_timestamp() - interval '3 seconds')
 ORDER BY coalesce(completed_at, started_at), id
 """

@@ -111,7 +111,8 @@ class Relative:
 
 @dataclass(frozen=True, slots=True)
 class StepNews:
-    """A step that runs, waits for a decision or has just ended; `seconds` since its start."""
+    """A step that runs, waits for a decision or has just ended, `seconds` since its start; or one
+    that failed and is tried again in `seconds`."""
 
     id: int
     job_id: UUID

@@ -18,6 +18,7 @@ from rest_framework.test import APIClient
 from schemathesis import checks
 from schemathesis.core import NotSet
 from schemathesis.specs.openapi import checks as openapi
+from urllib3 import HTTPResponse
 
 from tests.apps.api.callers import client_of, user
 from tests.apps.api.test_access import FLOW
@@ -72,6 +73,7 @@ def answer_to(client: APIClient, case: Any, path: str, named: dict[str, Any]) ->
     answer = requests.Response()
     answer.status_code, answer._content = told.status_code, told.content
     answer.headers.update(told.headers)
+    answer.raw = HTTPResponse(headers=dict(told.headers), status=told.status_code)
     answer.elapsed = timedelta()
     answer.request = requests.Request(case.method, f"http://testserver{path}?{query}").prepare()
     return answer

@@ -4,6 +4,7 @@ step once."""
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from apps.jobs import ledger
 from apps.jobs.models import Job, Step
 from console import job_report
 from console.database import Database
+from console.follower import Follower
+from console.screen import Screen
 from engine.orders import StepOutcome, Verdict
 from tests.apps.api.callers import caller
 from tests.apps.jobs.builders import Hand, failed, fresh, start, workspace
@@ -77,6 +80,16 @@ def test_an_attempt_that_was_lost_is_listed_too(tmp_path: Path) -> None:
     hand.work()
     (a, b) = Database().job(job.pk).steps
     assert [one.status for one in a.attempts] == ["lost", "completed"] and not b.attempts
+
+
+def test_who_follows_a_job_reads_of_each_failure_before_the_next_try(
+    job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    looks = iter([False, True])
+    Follower(Database(), job.pk, Screen(sys.stdout)).follow(lambda: next(looks))
+    out = capsys.readouterr().out.splitlines()
+    at = next(index for index, line in enumerate(out) if line.startswith("a: failed (next try in"))
+    assert out[at + 1] == "  Step timed out after 1s"
 
 
 @pytest.mark.parametrize("error", ["boom", "Step 'a': boom", "Step 'ab': boom"])
