@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, astuple
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Q, TextField, Value
+from django.db.models import Q, QuerySet, TextField, Value
 from django.db.models.functions import Now, NullIf
 
 from apps.accounts.grants import allows, role_on
@@ -20,10 +21,11 @@ from apps.approvals import rights
 from apps.approvals import services as approvals
 from apps.approvals.errors import NotAllowed
 from apps.approvals.transitions import Caller
+from apps.fleet.models import Worker
 from apps.jobs import services
 from apps.jobs.flow import restarts
 from apps.jobs.log.cursors import EVERYTHING, Choice, Cursor, Whose, read
-from apps.jobs.models import Job, Step
+from apps.jobs.models import Attempt, Job, Step
 from apps.jobs.upkeep.removal import remove_workspace
 from apps.workflow_actions import snapshots
 from apps.workspaces import services as workspaces
@@ -44,11 +46,12 @@ KIN = (
 OR_NONE = NullIf("error", Value("", TextField()))
 STEP_NEWS = """
 SELECT id, job_id, name, status, error,
-       coalesce(extract(epoch FROM coalesce(completed_at, clock_timestamp())
-           - coalesce(started_at, suspended_at, completed_at)), 0)::float
+       coalesce(extract(epoch FROM CASE WHEN status = 'pending' THEN retry_at - clock_timestamp()
+           ELSE coalesce(completed_at, clock_timestamp())
+               - coalesce(started_at, suspended_at, completed_at) END), 0)::float
 FROM jobs_step
 WHERE job_id = ANY(%s) AND owner_kind = 'step'
-  AND (status IN ('running', 'suspended')
+  AND (status IN ('running', 'suspended') OR (status = 'pending' AND retry_at IS NOT NULL)
       OR completed_at > clock_timestamp() - interval '3 seconds')
 ORDER BY coalesce(completed_at, started_at), id
 """
@@ -99,11 +102,18 @@ class Database:
     def job(self, job_id: UUID) -> port.JobView:
         job = Job.objects.select_related("workspace").get(pk=job_id)
         steps = Step.objects.filter(job_id=job_id).order_by("position", "loop_index", "id")
-        columns = steps.values_list("name", "status", "started_at", "completed_at", OR_NONE)
+        columns = steps.values_list(
+            "pk", "name", "status", "started_at", "completed_at", OR_NONE, "retry_at"
+        )
+        attempts = _attempts(steps)
         return port.JobView(
             job.pk, job.workspace.name, job.task_name, job.status, job.error or None,
             job.created_at, job.started_at, job.completed_at,
-            [port.StepLine(*row) for row in columns], snapshots.actions_of(job),
+            [
+                port.StepLine(name, status, begun, ended, error, retry_at, attempts[pk])
+                for pk, name, status, begun, ended, error, retry_at in columns
+            ],
+            snapshots.actions_of(job),
         )  # fmt: skip
 
     def log(
@@ -203,6 +213,23 @@ class Database:
 
     def import_git(self, name: str, address: str, ref: str, credential: str) -> port.Imported:
         return _imported(workspaces.import_git(name, address, ref, credential, is_local=True))
+
+
+def _attempts(steps: QuerySet[Step]) -> Mapping[int, list[port.AttemptLine]]:
+    """The attempts of these steps, of those only that were tried more than once, or will be."""
+    tried = steps.filter(Q(fence__gt=1) | Q(retry_at__isnull=False)).order_by()
+    rows = Attempt.objects.filter(step_id__in=tried.values("pk")).order_by("step_id", "fence")
+    names = dict(
+        Worker.objects.filter(pk__in=rows.order_by().values("worker_id")).values_list("pk", "name")
+    )
+    found: defaultdict[int, list[port.AttemptLine]] = defaultdict(list)
+    for row in rows:
+        line = port.AttemptLine(
+            row.status, names.get(row.worker_id, ""), row.exit_code, row.error or None,
+            row.started_at or row.claimed_at, row.ended_at,
+        )  # fmt: skip
+        found[row.step_id].append(line)
+    return found
 
 
 def _part_of_log(job_ids: Collection[UUID], step: str, action: str) -> Choice:

@@ -10,9 +10,11 @@ from uuid import UUID
 
 from console.port import BEGINNING, ActionNews, JobResult, Platform, Relative
 from console.screen import Screen
-from engine.lifecycle import FINAL_JOB, FINAL_STEP
+from engine.lifecycle import FINAL_JOB, FINAL_STEP, StepStatus
 
 FASTEST_S, SLOWEST_S = 0.03, 0.5
+BEGUN = frozenset({StepStatus.RUNNING, StepStatus.SUSPENDED})
+FAILED, AGAIN = StepStatus.FAILED, StepStatus.PENDING  # pending: failed, and to be tried again
 
 
 @dataclass(slots=True)
@@ -88,10 +90,11 @@ class Follower:
         has_lines = False
         for begun in (True, False):
             for step, label in news:
-                if (step.status not in FINAL_STEP) is begun:
+                if (step.status in BEGUN) is begun:
                     self._shown[step.id] = step.status
                     note = _note(step.status, step.seconds)
-                    self.screen.state(label, step.status, note=note, error=step.error)
+                    shown = FAILED if step.status == AGAIN else step.status
+                    self.screen.state(label, shown, note=note, error=step.error)
             if begun:
                 has_lines = self._show_logs()
         self._show_actions(ended)
@@ -119,8 +122,10 @@ class Follower:
 
 
 def _note(status: str, seconds: float) -> str:
-    if status == "suspended":
+    if status == StepStatus.SUSPENDED:
         return "waits for a decision"
+    if status == AGAIN:
+        return f"next try in {max(seconds, 0.0):.0f} s"
     return f"{seconds:.1f} s" if status in FINAL_STEP and status != "skipped" else ""
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from console.port import JobLine, JobView
+from console.port import JobLine, JobView, StepLine
 from console.screen import clean
 
 MOST_STEPS = 1000
@@ -32,7 +32,8 @@ def as_lines(job: JobView) -> Iterator[str]:
     yield from _error(job.error)
     for step in job.steps[:MOST_STEPS]:
         took = _took(step.started_at, step.completed_at)
-        yield f"step    {step.status:<10}  {took:>9}  {clean(step.step_name)}"
+        yield f"step    {step.status:<10}  {took:>9}  {clean(step.step_name)}{_next_try(step)}"
+        yield from _attempts(step)
         yield from _error(step.error)
     if len(job.steps) > MOST_STEPS:
         yield f"        and {len(job.steps) - MOST_STEPS} more steps"
@@ -43,6 +44,21 @@ def as_lines(job: JobView) -> Iterator[str]:
 def as_json(job: JobView) -> str:
     """The report as one JSON object."""
     return _json(asdict(job))
+
+
+def _next_try(step: StepLine) -> str:
+    return f" (next try at {step.retry_at:%Y-%m-%d %H:%M:%S})" if step.retry_at else ""
+
+
+def _attempts(step: StepLine) -> Iterator[str]:
+    """Each attempt; the last error stands with the step."""
+    for number, one in enumerate(step.attempts, start=1):
+        code = "" if one.exit_code is None else f", exit code {one.exit_code}"
+        where = f" on {one.worker}" if one.worker else ""
+        took = _took(one.started_at, one.ended_at)
+        yield f"  run   {one.status:<10}  {took:>9}  try {number}{clean(where)}{code}"
+        if one.error != step.error:
+            yield from _error(one.error)
 
 
 def _action(action: Mapping[str, Any]) -> Iterator[str]:

@@ -32,12 +32,28 @@ class JobLine:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptLine:
+    """One claim of a step; `lost` ones do not count towards `retry`."""
+
+    status: str
+    worker: str
+    exit_code: int | None
+    error: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class StepLine:
+    """`attempts` are listed where there was more than one, or another is due at `retry_at`."""
+
     step_name: str
     status: str
     started_at: datetime | None
     completed_at: datetime | None
     error: str | None
+    retry_at: datetime | None = None
+    attempts: Sequence[AttemptLine] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +135,8 @@ class Relative:
 
 @dataclass(frozen=True, slots=True)
 class StepNews:
-    """A step that runs, waits for a decision or has just ended; `seconds` since its start."""
+    """A step that runs, waits for a decision or has just ended, `seconds` since its start; or one
+    that failed and is tried again in `seconds`."""
 
     id: int
     job_id: UUID

@@ -17,6 +17,8 @@ from engine.orders import StepOutcome, Verdict
 from engine.retries import delay_s, most_attempts
 from engine.spec.model import Retry
 
+JOB_CANCELLED = "Job cancelled"
+
 
 @dataclass(frozen=True, slots=True)
 class Tally:
@@ -83,7 +85,7 @@ def after_outcome(
         case Verdict.SUCCEEDED:
             return NextMove(StepEventKind.SUCCEEDED)
         case Verdict.CANCELLED:
-            return NextMove(StepEventKind.CANCELLED, error or "Job cancelled")
+            return NextMove(StepEventKind.CANCELLED, error or JOB_CANCELLED)
         case _ if is_cancelling:
             return NextMove(StepEventKind.CANCELLED, error)
         case _:
@@ -109,7 +111,7 @@ def after_loss(
     counting as a run; else it failed, and the step's `retry` applies.
     """
     if is_cancelling:
-        return NextMove(StepEventKind.CANCELLED, "Job cancelled")
+        return NextMove(StepEventKind.CANCELLED, JOB_CANCELLED)
     if not had_started or (may_repeat and tries.losses < lost_retries):
         return NextMove(StepEventKind.RETURNED)
     return _fail_or_retry(reason or f"Worker {worker_name} was lost", tries, chance)
@@ -128,7 +130,7 @@ def close_loop(failed: tuple[int, ...], *, tolerates: bool, is_cancelling: bool)
     """The end of a loop whose instances have all ended; `failed` are the indices that failed or
     were cancelled."""
     if is_cancelling:
-        return NextMove(StepEventKind.CANCELLED, "Job cancelled")
+        return NextMove(StepEventKind.CANCELLED, JOB_CANCELLED)
     if failed and not tolerates:
         shown = ", ".join(str(index) for index in failed[:20]) + (
             ", ..." if len(failed) > 20 else ""
@@ -137,8 +139,10 @@ def close_loop(failed: tuple[int, ...], *, tolerates: bool, is_cancelling: bool)
     return NextMove(StepEventKind.SUCCEEDED)
 
 
-def conclude(*, bad_steps: int, is_cancelling: bool) -> JobEventKind:
-    """How a job ends once no step is open."""
+def conclude(*, bad_steps: int, is_cancelling: bool, is_timed_out: bool = False) -> JobEventKind:
+    """How a job ends once no step is open. A job that its time-out stopped has failed."""
+    if is_timed_out:
+        return JobEventKind.FAILED
     if is_cancelling:
         return JobEventKind.CANCELLED
     return JobEventKind.FAILED if bad_steps else JobEventKind.SUCCEEDED

@@ -209,7 +209,15 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
-SPECTACULAR_SETTINGS = {"TITLE": "Stroem", "VERSION": "1", "SERVE_PUBLIC": False}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Stroem",
+    "VERSION": "1",
+    "SERVE_PUBLIC": False,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "apps.api.documented.complete",
+    ],
+}
 
 _LOG_FORMAT = os.environ.get("LOG_FORMAT", "text")
 if _LOG_FORMAT not in FORMATTERS:

@@ -56,6 +56,9 @@ class Stop:
         callback()
 
 
+TICK_S = 1.0  # the conductor looks for jobs out of time this often
+
+
 @dataclass(slots=True, eq=False)
 class Attempt:
     """One claim in hand. Times are on the monotonic clock; `renewed_at` is when the last confirmed
@@ -68,6 +71,14 @@ class Attempt:
     # which of the worker's GPUs are its own
     environment: Mapping[str, str] = field(default_factory=dict)
     progress: int = 0
+
+    def should_hear(self, now: float) -> bool:
+        """Whether its job has run out of time, so that the platform should say that it must
+        stop."""
+        ends_in_s = self.claim.job_ends_in_s
+        if ends_in_s is None or self.stop.reason is not None:
+            return False
+        return now > self.begun_at + ends_in_s + TICK_S
 
     @property
     def name(self) -> str:

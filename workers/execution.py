@@ -174,6 +174,8 @@ class Execution:
         if not admitted(self._ledger, attempt, said.input, said.masks):
             return Ended(said) if attempt.stop.reason == "cancel" else None
         reporter = Reporter(attempt.claim, masker(rendered.masks), self._pump)
+        if attempt.claim.fence > 1:  # the log of an earlier attempt may stand above
+            reporter.say(f"---- Attempt {attempt.claim.number} ----")
         for note in rendered.notes:
             reporter.say(note)
         began_at = time.monotonic()

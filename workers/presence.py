@@ -23,6 +23,7 @@ from workers.door import OUTAGES, Ledger
 log = logging.getLogger("stroem.worker")
 SCHEMA_EVERY_S = 60.0
 WATCH_S = 0.25
+GLANCE_S = 1.0
 
 
 class Beating(Protocol):
@@ -116,7 +117,7 @@ class Presence(threading.Thread):
     def run(self) -> None:
         away_since: float | None = None
         pause_s = self._timing.renew_s
-        while not self._closing.wait(pause_s):
+        while not self._waited(pause_s):
             try:
                 self._renew()
                 if away_since is not None:
@@ -139,6 +140,16 @@ class Presence(threading.Thread):
                 log.exception("leases could not be renewed")
                 self._ledger.released()
         self._ledger.released()
+
+    def _waited(self, pause_s: float) -> bool:
+        """Wait until the next renewal, or until a job in hand has run out of time. True if this
+        worker closes."""
+        due_at = time.monotonic() + pause_s
+        while not self._closing.wait(max(0.0, min(due_at - time.monotonic(), GLANCE_S))):
+            now = time.monotonic()
+            if now >= due_at or any(attempt.should_hear(now) for attempt in self._attempts.all()):
+                return False
+        return True
 
     def watch(self) -> None:
         """Stop attempts that were not renewed for too long. Called from another thread, as this

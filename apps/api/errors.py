@@ -51,7 +51,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
         case RequestDataTooBig():
             return Response({"error": TooLarge.default_detail}, 413)
         case exceptions.APIException():
-            return _drf(error)
+            return _drf(error, context.get("view"))
     return None
 
 
@@ -62,10 +62,15 @@ def _ours(error: StroemError) -> Response | None:
     return None
 
 
-def _drf(error: exceptions.APIException) -> Response:
+def _drf(error: exceptions.APIException, view: Any) -> Response:
     challenge = getattr(error, "auth_header", None)  # set by the view if nobody is signed in
     headers = {"WWW-Authenticate": challenge} if challenge else {}
     text = _TEXTS.get(type(error)) if type(error) in _TEXTS and _is_default(error) else None
+    if isinstance(error, exceptions.MethodNotAllowed):
+        methods = [name for name in getattr(view, "allowed_methods", ()) if name != "OPTIONS"]
+        text = f"{str(error.detail).rstrip('.')}; use {' or '.join(methods)}"
+    elif isinstance(error, exceptions.UnsupportedMediaType):
+        text = f"{str(error.detail).rstrip('.')}; send application/json"
     return Response({"error": text or _sentence(error.detail)}, error.status_code, headers=headers)
 
 

@@ -134,7 +134,7 @@ def _tell(
         else "waits for approval: escalated"
     )
     text = f"[approval] Step '{request.step_name}' {words}"
-    logs.say(request.job_id, text, at=state.now.timestamp())
+    logs.say(request.job_id, text, at=state.now.timestamp(), step_id=request.step_id)
     url = page_url(request.pk)
     suspension = Suspension(
         request.step_id, request.step_name, request.fence, request.message, url, kind.value, number

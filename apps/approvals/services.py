@@ -244,7 +244,7 @@ def _approve(case: Case, given: Mapping[str, Any], right: Right) -> Decided:
     output: dict[str, Any] = {
         "approval_message": case.request.message,
         "approved": True,
-        "approved_by": case.caller.user.email,
+        "approved_by": ", ".join([*(vote.user.email for vote in votes), case.caller.user.email]),
         "approved_at": _exactly(at),
     }
     sealed = None
@@ -310,7 +310,7 @@ def _settle(case: Case, event: StepEventKind, result: Result, done: str, at: dat
         raise PlatformError(f"step {request.step_id} is not suspended but its request is open")
     case.advance.run(actor=email)
     text = f"[approval] Step '{request.step_name}' {done} by {email}"
-    logs.say(request.job_id, text, at=at.timestamp())
+    logs.say(request.job_id, text, at=at.timestamp(), step_id=request.step_id)
 
 
 def _withdraw(case: Case) -> Decided | Conflict:

@@ -45,6 +45,7 @@ def suspend(dispatch: Dispatch) -> None:
         dispatch.job.id,
         f"[approval] Step '{dispatch.step_name}' waiting for approval",
         at=since.timestamp(),
+        step_id=dispatch.step_id,
     )
     dispatch.job.refresh_from_db(fields=["status", "started_at"])
     suspension = Suspension(

@@ -30,8 +30,18 @@ Phase = Callable[[], object]
 
 
 def tick() -> None:
-    """Work due to the second: retries, delayed and held jobs, approval timeouts and reminders."""
-    _run([sweeps.due_steps, sweeps.due_jobs, approvals.overdue_approvals, approvals.due_reminders])
+    """Work due to the second: retries, delayed and held jobs, the time-outs of jobs, of steps that
+    wait for a child, and of approvals, and reminders."""
+    _run(
+        [
+            sweeps.due_steps,
+            sweeps.due_jobs,
+            sweeps.overdue_children,
+            sweeps.overdue_jobs,
+            approvals.overdue_approvals,
+            approvals.due_reminders,
+        ]
+    )
 
 
 def sweep() -> None:
@@ -42,8 +52,6 @@ def sweep() -> None:
             sweeps.lost_attempts,
             lambda: presence.mark_dead(recovery.heartbeat_timeout_s),
             sweeps.overdue_attempts,
-            sweeps.overdue_children,
-            sweeps.overdue_jobs,
             sweeps.untold_parents,
             lambda: sweeps.unmatched_steps(expects),
             sweeps.ring_ready,

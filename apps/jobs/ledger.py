@@ -132,6 +132,7 @@ def _claim(row: Any) -> Claim:
         is_more=row.is_more,
         owner_kind=OwnerKind(row.owner_kind),
         owner_id=row.owner_id,
+        job_ends_in_s=row.job_ends_in_s,
         job_input=row.input if row.input_sealed is None else bytes(row.input_sealed),
     )
 

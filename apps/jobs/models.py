@@ -74,6 +74,9 @@ class Job(models.Model):
     )
     cancel_requested_at = models.DateTimeField(null=True)
     cancel_reason = models.TextField(blank=True, default="", db_default="")
+    is_timed_out = models.BooleanField(
+        default=False, db_default=False, help_text="Its time-out stops it, not a person"
+    )
     has_actions = models.BooleanField(
         default=False, db_default=False, help_text="Has workflow actions to arm"
     )
@@ -127,6 +130,13 @@ class Job(models.Model):
             ),
             models.Index(
                 fields=["id"], name="jobs_job_parent_untold", condition=Q(parent_told=False)
+            ),
+            models.Index(
+                fields=["deadline_at"],
+                name="jobs_job_deadline",
+                condition=Q(
+                    deadline_at__isnull=False, status__in=[status.value for status in OPEN_JOB]
+                ),
             ),
         ]
 

@@ -57,6 +57,11 @@ class Node:
     def retry(self) -> Any:
         return self.step.retry or self.action.retry
 
+    @property
+    def shares_places(self) -> bool:
+        """Whether it is a loop whose steps wait for one of a few places."""
+        return self.step.max_parallel is not None and not self.step.sequential
+
     @cached_property
     def control_names(self) -> frozenset[str]:
         """Context names that decisions about the step read (`when`, `for_each`)."""

@@ -49,6 +49,7 @@ class Claim:
     owner_kind: OwnerKind = OwnerKind.STEP
     owner_id: int | None = None  # the workflow action; None for a step of the flow
     owner_label: str = ""
+    job_ends_in_s: float | None = None  # until the time-out of the job
     # JSON text, or sealed bytes when it holds secrets
     job_input: str | bytes = field(repr=False, default="{}")
 

@@ -72,7 +72,7 @@ def _refusal(key: str, job_id: UUID) -> str | None:
     """What the step requires that none of the job's allocations had, including ended ones."""
     known = seen_workers(None, job_id)
     why = misfit(key, known) if known else None
-    return why if why != NOBODY else None
+    return None if why is None or why.startswith(NOBODY) else why
 
 
 def _failure(job_id: UUID, wanted: set[str]) -> str | None:

@@ -58,7 +58,8 @@ def test_a_step_that_nobody_may_run_fails_after_the_time_out(house: House, tmp_p
     until(lambda: ended(job), within_s=30)
     assert (
         Step.objects.get(job_id=job.id).error
-        == "No active worker with required tags to run this step"
+        == "No active worker with required tags to run this step. It needs arm, script; of the live"
+        " workers, plain lacks arm"
     )
 
 

@@ -81,7 +81,7 @@ def test_a_step_that_runs_a_job_leads_to_the_log_of_that_job(stage: Stage, opene
     page.goto(stage.job_url(job))
     page.locator('.st-node[data-label="runs"]').click()
     page.get_by_role("tab", name="Log").click()
-    expect(page.locator("#log-state")).to_contain_text("runs a job")
+    expect(page.locator("#part-log")).to_contain_text("runs a job")
     page.get_by_role("link", name="Log of the job it runs").click()
     expect(page.locator("h1")).to_contain_text("inner")
     expect(page.locator("#log")).to_contain_text("checked")

@@ -171,6 +171,8 @@ def test_a_job_ends_as_its_steps_did(
     bad_steps: int, is_cancelling: bool, event: JobEventKind
 ) -> None:
     assert conclude(bad_steps=bad_steps, is_cancelling=is_cancelling) is event
+    late = conclude(bad_steps=bad_steps, is_cancelling=is_cancelling, is_timed_out=True)
+    assert late is JobEventKind.FAILED
 
 
 def test_back_off_doubles_from_the_first_wait_and_stops_after_six_doublings() -> None:

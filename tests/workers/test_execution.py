@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -393,3 +394,15 @@ def test_a_manifest_is_rendered_leaf_by_leaf(perform):
         "metadata": {"annotations": {"who": "Ada"}},
         "spec": {"tolerations": [{"key": "gpu"}]},
     }
+
+
+@pytest.mark.parametrize(("fence", "number", "says"), [(1, 1, []), (2, 2, [2]), (3, 1, [1])])
+def test_only_the_log_of_a_repeated_attempt_begins_with_its_number(perform, fence, number, says):
+    def greet(order, lines, stop):
+        lines(Line(0.0, "stdout", "hello"))
+        return StepOutcome(Verdict.SUCCEEDED, 0)
+
+    one = replace(claim(7), fence=fence, number=number)
+    _, _, ended = perform(material(), FakeRunner(greet), one=one)
+    lines = [line.text for _, batch in ended.batches for line in batch]
+    assert lines == [*(f"---- Attempt {number} ----" for number in says), "hello"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -134,3 +135,12 @@ def test_waiting_for_the_last_attempt_wakes_when_it_ends():
     began = time.monotonic()
     assert attempts.wait_until_none(5)
     assert time.monotonic() - began < 2
+
+
+def test_a_job_out_of_time_is_asked_about_before_the_next_renewal(bench):
+    """With a lease of ten minutes, the next renewal is 100 s away."""
+    ledger = FakeLedger(replace(claim(1), job_ends_in_s=0.0))
+    ledger.cancelled.add(1001)
+    bench(ledger, FakeRunner(until_stopped), lease_s=600.0).start()
+    ledger.wait_for(lambda: len(ledger.reports) == 1)
+    assert ledger.reports[0].outcome.verdict is Verdict.CANCELLED

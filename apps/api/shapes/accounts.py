@@ -5,17 +5,17 @@ from __future__ import annotations
 from rest_framework import serializers
 
 from apps.accounts.models import ApiToken, User
-from apps.api.shapes.base import Shape, Values
+from apps.api.shapes.base import Asked, Shape, Values
 
 NAME = "Name is required"
 
 
-class LoginRequest(serializers.Serializer[None]):
+class LoginRequest(Asked):
     email = serializers.CharField(max_length=254)
     password = serializers.CharField(max_length=4096, trim_whitespace=False)
 
 
-class RefreshRequest(serializers.Serializer[None]):
+class RefreshRequest(Asked):
     refresh_token = serializers.CharField(required=False, allow_blank=True, max_length=200)
 
 
@@ -38,7 +38,7 @@ class MeShape(Shape[User]):
         return sorted(user.groups.values_list("name", flat=True))
 
 
-class KeyRequest(serializers.Serializer[None]):
+class KeyRequest(Asked):
     name = serializers.CharField(
         max_length=200, error_messages=dict.fromkeys(("required", "blank", "null"), NAME)
     )

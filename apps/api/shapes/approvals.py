@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from apps.api.shapes.base import Shape, TextOrNull, Values, listed
+from apps.api.shapes.base import Asked, Shape, TextOrNull, Values, listed
 from apps.api.shapes.workspaces import InputFieldShape
 from apps.approvals import rights
 from apps.approvals.models import ApprovalRequest, Delegation, Record, Vote
@@ -17,7 +17,7 @@ from engine.spec.model import InputField
 MOST_RECORDS = 500
 
 
-class DecideRequest(serializers.Serializer[None]):
+class DecideRequest(Asked):
     approved = serializers.BooleanField()
     input = serializers.DictField(required=False, allow_null=True)
     rejection_reason = serializers.CharField(
@@ -37,13 +37,13 @@ class DecidedShape(Shape[Values]):
     )
 
 
-class DelegateRequest(serializers.Serializer[None]):
+class DelegateRequest(Asked):
     to = serializers.CharField(
         max_length=254, allow_null=True, help_text="E-mail; null takes the delegation back"
     )
 
 
-class LinkRequest(serializers.Serializer[None]):
+class LinkRequest(Asked):
     user = serializers.CharField(
         required=False, allow_null=True, max_length=254, help_text="E-mail; else the caller"
     )

@@ -13,6 +13,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.api.mistakes import unknown
 from engine.spec.freeze import to_json
 
 T = TypeVar("T")
@@ -31,6 +32,17 @@ _PLAIN = {
     serializers.JSONField,
     serializers.UUIDField,
 }
+
+
+# The body of a request. (A comment, because the schema publishes docstrings of shapes.) A key that
+# nobody knows is refused: what is not carried out must not be accepted.
+class Asked(serializers.Serializer[None]):
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            wrong = unknown("key", map(str, data), tuple(self.fields))
+            if wrong:
+                raise serializers.ValidationError({"non_field_errors": [wrong]})
+        return super().to_internal_value(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +115,11 @@ class FrozenField(serializers.JSONField):
 
 
 class ErrorShape(Shape[Values]):
-    error = serializers.CharField()
+    error = serializers.CharField(help_text="One sentence: what is wrong, and what to change")
+    fields = serializers.DictField(  # type: ignore[assignment]  # a key of the answer
+        child=serializers.CharField(), required=False, help_text="By name, of a wrong input"
+    )
+    retry_after_secs = serializers.IntegerField(required=False, help_text="Of a 429")
 
 
 class StatusShape(Shape[Values]):

@@ -10,7 +10,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from apps.api.shapes.base import Shape, TextOrNull, Values, listed
+from apps.api.shapes.base import Asked, Shape, TextOrNull, Values, listed
 from apps.api.shapes.workflow_actions import WorkflowActionShape
 from apps.api.shapes.workspaces import InputFieldShape
 from apps.jobs.models import Attempt, Step
@@ -54,6 +54,12 @@ JOB_COLUMNS = {field.source or name for name, field in JobShape().fields.items()
 }
 
 
+class RestartRequest(Asked):
+    failed = serializers.BooleanField(
+        required=False, help_text="Go on with this job instead of starting a new one"
+    )
+
+
 class JobPage(Shape[Values]):
     items = JobShape(many=True)
     total = serializers.IntegerField()
@@ -71,7 +77,10 @@ class Failure(NamedTuple):
 
 
 class FailureShape(Shape[Failure]):
-    attempt = serializers.IntegerField()
+    attempt = serializers.IntegerField(help_text="Counts from 0")
+    status = serializers.CharField(source="row.status", help_text="failed, or lost")
+    worker_id = serializers.UUIDField(source="row.worker_id")
+    exit_code = serializers.IntegerField(source="row.exit_code", allow_null=True)
     error = serializers.CharField(source="row.error")
     started_at = serializers.DateTimeField()
     failed_at = serializers.DateTimeField(source="row.ended_at", allow_null=True)

@@ -12,7 +12,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.accounts.models import Role
-from apps.api.shapes.base import FrozenField, Shape, Values
+from apps.api.shapes.base import Asked, FrozenField, Shape, Values
 from apps.workspaces.models import Revision, Workspace
 from engine.durations import Duration
 from engine.masking import MASK
@@ -88,7 +88,7 @@ class RemovedShape(Shape[Values]):
     removed_jobs = serializers.IntegerField()
 
 
-class SecretRequest(serializers.Serializer[None]):
+class SecretRequest(Asked):
     value = serializers.JSONField()
 
 
@@ -230,9 +230,14 @@ class TaskDetailShape(TaskTitleShape):
     connections = serializers.DictField(required=False)
 
 
-class ExecuteRequest(serializers.Serializer[None]):
+@extend_schema_field(OpenApiTypes.UUID)
+class JobId(serializers.CharField):
+    """The id of a job, as text; the view says what is wrong with it."""
+
+
+class ExecuteRequest(Asked):
     input = serializers.DictField(required=False, allow_null=True)
-    source_job_id = serializers.CharField(required=False, allow_null=True, max_length=64)
+    source_job_id = JobId(required=False, allow_null=True, max_length=64)
 
 
 class ExecuteShape(Shape[Values]):

@@ -8,7 +8,6 @@ from __future__ import annotations
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from apps.accounts.grants import signed_in
 from apps.api import scope
@@ -23,6 +22,7 @@ from apps.api.shapes.approvals import (
     LinkShape,
 )
 from apps.api.shapes.base import ErrorShape, answer, checked
+from apps.api.views.base import PAGE, ApiView
 from apps.approvals import delegations, links, rights, services
 from apps.approvals.models import ApprovalRequest
 from apps.approvals.transitions import Caller
@@ -33,8 +33,10 @@ _PAGE = [OpenApiParameter("limit", int), OpenApiParameter("offset", int)]
 _ERRORS = {403: ErrorShape, 404: ErrorShape, 409: ErrorShape}
 
 
-class InboxView(APIView):
+class InboxView(ApiView):
     """Open requests that wait for the caller, oldest first."""
+
+    query = PAGE
 
     @extend_schema(
         operation_id="approvals_list",
@@ -47,7 +49,7 @@ class InboxView(APIView):
         return answer(ApprovalPage, {"items": rows, "total": found.count()})
 
 
-class ApprovalView(APIView):
+class ApprovalView(ApiView):
     """The newest request of a step, with its votes and its record."""
 
     @extend_schema(responses={200: ApprovalDetailShape, 404: ErrorShape, 409: ErrorShape})
@@ -56,7 +58,7 @@ class ApprovalView(APIView):
         return answer(ApprovalDetailShape, row, user=signed_in(request.user))
 
 
-class DecideView(APIView):
+class DecideView(ApiView):
     @extend_schema(request=DecideRequest, responses={200: DecidedShape, 400: ErrorShape, **_ERRORS})
     def post(self, request: Request, job: str, step: str) -> Response:
         values = checked(DecideRequest, request)
@@ -72,7 +74,7 @@ class DecideView(APIView):
         return answer(DecidedShape, {"status": decided.status})
 
 
-class WithdrawView(APIView):
+class WithdrawView(ApiView):
     """Takes back the caller's approval while more approvals are needed."""
 
     @extend_schema(request=None, responses={200: DecidedShape, **_ERRORS})
@@ -82,7 +84,7 @@ class WithdrawView(APIView):
         return answer(DecidedShape, {"status": decided.status})
 
 
-class DelegateView(APIView):
+class DelegateView(ApiView):
     @extend_schema(
         request=DelegateRequest, responses={200: DecidedShape, 400: ErrorShape, **_ERRORS}
     )
@@ -96,7 +98,7 @@ class DelegateView(APIView):
         return answer(DecidedShape, {"status": StepStatus.SUSPENDED})
 
 
-class LinkView(APIView):
+class LinkView(ApiView):
     """A single-use link that leads one person to the page of the request. It decides nothing."""
 
     @extend_schema(request=LinkRequest, responses={200: LinkShape, 400: ErrorShape, **_ERRORS})

@@ -9,7 +9,6 @@ from rest_framework.exceptions import ParseError
 from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from apps.accounts import services, tokens
 from apps.accounts.errors import TokenRefused
@@ -27,6 +26,7 @@ from apps.api.shapes.accounts import (
     TokenShape,
 )
 from apps.api.shapes.base import ErrorShape, StatusShape, answer, answer_list, checked
+from apps.api.views.base import ApiView
 from engine.errors import NotFound
 
 COOKIE = "stroem_refresh"
@@ -39,7 +39,7 @@ def address_of(request: Request) -> str:
     return str(request.META.get("REMOTE_ADDR", ""))
 
 
-class LoginView(APIView):
+class LoginView(ApiView):
     authentication_classes = ()
     permission_classes = (AllowAny,)
 
@@ -53,7 +53,7 @@ class LoginView(APIView):
         return _signed_in(tokens.begin_chain(user, timezone.now()))
 
 
-class RefreshView(APIView):
+class RefreshView(ApiView):
     authentication_classes = ()
     permission_classes = (AllowAny,)
 
@@ -68,7 +68,7 @@ class RefreshView(APIView):
         return _signed_in(tokens.rotate(token, timezone.now()))
 
 
-class LogoutView(APIView):
+class LogoutView(ApiView):
     authentication_classes = ()
     permission_classes = (AllowAny,)
 
@@ -82,13 +82,13 @@ class LogoutView(APIView):
         return done
 
 
-class MeView(APIView):
+class MeView(ApiView):
     @extend_schema(responses=MeShape)
     def get(self, request: Request) -> Response:
         return answer(MeShape, signed_in(request.user))
 
 
-class KeysView(APIView):
+class KeysView(ApiView):
     permission_classes = (IsAuthenticated, IsPerson)
 
     @extend_schema(responses=KeyShape(many=True))
@@ -107,7 +107,7 @@ class KeysView(APIView):
         return answer(NewKeyShape, {"key": key, "row": row})
 
 
-class KeyView(APIView):
+class KeyView(ApiView):
     permission_classes = (IsAuthenticated, IsPerson)
 
     @extend_schema(responses={200: StatusShape, 404: ErrorShape})

@@ -13,7 +13,6 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from apps.accounts.grants import signed_in
 from apps.accounts.models import Role
@@ -21,10 +20,12 @@ from apps.api import scope
 from apps.api.paging import window
 from apps.api.parsers import cursor_of
 from apps.api.rendering import StepsRenderer
-from apps.api.shapes.base import ErrorShape, LogShape, StatusShape, answer
-from apps.api.shapes.jobs import JOB_COLUMNS, JobDetailShape, JobPage, StepRow
+from apps.api.shapes.base import ErrorShape, LogShape, StatusShape, answer, checked
+from apps.api.shapes.jobs import JOB_COLUMNS, JobDetailShape, JobPage, RestartRequest, StepRow
+from apps.api.shapes.workspaces import ExecuteShape
+from apps.api.views.base import PAGE, ApiView
 from apps.jobs import services
-from apps.jobs.flow import blueprints
+from apps.jobs.flow import blueprints, restarts
 from apps.jobs.log.cursors import EVERYTHING, Choice, Whose, read
 from apps.jobs.models import Attempt, Job
 from apps.workflow_actions.snapshots import actions_of
@@ -40,12 +41,17 @@ LONGEST_SEARCH = 200
 BATCH = 500
 SERVER = "_server"
 _PAGE = [OpenApiParameter("limit", int), OpenApiParameter("offset", int)]
+FILTERS = ("workspace", "task_name", "status", "source_type", "search")
 _FILTERS = [
-    OpenApiParameter(n, str) for n in ("workspace", "task_name", "status", "source_type", "search")
+    OpenApiParameter("status", str, enum=STATUSES),
+    OpenApiParameter("source_type", str, enum=SOURCE_TYPES),
+    *(OpenApiParameter(name, str) for name in ("workspace", "task_name", "search")),
 ]
 
 
-class JobsView(APIView):
+class JobsView(ApiView):
+    query = (*FILTERS, *PAGE)
+
     @extend_schema(
         operation_id="jobs_list",
         parameters=[*_FILTERS, *_PAGE],
@@ -57,7 +63,7 @@ class JobsView(APIView):
         return answer(JobPage, {"items": list(rows), "total": found.count()})
 
 
-class StatsView(APIView):
+class StatsView(ApiView):
     @extend_schema(responses={200: dict[str, int]})
     def get(self, request: Request) -> Response:
         counted = (
@@ -66,7 +72,7 @@ class StatsView(APIView):
         return Response({**dict.fromkeys(COUNTED, 0), **dict(counted)})
 
 
-class JobView(APIView):
+class JobView(ApiView):
     renderer_classes = [StepsRenderer]
 
     @extend_schema(responses={200: JobDetailShape, 400: ErrorShape, 404: ErrorShape})
@@ -79,7 +85,7 @@ class JobView(APIView):
         )
 
 
-class CancelView(APIView):
+class CancelView(ApiView):
     @extend_schema(request=None, responses={200: StatusShape, 404: ErrorShape, 409: ErrorShape})
     def post(self, request: Request, job: str) -> Response:
         refusal = "Insufficient permissions to cancel this job"
@@ -88,7 +94,27 @@ class CancelView(APIView):
         return answer(StatusShape, {"status": JobStatus.CANCELLED})
 
 
-class LogsView(APIView):
+class RestartView(ApiView):
+    """Runs a job again. With `failed`, the job itself goes on: its failed and cancelled steps, and
+    those skipped because of them, run again. Without, a new job starts with the same input on the
+    current revision."""
+
+    @extend_schema(
+        request=RestartRequest, responses={200: ExecuteShape, 404: ErrorShape, 409: ErrorShape}
+    )
+    def post(self, request: Request, job: str) -> Response:
+        refusal = "Insufficient permissions to restart this job"
+        row = scope.job(request.user, job, Role.OPERATOR, refusal=refusal)
+        user = signed_in(request.user)
+        if checked(RestartRequest, request).get("failed"):
+            restarts.restart_failed(row.pk, actor=user.email)
+            return answer(ExecuteShape, {"job_id": row.pk})
+        return answer(ExecuteShape, {"job_id": services.rerun_job(row.pk, actor=user).pk})
+
+
+class LogsView(ApiView):
+    query = ("after",)
+
     @extend_schema(
         parameters=[OpenApiParameter("after", str)], responses={200: LogShape, 404: ErrorShape}
     )
@@ -97,8 +123,10 @@ class LogsView(APIView):
         return _logs(request, row)
 
 
-class StepLogsView(APIView):
+class StepLogsView(ApiView):
     """Logs of one step, of all instances of a loop, or of the server (`_server`)."""
+
+    query = ("after",)
 
     @extend_schema(
         parameters=[OpenApiParameter("after", str)], responses={200: LogShape, 404: ErrorShape}

@@ -14,10 +14,10 @@ from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from apps.api.shapes.accounts import ConfigShape
 from apps.api.shapes.base import answer
+from apps.api.views.base import ApiView
 from engine import VERSION
 
 _PING_S = 3.0
@@ -42,7 +42,7 @@ def _ping() -> None:
         connection.close()
 
 
-class ConfigView(APIView):
+class ConfigView(ApiView):
     authentication_classes = ()
     permission_classes = (AllowAny,)
 

@@ -6,12 +6,12 @@ from django.db.models import Case, QuerySet, Value, When
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from apps.api import scope
 from apps.api.paging import window
 from apps.api.shapes.base import ErrorShape, answer
 from apps.api.shapes.workers import WorkerDetailShape, WorkerPage, WorkerStepShape
+from apps.api.views.base import PAGE, ApiView
 from apps.fleet import vitals
 from apps.fleet.models import Worker
 from engine.errors import NotFound
@@ -19,7 +19,9 @@ from engine.errors import NotFound
 STEPS_SHOWN = 50
 
 
-class WorkersView(APIView):
+class WorkersView(ApiView):
+    query = PAGE
+
     @extend_schema(
         operation_id="workers_list",
         parameters=[OpenApiParameter("limit", int), OpenApiParameter("offset", int)],
@@ -31,7 +33,7 @@ class WorkersView(APIView):
         return answer(WorkerPage, {"items": page, "total": rows.count()})
 
 
-class WorkerView(APIView):
+class WorkerView(ApiView):
     @extend_schema(responses={200: WorkerDetailShape, 400: ErrorShape, 404: ErrorShape})
     def get(self, request: Request, worker: str) -> Response:
         rows = scope.workers().filter(pk=scope.uuid_of(worker, "Invalid worker ID"))

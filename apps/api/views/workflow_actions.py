@@ -6,11 +6,11 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from apps.api import scope
 from apps.api.parsers import cursor_of
 from apps.api.shapes.base import ErrorShape, LogShape, answer
+from apps.api.views.base import ApiView
 from apps.jobs.log.cursors import Choice, Whose, read
 from apps.workflow_actions.snapshots import actions_called, has_run
 from engine.errors import NotFound
@@ -21,8 +21,10 @@ _PARAMETERS = [
 ]
 
 
-class ActionLogsView(APIView):
+class ActionLogsView(ApiView):
     """Logs of all runs of one action, by its name, or by its index if it has none."""
+
+    query = ("after", "run")
 
     @extend_schema(
         parameters=_PARAMETERS, responses={200: LogShape, 400: ErrorShape, 404: ErrorShape}

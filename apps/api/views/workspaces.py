@@ -6,7 +6,6 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from apps.accounts.errors import TooMany
 from apps.accounts.grants import role_on, signed_in
@@ -28,6 +27,7 @@ from apps.api.shapes.workspaces import (
     WorkspaceShape,
     label_of,
 )
+from apps.api.views.base import ApiView
 from apps.jobs.upkeep.removal import remove_workspace
 from apps.workspaces import services
 from apps.workspaces.models import Workspace
@@ -38,7 +38,7 @@ from engine.spec.model import Workspace as Definition
 COOLDOWN_S = 5
 
 
-class WorkspacesView(APIView):
+class WorkspacesView(ApiView):
     @extend_schema(responses=WorkspaceShape(many=True))
     def get(self, request: Request) -> Response:
         rows = list(
@@ -52,7 +52,7 @@ class WorkspacesView(APIView):
         )
 
 
-class WorkspaceView(APIView):
+class WorkspaceView(ApiView):
     @extend_schema(responses={200: RemovedShape, 403: ErrorShape, 404: ErrorShape, 409: ErrorShape})
     def delete(self, request: Request, workspace: str) -> Response:
         row = scope.removable_workspace(request.user, workspace)
@@ -60,7 +60,7 @@ class WorkspaceView(APIView):
         return answer(RemovedShape, {"workspace": row.name, "removed_jobs": jobs})
 
 
-class RefreshView(APIView):
+class RefreshView(ApiView):
     @extend_schema(request=None, responses={200: RefreshShape, 404: ErrorShape, 429: ErrorShape})
     def post(self, request: Request, workspace: str) -> Response:
         row = scope.workspace(request.user, workspace, Role.ADMIN)
@@ -76,19 +76,19 @@ class RefreshView(APIView):
         )
 
 
-class AllTasksView(APIView):
+class AllTasksView(ApiView):
     @extend_schema(responses=TaskShape(many=True))
     def get(self, request: Request) -> Response:
         return answer_list(TaskShape, _tasks(request, list(scope.workspaces(request.user))))
 
 
-class TasksView(APIView):
+class TasksView(ApiView):
     @extend_schema(responses=TaskShape(many=True))
     def get(self, request: Request, workspace: str) -> Response:
         return answer_list(TaskShape, _tasks(request, [scope.workspace(request.user, workspace)]))
 
 
-class TaskView(APIView):
+class TaskView(ApiView):
     @extend_schema(responses={200: TaskDetailShape, 404: ErrorShape})
     def get(self, request: Request, workspace: str, task: str) -> Response:
         row = scope.workspace(request.user, workspace)
@@ -97,7 +97,7 @@ class TaskView(APIView):
         return answer(TaskDetailShape, TaskRow(task, workspace, definition, role))
 
 
-class ExecuteView(APIView):
+class ExecuteView(ApiView):
     @extend_schema(
         request=ExecuteRequest, responses={200: ExecuteShape, 400: ErrorShape, 404: ErrorShape}
     )
@@ -109,7 +109,7 @@ class ExecuteView(APIView):
         return answer(ExecuteShape, {"job_id": job.pk})
 
 
-class SecretsView(APIView):
+class SecretsView(ApiView):
     """Names only: a stored value is never shown again."""
 
     @extend_schema(responses=SecretShape(many=True))
@@ -118,7 +118,7 @@ class SecretsView(APIView):
         return answer_list(SecretShape, rows.values("name", "updated_at", "updated_by"))
 
 
-class SecretView(APIView):
+class SecretView(ApiView):
     @extend_schema(request=SecretRequest, responses=StatusShape)
     def put(self, request: Request, workspace: str, name: str) -> Response:
         row = scope.workspace(request.user, workspace, Role.ADMIN)

@@ -19,12 +19,12 @@ from apps.jobs.flow.redaction import Opened, redact, redact_result, seal_with
 from apps.jobs.models import Job
 from apps.jobs.plans import Node, Plan
 from apps.jobs.transitions import moves as pen
-from apps.jobs.transitions import rows
+from apps.jobs.transitions import rows, stops
 from apps.jobs.transitions.moves import Candidate, JobState, LoopState, Result, Settled
 from engine import planner, templating
 from engine.errors import AuthorError, TemplateError
 from engine.lifecycle import JobEventKind, JobStatus, StepEventKind
-from engine.planner import Promotion
+from engine.planner import JOB_CANCELLED, Promotion
 
 SUCCEEDED, FAILED = StepEventKind.SUCCEEDED, StepEventKind.FAILED
 SKIPPED, CANCELLED = StepEventKind.SKIPPED, StepEventKind.CANCELLED
@@ -53,6 +53,12 @@ class Advance:
             self._job = rows.get(id=self.state.id)
         return self._job
 
+    @property
+    def _stop_words(self) -> str:
+        """What a step says that was stopped with its job."""
+        reason, is_timed_out = stops.stop_of(self.state.id)
+        return reason if is_timed_out else JOB_CANCELLED
+
     # What has happened
 
     def settle(
@@ -67,6 +73,8 @@ class Advance:
         input: Any = None,
     ) -> int:
         """Make steps final and remember what this unblocks. Returns how many moved."""
+        if event is CANCELLED and result.error == JOB_CANCELLED:
+            result = replace(result, error=self._stop_words)
         settled = pen.settle(
             self.state.id, step_ids, event, result, fence=fence, actor=actor, input=input
         )
@@ -78,6 +86,16 @@ class Advance:
     def note(self, step_name: str, event: StepEventKind) -> None:
         """Record a move of a step, or of a loop instance, for the workflow actions."""
         self.moves.append((step_name, event))
+
+    def set_aside(self, instance_id: int) -> None:
+        """Give the place of a loop instance that waits for its retry to the next one."""
+        self._loops.append(rows.step_aside(instance_id))
+
+    def turn(self, loop_id: int) -> None:
+        """Look again at a loop one of whose instances may have become due."""
+        loop = rows.loop_state(loop_id)
+        if loop is not None:
+            self._loops.append(loop)
 
     def absorb(self, settled: Settled) -> None:
         self._candidates.extend(settled.candidates)
@@ -113,7 +131,7 @@ class Advance:
 
     def _drop(self, step_ids: list[int]) -> None:
         if step_ids:
-            self.settle(step_ids, CANCELLED, Result(error="Job cancelled"))
+            self.settle(step_ids, CANCELLED, Result(error=JOB_CANCELLED))
 
     def _promote(self, candidates: list[Candidate]) -> None:
         ready: list[int] = []
@@ -258,7 +276,8 @@ class Advance:
         in_flight = loop.next_index - (loop.total - loop.open)
         free = _width(node, loop.total) - in_flight
         if free > 0:
-            self._release(rows.release(loop.id, free), node)
+            again = rows.release_again(loop.id, free) if node.retry else []
+            self._release([*again, *rows.release(loop.id, free - len(again))], node)
 
     def _close_loop(self, loop: LoopState, node: Node) -> None:
         failed, has_sealed = (

@@ -1,17 +1,17 @@
-"""Cancels a job in any state: waiting steps end at once, running ones are told at the next renewal,
-children follow."""
+"""Stops a job in any state, because somebody cancels it or its time is up: waiting steps end at
+once, running ones are told at the next renewal, children follow."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
 from apps.jobs import ports
-from apps.jobs.database.sql import fetch, retried
-from apps.jobs.flow import blueprints
-from apps.jobs.flow.advance import advancing
+from apps.jobs.database.sql import retried
+from apps.jobs.flow import blueprints, creation
+from apps.jobs.flow.advance import Advance, advancing
 from apps.jobs.models import Job
 from apps.jobs.transitions import moves as pen
-from apps.jobs.transitions import rows
+from apps.jobs.transitions import rows, stops
 from apps.jobs.transitions.moves import Result
 from engine.errors import Conflict, NotFound
 from engine.lifecycle import OPEN_JOB, JobStatus, StepEventKind, StepStatus
@@ -22,11 +22,29 @@ WAITING = (StepStatus.PENDING, StepStatus.READY, StepStatus.SUSPENDED)
 def cancel(job_id: UUID, *, actor: str, reason: str) -> None:
     """Cancel a job, then its children, each in a transaction of its own."""
     _cancel_one(job_id, actor, reason)
-    for child_id in Job.objects.filter(parent_job_id=job_id, status__in=OPEN_JOB).values_list(
-        "id", flat=True
-    ):
+    _cancel_children(job_id, actor, "Parent job cancelled")
+
+
+def time_out(job_id: UUID) -> None:
+    """Let a job fail whose time is up, and cancel its children. Does nothing if it has ended, or
+    stops already."""
+    if _time_out_one(job_id):
+        _cancel_children(job_id, "", "Parent job timed out")
+
+
+def forsake(job_id: UUID, reason: str) -> None:
+    """Cancel a job that nobody waits for any more, unless it has ended."""
+    try:
+        cancel(job_id, actor="", reason=reason)
+    except Conflict:
+        return  # it has ended in the meantime
+
+
+def _cancel_children(job_id: UUID, actor: str, reason: str) -> None:
+    children = Job.objects.filter(parent_job_id=job_id, status__in=OPEN_JOB)
+    for child_id in children.values_list("id", flat=True):
         try:
-            cancel(child_id, actor=actor, reason="Parent job cancelled")
+            cancel(child_id, actor=actor, reason=reason)
         except Conflict:
             continue  # it has ended in the meantime
 
@@ -38,14 +56,25 @@ def _cancel_one(job_id: UUID, actor: str, reason: str) -> None:
         raise NotFound(f"Job {job_id} not found")
     if JobStatus(advance.state.status).is_final:
         raise Conflict("Job is already in a terminal state")
-    fetch(
-        """
-        UPDATE jobs_job SET cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
-            cancel_reason = CASE WHEN cancel_reason = '' THEN %s ELSE cancel_reason END
-                WHERE id = %s
-        """,
-        (reason, job_id),
-    )
+    stops.stop(job_id, reason)
+    _stop(advance, actor, reason, "Job cancelled")
+
+
+@retried
+def _time_out_one(job_id: UUID) -> bool:
+    advance = advancing(job_id, blueprints.load)
+    if advance is None or JobStatus(advance.state.status).is_final:
+        return False
+    reason = f"Job timed out after {creation.time_limit_of(advance.plan.task)}"
+    if not stops.stop_in_time(job_id, reason):
+        return False
+    _stop(advance, "", reason, reason)
+    return True
+
+
+def _stop(advance: Advance, actor: str, reason: str, error: str) -> None:
+    """End the waiting steps with `error`, and the job if nothing runs."""
+    job_id = advance.state.id
     advance.mark_cancelling()
     waiting = rows.waiting_steps(job_id)
     if waiting:
@@ -53,7 +82,7 @@ def _cancel_one(job_id: UUID, actor: str, reason: str) -> None:
             job_id,
             waiting,
             StepEventKind.CANCELLED,
-            Result(error="Job cancelled"),
+            Result(error=error),
             actor=actor,
             sources=WAITING,
         )

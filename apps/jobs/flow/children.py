@@ -10,7 +10,7 @@ from django.db import transaction
 
 from apps.jobs import bells
 from apps.jobs.database.sql import retried
-from apps.jobs.flow import blueprints, starting
+from apps.jobs.flow import blueprints, cancellation, starting
 from apps.jobs.flow.advance import advancing
 from apps.jobs.flow.creation import Origin
 from apps.jobs.flow.redaction import blanked, redact
@@ -110,7 +110,17 @@ def tell_parent(child_id: UUID) -> None:
     """Carry the end of a child job to its parent's step. Safe to repeat."""
     child = Job.objects.get(id=child_id)
     _advance_parent(child)
+    _stop_retry_with_parent(child)
     Job.objects.filter(id=child_id).update(parent_told=True)
+
+
+def _stop_retry_with_parent(child: Job) -> None:
+    """A cancel of the parent at this moment may have missed the run that follows this one."""
+    if child.parent_job_id is None or child.retry_job_id is None:
+        return
+    parent = Job.objects.filter(id=child.parent_job_id).exclude(cancel_requested_at=None)
+    if parent.exists():
+        cancellation.forsake(child.retry_job_id, "Parent job cancelled")
 
 
 def on_child_end(job: Job, plan: Plan) -> None:

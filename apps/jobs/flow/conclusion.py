@@ -11,6 +11,7 @@ from apps.jobs.flow import contexts
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.transitions import moves as pen
+from apps.jobs.transitions import stops
 from apps.jobs.transitions.moves import JobState
 from engine import planner
 from engine.lifecycle import JobEventKind, StepStatus
@@ -25,6 +26,7 @@ LEAF_OUTPUTS = """
 SELECT name, output::text, output_sealed FROM jobs_step
 WHERE job_id = %s AND name = ANY(%s) AND status = 'completed' AND has_output ORDER BY position
 """
+NO_STOP = ("", False)
 WITHOUT_WORDS = {StepStatus.FAILED: "failed", StepStatus.CANCELLED: "was cancelled"}
 
 
@@ -33,12 +35,15 @@ def conclude_job(state: JobState, plan: Plan, bad_steps: int, *, actor: str = ""
 
     Its output is {step: output} of the steps without dependents.
     """
-    event = planner.conclude(bad_steps=bad_steps, is_cancelling=state.is_cancelling)
+    reason, is_timed_out = stops.stop_of(state.id) if state.is_cancelling or bad_steps else NO_STOP
+    event = planner.conclude(
+        bad_steps=bad_steps, is_cancelling=state.is_cancelling, is_timed_out=is_timed_out
+    )
     is_success = event is JobEventKind.SUCCEEDED
     found = fetch(LEAF_OUTPUTS, (state.id, plan.leaves)) if is_success else []
     output = {name: json.loads(text) for name, text, _ in found if text} or None
     sealed = contexts.sealed_job_output(found)
-    error = "" if is_success else _errors(state.id)
+    error = "" if is_success else reason or _errors(state.id)
     ended = pen.move_job(
         state.id, event, output=output, output_sealed=sealed, error=error, actor=actor
     )
@@ -51,9 +56,14 @@ def conclude_job(state: JobState, plan: Plan, bad_steps: int, *, actor: str = ""
 
 
 def _errors(job_id: UUID) -> str:
-    """The reason for the cancel, or the errors of the steps that the job may not tolerate."""
-    ((reason,),) = fetch("SELECT cancel_reason FROM jobs_job WHERE id = %s", (job_id,))
-    return reason or "; ".join(
-        f"Step '{name}': {error or WITHOUT_WORDS[status]}"
+    """The errors of the steps that the job may not tolerate."""
+    return "; ".join(
+        _in_words(name, error or WITHOUT_WORDS[status])
         for name, status, error in fetch(ERRORS, (job_id,))
     )
+
+
+def _in_words(name: str, error: str) -> str:
+    """The error with the step's name before it, which many an error begins with already."""
+    prefix = f"Step '{name}': "
+    return error if error.startswith(prefix) else prefix + error

@@ -115,10 +115,11 @@ def masks_of(job: Job, hidden: Iterable[str] = ()) -> tuple[str, ...]:
 def sealed_loop_output(loop_id: int) -> bytes:
     """The outputs of a loop's instances with secret values, sealed as one."""
     found = fetch(
-        "SELECT output::text, output_sealed FROM jobs_step WHERE loop_id = %s ORDER BY loop_index",
+        "SELECT output::text, output_sealed, status = 'completed' FROM jobs_step WHERE loop_id = %s"
+        " ORDER BY loop_index",
         (loop_id,),
     )
-    outputs = [_output(output, sealed) for output, sealed in found]
+    outputs = [_output(text, sealed) if is_done else (None, ()) for text, sealed, is_done in found]
     return seal_with(
         [value for value, _ in outputs], {text for _, hidden in outputs for text in hidden}
     )

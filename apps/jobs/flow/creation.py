@@ -19,6 +19,7 @@ from apps.jobs.plans import Plan
 from apps.jobs.transitions import rows
 from apps.jobs.transitions.moves import Candidate
 from engine.planner import Tally
+from engine.spec.model import Task
 
 NOW_AND_IDS = """
 SELECT clock_timestamp(), array(
@@ -64,6 +65,16 @@ class Birth:
         return replace(self, is_held=True)
 
 
+def time_out_s(task: Task) -> float | None:
+    """How long a job of the task may take from its start, without its waits for the start."""
+    return task.timeout.seconds if task.timeout else settings.STROEM.default_job_timeout_s
+
+
+def time_limit_of(task: Task) -> str:
+    """The same in words, as the author wrote it."""
+    return task.timeout.text if task.timeout else f"{time_out_s(task) or 0:g}s"
+
+
 def uuid7() -> UUID:
     """A random id that sorts by time (RFC 9562), so that new rows sit together in the index."""
     value = (int(time.time() * 1000) << 80) | int.from_bytes(urandom(10), "big")
@@ -76,7 +87,7 @@ def write(birth: Birth) -> tuple[Job, list[Candidate]]:
     dependencies."""
     plan, task = birth.plan, birth.plan.task
     now, ids = _now_and_ids(len(plan.nodes))
-    timeout_s = task.timeout.seconds if task.timeout else settings.STROEM.default_job_timeout_s
+    timeout_s = None if birth.is_held else time_out_s(task)  # `admit` gives a held one its time
     wait = timedelta(seconds=birth.wait_s or 0)
     job = Job(
         id=uuid7(),

@@ -68,6 +68,12 @@ class _Held:
         return UnitRef(row.id, self.advance.state.id, row.owner_id, row.attempts)
 
     @property
+    def _shares_places(self) -> bool:
+        row = self.row
+        is_instance = self.unit is None and row.name != row.base
+        return is_instance and self.advance.plan.nodes[row.base].shares_places
+
+    @property
     def is_cancelling(self) -> bool:
         return self.advance.state.is_cancelling and not self.row.lasts
 
@@ -125,6 +131,8 @@ class _Held:
             )
         except StaleMove:
             return False
+        if event is StepEventKind.RETRIED and self._shares_places:
+            self.advance.set_aside(row.id)
         if event is StepEventKind.RETURNED and tag_set_id is not None:
             self.advance.bells[tag_set_id] += 1
         return True

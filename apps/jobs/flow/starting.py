@@ -38,6 +38,10 @@ WHERE job_id = %s AND owner_kind = 'step' AND status = 'pending' AND deps_left =
     AND retry_at IS NULL AND loop_id IS NULL
     ORDER BY position
 """
+ADMIT = """
+UPDATE jobs_job SET is_held = false, due_at = NULL,
+    deadline_at = clock_timestamp() + make_interval(secs => %s) WHERE id = %s
+"""
 
 
 def start_at(
@@ -161,9 +165,10 @@ def admit(job_id: UUID) -> None:
         return  # another process was faster
     plan = blueprints.load(job.blueprint_id)
     if is_over_limit(plan.task, job.workspace_id, job.task_name, job.parent_job_id):
-        Job.objects.filter(id=job_id, is_held=False).update(is_held=True, due_at=None)
+        waiting = {"is_held": True, "due_at": None, "deadline_at": None}
+        Job.objects.filter(id=job_id, is_held=False).update(**waiting)
         return
-    Job.objects.filter(id=job_id).update(is_held=False, due_at=None)
+    fetch(ADMIT, (creation.time_out_s(plan.task), job_id))
     job.is_held, job.due_at = False, None
     begin(job, plan, roots_of(job_id))
 

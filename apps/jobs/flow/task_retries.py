@@ -1,5 +1,5 @@
 """`retry` of a task: a new job follows a failed run, up to the number of runs that the author
-allows."""
+allows. If a step called the task, the step goes on waiting, now for the new job."""
 
 from __future__ import annotations
 
@@ -10,30 +10,49 @@ from apps.jobs.flow.creation import Origin
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
+from apps.jobs.transitions import rows
 from apps.workspaces.models import Revision
 from engine.lifecycle import JobStatus
 from engine.retries import delay_s
 
 
 def on_end(job: Job, plan: Plan) -> None:
-    """Start the next run of a failed job. Child jobs are left to their parent."""
+    """Start the next run of a failed job, unless the step that called it waits no longer."""
     retry = plan.task.retry
-    if retry is None or job.status != JobStatus.FAILED or job.parent_job_id is not None:
+    if retry is None or job.status != JobStatus.FAILED:
         return
     runs = job.retry_attempt + 1
     if runs >= retry.max_attempts:
         return
+    if job.parent_step_id is not None and not rows.hold_waiting(job.parent_step_id, job.id):
+        return
     wait_s = delay_s(retry, runs, random.random())
+    following = _next_run(job, wait_s)
+    job.retry_job_id = following.id
+    Job.objects.filter(id=job.id).update(retry_job_id=following.id)
+    if job.parent_step_id is not None:
+        rows.adopt(job.parent_step_id, following.id)
+    text = (
+        f"[retry] Task run {runs} of {retry.max_attempts} failed: new job {following.id} in"
+        f" {wait_s:.0f}s"
+    )
+    logs.say(job.id, text, at=job.completed_at.timestamp() if job.completed_at else 0.0)
+
+
+def _next_run(job: Job, wait_s: float) -> Job:
     origin = Origin(
         "retry",
         str(job.id),
         job.started_by_id,
+        parent_job_id=job.parent_job_id,
+        parent_step_id=job.parent_step_id,
+        parent_step_name=job.parent_step_name,
+        depth=job.depth,
         retry_of_id=job.retry_of_id or job.id,
         retry_attempt=job.retry_attempt + 1,
     )
-    revision = Revision.objects.get(id=job.revision_id)
-    following = starting.start_at(
-        revision,
+    return starting.start_at(
+        Revision.objects.get(id=job.revision_id),
         job.task_name,
         contexts.clear_input(job),
         origin,
@@ -41,10 +60,3 @@ def on_end(job: Job, plan: Plan) -> None:
         wait_s=wait_s,
         hidden=contexts.hidden_of(job),
     )
-    job.retry_job_id = following.id
-    Job.objects.filter(id=job.id).update(retry_job_id=following.id)
-    text = (
-        f"[retry] Task run {runs} of {retry.max_attempts} failed: new job {following.id} in"
-        f" {wait_s:.0f}s"
-    )
-    logs.say(job.id, text, at=job.completed_at.timestamp() if job.completed_at else 0.0)

@@ -26,8 +26,9 @@ i AS (
 SELECT 1 FROM a
 """
 SERVER_LINE = """
-INSERT INTO jobs_logchunk (day, attempt_id, seq, job_id, lines, line_count)
-VALUES ((clock_timestamp() AT TIME ZONE 'UTC')::date, 0, nextval('jobs_logchunk_id_seq'), %s, %s, 1)
+INSERT INTO jobs_logchunk (day, attempt_id, seq, job_id, step_id, lines, line_count)
+VALUES ((clock_timestamp() AT TIME ZONE 'UTC')::date, 0, nextval('jobs_logchunk_id_seq'), %s, %s,
+    %s, 1)
 """
 
 
@@ -46,9 +47,10 @@ def append_params(claim: Claim, seq: int, lines: Sequence[Line]) -> dict[str, An
     }
 
 
-def say(job_id: UUID, text: str, *, at: float) -> None:
-    """Add a server line to the job's log, under the step name `_server`."""
-    fetch(SERVER_LINE, (job_id, record(at, "stderr", "_server", text)))
+def say(job_id: UUID, text: str, *, at: float, step_id: int | None = None) -> None:
+    """Add a server line to the job's log, under the step name `_server`, and to that of a step if
+    it is about one."""
+    fetch(SERVER_LINE, (job_id, step_id, record(at, "stderr", "_server", text)))
 
 
 def record(at: float, stream: str, step: str, text: str) -> str:

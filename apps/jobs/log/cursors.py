@@ -167,16 +167,17 @@ def read(job_ids: Collection[UUID], cursor: Cursor, choice: Choice = EVERYTHING)
         "after": cursor.after,
         "seen": list(cursor.seen),
         "ids": list(choice.ids),
-        "limit": _MOST_CHUNKS,
+        "limit": _MOST_CHUNKS + 1,
     }
-    listed = fetch(choice.within(_LIST), params)
+    found = fetch(choice.within(_LIST), params)
+    listed = found[:_MOST_CHUNKS]
     chosen = fitting([(chunk_id, length) for chunk_id, length, _ in listed], PIECE_BYTES)
-    has_more = len(chosen) < len(listed) or len(listed) == _MOST_CHUNKS
+    has_more = len(chosen) < len(found)
     following, _ = cursor.take(
         (chunk_id, settled) for chunk_id, _, settled in listed[: len(chosen)]
     )
-    found = fetch(_READ, {"jobs": params["jobs"], "ids": chosen}) if chosen else []
-    return Piece(tuple((job_id, lines) for job_id, lines in found), following.bounded(), has_more)
+    read = fetch(_READ, {"jobs": params["jobs"], "ids": chosen}) if chosen else []
+    return Piece(tuple((job_id, lines) for job_id, lines in read), following.bounded(), has_more)
 
 
 def fitting(rows: Iterable[tuple[int, int]], most_bytes: int) -> list[int]:

@@ -38,7 +38,7 @@ MOST_WAITING = 500
 JOB_FIELDS = (
     "id", "status", "is_held", "blueprint_id", "open_steps", "error", "created_at", "started_at",
     "completed_at",
-    "cancel_requested_at", "retry_job_id", "has_actions",
+    "cancel_requested_at", "is_timed_out", "retry_job_id", "has_actions",
 )  # fmt: skip
 
 
@@ -213,7 +213,7 @@ def job_state(job: Job) -> dict[str, Any]:
         "error": job.error,
         "started": job.started_at.isoformat() if job.started_at else None,
         "ended": job.completed_at.isoformat() if job.completed_at else None,
-        "cancelling": job.cancel_requested_at is not None and job.completed_at is None,
+        "stopping": _stopping(job),
         "failed_step": _failed_step(job) if job.status == JobStatus.FAILED else None,
     }
 
@@ -223,6 +223,13 @@ def _failed_step(job: Job) -> Mapping[str, Any] | None:
     failed = Step.objects.filter(job_id=job.pk, status=StepStatus.FAILED)
     ended = failed.order_by("tolerates", "completed_at", F("loop_index").asc(nulls_last=True))
     return ended.values("id", "name", "kind").first()
+
+
+def _stopping(job: Job) -> str:
+    """What a job is called that has been asked to stop and has not ended; empty for others."""
+    if job.cancel_requested_at is None or job.completed_at is not None:
+        return ""
+    return "timing out" if job.is_timed_out else "cancelling"
 
 
 def log_item(chunk: Chunk) -> Item:

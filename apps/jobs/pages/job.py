@@ -203,8 +203,25 @@ def timeline(request: HttpRequest, job_id: UUID) -> JsonResponse:
     """The first steps to begin, as bars."""
     row, _ = found(request, job_id)
     rows = [tails.brief(found) for found in fetch(BARS, {"job": row.pk, "limit": MOST_BARS})]
+    tries = _tries([brief["id"] for brief in rows if brief["attempts"] > 1])
+    for brief in rows:
+        brief["tries"] = tries.get(brief["id"], [])
     begun = Step.objects.filter(job_id=row.pk).exclude(started_at=None, suspended_at=None).count()
     return JsonResponse({"rows": rows, "total": begun})
+
+
+def _tries(step_ids: list[int]) -> dict[int, list[dict[str, Any]]]:
+    """Every attempt of these steps, for their bars."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    if step_ids:
+        rows = Attempt.objects.filter(step_id__in=step_ids).order_by("step_id", "fence")
+        for step_id, status, claimed, ended in rows.values_list(
+            "step_id", "status", "claimed_at", "ended_at"
+        ):
+            found.setdefault(step_id, []).append(
+                {"status": status, "started": claimed, "ended": ended}
+            )
+    return found
 
 
 def step(request: HttpRequest, job_id: UUID, step_id: int) -> HttpResponse:

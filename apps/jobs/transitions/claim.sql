@@ -55,5 +55,6 @@ SELECT held.id AS step_id, attempt.id AS attempt_id, held.fence, held.job_id,
             AND more.tag_set_id = ANY(%(covered)s::int[]) AND more.id <> held.id
             AND (%(job)s::uuid IS NULL OR more.job_id = %(job)s)
     ) AS is_more,
-    job.input::text AS input, job.input_sealed, held.owner_kind, held.owner_id
+    job.input::text AS input, job.input_sealed, held.owner_kind, held.owner_id,
+    extract(epoch FROM job.deadline_at - clock_timestamp())::float AS job_ends_in_s
 FROM held, attempt, jobs_job job WHERE job.id = held.job_id

@@ -57,7 +57,7 @@ FROM unnest(%s::bigint[], %s::int[]) x(id, count) WHERE t.id = x.id
 REOPEN_JOB = """
 UPDATE jobs_job SET generation = generation + 1, open_steps = %s, bad_steps = 0,
     cancel_requested_at = NULL,
-    cancel_reason = '', retry_job_id = NULL,
+    cancel_reason = '', is_timed_out = false, retry_job_id = NULL,
         deadline_at = clock_timestamp() + make_interval(secs => %s) WHERE id = %s
 """
 

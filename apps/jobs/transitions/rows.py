@@ -57,6 +57,25 @@ WITH i AS (
 p AS (UPDATE jobs_step SET loop_next = loop_next + (SELECT count(*) FROM i) WHERE id = %(loop)s)
 SELECT id FROM i ORDER BY loop_index
 """
+STEP_ASIDE = """
+UPDATE jobs_step p SET loop_next = p.loop_next - 1 FROM jobs_step i
+WHERE i.id = %s AND p.id = i.loop_id
+RETURNING p.id, p.base, p.loop_open, p.loop_failed, p.loop_next, p.loop_total
+"""
+RELEASE_AGAIN = """
+WITH i AS (
+    SELECT id, retry_at FROM jobs_step WHERE retry_at <= clock_timestamp() AND status = 'pending'
+        AND loop_id = %(loop)s
+    ORDER BY retry_at LIMIT %(count)s
+),
+p AS (UPDATE jobs_step SET loop_next = loop_next + (SELECT count(*) FROM i) WHERE id = %(loop)s)
+SELECT id FROM i ORDER BY retry_at
+"""
+HOLD_WAITING = """
+SELECT 1 FROM jobs_step s JOIN jobs_job j ON j.id = s.job_id
+WHERE s.id = %s AND s.child_job_id = %s AND s.status = 'running' AND j.cancel_requested_at IS NULL
+FOR NO KEY UPDATE OF s
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +121,17 @@ def release(loop_id: int, count: int) -> list[int]:
     return [row[0] for row in fetch(RELEASE, {"loop": loop_id, "count": count})]
 
 
+def step_aside(instance_id: int) -> LoopState:
+    """Let an instance that waits for its retry give up its place. Returns the state of its loop."""
+    ((*state,),) = fetch(STEP_ASIDE, (instance_id,))
+    return LoopState(*state)
+
+
+def release_again(loop_id: int, count: int) -> list[int]:
+    """Ids of at most `count` instances whose retry is due; the caller makes them ready."""
+    return [row[0] for row in fetch(RELEASE_AGAIN, {"loop": loop_id, "count": count})]
+
+
 def loop_results(loop_id: int) -> tuple[tuple[int, ...], bool]:
     """Indexes of failed and cancelled instances, and whether any output is sealed."""
     failed = fetch(
@@ -144,13 +174,14 @@ def instances(step_ids: Sequence[int]) -> list[Instance]:
 
 
 def aggregate_loop(loop_id: int) -> None:
-    """Store the outputs of a loop's instances on the loop step, in order of index, null for
-    none."""
+    """Store the outputs of a loop's instances on the loop step, in order of index; null for one
+    that has none or did not complete."""
     fetch(
         """
         UPDATE jobs_step SET has_output = true, output = (
-            SELECT jsonb_agg(coalesce(i.output, 'null') ORDER BY i.loop_index) FROM jobs_step i
-            WHERE i.loop_id = %(loop)s
+            SELECT jsonb_agg(coalesce(i.output, 'null') ORDER BY i.loop_index)
+            FROM (SELECT loop_index, CASE WHEN status = 'completed' THEN output END AS output
+                FROM jobs_step WHERE loop_id = %(loop)s) i
         ) WHERE id = %(loop)s
         """,
         {"loop": loop_id},
@@ -162,7 +193,7 @@ def waiting_steps(job_id: UUID) -> list[int]:
     once."""
     rows = fetch(
         "SELECT id FROM jobs_step WHERE job_id = %s AND owner_kind = 'step'"
-        " AND status IN ('pending', 'ready', 'suspended')",
+        " AND status IN ('pending', 'ready', 'suspended') ORDER BY id",
         (job_id,),
     )
     return [row[0] for row in rows]
@@ -193,11 +224,25 @@ def adopt(step_id: int, child_job_id: UUID) -> None:
     fetch("UPDATE jobs_step SET child_job_id = %s WHERE id = %s", (child_job_id, step_id))
 
 
+def hold_waiting(step_id: int, child_job_id: UUID) -> bool:
+    """Whether a step waits for this child job, in a job that does not stop. If so, the step is
+    locked until the transaction ends, so that another child can take the place of this one."""
+    return bool(fetch(HOLD_WAITING, (step_id, child_job_id)))
+
+
 def is_waiting_for(step_id: int | None, child_job_id: UUID) -> bool:
     """Whether a step is running and this child job carries it out. The step's job must be
     locked."""
     sql = "SELECT 1 FROM jobs_step WHERE id = %s AND child_job_id = %s AND status = 'running'"
     return bool(fetch(sql, (step_id, child_job_id)))
+
+
+def ended(step_id: int) -> tuple[str, datetime]:
+    """The name of a final step, and when it ended."""
+    ((name, completed_at),) = fetch(
+        "SELECT name, completed_at FROM jobs_step WHERE id = %s", (step_id,)
+    )
+    return name, completed_at
 
 
 def flow_name_of(step_id: int | None) -> str:

@@ -21,11 +21,12 @@ from apps.jobs import bells
 from apps.jobs.database.sql import fetch, retried
 from apps.jobs.flow import blueprints, cancellation, children, finishing, starting
 from apps.jobs.flow.advance import advancing
+from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions import rows as rows_of_jobs
 from apps.jobs.transitions.moves import Result
-from engine.errors import Conflict, StroemError
+from engine.errors import StroemError
 from engine.lifecycle import FINAL_JOB, JobStatus, StepEventKind, StepStatus
 
 log = logging.getLogger("stroem.sweep")
@@ -81,19 +82,36 @@ def overdue_attempts() -> int:
 
 
 def due_steps() -> int:
-    """Make steps ready whose retry is due."""
+    """Make steps ready whose retry is due; in a loop with `max_parallel`, as its places allow."""
     rows = fetch(
         """
-        SELECT id FROM jobs_step WHERE retry_at <= clock_timestamp() AND status = 'pending'
-            ORDER BY retry_at LIMIT %s
+        SELECT s.id, s.loop_id, s.base, s.job_id, j.blueprint_id FROM jobs_step s
+        JOIN jobs_job j ON j.id = s.job_id
+        WHERE s.retry_at <= clock_timestamp() AND s.status = 'pending'
+        ORDER BY s.retry_at LIMIT %s
         """,
         (BATCH,),
     )
     if not rows:
         return 0
-    ready = pen.unblock([row[0] for row in rows])
+    sharing = {
+        (job_id, loop_id)
+        for _, loop_id, base, job_id, blueprint_id in rows
+        if loop_id is not None and blueprints.load(blueprint_id).nodes[base].shares_places
+    }
+    ready = pen.unblock([row[0] for row in rows if (row[3], row[1]) not in sharing])
     bells.ring({key: ready[id] for id, key in tag_sets.keys_of(ready).items()})
-    return sum(ready.values())
+    return sum(ready.values()) + _each("loop", sorted(sharing), lambda found: _turn_loop(*found))
+
+
+@retried
+def _turn_loop(job_id: UUID, loop_id: int) -> None:
+    advance = advancing(job_id, blueprints.load)
+    if advance is None or JobStatus(advance.state.status).is_final:
+        return
+    advance.turn(loop_id)
+    advance.run()
+    bells.ring_after_commit(advance.bells)
 
 
 def due_jobs() -> int:
@@ -114,20 +132,16 @@ def due_jobs() -> int:
 
 
 def overdue_jobs() -> int:
-    """Cancel jobs past their time-out."""
+    """Let jobs fail whose time is up. What waits for its start has not begun to use its time."""
     rows = fetch(
         """
         SELECT id FROM jobs_job WHERE status IN ('pending', 'running')
-            AND deadline_at < clock_timestamp()
-            AND cancel_requested_at IS NULL LIMIT %s
+            AND deadline_at < clock_timestamp() AND cancel_requested_at IS NULL
+            AND NOT is_held AND due_at IS NULL LIMIT %s
         """,
         (BATCH,),
     )
-    return _each(
-        "overdue job",
-        (row[0] for row in rows),
-        lambda id: cancellation.cancel(id, actor="", reason="Job timed out"),
-    )
+    return _each("overdue job", (row[0] for row in rows), cancellation.time_out)
 
 
 def overdue_children() -> int:
@@ -144,7 +158,7 @@ def overdue_children() -> int:
 
 def _time_out_child(job_id: UUID, step_id: int, child_id: UUID) -> None:
     if _fail_waiting_step(job_id, step_id, child_id, "Step timed out"):
-        _forsake(child_id, "Parent step timed out")
+        cancellation.forsake(child_id, "Parent step timed out")
 
 
 @retried
@@ -159,20 +173,13 @@ def _fail_waiting_step(job_id: UUID, step_id: int, child_id: UUID, error: str) -
     return True
 
 
-def _forsake(child_id: UUID, reason: str) -> None:
-    try:
-        cancellation.cancel(child_id, actor="", reason=reason)
-    except Conflict:
-        return  # it has ended in the meantime
-
-
 def forsaken_children() -> int:
     """Cancel child jobs that no step waits for any more: a process died before it could cancel
     them."""
     rows = fetch(
         """
         SELECT j.id FROM jobs_job j JOIN jobs_job p ON p.id = j.parent_job_id
-        WHERE j.status IN ('pending', 'running') AND j.source_type = 'task'
+        WHERE j.status IN ('pending', 'running') AND j.source_type IN ('task', 'retry')
             AND j.cancel_requested_at IS NULL
             AND (p.cancel_requested_at IS NOT NULL OR NOT EXISTS (
                 SELECT 1 FROM jobs_step s
@@ -182,7 +189,9 @@ def forsaken_children() -> int:
         (BATCH,),
     )
     return _each(
-        "forsaken child", (row[0] for row in rows), lambda id: _forsake(id, "Parent job cancelled")
+        "forsaken child",
+        (row[0] for row in rows),
+        lambda id: cancellation.forsake(id, "Parent job cancelled"),
     )
 
 
@@ -241,6 +250,9 @@ def fail_unmatched(job_id: UUID, step_id: int, base: str, error: str) -> None:
     advance.absorb(settled)
     if settled.moved:
         advance.moves.append((base, StepEventKind.FAILED))
+        name, ended_at = rows_of_jobs.ended(step_id)
+        text = f"[recovery] Step '{name}' has waited too long. {error}"
+        logs.say(job_id, text, at=ended_at.timestamp(), step_id=step_id)
     advance.run()
     bells.ring_after_commit(advance.bells)
 

@@ -61,6 +61,7 @@ TABLE: dict[tuple[str, str], Any] = {
     ("get", "api/jobs/<str:job>/steps/<str:step>/logs"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/workflow-actions/<str:action>/logs"): Role.VIEWER,
     ("post", "api/jobs/<str:job>/cancel"): Role.OPERATOR,
+    ("post", "api/jobs/<str:job>/restart"): Role.OPERATOR,
     ("get", "api/approvals"): PEOPLE,
     ("get", "api/jobs/<str:job>/steps/<str:step>/approval"): Role.VIEWER,
     ("post", "api/jobs/<str:job>/steps/<str:step>/approve"): Role.OPERATOR,

@@ -141,7 +141,7 @@ def test_two_approvals_come_from_two_people(tmp_path: Path) -> None:
     assert not rights.waiting_for(anna).exists()
     assert rights.waiting_for(bert).count() == 1
     assert approve(job, bert).status == "approved"
-    assert step_of(job).output["approved_by"] == bert.email
+    assert step_of(job).output["approved_by"] == f"{anna.email}, {bert.email}"
     assert [outcome for _, _, outcome in records(job)] == ["counted", "late", "done"]
 
 

@@ -1,5 +1,5 @@
-"""Jobs of random flows on the database, under any order of claims, ends, losses, restarts and
-cancellations.
+"""Jobs of random flows on the database, under any order of claims, ends, losses, restarts,
+time-outs and cancellations.
 
 After every event the counters of all rows are counted again from the statuses; at the end the job
 must have ended as its flow says, whatever happened on the way.
@@ -89,7 +89,8 @@ class Jobs(RuleBasedStateMachine):
         self.held: list[ledger.Claim] = []
         self.old: list[ledger.Claim] = []
         self.losses: Counter[str] = Counter()
-        self.was_cancelled = self.is_restarted = False
+        self.stopped = ""  # the status in which a cancel or a time-out lets the job end
+        self.is_restarted = False
         revision = self.home.current
         hooks = Hooks(
             **{event: (Hook("note"),) for event in ("on_success", "on_error", "on_cancel")}
@@ -206,7 +207,15 @@ class Jobs(RuleBasedStateMachine):
     def cancel(self, dice: int) -> None:
         if dice == 0:
             services.cancel_job(self.job.id, actor="somebody")
-            self.was_cancelled = True
+            self.stopped = "cancelled"
+
+    @precondition(lambda self: self.status in ("pending", "running"))
+    @rule(dice=st.integers(0, 7))
+    def run_out_of_time(self, dice: int) -> None:
+        if dice == 0:
+            Job.objects.filter(id=self.job.id).update(deadline_at=F("created_at"))
+            sweeps.overdue_jobs()
+            self.stopped = self.stopped or "failed"
 
     @precondition(lambda self: self.status in ("failed", "cancelled"))
     @rule()
@@ -215,7 +224,7 @@ class Jobs(RuleBasedStateMachine):
             job_id=self.job.id, loop_id=None, status__in=["failed", "cancelled"]
         ).exists():
             restart_failed(self.job.id)
-            self.is_restarted, self.was_cancelled = True, False
+            self.is_restarted, self.stopped = True, ""
             self.losses.clear()
 
     # What must hold all the time
@@ -225,7 +234,7 @@ class Jobs(RuleBasedStateMachine):
             cursor.execute(
                 "SELECT s.id, s.name, s.status, s.deps_left, s.deps_completed, s.deps_failed,"
                 " s.deps_skipped, s.loop_id, s.loop_open, s.loop_failed, s.retry_at IS NOT NULL,"
-                " s.dependents FROM jobs_step s WHERE s.job_id = %s ORDER BY s.id",
+                " s.dependents, s.loop_next FROM jobs_step s WHERE s.job_id = %s ORDER BY s.id",
                 [self.job.id],
             )
             return cursor.fetchall()
@@ -277,8 +286,14 @@ class Jobs(RuleBasedStateMachine):
             return
         assert row[8] == sum(found[2] not in ENDS for found in instances)
         assert row[9] == sum(found[2] in ("failed", "cancelled") for found in instances)
-        out = sum(found[2] in ("ready", "running") or found[10] for found in instances)
-        assert out <= (1 if node.sequential else node.width or len(instances))
+        out = [found for found in instances if found[2] in ("ready", "running")]
+        waiting = [found for found in instances if found[2] == "pending" and found[10]]
+        begun = sum(found[2] != "pending" for found in instances)
+        if node.width is None or node.sequential:  # else who waits for a retry has left its place
+            out += waiting
+            begun += len(waiting)
+        assert self.stopped or row[12] == begun, row
+        assert len(out) <= (1 if node.sequential else node.width or len(instances))
 
     # The end
 
@@ -307,8 +322,8 @@ class Jobs(RuleBasedStateMachine):
         ).exists()
         assert not Attempt.objects.filter(job_id=job.id, ended_at=None).exists()
         self._check_hooks(job)
-        if self.was_cancelled:
-            assert job.status == "cancelled"
+        if self.stopped:
+            assert job.status == self.stopped
             return
         assert job.status == self.flow.job_status()
         status = {row[1]: row[2] for row in self._rows() if row[7] is None}

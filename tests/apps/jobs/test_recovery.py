@@ -14,6 +14,7 @@ from apps.conductor import partitions
 from apps.conductor import services as conductor
 from apps.fleet.models import Worker
 from apps.jobs import ledger, services
+from apps.jobs.log.cursors import Choice, Cursor, Whose, read
 from apps.jobs.models import Attempt, Job, LogChunk, Step
 from apps.jobs.upkeep import sweeps
 from engine.orders import Line
@@ -120,9 +121,39 @@ def test_a_step_whose_tags_nobody_has_fails_after_the_time_out_with_the_sentence
     assert sweeps.unmatched_steps() == 1
     assert (
         Step.objects.get(job_id=job.id, name="a").error
-        == "No active worker with required tags to run this step"
+        == "No active worker with required tags to run this step. It needs arm, script; of the live"
+        " workers, hand lacks arm"
     )
     assert fresh(job).status == "failed"
+
+
+def test_a_step_that_nobody_may_run_says_in_its_own_log_what_each_live_worker_lacks(
+    tmp_path: Path,
+) -> None:
+    job = start(workspace(tmp_path, ONE % ", tags: [arm, gpu]"))
+    step = Step.objects.get(job_id=job.id, name="a")
+    for number in range(5):
+        Hand("script", name=f"plain-{number}")
+    Hand("script", "gpu", name="fast")
+    ledger.retire(Hand("script", "gpu", name="left").id)
+    Step.objects.filter(id=step.id).update(ready_at=F("ready_at") - timedelta(seconds=31))
+    sweeps.unmatched_steps()
+    sentence = (
+        "No active worker with required tags to run this step. It needs arm, gpu, script; of the"
+        " live workers, fast lacks arm; plain-0, plain-1, plain-2 and 2 more lack arm, gpu"
+    )
+    assert fresh(job).error == f"Step 'a': {sentence}"
+    (chunk,) = read([job.id], Cursor(), Choice.of(Whose.STEP, step.id)).chunks
+    assert f"[recovery] Step 'a' has waited too long. {sentence}" in chunk[1]
+
+
+def test_without_any_worker_the_sentence_says_so(tmp_path: Path) -> None:
+    job = start(workspace(tmp_path, ONE % ", tags: [arm]"))
+    Step.objects.filter(job_id=job.id, name="a").update(
+        ready_at=F("ready_at") - timedelta(seconds=31)
+    )
+    sweeps.unmatched_steps()
+    assert fresh(job).error.endswith("It needs arm, script; no worker is alive")
 
 
 def test_a_worker_with_the_tags_keeps_the_step_waiting(tmp_path: Path) -> None:
@@ -150,12 +181,12 @@ def test_a_missed_advance_is_made_up_from_the_rows(tmp_path: Path) -> None:
     assert fresh(job).status == "completed"
 
 
-def test_a_job_past_its_time_out_is_cancelled(tmp_path: Path) -> None:
+def test_a_job_past_its_time_out_has_failed(tmp_path: Path) -> None:
     job = start(workspace(tmp_path, (ONE % "").replace("main: {", "main: {timeout: 5m, ")))
     assert sweeps.overdue_jobs() == 0
     Job.objects.filter(id=job.id).update(deadline_at=F("created_at"))
     sweeps.overdue_jobs()
-    assert fresh(job).status == "cancelled" and fresh(job).error == "Job timed out"
+    assert fresh(job).status == "failed" and fresh(job).error == "Job timed out after 5m"
 
 
 def test_an_attempt_past_its_time_out_is_settled_even_if_its_worker_says_nothing(

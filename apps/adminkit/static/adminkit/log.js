@@ -14,7 +14,8 @@ export class Log {
     this.inner = el("div", { class: "st-log-inner" });
     this.rows = el("div", { class: "st-log-rows" });
     this.inner.append(this.rows);
-    box.append(this.inner);
+    this.empty = el("p", { class: "st-log-empty" }); // says why there is no line
+    box.append(this.empty, this.inner);
     this.withTimes = false;
     this.withSteps = true;
     this.clear();
@@ -77,6 +78,12 @@ export class Log {
       this.onfollow?.(atEnd);
     }
     this.show();
+  }
+
+  // Why there are no lines, while there are none.
+  explain(text) {
+    this.empty.textContent = text;
+    this.empty.hidden = this.lines.length > 0;
   }
 
   follow(on) {

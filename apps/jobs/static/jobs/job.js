@@ -24,7 +24,7 @@ const NO_JOB = "00000000-0000-0000-0000-000000000000"; // stands for a job's id 
 
 function showState(state, totals) {
   const isWaiting = state.status === "running" && totals.suspended && !totals.running && !totals.ready;
-  const status = state.cancelling ? "cancelling" : isWaiting ? WAITING : state.status;
+  const status = state.stopping || (isWaiting ? WAITING : state.status);
   if (at("job-state").dataset.shown !== status) {
     at("job-state").dataset.shown = status;
     at("job-state").replaceChildren(badge(isWaiting ? "suspended" : state.status, status));
@@ -230,7 +230,26 @@ function showCount() {
   const child = !chosen?.runs && (known.get(chosen?.id) ?? chosen)?.child;
   at("child-log").hidden = !child;
   if (child) at("child-log").href = data.urls.job.replace(NO_JOB, child);
-  at("log-state").textContent = count ? `${lines}${cut}` : child ? "This step runs a job, which has its own log." : caughtUp ? "No lines yet." : "Reading…";
+  at("log-state").textContent = count ? `${lines}${cut}` : caughtUp ? "No lines yet." : "Reading…";
+  log.explain(count ? "" : child ? "This step runs a job, which has its own log." : caughtUp ? whyEmpty() : "Reading…");
+}
+
+const WAITS = {
+  pending: "The step has not begun: it waits for other steps, or for its next try.",
+  ready: "The step waits for a worker with the tags that it needs and a free slot.",
+  running: "The step runs and has printed nothing yet.",
+  suspended: "The step waits for a person.",
+  skipped: "The step was skipped, so it printed nothing.",
+  completed: "The step completed and printed nothing.",
+  cancelled: "The step was cancelled before it printed anything.",
+  failed: "The step failed and printed nothing.",
+};
+
+function whyEmpty() {
+  if (!chosen) return at("job-error").textContent || "Nothing has been printed yet.";
+  if (chosen.runs) return "Nothing has been printed yet.";
+  const step = known.get(chosen.id) ?? data.steps.rows.find((row) => row.id === chosen.id) ?? chosen;
+  return step.error || WAITS[step.status] || "Nothing has been printed yet.";
 }
 
 // ---- the stream ----------------------------------------------------------------------------------------------------
@@ -283,6 +302,7 @@ function told(news) {
     }
   }
   for (const step of news.steps) known.set(step.id, step);
+  if (caughtUp) showCount();
   list.update(news.steps);
   timeline.update(news.steps);
   if (news.actions) toldActions(news.actions);

@@ -39,7 +39,11 @@ export class Timeline {
 
   update(steps) {
     if (!this.isOpen) return;
-    for (const step of steps.map(begun)) if (step.started && (this.steps.has(step.id) || this.steps.size < 300)) this.steps.set(step.id, step);
+    if (steps.some((step) => step.attempts > 1 && this.steps.has(step.id) && this.steps.get(step.id).attempts !== step.attempts)) {
+      this.enter(); // another attempt has begun: its bar needs those before it
+      return;
+    }
+    for (const step of steps.map((one) => ({ tries: this.steps.get(one.id)?.tries, ...begun(one) }))) if (step.started && (this.steps.has(step.id) || this.steps.size < 300)) this.steps.set(step.id, step);
     this.draw();
   }
 
@@ -58,7 +62,7 @@ export class Timeline {
   }
 
   rows() {
-    const steps = [...this.steps.values()].map((step) => ({ ...step, key: `step-${step.id}`, begun: step.started }));
+    const steps = [...this.steps.values()].map((step) => ({ ...step, key: `step-${step.id}`, begun: step.tries?.[0]?.started || step.started }));
     return [...steps, ...this.beside].sort((a, b) => Date.parse(a.begun) - Date.parse(b.begun));
   }
 
@@ -93,8 +97,8 @@ export class Timeline {
   }
 
   bar(row, start, length, end) {
-    const part = (from, to, name) => {
-      const bar = el("span", { class: `st-bar st-${tone(row.status)}${name}`, "aria-hidden": "true" });
+    const part = (from, to, name, status = row.status) => {
+      const bar = el("span", { class: `st-bar st-${tone(status)}${name}`, "aria-hidden": "true" });
       bar.style.left = `${(100 * (from - start)) / length}%`;
       bar.style.width = `max(4px, ${(100 * (to - from)) / length}%)`;
       return bar;
@@ -102,8 +106,10 @@ export class Timeline {
     const begun = Date.parse(row.begun);
     const begins = row.icon === "nodes" ? (row.begins ? Date.parse(row.begins) : end) : begun; // nodes wait in Slurm's queue
     const parts = begins > begun ? [part(begun, begins, " is-queued")] : [];
-    if (begins < end || !parts.length) parts.push(part(begins, end, row.action ? " is-beside" : ""));
-    const label = [row.what, row.name, row.status, window.stroemTimes.spanOf((end - begun) / 1000)].filter(Boolean).join(", ");
+    if (row.tries?.length) parts.push(...row.tries.map((one) => part(Date.parse(one.started), one.ended ? Date.parse(one.ended) : end, "", one.ended ? one.status : row.status)));
+    else if (begins < end || !parts.length) parts.push(part(begins, end, row.action ? " is-beside" : ""));
+    const tries = row.tries?.length ? `${row.tries.length} attempts` : "";
+    const label = [row.what, row.name, row.status, tries, window.stroemTimes.spanOf((end - begun) / 1000)].filter(Boolean).join(", ");
     const open = () => (row.action ? this.openAction(row.action) : this.open_step(row));
     const icon = row.action ? svg("svg", { class: "st-shape", "aria-hidden": "true" }, svg("use", { href: `${SPRITE}#${row.icon}` })) : null;
     return el("li", {},

@@ -1,0 +1,45 @@
+"""Completes the OpenAPI description: the answers that every route can give, and typed ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorShape"}}}
+TYPED = {"job": "uuid", "worker": "uuid"}
+TEXTS = {
+    "400": "The request is wrong; the sentence says what to change",
+    "401": "Nobody is signed in, or the token is invalid or expired",
+    "403": "The caller may not do this",
+    "404": "There is no such thing, or the caller must not see it",
+    "413": "The body is larger than 1 MB",
+    "415": "The body is not JSON",
+    "429": "Too many requests; `Retry-After` says when the next one may follow",
+}
+
+
+def complete(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
+    """A postprocessing hook of drf-spectacular."""
+    for operations in result["paths"].values():
+        for operation in operations.values():
+            parameters = operation.get("parameters", ())
+            for parameter in parameters:
+                if parameter["in"] == "path" and parameter["name"] in TYPED:
+                    parameter["schema"] = {"type": "string", "format": TYPED[parameter["name"]]}
+            _add_answers(operation, any(one["in"] == "path" for one in parameters))
+    return result
+
+
+def _add_answers(operation: dict[str, Any], has_object: bool) -> None:
+    codes = ["400"]
+    if {} not in operation.get("security", [{}]):
+        codes += ["401", "403"]
+    if has_object:
+        codes.append("404")
+    if "requestBody" in operation:
+        codes += ["413", "415"]
+    for code in codes:
+        operation["responses"].setdefault(code, {"content": ERROR, "description": ""})
+    for code, said in operation["responses"].items():
+        if not said.get("description") and code in TEXTS:
+            said["description"] = TEXTS[code]
+    operation["responses"] = dict(sorted(operation["responses"].items()))

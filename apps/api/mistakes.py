@@ -1,0 +1,27 @@
+"""Words for what a caller wrote and nobody knows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
+
+LONGEST = 60
+
+
+def unknown(what: str, given: Iterable[str], known: Collection[str]) -> str:
+    """One sentence about the first name that is not known, with what was probably meant; empty if
+    all are known."""
+    name = next((name for name in given if name not in known), None)
+    if name is None:
+        return ""
+    near = get_close_matches(name, known, n=1)
+    if near:
+        hint = f"did you mean '{near[0]}'?"
+    else:
+        hint = f"known are: {', '.join(known)}" if known else "none is known here"
+    return f"Unknown {what} '{_shown(name)}'; {hint}"
+
+
+def _shown(name: str) -> str:
+    clean = "".join(char if char.isprintable() else "\ufffd" for char in name)
+    return clean if len(clean) <= LONGEST else clean[: LONGEST - 1] + "…"

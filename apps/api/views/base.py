@@ -1,0 +1,27 @@
+"""What all views of the API share: they refuse query parameters that they do not know."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from rest_framework.exceptions import ParseError
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from apps.api.mistakes import unknown
+
+PAGE = ("limit", "offset")
+
+
+# `query`: the query parameters of GET; other methods take none. (A comment, because the schema
+# publishes docstrings of views.)
+class ApiView(APIView):
+    query: ClassVar[tuple[str, ...]] = ()
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """A misspelt filter must not answer with everything. Raises ParseError."""
+        super().initial(request, *args, **kwargs)
+        known = self.query if request.method in ("GET", "HEAD") else ()
+        wrong = unknown("query parameter", request.query_params, known)
+        if wrong:
+            raise ParseError(wrong)

@@ -1,0 +1,205 @@
+"""Mistakes of callers, each with its one answer: what is wrong, and what to do instead."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+from rest_framework.test import APIClient
+
+from apps.accounts.models import Role
+from apps.jobs import services
+from apps.jobs.models import Job
+from tests.apps.api.callers import PASSWORD, caller, client_of, user
+from tests.apps.jobs.builders import Hand, failed, start, workspace
+
+pytestmark = pytest.mark.django_db
+FLOW = """
+actions:
+  work: {type: script, script: "true"}
+  ask: {type: approval, message: "Go on?", input: {window: {type: string, required: true}}}
+tasks:
+  main:
+    input: {name: {type: string, required: true}, times: {type: integer, default: 1}}
+    flow: {one: {action: work}, gate: {action: ask}}
+  short: {flow: {one: {action: work}}}
+"""
+NOBODY = "00000000-0000-0000-0000-000000000000"
+MAIN, SECRET = "workspaces/shop/tasks/main/execute", "workspaces/shop/secrets/pw"
+ASKED = "jobs/{open}/steps/gate"
+# (method, path, body): the status and the sentence
+MISTAKES: list[tuple[str, str, Any, int, str]] = [
+    ("get", "job", None, 404, "Not found"),
+    ("get", "jobs/{open}/cancel", None, 405, 'Method "GET" not allowed; use POST'),
+    ("get", "jobs/42", None, 400, "Invalid job ID"),
+    ("get", f"jobs/{NOBODY}", None, 404, "Job not found"),
+    ("get", "jobs?statuss=failed", None, 400, "Unknown query parameter 'statuss'; did you mean 'status'?"),
+    ("get", "jobs?xref=1", None, 400, "Unknown query parameter 'xref'; known are: workspace, task_name, status, source_type, search, limit, offset"),
+    ("get", "jobs?status=done", None, 400, "Invalid status filter 'done'. Must be one of: pending, running, completed, failed, cancelled"),
+    ("get", "jobs?limit=many", None, 400, "limit must be a whole number of at least 1"),
+    ("get", "jobs?task_name=main", None, 400, "task_name filter requires workspace"),
+    ("get", "jobs/{open}/logs?after=yesterday", None, 400, "after must be the `next` of an earlier answer"),
+    ("get", "jobs/{open}/steps/two/logs", None, 404, "Step not found"),
+    ("get", "workspaces/shoop/tasks", None, 404, "Workspace 'shoop' not found"),
+    ("post", "workspaces/shop/tasks/mian/execute", {}, 404, "Task not found"),
+    ("post", MAIN, {"inputs": {"name": "x"}}, 400, "Unknown key 'inputs'; did you mean 'input'?"),
+    ("post", MAIN, {"input": {"nam": "x"}}, 400, "input 'name' is required; input 'nam' is not declared (did you mean 'name'?)"),
+    ("post", MAIN, {"input": {"name": "x", "times": "twice"}}, 400, "input 'times' must be a whole number, not 'twice'"),
+    ("post", MAIN, {"input": ["x"]}, 400, 'input: Expected a dictionary of items but got type "list".'),
+    ("post", MAIN, {"input": {"name": "x"}, "source_job_id": "42"}, 400, "Invalid job ID"),
+    ("post", "jobs/{ended}/cancel", None, 409, "Job is already in a terminal state"),
+    ("post", "jobs/{open}/cancel?force=1", None, 400, "Unknown query parameter 'force'; none is known here"),
+    ("post", "jobs/{ended}/restart", {"failed": True}, 409, "only a failed or cancelled job can be restarted; this one is completed"),
+    ("post", "jobs/{failed}/restart", {"failed": "yes, please"}, 400, "failed: Must be a valid boolean."),
+    ("post", "jobs/{failed}/restart", {"from": "one"}, 400, "Unknown key 'from'; known are: failed"),
+    ("post", f"{ASKED}/approve", {}, 400, "approved: This field is required."),
+    ("post", f"{ASKED}/approve", {"approved": True}, 400, "input 'window' is required"),
+    ("post", f"{ASKED}/approve", {"approved": False, "reason": "no"}, 400, "Unknown key 'reason'; known are: approved, input, rejection_reason, shown"),
+    ("post", "jobs/{open}/steps/one/approve", {"approved": True}, 409, "Step 'one' is not an approval or agent step (type: script)"),
+    ("post", f"{ASKED}/delegate", {"to": "nobody@example.org"}, 400, "nobody with the e-mail nobody@example.org can see this workspace"),
+    ("put", SECRET, {"values": "long enough"}, 400, 'the body must be {"value": ...}'),
+    ("post", "auth/api-keys", {"expires_in_days": 3}, 400, "name: Name is required"),
+    ("post", "auth/api-keys", {"name": "ci", "expires_in_days": -1}, 400, "expires_in_days must be positive"),
+    ("post", "auth/login", {"user": "me"}, 400, "Unknown key 'user'; known are: email, password"),
+    ("get", "workers/42", None, 400, "Invalid worker ID"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> dict[str, str]:
+    shop = workspace(tmp_path, FLOW, "shop")
+    opened = start(shop, name="x")
+    hand = Hand()
+    hand.finish(hand.take("one"))
+    ended, broken = start(shop, "short"), start(shop, "short")
+    hand.finish(hand.take("one"))
+    hand.finish(hand.take("one"), failed())
+    return {"open": str(opened.pk), "ended": str(ended.pk), "failed": str(broken.pk)}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "sentence"), MISTAKES, ids=lambda item: str(item)[:40]
+)
+def test_a_mistake_has_one_answer(
+    jobs: dict[str, str], method: str, path: str, body: Any, status: int, sentence: str
+) -> None:
+    before = set(Job.objects.values_list("pk", "status"))
+    address = "/api/" + path.replace("{open}", jobs["open"]).replace(
+        "{ended}", jobs["ended"]
+    ).replace("{failed}", jobs["failed"])
+    client = caller(is_superuser=True)
+    answer = getattr(client, method)(address, body, format="json")
+    assert (answer.status_code, answer.json()["error"]) == (status, sentence)
+    assert set(Job.objects.values_list("pk", "status")) == before
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "status", "sentence"),
+    [
+        ("text/plain", "a=b", 415, 'Unsupported media type "text/plain" in request; send application/json'),
+        ("application/json", "{'a': 1}", 400, "The body is not valid JSON: Expecting property name enclosed in double quotes"),
+    ],
+)  # fmt: skip
+def test_a_body_that_cannot_be_read_says_why(
+    jobs: dict[str, str], content_type: str, body: str, status: int, sentence: str
+) -> None:
+    answer = caller(is_superuser=True).generic("POST", f"/api/{MAIN}", body, content_type)
+    assert answer.status_code == status and answer.json()["error"].startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("header", "sentence"),
+    [
+        ("", "Authentication required"),
+        ("Bearer nothing", "Invalid or expired token"),
+        ("Bearer strm_nothing", "Invalid API key"),
+        ("Basic bWU6bWU=", "Authentication required"),
+    ],
+)
+def test_who_is_not_signed_in_is_told_so(header: str, sentence: str) -> None:
+    answer = APIClient().get("/api/jobs", headers={"Authorization": header} if header else {})
+    assert (answer.status_code, answer.json()["error"]) == (401, sentence)
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+METHODS = ("get", "post", "put", "patch", "delete", "options", "head", "trace")
+PATHS = ("/api", "/api/", "/api/nothing", "/api/jobs/", "/api/jobs/x/y/z", "/api/auth/sign-in")
+
+
+@pytest.mark.parametrize("who", ["nobody", "session", "token", "wrong token", "wrong session"])
+def test_an_unknown_path_is_404_in_json_for_everybody_and_every_verb(who: str) -> None:
+    client, headers = Client(enforce_csrf_checks=True), {}
+    if who == "session":
+        client.force_login(user(Role.ADMIN, is_superuser=True))
+    elif who == "token":
+        headers = {
+            "Authorization": str(client_of(user(Role.ADMIN))._credentials["HTTP_AUTHORIZATION"])
+        }
+    elif who == "wrong token":
+        headers = {"Authorization": "Bearer x"}
+    elif who == "wrong session":
+        client.cookies["sessionid"] = "nothing"
+    for method, path in product(METHODS, PATHS):
+        answer = getattr(client, method)(path, headers=headers)
+        assert answer.status_code == 404, (method, path)
+        assert answer.headers["Content-Type"] == "application/json", (method, path)
+        if method != "head":
+            assert answer.json() == {"error": "Not found"}
+
+
+def test_a_job_is_restarted_from_its_failed_steps_or_anew(jobs: dict[str, str]) -> None:
+    person = user(Role.OPERATOR)
+    client = client_of(person)
+    path = f"/api/jobs/{jobs['failed']}/restart"
+    assert client.post(path, {"failed": True}, format="json").json() == {"job_id": jobs["failed"]}
+    again = Job.objects.get(pk=jobs["failed"])
+    assert (again.status, again.generation) == ("running", 2)
+    new = client.post(f"/api/jobs/{jobs['ended']}/restart").json()["job_id"]
+    row = Job.objects.get(pk=new)
+    assert (str(row.rerun_of_id), row.started_by) == (jobs["ended"], person)
+    answer = caller(Role.VIEWER).post(path)
+    assert (answer.status_code, answer.json()["error"]) == (
+        403,
+        "Insufficient permissions to restart this job",
+    )
+
+
+def test_a_log_has_more_only_where_there_is_more(
+    jobs: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from apps.jobs.log import chunks
+
+    job = services.start_job("shop", "short", {})
+    for number in range(6):
+        chunks.say(job.pk, f"line {number}", at=0.0)
+    client = caller(Role.VIEWER)
+    for size, pieces in ((2, 3), (3, 2), (6, 1), (7, 1)):
+        monkeypatch.setattr("apps.jobs.log.cursors._MOST_CHUNKS", size)
+        after, seen = "0", []
+        while True:
+            answer = client.get(f"/api/jobs/{job.pk}/logs?after={after}").json()
+            seen.append(answer["logs"].count("\n"))
+            after = answer["next"]
+            if not answer["has_more"]:
+                break
+        assert (len(seen), sum(seen)) == (pieces, 6)
+
+
+def test_ids_are_typed_and_401_and_400_are_documented(jobs: dict[str, str]) -> None:
+    found = caller(Role.VIEWER).get("/api/schema").json()
+    for path, operations in found["paths"].items():
+        for method, operation in operations.items():
+            assert "400" in operation["responses"], (method, path)
+            is_open = {} in operation.get("security", [])
+            assert ("401" in operation["responses"]) or is_open, (method, path)
+            for parameter in operation.get("parameters", ()):
+                if parameter["name"] in ("job", "worker"):
+                    assert parameter["schema"] == {"type": "string", "format": "uuid"}
+    assert (
+        found["components"]["schemas"]["ExecuteRequest"]["properties"]["source_job_id"]["format"]
+        == "uuid"
+    )
+    assert PASSWORD not in str(found)
