@@ -35,7 +35,7 @@ tasks:
 
 @pytest.fixture
 def root() -> Client:
-    return client_of(User.objects.create_superuser("root@example.org", "x"))
+    return client_of(User.objects.create_superuser("root@example.org"))
 
 
 def text(client: Client, address: str) -> str:

@@ -1,0 +1,1 @@
+"""Attacks on the running system, by kind: each was possible once."""
