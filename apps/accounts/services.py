@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from threading import BoundedSemaphore
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import update_last_login
 from django.db import connection, transaction
+from django.db.models.functions import Lower
 
 from apps.accounts.errors import SignInRefused, TooMany
 from apps.accounts.models import User
@@ -21,6 +24,8 @@ REFUSED = "Invalid email or password"
 DEFAULT_EMAIL = "admin@localhost"
 ACCOUNT_LIMIT, ADDRESS_LIMIT, WINDOW_S = 5, 20, 60
 LONGEST_PASSWORD = 1024
+MOST_CHECKS, MOST_WAITING = 2, 6  # each holds a database connection
+_checking, _waiting = BoundedSemaphore(MOST_CHECKS), BoundedSemaphore(MOST_CHECKS + MOST_WAITING)
 _LOCK_FIRST_ADMIN = 0x5_7120E_01
 
 
@@ -30,13 +35,15 @@ def check_sign_in(email: str, password: str, address: str) -> User:
     Raises SignInRefused, always with the same text after the same work, or TooMany: at most 5
     failures a minute for an account and 20 for an address, counted over all server processes.
     """
+    email = email.strip().lower()
     keys = [
         (throttle_key("login-address", address), ADDRESS_LIMIT),
-        (throttle_key("login-account", email.strip().lower()), ACCOUNT_LIMIT),
+        (throttle_key("login-account", email), ACCOUNT_LIMIT),
     ]
     for key, limit in keys:
         spend(key, limit=limit, window_s=WINDOW_S)
-    user = _match(email.strip(), password)
+    with _hashing():
+        user = _match(email, password)
     if user is None:
         raise SignInRefused(REFUSED)
     for key, _ in keys:
@@ -44,9 +51,27 @@ def check_sign_in(email: str, password: str, address: str) -> User:
     return user
 
 
+@contextmanager
+def _hashing() -> Iterator[None]:
+    """A password check takes 100 MB and half a second of a core: few run at once, a few more wait,
+    and the rest are asked to come back."""
+    if not _waiting.acquire(blocking=False):
+        raise TooMany(1)
+    try:
+        with _checking:
+            yield
+    finally:
+        _waiting.release()
+
+
 def _match(email: str, password: str) -> User | None:
+    """`email` in lower case. The database compares in lower case too: its upper case makes one
+    letter of several (`ı` and `i`), and a second spelling of an account would have limits of its
+    own."""
     user = (
-        User.objects.filter(email__iexact=email).first() if _is_storable(email, password) else None
+        User.objects.alias(lower=Lower("email")).filter(lower=email).first()
+        if _is_storable(email, password)
+        else None
     )
     if user is None:
         User().set_password(

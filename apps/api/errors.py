@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.db import OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
+from django.shortcuts import render
 from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -18,6 +21,8 @@ from engine.errors import AuthorError, Conflict, InputError, NotFound, StroemErr
 
 logger = logging.getLogger(__name__)
 BROKEN = "Internal server error"
+BUSY = "The database is not available or took too long; try again in a moment"
+RETRY_SOON = {"Retry-After": "5"}
 _TEXTS = {exceptions.NotAuthenticated: "Authentication required", exceptions.NotFound: "Not found"}
 _STATUSES: tuple[tuple[type[StroemError], int], ...] = (
     (SignInRefused, 401),
@@ -52,6 +57,8 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
             return Response({"error": TooLarge.default_detail}, 413)
         case exceptions.APIException():
             return _drf(error, context.get("view"))
+        case OperationalError():
+            return Response({"error": BUSY}, 503, headers=RETRY_SOON)
     return None
 
 
@@ -109,6 +116,11 @@ def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
+    """Also of a database that is away, out of connections, or stopped a slow statement."""
+    if isinstance(sys.exc_info()[1], OperationalError):
+        page = _plain(request, 503, BUSY) or render(request, "503.html", status=503)
+        page.headers.update(RETRY_SOON)
+        return page
     return _plain(request, 500, BROKEN) or defaults.server_error(request)
 
 

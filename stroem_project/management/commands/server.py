@@ -17,6 +17,7 @@ from django.db import DatabaseError, connections
 from console.arguments import check_address, port_number, whole_number
 from console.operator_command import OurCommand, require_database
 from engine.errors import InputError
+from stroem_project.web import limit_statements
 
 GRACE_S = 3  # for open requests and streams
 RETRY_S = 2.0
@@ -43,6 +44,7 @@ class Command(OurCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        limit_statements()
         require_database()
         if options["lifeline_fd"] is not None:
             from standalone.supervision.lifeline import watch  # only `up` and `run` ask for it
