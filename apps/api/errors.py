@@ -119,7 +119,7 @@ def server_error(request: HttpRequest) -> HttpResponseBase:
     """Also of a database that is away, out of connections, or stopped a slow statement."""
     if isinstance(sys.exc_info()[1], OperationalError):
         page = _plain(request, 503, BUSY) or render(request, "503.html", status=503)
-        page.headers.update(RETRY_SOON)
+        page.headers["Retry-After"] = RETRY_SOON["Retry-After"]
         return page
     return _plain(request, 500, BROKEN) or defaults.server_error(request)
 
