@@ -14,6 +14,7 @@ from apps.jobs.ledger import Claim, Material, Report
 from engine.errors import AuthorError, PlatformError, StroemError
 from engine.masking import masker
 from engine.orders import ImageWork, Limits, Pinned, ScriptWork, StepOrder, StepOutcome, Verdict
+from engine.scripts import language_of_file
 from engine.spec.model import Action
 from runners.base import Runner
 from workers.attempts import Attempt, fields
@@ -245,8 +246,9 @@ class Execution:
 
     def _script(self, rendered: Rendered, tree: Tree | None) -> ScriptWork:
         action = rendered.action
+        implied = language_of_file(rendered.source or "") or "shell"
         return ScriptWork(
-            language=action.language,
+            language=action.language or implied,
             code=rendered.script,
             is_open=_is_open(rendered),
             source=rendered.source,

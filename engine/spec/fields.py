@@ -65,7 +65,7 @@ _ROWS = (
     FieldRow("output", _ALL, "own"),
     # script
     FieldRow(
-        "script", _SCRIPT, "text",
+        "script", _SCRIPT, "own",
         because={
             "docker": "script is for type:script actions, use cmd for docker",
             "pod": "script is for type:script actions, use cmd for docker",

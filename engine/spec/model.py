@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from engine.durations import Duration
+from engine.scripts import Language
 
 ActionType = Literal["script", "docker", "pod", "task", "agent", "approval"]
 RunnerName = Literal["local", "docker", "pod"]
-Language = Literal["shell", "python", "javascript", "typescript", "go"]
 OnWorkerLost = Literal["fail", "retry"]
 
 
@@ -126,7 +126,7 @@ class Action:
     script: str | None = None
     source: str | None = None
     runner: RunnerName = "local"
-    language: Language = "shell"
+    language: Language | None = "shell"  # None: only the rendered `source` will tell
     dependencies: tuple[str, ...] = ()
     interpreter: str | None = None
     args: tuple[str, ...] = ()

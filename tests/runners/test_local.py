@@ -462,3 +462,82 @@ class TestAnotherUser:
         runner = LocalRunner(LocalConfig(cache_dir=open_folder / "cache", run_as="no-such-user"))
         with pytest.raises(PlatformError, match="no-such-user"):
             runner.run(build_order(open_folder, "true"), Log(), Stop())
+
+
+@pytest.mark.parametrize("name", ["script", "script.sh"])
+@pytest.mark.parametrize("is_program", [True, False])
+def test_a_script_runs_by_the_program_of_its_first_line(finish, tmp_path, name, is_program):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    code = "#!/usr/bin/env python3\nimport sys\nprint('OUTPUT:', sys.argv[1:].__len__())\n"
+    (tree / name).write_text(code)
+    (tree / name).chmod(0o755 if is_program else 0o644)
+    outcome, _ = finish(source=name, args=("a", "b"), workspace_dir=tree)
+    assert (outcome.error, outcome.output) == (None, 2)
+    assert finish(code, args=("a",))[0].output == 1
+
+
+def test_options_in_the_first_line_hold(finish, tmp_path):
+    code = "#!/bin/bash -eu\nfalse\necho went on\n"
+    assert finish(code)[0].verdict is Verdict.FAILED
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "strict").write_text(code)
+    outcome, log = finish(source="strict", workspace_dir=tree)
+    assert (outcome.verdict, log.texts()) == (Verdict.FAILED, [])
+
+
+def test_a_program_that_is_none_of_ours_runs_its_script(finish):
+    code = '#!/usr/bin/awk -f\nBEGIN { print "OUTPUT: 3" }\n'
+    assert finish(code)[0].output == 3
+
+
+def test_a_first_line_that_names_nothing_here_is_refused(finish):
+    for line in ("#!/nowhere/bash", "#!/usr/bin/env nowhere9", "#!/usr/bin/env -S nowhere9 -x"):
+        outcome, _ = finish(f"{line}\necho ran\n")
+        assert outcome.verdict is Verdict.FAILED
+        assert "the script's first line names" in outcome.error
+        assert "nowhere" in outcome.error
+
+
+def test_another_language_wins_over_the_first_line_and_says_so(finish):
+    outcome, log = finish("#!/bin/bash\nprint('OUTPUT: 1')\n", language="python")
+    assert outcome.output == 1
+    assert log.texts("server") == [
+        "The script's first line names /bin/bash, but its language is python, which runs it"
+    ]
+
+
+def test_dependencies_need_a_first_line_without_options(finish):
+    code = "#!/usr/bin/env -S uv run --script\nprint()\n"
+    outcome, _ = finish(code, language="python", dependencies=("six",))
+    assert "uv run --script" in outcome.error
+
+
+@pytest.mark.parametrize("head", [b"", b"\xef\xbb\xbf", b"#!/bin/bash\r\n"])
+def test_a_shell_script_saved_on_windows_runs_and_says_so(finish, tmp_path, head):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "work").mkdir()
+    (tree / "saved.sh").write_bytes(head + b"set -e\r\ncd work\r\nfalse\r\necho went on\r\n")
+    (tree / "saved.sh").chmod(0o755)
+    (tree / "link").symlink_to("saved.sh")
+    for source in ("saved.sh", "link"):
+        (tree / "saved.sh").write_bytes(head + b"set -e\r\ncd work\r\nfalse\r\necho went on\r\n")
+        outcome, log = finish(source=source, workspace_dir=tree)
+        assert outcome.verdict is Verdict.FAILED
+        assert log.texts() == []
+        assert log.texts("server") == [
+            f"{source} has Windows line ends (CR LF); the step runs it with LF"
+        ]
+    assert (tree / "saved.sh").stat().st_mode & 0o777 == 0o755
+    assert (tree / "link").is_symlink()
+
+
+def test_a_compiled_source_runs_and_keeps_its_bytes(finish, tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    shutil.copy2(os.path.realpath(shutil.which("echo")), tree / "echo")
+    before = (tree / "echo").read_bytes()
+    assert finish(source="echo", args=("it runs",), workspace_dir=tree)[1].texts() == ["it runs"]
+    assert (tree / "echo").read_bytes() == before
