@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from engine.errors import AuthorError
@@ -27,7 +28,8 @@ def read_path(typed: str) -> tuple[Path, Loaded]:
         tree = read_file(path) if path.is_file() else read_folder(path)
     except (SourceError, OSError) as error:
         raise AuthorError(f"{typed} cannot be read: {error}") from error
-    return path, load(tree, workspace_name(path))
+    loaded = load(tree, workspace_name(path))
+    return path, replace(loaded, problems=(*tree.warnings, *loaded.problems))
 
 
 def refuse_ordinary_file(path: Path, typed: str) -> None:
