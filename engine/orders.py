@@ -33,6 +33,7 @@ class ScriptWork:
     # containers: how /workspace is mounted
     workspace_mode: Literal["readonly", "copy"] = "readonly"
     runner_image: str | None = None  # containers: overrides the worker's runner image
+    umask: int | None = None  # None: that of the worker or of the image
 
     def __post_init__(self) -> None:
         if (self.code is None) == (self.source is None):

@@ -61,6 +61,7 @@ class Actions:
         stop_grace_s: float,
         user: User | None = None,
         withheld: Collection[str] = (),
+        umask: int | None = None,
     ) -> None:
         """`withheld`: credentials of the worker that no command may find in its environment."""
         self._ledger = ledger
@@ -71,6 +72,7 @@ class Actions:
         self._pump = pump
         self._stop_grace_s = stop_grace_s
         self._user = user
+        self._umask = -1 if umask is None else umask
         self._withheld = tuple(withheld)
 
     def perform(self, attempt: Attempt) -> Performed:
@@ -149,7 +151,7 @@ class Actions:
     def _run(self, doing: _Doing, command: str) -> StepOutcome:
         feed = LineFeed(doing.reporter, Limits(), doing.material.masks)
         end = supervise(
-            Command((SHELL, "-c", command), doing.directory, doing.environment),
+            Command((SHELL, "-c", command), doing.directory, doing.environment, self._umask),
             doing.attempt.name,
             feed.feed,
             doing.attempt.stop,

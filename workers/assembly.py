@@ -137,7 +137,7 @@ def assemble(
     crew = Crew(doors.ledger, presence, attempts, ringer, lease_s, job_id)
     actions = Actions(
         doors.ledger, doors.allocations, outputs, guard, launch, pump,
-        stop_grace_s=config.stop_grace_secs, user=user, withheld=withheld,
+        stop_grace_s=config.stop_grace_secs, user=user, withheld=withheld, umask=config.umask,
     )  # fmt: skip
     catalog = Catalog(_catalog_config(config, directory, allocation), guard)
     workspaces = Workspaces(
@@ -201,6 +201,7 @@ def _execution(
         stop_grace_s=config.stop_grace_secs,
         runner_image=config.runner_image,
         run_as=config.run_as,
+        umask=config.umask,
         outputs=outputs,
         visits=visits,
     )

@@ -98,6 +98,7 @@ class Execution:
         stop_grace_s: float,
         runner_image: str | None = None,
         run_as: str | None = None,
+        umask: int | None = None,
         outputs: Outputs | None = None,
         visits: Visits | None = None,
     ) -> None:
@@ -111,6 +112,7 @@ class Execution:
         self._stop_grace_s = stop_grace_s
         self._runner_image = runner_image
         self._run_as = run_as
+        self._umask = umask
         self._outputs = outputs
         self._visits = visits
 
@@ -203,7 +205,7 @@ class Execution:
                 pinned = self._pins.pin(claim)
             else:
                 place.tree = self._workspaces.take(claim.revision_id, claim.revision_digest)
-            work = self._script(rendered, place.tree)
+            work = self._script(rendered, place.tree, material.step.umask)
         else:
             assert rendered.image is not None
             work = ImageWork(rendered.image, rendered.cmd, action.entrypoint, action.command)
@@ -244,8 +246,10 @@ class Execution:
         is_torc = "TORC_JOB_ID" in material.environment
         return {"STROEM_OUTPUT_DIR": path, **({"TORC_OUTPUT_DIR": path} if is_torc else {})}
 
-    def _script(self, rendered: Rendered, tree: Tree | None) -> ScriptWork:
+    def _script(self, rendered: Rendered, tree: Tree | None, umask: int | None) -> ScriptWork:
         action = rendered.action
+        for known in (action.umask, self._umask if action.runner == "local" else None):
+            umask = known if umask is None else umask
         implied = language_of_file(rendered.source or "") or "shell"
         return ScriptWork(
             language=action.language or implied,
@@ -258,6 +262,7 @@ class Execution:
             workspace_dir=None if tree is None else tree.path,
             workspace_mode=action.workspace,
             runner_image=self._runner_image,
+            umask=umask,
         )
 
 

@@ -10,7 +10,7 @@ from engine import durations
 from engine.durations import Duration
 from engine.errors import AuthorError
 from engine.scripts import Language, language_of_file, languages_of, read_first_line
-from engine.spec.entry import Entry, read_inputs, read_outputs, read_retry
+from engine.spec.entry import Entry, read_inputs, read_outputs, read_retry, read_umask
 from engine.spec.fields import ACTION_FIELDS, TYPES, FieldRow, Kind
 from engine.spec.model import Action, ActionType, Escalation, Place
 from engine.spec.problems import shorten
@@ -221,6 +221,7 @@ _OWN: Mapping[str, Callable[[Entry], Any]] = {
     "script": _read_script,
     "runner": _read_runner,
     "language": _read_language,
+    "umask": read_umask,
     "manifest": _read_manifest,
     "resources": _read_resources,
     "retry": read_retry,

@@ -131,6 +131,7 @@ class Action:
     interpreter: str | None = None
     args: tuple[str, ...] = ()
     workspace: Literal["readonly", "copy"] = "readonly"
+    umask: int | None = None
     # docker, pod
     image: str | None = None
     cmd: str | None = None
@@ -182,6 +183,7 @@ class Step:
     # the required outcome of dependencies: any or all completed, or just ended
     join: Literal["any", "all", "done"] = "any"
     priority: int = 0
+    umask: int | None = None
     place: Place = Place()
 
 

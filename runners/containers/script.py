@@ -67,6 +67,8 @@ def build_script_files(work: ScriptWork, image: str) -> dict[str, str]:
     languages = f"languages_of() {{ case $1 in {cases} esac; }}\n"
     arguments = f"set -- {' '.join(map(shlex.quote, work.args))}\n"
     has = f"_s_has_dependencies={'yes' if work.dependencies else ''}\n"
+    if work.umask is not None:
+        head = f"umask {work.umask:04o}\n{head}"
     files = {MAIN: head + has + dependencies + languages + arguments + _PROGRAM}
     if work.code is not None:
         files[name] = work.code

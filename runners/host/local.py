@@ -181,13 +181,18 @@ class _Attempt:
                 if invocation.build is not None:
                     env = {**self._installer_env(), **invocation.build.env}
                     built = self._supervise(
-                        Command(invocation.build.argv, invocation.build.cwd, env), self._feed
+                        Command(invocation.build.argv, invocation.build.cwd, env, 0o077), self._feed
                     )
                     if built.cause is not None or built.exit_code != 0:
                         return self._outcome_of(built)
                 return self._outcome_of(
                     self._supervise(
-                        Command(invocation.argv, self._cwd(), self._step_env(invocation)),
+                        Command(
+                            invocation.argv,
+                            self._cwd(),
+                            self._step_env(invocation),
+                            -1 if self._work.umask is None else self._work.umask,
+                        ),
                         self._feed,
                     )
                 )
@@ -327,7 +332,7 @@ class _Attempt:
         }
         for argv in recipe.commands:
             feed = LineFeed(tell, limits, self._order.secrets)
-            end = self._supervise(Command(argv, directory, env), feed)
+            end = self._supervise(Command(argv, directory, env, 0o077), feed)
             feed.close()
             if end.cause is not None:
                 raise _Ended(end)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -71,10 +72,31 @@ def test_a_step_inherits_no_open_file_of_the_worker(finish, tmp_path):
     assert log.texts()[-1].strip() == "0"
 
 
-def test_the_attempts_directory_is_tmpdir_and_files_are_the_users_alone(finish):
-    outcome, log = finish('cd "$TMPDIR" && touch mine && stat -c %a . mine step.sh', is_open=False)
+def test_the_attempts_directory_is_tmpdir_and_its_script_is_the_users_alone(finish):
+    outcome, log = finish('cd "$TMPDIR" && stat -c %a . step.sh', is_open=False)
     assert outcome.error is None
-    assert log.texts() == ["700", "600", "600"]
+    assert log.texts() == ["700", "600"]
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "modes"),
+    [
+        (0o002, None, ["664", "775", "775"]),
+        (0o022, None, ["644", "755", "755"]),
+        (0o022, 0o027, ["640", "750", "750"]),
+        (0o077, 0o002, ["664", "775", "775"]),
+    ],
+)
+def test_files_of_a_step_follow_the_workers_umask_or_the_steps_own(finish, own, asked, modes):
+    before = os.umask(own)
+    try:
+        _, log = finish(
+            "echo > file; mkdir folder; echo > tool; chmod +x tool; stat -c %a file folder tool",
+            umask=asked,
+        )
+    finally:
+        os.umask(before)
+    assert log.texts() == modes
 
 
 SHELL_SCRIPTS = {
@@ -541,3 +563,94 @@ def test_a_compiled_source_runs_and_keeps_its_bytes(finish, tmp_path):
     before = (tree / "echo").read_bytes()
     assert finish(source="echo", args=("it runs",), workspace_dir=tree)[1].texts() == ["it runs"]
     assert (tree / "echo").read_bytes() == before
+
+
+HIDERS = {
+    "setsid": "env -i setsid sh -c '(trap \"\" TERM HUP; exec /bin/sleep {0}) &'",
+    "twice forked": "(env -i nohup setsid sh -c '(/bin/sleep {0} &) &' > /dev/null 2>&1 &)",
+    "held pipe": "setsid env -i sleep {0} &",
+    "another user": "su - nobody -s /bin/sh -c '/bin/sleep {0} > /dev/null 2>&1 &'",
+}
+
+
+def find_sleepers(seconds: int) -> list[int]:
+    wanted = [b"sleep", str(seconds).encode()]
+    found = []
+    for process in strays.list_processes():
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")[:2]
+            if [words[0].rpartition(b"/")[2], *words[1:]] == wanted and strays.is_living(process):
+                found.append(process.pid)
+    return found
+
+
+@pytest.fixture(params=["cgroup", "ancestry"])
+def hiding(request, guard, tmp_path):
+    """Runs code on a host with cgroups, and on one without."""
+    if request.param == "cgroup" and guard.cells is None:
+        pytest.skip("no cgroup v2 that this user may write to")
+    cells = guard.cells
+    guard.cells = cells if request.param == "cgroup" else None
+    yield LocalRunner(LocalConfig(cache_dir=tmp_path / "cache"), guard)
+    guard.cells = cells
+
+
+@pytest.mark.parametrize("way", HIDERS)
+def test_nothing_that_hides_outlives_its_step(hiding, tmp_path, way):
+    if way == "another user" and os.geteuid() != 0:
+        pytest.skip("only root becomes another user")
+    seconds = 40_000 + os.getpid() % 1000 * 10 + list(HIDERS).index(way)
+    code, log = HIDERS[way].format(seconds), Log()
+    wait = f"until ps -eo args= | grep -qE '^(/bin/)?sleep {seconds}$'; do sleep 0.01; done"
+    outcome = hiding.run(build_order(tmp_path, f"{code}\n{wait}\necho started"), log, Stop())
+    assert (outcome.verdict, log.texts()[-1]) == (Verdict.SUCCEEDED, "started")
+    assert find_sleepers(seconds) == []
+    assert "the step left running were ended" in log.texts("server")[-1]
+
+
+@pytest.mark.parametrize("way", ["setsid", "twice forked"])
+def test_nothing_that_hides_outlives_the_time_out_of_its_step(hiding, tmp_path, way):
+    seconds = 50_000 + os.getpid() % 1000 * 10 + list(HIDERS).index(way)
+    code = f"trap '' TERM\n{HIDERS[way].format(seconds)}\nwhile :; do sleep 1; done"
+    order = build_order(tmp_path, code, timeout_s=1.0, stop_grace_s=0.2)
+    assert hiding.run(order, Log(), Stop()).verdict is Verdict.TIMED_OUT
+    assert find_sleepers(seconds) == []
+
+
+def test_an_orphan_of_one_of_two_steps_is_ended_with_the_last_of_them(guard, tmp_path, start_step):
+    """Without cgroups nothing tells whose it is; no step ends what may be another's."""
+    cells, guard.cells = guard.cells, None
+    try:
+        seconds = 60_000 + os.getpid() % 1000 * 10
+        wait = f"until ps -eo args= | grep -qE '^(/bin/)?sleep {seconds}$'; do sleep 0.01; done"
+        long = start_step("echo ready; sleep 300")
+        long.log.wait_for("ready")
+        hider = f"{HIDERS['setsid'].format(seconds)}\n{wait}"
+        runner = LocalRunner(LocalConfig(cache_dir=tmp_path / "cache"), guard)
+        assert runner.run(build_order(tmp_path, hider), Log(), Stop()).error is None
+        assert len(find_sleepers(seconds)) == 1
+        long.stop.set()
+        long.outcome()
+        assert find_sleepers(seconds) == []
+    finally:
+        guard.cells = cells
+
+
+def test_a_guard_that_was_replaced_is_no_orphan_of_a_step(tmp_path):
+    """It is then a child of this process, without marks, in a session of its own."""
+    guard = Guard(lease_s=600, margin_s=8)
+    guard.start()
+    cells = guard.cells
+    try:
+        for guard.cells in (cells, None):
+            old = strays.identify(guard.pid)
+            os.kill(guard.pid, signal.SIGKILL)
+            while strays.is_alive(old):
+                time.sleep(0.01)
+            guard.beat()
+            runner = LocalRunner(LocalConfig(cache_dir=tmp_path / "cache"), guard)
+            assert runner.run(build_order(tmp_path, "true"), Log(), Stop()).error is None
+            assert strays.is_alive(strays.identify(guard.pid))
+    finally:
+        guard.close()
+        guard.wait()
