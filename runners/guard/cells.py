@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from contextlib import suppress
 
@@ -20,11 +19,10 @@ _EMPTY_S = 2.0
 
 
 class Cells:
-    """The cgroups of one worker process, below one folder; each is used again. Thread-safe."""
+    """The cgroups of one worker process, below one folder; each is used again."""
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self._lock = threading.Lock()
         self._idle: list[str] = []
         self._made = 0
 
@@ -73,15 +71,13 @@ class Cells:
     def give_back(self, path: str) -> None:
         """Use it again, unless something in it would not die."""
         if not is_occupied(path):
-            with self._lock:
-                self._idle.append(path)
+            self._idle.append(path)
 
     def _pick(self) -> str:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-            self._made += 1
-            path = f"{self.root}/{self._made}"
+        if self._idle:
+            return self._idle.pop()
+        self._made += 1
+        path = f"{self.root}/{self._made}"
         os.mkdir(path)
         return path
 
