@@ -54,11 +54,12 @@ _DOUBTFUL = (
     f" a space comes after it and before '#}}'; {_TEXT}"
 )
 _COMMENT_END = re.compile(r"(?<=[\s-])#\}")
+_FOREIGN = (
+    "; for the templates of another program, write {% raw %} before them and {% endraw %} after"
+    " them"
+)
 _COMPLAINTS = {
-    ".": (
-        "a name, a number or a closing bracket was expected at '.'; for the templates of another"
-        " program, write {% raw %} before them and {% endraw %} after them"
-    ),
+    ".": "a name, a number or a closing bracket was expected at '.'",
     "{": "'{' is not allowed in an expression; write {% raw %} around text that is full of braces",
 }
 _LEFT_OVER = {
@@ -233,6 +234,8 @@ class _Scanner:
             return "a number is written like 12 or 1.5"
         if self.text.startswith("::", position):
             return _NO_MACROS
+        if char == "." and self.tokens[-1].type == "variable_begin":
+            return _COMPLAINTS["."] + _FOREIGN
         shown = f"{char!r}" if char.isprintable() else "a control character"
         return _COMPLAINTS.get(char, f"{shown} is not allowed here")
 
