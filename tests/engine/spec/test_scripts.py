@@ -84,3 +84,31 @@ def test_packages_are_no_surprise_where_the_first_line_or_extension_names_their_
     assert load("source: work.py, dependencies: [six]")[1] == []
     assert load('script: "#!/usr/bin/env python3\\nx", dependencies: [six]')[1] == []
     assert "no 'language' set" in load("script: x, dependencies: [six]")[1][0]
+
+
+@pytest.mark.parametrize(
+    ("typed", "umask"),
+    [("0027", 0o027), ('"027"', 0o027), ("22", 0o022), ("0o002", 0o002), ("0", 0), ("777", 0o777)],
+)
+def test_a_umask_is_octal_however_it_is_typed(typed: str, umask: int) -> None:
+    action, problems = load(f"script: x, umask: {typed}")
+    assert (action.umask, problems) == (umask, [])
+
+
+@pytest.mark.parametrize(
+    "typed", ["0800", "8", "x", "1777", "u=rwx", "-22", "0x12", "22.0", "true"]
+)
+def test_what_is_no_umask_is_refused(typed: str) -> None:
+    loaded = spec.load({"x.yaml": f"actions: {{a: {{type: script, script: x, umask: {typed}}}}}"})
+    assert [problem.message for problem in loaded.problems] == [
+        f"Action 'a' 'umask' must be octal digits such as 0027, not '{typed}'"
+    ]
+
+
+def test_only_steps_that_run_scripts_have_a_umask() -> None:
+    text = "tasks: {t: {flow: {s: {type: docker, image: a, umask: 022}}}}"
+    loaded = spec.load({"x.yaml": text})
+    assert [problem.message for problem in loaded.problems] == [
+        "Task 't' step 's' has 'umask' but its action is type 'docker' (only script actions have"
+        " one)"
+    ]
