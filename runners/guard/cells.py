@@ -51,14 +51,15 @@ class Cells:
         return path
 
     def _list_outside(self, pid: int) -> set[int]:
-        """What descends from `pid`, and orphans of another session, outside of our cgroups."""
+        """What descends from `pid`, and orphans that are younger, outside of our cgroups."""
         found = set(strays.list_below(pid))
-        own = os.getpid()
+        parent, own = strays.read_process(pid), os.getpid()
         for orphan in strays.list_children(own, own):
-            if orphan != pid and not self._holds(orphan):
-                process = strays.read_process(orphan)
-                if process is not None and process.sid not in (os.getsid(0), *strays.guards):
-                    found |= {orphan, *strays.list_below(orphan)}
+            process = strays.read_process(orphan) if orphan != pid else None
+            if process is None or parent is None or process.age < parent.age:
+                continue
+            if process.sid not in (os.getsid(0), *strays.guards) and not self._holds(orphan):
+                found |= {orphan, *strays.list_below(orphan)}
         return found
 
     def _holds(self, pid: int) -> bool:

@@ -88,12 +88,16 @@ class Sentry:
             _remove(folder)
 
     def _remember(self) -> None:
-        """Without cgroups, know what descends from the owner: its orphans have no parent to tell
-        once it is gone."""
-        if self._groups and not self._cells and self._mark is not None:
-            owner = strays.read_process(self._owner)
-            if owner is not None:
-                self._below = strays.list_below(self._owner, owner.sid)
+        """Without cgroups, know what descends from the owner and is no older than its steps: its
+        orphans have no parent to tell once it is gone."""
+        if not self._groups or self._cells or self._mark is None:
+            return
+        owner = strays.read_process(self._owner)
+        steps = [process for group in self._groups if (process := strays.read_process(group))]
+        if owner is not None and steps:
+            oldest = min(process.age for process in steps)
+            below = strays.list_below(self._owner, owner.sid)
+            self._below = {pid: start for pid, start in below.items() if (start, pid) >= oldest}
 
     def _is_silent(self) -> bool:
         return self._mark is not None and strays.read_clock() - self._beat > self._silence_s

@@ -34,6 +34,11 @@ class Process(NamedTuple):
     state: str
     started: int
 
+    @property
+    def age(self) -> tuple[int, int]:
+        """Orders processes by birth: several begin within one tick, with rising pids."""
+        return self.started, self.pid
+
 
 def read_clock() -> float:
     """Seconds on the clock that owner and guard share; it keeps running while the machine sleeps,

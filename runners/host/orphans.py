@@ -15,20 +15,20 @@ _READ_BYTES = 1 << 16
 
 _lock = threading.Lock()  # a process that just started must not be reaped before it is registered
 started: set[int] = set()
-born: dict[int, int] = {}  # process of a step without a cgroup -> its start
+born: dict[int, tuple[int, int]] = {}  # process of a step without a cgroup -> its age
 
 
 def find_disowned(adopted: list[int], own: int) -> dict[int, int]:
     """pid -> start of the orphans that shed their marks and can only be of this step: born in its
     time, and after no other step began that still runs. The last of those steps ends the rest."""
-    began = born.get(own, 0)
+    began = born.get(own, (0, 0))
     others = [start for pid, start in dict(born).items() if pid != own]
     found: dict[int, int] = {}
     for pid in adopted:
         process = strays.read_process(pid)
         if process is None or process.sid in (os.getsid(0), *strays.guards):
             continue
-        is_ours = began <= process.started and not any(o <= process.started for o in others)
+        is_ours = began <= process.age and not any(other <= process.age for other in others)
         if is_ours and strays.read_marks(pid) == (None, None):
             found[pid] = process.started
     return found

@@ -228,7 +228,7 @@ class _Supervision:
         self._hunt = strays.Hunt((process.pid,), attempt, cell=cell)
         if cell is None:
             found = strays.read_process(process.pid)
-            orphans.born[process.pid] = found.started if found is not None else 0
+            orphans.born[process.pid] = found.age if found is not None else (0, 0)
         self._read = read
         self._reading = reading  # pipes that are still open; closed and removed at their end
         self._stop = stop

@@ -654,3 +654,18 @@ def test_a_guard_that_was_replaced_is_no_orphan_of_a_step(tmp_path):
     finally:
         guard.close()
         guard.wait()
+
+
+@pytest.mark.parametrize("has_cells", [True, False])
+def test_a_child_of_the_worker_that_is_no_step_is_left_alone(runner, guard, tmp_path, has_cells):
+    """A server, for example, in a session of its own and without marks."""
+    cells, guard.cells = guard.cells, guard.cells if has_cells else None
+    own = subprocess.Popen(["sleep", "300"], env={}, start_new_session=True)
+    try:
+        for code in ("true", "(setsid sleep 300 &)", "sleep 0.1"):
+            assert runner.run(build_order(tmp_path, code), Log(), Stop()).error is None
+        assert own.poll() is None
+    finally:
+        guard.cells = cells
+        own.kill()
+        own.wait()
