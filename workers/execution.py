@@ -250,9 +250,8 @@ class Execution:
         action = rendered.action
         for known in (action.umask, self._umask if action.runner == "local" else None):
             umask = known if umask is None else umask
-        implied = language_of_file(rendered.source or "") or "shell"
         return ScriptWork(
-            language=action.language or implied,
+            language=action.language or language_of_file(rendered.source or "") or "shell",
             code=rendered.script,
             is_open=_is_open(rendered),
             source=rendered.source,

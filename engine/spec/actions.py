@@ -79,7 +79,8 @@ def _imply_language(script: str | None, source: str | None) -> Language | None:
     """The language of a script whose author names none: by its first line or its extension. None
     when only the rendered `source` will tell."""
     if source is None:
-        known = languages_of(read_first_line(script or ""))
+        is_plain = script is None or not script.startswith("#!")
+        known = () if is_plain else languages_of(read_first_line(script or ""))
         return known[0] if known else "shell"
     if source.rstrip().endswith(("}}", "%}")):
         return None

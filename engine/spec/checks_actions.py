@@ -126,7 +126,9 @@ def check_first_lines(draft: Draft) -> Iterator[Problem]:
     """`#!` names the program of an inline script, unless `interpreter` or `language` say
     otherwise."""
     for name, subject, action in draft.actions():
-        words = read_first_line(action.script or "")
+        if not action.script or not action.script.startswith("#!"):
+            continue
+        words = read_first_line(action.script)
         if not words:
             continue
         place, program = draft.in_action(name, "script"), PurePosixPath(words[0]).name

@@ -152,6 +152,8 @@ class _Attempt:
 
     def _settle(self, work: ScriptWork) -> ScriptWork:
         """The work with the program that its first line names, its source with plain line ends."""
+        if work.source is None and not (work.code or "").startswith("#!"):
+            return work
         source = None if work.source is None else find_source(self._root, work.source)
         try:
             settled, note = honour_first_line(work, source)
