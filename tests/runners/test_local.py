@@ -433,7 +433,8 @@ class TestAnotherUser:
     def test_a_step_runs_as_the_user_and_writes_to_its_own_directory(self, finish):
         outcome, log = finish(
             'id -un; echo "$USER $SHELL"; touch "$TMPDIR/mine" && stat -c "%U %a" "$TMPDIR"'
-            ' "$TMPDIR/mine"'
+            ' "$TMPDIR/mine"',
+            umask=0o077,
         )
         assert outcome.error is None
         assert log.texts() == ["nobody", "nobody /bin/sh", "nobody 700", "nobody 600"]
