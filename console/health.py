@@ -60,6 +60,7 @@ def examine(worker_file: Path | None = None) -> Iterator[Finding]:
     yield from _docker()
     yield from examine_cluster(worker_file)
     yield from _toolchains()
+    yield from _cells()
     yield from _disk()
 
 
@@ -224,6 +225,21 @@ def _toolchains() -> Iterator[Finding]:
         wanted = f"to run such steps on this machine, install {' or '.join(programs)}"
         level = ok if found else warning
         yield level("toolchain", f"{language}: {found or wanted}")
+
+
+def _cells() -> Iterator[Finding]:
+    from runners.guard import cells, strays
+
+    found = cells.make(strays.identify(os.getpid()))
+    if found is not None:
+        cells.remove(found.root)
+        yield ok("processes", "each local step gets a cgroup: nothing that it starts outlives it")
+    else:
+        yield ok(
+            "processes",
+            "no cgroups (v2) for this user: what a local step leaves running is found by its"
+            " ancestry; for more, run the worker as root or with a delegated slice",
+        )
 
 
 def _disk() -> Iterator[Finding]:

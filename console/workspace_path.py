@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from engine.errors import AuthorError
@@ -34,7 +35,7 @@ def read_path(typed: str) -> tuple[Path, Loaded]:
             f"'{typed}' is not a workflow file: give one that ends in .yaml or .yml, a Torc file,"
             " or the folder of a workspace."
         )
-    return path, loaded
+    return path, replace(loaded, problems=(*tree.warnings, *loaded.problems))
 
 
 def refuse_ordinary_file(path: Path, typed: str) -> None:

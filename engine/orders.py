@@ -8,6 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.scripts import Language
+
 Stream = Literal["stdout", "stderr", "server"]
 INPUT_FILE = "STROEM_INPUT_FILE"  # the path of the file with all inputs
 
@@ -17,18 +19,21 @@ class ScriptWork:
     """Run code of the workspace. Exactly one of `code` and `source` is set; `source` is relative to
     the workspace."""
 
-    language: Literal["shell", "python", "javascript", "typescript", "go"] = "shell"
+    language: Language = "shell"
     code: str | None = None
     is_open: bool = False  # `code` holds no secrets: process lists may show it
     source: str | None = None
     args: tuple[str, ...] = ()
     interpreter: str | None = None
+    # the program of the first line (`#!`), with options, that runs the file instead of ours
+    program: tuple[str, ...] = ()
     dependencies: tuple[str, ...] = ()
     # a private copy of the pinned revision on this host; None when it has no files
     workspace_dir: Path | None = None
     # containers: how /workspace is mounted
     workspace_mode: Literal["readonly", "copy"] = "readonly"
     runner_image: str | None = None  # containers: overrides the worker's runner image
+    umask: int | None = None  # None: that of the worker or of the image
 
     def __post_init__(self) -> None:
         if (self.code is None) == (self.source is None):

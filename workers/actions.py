@@ -63,6 +63,7 @@ class Actions:
         user: User | None = None,
         withheld: Collection[str] = (),
         eviction: Eviction | None = None,
+        umask: int | None = None,
     ) -> None:
         """`withheld`: credentials of the worker that no command may find in its environment."""
         self._ledger = ledger
@@ -73,6 +74,7 @@ class Actions:
         self._pump = pump
         self._stop_grace_s = stop_grace_s
         self._user = user
+        self._umask = -1 if umask is None else umask
         self._withheld = tuple(withheld)
         self._eviction = eviction or Eviction()
 
@@ -155,7 +157,7 @@ class Actions:
         feed = LineFeed(doing.reporter, Limits(), doing.material.masks)
         began_at = time.monotonic()
         end = supervise(
-            Command((SHELL, "-c", command), doing.directory, doing.environment),
+            Command((SHELL, "-c", command), doing.directory, doing.environment, self._umask),
             doing.attempt.name,
             feed.feed,
             doing.attempt.stop,

@@ -1,4 +1,7 @@
-"""Unpacks the archive of a revision: regular files and directories only, within limits."""
+"""Unpacks the archive of a revision: directories, regular files, and links that stay inside; within
+limits.
+
+Links are only noted: nothing is ever written or read through one."""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ import json
 import os
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.errors import PlatformError
+from engine.links import BadLink, follow
 
 MAX_ENTRIES = 200_000
 MAX_BYTES = 4 << 30
@@ -27,16 +31,19 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The contents of a tree: directories (parents first) and files, by path below its root."""
+    """The contents of a tree: directories (parents first), files, and symbolic links with their
+    targets, by path below its root."""
 
     folders: tuple[str, ...]
     files: Mapping[str, FileEntry]
+    links: Mapping[str, str] = field(default_factory=dict)
 
     def dumps(self) -> str:
         return json.dumps(
             {
                 "folders": self.folders,
                 "files": {p: [f.mode, f.digest] for p, f in self.files.items()},
+                "links": dict(self.links),
             }
         )
 
@@ -47,6 +54,7 @@ class Manifest:
         return cls(
             tuple(read["folders"]),
             {path: FileEntry(*entry) for path, entry in read["files"].items()},
+            {str(path): str(target) for path, target in read.get("links", {}).items()},
         )
 
 
@@ -54,6 +62,7 @@ def unpack(archive: bytes, into: Path) -> Manifest:
     """Unpack a tar.gz into `into`, an empty directory. Raises PlatformError for anything odd."""
     folders: dict[str, None] = {}
     files: dict[str, FileEntry] = {}
+    links: dict[str, str] = {}
     left = MAX_BYTES
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:*") as tar:
@@ -65,11 +74,19 @@ def unpack(archive: bytes, into: Path) -> Manifest:
                 path = _safe(member.name)
                 if path:
                     _add_parents(
-                        path if member.isdir() else os.path.dirname(path), folders, files, into
+                        path if member.isdir() else os.path.dirname(path),
+                        folders,
+                        links,
+                        files,
+                        into,
                     )
                 if member.isdir():
                     continue
-                if not member.isreg() or not path or path in folders or path in files:
+                is_taken = not path or path in folders or path in files or path in links
+                if member.issym() and not is_taken:
+                    links[path] = member.linkname
+                    continue
+                if not member.isreg() or is_taken:
                     raise PlatformError(
                         f"the workspace archive contains {member.name!r}, which is not a plain file"
                     )
@@ -81,7 +98,21 @@ def unpack(archive: bytes, into: Path) -> Manifest:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise PlatformError(f"the workspace archive cannot be read: {error}") from error
-    return Manifest(tuple(sorted(folders)), files)
+    _check_links(links, folders, files)
+    return Manifest(tuple(sorted(folders)), files, links)
+
+
+def _check_links(
+    links: Mapping[str, str], folders: Mapping[str, None], files: Mapping[str, FileEntry]
+) -> None:
+    """Refuse an archive with a link that leads out of the workspace, or to nothing."""
+    for path in links:
+        try:
+            follow(path, links, folders, files)
+        except BadLink as reason:
+            raise PlatformError(
+                f"the workspace archive contains the symbolic link {path[:80]!r}: {reason}"
+            ) from None
 
 
 def copy_file(source: Path, target: Path, mode: int) -> str:
@@ -114,14 +145,18 @@ def _safe(name: str) -> str:
 
 
 def _add_parents(
-    path: str, folders: dict[str, None], files: Mapping[str, FileEntry], into: Path
+    path: str,
+    folders: dict[str, None],
+    links: Mapping[str, str],
+    files: Mapping[str, FileEntry],
+    into: Path,
 ) -> None:
     at = ""
     for part in path.split("/") if path else ():
         at = f"{at}/{part}" if at else part
         if at in folders:
             continue
-        if at in files:
+        if at in files or at in links:
             raise PlatformError(
                 f"the workspace archive contains {at!r} both as a file and as a directory"
             )

@@ -143,6 +143,7 @@ def assemble(
     actions = Actions(
         doors.ledger, doors.allocations, outputs, guard, launch, pump,
         stop_grace_s=config.stop_grace_secs, user=user, withheld=withheld, eviction=eviction,
+        umask=config.umask,
     )  # fmt: skip
     catalog = Catalog(_catalog_config(config, directory, allocation), guard)
     workspaces = Workspaces(
@@ -209,6 +210,7 @@ def _execution(
         stop_grace_s=config.stop_grace_secs,
         runner_image=config.runner_image,
         run_as=config.run_as,
+        umask=config.umask,
         outputs=outputs,
         visits=visits,
         eviction=eviction,

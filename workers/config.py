@@ -49,6 +49,13 @@ def _size(given: Given) -> int:
     return int(float(amount) * (1024 if binary else 1000) ** " kmgt".index(unit.lower() or " "))
 
 
+def _octal(given: Given) -> int:
+    typed = given.node.text or str(given.node.value)
+    if not re.fullmatch(r"(0o)?[0-7]{1,4}", typed) or int(typed.removeprefix("0o"), 8) > 0o777:
+        raise Wrong(f"must be octal digits such as 0027, not '{given.shown}'")
+    return int(typed.removeprefix("0o"), 8)
+
+
 def _tags(given: Given) -> tuple[str, ...]:
     what = "names, such as [script, gpu]"
     found = words(given, what)
@@ -94,6 +101,7 @@ class WorkerConfig:
     docker: Annotated[Mapping[str, Any] | None, Section] = field(default=None, repr=False)
     kubernetes: Annotated[Mapping[str, Any] | None, Section] = field(default=None, repr=False)
     run_as: Annotated[str | None, _name] = None  # system user of local steps
+    umask: Annotated[int | None, _octal] = None  # of local steps; None: the worker's own
     output_root: Path | None = None
     dependency_cache_dir: Path | None = None
     max_retained_revisions: Annotated[int, number(0, 10_000, whole=True)] = 2

@@ -15,6 +15,7 @@ from apps.jobs.ledger import Claim, Material, Report
 from engine.errors import AuthorError, PlatformError, StroemError
 from engine.masking import masker
 from engine.orders import ImageWork, Limits, Pinned, ScriptWork, StepOrder, StepOutcome, Verdict
+from engine.scripts import language_of_file
 from engine.spec.model import Action
 from runners.base import Runner
 from workers.attempts import Attempt, fields
@@ -99,6 +100,7 @@ class Execution:
         stop_grace_s: float,
         runner_image: str | None = None,
         run_as: str | None = None,
+        umask: int | None = None,
         outputs: Outputs | None = None,
         visits: Visits | None = None,
         eviction: Eviction | None = None,
@@ -114,6 +116,7 @@ class Execution:
         self._stop_grace_s = stop_grace_s
         self._runner_image = runner_image
         self._run_as = run_as
+        self._umask = umask
         self._outputs = outputs
         self._visits = visits
         self._eviction = eviction or Eviction()
@@ -219,7 +222,7 @@ class Execution:
                 pinned = self._pins.pin(claim)
             else:
                 place.tree = self._workspaces.take(claim.revision_id, claim.revision_digest)
-            work = self._script(rendered, place.tree)
+            work = self._script(rendered, place.tree, material.step.umask)
         else:
             assert rendered.image is not None
             work = ImageWork(rendered.image, rendered.cmd, action.entrypoint, action.command)
@@ -260,10 +263,12 @@ class Execution:
         is_torc = "TORC_JOB_ID" in material.environment
         return {"STROEM_OUTPUT_DIR": path, **({"TORC_OUTPUT_DIR": path} if is_torc else {})}
 
-    def _script(self, rendered: Rendered, tree: Tree | None) -> ScriptWork:
+    def _script(self, rendered: Rendered, tree: Tree | None, umask: int | None) -> ScriptWork:
         action = rendered.action
+        for known in (action.umask, self._umask if action.runner == "local" else None):
+            umask = known if umask is None else umask
         return ScriptWork(
-            language=action.language,
+            language=action.language or language_of_file(rendered.source or "") or "shell",
             code=rendered.script,
             is_open=_is_open(rendered),
             source=rendered.source,
@@ -273,6 +278,7 @@ class Execution:
             workspace_dir=None if tree is None else tree.path,
             workspace_mode=action.workspace,
             runner_image=self._runner_image,
+            umask=umask,
         )
 
 

@@ -30,6 +30,7 @@ class _Folder:
     name: str  # relative to the root; empty for the root itself
     files: dict[str, Stamp] = field(default_factory=dict)
     folders: dict[str, _Folder] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
 
 
 class Damaged(PlatformError):
@@ -59,6 +60,10 @@ class Tree:
         for name in manifest.files:
             parent, _, last = name.rpartition("/")
             self._copy(by_name[parent], last)
+        for name, target in manifest.links.items():
+            parent, _, last = name.rpartition("/")
+            by_name[parent].links[last] = target
+            self._link(by_name[parent], last)
 
     def take(self) -> None:
         """A step starts: it made all changes from now on."""
@@ -88,16 +93,22 @@ class Tree:
                     found += 1
                     mended += self._check_mode(entry.path, entry.stat(follow_symlinks=False))
                     mended += self._heal(folder.folders[entry.name])
+                elif entry.name in folder.links and self._is_link(entry, folder):
+                    found += 1
                 else:
                     _discard(entry.path)
                     mended += 1
-        if found < len(folder.files) + len(folder.folders):
-            missing = {*folder.files, *folder.folders} - set(os.listdir(folder.path))
+        if found < len(folder.files) + len(folder.folders) + len(folder.links):
+            known = {*folder.files, *folder.folders, *folder.links}
+            missing = known - set(os.listdir(folder.path))
             for name in sorted(missing):
                 mended += self._restore(folder, name)
         if folder is self._root:
             mended += self._check_mode(folder.path, os.lstat(folder.path))
         return mended
+
+    def _is_link(self, entry: os.DirEntry[str], folder: _Folder) -> bool:
+        return entry.is_symlink() and os.readlink(entry.path) == folder.links[entry.name]
 
     def _is_untouched(self, entry: os.DirEntry[str], stamp: Stamp, folder: _Folder) -> bool:
         if stamp_of(entry.stat(follow_symlinks=False)) != stamp:
@@ -125,7 +136,7 @@ class Tree:
     def _restore(self, folder: _Folder, name: str) -> int:
         inner = folder.folders.get(name)
         if inner is None:
-            self._copy(folder, name)
+            (self._link if name in folder.links else self._copy)(folder, name)
             return 1
         self._make_folder(inner.path)
         return 1 + self._heal(inner)
@@ -147,6 +158,11 @@ class Tree:
             raise Damaged(f"in this host's copy of a workspace, {name!r} has changed")
         self._own(str(target))
         folder.files[last] = stamp_of(os.lstat(target))
+
+    def _link(self, folder: _Folder, last: str) -> None:
+        path = f"{folder.path}/{last}"
+        os.symlink(folder.links[last], path)
+        self._own(path)
 
     def _own(self, path: str) -> None:
         if self._owner is not None:

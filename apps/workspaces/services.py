@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ from apps.workspaces.errors import SecretError, SourceError
 from apps.workspaces.models import Blob, Revision, Secret, Workspace
 from apps.workspaces.references import resolve
 from apps.workspaces.sealing import seal, seal_bytes
-from apps.workspaces.sources import GitSource, Tree, read_file, read_folder, read_git
+from apps.workspaces.sources import GitSource, SourceFile, Tree, read_file, read_folder, read_git
 from apps.workspaces.sources.git import check_ref, check_url, newest_commit
 from apps.workspaces.sources.gitprogram import Credential
 from apps.workspaces.stripping import strip
@@ -177,7 +177,9 @@ def load(tree: Tree, name: str) -> Loaded:
     by_path = {file.path: file.content for file in tree.files}
     chosen: dict[str, bytes] = {}
     problems: list[Problem] = []
-    selected = [*spec.select(by_path), *spec.select_specifications(by_path)]
+    aliases = tree.aliases()
+    selected = _select(by_path, aliases)
+    by_path |= {path: aliases[path].content for path in selected if path in aliases}
     alone = [path for path in by_path if len(by_path) == 1 and Path(path).suffix in SPECIFICATIONS]
     for path in selected or alone:
         try:
@@ -185,10 +187,7 @@ def load(tree: Tree, name: str) -> Loaded:
         except SourceError as error:
             problems.append(Problem(Place(path), "sops", str(error)))
     loaded = spec.load(
-        chosen,
-        name=name,
-        paths=frozenset(by_path),
-        unsafe_templates=settings.STROEM.unsafe_templates,
+        chosen, name=name, paths=tree.names, unsafe_templates=settings.STROEM.unsafe_templates
     )
     if not chosen and not problems:
         message = (
@@ -198,6 +197,20 @@ def load(tree: Tree, name: str) -> Loaded:
     found = (*problems, *loaded.problems)
     has_errors = any(problem.severity == "error" for problem in found)
     return Loaded(None if has_errors else loaded.workspace, found)
+
+
+def _select(by_path: Mapping[str, bytes], aliases: Mapping[str, SourceFile]) -> list[str]:
+    """The workflow files: each once, by its own name rather than that of a link to it."""
+    known = {**by_path, **{path: file.content for path, file in aliases.items()}}
+    found = [*spec.select(known), *spec.select_specifications(known)]
+    seen = {path for path in found if path in by_path}
+    selected = []
+    for path in found:
+        real = aliases[path].path if path in aliases else path
+        if real == path or real not in seen:
+            selected.append(path)
+        seen.add(real)
+    return selected
 
 
 def _read(workspace: Workspace) -> Tree:

@@ -9,7 +9,8 @@ from typing import Any, cast
 from engine import durations
 from engine.durations import Duration
 from engine.errors import AuthorError
-from engine.spec.entry import Entry, read_inputs, read_outputs, read_retry
+from engine.scripts import Language, language_of_file, languages_of, read_first_line
+from engine.spec.entry import Entry, read_inputs, read_outputs, read_retry, read_umask
 from engine.spec.fields import ACTION_FIELDS, TYPES, FieldRow, Kind
 from engine.spec.model import Action, ActionType, Escalation, Place
 from engine.spec.problems import shorten
@@ -51,6 +52,8 @@ def read_action(
         value = _read_field(entry, row)
         if value is not None:
             values[_RENAMED.get(key, key)] = value
+    if action_type == "script":
+        values.setdefault("language", _imply_language(values.get("script"), values.get("source")))
     return Action(type=action_type, place=place, **values)
 
 
@@ -70,6 +73,32 @@ def _read_runner(entry: Entry) -> str | None:
 def _read_language(entry: Entry) -> str | None:
     word = entry.word("language", LANGUAGES, "language")
     return _LANGUAGE_ALIASES.get(word, word) if word else None
+
+
+def _imply_language(script: str | None, source: str | None) -> Language | None:
+    """The language of a script whose author names none: by its first line or its extension. None
+    when only the rendered `source` will tell."""
+    if source is None:
+        is_plain = script is None or not script.startswith("#!")
+        known = () if is_plain else languages_of(read_first_line(script or ""))
+        return known[0] if known else "shell"
+    if source.rstrip().endswith(("}}", "%}")):
+        return None
+    return language_of_file(source) or "shell"
+
+
+def _read_script(entry: Entry) -> str | None:
+    """The script without what hides its first line, and without carriage returns of Windows."""
+    script = entry.text("script")
+    if script is None:
+        return None
+    if script.lstrip("\ufeff \t\r\n").startswith("#!"):
+        script = script.lstrip("\ufeff \t\r\n")
+    if "\r\n" not in script:
+        return script
+    message = f"{entry.subject} script has Windows line ends (CR LF); LF is used instead"
+    entry.problems.warning(entry.at("script"), "line-ends", message)
+    return script.replace("\r\n", "\n")
 
 
 def _read_manifest(entry: Entry) -> Mapping[str, Any] | None:
@@ -190,8 +219,10 @@ _READ: Mapping[Kind, Callable[[Entry, str], Any]] = {
 _OWN: Mapping[str, Callable[[Entry], Any]] = {
     "input": read_inputs,
     "output": read_outputs,
+    "script": _read_script,
     "runner": _read_runner,
     "language": _read_language,
+    "umask": read_umask,
     "manifest": _read_manifest,
     "resources": _read_resources,
     "retry": read_retry,

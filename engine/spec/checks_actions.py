@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import PurePosixPath
 
+from engine.scripts import languages_of, read_first_line
 from engine.spec.actions import RUNNERS
 from engine.spec.draft import Draft, step_subject
 from engine.spec.fields import ACTION_FIELDS
@@ -117,14 +118,31 @@ def check_languages(draft: Draft) -> Iterator[Problem]:
 
 
 def _knows_language(action: Action) -> bool:
-    """Whether the extension of the source file implies the language."""
-    return bool(action.source) and PurePosixPath(str(action.source)).suffix in (
-        ".py",
-        ".js",
-        ".mjs",
-        ".ts",
-        ".go",
-    )
+    """Whether the source's extension or the script's first line implies a language with
+    packages."""
+    return action.language != "shell"
+
+
+def check_first_lines(draft: Draft) -> Iterator[Problem]:
+    """`#!` names the program of an inline script, unless `interpreter` or `language` say
+    otherwise."""
+    for name, subject, action in draft.actions():
+        if not action.script or not action.script.startswith("#!"):
+            continue
+        words = read_first_line(action.script)
+        if not words:
+            continue
+        place, program = draft.in_action(name, "script"), PurePosixPath(words[0]).name
+        begins = f"{subject} script begins with '#!' and {shorten(program)}, but"
+        known = languages_of(words)
+        if action.interpreter:
+            if PurePosixPath(action.interpreter).name != program:
+                message = f"{begins} 'interpreter' is '{action.interpreter}', which runs it"
+                yield warning(place, "first-line", message)
+        elif known and action.language not in known:
+            runs = f"'{shorten(program)}' runs it" if action.language == "shell" else "which counts"
+            message = f"{begins} its language is {action.language}; {runs}: remove one of the two"
+            yield warning(place, "first-line", message)
 
 
 def check_interpreters(draft: Draft) -> Iterator[Problem]:
@@ -348,6 +366,7 @@ CHECKS = (
     check_script_or_source,
     check_sources,
     check_languages,
+    check_first_lines,
     check_interpreters,
     check_dependencies,
     check_args,

@@ -250,6 +250,12 @@ def check_task_limits(draft: Draft) -> Iterator[Problem]:
 def check_worker_keys(draft: Draft) -> Iterator[Problem]:
     """`tags`, `on_worker_lost` and `scheduler` concern workers, which some steps never reach."""
     for task, name, step, action in _steps(draft):
+        if action is not None and action.type != "script" and step.umask is not None:
+            message = (
+                f"{step_subject(task, name)} has 'umask' but its action is type '{action.type}'"
+                " (only script actions have one)"
+            )
+            yield error(draft.in_step(task, name, "umask"), "forbidden-field", message)
         if action is None or action.type not in _ON_SERVER:
             continue
         for key, is_set in (

@@ -24,6 +24,7 @@ _STEP_ROOTS = ("input", *_SECRETS, "each", "state", "global_state")
 _ROOTS = {"hook": ("hook", *_SECRETS), "default": _SECRETS, "workspace": _SECRETS}
 _JSON = ("json", "json_encode")
 _SAFE_TYPES = ("integer", "number", "boolean", "date", "datetime")
+_NO_TEMPLATE = "; if this is no template, write {% raw %} before it and {% endraw %} after it"
 _FILTERS = {"shell": "sh", "python": "py", "javascript": "json", "typescript": "json", "go": "json"}
 
 
@@ -216,7 +217,10 @@ def _syntax_problem(site: Site, wrong: str) -> Problem:
             f"{site.subject} has invalid {site.what} expression '{shorten(site.text)}': {wrong}"
         )
     else:
-        message = f"{site.subject} has invalid {site.what} template: {wrong}"
+        is_code = site.what in ("script", "cmd", "args", "manifest") or site.what.startswith("env ")
+        is_clear = "raw %}" in wrong or "there is no filter" in wrong
+        hint = _NO_TEMPLATE if is_code and not is_clear else ""
+        message = f"{site.subject} has invalid {site.what} template: {wrong}{hint}"
     return error(site.place, "template", message)
 
 
@@ -278,7 +282,7 @@ def _check_splices(draft: Draft, name: str, subject: str, action: Action) -> Ite
     """Values pasted into code: the caller's text would be executed."""
     complain = error if draft.is_strict else warning
     for key, text, language in (
-        ("script", action.script, action.language),
+        ("script", action.script, action.language or "shell"),
         ("cmd", action.cmd, "shell"),
     ):
         for splice in templating.splices(text) if text else ():

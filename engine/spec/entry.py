@@ -8,6 +8,7 @@ problems of a file at once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, cast
 
@@ -27,6 +28,7 @@ _OUTPUT_FIELDS = ("type", "description", "required", "default", "options")
 _RETRY_FIELDS = ("max_attempts", "delay", "backoff", "jitter")
 _LONGEST_DELAY_S = 3600
 _WHOLE_LIMIT = 2**31 - 1
+_UMASK = re.compile(r"(?:0o)?[0-7]{1,4}")
 
 
 class Entry:
@@ -318,3 +320,15 @@ def read_retry(owner: Entry, key: str = "retry") -> Retry | None:
         ),
         jitter=entry.flag("jitter"),
     )
+
+
+def read_umask(entry: Entry) -> int | None:
+    """Octal digits as they are typed, quoted or not: 0027 means the same as "027"."""
+    typed = entry.loose_text("umask")
+    if typed is None:
+        return None
+    number = int(typed.removeprefix("0o"), 8) if _UMASK.fullmatch(typed) else -1
+    if not 0 <= number <= 0o777:
+        entry.complain("umask", f"must be octal digits such as 0027, not '{shorten(typed)}'")
+        return None
+    return number

@@ -65,7 +65,7 @@ _ROWS = (
     FieldRow("output", _ALL, "own"),
     # script
     FieldRow(
-        "script", _SCRIPT, "text",
+        "script", _SCRIPT, "own",
         because={
             "docker": "script is for type:script actions, use cmd for docker",
             "pod": "script is for type:script actions, use cmd for docker",
@@ -93,6 +93,7 @@ _ROWS = (
     FieldRow("interpreter", _SCRIPT, "text"),
     FieldRow("args", _SCRIPT, "texts", because={"docker": _ARGS_ELSEWHERE, "pod": _ARGS_ELSEWHERE}),
     FieldRow("workspace", _SCRIPT, "choice", choices=("readonly", "copy")),
+    FieldRow("umask", _SCRIPT, "own"),
     # docker, pod
     FieldRow(
         "image", _IMAGE, "text",
@@ -160,6 +161,7 @@ STEP_FIELDS = (
     "action", "name", "description", "depends_on", "input", "when", "for_each", "sequential",
     "max_parallel",
     "continue_on_failure", "timeout", "retry", "tags", "on_worker_lost", "scheduler", "priority",
+    "umask",
 )  # fmt: skip
 TASK_FIELDS = (
     "name", "description", "folder", "mode", "input", "flow", "timeout", "retry", "on_success",

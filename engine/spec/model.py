@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from engine.durations import Duration
+from engine.scripts import Language
 
 ActionType = Literal["script", "docker", "pod", "task", "agent", "approval"]
 RunnerName = Literal["local", "docker", "pod"]
-Language = Literal["shell", "python", "javascript", "typescript", "go"]
 OnWorkerLost = Literal["fail", "retry"]
 
 
@@ -127,11 +127,12 @@ class Action:
     script: str | None = None
     source: str | None = None
     runner: RunnerName = "local"
-    language: Language = "shell"
+    language: Language | None = "shell"  # None: only the rendered `source` will tell
     dependencies: tuple[str, ...] = ()
     interpreter: str | None = None
     args: tuple[str, ...] = ()
     workspace: Literal["readonly", "copy"] = "readonly"
+    umask: int | None = None
     # docker, pod
     image: str | None = None
     cmd: str | None = None
@@ -183,6 +184,7 @@ class Step:
     # the required outcome of dependencies: any or all completed, or just ended
     join: Literal["any", "all", "done"] = "any"
     priority: int = 0
+    umask: int | None = None
     place: Place = Place()
 
 

@@ -7,7 +7,14 @@ from typing import Any, Literal, cast
 
 from engine.spec.actions import read_action
 from engine.spec.draft import Node
-from engine.spec.entry import Entry, looks_like_field, read_inputs, read_retry, read_values
+from engine.spec.entry import (
+    Entry,
+    looks_like_field,
+    read_inputs,
+    read_retry,
+    read_umask,
+    read_values,
+)
 from engine.spec.fields import HOOK_LISTS, STEP_FIELDS, TASK_FIELDS
 from engine.spec.model import Action, Hook, Hooks, OnWorkerLost, Place, Step, Task
 from engine.spec.problems import shorten
@@ -139,6 +146,7 @@ def _read_step(
         on_worker_lost=cast(OnWorkerLost | None, lost),
         scheduler=entry.text("scheduler"),
         priority=entry.whole("priority", -MOST_PRIORITY, MOST_PRIORITY) or 0,
+        umask=read_umask(entry),
         place=place,
     )
 

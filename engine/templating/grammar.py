@@ -2,9 +2,9 @@
 
 This module has its own tokeniser because Tera's tokens differ: strings are in double, single or
 back quotes without escapes, names are ASCII, numbers are decimal, text keeps its line ends; and the
-place of each tag must be known. Two things that Tera refuses pass as text, since scripts are full
-of them: `{{"key": ...` (the way an f-string writes a JSON object) and the shell's `${#name}`, as
-long as no comment ends after it. A dotted path is one name token.
+place of each tag must be known. Scripts are full of braces, so some of what Tera takes for a tag is
+text: `{{"key": ...` (the way an f-string writes a JSON object), the shell's `${#name}`, and any
+`{#` that no comment can begin with, see `_Scanner._comment`. A dotted path is one name token.
 """
 
 from __future__ import annotations
@@ -47,7 +47,17 @@ _WANTED = {"variable_end": "an operator or the end of the tag", "block_end": "th
 _TAGS = "if, for, set, set_global, filter, raw, break and continue"
 _NO_MACROS = "macros are switched off; repeat the text, or compute it in a step"
 NO_CONDITION = "write {% if ... %}{% else %}{% endif %}: there is no 'if' within an expression"
-_ENDLESS = "'{#' opens a comment that never ends; write {% raw %}{#{% endraw %} for the text"
+_TEXT = "write {% raw %}{#{% endraw %} for the text"
+_ENDLESS = f"'{{#' opens a comment that never ends; {_TEXT}"
+_DOUBTFUL = (
+    "'{#' opens a comment only if '#}' follows in its line, or if it stands first in its line and"
+    f" a space comes after it and before '#}}'; {_TEXT}"
+)
+_COMMENT_END = re.compile(r"(?<=[\s-])#\}")
+_FOREIGN = (
+    "; for the templates of another program, write {% raw %} before them and {% endraw %} after"
+    " them"
+)
 _COMPLAINTS = {
     ".": "a name, a number or a closing bracket was expected at '.'",
     "{": "'{' is not allowed in an expression; write {% raw %} around text that is full of braces",
@@ -91,6 +101,7 @@ class _Scanner:
         self.tokens: list[Token] = []
         self.tags: list[Tag] = []
         self._count = 0  # of the tokens within tags
+        self._next_end = -1  # where the next '#}' is; the length of the text if there is none
         self._line_starts = [0, *(found.end() for found in re.finditer("\n", text))]
 
     def line(self, position: int) -> int:
@@ -103,12 +114,19 @@ class _Scanner:
         text, position, begin, trims = self.text, 0, 0, False
         while found := MARKER.search(text, position):
             start = found.start()
-            if self._is_text(start):
+            is_comment = text.startswith("{#", start)
+            comment_end = self._comment(start) if is_comment else None
+            if comment_end is None and (is_comment or _OBJECT.match(text, start + 2)):
                 position = start + 2
                 continue
             opens_trimmed = text.startswith("-", start + 2)
             self._data(begin, start, trims, opens_trimmed)
-            position, trims = self._tag(start, start + 2 + opens_trimmed)
+            inside = start + 2 + opens_trimmed
+            if comment_end is None:
+                position, trims = self._tag(start, inside)
+            else:
+                position = comment_end
+                trims = text.startswith("-#}", position - 3) and position - 2 > inside
             begin = position
         self._data(begin, len(text), trims, False)
 
@@ -119,19 +137,35 @@ class _Scanner:
         if value:
             self.tokens.append(Token(self.line(start), "data", value))
 
-    def _is_text(self, start: int) -> bool:
-        if self.text.startswith("{{", start):
-            return _OBJECT.match(self.text, start + 2) is not None
-        return self.text.startswith("${#", start - 1) and self.text.find("#}", start + 2) < 0
+    def _comment(self, start: int) -> int | None:
+        """Where the comment ends that begins with this `{#`; None if it is text.
+
+        Scripts hold `{#` and `#}` of their own: `${#a[@]}`, `${text%#}`, a function that is
+        commented out. What could be either is refused, so that no script is cut in silence.
+        """
+        text, inside = self.text, start + 2
+        if text.startswith("$", start - 1) and start:
+            return None
+        if self._next_end < inside:
+            found = text.find("#}", inside)
+            self._next_end = found if found >= 0 else len(text)
+        end = self._next_end
+        is_spaced = text[inside : inside + 1] in ("", "-", *WHITESPACE)
+        if end == len(text):
+            if is_spaced:
+                raise self.fail(_ENDLESS, start)
+            return None
+        if text.find("\n", inside, end) < 0:
+            return end + 2
+        line_start = self._line_starts[self.line(start) - 1]
+        closed = _COMMENT_END.search(text, inside)
+        if not is_spaced or closed is None or text[line_start:start].strip():
+            raise self.fail(_DOUBTFUL, start)
+        return closed.end()
 
     def _tag(self, start: int, inside: int) -> tuple[int, bool]:
         """Where the tag ends, and whether the text after it loses its leading space."""
         text = self.text
-        if text.startswith("{#", start):
-            end = text.find("#}", start + 2)
-            if end < 0:
-                raise self.fail(_ENDLESS, start)
-            return end + 2, text.startswith("-#}", end - 1) and end > inside
         if raw := _RAW.match(text, start):
             finish = _END_RAW.search(text, raw.end())
             if not finish:
@@ -200,6 +234,8 @@ class _Scanner:
             return "a number is written like 12 or 1.5"
         if self.text.startswith("::", position):
             return _NO_MACROS
+        if char == "." and self.tokens[-1].type == "variable_begin":
+            return _COMPLAINTS["."] + _FOREIGN
         shown = f"{char!r}" if char.isprintable() else "a control character"
         return _COMPLAINTS.get(char, f"{shown} is not allowed here")
 

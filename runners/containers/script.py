@@ -14,7 +14,9 @@ from pathlib import Path, PurePosixPath
 
 from engine.errors import AuthorError, PlatformError
 from engine.orders import INPUT_FILE, ScriptWork, StepOrder
+from engine.scripts import PROGRAMS
 from runners.base import ADVICE
+from runners.sources import use_plain_line_ends
 
 DEFAULT_RUNNER_IMAGE = "ghcr.io/fremvaerk/stroem-runner:latest"
 WORKSPACE = "/workspace"
@@ -59,31 +61,39 @@ def build_script_files(work: ScriptWork, image: str) -> dict[str, str]:
     }
     head = "".join(f"_s_{key}={shlex.quote(value)}\n" for key, value in variables.items())
     dependencies = f'dependencies() {{ "$@" {" ".join(map(shlex.quote, work.dependencies))}; }}\n'
+    cases = "".join(
+        f"{name}|{name}[0-9.-]*) echo {' '.join(its)};;" for name, its in PROGRAMS.items()
+    )
+    languages = f"languages_of() {{ case $1 in {cases} esac; }}\n"
     arguments = f"set -- {' '.join(map(shlex.quote, work.args))}\n"
     has = f"_s_has_dependencies={'yes' if work.dependencies else ''}\n"
-    files = {MAIN: head + has + dependencies + arguments + _PROGRAM}
+    if work.umask is not None:
+        head = f"umask {work.umask:04o}\n{head}"
+    files = {MAIN: head + has + dependencies + languages + arguments + _PROGRAM}
     if work.code is not None:
         files[name] = work.code
     return files
 
 
-def check_source(work: ScriptWork) -> None:
-    """Refuse a `source` that is not a file of the workspace, as far as it can be checked here."""
+def check_source(work: ScriptWork) -> bool:
+    """Refuse a `source` that is not a file of the workspace, as far as it can be checked here. True
+    if it had line ends of Windows, which are plain from now on."""
     if work.source is None:
-        return
+        return False
     parts = PurePosixPath(work.source)
     if parts.is_absolute() or ".." in parts.parts:
         raise AuthorError(
             f"source {work.source!r} is outside the workspace; write a path relative to its root"
         )
     if work.workspace_dir is None:
-        return
+        return False
     root = work.workspace_dir.resolve()
     target = (root / work.source).resolve()
     if not target.is_relative_to(root):
         raise AuthorError(f"source {work.source!r} leads outside the workspace")
     if not target.is_file():
         raise AuthorError(f"source {work.source!r} is not a file of the workspace")
+    return work.language == "shell" and use_plain_line_ends(target)
 
 
 def place_workdir(workdir: str | None) -> str:

@@ -82,8 +82,52 @@ install_node() {
     fi
 }
 
+# `#!` names the program that runs the script, unless its author chose an interpreter. With options, or when it is none
+# of ours, it gets the file as it is; `env` only looks the program up.
+honour_first_line() {
+    IFS= read -r _s_first <"$_s_file" || [ -n "$_s_first" ] || return 0
+    case $_s_first in '#!'*) ;; *) return 0 ;; esac
+    _s_first=${_s_first%"$(printf '\r')"}
+    [ -z "$_s_interpreter" ] || return 0
+    set -f
+    # shellcheck disable=SC2086  # the words of the line
+    set -- ${_s_first#??}
+    set +f
+    case ${1##*/} in env)
+        if [ "${2-}" = -S ]; then shift 2; set -- env "$@"; fi
+        case ${2-} in '' | -* | *=*) ;; *) shift ;; esac ;;
+    esac
+    [ $# -gt 0 ] || return 0
+    _s_known=$(languages_of "${1##*/}")
+    case " $_s_known " in
+        '  ' | *" $_s_language "*) ;;
+        *) if [ "$_s_language" != shell ]; then
+            printf "The script's first line names %s, but its language is %s, which runs it\n" "$1" "$_s_language" >&2
+            return 0
+        fi
+        _s_language=${_s_known%% *} ;;
+    esac
+    case $1 in python | python3) [ $# -gt 1 ] || return 0 ;; esac
+    has "$1" || fail "the script's first line names '$1', which was not found in this image;" \
+        "install it there, or correct the line"
+    if [ $# -eq 1 ] && [ -n "$_s_known" ]; then _s_interpreter=$1; return 0; fi
+    [ -z "$_s_has_dependencies" ] ||
+        fail "'dependencies' need a first line such as #!/usr/bin/env python3, without options"
+    _s_program=$*
+}
+
+run_program() {
+    if [ "$_s_language" != shell ]; then prepare_cache; export PYTHONUNBUFFERED=1; fi
+    if [ -z "$_s_source" ] && [ "$_s_language" != shell ]; then place_inline "$_s_name"; fi
+    set -f
+    # shellcheck disable=SC2086  # a program and its options
+    exec $_s_program "$_s_file" "$@"
+}
+
 run_shell() {
-    if [ -n "$_s_source" ] && [ -x "$_s_source" ] && [ -z "$_s_interpreter" ]; then exec "$_s_file" "$@"; fi
+    if [ -n "$_s_source" ] && [ -x "$_s_source" ] && [ -z "$_s_interpreter" ]; then
+        case $_s_first in ?ELF*) exec "$_s_file" "$@" ;; esac
+    fi
     if [ -n "$_s_interpreter" ]; then
         has "$_s_interpreter" || nothing_for
         exec "$_s_interpreter" "$_s_file" "$@"
@@ -172,4 +216,10 @@ run_go() {
 
 _s_file=${_s_source:-$_s_here/$_s_name}
 [ -f "$_s_file" ] || fail "source '$_s_source_name' is not a file of the workspace"
+_s_program=
+honour_first_line
+if [ -e "$_s_here/converted" ]; then
+    printf '%s has Windows line ends (CR LF); the step runs it with LF\n' "$_s_source_name" >&2
+fi
+if [ -n "$_s_program" ]; then run_program "$@"; fi
 "run_$_s_language" "$@"

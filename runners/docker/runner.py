@@ -24,6 +24,7 @@ from runners.docker.images import Images
 from runners.docker.request import LABEL, Sources, build_request, name_cache_volume, name_container
 from runners.docker.workspaces import Workspaces
 from runners.lines import LineFeed
+from runners.sources import describe_line_ends
 
 logger = logging.getLogger(__name__)
 
@@ -113,8 +114,9 @@ class _Attempt:
 
     def run(self) -> StepOutcome:
         image = self._choose_image()
-        if isinstance(self._order.work, ScriptWork):
-            check_source(self._order.work)
+        work = self._order.work
+        if isinstance(work, ScriptWork) and check_source(work):
+            self._feed.say(describe_line_ends(str(work.source)))
         image_id = (
             self._images.ensure(image, self._feed, self._end_signal)
             if self._end_signal.cause is None

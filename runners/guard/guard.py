@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from engine.errors import PlatformError
-from runners.guard import strays
+from runners.guard import cells, strays
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PROGRAM = (
@@ -162,6 +162,7 @@ class GuardProcess:
         finally:
             os.close(reading)
             os.close(done)
+        strays.guards.add(process.pid)
         _widen(writing)
         os.set_blocking(writing, False)
         self._is_open, self._pipe, self._starting = True, writing, (process, ready)
@@ -197,6 +198,7 @@ class Guard(GuardProcess):
         self._known["lease"] = f"lease {self.silence_s} {grace_s} {self.keeper}"
         self._beat = strays.read_clock()
         self._lapsed_at = 0.0
+        self.cells: cells.Cells | None = None  # a cgroup for each step, once started
 
     def has_ended_steps_since(self, moment: float) -> bool:
         """Whether, at some time after `moment` (on `strays.read_clock`), beats were missing for so
@@ -214,9 +216,13 @@ class Guard(GuardProcess):
     def start(self) -> None:
         """Start the guard process and wait until it watches. Counts as a beat."""
         with self._lock:
-            if not self._is_open:
-                self._begin()
-                self._note_beat()
+            if self._is_open:
+                return
+            self._begin()
+            self._note_beat()
+        self.cells = cells.make(self.keeper)
+        if self.cells is not None:
+            self._note("cells", f"cells {self.cells.root}")
 
     def watch(self, pgid: int) -> None:
         """Watch this process group from now on."""

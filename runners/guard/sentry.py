@@ -7,6 +7,7 @@ per line:
     program PID-STARTED STAGE SIGNAL:SECONDS,...  a program     (forget PID)
     folder PATH                     a directory of temporary files, removed at the end
     lease SILENCE_S GRACE_S MARK    steps end when no beat came for SILENCE_S; all bear MARK
+    cells PATH                      the cgroups of steps are below it
     beat SECONDS                    the lease was renewed then
     away PLACE ATTEMPT              a step on an engine or in a cluster   (back ATTEMPT)
     engines JSON                    how to reach those
@@ -28,7 +29,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from runners.guard import strays
+from runners.guard import cells, strays
 
 _LOOK_INTERVAL_S = 0.25
 _READ_BYTES = 1 << 16
@@ -41,12 +42,15 @@ _CLEANUP = (
 class Sentry:
     """Knows what one owner started, and when its last beat came."""
 
-    def __init__(self, pipe: int, owner_fd: int | None) -> None:
+    def __init__(self, pipe: int, owner_fd: int | None, owner: str = "") -> None:
         self._pipe = pipe
         self._owner_fd = owner_fd
         self._mark: str | None = None
         self._silence_s = self._grace_s = 0.0
         self._groups: set[int] = set()
+        self._cells = ""
+        self._owner = int(owner.partition("-")[0] or 0)
+        self._below: dict[int, int] = {}
         self._programs: dict[int, _Program] = {}
         self._folders: list[str] = []
         self._away: dict[str, str] = {}
@@ -69,16 +73,31 @@ class Sentry:
             self._read()
             if any(fd == self._owner_fd for fd, _ in events):
                 break
+            self._remember()
             if (self._groups or self._away) and self._is_silent():
                 self._end_steps()
                 self._groups.clear()
                 self._away.clear()
         self._read()
         self._end_steps()
+        if self._cells:
+            cells.remove(self._cells)
         for stage in sorted({program.stage for program in self._programs.values()}):
             _end([program for program in self._programs.values() if program.stage == stage])
         for folder in self._folders:
             _remove(folder)
+
+    def _remember(self) -> None:
+        """Without cgroups, know what descends from the owner and is no older than its steps: its
+        orphans have no parent to tell once it is gone."""
+        if not self._groups or self._cells or self._mark is None:
+            return
+        owner = strays.read_process(self._owner)
+        steps = [process for group in self._groups if (process := strays.read_process(group))]
+        if owner is not None and steps:
+            oldest = min(process.age for process in steps)
+            below = strays.list_below(self._owner, owner.sid)
+            self._below = {pid: start for pid, start in below.items() if (start, pid) >= oldest}
 
     def _is_silent(self) -> bool:
         return self._mark is not None and strays.read_clock() - self._beat > self._silence_s
@@ -110,6 +129,8 @@ class Sentry:
                 self._folders.append(message.partition(" ")[2])
             case ["lease", silence_s, grace_s, mark]:
                 self._silence_s, self._grace_s, self._mark = float(silence_s), float(grace_s), mark
+            case ["cells", *_]:
+                self._cells = message.partition(" ")[2]
             case ["beat", seconds]:
                 self._beat = max(self._beat, float(seconds))
             case ["away", place, attempt]:
@@ -125,7 +146,9 @@ class Sentry:
         cleanup = (
             _start_cleanup(self._engines, self._away) if self._away and self._engines else None
         )
-        strays.end(strays.Hunt(self._groups, keeper=self._mark), self._grace_s)
+        hunt = strays.Hunt(self._groups, keeper=self._mark, cell=self._cells or None)
+        hunt.know(self._below)
+        strays.end(hunt, self._grace_s)
         if cleanup is not None:
             _wait_for(cleanup)
 
@@ -209,7 +232,7 @@ def _wait_for(pid: int) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Leave the owner's process tree, write our pid to the second pipe, then watch. The last
     argument shows in process lists whose guard this is."""
-    pipe, ready, _ = arguments
+    pipe, ready, keeper = arguments
     owner = os.getppid()
     owner_fd = os.pidfd_open(owner) if hasattr(os, "pidfd_open") else None
     if os.fork():
@@ -222,4 +245,4 @@ def main(arguments: Sequence[str]) -> None:
     with suppress(OSError):  # the owner is gone already, and its messages are in the pipe
         os.write(int(ready), f"{os.getpid()}\n".encode())
     os.close(int(ready))
-    Sentry(int(pipe), owner_fd).run()
+    Sentry(int(pipe), owner_fd, keeper).run()

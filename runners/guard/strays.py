@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ ATTEMPT_MARK = "STROEM_ATTEMPT"
 KEEPER_MARK = "STROEM_GUARD"
 _SCAN_INTERVAL_S = 0.05
 _HAS_PROC = sys.platform == "linux"
+guards: set[int] = set()  # sessions of this process's guards, which may become its orphans
 
 
 class Process(NamedTuple):
@@ -32,6 +33,11 @@ class Process(NamedTuple):
     sid: int
     state: str
     started: int
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """Orders processes by birth: several begin within one tick, with rising pids."""
+        return self.started, self.pid
 
 
 def read_clock() -> float:
@@ -103,6 +109,41 @@ def _find_mark(environment: bytes, name: str) -> str | None:
     return rest.partition(b"\0")[0].decode("utf-8", "replace") if found else None
 
 
+def list_children(pid: int, thread: int | None = None) -> list[int]:
+    """The children of a process, and orphans that it adopted, from all of its threads or from one:
+    the main thread has the orphans."""
+    found: list[int] = []
+    try:
+        for name in os.listdir(f"/proc/{pid}/task") if thread is None else (thread,):
+            with open(f"/proc/{pid}/task/{name}/children", "rb") as file:
+                found += map(int, file.read().split())
+    except OSError:
+        return found
+    return found
+
+
+def list_below(pid: int, session: int | None = None) -> dict[int, int]:
+    """pid -> start of the processes that descend from `pid`, but for those of `session`."""
+    waiting, found = [pid], dict[int, int]()
+    while waiting:
+        for child in list_children(waiting.pop()):
+            process = read_process(child)
+            if process is not None and process.sid != session and child not in found:
+                found[child] = process.started
+                waiting.append(child)
+    return found
+
+
+def list_members(cell: str) -> set[int]:
+    """The processes in a cgroup and those directly below it."""
+    found: set[int] = set()
+    with suppress(OSError):
+        for folder in (cell, *(entry.path for entry in os.scandir(cell) if entry.is_dir())):
+            with suppress(OSError), open(f"{folder}/cgroup.procs", "rb") as file:
+                found.update(map(int, file.read().split()))
+    return found
+
+
 def list_processes() -> list[Process]:
     if not _HAS_PROC:
         return _list_by_ps()
@@ -130,12 +171,22 @@ class Hunt:
     without a mark is identified by its parents, which may be gone at the next look."""
 
     def __init__(
-        self, groups: Iterable[int] = (), attempt: str | None = None, keeper: str | None = None
+        self,
+        groups: Iterable[int] = (),
+        attempt: str | None = None,
+        keeper: str | None = None,
+        cell: str | None = None,
     ) -> None:
+        """`cell`: a cgroup whose members are hunted, see `cells`."""
         self.groups = frozenset(groups)
+        self.cell = cell
         self._attempt = attempt
         self._keeper = keeper
         self._known: dict[int, int] = {}
+
+    def know(self, found: Mapping[int, int]) -> None:
+        """Hunt these as well: pid -> start."""
+        self._known.update(found)
 
     def look(self) -> set[int]:
         """The living ones with all their descendants. Never the caller."""
@@ -146,6 +197,8 @@ class Hunt:
             if is_living(process) and process.pid not in spared
         }
         found = {pid for pid, process in alive.items() if self._is_hunted(process)}
+        if self.cell is not None:
+            found |= list_members(self.cell) & alive.keys()
         young = found
         while young:
             young = {pid for pid, process in alive.items() if process.ppid in found} - found

@@ -12,6 +12,7 @@ from engine.errors import AuthorError
 from engine.orders import ScriptWork
 from runners.host.dependencies import Recipe
 from runners.host.toolbox import Tool, Toolbox, read_go_version
+from runners.sources import is_binary
 
 _COMMONJS = re.compile(r"\brequire\s*\(|\bmodule\.exports\b|\b__(?:dir|file)name\b")
 _ES_MODULE = re.compile(r"^\s*(?:import\b\s*[\w{*\"']|export\b)", re.MULTILINE)
@@ -19,6 +20,9 @@ _GO_IMPORT = re.compile(
     r'^\s*(?:import\s+)?(?:[\w.]+\s+)?"([\w-]+(?:\.[\w-]+)+/[^"\s]+)"', re.MULTILINE
 )
 LONGEST_ARGUMENT = 16_384  # longest code on a command line: process lists stay readable
+_PLAIN_EXTENSIONS = {
+    "shell": ".sh", "python": ".py", "javascript": ".js", "typescript": ".ts", "go": ".go",
+}  # fmt: skip
 _LOCAL_DEPENDENCY = re.compile(r"^(?:-|\.|/|~|file:|link:|portal:)")
 
 
@@ -183,8 +187,10 @@ def build_invocation(
     """The command for `work`. `write` puts inline code into `scratch`; a source is found below
     `root`."""
     check_script(work)
-    tool = toolbox.choose(work.language, work.interpreter)
     source = find_source(root, work.source) if work.source is not None else None
+    if work.program:
+        return _invoke_program(work, toolbox, source, root, write)
+    tool = toolbox.choose(work.language, work.interpreter)
     match work.language:
         case "shell":
             return _invoke_shell(work, tool, source, write)
@@ -216,7 +222,7 @@ def _invoke_shell(work: ScriptWork, tool: Tool, source: Path | None, write: Writ
         if _may_be_an_argument(work, code):
             return Invocation((*tool.argv, "-c", code, os.path.basename(tool.argv[0]), *work.args))
         return Invocation((*tool.argv, str(write("step.sh", code)), *work.args))
-    if not work.interpreter and _is_program(source):
+    if not work.interpreter and is_binary(source):
         return Invocation((str(source), *work.args))
     return Invocation((*tool.argv, str(source), *work.args))
 
@@ -234,12 +240,18 @@ def _may_be_an_argument(work: ScriptWork, code: str) -> bool:
     )
 
 
-def _is_program(path: Path) -> bool:
-    """Whether the file is executable and names its interpreter."""
-    if not path.stat().st_mode & 0o111:
-        return False
-    with path.open("rb") as file:
-        return file.read(2) == b"#!"
+def _invoke_program(
+    work: ScriptWork, toolbox: Toolbox, source: Path | None, root: Path, write: Writer
+) -> Invocation:
+    """The program of the script's first line, with its options, and the file as its argument."""
+    extension = _PLAIN_EXTENSIONS[work.language]
+    file = source if source is not None else write(f"step{extension}", work.code or "")
+    env: dict[str, str] = {}
+    if work.language == "python":
+        env = {"PYTHONUNBUFFERED": "1"}
+        env |= {"PYTHONPATH": str(root)} if source is None else {}
+    argv = (toolbox.find_program(work.program[0]), *work.program[1:])
+    return Invocation((*argv, str(file), *work.args), env)
 
 
 def _invoke_python(

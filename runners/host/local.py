@@ -19,11 +19,12 @@ from runners.guard.guard import Guard
 from runners.host import environment
 from runners.host.dependencies import EnvironmentCache, Recipe
 from runners.host.environment import User, find_user
-from runners.host.languages import Invocation, build_invocation, find_recipe
+from runners.host.languages import Invocation, build_invocation, find_recipe, find_source
 from runners.host.memory import OutOfMemory
 from runners.host.process import Command, ProcessEnd, adopt_orphans, supervise
 from runners.host.toolbox import Toolbox
 from runners.lines import LineFeed
+from runners.sources import describe_line_ends, honour_first_line, use_plain_line_ends
 
 _SWEEP_GRACE_S = 2.0
 _INSTALL_LOG_BYTES = 1_000_000
@@ -144,20 +145,40 @@ class _Attempt:
             raise PlatformError("the local runner runs scripts; this order names an image")
         self._runner = runner
         self._order = order
+        self._root = order.work.workspace_dir or order.scratch_dir
         self._work: ScriptWork = order.work
         self._feed = feed
         self._lines = lines
         self._stop = stop
         self._user = runner.find_user(order)
-        self._root = order.work.workspace_dir or order.scratch_dir
         self._began = strays.read_clock()
         timeout_s = order.limits.timeout_s
         self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
+
+    def _settle(self, work: ScriptWork) -> ScriptWork:
+        """The work with the program that its first line names, its source with plain line ends."""
+        if work.source is None and not (work.code or "").startswith("#!"):
+            return work
+        source = None if work.source is None else find_source(self._root, work.source)
+        try:
+            settled, note = honour_first_line(work, source)
+            if source is not None and settled.language == "shell" and use_plain_line_ends(source):
+                self._feed.say(describe_line_ends(str(work.source)))
+        except OSError as error:
+            raise PlatformError(
+                f"source {work.source!r} could not be read: {error.strerror}"
+            ) from error
+        if settled.interpreter and not work.interpreter:
+            self._runner._toolbox.find_program(settled.interpreter)
+        if note:
+            self._feed.say(note)
+        return settled
 
     def run(self) -> StepOutcome:
         if self._stop.reason is not None:
             return self._outcome_of(ProcessEnd(0, "stop"))
         self._hand_over(self._order.scratch_dir)
+        self._work = self._settle(self._work)
         recipe = find_recipe(self._work, self._runner._toolbox)
         try:
             with (
@@ -167,13 +188,18 @@ class _Attempt:
                 if invocation.build is not None:
                     env = {**self._installer_env(), **invocation.build.env}
                     built = self._supervise(
-                        Command(invocation.build.argv, invocation.build.cwd, env), self._feed
+                        Command(invocation.build.argv, invocation.build.cwd, env, 0o077), self._feed
                     )
                     if built.cause is not None or built.exit_code != 0:
                         return self._outcome_of(built)
                 return self._outcome_of(
                     self._supervise(
-                        Command(invocation.argv, self._cwd(), self._step_env(invocation)),
+                        Command(
+                            invocation.argv,
+                            self._cwd(),
+                            self._step_env(invocation),
+                            -1 if self._work.umask is None else self._work.umask,
+                        ),
                         self._feed,
                     )
                 )
@@ -331,7 +357,7 @@ class _Attempt:
         }
         for argv in recipe.commands:
             feed = LineFeed(tell, limits, self._order.secrets)
-            end = self._supervise(Command(argv, directory, env), feed)
+            end = self._supervise(Command(argv, directory, env, 0o077), feed)
             feed.close()
             if end.cause is not None:
                 raise _Ended(end)

@@ -4,7 +4,8 @@ The thread that runs the step reads both pipes, waits for the stop signal and ch
 poll loop: no extra thread and no temporary file per step. Leftover processes are cheap to find: an
 orphan becomes a child of the nearest subreaper above it, which is the worker. The worker's own
 processes, started in other threads, are not among its main thread's children; usually that list is
-empty, and an ordinary step only pays for one look at it.
+empty, and an ordinary step only pays for one look at it. Where the system allows it, a step also
+has a cgroup of its own, which holds whatever it starts.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import Mapping, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -24,8 +25,10 @@ from typing import Literal
 
 from engine.errors import AuthorError
 from runners.base import StopSignal, limit_grace
-from runners.guard import strays
+from runners.guard import cells, strays
+from runners.guard.cells import Cells
 from runners.guard.guard import Guard
+from runners.host import orphans
 from runners.host.environment import User, set_process_option
 from runners.host.refusals import explain
 
@@ -39,9 +42,6 @@ _READ_BYTES = 1 << 16
 _PR_SET_CHILD_SUBREAPER = 36
 _PATIENT_POLL_MS = 50  # without pidfd the loop must poll for the end of the process
 
-_lock = threading.Lock()  # a process that just started must not be reaped before it is registered
-_started: set[int] = set()
-
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -50,6 +50,7 @@ class Command:
     argv: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str] = field(repr=False)
+    umask: int = -1  # the worker's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +87,31 @@ def supervise(
     """
     bell = _Bell()
     reading: dict[int, Literal["stdout", "stderr"]] = {}
+    pool = guard.cells if guard is not None else None
     try:
-        process = _start(command, user, reading)
+        process, cell = _start(command, user, reading, pool)
         try:
             if guard is not None:
                 guard.watch(process.pid)
             stop.on_set(bell.ring)
             return _Supervision(
-                process, attempt, read, reading, stop, bell, deadline, grace_s, walltime_grace_s
+                process,
+                attempt,
+                read,
+                reading,
+                stop,
+                bell,
+                deadline,
+                grace_s,
+                walltime_grace_s,
+                cell,
             ).run()
         finally:
-            _started.discard(process.pid)
+            orphans.started.discard(process.pid)
             if guard is not None:
                 guard.forget(process.pid)
+            if pool is not None and cell is not None:
+                pool.give_back(cell)
     finally:
         bell.close()
         for fd in reading:
@@ -106,13 +119,16 @@ def supervise(
 
 
 def _start(
-    command: Command, user: User | None, reading: dict[int, Literal["stdout", "stderr"]]
-) -> subprocess.Popen[bytes]:
+    command: Command,
+    user: User | None,
+    reading: dict[int, Literal["stdout", "stderr"]],
+    pool: Cells | None,
+) -> tuple[subprocess.Popen[bytes], str | None]:
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
     reading.update({out_read: "stdout", err_read: "stderr"})
     try:
-        return _start_known(
+        return orphans.start_known(
             lambda: subprocess.Popen(
                 command.argv,
                 cwd=os.fspath(command.cwd),
@@ -121,11 +137,12 @@ def _start(
                 stdout=out_write,
                 stderr=err_write,
                 start_new_session=True,
-                umask=0o077,
+                umask=command.umask,
                 user=user.uid if user else None,
                 group=user.gid if user else None,
                 extra_groups=user.groups if user else None,
-            )
+            ),
+            pool,
         )
     except OSError as error:
         raise explain(error, command.argv, command.cwd, command.env) from error
@@ -183,10 +200,15 @@ class _Supervision:
         deadline: float | None,
         grace_s: float,
         walltime_grace_s: float | None,
+        cell: str | None,
     ) -> None:
         self._process = process
         self._attempt = attempt
-        self._hunt = strays.Hunt((process.pid,), attempt)
+        self._cell = cell
+        self._hunt = strays.Hunt((process.pid,), attempt, cell=cell)
+        if cell is None:
+            found = strays.read_process(process.pid)
+            orphans.born[process.pid] = found.age if found is not None else (0, 0)
         self._read = read
         self._reading = reading  # pipes that are still open; closed and removed at their end
         self._stop = stop
@@ -217,6 +239,7 @@ class _Supervision:
             strays.end(self._hunt, 0.0, between=self._process.poll)
             raise
         finally:
+            orphans.born.pop(self._process.pid, None)
             if self._exit_fd is not None:
                 os.close(self._exit_fd)
 
@@ -310,63 +333,15 @@ class _Supervision:
 
     def _collect(self) -> None:
         self._pump(0)
-        _collect(self._process.pid)
+        orphans.collect(self._process.pid)
 
     def _has_leftovers(self) -> bool:
-        adopted = _collect(self._process.pid)
+        adopted = orphans.collect(self._process.pid)
+        if self._cell is None:
+            self._hunt.know(orphans.find_disowned(adopted, self._process.pid))
         return (
-            _has_members(self._process.pid)
+            (self._cell is not None and cells.is_occupied(self._cell))
+            or orphans.has_members(self._process.pid)
             or any(strays.read_marks(pid)[0] == self._attempt for pid in adopted)
             or self._hunt.has_known()
         )
-
-
-def _start_known(spawn: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-    """Start a process that only its owner reaps, as long as it is in `_started`."""
-    with _lock:
-        process = spawn()
-        _started.add(process.pid)
-    return process
-
-
-def _collect(group: int) -> list[int]:
-    """Reap the dead of this group and all dead orphans; returns the living orphans."""
-    with suppress(ChildProcessError):
-        while os.waitpid(-group, os.WNOHANG)[0]:
-            pass
-    with _lock:
-        return [pid for pid in _list_children() if not _reap(pid)]
-
-
-def _has_members(group: int) -> bool:
-    """Whether the group still has members once its dead are reaped."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _list_children() -> list[int]:
-    try:
-        fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            found = b"".join(iter(lambda: os.read(fd, _READ_BYTES), b""))
-        finally:
-            os.close(fd)
-    except OSError:
-        return []
-    return [pid for pid in map(int, found.split()) if pid not in _started]
-
-
-def _reap(pid: int) -> bool:
-    """Reap a dead orphan; True when it was one. Children of other parts of the worker share its
-    session and are left alone; leftovers of a step never share it."""
-    process = strays.read_process(pid)
-    if process is None or process.state not in "ZX" or process.sid == os.getsid(0):
-        return False
-    with suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-    return True

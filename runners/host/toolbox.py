@@ -59,6 +59,16 @@ class Toolbox:
             found = shutil.which("uv", path=os.path.dirname(sys.executable))
         return found
 
+    def find_program(self, name: str) -> str:
+        """The program that a script's first line names; AuthorError if it is not here."""
+        found = shutil.which(name) if "/" in name else self.find(name)
+        if found is None:
+            raise AuthorError(
+                f"the script's first line names '{name}', which was not found on this worker;"
+                " install it there, or correct the line"
+            )
+        return found
+
     def installer(self, tool: Tool) -> Tool:
         """The installer of JavaScript packages for `tool`."""
         if tool.kind in ("bun", "deno"):

@@ -4,6 +4,7 @@ out."""
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,17 @@ printf 'header = "Authorization: Bearer %s"\nurl = "%s"\n' "${_TOKEN}" "${_URL}"
         --output /tmp/workspace.tar.gz --config -
 tar -xzf /tmp/workspace.tar.gz -C {WORKSPACE}
 rm -f /tmp/workspace.tar.gz
+"""
+
+
+# A shell takes the carriage return of Windows as a part of each line's last word.
+_PLAIN_LINE_ENDS = """_s_cr=$(printf '\\r') _s_bom=$(printf '\\357\\273\\277')
+is_windows() { ! head -c 4 "$1" | grep -q ELF && grep -q "$_s_cr\\$\\|^$_s_bom" "$1"; }
+if [ -f "$_s_file" ] && is_windows "$_s_file"; then
+    sed "s/$_s_cr\\$//; 1s/^$_s_bom//" "$_s_file" >/tmp/plain
+    cat /tmp/plain >"$_s_file"
+    : >{files}/converted
+fi
 """
 
 
@@ -179,12 +191,17 @@ def _build_init(order: StepOrder, config: PodConfig) -> dict[str, Any]:
     assert isinstance(order.work, ScriptWork)
     mode = "a+rwX" if order.work.workspace_mode == "copy" else "a+rX"
     text = f"{_DOWNLOAD}chmod -R {mode} {WORKSPACE} 2>/dev/null || true\n"
+    mounts = [{"name": "workspace", "mountPath": WORKSPACE}]
+    if order.work.source is not None and order.work.language == "shell":
+        file = shlex.quote(f"{WORKSPACE}/{order.work.source}")
+        text += f"_s_file={file}\n{_PLAIN_LINE_ENDS.replace('{files}', FILES)}"
+        mounts.append({"name": "stroem-files", "mountPath": FILES})
     return {
         "name": INIT_CONTAINER,
         "image": config.init_image,
         "command": ["sh", "-c", _escape(text)],
         "securityContext": _build_security(),
-        "volumeMounts": [{"name": "workspace", "mountPath": WORKSPACE}],
+        "volumeMounts": mounts,
     }
 
 

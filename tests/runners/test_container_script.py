@@ -36,6 +36,11 @@ def run(work: ScriptWork, path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
+def run_again(work: ScriptWork, path: Path) -> subprocess.CompletedProcess[str]:
+    shutil.rmtree(path.parent / "files")
+    return run(work, path)
+
+
 @pytest.mark.parametrize(
     ("language", "tried", "advice"),
     [
@@ -82,3 +87,64 @@ def test_an_image_without_an_installer_is_told_what_to_install(bare: Path, langu
         f"dependencies for '{language}' need bun or npm; install one of them in the image"
         in ended.stderr
     )
+
+
+def place_source(bare: Path, name: str, text: bytes) -> ScriptWork:
+    """A script of the workspace, whose path in these tests is absolute."""
+    (bare.parent / name).write_bytes(text)
+    return ScriptWork(source=str(bare.parent / name))
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("#!/usr/bin/env other\nx", "other [] script"),
+        ("#!/usr/bin/env -S other --flag  -x\nx", "other [--flag -x] script"),
+        ("#!/usr/bin/env other\r\nx", "other [] script"),
+        ("#!/usr/bin/env python3\nx", "python3 [] script"),
+        ("#!/usr/bin/env python3.9\nx", "python3.9 [] script"),
+        ("#!/usr/bin/env -S python3 -O\nx", "python3 [-O] script"),
+        ("#!/usr/bin/env -S FLAG=1 other\nx", "other [] script"),
+        ("#!/usr/bin/env dash\nx", "dash [] script"),
+    ],
+)
+@pytest.mark.parametrize("is_inline", [True, False])
+def test_the_program_of_the_first_line_runs_the_script(
+    bare: Path, code: str, said: str, is_inline: bool
+):
+    for name in ("other", "python3", "python3.9", "dash"):
+        program = bare / name
+        program.write_text(
+            f'#!{shutil.which("bash")}\nfor file; do :; done\nset -- "${{@:1:$#-1}}"\n'
+            f'file=${{file##*/}}\necho "{name} [$*] ${{file%%.*}}"\n'
+        )
+        program.chmod(0o755)
+    (bare / "env").symlink_to(str(shutil.which("env")))
+    work = ScriptWork(code=code) if is_inline else place_source(bare, "script", code.encode())
+    ended = run(work, bare)
+    assert (ended.stdout, ended.stderr, ended.returncode) == (f"{said}\n", "", 0)
+
+
+def test_a_first_line_that_names_what_the_image_lacks_is_told(bare: Path):
+    ended = run(ScriptWork(code="#!/usr/bin/env perl9\nx"), bare)
+    assert ended.returncode == 127
+    assert ended.stderr == (
+        "Error: the script's first line names 'perl9', which was not found in this image; install"
+        " it there, or correct the line\n"
+    )
+
+
+def test_an_interpreter_wins_over_the_first_line_and_so_does_another_language(bare: Path):
+    (bare / "bash").symlink_to(str(shutil.which("bash")))
+    ended = run(ScriptWork(code="#!/usr/bin/env perl\necho bash", interpreter="bash"), bare)
+    assert (ended.stdout, ended.stderr) == ("bash\n", "")
+    ended = run_again(ScriptWork(code="#!/bin/sh\nx", language="python"), bare)
+    assert ended.stderr.startswith(
+        "The script's first line names /bin/sh, but its language is python, which runs it\n"
+    )
+
+
+def test_options_of_the_first_line_hold(bare: Path):
+    bash = shutil.which("bash")
+    ended = run(ScriptWork(code=f"#!{bash} -eu\nfalse\necho went on"), bare)
+    assert (ended.returncode, ended.stdout) == (1, "")

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from engine.orders import Verdict
-from runners.guard import strays
+from runners.guard import cells, strays
 from runners.guard.guard import Guard
 from runners.host.local import LocalConfig, LocalRunner
 from tests.runners.contract import Log, Stop, build_order
@@ -24,10 +24,13 @@ from tests.runners.contract import Log, Stop, build_order
 WORKER = """
 import os, sys, threading, time
 from pathlib import Path
+from runners.guard import cells
 from runners.guard.guard import Guard
 from runners.host.local import LocalConfig, LocalRunner
 from tests.runners.contract import Log, Stop, build_order
 
+if "NO_CELLS" in os.environ:
+    cells.make = lambda keeper: None
 folder, lease_s, margin_s, beat_s, *scripts = sys.argv[1:]
 guard = Guard(float(lease_s), float(margin_s))
 guard.start()
@@ -74,6 +77,7 @@ class Worker:
         lease_s: float = 60,
         margin_s: float = 2,
         beat_s: float = 0.2,
+        has_cells: bool = True,
     ) -> None:
         root = Path(__file__).resolve().parents[2]
         numbers = [str(number) for number in (lease_s, margin_s, beat_s)]
@@ -81,7 +85,7 @@ class Worker:
             [sys.executable, "-c", WORKER, str(folder), *numbers, *scripts],
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(root)},
+            env={**os.environ, "PYTHONPATH": str(root), **({} if has_cells else {"NO_CELLS": "1"})},
         )
         self.attempts: set[str] = set()
         self.groups: set[int] = set()
@@ -134,6 +138,22 @@ def test_steps_end_with_a_worker_that_is_killed(launch):
     worker.process.kill()
     until(lambda: not worker.steps(), 10)
     until(lambda: is_gone(worker.guard))
+
+
+@pytest.mark.parametrize("has_cells", [True, False], ids=["cgroup", "ancestry"])
+def test_what_hides_ends_with_a_worker_that_is_killed(launch, has_cells):
+    seconds = 70_000 + os.getpid() % 1000 * 10 + has_cells
+    hider = f"(env -i setsid sh -c '(trap \"\" TERM HUP; exec sleep {seconds}) &' >&- 2>&- &)"
+    wait = f"until ps -eo args= | grep -qx 'sleep {seconds}'; do sleep 0.01; done"
+    worker = launch(f"{hider}; {wait}; echo ready $$; sleep 300; true", has_cells=has_cells)
+    time.sleep(0.6)  # two looks of the guard
+    worker.process.kill()
+    until(lambda: is_gone(worker.guard))
+    found = subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True, check=True)
+    assert f"sleep {seconds}" not in found.stdout.splitlines()
+    assert cells.find_parent() is None or not [
+        name for name in os.listdir(cells.find_parent()) if f"-{worker.process.pid}-" in name
+    ]
 
 
 def test_steps_end_when_the_workers_whole_tree_is_killed(launch):

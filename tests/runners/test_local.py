@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -71,10 +72,31 @@ def test_a_step_inherits_no_open_file_of_the_worker(finish, tmp_path):
     assert log.texts()[-1].strip() == "0"
 
 
-def test_the_attempts_directory_is_tmpdir_and_files_are_the_users_alone(finish):
-    outcome, log = finish('cd "$TMPDIR" && touch mine && stat -c %a . mine step.sh', is_open=False)
+def test_the_attempts_directory_is_tmpdir_and_its_script_is_the_users_alone(finish):
+    outcome, log = finish('cd "$TMPDIR" && stat -c %a . step.sh', is_open=False)
     assert outcome.error is None
-    assert log.texts() == ["700", "600", "600"]
+    assert log.texts() == ["700", "600"]
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "modes"),
+    [
+        (0o002, None, ["664", "775", "775"]),
+        (0o022, None, ["644", "755", "755"]),
+        (0o022, 0o027, ["640", "750", "750"]),
+        (0o077, 0o002, ["664", "775", "775"]),
+    ],
+)
+def test_files_of_a_step_follow_the_workers_umask_or_the_steps_own(finish, own, asked, modes):
+    before = os.umask(own)
+    try:
+        _, log = finish(
+            "echo > file; mkdir folder; echo > tool; chmod +x tool; stat -c %a file folder tool",
+            umask=asked,
+        )
+    finally:
+        os.umask(before)
+    assert log.texts() == modes
 
 
 SHELL_SCRIPTS = {
@@ -411,7 +433,8 @@ class TestAnotherUser:
     def test_a_step_runs_as_the_user_and_writes_to_its_own_directory(self, finish):
         outcome, log = finish(
             'id -un; echo "$USER $SHELL"; touch "$TMPDIR/mine" && stat -c "%U %a" "$TMPDIR"'
-            ' "$TMPDIR/mine"'
+            ' "$TMPDIR/mine"',
+            umask=0o077,
         )
         assert outcome.error is None
         assert log.texts() == ["nobody", "nobody /bin/sh", "nobody 700", "nobody 600"]
@@ -462,3 +485,188 @@ class TestAnotherUser:
         runner = LocalRunner(LocalConfig(cache_dir=open_folder / "cache", run_as="no-such-user"))
         with pytest.raises(PlatformError, match="no-such-user"):
             runner.run(build_order(open_folder, "true"), Log(), Stop())
+
+
+@pytest.mark.parametrize("name", ["script", "script.sh"])
+@pytest.mark.parametrize("is_program", [True, False])
+def test_a_script_runs_by_the_program_of_its_first_line(finish, tmp_path, name, is_program):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    code = "#!/usr/bin/env python3\nimport sys\nprint('OUTPUT:', sys.argv[1:].__len__())\n"
+    (tree / name).write_text(code)
+    (tree / name).chmod(0o755 if is_program else 0o644)
+    outcome, _ = finish(source=name, args=("a", "b"), workspace_dir=tree)
+    assert (outcome.error, outcome.output) == (None, 2)
+    assert finish(code, args=("a",))[0].output == 1
+
+
+def test_options_in_the_first_line_hold(finish, tmp_path):
+    code = "#!/bin/bash -eu\nfalse\necho went on\n"
+    assert finish(code)[0].verdict is Verdict.FAILED
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "strict").write_text(code)
+    outcome, log = finish(source="strict", workspace_dir=tree)
+    assert (outcome.verdict, log.texts()) == (Verdict.FAILED, [])
+
+
+def test_a_program_that_is_none_of_ours_runs_its_script(finish):
+    code = '#!/usr/bin/awk -f\nBEGIN { print "OUTPUT: 3" }\n'
+    assert finish(code)[0].output == 3
+
+
+def test_a_first_line_that_names_nothing_here_is_refused(finish):
+    for line in ("#!/nowhere/bash", "#!/usr/bin/env nowhere9", "#!/usr/bin/env -S nowhere9 -x"):
+        outcome, _ = finish(f"{line}\necho ran\n")
+        assert outcome.verdict is Verdict.FAILED
+        assert "the script's first line names" in outcome.error
+        assert "nowhere" in outcome.error
+
+
+def test_another_language_wins_over_the_first_line_and_says_so(finish):
+    outcome, log = finish("#!/bin/bash\nprint('OUTPUT: 1')\n", language="python")
+    assert outcome.output == 1
+    assert log.texts("server") == [
+        "The script's first line names /bin/bash, but its language is python, which runs it"
+    ]
+
+
+def test_dependencies_need_a_first_line_without_options(finish):
+    code = "#!/usr/bin/env -S uv run --script\nprint()\n"
+    outcome, _ = finish(code, language="python", dependencies=("six",))
+    assert "uv run --script" in outcome.error
+
+
+@pytest.mark.parametrize("head", [b"", b"\xef\xbb\xbf", b"#!/bin/bash\r\n"])
+def test_a_shell_script_saved_on_windows_runs_and_says_so(finish, tmp_path, head):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "work").mkdir()
+    (tree / "saved.sh").write_bytes(head + b"set -e\r\ncd work\r\nfalse\r\necho went on\r\n")
+    (tree / "saved.sh").chmod(0o755)
+    (tree / "link").symlink_to("saved.sh")
+    for source in ("saved.sh", "link"):
+        (tree / "saved.sh").write_bytes(head + b"set -e\r\ncd work\r\nfalse\r\necho went on\r\n")
+        outcome, log = finish(source=source, workspace_dir=tree)
+        assert outcome.verdict is Verdict.FAILED
+        assert log.texts() == []
+        assert log.texts("server") == [
+            f"{source} has Windows line ends (CR LF); the step runs it with LF"
+        ]
+    assert (tree / "saved.sh").stat().st_mode & 0o777 == 0o755
+    assert (tree / "link").is_symlink()
+
+
+def test_a_compiled_source_runs_and_keeps_its_bytes(finish, tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    shutil.copy2(os.path.realpath(shutil.which("echo")), tree / "echo")
+    before = (tree / "echo").read_bytes()
+    assert finish(source="echo", args=("it runs",), workspace_dir=tree)[1].texts() == ["it runs"]
+    assert (tree / "echo").read_bytes() == before
+
+
+HIDERS = {
+    "setsid": "env -i setsid sh -c '(trap \"\" TERM HUP; exec /bin/sleep {0}) &'",
+    "twice forked": "(env -i nohup setsid sh -c '(/bin/sleep {0} &) &' > /dev/null 2>&1 &)",
+    "held pipe": "setsid env -i sleep {0} &",
+    "another user": "su - nobody -s /bin/sh -c '/bin/sleep {0} > /dev/null 2>&1 &'",
+}
+
+
+def find_sleepers(seconds: int) -> list[int]:
+    wanted = [b"sleep", str(seconds).encode()]
+    found = []
+    for process in strays.list_processes():
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")[:2]
+            if [words[0].rpartition(b"/")[2], *words[1:]] == wanted and strays.is_living(process):
+                found.append(process.pid)
+    return found
+
+
+@pytest.fixture(params=["cgroup", "ancestry"])
+def hiding(request, guard, tmp_path):
+    """Runs code on a host with cgroups, and on one without."""
+    if request.param == "cgroup" and guard.cells is None:
+        pytest.skip("no cgroup v2 that this user may write to")
+    cells = guard.cells
+    guard.cells = cells if request.param == "cgroup" else None
+    yield LocalRunner(LocalConfig(cache_dir=tmp_path / "cache"), guard)
+    guard.cells = cells
+
+
+@pytest.mark.parametrize("way", HIDERS)
+def test_nothing_that_hides_outlives_its_step(hiding, tmp_path, way):
+    if way == "another user" and os.geteuid() != 0:
+        pytest.skip("only root becomes another user")
+    seconds = 40_000 + os.getpid() % 1000 * 10 + list(HIDERS).index(way)
+    code, log = HIDERS[way].format(seconds), Log()
+    wait = f"until ps -eo args= | grep -qE '^(/bin/)?sleep {seconds}$'; do sleep 0.01; done"
+    outcome = hiding.run(build_order(tmp_path, f"{code}\n{wait}\necho started"), log, Stop())
+    assert (outcome.verdict, log.texts()[-1]) == (Verdict.SUCCEEDED, "started")
+    assert find_sleepers(seconds) == []
+    assert "the step left running were ended" in log.texts("server")[-1]
+
+
+@pytest.mark.parametrize("way", ["setsid", "twice forked"])
+def test_nothing_that_hides_outlives_the_time_out_of_its_step(hiding, tmp_path, way):
+    seconds = 50_000 + os.getpid() % 1000 * 10 + list(HIDERS).index(way)
+    code = f"trap '' TERM\n{HIDERS[way].format(seconds)}\nwhile :; do sleep 1; done"
+    order = build_order(tmp_path, code, timeout_s=1.0, stop_grace_s=0.2)
+    assert hiding.run(order, Log(), Stop()).verdict is Verdict.TIMED_OUT
+    assert find_sleepers(seconds) == []
+
+
+def test_an_orphan_of_one_of_two_steps_is_ended_with_the_last_of_them(guard, tmp_path, start_step):
+    """Without cgroups nothing tells whose it is; no step ends what may be another's."""
+    cells, guard.cells = guard.cells, None
+    try:
+        seconds = 60_000 + os.getpid() % 1000 * 10
+        wait = f"until ps -eo args= | grep -qE '^(/bin/)?sleep {seconds}$'; do sleep 0.01; done"
+        long = start_step("echo ready; sleep 300")
+        long.log.wait_for("ready")
+        hider = f"{HIDERS['setsid'].format(seconds)}\n{wait}"
+        runner = LocalRunner(LocalConfig(cache_dir=tmp_path / "cache"), guard)
+        assert runner.run(build_order(tmp_path, hider), Log(), Stop()).error is None
+        assert len(find_sleepers(seconds)) == 1
+        long.stop.set()
+        long.outcome()
+        assert find_sleepers(seconds) == []
+    finally:
+        guard.cells = cells
+
+
+def test_a_guard_that_was_replaced_is_no_orphan_of_a_step(tmp_path):
+    """It is then a child of this process, without marks, in a session of its own."""
+    guard = Guard(lease_s=600, margin_s=8)
+    guard.start()
+    cells = guard.cells
+    try:
+        for guard.cells in (cells, None):
+            old = strays.identify(guard.pid)
+            os.kill(guard.pid, signal.SIGKILL)
+            while strays.is_alive(old):
+                time.sleep(0.01)
+            guard.beat()
+            runner = LocalRunner(LocalConfig(cache_dir=tmp_path / "cache"), guard)
+            assert runner.run(build_order(tmp_path, "true"), Log(), Stop()).error is None
+            assert strays.is_alive(strays.identify(guard.pid))
+    finally:
+        guard.close()
+        guard.wait()
+
+
+@pytest.mark.parametrize("has_cells", [True, False])
+def test_a_child_of_the_worker_that_is_no_step_is_left_alone(runner, guard, tmp_path, has_cells):
+    """A server, for example, in a session of its own and without marks."""
+    cells, guard.cells = guard.cells, guard.cells if has_cells else None
+    own = subprocess.Popen(["sleep", "300"], env={}, start_new_session=True)
+    try:
+        for code in ("true", "(setsid sleep 300 &)", "sleep 0.1"):
+            assert runner.run(build_order(tmp_path, code), Log(), Stop()).error is None
+        assert own.poll() is None
+    finally:
+        guard.cells = cells
+        own.kill()
+        own.wait()

@@ -23,6 +23,21 @@ def tarball(files: dict[str, str | bytes], modes: dict[str, int] | None = None) 
     return out.getvalue()
 
 
+def linked_tarball(files: dict[str, str], links: dict[str, str]) -> bytes:
+    """A tar.gz with symbolic links before its files."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for name, target in links.items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = tarfile.SYMTYPE, target
+            tar.addfile(info)
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content.encode()))
+    return out.getvalue()
+
+
 def odd_tarball(name: str, kind: bytes, link: str = "") -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as tar:

@@ -103,6 +103,8 @@ def test_an_unknown_key_is_refused_with_its_place_and_the_likely_word(config):
     [
         ("tags: [script, docker]", "the tag 'docker' needs a section `docker:`"),
         ("tags: [script]\ndocker: {}", "the section `docker:` needs the tag 'docker'"),
+        ("umask: 0888", "umask must be octal digits such as 0027, not '0888'"),
+        ("umask: group", "umask must be octal digits such as 0027, not 'group'"),
         ("tags: [kubernetes]", "the tag 'kubernetes' needs a section `kubernetes:`"),
         ("kubernetes: {namespace: x}", "the section `kubernetes:` needs the tag 'kubernetes'"),
         (
@@ -159,3 +161,13 @@ def test_the_environment_reaches_into_a_section_and_wins_over_an_older_name(conf
 
 def test_a_wrong_token_is_never_printed(config):
     assert "s3cret" not in complaints(config, "worker_token: s3cret")
+
+
+@pytest.mark.parametrize("typed", ["0027", '"027"', "27"])
+def test_a_umask_is_octal_in_the_file_and_in_the_environment(config, tmp_path, typed):
+    file = tmp_path / "umask.yaml"
+    file.write_text(f"umask: {typed}\n")
+    assert load(file, {}, data_dir=tmp_path).umask == 0o027
+    environ = {"STROEM__WORKER__UMASK": typed.strip('"')}
+    assert load(None, environ, data_dir=tmp_path).umask == 0o027
+    assert load(None, {}, data_dir=tmp_path).umask is None

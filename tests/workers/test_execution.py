@@ -406,3 +406,37 @@ def test_only_the_log_of_a_repeated_attempt_begins_with_its_number(perform, fenc
     _, _, ended = perform(material(), FakeRunner(greet), one=one)
     lines = [line.text for _, batch in ended.batches for line in batch]
     assert lines == [*(f"---- Attempt {number} ----" for number in says), "hello"]
+
+
+@pytest.mark.parametrize(
+    ("of_step", "of_action", "of_worker", "runner", "umask"),
+    [
+        (None, None, None, "local", None),
+        (None, None, 0o027, "local", 0o027),
+        (None, 0o002, 0o027, "local", 0o002),
+        (0o077, 0o002, 0o027, "local", 0o077),
+        (0o000, 0o002, None, "local", 0o000),
+        (None, None, 0o027, "docker", None),
+        (None, 0o002, 0o027, "docker", 0o002),
+    ],
+)
+def test_the_umask_is_the_steps_or_the_actions_or_on_this_host_the_workers(
+    bench, of_step, of_action, of_worker, runner, umask
+):
+    ledger, asked = FakeLedger(), FakeRunner()
+    action = Action(type="script", script="true", runner=runner, umask=of_action)
+    ledger.material_of = lambda _: material(action, Step("a", umask=of_step))
+    execution = bench(ledger, asked).execution
+    execution._umask = of_worker
+    attempt = Attempt(claim(7), 0.0)
+    execution.tidy(attempt, execution.perform(attempt))
+    assert asked.orders[0].work.umask == umask
+
+
+@pytest.mark.parametrize(
+    ("name", "language"), [("work.py", "python"), ("work", "shell"), ("a.b.ts", "typescript")]
+)
+def test_a_rendered_source_tells_its_language(perform, name, language):
+    action = Action(type="script", source="{{ input.file }}", language=None)
+    _, runner, _ = perform(material(action, Step("a", input={"file": name})))
+    assert runner.orders[0].work.language == language

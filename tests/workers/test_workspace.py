@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import PlatformError
-from tests.workers.tarballs import odd_tarball, tarball
+from tests.workers.tarballs import linked_tarball, odd_tarball, tarball
 from workers.archive import unpack
 from workers.disk import WorkerDirectory, remove
 from workers.scratch import Scratches
@@ -76,6 +76,28 @@ def test_a_tree_holds_the_files_with_tame_modes(workspaces):
     assert (tree.path / "bin/run.sh").stat().st_mode & 0o7777 == 0o755
     assert (tree.path / "data/deep/er/x.csv").stat().st_mode & 0o7777 == 0o644
     assert (tree.path / "empty").is_dir()
+
+
+def test_a_tree_holds_the_links_that_stay_inside(workspaces, shelf, tmp_path):
+    links = {"bin/go": "run.sh", "current": "data/deep", "back": "current/../../flow.yaml"}
+    shelf.default = linked_tarball({k: v for k, v in FILES.items() if v}, links)
+    tree = workspaces.take(1, DIGEST)
+    assert {name: os.readlink(tree.path / name) for name in links} == links
+    assert (tree.path / "bin/go").read_text() == FILES["bin/run.sh"]
+    assert (tree.path / "current/er/x.csv").read_text() == "1,2\n"
+    assert (tree.path / "back").read_text() == "a: 1\n"
+    pristine = contents(tree.path)
+    (tmp_path / "elsewhere").mkdir()
+    (tree.path / "bin/go").unlink()
+    (tree.path / "bin/go").write_text("mine")
+    (tree.path / "current").unlink()
+    os.symlink(tmp_path / "elsewhere", tree.path / "current")
+    (tree.path / "back").unlink()
+    workspaces.give_back(DIGEST, tree)
+    again = workspaces.take(1, DIGEST)
+    assert again is tree
+    assert contents(again.path) == pristine
+    assert {name: os.readlink(again.path / name) for name in links} == links
 
 
 def vandalise_contents(root: Path) -> None:
@@ -355,7 +377,15 @@ def test_a_tree_deeper_than_a_path_may_be_long_is_removed(tmp_path):
 @pytest.mark.parametrize(
     ("archive", "word"),
     [
-        (odd_tarball("link", tarfile.SYMTYPE, "/etc/passwd"), "not a plain file"),
+        (odd_tarball("link", tarfile.SYMTYPE, "/etc/passwd"), "leads out of the workspace"),
+        (odd_tarball("link", tarfile.SYMTYPE, "nowhere"), "leads to 'nowhere'"),
+        (odd_tarball("link", tarfile.SYMTYPE, "link"), "leads in a circle"),
+        (odd_tarball("link", tarfile.SYMTYPE, ""), "is not a path"),
+        (linked_tarball({"a/b": "x"}, {"l": "a/../../x"}), "leads out of the workspace"),
+        (linked_tarball({"a/b": "x"}, {"l": "a", "m": "l/../.."}), "leads out of the workspace"),
+        (linked_tarball({"d/x": "x"}, {"d": "/etc"}), "both as a file and as a directory"),
+        (linked_tarball({"d/x": "x"}, {"d": "."}), "both as a file and as a directory"),
+        (linked_tarball({"d": "x"}, {"d": "e"}), "not a plain file"),
         (odd_tarball("hard", tarfile.LNKTYPE, "../x"), "not a plain file"),
         (odd_tarball("dev", tarfile.CHRTYPE), "not a plain file"),
         (odd_tarball("pipe", tarfile.FIFOTYPE), "not a plain file"),
@@ -371,6 +401,14 @@ def test_a_tree_deeper_than_a_path_may_be_long_is_removed(tmp_path):
     # run.
     ids=[
         "link",
+        "dangling-link",
+        "circle",
+        "empty-link",
+        "link-around",
+        "link-by-link",
+        "write-through-a-link",
+        "write-through-a-link-inside",
+        "file-over-a-link",
         "hard-link",
         "device",
         "pipe",

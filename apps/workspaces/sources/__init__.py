@@ -1,6 +1,7 @@
 """Reads the files of a workspace from a folder or a git repository, as plain bytes, within limits.
 
-Nothing from a source is executed or checked out: no hooks, filters, links or submodules.
+Nothing from a source is executed or checked out: no hooks, filters or submodules. No link is
+followed.
 """
 
 from apps.workspaces.sources.folder import read_folder

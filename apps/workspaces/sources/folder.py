@@ -1,5 +1,5 @@
 """Walks a folder without following links: each entry is opened relative to the descriptor of its
-parent."""
+parent. Links are kept as links, see `engine.links`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_folder(path: Path, limits: Limits = Limits()) -> Tree:  # noqa: B008  (
         raise SourceError(f"{path} is a file; name its folder") from None
     except (OSError, ValueError) as error:
         raise SourceError(f"the folder {path} cannot be read: {_reason(error)}") from None
-    gatherer = Gatherer(limits)
+    gatherer = Gatherer(limits, os.path.realpath(path))
     try:
         _walk(root, "", gatherer, 0)
     finally:
@@ -56,7 +56,8 @@ def _walk(directory: int, prefix: str, gatherer: Gatherer, depth: int) -> None:
 def _take(directory: int, name: str, path: str, gatherer: Gatherer, depth: int) -> None:
     kind = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
     if stat.S_ISLNK(kind):
-        gatherer.leave_out(path, "it is a symbolic link")
+        target = os.readlink(name, dir_fd=directory)
+        gatherer.add_link(path, _inner(target, path, gatherer.root))
     elif stat.S_ISDIR(kind):
         inner = os.open(name, _DIRECTORY, dir_fd=directory)
         try:
@@ -67,6 +68,14 @@ def _take(directory: int, name: str, path: str, gatherer: Gatherer, depth: int) 
         _read(directory, name, path, gatherer)
     else:
         gatherer.leave_out(path, "it is not a regular file")
+
+
+def _inner(target: str, path: str, root: str) -> str:
+    """An absolute target inside the folder, relative to the link; any other as it is."""
+    if target == root or target.startswith(f"{root}/"):
+        up = "../" * path.count("/")
+        return f"{up}{target[len(root) :].lstrip('/')}" or "."
+    return target
 
 
 def _read(directory: int, name: str, path: str, gatherer: Gatherer) -> None:

@@ -1,7 +1,7 @@
 """Reads one commit of a git repository through the git program, without a checkout.
 
 Objects are fetched into a bare repository of our own and read by id, so nothing from the repository
-runs or is written to disk under its own name: no hooks, filters, attributes, submodules or links.
+runs or is written to disk under its own name: no hooks, filters, attributes or submodules.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 from apps.workspaces.errors import SourceError
 from apps.workspaces.sources.gitprogram import Credential, Git
 from apps.workspaces.sources.tree import Gatherer, Limits, Tree
+from engine.links import LONGEST_TARGET
 
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@#-]{0,199}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -163,11 +164,11 @@ def _export(git: Git, commit: str, limits: Limits) -> Tree:
     listed = []
     planned = 0
     for mode, oid, size, path in _entries(git, commit):
-        if mode == _LINK:
-            gatherer.leave_out(path, "it is a symbolic link")
+        if mode == _LINK and size > LONGEST_TARGET:
+            gatherer.leave_out(path, "it is a symbolic link whose target is not a plain path")
         elif mode == _SUBMODULE:
             gatherer.leave_out(path, "it is a submodule")
-        elif mode in (_REGULAR, _PROGRAM, "100664") and gatherer.accepts(path):
+        elif mode in (_REGULAR, _PROGRAM, _LINK, "100664") and gatherer.accepts(path):
             planned += size
             gatherer.room_for(path, planned)
             listed.append((mode, oid, path))
@@ -178,7 +179,10 @@ def _export(git: Git, commit: str, limits: Limits) -> Tree:
                 )
     contents = git.blobs([oid for _, oid, _ in listed])
     for (mode, _, path), content in zip(listed, contents, strict=True):
-        gatherer.add(path, content, is_program=mode == _PROGRAM)
+        if mode == _LINK:
+            gatherer.add_link(path, os.fsdecode(content))
+        else:
+            gatherer.add(path, content, is_program=mode == _PROGRAM)
     return gatherer.tree(commit)
 
 

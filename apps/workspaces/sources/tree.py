@@ -6,15 +6,19 @@ import gzip
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from apps.workspaces.errors import SourceError
+from engine.links import BadLink, follow
 from engine.spec.model import Place, Problem
 
 FILE_MODE, PROGRAM_MODE = 0o644, 0o755
 LONGEST_PATH = 1000
+WORKFLOWS = ".workflows"
+_MOST_PASSES = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,40 +44,98 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """`label` is the commit id of a git source. `warnings` name skipped files."""
+    """`links` are symbolic links (path -> target) that stay inside. `label` is the commit id of a
+    git source. `warnings` name skipped files."""
 
     files: tuple[SourceFile, ...]
     label: str = ""
     warnings: tuple[Problem, ...] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
-        """SHA-256 over paths, modes and contents, in order of paths."""
+        """SHA-256 over paths, modes, contents and links, in order of paths."""
         total = hashlib.sha256()
         for file in self.files:
             head = f"{file.mode:o} {len(file.content)} {file.path}\0"
             total.update(head.encode() + hashlib.sha256(file.content).digest())
+        for path, target in self.links.items():
+            total.update(f"link {len(target)} {path}\0{target}".encode())
         return total.hexdigest()
 
+    @property
+    def names(self) -> Names:
+        """The paths of files, also through links."""
+        return Names([file.path for file in self.files], self.links)
+
+    def aliases(self) -> dict[str, SourceFile]:
+        """Files by the names that links give them: links to files, and what linked folders hold
+        where workflow files are looked for."""
+        if not self.links:
+            return {}
+        by_path = {file.path: file for file in self.files}
+        names = sorted(by_path)
+        folders = {*_directories(by_path, self.links), ""}
+        found: dict[str, SourceFile] = {}
+        for path in self.links:
+            end = follow(path, self.links, folders, by_path)
+            if end in by_path:
+                found[path] = by_path[end]
+            elif path.split("/")[0] == WORKFLOWS:
+                inner = f"{end}/" if end else ""
+                for name in names[bisect_left(names, inner) :]:
+                    if not name.startswith(inner) or len(found) > 2 * len(names):
+                        break
+                    found[f"{path}/{name.removeprefix(inner)}"] = by_path[name]
+        return found
+
     def archive(self) -> bytes:
-        """tar.gz: equal trees give equal bytes. Only directories and regular files, modes 0755 and
-        0644."""
+        """tar.gz: equal trees give equal bytes. Only directories, regular files and, after them,
+        links; modes 0755 and 0644."""
         buffer = io.BytesIO()
         with (
             gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, compresslevel=6) as squeezed,
             tarfile.open(fileobj=squeezed, mode="w", format=tarfile.PAX_FORMAT) as archive,
         ):
-            for path in _directories(self.files):
+            for path in _directories((file.path for file in self.files), self.links):
                 archive.addfile(_entry(path, tarfile.DIRTYPE, PROGRAM_MODE, 0))
             for file in self.files:
                 entry = _entry(file.path, tarfile.REGTYPE, file.mode, len(file.content))
                 archive.addfile(entry, io.BytesIO(file.content))
+            for path, target in self.links.items():
+                entry = _entry(path, tarfile.SYMTYPE, PROGRAM_MODE, 0)
+                entry.linkname = target
+                archive.addfile(entry)
         return buffer.getvalue()
 
 
-def _directories(files: Iterable[SourceFile]) -> list[str]:
-    found = {str(parent) for file in files for parent in PurePosixPath(file.path).parents}
+class Names:
+    """The paths of files. A path through links counts where it ends at a file."""
+
+    def __init__(self, files: Iterable[str], links: Mapping[str, str]) -> None:
+        self._files = frozenset(files)
+        self._links = links
+        self._folders = {*_directories(self._files, links), ""}
+
+    def __contains__(self, path: object) -> bool:
+        if path in self._files or not self._links or not isinstance(path, str):
+            return path in self._files
+        try:
+            return follow(path, self._links, self._folders, self._files) in self._files
+        except BadLink:
+            return False
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self._files, *self._links))
+
+
+def _directories(*paths: Iterable[str]) -> list[str]:
+    found = {str(parent) for group in paths for path in group for parent in _parents(path)}
     return sorted(found - {"."})
+
+
+def _parents(path: str) -> Iterable[PurePosixPath]:
+    return PurePosixPath(path).parents
 
 
 def _entry(path: str, kind: bytes, mode: int, size: int) -> tarfile.TarInfo:
@@ -85,16 +147,19 @@ def _entry(path: str, kind: bytes, mode: int, size: int) -> tarfile.TarInfo:
 class Gatherer:
     """Collects files within the limits."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, root: str = "") -> None:
+        """`root`: the folder on this host, if there is one."""
         self.limits = limits
+        self.root = root
         self._files: dict[str, SourceFile] = {}
+        self._links: dict[str, str] = {}
         self._size = 0
         self._warnings: list[Problem] = []
 
     def room_for(self, path: str, size: int) -> None:
         """Raises SourceError if another file of this size would exceed a limit; call before reading
         it."""
-        if len(self._files) >= self.limits.files:
+        if len(self._files) + len(self._links) >= self.limits.files:
             raise SourceError(
                 f"the workspace holds more than {self.limits.files} files; leave out what is"
                 " generated"
@@ -110,6 +175,14 @@ class Gatherer:
         self._files[path] = SourceFile(path, content, is_program)
         self._size += len(content)
 
+    def add_link(self, path: str, target: str) -> None:
+        """A symbolic link; `tree` leaves it out if it leads out of the workspace or to nothing."""
+        if not all(letter.isprintable() and letter != "\\" for letter in target):
+            self.leave_out(path, "it is a symbolic link whose target is not a plain path")
+            return
+        self.room_for(path, 0)
+        self._links[path] = target
+
     def leave_out(self, path: str, why: str) -> None:
         if len(self._warnings) < 100:
             self._warnings.append(
@@ -124,9 +197,32 @@ class Gatherer:
         return problem is None
 
     def tree(self, label: str = "") -> Tree:
+        links = self._settle_links()
         return Tree(
-            tuple(self._files[path] for path in sorted(self._files)), label, tuple(self._warnings)
+            tuple(self._files[path] for path in sorted(self._files)),
+            label,
+            tuple(self._warnings),
+            {path: links[path] for path in sorted(links)},
         )
+
+    def _settle_links(self) -> dict[str, str]:
+        """The links that lead to a file or a folder of the tree. To leave one out may empty a
+        folder that another leads to, so it looks until nothing changes."""
+        links = dict(self._links)
+        for _ in range(_MOST_PASSES):
+            folders = {*_directories(self._files, links), ""}
+            bad: dict[str, str] = {}
+            for path in links:
+                try:
+                    follow(path, links, folders, self._files)
+                except BadLink as reason:
+                    bad[path] = str(reason)
+            if not bad:
+                return links
+            for path, why in bad.items():
+                self.leave_out(path, f"it is a symbolic link, and {why}")
+                del links[path]
+        raise SourceError("the workspace's symbolic links hang on one another too deeply")
 
 
 def _name_problem(path: str) -> str | None:

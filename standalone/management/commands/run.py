@@ -29,6 +29,8 @@ from standalone.private_house import private_house
 from standalone.programs import check_worker_file
 from standalone.supervision.program import Child
 
+_MOST_SHOWN = 10
+
 
 class Command(TypedCommand):
     help = (
@@ -77,6 +79,11 @@ class Command(TypedCommand):
         return 0 if result.status == JobStatus.COMPLETED else 1
 
     def _mention_warnings(self, loaded: Loaded, typed: str) -> None:
+        left_out = [problem for problem in loaded.problems if problem.code == "left_out"]
+        for problem in left_out[:_MOST_SHOWN]:
+            self.stderr.write(str(problem))
+        if len(left_out) > _MOST_SHOWN:
+            self.stderr.write(f"{len(left_out) - _MOST_SHOWN} more files and folders are left out")
         if loaded.problems:
             number = f"{len(loaded.problems)} warning{'s' if len(loaded.problems) > 1 else ''}"
             self.stderr.write(

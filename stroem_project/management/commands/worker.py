@@ -230,6 +230,15 @@ def _listen_to_signals(stop: threading.Event, hurry: threading.Event, eviction: 
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
+    _disregard_what_is_ignored()
+
+
+def _disregard_what_is_ignored() -> None:
+    """Under `nohup` or a shell's `&`, signals are ignored, and steps would inherit that. A handler
+    that does nothing is not inherited. Python itself resets SIGPIPE and SIGXFSZ for children."""
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: None)
 
 
 def _stop_at_once(stop: threading.Event, hurry: threading.Event) -> None:

@@ -15,6 +15,7 @@ from django.db import connection
 from apps.workspaces import ledger, services, snapshots
 from apps.workspaces.errors import SourceError
 from apps.workspaces.models import Blob, Revision, Workspace
+from console.workspace_path import read_path
 from engine.errors import InputError, NotFound
 
 pytestmark = pytest.mark.django_db
@@ -213,3 +214,32 @@ def test_workspaces_are_refreshed_when_their_time_has_come(folder: Path) -> None
     assert services.refresh_due() == 1
     workspace.refresh_from_db()
     assert Revision.objects.count() == 2
+
+
+def test_workflow_files_and_sources_are_found_through_links(folder: Path) -> None:
+    (folder / "ci" / "flows").mkdir(parents=True)
+    (folder / "ci" / "flows" / "deploy.yaml").write_text(
+        "tasks: {t: {flow: {s: {type: script, source: bin/run}}}}\n"
+    )
+    (folder / "ci" / "run.sh").write_text("true\n")
+    (folder / "bin").symlink_to("ci")
+    (folder / "ci" / "run").symlink_to("run.sh")
+    (folder / ".workflows").symlink_to("ci/flows")
+    workspace = services.import_folder("shop", folder)
+    assert workspace.problems == []
+    assert workspace.current is not None
+    assert list(workspace.current.definition["tasks"]) == ["t"]
+
+
+def test_a_link_beside_its_workflow_file_does_not_define_it_twice(folder: Path) -> None:
+    name = next(folder.glob("*.yaml")).name
+    (folder / "latest.yaml").symlink_to(name)
+    (folder / "copy").symlink_to(".")
+    assert services.import_folder("shop", folder).problems == []
+
+
+def test_what_is_left_out_is_told_by_validate_as_well(folder: Path) -> None:
+    (folder / "dangling").symlink_to("nowhere")
+    (folder / "node_modules").mkdir()
+    _, loaded = read_path(str(folder))
+    assert [problem.place.file for problem in loaded.problems] == ["node_modules", "dangling"]

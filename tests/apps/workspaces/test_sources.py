@@ -42,7 +42,9 @@ def test_a_folder_gives_its_regular_files_in_order(folder: Path) -> None:
     assert tree.warnings == ()
 
 
-def test_links_are_left_out_with_a_warning_and_never_followed(folder: Path, tmp_path: Path) -> None:
+def test_links_that_lead_out_are_left_out_with_a_warning_and_never_followed(
+    folder: Path, tmp_path: Path
+) -> None:
     secret = tmp_path / "outside"
     secret.mkdir()
     (secret / "passwd").write_text("root")
@@ -51,9 +53,80 @@ def test_links_are_left_out_with_a_warning_and_never_followed(folder: Path, tmp_
     tree = read_folder(folder)
     assert paths(tree) == ["flow.yaml", "scripts/run.sh"]
     assert [str(warning) for warning in tree.warnings] == [
-        "link.txt: warning: left out: it is a symbolic link",
-        "linked: warning: left out: it is a symbolic link",
+        "link.txt: warning: left out: it is a symbolic link, and it leads out of the workspace",
+        "linked: warning: left out: it is a symbolic link, and it leads out of the workspace",
     ]
+
+
+def test_links_that_stay_inside_are_kept(folder: Path) -> None:
+    before = read_folder(folder).digest
+    (folder / "tools").mkdir()
+    (folder / "tools" / "run").symlink_to("../scripts/run.sh")
+    (folder / "tools" / "absolute").symlink_to(folder / "scripts" / "run.sh")
+    (folder / "current").symlink_to("tools")
+    (folder / "self").symlink_to(".")
+    tree = read_folder(folder)
+    assert tree.warnings == ()
+    assert tree.links == {
+        "current": "tools",
+        "self": ".",
+        "tools/absolute": "../scripts/run.sh",
+        "tools/run": "../scripts/run.sh",
+    }
+    assert tree.digest != before
+    for path in ("tools/run", "current/run", "current/absolute", "self/self/scripts/run.sh"):
+        assert path in tree.names
+    for path in ("current", "tools", "current/none", "../ws/flow.yaml", "/etc/passwd", "self"):
+        assert path not in tree.names
+    with tarfile.open(fileobj=io.BytesIO(tree.archive())) as archive:
+        entries = [(member.name, member.issym()) for member in archive]
+    assert entries[:4] == [
+        ("scripts", False), ("tools", False), ("flow.yaml", False), ("scripts/run.sh", False),
+    ]  # fmt: skip
+    assert all(is_link for _, is_link in entries[4:])
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "why"),
+    [
+        ("a", "nowhere", "it leads to 'nowhere', which is not part of the workspace"),
+        ("a", "var/data", "it leads to 'var', which is not part of the workspace"),
+        ("a", "a", "it leads in a circle"),
+        ("a", "../ws/flow.yaml", "it leads out of the workspace"),
+        ("scripts/a", "../../x", "it leads out of the workspace"),
+        ("scripts/a", "../nowhere/../flow.yaml", "it leads to 'nowhere', which is not part of the"),
+        ("a", "flow.yaml/x", "it leads to 'flow.yaml', which is not part of the workspace"),
+        ("a", "flow.yaml/", "it leads to 'flow.yaml', which is not part of the workspace"),
+        ("a", "/etc/passwd", "it leads out of the workspace"),
+        ("a", "b\\c", "target is not a plain path"),
+    ],
+)
+def test_a_link_that_ends_nowhere_is_left_out_by_name(
+    folder: Path, name: str, target: str, why: str
+) -> None:
+    (folder / "var").mkdir()
+    (folder / "var" / "data").write_text("x")
+    os.symlink(target, folder / name)
+    tree = read_folder(folder)
+    assert tree.links == {}
+    told = {warning.place.file: warning.message for warning in tree.warnings}
+    assert why in told[name]
+
+
+def test_links_out_of_links_are_found_out(folder: Path) -> None:
+    """Each hop stays inside by its letters, and the whole leads out."""
+    (folder / "a" / "b").mkdir(parents=True)
+    (folder / "a" / "b" / "x").write_text("x")
+    (folder / "up").symlink_to("a/b")
+    (folder / "out").symlink_to("up/../../..")
+    (folder / "only").mkdir()
+    (folder / "only" / "bad").symlink_to("../out/etc")
+    (folder / "to-empty").symlink_to("only")
+    tree = read_folder(folder)
+    assert tree.links == {"up": "a/b"}
+    assert sorted(warning.place.file for warning in tree.warnings) == [
+        "only/bad", "out", "to-empty",
+    ]  # fmt: skip
 
 
 def test_git_and_generated_folders_are_left_out(folder: Path) -> None:
@@ -300,11 +373,22 @@ def test_nothing_of_a_hostile_repository_runs_or_leaves_the_tree(
     tree = read_git(local(repository))
     assert paths(tree) == [".gitattributes", ".gitmodules", "flow.yaml", "scripts/run.sh"]
     assert sorted(str(warning) for warning in tree.warnings) == [
-        "dot: warning: left out: it is a symbolic link",
-        "out: warning: left out: it is a symbolic link",
+        "dot: warning: left out: it is a symbolic link, and it leads to '.git', which is not part"
+        " of the workspace",
+        "out: warning: left out: it is a symbolic link, and it leads out of the workspace",
         "sub: warning: left out: it is a submodule",
     ]
     assert not marker.exists()
+
+
+def test_links_of_a_repository_are_kept(repository: Path) -> None:
+    (repository / "run").symlink_to("scripts/run.sh")
+    (repository / "current").symlink_to("scripts")
+    git(repository, "add", "run", "current")
+    git(repository, "commit", "-q", "-m", "links")
+    tree = read_git(local(repository))
+    assert tree.links == {"current": "scripts", "run": "scripts/run.sh"}
+    assert tree.warnings == ()
 
 
 def test_a_tree_that_names_git_or_parents_is_left_out(repository: Path) -> None:

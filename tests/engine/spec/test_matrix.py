@@ -46,6 +46,7 @@ max_turns       - - - - + -
 tools           - - - - + -
 interactive     - - - - + -
 workspace       + - - - - -
+umask           + - - - - -
 on_worker_lost  + + + - - -
 approvers       - - - - - +
 min_approvals   - - - - - +
@@ -74,7 +75,7 @@ VALUES = {
     "tags": "[gpu]", "env": "{A: b}", "timeout": "5m", "input": "{a: {type: string}}", "args": "[x]", "workdir": "x",
     "resources": "{cpu: 1}", "name": "x", "description": "x", "output": "{a: {type: string}}",
     "retry": "{max_attempts: 2}", "max_tokens": "5", "max_turns": "5", "tools": "[{task: there}]",
-    "interactive": "true", "workspace": "copy", "on_worker_lost": "retry", "approvers": "{groups: [ops]}",
+    "interactive": "true", "workspace": "copy", "umask": "0027", "on_worker_lost": "retry", "approvers": "{groups: [ops]}",
     "min_approvals": "1", "separation": "true", "reminders": "[1h]", "escalation": "{after: 1h, groups: [ops]}",
 }  # fmt: skip
 
@@ -109,7 +110,7 @@ def test_a_cell_of_the_matrix(key, action_type, mark):
 
 def test_the_matrix_has_a_row_for_every_field():
     assert {key for key, _, _ in CELLS} | {"type"} == set(ACTION_FIELDS)
-    assert len(CELLS) == 40 * 6
+    assert len(CELLS) == 41 * 6
 
 
 # The table as the documentation has it, and the cells in which ours differs from it: each on

@@ -227,7 +227,14 @@ PRINTS = [
     ("print(f'OUTPUT: {{\"count\": {len(df)}}}')", "print(f'OUTPUT: {{\"count\": {len(df)}}}')"),
     ("f\"{{'a': {x}}}\" {{ input.n }}", "f\"{{'a': {x}}}\" 3"),
     ("echo ${#name} {{ input.n }}", "echo ${#name} 3"),
+    ("n=${#a[@]} {{ input.n }}\n#f() {\n#}\n", "n=${#a[@]} 3\n#f() {\n#}\n"),
+    ("${#text} ${text%#} {{ input.n }}", "${#text} ${text%#} 3"),
+    ("class A {#private = {{ input.n }}}", "class A {#private = 3}"),
     ('{"a":{"b":{{ input.n }}}}', '{"a":{"b":3}}'),
+    # comments: in one line, or first in their line
+    ("a{#no#}b{#{{ input.n }}#}c", "abc"),
+    ("a\n  {# one\n  two ${x%#}\n#} b", "a\n   b"),
+    ("a\n{#- one\ntwo -#}\n b", "ab"),
     ("}} %} #} { {", "}} %} #} { {"),
     # tests
     ("{{ input.n is odd }} {{ input.n is even }} {{ input.n is not even }}", "true false true"),
@@ -365,6 +372,23 @@ MISWRITTEN = [
         "{% break %} is outside of a loop",
     ),
     ("{# a", "'{#' opens a comment that never ends; write {% raw %}{#{% endraw %} for the text"),
+    (
+        "data = {# first\n  1,\n#}\n}",
+        "line 1: '{#' opens a comment only if '#}' follows in its line, or if it stands first in"
+        " its line and a space comes after it and before '#}'; write {% raw %}{#{% endraw %} for"
+        " the text",
+    ),
+    (
+        "awk '{# sum\n n++}'\nb=${a%#}",
+        "line 1: '{#' opens a comment only if '#}' follows in its line, or if it stands first in"
+        " its line and a space comes after it and before '#}'; write {% raw %}{#{% endraw %} for"
+        " the text",
+    ),
+    (
+        "docker ps --format '{{.Names}}'",
+        "a name, a number or a closing bracket was expected at '.'; for the templates of another"
+        " program, write {% raw %} before them and {% endraw %} after them",
+    ),
     ("{% raw %}", "{% raw %} has no {% endraw %}"),
     ("{{ 'a }}", "a string that begins with ' is not closed"),
     ("{{ a b }}", "an operator or the end of the tag was expected, not 'b'"),

@@ -110,6 +110,30 @@ def test_an_executable_bit_and_a_link_survive_the_copy(finish: Finish, tree: Pat
     assert log.texts() == ["ran 3"]
 
 
+@pytest.mark.parametrize("mode", ["readonly", "copy"])
+def test_a_source_runs_by_a_link_by_its_first_line_and_with_plain_line_ends(
+    finish: Finish, tree: Path, mode: Any
+):
+    (tree / "tools").mkdir()
+    (tree / "tools" / "run").write_bytes(b"#!/bin/sh -eu\r\nfalse\r\necho went on\r\n")
+    (tree / "bin").symlink_to("tools")
+    outcome, log = finish(source="bin/run", workspace_dir=tree, workspace_mode=mode)
+    assert (outcome.verdict, outcome.exit_code, log.texts()) == (Verdict.FAILED, 1, [])
+    assert log.texts("server") == [
+        "bin/run has Windows line ends (CR LF); the step runs it with LF"
+    ]
+
+
+def test_a_first_line_that_the_image_cannot_follow_is_told(finish: Finish):
+    outcome, _ = finish("#!/usr/bin/env perl9\nprint 1\n")
+    assert outcome.exit_code == 127
+    assert "the script's first line names 'perl9'" in outcome.error
+
+
+def test_the_umask_of_a_script_holds(finish: Finish):
+    assert finish("umask", umask=0o027)[1].texts() == ["0027"]
+
+
 def test_start_up_scripts_of_the_worker_are_sourced_before_a_script(
     finish: Finish, config: DockerConfig, tmp_path: Path
 ):

@@ -4,8 +4,10 @@ schema."""
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -136,7 +138,6 @@ def test_the_workspace_is_read_only_unless_the_action_asks_for_a_copy(
 
 
 def test_no_path_of_the_workers_host_is_in_the_pod():
-    from pathlib import Path
 
     work = ScriptWork(code="true", workspace_dir=Path("/var/lib/stroem/cache/r1"))
     env = {
@@ -271,3 +272,37 @@ def test_the_clients_are_imported_only_by_who_uses_them():
         "import runners.pod.runner; assert 'docker' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash", "busybox sh"])
+@pytest.mark.parametrize(
+    ("before", "after", "is_converted"),
+    [
+        (b"set -e\r\nfalse\r\n", b"set -e\nfalse\n", True),
+        (b"\xef\xbb\xbf#!/bin/sh\r\necho a\rb\r\n", b"#!/bin/sh\necho a\rb\n", True),
+        (b"set -e\nprintf 'a\rb'\n", b"set -e\nprintf 'a\rb'\n", False),
+        (b"\x7fELF\x00\r\n", b"\x7fELF\x00\r\n", False),
+    ],
+)
+def test_a_shell_source_saved_on_windows_gets_plain_line_ends_when_it_is_fetched(
+    tmp_path: Path, shell: str, before: bytes, after: bytes, is_converted: bool
+):
+    program = shell.split()
+    if shutil.which(program[0]) is None:
+        pytest.skip(f"no {program[0]} here")
+    order = build_pod_order(ScriptWork(source="it's here.sh"))
+    init = build_plan(order, CONFIG).pod["spec"]["initContainers"][0]
+    text = init["command"][2].replace("$$", "$")
+    assert {item["mountPath"] for item in init["volumeMounts"]} == {"/workspace", "/.stroem"}
+    text = text[text.index("_s_file=") :].replace("/workspace", str(tmp_path))
+    text = text.replace("/.stroem", str(tmp_path)).replace("/tmp/plain", str(tmp_path / "plain"))
+    file = tmp_path / "it's here.sh"
+    file.write_bytes(before)
+    subprocess.run([*program, "-euc", text], check=True)
+    assert file.read_bytes() == after
+    assert (tmp_path / "converted").exists() is is_converted
+
+
+def test_a_source_in_another_language_stays_as_it_is():
+    init = build_plan(build_pod_order(ScriptWork(source="a.py", language="python")), CONFIG)
+    assert "converted" not in init.pod["spec"]["initContainers"][0]["command"][2]
