@@ -15,7 +15,6 @@ from runners.containers.limits import read_cpu_millis, read_memory_bytes
 from runners.containers.script import (
     FILES,
     INPUT,
-    MAIN,
     STARTUP,
     WORKSPACE,
     build_env,
@@ -26,9 +25,15 @@ from runners.containers.script import (
 )
 from runners.pod.config import PodConfig
 from runners.pod.policy import INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER, find_violations, harden
+from runners.pod.record import build_end_mark, build_program
+from runners.pod.status import KEEP_ANNOTATION
 
 _CHUNK_BYTES = 100_000  # Linux limits an environment variable to 128 KiB
 _DROPPED = ["AUDIT_WRITE", "MKNOD", "NET_RAW", "SETFCAP", "SYS_CHROOT"]
+_USER = 10001  # of our containers: nobody's in particular, and not root
+# for clusters whose quotas demand them; curl and tar need little
+_INIT_REQUESTS = {"cpu": "50m", "memory": "64Mi"}
+_INIT_LIMITS = {"cpu": "1", "memory": "256Mi"}
 _TOKEN = "STROEM_WORKSPACE_TOKEN"  # noqa: S105 - the name of a variable, not what it holds
 _URL = "STROEM_WORKSPACE_URL"
 _INPUT_VOLUME = "stroem-input"
@@ -43,21 +48,6 @@ rm -f /tmp/workspace.tar.gz
 """
 
 
-# Process 1 ignores signals by default: this shell is process 1 and passes TERM on to the script.
-_RUN = f"""
-sh {FILES}/{MAIN} &
-_s_child=$!
-exec 2>/dev/null  # this shell would tell the log how its child died
-trap 'kill -TERM "$_s_child" 2>/dev/null' TERM INT
-_s_code=0
-while kill -0 "$_s_child" 2>/dev/null; do
-    wait "$_s_child"
-    _s_code=$?
-done
-exit "$_s_code"
-"""
-
-
 @dataclass(frozen=True, slots=True)
 class PodPlan:
     """What to create. `secret` is None when there is nothing to hide; `open_pod` needs no
@@ -67,6 +57,7 @@ class PodPlan:
     pod: dict[str, Any]
     secret: dict[str, Any] | None
     open_pod: dict[str, Any]
+    end_mark: str  # the last line of a script's log
 
 
 def name_pod(attempt: str) -> str:
@@ -77,7 +68,8 @@ def build_plan(order: StepOrder, config: PodConfig) -> PodPlan:
     """The merged, hardened and checked pod; raises AuthorError with everything that the policy
     refuses."""
     hidden: dict[str, dict[str, str]] = {}
-    generated = _build_pod(order, config, hidden)
+    generated = drop_nulls(merge(_build_pod(order, config, hidden), config.manifest))
+    _ask_for_resources(_find_step(generated), order)
     merged = drop_nulls(merge(generated, order.manifest or {}))
     pod = harden(merged, config.policy)
     violations = find_violations(pod, generated, config.policy)
@@ -106,7 +98,9 @@ def build_plan(order: StepOrder, config: PodConfig) -> PodPlan:
         "immutable": True,
         "stringData": data,
     }
-    return PodPlan(name, with_secret, secret if data else None, without)
+    return PodPlan(
+        name, with_secret, secret if data else None, without, build_end_mark(order.attempt)
+    )
 
 
 def build_labels(order: StepOrder, config: PodConfig) -> dict[str, str]:
@@ -137,6 +131,8 @@ def _build_pod(
         f"{OUR_LABELS}step-name": order.step_name,
         f"{OUR_LABELS}number": str(order.number),
     }
+    if config.keep_failed_s:
+        annotations[KEEP_ANNOTATION] = f"{config.keep_failed_s:.0f}"
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "enableServiceLinks": False,
@@ -183,7 +179,8 @@ def _build_init(order: StepOrder, config: PodConfig) -> dict[str, Any]:
         "name": INIT_CONTAINER,
         "image": config.init_image,
         "command": ["sh", "-c", _escape(text)],
-        "securityContext": _build_security(),
+        "securityContext": _build_restricted(),
+        "resources": {"requests": dict(_INIT_REQUESTS), "limits": dict(_INIT_LIMITS)},
         "volumeMounts": [{"name": "workspace", "mountPath": WORKSPACE}],
     }
 
@@ -195,6 +192,7 @@ def _build_step(
     env = build_env(order)
     container: dict[str, Any] = {"name": STEP_CONTAINER, "securityContext": _build_security()}
     if isinstance(work, ScriptWork):
+        container["securityContext"] = _build_restricted()
         container["image"] = work.runner_image or config.runner_image
         container["workingDir"] = place_workdir(order.workdir)
         container["command"] = [
@@ -202,6 +200,7 @@ def _build_step(
             "-c",
             _escape(
                 _add_files(build_script_files(work, container["image"]) | read_input(order), env)
+                + build_program(order.attempt)
             ),
         ]
         container["volumeMounts"] = _build_mounts(work, config)
@@ -213,8 +212,6 @@ def _build_step(
     if env:
         container["env"] = [{"name": key, "value": value} for key, value in env.items()]
         hidden[STEP_CONTAINER] = env
-    if resources := _build_resources(order):
-        container["resources"] = resources
     return container
 
 
@@ -246,8 +243,7 @@ def _build_command(work: ImageWork) -> dict[str, Any]:
 
 
 def _add_files(files: Mapping[str, str], env: dict[str, str]) -> str:
-    """Put the texts of `files` into `env`, in pieces; returns the program that writes them and runs
-    the first."""
+    """Put the texts of `files` into `env`, in pieces; returns the program that writes them."""
     lines, names = ["umask 077"], []
     for number, (name, text) in enumerate(files.items()):
         pieces = []
@@ -258,12 +254,18 @@ def _add_files(files: Mapping[str, str], env: dict[str, str]) -> str:
             pieces.append(f'"${variable}"')
         lines.append(f"printf %s {''.join(pieces) or repr('')} >{FILES}/{name} || exit 127")
     lines.append(f"unset {' '.join(names)}")
-    return "\n".join(lines) + _RUN
+    return "\n".join(lines)
 
 
 def _split(text: str) -> list[str]:
     size = _CHUNK_BYTES // 4  # a character takes at most four bytes
     return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+def _ask_for_resources(step: dict[str, Any], order: StepOrder) -> None:
+    """What an action asks for goes above the operator's defaults."""
+    if resources := _build_resources(order):
+        step["resources"] = merge(step.get("resources", {}), resources)
 
 
 def _build_resources(order: StepOrder) -> dict[str, Any]:
@@ -282,6 +284,18 @@ def _build_resources(order: StepOrder) -> dict[str, Any]:
 
 def _build_security() -> dict[str, Any]:
     return {"allowPrivilegeEscalation": False, "capabilities": {"drop": list(_DROPPED)}}
+
+
+def _build_restricted() -> dict[str, Any]:
+    """For containers of ours: what the Pod Security Standard `restricted` asks for."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "runAsNonRoot": True,
+        "runAsUser": _USER,
+        "runAsGroup": _USER,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
 
 
 def _escape(text: str) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from engine.errors import AuthorError
 from engine.orders import ImageWork, StepOrder
-from runners.pod.cluster import Cluster, Refused
+from runners.pod.answers import Refused
+from runners.pod.cluster import Cluster
 from runners.pod.config import PodConfig
 from runners.pod.manifest import build_plan
 

@@ -9,9 +9,11 @@ account lacks. And it can misbehave on request: see `Fault` and the methods of `
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import re
+import socket
 import threading
 import time
 import uuid
@@ -31,7 +33,7 @@ from tests.runners.pod.fake_kubelet import ApiError, Kubelet, now
 
 TOKEN = "worker-account"
 _ROUTE = re.compile(
-    r"/api/v1/namespaces/(?P<ns>[^/]+)/(?P<kind>pods|secrets)(/(?P<name>[^/]+)(/(?P<sub>log))?)?"
+    r"/api/v1/namespaces/(?P<ns>[^/]+)/(?P<kind>pods|secrets|events)(/(?P<name>[^/]+)(/(?P<sub>log))?)?"
 )
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
@@ -71,6 +73,13 @@ class FakeCluster:
         self.forbidden: set[tuple[str, str]] = set()
         self.absent_namespaces: set[str] = set()
         self.is_unschedulable = False
+        self.missing_volume = ""
+        self.pod_events: list[dict[str, Any]] = []
+        self.quota: int | None = None  # of pods
+        self.requires_limits = False
+        self.log_file_bytes = 10 << 20
+        self.generation = 0  # of the server: a restart breaks what is open
+        self.is_away = False
         self.forgets_before_watch = False
         self.tells_410_in_stream = False
         self.watch_events_each: int | None = None
@@ -144,6 +153,29 @@ class FakeCluster:
         }  # fmt: skip
         self.kubelets[name].take_away({"phase": "Failed", "conditions": [condition]})
 
+    def restart(self, away_s: float = 0.5, denials: int = 3) -> None:
+        """Every connection breaks, nobody answers for a while, and then the server does not know
+        its accounts and rules yet."""
+        with self.changed:
+            self.is_away = True
+            self.generation += 1
+            self.changed.notify_all()
+        time.sleep(away_s)
+        with self.changed:
+            for status in (401, 403):
+                self.faults.append(Fault(".*", "", status, times=denials))
+            self.is_away = False
+
+    def note_event(self, uid: str, reason: str, message: str, kind: str = "Warning") -> None:
+        with self.changed:
+            self.pod_events.append(
+                {
+                    "metadata": {"name": f"event-{len(self.pod_events)}"},
+                    "involvedObject": {"uid": uid},
+                    "type": kind, "reason": reason, "message": message, "lastTimestamp": now(),
+                }
+            )  # fmt: skip
+
     def delete_by_hand(self, name: str, grace_s: int = 0) -> None:
         self.delete_pod(name, grace_s, None)
 
@@ -181,6 +213,29 @@ class FakeCluster:
         if namespace in self.absent_namespaces:
             raise ApiError(404, "NotFound", f'namespaces "{namespace}" not found')
         check_object(kind, namespace, body)
+        if kind == "pods":
+            self._check_quota(body)
+
+    def _check_quota(self, body: dict[str, Any]) -> None:
+        name, spec = body["metadata"]["name"], body["spec"]
+        if self.quota is not None and len(self.pods) >= self.quota:
+            message = (
+                f'pods "{name}" is forbidden: exceeded quota: compute, requested: pods=1, used:'
+                f" pods={len(self.pods)}, limited: pods={self.quota}"
+            )
+            raise ApiError(403, "Forbidden", message)
+        containers = [*spec.get("initContainers", []), *spec["containers"]]
+        unlimited = [
+            item["name"]
+            for item in containers
+            if not {"cpu", "memory"} <= item.get("resources", {}).get("limits", {}).keys()
+        ]
+        if self.requires_limits and unlimited:
+            message = (
+                f'pods "{name}" is forbidden: failed quota: compute: must specify limits.cpu for:'
+                f" {','.join(unlimited)}; limits.memory for: {','.join(unlimited)}"
+            )
+            raise ApiError(403, "Forbidden", message)
 
     def set_status(self, name: str, uid: str, status: dict[str, Any]) -> None:
         with self.changed:
@@ -243,6 +298,10 @@ class _Handler(BaseHTTPRequestHandler):
         options = {key: values[0] for key, values in parse_qs(url.query).items()}
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length)) if length else {}
+        if self.cluster.is_away:
+            self._break_off()
+            return
+        self._generation = self.cluster.generation
         self.cluster.requests.append((method, url.path, options))
         try:
             if (method, url.path) == ("POST", _REVIEWS):
@@ -300,7 +359,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _take_fault(self, verb: str, path: str) -> Fault | None:
         with self.cluster.changed:
             for fault in self.cluster.faults:
-                if fault.times > 0 and fault.verb == verb and re.search(fault.path, path):
+                if (
+                    fault.times > 0
+                    and re.fullmatch(fault.verb, verb)
+                    and re.search(fault.path, path)
+                ):
                     fault.times -= 1
                     return fault
         return None
@@ -308,6 +371,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, verb: str, route: re.Match[str], options: dict[str, str], body: Any) -> Any:
         cluster, kind, name = self.cluster, route["kind"], route["name"]
         store = cluster.pods if kind == "pods" else cluster.secrets
+        if kind == "events":
+            wanted = options["fieldSelector"].partition("=")[2]
+            events = [one for one in cluster.pod_events if one["involvedObject"]["uid"] == wanted]
+            return {"kind": "EventList", "items": copy.deepcopy(events)}
         if verb == "create":
             if options.get("dryRun") == "All":
                 cluster.rehearse(kind, route["ns"], body)
@@ -365,7 +432,7 @@ class _Handler(BaseHTTPRequestHandler):
             status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
             self._write(json.dumps({"type": "ERROR", "object": status}).encode() + b"\n")
         sent = 0
-        while time.monotonic() < deadline and not is_too_old:
+        while time.monotonic() < deadline and not is_too_old and not self._is_broken():
             with cluster.changed:
                 cluster.changed.wait_for(lambda: cluster.version > at or backlog, 0.2)
                 news = backlog + [
@@ -377,10 +444,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._write(json.dumps({"type": kind, "object": pod}).encode() + b"\n")
                 sent += 1
                 if cluster.watch_events_each is not None and sent >= cluster.watch_events_each:
-                    self.close_connection = True
-                    self.connection.close()
+                    self._break_off()
                     return
-        self._write(b"")
+        if not self._is_broken():
+            self._write(b"")
 
     def _log(self, name: str, options: dict[str, str]) -> None:
         cluster = self.cluster
@@ -389,20 +456,36 @@ class _Handler(BaseHTTPRequestHandler):
             raise ApiError(404, "NotFound", f'pods "{name}" not found')
         follow = options.get("follow") == "true"
         since = int(options["sinceSeconds"]) if "sinceSeconds" in options else None
-        chunks = kubelet.read_log(options.get("container", "step"), follow, since)
+        batches = kubelet.read_log(options.get("container", "step"), follow, since)
         budget = cluster.log_lines_each.pop(0) if cluster.log_lines_each else None
         self._begin_stream("text/plain")
-        try:
-            for chunk in _join_partial(chunks):
+        for batch in batches:
+            if self._is_broken():
+                return
+            if budget is None and not cluster.log_pause_s:
+                self._write(b"".join(batch))
+                continue
+            for line in batch:
                 time.sleep(cluster.log_pause_s)
-                self._write(chunk)
+                self._write(line)
                 if budget is not None and (budget := budget - 1) <= 0:
-                    self.close_connection = True
-                    self.connection.close()
+                    self._break_off()
                     return
-        except docker.errors.DockerException:
-            pass  # the container is gone, and so is the rest of its log
-        self._write(b"")
+        if not self._is_broken():
+            self._write(b"")
+
+    def _is_broken(self) -> bool:
+        """Whether the server was restarted meanwhile; then this connection is closed."""
+        if self._generation == self.cluster.generation:
+            return False
+        self._break_off()
+        return True
+
+    def _break_off(self) -> None:
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+        self.connection.close()
 
     def _begin_stream(self, kind: str) -> None:
         self.send_response(200)
@@ -448,7 +531,10 @@ def _find_verb(method: str, route: re.Match[str], options: dict[str, str]) -> st
 
 
 def _as_error(fault: Fault) -> ApiError:
-    error = ApiError(fault.status, "Fault", f"injected {fault.status}")
+    told = f"injected {fault.status}"
+    if fault.status == 403:
+        told = 'pods is forbidden: User "worker" cannot get resource "pods": RBAC: role not found'
+    error = ApiError(fault.status, "Fault", told)
     error.retry_after = fault.retry_after
     return error
 
@@ -470,15 +556,3 @@ def _fits(thing: dict[str, Any], options: dict[str, str]) -> bool:
         if key != "metadata.name" or thing["metadata"]["name"] != value:
             return False
     return True
-
-
-def _join_partial(frames: Any) -> Any:
-    """Docker stamps every piece of a long line, and its log driver `local` forgets the newline
-    after the last piece; a kubelet stamps only the beginning, and keeps the newline."""
-    is_beginning = True
-    for frame in frames:
-        text = frame if is_beginning else frame.partition(b" ")[2]
-        if not is_beginning and len(text) < 1 << 14 and not text.endswith(b"\n"):
-            text += b"\n"
-        is_beginning = text.endswith(b"\n")
-        yield text
