@@ -83,6 +83,19 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerWishes:
+    """What an author asks of the step's container, on an engine or in a pod; None and empty leave
+    it to the worker."""
+
+    shm_bytes: int | None = None  # the size of /dev/shm
+    user: str | None = None  # user or user:group; numbers only for a pod
+    platform: str | None = None  # linux/arm64
+    pull: Literal["missing", "always", "never"] | None = None
+    # a volume that the operator has named -> its absolute path in the container, perhaps with `:ro`
+    volumes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Pinned:
     """Where a pod downloads the job's workspace: a token good for one revision and one attempt."""
 
@@ -110,6 +123,7 @@ class StepOrder:
     input_path: Path | None = None
     limits: Limits = Limits()
     resources: Resources = Resources()
+    container: ContainerWishes = ContainerWishes()
     workdir: str | None = None
     # a directory of this host, outside the workspace, in which the step runs (Torc files)
     chdir: Path | None = None

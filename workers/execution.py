@@ -19,7 +19,7 @@ from runners.base import Runner
 from workers.attempts import Attempt, fields
 from workers.door import OUTAGES, Ledger
 from workers.outputs import Outputs
-from workers.rendering import Rendered, render
+from workers.rendering import Rendered, render, wishes_of
 from workers.reporting import Batch, LogPump, Reporter
 from workers.scratch import Scratch, Scratches
 from workers.trees import Tree
@@ -222,6 +222,7 @@ class Execution:
             input_path=place.scratch.input_path,
             limits=Limits(timeout_s=claim.timeout_s, stop_grace_s=self._stop_grace_s),
             resources=rendered.resources,
+            container=wishes_of(action),
             workdir=action.workdir,
             chdir=Path(material.chdir) if material.chdir else None,
             manifest=rendered.manifest,
