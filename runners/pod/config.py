@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,9 @@ from engine.settings.declared import OURS, Key, read_section
 from engine.settings.given import Given, Wrong
 from engine.settings.readers import did_you_mean
 from runners.containers.script import DEFAULT_RUNNER_IMAGE
-from runners.pod.policy import OUR_LABELS, PodPolicy
+from runners.pod.policy import OUR_LABELS, OUR_PREFIX, PodPolicy
 
+_VOLUME = re.compile(r"[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?")
 DEFAULT_INIT_IMAGE = "curlimages/curl:latest"
 _PARTS = ("metadata", "spec")
 
@@ -29,6 +31,21 @@ def _manifest(given: Given) -> dict[str, Any]:
         for key in found.get("metadata", {}).get(kind) or {}:
             if key == "app" or str(key).startswith(OUR_LABELS):
                 raise Wrong(f"must not set the {kind[:-1]} '{key}', which is the platform's")
+    return found
+
+
+def _volumes(given: Given) -> dict[str, Mapping[str, Any]]:
+    """Volumes of pods without their names."""
+    found = {}
+    for name, entry in given.entries():
+        source = entry.node.plain()
+        if not _VOLUME.fullmatch(name) or name == "workspace" or name.startswith(OUR_PREFIX):
+            raise Wrong(f"cannot have a volume '{name}': use other lower-case letters and digits")
+        if not isinstance(source, dict) or not source:
+            raise Wrong(
+                f"must say what '{name}' is, such as persistentVolumeClaim: {{claimName: x}}"
+            )
+        found[name] = source
     return found
 
 
@@ -49,6 +66,8 @@ class PodConfig:
     policy: Annotated[PodPolicy, Key("allow")] = field(default_factory=PodPolicy)
     # parts of every pod, under those of an action's manifest
     manifest: Annotated[Mapping[str, Any], _manifest] = field(default_factory=dict)
+    # what actions may mount, by name
+    volumes: Annotated[Mapping[str, Mapping[str, Any]], _volumes] = field(default_factory=dict)
     keep_failed_s: float = 0.0  # how long the pod of a failed step stays
     pending_timeout_s: float = 600.0  # from creation to the start of the step's container
     image_timeout_s: float = 300.0  # how long pulling may fail before the step does

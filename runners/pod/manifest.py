@@ -11,7 +11,6 @@ from typing import Any
 from engine.errors import AuthorError
 from engine.manifest import drop_nulls, merge
 from engine.orders import INPUT_FILE, ImageWork, ScriptWork, StepOrder
-from runners.containers.limits import read_cpu_millis, read_memory_bytes
 from runners.containers.script import (
     FILES,
     INPUT,
@@ -27,10 +26,9 @@ from runners.pod.config import PodConfig
 from runners.pod.policy import INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER, find_violations, harden
 from runners.pod.record import build_end_mark, build_program
 from runners.pod.status import KEEP_ANNOTATION
+from runners.pod.wishes import build_restricted, build_security, find_step, grant_wishes
 
 _CHUNK_BYTES = 100_000  # Linux limits an environment variable to 128 KiB
-_DROPPED = ["AUDIT_WRITE", "MKNOD", "NET_RAW", "SETFCAP", "SYS_CHROOT"]
-_USER = 10001  # of our containers: nobody's in particular, and not root
 # for clusters whose quotas demand them; curl and tar need little
 _INIT_REQUESTS = {"cpu": "50m", "memory": "64Mi"}
 _INIT_LIMITS = {"cpu": "1", "memory": "256Mi"}
@@ -69,7 +67,7 @@ def build_plan(order: StepOrder, config: PodConfig) -> PodPlan:
     refuses."""
     hidden: dict[str, dict[str, str]] = {}
     generated = drop_nulls(merge(_build_pod(order, config, hidden), config.manifest))
-    _ask_for_resources(_find_step(generated), order)
+    grant_wishes(generated["spec"], find_step(generated), order, config)
     merged = drop_nulls(merge(generated, order.manifest or {}))
     pod = harden(merged, config.policy)
     violations = find_violations(pod, generated, config.policy)
@@ -179,7 +177,7 @@ def _build_init(order: StepOrder, config: PodConfig) -> dict[str, Any]:
         "name": INIT_CONTAINER,
         "image": config.init_image,
         "command": ["sh", "-c", _escape(text)],
-        "securityContext": _build_restricted(),
+        "securityContext": build_restricted(),
         "resources": {"requests": dict(_INIT_REQUESTS), "limits": dict(_INIT_LIMITS)},
         "volumeMounts": [{"name": "workspace", "mountPath": WORKSPACE}],
     }
@@ -190,9 +188,9 @@ def _build_step(
 ) -> dict[str, Any]:
     work = order.work
     env = build_env(order)
-    container: dict[str, Any] = {"name": STEP_CONTAINER, "securityContext": _build_security()}
+    container: dict[str, Any] = {"name": STEP_CONTAINER, "securityContext": build_security()}
     if isinstance(work, ScriptWork):
-        container["securityContext"] = _build_restricted()
+        container["securityContext"] = build_restricted()
         container["image"] = work.runner_image or config.runner_image
         container["workingDir"] = place_workdir(order.workdir)
         container["command"] = [
@@ -262,42 +260,6 @@ def _split(text: str) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
-def _ask_for_resources(step: dict[str, Any], order: StepOrder) -> None:
-    """What an action asks for goes above the operator's defaults."""
-    if resources := _build_resources(order):
-        step["resources"] = merge(step.get("resources", {}), resources)
-
-
-def _build_resources(order: StepOrder) -> dict[str, Any]:
-    amounts: dict[str, str] = {}
-    if (millis := read_cpu_millis(order.resources)) is not None:
-        amounts["cpu"] = f"{millis}m"
-    if (memory := read_memory_bytes(order.resources)) is not None:
-        amounts["memory"] = str(memory)
-    resources: dict[str, Any] = (
-        {"requests": dict(amounts), "limits": dict(amounts)} if amounts else {}
-    )
-    if order.resources.num_gpus:
-        resources.setdefault("limits", {})["nvidia.com/gpu"] = str(order.resources.num_gpus)
-    return resources
-
-
-def _build_security() -> dict[str, Any]:
-    return {"allowPrivilegeEscalation": False, "capabilities": {"drop": list(_DROPPED)}}
-
-
-def _build_restricted() -> dict[str, Any]:
-    """For containers of ours: what the Pod Security Standard `restricted` asks for."""
-    return {
-        "allowPrivilegeEscalation": False,
-        "runAsNonRoot": True,
-        "runAsUser": _USER,
-        "runAsGroup": _USER,
-        "capabilities": {"drop": ["ALL"]},
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-
-
 def _escape(text: str) -> str:
     """Escape `text`, because Kubernetes expands $(NAME) in commands and values, and reads $$ as
     $."""
@@ -328,22 +290,15 @@ def _mount_input(pod: dict[str, Any], secret_name: str) -> None:
         "defaultMode": 0o444,
     }
     mount = {"name": _INPUT_VOLUME, "mountPath": FILES, "readOnly": True}
-    spec, step = pod["spec"], _find_step(pod)
+    spec, step = pod["spec"], find_step(pod)
     spec["volumes"] = [*spec.get("volumes", []), {"name": _INPUT_VOLUME, "secret": volume}]
     step["volumeMounts"] = [*step.get("volumeMounts", []), mount]
 
 
 def _forget_input(pod: dict[str, Any]) -> None:
     """Without a secret the file has no place; the variables of the inputs hold the same values."""
-    step = _find_step(pod)
+    step = find_step(pod)
     step["env"] = [entry for entry in step["env"] if entry.get("name") != INPUT_FILE]
-
-
-def _find_step(pod: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = next(
-        each for each in pod["spec"]["containers"] if each["name"] == STEP_CONTAINER
-    )
-    return found
 
 
 def _build_entries(

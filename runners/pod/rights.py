@@ -38,6 +38,7 @@ RIGHTS = (
         "secrets", ("create", "delete"), False, "environment variables are stored in the pod itself"
     ),
     Right("secrets", ("list",), False, "secrets left by a killed worker are not found"),
+    Right("events", ("list",), False, "the log does not tell what a pod waits for"),
 )
 
 

@@ -60,7 +60,7 @@ def test_a_right_that_was_never_there_is_refused_once_the_server_has_had_time_to
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         try:
-            cluster.create("pod", {"metadata": {"name": "p"}, "spec": {}})
+            cluster.create("pod", build_plan(build_pod_order(), CONFIG).pod)
         except Denied:
             time.sleep(0.05)
         except Refused as refusal:
