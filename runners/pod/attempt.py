@@ -91,10 +91,11 @@ class PodAttempt:
             watch.close()
             self._finish_logs(patience_s)
         has_ended = sight.stage == "ended"
-        if self._end_signal.cause is not None and not has_ended:
+        follower, _ = self._followers.get(STEP_CONTAINER, (None, None))
+        is_known = has_ended and follower is not None and follower.is_whole
+        if self._end_signal.cause is not None and not is_known:
             return self._feed.outcome_of_stop(self._end_signal.cause)
-        follower = self._followers.get(STEP_CONTAINER)
-        ending = Ending(self._order, self._feed, self._log, follower[0] if follower else None)
+        ending = Ending(self._order, self._feed, self._log, follower)
         outcome = ending.conclude(sight)
         self._is_to_be_kept = has_ended and outcome.verdict is Verdict.FAILED
         return outcome
