@@ -147,9 +147,11 @@ def _broker() -> Iterator[Finding]:
 def _docker() -> Iterator[Finding]:
     from runners.docker.connection import Connection
 
-    none = "no engine answers here: steps that need one can only run on other workers"
-    is_alive = Connection(None).is_alive()
-    yield ok("docker", "an engine answers") if is_alive else warning("docker", none)
+    trouble = Connection(None).find_trouble()
+    if trouble is None:
+        yield ok("docker", "an engine answers")
+    else:
+        yield warning("docker", f"{trouble}. Steps that need one can only run on other workers")
 
 
 def examine_cluster(worker_file: Path | None) -> Iterator[Finding]:

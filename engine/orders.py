@@ -80,6 +80,7 @@ class Resources:
     num_cpus: float | None = None
     memory_bytes: int | None = None
     num_gpus: int | None = None
+    gpus: tuple[str, ...] = ()  # the host's names of those that are the attempt's own
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from engine.settings.given import Section
 from runners.catalog import Catalog, CatalogConfig
 
 ENVIRONMENT = (
-    *("HOME", "PATH", "DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "KUBECONFIG"),
+    *("HOME", "PATH", "XDG_RUNTIME_DIR", "KUBECONFIG"),
+    *("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_CONTEXT", "DOCKER_CONFIG"),
     *(
         "KUBERNETES_SERVICE_HOST",
         "KUBERNETES_SERVICE_PORT",

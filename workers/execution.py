@@ -218,10 +218,18 @@ class Execution:
             number=claim.number,
             work=work,
             scratch_dir=place.scratch.path,
-            env={**self._output_env(attempt, material), **rendered.env, **attempt.environment},
+            env={
+                **self._output_env(attempt, material),
+                **rendered.env,
+                **_gpu_env(attempt.gpus, action),
+            },
             input_path=place.scratch.input_path,
             limits=Limits(timeout_s=claim.timeout_s, stop_grace_s=self._stop_grace_s),
-            resources=rendered.resources,
+            resources=(
+                replace(rendered.resources, gpus=attempt.gpus)
+                if attempt.gpus
+                else rendered.resources
+            ),
             container=wishes_of(action),
             workdir=action.workdir,
             chdir=Path(material.chdir) if material.chdir else None,
@@ -258,6 +266,16 @@ class Execution:
             workspace_mode=action.workspace,
             runner_image=self._runner_image,
         )
+
+
+def _gpu_env(gpus: tuple[str, ...], action: Action) -> dict[str, str]:
+    """Names the step's own GPUs. In a container there are no others, and their numbers start at
+    0."""
+    if not gpus:
+        return {}
+    is_local = (action.type, action.runner) == ("script", "local")
+    names = gpus if is_local else map(str, range(len(gpus)))
+    return {"CUDA_VISIBLE_DEVICES": ",".join(names)}
 
 
 def _is_open(rendered: Rendered) -> bool:

@@ -190,7 +190,7 @@ def test_the_section_of_the_worker_is_read(tmp_path: Path):
         "always",
         "ghcr.io/me/runner:1",
     )
-    assert config.registries["ghcr.io"].password == "s3cret"
+    assert config.registries["ghcr.io"].read_password() == "s3cret"
     assert "s3cret" not in repr(config)
 
 
