@@ -262,6 +262,7 @@ class Kubelet(threading.Thread):
             is_oom = bool(container.attrs["State"]["OOMKilled"])
         except docker.errors.NotFound:
             code, is_oom = 137, False
+        self._logs[spec["name"]].wait_for_end()
         reason = "OOMKilled" if is_oom else "Error" if code else "Completed"
         ended = {"exitCode": code, "reason": reason, "finishedAt": now()}
         message = self._message_file(spec).read_bytes()[-4096:].decode("utf-8", "replace")
