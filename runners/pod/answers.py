@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import ssl
+from collections.abc import Iterator
 from typing import Any
 
 import pydantic
@@ -75,19 +76,24 @@ def translate(
 
 def describe_silence(error: BaseException, host: str) -> str:
     """Why there was no answer, in words."""
-    cause: BaseException | None = error
-    while cause is not None:
+    at, causes = f"The API server at {host}", list(_list_causes(error))
+    for cause in causes:
         if isinstance(cause, urllib3.exceptions.NameResolutionError):
-            return f"The API server at {host} cannot be reached: its name is unknown here"
+            return f"{at} cannot be reached: its name is unknown here"
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"The API server at {host} cannot be trusted: {cause.verify_message}"
-        if isinstance(cause, urllib3.exceptions.TimeoutError):
-            return f"The API server at {host} does not answer in time"
+            return f"{at} cannot be trusted: {cause.verify_message}"
         if isinstance(cause, OSError) and cause.strerror:
-            return f"The API server at {host} cannot be reached: {cause.strerror}"
-        cause = getattr(cause, "reason", None) or cause.__cause__ or cause.__context__
-        cause = cause if isinstance(cause, BaseException) else None
-    return f"The API server at {host} cannot be reached: the connection broke"
+            return f"{at} cannot be reached: {cause.strerror}"
+    # the client calls a refused connection a timeout too, so this comes last
+    if any(isinstance(cause, urllib3.exceptions.TimeoutError) for cause in causes):
+        return f"{at} does not answer in time"
+    return f"{at} cannot be reached: the connection broke"
+
+
+def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
+    while isinstance(error, BaseException):
+        yield error
+        error = getattr(error, "reason", None) or error.__cause__ or error.__context__
 
 
 def describe_invalid(error: pydantic.ValidationError) -> str:
