@@ -182,6 +182,28 @@ def test_a_step_whose_line_is_too_long_to_look_through_still_passes_its_output(
     assert (outcome.verdict, outcome.output) == (Verdict.SUCCEEDED, 5)
 
 
+@needs_engine
+def test_a_teller_that_is_slow_does_not_hold_up_the_reader(
+    runner: PodRunner, cluster: FakeCluster, tmp_path: Path
+):
+    """While nothing is told, the node rotates twice: who reads on loses nothing."""
+    cluster.log_file_bytes = 100_000
+    log, may_go_on = Log(), threading.Event()
+
+    def tell(line: Any) -> None:
+        if line.text == "1":
+            may_go_on.wait(60)
+        log(line)
+
+    order = build_order(tmp_path, "seq 1 60000")
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(runner.run, order, tell, Stop())
+        cluster.wait_for(lambda: cluster.pods and all(map(has_ended, cluster.pods.values())), 60)
+        may_go_on.set()
+        assert future.result(60).verdict is Verdict.SUCCEEDED
+    assert log.texts() == [*map(str, range(1, 60_001))]
+
+
 # the record of lines, alone
 
 
@@ -268,30 +290,3 @@ def test_a_hundred_megabytes_are_told_truthfully(begin: Callable[..., Run]):
     assert texts == sorted(set(texts))
     missing = count + 1 - len(texts)
     assert missing == 0 or f"{missing} of {count + 1} lines" in server_lines(run)
-
-
-@needs_engine
-def test_a_teller_that_is_slow_does_not_hold_up_the_reader(
-    runner: PodRunner, cluster: FakeCluster, tmp_path: Path
-):
-    """While nothing is told, the node rotates twice: who reads on loses nothing."""
-    cluster.log_file_bytes = 100_000
-    log, has_ended = Log(), threading.Event()
-
-    def tell(line: Any) -> None:
-        if line.text == "1":
-            has_ended.wait(60)
-        log(line)
-
-    order = build_order(tmp_path, "seq 1 60000")
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(runner.run, order, tell, Stop())
-        cluster.wait_for(
-            lambda: cluster.pods and all(map(has_ended_pod, cluster.pods.values())), 60
-        )
-        has_ended.set()
-        assert future.result(60).verdict is Verdict.SUCCEEDED
-    assert log.texts() == [*map(str, range(1, 60_001))]
-
-
-has_ended_pod = has_ended

@@ -73,7 +73,7 @@ def test_a_denial_by_something_in_front_of_the_server_is_no_verdict(
     cluster: Cluster, fake: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(
-        "tests.runners.pod.fake_api.json.dumps", lambda what, **_: "<html>Forbidden</html>"
+        "tests.runners.pod.fake_server.json.dumps", lambda what, **_: "<html>Forbidden</html>"
     )
     fake.faults = [Fault("get", "/pods", 403)]
     with pytest.raises(ClusterAway, match="in front of"):
