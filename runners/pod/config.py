@@ -27,6 +27,11 @@ def _manifest(given: Given) -> dict[str, Any]:
             raise Wrong(f"has no key '{key}'{did_you_mean(key, _PARTS)}: it holds parts of a pod")
         if not isinstance(part, dict):
             raise Wrong(f"must have a mapping in `{key}`")
+    for group in ("containers", "initContainers"):
+        members = found.get("spec", {}).get(group) or []
+        is_list = isinstance(members, list)
+        if not is_list or not all(isinstance(one, dict) and one.get("name") for one in members):
+            raise Wrong(f"must have a list of containers with names in `spec.{group}`")
     for kind in ("labels", "annotations"):
         for key in found.get("metadata", {}).get(kind) or {}:
             if key == "app" or str(key).startswith(OUR_LABELS):
@@ -36,7 +41,7 @@ def _manifest(given: Given) -> dict[str, Any]:
 
 def _volumes(given: Given) -> dict[str, Mapping[str, Any]]:
     """Volumes of pods without their names."""
-    found = {}
+    found: dict[str, Mapping[str, Any]] = {}
     for name, entry in given.entries():
         source = entry.node.plain()
         if not _VOLUME.fullmatch(name) or name == "workspace" or name.startswith(OUR_PREFIX):

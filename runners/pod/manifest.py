@@ -66,7 +66,7 @@ def build_plan(order: StepOrder, config: PodConfig) -> PodPlan:
     """The merged, hardened and checked pod; raises AuthorError with everything that the policy
     refuses."""
     hidden: dict[str, dict[str, str]] = {}
-    generated = drop_nulls(merge(_build_pod(order, config, hidden), config.manifest))
+    generated = _add_defaults(_build_pod(order, config, hidden), config.manifest)
     grant_wishes(generated["spec"], find_step(generated), order, config)
     merged = drop_nulls(merge(generated, order.manifest or {}))
     pod = harden(merged, config.policy)
@@ -99,6 +99,15 @@ def build_plan(order: StepOrder, config: PodConfig) -> PodPlan:
     return PodPlan(
         name, with_secret, secret if data else None, without, build_end_mark(order.attempt)
     )
+
+
+def _add_defaults(pod: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """`pod` with the operator's `manifest`, which may speak of a container that this pod lacks."""
+    merged: dict[str, Any] = drop_nulls(merge(pod, manifest))
+    if "initContainers" not in pod["spec"] and "initContainers" in merged["spec"]:
+        inits = [one for one in merged["spec"]["initContainers"] if one["name"] != INIT_CONTAINER]
+        merged["spec"]["initContainers"] = inits
+    return merged
 
 
 def build_labels(order: StepOrder, config: PodConfig) -> dict[str, str]:

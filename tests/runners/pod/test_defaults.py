@@ -138,6 +138,8 @@ def test_what_the_operator_may_is_still_forbidden_to_authors():
         ({"manifest": {"specs": {}}}, "'specs'; did you mean 'spec'"),
         ({"manifest": {"spec": []}}, "must have a mapping in `spec`"),
         ({"manifest": {"metadata": {"labels": {"stroem.io/job": "x"}}}}, "which is the platform's"),
+        ({"manifest": {"spec": {"containers": [{"image": "x"}]}}}, "containers with names"),
+        ({"manifest": {"spec": {"initContainers": {"a": 1}}}}, "containers with names"),
         ({"manifest": "x"}, "kubernetes.manifest must be a mapping"),
         ({"volumes": {"workspace": {"emptyDir": {}}}}, "cannot have a volume 'workspace'"),
         ({"volumes": {"data": "claim"}}, "must say what 'data' is"),
