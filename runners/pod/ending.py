@@ -69,7 +69,7 @@ class Ending:
             missing = record.lines - follower.lines
             if missing <= 0:
                 return ""
-            what = f"{missing} of {record.lines - 2} lines of this step are missing"
+            what = f"{missing} of {record.lines} lines of this step are missing"
         elif follower.is_whole and not follower.has_gap:
             return ""
         else:

@@ -17,6 +17,7 @@ from runners.lines import LineFeed, repair
 from runners.pod.answers import ClusterAway, Refused
 from runners.pod.cluster import Cluster, Outage, break_off
 from runners.pod.config import PodConfig
+from runners.pod.record import MARK_LINES
 from runners.pod.spool import Spool
 from runners.pod.told import STAMP, Place, Told
 
@@ -71,8 +72,9 @@ class LogFollower:
 
     @property
     def lines(self) -> int:
-        """How many lines were told, the end mark included."""
-        return self._teller.told.count
+        """How many lines were told."""
+        told = self._teller.told.count
+        return told - MARK_LINES if self._teller.has_seen_end.is_set() else told
 
     @property
     def has_gap(self) -> bool:

@@ -16,6 +16,7 @@ from engine.output import PREFIX
 from runners.containers.script import FILES, MAIN
 
 MESSAGE_FILE = "/dev/termination-log"  # Kubernetes' default; it keeps 4096 bytes
+MARK_LINES = 2  # the end mark, and the end of the line before it
 _MOST_OUTPUT_BYTES = 2000
 _HEAD = re.compile(r"stroem-log lines=(\d+) output=(none|here|long|unknown)\n?")
 
@@ -87,7 +88,7 @@ exit "$_s_code"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """`lines`: how many the step wrote, with the end mark. `output`: its last OUTPUT line."""
+    """`lines`: how many the step wrote. `output`: its last OUTPUT line."""
 
     lines: int
     knows: Literal["none", "here", "long", "unknown"]
@@ -111,7 +112,7 @@ def read_record(ended: Mapping[str, Any]) -> Record | None:
     if found is None:
         return None
     knows: Any = found[2]
-    return Record(int(found[1]), knows, message[found.end() :].strip("\n"))
+    return Record(int(found[1]) - MARK_LINES, knows, message[found.end() :].strip("\n"))
 
 
 def read_outputs(ended: Mapping[str, Any]) -> list[str]:

@@ -234,7 +234,7 @@ class Kubelet(threading.Thread):
             **self._build_security(spec),
             labels=self._labels,
             name=f"{self._pod_name}-{spec['name']}-{self._cluster.id}",
-            log_config=docker.types.LogConfig(type="local"),
+            log_config=docker.types.LogConfig(type="local", config={"max-size": "1g"}),
             security_opt=["no-new-privileges"],
             **self._build_limits(spec),
         )
