@@ -76,18 +76,19 @@ def translate(
 
 def describe_silence(error: BaseException, host: str) -> str:
     """Why there was no answer, in words."""
-    at, causes = f"The API server at {host}", list(_list_causes(error))
+    at = f"The API server cannot be reached at {host}"
+    causes = list(_list_causes(error))
     for cause in causes:
         if isinstance(cause, urllib3.exceptions.NameResolutionError):
-            return f"{at} cannot be reached: its name is unknown here"
+            return f"{at}: its name is unknown here"
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"{at} cannot be trusted: {cause.verify_message}"
+            return f"{at}: its certificate is not trusted ({cause.verify_message})"
         if isinstance(cause, OSError) and cause.strerror:
-            return f"{at} cannot be reached: {cause.strerror}"
+            return f"{at}: {cause.strerror}"
     # the client calls a refused connection a timeout too, so this comes last
     if any(isinstance(cause, urllib3.exceptions.TimeoutError) for cause in causes):
-        return f"{at} does not answer in time"
-    return f"{at} cannot be reached: the connection broke"
+        return f"{at}: it does not answer in time"
+    return f"{at}: the connection broke"
 
 
 def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
