@@ -104,7 +104,8 @@ def _find_context(environ: Mapping[str, str]) -> Endpoint | None:
         url = docker["Host"]
     except (KeyError, TypeError):
         raise EngineGone(
-            f"{label} was chosen, but {file} does not describe it; see `docker context ls`"
+            f"The Docker context '{name}' was chosen, but {file} does not describe it; see `docker"
+            " context ls`"
         ) from None
     return Endpoint(str(url), label, _context_certificates(folder, digest, docker))
 

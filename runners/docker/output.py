@@ -24,6 +24,7 @@ LOG_BOUNDS = {
 _LINE_COST, _ODD_COST = 100, 6
 _PLAIN = bytes(number for number in range(32, 127) if chr(number) not in '"\\<>&')
 _TAIL_BYTES = 1 << 14
+_LONG = 1 << 12  # characters of a line that may be recorded in pieces, whatever bytes they take
 
 
 class ContainerOutput:
@@ -144,9 +145,14 @@ class _Told:
         self.tail = (self.tail + payload)[-_TAIL_BYTES:]
 
     def ends_with(self, line: bytes) -> bool:
-        """Whether this is the last line. The engine ends each line that it records."""
-        last = self.tail.removesuffix(b"\n").rpartition(b"\n")[2]
-        return self.size > 0 and last == line.removesuffix(b"\n")
+        """Whether this is the last line. The engine ends each line that it records, records a
+        long one in pieces, and replaces broken characters."""
+        last, recorded = (
+            _without_broken(text.removesuffix(b"\n"))
+            for text in (self.tail.removesuffix(b"\n").rpartition(b"\n")[2], line)
+        )
+        is_piece = len(last) >= _LONG and last.endswith(recorded)
+        return self.size > 0 and (last == recorded or is_piece)
 
 
 class _Skip:
@@ -168,3 +174,7 @@ class _Skip:
             self._partial -= skipped
             payload = payload[skipped:]
         return payload
+
+
+def _without_broken(text: bytes) -> str:
+    return text.decode("utf-8", "replace").replace("\ufffd", "")

@@ -277,6 +277,24 @@ def test_what_an_action_asks_of_its_container_is_in_the_order(perform):
     )
 
 
+@pytest.mark.parametrize(
+    ("place", "visible"),
+    [
+        ({"type": "script", "script": "x"}, "GPU-b,2"),
+        ({"type": "script", "script": "x", "runner": "docker"}, "0,1"),
+        ({"type": "docker", "image": "i"}, "0,1"),
+        ({"type": "pod", "image": "i"}, "0,1"),
+    ],
+)
+def test_a_steps_own_gpus_are_named_by_their_numbers_where_it_runs(bench, place, visible):
+    ledger, runner = FakeLedger(), FakeRunner()
+    ledger.material_of = lambda _: material(Action(**place))
+    attempt = Attempt(claim(7), 0.0, gpus=("GPU-b", "2"))
+    bench(ledger, runner).execution.perform(attempt)
+    assert runner.orders[0].env["CUDA_VISIBLE_DEVICES"] == visible
+    assert runner.orders[0].resources.gpus == ("GPU-b", "2")
+
+
 def test_a_pod_manifest_is_rendered_leaf_by_leaf(perform):
     action = Action(
         type="pod",

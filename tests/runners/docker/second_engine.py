@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 import time
 import uuid
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -29,7 +30,12 @@ class SecondEngine:
     there, and `environment` has what a client needs."""
 
     def __init__(
-        self, directory: Path, hidden: Path | None = None, *, uses_tls: bool = False
+        self,
+        directory: Path,
+        hidden: Path | None = None,
+        *,
+        uses_tls: bool = False,
+        options: Sequence[str] = (),
     ) -> None:
         need(os.geteuid() == 0, "a second Docker engine needs root")
         need(BUSYBOX.exists(), "busybox-static is needed for the images of a second Docker engine")
@@ -39,7 +45,7 @@ class SecondEngine:
         self._home.mkdir(parents=True)
         self._directory = directory
         self._hidden = hidden
-        self._options: list[str] = []
+        self._options = list(options)
         self.door: Door | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.socket = self._home / "d.sock"
@@ -66,7 +72,7 @@ class SecondEngine:
         self.certificates = self._directory / "certificates"
         make_certificates(self.certificates)
         own = self.certificates / "server"
-        self._options = [
+        self._options += [
             *("-H", f"tcp://127.0.0.1:{PORT}", "--tlsverify", f"--tlscacert={own}/ca.pem"),
             *(f"--tlscert={own}/cert.pem", f"--tlskey={own}/key.pem"),
         ]
@@ -154,7 +160,7 @@ class SecondEngine:
                 "head",
                 "df",
                 "wc",
-                "printenv",
+                "tail",
             ):
                 link = tarfile.TarInfo(f"bin/{name}")
                 link.type, link.linkname = tarfile.SYMTYPE, "busybox"
