@@ -160,9 +160,11 @@ def _broker() -> Iterator[Finding]:
 def _docker() -> Iterator[Finding]:
     from runners.docker.connection import Connection
 
-    none = "no engine answers here: steps that need one can only run on other workers"
-    is_alive = Connection(None).is_alive()
-    yield ok("docker", "an engine answers") if is_alive else warning("docker", none)
+    trouble = Connection(None).find_trouble()
+    if trouble is None:
+        yield ok("docker", "an engine answers")
+    else:
+        yield warning("docker", f"{trouble}. Steps that need one can only run on other workers")
 
 
 def examine_cluster(worker_file: Path | None) -> Iterator[Finding]:
@@ -181,7 +183,8 @@ def examine_cluster(worker_file: Path | None) -> Iterator[Finding]:
 
 
 def _cluster(worker: WorkerConfig, section: Mapping[str, Any]) -> Iterator[Finding]:
-    from runners.pod.cluster import Cluster, ClusterAway, Refused
+    from runners.pod.answers import ClusterAway, Denied, Refused
+    from runners.pod.cluster import Cluster
     from runners.pod.config import PodConfig
     from runners.pod.rights import find_missing, find_objection
 
@@ -207,15 +210,14 @@ def _cluster(worker: WorkerConfig, section: Mapping[str, Any]) -> Iterator[Findi
                 yield problem("kubernetes", f"a pod {place} would be refused: {objection}")
             elif not missing:
                 yield ok("kubernetes", f"the API server answers and allows what steps need {place}")
+    except Denied as error:
+        remedy = "renew the account's credentials"
+        yield problem("kubernetes", f"the API server refuses this account ({error}): {remedy}")
     except ClusterAway as error:
         remedy = "start it, or correct `kubeconfig` and `context` in the section `kubernetes:`"
         yield problem("kubernetes", f"{str(error).rstrip('.')}: {remedy}")
     except Refused as error:
-        remedy = (
-            "renew the account's credentials"
-            if error.status == 401
-            else "allow it to create selfsubjectaccessreviews"
-        )
+        remedy = "allow it to create selfsubjectaccessreviews"
         yield problem("kubernetes", f"the API server refuses this account ({error}): {remedy}")
 
 

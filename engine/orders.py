@@ -86,6 +86,20 @@ class Resources:
     num_cpus: float | None = None
     memory_bytes: int | None = None
     num_gpus: int | None = None
+    gpus: tuple[str, ...] = ()  # the host's names of those that are the attempt's own
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerWishes:
+    """What an author asks of the step's container, on an engine or in a pod; None and empty leave
+    it to the worker."""
+
+    shm_bytes: int | None = None  # the size of /dev/shm
+    user: str | None = None  # user or user:group; numbers only for a pod
+    platform: str | None = None  # linux/arm64
+    pull: Literal["missing", "always", "never"] | None = None
+    # a volume that the operator has named -> its absolute path in the container, perhaps with `:ro`
+    volumes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +130,7 @@ class StepOrder:
     input_path: Path | None = None
     limits: Limits = Limits()
     resources: Resources = Resources()
+    container: ContainerWishes = ContainerWishes()
     workdir: str | None = None
     # a directory of this host, outside the workspace, in which the step runs (Torc files)
     chdir: Path | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -69,7 +69,7 @@ class Attempt:
     begun_at: float = field(default_factory=time.monotonic)
     stop: Stop = field(default_factory=Stop)
     # which of the worker's GPUs are its own
-    environment: Mapping[str, str] = field(default_factory=dict)
+    gpus: tuple[str, ...] = ()
     progress: int = 0
 
     def should_hear(self, now: float) -> bool:
@@ -101,10 +101,8 @@ class Attempts:
         self._live: dict[int, Attempt] = {}
         self._is_awaited = False
 
-    def open(
-        self, claim: Claim, asked_at: float, environment: Mapping[str, str] | None = None
-    ) -> Attempt:
-        attempt = Attempt(claim, asked_at, environment=environment or {})
+    def open(self, claim: Claim, asked_at: float, gpus: tuple[str, ...] = ()) -> Attempt:
+        attempt = Attempt(claim, asked_at, gpus=gpus)
         self._live[claim.attempt_id] = attempt  # one operation: no lock needed
         return attempt
 

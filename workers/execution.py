@@ -22,7 +22,7 @@ from workers.attempts import Attempt, fields
 from workers.door import OUTAGES, Ledger
 from workers.eviction import Eviction
 from workers.outputs import Outputs
-from workers.rendering import Rendered, render
+from workers.rendering import Rendered, render, wishes_of
 from workers.reporting import Batch, LogPump, Reporter
 from workers.scratch import Scratch, Scratches
 from workers.trees import Tree
@@ -238,10 +238,19 @@ class Execution:
             number=claim.number,
             work=work,
             scratch_dir=place.scratch.path,
-            env={**self._output_env(attempt, material), **rendered.env, **attempt.environment},
+            env={
+                **self._output_env(attempt, material),
+                **rendered.env,
+                **_gpu_env(attempt.gpus, action),
+            },
             input_path=place.scratch.input_path,
             limits=Limits(claim.timeout_s, self._stop_grace_s, self._walltime_grace_s),
-            resources=rendered.resources,
+            resources=(
+                replace(rendered.resources, gpus=attempt.gpus)
+                if attempt.gpus
+                else rendered.resources
+            ),
+            container=wishes_of(action),
             workdir=action.workdir,
             chdir=Path(material.chdir) if material.chdir else None,
             manifest=rendered.manifest,
@@ -280,6 +289,16 @@ class Execution:
             runner_image=self._runner_image,
             umask=umask,
         )
+
+
+def _gpu_env(gpus: tuple[str, ...], action: Action) -> dict[str, str]:
+    """Names the step's own GPUs. In a container there are no others, and their numbers start at
+    0."""
+    if not gpus:
+        return {}
+    is_local = (action.type, action.runner) == ("script", "local")
+    names = gpus if is_local else map(str, range(len(gpus)))
+    return {"CUDA_VISIBLE_DEVICES": ",".join(names)}
 
 
 def _is_open(rendered: Rendered) -> bool:

@@ -192,8 +192,8 @@ class Lane:
     def _do(self, claim: Claim, asked_at: float, turn_ends: float) -> tuple[Finished | None, float]:
         """Do one attempt. Returns the answer to its report (None if not reported) and its time."""
         attempts, packing = self._crew.attempts, self._packing
-        environment = packing.environment(claim.attempt_id) if packing is not None else {}
-        attempt = attempts.open(claim, asked_at, environment)
+        gpus = packing.gpus_of(claim.attempt_id) if packing is not None else ()
+        attempt = attempts.open(claim, asked_at, gpus)
         if log.isEnabledFor(logging.INFO):  # the fields cost more than the question
             log.info("claimed", extra=fields(claim))
         settled = sweep = None

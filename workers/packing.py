@@ -22,11 +22,6 @@ class Share:
     gpus: tuple[str, ...] = ()
     num_nodes: int = 0  # exclusive, for a step on several nodes
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """Names the step's own GPUs."""
-        return {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)} if self.gpus else {}
-
 
 @dataclass(slots=True)
 class Packing:
@@ -72,10 +67,10 @@ class Packing:
         self._shares[attempt_id] = share
         return share
 
-    def environment(self, attempt_id: int) -> dict[str, str]:
-        """Variables that tell the attempt's step about its share."""
+    def gpus_of(self, attempt_id: int) -> tuple[str, ...]:
+        """The attempt's own GPUs."""
         share = self._shares.get(attempt_id)
-        return share.environment if share else {}
+        return share.gpus if share else ()
 
     def give_back(self, attempt_id: int) -> None:
         with self.lock:

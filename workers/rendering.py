@@ -16,7 +16,8 @@ from apps.jobs.ledger import Claim, Material
 from engine import templating
 from engine.errors import AuthorError, InputError, TemplateError
 from engine.masking import MASK, secret_strings
-from engine.orders import Resources
+from engine.orders import ContainerWishes, Resources
+from engine.resources import read_memory
 from engine.spec import inputs
 from engine.spec.model import Action, InputField
 from engine.spec.torc.conversion import with_recovery
@@ -210,6 +211,17 @@ def _resources(asked: Mapping[str, Any]) -> Resources:
         memory=None if memory is None else str(memory),
         num_cpus=asked.get("num_cpus"),
         num_gpus=asked.get("num_gpus"),
+    )
+
+
+def wishes_of(action: Action) -> ContainerWishes:
+    """What the action asks of its container."""
+    return ContainerWishes(
+        None if action.shm_size is None else read_memory(action.shm_size),
+        action.user,
+        action.platform,
+        action.pull,
+        action.volumes,
     )
 
 

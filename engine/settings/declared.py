@@ -130,10 +130,11 @@ _SIMPLE: Mapping[Any, Reader] = {
 
 def read_section(kind: type[T], section: Mapping[str, Any] | None, name: str, **ours: Any) -> T:
     """Read a section of plain values. Raises AuthorError with every problem."""
-    reading = Reading()
     if isinstance(section, Section):
+        reading = Reading(section.given.reading.locate)
         given = replace(section.given, reading=reading)
     else:
+        reading = Reading()
         given = Given(name, as_node(section or {}), Place(), reading)
     made = fill(kind, given, **ours)
     if made is None or reading.problems:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath
 from typing import Any, cast
 
 from engine import durations
@@ -19,8 +20,14 @@ LANGUAGES = ("shell", "python", "javascript", "typescript", "go", "js", "ts")
 RUNNERS = ("local", "docker", "pod")
 _LANGUAGE_ALIASES = {"js": "javascript", "ts": "typescript"}
 _RENAMED = {"name": "title"}  # YAML key -> attribute, where they differ
-_CPU = re.compile(r"[0-9]+(\.[0-9]+)?m?")
-_MEMORY = re.compile(r"[0-9]+(\.[0-9]+)?([kKMGTP]i?|[mgtp]|[kKmMgGtT][bB])?")
+_CPU = re.compile(r"(?=.{1,30}$)[0-9]+(\.[0-9]+)?m?")
+_MEMORY = re.compile(r"(?=.{1,30}$)[0-9]+(\.[0-9]+)?([kKMGTP]i?|[mgtp]|[kKmMgGtT][bB])?")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,31})?")
+_PLATFORM = re.compile(r"[a-z0-9]{1,20}/[a-z0-9_]{1,20}(/[a-z0-9]{1,10})?")
+_VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_MOUNT = re.compile(r"/[^:{}\x00-\x1f\x7f]{1,250}(:ro)?")
+# where no author's volume may be: the platform's own paths and the kernel's
+_TAKEN = ("/workspace", "/.stroem", "/etc/stroem", "/var/cache/stroem", "/proc", "/sys", "/dev")
 _ISO_RUNTIME = re.compile(r"P(?=.)([0-9]+D)?(T(?=[0-9])([0-9]+H)?([0-9]+M)?([0-9]+S)?)?")
 _RESOURCES = ("cpu", "memory", "num_cpus", "num_gpus", "num_nodes", "runtime")
 
@@ -127,12 +134,56 @@ def _read_resources(entry: Entry) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _matching(entry: Entry, key: str, pattern: re.Pattern[str], wanted: str) -> str | None:
+def _matching(
+    entry: Entry, key: str, pattern: re.Pattern[str], wanted: str, code: str = "resources"
+) -> str | None:
     value = entry.loose_text(key)
-    if value is not None and not (len(value) <= 30 and pattern.fullmatch(value)):
-        entry.complain(key, f"must be {wanted}, not '{shorten(value)}'", "resources")
+    if value is not None and not pattern.fullmatch(value):
+        entry.complain(key, f"must be {wanted}, not '{shorten(value)}'", code)
         return None
     return value
+
+
+def _read_shm_size(entry: Entry) -> str | None:
+    return _matching(entry, "shm_size", _MEMORY, "an amount such as 512Mi or 2g", "shm_size")
+
+
+def _read_user(entry: Entry) -> str | None:
+    wanted = 'a user and perhaps a group such as "1000:1000" or build'
+    return _matching(entry, "user", _USER, wanted, "user")
+
+
+def _read_platform(entry: Entry) -> str | None:
+    wanted = "a platform such as linux/amd64 or linux/arm64"
+    return _matching(entry, "platform", _PLATFORM, wanted, "platform")
+
+
+def _read_volumes(entry: Entry) -> dict[str, str]:
+    """Names to absolute paths in the container, each perhaps with `:ro` at its end."""
+    node = entry.mapping("volumes")
+    if node is None:
+        return {}
+    inner = Entry(node, f"{entry.subject} volumes", entry.problems)
+    found: dict[str, str] = {}
+    for name in inner.pairs:
+        if not _VOLUME.fullmatch(name):
+            wanted = (
+                "is not a name that a worker can have given a volume: letters, digits and . _ -"
+            )
+            inner.complain(name, wanted, "volumes")
+        wanted = "an absolute path in the container such as /data or /data:ro"
+        path = _matching(inner, name, _MOUNT, wanted, "volumes")
+        if path is None:
+            continue
+        if _leads_into(path.removesuffix(":ro"), _TAKEN):
+            inner.complain(name, f"cannot be '{shorten(path)}': that path is taken", "volumes")
+        found[name] = path
+    return found
+
+
+def _leads_into(path: str, roots: tuple[str, ...]) -> bool:
+    pure = PurePosixPath(path)
+    return ".." in pure.parts or str(pure) == "/" or any(pure.is_relative_to(one) for one in roots)
 
 
 def _read_runtime(entry: Entry) -> str | None:
@@ -225,6 +276,10 @@ _OWN: Mapping[str, Callable[[Entry], Any]] = {
     "umask": read_umask,
     "manifest": _read_manifest,
     "resources": _read_resources,
+    "shm_size": _read_shm_size,
+    "user": _read_user,
+    "platform": _read_platform,
+    "volumes": _read_volumes,
     "retry": read_retry,
     "tools": _read_tools,
     "approvers": _read_approvers,

@@ -29,6 +29,7 @@ _SHELL_SIGNS = re.compile(r"[;&|$`(){}\\\n\r'\"]")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/=-]{0,63}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MOST_TAGS = 16
+_OF_CONTAINERS = ("workspace", "shm_size", "user", "platform", "pull", "volumes")
 
 
 def check_required_fields(draft: Draft) -> Iterator[Problem]:
@@ -190,7 +191,7 @@ def check_args(draft: Draft) -> Iterator[Problem]:
 
 
 def check_runners(draft: Draft) -> Iterator[Problem]:
-    """`manifest` needs a pod; `workspace` needs a container."""
+    """`manifest` needs a pod; `workspace` and the like need a container."""
     for name, subject, action in draft.actions():
         if action.type != "script" or not draft.means(name, "runner", RUNNERS):
             continue
@@ -200,12 +201,25 @@ def check_runners(draft: Draft) -> Iterator[Problem]:
                 "(manifest is only valid on pod actions)"
             )
             yield error(draft.in_action(name, "manifest"), "forbidden-field", message)
-        if draft.says(name, "workspace") and action.runner == "local":
+        for key in _OF_CONTAINERS if action.runner == "local" else ():
+            if draft.says(name, key):
+                message = (
+                    f"{subject} has '{key}' field but runner is 'local' "
+                    f"({key} is only valid with runner docker or pod)"
+                )
+                yield error(draft.in_action(name, key), "forbidden-field", message)
+
+
+def check_users(draft: Draft) -> Iterator[Problem]:
+    """A cluster knows users by number only."""
+    for name, subject, action in draft.actions():
+        is_pod = action.type == "pod" or (action.type == "script" and action.runner == "pod")
+        if is_pod and action.user and not action.user.replace(":", "", 1).isdecimal():
             message = (
-                f"{subject} has 'workspace' field but runner is 'local' "
-                "(workspace is only valid with runner docker or pod)"
+                f"{subject} 'user' must be numbers for a pod, such as \"1000:1000\", not"
+                f" '{shorten(action.user)}'"
             )
-            yield error(draft.in_action(name, "workspace"), "forbidden-field", message)
+            yield error(draft.in_action(name, "user"), "user", message)
 
 
 def check_tags(draft: Draft) -> Iterator[Problem]:
@@ -371,6 +385,7 @@ CHECKS = (
     check_dependencies,
     check_args,
     check_runners,
+    check_users,
     check_tags,
     check_variables,
     check_action_limits,

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from engine.spec.model import ActionType
+from engine.spec.model import ActionType, PullPolicy
 
 TYPES: tuple[ActionType, ...] = get_args(ActionType)
+PULL_POLICIES: tuple[PullPolicy, ...] = get_args(PullPolicy)
 Kind = Literal[
     "text", "texts", "text mapping", "flag", "whole", "number", "choice", "duration", "own"
 ]
@@ -120,6 +121,14 @@ _ROWS = (
         "manifest", _POD, "own",
         because={"docker": "manifest is only valid on pod actions", "task": _ONLY_REFERENCE},
     ),
+    # containers: image actions, and scripts with runner docker or pod
+    FieldRow("shm_size", _WORKER, "own", because={"task": _ONLY_REFERENCE}),
+    FieldRow("user", _WORKER, "own", because={"task": _ONLY_REFERENCE}),
+    FieldRow("platform", _WORKER, "own", because={"task": _ONLY_REFERENCE}),
+    FieldRow(
+        "pull", _WORKER, "choice", choices=PULL_POLICIES, because={"task": _ONLY_REFERENCE}
+    ),
+    FieldRow("volumes", _WORKER, "own", because={"task": _ONLY_REFERENCE}),
     # whatever reaches a worker
     FieldRow(
         "tags", _WORKER, "texts",

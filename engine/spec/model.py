@@ -16,6 +16,7 @@ from engine.scripts import Language
 ActionType = Literal["script", "docker", "pod", "task", "agent", "approval"]
 RunnerName = Literal["local", "docker", "pod"]
 OnWorkerLost = Literal["fail", "retry"]
+PullPolicy = Literal["missing", "always", "never"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,12 @@ class Action:
     entrypoint: tuple[str, ...] | None = None
     command: tuple[str, ...] | None = None
     manifest: Mapping[str, Any] | None = None
+    # containers, of scripts too
+    shm_size: str | None = None
+    user: str | None = None
+    platform: str | None = None
+    pull: PullPolicy | None = None
+    volumes: Mapping[str, str] = field(default_factory=dict)  # the operator's name -> path
     # task
     task: str | None = None
     # approval

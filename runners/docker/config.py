@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+from engine.errors import PlatformError
 from engine.settings.declared import OURS, each, read_section, section
 from engine.settings.given import Given, Wrong
 from engine.settings.readers import text
 from runners.containers.script import DEFAULT_RUNNER_IMAGE
+from runners.docker.finding import find_objection
 
 # What images that start as root commonly need; everything else is dropped.
 BASE_CAPABILITIES = (
@@ -29,12 +31,6 @@ BASE_CAPABILITIES = (
 class Login:
     """Credentials for one registry, by its host name."""
 
-    username: str
-    password: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _WrittenLogin:
     needs: ClassVar[str] = " needs username, and password or password_file"
     username: str
     password: str | None = field(default=None, repr=False)
@@ -43,16 +39,54 @@ class _WrittenLogin:
     def find_objection(self) -> str | None:
         return self.needs.strip() if self.password is None and self.password_file is None else None
 
+    def read_password(self) -> str:
+        """Read anew for each pull: registries of clouds replace it every few hours. Raises
+        PlatformError."""
+        if self.password is not None or self.password_file is None:
+            return self.password or ""
+        try:
+            return self.password_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            raise PlatformError(
+                f"the registry's password_file {self.password_file} cannot be read"
+            ) from None
+
 
 def _login(given: Given) -> Login:
-    written: _WrittenLogin = section(_WrittenLogin)(given)
-    password = written.password
-    if password is None and written.password_file is not None:
-        try:
-            password = written.password_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            raise Wrong(f"names {written.password_file}, which cannot be read") from None
-    return Login(written.username, password or "")
+    login: Login = section(Login)(given)
+    try:
+        login.read_password()
+    except PlatformError:
+        raise Wrong(f"names {login.password_file}, which cannot be read") from None
+    return login
+
+
+def _absolute(given: Given) -> str:
+    path = text(given).strip()
+    if not path.startswith("/"):
+        raise Wrong("must be an absolute path on the engine's host")
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class NamedVolume:
+    """What authors get under its name: a volume of the engine, or a directory of its host."""
+
+    needs: ClassVar[str] = " needs volume or path, not both"
+    volume: str | None = None
+    path: Annotated[str | None, _absolute] = None  # on the engine's host
+    read_only: bool = False
+
+    def find_objection(self) -> str | None:
+        return self.needs.strip() if (self.volume is None) == (self.path is None) else None
+
+
+def _host(given: Given) -> str:
+    host = text(given).strip()
+    objection = find_objection(host)
+    if objection is not None:
+        raise Wrong(objection)
+    return host
 
 
 def _network(given: Given) -> str:
@@ -69,7 +103,8 @@ class DockerConfig:
 
     owner: Annotated[str, OURS]
     runner_image: Annotated[str, OURS] = DEFAULT_RUNNER_IMAGE
-    host: str | None = None  # None: DOCKER_HOST, else the local socket
+    # None: DOCKER_HOST, else the Docker context, else the first local socket that answers
+    host: Annotated[str | None, _host] = None
     pull: Literal["missing", "always", "never"] = "missing"
     # how /workspace gets there: bind mount, copy, or whichever works
     sharing: Literal["auto", "bind", "copy"] = "auto"
@@ -77,6 +112,8 @@ class DockerConfig:
     # a network of the engine, by name; never the host's
     network: Annotated[str | None, _network] = None
     extra_hosts: Mapping[str, str] = field(default_factory=dict)
+    # what authors may mount, by the name that they use
+    volumes: Mapping[str, NamedVolume] = field(default_factory=dict)
     capabilities: tuple[str, ...] = BASE_CAPABILITIES
     pids_limit: int = 4096
     log_driver: str = "json-file"

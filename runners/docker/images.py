@@ -12,15 +12,11 @@ from docker import auth
 from docker.utils import parse_repository_tag
 
 from engine.errors import AuthorError
+from engine.orders import ContainerWishes
 from runners.containers.remote import EndSignal
 from runners.docker.config import DockerConfig
-from runners.docker.connection import (
-    Connection,
-    EngineFailed,
-    EngineGone,
-    EngineRefused,
-    translate_errors,
-)
+from runners.docker.connection import Connection
+from runners.docker.errors import EngineFailed, EngineGone, EngineRefused
 from runners.lines import LineFeed
 
 _TOLD = frozenset({"Pull complete", "Already exists"})
@@ -36,16 +32,20 @@ class Images:
         self._lock = threading.Lock()
         self._pulls: dict[str, threading.Lock] = {}
 
-    def ensure(self, image: str, feed: LineFeed, end_signal: EndSignal) -> str | None:
+    def ensure(
+        self, image: str, wishes: ContainerWishes, feed: LineFeed, end_signal: EndSignal
+    ) -> str | None:
         """The image's id; None when `end_signal` came first. An unavailable image raises
         AuthorError."""
-        policy = self._config.pull
-        known = self._find(image)
+        policy, platform = wishes.pull or self._config.pull, wishes.platform
+        known = self._find(image, platform)
         if known is not None and policy != "always":
             return known
         if policy == "never":
+            whose = "the action's `pull`" if wishes.pull else "docker.pull"
+            variant = f" for {platform}" if platform else ""
             raise AuthorError(
-                f"image {image!r} is not on this worker's engine, and docker.pull is 'never'"
+                f"image {image!r} is not on this worker's engine{variant}, and {whose} is 'never'"
             )
         with self._lock:
             lock = self._pulls.setdefault(image, threading.Lock())
@@ -53,25 +53,32 @@ class Images:
             if end_signal.cause is not None:
                 return None
         try:
-            if policy == "missing" and (known := self._find(image)) is not None:
+            if policy == "missing" and (known := self._find(image, platform)) is not None:
                 return known
-            return self._pull(image, known, feed, end_signal)
+            return self._pull(image, platform, known, feed, end_signal)
         finally:
             lock.release()
 
-    def _find(self, image: str) -> str | None:
+    def _find(self, image: str, platform: str | None) -> str | None:
+        """The id of the image if the engine has it, and for this platform."""
         try:
-            return str(self._connection.call("inspect_image", image)["Id"])
+            found = self._connection.call("inspect_image", image)
         except EngineRefused as refusal:
             if refusal.status == 404:
                 return None
             raise
+        return str(found["Id"]) if _is_for(found, platform) else None
 
     def _pull(
-        self, image: str, known: str | None, feed: LineFeed, end_signal: EndSignal
+        self,
+        image: str,
+        platform: str | None,
+        known: str | None,
+        feed: LineFeed,
+        end_signal: EndSignal,
     ) -> str | None:
-        feed.say(f"Pulling image {image}")
-        pull = _Pull(self._connection, image, self._find_login(image))
+        feed.say(f"Pulling image {image}{f' for {platform}' if platform else ''}")
+        pull = _Pull(self._connection, image, platform, self._find_login(image))
         pull.start()
         while not pull.done.wait(_POLL_S):
             pull.tell(feed)
@@ -79,7 +86,9 @@ class Images:
                 return None
         pull.tell(feed)
         if pull.problem is None:
-            found = self._find(image)
+            found = self._find(image, platform)
+            if found is None:
+                raise AuthorError(f"image {image!r} does not exist for {platform}")
             feed.say(f"Pulled image {image}{f' ({pull.digest})' if pull.digest else ''}")
             return found
         if known is not None:
@@ -96,20 +105,32 @@ class Images:
         registry, _ = auth.resolve_repository_name(parse_repository_tag(image)[0])
         for name in (registry, "docker.io" if registry == auth.INDEX_NAME else registry):
             if (login := self._config.registries.get(name)) is not None:
-                return {"username": login.username, "password": login.password}
+                return {"username": login.username, "password": login.read_password()}
         return None
+
+
+def _is_for(image: Mapping[str, Any], platform: str | None) -> bool:
+    if platform is None:
+        return True
+    system, architecture, *variant = platform.split("/")
+    return (image.get("Os"), image.get("Architecture")) == (system, architecture) and (
+        not variant or image.get("Variant", "") in ("", variant[0])
+    )
 
 
 class _Pull(threading.Thread):
     """One pull in its own thread, so that a step can be cancelled while a registry hangs."""
 
-    def __init__(self, connection: Connection, image: str, login: dict[str, str] | None) -> None:
+    def __init__(
+        self, connection: Connection, image: str, platform: str | None, login: dict[str, str] | None
+    ) -> None:
         super().__init__(name="stroem-pull", daemon=True)
         self.done = threading.Event()
         self.problem: Exception | None = None
         self.digest: str | None = None
         self._connection = connection
         self._image = image
+        self._platform = platform
         self._login = login
         self._lock = threading.Lock()
         self._news: list[str] = []
@@ -117,10 +138,14 @@ class _Pull(threading.Thread):
     def run(self) -> None:
         repository, tag = parse_repository_tag(self._image)
         try:
-            with self._connection.open() as client, translate_errors():
-                options = {"auth_config": self._login} if self._login else {}
+            with self._connection.open() as client:
+                options: dict[str, Any] = {"stream": True, "decode": True}
+                if self._login:
+                    options["auth_config"] = self._login
+                else:
+                    client.reload_config()  # tokens in ~/.docker/config.json are short-lived
                 for event in client.pull(
-                    repository, tag=tag or "latest", stream=True, decode=True, **options
+                    repository, tag=tag or "latest", platform=self._platform, **options
                 ):
                     self._note(event)
         except (EngineGone, EngineFailed, EngineRefused) as problem:

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from engine.errors import AuthorError
 from engine.orders import ImageWork, ScriptWork, StepOrder
 from runners.containers.limits import read_cpu_millis, read_memory_bytes
 from runners.containers.script import (
@@ -25,10 +26,9 @@ from runners.containers.script import (
     split_cmd,
 )
 from runners.docker.config import DockerConfig
+from runners.docker.output import LOG_BOUNDS
 
 LABEL = "stroem.io/"
-# The engine's copy of a log, read only after a broken connection; a flood must not fill its disk.
-_LOG_BOUNDS = {driver: {"max-size": "64m", "max-file": "2"} for driver in ("json-file", "local")}
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -92,6 +92,8 @@ def build_request(
         request["WorkingDir"] = place_workdir(order.workdir)
     elif order.workdir:
         request["WorkingDir"] = order.workdir
+    if order.container.user is not None:
+        request["User"] = order.container.user
     return request
 
 
@@ -118,18 +120,44 @@ def _build_host_config(order: StepOrder, config: DockerConfig, sources: Sources)
         "SecurityOpt": ["no-new-privileges"],
         "PidsLimit": config.pids_limit,
         "NetworkMode": config.network or "default",
-        "LogConfig": {"Type": config.log_driver, "Config": _LOG_BOUNDS.get(config.log_driver, {})},
+        "LogConfig": {"Type": config.log_driver, "Config": LOG_BOUNDS.get(config.log_driver, {})},
         "RestartPolicy": {"Name": "no"},
-        "Mounts": _build_mounts(sources),
+        "Mounts": [*_build_mounts(sources), *_build_volumes(order, config)],
         "ExtraHosts": [f"{name}:{address}" for name, address in config.extra_hosts.items()],
     }
     if (millis := read_cpu_millis(order.resources)) is not None:
         host["NanoCpus"] = millis * 1_000_000
     if (memory := read_memory_bytes(order.resources)) is not None:
         host["Memory"] = host["MemorySwap"] = memory
-    if order.resources.num_gpus:
+    if order.container.shm_bytes is not None:
+        host["ShmSize"] = order.container.shm_bytes
+    if order.resources.gpus:
+        own = list(order.resources.gpus)
+        host["DeviceRequests"] = [{"DeviceIDs": own, "Capabilities": [["gpu"]]}]
+    elif order.resources.num_gpus:
         host["DeviceRequests"] = [{"Count": order.resources.num_gpus, "Capabilities": [["gpu"]]}]
     return host
+
+
+def _build_volumes(order: StepOrder, config: DockerConfig) -> list[dict[str, Any]]:
+    """The volumes that the author asks for: only what the operator has named."""
+    mounts: list[dict[str, Any]] = []
+    for name, target in order.container.volumes.items():
+        named = config.volumes.get(name)
+        if named is None:
+            known = ", ".join(sorted(config.volumes)) or "none"
+            raise AuthorError(
+                f"volume {name!r} is not among `docker.volumes` of this worker (known: {known})"
+            )
+        mounts.append(
+            {
+                "Type": "bind" if named.volume is None else "volume",
+                "Source": named.path or named.volume,
+                "Target": target.removesuffix(":ro"),
+                "ReadOnly": named.read_only or target.endswith(":ro"),
+            }
+        )
+    return mounts
 
 
 def _build_mounts(sources: Sources) -> list[dict[str, Any]]:

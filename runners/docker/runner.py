@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from math import ceil
@@ -18,9 +18,11 @@ from runners.containers.limits import explain_kill
 from runners.containers.remote import ComplaintWatch, EndSignal, Underway, carry_out
 from runners.containers.script import FILES, build_script_files, check_source, read_input
 from runners.docker.config import DockerConfig
-from runners.docker.connection import Connection, EngineFailed, EngineGone, EngineRefused
-from runners.docker.frames import Chunk, FrameStream, skip_known
+from runners.docker.connection import Connection
+from runners.docker.errors import EngineFailed, EngineGone, EngineRefused
+from runners.docker.frames import FrameStream
 from runners.docker.images import Images
+from runners.docker.output import ContainerOutput
 from runners.docker.request import LABEL, Sources, build_request, name_cache_volume, name_container
 from runners.docker.workspaces import Workspaces
 from runners.lines import LineFeed
@@ -31,6 +33,7 @@ logger = logging.getLogger(__name__)
 # how long the engine may take, after the grace period, to end a container
 KILL_PATIENCE_S = 2.0
 POLL_S = 0.25
+SOON_S = 0.25  # a container that ends has usually done so this long after its output
 
 
 class DockerRunner:
@@ -118,7 +121,7 @@ class _Attempt:
         if isinstance(work, ScriptWork) and check_source(work):
             self._feed.say(describe_line_ends(str(work.source)))
         image_id = (
-            self._images.ensure(image, self._feed, self._end_signal)
+            self._images.ensure(image, self._order.container, self._feed, self._end_signal)
             if self._end_signal.cause is None
             else None
         )
@@ -127,7 +130,7 @@ class _Attempt:
         self._create(image, image_id)
         if self._end_signal.cause is not None:
             return self._feed.outcome_of_stop(self._end_signal.cause)
-        stream = self._connection.attach(self._require(), replay=False)
+        stream = self._connection.attach(self._require())
         try:
             self._start()
             self._end_signal.when_set(lambda: self._end(stream))
@@ -214,7 +217,8 @@ class _Attempt:
         """The container of this attempt, even when the response to an earlier request was lost."""
         name = name_container(self._order.attempt)
         try:
-            return str(self._connection.call("create_container_from_config", request, name)["Id"])
+            platform = self._order.container.platform
+            return self._connection.create_container(request, name, platform)
         except EngineRefused as refusal:
             if refusal.status != 409:
                 raise
@@ -253,35 +257,29 @@ class _Attempt:
             logger.info("stopping container %s: %s", self._container, problem)
 
     def _follow(self, stream: FrameStream) -> StepOutcome:
-        told = {"stdout": 0, "stderr": 0}
-        chunks = iter(stream)
+        output = ContainerOutput(
+            self._connection, self._require(), self._feed, self._config.log_driver
+        )
+        output.read(iter(stream))
         while True:
-            self._read(chunks, told)
+            ended_at = time.monotonic()
             state = self._find_state()
-            if state is not None and state["Running"] and self._end_signal.cause is None:
-                chunks = self._resume(told)
-                continue
-            self._feed.close()
-            if self._end_signal.cause is not None:
-                return self._feed.outcome_of_stop(self._end_signal.cause)
-            if state is None:
-                raise EngineGone(
-                    "The Docker engine lost the container while the step ran, or became"
-                    " unreachable itself"
-                )
-            return self._outcome_of(state)
-
-    def _read(self, chunks: Iterator[Chunk], told: dict[str, int]) -> None:
-        for stream, payload in chunks:
-            told[stream] += len(payload)
-            self._feed.feed(stream, payload)
-
-    def _resume(self, told: dict[str, int]) -> Iterator[Chunk]:
-        """The container's output from where the broken stream ended; the container kept running."""
-        self._feed.say("The connection to the Docker engine broke; the step kept running")
-        stream = self._connection.attach(self._require(), replay=True)
-        self._end_signal.when_set(lambda: self._end(stream))
-        return skip_known(iter(stream), dict(told))
+            if state is None or not state["Running"] or self._end_signal.cause is not None:
+                break
+            resumed = output.resume()
+            self._end_signal.when_set(partial(self._end, resumed))
+            output.read_on(resumed)
+        if state is not None and not state["Running"] and self._end_signal.cause is None:
+            output.complete(is_suspect=time.monotonic() - ended_at > SOON_S)
+        self._feed.close()
+        if self._end_signal.cause is not None:
+            return self._feed.outcome_of_stop(self._end_signal.cause)
+        if state is None:
+            raise EngineGone(
+                "The Docker engine lost the container while the step ran, or became"
+                " unreachable itself"
+            )
+        return self._outcome_of(state, output.gap)
 
     def _find_state(self) -> dict[str, Any] | None:
         """The container's state once its stream has ended: exited, still running after a moment, or
@@ -320,8 +318,12 @@ class _Attempt:
             return None
         return state if state["Running"] else None
 
-    def _outcome_of(self, state: dict[str, Any]) -> StepOutcome:
+    def _outcome_of(self, state: dict[str, Any], gap: str | None) -> StepOutcome:
         exit_code = int(state["ExitCode"])
+        if gap is not None and exit_code == 0:
+            return self._feed.outcome(
+                Verdict.LOST, exit_code, f"{gap}, an OUTPUT line among them; the exit code was 0"
+            )
         told = explain_kill(exit_code, self._order.resources, is_known=bool(state.get("OOMKilled")))
         if told:
             return self._feed.outcome(Verdict.FAILED, exit_code, f"Exit code: {exit_code}\n{told}")

@@ -21,7 +21,8 @@ from typing import IO, Any
 from engine.orders import StepOrder
 from runners.containers.script import STARTUP, WORKSPACE
 from runners.docker.config import DockerConfig
-from runners.docker.connection import Connection, EngineRefused
+from runners.docker.connection import Connection
+from runners.docker.errors import EngineRefused
 from runners.docker.request import build_labels, name_container
 
 _PROBE = "/stroem-probe"

@@ -41,7 +41,7 @@ class GuardProcess:
     def __init__(self, keep_open: tuple[int, ...] = ()) -> None:
         """`keep_open`: descriptors that the guard holds too, such as a lock that must outlast the
         watched processes."""
-        self.keeper = strays.identify(os.getpid())  # the process that this guard watches for
+        self.keeper = strays.identify_keeper(os.getpid())  # the process that this guard watches for
         self._keep_open = keep_open
         self._lock = threading.Lock()
         self._known: dict[str, str] = {}  # key -> message; all that still apply

@@ -2,7 +2,8 @@
 
 A process group is not enough: `setsid` and daemons leave it. Every process of a step carries two
 marks in its environment, which children inherit: the attempt, and the keeper (the worker, or its
-guard) that is responsible for it. Few modules of the standard library only: the guard process
+guard) that is responsible for it. Whoever cannot judge whether a keeper lives leaves its processes
+alone. Few modules of the standard library only: the guard process
 imports this.
 """
 
@@ -50,6 +51,28 @@ def identify(pid: int) -> str:
     """A name for a process that is unique even when its pid is reused."""
     process = read_process(pid)
     return f"{pid}-{process.started if process else 0}"
+
+
+def identify_keeper(pid: int) -> str:
+    """The name of a keeper in the mark of its processes. It also says where its number counts: a
+    process in a container is seen from the host, too, where the number means another process."""
+    return f"{identify(pid)}@{_find_place()}"
+
+
+def has_ended(keeper: str) -> bool:
+    """Whether the keeper has certainly ended. One of another pid namespace or another boot of a
+    kernel cannot be judged here: its own guard and container end what it leaves."""
+    identity, _, place = keeper.partition("@")
+    return place == _find_place() and not is_alive(identity)
+
+
+def _find_place() -> str:
+    """The kernel and the pid namespace of this process."""
+    if not _HAS_PROC:
+        return "host"
+    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        boot = file.read().decode().strip()
+    return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
 
 
 def is_alive(identity: str) -> bool:

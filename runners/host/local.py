@@ -56,7 +56,7 @@ class LocalRunner:
     def __init__(self, config: LocalConfig, guard: Guard | None = None) -> None:
         self._config = config
         self._guard = guard
-        self._keeper = guard.keeper if guard is not None else strays.identify(os.getpid())
+        self._keeper = guard.keeper if guard is not None else strays.identify_keeper(os.getpid())
         self.memory = OutOfMemory()
         self._toolbox = Toolbox()
         self._users: dict[str, User] = {}
@@ -76,7 +76,8 @@ class LocalRunner:
             feed.close()
 
     def sweep(self, live: frozenset[str]) -> None:
-        """End processes of abandoned attempts: not alive, and their worker gone or this one."""
+        """End processes of abandoned attempts: not alive, and their worker is this one or has
+        certainly ended."""
         for attempt in {
             attempt
             for attempt, keeper in _list_attempts()
@@ -89,7 +90,7 @@ class LocalRunner:
     def _is_forgotten(self, attempt: str, keeper: str | None, live: frozenset[str]) -> bool:
         if attempt in live or attempt in _running:
             return False
-        return keeper is None or keeper == self._keeper or not strays.is_alive(keeper)
+        return keeper is not None and (keeper == self._keeper or strays.has_ended(keeper))
 
     def find_user(self, order: StepOrder) -> User | None:
         """The user that the order's processes run as; None for the worker's own."""

@@ -13,29 +13,35 @@ from typing import Any, TypeVar
 import pydantic
 import urllib3
 from kubernetes import client
-from kubernetes import config as kube_config
 
-from engine.errors import AuthorError, PlatformError
+from runners.pod.answers import ClusterAway, Refused, describe_invalid, describe_silence, translate
 from runners.pod.config import PodConfig
+from runners.pod.credentials import load
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+MAX_EVENTS = 100
 
 
-class ClusterAway(PlatformError):
-    """The API server is unreachable or asks to retry later (429, 5xx)."""
+class Outage:
+    """How long an attempt has been waiting for an API server that is away.
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+    One for all that an attempt asks, so that its verdict comes after one `limit_s`, not after
+    several.
+    """
 
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._since: float | None = None
 
-class Refused(AuthorError):
-    """The API server refused the request. `status` is its HTTP status."""
+    def note(self, began: float) -> float:
+        """A request that began then was not answered; returns the seconds left."""
+        if self._since is None:
+            self._since = began
+        return self._since + self._limit_s - time.monotonic()
 
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
+    def end(self) -> None:
+        self._since = None
 
 
 class Cluster:
@@ -45,6 +51,8 @@ class Cluster:
         self._config = config
         self._lock = threading.Lock()
         self._client: Any = None
+        self._allowed: set[str] = set()  # methods that have succeeded
+        self._denied_since: dict[str, float] = {}  # methods that have never been allowed
 
     def create(
         self, kind: str, body: Mapping[str, Any], *, is_rehearsal: bool = False
@@ -93,6 +101,17 @@ class Cluster:
             if refusal.status not in (404, 409):
                 raise
 
+    def list_events(self, pod_uid: str) -> list[dict[str, Any]]:
+        """What the cluster has noted about a pod."""
+        found = self._read(
+            "list_namespaced_event",
+            self._config.namespace,
+            field_selector=f"involvedObject.uid={pod_uid}",
+            limit=MAX_EVENTS,
+        )
+        items: list[dict[str, Any]] = found["items"]
+        return items
+
     def list(self, kind: str, selector: str) -> list[dict[str, Any]]:
         found = self._read(
             f"list_namespaced_{kind}", self._config.namespace, label_selector=selector
@@ -110,10 +129,7 @@ class Cluster:
             allow_watch_bookmarks=True,
             timeout_seconds=timeout_s,
             watch=True,
-            _request_timeout=(
-                self._config.request_timeout_s,
-                timeout_s + self._config.request_timeout_s,
-            ),
+            _request_timeout=(self._request_timeout_s, timeout_s + self._config.request_timeout_s),
             **options,
         )
 
@@ -129,7 +145,7 @@ class Cluster:
             container=container,
             follow=follow,
             timestamps=True,
-            _request_timeout=(self._config.request_timeout_s, read_timeout_s),
+            _request_timeout=(self._request_timeout_s, read_timeout_s),
             **options,
         )
 
@@ -154,47 +170,78 @@ class Cluster:
         return found
 
     def _call(self, method: str, *args: Any, **options: Any) -> Any:
-        options.setdefault("_request_timeout", self._config.request_timeout_s)
+        options.setdefault("_request_timeout", self._request_timeout_s)
         try:
-            return getattr(self._get(method), method)(*args, _preload_content=False, **options)
+            response = getattr(self._get(method), method)(*args, _preload_content=False, **options)
         except client.ApiException as error:
-            raise _translate(error) from error
+            raise self._classify(method, error) from error
         except pydantic.ValidationError as error:
-            raise Refused(_describe_invalid(error), 422) from None
+            raise Refused(describe_invalid(error), 422) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise ClusterAway(
-                f"The API server cannot be reached: {type(error).__name__}"
-            ) from error
+            raise ClusterAway(describe_silence(error, self._host)) from error
+        self._allowed.add(method)
+        return response
+
+    def _classify(self, method: str, error: client.ApiException) -> ClusterAway | Refused:
+        if error.status == 401:
+            self._forget_credentials()
+        was_allowed, now = method in self._allowed, time.monotonic()
+        denied_since = self._denied_since.setdefault(method, now) if error.status == 403 else now
+        return translate(
+            error,
+            is_reading=method.startswith(("read_", "list_")),
+            was_allowed=was_allowed,
+            may_be_early=now - denied_since < self._config.denial_s,
+        )
+
+    @property
+    def _request_timeout_s(self) -> float:
+        """Much less than an outage may take: its end is noticed between two requests."""
+        return min(self._config.request_timeout_s, max(self._config.outage_s / 4, 5.0))
+
+    @property
+    def _host(self) -> str:
+        opened = self._client
+        return str(opened.configuration.host) if opened is not None else "an unknown address"
+
+    def _forget_credentials(self) -> None:
+        """The next request reads them anew: they may have been renewed."""
+        with self._lock:
+            self._client = None
 
     def _get(self, method: str) -> Any:
         """The API object that has this method."""
         with self._lock:
             if self._client is None:
-                self._client = client.ApiClient(_load(self._config))
+                self._client = client.ApiClient(load(self._config))
         api = client.AuthorizationV1Api if method.endswith("_access_review") else client.CoreV1Api
         return api(self._client)
 
 
 def patiently(
     act: Callable[[], T],
-    outage_s: float,
+    outage: Outage,
     should_stop: Callable[[], bool] = lambda: False,
     *,
     first_s: float = 0.2,
 ) -> T:
-    """The result of `act`, retried while the cluster is unreachable: for `outage_s` or until
-    `should_stop`."""
-    deadline, delay = time.monotonic() + outage_s, first_s
+    """The result of `act`, retried while the cluster is unreachable: until the outage has taken too
+    long or until `should_stop`."""
+    delay = first_s
     while True:
+        began = time.monotonic()
         try:
-            return act()
+            result = act()
         except ClusterAway as problem:
             pause = max(delay, min(problem.retry_after_s or 0.0, 30.0))
-            if should_stop() or time.monotonic() + pause > deadline:
+            if outage.note(began) < pause or should_stop():
                 raise
             logger.info("waiting %.1f s for the API server: %s", pause, problem)
             time.sleep(pause)
             delay = min(delay * 2, 5.0)
+        else:
+            outage.end()
+            return result
 
 
 def break_off(response: Any) -> None:
@@ -203,45 +250,3 @@ def break_off(response: Any) -> None:
         # a closed response raises many kinds of errors
         with contextlib.suppress(Exception):
             response.shutdown()
-
-
-def _load(config: PodConfig) -> Any:
-    settings = client.Configuration()
-    try:
-        if config.kubeconfig is not None or config.context is not None:
-            path = str(config.kubeconfig) if config.kubeconfig is not None else None
-            kube_config.load_kube_config(
-                path, context=config.context, client_configuration=settings
-            )
-        else:
-            try:
-                kube_config.load_incluster_config(client_configuration=settings)
-            except kube_config.ConfigException:
-                kube_config.load_kube_config(client_configuration=settings)
-    except kube_config.ConfigException as error:
-        raise ClusterAway(
-            f"No credentials for a cluster: neither in-cluster ones nor a kubeconfig ({error})"
-        ) from error
-    settings.retries = False  # patiently() retries
-    settings.connection_pool_maxsize = 64
-    return settings
-
-
-def _translate(error: client.ApiException) -> ClusterAway | Refused:
-    message = str(error.reason or "")
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        message = str(json.loads(error.body or "")["message"])
-    status = int(error.status or 0)
-    if status == 429 or status >= 500 or status == 0:
-        header = (error.headers or {}).get("Retry-After")
-        seconds = float(header) if header and header.isdigit() else None
-        return ClusterAway(f"The API server answered {status}: {message}", seconds)
-    return Refused(message[:2000], status)
-
-
-def _describe_invalid(error: pydantic.ValidationError) -> str:
-    parts = [
-        f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
-        for item in error.errors()[:5]
-    ]
-    return f"the manifest is not a valid pod: {'; '.join(parts)}"

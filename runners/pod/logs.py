@@ -1,60 +1,99 @@
-"""Follows the log of one container across broken connections: no line lost, none repeated.
-
-The server only offers "the last N seconds", by its own clock. So lines are requested with
-timestamps, a new connection begins some seconds before the last line seen, and lines already seen
-are skipped.
-"""
+"""Follows the log of one container across broken connections, to its proven end: no line lost
+unnoticed, none repeated."""
 
 from __future__ import annotations
 
-import calendar
-import re
 import threading
 import time
-from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import urllib3
 
 from engine.orders import Limits
-from runners.lines import LineFeed
-from runners.pod.cluster import Cluster, ClusterAway, Refused, break_off
+from engine.output import PREFIX, parse
+from runners.lines import LineFeed, repair
+from runners.pod.answers import ClusterAway, Refused
+from runners.pod.cluster import Cluster, Outage, break_off
 from runners.pod.config import PodConfig
+from runners.pod.record import MARK_LINES
+from runners.pod.spool import Spool
+from runners.pod.told import STAMP, Place, Told
 
-OVERLAP_S = 5.0
 READ_TIMEOUT_S = 3600.0
+_PREFIX = PREFIX.encode()
 # pauses before a new connection: growing while connections bring nothing
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.1, 2.0
 MAX_REFUSALS = 5  # once the container has ended
-_STAMP = re.compile(rb"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d) ?")
 
 
-class LogFollower(threading.Thread):
-    """Feeds the lines of one container into `feed`. Call `finish()` once the container has ended to
-    read the rest."""
+@dataclass(frozen=True, slots=True)
+class LogSource:
+    """`end_mark`: the last line of a log that ends with one."""
+
+    pod: str
+    container: str
+    end_mark: str | None = None
+
+
+class LogFollower:
+    """Feeds the lines of one container into `feed`, from a thread that reads and one that tells.
+    Call `finish()` once the container has ended to read the rest.
+    """
 
     def __init__(
         self,
         cluster: Cluster,
         config: PodConfig,
-        pod: str,
-        container: str,
+        source: LogSource,
         feed: LineFeed,
         limits: Limits,
+        folder: Path,
     ) -> None:
-        super().__init__(name=f"stroem-log-{container}", daemon=True)
         self.missing_right = False
+        self.is_away = False  # given up, because the API server stayed away
+        self.is_whole = False  # read to its end
         self._cluster = cluster
         self._config = config
-        self._pod = pod
-        self._container = container
-        self._feed = feed
-        self._told = _Told()
-        self._longest = max(limits.output_bytes, limits.line_bytes) + (1 << 16)
+        self._source = source
+        self._place = Place()
+        self._spool = Spool(folder)
+        self._teller = _Teller(self._spool, feed, limits, source.end_mark)
         self._has_ended = threading.Event()
         self._is_closed = threading.Event()
         self._has_news = False  # since the last break
+        self._received = 0
         self._response: Any = None
+        self._threads = [
+            threading.Thread(target=work, name=f"stroem-log-{source.container}", daemon=True)
+            for work in (self._read, self._teller.run)
+        ]
+
+    @property
+    def lines(self) -> int:
+        """How many lines were told."""
+        told = self._teller.told.count
+        return told - MARK_LINES if self._teller.has_seen_end.is_set() else told
+
+    @property
+    def has_gap(self) -> bool:
+        """Lines may be missing between those told."""
+        return self._teller.told.gaps > 0
+
+    @property
+    def has_output_after_gap(self) -> bool:
+        """An OUTPUT line came after the last place where lines may be missing."""
+        return self._teller.has_output_after_gap
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Changes while something is read or told."""
+        return self._received, self._spool.taken
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
 
     def finish(self, *, is_running: bool) -> None:
         """Read what the container has written up to now, then end."""
@@ -67,25 +106,47 @@ class LogFollower(threading.Thread):
         self._is_closed.set()
         self._has_ended.set()
         break_off(self._response)
+        self._spool.close(drop=True)
 
-    def run(self) -> None:
+    def join(self, timeout_s: float) -> bool:
+        """Whether it has ended."""
+        deadline = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0.0))
+        if any(thread.is_alive() for thread in self._threads):
+            return False
+        self._spool.remove()
+        return True
+
+    def _read(self) -> None:
+        try:
+            self._read_all()
+        finally:
+            self._spool.close()
+
+    def _read_all(self) -> None:
         delay, refusals = FIRST_PAUSE_S, 0
-        while not self._is_closed.is_set():
-            is_last = self._has_ended.is_set()
+        outage = Outage(self._config.outage_s)
+        while not self._is_closed.is_set() and not self._teller.has_seen_end.is_set():
+            is_last, began = self._has_ended.is_set(), time.monotonic()
             try:
                 is_whole = self._read_once(follow=not is_last)
+                outage.end()
             except Refused as refusal:
-                if refusal.status == 403:
-                    self.missing_right = True
-                    return
+                self.missing_right = refusal.status == 403
                 refusals += is_last
-                if refusal.status == 404 or refusals > MAX_REFUSALS:
+                if refusal.status in (403, 404) or refusals > MAX_REFUSALS:
                     return
                 # 400: the container has not started yet, or its node does not answer
                 is_whole = False
             except ClusterAway:
+                if outage.note(began) <= 0 and is_last:
+                    self.is_away = True
+                    return
                 is_whole = False
             if is_last and is_whole:
+                self._spool.mark("end")
+                self.is_whole = True
                 return
             if is_whole and not self._has_ended.is_set():
                 self._has_ended.wait(0.1)  # the status lags a moment behind the log
@@ -94,25 +155,27 @@ class LogFollower(threading.Thread):
                 delay = FIRST_PAUSE_S if self._has_news else min(delay * 2, LAST_PAUSE_S)
                 self._has_news = False
                 self._is_closed.wait(delay)
+        self.is_whole = self._teller.has_seen_end.is_set()
 
     def _read_once(self, *, follow: bool) -> bool:
         """Read one response; True when it ended properly."""
         response = self._cluster.read_log(
-            self._pod,
-            self._container,
+            self._source.pod,
+            self._source.container,
             follow=follow,
-            since_s=self._told.choose_since(time.time()),
+            since_s=self._place.choose_since(time.time()),
             read_timeout_s=READ_TIMEOUT_S if follow else self._config.request_timeout_s,
         )
         self._response = response
-        self._told.begin()
-        buffer = bytearray()
+        self._place.begin()
+        self._spool.mark("begin")
         try:
             while chunk := response.read1(1 << 16):
-                buffer += chunk
-                self._take_lines(buffer)
-            if buffer and not follow:
-                self._take(bytes(buffer), ends=False)
+                now = time.time()
+                self._place.note(chunk, now)
+                self._spool.put(chunk, self._place.measure_lag(now))
+                self._received += len(chunk)
+                self._has_news = True
         except (urllib3.exceptions.HTTPError, OSError, ValueError):
             return False
         finally:
@@ -120,7 +183,40 @@ class LogFollower(threading.Thread):
             response.close()
         return not self._is_closed.is_set()
 
-    def _take_lines(self, buffer: bytearray) -> None:
+
+class _Teller:
+    """Takes bytes from the spool and tells the new lines in them."""
+
+    def __init__(self, spool: Spool, feed: LineFeed, limits: Limits, end_mark: str | None) -> None:
+        self.told = Told()
+        self.has_output_after_gap = False
+        self.has_seen_end = threading.Event()
+        self._spool = spool
+        self._feed = feed
+        self._end_mark = None if end_mark is None else end_mark.encode()
+        self._longest = max(limits.output_bytes, limits.line_bytes) + (1 << 16)
+        self._buffer = bytearray()
+        self._lag = 0.0
+        self._is_empty_line_held = False  # the end mark brings one that is not the step's
+
+    def run(self) -> None:
+        while (item := self._spool.take()) is not None:
+            what, self._lag = item
+            if what == "begin":
+                self._buffer.clear()
+                self.told.begin()
+            elif what == "end":
+                if self._buffer:
+                    self._take(bytes(self._buffer), ends=False)
+                self.told.end()
+            else:
+                assert isinstance(what, bytes)
+                self._buffer += what
+                self._take_lines()
+        self._release()
+
+    def _take_lines(self) -> None:
+        buffer = self._buffer
         end = buffer.rfind(b"\n")
         if end >= 0:
             for line in bytes(buffer[:end]).split(b"\n"):
@@ -130,77 +226,34 @@ class LogFollower(threading.Thread):
             del buffer[self._longest :]
 
     def _take(self, line: bytes, *, ends: bool) -> None:
-        if self._told.is_new(line, time.time()):
-            self._has_news = True
-            found = _STAMP.match(line)
-            self._feed.feed(
-                "stdout", (line[found.end() :] if found else line) + (b"\n" if ends else b"")
-            )
+        gaps = self.told.gaps
+        if not self.told.is_new(line, self._lag):
+            return
+        if self.told.gaps > gaps:
+            gaps, self.has_output_after_gap = self.told.gaps, False
+        found = STAMP.match(line)
+        text = line[found.end() :] if found else line
+        if self._end_mark is not None and text == self._end_mark:
+            self._is_empty_line_held = False
+            self.has_seen_end.set()
+            return
+        self._release()
+        if not text and ends and self._end_mark is not None:
+            self._is_empty_line_held = True
+            return
+        if gaps and text.startswith(_PREFIX):
+            self.has_output_after_gap |= _is_output(text)
+        self._feed.feed("stdout", text + (b"\n" if ends else b""))
+
+    def _release(self) -> None:
+        if self._is_empty_line_held:
+            self._is_empty_line_held = False
+            self._feed.feed("stdout", b"\n")
 
 
-class _Told:
-    """Remembers the lines of the last seconds, and which of them a new connection has repeated."""
-
-    def __init__(self) -> None:
-        self._last: float | None = None  # the newest timestamp, by the server's clock
-        self._skew: float | None = None  # our clock minus the server's, at most
-        self._recent: Counter[int] = Counter()
-        self._stamps: list[tuple[float, int]] = []
-        self._to_skip: Counter[int] = Counter()
-
-    def choose_since(self, now: float) -> int | None:
-        """How many seconds back the next connection must begin; None for everything."""
-        if self._last is None or self._skew is None:
-            return None
-        return max(1, int(now - self._skew - self._last) + 3)
-
-    def begin(self) -> None:
-        self._to_skip = Counter(self._recent)
-
-    def is_new(self, line: bytes, now: float) -> bool:
-        at = read_stamp(line)
-        if at is None:
-            return True
-        key = hash(line)
-        if self._last is not None and at < self._last - OVERLAP_S:
-            return False
-        if self._to_skip.get(key):
-            self._to_skip[key] -= 1
-            return False
-        self._remember(at, key)
-        self._skew = now - at if self._skew is None else min(self._skew, now - at)
-        return True
-
-    def _remember(self, at: float, key: int) -> None:
-        if self._last is None or at > self._last:
-            self._last = at
-        self._recent[key] += 1
-        self._stamps.append((at, key))
-        if (
-            len(self._stamps) > 1000
-            and self._stamps[len(self._stamps) // 2][0] < self._last - OVERLAP_S - 1
-        ):
-            self._forget(self._last - OVERLAP_S - 1)
-
-    def _forget(self, before: float) -> None:
-        kept = []
-        for at, key in self._stamps:
-            if at >= before:
-                kept.append((at, key))
-                continue
-            self._recent[key] -= 1
-            if self._recent[key] <= 0:
-                del self._recent[key]
-        self._stamps = kept
-
-
-def read_stamp(line: bytes) -> float | None:
-    """Seconds since the epoch of the timestamp at the start of a line."""
-    found = _STAMP.match(line)
-    if found is None:
-        return None
-    year, month, day, hour, minute, second = (int(found[index]) for index in range(1, 7))
-    seconds = calendar.timegm((year, month, day, hour, minute, second))
-    zone = found[8]
-    offset = 0 if zone == b"Z" else int(zone[:3]) * 3600 + int(zone[:1] + zone[4:6]) * 60
-    return seconds - offset + float(found[7] or b"0")
+def _is_output(line: bytes) -> bool:
+    try:
+        parse(repair(line).removeprefix(PREFIX))
+    except ValueError:
+        return False
+    return True

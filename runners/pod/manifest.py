@@ -12,11 +12,9 @@ from typing import Any
 from engine.errors import AuthorError
 from engine.manifest import drop_nulls, merge
 from engine.orders import INPUT_FILE, ImageWork, ScriptWork, StepOrder
-from runners.containers.limits import read_cpu_millis, read_memory_bytes
 from runners.containers.script import (
     FILES,
     INPUT,
-    MAIN,
     STARTUP,
     WORKSPACE,
     build_env,
@@ -27,9 +25,14 @@ from runners.containers.script import (
 )
 from runners.pod.config import PodConfig
 from runners.pod.policy import INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER, find_violations, harden
+from runners.pod.record import build_end_mark, build_program
+from runners.pod.status import KEEP_ANNOTATION
+from runners.pod.wishes import build_restricted, build_security, find_step, grant_wishes
 
 _CHUNK_BYTES = 100_000  # Linux limits an environment variable to 128 KiB
-_DROPPED = ["AUDIT_WRITE", "MKNOD", "NET_RAW", "SETFCAP", "SYS_CHROOT"]
+# for clusters whose quotas demand them; curl and tar need little
+_INIT_REQUESTS = {"cpu": "50m", "memory": "64Mi"}
+_INIT_LIMITS = {"cpu": "1", "memory": "256Mi"}
 _TOKEN = "STROEM_WORKSPACE_TOKEN"  # noqa: S105 - the name of a variable, not what it holds
 _URL = "STROEM_WORKSPACE_URL"
 _INPUT_VOLUME = "stroem-input"
@@ -55,21 +58,6 @@ fi
 """
 
 
-# Process 1 ignores signals by default: this shell is process 1 and passes TERM on to the script.
-_RUN = f"""
-sh {FILES}/{MAIN} &
-_s_child=$!
-exec 2>/dev/null  # this shell would tell the log how its child died
-trap 'kill -TERM "$_s_child" 2>/dev/null' TERM INT
-_s_code=0
-while kill -0 "$_s_child" 2>/dev/null; do
-    wait "$_s_child"
-    _s_code=$?
-done
-exit "$_s_code"
-"""
-
-
 @dataclass(frozen=True, slots=True)
 class PodPlan:
     """What to create. `secret` is None when there is nothing to hide; `open_pod` needs no
@@ -79,6 +67,7 @@ class PodPlan:
     pod: dict[str, Any]
     secret: dict[str, Any] | None
     open_pod: dict[str, Any]
+    end_mark: str  # the last line of a script's log
 
 
 def name_pod(attempt: str) -> str:
@@ -89,7 +78,8 @@ def build_plan(order: StepOrder, config: PodConfig) -> PodPlan:
     """The merged, hardened and checked pod; raises AuthorError with everything that the policy
     refuses."""
     hidden: dict[str, dict[str, str]] = {}
-    generated = _build_pod(order, config, hidden)
+    generated = _add_defaults(_build_pod(order, config, hidden), config.manifest)
+    grant_wishes(generated["spec"], find_step(generated), order, config)
     merged = drop_nulls(merge(generated, order.manifest or {}))
     pod = harden(merged, config.policy)
     violations = find_violations(pod, generated, config.policy)
@@ -118,7 +108,18 @@ def build_plan(order: StepOrder, config: PodConfig) -> PodPlan:
         "immutable": True,
         "stringData": data,
     }
-    return PodPlan(name, with_secret, secret if data else None, without)
+    return PodPlan(
+        name, with_secret, secret if data else None, without, build_end_mark(order.attempt)
+    )
+
+
+def _add_defaults(pod: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """`pod` with the operator's `manifest`, which may speak of a container that this pod lacks."""
+    merged: dict[str, Any] = drop_nulls(merge(pod, manifest))
+    if "initContainers" not in pod["spec"] and "initContainers" in merged["spec"]:
+        inits = [one for one in merged["spec"]["initContainers"] if one["name"] != INIT_CONTAINER]
+        merged["spec"]["initContainers"] = inits
+    return merged
 
 
 def build_labels(order: StepOrder, config: PodConfig) -> dict[str, str]:
@@ -149,6 +150,8 @@ def _build_pod(
         f"{OUR_LABELS}step-name": order.step_name,
         f"{OUR_LABELS}number": str(order.number),
     }
+    if config.keep_failed_s:
+        annotations[KEEP_ANNOTATION] = f"{config.keep_failed_s:.0f}"
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "enableServiceLinks": False,
@@ -200,7 +203,8 @@ def _build_init(order: StepOrder, config: PodConfig) -> dict[str, Any]:
         "name": INIT_CONTAINER,
         "image": config.init_image,
         "command": ["sh", "-c", _escape(text)],
-        "securityContext": _build_security(),
+        "securityContext": build_restricted(),
+        "resources": {"requests": dict(_INIT_REQUESTS), "limits": dict(_INIT_LIMITS)},
         "volumeMounts": mounts,
     }
 
@@ -210,8 +214,9 @@ def _build_step(
 ) -> dict[str, Any]:
     work = order.work
     env = build_env(order)
-    container: dict[str, Any] = {"name": STEP_CONTAINER, "securityContext": _build_security()}
+    container: dict[str, Any] = {"name": STEP_CONTAINER, "securityContext": build_security()}
     if isinstance(work, ScriptWork):
+        container["securityContext"] = build_restricted()
         container["image"] = work.runner_image or config.runner_image
         container["workingDir"] = place_workdir(order.workdir)
         container["command"] = [
@@ -219,6 +224,7 @@ def _build_step(
             "-c",
             _escape(
                 _add_files(build_script_files(work, container["image"]) | read_input(order), env)
+                + build_program(order.attempt)
             ),
         ]
         container["volumeMounts"] = _build_mounts(work, config)
@@ -230,8 +236,6 @@ def _build_step(
     if env:
         container["env"] = [{"name": key, "value": value} for key, value in env.items()]
         hidden[STEP_CONTAINER] = env
-    if resources := _build_resources(order):
-        container["resources"] = resources
     return container
 
 
@@ -263,8 +267,7 @@ def _build_command(work: ImageWork) -> dict[str, Any]:
 
 
 def _add_files(files: Mapping[str, str], env: dict[str, str]) -> str:
-    """Put the texts of `files` into `env`, in pieces; returns the program that writes them and runs
-    the first."""
+    """Put the texts of `files` into `env`, in pieces; returns the program that writes them."""
     lines, names = ["umask 077"], []
     for number, (name, text) in enumerate(files.items()):
         pieces = []
@@ -275,30 +278,12 @@ def _add_files(files: Mapping[str, str], env: dict[str, str]) -> str:
             pieces.append(f'"${variable}"')
         lines.append(f"printf %s {''.join(pieces) or repr('')} >{FILES}/{name} || exit 127")
     lines.append(f"unset {' '.join(names)}")
-    return "\n".join(lines) + _RUN
+    return "\n".join(lines)
 
 
 def _split(text: str) -> list[str]:
     size = _CHUNK_BYTES // 4  # a character takes at most four bytes
     return [text[start : start + size] for start in range(0, len(text), size)]
-
-
-def _build_resources(order: StepOrder) -> dict[str, Any]:
-    amounts: dict[str, str] = {}
-    if (millis := read_cpu_millis(order.resources)) is not None:
-        amounts["cpu"] = f"{millis}m"
-    if (memory := read_memory_bytes(order.resources)) is not None:
-        amounts["memory"] = str(memory)
-    resources: dict[str, Any] = (
-        {"requests": dict(amounts), "limits": dict(amounts)} if amounts else {}
-    )
-    if order.resources.num_gpus:
-        resources.setdefault("limits", {})["nvidia.com/gpu"] = str(order.resources.num_gpus)
-    return resources
-
-
-def _build_security() -> dict[str, Any]:
-    return {"allowPrivilegeEscalation": False, "capabilities": {"drop": list(_DROPPED)}}
 
 
 def _escape(text: str) -> str:
@@ -331,22 +316,15 @@ def _mount_input(pod: dict[str, Any], secret_name: str) -> None:
         "defaultMode": 0o444,
     }
     mount = {"name": _INPUT_VOLUME, "mountPath": FILES, "readOnly": True}
-    spec, step = pod["spec"], _find_step(pod)
+    spec, step = pod["spec"], find_step(pod)
     spec["volumes"] = [*spec.get("volumes", []), {"name": _INPUT_VOLUME, "secret": volume}]
     step["volumeMounts"] = [*step.get("volumeMounts", []), mount]
 
 
 def _forget_input(pod: dict[str, Any]) -> None:
     """Without a secret the file has no place; the variables of the inputs hold the same values."""
-    step = _find_step(pod)
+    step = find_step(pod)
     step["env"] = [entry for entry in step["env"] if entry.get("name") != INPUT_FILE]
-
-
-def _find_step(pod: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = next(
-        each for each in pod["spec"]["containers"] if each["name"] == STEP_CONTAINER
-    )
-    return found
 
 
 def _build_entries(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from engine.errors import AuthorError
 from engine.orders import ImageWork, StepOrder
-from runners.pod.cluster import Cluster, Refused
+from runners.pod.answers import Refused
+from runners.pod.cluster import Cluster
 from runners.pod.config import PodConfig
 from runners.pod.manifest import build_plan
 
@@ -37,6 +38,7 @@ RIGHTS = (
         "secrets", ("create", "delete"), False, "environment variables are stored in the pod itself"
     ),
     Right("secrets", ("list",), False, "secrets left by a killed worker are not found"),
+    Right("events", ("list",), False, "the log does not tell what a pod waits for"),
 )
 
 

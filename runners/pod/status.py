@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
-from runners.pod.policy import INIT_CONTAINER, STEP_CONTAINER
+from runners.pod.policy import INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER
+from runners.pod.record import without_record
 
 Stage = Literal["waiting", "running", "ended", "lost", "broken"]
 
@@ -21,6 +23,9 @@ _TAKEN_AWAY = frozenset(
         "UnexpectedAdmissionError", "NodeAffinity", "DeadNode",
     }
 )  # fmt: skip
+# the node came back and does not know how the container ended
+_UNKNOWN_END = "ContainerStatusUnknown"
+KEEP_ANNOTATION = f"{OUR_LABELS}keep-failed-seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,8 @@ class Sight:
     exit_code: int | None = None
     is_out_of_memory: bool = False
     is_pull_problem: bool = False
+    # the state of the step's container, once terminated
+    ended: Mapping[str, Any] = field(default_factory=dict)
 
 
 def look(pod: Mapping[str, Any]) -> Sight:
@@ -45,6 +52,10 @@ def look(pod: Mapping[str, Any]) -> Sight:
     step = _find(status.get("containerStatuses"), STEP_CONTAINER)
     taken = _find_disruption(status)
     ended = _read_state(step, "terminated")
+    if status.get("reason") == "DeadlineExceeded":
+        return Sight("broken", f"The pod was ended by its activeDeadlineSeconds: {_join(status)}")
+    if ended is not None and ended.get("reason") == _UNKNOWN_END:
+        return Sight("lost", _join(ended))
     if ended is not None and not taken and not _is_being_deleted(pod):
         return _read_end(ended)
     if taken:
@@ -70,12 +81,35 @@ def list_started(pod: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def has_finished(pod: Mapping[str, Any]) -> bool:
+    """Whether all its containers have terminated."""
+    entries = (pod.get("status") or {}).get("containerStatuses") or []
+    return bool(entries) and all(_read_state(entry, "terminated") for entry in entries)
+
+
+def is_kept(pod: Mapping[str, Any], now: float) -> bool:
+    """Whether this failed pod shall still be there at `now`, for people to look at."""
+    meta, status = pod.get("metadata") or {}, pod.get("status") or {}
+    keep_s = float((meta.get("annotations") or {}).get(KEEP_ANNOTATION) or 0)
+    if not keep_s or _is_being_deleted(pod) or not has_finished(pod):
+        return False
+    step = _read_state(_find(status.get("containerStatuses"), STEP_CONTAINER), "terminated") or {}
+    if not step.get("exitCode") or not step.get("finishedAt"):
+        return False
+    return now - datetime.fromisoformat(str(step["finishedAt"])).timestamp() < keep_s
+
+
 def _read_end(ended: Mapping[str, Any]) -> Sight:
-    reason, told = ended.get("reason") or "", _join(ended)
+    reason = ended.get("reason") or ""
+    told = ": ".join(filter(None, (reason, without_record(ended))))
     if reason in {"ContainerCannotRun", "StartError"}:
-        return Sight("ended", told, int(ended.get("exitCode", 128)))
+        return Sight("ended", told, int(ended.get("exitCode", 128)), ended=ended)
     return Sight(
-        "ended", told, int(ended.get("exitCode", -1)), is_out_of_memory=reason == "OOMKilled"
+        "ended",
+        told,
+        int(ended.get("exitCode", -1)),
+        is_out_of_memory=reason == "OOMKilled",
+        ended=ended,
     )
 
 

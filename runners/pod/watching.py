@@ -11,7 +11,8 @@ from typing import Any
 
 import urllib3
 
-from runners.pod.cluster import Cluster, ClusterAway, Refused, break_off
+from runners.pod.answers import ClusterAway, Denied, Refused
+from runners.pod.cluster import Cluster, Outage, break_off
 from runners.pod.config import PodConfig
 
 WATCH_S = 240
@@ -29,6 +30,7 @@ class PodWatch(threading.Thread):
         name: str,
         pod: dict[str, Any],
         say: Callable[[str], None],
+        outage: Outage,
     ) -> None:
         super().__init__(name="stroem-pod-watch", daemon=True)
         self.news: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -41,6 +43,7 @@ class PodWatch(threading.Thread):
         self._is_closed = threading.Event()
         self._response: Any = None
         self._say = say
+        self._outage = outage
 
     def nudge(self) -> None:
         """Wake the reader of `news`."""
@@ -52,24 +55,26 @@ class PodWatch(threading.Thread):
         break_off(self._response)
 
     def run(self) -> None:
-        away_since: float | None = None
         delay = 0.2
         while not self._is_closed.is_set():
+            began = time.monotonic()
             try:
-                began = time.monotonic()
                 self._follow_once()
-                away_since, delay = None, 0.2
+                self._outage.end()
+                delay = 0.2
                 if time.monotonic() - began < 0.2:
                     self._is_closed.wait(0.2)  # do not hammer a server that closes at once
-            except Refused as refusal:
-                self.news.put(refusal)
-                return
-            except ClusterAway as problem:
-                away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > self._config.outage_s:
+            except (Refused, ClusterAway) as problem:
+                # the pod was made by this account: it may look at it too
+                if isinstance(problem, Refused) and problem.status != 403:
                     self.news.put(problem)
                     return
-                self._is_closed.wait(max(delay, min(problem.retry_after_s or 0.0, 30.0)))
+                retry_after_s = getattr(problem, "retry_after_s", None) or 0.0
+                pause = max(delay, min(retry_after_s, 30.0))
+                if self._outage.note(began) < pause:
+                    self.news.put(ClusterAway(str(problem)))
+                    return
+                self._is_closed.wait(pause)
                 delay = min(delay * 2, 5.0)
 
     def _follow_once(self) -> None:
@@ -83,6 +88,9 @@ class PodWatch(threading.Thread):
             if not self._version:
                 self._ask()  # this watch has no event for a pod that was gone before
             self._read_events(self._response)
+        except Denied:
+            self._ask()
+            self._is_closed.wait(self._config.poll_s)
         except Refused as refusal:
             if refusal.status == 410:
                 self._begin_anew()

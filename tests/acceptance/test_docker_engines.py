@@ -101,7 +101,7 @@ def test_a_job_ends_although_its_engine_stays_away_and_its_container_goes_when_t
     job = hold(tmp_path)
     engine.kill()
     assert end_of(job).status == "failed"
-    assert "went away" in steps(job)["hold"].error
+    assert "became unreachable" in steps(job)["hold"].error
     engine.start()
     until(lambda: rest(engine) == [], within_s=60)
 
@@ -118,6 +118,55 @@ def test_a_step_that_may_be_repeated_runs_again_once_the_engine_is_back(
     services.cancel_job(job.id, actor="test")
     assert end_of(job).status == "cancelled"
     until(lambda: rest(engine) == [], within_s=60)
+
+
+@pytest.fixture
+def tls(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, quick_house: House
+) -> Iterator[SecondEngine]:
+    """An engine that sees no file of the worker's and is reached over TLS: Docker in Docker, as in
+    the chart. The house's environment leads to it."""
+    found = SecondEngine(tmp_path_factory.mktemp("tls"), hidden=tmp_path, uses_tls=True)
+    quick_house.env |= found.environment
+    yield found
+    found.close()
+
+
+INNER = """
+actions:
+  reads: { type: script, runner: docker, script: "cat data.csv; echo 'OUTPUT: 1'" }
+  writes:
+    type: script
+    runner: docker
+    workspace: copy
+    user: "1000:1000"
+    shm_size: 8Mi
+    script: "touch made && df -k /dev/shm | tail -n 1 && id -u && echo 'OUTPUT: 2'"
+  image: { type: docker, image: IMAGE, cmd: "echo 'OUTPUT: 3'" }
+tasks:
+  main:
+    flow:
+      reads: { action: reads }
+      writes: { action: writes, depends_on: [reads] }
+      image: { action: image, depends_on: [writes] }
+"""
+
+
+def test_docker_in_docker_over_tls_runs_every_kind_of_step_and_is_cleaned_up(
+    quick_house: House, tmp_path: Path, tls: SecondEngine
+) -> None:
+    quick_house.scheduler()
+    section = {"pull": "never"}
+    victim = quick_house.worker(unique("docker"), "docker", docker=section, runner_image=IMAGE)
+    files = {"workflow.yaml": INNER.replace("IMAGE", IMAGE), "data.csv": "a,b\n"}
+    job = end_of(start(workspace(tmp_path, files)))
+    assert job.status == "completed", {name: one.error for name, one in steps(job).items()}
+    assert [steps(job)[name].output for name in ("reads", "writes", "image")] == [1, 2, 3]
+    assert "8192" in texts(job, "writes")[0] and texts(job, "writes")[1] == "1000"
+    hold(tmp_path)
+    assert rest(tls)
+    victim.kill()
+    until(lambda: rest(tls) == [], within_s=60)
 
 
 def test_a_killed_worker_leaves_neither_container_nor_volume_nor_network(

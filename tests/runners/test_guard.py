@@ -57,6 +57,7 @@ DAEMON = (
     "(setsid sh -c 'trap \"\" TERM; exec sleep 300' >/dev/null 2>&1 &); echo ready $$; sleep 300;"
     " true"
 )
+ISOLATE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 UNMARKED = "exec env -i /bin/sh -c 'echo ready $$; sleep 300; true'"
 
 
@@ -78,15 +79,21 @@ class Worker:
         margin_s: float = 2,
         beat_s: float = 0.2,
         has_cells: bool = True,
+        is_isolated: bool = False,
     ) -> None:
+        """`is_isolated`: in a pid namespace of its own, as in a container."""
         root = Path(__file__).resolve().parents[2]
         numbers = [str(number) for number in (lease_s, margin_s, beat_s)]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(folder), *numbers, *scripts],
+            [
+                *(ISOLATE if is_isolated else ()),
+                *(sys.executable, "-c", WORKER, str(folder), *numbers, *scripts),
+            ],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": str(root), **({} if has_cells else {"NO_CELLS": "1"})},
         )
+        self.is_isolated = is_isolated
         self.attempts: set[str] = set()
         self.groups: set[int] = set()
         self.guard = 0
@@ -100,7 +107,17 @@ class Worker:
                     self.guard = int(rest)
                 case "ready":
                     waiting -= 1
-                    self.groups.add(int(rest))
+                    # numbers of another namespace mean other processes here
+                    self.groups |= set() if is_isolated else {int(rest)}
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        if self.is_isolated:  # `unshare` ends with its child, and with that the namespace does
+            for child in psutil.Process(self.process.pid).children():
+                child.kill()
+        else:
+            self.process.kill()
+        self.process.wait()
 
     def read(self) -> str:
         assert self.process.stdout is not None
@@ -121,9 +138,7 @@ def launch(tmp_path):
 
     yield begin
     for worker in workers:
-        worker.process.send_signal(signal.SIGCONT)
-        worker.process.kill()
-        worker.process.wait()
+        worker.kill()
         strays.send(signal.SIGKILL, worker.steps())
 
 
@@ -290,6 +305,46 @@ def test_a_sweep_spares_the_steps_of_other_workers_of_this_host(launch, tmp_path
     worker = launch(SLEEPER)
     LocalRunner(LocalConfig(cache_dir=tmp_path / "cache")).sweep(frozenset())
     assert worker.steps()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes pid namespaces")
+def test_a_sweep_spares_the_steps_of_workers_in_other_pid_namespaces(launch, tmp_path):
+    first, second = (launch(SLEEPER, DAEMON, is_isolated=True) for _ in range(2))
+    here = launch(SLEEPER)
+    alive = {worker: worker.steps() for worker in (first, second, here)}
+    assert all(alive.values())
+    for _ in range(2):
+        LocalRunner(LocalConfig(cache_dir=tmp_path / "cache")).sweep(frozenset())
+    assert {worker: worker.steps() for worker in alive} == alive
+
+
+def test_nobody_ends_a_keeper_that_it_cannot_judge():
+    me, nobody = strays.identify_keeper(os.getpid()), "4194303-1"
+    place = me.partition("@")[2]
+    assert not strays.has_ended(me)
+    assert strays.has_ended(f"{nobody}@{place}")
+    boot, _, namespace = place.partition("/")
+    for elsewhere in (f"@{boot}/1", f"@0{boot[1:]}1/{namespace}", "@", ""):
+        assert not strays.has_ended(nobody + elsewhere)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes pid namespaces")
+def test_two_workers_with_the_same_number_and_start_have_marks_of_their_own():
+    """In containers every worker is process 1 or 7, often started in the same moment."""
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]); from runners.guard import strays;"
+        " print(strays.identify_keeper(os.getpid()))"
+    )
+    root = str(Path(__file__).resolve().parents[2])
+    running = [
+        subprocess.Popen(
+            [*ISOLATE, sys.executable, "-c", code, root], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    marks = {process.communicate()[0].strip() for process in running}
+    assert {mark.partition("-")[0] for mark in marks} == {"1"}
+    assert len({mark.partition("@")[2] for mark in marks}) == 2
 
 
 def test_a_runner_without_a_guard_works(tmp_path):

@@ -16,6 +16,7 @@ import yaml
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from runners.pod.config import PodConfig
 from stroem_project import config
 from tests.specs.chart import (
     CHART,
@@ -322,6 +323,20 @@ def test_pods_of_steps_pull_their_images_with_the_same_secrets() -> None:
     own = ("--set", "worker.config.kubernetes.image_pull_secrets={three}")
     section = yaml.safe_load(worker_file(rendered(*GIVEN, *PODS, *pulls, *own)))["kubernetes"]
     assert section["image_pull_secrets"] == ["three"]
+
+
+def test_defaults_for_pods_of_steps_reach_the_worker() -> None:
+    values = (
+        "--set", "worker.kubernetes.manifest.spec.nodeSelector.pool=batch",
+        "--set", "worker.kubernetes.volumes.models.persistentVolumeClaim.claimName=models",
+        "--set", "worker.kubernetes.keepFailedSecs=600",
+    )  # fmt: skip
+    section = yaml.safe_load(worker_file(rendered(*GIVEN, *PODS, *values)))["kubernetes"]
+    config = PodConfig.from_section(section, owner="w")
+    assert config.manifest == {"spec": {"nodeSelector": {"pool": "batch"}}}
+    assert config.volumes == {"models": {"persistentVolumeClaim": {"claimName": "models"}}}
+    assert config.keep_failed_s == 600
+    assert "specs" in refusal(*GIVEN, "--set", "worker.kubernetes.manifest.specs.x=y")
 
 
 # --- what there is, and what stays

@@ -9,7 +9,15 @@ from dataclasses import replace
 import pytest
 
 from engine.errors import PlatformError
-from engine.orders import ImageWork, Line, Resources, ScriptWork, StepOutcome, Verdict
+from engine.orders import (
+    ContainerWishes,
+    ImageWork,
+    Line,
+    Resources,
+    ScriptWork,
+    StepOutcome,
+    Verdict,
+)
 from engine.spec.model import Action, InputField, Step
 from tests.workers.fakes import DIGEST, FakeLedger, FakeRunner, claim, material
 from workers.attempts import Attempt
@@ -252,6 +260,40 @@ def test_an_image_gets_no_workspace_and_its_lists_are_not_rendered(perform):
     )
     _, runner, _ = perform(material(action, Step("a", input={"v": "2"})))
     assert runner.orders[0].work == ImageWork("tool:2", "run 2", ("/bin/{{ x }}",), ("c",))
+
+
+def test_what_an_action_asks_of_its_container_is_in_the_order(perform):
+    action = Action(
+        type="docker",
+        image="i",
+        shm_size="1g",
+        user="7:8",
+        platform="linux/arm64",
+        pull="always",
+        volumes={"sets": "/data:ro"},
+    )
+    _, runner, _ = perform(material(action))
+    assert runner.orders[0].container == ContainerWishes(
+        1 << 30, "7:8", "linux/arm64", "always", {"sets": "/data:ro"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("place", "visible"),
+    [
+        ({"type": "script", "script": "x"}, "GPU-b,2"),
+        ({"type": "script", "script": "x", "runner": "docker"}, "0,1"),
+        ({"type": "docker", "image": "i"}, "0,1"),
+        ({"type": "pod", "image": "i"}, "0,1"),
+    ],
+)
+def test_a_steps_own_gpus_are_named_by_their_numbers_where_it_runs(bench, place, visible):
+    ledger, runner = FakeLedger(), FakeRunner()
+    ledger.material_of = lambda _: material(Action(**place))
+    attempt = Attempt(claim(7), 0.0, gpus=("GPU-b", "2"))
+    bench(ledger, runner).execution.perform(attempt)
+    assert runner.orders[0].env["CUDA_VISIBLE_DEVICES"] == visible
+    assert runner.orders[0].resources.gpus == ("GPU-b", "2")
 
 
 def test_a_pod_manifest_is_rendered_leaf_by_leaf(perform):

@@ -37,12 +37,12 @@ def test_each_step_gets_gpus_of_its_own_and_gives_them_back() -> None:
     packing = Packing(Offer(num_gpus=3), ("0", "2", "5"))
     packing.take(1, key(num_gpus=2))
     packing.take(2, key(num_gpus=1))
-    assert packing.environment(1) == {"CUDA_VISIBLE_DEVICES": "0,2"}
-    assert packing.environment(2) == {"CUDA_VISIBLE_DEVICES": "5"}
+    assert packing.gpus_of(1) == ("0", "2")
+    assert packing.gpus_of(2) == ("5",)
     assert not packing.fits(key(num_gpus=1)) and packing.fits("script")
     packing.give_back(1)
     packing.take(3, key(num_gpus=1))
-    assert packing.environment(3) == {"CUDA_VISIBLE_DEVICES": "0"}
+    assert packing.gpus_of(3) == ("0",)
 
 
 def test_a_step_on_several_nodes_has_them_to_itself() -> None:

@@ -151,6 +151,9 @@ and for what their jobs set off when the worker leaves.
 {{- $_ := set $section "image_pull_secrets" $names -}}
 {{- end -}}
 {{- with .Values.worker.kubernetes.initImage }}{{ $_ := set $section "init_image" . }}{{ end -}}
+{{- with .Values.worker.kubernetes.manifest }}{{ $_ := set $section "manifest" . }}{{ end -}}
+{{- with .Values.worker.kubernetes.volumes }}{{ $_ := set $section "volumes" . }}{{ end -}}
+{{- with .Values.worker.kubernetes.keepFailedSecs }}{{ $_ := set $section "keep_failed_s" (float64 .) }}{{ end -}}
 {{- if or .Values.startupScript .Values.runner.startupScript -}}
 {{- $_ := set $section "runner_startup_configmap" (printf "%s-runner-startup" (include "stroem.fullname" .)) -}}
 {{- end -}}

@@ -23,6 +23,8 @@ from engine import VERSION
 from engine.errors import StroemError
 from engine.slurm_script import Launch
 from engine.spec.tags import ACTIONS
+from runners.docker.errors import EngineGone
+from runners.docker.finding import find_endpoint
 from stroem_project.celery import app
 from stroem_project.config import ROOT
 from stroem_project.health_files import keep_touching
@@ -247,9 +249,10 @@ def _stop_at_once(stop: threading.Event, hurry: threading.Event) -> None:
 
 
 def _has_docker() -> bool:
-    """Whether a Docker engine answers here. Imports the client only if a socket or address
-    exists."""
-    if not os.environ.get("DOCKER_HOST") and not Path("/var/run/docker.sock").exists():
+    """Whether a Docker engine answers here. Imports the client only if there may be one."""
+    try:
+        find_endpoint(None)
+    except EngineGone:
         return False
     from runners.docker.connection import Connection
 

@@ -47,6 +47,11 @@ tools           - - - - + -
 interactive     - - - - + -
 workspace       + - - - - -
 umask           + - - - - -
+shm_size        + + + - - -
+user            + + + - - -
+platform        + + + - - -
+pull            + + + - - -
+volumes         + + + - - -
 on_worker_lost  + + + - - -
 approvers       - - - - - +
 min_approvals   - - - - - +
@@ -75,6 +80,8 @@ VALUES = {
     "tags": "[gpu]", "env": "{A: b}", "timeout": "5m", "input": "{a: {type: string}}", "args": "[x]", "workdir": "x",
     "resources": "{cpu: 1}", "name": "x", "description": "x", "output": "{a: {type: string}}",
     "retry": "{max_attempts: 2}", "max_tokens": "5", "max_turns": "5", "tools": "[{task: there}]",
+    "shm_size": "1Gi", "user": '"1000:1000"', "platform": "linux/arm64", "pull": "always",
+    "volumes": '{data: "/data:ro"}',
     "interactive": "true", "workspace": "copy", "umask": "0027", "on_worker_lost": "retry", "approvers": "{groups: [ops]}",
     "min_approvals": "1", "separation": "true", "reminders": "[1h]", "escalation": "{after: 1h, groups: [ops]}",
 }  # fmt: skip
@@ -110,7 +117,7 @@ def test_a_cell_of_the_matrix(key, action_type, mark):
 
 def test_the_matrix_has_a_row_for_every_field():
     assert {key for key, _, _ in CELLS} | {"type"} == set(ACTION_FIELDS)
-    assert len(CELLS) == 41 * 6
+    assert len(CELLS) == 46 * 6
 
 
 # The table as the documentation has it, and the cells in which ours differs from it: each on
@@ -176,7 +183,16 @@ def found_in(**fields: str) -> list[str]:
 
 @pytest.mark.parametrize("runner", ["local", "docker", "pod"])
 @pytest.mark.parametrize(
-    ("key", "value", "fitting"), [("manifest", "{}", "pod"), ("workspace", "copy", "docker pod")]
+    ("key", "value", "fitting"),
+    [
+        ("manifest", "{}", "pod"),
+        ("workspace", "copy", "docker pod"),
+        ("shm_size", "1g", "docker pod"),
+        ("user", "1000", "docker pod"),
+        ("platform", "linux/amd64", "docker pod"),
+        ("pull", "never", "docker pod"),
+        ("volumes", "{data: /data}", "docker pod"),
+    ],
 )
 def test_a_field_that_only_some_runners_know_is_refused_on_the_others(
     runner: str, key: str, value: str, fitting: str

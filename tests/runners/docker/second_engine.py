@@ -9,22 +9,34 @@ import subprocess
 import tarfile
 import time
 import uuid
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
 import docker
 
+from tests.runners.docker.certificates import make_certificates
+from tests.runners.docker.door import Door
 from tests.runners.docker.engine import CACHE, need
 
 BUSYBOX = Path("/bin/busybox")
 IMAGE = "stroem-test-busybox:1"
+PORT = 2376  # in the engine's own network namespace
 
 
 class SecondEngine:
     """Starts at once. `hidden` is a directory whose content it cannot see, as if it were on another
-    machine."""
+    machine. With `uses_tls` it also listens on TCP and demands a client's certificate: `door` leads
+    there, and `environment` has what a client needs."""
 
-    def __init__(self, directory: Path, hidden: Path | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        hidden: Path | None = None,
+        *,
+        uses_tls: bool = False,
+        options: Sequence[str] = (),
+    ) -> None:
         need(os.geteuid() == 0, "a second Docker engine needs root")
         need(BUSYBOX.exists(), "busybox-static is needed for the images of a second Docker engine")
         self._name = f"stroem{uuid.uuid4().hex[:8]}"
@@ -33,19 +45,44 @@ class SecondEngine:
         self._home.mkdir(parents=True)
         self._directory = directory
         self._hidden = hidden
+        self._options = list(options)
+        self.door: Door | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.socket = self._home / "d.sock"
         self.url = f"unix://{self.socket}"
         _run("ip", "netns", "add", self._name)
         _run("nsenter", f"--net=/run/netns/{self._name}", "ip", "link", "set", "lo", "up")
+        if uses_tls:
+            self._use_tls()
         self.start()
         self._import_busybox()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """How a client of this engine is told about it."""
+        if self.door is None:
+            return {"DOCKER_HOST": self.url}
+        return {
+            "DOCKER_HOST": f"tcp://127.0.0.1:{self.door.port}",
+            "DOCKER_TLS_VERIFY": "1",
+            "DOCKER_CERT_PATH": str(self.certificates / "client"),
+        }
+
+    def _use_tls(self) -> None:
+        self.certificates = self._directory / "certificates"
+        make_certificates(self.certificates)
+        own = self.certificates / "server"
+        self._options += [
+            *("-H", f"tcp://127.0.0.1:{PORT}", "--tlsverify", f"--tlscacert={own}/ca.pem"),
+            *(f"--tlscert={own}/cert.pem", f"--tlskey={own}/key.pem"),
+        ]
+        self.door = Door(self._name, PORT)
 
     def start(self) -> None:
         home = self._home
         command = [
             "dockerd", "--data-root", str(home / "data"), "--exec-root", str(home / "run"), "-H", self.url,
-            "--pidfile", str(home / "d.pid"),
+            "--pidfile", str(home / "d.pid"), *self._options,
         ]  # fmt: skip
         if self._hidden is not None:
             hide = f"mount -t tmpfs none {self._hidden} && exec " + " ".join(command)
@@ -96,6 +133,8 @@ class SecondEngine:
         for container in client.containers.list(all=True):
             container.remove(force=True, v=True)
         client.close()
+        if self.door is not None:
+            self.door.close()
         self.kill(signal.SIGTERM)
         for mounted in ("run/netns/default", "data"):
             subprocess.run(["umount", str(self._home / mounted)], check=False, capture_output=True)
@@ -106,7 +145,23 @@ class SecondEngine:
         archive = BytesIO()
         with tarfile.open(fileobj=archive, mode="w") as tar:
             tar.add(BUSYBOX, "bin/busybox")
-            for name in ("sh", "echo", "cat", "sleep", "mktemp", "rm", "ls", "touch", "seq", "id"):
+            for name in (
+                "sh",
+                "echo",
+                "cat",
+                "sleep",
+                "mktemp",
+                "rm",
+                "ls",
+                "touch",
+                "seq",
+                "id",
+                "tr",
+                "head",
+                "df",
+                "wc",
+                "tail",
+            ):
                 link = tarfile.TarInfo(f"bin/{name}")
                 link.type, link.linkname = tarfile.SYMTYPE, "busybox"
                 tar.addfile(link)

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.errors import AuthorError
-from engine.orders import ImageWork, Resources, ScriptWork, StepOrder
-from runners.docker.config import BASE_CAPABILITIES, DockerConfig
+from engine.orders import ContainerWishes, ImageWork, Resources, ScriptWork, StepOrder
+from runners.docker.config import BASE_CAPABILITIES, DockerConfig, NamedVolume
 from runners.docker.request import Sources, build_request
 
 CONFIG = DockerConfig(owner="worker-1")
@@ -81,6 +82,40 @@ def test_resources_become_limits():
     assert host["NanoCpus"] == 500_000_000
     assert host["Memory"] == host["MemorySwap"] == 512 * 1024 * 1024
     assert host["DeviceRequests"] == [{"Count": 2, "Capabilities": [["gpu"]]}]
+
+
+def test_a_step_gets_the_cards_that_are_its_own():
+    """By number alone, an engine gives every step its first cards."""
+    own = Resources(num_gpus=1, gpus=("1",))
+    host = request(resources=own, env={"CUDA_VISIBLE_DEVICES": "0"})["HostConfig"]
+    assert host["DeviceRequests"] == [{"DeviceIDs": ["1"], "Capabilities": [["gpu"]]}]
+
+
+VOLUMES = {
+    "sets": NamedVolume(path="/srv/sets", read_only=True),
+    "scratch": NamedVolume(volume="big"),
+}
+
+
+def test_what_an_author_asks_of_a_container_is_in_the_request():
+    wishes = ContainerWishes(
+        shm_bytes=1 << 30, user="7:8", volumes={"sets": "/sets", "scratch": "/scratch:ro"}
+    )
+    config = replace(CONFIG, volumes=VOLUMES)
+    body = build_request(build_order(container=wishes), config, "sha256:1", Sources())
+    assert (body["User"], body["HostConfig"]["ShmSize"]) == ("7:8", 1 << 30)
+    assert body["HostConfig"]["Mounts"] == [
+        {"Type": "bind", "Source": "/srv/sets", "Target": "/sets", "ReadOnly": True},
+        {"Type": "volume", "Source": "big", "Target": "/scratch", "ReadOnly": True},
+    ]
+
+
+@pytest.mark.parametrize("name", ["other", "/srv/sets", "../sets"])
+def test_only_volumes_that_the_operator_has_named_are_mounted(name: str):
+    config = replace(CONFIG, volumes=VOLUMES)
+    order = build_order(container=ContainerWishes(volumes={name: "/data"}))
+    with pytest.raises(AuthorError, match=r"known: scratch, sets"):
+        build_request(order, config, "sha256:1", Sources())
 
 
 @pytest.mark.parametrize(
@@ -190,8 +225,10 @@ def test_the_section_of_the_worker_is_read(tmp_path: Path):
         "always",
         "ghcr.io/me/runner:1",
     )
-    assert config.registries["ghcr.io"].password == "s3cret"
+    assert config.registries["ghcr.io"].read_password() == "s3cret"
     assert "s3cret" not in repr(config)
+    (tmp_path / "password").write_text("renewed\n")
+    assert config.registries["ghcr.io"].read_password() == "renewed"
 
 
 def test_an_empty_section_is_enough():
@@ -214,6 +251,10 @@ def test_an_empty_section_is_enough():
             {"registries": {"ghcr.io": {"username": "me", "password_file": "/nowhere"}}},
             "docker.registries.ghcr.io names /nowhere, which cannot be read",
         ),
+        ({"host": "ssh://me@there"}, "docker.host cannot be an ssh:// address; forward its socket"),
+        ({"host": "there"}, "docker.host must begin with unix:// or tcp://, not 'there'"),
+        ({"volumes": {"a": {}}}, "docker.volumes.a needs volume or path, not both"),
+        ({"volumes": {"a": {"path": "x"}}}, "docker.volumes.a.path must be an absolute path"),
         ({"pids_limit": "many"}, "docker.pids_limit must be a whole number, not 'many'"),
         ({"capabilities": 5}, "docker.capabilities must be a list of texts"),
         ({"owner": "somebody else"}, "unknown key 'docker.owner'"),

@@ -49,6 +49,7 @@ def config(cluster: FakeCluster, base_image: str, tmp_path: Path) -> PodConfig:
         init_image=base_image,
         kubeconfig=cluster.write_kubeconfig(tmp_path / "kubeconfig"),
         poll_s=0.2,
+        denial_s=1.0,
     )
 
 

@@ -12,7 +12,8 @@ _LABEL_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
 _LABEL_KEY = r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _SELECTOR = re.compile(rf"{_LABEL_KEY}={_LABEL_VALUE}(,{_LABEL_KEY}={_LABEL_VALUE})*")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_POD_FIELDS = {"metadata.name", "metadata.namespace", "spec.nodeName", "status.phase"}
+_FIELDS = {"metadata.name", "metadata.namespace", "spec.nodeName", "status.phase"}
+_FIELDS |= {"involvedObject.uid", "involvedObject.name"}  # of events
 
 
 def _is_flag(text: str) -> bool:
@@ -29,7 +30,7 @@ def _is_any(text: str) -> bool:
 
 def _is_field_selector(text: str) -> bool:
     return all(
-        part.partition("=")[0] in _POD_FIELDS and part.partition("=")[2] for part in text.split(",")
+        part.partition("=")[0] in _FIELDS and part.partition("=")[2] for part in text.split(",")
     )
 
 

@@ -7,13 +7,17 @@ import contextlib
 import copy
 import datetime
 import io
+import os
 import re
 import tarfile
+import tempfile
 import threading
-import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import docker
+
+from tests.runners.pod.fake_log import NodeLog
 
 if TYPE_CHECKING:
     from tests.runners.pod.fake_api import FakeCluster
@@ -47,6 +51,8 @@ class Kubelet(threading.Thread):
         self._is_taken = False
         self._is_destroyed = False
         self.containers: dict[str, Any] = {}
+        self._logs: dict[str, NodeLog] = {}
+        self._messages = tempfile.TemporaryDirectory(prefix="fake-kubelet-")
 
     def run(self) -> None:
         if self._cluster.is_unschedulable:
@@ -58,6 +64,14 @@ class Kubelet(threading.Thread):
                 "message": message,
             }
             self._tell(conditions=[condition])
+            return
+        if self._cluster.missing_volume:
+            self._set_state(
+                "containerStatuses",
+                self._spec["containers"][0],
+                {"waiting": {"reason": "ContainerCreating"}},
+            )
+            self._cluster.note_event(self._uid, "FailedMount", self._cluster.missing_volume)
             return
         try:
             if self._run_inits():
@@ -95,15 +109,12 @@ class Kubelet(threading.Thread):
         for container in list(self.containers.values()):
             _stop_container(container, 0)
 
-    def read_log(self, container: str, follow: bool, since: int | None) -> Any:
-        found = self.containers.get(container)
+    def read_log(self, container: str, follow: bool, since_s: int | None) -> Any:
+        found = self._logs.get(container)
         if found is None:
             message = f'container "{container}" in pod "{self._pod_name}" is waiting to start'
             raise ApiError(400, "BadRequest", message)
-        options = {"since": max(1, int(time.time()) - since)} if since is not None else {}
-        return found.logs(
-            stream=True, follow=follow, timestamps=True, stdout=True, stderr=True, **options
-        )
+        return found.read(follow, since_s)
 
     def destroy(self) -> None:
         with self._lock:
@@ -120,6 +131,7 @@ class Kubelet(threading.Thread):
     def _leave(self) -> None:
         self._cluster.drop(self._pod_name)
         self.destroy()
+        self._messages.cleanup()
 
     def _tell(self, **changes: Any) -> None:
         with self._lock:
@@ -205,6 +217,11 @@ class Kubelet(threading.Thread):
             }
             self._set_state(group, spec, {"waiting": waiting})
             return None
+        problem = self._find_user_problem(spec)
+        if problem:
+            waiting = {"reason": "CreateContainerConfigError", "message": problem}
+            self._set_state(group, spec, {"waiting": waiting})
+            return None
         container = self._engine.containers.create(
             spec["image"],
             entrypoint=(
@@ -214,9 +231,10 @@ class Kubelet(threading.Thread):
             environment=env,
             working_dir=spec.get("workingDir"),
             volumes=self._build_volumes(spec),
+            **self._build_security(spec),
             labels=self._labels,
             name=f"{self._pod_name}-{spec['name']}-{self._cluster.id}",
-            log_config=docker.types.LogConfig(type="local"),
+            log_config=docker.types.LogConfig(type="local", config={"max-size": "1g"}),
             security_opt=["no-new-privileges"],
             **self._build_limits(spec),
         )
@@ -231,6 +249,8 @@ class Kubelet(threading.Thread):
             ended = {"exitCode": 128, "reason": "StartError", "message": str(error.explanation)}
             self._set_state(group, spec, {"terminated": ended}, phase="Failed")
             return None
+        frames = container.logs(stream=True, follow=True, timestamps=True)
+        self._logs[spec["name"]] = NodeLog(frames, self._cluster.log_file_bytes)
         phase = {"phase": "Running"} if group == "containerStatuses" else {}
         self._set_state(group, spec, {"running": {"startedAt": now()}}, **phase)
         return container
@@ -242,11 +262,30 @@ class Kubelet(threading.Thread):
             is_oom = bool(container.attrs["State"]["OOMKilled"])
         except docker.errors.NotFound:
             code, is_oom = 137, False
+        self._logs[spec["name"]].wait_for_end()
         reason = "OOMKilled" if is_oom else "Error" if code else "Completed"
-        self._set_state(
-            group, spec, {"terminated": {"exitCode": code, "reason": reason, "finishedAt": now()}}
-        )
+        ended = {"exitCode": code, "reason": reason, "finishedAt": now()}
+        message = self._message_file(spec).read_bytes()[-4096:].decode("utf-8", "replace")
+        self._set_state(group, spec, {"terminated": {**ended, "message": message}})
         return code
+
+    def _message_file(self, spec: dict[str, Any]) -> Path:
+        return Path(self._messages.name, spec["name"])
+
+    def _find_user_problem(self, spec: dict[str, Any]) -> str:
+        """As a kubelet has it: who must not be root needs a number that says so."""
+        context = self._read_security(spec)
+        if not context.get("runAsNonRoot"):
+            return ""
+        user = context.get(
+            "runAsUser", self._engine.images.get(spec["image"]).attrs["Config"]["User"]
+        )
+        if str(user) in ("", "0", "root"):
+            return "container has runAsNonRoot and image will run as root"
+        return "" if str(user).isdecimal() else "cannot verify user is non-root"
+
+    def _read_security(self, spec: dict[str, Any]) -> dict[str, Any]:
+        return {**self._spec.get("securityContext", {}), **spec.get("securityContext", {})}
 
     def _build_env(self, spec: dict[str, Any]) -> dict[str, str]:
         env: dict[str, str] = {}
@@ -260,8 +299,18 @@ class Kubelet(threading.Thread):
                 ]
         return env
 
+    def _build_security(self, spec: dict[str, Any]) -> dict[str, Any]:
+        context = self._read_security(spec)
+        options: dict[str, Any] = {"cap_drop": context.get("capabilities", {}).get("drop", [])}
+        if "runAsUser" in context:
+            options["user"] = f"{context['runAsUser']}:{context.get('runAsGroup', 0)}"
+        return options
+
     def _build_volumes(self, spec: dict[str, Any]) -> dict[str, dict[str, str]]:
-        volumes = {}
+        message = self._message_file(spec)
+        message.touch()
+        message.chmod(0o666)
+        volumes = {str(message): {"bind": "/dev/termination-log", "mode": "rw"}}
         kinds = {volume["name"]: volume for volume in self._spec.get("volumes", [])}
         for mount in spec.get("volumeMounts", []):
             volume = kinds[mount["name"]]
@@ -269,12 +318,13 @@ class Kubelet(threading.Thread):
                 f"the fake cluster has no volume like {volume}"
             )
             name = f"{self._pod_name}-{mount['name']}-{self._cluster.id}"
-            self._engine.volumes.create(name, labels=self._labels)
+            made = self._engine.volumes.create(name, labels=self._labels)
+            os.chmod(made.attrs["Mountpoint"], 0o777)
             if "secret" in volume:
                 self._fill_volume(name, volume["secret"], spec["image"])
             volumes[name] = {
                 "bind": mount["mountPath"],
-                "mode": "ro" if mount.get("readOnly") else "rw",
+                "mode": "ro,nocopy" if mount.get("readOnly") else "rw,nocopy",
             }
         return volumes
 

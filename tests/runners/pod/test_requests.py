@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from runners.pod.cluster import Cluster, Refused
+from runners.pod.answers import Refused
+from runners.pod.cluster import Cluster
 from runners.pod.config import PodConfig
-from runners.pod.logs import _Told
 from runners.pod.manifest import build_plan, sanitise_label
+from runners.pod.told import Place
 from tests.runners.pod.fake_api import FakeCluster
 from tests.runners.pod.fake_contract import find_request_problems
 from tests.runners.pod.orders import CONFIG, build_pod_order
@@ -98,12 +99,12 @@ def test_a_log_is_asked_for_by_container_with_stamps_and_whole_seconds(
 
 def test_a_log_never_begins_less_than_a_second_ago_whatever_the_clocks_say():
     """The server refuses `sinceSeconds` below one."""
-    told = _Told()
-    assert told.choose_since(1000.0) is None
+    place = Place()
+    assert place.choose_since(1000.0) is None
     # by its own clock the server is far ahead
-    assert told.is_new(b"2026-01-01T00:00:10.5Z line", now=5.0)
+    place.note(b"2026-01-01T00:00:10.5Z line\n", now=5.0)
     for now in (-1e9, 0.0, 5.0, 1e9):
-        assert (since := told.choose_since(now)) is not None
+        assert (since := place.choose_since(now)) is not None
         assert since >= 1
 
 

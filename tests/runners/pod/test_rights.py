@@ -17,6 +17,7 @@ from tests.runners.pod.fake_api import FakeCluster
 
 EVERY_RIGHT = [(verb, "pods") for verb in ("create", "get", "delete", "list", "watch")]
 EVERY_RIGHT += [(verb, "secrets") for verb in ("create", "delete", "list")] + [("get", "pods/log")]
+EVERY_RIGHT += [("list", "events")]
 
 
 @pytest.fixture

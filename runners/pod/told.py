@@ -1,0 +1,154 @@
+"""Which lines of a log have been told already, and whether some in between were missed.
+
+The server only offers "the last N seconds", by its own clock. So a new connection begins some
+seconds before the last line seen, and lines already seen are skipped. If the last line seen is not
+among them, the node has thrown it away, and perhaps others with it.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+from collections import Counter
+from functools import lru_cache
+
+OVERLAP_S = 5.0
+# A node keeps one rotated file for a reader that follows. Who lags further may miss a whole file,
+# which shows as a jump in the stamps.
+JUMP_S, LAG_S, LEAST_FILE_BYTES = 1.0, 5.0, 1_000_000
+STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d) ?")
+
+
+class Place:
+    """Where the next connection must begin."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None  # the newest stamp, by the server's clock
+        self._skew: float | None = None  # our clock minus the server's, at most
+        self._is_at_line_start = True
+
+    def note(self, data: bytes, now: float) -> None:
+        """These bytes have arrived."""
+        end = data.rfind(b"\n")
+        start = data.rfind(b"\n", 0, max(end, 0)) + 1
+        if start or self._is_at_line_start:
+            at = read_stamp(data[start : start + 64])
+            if at is not None:
+                self._last = at if self._last is None else max(self._last, at)
+                self._skew = now - at if self._skew is None else min(self._skew, now - at)
+        self._is_at_line_start = end == len(data) - 1
+
+    def begin(self) -> None:
+        self._is_at_line_start = True
+
+    def choose_since(self, now: float) -> int | None:
+        """How many seconds back the next connection must begin; None for everything."""
+        if self._last is None or self._skew is None:
+            return None
+        return max(1, int(now - self._skew - self._last) + 3)
+
+    def measure_lag(self, now: float) -> float:
+        """How long ago the newest line was written."""
+        if self._last is None or self._skew is None:
+            return 0.0
+        return now - self._skew - self._last
+
+
+class Told:
+    """Remembers the lines of the last seconds, and which of them a new connection has repeated."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.gaps = 0
+        self._last: float | None = None
+        self._anchor: int | None = None  # the last line
+        self._is_joined = True  # this connection goes on where the last one broke
+        self._recent: Counter[int] = Counter()
+        self._stamps: list[tuple[float, int]] = []
+        self._to_skip: Counter[int] = Counter()
+        self._lag = 0.0
+        self._bytes = 0  # of this connection
+
+    def begin(self) -> None:
+        """A new connection begins."""
+        self._to_skip = Counter(self._recent)
+        self._is_joined = self._anchor is None
+        self._lag, self._bytes = 0.0, 0
+
+    def end(self) -> None:
+        """A connection has brought everything that there is."""
+        if not self._is_joined:
+            self._note_gap()
+
+    def is_new(self, line: bytes, lag_s: float = 0.0) -> bool:
+        """`lag_s`: how late the line was received."""
+        at = read_stamp(line)
+        self._bytes += len(line)
+        if at is None:
+            self.count += 1
+            return True
+        key = hash(line)
+        if self._last is not None and at < self._last - OVERLAP_S:
+            return False
+        if self._to_skip.get(key):
+            self._to_skip[key] -= 1
+            self._is_joined = self._is_joined or key == self._anchor
+            return False
+        if not self._is_joined or self._has_jumped(at):
+            self._note_gap()
+        self._lag = lag_s
+        self._remember(at, key)
+        self.count += 1
+        return True
+
+    def _note_gap(self) -> None:
+        self._is_joined = True
+        self.gaps += 1
+
+    def _has_jumped(self, at: float) -> bool:
+        return (
+            self._lag > LAG_S
+            and self._last is not None
+            and at - self._last > JUMP_S
+            and self._bytes > LEAST_FILE_BYTES
+        )
+
+    def _remember(self, at: float, key: int) -> None:
+        if self._last is None or at > self._last:
+            self._last = at
+        self._anchor = key
+        self._recent[key] += 1
+        self._stamps.append((at, key))
+        if (
+            len(self._stamps) > 1000
+            and self._stamps[len(self._stamps) // 2][0] < self._last - OVERLAP_S - 1
+        ):
+            self._forget(self._last - OVERLAP_S - 1)
+
+    def _forget(self, before: float) -> None:
+        kept = []
+        for at, key in self._stamps:
+            if at >= before:
+                kept.append((at, key))
+                continue
+            self._recent[key] -= 1
+            if self._recent[key] <= 0:
+                del self._recent[key]
+        self._stamps = kept
+
+
+def read_stamp(line: bytes) -> float | None:
+    """Seconds since the epoch of the timestamp at the start of a line."""
+    found = STAMP.match(line)
+    if found is None:
+        return None
+    return _read_second(found[1], found[3]) + float(found[2] or b"0")
+
+
+@lru_cache(maxsize=64)
+def _read_second(text: bytes, zone: bytes) -> int:
+    year, month, day = int(text[:4]), int(text[5:7]), int(text[8:10])
+    hour, minute, second = int(text[11:13]), int(text[14:16]), int(text[17:19])
+    seconds = calendar.timegm((year, month, day, hour, minute, second))
+    offset = 0 if zone == b"Z" else int(zone[:3]) * 3600 + int(zone[:1] + zone[4:6]) * 60
+    return seconds - offset
