@@ -17,9 +17,8 @@ from engine.masking import masker
 from engine.orders import ImageWork, Limits, Pinned, ScriptWork, StepOrder, StepOutcome, Verdict
 from engine.spec.model import Action
 from runners.base import Runner
-from workers.attempts import Attempt, fields
+from workers.attempts import Attempt, Eviction, fields
 from workers.door import OUTAGES, Ledger
-from workers.eviction import Eviction
 from workers.outputs import Outputs
 from workers.rendering import Rendered, render
 from workers.reporting import Batch, LogPump, Reporter

@@ -96,7 +96,7 @@ def supervise(
                 process, attempt, read, reading, stop, bell, deadline, grace_s, walltime_grace_s
             ).run()
         finally:
-            _started.discard(process.pid)
+            forget(process)
             if guard is not None:
                 guard.forget(process.pid)
     finally:
@@ -112,7 +112,7 @@ def _start(
     err_read, err_write = os.pipe()
     reading.update({out_read: "stdout", err_read: "stderr"})
     try:
-        return _start_known(
+        return start_known(
             lambda: subprocess.Popen(
                 command.argv,
                 cwd=os.fspath(command.cwd),
@@ -321,12 +321,17 @@ class _Supervision:
         )
 
 
-def _start_known(spawn: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+def start_known(spawn: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
     """Start a process that only its owner reaps, as long as it is in `_started`."""
     with _lock:
         process = spawn()
         _started.add(process.pid)
     return process
+
+
+def forget(process: subprocess.Popen[bytes]) -> None:
+    """Its number may be reused."""
+    _started.discard(process.pid)
 
 
 def _collect(group: int) -> list[int]:
