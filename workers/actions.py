@@ -22,9 +22,8 @@ from runners.host.environment import User
 from runners.host.process import Command, ProcessEnd, supervise
 from runners.lines import LineFeed
 from workers import slurm
-from workers.attempts import Attempt, fields
+from workers.attempts import Attempt, Eviction, fields
 from workers.door import OUTAGES, Ledger, NodeLedger
-from workers.eviction import Eviction
 from workers.execution import CANCELLED, Ended, Performed, admitted
 from workers.outputs import Outputs, inherit
 from workers.reporting import LogPump, Reporter

@@ -16,17 +16,17 @@ from engine.spec.tags import SUBMITS
 from runners import cleanup
 from runners.catalog import Catalog, CatalogConfig
 from runners.guard.guard import Guard
+from runners.host.canary import Canary
 from runners.host.environment import find_user
 from runners.host.local import LocalConfig
 from workers import leaver
 from workers.actions import Actions
 from workers.allocation import AllocationPlace
-from workers.attempts import Attempts
+from workers.attempts import Attempts, Eviction
 from workers.bells import Ringer
 from workers.config import WorkerConfig
 from workers.disk import WorkerDirectory
 from workers.door import OUTAGES, Doors, Ledger
-from workers.eviction import Eviction
 from workers.execution import Execution, Pins
 from workers.follower import AllocationFollower
 from workers.lane import SLOW_POLL_S, Crew, Lane
@@ -60,11 +60,13 @@ class Assembly:
     ledger: Ledger
     packing: Packing | None
     follower: AllocationFollower | None
+    canary: Canary
     _closing: threading.Event = field(default_factory=threading.Event)
 
     def open(self, hurry: threading.Event) -> bool:
         """Start guard and worker once the database answers; False when `hurry` was set first."""
         self.guard.start()
+        self.canary.start()
         self.guard.know_engines(cleanup.describe(self.catalog.config))
         said = ""
         while not hurry.is_set():
@@ -87,6 +89,7 @@ class Assembly:
         if self.follower is not None:
             self.follower.close()
         self.guard.close()
+        self.canary.close()
         self.directory.close()
 
     def _sweep(self) -> None:
@@ -127,7 +130,8 @@ def assemble(
     directory = WorkerDirectory(config.workspace_cache_dir, is_shared=user is not None)
     guard = Guard(lease_s, timing.guard_margin_s)
     eviction = eviction or Eviction()
-    eviction.is_group_told = guard.was_told_to_end
+    canary = Canary()
+    eviction.is_group_told = canary.was_told_to_end
     attempts, slots = Attempts(), Slots(config.max_concurrent)
     offers = {**config.offers, **(allocation.offers if allocation and config.offers else {})}
     presence = Presence(
@@ -184,7 +188,7 @@ def assemble(
     follower = AllocationFollower(doors.allocations) if SUBMITS in config.tags else None
     return Assembly(
         worker, presence, guard, catalog, attempts, directory, workspaces, doors.ledger, packing,
-        follower,
+        follower, canary,
     )  # fmt: skip
 
 

@@ -18,9 +18,8 @@ from engine.orders import ImageWork, Limits, Pinned, ScriptWork, StepOrder, Step
 from engine.scripts import language_of_file
 from engine.spec.model import Action
 from runners.base import Runner
-from workers.attempts import Attempt, fields
+from workers.attempts import Attempt, Eviction, fields
 from workers.door import OUTAGES, Ledger
-from workers.eviction import Eviction
 from workers.outputs import Outputs
 from workers.rendering import Rendered, render, wishes_of
 from workers.reporting import Batch, LogPump, Reporter

@@ -135,7 +135,9 @@ class Lane:
         """
         try:
             self._before_look()
-            if (claimed := self._claim()) is not None:
+            if (claimed := self._claim()) is not None and not self._is_open:
+                self._give_back(claimed[0])  # closed meanwhile
+            elif claimed is not None:
                 # packing asks set by set
                 if wakes_next and (claimed[0].is_more or self._packing is not None):
                     self._wake_one(claimed[0].tag_set_id)
@@ -144,6 +146,11 @@ class Lane:
             log.debug("looking for work: %s", type(error).__name__)
         finally:
             self._ledger.released()
+
+    def _give_back(self, claim: Claim) -> None:
+        self._ledger.give_back(claim)
+        if self._packing is not None:
+            self._packing.give_back(claim.attempt_id)
 
     def _may_claim(self) -> bool:
         return self._is_open and self._crew.presence.may_claim

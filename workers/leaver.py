@@ -11,10 +11,9 @@ from uuid import UUID
 
 from workers import slurm
 from workers.allocation import AllocationPlace
-from workers.attempts import Attempts, Reason
+from workers.attempts import Attempts, Eviction, Reason
 from workers.config import WorkerConfig
 from workers.door import OUTAGES, Ledger, VisitLedger
-from workers.eviction import Eviction
 from workers.packing import Packing
 
 log = logging.getLogger("stroem.worker")

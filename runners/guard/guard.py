@@ -13,7 +13,6 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-import signal
 import subprocess
 import sys
 import threading
@@ -204,11 +203,6 @@ class Guard(GuardProcess):
         """Whether, at some time after `moment` (on `strays.read_clock`), beats were missing for so
         long that the guard ended the steps. A late beat does not undo that."""
         return max(self._lapsed_at, strays.read_clock() if self._is_late() else 0.0) > moment
-
-    def was_told_to_end(self) -> bool:
-        """Whether TERM was sent to the guard. Nobody sends it to the guard alone: it is a service
-        manager that ends everything which belongs to the worker."""
-        return strays.has_pending(self.pid, signal.SIGTERM)
 
     def _is_late(self) -> bool:
         return strays.read_clock() - self._beat > self.silence_s

@@ -237,10 +237,8 @@ def main(arguments: Sequence[str]) -> None:
     owner_fd = os.pidfd_open(owner) if hasattr(os, "pidfd_open") else None
     if os.fork():
         os._exit(0)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    # blocked, not ignored: the owner sees that one is pending, see `Guard.was_told_to_end`
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
     os.set_blocking(int(pipe), False)
     with suppress(OSError):  # the owner is gone already, and its messages are in the pipe
         os.write(int(ready), f"{os.getpid()}\n".encode())

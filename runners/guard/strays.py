@@ -102,21 +102,6 @@ def read_process(pid: int) -> Process | None:
         return None
 
 
-def has_pending(pid: int, number: int) -> bool:
-    """Whether this process was sent a signal that it blocks; False where the system cannot tell."""
-    try:
-        fd = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        _, found, rest = os.read(fd, 4096).partition(b"\nShdPnd:\t")
-    except OSError:  # it has ended meanwhile
-        return False
-    finally:
-        os.close(fd)
-    return bool(found and int(rest[:16], 16) >> (number - 1) & 1)
-
-
 def read_marks(pid: int) -> tuple[str | None, str | None]:
     """(attempt, keeper) of a process; None for a mark that is absent or unreadable."""
     try:

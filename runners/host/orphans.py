@@ -35,7 +35,7 @@ def find_disowned(adopted: list[int], own: int) -> dict[int, int]:
 
 
 def start_known(
-    spawn: Callable[[], subprocess.Popen[bytes]], pool: Cells | None
+    spawn: Callable[[], subprocess.Popen[bytes]], pool: Cells | None = None
 ) -> tuple[subprocess.Popen[bytes], str | None]:
     """Start a process that only its owner reaps, as long as it is in `started`, in a cgroup of its
     own if there is one."""
@@ -43,6 +43,11 @@ def start_known(
         process = spawn()
         started.add(process.pid)
         return process, pool.take(process.pid) if pool is not None else None
+
+
+def forget(process: subprocess.Popen[bytes]) -> None:
+    """Its number may be reused."""
+    started.discard(process.pid)
 
 
 def collect(group: int) -> list[int]:

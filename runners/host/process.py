@@ -107,7 +107,7 @@ def supervise(
                 cell,
             ).run()
         finally:
-            orphans.started.discard(process.pid)
+            orphans.forget(process)
             if guard is not None:
                 guard.forget(process.pid)
             if pool is not None and cell is not None:

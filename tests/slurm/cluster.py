@@ -125,12 +125,10 @@ class Cluster:
         """Everything on the node is gone at once: daemon, steps, and what they run."""
         daemon = psutil.Process(int((self.folder / f"slurmd-{node}.pid").read_text()))
         there = {process for process in psutil.process_iter() if self._is_on(process, node)}
-        keepers = {
-            keeper
-            for process in there
-            for keeper in process.parents()
-            if "slurmstepd" in keeper.name()
-        }
+        keepers: set[psutil.Process] = set()
+        for process in there:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+                keepers |= {one for one in process.parents() if "slurmstepd" in one.name()}
         _kill([daemon, *keepers, *there])
 
     def _is_on(self, process: psutil.Process, node: str) -> bool:

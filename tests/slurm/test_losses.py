@@ -81,8 +81,9 @@ def test_the_steps_of_a_dead_node_are_repeated_or_fail(
     )
     for step in Step.objects.filter(job_id=job.id):
         if step.id in lost and step.name.startswith("once"):
-            why = f"Worker {worker} was lost: Slurm says NODE_FAIL: NodeDown"
-            assert (step.status, step.error) == ("failed", why)
+            # by Slurm's word, or by the end of its lease if that came first
+            assert step.status == "failed"
+            assert step.error.startswith(f"Worker {worker} was lost"), step.error
         else:
             assert step.status == "completed", site.explain(job)
     assert witness.overlaps() == []

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from engine.orders import StepOutcome, Verdict
-from workers.eviction import BY_SLURM, TOGETHER, Eviction
+from workers.attempts import BY_SLURM, TOGETHER, Eviction
 
 DONE = StepOutcome(Verdict.SUCCEEDED, 0)
 KILLED = StepOutcome(Verdict.FAILED, 143, "Exit code: 143")
@@ -67,11 +67,11 @@ def test_what_the_worker_ended_itself_stays_as_it_is() -> None:
 
 
 def test_a_signal_that_the_main_thread_has_not_seen_yet_counts() -> None:
-    """Each child lets another thread judge while its main thread, busy in C, handles nothing."""
+    """Another thread judges while the main thread, busy in C, runs no handler."""
     code = """
 import hashlib, os, signal, threading, time
 from engine.orders import StepOutcome, Verdict
-from workers.eviction import Eviction
+from workers.attempts import Eviction
 eviction = Eviction()
 eviction.is_group_told = lambda: True
 signal.signal(signal.SIGTERM, lambda number, frame: eviction.note())

@@ -30,8 +30,8 @@ from stroem_project.config import ROOT
 from stroem_project.health_files import keep_touching
 from workers import allocation
 from workers.allocation import AllocationPlace
+from workers.attempts import Eviction
 from workers.config import WorkerConfig, load
-from workers.eviction import Eviction
 from workers.leaver import Departure, Leaver
 
 if TYPE_CHECKING:
