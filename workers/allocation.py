@@ -7,14 +7,14 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
 from engine.resources import split_tags
 from engine.spec.tags import ANY_SCHEDULER, SLURM_PREFIX, SUBMITS
-from workers import slurm
+from workers import node_environment, slurm
 from workers.attempts import Attempts
 from workers.config import WorkerConfig
 from workers.door import OUTAGES, Ledger, VisitLedger
@@ -26,7 +26,6 @@ LEAVE_BEFORE_S = 30.0  # its end, so that this worker ends its steps, not Slurm
 KILL_WAIT_S = 15.0  # for steps, after Slurm's TERM: its KILL comes 30 s after that by default
 # at most, for actions on leaving the job; they have their own time-outs
 LEAVING_S = 86_400.0
-_GPUS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "GPU_DEVICE_ORDINAL")
 MOST_SLOTS = 64  # of a worker that packs: the resources are the limit
 _NUMBERS = re.compile(r"(\d+)(?:-(\d+))?")
 
@@ -40,16 +39,32 @@ class AllocationPlace:
     scheduler: str
     num_nodes: int = 1
     ends_at: float | None = None
+    is_of_node: bool = False  # each node has a worker
+    pass_env: tuple[str, ...] = ()  # variables that steps see, by name or pattern
+    output_dir: str | None = None  # the job's, on the host that requested the allocation
 
     @classmethod
     def here(
-        cls, id: UUID, scheduler: str, environ: Mapping[str, str] = os.environ
+        cls,
+        id: UUID,
+        scheduler: str,
+        environ: Mapping[str, str] = os.environ,
+        pass_env: Collection[str] = (),
+        output_dir: str | None = None,
     ) -> AllocationPlace:
         """The place that Slurm's environment describes: all nodes, or one where each node has its
         own worker."""
         is_of_node = environ.get("SLURM_STEP_ID", "").isdigit()
         nodes = "1" if is_of_node else environ.get("SLURM_JOB_NUM_NODES", "1")
-        return cls(id, scheduler, int(nodes) if nodes.isdigit() else 1, _end(environ))
+        return cls(
+            id,
+            scheduler,
+            int(nodes) if nodes.isdigit() else 1,
+            _end(environ),
+            is_of_node,
+            tuple(pass_env),
+            output_dir,
+        )
 
     @property
     def offers(self) -> dict[str, float | int]:
@@ -62,10 +77,14 @@ class AllocationPlace:
         """Seconds until the allocation ends."""
         return float("inf") if self.ends_at is None else self.ends_at - time.time()
 
-    def names_for_steps(self, environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-        """Slurm's variables that steps see: `srun` and MPI need them."""
-        known = [name for name in environ if name.startswith("SLURM") or name in _GPUS]
-        return tuple(name for name in known if name != "SLURM_JWT")  # a credential
+    def environment(
+        self, hosts: Path, withheld: Collection[str] = (), environ: Mapping[str, str] = os.environ
+    ) -> dict[str, str]:
+        """What steps see of the allocation. `hosts` is written where each node has a worker."""
+        found = node_environment.slurm_variables(environ)
+        if self.is_of_node:
+            found = node_environment.of_one_node(found, hosts)
+        return {**node_environment.passed(self.pass_env, withheld, environ), **found}
 
     def serves(self, key: str) -> bool:
         """Only steps that ask for nodes run here; other workers take the job's other steps."""

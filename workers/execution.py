@@ -170,6 +170,12 @@ class Execution:
         reporter = Reporter(attempt.claim, masker(rendered.masks), self._pump)
         for note in rendered.notes:
             reporter.say(note)
+        if (
+            self._outputs is not None
+            and self._outputs.is_split
+            and "STROEM_OUTPUT_DIR" in order.env
+        ):
+            reporter.say(self._outputs.difference)
         outcome = self._run(attempt, order, runner, reporter)
         return Ended(replace(said, outcome=outcome), reporter.close())
 

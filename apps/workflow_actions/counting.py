@@ -30,6 +30,7 @@ from engine.lifecycle import (
     StepStatus,
 )
 from engine.spec.slurm import JOB_TRIGGERS
+from engine.spec.tags import NODE
 from engine.workflow_actions import ENDS, STARTS, Watched
 
 LOOPS = """
@@ -39,6 +40,7 @@ FROM jobs_step s WHERE s.job_id = %s AND s.name = ANY(%s)
 INSTANCES = (
     "SELECT name FROM jobs_step WHERE job_id = %s AND base = ANY(%s) AND loop_id IS NOT NULL"
 )
+NO_STEP_SELECTED = "it selects no step of this task"
 NAMES = "name <> '' AND job_id = %s AND generation = %s"
 
 
@@ -159,6 +161,9 @@ def _arm(job: Job, row: JobAction, one: Watched, has_fired: bool, pending: Colle
         pen.move_action(row.id, ActionEventKind.SKIPPED, reason=again.reason)
         return False
     if row.trigger_type in JOB_TRIGGERS:
+        if not one.selected and not one.loops:
+            pen.move_action(row.id, ActionEventKind.SKIPPED, reason=NO_STEP_SELECTED)
+            return False
         pen.add_members(row.id, job.id, one.selected)
     if one.held:
         pen.hold(row.id, job.id, one.held)
@@ -317,7 +322,9 @@ def _add_units(job: Job, row: JobAction, one: Watched) -> None:
         )
         found = fetch(query, (job.id,))
         sessions = [
-            (id, worker) for id, worker in found if "script" not in runs.lacking(worker, one)
+            (id, worker)
+            for id, worker in found
+            if runs.lacking(worker, one).isdisjoint(("script", NODE))
         ]
     for session_id, worker_id in sessions or [(None, None)]:
         runs.add(row, one, session_id=session_id, bound_to=worker_id)

@@ -79,10 +79,19 @@ class Cluster:
         gpus = "\n".join(f"NodeName=n[1-{NODES}] Name=gpu File={device}" for device in GPUS)
         (self.folder / "gres.conf").write_text(gpus + "\n")
         self._munge()
-        self._daemon("slurmctld", self.folder / "slurmctld.pid", "slurmctld")
+        self.start_controller()
         for number in range(1, NODES + 1):
             self.start_node(f"n{number}")
         self._wait(lambda: self.states() == {"idle"}, "the nodes did not come up")
+
+    def start_controller(self) -> None:
+        self._daemon("slurmctld", self.folder / "slurmctld.pid", "slurmctld")
+
+    def stop_controller(self) -> None:
+        """Its state stays on disk."""
+        daemon = psutil.Process(int((self.folder / "slurmctld.pid").read_text()))
+        daemon.terminate()
+        daemon.wait(30)
 
     def start_node(self, node: str) -> None:
         self._daemon("slurmd", self.folder / f"slurmd-{node}.pid", "slurmd", "-N", node)
