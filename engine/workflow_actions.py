@@ -18,7 +18,7 @@ from engine.spec.slurm import (
     compile_pattern,
     select_steps,
 )
-from engine.spec.tags import SUBMITS
+from engine.spec.tags import NODE, SLURM_PREFIX, SUBMITS, schedulers_of
 
 MOST_INSTANCES = 10_000  # the largest size of a loop
 STARTS = "on_workflow_start"
@@ -39,7 +39,7 @@ class Watched:
     selected: tuple[str, ...] = ()
     loops: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
-    has_nodes: bool = False  # an action of the task requests nodes
+    node_tag: str = ""  # of workers on the job's nodes, if an action of the task requests some
 
     @property
     def label(self) -> str:
@@ -75,9 +75,10 @@ def progress_of(trigger_type: str, reached: int, total: int) -> str:
 
 
 def watch_of(task: Task) -> Watch:
-    has_nodes = any(map(asks_for_nodes, task.workflow_actions))
+    asked = {name for action in task.workflow_actions for name in schedulers_of(action)}
+    node_tag = "" if not asked else NODE if len(asked) > 1 else f"{SLURM_PREFIX}{min(asked)}"
     watched = tuple(
-        replace(_watched(index, action, task.flow), has_nodes=has_nodes)
+        replace(_watched(index, action, task.flow), node_tag=node_tag)
         for index, action in enumerate(task.workflow_actions)
     )
     names: set[str] = set()
@@ -172,7 +173,7 @@ def waits_for_action(task: Task, asking: Watched, one: Watched) -> bool:
 
 def is_for_nodes(one: Watched) -> bool:
     """Whether only workers on nodes may run the action's commands."""
-    return one.action.where == "nodes" and one.has_nodes and not asks_for_nodes(one.action)
+    return one.action.where == "nodes" and bool(one.node_tag) and not asks_for_nodes(one.action)
 
 
 def tags_of(action: WorkflowAction) -> tuple[str, ...]:

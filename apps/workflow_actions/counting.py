@@ -30,7 +30,6 @@ from engine.lifecycle import (
     StepStatus,
 )
 from engine.spec.slurm import JOB_TRIGGERS
-from engine.spec.tags import NODE
 from engine.workflow_actions import ENDS, STARTS, Watched
 
 LOOPS = """
@@ -324,7 +323,7 @@ def _add_units(job: Job, row: JobAction, one: Watched) -> None:
         sessions = [
             (id, worker)
             for id, worker in found
-            if runs.lacking(worker, one).isdisjoint(("script", NODE))
+            if runs.lacking(worker, one).isdisjoint(("script", one.node_tag))
         ]
     for session_id, worker_id in sessions or [(None, None)]:
         runs.add(row, one, session_id=session_id, bound_to=worker_id)

@@ -31,7 +31,7 @@ from engine.lifecycle import (
     JobStatus,
 )
 from engine.spec.slurm import asks_for_nodes
-from engine.spec.tags import NODE, action_key
+from engine.spec.tags import action_key
 from engine.workflow_actions import Watched
 
 NO_NODE = "No node is left, and none will come, to run this action (`where: nodes`)"
@@ -43,11 +43,11 @@ _LATE = ("on_workflow_complete", "on_worker_complete")
 def key_of(row: JobAction, one: Watched) -> str:
     """The tag set of the action's unit."""
     tags = workflow_actions.tags_of(one.action)
-    return action_key((*tags, NODE) if _is_on_nodes(row, one) else tags)
+    return action_key((*tags, one.node_tag) if _is_on_nodes(row, one) else tags)
 
 
 def _is_on_nodes(row: JobAction, one: Watched) -> bool:
-    if not one.has_nodes or one.action.where == "any" or asks_for_nodes(one.action):
+    if not one.node_tag or one.action.where == "any" or asks_for_nodes(one.action):
         return False
     if workflow_actions.is_for_nodes(one) or workflow_actions.is_of_sessions(one.action):
         return workflow_actions.is_for_nodes(one)

@@ -23,7 +23,7 @@ from apps.workflow_actions.models import JobAction, Share
 from apps.workflow_actions.watches import watch_of
 from engine import workflow_actions
 from engine.lifecycle import ActionEventKind, AttemptEventKind, OwnerKind, StepEventKind, StepStatus
-from engine.spec.tags import NODE, SUBMITS, action_key
+from engine.spec.tags import SUBMITS, action_key
 from engine.workflow_actions import Watched
 
 # A job's end sets these off even if it was cancelled.
@@ -52,7 +52,7 @@ def lacking(worker_id: UUID, one: Watched) -> frozenset[str]:
     tags = Worker.objects.filter(id=worker_id).values_list("tags", flat=True).first()
     needed = workflow_actions.tags_of(one.action)
     if workflow_actions.is_for_nodes(one):
-        needed = (*needed, NODE)
+        needed = (*needed, one.node_tag)
     return frozenset(needed).difference(tags or ())
 
 

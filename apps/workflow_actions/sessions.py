@@ -25,7 +25,6 @@ from apps.workflow_actions.watches import watch_of
 from engine import workflow_actions
 from engine.errors import StroemError
 from engine.lifecycle import FINAL_STEP, ActionStatus, JobStatus, SessionEventKind, StepEventKind
-from engine.spec.tags import NODE
 
 OVER = """
 SELECT s.id FROM fleet_workersession s JOIN jobs_job j ON j.id = s.job_id
@@ -156,7 +155,7 @@ def _add_units(job: Job, plan: Plan, session: WorkerSession, *, at_entry: bool) 
             continue
         needs = workflow_actions.needs_met(one.action, counting.states_of(job))
         lacking = runs.lacking(session.worker_id, one)
-        is_unable = not lacking.isdisjoint(("script", NODE))
+        is_unable = not lacking.isdisjoint(("script", one.node_tag))
         if is_unable and not row.is_by_session:
             continue  # another worker may do it
         if needs.verdict == "wait":

@@ -21,10 +21,11 @@ from apps.workflow_actions import transitions as pen
 from apps.workflow_actions.models import JobAction
 from engine.errors import StroemError
 from engine.lifecycle import ActionEventKind, StepEventKind
-from engine.spec.tags import ACTIONS, NODE, SUBMITS
+from engine.spec.tags import ACTIONS, SLURM_PREFIX, SUBMITS
 
 log = logging.getLogger("stroem.sweep")
 BATCH = 500
+ON_NODES = f"%{SLURM_PREFIX}%"  # in the tag sets of commands for nodes
 
 # Only units that steps wait for, behind a barrier or for nodes. Other commands wait for a worker.
 NEGLECTED = """
@@ -32,12 +33,12 @@ SELECT u.id, u.job_id, u.owner_id, t.key FROM jobs_step u JOIN fleet_tagset t ON
 JOIN workflow_actions_jobaction a ON a.id = u.owner_id
 WHERE u.status = 'ready' AND u.owner_kind = 'action' AND u.bound_to IS NULL
     AND u.ready_at < clock_timestamp() - make_interval(secs => %s)
-    AND (a.is_barrier OR t.key LIKE %s) AND NOT (%s = ANY(t.tags)) ORDER BY u.id LIMIT %s
+    AND (a.is_barrier OR t.key LIKE %s) AND t.key NOT LIKE %s ORDER BY u.id LIMIT %s
 """
 # Commands that wait for a worker on a node of their job, which has none.
 ASHORE = """
 SELECT u.id, u.job_id, u.owner_id FROM jobs_step u JOIN fleet_tagset t ON t.id = u.tag_set_id
-WHERE u.status = 'ready' AND u.owner_kind = 'action' AND u.bound_to IS NULL AND %s = ANY(t.tags)
+WHERE u.status = 'ready' AND u.owner_kind = 'action' AND u.bound_to IS NULL AND t.key LIKE %s
     AND NOT EXISTS (SELECT 1 FROM fleet_allocation a WHERE a.job_id = u.job_id
         AND a.status IN ('requested', 'pending', 'active') AND a.cancel_requested_at IS NULL)
 ORDER BY u.id LIMIT %s
@@ -68,7 +69,7 @@ def unsettled_actions() -> int:
 def neglected_units() -> int:
     """Fail units that steps wait for and that no worker could do for the whole time-out."""
     timeout_s = settings.STROEM.recovery.unmatched_step_timeout_s
-    rows = fetch(NEGLECTED, (timeout_s, f"%{SUBMITS}%", NODE, BATCH))
+    rows = fetch(NEGLECTED, (timeout_s, f"%{SUBMITS}%", ON_NODES, BATCH))
     if not rows:
         return 0
     served = [worker for worker in seen_workers(timeout_s) if worker.job_id is None]
@@ -91,7 +92,7 @@ def _neglect(unit_id: int, job_id: UUID, action_id: int, key: str) -> None:
 
 def ashore_units() -> int:
     """Let any worker take commands that were meant for nodes, once there will be none."""
-    rows = fetch(ASHORE, (NODE, BATCH))
+    rows = fetch(ASHORE, (ON_NODES, BATCH))
     for unit_id, job_id, action_id in rows:
         _try(f"unit {unit_id} without nodes", partial(_release, unit_id, job_id, action_id))
     return len(rows)

@@ -37,7 +37,7 @@ tasks:
 def job(tmp_path: Path) -> Job:
     """Its first step is over, an action has failed, another has asked for a node."""
     job = start(workspace(tmp_path, FLOW, "shop"))
-    hand = ActionHand("script", "slurm", "slurm:cpu", "slurm:_any", name="host-7")
+    hand = ActionHand("script", "slurm", "slurm:cpu", name="host-7")
     hand.finish(hand.take("one"))
     while (claim := hand.take_action()) is not None:
         if claim.label == "tidy":
@@ -103,7 +103,7 @@ def test_following_tells_how_each_action_has_ended(
     from console.follower import Follower
     from console.screen import Screen
 
-    ActionHand("script", "slurm", "slurm:cpu", "slurm:_any").live_on()
+    ActionHand("script", "slurm", "slurm:cpu").live_on()
     Follower(Database(), job.pk, Screen(sys.stdout)).follow()
     out = capsys.readouterr().out.splitlines()
     failed = out.index("workflow action tidy: failed (1 of 1 complete)")

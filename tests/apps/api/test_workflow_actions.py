@@ -141,7 +141,7 @@ def test_secrets_are_masked_wherever_an_action_shows_them(job: Job, viewer: APIC
 
 
 def test_allocations_stand_with_the_action_that_asked_for_them(job: Job, viewer: APIClient) -> None:
-    hand = ActionHand("script", "slurm:cpu", "slurm:_any", "slurm")
+    hand = ActionHand("script", "slurm:cpu", "slurm")
     hand.finish(hand.take("fetch"))
     while (claim := hand.take_action()) is not None and claim.label != "nodes":
         reported(claim)
