@@ -76,7 +76,9 @@ def _action(action: Mapping[str, Any]) -> Iterator[str]:
         yield from _error(run["error"])
     for one in action["allocations"]:
         number = f"Slurm job {one['slurm_job_id']}" if one["slurm_job_id"] else "not submitted"
+        number += f" on cluster {one['cluster']}" if one["cluster"] else ""
         state = f", {one['state']}" if one["state"] else ""
+        state += f": {one['reason']}" if one["reason"] else ""
         nodes = f" on {one['nodes']}" if one["nodes"] else ""
         took = _took(one["started_at"], one["ended_at"])
         yield (

@@ -158,6 +158,7 @@ class StepOutcome:
     error: str | None = None
     output: Any = None  # last valid OUTPUT: line
     has_output: bool = False
+    may_retry: bool = True  # False if another attempt cannot help
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,8 @@ def after_outcome(
             return NextMove(StepEventKind.CANCELLED, error or JOB_CANCELLED)
         case _ if is_cancelling:
             return NextMove(StepEventKind.CANCELLED, error)
+        case _ if not outcome.may_retry:
+            return NextMove(StepEventKind.FAILED, error)
         case _:
             return _fail_or_retry(error, tries, chance, outcome.exit_code)
 

@@ -14,6 +14,7 @@ from typing import Any
 from engine.errors import AuthorError
 
 _OWN = ("nodes", "partition", "qos", "gres", "mem", "tmp", "ntasks_per_node")
+_CLUSTERS = re.compile(r"\s(?:-M[= ]?|--clusters?[= ])\s*([^\s\"']+)")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -43,6 +44,15 @@ class Request:
         """The name in Slurm's queue, by which an allocation is found if its id was not saved in
         time."""
         return f"stroem-{_NOT_IN_NAMES.sub('-', self.scheduler)[:40]}-{self.allocation_id}"
+
+
+def clusters_of(scheduler: Mapping[str, Any]) -> tuple[str, ...]:
+    """The clusters that the scheduler's options name; empty for the one that Slurm's programs ask
+    anyway."""
+    defaults = scheduler.get("defaults", {})
+    named = _CLUSTERS.search(f" {scheduler.get('extra', '')}")
+    text = named[1] if named else str(defaults.get("clusters") or defaults.get("cluster") or "")
+    return tuple(word for word in text.split(",") if word)
 
 
 def worker_config_of(scheduler: Mapping[str, Any], launch: Launch, name: str) -> str:
@@ -81,7 +91,7 @@ def build(scheduler: Mapping[str, Any], request: Request, launch: Launch) -> str
                 f"Slurm scheduler '{request.scheduler}' cannot be used: {line!r} is not one line of"
                 " text"
             )
-    return "\n".join([*lines, "", *_body(request, launch, config), ""])
+    return "\n".join([*lines, "", *_body(scheduler, request, launch, config), ""])
 
 
 def _options(scheduler: Mapping[str, Any]) -> Sequence[str]:
@@ -98,27 +108,61 @@ def _options(scheduler: Mapping[str, Any]) -> Sequence[str]:
     return found
 
 
-def _body(request: Request, launch: Launch, config: str) -> Sequence[str]:
+def _body(
+    scheduler: Mapping[str, Any], request: Request, launch: Launch, config: str
+) -> Sequence[str]:
+    command = shlex.join(_worker(scheduler, request, launch, config))
+    lines = [f"cd {shlex.quote(launch.directory)}", f"export STROEM_CONFIG={shlex.quote(config)}"]
+    setup = str(scheduler.get("setup") or "").strip("\n")
+    if setup:
+        lines += ["stroem_setup() {", setup, "}"]
+    if not request.per_node:
+        return [*lines, *(_set_up(request, launch) if setup else ()), f"exec {command}"]
+    if setup:
+        lines.append("export -f stroem_setup")
+        inner = "; ".join((*_set_up(request, launch), 'exec "$@"'))
+        command = f"bash -c {shlex.quote(inner)} bash {command}"
+    # srun refuses more than one of these, and Slurm may have set several.
+    lines.append('[ -z "${SLURM_MEM_PER_NODE:-}" ] || unset SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU')
+    # Steps may call srun, too: the workers overlap with theirs, and end one by one.
+    starter = (
+        'exec srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES"'
+        " --ntasks-per-node=1 --overlap --cpu-bind=none --kill-on-bad-exit=0 --wait=0 "
+    )
+    return [*lines, starter + command]
+
+
+def _worker(
+    scheduler: Mapping[str, Any], request: Request, launch: Launch, config: str
+) -> Sequence[str]:
     arguments = [
         *launch.command, "--config", config, "--job", request.job_id, "--allocation",
         request.allocation_id,
-        "--scheduler", request.scheduler,
+        "--scheduler", request.scheduler, "--output-dir", request.output_dir,
     ]  # fmt: skip
     if request.max_parallel is not None:
         arguments += ["--max-parallel-jobs", str(request.max_parallel)]
-    command = shlex.join(arguments)
-    starter = "exec "
-    lines = [f"cd {shlex.quote(launch.directory)}", f"export STROEM_CONFIG={shlex.quote(config)}"]
-    if request.per_node:
-        # srun refuses more than one of these, and Slurm may have set several.
-        lines.append(
-            '[ -z "${SLURM_MEM_PER_NODE:-}" ] || unset SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU'
-        )
-        starter = (
-            'exec srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES"'
-            " --ntasks-per-node=1 --cpu-bind=none --kill-on-bad-exit=0 "
-        )
-    return [*lines, starter + command]
+    for name in pass_env_of(scheduler):
+        arguments += ["--pass-env", name]
+    return arguments
+
+
+def _set_up(request: Request, launch: Launch) -> Sequence[str]:
+    """Run the author's lines on this node; no worker starts after one that fails."""
+    name = _NOT_IN_NAMES.sub("-", request.scheduler)
+    failed = f'echo "the setup of Slurm scheduler {name} failed ($?): $BASH_COMMAND" >&2'
+    return (
+        f"set -eE; trap {shlex.quote(failed)} ERR",
+        "stroem_setup",
+        "trap - ERR; set +eE; unset -f stroem_setup",
+        f"cd {shlex.quote(launch.directory)}",
+    )
+
+
+def pass_env_of(scheduler: Mapping[str, Any]) -> tuple[str, ...]:
+    """The variables of the allocation that steps see, by name or pattern: by default all where the
+    scheduler sets something up."""
+    return tuple(scheduler.get("pass_env", ("*",) if scheduler.get("setup") else ()))
 
 
 def walltime_in(script: str) -> str:

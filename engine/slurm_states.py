@@ -1,4 +1,4 @@
-"""Maps Slurm's job states to allocation statuses."""
+"""Maps Slurm's job states to allocation statuses, and explains why jobs wait."""
 
 from __future__ import annotations
 
@@ -12,6 +12,34 @@ _PENDING = frozenset(
 _ACTIVE = frozenset("RUNNING COMPLETING SUSPENDED STOPPED RESIZING SIGNALING STAGE_OUT".split())
 _LOST = frozenset(("NODE_FAIL", "BOOT_FAIL"))
 _TAKEN = frozenset("CANCELLED PREEMPTED NODE_FAIL BOOT_FAIL TIMEOUT DEADLINE REVOKED".split())
+
+
+# For reasons that do not pass by themselves; others, such as Priority, only take time.
+_STUCK = {
+    "PartitionTimeLimit": "the walltime is longer than the partition allows",
+    "PartitionNodeLimit": "it asks for more nodes than the partition allows",
+    "PartitionDown": "the partition is down",
+    "PartitionInactive": "the partition takes no jobs now",
+    "BadConstraints": "no node meets its constraints",
+    "ReqNodeNotAvail": "nodes that it needs are down, drained or reserved",
+    "JobHeldUser": "its owner holds it: scontrol release lets it go",
+    "JobHeldAdmin": "an administrator holds it",
+    "DependencyNeverSatisfied": "what it depends on can never come true",
+    "AccountNotAllowed": "the account may not use the partition",
+    "QOSNotAllowed": "the partition does not allow the QOS",
+    "InvalidAccount": "the account is not known",
+    "InvalidQOS": "the QOS is not known",
+    "QOSMaxWallDurationPerJobLimit": "the walltime is longer than the QOS allows",
+    "AssocMaxWallDurationPerJobLimit": "the walltime is longer than the account allows",
+    "launch_failed_requeued_held": "it could not be launched: scontrol release tries again",
+}
+
+
+def why_waiting(reason: str) -> str:
+    """Why a job waits: Slurm's own word, and what it means where that needs somebody to act."""
+    word = reason.partition(",")[0].strip("() ")
+    more = _STUCK.get(word)
+    return f"{reason} ({more})" if more else reason
 
 
 def status_of(state: str, *, was_cancelled: bool) -> Status:

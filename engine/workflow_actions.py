@@ -4,14 +4,21 @@ its steps."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
+from engine import dag
 from engine.errors import AuthorError
 from engine.spec.model import Retry, Step, Task, WorkflowAction
-from engine.spec.slurm import JOB_TRIGGERS, WORKER_TRIGGERS, compile_pattern, select_steps
-from engine.spec.tags import SUBMITS
+from engine.spec.slurm import (
+    JOB_TRIGGERS,
+    WORKER_TRIGGERS,
+    asks_for_nodes,
+    compile_pattern,
+    select_steps,
+)
+from engine.spec.tags import NODE, SLURM_PREFIX, SUBMITS, schedulers_of
 
 MOST_INSTANCES = 10_000  # the largest size of a loop
 STARTS = "on_workflow_start"
@@ -32,6 +39,7 @@ class Watched:
     selected: tuple[str, ...] = ()
     loops: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
+    node_tag: str = ""  # of workers on the job's nodes, if an action of the task requests some
 
     @property
     def label(self) -> str:
@@ -67,8 +75,11 @@ def progress_of(trigger_type: str, reached: int, total: int) -> str:
 
 
 def watch_of(task: Task) -> Watch:
+    asked = {name for action in task.workflow_actions for name in schedulers_of(action)}
+    node_tag = "" if not asked else NODE if len(asked) > 1 else f"{SLURM_PREFIX}{min(asked)}"
     watched = tuple(
-        _watched(index, action, task.flow) for index, action in enumerate(task.workflow_actions)
+        replace(_watched(index, action, task.flow), node_tag=node_tag)
+        for index, action in enumerate(task.workflow_actions)
     )
     names: set[str] = set()
     for one in watched:
@@ -139,6 +150,30 @@ def _may_add(action: WorkflowAction, loop: str) -> bool:
     if any(job.startswith(f"{loop}[") for job in action.jobs):
         return True
     return any(_may_match(pattern, action.match, loop) for pattern in action.job_name_regexes)
+
+
+def waits_for_action(task: Task, asking: Watched, one: Watched) -> bool:
+    """Whether `asking` can only be set off after `one` has ended: it needs it, or waits for steps
+    that the barrier of `one` holds back."""
+    by_name = {action.name: action for action in task.workflow_actions if action.name}
+    needed, left = set[str](), list(asking.action.needs)
+    while left:
+        name = left.pop()
+        if name not in needed and name in by_name:
+            needed.add(name)
+            left += by_name[name].needs
+    if one.action.name in needed:
+        return True
+    if asking.action.trigger_type == "on_worker_start":
+        return bool(one.held)
+    graph = {name: step.depends_on for name, step in task.flow.items()}
+    awaited = dag.closure(graph, [*asking.selected, *asking.loops])
+    return not awaited.isdisjoint(one.held)
+
+
+def is_for_nodes(one: Watched) -> bool:
+    """Whether only workers on nodes may run the action's commands."""
+    return one.action.where == "nodes" and bool(one.node_tag) and not asks_for_nodes(one.action)
 
 
 def tags_of(action: WorkflowAction) -> tuple[str, ...]:

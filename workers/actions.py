@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, assert_never
@@ -25,12 +26,15 @@ from workers import slurm
 from workers.attempts import Attempt, Eviction, fields
 from workers.door import OUTAGES, Ledger, NodeLedger
 from workers.execution import CANCELLED, Ended, Performed, admitted
+from workers.node_environment import slurm_variables
 from workers.outputs import Outputs, inherit
 from workers.reporting import LogPump, Reporter
 from workers.slurm import SlurmError
 
 log = logging.getLogger("stroem.worker")
 SHELL = "bash"
+AWAY_WAITS_S = (5.0, 10.0, 20.0, 30.0)  # before Slurm is asked again while it is away
+AWAY_S = 900.0  # then the action fails, and its `retry` counts
 SUCCEEDED = StepOutcome(Verdict.SUCCEEDED, exit_code=0)
 
 
@@ -63,8 +67,11 @@ class Actions:
         withheld: Collection[str] = (),
         eviction: Eviction | None = None,
         umask: int | None = None,
+        of_node: Mapping[str, str] | None = None,
     ) -> None:
-        """`withheld`: credentials of the worker that no command may find in its environment."""
+        """`withheld`: credentials of the worker that no command may find in its environment.
+        `of_node`: what a worker in an allocation tells commands of it, in place of Slurm's own
+        variables."""
         self._ledger = ledger
         self._nodes = nodes
         self._outputs = outputs
@@ -76,6 +83,7 @@ class Actions:
         self._umask = -1 if umask is None else umask
         self._withheld = tuple(withheld)
         self._eviction = eviction or Eviction()
+        self._of_node = of_node
 
     def perform(self, attempt: Attempt) -> Performed:
         """Do all that the action does, in order; the first failure ends it. Raises one of OUTAGES
@@ -122,8 +130,10 @@ class Actions:
 
     def _begin(self, attempt: Attempt, material: ActionMaterial, reporter: Reporter) -> _Doing:
         directory = self._outputs.open(material.output_dir, attempt.claim.job_id)
+        if self._outputs.is_split:
+            reporter.say(self._outputs.difference)
         environment = {
-            **inherit(self._withheld, self._user),
+            **self._inherited(),
             **material.environment,
             "STROEM_OUTPUT_DIR": str(directory),
             "TORC_OUTPUT_DIR": str(directory),
@@ -133,6 +143,13 @@ class Actions:
         timeout_s = material.timeout_s
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         return _Doing(attempt, material, reporter, directory, environment, deadline)
+
+    def _inherited(self) -> dict[str, str]:
+        found = inherit(self._withheld, self._user)
+        if self._of_node is None:
+            return found
+        others = {name: found[name] for name in found if not name.startswith("SLURM")}
+        return {**self._of_node, **others, **slurm_variables(self._of_node)}
 
     def _do(self, doing: _Doing, work: CommandsWork | NodesWork) -> StepOutcome:
         match work:
@@ -169,49 +186,104 @@ class Actions:
         return self._eviction.judge(_judge(doing, end, feed.stderr_tail), began_at)
 
     def _ask_for_nodes(self, doing: _Doing, part: int) -> StepOutcome:
-        """Ask Slurm for what is still missing; what it refuses now may be granted at another
-        try."""
-        missing = self._nodes.submissions(
-            doing.attempt.claim, part, str(doing.directory), self._launch
-        )
-        if missing is None:
-            doing.reporter.say(NO_NODES)
-            # else the commands around it count
-            return (
-                StepOutcome(Verdict.CANCELLED, error=NO_NODES)
-                if only_asks(doing.material.do)
-                else SUCCEEDED
+        """Ask Slurm for what is still missing. While Slurm is away, wait for it."""
+        began = time.monotonic()
+        self._outputs.offer(doing.attempt.claim.job_id, doing.directory)
+        for wait_s in itertools.chain(AWAY_WAITS_S, itertools.repeat(AWAY_WAITS_S[-1])):
+            missing = self._nodes.submissions(
+                doing.attempt.claim, part, str(doing.directory), self._launch
             )
-        wrong: list[str] = []
+            if missing is None:
+                return _no_nodes(doing)
+            asked = self._submit_all(doing, missing)
+            if isinstance(asked, StepOutcome):
+                return asked
+            wrong, is_away = asked
+            if not is_away or time.monotonic() + wait_s > began + AWAY_S:
+                return _judge_refusals(wrong, len(missing))
+            doing.reporter.say(f"Slurm is away; it is asked again in {wait_s:g} s")
+            self._nodes.released()
+            ended = _ended_while_waiting(doing, wait_s)
+            if ended is not None:
+                return ended
+        raise AssertionError("unreachable")
+
+    def _submit_all(
+        self, doing: _Doing, missing: Sequence[Submission]
+    ) -> StepOutcome | tuple[list[SlurmError | AuthorError], bool]:
+        """The errors of those that could not be submitted, and whether Slurm is away."""
+        wrong: list[SlurmError | AuthorError] = []
         for submission in missing:
-            reason = doing.attempt.stop.reason
-            if reason is not None:
-                return StepOutcome(Verdict.CANCELLED if reason == "cancel" else Verdict.LOST)
+            ended = _stopped(doing)
+            if ended is not None:
+                return ended
             error = self._submit(doing, submission)
             if error is not None:
                 wrong.append(error)
-        if not wrong:
-            return SUCCEEDED
-        text = f"{len(wrong)} of {len(missing)} allocations were not submitted: {wrong[0]}"
-        return StepOutcome(Verdict.FAILED, error=text)
+            if sum(_is_away(one) for one in wrong) > 1:  # each call takes its time to fail
+                break
+        return wrong, any(map(_is_away, wrong))
 
-    def _submit(self, doing: _Doing, submission: Submission) -> str | None:
+    def _submit(self, doing: _Doing, submission: Submission) -> SlurmError | AuthorError | None:
         """Submit one allocation; the reason when it could not be."""
         try:
             slurm.check_worker_config(submission.worker_config)
             # A worker that died between sbatch and its note left an allocation that is known by its
-            # name.
-            number = slurm.find(submission.name) if submission.tries else None
-            number = number or slurm.submit(submission.script)
+            # name; so did an sbatch whose answer was lost.
+            found = (
+                slurm.find(submission.name, submission.clusters) if submission.tries else None
+            ) or slurm.submit_job(submission.script)
         except (SlurmError, AuthorError) as error:
             doing.reporter.say(str(error))
             self._nodes.refused(submission.allocation_id, str(error))
-            return str(error)
-        doing.reporter.say(f"Slurm job {number} was submitted ({submission.name})")
-        if not self._nodes.submitted(submission.allocation_id, number):
-            doing.reporter.say(f"The job does not need Slurm job {number} any more")
-            slurm.cancel([number])
+            return error
+        place = f" on cluster {found.cluster}" if found.cluster else ""
+        doing.reporter.say(f"Slurm job {found.number}{place} was submitted ({submission.name})")
+        if not self._nodes.submitted(submission.allocation_id, found.number, found.cluster):
+            doing.reporter.say(f"The job does not need Slurm job {found.number} any more")
+            slurm.cancel([found.number], found.cluster)
         return None
+
+
+def _no_nodes(doing: _Doing) -> StepOutcome:
+    doing.reporter.say(NO_NODES)
+    # else the commands around it count
+    if only_asks(doing.material.do):
+        return StepOutcome(Verdict.CANCELLED, error=NO_NODES)
+    return SUCCEEDED
+
+
+def _is_away(error: SlurmError | AuthorError) -> bool:
+    return isinstance(error, SlurmError) and error.is_away
+
+
+def _judge_refusals(wrong: Sequence[SlurmError | AuthorError], count: int) -> StepOutcome:
+    """What Slurm refuses now may be granted at another try, unless the request itself is wrong."""
+    if not wrong:
+        return SUCCEEDED
+    is_final = all(isinstance(error, AuthorError) or error.is_final for error in wrong)
+    text = f"{len(wrong)} of {count} allocations were not submitted: {wrong[0]}"
+    return StepOutcome(Verdict.FAILED, error=text, may_retry=not is_final)
+
+
+def _stopped(doing: _Doing) -> StepOutcome | None:
+    reason = doing.attempt.stop.reason
+    if reason is None:
+        return None
+    return StepOutcome(Verdict.CANCELLED if reason == "cancel" else Verdict.LOST)
+
+
+def _ended_while_waiting(doing: _Doing, wait_s: float) -> StepOutcome | None:
+    """Wait; the outcome if the action was stopped meanwhile, or its time is over."""
+    left_s = float("inf") if doing.deadline is None else doing.deadline - time.monotonic()
+    doing.attempt.stop.wait(max(0.0, min(wait_s, left_s)))
+    if _stopped(doing) is None and left_s <= wait_s:
+        return StepOutcome(Verdict.TIMED_OUT, error=_timed_out(doing))
+    return _stopped(doing)
+
+
+def _timed_out(doing: _Doing) -> str:
+    return f"Action timed out after {doing.material.timeout_s:g}s"
 
 
 def works_of(do: Collection[Mapping[str, Any]]) -> Iterator[CommandsWork | NodesWork]:
@@ -225,11 +297,7 @@ def works_of(do: Collection[Mapping[str, Any]]) -> Iterator[CommandsWork | Nodes
 
 def _judge(doing: _Doing, end: ProcessEnd, stderr_tail: str) -> StepOutcome:
     if end.cause == "timeout":
-        return StepOutcome(
-            Verdict.TIMED_OUT,
-            end.exit_code,
-            f"Action timed out after {doing.material.timeout_s:g}s",
-        )
+        return StepOutcome(Verdict.TIMED_OUT, end.exit_code, _timed_out(doing))
     if end.cause == "stop":
         reason = doing.attempt.stop.reason
         if reason == "cancel":

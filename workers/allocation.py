@@ -6,19 +6,18 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
 from engine.resources import split_tags
 from engine.spec.tags import ANY_SCHEDULER, SLURM_PREFIX, SUBMITS
-from workers import slurm
+from workers import node_environment, slurm
 from workers.config import WorkerConfig
 
 log = logging.getLogger("stroem.worker")
 STARTING_S = 60.0  # of an allocation's time, for starting up; not counted against `runtime`
-_GPUS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "GPU_DEVICE_ORDINAL")
 MOST_SLOTS = 64  # of a worker that packs: the resources are the limit
 _NUMBERS = re.compile(r"(\d+)(?:-(\d+))?")
 
@@ -34,10 +33,18 @@ class AllocationPlace:
     ends_at: float | None = None
     number: str = ""
     walltime_s: float | None = None
+    is_of_node: bool = False  # each node has a worker
+    pass_env: tuple[str, ...] = ()  # variables that steps see, by name or pattern
+    output_dir: str | None = None  # the job's, on the host that requested the allocation
 
     @classmethod
     def here(
-        cls, id: UUID, scheduler: str, environ: Mapping[str, str] = os.environ
+        cls,
+        id: UUID,
+        scheduler: str,
+        environ: Mapping[str, str] = os.environ,
+        pass_env: Collection[str] = (),
+        output_dir: str | None = None,
     ) -> AllocationPlace:
         """The place that Slurm's environment describes: all nodes, or one where each node has its
         own worker."""
@@ -45,7 +52,17 @@ class AllocationPlace:
         nodes = "1" if is_of_node else environ.get("SLURM_JOB_NUM_NODES", "1")
         number = environ.get("SLURM_JOB_ID", "")
         ends_at, walltime_s = _times(environ, number)
-        return cls(id, scheduler, int(nodes) if nodes.isdigit() else 1, ends_at, number, walltime_s)
+        return cls(
+            id,
+            scheduler,
+            int(nodes) if nodes.isdigit() else 1,
+            ends_at,
+            number,
+            walltime_s,
+            is_of_node,
+            tuple(pass_env),
+            output_dir,
+        )
 
     @property
     def offers(self) -> dict[str, float | int]:
@@ -58,10 +75,14 @@ class AllocationPlace:
         """Seconds until the allocation ends."""
         return float("inf") if self.ends_at is None else self.ends_at - time.time()
 
-    def names_for_steps(self, environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-        """Slurm's variables that steps see: `srun` and MPI need them."""
-        known = [name for name in environ if name.startswith("SLURM") or name in _GPUS]
-        return tuple(name for name in known if name != "SLURM_JWT")  # a credential
+    def environment(
+        self, hosts: Path, withheld: Collection[str] = (), environ: Mapping[str, str] = os.environ
+    ) -> dict[str, str]:
+        """What steps see of the allocation. `hosts` is written where each node has a worker."""
+        found = node_environment.slurm_variables(environ)
+        if self.is_of_node:
+            found = node_environment.of_one_node(found, hosts)
+        return {**node_environment.passed(self.pass_env, withheld, environ), **found}
 
     def serves(self, key: str) -> bool:
         """Only steps that ask for nodes run here; other workers take the job's other steps."""

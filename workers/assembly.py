@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -61,6 +61,7 @@ class Assembly:
     packing: Packing | None
     follower: AllocationFollower | None
     canary: Canary
+    outputs: Outputs
     _closing: threading.Event = field(default_factory=threading.Event)
 
     def open(self, hurry: threading.Event) -> bool:
@@ -139,17 +140,22 @@ def assemble(
         version=version, busy=lambda: slots.busy, job_id=job_id, offers=offers,
     )  # fmt: skip
     outputs = Outputs(config.output_root or config.workspace_cache_dir / "output", owner)
+    if allocation is not None and allocation.output_dir and job_id is not None:
+        outputs.adopt(job_id, allocation.output_dir)
+        if outputs.difference:
+            log.warning("%s", outputs.difference)
     visits = Visits(
         doors.allocations, lambda: presence.worker_id, allocation.id if allocation else None, job_id
     )
     pump, ringer = LogPump(doors.ledger.append, doors.ledger.released), Ringer(doors.bells)
     crew = Crew(doors.ledger, presence, attempts, ringer, lease_s, job_id)
+    of_node = allocation.environment(directory.root / "hosts", withheld) if allocation else None
     actions = Actions(
         doors.ledger, doors.allocations, outputs, guard, launch, pump,
         stop_grace_s=config.stop_grace_secs, user=user, withheld=withheld, eviction=eviction,
-        umask=config.umask,
+        umask=config.umask, of_node=of_node,
     )  # fmt: skip
-    catalog = Catalog(_catalog_config(config, directory, allocation), guard)
+    catalog = Catalog(_catalog_config(config, directory, of_node or {}), guard)
     workspaces = Workspaces(
         directory, doors.archive, max_retained=config.max_retained_revisions, owner=owner
     )
@@ -188,7 +194,7 @@ def assemble(
     follower = AllocationFollower(doors.allocations) if SUBMITS in config.tags else None
     return Assembly(
         worker, presence, guard, catalog, attempts, directory, workspaces, doors.ledger, packing,
-        follower, canary,
+        follower, canary, outputs,
     )  # fmt: skip
 
 
@@ -223,14 +229,14 @@ def _execution(
 
 
 def _catalog_config(
-    config: WorkerConfig, directory: WorkerDirectory, place: AllocationPlace | None
+    config: WorkerConfig, directory: WorkerDirectory, of_node: Mapping[str, str]
 ) -> CatalogConfig:
     local = None
     if "script" in config.tags:
         local = LocalConfig(
             config.dependency_cache_dir or directory.cache / "environments",
             run_as=config.run_as,
-            pass_env=place.names_for_steps() if place else (),
+            env=of_node,
         )
     return CatalogConfig(
         owner=config.worker_name,

@@ -181,6 +181,12 @@ class Execution:
         for note in rendered.notes:
             reporter.say(note)
         began_at = time.monotonic()
+        if (
+            self._outputs is not None
+            and self._outputs.is_split
+            and "STROEM_OUTPUT_DIR" in order.env
+        ):
+            reporter.say(self._outputs.difference)
         outcome = self._run(attempt, order, runner, reporter)
         if (rendered.action.type, rendered.action.runner) == ("script", "local"):
             outcome = self._eviction.judge(outcome, began_at)

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import defaultdict
+from collections.abc import Sequence
 
+from apps.workflow_actions.ledger import OpenAllocation
 from workers import slurm
 from workers.door import OUTAGES, NodeLedger
 from workers.slurm import SlurmError, SlurmJob
@@ -42,10 +45,20 @@ class AllocationFollower(threading.Thread):
 
     def follow(self) -> None:
         """One look at all open allocations."""
-        followed = self._ledger.to_follow()
-        if not followed:
-            return
-        seen = slurm.look([one.slurm_job_id for one in followed])
+        by_cluster: dict[str, list[OpenAllocation]] = defaultdict(list)
+        for one in self._ledger.to_follow():
+            by_cluster[one.cluster].append(one)
+        errors: list[SlurmError] = []
+        for cluster, followed in by_cluster.items():
+            try:
+                self._follow(cluster, followed)
+            except SlurmError as error:  # the other clusters may answer
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _follow(self, cluster: str, followed: Sequence[OpenAllocation]) -> None:
+        seen = slurm.look([one.slurm_job_id for one in followed], cluster)
         unwanted: list[str] = []
         for one in followed:
             found = seen.get(one.slurm_job_id)
@@ -60,7 +73,7 @@ class AllocationFollower(threading.Thread):
             if found.state and one.must_cancel and one.status == "pending":
                 unwanted.append(one.slurm_job_id)
         if unwanted:
-            slurm.cancel(unwanted)
+            slurm.cancel(unwanted, cluster)
 
     def _complain(self, sentence: str) -> None:
         if sentence != self._said:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import AuthorError, PlatformError
+from engine.slurm_answers import Numbered, is_away, is_wrong, read_number
 
 _PATIENCE_S = 60.0
 # what squeue and scontrol say about a job that the controller has forgotten
@@ -18,13 +19,21 @@ UNKNOWN = "Invalid job id"
 ACCOUNTED = "--format=State,NodeList%500,JobName%200"
 # What sbatch passes on to the allocation; the worker's own settings must not be included.
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "SLURM_CONF")
-_ID = re.compile(r"(\d+)(?:;\S+)?\s*\Z")
 _LEFT = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)")  # 1-02:03:04, 02:03:04, 3:04
 _FIELDS = re.compile(r"(?:^|\s)([A-Za-z][A-Za-z:_/]*)=(\S*)")
 
 
+_clusters: dict[str, str] = {}  # of jobs that this process submitted to another cluster
+
+
 class SlurmError(PlatformError):
-    """A Slurm program failed; the message is its own."""
+    """A Slurm program failed; the message is its own. `is_away`: Slurm did not answer, and the same
+    call may succeed later. `is_final`: Slurm will never grant the request."""
+
+    def __init__(self, message: str, *, is_away: bool = False, is_final: bool = False) -> None:
+        super().__init__(message)
+        self.is_away = is_away
+        self.is_final = is_final
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +72,44 @@ def check_worker_config(path: str) -> None:
 
 def submit(script: str) -> str:
     """Submit `script`; returns the Slurm job's number. Raises SlurmError with sbatch's message."""
+    return submit_job(script).number
+
+
+def submit_job(script: str) -> Numbered:
+    """Submit `script`; returns the Slurm job's number and cluster. Raises SlurmError."""
     done = _run(["sbatch", "--parsable"], script)
     if done.returncode != 0:
-        raise SlurmError(f"Job submission failed: {_said(done)}")
-    found = _ID.search(done.stdout.strip())
+        raise _error(done, "Job submission failed")
+    found = read_number(done.stdout)
     if found is None:
-        raise SlurmError("Failed to parse job ID from sbatch output")
-    return found[1]
+        said = f"Failed to parse job ID from sbatch output: {done.stdout.strip()[:200]!r}"
+        raise SlurmError(said)
+    if found.cluster:
+        _clusters[found.number] = found.cluster
+    return found
 
 
-def find(name: str) -> str | None:
-    """The number of the Slurm job with this name, if any."""
-    done = _run(["squeue", "--noheader", "--states=all", f"--name={name}", "--format=%i"])
-    numbers = done.stdout.split() if done.returncode == 0 else []
-    return numbers[-1] if numbers else None
+def find(name: str, clusters: Sequence[str] = ()) -> Numbered | None:
+    """The Slurm job with this name, if any, in one of these clusters. Raises SlurmError."""
+    for cluster in clusters or ("",):
+        done = _run(
+            ["squeue", *_at(cluster), "--noheader", "--states=all", f"--name={name}", "--format=%i"]
+        )
+        if done.returncode != 0:
+            raise _error(done, "squeue failed")
+        numbers = [word for word in done.stdout.split() if word.isdigit()]
+        if numbers:
+            return Numbered(numbers[-1], cluster)
+    return None
 
 
-def look(numbers: Sequence[str]) -> dict[str, SlurmJob]:
+def look(numbers: Sequence[str], cluster: str = "") -> dict[str, SlurmJob]:
     """The state of these Slurm jobs, by number: one call for all, and one for each that left the
     queue."""
     done = _run(
         [
             "squeue",
+            *_at(cluster),
             "--noheader",
             "--states=all",
             "--format=%i|%T|%N|%j|%r",
@@ -93,24 +118,25 @@ def look(numbers: Sequence[str]) -> dict[str, SlurmJob]:
     )
     found: dict[str, SlurmJob] = {}
     if done.returncode != 0 and UNKNOWN not in _said(done):
-        raise SlurmError(f"squeue failed: {_said(done)}")
+        raise _error(done, "squeue failed")
     for line in done.stdout.splitlines() if done.returncode == 0 else ():
         number, state, nodes, name, reason = (*line.split("|"), "", "", "", "")[:5]
-        found[number] = SlurmJob(state, nodes, "" if reason == "None" else reason, name)
+        if number in numbers:  # else a banner
+            found[number] = SlurmJob(state, nodes, "" if reason == "None" else reason, name)
     for number in numbers:
         if number not in found:
-            seen = _look_closely(number)
+            seen = _look_closely(number, cluster or _clusters.get(number, ""))
             if seen is not None:
                 found[number] = seen
     return found
 
 
-def _look_closely(number: str) -> SlurmJob | None:
+def _look_closely(number: str, cluster: str) -> SlurmJob | None:
     """A job from the controller or, if it has forgotten it, from accounting; None when the
     controller does not answer."""
-    done = _run(["scontrol", "--oneliner", "show", "job", number])
+    done = _run(["scontrol", *_at(cluster), "--oneliner", "show", "job", number])
     if done.returncode != 0:
-        return _look_up(number) if UNKNOWN in _said(done) else None
+        return _look_up(number, cluster) if UNKNOWN in _said(done) else None
     values = dict(_FIELDS.findall(done.stdout))
     reason, name = values.get("Reason", ""), values.get("JobName", "")
     return SlurmJob(
@@ -121,17 +147,19 @@ def _look_closely(number: str) -> SlurmJob | None:
     )
 
 
-def _look_up(number: str) -> SlurmJob:
-    """A job from Slurm's accounting, if any: it remembers longer than the controller."""
+def _look_up(number: str, cluster: str) -> SlurmJob | None:
+    """A job from Slurm's accounting, if any: it remembers longer than the controller. None when it
+    does not answer now."""
     try:
         done = _run(
-            ["sacct", "--noheader", "--allocations", "--parsable2", f"--jobs={number}", ACCOUNTED]
-        )
-    except SlurmError:
-        return SlurmJob("")
-    state, nodes, name = (*done.stdout.partition("\n")[0].split("|"), "", "", "")[:3]
+            ["sacct", *_at(cluster), "--noheader", "--allocations", "--parsable2",
+             f"--jobs={number}", ACCOUNTED]
+        )  # fmt: skip
+    except SlurmError as error:
+        return None if error.is_away else SlurmJob("")
     if done.returncode != 0:
-        return SlurmJob("")
+        return None if is_away(_said(done)) else SlurmJob("")
+    state, nodes, name = (*done.stdout.partition("\n")[0].split("|"), "", "", "")[:3]
     return SlurmJob(state, "" if nodes.startswith("None") else nodes, "", name)
 
 
@@ -151,11 +179,16 @@ def _seconds(text: str) -> float | None:
     return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
-def cancel(numbers: Sequence[str]) -> None:
+def cancel(numbers: Sequence[str], cluster: str = "") -> None:
     """Cancel these Slurm jobs. Raises SlurmError."""
-    done = _run(["scancel", *numbers])
+    done = _run(["scancel", *_at(cluster), *numbers])
     if done.returncode != 0:
-        raise SlurmError(f"scancel failed: {_said(done)}")
+        raise _error(done, "scancel failed")
+
+
+def _at(cluster: str) -> Sequence[str]:
+    """Options that direct a program to another cluster than its own."""
+    return ("-M", cluster) if cluster else ()
 
 
 def _run(argv: Sequence[str], stdin: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -166,6 +199,8 @@ def _run(argv: Sequence[str], stdin: str | None = None) -> subprocess.CompletedP
             env=environment(os.environ),
             capture_output=True,
             text=True,
+            encoding="utf-8",
+            errors="replace",  # sites write banners and reasons in any encoding
             timeout=_PATIENCE_S,
             check=False,
         )
@@ -173,12 +208,20 @@ def _run(argv: Sequence[str], stdin: str | None = None) -> subprocess.CompletedP
         raise SlurmError(
             f"{argv[0]} was not found on this worker: install Slurm's client programs"
         ) from None
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SlurmError(f"{argv[0]} did not answer ({type(error).__name__})") from None
+    except subprocess.TimeoutExpired:
+        said = f"{argv[0]} did not answer within {_PATIENCE_S:g} s"
+        raise SlurmError(said, is_away=True) from None
+    except OSError as error:
+        raise SlurmError(f"{argv[0]} cannot be started: {error.strerror}") from None
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: environ[name] for name in _PASSED if name in environ}
+
+
+def _error(done: subprocess.CompletedProcess[str], what: str) -> SlurmError:
+    said = _said(done)
+    return SlurmError(f"{what}: {said}", is_away=is_away(said), is_final=is_wrong(said))
 
 
 def _said(done: subprocess.CompletedProcess[str]) -> str:

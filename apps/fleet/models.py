@@ -116,6 +116,20 @@ class Allocation(models.Model):
     state = models.CharField(
         max_length=40, blank=True, default="", db_default="", help_text="In Slurm's own word"
     )
+    cluster = models.CharField(
+        max_length=100,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Empty if Slurm's programs ask it anyway",
+    )
+    reason = models.CharField(
+        max_length=300,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Why it waits in Slurm's queue",
+    )
     nodes = models.CharField(max_length=500, blank=True, default="", db_default="")
     error = models.TextField(blank=True, default="", db_default="")
     tries = models.SmallIntegerField(

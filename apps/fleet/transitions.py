@@ -33,7 +33,10 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, 'requested', '', clock_timestamp()) ON CONFL
 """
 MOVE_ALLOCATION = """
 UPDATE fleet_allocation SET status = %(to)s, state = %(state)s,
-    error = CASE WHEN %(error)s = '' THEN error ELSE %(error)s END,
+    error = CASE WHEN %(error)s <> '' THEN %(error)s WHEN %(slurm_job_id)s <> '' THEN ''
+        ELSE error END,
+    reason = %(reason)s,
+    cluster = CASE WHEN %(cluster)s = '' THEN cluster ELSE %(cluster)s END,
     nodes = CASE WHEN %(nodes)s = '' THEN nodes ELSE %(nodes)s END,
     slurm_job_id = CASE WHEN %(slurm_job_id)s = '' THEN slurm_job_id ELSE %(slurm_job_id)s END,
     submitted_at = CASE WHEN %(slurm_job_id)s <> '' AND submitted_at IS NULL THEN clock_timestamp()
@@ -96,8 +99,11 @@ def move_allocation(
     error: str = "",
     nodes: str = "",
     slurm_job_id: str = "",
+    cluster: str = "",
+    reason: str = "",
 ) -> bool:
-    """Move an allocation; False if its status does not allow it."""
+    """Move an allocation; False if its status does not allow it. With its number, what Slurm said
+    of earlier tries is forgotten."""
     params = {
         "id": allocation_id,
         "to": target(ALLOCATION_TABLE, event),
@@ -106,5 +112,7 @@ def move_allocation(
         "error": error,
         "nodes": nodes,
         "slurm_job_id": slurm_job_id,
+        "cluster": cluster,
+        "reason": reason,
     }
     return _one(MOVE_ALLOCATION, params) is not None

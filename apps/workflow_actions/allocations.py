@@ -79,6 +79,7 @@ class Submission:
     script: str
     tries: int
     worker_config: str
+    clusters: tuple[str, ...] = ()  # those that may get it, if Slurm's programs must be told
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class OpenAllocation:
     status: str
     must_cancel: bool
     name: str = ""
+    cluster: str = ""
 
 
 @retried
@@ -129,7 +131,10 @@ def submissions(
         action_id=action_id, part=part, status=AllocationStatus.REQUESTED
     ).order_by("number")
     config = slurm_script.worker_config_of(scheduler, launch, doing["scheduler"])
-    found = [Submission(one.id, name_of(one), one.script, one.tries, config) for one in waiting]
+    clusters = slurm_script.clusters_of(scheduler)
+    found = [
+        Submission(one.id, name_of(one), one.script, one.tries, config, clusters) for one in waiting
+    ]
     waiting.update(tries=F("tries") + 1)
     return found
 
@@ -171,10 +176,16 @@ def scheduler_of(plan: Plan, job_id: UUID, name: str) -> Mapping[str, Any]:
     return found
 
 
-def submitted(allocation_id: UUID, slurm_job_id: str) -> bool:
+def submitted(allocation_id: UUID, slurm_job_id: str, cluster: str = "") -> bool:
     """sbatch accepted the request. False if the nodes are not needed any more: the caller must
     cancel them."""
-    _move(allocation_id, AllocationEventKind.SUBMITTED, state="PENDING", slurm_job_id=slurm_job_id)
+    _move(
+        allocation_id,
+        AllocationEventKind.SUBMITTED,
+        state="PENDING",
+        slurm_job_id=slurm_job_id,
+        cluster=cluster[:100],
+    )
     # it may already have begun
     return Allocation.objects.filter(id=allocation_id, status__in=OPEN_ALLOCATION).exists()
 
@@ -186,9 +197,12 @@ def refused(allocation_id: UUID, error: str) -> None:
         _note(allocation_id)
 
 
-def begun(allocation_id: UUID, slurm_job_id: str) -> None:
-    """A worker has started in the allocation."""
+def begun(allocation_id: UUID, slurm_job_id: str, difference: str = "") -> None:
+    """A worker has started in the allocation; a `difference` of its output directory is told."""
     _move(allocation_id, AllocationEventKind.BEGUN, state="RUNNING", slurm_job_id=slurm_job_id)
+    row = Allocation.objects.filter(id=allocation_id).first()
+    if difference and row is not None:
+        step_pen.note(row.job_id, "output_differs", difference)
 
 
 def to_follow() -> list[OpenAllocation]:
@@ -205,7 +219,12 @@ def to_follow() -> list[OpenAllocation]:
     )
     return [
         OpenAllocation(
-            one.id, one.slurm_job_id, one.status, one.cancel_requested_at is not None, name_of(one)
+            one.id,
+            one.slurm_job_id,
+            one.status,
+            one.cancel_requested_at is not None,
+            name_of(one),
+            one.cluster,
         )
         for one in rows[:5000]
     ]
@@ -229,7 +248,8 @@ def observed(allocation_id: UUID, state: str, *, nodes: str = "", reason: str = 
         if status in (AllocationStatus.FAILED, AllocationStatus.LOST)
         else ""
     )
-    is_news = (status, state[:40]) != (row.status, row.state)
+    waits_for = reason[:300] if status is AllocationStatus.PENDING else ""
+    is_news = (status, state[:40], waits_for) != (row.status, row.state, row.reason)
     _move(
         allocation_id,
         EVENTS[status],
@@ -237,6 +257,7 @@ def observed(allocation_id: UUID, state: str, *, nodes: str = "", reason: str = 
         state=state[:40],
         nodes=nodes[:500],
         error=error,
+        reason=waits_for,
     )
     if is_news and status is not AllocationStatus.ACTIVE:
         stranded.lose_workers(allocation_id)
@@ -291,6 +312,6 @@ def _note(allocation_id: UUID) -> None:
         said += f" as Slurm job {row.slurm_job_id}"
     if row.nodes:
         said += f" on {row.nodes}"
-    if row.error:
-        said += f": {row.error}"
+    if row.error or row.reason:
+        said += f": {row.error or slurm_states.why_waiting(row.reason)}"
     step_pen.note(row.job_id, f"allocation_{row.status}", said)

@@ -41,6 +41,7 @@ INSTANCES = (
     "SELECT name FROM jobs_step WHERE job_id = %s AND base = ANY(%s) AND loop_id IS NOT NULL"
 )
 NO_STEP = "no step that runs again uses its nodes"
+NO_STEP_SELECTED = "it selects no step of this task"
 NAMES = "name <> '' AND job_id = %s AND generation = %s"
 
 
@@ -170,6 +171,9 @@ def _arm(
             pen.move_action(row.id, ActionEventKind.SKIPPED, reason=NO_STEP)
             return False
     if row.trigger_type in JOB_TRIGGERS:
+        if not one.selected and not one.loops:
+            pen.move_action(row.id, ActionEventKind.SKIPPED, reason=NO_STEP_SELECTED)
+            return False
         pen.add_members(row.id, job.id, one.selected)
     if one.held:
         pen.hold(row.id, job.id, one.held)
@@ -328,7 +332,9 @@ def _add_units(job: Job, row: JobAction, one: Watched) -> None:
         )
         found = fetch(query, (job.id,))
         sessions = [
-            (id, worker) for id, worker in found if "script" not in runs.lacking(worker, one)
+            (id, worker)
+            for id, worker in found
+            if runs.lacking(worker, one).isdisjoint(("script", one.node_tag))
         ]
     for session_id, worker_id in sessions or [(None, None)]:
         runs.add(row, one, session_id=session_id, bound_to=worker_id)

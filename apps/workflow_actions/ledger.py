@@ -59,17 +59,19 @@ def submissions(
     return allocations.submissions(claim.owner_id, part, output_dir, launch, again)
 
 
-def submitted(allocation_id: UUID, slurm_job_id: str) -> bool:
+def submitted(allocation_id: UUID, slurm_job_id: str, cluster: str = "") -> bool:
     """sbatch accepted the request; False if the nodes must be cancelled at once."""
-    return allocations.submitted(allocation_id, slurm_job_id)
+    return allocations.submitted(allocation_id, slurm_job_id, cluster)
 
 
 def refused(allocation_id: UUID, error: str) -> None:
     allocations.refused(allocation_id, error)
 
 
-def begun(allocation_id: UUID, slurm_job_id: str) -> None:
-    allocations.begun(allocation_id, slurm_job_id)
+def begun(allocation_id: UUID, slurm_job_id: str, difference: str = "") -> None:
+    """A worker has started in the allocation; `difference`: how its output directory is not the one
+    of the host that requested the nodes."""
+    allocations.begun(allocation_id, slurm_job_id, difference)
 
 
 def to_follow() -> list[OpenAllocation]:

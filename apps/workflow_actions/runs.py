@@ -17,6 +17,7 @@ from apps.jobs import bells
 from apps.jobs.flow import blueprints
 from apps.jobs.models import Job, Unit
 from apps.jobs.transitions import units
+from apps.workflow_actions import places
 from apps.workflow_actions import transitions as pen
 from apps.workflow_actions.models import JobAction, Share
 from apps.workflow_actions.watches import watch_of
@@ -52,7 +53,10 @@ def is_bound(unit_id: int) -> bool:
 def lacking(worker_id: UUID, one: Watched) -> frozenset[str]:
     """The tags that the action requires and this worker lacks."""
     tags = Worker.objects.filter(id=worker_id).values_list("tags", flat=True).first()
-    return frozenset(workflow_actions.tags_of(one.action)).difference(tags or ())
+    needed = workflow_actions.tags_of(one.action)
+    if workflow_actions.is_for_nodes(one):
+        needed = (*needed, one.node_tag)
+    return frozenset(needed).difference(tags or ())
 
 
 def add(
@@ -62,7 +66,7 @@ def add(
     cannot call sbatch leaves it to one that can: workers on nodes cannot."""
     if bound_to is not None and SUBMITS in lacking(bound_to, one):
         bound_to = None
-    key = action_key(workflow_actions.tags_of(one.action))
+    key = places.key_of(row, one)
     timeout = one.action.timeout
     unit_id = units.add(
         row.job_id,

@@ -32,6 +32,7 @@ WHERE s.worker_id = %s AND s.status = 'open'
     AND (j.status IN ('completed', 'failed', 'cancelled') OR j.generation > s.generation)
 """
 UNABLE = "this worker runs no commands: it lacks the tag script"
+NOT_THERE = "this worker is not on a node"
 ORPHANED = """
 SELECT s.id FROM fleet_workersession s LEFT JOIN fleet_worker w ON w.id = s.worker_id
 WHERE s.status IN ('open', 'closing') AND (w.id IS NULL OR w.stopped_at IS NOT NULL) LIMIT 200
@@ -153,14 +154,21 @@ def _add_units(job: Job, plan: Plan, session: WorkerSession, *, at_entry: bool) 
         if known.exists():
             continue
         needs = workflow_actions.needs_met(one.action, counting.states_of(job))
-        is_unable = "script" in runs.lacking(session.worker_id, one)
+        lacking = runs.lacking(session.worker_id, one)
+        is_unable = not lacking.isdisjoint(("script", one.node_tag))
         if is_unable and not row.is_by_session:
             continue  # another worker may do it
         if needs.verdict == "wait":
             is_waiting = True
         else:
             unit_id = runs.add(row, one, session_id=session_id, bound_to=session.worker_id)
-            refusal = UNABLE if is_unable else needs.reason or _refusal(job, plan, row, session)
+            refusal = (
+                UNABLE
+                if "script" in lacking
+                else NOT_THERE
+                if is_unable
+                else needs.reason or _refusal(job, plan, row, session)
+            )
             if refusal and unit_id is not None:
                 units.drop(job.id, [unit_id], StepEventKind.CANCELLED, refusal)
     return is_waiting

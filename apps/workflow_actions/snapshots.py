@@ -23,7 +23,7 @@ from apps.jobs.models import Attempt, Job, Unit
 from apps.jobs.plans import Plan
 from apps.workflow_actions.models import JobAction
 from apps.workflow_actions.watches import watch_of
-from engine import workflow_actions
+from engine import slurm_states, workflow_actions
 from engine.durations import describe
 from engine.errors import NotFound
 from engine.lifecycle import ActionStatus, AttemptStatus, StepStatus
@@ -275,6 +275,7 @@ def action_json(seen: Seen) -> JSON:
         "when": action.when,
         "rerun": action.rerun,
         "on_failure": action.on_failure,
+        "where": action.where,
         "timeout": describe(action.timeout.seconds) if action.timeout else None,
         "commands": [command for doing in action.do for command in doing.get("commands", ())],
         "outcome": row.outcome or None,
@@ -313,6 +314,8 @@ def _allocation(row: Allocation) -> JSON:
         "status": row.status,
         "slurm_job_id": row.slurm_job_id or None,
         "state": row.state or None,
+        "reason": slurm_states.why_waiting(row.reason) or None,
+        "cluster": row.cluster or None,
         "nodes": row.nodes or None,
         "error": row.error or None,
         "script": row.script,
@@ -370,6 +373,7 @@ def _allocation_brief(row: Allocation) -> JSON:
         "scheduler": row.scheduler,
         "slurm": row.slurm_job_id,
         "status": row.status,
+        "reason": slurm_states.why_waiting(row.reason),
         "nodes": row.nodes,
         "submitted": _iso(row.submitted_at),
         "started": _iso(row.started_at),

@@ -16,14 +16,16 @@ from apps.jobs.flow import blueprints
 from apps.jobs.models import Job
 from apps.jobs.transitions import moves as step_pen
 from apps.jobs.transitions import units
-from apps.workflow_actions import aftermath, again, counting, sessions, stranded
+from apps.workflow_actions import aftermath, again, counting, places, sessions, stranded
 from apps.workflow_actions import transitions as pen
+from apps.workflow_actions.models import JobAction
 from engine.errors import StroemError
 from engine.lifecycle import ActionEventKind, StepEventKind
-from engine.spec.tags import ACTIONS, SUBMITS
+from engine.spec.tags import ACTIONS, SLURM_PREFIX, SUBMITS
 
 log = logging.getLogger("stroem.sweep")
 BATCH = 500
+ON_NODES = f"%{SLURM_PREFIX}%"  # in the tag sets of commands for nodes
 
 # Only units that steps wait for, behind a barrier or for nodes. Other commands wait for a worker.
 NEGLECTED = """
@@ -31,7 +33,15 @@ SELECT u.id, u.job_id, u.owner_id, t.key FROM jobs_step u JOIN fleet_tagset t ON
 JOIN workflow_actions_jobaction a ON a.id = u.owner_id
 WHERE u.status = 'ready' AND u.owner_kind = 'action' AND u.bound_to IS NULL
     AND u.ready_at < clock_timestamp() - make_interval(secs => %s)
-    AND (a.is_barrier OR t.key LIKE %s) ORDER BY u.id LIMIT %s
+    AND (a.is_barrier OR t.key LIKE %s) AND t.key NOT LIKE %s ORDER BY u.id LIMIT %s
+"""
+# Commands that wait for a worker on a node of their job, which has none.
+ASHORE = """
+SELECT u.id, u.job_id, u.owner_id FROM jobs_step u JOIN fleet_tagset t ON t.id = u.tag_set_id
+WHERE u.status = 'ready' AND u.owner_kind = 'action' AND u.bound_to IS NULL AND t.key LIKE %s
+    AND NOT EXISTS (SELECT 1 FROM fleet_allocation a WHERE a.job_id = u.job_id
+        AND a.status IN ('requested', 'pending', 'active') AND a.cancel_requested_at IS NULL)
+ORDER BY u.id LIMIT %s
 """
 # Sets of running jobs that are complete by their rows but were not set off.
 OVERLOOKED = """
@@ -59,7 +69,7 @@ def unsettled_actions() -> int:
 def neglected_units() -> int:
     """Fail units that steps wait for and that no worker could do for the whole time-out."""
     timeout_s = settings.STROEM.recovery.unmatched_step_timeout_s
-    rows = fetch(NEGLECTED, (timeout_s, f"%{SUBMITS}%", BATCH))
+    rows = fetch(NEGLECTED, (timeout_s, f"%{SUBMITS}%", ON_NODES, BATCH))
     if not rows:
         return 0
     served = [worker for worker in seen_workers(timeout_s) if worker.job_id is None]
@@ -75,6 +85,26 @@ def neglected_units() -> int:
 def _neglect(unit_id: int, job_id: UUID, action_id: int, key: str) -> None:
     error = f"No active worker with the tags {', '.join(key.split('+'))} to run this action"
     if not units.drop(job_id, [unit_id], StepEventKind.FAILED, error):
+        return
+    if pen.move_action(action_id, ActionEventKind.FAILED, reason=error):
+        aftermath.after_commit(job_id)
+
+
+def ashore_units() -> int:
+    """Let any worker take commands that were meant for nodes, once there will be none."""
+    rows = fetch(ASHORE, (ON_NODES, BATCH))
+    for unit_id, job_id, action_id in rows:
+        _try(f"unit {unit_id} without nodes", partial(_release, unit_id, job_id, action_id))
+    return len(rows)
+
+
+@retried
+def _release(unit_id: int, job_id: UUID, action_id: int) -> None:
+    if step_pen.lock(job_id) is None:
+        return
+    row = JobAction.objects.get(id=action_id)
+    error = places.release(unit_id, job_id, row)
+    if not error or not units.drop(job_id, [unit_id], StepEventKind.FAILED, error):
         return
     if pen.move_action(action_id, ActionEventKind.FAILED, reason=error):
         aftermath.after_commit(job_id)
@@ -114,6 +144,7 @@ SWEEPS = (
     lost_sessions,
     unsettled_actions,
     neglected_units,
+    ashore_units,
     overlooked_sets,
     again.ask,
 )

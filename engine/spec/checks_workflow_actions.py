@@ -18,6 +18,7 @@ from engine.spec.slurm import (
     is_affordable,
     is_endless,
     match_names,
+    misplaced,
 )
 
 _NOTHING_AFTER = ("on_workflow_complete", "on_worker_complete")
@@ -121,13 +122,13 @@ def _judge_matches(
     """`has_all`: no loop will add matching steps later."""
     shown = f"'{shorten(pattern)}'"
     if not full and not found and has_all:
-        yield error(place, "selection", f"{subject}: regex {shown} did not match any jobs")
+        yield warning(place, "selection", f"{subject}: regex {shown} did not match any jobs")
     elif not full and has_all:
         message = (
             f"{subject}: regex {shown} did not match any jobs: it must match the whole name; for"
             f" {listed(found)} write '.*' around it"
         )
-        yield error(place, "selection", message)
+        yield warning(place, "selection", message)
     elif set(found) != set(full):
         rest = tuple(name for name in found if name not in full)
         message = (
@@ -222,6 +223,13 @@ def check_barriers(draft: Draft) -> Iterator[Problem]:
             yield warning(seen.at("trigger_type"), "nodes", f"{subject}: {NODES_FOR_NOTHING}")
 
 
+def check_places(draft: Draft) -> Iterator[Problem]:
+    for seen in _actions(draft):
+        wrong = misplaced(seen.action, draft.workspace.tasks[seen.task].workflow_actions)
+        if wrong:
+            yield warning(seen.at("where"), "no-effect", f"{seen.subject}: {wrong}")
+
+
 CHECKS = (
     check_selections,
     check_selected_names,
@@ -230,4 +238,5 @@ CHECKS = (
     check_schedulers,
     check_action_names,
     check_barriers,
+    check_places,
 )

@@ -231,6 +231,8 @@ class WorkflowAction:
     timeout: Duration | None = None
     rerun: Literal["always", "affected", "never"] = "affected"
     on_failure: Literal["ignore", "fail_job"] = "ignore"
+    # which workers run its commands; None: those on nodes, if the job has some then
+    where: Literal["nodes", "any"] | None = None
     place: Place = Place()
 
 

@@ -29,7 +29,7 @@ from engine.spec.entry import Entry
 from engine.spec.fields import HOOK_LISTS, MAPS, TOP_FIELDS
 from engine.spec.model import Action, Hook, Hooks, Loaded, Place, Task, Workspace
 from engine.spec.problems import Problems, TooManyErrors, did_you_mean, nearest, shorten
-from engine.spec.slurm import read_scheduler
+from engine.spec.schedulers import read_scheduler
 from engine.spec.tags import bind
 from engine.spec.tasks import read_hooks, read_task
 

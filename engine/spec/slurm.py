@@ -1,11 +1,10 @@
-"""Reads workflow actions and Slurm schedulers from YAML; finds the steps that an action selects.
+"""Reads workflow actions from YAML; finds the steps that an action selects.
 
 Patterns run on a linear-time engine: no pattern can hang it.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Literal, cast
@@ -25,6 +24,7 @@ TRIGGERS = (
 JOB_TRIGGERS = ("on_jobs_ready", "on_jobs_complete")
 WORKER_TRIGGERS = ("on_worker_start", "on_worker_complete")
 ACTION_TYPES = ("run_commands", "schedule_nodes")
+PLACES = ("nodes", "any")
 _MOST_ACTIONS, _MOST_PATTERNS = 200, 100
 _RUN_FIELDS = ("commands",)
 _NODE_FIELDS = (
@@ -35,22 +35,9 @@ _DOING = ("action_type", *_RUN_FIELDS, *_NODE_FIELDS)
 _FIELDS = (
     "name", "trigger_type", "jobs", "job_name_regexes", "persistent", "do", "barrier", "needs",
     "when", "retry",
-    "timeout", "rerun", "on_failure", *_DOING,
+    "timeout", "rerun", "on_failure", "where", *_DOING,
 )  # fmt: skip
 
-_SCHEDULER_TEXTS = (
-    "account",
-    "partition",
-    "walltime",
-    "mem",
-    "gres",
-    "qos",
-    "tmp",
-    "extra",
-    "worker_config",
-)
-_SCHEDULER_FIELDS = (*_SCHEDULER_TEXTS, "nodes", "ntasks_per_node")
-_WALLTIME = re.compile(r"([0-9]{1,4}-[0-9]{1,2}(:[0-9]{1,2}){0,2}|[0-9]{1,6}(:[0-9]{1,2}){0,2})")
 _LONGEST_PATTERN = 1000
 _MOST_MATCHES = 50_000  # a tenth of a second
 _MOST_TRIALS = 400_000  # of a pattern on a name: every watcher of the steps tries them all
@@ -116,6 +103,10 @@ def _read_workflow_action(entry: Entry) -> WorkflowAction | None:
         on_failure=cast(
             Literal["ignore", "fail_job"],
             entry.choice("on_failure", ("ignore", "fail_job"), "ignore"),
+        ),
+        where=cast(
+            Literal["nodes", "any"] | None,
+            entry.choice("where", PLACES, "any") if entry.get("where") is not None else None,
         ),
         place=entry.node.place,
     )
@@ -213,36 +204,6 @@ def _read_nodes(entry: Entry) -> dict[str, Any]:
     }
 
 
-def read_schedulers(entry: Entry, key: str = "slurm_schedulers") -> dict[str, Mapping[str, Any]]:
-    prefix = f"{entry.subject} Slurm scheduler"
-    return {name: read_scheduler(inner) for name, _, inner in entry.entries(key, prefix)}
-
-
-def read_scheduler(entry: Entry) -> Mapping[str, Any]:
-    """One Slurm scheduler, only the given keys; every text is one line, because it goes into a
-    script."""
-    if not isinstance(entry.node.value, dict):
-        return {}
-    entry.refuse_unknown(_SCHEDULER_FIELDS)
-    if entry.get("account") is None:
-        message = f"{entry.subject} is missing 'account' (who pays for the allocation)"
-        entry.problems.error(entry.node.place, "missing-field", message)
-    found: dict[str, Any] = {key: entry.loose_text(key) for key in _SCHEDULER_TEXTS}
-    for key, value in found.items():
-        if value is not None and (not value.strip() or not value.isprintable()):
-            entry.complain(key, "must be one line of text", "slurm")
-    walltime = found["walltime"]
-    if walltime is not None and not _WALLTIME.fullmatch(walltime):
-        entry.complain(
-            "walltime",
-            f"must be a time such as 01:30:00 or 2-00:00:00, not '{shorten(walltime)}'",
-            "slurm",
-        )
-    found["nodes"] = entry.whole("nodes", 1, 100_000)
-    found["ntasks_per_node"] = entry.whole("ntasks_per_node", 1, 100_000)
-    return {key: value for key, value in found.items() if value is not None}
-
-
 @lru_cache(maxsize=1024)
 def compile_pattern(pattern: str) -> Any:
     """The compiled pattern; raises AuthorError with the reason when it is invalid."""
@@ -284,8 +245,25 @@ def is_endless(actions: Iterable[WorkflowAction], steps: int, loops: int = 0) ->
 
 def asks_in_vain(action: WorkflowAction) -> bool:
     """Whether the action requests nodes after its job has ended."""
-    is_asking = any(doing["action_type"] == "schedule_nodes" for doing in action.do)
-    return is_asking and action.trigger_type == "on_workflow_complete"
+    return asks_for_nodes(action) and action.trigger_type == "on_workflow_complete"
+
+
+def asks_for_nodes(action: WorkflowAction) -> bool:
+    return any(doing["action_type"] == "schedule_nodes" for doing in action.do)
+
+
+def misplaced(action: WorkflowAction, actions: Iterable[WorkflowAction]) -> str | None:
+    """What is wrong with where the action is to run; `actions` are all of the task's."""
+    if action.where is None:
+        return None
+    if asks_for_nodes(action):
+        return (
+            "'where' has no effect on an action that requests nodes: a worker with the tag slurm"
+            " runs it"
+        )
+    if action.where == "nodes" and not any(map(asks_for_nodes, actions)):
+        return "'where: nodes' has no effect: no workflow action of this task requests nodes"
+    return None
 
 
 def select_steps(action: WorkflowAction, names: Iterable[str]) -> tuple[str, ...]:

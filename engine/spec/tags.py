@@ -132,7 +132,11 @@ def action_key(tags: Iterable[str]) -> str:
     return tag_set_key((ACTIONS, *tags))
 
 
+NODE = SLURM_PREFIX + ANY_SCHEDULER  # a tag of every worker on a node
+
+
 def action_keys(tags: Iterable[str]) -> tuple[str, ...]:
     """The tag sets of all workflow actions that a worker with these tags can do."""
-    kinds = (("script",), (SUBMITS,), ("script", SUBMITS))
+    of_nodes = (("script", tag) for tag in sorted(tags) if tag.startswith(SLURM_PREFIX))
+    kinds = (("script",), (SUBMITS,), ("script", SUBMITS), *of_nodes)
     return tuple(action_key(kind) for kind in kinds if set(kind) <= set(tags))

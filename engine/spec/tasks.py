@@ -18,7 +18,8 @@ from engine.spec.entry import (
 from engine.spec.fields import HOOK_LISTS, STEP_FIELDS, TASK_FIELDS
 from engine.spec.model import Action, Hook, Hooks, OnWorkerLost, Place, Step, Task
 from engine.spec.problems import shorten
-from engine.spec.slurm import read_schedulers, read_workflow_actions
+from engine.spec.schedulers import read_schedulers
+from engine.spec.slurm import read_workflow_actions
 
 MOST_ITEMS = 10_000
 MOST_PRIORITY = 1000

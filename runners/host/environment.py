@@ -115,11 +115,14 @@ def clean_path(path: str | None = None) -> str:
     )
 
 
-def build_base(path: str, extra: Iterable[str], user: User | None) -> dict[str, str]:
-    """What a step gets from the host: `path`, locale, time zone, home, shell, and what `extra`
-    names."""
+def build_base(
+    path: str, extra: Iterable[str], user: User | None, fixed: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """What a step gets from the host: `path`, locale, time zone, home, shell, what `extra` names,
+    and `fixed` as it is."""
     worker = os.environ
-    base = {name: worker[name] for name in (*_PASSED, *extra) if name in worker}
+    base = dict(fixed or {})
+    base |= {name: worker[name] for name in (*_PASSED, *extra) if name in worker}
     base |= {name: value for name, value in worker.items() if name.startswith(_PASSED_PREFIX)}
     base["PATH"] = path
     if user is not None:

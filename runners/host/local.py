@@ -37,12 +37,13 @@ _running: set[str] = set()  # attempts that local runners of this process are ru
 @dataclass(frozen=True, slots=True)
 class LocalConfig:
     """`cache_dir` holds environments with dependencies. `pass_env` and `install_env` name variables
-    of the worker that steps, or only installers, get too. `run_as` is the default system user of
-    steps."""
+    of the worker that steps, or only installers, get too; `env` is for steps as it is. `run_as` is
+    the default system user of steps."""
 
     cache_dir: Path
     run_as: str | None = None
     pass_env: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     install_env: tuple[str, ...] = field(default=())
     keep_days: float = 30.0
 
@@ -106,7 +107,7 @@ class LocalRunner:
         name = user.name if user else None
         if name not in self._bases:
             self._bases[name] = environment.build_base(
-                self._toolbox.path, self._config.pass_env, user
+                self._toolbox.path, self._config.pass_env, user, self._config.env
             )
         return self._bases[name]
 

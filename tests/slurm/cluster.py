@@ -87,6 +87,12 @@ class Cluster:
     def start_controller(self) -> None:
         self._daemon("slurmctld", self.folder / "slurmctld.pid", "slurmctld")
 
+    def stop_controller(self) -> None:
+        """Its state stays on disk."""
+        daemon = psutil.Process(int((self.folder / "slurmctld.pid").read_text()))
+        daemon.terminate()
+        daemon.wait(30)
+
     def start_node(self, node: str) -> None:
         self._daemon("slurmd", self.folder / f"slurmd-{node}.pid", "slurmd", "-N", node)
 

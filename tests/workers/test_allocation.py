@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,19 +60,95 @@ def test_without_a_limit_there_is_no_end(monkeypatch) -> None:
     assert place.left_s == float("inf") and "ends_at" not in place.offers
 
 
-def test_steps_see_what_slurm_says_but_no_token() -> None:
+def test_steps_see_what_slurm_says_but_no_token(tmp_path: Path) -> None:
     environ = {
         "SLURM_JOB_ID": "1",
         "SLURMD_NODENAME": "n1",
         "SLURM_JWT": "x",
         "CUDA_VISIBLE_DEVICES": "0",
         "HOME": "/",
+        "MYVAR": "1",
     }
-    assert PLACE.names_for_steps(environ) == (
-        "SLURM_JOB_ID",
-        "SLURMD_NODENAME",
-        "CUDA_VISIBLE_DEVICES",
-    )
+    assert PLACE.environment(tmp_path / "hosts", (), environ) == {
+        "SLURM_JOB_ID": "1",
+        "SLURMD_NODENAME": "n1",
+        "CUDA_VISIBLE_DEVICES": "0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("patterns", "seen"),
+    [
+        (["OMP_*"], {"OMP_NUM_THREADS"}),
+        (["MYVAR", "LD_*"], {"MYVAR", "LD_LIBRARY_PATH"}),
+        (["*"], {"OMP_NUM_THREADS", "MYVAR", "LD_LIBRARY_PATH", "BASH_FUNC_module%%"}),
+        # by its full name only; what is Stroem's own, never
+        (["GITHUB_TOKEN", "GIT_REMOTE"], {"GITHUB_TOKEN", "GIT_REMOTE"}),
+        (["STROEM_CONFIG", "STROEM__DB__URL", "DATA", "SLURM_JWT", "PGPASSWORD", "PATH"], set()),
+    ],
+)
+def test_what_passes_from_the_allocation_to_steps(
+    tmp_path: Path, patterns: list[str], seen: set[str]
+) -> None:
+    environ = {
+        "OMP_NUM_THREADS": "4",
+        "MYVAR": "1",
+        "LD_LIBRARY_PATH": "/opt/lib",
+        "BASH_FUNC_module%%": "() { :; }",
+        "GITHUB_TOKEN": "t",
+        "GIT_REMOTE": "https://me:word@example.org/x",
+        "STROEM_CONFIG": "/c",
+        "STROEM__DB__URL": "postgresql://x",
+        "DATA": "see postgresql://me:hidden-word@db/x",
+        "PGPASSWORD": "x",
+        "SLURM_JWT": "x",
+        "PATH": "/bin",
+        "HOME": "/root",
+        "TMPDIR": "/tmp",
+    }
+    place = replace(PLACE, pass_env=tuple(patterns))
+    assert set(place.environment(tmp_path / "hosts", ["hidden-word"], environ)) == seen
+
+
+def test_where_each_node_has_a_worker_steps_see_this_node_as_the_allocation(tmp_path: Path) -> None:
+    environ = {
+        "SLURM_JOB_ID": "7",
+        "SLURMD_NODENAME": "n2",
+        "SLURM_CPUS_ON_NODE": "8",
+        "SLURM_CPUS_PER_TASK": "2",
+        "SLURM_NNODES": "3",
+        "SLURM_JOB_NUM_NODES": "3",
+        "SLURM_NODELIST": "n[1-3]",
+        "SLURM_JOB_NODELIST": "n[1-3]",
+        "SLURM_NTASKS": "3",
+        "SLURM_NTASKS_PER_NODE": "1",
+        "SLURM_STEP_ID": "0",
+        "SLURM_STEP_NODELIST": "n[1-3]",
+        "SLURM_PROCID": "1",
+        "SLURM_NODEID": "1",
+        "SLURM_CPU_BIND": "none",
+        "PMI_RANK": "1",
+    }
+    place = replace(PLACE, is_of_node=True, pass_env=("*",))
+    found = place.environment(tmp_path / "hosts", (), environ)
+    assert found == {
+        "SLURM_JOB_ID": "7",
+        "SLURMD_NODENAME": "n2",
+        "SLURM_CPUS_ON_NODE": "8",
+        "SLURM_CPUS_PER_TASK": "2",
+        "SLURM_NNODES": "1",
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_NODELIST": "n2",
+        "SLURM_JOB_NODELIST": "n2",
+        "SLURM_NODEID": "0",
+        "SLURM_JOB_CPUS_PER_NODE": "8",
+        "SLURM_TASKS_PER_NODE": "4",
+        "SLURM_NTASKS": "4",
+        "SLURM_NPROCS": "4",
+        "SLURM_DISTRIBUTION": "arbitrary",
+        "SLURM_HOSTFILE": str(tmp_path / "hosts"),
+    }
+    assert (tmp_path / "hosts").read_text() == "n2\n" * 4
 
 
 def test_it_serves_what_asks_for_nodes_alone() -> None:

@@ -55,9 +55,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def opened(
-    number: str, name: str, status: str = "pending", *, must_cancel: bool = False
+    number: str, name: str, status: str = "pending", *, must_cancel: bool = False, cluster: str = ""
 ) -> OpenAllocation:
-    return OpenAllocation(uuid4(), number, status, must_cancel, name)
+    return OpenAllocation(uuid4(), number, status, must_cancel, name, cluster)
 
 
 def follow(*found: OpenAllocation) -> dict[str, str]:
@@ -118,3 +118,28 @@ def test_the_accounts_are_asked_for_what_the_controller_has_forgotten(
 def test_without_accounts_what_is_forgotten_is_unknown(place: Path) -> None:
     Programs(place, squeue=FORGOTTEN, scontrol=FORGOTTEN, sacct="exit 127")
     assert slurm.look(["7"]) == {"7": SlurmJob("")}
+
+
+def test_accounts_that_do_not_answer_now_are_asked_again(place: Path) -> None:
+    Programs(place, squeue=FORGOTTEN, scontrol=FORGOTTEN, sacct=AWAY)
+    assert follow(opened("7", "stroem-a", "active")) == {}
+
+
+def test_each_cluster_is_asked_for_its_own_and_one_that_is_away_hides_no_other(place: Path) -> None:
+    programs = Programs(
+        place,
+        squeue=f"""case "$*" in
+        *"-M mpp2"*) echo "CLUSTER: mpp2"; echo "7|PENDING||stroem-b|Priority";;
+        *"-M gone"*) {AWAY};;
+        *) echo "7|RUNNING|n1|stroem-a|None";;
+        esac""",
+    )
+    here = opened("7", "stroem-a", "active")
+    there = opened("7", "stroem-b", must_cancel=True, cluster="mpp2")
+    away = opened("7", "stroem-c", cluster="gone")
+    kept = Kept(away, here, there)
+    follower = AllocationFollower(SimpleNamespace(to_follow=kept.to_follow, observed=kept.observed))  # type: ignore[arg-type]
+    with pytest.raises(slurm.SlurmError, match="Unable to contact"):
+        follower.follow()
+    assert kept.observations == {here.allocation_id: "RUNNING", there.allocation_id: "PENDING"}
+    assert programs.cancelled == "-M mpp2 7"

@@ -38,6 +38,12 @@ class AllocationShape(Shape[Values]):
     status = serializers.ChoiceField([status.value for status in AllocationStatus])
     slurm_job_id = serializers.CharField(allow_null=True)
     state = serializers.CharField(allow_null=True, help_text="As Slurm calls it")
+    reason = serializers.CharField(
+        allow_null=True, help_text="Why Slurm has not started it yet, and what that means"
+    )
+    cluster = serializers.CharField(
+        allow_null=True, help_text="If it is not the one that Slurm's programs ask by default"
+    )
     nodes = serializers.CharField(allow_null=True)
     error = serializers.CharField(allow_null=True)
     script = serializers.CharField(help_text="The script passed to sbatch")
@@ -74,6 +80,10 @@ class WorkflowActionShape(Shape[Values]):
     when = serializers.CharField(allow_null=True)
     rerun = serializers.CharField()
     on_failure = serializers.CharField()
+    where = serializers.CharField(
+        allow_null=True,
+        help_text="`nodes` or `any`: which workers run its commands; null: see the guide",
+    )
     timeout = serializers.CharField(allow_null=True)
     commands = serializers.ListField(child=serializers.CharField())
     outcome = serializers.CharField(allow_null=True, help_text="Of what it watched")

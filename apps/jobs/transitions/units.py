@@ -60,6 +60,14 @@ def unbind(unit_id: int) -> None:
     fetch("UPDATE jobs_step SET bound_to = NULL WHERE id = %s", (unit_id,))
 
 
+def retag(unit_id: int, tag_set_id: int) -> None:
+    """From now on, workers of this tag set may take it, if none has it yet."""
+    fetch(
+        "UPDATE jobs_step SET tag_set_id = %s WHERE id = %s AND status IN ('pending', 'ready')",
+        (tag_set_id, unit_id),
+    )
+
+
 def drop(job_id: UUID, unit_ids: Sequence[int], event: StepEventKind, error: str) -> int:
     """End those of the units that no worker has; returns how many."""
     if not unit_ids:

@@ -21,6 +21,7 @@ from engine.spec.slurm import (
     asks_in_vain,
     is_endless,
     match_names,
+    misplaced,
 )
 
 
@@ -133,6 +134,9 @@ def check(spec: Specification, root: Node) -> Iterator[Problem]:
     for one in seen:
         yield from _check_selection(one, names)
         yield from _check_schedulers(one, spec)
+        wrong = misplaced(one.action, spec.actions)
+        if wrong:
+            yield warning(one.at("where"), "no-effect", f"{one.subject}: {wrong}")
         if asks_in_vain(one.action):
             yield warning(one.at("trigger_type"), "nodes", f"{one.subject}: {NODES_FOR_NOTHING}")
     yield from _check_needs(seen)
@@ -257,7 +261,8 @@ def _check_names(seen: _Seen, names: tuple[str, ...]) -> Iterator[Problem]:
         if len(whole) < len(matched):
             yield warning(place, "selection", f"{subject}: {_doubt(pattern, matched, whole)}")
     if is_whole and not found:
-        yield error(action.place, "selection", f"{subject}: Action did not match any jobs")
+        message = f"{subject}: Action did not match any jobs: it will never be set off"
+        yield warning(action.place, "selection", message)
 
 
 def _doubt(pattern: str, matched: tuple[str, ...], whole: tuple[str, ...]) -> str:

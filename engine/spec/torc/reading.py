@@ -12,7 +12,8 @@ from engine.spec.draft import Node
 from engine.spec.entry import Entry
 from engine.spec.model import Place, WorkflowAction
 from engine.spec.problems import Problems, shorten
-from engine.spec.slurm import read_scheduler, read_workflow_actions
+from engine.spec.schedulers import read_scheduler
+from engine.spec.slurm import read_workflow_actions
 from engine.spec.torc.model import (
     Axes,
     File,
@@ -137,7 +138,8 @@ def _by_name(
 
 def _read_job(name: str, entry: Entry) -> Job | None:
     entry.refuse_unknown(_JOB)
-    entry.flag("supports_termination")
+    if not entry.flag("supports_termination", True):
+        _warn_of_no_effect(entry, "supports_termination", "every step receives TERM before KILL")
     command = entry.text("command")
     entry.require("command", entry.node.place)
     if command is None:
@@ -201,7 +203,8 @@ def _read_file(name: str, entry: Entry) -> File | None:
 
 def _read_user_data(name: str, entry: Entry) -> UserData:
     entry.refuse_unknown(("name", "data", "is_ephemeral"))
-    entry.flag("is_ephemeral")
+    if entry.flag("is_ephemeral"):
+        _warn_of_no_effect(entry, "is_ephemeral", "user data is kept as long as its job")
     node = entry.get("data")
     return UserData(name, entry.at("name"), node.plain() if node else None, node is not None)
 
@@ -346,19 +349,39 @@ def _read_actions(top: Entry) -> list[WorkflowAction]:
     return found
 
 
+# What Torc's own runners do with these keys is done otherwise here, or not at all.
+_NO_EFFECT = {
+    "user": "a job belongs to whoever starts it",
+    "jobs_sort_method": "steps are taken by priority and age, and packed as they fit",
+    "compute_node_expiration_buffer_seconds": "workers leave before their allocation ends anyway",
+    "compute_node_wait_for_new_jobs_seconds": "a worker leaves when no step is left for it",
+    "compute_node_wait_for_healthy_database_minutes": "workers wait as long as their steps' leases",
+    "compute_node_ignore_workflow_completion": "workers leave when the job has ended",
+    "use_pending_failed": "a step that failed for good is failed; restart it by hand",
+}
+
+
+def _warn_of_no_effect(entry: Entry, key: str, why: str) -> None:
+    message = f"{key} has no effect here: {why}"
+    entry.problems.warning(entry.at(key), "no-effect", message)
+
+
 def _read_options(top: Entry) -> dict[str, Any]:
     found: dict[str, Any] = {key: top.whole(key, 0, 10_000_000) for key in _OPTIONS}
     found["compute_node_ignore_workflow_completion"] = (
         top.flag("compute_node_ignore_workflow_completion") or None
     )
     found["jobs_sort_method"] = top.choice("jobs_sort_method", _SORT_METHODS, "gpus_runtime_memory")
-    if top.flag("use_pending_failed"):
-        message = (
-            "use_pending_failed has no effect here: a step that failed for good is failed; restart"
-            " it by hand"
-        )
-        top.problems.warning(top.at("use_pending_failed"), "no-effect", message)
+    top.flag("use_pending_failed")
+    for key, why in _NO_EFFECT.items():
+        node = top.get(key)
+        if node is not None and node.value is not False:
+            _warn_of_no_effect(top, key, why)
     monitor = top.mapping("resource_monitor")
-    if monitor is not None and isinstance(monitor.value, dict) and "enabled" in monitor.value:
-        Entry(monitor, "resource_monitor", top.problems).flag("enabled")
+    if (
+        monitor is not None
+        and isinstance(monitor.value, dict)
+        and Entry(monitor, "resource_monitor", top.problems).flag("enabled", True)
+    ):
+        _warn_of_no_effect(top, "resource_monitor", "Stroem does not measure what steps use")
     return {key: value for key, value in found.items() if value is not None}

@@ -209,7 +209,7 @@ def _search(
     if not matched:
         what = "jobs" if key == "depends_on_regexes" else "names"
         message = f"Job '{shorten(job.name)}' {key} '{shorten(pattern)}' did not match any {what}"
-        problems.error(place, "regex", message)
+        problems.warning(place, "regex", message)
     return matched
 
 

@@ -61,6 +61,18 @@ class Command(OurCommand):
         )
         parser.add_argument("--scheduler", help="name of the allocation's Slurm scheduler")
         parser.add_argument(
+            "--output-dir",
+            metavar="PATH",
+            help="the job's output directory on the host that requested the allocation",
+        )
+        parser.add_argument(
+            "--pass-env",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="steps see this variable of the allocation's environment; * and ? match many",
+        )
+        parser.add_argument(
             "--max-parallel-jobs",
             type=whole_number(1, 10_000),
             help="run this many steps at a time, whatever they need",
@@ -153,7 +165,7 @@ class Command(OurCommand):
             self.stdout.write(_greeting(config, assembly.worker.queues))
             self.stdout.flush()
             if place is not None and job_id is not None:
-                allocations.begun(place.id, place.number)
+                allocations.begun(place.id, place.number, assembly.outputs.difference)
                 leaver = Leaver(
                     ledger, allocations, config, place, job_id,
                     lambda: assembly.presence.worker_id,
@@ -191,7 +203,12 @@ def _place(options: dict[str, Any]) -> AllocationPlace | None:
         wrong = f"{options['config']} cannot be read: {error.strerror}"
     if wrong:
         raise CommandError(wrong, returncode=2)
-    return AllocationPlace.here(options["allocation"], options["scheduler"])
+    return AllocationPlace.here(
+        options["allocation"],
+        options["scheduler"],
+        pass_env=options["pass_env"],
+        output_dir=options["output_dir"],
+    )
 
 
 def _credentials(config: WorkerConfig) -> tuple[str, ...]:
@@ -209,7 +226,8 @@ def _launch(config: WorkerConfig) -> Launch:
     """How to start a worker on a node: like this one, from the same files."""
     default = config.slurm_worker_config
     return Launch(
-        (sys.executable, str(ROOT / "manage.py"), "worker"),
+        # -E: a module that the scheduler's setup loads must not change the worker's own Python
+        (sys.executable, "-E", str(ROOT / "manage.py"), "worker"),
         str(ROOT),
         None if default is None else str(default),
     )

@@ -23,6 +23,9 @@ from apps.jobs.log import tails
 from apps.jobs.models import Job, StepEvent
 from apps.jobs.pages import hub, live, pictures
 from apps.workflow_actions import allocations, ledger
+from apps.workflow_actions.snapshots import actions_of
+from console.database import Database
+from console.job_report import as_lines
 from engine.masking import MASK
 from engine.orders import Line, StepOutcome, Verdict
 from engine.slurm_script import Launch
@@ -316,6 +319,42 @@ def test_every_firing_is_an_event_of_the_job(job: Job) -> None:
         "nodes",
         "end",
     }
+
+
+def test_why_an_allocation_waits_is_told_wherever_it_is_shown(job: Job, viewer: Client) -> None:
+    claim = until_nodes()
+    (one,) = ledger.submissions(claim, 0, "/out", Launch(("python",), "/srv"))
+    ledger.submitted(one.allocation_id, "4711", "mpp2")
+    said = "PartitionTimeLimit (the walltime is longer than the partition allows)"
+    for reason in ("Priority", "Priority", "PartitionTimeLimit"):
+        allocations.observed(one.allocation_id, "PENDING", reason=reason)
+
+    def shown() -> tuple[str, ...]:
+        (live_one,) = next(
+            action["allocations"]
+            for action in data_of(viewer, job)["actions"]
+            if action["name"] == "nodes"
+        )
+        (api_one,) = next(
+            action["allocations"] for action in actions_of(fresh(job)) if action["allocations"]
+        )
+        report = "\n".join(as_lines(Database().job(job.pk)))
+        return live_one["reason"], api_one["reason"] or "", report
+
+    live_reason, api_reason, report = shown()
+    page = viewer.get(page_of(job, "nodes")).content.decode()
+    assert (live_reason, api_reason) == (said, said)
+    assert said in page and "4711 on mpp2" in page
+    assert f"cpu: Slurm job 4711 on cluster mpp2, PENDING: {said}" in report
+    kinds = StepEvent.objects.filter(job_id=job.pk, kind="allocation_pending").order_by("id")
+    assert list(kinds.values_list("detail", flat=True)) == [
+        "cpu as Slurm job 4711",
+        "cpu as Slurm job 4711: Priority",
+        f"cpu as Slurm job 4711: {said}",
+    ]
+    allocations.observed(one.allocation_id, "RUNNING", nodes="node1")
+    live_reason, api_reason, report = shown()
+    assert (live_reason, api_reason, said in report) == ("", "", False)
 
 
 def test_asking_slurm_again_is_no_event_when_nothing_has_changed(job: Job) -> None:

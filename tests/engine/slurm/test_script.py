@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from engine.errors import AuthorError
-from engine.slurm_script import Launch, Request, build, worker_config_of
-from engine.slurm_states import status_of
+from engine.slurm_script import Launch, Request, build, clusters_of, pass_env_of, worker_config_of
+from engine.slurm_states import status_of, why_waiting
 
 HERE = Path(__file__).parent
 LAUNCH = Launch(
@@ -47,6 +49,37 @@ def test_the_script_is_the_one_that_is_kept_beside_this_test(
     assert build(scheduler, request_, LAUNCH) == (HERE / file).read_text(encoding="utf-8")
 
 
+SET_UP = {
+    "account": "lab42",
+    "worker_config": "/etc/w.yaml",
+    "setup": "module load gcc\nexport OMP_NUM_THREADS=4\n",
+    "pass_env": ["OMP_*", "LD_LIBRARY_PATH"],
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "request_"),
+    [("setup.sh", PLAIN), ("setup_per_node.sh", replace(PER_NODE, max_parallel=None))],
+)
+def test_lines_of_the_site_come_before_each_worker(file: str, request_: Request) -> None:
+    script = build(SET_UP, request_, LAUNCH)
+    assert script == (HERE / file).read_text(encoding="utf-8")
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "names"),
+    [
+        ({}, ()),
+        ({"setup": "x"}, ("*",)),
+        ({"setup": "x", "pass_env": []}, ()),
+        ({"pass_env": ["A"]}, ("A",)),
+    ],
+)
+def test_what_a_scheduler_sets_up_reaches_steps(scheduler: dict, names: tuple) -> None:
+    assert pass_env_of({"account": "lab", **scheduler}) == names
+
+
 def test_the_order_of_the_settings_does_not_matter() -> None:
     backwards = dict(reversed(SCHEDULER.items())) | {
         "defaults": dict(reversed(SCHEDULER["defaults"].items()))
@@ -79,6 +112,29 @@ def test_a_scheduler_without_worker_config_is_refused_with_what_to_write() -> No
         AuthorError, match=r"Slurm scheduler 'small' names no `worker_config`.*slurm_worker_config"
     ):
         worker_config_of({"account": "lab"}, Launch(("worker",), "/"), "small")
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "clusters"),
+    [
+        ({}, ()),
+        ({"extra": "--exclusive -M mpp2"}, ("mpp2",)),
+        ({"extra": "-Mmpp2,mpp3"}, ("mpp2", "mpp3")),
+        ({"extra": "--clusters=mpp2 --exclusive"}, ("mpp2",)),
+        ({"extra": "--cluster mpp2"}, ("mpp2",)),
+        ({"extra": "--exclusive", "defaults": {"clusters": "mpp2"}}, ("mpp2",)),
+    ],
+)
+def test_the_clusters_that_a_scheduler_asks_are_known(scheduler: dict, clusters: tuple) -> None:
+    assert clusters_of({"account": "lab", **scheduler}) == clusters
+
+
+def test_a_reason_that_does_not_pass_by_itself_is_explained() -> None:
+    assert why_waiting("Priority") == "Priority"
+    assert why_waiting("PartitionTimeLimit") == (
+        "PartitionTimeLimit (the walltime is longer than the partition allows)"
+    )
+    assert why_waiting("ReqNodeNotAvail, UnavailableNodes:n1").endswith("drained or reserved)")
 
 
 @pytest.mark.parametrize(

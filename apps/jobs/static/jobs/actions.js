@@ -26,7 +26,10 @@ function nodesOf(action) {
   if (!action.allocations.length) return null;
   const counts = {};
   for (const one of action.allocations) counts[one.status] = (counts[one.status] || 0) + 1;
-  return el("div", { class: "st-marks" }, ...Object.entries(counts).map(([status, count]) => badge(status, `${count} ${status}`)));
+  const reasons = new Set(action.allocations.map((one) => one.reason).filter(Boolean));
+  return el("div", {},
+    el("div", { class: "st-marks" }, ...Object.entries(counts).map(([status, count]) => badge(status, `${count} ${status}`))),
+    ...[...reasons].map((reason) => el("div", { class: "st-help" }, reason)));
 }
 
 export class ActionList {

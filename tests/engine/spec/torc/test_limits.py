@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.engine.spec.torc.builders import jobs, jobs_text, read, wrong
+from tests.engine.spec.torc.builders import jobs, jobs_text, load, read, wrong
 
 ACTION = (
     "name: x\njobs: [{name: a, command: b}]\nactions:\n- {%s, action_type: run_commands, commands:"
@@ -26,12 +26,6 @@ ACTION = (
         ),
         ("a.yaml", ACTION % "trigger_type: on_jobs_ready", 4, "selects no jobs"),
         ("a.yaml", ACTION % "trigger_type: on_jobs_ready, jobs: []", 4, "selects no jobs"),
-        (
-            "a.yaml",
-            ACTION % "trigger_type: on_jobs_ready, job_name_regexes: [z]",
-            4,
-            "did not match any jobs",
-        ),
         (
             "a.kdl",
             'name "x"\njob "a" {\n command "b"\n blocked_by "c"\n}',
@@ -56,6 +50,12 @@ ACTION = (
 def test_b19_what_is_wrong_is_said_with_its_line(file, text, line, words):
     found = wrong(text, file)
     assert any(sentence.startswith(f"{line}: ") and words in sentence for sentence in found), found
+
+
+def test_b19_a_pattern_that_matches_nothing_is_a_warning():
+    (problem,) = load(ACTION % "trigger_type: on_jobs_ready, job_name_regexes: [z]").problems
+    assert (problem.severity, problem.place.line) == ("warning", 4)
+    assert "did not match any jobs: it will never be set off" in problem.message
 
 
 def test_b19_dependencies_of_kdl_files_do_not_vanish():
