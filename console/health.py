@@ -16,6 +16,7 @@ from django.db import DatabaseError
 
 from console.operator_command import NO_DATABASE
 from engine.errors import StroemError
+from engine.spec.checks_unbuilt import UNBUILT
 from workers.config import WorkerConfig, load
 
 OLDEST_POSTGRES = 15
@@ -70,6 +71,10 @@ def _configuration() -> Iterator[Finding]:
     key_file: Path = settings.STROEM.key_file
     if key_file.exists() and key_file.stat().st_mode & 0o077:
         yield problem("keys", f"{key_file} can be read by other users: run `chmod 600 {key_file}`")
+    for name in ("libraries", "worker_token"):
+        if getattr(settings.STROEM, name):
+            sentence = f"the setting `{name}` has no effect: this version does not use it yet"
+            yield warning("configuration", sentence)
 
 
 def _database() -> Iterator[Finding]:
@@ -120,10 +125,14 @@ def _workspaces() -> Iterator[Finding]:
 
     rows = list(Workspace.objects.failing_first())
     for row in rows:
-        if row.problems:
-            yield _troubled(row.name, row.problems, has_failed=row.has_failed)
+        unbuilt = [found for found in row.problems if found.get("code") == UNBUILT]
+        others = [found for found in row.problems if found not in unbuilt]
+        if others:
+            yield _troubled(row.name, others, has_failed=row.has_failed)
         elif row.current_id is None:
             yield warning("workspaces", f"{row.name}: not read yet")
+        for found in unbuilt:
+            yield warning("workspaces", f"{row.name}: {found['message']}")
     sound = sum(not row.problems for row in rows)
     if sound or not rows:
         yield ok("workspaces", f"{sound} of {len(rows)} without problems")

@@ -1,6 +1,7 @@
 """The OUTPUT: protocol: the last such line of a step's stdout is its output for later steps.
 
-Pure: takes whole lines, keeps the value, and returns a warning for a line that it cannot parse.
+Pure: takes whole lines and keeps the value. A line that is not JSON gets a warning; JSON that
+cannot be passed on exactly fails the step.
 """
 
 from __future__ import annotations
@@ -15,8 +16,15 @@ PREFIX = "OUTPUT:"
 MAX_DEPTH = 100
 MAX_WARNINGS = 20
 _SHOWN = 80
-_ESCAPE_TO_REPAIR = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
-_REPAIRED = "\ufffd"
+UNBUILT = ("STATE:", "GLOBAL_STATE:")  # lines that a later version will understand
+_BIGGEST, _MOST_DIGITS = 2**63 - 1, 20
+_NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
+_MANY_DIGITS = re.compile(r"[0-9]{19}")
+_ESCAPE_TO_CHECK = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+
+
+class Unpassable(ValueError):
+    """The value is JSON, but would not reach the next step as it is."""
 
 
 class OutputProtocol:
@@ -28,18 +36,21 @@ class OutputProtocol:
         self.has_output = False
         self.error: str | None = None
         self._warnings = 0
+        self._has_state = False
 
     def feed(self, line: str) -> str | None:
-        """Take one line; returns a warning for the log, or None. Lines without the prefix are
-        ignored."""
+        """Take one line; returns a warning for the log, or None. Other lines are ignored."""
         if not line.startswith(PREFIX) or self.error is not None:
-            return None
+            return self._state(line) if line.startswith(UNBUILT) else None
         text = line[len(PREFIX) :].strip()
         if len(text) > self.max_bytes // 4 and len(text.encode()) > self.max_bytes:
             self.refuse()
             return None
         try:
             value = parse(text)
+        except Unpassable as problem:
+            self._fail(f"An OUTPUT: line cannot be passed on, because {problem}: {_cut(text)}")
+            return None
         except ValueError as problem:
             return self._warn(text, str(problem))
         self.value, self.has_output = value, True
@@ -47,47 +58,82 @@ class OutputProtocol:
 
     def refuse(self) -> None:
         """Record a line longer than the limit: the step fails, even with other output lines."""
-        self.value, self.has_output = None, False
-        self.error = (
+        self._fail(
             f"An OUTPUT: line is longer than the {self.max_bytes} bytes that a step may pass on; "
             "write the data to a file or a store and put its name in the output"
         )
+
+    def _fail(self, error: str) -> None:
+        self.value, self.has_output, self.error = None, False, error
+
+    def _state(self, line: str) -> str | None:
+        prefix, _, text = line.partition(":")
+        if self._has_state or not text.lstrip().startswith("{"):
+            return None
+        self._has_state = True
+        return f"Warning: this version does not keep state: {prefix}: lines have no effect"
 
     def _warn(self, text: str, problem: str) -> str | None:
         self._warnings += 1
         if self._warnings > MAX_WARNINGS:
             return None
-        shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
         more = "; further ones are not reported" if self._warnings == MAX_WARNINGS else ""
-        return f"Warning: this OUTPUT: line is ignored, because {problem}: {shown}{more}"
+        return f"Warning: this OUTPUT: line is ignored, because {problem}: {_cut(text)}{more}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
 def parse(text: str) -> Any:
-    """The JSON value in `text`, ready to be stored and passed on; ValueError says what is wrong.
+    """The JSON value in `text`, as it will reach the next step; ValueError says what is wrong.
 
-    Stricter than `json.loads`: no NaN or Infinity (even by overflow), at most MAX_DEPTH levels. NUL
-    and lone surrogates, which a database cannot store, become U+FFFD.
+    Stricter than `json.loads`: Unpassable for NaN, Infinity (even by overflow), a whole number
+    beyond 64 bits, more than MAX_DEPTH levels, NUL and halves of surrogate pairs.
     """
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_parse_float)
+        value = json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_parse_float, parse_int=_parse_int
+        )
     except RecursionError:
-        raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels") from None
+        raise Unpassable(f"it is nested deeper than {MAX_DEPTH} levels") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not valid JSON ({error.msg} at column {error.colno})") from None
     if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-        raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
-    return _repair(value) if _ESCAPE_TO_REPAIR.search(text) else value
+        raise Unpassable(f"it is nested deeper than {MAX_DEPTH} levels")
+    if _ESCAPE_TO_CHECK.search(text) and not _is_clean(value):
+        raise Unpassable("it holds NUL or half of a surrogate pair, which cannot be stored")
+    return value
+
+
+def load_stored(text: str) -> Any:
+    """The value in JSON text from the database, which writes 1e22 as 10000000000000000000000: a
+    whole number beyond 64 bits was not one when it was stored."""
+    return (
+        json.loads(text, parse_int=_read_stored) if _MANY_DIGITS.search(text) else json.loads(text)
+    )
+
+
+def _read_stored(text: str) -> int | float:
+    number = int(text)
+    return number if abs(number) <= _BIGGEST else float(text)
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON value")
+    raise Unpassable(f"{name} is not a JSON value; write null or text")
 
 
 def _parse_float(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError("it holds a number that is too large")
+        raise Unpassable("it holds a number that is too large; write it as text")
     return number
+
+
+def _parse_int(text: str) -> int:
+    if len(text) > _MOST_DIGITS or abs(int(text)) > _BIGGEST:
+        raise Unpassable(f"it holds a whole number above {_BIGGEST}; write it as text")
+    return int(text)
 
 
 def _children(value: Any) -> Iterator[Any]:
@@ -107,17 +153,14 @@ def _depth(value: Any) -> int:
     return depth + isinstance(value, (dict, list))
 
 
-def _repair(value: Any) -> Any:
-    match value:
-        case str():
-            return (
-                value.replace("\0", _REPAIRED)
-                .encode("utf-16", "surrogatepass")
-                .decode("utf-16", "replace")
-            )
-        case list():
-            return [_repair(item) for item in value]
-        case dict():
-            return {_repair(key): _repair(item) for key, item in value.items()}
-        case _:
-            return value
+def _is_clean(value: Any) -> bool:
+    """Whether no text holds NUL or half of a surrogate pair."""
+    stack = [value]
+    while stack:
+        part = stack.pop()
+        if isinstance(part, dict):
+            stack.extend(part)
+        stack.extend(_children(part))
+        if isinstance(part, str) and _NOT_STORABLE.search(part):
+            return False
+    return True

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal
 
 from engine.orders import Limits, Line, StepOutcome, Stream, Verdict
-from engine.output import PREFIX, OutputProtocol
+from engine.output import PREFIX, UNBUILT, OutputProtocol
 from runners.base import LineSink, explain_loss
 
 STDERR_TAIL_BYTES = 4096
@@ -179,12 +179,17 @@ class LineFeed:
             self._sink(Line(at, stream, text))
         if is_output:
             self._note_output(raw, dropped)
+        elif text.startswith(UNBUILT) and stream == "stdout":
+            self._warn(text)
 
     def _note_output(self, raw: bytes, dropped: int) -> None:
         if dropped:
             self.output.refuse()
             return
-        warning = self.output.feed(repair(raw))
+        self._warn(repair(raw))
+
+    def _warn(self, line: str) -> None:
+        warning = self.output.feed(line)
         if warning is not None:
             self.say(warning)
 

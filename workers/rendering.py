@@ -7,7 +7,7 @@ and never rendered again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from apps.jobs.ledger import Claim, Material
 from engine import templating
 from engine.errors import AuthorError, InputError, TemplateError
 from engine.masking import MASK, secret_strings
-from engine.orders import ContainerWishes, Resources
+from engine.orders import INPUT_FILE, ContainerWishes, Resources
 from engine.resources import read_memory
 from engine.spec import inputs
 from engine.spec.model import Action, InputField
@@ -65,18 +65,20 @@ def render(claim: Claim, material: Material) -> Rendered:
     if material.each is not None:
         context["each"] = material.each
     final = _final_input(claim, material, context)
-    context["input"] = final
+    # an inline step is a part of its task: it sees the job's input, below its own
+    whole = {**_input_of_job(material), **final} if _is_inline(material) else final
+    context["input"] = whole
 
     def text(field_name: str, value: str) -> str:
         return str(_told(claim, field_name, lambda: templating.render(value, context)))
 
-    env, notes = _environment(claim, material, final)
     rendered_env = {name: text(f"env.{name}", value) for name, value in action.env.items()}
     secret = [name for name in inputs.secret_fields(action.input) if final.get(name) is not None]
     hidden = [final[name] for name in secret]
+    env, notes = _environment(claim, material, whole, final)
     return Rendered(
         action=action,
-        input=final,
+        input=whole,
         seen={**final, **dict.fromkeys(secret, MASK)},
         env={**rendered_env, **env},
         masks=_masks(material.masks, hidden),
@@ -89,6 +91,14 @@ def render(claim: Claim, material: Material) -> Rendered:
         resources=_resources(action.resources),
         notes=notes,
     )
+
+
+def _is_inline(material: Material) -> bool:
+    return material.step.action.startswith("_inline:")
+
+
+def _input_of_job(material: Material) -> dict[str, Any]:
+    return {name: value for name, value in material.job_input.items() if value is not None}
 
 
 def _script(script: str, material: Material) -> str:
@@ -158,8 +168,10 @@ def _connect(
 
 
 def _environment(
-    claim: Claim, material: Material, final: Mapping[str, Any]
+    claim: Claim, material: Material, given: Mapping[str, Any], own: Container[str]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The variables, and notes about the step's own inputs that do not fit: their variables say
+    where the value is, so that no script takes them for empty."""
     env = {
         "STROEM_JOB_ID": str(claim.job_id),
         "STROEM_TASK_NAME": claim.task_name,
@@ -170,19 +182,29 @@ def _environment(
     }
     notes = []
     left = ALL_VALUES
-    for name, value in final.items():
+    for name, value in given.items():
         variable = inputs.variable_of(name)
         text = as_text(value)
         size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-        if size > min(LONGEST_VALUE, left) or "\0" in text:
-            notes.append(
-                f"Warning: input '{name}' does not fit into {variable}; read it from"
-                " STROEM_INPUT_FILE"
-            )
+        if size <= min(LONGEST_VALUE, left) and "\0" not in text:
+            left -= size
+            env[variable] = text
             continue
-        left -= size
-        env[variable] = text
+        env[variable] = _reason(name, variable, size)
+        if name in own:
+            notes.append(f"Warning: {env[variable]}")
     return env, tuple(notes)
+
+
+def _reason(name: str, variable: str, size: int) -> str:
+    if size > LONGEST_VALUE:
+        limit = f"a variable holds at most {LONGEST_VALUE:,}"
+    else:
+        limit = f"all inputs together may have {ALL_VALUES:,} in variables"
+    return (
+        f"input '{name}' ({size:,} bytes) does not fit into {variable}: {limit}; read it from the"
+        f" JSON file named by {INPUT_FILE}"
+    )
 
 
 def as_text(value: Any) -> str:

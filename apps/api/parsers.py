@@ -14,6 +14,7 @@ from rest_framework.request import Request
 
 from apps.api.errors import TooLarge
 from apps.jobs.log.cursors import Cursor
+from engine.spec.written import Written
 
 # the JSON escape `\u0000`, but not `\\u0000`, which is text
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -35,7 +36,10 @@ class BoundedJSONParser(BaseParser):
         if len(body) > most:
             raise TooLarge()
         try:
-            value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+            # A text field gets `3.10` as the caller wrote it, not 3.1.
+            value = json.loads(
+                body.decode("utf-8"), parse_constant=_refuse_constant, parse_float=Written
+            )
             # Decoding turns \ud800 into a lone surrogate and \u0000 into NUL: neither can be
             # stored.
             text = json.dumps(value, ensure_ascii=False)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from django.db.models.functions import Now
 
 from apps.workspaces import secrets as secret_store
 from apps.workspaces import snapshots, sops
+from apps.workspaces.approvers import unknown_approvers
 from apps.workspaces.errors import SecretError, SourceError
 from apps.workspaces.models import Blob, Revision, Secret, Workspace
 from apps.workspaces.references import resolve
@@ -113,12 +114,14 @@ def refresh(workspace: Workspace) -> Workspace:
         tree = _read(workspace)
     except SourceError as error:
         return _note(workspace, [_source_problem(workspace, str(error))], None)
-    loaded = load(tree, workspace.name)
+    loaded = load(tree, workspace.name, _stored_secrets(workspace))
     problems = [*tree.warnings, *loaded.problems]
     if loaded.workspace is None:
         return _note(workspace, problems, None)
     problems += _doubts_about_secrets(loaded.workspace)
     problems += _secrets_written_out(loaded.workspace)
+    if any(action.type == "approval" for action in loaded.workspace.actions.values()):
+        problems += unknown_approvers(loaded.workspace)
     return _note(
         workspace, problems, _freeze(workspace, tree, _settled(workspace, loaded.workspace))
     )
@@ -172,7 +175,11 @@ def _is_known_commit(workspace: Workspace) -> bool:
         return False
 
 
-def load(tree: Tree, name: str) -> Loaded:
+def _stored_secrets(workspace: Workspace) -> frozenset[str]:
+    return frozenset(Secret.objects.filter(workspace=workspace).values_list("name", flat=True))
+
+
+def load(tree: Tree, name: str, stored_secrets: Container[str] = ()) -> Loaded:
     """The definition in the files of `tree`, with SOPS files decrypted, and all problems."""
     by_path = {file.path: file.content for file in tree.files}
     chosen: dict[str, bytes] = {}
@@ -187,7 +194,11 @@ def load(tree: Tree, name: str) -> Loaded:
         except SourceError as error:
             problems.append(Problem(Place(path), "sops", str(error)))
     loaded = spec.load(
-        chosen, name=name, paths=tree.names, unsafe_templates=settings.STROEM.unsafe_templates
+        chosen,
+        name=name,
+        paths=tree.names,
+        unsafe_templates=settings.STROEM.unsafe_templates,
+        stored_secrets=stored_secrets,
     )
     if not chosen and not problems:
         message = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 from pathlib import PurePosixPath
 
@@ -11,6 +11,7 @@ from engine.scripts import languages_of, read_first_line
 from engine.spec.actions import RUNNERS
 from engine.spec.draft import Draft, step_subject
 from engine.spec.fields import ACTION_FIELDS
+from engine.spec.inputs import variable_of
 from engine.spec.model import Action, Place, Problem, Step
 from engine.spec.problems import did_you_mean, error, shorten, warning
 
@@ -30,6 +31,10 @@ _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/=-]{0,63}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MOST_TAGS = 16
 _OF_CONTAINERS = ("workspace", "shm_size", "user", "platform", "pull", "volumes")
+OUR_VARIABLES = frozenset(
+    """STROEM_JOB_ID STROEM_TASK_NAME STROEM_STEP_NAME STROEM_WORKSPACE STROEM_ATTEMPT_NUMBER
+    STROEM_OUTPUT_DIR STROEM_INPUT_FILE""".split()
+)
 
 
 def check_required_fields(draft: Draft) -> Iterator[Problem]:
@@ -49,7 +54,7 @@ def check_script_or_source(draft: Draft) -> Iterator[Problem]:
         if action.type != "script":
             continue
         given = [key for key in ("script", "source") if draft.says(name, key)]
-        if not given:
+        if not given and not draft.says(name, "cmd"):  # which is refused, with this advice
             message = f"{subject} is type 'script' but missing 'script' or 'source' field"
             yield error(action.place, "missing-field", message)
         if len(given) == 2:
@@ -248,18 +253,30 @@ def _check_tag_list(
 def check_variables(draft: Draft) -> Iterator[Problem]:
     """Names in `env` must be valid in a shell."""
     for name, subject, action in draft.actions():
-        yield from _check_env(subject, action.env, partial(draft.in_action, name, "env"))
+        ours = OUR_VARIABLES.union(map(variable_of, action.input))
+        yield from _check_env(subject, action.env, partial(draft.in_action, name, "env"), ours)
     for name, trigger in draft.workspace.triggers.items():
         at = partial(draft.at, "triggers", name, "env")
         yield from _check_env(f"Trigger '{name}'", trigger.options.get("env", {}), at)
 
 
-def _check_env(subject: str, env: Iterable[str], at: Callable[[str], Place]) -> Iterator[Problem]:
+def _check_env(
+    subject: str,
+    env: Iterable[str],
+    at: Callable[[str], Place],
+    ours: Container[str] = OUR_VARIABLES,
+) -> Iterator[Problem]:
     for variable in env:
         if not _VARIABLE.fullmatch(variable):
             message = (
                 f"{subject} env '{shorten(variable)}' is not a variable name (letters, digits and"
                 " _ only)"
+            )
+            yield error(at(variable), "env", message)
+        elif variable in ours:
+            message = (
+                f"{subject} env '{shorten(variable)}' would be replaced by the variable of that"
+                " name that every step gets; rename it"
             )
             yield error(at(variable), "env", message)
 

@@ -173,10 +173,7 @@ def _missing_action(draft: Draft, subject: str, action: str, place: Place) -> It
             else f"workspace '{owner}' has no action '{shorten(rest)}'"
         )
         yield error(place, "missing-action", f"{subject}: {message}")
-    elif dot:
-        message = f"{subject} references library action '{shown}' - validation skipped"
-        yield warning(place, "library-action", message)
-    else:
+    elif not dot:  # those of others are reported as not built
         hint = did_you_mean(action, draft.sections["actions"])
         yield error(
             place, "missing-action", f"{subject} references non-existent action '{shown}'{hint}"
@@ -194,7 +191,9 @@ def check_dependencies(draft: Draft) -> Iterator[Problem]:
                     f"{step_subject(task_name, name)} depends on non-existent step"
                     f" '{shorten(needed)}'{did_you_mean(needed, known)}"
                 )
-                yield error(draft.in_step(task_name, name, "depends_on"), "missing-step", message)
+                at = step.depends_on.index(needed)
+                place = draft.in_step(task_name, name, "depends_on", at)
+                yield error(place, "missing-step", message)
 
 
 def check_cycles(draft: Draft) -> Iterator[Problem]:

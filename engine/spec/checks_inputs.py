@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from engine.errors import AuthorError, InputError
-from engine.orders import INPUT_FILE
 from engine.spec import cron, inputs
 from engine.spec.draft import Draft, task_subject
 from engine.spec.fields import ALIASES, PRIMITIVES
@@ -59,8 +58,8 @@ def check_input_types(draft: Draft) -> Iterator[Problem]:
             continue
         if "." in wanted:
             message = (
-                f"{declared.subject} references library type '{shorten(wanted)}' - validation"
-                " skipped"
+                f"{declared.subject} references library type '{shorten(wanted)}': this version"
+                " does not carry out libraries; use a type of this workspace"
             )
             yield warning(declared.at(draft, "type"), "library-type", message)
         else:
@@ -165,32 +164,20 @@ def _check_one(declared: _Declared, place: Place) -> Iterator[Problem]:
         yield error(place, "default", f"{subject}: {sentence}")
         return
     written = inputs.written(value)
-    if (
-        field.options is not None
-        and not field.allow_custom
-        and value is not None
-        and written not in field.options
-    ):
+    if value is not None and field.options is not None and not inputs.is_option(field, value):
         shown = "" if field.secret else f" '{shorten(written)}'"
         yield warning(place, "default", f"{subject}: default value{shown} is not in options list")
 
 
 def check_variables(draft: Draft) -> Iterator[Problem]:
-    """Scripts get each input as STROEM_INPUT_<NAME>: names may collide, also with
-    STROEM_INPUT_FILE."""
+    """Scripts get each input as STROEM_INPUT_<NAME>: names may collide."""
     for name, subject, action in draft.actions():
         if action.type not in ("script", "docker", "pod"):
             continue
         seen: dict[str, str] = {}
         for key in action.input:
             place, variable = draft.in_action(name, "input", key), inputs.variable_of(key)
-            if variable == INPUT_FILE:
-                message = (
-                    f"{subject} input '{shorten(key)}' cannot be read from {variable}, which names"
-                    " the file that holds all inputs; rename it, or read that file"
-                )
-                yield warning(place, "input-variable", message)
-            elif variable in seen:
+            if variable in seen:
                 message = (
                     f"{subject} inputs '{shorten(seen[variable])}' and '{shorten(key)}' both become"
                     f" {variable}; rename one, or read the file named by STROEM_INPUT_FILE"

@@ -4,154 +4,26 @@ into code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Container, Iterator, Mapping
 
 from engine import dag, templating
 from engine.spec.actions import LANGUAGES
-from engine.spec.draft import Draft, step_subject, task_subject
-from engine.spec.fields import HOOK_LISTS
+from engine.spec.checks_reads import Reads
+from engine.spec.draft import Draft
 from engine.spec.inputs import variable_of
-from engine.spec.model import Action, Hook, InputField, Place, Problem, Step
+from engine.spec.model import Action, Problem, Step
 from engine.spec.problems import did_you_mean, error, shorten, warning
+from engine.spec.sites import Site, find_sites
 
 _BUDGET_PER_FILE = 15_000  # letters in tags, about a third of a second of work
 _MOST_STEPS = 2000  # in a larger flow, reads of outputs that may not exist yet go unchecked
 _SECRETS = ("secret", "secrets")
-_STEP_ROOTS = ("input", *_SECRETS, "each", "state", "global_state")
+_STATE = ("state", "global_state")  # reported as not built
 _ROOTS = {"hook": ("hook", *_SECRETS), "default": _SECRETS, "workspace": _SECRETS}
 _JSON = ("json", "json_encode")
 _SAFE_TYPES = ("integer", "number", "boolean", "date", "datetime")
 _NO_TEMPLATE = "; if this is no template, write {% raw %} before it and {% endraw %} after it"
 _FILTERS = {"shell": "sh", "python": "py", "javascript": "json", "typescript": "json", "go": "json"}
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """One text to be rendered. `what` is its key; `reader` says which values it can read."""
-
-    subject: str
-    what: str
-    text: str
-    place: Place
-    reader: str  # action, step, default, hook, workspace
-    task: str = ""
-    step: str = ""
-
-    @property
-    def has_template(self) -> bool:
-        return "{{" in self.text or "{%" in self.text or "{#" in self.text
-
-    @property
-    def price(self) -> int:
-        """The cost of parsing it: the length of its tags, plus a constant per tag."""
-        return templating.price(self.text)
-
-
-def find_sites(draft: Draft) -> Iterator[Site]:
-    """All texts with a template, and every `when`."""
-    for site in _all_sites(draft):
-        if site.has_template or site.what == "when":
-            yield site
-
-
-def _all_sites(draft: Draft) -> Iterator[Site]:
-    yield from _in_actions(draft)
-    yield from _in_tasks(draft)
-    yield from _in_hooks(draft, draft.workspace.hooks, "Workspace")
-    for section, kind in (("secrets", "Secret"), ("connections", "Connection")):
-        for name in draft.sections[section]:
-            value = getattr(draft.workspace, section).get(name)
-            for text in _texts(value):
-                yield Site(
-                    f"{kind} '{shorten(name)}'", "value", text, draft.at(section, name), "workspace"
-                )
-    for name, trigger in draft.workspace.triggers.items():
-        for variable, text in trigger.options.get("env", {}).items():
-            place = draft.at("triggers", name, "env", variable)
-            yield Site(
-                f"Trigger '{shorten(name)}'", f"env '{shorten(variable)}'", text, place, "workspace"
-            )
-
-
-def _in_actions(draft: Draft) -> Iterator[Site]:
-    for name, subject, action in draft.actions():
-        for key in ("script", "source", "cmd", "image", "message", "prompt", "system_prompt"):
-            text = getattr(action, key)
-            if text is not None:
-                yield Site(subject, key, text, draft.in_action(name, key), "action")
-        for index, text in enumerate(action.args):
-            yield Site(subject, "args", text, draft.in_action(name, "args", index), "action")
-        for variable, text in action.env.items():
-            place = draft.in_action(name, "env", variable)
-            yield Site(subject, f"env '{shorten(variable)}'", text, place, "action")
-        for text in _texts(action.manifest):
-            yield Site(subject, "manifest", text, draft.in_action(name, "manifest"), "action")
-        yield from _in_defaults(subject, action.input, partial(draft.in_action, name, "input"))
-
-
-def _in_tasks(draft: Draft) -> Iterator[Site]:
-    for name, task in draft.workspace.tasks.items():
-        subject = task_subject(name)
-        yield from _in_defaults(subject, task.input, partial(draft.at, "tasks", name, "input"))
-        for step_name in task.flow:
-            yield from _in_step(draft, name, step_name)
-        yield from _in_hooks(draft, task.hooks, subject)
-        for action in task.workflow_actions:
-            if action.when is not None:
-                yield Site(
-                    f"{subject} workflow action",
-                    "when",
-                    action.when,
-                    action.place,
-                    "workflow action",
-                )
-
-
-def _in_defaults(
-    subject: str, fields: Mapping[str, InputField], at: Callable[..., Place]
-) -> Iterator[Site]:
-    for key, field in fields.items():
-        if isinstance(field.default, str):
-            what = f"input '{shorten(key)}' default"
-            yield Site(subject, what, field.default, at(key, "default"), "default")
-
-
-def _in_step(draft: Draft, task: str, name: str) -> Iterator[Site]:
-    step = draft.workspace.tasks[task].flow[name]
-    subject = step_subject(task, name)
-    for key in ("when", "for_each"):
-        text = getattr(step, key)
-        if isinstance(text, str):
-            yield Site(subject, key, text, draft.in_step(task, name, key), "step", task, name)
-    for key, value in step.input.items():
-        for text in _texts(value):
-            place = draft.in_step(task, name, "input", key)
-            yield Site(subject, f"input '{shorten(key)}'", text, place, "step", task, name)
-
-
-def _in_hooks(draft: Draft, hooks: Any, owner: str) -> Iterator[Site]:
-    for event in HOOK_LISTS:
-        found: tuple[Hook, ...] = getattr(hooks, event)
-        for index, hook in enumerate(found):
-            for key, value in hook.input.items():
-                for text in _texts(value):
-                    what = f"input '{shorten(key)}'"
-                    yield Site(f"{owner} {event}[{index}]", what, text, hook.place, "hook")
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """The texts in a JSON value, without keys."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _texts(inner)
 
 
 class _Reach:
@@ -177,6 +49,7 @@ def check_templates(draft: Draft) -> Iterator[Problem]:
     budget = _BUDGET_PER_FILE * max(draft.files, 1)
     understood: set[str] = set()
     reaches: dict[str, _Reach] = {}
+    reads = Reads(draft)
     for site in find_sites(draft):
         if site.text not in understood:
             budget -= site.price
@@ -190,17 +63,17 @@ def check_templates(draft: Draft) -> Iterator[Problem]:
             continue
         if site.what == "when" and not site.has_template:
             yield from _check_literal(site)
-        if site.reader == "step" and site.task not in reaches:
+        if site.task and site.task not in reaches:
             reaches[site.task] = _Reach(draft.workspace.tasks[site.task].flow)
         yield from _check_names(draft, site, reaches)
+        yield from reads.check(site)
     for name, subject, action in draft.actions():
         if not draft.means(name, "language", LANGUAGES):
             continue
         if all(text in understood for text in (action.script, action.cmd) if text and "{" in text):
-            yield from _check_splices(draft, name, subject, action)
+            yield from _check_splices(draft, name, subject, action, reads)
         if budget >= 0:
             yield from _check_arguments(draft, name, subject, action)
-            yield from _check_env_secrets(draft, name, subject, action)
 
 
 def _too_many(draft: Draft, site: Site) -> Problem:
@@ -236,7 +109,7 @@ def _check_literal(site: Site) -> Iterator[Problem]:
 
 def _check_names(draft: Draft, site: Site, reaches: Mapping[str, _Reach]) -> Iterator[Problem]:
     names = sorted(templating.references(site.text).names)
-    if site.reader == "step":
+    if site.task:
         if not draft.broken_steps.get(site.task):
             for name in names:
                 yield from _check_step_name(site, name, reaches[site.task])
@@ -244,6 +117,7 @@ def _check_names(draft: Draft, site: Site, reaches: Mapping[str, _Reach]) -> Ite
     known = _ROOTS.get(site.reader, ())
     for name in names if known else ():
         if name not in known:
+            known = tuple(root for root in known if root != "secrets")
             there = "'hook' and 'secret' are" if site.reader == "hook" else "'secret' is"
             message = (
                 f"{site.subject} {site.what} reads '{shorten(name)}', but only {there} known here"
@@ -253,15 +127,15 @@ def _check_names(draft: Draft, site: Site, reaches: Mapping[str, _Reach]) -> Ite
 
 def _check_step_name(site: Site, name: str, reach: _Reach) -> Iterator[Problem]:
     reads = f"{site.subject} {site.what} reads"
-    if name in _STEP_ROOTS:
-        if name == "each" and reach.flow[site.step].for_each is None:
-            yield warning(
-                site.place,
-                "unknown-name",
-                f"{reads} 'each', which exists only in steps with for_each",
-            )
+    is_loop = reach.flow[site.step].for_each is not None
+    known = ("input", "secret", *(("each",) if is_loop else ()))
+    if name in (*known, "secrets", *_STATE):
+        return
+    if name == "each":
+        message = f"{reads} 'each', which exists only in steps with for_each"
+        yield warning(site.place, "unknown-name", message)
     elif name not in reach.by_name:
-        hint = did_you_mean(name, (*reach.by_name, *_STEP_ROOTS))
+        hint = did_you_mean(name, (*reach.by_name, *known))
         yield warning(
             site.place,
             "unknown-name",
@@ -278,7 +152,9 @@ def _check_step_name(site: Site, name: str, reach: _Reach) -> Iterator[Problem]:
         yield warning(site.place, "unordered-read", message)
 
 
-def _check_splices(draft: Draft, name: str, subject: str, action: Action) -> Iterator[Problem]:
+def _check_splices(
+    draft: Draft, name: str, subject: str, action: Action, reads: Reads
+) -> Iterator[Problem]:
     """Values pasted into code: the caller's text would be executed."""
     complain = error if draft.is_strict else warning
     for key, text, language in (
@@ -298,7 +174,7 @@ def _check_splices(draft: Draft, name: str, subject: str, action: Action) -> Ite
             yield complain(
                 draft.in_action(name, key),
                 "unsafe-template",
-                f"{message}; {_advise(splice, language, pasted)}",
+                f"{message}; {_advise(splice, language, pasted, reads.inputs_of(name))}",
             )
 
 
@@ -310,7 +186,9 @@ def _is_trusted(path: tuple[str, ...], action: Action) -> bool:
     return field is not None and field.type in _SAFE_TYPES and not field.multiple
 
 
-def _advise(splice: templating.Splice, language: str, pasted: list[tuple[str, ...]]) -> str:
+def _advise(
+    splice: templating.Splice, language: str, pasted: list[tuple[str, ...]], known: Container[str]
+) -> str:
     needed = _FILTERS[language]
     fitting = (
         ("sh",)
@@ -323,7 +201,8 @@ def _advise(splice: templating.Splice, language: str, pasted: list[tuple[str, ..
         return "remove the quotes around it: the filter adds its own"
     first = pasted[0]
     if language == "shell" and first[:1] == ("input",) and len(first) > 1:
-        return f"use \"${variable_of(first[1])}\" or the filter '{needed}'"
+        declare = "" if first[1] in known else f"declare input '{shorten(first[1])}' and "
+        return f"{declare}use \"${variable_of(first[1])}\" or the filter '{needed}'"
     return f"use the filter '{needed}', or read the file named by STROEM_INPUT_FILE"
 
 
@@ -352,22 +231,6 @@ def _secrets_in(text: str) -> list[str]:
     return sorted(
         ".".join(path[1:]) or "*" for path in read.paths if path[:1] in (("secret",), ("secrets",))
     )
-
-
-def _check_env_secrets(draft: Draft, name: str, subject: str, action: Action) -> Iterator[Problem]:
-    if not draft.is_complete:
-        return
-    for variable, text in action.env.items():
-        for name_read in dict.fromkeys(path.split(".")[0] for path in _secrets_in(text)):
-            if name_read not in ("*", *draft.workspace.secrets):
-                message = (
-                    f"{subject} env '{shorten(variable)}' references secret '{shorten(name_read)}' "
-                    "which is not defined in secrets"
-                )
-                hint = did_you_mean(name_read, draft.workspace.secrets)
-                yield warning(
-                    draft.in_action(name, "env", variable), "missing-secret", message + hint
-                )
 
 
 CHECKS = (check_templates,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast
 
-from engine.spec.entry import Entry, read_values
+from engine.spec.entry import Entry, as_declared, read_values
 from engine.spec.fields import ALIASES, PRIMITIVES
 from engine.spec.model import Place, Trigger
 from engine.spec.problems import did_you_mean, shorten
@@ -68,7 +68,7 @@ def _read_property(entry: Entry, place: Place) -> Mapping[str, Any]:
     }
     default, description = entry.get("default"), entry.text("description")
     if default is not None:
-        found["default"] = default.plain()
+        found["default"] = as_declared(default, found["type"])
     if description is not None:
         found["description"] = description
     return found
@@ -84,6 +84,8 @@ def read_connection(
     for key, described in types.get(entry.text("type") or "", {}).items():
         if "default" in described:
             values.setdefault(key, described["default"])
+        if key in entry.pairs:
+            values[key] = as_declared(entry.pairs[key], described["type"])
     return values
 
 

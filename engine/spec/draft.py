@@ -10,6 +10,7 @@ from typing import Any
 
 from engine.spec.model import Action, Place, Problem, Workspace
 from engine.spec.problems import shorten
+from engine.spec.written import Written, is_exact
 
 _NO_KEYS: Mapping[str, Place] = MappingProxyType({})
 
@@ -63,7 +64,16 @@ class Node:
             return {key: node.plain() for key, node in self.value.items()}
         if isinstance(self.value, tuple):
             return [node.plain() for node in self.value]
+        if isinstance(self.value, float) and self.text and not is_exact(self.text):
+            return Written(self.text)  # for a message: no number holds it
         return self.value
+
+    def as_text(self) -> Any:
+        """Where text is wanted: what the author typed instead of a number or true/false, also in a
+        list; anything else as it is."""
+        if isinstance(self.value, tuple):
+            return [node.as_text() for node in self.value]
+        return self.text if isinstance(self.value, bool | int | float) else self.plain()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +109,29 @@ class Draft:
     files: int = 1
     # unsafe templates are errors, by a setting of the server or the workspace
     is_strict: bool = False
+    stored_secrets: Container[str] = ()  # on the server, beside those of the files
     _listed: list[tuple[str, str, Action]] = field(default_factory=list, repr=False)
+    sites: list[Any] = field(default_factory=list, repr=False)  # see `sites.find_sites`
 
     def has(self, section: str, name: str) -> bool:
         return name in self.sections.get(section, {})
 
     def has_action(self, name: str) -> bool:
         return self.has("actions", name) or name in self.inline or name in self.unreadable
+
+    def node(self, section: str, name: str, *path: str | int) -> Node | None:
+        """The value at `path` below an entry."""
+        named = self.sections.get(section, {}).get(name)
+        found = named.node if named else None
+        for part in path:
+            value = found.value if found else None
+            if isinstance(part, str) and isinstance(value, dict):
+                found = value.get(part)
+            elif isinstance(part, int) and isinstance(value, tuple) and part < len(value):
+                found = value[part]
+            else:
+                return None
+        return found
 
     def at(self, section: str, name: str, *path: str | int) -> Place:
         """The place of the value at `path` below an entry, or of its nearest existing parent."""
@@ -138,6 +164,13 @@ class Draft:
             task, step = self.inline[action]
             return self.at("tasks", task, "flow", step, *path)
         return self.at("actions", action, *path)
+
+    def action_node(self, action: str, key: str) -> Node | None:
+        """The value of a key of an action that may be inline."""
+        if action in self.inline:
+            task, step = self.inline[action]
+            return self.node("tasks", task, "flow", step, key)
+        return self.node("actions", action, key)
 
     def in_step(self, task: str, step: str, *path: str | int) -> Place:
         return self.at("tasks", task, "flow", step, *path)

@@ -250,7 +250,7 @@ def read_inputs(owner: Entry, key: str = "input") -> dict[str, InputField]:
             description=entry.text("description"),
             required=entry.flag("required"),
             secret=entry.flag("secret"),
-            default=default.plain() if default else None,
+            default=as_declared(default, ALIASES.get(declared, declared)) if default else None,
             has_default=default is not None,
             options=entry.texts("options") if entry.get("options") else None,
             allow_custom=entry.flag("allow_custom"),
@@ -259,6 +259,11 @@ def read_inputs(owner: Entry, key: str = "input") -> dict[str, InputField]:
             position=len(found),
         )
     return found
+
+
+def as_declared(node: Node, declared: str) -> Any:
+    """A value for a field of this type: text as the author typed it where text is wanted."""
+    return node.plain() if declared in ("integer", "number", "boolean") else node.as_text()
 
 
 def read_outputs(owner: Entry, key: str = "output") -> dict[str, OutputField]:

@@ -10,13 +10,15 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 from engine.errors import InputError
 from engine.spec.model import InputField
 from engine.spec.problems import did_you_mean, shorten
+from engine.spec.written import Written, is_exact
 
-_WHOLE = re.compile(r"[-+]?[0-9]{1,19}")
+_WHOLE = re.compile(r"[-+]?[0-9]{1,40}")
 _NUMBER = re.compile(r"[-+]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][-+]?[0-9]{1,4})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _DATETIME = re.compile(
@@ -74,8 +76,9 @@ def resolve(
             values[name] = given[name]
         else:
             problems[name] = (
-                f"{path} '{shorten(name)}' contains what cannot be stored: NUL, NaN, or half of a"
-                " surrogate pair"
+                f"{path} '{shorten(name)}' contains what cannot be stored: NUL, NaN, half of a"
+                f" surrogate pair, an inexact number, or more than {_DEEPEST}"
+                " levels"
             )
     if problems:
         raise InputError(problems)
@@ -116,7 +119,7 @@ def _but_got(field: InputField, value: Any) -> str:
         return f", not {str(value).lower()}"
     if isinstance(value, int | float):
         return (
-            f", not {shorten(value, 30)}"
+            f", not {shorten(written(value), 30)}"
             if not isinstance(value, int) or abs(value) < 10**30
             else ""
         )
@@ -130,9 +133,20 @@ def _coerce(field: InputField, value: Any) -> Any:
     if read is None:
         return _read_connection(value)
     coerced = read(value)
-    if field.options and not field.allow_custom and written(coerced) not in field.options:
-        raise _Wrong(f"must be one of {', '.join(map(shorten, field.options))}")
+    if not is_option(field, coerced):
+        raise _Wrong(f"must be one of {', '.join(map(shorten, field.options or ()))}")
     return coerced
+
+
+def is_option(field: InputField, value: Any) -> bool:
+    """Whether a coerced value may be chosen; numbers are compared as numbers: 0.10 is 0.1."""
+    if not field.options or field.allow_custom or written(value) in field.options:
+        return True
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return any(
+        _NUMBER.fullmatch(option) and float(option) == float(value) for option in field.options
+    )
 
 
 def _coerce_many(field: InputField, value: Any) -> list[str]:
@@ -152,7 +166,9 @@ def _coerce_many(field: InputField, value: Any) -> list[str]:
 
 
 def _read_text(value: Any) -> str:
-    if isinstance(value, int | float) and _is_storable(value):
+    if isinstance(value, Written):
+        value = value.text
+    elif isinstance(value, int | float) and _is_storable(value):
         value = written(value)
     if not isinstance(value, str):
         raise _Wrong("must be text")
@@ -162,7 +178,9 @@ def _read_text(value: Any) -> str:
 
 
 def written(value: Any) -> str:
-    """A value as JSON writes it."""
+    """A value as JSON writes it; a number as it was written."""
+    if isinstance(value, Written):
+        return value.text
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -171,8 +189,10 @@ def _read_whole(value: Any) -> int:
         value = int(value.strip())
     elif isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _BIGGEST:
+    if isinstance(value, bool) or not isinstance(value, int):
         raise _Wrong("must be a whole number")
+    if abs(value) > _BIGGEST:
+        raise _Wrong(f"must be a whole number of at most {_BIGGEST}")
     return value
 
 
@@ -182,12 +202,23 @@ def _read_number(value: Any) -> int | float:
         if _WHOLE.fullmatch(text):
             return _read_whole(text)
         if _NUMBER.fullmatch(text):
-            value = float(text)
+            value = Written(text)
     if isinstance(value, int) and not isinstance(value, bool):
-        return _read_whole(value)
+        return _read_whole(value) if not _was_float(value) else float(value)
     if not isinstance(value, float) or not math.isfinite(value):
         raise _Wrong("must be a number")
-    return value
+    if isinstance(value, Written) and not is_exact(value.text):
+        words = "has more digits than a number keeps (17); shorten it, or declare a string"
+        raise _Wrong(words, but_got=False)
+    return float(value)
+
+
+def _was_float(value: int) -> bool:
+    """Whether this is how a database writes a float without a fraction: 1e22, with all zeros."""
+    if not _BIGGEST < abs(value) < 10**309:
+        return False
+    number = float(value)
+    return math.isfinite(number) and int(Decimal(repr(number))) == value
 
 
 def _read_flag(value: Any) -> bool:
@@ -244,7 +275,9 @@ def _is_storable(value: Any, depth: int = 0) -> bool:
     if isinstance(value, str):
         return _is_clean(value)
     if isinstance(value, float):
-        return math.isfinite(value)
+        return math.isfinite(value) and not (
+            isinstance(value, Written) and not is_exact(value.text)
+        )
     if isinstance(value, Mapping):
         return all(isinstance(key, str) and _is_clean(key) for key in value) and all(
             _is_storable(item, depth + 1) for item in value.values()

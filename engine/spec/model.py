@@ -39,6 +39,8 @@ class Problem:
     code: str
     message: str
     severity: Literal["error", "warning"] = "error"
+    # the line of the file with a caret under the place; empty where it may hold a secret
+    excerpt: str = field(default="", compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.place}: {self.severity}: {self.message}"

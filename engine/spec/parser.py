@@ -10,11 +10,15 @@ from typing import Any, Literal, TypeVar
 
 from engine.spec import (
     checks_actions,
+    checks_calls,
     checks_flow,
     checks_inputs,
+    checks_reads,
     checks_templates,
+    checks_unbuilt,
     checks_workflow_actions,
     reader,
+    settling,
     torc,
 )
 from engine.spec.actions import read_action
@@ -26,10 +30,12 @@ from engine.spec.connections import (
 )
 from engine.spec.draft import Draft, Named, Node, step_subject, task_subject
 from engine.spec.entry import Entry
+from engine.spec.excerpts import with_excerpts
 from engine.spec.fields import HOOK_LISTS, MAPS, TOP_FIELDS
 from engine.spec.model import Action, Hook, Hooks, Loaded, Place, Task, Workspace
 from engine.spec.problems import Problems, TooManyErrors, did_you_mean, nearest, shorten
 from engine.spec.schedulers import read_scheduler
+from engine.spec.settling import settle
 from engine.spec.tags import bind
 from engine.spec.tasks import read_hooks, read_task
 
@@ -54,6 +60,10 @@ _CHECKS = (
     *checks_actions.CHECKS,
     *checks_inputs.CHECKS,
     *checks_workflow_actions.CHECKS,
+    *settling.CHECKS,
+    *checks_reads.CHECKS,
+    *checks_calls.CHECKS,
+    *checks_unbuilt.CHECKS,
     *checks_templates.CHECKS,
 )
 
@@ -103,13 +113,15 @@ def load(
     name: str = "",
     paths: Container[str] | None = None,
     unsafe_templates: Literal["warn", "refuse"] = "warn",
+    stored_secrets: Container[str] = (),
 ) -> Loaded:
     """The workspace in `files` (relative path -> content), and all its problems. Files are our
     YAML, or Torc specifications in any notation.
 
     `name` is the workspace's own; `paths`, if given, lists every file of the workspace to check
     each `source:`. `unsafe_templates` is the server's setting; a workspace may be stricter, not
-    laxer. Renders no template, touches no disk, and never raises for an author's mistake.
+    laxer. `stored_secrets` names those that the server keeps beside the files. Renders no template,
+    touches no disk, and never raises for an author's mistake.
     """
     problems = Problems()
     merged = _Merged()
@@ -118,13 +130,17 @@ def load(
         for file in sorted(files, key=lambda path: PurePosixPath(path).parts):
             _add_file(merged, file, files[file], problems)
         draft = _read(merged, problems, name, paths, unsafe_templates == "refuse")
+        settled = settle(draft, merged.hooks)
+        draft = replace(draft, workspace=settled, _listed=[], stored_secrets=stored_secrets)
         workspace = draft.workspace
         for check in _CHECKS:
             problems.extend(check(draft))
     except TooManyErrors:
         pass  # already reported
+    found = problems.in_order()
     return Loaded(
-        None if problems.has_errors else _complete(workspace, merged), problems.in_order()
+        None if problems.has_errors else _complete(workspace, merged),
+        with_excerpts(found, files) if found else (),
     )
 
 

@@ -94,9 +94,26 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     return by_lower[found[0]] if found else None
 
 
+# what other systems call our keys
+_ELSEWHERE = {
+    "steps": "flow", "stages": "flow", "jobs": "tasks", "workflows": "tasks", "run": "script",
+    "needs": "depends_on", "requires": "depends_on", "if": "when", "condition": "when",
+    "loop": "for_each", "matrix": "for_each", "with_items": "for_each", "inputs": "input",
+    "params": "input", "parameters": "input", "with": "input", "uses": "action",
+    "outputs": "output", "environment": "env", "variables": "env", "enum": "options",
+    "choices": "options", "container": "image", "cwd": "workdir", "working_directory": "workdir",
+    "working-directory": "workdir", "retries": "retry", "timeout-minutes": "timeout",
+    "schedule": "triggers", "on": "triggers", "concurrency": "max_concurrent_jobs",
+    "on_failure": "on_error", "continue_on_error": "continue_on_failure",
+}  # fmt: skip
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)`, or nothing."""
-    close = nearest(word, known)
+    elsewhere = _ELSEWHERE.get(word)
+    if elsewhere is not None:
+        known = tuple(known)
+    close = elsewhere if elsewhere and elsewhere in known else nearest(word, known)
     return f" (did you mean '{close}'?)" if close else ""
 
 

@@ -13,9 +13,11 @@ _COUNTED = ("actions", "tasks", "triggers", "connections")
 
 
 def report(loaded: Loaded) -> str:
-    """One line per problem (`file:line:column: error: sentence`), the steps that workflow actions
-    select, and a summary."""
-    lines = [str(problem) for problem in loaded.problems]
+    """Each problem (`file:line:column: error: sentence`) with the line it is about, the steps that
+    workflow actions select, and a summary."""
+    lines = [
+        line for problem in loaded.problems for line in (str(problem), problem.excerpt) if line
+    ]
     if loaded.workspace is not None:
         lines += _selections(loaded.workspace)
     errors = len(loaded.errors)

@@ -15,9 +15,9 @@ from engine.spec.entry import (
     read_umask,
     read_values,
 )
-from engine.spec.fields import HOOK_LISTS, STEP_FIELDS, TASK_FIELDS
+from engine.spec.fields import ACTION_FIELDS, HOOK_LISTS, STEP_FIELDS, TASK_FIELDS
 from engine.spec.model import Action, Hook, Hooks, OnWorkerLost, Place, Step, Task
-from engine.spec.problems import shorten
+from engine.spec.problems import did_you_mean, shorten
 from engine.spec.schedulers import read_schedulers
 from engine.spec.slurm import read_workflow_actions
 
@@ -77,11 +77,16 @@ def _read_folder(entry: Entry) -> str | None:
 
 def _read_flow(task: str, entry: Entry, place: Place, reading: TaskReading) -> dict[str, Step]:
     if entry.get("flow") is None:
-        if isinstance(entry.node.value, dict):
+        is_misspelt = any(
+            did_you_mean(key, TASK_FIELDS).endswith("'flow'?)") for key in entry.pairs
+        )
+        if isinstance(entry.node.value, dict) and not is_misspelt:
             entry.problems.error(place, "missing-field", f"{entry.subject} is missing 'flow'")
         return {}
-    node = entry.mapping("flow")
+    node = entry.get("flow")
     if node is None or not isinstance(node.value, dict):
+        kind = node.kind if node else "nothing"
+        entry.complain("flow", f"must be a mapping of step names to steps, not {kind}")
         return {}
     if not node.value:
         entry.problems.error(
@@ -118,11 +123,18 @@ def _read_step(
         action = f"_inline:{task}:{name}"
         values = _read_inline(action, entry, place, reading)
     else:
-        entry.refuse_unknown(STEP_FIELDS)
         values = read_values(entry)
         if entry.get("action") is None:
             message = "flow step must have either 'action' (reference) or 'type' (inline action)"
+            of_action = [
+                key for key in entry.pairs if key in ACTION_FIELDS and key not in STEP_FIELDS
+            ]
+            if of_action:
+                message += f"; '{of_action[0]}' needs 'type'"
             entry.problems.error(place, "step", f"{entry.subject}: {message}")
+            entry.refuse_unknown((*STEP_FIELDS, *ACTION_FIELDS))
+        else:
+            entry.refuse_unknown(STEP_FIELDS)
     if action is None:
         return None
     lost = (

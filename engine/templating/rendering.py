@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
 from threading import Lock
 from types import TracebackType
 from typing import Any
@@ -164,7 +165,9 @@ def _compiled(text: str, filters: Collection[str], limits: RenderLimits) -> _Com
 def _unknown_filter(name: str) -> str:
     if name in OPTIONAL_FILTERS:
         return f"the filter '{name}' is not available here"
-    return f"there is no filter '{name[:40]}'"
+    close = get_close_matches(name[:40], BUILT_IN_FILTERS, n=1)
+    hint = f" (did you mean '{close[0]}'?)" if close else ""
+    return f"there is no filter '{name[:40]}'{hint}"
 
 
 def _located(lines: int, line: int, error: TemplateError) -> TemplateError:

@@ -24,8 +24,8 @@ actions:
   boom: {type: script, script: "echo it broke >&2; exit 3"}
   wait: {type: script, script: 'touch "{{ input.mark }}"; sleep {{ input.seconds }}',
          input: {mark: {type: string}, seconds: {type: string}}}
-  note: {type: script, script: 'sleep 0.5; echo "{{ input.text }}" >> "{{ input.file }}"',
-         input: {text: {type: string}, file: {type: string}}}
+  note: {type: script, script: 'sleep 0.5; echo "{{ input.text }}" >> "{{ input.path }}"',
+         input: {text: {type: string}, path: {type: string}}}
 tasks:
   greet:
     input: {name: {type: string, required: true}, times: {type: integer, default: 1}}
@@ -37,9 +37,9 @@ tasks:
     input: {mark: {type: string}, seconds: {type: string}}
     flow: {wait: {action: wait, input: {mark: "{{ input.mark }}", seconds: "{{ input.seconds }}"}}}
   hooked:
-    input: {file: {type: string}}
+    input: {path: {type: string}}
     flow: {hello: {action: say, input: {name: hook}}}
-    on_success: [{action: note, input: {text: "{{ hook.status }}", file: FILE}}]
+    on_success: [{action: note, input: {text: "{{ hook.status }}", path: FILE}}]
 """
 
 
@@ -155,7 +155,7 @@ def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_it_waits_for_the_hooks_that_the_job_set_off(flows: Path) -> None:
-    finished = manage("run", str(flows), "hooked", "--input", "file=x")
+    finished = manage("run", str(flows), "hooked", "--input", "path=x")
     assert finished.returncode == 0, finished.stderr
     assert (flows.parent / "hook-ran").read_text() == "completed\n"
     assert "hook:note/hook: completed" in finished.stdout

@@ -411,8 +411,7 @@ class RunnerContract:
 
     def test_the_last_output_line_that_parses_wins(self, finish: Any) -> None:
         outcome, log = finish(
-            "echo 'OUTPUT: 1'; echo 'OUTPUT: {\"v\": 2}'; echo 'OUTPUT: {broken'; echo 'OUTPUT:"
-            " NaN'"
+            "echo 'OUTPUT: 1'; echo 'OUTPUT: {\"v\": 2}'; echo 'OUTPUT: {broken'; echo 'OUTPUT:'"
         )
         assert outcome.verdict is Verdict.SUCCEEDED
         assert outcome.output == {"v": 2}
@@ -420,6 +419,18 @@ class RunnerContract:
             len([line for line in log.lines if line.stream == "server" and "OUTPUT:" in line.text])
             == 2
         )
+
+    def test_an_output_that_cannot_be_passed_on_exactly_fails_the_step(self, finish: Any) -> None:
+        outcome, _log = finish("echo 'OUTPUT: {\"loss\": NaN}'; echo 'OUTPUT: 1'")
+        assert outcome.verdict is Verdict.FAILED
+        assert outcome.error is not None and "NaN is not a JSON value" in outcome.error
+        assert not outcome.has_output
+
+    def test_lines_of_state_say_once_that_they_have_no_effect(self, finish: Any) -> None:
+        outcome, log = finish("echo 'STATE: {}'; echo 'STATE: {}' >&2; echo 'STATE: {\"a\": 1}'")
+        assert outcome.verdict is Verdict.SUCCEEDED
+        (told,) = [line.text for line in log.lines if line.stream == "server"]
+        assert "does not keep state" in told
 
     def test_only_stdout_at_column_zero_is_output(self, finish: Any) -> None:
         outcome, _ = finish(

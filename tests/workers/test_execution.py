@@ -196,14 +196,64 @@ def test_a_step_knows_who_it_is(perform):
     assert order.attempt == "0000000007-7-1"
 
 
-def test_a_value_too_large_for_the_environment_is_in_the_file_and_the_log_says_so(perform):
-    _ledger, runner, ended = perform(
-        material(step=Step("a", input={"big": "x" * 150_000, "nul": "a\0b"[:1]}))
+BIG = "x" * 150_000
+NO_ROOM = (
+    "input 'big' (150,000 bytes) does not fit into STROEM_INPUT_BIG: a variable holds at most"
+    " 100,000; read it from the JSON file named by STROEM_INPUT_FILE"
+)
+
+
+def test_a_value_too_large_for_the_environment_is_in_the_file_and_log_and_variable_say_so(perform):
+    _ledger, runner, ended = perform(material(step=Step("a", input={"big": BIG})))
+    assert runner.orders[0].env["STROEM_INPUT_BIG"] == NO_ROOM
+    assert [line.text for _, lines in ended.batches for line in lines] == [f"Warning: {NO_ROOM}"]
+
+
+def test_values_too_large_together_are_left_out_in_order(perform):
+    given = {f"v{number}": "x" * 90_000 for number in range(7)}
+    _ledger, runner, ended = perform(material(step=Step("a", input=given)))
+    env = runner.orders[0].env
+    assert len(env["STROEM_INPUT_V5"]) == 90_000
+    assert "all inputs together may have 600,000 in variables" in env["STROEM_INPUT_V6"]
+    (note,) = [line.text for _, lines in ended.batches for line in lines]
+    assert note.startswith("Warning: input 'v6'")
+
+
+INLINE = "_inline:ship:build"
+
+
+def test_an_inline_step_sees_the_input_of_its_job_below_its_own(perform):
+    seen = {}
+
+    def look(order, lines, stop):
+        seen.update(json.loads(order.input_path.read_text()))
+        return StepOutcome(Verdict.SUCCEEDED, 0)
+
+    action = Action(type="script", script="echo {{ input.version }} {{ input.mode }}")
+    job = {"version": "3.10", "mode": "job", "none": None, "big": BIG}
+    _, runner, ended = perform(
+        material(action, Step(INLINE, input={"mode": "own"}), job_input=job), FakeRunner(look)
     )
-    assert "STROEM_INPUT_BIG" not in runner.orders[0].env
-    assert [line.text for _, lines in ended.batches for line in lines] == [
-        "Warning: input 'big' does not fit into STROEM_INPUT_BIG; read it from STROEM_INPUT_FILE"
-    ]
+    (order,) = runner.orders
+    assert order.work.code == "echo 3.10 own"
+    assert order.env["STROEM_INPUT_VERSION"] == "3.10"
+    assert order.env["STROEM_INPUT_MODE"] == "own"
+    assert "STROEM_INPUT_NONE" not in order.env
+    assert seen == {"version": "3.10", "mode": "own", "big": BIG}
+    assert order.env["STROEM_INPUT_BIG"] == NO_ROOM
+    assert not ended.batches  # the step did not ask for it
+    assert ended.report.input == {"mode": "own"}  # what is stored and shown is the step's own
+
+
+def test_a_named_action_sees_of_the_job_only_what_it_declares(perform):
+    job = {"version": "3.10", "mode": "job"}
+    fields = {"version": InputField("string")}
+    _, runner, _ = perform(
+        material(Action(type="script", script="x", input=fields), Step("a"), job_input=job)
+    )
+    env = runner.orders[0].env
+    assert env["STROEM_INPUT_VERSION"] == "3.10"
+    assert "STROEM_INPUT_MODE" not in env
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from apps.jobs.transitions.rows import Instance
 from apps.workspaces.errors import SecretError
 from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
 from engine.lifecycle import StepStatus
+from engine.output import load_stored
 from engine.templating import context_name
 
 OUTPUTS = """
@@ -38,7 +38,7 @@ class View:
 
 def opened(stored: str | bytes) -> Opened:
     """A value with its secrets in clear, from its JSON text or its sealed form."""
-    return (json.loads(stored), ()) if isinstance(stored, str) else reveal(stored)
+    return (load_stored(stored), ()) if isinstance(stored, str) else reveal(stored)
 
 
 def clear_input(job: Job) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def outputs_of(
 def _output(text: str | None, sealed: bytes | None) -> Opened:
     if sealed is not None:
         return reveal(sealed)
-    return (None if text is None else json.loads(text)), ()
+    return (None if text is None else load_stored(text)), ()
 
 
 def base_view(job: Job, plan: Plan, names: frozenset[str]) -> View:

@@ -167,6 +167,41 @@ def test_no_body_at_all_is_no_input(tmp_path: Path, operator: APIClient) -> None
     assert operator.post("/api/workspaces/bare/tasks/main/execute").status_code == 200
 
 
+TYPED = """tasks:
+  main:
+    input: {v: {type: string}, n: {type: number}}
+    flow: {one: {type: script, script: 'true'}}
+"""
+
+
+@pytest.mark.parametrize("typed", ["3.10", "12e45", "1e999"])
+def test_a_number_for_a_text_field_is_taken_as_the_caller_wrote_it(
+    tmp_path: Path, operator: APIClient, typed: str
+) -> None:
+    workspace(tmp_path, TYPED, "bare")
+    body = f'{{"input": {{"v": {typed}, "n": 0.10}}}}'.encode()
+    answer = operator.generic(
+        "POST", "/api/workspaces/bare/tasks/main/execute", body, content_type="application/json"
+    )
+    assert answer.status_code == 200, answer.content
+    assert Job.objects.get().input == {"v": typed, "n": 0.1}
+
+
+@pytest.mark.parametrize("number", [b"0.12345678901234567891", b"1e999", b"9223372036854775808"])
+def test_a_number_that_would_not_be_exact_is_400(
+    tmp_path: Path, operator: APIClient, number: bytes
+) -> None:
+    workspace(tmp_path, TYPED, "bare")
+    answer = operator.generic(
+        "POST",
+        "/api/workspaces/bare/tasks/main/execute",
+        b'{"input": {"n": ' + number + b"}}",
+        content_type="application/json",
+    )
+    assert answer.status_code == 400 and "input 'n'" in error(answer)
+    assert not Job.objects.exists()
+
+
 def test_a_backslash_before_u0000_is_text(shop: Any, operator: APIClient) -> None:
     body = {"input": {"name": "a\\u0000b"}}
     assert (
@@ -219,6 +254,11 @@ def test_a_broken_server_tells_nothing(
 
 def test_a_workspace_is_listed_with_its_counts(shop: Any, operator: APIClient) -> None:
     (item,) = operator.get("/api/workspaces").json()
+    (problem,) = item.pop("problems")
+    assert (
+        problem["code"] == "not-built" and "triggers, which never fire: nightly" in problem["text"]
+    )
+    assert item.pop("warnings", [problem["text"]]) == [problem["text"]]
     assert item == {
         "name": "shop",
         "tasks_count": 1,
@@ -226,7 +266,6 @@ def test_a_workspace_is_listed_with_its_counts(shop: Any, operator: APIClient) -
         "triggers_count": 1,
         "connections_count": 0,
         "revision": shop.current.digest,
-        "problems": [],
     }
 
 

@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import Group
 from django.db import connection
 
+from apps.accounts.models import User
 from apps.workspaces import ledger, services, snapshots
 from apps.workspaces.errors import SourceError
 from apps.workspaces.models import Blob, Revision, Workspace
@@ -243,3 +245,40 @@ def test_what_is_left_out_is_told_by_validate_as_well(folder: Path) -> None:
     (folder / "node_modules").mkdir()
     _, loaded = read_path(str(folder))
     assert [problem.place.file for problem in loaded.problems] == ["node_modules", "dangling"]
+
+
+def test_approvers_who_do_not_exist_are_a_warning_with_the_nearest_name(tmp_path: Path) -> None:
+    Group.objects.create(name="release-managers")
+    User.objects.create_user(email="Ada@example.org", password="long enough password")
+    (tmp_path / "flow.yaml").write_text("""
+actions:
+  ask:
+    type: approval
+    message: ok?
+    approvers: {users: [ada@example.org, bob@example.org], groups: [release-manager]}
+    escalation: {after: 1h, groups: [release-managers, nobody-knows]}
+tasks:
+  main: {flow: {go: {action: ask}, inline: {type: approval, message: x, approvers: {groups: [ops]}}}}
+""")
+    found = services.import_folder("shop", tmp_path)
+    assert found.current is not None
+    assert [problem["message"] for problem in found.problems] == [
+        "Approval 'ask' asks the user 'bob@example.org', which does not exist here",
+        "Approval 'ask' asks the group 'release-manager', which does not exist here (did you mean"
+        " 'release-managers'?)",
+        "Approval 'ask' asks the group 'nobody-knows', which does not exist here",
+        "Approval 'main/inline' asks the group 'ops', which does not exist here",
+    ]
+
+
+def test_a_secret_stored_on_the_server_is_known(tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text("""
+tasks:
+  main:
+    flow: {one: {type: script, script: x, env: {A: "{{ secret.stored }}", B: "{{ secret.other }}"}}}
+""")
+    found = services.import_folder("shop", tmp_path)
+    assert len(found.problems) == 2
+    services.store_secret(found, "stored", "a-value-to-keep", by="test")
+    (problem,) = services.refresh(found).problems
+    assert "references secret 'other' which is not defined" in problem["message"]

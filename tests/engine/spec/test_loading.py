@@ -232,7 +232,7 @@ def test_two_inline_steps_of_one_generated_name_are_refused():
 
 def test_names_with_braces_are_only_names():
     text = (
-        "tasks: {'a}b{0}': {input: {'{x}': {type: strnig}}, flow: {'{': {type: script, script:"
+        "tasks: {'a}b{0}': {input: {'{x}': {type: strnig}}, flow: {s: {type: script, script:"
         " echo}}}}"
     )
     assert only(text).message.startswith(

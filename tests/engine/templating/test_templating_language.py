@@ -419,7 +419,7 @@ MISWRITTEN = [
         "{{ a | replace(from='a', from='b') }}",
         "the filter 'replace' is given the argument 'from' twice",
     ),
-    ("{{ a | tojson }}", "there is no filter 'tojson'"),
+    ("{{ a | tojson }}", "there is no filter 'tojson' (did you mean 'json'?)"),
     ("{{ a is odd(1) }}", "the test 'odd' takes no values in parentheses"),
     ("{{ a is divisibleby }}", "the test 'divisibleby' takes 1 value in parentheses"),
     ("{{ lipsum() }}", "there is no function 'lipsum'; functions are now, range, throw"),

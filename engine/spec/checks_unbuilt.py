@@ -1,0 +1,98 @@
+"""What the workspace language has and this version does not carry out: one warning names it all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from engine import templating
+from engine.spec.draft import Draft
+from engine.spec.fields import HOOK_LISTS
+from engine.spec.model import Place, Problem
+from engine.spec.problems import shorten, warning
+from engine.spec.sites import find_sites
+
+UNBUILT = "not-built"
+_MOST_NAMES = 5
+_STATE = re.compile(r"\b(GLOBAL_)?STATE(: ?[{$%\"'\\]|_DIR\b|_OUT_DIR\b)")
+_ARTIFACTS = re.compile(r"\bARTIFACTS_DIR\b")
+_STATES, _FILES = "state (STATE: lines, STATE_DIR):", "artifacts (ARTIFACTS_DIR):"
+_CODE = 20_000  # letters of a script that are searched
+
+_Found = tuple[str, str, Place]  # what, name, where
+
+
+def check_unbuilt(draft: Draft) -> Iterator[Problem]:
+    """One warning for the workspace, at the first place."""
+    names: dict[str, list[str]] = {}
+    places: list[Place] = []
+    for what, name, place in _find(draft):
+        named = names.setdefault(what, [])
+        places.append(place)
+        if name not in named:
+            named.append(name)
+    if names:
+        listed = "; ".join(f"{what} {_shown(named)}" for what, named in names.items())
+        message = f"this version does not carry out {listed}"
+        first = min(places, key=lambda place: (place.file, place.line, place.column))
+        yield warning(first, UNBUILT, message)
+
+
+def _shown(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(shorten(name, 40) for name in names[:_MOST_NAMES]) + more
+
+
+def _find(draft: Draft) -> Iterator[_Found]:
+    for name in draft.workspace.triggers:
+        yield "triggers, which never fire:", name, draft.at("triggers", name)
+    for name in draft.workspace.mcp_servers:
+        yield "MCP servers:", name, draft.at("mcp_servers", name)
+    for name, _, action in draft.actions():
+        if action.type == "agent":
+            what = "agent actions, with which no job starts:"
+            yield what, _plain(draft, name), draft.in_action(name)
+        code = "\n".join((action.script or "", action.cmd or ""))[:_CODE]
+        key = "script" if action.script else "cmd"
+        if _STATE.search(code):
+            yield _STATES, _plain(draft, name), draft.in_action(name, key)
+        if _ARTIFACTS.search(code):
+            yield _FILES, _plain(draft, name), draft.in_action(name, key)
+    yield from _foreign(draft)
+    yield from _state_in_templates(draft)
+
+
+def _plain(draft: Draft, action: str) -> str:
+    return "/".join(draft.inline[action]) if action in draft.inline else action
+
+
+def _foreign(draft: Draft) -> Iterator[_Found]:
+    """Actions and types of libraries and of other workspaces."""
+    what = "actions of libraries and other workspaces, with which no job starts:"
+    for task_name, task in draft.workspace.tasks.items():
+        for name, step in task.flow.items():
+            if is_foreign(draft, step.action):
+                yield what, step.action, draft.in_step(task_name, name, "action")
+    for hooks in (draft.workspace.hooks, *(t.hooks for t in draft.workspace.tasks.values())):
+        for event in HOOK_LISTS:
+            for hook in getattr(hooks, event):
+                if is_foreign(draft, hook.action):
+                    yield "hooks of libraries and other workspaces:", hook.action, hook.place
+
+
+def is_foreign(draft: Draft, action: str) -> bool:
+    owner, dot, _ = action.partition(".")
+    return bool(dot) and owner != draft.name and not draft.has_action(action)
+
+
+def _state_in_templates(draft: Draft) -> Iterator[_Found]:
+    for site in find_sites(draft):
+        if "state" in site.text or "artifacts" in site.text:
+            read = templating.references(site.text)
+            if read.names & {"state", "global_state"}:
+                yield _STATES, site.subject, site.place
+            if ("hook", "artifacts") in {path[:2] for path in read.paths}:
+                yield _FILES, site.subject, site.place
+
+
+CHECKS = (check_unbuilt,)

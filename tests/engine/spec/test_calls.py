@@ -1,0 +1,259 @@
+"""What a step gives to what it calls, and what its code reads: said before a job fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engine.spec.builders import load, sentences
+
+DEPLOY = """
+    actions:
+      deploy:
+        type: script
+        input: { version: { type: string, required: true }, mode: { type: string } }
+        script: echo "$STROEM_INPUT_VERSION" "$STROEM_INPUT_MODE"
+"""
+
+
+def warned(text: str) -> list[str]:
+    assert sentences(text) == []
+    return sentences(text, "warning")
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "input: { version: { type: string } }, flow: { s: { action: deploy } }",
+        "flow: { s: { action: deploy, input: { version: '{{ secret.v }}' } } }",
+        "flow: { s: { action: deploy, input: { version: 1 } } }",
+    ],
+)
+def test_a_required_input_may_come_from_the_step_or_from_the_job(task: str):
+    assert warned(f"    secrets: {{ v: x }}{DEPLOY}    tasks: {{ t: {{ {task} }} }}\n") == []
+
+
+def test_a_required_input_that_nobody_gives_is_said_for_steps_hooks_and_tasks():
+    found = warned(f"""{DEPLOY}
+      call: {{ type: task, task: child }}
+    tasks:
+      child:
+        input: {{ n: {{ type: integer, required: true }} }}
+        flow: {{ s: {{ type: script, script: echo }} }}
+      t:
+        input: {{ n: {{ type: integer }} }}
+        flow: {{ a: {{ action: deploy }}, b: {{ action: call }}, c: {{ type: task, task: child }} }}
+        on_error: [ {{ action: deploy }} ]
+    """)
+    assert found == [
+        "Task 't' step 'a' does not give input 'version', which action 'deploy' requires",
+        "Task 't' step 'b' does not give input 'n', which task 'child' requires",
+        "Task 't' step 'c' does not give input 'n', which task 'child' requires",
+        "Task 't' on_error[0] does not give input 'version', which action 'deploy' requires",
+    ]
+
+
+def test_a_given_input_that_is_neither_declared_nor_read_is_said():
+    found = warned(
+        DEPLOY + "    tasks: { t: { flow: { s: { action: deploy, input: { verison: 1, mode: b,"
+        " version: c } } } } }\n"
+    )
+    assert found == [
+        "Task 't' step 's' gives input 'verison', which action 'deploy' does not declare or read"
+        " (did you mean 'version'?)"
+    ]
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["echo {{ input.extra | sh }}", 'echo "$STROEM_INPUT_EXTRA"', 'cat "$STROEM_INPUT_FILE"'],
+)
+def test_an_input_that_the_code_reads_needs_no_declaration(script: str):
+    text = f"""
+    actions: {{ a: {{ type: script, script: '{script}' }} }}
+    tasks: {{ t: {{ flow: {{ s: {{ action: a, input: {{ extra: x }} }} }} }} }}
+    """
+    assert warned(text) == []
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["echo {{ input.version | sh }}", 'echo "$STROEM_INPUT_VERSION"', "${STROEM_INPUT_VERSION}"],
+)
+def test_an_inline_step_reads_the_input_of_its_job_and_a_named_action_does_not(script: str):
+    job = "input: { version: { type: string } }"
+    inline = f"tasks: {{ t: {{ {job}, flow: {{ s: {{ type: script, script: '{script}' }} }} }} }}"
+    assert warned(inline) == []
+    named = f"""
+    actions: {{ a: {{ type: script, script: '{script}' }} }}
+    tasks:
+      t: {{ {job}, flow: {{ s: {{ action: a }}, r: {{ action: a, input: {{ version: x }} }} }} }}
+    """
+    assert warned(named) == [
+        "Task 't' step 's' does not give input 'version', which the script of action 'a' reads"
+    ]
+
+
+def test_advice_names_only_variables_that_are_there():
+    text = """
+    actions: { a: { type: script, script: "echo {{ input.version }}" } }
+    tasks:
+      t:
+        input: { version: { type: string } }
+        flow: { s: { type: script, script: "echo {{ input.version }}" } }
+    """
+    named, inline = warned(text)
+    assert "declare input 'version' and use \"$STROEM_INPUT_VERSION\"" in named
+    assert 'code; use "$STROEM_INPUT_VERSION"' in inline
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("{{ input.nmae | sh }}", "(did you mean 'name'?)"),
+        ("$STROEM_INPUT_NMAE", "(did you mean 'name'?)"),
+        ("{{ secret.tokn | sh }}", "(did you mean 'token'?)"),
+        ("{{ secrets.token | sh }}", "(did you mean 'secret'?)"),
+        ("{{ bulid.output.x | sh }}", "(did you mean 'build'?)"),
+    ],
+)
+def test_a_misspelt_name_in_code_is_said(code: str, told: str):
+    text = f"""
+    secrets: {{ token: abc }}
+    tasks:
+      t:
+        input: {{ name: {{ type: string }} }}
+        flow:
+          build: {{ type: script, script: make }}
+          s: {{ type: script, depends_on: [build], script: 'echo {code}' }}
+    """
+    (sentence,) = warned(text)
+    assert sentence.endswith(told)
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("{{ input.nmae }}", "which the task does not declare (did you mean 'name'?)"),
+        ("{{ build.outptu.x }}", "'build.outptu', which does not exist (did you mean 'output'?)"),
+        ("{{ each.itme }}", "'each.itme', which does not exist (did you mean 'item'?)"),
+    ],
+)
+def test_a_misspelt_name_in_the_input_of_a_step_is_said(code: str, told: str):
+    text = f"""
+    tasks:
+      t:
+        input: {{ name: {{ type: string }} }}
+        flow:
+          build: {{ type: script, script: make }}
+          s:
+            type: script
+            depends_on: [build]
+            for_each: [1]
+            script: echo
+            input: {{ x: "{code}" }}
+    """
+    (sentence,) = warned(text)
+    assert told in sentence
+
+
+def test_a_misspelt_name_of_a_hook_is_said():
+    text = """
+    actions: { a: { type: script, script: 'cat "$STROEM_INPUT_FILE"' } }
+    tasks:
+      t:
+        flow: { s: { type: script, script: make } }
+        on_error: [ { action: a, input: { x: "{{ hook.job_id }} {{ hook.eror_message }}" } } ]
+        on_suspended: [ { action: a, input: { x: "{{ hook.message }} {{ hook.step }}" } } ]
+    """
+    first, second = warned(text)
+    assert first.endswith(
+        "'hook.eror_message', which does not exist (did you mean 'error_message'?)"
+    )
+    assert "'hook.step', which does not exist" in second
+
+
+def test_suggestions_propose_only_what_exists():
+    text = (
+        "tasks: { t: { flow: { s: { type: script, script: x, input: { a: '{{ stat.x }}' } } } } }"
+    )
+    (sentence,) = warned(text)
+    assert "did you mean" not in sentence
+
+
+@pytest.mark.parametrize("name", ["file", "File", "FILE"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tasks: {{ t: {{ input: {{ {name}: {{ type: string }} }}, flow: {{ s: {{ type: script, script: x }} }} }} }}",
+        "actions: {{ a: {{ type: script, script: x, input: {{ {name}: {{ type: string }} }} }} }}",
+        "tasks: {{ t: {{ flow: {{ s: {{ type: script, script: x, input: {{ {name}: x }} }} }} }} }}",
+    ],
+)
+def test_an_input_may_not_take_the_variable_of_the_input_file(name: str, text: str):
+    (sentence,) = sentences(text.format(name=name))
+    assert f"input '{name}' would take STROEM_INPUT_FILE" in sentence and "rename" in sentence
+
+
+def test_an_input_named_like_another_variable_of_ours_is_told_apart_by_its_prefix():
+    text = "tasks: { t: { input: { job_id: { type: string } }, flow: { s: { type: script, script: x } } } }"
+    assert load(text).problems == ()
+
+
+def test_an_own_variable_that_ours_would_replace_is_refused():
+    text = "actions: { a: { type: script, script: x, env: { STROEM_JOB_ID: mine } } }"
+    (sentence,) = sentences(text)
+    assert "STROEM_JOB_ID" in sentence and "rename" in sentence
+
+
+@pytest.mark.parametrize("name", ["make all", "1st", "über", "a.b"])
+def test_a_step_that_no_template_can_name_is_told(name: str):
+    (sentence,) = warned(
+        f"tasks: {{ t: {{ flow: {{ '{name}': {{ type: script, script: x }} }} }} }}"
+    )
+    assert "no template can read its output" in sentence
+
+
+def test_a_webhook_may_bring_fields_that_nobody_declares():
+    text = """
+    tasks: { t: { flow: { s: { type: script, script: "echo {{ input.body.ref | sh }}" } } } }
+    triggers: { push: { type: webhook, name: push, task: t } }
+    """
+    (sentence,) = warned(text)
+    assert "triggers, which never fire" in sentence
+
+
+UNBUILT = [
+    ("tasks: { t: { flow: { s: { action: lib.deploy } } } }", "lib.deploy"),
+    ("actions: { a: { type: agent, provider: p, prompt: x } }", "agent actions"),
+    ("mcp_servers: { m: { transport: stdio, command: x } }", "MCP servers: m"),
+    ("actions: { a: { type: script, script: 'echo \"STATE: {}\"' } }", "state"),
+    ("actions: { a: { type: script, script: 'ls $STATE_DIR' } }", "state"),
+    ("actions: { a: { type: script, script: 'echo {{ state.n }}' } }", "state"),
+    ("actions: { a: { type: script, script: 'cp x $ARTIFACTS_DIR' } }", "artifacts"),
+]
+
+
+@pytest.mark.parametrize(("text", "named"), UNBUILT)
+def test_what_is_not_built_yet_is_named_in_one_warning(text: str, named: str):
+    found = [problem for problem in load(text).problems if problem.code == "not-built"]
+    (problem,) = found
+    assert problem.severity == "warning" and problem.message.startswith("this version does not")
+    assert named in problem.message and problem.place.line == 1
+
+
+def test_all_that_is_not_built_is_one_warning():
+    text = """
+    actions: { ask: { type: agent, provider: p, prompt: x } }
+    tasks: { t: { flow: { s: { type: script, script: "echo 'STATE: {}'" } } } }
+    triggers: { n: { type: scheduler, cron: "0 3 * * *", task: t } }
+    """
+    found = [problem.message for problem in load(text).problems if problem.code == "not-built"]
+    assert found == [
+        "this version does not carry out triggers, which never fire: n; agent actions, with which"
+        " no job starts: ask; state (STATE: lines, STATE_DIR): t/s"
+    ]
+
+
+def test_the_word_state_in_ordinary_text_is_no_state():
+    text = "actions: { a: { type: script, script: 'echo state: $STATE; echo ESTATE: x' } }"
+    assert load(text).problems == ()
