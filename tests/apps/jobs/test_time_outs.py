@@ -188,3 +188,14 @@ def test_a_time_out_that_is_swept_by_two_is_carried_out_once(home: Any) -> None:
     assert sweeps.overdue_jobs() == 1 and sweeps.overdue_jobs() == 0
     assert fired(job) == ["on_error"]
     assert not Job.objects.filter(Q(id=job.id) & ~Q(status="failed")).exists()
+
+
+def test_a_claim_says_how_long_its_job_may_still_take(home: Any) -> None:
+    hand = Hand()
+    start(home, "works")
+    late = hand.claim()
+    start(home, "inner")
+    free = hand.claim()
+    assert late is not None and free is not None
+    assert late.job_ends_in_s is not None and 0 < late.job_ends_in_s <= 300
+    assert free.job_ends_in_s is None
