@@ -28,7 +28,7 @@ def whole_number(least: int, most: int, what: str = "a whole number") -> Callabl
     return read
 
 
-port_number = whole_number(1, LARGEST_PORT, "a port")
+port_number = whole_number(1, LARGEST_PORT, "a number")
 
 
 def full_id(text: str) -> UUID:

@@ -29,9 +29,10 @@ tasks:
     flow: {one: {action: work}, gate: {action: ask}}
     workflow_actions: [{trigger_type: on_workflow_complete, action_type: run_commands, commands: ["true"]}]
 """
-EVERYBODY, PEOPLE = "everybody", "people"
+EVERYBODY, PEOPLE, SUPERUSERS = "everybody", "people", "superusers"
 
-# (method, route): who may call it. A role: 404 below viewer, 403 between viewer and the role.
+# (method, route): who may call it. A role: 404 below viewer, 403 between viewer and the role; 403
+# for every role where only superusers may.
 TABLE: dict[tuple[str, str], Any] = {
     ("get", "healthz"): EVERYBODY,
     ("get", "api/config"): EVERYBODY,
@@ -49,6 +50,7 @@ TABLE: dict[tuple[str, str], Any] = {
     ("get", "api/stats"): PEOPLE,
     ("get", "api/workers"): PEOPLE,
     ("get", "api/workers/<str:worker>"): PEOPLE,
+    ("delete", "api/workspaces/<str:workspace>"): SUPERUSERS,
     ("post", "api/workspaces/<str:workspace>/refresh"): Role.ADMIN,
     ("get", "api/workspaces/<str:workspace>/secrets"): Role.ADMIN,
     ("put", "api/workspaces/<str:workspace>/secrets/<str:name>"): Role.ADMIN,
@@ -79,8 +81,9 @@ BODIES = {
 }
 # Answers of open routes to anonymous callers, with these bodies.
 OPEN_ANSWERS = {"api/auth/login": 401, "api/auth/refresh": 401}
-# Allowed, but without an object: an unknown key, an approval that was not given.
+# Allowed, but without an object (an unknown key, an approval that was not given), or too early.
 IN_VAIN = {
+    "api/workspaces/<str:workspace>": 409,
     "api/auth/api-keys/<str:prefix>": 404,
     "api/jobs/<str:job>/steps/<str:step>/withdraw": 409,
 }
@@ -129,6 +132,8 @@ def test_every_route_has_a_row_and_every_row_a_route() -> None:
 
 def expected(needed: Any, role: Role | None) -> set[int]:
     """Statuses that a caller with `role` on every workspace may get."""
+    if needed == SUPERUSERS:
+        return {404} if role is None else {403}
     if needed in (EVERYBODY, PEOPLE) or RANK.index(role) >= RANK.index(needed):
         return {200}
     return {404} if role is None else {403}
