@@ -172,7 +172,6 @@ class ApiTokenAdmin(SuperusersOnly, generic.ModelAdmin[ApiToken]):
     when_empty = "No keys yet. Make one here; users can also make their own through the API."
     list_select_related = ("user",)
     search_fields = ("name", "prefix", "user__email")
-    autocomplete_fields = ("user",)
     of_existing = ("name", "prefix", "user", "created_at", "expires_at", "last_used_at")
 
     def get_fields(self, request: HttpRequest, obj: ApiToken | None = None) -> tuple[str, ...]:
