@@ -18,7 +18,7 @@ from engine.orders import CommandsWork, Limits, NodesWork, StepOutcome, Verdict
 from engine.slurm_script import Launch
 from engine.workflow_actions import NO_NODES, only_asks
 from runners.guard.guard import Guard
-from runners.guard.strays import ATTEMPT_MARK, KEEPER_MARK
+from runners.guard.strays import mark
 from runners.host.environment import User
 from runners.host.process import Command, ProcessEnd, supervise
 from runners.lines import LineFeed
@@ -137,8 +137,7 @@ class Actions:
             **material.environment,
             "STROEM_OUTPUT_DIR": str(directory),
             "TORC_OUTPUT_DIR": str(directory),
-            ATTEMPT_MARK: attempt.name,
-            KEEPER_MARK: self._guard.keeper,
+            **mark(attempt.name, self._guard.keeper),
         }
         timeout_s = material.timeout_s
         deadline = None if timeout_s is None else time.monotonic() + timeout_s

@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 ATTEMPT_MARK = "STROEM_ATTEMPT"
 KEEPER_MARK = "STROEM_GUARD"
+# beside the keeper's number, so that workers of older versions on the same host still know it
+PLACE_MARK = "STROEM_GUARD_PLACE"
 _SCAN_INTERVAL_S = 0.05
 _HAS_PROC = sys.platform == "linux"
 guards: set[int] = set()  # sessions of this process's guards, which may become its orphans
@@ -57,6 +59,12 @@ def identify_keeper(pid: int) -> str:
     """The name of a keeper in the mark of its processes. It also says where its number counts: a
     process in a container is seen from the host, too, where the number means another process."""
     return f"{identify(pid)}@{_find_place()}"
+
+
+def mark(attempt: str, keeper: str) -> dict[str, str]:
+    """The variables that mark the processes of an attempt."""
+    identity, _, place = keeper.partition("@")
+    return {ATTEMPT_MARK: attempt, KEEPER_MARK: identity, PLACE_MARK: place}
 
 
 def has_ended(keeper: str) -> bool:
@@ -109,7 +117,10 @@ def read_marks(pid: int) -> tuple[str | None, str | None]:
             environment = b"\0" + file.read()
     except OSError:
         return None, None
-    return _find_mark(environment, ATTEMPT_MARK), _find_mark(environment, KEEPER_MARK)
+    attempt, keeper, place = (
+        _find_mark(environment, name) for name in (ATTEMPT_MARK, KEEPER_MARK, PLACE_MARK)
+    )
+    return attempt, keeper if keeper is None or place is None else f"{keeper}@{place}"
 
 
 def _find_mark(environment: bytes, name: str) -> str | None:

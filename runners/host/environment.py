@@ -16,7 +16,7 @@ from pathlib import Path
 
 from engine.errors import PlatformError
 from engine.orders import INPUT_FILE, StepOrder
-from runners.guard.strays import ATTEMPT_MARK, KEEPER_MARK
+from runners.guard.strays import mark
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSED = ("HOME", "LANG", "LANGUAGE", "LOGNAME", "SHELL", "TZ", "USER")
@@ -142,8 +142,7 @@ def for_step(base: Mapping[str, str], order: StepOrder, keeper: str) -> dict[str
         "TMPDIR": str(order.scratch_dir),
         **order.env,
         **({INPUT_FILE: str(order.input_path)} if order.input_path is not None else {}),
-        ATTEMPT_MARK: order.attempt,
-        KEEPER_MARK: keeper,
+        **mark(order.attempt, keeper),
     }
 
 
@@ -164,8 +163,7 @@ def for_installer(
         "UV_PYTHON_DOWNLOADS": "never",
         **trust,
         **sources,
-        ATTEMPT_MARK: order.attempt,
-        KEEPER_MARK: keeper,
+        **mark(order.attempt, keeper),
     }
 
 

@@ -70,6 +70,7 @@ def test_no_step_is_ended_by_a_stranger(quick_house: House, tmp_path: Path, seco
             jobs.append(start(source))
         stranger.sweep(frozenset())
     found = Attempt.objects.filter(job_id__in=[job.id for job in jobs])
+    assert {attempt.error for attempt in found} == {""}
     assert {fresh(job).status for job in jobs} == {"completed"}
     assert found.count() == len(jobs)
     workers = Worker.objects.filter(id__in=found.values("worker_id"))

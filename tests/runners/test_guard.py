@@ -223,7 +223,7 @@ def test_a_guard_that_was_killed_is_replaced_and_knows_the_steps(launch):
 def test_a_process_that_the_guard_was_not_told_of_is_found_by_its_mark(tmp_path):
     guard = Guard(lease_s=60, margin_s=2)
     guard.start()
-    mark = {**os.environ, strays.KEEPER_MARK: guard.keeper, strays.ATTEMPT_MARK: "never-told"}
+    mark = {**os.environ, **strays.mark("never-told", guard.keeper)}
     with subprocess.Popen(["sleep", "300"], env=mark, start_new_session=True) as process:
         guard.close()
         assert process.wait(10) == -signal.SIGTERM
