@@ -91,9 +91,9 @@ def make(keeper: str) -> Cells | None:
         return None
     for name in os.listdir(parent):
         owner = name.removeprefix(_PREFIX)
-        if name != owner and not strays.is_alive(owner):
+        if name != owner and strays.has_ended(owner.replace("_", "/")):
             _remove_empty(f"{parent}/{name}")
-    root = f"{parent}/{_PREFIX}{keeper}"
+    root = f"{parent}/{_PREFIX}{keeper.replace('/', '_')}"
     with suppress(OSError):
         os.makedirs(f"{root}/0", exist_ok=True)
         if _can_move(f"{root}/0"):
@@ -123,10 +123,12 @@ def find_parent() -> str | None:
 def remove(root: str) -> None:
     """End what is in the cgroups below `root`, and remove them."""
     deadline = time.monotonic() + _EMPTY_S
-    while (left := strays.list_members(root)) and time.monotonic() < deadline:
-        strays.send(signal.SIGKILL, left)
+    while time.monotonic() < deadline:
+        strays.send(signal.SIGKILL, strays.list_members(root))
+        _remove_empty(root)  # refused until the last process is wholly gone
+        if not os.path.exists(root):
+            return
         time.sleep(0.01)
-    _remove_empty(root)
 
 
 def is_occupied(path: str) -> bool:

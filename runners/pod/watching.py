@@ -40,6 +40,7 @@ class PodWatch(threading.Thread):
         self._uid = pod["metadata"]["uid"]
         self._version = str(pod["metadata"].get("resourceVersion", ""))
         self._may_watch = True
+        self._has_told = False
         self._is_closed = threading.Event()
         self._response: Any = None
         self._say = say
@@ -89,6 +90,7 @@ class PodWatch(threading.Thread):
                 self._ask()  # this watch has no event for a pod that was gone before
             self._read_events(self._response)
         except Denied:
+            self._tell_of_polling()
             self._ask()
             self._is_closed.wait(self._config.poll_s)
         except Refused as refusal:
@@ -96,15 +98,21 @@ class PodWatch(threading.Thread):
                 self._begin_anew()
             elif refusal.status in (403, 404, 405):
                 self._may_watch = False
-                self._say(
-                    "The worker's account may not watch pods in namespace"
-                    f" {self._config.namespace!r} (missing verbs: list and watch on pods); it asks"
-                    f" every {self._config.poll_s:g} s instead"
-                )
+                self._tell_of_polling()
             else:
                 raise
         finally:
             self._response = None
+
+    def _tell_of_polling(self) -> None:
+        """Once, although a denial may pass: the pod may end before that is known."""
+        if not self._has_told:
+            self._has_told = True
+            self._say(
+                "The worker's account may not watch pods in namespace"
+                f" {self._config.namespace!r} (missing verbs: list and watch on pods); it asks"
+                f" every {self._config.poll_s:g} s instead"
+            )
 
     def _read_events(self, response: Any) -> None:
         buffer = b""

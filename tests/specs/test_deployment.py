@@ -13,6 +13,7 @@ import yaml
 from engine import VERSION
 from stroem_project import config
 from tests.apps.jobs.builders import until
+from tests.browser.stage import free_port
 from tests.house import House
 from workers import config as worker_config
 
@@ -149,7 +150,7 @@ def test_the_server_makes_the_administrator_that_its_environment_names(
     }
     house = House(tmp_path, process_env | named)
     try:
-        house.start("server", "--host", "127.0.0.1", "--port", "0")
+        house.start("server", "--host", "127.0.0.1", "--port", str(free_port()))
         until(
             lambda: User.objects.filter(email="ops@example.com", is_superuser=True).exists(),
             within_s=60,

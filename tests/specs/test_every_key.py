@@ -192,6 +192,12 @@ def leaves(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
             yield at, value
 
 
+SHAPED = {
+    "worker.kubernetes.manifest": {"spec": {"nodeSelector": {"disk": "fast"}}},
+    "worker.kubernetes.volumes": {"data": {"persistentVolumeClaim": {"claimName": "data"}}},
+}
+
+
 def another(path: str, value: Any) -> Any:
     if path in OTHER:
         return OTHER[path]
@@ -199,6 +205,8 @@ def another(path: str, value: Any) -> Any:
         return not value
     if isinstance(value, int):
         return value + 1
+    if path in SHAPED:
+        return SHAPED[path]
     if isinstance(value, list):
         return ITEMS.get(path.rsplit(".", 1)[-1], ["changed"])
     return {"changed": "x"} if isinstance(value, dict) else "changed"

@@ -8,7 +8,7 @@ from engine import spec
 
 
 def load(fields: str):
-    text = f"actions:\n  a: {{ type: script, {fields} }}\n"
+    text = f"secrets: {{ name: x }}\nactions:\n  a: {{ type: script, {fields} }}\n"
     loaded = spec.load({"x.yaml": text})
     assert loaded.workspace is not None, loaded.problems
     return loaded.workspace.actions["a"], [problem.message for problem in loaded.problems]

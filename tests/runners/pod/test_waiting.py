@@ -20,7 +20,7 @@ CONFIGMAP = 'MountVolume.SetUp failed for volume "settings": configmap "settings
 
 
 @pytest.fixture
-def begin(tmp_path: Path) -> Iterator[Callable[..., Run]]:
+def begin(tmp_path: Path, cluster: FakeCluster) -> Iterator[Callable[..., Run]]:
     with ThreadPoolExecutor(4) as pool:
         runs: list[Run] = []
 
