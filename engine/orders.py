@@ -11,7 +11,8 @@ from typing import Any, Literal
 from engine.scripts import Language
 
 Stream = Literal["stdout", "stderr", "server"]
-INPUT_FILE = "STROEM_INPUT_FILE"  # the path of the file with all inputs
+INPUT_FILE = "STROEM_INPUT_FILE"  # the path of the file with all inputs, or an input named `file`
+INPUTS_FILE = "STROEM_INPUTS_FILE"  # the path of the file with all inputs: no input has this name
 
 
 @dataclass(frozen=True, slots=True)

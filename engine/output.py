@@ -54,6 +54,11 @@ class OutputProtocol:
         except ValueError as problem:
             return self._warn(text, str(problem))
         self.value, self.has_output = value, True
+        if _ESCAPE_TO_CHECK.search(text) and not _is_clean(value):
+            return (
+                "Warning: this OUTPUT: line holds NUL or half of a surrogate pair, which cannot be"
+                f" stored: the next step gets U+FFFD instead: {_cut(text)}"
+            )
         return None
 
     def refuse(self) -> None:
@@ -89,7 +94,7 @@ def parse(text: str) -> Any:
     """The JSON value in `text`, as it will reach the next step; ValueError says what is wrong.
 
     Stricter than `json.loads`: Unpassable for NaN, Infinity (even by overflow), a whole number
-    beyond 64 bits, more than MAX_DEPTH levels, NUL and halves of surrogate pairs.
+    beyond 64 bits and more than MAX_DEPTH levels.
     """
     try:
         value = json.loads(
@@ -101,8 +106,6 @@ def parse(text: str) -> Any:
         raise ValueError(f"it is not valid JSON ({error.msg} at column {error.colno})") from None
     if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise Unpassable(f"it is nested deeper than {MAX_DEPTH} levels")
-    if _ESCAPE_TO_CHECK.search(text) and not _is_clean(value):
-        raise Unpassable("it holds NUL or half of a surrogate pair, which cannot be stored")
     return value
 
 

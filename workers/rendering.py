@@ -16,7 +16,7 @@ from apps.jobs.ledger import Claim, Material
 from engine import templating
 from engine.errors import AuthorError, InputError, TemplateError
 from engine.masking import MASK, secret_strings
-from engine.orders import INPUT_FILE, ContainerWishes, Resources
+from engine.orders import INPUTS_FILE, ContainerWishes, Resources
 from engine.resources import read_memory
 from engine.spec import inputs
 from engine.spec.model import Action, InputField
@@ -203,7 +203,7 @@ def _reason(name: str, variable: str, size: int) -> str:
         limit = f"all inputs together may have {ALL_VALUES:,} in variables"
     return (
         f"input '{name}' ({size:,} bytes) does not fit into {variable}: {limit}; read it from the"
-        f" JSON file named by {INPUT_FILE}"
+        f" JSON file named by {INPUTS_FILE}"
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine import templating
 from engine.errors import InputError
-from engine.orders import INPUT_FILE
+from engine.orders import INPUT_FILE, INPUTS_FILE
 from engine.spec import inputs
 from engine.spec.checks_reads import reads_input
 from engine.spec.draft import Draft, step_subject, task_subject
@@ -141,26 +141,26 @@ def _has_template(value: Any) -> bool:
 
 
 def check_input_file(draft: Draft) -> Iterator[Problem]:
-    """No input may take the variable that names the file of all inputs."""
+    """An input that takes the usual variable with the path of the file of all inputs."""
     message = (
-        f"input '{{}}' would take {INPUT_FILE}, the variable with the path of the file that holds"
-        " all inputs; rename it, to 'path' for example"
+        f"input '{{}}' takes {INPUT_FILE}; the path of the file that holds all inputs is in"
+        f" {INPUTS_FILE}"
     )
     for name, task in draft.workspace.tasks.items():
         for key in task.input:
             if inputs.variable_of(key) == INPUT_FILE:
                 subject = f"{task_subject(name)} {message.format(shorten(key))}"
-                yield error(draft.at("tasks", name, "input", key), "input-variable", subject)
+                yield warning(draft.at("tasks", name, "input", key), "input-variable", subject)
     for call in _calls(draft):
         for key in call.input:
             if inputs.variable_of(key) == INPUT_FILE and key not in call.action.input:
                 subject = f"{call.subject} {message.format(shorten(key))}"
-                yield error(call.at("input", key), "input-variable", subject)
+                yield warning(call.at("input", key), "input-variable", subject)
     for name, subject, action in draft.actions():
         for key in action.input:
             if inputs.variable_of(key) == INPUT_FILE:
                 place = draft.in_action(name, "input", key)
-                yield error(place, "input-variable", f"{subject} {message.format(shorten(key))}")
+                yield warning(place, "input-variable", f"{subject} {message.format(shorten(key))}")
 
 
 def check_addresses(draft: Draft) -> Iterator[Problem]:

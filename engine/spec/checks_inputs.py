@@ -180,7 +180,7 @@ def check_variables(draft: Draft) -> Iterator[Problem]:
             if variable in seen:
                 message = (
                     f"{subject} inputs '{shorten(seen[variable])}' and '{shorten(key)}' both become"
-                    f" {variable}; rename one, or read the file named by STROEM_INPUT_FILE"
+                    f" {variable}; rename one, or read the file named by STROEM_INPUTS_FILE"
                 )
                 yield warning(place, "input-variable", message)
             seen.setdefault(variable, key)

@@ -180,7 +180,7 @@ class Reads:
         for key, text in (("script", action.script), ("cmd", action.cmd)):
             for found in _VARIABLE.finditer(text or ""):
                 variable = found[0].removesuffix(found["after"] or "")
-                if variable in known or found["after"]:
+                if variable in known or variable in action.env or found["after"]:
                     continue
                 site = Site(
                     subject, key, "", self.draft.in_action(name, key), "action", "", "", name
@@ -221,7 +221,7 @@ def reads_input(action: Action, name: str) -> bool:
     in the YAML."""
     texts = (action.script, action.cmd, action.message, *action.args, *action.env.values())
     code = "\n".join(text for text in texts if text) + str(action.manifest or "")
-    if action.source or (action.image and not action.cmd) or "STROEM_INPUT_FILE" in code:
+    if action.source or (action.image and not action.cmd) or re.search("STROEM_INPUTS?_FILE", code):
         return True
     return variable_of(name) in code or re.search(rf"\b{re.escape(name)}\b", code) is not None
 

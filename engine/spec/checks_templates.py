@@ -203,7 +203,7 @@ def _advise(
     if language == "shell" and first[:1] == ("input",) and len(first) > 1:
         declare = "" if first[1] in known else f"declare input '{shorten(first[1])}' and "
         return f"{declare}use \"${variable_of(first[1])}\" or the filter '{needed}'"
-    return f"use the filter '{needed}', or read the file named by STROEM_INPUT_FILE"
+    return f"use the filter '{needed}', or read the file named by STROEM_INPUTS_FILE"
 
 
 def _check_arguments(draft: Draft, name: str, subject: str, action: Action) -> Iterator[Problem]:

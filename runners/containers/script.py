@@ -13,7 +13,7 @@ import shlex
 from pathlib import Path, PurePosixPath
 
 from engine.errors import AuthorError, PlatformError
-from engine.orders import INPUT_FILE, ScriptWork, StepOrder
+from engine.orders import INPUT_FILE, INPUTS_FILE, ScriptWork, StepOrder
 from engine.scripts import PROGRAMS
 from runners.base import ADVICE
 from runners.sources import use_plain_line_ends
@@ -142,7 +142,10 @@ def build_env(order: StepOrder) -> dict[str, str]:
         for key, value in env.items():
             if value == root or value.startswith(f"{root}/"):
                 env[key] = WORKSPACE + value[len(root) :]
-    return env | ({INPUT_FILE: f"{FILES}/{INPUT}"} if order.input_path is not None else {})
+    if order.input_path is None:
+        return env
+    path = f"{FILES}/{INPUT}"
+    return {INPUT_FILE: path} | env | {INPUTS_FILE: path}
 
 
 def split_cmd(cmd: str) -> list[str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import PlatformError
-from engine.orders import INPUT_FILE, StepOrder
+from engine.orders import INPUT_FILE, INPUTS_FILE, StepOrder
 from runners.guard.strays import mark
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -140,8 +140,9 @@ def for_step(base: Mapping[str, str], order: StepOrder, keeper: str) -> dict[str
     return {
         **base,
         "TMPDIR": str(order.scratch_dir),
-        **order.env,
         **({INPUT_FILE: str(order.input_path)} if order.input_path is not None else {}),
+        **order.env,
+        **({INPUTS_FILE: str(order.input_path)} if order.input_path is not None else {}),
         **mark(order.attempt, keeper),
     }
 

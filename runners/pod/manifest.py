@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.errors import AuthorError
 from engine.manifest import drop_nulls, merge
-from engine.orders import INPUT_FILE, ImageWork, ScriptWork, StepOrder
+from engine.orders import INPUT_FILE, INPUTS_FILE, ImageWork, ScriptWork, StepOrder
 from runners.containers.script import (
     FILES,
     INPUT,
@@ -324,7 +324,12 @@ def _mount_input(pod: dict[str, Any], secret_name: str) -> None:
 def _forget_input(pod: dict[str, Any]) -> None:
     """Without a secret the file has no place; the variables of the inputs hold the same values."""
     step = find_step(pod)
-    step["env"] = [entry for entry in step["env"] if entry.get("name") != INPUT_FILE]
+    path = next(entry["value"] for entry in step["env"] if entry.get("name") == INPUTS_FILE)
+    step["env"] = [
+        entry
+        for entry in step["env"]
+        if entry.get("name") not in (INPUT_FILE, INPUTS_FILE) or entry.get("value") != path
+    ]
 
 
 def _build_entries(

@@ -238,7 +238,7 @@ def test_a_job_is_found_steps_are_listed_and_drawn_over_time(stage: Stage, opene
     page.get_by_label("Status", exact=True).select_option("suspended")
     expect(page.locator("#step-table tbody tr")).to_have_count(1)
     page.get_by_role("button", name="gate").click()
-    expect(page.get_by_role("link", name="Open the request")).to_be_visible()
+    expect(page.locator("#part-step").get_by_role("link", name="Open the request")).to_be_visible()
     page.get_by_role("tab", name="Timeline").click()
     expect(page.locator(".st-bar-row")).to_have_count(9)
     page.get_by_role("tab", name="Details").click()

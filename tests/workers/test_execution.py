@@ -199,7 +199,7 @@ def test_a_step_knows_who_it_is(perform):
 BIG = "x" * 150_000
 NO_ROOM = (
     "input 'big' (150,000 bytes) does not fit into STROEM_INPUT_BIG: a variable holds at most"
-    " 100,000; read it from the JSON file named by STROEM_INPUT_FILE"
+    " 100,000; read it from the JSON file named by STROEM_INPUTS_FILE"
 )
 
 

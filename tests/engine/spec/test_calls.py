@@ -189,9 +189,12 @@ def test_suggestions_propose_only_what_exists():
         "tasks: {{ t: {{ flow: {{ s: {{ type: script, script: x, input: {{ {name}: x }} }} }} }} }}",
     ],
 )
-def test_an_input_may_not_take_the_variable_of_the_input_file(name: str, text: str):
-    (sentence,) = sentences(text.format(name=name))
-    assert f"input '{name}' would take STROEM_INPUT_FILE" in sentence and "rename" in sentence
+def test_an_input_that_takes_the_variable_of_the_input_file_is_told_of_the_other(
+    name: str, text: str
+):
+    (sentence,) = sentences(text.format(name=name), "warning")
+    assert f"input '{name}' takes STROEM_INPUT_FILE" in sentence
+    assert "STROEM_INPUTS_FILE" in sentence
 
 
 def test_an_input_named_like_another_variable_of_ours_is_told_apart_by_its_prefix():

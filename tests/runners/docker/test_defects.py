@@ -30,7 +30,7 @@ def test_a_container_is_told_paths_of_its_own_and_none_of_the_workers_host(
     text.write_text('{"mode": "fast"}')
     order = build_order(
         tmp_path,
-        f'cat "$STROEM_INPUT_FILE"; echo; cat "$DATA"; pwd; env | grep -c "{tmp_path}"',
+        f'cat "$STROEM_INPUTS_FILE"; echo; cat "$DATA"; pwd; env | grep -c "{tmp_path}"',
         workspace_dir=tree,
         env={"DATA": f"{tree}/data.csv"},
         input_path=text,

@@ -15,6 +15,7 @@ for (const moment of ["DOMContentLoaded", "htmx:afterSwap"]) {
       icon.setAttribute("aria-hidden", "true");
       const name = icon.textContent.trim();
       const owner = icon.closest("a, button");
+      if (owner?.matches("a:not([href])")) owner.setAttribute("role", "button");
       if (owner && owner.textContent.trim() === name && !owner.getAttribute("aria-label")) owner.setAttribute("aria-label", owner.title || NAMES[name] || name.replaceAll("_", " "));
     }
   });
