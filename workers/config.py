@@ -25,6 +25,7 @@ ABILITIES = ("script", "docker", "kubernetes", "agent")
 MAX_SLOTS = 1000
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _WORKSPACE = re.compile(r"[A-Za-z0-9_*-]{1,100}")
+_VARIABLE = re.compile(r"[A-Za-z0-9_*?]{1,200}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199}")
 
 
@@ -64,6 +65,14 @@ def _tags(given: Given) -> tuple[str, ...]:
         raise Wrong(f"must be a list of {what}")
     if any("+" in word for word in found):
         raise Wrong("must not contain a plus sign: it joins the tags of a queue")
+    return found
+
+
+def _variables(given: Given) -> tuple[str, ...]:
+    what = "names or patterns of variables, such as [LD_LIBRARY_PATH, OMP_*]"
+    found = words(given, what)
+    if not all(_VARIABLE.fullmatch(word) for word in found):
+        raise Wrong(f"must be a list of {what}")
     return found
 
 
@@ -114,6 +123,8 @@ class WorkerConfig:
     kubernetes: Annotated[Mapping[str, Any] | None, Section] = field(default=None, repr=False)
     run_as: Annotated[str | None, _name] = None  # system user of local steps
     umask: Annotated[int | None, _octal] = None  # of local steps; None: the worker's own
+    # variables of the worker that local steps and commands of workflow actions see too
+    pass_env: Annotated[tuple[str, ...], _variables] = ()
     output_root: Path | None = None
     dependency_cache_dir: Path | None = None
     max_retained_revisions: Annotated[int, number(0, 10_000, whole=True)] = 2

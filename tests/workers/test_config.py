@@ -115,6 +115,7 @@ def test_an_unknown_key_is_refused_with_its_place_and_the_likely_word(config):
         ("workspaces: []", "workspaces must name at least one workspace; without the key"),
         ("workspaces: team-a", "workspaces must be a list of names of workspaces"),
         ('workspaces: ["team.*"]', "workspaces must be a list of names of workspaces"),
+        ("pass_env: [A B]", "pass_env must be a list of names or patterns of variables"),
         ("max_concurrent: 0", "max_concurrent must lie between 1 and 1000, not 0"),
         ("max_concurrent: many", "max_concurrent must be a whole number, not 'many'"),
         ("worker_token: short", "worker_token must be at least 32 characters"),
