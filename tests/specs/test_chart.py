@@ -250,6 +250,16 @@ def test_the_chart_runs_no_pods_beside_the_platforms_secret(values: str) -> None
     assert only(allowed, "Role", "stroem-worker")["metadata"]["namespace"] == "platform"
 
 
+def test_the_namespace_of_steps_has_the_quota_and_the_policy_of_the_values() -> None:
+    documents = rendered(*VARIANTS["everything"])
+    quota = only(documents, "ResourceQuota", "stroem-steps")
+    assert quota["spec"] == {"hard": {"pods": 50}}
+    policy = only(documents, "NetworkPolicy", "stroem-steps")
+    selector = {"matchLabels": {"app": "stroem-step"}}
+    assert policy["spec"] == {"podSelector": selector, "policyTypes": ["Ingress"]}
+    assert {one["metadata"]["namespace"] for one in (quota, policy)} == {"stroem-jobs"}
+
+
 def test_no_right_of_a_worker_reads_a_secret_or_reaches_the_releases_namespace() -> None:
     documents = rendered(*VARIANTS["everything"])
     for role in (one for one in documents if one["kind"] == "Role"):

@@ -180,6 +180,7 @@ OTHER = {
     "server.config.workspaces": {"a": {"type": "folder", "path": "/a"}},
     "worker.kubernetes.allowReleaseNamespace": False,
     "worker.kubernetes.manifest": {"metadata": {"labels": {"team": "data"}}},
+    "worker.kubernetes.networkPolicy": {"policyTypes": ["Ingress"]},
     "worker.kubernetes.volumes": {"models": {"emptyDir": {}}},
     "worker.workspaceCache.sizeLimit": "6Gi",
     "secretEnv": {**OWN_SECRET, "STROEM_LOG_LEVEL": "DEBUG"},
