@@ -21,6 +21,7 @@ from apps.approvals import rights
 from apps.approvals import services as approvals
 from apps.approvals.errors import NotAllowed
 from apps.approvals.transitions import Caller
+from apps.fleet import matching
 from apps.fleet.models import Worker
 from apps.jobs import services
 from apps.jobs.flow import restarts
@@ -207,6 +208,9 @@ class Database:
     def remove_workspace(self, name: str) -> int:
         _check_names(name, None)
         return remove_workspace(name)
+
+    def unserved(self, workspace: str) -> str | None:
+        return matching.unserved(workspace)
 
     def import_folder(self, name: str, path: Path, directory: str = "") -> port.Imported:
         return _imported(workspaces.import_folder(name, path, directory=directory))

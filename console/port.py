@@ -249,6 +249,9 @@ class Platform(Protocol):
     def decide(self, job_id: UUID, step: str, email: str, verdict: Verdict) -> Decision: ...
 
     def import_folder(self, name: str, path: Path, directory: str = "") -> Imported: ...
+    def unserved(self, workspace: str) -> str | None:
+        """A warning if workers live, but none of them serves this workspace."""
+
     def remove_workspace(self, name: str) -> int:
         """Returns how many jobs went with it."""
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, assert_never
 
 from apps.jobs.ledger import ActionMaterial, Report
@@ -19,15 +20,14 @@ from engine.slurm_script import Launch
 from engine.workflow_actions import NO_NODES, only_asks
 from runners.guard.guard import Guard
 from runners.guard.strays import mark
-from runners.host.environment import User
+from runners.host.environment import User, build_base, clean_path
 from runners.host.process import Command, ProcessEnd, supervise
 from runners.lines import LineFeed
 from workers import slurm
 from workers.attempts import Attempt, Eviction, fields
 from workers.door import OUTAGES, Ledger, NodeLedger
 from workers.execution import CANCELLED, Ended, Performed, admitted
-from workers.node_environment import slurm_variables
-from workers.outputs import Outputs, inherit
+from workers.outputs import Outputs
 from workers.reporting import LogPump, Reporter
 from workers.slurm import SlurmError
 
@@ -64,14 +64,11 @@ class Actions:
         *,
         stop_grace_s: float,
         user: User | None = None,
-        withheld: Collection[str] = (),
+        given: Mapping[str, str] = MappingProxyType({}),
         eviction: Eviction | None = None,
         umask: int | None = None,
-        of_node: Mapping[str, str] | None = None,
     ) -> None:
-        """`withheld`: credentials of the worker that no command may find in its environment.
-        `of_node`: what a worker in an allocation tells commands of it, in place of Slurm's own
-        variables."""
+        """`given`: what commands find in their environment besides what every step does."""
         self._ledger = ledger
         self._nodes = nodes
         self._outputs = outputs
@@ -81,9 +78,8 @@ class Actions:
         self._stop_grace_s = stop_grace_s
         self._user = user
         self._umask = -1 if umask is None else umask
-        self._withheld = tuple(withheld)
+        self._given = given
         self._eviction = eviction or Eviction()
-        self._of_node = of_node
 
     def perform(self, attempt: Attempt) -> Performed:
         """Do all that the action does, in order; the first failure ends it. Raises one of OUTAGES
@@ -133,7 +129,7 @@ class Actions:
         if self._outputs.is_split:
             reporter.say(self._outputs.difference)
         environment = {
-            **self._inherited(),
+            **build_base(clean_path(), (), self._user, self._given),
             **material.environment,
             "STROEM_OUTPUT_DIR": str(directory),
             "TORC_OUTPUT_DIR": str(directory),
@@ -142,13 +138,6 @@ class Actions:
         timeout_s = material.timeout_s
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         return _Doing(attempt, material, reporter, directory, environment, deadline)
-
-    def _inherited(self) -> dict[str, str]:
-        found = inherit(self._withheld, self._user)
-        if self._of_node is None:
-            return found
-        others = {name: found[name] for name in found if not name.startswith("SLURM")}
-        return {**self._of_node, **others, **slurm_variables(self._of_node)}
 
     def _do(self, doing: _Doing, work: CommandsWork | NodesWork) -> StepOutcome:
         match work:

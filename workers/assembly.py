@@ -30,6 +30,7 @@ from workers.door import OUTAGES, Doors, Ledger
 from workers.execution import Execution, Pins
 from workers.follower import AllocationFollower
 from workers.lane import SLOW_POLL_S, Crew, Lane
+from workers.node_environment import passed
 from workers.outputs import Outputs
 from workers.packing import Packing, find_gpus
 from workers.presence import Presence, Timing
@@ -122,8 +123,8 @@ def assemble(
 ) -> Assembly:
     """A worker with this configuration. Raises StroemError when it cannot work.
 
-    `launch` starts a worker on a node; `withheld` are credentials to hide from the commands of
-    workflow actions; `eviction` hears of the signals that tell the worker to leave.
+    `launch` starts a worker on a node; `withheld` are values that no `pass_env` lets through to
+    steps and commands; `eviction` hears of the signals that tell the worker to leave.
     """
     timing = Timing.of(lease_s, config.stop_grace_secs)
     user = find_user(config.run_as) if config.run_as else None
@@ -149,13 +150,15 @@ def assemble(
     )
     pump, ringer = LogPump(doors.ledger.append, doors.ledger.released), Ringer(doors.bells)
     crew = Crew(doors.ledger, presence, attempts, ringer, lease_s, job_id)
-    of_node = allocation.environment(directory.root / "hosts", withheld) if allocation else None
+    given = passed(config.pass_env, withheld)
+    if allocation is not None:
+        given |= allocation.environment(directory.root / "hosts", withheld)
     actions = Actions(
         doors.ledger, doors.allocations, outputs, guard, launch, pump,
-        stop_grace_s=config.stop_grace_secs, user=user, withheld=withheld, eviction=eviction,
-        umask=config.umask, of_node=of_node,
+        stop_grace_s=config.stop_grace_secs, user=user, given=given, eviction=eviction,
+        umask=config.umask,
     )  # fmt: skip
-    catalog = Catalog(_catalog_config(config, directory, of_node or {}), guard)
+    catalog = Catalog(_catalog_config(config, directory, given), guard)
     workspaces = Workspaces(
         directory, doors.archive, max_retained=config.max_retained_revisions, owner=owner
     )
@@ -229,14 +232,14 @@ def _execution(
 
 
 def _catalog_config(
-    config: WorkerConfig, directory: WorkerDirectory, of_node: Mapping[str, str]
+    config: WorkerConfig, directory: WorkerDirectory, given: Mapping[str, str]
 ) -> CatalogConfig:
     local = None
     if "script" in config.tags:
         local = LocalConfig(
             config.dependency_cache_dir or directory.cache / "environments",
             run_as=config.run_as,
-            env=of_node,
+            env=given,
         )
     return CatalogConfig(
         owner=config.worker_name,

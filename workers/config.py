@@ -24,6 +24,8 @@ PREFIX = "STROEM__WORKER__"
 ABILITIES = ("script", "docker", "kubernetes", "agent")
 MAX_SLOTS = 1000
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_WORKSPACE = re.compile(r"[A-Za-z0-9_*-]{1,100}")
+_VARIABLE = re.compile(r"[A-Za-z0-9_*?]{1,200}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199}")
 
 
@@ -66,6 +68,24 @@ def _tags(given: Given) -> tuple[str, ...]:
     return found
 
 
+def _variables(given: Given) -> tuple[str, ...]:
+    what = "names or patterns of variables, such as [LD_LIBRARY_PATH, OMP_*]"
+    found = words(given, what)
+    if not all(_VARIABLE.fullmatch(word) for word in found):
+        raise Wrong(f"must be a list of {what}")
+    return found
+
+
+def _workspaces(given: Given) -> tuple[str, ...]:
+    what = 'names of workspaces, * for any letters, such as [team-a, "infra-*"]'
+    found = words(given, what)
+    if not found:
+        raise Wrong("must name at least one workspace; without the key, the worker serves all")
+    if not all(_WORKSPACE.fullmatch(word) for word in found):
+        raise Wrong(f"must be a list of {what}")
+    return found
+
+
 def _abilities(given: Given) -> tuple[str, ...]:
     found = _tags(given)
     for word in found:
@@ -89,6 +109,7 @@ class WorkerConfig:
     workspace_cache_dir: Annotated[Path, Key("workspace_cache_dir", "workspace_dir")]
     tags: Annotated[tuple[str, ...], _tags] = ("script",)
     capabilities: Annotated[tuple[str, ...], _abilities] = ()  # the former name; added to `tags`
+    workspaces: Annotated[tuple[str, ...], _workspaces] = ()  # that it serves; empty: all
     max_concurrent: Annotated[int, number(1, MAX_SLOTS, whole=True)] = 4
     # None: every second while there is work, every 5 s after 30 s without
     poll_interval_secs: Annotated[float | None, number(0.05, 3600)] = None
@@ -102,6 +123,8 @@ class WorkerConfig:
     kubernetes: Annotated[Mapping[str, Any] | None, Section] = field(default=None, repr=False)
     run_as: Annotated[str | None, _name] = None  # system user of local steps
     umask: Annotated[int | None, _octal] = None  # of local steps; None: the worker's own
+    # variables of the worker that local steps and commands of workflow actions see too
+    pass_env: Annotated[tuple[str, ...], _variables] = ()
     output_root: Path | None = None
     dependency_cache_dir: Path | None = None
     max_retained_revisions: Annotated[int, number(0, 10_000, whole=True)] = 2

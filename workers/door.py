@@ -31,6 +31,7 @@ class Ledger(Protocol):
         version: str,
         offers: Mapping[str, Any] | None = None,
         job_id: UUID | None = None,
+        workspaces: Sequence[str] = (),
     ) -> UUID: ...
 
     def covered(self, tags: Collection[str]) -> tuple[TagSetRef, ...]: ...

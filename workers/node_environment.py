@@ -1,5 +1,6 @@
-"""What steps and workflow actions see of the allocation that their worker runs in: Slurm's own
-variables, and those that the scheduler's `pass_env` lets through. Never a credential of ours."""
+"""What steps and workflow actions see of their worker's environment besides the usual: what
+`pass_env` of the worker or of a Slurm scheduler lets through and, in an allocation, Slurm's own
+variables. Never a credential of ours."""
 
 from __future__ import annotations
 
@@ -9,14 +10,29 @@ from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from workers.outputs import inherit
-
+# Settings, tokens and addresses of database and broker, by name; other variables that contain one
+# are recognised by value.
+_PREFIXES = (
+    "STROEM",
+    "DJANGO_",
+    "PG",
+    "CELERY_",
+    "REDIS",
+    "VALKEY",
+    "RABBITMQ",
+    "AMQP",
+    "BROKER_",
+    "DATABASE_",
+    "SLURM_JWT",
+)
+_SHORTEST = 6  # shorter values are not credentials
 _GPUS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "GPU_DEVICE_ORDINAL")
 # Every step gets its own of these.
 _OWN = frozenset("PATH HOME USER LOGNAME SHELL PWD OLDPWD SHLVL _ TMPDIR VIRTUAL_ENV".split())
 # A pattern does not let these through: they are passed only by their full name.
 _CREDENTIAL = re.compile(
-    r"TOKEN|PASSW|SECRET|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY|COOKIE|JWT", re.IGNORECASE
+    r"TOKEN|PASSW|SECRET|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY|AGE_KEY|COOKIE|JWT",
+    re.IGNORECASE,
 )
 _CREDENTIAL_IN_ADDRESS = re.compile(r"://[^/\s@]*@")
 # About the task that the worker itself is, where srun has started one on each node. An MPI program
@@ -65,12 +81,19 @@ def passed(
 ) -> dict[str, str]:
     """The variables that these names or patterns let through; `withheld` are values that nothing
     does."""
-    return dict(_passed(frozenset(patterns), inherit(withheld, environ=environ)))
+    secrets = [value for value in withheld if len(value) >= _SHORTEST]
+    harmless = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(_PREFIXES) and not any(secret in value for secret in secrets)
+    }
+    return dict(_passed(frozenset(patterns), harmless))
 
 
 def _passed(patterns: frozenset[str], environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name, value in environ.items():
-        if name in _OWN or name.startswith(("SLURM", "PMI_", "PMIX_")):
+        is_of_slurm = name.startswith(("SLURM", "PMI_", "PMIX_")) and name != "SLURM_CONF"
+        if name in _OWN or is_of_slurm:
             continue
         is_secret = _CREDENTIAL.search(name) or _CREDENTIAL_IN_ADDRESS.search(value)
         if name in patterns or (

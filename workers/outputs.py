@@ -1,36 +1,17 @@
-"""What a job's steps and workflow actions find on this host: their shared output directory and,
-for actions, the worker's environment without Stroem's secrets."""
+"""The output directory that a job's steps and workflow actions share on this host."""
 
 from __future__ import annotations
 
 import logging
 import os
 import socket
-from collections.abc import Collection, Mapping
 from pathlib import Path
 from uuid import UUID
 
 from engine.errors import PlatformError
-from runners.host.environment import User, clean_path
 
-# Settings, tokens and addresses of database and broker, by name; other variables that contain one
-# are recognised by value.
-_PREFIXES = (
-    "STROEM",
-    "DJANGO_",
-    "PG",
-    "CELERY_",
-    "REDIS",
-    "VALKEY",
-    "RABBITMQ",
-    "AMQP",
-    "BROKER_",
-    "DATABASE_",
-    "SLURM_JWT",
-)
 MARK = ".stroem-job"  # a file with the id of the job whose directory it is in
 log = logging.getLogger("stroem.worker")
-_SHORTEST = 6  # shorter values are not credentials
 
 
 class Outputs:
@@ -97,20 +78,3 @@ class Outputs:
             raise PlatformError(
                 f"the output directory {path} cannot be created: {error.strerror}"
             ) from error
-
-
-def inherit(
-    withheld: Collection[str], user: User | None = None, environ: Mapping[str, str] = os.environ
-) -> dict[str, str]:
-    """The worker's environment without its credentials; `withheld` are values to leave out."""
-    secrets = [value for value in withheld if len(value) >= _SHORTEST]
-    found = {
-        name: value
-        for name, value in environ.items()
-        if not name.startswith(_PREFIXES) and not any(secret in value for secret in secrets)
-    }
-    found["PATH"] = clean_path(found.get("PATH"))
-    found.pop("VIRTUAL_ENV", None)
-    if user is not None:
-        found |= user.environment
-    return found

@@ -105,6 +105,7 @@ class Presence(threading.Thread):
             version=self._version,
             offers=self._offers,
             job_id=self._job_id,
+            workspaces=config.workspaces,
         )
         self._confirm(asked_at)
         told = {"worker": config.worker_name, "id": self.worker_id, "slots": config.max_concurrent}

@@ -49,7 +49,7 @@ def role_on(user: Person, workspace: str) -> Role | None:
 
 
 def matches(pattern: str, workspace: str) -> bool:
-    return re.fullmatch(_expression(pattern), workspace) is not None
+    return re.fullmatch(expression(pattern), workspace) is not None
 
 
 def allows(role: Role | None, needed: Role) -> bool:
@@ -68,11 +68,11 @@ def visible(user: Person, field: str = "name", needed: Role = Role.VIEWER) -> Q:
         return Q()
     condition = NOTHING
     for pattern in sorted(patterns):
-        condition |= Q(**{f"{field}__regex": f"^(?:{_expression(pattern)})$"})
+        condition |= Q(**{f"{field}__regex": f"^(?:{expression(pattern)})$"})
     return condition
 
 
-def _expression(pattern: str) -> str:
+def expression(pattern: str) -> str:
     """A regular expression that Python and PostgreSQL read alike; `*` matches anything."""
     return "".join(".*" if letter == "*" else _literal(letter) for letter in pattern)
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.db.models import BooleanField, ExpressionWrapper
 
+from apps.accounts.grants import matches
 from apps.fleet import vitals
 from apps.fleet.models import Worker
 from engine.resources import Offer, split_tags, too_small
@@ -19,13 +20,19 @@ MOST_GROUPS, MOST_NAMES = 5, 3  # of live workers in the sentence that follows
 
 @dataclass(frozen=True, slots=True)
 class WorkerOffer:
-    """What a worker offers. `job_id`: it serves this job only."""
+    """What a worker offers. `job_id`: it serves this job only. `workspaces`: patterns of those that
+    it serves; empty: all."""
 
     name: str
     tags: frozenset[str]
     offer: Offer
     job_id: UUID | None
     is_alive: bool
+    workspaces: tuple[str, ...] = ()
+
+    def serves(self, workspace: str) -> bool:
+        patterns = self.workspaces
+        return not patterns or any(matches(pattern, workspace) for pattern in patterns)
 
 
 def seen_workers(within_s: float | None, job_id: UUID | None = None) -> list[WorkerOffer]:
@@ -40,19 +47,52 @@ def seen_workers(within_s: float | None, job_id: UUID | None = None) -> list[Wor
         rows = rows.filter(vitals.seen_within(within_s) | vitals.may_take_steps())
     rows = rows.annotate(lives=ExpressionWrapper(vitals.is_alive(), BooleanField()))
     return [
-        WorkerOffer(name, frozenset(tags), Offer.of(offers or {}, at.timestamp()), job, is_alive)
-        for name, tags, offers, job, at, is_alive in rows.values_list(
-            "name", "tags", "offers", "job_id", "heartbeat_at", "lives"
+        WorkerOffer(
+            name,
+            frozenset(tags),
+            Offer.of(offers or {}, at.timestamp()),
+            job,
+            is_alive,
+            tuple(workspaces or ()),
+        )
+        for name, tags, offers, job, at, is_alive, workspaces in rows.values_list(
+            "name", "tags", "offers", "job_id", "heartbeat_at", "lives", "workspaces"
         )
     ]
 
 
-def misfit(key: str, workers: Iterable[WorkerOffer]) -> str | None:
-    """Why none of these workers can run a step of the tag set `key`; None when one can."""
+def misfit(key: str, workers: Iterable[WorkerOffer], workspace: str | None = None) -> str | None:
+    """Why none of these workers can run a step of the tag set `key`; None when one can.
+    `workspace`: the step's; None asks for the tags alone."""
     known = list(workers)
     tags, need = split_tags(key)
-    fitting = [worker.offer for worker in known if tags <= worker.tags]
-    return too_small(need, fitting) if fitting else f"{NOBODY}. {_lacking(tags, known)}"
+    fitting = [worker for worker in known if tags <= worker.tags]
+    if not fitting:
+        return f"{NOBODY}. {_lacking(tags, known)}"
+    serving = [each.offer for each in fitting if workspace is None or each.serves(workspace)]
+    return (
+        too_small(need, serving)
+        if serving
+        else f"{NOBODY}. Of those with its tags, {_not_served(workspace, fitting)}"
+    )
+
+
+def unserved(workspace: str) -> str | None:
+    """A warning if workers live, but none of them serves this workspace; else None."""
+    live = [each for each in seen_workers(0.0) if each.job_id is None]
+    if not live or any(each.serves(workspace) for each in live):
+        return None
+    return (
+        f"warning: of the live workers, {_not_served(workspace, live)}. Its steps will"
+        " wait for one that does (`workspaces` in the worker's configuration)"
+    )
+
+
+def _not_served(workspace: str | None, workers: Sequence[WorkerOffer]) -> str:
+    """Which workspaces the workers with the right tags serve instead."""
+    said = sorted({f"{each.name} serves {', '.join(each.workspaces)}" for each in workers})
+    more = f"; and {len(said) - MOST_NAMES} more" if len(said) > MOST_NAMES else ""
+    return f"none serves the workspace '{workspace}': {'; '.join(said[:MOST_NAMES])}{more}"
 
 
 def _lacking(tags: frozenset[str], workers: Sequence[WorkerOffer]) -> str:

@@ -37,6 +37,11 @@ class Worker(models.Model):
         default=dict, help_text="num_cpus, memory_bytes, num_gpus where steps are packed"
     )
     job_id = models.UUIDField(null=True, help_text="Set when the worker serves this one job only")
+    workspaces = ArrayField(
+        models.CharField(max_length=100),
+        null=True,
+        help_text="Names or patterns of the workspaces it serves; empty: all",
+    )
     started_at = models.DateTimeField()
     heartbeat_at = models.DateTimeField()
     drains_at = models.DateTimeField(null=True)

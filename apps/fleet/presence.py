@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +30,7 @@ def register(
     version: str,
     offers: Mapping[str, Any],
     job_id: UUID | None,
+    workspaces: Sequence[str] = (),
 ) -> UUID:
     now = vitals.ClockTimestamp()
     worker = Worker.objects.create(
@@ -40,10 +42,18 @@ def register(
         pid=os.getpid(),
         offers=dict(offers),
         job_id=job_id,
+        workspaces=list(workspaces) or None,
         started_at=now,
         heartbeat_at=now,
     )
     return worker.id
+
+
+@lru_cache(maxsize=1024)
+def workspaces_of(worker_id: UUID) -> tuple[str, ...]:
+    """The patterns of the workspaces that this worker serves; empty: all. They never change."""
+    worker = Worker.objects.filter(id=worker_id).only("workspaces").first()
+    return tuple(worker.workspaces or ()) if worker else ()
 
 
 def retire(worker_id: UUID) -> None:

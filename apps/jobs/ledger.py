@@ -47,11 +47,18 @@ def register(
     version: str,
     offers: Mapping[str, Any] | None = None,
     job_id: UUID | None = None,
+    workspaces: Sequence[str] = (),
 ) -> UUID:
     """Add a worker row. Every process start adds one, so leases of an earlier start are never
-    adopted."""
+    adopted. It can claim nothing outside `workspaces`, if any are named."""
     return presence.register(
-        name=name, tags=tags, slots=slots, version=version, offers=offers or {}, job_id=job_id
+        name=name,
+        tags=tags,
+        slots=slots,
+        version=version,
+        offers=offers or {},
+        job_id=job_id,
+        workspaces=workspaces,
     )
 
 
@@ -84,7 +91,8 @@ def claim(
         return None
     if tag_sets.is_of_actions(tag_set_ids[0]):
         return _claim_unit(worker_id, tag_set_ids, lease_s, job_id, only_bound)
-    row = claims.claim(worker_id, tag_set_ids, lease_s=lease_s, job_id=job_id)
+    serves = presence.workspaces_of(worker_id)
+    row = claims.claim(worker_id, tag_set_ids, lease_s=lease_s, job_id=job_id, serves=serves)
     return _claim(row) if row else None
 
 
@@ -104,6 +112,7 @@ def _claim_unit(
         job_id=job_id,
         are_units=True,
         only_bound=only_bound,
+        serves=presence.workspaces_of(worker_id),
     )
     if row is None:
         return None
@@ -265,13 +274,15 @@ def _finish_and_claim(
     disk flush. A step of the same revision is claimed as started: its files are in place, so its
     process starts at once."""
     lease_s = settings.STROEM.recovery.heartbeat_timeout_s
+    serves = presence.workspaces_of(worker_id)
     taking = claims.claim_params(
-        worker_id, claim_for, lease_s, job_id, warm=[report.claim.revision_id]
+        worker_id, claim_for, lease_s, job_id, warm=[report.claim.revision_id], serves=serves
     )
+    statement = claims.claiming(are_units=False, serves=serves)
     statements = [
         (compiled.LOCK, {"job": completion.job_id}),
         (compiled.COMPLETE, completion.params),
-        (claims.CLAIM, taking),
+        (statement, taking),
     ]
     if lines:
         statements.insert(0, (logs.APPEND, logs.append_params(report.claim, seq, lines)))
@@ -289,7 +300,7 @@ def _finish_and_claim(
         accepted, counts = finishing.finish(report)
     row = taken[0] if taken else None
     if row is None:
-        row = claims.claim_elsewhere(claim_for, taking)
+        row = claims.claim_elsewhere(claim_for, taking, statement)
     return accepted, counts, _claim(row) if row else None
 
 

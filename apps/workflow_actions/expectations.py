@@ -3,12 +3,12 @@ the reverse: whether an allocation still has a step to wait for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from django.conf import settings
 
-from apps.fleet.matching import NOBODY, misfit, seen_workers
+from apps.fleet.matching import NOBODY, WorkerOffer, misfit, seen_workers
 from apps.fleet.models import Allocation
 from apps.jobs.database.sql import fetch, fetch_one
 from apps.jobs.flow import blueprints
@@ -55,7 +55,7 @@ def expects(key: str, job_id: UUID, base: str) -> bool | str:
     wanted = outlook.wanted_by(key)
     timeout_s = float(settings.STROEM.recovery.unmatched_step_timeout_s)
     bound = seen_workers(timeout_s, job_id)
-    if bound and misfit(key, bound) is None:
+    if bound and misfit(key, bound, workspace_of(job_id, bound)) is None:
         return True
     if not wanted:
         return False
@@ -66,6 +66,13 @@ def expects(key: str, job_id: UUID, base: str) -> bool | str:
     if again.will_be_asked(key, job_id, base):
         return True
     return _refusal(key, job_id) or _failure(job_id, wanted) or False
+
+
+def workspace_of(job_id: UUID, workers: Iterable[WorkerOffer]) -> str | None:
+    """The job's workspace, where it matters to one of these workers."""
+    if not any(worker.workspaces for worker in workers):
+        return None
+    return str(Job.objects.values_list("workspace__name", flat=True).get(id=job_id))
 
 
 def _refusal(key: str, job_id: UUID) -> str | None:

@@ -16,7 +16,15 @@ from apps.jobs.flow import blueprints
 from apps.jobs.models import Job
 from apps.jobs.transitions import moves as step_pen
 from apps.jobs.transitions import units
-from apps.workflow_actions import aftermath, again, counting, places, sessions, stranded
+from apps.workflow_actions import (
+    aftermath,
+    again,
+    counting,
+    expectations,
+    places,
+    sessions,
+    stranded,
+)
 from apps.workflow_actions import transitions as pen
 from apps.workflow_actions.models import JobAction
 from engine.errors import StroemError
@@ -75,15 +83,18 @@ def neglected_units() -> int:
     served = [worker for worker in seen_workers(timeout_s) if worker.job_id is None]
     for unit_id, job_id, action_id, key in rows:
         wanted = key.removeprefix(f"{ACTIONS}+")
-        if misfit(wanted, served) is not None:
-            what = partial(_neglect, unit_id, job_id, action_id, wanted)
+        if misfit(wanted, served, expectations.workspace_of(job_id, served)) is not None:
+            lacks_place = misfit(wanted, served) is None
+            what = partial(_neglect, unit_id, job_id, action_id, wanted, lacks_place=lacks_place)
             _try(f"neglected unit {unit_id}", what)
     return len(rows)
 
 
 @retried
-def _neglect(unit_id: int, job_id: UUID, action_id: int, key: str) -> None:
+def _neglect(unit_id: int, job_id: UUID, action_id: int, key: str, *, lacks_place: bool) -> None:
     error = f"No active worker with the tags {', '.join(key.split('+'))} to run this action"
+    if lacks_place:
+        error += ": those with the tags serve other workspaces"
     if not units.drop(job_id, [unit_id], StepEventKind.FAILED, error):
         return
     if pen.move_action(action_id, ActionEventKind.FAILED, reason=error):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 INIT_CONTAINER = "workspace-init"
@@ -55,6 +56,9 @@ VOLUMES = words(
     "emptyDir configMap secret persistentVolumeClaim projected downwardAPI ephemeral hostPath"
 )
 PROJECTED = words("configMap secret downwardAPI")
+VARIABLE = words("name value valueFrom")
+VALUE_FROM = words("configMapKeyRef secretKeyRef fieldRef resourceFieldRef")
+ENV_FROM = words("prefix configMapRef secretRef")
 # any key may stand below these
 FREE = words("nodeSelector labels annotations env command args")
 # Privileged field names: refused in any place and case, even where a server would ignore them.
@@ -72,17 +76,25 @@ HOST_NAMESPACES = ("hostNetwork", "hostPID", "hostIPC")
 
 @dataclass(frozen=True, slots=True)
 class PodPolicy:
-    """What the worker's configuration allows in addition. None means "any"."""
+    """What the worker's configuration allows in addition. Names of objects in the cluster may be
+    patterns."""
 
     privileged: bool = False
     privilege_escalation: bool = False
     capabilities: frozenset[str] = frozenset()
     host_namespaces: bool = False
     host_paths: tuple[str, ...] = ()  # each allows itself and everything below it
-    service_accounts: frozenset[str] | None = None
-    secrets: frozenset[str] | None = None
+    service_accounts: frozenset[str] = frozenset()
+    secrets: frozenset[str] = frozenset()
+    config_maps: frozenset[str] = frozenset()
+    persistent_volume_claims: frozenset[str] = frozenset()
     # further fields of the pod spec, e.g. runtimeClassName
     fields: frozenset[str] = field(default=frozenset())
+
+
+def is_named(name: str, allowed: frozenset[str]) -> bool:
+    """Whether one of these names or patterns allows an object of this name."""
+    return any(fnmatchcase(name, pattern) for pattern in allowed)
 
 
 def find_unknown(value: Mapping[str, Any], known: frozenset[str], path: str) -> Found:

@@ -8,6 +8,7 @@ from typing import Any
 from runners.pod.allowed import (
     CONTAINER,
     CONTAINER_SECURITY,
+    ENV_FROM,
     HOST_NAMESPACES,
     INIT_CONTAINER,
     METADATA,
@@ -18,6 +19,8 @@ from runners.pod.allowed import (
     PROJECTED,
     SPEC,
     STEP_CONTAINER,
+    VALUE_FROM,
+    VARIABLE,
     VOLUMES,
     Found,
     PodPolicy,
@@ -26,6 +29,7 @@ from runners.pod.allowed import (
     find_power,
     find_probe_hosts,
     find_unknown,
+    is_named,
 )
 
 
@@ -116,9 +120,8 @@ class Judge:
                 continue
             if not isinstance(name, str):
                 yield f"spec.{key} must be a string"
-            elif allowed is not None and name not in allowed:
-                names = ", ".join(sorted(allowed)) or "none"
-                yield f"spec.{key}: {name!r} is not allowed here (allowed: {names})"
+            elif not is_named(name, allowed):
+                yield f"spec.{key}: {_not_named('service account', name, 'service_accounts')}"
         if spec.get("automountServiceAccountToken") not in (None, False) and not spec.get(
             "serviceAccountName"
         ):
@@ -209,7 +212,7 @@ class Judge:
                 yield f"{path}.ports[{index}].hostPort is not allowed"
         for key in ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle"):
             yield from find_probe_hosts(container.get(key), f"{path}.{key}")
-        yield from self._environment(container, path)
+        yield from self._environment(container, own, path)
 
     def _container_security(self, context: Mapping[str, Any], path: str) -> Found:
         yield from find_unknown(context, CONTAINER_SECURITY, path)
@@ -227,6 +230,8 @@ class Judge:
         yield from find_unknown(
             as_object(capabilities), frozenset({"add", "drop"}), f"{path}.capabilities"
         )
+        if not isinstance(as_object(capabilities).get("drop", []), list):
+            yield f"{path}.capabilities.drop must be a list"
         if not isinstance(capabilities, Mapping):
             yield f"{path}.capabilities must be an object"
         added = as_object(capabilities).get("add")
@@ -236,34 +241,47 @@ class Judge:
             ):
                 yield f"{path}.capabilities.add: {name} is not allowed"
 
-    def _environment(self, container: Mapping[str, Any], path: str) -> Found:
+    def _environment(
+        self, container: Mapping[str, Any], own: Mapping[str, Any], path: str
+    ) -> Found:
         for key in ("env", "envFrom"):
             entries = container.get(key, [])
             if not isinstance(entries, list) or not all(
                 isinstance(entry, Mapping) for entry in entries
             ):
                 yield f"{path}.{key} must be a list of objects"
-        for entry in as_list(container.get("env")):
-            if not isinstance(as_object(entry).get("name"), str):
+        for entry in _additions(container, own, "env"):
+            if not isinstance(entry.get("name"), str):
                 yield f"{path}.env must name each variable"
-            source = as_object(as_object(entry).get("valueFrom"))
-            if "secretKeyRef" in source:
-                yield from self._secret(
-                    as_object(source["secretKeyRef"]).get("name"), f"{path}.env"
-                )
-        for entry in as_list(container.get("envFrom")):
-            if "secretRef" in as_object(entry):
-                yield from self._secret(
-                    as_object(entry["secretRef"]).get("name"), f"{path}.envFrom"
-                )
+            yield from find_unknown(entry, VARIABLE, f"{path}.env")
+            source = as_object(entry.get("valueFrom"))
+            yield from find_unknown(source, VALUE_FROM, f"{path}.env.valueFrom")
+            yield from self._references(source, "KeyRef", f"{path}.env")
+        for entry in _additions(container, own, "envFrom"):
+            yield from find_unknown(entry, ENV_FROM, f"{path}.envFrom")
+            yield from self._references(entry, "Ref", f"{path}.envFrom")
+
+    def _references(self, source: Mapping[str, Any], suffix: str, path: str) -> Found:
+        """The secret and the config map that `source` refers to."""
+        if f"secret{suffix}" in source:
+            yield from self._secret(as_object(source[f"secret{suffix}"]).get("name"), path)
+        if f"configMap{suffix}" in source:
+            yield from self._config_map(as_object(source[f"configMap{suffix}"]).get("name"), path)
 
     def _secret(self, name: Any, path: str) -> Found:
-        if not isinstance(name, str):
-            yield f"{path}: a secret is referred to by its name"
-        elif name.startswith(OUR_PREFIX):
+        if isinstance(name, str) and name.startswith(OUR_PREFIX):
             yield f"{path}: the secret {name!r} belongs to the platform"
-        elif self._policy.secrets is not None and name not in self._policy.secrets:
-            yield f"{path}: the secret {name!r} is not allowed here"
+        else:
+            yield from _check_name(name, self._policy.secrets, "secret", "secrets", path)
+
+    def _config_map(self, name: Any, path: str) -> Found:
+        yield from _check_name(name, self._policy.config_maps, "config map", "config_maps", path)
+
+    def _claim(self, name: Any, path: str) -> Found:
+        allowed = self._policy.persistent_volume_claims
+        yield from _check_name(
+            name, allowed, "persistent volume claim", "persistent_volume_claims", path
+        )
 
     def _volumes(self, volumes: Any) -> Found:
         if volumes is None:
@@ -287,6 +305,12 @@ class Judge:
                 yield from self._host_path(volume["hostPath"], path)
             if volume.get("secret") is not None:
                 yield from self._secret(as_object(volume["secret"]).get("secretName"), path)
+            if volume.get("configMap") is not None:
+                yield from self._config_map(as_object(volume["configMap"]).get("name"), path)
+            if volume.get("persistentVolumeClaim") is not None:
+                claim = as_object(volume["persistentVolumeClaim"])
+                yield from self._claim(claim.get("claimName"), path)
+            yield from _find_copies(volume.get("ephemeral"), path)
             if volume.get("projected") is not None:
                 yield from self._projected(as_object(volume["projected"]), path)
 
@@ -306,6 +330,40 @@ class Judge:
                 yield from self._secret(
                     as_object(source["secret"]).get("name"), f"{path}.projected"
                 )
+            if as_object(source).get("configMap") is not None:
+                yield from self._config_map(
+                    as_object(source["configMap"]).get("name"), f"{path}.projected"
+                )
+
+
+def _check_name(name: Any, allowed: frozenset[str], what: str, key: str, path: str) -> Found:
+    if not isinstance(name, str):
+        yield f"{path}: a {what} is referred to by its name"
+    elif not is_named(name, allowed):
+        yield f"{path}: {_not_named(what, name, key)}"
+
+
+def _not_named(what: str, name: str, key: str) -> str:
+    return (
+        f"the {what} {name!r} is not allowed: the worker's configuration names allowed ones"
+        f" (`kubernetes.allow.{key}`)"
+    )
+
+
+def _find_copies(ephemeral: Any, path: str) -> Found:
+    """A new volume must not begin as a copy of another one."""
+    template = as_object(as_object(ephemeral).get("volumeClaimTemplate"))
+    for key in ("dataSource", "dataSourceRef", "volumeName", "selector"):
+        if as_object(template.get("spec")).get(key) is not None:
+            yield f"{path}.ephemeral.volumeClaimTemplate.spec.{key} is not allowed"
+
+
+def _additions(
+    given: Mapping[str, Any], own: Mapping[str, Any], key: str
+) -> list[Mapping[str, Any]]:
+    """The entries of a list that are not ours."""
+    ours = as_list(own.get(key))
+    return [as_object(entry) for entry in as_list(given.get(key)) if entry not in ours]
 
 
 def _without(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

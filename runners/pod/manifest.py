@@ -24,10 +24,20 @@ from runners.containers.script import (
     split_cmd,
 )
 from runners.pod.config import PodConfig
-from runners.pod.policy import INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER, find_violations, harden
+from runners.pod.policy import (
+    INIT_CONTAINER,
+    OUR_LABELS,
+    STEP_CONTAINER,
+    add_defaults,
+    build_restricted,
+    build_security,
+    find_violations,
+    harden,
+    keep_protections,
+)
 from runners.pod.record import build_end_mark, build_program
 from runners.pod.status import KEEP_ANNOTATION
-from runners.pod.wishes import build_restricted, build_security, find_step, grant_wishes
+from runners.pod.wishes import find_step, grant_wishes
 
 _CHUNK_BYTES = 100_000  # Linux limits an environment variable to 128 KiB
 # for clusters whose quotas demand them; curl and tar need little
@@ -80,8 +90,9 @@ def build_plan(order: StepOrder, config: PodConfig) -> PodPlan:
     hidden: dict[str, dict[str, str]] = {}
     generated = _add_defaults(_build_pod(order, config, hidden), config.manifest)
     grant_wishes(generated["spec"], find_step(generated), order, config)
-    merged = drop_nulls(merge(generated, order.manifest or {}))
-    pod = harden(merged, config.policy)
+    generated = add_defaults(generated)
+    merged = drop_nulls(merge(generated, keep_protections(order.manifest or {})))
+    pod = harden(merged, generated, config.policy)
     violations = find_violations(pod, generated, config.policy)
     if violations:
         raise AuthorError(f"Pod manifest override rejected: {'; '.join(violations)}")

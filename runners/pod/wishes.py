@@ -1,5 +1,5 @@
 """What an action asks of its container, above the operator's defaults: resources, user, platform,
-pull policy, shared memory, volumes. And the default protections of containers."""
+pull policy, shared memory, volumes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from engine.manifest import merge
 from engine.orders import ContainerWishes, ScriptWork, StepOrder
 from runners.containers.limits import read_cpu_millis, read_memory_bytes
 from runners.pod.config import PodConfig
-from runners.pod.policy import STEP_CONTAINER
+from runners.pod.policy import DROPPED, STEP_CONTAINER
 
-_DROPPED = ["AUDIT_WRITE", "MKNOD", "NET_RAW", "SETFCAP", "SYS_CHROOT"]
-_USER = 10001  # of our containers: nobody's in particular, and not root
 _PULL = {"missing": "IfNotPresent", "always": "Always", "never": "Never"}
 _SHARED_MEMORY = "stroem-shm"
 _SHM_PATH = "/dev/shm"  # noqa: S108 - a mount of the container, not a file here
@@ -49,23 +47,6 @@ def find_step(pod: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def build_security() -> dict[str, Any]:
-    """For images of others, which may need to begin as root."""
-    return {"allowPrivilegeEscalation": False, "capabilities": {"drop": list(_DROPPED)}}
-
-
-def build_restricted() -> dict[str, Any]:
-    """For containers of ours: what the Pod Security Standard `restricted` asks for."""
-    return {
-        "allowPrivilegeEscalation": False,
-        "runAsNonRoot": True,
-        "runAsUser": _USER,
-        "runAsGroup": _USER,
-        "capabilities": {"drop": ["ALL"]},
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-
-
 def _build_user(user: str, *, is_script: bool) -> dict[str, Any]:
     number, _, group = user.partition(":")
     if not number.isdecimal() or (group and not group.isdecimal()):
@@ -77,7 +58,7 @@ def _build_user(user: str, *, is_script: bool) -> dict[str, Any]:
     if group or is_script:
         context["runAsGroup"] = int(group or number)
     if int(number) == 0:  # root without any capability could not even read others' files
-        context["capabilities"] = {"drop": list(_DROPPED)}
+        context["capabilities"] = {"drop": list(DROPPED)}
     return context
 
 

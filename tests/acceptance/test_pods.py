@@ -80,6 +80,7 @@ class Site:
     def worker(self) -> Any:
         section = {
             "namespace": "stroem-jobs",
+            "allow": {"service_accounts": ["my-sa"]},
             "init_image": self.image,
             "kubeconfig": str(self.kubeconfig),
             "poll_s": 0.2,

@@ -23,6 +23,7 @@ VARIANTS = {
         "--set", "worker.kubernetes.enabled=true,worker.dind.enabled=true,worker.autoscaling.enabled=true",
         "--set", "worker.kubernetes.namespace=stroem-jobs,worker.kubernetes.createNamespace=true",
         "--set", "worker.kubernetes.namespaceLabels.istio-injection=disabled,imagePullSecrets[0].name=registry",
+        "--set", "worker.kubernetes.quota.pods=50,worker.kubernetes.networkPolicy.policyTypes={Ingress}",
         "--set", "worker.podDisruptionBudget.enabled=true,ingress.enabled=true,ingress.hosts[0].host=s.example.com",
         "--set", "runner.image.repository=registry.example.com/runner,startupScript=echo hello,imageTag=1.2.3",
         "--set", "server.baseUrl=https://s.example.com,worker.initContainers[0].name=a,worker.initContainers[0].image=b",

@@ -91,7 +91,7 @@ def test_the_switches_give_the_worker_its_section_its_tag_and_its_rights(tmp_pat
 
     settings = worker_config.load(file, {}, data_dir=tmp_path)
 
-    assert settings.tags == ("docker", "kubernetes", "script")
+    assert settings.tags == ("docker", "kubernetes")
     assert settings.kubernetes and settings.kubernetes["namespace"] == "stroem-jobs"
     assert settings.docker and settings.docker["host"] == "tcp://127.0.0.1:2376"
     assert settings.runner_image == "registry.example.com/runner:1.2.3"
@@ -229,7 +229,49 @@ def test_the_chart_creates_the_namespace_of_its_pods_when_it_is_told_to() -> Non
     assert role["metadata"]["namespace"] == "stroem-jobs"
 
 
-@pytest.mark.parametrize("values", ["worker.kubernetes.createNamespace=false", "worker.kubernetes.namespace=platform,worker.kubernetes.createNamespace=true"])  # fmt: skip
+def offered(*values: str) -> list[str]:
+    found: list[str] = yaml.safe_load(worker_file(rendered(*GIVEN, *values)))["tags"]
+    return found
+
+
+def test_a_worker_that_starts_pods_runs_no_steps_beside_its_credentials() -> None:
+    assert offered() == ["script"]
+    assert offered(*PODS) == ["kubernetes"]
+    assert offered(*PODS, "--set", "worker.config.tags={script}") == ["script", "kubernetes"]
+
+
+@pytest.mark.parametrize("values", ["worker.kubernetes.namespace=platform", "worker.kubernetes.namespace=", "worker.kubernetes.namespace=platform,worker.kubernetes.createNamespace=true"])  # fmt: skip
+def test_the_chart_runs_no_pods_beside_the_platforms_secret(values: str) -> None:
+    pods_there = (*GIVEN, "--set", f"worker.kubernetes.enabled=true,{values}")
+    said = refusal("--namespace", "platform", *pods_there)
+    assert "Name another namespace in worker.kubernetes.namespace" in said
+    assert "in platform, the release's own" in said
+    allowed = rendered(*pods_there, "--set", "worker.kubernetes.allowReleaseNamespace=true")
+    assert only(allowed, "Role", "stroem-worker")["metadata"]["namespace"] == "platform"
+
+
+def test_the_namespace_of_steps_has_the_quota_and_the_policy_of_the_values() -> None:
+    documents = rendered(*VARIANTS["everything"])
+    quota = only(documents, "ResourceQuota", "stroem-steps")
+    assert quota["spec"] == {"hard": {"pods": 50}}
+    policy = only(documents, "NetworkPolicy", "stroem-steps")
+    selector = {"matchLabels": {"app": "stroem-step"}}
+    assert policy["spec"] == {"podSelector": selector, "policyTypes": ["Ingress"]}
+    assert {one["metadata"]["namespace"] for one in (quota, policy)} == {"stroem-jobs"}
+
+
+def test_no_right_of_a_worker_reads_a_secret_or_reaches_the_releases_namespace() -> None:
+    documents = rendered(*VARIANTS["everything"])
+    for role in (one for one in documents if one["kind"] == "Role"):
+        assert role["metadata"]["namespace"] == "stroem-jobs"
+        for rule in role["rules"]:
+            assert "*" not in rule["verbs"] + rule["resources"]
+            if "secrets" in rule["resources"]:
+                assert not {"get", "watch", "update", "patch"} & set(rule["verbs"])
+    assert not [one for one in documents if one["kind"].startswith("ClusterRole")]
+
+
+@pytest.mark.parametrize("values", ["worker.kubernetes.createNamespace=false", "worker.kubernetes.namespace=platform,worker.kubernetes.allowReleaseNamespace=true,worker.kubernetes.createNamespace=true"])  # fmt: skip
 def test_the_chart_creates_no_other_namespace(values: str) -> None:
     documents = rendered(*GIVEN, *PODS, "--set", values)
     assert not [one for one in documents if one["kind"] == "Namespace"]

@@ -145,6 +145,9 @@ AROUND = {
     "worker.kubernetes.namespaceLabels": {
         "worker": {"kubernetes": {"enabled": True, "namespace": "steps", "createNamespace": True}}
     },
+    "worker.kubernetes.allowReleaseNamespace": {
+        "worker": {"kubernetes": {"enabled": True, "allowReleaseNamespace": True}}
+    },
     "runner.image": {"runner": {"image": {"repository": "registry.example.com/runner"}}},
     "runner.startupScript": {"worker": {"kubernetes": {"enabled": True, "namespace": "steps"}}},
     "rbac": {"worker": {"kubernetes": {"enabled": True, "namespace": "steps"}}},
@@ -175,12 +178,18 @@ OTHER = {
     "server.service.type": "NodePort",
     "server.baseUrl": "https://s.example.com",
     "server.config.workspaces": {"a": {"type": "folder", "path": "/a"}},
-    "worker.config.tags": ["script", "gpu"],
+    "worker.kubernetes.allowReleaseNamespace": False,
+    "worker.kubernetes.manifest": {"metadata": {"labels": {"team": "data"}}},
+    "worker.kubernetes.networkPolicy": {"policyTypes": ["Ingress"]},
+    "worker.kubernetes.volumes": {"models": {"emptyDir": {}}},
     "worker.workspaceCache.sizeLimit": "6Gi",
     "secretEnv": {**OWN_SECRET, "STROEM_LOG_LEVEL": "DEBUG"},
     "runner.image.repository": "other.example.com/runner",
 }
-REFUSED = {"serviceMonitor.enabled": "serves no /metrics"}
+REFUSED = {
+    "serviceMonitor.enabled": "serves no /metrics",
+    "worker.kubernetes.allowReleaseNamespace": "Name another namespace",
+}
 
 
 def leaves(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,12 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from apps.accounts.grants import expression
 from apps.jobs.database.sql import fetch, fetch_alone, fetch_named, statement
 
 NONE = "{}"
 BOUND = "(bound_to = %(worker)s OR (bound_to IS NULL AND NOT %(only_bound)s::bool))"
+# Only for workers that serve some workspaces: the others do not pay for the question.
+SERVED = """EXISTS (SELECT 1 FROM jobs_job own WHERE own.id = jobs_step.job_id
+    AND own.workspace_id = ANY(ARRAY(
+        SELECT id FROM workspaces_workspace WHERE name ~ ANY(%(serves)s::text[]))))"""
 CLAIM = statement(__file__, "claim").replace("AND IS_FREE", "")
+CLAIM_SERVED = statement(__file__, "claim").replace("IS_FREE", SERVED)
 CLAIM_UNIT = statement(__file__, "claim").replace("IS_FREE", BOUND)
+CLAIM_UNIT_SERVED = statement(__file__, "claim").replace("IS_FREE", f"{BOUND} AND {SERVED}")
 RENEW = statement(__file__, "renew")
 WAITING = """
 SELECT t.id FROM unnest(%(sets)s::int[]) t(id)
@@ -33,10 +40,12 @@ def claim_params(
     covered: Sequence[int] = (),
     are_units: bool = False,
     only_bound: bool = False,
+    serves: Sequence[str] = (),
 ) -> dict[str, Any]:
     """`warm`: revisions whose steps are noted as started at once, as units always are; other steps
     need `start`, which is durable. `covered`: tag sets where the worker may find more, beyond
-    `tag_set_ids`. `only_bound`: only what no other worker can do."""
+    `tag_set_ids`. `only_bound`: only what no other worker can do.
+    `serves`: patterns of the only workspaces that the worker serves."""
     return {
         "sets": _array(tag_set_ids),
         "covered": _array(covered or tag_set_ids),
@@ -46,7 +55,15 @@ def claim_params(
         "warm": _array(warm),
         "may_lag": not (warm or are_units),
         "only_bound": only_bound,
+        "serves": [f"^{expression(pattern)}$" for pattern in serves],
     }
+
+
+def claiming(*, are_units: bool, serves: Sequence[str]) -> str:
+    """The statement that claims one kind of work for such a worker."""
+    if are_units:
+        return CLAIM_UNIT_SERVED if serves else CLAIM_UNIT
+    return CLAIM_SERVED if serves else CLAIM
 
 
 def _array(ids: Sequence[int]) -> str:
@@ -62,12 +79,19 @@ def claim(
     job_id: UUID | None = None,
     are_units: bool = False,
     only_bound: bool = False,
+    serves: Sequence[str] = (),
 ) -> Any:
     """The best ready row of these tag sets, now held by the worker; None if there is none."""
     params = claim_params(
-        worker_id, tag_set_ids, lease_s, job_id, are_units=are_units, only_bound=only_bound
+        worker_id,
+        tag_set_ids,
+        lease_s,
+        job_id,
+        are_units=are_units,
+        only_bound=only_bound,
+        serves=serves,
     )
-    taking = CLAIM_UNIT if are_units else CLAIM
+    taking = claiming(are_units=are_units, serves=serves)
     return fetch_alone(taking, params) or claim_elsewhere(tag_set_ids, params, taking)
 
 

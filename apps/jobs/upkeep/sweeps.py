@@ -26,6 +26,7 @@ from apps.jobs.models import Job
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions import rows as rows_of_jobs
 from apps.jobs.transitions.moves import Result
+from apps.workspaces.models import Workspace
 from engine.errors import StroemError
 from engine.lifecycle import FINAL_JOB, JobStatus, StepEventKind, StepStatus
 
@@ -219,24 +220,37 @@ def unmatched_steps(
     )
     served = [worker for worker in matching.seen_workers(timeout_s) if worker.job_id is None]
     foreign = {
-        id: why for id, key in sets.items() if (why := matching.misfit(key, served)) is not None
+        (set_id, place): why
+        for place, name in _places(served)
+        for set_id, key in sets.items()
+        if (why := matching.misfit(key, served, name)) is not None
     }
     if not foreign:
         return 0
     rows = fetch(
         """
-        SELECT job_id, id, base, tag_set_id FROM jobs_step WHERE status = 'ready'
-            AND owner_kind = 'step' AND tag_set_id = ANY(%s)
-            AND ready_at < clock_timestamp() - make_interval(secs => %s) ORDER BY id LIMIT %s
+        SELECT s.job_id, s.id, s.base, s.tag_set_id, f.place
+        FROM unnest(%s::int[], %s::bigint[]) f(set_id, place)
+            JOIN jobs_step s ON s.tag_set_id = f.set_id JOIN jobs_job j ON j.id = s.job_id
+        WHERE s.status = 'ready' AND s.owner_kind = 'step'
+            AND (f.place IS NULL OR f.place = j.workspace_id)
+            AND s.ready_at < clock_timestamp() - make_interval(secs => %s) ORDER BY s.id LIMIT %s
         """,
-        (list(foreign), timeout_s, BATCH),
+        (*map(list, zip(*foreign, strict=True)), timeout_s, BATCH),
     )
     late = [(row, expects(sets[row[3]], row[0], row[2])) for row in rows]
     return _each(
         "unmatched step",
-        [(*row[:3], why or foreign[row[3]]) for row, why in late if why is not True],
+        [(*row[:3], why or foreign[row[3:]]) for row, why in late if why is not True],
         lambda row: fail_unmatched(*row),
     )
+
+
+def _places(workers: Iterable[matching.WorkerOffer]) -> list[tuple[int | None, str | None]]:
+    """The workspaces to ask for one by one; one row for all where every worker serves all."""
+    if not any(worker.workspaces for worker in workers):
+        return [(None, None)]
+    return list(Workspace.objects.values_list("id", "name"))
 
 
 @retried

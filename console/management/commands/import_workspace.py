@@ -43,6 +43,8 @@ class Command(OperatorCommand):
         )
         for problem in found.problems:
             self.stderr.write(problem)
+        if warning := self.platform.unserved(found.name):
+            self.stderr.write(warning)
         if found.has_failed:
             stays = f"revision {found.revision} stays in force"
             in_force = stays if found.revision else "there is no earlier revision"

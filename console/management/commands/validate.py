@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from console.operator_command import TypedCommand
+from console.operator_command import TypedCommand, require_database
 from console.workspace_path import read_path
 from engine.spec.reporting import report
 
@@ -22,7 +22,19 @@ class Command(TypedCommand):
         )
         parser.add_argument("--strict", action="store_true", help="treat warnings as errors")
 
+        parser.add_argument(
+            "--workspace",
+            metavar="NAME",
+            help="also warn if no live worker serves a workspace of this name; needs the database",
+        )
+
     def act(self, **options: Any) -> int:
         _, loaded = read_path(options["path"])
+        warning = None
+        if options["workspace"]:
+            require_database()
+            warning = self.platform.unserved(options["workspace"])
+        if warning:
+            self.stdout.write(warning)
         self.stdout.write(report(loaded))
-        return int(bool(loaded.errors or (options["strict"] and loaded.problems)))
+        return int(bool(loaded.errors or (options["strict"] and (loaded.problems or warning))))

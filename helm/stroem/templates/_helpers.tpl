@@ -44,7 +44,11 @@ app.kubernetes.io/component: {{ last . }}
 {{- end -}}
 
 {{- define "stroem.podNamespace" -}}
-{{- default .Release.Namespace .Values.worker.kubernetes.namespace -}}
+{{- $namespace := default .Release.Namespace .Values.worker.kubernetes.namespace -}}
+{{- if and (eq $namespace .Release.Namespace) (not .Values.worker.kubernetes.allowReleaseNamespace) -}}
+{{- fail (printf "Name another namespace in worker.kubernetes.namespace (worker.kubernetes.createNamespace=true creates it): in %s, the release's own, pods of steps run beside the platform's Secret and accounts. worker.kubernetes.allowReleaseNamespace=true allows it." $namespace) -}}
+{{- end -}}
+{{- $namespace -}}
 {{- end -}}
 
 {{- define "stroem.serverUrl" -}}
@@ -135,7 +139,7 @@ and for what their jobs set off when the worker leaves.
 {{/* The worker's settings: worker.config plus the sections and tags that the switches add. */}}
 {{- define "stroem.workerConfig" -}}
 {{- $config := deepCopy .Values.worker.config -}}
-{{- $tags := $config.tags | default list -}}
+{{- $tags := $config.tags | default (.Values.worker.kubernetes.enabled | ternary list (list "script")) -}}
 {{- $_ := set $config "server_url" (include "stroem.serverUrl" .) -}}
 {{- $_ := set $config "workspace_cache_dir" "/var/lib/stroem/cache" -}}
 {{- $_ := set $config "drain_secs" (include "stroem.drainSecs" . | float64) -}}

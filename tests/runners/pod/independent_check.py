@@ -83,14 +83,18 @@ def _says_nothing(path: Path) -> bool:
 
 
 def _is_foreign(path: Path, value: Any) -> bool:
-    """A secret of another attempt, or a probe that the node would send elsewhere."""
-    if _says_nothing(path):
+    """An object of the cluster that nobody named for authors, or a probe that the node would send
+    elsewhere."""
+    if not path or _says_nothing(path):
         return False
     if path[-1:] == ("host",) and value is not None:
         return any("probe" in part.lower() or part == "lifecycle" for part in path)
     parent = path[-2].lower() if len(path) > 1 else ""
-    names_secret = path[-1:] == ("secretName",) or (path[-1:] == ("name",) and "secret" in parent)
-    return names_secret and str(value).startswith("stroem-") and value != "stroem-a1b2c3-step"
+    if path[-1] in ("secretName", "claimName", "serviceAccountName", "serviceAccount"):
+        is_named = True
+    else:
+        is_named = path[-1] == "name" and ("secret" in parent or "configmap" in parent)
+    return is_named and value is not None and value != "stroem-a1b2c3-step"
 
 
 def _is_forbidden(path: Path, value: Any) -> bool:

@@ -19,7 +19,7 @@ from runners.pod.config import PodConfig
 from runners.pod.manifest import build_plan, sanitise_label
 from tests.runners.pod.fake_checks import check_object
 from tests.runners.pod.orders import CONFIG, build_pod_order
-from tests.runners.pod.test_policy import EVERYDAY, SEED_MANIFESTS
+from tests.runners.pod.test_policy import EVERYDAY, NAMED, SEED_MANIFESTS
 
 IMAGE = "company/tool:v2"
 
@@ -54,7 +54,11 @@ def test_pods_and_secrets_are_valid_by_the_official_schema(work: Any, manifest: 
         work, manifest=manifest, resources=Resources(cpu="500m", memory="512Mi", num_gpus=1)
     )
     config = PodConfig(
-        "stroem-jobs", "w", image_pull_secrets=("registry",), runner_startup_configmap="startup"
+        "stroem-jobs",
+        "w",
+        image_pull_secrets=("registry",),
+        runner_startup_configmap="startup",
+        policy=NAMED,
     )
     plan = build_plan(order, config)
     for pod in (plan.pod, plan.open_pod):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from engine.orders import ContainerWishes, ImageWork, Verdict
 from runners.pod.answers import ClusterAway, Refused
 from runners.pod.config import PodConfig
+from runners.pod.policy import PodPolicy
 from runners.pod.runner import PodRunner
 from tests.runners.contract import Leftovers, Log, Stop, build_order
 from tests.runners.pod import test_contract
@@ -72,6 +74,7 @@ class TestOnARealCluster(test_contract.TestPodRunner):
 
 
 def test_a_missing_configmap_is_told_while_the_pod_waits(config: PodConfig, tmp_path: Path) -> None:
+    config = replace(config, policy=PodPolicy(config_maps=frozenset({"nothing-*"})))
     volume = {"name": "settings", "configMap": {"name": "nothing-of-that-name"}}
     manifest = {"spec": {"volumes": [volume]}}
     order = build_order(
