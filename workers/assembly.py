@@ -139,7 +139,7 @@ def assemble(
         doors.ledger, config, attempts, guard, timing,
         version=version, busy=lambda: slots.busy, job_id=job_id, offers=offers,
     )  # fmt: skip
-    outputs = Outputs(config.output_root or config.workspace_cache_dir / "output", owner)
+    outputs = Outputs(config.output_root or config.workspace_cache_dir / "output", user)
     if allocation is not None and allocation.output_dir and job_id is not None:
         outputs.adopt(job_id, allocation.output_dir)
         if outputs.difference:

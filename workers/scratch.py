@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from runners import anchored
 from workers.disk import WorkerDirectory, remove
 from workers.trees import CLOCK, TICK_NS, Stamp, stamp_of
 
@@ -51,7 +52,8 @@ class Scratches:
         if scratch is None:
             path = self._directory.scratch / secrets.token_hex(6)
             os.mkdir(path, 0o700)
-            self._own(str(path))
+            if self._owner is not None:
+                os.chown(path, *self._owner)
             scratch = Scratch(path, path / INPUT)
         if scratch.data != data or scratch.stamp is None:
             self._write(scratch, data)
@@ -70,51 +72,32 @@ class Scratches:
             self._idle.append(scratch)
 
     def _empty(self, scratch: Scratch) -> None:
-        path = str(scratch.path)
-        found = os.lstat(path)
-        if not stat.S_ISDIR(found.st_mode):
-            raise NotADirectoryError(path)
-        if stat.S_IMODE(found.st_mode) != 0o700:
-            os.chmod(path, 0o700)
         is_kept = False
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if entry.name == INPUT and self._is_untouched(scratch, entry):
-                    is_kept = True
-                elif not remove(Path(entry.path)):
-                    raise OSError(f"cannot remove {entry.path}")
+        with anchored.folder(scratch.path) as fd:
+            if stat.S_IMODE(os.fstat(fd).st_mode) != 0o700:
+                os.fchmod(fd, 0o700)
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    if entry.name == INPUT and self._is_untouched(scratch, entry, fd):
+                        is_kept = True
+                    else:
+                        anchored.remove(entry.name, fd, str(scratch.path.parent))
         if not is_kept:
             scratch.stamp = None
 
-    def _is_untouched(self, scratch: Scratch, entry: os.DirEntry[str]) -> bool:
+    def _is_untouched(self, scratch: Scratch, entry: os.DirEntry[str], within: int) -> bool:
         if scratch.stamp is None or stamp_of(entry.stat(follow_symlinks=False)) != scratch.stamp:
             return False
         if scratch.stamp[3] < scratch.taken_ns - TICK_NS:
             return True
-        fd = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
+        fd = os.open(entry.name, anchored.FILE, dir_fd=within)
         try:
             return os.read(fd, len(scratch.data) + 1) == scratch.data
         finally:
             os.close(fd)
 
     def _write(self, scratch: Scratch, data: bytes) -> None:
-        if scratch.stamp is not None:
-            os.unlink(scratch.input_path)
-            scratch.stamp = None
-        fd = os.open(
-            scratch.input_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
-        )
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            if self._owner is not None:
-                os.fchown(fd, *self._owner)
-            scratch.stamp = stamp_of(os.fstat(fd))
-        finally:
-            os.close(fd)
+        scratch.stamp = None
+        with anchored.folder(scratch.path) as fd:
+            scratch.stamp = stamp_of(anchored.write(INPUT, data, fd, self._owner))
         scratch.data = data
-
-    def _own(self, path: str) -> None:
-        if self._owner is not None:
-            os.chown(path, *self._owner)

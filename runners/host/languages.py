@@ -10,6 +10,7 @@ from pathlib import Path
 
 from engine.errors import AuthorError
 from engine.orders import ScriptWork
+from runners import anchored
 from runners.host.dependencies import Recipe
 from runners.host.toolbox import Tool, Toolbox, read_go_version
 from runners.sources import is_binary
@@ -193,7 +194,7 @@ def build_invocation(
     tool = toolbox.choose(work.language, work.interpreter)
     match work.language:
         case "shell":
-            return _invoke_shell(work, tool, source, write)
+            return _invoke_shell(work, tool, root, source, write)
         case "python":
             return _invoke_python(work, tool, source, root, environment, write)
         case "javascript" | "typescript":
@@ -216,13 +217,15 @@ def find_source(root: Path, source: str) -> Path:
     return path
 
 
-def _invoke_shell(work: ScriptWork, tool: Tool, source: Path | None, write: Writer) -> Invocation:
+def _invoke_shell(
+    work: ScriptWork, tool: Tool, root: Path, source: Path | None, write: Writer
+) -> Invocation:
     if source is None:
         code = work.code or ""
         if _may_be_an_argument(work, code):
             return Invocation((*tool.argv, "-c", code, os.path.basename(tool.argv[0]), *work.args))
         return Invocation((*tool.argv, str(write("step.sh", code)), *work.args))
-    if not work.interpreter and is_binary(source):
+    if not work.interpreter and is_binary(root, source):
         return Invocation((str(source), *work.args))
     return Invocation((*tool.argv, str(source), *work.args))
 
@@ -352,8 +355,10 @@ def _invoke_go(
             raise AuthorError(
                 "the workspace has a go.mod; name the modules there instead of in 'dependencies'"
             )
-        for name, text in modules.items():
-            (root / name).write_text(text)
+        with anchored.folder(root) as fd:
+            found = os.fstat(fd)  # the step's user may own it
+            for name, text in modules.items():
+                anchored.write(name, text.encode(), fd, (found.st_uid, found.st_gid))
         links = tuple(root / name for name in modules)
     return Invocation(
         (str(program), *work.args), build=Build((*build, os.fspath(source)), root), links=links

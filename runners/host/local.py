@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -13,6 +13,7 @@ from typing import ClassVar
 from engine.errors import AuthorError, PlatformError
 from engine.orders import Limits, Line, ScriptWork, StepOrder, StepOutcome, Verdict
 from engine.resources import show_bytes
+from runners import anchored
 from runners.base import LineSink, StopSignal
 from runners.guard import strays
 from runners.guard.guard import Guard
@@ -163,8 +164,12 @@ class _Attempt:
             return work
         source = None if work.source is None else find_source(self._root, work.source)
         try:
-            settled, note = honour_first_line(work, source)
-            if source is not None and settled.language == "shell" and use_plain_line_ends(source):
+            settled, note = honour_first_line(work, self._root, source)
+            if (
+                source is not None
+                and settled.language == "shell"
+                and use_plain_line_ends(self._root, source)
+            ):
                 self._feed.say(describe_line_ends(str(work.source)))
         except OSError as error:
             raise PlatformError(
@@ -179,7 +184,7 @@ class _Attempt:
     def run(self) -> StepOutcome:
         if self._stop.reason is not None:
             return self._outcome_of(ProcessEnd(0, "stop"))
-        self._hand_over(self._order.scratch_dir)
+        self._own_scratch()
         self._work = self._settle(self._work)
         recipe = find_recipe(self._work, self._runner._toolbox)
         try:
@@ -190,7 +195,8 @@ class _Attempt:
                 if invocation.build is not None:
                     env = {**self._installer_env(), **invocation.build.env}
                     built = self._supervise(
-                        Command(invocation.build.argv, invocation.build.cwd, env, 0o077), self._feed
+                        Command(invocation.build.argv, invocation.build.cwd, env, 0o077, True),
+                        self._feed,
                     )
                     if built.cause is not None or built.exit_code != 0:
                         return self._outcome_of(built)
@@ -201,6 +207,7 @@ class _Attempt:
                             self._cwd(),
                             self._step_env(invocation),
                             -1 if self._work.umask is None else self._work.umask,
+                            self._order.chdir is not None or bool(self._order.workdir),
                         ),
                         self._feed,
                     )
@@ -282,30 +289,31 @@ class _Attempt:
     def _write(self, name: str, text: str) -> Path:
         """Write a file into the attempt's own directory: rendered scripts hold secrets, so no other
         user may read them."""
-        path = self._order.scratch_dir / name
+        scratch, owner = self._order.scratch_dir, self._owner
+        inner, _, last = name.rpartition("/")
         try:
-            if "/" in name and not path.parent.exists():
-                path.parent.mkdir(mode=0o700)
-                self._hand_over(path.parent)
-            fd = os.open(
-                path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-            )
-            try:
-                data = memoryview(text.encode("utf-8", "replace"))
-                while data:
-                    data = data[os.write(fd, data) :]
-            finally:
-                os.close(fd)
-            self._hand_over(path)
+            with ExitStack() as opened:
+                fd = opened.enter_context(anchored.folder(scratch))
+                if inner:
+                    with suppress(FileExistsError):
+                        anchored.give(anchored.make_folder(inner, fd), owner)
+                    fd = opened.enter_context(anchored.folder(inner, fd))
+                anchored.write(last, text.encode("utf-8", "replace"), fd, owner)
         except OSError as error:
             raise PlatformError(
-                f"the step's files could not be written to {path.parent}: {error.strerror}"
+                f"the step's files could not be written to {scratch / inner}: {error.strerror}"
             ) from error
-        return path
+        return scratch / name
 
-    def _hand_over(self, path: Path) -> None:
-        if self._user is not None:
-            os.chown(path, self._user.uid, self._user.gid, follow_symlinks=False)
+    @property
+    def _owner(self) -> anchored.Owner | None:
+        return (self._user.uid, self._user.gid) if self._user is not None else None
+
+    def _own_scratch(self) -> None:
+        if self._owner is not None:
+            with anchored.folder(self._order.scratch_dir) as fd:
+                if os.fstat(fd).st_uid == os.geteuid():
+                    os.fchown(fd, *self._owner)
 
     def _step_env(self, invocation: Invocation) -> Mapping[str, str]:
         return environment.for_step(
