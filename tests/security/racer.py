@@ -17,15 +17,18 @@ EXCHANGE, AT_FDCWD = 2, -100
 TOUCHED = 0x20 | 0x4 | 0x100 | 0x200 | 0x80  # open, attributes, create, delete, moved to
 
 
-def exchange(one: str, other: str) -> None:
-    LIBC.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), EXCHANGE)
+def exchange(one: str, other: str) -> bool:
+    done = LIBC.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), EXCHANGE)
+    return bool(done == 0)
 
 
 def swap(path: str, to: str, tag: str) -> None:
     link = f"{path}.{tag}"
     with suppress(OSError):
         os.symlink(to, link)
-    exchange(path, link)
+    if not exchange(path, link):
+        with suppress(OSError):
+            os.symlink(to, path)
 
 
 def spoil(root: str) -> None:
