@@ -45,11 +45,13 @@ def make_folder(name: str, within: int, mode: int = 0o700) -> int:
     return fd
 
 
-def give(fd: int, owner: Owner | None) -> None:
+def give(fd: int, owner: Owner | None, mode: int | None = None) -> None:
     """Hand a directory that was just made to its owner, and close it."""
     try:
         if owner is not None:
             os.fchown(fd, *owner)
+        if mode is not None:
+            os.fchmod(fd, mode)
     finally:
         os.close(fd)
 

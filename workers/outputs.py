@@ -29,6 +29,7 @@ _PREFIXES = (
     "DATABASE_",
     "SLURM_JWT",
 )
+_GROUP_MODE = 0o2770  # what is made in it is the group's
 MARK = ".stroem-job"  # a file with the id of the job whose directory it is in
 log = logging.getLogger("stroem.worker")
 _SHORTEST = 6  # shorter values are not credentials
@@ -37,11 +38,13 @@ _SHORTEST = 6  # shorter values are not credentials
 class Outputs:
     """Output directories on this host. Thread-safe."""
 
-    def __init__(self, root: Path, user: User | None = None) -> None:
+    def __init__(self, root: Path, user: User | None = None, *, is_for_group: bool = False) -> None:
         """`root` holds a directory for each job; `user`: the one that steps run as, if not the
-        worker's. What is not the worker's alone is touched as this user."""
+        worker's. What is not the worker's alone is touched as this user. `is_for_group`: steps run
+        as other users of its group, too."""
         self._root = root
         self._user = user
+        self._is_for_group = is_for_group
         self._made: set[Path] = set()
         self._adopted: dict[UUID, Path] = {}
         self.difference = ""  # how this host's directory is not the one of the job's other hosts
@@ -104,7 +107,8 @@ class Outputs:
             elif path.parent == self._root and self._is_root_own():
                 self._make_own(path.name, self._user)
             else:
-                act_as(self._user, "mkdir", "-p", "--", str(path))
+                mode = ("-m", f"{_GROUP_MODE:o}") if self._is_for_group else ()
+                act_as(self._user, "mkdir", "-p", *mode, "--", str(path))
         except OSError as error:
             raise PlatformError(
                 f"the output directory {path} cannot be created: {error.strerror}"
@@ -124,7 +128,7 @@ class Outputs:
                 made = anchored.make_folder(name, root, 0o777)
             except FileExistsError:
                 return
-            anchored.give(made, (user.uid, user.gid))
+            anchored.give(made, user.owner, _GROUP_MODE if self._is_for_group else None)
 
 
 def inherit(

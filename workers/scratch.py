@@ -13,6 +13,7 @@ import secrets
 import stat
 import threading
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ class Scratch:
 
     path: Path
     input_path: Path
+    owner: anchored.Owner | None = None
     data: bytes = b""
     stamp: Stamp | None = None
     taken_ns: int = 0
@@ -38,23 +40,23 @@ class Scratch:
 class Scratches:
     """The scratch directories of one worker process. Thread-safe."""
 
-    def __init__(self, directory: WorkerDirectory, owner: tuple[int, int] | None = None) -> None:
-        """`owner`: the user and group that steps run as, if not the worker's."""
+    def __init__(self, directory: WorkerDirectory) -> None:
         self._directory = directory
-        self._owner = owner
         self._lock = threading.Lock()
-        self._idle: list[Scratch] = []
+        self._idle: defaultdict[anchored.Owner | None, list[Scratch]] = defaultdict(list)
 
-    def open(self, data: bytes) -> Scratch:
-        """A directory of mode 0700 with `data` as its input file and nothing else."""
+    def open(self, data: bytes, owner: anchored.Owner | None = None) -> Scratch:
+        """A directory of mode 0700 with `data` as its input file and nothing else; `owner`: the
+        user and group that the step runs as, if not the worker's."""
         with self._lock:
-            scratch = self._idle.pop() if self._idle else None
+            idle = self._idle[owner]
+            scratch = idle.pop() if idle else None
         if scratch is None:
             path = self._directory.scratch / secrets.token_hex(6)
             os.mkdir(path, 0o700)
-            if self._owner is not None:
-                os.chown(path, *self._owner)
-            scratch = Scratch(path, path / INPUT)
+            if owner is not None:
+                os.chown(path, *owner)
+            scratch = Scratch(path, path / INPUT, owner)
         if scratch.data != data or scratch.stamp is None:
             self._write(scratch, data)
         scratch.taken_ns = time.clock_gettime_ns(CLOCK)
@@ -69,7 +71,7 @@ class Scratches:
             remove(scratch.path)
             return
         with self._lock:
-            self._idle.append(scratch)
+            self._idle[scratch.owner].append(scratch)
 
     def _empty(self, scratch: Scratch) -> None:
         is_kept = False
@@ -99,5 +101,5 @@ class Scratches:
     def _write(self, scratch: Scratch, data: bytes) -> None:
         scratch.stamp = None
         with anchored.folder(scratch.path) as fd:
-            scratch.stamp = stamp_of(anchored.write(INPUT, data, fd, self._owner))
+            scratch.stamp = stamp_of(anchored.write(INPUT, data, fd, scratch.owner))
         scratch.data = data

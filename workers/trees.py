@@ -47,21 +47,27 @@ class Tree:
     """
 
     def __init__(
-        self, path: Path, pristine: Path, manifest: Manifest, owner: tuple[int, int] | None = None
+        self,
+        path: Path,
+        pristine: Path,
+        manifest: Manifest,
+        owner: anchored.Owner | None = None,
+        mode: int = FOLDER_MODE,
     ) -> None:
-        """Copy the revision to `path`. Raises Damaged when the pristine copy does not match its
-        manifest."""
+        """Copy the revision to `path`, a directory of this mode. Raises Damaged when the pristine
+        copy does not match its manifest."""
         self.path = path
         self._pristine = pristine
         self._manifest = manifest
-        self._owner = owner
+        self.owner = owner
+        self._mode = mode
         self._taken_ns = 0
         self._root = _outline(manifest)
         os.mkdir(path, 0o700)
         with anchored.folder(path) as fd:
             self._device = os.fstat(fd).st_dev
             self._heal(self._root, fd)
-            self._hand_over(fd)
+            self._hand_over(fd, mode)
 
     def take(self) -> None:
         """A step starts: it made all changes from now on."""
@@ -70,7 +76,7 @@ class Tree:
     def heal(self) -> int:
         """Undo the step's changes; returns their number. Raises OSError."""
         with anchored.folder(self.path) as fd:
-            return self._check(fd) + self._heal(self._root, fd)
+            return self._check(fd, self._mode) + self._heal(self._root, fd)
 
     def _heal(self, folder: _Folder, fd: int) -> int:
         mended = 0
@@ -106,15 +112,15 @@ class Tree:
         # same time.
         return digest_of(name, fd) == self._manifest.files[folder.path_of(name)].digest
 
-    def _check(self, fd: int) -> int:
+    def _check(self, fd: int, mode: int = FOLDER_MODE) -> int:
         """Mend a directory's mode. Raises OSError if it is not one that the tree was made with."""
         found = os.fstat(fd)
-        is_foreign = self._owner is not None and found.st_uid != self._owner[0]
+        is_foreign = self.owner is not None and found.st_uid != self.owner[0]
         if is_foreign or found.st_dev != self._device:
             raise OSError(errno.ESTALE, "a step put a foreign directory into its working tree")
-        if stat.S_IMODE(found.st_mode) == FOLDER_MODE:
+        if stat.S_IMODE(found.st_mode) == mode:
             return 0
-        os.fchmod(fd, FOLDER_MODE)
+        os.fchmod(fd, mode)
         return 1
 
     def _restore(self, folder: _Folder, name: str, fd: int) -> None:
@@ -135,18 +141,18 @@ class Tree:
         name = folder.path_of(last)
         entry = self._manifest.files[name]
         try:
-            digest, found = copy_file(self._pristine / name, last, entry.mode, fd, self._owner)
+            digest, found = copy_file(self._pristine / name, last, entry.mode, fd, self.owner)
         except FileNotFoundError:
             raise Damaged(f"this host's copy of a workspace lacks {name!r}") from None
         if digest != entry.digest:
             raise Damaged(f"in this host's copy of a workspace, {name!r} has changed")
         folder.files[last] = stamp_of(found)
 
-    def _hand_over(self, fd: int) -> None:
+    def _hand_over(self, fd: int, mode: int = FOLDER_MODE) -> None:
         """A new directory becomes the step's, with what is in it."""
-        if self._owner is not None:
-            os.fchown(fd, *self._owner)
-        os.fchmod(fd, FOLDER_MODE)
+        if self.owner is not None:
+            os.fchown(fd, *self.owner)
+        os.fchmod(fd, mode)
 
 
 def _outline(manifest: Manifest) -> _Folder:

@@ -54,6 +54,10 @@ class User:
     shell: str
 
     @property
+    def owner(self) -> tuple[int, int]:
+        return self.uid, self.gid
+
+    @property
     def environment(self) -> dict[str, str]:
         """The environment variables that name the user."""
         return {"HOME": self.home, "USER": self.name, "LOGNAME": self.name, "SHELL": self.shell}

@@ -268,7 +268,12 @@ class _Attempt:
             return self._order.chdir
         if not self._order.workdir:
             return self._root
-        path = (self._root / self._order.workdir).resolve()
+        try:
+            path = (self._root / self._order.workdir).resolve()
+        except OSError as error:
+            raise AuthorError(
+                f"workdir {self._order.workdir!r} cannot be found: {error.strerror}"
+            ) from error
         if not path.is_relative_to(self._root.resolve()):
             raise AuthorError(f"workdir {self._order.workdir!r} lies outside the workspace")
         return path
@@ -276,9 +281,15 @@ class _Attempt:
     @contextmanager
     def _invocation(self, directory: Path | None) -> Iterator[Invocation]:
         order = self._order
-        invocation = build_invocation(
-            self._work, self._runner._toolbox, self._root, order.scratch_dir, directory, self._write
-        )
+        toolbox, scratch = self._runner._toolbox, order.scratch_dir
+        try:
+            invocation = build_invocation(
+                self._work, toolbox, self._root, scratch, directory, self._write
+            )
+        except OSError as error:
+            raise PlatformError(
+                f"the step's files could not be prepared: {error.strerror}"
+            ) from error
         try:
             yield invocation
         finally:

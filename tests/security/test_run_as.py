@@ -6,9 +6,11 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import secrets
+import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ import pytest
 from engine.errors import PlatformError, StroemError
 from engine.orders import Verdict
 from runners.host.dependencies import EnvironmentCache, Recipe
-from runners.host.environment import User, find_user
+from runners.host.environment import User, act_as, find_user
 from runners.host.local import LocalConfig, LocalRunner
 from tests.runners.contract import Log, Stop, build_order
 from tests.runners.test_local import find_python_for_all
@@ -27,6 +29,7 @@ from tests.workers.tarballs import tarball
 from workers.disk import WorkerDirectory
 from workers.outputs import MARK, Outputs
 from workers.scratch import Scratches
+from workers.users import Users
 from workers.workspace import Workspaces
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
@@ -155,9 +158,9 @@ def test_tidying_a_working_tree(
     user: User,
     rounds: int,
 ) -> None:
-    workspaces = Workspaces(directory, lambda _: tarball(FILES), owner=(user.uid, user.gid))
+    workspaces = Workspaces(directory, lambda _: tarball(FILES))
     for number in range(rounds):
-        tree = workspaces.take(1, DIGEST)
+        tree = workspaces.take(1, DIGEST, user.owner)
         names = ("data", "data/deep", "data/deep/er", "flow.sh", "junk", "junk/a", "closed", "bin")
         racers.attack([tree.path / name for name in names], targets(outside, number), (tree.path,))
         workspaces.give_back(DIGEST, tree)
@@ -170,16 +173,16 @@ def test_tidying_a_working_tree(
 def test_emptying_a_scratch_directory(
     directory: WorkerDirectory, outside: Outside, racers: Racers, user: User, rounds: int
 ) -> None:
-    scratches = Scratches(directory, (user.uid, user.gid))
+    scratches = Scratches(directory)
     for number in range(rounds):
-        scratch = scratches.open(b'{"a": %d}' % number)
+        scratch = scratches.open(b'{"a": %d}' % number, user.owner)
         names = ("input.json", "junk", "junk/a", "closed", "closed/a")
         racers.attack(
             [scratch.path / name for name in names], targets(outside, number), (scratch.path,)
         )
         scratches.close(scratch)
         with suppress(OSError):  # its input may have been replaced; that is the step's own loss
-            scratches.close(scratches.open(b'{"b": 1}'))
+            scratches.close(scratches.open(b'{"b": 1}', user.owner))
         racers.rest()
     outside.check()
 
@@ -195,7 +198,8 @@ def test_making_an_output_directory(
         outputs = Outputs(place / "output", user)
         folder = mine / str(number)
         inner = folder / "junk" / "a"
-        racers.attack([folder, inner, inner / MARK], targets(outside, number), (folder,))
+        target = (outside.closed, outside.key)[number % 2]  # the open one is open to the user, too
+        racers.attack([folder, inner, inner / MARK], target, (folder,))
         with suppress(StroemError):
             outputs.offer(JOB, outputs.open(str(inner / "new" / "b"), JOB))
         with suppress(StroemError):
@@ -236,13 +240,13 @@ def test_the_files_that_start_a_step(
     rounds: int,
 ) -> None:
     """Its source and its first line, its script, its directory: no line shows the key."""
-    owner = (user.uid, user.gid)
-    workspaces = Workspaces(directory, lambda _: tarball(FILES), owner=owner)
-    scratches = Scratches(directory, owner)
+    workspaces = Workspaces(directory, lambda _: tarball(FILES))
+    scratches = Scratches(directory)
     runner = LocalRunner(LocalConfig(place / "environments", run_as=user.name))
     lines: list[str] = []
     for number in range(rounds):
-        tree, scratch = workspaces.take(1, DIGEST), scratches.open(b"{}")
+        tree = workspaces.take(1, DIGEST, user.owner)
+        scratch = scratches.open(b"{}", user.owner)
         source = {"source": "bin/run.sh"} if number % 2 else {}
         order = build_order(
             place, None if source else "cat input.json; echo \"$0\"", **source,
@@ -310,3 +314,86 @@ def test_what_an_installer_left_is_not_ready(place: Path, user: User) -> None:
         assert installed == [left]
     with cache.hold(recipe, installed.append, lambda _: None, print):
         assert installed == [left]
+
+
+@pytest.fixture
+def made_up(monkeypatch: pytest.MonkeyPatch, place: Path) -> Callable[[str], User]:
+    """Users that nothing else on this machine runs as: what runs as them is killed."""
+    numbers: dict[str, int] = {}
+    base = 1_000_000 + secrets.randbelow(1_000_000_000)
+
+    def find(name: str) -> User:
+        number = base + numbers.setdefault(name, len(numbers))
+        gid = base if name != "stranger" else base + 1
+        return User(name, number, gid, (gid,), "/", "/bin/sh")
+
+    monkeypatch.setattr("workers.users.find_user", find)
+    monkeypatch.setattr("workers.users.LOCKS", place)
+    return find
+
+
+def start(user: User, command: str) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", f"{command}; echo ready; sleep 300"],
+        stdout=subprocess.PIPE, cwd="/", start_new_session=True, env={},
+        user=user.uid, group=user.gid, extra_groups=(),
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def test_what_runs_as_the_user_of_a_slot_ends_with_its_step(made_up: Callable[[str], User]) -> None:
+    users = Users(("step1", "step2"))
+    mine, other = users.take(is_local=True), users.take(is_local=True)
+    assert mine and other and mine.uid != other.uid
+    with pytest.raises(PlatformError, match="in use"):
+        users.take(is_local=True)
+    assert users.take(is_local=False) is None
+    stubborn, neighbour = start(mine, "trap '' TERM HUP INT"), start(other, "true")
+    users.end_all(mine)
+    assert stubborn.wait(10) == -signal.SIGKILL and neighbour.poll() is None
+    users.end_all(other)
+    assert neighbour.wait(10) == -signal.SIGKILL
+    users.give_back(mine)
+    assert users.take(is_local=True) is mine
+    users.close()
+
+
+def test_the_users_of_slots_belong_to_one_worker(made_up: Callable[[str], User]) -> None:
+    users = Users(("step1", "step2"))
+    with pytest.raises(PlatformError, match="another worker of this host runs steps as step2"):
+        Users(("step2", "step3"))
+    users.close()
+    Users(("step2", "step3")).close()
+    with pytest.raises(PlatformError, match="same primary group"):
+        Users(("step1", "stranger"))
+
+
+def test_a_slot_sees_nothing_of_another_but_the_jobs_output(
+    made_up: Callable[[str], User], place: Path, directory: WorkerDirectory
+) -> None:
+    mine, other = made_up("step1"), made_up("step2")
+    workspaces = Workspaces(directory, lambda _: tarball(FILES), mode=0o700)
+    scratches = Scratches(directory)
+    trees = [workspaces.take(1, DIGEST, user.owner) for user in (mine, other)]
+    kept = [scratches.open(b"{}", user.owner) for user in (mine, other)]
+    for user, tree, scratch in zip((mine, other), trees, kept, strict=True):
+        act_as(user, "sh", "-c", f"cat {scratch.input_path} {tree.path}/data/y; ls {tree.path}")
+    for file in (trees[0].path / "data/y", trees[0].path / "flow.sh", kept[0].input_path):
+        with pytest.raises(OSError, match="Permission denied"):
+            act_as(other, "cat", str(file))
+    for tree, scratch in zip(trees, kept, strict=True):
+        scratches.close(scratch)
+        workspaces.give_back(DIGEST, tree)
+    assert workspaces.take(1, DIGEST, other.owner) is trees[1]
+    assert scratches.open(b"{}", mine.owner) is kept[0]
+    mine_too = made_up("actions")
+    (place / "named").mkdir()
+    os.chown(place / "named", mine.uid, mine.gid)
+    (place / "named").chmod(0o770)
+    for named in ("", str(place / "named" / "new")):
+        output = Outputs(place / "output", mine_too, is_for_group=True).open(named, JOB)
+        act_as(mine, "sh", "-c", f"umask 022; echo hi > {output}/file")
+        assert act_as(other, "sh", "-c", f"cat {output}/file; touch {output}/mine") == "hi\n"
+        assert output.stat().st_mode & 0o7777 == 0o2770
