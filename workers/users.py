@@ -79,6 +79,7 @@ class Users:
             self.check_group(user)
         for user in self.all:
             self._held.append(self._hold(user))
+            self.end_all(user)  # a worker that was killed may have left something
 
     def check_group(self, user: User) -> None:
         first = self.all[0]

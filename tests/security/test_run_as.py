@@ -19,15 +19,19 @@ from uuid import UUID
 import pytest
 
 from engine.errors import PlatformError, StroemError
-from engine.orders import Verdict
+from engine.orders import StepOrder, StepOutcome, Verdict
 from runners.host.dependencies import EnvironmentCache, Recipe
 from runners.host.environment import User, act_as, find_user
 from runners.host.local import LocalConfig, LocalRunner
 from tests.runners.contract import Log, Stop, build_order
 from tests.runners.test_local import find_python_for_all
+from tests.workers.fakes import FakeLedger, FakeRunner, claim, material
 from tests.workers.tarballs import tarball
+from workers.attempts import Attempt
 from workers.disk import WorkerDirectory
+from workers.execution import Execution, Pins
 from workers.outputs import MARK, Outputs
+from workers.reporting import LogPump
 from workers.scratch import Scratches
 from workers.users import Users
 from workers.workspace import Workspaces
@@ -397,3 +401,42 @@ def test_a_slot_sees_nothing_of_another_but_the_jobs_output(
         act_as(mine, "sh", "-c", f"umask 022; echo hi > {output}/file")
         assert act_as(other, "sh", "-c", f"cat {output}/file; touch {output}/mine") == "hi\n"
         assert output.stat().st_mode & 0o7777 == 0o2770
+
+
+def test_steps_at_the_same_time_run_as_different_users_and_leave_nothing(
+    made_up: Callable[[str], User], directory: WorkerDirectory
+) -> None:
+    ledger = FakeLedger()
+    left: list[subprocess.Popen[bytes]] = []
+    ledger.material_of = lambda _: material()
+
+    def leave_a_process(order: StepOrder, _lines: object, _stop: object) -> StepOutcome:
+        assert order.run_as
+        user = made_up(order.run_as)
+        left.append(start(user, f"test -O {order.scratch_dir} && test -O {order.input_path}"))
+        for path in (order.scratch_dir, order.work.workspace_dir):  # type: ignore[union-attr]
+            assert path is not None
+            found = path.stat()
+            assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (*user.owner, 0o700)
+        return StepOutcome(Verdict.SUCCEEDED, 0)
+
+    runner = FakeRunner(leave_a_process)
+    execution = Execution(
+        ledger,  # type: ignore[arg-type]
+        Workspaces(directory, lambda _: tarball(FILES), mode=0o700),
+        Scratches(directory),
+        LogPump(ledger.append, ledger.released),
+        lambda action: runner,
+        Pins(None, lambda *_: ""),
+        stop_grace_s=1.0,
+        users=Users(("step1", "step2")),
+    )
+    for _ in range(2):
+        attempts = [Attempt(claim(number), 0.0) for number in (1, 2)]
+        performed = [execution.perform(attempt) for attempt in attempts]
+        assert {order.run_as for order in runner.orders[-2:]} == {"step1", "step2"}
+        assert all(process.poll() is None for process in left[-2:])
+        for attempt, one in zip(attempts, performed, strict=True):
+            execution.tidy(attempt, one)
+        assert [process.wait(10) for process in left] == [-signal.SIGKILL] * len(left)
+    assert len({order.scratch_dir for order in runner.orders}) == 2
