@@ -12,7 +12,7 @@ from engine.errors import AuthorError
 from engine.orders import ScriptWork
 from runners import anchored
 from runners.host.dependencies import Recipe
-from runners.host.toolbox import Tool, Toolbox, read_go_version
+from runners.host.toolbox import Tool, Toolbox
 from runners.sources import is_binary
 
 _COMMONJS = re.compile(r"\brequire\s*\(|\bmodule\.exports\b|\b__(?:dir|file)name\b")
@@ -169,12 +169,17 @@ def _go_recipe(work: ScriptWork, toolbox: Toolbox) -> Recipe | None:
     tool = toolbox.choose("go", work.interpreter)
     commands = ((*tool.argv, "get", "--", *wanted), (*tool.argv, "mod", "download", "all"))
     return Recipe(
-        "go", tool.identity, wanted, commands, {"go.mod": _go_module(tool)}, {"GOFLAGS": "-mod=mod"}
+        "go",
+        tool.identity,
+        wanted,
+        commands,
+        {"go.mod": _go_module(tool, toolbox)},
+        {"GOFLAGS": "-mod=mod"},
     )
 
 
-def _go_module(tool: Tool) -> str:
-    return f"module step\n\ngo {read_go_version(tool.argv)}\n"
+def _go_module(tool: Tool, toolbox: Toolbox) -> str:
+    return f"module step\n\ngo {toolbox.read_go_version(tool)}\n"
 
 
 def build_invocation(
@@ -200,7 +205,7 @@ def build_invocation(
         case "javascript" | "typescript":
             return _invoke_node(work, tool, source, root, scratch, environment, write)
         case "go":
-            return _invoke_go(work, tool, source, root, scratch, environment, write)
+            return _invoke_go(work, tool, toolbox, source, root, scratch, environment, write)
 
 
 def find_source(root: Path, source: str) -> Path:
@@ -328,6 +333,7 @@ def _link(environment: Path, folder: Path, names: tuple[str, ...]) -> tuple[Path
 def _invoke_go(
     work: ScriptWork,
     tool: Tool,
+    toolbox: Toolbox,
     source: Path | None,
     root: Path,
     scratch: Path,
@@ -345,7 +351,7 @@ def _invoke_go(
     if source is None:
         # In its own folder: Go ignores a go.mod directly in TMPDIR.
         folder = write("go/main.go", work.code or "").parent
-        for name, text in (modules or {"go.mod": _go_module(tool)}).items():
+        for name, text in (modules or {"go.mod": _go_module(tool, toolbox)}).items():
             write(f"go/{name}", text)
         env = {"GOFLAGS": "-mod=mod", "GOPROXY": "off"}
         return Invocation((str(program), *work.args), build=Build((*build, "."), folder, env))

@@ -61,6 +61,7 @@ class LocalRunner:
         self._keeper = guard.keeper if guard is not None else strays.identify_keeper(os.getpid())
         self.memory = OutOfMemory()
         self._toolbox = Toolbox()
+        self._toolboxes: dict[str, Toolbox] = {}
         self._users: dict[str, User] = {}
         self._caches: dict[str | None, EnvironmentCache] = {}
         self._bases: dict[str | None, dict[str, str]] = {}
@@ -102,6 +103,11 @@ class LocalRunner:
         if name not in self._users:
             self._users[name] = find_user(name)
         return self._users[name]
+
+    def find_toolbox(self, user: User | None) -> Toolbox:
+        if user is None:
+            return self._toolbox
+        return self._toolboxes.setdefault(user.name, Toolbox(user=user))
 
     def find_base(self, user: User | None) -> dict[str, str]:
         """The base environment of every process; built once per user."""
@@ -154,6 +160,7 @@ class _Attempt:
         self._lines = lines
         self._stop = stop
         self._user = runner.find_user(order)
+        self._toolbox = runner.find_toolbox(self._user)
         self._began = strays.read_clock()
         timeout_s = order.limits.timeout_s
         self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -176,7 +183,7 @@ class _Attempt:
                 f"source {work.source!r} could not be read: {error.strerror}"
             ) from error
         if settled.interpreter and not work.interpreter:
-            self._runner._toolbox.find_program(settled.interpreter)
+            self._toolbox.find_program(settled.interpreter)
         if note:
             self._feed.say(note)
         return settled
@@ -186,7 +193,7 @@ class _Attempt:
             return self._outcome_of(ProcessEnd(0, "stop"))
         self._own_scratch()
         self._work = self._settle(self._work)
-        recipe = find_recipe(self._work, self._runner._toolbox)
+        recipe = find_recipe(self._work, self._toolbox)
         try:
             with (
                 self._hold(recipe) if recipe else nullcontext() as directory,
@@ -281,7 +288,7 @@ class _Attempt:
     @contextmanager
     def _invocation(self, directory: Path | None) -> Iterator[Invocation]:
         order = self._order
-        toolbox, scratch = self._runner._toolbox, order.scratch_dir
+        toolbox, scratch = self._toolbox, order.scratch_dir
         try:
             invocation = build_invocation(
                 self._work, toolbox, self._root, scratch, directory, self._write

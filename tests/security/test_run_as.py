@@ -262,6 +262,27 @@ def test_a_step_enters_its_directory_as_its_user(place: Path, user: User) -> Non
         assert (outcome.verdict is Verdict.SUCCEEDED) == (chdir == place)
 
 
+def test_a_program_that_an_author_chose_is_never_run_as_root(place: Path, user: User) -> None:
+    """A compiler is asked for its version before the step starts."""
+    seen = place / "seen"
+    seen.mkdir(mode=0o777)
+    seen.chmod(0o777)
+    program = place / "go"
+    program.write_text(f"#!/bin/sh\nid -u >> {seen}/ids\n")
+    program.chmod(0o755)
+    runner = LocalRunner(LocalConfig(place / "environments", run_as=user.name))
+    for dependencies in ((), ("example.org/x",)):
+        with suppress(StroemError):
+            runner.run(
+                build_order(
+                    place, "package main", language="go", interpreter=str(program),
+                    dependencies=dependencies,
+                ),
+                Log(), Stop(),
+            )  # fmt: skip
+    assert set((seen / "ids").read_text().split()) == {str(user.uid)}
+
+
 def test_a_directory_that_its_author_named_is_made_as_the_user(place: Path, user: User) -> None:
     outputs = Outputs(place / "output", user)
     with pytest.raises(PlatformError, match=r"Permission denied.*\(as the user nobody\)"):
