@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 from engine.errors import AuthorError
 from engine.orders import ScriptWork
 from engine.scripts import ANY_PYTHON, languages_of, read_first_line
+from runners import anchored
 
 _BOM = b"\xef\xbb\xbf"
 _HEAD_BYTES = 1024
 
 
-def honour_first_line(work: ScriptWork, source: Path | None) -> tuple[ScriptWork, str]:
+def honour_first_line(work: ScriptWork, root: Path, source: Path | None) -> tuple[ScriptWork, str]:
     """`work` with the program that its first line (`#!`) names, and a note for the log. An
     `interpreter` wins over that line; so does a language that the program does not run."""
     if work.interpreter:
         return work, ""
-    code = _read_head(source) if source is not None else work.code or ""
+    code = (
+        _read_head(root, source).decode("utf-8", "replace")
+        if source is not None
+        else work.code or ""
+    )
     words = read_first_line(code)
     if not words:
         return work, ""
@@ -42,34 +51,57 @@ def honour_first_line(work: ScriptWork, source: Path | None) -> tuple[ScriptWork
     return replace(work, program=words), ""
 
 
-def _read_head(path: Path) -> str:
-    with path.open("rb") as file:
-        return file.read(_HEAD_BYTES).decode("utf-8", "replace")
-
-
-def is_binary(path: Path) -> bool:
+def is_binary(root: Path, path: Path) -> bool:
     """Whether this is a compiled program, not text."""
-    with path.open("rb") as file:
-        return b"\0" in file.read(_HEAD_BYTES)
+    return b"\0" in _read_head(root, path)
 
 
-def use_plain_line_ends(path: Path) -> bool:
+def use_plain_line_ends(root: Path, path: Path) -> bool:
     """Replace the line ends of Windows in a shell script of a working tree; True if it had any. A
     shell takes the carriage return as a part of each line's last word."""
-    data = path.read_bytes()
-    if (b"\r\n" not in data and not data.startswith(_BOM)) or b"\0" in data[:_HEAD_BYTES]:
-        return False
-    path = path.resolve()
-    found = path.stat()
-    fresh = path.with_name(f".{path.name[:100]}.stroem")
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with open(fd, "wb") as file:
-        file.write(data.removeprefix(_BOM).replace(b"\r\n", b"\n"))
-        if os.geteuid() == 0:
-            os.fchown(file.fileno(), found.st_uid, found.st_gid)
-        os.fchmod(file.fileno(), stat.S_IMODE(found.st_mode))
-    os.replace(fresh, path)
+    with _folder_of(root, path) as (folder, name):
+        with _open(name, folder) as file:
+            data, found = file.read(), os.fstat(file.fileno())
+        if (b"\r\n" not in data and not data.startswith(_BOM)) or b"\0" in data[:_HEAD_BYTES]:
+            return False
+        fresh = f".{name[:100]}.stroem"
+        fd = os.open(fresh, anchored.FRESH, 0o600, dir_fd=folder)
+        with open(fd, "wb") as file:
+            file.write(data.removeprefix(_BOM).replace(b"\r\n", b"\n"))
+            if os.geteuid() == 0:
+                os.fchown(fd, found.st_uid, found.st_gid)
+            os.fchmod(fd, stat.S_IMODE(found.st_mode) & 0o777)
+        os.replace(fresh, name, src_dir_fd=folder, dst_dir_fd=folder)
     return True
+
+
+def _read_head(root: Path, path: Path) -> bytes:
+    with _folder_of(root, path) as (folder, name), _open(name, folder) as file:
+        return file.read(_HEAD_BYTES)
+
+
+def _open(name: str, folder: int) -> BinaryIO:
+    fd = os.open(name, anchored.FILE, dir_fd=folder)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return os.fdopen(fd, "rb")
+    os.close(fd)
+    raise OSError(errno.EINVAL, "it is not a file", name)
+
+
+@contextmanager
+def _folder_of(root: Path, path: Path) -> Iterator[tuple[int, str]]:
+    """The directory below `root` where the links of `path` lead, and the name there. A link that a
+    process puts there meanwhile is not followed: OSError."""
+    real = root.resolve()
+    try:
+        *folders, name = path.resolve().relative_to(real).parts
+    except ValueError:
+        raise OSError(errno.ESTALE, "it no longer lies in the workspace", str(path)) from None
+    with ExitStack() as opened:
+        fd = opened.enter_context(anchored.folder(real))
+        for folder in folders:
+            fd = opened.enter_context(anchored.folder(folder, fd))
+        yield fd, name
 
 
 def describe_line_ends(source: str) -> str:

@@ -161,7 +161,7 @@ class Actions:
         feed = LineFeed(doing.reporter, Limits(), doing.material.masks)
         began_at = time.monotonic()
         end = supervise(
-            Command((SHELL, "-c", command), doing.directory, doing.environment, self._umask),
+            Command((SHELL, "-c", command), doing.directory, doing.environment, self._umask, True),
             doing.attempt.name,
             feed.feed,
             doing.attempt.stop,

@@ -108,17 +108,26 @@ def configure(
     fixed = replace(config, worker_name=name, tags=tuple(sorted(tags)))
     if max_parallel is not None:
         return replace(
-            fixed, max_concurrent=max_parallel, num_cpus=None, memory=None, num_gpus=None
+            fixed,
+            max_concurrent=_with_users(config, max_parallel),
+            num_cpus=None,
+            memory=None,
+            num_gpus=None,
         )
     cpus = config.num_cpus or float(environ.get("SLURM_CPUS_ON_NODE") or os.cpu_count() or 1)
     gpus = config.num_gpus if config.num_gpus is not None else _count_gpus(environ)
     return replace(
         fixed,
-        max_concurrent=max(1, min(MOST_SLOTS, int(cpus))),
+        max_concurrent=_with_users(config, max(1, min(MOST_SLOTS, int(cpus)))),
         num_cpus=cpus,
         memory=config.memory or _memory(environ),
         num_gpus=gpus,
     )
+
+
+def _with_users(config: WorkerConfig, slots: int) -> int:
+    """No more slots than users, where each slot has one."""
+    return min(slots, len(config.run_as)) if len(config.run_as) > 1 else slots
 
 
 def _count_gpus(environ: Mapping[str, str]) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from engine.errors import PlatformError
 from engine.links import BadLink, follow
+from runners import anchored
 
 MAX_ENTRIES = 200_000
 MAX_BYTES = 4 << 30
@@ -115,21 +116,27 @@ def _check_links(
             ) from None
 
 
-def copy_file(source: Path, target: Path, mode: int) -> str:
-    """Copy the contents into a new file and return their digest. Never overwrites a file."""
+def copy_file(
+    source: Path, name: str, mode: int, within: int, owner: anchored.Owner | None
+) -> tuple[str, os.stat_result]:
+    """Copy the contents into a new file of the directory `within`, and return their digest and what
+    the file then is. Never overwrites a file."""
     digest = hashlib.sha256()
-    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with open(fd, "wb", buffering=0) as out, open(source, "rb", buffering=0) as data:
-        while chunk := data.read(_CHUNK):
-            digest.update(chunk)
-            _write_all(out, chunk)
-        os.fchmod(out.fileno(), mode)
-    return digest.hexdigest()
+    with open(source, "rb", buffering=0) as data:
+        fd = os.open(name, anchored.FRESH, 0o600, dir_fd=within)
+        with open(fd, "wb", buffering=0) as out:
+            while chunk := data.read(_CHUNK):
+                digest.update(chunk)
+                anchored.write_all(fd, chunk)
+            if owner is not None:
+                os.fchown(fd, *owner)
+            os.fchmod(fd, mode)
+            return digest.hexdigest(), os.fstat(out.fileno())
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file's contents."""
-    with open(path, "rb", buffering=0) as data:
+def digest_of(name: str, within: int) -> str:
+    """SHA-256 of the contents of a file of the directory `within`."""
+    with open(os.open(name, anchored.FILE, dir_fd=within), "rb", buffering=0) as data:
         return hashlib.file_digest(data, "sha256").hexdigest()
 
 
@@ -173,12 +180,6 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> FileE
     with open(fd, "wb", buffering=0) as out:
         while chunk := data.read(_CHUNK):
             digest.update(chunk)
-            _write_all(out, chunk)
+            anchored.write_all(out.fileno(), chunk)
         os.fchmod(out.fileno(), mode)
     return FileEntry(mode, digest.hexdigest())
-
-
-def _write_all(out: io.RawIOBase | io.FileIO, chunk: bytes) -> None:
-    view = memoryview(chunk)
-    while view:
-        view = view[out.write(view) :]

@@ -38,6 +38,8 @@ from workers.process import Worker
 from workers.reporting import LogPump
 from workers.scratch import Scratches
 from workers.slots import Slots
+from workers.trees import FOLDER_MODE
+from workers.users import Users
 from workers.visits import Visits
 from workers.workspace import Workspaces
 
@@ -63,6 +65,7 @@ class Assembly:
     follower: AllocationFollower | None
     canary: Canary
     outputs: Outputs
+    users: Users
     _closing: threading.Event = field(default_factory=threading.Event)
 
     def open(self, hurry: threading.Event) -> bool:
@@ -93,6 +96,7 @@ class Assembly:
         self.guard.close()
         self.canary.close()
         self.directory.close()
+        self.users.close()
 
     def _sweep(self) -> None:
         """Remove containers, pods and processes of attempts whose worker died, again and again."""
@@ -127,9 +131,12 @@ def assemble(
     steps and commands; `eviction` hears of the signals that tell the worker to leave.
     """
     timing = Timing.of(lease_s, config.stop_grace_secs)
-    user = find_user(config.run_as) if config.run_as else None
-    owner = (user.uid, user.gid) if user else None
-    directory = WorkerDirectory(config.workspace_cache_dir, is_shared=user is not None)
+    users = Users(config.run_as)
+    of_actions = config.run_actions_as or (config.run_as[0] if config.run_as else None)
+    user = find_user(of_actions) if of_actions else None
+    if users.is_exclusive and user is not None:
+        users.check_group(user)
+    directory = WorkerDirectory(config.workspace_cache_dir, is_shared=bool(users.all))
     guard = Guard(lease_s, timing.guard_margin_s)
     eviction = eviction or Eviction()
     canary = Canary()
@@ -140,7 +147,9 @@ def assemble(
         doors.ledger, config, attempts, guard, timing,
         version=version, busy=lambda: slots.busy, job_id=job_id, offers=offers,
     )  # fmt: skip
-    outputs = Outputs(config.output_root or config.workspace_cache_dir / "output", owner)
+    outputs = Outputs(config.output_root or config.workspace_cache_dir / "output",
+        user, is_for_group=users.is_exclusive,
+    )  # fmt: skip
     if allocation is not None and allocation.output_dir and job_id is not None:
         outputs.adopt(job_id, allocation.output_dir)
         if outputs.difference:
@@ -160,11 +169,14 @@ def assemble(
     )  # fmt: skip
     catalog = Catalog(_catalog_config(config, directory, given), guard)
     workspaces = Workspaces(
-        directory, doors.archive, max_retained=config.max_retained_revisions, owner=owner
+        directory,
+        doors.archive,
+        max_retained=config.max_retained_revisions,
+        mode=0o700 if users.is_exclusive else FOLDER_MODE,
     )
     execution = _execution(
-        config, doors, workspaces, Scratches(directory, owner), pump, catalog, outputs, visits,
-        eviction, leaver.steps_grace_s(config, allocation) if allocation else None,
+        config, doors, workspaces, Scratches(directory), pump, catalog, outputs, visits,
+        eviction, users, leaver.steps_grace_s(config, allocation) if allocation else None,
     )  # fmt: skip
     packing = (
         Packing(Offer.of(offers), find_gpus(config.num_gpus), offers.get("ends_at"))
@@ -197,7 +209,7 @@ def assemble(
     follower = AllocationFollower(doors.allocations) if SUBMITS in config.tags else None
     return Assembly(
         worker, presence, guard, catalog, attempts, directory, workspaces, doors.ledger, packing,
-        follower, canary, outputs,
+        follower, canary, outputs, users,
     )  # fmt: skip
 
 
@@ -211,6 +223,7 @@ def _execution(
     outputs: Outputs,
     visits: Visits,
     eviction: Eviction,
+    users: Users,
     walltime_grace_s: float | None,
 ) -> Execution:
     return Execution(
@@ -222,7 +235,7 @@ def _execution(
         Pins(config.server_url, doors.pass_for),
         stop_grace_s=config.stop_grace_secs,
         runner_image=config.runner_image,
-        run_as=config.run_as,
+        users=users,
         umask=config.umask,
         outputs=outputs,
         visits=visits,
@@ -238,7 +251,7 @@ def _catalog_config(
     if "script" in config.tags:
         local = LocalConfig(
             config.dependency_cache_dir or directory.cache / "environments",
-            run_as=config.run_as,
+            run_as=config.run_as[0] if config.run_as else None,
             env=given,
         )
     return CatalogConfig(

@@ -51,6 +51,15 @@ def _size(given: Given) -> int:
     return int(float(amount) * (1024 if binary else 1000) ** " kmgt".index(unit.lower() or " "))
 
 
+def _users(given: Given) -> tuple[str, ...]:
+    if given.loose_text is None and isinstance(given.node.value, str):
+        return (_name(given),)
+    found = words(given, "names of system users, such as [step1, step2]")
+    if not found or len(set(found)) < len(found) or not all(map(_NAME.fullmatch, found)):
+        raise Wrong("must be one system user or a list of different ones, such as [step1, step2]")
+    return found
+
+
 def _octal(given: Given) -> int:
     typed = given.node.text or str(given.node.value)
     if not re.fullmatch(r"(0o)?[0-7]{1,4}", typed) or int(typed.removeprefix("0o"), 8) > 0o777:
@@ -121,7 +130,9 @@ class WorkerConfig:
     runner_image: str | None = None
     docker: Annotated[Mapping[str, Any] | None, Section] = field(default=None, repr=False)
     kubernetes: Annotated[Mapping[str, Any] | None, Section] = field(default=None, repr=False)
-    run_as: Annotated[str | None, _name] = None  # system user of local steps
+    # system user of local steps; several: one for each step at a time
+    run_as: Annotated[tuple[str, ...], _users] = ()
+    run_actions_as: Annotated[str | None, _name] = None  # commands of workflow actions
     umask: Annotated[int | None, _octal] = None  # of local steps; None: the worker's own
     # variables of the worker that local steps and commands of workflow actions see too
     pass_env: Annotated[tuple[str, ...], _variables] = ()
@@ -163,6 +174,8 @@ def load(
     if not {"tags", "capabilities"} & reading.refused:
         config = _settle_tags(config, top, may_guess=file is None, has_docker=has_docker)
         reading.problems.extend(_mismatches(config, top, str(file or "environment")))
+    if not {"run_as", "run_actions_as", "max_concurrent"} & reading.refused:
+        config = _settle_users(config, top)
     if reading.problems:
         raise WorkerConfigError("\n".join(reading.problems))
     return config
@@ -180,6 +193,27 @@ def _settle_tags(
     return replace(
         config, tags=tuple(sorted({*(config.tags if named else ()), *config.capabilities}))
     )
+
+
+def _settle_users(config: WorkerConfig, top: Given) -> WorkerConfig:
+    """Several users of steps: as many slots, and another user for the commands of actions."""
+    count = len(config.run_as)
+    if count < 2:
+        return config
+    place = top.at("run_as")
+    if config.run_actions_as is None or config.run_actions_as in config.run_as:
+        place.refuse(
+            "run_as names a user for each slot; the commands of workflow actions need another one:"
+            " name it in `run_actions_as`"
+        )
+    if "max_concurrent" not in dict(top.entries()):
+        return replace(config, max_concurrent=count)
+    if config.max_concurrent > count:
+        place.refuse(
+            f"run_as names {count} users, one for each slot, but max_concurrent is"
+            f" {config.max_concurrent}"
+        )
+    return config
 
 
 def _mismatches(config: WorkerConfig, top: Given, where: str) -> Iterator[str]:

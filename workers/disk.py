@@ -6,64 +6,29 @@ import fcntl
 import itertools
 import logging
 import os
-import shutil
-import stat
 from pathlib import Path
 
+from runners import anchored
+
 log = logging.getLogger("stroem.worker")
-# path length in bytes beyond which a directory is moved up before it is emptied: PATH_MAX is 4096
-DEEP = 1500
-_numbers = itertools.count()
+TRIES = 3  # a process that is just being ended may still add files
 
 
 def remove(path: Path) -> bool:
-    """Remove a file, a link or a whole tree; never follows a link. On failure, logs it and returns
-    False."""
-    try:
-        shutil.rmtree(path)
-    except FileNotFoundError:
-        return True
-    except (OSError, RecursionError):
-        return _remove_stubborn(path)
-    return True
-
-
-def _remove_stubborn(path: Path) -> bool:
-    """For trees with unreadable directories, or deeper than PATH_MAX."""
-    parent = str(path.parent)
-    waiting = [str(path)]
-    try:
-        while waiting:
-            _empty(waiting.pop(), parent, waiting)
-    except OSError as error:
-        log.warning("cannot remove %s: %s", path, error)
-        return False
-    return True
-
-
-def _empty(top: str, parent: str, waiting: list[str]) -> None:
-    if not stat.S_ISDIR(os.lstat(top).st_mode):
-        os.unlink(top)
-        return
-    stack = [top]
-    while stack:
-        here = stack[-1]
-        os.chmod(here, 0o700)
-        inner = []
-        with os.scandir(here) as entries:
-            for entry in entries:
-                if not entry.is_dir(follow_symlinks=False):
-                    os.unlink(entry.path)
-                elif len(os.fsencode(entry.path)) > DEEP:
-                    moved = f"{parent}/.deep-{os.getpid()}-{next(_numbers)}"
-                    os.rename(entry.path, moved)
-                    waiting.append(moved)
-                else:
-                    inner.append(entry.path)
-        if inner:
-            stack.extend(inner)
+    """Remove a file, a link or a whole tree; never follows a link. `path` lies in a directory of
+    this worker's, whatever owns what is in it. On failure, logs it and returns False."""
+    for left in reversed(range(TRIES)):
+        try:
+            anchored.remove(str(path), None, str(path.parent))
+        except FileNotFoundError:
+            if not os.path.lexists(path):
+                return True
+        except OSError as error:
+            if not left:
+                log.warning("cannot remove %s: %s", path, error)
         else:
-            os.rmdir(stack.pop())
+            return True
+    return False
 
 
 class WorkerDirectory:

@@ -18,6 +18,7 @@ from engine.orders import ImageWork, Limits, Pinned, ScriptWork, StepOrder, Step
 from engine.scripts import language_of_file
 from engine.spec.model import Action
 from runners.base import Runner
+from runners.host.environment import User
 from workers.attempts import Attempt, Eviction, fields
 from workers.door import OUTAGES, Ledger
 from workers.outputs import Outputs
@@ -25,6 +26,7 @@ from workers.rendering import Rendered, render, wishes_of
 from workers.reporting import Batch, LogPump, Reporter
 from workers.scratch import Scratch, Scratches
 from workers.trees import Tree
+from workers.users import Users
 from workers.visits import Visits
 from workers.workspace import Workspaces
 
@@ -46,6 +48,7 @@ class Performed:
     ended: Ended | None = None
     tree: Tree | None = None
     scratch: Scratch | None = None
+    user: User | None = None
 
 
 class Pins:
@@ -98,7 +101,7 @@ class Execution:
         *,
         stop_grace_s: float,
         runner_image: str | None = None,
-        run_as: str | None = None,
+        users: Users | None = None,
         umask: int | None = None,
         outputs: Outputs | None = None,
         visits: Visits | None = None,
@@ -114,7 +117,7 @@ class Execution:
         self._pins = pins
         self._stop_grace_s = stop_grace_s
         self._runner_image = runner_image
-        self._run_as = run_as
+        self._users = users or Users(())
         self._umask = umask
         self._outputs = outputs
         self._visits = visits
@@ -136,10 +139,16 @@ class Execution:
 
     def tidy(self, attempt: Attempt, performed: Performed) -> None:
         """Give back the attempt's directories."""
-        if performed.scratch is not None:
-            self._scratches.close(performed.scratch)
-        if performed.tree is not None:
-            self._workspaces.give_back(attempt.claim.revision_digest, performed.tree)
+        try:
+            if performed.user is not None:
+                self._users.end_all(performed.user)
+            if performed.scratch is not None:
+                self._scratches.close(performed.scratch)
+            if performed.tree is not None:
+                self._workspaces.give_back(attempt.claim.revision_digest, performed.tree)
+        finally:
+            if performed.user is not None:
+                self._users.give_back(performed.user)
 
     def _perform(self, attempt: Attempt, place: Performed) -> Ended | None:
         masks: tuple[str, ...] = ()
@@ -188,7 +197,7 @@ class Execution:
         ):
             reporter.say(self._outputs.difference)
         outcome = self._run(attempt, order, runner, reporter)
-        if (rendered.action.type, rendered.action.runner) == ("script", "local"):
+        if _is_local(rendered.action):
             outcome = self._eviction.judge(outcome, began_at)
         return Ended(replace(said, outcome=outcome), reporter.close())
 
@@ -222,18 +231,20 @@ class Execution:
         claim, action = attempt.claim, rendered.action
         work: ScriptWork | ImageWork
         pinned: Pinned | None = None
+        place.user = self._users.take(is_local=_is_local(action))
+        owner = place.user.owner if place.user is not None else None
         if action.type == "script":
             if action.runner == "pod":  # it fetches its workspace itself
                 pinned = self._pins.pin(claim)
             else:
-                place.tree = self._workspaces.take(claim.revision_id, claim.revision_digest)
+                place.tree = self._workspaces.take(claim.revision_id, claim.revision_digest, owner)
             work = self._script(rendered, place.tree, material.step.umask)
         else:
             assert rendered.image is not None
             work = ImageWork(rendered.image, rendered.cmd, action.entrypoint, action.command)
         # the newline is for scripts that `cat` the file
         text = json.dumps(rendered.input, ensure_ascii=False) + "\n"
-        place.scratch = self._scratches.open(text.encode("utf-8", "replace"))
+        place.scratch = self._scratches.open(text.encode("utf-8", "replace"), owner)
         return StepOrder(
             attempt=attempt.name,
             job_id=str(claim.job_id),
@@ -261,17 +272,13 @@ class Execution:
             manifest=rendered.manifest,
             pinned=pinned,
             secrets=rendered.masks if pinned is None else (*rendered.masks, pinned.token),
-            run_as=self._run_as,
+            run_as=place.user.name if place.user is not None else None,
         )
 
     def _output_env(self, attempt: Attempt, material: Material) -> dict[str, str]:
         """Variables for the job's output directory; containers do not have one."""
         action = material.action
-        if (
-            material.output_dir is None
-            or self._outputs is None
-            or (action.type, action.runner) != ("script", "local")
-        ):
+        if material.output_dir is None or self._outputs is None or not _is_local(action):
             return {}
         path = str(self._outputs.open(material.output_dir, attempt.claim.job_id))
         is_torc = "TORC_JOB_ID" in material.environment
@@ -301,9 +308,12 @@ def _gpu_env(gpus: tuple[str, ...], action: Action) -> dict[str, str]:
     0."""
     if not gpus:
         return {}
-    is_local = (action.type, action.runner) == ("script", "local")
-    names = gpus if is_local else map(str, range(len(gpus)))
+    names = gpus if _is_local(action) else map(str, range(len(gpus)))
     return {"CUDA_VISIBLE_DEVICES": ",".join(names)}
+
+
+def _is_local(action: Action) -> bool:
+    return (action.type, action.runner) == ("script", "local")
 
 
 def _is_open(rendered: Rendered) -> bool:

@@ -9,7 +9,10 @@ from pathlib import Path
 from uuid import UUID
 
 from engine.errors import PlatformError
+from runners import anchored
+from runners.host.environment import User, act_as
 
+_GROUP_MODE = 0o2770  # what is made in it is the group's
 MARK = ".stroem-job"  # a file with the id of the job whose directory it is in
 log = logging.getLogger("stroem.worker")
 
@@ -17,10 +20,13 @@ log = logging.getLogger("stroem.worker")
 class Outputs:
     """Output directories on this host. Thread-safe."""
 
-    def __init__(self, root: Path, owner: tuple[int, int] | None = None) -> None:
-        """`root` holds a directory for each job; `owner`: the user and group that steps run as."""
+    def __init__(self, root: Path, user: User | None = None, *, is_for_group: bool = False) -> None:
+        """`root` holds a directory for each job; `user`: the one that steps run as, if not the
+        worker's. What is not the worker's alone is touched as this user. `is_for_group`: steps run
+        as other users of its group, too."""
         self._root = root
-        self._owner = owner
+        self._user = user
+        self._is_for_group = is_for_group
         self._made: set[Path] = set()
         self._adopted: dict[UUID, Path] = {}
         self.difference = ""  # how this host's directory is not the one of the job's other hosts
@@ -29,7 +35,10 @@ class Outputs:
     def offer(self, job_id: UUID, directory: Path) -> None:
         """Let a host that gets nodes of this job recognise the job's `directory` here."""
         try:
-            (directory / MARK).write_text(f"{job_id}\n")
+            if self._user is None:
+                (directory / MARK).write_text(f"{job_id}\n")
+            else:
+                act_as(self._user, "tee", "--", str(directory / MARK), text=f"{job_id}\n")
         except OSError as error:
             log.warning("%s cannot be marked: %s", directory, error.strerror)
 
@@ -54,8 +63,10 @@ class Outputs:
             )
 
     def _is_marked(self, directory: Path, job_id: UUID) -> bool:
+        file = directory / MARK
         try:
-            return (directory / MARK).read_text().strip() == str(job_id)
+            found = file.read_text() if self._user is None else self._read(file)
+            return found.strip() == str(job_id)
         except (OSError, UnicodeDecodeError):
             return False
 
@@ -67,14 +78,36 @@ class Outputs:
             self._made.add(path)
         return path
 
+    def _read(self, file: Path) -> str:
+        assert self._user is not None
+        return act_as(self._user, "head", "-c", "100", "--", str(file))
+
     def _make(self, path: Path) -> None:
-        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            if self._owner is not None:
-                for folder in missing:
-                    os.chown(folder, *self._owner)
+            if self._user is None:
+                path.mkdir(parents=True, exist_ok=True)
+            elif path.parent == self._root and self._is_root_own():
+                self._make_own(path.name, self._user)
+            else:
+                mode = ("-m", f"{_GROUP_MODE:o}") if self._is_for_group else ()
+                act_as(self._user, "mkdir", "-p", *mode, "--", str(path))
         except OSError as error:
             raise PlatformError(
                 f"the output directory {path} cannot be created: {error.strerror}"
             ) from error
+
+    def _is_root_own(self) -> bool:
+        """Whether only this worker's user may change names below the root; created if missing."""
+        if not self._root.exists():
+            self._root.mkdir(mode=0o711, parents=True)
+            self._root.chmod(0o711)
+        found = self._root.stat()
+        return found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+    def _make_own(self, name: str, user: User) -> None:
+        with anchored.folder(self._root.resolve()) as root:
+            try:
+                made = anchored.make_folder(name, root, 0o777)
+            except FileExistsError:
+                return
+            anchored.give(made, user.owner, _GROUP_MODE if self._is_for_group else None)

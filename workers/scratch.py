@@ -13,9 +13,11 @@ import secrets
 import stat
 import threading
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from runners import anchored
 from workers.disk import WorkerDirectory, remove
 from workers.trees import CLOCK, TICK_NS, Stamp, stamp_of
 
@@ -29,6 +31,7 @@ class Scratch:
 
     path: Path
     input_path: Path
+    owner: anchored.Owner | None = None
     data: bytes = b""
     stamp: Stamp | None = None
     taken_ns: int = 0
@@ -37,22 +40,23 @@ class Scratch:
 class Scratches:
     """The scratch directories of one worker process. Thread-safe."""
 
-    def __init__(self, directory: WorkerDirectory, owner: tuple[int, int] | None = None) -> None:
-        """`owner`: the user and group that steps run as, if not the worker's."""
+    def __init__(self, directory: WorkerDirectory) -> None:
         self._directory = directory
-        self._owner = owner
         self._lock = threading.Lock()
-        self._idle: list[Scratch] = []
+        self._idle: defaultdict[anchored.Owner | None, list[Scratch]] = defaultdict(list)
 
-    def open(self, data: bytes) -> Scratch:
-        """A directory of mode 0700 with `data` as its input file and nothing else."""
+    def open(self, data: bytes, owner: anchored.Owner | None = None) -> Scratch:
+        """A directory of mode 0700 with `data` as its input file and nothing else; `owner`: the
+        user and group that the step runs as, if not the worker's."""
         with self._lock:
-            scratch = self._idle.pop() if self._idle else None
+            idle = self._idle[owner]
+            scratch = idle.pop() if idle else None
         if scratch is None:
             path = self._directory.scratch / secrets.token_hex(6)
             os.mkdir(path, 0o700)
-            self._own(str(path))
-            scratch = Scratch(path, path / INPUT)
+            if owner is not None:
+                os.chown(path, *owner)
+            scratch = Scratch(path, path / INPUT, owner)
         if scratch.data != data or scratch.stamp is None:
             self._write(scratch, data)
         scratch.taken_ns = time.clock_gettime_ns(CLOCK)
@@ -67,54 +71,35 @@ class Scratches:
             remove(scratch.path)
             return
         with self._lock:
-            self._idle.append(scratch)
+            self._idle[scratch.owner].append(scratch)
 
     def _empty(self, scratch: Scratch) -> None:
-        path = str(scratch.path)
-        found = os.lstat(path)
-        if not stat.S_ISDIR(found.st_mode):
-            raise NotADirectoryError(path)
-        if stat.S_IMODE(found.st_mode) != 0o700:
-            os.chmod(path, 0o700)
         is_kept = False
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if entry.name == INPUT and self._is_untouched(scratch, entry):
-                    is_kept = True
-                elif not remove(Path(entry.path)):
-                    raise OSError(f"cannot remove {entry.path}")
+        with anchored.folder(scratch.path) as fd:
+            if stat.S_IMODE(os.fstat(fd).st_mode) != 0o700:
+                os.fchmod(fd, 0o700)
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    if entry.name == INPUT and self._is_untouched(scratch, entry, fd):
+                        is_kept = True
+                    else:
+                        anchored.remove(entry.name, fd, str(scratch.path.parent))
         if not is_kept:
             scratch.stamp = None
 
-    def _is_untouched(self, scratch: Scratch, entry: os.DirEntry[str]) -> bool:
+    def _is_untouched(self, scratch: Scratch, entry: os.DirEntry[str], within: int) -> bool:
         if scratch.stamp is None or stamp_of(entry.stat(follow_symlinks=False)) != scratch.stamp:
             return False
         if scratch.stamp[3] < scratch.taken_ns - TICK_NS:
             return True
-        fd = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
+        fd = os.open(entry.name, anchored.FILE, dir_fd=within)
         try:
             return os.read(fd, len(scratch.data) + 1) == scratch.data
         finally:
             os.close(fd)
 
     def _write(self, scratch: Scratch, data: bytes) -> None:
-        if scratch.stamp is not None:
-            os.unlink(scratch.input_path)
-            scratch.stamp = None
-        fd = os.open(
-            scratch.input_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
-        )
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            if self._owner is not None:
-                os.fchown(fd, *self._owner)
-            scratch.stamp = stamp_of(os.fstat(fd))
-        finally:
-            os.close(fd)
+        scratch.stamp = None
+        with anchored.folder(scratch.path) as fd:
+            scratch.stamp = stamp_of(anchored.write(INPUT, data, fd, scratch.owner))
         scratch.data = data
-
-    def _own(self, path: str) -> None:
-        if self._owner is not None:
-            os.chown(path, *self._owner)

@@ -7,6 +7,7 @@ step's start: only the kernel sets that time, so not even `touch` hides a change
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -14,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.errors import PlatformError
+from runners import anchored
 from workers.archive import Manifest, copy_file, digest_of
-from workers.disk import remove
 
 Stamp = tuple[int, int, int, int, int]
 FOLDER_MODE = 0o755  # the mode of the worker's own directories above keeps other users out
@@ -26,11 +27,13 @@ CLOCK = getattr(time, "CLOCK_REALTIME_COARSE", time.CLOCK_REALTIME)
 
 @dataclass(slots=True)
 class _Folder:
-    path: str
     name: str  # relative to the root; empty for the root itself
-    files: dict[str, Stamp] = field(default_factory=dict)
+    files: dict[str, Stamp | None] = field(default_factory=dict)
     folders: dict[str, _Folder] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
+
+    def path_of(self, name: str) -> str:
+        return f"{self.name}/{name}" if self.name else name
 
 
 class Damaged(PlatformError):
@@ -38,149 +41,138 @@ class Damaged(PlatformError):
 
 
 class Tree:
-    """One working tree. Used by one step at a time; `heal` before the next one."""
+    """One working tree. Used by one step at a time; `heal` before the next one.
+
+    What is in it belongs to the step's user: it is touched by descriptor only.
+    """
 
     def __init__(
-        self, path: Path, pristine: Path, manifest: Manifest, owner: tuple[int, int] | None = None
+        self,
+        path: Path,
+        pristine: Path,
+        manifest: Manifest,
+        owner: anchored.Owner | None = None,
+        mode: int = FOLDER_MODE,
     ) -> None:
-        """Copy the revision to `path`. Raises Damaged when the pristine copy does not match its
-        manifest."""
+        """Copy the revision to `path`, a directory of this mode. Raises Damaged when the pristine
+        copy does not match its manifest."""
         self.path = path
         self._pristine = pristine
         self._manifest = manifest
-        self._owner = owner
+        self.owner = owner
+        self._mode = mode
         self._taken_ns = 0
-        self._make_folder(str(path))
-        self._root = _Folder(str(path), "")
-        by_name = {"": self._root}
-        for name in manifest.folders:
-            parent, _, last = name.rpartition("/")
-            by_name[name] = by_name[parent].folders[last] = _Folder(str(path / name), name)
-            self._make_folder(str(path / name))
-        for name in manifest.files:
-            parent, _, last = name.rpartition("/")
-            self._copy(by_name[parent], last)
-        for name, target in manifest.links.items():
-            parent, _, last = name.rpartition("/")
-            by_name[parent].links[last] = target
-            self._link(by_name[parent], last)
+        self._root = _outline(manifest)
+        os.mkdir(path, 0o700)
+        with anchored.folder(path) as fd:
+            self._device = os.fstat(fd).st_dev
+            self._heal(self._root, fd)
+            self._hand_over(fd, mode)
 
     def take(self) -> None:
         """A step starts: it made all changes from now on."""
         self._taken_ns = time.clock_gettime_ns(CLOCK)
 
     def heal(self) -> int:
-        """Undo the step's changes; returns the number of restored entries. Raises OSError."""
-        return self._heal(self._root)
+        """Undo the step's changes; returns their number. Raises OSError."""
+        with anchored.folder(self.path) as fd:
+            return self._check(fd, self._mode) + self._heal(self._root, fd)
 
-    def _heal(self, folder: _Folder) -> int:
+    def _heal(self, folder: _Folder, fd: int) -> int:
         mended = 0
-        found = 0
-        try:
-            entries = os.scandir(folder.path)
-        except PermissionError:
-            os.chmod(folder.path, 0o700)
-            entries = os.scandir(folder.path)
-        with entries:
+        kept = set()
+        with os.scandir(fd) as entries:
             for entry in entries:
-                stamp = folder.files.get(entry.name)
-                if stamp is not None:
-                    found += 1
-                    if not self._is_untouched(entry, stamp, folder):
-                        self._mend(folder, entry.name)
-                        mended += 1
-                elif entry.name in folder.folders and entry.is_dir(follow_symlinks=False):
-                    found += 1
-                    mended += self._check_mode(entry.path, entry.stat(follow_symlinks=False))
-                    mended += self._heal(folder.folders[entry.name])
-                elif entry.name in folder.links and self._is_link(entry, folder):
-                    found += 1
-                else:
-                    _discard(entry.path)
+                name = entry.name
+                if name in folder.folders and entry.is_dir(follow_symlinks=False):
+                    with anchored.folder(name, fd) as inner:
+                        mended += self._check(inner) + self._heal(folder.folders[name], inner)
+                elif not self._is_untouched(folder, entry, fd):
+                    anchored.remove(name, fd, str(self.path.parent))
                     mended += 1
-        if found < len(folder.files) + len(folder.folders) + len(folder.links):
+                    continue
+                kept.add(name)
+        if len(kept) < len(folder.files) + len(folder.folders) + len(folder.links):
             known = {*folder.files, *folder.folders, *folder.links}
-            missing = known - set(os.listdir(folder.path))
-            for name in sorted(missing):
-                mended += self._restore(folder, name)
-        if folder is self._root:
-            mended += self._check_mode(folder.path, os.lstat(folder.path))
+            for name in sorted(known - kept):
+                self._restore(folder, name, fd)
+                mended += 1
         return mended
 
-    def _is_link(self, entry: os.DirEntry[str], folder: _Folder) -> bool:
-        return entry.is_symlink() and os.readlink(entry.path) == folder.links[entry.name]
-
-    def _is_untouched(self, entry: os.DirEntry[str], stamp: Stamp, folder: _Folder) -> bool:
-        if stamp_of(entry.stat(follow_symlinks=False)) != stamp:
+    def _is_untouched(self, folder: _Folder, entry: os.DirEntry[str], fd: int) -> bool:
+        name = entry.name
+        if name in folder.links:
+            return entry.is_symlink() and os.readlink(name, dir_fd=fd) == folder.links[name]
+        stamp = folder.files.get(name)
+        if stamp is None or stamp_of(entry.stat(follow_symlinks=False)) != stamp:
             return False
         if stamp[3] < self._taken_ns - TICK_NS:
             return True
         # Written so shortly before the step began that a change in the same tick would bear the
         # same time.
-        name = f"{folder.name}/{entry.name}" if folder.name else entry.name
-        return digest_of(Path(entry.path)) == self._manifest.files[name].digest
+        return digest_of(name, fd) == self._manifest.files[folder.path_of(name)].digest
 
-    def _check_mode(self, path: str, found: os.stat_result) -> int:
-        if stat.S_IMODE(found.st_mode) == FOLDER_MODE and (
-            self._owner is None or found.st_uid == self._owner[0]
-        ):
+    def _check(self, fd: int, mode: int = FOLDER_MODE) -> int:
+        """Mend a directory's mode. Raises OSError if it is not one that the tree was made with."""
+        found = os.fstat(fd)
+        is_foreign = self.owner is not None and found.st_uid != self.owner[0]
+        if is_foreign or found.st_dev != self._device:
+            raise OSError(errno.ESTALE, "a step put a foreign directory into its working tree")
+        if stat.S_IMODE(found.st_mode) == mode:
             return 0
-        self._own(path)
-        os.chmod(path, FOLDER_MODE)
+        os.fchmod(fd, mode)
         return 1
 
-    def _mend(self, folder: _Folder, name: str) -> None:
-        _discard(f"{folder.path}/{name}")
-        self._copy(folder, name)
+    def _restore(self, folder: _Folder, name: str, fd: int) -> None:
+        if name in folder.links:
+            # It stays the worker's: only names could give it away.
+            os.symlink(folder.links[name], name, dir_fd=fd)
+        elif name in folder.files:
+            self._copy(folder, name, fd)
+        else:
+            inner = anchored.make_folder(name, fd)
+            try:
+                self._heal(folder.folders[name], inner)
+                self._hand_over(inner)
+            finally:
+                os.close(inner)
 
-    def _restore(self, folder: _Folder, name: str) -> int:
-        inner = folder.folders.get(name)
-        if inner is None:
-            (self._link if name in folder.links else self._copy)(folder, name)
-            return 1
-        self._make_folder(inner.path)
-        return 1 + self._heal(inner)
-
-    def _make_folder(self, path: str) -> None:
-        os.mkdir(path, 0o700)
-        self._own(path)
-        os.chmod(path, FOLDER_MODE)
-
-    def _copy(self, folder: _Folder, last: str) -> None:
-        name = f"{folder.name}/{last}" if folder.name else last
+    def _copy(self, folder: _Folder, last: str, fd: int) -> None:
+        name = folder.path_of(last)
         entry = self._manifest.files[name]
-        target = Path(folder.path) / last
         try:
-            digest = copy_file(self._pristine / name, target, entry.mode)
+            digest, found = copy_file(self._pristine / name, last, entry.mode, fd, self.owner)
         except FileNotFoundError:
             raise Damaged(f"this host's copy of a workspace lacks {name!r}") from None
         if digest != entry.digest:
             raise Damaged(f"in this host's copy of a workspace, {name!r} has changed")
-        self._own(str(target))
-        folder.files[last] = stamp_of(os.lstat(target))
+        folder.files[last] = stamp_of(found)
 
-    def _link(self, folder: _Folder, last: str) -> None:
-        path = f"{folder.path}/{last}"
-        os.symlink(folder.links[last], path)
-        self._own(path)
+    def _hand_over(self, fd: int, mode: int = FOLDER_MODE) -> None:
+        """A new directory becomes the step's, with what is in it."""
+        if self.owner is not None:
+            os.fchown(fd, *self.owner)
+        os.fchmod(fd, mode)
 
-    def _own(self, path: str) -> None:
-        if self._owner is not None:
-            os.chown(path, *self._owner, follow_symlinks=False)
+
+def _outline(manifest: Manifest) -> _Folder:
+    """The directories of a tree, before anything is in them."""
+    by_name = {"": _Folder("")}
+    for name in manifest.folders:
+        parent, _, last = name.rpartition("/")
+        by_name[name] = by_name[parent].folders[last] = _Folder(name)
+    for name in manifest.files:
+        parent, _, last = name.rpartition("/")
+        by_name[parent].files[last] = None
+    for name, target in manifest.links.items():
+        parent, _, last = name.rpartition("/")
+        by_name[parent].links[last] = target
+    return by_name[""]
 
 
 def stamp_of(found: os.stat_result) -> Stamp:
     """What changes when a file does: mode, size, times, inode. The change time is the fourth."""
     return (found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-
-
-def _discard(path: str) -> None:
-    """Remove a file, a link or a tree. Raises OSError."""
-    if stat.S_ISDIR(os.lstat(path).st_mode):
-        if not remove(Path(path)):
-            raise OSError(f"cannot remove {path}")
-    else:
-        os.unlink(path)
 
 
 def write_pristine(manifest: Manifest, root: Path) -> None:

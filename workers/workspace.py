@@ -7,20 +7,22 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
 import secrets
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.errors import PlatformError
+from runners.anchored import Owner
 from workers.archive import Manifest, unpack
 from workers.disk import WorkerDirectory, lock_file, remove
-from workers.trees import Damaged, Tree, write_pristine
+from workers.trees import FOLDER_MODE, Damaged, Tree, write_pristine
 
 log = logging.getLogger("stroem.worker")
 MANIFEST = "manifest.json"
@@ -36,7 +38,7 @@ class _Revision:
     manifest: Manifest
     lock: int
     users: int = 0
-    idle: list[Tree] = field(default_factory=list)
+    idle: defaultdict[Owner | None, list[Tree]] = field(default_factory=lambda: defaultdict(list))
 
 
 class Workspaces:
@@ -48,14 +50,13 @@ class Workspaces:
         archive: Callable[[int], bytes],
         *,
         max_retained: int = 2,
-        owner: tuple[int, int] | None = None,
+        mode: int = FOLDER_MODE,
     ) -> None:
-        """`archive` returns a revision's tar.gz; `owner`: the user and group that steps run as, if
-        not the worker's."""
+        """`archive` returns a revision's tar.gz; `mode`: of trees with an owner."""
         self._directory = directory
         self._archive = archive
         self._max_retained = max_retained
-        self._owner = owner
+        self._mode = mode
         self._shelf = directory.folder(directory.cache / "revisions")
         self._lock = threading.Lock()
         self._mending = threading.Lock()
@@ -63,13 +64,15 @@ class Workspaces:
         self._known: OrderedDict[str, _Revision] = OrderedDict()  # least recently used first
         self.fetched = self.planted = self.healed = self.discarded = 0
 
-    def take(self, revision_id: int, digest: str) -> Tree:
-        """An unused tree of this revision. Return it with `give_back`."""
+    def take(self, revision_id: int, digest: str, owner: Owner | None = None) -> Tree:
+        """An unused tree of this revision. Return it with `give_back`. `owner`: the user and group
+        that the step runs as, if not the worker's."""
         revision = self._hold(revision_id, digest)
         try:
             with self._lock:
-                tree = revision.idle.pop() if revision.idle else None
-            tree = tree or self._plant(revision, revision_id)
+                idle = revision.idle[owner]
+                tree = idle.pop() if idle else None
+            tree = tree or self._plant(revision, revision_id, owner)
         except BaseException:
             self._let_go(revision)
             raise
@@ -88,7 +91,7 @@ class Workspaces:
             remove(tree.path)
         else:
             with self._lock:
-                revision.idle.append(tree)
+                revision.idle[tree.owner].append(tree)
         self._let_go(revision)
 
     def _hold(self, revision_id: int, digest: str) -> _Revision:
@@ -122,7 +125,7 @@ class Workspaces:
             self._forget(known)
 
     def _forget(self, revision: _Revision) -> None:
-        for tree in revision.idle:
+        for tree in itertools.chain(*revision.idle.values()):
             remove(tree.path)
         os.close(revision.lock)
         path = self._lock_path(revision.digest)
@@ -171,23 +174,24 @@ class Workspaces:
             raise
         self.fetched += 1
 
-    def _plant(self, revision: _Revision, revision_id: int) -> Tree:
+    def _plant(self, revision: _Revision, revision_id: int, owner: Owner | None) -> Tree:
         try:
-            return self._copy(revision)
+            return self._copy(revision, owner)
         except Damaged:
             with self._mending:
                 try:
                     # another thread may have fetched it again meanwhile
-                    return self._copy(revision)
+                    return self._copy(revision, owner)
                 except Damaged as damage:
                     log.warning("%s; fetching it again", damage)
                     self._fetch(revision_id, revision.folder)
-                return self._copy(revision)
+                return self._copy(revision, owner)
 
-    def _copy(self, revision: _Revision) -> Tree:
+    def _copy(self, revision: _Revision, owner: Owner | None) -> Tree:
         path = self._directory.trees / secrets.token_hex(6)
         try:
-            tree = Tree(path, revision.folder / "tree", revision.manifest, self._owner)
+            mode = FOLDER_MODE if owner is None else self._mode
+            tree = Tree(path, revision.folder / "tree", revision.manifest, owner, mode)
         except BaseException:
             remove(path)
             raise

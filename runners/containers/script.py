@@ -93,7 +93,7 @@ def check_source(work: ScriptWork) -> bool:
         raise AuthorError(f"source {work.source!r} leads outside the workspace")
     if not target.is_file():
         raise AuthorError(f"source {work.source!r} is not a file of the workspace")
-    return work.language == "shell" and use_plain_line_ends(target)
+    return work.language == "shell" and use_plain_line_ends(root, target)
 
 
 def place_workdir(workdir: str | None) -> str:

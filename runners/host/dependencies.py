@@ -8,22 +8,27 @@ file exists: a killed install starts over.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engine.errors import PlatformError
+from runners import anchored
 from runners.host.environment import User
 
 _READY = ".ready"
 _LOOK_INTERVAL_S = 0.1
 _TOUCH_INTERVAL_S = 3600.0
+_DEEPEST = 200  # directories in each other, each with a descriptor
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,10 @@ class EnvironmentCache:
         self._environments = root / f"environments{suffix}"
         self._locks = root / f"locks{suffix}"
         self.tools = root / f"tools{suffix}"
+
+    @property
+    def _owner(self) -> anchored.Owner | None:
+        return (self._user.uid, self._user.gid) if self._user is not None else None
 
     def prepare(self) -> None:
         """Make the directories; safe to repeat."""
@@ -137,17 +146,21 @@ class EnvironmentCache:
         _remove(directory)
         directory.mkdir(mode=0o700)
         try:
-            for name, text in recipe.files.items():
-                (directory / name).write_text(text)
-            if self._user is not None:
-                for path in (directory, *directory.iterdir()):
-                    os.chown(path, self._user.uid, self._user.gid)
-            install(directory)
-            if self._user is not None:
-                _take_over(directory)
-            (directory / _READY).touch(mode=0o600)
-        except BaseException:
+            with anchored.folder(directory) as fd:
+                for name, text in recipe.files.items():
+                    anchored.write(name, text.encode(), fd, self._owner)
+                if self._owner is not None:
+                    os.fchown(fd, *self._owner)
+                install(directory)
+                if self._owner is not None:
+                    _take_over(fd, self._owner[0])
+                anchored.write(_READY, b"", fd)
+        except BaseException as error:
             _remove(directory)
+            if isinstance(error, OSError):
+                raise PlatformError(
+                    f"dependencies could not be installed: {error.strerror}"
+                ) from error
             raise
         notify(f"Dependencies installed in {time.monotonic() - began:.1f} s")
 
@@ -163,38 +176,75 @@ class EnvironmentCache:
         lock = os.open(self._locks / directory.name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ready = directory / _READY
-            if not ready.exists() or time.time() - ready.stat().st_mtime > unused_s:
+            last = _last_use(directory)
+            if last is None or time.time() - last > unused_s:
                 _remove(directory)
         finally:
             os.close(lock)
 
 
+def _last_use(directory: Path) -> float | None:
+    """When the environment was last used; None if it is not ready. What an installer left behind
+    does not count: only this process's user makes an environment ready."""
+    try:
+        found, ready = os.lstat(directory), os.lstat(directory / _READY)
+    except FileNotFoundError:
+        return None
+    is_own = found.st_uid == ready.st_uid == os.geteuid()
+    return ready.st_mtime if is_own and stat.S_ISREG(ready.st_mode) else None
+
+
 def _use(directory: Path) -> bool:
     """Whether the environment is ready; records its use from time to time."""
-    ready = directory / _READY
-    try:
-        last = ready.stat().st_mtime
-    except FileNotFoundError:
+    last = _last_use(directory)
+    if last is None:
         return False
     if time.time() - last > _TOUCH_INTERVAL_S:
-        os.utime(ready)
+        os.utime(directory / _READY, follow_symlinks=False)
     return True
 
 
-def _take_over(directory: Path) -> None:
+def _take_over(fd: int, uid: int, depth: int = 0) -> None:
     """Give a tree written by a step's user to the worker: readable by all, writable by no other
-    user."""
-    for path, _, files in os.walk(directory):
-        os.chown(path, os.geteuid(), os.getegid())
-        os.chmod(path, 0o755)  # noqa: S103 - steps read the installed packages
-        for name in files:
-            file = os.path.join(path, name)
-            os.chown(file, os.geteuid(), os.getegid(), follow_symlinks=False)
-            if not os.path.islink(file):
-                os.chmod(file, 0o755 if os.stat(file).st_mode & 0o100 else 0o644)
+    user. Each directory is the worker's before it is read: nobody changes what is in it then."""
+    found = os.fstat(fd)
+    if found.st_uid != uid:
+        raise OSError(errno.EPERM, "an installer left a directory of another user")
+    if depth > _DEEPEST:
+        raise OSError(errno.ELOOP, "an installer left directories that are nested too deeply")
+    os.fchown(fd, os.geteuid(), os.getegid())
+    os.fchmod(fd, 0o755)
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                with anchored.folder(entry.name, fd) as inner:
+                    if os.fstat(inner).st_dev != found.st_dev:
+                        raise OSError(errno.EXDEV, "an installer left a mounted file system")
+                    _take_over(inner, uid, depth + 1)
+            elif entry.is_file(follow_symlinks=False):
+                _take_over_file(entry.name, fd, uid)
+            elif not entry.is_symlink():
+                os.unlink(entry.name, dir_fd=fd)
+
+
+def _take_over_file(name: str, within: int, uid: int) -> None:
+    with open(os.open(name, anchored.FILE, dir_fd=within), "rb") as file:
+        found = os.fstat(file.fileno())
+        is_users = found.st_uid == uid
+        if not stat.S_ISREG(found.st_mode) or not (is_users or found.st_mode & 0o004):
+            raise OSError(errno.EPERM, "an installer left a file that its user may not read")
+        mode = 0o755 if found.st_mode & 0o100 else 0o644
+        if is_users and found.st_nlink == 1:
+            os.fchown(file.fileno(), os.geteuid(), os.getegid())
+            os.fchmod(file.fileno(), mode)
+            return
+        # an installer's cache has it, too
+        os.unlink(name, dir_fd=within)
+        with open(os.open(name, anchored.FRESH, 0o600, dir_fd=within), "wb") as copy:
+            shutil.copyfileobj(file, copy)
+            os.fchmod(copy.fileno(), mode)
 
 
 def _remove(directory: Path) -> None:
-    if directory.exists():
-        shutil.rmtree(directory)
+    with suppress(FileNotFoundError):
+        anchored.remove(str(directory), None, str(directory.parent))

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from engine.errors import AuthorError
 from engine.orders import ScriptWork
+from runners import anchored
 from runners.host.dependencies import Recipe
-from runners.host.toolbox import Tool, Toolbox, read_go_version
+from runners.host.toolbox import Tool, Toolbox
 from runners.sources import is_binary
 
 _COMMONJS = re.compile(r"\brequire\s*\(|\bmodule\.exports\b|\b__(?:dir|file)name\b")
@@ -168,12 +169,17 @@ def _go_recipe(work: ScriptWork, toolbox: Toolbox) -> Recipe | None:
     tool = toolbox.choose("go", work.interpreter)
     commands = ((*tool.argv, "get", "--", *wanted), (*tool.argv, "mod", "download", "all"))
     return Recipe(
-        "go", tool.identity, wanted, commands, {"go.mod": _go_module(tool)}, {"GOFLAGS": "-mod=mod"}
+        "go",
+        tool.identity,
+        wanted,
+        commands,
+        {"go.mod": _go_module(tool, toolbox)},
+        {"GOFLAGS": "-mod=mod"},
     )
 
 
-def _go_module(tool: Tool) -> str:
-    return f"module step\n\ngo {read_go_version(tool.argv)}\n"
+def _go_module(tool: Tool, toolbox: Toolbox) -> str:
+    return f"module step\n\ngo {toolbox.read_go_version(tool)}\n"
 
 
 def build_invocation(
@@ -193,13 +199,13 @@ def build_invocation(
     tool = toolbox.choose(work.language, work.interpreter)
     match work.language:
         case "shell":
-            return _invoke_shell(work, tool, source, write)
+            return _invoke_shell(work, tool, root, source, write)
         case "python":
             return _invoke_python(work, tool, source, root, environment, write)
         case "javascript" | "typescript":
             return _invoke_node(work, tool, source, root, scratch, environment, write)
         case "go":
-            return _invoke_go(work, tool, source, root, scratch, environment, write)
+            return _invoke_go(work, tool, toolbox, source, root, scratch, environment, write)
 
 
 def find_source(root: Path, source: str) -> Path:
@@ -216,13 +222,15 @@ def find_source(root: Path, source: str) -> Path:
     return path
 
 
-def _invoke_shell(work: ScriptWork, tool: Tool, source: Path | None, write: Writer) -> Invocation:
+def _invoke_shell(
+    work: ScriptWork, tool: Tool, root: Path, source: Path | None, write: Writer
+) -> Invocation:
     if source is None:
         code = work.code or ""
         if _may_be_an_argument(work, code):
             return Invocation((*tool.argv, "-c", code, os.path.basename(tool.argv[0]), *work.args))
         return Invocation((*tool.argv, str(write("step.sh", code)), *work.args))
-    if not work.interpreter and is_binary(source):
+    if not work.interpreter and is_binary(root, source):
         return Invocation((str(source), *work.args))
     return Invocation((*tool.argv, str(source), *work.args))
 
@@ -325,6 +333,7 @@ def _link(environment: Path, folder: Path, names: tuple[str, ...]) -> tuple[Path
 def _invoke_go(
     work: ScriptWork,
     tool: Tool,
+    toolbox: Toolbox,
     source: Path | None,
     root: Path,
     scratch: Path,
@@ -342,7 +351,7 @@ def _invoke_go(
     if source is None:
         # In its own folder: Go ignores a go.mod directly in TMPDIR.
         folder = write("go/main.go", work.code or "").parent
-        for name, text in (modules or {"go.mod": _go_module(tool)}).items():
+        for name, text in (modules or {"go.mod": _go_module(tool, toolbox)}).items():
             write(f"go/{name}", text)
         env = {"GOFLAGS": "-mod=mod", "GOPROXY": "off"}
         return Invocation((str(program), *work.args), build=Build((*build, "."), folder, env))
@@ -352,8 +361,10 @@ def _invoke_go(
             raise AuthorError(
                 "the workspace has a go.mod; name the modules there instead of in 'dependencies'"
             )
-        for name, text in modules.items():
-            (root / name).write_text(text)
+        with anchored.folder(root) as fd:
+            found = os.fstat(fd)  # the step's user may own it
+            for name, text in modules.items():
+                anchored.write(name, text.encode(), fd, (found.st_uid, found.st_gid))
         links = tuple(root / name for name in modules)
     return Invocation(
         (str(program), *work.args), build=Build((*build, os.fspath(source)), root), links=links

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -13,6 +13,7 @@ from typing import ClassVar
 from engine.errors import AuthorError, PlatformError
 from engine.orders import Limits, Line, ScriptWork, StepOrder, StepOutcome, Verdict
 from engine.resources import show_bytes
+from runners import anchored
 from runners.base import LineSink, StopSignal
 from runners.guard import strays
 from runners.guard.guard import Guard
@@ -60,6 +61,7 @@ class LocalRunner:
         self._keeper = guard.keeper if guard is not None else strays.identify_keeper(os.getpid())
         self.memory = OutOfMemory()
         self._toolbox = Toolbox()
+        self._toolboxes: dict[str, Toolbox] = {}
         self._users: dict[str, User] = {}
         self._caches: dict[str | None, EnvironmentCache] = {}
         self._bases: dict[str | None, dict[str, str]] = {}
@@ -101,6 +103,11 @@ class LocalRunner:
         if name not in self._users:
             self._users[name] = find_user(name)
         return self._users[name]
+
+    def find_toolbox(self, user: User | None) -> Toolbox:
+        if user is None:
+            return self._toolbox
+        return self._toolboxes.setdefault(user.name, Toolbox(user=user))
 
     def find_base(self, user: User | None) -> dict[str, str]:
         """The base environment of every process; built once per user."""
@@ -153,6 +160,7 @@ class _Attempt:
         self._lines = lines
         self._stop = stop
         self._user = runner.find_user(order)
+        self._toolbox = runner.find_toolbox(self._user)
         self._began = strays.read_clock()
         timeout_s = order.limits.timeout_s
         self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -163,15 +171,19 @@ class _Attempt:
             return work
         source = None if work.source is None else find_source(self._root, work.source)
         try:
-            settled, note = honour_first_line(work, source)
-            if source is not None and settled.language == "shell" and use_plain_line_ends(source):
+            settled, note = honour_first_line(work, self._root, source)
+            if (
+                source is not None
+                and settled.language == "shell"
+                and use_plain_line_ends(self._root, source)
+            ):
                 self._feed.say(describe_line_ends(str(work.source)))
         except OSError as error:
             raise PlatformError(
                 f"source {work.source!r} could not be read: {error.strerror}"
             ) from error
         if settled.interpreter and not work.interpreter:
-            self._runner._toolbox.find_program(settled.interpreter)
+            self._toolbox.find_program(settled.interpreter)
         if note:
             self._feed.say(note)
         return settled
@@ -179,9 +191,9 @@ class _Attempt:
     def run(self) -> StepOutcome:
         if self._stop.reason is not None:
             return self._outcome_of(ProcessEnd(0, "stop"))
-        self._hand_over(self._order.scratch_dir)
+        self._own_scratch()
         self._work = self._settle(self._work)
-        recipe = find_recipe(self._work, self._runner._toolbox)
+        recipe = find_recipe(self._work, self._toolbox)
         try:
             with (
                 self._hold(recipe) if recipe else nullcontext() as directory,
@@ -190,7 +202,8 @@ class _Attempt:
                 if invocation.build is not None:
                     env = {**self._installer_env(), **invocation.build.env}
                     built = self._supervise(
-                        Command(invocation.build.argv, invocation.build.cwd, env, 0o077), self._feed
+                        Command(invocation.build.argv, invocation.build.cwd, env, 0o077, True),
+                        self._feed,
                     )
                     if built.cause is not None or built.exit_code != 0:
                         return self._outcome_of(built)
@@ -201,6 +214,7 @@ class _Attempt:
                             self._cwd(),
                             self._step_env(invocation),
                             -1 if self._work.umask is None else self._work.umask,
+                            self._order.chdir is not None or bool(self._order.workdir),
                         ),
                         self._feed,
                     )
@@ -261,7 +275,12 @@ class _Attempt:
             return self._order.chdir
         if not self._order.workdir:
             return self._root
-        path = (self._root / self._order.workdir).resolve()
+        try:
+            path = (self._root / self._order.workdir).resolve()
+        except OSError as error:
+            raise AuthorError(
+                f"workdir {self._order.workdir!r} cannot be found: {error.strerror}"
+            ) from error
         if not path.is_relative_to(self._root.resolve()):
             raise AuthorError(f"workdir {self._order.workdir!r} lies outside the workspace")
         return path
@@ -269,9 +288,15 @@ class _Attempt:
     @contextmanager
     def _invocation(self, directory: Path | None) -> Iterator[Invocation]:
         order = self._order
-        invocation = build_invocation(
-            self._work, self._runner._toolbox, self._root, order.scratch_dir, directory, self._write
-        )
+        toolbox, scratch = self._toolbox, order.scratch_dir
+        try:
+            invocation = build_invocation(
+                self._work, toolbox, self._root, scratch, directory, self._write
+            )
+        except OSError as error:
+            raise PlatformError(
+                f"the step's files could not be prepared: {error.strerror}"
+            ) from error
         try:
             yield invocation
         finally:
@@ -282,30 +307,31 @@ class _Attempt:
     def _write(self, name: str, text: str) -> Path:
         """Write a file into the attempt's own directory: rendered scripts hold secrets, so no other
         user may read them."""
-        path = self._order.scratch_dir / name
+        scratch, owner = self._order.scratch_dir, self._owner
+        inner, _, last = name.rpartition("/")
         try:
-            if "/" in name and not path.parent.exists():
-                path.parent.mkdir(mode=0o700)
-                self._hand_over(path.parent)
-            fd = os.open(
-                path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-            )
-            try:
-                data = memoryview(text.encode("utf-8", "replace"))
-                while data:
-                    data = data[os.write(fd, data) :]
-            finally:
-                os.close(fd)
-            self._hand_over(path)
+            with ExitStack() as opened:
+                fd = opened.enter_context(anchored.folder(scratch))
+                if inner:
+                    with suppress(FileExistsError):
+                        anchored.give(anchored.make_folder(inner, fd), owner)
+                    fd = opened.enter_context(anchored.folder(inner, fd))
+                anchored.write(last, text.encode("utf-8", "replace"), fd, owner)
         except OSError as error:
             raise PlatformError(
-                f"the step's files could not be written to {path.parent}: {error.strerror}"
+                f"the step's files could not be written to {scratch / inner}: {error.strerror}"
             ) from error
-        return path
+        return scratch / name
 
-    def _hand_over(self, path: Path) -> None:
-        if self._user is not None:
-            os.chown(path, self._user.uid, self._user.gid, follow_symlinks=False)
+    @property
+    def _owner(self) -> anchored.Owner | None:
+        return (self._user.uid, self._user.gid) if self._user is not None else None
+
+    def _own_scratch(self) -> None:
+        if self._owner is not None:
+            with anchored.folder(self._order.scratch_dir) as fd:
+                if os.fstat(fd).st_uid == os.geteuid():
+                    os.fchown(fd, *self._owner)
 
     def _step_env(self, invocation: Invocation) -> Mapping[str, str]:
         return environment.for_step(

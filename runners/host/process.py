@@ -39,6 +39,7 @@ _GIVE_UP_S = 9.5
 _LINGER_S = 1.0
 _LEFTOVER_GRACE_S = 2.0
 _READ_BYTES = 1 << 16
+_ENTER = 'cd -- "$0" && exec "$@"'
 _PR_SET_CHILD_SUBREAPER = 36
 _PATIENT_POLL_MS = 50  # without pidfd the loop must poll for the end of the process
 
@@ -51,6 +52,7 @@ class Command:
     cwd: Path
     env: Mapping[str, str] = field(repr=False)
     umask: int = -1  # the worker's own
+    is_foreign_cwd: bool = False  # chosen by an author, or below what the step's user owns
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +129,15 @@ def _start(
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
     reading.update({out_read: "stdout", err_read: "stderr"})
+    argv, cwd = command.argv, os.fspath(command.cwd)
+    if user is not None and command.is_foreign_cwd:
+        # `Popen` would enter it before it becomes the user, who may not be allowed to
+        argv, cwd = ("/bin/sh", "-c", _ENTER, cwd, *argv), "/"
     try:
         return orphans.start_known(
             lambda: subprocess.Popen(
-                command.argv,
-                cwd=os.fspath(command.cwd),
+                argv,
+                cwd=cwd,
                 env=command.env,
                 stdin=_nothing(),
                 stdout=out_write,

@@ -12,7 +12,7 @@ from pathlib import PurePath
 
 from engine.errors import AuthorError
 from runners.base import ADVICE
-from runners.host.environment import clean_path
+from runners.host.environment import User, clean_path
 
 _PROBE_S = 30.0
 _PROBE = (
@@ -36,10 +36,12 @@ class Tool:
 
 
 class Toolbox:
-    """Finds toolchains, each once per process. Never the worker's own Python."""
+    """Finds toolchains, each once per process and user. Never the worker's own Python. An author
+    may have chosen a program: it is asked about itself as the step's `user` only."""
 
-    def __init__(self, path: str | None = None) -> None:
+    def __init__(self, path: str | None = None, user: User | None = None) -> None:
         self.path = clean_path(path)
+        self._user = user
         self._found: dict[tuple[str, str | None], Tool] = {}
 
     def choose(self, language: str, interpreter: str | None = None) -> Tool:
@@ -107,7 +109,7 @@ class Toolbox:
                 return self._python_with(found)
             return Tool(
                 "shell" if language == "shell" else _kind_of(name),
-                (_real_python(found),) if language == "python" else (found,),
+                (self._real_python(found),) if language == "python" else (found,),
             )
         raise AuthorError(
             f"No interpreter found for language '{language}'. Tried: {', '.join(tried)}; install"
@@ -119,18 +121,51 @@ class Toolbox:
         for name in ("python3", "python"):
             found = self.find(name)
             if found:
-                return Tool("python", (_real_python(found),))
+                return Tool("python", (self._real_python(found),))
         return Tool("uv", (uv, "run", "--no-project", "--quiet", "python"))
 
+    def read_go_version(self, go: Tool) -> str:
+        """The language version for a generated go.mod, such as `1.27`."""
+        answer = self._ask(
+            (*go.argv, "env", "GOVERSION"),
+            {"GOTOOLCHAIN": "local", "GOCACHE": "off", "HOME": "/nonexistent"},
+        )
+        major, _, rest = answer.removeprefix("go").partition(".")
+        return f"{major}.{rest.partition('.')[0]}" if major.isdigit() else "1.21"
 
-def read_go_version(go: tuple[str, ...]) -> str:
-    """The language version for a generated go.mod, such as `1.27`."""
-    answer = _ask(
-        (*go, "env", "GOVERSION"),
-        {"GOTOOLCHAIN": "local", "GOCACHE": "off", "HOME": "/nonexistent"},
-    )
-    major, _, rest = answer.removeprefix("go").partition(".")
-    return f"{major}.{rest.partition('.')[0]}" if major.isdigit() else "1.21"
+    def _real_python(self, found: str) -> str:
+        """The interpreter behind a shim, which would start a shell each time; for the worker's own
+        virtual environment its base, because those packages are not for steps."""
+        prefix, _, rest = self._ask((found, "-c", _PROBE)).partition("\n")
+        base, _, real = rest.partition("\n")
+        if not os.path.isabs(real):
+            return found
+        is_workers = sys.prefix != sys.base_prefix and os.path.realpath(prefix) == os.path.realpath(
+            sys.prefix
+        )
+        return base if is_workers else real
+
+    def _ask(self, argv: tuple[str, ...], env: dict[str, str] | None = None) -> str:
+        """A program's output about itself; empty when it fails."""
+        user = self._user
+        home = user.home if user else os.environ.get("HOME", "/")
+        try:
+            answer = subprocess.run(
+                argv,
+                env={"PATH": clean_path(), "HOME": home, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_PROBE_S,
+                check=False,
+                cwd="/" if user else None,
+                user=user.uid if user else None,
+                group=user.gid if user else None,
+                extra_groups=user.groups if user else None,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        return answer.stdout.strip() if answer.returncode == 0 else ""
 
 
 def _kind_of(program: str) -> str:
@@ -144,33 +179,3 @@ def _kind_of(program: str) -> str:
         if name.startswith(names):
             return kind
     return "go" if name.startswith("go") else "other"
-
-
-def _real_python(found: str) -> str:
-    """The interpreter behind a shim, which would start a shell each time; for the worker's own
-    virtual environment its base, because those packages are not for steps."""
-    prefix, _, rest = _ask((found, "-c", _PROBE)).partition("\n")
-    base, _, real = rest.partition("\n")
-    if not os.path.isabs(real):
-        return found
-    is_workers = sys.prefix != sys.base_prefix and os.path.realpath(prefix) == os.path.realpath(
-        sys.prefix
-    )
-    return base if is_workers else real
-
-
-def _ask(argv: tuple[str, ...], env: dict[str, str] | None = None) -> str:
-    """A program's output about itself; empty when it fails."""
-    try:
-        answer = subprocess.run(
-            argv,
-            env={"PATH": clean_path(), "HOME": os.environ.get("HOME", "/"), **(env or {})},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_PROBE_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return answer.stdout.strip() if answer.returncode == 0 else ""

@@ -175,3 +175,33 @@ def test_a_umask_is_octal_in_the_file_and_in_the_environment(config, tmp_path, t
     environ = {"STROEM__WORKER__UMASK": typed.strip('"')}
     assert load(None, environ, data_dir=tmp_path).umask == 0o027
     assert load(None, {}, data_dir=tmp_path).umask is None
+
+
+def test_steps_run_as_one_user_or_as_one_for_each_slot(config):
+    assert config("run_as: step").run_as == ("step",)
+    assert config("run_as: step").max_concurrent == 4
+    several = config("{run_as: [step1, step2], run_actions_as: hooks}")
+    assert (several.run_as, several.max_concurrent) == (("step1", "step2"), 2)
+    from_environment = config(
+        "max_concurrent: 2",
+        STROEM__WORKER__RUN_AS="step1,step2,step3",
+        STROEM__WORKER__RUN_ACTIONS_AS="hooks",
+    )
+    assert (len(from_environment.run_as), from_environment.max_concurrent) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("run_as: [step1, step2]", "yaml:1:1: run_as names a user for each slot; the commands of"),
+        ("{run_as: [a, b], run_actions_as: a}", "name it in `run_actions_as`"),
+        ("{run_as: [a, b], run_actions_as: c, max_concurrent: 3}", "2 users, one for each slot"),
+        ("run_as: [a, a]", "a list of different ones"),
+        ("run_as: []", "a list of different ones"),
+        ("run_as: ['a b', c]", "a list of different ones"),
+        ("run_as: {a: b}", "must be a list of names"),
+        ("run_as: [a, 1]", "must be a list of names"),
+    ],
+)
+def test_what_cannot_be_users_of_steps_is_one_sentence(config, text, sentence):
+    assert sentence in complaints(config, text)
