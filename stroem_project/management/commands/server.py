@@ -17,6 +17,7 @@ from django.db import DatabaseError, connections
 from console.arguments import check_address, port_number, whole_number
 from console.operator_command import OurCommand, require_database
 from engine.errors import InputError
+from stroem_project.connections import BoundedConnection
 from stroem_project.web import limit_statements
 
 GRACE_S = 3  # for open requests and streams
@@ -63,6 +64,8 @@ class Command(OurCommand):
             workers=options["workers"] if options["workers"] > 1 else None,
             timeout_graceful_shutdown=GRACE_S,
             lifespan="off",
+            http=BoundedConnection,
+            ws="none",
             proxy_headers=False,  # callers can write anything into X-Forwarded-For
             server_header=False,
             access_log=False,
