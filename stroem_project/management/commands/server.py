@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import DatabaseError, connections
 
-from console.arguments import check_address, port_number, whole_number
+from console.arguments import check_address, port_number, weak_addresses, whole_number
 from console.operator_command import OurCommand, require_database
 from engine.errors import InputError
 from stroem_project.connections import BoundedConnection
@@ -46,6 +46,11 @@ class Command(OurCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         limit_statements()
+        if options["lifeline_fd"] is None:  # else `up` has looked
+            config = settings.STROEM
+            weak = weak_addresses(config.allowed_hosts, config.auth.base_url)
+            if weak:
+                raise CommandError("\n".join(weak), returncode=2)
         require_database()
         if options["lifeline_fd"] is not None:
             from standalone.supervision.lifeline import watch  # only `up` and `run` ask for it
