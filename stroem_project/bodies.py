@@ -30,9 +30,9 @@ LINGER_BYTES = 8 * 1_048_576
 class _Refused(Exception):
     """This answer instead of the application's."""
 
-    def __init__(self, status: int, sentence: str) -> None:
+    def __init__(self, code: int, sentence: str) -> None:
         super().__init__(sentence)
-        self.status = status
+        self.code = code
 
 
 class Bodies:
@@ -125,9 +125,9 @@ async def _answer(scope: Any, receive: Receive, send: Send, refused: _Refused) -
         (b"content-length", str(len(text)).encode()),
         (b"connection", b"close"),
     ]
-    if refused.status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if refused.code == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append((b"retry-after", b"5"))
-    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.start", "status": refused.code, "headers": headers})
     await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
     await _discard(receive)
     await send({"type": "http.response.body", "body": b"", "more_body": False})
