@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import socket
 from argparse import ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from django.core.management.base import CommandError
 
 LARGEST_PORT = 65535
+# Names that no public server can have.
+PRIVATE_NAMES = (".local", ".localhost", ".internal", ".lan", ".home.arpa", ".test", ".svc")
 
 
 def whole_number(least: int, most: int, what: str = "a whole number") -> Callable[[str], int]:
@@ -43,6 +46,30 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def weak_addresses(allowed_hosts: Iterable[str], base_url: str | None) -> list[str]:
+    """What makes the server's addresses unsafe, a sentence each."""
+    found = []
+    if "*" in allowed_hosts:
+        found.append(
+            "allowed_hosts must not contain '*', as anybody could then choose the host in links"
+            " that Stroem sends: list the names that people use"
+        )
+    address = urlsplit(base_url or "")
+    if address.scheme == "http" and _is_public(address.hostname or ""):
+        found.append(
+            f"auth.base_url must begin with https://, as {address.hostname} is a public address:"
+            " passwords and cookies would travel in clear"
+        )
+    return found
+
+
+def _is_public(host: str) -> bool:
+    try:
+        return ip_address(host).is_global
+    except ValueError:
+        return "." in host and not host.lower().rstrip(".").endswith(PRIVATE_NAMES)
 
 
 def check_address(host: str, port: int, remedy: str) -> None:

@@ -4,8 +4,9 @@ import os
 
 from django.core.asgi import get_asgi_application
 
+from stroem_project.bodies import Bodies
 from stroem_project.web import limit_statements
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "stroem_project.settings")
 limit_statements()  # each of several server processes begins here
-application = get_asgi_application()
+application = Bodies(get_asgi_application())

@@ -1,6 +1,6 @@
 """The Celery app: it only carries bells, in JSON; no results, retries or time limits.
 
-Only a worker process includes `workers.tasks` (see `workers.bells`); other processes just publish.
+Workers listen with `workers.bells`; other processes just publish.
 """
 
 from __future__ import annotations

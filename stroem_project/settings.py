@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from psycopg.conninfo import conninfo_to_dict
 
 from engine.log_format import FORMATTERS
+from engine.settings.readers import SECRET_LENGTH, is_repetitive
 from stroem_project import config as stroem_config
 from stroem_project.keys import read_keys
 from stroem_project.theme import UNFOLD as UNFOLD
@@ -35,6 +36,11 @@ try:
 except OSError as error:
     _refuse(
         f"the key file {STROEM.key_file} cannot be read or created ({error.strerror}): set data_dir"
+    )
+if any(len(key) >= SECRET_LENGTH and is_repetitive(key) for key in STROEM_KEYS):
+    _refuse(
+        "STROEM_KEYS holds a key that repeats the same few characters, which can be guessed; make"
+        " one with `openssl rand -base64 32`"
     )
 SECRET_KEY = hashlib.sha256(b"django" + STROEM_KEYS[0].encode()).hexdigest()
 SECRET_KEY_FALLBACKS = [
@@ -81,6 +87,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "apps.adminkit.policy.PagePolicy",
+    "apps.adminkit.addresses.PlainAddresses",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

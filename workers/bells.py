@@ -1,8 +1,10 @@
 """The Celery side of a worker: takes bells while a slot is free, and rings for other workers.
 
 Celery runs in its own thread, so the worker's life (signals, draining) never depends on the broker.
-Three changes to Celery:
+Four changes to Celery:
 
+* Messages come to us unread (`workers.messages`): Celery would restore for ever what it fails to
+  parse, and unpack what is compressed.
 * With prefetch off, the consumer loop must be woken when a slot becomes free; otherwise it sleeps
   while work waits.
 * Slots are also taken without Celery (polling, the step after a finish), so Celery's own count of
@@ -18,20 +20,23 @@ import os
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from types import MethodType
 from typing import Any
 
 from amqp.exceptions import RecoverableConnectionError
 from celery import bootsteps
-from celery.concurrency.base import BasePool, apply_target
+from celery.concurrency.base import BasePool
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import WorkController, state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.tasks import Tasks
 from kombu.asynchronous import set_event_loop
 
+from workers import messages
 from workers.door import Bells
 from workers.slots import Slots
 
@@ -39,6 +44,7 @@ log = logging.getLogger("stroem.worker")
 RETRY_S = 2.0
 # bells for one tag set at a time: a worker that finds work wakes its own slots and the next worker
 MOST = 8
+TELL_S = 60.0  # between two complaints about messages that are no bells
 QUIET = (
     "celery.worker.strategy",
     "celery.app.trace",
@@ -49,13 +55,25 @@ QUIET = (
 
 
 class Ear:
-    """Listens on the queues of tag sets. `add` and `close` are thread-safe."""
+    """Listens on the queues of tag sets; `hear` gets the key of every bell, in a slot. `add` and
+    `close` are thread-safe."""
 
     def __init__(
-        self, app: Any, bells: Bells, slots: Slots, keys: Iterable[str], *, name: str
+        self,
+        app: Any,
+        bells: Bells,
+        slots: Slots,
+        keys: Iterable[str],
+        hear: Callable[[str], None],
+        *,
+        name: str,
     ) -> None:
         self._app = app
         self._bells = bells
+        self._hear = hear
+        self.dropped = 0  # messages that were no bells
+        self._told_at = -TELL_S
+        self._held: deque[messages.Taken] = deque()
         self._slots = slots
         self._keys = dict.fromkeys(keys)
         self._name = name
@@ -126,10 +144,9 @@ class Ear:
         controller = WorkController(
             app=self._app,
             hostname=self._name,
-            pool=type("BoundPool", (SlotPool,), {"ear": self, "slots": self._slots}),
+            pool=type("BoundPool", (SlotPool,), {"ear": self}),
             concurrency=self._slots.size,
             consumer_cls=_consumer_class(self),
-            include=["workers.tasks"],
             loglevel=logging.WARNING,
             without_gossip=True,
             without_mingle=True,
@@ -148,10 +165,41 @@ class Ear:
             todo, self._waiting = self._waiting, []
         for action in todo:
             action()
+        self._take()
+
+    def _receive(self, taken: messages.Taken) -> None:
+        self._held.append(taken)
+        self._take()
+
+    def _take(self) -> None:
+        """Acknowledge before reading: whatever a message holds, it never comes back."""
+        while self._held and self.may_take() and not self._closing.is_set():
+            taken = self._held.popleft()
+            taken.acknowledge()
+            content = taken.read()
+            key = None if content is None else self._bells.heard(taken.queue, *content)
+            if key is None:
+                self._drop(taken.queue)
+            else:
+                self._slots.submit(partial(self._hear, key))
+
+    def _drop(self, queue: str) -> None:
+        self.dropped += 1
+        if time.monotonic() - self._told_at >= TELL_S:
+            self._told_at = time.monotonic()
+            log.warning(
+                "dropped a message in the broker's queue %s that is not a bell (%d so far): check"
+                " who else writes to this broker",
+                queue,
+                self.dropped,
+            )
 
     def _connected(self, consumer: Any) -> None:
-        """On a fresh connection: make the consumer's loop ask us before it takes a message."""
+        """On a fresh connection: make the consumer's loop ask us before it takes a message, and
+        hand it to us as it is."""
         self._consumer = consumer
+        self._held.clear()  # the last connection's: RabbitMQ delivers them again
+        messages.divert(consumer.task_consumer, self._receive)
         qos: Any = getattr(consumer.task_consumer.channel, "qos", None)
         original = getattr(qos, "can_consume", None)
         if original is not None:  # Redis; on RabbitMQ the prefetch count is the bound
@@ -228,28 +276,13 @@ class Ringer(threading.Thread):
 
 
 class SlotPool(BasePool):
-    """Celery's pool on our slots. A bell is acknowledged when a slot starts on it (early ack)."""
+    """Celery's pool: it runs nothing, as bells go to our slots."""
 
     ear: Ear
-    slots: Slots
-    body_can_be_buffer = True
     signal_safe = False
-
-    def on_apply(self, *args: Any, **options: Any) -> Any:
-        target, arguments, keywords, callback, accept, *_ = *args, *(None,) * 5
-        arguments, keywords = options.get("args", arguments), options.get("kwargs", keywords)
-        callback, accept = options.get("callback", callback), options.get("accept_callback", accept)
-        self.slots.submit(lambda: apply_target(target, arguments, keywords, callback, accept))
-        return _Handle()
 
     def register_with_event_loop(self, hub: Any) -> None:
         self.ear._attach(hub)
-
-
-class _Handle:
-    """What Celery holds of a started task, by weak reference; never used."""
-
-    __slots__ = ("__weakref__",)
 
 
 class BellConsumer(Consumer):

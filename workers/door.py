@@ -142,6 +142,8 @@ class Bells(Protocol):
 
     def queue(self, key: str) -> Any: ...
 
+    def heard(self, queue: str, content_type: Any, headers: Any, body: Any) -> str | None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Doors:

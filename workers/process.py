@@ -10,7 +10,6 @@ from itertools import combinations
 from typing import Any
 
 from engine.spec.tags import tag_set_key
-from workers import tasks
 from workers.attempts import Attempts, Reason, Stop
 from workers.bells import Ear, Ringer
 from workers.config import ABILITIES, WorkerConfig
@@ -54,7 +53,8 @@ class Worker:
         self._others = tuple(others)
         self._visits = visits
         keys = likely_keys(config.tags)
-        self._ear = Ear(app, bells, steps.slots, keys, name=f"{config.worker_name}@stroem")
+        name = f"{config.worker_name}@stroem"
+        self._ear = Ear(app, bells, steps.slots, keys, self.hear, name=name)
         self._closed = threading.Event()
         self._leaving = Stop()
         self._poller = threading.Thread(target=self._poll, name="poller", daemon=True)
@@ -83,7 +83,6 @@ class Worker:
             threading.Thread(target=self._enter_home, name="entrance", daemon=True).start()
         self._ledger.linger(True)
         self.refresh_tag_sets()
-        tasks.listen(self.hear)
         for thread in (self._pump, self._ringer, self._presence, self._poller):
             thread.start()
         self._ear.start()

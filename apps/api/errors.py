@@ -6,7 +6,7 @@ import logging
 import sys
 from typing import Any
 
-from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig
 from django.db import OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
@@ -104,9 +104,8 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponseBase:
-    return _plain(request, 400, "Bad request") or defaults.bad_request(
-        request, exception or Http404()
-    )
+    text = str(exception) if isinstance(exception, BadRequest) else "Bad request"
+    return _plain(request, 400, text) or defaults.bad_request(request, exception or Http404())
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponseBase:

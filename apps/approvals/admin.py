@@ -145,7 +145,7 @@ class ApprovalRequestAdmin(ScopedAdmin[ApprovalRequest]):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        if not object_id.isdigit() or len(object_id) > 18:
+        if not (object_id.isascii() and object_id.isdigit()) or len(object_id) > 18:
             raise Http404
         return _page(request, _found(request, int(object_id)))
 

@@ -8,6 +8,7 @@ moment, so a broker outage costs a caller at most one budget.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import threading
@@ -31,6 +32,8 @@ PREFIX = "steps."
 TASK = "workers.tasks.look"
 BUDGET_S = 0.25
 PAUSE_S = 1.0  # after a failure
+_NOTHING: dict[str, None] = dict.fromkeys(("callbacks", "errbacks", "chain", "chord"))
+MOST_BYTES = 65_536  # of a message; a bell is much smaller
 MAX_WAITING = 64  # bells in one queue: more would add nothing
 LONGEST_NAME = 200  # RabbitMQ allows 255 bytes
 
@@ -65,6 +68,27 @@ def queue(key: str) -> Queue:
 
     name = queue_name(key)
     return Queue(name, exchange=_direct(), routing_key=name, durable=True)
+
+
+def heard(queue: str, content_type: Any, headers: Any, body: Any) -> str | None:
+    """The tag set that a message in `queue` rings for; None if it is not exactly a bell. Never
+    raises: anybody with access to the broker may have written it."""
+    if (
+        content_type != "application/json"
+        or not isinstance(headers, dict)
+        or headers.get("task") != TASK
+        or "compression" in headers
+        or not isinstance(body, bytes)
+        or len(body) > MOST_BYTES
+    ):
+        return None
+    try:
+        match json.loads(body):
+            case [[str(key)], rest, embedded] if rest == {} and embedded == _NOTHING:
+                return key if queue_name(key) == queue else None
+    except (ValueError, RecursionError):
+        pass
+    return None
 
 
 def ring(keys: Mapping[str, int]) -> int:
@@ -153,11 +177,7 @@ class _Ringer:
             "retries": 0,
             "timelimit": [None, None],
         }
-        body: Any = (
-            (key,),
-            {},
-            {"callbacks": None, "errbacks": None, "chain": None, "chord": None},
-        )
+        body: Any = ((key,), {}, _NOTHING)
         producer = self._producer(channel)
         producer.publish(
             body,

@@ -15,6 +15,7 @@ from engine.spec.reader import read
 
 Reader = Callable[[Given], Any]
 SECRET_LENGTH = 32
+FEWEST_DIFFERENT = 8  # characters of a secret; one made at random has at least a dozen
 SAMPLE_TOKEN = "change-me-to-a-random-string-of-32-characters"  # noqa: S105  (refused below)
 _BARE = re.compile(r"[-+.\w]+")
 _JSON_LIST = re.compile(r'\[\s*["\]]')
@@ -46,7 +47,13 @@ def token(given: Given) -> str:
         raise Wrong(f"must be at least {SECRET_LENGTH} characters")
     if value == SAMPLE_TOKEN:
         raise Wrong("is the value of the sample; make one with `openssl rand -hex 32`")
+    if is_repetitive(value):
+        raise Wrong("repeats the same few characters; make one with `openssl rand -hex 32`")
     return value
+
+
+def is_repetitive(secret: str) -> bool:
+    return len(set(secret)) < FEWEST_DIFFERENT
 
 
 def web_address(given: Given) -> str:

@@ -85,7 +85,7 @@ def test_the_rule_finds_a_planted_example(rule: Rule) -> None:
         ("commands_are_lists", "workers/git.py", "os.system(line)"),
         ("html_is_marked_safe_in_adminkit_only", "apps/jobs/admin.py", "return SafeString(text)"),
         ("yaml_is_loaded_safely", "engine/spec/parser.py", "from yaml import unsafe_load"),
-        ("text_is_not_run_as_python", "workers/tasks.py", "import pickle"),
+        ("text_is_not_run_as_python", "workers/bells.py", "import pickle"),
     ],
 )
 def test_the_rule_finds_the_other_ways_to_break_it(name: str, path: str, text: str) -> None:

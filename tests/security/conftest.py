@@ -1,4 +1,4 @@
-"""Directories of a worker that runs steps as other users."""
+"""Directories of a worker that runs steps as other users, and the brokers that attacks write to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.workers.conftest import bench, celery_app
+from tests.workers.test_rabbitmq import rabbit
 from workers.disk import WorkerDirectory
+
+__all__ = ["bench", "celery_app", "directory", "place", "rabbit"]
 
 
 @pytest.fixture

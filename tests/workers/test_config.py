@@ -8,7 +8,7 @@ import pytest
 
 from workers.config import WorkerConfigError, load
 
-TOKEN = "t" * 32
+TOKEN = "0123456789abcdef" * 2
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from rest_framework.exceptions import ParseError
+from rest_framework.exceptions import NotFound, ParseError
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -19,8 +19,12 @@ class ApiView(APIView):
     query: ClassVar[tuple[str, ...]] = ()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """A misspelt filter must not answer with everything. Raises ParseError."""
+        """A misspelt filter must not answer with everything. Raises ParseError, and NotFound for
+        names that the database cannot hold."""
         super().initial(request, *args, **kwargs)
+        # `scope.job` says what an id must look like
+        if any("\x00" in text for name, text in kwargs.items() if name != "job"):
+            raise NotFound
         known = self.query if request.method in ("GET", "HEAD") else ()
         wrong = unknown("query parameter", request.query_params, known)
         if wrong:

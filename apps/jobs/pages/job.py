@@ -180,7 +180,7 @@ def _step_page(job_id: UUID, given: Any, blueprint_id: int | None = None) -> dic
     page = _number(given.get("page"))
     node = given.get("node") or ""
     base = None
-    if node.isdigit() and blueprint_id is not None:
+    if node.isascii() and node.isdigit() and blueprint_id is not None:
         nodes = pictures.picture_of(blueprint_id).nodes
         base = list(nodes[int(node[:6])].bases) if int(node[:6]) < len(nodes) else []
     params = {

@@ -60,7 +60,13 @@ async def download(request: HttpRequest, job_id: UUID) -> StreamingHttpResponse:
     ticket = await off_loop(admit, request, job_id, request.GET.get("log") or ALL)
     answer = StreamingHttpResponse(_text(ticket), content_type="text/plain; charset=utf-8")
     wanted = request.GET.get("log") or ALL  # admitted, so it is valid
-    what = f"step-{wanted}" if wanted.isdigit() else "job" if wanted == ALL else wanted
+    what = (
+        f"step-{wanted}"
+        if wanted.isascii() and wanted.isdigit()
+        else "job"
+        if wanted == ALL
+        else wanted
+    )
     answer.headers["Content-Disposition"] = f'attachment; filename="{job_id}-{what}.log"'
     answer.headers["X-Accel-Buffering"] = "no"
     return answer

@@ -14,7 +14,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError
 
-from console.arguments import check_address, is_loopback, port_number
+from console.arguments import check_address, is_loopback, port_number, weak_addresses
 from console.operator_command import OurCommand
 from engine.errors import InputError, StroemError
 from standalone import addresses, preparation
@@ -59,6 +59,7 @@ class Command(OurCommand):
         try:
             check_worker_file(options["worker_config"])
             self._check_password(host)
+            self._check_addresses(host)
         except StroemError as error:
             raise CommandError(str(error), returncode=2) from error
         try:
@@ -93,6 +94,14 @@ class Command(OurCommand):
             raise InputError({"password": f"{refusal}: {host} can be reached from elsewhere"})
         self._say(f"WARNING: {refusal}. It is accepted only because Stroem listens on {host};")
         self._say("WARNING: every user and every step of this machine can guess it.")
+
+    def _check_addresses(self, host: str) -> None:
+        """On a loopback address, only programs of this machine can make use of weak ones."""
+        config = settings.STROEM
+        for weak in weak_addresses(config.allowed_hosts, config.auth.base_url):
+            if not is_loopback(host):
+                raise CommandError(weak, returncode=2)
+            self._say(f"WARNING: {weak}.")
 
     def _start(self, supervisor: Supervisor, host: str, port: int, options: dict[str, Any]) -> None:
         self._start_stores(supervisor)

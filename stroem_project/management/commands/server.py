@@ -14,9 +14,10 @@ from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import DatabaseError, connections
 
-from console.arguments import check_address, port_number, whole_number
+from console.arguments import check_address, port_number, weak_addresses, whole_number
 from console.operator_command import OurCommand, require_database
 from engine.errors import InputError
+from stroem_project.connections import BoundedConnection
 from stroem_project.web import limit_statements
 
 GRACE_S = 3  # for open requests and streams
@@ -45,6 +46,11 @@ class Command(OurCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         limit_statements()
+        if options["lifeline_fd"] is None:  # else `up` has looked
+            config = settings.STROEM
+            weak = weak_addresses(config.allowed_hosts, config.auth.base_url)
+            if weak:
+                raise CommandError("\n".join(weak), returncode=2)
         require_database()
         if options["lifeline_fd"] is not None:
             from standalone.supervision.lifeline import watch  # only `up` and `run` ask for it
@@ -63,6 +69,8 @@ class Command(OurCommand):
             workers=options["workers"] if options["workers"] > 1 else None,
             timeout_graceful_shutdown=GRACE_S,
             lifespan="off",
+            http=BoundedConnection,
+            ws="none",
             proxy_headers=False,  # callers can write anything into X-Forwarded-For
             server_header=False,
             access_log=False,

@@ -1,0 +1,146 @@
+"""What a request may carry and how long it may take to say it: checked before anything is stored.
+
+Django would write bodies of any length to a file before it looks at their address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from django.conf import settings
+
+Message = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Any, Receive, Send], Awaitable[None]]
+
+FOR_PROGRAMS = ("/api/", "/worker/", "/healthz")
+WITH_FORMS = ("/api/", "/admin/", "/approvals/")
+MOST_ELSEWHERE = 8_192
+MOST_AT_ONCE = 64 * 1_048_576  # bodies of all requests of this process
+BODY_S = 30.0
+LINGER_S = 2.0  # a caller who is still sending would not see the answer of a closed connection
+LINGER_BYTES = 8 * 1_048_576
+
+
+class _Refused(Exception):
+    """This answer instead of the application's."""
+
+    def __init__(self, code: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+class Bodies:
+    """Reads a body, within its limits, before the application sees the request."""
+
+    def __init__(self, app: App, *, within_s: float = BODY_S, at_once: int = MOST_AT_ONCE) -> None:
+        self._app = app
+        self._within_s = within_s
+        self._at_once = at_once
+        self._held = 0
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or (declared := _declared(scope)) is None:
+            await self._app(scope, receive, send)
+            return
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._within_s):
+                complete = await self._read(body, declared, most_of(scope["path"]), receive)
+        except TimeoutError:
+            late = f"The request body did not arrive within {self._within_s:g} seconds"
+            await _answer(scope, receive, send, _Refused(408, late))
+        except _Refused as refused:
+            await _answer(scope, receive, send, refused)
+        else:
+            if complete:
+                await self._app(scope, _replay(bytes(body), receive), send)
+        finally:
+            self._held -= len(body)
+
+    async def _read(self, body: bytearray, declared: int, most: int, receive: Receive) -> bool:
+        """Fill `body`; False if the caller has gone."""
+        if declared > most:
+            raise _too_large(most)
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return False
+            chunk = message.get("body", b"")
+            if len(body) + len(chunk) > most:
+                raise _too_large(most)
+            if self._held + len(chunk) > self._at_once:
+                raise _Refused(503, "Too many requests with bodies at once; try again in a moment")
+            self._held += len(chunk)
+            body += chunk
+            if not message.get("more_body", False):
+                return True
+
+
+def most_of(path: str) -> int:
+    """Bytes that a request to this path may carry."""
+    if path.startswith(WITH_FORMS):
+        return int(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+    return MOST_ELSEWHERE
+
+
+def _declared(scope: Any) -> int | None:
+    """The length that the headers announce, 0 if they announce a body without one; None: no
+    body."""
+    length = None
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding":
+            return 0
+        if name == b"content-length":
+            length = int(value)  # the server has checked it
+    return length or None
+
+
+def _too_large(most: int) -> _Refused:
+    shown = f"{most // 1_048_576} MB" if most >= 1_048_576 else f"{most // 1024} KB"
+    return _Refused(413, f"The request body is larger than {shown}")
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return whole.pop() if whole else await receive()
+
+    return replay
+
+
+async def _answer(scope: Any, receive: Receive, send: Send, refused: _Refused) -> None:
+    """Answer, then throw away what still comes, for a moment, and close."""
+    text, kind = f"{refused}\n", b"text/plain; charset=utf-8"
+    if scope["path"].startswith(FOR_PROGRAMS):
+        text, kind = json.dumps({"error": str(refused)}), b"application/json"
+    headers = [
+        (b"content-type", kind),
+        (b"content-length", str(len(text)).encode()),
+        (b"connection", b"close"),
+    ]
+    if refused.code == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append((b"retry-after", b"5"))
+    await send({"type": "http.response.start", "status": refused.code, "headers": headers})
+    await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+    await _discard(receive)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _discard(receive: Receive) -> None:
+    left = LINGER_BYTES
+    try:
+        async with asyncio.timeout(LINGER_S):
+            while left > 0:
+                message = await receive()
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
+                left -= len(message.get("body", b""))
+    except TimeoutError:
+        return
