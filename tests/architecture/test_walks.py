@@ -63,7 +63,7 @@ tasks:
         input: {message: "{{ hello.output.greeting }}"}
         script: echo "$STROEM_INPUT_MESSAGE"
 """
-MOST_OF_A_STEP = 93  # five of them judge what a flow reads and gives before it runs
+MOST_OF_A_STEP = 96  # with what guards a step, and what judges a flow before it runs
 
 
 @pytest.mark.django_db(transaction=True)
