@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -29,6 +29,7 @@ FLAGS = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ]
+NETWORK_CHANGED = "ERR_NETWORK_CHANGED"
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1360, "height": 900}
 # The first test of a process starts server, scheduler, worker and browser, each with its own limit.
@@ -45,6 +46,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.timeout(WITHIN_S))
         if "opened" in getattr(item, "fixturenames", ()):
             item.add_marker("chromium")
+            # Chromium drops its requests when a network interface comes or goes, as tests of
+            # containers in other processes make them do.
+            item.add_marker(pytest.mark.flaky(reruns=2, only_rerun=[NETWORK_CHANGED]))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure of a page whose requests were dropped says so, whatever the test missed on it."""
+    report = yield
+    crash = getattr(report.longrepr, "reprcrash", None)
+    complaints = " ".join(text for one in item.stash.get(WATCHED, ()) for text in one.complaints)
+    if report.failed and crash is not None and NETWORK_CHANGED in complaints:
+        crash.message += f" ({NETWORK_CHANGED})"
+    return report
 
 
 @pytest.fixture
@@ -111,13 +128,14 @@ class Watched:
 
 
 Opener = Callable[..., Page]
+WATCHED = pytest.StashKey[list[Watched]]()
 
 
 @pytest.fixture
-def opened(stage: Stage, browser: Browser) -> Iterator[Opener]:
+def opened(stage: Stage, browser: Browser, request: pytest.FixtureRequest) -> Iterator[Opener]:
     """`opened(user, phone=False, dark=False)`: a page of this signed-in user (None: anonymous)."""
     contexts = []
-    watched = []
+    watched = request.node.stash[WATCHED] = list[Watched]()
 
     def open_page(user: User | None, *, phone: bool = False, dark: bool = False) -> Page:
         context = browser.new_context(
