@@ -1,11 +1,13 @@
-"""The content security policy of all pages: only our own files run, no inline scripts."""
+"""What holds for every request: an address without NUL, which PostgreSQL cannot store or look for,
+and the content security policy of all pages: only our own files run, no inline scripts."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.http import HttpRequest, HttpResponseBase
+from django.core.exceptions import BadRequest
+from django.http import Http404, HttpRequest, HttpResponseBase
 
 # Inline styles only: the theme writes its palette into the page.
 POLICY = "; ".join(
@@ -53,3 +55,39 @@ class PagePolicy:
 def _guarded(answer: HttpResponseBase) -> HttpResponseBase:
     answer.headers.setdefault(HEADER, POLICY)
     return answer
+
+
+Answer = HttpResponseBase | Awaitable[HttpResponseBase]
+NUL = "The address contains the character NUL, which no name or text has"
+
+
+class PlainAddresses:
+    """A path with NUL is not found, a query with one is refused: no view has to think of it. The
+    API's own views say what a name in a path must look like."""
+
+    sync_capable = async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Answer]) -> None:
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Answer:
+        if self.is_async:
+            return self._later(request)
+        _check(request)
+        return self.get_response(request)
+
+    async def _later(self, request: HttpRequest) -> HttpResponseBase:
+        _check(request)
+        answer = self.get_response(request)
+        assert not isinstance(answer, HttpResponseBase)
+        return await answer
+
+
+def _check(request: HttpRequest) -> None:
+    if "\x00" in request.path and not request.path.startswith("/api/"):
+        raise Http404
+    if any("\x00" in text for name, texts in request.GET.lists() for text in (name, *texts)):
+        raise BadRequest(NUL)

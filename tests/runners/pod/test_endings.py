@@ -195,7 +195,8 @@ def test_a_teller_that_is_slow_does_not_hold_up_the_reader(
             may_go_on.wait(60)
         log(line)
 
-    order = build_order(tmp_path, "seq 1 60000")
+    lines = "i=0; while [ $i -lt 60 ]; do seq $((i * 1000 + 1)) $((i * 1000 + 1000)); i=$((i + 1)); sleep 0.05; done"
+    order = build_order(tmp_path, lines)
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(runner.run, order, tell, Stop())
         cluster.wait_for(lambda: cluster.pods and all(map(has_ended, cluster.pods.values())), 60)
