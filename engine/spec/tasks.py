@@ -125,14 +125,7 @@ def _read_step(
     else:
         values = read_values(entry)
         if entry.get("action") is None:
-            message = "flow step must have either 'action' (reference) or 'type' (inline action)"
-            of_action = [
-                key for key in entry.pairs if key in ACTION_FIELDS and key not in STEP_FIELDS
-            ]
-            if of_action:
-                message += f"; '{of_action[0]}' needs 'type'"
-            entry.problems.error(place, "step", f"{entry.subject}: {message}")
-            entry.refuse_unknown((*STEP_FIELDS, *ACTION_FIELDS))
+            _refuse_without_action(entry, place)
         else:
             entry.refuse_unknown(STEP_FIELDS)
     if action is None:
@@ -162,6 +155,15 @@ def _read_step(
         umask=read_umask(entry),
         place=place,
     )
+
+
+def _refuse_without_action(entry: Entry, place: Place) -> None:
+    message = "flow step must have either 'action' (reference) or 'type' (inline action)"
+    of_action = [key for key in entry.pairs if key in ACTION_FIELDS and key not in STEP_FIELDS]
+    if of_action:
+        message += f"; '{of_action[0]}' needs 'type'"
+    entry.problems.error(place, "step", f"{entry.subject}: {message}")
+    entry.refuse_unknown((*STEP_FIELDS, *ACTION_FIELDS))
 
 
 def _read_inline(action: str, entry: Entry, place: Place, reading: TaskReading) -> dict[str, Any]:

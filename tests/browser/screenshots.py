@@ -281,7 +281,7 @@ def _of_decisions(seen: Seen) -> dict[str, Scene]:
             f"/admin/approvals/approvalrequest/{seen.request.pk}/change/",
             ('[data-opens="reject-dialog"]',),
         ),
-        "hand-on": (
+        "delegate": (
             f"/admin/approvals/approvalrequest/{seen.request.pk}/change/",
             ('[data-opens="delegate-dialog"]',),
         ),

@@ -40,9 +40,6 @@ def test_no_step_of_a_cancelled_allocation_is_completed(site: Site, tmp_path: Pa
     job = start(found)
     begun = lambda: len(list(tmp_path.glob("begun-*")))  # noqa: E731
     until(lambda: states(job) == ["active", "active"] and begun() == 4, within_s=60)
-    import time
-
-    time.sleep(2)
     site.cluster.run("scancel", *(row.slurm_job_id for row in allocations(job)))
     assert end_of(site, job).status == "failed", site.explain(job)
     until_ended(site, job)
