@@ -17,7 +17,7 @@ from runners import cleanup
 from runners.catalog import Catalog, CatalogConfig
 from runners.guard.guard import Guard
 from runners.host.canary import Canary
-from runners.host.environment import find_user
+from runners.host.environment import User, find_user
 from runners.host.local import LocalConfig
 from workers import leaver
 from workers.actions import Actions
@@ -132,10 +132,7 @@ def assemble(
     """
     timing = Timing.of(lease_s, config.stop_grace_secs)
     users = Users(config.run_as)
-    of_actions = config.run_actions_as or (config.run_as[0] if config.run_as else None)
-    user = find_user(of_actions) if of_actions else None
-    if users.is_exclusive and user is not None:
-        users.check_group(user)
+    user = _user_of_actions(config, users)
     directory = WorkerDirectory(config.workspace_cache_dir, is_shared=bool(users.all))
     guard = Guard(lease_s, timing.guard_margin_s)
     eviction = eviction or Eviction()
@@ -147,13 +144,7 @@ def assemble(
         doors.ledger, config, attempts, guard, timing,
         version=version, busy=lambda: slots.busy, job_id=job_id, offers=offers,
     )  # fmt: skip
-    outputs = Outputs(config.output_root or config.workspace_cache_dir / "output",
-        user, is_for_group=users.is_exclusive,
-    )  # fmt: skip
-    if allocation is not None and allocation.output_dir and job_id is not None:
-        outputs.adopt(job_id, allocation.output_dir)
-        if outputs.difference:
-            log.warning("%s", outputs.difference)
+    outputs = _outputs(config, users, user, allocation, job_id)
     visits = Visits(
         doors.allocations, lambda: presence.worker_id, allocation.id if allocation else None, job_id
     )
@@ -185,21 +176,14 @@ def assemble(
     )
     serves = allocation.serves if allocation else lambda key: True
     steps = Lane(
-        crew,
-        slots,
-        execution,
+        crew, slots, execution,
         lambda: [ref for ref in doors.ledger.covered(config.tags) if serves(ref.key)],
-        packing=packing,
-        slow_poll_s=config.poll_interval_secs or SLOW_POLL_S,
-    )
+        packing=packing, slow_poll_s=config.poll_interval_secs or SLOW_POLL_S,
+    )  # fmt: skip
     beside = Lane(
-        crew,
-        Slots(MOST_ACTIONS),
-        actions,
-        lambda: doors.ledger.covered_actions(config.tags),
-        before_look=lambda: visits.look_after(attempts),
-        is_expecting=lambda: visits.is_any,
-    )
+        crew, Slots(MOST_ACTIONS), actions, lambda: doors.ledger.covered_actions(config.tags),
+        before_look=lambda: visits.look_after(attempts), is_expecting=lambda: visits.is_any,
+    )  # fmt: skip
     visits.wake = beside.wake
     worker = Worker(
         config, doors.ledger, doors.bells, doors.app, presence, attempts, pump, ringer, steps,
@@ -211,6 +195,31 @@ def assemble(
         worker, presence, guard, catalog, attempts, directory, workspaces, doors.ledger, packing,
         follower, canary, outputs, users,
     )  # fmt: skip
+
+
+def _user_of_actions(config: WorkerConfig, users: Users) -> User | None:
+    name = config.run_actions_as or (config.run_as[0] if config.run_as else None)
+    user = find_user(name) if name else None
+    if users.is_exclusive and user is not None:
+        users.check_group(user)
+    return user
+
+
+def _outputs(
+    config: WorkerConfig,
+    users: Users,
+    user: User | None,
+    allocation: AllocationPlace | None,
+    job_id: UUID | None,
+) -> Outputs:
+    """Output directories; in an allocation, the job's own on the host that requested it."""
+    root = config.output_root or config.workspace_cache_dir / "output"
+    outputs = Outputs(root, user, is_for_group=users.is_exclusive)
+    if allocation is not None and allocation.output_dir and job_id is not None:
+        outputs.adopt(job_id, allocation.output_dir)
+        if outputs.difference:
+            log.warning("%s", outputs.difference)
+    return outputs
 
 
 def _execution(
