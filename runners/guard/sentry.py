@@ -94,10 +94,15 @@ class Sentry:
             return
         owner = strays.read_process(self._owner)
         steps = [process for group in self._groups if (process := strays.read_process(group))]
-        if owner is not None and steps:
-            oldest = min(process.age for process in steps)
-            below = strays.list_below(self._owner, owner.sid)
-            self._below = {pid: start for pid, start in below.items() if (start, pid) >= oldest}
+        if owner is None or not steps:
+            return
+        oldest = min(process.age for process in steps)
+        # An owner that ends while we look has lost children by now: what is known of them counts.
+        below = {
+            pid: start for pid, start in self._below.items() if strays.is_alive(f"{pid}-{start}")
+        }
+        below |= strays.list_below(self._owner, owner.sid)
+        self._below = {pid: start for pid, start in below.items() if (start, pid) >= oldest}
 
     def _is_silent(self) -> bool:
         return self._mark is not None and strays.read_clock() - self._beat > self._silence_s

@@ -133,11 +133,13 @@ def list_children(pid: int, thread: int | None = None) -> list[int]:
     the main thread has the orphans."""
     found: list[int] = []
     try:
-        for name in os.listdir(f"/proc/{pid}/task") if thread is None else (thread,):
-            with open(f"/proc/{pid}/task/{name}/children", "rb") as file:
-                found += map(int, file.read().split())
+        names = os.listdir(f"/proc/{pid}/task") if thread is None else [str(thread)]
     except OSError:
         return found
+    for name in names:
+        # one that ended meanwhile has handed its children to another thread
+        with suppress(OSError), open(f"/proc/{pid}/task/{name}/children", "rb") as file:
+            found += map(int, file.read().split())
     return found
 
 

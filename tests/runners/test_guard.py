@@ -161,7 +161,8 @@ def test_what_hides_ends_with_a_worker_that_is_killed(launch, has_cells):
     hider = f"(env -i setsid sh -c '(trap \"\" TERM HUP; exec sleep {seconds}) &' >&- 2>&- &)"
     wait = f"until ps -eo args= | grep -qx 'sleep {seconds}'; do sleep 0.01; done"
     worker = launch(f"{hider}; {wait}; echo ready $$; sleep 300; true", has_cells=has_cells)
-    time.sleep(0.6)  # two looks of the guard
+    looked = psutil.Process(worker.guard).num_ctx_switches().voluntary
+    until(lambda: psutil.Process(worker.guard).num_ctx_switches().voluntary > looked + 2)
     worker.process.kill()
     until(lambda: is_gone(worker.guard))
     found = subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True, check=True)

@@ -7,9 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from runners.guard import strays
@@ -84,6 +87,51 @@ def test_steps_end_before_programs_and_directories_last(tmp_path: Path) -> None:
         )
         assert int(step.stdout.read()) < int(program.stdout.read())
     assert not folder.exists()
+
+
+def test_looks_after_the_owners_end_forget_nothing_that_hides() -> None:
+    step = "(env -i setsid sleep 300 & echo $!); sleep 300; true"
+    owner = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import ctypes, subprocess as s, sys; ctypes.CDLL(None).prctl(36, 1); p = s.Popen("
+            "['sh', '-c', sys.argv[1]], start_new_session=True); print(p.pid, flush=True); p.wait()",
+            step,
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert owner.stdout is not None
+    group, hidden = sorted(int(owner.stdout.readline()) for _ in range(2))
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.write(writing, f"lease 60 0.2 mark-of-nobody\nwatch {group}\n".encode())
+    sentry = Sentry(reading, None, strays.identify(owner.pid))
+    thread = threading.Thread(target=sentry.run)
+    thread.start()
+
+    def look(number: int) -> None:
+        path = Path(f"/proc/self/task/{thread.native_id}/status")
+        deadline, began = time.monotonic() + 20, None
+        while time.monotonic() < deadline:
+            switches = int(path.read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+            began = switches if began is None else began
+            if switches >= began + number:
+                return
+            time.sleep(0.02)
+        raise AssertionError("the guard does not look")
+
+    look(2)
+    owner.kill()  # and nobody reaps it yet
+    look(2)
+    os.close(writing)
+    thread.join()
+    os.close(reading)
+    owner.wait()
+    owner.stdout.close()
+    assert not psutil.pid_exists(hidden) or not strays.is_alive(strays.identify(hidden))
 
 
 def test_an_owner_that_is_gone_before_its_guard_watches_leaves_nothing(
