@@ -10,6 +10,7 @@ urlpatterns = [
     path("healthz", public.healthz),
     path("api/config", public.ConfigView.as_view()),
     path("api/schema", public.SchemaView.as_view()),
+    path("api/schema/workflow.json", public.WorkflowSchemaView.as_view()),
     path("api/auth/login", auth.LoginView.as_view()),
     path("api/auth/refresh", auth.RefreshView.as_view()),
     path("api/auth/logout", auth.LogoutView.as_view()),

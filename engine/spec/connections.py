@@ -11,11 +11,11 @@ from engine.spec.model import Place, Trigger
 from engine.spec.problems import did_you_mean, shorten
 
 _PROPERTY_FIELDS = ("type", "required", "default", "secret", "description")
-_TRANSPORTS = ("stdio", "sse")
+TRANSPORTS = ("stdio", "sse")
 _MCP_FIELDS = ("transport", "command", "args", "env", "url", "auth_token", "timeout_secs")
-_TRIGGER_TYPES = ("scheduler", "webhook", "event_source")
+TRIGGER_TYPES = ("scheduler", "webhook", "event_source")
 _ANY_TRIGGER = ("type", "enabled", "input")
-_TRIGGER_FIELDS: Mapping[str, tuple[str, ...]] = {
+TRIGGER_FIELDS: Mapping[str, tuple[str, ...]] = {
     "scheduler": (*_ANY_TRIGGER, "cron", "task", "timezone", "concurrency", "force_refresh"),
     "webhook": (*_ANY_TRIGGER, "name", "task", "secret", "mode", "timeout_secs", "force_refresh"),
     "event_source": (
@@ -28,7 +28,7 @@ _TRIGGER_FIELDS: Mapping[str, tuple[str, ...]] = {
         "max_in_flight",
     ),
 }
-_REQUIRED_OF_TRIGGERS = {
+REQUIRED_OF_TRIGGERS = {
     "scheduler": ("cron", "task"),
     "webhook": ("name", "task"),
     "event_source": ("task", "target_task"),
@@ -96,12 +96,12 @@ def read_mcp_server(entry: Entry, place: Place) -> Mapping[str, Any]:
     entry.refuse_unknown(_MCP_FIELDS)
     transport = entry.text("transport")
     if entry.get("transport") is None:
-        message = f"{entry.subject} is missing 'transport' (expected: {', '.join(_TRANSPORTS)})"
+        message = f"{entry.subject} is missing 'transport' (expected: {', '.join(TRANSPORTS)})"
         entry.problems.error(place, "missing-field", message)
-    elif transport is not None and transport not in _TRANSPORTS:
+    elif transport is not None and transport not in TRANSPORTS:
         message = (
             f"{entry.subject} has unknown transport '{shorten(transport)}' (expected:"
-            f" {', '.join(_TRANSPORTS)})"
+            f" {', '.join(TRANSPORTS)})"
         )
         entry.problems.error(entry.at("transport"), "transport", message)
     _check_transport(entry, transport, place)
@@ -137,11 +137,11 @@ def _check_transport(entry: Entry, transport: str | None, place: Place) -> None:
 
 
 def read_trigger(entry: Entry, place: Place) -> Trigger | None:
-    declared = entry.type_of(_TRIGGER_TYPES, "trigger-type", place)
+    declared = entry.type_of(TRIGGER_TYPES, "trigger-type", place)
     if declared is None:
         return None
-    entry.refuse_unknown(_TRIGGER_FIELDS[declared])
-    for key in _REQUIRED_OF_TRIGGERS[declared]:
+    entry.refuse_unknown(TRIGGER_FIELDS[declared])
+    for key in REQUIRED_OF_TRIGGERS[declared]:
         if entry.get(key) is None:
             message = f"{entry.subject} is type '{declared}' but missing '{key}' field"
             entry.problems.error(place, "missing-field", message)

@@ -9,18 +9,8 @@ from typing import Any
 from engine.spec.entry import Entry
 from engine.spec.problems import shorten
 
-_SCHEDULER_TEXTS = (
-    "account",
-    "partition",
-    "walltime",
-    "mem",
-    "gres",
-    "qos",
-    "tmp",
-    "extra",
-    "worker_config",
-)
-_SCHEDULER_FIELDS = (*_SCHEDULER_TEXTS, "nodes", "ntasks_per_node", "setup", "pass_env")
+TEXTS = ("account", "partition", "walltime", "mem", "gres", "qos", "tmp", "extra", "worker_config")
+_SCHEDULER_FIELDS = (*TEXTS, "nodes", "ntasks_per_node", "setup", "pass_env")
 _LONGEST_SETUP = 20_000
 _VARIABLE = re.compile(r"[A-Za-z_*?\[][A-Za-z0-9_*?\[\]!%()-]{0,199}")
 _EXPORT = re.compile(r"(?:^|\s)--export[= ]")
@@ -41,7 +31,7 @@ def read_scheduler(entry: Entry) -> Mapping[str, Any]:
     if entry.get("account") is None:
         message = f"{entry.subject} is missing 'account' (who pays for the allocation)"
         entry.problems.error(entry.node.place, "missing-field", message)
-    found: dict[str, Any] = {key: entry.loose_text(key) for key in _SCHEDULER_TEXTS}
+    found: dict[str, Any] = {key: entry.loose_text(key) for key in TEXTS}
     for key, value in found.items():
         if value is not None and (not value.strip() or not value.isprintable()):
             entry.complain(key, "must be one line of text", "slurm")

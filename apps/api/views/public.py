@@ -8,6 +8,7 @@ from concurrent.futures import TimeoutError as TooSlow
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView
 from rest_framework.permissions import AllowAny, IsAuthenticated
@@ -19,6 +20,7 @@ from apps.api.shapes.accounts import ConfigShape
 from apps.api.shapes.base import answer
 from apps.api.views.base import ApiView
 from engine import VERSION
+from engine.spec import json_schema
 
 _PING_S = 3.0
 _pings = ThreadPoolExecutor(max_workers=2, thread_name_prefix="ping")
@@ -58,6 +60,17 @@ class ConfigView(ApiView):
                 "version": VERSION,
             },
         )
+
+
+class WorkflowSchemaView(ApiView):
+    """The JSON Schema of workflow files, for editors, which do not sign in."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+    @extend_schema(responses={(200, "application/json"): OpenApiTypes.OBJECT})
+    def get(self, request: Request) -> Response:
+        return Response(json_schema.build())
 
 
 class SchemaView(SpectacularAPIView):

@@ -36,6 +36,7 @@ EVERYBODY, PEOPLE, SUPERUSERS = "everybody", "people", "superusers"
 TABLE: dict[tuple[str, str], Any] = {
     ("get", "healthz"): EVERYBODY,
     ("get", "api/config"): EVERYBODY,
+    ("get", "api/schema/workflow.json"): EVERYBODY,
     ("post", "api/auth/login"): EVERYBODY,
     ("post", "api/auth/refresh"): EVERYBODY,
     ("post", "api/auth/logout"): EVERYBODY,

@@ -1,0 +1,117 @@
+"""What each key of the YAML means, in the words of the reference; editors show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+TOP: Mapping[str, str] = {
+    "actions": "by name: what a step can do",
+    "tasks": "by name: flows",
+    "secrets": "by name: values, nested as you like: Secrets",
+    "on_success": "Hooks for tasks without hooks of their own",
+    "on_error": "Hooks for tasks without hooks of their own",
+    "on_cancel": "Hooks for tasks without hooks of their own",
+    "on_suspended": "Hooks for tasks without hooks of their own",
+    "connections": "named addresses with credentials, and their types",
+    "connection_types": "named addresses with credentials, and their types",
+    "triggers": (
+        "by name: what starts jobs without a person; checked and shown, but nothing fires them yet"
+    ),
+    "slurm_schedulers": "by name: how to request nodes from Slurm",
+    "mcp_servers": "by name: tools for agents; checked, but not used yet",
+    "settings": "unsafe_templates: warn or refuse",
+}
+ACTION: Mapping[str, str] = {
+    "type": "one of the six",
+    "name": "display name",
+    "description": "shown to people",
+    "input": "fields: Inputs; without effect on task, as the called task declares them",
+    "output": "fields of a structured answer; on other types, documentation",
+    "script": "code",
+    "source": "path of a file in the workspace",
+    "runner": "local (default), docker, pod",
+    "language": "shell (default), python, javascript, typescript, go",
+    "dependencies": "packages to install first; not for shell",
+    "interpreter": "program to use instead of the usual one",
+    "args": "arguments; each a template",
+    "workspace": "in containers: readonly (default) or copy",
+    "umask": (
+        "octal digits such as 0027 for the files that the step makes; without it the "
+        "worker's umask, or that of the image"
+    ),
+    "image": "image to run",
+    "cmd": "shell command; with entrypoint: its arguments",
+    "entrypoint": "list; replaces the image's entrypoint",
+    "command": "list of arguments; takes precedence over cmd",
+    "manifest": "merged into the pod",
+    "shm_size": "in containers: the size of /dev/shm, such as 1Gi",
+    "user": 'in containers: who runs the step, "1000:1000"; a name works with Docker only',
+    "platform": "in containers: which variant of the image, such as linux/arm64",
+    "pull": "in containers: missing, always or never, instead of the worker's setting",
+    "volumes": (
+        "in containers: volumes that the operator has named, by name: path, or path with :ro"
+    ),
+    "tags": "what a worker must offer",
+    "env": "environment variables; values are templates",
+    "workdir": "working directory",
+    "resources": (
+        "cpu, memory: limits; num_cpus, num_gpus, num_nodes, runtime: what workers on "
+        "Slurm nodes pack by"
+    ),
+    "on_worker_lost": "fail (default) or retry",
+    "timeout": "for each attempt: at most 24h, of an approval 30d",
+    "retry": "Failure",
+    "task": "name of a task in this workspace",
+    "provider": "which service",
+    "model": "which model",
+    "system_prompt": "template",
+    "prompt": "template",
+    "temperature": "0 to 2",
+    "max_tokens": "of an answer",
+    "max_turns": "1 to 100",
+    "interactive": "may ask people",
+    "tools": "tasks and servers it may use",
+    "message": "Markdown; a template",
+    "approvers": "users, groups",
+    "min_approvals": "how many people must approve",
+    "separation": "excludes whoever started the job",
+    "reminders": "list of durations",
+    "escalation": "after, users, groups",
+}
+STEP: Mapping[str, str] = {
+    "action": "name of an action",
+    "name": "shown to people",
+    "description": "shown to people",
+    "depends_on": "steps that must have ended first",
+    "input": "values; templates. A value that is a single expression keeps its type",
+    "when": "run only if this is true",
+    "for_each": "a list, or a template that returns one: Loops",
+    "sequential": "run a loop's steps one at a time",
+    "max_parallel": "how many of a loop's steps may run at a time: Limits",
+    "continue_on_failure": "Continue on failure",
+    "timeout": "replace the action's",
+    "retry": "replace the action's",
+    "on_worker_lost": "replace the action's",
+    "umask": "replaces the action's, which must be a script",
+    "tags": "added to the action's",
+    "scheduler": "only nodes of this Slurm scheduler may run it",
+    "priority": "-1000 to 1000; higher runs first",
+}
+TASK: Mapping[str, str] = {
+    "name": "shown to people",
+    "description": "shown to people",
+    "folder": "where the task is listed: a/b",
+    "mode": "distributed; local is accepted without effect, with a warning",
+    "input": "fields",
+    "flow": "steps by name",
+    "timeout": "for the whole job; after it, the job has failed",
+    "retry": "a new job if this one failed; a step that called the task waits for it",
+    "on_success": "hooks",
+    "on_error": "hooks",
+    "on_cancel": "hooks",
+    "on_suspended": "hooks",
+    "priority": "of its jobs",
+    "max_concurrent_jobs": "how many of its jobs may run at once: Limits",
+    "workflow_actions": "what events in a job's life set off",
+    "slurm_schedulers": "what events in a job's life set off",
+}
