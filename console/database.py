@@ -209,6 +209,9 @@ class Database:
         _check_names(name, None)
         return remove_workspace(name)
 
+    def takers(self, tag_set: str, workspace: str) -> list[str]:
+        return matching.takers(tag_set, workspace)
+
     def unserved(self, workspace: str) -> str | None:
         return matching.unserved(workspace)
 

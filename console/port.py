@@ -249,6 +249,9 @@ class Platform(Protocol):
     def decide(self, job_id: UUID, step: str, email: str, verdict: Verdict) -> Decision: ...
 
     def import_folder(self, name: str, path: Path, directory: str = "") -> Imported: ...
+    def takers(self, tag_set: str, workspace: str) -> list[str]:
+        """Names of the live workers that could run steps of this tag set."""
+
     def unserved(self, workspace: str) -> str | None:
         """A warning if workers live, but none of them serves this workspace."""
 

@@ -27,6 +27,7 @@ urlpatterns = [
     path(
         "api/workspaces/<str:workspace>/tasks/<str:task>/execute", workspaces.ExecuteView.as_view()
     ),
+    path("api/workspaces/<str:workspace>/tasks/<str:task>/plan", workspaces.PlanView.as_view()),
     path("api/tasks", workspaces.AllTasksView.as_view()),
     path("api/jobs", jobs.JobsView.as_view()),
     path("api/jobs/<str:job>", jobs.JobView.as_view()),

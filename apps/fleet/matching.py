@@ -77,6 +77,12 @@ def misfit(key: str, workers: Iterable[WorkerOffer], workspace: str | None = Non
     )
 
 
+def takers(key: str, workspace: str) -> list[str]:
+    """The names of live workers that can run steps of the tag set `key`, sorted."""
+    live = [each for each in seen_workers(0.0) if each.is_alive and each.job_id is None]
+    return sorted({each.name for each in live if misfit(key, [each], workspace) is None})
+
+
 def unserved(workspace: str) -> str | None:
     """A warning if workers live, but none of them serves this workspace; else None."""
     live = [each for each in seen_workers(0.0) if each.job_id is None]

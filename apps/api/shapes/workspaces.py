@@ -13,12 +13,15 @@ from rest_framework import serializers
 
 from apps.accounts.models import Role
 from apps.api.shapes.base import Asked, FrozenField, Shape, Values
+from apps.fleet.matching import takers
 from apps.workspaces.models import Revision, Workspace
 from engine.durations import Duration
+from engine.forecast import Outlook, StepForecast
 from engine.masking import MASK
 from engine.spec.freeze import to_json
 from engine.spec.model import InputField, Retry, Step, Task, Trigger
 from engine.spec.model import Workspace as Definition
+from engine.spec.tags import tag_set_key
 
 
 def label_of(revision: Revision | None) -> str | None:
@@ -242,3 +245,52 @@ class ExecuteRequest(Asked):
 
 class ExecuteShape(Shape[Values]):
     job_id = serializers.UUIDField()
+
+
+# Plans
+
+
+class PlanRequest(Asked):
+    input = serializers.DictField(required=False, allow_null=True)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    step: StepForecast
+    workers: Sequence[str]
+
+
+def plan_rows(steps: Sequence[StepForecast], workspace: str) -> list[PlanRow]:
+    """The steps with the live workers that could run them; each set of tags is looked up once."""
+    keys = {step.name: tag_set_key(step.tags) for step in steps if step.tags}
+    found = {key: takers(key, workspace) for key in set(keys.values())}
+    return [PlanRow(step, found[keys[step.name]] if step.tags else []) for step in steps]
+
+
+class StepPlanShape(Shape[PlanRow]):
+    step_name = serializers.CharField(source="step.name")
+    outlook = serializers.ChoiceField([each.value for each in Outlook], source="step.outlook")
+    because = serializers.CharField(source="step.because")
+    action_name = serializers.CharField(source="step.action")
+    action_type = serializers.CharField(source="step.type")
+    runner = serializers.CharField(source="step.runner")
+    action_image = serializers.CharField(source="step.image", required=False)
+    task = serializers.CharField(source="step.calls", required=False)
+    depends_on = serializers.ListField(child=serializers.CharField(), source="step.depends_on")
+    input = serializers.DictField(source="step.input")
+    unknown = serializers.DictField(
+        child=serializers.ListField(child=serializers.CharField()),
+        source="step.unknown",
+        help_text="Inputs that are known later, with the steps that they wait for",
+    )
+    is_loop = serializers.BooleanField(source="step.is_loop")
+    items = serializers.IntegerField(source="step.items", required=False)
+    tags = serializers.ListField(child=serializers.CharField(), source="step.tags")
+    workers = serializers.ListField(
+        child=serializers.CharField(), help_text="Live workers that could run it"
+    )
+
+
+class PlanShape(Shape[Values]):
+    task = serializers.CharField()
+    steps = StepPlanShape(many=True)

@@ -16,6 +16,8 @@ from apps.api.shapes.base import ErrorShape, StatusShape, answer, answer_list, c
 from apps.api.shapes.workspaces import (
     ExecuteRequest,
     ExecuteShape,
+    PlanRequest,
+    PlanShape,
     RefreshShape,
     RemovedShape,
     SecretRequest,
@@ -26,6 +28,7 @@ from apps.api.shapes.workspaces import (
     WorkspaceRow,
     WorkspaceShape,
     label_of,
+    plan_rows,
 )
 from apps.api.views.base import ApiView
 from apps.jobs.upkeep.removal import remove_workspace
@@ -33,6 +36,7 @@ from apps.workspaces import services
 from apps.workspaces.models import Workspace
 from apps.workspaces.snapshots import definition_of, definitions_of
 from engine.errors import NotFound
+from engine.forecast import forecast
 from engine.spec.model import Workspace as Definition
 
 COOLDOWN_S = 5
@@ -107,6 +111,19 @@ class ExecuteView(ApiView):
         _definition(row, task)
         job = starting.start(signed_in(request.user), row, task, given)
         return answer(ExecuteShape, {"job_id": job.pk})
+
+
+class PlanView(ApiView):
+    """What a job of the task would do with this input. Nothing is run and no secret is read."""
+
+    @extend_schema(
+        request=PlanRequest, responses={200: PlanShape, 400: ErrorShape, 404: ErrorShape}
+    )
+    def post(self, request: Request, workspace: str, task: str) -> Response:
+        row = scope.workspace(request.user, workspace, Role.OPERATOR, refusal="View-only access")
+        given = checked(PlanRequest, request)
+        steps = forecast(_definition(row, task), task, given.get("input") or {})
+        return answer(PlanShape, {"task": task, "steps": plan_rows(steps, row.name)})
 
 
 class SecretsView(ApiView):

@@ -18,13 +18,13 @@ from console.follower import Follower, answer, show_result
 from console.operator_command import TypedCommand
 from console.port import JobResult
 from console.screen import Screen
+from console.task_choice import pick_task
 from console.typed_input import add_input_options, read_inputs
 from console.workspace_path import missing_files, read_path, workspace_name
 from engine.errors import AuthorError, StroemError
 from engine.lifecycle import JobStatus
 from engine.spec.inputs import resolve
 from engine.spec.model import Loaded, Workspace
-from engine.spec.problems import did_you_mean
 from standalone.private_house import private_house
 from standalone.programs import check_worker_file
 from standalone.supervision.program import Child
@@ -63,7 +63,7 @@ class Command(TypedCommand):
             workspace = loaded.workspace
             if workspace is None:
                 raise AuthorError("\n".join(map(str, loaded.errors)))
-            task = _pick_task(workspace, options["task"], options["path"])
+            task = pick_task(workspace, options["task"], options["path"])
             given = read_inputs(options["input"], options["input_file"])
             _check_inputs(workspace, task, given)
             check_worker_file(options["worker_config"])
@@ -110,22 +110,6 @@ class Command(TypedCommand):
             self.stdout.write(json.dumps(answer(self.platform, result), ensure_ascii=False))
             self.stdout.flush()
         return result
-
-
-def _pick_task(workspace: Workspace, asked: str | None, typed: str) -> str:
-    names = list(workspace.tasks)
-    if asked is None and len(names) == 1:
-        return names[0]
-    if not names:
-        raise AuthorError(f"{typed} has no task to run: add one under 'tasks'.")
-    known = f"it has {', '.join(names[:20])}"
-    if asked is None:
-        raise AuthorError(f"Name the task of {typed} to run: {known}.")
-    if asked not in workspace.tasks:
-        raise AuthorError(
-            f"{typed} has no task '{asked}'{did_you_mean(asked, names) or ': ' + known}."
-        )
-    return asked
 
 
 def _directory(workspace: Workspace, task: str, source: Path, typed: str | None) -> str:
