@@ -1,7 +1,9 @@
 """The server's ASGI application."""
 
 import os
+from typing import Any
 
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 
 from stroem_project.bodies import Bodies
@@ -9,4 +11,9 @@ from stroem_project.web import limit_statements
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "stroem_project.settings")
 limit_statements()  # each of several server processes begins here
-application = Bodies(get_asgi_application())
+application: Any = get_asgi_application()
+if settings.STROEM.mcp.enabled:
+    from apps.api.mcp.door import Mcp  # its models need Django to be set up
+
+    application = Mcp(application)
+application = Bodies(application)

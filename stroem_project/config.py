@@ -199,6 +199,15 @@ class Secrets:
 
 
 @dataclass(frozen=True, slots=True)
+class Mcp:
+    """The MCP server at /mcp. Hosts and origins beyond those of the server itself."""
+
+    enabled: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     listen: Annotated[tuple[str, int], _listen] = ("127.0.0.1", 8080)
     allowed_hosts: tuple[str, ...] = ()
@@ -212,6 +221,7 @@ class Config:
     recovery: Recovery = Recovery()
     retention: Retention = Retention()
     secrets: Secrets = Secrets()
+    mcp: Mcp = Mcp()
     mail: Annotated[Mail | None, _mail] = None  # None: no mail is sent
     default_step_timeout_s: Annotated[
         float | None, Key("default_step_timeout"), _timeout(DAY_S, "24h")

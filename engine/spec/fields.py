@@ -176,7 +176,7 @@ TASK_FIELDS = (
     "name", "description", "folder", "mode", "input", "flow", "timeout", "retry", "on_success",
     "on_error",
     "on_suspended", "on_cancel", "priority", "max_concurrent_jobs", "workflow_actions",
-    "slurm_schedulers",
+    "slurm_schedulers", "mcp",
 )  # fmt: skip
 HOOK_LISTS = ("on_success", "on_error", "on_suspended", "on_cancel")
 MAPS = (

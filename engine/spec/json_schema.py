@@ -22,6 +22,7 @@ from engine.spec.fields import (
     TYPES,
     FieldRow,
 )
+from engine.spec.model import InputField
 
 Schema = dict[str, Any]
 _SCALARS = ["string", "number", "boolean"]
@@ -239,6 +240,7 @@ _TASK: Mapping[str, Schema] = {
     "max_concurrent_jobs": _whole(1, 100_000),
     "workflow_actions": _list(_ref("workflow_action")),
     "slurm_schedulers": _by_name(_ref("scheduler")),
+    "mcp": _FLAG,
 }
 _FIELD = _closed(
     {
@@ -375,6 +377,46 @@ _SECTIONS: Mapping[str, Schema] = {
     "slurm_schedulers": _by_name(_ref("scheduler")),
     "settings": _optional(_closed({"unsafe_templates": {"enum": ["warn", "refuse"]}})),
 }
+
+
+_TYPES: Mapping[str, Schema] = {
+    "integer": {"type": "integer"},
+    "number": {"type": "number"},
+    "boolean": {"type": "boolean"},
+    "date": {"type": "string", "format": "date"},
+    "datetime": {"type": "string", "format": "date-time"},
+}
+
+
+def describe_fields(fields: Mapping[str, InputField]) -> Schema:
+    """The schema of an object with these input fields, for callers that know no YAML."""
+    return {
+        "type": "object",
+        "properties": {name: _describe_field(field) for name, field in fields.items()},
+        "required": [
+            name for name, field in fields.items() if field.required and not field.has_default
+        ],
+        "additionalProperties": False,
+    }
+
+
+def _describe_field(field: InputField) -> Schema:
+    shape: Schema = dict(_TYPES.get(field.type, {"type": "string"}))
+    if field.type not in PRIMITIVES:
+        shape["description"] = f"Name of a connection of type {field.type}"
+    if field.options and not field.allow_custom and shape == {"type": "string"}:
+        shape["enum"] = list(field.options)
+    if field.multiple:
+        shape = {"type": "array", "items": shape}
+    if text := field.description or field.name:
+        shape["description"] = text
+    if field.has_default and not field.secret and not _is_rendered(field.default):
+        shape["default"] = field.default
+    return shape
+
+
+def _is_rendered(default: Any) -> bool:
+    return isinstance(default, str) and "{" in default
 
 
 def build() -> Schema:

@@ -112,6 +112,7 @@ TASK: Mapping[str, str] = {
     "on_suspended": "hooks",
     "priority": "of its jobs",
     "max_concurrent_jobs": "how many of its jobs may run at once: Limits",
+    "mcp": "true offers the task to agents as a tool of its own: Stroem as a tool",
     "workflow_actions": "what events in a job's life set off",
     "slurm_schedulers": "what events in a job's life set off",
 }

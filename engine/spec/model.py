@@ -255,6 +255,7 @@ class Task:
     max_concurrent_jobs: int | None = None
     workflow_actions: tuple[WorkflowAction, ...] = ()
     slurm_schedulers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    mcp: bool = False  # agents see it as a tool of its own
     source_format: Literal["stroem", "torc"] = "stroem"
     # only from Torc files: failure handlers, user data
     torc: Mapping[str, Any] = field(default_factory=dict)

@@ -57,6 +57,7 @@ def read_task(name: str, entry: Entry, place: Place, folder: str | None) -> Task
         max_concurrent_jobs=entry.whole("max_concurrent_jobs", 1, 100_000),
         workflow_actions=read_workflow_actions(entry),
         slurm_schedulers=read_schedulers(entry),
+        mcp=entry.flag("mcp"),
         place=place,
     )
     return reading
