@@ -6,7 +6,7 @@ step that runs is taken to complete: what follows a failure is another plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -92,8 +92,9 @@ def _checked(fields: Mapping[str, InputField], given: Mapping[str, Any]) -> dict
     return found | dict.fromkeys(hidden, MASK)
 
 
-def _reads(value: Any) -> set[str]:
-    """The root names that the templates in an author's value read; `*` if that cannot be told."""
+def _reads(value: Any, hidden: Collection[str] = ()) -> set[str]:
+    """The root names that the templates in an author's value read; `*` if that cannot be told. An
+    input that is `hidden` counts as a secret."""
     found: set[str] = set()
     waiting = [value]
     while waiting:
@@ -101,6 +102,9 @@ def _reads(value: Any) -> set[str]:
         if isinstance(one, str):
             references = templating.references(one)
             found |= {*references.names, *(("*",) if references.is_open else ())}
+            inputs_read = [path for path in references.paths if path[0] == "input"]
+            if hidden and any(len(path) == 1 or path[1] in hidden for path in inputs_read):
+                found.add(_SECRETS[0])
         elif isinstance(one, Mapping):
             waiting += one.values()
         elif isinstance(one, list | tuple):
@@ -114,6 +118,7 @@ class _Seer:
     def __init__(self, workspace: Workspace, task: Task, job_input: Mapping[str, Any]) -> None:
         self._workspace = workspace
         self._input = job_input
+        self._hidden = frozenset(name for name, value in job_input.items() if value == MASK)
         self._names = {templating.context_name(name): name for name in task.flow}
         # only skipped steps are ever read here: their output is null
         self._context = {name: {"output": None} for name in self._names} | {
@@ -228,7 +233,7 @@ class _Seer:
 
     def _needed(self, value: Any) -> tuple[str, ...]:
         """What a value needs that is not known: secrets, the item of a loop, outputs of steps."""
-        found = _reads(value)
+        found = _reads(value, self._hidden)
         if "*" in found:
             return (COMPUTED,)
         secret = [SECRET] if found & {*_SECRETS} else []

@@ -113,6 +113,19 @@ c: {action: say, input: {text: "{{ input.code }}"}}
     assert "canary" not in repr(found)
 
 
+def test_a_secret_input_decides_nothing_beforehand() -> None:
+    found = plan(
+        """
+a: {action: say, when: "{{ input.code == 'canary-4712' }}"}
+b: {action: say, when: "{{ input['token'] != '' }}"}
+c: {action: say, when: "{{ input.fast }}"}
+""",
+        code="canary-4712",
+    )
+    assert [found[name].outlook for name in "abc"] == [Outlook.OPEN, Outlook.OPEN, Outlook.SKIPPED]
+    assert found["a"].because == "when: reads a secret"
+
+
 def test_what_cannot_be_rendered_would_fail_and_so_would_what_depends_on_it() -> None:
     found = plan("""
 a: {action: say, input: {text: "{{ input.fast | nth(n='x') }}"}}
