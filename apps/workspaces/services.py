@@ -120,6 +120,7 @@ def refresh(workspace: Workspace) -> Workspace:
         return _note(workspace, problems, None)
     problems += _doubts_about_secrets(loaded.workspace)
     problems += _secrets_written_out(loaded.workspace)
+    problems += _tools_for_nobody(loaded.workspace)
     if any(action.type == "approval" for action in loaded.workspace.actions.values()):
         problems += unknown_approvers(loaded.workspace)
     return _note(
@@ -260,6 +261,18 @@ def _doubts_about_secrets(definition: Definition) -> list[Problem]:
     except SecretError as error:
         return [Problem(Place(), "secret", str(error), "warning")]
     return []
+
+
+def _tools_for_nobody(definition: Definition) -> list[Problem]:
+    """Warnings about tasks offered to agents by a server that lets no agent in."""
+    if settings.STROEM.mcp.enabled:
+        return []
+    words = "'mcp: true' has no effect: the server's settings do not enable `mcp`"
+    return [
+        Problem(task.place, "no-effect", f"Task '{name}' {words}", "warning")
+        for name, task in definition.tasks.items()
+        if task.mcp
+    ]
 
 
 def _secrets_written_out(definition: Definition) -> list[Problem]:

@@ -375,3 +375,12 @@ def test_a_process_with_a_weak_key_does_not_start() -> None:
     )  # fmt: skip
     assert done.returncode != 0
     assert "STROEM_KEYS must hold keys of at least 32 characters" in done.stderr
+
+
+@pytest.mark.django_db
+def test_a_task_offered_to_agents_that_nobody_lets_in_is_told(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(
+        "tasks: { t: { mcp: true, flow: { s: { type: script, script: 'true' } } } }"
+    )
+    (problem,) = services.import_folder("offers", tmp_path).problems
+    assert "Task 't' 'mcp: true' has no effect" in problem["text"]
