@@ -160,6 +160,8 @@ class StepOutcome:
     output: Any = None  # last valid OUTPUT: line
     has_output: bool = False
     may_retry: bool = True  # False if another attempt cannot help
+    # on the monotonic clock, when a process of this host ended by itself, before tidying up
+    ended_at: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

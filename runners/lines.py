@@ -51,6 +51,7 @@ class LineFeed:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.output = OutputProtocol(limits.output_bytes)
+        self.ended_at: float | None = None  # for the outcome
         self._sink = sink
         self._clock = clock
         self._limits = limits
@@ -143,7 +144,10 @@ class LineFeed:
     ) -> StepOutcome:
         """An outcome with the step's output so far."""
         self.flush()
-        return StepOutcome(verdict, exit_code, error, self.output.value, self.output.has_output)
+        return StepOutcome(
+            verdict, exit_code, error, self.output.value, self.output.has_output,
+            ended_at=self.ended_at,
+        )  # fmt: skip
 
     def _extend(self, stream: Stream, partial: _Partial, piece: bytes, at: float) -> None:
         if not piece:

@@ -171,7 +171,8 @@ class Actions:
             self._user,
         )
         feed.close()
-        return self._eviction.judge(_judge(doing, end, feed.stderr_tail), began_at)
+        outcome = _judge(doing, end, feed.stderr_tail)
+        return self._eviction.judge(outcome, began_at, end.ended_at)
 
     def _ask_for_nodes(self, doing: _Doing, part: int) -> StepOutcome:
         """Ask Slurm for what is still missing. While Slurm is away, wait for it."""

@@ -193,15 +193,20 @@ class Eviction:
             poll.register(fd, select.POLLIN)
         return bool(self._signs and poll.poll(0))
 
-    def judge(self, outcome: StepOutcome, began_at: float) -> StepOutcome:
-        """The outcome of a process of this host that began then and has just ended."""
+    def judge(
+        self, outcome: StepOutcome, began_at: float, ended_at: float | None = None
+    ) -> StepOutcome:
+        """The outcome of a process of this host that began and ended then; by default, it has just
+        ended."""
         if outcome.verdict not in (Verdict.SUCCEEDED, Verdict.FAILED):
             return outcome
-        why = self.explain(began_at, outcome.exit_code)
+        why = self.explain(began_at, outcome.exit_code, ended_at)
         return outcome if why is None else StepOutcome(Verdict.LOST, outcome.exit_code, why)
 
-    def explain(self, began_at: float, exit_code: int | None) -> str | None:
-        """Why a process that began then, and has just ended, did not end by itself; else None."""
+    def explain(
+        self, began_at: float, exit_code: int | None, ended_at: float | None = None
+    ) -> str | None:
+        """Why a process that began and ended then did not end by itself; else None."""
         if self.is_by_slurm:
             # Slurm signals one process after the other: the worker's turn may come a moment later.
             ran_s = time.monotonic() - began_at
@@ -214,8 +219,15 @@ class Eviction:
             _wait_for(lambda: self.is_told, LONGEST_S)
         if not self._told_since(began_at):
             return None
-        is_ours = exit_code in BY_SIGNAL or _wait_for(self.is_group_told, AROUND_S)
-        return TOGETHER if is_ours else None
+        is_ours = exit_code in BY_SIGNAL or self._is_same_moment(began_at, ended_at)
+        return TOGETHER if is_ours or _wait_for(self.is_group_told, AROUND_S) else None
+
+    def _is_same_moment(self, began_at: float, ended_at: float | None) -> bool:
+        """Whether the process ended too near to the signal for chance: one in fifty, however long
+        it ran."""
+        assert self._told_at is not None
+        moment_s = min((self._told_at - began_at) * SHARE, AROUND_S)
+        return abs((ended_at or time.monotonic()) - self._told_at) <= moment_s
 
     def _told_since(self, began_at: float) -> bool:
         return self._told_at is not None and began_at <= self._told_at

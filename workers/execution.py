@@ -198,7 +198,7 @@ class Execution:
             reporter.say(self._outputs.difference)
         outcome = self._run(attempt, order, runner, reporter)
         if _is_local(rendered.action):
-            outcome = self._eviction.judge(outcome, began_at)
+            outcome = self._eviction.judge(outcome, began_at, outcome.ended_at)
         return Ended(replace(said, outcome=outcome), reporter.close())
 
     def _run(

@@ -17,10 +17,9 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-ATTEMPT_MARK = "STROEM_ATTEMPT"
-KEEPER_MARK = "STROEM_GUARD"
-# beside the keeper's number, so that workers of older versions on the same host still know it
-PLACE_MARK = "STROEM_GUARD_PLACE"
+# Workers of early versions look for other names, and end what a container's worker keeps.
+ATTEMPT_MARK = "STROEM_MARK"
+KEEPER_MARK = "STROEM_KEEPER"
 _SCAN_INTERVAL_S = 0.05
 _HAS_PROC = sys.platform == "linux"
 guards: set[int] = set()  # sessions of this process's guards, which may become its orphans
@@ -63,8 +62,7 @@ def identify_keeper(pid: int) -> str:
 
 def mark(attempt: str, keeper: str) -> dict[str, str]:
     """The variables that mark the processes of an attempt."""
-    identity, _, place = keeper.partition("@")
-    return {ATTEMPT_MARK: attempt, KEEPER_MARK: identity, PLACE_MARK: place}
+    return {ATTEMPT_MARK: attempt, KEEPER_MARK: keeper}
 
 
 def has_ended(keeper: str) -> bool:
@@ -117,10 +115,7 @@ def read_marks(pid: int) -> tuple[str | None, str | None]:
             environment = b"\0" + file.read()
     except OSError:
         return None, None
-    attempt, keeper, place = (
-        _find_mark(environment, name) for name in (ATTEMPT_MARK, KEEPER_MARK, PLACE_MARK)
-    )
-    return attempt, keeper if keeper is None or place is None else f"{keeper}@{place}"
+    return _find_mark(environment, ATTEMPT_MARK), _find_mark(environment, KEEPER_MARK)
 
 
 def _find_mark(environment: bytes, name: str) -> str | None:

@@ -247,6 +247,7 @@ class _Attempt:
         if end.cause is not None:
             cause = self._stop.reason if end.cause == "stop" else end.cause
             return self._feed.outcome_of_stop(cause, end.exit_code)
+        self._feed.ended_at = end.ended_at
         if end.exit_code in _ENDED_BY_SIGNAL and guard and guard.has_ended_steps_since(self._began):
             return self._feed.outcome_of_stop("lost", end.exit_code)
         outcome = self._feed.outcome_of(end.exit_code)

@@ -64,6 +64,7 @@ class ProcessEnd:
     left_running: int = 0  # processes that outlived the main one and were ended
     would_not_die: int = 0
     peak_bytes: int = 0  # the most that the main process, or one that it waited for, has used
+    ended_at: float | None = None  # the main process, on the monotonic clock
 
 
 def adopt_orphans() -> bool:
@@ -225,6 +226,7 @@ class _Supervision:
         self._cause: Cause | None = None
         self._asked_at = 0.0
         self._peak_bytes = 0
+        self._ended_at = 0.0
         self._wake_at: float | None = deadline
         self._exit_fd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
         self._poll = select.poll()
@@ -238,6 +240,7 @@ class _Supervision:
             while self._process.returncode is None:
                 self._pump(self._time_left_ms())
                 self._keep_time()
+            self._ended_at = time.monotonic()
             self._linger()
             return self._clear()
         except BaseException:
@@ -328,14 +331,16 @@ class _Supervision:
         code = self._process.returncode
         exit_code = 128 - code if code < 0 else code
         if not self._has_leftovers():
-            return ProcessEnd(exit_code, self._cause, peak_bytes=self._peak_bytes)
+            return ProcessEnd(exit_code, self._cause, 0, 0, self._peak_bytes, self._ended_at)
         left = self._hunt.look()
         waited = time.monotonic() - self._asked_at if self._cause else 0.0
         grace_s = self._grace_s - waited if self._cause else min(self._grace_s, _LEFTOVER_GRACE_S)
         give_up_s = max(_GIVE_UP_S - waited, _LEFTOVER_GRACE_S)
         stubborn = strays.end(self._hunt, max(grace_s, 0.0), give_up_s, self._collect)
         self._collect()
-        return ProcessEnd(exit_code, self._cause, len(left), len(stubborn), self._peak_bytes)
+        return ProcessEnd(
+            exit_code, self._cause, len(left), len(stubborn), self._peak_bytes, self._ended_at
+        )
 
     def _collect(self) -> None:
         self._pump(0)

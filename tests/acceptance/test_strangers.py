@@ -6,8 +6,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -19,6 +21,17 @@ from tests.apps.jobs.builders import start, until
 from tests.house import ROOT, House
 
 pytestmark = [pytest.mark.root, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def house(quick_house: House) -> Iterator[House]:
+    """Its isolated workers are told to end: `unshare` passes no signal on."""
+    yield quick_house
+    for process in quick_house.processes:
+        for child in psutil.Process(process.pid).children():
+            if process.args[0] == "unshare":  # type: ignore[index]
+                child.terminate()
+
 
 ISOLATE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 # with a process that leaves the step's group, which only marks give away
@@ -56,12 +69,12 @@ def isolated_worker(house: House, name: str) -> None:
         pytest.param(600, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
     ],
 )
-def test_no_step_is_ended_by_a_stranger(quick_house: House, tmp_path: Path, seconds: int) -> None:
-    quick_house.scheduler()
+def test_no_step_is_ended_by_a_stranger(house: House, tmp_path: Path, seconds: int) -> None:
+    house.scheduler()
     names = [unique("inner"), unique("inner"), unique("outer")]
     for name in names[:2]:
-        isolated_worker(quick_house, name)
-    quick_house.worker(names[2], slots=3)
+        isolated_worker(house, name)
+    house.worker(names[2], slots=3)
     stranger = LocalRunner(LocalConfig(cache_dir=tmp_path / "cache"))  # sees all of them
     source = workspace(tmp_path, {"workflow.yaml": flow(STEPS)})
     until_then, jobs = time.monotonic() + seconds, list[Job]()

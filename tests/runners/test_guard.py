@@ -329,6 +329,11 @@ def test_nobody_ends_a_keeper_that_it_cannot_judge():
         assert not strays.has_ended(nobody + elsewhere)
 
 
+def test_workers_of_early_versions_do_not_find_what_they_cannot_judge():
+    """To them, a keeper in another pid namespace is dead."""
+    assert strays.mark("a", "1-2@3").keys().isdisjoint({"STROEM_ATTEMPT", "STROEM_GUARD"})
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes pid namespaces")
 def test_two_workers_with_the_same_number_and_start_have_marks_of_their_own():
     """In containers every worker is process 1 or 7, often started in the same moment."""

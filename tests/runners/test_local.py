@@ -188,7 +188,7 @@ def test_an_operator_may_let_more_of_the_workers_environment_through(tmp_path, m
 
 def test_an_author_cannot_take_the_marks_away(finish):
     _, log = finish(
-        "echo $STROEM_ATTEMPT $STROEM_GUARD", env={"STROEM_ATTEMPT": "x", "STROEM_GUARD": "y"}
+        "echo $STROEM_MARK $STROEM_KEEPER", env={"STROEM_MARK": "x", "STROEM_KEEPER": "y"}
     )
     attempt, keeper = log.texts()[0].split()
     assert attempt != "x"

@@ -46,18 +46,23 @@ class FakePerformer:
 
 @pytest.fixture
 def both(bench):
-    """A worker with a lane of steps (two slots) and a lane of actions (three)."""
+    """A worker with a lane of steps (two slots) and a lane of actions (three). What a test leaves
+    running ends with it: a worker would give an action its time."""
+    waiting: list[threading.Event] = []
 
     def make(ledger: FakeLedger, runner=None, go=None, **config):
         ledger.action_tag_sets = [ACTION_TAGS]
         parts = bench(ledger, runner, **config)
-        performer = FakePerformer(go or threading.Event())
+        waiting.append(go or threading.Event())
+        performer = FakePerformer(waiting[-1])
         crew = Crew(ledger, parts.presence, parts.attempts, Ringer(bells), 30.0)
         lane = Lane(crew, Slots(3), performer, lambda: ledger.covered_actions(()))
         parts.worker._others = (lane,)
         return parts, performer
 
-    return make
+    yield make
+    for event in waiting:
+        event.set()
 
 
 def test_steps_run_while_every_slot_of_actions_is_taken(both):
@@ -106,6 +111,7 @@ def test_a_bell_for_an_action_takes_no_slot_of_a_step(both):
     parts, performer = both(ledger, poll_interval_secs=3600.0)
     parts.start()
     ledger.wait_for(lambda: ledger.calls.count("claim") >= 2)  # each lane looks once by itself
+    assert parts.slots.wait_until_idle(10)
     ledger.ready.append(action(1))
     parts.worker.hear(ACTION_TAGS.key)
     ledger.wait_for(lambda: performer.begun == [1])

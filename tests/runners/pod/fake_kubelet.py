@@ -153,6 +153,11 @@ class Kubelet(threading.Thread):
             entries[:] = [known for known in entries if known["name"] != spec["name"]] + [entry]
             self._tell(**changes)
 
+    def _find_start(self, group: str, name: str) -> str:
+        with self._lock:
+            [entry] = [one for one in self._status[group] if one["name"] == name]
+            return str(entry["state"]["running"]["startedAt"])
+
     def _run_inits(self) -> bool:
         for spec in self._spec.get("initContainers", []):
             container = self._start("initContainerStatuses", spec)
@@ -265,6 +270,7 @@ class Kubelet(threading.Thread):
         self._logs[spec["name"]].wait_for_end()
         reason = "OOMKilled" if is_oom else "Error" if code else "Completed"
         ended = {"exitCode": code, "reason": reason, "finishedAt": now()}
+        ended |= {"startedAt": self._find_start(group, spec["name"])}
         message = self._message_file(spec).read_bytes()[-4096:].decode("utf-8", "replace")
         self._set_state(group, spec, {"terminated": {**ended, "message": message}})
         return code

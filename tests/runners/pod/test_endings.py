@@ -15,7 +15,7 @@ import pytest
 
 from engine.orders import ImageWork, Verdict
 from runners.pod.runner import PodRunner
-from runners.pod.told import Told
+from runners.pod.told import Told, read_stamp
 from tests.runners.contract import Log, Run, Stop, build_order
 from tests.runners.pod.fake_api import FakeCluster
 
@@ -212,6 +212,12 @@ def stamp(second: float, text: str) -> bytes:
     return f"2026-01-01T00:{int(second // 60):02d}:{second % 60:09.6f}Z {text}".encode()
 
 
+def at(second: float) -> float:
+    found = read_stamp(stamp(second, ""))
+    assert found is not None
+    return found
+
+
 def test_a_connection_that_does_not_repeat_the_last_line_shows_a_gap():
     told = Told()
     told.begin()
@@ -241,16 +247,57 @@ def test_a_reader_that_lags_notices_that_the_node_skipped_a_file():
     told = Told()
     told.begin()
     for number in range(2000):
-        told.is_new(stamp(number / 1000, "x" * 1000), lag_s=20.0)
-    told.is_new(stamp(15, "the file after the next"), lag_s=9.0)
+        told.is_new(stamp(number / 1000, "x" * 1000), at(20))
+    told.is_new(stamp(15, "the file after the next"), at(24))
     assert told.gaps == 1
+
+
+def test_what_was_written_before_a_connection_began_lies_in_one_file():
+    """After an outage, a step that speaks rarely is told late, and has lost nothing."""
+    told = Told(at(0))
+    told.begin(at(0))
+    told.is_new(stamp(1, "x" * 2_000_000), at(1))
+    told.pause(at(5))
+    told.begin(at(60))
+    told.is_new(stamp(1, "x" * 2_000_000), at(60))
+    for second in (10, 20, 40, 60):
+        told.is_new(stamp(second, "tick"), at(60))
+    assert told.gaps == 0
+
+
+@pytest.mark.parametrize(
+    ("connected", "first", "gaps"), [(1, 300, 0), (20, 1, 0), (20, 19, 1), (20, 300, 1)]
+)
+def test_a_first_connection_that_comes_late_may_have_missed_the_beginning(
+    connected: float, first: float, gaps: int
+):
+    told = Told(at(0))
+    told.begin(at(connected))
+    told.is_new(stamp(first, "line"), at(max(connected, first)))
+    assert told.gaps == gaps
+
+
+def test_a_silent_container_has_missed_nothing_unless_nobody_listened():
+    told = Told(at(0))
+    for second in (1, 60, 120):  # idle connections are cut
+        told.begin(at(second))
+        told.pause(at(second + 58))
+    told.end()
+    assert told.gaps == 0
+    told.begin(at(300))
+    told.end()
+    assert told.gaps == 1
+    brief = Told(at(0), at(2))
+    brief.begin(at(300))
+    brief.end()
+    assert brief.gaps == 0
 
 
 def test_a_quiet_step_is_no_gap():
     told = Told()
     told.begin()
     for second in (1, 50, 300):
-        told.is_new(stamp(second, "x" * 1_000_000), lag_s=0.1)
+        told.is_new(stamp(second, "x" * 1_000_000), at(second + 0.1))
     assert told.gaps == 0
 
 
