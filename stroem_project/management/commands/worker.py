@@ -128,11 +128,12 @@ class Command(OurCommand):
         from workers.assembly import assemble
         from workers.door import Doors
 
+        signed = partial(pass_for, token=config.worker_token)
         try:
             harden()
             return assemble(
                 config,
-                Doors(ledger, allocations, bells, archive, pass_for, app),
+                Doors(ledger, allocations, bells, archive, signed, app),
                 _launch(config),
                 lease_s=settings.STROEM.recovery.heartbeat_timeout_s,
                 version=VERSION,
