@@ -17,7 +17,7 @@ from apps.approvals.models import Record
 from stroem_project.config import ConfigError, given
 from stroem_project.proxies import MOST_HOPS, Proxies
 from tests.apps.api.callers import PASSWORD
-from tests.apps.approvals.gates import asked, gate, operator, request_of
+from tests.apps.approvals.gates import asked, gate, operator
 from tests.apps.jobs.builders import until
 from tests.house import House
 from tests.security.test_requests import ask, free_port, status
