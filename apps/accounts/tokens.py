@@ -125,7 +125,8 @@ def end_chain(token: str) -> None:
 def end_chain_of_access(token: str) -> None:
     """Sign out with an access token alone."""
     with suppress(TokenRefused):
-        RefreshToken.objects.filter(chain=_chain(_claims(token))).delete()
+        if (chain := _chain(_claims(token))) is not None:
+            RefreshToken.objects.filter(chain=chain).delete()
 
 
 def forget_expired() -> int:
