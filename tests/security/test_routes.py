@@ -89,6 +89,11 @@ class Held:
             **{name: self.word(name) for name in names},
         }
 
+    def last_words(self, log: Path) -> str:
+        tried = sorted(self.loot.iterdir())
+        last = tried[-1].read_bytes()[:300].decode("utf-8", "replace") if tried else "nothing"
+        return f"{log.read_text()[-2000:]}\n{Step.objects.get().error}\n{len(tried)} tried: {last}"
+
     def found(self) -> list[str]:
         """`credential by route` of everything that the step got."""
         return [
@@ -142,7 +147,7 @@ def attack(held: Held, folder: Path, given: dict[str, str], run_as: str, *only: 
         finally:
             first.kill()
             first.wait()
-    assert Job.objects.get(pk=job.pk).status == "completed", log.read_text()[-2000:]
+    assert Job.objects.get(pk=job.pk).status == "completed", held.last_words(log)
     return job
 
 
