@@ -27,6 +27,7 @@ from console.port import Platform
 from console.screen import Screen
 from engine import VERSION
 from engine.errors import StroemError
+from engine.plain import plain_lines
 
 REFUSED, INTERRUPTED = 2, 130
 NO_DATABASE = (
@@ -68,7 +69,7 @@ class OurCommand(BaseCommand):
         except CommandError as error:
             if not self.is_typed or options["traceback"]:
                 raise
-            self.stderr.write(f"error: {error}")
+            self.stderr.write(f"error: {plain_lines(str(error))}")
             sys.exit(error.returncode)
 
 

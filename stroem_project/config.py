@@ -13,17 +13,29 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from engine.errors import StroemError
+from engine.plain import plain
 from engine.settings.declared import OURS, Key, each, fill, section
 from engine.settings.given import Given, Reading, Wrong, empty, override
-from engine.settings.readers import Reader, did_you_mean, duration, number, text, token, web_address
+from engine.settings.readers import (
+    Reader,
+    did_you_mean,
+    duration,
+    number,
+    text,
+    token,
+    web_address,
+    words,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 DAY_S = 86400
 PREFIX = "STROEM__"
+Network = IPv4Network | IPv6Network
 
 
 class ConfigError(StroemError):
@@ -49,6 +61,20 @@ def _listen(given: Given) -> tuple[str, int]:
     if not found or int(found["port"]) > 65535:
         raise Wrong("must be host:port, for example 127.0.0.1:8080")
     return found["host"].strip("[]"), int(found["port"])
+
+
+def _networks(given: Given) -> tuple[Network, ...]:
+    return tuple(_network(word) for word in words(given, "addresses or networks"))
+
+
+def _network(word: str) -> Network:
+    try:
+        network = ip_network(word)
+    except ValueError:
+        raise Wrong(f"must list addresses or networks such as 10.1.0.0/16, not '{word}'") from None
+    if network.prefixlen == 0:
+        raise Wrong(f"must not contain {word}: anybody could then choose their address")
+    return network
 
 
 def _named(kind: type) -> Reader:
@@ -211,6 +237,8 @@ class Mcp:
 class Config:
     listen: Annotated[tuple[str, int], _listen] = ("127.0.0.1", 8080)
     allowed_hosts: tuple[str, ...] = ()
+    # whose X-Forwarded-For says where a request comes from
+    trusted_proxies: Annotated[tuple[Network, ...], _networks] = ()
     db: Database = Database()
     broker: Broker = Broker()
     workspaces: Annotated[Mapping[str, Source], _named(Source)] = field(default_factory=dict)
@@ -273,7 +301,7 @@ def _content(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except FileNotFoundError:
-        raise ConfigError(f"STROEM_CONFIG names {file}, which does not exist.") from None
+        raise ConfigError(f"STROEM_CONFIG names {plain(file)}, which does not exist.") from None
     except OSError as error:
         raise ConfigError(str(error)) from error
 

@@ -100,6 +100,7 @@ UNFOLD: dict[str, Any] = {
                         ("Users", "person", "accounts_user", SUPERUSER),
                         ("Groups", "group", "auth_group", SUPERUSER),
                         ("Grants", "shield_person", "accounts_workspacegrant", SUPERUSER),
+                        ("Worker limits", "rule", "fleet_workerlimit", SUPERUSER),
                         ("API keys", "vpn_key", "accounts_apitoken", SUPERUSER),
                     )
                 ],

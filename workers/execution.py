@@ -244,7 +244,8 @@ class Execution:
             work = ImageWork(rendered.image, rendered.cmd, action.entrypoint, action.command)
         # the newline is for scripts that `cat` the file
         text = json.dumps(rendered.input, ensure_ascii=False) + "\n"
-        place.scratch = self._scratches.open(text.encode("utf-8", "replace"), owner)
+        data, is_secret = text.encode("utf-8", "replace"), bool(rendered.masks)
+        place.scratch = self._scratches.open(data, owner, is_secret=is_secret)
         return StepOrder(
             attempt=attempt.name,
             job_id=str(claim.job_id),

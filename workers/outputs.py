@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 from engine.errors import PlatformError
+from engine.plain import plain
 from runners import anchored
 from runners.host.environment import User, act_as
 
@@ -93,7 +94,7 @@ class Outputs:
                 act_as(self._user, "mkdir", "-p", *mode, "--", str(path))
         except OSError as error:
             raise PlatformError(
-                f"the output directory {path} cannot be created: {error.strerror}"
+                f"the output directory {plain(path)} cannot be created: {error.strerror}"
             ) from error
 
     def _is_root_own(self) -> bool:

@@ -35,6 +35,7 @@ class Scratch:
     data: bytes = b""
     stamp: Stamp | None = None
     taken_ns: int = 0
+    is_secret: bool = False
 
 
 class Scratches:
@@ -45,9 +46,12 @@ class Scratches:
         self._lock = threading.Lock()
         self._idle: defaultdict[anchored.Owner | None, list[Scratch]] = defaultdict(list)
 
-    def open(self, data: bytes, owner: anchored.Owner | None = None) -> Scratch:
+    def open(
+        self, data: bytes, owner: anchored.Owner | None = None, *, is_secret: bool = False
+    ) -> Scratch:
         """A directory of mode 0700 with `data` as its input file and nothing else; `owner`: the
-        user and group that the step runs as, if not the worker's."""
+        user and group that the step runs as, if not the worker's. Secret data does not outlive its
+        attempt."""
         with self._lock:
             idle = self._idle[owner]
             scratch = idle.pop() if idle else None
@@ -59,6 +63,7 @@ class Scratches:
             scratch = Scratch(path, path / INPUT, owner)
         if scratch.data != data or scratch.stamp is None:
             self._write(scratch, data)
+        scratch.is_secret = is_secret
         scratch.taken_ns = time.clock_gettime_ns(CLOCK)
         return scratch
 
@@ -80,15 +85,17 @@ class Scratches:
                 os.fchmod(fd, 0o700)
             with os.scandir(fd) as entries:
                 for entry in entries:
-                    if entry.name == INPUT and self._is_untouched(scratch, entry, fd):
+                    if entry.name == INPUT and self._may_stay(scratch, entry, fd):
                         is_kept = True
                     else:
                         anchored.remove(entry.name, fd, str(scratch.path.parent))
         if not is_kept:
-            scratch.stamp = None
+            scratch.stamp, scratch.data = None, b""
 
-    def _is_untouched(self, scratch: Scratch, entry: os.DirEntry[str], within: int) -> bool:
-        if scratch.stamp is None or stamp_of(entry.stat(follow_symlinks=False)) != scratch.stamp:
+    def _may_stay(self, scratch: Scratch, entry: os.DirEntry[str], within: int) -> bool:
+        if scratch.is_secret or scratch.stamp is None:
+            return False
+        if stamp_of(entry.stat(follow_symlinks=False)) != scratch.stamp:
             return False
         if scratch.stamp[3] < scratch.taken_ns - TICK_NS:
             return True

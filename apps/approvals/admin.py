@@ -17,7 +17,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from apps.accounts.grants import signed_in, visible
+from apps.accounts.grants import holders_of, signed_in, visible
 from apps.accounts.models import User
 from apps.accounts.scoped import ScopedAdmin
 from apps.adminkit import panels
@@ -240,13 +240,12 @@ def _page(
 
 
 def _colleagues(request: HttpRequest, found: ApprovalRequest) -> list[str]:
-    """E-mails to suggest; whether a person may decide is checked when delegating."""
-    people = (
-        User.objects.filter(is_active=True, is_staff=True)
-        .exclude(pk=signed_in(request.user).pk)
-        .order_by("email")
-    )
-    return list(people.values_list("email", flat=True)[:200])
+    """E-mails to suggest, of those who see the workspace; whether a person may decide is checked
+    when delegating."""
+    workspace, me = found.workspace.name, signed_in(request.user).pk
+    people = User.objects.filter(holders_of(workspace), is_active=True, is_staff=True)
+    emails = people.exclude(pk=me).order_by("email").values_list("email", flat=True)
+    return list(emails.distinct()[:200])
 
 
 def _caller(request: HttpRequest, found: ApprovalRequest) -> Caller:

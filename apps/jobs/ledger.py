@@ -211,12 +211,14 @@ def renew(
     """Extend the leases of these attempts (id -> fence) of all lanes, and report the worker as
     alive. `progress`: how many commands of workflow actions have begun, by attempt."""
     lease_s = settings.STROEM.recovery.heartbeat_timeout_s
-    seen, (row,) = fetch_together(
+    seen, limits, (row,) = fetch_together(
         [
             (presence.BEAT, {"worker": worker_id, "busy": busy}),
+            (presence.LIMITS, {}),
             (claims.RENEW, claims.renew_params(worker_id, live, progress, lease_s)),
         ]
     )
+    presence.heed(worker_id, limits)
     ours = frozenset(row.ours or ())
     return Renewal(bool(seen), frozenset(live) - ours, frozenset(row.cancelled or ()))
 

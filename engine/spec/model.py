@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from engine.durations import Duration
+from engine.plain import plain
 from engine.scripts import Language
 
 ActionType = Literal["script", "docker", "pod", "task", "agent", "approval"]
@@ -28,7 +29,8 @@ class Place:
     column: int = 0
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        file = plain(self.file)
+        return f"{file}:{self.line}:{self.column}" if self.line else file
 
 
 @dataclass(frozen=True, slots=True)

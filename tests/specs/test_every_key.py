@@ -87,7 +87,7 @@ def test_a_key_of_a_workflow_file_is_used_or_validate_says_that_it_is_not(key: s
 
 # -- settings ------------------------------------------------------------------------------------
 
-SAID_BY_DOCTOR = {"libraries", "worker_token"}
+SAID_BY_DOCTOR = {"libraries"}
 
 
 def settings_of(kind: Any) -> Iterator[str]:

@@ -40,12 +40,12 @@ def claim_params(
     covered: Sequence[int] = (),
     are_units: bool = False,
     only_bound: bool = False,
-    serves: Sequence[str] = (),
+    serves: Sequence[Sequence[str]] = (),
 ) -> dict[str, Any]:
     """`warm`: revisions whose steps are noted as started at once, as units always are; other steps
     need `start`, which is durable. `covered`: tag sets where the worker may find more, beyond
     `tag_set_ids`. `only_bound`: only what no other worker can do.
-    `serves`: patterns of the only workspaces that the worker serves."""
+    `serves`: groups of patterns; the worker serves only workspaces that match one of each."""
     return {
         "sets": _array(tag_set_ids),
         "covered": _array(covered or tag_set_ids),
@@ -55,11 +55,16 @@ def claim_params(
         "warm": _array(warm),
         "may_lag": not (warm or are_units),
         "only_bound": only_bound,
-        "serves": [f"^{expression(pattern)}$" for pattern in serves],
+        "serves": [f"^{''.join(map(_any_of, serves))}"],
     }
 
 
-def claiming(*, are_units: bool, serves: Sequence[str]) -> str:
+def _any_of(patterns: Sequence[str]) -> str:
+    """A condition that looks ahead, so that several can be asked of one name."""
+    return f"(?=(?:{'|'.join(map(expression, patterns))})$)"
+
+
+def claiming(*, are_units: bool, serves: Sequence[Sequence[str]]) -> str:
     """The statement that claims one kind of work for such a worker."""
     if are_units:
         return CLAIM_UNIT_SERVED if serves else CLAIM_UNIT
@@ -79,7 +84,7 @@ def claim(
     job_id: UUID | None = None,
     are_units: bool = False,
     only_bound: bool = False,
-    serves: Sequence[str] = (),
+    serves: Sequence[Sequence[str]] = (),
 ) -> Any:
     """The best ready row of these tag sets, now held by the worker; None if there is none."""
     params = claim_params(

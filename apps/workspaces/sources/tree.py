@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 
 from apps.workspaces.errors import SourceError
 from engine.links import BadLink, follow
+from engine.plain import plain
 from engine.spec.model import Place, Problem
 
 FILE_MODE, PROGRAM_MODE = 0o644, 0o755
@@ -167,7 +168,8 @@ class Gatherer:
         if self._size + size > self.limits.bytes:
             most = self.limits.bytes // 1_000_000
             raise SourceError(
-                f"the workspace is larger than {most} MB (at '{path}'); keep data outside of it"
+                f"the workspace is larger than {most} MB (at '{_shown(path)}'); keep data"
+                " outside of it"
             )
 
     def add(self, path: str, content: bytes, *, is_program: bool) -> None:
@@ -242,4 +244,4 @@ def _name_problem(path: str) -> str | None:
 
 
 def _shown(path: str) -> str:
-    return path.encode("utf-8", "backslashreplace").decode()[:300]
+    return plain(path[:300])

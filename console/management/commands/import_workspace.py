@@ -11,6 +11,7 @@ from console.operator_command import OperatorCommand
 from console.port import Imported
 from console.workspace_path import refuse_ordinary_file
 from engine.errors import InputError
+from engine.plain import plain
 
 MOST_SHOWN = 10
 
@@ -67,7 +68,8 @@ class Command(OperatorCommand):
             return self.platform.import_folder(name, folder, directory)
         if not source or (not folder.exists() and ":" not in source):  # an address has one
             reason = (
-                f"there is nothing at '{source}': give a folder, a Torc file or a git repository"
+                f"there is nothing at '{plain(source)}': give a folder, a Torc file or a git"
+                " repository"
             )
             raise InputError({"source": reason})
         if not folder.is_dir():

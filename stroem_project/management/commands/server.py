@@ -71,7 +71,7 @@ class Command(OurCommand):
             lifespan="off",
             http=BoundedConnection,
             ws="none",
-            proxy_headers=False,  # callers can write anything into X-Forwarded-For
+            proxy_headers=False,  # `stroem_project.proxies` reads those of trusted proxies
             server_header=False,
             access_log=False,
             log_config=None,  # Django's logging settings apply

@@ -79,12 +79,14 @@ def test_a_refused_sign_in_is_uniform_and_limited() -> None:
         client.post("/api/auth/login", {"email": person.email, "password": "wrong"}, format="json")
     answer = client.post(
         "/api/auth/login",
-        {"email": person.email, "password": PASSWORD},
+        {"email": person.email, "password": "wrong"},
         format="json",
         HTTP_X_FORWARDED_FOR="9.9.9.9",
     )
     assert (answer.status_code, error(answer)) == (429, "Too many requests")
     assert answer.headers["Retry-After"] == str(answer.json()["retry_after_secs"])
+    right = {"email": person.email, "password": PASSWORD}
+    assert client.post("/api/auth/login", right, format="json").status_code == 200
 
 
 def test_refreshing_without_a_token_is_refused() -> None:
