@@ -218,6 +218,11 @@ class Guard(GuardProcess):
         if self.cells is not None:
             self._note("cells", f"cells {self.cells.root}")
 
+    def close(self) -> None:
+        super().close()
+        if self.cells is not None:
+            self.cells.close()
+
     def watch(self, pgid: int) -> None:
         """Watch this process group from now on."""
         self._note(str(pgid), f"watch {pgid}")
