@@ -110,7 +110,8 @@ class GuardProcess:
         messages again."""
         if not self._is_open:
             return
-        self._greet(0.0)
+        if self._starting is not None:
+            self._greet(0.0)
         if not self._write(message, _PATIENCE_S):
             self._hang_up()
             self._begin()
