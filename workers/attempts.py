@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-import select
+import selectors
 import signal
 import threading
 import time
@@ -162,7 +162,7 @@ class Eviction:
         """`by_slurm`: in an allocation, such a signal always means that its processes end."""
         self.is_by_slurm = by_slurm
         self._told_at: float | None = None
-        self._signs: tuple[int, ...] = ()
+        self._signs: selectors.BaseSelector | None = None
         self.is_group_told: Callable[[], bool] = lambda: False
 
     @property
@@ -184,14 +184,13 @@ class Eviction:
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        self._signs = (reading, *_pending_signs())
+        self._signs = selectors.DefaultSelector()
+        for fd in (reading, *_pending_signs()):
+            self._signs.register(fd, selectors.EVENT_READ)
 
     def _is_under_way(self) -> bool:
         """Whether the signal was sent: one system call, at the end of each process."""
-        poll = select.poll()
-        for fd in self._signs:
-            poll.register(fd, select.POLLIN)
-        return bool(self._signs and poll.poll(0))
+        return self._signs is not None and bool(self._signs.select(0))
 
     def judge(
         self, outcome: StepOutcome, began_at: float, ended_at: float | None = None

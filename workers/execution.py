@@ -181,10 +181,12 @@ class Execution:
     def _begin(
         self, attempt: Attempt, rendered: Rendered, order: StepOrder, runner: Runner
     ) -> Ended | None:
-        said = Report(attempt.claim, CANCELLED, rendered.seen, rendered.masks)
-        if not admitted(self._ledger, attempt, said.input, said.masks):
-            return Ended(said) if attempt.stop.reason == "cancel" else None
-        reporter = Reporter(attempt.claim, masker(rendered.masks), self._pump)
+        seen, masks = rendered.seen, rendered.masks
+        if not admitted(self._ledger, attempt, seen, masks):
+            if attempt.stop.reason != "cancel":
+                return None
+            return Ended(Report(attempt.claim, CANCELLED, seen, masks))
+        reporter = Reporter(attempt.claim, masker(masks), self._pump)
         if attempt.claim.fence > 1:  # the log of an earlier attempt may stand above
             reporter.say(f"---- Attempt {attempt.claim.number} ----")
         for note in rendered.notes:
@@ -199,7 +201,7 @@ class Execution:
         outcome = self._run(attempt, order, runner, reporter)
         if _is_local(rendered.action):
             outcome = self._eviction.judge(outcome, began_at, outcome.ended_at)
-        return Ended(replace(said, outcome=outcome), reporter.close())
+        return Ended(Report(attempt.claim, outcome, seen, masks), reporter.close())
 
     def _run(
         self, attempt: Attempt, order: StepOrder, runner: Runner, reporter: Reporter

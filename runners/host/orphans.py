@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from runners.guard import strays
-from runners.guard.cells import Cells
+from runners.guard.cells import Cell, Cells
 
 _READ_BYTES = 1 << 16
 
@@ -36,7 +36,7 @@ def find_disowned(adopted: list[int], own: int) -> dict[int, int]:
 
 def start_known(
     spawn: Callable[[], subprocess.Popen[bytes]], pool: Cells | None = None
-) -> tuple[subprocess.Popen[bytes], str | None]:
+) -> tuple[subprocess.Popen[bytes], Cell | None]:
     """Start a process that only its owner reaps, as long as it is in `started`, in a cgroup of its
     own if there is one."""
     with _lock:

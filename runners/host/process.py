@@ -25,8 +25,8 @@ from typing import Literal
 
 from engine.errors import AuthorError
 from runners.base import StopSignal, limit_grace
-from runners.guard import cells, strays
-from runners.guard.cells import Cells
+from runners.guard import strays
+from runners.guard.cells import Cell, Cells
 from runners.guard.guard import Guard
 from runners.host import orphans
 from runners.host.environment import User, set_process_option
@@ -126,7 +126,7 @@ def _start(
     user: User | None,
     reading: dict[int, Literal["stdout", "stderr"]],
     pool: Cells | None,
-) -> tuple[subprocess.Popen[bytes], str | None]:
+) -> tuple[subprocess.Popen[bytes], Cell | None]:
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
     reading.update({out_read: "stdout", err_read: "stderr"})
@@ -207,12 +207,12 @@ class _Supervision:
         deadline: float | None,
         grace_s: float,
         walltime_grace_s: float | None,
-        cell: str | None,
+        cell: Cell | None,
     ) -> None:
         self._process = process
         self._attempt = attempt
         self._cell = cell
-        self._hunt = strays.Hunt((process.pid,), attempt, cell=cell)
+        self._hunt = strays.Hunt((process.pid,), attempt, cell=cell.path if cell else None)
         if cell is None:
             found = strays.read_process(process.pid)
             orphans.born[process.pid] = found.age if found is not None else (0, 0)
@@ -351,7 +351,7 @@ class _Supervision:
         if self._cell is None:
             self._hunt.know(orphans.find_disowned(adopted, self._process.pid))
         return (
-            (self._cell is not None and cells.is_occupied(self._cell))
+            (self._cell is not None and self._cell.is_occupied)
             or orphans.has_members(self._process.pid)
             or any(strays.read_marks(pid)[0] == self._attempt for pid in adopted)
             or self._hunt.has_known()

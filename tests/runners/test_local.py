@@ -618,6 +618,22 @@ def test_nothing_that_hides_outlives_the_time_out_of_its_step(hiding, tmp_path, 
     assert find_sleepers(seconds) == []
 
 
+def test_what_a_process_starts_before_it_has_its_cgroup_follows_it(runner, guard):
+    if guard.cells is None:
+        pytest.skip("no cgroup v2 that this user may write to")
+    seconds = 70_000 + os.getpid() % 1000 * 10
+    code = f"(setsid sleep {seconds} &)\nsleep {seconds} &\necho started\nwait"
+    with subprocess.Popen(["sh", "-c", code], stdout=subprocess.PIPE, env={}) as process:
+        process.stdout.readline()
+        cell = guard.cells.take(process.pid)
+        try:
+            while len(find_sleepers(seconds)) < 2:
+                time.sleep(0.01)
+            assert {process.pid, *find_sleepers(seconds)} <= strays.list_members(cell.path)
+        finally:
+            strays.send(signal.SIGKILL, strays.list_members(cell.path))
+
+
 def test_an_orphan_of_one_of_two_steps_is_ended_with_the_last_of_them(guard, tmp_path, start_step):
     """Without cgroups nothing tells whose it is; no step ends what may be another's."""
     cells, guard.cells = guard.cells, None

@@ -15,8 +15,44 @@ from typing import Any
 import psycopg
 import psycopg_pool
 from django.db import connection
+from psycopg.rows import RowMaker, namedtuple_row
 
-_held: dict[int, tuple[psycopg.Connection[Any], float]] = {}
+
+class Line:
+    """A connection and the cursors of its statements: one that runs the same statement again knows
+    how to adapt its parameters and columns."""
+
+    def __init__(self, raw: psycopg.Connection[Any]) -> None:
+        self.raw = raw
+        self._cursors: dict[tuple[int, str], psycopg.Cursor[Any]] = {}
+
+    def cursor(self, statement: str, place: int, *, is_named: bool) -> psycopg.Cursor[Any]:
+        """The cursor of this statement in this place among others, or alone; always ask for names
+        or never."""
+        found = self._cursors.get((place, statement))
+        if found is None:
+            found = psycopg.Cursor(self.raw)
+            if is_named:
+                found.row_factory = _Names()
+            self._cursors[place, statement] = found
+        return found
+
+
+class _Names:
+    """Rows of one statement with named columns, whose names are read once."""
+
+    def __init__(self) -> None:
+        self._make: RowMaker[Any] | None = None
+
+    def __call__(self, cursor: psycopg.Cursor[Any]) -> RowMaker[Any]:
+        if self._make is None:
+            if cursor.description is None:
+                return namedtuple_row(cursor)
+            self._make = namedtuple_row(cursor)
+        return self._make
+
+
+_held: dict[int, tuple[Line, float]] = {}
 _may_linger = False
 
 
@@ -36,24 +72,24 @@ def _pool() -> psycopg_pool.ConnectionPool[psycopg.Connection[Any]]:
     return connection.pool  # type: ignore[attr-defined, no-any-return]  # only PostgreSQL has one
 
 
-def take() -> psycopg.Connection[Any]:
+def take() -> Line:
     """This thread's connection, or one from the pool."""
     held = _held.pop(threading.get_ident(), None)
-    if held is not None and not held[0].closed:
+    if held is not None and not held[0].raw.closed:
         return held[0]
     with connection.wrap_database_errors:
         raw = _pool().getconn()
     if not raw.autocommit:
         raw.autocommit = True
-    return raw
+    return Line(raw)
 
 
-def put(raw: psycopg.Connection[Any]) -> None:
+def put(line: Line) -> None:
     """Keep the connection for a moment; a broken one goes back to the pool, which replaces it."""
-    if _may_linger and not raw.closed:
-        _held[threading.get_ident()] = (raw, time.monotonic())
+    if _may_linger and not line.raw.closed:
+        _held[threading.get_ident()] = (line, time.monotonic())
     else:
-        _pool().putconn(raw)
+        _pool().putconn(line.raw)
 
 
 def sweep(unused_s: float) -> None:
@@ -62,4 +98,4 @@ def sweep(unused_s: float) -> None:
         if time.monotonic() - since >= unused_s:
             held = _held.pop(thread, None)
             if held is not None:
-                _pool().putconn(held[0])
+                _pool().putconn(held[0].raw)

@@ -98,16 +98,14 @@ def fetch_alone(statement: str, params: Sequence[Any] | dict[str, Any]) -> Any:
     if connection.in_atomic_block:
         rows = fetch_named(statement, params)
         return rows[0] if rows else None
-    raw = lingering.take()
+    line = lingering.take()
     try:
-        with (
-            connection.wrap_database_errors,
-            psycopg.Cursor(raw, row_factory=namedtuple_row) as cursor,
-        ):
+        with connection.wrap_database_errors:
+            cursor = line.cursor(statement, 0, is_named=True)
             cursor.execute(statement, params, prepare=True)
             return cursor.fetchone()
     finally:
-        lingering.put(raw)
+        lingering.put(line)
 
 
 def fetch_together(
@@ -119,17 +117,16 @@ def fetch_together(
     if here.in_atomic_block:
         meanwhile()
         return [fetch_named(statement, params) for statement, params in statements]
-    raw = lingering.take()
+    line, cursors = lingering.take(), []
     try:
-        with here.wrap_database_errors, raw.pipeline():
-            cursors = [psycopg.Cursor(raw) for _ in statements]
-            cursors[-1].row_factory = namedtuple_row
-            for cursor, (statement, params) in zip(cursors, statements, strict=True):
-                cursor.execute(statement, params, prepare=True)
+        with here.wrap_database_errors, line.raw.pipeline():
+            for place, (statement, params) in enumerate(statements, 1):
+                cursor = line.cursor(statement, place, is_named=place == len(statements))
+                cursors.append(cursor.execute(statement, params, prepare=True))
             meanwhile()
         return [cursor.fetchall() for cursor in cursors]
     finally:
-        lingering.put(raw)
+        lingering.put(line)
 
 
 def retried(function: Callable[Params, Answer]) -> Callable[Params, Answer]:
