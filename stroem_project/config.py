@@ -16,10 +16,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+from apps.workspaces import stores
 from engine.errors import StroemError
 from engine.settings.declared import OURS, Key, each, fill, section
 from engine.settings.given import Given, Reading, Wrong, empty, override
-from engine.settings.readers import Reader, did_you_mean, duration, number, text, token, web_address
+from engine.settings.readers import (
+    Reader,
+    did_you_mean,
+    duration,
+    number,
+    text,
+    token,
+    web_address,
+    words,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 DAY_S = 86400
@@ -84,6 +94,13 @@ def _credential(given: Given) -> str:
 
 def _text_or_nothing(given: Given) -> str:
     return text(given) if given.node.value != "" else ""
+
+
+def _names(given: Given) -> tuple[str, ...]:
+    found = words(given)
+    if not found or not all(word.strip() for word in found):
+        raise Wrong("must list at least one, and no empty text; `*` stands for all")
+    return found
 
 
 def _mail(given: Given) -> Mail | None:
@@ -193,9 +210,49 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """A rule: what references to secrets some workspaces may hold."""
+
+    needs: ClassVar[str] = " needs `workspaces`, `scheme` and `paths`"
+    workspaces: Annotated[tuple[str, ...], _names]
+    scheme: str
+    paths: Annotated[tuple[str, ...], _names]
+    parameters: tuple[str, ...] = ()
+
+    def find_objection(self) -> str | None:
+        known = (stores.ENV, stores.SOPS, *stores.SCHEMES)
+        if self.scheme not in known:
+            hint = did_you_mean(self.scheme, known)
+            return f"has no scheme that may be allowed: one of {', '.join(sorted(known))}{hint}"
+        ours = [name for name in self.parameters if stores.is_operators(name)]
+        if ours:
+            return (
+                f"cannot allow the parameter '{ours[0]}': addresses, authentication and files come"
+                " from the server's environment"
+            )
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class Secrets:
-    env_allowed: tuple[str, ...] = ()  # environment variables that workspaces may read
+    env_allowed: tuple[str, ...] = ()  # environment variables that all workspaces may read
+    references: Annotated[Mapping[str, Reference], _named(Reference)] = field(default_factory=dict)
+    timeout_s: Annotated[float, Key("timeout_secs"), number(at_least=1, at_most=60)] = 15.0
     key_file: Path | None = None  # None: `<data_dir>/secret.key`, created on first use
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """The limits of reading a workspace, each in a process of its own."""
+
+    parallel: Annotated[int, number(at_least=1, at_most=64, whole=True)] = 4
+    timeout_s: Annotated[float, Key("timeout_secs"), number(at_least=1)] = 120.0
+    memory_mb: Annotated[int, number(at_least=200, whole=True)] = 1024
+    files: Annotated[int, number(at_least=1, whole=True)] = 20_000
+    workspace_mb: Annotated[int, number(at_least=1, whole=True)] = 200
+    definition_mb: Annotated[int, number(at_least=1, whole=True)] = 8
+    quarantine_after: Annotated[int, number(at_least=1, whole=True)] = 3
+    quarantine_s: Annotated[float, Key("quarantine_secs"), number(at_least=1)] = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +268,7 @@ class Config:
     auth: Auth = Auth()
     recovery: Recovery = Recovery()
     retention: Retention = Retention()
+    refresh: Refresh = Refresh()
     secrets: Secrets = Secrets()
     mail: Annotated[Mail | None, _mail] = None  # None: no mail is sent
     default_step_timeout_s: Annotated[

@@ -23,7 +23,7 @@ from engine.lifecycle import OwnerKind
 from engine.spec.tags import action_key
 from tests.apps.jobs.builders import DONE, Hand, fresh, start, workspace
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("readers")]
 FLOW = """\
 actions:
   work: {type: script, script: "true", tags: [vault]}
