@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, astuple
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -31,6 +32,7 @@ from apps.jobs.upkeep.removal import remove_workspace
 from apps.workflow_actions import snapshots
 from apps.workspaces import services as workspaces
 from apps.workspaces.models import Workspace
+from apps.workspaces.refreshing.rounds import refresh
 from apps.workspaces.snapshots import definition_of, definitions_of
 from console import port
 from engine.errors import Conflict, InputError, NotFound
@@ -216,10 +218,13 @@ class Database:
         return matching.unserved(workspace)
 
     def import_folder(self, name: str, path: Path, directory: str = "") -> port.Imported:
-        return _imported(workspaces.import_folder(name, path, directory=directory))
+        read = partial(refresh, waits=True)
+        return _imported(workspaces.import_folder(name, path, directory=directory, read=read))
 
     def import_git(self, name: str, address: str, ref: str, credential: str) -> port.Imported:
-        return _imported(workspaces.import_git(name, address, ref, credential, is_local=True))
+        read = partial(refresh, waits=True)
+        found = workspaces.import_git(name, address, ref, credential, is_local=True, read=read)
+        return _imported(found)
 
 
 def _attempts(steps: QuerySet[Step]) -> Mapping[int, list[port.AttemptLine]]:
@@ -294,6 +299,9 @@ def _check_names(workspace: str | None, task: str | None, said: str = "") -> Non
 
 def _workspace_line(row: Workspace) -> port.WorkspaceLine:
     state = "failed" if row.has_failed else "warnings" if row.problems else "loaded"
+    problems = [problem["text"] for problem in row.problems]
+    if row.quarantine:
+        state, problems = "quarantine", [row.quarantine, *problems]
     return port.WorkspaceLine(
         row.name,
         state,
@@ -302,7 +310,7 @@ def _workspace_line(row: Workspace) -> port.WorkspaceLine:
         (row.current.label or row.current.digest)[:12] if row.current else None,
         row.checked_at,
         len(definition_of(row.current.pk).tasks) if row.current else 0,
-        [problem["text"] for problem in row.problems],
+        problems,
     )
 
 

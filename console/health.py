@@ -126,13 +126,15 @@ def _workspaces() -> Iterator[Finding]:
     for row in rows:
         unbuilt = [found for found in row.problems if found.get("code") == UNBUILT]
         others = [found for found in row.problems if found not in unbuilt]
-        if others:
+        if row.quarantine:
+            yield problem("workspaces", f"{row.name}: {row.quarantine}")
+        elif others:
             yield _troubled(row.name, others, has_failed=row.has_failed)
         elif row.current_id is None:
             yield warning("workspaces", f"{row.name}: not read yet")
         for found in unbuilt:
             yield warning("workspaces", f"{row.name}: {found['message']}")
-    sound = sum(not row.problems for row in rows)
+    sound = sum(not row.problems and row.quarantine is None for row in rows)
     if sound or not rows:
         yield ok("workspaces", f"{sound} of {len(rows)} without problems")
 

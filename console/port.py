@@ -74,7 +74,7 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceLine:
-    """A workspace in a list; `state` is loaded, warnings or failed."""
+    """A workspace in a list; `state` is loaded, warnings, failed or quarantine."""
 
     name: str
     state: str

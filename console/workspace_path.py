@@ -18,7 +18,7 @@ FLOW_FILES = (".yaml", ".yml", ".json", ".json5", ".kdl")
 def read_path(typed: str) -> tuple[Path, Loaded]:
     """The folder or workflow file, and its contents. Raises AuthorError if it cannot be read."""
     from apps.workspaces.errors import SourceError
-    from apps.workspaces.services import load
+    from apps.workspaces.loading import load
     from apps.workspaces.sources import read_file, read_folder
 
     path = Path(typed).expanduser().resolve()

@@ -17,6 +17,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+from apps.workspaces import stores
 from engine.errors import StroemError
 from engine.plain import plain
 from engine.settings.declared import OURS, Key, each, fill, section
@@ -110,6 +111,13 @@ def _credential(given: Given) -> str:
 
 def _text_or_nothing(given: Given) -> str:
     return text(given) if given.node.value != "" else ""
+
+
+def _names(given: Given) -> tuple[str, ...]:
+    found = words(given)
+    if not found or not all(word.strip() for word in found):
+        raise Wrong("must list at least one, and no empty text; `*` stands for all")
+    return found
 
 
 def _mail(given: Given) -> Mail | None:
@@ -219,8 +227,34 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """A rule: what references to secrets some workspaces may hold."""
+
+    needs: ClassVar[str] = " needs `workspaces`, `scheme` and `paths`"
+    workspaces: Annotated[tuple[str, ...], _names]
+    scheme: str
+    paths: Annotated[tuple[str, ...], _names]
+    parameters: tuple[str, ...] = ()
+
+    def find_objection(self) -> str | None:
+        known = (stores.ENV, stores.SOPS, *stores.SCHEMES)
+        if self.scheme not in known:
+            hint = did_you_mean(self.scheme, known)
+            return f"has no scheme that may be allowed: one of {', '.join(sorted(known))}{hint}"
+        ours = [name for name in self.parameters if stores.is_operators(name)]
+        if ours:
+            return (
+                f"cannot allow the parameter '{ours[0]}': addresses, authentication and files come"
+                " from the server's environment"
+            )
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class Secrets:
-    env_allowed: tuple[str, ...] = ()  # environment variables that workspaces may read
+    env_allowed: tuple[str, ...] = ()  # environment variables that all workspaces may read
+    references: Annotated[Mapping[str, Reference], _named(Reference)] = field(default_factory=dict)
+    timeout_s: Annotated[float, Key("timeout_secs"), number(at_least=1, at_most=60)] = 15.0
     key_file: Path | None = None  # None: `<data_dir>/secret.key`, created on first use
 
 
@@ -231,6 +265,20 @@ class Mcp:
     enabled: bool = False
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """The limits of reading a workspace, each in a process of its own."""
+
+    parallel: Annotated[int, number(at_least=1, at_most=64, whole=True)] = 4
+    timeout_s: Annotated[float, Key("timeout_secs"), number(at_least=1)] = 120.0
+    memory_mb: Annotated[int, number(at_least=200, whole=True)] = 1024
+    files: Annotated[int, number(at_least=1, whole=True)] = 20_000
+    workspace_mb: Annotated[int, number(at_least=1, whole=True)] = 200
+    definition_mb: Annotated[int, number(at_least=1, whole=True)] = 8
+    quarantine_after: Annotated[int, number(at_least=1, whole=True)] = 3
+    quarantine_s: Annotated[float, Key("quarantine_secs"), number(at_least=1)] = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +296,7 @@ class Config:
     auth: Auth = Auth()
     recovery: Recovery = Recovery()
     retention: Retention = Retention()
+    refresh: Refresh = Refresh()
     secrets: Secrets = Secrets()
     mcp: Mcp = Mcp()
     mail: Annotated[Mail | None, _mail] = None  # None: no mail is sent

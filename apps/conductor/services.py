@@ -19,7 +19,7 @@ from apps.fleet import presence
 from apps.jobs.upkeep import retention, sweeps
 from apps.workflow_actions import sweeps as workflow_actions
 from apps.workflow_actions.expectations import expects
-from apps.workspaces import services as workspaces
+from apps.workspaces.fetches import never_wait
 from engine.errors import StroemError
 
 log = logging.getLogger("stroem.conductor")
@@ -103,6 +103,7 @@ def _name_of(phase: Phase) -> str:
 
 def run_forever(stop: threading.Event, after_round: Callable[[], object] = lambda: None) -> None:
     """Run rounds until `stop` is set."""
+    never_wait()  # for the secrets of one workspace
     interval_s = settings.STROEM.recovery.sweep_interval_s
     next_sweep = next_tidy = next_expiry = 0.0
     while not stop.is_set():
@@ -117,7 +118,6 @@ def run_forever(stop: threading.Event, after_round: Callable[[], object] = lambd
         if now >= next_expiry:
             expire()
             next_expiry = now + settings.STROEM.retention.interval_s
-        _run([workspaces.refresh_due])
         after_round()
         close_old_connections()
         stop.wait(TICK_S)

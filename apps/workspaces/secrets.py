@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db.models import Count, Max
 
-from apps.workspaces.errors import SecretError
+from apps.workspaces.errors import SecretError, SecretsPending
 from apps.workspaces.models import Revision, Secret
 from apps.workspaces.references import resolve
 from apps.workspaces.sealing import unseal
@@ -109,7 +109,7 @@ def _renewed(
 ) -> _Known:
     try:
         return _read(revision_id, version, now)
-    except SecretError:
+    except (SecretError, SecretsPending):
         # A short outage of a secret store must not fail steps; a changed secret must be noticed.
         if known is None or known.version != version or now - known.fetched_at > KEEP_S:
             raise
@@ -123,20 +123,18 @@ def _renewed(
 def _read(revision_id: int, version: tuple[Any, ...], now: float) -> _Known:
     row = (
         Revision.objects.filter(pk=revision_id)
-        .values_list("workspace_id", "sealed_secrets")
+        .values_list("workspace_id", "workspace__name", "sealed_secrets")
         .first()
     )
     if row is None:
         raise NotFound(f"revision {revision_id} is gone; its workspace was removed")
-    workspace_id, sealed = row
+    workspace_id, workspace, sealed = row
     of_files = unseal(sealed) if sealed is not None else {"secrets": {}, "connections": {}}
     stored = Secret.objects.filter(workspace_id=workspace_id).values_list("name", "sealed")
     over = {name: unseal(value) for name, value in stored}
     # Values that the database overrides are not fetched.
-    secrets = (
-        resolve({name: value for name, value in of_files["secrets"].items() if name not in over})
-        | over
-    )
+    needed = {name: value for name, value in of_files["secrets"].items() if name not in over}
+    secrets = resolve(needed, workspace) | over
     connections = rendered(of_files["connections"], secrets)
     types = definition_of(revision_id).connection_types
     sensitive = secret_values(

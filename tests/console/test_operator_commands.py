@@ -22,7 +22,7 @@ from apps.workspaces.models import Revision, Workspace
 from engine.orders import Line, StepOutcome
 from tests.apps.jobs.builders import DONE, Hand, failed, fresh, start, workspace
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("readers")]
 Run = Callable[..., tuple[int, list[str], str]]
 
 FLOW = """

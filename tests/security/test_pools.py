@@ -25,7 +25,7 @@ from engine.spec.tags import action_key
 from tests.apps.jobs.builders import DONE, Hand, fresh, start, workspace
 from tests.apps.jobs.test_admin import client_of, person
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("readers")]
 FLOW = """\
 actions:
   work: {type: script, script: "true", tags: [vault]}

@@ -46,6 +46,10 @@ class WorkspaceRow:
         return "\n".join(self._texts("error")) or None
 
     @property
+    def quarantine(self) -> str | None:
+        return self.row.quarantine
+
+    @property
     def warnings(self) -> Sequence[str] | None:
         return self._texts("warning") or None
 
@@ -77,6 +81,7 @@ class WorkspaceShape(Shape[WorkspaceRow]):
     revision = serializers.CharField(allow_null=True)
     problems = ProblemShape(source="row.problems", many=True)
     error = serializers.CharField(required=False)
+    quarantine = serializers.CharField(required=False)
     warnings = serializers.ListField(child=serializers.CharField(), required=False)
 
 
@@ -84,6 +89,7 @@ class RefreshShape(Shape[Values]):
     workspace = serializers.CharField()
     revision = serializers.CharField(allow_null=True)
     refreshed = serializers.BooleanField()
+    error = serializers.CharField(required=False)
 
 
 class RemovedShape(Shape[Values]):

@@ -41,7 +41,7 @@ def _walk(directory: int, prefix: str, gatherer: Gatherer, depth: int) -> None:
     if depth > gatherer.limits.depth:
         gatherer.leave_out(prefix, f"it lies more than {gatherer.limits.depth} folders deep")
         return
-    for name in sorted(os.listdir(directory)):
+    for name in _names(directory, gatherer):
         path = f"{prefix}{name}"
         if name in NEVER or not gatherer.accepts(path):
             continue
@@ -52,6 +52,15 @@ def _walk(directory: int, prefix: str, gatherer: Gatherer, depth: int) -> None:
             _take(directory, name, path, gatherer, depth)
         except OSError as error:
             gatherer.leave_out(path, f"it cannot be read: {_reason(error)}")
+
+
+def _names(directory: int, gatherer: Gatherer) -> list[str]:
+    names = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            gatherer.see()
+            names.append(entry.name)
+    return sorted(names)
 
 
 def _take(directory: int, name: str, path: str, gatherer: Gatherer, depth: int) -> None:

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from apps.workspaces.errors import SourceError
+from apps.workspaces.errors import LimitError, SourceError
 from apps.workspaces.sources.tree import Limits, SourceFile, Tree
 from engine.plain import plain
 
@@ -19,7 +19,7 @@ def read_file(path: Path, limits: Limits = Limits()) -> Tree:  # noqa: B008  (a 
             if not stat.S_ISREG(found.st_mode):
                 raise SourceError(f"{plain(path)} is not a regular file")
             if found.st_size > limits.bytes:
-                raise SourceError(f"{plain(path)} is larger than {limits.bytes // 1_000_000} MB")
+                raise LimitError(f"{plain(path)} is larger than {limits.bytes // 1_000_000} MB")
             content = handle.read(limits.bytes)
     except OSError as error:
         raise SourceError(

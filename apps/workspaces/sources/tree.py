@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from apps.workspaces.errors import SourceError
+from apps.workspaces.errors import LimitError
 from engine.links import BadLink, follow
 from engine.plain import plain
 from engine.spec.model import Place, Problem
@@ -156,18 +156,27 @@ class Gatherer:
         self._links: dict[str, str] = {}
         self._size = 0
         self._warnings: list[Problem] = []
+        self._seen = 0
+
+    def see(self) -> None:
+        """One more entry, whether or not it becomes part of the workspace: looking at it takes
+        time, too. Raises LimitError."""
+        self._seen += 1
+        most = 2 * self.limits.files + 100
+        if self._seen > most:
+            raise self.too_many(f"{most} files, folders and skipped entries")
+
+    def too_many(self, what: str) -> LimitError:
+        return LimitError(f"the workspace holds more than {what}; leave out what is generated")
 
     def room_for(self, path: str, size: int) -> None:
-        """Raises SourceError if another file of this size would exceed a limit; call before reading
+        """Raises LimitError if another file of this size would exceed a limit; call before reading
         it."""
         if len(self._files) + len(self._links) >= self.limits.files:
-            raise SourceError(
-                f"the workspace holds more than {self.limits.files} files; leave out what is"
-                " generated"
-            )
+            raise self.too_many(f"{self.limits.files} files")
         if self._size + size > self.limits.bytes:
             most = self.limits.bytes // 1_000_000
-            raise SourceError(
+            raise LimitError(
                 f"the workspace is larger than {most} MB (at '{_shown(path)}'); keep data"
                 " outside of it"
             )
@@ -224,7 +233,7 @@ class Gatherer:
             for path, why in bad.items():
                 self.leave_out(path, f"it is a symbolic link, and {why}")
                 del links[path]
-        raise SourceError("the workspace's symbolic links hang on one another too deeply")
+        raise LimitError("the workspace's symbolic links hang on one another too deeply")
 
 
 def _name_problem(path: str) -> str | None:

@@ -282,6 +282,8 @@ def test_a_workspace_that_failed_to_load_says_where(shop: Any, operator: APIClie
     assert problem["line"] >= 1
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("readers")
 def test_refreshing_takes_the_newest_state_and_has_a_cooldown(shop: Any) -> None:
     Path(shop.location, "new.txt").write_text("x")
     admin = caller(Role.ADMIN)
