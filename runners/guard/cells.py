@@ -71,7 +71,7 @@ class Cells:
 
     def give_back(self, path: str) -> None:
         """Use it again, unless something in it would not die."""
-        if not is_occupied(path):
+        if not strays.is_occupied(path):
             self._idle.append(path)
 
     def _pick(self) -> str:
@@ -124,20 +124,12 @@ def remove(root: str) -> None:
     """End what is in the cgroups below `root`, and remove them."""
     deadline = time.monotonic() + _EMPTY_S
     while time.monotonic() < deadline:
+        strays.kill_members(root)
         strays.send(signal.SIGKILL, strays.list_members(root))
         _remove_empty(root)  # refused until the last process is wholly gone
         if not os.path.exists(root):
             return
         time.sleep(0.01)
-
-
-def is_occupied(path: str) -> bool:
-    """Whether a process lives in this cgroup or below it."""
-    try:
-        with open(f"{path}/cgroup.events", "rb") as file:
-            return b"populated 1" in file.read()
-    except OSError:
-        return False
 
 
 def _remove_empty(root: str) -> None:

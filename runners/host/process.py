@@ -25,7 +25,7 @@ from typing import Literal
 
 from engine.errors import AuthorError
 from runners.base import StopSignal, limit_grace
-from runners.guard import cells, strays
+from runners.guard import strays
 from runners.guard.cells import Cells
 from runners.guard.guard import Guard
 from runners.host import orphans
@@ -300,7 +300,7 @@ class _Supervision:
             elif self._deadline is not None and now >= self._deadline:
                 self._ask("timeout", now)
         elif now >= self._asked_at + self._grace_s:
-            strays.send(signal.SIGKILL, self._hunt.look(), (self._process.pid,))
+            self._hunt.kill(self._hunt.look())
             self._wake_at = now + 0.2
 
     def _ask(self, cause: Cause, now: float) -> None:
@@ -346,7 +346,7 @@ class _Supervision:
         if self._cell is None:
             self._hunt.know(orphans.find_disowned(adopted, self._process.pid))
         return (
-            (self._cell is not None and cells.is_occupied(self._cell))
+            strays.is_occupied(self._cell)
             or orphans.has_members(self._process.pid)
             or any(strays.read_marks(pid)[0] == self._attempt for pid in adopted)
             or self._hunt.has_known()
