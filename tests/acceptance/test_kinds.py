@@ -25,7 +25,7 @@ from tests.shared_house import Runs, _django_db_helper, shared_db, shared_runs  
 
 pytestmark = pytest.mark.django_db(transaction=True)
 KINDS = Path(__file__).with_name("kinds.yaml")
-OF_THE_TASK = ("input", "timeout", "retry", "max_concurrent_jobs", "flow")
+OF_THE_TASK = ("input", "timeout", "retry", "max_concurrent_jobs", "on_success", "flow")
 OF_THE_WORKSPACE = ("actions", "tasks", "secrets")
 
 
