@@ -37,6 +37,7 @@ class OutputProtocol:
         self.error: str | None = None
         self._warnings = 0
         self._has_state = False
+        self._is_misplaced = False
 
     def feed(self, line: str) -> str | None:
         """Take one line; returns a warning for the log, or None. Other lines are ignored."""
@@ -66,6 +67,15 @@ class OutputProtocol:
         self._fail(
             f"An OUTPUT: line is longer than the {self.max_bytes} bytes that a step may pass on; "
             "write the data to a file or a store and put its name in the output"
+        )
+
+    def misplace(self) -> str | None:
+        """Take an output line on standard error; returns a warning for the log, once."""
+        if self._is_misplaced:
+            return None
+        self._is_misplaced = True
+        return (
+            "Warning: an OUTPUT: line on standard error has no effect; print it on standard output"
         )
 
     def _fail(self, error: str) -> None:

@@ -164,7 +164,8 @@ class LineFeed:
 
     def _tell(self, stream: Stream, raw: bytes, dropped: int, is_output: bool, at: float) -> None:
         """Emit one line, of which `dropped` bytes were not kept."""
-        is_output = is_output and stream == "stdout"
+        is_misplaced = is_output and stream == "stderr"
+        is_output = is_output and not is_misplaced
         size = len(raw) + dropped + 1
         shown = raw.rstrip(b"\r") if b"\r" in raw else raw
         if b"\r" in shown and not is_output:
@@ -185,6 +186,8 @@ class LineFeed:
             self._note_output(raw, dropped)
         elif text.startswith(UNBUILT) and stream == "stdout":
             self._warn(text)
+        elif is_misplaced and (warning := self.output.misplace()) is not None:
+            self.say(warning)
 
     def _note_output(self, raw: bytes, dropped: int) -> None:
         if dropped:

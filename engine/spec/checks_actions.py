@@ -318,25 +318,6 @@ def check_task_references(draft: Draft) -> Iterator[Problem]:
             yield error(draft.in_action(name, "task"), "missing-task", message)
 
 
-def check_approvals(draft: Draft) -> Iterator[Problem]:
-    for name, subject, action in draft.actions():
-        if action.type != "approval":
-            continue
-        place = draft.in_action(name, "min_approvals")
-        users, groups = action.approvers.get("users", ()), action.approvers.get("groups", ())
-        if not 1 <= action.min_approvals <= 100:
-            message = (
-                f"{subject} min_approvals must be between 1 and 100, got {action.min_approvals}"
-            )
-            yield error(place, "approvers", message)
-        elif users and not groups and action.min_approvals > len(set(users)):
-            message = (
-                f"{subject} needs {action.min_approvals} approvals, but only {len(set(users))} may"
-                " approve"
-            )
-            yield error(place, "approvers", message)
-
-
 def _agents(draft: Draft) -> Iterator[tuple[str, str, Action]]:
     for name, subject, action in draft.actions():
         if action.type == "agent":
@@ -407,7 +388,6 @@ CHECKS = (
     check_variables,
     check_action_limits,
     check_task_references,
-    check_approvals,
     check_agent_limits,
     check_agent_tools,
     check_agent_turns,

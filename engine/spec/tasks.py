@@ -221,6 +221,12 @@ def read_hooks(entry: Entry, owner: str) -> Hooks:
 
 def _read_hook_list(entry: Entry, owner: str, event: str) -> list[Hook]:
     found: list[Hook] = []
+    given = entry.get(event)
+    if given is not None and given.value == () and owner != "Workspace":
+        message = (
+            f"{owner} {event} is empty and has no effect; the workspace's list applies, if any"
+        )
+        entry.problems.warning(entry.at(event), "hooks", message)
     for index, node in enumerate(entry.items(event)):
         hook = Entry(node, f"{owner} {event}[{index}]", entry.problems)
         hook.refuse_unknown(("action", "input"))

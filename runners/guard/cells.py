@@ -181,6 +181,7 @@ def remove(root: str) -> None:
     """End what is in the cgroups below `root`, and remove them."""
     deadline = time.monotonic() + _EMPTY_S
     while time.monotonic() < deadline:
+        strays.kill_members(root)
         strays.send(signal.SIGKILL, strays.list_members(root))
         _remove_empty(root)  # refused until the last process is wholly gone
         if not os.path.exists(root):

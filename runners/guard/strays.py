@@ -160,6 +160,24 @@ def list_members(cell: str) -> set[int]:
     return found
 
 
+def is_occupied(cell: str | None) -> bool:
+    """Whether a process lives in this cgroup or below it. Sure, where a look may miss one that
+    forks and ends all the time."""
+    if cell is None:
+        return False
+    try:
+        with open(f"{cell}/cgroup.events", "rb") as file:
+            return b"populated 1" in file.read()
+    except OSError:
+        return False
+
+
+def kill_members(cell: str) -> None:
+    """KILL everything in a cgroup at once, where the kernel can (5.14)."""
+    with suppress(OSError), open(f"{cell}/cgroup.kill", "wb") as file:
+        file.write(b"1")
+
+
 def list_processes() -> list[Process]:
     if not _HAS_PROC:
         return _list_by_ps()
@@ -222,6 +240,13 @@ class Hunt:
         self._known = {pid: alive[pid].started for pid in found}
         return found
 
+    def kill(self, found: Iterable[int]) -> None:
+        """KILL what a look found. A cgroup is killed as a whole: a process that forks faster than
+        we look does not escape."""
+        if self.cell is not None:
+            kill_members(self.cell)
+        send(signal.SIGKILL, found, self.groups)
+
     def has_known(self) -> bool:
         """Whether a process found at the last look lives; costs nothing when it found none."""
         found = (read_process(pid) for pid in self._known)
@@ -281,11 +306,12 @@ def end(
     empty_looks = 0
     while True:
         found = hunt.look()
-        empty_looks = 0 if found else empty_looks + 1
+        is_empty = not found and not is_occupied(hunt.cell)
+        empty_looks = empty_looks + 1 if is_empty else 0
         waited = time.monotonic() - began
         if empty_looks >= 2 or waited > give_up_s:
             return found
-        if found and waited >= grace_s:
-            send(signal.SIGKILL, found, hunt.groups)
+        if not is_empty and waited >= grace_s:
+            hunt.kill(found)
         between()
         time.sleep(_SCAN_INTERVAL_S)

@@ -303,7 +303,7 @@ class _Supervision:
             elif self._deadline is not None and now >= self._deadline:
                 self._ask("timeout", now)
         elif now >= self._asked_at + self._grace_s:
-            strays.send(signal.SIGKILL, self._hunt.look(), (self._process.pid,))
+            self._hunt.kill(self._hunt.look())
             self._wake_at = now + 0.2
 
     def _ask(self, cause: Cause, now: float) -> None:

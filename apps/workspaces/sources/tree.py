@@ -20,6 +20,11 @@ FILE_MODE, PROGRAM_MODE = 0o644, 0o755
 LONGEST_PATH = 1000
 WORKFLOWS = ".workflows"
 _MOST_PASSES = 40
+_MOST_WARNINGS = 100
+_WINDOWS = (
+    "it has Windows line ends (CR LF): as a `source` it runs with LF, but a script that reads it"
+    " with '.' takes CR for a part of each line's last word; save it with LF"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +190,8 @@ class Gatherer:
         self.room_for(path, len(content))
         self._files[path] = SourceFile(path, content, is_program)
         self._size += len(content)
+        if path.endswith((".sh", ".bash")) and b"\r\n" in content:
+            self._warn(path, "line_ends", _WINDOWS)
 
     def add_link(self, path: str, target: str) -> None:
         """A symbolic link; `tree` leaves it out if it leads out of the workspace or to nothing."""
@@ -195,10 +202,11 @@ class Gatherer:
         self._links[path] = target
 
     def leave_out(self, path: str, why: str) -> None:
-        if len(self._warnings) < 100:
-            self._warnings.append(
-                Problem(Place(_shown(path)), "left_out", f"left out: {why}", "warning")
-            )
+        self._warn(path, "left_out", f"left out: {why}")
+
+    def _warn(self, path: str, code: str, message: str) -> None:
+        if len(self._warnings) < _MOST_WARNINGS:
+            self._warnings.append(Problem(Place(_shown(path)), code, message, "warning"))
 
     def accepts(self, path: str) -> bool:
         """False, with a warning, for names that not every worker can store."""

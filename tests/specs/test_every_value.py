@@ -1,138 +1,16 @@
-"""Every key has an effect, or something says that it has none: keys of workflow files, settings,
-values of the chart, and environment variables."""
+"""Every value of the chart changes what is installed, or is refused. The keys of workflow files, the
+settings and the environment variables are in `test_effects*.py`."""
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-import re
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from engine.spec import model
-from engine.spec.fields import ACTION_FIELDS, STEP_FIELDS, TASK_FIELDS, TOP_FIELDS
-from stroem_project import config
-from tests.engine.spec.builders import load
 from tests.specs.chart import CHART, GIVEN, helm
-from workers import config as worker_config
-
-ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("apps", "console", "engine", "runners", "standalone", "stroem_project", "workers")
-RENAMED = {"name": "title", "flow": "flow"}
-
-# -- workflow files ------------------------------------------------------------------------------
-
-# what is read while the files are, and nothing of it is left afterwards
-AT_READING = {"type", "action", "on_success", "on_error", "on_cancel", "on_suspended"}
-# without effect in this version: the file that uses the key, and what validate says
-WITHOUT = {
-    **dict.fromkeys(
-        "provider model system_prompt prompt temperature max_tokens max_turns interactive tools".split(),
-        ("actions: { a: { type: agent, provider: p, prompt: x } }", "agent actions"),
-    ),
-    "mode": (
-        "tasks: { t: { mode: local, flow: { s: { type: script, script: x } } } }",
-        "no effect",
-    ),
-    "mcp_servers": ("mcp_servers: { m: { transport: stdio, command: x } }", "MCP servers"),
-    "triggers": (
-        "tasks: { t: { flow: { s: { type: script, script: x } } } }\n"
-        "triggers: { n: { type: scheduler, cron: '0 3 * * *', task: t } }",
-        "triggers, which never fire",
-    ),
-}
-# documentation for people and for agents, as the reference says
-DOCUMENTS = {"output"}
-KEYS = {*ACTION_FIELDS, *STEP_FIELDS, *TASK_FIELDS, *TOP_FIELDS}
-OF_PARTS = {
-    field.name
-    for part in (model.InputField, model.Retry, model.Escalation, model.WorkflowAction, model.Hook)
-    for field in dataclasses.fields(part)
-} - {"place"}
-
-
-@cache
-def attributes_read(*left_out: str) -> frozenset[str]:
-    """The names of attributes that our code reads, outside of the files that only declare them."""
-    found: set[str] = set()
-    for room in ROOMS:
-        for path in (ROOT / room).rglob("*.py"):
-            if not any(str(path.relative_to(ROOT)).startswith(part) for part in left_out):
-                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
-                        found.add(node.attr)
-                    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                        found.add(node.value)
-    return frozenset(found)
-
-
-@pytest.mark.parametrize("key", sorted((KEYS | OF_PARTS) - AT_READING - DOCUMENTS))
-def test_a_key_of_a_workflow_file_is_used_or_validate_says_that_it_is_not(key: str) -> None:
-    if key == "settings":
-        pasted = "actions: { a: { type: script, script: 'echo {{ input.x }}' } }\n"
-        assert not load(pasted).errors
-        assert load(pasted + "settings: { unsafe_templates: refuse }").errors
-    elif key in WITHOUT:
-        text, said = WITHOUT[key]
-        assert any(said in problem.message for problem in load(text).problems)
-    else:
-        used = attributes_read("engine/spec")
-        assert RENAMED.get(key, key) in used or key in used
-
-
-# -- settings ------------------------------------------------------------------------------------
-
-SAID_BY_DOCTOR = {"libraries"}
-
-
-def settings_of(kind: Any) -> Iterator[str]:
-    for field in dataclasses.fields(kind):
-        yield field.name
-
-
-PARTS = [
-    thing
-    for module in (config, worker_config)
-    for thing in vars(module).values()
-    if dataclasses.is_dataclass(thing) and thing.__module__ == module.__name__
-]
-SETTINGS = sorted({name for part in PARTS for name in settings_of(part)} - {"worker"})
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-def test_a_setting_is_read_or_doctor_says_that_it_is_not(name: str) -> None:
-    if name in SAID_BY_DOCTOR:
-        health = (ROOT / "console" / "health.py").read_text(encoding="utf-8")
-        assert f'"{name}"' in health
-    else:
-        assert name in attributes_read("engine/settings")
-
-
-# -- environment variables -----------------------------------------------------------------------
-
-DOCUMENTED = sorted(
-    {
-        name
-        for page in ("guides/authoring.md", "guides/inputs.md", "reference/configuration.md")
-        for name in re.findall(
-            r"\bSTROEM_(?!INPUT_(?!FILE))[A-Z]+(?:_[A-Z]+)*\b", (ROOT / "docs" / page).read_text()
-        )
-    }
-)
-
-
-@pytest.mark.parametrize("name", DOCUMENTED)
-def test_a_documented_variable_is_known_to_the_code(name: str) -> None:
-    files = (path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
-    assert any(name in path.read_text(encoding="utf-8") for path in files)
-
-
-# -- the chart -----------------------------------------------------------------------------------
 
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 OWN_SECRET = {
