@@ -62,7 +62,11 @@ def rerun_job(job_id: UUID, *, actor: User | None, given: Mapping[str, Any] | No
     if old is None or old.workspace.current is None:
         raise NotFound(f"Job {job_id} not found")
     origin = Origin(
-        "rerun", actor.email if actor else "", actor.pk if actor else None, rerun_of_id=old.id
+        "rerun",
+        actor.email if actor else "",
+        actor.pk if actor else None,
+        rerun_of_id=old.id,
+        scheduled_at=old.scheduled_at,
     )
     values = contexts.clear_input(old) if given is None else given
     return start_at(

@@ -17,8 +17,8 @@ from django.db import transaction
 from django.db.models import DurationField, ExpressionWrapper, F, Q, Value
 from django.db.models.functions import Now
 
+from apps.workspaces import ports, snapshots, sops
 from apps.workspaces import secrets as secret_store
-from apps.workspaces import snapshots, sops
 from apps.workspaces.approvers import unknown_approvers
 from apps.workspaces.errors import SecretError, SourceError
 from apps.workspaces.models import Blob, Revision, Secret, Workspace
@@ -122,6 +122,7 @@ def refresh(workspace: Workspace) -> Workspace:
     problems += _secrets_written_out(loaded.workspace)
     if any(action.type == "approval" for action in loaded.workspace.actions.values()):
         problems += unknown_approvers(loaded.workspace)
+    problems += ports.doubts(workspace, loaded.workspace)
     return _note(
         workspace, problems, _freeze(workspace, tree, _settled(workspace, loaded.workspace))
     )
@@ -343,7 +344,10 @@ def _note(
     }
     if revision is not None:
         values["current"] = revision
-    Workspace.objects.filter(pk=workspace.pk).update(**values)
+    with transaction.atomic():
+        Workspace.objects.filter(pk=workspace.pk).update(**values)
+        if revision is not None:
+            ports.came_into_force(workspace, revision)
     return Workspace.objects.select_related("current").get(pk=workspace.pk)
 
 

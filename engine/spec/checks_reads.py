@@ -63,7 +63,7 @@ class Reads:
         return frozenset(
             str(trigger.options.get(key))
             for trigger in triggers
-            if trigger.type != "scheduler"
+            if trigger.type in ("webhook", "event_source")
             for key in ("task", "target_task")
         )
 

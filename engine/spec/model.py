@@ -17,6 +17,7 @@ ActionType = Literal["script", "docker", "pod", "task", "agent", "approval"]
 RunnerName = Literal["local", "docker", "pod"]
 OnWorkerLost = Literal["fail", "retry"]
 PullPolicy = Literal["missing", "always", "never"]
+TriggerType = Literal["scheduler", "webhook", "event_source", "job"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,11 +264,16 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    type: Literal["scheduler", "webhook", "event_source"]
-    options: Mapping[str, Any]  # every other key, checked and with defaults
+    type: TriggerType
+    options: Mapping[str, Any]  # every other key, checked and with defaults; times in seconds
     enabled: bool = True
     input: Mapping[str, Any] = field(default_factory=dict)
     place: Place = Place()
+
+    @property
+    def starts(self) -> str:
+        """The task whose jobs it starts."""
+        return str(self.options.get("target_task") or self.options.get("task") or "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,11 +40,6 @@ WITHOUT = {
         "no effect",
     ),
     "mcp_servers": ("mcp_servers: { m: { transport: stdio, command: x } }", "MCP servers"),
-    "triggers": (
-        "tasks: { t: { flow: { s: { type: script, script: x } } } }\n"
-        "triggers: { n: { type: scheduler, cron: '0 3 * * *', task: t } }",
-        "triggers, which never fire",
-    ),
 }
 # documentation for people and for agents, as the reference says
 DOCUMENTS = {"output"}
