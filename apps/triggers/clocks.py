@@ -81,13 +81,17 @@ def _turn(trigger_id: int, now: datetime) -> bool:
 
 
 def occasion_of(trigger: Trigger, slot: datetime) -> Occasion:
+    return Occasion(Firing.Cause.SLOT, times_of(trigger, slot), slot=slot)
+
+
+def times_of(trigger: Trigger, slot: datetime) -> dict[str, str | None]:
+    """What templates read: the slot, and the one fired before it, in the trigger's time zone."""
     zone = slots.zone_of(clock_of(trigger))
     previous = trigger.last_slot
-    context = {
+    return {
         "scheduled_at": slot.astimezone(zone).isoformat(),
         "previous_at": previous.astimezone(zone).isoformat() if previous else None,
     }
-    return Occasion(Firing.Cause.SLOT, context, slot=slot)
 
 
 def run(stop: threading.Event) -> None:

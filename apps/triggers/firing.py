@@ -35,6 +35,7 @@ from engine.lifecycle import OPEN_JOB, FiringEventKind, FiringStatus
 from engine.spec.model import Trigger as Definition
 
 log = logging.getLogger("stroem.triggers")
+UNTOUCHED = "waits its turn"  # the end of a job left it; nothing was decided yet
 SOURCES = {"webhook": "webhook", "event_source": "event_source"}  # others: trigger
 
 
@@ -51,6 +52,7 @@ class Occasion:
     user_id: int | None = None
     given: Mapping[str, Any] = field(default_factory=dict, repr=False)
     allow_unknown: bool = False
+    hidden: tuple[str, ...] = field(default=(), repr=False)  # secret values in the context
 
     @property
     def is_by_hand(self) -> bool:
@@ -88,7 +90,7 @@ def fire_locked(trigger: Trigger, occasion: Occasion, now: datetime) -> Firing:
     )
     attempt = _Attempt(trigger, occasion, row, now)
     attempt.begin()
-    return row
+    return attempt.row
 
 
 def _first(trigger: Trigger, occasion: Occasion) -> Firing | None:
@@ -108,8 +110,34 @@ def resume(firing_id: int, trigger_id: int, now: datetime) -> bool:
     if not trigger.is_live:
         reason = "the trigger was paused, disabled or removed while this waited"
         return transitions.move(row, FiringEventKind.SKIPPED, reason=reason)
-    attempt = _Attempt(trigger, _opened(row), row, now)
-    return attempt.go_on()
+    occasion = _opened(row)
+    if row.cause == Firing.Cause.JOB and row.reason == UNTOUCHED:
+        row.delete()  # from here on as if the job had ended just now
+        fire_locked(trigger, occasion, now)
+        return True
+    return _Attempt(trigger, occasion, row, now).go_on()
+
+
+def waiting_row(trigger: Trigger, occasion: Occasion, now: datetime, reason: str) -> Firing:
+    """A firing that waits, not written yet; its occasion is sealed with it."""
+    kept = {
+        "context": dict(occasion.context),
+        "given": dict(occasion.given),
+        "user_id": occasion.user_id,
+        "allow_unknown": occasion.allow_unknown,
+        "hidden": list(occasion.hidden),
+    }
+    return Firing(
+        trigger=trigger,
+        cause=occasion.cause,
+        slot=occasion.slot,
+        key=occasion.key,
+        by=occasion.by,
+        status=FiringStatus.WAITING,
+        reason=reason,
+        due_at=now,
+        sealed=seal(kept),
+    )
 
 
 def _opened(row: Firing) -> Occasion:
@@ -123,6 +151,7 @@ def _opened(row: Firing) -> Occasion:
         kept["user_id"],
         kept["given"],
         kept["allow_unknown"],
+        tuple(kept["hidden"]),
     )
 
 
@@ -243,6 +272,7 @@ class _Attempt:
             {**self.occasion.given, **values},
             origin,
             allow_unknown=self.occasion.allow_unknown,
+            hidden=self.occasion.hidden,
         )
 
     def _revision(self) -> Revision:
@@ -261,7 +291,7 @@ class _Attempt:
         return {**self.occasion.context, "trigger": about, "secret": secrets, "secrets": secrets}
 
     def _refuse(self, error: StroemError) -> None:
-        reason = str(redact(str(error), self._masks()))
+        reason = str(redact(str(error), (*self._masks(), *self.occasion.hidden)))
         self._end(FiringEventKind.REFUSED, reason)
         transitions.note_refused(self.trigger.pk, reason, self.now)
 
@@ -284,16 +314,11 @@ class _Attempt:
     def _wait(self, wait: timedelta, reason: str) -> None:
         if self.row.pk is not None:
             return  # it waits already
-        self.row.status, self.row.reason = FiringStatus.WAITING, reason
-        self.row.due_at = self.now + wait
-        self.row.sealed = seal(
-            {
-                "context": dict(self.occasion.context),
-                "given": dict(self.occasion.given),
-                "user_id": self.occasion.user_id,
-                "allow_unknown": self.occasion.allow_unknown,
-            }
+        key, self.row = (
+            self.row.idempotency,
+            waiting_row(self.trigger, self.occasion, self.now + wait, reason),
         )
+        self.row.idempotency = key
         self._write()
 
     def _write(self) -> None:

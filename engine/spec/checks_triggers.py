@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from engine import dag
 from engine.errors import AuthorError, InputError
 from engine.spec import cron, inputs
 from engine.spec.draft import Draft
-from engine.spec.fields import PRIMITIVES
+from engine.spec.fields import HOOK_LISTS, PRIMITIVES
 from engine.spec.model import Problem, Task, Trigger
 from engine.spec.problems import did_you_mean, error, shorten, warning
 from engine.spec.triggers import TYPES
@@ -125,14 +126,20 @@ def check_event_sources(draft: Draft) -> Iterator[Problem]:
 
 def check_circles(draft: Draft) -> Iterator[Problem]:
     """Tasks that start each other when they end would never come to rest."""
-    follows: dict[str, list[tuple[str, str]]] = {}
-    for name, _, trigger in _triggers(draft, _ENDS_OF_JOBS):
-        watched, started = trigger.options["on_job"]["task"], trigger.options["task"]
-        if watched is not None and started is not None and trigger.enabled:
-            follows.setdefault(watched, []).append((started, name))
-    for name, subject, trigger in _triggers(draft, _ENDS_OF_JOBS):
-        watched, started = trigger.options["on_job"]["task"], trigger.options["task"]
-        if trigger.enabled and started is not None and _reaches(follows, started, watched):
+    found = [
+        (name, subject, trigger.options["on_job"]["task"], trigger.options["task"])
+        for name, subject, trigger in _triggers(draft, _ENDS_OF_JOBS)
+        if trigger.enabled
+    ]
+    follows: dict[str, set[str]] = {}
+    for _, _, watched, started in found:
+        if watched is not None and started is not None:
+            follows.setdefault(watched, set()).add(started)
+    if follows:
+        for name in draft.workspace.tasks:
+            follows.setdefault(name, set()).update(_called(draft, name))
+    for name, subject, watched, started in found:
+        if started is not None and watched in dag.closure(follows, [started]):
             message = (
                 f"{subject} starts task '{shorten(started)}', whose end leads to task"
                 f" '{shorten(watched)}' again: the jobs would never come to rest"
@@ -140,14 +147,15 @@ def check_circles(draft: Draft) -> Iterator[Problem]:
             yield error(draft.at("triggers", name, "on_job"), "circle", message)
 
 
-def _reaches(follows: Mapping[str, list[tuple[str, str]]], start: str, wanted: str) -> bool:
-    seen, waiting = {start}, [start]
-    while waiting:
-        for started, _ in follows.get(waiting.pop(), ()):
-            if started not in seen:
-                seen.add(started)
-                waiting.append(started)
-    return wanted in seen
+def _called(draft: Draft, name: str) -> Iterator[str]:
+    """The tasks that a job of this task starts, as steps and as hooks."""
+    task = draft.workspace.tasks[name]
+    names = [step.action for step in task.flow.values()]
+    names += [hook.action for event in HOOK_LISTS for hook in getattr(task.hooks, event)]
+    for action in names:
+        found = draft.workspace.actions.get(action)
+        if found is not None and found.task is not None:
+            yield found.task
 
 
 def check_trigger_inputs(draft: Draft) -> Iterator[Problem]:

@@ -17,7 +17,6 @@ _MOST_NAMES = 5
 UNFIRED = {
     "webhook": "webhooks, which never fire:",
     "event_source": "event sources, which never fire:",
-    "job": "triggers of type job, which never fire:",
 }
 _STATE = re.compile(r"\b(GLOBAL_)?STATE(: ?[{$%\"'\\]|_DIR\b|_OUT_DIR\b)")
 _ARTIFACTS = re.compile(r"\bARTIFACTS_DIR\b")

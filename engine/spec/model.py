@@ -254,6 +254,7 @@ class Task:
     hooks: Hooks = Hooks()
     priority: int = 0
     max_concurrent_jobs: int | None = None
+    manual: bool = True  # False: only triggers, hooks and other tasks start it
     workflow_actions: tuple[WorkflowAction, ...] = ()
     slurm_schedulers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     source_format: Literal["stroem", "torc"] = "stroem"
