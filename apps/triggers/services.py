@@ -85,10 +85,10 @@ def next_runs(trigger: Trigger, now: datetime, count: int = NEXT) -> list[dateti
 def troubles() -> Iterator[tuple[str, str]]:
     """(workspace/trigger, sentence) of those that cannot do what their files say."""
     now = transitions.database_now()
-    rows = list(Trigger.objects.live().select_related("workspace").order_by("workspace_id", "name"))
-    contents = definitions_of(
-        {row.workspace.current_id for row in rows if row.workspace.current_id}
-    )
+    live = Trigger.objects.live().select_related("workspace")
+    rows = list(live.order_by("workspace_id", "name"))
+    currents = [row.workspace.current_id for row in rows]
+    contents = definitions_of({current for current in currents if current is not None})
     for row in rows:
         current = row.workspace.current_id
         if current not in contents or row.task not in contents[current].tasks:
