@@ -154,8 +154,17 @@ def test_bars_fit_under_their_scale() -> None:
 
 
 def test_every_status_has_a_badge_and_every_badge_a_status() -> None:
-    enums = (StepStatus, JobStatus, RequestStatus, AllocationStatus, Outcome, WorkerState)
+    enums = (
+        StepStatus,
+        JobStatus,
+        RequestStatus,
+        AllocationStatus,
+        Outcome,
+        WorkerState,
+        FiringStatus,
+    )
     statuses = {str(status) for enum in enums for status in enum}
     statuses |= {*AttemptStatus, *ActionStatus, *RUN_STATUSES}
     of_workspaces = {"loaded", "warnings", "broken"}
-    assert {str(status) for status in LOOKS} == statuses | of_workspaces
+    of_triggers = {"failing", "paused", "off", "gone"}
+    assert {str(status) for status in LOOKS} == statuses | of_workspaces | of_triggers
