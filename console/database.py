@@ -29,6 +29,9 @@ from apps.jobs.flow import restarts
 from apps.jobs.log.cursors import EVERYTHING, Choice, Cursor, Whose, read
 from apps.jobs.models import Attempt, Job, Step
 from apps.jobs.upkeep.removal import remove_workspace
+from apps.triggers import services as triggers
+from apps.triggers import transitions
+from apps.triggers.models import Trigger
 from apps.workflow_actions import snapshots
 from apps.workspaces import services as workspaces
 from apps.workspaces.models import Workspace
@@ -36,6 +39,7 @@ from apps.workspaces.refreshing.rounds import refresh
 from apps.workspaces.snapshots import definition_of, definitions_of
 from console import port
 from engine.errors import Conflict, InputError, NotFound
+from engine.lifecycle import FiringStatus
 from engine.spec.problems import did_you_mean
 
 JOB_LINE = (
@@ -118,6 +122,45 @@ class Database:
             ],
             snapshots.actions_of(job),
         )  # fmt: skip
+
+    def triggers(self, workspace: str | None) -> list[port.TriggerLine]:
+        _check_names(workspace, None)
+        rows = Trigger.objects.select_related("workspace").order_by("workspace__name", "name")
+        if workspace is not None:
+            rows = rows.filter(workspace__name=workspace)
+        now = transitions.database_now()
+        return [
+            port.TriggerLine(
+                row.workspace.name,
+                row.name,
+                triggers.state_of(row),
+                row.kind,
+                triggers.described(row),
+                row.task,
+                triggers.next_runs(row, now),
+                row.last_fired_at,
+                row.failures,
+                row.last_error,
+            )
+            for row in rows
+        ]
+
+    def act_on_trigger(self, workspace: str, name: str, what: str, email: str | None) -> str:
+        _check_names(workspace, None)
+        user = _operator(email, workspace)
+        by = user.email if user else "operator"
+        row = Trigger.objects.filter(workspace__name=workspace, name=name).first()
+        if row is None:
+            names = Trigger.objects.filter(workspace__name=workspace).values_list("name", flat=True)
+            hint = did_you_mean(name, names)
+            raise NotFound(f"Workspace '{workspace}' has no trigger '{name}'{hint}")
+        if what == "fire":
+            found = triggers.fire_by_hand(row.pk, user=user, by=by)
+            if found.job_id is None and found.status != FiringStatus.WAITING:
+                raise Conflict(f"No job was started: {found.reason}")
+            return str(found.job_id or f"The trigger fired; it {found.reason}.")
+        (triggers.pause if what == "pause" else triggers.resume)(row.pk, by=by)
+        return f"Trigger '{name}' " + ("is paused." if what == "pause" else "fires again.")
 
     def log(
         self, job_ids: Collection[UUID], after: str, *, step: str = "", action: str = ""

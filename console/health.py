@@ -57,6 +57,7 @@ def examine(worker_file: Path | None = None) -> Iterator[Finding]:
         yield from _guarded("migrations", _migrations)
         yield from _guarded("workers", _workers)
         yield from _guarded("workspaces", _workspaces)
+        yield from _guarded("triggers", _triggers)
     yield from _broker()
     yield from _docker()
     yield from examine_cluster(worker_file)
@@ -137,6 +138,16 @@ def _workspaces() -> Iterator[Finding]:
     sound = sum(not row.problems and row.quarantine is None for row in rows)
     if sound or not rows:
         yield ok("workspaces", f"{sound} of {len(rows)} without problems")
+
+
+def _triggers() -> Iterator[Finding]:
+    from apps.triggers.services import troubles
+
+    troubled = list(troubles())
+    for name, trouble in troubled:
+        yield warning("triggers", f"{name}: {trouble}")
+    if not troubled:
+        yield ok("triggers", "none is in trouble")
 
 
 def _troubled(name: str, problems: Sequence[Mapping[str, Any]], *, has_failed: bool) -> Finding:

@@ -73,6 +73,22 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True)
+class TriggerLine:
+    """A trigger in a list; `state` is live, failing, paused, off or gone."""
+
+    workspace: str
+    name: str
+    state: str
+    type: str
+    fires: str
+    task: str
+    next: Sequence[datetime]
+    last_fired_at: datetime | None
+    failures: int
+    last_error: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkspaceLine:
     """A workspace in a list; `state` is loaded, warnings, failed or quarantine."""
 
@@ -217,6 +233,11 @@ class Platform(Protocol):
         """Those that failed to load first, then by name."""
 
     def tasks(self, workspace: str | None) -> list[TaskLine]: ...
+    def triggers(self, workspace: str | None) -> list[TriggerLine]: ...
+    def act_on_trigger(self, workspace: str, name: str, what: str, email: str | None) -> str:
+        """Pause, resume or fire it; returns what was done, and the id of a started job on the last
+        line."""
+
     def log(
         self, job_ids: Collection[UUID], after: str, *, step: str = "", action: str = ""
     ) -> LogPiece:

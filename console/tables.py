@@ -1,4 +1,4 @@
-"""Lists of workspaces and tasks in a terminal."""
+"""Lists of workspaces, tasks and triggers in a terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from console.port import TaskLine, WorkspaceLine
+from console.port import TaskLine, TriggerLine, WorkspaceLine
 from console.screen import clean
 
 LONGEST_CELL = 60
@@ -40,7 +40,28 @@ def tasks(found: Iterable[TaskLine]) -> Iterator[str]:
     ))  # fmt: skip
 
 
-def as_json(row: WorkspaceLine | TaskLine) -> str:
+def triggers(found: Iterable[TriggerLine]) -> Iterator[str]:
+    header = ("WORKSPACE", "TRIGGER", "STATE", "TASK", "NEXT (UTC)", "LAST (UTC)", "FIRES")
+    return table(header, ((
+        row.workspace, row.name, f"{row.state} ({row.failures})" if row.failures else row.state,
+        row.task, _moment(row.next[0]) if row.next else "none",
+        _moment(row.last_fired_at) if row.last_fired_at else "never", row.fires,
+    ) for row in found))  # fmt: skip
+
+
+def next_runs(found: Iterable[TriggerLine]) -> Iterator[str]:
+    header = ("WORKSPACE", "TRIGGER", "NEXT RUNS (UTC)")
+    return table(header, (
+        (row.workspace if first else "", row.name if first else "", _moment(run))
+        for row in found for first, run in ((run is row.next[0], run) for run in row.next)
+    ))  # fmt: skip
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def as_json(row: WorkspaceLine | TaskLine | TriggerLine) -> str:
     shown: dict[str, Any] = asdict(row)
     if isinstance(row, TaskLine):
         shown["inputs"] = {

@@ -269,6 +269,32 @@ REQUEST_TABLE: dict[tuple[RequestStatus, RequestEventKind], RequestStatus] = {
     (RequestStatus.OPEN, RequestEventKind.CANCELLED): RequestStatus.CANCELLED,
 }
 
+
+class FiringStatus(StrEnum):
+    """Of one time that a trigger fired, or should have."""
+
+    WAITING = "waiting"  # for quiet, for room, or for the workspace to be read again
+    STARTED = "started"  # a job
+    SKIPPED = "skipped"  # by the trigger's own rules
+    MISSED = "missed"  # nobody was there at the time
+    REFUSED = "refused"  # the job could not be created
+    SUPERSEDED = "superseded"  # by a later one, before its job started
+
+
+class FiringEventKind(StrEnum):
+    STARTED = "started"
+    SKIPPED = "skipped"
+    REFUSED = "refused"
+    SUPERSEDED = "superseded"
+
+
+FIRING_TABLE: dict[tuple[FiringStatus, FiringEventKind], FiringStatus] = {
+    (FiringStatus.WAITING, FiringEventKind.STARTED): FiringStatus.STARTED,
+    (FiringStatus.WAITING, FiringEventKind.SKIPPED): FiringStatus.SKIPPED,
+    (FiringStatus.WAITING, FiringEventKind.REFUSED): FiringStatus.REFUSED,
+    (FiringStatus.WAITING, FiringEventKind.SUPERSEDED): FiringStatus.SUPERSEDED,
+}
+
 Status = TypeVar("Status", bound=StrEnum)
 Event = TypeVar("Event", bound=StrEnum)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -178,6 +179,7 @@ def _environment(
         "STROEM_STEP_NAME": claim.step_name,
         "STROEM_WORKSPACE": claim.workspace,
         "STROEM_ATTEMPT_NUMBER": str(claim.number),
+        **({"STROEM_SCHEDULED_AT": _moment(claim.scheduled_at)} if claim.scheduled_at else {}),
         **material.environment,
     }
     notes = []
@@ -194,6 +196,10 @@ def _environment(
         if name in own:
             notes.append(f"Warning: {env[variable]}")
     return env, tuple(notes)
+
+
+def _moment(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _reason(name: str, variable: str, size: int) -> str:

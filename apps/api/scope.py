@@ -16,6 +16,7 @@ from apps.accounts.grants import Person, allows, role_on, signed_in, visible
 from apps.accounts.models import ApiToken, Role
 from apps.fleet.models import Worker
 from apps.jobs.models import Job, Step
+from apps.triggers.models import Trigger
 from apps.workspaces.models import Secret, Workspace
 from engine.errors import NotFound
 
@@ -70,6 +71,20 @@ def job(
 
 def steps(user: Person) -> QuerySet[Step]:
     return Step.objects.filter(visible(user, "job__workspace__name"))
+
+
+def triggers(user: Person) -> QuerySet[Trigger]:
+    rows = Trigger.objects.visible_to(user).select_related("workspace")
+    return rows.order_by("workspace__name", "name")
+
+
+def trigger(user: Person, owner: str, name: str, needed: Role = Role.VIEWER) -> Trigger:
+    """The trigger of this name. Raises NotFound, PermissionDenied."""
+    row = workspace(user, owner, needed)
+    found = triggers(user).filter(workspace=row, name=name).first()
+    if found is None:
+        raise NotFound("Trigger not found")
+    return found
 
 
 def workers() -> QuerySet[Worker]:

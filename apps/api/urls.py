@@ -4,7 +4,16 @@ from django.urls import path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
 from apps.api.errors import not_found
-from apps.api.views import approvals, auth, jobs, public, workers, workflow_actions, workspaces
+from apps.api.views import (
+    approvals,
+    auth,
+    jobs,
+    public,
+    triggers,
+    workers,
+    workflow_actions,
+    workspaces,
+)
 
 urlpatterns = [
     path("healthz", public.healthz),
@@ -28,6 +37,17 @@ urlpatterns = [
         "api/workspaces/<str:workspace>/tasks/<str:task>/execute", workspaces.ExecuteView.as_view()
     ),
     path("api/workspaces/<str:workspace>/tasks/<str:task>/plan", workspaces.PlanView.as_view()),
+    path("api/workspaces/<str:workspace>/triggers", triggers.TriggersView.as_view()),
+    path("api/workspaces/<str:workspace>/triggers/<str:trigger>", triggers.TriggerView.as_view()),
+    path(
+        "api/workspaces/<str:workspace>/triggers/<str:trigger>/pause", triggers.PauseView.as_view()
+    ),
+    path(
+        "api/workspaces/<str:workspace>/triggers/<str:trigger>/resume",
+        triggers.ResumeView.as_view(),
+    ),
+    path("api/workspaces/<str:workspace>/triggers/<str:trigger>/fire", triggers.FireView.as_view()),
+    path("api/triggers", triggers.AllTriggersView.as_view()),
     path("api/tasks", workspaces.AllTasksView.as_view()),
     path("api/jobs", jobs.JobsView.as_view()),
     path("api/jobs/<str:job>", jobs.JobView.as_view()),

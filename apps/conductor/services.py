@@ -17,6 +17,7 @@ from apps.approvals import reminders as approvals
 from apps.conductor import partitions
 from apps.fleet import presence
 from apps.jobs.upkeep import retention, sweeps
+from apps.triggers import clocks, upkeep, waiting
 from apps.workflow_actions import sweeps as workflow_actions
 from apps.workflow_actions.expectations import expects
 from apps.workspaces.fetches import never_wait
@@ -40,6 +41,7 @@ def tick() -> None:
             sweeps.overdue_jobs,
             approvals.overdue_approvals,
             approvals.due_reminders,
+            waiting.go_on_due,
         ]
     )
 
@@ -71,13 +73,14 @@ def tidy() -> None:
             partitions.prepare,
             tokens.forget_expired,
             throttles.forget_old,
+            upkeep.follow_revisions,
         ]
     )
 
 
 def expire() -> None:
     """Remove what `retention` no longer keeps: jobs with their logs, and workers that are gone."""
-    _run([retention.remove_old_jobs, _remove_old_workers, partitions.expire])
+    _run([retention.remove_old_jobs, _remove_old_workers, partitions.expire, upkeep.forget_old])
 
 
 def _remove_old_workers() -> None:
@@ -104,6 +107,7 @@ def _name_of(phase: Phase) -> str:
 def run_forever(stop: threading.Event, after_round: Callable[[], object] = lambda: None) -> None:
     """Run rounds until `stop` is set."""
     never_wait()  # for the secrets of one workspace
+    threading.Thread(target=clocks.run, args=(stop,), name="clocks", daemon=True).start()
     interval_s = settings.STROEM.recovery.sweep_interval_s
     next_sweep = next_tidy = next_expiry = 0.0
     while not stop.is_set():

@@ -142,6 +142,7 @@ def _claim(row: Any) -> Claim:
         owner_kind=OwnerKind(row.owner_kind),
         owner_id=row.owner_id,
         job_ends_in_s=row.job_ends_in_s,
+        scheduled_at=row.scheduled_at,
         job_input=row.input if row.input_sealed is None else bytes(row.input_sealed),
     )
 

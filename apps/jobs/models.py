@@ -93,6 +93,7 @@ class Job(models.Model):
     retry_of_id = models.UUIDField(null=True)
     retry_job_id = models.UUIDField(null=True)
     retry_attempt = models.SmallIntegerField(default=0, db_default=0)
+    scheduled_at = models.DateTimeField(null=True, help_text="The slot of its clock")
     due_at = models.DateTimeField(null=True, help_text="A delayed job starts then")
     deadline_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField()

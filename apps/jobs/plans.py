@@ -96,6 +96,7 @@ class Plan:
     hooks: Hooks
     actions: Mapping[str, Action]
     fallback_events: frozenset[str] = frozenset()
+    watched_by: tuple[str, ...] = ()  # triggers that fire when a job of the task ends
 
     @cached_property
     def tag_set_keys(self) -> frozenset[str]:

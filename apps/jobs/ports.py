@@ -118,7 +118,7 @@ _cancels: dict[str, CancelHandler] = {}
 _removals: dict[str, RemovalHandler] = {}
 _beside: dict[str, Beside] = {}
 UNITS = tuple(kind for kind in OwnerKind if kind is not OwnerKind.STEP)
-REQUIRED = {"step": ("task", "approval"), "end": ("hooks",)}
+REQUIRED = {"step": ("task", "approval"), "end": ("hooks", "triggers")}
 
 
 def own(kind: OwnerKind, owner: Owner) -> None:

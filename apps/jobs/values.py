@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -50,6 +51,7 @@ class Claim:
     owner_id: int | None = None  # the workflow action; None for a step of the flow
     owner_label: str = ""
     job_ends_in_s: float | None = None  # until the time-out of the job
+    scheduled_at: datetime | None = None  # of the clock that started the job
     # JSON text, or sealed bytes when it holds secrets
     job_input: str | bytes = field(repr=False, default="{}")
 

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
-from apps.workspaces import doubts, snapshots
+from apps.workspaces import doubts, ports, snapshots
 from apps.workspaces import secrets as secret_store
 from apps.workspaces.approvers import unknown_approvers
 from apps.workspaces.errors import LIMIT, LimitError, SourceError
@@ -156,6 +156,7 @@ def refresh(workspace: Workspace) -> Workspace:
     problems += doubts.written_out(loaded.workspace)
     if any(action.type == "approval" for action in loaded.workspace.actions.values()):
         problems += unknown_approvers(loaded.workspace)
+    problems += ports.doubts(workspace, loaded.workspace)
     return _note(
         workspace, problems, _freeze(workspace, tree, _settled(workspace, loaded.workspace))
     )
@@ -286,7 +287,10 @@ def _note(
     }
     if revision is not None:
         values["current"] = revision
-    Workspace.objects.filter(pk=workspace.pk).update(**values)
+    with transaction.atomic():
+        Workspace.objects.filter(pk=workspace.pk).update(**values)
+        if revision is not None:
+            ports.came_into_force(workspace, revision)
     return Workspace.objects.select_related("current").get(pk=workspace.pk)
 
 

@@ -25,6 +25,10 @@ _SUSPENDED = frozenset(
     url""".split()
 )
 _PARTS: Mapping[str, frozenset[str]] = {"each": frozenset({"item", "index", "total"})}
+_OF_TRIGGERS = {
+    "trigger": frozenset({"name", "type", "workspace"}),
+    "job": (_END_OF_JOB | {"input", "output"}) - {"failed_steps", "url"},
+}
 _OF_STEPS = frozenset({"output", "error"})
 
 
@@ -63,7 +67,7 @@ class Reads:
         return frozenset(
             str(trigger.options.get(key))
             for trigger in triggers
-            if trigger.type != "scheduler"
+            if trigger.type in ("webhook", "event_source")
             for key in ("task", "target_task")
         )
 
@@ -157,6 +161,8 @@ class Reads:
         known = _PARTS.get(root)
         if site.reader == "hook" and root == "hook":
             known = _SUSPENDED if site.event == "on_suspended" else _END_OF_JOB
+        elif site.subject.startswith("Trigger "):
+            known = _OF_TRIGGERS.get(root)
         elif known is None and site.reader == "step":
             known = _OF_STEPS if root in self._steps_of(site.task) else None
         if known is not None and part not in known and part != "artifacts":

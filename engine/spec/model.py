@@ -18,6 +18,7 @@ ActionType = Literal["script", "docker", "pod", "task", "agent", "approval"]
 RunnerName = Literal["local", "docker", "pod"]
 OnWorkerLost = Literal["fail", "retry"]
 PullPolicy = Literal["missing", "always", "never"]
+TriggerType = Literal["scheduler", "webhook", "event_source", "job"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +256,7 @@ class Task:
     hooks: Hooks = Hooks()
     priority: int = 0
     max_concurrent_jobs: int | None = None
+    manual: bool = True  # False: only triggers, hooks and other tasks start it
     workflow_actions: tuple[WorkflowAction, ...] = ()
     slurm_schedulers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     mcp: bool = False  # agents see it as a tool of its own
@@ -266,11 +268,16 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    type: Literal["scheduler", "webhook", "event_source"]
-    options: Mapping[str, Any]  # every other key, checked and with defaults
+    type: TriggerType
+    options: Mapping[str, Any]  # every other key, checked and with defaults; times in seconds
     enabled: bool = True
     input: Mapping[str, Any] = field(default_factory=dict)
     place: Place = Place()
+
+    @property
+    def starts(self) -> str:
+        """The task whose jobs it starts."""
+        return str(self.options.get("target_task") or self.options.get("task") or "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from engine.spec import (
     checks_inputs,
     checks_reads,
     checks_templates,
+    checks_triggers,
     checks_unbuilt,
     checks_workflow_actions,
     reader,
@@ -23,12 +24,7 @@ from engine.spec import (
     torc,
 )
 from engine.spec.actions import read_action
-from engine.spec.connections import (
-    read_connection,
-    read_connection_type,
-    read_mcp_server,
-    read_trigger,
-)
+from engine.spec.connections import read_connection, read_connection_type, read_mcp_server
 from engine.spec.draft import Draft, Named, Node, step_subject, task_subject
 from engine.spec.entry import Entry
 from engine.spec.excerpts import with_excerpts
@@ -39,6 +35,7 @@ from engine.spec.schedulers import read_scheduler
 from engine.spec.settling import settle
 from engine.spec.tags import bind
 from engine.spec.tasks import read_hooks, read_task
+from engine.spec.triggers import read_trigger
 
 Thing = TypeVar("Thing")
 ROOT = ".workflows"
@@ -61,6 +58,7 @@ _CHECKS = (
     *checks_actions.CHECKS,
     *checks_approvals.CHECKS,
     *checks_inputs.CHECKS,
+    *checks_triggers.CHECKS,
     *checks_workflow_actions.CHECKS,
     *settling.CHECKS,
     *checks_reads.CHECKS,

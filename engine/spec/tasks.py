@@ -55,6 +55,7 @@ def read_task(name: str, entry: Entry, place: Place, folder: str | None) -> Task
         hooks=read_hooks(entry, entry.subject),
         priority=entry.whole("priority", -MOST_PRIORITY, MOST_PRIORITY) or 0,
         max_concurrent_jobs=entry.whole("max_concurrent_jobs", 1, 100_000),
+        manual=entry.flag("manual", default=True),
         workflow_actions=read_workflow_actions(entry),
         slurm_schedulers=read_schedulers(entry),
         mcp=entry.flag("mcp"),

@@ -131,7 +131,7 @@ class TaskRow:
 
     @property
     def can_execute(self) -> bool:
-        return self.role in (Role.OPERATOR, Role.ADMIN)
+        return self.task.manual and self.role in (Role.OPERATOR, Role.ADMIN)
 
     @property
     def triggers(self) -> list[TriggerRow]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -120,14 +120,29 @@ class TaskView(ApiView):
 
 class ExecuteView(ApiView):
     @extend_schema(
-        request=ExecuteRequest, responses={200: ExecuteShape, 400: ErrorShape, 404: ErrorShape}
+        request=ExecuteRequest,
+        parameters=[
+            OpenApiParameter(
+                "Idempotency-Key",
+                location=OpenApiParameter.HEADER,
+                description="A repeat with the same key within 24 hours answers with the first job",
+            )
+        ],
+        responses={200: ExecuteShape, 400: ErrorShape, 404: ErrorShape, 409: ErrorShape},
     )
     def post(self, request: Request, workspace: str, task: str) -> Response:
         row = scope.workspace(request.user, workspace, Role.OPERATOR, refusal="View-only access")
         given = checked(ExecuteRequest, request)
         _definition(row, task)
-        job = starting.start(signed_in(request.user), row, task, given)
-        return answer(ExecuteShape, {"job_id": job.pk})
+        user, key = signed_in(request.user), request.headers.get("Idempotency-Key")
+        if key is None:
+            job = starting.start(user, row, task, given)
+            return answer(ExecuteShape, {"job_id": job.pk})
+        job_id, is_repeat = starting.start_once(user, row, task, given, key)
+        found = answer(ExecuteShape, {"job_id": job_id})
+        if is_repeat:
+            found.headers["Idempotent-Replayed"] = "true"
+        return found
 
 
 class PlanView(ApiView):

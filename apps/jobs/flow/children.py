@@ -57,6 +57,7 @@ def start_child(dispatch: Dispatch) -> None:
         parent_step_id=dispatch.step_id,
         parent_step_name=dispatch.step_name,
         depth=depth,
+        scheduled_at=dispatch.job.scheduled_at,
     )
     revision = Revision.objects.get(id=dispatch.job.revision_id)
     try:

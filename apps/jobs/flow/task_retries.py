@@ -50,6 +50,7 @@ def _next_run(job: Job, wait_s: float) -> Job:
         depth=job.depth,
         retry_of_id=job.retry_of_id or job.id,
         retry_attempt=job.retry_attempt + 1,
+        scheduled_at=job.scheduled_at,
     )
     return starting.start_at(
         Revision.objects.get(id=job.revision_id),

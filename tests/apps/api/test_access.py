@@ -29,6 +29,7 @@ tasks:
   main:
     flow: {one: {action: work}, gate: {action: ask}}
     workflow_actions: [{trigger_type: on_workflow_complete, action_type: run_commands, commands: ["true"]}]
+triggers: {nightly: {type: scheduler, cron: "0 0 * * *", task: main}}
 """
 EVERYBODY, PEOPLE, SUPERUSERS = "everybody", "people", "superusers"
 
@@ -47,6 +48,7 @@ TABLE: dict[tuple[str, str], Any] = {
     ("post", "api/auth/api-keys"): PEOPLE,
     ("delete", "api/auth/api-keys/<str:prefix>"): PEOPLE,
     ("get", "api/workspaces"): PEOPLE,
+    ("get", "api/triggers"): PEOPLE,
     ("get", "api/tasks"): PEOPLE,
     ("get", "api/jobs"): PEOPLE,
     ("get", "api/stats"): PEOPLE,
@@ -57,6 +59,11 @@ TABLE: dict[tuple[str, str], Any] = {
     ("get", "api/workspaces/<str:workspace>/secrets"): Role.ADMIN,
     ("put", "api/workspaces/<str:workspace>/secrets/<str:name>"): Role.ADMIN,
     ("delete", "api/workspaces/<str:workspace>/secrets/<str:name>"): Role.ADMIN,
+    ("get", "api/workspaces/<str:workspace>/triggers"): Role.VIEWER,
+    ("get", "api/workspaces/<str:workspace>/triggers/<str:trigger>"): Role.VIEWER,
+    ("post", "api/workspaces/<str:workspace>/triggers/<str:trigger>/pause"): Role.OPERATOR,
+    ("post", "api/workspaces/<str:workspace>/triggers/<str:trigger>/resume"): Role.OPERATOR,
+    ("post", "api/workspaces/<str:workspace>/triggers/<str:trigger>/fire"): Role.OPERATOR,
     ("get", "api/workspaces/<str:workspace>/tasks"): Role.VIEWER,
     ("get", "api/workspaces/<str:workspace>/tasks/<str:task>"): Role.VIEWER,
     ("post", "api/workspaces/<str:workspace>/tasks/<str:task>/execute"): Role.OPERATOR,
@@ -131,6 +138,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         "job": str(job.pk),
         "step": "gate",
         "action": "0",
+        "trigger": "nightly",
         "worker": str(hand.id),
     }
     return World({**names, "name": "pw", "prefix": "strm_0000000"})

@@ -222,7 +222,7 @@ def test_a_webhook_may_bring_fields_that_nobody_declares():
     triggers: { push: { type: webhook, name: push, task: t } }
     """
     (sentence,) = warned(text)
-    assert "triggers, which never fire" in sentence
+    assert "webhooks, which never fire" in sentence
 
 
 UNBUILT = [
@@ -248,11 +248,11 @@ def test_all_that_is_not_built_is_one_warning():
     text = """
     actions: { ask: { type: agent, provider: p, prompt: x } }
     tasks: { t: { flow: { s: { type: script, script: "echo 'STATE: {}'" } } } }
-    triggers: { n: { type: scheduler, cron: "0 3 * * *", task: t } }
+    triggers: { n: { type: webhook, name: n, task: t } }
     """
     found = [problem.message for problem in load(text).problems if problem.code == "not-built"]
     assert found == [
-        "this version does not carry out triggers, which never fire: n; agent actions, with which"
+        "this version does not carry out webhooks, which never fire: n; agent actions, with which"
         " no job starts: ask; state (STATE: lines, STATE_DIR): t/s"
     ]
 
