@@ -64,8 +64,8 @@ def run_through_rotation(cluster: FakeCluster, run: Run) -> Any:
     cluster.log_file_bytes = 100_000
     run.log.wait_for("ready")
     with away(cluster):
-        for kubelet in cluster.kubelets.values():
-            kubelet.containers["step"].exec_run(["touch", "/tmp/go"])
+        for name in cluster.pods:
+            cluster.kubelets[name].containers["step"].exec_run(["touch", "/tmp/go"])
         cluster.wait_for(lambda: all(map(has_ended, cluster.pods.values())), 60)
     return run.outcome()
 

@@ -22,7 +22,7 @@ SCRIPT = Path(__file__).with_name("on_a_real_cluster.sh")
 NAMESPACES = "/api/v1/namespaces"
 KIND = {
     "name": "namespaces", "singularName": "namespace", "namespaced": False, "kind": "Namespace",
-    "verbs": ["create", "delete", "get", "list", "patch"], "shortNames": ["ns"],
+    "verbs": ["create", "delete", "get", "list"], "shortNames": ["ns"],
 }  # fmt: skip
 DISCOVERY = {
     "/api": {"kind": "APIVersions", "versions": ["v1"]},
@@ -37,9 +37,6 @@ class WithNamespaces(Handler):
     there: dict[str, Any]
     gone: dict[str, Any]
 
-    def do_PATCH(self) -> None:
-        self._serve("PATCH")
-
     def _serve(self, method: str) -> None:
         path = self.path.partition("?")[0]
         if path in DISCOVERY:
@@ -53,14 +50,12 @@ class WithNamespaces(Handler):
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
         if method == "POST":
             name = body["metadata"]["name"]
-            self.there[name] = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+            self.there[name] = body
         elif name not in self.there:
             status = {"kind": "Status", "apiVersion": "v1", "status": "Failure"}
             more = {"reason": "NotFound", "code": 404, "details": {"name": name}}
             self._send(404, {**status, **more, "message": f'namespaces "{name}" not found'})
             return
-        elif method == "PATCH":
-            self.there[name]["metadata"]["labels"] = body["metadata"]["labels"]
         elif method == "DELETE":
             self.gone[name] = self.there.pop(name)
             self._send(200, {"kind": "Status", "apiVersion": "v1", "status": "Success"})
