@@ -96,6 +96,11 @@ class Outputs:
         """How the job's files come to lie in several directories; empty if they do not."""
         return self._differences.get(job_id, "")
 
+    def warn(self, job_id: UUID, say: Callable[[str], None]) -> None:
+        """Say that difference to whoever reads a log of the job."""
+        if difference := self.difference_of(job_id):
+            say(difference)
+
     def _compare(self, path: Path, job_id: UUID) -> None:
         if found := self._tell(job_id, str(path.resolve()), socket.gethostname()):
             self._differences[job_id] = found
