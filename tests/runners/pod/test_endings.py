@@ -70,8 +70,9 @@ def run_through_rotation(cluster: FakeCluster, run: Run) -> Any:
     return run.outcome()
 
 
-def wait_for_news(runs: list[Run]) -> None:
-    """Each of them tells something more, or has ended."""
+def wait_for_news(cluster: FakeCluster, runs: list[Run]) -> None:
+    """The server knows its accounts again, and each run tells something more or has ended."""
+    eventually(lambda: not any(fault.times for fault in cluster.faults), within_s=60)
     known = [len(run.log.lines) for run in runs]
     eventually(
         lambda: all(
@@ -96,7 +97,7 @@ def test_restarts_of_the_server_lose_no_line_and_double_none(
     run.log.wait_for("50")
     for _ in range(3):
         cluster.restart()
-        wait_for_news([run])
+        wait_for_news(cluster, [run])
     outcome = run.outcome()
     assert (outcome.verdict, outcome.output) == (Verdict.SUCCEEDED, 7)
     assert run.log.texts() == [*map(str, range(1, 3001)), "OUTPUT: 7"]
@@ -332,7 +333,7 @@ def test_twenty_pods_of_ten_thousand_lines_survive_ten_restarts(
         run.log.wait_for("0", 300)
     for _ in range(10):
         cluster.restart(refusals=40, denials=20)
-        wait_for_news(runs)
+        wait_for_news(cluster, runs)
     for number, run in enumerate(runs):
         outcome = run.outcome(600)
         assert (outcome.verdict, outcome.output) == (Verdict.SUCCEEDED, number), outcome.error
