@@ -126,8 +126,7 @@ class Actions:
 
     def _begin(self, attempt: Attempt, material: ActionMaterial, reporter: Reporter) -> _Doing:
         directory = self._outputs.open(material.output_dir, attempt.claim.job_id)
-        if self._outputs.is_split:
-            reporter.say(self._outputs.difference)
+        self._outputs.warn(attempt.claim.job_id, reporter.say)
         environment = {
             **build_base(clean_path(), (), self._user, self._given),
             **material.environment,

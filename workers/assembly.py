@@ -144,7 +144,7 @@ def assemble(
         doors.ledger, config, attempts, guard, timing,
         version=version, busy=lambda: slots.busy, job_id=job_id, offers=offers,
     )  # fmt: skip
-    outputs = _outputs(config, users, user, allocation, job_id)
+    outputs = _outputs(config, doors, users, user, allocation, job_id)
     visits = Visits(
         doors.allocations, lambda: presence.worker_id, allocation.id if allocation else None, job_id
     )
@@ -207,6 +207,7 @@ def _user_of_actions(config: WorkerConfig, users: Users) -> User | None:
 
 def _outputs(
     config: WorkerConfig,
+    doors: Doors,
     users: Users,
     user: User | None,
     allocation: AllocationPlace | None,
@@ -214,7 +215,7 @@ def _outputs(
 ) -> Outputs:
     """Output directories; in an allocation, the job's own on the host that requested it."""
     root = config.output_root or config.workspace_cache_dir / "output"
-    outputs = Outputs(root, user, is_for_group=users.is_exclusive)
+    outputs = Outputs(root, user, is_for_group=users.is_exclusive, tell=doors.allocations.opened)
     if allocation is not None and allocation.output_dir and job_id is not None:
         outputs.adopt(job_id, allocation.output_dir)
         if outputs.difference:

@@ -134,6 +134,8 @@ class AllocationLedger(VisitLedger, NodeLedger, Protocol):
 
     def begun(self, allocation_id: UUID, slurm_job_id: str, difference: str = "") -> None: ...
 
+    def opened(self, job_id: UUID, directory: str, host: str) -> str: ...
+
 
 class Bells(Protocol):
     """The functions of `apps.jobs.bells`."""

@@ -192,12 +192,8 @@ class Execution:
         for note in rendered.notes:
             reporter.say(note)
         began_at = time.monotonic()
-        if (
-            self._outputs is not None
-            and self._outputs.is_split
-            and "STROEM_OUTPUT_DIR" in order.env
-        ):
-            reporter.say(self._outputs.difference)
+        if self._outputs is not None and "STROEM_OUTPUT_DIR" in order.env:
+            self._outputs.warn(attempt.claim.job_id, reporter.say)
         outcome = self._run(attempt, order, runner, reporter)
         if _is_local(rendered.action):
             outcome = self._eviction.judge(outcome, began_at, outcome.ended_at)

@@ -83,9 +83,7 @@ def list_started(pod: Mapping[str, Any]) -> list[str]:
 
 def read_times(pod: Mapping[str, Any], container: str) -> tuple[float | None, float | None]:
     """When a container began and ended, by its node's clock, as far as that is known."""
-    entry = next(
-        (one for one in _list_entries(pod.get("status") or {}) if one["name"] == container), {}
-    )
+    entry = _find(_list_entries(pod.get("status") or {}), container)
     state = _read_state(entry, "terminated") or _read_state(entry, "running") or {}
     began, ended = (state.get(key) for key in ("startedAt", "finishedAt"))
     return _read_time(began), _read_time(ended)

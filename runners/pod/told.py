@@ -70,8 +70,8 @@ class Told:
         self._last: float | None = None
         self._anchor: int | None = None  # the last line
         self._is_joined = True  # this connection goes on where the last one broke
-        self._recent: Counter[int] = Counter()
-        self._stamps: list[tuple[float, int]] = []
+        self._recent: list[tuple[float, int]] = []  # stamps and keys of the last seconds
+        self._most = 1000
         self._to_skip: Counter[int] = Counter()
         self._quiet_until = began_at  # nothing was written before
         self._ended_at = ended_at
@@ -81,11 +81,12 @@ class Told:
 
     def begin(self, at: float | None = None) -> None:
         """A new connection begins, when the node's clock says `at`."""
-        self._to_skip = Counter(self._recent)
         if self._anchor is not None:
+            self._forget()
             self._is_joined = False
         elif self._quiet_until is not None and at is not None:
             self._is_joined = min(at, self._ended_at or at) - self._quiet_until <= LATE_S
+        self._to_skip = Counter(key for _, key in self._recent)
         self._connected_at = at
 
     def pause(self, at: float | None) -> None:
@@ -98,28 +99,29 @@ class Told:
         if not self._is_joined:
             self._note_gap()
 
-    def is_new(self, line: bytes, came_at: float | None = None) -> bool:
-        """`came_at`: when the line was received, by the node's clock."""
-        at = read_stamp(line)
-        if at is None:
+    def take(self, line: bytes, came_at: float | None = None) -> bytes | None:
+        """The text of the line, without its stamp; None if it was told already. `came_at`: when it
+        was received, by the node's clock."""
+        found = STAMP.match(line)
+        if found is None:
             self.count += 1
-            return True
-        key = hash(line)
-        if self._last is not None and at < self._last - OVERLAP_S:
-            return False
-        if self._to_skip.get(key):
+            return line
+        at, key, last = _read_found(found), hash(line), self._last
+        if last is not None and at < last - OVERLAP_S:
+            return None
+        if self._to_skip and self._to_skip.get(key):
             self._to_skip[key] -= 1
             self._is_joined = self._is_joined or key == self._anchor
-            return False
+            return None
         if not self._is_joined and self._is_first(at):
             self._is_joined = True
-        elif not self._is_joined or self._has_jumped(at):
+        elif not self._is_joined or (self._lag > LAG_S and self._has_jumped(at)):
             self._note_gap()
         self._lag = 0.0 if came_at is None else came_at - at
         self._bytes += len(line)
         self._remember(at, key)
         self.count += 1
-        return True
+        return line[found.end() :]
 
     def _note_gap(self) -> None:
         self._is_joined = True
@@ -134,8 +136,7 @@ class Told:
         """Whether a file may be missing before this line. What was written before the connection
         began, or soon after, was in the file that it began with."""
         return (
-            self._lag > LAG_S
-            and self._last is not None
+            self._last is not None
             and at - self._last > JUMP_S
             and self._bytes > LEAST_FILE_BYTES
             and (self._connected_at is None or at - self._connected_at > JUMP_S)
@@ -145,24 +146,16 @@ class Told:
         if self._last is None or at > self._last:
             self._last = at
         self._anchor = key
-        self._recent[key] += 1
-        self._stamps.append((at, key))
-        if (
-            len(self._stamps) > 1000
-            and self._stamps[len(self._stamps) // 2][0] < self._last - OVERLAP_S - 1
-        ):
-            self._forget(self._last - OVERLAP_S - 1)
+        self._recent.append((at, key))
+        if len(self._recent) >= self._most:
+            self._forget()
 
-    def _forget(self, before: float) -> None:
-        kept = []
-        for at, key in self._stamps:
-            if at >= before:
-                kept.append((at, key))
-                continue
-            self._recent[key] -= 1
-            if self._recent[key] <= 0:
-                del self._recent[key]
-        self._stamps = kept
+    def _forget(self) -> None:
+        """Keep what a new connection may repeat."""
+        assert self._last is not None
+        oldest = self._last - OVERLAP_S - 1
+        self._recent = [known for known in self._recent if known[0] >= oldest]
+        self._most = max(1000, 2 * len(self._recent))
 
 
 def read_stamp(line: bytes) -> float | None:
@@ -170,7 +163,12 @@ def read_stamp(line: bytes) -> float | None:
     found = STAMP.match(line)
     if found is None:
         return None
-    return _read_second(found[1], found[3]) + float(found[2] or b"0")
+    return _read_found(found)
+
+
+def _read_found(found: re.Match[bytes]) -> float:
+    second, fraction, zone = found.groups()
+    return _read_second(second, zone) + float(fraction or b"0")
 
 
 @lru_cache(maxsize=64)
