@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.core.exceptions import ValidationError
@@ -21,7 +21,8 @@ class UserManager(BaseUserManager[U]):
         """In any case. The database compares in lower case as Python does: its upper case makes one
         letter of several (`ı` and `i`), and one account of two addresses."""
         lower = [email.strip().lower() for email in emails]
-        return self.alias(lower=Lower("email")).filter(lower__in=lower)
+        found: Any = self.alias(lower=Lower("email")).filter(lower__in=lower)
+        return cast("QuerySet[U]", found)
 
     def create_user(
         self,
