@@ -13,7 +13,6 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import update_last_login
 from django.db import connection, transaction
-from django.db.models.functions import Lower
 
 from apps.accounts.errors import SignInRefused, TooMany
 from apps.accounts.models import User
@@ -101,12 +100,7 @@ def _turn(suspect: str | None) -> Iterator[None]:
 
 
 def _find(email: str, password: str) -> User | None:
-    """The database compares in lower case as we do: its upper case makes one letter of several
-    (`ı` and `i`)."""
-    if not _is_storable(email, password):
-        return None
-    lower = email.strip().lower()
-    return User.objects.alias(lower=Lower("email")).filter(lower=lower).first()
+    return User.objects.with_email(email).first() if _is_storable(email, password) else None
 
 
 def _is_right(user: User | None, password: str) -> bool:
@@ -159,7 +153,7 @@ def ensure_first_admin(
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK_FIRST_ADMIN])
     email, password = _initial_user(environ)
     if email:
-        known = User.objects.filter(email__iexact=email).first()
+        known = User.objects.with_email(email).first()
         if known is not None:
             _promote(known)
             return known.email, None

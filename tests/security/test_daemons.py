@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.orders import Limits
+from engine.orders import Limits, Verdict
 from runners.guard import strays
 from runners.guard.guard import Guard
 from runners.host.local import LocalConfig, LocalRunner
@@ -44,6 +44,8 @@ WAYS = {
     "chain": f'setsid -f env -i sh -c "setsid -f sh -c \\"sleep 0.1; setsid -f sh -c \'{STAY}\'\\""',
 }
 
+ENDS = {"its own": Verdict.SUCCEEDED, "time-out": Verdict.TIMED_OUT, "cancel": Verdict.CANCELLED}
+
 
 @pytest.fixture(scope="module")
 def guard() -> Iterator[Guard]:
@@ -75,7 +77,7 @@ def alive(pids: Path) -> list[int]:
     return [pid for pid, process in states.items() if process and process.state not in "ZX"]
 
 
-@pytest.mark.parametrize("end", ["its own", "time-out", "cancel"])
+@pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("way", WAYS)
 def test_what_hides_ends_with_its_step(
     guard: Guard, tmp_path: Path, pids: Path, way: str, end: str
@@ -91,7 +93,7 @@ def test_what_hides_ends_with_its_step(
         if end == "cancel":
             stop.set("cancel")
         outcome = run.outcome()
-    assert outcome.verdict.name == ("SUCCEEDED" if end == "its own" else "FAILED"), outcome
+    assert outcome.verdict is ENDS[end], outcome
     assert alive(pids) == []
 
 

@@ -25,7 +25,11 @@ from tests.security import hostile_routes
 pytestmark = [pytest.mark.root, pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
 FEWEST = 160
 FLOW = """
-actions: {{look: {{type: script, script: "exec {python} ./hostile_routes.py {loot} {only}"}}}}
+actions:
+  look:
+    type: script
+    script: |
+      exec {python} ./hostile_routes.py {loot} {only}
 tasks: {{main: {{timeout: 8m, flow: {{a: {{action: look}}}}}}}}
 """
 APART = ("unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child",
@@ -33,6 +37,8 @@ APART = ("unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--
 # The first process and a neighbour hold credentials too, as a shell or a service manager would.
 STAGE = """
 ip link set lo up
+(cat /etc/passwd; echo hostile:x:{uid}:{uid}::/:/bin/sh) > {open}/passwd
+mount --bind {open}/passwd /etc/passwd
 mount -t tmpfs -o mode=755 none /run
 mkdir -m 700 /run/secrets && cp {closed}/netrc /run/secrets/key
 {python} -c 'import time, {modules}; {serve}; time.sleep(1000)' 9<{closed}/netrc &
@@ -128,6 +134,7 @@ def attack(held: Held, folder: Path, given: dict[str, str], run_as: str, *only: 
     job = start(shop)
     stage = STAGE.format(
         python=shlex.quote(sys.executable), root=ROOT, config=held.config, closed=held.closed,
+        open=held.open, uid=1_000_000 + secrets.randbelow(1_000_000_000),
         modules="os, socket", serve=SERVE,
     )  # fmt: skip
     log = folder / "worker.log"
@@ -155,7 +162,7 @@ def test_a_step_under_run_as_finds_no_credential(
     tmp_path: Path, place: Path, process_env: dict[str, str]
 ) -> None:
     held = Held(place)
-    job = attack(held, tmp_path, process_env, "nobody")
+    job = attack(held, tmp_path, process_env, "hostile")
     tried = Step.objects.get(job=job).output["tried"]
     assert tried >= FEWEST and len(list(held.loot.iterdir())) == tried
     assert held.found() == []

@@ -12,6 +12,7 @@ from apps.accounts import services
 from apps.accounts.errors import SignInRefused, TooMany
 from apps.accounts.models import Throttle, User
 from apps.accounts.throttles import address_range, throttle_key
+from apps.approvals import rights
 from tests.apps.jobs.builders import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -154,3 +155,11 @@ def test_a_caller_with_a_whole_network_is_one_caller(address: str, place: str) -
 
 def counted() -> dict[str, int]:
     return dict(Throttle.objects.values_list("key", "count"))
+
+
+def test_an_address_that_only_looks_like_another_is_another_person() -> None:
+    """Where people are named by e-mail, as approvers and takers of a decision."""
+    viewer = User.objects.create_user("viewer@example.org", PASSWORD)
+    assert rights.person(" VIEWER@example.org") == viewer
+    for other in ("v\u0131ewer@example.org", "viewer@example.org\u017f"):
+        assert rights.person(other) is None
