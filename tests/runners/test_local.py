@@ -625,7 +625,9 @@ def test_what_a_process_starts_before_it_has_its_cgroup_follows_it(runner, guard
     code = f"(setsid sleep {seconds} &)\nsleep {seconds} &\necho started\nwait"
     with subprocess.Popen(["sh", "-c", code], stdout=subprocess.PIPE, env={}) as process:
         process.stdout.readline()
-        cell = guard.cells.take(process.pid)
+        place = guard.cells.admit(process.pid)
+        guard.cells.enclose(place)
+        cell = place.cell
         try:
             while len(find_sleepers(seconds)) < 2:
                 time.sleep(0.01)
