@@ -133,10 +133,8 @@ def _read(revision_id: int, version: tuple[Any, ...], now: float) -> _Known:
     stored = Secret.objects.filter(workspace_id=workspace_id).values_list("name", "sealed")
     over = {name: unseal(value) for name, value in stored}
     # Values that the database overrides are not fetched.
-    secrets = (
-        resolve({name: value for name, value in of_files["secrets"].items() if name not in over})
-        | over
-    )
+    own = {name: value for name, value in of_files["secrets"].items() if name not in over}
+    secrets = resolve(own) | over if own else over
     connections = rendered(of_files["connections"], secrets)
     types = definition_of(revision_id).connection_types
     sensitive = secret_values(

@@ -24,10 +24,10 @@ from apps.workspaces.errors import SecretError, SourceError
 from apps.workspaces.models import Blob, Revision, Secret, Workspace
 from apps.workspaces.references import resolve
 from apps.workspaces.sealing import seal, seal_bytes
+from apps.workspaces.snapshots import strip
 from apps.workspaces.sources import GitSource, SourceFile, Tree, read_file, read_folder, read_git
 from apps.workspaces.sources.git import check_ref, check_url, newest_commit
 from apps.workspaces.sources.gitprogram import Credential
-from apps.workspaces.stripping import strip
 from engine import spec
 from engine.errors import InputError, NotFound
 from engine.masking import SURELY_SECRET, secret_strings
