@@ -255,7 +255,7 @@ def _doubts_about_secrets(definition: Definition) -> list[Problem]:
     """Warnings about secrets and connections that cannot be resolved now; jobs that need them would
     fail."""
     try:
-        secrets = resolve(definition.secrets)
+        secrets = resolve(definition.secrets) if definition.secrets else {}
         secret_store.rendered(definition.connections, secrets)
     except SecretError as error:
         return [Problem(Place(), "secret", str(error), "warning")]
