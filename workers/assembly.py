@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID
 
 from engine.resources import Offer
@@ -36,9 +37,8 @@ from workers.packing import Packing, find_gpus
 from workers.presence import Presence, Timing
 from workers.process import Worker
 from workers.reporting import LogPump
-from workers.scratch import Scratches
 from workers.slots import Slots
-from workers.trees import FOLDER_MODE
+from workers.trees import FOLDER_MODE, Scratches
 from workers.users import Users
 from workers.visits import Visits
 from workers.workspace import Workspaces
@@ -182,7 +182,7 @@ def assemble(
     )  # fmt: skip
     beside = Lane(
         crew, Slots(MOST_ACTIONS), actions, lambda: doors.ledger.covered_actions(config.tags),
-        before_look=lambda: visits.look_after(attempts), is_expecting=lambda: visits.is_any,
+        before_look=partial(visits.look_after, attempts), is_expecting=lambda: visits.is_any,
     )  # fmt: skip
     visits.wake = beside.wake
     worker = Worker(
@@ -241,7 +241,7 @@ def _execution(
         workspaces,
         scratches,
         pump,
-        lambda action: catalog.choose(action.type, action.runner),
+        catalog.choose,
         Pins(config.server_url, doors.pass_for),
         stop_grace_s=config.stop_grace_secs,
         runner_image=config.runner_image,

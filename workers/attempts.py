@@ -119,9 +119,7 @@ class Attempts:
     workflow actions."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
         self._live: dict[int, Attempt] = {}
-        self._is_awaited = False
 
     def open(self, claim: Claim, asked_at: float, gpus: tuple[str, ...] = ()) -> Attempt:
         attempt = Attempt(claim, asked_at, gpus=gpus)
@@ -130,9 +128,6 @@ class Attempts:
 
     def close(self, attempt: Attempt) -> None:
         del self._live[attempt.claim.attempt_id]
-        if not self._live or self._is_awaited:
-            with self._changed:
-                self._changed.notify_all()
 
     def all(self, kind: str | None = None) -> list[Attempt]:
         live = list(self._live.values())
@@ -147,11 +142,6 @@ class Attempts:
         for attempt in attempts:
             attempt.stop.set(reason, text)
         return len(attempts)
-
-    def wait_until_none(self, timeout_s: float, kind: str | None = None) -> bool:
-        self._is_awaited = True
-        with self._changed:
-            return self._changed.wait_for(lambda: not self.all(kind), timeout_s)
 
 
 class Eviction:

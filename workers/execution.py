@@ -24,8 +24,7 @@ from workers.door import OUTAGES, Ledger
 from workers.outputs import Outputs
 from workers.rendering import Rendered, render, wishes_of
 from workers.reporting import Batch, LogPump, Reporter
-from workers.scratch import Scratch, Scratches
-from workers.trees import Tree
+from workers.trees import Scratch, Scratches, Tree
 from workers.users import Users
 from workers.visits import Visits
 from workers.workspace import Workspaces
@@ -96,7 +95,7 @@ class Execution:
         workspaces: Workspaces,
         scratches: Scratches,
         pump: LogPump,
-        pick: Callable[[Action], Runner],
+        pick: Callable[[str, str], Runner],
         pins: Pins,
         *,
         stop_grace_s: float,
@@ -108,7 +107,8 @@ class Execution:
         eviction: Eviction | None = None,
         walltime_grace_s: float | None = None,
     ) -> None:
-        """`pick` returns the runner of an action; it raises PlatformError if there is none here."""
+        """`pick` returns the runner for an action's `type` and `runner`; it raises PlatformError if
+        there is none here."""
         self._ledger = ledger
         self._workspaces = workspaces
         self._scratches = scratches
@@ -158,7 +158,7 @@ class Execution:
             masks = material.masks
             rendered = render(attempt.claim, material)
             masks = rendered.masks
-            runner = self._pick(rendered.action)
+            runner = self._pick(rendered.action.type, rendered.action.runner)
             order = self._order(attempt, material, rendered, place)
             if material.has_sessions and self._visits is not None:
                 self._visits.enter(attempt.claim.job_id, attempt.stop)
@@ -229,7 +229,8 @@ class Execution:
         claim, action = attempt.claim, rendered.action
         work: ScriptWork | ImageWork
         pinned: Pinned | None = None
-        place.user = self._users.take(is_local=_is_local(action))
+        if self._users.all:
+            place.user = self._users.take(is_local=_is_local(action))
         owner = place.user.owner if place.user is not None else None
         if action.type == "script":
             if action.runner == "pod":  # it fetches its workspace itself

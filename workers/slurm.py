@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,11 +44,6 @@ class SlurmJob:
     nodes: str = ""
     reason: str = ""
     name: str = ""
-
-
-def is_here() -> bool:
-    """Whether this host can ask Slurm for nodes."""
-    return shutil.which("sbatch") is not None
 
 
 def check_worker_config(path: str) -> None:

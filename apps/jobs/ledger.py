@@ -15,14 +15,13 @@ from django.db import OperationalError, connection, connections
 
 from apps.fleet import presence, tag_sets
 from apps.jobs import door, ports
-from apps.jobs.database import lingering
-from apps.jobs.database.sql import fetch_together, retried
+from apps.jobs.database.sql import end_lingering, fetch_together, let_linger, retried, sweep_lines
 from apps.jobs.flow import blueprints, contexts, finishing
 from apps.jobs.flow.redaction import Told, redact_report
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job
-from apps.jobs.transitions import claims, compiled, rows
-from apps.jobs.transitions.compiled import Completion
+from apps.jobs.transitions import claims, rows
+from apps.jobs.transitions.claims import Completion
 from apps.jobs.values import ActionMaterial as ActionMaterial
 from apps.jobs.values import Claim as Claim
 from apps.jobs.values import Finished as Finished
@@ -283,8 +282,8 @@ def _finish_and_claim(
     )
     statement = claims.claiming(are_units=False, serves=serves)
     statements = [
-        (compiled.LOCK, {"job": completion.job_id}),
-        (compiled.COMPLETE, completion.params),
+        (claims.LOCK, {"job": completion.job_id}),
+        (claims.COMPLETE, completion.params),
         (statement, taking),
     ]
     if lines:
@@ -297,7 +296,7 @@ def _finish_and_claim(
         ended, taken = [(0, None)], []
         if lines:
             logs.append(report.claim, seq, lines)
-    counts = compiled.read(ended[0])
+    counts = claims.read_completion(ended[0])
     accepted = counts is not None
     if counts is None:  # refused or deadlocked: the general path takes over
         accepted, counts = finishing.finish(report)
@@ -322,14 +321,14 @@ def linger(is_on: bool) -> None:
     """Let threads keep the connection of their last `finish` for a moment; `sweep_connections` must
     then be called."""
     if is_on:
-        lingering.begin()
+        let_linger()
     else:
-        lingering.end()
+        end_lingering()
 
 
 def sweep_connections() -> None:
     """Return connections that no thread has used for a moment."""
-    lingering.sweep(LINGER_S)
+    sweep_lines(LINGER_S)
 
 
 def released() -> None:

@@ -14,13 +14,6 @@ from engine.orders import StepOutcome
 from engine.spec.model import Action, Step
 
 
-def name_of(job_id: UUID, step_id: int, fence: int) -> str:
-    """The attempt's name outside the database. Unique over all attempts, even when several
-    installations share an engine: they number steps alike, but a job's id ends in random digits (it
-    begins with the time)."""
-    return f"{job_id.hex[-10:]}-{step_id}-{fence}"
-
-
 @dataclass(frozen=True, slots=True)
 class TagSetRef:
     id: int
@@ -57,8 +50,10 @@ class Claim:
 
     @property
     def name(self) -> str:
-        """The attempt's name on hosts, engines and clusters."""
-        return name_of(self.job_id, self.step_id, self.fence)
+        """The attempt's name on hosts, engines and clusters. Unique over all attempts, even when
+        several installations share an engine: they number steps alike, but a job's id ends in
+        random digits (it begins with the time)."""
+        return f"{self.job_id.hex[-10:]}-{self.step_id}-{self.fence}"
 
     @property
     def label(self) -> str:

@@ -134,7 +134,7 @@ def _read(revision_id: int, version: tuple[Any, ...], now: float) -> _Known:
     over = {name: unseal(value) for name, value in stored}
     # Values that the database overrides are not fetched.
     needed = {name: value for name, value in of_files["secrets"].items() if name not in over}
-    secrets = resolve(needed, workspace) | over
+    secrets = resolve(needed, workspace) | over if needed else over
     connections = rendered(of_files["connections"], secrets)
     types = definition_of(revision_id).connection_types
     sensitive = secret_values(

@@ -22,10 +22,10 @@ from apps.workspaces.errors import LIMIT, LimitError, SourceError
 from apps.workspaces.loading import load
 from apps.workspaces.models import Blob, Revision, Secret, Workspace
 from apps.workspaces.sealing import seal, seal_bytes
+from apps.workspaces.snapshots import strip
 from apps.workspaces.sources import GitSource, Limits, Tree, read_file, read_folder, read_git
 from apps.workspaces.sources.git import check_ref, check_url, newest_commit
 from apps.workspaces.sources.gitprogram import Credential
-from apps.workspaces.stripping import strip
 from engine.errors import InputError, NotFound
 from engine.spec import freeze
 from engine.spec.model import Place, Problem

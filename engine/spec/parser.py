@@ -146,7 +146,10 @@ def load(
 
 def _complete(workspace: Workspace, merged: _Merged) -> Workspace:
     """With the tasks from Torc files, and each step bound to the allocations requested for it."""
-    tasks = {name: bind(task) for name, task in workspace.tasks.items()}
+    tasks = {
+        name: bind(task) if task.workflow_actions else task
+        for name, task in workspace.tasks.items()
+    }
     actions = dict(workspace.actions)
     for converted in merged.torc.values():
         if converted.task is not None:

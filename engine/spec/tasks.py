@@ -56,8 +56,12 @@ def read_task(name: str, entry: Entry, place: Place, folder: str | None) -> Task
         priority=entry.whole("priority", -MOST_PRIORITY, MOST_PRIORITY) or 0,
         max_concurrent_jobs=entry.whole("max_concurrent_jobs", 1, 100_000),
         manual=entry.flag("manual", default=True),
-        workflow_actions=read_workflow_actions(entry),
-        slurm_schedulers=read_schedulers(entry),
+        workflow_actions=(
+            read_workflow_actions(entry) if entry.get("workflow_actions") is not None else ()
+        ),
+        slurm_schedulers=(
+            read_schedulers(entry) if entry.get("slurm_schedulers") is not None else {}
+        ),
         mcp=entry.flag("mcp"),
         place=place,
     )

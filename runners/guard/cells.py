@@ -44,41 +44,87 @@ class Cell:
         os.close(self._events)
 
 
+class Place:
+    """Where a step's process lives. `is_loose`: outside of all cgroups until it gets one.
+    `is_refused`: the system gives it none."""
+
+    __slots__ = ("cell", "is_loose", "is_refused", "pid")
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.cell: Cell | None = None
+        self.is_loose = True
+        self.is_refused = False
+
+
 class Cells:
-    """The cgroups of one worker process, below one folder; each is used again."""
+    """The cgroups of one worker process, below one folder; each is used again.
+
+    The kernel lets a move wait for up to 20 ms, unless others went shortly before. So a process is
+    moved only when the next one starts or when it has lasted for a moment. At most one is loose:
+    an orphan outside of all cgroups is known to be its. Not thread-safe.
+    """
 
     def __init__(self, root: str) -> None:
         self.root = root
         self._idle: list[Cell] = []
         self._made = 0
         self._counter = _open_counter()
+        self._loose: Place | None = None
 
-    def take(self, pid: int) -> Cell | None:
-        """Move this process, which has just been started, into a cgroup of its own; None if the
-        system refuses. What it has started by now follows, even what this process adopted: call
-        it for one process at a time, so that an orphan outside of all cgroups is known to be its.
-        """
+    def admit(self, pid: int) -> Place:
+        """The place of a process that has just been started, after `enclose_all`."""
+        self._loose = Place(pid)
+        return self._loose
+
+    def enclose_all(self) -> None:
+        """Call it before another process starts."""
+        if self._loose is not None:
+            self.enclose(self._loose)
+
+    def enclose(self, place: Place) -> None:
+        """Give the process a cgroup of its own, unless it has one. What it has started by now
+        follows."""
+        if not place.is_loose:
+            return
+        place.is_loose, self._loose = False, None
         try:
             cell = self._pick()
         except OSError:
-            return None
+            place.is_refused = True
+            return
         try:
-            cell.add(pid)
+            cell.add(place.pid)
         except ProcessLookupError:
-            self.give_back(cell)
-            return None
+            pass
         except OSError:
+            place.is_refused = True
             cell.close()
-            return None
-        if self._is_newest(pid):
-            return cell
-        moved = {pid}
-        while early := self._list_outside(pid) - moved:
-            for child in early:
+            return
+        place.cell = cell
+        if not self._is_newest(place.pid):
+            self._gather(place, {place.pid})
+
+    def settle(self, place: Place) -> None:
+        """The process has ended, but its parent has not heard of it yet: what it left loose gets a
+        cgroup."""
+        if place.is_loose:
+            place.is_loose, self._loose = False, None
+            if not self._is_newest(place.pid):
+                self._gather(place, set())
+
+    def _gather(self, place: Place, moved: set[int]) -> None:
+        """Move what the process has started by now, even what this process adopted."""
+        while found := self._list_outside(place.pid) - moved:
+            try:
+                place.cell = place.cell or self._pick()
+            except OSError:
+                place.is_refused = True
+                return
+            for pid in found:
                 with suppress(OSError):
-                    cell.add(child)
-            moved |= early
-        return cell
+                    place.cell.add(pid)
+            moved |= found
 
     def _is_newest(self, pid: int) -> bool:
         """Whether no process has been started since this one; then it has no children."""
@@ -88,10 +134,11 @@ class Cells:
 
     def _list_outside(self, pid: int) -> set[int]:
         """What descends from `pid`, and orphans that are younger, outside of our cgroups."""
-        found = set(strays.list_below(pid))
-        parent, own = strays.read_process(pid), os.getpid()
-        for orphan in strays.list_children(own, own):
-            process = strays.read_process(orphan) if orphan != pid else None
+        found, own = set(strays.list_below(pid)), os.getpid()
+        orphans = [orphan for orphan in strays.list_children(own, own) if orphan != pid]
+        parent = strays.read_process(pid) if orphans else None
+        for orphan in orphans:
+            process = strays.read_process(orphan)
             if process is None or parent is None or process.age < parent.age:
                 continue
             if process.sid not in (os.getsid(0), *strays.guards) and not self._holds(orphan):

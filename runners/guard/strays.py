@@ -266,13 +266,6 @@ class Hunt:
         )
 
 
-def find(
-    groups: Iterable[int] = (), attempt: str | None = None, keeper: str | None = None
-) -> set[int]:
-    """One look of a Hunt."""
-    return Hunt(groups, attempt, keeper).look()
-
-
 def is_living(process: Process) -> bool:
     """Whether it is not a zombie."""
     return process.state not in "ZX"

@@ -124,8 +124,8 @@ class Worker:
         return self.process.stdout.readline().strip()
 
     def steps(self) -> set[int]:
-        marked = {pid for attempt in self.attempts for pid in strays.find(attempt=attempt)}
-        return marked | strays.find(groups=self.groups)
+        marked = {pid for attempt in self.attempts for pid in strays.Hunt(attempt=attempt).look()}
+        return marked | strays.Hunt(self.groups).look()
 
 
 @pytest.fixture
