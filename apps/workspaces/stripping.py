@@ -1,4 +1,5 @@
-"""Removes secret values from a definition before it is stored in clear.
+"""Removes secret values from a definition before it is stored in clear, and finds those that
+cannot be removed.
 
 The default of a secret input becomes a template that reads a generated secret; so it is rendered,
 masked and encrypted like any other secret. Values that only later features need (webhook secrets,
@@ -11,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from engine.masking import SURELY_SECRET, secret_strings
 from engine.spec import freeze
-from engine.spec.model import InputField, Workspace
+from engine.spec.model import InputField, Problem, Workspace
 
 _PREFIX = "literal-"  # not allowed in names of stored secrets
 _MCP_PRIVATE = ("env", "auth_token")
@@ -113,3 +115,40 @@ def _without_secret_defaults(kind: Mapping[str, Mapping[str, Any]]) -> dict[str,
         else described
         for name, described in kind.items()
     }
+
+
+def written_out(definition: Workspace) -> list[Problem]:
+    """Warnings about values of secrets repeated outside of `secrets:`, where they cannot be
+    hidden."""
+    found = []
+    for name, value in definition.secrets.items():
+        texts = tuple(
+            text
+            for text in secret_strings(value)
+            if len(text) >= SURELY_SECRET and "{{" not in text
+        )
+        if not texts:
+            continue
+        for kind, things in (("Action", definition.actions), ("Task", definition.tasks)):
+            for owner, thing in things.items():
+                if _mentions(freeze.to_json(thing), texts):
+                    message = (
+                        f"{kind} '{owner}' repeats the value of secret '{name}', so it is"
+                        f" stored in clear; write {{{{ secret.{name} }}}} instead"
+                    )
+                    found.append(Problem(thing.place, "secret-in-clear", message, "warning"))
+    return found
+
+
+def _mentions(tree: Any, texts: tuple[str, ...]) -> bool:
+    stack = [tree]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, str):
+            if any(text in value for text in texts):
+                return True
+        elif isinstance(value, dict):
+            stack.extend(value.values())
+        elif isinstance(value, list):
+            stack.extend(value)
+    return False
