@@ -342,9 +342,8 @@ def _check_names(workspace: str | None, task: str | None, said: str = "") -> Non
 
 def _workspace_line(row: Workspace) -> port.WorkspaceLine:
     state = "failed" if row.has_failed else "warnings" if row.problems else "loaded"
-    problems = [problem["text"] for problem in row.problems]
     if row.quarantine:
-        state, problems = "quarantine", [row.quarantine, *problems]
+        state = "quarantine"
     return port.WorkspaceLine(
         row.name,
         state,
@@ -353,8 +352,13 @@ def _workspace_line(row: Workspace) -> port.WorkspaceLine:
         (row.current.label or row.current.digest)[:12] if row.current else None,
         row.checked_at,
         len(definition_of(row.current.pk).tasks) if row.current else 0,
-        problems,
+        _problems(row),
     )
+
+
+def _problems(row: Workspace) -> list[str]:
+    texts = [problem["text"] for problem in row.problems]
+    return [row.quarantine, *texts] if row.quarantine else texts
 
 
 def _login() -> str:
@@ -368,7 +372,7 @@ def _imported(workspace: Workspace) -> port.Imported:
     revision = workspace.current
     return port.Imported(
         workspace.name,
-        [problem["text"] for problem in workspace.problems],
+        _problems(workspace),
         workspace.has_failed,
         (revision.label or revision.digest)[:12] if revision else None,
         sorted(definition_of(revision.pk).tasks) if revision else [],

@@ -124,4 +124,4 @@ def run_forever(stop: threading.Event, after_round: Callable[[], object] = lambd
             next_expiry = now + settings.STROEM.retention.interval_s
         after_round()
         close_old_connections()
-        stop.wait(TICK_S)
+        stop.wait(max(0.0, TICK_S - (time.monotonic() - now)))

@@ -38,6 +38,8 @@ def fetched(key: Hashable, work: Callable[[], Any]) -> Any:
         found = _known.get(key)
         is_new = found is None or _is_stale(found)
         if found is None or is_new:
+            for other in [other for other, fetch in _known.items() if _is_stale(fetch)]:
+                del _known[other]
             found = _known[key] = _Fetch()
     if is_new and never_waits:
         threading.Thread(target=_do, args=(found, work), daemon=True).start()

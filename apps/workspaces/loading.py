@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,12 @@ from engine.spec.model import Loaded, Place, Problem
 
 # always read as a Torc file, even if it does not look like one
 SPECIFICATIONS = (".json", ".json5", ".kdl")
+_ENCRYPTED = re.compile(r"(?:^|/)[^./][^/]*\.sops\.ya?ml$")
+
+
+def is_encrypted(path: str) -> bool:
+    """Whether the name of the file says that SOPS encrypted it."""
+    return _ENCRYPTED.search(path) is not None
 
 
 def load(tree: Tree, name: str, stored_secrets: Container[str] = ()) -> Loaded:
@@ -31,7 +38,7 @@ def load(tree: Tree, name: str, stored_secrets: Container[str] = ()) -> Loaded:
     for path in selected or alone:
         try:
             content = by_path[path]
-            chosen[path] = sops.decrypt(content, name) if sops.is_encrypted(path) else content
+            chosen[path] = sops.decrypt(content, name) if is_encrypted(path) else content
         except SourceError as error:
             code = LIMIT if isinstance(error, LimitError) else "sops"
             problems.append(Problem(Place(path), code, str(error)))

@@ -97,10 +97,12 @@ class Workspace(models.Model):
         """Why the source is hardly read any more, and what ends that; None if it is read."""
         if self.quarantined_at is None or self.not_before is None:
             return None
+        reads = (
+            f"the last {self.stops} reads of its source were" if self.stops > 1 else "a read was"
+        )
         return (
-            f"in quarantine since {_minute(self.quarantined_at)}: the last"
-            f" {self.stops} reads of its source were stopped, at last because"
-            f" {self.stopped_because}. It is tried again at {_minute(self.not_before)};"
+            f"in quarantine since {_minute(self.quarantined_at)}: {reads} stopped at a limit"
+            f" ({self.stopped_because}). It is tried again at {_minute(self.not_before)};"
             " an administrator who reads it again before, with success, releases it"
         )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db.models import Count, Max
 
-from apps.workspaces.errors import SecretError, SecretsPending
+from apps.workspaces.errors import LIMIT, SecretError, SecretsPending, SlowSecretError
 from apps.workspaces.models import Revision, Secret
 from apps.workspaces.references import resolve
 from apps.workspaces.sealing import unseal
@@ -21,6 +21,8 @@ from apps.workspaces.snapshots import definition_of
 from engine import templating
 from engine.errors import NotFound, TemplateError
 from engine.masking import secret_strings
+from engine.spec.model import Place, Problem
+from engine.spec.model import Workspace as Definition
 
 logger = logging.getLogger(__name__)
 LOOK_AGAIN_S = 5.0  # a change in the database is known to all processes after this time
@@ -179,3 +181,14 @@ def _sensitive_part(
         if key != "type"
         and (described[key].get("secret") if key in described else _SENSITIVE_KEY.search(key))
     ]
+
+
+def unresolved(definition: Definition, workspace: str) -> list[Problem]:
+    """Warnings about secrets and connections that cannot be resolved now; jobs that need them would
+    fail."""
+    try:
+        rendered(definition.connections, resolve(definition.secrets, workspace))
+    except SecretError as error:
+        code = LIMIT if isinstance(error, SlowSecretError) else "secret"
+        return [Problem(Place(), code, str(error), "warning")]
+    return []

@@ -15,14 +15,14 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
-from apps.workspaces import doubts, ports, snapshots
+from apps.workspaces import ports, snapshots
 from apps.workspaces import secrets as secret_store
 from apps.workspaces.approvers import unknown_approvers
 from apps.workspaces.errors import LIMIT, LimitError, SourceError
 from apps.workspaces.loading import load
 from apps.workspaces.models import Blob, Revision, Secret, Workspace
 from apps.workspaces.sealing import seal, seal_bytes
-from apps.workspaces.snapshots import strip
+from apps.workspaces.snapshots import strip, written_out
 from apps.workspaces.sources import GitSource, Limits, Tree, read_file, read_folder, read_git
 from apps.workspaces.sources.git import check_ref, check_url, newest_commit
 from apps.workspaces.sources.gitprogram import Credential
@@ -135,9 +135,13 @@ def _values(
 
 def _first_read(name: str, values: dict[str, Any], read: Read, *, keeps: bool) -> Workspace:
     row, is_new = Workspace.objects.update_or_create(name=name, defaults=values)
-    found = read(row)
-    if is_new and found.has_failed and not keeps:
-        Workspace.objects.filter(pk=row.pk, current=None).delete()
+    has_failed = True
+    try:
+        found = read(row)
+        has_failed = found.has_failed
+    finally:
+        if is_new and has_failed and not keeps:
+            Workspace.objects.filter(pk=row.pk, current=None).delete()
     return found
 
 
@@ -152,8 +156,8 @@ def refresh(workspace: Workspace) -> Workspace:
     problems = [*tree.warnings, *loaded.problems]
     if loaded.workspace is None:
         return _note(workspace, problems, None)
-    problems += doubts.unresolved(loaded.workspace, workspace.name)
-    problems += doubts.written_out(loaded.workspace)
+    problems += secret_store.unresolved(loaded.workspace, workspace.name)
+    problems += written_out(loaded.workspace)
     if any(action.type == "approval" for action in loaded.workspace.actions.values()):
         problems += unknown_approvers(loaded.workspace)
     problems += ports.doubts(workspace, loaded.workspace)

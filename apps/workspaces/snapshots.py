@@ -15,8 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 from apps.workspaces.models import Revision
+from engine.masking import SURELY_SECRET, secret_strings
 from engine.spec import freeze
-from engine.spec.model import InputField
+from engine.spec.model import InputField, Problem
 from engine.spec.model import Workspace as Definition
 
 _MOST = 200
@@ -154,3 +155,40 @@ def _without_secret_defaults(kind: Mapping[str, Mapping[str, Any]]) -> dict[str,
         else described
         for name, described in kind.items()
     }
+
+
+def written_out(definition: Definition) -> list[Problem]:
+    """Warnings about values of secrets repeated outside of `secrets:`, where they cannot be
+    hidden."""
+    found = []
+    for name, value in definition.secrets.items():
+        texts = tuple(
+            text
+            for text in secret_strings(value)
+            if len(text) >= SURELY_SECRET and "{{" not in text
+        )
+        if not texts:
+            continue
+        for kind, things in (("Action", definition.actions), ("Task", definition.tasks)):
+            for owner, thing in things.items():
+                if _mentions(freeze.to_json(thing), texts):
+                    message = (
+                        f"{kind} '{owner}' repeats the value of secret '{name}', so it is"
+                        f" stored in clear; write {{{{ secret.{name} }}}} instead"
+                    )
+                    found.append(Problem(thing.place, "secret-in-clear", message, "warning"))
+    return found
+
+
+def _mentions(tree: Any, texts: tuple[str, ...]) -> bool:
+    stack = [tree]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, str):
+            if any(text in value for text in texts):
+                return True
+        elif isinstance(value, dict):
+            stack.extend(value.values())
+        elif isinstance(value, list):
+            stack.extend(value)
+    return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from typing import Any
@@ -14,13 +13,6 @@ from apps.workspaces.allowances import check_keys
 from apps.workspaces.errors import LimitError, SourceError
 from apps.workspaces.stores import SOPS_KEYS
 from engine.spec.reader import read
-
-_NAME = re.compile(r"(?:^|/)[^./][^/]*\.sops\.ya?ml$")
-
-
-def is_encrypted(path: str) -> bool:
-    """Whether the name of the file says that SOPS encrypted it."""
-    return _NAME.search(path) is not None
 
 
 def decrypt(content: bytes, workspace: str) -> bytes:

@@ -13,13 +13,16 @@ from typing import Any
 
 import psutil
 import pytest
+from django.utils import timezone
 
+from apps.hooks.models import HookRun
 from apps.workspaces import fetches, programs, references
 from apps.workspaces.errors import SecretError, SecretsPending, SlowSecretError, SourceError
 from apps.workspaces.sops import decrypt
 from stroem_project import config
 from stroem_project.config import Reference
-from tests.apps.jobs.builders import until
+from tests.apps.jobs.builders import fresh, start, until, workspace
+from tests.house import House
 
 RULES = {
     "team-a": Reference(("team-a",), "vault", ("secret/data/team-a",)),
@@ -269,6 +272,51 @@ def test_a_store_that_fails_is_not_asked_again_at_once(fakes: Programs) -> None:
         with pytest.raises(SecretError, match="eval failed"):
             resolve(f"{MINE}/x")
     assert len(list(fakes.folder.glob("vals.given.*"))) == 1
+
+
+HOOKED = """
+secrets: {pw: 'ref+vault://secret/data/team-a/x'}
+actions: {tell: {type: script, script: 'true'}}
+tasks:
+  main:
+    timeout: 1s
+    on_error: [{action: tell}]
+    flow: {one: {type: script, script: 'true'}}
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_sweeps_go_on_while_the_store_of_one_workspace_is_silent(
+    tmp_path: Path, process_env: dict[str, str], fakes: Programs, settings: Any
+) -> None:
+    """The end of its job needs a secret, which is fetched meanwhile; nothing else waits, and the
+    hook is not lost."""
+    slow = workspace(tmp_path, HOOKED, "team-a")
+    good = workspace(tmp_path, HOOKED.replace("secrets:", "#"), "good")
+    silent = Programs(tmp_path / "silent")
+    silent.folder.mkdir()
+    silent.put("vals", 'while [ ! -e "$0.go" ]; do sleep 0.05; done\n' + ANSWER)
+    rule = {"workspaces": ["*"], "scheme": "vault", "paths": ["*"]}
+    env = {
+        **process_env,
+        "PATH": f"{silent.folder}:{process_env['PATH']}",
+        "STROEM__SECRETS__TIMEOUT_SECS": "60",
+        "STROEM__SECRETS__REFERENCES": json.dumps({"all": rule}),
+    }
+    first = start(slow)
+    house = House(tmp_path, env)
+    try:
+        house.scheduler()
+        until(lambda: fresh(first).deadline_at < timezone.now(), 30)
+        second = start(good)
+        until(lambda: fresh(second).status == "failed", 30)
+        assert fresh(first).status != "failed"  # its secrets are still being fetched
+        (silent.folder / "vals.go").touch()
+        until(lambda: fresh(first).status == "failed", 30)
+        assert HookRun.objects.get(job_id=first.pk).hook_job_id is not None
+    finally:
+        (silent.folder / "vals.go").touch()
+        house.close()
 
 
 # SOPS

@@ -308,6 +308,15 @@ def test_sweeps_and_other_workspaces_go_on_while_hostile_ones_are_read(
 
 
 @pytest.mark.slow
+def test_the_largest_workspace_fits_into_the_default_memory(tmp_path: Path) -> None:
+    folder = hostile.harmless(tmp_path / "ws")
+    for number in range(39):  # nothing can be compressed
+        (folder / f"data{number}").write_bytes(os.urandom(5_000_000))
+    found = read(noted("shop", folder))
+    assert found.current is not None, found.problems
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["yaml", "entries", "bomb", "host", "vals"])
 def test_the_large_attacks_delay_no_time_out(
@@ -357,10 +366,11 @@ def _attack(kind: str, folder: Path, stack: ExitStack, env: dict[str, str]) -> W
             return noted(kind, hostile.git_bomb(folder / kind), "git")
         case "host":
             return noted(kind, stack.enter_context(hostile.silent_host()), "git")
-    vals = folder / "vals"
+    (folder / "bin").mkdir()
+    vals = folder / "bin" / "vals"
     vals.write_text("#!/bin/sh\nsleep 3600\n")
     vals.chmod(0o755)
-    env["PATH"] = f"{folder}:{env['PATH']}"
+    env["PATH"] = f"{folder / 'bin'}:{env['PATH']}"
     env["STROEM__SECRETS__REFERENCES"] = ALL_OF_VAULT
     flows = hostile.harmless(folder / kind)
     (flows / "secrets.yaml").write_text("secrets: {pw: 'ref+vault://a/b'}\n")

@@ -38,28 +38,21 @@ class Reader:
         self, workspace_id: int, *, only_if_changed: bool, stop: threading.Event = NEVER
     ) -> Outcome:
         """Read this workspace; its turn must be the caller's."""
-        if self._process is None:
-            try:
-                self._start()
-            except OSError as error:
-                return Outcome("failed", f"no process for reading could start ({error.strerror})")
-            if (started := self._wait(STARTS_WITHIN_S, stop)) is None:
-                self.close()
-                return Outcome("given_up")
-            if "ready" not in started:
-                self.close()
-                return Outcome("failed", "the process for reading did not start; see its log")
+        amiss = self._start(stop) if self._process is None else None
+        if amiss is not None:
+            self.close()
+            return amiss
         if not self._ask(workspace_id, only_if_changed):
             self.close()
             return Outcome("failed", "the process for reading has ended; see its log")
-        limits = settings.STROEM.refresh
-        answer = self._wait(limits.timeout_s, stop)
-        if answer is None or "late" in answer or answer.get("is_over") or "ended" in answer:
+        seconds = settings.STROEM.refresh.timeout_s
+        answer = self._wait(seconds, stop)
+        if answer is None or answer.keys() & {"late", "ended"} or answer.get("is_over"):
             self.close()
         if answer is None:
             return Outcome("given_up")
         if "late" in answer:
-            return Outcome("stopped", f"reading it took longer than {limits.timeout_s:g} s")
+            return Outcome("stopped", f"reading it took longer than {seconds:g} s")
         if "ended" in answer:
             why = "the process that read it was ended; perhaps it needed too much memory"
             return Outcome("stopped", why)
@@ -67,20 +60,35 @@ class Reader:
 
     def close(self) -> None:
         """End the process and all that it started, and remove its files."""
-        if self._process is None:
-            return
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        with suppress(subprocess.TimeoutExpired):  # a dead file system keeps even a killed process
-            self._process.wait(5)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
-        self._process = None
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if (process := self._process) is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            with suppress(
+                subprocess.TimeoutExpired
+            ):  # on a dead file system even a killed one stays
+                process.wait(5)
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with suppress(OSError):
+                        pipe.close()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._process, self._folder = None, ""
 
-    def _start(self) -> None:
+    def _start(self, stop: threading.Event) -> Outcome | None:
+        """Start the process; returns why that was not possible."""
+        try:
+            self._launch()
+        except OSError as error:
+            return Outcome("failed", f"no process for reading could start ({error.strerror})")
+        started = self._wait(STARTS_WITHIN_S, stop)
+        if started is None:
+            return Outcome("given_up")
+        if "ready" not in started:
+            return Outcome("failed", "the process for reading did not start; see its log")
+        return None
+
+    def _launch(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="stroem-read-")
         module = "apps.workspaces.refreshing.reading"
         self._process = subprocess.Popen(

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError, close_old_connections, connection
 
 from apps.accounts.errors import TooMany
 from apps.workspaces.models import Workspace
@@ -88,7 +88,8 @@ def refresh(workspace: Workspace, *, waits: bool = False) -> Workspace:
     _enter()
     try:
         turn = _turn(workspace, waits=waits)
-        close_old_connections()
+        if not connection.in_atomic_block:
+            close_old_connections()  # none is held while another process works
         with closing(Reader()) as reader:
             outcome = reader.read(turn.workspace_id, only_if_changed=False)
         _settle(turn, outcome)
