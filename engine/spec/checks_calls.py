@@ -143,8 +143,8 @@ def _has_template(value: Any) -> bool:
 def check_input_file(draft: Draft) -> Iterator[Problem]:
     """An input that takes the usual variable with the path of the file of all inputs."""
     message = (
-        f"input '{{}}' takes {INPUT_FILE}; the path of the file that holds all inputs is in"
-        f" {INPUTS_FILE}"
+        f"input '{{}}' is the value of {INPUT_FILE}, which otherwise holds the path of the file"
+        f" with all inputs: read that path from {INPUTS_FILE}"
     )
     for name, task in draft.workspace.tasks.items():
         for key in task.input:
