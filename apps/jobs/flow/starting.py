@@ -69,7 +69,7 @@ def start_at(
             wait_s=wait_s,
             hidden=hidden,
         )
-    except (IntegrityError, ObjectDoesNotExist) as error:
+    except (IntegrityError, ObjectDoesNotExist, KeyError) as error:
         if connection.in_atomic_block or Revision.objects.filter(pk=revision.pk).exists():
             raise
         raise NotFound(f"The workspace of task '{task_name}' was removed just now") from error
