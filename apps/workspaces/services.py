@@ -28,10 +28,10 @@ from apps.workspaces.sources import GitSource, SourceFile, Tree, read_file, read
 from apps.workspaces.sources.git import check_ref, check_url, newest_commit
 from apps.workspaces.sources.gitprogram import Credential
 from apps.workspaces.stripping import strip
-from engine import spec
 from engine.errors import InputError, NotFound
 from engine.masking import SURELY_SECRET, secret_strings
 from engine.spec import freeze
+from engine.spec import parser as spec
 from engine.spec.model import Loaded, Place, Problem
 from engine.spec.model import Workspace as Definition
 
