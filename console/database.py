@@ -304,7 +304,9 @@ def _part_of_log(job_ids: Collection[UUID], step: str, action: str) -> Choice:
 def _person(email: str) -> User:
     user = rights.person(email)
     if user is None:
-        raise InputError({"as": f"--as: there is no active user {email[:100]}"})
+        raise InputError(
+            {"as": f"--as: there is no active user {email[:100]}; give the e-mail of an account"}
+        )
     return user
 
 

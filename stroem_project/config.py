@@ -48,7 +48,7 @@ def _url(*schemes: str) -> Reader:
         url = text(given)
         scheme, mark, rest = url.partition("://")
         if not mark or scheme not in schemes or not rest:
-            others = ", ".join(schemes[1:])
+            others = ", ".join(f"{other}://" for other in schemes[1:])
             raise Wrong(f"must begin with {schemes[0]}:// (also possible: {others})")
         return url
 

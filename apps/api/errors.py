@@ -85,8 +85,20 @@ def _is_default(error: exceptions.APIException) -> bool:
     return str(error.detail) == str(error.default_detail)
 
 
+_WORDS = {  # DRF's, and ours, which say what to send
+    "This field is required": "is required",
+    "This field may not be null": "must not be null",
+    "This field may not be blank": "must not be empty",
+    "Must be a valid boolean": "must be true or false",
+    "Not a valid string": "must be a text",
+    "A valid integer is required": "must be a whole number",
+    "Expected a dictionary of items": 'must be an object, such as {"name": "value"}',
+    "Expected a list of items": "must be a list",
+}
+
+
 def _sentence(detail: Any, name: str = "") -> str:
-    """One line from DRF's nested errors: `name: This field is required.`"""
+    """One line from DRF's nested errors: `name is required`."""
     if isinstance(detail, dict):
         return "; ".join(
             _sentence(inner, "" if key == "non_field_errors" else str(key))
@@ -94,7 +106,11 @@ def _sentence(detail: Any, name: str = "") -> str:
         )
     if isinstance(detail, list):
         return "; ".join(_sentence(inner, name) for inner in detail)
-    return f"{name}: {detail}" if name else str(detail)
+    text = str(detail)
+    if not name or text.lower().startswith(name):
+        return text
+    said = next((ours for theirs, ours in _WORDS.items() if text.startswith(theirs)), "")
+    return f"{name} {said}" if said else f"{name}: {text}"
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponseBase:

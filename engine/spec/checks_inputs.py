@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.errors import InputError
 from engine.spec import inputs
@@ -93,6 +93,15 @@ def check_multiple(draft: Draft) -> Iterator[Problem]:
             )
 
 
+def _fits(field: InputField, option: str) -> bool:
+    one = replace(field, required=False, options=None)
+    try:
+        inputs.resolve({"it": one}, {"it": option}, {})
+    except InputError:
+        return False
+    return True
+
+
 def check_options(draft: Draft) -> Iterator[Problem]:
     for declared in _declared(draft):
         field, subject = declared.field, declared.subject
@@ -106,6 +115,10 @@ def check_options(draft: Draft) -> Iterator[Problem]:
             yield warning(place, "options", f"{subject}: options list is empty")
         if "" in field.options:
             yield warning(place, "options", f"{subject}: options list contains an empty string")
+        for option in field.options:
+            if option and not (field.multiple or _fits(field, option)):
+                message = f"{subject}: option '{shorten(option)}' is not of type {field.type}"
+                yield warning(place, "options", message)
         for option, count in Counter(field.options).items():
             if count > 1:
                 yield warning(place, "options", f"{subject}: duplicate option '{shorten(option)}'")

@@ -87,7 +87,7 @@ class Reads:
         for path in sorted(templating.references(site.text).paths):
             root, part = path[0], path[1] if len(path) > 1 else None
             if root == "secrets":
-                message = f"{reads} 'secrets': write 'secret' (did you mean 'secret'?)"
+                message = f"{reads} 'secrets', which does not exist (did you mean 'secret'?)"
                 yield warning(site.place, "unknown-name", message)
             if part is None:
                 continue

@@ -10,7 +10,6 @@ from typing import Any, Literal, TypeVar
 
 from engine.spec import (
     checks_actions,
-    checks_approvals,
     checks_calls,
     checks_flow,
     checks_inputs,
@@ -56,7 +55,6 @@ _SINGULAR = {
 _CHECKS = (
     *checks_flow.CHECKS,
     *checks_actions.CHECKS,
-    *checks_approvals.CHECKS,
     *checks_inputs.CHECKS,
     *checks_triggers.CHECKS,
     *checks_workflow_actions.CHECKS,

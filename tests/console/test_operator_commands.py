@@ -96,6 +96,16 @@ def test_a_folder_is_imported_and_its_revision_said(run: Run, tmp_path: Path) ->
     assert (code, out, err) == (0, [f"shop: revision {revision.digest[:12]}", *says], "")
 
 
+def test_the_command_that_starts_a_task_names_the_input_that_it_needs(
+    run: Run, tmp_path: Path
+) -> None:
+    needs = "input: {version: {type: string, required: true}, note: {type: string}}"
+    flow = "flow: {s: {type: script, script: 'true'}}"
+    (tmp_path / "flow.yaml").write_text(f"tasks: {{release: {{{needs}, {flow}}}}}")
+    _, out, _ = run("import_workspace", "shop", str(tmp_path))
+    assert out[-1] == "run one with: manage.py trigger shop release --input version=… --follow"
+
+
 TORC = {
     "yaml": 'name: demo\njobs: [{name: "part_{i}", command: echo, parameters: {i: "1:2"}}]\n',
     "json": (

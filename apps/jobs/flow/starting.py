@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import IntegrityError, connection
 
 from apps.jobs import bells, ports
 from apps.jobs.database.sql import fetch, retried
@@ -25,7 +26,7 @@ from apps.workspaces.models import Revision
 from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
 from apps.workspaces.snapshots import definition_of
 from engine import templating
-from engine.errors import AuthorError
+from engine.errors import AuthorError, NotFound
 from engine.lifecycle import OPEN_JOB, JobStatus
 from engine.planner import Tally
 from engine.spec.inputs import resolve, secret_fields
@@ -54,19 +55,24 @@ def start_at(
     wait_s: float | None = None,
     hidden: Iterable[str] = (),
 ) -> Job:
-    """Start a task as defined in this revision. `hidden`: secret values that `given` may
-    contain."""
-    blueprint_id = blueprints.of_task(revision.id, task_name)
-    return launch(
-        revision,
-        task_name,
-        blueprint_id,
-        given,
-        origin,
-        priority=priority,
-        wait_s=wait_s,
-        hidden=hidden,
-    )
+    """Start a task as defined in this revision. `hidden`: secret values that `given` may contain.
+    Raises NotFound if the workspace is removed meanwhile."""
+    try:
+        blueprint_id = blueprints.of_task(revision.id, task_name)
+        return launch(
+            revision,
+            task_name,
+            blueprint_id,
+            given,
+            origin,
+            priority=priority,
+            wait_s=wait_s,
+            hidden=hidden,
+        )
+    except (IntegrityError, ObjectDoesNotExist, KeyError) as error:
+        if connection.in_atomic_block or Revision.objects.filter(pk=revision.pk).exists():
+            raise
+        raise NotFound(f"The workspace of task '{task_name}' was removed just now") from error
 
 
 def launch(

@@ -193,7 +193,7 @@ def test_an_input_that_takes_the_variable_of_the_input_file_is_told_of_the_other
     name: str, text: str
 ):
     (sentence,) = sentences(text.format(name=name), "warning")
-    assert f"input '{name}' takes STROEM_INPUT_FILE" in sentence
+    assert f"input '{name}' is the value of STROEM_INPUT_FILE" in sentence
     assert "STROEM_INPUTS_FILE" in sentence
 
 
