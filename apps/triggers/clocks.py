@@ -108,6 +108,8 @@ def run(stop: threading.Event) -> None:
             wait_s = _wait_s()
         except (DatabaseError, StroemError) as error:
             log.warning("clocks: %s", error)
+        except Exception:  # an outer edge: nobody would miss the thread
+            log.exception("the clocks failed; they go on")
         close_old_connections()
         stop.wait(wait_s)
 
