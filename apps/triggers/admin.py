@@ -48,7 +48,7 @@ class TriggerAdmin(ScopedAdmin[Trigger]):
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(require_POST(self.act))
-        return [path("<int:pk>/<str:what>/", view, name="triggers_act"), *super().get_urls()]
+        return [path("<int:pk>/act/<str:what>/", view, name="triggers_act"), *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Trigger]:
         rows = super().get_queryset(request).select_related("workspace")

@@ -37,6 +37,7 @@ from engine.spec.model import Trigger as Definition
 
 log = logging.getLogger("stroem.triggers")
 MOST_QUEUED = 1000
+DEALT_WITH = "this occasion was dealt with already"
 UNTOUCHED = "waits its turn"  # the end of a job left it; nothing was decided yet
 SOURCES = {"webhook": "webhook", "event_source": "event_source"}  # others: trigger
 
@@ -312,12 +313,12 @@ class _Attempt:
 
     def _end(self, event: FiringEventKind, reason: str = "", job: UUID | None = None) -> None:
         if self.row.pk is not None:
-            transitions.move(self.row, event, reason=reason, job=job)
-            return
-        self.row.status = _BORN[event]
-        self.row.reason = reason
-        self.row.job_id = job or self.row.job_id
-        self._write()
+            is_noted = transitions.move(self.row, event, reason=reason, job=job)
+        else:
+            self.row.job_id = job or self.row.job_id
+            is_noted = transitions.write_ended(self.row, event, reason, self.now)
+        if not is_noted:
+            raise StaleMove(DEALT_WITH)  # and the job is taken back
 
     def _wait(self, wait: timedelta, reason: str) -> None:
         if self.row.pk is not None:
@@ -327,15 +328,5 @@ class _Attempt:
             waiting_row(self.trigger, self.occasion, self.now + wait, reason),
         )
         self.row.idempotency = key
-        self._write()
-
-    def _write(self) -> None:
         if not transitions.write(self.row, self.now):
-            raise StaleMove("this occasion was dealt with already")  # and the job is taken back
-
-
-_BORN = {
-    FiringEventKind.STARTED: FiringStatus.STARTED,
-    FiringEventKind.SKIPPED: FiringStatus.SKIPPED,
-    FiringEventKind.REFUSED: FiringStatus.REFUSED,
-}
+            raise StaleMove(DEALT_WITH)

@@ -106,6 +106,12 @@ def write(firing: Firing, now: datetime) -> bool:
     return True
 
 
+def write_ended(firing: Firing, event: FiringEventKind, reason: str, now: datetime) -> bool:
+    """Insert a firing that has ended at once; False if its slot or its key has one already."""
+    firing.status, firing.reason = target(FIRING_TABLE, event), reason
+    return write(firing, now)
+
+
 def write_missed(trigger_id: int, missed: Missed, now: datetime) -> None:
     row = Firing(
         trigger_id=trigger_id,

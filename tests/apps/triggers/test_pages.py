@@ -43,8 +43,8 @@ def person(role: Role, pattern: str = "*") -> Client:
     return client
 
 
-def page(row: Trigger, *more: str) -> str:
-    return "/".join(("/admin/triggers/trigger", str(row.pk), *(more or ("change",)), ""))
+def page(row: Trigger, button: str = "") -> str:
+    return f"/admin/triggers/trigger/{row.pk}/" + (f"act/{button}/" if button else "change/")
 
 
 def test_the_list_and_the_page_say_what_it_does_and_what_became_of_it(tmp_path: Path):
