@@ -33,7 +33,7 @@ def work(file: Path) -> None:
 
     while True:
         if not clocks.fire_due(datetime.fromisoformat(file.read_text())):
-            time.sleep(0.005)
+            time.sleep(0.03)
 
 
 if __name__ == "__main__":

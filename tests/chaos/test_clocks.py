@@ -42,11 +42,11 @@ def alarms(count: int) -> list[Alarm]:
     """Mostly once a day, some every few hours, a few every hour; all policies, all zones."""
     dice, found = random.Random(4711), []
     for number in range(count):
-        kind = DAILY if number % 10 < 7 else OFTEN if number % 10 < 9 else HOURLY
+        kind = DAILY if number % 20 < 17 else OFTEN if number % 20 < 19 else HOURLY
         found.append(
             Alarm(
                 f"t{number}",
-                kind[number // 10 % len(kind)] if kind is HOURLY else dice.choice(kind),
+                kind[number // 20 % len(kind)] if kind is HOURLY else dice.choice(kind),
                 ZONES[number % len(ZONES)],
                 ("last", "none", "all")[number % 3],
                 timedelta(hours=24 if number % 2 else 4),
@@ -113,7 +113,7 @@ class Schedulers:
                     victim.kill()
                     self.kills += 1
                 self.killed_at = time.monotonic()
-            time.sleep(0.002)
+            time.sleep(0.01)
 
 
 def looks(found: set[datetime], start: datetime) -> Iterator[tuple[str, datetime]]:
