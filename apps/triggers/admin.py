@@ -22,10 +22,12 @@ from apps.adminkit.templatetags.adminkit import moment
 from apps.jobs.models import Job
 from apps.triggers import services, transitions
 from apps.triggers.models import Firing, Trigger
+from engine.durations import describe
 from engine.errors import StroemError
 from engine.lifecycle import FiringStatus
 
 SHOWN = 25
+DURATIONS = ("catch_up_window", "jitter", "debounce", "idempotency_window")
 WORDS = {
     FiringStatus.STARTED: "started a job",
     FiringStatus.SKIPPED: "was skipped",
@@ -144,9 +146,14 @@ class TriggerAdmin(ScopedAdmin[Trigger]):
 
 def _shown(row: Trigger) -> list[tuple[str, Any]]:
     """The options that the page does not say in words, without what was left at nothing."""
-    said = ("cron", "timezone", "task", "target_task", "name", "on_job", "secret", "env")
+    options: dict[str, Any] = row.definition["options"]
+    said = {"cron", "timezone", "task", "target_task", "name", "on_job", "secret", "env"}
+    if options.get("idempotency_key") is None:
+        said.add("idempotency_window")
+    if options.get("catch_up") == "none":
+        said.add("catch_up_window")
     return [
-        (key, value)
-        for key, value in row.definition["options"].items()
+        (key, describe(value) if key in DURATIONS else value)
+        for key, value in sorted(options.items())
         if key not in said and value not in (None, False, 0, {}, [])
     ]
