@@ -22,10 +22,12 @@ from apps.adminkit.templatetags.adminkit import moment
 from apps.jobs.models import Job
 from apps.triggers import services, transitions
 from apps.triggers.models import Firing, Trigger
+from engine.durations import describe
 from engine.errors import StroemError
 from engine.lifecycle import FiringStatus
 
 SHOWN = 25
+DURATIONS = ("catch_up_window", "jitter", "debounce", "idempotency_window")
 WORDS = {
     FiringStatus.STARTED: "started a job",
     FiringStatus.SKIPPED: "was skipped",
@@ -39,6 +41,8 @@ class TriggerAdmin(ScopedAdmin[Trigger]):
     list_display = ("named", "state", "fires", "task", "next", "last", "failing")
     list_display_links = ("named",)
     list_fullwidth = True
+    list_filter = ("kind",)
+    list_before_template = "adminkit/list_tabs.html"
     search_fields = ("name", "task", "workspace__name")
     search_help_text = "Name, task or workspace"
     when_empty = "No trigger yet that you may see. Workspaces declare them under `triggers:`"
@@ -46,7 +50,7 @@ class TriggerAdmin(ScopedAdmin[Trigger]):
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(require_POST(self.act))
-        return [path("<int:pk>/<str:what>/", view, name="triggers_act"), *super().get_urls()]
+        return [path("<int:pk>/act/<str:what>/", view, name="triggers_act"), *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Trigger]:
         rows = super().get_queryset(request).select_related("workspace")
@@ -142,9 +146,14 @@ class TriggerAdmin(ScopedAdmin[Trigger]):
 
 def _shown(row: Trigger) -> list[tuple[str, Any]]:
     """The options that the page does not say in words, without what was left at nothing."""
-    said = ("cron", "timezone", "task", "target_task", "name", "on_job", "secret", "env")
+    options: dict[str, Any] = row.definition["options"]
+    said = {"cron", "timezone", "task", "target_task", "name", "on_job", "secret", "env"}
+    if options.get("idempotency_key") is None:
+        said.add("idempotency_window")
+    if options.get("catch_up") == "none":
+        said.add("catch_up_window")
     return [
-        (key, value)
-        for key, value in row.definition["options"].items()
+        (key, describe(value) if key in DURATIONS else value)
+        for key, value in sorted(options.items())
         if key not in said and value not in (None, False, 0, {}, [])
     ]

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, transaction
+from django.db.models import Q, QuerySet
 
 from apps.jobs import services as jobs
 from apps.jobs.database.sql import retried
@@ -35,6 +36,8 @@ from engine.lifecycle import OPEN_JOB, FiringEventKind, FiringStatus
 from engine.spec.model import Trigger as Definition
 
 log = logging.getLogger("stroem.triggers")
+MOST_QUEUED = 1000
+DEALT_WITH = "this occasion was dealt with already"
 UNTOUCHED = "waits its turn"  # the end of a job left it; nothing was decided yet
 SOURCES = {"webhook": "webhook", "event_source": "event_source"}  # others: trigger
 
@@ -196,7 +199,11 @@ class _Attempt:
         if others and concurrency == "skip":
             self._end(FiringEventKind.SKIPPED, f"job {others[0]} is still open")
             return True
-        if concurrency == "queue" and (others or self._is_behind()):
+        if concurrency == "queue" and (others or self._ahead().exists()):
+            if self.row.pk is None and self._ahead().count() >= MOST_QUEUED:
+                reason = f"{MOST_QUEUED} runs wait in the queue already"
+                self._end(FiringEventKind.SKIPPED, reason)
+                return True
             self._wait(timedelta(), "waits for the job before it")
             return False
         if others and concurrency == "cancel_previous":
@@ -205,15 +212,17 @@ class _Attempt:
         return True
 
     def _open_jobs(self) -> list[UUID]:
-        found = Job.objects.filter(
-            source_type=self.source, source_id=self.source_id, status__in=OPEN_JOB
-        )
-        return list(found.order_by("id").values_list("id", flat=True))
+        """Those that the trigger started, and the runs that retry one of them."""
+        own = Job.objects.filter(source_type=self.source, source_id=self.source_id)
+        found = Q(pk__in=own.filter(status__in=OPEN_JOB).values("pk"))
+        found |= Q(source_type="retry", retry_of_id__in=own.values("pk"))
+        rows = Job.objects.filter(found, status__in=OPEN_JOB)
+        return list(rows.order_by("id").values_list("id", flat=True))
 
-    def _is_behind(self) -> bool:
-        """Whether an earlier firing waits in the queue."""
+    def _ahead(self) -> QuerySet[Firing]:
+        """The firings before this one in the queue."""
         waiting = Firing.objects.filter(trigger=self.trigger, status=FiringStatus.WAITING)
-        return (waiting.filter(pk__lt=self.row.pk) if self.row.pk else waiting).exists()
+        return waiting.filter(pk__lt=self.row.pk) if self.row.pk else waiting
 
     def _cancel(self, job_ids: list[UUID]) -> None:
         for job_id in job_ids:
@@ -304,12 +313,12 @@ class _Attempt:
 
     def _end(self, event: FiringEventKind, reason: str = "", job: UUID | None = None) -> None:
         if self.row.pk is not None:
-            transitions.move(self.row, event, reason=reason, job=job)
-            return
-        self.row.status = _BORN[event]
-        self.row.reason = reason
-        self.row.job_id = job or self.row.job_id
-        self._write()
+            is_noted = transitions.move(self.row, event, reason=reason, job=job)
+        else:
+            self.row.job_id = job or self.row.job_id
+            is_noted = transitions.write_ended(self.row, event, reason, self.now)
+        if not is_noted:
+            raise StaleMove(DEALT_WITH)  # and the job is taken back
 
     def _wait(self, wait: timedelta, reason: str) -> None:
         if self.row.pk is not None:
@@ -319,15 +328,5 @@ class _Attempt:
             waiting_row(self.trigger, self.occasion, self.now + wait, reason),
         )
         self.row.idempotency = key
-        self._write()
-
-    def _write(self) -> None:
         if not transitions.write(self.row, self.now):
-            raise StaleMove("this occasion was dealt with already")  # and the job is taken back
-
-
-_BORN = {
-    FiringEventKind.STARTED: FiringStatus.STARTED,
-    FiringEventKind.SKIPPED: FiringStatus.SKIPPED,
-    FiringEventKind.REFUSED: FiringStatus.REFUSED,
-}
+            raise StaleMove(DEALT_WITH)

@@ -11,7 +11,7 @@ from django.conf import settings
 from apps.workspaces import sops
 from apps.workspaces.errors import LIMIT, LimitError, SourceError
 from apps.workspaces.sources import SourceFile, Tree
-from engine import spec
+from engine.spec import parser as spec
 from engine.spec.model import Loaded, Place, Problem
 
 # always read as a Torc file, even if it does not look like one
