@@ -107,7 +107,9 @@ def _name_of(phase: Phase) -> str:
 def run_forever(stop: threading.Event, after_round: Callable[[], object] = lambda: None) -> None:
     """Run rounds until `stop` is set."""
     never_wait()  # for the secrets of one workspace
-    threading.Thread(target=clocks.run, args=(stop,), name="clocks", daemon=True).start()
+    _run([upkeep.follow_all])
+    clock = threading.Thread(target=clocks.run, args=(stop,), name="clocks", daemon=True)
+    clock.start()
     interval_s = settings.STROEM.recovery.sweep_interval_s
     next_sweep = next_tidy = next_expiry = 0.0
     while not stop.is_set():
@@ -125,3 +127,4 @@ def run_forever(stop: threading.Event, after_round: Callable[[], object] = lambd
         after_round()
         close_old_connections()
         stop.wait(TICK_S)
+    clock.join(TICK_S)

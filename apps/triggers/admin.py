@@ -39,6 +39,8 @@ class TriggerAdmin(ScopedAdmin[Trigger]):
     list_display = ("named", "state", "fires", "task", "next", "last", "failing")
     list_display_links = ("named",)
     list_fullwidth = True
+    list_filter = ("kind",)
+    list_before_template = "adminkit/list_tabs.html"
     search_fields = ("name", "task", "workspace__name")
     search_help_text = "Name, task or workspace"
     when_empty = "No trigger yet that you may see. Workspaces declare them under `triggers:`"

@@ -19,7 +19,7 @@ from engine.slots import Clock
 
 log = logging.getLogger("stroem.triggers")
 BATCH = 1000
-LOOK_S = 1.0
+LOOK_S, AGAIN_S = 1.0, 0.1
 WAIT = """
 SELECT extract(epoch FROM min(next_at) - clock_timestamp()) FROM triggers_trigger
 WHERE next_at IS NOT NULL
@@ -32,9 +32,10 @@ def clock_of(trigger: Trigger) -> Clock:
     return Clock(
         options["cron"],
         options["timezone"],
-        options["catch_up"],
-        timedelta(seconds=options["catch_up_window"]),
-        slots.share_of_jitter(name, options["jitter"]),
+        # frozen by an older version: without these
+        options.get("catch_up", "last"),
+        timedelta(seconds=options.get("catch_up_window", 86_400)),
+        slots.share_of_jitter(name, options.get("jitter", 0)),
     )
 
 
@@ -61,6 +62,10 @@ def fire_due(now: datetime) -> int:
         except (DatabaseError, StroemError) as error:
             log.warning("trigger %s: %s", trigger_id, error)
             close_old_connections()
+        except Exception as error:  # an outer edge: one broken clock must not stop the others
+            log.exception("trigger %s failed", trigger_id)
+            reason = f"the server failed ({type(error).__name__}); see its log"
+            transitions.set_aside(trigger_id, reason, now)
     return done
 
 
@@ -101,17 +106,15 @@ def run(stop: threading.Event) -> None:
         try:
             fire_due(transitions.database_now())
             wait_s = _wait_s()
-        except DatabaseError as error:
+        except (DatabaseError, StroemError) as error:
             log.warning("clocks: %s", error)
-        except Exception:  # an outer edge: one broken clock must not stop the others for ever
-            log.exception("clocks failed; they go on")
         close_old_connections()
         stop.wait(wait_s)
 
 
 def _wait_s() -> float:
-    """Until the next slot, or the next look for changes. A clock in other hands is looked at again
-    after a moment."""
+    """Until the next slot, or the next look for changes. What is due now is in other hands, or
+    failed: it is looked at again after a moment."""
     found = fetch_one(WAIT, ())
     until = float(found[0]) if found and found[0] is not None else LOOK_S
-    return min(LOOK_S, max(0.02, until))
+    return until if 0 < until < LOOK_S else LOOK_S if until > 0 else AGAIN_S

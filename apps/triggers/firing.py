@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, transaction
+from django.db.models import Q, QuerySet
 
 from apps.jobs import services as jobs
 from apps.jobs.database.sql import retried
@@ -35,6 +36,7 @@ from engine.lifecycle import OPEN_JOB, FiringEventKind, FiringStatus
 from engine.spec.model import Trigger as Definition
 
 log = logging.getLogger("stroem.triggers")
+MOST_QUEUED = 1000
 UNTOUCHED = "waits its turn"  # the end of a job left it; nothing was decided yet
 SOURCES = {"webhook": "webhook", "event_source": "event_source"}  # others: trigger
 
@@ -196,7 +198,11 @@ class _Attempt:
         if others and concurrency == "skip":
             self._end(FiringEventKind.SKIPPED, f"job {others[0]} is still open")
             return True
-        if concurrency == "queue" and (others or self._is_behind()):
+        if concurrency == "queue" and (others or self._ahead().exists()):
+            if self.row.pk is None and self._ahead().count() >= MOST_QUEUED:
+                reason = f"{MOST_QUEUED} runs wait in the queue already"
+                self._end(FiringEventKind.SKIPPED, reason)
+                return True
             self._wait(timedelta(), "waits for the job before it")
             return False
         if others and concurrency == "cancel_previous":
@@ -205,15 +211,17 @@ class _Attempt:
         return True
 
     def _open_jobs(self) -> list[UUID]:
-        found = Job.objects.filter(
-            source_type=self.source, source_id=self.source_id, status__in=OPEN_JOB
-        )
-        return list(found.order_by("id").values_list("id", flat=True))
+        """Those that the trigger started, and the runs that retry one of them."""
+        own = Job.objects.filter(source_type=self.source, source_id=self.source_id)
+        found = Q(pk__in=own.filter(status__in=OPEN_JOB).values("pk"))
+        found |= Q(source_type="retry", retry_of_id__in=own.values("pk"))
+        rows = Job.objects.filter(found, status__in=OPEN_JOB)
+        return list(rows.order_by("id").values_list("id", flat=True))
 
-    def _is_behind(self) -> bool:
-        """Whether an earlier firing waits in the queue."""
+    def _ahead(self) -> QuerySet[Firing]:
+        """The firings before this one in the queue."""
         waiting = Firing.objects.filter(trigger=self.trigger, status=FiringStatus.WAITING)
-        return (waiting.filter(pk__lt=self.row.pk) if self.row.pk else waiting).exists()
+        return waiting.filter(pk__lt=self.row.pk) if self.row.pk else waiting
 
     def _cancel(self, job_ids: list[UUID]) -> None:
         for job_id in job_ids:

@@ -12,6 +12,7 @@ from engine.lifecycle import FIRING_TABLE, FiringEventKind, FiringStatus, source
 from engine.slots import Missed
 
 LONGEST_REASON = 2000
+BROKEN_AGAIN = timedelta(seconds=60)
 REFRESH_AGAIN = timedelta(seconds=60)  # where the one that read the workspace was killed
 WRITE = """
 INSERT INTO triggers_firing (trigger_id, cause, slot, key, idempotency, status, reason, job_id,
@@ -36,6 +37,10 @@ UPDATE triggers_trigger SET last_fired_at = %(now)s, last_job_id = %(job)s, fail
 REFUSED = """
 UPDATE triggers_trigger SET last_fired_at = %(now)s, failures = failures + 1,
     last_error = %(reason)s WHERE id = %(id)s
+"""
+ASIDE = """
+UPDATE triggers_trigger SET next_at = %(at)s, failures = failures + 1, last_error = %(reason)s
+WHERE id = %(id)s
 """
 SET = """
 UPDATE triggers_trigger SET next_slot = %(slot)s, next_at = %(at)s,
@@ -146,6 +151,11 @@ def note_started(trigger_id: int, job: UUID, now: datetime) -> None:
 def note_refused(trigger_id: int, reason: str, now: datetime) -> None:
     params = {"id": trigger_id, "reason": storable(reason)[:LONGEST_REASON], "now": now}
     fetch(REFUSED, params)
+
+
+def set_aside(trigger_id: int, reason: str, now: datetime) -> None:
+    """Look at a clock that we cannot carry out again later; its slot is kept."""
+    fetch(ASIDE, {"id": trigger_id, "reason": reason, "at": now + BROKEN_AGAIN})
 
 
 def set_clock(

@@ -6,7 +6,7 @@ from django.db import transaction
 
 from apps.jobs.database.sql import fetch
 from apps.triggers import roster
-from apps.workspaces.models import Workspace
+from apps.workspaces.models import Revision, Workspace
 
 KEPT = 500  # firings per trigger; deliveries: KEPT_DELIVERIES
 KEPT_DELIVERIES = 50
@@ -44,6 +44,17 @@ def follow_revisions() -> int:
         with transaction.atomic():
             roster.follow(workspace, None)
     return len(found)
+
+
+def follow_all() -> None:
+    """Bring all rows in step when a scheduler starts: an older version knew no triggers, or other
+    ones."""
+    for key in Workspace.objects.values_list("pk", flat=True):
+        with transaction.atomic():
+            rows = Workspace.objects.select_for_update(no_key=True, of=("self",))
+            workspace = rows.filter(pk=key).first()
+            if workspace is not None and workspace.current_id is not None:
+                roster.follow(workspace, Revision(pk=workspace.current_id))
 
 
 def forget_old() -> None:

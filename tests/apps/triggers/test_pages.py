@@ -35,9 +35,11 @@ def nightly(tmp_path: Path) -> Trigger:
     return set_to(NOON)
 
 
-def person(role: Role) -> Client:
-    client = Client()
-    client.force_login(user(role))
+def person(role: Role, pattern: str = "*") -> Client:
+    client, who = Client(), user(role, pattern)
+    who.is_staff = True
+    who.save()
+    client.force_login(who)
     return client
 
 
@@ -83,8 +85,7 @@ def test_an_operator_pauses_resumes_and_fires(tmp_path: Path):
 def test_a_viewer_and_a_stranger_press_no_button(tmp_path: Path):
     row = nightly(tmp_path)
     assert person(Role.VIEWER).post(page(row, "fire")).status_code == 403
-    stranger = Client()
-    stranger.force_login(user(Role.ADMIN, "other"))
+    stranger = person(Role.ADMIN, "other")
     assert stranger.get(page(row)).status_code == 404
     assert stranger.post(page(row, "fire")).status_code == 404
     assert "nightly" not in stranger.get("/admin/triggers/trigger/").content.decode()
