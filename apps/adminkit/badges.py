@@ -45,6 +45,8 @@ LOOKS: dict[str, tuple[str, str]] = {
     "warnings": ("suspended", "wait"),
     "broken": ("failed", "bad"),
     "started": ("completed", "ok"),
+    "repeated": ("completed", "ok"),
+    "rejected": ("failed", "bad"),
     "missed": ("pending", "bad"),
     "paused": ("suspended", "wait"),
     "failing": ("failed", "bad"),

@@ -20,10 +20,10 @@ from apps.accounts.scoped import ScopedAdmin
 from apps.adminkit.badges import badge
 from apps.adminkit.templatetags.adminkit import moment
 from apps.jobs.models import Job
-from apps.triggers import services, transitions
-from apps.triggers.models import Firing, Trigger
+from apps.triggers import hooks, services, transitions
+from apps.triggers.models import Delivery, Firing, Trigger
 from engine.durations import describe
-from engine.errors import StroemError
+from engine.errors import NotFound, StroemError
 from engine.lifecycle import FiringStatus
 
 SHOWN = 25
@@ -71,6 +71,8 @@ class TriggerAdmin(ScopedAdmin[Trigger]):
                     messages.success(request, f"{row.name} fires again.")
                 case "fire":
                     self._fire(request, row)
+                case "again":
+                    self._send_again(request, row)
                 case _:
                     raise Http404("There is no such button.")
         except StroemError as error:
@@ -84,6 +86,20 @@ class TriggerAdmin(ScopedAdmin[Trigger]):
         words = WORDS.get(FiringStatus(found.status), found.status)
         text = f"{row.name} {words}" + (f": {found.reason}" if found.reason else "") + "."
         (messages.success if is_good else messages.error)(request, text)
+
+    def _send_again(self, request: HttpRequest, row: Trigger) -> None:
+        number = request.POST.get("delivery", "")
+        rows = row.deliveries.select_related("trigger__workspace")
+        is_number = number.isascii() and number.isdigit() and len(number) < 19
+        found = rows.filter(pk=int(number)).first() if is_number else None
+        if found is None:
+            raise NotFound("This delivery is not kept any more")
+        reply = hooks.send_again(found, signed_in(request.user))
+        if reply.body.get("job_id"):
+            messages.success(request, f"Sent again: job {reply.body['job_id']} was started.")
+        else:
+            reason = reply.body.get("error") or reply.body.get("reason") or "nothing was started"
+            messages.error(request, f"Sent again: {reason}.")
 
     def _found(self, request: HttpRequest, object_id: str) -> Trigger:
         row = self.get_object(request, object_id)
@@ -115,6 +131,7 @@ class TriggerAdmin(ScopedAdmin[Trigger]):
             "firings": [(one, statuses.get(one.job_id) if one.job_id else None) for one in firings],
             "may_act": row.is_listed
             and allows(role_on(request.user, row.workspace.name), Role.OPERATOR),
+            "deliveries": _deliveries(row),
             "opts": Trigger._meta,
         }
         return render(request, "triggers/trigger.html", context)
@@ -142,6 +159,14 @@ class TriggerAdmin(ScopedAdmin[Trigger]):
     @admin.display(description="failures in a row", ordering="failures")
     def failing(self, row: Trigger) -> str:
         return str(row.failures) if row.failures else "–"
+
+
+def _deliveries(row: Trigger) -> list[Delivery] | None:
+    """The last requests; None for what receives none."""
+    if row.kind != "webhook":
+        return None
+    rows = row.deliveries.select_related("firing").defer("sealed_body", "firing__sealed")
+    return list(rows.order_by("-received_at", "-id")[: transitions.KEPT_DELIVERIES])
 
 
 def _shown(row: Trigger) -> list[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from apps.jobs.database.sql import fetch_one, retried
 from apps.triggers import firing, transitions
 from apps.triggers.firing import Occasion
 from apps.triggers.models import Firing, Trigger
+from apps.workspaces.fetches import never_wait
 from engine import slots
 from engine.errors import StroemError
 from engine.slots import Clock
@@ -101,6 +102,7 @@ def times_of(trigger: Trigger, slot: datetime) -> dict[str, str | None]:
 
 def run(stop: threading.Event) -> None:
     """Fire clocks to the second until `stop` is set, whatever else the scheduler is busy with."""
+    never_wait()  # for the secrets of one workspace
     while not stop.is_set():
         wait_s = LOOK_S
         try:

@@ -26,7 +26,7 @@ from apps.jobs.models import Job
 from apps.triggers import transitions
 from apps.triggers.errors import NotListed
 from apps.triggers.models import Firing, Trigger
-from apps.workspaces.errors import SecretError
+from apps.workspaces.errors import SecretError, SecretsPending
 from apps.workspaces.models import Revision
 from apps.workspaces.sealing import seal, unseal
 from apps.workspaces.secrets import secrets_of, sensitive_of
@@ -65,13 +65,18 @@ class Occasion:
 def fire(trigger_id: int, occasion: Occasion) -> Firing:
     """What becomes of this occasion: a job, a wait, or the reason why there is none. The same slot
     or key again brings the first one. Raises NotFound, and NotListed for a trigger that is gone."""
-    found = _fire(trigger_id, occasion)
+    return fire_or_find(trigger_id, occasion)[0]
+
+
+def fire_or_find(trigger_id: int, occasion: Occasion) -> tuple[Firing, bool]:
+    """The same, and whether this slot or key had been dealt with before."""
+    found, is_repeat = _fire(trigger_id, occasion)
     found.refresh_from_db()
-    return found
+    return found, is_repeat
 
 
 @retried
-def _fire(trigger_id: int, occasion: Occasion) -> Firing:
+def _fire(trigger_id: int, occasion: Occasion) -> tuple[Firing, bool]:
     trigger = transitions.locked(trigger_id)
     if trigger is None:
         raise NotFound(f"Trigger {trigger_id} not found")
@@ -80,7 +85,10 @@ def _fire(trigger_id: int, occasion: Occasion) -> Firing:
             f"The files of workspace '{trigger.workspace}' do not have trigger"
             f" '{trigger.name}' any more"
         )
-    return fire_locked(trigger, occasion, transitions.database_now())
+    first = _first(trigger, occasion)
+    if first is not None:
+        return first, True
+    return fire_locked(trigger, occasion, transitions.database_now()), False
 
 
 def fire_locked(trigger: Trigger, occasion: Occasion, now: datetime) -> Firing:
@@ -176,6 +184,8 @@ class _Attempt:
         options = self.definition.options
         try:
             self.row.idempotency = self._idempotency()
+        except SecretsPending:  # nothing is known yet: the occasion is looked at again
+            raise
         except StroemError as error:
             return self._refuse(error)
         same = self._same()
@@ -256,6 +266,8 @@ class _Attempt:
         try:
             with transaction.atomic():
                 job = self._launch()
+        except SecretsPending:
+            raise
         except StroemError as error:
             self._refuse(error)
         except DatabaseError:

@@ -55,6 +55,29 @@ WHERE f.status = 'waiting' AND f.due_at <= %s ORDER BY f.trigger_id, f.id
 """
 
 
+# A flood of requests that prove nothing leaves a line a second, and pushes no real delivery out.
+REJECT = """
+INSERT INTO triggers_delivery (trigger_id, delivery_id, method, headers, query, size_bytes, outcome,
+    answer, reason, received_at)
+SELECT %(trigger)s, '', %(method)s, '{}', '{}', %(size)s, 'rejected', 401, %(reason)s, %(now)s
+WHERE NOT EXISTS (
+    SELECT FROM triggers_delivery WHERE trigger_id = %(trigger)s AND outcome = 'rejected'
+        AND received_at > %(now)s - interval '1 second'
+) RETURNING id
+"""
+FORGET = """
+DELETE FROM triggers_delivery d USING (
+    SELECT id FROM (
+        SELECT id, row_number() OVER (
+            PARTITION BY outcome = 'rejected' ORDER BY received_at DESC, id DESC
+        ) AS rank
+        FROM triggers_delivery WHERE trigger_id = %(trigger)s
+    ) numbered WHERE rank > %(kept)s
+) old WHERE d.id = old.id RETURNING d.id
+"""
+KEPT_DELIVERIES = 50
+
+
 def database_now() -> datetime:
     """The one clock of all hosts."""
     found = fetch_one("SELECT clock_timestamp()", ())
@@ -178,3 +201,15 @@ def take_for_refresh(firing_id: int, now: datetime) -> bool:
 def due_waiting(now: datetime) -> list[tuple[int, int]]:
     """(firing, trigger): of each trigger the oldest firing that waits no longer."""
     return [(firing_id, trigger_id) for firing_id, trigger_id in fetch(WAITING, (now,))]
+
+
+def note_rejected(trigger_id: int, method: str, size: int, reason: str, now: datetime) -> None:
+    """A delivery whose sender proved nothing: what it carried is not kept."""
+    values = {"trigger": trigger_id, "method": method, "size": size, "reason": reason, "now": now}
+    if fetch_one(REJECT, values) is not None:
+        forget_deliveries(trigger_id)
+
+
+def forget_deliveries(trigger_id: int) -> None:
+    """Keep the newest KEPT_DELIVERIES of a webhook, and as many rejected ones."""
+    fetch(FORGET, {"trigger": trigger_id, "kept": KEPT_DELIVERIES})

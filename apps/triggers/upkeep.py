@@ -8,8 +8,7 @@ from apps.jobs.database.sql import fetch
 from apps.triggers import roster
 from apps.workspaces.models import Revision, Workspace
 
-KEPT = 500  # firings per trigger; deliveries: KEPT_DELIVERIES
-KEPT_DELIVERIES = 50
+KEPT = 500  # firings per trigger
 KEYS_DAYS = 1
 OUT_OF_STEP = """
 SELECT w.id FROM workspaces_workspace w JOIN triggers_trigger t ON t.workspace_id = w.id
@@ -24,13 +23,6 @@ DELETE FROM triggers_firing f USING (
     ) numbered
     WHERE rank > %s AND status <> 'waiting' AND created_at < clock_timestamp() - interval '30 days'
 ) old WHERE f.id = old.id
-"""
-OLD_DELIVERIES = """
-DELETE FROM triggers_delivery d USING (
-    SELECT id,
-        row_number() OVER (PARTITION BY trigger_id ORDER BY received_at DESC, id DESC) AS rank
-    FROM triggers_delivery
-) numbered WHERE d.id = numbered.id AND numbered.rank > %s
 """
 OLD_KEYS = """
 DELETE FROM triggers_startkey WHERE created_at < clock_timestamp() - make_interval(days => %s)
@@ -58,8 +50,6 @@ def follow_all() -> None:
 
 
 def forget_old() -> None:
-    """Forget firings beyond the newest of each trigger, after a month; all but the last deliveries;
-    and old keys of starts."""
+    """Forget firings beyond the newest of each trigger, after a month, and old keys of starts."""
     fetch(OLD_FIRINGS, (KEPT,))
-    fetch(OLD_DELIVERIES, (KEPT_DELIVERIES,))
     fetch(OLD_KEYS, (KEYS_DAYS,))

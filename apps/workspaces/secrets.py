@@ -60,6 +60,22 @@ def connections_of(revision: Revision | int) -> dict[str, dict[str, Any]]:
     return _of(revision).connections
 
 
+def webhook_secret(revision_id: int, trigger: str) -> str | None:
+    """The secret of this webhook, rendered; None if the files give none. Raises SecretError."""
+    found = Revision.objects.filter(pk=revision_id).values_list("sealed_secrets", flat=True).first()
+    private = unseal(found) if found is not None else {}
+    text = private.get("triggers", {}).get(trigger, {}).get("secret")
+    if text is None:
+        return None
+    secrets = secrets_of(revision_id)
+    try:
+        return str(templating.render(text, {"secret": secrets, "secrets": secrets}))
+    except TemplateError as error:
+        raise SecretError(
+            f"the secret of trigger '{trigger}' cannot be rendered: {error}"
+        ) from None
+
+
 def secret_values(tree: Any) -> tuple[str, ...]:
     """The texts within `tree` that must be masked: leaves of at least 4 characters."""
     return secret_strings(tree)

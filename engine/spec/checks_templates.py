@@ -24,7 +24,7 @@ _ROOTS = {
     "default": _SECRETS,
     "workspace": _SECRETS,
     "scheduler": ("scheduled_at", "previous_at", "trigger", *_SECRETS),
-    "webhook": ("body", "headers", "method", "query", "trigger", *_SECRETS),
+    "webhook": ("body", "headers", "method", "query", "delivery_id", "trigger", *_SECRETS),
     "event_source": ("event", "trigger", *_SECRETS),
     "job": ("job", "trigger", *_SECRETS),
 }

@@ -14,10 +14,7 @@ from engine.spec.sites import find_sites
 
 UNBUILT = "not-built"
 _MOST_NAMES = 5
-UNFIRED = {
-    "webhook": "webhooks, which never fire:",
-    "event_source": "event sources, which never fire:",
-}
+UNFIRED = {"event_source": "event sources, which never fire:"}
 _STATE = re.compile(r"\b(GLOBAL_)?STATE(: ?[{$%\"'\\]|_DIR\b|_OUT_DIR\b)")
 _ARTIFACTS = re.compile(r"\bARTIFACTS_DIR\b")
 _STATES, _FILES = "state (STATE: lines, STATE_DIR):", "artifacts (ARTIFACTS_DIR):"

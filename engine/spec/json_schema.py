@@ -45,6 +45,7 @@ from engine.spec.schema_pieces import (
     ref,
     whole,
 )
+from engine.webhooks import VERIFICATIONS
 
 _KINDS: Mapping[str, Schema] = {
     "text": TEXT,
@@ -290,6 +291,10 @@ _TRIGGER_KEYS: Mapping[str, Schema] = {
     "jitter": DURATION,
     "name": TEXT,
     "secret": TEXT,
+    "verify": choice(VERIFICATIONS),
+    "secret_in_query": FLAG,
+    "allow_get": FLAG,
+    "filter": LOOSE,
     "mode": choice(("sync", "async")),
     "timeout_secs": whole(1, 300),
     "target_task": TEXT,

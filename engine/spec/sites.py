@@ -144,6 +144,9 @@ def _in_trigger(draft: Draft, name: str) -> Iterator[Site]:
     key = trigger.options.get("idempotency_key")
     if key is not None:
         yield Site(subject, "idempotency_key", key, at("idempotency_key"), trigger.type)
+    condition = trigger.options.get("filter")
+    if condition is not None:
+        yield Site(subject, "filter", condition, at("filter"), trigger.type)
     for field, value in trigger.input.items():
         for text in _texts(value):
             what = f"input '{shorten(field)}'"

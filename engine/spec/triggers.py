@@ -8,6 +8,7 @@ from typing import Any, cast
 from engine.spec.entry import Entry, read_values
 from engine.spec.model import Place, Trigger, TriggerType
 from engine.spec.problems import did_you_mean, shorten
+from engine.webhooks import VERIFICATIONS
 
 TYPES: tuple[TriggerType, ...] = ("scheduler", "webhook", "event_source", "job")
 CONCURRENCY = ("allow", "skip", "cancel_previous", "queue")
@@ -20,7 +21,10 @@ _ANY = ("type", "enabled", "input", "task", "idempotency_key", "idempotency_wind
 _STARTS = (*_ANY, "concurrency", "debounce", "force_refresh")
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "scheduler": (*_STARTS, "cron", "timezone", "catch_up", "catch_up_window", "jitter"),
-    "webhook": (*_STARTS, "name", "secret", "mode", "timeout_secs"),
+    "webhook": (
+        *_STARTS, "name", "secret", "verify", "secret_in_query", "allow_get", "filter", "mode",
+        "timeout_secs",
+    ),
     "event_source": (
         *_ANY, "target_task", "env", "restart_policy", "backoff_secs", "max_in_flight",
     ),
@@ -108,9 +112,30 @@ def _read_webhook(entry: Entry) -> dict[str, Any]:
     return {
         "name": entry.text("name"),
         "secret": entry.text("secret"),
+        "verify": _read_verification(entry),
+        "secret_in_query": entry.flag("secret_in_query"),
+        "allow_get": entry.flag("allow_get"),
+        "filter": entry.loose_text("filter"),
         "mode": mode,
         "timeout_secs": 30 if seconds is None else seconds,
     }
+
+
+def _read_verification(entry: Entry) -> str:
+    """How the sender proves itself. Nobody is let in without a word about it."""
+    kind = entry.choice("verify", VERIFICATIONS, "bearer")
+    has_secret = entry.get("secret") is not None
+    if kind == "none" and has_secret:
+        entry.complain("secret", "has no effect with 'verify: none'; remove one", "no-effect")
+    elif kind != "none" and not has_secret:
+        message = (
+            f"{entry.subject} has no 'secret', by which senders prove themselves: every request is"
+            " refused; give one, or write 'verify: none' to let everybody start its task"
+        )
+        entry.problems.warning(entry.node.place, "no-effect", message)
+    if kind != "bearer" and entry.flag("secret_in_query"):
+        entry.complain("secret_in_query", "has an effect with 'verify: bearer' only", "no-effect")
+    return kind
 
 
 def _read_event_source(entry: Entry) -> dict[str, Any]:
