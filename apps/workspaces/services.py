@@ -22,6 +22,7 @@ from apps.workspaces import snapshots, sops
 from apps.workspaces.approvers import unknown_approvers
 from apps.workspaces.errors import SecretError, SourceError
 from apps.workspaces.models import Blob, Revision, Secret, Workspace
+from apps.workspaces.providers import unknown_providers
 from apps.workspaces.references import resolve
 from apps.workspaces.sealing import seal, seal_bytes
 from apps.workspaces.sources import GitSource, SourceFile, Tree, read_file, read_folder, read_git
@@ -120,7 +121,7 @@ def refresh(workspace: Workspace) -> Workspace:
         return _note(workspace, problems, None)
     problems += _doubts_about_secrets(loaded.workspace)
     problems += _secrets_written_out(loaded.workspace)
-    if any(action.type == "approval" for action in loaded.workspace.actions.values()):
+    if any(action.approvers or action.escalation for action in loaded.workspace.actions.values()):
         problems += unknown_approvers(loaded.workspace)
     return _note(
         workspace, problems, _freeze(workspace, tree, _settled(workspace, loaded.workspace))
@@ -205,6 +206,8 @@ def load(tree: Tree, name: str, stored_secrets: Container[str] = ()) -> Loaded:
             "the workspace has no workflow files: *.yaml or *.yml, in .workflows/ or beside it"
         )
         problems.append(Problem(Place(), "empty", message, "warning"))
+    if loaded.workspace is not None:
+        problems += unknown_providers(loaded.workspace, settings.STROEM.agents.providers)
     found = (*problems, *loaded.problems)
     has_errors = any(problem.severity == "error" for problem in found)
     return Loaded(None if has_errors else loaded.workspace, found)

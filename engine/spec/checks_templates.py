@@ -19,7 +19,13 @@ _BUDGET_PER_FILE = 15_000  # letters in tags, about a third of a second of work
 _MOST_STEPS = 2000  # in a larger flow, reads of outputs that may not exist yet go unchecked
 _SECRETS = ("secret", "secrets")
 _STATE = ("state", "global_state")  # reported as not built
-_ROOTS = {"hook": ("hook", *_SECRETS), "default": _SECRETS, "workspace": _SECRETS}
+_ROOTS = {
+    "hook": ("hook", *_SECRETS),
+    "default": _SECRETS,
+    "tool": ("call", "input"),
+    "workspace": _SECRETS,
+}
+_THERE = {"hook": "'hook' and 'secret' are", "tool": "'call' and 'input' are"}
 _JSON = ("json", "json_encode")
 _SAFE_TYPES = ("integer", "number", "boolean", "date", "datetime")
 _NO_TEMPLATE = "; if this is no template, write {% raw %} before it and {% endraw %} after it"
@@ -118,7 +124,7 @@ def _check_names(draft: Draft, site: Site, reaches: Mapping[str, _Reach]) -> Ite
     for name in names if known else ():
         if name not in known:
             known = tuple(root for root in known if root != "secrets")
-            there = "'hook' and 'secret' are" if site.reader == "hook" else "'secret' is"
+            there = _THERE.get(site.reader, "'secret' is")
             message = (
                 f"{site.subject} {site.what} reads '{shorten(name)}', but only {there} known here"
             )

@@ -31,10 +31,6 @@ RENAMED = {"name": "title", "flow": "flow"}
 AT_READING = {"type", "action", "on_success", "on_error", "on_cancel", "on_suspended"}
 # without effect in this version: the file that uses the key, and what validate says
 WITHOUT = {
-    **dict.fromkeys(
-        "provider model system_prompt prompt temperature max_tokens max_turns interactive tools".split(),
-        ("actions: { a: { type: agent, provider: p, prompt: x } }", "agent actions"),
-    ),
     "mode": (
         "tasks: { t: { mode: local, flow: { s: { type: script, script: x } } } }",
         "no effect",

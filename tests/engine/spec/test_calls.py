@@ -227,7 +227,6 @@ def test_a_webhook_may_bring_fields_that_nobody_declares():
 
 UNBUILT = [
     ("tasks: { t: { flow: { s: { action: lib.deploy } } } }", "lib.deploy"),
-    ("actions: { a: { type: agent, provider: p, prompt: x } }", "agent actions"),
     ("mcp_servers: { m: { transport: stdio, command: x } }", "MCP servers: m"),
     ("actions: { a: { type: script, script: 'echo \"STATE: {}\"' } }", "state"),
     ("actions: { a: { type: script, script: 'ls $STATE_DIR' } }", "state"),
@@ -246,14 +245,14 @@ def test_what_is_not_built_yet_is_named_in_one_warning(text: str, named: str):
 
 def test_all_that_is_not_built_is_one_warning():
     text = """
-    actions: { ask: { type: agent, provider: p, prompt: x } }
+    mcp_servers: { m: { transport: stdio, command: x } }
     tasks: { t: { flow: { s: { type: script, script: "echo 'STATE: {}'" } } } }
     triggers: { n: { type: scheduler, cron: "0 3 * * *", task: t } }
     """
     found = [problem.message for problem in load(text).problems if problem.code == "not-built"]
     assert found == [
-        "this version does not carry out triggers, which never fire: n; agent actions, with which"
-        " no job starts: ask; state (STATE: lines, STATE_DIR): t/s"
+        "this version does not carry out triggers, which never fire: n; MCP servers: m; state"
+        " (STATE: lines, STATE_DIR): t/s"
     ]
 
 
