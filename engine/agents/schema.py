@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from engine.spec.model import InputField, OutputField
 
-NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # of a property: what every provider takes
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),

@@ -1,4 +1,4 @@
-"""The names of tools as models see them."""
+"""Names as models see them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ TASK_TOOL = "strom_task_"
 MCP_TOOL = "mcp_"
 ASK_USER = "ask_user"
 LONGEST_TOOL_NAME = 64
+OUTPUT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # of a field: what every provider takes
 
 
 def name_of(tool: Mapping[str, Any]) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from engine.agents.limits import MOST_TURNS
-from engine.agents.schema import NAME
-from engine.agents.tools import LONGEST_TOOL_NAME, TASK_TOOL, name_of
+from engine.agents.tools import LONGEST_TOOL_NAME, OUTPUT_NAME, TASK_TOOL, name_of
 from engine.spec.draft import Draft
 from engine.spec.model import Action, Problem
 from engine.spec.problems import did_you_mean, error, shorten, warning
@@ -86,7 +85,7 @@ def check_tool_names(draft: Draft) -> Iterator[Problem]:
 def check_agent_output(draft: Draft) -> Iterator[Problem]:
     for name, subject, action in _agents(draft):
         for key in action.output:
-            if not NAME.fullmatch(key):
+            if not OUTPUT_NAME.fullmatch(key):
                 message = (
                     f"{subject} output field '{shorten(key)}': no provider takes this name; use at"
                     " most 64 letters, digits and . _ -"
