@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.agents.moves import Rules
+from engine.agents.limits import Limits as Budget
 from engine.scripts import Language
 
 Stream = Literal["stdout", "stderr", "server"]
@@ -75,7 +75,7 @@ class AgentWork:
     model: str | None
     system: str = field(repr=False)
     prompt: str = field(repr=False)
-    rules: Rules
+    limits: Budget
     schema: Mapping[str, Any] | None = None  # of a structured answer
     max_tokens: int | None = None
     temperature: float | None = None

@@ -73,6 +73,7 @@ class _Talk:
 
     attempt: Attempt
     work: AgentWork
+    rules: Rules
     said: Report  # without an outcome of its own yet
     reporter: Reporter
     dialogue: Dialogue
@@ -83,7 +84,7 @@ class _Talk:
     @property
     def left_s(self) -> float | None:
         """Until the step's time-out, as of the last look at the rows."""
-        given = (self.attempt.claim.timeout_s, self.work.rules.limits.time)
+        given = (self.attempt.claim.timeout_s, self.work.limits.time)
         shortest = min((one for one in given if one is not None), default=None)
         return None if shortest is None else shortest - self.dialogue.spent.time
 
@@ -127,7 +128,15 @@ class Agents:
         reporter = Reporter(claim, masker(masks), self._pump)
         said = Report(claim, CANCELLED, prompts.seen, masks)
         talk = _Talk(
-            attempt, work, said, reporter, opened.dialogue, opened.tools, masks, prompts.input
+            attempt,
+            work,
+            Rules(work.limits, prompts.output),
+            said,
+            reporter,
+            opened.dialogue,
+            opened.tools,
+            masks,
+            prompts.input,
         )
         outcome = self._talk(talk)
         batches = reporter.close()
@@ -148,7 +157,7 @@ class Agents:
             action.model or provider.model,
             prompts.system,
             prompts.prompt,
-            Rules(limits, prompts.output),
+            limits,
             schema_of(prompts.output) if prompts.output else None,
             action.max_tokens or provider.max_tokens,
             provider.temperature if action.temperature is None else action.temperature,
@@ -163,7 +172,7 @@ class Agents:
                 reason = talk.attempt.stop.reason
                 if reason is not None:
                     return self._stopped(talk, reason)
-                outcome = self._move(talk, next_move(talk.dialogue, talk.work.rules))
+                outcome = self._move(talk, next_move(talk.dialogue, talk.rules))
                 if outcome is not None:
                     return None if outcome is NOT_OURS else outcome
                 talk.dialogue = self._sure(talk, partial(self._agents.read, talk.dialogue.id))
@@ -199,7 +208,7 @@ class Agents:
                     talk.reporter.say(f"The model calls {call.tool}")
                 make = partial(
                     self._agents.act, talk.attempt.claim, talk.dialogue, seq,
-                    talk.work.rules.limits, talk.given,
+                    talk.work.limits, talk.given,
                 )  # fmt: skip
                 is_ours = self._sure(talk, make)
                 return None if is_ours else NOT_OURS
@@ -286,7 +295,7 @@ class Agents:
 
 def _most_tokens(work: AgentWork, spent: Spent) -> int | None:
     """The greatest length of the next answer."""
-    limit = work.rules.limits.tokens
+    limit = work.limits.tokens
     left = None if limit is None else max(1, limit - spent.tokens)
     return min((one for one in (work.max_tokens, left) if one is not None), default=None)
 
