@@ -125,6 +125,26 @@ def _workers() -> Iterator[Finding]:
         yield ok("agents", f"alive: {', '.join(sorted(speaking))}") if speaking else silent
 
 
+def ask_providers() -> Iterator[Finding]:
+    """One small question to each provider of language models; it may cost a fraction of a cent."""
+    from runners.agents.services import Services
+
+    services = Services(settings.STROEM.agents.providers)
+    if not settings.STROEM.agents.providers:
+        yield warning("providers", "`agents.providers` names none")
+    for name, provider in sorted(settings.STROEM.agents.providers.items()):
+        try:
+            if provider.type == "fake":
+                services.model(name, None)
+                yield ok(f"provider {name}", f"its answers stand in {provider.answers}")
+                continue
+            answer = services.try_out(name)
+        except StroemError as error:
+            yield problem(f"provider {name}", str(error))
+        else:
+            yield ok(f"provider {name}", f"{answer.model} answers after {answer.latency_s:.1f} s")
+
+
 def _workspaces() -> Iterator[Finding]:
     from apps.workspaces.models import Workspace
 

@@ -20,6 +20,7 @@ from apps.jobs.flow import blueprints, contexts
 from apps.jobs.flow.advance import advancing
 from apps.jobs.flow.redaction import redact, redact_and_seal, seal_with
 from apps.jobs.models import Job
+from apps.jobs.transitions import rows
 from apps.jobs.values import Claim
 from engine.agents.dialogue import Answer, Dialogue, ToolSpec
 from engine.agents.limits import Limits, Spent, calls_left
@@ -72,6 +73,7 @@ def open(claim: Claim, opening: Opening) -> Opened | None:
     )
     Conversation.objects.filter(pk=row.pk).update(stints=F("stints") + 1, parked_fence=None)
     row.refresh_from_db()
+    rows.began(claim.step_id, row.created_at)
     return Opened(conversations.read(row), tuple(tool.spec for tool in _tools(claim).values()))
 
 

@@ -4,14 +4,31 @@ conversations."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
+from engine.agents.dialogue import Answer, Dialogue, Question
 from engine.agents.providers import Provider
 from engine.errors import PlatformError
 from engine.spec.problems import did_you_mean
 from runners.agents import fake
 from runners.agents.base import Model
 from runners.agents.patience import Patience
+
+TRY_S = 30.0
+
+
+class Never:
+    """A stop signal that is never set."""
+
+    reason: str | None = None
+
+    def wait(self, timeout_s: float) -> bool:
+        time.sleep(timeout_s)
+        return False
+
+    def on_set(self, callback: Callable[[], None]) -> None:
+        """It never is."""
 
 
 class Services:
@@ -40,6 +57,13 @@ class Services:
                 f"{did_you_mean(name, self._providers)}; there are: {known}"
             )
         return found
+
+    def try_out(self, name: str) -> Answer:
+        """One small question to the provider's own model. Raises PlatformError."""
+        dialogue = Dialogue(0, "doctor", "", "Answer with the word OK.")
+        question = Question("stroem-doctor", dialogue, max_tokens=16)
+        model = self.model(name, None)
+        return model.ask(question, Never(), min(TRY_S, self.provider(name).request_timeout_s))
 
     def patience(self, name: str) -> Patience:
         return self._patience[name]

@@ -10,7 +10,7 @@ import pytest
 
 from apps.agents.models import Call, Conversation, Turn
 from engine.agents.limits import Limits
-from tests.agents.bench import Bench, known_providers, step_of
+from tests.agents.bench import Bench, known_providers, providers, step_of
 from tests.agents.provider import Service, answer, call, refuse, say, service
 from tests.apps.jobs.builders import Hand, fresh, start, workspace
 from tests.apps.jobs.shared import _django_db_helper, shared_db  # noqa: F401  (fixtures)
@@ -270,3 +270,18 @@ def test_the_installation_limits_a_day(tmp_path: Path, service: Service) -> None
 
     assert {step_of(first).status, step_of(second).status} == {"completed", "failed"}
     assert len(service.seen) == 1
+
+
+def test_doctor_asks_each_provider(service: Service, settings: Any) -> None:
+    from dataclasses import replace
+
+    from console.health import ask_providers
+
+    service.script = lambda seen: refuse(401) if seen.kind == "openai" else say("OK")
+    here = replace(settings.STROEM.agents, providers=providers(service.settings()))
+    settings.STROEM = replace(settings.STROEM, agents=here)
+
+    found = {finding.about: (finding.level, finding.sentence) for finding in ask_providers()}
+
+    assert found["provider anthropic"][0] == "ok"
+    assert found["provider openai"] == ("problem", "provider 'openai': HTTP 401: no")

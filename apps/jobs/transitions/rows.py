@@ -219,6 +219,15 @@ def await_decision(step_id: int, output: Any) -> tuple[datetime, datetime | None
     return suspended_at, deadline_at
 
 
+def began(step_id: int, at: datetime) -> None:
+    """A running step that was taken up again has been at work since `at`."""
+    fetch(
+        "UPDATE jobs_step SET started_at = least(started_at, %s) WHERE id = %s"
+        " AND status = 'running'",
+        (at, step_id),
+    )
+
+
 def forget_output(step_id: int) -> None:
     """Remove what a suspended step showed, now that it goes on."""
     fetch(
