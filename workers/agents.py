@@ -6,6 +6,7 @@ is read from the rows alone, so it makes no difference which process does it.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from engine.agents.limits import Limits, Spent
 from engine.agents.moves import Act, Ask, Fail, Finish, Move, Rules, Wait, next_move
 from engine.agents.schema import schema_of
 from engine.errors import StroemError
+from engine.lifecycle import CallStatus
 from engine.masking import masker
 from engine.orders import AgentWork, StepOutcome, Verdict
 from engine.spec.model import Action
@@ -33,6 +35,7 @@ from workers.reporting import LogPump, Reporter
 
 log = logging.getLogger("stroem.agents")
 T = TypeVar("T")
+MOST_TOLD, MOST_LINES, SHOWN = 2_000, 40, 80  # of one thing in the log of the step
 
 
 class AgentLedger(Protocol):
@@ -205,7 +208,9 @@ class Agents:
                 return self._ask(talk, move)
             case Act(seq):
                 for call in talk.dialogue.turns[-1].calls:
-                    talk.reporter.say(f"The model calls {call.tool}")
+                    if call.status is CallStatus.WANTED:
+                        told = json.dumps(call.arguments, ensure_ascii=False, default=str)
+                        _tell(talk, f"calls {call.tool[:SHOWN]}", told)
                 make = partial(
                     self._agents.act, talk.attempt.claim, talk.dialogue, seq,
                     talk.work.limits, talk.given,
@@ -236,6 +241,8 @@ class Agents:
         if not self._sure(talk, begin):
             return NOT_OURS
         self._ledger.released()  # nothing is held while the model thinks
+        for call in dialogue.turns[-1].calls if dialogue.turns else ():
+            _tell(talk, f"{call.tool[:SHOWN]} answers", call.result)
         question = Question(
             key=f"stroem-{dialogue.name}-{move.seq}",
             dialogue=dialogue,
@@ -252,6 +259,8 @@ class Agents:
         if not self._sure(talk, keep):
             return NOT_OURS
         talk.reporter.say(_summary(move.seq, answer))
+        if answer.text and not answer.has_output:
+            _tell(talk, "says", answer.text)
         return None
 
     def _refusal_today(self) -> str | None:
@@ -298,6 +307,13 @@ def _most_tokens(work: AgentWork, spent: Spent) -> int | None:
     limit = work.limits.tokens
     left = None if limit is None else max(1, limit - spent.tokens)
     return min((one for one in (work.max_tokens, left) if one is not None), default=None)
+
+
+def _tell(talk: _Talk, what: str, text: str) -> None:
+    """Add what was said to the step's log, cut."""
+    cut = text if len(text) <= MOST_TOLD else f"{text[:MOST_TOLD]} … ({len(text):,} letters)"
+    for line in cut.splitlines()[:MOST_LINES]:
+        talk.reporter.say(f"  {what}: {line}")
 
 
 def _summary(seq: int, answer: Answer) -> str:

@@ -100,7 +100,7 @@ def converse(tmp_path: Path, service: Service, seeds: range) -> list[Job]:
         for kind in ("openai", "anthropic")
         for asks in ("true", "false")
     ]
-    texts = [*INJECTION, f"My password is {'x' * 20}"]
+    texts = [*(text for text in INJECTION if text.isprintable()), f"My password is {'x' * 20}"]
     made = [start(spaces[seed % 4], text=texts[seed % len(texts)]) for seed in seeds]
     bench, hand = Bench(service.settings(max_retries=0)), Hand()
     for _ in range(60):
