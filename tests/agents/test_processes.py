@@ -137,7 +137,7 @@ def check(street: Street, made: list[Job]) -> None:
 def test_no_answer_is_paid_twice_and_no_tool_called_twice(street: Street, tmp_path: Path) -> None:
     made = converse(street, tmp_path, jobs=10, kills=4, within_s=110)
 
-    assert street.killed == 4
+    until(lambda: street.killed == 4)
     check(street, made)
 
 
@@ -147,7 +147,7 @@ def test_no_answer_is_paid_twice_and_no_tool_called_twice(street: Street, tmp_pa
 def test_two_hundred_conversations_survive_their_processes(street: Street, tmp_path: Path) -> None:
     made = converse(street, tmp_path, jobs=200, kills=30, within_s=850)
 
-    assert street.killed == 30
+    until(lambda: street.killed == 30)
     check(street, made)
 
 
