@@ -209,8 +209,8 @@ class Agents:
             case Act(seq):
                 for call in talk.dialogue.turns[-1].calls:
                     if call.status is CallStatus.WANTED:
-                        told = json.dumps(call.arguments, ensure_ascii=False, default=str)
-                        _tell(talk, f"calls {call.tool[:SHOWN]}", told)
+                        given = json.dumps(call.arguments, ensure_ascii=False, default=str)
+                        _tell(talk, f"calls {call.tool[:SHOWN]}", given)
                 make = partial(
                     self._agents.act, talk.attempt.claim, talk.dialogue, seq,
                     talk.work.limits, talk.given,
