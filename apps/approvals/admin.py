@@ -209,7 +209,11 @@ def _form(found: ApprovalRequest, data: Any = None) -> TypedForm:
 
 def _fields(found: ApprovalRequest) -> Any:
     base = found.step_name.partition("[")[0]
-    return answers.fields_of(found, blueprints.load(found.job.blueprint_id).nodes.get(base))
+    node = blueprints.load(found.job.blueprint_id).nodes.get(base)
+    if node is None:
+        return {}
+    is_own = node.kind == services.OWN_KIND
+    return node.action.input if is_own else answers.fields_of(found)
 
 
 def _page(

@@ -10,7 +10,6 @@ from apps.approvals.models import ApprovalRequest, Vote
 from apps.jobs.flow import contexts
 from apps.jobs.flow.redaction import blanked, redact, reveal, seal_with
 from apps.jobs.models import Job
-from apps.jobs.plans import Node
 from apps.jobs.services import resolve_input
 from apps.workspaces.secrets import secret_values, secrets_of
 from engine.errors import InputError
@@ -39,12 +38,8 @@ class Answers:
         return seen, seal_with(clear, self.hidden) if seen != clear else None
 
 
-def fields_of(request: ApprovalRequest, node: Node | None) -> Mapping[str, InputField]:
-    """The form that people fill in: the action's own, or that of the call of an agent."""
-    if node is None:
-        return {}
-    if node.kind == "approval":
-        return node.action.input
+def fields_of(request: ApprovalRequest) -> Mapping[str, InputField]:
+    """The form that people fill in for the call of an agent."""
     return {name: field_from_json(data) for name, data in request.fields.items()}
 
 

@@ -34,6 +34,7 @@ from apps.jobs.transitions.moves import Result
 from engine.errors import AuthorError, Conflict, NotFound, PlatformError, StroemError
 from engine.lifecycle import RequestEventKind, RequestStatus, StepEventKind, StepStatus
 
+OWN_KIND = "approval"  # of steps that end with a decision
 REJECTED = "Approval rejected"
 LONGEST_REASON = 4096  # bytes
 NOT_ASKED_YET = (StepStatus.PENDING, StepStatus.READY, StepStatus.RUNNING, StepStatus.SKIPPED)
@@ -201,7 +202,8 @@ def time_out(advance: Advance, request: ApprovalRequest, base: str) -> None:
     told = f"Approval step timed out after {request.timeout_text}"
     record(request, "time_out", detail=told)
     late = Ruling(request.step_id, request.fence, approved=False, reason=told)
-    if ports.decided(_kind_of(request, advance), advance, late):
+    kind = _kind_of(request, advance)
+    if kind != OWN_KIND and ports.decided(kind, advance, late):
         return
     result = Result(error=told)
     advance.settle([request.step_id], StepEventKind.FAILED, result, fence=request.fence, base=base)
@@ -237,7 +239,8 @@ def _decide(
 
 def _approve(case: Case, given: Mapping[str, Any], right: Right) -> Decided:
     votes = _standing(case)
-    fields = answers.fields_of(case.request, case.advance.plan.nodes[case.state.base])
+    node = case.advance.plan.nodes[case.state.base]
+    fields = node.action.input if node.kind == OWN_KIND else answers.fields_of(case.request)
     form = answers.checked(case.advance.job, fields, given, votes) if fields or given else None
     Vote.objects.create(
         request=case.request,
@@ -326,7 +329,8 @@ def _settle(
     logs.say(request.job_id, text, at=at.timestamp(), step_id=request.step_id)
     is_approved = event is StepEventKind.SUCCEEDED
     ruling = Ruling(request.step_id, request.fence, is_approved, email, result.error, given)
-    if ports.decided(case.advance.plan.nodes[case.state.base].kind, case.advance, ruling):
+    kind = case.advance.plan.nodes[case.state.base].kind
+    if kind != OWN_KIND and ports.decided(kind, case.advance, ruling):
         return
     moved = case.advance.settle(
         [request.step_id], event, result, fence=request.fence, actor=email, base=case.step_name

@@ -206,7 +206,9 @@ def load(tree: Tree, name: str, stored_secrets: Container[str] = ()) -> Loaded:
             "the workspace has no workflow files: *.yaml or *.yml, in .workflows/ or beside it"
         )
         problems.append(Problem(Place(), "empty", message, "warning"))
-    if loaded.workspace is not None:
+    if loaded.workspace is not None and any(
+        action.type == "agent" for action in loaded.workspace.actions.values()
+    ):
         problems += unknown_providers(loaded.workspace, settings.STROEM.agents.providers)
     found = (*problems, *loaded.problems)
     has_errors = any(problem.severity == "error" for problem in found)

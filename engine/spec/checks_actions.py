@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import PurePosixPath
 
 from engine.scripts import languages_of, read_first_line
+from engine.spec import checks_agents
 from engine.spec.actions import RUNNERS
 from engine.spec.draft import Draft, step_subject
 from engine.spec.fields import ACTION_FIELDS
@@ -336,7 +337,14 @@ def check_approvals(draft: Draft) -> Iterator[Problem]:
             yield error(place, "approvers", message)
 
 
+def check_agents(draft: Draft) -> Iterator[Problem]:
+    if any(action.type == "agent" for _, _, action in draft.actions()):
+        for check in checks_agents.CHECKS:
+            yield from check(draft)
+
+
 CHECKS = (
+    check_agents,
     check_required_fields,
     check_script_or_source,
     check_sources,

@@ -10,7 +10,6 @@ from typing import Any, Literal, TypeVar
 
 from engine.spec import (
     checks_actions,
-    checks_agents,
     checks_calls,
     checks_flow,
     checks_inputs,
@@ -59,7 +58,6 @@ _SINGULAR = {
 _CHECKS = (
     *checks_flow.CHECKS,
     *checks_actions.CHECKS,
-    *checks_agents.CHECKS,
     *checks_inputs.CHECKS,
     *checks_workflow_actions.CHECKS,
     *settling.CHECKS,
