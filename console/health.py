@@ -17,6 +17,7 @@ from django.db import DatabaseError
 from console.operator_command import NO_DATABASE
 from engine.errors import StroemError
 from engine.spec.checks_unbuilt import UNBUILT
+from engine.spec.tags import AGENTS
 from workers.config import WorkerConfig, load
 
 OLDEST_POSTGRES = 15
@@ -115,10 +116,34 @@ def _migrations() -> Iterator[Finding]:
 def _workers() -> Iterator[Finding]:
     from apps.fleet import vitals
 
-    alive = vitals.alive().order_by("name")
+    alive = vitals.alive().exclude(tags__contains=[AGENTS]).order_by("name")
     names = [f"{worker.name} ({', '.join(worker.tags)})" for worker in alive]
     none = warning("workers", "none is alive, so no step can run: start `manage.py worker`")
     yield ok("workers", f"alive: {'; '.join(names)}") if names else none
+    if settings.STROEM.agents.providers:
+        speaking = vitals.alive().filter(tags__contains=[AGENTS]).values_list("name", flat=True)
+        silent = warning("agents", "no process for agents is alive: start `manage.py agents`")
+        yield ok("agents", f"alive: {', '.join(sorted(speaking))}") if speaking else silent
+
+
+def ask_providers() -> Iterator[Finding]:
+    """One small question to each provider of language models; it may cost a fraction of a cent."""
+    from runners.agents.services import Services
+
+    services = Services(settings.STROEM.agents.providers)
+    if not settings.STROEM.agents.providers:
+        yield warning("providers", "`agents.providers` names none")
+    for name, provider in sorted(settings.STROEM.agents.providers.items()):
+        try:
+            if provider.type == "fake":
+                services.model(name, None)
+                yield ok(f"provider {name}", f"its answers stand in {provider.answers}")
+                continue
+            answer = services.try_out(name)
+        except StroemError as error:
+            yield problem(f"provider {name}", str(error))
+        else:
+            yield ok(f"provider {name}", f"{answer.model} answers after {answer.latency_s:.1f} s")
 
 
 def _workspaces() -> Iterator[Finding]:

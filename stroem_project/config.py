@@ -13,17 +13,21 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from apps.workspaces import stores
+from engine.agents.limits import MOST_TURNS, Limits
+from engine.agents.providers import KEYLESS, PROVIDER_TYPES, Price, Provider
 from engine.errors import StroemError
 from engine.plain import plain
 from engine.settings.declared import OURS, Key, each, fill, section
 from engine.settings.given import Given, Reading, Wrong, empty, override
 from engine.settings.readers import (
     Reader,
+    choice,
     did_you_mean,
     duration,
     number,
@@ -282,6 +286,71 @@ class Refresh:
 
 
 @dataclass(frozen=True, slots=True)
+class PriceSettings(Price):
+    """In US dollars per million tokens."""
+
+    needs: ClassVar[str] = " needs `input` and `output`, in US dollars per million tokens"
+    input: Annotated[float, number(at_least=0)]
+    output: Annotated[float, number(at_least=0)]
+    cached: Annotated[float | None, number(at_least=0)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings(Provider):
+    """A service of language models."""
+
+    needs: ClassVar[str] = f".type is missing: one of {', '.join(PROVIDER_TYPES)}"
+    type: Annotated[str, partial(choice, allowed=PROVIDER_TYPES)]
+    api_endpoint: Annotated[str | None, web_address] = None
+    max_tokens: Annotated[int | None, number(at_least=1, whole=True)] = None
+    temperature: Annotated[float | None, number(0, 2)] = None
+    max_retries: Annotated[int, number(0, 10, whole=True)] = 3
+    concurrency: Annotated[int | None, number(at_least=1, whole=True)] = None
+    request_timeout_s: Annotated[float, Key("request_timeout_secs"), number(1, 3600)] = 120.0
+    price: PriceSettings | None = None
+
+    def find_objection(self) -> str | None:
+        if self.type == "fake":
+            return None if self.answers else "of type fake needs `answers`, a file"
+        if self.answers is not None:
+            return f"of type {self.type} has no use for `answers`"
+        if self.api_key is not None and self.api_key_file is not None:
+            return "has both `api_key` and `api_key_file`"
+        if self.type not in KEYLESS and self.api_key is None and self.api_key_file is None:
+            return f"of type {self.type} needs `api_key` or `api_key_file`"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings(Limits):
+    """What one conversation may spend at most."""
+
+    turns: Annotated[int | None, number(1, MOST_TURNS, whole=True)] = None
+    tokens: Annotated[int | None, number(at_least=1, whole=True)] = None
+    cost: Annotated[float | None, number(at_least=0)] = None
+    tool_calls: Annotated[int | None, number(at_least=0, whole=True)] = None
+    time: Annotated[float | None, duration] = None
+
+
+@dataclass(frozen=True, slots=True)
+class DailySettings:
+    """What all conversations of the last 24 hours may spend together."""
+
+    tokens: Annotated[int | None, number(at_least=1, whole=True)] = None
+    cost: Annotated[float | None, number(at_least=0)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Agents:
+    providers: Annotated[Mapping[str, ProviderSettings], _named(ProviderSettings)] = field(
+        default_factory=dict
+    )
+    limits: LimitSettings = LimitSettings()
+    daily: DailySettings = DailySettings()
+    max_concurrent: Annotated[int, number(1, 1000, whole=True)] = 16
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     listen: Annotated[tuple[str, int], _listen] = ("127.0.0.1", 8080)
     allowed_hosts: tuple[str, ...] = ()
@@ -300,6 +369,7 @@ class Config:
     secrets: Secrets = Secrets()
     mcp: Mcp = Mcp()
     mail: Annotated[Mail | None, _mail] = None  # None: no mail is sent
+    agents: Agents = Agents()
     default_step_timeout_s: Annotated[
         float | None, Key("default_step_timeout"), _timeout(DAY_S, "24h")
     ] = None

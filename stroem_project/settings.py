@@ -78,6 +78,7 @@ INSTALLED_APPS = [
     "apps.approvals",
     "apps.hooks",
     "apps.workflow_actions",
+    "apps.agents",
     "apps.triggers",
     "apps.conductor",
     "apps.api",

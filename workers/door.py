@@ -38,6 +38,8 @@ class Ledger(Protocol):
 
     def covered_actions(self, tags: Collection[str]) -> tuple[TagSetRef, ...]: ...
 
+    def covered_by_agents(self) -> tuple[TagSetRef, ...]: ...
+
     def claim(
         self,
         worker_id: UUID,

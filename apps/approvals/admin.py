@@ -26,7 +26,7 @@ from apps.adminkit.markdown import first_line
 from apps.adminkit.paging import BoundedPaginator
 from apps.adminkit.templatetags.adminkit import moment
 from apps.adminkit.typed_forms import TypedForm
-from apps.approvals import delegations, rights, services
+from apps.approvals import answers, delegations, rights, services
 from apps.approvals.audit_page import RecordAdmin
 from apps.approvals.errors import NotAllowed
 from apps.approvals.models import ApprovalRequest, Record, Vote
@@ -198,13 +198,22 @@ def _form(found: ApprovalRequest, data: Any = None) -> TypedForm:
     """The form declared by the action, filled in with the values of earlier approvals."""
     votes = found.votes.filter(approved=True).order_by("pk")
     first = next((vote for vote in votes if vote.input is not None), None)
-    return TypedForm(_fields(found), data, before=first.input if first else None)
+    fields = _fields(found)
+    chosen = {
+        name: field.default
+        for name, field in fields.items()
+        if field.default is not None and not field.has_default  # by a model
+    }
+    return TypedForm(fields, data, before=first.input if first else chosen or None)
 
 
 def _fields(found: ApprovalRequest) -> Any:
     base = found.step_name.partition("[")[0]
     node = blueprints.load(found.job.blueprint_id).nodes.get(base)
-    return node.action.input if node else {}
+    if node is None:
+        return {}
+    is_own = node.kind == services.OWN_KIND
+    return node.action.input if is_own else answers.fields_of(found)
 
 
 def _page(

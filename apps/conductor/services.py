@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 
 from apps.accounts import throttles, tokens
+from apps.agents import sweeps as agents
 from apps.approvals import notices
 from apps.approvals import reminders as approvals
 from apps.conductor import partitions
@@ -38,6 +39,7 @@ def tick() -> None:
             sweeps.due_steps,
             sweeps.due_jobs,
             sweeps.overdue_children,
+            agents.overdue_agents,
             sweeps.overdue_jobs,
             approvals.overdue_approvals,
             approvals.due_reminders,

@@ -14,8 +14,10 @@ from apps.fleet import vitals
 from apps.fleet.models import Worker
 from apps.fleet.presence import Groups, limits_of, read_limits
 from engine.resources import Offer, split_tags, too_small
+from engine.spec.tags import AGENTS
 
 NOBODY = "No active worker with required tags to run this step"
+NO_AGENTS = "No process for agents is running to perform this step: start `manage.py agents`"
 MOST_GROUPS, MOST_NAMES = 5, 3  # of live workers in the sentence that follows
 
 
@@ -70,6 +72,8 @@ def misfit(key: str, workers: Iterable[WorkerOffer], workspace: str | None = Non
     known = list(workers)
     tags, need = split_tags(key)
     fitting = [worker for worker in known if tags <= worker.tags]
+    if not fitting and AGENTS in tags:
+        return NO_AGENTS
     if not fitting:
         return f"{NOBODY}. {_lacking(tags, known)}"
     serving = [each.offer for each in fitting if workspace is None or each.serves(workspace)]
@@ -88,7 +92,7 @@ def takers(key: str, workspace: str) -> list[str]:
 
 def unserved(workspace: str) -> str | None:
     """A warning if workers live, but none of them serves this workspace; else None."""
-    live = [each for each in seen_workers(0.0) if each.job_id is None]
+    live = [each for each in seen_workers(0.0) if each.job_id is None and AGENTS not in each.tags]
     if not live or any(each.serves(workspace) for each in live):
         return None
     return (

@@ -125,7 +125,10 @@ def schema_problem() -> str | None:
             f"the database lacks migrations ({', '.join(missing[:3])}); run `manage.py migrate` or"
             " `manage.py up` first"
         )
-    ours = {"accounts", "workspaces", "fleet", "jobs", "approvals", "hooks", "workflow_actions"}
+    ours = {
+        "accounts", "agents", "approvals", "fleet", "hooks", "jobs", "workflow_actions",
+        "workspaces",
+    }  # fmt: skip
     known = executor.loader.disk_migrations or {}
     newer = sorted(
         f"{app}.{name}"

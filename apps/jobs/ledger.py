@@ -76,6 +76,11 @@ def covered_actions(tags: Collection[str]) -> tuple[TagSetRef, ...]:
     return tuple(TagSetRef(id, key) for id, key in tag_sets.covered_actions(tags).items())
 
 
+def covered_by_agents() -> tuple[TagSetRef, ...]:
+    """The tag set of agent steps, for processes that speak to models."""
+    return tuple(TagSetRef(id, key) for id, key in tag_sets.of_agents().items())
+
+
 def claim(
     worker_id: UUID,
     tag_set_ids: Sequence[int],

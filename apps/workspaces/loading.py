@@ -10,6 +10,7 @@ from django.conf import settings
 
 from apps.workspaces import sops
 from apps.workspaces.errors import LIMIT, LimitError, SourceError
+from apps.workspaces.providers import unknown_providers
 from apps.workspaces.sources import SourceFile, Tree
 from engine.spec import parser as spec
 from engine.spec.model import Loaded, Place, Problem
@@ -54,6 +55,10 @@ def load(tree: Tree, name: str, stored_secrets: Container[str] = ()) -> Loaded:
             "the workspace has no workflow files: *.yaml or *.yml, in .workflows/ or beside it"
         )
         problems.append(Problem(Place(), "empty", message, "warning"))
+    if loaded.workspace is not None and any(
+        action.type == "agent" for action in loaded.workspace.actions.values()
+    ):
+        problems += unknown_providers(loaded.workspace, settings.STROEM.agents.providers)
     found = (*problems, *loaded.problems)
     has_errors = any(problem.severity == "error" for problem in found)
     return Loaded(None if has_errors else loaded.workspace, found)

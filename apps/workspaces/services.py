@@ -158,7 +158,7 @@ def refresh(workspace: Workspace) -> Workspace:
         return _note(workspace, problems, None)
     problems += secret_store.unresolved(loaded.workspace, workspace.name)
     problems += written_out(loaded.workspace)
-    if any(action.type == "approval" for action in loaded.workspace.actions.values()):
+    if any(action.approvers or action.escalation for action in loaded.workspace.actions.values()):
         problems += unknown_approvers(loaded.workspace)
     problems += ports.doubts(workspace, loaded.workspace)
     return _note(

@@ -22,6 +22,7 @@ _STATE = ("state", "global_state")  # reported as not built
 _ROOTS = {
     "hook": ("hook", *_SECRETS),
     "default": _SECRETS,
+    "tool": ("call", "input"),
     "workspace": _SECRETS,
     "scheduler": ("scheduled_at", "previous_at", "trigger", *_SECRETS),
     "webhook": ("body", "headers", "method", "query", "delivery_id", "trigger", *_SECRETS),

@@ -51,9 +51,6 @@ def _find(draft: Draft) -> Iterator[_Found]:
     for name in draft.workspace.mcp_servers:
         yield "MCP servers:", name, draft.at("mcp_servers", name)
     for name, _, action in draft.actions():
-        if action.type == "agent":
-            what = "agent actions, with which no job starts:"
-            yield what, _plain(draft, name), draft.in_action(name)
         code = "\n".join((action.script or "", action.cmd or ""))[:_CODE]
         key = "script" if action.script else "cmd"
         if _STATE.search(code):

@@ -12,7 +12,7 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
-from engine.spec.model import Action, Hooks, Task, Trigger, Workspace
+from engine.spec.model import Action, Hooks, InputField, Task, Trigger, Workspace
 
 _PLAIN = frozenset((str, int, float, bool, NoneType))
 
@@ -51,6 +51,10 @@ def action_from_json(data: Mapping[str, Any]) -> Action:
 
 def task_from_json(data: Mapping[str, Any]) -> Task:
     return cast(Task, _revive(Task, data))
+
+
+def field_from_json(data: Mapping[str, Any]) -> InputField:
+    return cast(InputField, _revive(InputField, data))
 
 
 def hooks_from_json(data: Mapping[str, Any]) -> Hooks:

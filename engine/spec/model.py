@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from engine.agents.limits import Limits
 from engine.durations import Duration
 from engine.plain import plain
 from engine.scripts import Language
@@ -169,7 +170,10 @@ class Action:
     max_tokens: int | None = None
     max_turns: int | None = None
     interactive: bool = False
+    # each {"task": name} or {"mcp": name}, perhaps with "approval" and "idempotent"
     tools: tuple[Mapping[str, Any], ...] = ()
+    limits: Limits | None = None
+    ask_timeout: Duration | None = None  # for people; without it they may take any time
     place: Place = Place()
 
 

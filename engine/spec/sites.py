@@ -22,7 +22,7 @@ class Site:
     what: str
     text: str
     place: Place
-    reader: str  # action, step, default, hook, workspace, or the type of a trigger
+    reader: str  # action, step, default, hook, tool, workspace, or the type of a trigger
     task: str = ""
     step: str = ""
     action: str = ""
@@ -80,6 +80,16 @@ def _in_actions(draft: Draft) -> Iterator[Site]:
             yield Site(
                 subject, "manifest", text, draft.in_action(name, "manifest"), "action", *home, name
             )
+        for field, declared in action.output.items() if action.type == "agent" else ():
+            for text in _texts([declared.description, *(declared.options or ())]):
+                place = draft.in_action(name, "output", field)
+                yield Site(
+                    subject, f"output '{shorten(field)}'", text, place, "action", *home, name
+                )
+        for index, tool in enumerate(action.tools):
+            for text in _texts(tool.get("approval")):
+                place = draft.in_action(name, "tools", index, "approval")
+                yield Site(subject, "tool approval", text, place, "tool")
         yield from _in_defaults(subject, action.input, partial(draft.in_action, name, "input"))
 
 

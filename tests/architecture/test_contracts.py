@@ -36,6 +36,7 @@ PLANTED = [
     ("rooms", "apps/attic/__init__.py", ""),
     ("pure-engine", "engine/notes.py", "import django"),
     ("engines-in-runners", "workers/notes.py", "import docker"),
+    ("models-in-runners", "workers/notes.py", "import pydantic_ai"),
     ("runner-rooms", "runners/docker/notes.py", "import runners.pod.config"),
     ("runner-rooms", "runners/attic/__init__.py", ""),
     ("runners-without-database", "runners/notes.py", "import psycopg"),

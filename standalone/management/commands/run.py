@@ -70,7 +70,8 @@ class Command(TypedCommand):
             check_worker_file(options["worker_config"])
             directory = _directory(workspace, task, folder, options["chdir"])
             self._mention_warnings(loaded, options["path"])
-            with private_house(options["worker_config"]) as worker:
+            has_agents = any(action.type == "agent" for action in workspace.actions.values())
+            with private_house(options["worker_config"], has_agents=has_agents) as worker:
                 job_id = self._start(folder, directory, task, given)
                 screen = self.screen(sys.stderr if options["json"] else sys.stdout, options)
                 result = self._watch(job_id, task, worker, screen, as_json=options["json"])

@@ -221,6 +221,7 @@ def _credentials(config: WorkerConfig) -> tuple[str, ...]:
         settings.STROEM.db.url, settings.STROEM.broker.url, settings.STROEM.worker_token,
         config.worker_token,
         str(database.get("PASSWORD") or ""), settings.SECRET_KEY, *settings.STROEM_KEYS,
+        *(provider.api_key for provider in settings.STROEM.agents.providers.values()),
     )  # fmt: skip
     return tuple(str(value) for value in found if value)
 

@@ -227,7 +227,6 @@ def test_a_webhook_may_bring_fields_that_nobody_declares():
 
 UNBUILT = [
     ("tasks: { t: { flow: { s: { action: lib.deploy } } } }", "lib.deploy"),
-    ("actions: { a: { type: agent, provider: p, prompt: x } }", "agent actions"),
     ("mcp_servers: { m: { transport: stdio, command: x } }", "MCP servers: m"),
     ("actions: { a: { type: script, script: 'echo \"STATE: {}\"' } }", "state"),
     ("actions: { a: { type: script, script: 'ls $STATE_DIR' } }", "state"),
@@ -246,7 +245,7 @@ def test_what_is_not_built_yet_is_named_in_one_warning(text: str, named: str):
 
 def test_all_that_is_not_built_is_one_warning():
     text = """
-    actions: { ask: { type: agent, provider: p, prompt: x } }
+    mcp_servers: { m: { transport: stdio, command: x } }
     tasks: { t: { flow: { s: { type: script, script: "echo 'STATE: {}'" } } } }
     triggers: { n: { type: webhook, name: n, task: t } }
     """
