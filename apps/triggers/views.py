@@ -89,7 +89,7 @@ def _wait_s(request: HttpRequest) -> float:
 
 
 def _received(request: HttpRequest) -> Received:
-    query = {name: value.replace("\x00", "\ufffd") for name, value in request.GET.items()}
+    query = {name: str(value).replace("\x00", "\ufffd") for name, value in request.GET.items()}
     headers = {name.lower(): value for name, value in request.headers.items()}
     named = {name.replace("\x00", "\ufffd"): value for name, value in query.items()}
     return Received(request.method or "", headers, named, request.body)
