@@ -193,6 +193,14 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Metrics:
+    """Who may read `/metrics`: everybody, or whoever sends the token."""
+
+    public: bool = False
+    token: Annotated[str | None, token] = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Secrets:
     env_allowed: tuple[str, ...] = ()  # environment variables that workspaces may read
     key_file: Path | None = None  # None: `<data_dir>/secret.key`, created on first use
@@ -212,6 +220,7 @@ class Config:
     recovery: Recovery = Recovery()
     retention: Retention = Retention()
     secrets: Secrets = Secrets()
+    metrics: Metrics = Metrics()
     mail: Annotated[Mail | None, _mail] = None  # None: no mail is sent
     default_step_timeout_s: Annotated[
         float | None, Key("default_step_timeout"), _timeout(DAY_S, "24h")

@@ -98,6 +98,11 @@ class SecretShape(Shape[Values]):
     updated_by = serializers.CharField()
 
 
+class ConnectionShape(Shape[Values]):
+    name = serializers.CharField()
+    type = serializers.CharField(allow_null=True, help_text="Null if the connection has no type")
+
+
 # Tasks
 
 

@@ -74,7 +74,10 @@ def test_a_refused_sign_in_is_uniform_and_limited() -> None:
         answer = client.post(
             "/api/auth/login", {"email": email, "password": "wrong"}, format="json"
         )
-        assert (answer.status_code, answer.json()) == (401, {"error": "Invalid email or password"})
+        assert (answer.status_code, answer.json()) == (
+            401,
+            {"error": "Invalid email or password", "code": "unauthenticated"},
+        )
     for _ in range(4):
         client.post("/api/auth/login", {"email": person.email, "password": "wrong"}, format="json")
     answer = client.post(
@@ -232,7 +235,7 @@ def test_another_content_type_is_415(shop: Any, operator: APIClient) -> None:
 def test_unknown_paths_are_404_in_json(operator: APIClient, path: str) -> None:
     assert (operator.get(path).status_code, operator.get(path).json()) == (
         404,
-        {"error": "Not found"},
+        {"error": "Not found", "code": "not_found"},
     )
 
 
@@ -246,7 +249,10 @@ def test_a_broken_server_tells_nothing(
 
     monkeypatch.setattr(scope, "jobs", broken)
     answer = operator.get("/api/jobs")
-    assert (answer.status_code, answer.json()) == (500, {"error": "Internal server error"})
+    assert (answer.status_code, answer.json()) == (
+        500,
+        {"error": "Internal server error", "code": "server_error"},
+    )
 
 
 # workspaces and tasks

@@ -147,7 +147,7 @@ def test_an_unknown_path_is_404_in_json_for_everybody_and_every_verb(who: str) -
         assert answer.status_code == 404, (method, path)
         assert answer.headers["Content-Type"] == "application/json", (method, path)
         if method != "head":
-            assert answer.json() == {"error": "Not found"}
+            assert answer.json() == {"error": "Not found", "code": "not_found"}
 
 
 def test_a_job_is_restarted_from_its_failed_steps_or_anew(jobs: dict[str, str]) -> None:
