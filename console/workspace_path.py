@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from console.base import unsafe_templates
 from engine.errors import AuthorError
 from engine.spec import torc
 from engine.spec.model import Loaded, Task
@@ -17,7 +18,7 @@ FLOW_FILES = (".yaml", ".yml", ".json", ".json5", ".kdl")
 def read_path(typed: str) -> tuple[Path, Loaded]:
     """The folder or workflow file, and its contents. Raises AuthorError if it cannot be read."""
     from apps.workspaces.errors import SourceError
-    from apps.workspaces.services import load
+    from apps.workspaces.reading import load
     from apps.workspaces.sources import read_file, read_folder
 
     path = Path(typed).expanduser().resolve()
@@ -29,7 +30,7 @@ def read_path(typed: str) -> tuple[Path, Loaded]:
         tree = read_file(path) if path.is_file() else read_folder(path)
     except (SourceError, OSError) as error:
         raise AuthorError(f"{typed} cannot be read: {error}") from error
-    loaded = load(tree, workspace_name(path))
+    loaded = load(tree, workspace_name(path), unsafe_templates=unsafe_templates())
     if path.is_file() and any(problem.code == "empty" for problem in loaded.problems):
         raise AuthorError(
             f"'{typed}' is not a workflow file: give one that ends in .yaml or .yml, a Torc file,"

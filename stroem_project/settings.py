@@ -222,6 +222,7 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "DESCRIPTION": "Each address is also served under `/api/v1/`.",
     "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api",
     "SERVE_PUBLIC": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

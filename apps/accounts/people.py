@@ -28,8 +28,8 @@ def add_person(email: str, name: str, groups: Iterable[str], *, is_admin: bool) 
     checked = _checked(groups)
     try:
         with transaction.atomic():
-            rights = {"is_superuser": is_admin, "first_name": name.strip()[:LONGEST_NAME]}
-            person = User.objects.create_user(email, **rights)
+            first_name = name.strip()[:LONGEST_NAME]
+            person = User.objects.create_user(email, is_superuser=is_admin, first_name=first_name)
             person.groups.set(_rows(checked))
     except IntegrityError:
         raise Conflict(f"User with email '{email}' already exists") from None

@@ -13,6 +13,7 @@ TEXTS = {
     "404": "There is no such thing, or the caller must not see it",
     "413": "The body is larger than 1 MB",
     "415": "The body is not JSON",
+    "503": "The database is away or took too long; `Retry-After` says when to try again",
     "429": "Too many requests; `Retry-After` says when the next one may follow",
 }
 
@@ -45,7 +46,7 @@ def _allow_anything(schema: Any) -> None:
 
 
 def _add_answers(operation: dict[str, Any], has_object: bool) -> None:
-    codes = ["400"]
+    codes = ["400", "503"]
     if {} not in operation.get("security", [{}]):
         codes += ["401", "403"]
     if has_object:

@@ -101,8 +101,8 @@ def _drf(error: exceptions.APIException, view: Any) -> Response:
     elif isinstance(error, exceptions.UnsupportedMediaType):
         text = f"{str(error.detail).rstrip('.')}; send application/json"
     body = told(error.status_code, text or _sentence(error.detail))
-    if isinstance(error, exceptions.ValidationError):
-        body |= {"code": INVALID, "fields": _fields(error.detail)}
+    if isinstance(error, exceptions.ValidationError) and (fields := _fields(error.detail)):
+        body |= {"code": INVALID, "fields": fields}
     return Response(body, error.status_code, headers=headers)
 
 

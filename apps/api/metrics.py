@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from django.db import DatabaseError, connection, transaction
-from django.db.models import Count
 
 from apps.fleet import vitals
 from apps.jobs import counts
@@ -87,10 +86,9 @@ def _one(value: float) -> list[Sample]:
 
 
 def _workers() -> list[Sample]:
-    rows = vitals.with_vitals(vitals.here()).order_by().values_list("state")
-    found = dict.fromkeys((state.value for state in vitals.WorkerState), 0)
-    found |= dict(rows.annotate(count=Count("pk")))
-    return _by("state", {state: n for state, n in found.items() if state != "stopped"})
+    states = [state.value for state in vitals.WorkerState if state != vitals.WorkerState.STOPPED]
+    found = Counter(row.state for row in vitals.with_vitals(vitals.here()))
+    return _by("state", {state: found[state] for state in states})
 
 
 class _Ended:
@@ -105,6 +103,7 @@ class _Ended:
         return _by("status", self._most)
 
 
+ended = _Ended()
 FAMILIES = (
     Family("stroem_http_requests_total", "counter", "Requests to the API", requests.counted),
     Family(
@@ -119,7 +118,7 @@ FAMILIES = (
         "Jobs by what started them",
         lambda: _by("source_type", counts.jobs_created()),
     ),
-    Family("stroem_jobs_completed_total", "counter", "Jobs that ended, by status", _Ended()),
+    Family("stroem_jobs_completed_total", "counter", "Jobs that ended, by status", ended),
     Family(
         "stroem_jobs_in_flight",
         "gauge",
@@ -157,7 +156,8 @@ FAMILIES = (
 def page(families: Iterable[Family] = FAMILIES) -> str:
     """All metrics. One that the database cannot answer in time is left out, and counted as such."""
     labels = {"replica_id": f"{socket.gethostname()}:{os.getpid()}"}
-    lines, failed = [], 0
+    lines: list[str] = []
+    failed = 0
     began = time.monotonic()
     for family in families:
         try:

@@ -70,7 +70,7 @@ def durations_of(workspace_id: int, task: str, window: int, now: datetime) -> Ta
     ended = jobs.filter(status=JobStatus.COMPLETED, started_at__isnull=False)
     rows = list(ended.values_list("id", "started_at", "completed_at")[:window])
     recent = sorted(
-        (Recent(job_id, _ms(end - start), end) for job_id, start, end in rows),
+        (Recent(job_id, _ms(end - start), end) for job_id, start, end in rows if start and end),
         key=lambda row: row.completed_at,
         reverse=True,
     )
@@ -81,7 +81,7 @@ def durations_of(workspace_id: int, task: str, window: int, now: datetime) -> Ta
         whole,
         recent,
         _steps([row.job_id for row in recent]),
-        [Underway(job_id, start, _eta(start, whole, now)) for job_id, start in underway],
+        [Underway(job_id, start, _eta(start, whole, now)) for job_id, start in underway if start],
     )
 
 

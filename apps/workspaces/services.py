@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,18 +17,17 @@ from django.db import transaction
 from django.db.models import DurationField, ExpressionWrapper, F, Q, Value
 from django.db.models.functions import Now
 
+from apps.workspaces import reading, snapshots
 from apps.workspaces import secrets as secret_store
-from apps.workspaces import snapshots, sops
 from apps.workspaces.approvers import unknown_approvers
 from apps.workspaces.errors import SecretError, SourceError
 from apps.workspaces.models import Blob, Revision, Secret, Workspace
 from apps.workspaces.references import resolve
 from apps.workspaces.sealing import seal, seal_bytes
-from apps.workspaces.sources import GitSource, SourceFile, Tree, read_file, read_folder, read_git
+from apps.workspaces.sources import GitSource, Tree, read_file, read_folder, read_git
 from apps.workspaces.sources.git import check_ref, check_url, newest_commit
 from apps.workspaces.sources.gitprogram import Credential
 from apps.workspaces.stripping import strip
-from engine import spec
 from engine.errors import InputError, NotFound
 from engine.masking import SURELY_SECRET, secret_strings
 from engine.spec import freeze
@@ -36,7 +35,6 @@ from engine.spec.model import Loaded, Place, Problem
 from engine.spec.model import Workspace as Definition
 
 # always read as a Torc file, even if it does not look like one
-SPECIFICATIONS = (".json", ".json5", ".kdl")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_]{1,200}")
 LONGEST_SECRET = 100_000
@@ -181,47 +179,8 @@ def _stored_secrets(workspace: Workspace) -> frozenset[str]:
 
 def load(tree: Tree, name: str, stored_secrets: Container[str] = ()) -> Loaded:
     """The definition in the files of `tree`, with SOPS files decrypted, and all problems."""
-    by_path = {file.path: file.content for file in tree.files}
-    chosen: dict[str, bytes] = {}
-    problems: list[Problem] = []
-    aliases = tree.aliases()
-    selected = _select(by_path, aliases)
-    by_path |= {path: aliases[path].content for path in selected if path in aliases}
-    alone = [path for path in by_path if len(by_path) == 1 and Path(path).suffix in SPECIFICATIONS]
-    for path in selected or alone:
-        try:
-            chosen[path] = sops.decrypt(by_path[path]) if sops.is_encrypted(path) else by_path[path]
-        except SourceError as error:
-            problems.append(Problem(Place(path), "sops", str(error)))
-    loaded = spec.load(
-        chosen,
-        name=name,
-        paths=tree.names,
-        unsafe_templates=settings.STROEM.unsafe_templates,
-        stored_secrets=stored_secrets,
-    )
-    if not chosen and not problems:
-        message = (
-            "the workspace has no workflow files: *.yaml or *.yml, in .workflows/ or beside it"
-        )
-        problems.append(Problem(Place(), "empty", message, "warning"))
-    found = (*problems, *loaded.problems)
-    has_errors = any(problem.severity == "error" for problem in found)
-    return Loaded(None if has_errors else loaded.workspace, found)
-
-
-def _select(by_path: Mapping[str, bytes], aliases: Mapping[str, SourceFile]) -> list[str]:
-    """The workflow files: each once, by its own name rather than that of a link to it."""
-    known = {**by_path, **{path: file.content for path, file in aliases.items()}}
-    found = [*spec.select(known), *spec.select_specifications(known)]
-    seen = {path for path in found if path in by_path}
-    selected = []
-    for path in found:
-        real = aliases[path].path if path in aliases else path
-        if real == path or real not in seen:
-            selected.append(path)
-        seen.add(real)
-    return selected
+    unsafe = settings.STROEM.unsafe_templates
+    return reading.load(tree, name, stored_secrets, unsafe_templates=unsafe)
 
 
 def _read(workspace: Workspace) -> Tree:

@@ -22,7 +22,16 @@ from tests.specs.chart import CHART, GIVEN, helm
 from workers import config as worker_config
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("apps", "console", "engine", "runners", "standalone", "stroem_project", "workers")
+ROOMS = (
+    "apps",
+    "console",
+    "engine",
+    "runners",
+    "standalone",
+    "stroem",
+    "stroem_project",
+    "workers",
+)
 RENAMED = {"name": "title", "flow": "flow"}
 
 # -- workflow files ------------------------------------------------------------------------------
@@ -187,7 +196,7 @@ OTHER = {
     "runner.image.repository": "other.example.com/runner",
 }
 REFUSED = {
-    "serviceMonitor.enabled": "serves no /metrics",
+    "serviceMonitor.enabled": "makes no ServiceMonitor",
     "worker.kubernetes.allowReleaseNamespace": "Name another namespace",
 }
 

@@ -4,7 +4,7 @@ sends the token of the settings."""
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -27,7 +27,7 @@ from apps.api.views import public
 from apps.api.views.base import ApiView
 from apps.fleet import vitals
 
-BROKER_S = 2.0
+BROKER_S = 2
 OK, DEGRADED, UNHEALTHY = "ok", "degraded", "unhealthy"
 MONITORING = "monitoring"
 
@@ -68,13 +68,14 @@ class MayScrape(MayMonitor):
 class Whatever(BaseContentNegotiation):
     """Scrapers ask for formats of their own and take any."""
 
-    def select_parser(self, request: Request, parsers: Sequence[Any]) -> Any:
-        return parsers[0]
+    def select_parser(self, request: Request, parsers: Iterable[Any]) -> Any:
+        return next(iter(parsers))
 
     def select_renderer(
-        self, request: Request, renderers: Sequence[Any], format_suffix: str | None = None
+        self, request: Request, renderers: Iterable[Any], format_suffix: str | None = None
     ) -> tuple[Any, str]:
-        return renderers[0], renderers[0].media_type
+        first = next(iter(renderers))
+        return first, first.media_type
 
 
 class MonitoringView(ApiView):
@@ -130,7 +131,7 @@ def _broker_answers() -> bool:
     from kombu.exceptions import KombuError
 
     try:
-        with Connection(settings.BROKER_URL, connect_timeout=BROKER_S) as broker:
+        with Connection(settings.BROKER_URL or "", connect_timeout=BROKER_S) as broker:
             broker.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_S)
     except (KombuError, OSError):
         return False

@@ -73,6 +73,8 @@ TABLE: dict[tuple[str, str], Any] = {
     ("get", "api/workspaces/<str:workspace>/connections"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/workflow-actions"): Role.VIEWER,
     ("get", "api/jobs/<str:job>"): Role.VIEWER,
+    ("get", "api/jobs/<str:job>/news"): Role.VIEWER,
+    ("get", "api/jobs/<str:job>/steps"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/logs"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/steps/<str:step>/logs"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/workflow-actions/<str:action>/logs"): Role.VIEWER,

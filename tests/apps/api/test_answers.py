@@ -265,6 +265,7 @@ def test_a_workspace_is_listed_with_its_counts(shop: Any, operator: APIClient) -
         problem["code"] == "not-built" and "triggers, which never fire: nightly" in problem["text"]
     )
     assert item.pop("warnings", [problem["text"]]) == [problem["text"]]
+    assert item.pop("checked_at").endswith("Z")
     assert item == {
         "name": "shop",
         "tasks_count": 1,
@@ -272,6 +273,9 @@ def test_a_workspace_is_listed_with_its_counts(shop: Any, operator: APIClient) -
         "triggers_count": 1,
         "connections_count": 0,
         "revision": shop.current.digest,
+        "state": "warnings",
+        "source": "folder",
+        "location": shop.location,
     }
 
 
@@ -307,6 +311,11 @@ def test_tasks_are_listed(shop: Any, operator: APIClient) -> None:
         "workspace": "shop",
         "has_triggers": True,
         "can_execute": True,
+        "inputs": {
+            "name": {"type": "string", "required": True},
+            "times": {"type": "integer", "required": False},
+            "password": {"type": "string", "required": False},
+        },
     }
     assert operator.get("/api/tasks").json() == [item]
     assert operator.get("/api/workspaces/shop/tasks").json() == [item]
@@ -449,7 +458,7 @@ def test_a_job_is_shown_with_its_steps_in_the_order_of_the_flow(
     assert set(say) == {
         "step_name", "action_name", "action_type", "action_image", "runner", "input", "output", "status", "worker_id",
         "started_at", "completed_at", "suspended_at", "error_message", "when_condition", "for_each_expr", "loop_source",
-        "loop_index", "loop_total", "depends_on", "retry_attempt", "max_retries", "retry_history", "retry_at",
+        "loop_index", "loop_total", "depends_on", "retry_attempt", "max_retries", "retry_history", "retry_at", "attempts",
     }  # fmt: skip
     assert detail["created_at"].endswith("Z")
 
@@ -618,7 +627,7 @@ def test_workers_are_listed_and_shown_with_their_steps(shop: Any, operator: APIC
 @pytest.mark.parametrize(
     ("path", "queries"),
     [
-        ("/api/jobs", 4),
+        ("/api/jobs", 5),
         ("/api/workspaces", 3),
         ("/api/tasks", 3),
         ("/api/workers", 3),
@@ -650,7 +659,7 @@ def test_a_job_costs_the_same_however_many_steps_it_has(
         job = start(workspace(tmp_path, f"tasks:\n  main:\n    flow:\n{steps}", f"ws{count}"))
         Hand().work({f"s{n}": failed() for n in range(count)})
         client.get(f"/api/jobs/{job.pk}")
-        with django_assert_num_queries(8):  # two of them begin and end a transaction
+        with django_assert_num_queries(10):  # two of them begin and end a transaction
             assert len(client.get(f"/api/jobs/{job.pk}").json()["steps"]) == count
 
 
@@ -664,7 +673,7 @@ def test_steps_that_are_read_in_batches_are_one_list(
     )
     job = start(workspace(tmp_path, text))
     Hand().work({"z": failed("first")})
-    monkeypatch.setattr("apps.api.views.jobs.BATCH", size)
+    monkeypatch.setattr("apps.api.views.steps.BATCH", size)
     steps = caller(Role.VIEWER).get(f"/api/jobs/{job.pk}").json()["steps"]
     assert [step["step_name"] for step in steps] == ["z", "z[0]", "z[1]", "a"]
     assert [[run["error"] for run in step["retry_history"]] for step in steps] == [

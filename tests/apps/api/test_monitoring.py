@@ -14,6 +14,7 @@ from django.db import OperationalError
 from rest_framework.test import APIClient
 
 from apps.accounts.models import Role
+from apps.api import metrics
 from apps.api.views import public
 from apps.fleet import presence
 from apps.fleet.models import Scheduler, Worker
@@ -32,6 +33,7 @@ SAMPLE = re.compile(r"^([a-z_]+)\{(.*)\} (\S+)$")
 def monitoring(monkeypatch: pytest.MonkeyPatch) -> Iterator[APIClient]:
     with_token = dataclasses.replace(django_settings.STROEM, metrics=Metrics(token=TOKEN))
     monkeypatch.setattr(django_settings, "STROEM", with_token)
+    monkeypatch.setattr(metrics.ended, "_most", {})
     client = APIClient(raise_request_exception=False)
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {TOKEN}")
     return client
