@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Mapping
@@ -153,8 +154,6 @@ def connect(profile: Profile) -> http.client.HTTPConnection:
         plain = http.client.HTTPConnection(*proxy, timeout=TIMEOUT_S)
         plain.set_tunnel(host, port or 80)
         return plain
-    import ssl  # costs 30 ms
-
     try:
         context = ssl.create_default_context(cafile=profile.ca_file or None)
     except (OSError, ssl.SSLError) as error:
@@ -171,10 +170,10 @@ def _proxy_of(scheme: str, host: str) -> tuple[str, int] | None:
     name = f"{scheme}_proxy"
     if not (os.environ.get(name) or (scheme == "https" and os.environ.get(name.upper()))):
         return None
-    from urllib.request import getproxies_environment, proxy_bypass_environment
+    from urllib.request import getproxies, proxy_bypass
 
-    given = urlsplit(getproxies_environment().get(scheme, ""))
-    if not given.hostname or proxy_bypass_environment(host):
+    given = urlsplit(getproxies().get(scheme, ""))
+    if not given.hostname or proxy_bypass(host):
         return None
     return given.hostname, given.port or 3128
 
@@ -191,13 +190,13 @@ def _may_pass(error: Exception) -> bool:
     if isinstance(error, Unavailable):
         return True
     return isinstance(cause, OSError | http.client.HTTPException) and not (
-        isinstance(cause, socket.gaierror) or type(cause).__name__ == "SSLCertVerificationError"
+        isinstance(cause, (socket.gaierror, ssl.SSLCertVerificationError))
     )
 
 
 def _reason(error: Exception) -> str:
-    if type(error).__name__ == "SSLCertVerificationError":
-        said = getattr(error, "verify_message", "") or str(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        said = error.verify_message or str(error)
         return (
             f"its certificate is not trusted ({said}); `--ca-file` or STROEM_CA_FILE names the"
             " certificates of your own authority"

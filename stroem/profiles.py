@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,6 +15,7 @@ from stroem.errors import BadProfile, NotSignedIn
 
 USUAL = "default"
 PRIVATE = 0o600
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +107,11 @@ def chosen(name: str | None, server: str | None, environ: Mapping[str, str]) -> 
 
 def checked_url(text: str) -> str:
     """The server's address without a path. Raises BadProfile."""
-    address = text.strip().rstrip("/")
+    address = text.strip().removesuffix("/")
     if "://" not in address:
         address = f"https://{address}"
     scheme, _, rest = address.partition("://")
-    if scheme not in ("http", "https") or not rest or any(mark in rest for mark in "/?#@ \\"):
+    if scheme not in ("http", "https") or not _HOST.fullmatch(rest):
         raise BadProfile(
             f"'{text[:100]}' is not the address of a server: give one such as"
             " https://stroem.example.org"

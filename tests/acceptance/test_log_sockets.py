@@ -52,7 +52,7 @@ def lines_of(socket: websocket.WebSocket, number: int) -> list[str]:
 
 
 def write(claim: ledger.Claim, seq: int, *texts: str) -> None:
-    ledger.append(claim.attempt, seq, [Line(1.0, "stdout", text) for text in texts])
+    ledger.append(claim, seq, [Line(1.0, "stdout", text) for text in texts])
 
 
 def test_stored_lines_come_first_then_new_ones_and_it_closes_after_the_end(

@@ -53,6 +53,7 @@ def house(tmp_path: Path, process_env: dict[str, str]) -> Iterator[House]:
 def served(house: House, tmp_path: Path) -> Served:
     workspace(tmp_path / "sources", FLOW, "shop")
     house.worker("bench")
+    house.scheduler()  # for retries
     return Served(house)
 
 
@@ -88,9 +89,9 @@ def test_a_job_is_started_followed_and_shown_as_manage_py_does(
     ]
     assert "call/within: completed" in " ".join(progress)
     assert progress[-1] == "main: completed"
-    assert "within" in " ".join(same(house, laptop, "jobs", "--status", "completed"))
+    assert "shop/inner" in " ".join(same(house, laptop, "jobs", "--status", "completed"))
     same(house, laptop, "jobs", "--workspace", "shop", "--task", "main", "--json")
-    same(house, laptop, "jobs", last[:8])
+    same(house, laptop, "jobs", last[:30])
     same(house, laptop, "jobs", last, "--json")
     assert same(house, laptop, "logs", last) == [f"say | {line}" for line in ("hello Ada", SAID)]
     assert same(house, laptop, "logs", last, "--step", "say") == ["hello Ada", SAID]
@@ -120,7 +121,7 @@ def test_a_job_that_fails_ends_with_1_and_runs_again(house: House, laptop: Lapto
 
 def test_a_job_is_cancelled_once(laptop: Laptop) -> None:
     (job_id,) = laptop.lines("run", "shop", "slow")
-    assert laptop.lines("cancel", job_id[:12]) == [f"{job_id}: asked to stop"]
+    assert laptop.lines("cancel", job_id[:30]) == [f"{job_id}: asked to stop"]
     until(lambda: Job.objects.get(pk=job_id).status == "cancelled")
     assert laptop.complaint("cancel", job_id, code=1) == (
         f"{job_id}: Job is already in a terminal state"
@@ -224,7 +225,9 @@ def test_following_outlives_a_restart_of_the_server(
     following = subprocess.Popen(
         command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    job = until(lambda: Job.objects.filter(status="running").first(), within_s=60)
+    assert following.stdout is not None
+    assert following.stdout.readline() == "one: running\n"
+    job = Job.objects.get()
     house.kill(served.process, tree=True)
     served.process = house.start("server", "--port", str(served.port))
     until(served._answers, within_s=30, every_s=0.1)

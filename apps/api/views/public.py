@@ -89,6 +89,10 @@ class DocsView(SpectacularSwaggerSplitView):
     permission_classes = (AllowAny,)
     url = "/api/schema"
 
+    def handle_exception(self, exc: Exception) -> HttpResponseBase:  # type: ignore[override]  # a page cannot show it
+        found = super().handle_exception(exc)
+        return JsonResponse(found.data, status=found.status_code, headers=dict(found.headers))
+
     @extend_schema(exclude=True)
     def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.user.is_authenticated:

@@ -28,7 +28,7 @@ from tests.apps.jobs.builders import start, workspace
 from tests.house import ROOT
 
 pytestmark = pytest.mark.django_db
-EXAMPLES, MANY = 24, 480  # requests for each operation, signed in or not
+EXAMPLES, MANY = 20, 400  # requests for each operation, signed in or not
 WRITTEN = ROOT / "docs" / "reference" / "openapi.json"
 CHECKS = [
     checks.not_a_server_error,

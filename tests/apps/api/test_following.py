@@ -152,6 +152,7 @@ tasks:
         assert operator.get(f"{path}/steps?{query}").status_code == 400
 
 
+@pytest.mark.django_db(transaction=True)
 def test_news_tell_of_all_jobs_that_one_set_off(tmp_path: Any, operator: APIClient) -> None:
     job, hand = start(workspace(tmp_path, FAMILY, "own")), Hand()
     path = f"/api/jobs/{job.pk}/news"
