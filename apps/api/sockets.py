@@ -54,9 +54,9 @@ class Ticket:
 
 
 class _Refused(Exception):
-    def __init__(self, status: int, sentence: str) -> None:
+    def __init__(self, code: int, sentence: str) -> None:
         super().__init__(sentence)
-        self.status = status
+        self.code = code
 
 
 class LogSockets:
@@ -134,9 +134,9 @@ async def _refuse(scope: Any, send: Send, refused: _Refused) -> None:
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": FORBIDDEN})
         return
-    body = json.dumps(told(refused.status, str(refused))).encode()
+    body = json.dumps(told(refused.code, str(refused))).encode()
     headers = [(b"content-type", b"application/json")]
-    start = {"type": "websocket.http.response.start", "status": refused.status, "headers": headers}
+    start = {"type": "websocket.http.response.start", "status": refused.code, "headers": headers}
     await send(start)
     await send({"type": "websocket.http.response.body", "body": body})
 
@@ -213,5 +213,5 @@ def _may_still(ticket: Ticket) -> bool:
     try:
         _admit(ticket)
     except _Refused as refused:
-        return refused.status == 503
+        return refused.code == 503
     return True
