@@ -91,7 +91,8 @@ class DocsView(SpectacularSwaggerSplitView):
 
     def handle_exception(self, exc: Exception) -> HttpResponseBase:  # type: ignore[override]  # a page cannot show it
         found = super().handle_exception(exc)
-        return JsonResponse(found.data, status=found.status_code, headers=dict(found.headers))
+        headers = {name: text for name, text in found.headers.items() if name != "Content-Type"}
+        return JsonResponse(found.data, status=found.status_code, headers=headers)
 
     @extend_schema(exclude=True)
     def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
