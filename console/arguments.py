@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from django.core.management.base import CommandError
+from console.base import CommandError
 
 LARGEST_PORT = 65535
 # Names that no public server can have.

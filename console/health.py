@@ -14,7 +14,7 @@ import psycopg
 from django.conf import settings
 from django.db import DatabaseError
 
-from console.operator_command import NO_DATABASE
+from console.managed import NO_DATABASE
 from engine.errors import StroemError
 from engine.spec.checks_unbuilt import UNBUILT
 from engine.spec.tags import AGENTS

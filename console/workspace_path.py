@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from console.base import load_tree
 from engine.errors import AuthorError
 from engine.plain import plain
 from engine.spec import torc
@@ -18,7 +19,6 @@ FLOW_FILES = (".yaml", ".yml", ".json", ".json5", ".kdl")
 def read_path(typed: str) -> tuple[Path, Loaded]:
     """The folder or workflow file, and its contents. Raises AuthorError if it cannot be read."""
     from apps.workspaces.errors import SourceError
-    from apps.workspaces.loading import load
     from apps.workspaces.sources import read_file, read_folder
 
     path = Path(typed).expanduser().resolve()
@@ -31,7 +31,7 @@ def read_path(typed: str) -> tuple[Path, Loaded]:
         tree = read_file(path) if path.is_file() else read_folder(path)
     except (SourceError, OSError) as error:
         raise AuthorError(f"{plain(typed)} cannot be read: {error}") from error
-    loaded = load(tree, workspace_name(path))
+    loaded = load_tree(tree, workspace_name(path))
     if path.is_file() and any(problem.code == "empty" for problem in loaded.problems):
         raise AuthorError(
             f"'{plain(typed)}' is not a workflow file: give one that ends in .yaml or .yml, a Torc"

@@ -13,8 +13,10 @@ from stroem_project.web import limit_statements
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "stroem_project.settings")
 limit_statements()  # each of several server processes begins here
 served: Any = get_asgi_application()
+from apps.api.sockets import LogSockets  # noqa: E402  (needs the apps)
+
 if settings.STROEM.mcp.enabled:
-    from apps.api.mcp.door import Mcp  # its models need Django to be set up
+    from apps.api.mcp.door import Mcp
 
     served = Mcp(served)
-application = Proxies(Bodies(served), settings.STROEM.trusted_proxies)
+application = Proxies(Bodies(LogSockets(served)), settings.STROEM.trusted_proxies)

@@ -255,6 +255,14 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
+class Metrics:
+    """Who may read `/metrics`: everybody, or whoever sends the token."""
+
+    public: bool = False
+    token: Annotated[str | None, token] = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Secrets:
     env_allowed: tuple[str, ...] = ()  # environment variables that all workspaces may read
     references: Annotated[Mapping[str, Reference], _named(Reference)] = field(default_factory=dict)
@@ -368,6 +376,7 @@ class Config:
     refresh: Refresh = Refresh()
     secrets: Secrets = Secrets()
     mcp: Mcp = Mcp()
+    metrics: Metrics = Metrics()
     mail: Annotated[Mail | None, _mail] = None  # None: no mail is sent
     agents: Agents = Agents()
     default_step_timeout_s: Annotated[

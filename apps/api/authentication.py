@@ -59,3 +59,10 @@ class IsPerson(BasePermission):
 
     def has_permission(self, request: Request, view: Any) -> bool:
         return request.auth != "key"
+
+
+class IsAdministrator(BasePermission):
+    message = "Admin privileges required"
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return bool(request.user.is_active and request.user.is_superuser)

@@ -13,12 +13,14 @@ from django.db.models import QuerySet
 from rest_framework.exceptions import ParseError
 
 from apps.accounts.grants import Person, allows, role_on, signed_in, visible
-from apps.accounts.models import ApiToken, Role
+from apps.accounts.models import ApiToken, Role, User
 from apps.fleet.models import Worker
 from apps.jobs.models import Job, Step
 from apps.triggers.models import Trigger
 from apps.workspaces.models import Secret, Workspace
 from engine.errors import NotFound
+
+LONGEST_ID = 18  # digits that fit the database's integers
 
 
 def workspaces(user: Person) -> QuerySet[Workspace]:
@@ -54,6 +56,15 @@ def removable_workspace(user: Person, name: str) -> Workspace:
 
 def jobs(user: Person) -> QuerySet[Job]:
     return Job.objects.filter(visible(user, "workspace__name"))
+
+
+def listed_jobs(user: Person, workspace: str | None) -> QuerySet[Job]:
+    """The same, or those of one workspace, by the ids of workspaces: so that a list of very many
+    comes out of an index."""
+    if workspace is None and not visible(user):  # no condition: everything
+        return jobs(user)
+    rows = workspaces(user) if workspace is None else workspaces(user).filter(name=workspace)
+    return Job.objects.filter(workspace_id__in=list(rows.values_list("pk", flat=True)))
 
 
 def job(
@@ -99,6 +110,21 @@ def stored_secrets(row: Workspace) -> QuerySet[Secret]:
 
 def api_keys(user: Person) -> QuerySet[ApiToken]:
     return ApiToken.objects.filter(user=signed_in(user)).order_by("-created_at")
+
+
+def people() -> QuerySet[User]:
+    """For views of administrators."""
+    return User.objects.order_by("email")
+
+
+def person(text: str) -> User:
+    """The user with this id. Raises ParseError and NotFound."""
+    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_ID):
+        raise ParseError("Invalid user ID")
+    row = people().prefetch_related("groups").filter(pk=int(text)).first()
+    if row is None:
+        raise NotFound("User not found")
+    return row
 
 
 def uuid_of(text: str, refusal: str) -> UUID:

@@ -7,6 +7,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from uuid import uuid4
 
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
@@ -74,6 +76,7 @@ def tidy() -> None:
             approvals.orphaned_approvals,
             partitions.prepare,
             tokens.forget_expired,
+            presence.forget_schedulers,
             throttles.forget_old,
             upkeep.follow_revisions,
         ]
@@ -113,11 +116,13 @@ def run_forever(stop: threading.Event, after_round: Callable[[], object] = lambd
     clock = threading.Thread(target=clocks.run, args=(stop,), name="clocks", daemon=True)
     clock.start()
     interval_s = settings.STROEM.recovery.sweep_interval_s
+    me = uuid4()
     next_sweep = next_tidy = next_expiry = 0.0
     while not stop.is_set():
         now = time.monotonic()
         tick()
         if now >= next_sweep:
+            _run([partial(presence.scheduler_beats, me)])
             sweep()
             next_sweep = now + interval_s
         if now >= next_tidy:

@@ -86,6 +86,19 @@ class WorkerLimit(models.Model):
         return self.workers
 
 
+class Scheduler(models.Model):
+    """One start of a scheduler process. Any number may run; none leads."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    hostname = models.CharField(max_length=255)
+    pid = models.IntegerField()
+    started_at = models.DateTimeField()
+    heartbeat_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.hostname}:{self.pid}"
+
+
 class WorkerSession(models.Model):
     """One worker's work on one generation of a job, from before its first step until it leaves."""
 

@@ -15,7 +15,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from apps.accounts.grants import matches
 from apps.fleet import vitals
-from apps.fleet.models import Worker, WorkerLimit
+from apps.fleet.models import Scheduler, Worker, WorkerLimit
 
 Groups = tuple[tuple[str, ...], ...]
 Limit = tuple[str, Sequence[str]]  # patterns of workers, and of the workspaces that they may serve
@@ -23,6 +23,11 @@ LIMITS = "SELECT workers, workspaces FROM fleet_workerlimit"
 BEAT = """
 UPDATE fleet_worker SET heartbeat_at = clock_timestamp(), busy = %(busy)s
 WHERE id = %(worker)s AND stopped_at IS NULL RETURNING id
+"""
+SCHEDULER_BEATS = """
+INSERT INTO fleet_scheduler (id, hostname, pid, started_at, heartbeat_at)
+VALUES (%s, %s, %s, clock_timestamp(), clock_timestamp())
+ON CONFLICT (id) DO UPDATE SET heartbeat_at = clock_timestamp()
 """
 
 
@@ -101,6 +106,17 @@ def retire(worker_id: UUID) -> None:
 def mark_dead(after_s: float) -> int:
     """Mark workers without a heartbeat for `after_s` seconds as gone."""
     return vitals.overdue(after_s).update(stopped_at=vitals.ClockTimestamp(), busy=0)
+
+
+def scheduler_beats(scheduler_id: UUID) -> None:
+    """This process sweeps: `scheduler_id` names this start of it."""
+    with connection.cursor() as cursor:
+        cursor.execute(SCHEDULER_BEATS, [scheduler_id, socket.gethostname(), os.getpid()])
+
+
+def forget_schedulers(hours: int = 24) -> int:
+    before = vitals.ClockTimestamp() - timedelta(hours=hours)
+    return Scheduler.objects.filter(heartbeat_at__lt=before).delete()[0]
 
 
 def remove_old(hours: float) -> int:

@@ -145,6 +145,22 @@ class Job(models.Model):
         return f"{self.task_name} {str(self.id)[:8]}"
 
 
+class RemovedJobs(models.Model):
+    """How many jobs of a kind retention has removed, so that counts of all jobs never shrink."""
+
+    source_type = models.CharField(max_length=20)
+    status = models.CharField(max_length=12)
+    count = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["source_type", "status"], name="jobs_removed_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.source_type} {self.status}: {self.count}"
+
+
 class FlowManager(models.Manager["Step"]):
     """The steps of flows, without the units of other rooms."""
 

@@ -1,90 +1,21 @@
-"""From the files of a tree to a definition: which files count, opened where SOPS locked them."""
+"""Definitions as this installation reads them: by its own rules."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Container, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Container
 
 from django.conf import settings
 
-from apps.workspaces import sops
-from apps.workspaces.errors import LIMIT, LimitError, SourceError
-from apps.workspaces.providers import unknown_providers
-from apps.workspaces.sources import SourceFile, Tree
-from engine.spec import parser as spec
-from engine.spec.model import Loaded, Place, Problem
-
-# always read as a Torc file, even if it does not look like one
-SPECIFICATIONS = (".json", ".json5", ".kdl")
-_ENCRYPTED = re.compile(r"(?:^|/)[^./][^/]*\.sops\.ya?ml$")
-
-
-def is_encrypted(path: str) -> bool:
-    """Whether the name of the file says that SOPS encrypted it."""
-    return _ENCRYPTED.search(path) is not None
+from apps.workspaces import reading, sops
+from apps.workspaces.reading import Rules
+from apps.workspaces.sources import Tree
+from engine.spec.model import Loaded
 
 
 def load(tree: Tree, name: str, stored_secrets: Container[str] = ()) -> Loaded:
-    """The definition in the files of `tree`, with SOPS files decrypted, and all problems."""
-    by_path = {file.path: file.content for file in tree.files}
-    chosen: dict[str, bytes] = {}
-    problems: list[Problem] = []
-    aliases = tree.aliases()
-    selected = _select(by_path, aliases)
-    if too_much := _too_much(by_path, aliases, selected):
-        return Loaded(None, (too_much,))
-    by_path |= {path: aliases[path].content for path in selected if path in aliases}
-    alone = [path for path in by_path if len(by_path) == 1 and Path(path).suffix in SPECIFICATIONS]
-    for path in selected or alone:
-        try:
-            content = by_path[path]
-            chosen[path] = sops.decrypt(content, name) if is_encrypted(path) else content
-        except SourceError as error:
-            code = LIMIT if isinstance(error, LimitError) else "sops"
-            problems.append(Problem(Place(path), code, str(error)))
-    loaded = spec.load(
-        chosen,
-        name=name,
-        paths=tree.names,
-        unsafe_templates=settings.STROEM.unsafe_templates,
-        stored_secrets=stored_secrets,
+    """See `reading.load`."""
+    given = settings.STROEM
+    rules = Rules(
+        given.unsafe_templates, given.refresh.definition_mb, sops.decrypt, given.agents.providers
     )
-    if not chosen and not problems:
-        message = (
-            "the workspace has no workflow files: *.yaml or *.yml, in .workflows/ or beside it"
-        )
-        problems.append(Problem(Place(), "empty", message, "warning"))
-    if loaded.workspace is not None and any(
-        action.type == "agent" for action in loaded.workspace.actions.values()
-    ):
-        problems += unknown_providers(loaded.workspace, settings.STROEM.agents.providers)
-    found = (*problems, *loaded.problems)
-    has_errors = any(problem.severity == "error" for problem in found)
-    return Loaded(None if has_errors else loaded.workspace, found)
-
-
-def _too_much(
-    by_path: Mapping[str, bytes], aliases: Mapping[str, SourceFile], selected: Sequence[str]
-) -> Problem | None:
-    """Whoever starts, shows or advances a job loads the whole definition."""
-    sizes = [len(by_path.get(path) or aliases[path].content) for path in selected]
-    most = settings.STROEM.refresh.definition_mb
-    if sum(sizes) <= most * 1_000_000:
-        return None
-    message = f"the workflow files of the workspace hold more than {most} MB; split the workspace"
-    return Problem(Place(), LIMIT, message)
-
-
-def _select(by_path: Mapping[str, bytes], aliases: Mapping[str, SourceFile]) -> list[str]:
-    """The workflow files: each once, by its own name rather than that of a link to it."""
-    known = {**by_path, **{path: file.content for path, file in aliases.items()}}
-    found = [*spec.select(known), *spec.select_specifications(known)]
-    seen = {path for path in found if path in by_path}
-    selected = []
-    for path in found:
-        real = aliases[path].path if path in aliases else path
-        if real == path or real not in seen:
-            selected.append(path)
-        seen.add(real)
-    return selected
+    return reading.load(tree, name, stored_secrets, rules)

@@ -65,7 +65,7 @@ OTHER = {
     "runner.image.repository": "other.example.com/runner",
 }
 REFUSED = {
-    "serviceMonitor.enabled": "serves no /metrics",
+    "serviceMonitor.enabled": "makes no ServiceMonitor",
     "worker.kubernetes.allowReleaseNamespace": "Name another namespace",
 }
 

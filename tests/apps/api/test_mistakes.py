@@ -37,7 +37,7 @@ MISTAKES: list[tuple[str, str, Any, int, str]] = [
     ("get", "jobs/42", None, 400, "Invalid job ID"),
     ("get", f"jobs/{NOBODY}", None, 404, "Job not found"),
     ("get", "jobs?statuss=failed", None, 400, "Unknown query parameter 'statuss'; did you mean 'status'?"),
-    ("get", "jobs?xref=1", None, 400, "Unknown query parameter 'xref'; known are: workspace, task_name, status, source_type, search, limit, offset"),
+    ("get", "jobs?xref=1", None, 400, "Unknown query parameter 'xref'; known are: workspace, task_name, status, source_type, search, id_prefix, limit, offset, cursor"),
     ("get", "jobs?status=done", None, 400, "Invalid status filter 'done'. Must be one of: pending, running, completed, failed, cancelled"),
     ("get", "jobs?limit=many", None, 400, "limit must be a whole number of at least 1"),
     ("get", "jobs?task_name=main", None, 400, "task_name filter requires workspace"),
@@ -147,7 +147,7 @@ def test_an_unknown_path_is_404_in_json_for_everybody_and_every_verb(who: str) -
         assert answer.status_code == 404, (method, path)
         assert answer.headers["Content-Type"] == "application/json", (method, path)
         if method != "head":
-            assert answer.json() == {"error": "Not found"}
+            assert answer.json() == {"error": "Not found", "code": "not_found"}
 
 
 def test_a_job_is_restarted_from_its_failed_steps_or_anew(jobs: dict[str, str]) -> None:
