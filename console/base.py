@@ -13,7 +13,6 @@ if TYPE_CHECKING or "django" in sys.modules:  # `manage.py` has imported it
         OurCommand,
         PlatformCommand,
         add_actor,
-        load_tree,
         require_database,
     )
 else:
@@ -23,7 +22,6 @@ else:
         OurCommand,
         PlatformCommand,
         add_actor,
-        load_tree,
         require_database,
     )
 
@@ -33,6 +31,5 @@ __all__ = [
     "OurCommand",
     "PlatformCommand",
     "add_actor",
-    "load_tree",
     "require_database",
 ]

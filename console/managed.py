@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.conf import settings
 from django.core.management.base import (
@@ -22,17 +22,12 @@ from console.port import Platform
 from engine import VERSION
 from engine.plain import plain_lines
 
-if TYPE_CHECKING:
-    from apps.workspaces.sources import Tree
-    from engine.spec.model import Loaded
-
 __all__ = [
     "PROGRAM",
     "CommandError",
     "OurCommand",
     "PlatformCommand",
     "add_actor",
-    "load_tree",
     "require_database",
 ]
 PROGRAM = "manage.py"
@@ -51,13 +46,6 @@ def require_database() -> None:
 def add_actor(parser: ArgumentParser, what: str, *, required: bool = False) -> None:
     """The option that names who acts; `what` they do."""
     parser.add_argument("--as", dest="email", required=required, metavar="EMAIL", help=what)
-
-
-def load_tree(tree: Tree, name: str) -> Loaded:
-    """The definition in the files of `tree`, by the settings of this installation."""
-    from apps.workspaces.loading import load
-
-    return load(tree, name)
 
 
 class OurCommand(BaseCommand):

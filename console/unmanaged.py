@@ -10,9 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 if TYPE_CHECKING:
-    from apps.workspaces.sources import Tree
     from console.port import Platform
-    from engine.spec.model import Loaded
 
 __all__ = [
     "PROGRAM",
@@ -20,7 +18,6 @@ __all__ = [
     "OurCommand",
     "PlatformCommand",
     "add_actor",
-    "load_tree",
     "require_database",
 ]
 PROGRAM = "stroem"
@@ -39,13 +36,6 @@ def require_database() -> None:
 def add_actor(parser: ArgumentParser, what: str, *, required: bool = False) -> None:
     """Who has signed in acts, and nobody else."""
     parser.set_defaults(email=None)
-
-
-def load_tree(tree: Tree, name: str) -> Loaded:
-    """The definition in the files of `tree`, by the usual rules."""
-    from apps.workspaces.reading import load
-
-    return load(tree, name)
 
 
 class Out:

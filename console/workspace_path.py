@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
-from console.base import load_tree
 from engine.errors import AuthorError
 from engine.plain import plain
 from engine.spec import torc
@@ -21,6 +21,11 @@ def read_path(typed: str) -> tuple[Path, Loaded]:
     from apps.workspaces.errors import SourceError
     from apps.workspaces.sources import read_file, read_folder
 
+    if "django" in sys.modules:  # by the rules of this installation
+        from apps.workspaces.loading import load
+    else:
+        from apps.workspaces.reading import load
+
     path = Path(typed).expanduser().resolve()
     if not typed or not path.exists():
         raise AuthorError(
@@ -31,7 +36,7 @@ def read_path(typed: str) -> tuple[Path, Loaded]:
         tree = read_file(path) if path.is_file() else read_folder(path)
     except (SourceError, OSError) as error:
         raise AuthorError(f"{plain(typed)} cannot be read: {error}") from error
-    loaded = load_tree(tree, workspace_name(path))
+    loaded = load(tree, workspace_name(path))
     if path.is_file() and any(problem.code == "empty" for problem in loaded.problems):
         raise AuthorError(
             f"'{plain(typed)}' is not a workflow file: give one that ends in .yaml or .yml, a Torc"

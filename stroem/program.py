@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "schema": (f"{SHARED}.schema", "Print the JSON Schema of workflow files, for editors"),
     "secrets": (f"{SHARED}.secrets", "List, set or remove the stored secrets of a workspace"),
     "tasks": (f"{SHARED}.tasks", "List tasks with their inputs"),
+    "triggers": (f"{SHARED}.triggers", "List triggers, pause, resume or fire one"),
     "validate": (f"{SHARED}.validate", "Check a workspace; needs no server"),
     "workers": (f"{SHARED}.workers", "List workers: their state, slots and tags"),
     "workspaces": (f"{SHARED}.workspaces", "List workspaces; failing ones come first"),

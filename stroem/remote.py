@@ -213,6 +213,28 @@ class Remote:
     def remove_workspace(self, name: str) -> int:
         return int(self._server.send("DELETE", "workspaces", name)["removed_jobs"])
 
+    def triggers(self, workspace: str | None) -> list[port.TriggerLine]:
+        named = {} if workspace is None else {"workspace": workspace}
+        found = self._server.get("triggers", limit=100, **named)["items"]
+        return [
+            port.TriggerLine(
+                one["workspace"], one["name"], one["state"], one["type"], one["fires"],
+                one.get("target_task") or one["task"], [_time(at) for at in one["next_runs"]],
+                _when(one.get("last_fired_at")), one["failures"], one["last_error"],
+            )
+            for one in found
+        ]  # fmt: skip
+
+    def act_on_trigger(self, workspace: str, name: str, what: str, email: str | None) -> str:
+        said = self._server.send("POST", "workspaces", workspace, "triggers", name, what)
+        if what == "fire":
+            return str(said.get("job_id") or f"The trigger fired; it {said['reason']}.")
+        return f"Trigger '{name}' " + ("is paused." if what == "pause" else "fires again.")
+
+    def takers(self, tag_set: str, workspace: str) -> list[str]:
+        told = "--workspace asks the database: use `manage.py plan` on the server for that"
+        raise InputError({"workspace": told})
+
     def unserved(self, workspace: str) -> str | None:
         told = "--workspace asks the database: use `manage.py validate` on the server for that"
         raise InputError({"workspace": told})
