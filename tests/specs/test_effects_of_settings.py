@@ -168,9 +168,10 @@ def test_a_workspace_comes_from_where_its_settings_say(tmp_path: Path, settings:
         " auth: by_token}\n"
     )
     settings.STROEM = config.given({"STROEM_CONFIG": str(file)})
-    scheduler._import_configured()
+    scheduler._declare_configured()
     from apps.workspaces.models import Workspace
 
+    workspaces.refresh(Workspace.objects.get(name="ours"))
     ours, theirs = Workspace.objects.get(name="ours"), Workspace.objects.get(name="theirs")
     assert ours.location == str(tmp_path / "flows") and not ours.has_failed
     assert (theirs.ref, theirs.poll_interval_s, theirs.credential) == ("dev", 7, "by_token")
@@ -205,6 +206,8 @@ def test_the_sweep_and_retention_look_as_often_as_the_settings_say(
 
     for name in rounds:
         monkeypatch.setattr(conductor, name, lambda name=name: count(name))
+    monkeypatch.setattr(conductor.clocks, "run", lambda stop: None)
+    monkeypatch.setattr(conductor.upkeep, "follow_all", lambda: None)
     monkeypatch.setattr(conductor.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(stop, "wait", lambda _: clock.__setitem__(0, clock[0] + 1) or False)
     settings.STROEM = replace(

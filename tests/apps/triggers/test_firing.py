@@ -7,8 +7,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connections
 
+from apps.accounts.models import Role
 from apps.jobs import services
 from apps.jobs.models import Job
 from apps.triggers import firing, roster, starts, transitions, waiting
@@ -17,6 +19,7 @@ from apps.triggers.firing import Occasion
 from apps.triggers.models import Firing, Trigger
 from apps.workspaces.services import refresh
 from engine.errors import Conflict, InputError
+from tests.apps.api.callers import caller
 from tests.apps.jobs.builders import Hand, failed, output, start, workspace
 from tests.apps.triggers.builders import TASKS, jobs, outcomes, trigger
 
@@ -148,6 +151,17 @@ triggers:
     task: deploy
     input: { what: "{{ job.error_message }}", status: "{{ job.status }}" }
 """
+
+
+def test_nobody_starts_by_hand_what_its_author_reserves_for_triggers(tmp_path: Path):
+    found = workspace(tmp_path, CHAIN)
+    given = {"input": {"what": "x", "status": "y"}}
+    path = f"/api/workspaces/{found.name}/tasks/deploy/execute"
+    answer = caller(Role.OPERATOR).post(path, given, format="json")
+    assert answer.status_code == 409 and "manual: false" in answer.json()["error"], answer.content
+    with pytest.raises(CommandError, match="manual: false"):
+        call_command("trigger", found.name, "deploy")
+    assert jobs() == []
 
 
 def test_the_end_of_a_job_starts_another_task_once(tmp_path: Path):
