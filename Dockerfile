@@ -33,5 +33,6 @@ WORKDIR /opt/stroem
 USER 10001
 VOLUME /var/lib/stroem
 EXPOSE 8080
-ENTRYPOINT ["tini", "--", "python", "manage.py"]
+# As first process, it becomes tini: see stroem_project/handover.py.
+ENTRYPOINT ["python", "manage.py"]
 CMD ["server"]

@@ -13,7 +13,7 @@ JOBS ?= 3
 # Tests of one module stay together, as they share servers and databases, which each process starts again.
 PYTEST := $(PY) -m pytest -n $(JOBS) --dist worksteal
 
-.PHONY: help install up test check test-long test-delivery chaos bench screenshots lock format
+.PHONY: help install up test check test-long test-delivery chaos bench screenshots lock audit format
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -67,6 +67,9 @@ check: install  ## Check format, lint, types, import contracts, migrations, Djan
 	$(VENV)/bin/lint-imports --no-logo
 	$(PY) -W ignore manage.py makemigrations --check --dry-run
 	$(PY) manage.py check
+
+audit: install  ## Ask for known weaknesses of the pinned packages (needs an advisory service)
+	uv=$$($(FIND_UV)) && "$$uv" tool run --from pip-audit==2.10.1 pip-audit --disable-pip --require-hashes -r requirements.txt
 
 format: install  ## Format the code and fix what the linter can fix
 	$(VENV)/bin/ruff format .

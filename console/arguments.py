@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from django.core.management.base import CommandError
+from console.base import CommandError
 
 LARGEST_PORT = 65535
 # Names that no public server can have.
@@ -81,7 +81,11 @@ def check_address(host: str, port: int, remedy: str) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except socket.gaierror:
-        raise CommandError(f"'{host}' is not an address of this machine.", returncode=2) from None
+        raise CommandError(
+            f"'{host}' is not an address of this machine: give one that it has, such as 127.0.0.1,"
+            " or 0.0.0.0 for all.",
+            returncode=2,
+        ) from None
     except OSError as error:
         other = port + 1 if port < LARGEST_PORT else port - 1
         raise CommandError(

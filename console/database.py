@@ -7,11 +7,11 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, astuple
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
 from django.db.models import Q, QuerySet, TextField, Value
 from django.db.models.functions import Now, NullIf
 
@@ -21,45 +21,38 @@ from apps.approvals import rights
 from apps.approvals import services as approvals
 from apps.approvals.errors import NotAllowed
 from apps.approvals.transitions import Caller
-from apps.fleet import matching
+from apps.fleet import matching, vitals
 from apps.fleet.models import Worker
 from apps.jobs import services
 from apps.jobs.flow import restarts
-from apps.jobs.log.cursors import EVERYTHING, Choice, Cursor, Whose, read
+from apps.jobs.log.cursors import EVERYTHING, Choice, Cursor, Piece, Whose, read
 from apps.jobs.models import Attempt, Job, Step
 from apps.jobs.upkeep.removal import remove_workspace
-from apps.workflow_actions import snapshots
+from apps.triggers import services as triggers
+from apps.triggers import transitions
+from apps.triggers.models import Trigger
+from apps.workflow_actions import following, snapshots
 from apps.workspaces import services as workspaces
-from apps.workspaces.models import Workspace
+from apps.workspaces.models import Secret, Workspace
+from apps.workspaces.refreshing.rounds import refresh
 from apps.workspaces.snapshots import definition_of, definitions_of
 from console import port
 from engine.errors import Conflict, InputError, NotFound
+from engine.lifecycle import FiringStatus
 from engine.spec.problems import did_you_mean
 
 JOB_LINE = (
     "pk", "status", "workspace__name", "task_name", "created_at", "started_at", "completed_at",
     "asked_at",
 )  # fmt: skip
-KIN = (
-    "pk", "retry_of_id", "parent_job_id", "parent_step_name", "source_type", "source_id",
-    "task_name",
-)  # fmt: skip
 OR_NONE = NullIf("error", Value("", TextField()))
-STEP_NEWS = """
-SELECT id, job_id, name, status, error,
-       coalesce(extract(epoch FROM CASE WHEN status = 'pending' THEN retry_at - clock_timestamp()
-           ELSE coalesce(completed_at, clock_timestamp())
-               - coalesce(started_at, suspended_at, completed_at) END), 0)::float
-FROM jobs_step
-WHERE job_id = ANY(%s) AND owner_kind = 'step'
-  AND (status IN ('running', 'suspended') OR (status = 'pending' AND retry_at IS NOT NULL)
-      OR completed_at > clock_timestamp() - interval '3 seconds')
-ORDER BY coalesce(completed_at, started_at), id
-"""
+WORKERS_SHOWN = 100
 
 
 class Database:
     """Implements `console.port.Platform` where this process can reach the database."""
+
+    slowest_look_s = 0.5
 
     def job_ids(self, first: UUID, last: UUID, most: int) -> list[UUID]:
         found = Job.objects.filter(pk__gte=first, pk__lte=last)
@@ -117,43 +110,60 @@ class Database:
             snapshots.actions_of(job),
         )  # fmt: skip
 
+    def triggers(self, workspace: str | None) -> list[port.TriggerLine]:
+        _check_names(workspace, None)
+        rows = Trigger.objects.select_related("workspace").order_by("workspace__name", "name")
+        if workspace is not None:
+            rows = rows.filter(workspace__name=workspace)
+        now = transitions.database_now()
+        return [
+            port.TriggerLine(
+                row.workspace.name,
+                row.name,
+                triggers.state_of(row),
+                row.kind,
+                triggers.described(row),
+                row.task,
+                triggers.next_runs(row, now),
+                row.last_fired_at,
+                row.failures,
+                row.last_error,
+            )
+            for row in rows
+        ]
+
+    def act_on_trigger(self, workspace: str, name: str, what: str, email: str | None) -> str:
+        _check_names(workspace, None)
+        user = _operator(email, workspace)
+        by = user.email if user else "operator"
+        row = Trigger.objects.filter(workspace__name=workspace, name=name).first()
+        if row is None:
+            names = Trigger.objects.filter(workspace__name=workspace).values_list("name", flat=True)
+            hint = did_you_mean(name, names)
+            raise NotFound(f"Workspace '{workspace}' has no trigger '{name}'{hint}")
+        if what == "fire":
+            found = triggers.fire_by_hand(row.pk, user=user, by=by)
+            if found.job_id is None and found.status != FiringStatus.WAITING:
+                raise Conflict(f"No job was started: {found.reason}")
+            return str(found.job_id or f"The trigger fired; it {found.reason}.")
+        (triggers.pause if what == "pause" else triggers.resume)(row.pk, by=by)
+        return f"Trigger '{name}' " + ("is paused." if what == "pause" else "fires again.")
+
     def log(
         self, job_ids: Collection[UUID], after: str, *, step: str = "", action: str = ""
     ) -> port.LogPiece:
         choice = _part_of_log(job_ids, step, action) if step or action else EVERYTHING
-        piece = read(job_ids, Cursor.parse(after), choice)
-        lines = [
-            port.LogLine(job_id, record["step"], record["line"])
-            for job_id, chunk in piece.chunks
-            for record in map(json.loads, chunk.splitlines())
-        ]
-        return port.LogPiece(lines, str(piece.next), piece.has_more)
+        return _piece(read(job_ids, Cursor.parse(after), choice))
 
-    def relatives(self, job_ids: Collection[UUID]) -> list[port.Relative]:
-        rows = Job.objects.filter(
-            Q(parent_job_id__in=job_ids)
-            | Q(retry_of_id__in=job_ids)
-            | Q(source_type__in=("hook", "workflow_action"), source_id__in=[*map(str, job_ids)])
+    def news(self, root: UUID, after: str, known_actions: Collection[int]) -> port.News:
+        found = following.news(root, Cursor.parse(after), known_actions)
+        return port.News(
+            [port.Relative(*astuple(job)) for job in found.relatives],
+            [port.StepNews(*astuple(step)) for step in found.steps],
+            [port.ActionNews(*astuple(action)) for action in found.actions],
+            _piece(found.log),
+            found.has_ended,
         )
-        return [port.Relative(*row) for row in rows.values_list(*KIN)]
-
-    def states(self, job_ids: Collection[UUID]) -> list[port.JobState]:
-        rows = Job.objects.filter(pk__in=job_ids)
-        return [port.JobState(*row) for row in rows.values_list("pk", "status", "has_actions")]
-
-    def step_news(self, job_ids: Collection[UUID]) -> list[port.StepNews]:
-        with connection.cursor() as cursor:
-            cursor.execute(STEP_NEWS, [list(job_ids)])
-            return [port.StepNews(*row) for row in cursor.fetchall()]
-
-    def action_news(
-        self, job_ids: Collection[UUID], known: Collection[int]
-    ) -> list[port.ActionNews]:
-        ended = snapshots.ended_actions(job_ids, known)
-        return [port.ActionNews(*astuple(action)) for action in ended]
-
-    def has_open_actions(self, job_ids: Collection[UUID]) -> bool:
-        return snapshots.is_anything_left(job_ids)
 
     def result(self, job_id: UUID) -> port.JobResult:
         job = Job.objects.get(pk=job_id)
@@ -193,8 +203,8 @@ class Database:
         user = _operator(email, _workspace_of(job_id))
         restarts.restart_failed(job_id, actor=user.email if user else "operator")
 
-    def person(self, email: str) -> str:
-        return _person(email).email
+    def person(self, email: str | None) -> str:
+        return _person(email or "").email
 
     def decide(self, job_id: UUID, step: str, email: str, verdict: port.Verdict) -> port.Decision:
         caller = Caller(_person(email), "cli", f"local user {_login()}")
@@ -204,6 +214,29 @@ class Database:
         except NotAllowed as error:
             raise Conflict(str(error)) from error
         return port.Decision(decided.status, decided.approvals, decided.needed)
+
+    def workers(self) -> list[port.WorkerLine]:
+        rows = Worker.objects.order_by("-started_at", "id").annotate(asked_at=Now())
+        return [
+            port.WorkerLine(
+                row.pk, row.name, getattr(row, "state"), row.tags, row.busy, row.slots, row.version,  # noqa: B009  (annotated)
+                (getattr(row, "asked_at") - row.heartbeat_at).total_seconds(),  # noqa: B009  (annotated)
+            )
+            for row in vitals.with_vitals(rows)[:WORKERS_SHOWN]
+        ]  # fmt: skip
+
+    def secrets(self, workspace: str) -> list[port.SecretLine]:
+        rows = Secret.objects.filter(workspace=_workspace(workspace)).order_by("name")
+        return [
+            port.SecretLine(*row) for row in rows.values_list("name", "updated_at", "updated_by")
+        ]
+
+    def store_secret(self, workspace: str, name: str, value: str) -> None:
+        by = f"local user {_login()}"
+        workspaces.store_secret(_workspace(workspace), name, value, by=by)
+
+    def remove_secret(self, workspace: str, name: str) -> None:
+        workspaces.remove_secret(_workspace(workspace), name)
 
     def remove_workspace(self, name: str) -> int:
         _check_names(name, None)
@@ -216,10 +249,27 @@ class Database:
         return matching.unserved(workspace)
 
     def import_folder(self, name: str, path: Path, directory: str = "") -> port.Imported:
-        return _imported(workspaces.import_folder(name, path, directory=directory))
+        read = partial(refresh, waits=True)
+        return _imported(workspaces.import_folder(name, path, directory=directory, read=read))
 
     def import_git(self, name: str, address: str, ref: str, credential: str) -> port.Imported:
-        return _imported(workspaces.import_git(name, address, ref, credential, is_local=True))
+        read = partial(refresh, waits=True)
+        found = workspaces.import_git(name, address, ref, credential, is_local=True, read=read)
+        return _imported(found)
+
+
+def _piece(piece: Piece) -> port.LogPiece:
+    lines = [
+        port.LogLine(job_id, record["step"], record["line"])
+        for job_id, chunk in piece.chunks
+        for record in map(json.loads, filter(None, chunk.split("\n")))
+    ]
+    return port.LogPiece(lines, str(piece.next), piece.has_more)
+
+
+def _workspace(name: str) -> Workspace:
+    _check_names(name, None)
+    return Workspace.objects.get(name=name)
 
 
 def _attempts(steps: QuerySet[Step]) -> Mapping[int, list[port.AttemptLine]]:
@@ -256,7 +306,9 @@ def _part_of_log(job_ids: Collection[UUID], step: str, action: str) -> Choice:
 def _person(email: str) -> User:
     user = rights.person(email)
     if user is None:
-        raise InputError({"as": f"--as: there is no active user {email[:100]}"})
+        raise InputError(
+            {"as": f"--as: there is no active user {email[:100]}; give the e-mail of an account"}
+        )
     return user
 
 
@@ -294,6 +346,8 @@ def _check_names(workspace: str | None, task: str | None, said: str = "") -> Non
 
 def _workspace_line(row: Workspace) -> port.WorkspaceLine:
     state = "failed" if row.has_failed else "warnings" if row.problems else "loaded"
+    if row.quarantine:
+        state = "quarantine"
     return port.WorkspaceLine(
         row.name,
         state,
@@ -302,8 +356,13 @@ def _workspace_line(row: Workspace) -> port.WorkspaceLine:
         (row.current.label or row.current.digest)[:12] if row.current else None,
         row.checked_at,
         len(definition_of(row.current.pk).tasks) if row.current else 0,
-        [problem["text"] for problem in row.problems],
+        _problems(row),
     )
+
+
+def _problems(row: Workspace) -> list[str]:
+    texts = [problem["text"] for problem in row.problems]
+    return [row.quarantine, *texts] if row.quarantine else texts
 
 
 def _login() -> str:
@@ -317,7 +376,7 @@ def _imported(workspace: Workspace) -> port.Imported:
     revision = workspace.current
     return port.Imported(
         workspace.name,
-        [problem["text"] for problem in workspace.problems],
+        _problems(workspace),
         workspace.has_failed,
         (revision.label or revision.digest)[:12] if revision else None,
         sorted(definition_of(revision.pk).tasks) if revision else [],

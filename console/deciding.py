@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser
 from collections.abc import Mapping
 from typing import Any
 
+from console.base import add_actor
 from console.operator_command import OperatorCommand
 from console.port import Verdict
 from engine.errors import Conflict, NotFound
+
+SUSPENDED = "suspended"
 
 
 class DecidingCommand(OperatorCommand):
@@ -19,9 +23,8 @@ class DecidingCommand(OperatorCommand):
         parser.add_argument(
             "step", help="name of the approval step; for an instance of a loop, NAME[INDEX]"
         )
-        parser.add_argument(
-            "--as", dest="email", required=True, metavar="EMAIL", help="the user who decides"
-        )
+        add_actor(parser, "the user who decides", required=True)
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def submit(self, options: Mapping[str, Any], verdict: Verdict) -> int:
         """0 when the decision counts, 1 when it is refused. Raises InputError and NotFound."""
@@ -33,7 +36,12 @@ class DecidingCommand(OperatorCommand):
             return 1
         except NotFound as error:
             raise NotFound(f"{error} (as {email})") from None
-        if decided.status == "suspended":
+        if options["json"]:
+            told: dict[str, Any] = {"step": step, "status": decided.status}
+            if decided.status == SUSPENDED:
+                told |= {"approvals": decided.approvals, "needed": decided.needed}
+            self.stdout.write(json.dumps(told))
+        elif decided.status == SUSPENDED:
             self.stdout.write(f"{step}: {decided.approvals} of {decided.needed} approvals")
         else:
             self.stdout.write(f"{step}: {decided.status}")

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID
 
-from console.port import BEGINNING, ActionNews, JobResult, Platform, Relative
+from console.port import BEGINNING, ActionNews, JobResult, LogPiece, News, Platform, Relative
 from console.screen import Screen
-from engine.lifecycle import FINAL_JOB, FINAL_STEP, StepStatus
+from engine.lifecycle import FINAL_STEP, StepStatus
 
-FASTEST_S, SLOWEST_S = 0.03, 0.5
+FASTEST_S = 0.03
 BEGUN = frozenset({StepStatus.RUNNING, StepStatus.SUSPENDED})
 FAILED, AGAIN = StepStatus.FAILED, StepStatus.PENDING  # pending: failed, and to be tried again
 
@@ -27,7 +27,6 @@ class Follower:
     _labels: dict[UUID, str] = field(default_factory=dict)
     _shown: dict[int, str] = field(default_factory=dict)
     _shown_actions: set[int] = field(default_factory=set)
-    _have_actions: set[UUID] = field(default_factory=set)
     _cursor: str = BEGINNING
 
     def follow(self, is_stopped: Callable[[], bool] = lambda: False) -> None:
@@ -35,31 +34,21 @@ class Follower:
         so."""
         pause_s = FASTEST_S
         while not is_stopped():
-            self._find_family()
-            # Asked before the last look at steps and logs, so that nothing is missed. A job starts
-            # its hooks as it ends, so look for new relatives once more.
-            has_ended = self._all_ended() and not self._find_family()
-            has_news = self._show_steps_and_logs()
+            news = self._look()
+            has_news = self._show(news)
             self.screen.flush()
-            if has_ended:
+            if news.has_ended:
                 break
-            pause_s = FASTEST_S if has_news else min(pause_s * 1.3, SLOWEST_S)
+            pause_s = FASTEST_S if has_news else min(pause_s * 1.3, self.platform.slowest_look_s)
             time.sleep(pause_s)
         self.screen.close()
 
-    def _find_family(self) -> bool:
-        """Find the jobs that this one set off, and theirs in turn. True if any is new."""
-        known = len(self._labels)
-        if self.root not in self._labels:
-            self._labels[self.root] = ""
-        frontier = set(self._labels)
-        while frontier:
-            found = self.platform.relatives(frontier)
-            fresh = [relative for relative in found if relative.id not in self._labels]
-            for relative in fresh:
+    def _look(self) -> News:
+        news = self.platform.news(self.root, self._cursor, self._shown_actions)
+        for relative in news.relatives:
+            if relative.id not in self._labels:
                 self._labels[relative.id] = self._label(relative)
-            frontier = {relative.id for relative in fresh}
-        return len(self._labels) > known
+        return news
 
     def _label(self, job: Relative) -> str:
         if job.retry_of is not None:
@@ -69,39 +58,26 @@ class Follower:
         front = self._labels.get(UUID(job.source_id), "")
         return f"{front}{job.source_type}:{job.task.split(':', 1)[-1]}/"
 
-    def _all_ended(self) -> bool:
-        states = self.platform.states(self._labels)
-        self._have_actions = {job.id for job in states if job.has_actions}
-        if not all(job.status in FINAL_JOB for job in states):
-            return False
-        return not (self._have_actions and self.platform.has_open_actions(self._have_actions))
-
-    def _show_steps_and_logs(self) -> bool:
+    def _show(self, news: News) -> bool:
         """Show what has started, then log lines, then what has ended: a step's lines arrive before
-        its end."""
-        steps = [
-            (step, f"{self._labels.get(step.job_id, '')}{step.name}")
-            for step in self.platform.step_news(self._labels)
-        ]
-        news = [(step, label) for step, label in steps if self._shown.get(step.id) != step.status]
-        ended: Sequence[ActionNews] = ()
-        if self._have_actions:
-            ended = self.platform.action_news(self._have_actions, self._shown_actions)
+        its end. True if any of it is new."""
+        steps = [(step, f"{self._labels.get(step.job_id, '')}{step.name}") for step in news.steps]
+        fresh = [(step, label) for step, label in steps if self._shown.get(step.id) != step.status]
         has_lines = False
         for begun in (True, False):
-            for step, label in news:
+            for step, label in fresh:
                 if (step.status in BEGUN) is begun:
                     self._shown[step.id] = step.status
                     note = _note(step.status, step.seconds)
                     shown = FAILED if step.status == AGAIN else step.status
                     self.screen.state(label, shown, note=note, error=step.error)
             if begun:
-                has_lines = self._show_logs()
-        self._show_actions(ended)
+                has_lines = self._show_log(news.log)
+        self._show_actions(news.actions)
         self.screen.running(
             [(label, step.seconds) for step, label in steps if step.status == "running"]
         )
-        return has_lines or bool(ended) or bool(news)
+        return has_lines or bool(news.actions) or bool(fresh)
 
     def _show_actions(self, ended: Sequence[ActionNews]) -> None:
         """Called after their log lines were shown."""
@@ -110,15 +86,17 @@ class Follower:
             label = f"{self._labels.get(action.job_id, '')}workflow action {action.label}"
             self.screen.state(label, action.status, note=action.progress, error=action.reason)
 
-    def _show_logs(self) -> bool:
-        has_news, has_more = False, True
-        while has_more:
-            piece = self.platform.log(self._labels, self._cursor)
-            self._cursor, has_more = piece.next, piece.has_more
-            has_news = has_news or bool(piece.lines)
+    def _show_log(self, piece: LogPiece) -> bool:
+        """Show this piece, and what else there was already to read."""
+        has_lines = False
+        while True:
+            self._cursor = piece.next
+            has_lines = has_lines or bool(piece.lines)
             for job_id, step, text in piece.lines:
                 self.screen.line(f"{self._labels.get(job_id, '')}{step} | {text}")
-        return has_news
+            if not piece.has_more:
+                return has_lines
+            piece = self._look().log
 
 
 def _note(status: str, seconds: float) -> str:

@@ -14,9 +14,10 @@ import psycopg
 from django.conf import settings
 from django.db import DatabaseError
 
-from console.operator_command import NO_DATABASE
+from console.managed import NO_DATABASE
 from engine.errors import StroemError
 from engine.spec.checks_unbuilt import UNBUILT
+from engine.spec.tags import AGENTS
 from workers.config import WorkerConfig, load
 
 OLDEST_POSTGRES = 15
@@ -57,6 +58,7 @@ def examine(worker_file: Path | None = None) -> Iterator[Finding]:
         yield from _guarded("migrations", _migrations)
         yield from _guarded("workers", _workers)
         yield from _guarded("workspaces", _workspaces)
+        yield from _guarded("triggers", _triggers)
     yield from _broker()
     yield from _docker()
     yield from examine_cluster(worker_file)
@@ -71,7 +73,7 @@ def _configuration() -> Iterator[Finding]:
     key_file: Path = settings.STROEM.key_file
     if key_file.exists() and key_file.stat().st_mode & 0o077:
         yield problem("keys", f"{key_file} can be read by other users: run `chmod 600 {key_file}`")
-    for name in ("libraries", "worker_token"):
+    for name in ("libraries",):
         if getattr(settings.STROEM, name):
             sentence = f"the setting `{name}` has no effect: this version does not use it yet"
             yield warning("configuration", sentence)
@@ -114,10 +116,34 @@ def _migrations() -> Iterator[Finding]:
 def _workers() -> Iterator[Finding]:
     from apps.fleet import vitals
 
-    alive = vitals.alive().order_by("name")
+    alive = vitals.alive().exclude(tags__contains=[AGENTS]).order_by("name")
     names = [f"{worker.name} ({', '.join(worker.tags)})" for worker in alive]
     none = warning("workers", "none is alive, so no step can run: start `manage.py worker`")
     yield ok("workers", f"alive: {'; '.join(names)}") if names else none
+    if settings.STROEM.agents.providers:
+        speaking = vitals.alive().filter(tags__contains=[AGENTS]).values_list("name", flat=True)
+        silent = warning("agents", "no process for agents is alive: start `manage.py agents`")
+        yield ok("agents", f"alive: {', '.join(sorted(speaking))}") if speaking else silent
+
+
+def ask_providers() -> Iterator[Finding]:
+    """One small question to each provider of language models; it may cost a fraction of a cent."""
+    from runners.agents.services import Services
+
+    services = Services(settings.STROEM.agents.providers)
+    if not settings.STROEM.agents.providers:
+        yield warning("providers", "`agents.providers` names none")
+    for name, provider in sorted(settings.STROEM.agents.providers.items()):
+        try:
+            if provider.type == "fake":
+                services.model(name, None)
+                yield ok(f"provider {name}", f"its answers stand in {provider.answers}")
+                continue
+            answer = services.try_out(name)
+        except StroemError as error:
+            yield problem(f"provider {name}", str(error))
+        else:
+            yield ok(f"provider {name}", f"{answer.model} answers after {answer.latency_s:.1f} s")
 
 
 def _workspaces() -> Iterator[Finding]:
@@ -127,15 +153,27 @@ def _workspaces() -> Iterator[Finding]:
     for row in rows:
         unbuilt = [found for found in row.problems if found.get("code") == UNBUILT]
         others = [found for found in row.problems if found not in unbuilt]
-        if others:
+        if row.quarantine:
+            yield problem("workspaces", f"{row.name}: {row.quarantine}")
+        elif others:
             yield _troubled(row.name, others, has_failed=row.has_failed)
         elif row.current_id is None:
             yield warning("workspaces", f"{row.name}: not read yet")
         for found in unbuilt:
             yield warning("workspaces", f"{row.name}: {found['message']}")
-    sound = sum(not row.problems for row in rows)
+    sound = sum(not row.problems and row.quarantine is None for row in rows)
     if sound or not rows:
         yield ok("workspaces", f"{sound} of {len(rows)} without problems")
+
+
+def _triggers() -> Iterator[Finding]:
+    from apps.triggers.services import troubles
+
+    troubled = list(troubles())
+    for name, trouble in troubled:
+        yield warning("triggers", f"{name}: {trouble}")
+    if not troubled:
+        yield ok("triggers", "none is in trouble")
 
 
 def _troubled(name: str, problems: Sequence[Mapping[str, Any]], *, has_failed: bool) -> Finding:

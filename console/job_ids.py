@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from uuid import UUID
 
+from console.base import PROGRAM
 from console.port import Platform
 from engine.errors import InputError, NotFound
 
@@ -22,7 +23,7 @@ def find_job(platform: Platform, typed: str) -> UUID:
     first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
     found = platform.job_ids(first, last, most=6)
     if not found:
-        raise NotFound(f"There is no job {typed.strip()}: `manage.py jobs` lists them")
+        raise NotFound(f"There is no job {typed.strip()}: `{PROGRAM} jobs` lists them")
     if len(found) > 1:
         more = ", ..." if len(found) == 6 else ""
         ids = ", ".join(map(str, found[:5]))

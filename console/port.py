@@ -73,8 +73,24 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True)
+class TriggerLine:
+    """A trigger in a list; `state` is live, failing, paused, off or gone."""
+
+    workspace: str
+    name: str
+    state: str
+    type: str
+    fires: str
+    task: str
+    next: Sequence[datetime]
+    last_fired_at: datetime | None
+    failures: int
+    last_error: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkspaceLine:
-    """A workspace in a list; `state` is loaded, warnings or failed."""
+    """A workspace in a list; `state` is loaded, warnings, failed or quarantine."""
 
     name: str
     state: str
@@ -94,13 +110,6 @@ class TaskLine:
     task_name: str
     description: str
     inputs: Mapping[str, tuple[str, bool]]
-
-
-@dataclass(frozen=True, slots=True)
-class JobState:
-    id: UUID
-    status: str
-    has_actions: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +183,41 @@ class LogPiece:
 
 
 @dataclass(frozen=True, slots=True)
+class News:
+    """What there is to tell of a job and of the jobs that it set off. `relatives`: each after the
+    job that set it off. `has_ended`: nothing of it is open, and `log` leads to the last lines."""
+
+    relatives: Sequence[Relative]
+    steps: Sequence[StepNews]
+    actions: Sequence[ActionNews]
+    log: LogPiece
+    has_ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLine:
+    """A worker that has not left, or has lately; `seen_s`: seconds since its last sign of life."""
+
+    worker_id: UUID
+    name: str
+    state: str
+    tags: Sequence[str]
+    busy: int
+    slots: int
+    version: str
+    seen_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SecretLine:
+    """A stored secret, without its value."""
+
+    name: str
+    updated_at: datetime
+    updated_by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What to decide: approve, with the form's fields, or reject, with a reason."""
 
@@ -184,8 +228,8 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The step's state after a decision: approved, rejected, or suspended if approvals are
-    missing."""
+    """The step's state after a decision: approved, rejected, or suspended if approvals are missing:
+    then `approvals` of those `needed` are given."""
 
     status: str
     approvals: int
@@ -206,7 +250,10 @@ class Imported:
 
 class Platform(Protocol):
     """Raises NotFound, InputError, and Conflict for what the present state does not allow. `email`:
-    the acting user; None: the operator of this installation."""
+    the acting user; None: the operator of this installation, or who has signed in.
+    `slowest_look_s`: the pause between looks for news while there are none."""
+
+    slowest_look_s: float
 
     def job_ids(self, first: UUID, last: UUID, most: int) -> list[UUID]: ...
     def jobs(
@@ -217,18 +264,19 @@ class Platform(Protocol):
         """Those that failed to load first, then by name."""
 
     def tasks(self, workspace: str | None) -> list[TaskLine]: ...
+    def triggers(self, workspace: str | None) -> list[TriggerLine]: ...
+    def act_on_trigger(self, workspace: str, name: str, what: str, email: str | None) -> str:
+        """Pause, resume or fire it; returns what was done, and the id of a started job on the last
+        line."""
+
     def log(
         self, job_ids: Collection[UUID], after: str, *, step: str = "", action: str = ""
     ) -> LogPiece:
         """`step` or `action` limits the log to this name, in the one job of `job_ids`."""
 
-    def relatives(self, job_ids: Collection[UUID]) -> list[Relative]: ...
-    def states(self, job_ids: Collection[UUID]) -> list[JobState]: ...
-    def step_news(self, job_ids: Collection[UUID]) -> list[StepNews]: ...
-    def action_news(
-        self, job_ids: Collection[UUID], known: Collection[int]
-    ) -> list[ActionNews]: ...
-    def has_open_actions(self, job_ids: Collection[UUID]) -> bool: ...
+    def news(self, root: UUID, after: str, known_actions: Collection[int]) -> News:
+        """`after`: where the log was left. `known_actions`: not to be told again."""
+
     def result(self, job_id: UUID) -> JobResult: ...
     def step_results(self, job_id: UUID) -> dict[str, StepResult]: ...
 
@@ -243,7 +291,7 @@ class Platform(Protocol):
     def cancel(self, job_id: UUID, email: str | None = None) -> None: ...
     def rerun(self, job_id: UUID, email: str | None) -> UUID: ...
     def restart_failed(self, job_id: UUID, email: str | None) -> None: ...
-    def person(self, email: str) -> str:
+    def person(self, email: str | None) -> str:
         """The e-mail of this active user. Raises InputError."""
 
     def decide(self, job_id: UUID, step: str, email: str, verdict: Verdict) -> Decision: ...
@@ -252,6 +300,12 @@ class Platform(Protocol):
     def takers(self, tag_set: str, workspace: str) -> list[str]:
         """Names of the live workers that could run steps of this tag set."""
 
+    def workers(self) -> list[WorkerLine]:
+        """Newest first."""
+
+    def secrets(self, workspace: str) -> list[SecretLine]: ...
+    def store_secret(self, workspace: str, name: str, value: str) -> None: ...
+    def remove_secret(self, workspace: str, name: str) -> None: ...
     def unserved(self, workspace: str) -> str | None:
         """A warning if workers live, but none of them serves this workspace."""
 

@@ -23,7 +23,7 @@ LENT = {
     "changepassword": "Set a new password for an account",
 }
 # They serve many requests or steps at a time; any other command needs one connection.
-POOLED = frozenset({"up", "run", "server", "scheduler", "worker"})
+POOLED = frozenset({"agents", "up", "run", "server", "scheduler", "worker"})
 
 
 class Program(ManagementUtility):

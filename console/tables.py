@@ -1,4 +1,4 @@
-"""Lists of workspaces and tasks in a terminal."""
+"""Lists of workspaces, tasks and triggers in a terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from console.port import TaskLine, WorkspaceLine
+from console.port import SecretLine, TaskLine, TriggerLine, WorkerLine, WorkspaceLine
 from console.screen import clean
 
 LONGEST_CELL = 60
@@ -40,13 +40,53 @@ def tasks(found: Iterable[TaskLine]) -> Iterator[str]:
     ))  # fmt: skip
 
 
-def as_json(row: WorkspaceLine | TaskLine) -> str:
+def triggers(found: Iterable[TriggerLine]) -> Iterator[str]:
+    header = ("WORKSPACE", "TRIGGER", "STATE", "TASK", "NEXT (UTC)", "LAST (UTC)", "FIRES")
+    return table(header, ((
+        row.workspace, row.name, f"{row.state} ({row.failures})" if row.failures else row.state,
+        row.task, _moment(row.next[0]) if row.next else "none",
+        _moment(row.last_fired_at) if row.last_fired_at else "never", row.fires,
+    ) for row in found))  # fmt: skip
+
+
+def next_runs(found: Iterable[TriggerLine]) -> Iterator[str]:
+    header = ("WORKSPACE", "TRIGGER", "NEXT RUNS (UTC)")
+    return table(header, (
+        (row.workspace if first else "", row.name if first else "", _moment(run))
+        for row in found for first, run in ((run is row.next[0], run) for run in row.next)
+    ))  # fmt: skip
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def workers(found: Iterable[WorkerLine]) -> Iterator[str]:
+    header = ("NAME", "STATE", "BUSY", "SEEN", "VERSION", "TAGS")
+    return table(header, ((
+        row.name, row.state, f"{row.busy} of {row.slots}", f"{max(row.seen_s, 0):.0f} s ago",
+        row.version, ", ".join(row.tags),
+    ) for row in found))  # fmt: skip
+
+
+def secrets(found: Iterable[SecretLine]) -> Iterator[str]:
+    header = ("NAME", "CHANGED (UTC)", "BY")
+    return table(
+        header, ((row.name, f"{row.updated_at:%Y-%m-%d %H:%M}", row.updated_by) for row in found)
+    )
+
+
+def as_json(row: WorkspaceLine | TaskLine | TriggerLine | WorkerLine | SecretLine) -> str:
     shown: dict[str, Any] = asdict(row)
     if isinstance(row, TaskLine):
         shown["inputs"] = {
             name: {"type": type_, "required": required}
             for name, (type_, required) in row.inputs.items()
         }
+    return json_line(shown)
+
+
+def json_line(shown: Mapping[str, Any]) -> str:
     return json.dumps(shown, ensure_ascii=False, default=_plain)
 
 
@@ -58,5 +98,5 @@ def _first_line(text: str) -> str:
     return next(iter(text.strip().splitlines()), "")
 
 
-def _plain(value: datetime) -> str:
-    return value.isoformat()
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from engine.errors import InputError
+from engine.plain import plain
 
 LARGEST_FILE = 1_000_000
 
@@ -43,7 +44,7 @@ def read_inputs(typed: Iterable[str], files: Iterable[str] = ()) -> dict[str, st
 def _parted(option: str, wanted: str, text: str, given: Collection[str]) -> tuple[str, str]:
     name, mark, value = text.partition("=")
     if not mark or not name:
-        raise InputError({"input": f"{option} takes {wanted}, not '{text[:60]}'."})
+        raise InputError({"input": f"{option} takes {wanted}, not '{plain(text[:60])}'."})
     if name in given:
         raise InputError({name: f"{option} {name}: the input is given twice."})
     return name, value
@@ -58,10 +59,10 @@ def _contents(name: str, typed: str) -> str:
         with path.open("rb") as handle:
             content = handle.read(LARGEST_FILE + 1)
         if len(content) > LARGEST_FILE:
-            raise InputError({name: f"{where}: {path} is larger than 1 MB."})
+            raise InputError({name: f"{where}: {plain(path)} is larger than 1 MB."})
         return content.decode("utf-8")
     except OSError as error:
         reason = (error.strerror or "it cannot be read").lower()
-        raise InputError({name: f"{where}: {path} cannot be read: {reason}."}) from None
+        raise InputError({name: f"{where}: {plain(path)} cannot be read: {reason}."}) from None
     except UnicodeDecodeError:
-        raise InputError({name: f"{where}: {path} is not UTF-8 text."}) from None
+        raise InputError({name: f"{where}: {plain(path)} is not UTF-8 text."}) from None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 from engine.errors import AuthorError
+from engine.plain import plain
 from engine.spec import torc
 from engine.spec.model import Loaded, Task
 
@@ -17,23 +19,28 @@ FLOW_FILES = (".yaml", ".yml", ".json", ".json5", ".kdl")
 def read_path(typed: str) -> tuple[Path, Loaded]:
     """The folder or workflow file, and its contents. Raises AuthorError if it cannot be read."""
     from apps.workspaces.errors import SourceError
-    from apps.workspaces.services import load
     from apps.workspaces.sources import read_file, read_folder
+
+    if "django" in sys.modules:  # by the rules of this installation
+        from apps.workspaces.loading import load
+    else:
+        from apps.workspaces.reading import load
 
     path = Path(typed).expanduser().resolve()
     if not typed or not path.exists():
         raise AuthorError(
-            f"There is nothing at '{typed}': give the folder of a workspace, or a workflow file."
+            f"There is nothing at '{plain(typed)}': give the folder of a workspace, or a workflow"
+            " file."
         )
     try:
         tree = read_file(path) if path.is_file() else read_folder(path)
     except (SourceError, OSError) as error:
-        raise AuthorError(f"{typed} cannot be read: {error}") from error
+        raise AuthorError(f"{plain(typed)} cannot be read: {error}") from error
     loaded = load(tree, workspace_name(path))
     if path.is_file() and any(problem.code == "empty" for problem in loaded.problems):
         raise AuthorError(
-            f"'{typed}' is not a workflow file: give one that ends in .yaml or .yml, a Torc file,"
-            " or the folder of a workspace."
+            f"'{plain(typed)}' is not a workflow file: give one that ends in .yaml or .yml, a Torc"
+            " file, or the folder of a workspace."
         )
     return path, replace(loaded, problems=(*tree.warnings, *loaded.problems))
 
@@ -43,8 +50,8 @@ def refuse_ordinary_file(path: Path, typed: str) -> None:
     root = torc.read(path.name, path.read_bytes()).root
     if not (path.suffix in FLOW_FILES if root is None else torc.is_specification(root)):
         raise AuthorError(
-            f"{typed} is a file: give the folder that contains it (only Torc files can be imported"
-            " on their own)."
+            f"{plain(typed)} is a file: give the folder that contains it (only Torc files can be"
+            " imported on their own)."
         )
 
 

@@ -51,6 +51,8 @@ class StepEventKind(StrEnum):
     CANCELLED = "cancelled"
     RETRIED = "retried"  # failed, and another attempt is due later
     RETURNED = "returned"  # its attempt was lost before it counted: back in the queue
+    PARKED = "parked"  # its attempt has ended, and child jobs work for it
+    RESUMED = "resumed"  # what it waited for is there: back in the queue
     REOPENED = "reopened"  # next generation
 
 
@@ -73,6 +75,10 @@ STEP_TABLE: dict[tuple[StepStatus, StepEventKind], StepStatus] = {
     (S.RUNNING, E.SKIPPED): S.SKIPPED,
     (S.RUNNING, E.RETRIED): S.PENDING,
     (S.RUNNING, E.RETURNED): S.READY,
+    (S.RUNNING, E.PARKED): S.RUNNING,
+    (S.RUNNING, E.SUSPENDED): S.SUSPENDED,
+    (S.RUNNING, E.RESUMED): S.READY,
+    (S.SUSPENDED, E.RESUMED): S.READY,
     (S.SUSPENDED, E.SUCCEEDED): S.COMPLETED,
     (S.SUSPENDED, E.FAILED): S.FAILED,
     (S.SUSPENDED, E.CANCELLED): S.CANCELLED,
@@ -267,6 +273,71 @@ REQUEST_TABLE: dict[tuple[RequestStatus, RequestEventKind], RequestStatus] = {
     (RequestStatus.OPEN, RequestEventKind.REJECTED): RequestStatus.REJECTED,
     (RequestStatus.OPEN, RequestEventKind.TIMED_OUT): RequestStatus.TIMED_OUT,
     (RequestStatus.OPEN, RequestEventKind.CANCELLED): RequestStatus.CANCELLED,
+}
+
+
+class FiringStatus(StrEnum):
+    """Of one time that a trigger fired, or should have."""
+
+    WAITING = "waiting"  # for quiet, for room, or for the workspace to be read again
+    STARTED = "started"  # a job
+    SKIPPED = "skipped"  # by the trigger's own rules
+    MISSED = "missed"  # nobody was there at the time
+    REFUSED = "refused"  # the job could not be created
+    SUPERSEDED = "superseded"  # by a later one, before its job started
+
+
+class FiringEventKind(StrEnum):
+    STARTED = "started"
+    SKIPPED = "skipped"
+    REFUSED = "refused"
+    SUPERSEDED = "superseded"
+
+
+FIRING_TABLE: dict[tuple[FiringStatus, FiringEventKind], FiringStatus] = {
+    (FiringStatus.WAITING, FiringEventKind.STARTED): FiringStatus.STARTED,
+    (FiringStatus.WAITING, FiringEventKind.SKIPPED): FiringStatus.SKIPPED,
+    (FiringStatus.WAITING, FiringEventKind.REFUSED): FiringStatus.REFUSED,
+    (FiringStatus.WAITING, FiringEventKind.SUPERSEDED): FiringStatus.SUPERSEDED,
+}
+
+
+class CallStatus(StrEnum):
+    """Of a tool call that a language model has asked for."""
+
+    WANTED = "wanted"
+    ASKED = "asked"  # a person decides or answers
+    APPROVED = "approved"  # with its digest: it will be made, once
+    BEGUN = "begun"  # from here on, it may have had its effect
+    DONE = "done"
+    FAILED = "failed"
+    REFUSED = "refused"  # it was never made
+
+
+class CallEventKind(StrEnum):
+    ASKED = "asked"
+    APPROVED = "approved"
+    BEGUN = "begun"
+    DONE = "done"
+    FAILED = "failed"
+    REFUSED = "refused"
+
+
+C, K = CallStatus, CallEventKind
+OPEN_CALL = (C.WANTED, C.ASKED, C.APPROVED, C.BEGUN)
+TO_MAKE = (C.WANTED, C.APPROVED)
+
+CALL_TABLE: dict[tuple[CallStatus, CallEventKind], CallStatus] = {
+    (C.WANTED, K.ASKED): C.ASKED,
+    (C.WANTED, K.BEGUN): C.BEGUN,
+    (C.ASKED, K.APPROVED): C.APPROVED,
+    (C.APPROVED, K.BEGUN): C.BEGUN,
+    (C.ASKED, K.DONE): C.DONE,
+    (C.BEGUN, K.DONE): C.DONE,
+    (C.BEGUN, K.FAILED): C.FAILED,
+    (C.WANTED, K.REFUSED): C.REFUSED,
+    (C.ASKED, K.REFUSED): C.REFUSED,
+    (C.APPROVED, K.REFUSED): C.REFUSED,
 }
 
 Status = TypeVar("Status", bound=StrEnum)

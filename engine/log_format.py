@@ -12,6 +12,8 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
+from engine.plain import plain
+
 _PLAIN = re.compile(r"[\w.:/+\[\]-]+")
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/@]*@")
 
@@ -30,14 +32,18 @@ def _message(record: logging.LogRecord, formatter: logging.Formatter) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-29 20:15:00,123 INFO stroem.worker: step finished job=... status=succeeded`."""
+    """`2026-11-29 20:15:00,123 INFO stroem.worker: step finished job=... status=succeeded`.
+
+    Further lines are indented: only we begin lines.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created)  # noqa: DTZ006  (the reader's local time)
         first, _, rest = _message(record, self).partition("\n")
         told = "".join(f" {name}={_shown(value)}" for name, value in fields_of(record).items())
         head = f"{at:%Y-%m-%d %H:%M:%S},{int(record.msecs):03d} {record.levelname} {record.name}"
-        return f"{head}: {first}{told}" + (f"\n{rest}" if rest else "")
+        more = "".join(f"\n  {plain(line)}" for line in rest.split("\n")) if rest else ""
+        return f"{head}: {plain(first)}{told}{more}"
 
 
 class JsonFormatter(logging.Formatter):

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.agents.limits import Limits as Budget
 from engine.scripts import Language
 
 Stream = Literal["stdout", "stderr", "server"]
@@ -64,6 +65,20 @@ class NodesWork:
     missing."""
 
     part: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentWork:
+    """Hold a conversation with a model, within limits; its rows say how far it has come."""
+
+    provider: str
+    model: str | None
+    system: str = field(repr=False)
+    prompt: str = field(repr=False)
+    limits: Budget
+    schema: Mapping[str, Any] | None = None  # of a structured answer
+    max_tokens: int | None = None
+    temperature: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +175,8 @@ class StepOutcome:
     output: Any = None  # last valid OUTPUT: line
     has_output: bool = False
     may_retry: bool = True  # False if another attempt cannot help
+    # on the monotonic clock, when a process of this host ended by itself, before tidying up
+    ended_at: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

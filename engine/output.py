@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+from engine.spec.written import is_exact
+
 PREFIX = "OUTPUT:"
 MAX_DEPTH = 100
 MAX_WARNINGS = 20
@@ -20,6 +22,7 @@ UNBUILT = ("STATE:", "GLOBAL_STATE:")  # lines that a later version will underst
 _BIGGEST, _MOST_DIGITS = 2**63 - 1, 20
 _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 _MANY_DIGITS = re.compile(r"[0-9]{19}")
+_MANY_FIGURES = re.compile(r"[0-9.]{19}")
 _ESCAPE_TO_CHECK = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
 
@@ -37,6 +40,7 @@ class OutputProtocol:
         self.error: str | None = None
         self._warnings = 0
         self._has_state = False
+        self._is_misplaced = False
 
     def feed(self, line: str) -> str | None:
         """Take one line; returns a warning for the log, or None. Other lines are ignored."""
@@ -54,6 +58,11 @@ class OutputProtocol:
         except ValueError as problem:
             return self._warn(text, str(problem))
         self.value, self.has_output = value, True
+        if _MANY_FIGURES.search(text) and (rounded := _find_rounded(text)):
+            return (
+                f"Warning: this OUTPUT: line holds {_cut(rounded)}, which has more digits than a"
+                f" number keeps: the next step gets {float(rounded)!r}; write it as text"
+            )
         if _ESCAPE_TO_CHECK.search(text) and not _is_clean(value):
             return (
                 "Warning: this OUTPUT: line holds NUL or half of a surrogate pair, which cannot be"
@@ -66,6 +75,15 @@ class OutputProtocol:
         self._fail(
             f"An OUTPUT: line is longer than the {self.max_bytes} bytes that a step may pass on; "
             "write the data to a file or a store and put its name in the output"
+        )
+
+    def misplace(self) -> str | None:
+        """Take an output line on standard error; returns a warning for the log, once."""
+        if self._is_misplaced:
+            return None
+        self._is_misplaced = True
+        return (
+            "Warning: an OUTPUT: line on standard error has no effect; print it on standard output"
         )
 
     def _fail(self, error: str) -> None:
@@ -144,6 +162,19 @@ def _children(value: Any) -> Iterator[Any]:
         yield from value.values()
     elif isinstance(value, list):
         yield from value
+
+
+def _find_rounded(text: str) -> str:
+    """The first number of this JSON that a double does not hold; empty if there is none."""
+    found: list[str] = []
+
+    def look(number: str) -> float:
+        if not is_exact(number):
+            found.append(number)
+        return 0.0
+
+    json.loads(text, parse_float=look)
+    return found[0] if found else ""
 
 
 def _depth(value: Any) -> int:

@@ -23,12 +23,28 @@ PROGRAMS: Mapping[str, tuple[Language, ...]] = {
     "deno": ("typescript", "javascript"),
     **dict.fromkeys(("tsx", "ts-node"), ("typescript",)),
 }
+# Extensions of languages that no runner of ours knows -> the program that usually runs them.
+FOREIGN: Mapping[str, str] = {
+    ".rb": "ruby", ".pl": "perl", ".php": "php", ".r": "Rscript", ".jl": "julia", ".lua": "lua",
+    ".ps1": "pwsh", ".tcl": "tclsh", ".exs": "elixir", ".java": "java", ".awk": "awk",
+}  # fmt: skip
 ANY_PYTHON = frozenset({"python", "python3"})  # these leave the choice to the worker
 
 
 def language_of_file(path: str) -> Language | None:
     """By its extension; None if that is no language of ours."""
     return EXTENSIONS.get(PurePosixPath(path).suffix.lower())
+
+
+def refuse_foreign(path: str) -> str:
+    """Why a shell must not run this source, which names no program; empty if it may."""
+    program = FOREIGN.get(PurePosixPath(path).suffix.lower())
+    if program is None:
+        return ""
+    return (
+        f"{path} is no shell script: let its first line name the program that runs it"
+        f" (#!/usr/bin/env {program}), or set 'interpreter: {program}'"
+    )
 
 
 def read_first_line(code: str) -> tuple[str, ...]:

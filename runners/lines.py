@@ -51,6 +51,7 @@ class LineFeed:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.output = OutputProtocol(limits.output_bytes)
+        self.ended_at: float | None = None  # for the outcome
         self._sink = sink
         self._clock = clock
         self._limits = limits
@@ -143,7 +144,10 @@ class LineFeed:
     ) -> StepOutcome:
         """An outcome with the step's output so far."""
         self.flush()
-        return StepOutcome(verdict, exit_code, error, self.output.value, self.output.has_output)
+        return StepOutcome(
+            verdict, exit_code, error, self.output.value, self.output.has_output,
+            ended_at=self.ended_at,
+        )  # fmt: skip
 
     def _extend(self, stream: Stream, partial: _Partial, piece: bytes, at: float) -> None:
         if not piece:
@@ -160,7 +164,8 @@ class LineFeed:
 
     def _tell(self, stream: Stream, raw: bytes, dropped: int, is_output: bool, at: float) -> None:
         """Emit one line, of which `dropped` bytes were not kept."""
-        is_output = is_output and stream == "stdout"
+        is_misplaced = is_output and stream == "stderr"
+        is_output = is_output and not is_misplaced
         size = len(raw) + dropped + 1
         shown = raw.rstrip(b"\r") if b"\r" in raw else raw
         if b"\r" in shown and not is_output:
@@ -181,6 +186,8 @@ class LineFeed:
             self._note_output(raw, dropped)
         elif text.startswith(UNBUILT) and stream == "stdout":
             self._warn(text)
+        elif is_misplaced and (warning := self.output.misplace()) is not None:
+            self.say(warning)
 
     def _note_output(self, raw: bytes, dropped: int) -> None:
         if dropped:

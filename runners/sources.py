@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from engine.errors import AuthorError
 from engine.orders import ScriptWork
-from engine.scripts import ANY_PYTHON, languages_of, read_first_line
+from engine.scripts import ANY_PYTHON, languages_of, read_first_line, refuse_foreign
 from runners import anchored
 
 _BOM = b"\xef\xbb\xbf"
@@ -32,6 +32,8 @@ def honour_first_line(work: ScriptWork, root: Path, source: Path | None) -> tupl
     )
     words = read_first_line(code)
     if not words:
+        if work.language == "shell" and (why := refuse_foreign(work.source or "")):
+            raise AuthorError(why)
         return work, ""
     known = languages_of(words)
     if known and work.language not in known:

@@ -19,7 +19,7 @@ from standalone import addresses, preparation
 from standalone.embedded import prepared
 from standalone.embedded.pair import TemporaryPair
 from standalone.embedded.postgres import keep_only
-from standalone.programs import worker_program
+from standalone.programs import agents_program, worker_program
 from standalone.supervision.lifeline import Lifeline
 from standalone.supervision.program import Child, Program
 
@@ -27,9 +27,9 @@ WORKER_STOPS_WITHIN_S = 3.0
 
 
 @contextmanager
-def private_house(worker_config: str | None) -> Iterator[Child]:
+def private_house(worker_config: str | None, *, has_agents: bool = False) -> Iterator[Child]:
     """Start private servers and point this process at them until the end; yields the worker. Use it
-    once per process."""
+    once per process. `has_agents`: also start the process for agents."""
     lifeline = Lifeline()
     pair: TemporaryPair | None = None
     try:
@@ -38,6 +38,7 @@ def private_house(worker_config: str | None) -> Iterator[Child]:
         addresses.use(pair.addresses.db_url, pair.addresses.broker_url, folder / "data")
         # it takes longer to start than the database
         worker = lifeline.spawn(_worker(folder, worker_config))
+        agents = lifeline.spawn(agents_program(folder / "log")) if has_agents else None
         with pair, _conductor():
             try:
                 yield worker
@@ -45,6 +46,8 @@ def private_house(worker_config: str | None) -> Iterator[Child]:
                 worker.stop(WORKER_STOPS_WITHIN_S)
                 raise
             worker.stop(within_s=0)  # no step is running
+            if agents is not None:
+                agents.stop(within_s=0)
     finally:
         addresses.hang_up()
         if pair is not None:

@@ -54,6 +54,12 @@ def worker_program(logs: Path, config_file: str | None, *, drain_s: int = DRAIN_
     )
 
 
+def agents_program(logs: Path, *, stops_within_s: float = 3.0) -> Program:
+    """A conversation that is stopped goes on where it was."""
+    at_once = ((signal.SIGTERM, 0.5), (signal.SIGTERM, stops_within_s))
+    return manage_program("agents", logs, stop_steps=at_once)
+
+
 def drain_s_of(config_file: str | None) -> float:
     """How long the worker of `up` lets running steps continue: as its settings say, else
     `DRAIN_S`."""

@@ -7,13 +7,16 @@ from django.conf import settings
 from django.core.asgi import get_asgi_application
 
 from stroem_project.bodies import Bodies
+from stroem_project.proxies import Proxies
 from stroem_project.web import limit_statements
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "stroem_project.settings")
 limit_statements()  # each of several server processes begins here
-application: Any = get_asgi_application()
-if settings.STROEM.mcp.enabled:
-    from apps.api.mcp.door import Mcp  # its models need Django to be set up
+served: Any = get_asgi_application()
+from apps.api.sockets import LogSockets  # noqa: E402  (needs the apps)
 
-    application = Mcp(application)
-application = Bodies(application)
+if settings.STROEM.mcp.enabled:
+    from apps.api.mcp.door import Mcp
+
+    served = Mcp(served)
+application = Proxies(Bodies(LogSockets(served)), settings.STROEM.trusted_proxies)

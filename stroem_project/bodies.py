@@ -18,13 +18,14 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Any, Receive, Send], Awaitable[None]]
 
-FOR_PROGRAMS = ("/api/", "/worker/", "/healthz", "/mcp")
-WITH_FORMS = ("/api/", "/admin/", "/approvals/", "/mcp")
+FOR_PROGRAMS = ("/api/", "/worker/", "/healthz", "/metrics", "/mcp", "/hooks/")
+WITH_FORMS = ("/api/", "/admin/", "/approvals/", "/mcp", "/hooks/")
 MOST_ELSEWHERE = 8_192
 MOST_AT_ONCE = 64 * 1_048_576  # bodies of all requests of this process
 BODY_S = 30.0
 LINGER_S = 2.0  # a caller who is still sending would not see the answer of a closed connection
 LINGER_BYTES = 8 * 1_048_576
+WORDS = {408: "timeout", 413: "too_large", 503: "unavailable"}  # as in the API's errors
 
 
 class _Refused(Exception):
@@ -119,7 +120,8 @@ async def _answer(scope: Any, receive: Receive, send: Send, refused: _Refused) -
     """Answer, then throw away what still comes, for a moment, and close."""
     text, kind = f"{refused}\n", b"text/plain; charset=utf-8"
     if scope["path"].startswith(FOR_PROGRAMS):
-        text, kind = json.dumps({"error": str(refused)}), b"application/json"
+        body = {"error": str(refused), "code": WORDS[refused.code]}
+        text, kind = json.dumps(body), b"application/json"
     headers = [
         (b"content-type", kind),
         (b"content-length", str(len(text)).encode()),

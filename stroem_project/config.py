@@ -13,17 +13,34 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+from apps.workspaces import stores
+from engine.agents.limits import MOST_TURNS, Limits
+from engine.agents.providers import KEYLESS, PROVIDER_TYPES, Price, Provider
 from engine.errors import StroemError
+from engine.plain import plain
 from engine.settings.declared import OURS, Key, each, fill, section
 from engine.settings.given import Given, Reading, Wrong, empty, override
-from engine.settings.readers import Reader, did_you_mean, duration, number, text, token, web_address
+from engine.settings.readers import (
+    Reader,
+    choice,
+    did_you_mean,
+    duration,
+    number,
+    text,
+    token,
+    web_address,
+    words,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 DAY_S = 86400
 PREFIX = "STROEM__"
+Network = IPv4Network | IPv6Network
 
 
 class ConfigError(StroemError):
@@ -35,7 +52,7 @@ def _url(*schemes: str) -> Reader:
         url = text(given)
         scheme, mark, rest = url.partition("://")
         if not mark or scheme not in schemes or not rest:
-            others = ", ".join(schemes[1:])
+            others = ", ".join(f"{other}://" for other in schemes[1:])
             raise Wrong(f"must begin with {schemes[0]}:// (also possible: {others})")
         return url
 
@@ -49,6 +66,20 @@ def _listen(given: Given) -> tuple[str, int]:
     if not found or int(found["port"]) > 65535:
         raise Wrong("must be host:port, for example 127.0.0.1:8080")
     return found["host"].strip("[]"), int(found["port"])
+
+
+def _networks(given: Given) -> tuple[Network, ...]:
+    return tuple(_network(word) for word in words(given, "addresses or networks"))
+
+
+def _network(word: str) -> Network:
+    try:
+        network = ip_network(word)
+    except ValueError:
+        raise Wrong(f"must list addresses or networks such as 10.1.0.0/16, not '{word}'") from None
+    if network.prefixlen == 0:
+        raise Wrong(f"must not contain {word}: anybody could then choose their address")
+    return network
 
 
 def _named(kind: type) -> Reader:
@@ -84,6 +115,13 @@ def _credential(given: Given) -> str:
 
 def _text_or_nothing(given: Given) -> str:
     return text(given) if given.node.value != "" else ""
+
+
+def _names(given: Given) -> tuple[str, ...]:
+    found = words(given)
+    if not found or not all(word.strip() for word in found):
+        raise Wrong("must list at least one, and no empty text; `*` stands for all")
+    return found
 
 
 def _mail(given: Given) -> Mail | None:
@@ -193,8 +231,42 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """A rule: what references to secrets some workspaces may hold."""
+
+    needs: ClassVar[str] = " needs `workspaces`, `scheme` and `paths`"
+    workspaces: Annotated[tuple[str, ...], _names]
+    scheme: str
+    paths: Annotated[tuple[str, ...], _names]
+    parameters: tuple[str, ...] = ()
+
+    def find_objection(self) -> str | None:
+        known = (stores.ENV, stores.SOPS, *stores.SCHEMES)
+        if self.scheme not in known:
+            hint = did_you_mean(self.scheme, known)
+            return f"has no scheme that may be allowed: one of {', '.join(sorted(known))}{hint}"
+        ours = [name for name in self.parameters if stores.is_operators(name)]
+        if ours:
+            return (
+                f"cannot allow the parameter '{ours[0]}': addresses, authentication and files come"
+                " from the server's environment"
+            )
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Who may read `/metrics`: everybody, or whoever sends the token."""
+
+    public: bool = False
+    token: Annotated[str | None, token] = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Secrets:
-    env_allowed: tuple[str, ...] = ()  # environment variables that workspaces may read
+    env_allowed: tuple[str, ...] = ()  # environment variables that all workspaces may read
+    references: Annotated[Mapping[str, Reference], _named(Reference)] = field(default_factory=dict)
+    timeout_s: Annotated[float, Key("timeout_secs"), number(at_least=1, at_most=60)] = 15.0
     key_file: Path | None = None  # None: `<data_dir>/secret.key`, created on first use
 
 
@@ -208,9 +280,90 @@ class Mcp:
 
 
 @dataclass(frozen=True, slots=True)
+class Refresh:
+    """The limits of reading a workspace, each in a process of its own."""
+
+    parallel: Annotated[int, number(at_least=1, at_most=64, whole=True)] = 4
+    timeout_s: Annotated[float, Key("timeout_secs"), number(at_least=1)] = 120.0
+    memory_mb: Annotated[int, number(at_least=200, whole=True)] = 1024
+    files: Annotated[int, number(at_least=1, whole=True)] = 20_000
+    workspace_mb: Annotated[int, number(at_least=1, whole=True)] = 200
+    definition_mb: Annotated[int, number(at_least=1, whole=True)] = 8
+    quarantine_after: Annotated[int, number(at_least=1, whole=True)] = 3
+    quarantine_s: Annotated[float, Key("quarantine_secs"), number(at_least=1)] = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class PriceSettings(Price):
+    """In US dollars per million tokens."""
+
+    needs: ClassVar[str] = " needs `input` and `output`, in US dollars per million tokens"
+    input: Annotated[float, number(at_least=0)]
+    output: Annotated[float, number(at_least=0)]
+    cached: Annotated[float | None, number(at_least=0)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings(Provider):
+    """A service of language models."""
+
+    needs: ClassVar[str] = f".type is missing: one of {', '.join(PROVIDER_TYPES)}"
+    type: Annotated[str, partial(choice, allowed=PROVIDER_TYPES)]
+    api_endpoint: Annotated[str | None, web_address] = None
+    max_tokens: Annotated[int | None, number(at_least=1, whole=True)] = None
+    temperature: Annotated[float | None, number(0, 2)] = None
+    max_retries: Annotated[int, number(0, 10, whole=True)] = 3
+    concurrency: Annotated[int | None, number(at_least=1, whole=True)] = None
+    request_timeout_s: Annotated[float, Key("request_timeout_secs"), number(1, 3600)] = 120.0
+    price: PriceSettings | None = None
+
+    def find_objection(self) -> str | None:
+        if self.type == "fake":
+            return None if self.answers else "of type fake needs `answers`, a file"
+        if self.answers is not None:
+            return f"of type {self.type} has no use for `answers`"
+        if self.api_key is not None and self.api_key_file is not None:
+            return "has both `api_key` and `api_key_file`"
+        if self.type not in KEYLESS and self.api_key is None and self.api_key_file is None:
+            return f"of type {self.type} needs `api_key` or `api_key_file`"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings(Limits):
+    """What one conversation may spend at most."""
+
+    turns: Annotated[int | None, number(1, MOST_TURNS, whole=True)] = None
+    tokens: Annotated[int | None, number(at_least=1, whole=True)] = None
+    cost: Annotated[float | None, number(at_least=0)] = None
+    tool_calls: Annotated[int | None, number(at_least=0, whole=True)] = None
+    time: Annotated[float | None, duration] = None
+
+
+@dataclass(frozen=True, slots=True)
+class DailySettings:
+    """What all conversations of the last 24 hours may spend together."""
+
+    tokens: Annotated[int | None, number(at_least=1, whole=True)] = None
+    cost: Annotated[float | None, number(at_least=0)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Agents:
+    providers: Annotated[Mapping[str, ProviderSettings], _named(ProviderSettings)] = field(
+        default_factory=dict
+    )
+    limits: LimitSettings = LimitSettings()
+    daily: DailySettings = DailySettings()
+    max_concurrent: Annotated[int, number(1, 1000, whole=True)] = 16
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     listen: Annotated[tuple[str, int], _listen] = ("127.0.0.1", 8080)
     allowed_hosts: tuple[str, ...] = ()
+    # whose X-Forwarded-For says where a request comes from
+    trusted_proxies: Annotated[tuple[Network, ...], _networks] = ()
     db: Database = Database()
     broker: Broker = Broker()
     workspaces: Annotated[Mapping[str, Source], _named(Source)] = field(default_factory=dict)
@@ -220,9 +373,12 @@ class Config:
     auth: Auth = Auth()
     recovery: Recovery = Recovery()
     retention: Retention = Retention()
+    refresh: Refresh = Refresh()
     secrets: Secrets = Secrets()
     mcp: Mcp = Mcp()
+    metrics: Metrics = Metrics()
     mail: Annotated[Mail | None, _mail] = None  # None: no mail is sent
+    agents: Agents = Agents()
     default_step_timeout_s: Annotated[
         float | None, Key("default_step_timeout"), _timeout(DAY_S, "24h")
     ] = None
@@ -273,7 +429,7 @@ def _content(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except FileNotFoundError:
-        raise ConfigError(f"STROEM_CONFIG names {file}, which does not exist.") from None
+        raise ConfigError(f"STROEM_CONFIG names {plain(file)}, which does not exist.") from None
     except OSError as error:
         raise ConfigError(str(error)) from error
 

@@ -71,6 +71,7 @@ INSTALLED_APPS = [
     "django.contrib.humanize",
     "rest_framework",
     "drf_spectacular",
+    "drf_spectacular_sidecar",  # Swagger UI's files
     "apps.accounts",
     "apps.workspaces",
     "apps.fleet",
@@ -78,6 +79,8 @@ INSTALLED_APPS = [
     "apps.approvals",
     "apps.hooks",
     "apps.workflow_actions",
+    "apps.agents",
+    "apps.triggers",
     "apps.conductor",
     "apps.api",
     "console",
@@ -219,11 +222,15 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "Stroem",
     "VERSION": "1",
+    "DESCRIPTION": "Each address is also served under `/api/v1/`.",
+    "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api",
     "SERVE_PUBLIC": False,
-    "POSTPROCESSING_HOOKS": [
-        "drf_spectacular.hooks.postprocess_schema_enums",
-        "apps.api.documented.complete",
-    ],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"persistAuthorization": False, "docExpansion": "none"},
+    "PREPROCESSING_HOOKS": ["apps.api.documented.without_versions"],
+    "POSTPROCESSING_HOOKS": ["apps.api.documented.complete"],
 }
 
 _LOG_FORMAT = os.environ.get("LOG_FORMAT", "text")

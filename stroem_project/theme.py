@@ -86,6 +86,7 @@ UNFOLD: dict[str, Any] = {
                         badge_variant="warning",
                     ),
                     item("Decisions", "fact_check", "admin:approvals_record_changelist"),
+                    item("Triggers", "alarm", "admin:triggers_trigger_changelist"),
                     item("Workspaces", "folder_data", "admin:workspaces_workspace_changelist"),
                     item("Workers", "dns", "admin:fleet_worker_changelist"),
                 ],
@@ -100,6 +101,7 @@ UNFOLD: dict[str, Any] = {
                         ("Users", "person", "accounts_user", SUPERUSER),
                         ("Groups", "group", "auth_group", SUPERUSER),
                         ("Grants", "shield_person", "accounts_workspacegrant", SUPERUSER),
+                        ("Worker limits", "rule", "fleet_workerlimit", SUPERUSER),
                         ("API keys", "vpn_key", "accounts_apitoken", SUPERUSER),
                     )
                 ],

@@ -7,10 +7,11 @@ def forget() -> None:
     from apps.fleet import tag_sets
     from apps.jobs import ledger
     from apps.jobs.flow import blueprints
-    from apps.workspaces import secrets, snapshots
+    from apps.workspaces import fetches, secrets, snapshots
 
     snapshots._known.clear()
     secrets._known.clear()
+    fetches.forget()
     secrets._looked_at.clear()
     tag_sets.forget()
     blueprints.forget()

@@ -57,6 +57,12 @@ def process_env(transactional_db: None, broker_url: str) -> dict[str, str]:
     return {**os.environ, "STROEM__DB__URL": database_url(), "STROEM__BROKER__URL": broker_url}
 
 
+@pytest.fixture
+def readers(process_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes that this one starts for reading workspaces use this test's database."""
+    monkeypatch.setenv("STROEM__DB__URL", process_env["STROEM__DB__URL"])
+
+
 def _client(url: str) -> redis.Redis | None:
     if url.startswith("redis+socket://"):
         path, _, query = url.removeprefix("redis+socket://").partition("?")

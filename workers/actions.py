@@ -126,8 +126,7 @@ class Actions:
 
     def _begin(self, attempt: Attempt, material: ActionMaterial, reporter: Reporter) -> _Doing:
         directory = self._outputs.open(material.output_dir, attempt.claim.job_id)
-        if self._outputs.is_split:
-            reporter.say(self._outputs.difference)
+        self._outputs.warn(attempt.claim.job_id, reporter.say)
         environment = {
             **build_base(clean_path(), (), self._user, self._given),
             **material.environment,
@@ -171,7 +170,8 @@ class Actions:
             self._user,
         )
         feed.close()
-        return self._eviction.judge(_judge(doing, end, feed.stderr_tail), began_at)
+        outcome = _judge(doing, end, feed.stderr_tail)
+        return self._eviction.judge(outcome, began_at, end.ended_at)
 
     def _ask_for_nodes(self, doing: _Doing, part: int) -> StepOutcome:
         """Ask Slurm for what is still missing. While Slurm is away, wait for it."""

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID
 
 from engine.resources import Offer
@@ -36,9 +37,8 @@ from workers.packing import Packing, find_gpus
 from workers.presence import Presence, Timing
 from workers.process import Worker
 from workers.reporting import LogPump
-from workers.scratch import Scratches
 from workers.slots import Slots
-from workers.trees import FOLDER_MODE
+from workers.trees import FOLDER_MODE, Scratches
 from workers.users import Users
 from workers.visits import Visits
 from workers.workspace import Workspaces
@@ -144,7 +144,7 @@ def assemble(
         doors.ledger, config, attempts, guard, timing,
         version=version, busy=lambda: slots.busy, job_id=job_id, offers=offers,
     )  # fmt: skip
-    outputs = _outputs(config, users, user, allocation, job_id)
+    outputs = _outputs(config, doors, users, user, allocation, job_id)
     visits = Visits(
         doors.allocations, lambda: presence.worker_id, allocation.id if allocation else None, job_id
     )
@@ -182,7 +182,7 @@ def assemble(
     )  # fmt: skip
     beside = Lane(
         crew, Slots(MOST_ACTIONS), actions, lambda: doors.ledger.covered_actions(config.tags),
-        before_look=lambda: visits.look_after(attempts), is_expecting=lambda: visits.is_any,
+        before_look=partial(visits.look_after, attempts), is_expecting=lambda: visits.is_any,
     )  # fmt: skip
     visits.wake = beside.wake
     worker = Worker(
@@ -207,6 +207,7 @@ def _user_of_actions(config: WorkerConfig, users: Users) -> User | None:
 
 def _outputs(
     config: WorkerConfig,
+    doors: Doors,
     users: Users,
     user: User | None,
     allocation: AllocationPlace | None,
@@ -214,7 +215,7 @@ def _outputs(
 ) -> Outputs:
     """Output directories; in an allocation, the job's own on the host that requested it."""
     root = config.output_root or config.workspace_cache_dir / "output"
-    outputs = Outputs(root, user, is_for_group=users.is_exclusive)
+    outputs = Outputs(root, user, is_for_group=users.is_exclusive, tell=doors.allocations.opened)
     if allocation is not None and allocation.output_dir and job_id is not None:
         outputs.adopt(job_id, allocation.output_dir)
         if outputs.difference:
@@ -240,7 +241,7 @@ def _execution(
         workspaces,
         scratches,
         pump,
-        lambda action: catalog.choose(action.type, action.runner),
+        catalog.choose,
         Pins(config.server_url, doors.pass_for),
         stop_grace_s=config.stop_grace_secs,
         runner_image=config.runner_image,

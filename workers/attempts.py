@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-import select
+import selectors
 import signal
 import threading
 import time
@@ -119,9 +119,7 @@ class Attempts:
     workflow actions."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
         self._live: dict[int, Attempt] = {}
-        self._is_awaited = False
 
     def open(self, claim: Claim, asked_at: float, gpus: tuple[str, ...] = ()) -> Attempt:
         attempt = Attempt(claim, asked_at, gpus=gpus)
@@ -130,9 +128,6 @@ class Attempts:
 
     def close(self, attempt: Attempt) -> None:
         del self._live[attempt.claim.attempt_id]
-        if not self._live or self._is_awaited:
-            with self._changed:
-                self._changed.notify_all()
 
     def all(self, kind: str | None = None) -> list[Attempt]:
         live = list(self._live.values())
@@ -148,11 +143,6 @@ class Attempts:
             attempt.stop.set(reason, text)
         return len(attempts)
 
-    def wait_until_none(self, timeout_s: float, kind: str | None = None) -> bool:
-        self._is_awaited = True
-        with self._changed:
-            return self._changed.wait_for(lambda: not self.all(kind), timeout_s)
-
 
 class Eviction:
     """The signals that tell this worker to leave. `is_group_told`: whether others of its processes
@@ -162,7 +152,7 @@ class Eviction:
         """`by_slurm`: in an allocation, such a signal always means that its processes end."""
         self.is_by_slurm = by_slurm
         self._told_at: float | None = None
-        self._signs: tuple[int, ...] = ()
+        self._signs: selectors.BaseSelector | None = None
         self.is_group_told: Callable[[], bool] = lambda: False
 
     @property
@@ -184,24 +174,28 @@ class Eviction:
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        self._signs = (reading, *_pending_signs())
+        self._signs = selectors.DefaultSelector()
+        for fd in (reading, *_pending_signs()):
+            self._signs.register(fd, selectors.EVENT_READ)
 
     def _is_under_way(self) -> bool:
         """Whether the signal was sent: one system call, at the end of each process."""
-        poll = select.poll()
-        for fd in self._signs:
-            poll.register(fd, select.POLLIN)
-        return bool(self._signs and poll.poll(0))
+        return self._signs is not None and bool(self._signs.select(0))
 
-    def judge(self, outcome: StepOutcome, began_at: float) -> StepOutcome:
-        """The outcome of a process of this host that began then and has just ended."""
+    def judge(
+        self, outcome: StepOutcome, began_at: float, ended_at: float | None = None
+    ) -> StepOutcome:
+        """The outcome of a process of this host that began and ended then; by default, it has just
+        ended."""
         if outcome.verdict not in (Verdict.SUCCEEDED, Verdict.FAILED):
             return outcome
-        why = self.explain(began_at, outcome.exit_code)
+        why = self.explain(began_at, outcome.exit_code, ended_at)
         return outcome if why is None else StepOutcome(Verdict.LOST, outcome.exit_code, why)
 
-    def explain(self, began_at: float, exit_code: int | None) -> str | None:
-        """Why a process that began then, and has just ended, did not end by itself; else None."""
+    def explain(
+        self, began_at: float, exit_code: int | None, ended_at: float | None = None
+    ) -> str | None:
+        """Why a process that began and ended then did not end by itself; else None."""
         if self.is_by_slurm:
             # Slurm signals one process after the other: the worker's turn may come a moment later.
             ran_s = time.monotonic() - began_at
@@ -214,8 +208,15 @@ class Eviction:
             _wait_for(lambda: self.is_told, LONGEST_S)
         if not self._told_since(began_at):
             return None
-        is_ours = exit_code in BY_SIGNAL or _wait_for(self.is_group_told, AROUND_S)
-        return TOGETHER if is_ours else None
+        is_ours = exit_code in BY_SIGNAL or self._is_same_moment(began_at, ended_at)
+        return TOGETHER if is_ours or _wait_for(self.is_group_told, AROUND_S) else None
+
+    def _is_same_moment(self, began_at: float, ended_at: float | None) -> bool:
+        """Whether the process ended too near to the signal for chance: one in fifty, however long
+        it ran."""
+        assert self._told_at is not None
+        moment_s = min((self._told_at - began_at) * SHARE, AROUND_S)
+        return abs((ended_at or time.monotonic()) - self._told_at) <= moment_s
 
     def _told_since(self, began_at: float) -> bool:
         return self._told_at is not None and began_at <= self._told_at

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from engine.errors import StroemError
+from engine.plain import plain
 from engine.settings.declared import Key, fill
 from engine.settings.given import Given, Reading, Section, Wrong, empty, override
 from engine.settings.readers import number, text, token, web_address, words
@@ -239,7 +240,9 @@ def _read_file(file: Path, reading: Reading) -> Node:
     try:
         root = reading.parse(str(file), file.read_bytes())
     except OSError as error:
-        reading.problems.append(f"{file}: the worker's settings cannot be read: {error.strerror}")
+        reading.problems.append(
+            f"{plain(file)}: the worker's settings cannot be read: {error.strerror}"
+        )
         return empty(str(file))
     assert isinstance(root.value, dict)
     if not {"worker", "db", "broker"} & root.value.keys():

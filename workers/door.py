@@ -38,6 +38,8 @@ class Ledger(Protocol):
 
     def covered_actions(self, tags: Collection[str]) -> tuple[TagSetRef, ...]: ...
 
+    def covered_by_agents(self) -> tuple[TagSetRef, ...]: ...
+
     def claim(
         self,
         worker_id: UUID,
@@ -133,6 +135,8 @@ class AllocationLedger(VisitLedger, NodeLedger, Protocol):
     """All functions of `apps.workflow_actions.ledger` that a worker calls."""
 
     def begun(self, allocation_id: UUID, slurm_job_id: str, difference: str = "") -> None: ...
+
+    def opened(self, job_id: UUID, directory: str, host: str) -> str: ...
 
 
 class Bells(Protocol):

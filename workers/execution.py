@@ -24,8 +24,7 @@ from workers.door import OUTAGES, Ledger
 from workers.outputs import Outputs
 from workers.rendering import Rendered, render, wishes_of
 from workers.reporting import Batch, LogPump, Reporter
-from workers.scratch import Scratch, Scratches
-from workers.trees import Tree
+from workers.trees import Scratch, Scratches, Tree
 from workers.users import Users
 from workers.visits import Visits
 from workers.workspace import Workspaces
@@ -96,7 +95,7 @@ class Execution:
         workspaces: Workspaces,
         scratches: Scratches,
         pump: LogPump,
-        pick: Callable[[Action], Runner],
+        pick: Callable[[str, str], Runner],
         pins: Pins,
         *,
         stop_grace_s: float,
@@ -108,7 +107,8 @@ class Execution:
         eviction: Eviction | None = None,
         walltime_grace_s: float | None = None,
     ) -> None:
-        """`pick` returns the runner of an action; it raises PlatformError if there is none here."""
+        """`pick` returns the runner for an action's `type` and `runner`; it raises PlatformError if
+        there is none here."""
         self._ledger = ledger
         self._workspaces = workspaces
         self._scratches = scratches
@@ -158,7 +158,7 @@ class Execution:
             masks = material.masks
             rendered = render(attempt.claim, material)
             masks = rendered.masks
-            runner = self._pick(rendered.action)
+            runner = self._pick(rendered.action.type, rendered.action.runner)
             order = self._order(attempt, material, rendered, place)
             if material.has_sessions and self._visits is not None:
                 self._visits.enter(attempt.claim.job_id, attempt.stop)
@@ -181,25 +181,23 @@ class Execution:
     def _begin(
         self, attempt: Attempt, rendered: Rendered, order: StepOrder, runner: Runner
     ) -> Ended | None:
-        said = Report(attempt.claim, CANCELLED, rendered.seen, rendered.masks)
-        if not admitted(self._ledger, attempt, said.input, said.masks):
-            return Ended(said) if attempt.stop.reason == "cancel" else None
-        reporter = Reporter(attempt.claim, masker(rendered.masks), self._pump)
+        seen, masks = rendered.seen, rendered.masks
+        if not admitted(self._ledger, attempt, seen, masks):
+            if attempt.stop.reason != "cancel":
+                return None
+            return Ended(Report(attempt.claim, CANCELLED, seen, masks))
+        reporter = Reporter(attempt.claim, masker(masks), self._pump)
         if attempt.claim.fence > 1:  # the log of an earlier attempt may stand above
             reporter.say(f"---- Attempt {attempt.claim.number} ----")
         for note in rendered.notes:
             reporter.say(note)
         began_at = time.monotonic()
-        if (
-            self._outputs is not None
-            and self._outputs.is_split
-            and "STROEM_OUTPUT_DIR" in order.env
-        ):
-            reporter.say(self._outputs.difference)
+        if self._outputs is not None and "STROEM_OUTPUT_DIR" in order.env:
+            self._outputs.warn(attempt.claim.job_id, reporter.say)
         outcome = self._run(attempt, order, runner, reporter)
         if _is_local(rendered.action):
-            outcome = self._eviction.judge(outcome, began_at)
-        return Ended(replace(said, outcome=outcome), reporter.close())
+            outcome = self._eviction.judge(outcome, began_at, outcome.ended_at)
+        return Ended(Report(attempt.claim, outcome, seen, masks), reporter.close())
 
     def _run(
         self, attempt: Attempt, order: StepOrder, runner: Runner, reporter: Reporter
@@ -231,7 +229,8 @@ class Execution:
         claim, action = attempt.claim, rendered.action
         work: ScriptWork | ImageWork
         pinned: Pinned | None = None
-        place.user = self._users.take(is_local=_is_local(action))
+        if self._users.all:
+            place.user = self._users.take(is_local=_is_local(action))
         owner = place.user.owner if place.user is not None else None
         if action.type == "script":
             if action.runner == "pod":  # it fetches its workspace itself
@@ -244,7 +243,8 @@ class Execution:
             work = ImageWork(rendered.image, rendered.cmd, action.entrypoint, action.command)
         # the newline is for scripts that `cat` the file
         text = json.dumps(rendered.input, ensure_ascii=False) + "\n"
-        place.scratch = self._scratches.open(text.encode("utf-8", "replace"), owner)
+        data, is_secret = text.encode("utf-8", "replace"), bool(rendered.masks)
+        place.scratch = self._scratches.open(data, owner, is_secret=is_secret)
         return StepOrder(
             attempt=attempt.name,
             job_id=str(claim.job_id),

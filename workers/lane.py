@@ -23,8 +23,7 @@ from workers.door import OUTAGES, Ledger
 from workers.execution import Ended, Performed
 from workers.packing import Packing
 from workers.presence import Presence
-from workers.slots import Slots
-from workers.tidying import Sweep, Tidiers
+from workers.slots import Slots, Sweep, Tidiers
 
 log = logging.getLogger("stroem.worker")
 TURN_S = 60.0  # how long a slot goes from attempt to attempt before it rings for others

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
 from engine.errors import PlatformError
+from engine.plain import plain
 from runners import anchored
 from runners.host.environment import User, act_as
 
@@ -20,17 +22,27 @@ log = logging.getLogger("stroem.worker")
 class Outputs:
     """Output directories on this host. Thread-safe."""
 
-    def __init__(self, root: Path, user: User | None = None, *, is_for_group: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        user: User | None = None,
+        *,
+        is_for_group: bool = False,
+        tell: Callable[[UUID, str, str], str] = lambda job_id, directory, host: "",
+    ) -> None:
         """`root` holds a directory for each job; `user`: the one that steps run as, if not the
         worker's. What is not the worker's alone is touched as this user. `is_for_group`: steps run
-        as other users of its group, too."""
+        as other users of its group, too. `tell` notes where a job's own directory is, and returns
+        how that of another host differs."""
         self._root = root
         self._user = user
         self._is_for_group = is_for_group
         self._made: set[Path] = set()
         self._adopted: dict[UUID, Path] = {}
+        self._tell = tell
+        self._differences: dict[UUID, str] = {}
         self.difference = ""  # how this host's directory is not the one of the job's other hosts
-        self.is_split = False  # the job's files come to lie in two directories
+        self._has_adopted = False  # the only job of this worker: what differs is told already
 
     def offer(self, job_id: UUID, directory: Path) -> None:
         """Let a host that gets nodes of this job recognise the job's `directory` here."""
@@ -48,13 +60,14 @@ class Outputs:
         other = Path(named)
         has_own_name = other.name != str(job_id)  # its author's, the same on all hosts
         own = other if has_own_name else self._root / str(job_id)
+        self._has_adopted = True
         if not self._is_marked(other, job_id):
-            self.is_split = True
             self.difference = (
                 f"The job's files lie in two output directories: {socket.gethostname()} does not"
                 f" see {other} of the host that requested the nodes, and uses {own}. Give both"
                 " hosts the same shared directory as `output_root`"
             )
+            self._differences[job_id] = self.difference
         elif own != other:
             self._adopted[job_id] = other
             self.difference = (
@@ -75,8 +88,24 @@ class Outputs:
         path = Path(named) if named else self._adopted.get(job_id, self._root / str(job_id))
         if path not in self._made:
             self._make(path)
+            if not named and not self._has_adopted:
+                self._compare(path, job_id)
             self._made.add(path)
         return path
+
+    def difference_of(self, job_id: UUID) -> str:
+        """How the job's files come to lie in several directories; empty if they do not."""
+        return self._differences.get(job_id, "")
+
+    def warn(self, job_id: UUID, say: Callable[[str], None]) -> None:
+        """Say that difference to whoever reads a log of the job."""
+        if difference := self.difference_of(job_id):
+            say(difference)
+
+    def _compare(self, path: Path, job_id: UUID) -> None:
+        if found := self._tell(job_id, str(path.resolve()), socket.gethostname()):
+            self._differences[job_id] = found
+            log.warning("%s", found)
 
     def _read(self, file: Path) -> str:
         assert self._user is not None
@@ -93,7 +122,7 @@ class Outputs:
                 act_as(self._user, "mkdir", "-p", *mode, "--", str(path))
         except OSError as error:
             raise PlatformError(
-                f"the output directory {path} cannot be created: {error.strerror}"
+                f"the output directory {plain(path)} cannot be created: {error.strerror}"
             ) from error
 
     def _is_root_own(self) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from engine.masking import MASK, secret_strings
 from engine.orders import INPUTS_FILE, ContainerWishes, Resources
 from engine.resources import read_memory
 from engine.spec import inputs
-from engine.spec.model import Action, InputField
+from engine.spec.model import Action, InputField, OutputField
 from engine.spec.torc.conversion import with_recovery
 
 PRIMITIVES = frozenset(
@@ -56,18 +57,8 @@ class Rendered:
 def render(claim: Claim, material: Material) -> Rendered:
     """Render all templates of the step. Raises AuthorError with one sentence."""
     action = material.action
-    context: dict[str, Any] = {
-        **material.outputs,
-        "input": material.job_input,
-        "secret": material.secrets,
-        "secrets": material.secrets,
-    }
-    if material.each is not None:
-        context["each"] = material.each
-    final = _final_input(claim, material, context)
-    # an inline step is a part of its task: it sees the job's input, below its own
-    whole = {**_input_of_job(material), **final} if _is_inline(material) else final
-    context["input"] = whole
+    context, final = _context(claim, material)
+    whole: dict[str, Any] = context["input"]
 
     def text(field_name: str, value: str) -> str:
         return str(_told(claim, field_name, lambda: templating.render(value, context)))
@@ -91,6 +82,63 @@ def render(claim: Claim, material: Material) -> Rendered:
         resources=_resources(action.resources),
         notes=notes,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """What an agent step says to the model, rendered. Values may be secret."""
+
+    prompt: str = field(repr=False)
+    system: str = field(repr=False)
+    output: Mapping[str, OutputField] = field(repr=False)
+    input: Mapping[str, Any] = field(repr=False)
+    seen: Mapping[str, Any] = field(repr=False)
+    masks: tuple[str, ...] = field(repr=False)
+
+
+def render_prompts(claim: Claim, material: Material) -> Prompts:
+    """Render an agent step. Raises AuthorError with one sentence."""
+    action = material.action
+    context, final = _context(claim, material)
+
+    def text(field_name: str, value: str) -> str:
+        return str(_told(claim, field_name, lambda: templating.render(value, context)))
+
+    output = {
+        name: replace(
+            declared,
+            description=_leaves(declared.description, f"output.{name}.description", text),
+            options=None
+            if declared.options is None
+            else tuple(_leaves(declared.options, f"output.{name}.options", text)),
+        )
+        for name, declared in action.output.items()
+    }
+    secret = [name for name in inputs.secret_fields(action.input) if final.get(name) is not None]
+    return Prompts(
+        prompt=text("prompt", action.prompt or ""),
+        system=text("system_prompt", action.system_prompt or ""),
+        output=output,
+        input=context["input"],
+        seen={**final, **dict.fromkeys(secret, MASK)},
+        masks=_masks(material.masks, [final[name] for name in secret]),
+    )
+
+
+def _context(claim: Claim, material: Material) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the templates of the action read, and the step's own input."""
+    context: dict[str, Any] = {
+        **material.outputs,
+        "input": material.job_input,
+        "secret": material.secrets,
+        "secrets": material.secrets,
+    }
+    if material.each is not None:
+        context["each"] = material.each
+    final = _final_input(claim, material, context)
+    # an inline step is a part of its task: it sees the job's input, below its own
+    context["input"] = {**_input_of_job(material), **final} if _is_inline(material) else final
+    return context, final
 
 
 def _is_inline(material: Material) -> bool:
@@ -178,6 +226,7 @@ def _environment(
         "STROEM_STEP_NAME": claim.step_name,
         "STROEM_WORKSPACE": claim.workspace,
         "STROEM_ATTEMPT_NUMBER": str(claim.number),
+        **({"STROEM_SCHEDULED_AT": _moment(claim.scheduled_at)} if claim.scheduled_at else {}),
         **material.environment,
     }
     notes = []
@@ -194,6 +243,10 @@ def _environment(
         if name in own:
             notes.append(f"Warning: {env[variable]}")
     return env, tuple(notes)
+
+
+def _moment(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _reason(name: str, variable: str, size: int) -> str:

@@ -84,6 +84,15 @@ class Reporter:
             self._cut()
             return () if self._is_refused else tuple(batch for batch, _ in self._batches)
 
+    def flush(self, append: Append) -> None:
+        """Send everything now. If `append` raises, so does this; nothing is lost or sent twice."""
+        with self._sending:
+            with self._lock:
+                for shown in self._masker.release():
+                    self._keep(shown)
+                self._cut()
+            self._send(append)
+
     def send_due(self, append: Append, now: float) -> None:
         """Send what has waited long enough. If `append` raises, so does this; nothing is lost or
         sent twice."""

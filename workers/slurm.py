@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import AuthorError, PlatformError
+from engine.plain import plain
 from engine.slurm_answers import Numbered, is_away, is_wrong, read_number
 
 _PATIENCE_S = 60.0
@@ -46,11 +46,6 @@ class SlurmJob:
     name: str = ""
 
 
-def is_here() -> bool:
-    """Whether this host can ask Slurm for nodes."""
-    return shutil.which("sbatch") is not None
-
-
 def check_worker_config(path: str) -> None:
     """Raises AuthorError when the configuration of workers on nodes is missing, or readable by
     other users."""
@@ -59,13 +54,13 @@ def check_worker_config(path: str) -> None:
         mode = file.stat().st_mode
     except OSError as error:
         raise AuthorError(
-            f"the worker_config {path} cannot be read here: {error.strerror}"
+            f"the worker_config {plain(path)} cannot be read here: {error.strerror}"
         ) from None
     if not file.is_file():
-        raise AuthorError(f"the worker_config {path} is not a file")
+        raise AuthorError(f"the worker_config {plain(path)} is not a file")
     if mode & 0o077:
         raise AuthorError(
-            f"the worker_config {path} can be read by other users; set its mode to 0600"
+            f"the worker_config {plain(path)} can be read by other users; set its mode to 0600"
             f" (chmod 600 {path})"
         )
 

@@ -1,23 +1,35 @@
-"""A working tree: a step's private, writable copy of a revision, restored afterwards.
+"""A step's directories, reused by the next one: a working tree and a scratch directory.
 
-Comparing a tree with its original costs one lstat per file; copying it again would cost far more. A
-file is unchanged if size, mode, inode and both times are the same and its change time is before the
-step's start: only the kernel sets that time, so not even `touch` hides a change.
+A working tree is a private, writable copy of a revision, restored afterwards. Comparing a tree with
+its original costs one lstat per file; copying it again would cost far more. A file is unchanged if
+size, mode, inode and both times are the same and its change time is before the step's start: only
+the kernel sets that time, so not even `touch` hides a change.
+
+A scratch directory is empty but for the input when an attempt starts. On a journaling file system,
+creating and removing a directory takes longer than a small step's process. So it is emptied
+instead, and the input file stays if the next attempt would write the same bytes.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import secrets
 import stat
+import threading
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.errors import PlatformError
 from runners import anchored
 from workers.archive import Manifest, copy_file, digest_of
+from workers.disk import WorkerDirectory, remove
 
+log = logging.getLogger("stroem.worker")
+INPUT = "input.json"
 Stamp = tuple[int, int, int, int, int]
 FOLDER_MODE = 0o755  # the mode of the worker's own directories above keeps other users out
 TICK_NS = 20_000_000  # change times advance in steps of up to 10 ms
@@ -181,3 +193,90 @@ def write_pristine(manifest: Manifest, root: Path) -> None:
         os.chmod(root / name, entry.mode & 0o555)
     for name in (*manifest.folders, ""):
         os.chmod(root / name, FOLDER_MODE & 0o555)
+
+
+@dataclass(slots=True, eq=False)
+class Scratch:
+    """One directory. `input_path` is the attempt's input as JSON, mode 0600."""
+
+    path: Path
+    input_path: Path
+    owner: anchored.Owner | None = None
+    data: bytes = b""
+    stamp: Stamp | None = None
+    taken_ns: int = 0
+    is_secret: bool = False
+
+
+class Scratches:
+    """The scratch directories of one worker process. Thread-safe."""
+
+    def __init__(self, directory: WorkerDirectory) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._idle: defaultdict[anchored.Owner | None, list[Scratch]] = defaultdict(list)
+
+    def open(
+        self, data: bytes, owner: anchored.Owner | None = None, *, is_secret: bool = False
+    ) -> Scratch:
+        """A directory of mode 0700 with `data` as its input file and nothing else; `owner`: the
+        user and group that the step runs as, if not the worker's. Secret data does not outlive its
+        attempt."""
+        with self._lock:
+            idle = self._idle[owner]
+            scratch = idle.pop() if idle else None
+        if scratch is None:
+            path = self._directory.scratch / secrets.token_hex(6)
+            os.mkdir(path, 0o700)
+            if owner is not None:
+                os.chown(path, *owner)
+            scratch = Scratch(path, path / INPUT, owner)
+        if scratch.data != data or scratch.stamp is None:
+            self._write(scratch, data)
+        scratch.is_secret = is_secret
+        scratch.taken_ns = time.clock_gettime_ns(CLOCK)
+        return scratch
+
+    def close(self, scratch: Scratch) -> None:
+        """Empty the directory for reuse; if that fails, remove it."""
+        try:
+            self._empty(scratch)
+        except OSError as error:
+            log.warning("emptying a scratch directory failed: %s", error)
+            remove(scratch.path)
+            return
+        with self._lock:
+            self._idle[scratch.owner].append(scratch)
+
+    def _empty(self, scratch: Scratch) -> None:
+        is_kept = False
+        with anchored.folder(scratch.path) as fd:
+            if stat.S_IMODE(os.fstat(fd).st_mode) != 0o700:
+                os.fchmod(fd, 0o700)
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    if entry.name == INPUT and self._may_stay(scratch, entry, fd):
+                        is_kept = True
+                    else:
+                        anchored.remove(entry.name, fd, str(scratch.path.parent))
+        if not is_kept:
+            scratch.stamp, scratch.data = None, b""
+
+    def _may_stay(self, scratch: Scratch, entry: os.DirEntry[str], within: int) -> bool:
+        if scratch.is_secret or scratch.stamp is None:
+            return False
+        if stamp_of(entry.stat(follow_symlinks=False)) != scratch.stamp:
+            return False
+        if scratch.stamp[3] < scratch.taken_ns - TICK_NS:
+            return True
+        fd = os.open(entry.name, anchored.FILE, dir_fd=within)
+        try:
+            return os.read(fd, len(scratch.data) + 1) == scratch.data
+        finally:
+            os.close(fd)
+
+    def _write(self, scratch: Scratch, data: bytes) -> None:
+        scratch.stamp = None
+        with anchored.folder(scratch.path) as fd:
+            scratch.stamp = stamp_of(anchored.write(INPUT, data, fd, scratch.owner))
+        scratch.data = data

@@ -81,11 +81,13 @@ class Visits:
     def look_after(self, attempts: Attempts) -> None:
         """Leave jobs that have ended and have no step running here, and forget those already left;
         once a second at most."""
+        if not self._visits:
+            return
         worker_id = self._worker_id()
         now = time.monotonic()
         with self._lock:
             is_early = now - self._looked_at < LOOK_EVERY_S
-            if not self._visits or worker_id is None or is_early or self._is_closing:
+            if worker_id is None or is_early or self._is_closing:
                 return
             self._looked_at = now
         over = set(self._ledger.over(worker_id))

@@ -52,6 +52,17 @@ def matches(pattern: str, workspace: str) -> bool:
     return re.fullmatch(expression(pattern), workspace) is not None
 
 
+def holders_of(workspace: str) -> Q:
+    """A condition for users who have a role on this workspace."""
+    rows = WorkspaceGrant.objects.values_list("pattern", "user", "group")
+    fitting = [row for row in rows if matches(row[0], workspace)]
+    return (
+        Q(is_superuser=True)
+        | Q(pk__in={user for _, user, _ in fitting if user is not None})
+        | Q(groups__in={group for _, _, group in fitting if group is not None})
+    )
+
+
 def allows(role: Role | None, needed: Role) -> bool:
     return role is not None and RANK[role] >= RANK[needed]
 

@@ -1,11 +1,13 @@
-"""Creating users."""
+"""Creating users, and finding them by e-mail."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.db.models.functions import Lower
 
 SHORTEST_PASSWORD = 10  # as AUTH_PASSWORD_VALIDATORS demand of forms
 
@@ -14,6 +16,13 @@ U = TypeVar("U", bound=AbstractBaseUser)
 
 class UserManager(BaseUserManager[U]):
     use_in_migrations = True
+
+    def with_email(self, *emails: str) -> QuerySet[U]:
+        """In any case. The database compares in lower case as Python does: its upper case makes one
+        letter of several (`ı` and `i`), and one account of two addresses."""
+        lower = [email.strip().lower() for email in emails]
+        found: Any = self.alias(lower=Lower("email")).filter(lower__in=lower)
+        return cast("QuerySet[U]", found)
 
     def create_user(
         self,

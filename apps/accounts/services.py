@@ -2,83 +2,114 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Lock
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import update_last_login
 from django.db import connection, transaction
-from django.db.models.functions import Lower
 
 from apps.accounts.errors import SignInRefused, TooMany
 from apps.accounts.models import User
 from apps.accounts.querysets import SHORTEST_PASSWORD
-from apps.accounts.throttles import give_back, spend, throttle_key
+from apps.accounts.throttles import address_range, count, is_spent, throttle_key
 from engine.errors import InputError
 
+log = logging.getLogger("stroem.accounts")
 REFUSED = "Invalid email or password"
 DEFAULT_EMAIL = "admin@localhost"
 ACCOUNT_LIMIT, ADDRESS_LIMIT, WINDOW_S = 5, 20, 60
 LONGEST_PASSWORD = 1024
 MOST_CHECKS, MOST_WAITING = 2, 6  # each holds a database connection
-_checking, _waiting = BoundedSemaphore(MOST_CHECKS), BoundedSemaphore(MOST_CHECKS + MOST_WAITING)
+MOST_SUSPECTS_WAITING = 2
 _LOCK_FIRST_ADMIN = 0x5_7120E_01
 
 
-def check_sign_in(email: str, password: str, address: str) -> User:
-    """The active user with this e-mail and password.
+class _Places:
+    """`running` at once, `waiting` more; the rest are asked to come back."""
 
-    Raises SignInRefused, always with the same text after the same work, or TooMany: at most 5
-    failures a minute for an account and 20 for an address, counted over all server processes.
+    def __init__(self, running: int, waiting: int) -> None:
+        self._running = BoundedSemaphore(running)
+        self._all = BoundedSemaphore(running + waiting)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        if not self._all.acquire(blocking=False):
+            raise TooMany(1)
+        try:
+            with self._running:
+                yield
+        finally:
+            self._all.release()
+
+
+_checks, _suspected = _Places(MOST_CHECKS, MOST_WAITING), _Places(1, MOST_SUSPECTS_WAITING)
+_suspects: set[str] = set()
+_suspects_lock = Lock()
+
+
+def check_sign_in(email: str, password: str, address: str) -> User:
+    """The active user with this e-mail and password: a right password always passes.
+
+    Raises SignInRefused, always with the same text after the same work, or TooMany: after 5
+    failures a minute of an account, or 20 of an address, counted over all server processes. Then
+    guesses are still checked, but only one at a time, and one of each address.
     """
-    email = email.strip().lower()
-    keys = [
-        (throttle_key("login-address", address), ADDRESS_LIMIT),
-        (throttle_key("login-account", email), ACCOUNT_LIMIT),
-    ]
-    for key, limit in keys:
-        spend(key, limit=limit, window_s=WINDOW_S)
-    with _hashing():
-        user = _match(email, password)
-    if user is None:
-        raise SignInRefused(REFUSED)
-    for key, _ in keys:
-        give_back(key)
-    return user
+    user = _find(email, password)
+    subject = f"id {user.pk}" if user is not None else email.strip().lower()
+    place = address_range(address)
+    limits = {
+        throttle_key("login-address", place): ADDRESS_LIMIT,
+        throttle_key("login-account", subject): ACCOUNT_LIMIT,
+    }
+    with _turn(place if is_spent(limits, window_s=WINDOW_S) else None):
+        is_right = _is_right(user, password)
+    if user is not None and is_right:
+        return user
+    log.warning("a sign-in was refused", extra={"fields": {"address": address}})
+    waits = [count(key, limit=limit, window_s=WINDOW_S) for key, limit in limits.items()]
+    if late := [wait_s for wait_s in waits if wait_s is not None]:
+        raise TooMany(max(late))
+    raise SignInRefused(REFUSED)
 
 
 @contextmanager
-def _hashing() -> Iterator[None]:
+def _turn(suspect: str | None) -> Iterator[None]:
     """A password check takes 100 MB and half a second of a core: few run at once, a few more wait,
-    and the rest are asked to come back."""
-    if not _waiting.acquire(blocking=False):
-        raise TooMany(1)
+    and the rest are asked to come back. An address that guesses has one turn at a time, and all
+    such addresses share one of the places."""
+    if suspect is None:
+        with _checks.place():
+            yield
+        return
+    with _suspects_lock:
+        if suspect in _suspects:
+            raise TooMany(1)
+        _suspects.add(suspect)
     try:
-        with _checking:
+        with _suspected.place(), _checks.place():
             yield
     finally:
-        _waiting.release()
+        with _suspects_lock:
+            _suspects.remove(suspect)
 
 
-def _match(email: str, password: str) -> User | None:
-    """`email` in lower case. The database compares in lower case too: its upper case makes one
-    letter of several (`ı` and `i`), and a second spelling of an account would have limits of its
-    own."""
-    user = (
-        User.objects.alias(lower=Lower("email")).filter(lower=email).first()
-        if _is_storable(email, password)
-        else None
-    )
+def _find(email: str, password: str) -> User | None:
+    return User.objects.with_email(email).first() if _is_storable(email, password) else None
+
+
+def _is_right(user: User | None, password: str) -> bool:
     if user is None:
         User().set_password(
             "the work of one hash, so that an unknown account takes as long as a known one"
         )
-        return None
-    return user if user.check_password(password) and user.is_active else None
+        return False
+    return user.check_password(password) and user.is_active
 
 
 def _is_storable(email: str, password: str) -> bool:
@@ -122,7 +153,7 @@ def ensure_first_admin(
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK_FIRST_ADMIN])
     email, password = _initial_user(environ)
     if email:
-        known = User.objects.filter(email__iexact=email).first()
+        known = User.objects.with_email(email).first()
         if known is not None:
             _promote(known)
             return known.email, None

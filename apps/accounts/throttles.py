@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
+from ipaddress import IPv4Address, ip_address, ip_network
 
 from django.db import connection
 
@@ -19,6 +21,10 @@ ON CONFLICT (key) DO UPDATE SET
                  THEN clock_timestamp() ELSE t.since END
 RETURNING count, extract(epoch FROM since + %(window)s * interval '1 second' - clock_timestamp())
 """
+_COUNTED = """
+SELECT key, count FROM accounts_throttle
+ WHERE key = ANY(%(keys)s) AND since + %(window)s * interval '1 second' > clock_timestamp()
+"""
 
 
 def throttle_key(scope: str, subject: str) -> str:
@@ -28,19 +34,34 @@ def throttle_key(scope: str, subject: str) -> str:
 
 def spend(key: str, *, limit: int, window_s: int) -> None:
     """Count one attempt. Raises TooMany after more than `limit` within `window_s` seconds."""
+    if (wait_s := count(key, limit=limit, window_s=window_s)) is not None:
+        raise TooMany(wait_s)
+
+
+def count(key: str, *, limit: int, window_s: int) -> int | None:
+    """Count one attempt; the seconds until the window ends if it was one more than `limit`."""
     with connection.cursor() as cursor:
         cursor.execute(_COUNT, {"key": key, "window": window_s})
-        count, left_s = cursor.fetchone()
-    if count > limit:
-        raise TooMany(max(1, math.ceil(left_s)))
+        found, left_s = cursor.fetchone()
+    return max(1, math.ceil(left_s)) if found > limit else None
 
 
-def give_back(key: str) -> None:
-    """Take one attempt back, because it was no guess."""
+def is_spent(limits: Mapping[str, int], *, window_s: int) -> bool:
+    """Whether the next attempt of one of these keys would be more than its limit."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE accounts_throttle SET count = greatest(count - 1, 0) WHERE key = %s", [key]
-        )
+        cursor.execute(_COUNTED, {"keys": list(limits), "window": window_s})
+        return any(found >= limits[key] for key, found in cursor.fetchall())
+
+
+def address_range(address: str) -> str:
+    """What one caller has: an IPv4 address, or the 64 bits of an IPv6 network."""
+    try:
+        known = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(known, IPv4Address):
+        return str(known)
+    return str(known.ipv4_mapped or ip_network((int(known), 64), strict=False))
 
 
 def forget_old(hours: int = 24) -> int:

@@ -7,13 +7,14 @@ import hashlib
 import hmac
 import secrets
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import jwt
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
 from apps.accounts.errors import TokenRefused
@@ -35,8 +36,9 @@ class Pair:
     refresh: str = field(repr=False)
 
 
-def issue_access(user: User, now: datetime) -> str:
-    """A bearer token, valid for 15 minutes and only while the password stays the same."""
+def issue_access(user: User, now: datetime, chain: uuid.UUID | None = None) -> str:
+    """A bearer token, valid for 15 minutes, only while the password stays the same, and only until
+    its chain ends."""
     claims = {
         "sub": str(user.pk),
         "email": user.email,
@@ -45,41 +47,55 @@ def issue_access(user: User, now: datetime) -> str:
         "iat": int(now.timestamp()),
         "exp": int(now.timestamp()) + ACCESS_S,
     }
+    if chain is not None:
+        claims["sid"] = chain.hex
     return jwt.encode(claims, _signing_keys()[0], algorithm=_ALGORITHM)
 
 
 def user_of_access(token: str) -> User:
     """The active user that `token` was issued to. Raises TokenRefused."""
+    return _owner(_claims(token))
+
+
+def _claims(token: str) -> dict[str, object]:
     for key in _signing_keys():
         try:
             # `aud` is not ours: tokens issued for another audience are refused by PyJWT when none
             # is expected.
-            claims = jwt.decode(
+            claims: dict[str, object] = jwt.decode(
                 token, key, algorithms=[_ALGORITHM], options={"require": ["exp", "sub", "pwd"]}
             )
         except jwt.InvalidSignatureError:
             continue
         except (jwt.InvalidTokenError, UnicodeError):
             break
-        return _owner(claims)
+        return claims
     raise TokenRefused(BAD_TOKEN)
 
 
 def _owner(claims: dict[str, object]) -> User:
     subject = str(claims["sub"])
-    user = (
-        User.objects.filter(pk=int(subject), is_active=True).first()
-        if subject.isdecimal()
-        else None
-    )
+    found = User.objects.filter(is_active=True)
+    if (chain := _chain(claims)) is not None:
+        links = RefreshToken.objects.filter(chain=chain, user=OuterRef("pk"))
+        found = found.filter(Exists(links))
+    user = found.filter(pk=int(subject)).first() if subject.isdecimal() else None
     if user is None or not hmac.compare_digest(user.credential, str(claims["pwd"])):
         raise TokenRefused(BAD_TOKEN)
     return user
 
 
+def _chain(claims: dict[str, object]) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(hex=str(claims["sid"])) if "sid" in claims else None
+    except ValueError:
+        raise TokenRefused(BAD_TOKEN) from None
+
+
 def begin_chain(user: User, now: datetime) -> Pair:
     """The tokens of a fresh sign-in."""
-    return Pair(issue_access(user, now), _link(user, uuid.uuid4(), now))
+    chain = uuid.uuid4()
+    return Pair(issue_access(user, now, chain), _link(user, chain, now))
 
 
 def rotate(token: str, now: datetime) -> Pair:
@@ -96,13 +112,21 @@ def rotate(token: str, now: datetime) -> Pair:
         raise TokenRefused("Refresh token expired")
     if not row.user.is_active or not hmac.compare_digest(row.credential, row.user.credential):
         raise TokenRefused("User not found")
-    return Pair(issue_access(row.user, now), _link(row.user, row.chain, now))
+    return Pair(issue_access(row.user, now, row.chain), _link(row.user, row.chain, now))
 
 
 def end_chain(token: str) -> None:
-    """Sign out: invalidate the chain of `token`. Unknown tokens are no error."""
-    chains = RefreshToken.objects.filter(digest=_digest(token)).values("chain")
-    RefreshToken.objects.filter(chain__in=list(chains.values_list("chain", flat=True))).delete()
+    """Sign out: the chain of this refresh token ends, and its access tokens with it. Unknown tokens
+    are no error."""
+    chains = RefreshToken.objects.filter(digest=_digest(token)).values_list("chain", flat=True)
+    RefreshToken.objects.filter(chain__in=list(chains)).delete()
+
+
+def end_chain_of_access(token: str) -> None:
+    """Sign out with an access token alone."""
+    with suppress(TokenRefused):
+        if (chain := _chain(_claims(token))) is not None:
+            RefreshToken.objects.filter(chain=chain).delete()
 
 
 def forget_expired() -> int:

@@ -44,6 +44,14 @@ LOOKS: dict[str, tuple[str, str]] = {
     "loaded": ("completed", "ok"),
     "warnings": ("suspended", "wait"),
     "broken": ("failed", "bad"),
+    "started": ("completed", "ok"),
+    "repeated": ("completed", "ok"),
+    "rejected": ("failed", "bad"),
+    "missed": ("pending", "bad"),
+    "paused": ("suspended", "wait"),
+    "failing": ("failed", "bad"),
+    "off": ("cancelled", "off"),
+    "gone": ("cancelled", "off"),
 }
 UNKNOWN = ("pending", "idle")
 # what readers see where the status alone would not tell them who has to act

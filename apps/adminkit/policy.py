@@ -1,11 +1,13 @@
 """What holds for every request: an address without NUL, which PostgreSQL cannot store or look for,
-and the content security policy of all pages: only our own files run, no inline scripts."""
+and the content security policy of all pages: only our own files run, no inline scripts; nothing is
+kept by caches, and where the server is reached by https, nobody comes by http again."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
 from django.core.exceptions import BadRequest
 from django.http import Http404, HttpRequest, HttpResponseBase
 
@@ -24,6 +26,7 @@ POLICY = "; ".join(
     )
 )
 HEADER = "Content-Security-Policy"
+HTTPS_ONLY = "max-age=31536000"  # a year
 
 
 class PagePolicy:
@@ -54,6 +57,9 @@ class PagePolicy:
 
 def _guarded(answer: HttpResponseBase) -> HttpResponseBase:
     answer.headers.setdefault(HEADER, POLICY)
+    answer.headers.setdefault("Cache-Control", "no-store")  # files of ours say how long they last
+    if settings.IS_HTTPS:
+        answer.headers.setdefault("Strict-Transport-Security", HTTPS_ONLY)
     return answer
 
 

@@ -16,15 +16,19 @@ from apps.accounts.errors import TokenRefused
 from apps.accounts.models import User
 
 
+def bearer_of(request: Request) -> str | None:
+    scheme, _, token = get_authorization_header(request).decode("latin-1").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
 class BearerAuthentication(BaseAuthentication):
     """`Authorization: Bearer <access token or strm_… key>`; sets `request.auth` to "jwt" or
     "key"."""
 
     def authenticate(self, request: Request) -> tuple[User, str] | None:
-        scheme, _, token = get_authorization_header(request).decode("latin-1").partition(" ")
-        if scheme.lower() != "bearer":
+        token = bearer_of(request)
+        if token is None:
             return None
-        token = token.strip()
         try:
             if token.startswith(tokens.KEY_PREFIX):
                 return tokens.user_of_key(token, timezone.now()), "key"
@@ -55,3 +59,10 @@ class IsPerson(BasePermission):
 
     def has_permission(self, request: Request, view: Any) -> bool:
         return request.auth != "key"
+
+
+class IsAdministrator(BasePermission):
+    message = "Admin privileges required"
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return bool(request.user.is_active and request.user.is_superuser)

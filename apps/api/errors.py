@@ -1,4 +1,5 @@
-"""The one place that turns errors into answers: `{"error": text}` and a status code."""
+"""The one place that turns errors into answers: a status code and `{"error": sentence, "code":
+word}`, for wrong input also `fields`."""
 
 from __future__ import annotations
 
@@ -23,6 +24,22 @@ logger = logging.getLogger(__name__)
 BROKEN = "Internal server error"
 BUSY = "The database is not available or took too long; try again in a moment"
 RETRY_SOON = {"Retry-After": "5"}
+CODES = {
+    400: "bad_request",
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    409: "conflict",
+    410: "gone",
+    413: "too_large",
+    415: "unsupported_media_type",
+    429: "too_many_requests",
+    500: "server_error",
+    503: "unavailable",
+}
+INVALID = "invalid_input"  # a 400 whose `fields` say what is wrong
 _TEXTS = {exceptions.NotAuthenticated: "Authentication required", exceptions.NotFound: "Not found"}
 _STATUSES: tuple[tuple[type[StroemError], int], ...] = (
     (SignInRefused, 401),
@@ -43,29 +60,34 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's exception handler. None leaves the answer to `server_error`, and the log to Django."""
     match error:
         case TooMany():
-            body = {"error": str(error), "retry_after_secs": error.retry_after_s}
+            body = told(429, str(error)) | {"retry_after_secs": error.retry_after_s}
             return Response(body, 429, headers={"Retry-After": str(error.retry_after_s)})
         case InputError():
-            return Response({"error": str(error), "fields": error.problems}, 400)
+            return Response({"error": str(error), "code": INVALID, "fields": error.problems}, 400)
         case StroemError():
             return _ours(error)
         case Http404():
-            return Response({"error": str(error) or "Not found"}, 404)
+            return Response(told(404, str(error) or "Not found"), 404)
         case PermissionDenied():
-            return Response({"error": str(error) or "Permission denied"}, 403)
+            return Response(told(403, str(error) or "Permission denied"), 403)
         case RequestDataTooBig():
-            return Response({"error": TooLarge.default_detail}, 413)
+            return Response(told(413, TooLarge.default_detail), 413)
         case exceptions.APIException():
             return _drf(error, context.get("view"))
         case OperationalError():
-            return Response({"error": BUSY}, 503, headers=RETRY_SOON)
+            return Response(told(503, BUSY), 503, headers=RETRY_SOON)
     return None
+
+
+def told(status: int, sentence: str) -> dict[str, Any]:
+    """The body of an error. Programs branch on `code`; its sentence may change."""
+    return {"error": sentence, "code": CODES[status]}
 
 
 def _ours(error: StroemError) -> Response | None:
     for kind, status in _STATUSES:
         if isinstance(error, kind):
-            return Response({"error": str(error)}, status)
+            return Response(told(status, str(error)), status)
     return None
 
 
@@ -78,15 +100,39 @@ def _drf(error: exceptions.APIException, view: Any) -> Response:
         text = f"{str(error.detail).rstrip('.')}; use {' or '.join(methods)}"
     elif isinstance(error, exceptions.UnsupportedMediaType):
         text = f"{str(error.detail).rstrip('.')}; send application/json"
-    return Response({"error": text or _sentence(error.detail)}, error.status_code, headers=headers)
+    body = told(error.status_code, text or _sentence(error.detail))
+    if isinstance(error, exceptions.ValidationError) and (fields := _fields(error.detail)):
+        body |= {"code": INVALID, "fields": fields}
+    return Response(body, error.status_code, headers=headers)
+
+
+def _fields(detail: Any) -> dict[str, str]:
+    """One sentence for each field of the body that is wrong."""
+    if not isinstance(detail, dict):
+        return {}
+    return {
+        str(name): _sentence(said) for name, said in detail.items() if name != "non_field_errors"
+    }
 
 
 def _is_default(error: exceptions.APIException) -> bool:
     return str(error.detail) == str(error.default_detail)
 
 
+_WORDS = {  # DRF's, and ours, which say what to send
+    "This field is required": "is required",
+    "This field may not be null": "must not be null",
+    "This field may not be blank": "must not be empty",
+    "Must be a valid boolean": "must be true or false",
+    "Not a valid string": "must be a text",
+    "A valid integer is required": "must be a whole number",
+    "Expected a dictionary of items": 'must be an object, such as {"name": "value"}',
+    "Expected a list of items": "must be a list",
+}
+
+
 def _sentence(detail: Any, name: str = "") -> str:
-    """One line from DRF's nested errors: `name: This field is required.`"""
+    """One line from DRF's nested errors: `name is required`."""
     if isinstance(detail, dict):
         return "; ".join(
             _sentence(inner, "" if key == "non_field_errors" else str(key))
@@ -94,7 +140,11 @@ def _sentence(detail: Any, name: str = "") -> str:
         )
     if isinstance(detail, list):
         return "; ".join(_sentence(inner, name) for inner in detail)
-    return f"{name}: {detail}" if name else str(detail)
+    text = str(detail)
+    if not name or text.lower().startswith(name):
+        return text
+    said = next((ours for theirs, ours in _WORDS.items() if text.startswith(theirs)), "")
+    return f"{name} {said}" if said else f"{name}: {text}"
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponseBase:
@@ -125,5 +175,5 @@ def server_error(request: HttpRequest) -> HttpResponseBase:
 
 def _plain(request: HttpRequest, status: int, text: str) -> JsonResponse | None:
     """Programs get JSON, even without a matching API route; people get a page."""
-    is_program = request.path.startswith("/api") or request.path == "/healthz"
-    return JsonResponse({"error": text}, status=status) if is_program else None
+    is_program = request.path.startswith(("/api", "/healthz", "/metrics"))
+    return JsonResponse(told(status, text), status=status) if is_program else None

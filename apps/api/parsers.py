@@ -72,3 +72,11 @@ def cursor_of(request: Request) -> Cursor:
         return Cursor.parse(request.query_params.get("after") or "0")
     except ValueError:
         raise ParseError("after must be the `next` of an earlier answer") from None
+
+
+def is_true(request: Request, name: str, *, usual: bool) -> bool:
+    """A query parameter that is `true` or `false`."""
+    given = request.query_params.get(name) or str(usual)
+    if given.lower() not in ("true", "false"):
+        raise ParseError(f"{name} must be true or false")
+    return given.lower() == "true"

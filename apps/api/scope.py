@@ -13,11 +13,14 @@ from django.db.models import QuerySet
 from rest_framework.exceptions import ParseError
 
 from apps.accounts.grants import Person, allows, role_on, signed_in, visible
-from apps.accounts.models import ApiToken, Role
+from apps.accounts.models import ApiToken, Role, User
 from apps.fleet.models import Worker
 from apps.jobs.models import Job, Step
+from apps.triggers.models import Trigger
 from apps.workspaces.models import Secret, Workspace
 from engine.errors import NotFound
+
+LONGEST_ID = 18  # digits that fit the database's integers
 
 
 def workspaces(user: Person) -> QuerySet[Workspace]:
@@ -55,6 +58,15 @@ def jobs(user: Person) -> QuerySet[Job]:
     return Job.objects.filter(visible(user, "workspace__name"))
 
 
+def listed_jobs(user: Person, workspace: str | None) -> QuerySet[Job]:
+    """The same, or those of one workspace, by the ids of workspaces: so that a list of very many
+    comes out of an index."""
+    if workspace is None and not visible(user):  # no condition: everything
+        return jobs(user)
+    rows = workspaces(user) if workspace is None else workspaces(user).filter(name=workspace)
+    return Job.objects.filter(workspace_id__in=list(rows.values_list("pk", flat=True)))
+
+
 def job(
     user: Person, text: str, needed: Role = Role.VIEWER, *, refusal: str = "Permission denied"
 ) -> Job:
@@ -72,6 +84,20 @@ def steps(user: Person) -> QuerySet[Step]:
     return Step.objects.filter(visible(user, "job__workspace__name"))
 
 
+def triggers(user: Person) -> QuerySet[Trigger]:
+    rows = Trigger.objects.visible_to(user).select_related("workspace")
+    return rows.order_by("workspace__name", "name")
+
+
+def trigger(user: Person, owner: str, name: str, needed: Role = Role.VIEWER) -> Trigger:
+    """The trigger of this name. Raises NotFound, PermissionDenied."""
+    row = workspace(user, owner, needed)
+    found = triggers(user).filter(workspace=row, name=name).first()
+    if found is None:
+        raise NotFound("Trigger not found")
+    return found
+
+
 def workers() -> QuerySet[Worker]:
     """Every signed-in user sees every worker; the steps it runs are filtered as always."""
     return Worker.objects.order_by("-started_at", "id")
@@ -84,6 +110,21 @@ def stored_secrets(row: Workspace) -> QuerySet[Secret]:
 
 def api_keys(user: Person) -> QuerySet[ApiToken]:
     return ApiToken.objects.filter(user=signed_in(user)).order_by("-created_at")
+
+
+def people() -> QuerySet[User]:
+    """For views of administrators."""
+    return User.objects.order_by("email")
+
+
+def person(text: str) -> User:
+    """The user with this id. Raises ParseError and NotFound."""
+    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_ID):
+        raise ParseError("Invalid user ID")
+    row = people().prefetch_related("groups").filter(pk=int(text)).first()
+    if row is None:
+        raise NotFound("User not found")
+    return row
 
 
 def uuid_of(text: str, refusal: str) -> UUID:

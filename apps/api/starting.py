@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from rest_framework.exceptions import ParseError
 
@@ -12,6 +13,7 @@ from apps.api import scope
 from apps.jobs import services
 from apps.jobs.flow.contexts import clear_input
 from apps.jobs.models import Job
+from apps.triggers import starts
 from apps.workspaces.models import Workspace
 from engine.errors import NotFound
 from engine.masking import MASK
@@ -29,6 +31,14 @@ def start(user: User, workspace: Workspace, task: str, body: Mapping[str, Any]) 
     source = _source(user, workspace, task, source_id)
     values = None if given is None else _unmasked(given, source)
     return services.rerun_job(source.pk, actor=user, given=values)
+
+
+def start_once(
+    user: User, workspace: Workspace, task: str, body: Mapping[str, Any], key: str
+) -> tuple[UUID, bool]:
+    """The job of this start, and whether an earlier request with the same key started it."""
+    owner = f"{user.pk}/{workspace.pk}/{task}"
+    return starts.start_once(owner, key, body, lambda: start(user, workspace, task, body).pk)
 
 
 def _source(user: User, workspace: Workspace, task: str, source_id: str) -> Job:

@@ -4,12 +4,31 @@ from django.urls import path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
 from apps.api.errors import not_found
-from apps.api.views import approvals, auth, jobs, public, workers, workflow_actions, workspaces
+from apps.api.views import (
+    approvals,
+    auth,
+    connections,
+    durations,
+    health,
+    jobs,
+    news,
+    people,
+    public,
+    steps,
+    triggers,
+    workers,
+    workflow_actions,
+    workspaces,
+)
 
+PLAIN, VERSIONED = "api/", "api/v1/"
 urlpatterns = [
     path("healthz", public.healthz),
+    path("healthz/detail", health.HealthView.as_view()),
+    path("metrics", health.MetricsView.as_view()),
     path("api/config", public.ConfigView.as_view()),
     path("api/schema", public.SchemaView.as_view()),
+    path("api/docs", public.DocsView.as_view()),
     path("api/schema/workflow.json", public.WorkflowSchemaView.as_view()),
     path("api/auth/login", auth.LoginView.as_view()),
     path("api/auth/refresh", auth.RefreshView.as_view()),
@@ -22,19 +41,37 @@ urlpatterns = [
     path("api/workspaces/<str:workspace>/refresh", workspaces.RefreshView.as_view()),
     path("api/workspaces/<str:workspace>/secrets", workspaces.SecretsView.as_view()),
     path("api/workspaces/<str:workspace>/secrets/<str:name>", workspaces.SecretView.as_view()),
+    path("api/workspaces/<str:workspace>/connections", connections.ConnectionsView.as_view()),
     path("api/workspaces/<str:workspace>/tasks", workspaces.TasksView.as_view()),
     path("api/workspaces/<str:workspace>/tasks/<str:task>", workspaces.TaskView.as_view()),
     path(
         "api/workspaces/<str:workspace>/tasks/<str:task>/execute", workspaces.ExecuteView.as_view()
     ),
     path("api/workspaces/<str:workspace>/tasks/<str:task>/plan", workspaces.PlanView.as_view()),
+    path("api/workspaces/<str:workspace>/triggers", triggers.TriggersView.as_view()),
+    path("api/workspaces/<str:workspace>/triggers/<str:trigger>", triggers.TriggerView.as_view()),
+    path(
+        "api/workspaces/<str:workspace>/triggers/<str:trigger>/pause", triggers.PauseView.as_view()
+    ),
+    path(
+        "api/workspaces/<str:workspace>/triggers/<str:trigger>/resume",
+        triggers.ResumeView.as_view(),
+    ),
+    path("api/workspaces/<str:workspace>/triggers/<str:trigger>/fire", triggers.FireView.as_view()),
+    path("api/triggers", triggers.AllTriggersView.as_view()),
+    path(
+        "api/workspaces/<str:workspace>/tasks/<str:task>/stats", durations.TaskStatsView.as_view()
+    ),
     path("api/tasks", workspaces.AllTasksView.as_view()),
     path("api/jobs", jobs.JobsView.as_view()),
     path("api/jobs/<str:job>", jobs.JobView.as_view()),
     path("api/jobs/<str:job>/cancel", jobs.CancelView.as_view()),
     path("api/jobs/<str:job>/restart", jobs.RestartView.as_view()),
+    path("api/jobs/<str:job>/steps", steps.StepsView.as_view()),
+    path("api/jobs/<str:job>/news", news.NewsView.as_view()),
     path("api/jobs/<str:job>/logs", jobs.LogsView.as_view()),
     path("api/jobs/<str:job>/steps/<str:step>/logs", jobs.StepLogsView.as_view()),
+    path("api/jobs/<str:job>/workflow-actions", workflow_actions.ActionsView.as_view()),
     path(
         "api/jobs/<str:job>/workflow-actions/<str:action>/logs",
         workflow_actions.ActionLogsView.as_view(),
@@ -48,5 +85,16 @@ urlpatterns = [
     path("api/stats", jobs.StatsView.as_view()),
     path("api/workers", workers.WorkersView.as_view()),
     path("api/workers/<str:worker>", workers.WorkerView.as_view()),
-    re_path(r"^api(?:/.*)?$", csrf_exempt(not_found)),
+    path("api/users", people.PeopleView.as_view()),
+    path("api/users/<str:user>", people.PersonView.as_view()),
+    path("api/users/<str:user>/admin", people.PersonAdminView.as_view()),
+    path("api/users/<str:user>/groups", people.PersonGroupsView.as_view()),
+    path("api/groups", people.GroupsView.as_view()),
 ]
+# The same routes under the name of their version.
+urlpatterns += [
+    path(VERSIONED + route.removeprefix(PLAIN), pattern.callback)
+    for pattern in urlpatterns
+    if (route := str(pattern.pattern)).startswith(PLAIN)
+]
+urlpatterns += [re_path(r"^api(?:/.*)?$", csrf_exempt(not_found))]

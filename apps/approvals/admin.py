@@ -17,7 +17,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from apps.accounts.grants import signed_in, visible
+from apps.accounts.grants import holders_of, signed_in, visible
 from apps.accounts.models import User
 from apps.accounts.scoped import ScopedAdmin
 from apps.adminkit import panels
@@ -26,7 +26,7 @@ from apps.adminkit.markdown import first_line
 from apps.adminkit.paging import BoundedPaginator
 from apps.adminkit.templatetags.adminkit import moment
 from apps.adminkit.typed_forms import TypedForm
-from apps.approvals import delegations, rights, services
+from apps.approvals import answers, delegations, rights, services
 from apps.approvals.audit_page import RecordAdmin
 from apps.approvals.errors import NotAllowed
 from apps.approvals.models import ApprovalRequest, Record, Vote
@@ -198,13 +198,22 @@ def _form(found: ApprovalRequest, data: Any = None) -> TypedForm:
     """The form declared by the action, filled in with the values of earlier approvals."""
     votes = found.votes.filter(approved=True).order_by("pk")
     first = next((vote for vote in votes if vote.input is not None), None)
-    return TypedForm(_fields(found), data, before=first.input if first else None)
+    fields = _fields(found)
+    chosen = {
+        name: field.default
+        for name, field in fields.items()
+        if field.default is not None and not field.has_default  # by a model
+    }
+    return TypedForm(fields, data, before=first.input if first else chosen or None)
 
 
 def _fields(found: ApprovalRequest) -> Any:
     base = found.step_name.partition("[")[0]
     node = blueprints.load(found.job.blueprint_id).nodes.get(base)
-    return node.action.input if node else {}
+    if node is None:
+        return {}
+    is_own = node.kind == services.OWN_KIND
+    return node.action.input if is_own else answers.fields_of(found)
 
 
 def _page(
@@ -240,13 +249,12 @@ def _page(
 
 
 def _colleagues(request: HttpRequest, found: ApprovalRequest) -> list[str]:
-    """E-mails to suggest; whether a person may decide is checked when delegating."""
-    people = (
-        User.objects.filter(is_active=True, is_staff=True)
-        .exclude(pk=signed_in(request.user).pk)
-        .order_by("email")
-    )
-    return list(people.values_list("email", flat=True)[:200])
+    """E-mails to suggest, of those who see the workspace; whether a person may decide is checked
+    when delegating."""
+    workspace, me = found.workspace.name, signed_in(request.user).pk
+    people = User.objects.filter(holders_of(workspace), is_active=True, is_staff=True)
+    emails = people.exclude(pk=me).order_by("email").values_list("email", flat=True)
+    return list(emails.distinct()[:200])
 
 
 def _caller(request: HttpRequest, found: ApprovalRequest) -> Caller:

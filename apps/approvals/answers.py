@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from apps.approvals.models import Vote
+from apps.approvals.models import ApprovalRequest, Vote
 from apps.jobs.flow import contexts
 from apps.jobs.flow.redaction import blanked, redact, reveal, seal_with
 from apps.jobs.models import Job
@@ -14,6 +14,7 @@ from apps.jobs.services import resolve_input
 from apps.workspaces.secrets import secret_values, secrets_of
 from engine.errors import InputError
 from engine.masking import MASK
+from engine.spec.freeze import field_from_json
 from engine.spec.inputs import secret_fields
 from engine.spec.model import InputField
 
@@ -35,6 +36,11 @@ class Answers:
         seen = {**head, "input": self.shown}
         clear = {**head, "input": self.clear}
         return seen, seal_with(clear, self.hidden) if seen != clear else None
+
+
+def fields_of(request: ApprovalRequest) -> Mapping[str, InputField]:
+    """The form that people fill in for the call of an agent."""
+    return {name: field_from_json(data) for name, data in request.fields.items()}
 
 
 def checked(

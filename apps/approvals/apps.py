@@ -10,4 +10,5 @@ class ApprovalsConfig(AppConfig):
         from apps.jobs import ports
 
         ports.on_step("approval", suspension.suspend)
+        ports.on_asking(suspension.ask)
         ports.on_cancel("approvals", suspension.close_cancelled)

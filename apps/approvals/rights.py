@@ -46,9 +46,7 @@ def fresh(user: User) -> User:
 
 def person(email: str) -> User | None:
     """The active user with this e-mail, in any case."""
-    return User.objects.filter(
-        email__iexact=email.strip().replace("\x00", ""), is_active=True
-    ).first()
+    return User.objects.with_email(email.replace("\x00", "")).filter(is_active=True).first()
 
 
 def right_of(user: User, request: ApprovalRequest) -> Right:
@@ -129,11 +127,10 @@ def people_asked(request: ApprovalRequest) -> list[User]:
     else."""
     takers = User.objects.filter(pk__in=request.delegations.values("taker"))
     givers = set(request.delegations.values_list("giver_id", flat=True))
-    asked = Q(email__in=request.users) | Q(groups__name__in=request.groups)
+    named = User.objects.with_email(*request.users).values("pk")
+    asked = Q(pk__in=named) | Q(groups__name__in=request.groups)
     if request.asks_operators:
         asked |= Q(pk__in=_operators())
-    for email in request.users:
-        asked |= Q(email__iexact=email)
     own = User.objects.filter(asked, is_active=True).distinct().order_by("pk")
     able = (
         user

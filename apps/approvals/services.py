@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -21,17 +22,19 @@ from apps.approvals.errors import NotAllowed
 from apps.approvals.models import ApprovalRequest, Outcome, Vote
 from apps.approvals.rights import Right
 from apps.approvals.transitions import Caller, State, record
-from apps.jobs import bells
+from apps.jobs import bells, ports
 from apps.jobs.database.sql import retried
 from apps.jobs.flow import blueprints, contexts
 from apps.jobs.flow.advance import Advance, advancing
 from apps.jobs.flow.redaction import redact
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Step
+from apps.jobs.ports import Ruling
 from apps.jobs.transitions.moves import Result
 from engine.errors import AuthorError, Conflict, NotFound, PlatformError, StroemError
 from engine.lifecycle import RequestEventKind, RequestStatus, StepEventKind, StepStatus
 
+OWN_KIND = "approval"  # of steps that end with a decision
 REJECTED = "Approval rejected"
 LONGEST_REASON = 4096  # bytes
 NOT_ASKED_YET = (StepStatus.PENDING, StepStatus.READY, StepStatus.RUNNING, StepStatus.SKIPPED)
@@ -98,7 +101,7 @@ def request_of(job_id: UUID, step_name: str) -> ApprovalRequest:
     step = named.first() if "\x00" not in step_name else None
     if step is None:
         raise NotFound("Step not found")
-    if step.kind != "approval":
+    if step.kind not in ("approval", "agent"):
         raise Conflict(f"Step '{step.name}' is not an approval or agent step (type: {step.kind})")
     requests = ApprovalRequest.objects.filter(step_id=step.pk, fence=step.fence)
     found = requests.select_related("workspace").first()
@@ -196,10 +199,20 @@ def _closed_in_words(request: ApprovalRequest, current: str) -> str:
 def time_out(advance: Advance, request: ApprovalRequest, base: str) -> None:
     """Fail the step of an open request past its deadline. Called with the job locked."""
     transitions.close(request.pk, RequestEventKind.TIMED_OUT)
-    result = Result(error=f"Approval step timed out after {request.timeout_text}")
+    told = f"Approval step timed out after {request.timeout_text}"
+    record(request, "time_out", detail=told)
+    late = Ruling(request.step_id, request.fence, approved=False, reason=told)
+    kind = _kind_of(request, advance)
+    if kind != OWN_KIND and ports.decided(kind, advance, late):
+        return
+    result = Result(error=told)
     advance.settle([request.step_id], StepEventKind.FAILED, result, fence=request.fence, base=base)
-    record(request, "time_out", detail=result.error)
     advance.run()
+
+
+def _kind_of(request: ApprovalRequest, advance: Advance) -> str:
+    """The type of the step that asks."""
+    return advance.plan.nodes[request.step_name.partition("[")[0]].kind
 
 
 # Deciding
@@ -226,7 +239,8 @@ def _decide(
 
 def _approve(case: Case, given: Mapping[str, Any], right: Right) -> Decided:
     votes = _standing(case)
-    fields = case.advance.plan.nodes[case.state.base].action.input
+    node = case.advance.plan.nodes[case.state.base]
+    fields = node.action.input if node.kind == OWN_KIND else answers.fields_of(case.request)
     form = answers.checked(case.advance.job, fields, given, votes) if fields or given else None
     Vote.objects.create(
         request=case.request,
@@ -251,7 +265,8 @@ def _approve(case: Case, given: Mapping[str, Any], right: Right) -> Decided:
     if form is not None:
         output, sealed = form.joined(output)
     result = Result(output=output, has_output=True, output_sealed=sealed)
-    _settle(case, StepEventKind.SUCCEEDED, result, "approved", at)
+    given_clear = form.clear if form is not None else {}
+    _settle(case, StepEventKind.SUCCEEDED, result, "approved", at, given_clear)
     case.record("approve", detail=right.text)
     return Decided(RequestStatus.APPROVED, count, needed)
 
@@ -300,17 +315,29 @@ def _closed(case: Case, event: RequestEventKind, reason: str = "") -> datetime:
     return at
 
 
-def _settle(case: Case, event: StepEventKind, result: Result, done: str, at: datetime) -> None:
-    """End the step, log it, and advance the job."""
+def _settle(
+    case: Case,
+    event: StepEventKind,
+    result: Result,
+    done: str,
+    at: datetime,
+    given: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """End the step, or let it go on; log it, and advance the job."""
     request, email = case.request, case.caller.user.email
+    text = f"[approval] Step '{request.step_name}' {done} by {email}"
+    logs.say(request.job_id, text, at=at.timestamp(), step_id=request.step_id)
+    is_approved = event is StepEventKind.SUCCEEDED
+    ruling = Ruling(request.step_id, request.fence, is_approved, email, result.error, given)
+    kind = case.advance.plan.nodes[case.state.base].kind
+    if kind != OWN_KIND and ports.decided(kind, case.advance, ruling):
+        return
     moved = case.advance.settle(
         [request.step_id], event, result, fence=request.fence, actor=email, base=case.step_name
     )
     if not moved:
         raise PlatformError(f"step {request.step_id} is not suspended but its request is open")
     case.advance.run(actor=email)
-    text = f"[approval] Step '{request.step_name}' {done} by {email}"
-    logs.say(request.job_id, text, at=at.timestamp(), step_id=request.step_id)
 
 
 def _withdraw(case: Case) -> Decided | Conflict:

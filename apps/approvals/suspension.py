@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from apps.jobs import ports
 from apps.jobs.flow.redaction import redact
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job, StepEvent
-from apps.jobs.ports import Dispatch, Suspension
+from apps.jobs.ports import Asking, Dispatch, Suspension
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions import rows
 from engine import templating
@@ -37,21 +38,44 @@ def suspend(dispatch: Dispatch) -> None:
         input=redact(dict(dispatch.values), dispatch.masks),
     )
     since, until = rows.await_decision(dispatch.step_id, {"approval_message": message})
-    request = _request(dispatch, fence, message, since)
+    asking = Asking(
+        dispatch.job, dispatch.plan, node, dispatch.step_id, dispatch.step_name, fence, message,
+        node.action.input, limit,
+    )  # fmt: skip
+    _announce(asking, since, until)
+
+
+def ask(asking: Asking) -> int:
+    """Suspend a running step until people have decided; returns its new fence."""
+    fence, _ = pen.move(
+        asking.step_id,
+        StepEventKind.SUSPENDED,
+        fence=asking.fence,
+        deadline_s=asking.time_out.seconds if asking.time_out else None,
+    )
+    since, until = rows.await_decision(asking.step_id, {"approval_message": asking.message})
+    _announce(replace(asking, fence=fence), since, until)
+    return fence
+
+
+def _announce(asking: Asking, since: datetime, until: datetime | None) -> None:
+    """Write the request, and tell those who are asked."""
+    request = _request(asking, since)
+    limit = asking.time_out
     request.deadline_at, request.timeout_text = until, limit.text[:50] if limit else ""
     request.save(force_insert=True)
     Notice.objects.create(request=request, kind=Notice.Kind.SUSPENDED)
     logs.say(
-        dispatch.job.id,
-        f"[approval] Step '{dispatch.step_name}' waiting for approval",
+        asking.job.id,
+        f"[approval] Step '{asking.step_name}' waiting for approval",
         at=since.timestamp(),
-        step_id=dispatch.step_id,
+        step_id=asking.step_id,
     )
-    dispatch.job.refresh_from_db(fields=["status", "started_at"])
+    asking.job.refresh_from_db(fields=["status", "started_at"])
     suspension = Suspension(
-        dispatch.step_id, dispatch.step_name, fence, message, page_url(request.pk)
+        asking.step_id, asking.step_name, asking.fence, asking.message, page_url(request.pk)
     )
-    ports.suspended(dispatch.job, dispatch.plan, suspension)
+    ports.suspended(asking.job, asking.plan, suspension)
 
 
 def _message(dispatch: Dispatch) -> str:
@@ -72,19 +96,20 @@ def _message(dispatch: Dispatch) -> str:
     )
 
 
-def _request(dispatch: Dispatch, fence: int, message: str, since: datetime) -> ApprovalRequest:
-    action, job = dispatch.node.action, dispatch.job
-    fields = {name: to_json(field) for name, field in action.input.items()}
-    shown_to_people = [str(job.id), job.revision_id, dispatch.step_id, fence, message, fields]
+def _request(asking: Asking, since: datetime) -> ApprovalRequest:
+    action, job, message = asking.node.action, asking.job, asking.message
+    fields = {name: to_json(field) for name, field in asking.fields.items()}
+    fence = asking.fence
+    shown_to_people = [str(job.id), job.revision_id, asking.step_id, fence, message, fields]
     users = [str(email).lower() for email in action.approvers.get("users", ())]
     groups = [str(name) for name in action.approvers.get("groups", ())]
     return ApprovalRequest(
         job=job,
-        step_id=dispatch.step_id,
+        step_id=asking.step_id,
         fence=fence,
         workspace_id=job.workspace_id,
         task_name=job.task_name,
-        step_name=dispatch.step_name,
+        step_name=asking.step_name,
         message=message,
         fields=fields,
         digest=hashlib.sha256(json.dumps(shown_to_people, sort_keys=True).encode()).hexdigest(),

@@ -46,7 +46,8 @@ FROM approvals_approvalrequest r JOIN jobs_step s ON s.id = r.step_id WHERE r.id
 OVERDUE = """
 SELECT r.id FROM jobs_step s JOIN approvals_approvalrequest r ON r.step_id = s.id
     AND r.fence = s.fence
-WHERE s.deadline_at <= clock_timestamp() AND s.status = 'suspended' AND s.kind = 'approval' LIMIT %s
+WHERE s.deadline_at <= clock_timestamp() AND s.status = 'suspended'
+    AND s.kind IN ('approval', 'agent') LIMIT %s
 """
 TO_REMIND = """
 SELECT id FROM approvals_approvalrequest WHERE status = 'open' AND remind_at <= clock_timestamp()

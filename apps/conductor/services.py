@@ -7,19 +7,23 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from uuid import uuid4
 
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 
 from apps.accounts import throttles, tokens
+from apps.agents import sweeps as agents
 from apps.approvals import notices
 from apps.approvals import reminders as approvals
 from apps.conductor import partitions
 from apps.fleet import presence
 from apps.jobs.upkeep import retention, sweeps
+from apps.triggers import clocks, upkeep, waiting
 from apps.workflow_actions import sweeps as workflow_actions
 from apps.workflow_actions.expectations import expects
-from apps.workspaces import services as workspaces
+from apps.workspaces.fetches import never_wait
 from engine.errors import StroemError
 
 log = logging.getLogger("stroem.conductor")
@@ -37,9 +41,11 @@ def tick() -> None:
             sweeps.due_steps,
             sweeps.due_jobs,
             sweeps.overdue_children,
+            agents.overdue_agents,
             sweeps.overdue_jobs,
             approvals.overdue_approvals,
             approvals.due_reminders,
+            waiting.go_on_due,
         ]
     )
 
@@ -70,14 +76,16 @@ def tidy() -> None:
             approvals.orphaned_approvals,
             partitions.prepare,
             tokens.forget_expired,
+            presence.forget_schedulers,
             throttles.forget_old,
+            upkeep.follow_revisions,
         ]
     )
 
 
 def expire() -> None:
     """Remove what `retention` no longer keeps: jobs with their logs, and workers that are gone."""
-    _run([retention.remove_old_jobs, _remove_old_workers, partitions.expire])
+    _run([retention.remove_old_jobs, _remove_old_workers, partitions.expire, upkeep.forget_old])
 
 
 def _remove_old_workers() -> None:
@@ -103,12 +111,18 @@ def _name_of(phase: Phase) -> str:
 
 def run_forever(stop: threading.Event, after_round: Callable[[], object] = lambda: None) -> None:
     """Run rounds until `stop` is set."""
+    never_wait()  # for the secrets of one workspace
+    _run([upkeep.follow_all])
+    clock = threading.Thread(target=clocks.run, args=(stop,), name="clocks", daemon=True)
+    clock.start()
     interval_s = settings.STROEM.recovery.sweep_interval_s
+    me = uuid4()
     next_sweep = next_tidy = next_expiry = 0.0
     while not stop.is_set():
         now = time.monotonic()
         tick()
         if now >= next_sweep:
+            _run([partial(presence.scheduler_beats, me)])
             sweep()
             next_sweep = now + interval_s
         if now >= next_tidy:
@@ -117,7 +131,7 @@ def run_forever(stop: threading.Event, after_round: Callable[[], object] = lambd
         if now >= next_expiry:
             expire()
             next_expiry = now + settings.STROEM.retention.interval_s
-        _run([workspaces.refresh_due])
         after_round()
         close_old_connections()
-        stop.wait(TICK_S)
+        stop.wait(max(0.0, TICK_S - (time.monotonic() - now)))
+    clock.join(TICK_S)

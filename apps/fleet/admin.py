@@ -12,12 +12,13 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from apps.accounts.admin import SuperusersOnly
 from apps.accounts.scoped import ReadOnlyAdmin
-from apps.adminkit import panels
+from apps.adminkit import generic, panels
 from apps.adminkit.badges import badge
 from apps.adminkit.templatetags.adminkit import moment
-from apps.fleet import vitals
-from apps.fleet.models import Worker
+from apps.fleet import presence, vitals
+from apps.fleet.models import Worker, WorkerLimit
 
 MOST_SHOWN = 8
 
@@ -73,6 +74,7 @@ class WorkerAdmin(ReadOnlyAdmin[Worker]):
             "title": worker.name,
             "crumbs": [("Workers", reverse("admin:fleet_worker_changelist"))],
             "worker": worker,
+            "limits": presence.limits_of(worker.name, presence.read_limits()),
             "panels": panels.worker_page.show(request, worker),
             "opts": Worker._meta,
         }
@@ -102,6 +104,18 @@ class WorkerAdmin(ReadOnlyAdmin[Worker]):
     @admin.display(description="started", ordering="started_at")
     def started(self, row: Worker) -> SafeString | str:
         return moment(row.started_at)
+
+
+@admin.register(WorkerLimit)
+class WorkerLimitAdmin(SuperusersOnly, generic.ModelAdmin[WorkerLimit]):
+    list_display = ("workers", "allowed")
+    search_fields = ("workers",)
+    ordering = ("workers",)
+    when_empty = "Every worker serves the workspaces that its own configuration names, or all."
+
+    @admin.display(description="serve at most")
+    def allowed(self, row: WorkerLimit) -> str:
+        return ", ".join(row.workspaces)
 
 
 def workers_panel(request: HttpRequest) -> dict[str, Any]:

@@ -12,27 +12,31 @@ from django.db.models import BooleanField, ExpressionWrapper
 from apps.accounts.grants import matches
 from apps.fleet import vitals
 from apps.fleet.models import Worker
+from apps.fleet.presence import Groups, limits_of, read_limits
 from engine.resources import Offer, split_tags, too_small
+from engine.spec.tags import AGENTS
 
 NOBODY = "No active worker with required tags to run this step"
+NO_AGENTS = "No process for agents is running to perform this step: start `manage.py agents`"
 MOST_GROUPS, MOST_NAMES = 5, 3  # of live workers in the sentence that follows
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOffer:
-    """What a worker offers. `job_id`: it serves this job only. `workspaces`: patterns of those that
-    it serves; empty: all."""
+    """What a worker offers. `job_id`: it serves this job only. `workspaces`: groups of
+    patterns, of which those that it serves match one each; empty: all."""
 
     name: str
     tags: frozenset[str]
     offer: Offer
     job_id: UUID | None
     is_alive: bool
-    workspaces: tuple[str, ...] = ()
+    workspaces: Groups = ()
 
     def serves(self, workspace: str) -> bool:
-        patterns = self.workspaces
-        return not patterns or any(matches(pattern, workspace) for pattern in patterns)
+        return all(
+            any(matches(pattern, workspace) for pattern in group) for group in self.workspaces
+        )
 
 
 def seen_workers(within_s: float | None, job_id: UUID | None = None) -> list[WorkerOffer]:
@@ -45,6 +49,7 @@ def seen_workers(within_s: float | None, job_id: UUID | None = None) -> list[Wor
     rows = Worker.objects.all() if job_id is None else Worker.objects.filter(job_id=job_id)
     if within_s is not None:
         rows = rows.filter(vitals.seen_within(within_s) | vitals.may_take_steps())
+    limits = read_limits()
     rows = rows.annotate(lives=ExpressionWrapper(vitals.is_alive(), BooleanField()))
     return [
         WorkerOffer(
@@ -53,7 +58,7 @@ def seen_workers(within_s: float | None, job_id: UUID | None = None) -> list[Wor
             Offer.of(offers or {}, at.timestamp()),
             job,
             is_alive,
-            tuple(workspaces or ()),
+            ((tuple(workspaces),) if workspaces else ()) + limits_of(name, limits),
         )
         for name, tags, offers, job, at, is_alive, workspaces in rows.values_list(
             "name", "tags", "offers", "job_id", "heartbeat_at", "lives", "workspaces"
@@ -67,6 +72,8 @@ def misfit(key: str, workers: Iterable[WorkerOffer], workspace: str | None = Non
     known = list(workers)
     tags, need = split_tags(key)
     fitting = [worker for worker in known if tags <= worker.tags]
+    if not fitting and AGENTS in tags:
+        return NO_AGENTS
     if not fitting:
         return f"{NOBODY}. {_lacking(tags, known)}"
     serving = [each.offer for each in fitting if workspace is None or each.serves(workspace)]
@@ -85,7 +92,7 @@ def takers(key: str, workspace: str) -> list[str]:
 
 def unserved(workspace: str) -> str | None:
     """A warning if workers live, but none of them serves this workspace; else None."""
-    live = [each for each in seen_workers(0.0) if each.job_id is None]
+    live = [each for each in seen_workers(0.0) if each.job_id is None and AGENTS not in each.tags]
     if not live or any(each.serves(workspace) for each in live):
         return None
     return (
@@ -96,9 +103,13 @@ def unserved(workspace: str) -> str | None:
 
 def _not_served(workspace: str | None, workers: Sequence[WorkerOffer]) -> str:
     """Which workspaces the workers with the right tags serve instead."""
-    said = sorted({f"{each.name} serves {', '.join(each.workspaces)}" for each in workers})
+    said = sorted({f"{each.name} serves {_shown(each.workspaces)}" for each in workers})
     more = f"; and {len(said) - MOST_NAMES} more" if len(said) > MOST_NAMES else ""
     return f"none serves the workspace '{workspace}': {'; '.join(said[:MOST_NAMES])}{more}"
+
+
+def _shown(groups: Groups) -> str:
+    return " within ".join(", ".join(group) for group in groups)
 
 
 def _lacking(tags: frozenset[str], workers: Sequence[WorkerOffer]) -> str:

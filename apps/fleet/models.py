@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 from django.contrib.postgres.fields import ArrayField
+from django.core.validators import RegexValidator
 from django.db import models
 
 from engine.lifecycle import OPEN_ALLOCATION, AllocationStatus, SessionStatus, choices
@@ -58,6 +59,44 @@ class Worker(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class WorkerLimit(models.Model):
+    """What operators allow in the admin: workers of these names serve these workspaces at most,
+    whatever their own configuration says."""
+
+    workers = models.CharField(
+        max_length=200,
+        unique=True,
+        validators=[RegexValidator(r"^[A-Za-z0-9._*-]+\Z", "Use letters, digits, . _ - and *.")],
+        help_text="The name of a worker; * stands for any characters",
+    )
+    workspaces = ArrayField(
+        models.CharField(
+            max_length=100,
+            validators=[RegexValidator(r"^[A-Za-z0-9_*-]+\Z", "Use letters, digits, _ - and *.")],
+        ),
+        help_text="Names or patterns of workspaces, with commas",
+    )
+
+    class Meta:
+        verbose_name = "worker limit"
+
+    def __str__(self) -> str:
+        return self.workers
+
+
+class Scheduler(models.Model):
+    """One start of a scheduler process. Any number may run; none leads."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    hostname = models.CharField(max_length=255)
+    pid = models.IntegerField()
+    started_at = models.DateTimeField()
+    heartbeat_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.hostname}:{self.pid}"
 
 
 class WorkerSession(models.Model):

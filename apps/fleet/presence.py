@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
+from apps.accounts.grants import matches
 from apps.fleet import vitals
-from apps.fleet.models import Worker
+from apps.fleet.models import Scheduler, Worker, WorkerLimit
 
+Groups = tuple[tuple[str, ...], ...]
+Limit = tuple[str, Sequence[str]]  # patterns of workers, and of the workspaces that they may serve
+LIMITS = "SELECT workers, workspaces FROM fleet_workerlimit"
 BEAT = """
 UPDATE fleet_worker SET heartbeat_at = clock_timestamp(), busy = %(busy)s
 WHERE id = %(worker)s AND stopped_at IS NULL RETURNING id
+"""
+SCHEDULER_BEATS = """
+INSERT INTO fleet_scheduler (id, hostname, pid, started_at, heartbeat_at)
+VALUES (%s, %s, %s, clock_timestamp(), clock_timestamp())
+ON CONFLICT (id) DO UPDATE SET heartbeat_at = clock_timestamp()
 """
 
 
@@ -49,21 +58,65 @@ def register(
     return worker.id
 
 
-@lru_cache(maxsize=1024)
-def workspaces_of(worker_id: UUID) -> tuple[str, ...]:
-    """The patterns of the workspaces that this worker serves; empty: all. They never change."""
-    worker = Worker.objects.filter(id=worker_id).only("workspaces").first()
-    return tuple(worker.workspaces or ()) if worker else ()
+@dataclass(slots=True)
+class _Serving:
+    """`own` never changes; `within` is what operators allow, as of the last heartbeat."""
+
+    name: str
+    own: tuple[str, ...]
+    within: Groups
+
+
+_known: dict[UUID, _Serving] = {}  # workers of this process
+
+
+def workspaces_of(worker_id: UUID) -> Groups:
+    """Groups of patterns: the worker serves the workspaces that match one of each; empty: all."""
+    known = _known.get(worker_id)
+    if known is None:
+        worker = Worker.objects.filter(id=worker_id).only("name", "workspaces").first()
+        if worker is None:
+            return ()
+        within = limits_of(worker.name, read_limits())
+        known = _known[worker_id] = _Serving(worker.name, tuple(worker.workspaces or ()), within)
+    return (known.own, *known.within) if known.own else known.within
+
+
+def heed(worker_id: UUID, limits: Iterable[Limit]) -> None:
+    """Apply what operators allow now to the worker's next claims."""
+    if (known := _known.get(worker_id)) is not None:
+        known.within = limits_of(known.name, limits)
+
+
+def read_limits() -> list[Limit]:
+    return list(WorkerLimit.objects.values_list("workers", "workspaces"))
+
+
+def limits_of(name: str, limits: Iterable[Limit]) -> Groups:
+    """The groups of patterns that operators set for workers of this name."""
+    return tuple(tuple(workspaces) for workers, workspaces in limits if matches(workers, name))
 
 
 def retire(worker_id: UUID) -> None:
     """Mark a worker as gone. Leases of the attempts it left behind expire."""
     vitals.here().filter(id=worker_id).update(stopped_at=vitals.ClockTimestamp(), busy=0)
+    _known.pop(worker_id, None)
 
 
 def mark_dead(after_s: float) -> int:
     """Mark workers without a heartbeat for `after_s` seconds as gone."""
     return vitals.overdue(after_s).update(stopped_at=vitals.ClockTimestamp(), busy=0)
+
+
+def scheduler_beats(scheduler_id: UUID) -> None:
+    """This process sweeps: `scheduler_id` names this start of it."""
+    with connection.cursor() as cursor:
+        cursor.execute(SCHEDULER_BEATS, [scheduler_id, socket.gethostname(), os.getpid()])
+
+
+def forget_schedulers(hours: int = 24) -> int:
+    before = vitals.ClockTimestamp() - timedelta(hours=hours)
+    return Scheduler.objects.filter(heartbeat_at__lt=before).delete()[0]
 
 
 def remove_old(hours: float) -> int:
@@ -88,7 +141,10 @@ def schema_problem() -> str | None:
             f"the database lacks migrations ({', '.join(missing[:3])}); run `manage.py migrate` or"
             " `manage.py up` first"
         )
-    ours = {"accounts", "workspaces", "fleet", "jobs", "approvals", "hooks", "workflow_actions"}
+    ours = {
+        "accounts", "agents", "approvals", "fleet", "hooks", "jobs", "workflow_actions",
+        "workspaces",
+    }  # fmt: skip
     known = executor.loader.disk_migrations or {}
     newer = sorted(
         f"{app}.{name}"

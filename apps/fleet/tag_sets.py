@@ -9,7 +9,7 @@ from django.db import transaction
 
 from apps.fleet.models import TagSet
 from engine.resources import split_tags
-from engine.spec.tags import ACTIONS, action_keys
+from engine.spec.tags import ACTIONS, AGENTS, action_keys
 
 _ids: dict[str, int] = {}
 _keys: dict[int, str] = {}
@@ -49,7 +49,7 @@ def keys_of(ids: Iterable[int]) -> dict[int, str]:
 
 def covered(tags: Collection[str]) -> dict[int, str]:
     """Tag sets (id -> key) of steps whose tags are all among these."""
-    have = set(tags) - {ACTIONS}
+    have = set(tags) - {ACTIONS, AGENTS}
     return {
         id: key for id, key in TagSet.objects.values_list("id", "key") if split_tags(key)[0] <= have
     }
@@ -58,6 +58,11 @@ def covered(tags: Collection[str]) -> dict[int, str]:
 def covered_actions(tags: Collection[str]) -> dict[int, str]:
     """Tag sets (id -> key) of workflow actions that a worker with these tags may do."""
     return {id: key for key, id in tag_set_ids(action_keys(tags)).items()}
+
+
+def of_agents() -> dict[int, str]:
+    """The tag set (id -> key) of agent steps."""
+    return {id: key for key, id in tag_set_ids([AGENTS]).items()}
 
 
 def is_of_actions(tag_set_id: int) -> bool:

@@ -23,7 +23,7 @@ from django.db.models import (
     When,
 )
 
-from apps.fleet.models import Worker
+from apps.fleet.models import Scheduler, Worker
 
 LATE_AFTER_S = 15.0
 
@@ -71,6 +71,12 @@ def alive() -> QuerySet[Worker]:
 def overdue(after_s: float) -> QuerySet[Worker]:
     """Workers that have not left and sent no heartbeat for `after_s` seconds."""
     return here().exclude(seen_within(after_s))
+
+
+def schedulers() -> QuerySet[Scheduler]:
+    """Those that sweep: without one, nothing that crashed recovers."""
+    silent_after_s = max(gone_after_s(), 2 * settings.STROEM.recovery.sweep_interval_s)
+    return Scheduler.objects.filter(seen_within(silent_after_s))
 
 
 def with_vitals(rows: QuerySet[Worker]) -> QuerySet[Worker]:

@@ -21,6 +21,7 @@ from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job, Step
 from apps.jobs.plans import Plan
 from apps.jobs.ports import Suspension
+from apps.workspaces.errors import SecretsPending
 from apps.workspaces.models import Revision
 from apps.workspaces.secrets import secrets_of
 from apps.workspaces.snapshots import definition_of
@@ -122,6 +123,8 @@ def _start(
     try:
         with transaction.atomic():
             started = _start_job(job, hook, context)
+    except SecretsPending:
+        raise
     except StroemError as error:
         _note_failure(run, at, job, hook, label, str(redact(str(error), contexts.masks_of(job))))
     except DatabaseError:

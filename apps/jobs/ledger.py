@@ -15,14 +15,13 @@ from django.db import OperationalError, connection, connections
 
 from apps.fleet import presence, tag_sets
 from apps.jobs import door, ports
-from apps.jobs.database import lingering
-from apps.jobs.database.sql import fetch_together, retried
+from apps.jobs.database.sql import end_lingering, fetch_together, let_linger, retried, sweep_lines
 from apps.jobs.flow import blueprints, contexts, finishing
 from apps.jobs.flow.redaction import Told, redact_report
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job
-from apps.jobs.transitions import claims, compiled, rows
-from apps.jobs.transitions.compiled import Completion
+from apps.jobs.transitions import claims, rows
+from apps.jobs.transitions.claims import Completion
 from apps.jobs.values import ActionMaterial as ActionMaterial
 from apps.jobs.values import Claim as Claim
 from apps.jobs.values import Finished as Finished
@@ -75,6 +74,11 @@ def covered(tags: Collection[str]) -> tuple[TagSetRef, ...]:
 def covered_actions(tags: Collection[str]) -> tuple[TagSetRef, ...]:
     """The tag sets of workflow actions that a worker with these tags may run."""
     return tuple(TagSetRef(id, key) for id, key in tag_sets.covered_actions(tags).items())
+
+
+def covered_by_agents() -> tuple[TagSetRef, ...]:
+    """The tag set of agent steps, for processes that speak to models."""
+    return tuple(TagSetRef(id, key) for id, key in tag_sets.of_agents().items())
 
 
 def claim(
@@ -142,6 +146,7 @@ def _claim(row: Any) -> Claim:
         owner_kind=OwnerKind(row.owner_kind),
         owner_id=row.owner_id,
         job_ends_in_s=row.job_ends_in_s,
+        scheduled_at=row.scheduled_at,
         job_input=row.input if row.input_sealed is None else bytes(row.input_sealed),
     )
 
@@ -211,12 +216,14 @@ def renew(
     """Extend the leases of these attempts (id -> fence) of all lanes, and report the worker as
     alive. `progress`: how many commands of workflow actions have begun, by attempt."""
     lease_s = settings.STROEM.recovery.heartbeat_timeout_s
-    seen, (row,) = fetch_together(
+    seen, limits, (row,) = fetch_together(
         [
             (presence.BEAT, {"worker": worker_id, "busy": busy}),
+            (presence.LIMITS, {}),
             (claims.RENEW, claims.renew_params(worker_id, live, progress, lease_s)),
         ]
     )
+    presence.heed(worker_id, limits)
     ours = frozenset(row.ours or ())
     return Renewal(bool(seen), frozenset(live) - ours, frozenset(row.cancelled or ()))
 
@@ -280,8 +287,8 @@ def _finish_and_claim(
     )
     statement = claims.claiming(are_units=False, serves=serves)
     statements = [
-        (compiled.LOCK, {"job": completion.job_id}),
-        (compiled.COMPLETE, completion.params),
+        (claims.LOCK, {"job": completion.job_id}),
+        (claims.COMPLETE, completion.params),
         (statement, taking),
     ]
     if lines:
@@ -294,7 +301,7 @@ def _finish_and_claim(
         ended, taken = [(0, None)], []
         if lines:
             logs.append(report.claim, seq, lines)
-    counts = compiled.read(ended[0])
+    counts = claims.read_completion(ended[0])
     accepted = counts is not None
     if counts is None:  # refused or deadlocked: the general path takes over
         accepted, counts = finishing.finish(report)
@@ -319,14 +326,14 @@ def linger(is_on: bool) -> None:
     """Let threads keep the connection of their last `finish` for a moment; `sweep_connections` must
     then be called."""
     if is_on:
-        lingering.begin()
+        let_linger()
     else:
-        lingering.end()
+        end_lingering()
 
 
 def sweep_connections() -> None:
     """Return connections that no thread has used for a moment."""
-    lingering.sweep(LINGER_S)
+    sweep_lines(LINGER_S)
 
 
 def released() -> None:

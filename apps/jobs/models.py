@@ -93,6 +93,7 @@ class Job(models.Model):
     retry_of_id = models.UUIDField(null=True)
     retry_job_id = models.UUIDField(null=True)
     retry_attempt = models.SmallIntegerField(default=0, db_default=0)
+    scheduled_at = models.DateTimeField(null=True, help_text="The slot of its clock")
     due_at = models.DateTimeField(null=True, help_text="A delayed job starts then")
     deadline_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField()
@@ -142,6 +143,22 @@ class Job(models.Model):
 
     def __str__(self) -> str:
         return f"{self.task_name} {str(self.id)[:8]}"
+
+
+class RemovedJobs(models.Model):
+    """How many jobs of a kind retention has removed, so that counts of all jobs never shrink."""
+
+    source_type = models.CharField(max_length=20)
+    status = models.CharField(max_length=12)
+    count = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["source_type", "status"], name="jobs_removed_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.source_type} {self.status}: {self.count}"
 
 
 class FlowManager(models.Manager["Step"]):

@@ -12,7 +12,7 @@ from engine.resources import need_of
 from engine.spec.model import Action, Hooks, Step, Task
 from engine.spec.tags import required_tags, tag_set_key
 
-SERVER_KINDS = frozenset({"task", "agent", "approval"})
+SERVER_KINDS = frozenset({"task", "approval"})
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,14 @@ class Node:
             action.cmd,
             action.image,
         ]
+        asked = [
+            text
+            for declared in action.output.values()
+            if action.type == "agent"
+            for text in (declared.description, *(declared.options or ()))
+        ]
         return _names(
-            [*texts, action.manifest, action.message, action.prompt, action.system_prompt]
+            [*texts, action.manifest, action.message, action.prompt, action.system_prompt, *asked]
         )
 
 
@@ -96,6 +102,7 @@ class Plan:
     hooks: Hooks
     actions: Mapping[str, Action]
     fallback_events: frozenset[str] = frozenset()
+    watched_by: tuple[str, ...] = ()  # triggers that fire when a job of the task ends
 
     @cached_property
     def tag_set_keys(self) -> frozenset[str]:
@@ -103,11 +110,6 @@ class Plan:
         return frozenset(
             node.tag_set_key for node in self.nodes.values() if not node.runs_on_server
         )
-
-    @cached_property
-    def agents(self) -> list[str]:
-        """Steps that need a language model."""
-        return [name for name, node in self.nodes.items() if node.kind == "agent"]
 
     @cached_property
     def leaves(self) -> list[str]:

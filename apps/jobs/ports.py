@@ -16,8 +16,9 @@ from django.core.checks import Error, register
 from apps.jobs.models import Job
 from apps.jobs.plans import Node, Plan
 from apps.jobs.values import ActionMaterial, Claim
+from engine.durations import Duration
 from engine.lifecycle import AttemptEventKind, OwnerKind, StepEventKind
-from engine.spec.model import Retry
+from engine.spec.model import InputField, Retry
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,35 @@ class Suspension:
     url: str  # of the page for the decision
     status: str = "suspended"  # or "reminder", "escalated"
     number: int = 0  # of the reminder
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A running step that must ask people before it can go on; its job is locked. `fields`: what
+    they may fill in. `message` is Markdown without secrets."""
+
+    job: Job
+    plan: Plan
+    node: Node
+    step_id: int
+    step_name: str
+    fence: int
+    message: str
+    fields: Mapping[str, InputField]
+    time_out: Duration | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What people decided about an asking. `given`: the form, in clear. `by`: whoever decided;
+    empty if nobody did in time."""
+
+    step_id: int
+    fence: int
+    approved: bool
+    by: str = ""
+    reason: str = ""
+    given: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +120,21 @@ class Owner(Protocol):
         """An attempt has ended as `told`; `event` is the effect on the unit."""
 
 
+class Caller(Protocol):
+    """A room whose rows wait for child jobs, beside steps of type `task`. All run inside a
+    transaction."""
+
+    def holds(self, child_id: UUID) -> bool:
+        """Whether it waits for this child. If so, its row is locked until the transaction ends."""
+
+    def adopt(self, child_id: UUID, following_id: UUID) -> None:
+        """Another run has taken the place of a failed child."""
+
+    def ended(self, child: Job) -> None:
+        """A child that it may wait for has ended; safe to repeat. Opens its own transaction."""
+
+
+RulingHandler = Callable[[Any, Ruling], None]  # with the advance of the locked job
 StepHandler = Callable[[Dispatch], None]
 EndHandler = Callable[[Job, Plan], None]
 MoveHandler = Callable[[Job, Plan, Sequence[tuple[str, StepEventKind]]], None]
@@ -109,6 +154,9 @@ class Beside:
 
 
 _owners: dict[OwnerKind, Owner] = {}
+_asked: list[Callable[[Asking], int]] = []
+_rulings: dict[str, RulingHandler] = {}
+_callers: dict[str, Caller] = {}
 _steps: dict[str, StepHandler] = {}
 _ends: dict[str, EndHandler] = {}
 _births: dict[str, EndHandler] = {}
@@ -118,7 +166,7 @@ _cancels: dict[str, CancelHandler] = {}
 _removals: dict[str, RemovalHandler] = {}
 _beside: dict[str, Beside] = {}
 UNITS = tuple(kind for kind in OwnerKind if kind is not OwnerKind.STEP)
-REQUIRED = {"step": ("task", "approval"), "end": ("hooks",)}
+REQUIRED = {"step": ("task", "approval"), "end": ("hooks", "triggers")}
 
 
 def own(kind: OwnerKind, owner: Owner) -> None:
@@ -128,6 +176,44 @@ def own(kind: OwnerKind, owner: Owner) -> None:
 
 def owner_of(kind: OwnerKind) -> Owner:
     return _owners[kind]
+
+
+def call(name: str, caller: Caller) -> None:
+    """Register a room that waits for child jobs."""
+    _callers[name] = caller
+
+
+def caller_of(child_id: UUID) -> Caller | None:
+    """The room that waits for this child, if it is not a step of type `task`."""
+    return next((caller for caller in _callers.values() if caller.holds(child_id)), None)
+
+
+def callers() -> list[Caller]:
+    return list(_callers.values())
+
+
+def on_asking(handler: Callable[[Asking], int]) -> None:
+    """Register the room that asks people: it suspends the step and returns its new fence."""
+    _asked[:] = [handler]
+
+
+def ask(asking: Asking) -> int:
+    (handler,) = _asked
+    return handler(asking)
+
+
+def on_ruling(kind: str, handler: RulingHandler) -> None:
+    """Register the room whose steps of `kind` go on after a ruling."""
+    _rulings[kind] = handler
+
+
+def decided(kind: str, advance: Any, ruling: Ruling) -> bool:
+    """Tell the room of this kind of step; False if its steps end with a ruling."""
+    handler = _rulings.get(kind)
+    if handler is None:
+        return False
+    handler(advance, ruling)
+    return True
 
 
 def on_step(kind: str, handler: StepHandler) -> None:
@@ -218,11 +304,6 @@ def shown_beside(job: Job) -> list[dict[str, Any]]:
 def is_beside(job_id: UUID, id: int) -> bool:
     """Whether this runs beside the steps of the job."""
     return any(beside.has(job_id, id) for beside in _beside.values())
-
-
-def can_carry_out(kind: str) -> bool:
-    """Whether this installation runs steps of a kind that no worker runs."""
-    return kind in _steps
 
 
 @register()

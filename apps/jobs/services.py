@@ -13,9 +13,12 @@ from apps.jobs.flow.creation import Origin
 from apps.jobs.flow.starting import launch, resolve_input, start_at
 from apps.jobs.models import Job
 from apps.workspaces.models import Revision, Workspace
-from engine.errors import NotFound
+from apps.workspaces.snapshots import definition_of
+from engine.errors import Conflict, NotFound
 
 __all__ = ["cancel_job", "launch", "rerun_job", "resolve_input", "start_at", "start_job"]
+
+TRIAL = "run"  # `manage.py run` tries a task out, on a database of its own
 
 
 def start_job(
@@ -28,14 +31,20 @@ def start_job(
     user: User | None = None,
     priority: int | None = None,
 ) -> Job:
-    """Start a job of a task with checked input. Raises NotFound or InputError before anything is
-    written."""
+    """Start a job of a task by hand, with checked input. Raises NotFound, InputError or Conflict
+    before anything is written."""
     found = fetch_one(
         "SELECT id, current_id FROM workspaces_workspace WHERE name = %s", (workspace,)
     )
     if found is None or found[1] is None:
         raise _no_revision(workspace)
     revision = Revision(id=found[1], workspace_id=found[0])
+    task = definition_of(revision.pk).tasks.get(task_name)
+    if task is not None and not task.manual and source_id != TRIAL:
+        raise Conflict(
+            f"Task '{task_name}' is not started by hand (`manual: false`): its triggers, hooks and"
+            " other tasks start it"
+        )
     origin = Origin(
         source_type, source_id or (user.email if user else ""), user.pk if user else None
     )
@@ -62,7 +71,11 @@ def rerun_job(job_id: UUID, *, actor: User | None, given: Mapping[str, Any] | No
     if old is None or old.workspace.current is None:
         raise NotFound(f"Job {job_id} not found")
     origin = Origin(
-        "rerun", actor.email if actor else "", actor.pk if actor else None, rerun_of_id=old.id
+        "rerun",
+        actor.email if actor else "",
+        actor.pk if actor else None,
+        rerun_of_id=old.id,
+        scheduled_at=old.scheduled_at,
     )
     values = contexts.clear_input(old) if given is None else given
     return start_at(

@@ -5,19 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from engine.lifecycle import OwnerKind
 from engine.orders import StepOutcome
 from engine.spec.model import Action, Step
-
-
-def name_of(job_id: UUID, step_id: int, fence: int) -> str:
-    """The attempt's name outside the database. Unique over all attempts, even when several
-    installations share an engine: they number steps alike, but a job's id ends in random digits (it
-    begins with the time)."""
-    return f"{job_id.hex[-10:]}-{step_id}-{fence}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +44,16 @@ class Claim:
     owner_id: int | None = None  # the workflow action; None for a step of the flow
     owner_label: str = ""
     job_ends_in_s: float | None = None  # until the time-out of the job
+    scheduled_at: datetime | None = None  # of the clock that started the job
     # JSON text, or sealed bytes when it holds secrets
     job_input: str | bytes = field(repr=False, default="{}")
 
     @property
     def name(self) -> str:
-        """The attempt's name on hosts, engines and clusters."""
-        return name_of(self.job_id, self.step_id, self.fence)
+        """The attempt's name on hosts, engines and clusters. Unique over all attempts, even when
+        several installations share an engine: they number steps alike, but a job's id ends in
+        random digits (it begins with the time)."""
+        return f"{self.job_id.hex[-10:]}-{self.step_id}-{self.fence}"
 
     @property
     def label(self) -> str:

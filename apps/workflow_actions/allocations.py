@@ -18,7 +18,7 @@ from apps.jobs.flow import blueprints
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.transitions import moves as step_pen
-from apps.workflow_actions import stranded
+from apps.workflow_actions import directories, stranded
 from apps.workflow_actions.models import JobAction
 from apps.workflow_actions.watches import watch_of
 from apps.workspaces.snapshots import definition_of
@@ -202,7 +202,7 @@ def begun(allocation_id: UUID, slurm_job_id: str, difference: str = "") -> None:
     _move(allocation_id, AllocationEventKind.BEGUN, state="RUNNING", slurm_job_id=slurm_job_id)
     row = Allocation.objects.filter(id=allocation_id).first()
     if difference and row is not None:
-        step_pen.note(row.job_id, "output_differs", difference)
+        step_pen.note(row.job_id, directories.DIFFERS, difference)
 
 
 def to_follow() -> list[OpenAllocation]:

@@ -19,6 +19,7 @@ from apps.workflow_actions import runs
 from apps.workflow_actions import transitions as pen
 from apps.workflow_actions.models import JobAction
 from apps.workflow_actions.watches import watch_of
+from apps.workspaces.errors import SecretsPending
 from engine import templating, workflow_actions
 from engine.errors import StroemError
 from engine.lifecycle import (
@@ -274,6 +275,8 @@ def resolve(job: Job, plan: Plan, row: JobAction, one: Watched, outcome: str) ->
         )
     try:
         is_wanted = one.action.when is None or wants_to_run(job, plan, row, one, outcome)
+    except SecretsPending:  # no answer about its condition: the transaction is done again
+        raise
     except StroemError as error:
         message = str(redact(f"when condition error: {error}", contexts.masks_of(job)))
         return pen.move_action(row.id, ActionEventKind.FAILED, reason=message, outcome=outcome)

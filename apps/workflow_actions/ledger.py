@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import connections
 
 from apps.jobs.values import Claim
-from apps.workflow_actions import allocations, expectations, runs, sessions
+from apps.workflow_actions import allocations, directories, expectations, runs, sessions
 from apps.workflow_actions.allocations import OpenAllocation as OpenAllocation
 from apps.workflow_actions.allocations import Submission as Submission
 from engine.slurm_script import Launch
@@ -72,6 +72,11 @@ def begun(allocation_id: UUID, slurm_job_id: str, difference: str = "") -> None:
     """A worker has started in the allocation; `difference`: how its output directory is not the one
     of the host that requested the nodes."""
     allocations.begun(allocation_id, slurm_job_id, difference)
+
+
+def opened(job_id: UUID, directory: str, host: str) -> str:
+    """A worker uses this directory as the job's own; returns how another's differs, or nothing."""
+    return directories.opened(job_id, directory, host)
 
 
 def to_follow() -> list[OpenAllocation]:

@@ -22,6 +22,7 @@ from apps.jobs.transitions import units
 from apps.workflow_actions import counting, runs
 from apps.workflow_actions.models import JobAction, Share
 from apps.workflow_actions.watches import watch_of
+from apps.workspaces.errors import SecretsPending
 from engine import workflow_actions
 from engine.errors import StroemError
 from engine.lifecycle import FINAL_STEP, ActionStatus, JobStatus, SessionEventKind, StepEventKind
@@ -186,6 +187,8 @@ def _refusal(job: Job, plan: Plan, row: JobAction, session: WorkerSession) -> st
         return (
             "" if counting.wants_to_run(job, plan, row, one, outcome) else "its condition is false"
         )
+    except SecretsPending:  # no answer about its condition: the transaction is done again
+        raise
     except StroemError as error:
         return str(redact(f"when condition error: {error}", contexts.masks_of(job)))
 

@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
+from apps.accounts.errors import TooMany
 from apps.accounts.grants import allows, matches, role_on, signed_in, visible
 from apps.accounts.models import Role
 from apps.adminkit import panels
@@ -23,8 +24,9 @@ from apps.adminkit.generic import ModelAdmin, ModelForm
 from apps.adminkit.templatetags.adminkit import moment
 from apps.workspaces import services
 from apps.workspaces.models import Revision, Secret, Workspace
+from apps.workspaces.refreshing import rounds
 from apps.workspaces.snapshots import definition_of
-from engine.errors import InputError
+from engine.errors import Conflict, InputError, PlatformError
 from engine.spec.model import Workspace as Definition
 
 MOST_NAMES = 10  # of the workspaces that a pattern matches
@@ -69,7 +71,7 @@ class WorkspaceAdmin(ModelAdmin[Workspace]):
             "crumbs": [("Workspaces", reverse("admin:workspaces_workspace_changelist"))],
             "row": row,
             "status": self._status(row),
-            "state": self.state(row),
+            "state": "in quarantine" if row.quarantined_at else self.state(row),
             "tasks": sorted(definition.tasks.items()),
             "triggers": sorted(definition.triggers.items()),
             "revisions": Revision.objects.filter(workspace=row)
@@ -131,18 +133,23 @@ class WorkspaceAdmin(ModelAdmin[Workspace]):
         return False
 
     def _status(self, row: Workspace) -> str:
+        if row.quarantined_at is not None:
+            return "broken"
         return "broken" if row.has_failed else "warnings" if row.problems else "loaded"
 
     @admin.display(description="state")
     def badge(self, row: Workspace) -> SafeString:
         words = {"broken": "failed to load", "warnings": "loaded with warnings"}
-        return badge(self._status(row), words.get(self._status(row), "loaded"))
+        word = words.get(self._status(row), "loaded")
+        return badge(self._status(row), "in quarantine" if row.quarantined_at else word)
 
     @admin.display(description="read", ordering="checked_at")
     def checked(self, row: Workspace) -> SafeString | str:
         return moment(row.checked_at)
 
     def state(self, row: Workspace) -> str:
+        if row.quarantine:
+            return row.quarantine
         if row.has_failed:
             return (
                 "failed to load"
@@ -166,7 +173,11 @@ class WorkspaceAdmin(ModelAdmin[Workspace]):
             self._refresh(request, row)
 
     def _refresh(self, request: HttpRequest, row: Workspace) -> None:
-        fresh = services.refresh(row)
+        try:
+            fresh = rounds.refresh(row)
+        except (Conflict, TooMany, PlatformError) as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return
         level = messages.ERROR if fresh.has_failed else messages.SUCCESS
         self.message_user(request, f"{fresh.name}: {self.state(fresh)}", level)
 

@@ -18,14 +18,16 @@ _MOST_SUGGESTED = 1000
 def unknown_approvers(definition: Definition) -> list[Problem]:
     """One warning per approval and name; users may be created later, so nothing is refused."""
     approvals = {
-        name: action for name, action in definition.actions.items() if action.type == "approval"
+        name: action
+        for name, action in definition.actions.items()
+        if action.type in ("approval", "agent")
     }
     asked = {who for action in approvals.values() for who in _asked(action)}
     if not asked:
         return []
     known = _known(asked)
     return [
-        warning(action.place, "unknown-approver", _sentence(name, kind, who))
+        warning(action.place, "unknown-approver", _sentence(action.type, name, kind, who))
         for name, action in approvals.items()
         for kind, who in dict.fromkeys(_asked(action))
         if (kind, who.lower() if kind == "user" else who) not in known
@@ -51,13 +53,13 @@ def _known(asked: set[tuple[str, str]]) -> set[tuple[str, str]]:
     }
 
 
-def _sentence(action: str, kind: str, who: str) -> str:
+def _sentence(kind_of: str, action: str, kind: str, who: str) -> str:
     hint = ""
     if kind == "group":
         names = Group.objects.order_by("name").values_list("name", flat=True)[:_MOST_SUGGESTED]
         hint = did_you_mean(who, names)
     shown = action.removeprefix("_inline:").replace(":", "/")
     return (
-        f"Approval '{shorten(shown)}' asks the {kind} '{shorten(who)}', which does not exist"
-        f" here{hint}"
+        f"{kind_of.capitalize()} '{shorten(shown)}' asks the {kind} '{shorten(who)}', which does"
+        f" not exist here{hint}"
     )

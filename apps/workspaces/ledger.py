@@ -19,7 +19,7 @@ def archive(revision_id: int) -> bytes:
     return unseal_bytes(sealed)
 
 
-def pass_for(attempt_id: int, fence: int, digest: str) -> str:
+def pass_for(attempt_id: int, fence: int, digest: str, token: str | None = None) -> str:
     """The pass for the archive of the revision with this digest, valid while the attempt is alive.
-    A secret of this attempt."""
-    return passes.issue(attempt_id, fence, digest)
+    A secret of this attempt. `token`: the worker's `worker_token`."""
+    return passes.issue(attempt_id, fence, digest, token)

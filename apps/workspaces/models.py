@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Self
 
 from django.db import models
@@ -9,7 +10,9 @@ from django.db import models
 from apps.accounts.grants import Person, visible
 from apps.accounts.models import Role
 
-FAILED = models.Q(problems__contains=[{"severity": "error"}])
+FAILED = models.Q(problems__contains=[{"severity": "error"}]) | models.Q(
+    quarantined_at__isnull=False
+)
 
 
 class WorkspaceQuerySet(models.QuerySet["Workspace"]):
@@ -65,6 +68,17 @@ class Workspace(models.Model):
         default=list, blank=True, help_text="What the last load found: errors and warnings"
     )
     checked_at = models.DateTimeField(null=True, blank=True)
+    reading_until = models.DateTimeField(
+        null=True, blank=True, help_text="Somebody reads the source, at the latest until then"
+    )
+    stops = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="Reads in a row that a limit ended"
+    )
+    stopped_because = models.CharField(max_length=500, blank=True, default="", db_default="")
+    not_before = models.DateTimeField(
+        null=True, blank=True, help_text="When the scheduler may read it again after such an end"
+    )
+    quarantined_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = WorkspaceQuerySet.as_manager()
@@ -77,6 +91,24 @@ class Workspace(models.Model):
         """True if the newest state of the source failed to load, so that an older revision is in
         force."""
         return any(problem.get("severity") == "error" for problem in self.problems)
+
+    @property
+    def quarantine(self) -> str | None:
+        """Why the source is hardly read any more, and what ends that; None if it is read."""
+        if self.quarantined_at is None or self.not_before is None:
+            return None
+        reads = (
+            f"the last {self.stops} reads of its source were" if self.stops > 1 else "a read was"
+        )
+        return (
+            f"in quarantine since {_minute(self.quarantined_at)}: {reads} stopped at a limit"
+            f" ({self.stopped_because}). It is tried again at {_minute(self.not_before)};"
+            " an administrator who reads it again before, with success, releases it"
+        )
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 class Blob(models.Model):

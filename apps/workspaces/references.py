@@ -1,81 +1,47 @@
 """Resolves references of secrets: `ref+env://NAME` here, every other `ref+…` with the program
 `vals`.
 
-vals receives references on standard input, never as arguments, and all those of a workspace in one
-call.
+vals receives references on standard input, never as arguments, and all those that need the same
+credentials in one call.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from django.conf import settings
 
-from apps.workspaces.errors import SecretError
+from apps.workspaces import programs
+from apps.workspaces.allowances import allows_variable, check_reference
+from apps.workspaces.errors import SecretError, SlowSecretError
+from apps.workspaces.fetches import fetched
+from apps.workspaces.stores import SCHEMES
 from engine import templating
 from engine.errors import TemplateError
 
 ENVIRONMENT = "ref+env://"
-# What authors may let the server fetch. Not allowed: anything that reads the server's own files,
-# environment or programs.
-SCHEMES = frozenset(
-    {
-        "awskms",
-        "awssecrets",
-        "awsssm",
-        "azurekeyvault",
-        "bitwarden",
-        "conjur",
-        "doppler",
-        "gcpsecrets",
-        "gcs",
-        "gitlab",
-    }
-    | {"gkms", "hcpvaultsecrets", "infisical", "onepassword", "onepasswordconnect", "s3", "vault"}
-)
-_VALS_S = 30
-_SCHEME = re.compile(r"(?:secret)?ref\+([A-Za-z0-9_]+)")
-_PASSED_ON = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "NO_PROXY",
-)
-_PASSED_ON_FAMILIES = (
-    "AWS_",
-    "VAULT_",
-    "AZURE_",
-    "GOOGLE_",
-    "CLOUDSDK_",
-    "DOPPLER_",
-    "CONJUR_",
-    "OP_",
-    "INFISICAL_",
-)
 Lookup = Callable[[str], Any]
 
 
-def resolve(secrets: Mapping[str, Any]) -> dict[str, Any]:
-    """`secrets` with references resolved, and templates rendered with the filter `vals`.
+def resolve(secrets: Mapping[str, Any], workspace: str) -> dict[str, Any]:
+    """`secrets` with references resolved as far as this workspace may, and templates rendered with
+    the filter `vals`.
 
     Raises SecretError, which names the secret.
     """
     wanted: dict[str, str] = {}  # reference -> the secret that needs it
     for name, tree in secrets.items():
         _collect(tree, name, wanted)
-    values = _fetch(wanted)
-    return {name: _resolved(tree, name, values) for name, tree in secrets.items()}
+    values = _fetch(wanted, workspace)
+    return {name: _resolved(tree, name, values, workspace) for name, tree in secrets.items()}
 
 
 def _collect(tree: Any, name: str, wanted: dict[str, str]) -> None:
@@ -88,10 +54,10 @@ def _collect(tree: Any, name: str, wanted: dict[str, str]) -> None:
         _replace(tree, note)
 
 
-def _resolved(tree: Any, name: str, values: dict[str, Any]) -> Any:
+def _resolved(tree: Any, name: str, values: dict[str, Any], workspace: str) -> Any:
     def look_up(reference: str) -> Any:
         if reference not in values:  # assembled by a template from parts of other secrets
-            values.update(_fetch({reference: name}))
+            values.update(_fetch({reference: name}, workspace))
         return values[reference]
 
     try:
@@ -119,26 +85,28 @@ def _vals(value: Any, lookup: Lookup) -> Any:
     return lookup(value) if isinstance(value, str) and value.startswith("ref+") else value
 
 
-def _fetch(wanted: Mapping[str, str]) -> dict[str, Any]:
+def _fetch(wanted: Mapping[str, str], workspace: str) -> dict[str, Any]:
     values = {
-        reference: _from_environment(reference.removeprefix(ENVIRONMENT), name)
+        reference: _from_environment(reference.removeprefix(ENVIRONMENT), name, workspace)
         for reference, name in wanted.items()
         if reference.startswith(ENVIRONMENT)
     }
-    rest = [reference for reference in wanted if reference not in values]
-    for reference in rest:
-        _check_scheme(reference, wanted[reference])
-    if rest:
-        names = sorted({f"'{wanted[reference]}'" for reference in rest})
-        values |= _ask_vals(rest, ", ".join(names[:5]))
+    asked: dict[tuple[str, ...], list[str]] = defaultdict(list)  # by the credentials they need
+    for reference, name in wanted.items():
+        if reference not in values:
+            asked[SCHEMES[check_reference(reference, name, workspace)]].append(reference)
+    for variables, references in asked.items():
+        names = sorted({f"'{wanted[reference]}'" for reference in references})
+        ask = partial(_ask_vals, references, ", ".join(names[:5]), variables)
+        values |= fetched((workspace, *sorted(references)), ask)
     return values
 
 
-def _from_environment(variable: str, name: str) -> str:
-    if variable not in settings.STROEM.secrets.env_allowed:
+def _from_environment(variable: str, name: str, workspace: str) -> str:
+    if not allows_variable(variable, workspace):
         raise SecretError(
             f"secret '{name}' asks for the environment variable '{variable}', which"
-            " `secrets.env_allowed` does not list"
+            f" `secrets.env_allowed` does not list, nor a rule for workspace '{workspace}'"
         )
     try:
         return os.environ[variable]
@@ -148,32 +116,19 @@ def _from_environment(variable: str, name: str) -> str:
         ) from None
 
 
-def _check_scheme(reference: str, name: str) -> None:
-    for scheme in _SCHEME.findall(reference):
-        if scheme not in SCHEMES:
-            known = ", ".join(sorted(SCHEMES))
-            raise SecretError(
-                f"secret '{name}' refers to 'ref+{scheme}', which is not allowed (allowed: env,"
-                f" {known})"
-            )
-
-
-def _ask_vals(references: Collection[str], names: str) -> dict[str, Any]:
+def _ask_vals(
+    references: Collection[str], names: str, variables: Collection[str]
+) -> dict[str, Any]:
     program = shutil.which("vals")
     if program is None:
         raise SecretError(f"secret {names}: vals CLI not found. Install vals to use ref+ secrets")
     asked = {f"_{index}": reference for index, reference in enumerate(references)}
+    given, seconds = json.dumps(asked).encode(), settings.STROEM.secrets.timeout_s
+    words = ("eval", "-f", "-", "-o", "json")
     try:
-        done = subprocess.run(
-            [program, "eval", "-f", "-", "-o", "json"],
-            input=json.dumps(asked).encode(),
-            capture_output=True,
-            timeout=_VALS_S,
-            env=_environment(),
-            check=False,
-        )
+        done = programs.run(program, *words, given=given, variables=variables, seconds=seconds)
     except subprocess.TimeoutExpired:
-        raise SecretError(f"secret {names}: vals did not answer within {_VALS_S} s") from None
+        raise SlowSecretError(f"secret {names}: vals did not answer within {seconds:g} s") from None
     except OSError as error:
         raise SecretError(f"secret {names}: vals cannot be run: {error.strerror}") from None
     if done.returncode != 0:
@@ -187,12 +142,3 @@ def _ask_vals(references: Collection[str], names: str) -> dict[str, Any]:
         return {reference: answer[key] for key, reference in asked.items()}
     except (ValueError, KeyError, TypeError):
         raise SecretError(f"secret {names}: vals did not answer with the expected JSON") from None
-
-
-def _environment() -> dict[str, str]:
-    """The credentials of secret stores, and none of our own variables."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name in _PASSED_ON or name.startswith(_PASSED_ON_FAMILIES)
-    }

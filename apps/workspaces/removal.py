@@ -7,7 +7,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import ProtectedError
 
-from apps.workspaces import secrets, snapshots
+from apps.workspaces import ports, secrets, snapshots
 from apps.workspaces.models import Blob, Revision, Workspace
 from engine.errors import Conflict, NotFound
 
@@ -27,7 +27,9 @@ def removable(name: str) -> Workspace:
 
 def close(row: Workspace) -> None:
     """Take its revision out of force, so that no job starts."""
-    Workspace.objects.filter(pk=row.pk).update(current=None)
+    with transaction.atomic():
+        Workspace.objects.filter(pk=row.pk).update(current=None)
+        ports.came_into_force(row, None)
 
 
 def remove(row: Workspace) -> None:

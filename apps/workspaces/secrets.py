@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db.models import Count, Max
 
-from apps.workspaces.errors import SecretError
+from apps.workspaces.errors import LIMIT, SecretError, SecretsPending, SlowSecretError
 from apps.workspaces.models import Revision, Secret
 from apps.workspaces.references import resolve
 from apps.workspaces.sealing import unseal
@@ -21,6 +21,8 @@ from apps.workspaces.snapshots import definition_of
 from engine import templating
 from engine.errors import NotFound, TemplateError
 from engine.masking import secret_strings
+from engine.spec.model import Place, Problem
+from engine.spec.model import Workspace as Definition
 
 logger = logging.getLogger(__name__)
 LOOK_AGAIN_S = 5.0  # a change in the database is known to all processes after this time
@@ -56,6 +58,22 @@ def secrets_of(revision: Revision | int) -> dict[str, Any]:
 def connections_of(revision: Revision | int) -> dict[str, dict[str, Any]]:
     """The connections of this revision, rendered and with the defaults of their types."""
     return _of(revision).connections
+
+
+def webhook_secret(revision_id: int, trigger: str) -> str | None:
+    """The secret of this webhook, rendered; None if the files give none. Raises SecretError."""
+    found = Revision.objects.filter(pk=revision_id).values_list("sealed_secrets", flat=True).first()
+    private = unseal(found) if found is not None else {}
+    text = private.get("triggers", {}).get(trigger, {}).get("secret")
+    if text is None:
+        return None
+    secrets = secrets_of(revision_id)
+    try:
+        return str(templating.render(text, {"secret": secrets, "secrets": secrets}))
+    except TemplateError as error:
+        raise SecretError(
+            f"the secret of trigger '{trigger}' cannot be rendered: {error}"
+        ) from None
 
 
 def secret_values(tree: Any) -> tuple[str, ...]:
@@ -109,7 +127,7 @@ def _renewed(
 ) -> _Known:
     try:
         return _read(revision_id, version, now)
-    except SecretError:
+    except (SecretError, SecretsPending):
         # A short outage of a secret store must not fail steps; a changed secret must be noticed.
         if known is None or known.version != version or now - known.fetched_at > KEEP_S:
             raise
@@ -123,20 +141,18 @@ def _renewed(
 def _read(revision_id: int, version: tuple[Any, ...], now: float) -> _Known:
     row = (
         Revision.objects.filter(pk=revision_id)
-        .values_list("workspace_id", "sealed_secrets")
+        .values_list("workspace_id", "workspace__name", "sealed_secrets")
         .first()
     )
     if row is None:
         raise NotFound(f"revision {revision_id} is gone; its workspace was removed")
-    workspace_id, sealed = row
+    workspace_id, workspace, sealed = row
     of_files = unseal(sealed) if sealed is not None else {"secrets": {}, "connections": {}}
     stored = Secret.objects.filter(workspace_id=workspace_id).values_list("name", "sealed")
     over = {name: unseal(value) for name, value in stored}
     # Values that the database overrides are not fetched.
-    secrets = (
-        resolve({name: value for name, value in of_files["secrets"].items() if name not in over})
-        | over
-    )
+    needed = {name: value for name, value in of_files["secrets"].items() if name not in over}
+    secrets = resolve(needed, workspace) | over if needed else over
     connections = rendered(of_files["connections"], secrets)
     types = definition_of(revision_id).connection_types
     sensitive = secret_values(
@@ -181,3 +197,14 @@ def _sensitive_part(
         if key != "type"
         and (described[key].get("secret") if key in described else _SENSITIVE_KEY.search(key))
     ]
+
+
+def unresolved(definition: Definition, workspace: str) -> list[Problem]:
+    """Warnings about secrets and connections that cannot be resolved now; jobs that need them would
+    fail."""
+    try:
+        rendered(definition.connections, resolve(definition.secrets, workspace))
+    except SecretError as error:
+        code = LIMIT if isinstance(error, SlowSecretError) else "secret"
+        return [Problem(Place(), code, str(error), "warning")]
+    return []

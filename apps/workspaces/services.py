@@ -6,57 +6,59 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import DurationField, ExpressionWrapper, F, Q, Value
 from django.db.models.functions import Now
 
+from apps.workspaces import ports, snapshots
 from apps.workspaces import secrets as secret_store
-from apps.workspaces import snapshots, sops
 from apps.workspaces.approvers import unknown_approvers
-from apps.workspaces.errors import SecretError, SourceError
+from apps.workspaces.errors import LIMIT, LimitError, SourceError
+from apps.workspaces.loading import load
 from apps.workspaces.models import Blob, Revision, Secret, Workspace
-from apps.workspaces.references import resolve
 from apps.workspaces.sealing import seal, seal_bytes
-from apps.workspaces.sources import GitSource, SourceFile, Tree, read_file, read_folder, read_git
+from apps.workspaces.snapshots import strip, written_out
+from apps.workspaces.sources import GitSource, Limits, Tree, read_file, read_folder, read_git
 from apps.workspaces.sources.git import check_ref, check_url, newest_commit
 from apps.workspaces.sources.gitprogram import Credential
-from apps.workspaces.stripping import strip
-from engine import spec
 from engine.errors import InputError, NotFound
-from engine.masking import SURELY_SECRET, secret_strings
 from engine.spec import freeze
-from engine.spec.model import Loaded, Place, Problem
+from engine.spec.model import Place, Problem
 from engine.spec.model import Workspace as Definition
 
-# always read as a Torc file, even if it does not look like one
-SPECIFICATIONS = (".json", ".json5", ".kdl")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_]{1,200}")
 LONGEST_SECRET = 100_000
 SHORTEST_SECRET = 4
+Read = Callable[[Workspace], Workspace]
 
 
 def import_folder(
-    name: str, path: str | Path, *, directory: str = "", keeps: bool = False
+    name: str,
+    path: str | Path,
+    *,
+    directory: str = "",
+    keeps: bool = False,
+    read: Read | None = None,
 ) -> Workspace:
     """Create the workspace `name` or move it to the folder `path`, and read it. `problems` lists
     what is wrong; a new workspace that cannot be read is not kept, unless `keeps`: then it is read
     again and again.
 
     `path` may also be a single Torc file; `directory` is where the steps of such files run, instead
-    of the folder of the file. Raises SourceError if the folder cannot be read.
+    of the folder of the file. `read` is how it is read: without it, in this process. Raises
+    SourceError if the folder cannot be read.
     """
     folder = Path(path).expanduser().resolve()
     if not folder.exists():  # a mistyped path must not create a workspace
         raise SourceError(f"there is no folder {folder}")
-    return _first_read(name, Workspace.Source.FOLDER, str(folder), directory=directory, keeps=keeps)
+    values = _values(name, Workspace.Source.FOLDER, str(folder), directory=directory)
+    return _first_read(name, values, read or refresh, keeps=keeps)
 
 
 def import_git(
@@ -67,20 +69,50 @@ def import_git(
     *,
     is_local: bool = False,
     keeps: bool = False,
+    read: Read | None = None,
 ) -> Workspace:
     """Create the workspace `name` or move it to this repository, and read it, as `import_folder`.
 
     `is_local` allows repositories on the local disk; only commands of operators set it.
     """
+    values = _git_values(name, url, ref, credential, is_local=is_local)
+    return _first_read(name, values, read or refresh, keeps=keeps)
+
+
+def declare(
+    name: str,
+    *,
+    path: Path | None = None,
+    url: str = "",
+    ref: str = "",
+    credential: str = "",
+    poll_interval_s: int,
+) -> None:
+    """Note where a workspace of the settings lies; it is due at once, unless it is in quarantine
+    and lies where it did."""
+    if path is None:
+        values = _git_values(name, url, ref, credential, is_local=False)
+    else:
+        values = _values(name, Workspace.Source.FOLDER, str(path.expanduser().resolve()))
+    values |= {"poll_interval_s": poll_interval_s}
+    if Workspace.objects.filter(name=name, **values).update(checked_at=None):
+        return
+    released = {"checked_at": None, "not_before": None, "stops": 0, "quarantined_at": None}
+    Workspace.objects.update_or_create(name=name, defaults=values | released)
+
+
+def _git_values(
+    name: str, url: str, ref: str, credential: str, *, is_local: bool
+) -> dict[str, Any]:
     check_url(url, is_local=is_local)
     if ref:
         check_ref(ref)
     if credential and credential not in settings.STROEM.git_auth:
         raise SourceError(f"`git_auth` has no entry '{credential}'")
-    return _first_read(name, Workspace.Source.GIT, url, ref=ref, credential=credential, keeps=keeps)
+    return _values(name, Workspace.Source.GIT, url, ref=ref, credential=credential)
 
 
-def _first_read(
+def _values(
     name: str,
     source: str,
     location: str,
@@ -88,23 +120,29 @@ def _first_read(
     ref: str = "",
     credential: str = "",
     directory: str = "",
-    keeps: bool,
-) -> Workspace:
+) -> dict[str, Any]:
     if not _NAME.fullmatch(name):
         raise InputError({"name": "a workspace name may contain letters, digits, '-' and '_'"})
     if directory and not Path(directory).is_absolute():
         raise InputError(
             {"directory": "the directory for the steps of Torc files must be an absolute path"}
         )
-    values = {
+    return {
         "source": source, "location": location, "ref": ref,
         "credential": credential, "directory": directory,
     }  # fmt: skip
+
+
+def _first_read(name: str, values: dict[str, Any], read: Read, *, keeps: bool) -> Workspace:
     row, is_new = Workspace.objects.update_or_create(name=name, defaults=values)
-    read = refresh(row)
-    if is_new and read.has_failed and not keeps:
-        Workspace.objects.filter(pk=row.pk, current=None).delete()
-    return read
+    has_failed = True
+    try:
+        found = read(row)
+        has_failed = found.has_failed
+    finally:
+        if is_new and has_failed and not keeps:
+            Workspace.objects.filter(pk=row.pk, current=None).delete()
+    return found
 
 
 def refresh(workspace: Workspace) -> Workspace:
@@ -113,16 +151,17 @@ def refresh(workspace: Workspace) -> Workspace:
     try:
         tree = _read(workspace)
     except SourceError as error:
-        return _note(workspace, [_source_problem(workspace, str(error))], None)
+        return _note(workspace, [_source_problem(workspace, error)], None)
     loaded = load(tree, workspace.name, _stored_secrets(workspace))
     problems = [*tree.warnings, *loaded.problems]
     if loaded.workspace is None:
         return _note(workspace, problems, None)
-    problems += _doubts_about_secrets(loaded.workspace)
-    problems += _secrets_written_out(loaded.workspace)
+    problems += secret_store.unresolved(loaded.workspace, workspace.name)
+    problems += written_out(loaded.workspace)
     problems += _tools_for_nobody(loaded.workspace)
-    if any(action.type == "approval" for action in loaded.workspace.actions.values()):
+    if any(action.approvers or action.escalation for action in loaded.workspace.actions.values()):
         problems += unknown_approvers(loaded.workspace)
+    problems += ports.doubts(workspace, loaded.workspace)
     return _note(
         workspace, problems, _freeze(workspace, tree, _settled(workspace, loaded.workspace))
     )
@@ -146,24 +185,16 @@ def _folder_of(workspace: Workspace, file: str) -> str | None:
     return str(root.parent if root.is_file() else (root / file).parent)
 
 
-def refresh_due() -> int:
-    """Refresh the workspaces whose poll interval has passed; returns how many."""
-    ends = F("checked_at") + ExpressionWrapper(
-        F("poll_interval_s") * Value(timedelta(seconds=1)), DurationField()
-    )
-    due = Q(checked_at=None) | Q(poll_ends_at__lt=Now())
-    rows = Workspace.objects.annotate(poll_ends_at=ends).filter(due)
-    done = 0
-    for workspace in rows.select_related("current").order_by("checked_at"):
-        # Only the host whose statement updates the row reads the source.
-        if not Workspace.objects.filter(pk=workspace.pk, checked_at=workspace.checked_at).update(
-            checked_at=Now()
-        ):
-            continue
-        if not _is_known_commit(workspace):
-            refresh(workspace)
-        done += 1
-    return done
+def refresh_if_changed(workspace: Workspace) -> Workspace:
+    """As `refresh`, but a git source that is still at the current commit is not fetched."""
+    try:
+        is_known = _is_known_commit(workspace)
+    except LimitError as error:
+        return _note(workspace, [_source_problem(workspace, error)], None)
+    if not is_known:
+        return refresh(workspace)
+    Workspace.objects.filter(pk=workspace.pk).update(checked_at=Now())
+    return workspace
 
 
 def _is_known_commit(workspace: Workspace) -> bool:
@@ -171,7 +202,10 @@ def _is_known_commit(workspace: Workspace) -> bool:
     if workspace.source != Workspace.Source.GIT or workspace.current is None or workspace.problems:
         return False
     try:
-        return newest_commit(_git_source(workspace)) == workspace.current.label
+        newest = newest_commit(_git_source(workspace), _limits())
+        return newest == workspace.current.label
+    except LimitError:
+        raise
     except SourceError:  # reading it reports the problem
         return False
 
@@ -180,56 +214,17 @@ def _stored_secrets(workspace: Workspace) -> frozenset[str]:
     return frozenset(Secret.objects.filter(workspace=workspace).values_list("name", flat=True))
 
 
-def load(tree: Tree, name: str, stored_secrets: Container[str] = ()) -> Loaded:
-    """The definition in the files of `tree`, with SOPS files decrypted, and all problems."""
-    by_path = {file.path: file.content for file in tree.files}
-    chosen: dict[str, bytes] = {}
-    problems: list[Problem] = []
-    aliases = tree.aliases()
-    selected = _select(by_path, aliases)
-    by_path |= {path: aliases[path].content for path in selected if path in aliases}
-    alone = [path for path in by_path if len(by_path) == 1 and Path(path).suffix in SPECIFICATIONS]
-    for path in selected or alone:
-        try:
-            chosen[path] = sops.decrypt(by_path[path]) if sops.is_encrypted(path) else by_path[path]
-        except SourceError as error:
-            problems.append(Problem(Place(path), "sops", str(error)))
-    loaded = spec.load(
-        chosen,
-        name=name,
-        paths=tree.names,
-        unsafe_templates=settings.STROEM.unsafe_templates,
-        stored_secrets=stored_secrets,
-    )
-    if not chosen and not problems:
-        message = (
-            "the workspace has no workflow files: *.yaml or *.yml, in .workflows/ or beside it"
-        )
-        problems.append(Problem(Place(), "empty", message, "warning"))
-    found = (*problems, *loaded.problems)
-    has_errors = any(problem.severity == "error" for problem in found)
-    return Loaded(None if has_errors else loaded.workspace, found)
-
-
-def _select(by_path: Mapping[str, bytes], aliases: Mapping[str, SourceFile]) -> list[str]:
-    """The workflow files: each once, by its own name rather than that of a link to it."""
-    known = {**by_path, **{path: file.content for path, file in aliases.items()}}
-    found = [*spec.select(known), *spec.select_specifications(known)]
-    seen = {path for path in found if path in by_path}
-    selected = []
-    for path in found:
-        real = aliases[path].path if path in aliases else path
-        if real == path or real not in seen:
-            selected.append(path)
-        seen.add(real)
-    return selected
-
-
 def _read(workspace: Workspace) -> Tree:
     if workspace.source == Workspace.Source.FOLDER:
         path = Path(workspace.location)
-        return read_file(path) if path.is_file() else read_folder(path)
-    return read_git(_git_source(workspace))
+        return read_file(path, _limits()) if path.is_file() else read_folder(path, _limits())
+    return read_git(_git_source(workspace), _limits())
+
+
+def _limits() -> Limits:
+    """Git gets half of the time: what it fetched must be read as well."""
+    given = settings.STROEM.refresh
+    return Limits(given.files, given.workspace_mb * 1_000_000, seconds=given.timeout_s / 2)
 
 
 def _git_source(workspace: Workspace) -> GitSource:
@@ -248,21 +243,6 @@ def _credential(name: str) -> Credential | None:
     return Credential(known.username, known.token, known.key, known.key_path)
 
 
-def _source_problem(workspace: Workspace, message: str) -> Problem:
-    return Problem(Place(workspace.location), "source", message)
-
-
-def _doubts_about_secrets(definition: Definition) -> list[Problem]:
-    """Warnings about secrets and connections that cannot be resolved now; jobs that need them would
-    fail."""
-    try:
-        secrets = resolve(definition.secrets)
-        secret_store.rendered(definition.connections, secrets)
-    except SecretError as error:
-        return [Problem(Place(), "secret", str(error), "warning")]
-    return []
-
-
 def _tools_for_nobody(definition: Definition) -> list[Problem]:
     """Warnings about tasks offered to agents by a server that lets no agent in."""
     if settings.STROEM.mcp.enabled:
@@ -275,41 +255,9 @@ def _tools_for_nobody(definition: Definition) -> list[Problem]:
     ]
 
 
-def _secrets_written_out(definition: Definition) -> list[Problem]:
-    """Warnings about values of secrets repeated outside of `secrets:`, where they cannot be
-    hidden."""
-    found = []
-    for name, value in definition.secrets.items():
-        texts = tuple(
-            text
-            for text in secret_strings(value)
-            if len(text) >= SURELY_SECRET and "{{" not in text
-        )
-        if not texts:
-            continue
-        for kind, things in (("Action", definition.actions), ("Task", definition.tasks)):
-            for owner, thing in things.items():
-                if _mentions(freeze.to_json(thing), texts):
-                    message = (
-                        f"{kind} '{owner}' repeats the value of secret '{name}', so it is"
-                        f" stored in clear; write {{{{ secret.{name} }}}} instead"
-                    )
-                    found.append(Problem(thing.place, "secret-in-clear", message, "warning"))
-    return found
-
-
-def _mentions(tree: Any, texts: tuple[str, ...]) -> bool:
-    stack = [tree]
-    while stack:
-        value = stack.pop()
-        if isinstance(value, str):
-            if any(text in value for text in texts):
-                return True
-        elif isinstance(value, dict):
-            stack.extend(value.values())
-        elif isinstance(value, list):
-            stack.extend(value)
-    return False
+def _source_problem(workspace: Workspace, error: SourceError) -> Problem:
+    code = LIMIT if isinstance(error, LimitError) else "source"
+    return Problem(Place(workspace.location), code, str(error))
 
 
 def _freeze(workspace: Workspace, tree: Tree, definition: Definition) -> Revision:
@@ -356,7 +304,10 @@ def _note(
     }
     if revision is not None:
         values["current"] = revision
-    Workspace.objects.filter(pk=workspace.pk).update(**values)
+    with transaction.atomic():
+        Workspace.objects.filter(pk=workspace.pk).update(**values)
+        if revision is not None:
+            ports.came_into_force(workspace, revision)
     return Workspace.objects.select_related("current").get(pk=workspace.pk)
 
 

@@ -2,59 +2,36 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import subprocess
+from typing import Any
 
-from apps.workspaces.errors import SourceError
+from django.conf import settings
 
-_NAME = re.compile(r"(?:^|/)[^./][^/]*\.sops\.ya?ml$")
-_SOPS_S = 30
-_PASSED_ON = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "GNUPGHOME",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "NO_PROXY",
-)
-_PASSED_ON_FAMILIES = ("SOPS_", "AWS_", "VAULT_", "AZURE_", "GOOGLE_", "CLOUDSDK_")
+from apps.workspaces import programs
+from apps.workspaces.allowances import check_keys
+from apps.workspaces.errors import LimitError, SourceError
+from apps.workspaces.stores import SOPS_KEYS
+from engine.spec.reader import read
 
 
-def is_encrypted(path: str) -> bool:
-    """Whether the name of the file says that SOPS encrypted it."""
-    return _NAME.search(path) is not None
-
-
-def decrypt(content: bytes) -> bytes:
+def decrypt(content: bytes, workspace: str) -> bytes:
     """The clear YAML. Raises SourceError in one sentence; messages of sops never contain clear
     text."""
+    kinds = check_keys(_metadata(content), workspace)
     program = shutil.which("sops")
     if program is None:
         raise SourceError(
             "the file is encrypted with SOPS, and there is no program `sops` on this server;"
             " install it"
         )
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _PASSED_ON or name.startswith(_PASSED_ON_FAMILIES)
-    }
+    variables = {prefix for kind in kinds for prefix in SOPS_KEYS[kind][1]}
+    words = ("--decrypt", "--input-type", "yaml", "--output-type", "yaml", "/dev/stdin")
+    seconds = settings.STROEM.secrets.timeout_s
     try:
-        done = subprocess.run(
-            [program, "--decrypt", "--input-type", "yaml", "--output-type", "yaml", "/dev/stdin"],
-            input=content,
-            capture_output=True,
-            timeout=_SOPS_S,
-            env=environment,
-            check=False,
-        )
+        done = programs.run(program, *words, given=content, variables=variables, seconds=seconds)
     except subprocess.TimeoutExpired:
-        raise SourceError(f"sops did not answer within {_SOPS_S} s") from None
+        raise LimitError(f"sops did not answer within {seconds:g} s") from None
     except OSError as error:
         raise SourceError(f"sops cannot be run: {error.strerror}") from None
     if done.returncode != 0:
@@ -63,3 +40,14 @@ def decrypt(content: bytes) -> bytes:
             f"sops cannot decrypt the file (exit {done.returncode}): {(reason or ['?'])[-1][:300]}"
         )
     return done.stdout
+
+
+def _metadata(content: bytes) -> Any:
+    """What the file says about its keys, as SOPS would read it: a file that two readers could read
+    in two ways is refused."""
+    document = read("", content)
+    if document.problems or document.root is None:
+        why = document.problems[0].message if document.problems else "it is empty"
+        raise SourceError(f"the file cannot be checked before it is decrypted: {why}")
+    plain = document.root.plain()
+    return plain.get("sops") if isinstance(plain, dict) else None

@@ -122,4 +122,4 @@ def duration(given: Given) -> float:
     try:
         return durations.parse(given.node.value).seconds
     except AuthorError as problem:
-        raise Wrong(f"is not a duration: {problem}") from None
+        raise Wrong(f"is not a duration such as 90s or 1h30m: {problem}") from None

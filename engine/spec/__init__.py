@@ -5,7 +5,21 @@ fields, freezing definitions as JSON. Does not belong here: rendering templates 
 files and paths on disk.
 """
 
-from engine.spec.parser import load, select, select_specifications
-from engine.spec.reporting import report
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.spec.parser import load, select, select_specifications
+    from engine.spec.reporting import report
 
 __all__ = ["load", "report", "select", "select_specifications"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when somebody asks: the parser is large, and most commands read no YAML."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "reporting" if name == "report" else "parser"
+    return getattr(import_module(f"{__name__}.{home}"), name)

@@ -11,6 +11,7 @@ from engine import durations
 from engine.durations import Duration
 from engine.errors import AuthorError
 from engine.scripts import Language, language_of_file, languages_of, read_first_line
+from engine.spec.agents import read_limits, read_tools
 from engine.spec.entry import Entry, read_inputs, read_outputs, read_retry, read_umask
 from engine.spec.fields import ACTION_FIELDS, TYPES, FieldRow, Kind
 from engine.spec.model import Action, ActionType, Escalation, Place
@@ -198,20 +199,6 @@ def _read_runtime(entry: Entry) -> str | None:
         return None
 
 
-def _read_tools(entry: Entry) -> tuple[Mapping[str, Any], ...]:
-    found: list[Mapping[str, Any]] = []
-    for index, node in enumerate(entry.items("tools")):
-        tool = Entry(node, f"{entry.subject} tool {index + 1}", entry.problems)
-        tool.refuse_unknown(("task", "mcp"))
-        given = {key: tool.text(key) for key in ("task", "mcp") if tool.get(key)}
-        if isinstance(node.value, dict) and len(given) != 1:
-            message = f"{tool.subject} must have exactly one of 'task' and 'mcp'"
-            entry.problems.error(node.place, "tools", message)
-            given = {}
-        found.append({key: value for key, value in given.items() if value is not None})
-    return tuple(found)
-
-
 def _read_people(entry: Entry) -> dict[str, tuple[str, ...]]:
     people = {"users": entry.texts("users"), "groups": entry.texts("groups")}
     if isinstance(entry.node.value, dict) and not any(people.values()):
@@ -281,7 +268,8 @@ _OWN: Mapping[str, Callable[[Entry], Any]] = {
     "platform": _read_platform,
     "volumes": _read_volumes,
     "retry": read_retry,
-    "tools": _read_tools,
+    "tools": read_tools,
+    "limits": read_limits,
     "approvers": _read_approvers,
     "reminders": _read_reminders,
     "escalation": _read_escalation,

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import PurePosixPath
 
 from engine.scripts import languages_of, read_first_line
+from engine.spec import checks_agents
 from engine.spec.actions import RUNNERS
 from engine.spec.draft import Draft, step_subject
 from engine.spec.fields import ACTION_FIELDS
@@ -15,7 +16,6 @@ from engine.spec.inputs import variable_of
 from engine.spec.model import Action, Place, Problem, Step
 from engine.spec.problems import did_you_mean, error, shorten, warning
 
-_MOST_TURNS = 100
 _MOST_STEP_SECONDS = 86_400
 _MOST_APPROVAL_SECONDS = 30 * 86_400  # people take longer than programs
 _REQUIRED = {
@@ -33,7 +33,7 @@ _MOST_TAGS = 16
 _OF_CONTAINERS = ("workspace", "shm_size", "user", "platform", "pull", "volumes")
 OUR_VARIABLES = frozenset(
     """STROEM_JOB_ID STROEM_TASK_NAME STROEM_STEP_NAME STROEM_WORKSPACE STROEM_ATTEMPT_NUMBER
-    STROEM_OUTPUT_DIR STROEM_INPUT_FILE STROEM_INPUTS_FILE""".split()
+    STROEM_OUTPUT_DIR STROEM_SCHEDULED_AT STROEM_INPUT_FILE STROEM_INPUTS_FILE""".split()
 )
 
 
@@ -320,8 +320,9 @@ def check_task_references(draft: Draft) -> Iterator[Problem]:
 
 def check_approvals(draft: Draft) -> Iterator[Problem]:
     for name, subject, action in draft.actions():
-        if action.type != "approval":
+        if action.type not in ("approval", "agent"):
             continue
+        yield from _too_late(subject, action, partial(draft.in_action, name))
         place = draft.in_action(name, "min_approvals")
         users, groups = action.approvers.get("users", ()), action.approvers.get("groups", ())
         if not 1 <= action.min_approvals <= 100:
@@ -337,62 +338,29 @@ def check_approvals(draft: Draft) -> Iterator[Problem]:
             yield error(place, "approvers", message)
 
 
-def _agents(draft: Draft) -> Iterator[tuple[str, str, Action]]:
-    for name, subject, action in draft.actions():
-        if action.type == "agent":
-            yield name, subject, action
-
-
-def check_agent_limits(draft: Draft) -> Iterator[Problem]:
-    for name, subject, action in _agents(draft):
-        if action.temperature is not None and not 0.0 <= action.temperature <= 2.0:
-            message = f"{subject} temperature must be between 0.0 and 2.0, got {action.temperature}"
-            yield error(draft.in_action(name, "temperature"), "out-of-range", message)
-        if action.max_turns is not None and not 1 <= action.max_turns <= _MOST_TURNS:
+def _too_late(subject: str, action: Action, at: Callable[[str], Place]) -> Iterator[Problem]:
+    """What an approval would do after its time-out."""
+    if action.timeout is None:
+        return
+    latest = max((reminder.seconds for reminder in action.reminders), default=0)
+    after = action.escalation.after.seconds if action.escalation else 0
+    for key, seconds in (("reminders", latest), ("escalation", after)):
+        if seconds >= action.timeout.seconds:
             message = (
-                f"{subject} max_turns must be between 1 and {_MOST_TURNS}, got {action.max_turns}"
+                f"{subject} {key} after {seconds:g}s has no effect: the approval times out after"
+                f" {action.timeout.seconds:g}s"
             )
-            yield error(draft.in_action(name, "max_turns"), "out-of-range", message)
-        if action.max_tokens is not None and action.max_tokens < 1:
-            message = f"{subject} max_tokens must be 1 or more, got {action.max_tokens}"
-            yield error(draft.in_action(name, "max_tokens"), "out-of-range", message)
+            yield warning(at(key), "approvers", message)
 
 
-def check_agent_tools(draft: Draft) -> Iterator[Problem]:
-    kinds = (("task", "task", "tasks"), ("mcp", "MCP server", "mcp_servers"))
-    for name, subject, action in _agents(draft):
-        for index, tool in enumerate(action.tools):
-            for key, words, section in kinds:
-                if key not in tool:
-                    continue
-                place = draft.in_action(name, "tools", index, key)
-                if not tool[key].strip():
-                    yield error(
-                        place, "tools", f"{subject} has a tool with empty {words} reference"
-                    )
-                elif draft.is_complete and not draft.has(section, tool[key]):
-                    hint = did_you_mean(tool[key], draft.sections[section])
-                    message = (
-                        f"{subject} has a tool with non-existent {words}"
-                        f" '{shorten(tool[key])}'{hint}"
-                    )
-                    yield error(place, "tools", message)
-
-
-def check_agent_turns(draft: Draft) -> Iterator[Problem]:
-    for name, subject, action in _agents(draft):
-        if action.max_turns is not None and not action.tools:
-            message = f"{subject} has 'max_turns' but no 'tools' — max_turns has no effect"
-            yield warning(draft.in_action(name, "max_turns"), "tools", message)
-        if action.interactive and not action.tools:
-            message = f"{subject} is interactive but has no 'tools' — it can only ask questions"
-            yield warning(draft.in_action(name, "interactive"), "tools", message)
-        if action.interactive and action.tools and action.max_turns is None:
-            message = f"{subject} is interactive with tools but has no 'max_turns' — 25 is used"
-            yield warning(draft.in_action(name, "interactive"), "tools", message)
+def check_agents(draft: Draft) -> Iterator[Problem]:
+    if any(action.type == "agent" for _, _, action in draft.actions()):
+        for check in checks_agents.CHECKS:
+            yield from check(draft)
 
 
 CHECKS = (
+    check_agents,
     check_required_fields,
     check_script_or_source,
     check_sources,
@@ -408,7 +376,4 @@ CHECKS = (
     check_action_limits,
     check_task_references,
     check_approvals,
-    check_agent_limits,
-    check_agent_tools,
-    check_agent_turns,
 )

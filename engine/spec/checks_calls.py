@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ from engine.spec import inputs
 from engine.spec.checks_reads import reads_input
 from engine.spec.draft import Draft, step_subject, task_subject
 from engine.spec.fields import HOOK_LISTS, PRIMITIVES
-from engine.spec.model import Action, InputField, Place, Problem
+from engine.spec.model import Action, InputField, Place, Problem, Retry
 from engine.spec.problems import did_you_mean, error, shorten, warning
 
 _ADDRESSABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MOST_HINTS = 100
+_ONE_ATTEMPT = "retry has no effect: max_attempts: 1 is the first attempt alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +145,8 @@ def _has_template(value: Any) -> bool:
 def check_input_file(draft: Draft) -> Iterator[Problem]:
     """An input that takes the usual variable with the path of the file of all inputs."""
     message = (
-        f"input '{{}}' takes {INPUT_FILE}; the path of the file that holds all inputs is in"
-        f" {INPUTS_FILE}"
+        f"input '{{}}' is the value of {INPUT_FILE}, which otherwise holds the path of the file"
+        f" with all inputs: read that path from {INPUTS_FILE}"
     )
     for name, task in draft.workspace.tasks.items():
         for key in task.input:
@@ -177,7 +179,7 @@ def check_addresses(draft: Draft) -> Iterator[Problem]:
 
 
 def check_without_effect(draft: Draft) -> Iterator[Problem]:
-    """Keys that are accepted for the sake of other systems' files, and change nothing."""
+    """Keys that are accepted and change nothing, or something else than they seem to."""
     for name, task in draft.workspace.tasks.items():
         if task.mode == "local":
             message = f"{task_subject(name)} mode: local has no effect; all steps run on workers"
@@ -189,6 +191,51 @@ def check_without_effect(draft: Draft) -> Iterator[Problem]:
                 f" '{shorten(action.task)}' declares the fields"
             )
             yield warning(draft.in_action(name, "input"), "no-effect", message)
+        for key, why in _idle_keys(action):
+            yield warning(draft.in_action(name, key), "no-effect", f"{subject} {why}")
+    yield from _idle_steps(draft)
+
+
+def _idle_keys(action: Action) -> Iterator[tuple[str, str]]:
+    if action.type == "script" and action.runner == "local" and "cpu" in action.resources:
+        yield (
+            "resources",
+            "resources.cpu has no effect: it limits containers; num_cpus is what workers pack by",
+        )
+    if action.cmd is not None and action.command:
+        yield "cmd", "cmd has no effect: command takes precedence"
+    if _is_idle(action.retry):
+        yield "retry", _ONE_ATTEMPT
+
+
+def _is_idle(retry: Retry | None) -> bool:
+    return retry is not None and retry.max_attempts == 1 and not retry.rules
+
+
+def _idle_steps(draft: Draft) -> Iterator[Problem]:
+    for task_name, task in draft.workspace.tasks.items():
+        for name, step in task.flow.items():
+            subject, at = step_subject(task_name, name), partial(draft.in_step, task_name, name)
+            if step.when is not None and not step.when.strip():
+                message = f"{subject} when is empty, which means no: the step is always skipped"
+                yield warning(at("when"), "no-effect", message)
+            if _is_idle(step.retry):
+                yield warning(at("retry"), "no-effect", f"{subject} {_ONE_ATTEMPT}")
+            if isinstance(step.for_each, str) and not _may_be_list(step.for_each):
+                message = (
+                    f"{subject} for_each '{shorten(step.for_each)}' is no list: write a list, or a"
+                    " template in {{ }}"
+                )
+                yield error(at("for_each"), "for-each", message)
+
+
+def _may_be_list(text: str) -> bool:
+    if "{{" in text or "{%" in text:
+        return True
+    try:
+        return isinstance(json.loads(text), list)
+    except ValueError:
+        return False
 
 
 CHECKS = (check_calls, check_input_file, check_addresses, check_without_effect)

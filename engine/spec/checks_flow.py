@@ -129,23 +129,6 @@ def _collisions(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
             seen[same] = name
 
 
-def check_webhook_addresses(draft: Draft) -> Iterator[Problem]:
-    """Two webhooks of a workspace cannot share an address."""
-    seen: dict[str, str] = {}
-    for name, trigger in draft.workspace.triggers.items():
-        address = trigger.options.get("name") if trigger.type == "webhook" else None
-        if not address:
-            continue
-        if address in seen:
-            message = (
-                f"Triggers '{seen[address]}' and '{name}' have the same webhook name"
-                f" '{shorten(address)}'"
-            )
-            yield error(draft.at("triggers", name, "name"), "name-collision", message)
-        else:
-            seen[address] = name
-
-
 def _steps(draft: Draft) -> Iterator[tuple[str, str, Step, Action | None]]:
     """(task, name, step, its action if known) of every step."""
     for task_name, task in draft.workspace.tasks.items():
@@ -203,7 +186,7 @@ def check_cycles(draft: Draft) -> Iterator[Problem]:
             shown = " -> ".join(shorten(name) for name in _abridge(cycle))
             message = (
                 f"{task_subject(task_name)} has invalid DAG: Cycle detected in workflow DAG:"
-                f" {shown} (each depends on the next)"
+                f" {shown} (each depends on the next; take one of them out of depends_on)"
             )
             yield error(draft.in_step(task_name, cycle[0], "depends_on"), "cycle", message)
 
@@ -358,7 +341,6 @@ CHECKS = (
     check_spelling,
     check_reserved_names,
     check_collisions,
-    check_webhook_addresses,
     check_step_actions,
     check_dependencies,
     check_cycles,

@@ -1,27 +1,22 @@
-"""Rules about declared inputs, connections, secrets and triggers."""
+"""Rules about declared inputs, connections, and secrets."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
+from dataclasses import dataclass, replace
 
-from engine.errors import AuthorError, InputError
-from engine.spec import cron, inputs
+from engine.errors import InputError
+from engine.spec import inputs
 from engine.spec.draft import Draft, task_subject
 from engine.spec.fields import ALIASES, PRIMITIVES
-from engine.spec.model import InputField, Place, Problem, Trigger
+from engine.spec.model import InputField, Place, Problem
 from engine.spec.problems import did_you_mean, error, shorten, warning
 
 _RESERVED = (*PRIMITIVES, *ALIASES, "array", "object")
 _MOST_HINTS = 100
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_]+")
-_ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
-_SLUG = re.compile(r"[A-Za-z0-9_-]{1,200}")
-_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +93,15 @@ def check_multiple(draft: Draft) -> Iterator[Problem]:
             )
 
 
+def _fits(field: InputField, option: str) -> bool:
+    one = replace(field, required=False, options=None)
+    try:
+        inputs.resolve({"it": one}, {"it": option}, {})
+    except InputError:
+        return False
+    return True
+
+
 def check_options(draft: Draft) -> Iterator[Problem]:
     for declared in _declared(draft):
         field, subject = declared.field, declared.subject
@@ -111,6 +115,10 @@ def check_options(draft: Draft) -> Iterator[Problem]:
             yield warning(place, "options", f"{subject}: options list is empty")
         if "" in field.options:
             yield warning(place, "options", f"{subject}: options list contains an empty string")
+        for option in field.options:
+            if option and not (field.multiple or _fits(field, option)):
+                message = f"{subject}: option '{shorten(option)}' is not of type {field.type}"
+                yield warning(place, "options", message)
         for option, count in Counter(field.options).items():
             if count > 1:
                 yield warning(place, "options", f"{subject}: duplicate option '{shorten(option)}'")
@@ -248,120 +256,6 @@ def check_secrets(draft: Draft) -> Iterator[Problem]:
             yield error(place, "empty-field", f"Secret '{shorten(name)}' has an empty value")
 
 
-def _triggers(draft: Draft, *types: str) -> Iterator[tuple[str, str, Trigger]]:
-    for name, trigger in draft.workspace.triggers.items():
-        if trigger.type in types:
-            yield name, f"Trigger '{shorten(name)}'", trigger
-
-
-def check_trigger_tasks(draft: Draft) -> Iterator[Problem]:
-    if not draft.is_complete:
-        return
-    keys = (("task", "consumer task"), ("target_task", "target task"))
-    for name, subject, trigger in _triggers(draft, "scheduler", "webhook", "event_source"):
-        for key, words in keys:
-            task = trigger.options.get(key)
-            if task is None or draft.has("tasks", task):
-                continue
-            kind = words if trigger.type == "event_source" else "task"
-            hint = did_you_mean(task, draft.sections["tasks"])
-            message = f"{subject} references non-existent {kind} '{shorten(task)}'{hint}"
-            yield error(draft.at("triggers", name, key), "missing-task", message)
-
-
-def check_schedules(draft: Draft) -> Iterator[Problem]:
-    for name, subject, trigger in _triggers(draft, "scheduler"):
-        expression = trigger.options["cron"]
-        if expression is None:
-            continue
-        place = draft.at("triggers", name, "cron")
-        try:
-            cron.times(expression, _ANY_TIME)
-        except cron.NeverFires as wrong:
-            yield warning(place, "cron", f"{subject} never fires: {wrong}")
-        except AuthorError as wrong:
-            message = f"{subject} has invalid cron expression '{shorten(expression)}': {wrong}"
-            yield error(place, "cron", message)
-
-
-def check_time_zones(draft: Draft) -> Iterator[Problem]:
-    for name, subject, trigger in _triggers(draft, "scheduler"):
-        zone = trigger.options["timezone"]
-        if not _is_zone(zone):
-            message = (
-                f"{subject} has invalid timezone '{shorten(zone)}' (must be IANA, e.g.,"
-                " 'Europe/Copenhagen')"
-            )
-            yield error(draft.at("triggers", name, "timezone"), "timezone", message)
-
-
-def _is_zone(name: str) -> bool:
-    if len(name) > 64 or not _ZONE.fullmatch(name):
-        return False
-    try:
-        ZoneInfo(name)
-    except (
-        LookupError,
-        ValueError,
-        OSError,
-    ):  # unknown, malformed, or a directory of the zone tables
-        return False
-    return True
-
-
-def check_webhooks(draft: Draft) -> Iterator[Problem]:
-    for name, subject, trigger in _triggers(draft, "webhook"):
-        address = trigger.options["name"]
-        place = draft.at("triggers", name, "name")
-        if address is None:
-            continue
-        if not address:
-            yield error(place, "webhook", f"{subject} has empty webhook name")
-        elif not _SLUG.fullmatch(address):
-            message = (
-                f"{subject} has invalid webhook name '{shorten(address)}' "
-                "(only alphanumeric, hyphens, and underscores allowed)"
-            )
-            yield error(place, "webhook", message)
-
-
-def check_event_sources(draft: Draft) -> Iterator[Problem]:
-    for name, subject, trigger in _triggers(draft, "event_source"):
-        task = trigger.options["task"]
-        if task is not None and task == trigger.options["target_task"]:
-            message = (
-                f"{subject}: consumer task and target_task cannot be the same ('{shorten(task)}')"
-            )
-            yield error(draft.at("triggers", name, "target_task"), "event-source", message)
-
-
-def check_trigger_inputs(draft: Draft) -> Iterator[Problem]:
-    """A schedule that omits a required input, or gives an undeclared one, fails every time."""
-    hints = _MOST_HINTS
-    for name, subject, trigger in _triggers(draft, "scheduler"):
-        task_name = trigger.options["task"]
-        task = draft.workspace.tasks.get(task_name or "")
-        if task is None:
-            continue
-        for key in trigger.input:
-            if key not in task.input:
-                message = (
-                    f"{subject} gives input '{shorten(key)}', which task '{shorten(task_name)}'"
-                    " does not declare"
-                )
-                if hints > 0:
-                    hints -= 1
-                    message += did_you_mean(key, task.input)
-                yield warning(draft.at("triggers", name, "input", key), "trigger-input", message)
-        for key, field in task.input.items():
-            if field.required and not field.has_default and trigger.input.get(key) is None:
-                message = (
-                    f"{subject} does not give input '{shorten(key)}', which task"
-                    f" '{shorten(task_name)}' requires"
-                )
-                yield warning(draft.at("triggers", name, "input"), "trigger-input", message)
-
-
 CHECKS = (
     check_input_types,
     check_multiple,
@@ -371,10 +265,4 @@ CHECKS = (
     check_connection_types,
     check_connections,
     check_secrets,
-    check_trigger_tasks,
-    check_schedules,
-    check_time_zones,
-    check_webhooks,
-    check_event_sources,
-    check_trigger_inputs,
 )

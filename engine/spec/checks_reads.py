@@ -25,6 +25,10 @@ _SUSPENDED = frozenset(
     url""".split()
 )
 _PARTS: Mapping[str, frozenset[str]] = {"each": frozenset({"item", "index", "total"})}
+_OF_TRIGGERS = {
+    "trigger": frozenset({"name", "type", "workspace"}),
+    "job": (_END_OF_JOB | {"input", "output"}) - {"failed_steps", "url"},
+}
 _OF_STEPS = frozenset({"output", "error"})
 
 
@@ -63,7 +67,7 @@ class Reads:
         return frozenset(
             str(trigger.options.get(key))
             for trigger in triggers
-            if trigger.type != "scheduler"
+            if trigger.type in ("webhook", "event_source")
             for key in ("task", "target_task")
         )
 
@@ -83,7 +87,7 @@ class Reads:
         for path in sorted(templating.references(site.text).paths):
             root, part = path[0], path[1] if len(path) > 1 else None
             if root == "secrets":
-                message = f"{reads} 'secrets': write 'secret' (did you mean 'secret'?)"
+                message = f"{reads} 'secrets', which does not exist (did you mean 'secret'?)"
                 yield warning(site.place, "unknown-name", message)
             if part is None:
                 continue
@@ -157,6 +161,8 @@ class Reads:
         known = _PARTS.get(root)
         if site.reader == "hook" and root == "hook":
             known = _SUSPENDED if site.event == "on_suspended" else _END_OF_JOB
+        elif site.subject.startswith("Trigger "):
+            known = _OF_TRIGGERS.get(root)
         elif known is None and site.reader == "step":
             known = _OF_STEPS if root in self._steps_of(site.task) else None
         if known is not None and part not in known and part != "artifacts":

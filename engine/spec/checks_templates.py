@@ -4,7 +4,7 @@ into code.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from engine import dag, templating
 from engine.spec.actions import LANGUAGES
@@ -19,7 +19,16 @@ _BUDGET_PER_FILE = 15_000  # letters in tags, about a third of a second of work
 _MOST_STEPS = 2000  # in a larger flow, reads of outputs that may not exist yet go unchecked
 _SECRETS = ("secret", "secrets")
 _STATE = ("state", "global_state")  # reported as not built
-_ROOTS = {"hook": ("hook", *_SECRETS), "default": _SECRETS, "workspace": _SECRETS}
+_ROOTS = {
+    "hook": ("hook", *_SECRETS),
+    "default": _SECRETS,
+    "tool": ("call", "input"),
+    "workspace": _SECRETS,
+    "scheduler": ("scheduled_at", "previous_at", "trigger", *_SECRETS),
+    "webhook": ("body", "headers", "method", "query", "delivery_id", "trigger", *_SECRETS),
+    "event_source": ("event", "trigger", *_SECRETS),
+    "job": ("job", "trigger", *_SECRETS),
+}
 _JSON = ("json", "json_encode")
 _SAFE_TYPES = ("integer", "number", "boolean", "date", "datetime")
 _NO_TEMPLATE = "; if this is no template, write {% raw %} before it and {% endraw %} after it"
@@ -118,11 +127,16 @@ def _check_names(draft: Draft, site: Site, reaches: Mapping[str, _Reach]) -> Ite
     for name in names if known else ():
         if name not in known:
             known = tuple(root for root in known if root != "secrets")
-            there = "'hook' and 'secret' are" if site.reader == "hook" else "'secret' is"
+            there = _listed(known)
             message = (
                 f"{site.subject} {site.what} reads '{shorten(name)}', but only {there} known here"
             )
             yield warning(site.place, "unknown-name", message + did_you_mean(name, known))
+
+
+def _listed(names: Sequence[str]) -> str:
+    *first, last = (f"'{name}'" for name in names)
+    return f"{', '.join(first)} and {last} are" if first else f"{last} is"
 
 
 def _check_step_name(site: Site, name: str, reach: _Reach) -> Iterator[Problem]:

@@ -147,7 +147,7 @@ def listed(names: tuple[str, ...]) -> str:
 def check_trials(draft: Draft) -> Iterator[Problem]:
     for task in draft.workspace.tasks.values():
         loops = sum(step.for_each is not None for step in task.flow.values())
-        if is_endless(task.workflow_actions, len(task.flow), loops):
+        if task.workflow_actions and is_endless(task.workflow_actions, len(task.flow), loops):
             yield error(task.workflow_actions[0].place, "too-many", TOO_MANY_TRIALS)
 
 

@@ -3,7 +3,7 @@
 Names (`jan`, `MON`), lists, ranges, steps, `*`, `?`, `L` (last day of the month; `5L` last Friday),
 `L-3`, `15W` (nearest weekday) and `5#2` (second Friday). Sunday is 0 or 7. cronsim computes when an
 expression fires. This module adds error messages that name the wrong part, and syntax that cronsim
-lacks: `?`, `fri-sun`, `friL`, `L-3` and `15W`.
+lacks: `?`, `fri-sun`, `friL`, `L-3`, `15W`, and nicknames such as `@daily`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,15 @@ from engine.spec.problems import shorten
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _EVERY = ("*", "?")
+NICKNAMES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
 
 
 class NeverFires(AuthorError):
@@ -62,9 +71,7 @@ _BEFORE_LAST = _Field("number of days before the last", 1, 30)
 def times(text: str, after: datetime) -> Iterator[datetime]:
     """When the expression fires after a time, in that time's zone. If both day fields are
     restricted, either may match. Raises AuthorError that names the wrong part, or NeverFires."""
-    if len(text) > 500:
-        raise AuthorError("it is longer than 500 characters")
-    parts = text.split()
+    parts = _parts(text)
     if len(parts) not in (5, 6):
         raise AuthorError(
             f"it has {len(parts)} fields; it needs five (minute hour day month weekday), or six"
@@ -79,6 +86,26 @@ def times(text: str, after: datetime) -> Iterator[datetime]:
         return _Times(" ".join(fields), after, days)
     except CronSimError:
         raise NeverFires(f"no month has the day that '{shorten(text)}' names") from None
+
+
+def explain(text: str) -> str:
+    """What the expression means, in words; itself where they are not known. It must be valid."""
+    try:
+        return CronSim(" ".join(_parts(text)).replace("?", "*"), datetime(2000, 1, 1)).explain()  # noqa: DTZ001
+    except CronSimError:
+        return text
+
+
+def _parts(text: str) -> list[str]:
+    if len(text) > 500:
+        raise AuthorError("it is longer than 500 characters")
+    if text.strip().startswith("@"):
+        nickname = text.strip().lower()
+        if nickname not in NICKNAMES:
+            known = ", ".join(NICKNAMES)
+            raise AuthorError(f"'{shorten(nickname, 20)}' is not one of {known}")
+        return NICKNAMES[nickname].split()
+    return text.split()
 
 
 class _Days:
@@ -108,6 +135,18 @@ class _Times(CronSim):
         if days.before_last or days.near:
             known = CronSimField.DAY.parse(days.known) if days.known else set()
             self.days = cast(set[int], known)
+
+    def advance_hour(self) -> bool:
+        """As cronsim's, but from one full hour to the next: where the clock changes by half an
+        hour, sixty minutes later is the middle of an hour."""
+        if self.dt.hour in self.hours:
+            return False
+        self.dt = self.dt.replace(minute=0, second=0)
+        while self.dt.hour not in self.hours:
+            self.tick(seconds=(60 - self.dt.minute) * 60)
+            if self.dt.hour == 0:
+                break
+        return True
 
     def match_dom(self, d: date) -> bool:
         last = calendar.monthrange(d.year, d.month)[1]

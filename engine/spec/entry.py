@@ -167,7 +167,7 @@ class Entry:
         try:
             return durations.parse(value)
         except AuthorError as wrong:
-            self.complain(key, f"is not a duration: {wrong}", "duration")
+            self.complain(key, f"is not a duration such as 90s, 15m or 1h30m: {wrong}", "duration")
             return None
 
     # -- collections

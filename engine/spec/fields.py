@@ -155,13 +155,16 @@ _ROWS = (
     FieldRow("max_turns", _AGENT, "whole"),
     FieldRow("interactive", _AGENT, "flag"),
     FieldRow("tools", _AGENT, "own"),
+    FieldRow("limits", _AGENT, "own"),
     # approval
     FieldRow("message", _APPROVAL, "text"),
-    FieldRow("approvers", _APPROVAL, "own"),
-    FieldRow("min_approvals", _APPROVAL, "whole"),
-    FieldRow("separation", _APPROVAL, "flag"),
-    FieldRow("reminders", _APPROVAL, "own"),
-    FieldRow("escalation", _APPROVAL, "own"),
+    # whoever asks people: approvals, and agents for their tools and questions
+    FieldRow("approvers", _APPROVAL | _AGENT, "own"),
+    FieldRow("min_approvals", _APPROVAL | _AGENT, "whole"),
+    FieldRow("separation", _APPROVAL | _AGENT, "flag"),
+    FieldRow("reminders", _APPROVAL | _AGENT, "own"),
+    FieldRow("escalation", _APPROVAL | _AGENT, "own"),
+    FieldRow("ask_timeout", _AGENT, "duration"),
 )  # fmt: skip
 
 ACTION_FIELDS: Mapping[str, FieldRow] = {row.name: row for row in _ROWS}
@@ -175,7 +178,7 @@ STEP_FIELDS = (
 TASK_FIELDS = (
     "name", "description", "folder", "mode", "input", "flow", "timeout", "retry", "on_success",
     "on_error",
-    "on_suspended", "on_cancel", "priority", "max_concurrent_jobs", "workflow_actions",
+    "on_suspended", "on_cancel", "priority", "max_concurrent_jobs", "manual", "workflow_actions",
     "slurm_schedulers", "mcp",
 )  # fmt: skip
 HOOK_LISTS = ("on_success", "on_error", "on_suspended", "on_cancel")

@@ -12,7 +12,7 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
-from engine.spec.model import Action, Hooks, Task, Workspace
+from engine.spec.model import Action, Hooks, InputField, Task, Trigger, Workspace
 
 _PLAIN = frozenset((str, int, float, bool, NoneType))
 
@@ -53,8 +53,16 @@ def task_from_json(data: Mapping[str, Any]) -> Task:
     return cast(Task, _revive(Task, data))
 
 
+def field_from_json(data: Mapping[str, Any]) -> InputField:
+    return cast(InputField, _revive(InputField, data))
+
+
 def hooks_from_json(data: Mapping[str, Any]) -> Hooks:
     return cast(Hooks, _revive(Hooks, data))
+
+
+def trigger_from_json(data: Mapping[str, Any]) -> Trigger:
+    return cast(Trigger, _revive(Trigger, data))
 
 
 def workspace_from_json(data: Mapping[str, Any]) -> Workspace:

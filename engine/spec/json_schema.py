@@ -7,11 +7,11 @@ what the YAML extensions of editors know best. A null counts as an absent key, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from engine import VERSION
-from engine.spec import actions, connections, meanings, schedulers, slurm, tasks
+from engine.agents.limits import AT_LIMIT, MOST_TURNS
+from engine.spec import actions, connections, meanings, schedulers, slurm, tasks, triggers
 from engine.spec.fields import (
     ACTION_FIELDS,
     ALIASES,
@@ -22,150 +22,120 @@ from engine.spec.fields import (
     TYPES,
     FieldRow,
 )
-from engine.spec.model import InputField
-
-Schema = dict[str, Any]
-_SCALARS = ["string", "number", "boolean"]
-_ANYTHING: Schema = {}
-_TEXT: Schema = {"type": ["string", "null"]}
-_LOOSE: Schema = {"type": [*_SCALARS, "null"]}
-_FLAG: Schema = {"type": ["boolean", "null"]}
-_NUMBER: Schema = {"type": ["number", "null"]}
-_TEXTS: Schema = {"type": ["array", "null"], "items": {"type": _SCALARS}}
-_TEXT_MAPPING: Schema = {"type": ["object", "null"], "additionalProperties": {"type": _SCALARS}}
-_VALUES: Schema = {"type": ["object", "null"]}
-_DURATION: Schema = {
-    "type": ["integer", "string", "null"],
-    "exclusiveMinimum": 0,
-    "pattern": r"^\s*([0-9]+|([0-9]+[dhms])+)\s*$",
-}
-_UMASK: Schema = {"type": ["string", "integer", "null"], "pattern": "^(0o)?[0-7]{1,4}$"}
-
-
-# -- pieces
-
-
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/definitions/{name}"}
-
-
-def _whole(low: int | None = None, high: int | None = None) -> Schema:
-    limits = {"minimum": low, "maximum": high}
-    given = {key: limit for key, limit in limits.items() if limit is not None}
-    return {"type": ["integer", "null"], **given}
-
-
-def _choice(words: Iterable[str]) -> Schema:
-    return {"enum": [*words, None]}
-
-
-def _list(item: Schema) -> Schema:
-    return {"type": ["array", "null"], "items": item}
-
-
-def _by_name(item: Schema) -> Schema:
-    return {"type": ["object", "null"], "additionalProperties": item}
-
-
-def _closed(properties: Mapping[str, Schema], needed: Iterable[str] = ()) -> Schema:
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        **_needing(needed),
-        "additionalProperties": False,
-    }
-
-
-def _needing(keys: Iterable[str]) -> Schema:
-    """Required keys; one that is null is missing."""
-    keys = list(keys)
-    if not keys:
-        return {}
-    return {
-        "required": keys,
-        "allOf": [{"properties": {key: {"not": {"type": "null"}}}} for key in keys],
-    }
-
-
-def _if_type(name: str, shape: Schema) -> Schema:
-    return {"if": {"properties": {"type": {"const": name}}, "required": ["type"]}, "then": shape}
-
-
-def _optional(shape: Schema) -> Schema:
-    return {"anyOf": [shape, {"type": "null"}]}
-
-
-def _described(words: Mapping[str, str], properties: Mapping[str, Schema]) -> dict[str, Schema]:
-    return {key: {"description": words[key], **shape} for key, shape in properties.items()}
-
-
-# -- shapes of each key
+from engine.spec.schema_pieces import (
+    ANYTHING,
+    DURATION,
+    FLAG,
+    LOOSE,
+    NUMBER,
+    SCALARS,
+    TEXT,
+    TEXT_MAPPING,
+    TEXTS,
+    UMASK,
+    VALUES,
+    Schema,
+    by_name,
+    choice,
+    closed,
+    described,
+    if_type,
+    list_of,
+    needing,
+    optional,
+    ref,
+    whole,
+)
+from engine.webhooks import VERIFICATIONS
 
 _KINDS: Mapping[str, Schema] = {
-    "text": _TEXT,
-    "texts": _TEXTS,
-    "text mapping": _TEXT_MAPPING,
-    "flag": _FLAG,
-    "whole": _whole(),
-    "number": _NUMBER,
-    "duration": _DURATION,
+    "text": TEXT,
+    "texts": TEXTS,
+    "text mapping": TEXT_MAPPING,
+    "flag": FLAG,
+    "whole": whole(),
+    "number": NUMBER,
+    "duration": DURATION,
 }
-_PEOPLE = {"users": _TEXTS, "groups": _TEXTS}
-_INPUTS = _by_name(_ref("field"))
-_OUTPUTS = _by_name(
-    _closed(
+_PEOPLE = {"users": TEXTS, "groups": TEXTS}
+_INPUTS = by_name(ref("field"))
+_OUTPUTS = by_name(
+    closed(
         {
             "type": {"enum": list(OUTPUT_TYPES)},
-            "description": _TEXT,
-            "required": _FLAG,
-            "default": _ANYTHING,
-            "options": _list(_ANYTHING),
+            "description": TEXT,
+            "required": FLAG,
+            "default": ANYTHING,
+            "options": list_of(ANYTHING),
         },
         needed=("type",),
     )
 )
 _OWN: Mapping[str, Schema] = {
-    "type": _TEXT,
+    "type": TEXT,
     "input": _INPUTS,
     "output": _OUTPUTS,
-    "script": _TEXT,
-    "runner": _choice(actions.RUNNERS),
-    "language": _choice(actions.LANGUAGES),
-    "umask": _UMASK,
+    "script": TEXT,
+    "runner": choice(actions.RUNNERS),
+    "language": choice(actions.LANGUAGES),
+    "umask": UMASK,
     "manifest": {"type": ["object", "null"]},
-    "resources": _optional(
-        _closed(
+    "resources": optional(
+        closed(
             {
-                "cpu": _LOOSE,
-                "memory": _LOOSE,
-                "num_cpus": _whole(1, 100_000),
-                "num_gpus": _whole(0, 10_000),
-                "num_nodes": _whole(1, 100_000),
-                "runtime": _LOOSE,
+                "cpu": LOOSE,
+                "memory": LOOSE,
+                "num_cpus": whole(1, 100_000),
+                "num_gpus": whole(0, 10_000),
+                "num_nodes": whole(1, 100_000),
+                "runtime": LOOSE,
             }
         )
     ),
-    "shm_size": _LOOSE,
-    "user": _LOOSE,
-    "platform": _LOOSE,
-    "volumes": _TEXT_MAPPING,
-    "retry": _optional(_ref("retry")),
-    "tools": _list({"type": "object"}),
-    "approvers": _optional(_closed(_PEOPLE)),
-    "reminders": _list({**_DURATION, "type": ["integer", "string"]}),
-    "escalation": _optional(_closed({"after": _DURATION, **_PEOPLE}, needed=("after",))),
+    "shm_size": LOOSE,
+    "user": LOOSE,
+    "platform": LOOSE,
+    "volumes": TEXT_MAPPING,
+    "retry": optional(ref("retry")),
+    "tools": list_of(
+        closed(
+            {
+                "task": TEXT,
+                "mcp": TEXT,
+                "approval": {
+                    "anyOf": [choice(("never", "always")), closed({"when": LOOSE}, ("when",))]
+                },
+                "idempotent": FLAG,
+            }
+        )
+    ),
+    "limits": optional(
+        closed(
+            {
+                "turns": whole(1, MOST_TURNS),
+                "tokens": whole(1),
+                "cost": NUMBER,
+                "tool_calls": whole(0),
+                "time": DURATION,
+                "at_limit": choice(AT_LIMIT),
+            }
+        )
+    ),
+    "approvers": optional(closed(_PEOPLE)),
+    "reminders": list_of({**DURATION, "type": ["integer", "string"]}),
+    "escalation": optional(closed({"after": DURATION, **_PEOPLE}, needed=("after",))),
 }
 
 
 def _shape(row: FieldRow) -> Schema:
     if row.kind == "own":
         return _OWN[row.name]
-    return _choice(row.choices) if row.kind == "choice" else _KINDS[row.kind]
+    return choice(row.choices) if row.kind == "choice" else _KINDS[row.kind]
 
 
 def _fields_of(action_type: str) -> dict[str, Schema]:
     rows = [row for row in ACTION_FIELDS.values() if action_type in row.types]
-    return _described(meanings.ACTION, {row.name: _shape(row) for row in rows})
+    return described(meanings.ACTION, {row.name: _shape(row) for row in rows})
 
 
 def _with_type(beside: Mapping[str, Schema]) -> Schema:
@@ -175,7 +145,7 @@ def _with_type(beside: Mapping[str, Schema]) -> Schema:
         "required": ["type"],
         "properties": {"type": {"description": meanings.ACTION["type"], "enum": list(TYPES)}},
         "allOf": [
-            _if_type(
+            if_type(
                 action_type,
                 {
                     "properties": {**_fields_of(action_type), **beside},
@@ -188,30 +158,30 @@ def _with_type(beside: Mapping[str, Schema]) -> Schema:
 
 
 _STEP: Mapping[str, Schema] = {
-    "action": _TEXT,
-    "name": _TEXT,
-    "description": _TEXT,
-    "depends_on": _TEXTS,
-    "input": _VALUES,
-    "when": _LOOSE,
+    "action": TEXT,
+    "name": TEXT,
+    "description": TEXT,
+    "depends_on": TEXTS,
+    "input": VALUES,
+    "when": LOOSE,
     "for_each": {"type": ["string", "array", "null"], "maxItems": tasks.MOST_ITEMS},
-    "sequential": _FLAG,
-    "max_parallel": _whole(1, tasks.MOST_ITEMS),
-    "continue_on_failure": _FLAG,
-    "timeout": _DURATION,
-    "retry": _optional(_ref("retry")),
-    "tags": _TEXTS,
-    "on_worker_lost": _choice(("fail", "retry")),
-    "scheduler": _TEXT,
-    "priority": _whole(-tasks.MOST_PRIORITY, tasks.MOST_PRIORITY),
-    "umask": _UMASK,
+    "sequential": FLAG,
+    "max_parallel": whole(1, tasks.MOST_ITEMS),
+    "continue_on_failure": FLAG,
+    "timeout": DURATION,
+    "retry": optional(ref("retry")),
+    "tags": TEXTS,
+    "on_worker_lost": choice(("fail", "retry")),
+    "scheduler": TEXT,
+    "priority": whole(-tasks.MOST_PRIORITY, tasks.MOST_PRIORITY),
+    "umask": UMASK,
 }
 
 
 def _describe_step() -> Schema:
     """`action`, or `type` with the keys of an action; there `input` declares fields and holds
     values."""
-    known = _described(meanings.STEP, {key: _STEP[key] for key in STEP_FIELDS})
+    known = described(meanings.STEP, {key: _STEP[key] for key in STEP_FIELDS})
     beside = {key: shape for key, shape in known.items() if key != "action"}
     return {
         "type": "object",
@@ -220,203 +190,182 @@ def _describe_step() -> Schema:
         "else": {
             "properties": {**known, "type": {"type": "null"}},
             "additionalProperties": False,
-            **_needing(("action",)),
+            **needing(("action",)),
         },
     }
 
 
-_HOOKS: Mapping[str, Schema] = dict.fromkeys(HOOK_LISTS, _list(_ref("hook")))
+_HOOKS: Mapping[str, Schema] = dict.fromkeys(HOOK_LISTS, list_of(ref("hook")))
 _TASK: Mapping[str, Schema] = {
-    "name": _TEXT,
-    "description": _TEXT,
-    "folder": _TEXT,
-    "mode": _choice(("distributed", "local")),
+    "name": TEXT,
+    "description": TEXT,
+    "folder": TEXT,
+    "mode": choice(("distributed", "local")),
     "input": _INPUTS,
-    "flow": {"type": "object", "minProperties": 1, "additionalProperties": _ref("step")},
-    "timeout": _DURATION,
-    "retry": _optional(_ref("retry")),
+    "flow": {"type": "object", "minProperties": 1, "additionalProperties": ref("step")},
+    "timeout": DURATION,
+    "retry": optional(ref("retry")),
     **_HOOKS,
-    "priority": _whole(-tasks.MOST_PRIORITY, tasks.MOST_PRIORITY),
-    "max_concurrent_jobs": _whole(1, 100_000),
-    "workflow_actions": _list(_ref("workflow_action")),
-    "slurm_schedulers": _by_name(_ref("scheduler")),
-    "mcp": _FLAG,
+    "priority": whole(-tasks.MOST_PRIORITY, tasks.MOST_PRIORITY),
+    "max_concurrent_jobs": whole(1, 100_000),
+    "manual": FLAG,
+    "workflow_actions": list_of(ref("workflow_action")),
+    "slurm_schedulers": by_name(ref("scheduler")),
+    "mcp": FLAG,
 }
-_FIELD = _closed(
+_FIELD = closed(
     {
         # a type of connection is a type too: what is none of these is looked up
         "type": {"anyOf": [{"enum": [*PRIMITIVES, *ALIASES]}, {"type": "string"}]},
-        "name": _TEXT,
-        "description": _TEXT,
-        "required": _FLAG,
-        "secret": _FLAG,
-        "default": _ANYTHING,
-        "options": _TEXTS,
-        "allow_custom": _FLAG,
-        "multiple": _FLAG,
-        "order": _whole(),
+        "name": TEXT,
+        "description": TEXT,
+        "required": FLAG,
+        "secret": FLAG,
+        "default": ANYTHING,
+        "options": TEXTS,
+        "allow_custom": FLAG,
+        "multiple": FLAG,
+        "order": whole(),
     },
     needed=("type",),
 )
-_RETRY = _closed(
+_RETRY = closed(
     {
-        "max_attempts": _whole(1, 10),
-        "delay": _DURATION,
-        "backoff": _choice(("fixed", "exponential")),
-        "jitter": _FLAG,
+        "max_attempts": whole(1, 10),
+        "delay": DURATION,
+        "backoff": choice(("fixed", "exponential")),
+        "jitter": FLAG,
     }
 )
 _RUN: Mapping[str, Schema] = {"commands": {"type": ["array", "null"], "items": {"type": "string"}}}
 _NODES: Mapping[str, Schema] = {
-    "scheduler": _TEXT,
-    "scheduler_type": _choice(("slurm",)),
-    "num_allocations": _whole(1, 10_000),
-    "start_one_worker_per_node": _FLAG,
-    "max_parallel_jobs": _whole(1, 10_000),
+    "scheduler": TEXT,
+    "scheduler_type": choice(("slurm",)),
+    "num_allocations": whole(1, 10_000),
+    "start_one_worker_per_node": FLAG,
+    "max_parallel_jobs": whole(1, 10_000),
 }
-_DOING: Mapping[str, Schema] = {"action_type": _choice(slurm.ACTION_TYPES), **_RUN, **_NODES}
-_WORKFLOW_ACTION = _closed(
+_DOING: Mapping[str, Schema] = {"action_type": choice(slurm.ACTION_TYPES), **_RUN, **_NODES}
+_WORKFLOW_ACTION = closed(
     {
-        "name": _TEXT,
+        "name": TEXT,
         "trigger_type": {"enum": list(slurm.TRIGGERS)},
-        "jobs": _TEXTS,
-        "job_name_regexes": _TEXTS,
-        "persistent": _FLAG,
-        "do": {
-            "type": ["array", "null"],
-            "minItems": 1,
-            "items": _closed(_DOING, ("action_type",)),
-        },
-        "barrier": _FLAG,
-        "needs": _TEXTS,
-        "when": _LOOSE,
-        "retry": _optional(_ref("retry")),
-        "timeout": _DURATION,
-        "rerun": _choice(("always", "affected", "never")),
-        "on_failure": _choice(("ignore", "fail_job")),
-        "where": _choice(slurm.PLACES),
+        "jobs": TEXTS,
+        "job_name_regexes": TEXTS,
+        "persistent": FLAG,
+        "do": {"type": ["array", "null"], "minItems": 1, "items": closed(_DOING, ("action_type",))},
+        "barrier": FLAG,
+        "needs": TEXTS,
+        "when": LOOSE,
+        "retry": optional(ref("retry")),
+        "timeout": DURATION,
+        "rerun": choice(("always", "affected", "never")),
+        "on_failure": choice(("ignore", "fail_job")),
+        "where": choice(slurm.PLACES),
         **_DOING,
     },
     needed=("trigger_type",),
 )
-_SCHEDULER = _closed(
+_SCHEDULER = closed(
     {
-        **dict.fromkeys(schedulers.TEXTS, _LOOSE),
-        "nodes": _whole(1, 100_000),
-        "ntasks_per_node": _whole(1, 100_000),
-        "setup": {"type": ["string", "array", "null"], "items": {"type": _SCALARS}},
-        "pass_env": {"type": ["string", "array", "null"], "items": {"type": _SCALARS}},
+        **dict.fromkeys(schedulers.TEXTS, LOOSE),
+        "nodes": whole(1, 100_000),
+        "ntasks_per_node": whole(1, 100_000),
+        "setup": {"type": ["string", "array", "null"], "items": {"type": SCALARS}},
+        "pass_env": {"type": ["string", "array", "null"], "items": {"type": SCALARS}},
     },
     needed=("account",),
 )
-_PROPERTY = _closed(
+_PROPERTY = closed(
     {
         "type": {"enum": [*PRIMITIVES, *ALIASES]},
-        "required": _FLAG,
-        "default": _ANYTHING,
-        "secret": _FLAG,
-        "description": _TEXT,
+        "required": FLAG,
+        "default": ANYTHING,
+        "secret": FLAG,
+        "description": TEXT,
     },
     needed=("type",),
 )
-_SERVER = _closed(
+_SERVER = closed(
     {
         "transport": {"enum": list(connections.TRANSPORTS)},
-        "command": _TEXT,
-        "args": _TEXTS,
-        "env": _TEXT_MAPPING,
-        "url": _TEXT,
-        "auth_token": _TEXT,
-        "timeout_secs": _whole(1, 3600),
+        "command": TEXT,
+        "args": TEXTS,
+        "env": TEXT_MAPPING,
+        "url": TEXT,
+        "auth_token": TEXT,
+        "timeout_secs": whole(1, 3600),
     },
     needed=("transport",),
 )
 _TRIGGER_KEYS: Mapping[str, Schema] = {
-    "type": _TEXT,
-    "enabled": _FLAG,
-    "input": _VALUES,
-    "cron": _TEXT,
-    "task": _TEXT,
-    "timezone": _TEXT,
-    "concurrency": _choice(("allow", "skip", "cancel_previous")),
-    "force_refresh": _FLAG,
-    "name": _TEXT,
-    "secret": _TEXT,
-    "mode": _choice(("sync", "async")),
-    "timeout_secs": _whole(1, 300),
-    "target_task": _TEXT,
-    "env": _TEXT_MAPPING,
-    "restart_policy": _choice(("always", "on_failure", "never")),
-    "backoff_secs": _whole(1),
-    "max_in_flight": _whole(1),
+    "type": TEXT,
+    "enabled": FLAG,
+    "input": VALUES,
+    "task": TEXT,
+    "idempotency_key": TEXT,
+    "idempotency_window": DURATION,
+    "concurrency": choice(triggers.CONCURRENCY),
+    "debounce": DURATION,
+    "force_refresh": FLAG,
+    "cron": TEXT,
+    "timezone": TEXT,
+    "catch_up": choice(triggers.CATCH_UP),
+    "catch_up_window": DURATION,
+    "jitter": DURATION,
+    "name": TEXT,
+    "secret": TEXT,
+    "verify": choice(VERIFICATIONS),
+    "secret_in_query": FLAG,
+    "allow_get": FLAG,
+    "filter": LOOSE,
+    "mode": choice(("sync", "async")),
+    "timeout_secs": whole(1, 300),
+    "target_task": TEXT,
+    "env": TEXT_MAPPING,
+    "restart_policy": choice(("always", "on_failure", "never")),
+    "backoff_secs": whole(1),
+    "max_in_flight": whole(1),
+    "on_job": closed(
+        {
+            "task": TEXT,
+            "status": {
+                "anyOf": [
+                    choice(triggers.ENDS),
+                    {"type": "array", "items": {"enum": list(triggers.ENDS)}},
+                ]
+            },
+        },
+        needed=("task",),
+    ),
 }
 _TRIGGER: Schema = {
     "type": "object",
     "required": ["type"],
-    "properties": {"type": {"enum": list(connections.TRIGGER_TYPES)}},
+    "properties": {"type": {"enum": list(triggers.TYPES)}},
     "allOf": [
-        _if_type(
+        if_type(
             trigger_type,
             {
                 "properties": {key: _TRIGGER_KEYS[key] for key in keys},
                 "additionalProperties": False,
-                **_needing(connections.REQUIRED_OF_TRIGGERS[trigger_type]),
+                **needing(triggers.REQUIRED[trigger_type]),
             },
         )
-        for trigger_type, keys in connections.TRIGGER_FIELDS.items()
+        for trigger_type, keys in triggers.FIELDS.items()
     ],
 }
 _SECTIONS: Mapping[str, Schema] = {
-    "secrets": _by_name(_ANYTHING),
-    "connection_types": _by_name({"type": "object", "additionalProperties": _PROPERTY}),
-    "connections": _by_name({"type": "object"}),
-    "actions": _by_name(_ref("action")),
-    "tasks": _by_name(_ref("task")),
-    "triggers": _by_name(_TRIGGER),
-    "mcp_servers": _by_name(_SERVER),
-    "slurm_schedulers": _by_name(_ref("scheduler")),
-    "settings": _optional(_closed({"unsafe_templates": {"enum": ["warn", "refuse"]}})),
+    "secrets": by_name(ANYTHING),
+    "connection_types": by_name({"type": "object", "additionalProperties": _PROPERTY}),
+    "connections": by_name({"type": "object"}),
+    "actions": by_name(ref("action")),
+    "tasks": by_name(ref("task")),
+    "triggers": by_name(_TRIGGER),
+    "mcp_servers": by_name(_SERVER),
+    "slurm_schedulers": by_name(ref("scheduler")),
+    "settings": optional(closed({"unsafe_templates": {"enum": ["warn", "refuse"]}})),
 }
-
-
-_TYPES: Mapping[str, Schema] = {
-    "integer": {"type": "integer"},
-    "number": {"type": "number"},
-    "boolean": {"type": "boolean"},
-    "date": {"type": "string", "format": "date"},
-    "datetime": {"type": "string", "format": "date-time"},
-}
-
-
-def describe_fields(fields: Mapping[str, InputField]) -> Schema:
-    """The schema of an object with these input fields, for callers that know no YAML."""
-    return {
-        "type": "object",
-        "properties": {name: _describe_field(field) for name, field in fields.items()},
-        "required": [
-            name for name, field in fields.items() if field.required and not field.has_default
-        ],
-        "additionalProperties": False,
-    }
-
-
-def _describe_field(field: InputField) -> Schema:
-    shape: Schema = dict(_TYPES.get(field.type, {"type": "string"}))
-    if field.type not in PRIMITIVES:
-        shape["description"] = f"Name of a connection of type {field.type}"
-    if field.options and not field.allow_custom and shape == {"type": "string"}:
-        shape["enum"] = list(field.options)
-    if field.multiple:
-        shape = {"type": "array", "items": shape}
-    if text := field.description or field.name:
-        shape["description"] = text
-    if field.has_default and not field.secret and not _is_rendered(field.default):
-        shape["default"] = field.default
-    return shape
-
-
-def _is_rendered(default: Any) -> bool:
-    return isinstance(default, str) and "{" in default
 
 
 def build() -> Schema:
@@ -426,15 +375,15 @@ def build() -> Schema:
         "$id": f"urn:stroem:{VERSION}:workflow",
         "title": f"Stroem workflow file, version {VERSION}",
         "type": ["object", "null"],
-        "properties": _described(meanings.TOP, {**_SECTIONS, **_HOOKS}),
+        "properties": described(meanings.TOP, {**_SECTIONS, **_HOOKS}),
         "additionalProperties": False,
         "definitions": {
             "action": _with_type({}),
             "step": _describe_step(),
-            "task": _closed(_described(meanings.TASK, _TASK), needed=("flow",)),
+            "task": closed(described(meanings.TASK, _TASK), needed=("flow",)),
             "field": _FIELD,
             "retry": _RETRY,
-            "hook": _closed({"action": _TEXT, "input": _VALUES}, needed=("action",)),
+            "hook": closed({"action": TEXT, "input": VALUES}, needed=("action",)),
             "workflow_action": _WORKFLOW_ACTION,
             "scheduler": _SCHEDULER,
         },

@@ -10,13 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from engine.agents.limits import Limits
 from engine.durations import Duration
+from engine.plain import plain
 from engine.scripts import Language
 
 ActionType = Literal["script", "docker", "pod", "task", "agent", "approval"]
 RunnerName = Literal["local", "docker", "pod"]
 OnWorkerLost = Literal["fail", "retry"]
 PullPolicy = Literal["missing", "always", "never"]
+TriggerType = Literal["scheduler", "webhook", "event_source", "job"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,8 @@ class Place:
     column: int = 0
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        file = plain(self.file)
+        return f"{file}:{self.line}:{self.column}" if self.line else file
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +170,10 @@ class Action:
     max_tokens: int | None = None
     max_turns: int | None = None
     interactive: bool = False
+    # each {"task": name} or {"mcp": name}, perhaps with "approval" and "idempotent"
     tools: tuple[Mapping[str, Any], ...] = ()
+    limits: Limits | None = None
+    ask_timeout: Duration | None = None  # for people; without it they may take any time
     place: Place = Place()
 
 
@@ -253,6 +260,7 @@ class Task:
     hooks: Hooks = Hooks()
     priority: int = 0
     max_concurrent_jobs: int | None = None
+    manual: bool = True  # False: only triggers, hooks and other tasks start it
     workflow_actions: tuple[WorkflowAction, ...] = ()
     slurm_schedulers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     mcp: bool = False  # agents see it as a tool of its own
@@ -264,11 +272,16 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    type: Literal["scheduler", "webhook", "event_source"]
-    options: Mapping[str, Any]  # every other key, checked and with defaults
+    type: TriggerType
+    options: Mapping[str, Any]  # every other key, checked and with defaults; times in seconds
     enabled: bool = True
     input: Mapping[str, Any] = field(default_factory=dict)
     place: Place = Place()
+
+    @property
+    def starts(self) -> str:
+        """The task whose jobs it starts."""
+        return str(self.options.get("target_task") or self.options.get("task") or "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from engine.spec import (
     checks_inputs,
     checks_reads,
     checks_templates,
+    checks_triggers,
     checks_unbuilt,
     checks_workflow_actions,
     reader,
@@ -22,12 +23,7 @@ from engine.spec import (
     torc,
 )
 from engine.spec.actions import read_action
-from engine.spec.connections import (
-    read_connection,
-    read_connection_type,
-    read_mcp_server,
-    read_trigger,
-)
+from engine.spec.connections import read_connection, read_connection_type, read_mcp_server
 from engine.spec.draft import Draft, Named, Node, step_subject, task_subject
 from engine.spec.entry import Entry
 from engine.spec.excerpts import with_excerpts
@@ -38,6 +34,7 @@ from engine.spec.schedulers import read_scheduler
 from engine.spec.settling import settle
 from engine.spec.tags import bind
 from engine.spec.tasks import read_hooks, read_task
+from engine.spec.triggers import read_trigger
 
 Thing = TypeVar("Thing")
 ROOT = ".workflows"
@@ -59,6 +56,7 @@ _CHECKS = (
     *checks_flow.CHECKS,
     *checks_actions.CHECKS,
     *checks_inputs.CHECKS,
+    *checks_triggers.CHECKS,
     *checks_workflow_actions.CHECKS,
     *settling.CHECKS,
     *checks_reads.CHECKS,
@@ -146,7 +144,10 @@ def load(
 
 def _complete(workspace: Workspace, merged: _Merged) -> Workspace:
     """With the tasks from Torc files, and each step bound to the allocations requested for it."""
-    tasks = {name: bind(task) for name, task in workspace.tasks.items()}
+    tasks = {
+        name: bind(task) if task.workflow_actions else task
+        for name, task in workspace.tasks.items()
+    }
     actions = dict(workspace.actions)
     for converted in merged.torc.values():
         if converted.task is not None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from itertools import islice
 
+from engine.plain import plain
 from engine.spec.model import Place, Problem
 
 MOST_PROBLEMS = 500
@@ -119,10 +120,5 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def shorten(value: object, limit: int = 60) -> str:
     """`value` as text for a message: control characters escaped, at most `limit` characters."""
-    text = str(value)[: limit + 1]
-    if not text.isprintable():
-        text = "".join(
-            letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-            for letter in text
-        )
+    text = plain(str(value)[: limit + 1])
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -38,7 +38,7 @@ def settle(draft: Draft, tops: Sequence[Entry]) -> Workspace:
     tasks = {name: _settle_task(draft, name, task) for name, task in workspace.tasks.items()}
     triggers = {}
     for name, trigger in workspace.triggers.items():
-        task = workspace.tasks.get(str(trigger.options.get("task")))
+        task = workspace.tasks.get(trigger.starts)
         given = _settle_values(
             trigger.input, task.input if task else {}, _finder(draft, "triggers", name, "input")
         )

@@ -22,7 +22,7 @@ class Site:
     what: str
     text: str
     place: Place
-    reader: str  # action, step, default, hook, workspace
+    reader: str  # action, step, default, hook, tool, workspace, or the type of a trigger
     task: str = ""
     step: str = ""
     action: str = ""
@@ -58,12 +58,8 @@ def _all_sites(draft: Draft) -> Iterator[Site]:
                 yield Site(
                     f"{kind} '{shorten(name)}'", "value", text, draft.at(section, name), "workspace"
                 )
-    for name, trigger in draft.workspace.triggers.items():
-        for variable, text in trigger.options.get("env", {}).items():
-            place = draft.at("triggers", name, "env", variable)
-            yield Site(
-                f"Trigger '{shorten(name)}'", f"env '{shorten(variable)}'", text, place, "workspace"
-            )
+    for name in draft.workspace.triggers:
+        yield from _in_trigger(draft, name)
 
 
 def _in_actions(draft: Draft) -> Iterator[Site]:
@@ -84,6 +80,16 @@ def _in_actions(draft: Draft) -> Iterator[Site]:
             yield Site(
                 subject, "manifest", text, draft.in_action(name, "manifest"), "action", *home, name
             )
+        for field, declared in action.output.items() if action.type == "agent" else ():
+            for text in _texts([declared.description, *(declared.options or ())]):
+                place = draft.in_action(name, "output", field)
+                yield Site(
+                    subject, f"output '{shorten(field)}'", text, place, "action", *home, name
+                )
+        for index, tool in enumerate(action.tools):
+            for text in _texts(tool.get("approval")):
+                place = draft.in_action(name, "tools", index, "approval")
+                yield Site(subject, "tool approval", text, place, "tool")
         yield from _in_defaults(subject, action.input, partial(draft.in_action, name, "input"))
 
 
@@ -137,6 +143,24 @@ def _in_hooks(draft: Draft, hooks: Any, owner: str) -> Iterator[Site]:
                     yield Site(
                         f"{owner} {event}[{index}]", what, text, hook.place, "hook", event=event
                     )
+
+
+def _in_trigger(draft: Draft, name: str) -> Iterator[Site]:
+    trigger, subject = draft.workspace.triggers[name], f"Trigger '{shorten(name)}'"
+    at = partial(draft.at, "triggers", name)
+    for variable, text in trigger.options.get("env", {}).items():
+        what = f"env '{shorten(variable)}'"
+        yield Site(subject, what, text, at("env", variable), "workspace")
+    key = trigger.options.get("idempotency_key")
+    if key is not None:
+        yield Site(subject, "idempotency_key", key, at("idempotency_key"), trigger.type)
+    condition = trigger.options.get("filter")
+    if condition is not None:
+        yield Site(subject, "filter", condition, at("filter"), trigger.type)
+    for field, value in trigger.input.items():
+        for text in _texts(value):
+            what = f"input '{shorten(field)}'"
+            yield Site(subject, what, text, at("input", field), trigger.type)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -19,6 +19,7 @@ ANY_SCHEDULER = "_any"  # in place of a scheduler's name: any allocation of the 
 ACTIONS = (
     "@actions"  # in the tag sets of workflow actions: no author may write it, no worker has it
 )
+AGENTS = "@agents"  # the tag set of agent steps: only processes for agents offer it
 _BY_RUNNER = {"local": "script", "docker": "docker", "pod": "kubernetes"}
 _BY_TYPE = {"docker": "docker", "pod": "kubernetes"}
 
@@ -26,8 +27,10 @@ _BY_TYPE = {"docker": "docker", "pod": "kubernetes"}
 def required_tags(action: Action, step: Step | None = None) -> tuple[str, ...]:
     """The tags that a worker must have, sorted and unique; empty when the server runs the step
     itself."""
-    if action.type in ("task", "agent", "approval"):
+    if action.type in ("task", "approval"):
         return ()
+    if action.type == "agent":
+        return (AGENTS,)
     tags = {
         _BY_RUNNER[action.runner] if action.type == "script" else _BY_TYPE[action.type],
         *action.tags,

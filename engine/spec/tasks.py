@@ -55,8 +55,13 @@ def read_task(name: str, entry: Entry, place: Place, folder: str | None) -> Task
         hooks=read_hooks(entry, entry.subject),
         priority=entry.whole("priority", -MOST_PRIORITY, MOST_PRIORITY) or 0,
         max_concurrent_jobs=entry.whole("max_concurrent_jobs", 1, 100_000),
-        workflow_actions=read_workflow_actions(entry),
-        slurm_schedulers=read_schedulers(entry),
+        manual=entry.flag("manual", default=True),
+        workflow_actions=(
+            read_workflow_actions(entry) if entry.get("workflow_actions") is not None else ()
+        ),
+        slurm_schedulers=(
+            read_schedulers(entry) if entry.get("slurm_schedulers") is not None else {}
+        ),
         mcp=entry.flag("mcp"),
         place=place,
     )
@@ -221,6 +226,12 @@ def read_hooks(entry: Entry, owner: str) -> Hooks:
 
 def _read_hook_list(entry: Entry, owner: str, event: str) -> list[Hook]:
     found: list[Hook] = []
+    given = entry.get(event)
+    if given is not None and given.value == () and owner != "Workspace":
+        message = (
+            f"{owner} {event} is empty and has no effect; the workspace's list applies, if any"
+        )
+        entry.problems.warning(entry.at(event), "hooks", message)
     for index, node in enumerate(entry.items(event)):
         hook = Entry(node, f"{owner} {event}[{index}]", entry.problems)
         hook.refuse_unknown(("action", "input"))

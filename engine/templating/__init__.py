@@ -8,7 +8,7 @@ Does not belong here: which context a field has, and where secrets come from.
     -> runtime's operations
 """
 
-from engine.templating.references import References, Splice, context_name
+from engine.templating.references import References, Splice
 from engine.templating.rendering import (
     OPTIONAL_FILTERS,
     check,
@@ -21,7 +21,7 @@ from engine.templating.rendering import (
     splices,
 )
 from engine.templating.rendering import is_true_text as is_true
-from engine.templating.values import DEFAULT, LimitReached, RenderLimits
+from engine.templating.values import DEFAULT, LimitReached, RenderLimits, context_name
 
 __all__ = [
     "DEFAULT",

@@ -79,11 +79,6 @@ class Splice:
         return not self.enclosed if language == "shell" else not set(self.neighbours) & set("'\"`")
 
 
-def context_name(step_name: str) -> str:
-    """The name of a step in templates: `say-hello` is `say_hello`."""
-    return step_name.replace("-", "_")
-
-
 class Names:
     """What the names in a template stand for, as far as static analysis can tell."""
 

@@ -24,6 +24,11 @@ WHITESPACE = (
 _SCALARS = (str, bool, int, float, type(None))
 
 
+def context_name(step_name: str) -> str:
+    """The name of a step in templates: `say-hello` is `say_hello`."""
+    return step_name.replace("-", "_")
+
+
 @dataclass(frozen=True, slots=True)
 class RenderLimits:
     """Limits of one rendering. A step is roughly a microsecond of work: one operation, 32

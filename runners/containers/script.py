@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from engine.errors import AuthorError, PlatformError
 from engine.orders import INPUT_FILE, INPUTS_FILE, ScriptWork, StepOrder
-from engine.scripts import PROGRAMS
+from engine.scripts import PROGRAMS, refuse_foreign
 from runners.base import ADVICE
 from runners.sources import use_plain_line_ends
 
@@ -53,6 +53,7 @@ def build_script_files(work: ScriptWork, image: str) -> dict[str, str]:
         "interpreter": work.interpreter or "",
         "source": str(PurePosixPath(WORKSPACE, work.source)) if work.source is not None else "",
         "source_name": work.source or "",
+        "foreign": refuse_foreign(work.source or ""),
         "name": name,
         "node_extension": _choose_node_extension(work.code or ""),
         "cache_root": CACHE,

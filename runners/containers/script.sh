@@ -132,6 +132,7 @@ run_shell() {
         has "$_s_interpreter" || nothing_for
         exec "$_s_interpreter" "$_s_file" "$@"
     fi
+    [ -z "$_s_foreign" ] || fail "$_s_foreign"
     if has bash; then exec bash "$_s_file" "$@"; fi
     exec sh "$_s_file" "$@"
 }

@@ -31,6 +31,8 @@ class Images:
         self._config = config
         self._lock = threading.Lock()
         self._pulls: dict[str, threading.Lock] = {}
+        self._own_platform = ""
+        self._foreign: set[str] = set()  # that exist for other platforms than the engine's alone
 
     def ensure(
         self, image: str, wishes: ContainerWishes, feed: LineFeed, end_signal: EndSignal
@@ -38,8 +40,8 @@ class Images:
         """The image's id; None when `end_signal` came first. An unavailable image raises
         AuthorError."""
         policy, platform = wishes.pull or self._config.pull, wishes.platform
-        known = self._find(image, platform)
-        if known is not None and policy != "always":
+        known, is_right = self._find(image, platform)
+        if known is not None and policy != "always" and (is_right or policy == "never"):
             return known
         if policy == "never":
             whose = "the action's `pull`" if wishes.pull else "docker.pull"
@@ -53,21 +55,36 @@ class Images:
             if end_signal.cause is not None:
                 return None
         try:
-            if policy == "missing" and (known := self._find(image, platform)) is not None:
+            known, is_right = self._find(image, platform)
+            if policy == "missing" and is_right:
                 return known
             return self._pull(image, platform, known, feed, end_signal)
         finally:
             lock.release()
 
-    def _find(self, image: str, platform: str | None) -> str | None:
-        """The id of the image if the engine has it, and for this platform."""
+    def _find(self, image: str, platform: str | None) -> tuple[str | None, bool]:
+        """The id of the image if the engine has it, and for this platform; and whether it will do.
+
+        A step with a `platform` may have left its variant under this name: without one, a step gets
+        the engine's own again.
+        """
         try:
             found = self._connection.call("inspect_image", image)
         except EngineRefused as refusal:
             if refusal.status == 404:
-                return None
+                return None, False
             raise
-        return str(found["Id"]) if _is_for(found, platform) else None
+        if not _is_for(found, platform):
+            return None, False
+        is_right = platform is not None or image in self._foreign or _is_for(found, self._own())
+        return str(found["Id"]), is_right
+
+    def _own(self) -> str:
+        """The engine's platform."""
+        if not self._own_platform:
+            about = self._connection.call("version")
+            self._own_platform = f"{about['Os']}/{about['Arch']}"
+        return self._own_platform
 
     def _pull(
         self,
@@ -86,12 +103,14 @@ class Images:
                 return None
         pull.tell(feed)
         if pull.problem is None:
-            found = self._find(image, platform)
+            found, is_right = self._find(image, platform)
             if found is None:
                 raise AuthorError(f"image {image!r} does not exist for {platform}")
+            self._remember(image, is_foreign=not is_right)
             feed.say(f"Pulled image {image}{f' ({pull.digest})' if pull.digest else ''}")
             return found
         if known is not None:
+            self._remember(image, is_foreign=platform is None)
             feed.say(f"Could not pull image {image}, using the local copy: {pull.problem}")
             return known
         if isinstance(pull.problem, EngineGone):
@@ -100,6 +119,9 @@ class Images:
             f"Could not pull image {image!r}: {pull.problem}; check its name, and the registry's"
             " credentials in the worker's configuration"
         )
+
+    def _remember(self, image: str, *, is_foreign: bool) -> None:
+        (self._foreign.add if is_foreign else self._foreign.discard)(image)
 
     def _find_login(self, image: str) -> dict[str, str] | None:
         registry, _ = auth.resolve_repository_name(parse_repository_tag(image)[0])

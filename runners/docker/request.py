@@ -8,6 +8,7 @@ scripts, never the engine's socket.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +70,10 @@ def name_cache_volume(order: StepOrder, config: DockerConfig) -> str | None:
         or order.work.language == "shell"
     ):
         return None
-    return f"stroem-cache-{_UNSAFE.sub('-', config.owner)}-{_UNSAFE.sub('-', order.workspace)}"
+    names = config.owner, order.workspace
+    # without the digest, `a b` and `a-b` would share one
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
+    return "-".join(["stroem-cache", *(_UNSAFE.sub("-", name) for name in names), digest])
 
 
 def build_request(

@@ -16,46 +16,129 @@ from runners.guard import strays
 
 _PREFIX = "stroem-"
 _EMPTY_S = 2.0
+_READ_BYTES = 256
+
+
+class Cell:
+    """One cgroup, with its files open: names below /sys and /proc are dear to look up."""
+
+    def __init__(self, path: str) -> None:
+        os.mkdir(path)
+        self.path = path
+        self._members = os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+        self._events = os.open(f"{path}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+
+    def add(self, pid: int) -> None:
+        """Move this process into it. Raises OSError."""
+        os.write(self._members, str(pid).encode())
+
+    @property
+    def is_occupied(self) -> bool:
+        """Whether a process lives in it or below it."""
+        with suppress(OSError):  # the guard has removed it
+            return b"populated 1" in os.pread(self._events, _READ_BYTES, 0)
+        return False
+
+    def close(self) -> None:
+        os.close(self._members)
+        os.close(self._events)
+
+
+class Place:
+    """Where a step's process lives. `is_loose`: outside of all cgroups until it gets one.
+    `is_refused`: the system gives it none."""
+
+    __slots__ = ("cell", "is_loose", "is_refused", "pid")
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.cell: Cell | None = None
+        self.is_loose = True
+        self.is_refused = False
 
 
 class Cells:
-    """The cgroups of one worker process, below one folder; each is used again."""
+    """The cgroups of one worker process, below one folder; each is used again.
+
+    The kernel lets a move wait for up to 20 ms, unless others went shortly before. So a process is
+    moved only when the next one starts or when it has lasted for a moment. At most one is loose:
+    an orphan outside of all cgroups is known to be its. Not thread-safe.
+    """
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self._idle: list[str] = []
+        self._idle: list[Cell] = []
         self._made = 0
+        self._counter = _open_counter()
+        self._loose: Place | None = None
 
-    def take(self, pid: int) -> str | None:
-        """Move this process, which has just been started, into a cgroup of its own; None if the
-        system refuses. What it has started by now follows, even what this process adopted: call
-        it for one process at a time, so that an orphan outside of all cgroups is known to be its.
-        """
+    def admit(self, pid: int) -> Place:
+        """The place of a process that has just been started, after `enclose_all`."""
+        self._loose = Place(pid)
+        return self._loose
+
+    def enclose_all(self) -> None:
+        """Call it before another process starts."""
+        if self._loose is not None:
+            self.enclose(self._loose)
+
+    def enclose(self, place: Place) -> None:
+        """Give the process a cgroup of its own, unless it has one. What it has started by now
+        follows."""
+        if not place.is_loose:
+            return
+        place.is_loose, self._loose = False, None
         try:
-            path = self._pick()
+            cell = self._pick()
         except OSError:
-            return None
+            place.is_refused = True
+            return
         try:
-            _move(pid, path)
+            cell.add(place.pid)
         except ProcessLookupError:
-            self.give_back(path)
-            return None
+            pass
         except OSError:
-            return None
-        moved = {pid}
-        while early := self._list_outside(pid) - moved:
-            for child in early:
+            place.is_refused = True
+            cell.close()
+            return
+        place.cell = cell
+        if not self._is_newest(place.pid):
+            self._gather(place, {place.pid})
+
+    def settle(self, place: Place) -> None:
+        """The process has ended, but its parent has not heard of it yet: what it left loose gets a
+        cgroup."""
+        if place.is_loose:
+            place.is_loose, self._loose = False, None
+            if not self._is_newest(place.pid):
+                self._gather(place, set())
+
+    def _gather(self, place: Place, moved: set[int]) -> None:
+        """Move what the process has started by now, even what this process adopted."""
+        while found := self._list_outside(place.pid) - moved:
+            try:
+                place.cell = place.cell or self._pick()
+            except OSError:
+                place.is_refused = True
+                return
+            for pid in found:
                 with suppress(OSError):
-                    _move(child, path)
-            moved |= early
-        return path
+                    place.cell.add(pid)
+            moved |= found
+
+    def _is_newest(self, pid: int) -> bool:
+        """Whether no process has been started since this one; then it has no children."""
+        if self._counter is None:
+            return False
+        return os.pread(self._counter, _READ_BYTES, 0).split()[-1] == str(pid).encode()
 
     def _list_outside(self, pid: int) -> set[int]:
         """What descends from `pid`, and orphans that are younger, outside of our cgroups."""
-        found = set(strays.list_below(pid))
-        parent, own = strays.read_process(pid), os.getpid()
-        for orphan in strays.list_children(own, own):
-            process = strays.read_process(orphan) if orphan != pid else None
+        found, own = set(strays.list_below(pid)), os.getpid()
+        orphans = [orphan for orphan in strays.list_children(own, own) if orphan != pid]
+        parent = strays.read_process(pid) if orphans else None
+        for orphan in orphans:
+            process = strays.read_process(orphan)
             if process is None or parent is None or process.age < parent.age:
                 continue
             if process.sid not in (os.getsid(0), *strays.guards) and not self._holds(orphan):
@@ -69,18 +152,39 @@ class Cells:
         except OSError:
             return True  # it has ended
 
-    def give_back(self, path: str) -> None:
+    def give_back(self, cell: Cell) -> None:
         """Use it again, unless something in it would not die."""
-        if not is_occupied(path):
-            self._idle.append(path)
+        if cell.is_occupied:
+            cell.close()
+        else:
+            self._idle.append(cell)
 
-    def _pick(self) -> str:
+    def close(self) -> None:
+        """No step follows."""
+        while self._idle:
+            self._idle.pop().close()
+        if self._counter is not None:
+            os.close(self._counter)
+            self._counter = None
+
+    def _pick(self) -> Cell:
         if self._idle:
             return self._idle.pop()
         self._made += 1
-        path = f"{self.root}/{self._made}"
-        os.mkdir(path)
-        return path
+        return Cell(f"{self.root}/{self._made}")
+
+
+def _open_counter() -> int | None:
+    """The file whose last field is the number that was given to a process last; None where it is
+    not the kernel's own."""
+    try:
+        fd = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+        if os.fstat(fd).st_dev == os.stat("/proc/self").st_dev:
+            return fd
+    except OSError:
+        return None
+    os.close(fd)
+    return None
 
 
 def make(keeper: str) -> Cells | None:
@@ -95,8 +199,8 @@ def make(keeper: str) -> Cells | None:
             _remove_empty(f"{parent}/{name}")
     root = f"{parent}/{_PREFIX}{keeper.replace('/', '_')}"
     with suppress(OSError):
-        os.makedirs(f"{root}/0", exist_ok=True)
-        if _can_move(f"{root}/0"):
+        os.makedirs(root, exist_ok=True)
+        if _can_move(root):
             return Cells(root)
     remove(root)
     return None
@@ -124,20 +228,12 @@ def remove(root: str) -> None:
     """End what is in the cgroups below `root`, and remove them."""
     deadline = time.monotonic() + _EMPTY_S
     while time.monotonic() < deadline:
+        strays.kill_members(root)
         strays.send(signal.SIGKILL, strays.list_members(root))
         _remove_empty(root)  # refused until the last process is wholly gone
         if not os.path.exists(root):
             return
         time.sleep(0.01)
-
-
-def is_occupied(path: str) -> bool:
-    """Whether a process lives in this cgroup or below it."""
-    try:
-        with open(f"{path}/cgroup.events", "rb") as file:
-            return b"populated 1" in file.read()
-    except OSError:
-        return False
 
 
 def _remove_empty(root: str) -> None:
@@ -146,23 +242,17 @@ def _remove_empty(root: str) -> None:
             os.rmdir(path)
 
 
-def _move(pid: int, path: str) -> None:
-    fd = os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, str(pid).encode())
-    finally:
-        os.close(fd)
-
-
-def _can_move(path: str) -> bool:
+def _can_move(root: str) -> bool:
     import subprocess  # the guard process has no use for it
 
+    cell = Cell(f"{root}/0")
     process = subprocess.Popen(
         ["sleep", "60"], env={"PATH": os.defpath}, stdin=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        _move(process.pid, path)
-        return process.pid in strays.list_members(path)
+        cell.add(process.pid)
+        return process.pid in strays.list_members(cell.path)
     finally:
+        cell.close()
         process.kill()
         process.wait()

@@ -110,7 +110,8 @@ class GuardProcess:
         messages again."""
         if not self._is_open:
             return
-        self._greet(0.0)
+        if self._starting is not None:
+            self._greet(0.0)
         if not self._write(message, _PATIENCE_S):
             self._hang_up()
             self._begin()
@@ -217,6 +218,11 @@ class Guard(GuardProcess):
         self.cells = cells.make(self.keeper)
         if self.cells is not None:
             self._note("cells", f"cells {self.cells.root}")
+
+    def close(self) -> None:
+        super().close()
+        if self.cells is not None:
+            self.cells.close()
 
     def watch(self, pgid: int) -> None:
         """Watch this process group from now on."""

@@ -17,10 +17,9 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-ATTEMPT_MARK = "STROEM_ATTEMPT"
-KEEPER_MARK = "STROEM_GUARD"
-# beside the keeper's number, so that workers of older versions on the same host still know it
-PLACE_MARK = "STROEM_GUARD_PLACE"
+# Workers of early versions look for other names, and end what a container's worker keeps.
+ATTEMPT_MARK = "STROEM_MARK"
+KEEPER_MARK = "STROEM_KEEPER"
 _SCAN_INTERVAL_S = 0.05
 _HAS_PROC = sys.platform == "linux"
 guards: set[int] = set()  # sessions of this process's guards, which may become its orphans
@@ -63,8 +62,7 @@ def identify_keeper(pid: int) -> str:
 
 def mark(attempt: str, keeper: str) -> dict[str, str]:
     """The variables that mark the processes of an attempt."""
-    identity, _, place = keeper.partition("@")
-    return {ATTEMPT_MARK: attempt, KEEPER_MARK: identity, PLACE_MARK: place}
+    return {ATTEMPT_MARK: attempt, KEEPER_MARK: keeper}
 
 
 def has_ended(keeper: str) -> bool:
@@ -117,10 +115,7 @@ def read_marks(pid: int) -> tuple[str | None, str | None]:
             environment = b"\0" + file.read()
     except OSError:
         return None, None
-    attempt, keeper, place = (
-        _find_mark(environment, name) for name in (ATTEMPT_MARK, KEEPER_MARK, PLACE_MARK)
-    )
-    return attempt, keeper if keeper is None or place is None else f"{keeper}@{place}"
+    return _find_mark(environment, ATTEMPT_MARK), _find_mark(environment, KEEPER_MARK)
 
 
 def _find_mark(environment: bytes, name: str) -> str | None:
@@ -163,6 +158,24 @@ def list_members(cell: str) -> set[int]:
             with suppress(OSError), open(f"{folder}/cgroup.procs", "rb") as file:
                 found.update(map(int, file.read().split()))
     return found
+
+
+def is_occupied(cell: str | None) -> bool:
+    """Whether a process lives in this cgroup or below it. Sure, where a look may miss one that
+    forks and ends all the time."""
+    if cell is None:
+        return False
+    try:
+        with open(f"{cell}/cgroup.events", "rb") as file:
+            return b"populated 1" in file.read()
+    except OSError:
+        return False
+
+
+def kill_members(cell: str) -> None:
+    """KILL everything in a cgroup at once, where the kernel can (5.14)."""
+    with suppress(OSError), open(f"{cell}/cgroup.kill", "wb") as file:
+        file.write(b"1")
 
 
 def list_processes() -> list[Process]:
@@ -227,6 +240,13 @@ class Hunt:
         self._known = {pid: alive[pid].started for pid in found}
         return found
 
+    def kill(self, found: Iterable[int]) -> None:
+        """KILL what a look found. A cgroup is killed as a whole: a process that forks faster than
+        we look does not escape."""
+        if self.cell is not None:
+            kill_members(self.cell)
+        send(signal.SIGKILL, found, self.groups)
+
     def has_known(self) -> bool:
         """Whether a process found at the last look lives; costs nothing when it found none."""
         found = (read_process(pid) for pid in self._known)
@@ -244,13 +264,6 @@ class Hunt:
         return (attempt is not None and attempt == self._attempt) or (
             keeper is not None and keeper == self._keeper
         )
-
-
-def find(
-    groups: Iterable[int] = (), attempt: str | None = None, keeper: str | None = None
-) -> set[int]:
-    """One look of a Hunt."""
-    return Hunt(groups, attempt, keeper).look()
 
 
 def is_living(process: Process) -> bool:
@@ -286,11 +299,12 @@ def end(
     empty_looks = 0
     while True:
         found = hunt.look()
-        empty_looks = 0 if found else empty_looks + 1
+        is_empty = not found and not is_occupied(hunt.cell)
+        empty_looks = empty_looks + 1 if is_empty else 0
         waited = time.monotonic() - began
         if empty_looks >= 2 or waited > give_up_s:
             return found
-        if found and waited >= grace_s:
-            send(signal.SIGKILL, found, hunt.groups)
+        if not is_empty and waited >= grace_s:
+            hunt.kill(found)
         between()
         time.sleep(_SCAN_INTERVAL_S)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -195,32 +195,33 @@ class _Attempt:
         self._work = self._settle(self._work)
         recipe = find_recipe(self._work, self._toolbox)
         try:
-            with (
-                self._hold(recipe) if recipe else nullcontext() as directory,
-                self._invocation(directory) as invocation,
-            ):
-                if invocation.build is not None:
-                    env = {**self._installer_env(), **invocation.build.env}
-                    built = self._supervise(
-                        Command(invocation.build.argv, invocation.build.cwd, env, 0o077, True),
-                        self._feed,
-                    )
-                    if built.cause is not None or built.exit_code != 0:
-                        return self._outcome_of(built)
-                return self._outcome_of(
-                    self._supervise(
-                        Command(
-                            invocation.argv,
-                            self._cwd(),
-                            self._step_env(invocation),
-                            -1 if self._work.umask is None else self._work.umask,
-                            self._order.chdir is not None or bool(self._order.workdir),
-                        ),
-                        self._feed,
-                    )
-                )
+            with self._hold(recipe) if recipe else nullcontext() as directory:
+                invocation = self._invocation(directory)
+                try:
+                    return self._invoke(invocation)
+                finally:
+                    for link in invocation.links:
+                        with suppress(OSError):
+                            link.unlink()
         except _Ended as early:
             return self._outcome_of(early.end)
+
+    def _invoke(self, invocation: Invocation) -> StepOutcome:
+        if invocation.build is not None:
+            env = {**self._installer_env(), **invocation.build.env}
+            built = self._supervise(
+                Command(invocation.build.argv, invocation.build.cwd, env, 0o077, True), self._feed
+            )
+            if built.cause is not None or built.exit_code != 0:
+                return self._outcome_of(built)
+        command = Command(
+            invocation.argv,
+            self._cwd(),
+            self._step_env(invocation),
+            -1 if self._work.umask is None else self._work.umask,
+            self._order.chdir is not None or bool(self._order.workdir),
+        )
+        return self._outcome_of(self._supervise(command, self._feed))
 
     def _supervise(self, command: Command, feed: LineFeed) -> ProcessEnd:
         end = supervise(
@@ -247,6 +248,7 @@ class _Attempt:
         if end.cause is not None:
             cause = self._stop.reason if end.cause == "stop" else end.cause
             return self._feed.outcome_of_stop(cause, end.exit_code)
+        self._feed.ended_at = end.ended_at
         if end.exit_code in _ENDED_BY_SIGNAL and guard and guard.has_ended_steps_since(self._began):
             return self._feed.outcome_of_stop("lost", end.exit_code)
         outcome = self._feed.outcome_of(end.exit_code)
@@ -285,24 +287,16 @@ class _Attempt:
             raise AuthorError(f"workdir {self._order.workdir!r} lies outside the workspace")
         return path
 
-    @contextmanager
-    def _invocation(self, directory: Path | None) -> Iterator[Invocation]:
-        order = self._order
-        toolbox, scratch = self._toolbox, order.scratch_dir
+    def _invocation(self, directory: Path | None) -> Invocation:
+        scratch = self._order.scratch_dir
         try:
-            invocation = build_invocation(
-                self._work, toolbox, self._root, scratch, directory, self._write
+            return build_invocation(
+                self._work, self._toolbox, self._root, scratch, directory, self._write
             )
         except OSError as error:
             raise PlatformError(
                 f"the step's files could not be prepared: {error.strerror}"
             ) from error
-        try:
-            yield invocation
-        finally:
-            for link in invocation.links:
-                with suppress(OSError):
-                    link.unlink()
 
     def _write(self, name: str, text: str) -> Path:
         """Write a file into the attempt's own directory: rendered scripts hold secrets, so no other

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from runners.guard import strays
-from runners.guard.cells import Cells
+from runners.guard.cells import Cells, Place
 
 _READ_BYTES = 1 << 16
 
@@ -36,13 +36,27 @@ def find_disowned(adopted: list[int], own: int) -> dict[int, int]:
 
 def start_known(
     spawn: Callable[[], subprocess.Popen[bytes]], pool: Cells | None = None
-) -> tuple[subprocess.Popen[bytes], str | None]:
-    """Start a process that only its owner reaps, as long as it is in `started`, in a cgroup of its
-    own if there is one."""
+) -> tuple[subprocess.Popen[bytes], Place | None]:
+    """Start a process that only its owner reaps, as long as it is in `started`; its place if there
+    are cgroups."""
     with _lock:
+        if pool is not None:
+            pool.enclose_all()
         process = spawn()
         started.add(process.pid)
-        return process, pool.take(process.pid) if pool is not None else None
+        return process, pool.admit(process.pid) if pool is not None else None
+
+
+def enclose(pool: Cells, place: Place) -> None:
+    """Move the process into a cgroup of its own, unless that has been done."""
+    with _lock:
+        pool.enclose(place)
+
+
+def settle(pool: Cells, place: Place) -> None:
+    """Call it when the process has ended, before it is reaped."""
+    with _lock:
+        pool.settle(place)
 
 
 def forget(process: subprocess.Popen[bytes]) -> None:

@@ -25,8 +25,8 @@ from typing import Literal
 
 from engine.errors import AuthorError
 from runners.base import StopSignal, limit_grace
-from runners.guard import cells, strays
-from runners.guard.cells import Cells
+from runners.guard import strays
+from runners.guard.cells import Cells, Place
 from runners.guard.guard import Guard
 from runners.host import orphans
 from runners.host.environment import User, set_process_option
@@ -37,6 +37,7 @@ Cause = Literal["stop", "timeout"]
 
 _GIVE_UP_S = 9.5
 _LINGER_S = 1.0
+_LOOSE_S = 0.01  # a step that lasts longer gets its cgroup
 _LEFTOVER_GRACE_S = 2.0
 _READ_BYTES = 1 << 16
 _ENTER = 'cd -- "$0" && exec "$@"'
@@ -64,6 +65,7 @@ class ProcessEnd:
     left_running: int = 0  # processes that outlived the main one and were ended
     would_not_die: int = 0
     peak_bytes: int = 0  # the most that the main process, or one that it waited for, has used
+    ended_at: float | None = None  # the main process, on the monotonic clock
 
 
 def adopt_orphans() -> bool:
@@ -91,7 +93,7 @@ def supervise(
     reading: dict[int, Literal["stdout", "stderr"]] = {}
     pool = guard.cells if guard is not None else None
     try:
-        process, cell = _start(command, user, reading, pool)
+        process, place = _start(command, user, reading, pool)
         try:
             if guard is not None:
                 guard.watch(process.pid)
@@ -106,14 +108,15 @@ def supervise(
                 deadline,
                 grace_s,
                 walltime_grace_s,
-                cell,
+                pool,
+                place,
             ).run()
         finally:
             orphans.forget(process)
             if guard is not None:
                 guard.forget(process.pid)
-            if pool is not None and cell is not None:
-                pool.give_back(cell)
+            if pool is not None and place is not None and place.cell is not None:
+                pool.give_back(place.cell)
     finally:
         bell.close()
         for fd in reading:
@@ -125,7 +128,7 @@ def _start(
     user: User | None,
     reading: dict[int, Literal["stdout", "stderr"]],
     pool: Cells | None,
-) -> tuple[subprocess.Popen[bytes], str | None]:
+) -> tuple[subprocess.Popen[bytes], Place | None]:
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
     reading.update({out_read: "stdout", err_read: "stderr"})
@@ -206,25 +209,28 @@ class _Supervision:
         deadline: float | None,
         grace_s: float,
         walltime_grace_s: float | None,
-        cell: str | None,
+        pool: Cells | None,
+        place: Place | None,
     ) -> None:
         self._process = process
         self._attempt = attempt
-        self._cell = cell
-        self._hunt = strays.Hunt((process.pid,), attempt, cell=cell)
-        if cell is None:
-            found = strays.read_process(process.pid)
-            orphans.born[process.pid] = found.age if found is not None else (0, 0)
+        self._pool = pool
+        self._place = place
+        self._hunt = strays.Hunt((process.pid,), attempt)
+        self._encloses_at = time.monotonic() + _LOOSE_S
+        if place is None:
+            self._note_birth()
         self._read = read
         self._reading = reading  # pipes that are still open; closed and removed at their end
         self._stop = stop
         self._bell = bell
         self._deadline = deadline
-        self._grace_s = limit_grace(grace_s, None)
+        self._grace_s = grace_s
         self._walltime_grace_s = walltime_grace_s
         self._cause: Cause | None = None
         self._asked_at = 0.0
         self._peak_bytes = 0
+        self._ended_at = 0.0
         self._wake_at: float | None = deadline
         self._exit_fd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
         self._poll = select.poll()
@@ -235,13 +241,17 @@ class _Supervision:
 
     def run(self) -> ProcessEnd:
         try:
+            if self._exit_fd is None:
+                self._enclose()
             while self._process.returncode is None:
                 self._pump(self._time_left_ms())
                 self._keep_time()
+            self._ended_at = time.monotonic()
             self._linger()
             return self._clear()
         except BaseException:
             # The step must not outlive its reader.
+            self._enclose()
             strays.end(self._hunt, 0.0, between=self._process.poll)
             raise
         finally:
@@ -249,12 +259,30 @@ class _Supervision:
             if self._exit_fd is not None:
                 os.close(self._exit_fd)
 
+    def _note_birth(self) -> None:
+        found = strays.read_process(self._process.pid)
+        orphans.born[self._process.pid] = found.age if found is not None else (0, 0)
+
+    def _enclose(self) -> None:
+        """From now on the process has its cgroup, if there are any."""
+        place = self._place
+        if place is None or self._pool is None:
+            return
+        orphans.enclose(self._pool, place)
+        self._know_place(place)
+
+    def _know_place(self, place: Place) -> None:
+        self._hunt.cell = place.cell.path if place.cell is not None else None
+        if place.is_refused:
+            self._note_birth()
+
     def _time_left_ms(self) -> float | None:
         if self._exit_fd is None:
             return _PATIENT_POLL_MS
-        if self._wake_at is None:
-            return None
-        return max(self._wake_at - time.monotonic(), 0.0) * 1000 + 1
+        wake_at = self._wake_at
+        if self._place is not None and self._place.is_loose:
+            wake_at = min(self._encloses_at, wake_at or self._encloses_at)
+        return None if wake_at is None else max(wake_at - time.monotonic(), 0.0) * 1000 + 1
 
     def _pump(self, timeout_ms: float | None) -> bool:
         """Wait for the first event and read what is available; True when a pipe had data."""
@@ -275,6 +303,9 @@ class _Supervision:
 
     def _reap(self) -> None:
         """As `Popen.wait`, which does not tell how much memory was used."""
+        if self._place is not None and self._pool is not None:
+            orphans.settle(self._pool, self._place)
+            self._know_place(self._place)
         with suppress(ChildProcessError):
             _, status, usage = os.wait4(self._process.pid, 0)
             self._process.returncode = os.waitstatus_to_exitcode(status)
@@ -294,20 +325,22 @@ class _Supervision:
         if self._process.returncode is not None:
             return
         now = time.monotonic()
+        if self._place is not None and self._place.is_loose and now >= self._encloses_at:
+            self._enclose()
         if self._cause is None:
             if self._stop.reason is not None:
                 self._ask("stop", now)
             elif self._deadline is not None and now >= self._deadline:
                 self._ask("timeout", now)
         elif now >= self._asked_at + self._grace_s:
-            strays.send(signal.SIGKILL, self._hunt.look(), (self._process.pid,))
+            self._hunt.kill(self._hunt.look())
             self._wake_at = now + 0.2
 
     def _ask(self, cause: Cause, now: float) -> None:
         """TERM to everything; KILL follows after the grace period."""
-        if cause == "stop":
-            reason = self._stop.reason
-            self._grace_s = limit_grace(self._grace_s, reason, self._walltime_grace_s)
+        reason = self._stop.reason if cause == "stop" else None
+        self._grace_s = limit_grace(self._grace_s, reason, self._walltime_grace_s)
+        self._enclose()
         self._cause, self._asked_at = cause, now
         self._wake_at = now + self._grace_s
         strays.send(signal.SIGTERM, self._hunt.look(), (self._process.pid,))
@@ -328,14 +361,16 @@ class _Supervision:
         code = self._process.returncode
         exit_code = 128 - code if code < 0 else code
         if not self._has_leftovers():
-            return ProcessEnd(exit_code, self._cause, peak_bytes=self._peak_bytes)
+            return ProcessEnd(exit_code, self._cause, 0, 0, self._peak_bytes, self._ended_at)
         left = self._hunt.look()
         waited = time.monotonic() - self._asked_at if self._cause else 0.0
         grace_s = self._grace_s - waited if self._cause else min(self._grace_s, _LEFTOVER_GRACE_S)
         give_up_s = max(_GIVE_UP_S - waited, _LEFTOVER_GRACE_S)
         stubborn = strays.end(self._hunt, max(grace_s, 0.0), give_up_s, self._collect)
         self._collect()
-        return ProcessEnd(exit_code, self._cause, len(left), len(stubborn), self._peak_bytes)
+        return ProcessEnd(
+            exit_code, self._cause, len(left), len(stubborn), self._peak_bytes, self._ended_at
+        )
 
     def _collect(self) -> None:
         self._pump(0)
@@ -343,10 +378,11 @@ class _Supervision:
 
     def _has_leftovers(self) -> bool:
         adopted = orphans.collect(self._process.pid)
-        if self._cell is None:
+        place = self._place
+        if place is None or place.is_refused:
             self._hunt.know(orphans.find_disowned(adopted, self._process.pid))
         return (
-            (self._cell is not None and cells.is_occupied(self._cell))
+            (place is not None and place.cell is not None and place.cell.is_occupied)
             or orphans.has_members(self._process.pid)
             or any(strays.read_marks(pid)[0] == self._attempt for pid in adopted)
             or self._hunt.has_known()

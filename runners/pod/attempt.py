@@ -22,7 +22,7 @@ from runners.pod.logs import LogFollower, LogSource
 from runners.pod.manifest import PodPlan, build_plan
 from runners.pod.policy import STEP_CONTAINER
 from runners.pod.sharedlog import SharedLog
-from runners.pod.status import Sight, has_running_container, is_kept, list_started, look
+from runners.pod.status import Sight, has_running_container, is_kept, list_started, look, read_times
 from runners.pod.waiting import Waiting
 from runners.pod.watching import NUDGE, PodWatch
 
@@ -251,7 +251,12 @@ class PodAttempt:
             follower = LogFollower(
                 self._cluster,
                 self._config,
-                LogSource(self._plan.name, name, self._plan.end_mark if has_record else None),
+                LogSource(
+                    self._plan.name,
+                    name,
+                    self._plan.end_mark if has_record else None,
+                    *read_times(pod, name),
+                ),
                 feed,
                 self._order.limits,
                 self._order.scratch_dir,

@@ -19,7 +19,7 @@ from runners.pod.cluster import Cluster, Outage, break_off
 from runners.pod.config import PodConfig
 from runners.pod.record import MARK_LINES
 from runners.pod.spool import Spool
-from runners.pod.told import STAMP, Place, Told
+from runners.pod.told import Place, Told
 
 READ_TIMEOUT_S = 3600.0
 _PREFIX = PREFIX.encode()
@@ -30,11 +30,14 @@ MAX_REFUSALS = 5  # once the container has ended
 
 @dataclass(frozen=True, slots=True)
 class LogSource:
-    """`end_mark`: the last line of a log that ends with one."""
+    """`end_mark`: the last line of a log that ends with one. `began_at` and `ended_at` are by the
+    node's clock, as far as they are known when the log is first asked for."""
 
     pod: str
     container: str
     end_mark: str | None = None
+    began_at: float | None = None
+    ended_at: float | None = None
 
 
 class LogFollower:
@@ -57,9 +60,10 @@ class LogFollower:
         self._cluster = cluster
         self._config = config
         self._source = source
-        self._place = Place()
+        self._place = Place(source.began_at, time.time())
         self._spool = Spool(folder)
-        self._teller = _Teller(self._spool, feed, limits, source.end_mark)
+        told = Told(source.began_at, source.ended_at)
+        self._teller = _Teller(self._spool, feed, limits, source.end_mark, told)
         self._has_ended = threading.Event()
         self._is_closed = threading.Event()
         self._has_news = False  # since the last break
@@ -168,12 +172,12 @@ class LogFollower:
         )
         self._response = response
         self._place.begin()
-        self._spool.mark("begin")
+        self._spool.mark("begin", self._place.read_clock(time.time()))
         try:
             while chunk := response.read1(1 << 16):
                 now = time.time()
                 self._place.note(chunk, now)
-                self._spool.put(chunk, self._place.measure_lag(now))
+                self._spool.put(chunk, self._place.read_clock(now))
                 self._received += len(chunk)
                 self._has_news = True
         except (urllib3.exceptions.HTTPError, OSError, ValueError):
@@ -181,14 +185,17 @@ class LogFollower:
         finally:
             self._response = None
             response.close()
+            self._spool.mark("pause", self._place.read_clock(time.time()))
         return not self._is_closed.is_set()
 
 
 class _Teller:
     """Takes bytes from the spool and tells the new lines in them."""
 
-    def __init__(self, spool: Spool, feed: LineFeed, limits: Limits, end_mark: str | None) -> None:
-        self.told = Told()
+    def __init__(
+        self, spool: Spool, feed: LineFeed, limits: Limits, end_mark: str | None, told: Told
+    ) -> None:
+        self.told = told
         self.has_output_after_gap = False
         self.has_seen_end = threading.Event()
         self._spool = spool
@@ -196,24 +203,30 @@ class _Teller:
         self._end_mark = None if end_mark is None else end_mark.encode()
         self._longest = max(limits.output_bytes, limits.line_bytes) + (1 << 16)
         self._buffer = bytearray()
-        self._lag = 0.0
+        self._new: list[bytes] = []
+        self._came_at: float | None = None  # by the node's clock
         self._is_empty_line_held = False  # the end mark brings one that is not the step's
 
     def run(self) -> None:
         while (item := self._spool.take()) is not None:
-            what, self._lag = item
+            what, self._came_at = item
             if what == "begin":
                 self._buffer.clear()
-                self.told.begin()
+                self.told.begin(self._came_at)
+            elif what == "pause":
+                self.told.pause(self._came_at)
             elif what == "end":
                 if self._buffer:
                     self._take(bytes(self._buffer), ends=False)
+                self._tell()
                 self.told.end()
             else:
                 assert isinstance(what, bytes)
                 self._buffer += what
                 self._take_lines()
+                self._tell()
         self._release()
+        self._tell()
 
     def _take_lines(self) -> None:
         buffer = self._buffer
@@ -227,12 +240,11 @@ class _Teller:
 
     def _take(self, line: bytes, *, ends: bool) -> None:
         gaps = self.told.gaps
-        if not self.told.is_new(line, self._lag):
+        text = self.told.take(line, self._came_at)
+        if text is None:
             return
         if self.told.gaps > gaps:
             gaps, self.has_output_after_gap = self.told.gaps, False
-        found = STAMP.match(line)
-        text = line[found.end() :] if found else line
         if self._end_mark is not None and text == self._end_mark:
             self._is_empty_line_held = False
             self.has_seen_end.set()
@@ -243,12 +255,19 @@ class _Teller:
             return
         if gaps and text.startswith(_PREFIX):
             self.has_output_after_gap |= _is_output(text)
-        self._feed.feed("stdout", text + (b"\n" if ends else b""))
+        self._new.append(text)
+        if ends:
+            self._new.append(b"\n")
 
     def _release(self) -> None:
         if self._is_empty_line_held:
             self._is_empty_line_held = False
-            self._feed.feed("stdout", b"\n")
+            self._new.append(b"\n")
+
+    def _tell(self) -> None:
+        """All lines of a chunk at once, which costs half."""
+        self._feed.feed("stdout", b"".join(self._new))
+        self._new.clear()
 
 
 def _is_output(line: bytes) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 MOST_BYTES = 1 << 28
-Mark = Literal["begin", "end"]
+Mark = Literal["begin", "pause", "end"]
 
 
 class Spool:
@@ -24,19 +24,19 @@ class Spool:
         self.taken = 0  # chunks and marks so far
         self._folder = folder if folder.is_dir() else None
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[Mark | int, float]] = deque()  # a mark or a chunk's size
+        # a mark or a chunk's size, and when it came
+        self._waiting: deque[tuple[Mark | int, float | None]] = deque()
         self._file: int | None = None
         self._start = self._end = 0
         self._is_closed = False
 
-    def mark(self, mark: Mark) -> None:
+    def mark(self, mark: Mark, came_at: float | None = None) -> None:
         with self._changed:
-            self._waiting.append((mark, 0.0))
+            self._waiting.append((mark, came_at))
             self._changed.notify_all()
 
-    def put(self, data: bytes, lag_s: float) -> None:
-        """Keep `data`, which came `lag_s` seconds late. Waits while MOST_BYTES lie here. Raises
-        OSError."""
+    def put(self, data: bytes, came_at: float | None) -> None:
+        """Keep `data`. Waits while MOST_BYTES lie here. Raises OSError."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or self._end - self._start < MOST_BYTES)
             if self._is_closed:
@@ -49,19 +49,19 @@ class Spool:
                 written = os.pwrite(self._file, view, self._end)
                 self._end += written
                 view = view[written:]
-            self._waiting.append((len(data), lag_s))
+            self._waiting.append((len(data), came_at))
             self._changed.notify_all()
 
-    def take(self) -> tuple[Mark | bytes, float] | None:
-        """The next chunk with its lag, or mark; waits for it. None at the end."""
+    def take(self) -> tuple[Mark | bytes, float | None] | None:
+        """The next chunk or mark, and when it came; waits for it. None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or self._waiting)
             if not self._waiting:
                 return None
-            what, lag_s = self._waiting.popleft()
+            what, came_at = self._waiting.popleft()
             self.taken += 1
             if isinstance(what, str):
-                return what, lag_s
+                return what, came_at
             assert self._file is not None
             data = os.pread(self._file, what, self._start)
             self._start += what
@@ -69,7 +69,7 @@ class Spool:
                 self._start = self._end = 0
                 os.ftruncate(self._file, 0)
             self._changed.notify_all()
-            return data, lag_s
+            return data, came_at
 
     def close(self, *, drop: bool = False) -> None:
         """Nothing more comes. With `drop`, what still lies here is dropped."""

@@ -81,6 +81,18 @@ def list_started(pod: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def read_times(pod: Mapping[str, Any], container: str) -> tuple[float | None, float | None]:
+    """When a container began and ended, by its node's clock, as far as that is known."""
+    entry = _find(_list_entries(pod.get("status") or {}), container)
+    state = _read_state(entry, "terminated") or _read_state(entry, "running") or {}
+    began, ended = (state.get(key) for key in ("startedAt", "finishedAt"))
+    return _read_time(began), _read_time(ended)
+
+
+def _read_time(text: object) -> float | None:
+    return datetime.fromisoformat(str(text)).timestamp() if text else None
+
+
 def has_finished(pod: Mapping[str, Any]) -> bool:
     """Whether all its containers have terminated."""
     entries = (pod.get("status") or {}).get("containerStatuses") or []

@@ -62,6 +62,15 @@ RUNS = [
             "report": {"total": "2678.40", "currency": "NOK", "rejected": ["1004", "2003", "3004"]}
         },
     ),
+    Example(
+        "triggers",
+        "collect",
+        {"since": "monday", "until": "tuesday"},
+        steps=done("count"),
+        outputs={"count": {"files": 3}},
+    ),
+    Example("triggers", "publish", {"files": "3"}, steps=done("send")),
+    Example("triggers", "tell", {"text": "no disk"}, steps=done("write")),
     Example("ci", "build", {"version": "1.4.2"}, steps=done("lint", "test", "package")),
     Example(
         "conditionals",

@@ -10,7 +10,9 @@ from functools import cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("stroem_project", "standalone", "console", "apps", "workers", "runners", "engine")
+PACKAGES = (
+    "stroem_project", "stroem", "standalone", "console", "apps", "workers", "runners", "engine"
+)  # fmt: skip
 EVERYTHING = (*PACKAGES, "tests", "benchmarks", "examples", "manage.py")
 HIDDEN = {"migrations", "__pycache__", "node_modules", "var"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -18,8 +19,14 @@ from apps.workspaces.ledger import archive, pass_for
 from apps.workspaces.services import import_folder
 from engine import VERSION, durations
 from engine.lifecycle import JobStatus
+from engine.orders import ScriptWork
 from engine.slurm_script import Launch
+from engine.spec import parser
+from engine.spec.draft import Draft
+from engine.spec.model import Workspace
+from engine.spec.sites import find_sites
 from tests.apps.approvals.gates import asked, gate, operator, request_of, step_of
+from tests.architecture.house import ROOT
 from tests.architecture.walks import Walk
 from tests.standalone.processes import eventually
 from tests.workers.conftest import celery_app as celery_app
@@ -63,7 +70,8 @@ tasks:
         input: {message: "{{ hello.output.greeting }}"}
         script: echo "$STROEM_INPUT_MESSAGE"
 """
-MOST_OF_A_STEP = 96  # with what guards a step, and what judges a flow before it runs
+# see docs/adr/0021-what-a-walk-counts.md
+MOST_OF_A_STEP, MOST_RULES, MOST_VALUES = 70, 10, 3
 
 
 @pytest.mark.django_db(transaction=True)
@@ -71,11 +79,12 @@ def test_a_step_goes_from_yaml_to_finished_through_few_files(
     tmp_path: Path, celery_app: Celery
 ) -> None:
     """Reading and freezing the workspace, starting the job, and everything that a running worker
-    does meanwhile, its polls and renewals included. Starting the worker is not part of it."""
+    does meanwhile, its polls and renewals included. Starting the worker is not part of it. Every
+    file entered counts, in one of the three groups of `Walk`."""
     config = WorkerConfig("walker", tmp_path / "cache", max_concurrent=2)
     doors = Doors(ledger, allocations, bells, archive, pass_for, celery_app)
     launch = Launch(("stroem-worker",), str(tmp_path), None)
-    assembly = assemble(config, doors, launch, lease_s=30.0, version=VERSION)
+    assembly = assemble(config, doors, launch, lease_s=600.0, version=VERSION)
     try:
         with Walk() as walk:
             assert assembly.open(Event())
@@ -83,14 +92,18 @@ def test_a_step_goes_from_yaml_to_finished_through_few_files(
                 (tmp_path / name).mkdir()
                 (tmp_path / name / "flow.yaml").write_text(FLOW)
                 walk.forget()
-                assert not import_folder(name, tmp_path / name).has_failed
+                assert import_folder(name, tmp_path / name).current is not None
                 job = start_job(name, "main", {})
                 eventually(lambda job=job: Job.objects.get(pk=job.pk).completed_at, 60)
+                # the other lane looks for work at its own pace
+                eventually(lambda: "workers/visits.py" in walk.calls, 60)
         assert Job.objects.get(pk=job.pk).status == JobStatus.COMPLETED
     finally:
         assembly.worker.drain(0.0, Event())
         assembly.close()
-    assert len(walk.files) <= MOST_OF_A_STEP, f"{len(walk.files)} files\n{walk}"
+    assert len(walk.path) <= MOST_OF_A_STEP, f"{len(walk.path)} files\n{walk}"
+    assert len(walk.rules) <= MOST_RULES, walk.rules
+    assert len(walk.values) <= MOST_VALUES, walk.values
 
 
 def test_a_walk_counts_what_is_called_in_every_thread_and_not_what_is_imported() -> None:
@@ -104,3 +117,41 @@ def test_a_walk_counts_what_is_called_in_every_thread_and_not_what_is_imported()
     assert walk.files == ["engine/durations.py"]
     durations.describe(5)
     assert "describe" not in walk.calls["engine/durations.py"]
+
+
+def test_a_walk_tells_rules_and_values_from_the_path(tmp_path: Path) -> None:
+    files = {"flow.yaml": FLOW}
+    parser.load(files)
+    with Walk() as walk:
+        assert parser.load(files).workspace is not None
+    assert "engine/spec/parser.py" in walk.path
+    assert {"engine/spec/checks_flow.py", "engine/spec/sites.py"} <= set(walk.rules)
+    with Walk() as walk:  # what a rule needs counts where others need it too
+        find_sites(Draft(Workspace(), {}, {}, set(), {}, True, None, "", 0, False))
+    assert walk.path == ["engine/spec/sites.py"]
+    with Walk() as walk:
+        assert ScriptWork("shell", code=":") and JobStatus.COMPLETED.is_final
+    assert (walk.path, walk.values) == ([], ["engine/lifecycle.py", "engine/orders.py"])
+
+
+def test_a_file_that_comes_in_is_seen_in_its_group() -> None:
+    """Planted among the files of the house by name only: nothing is written."""
+    planted = {
+        "apps/jobs/flow/planted.py": "def enter(inner=None):\n    return inner and inner()\n",
+        "engine/spec/checks_planted.py": "def enter(inner):\n    return inner()\n",
+        "engine/planted.py": "def enter():\n    pass\n",
+    }
+    enter = []
+    for name, text in planted.items():
+        space: dict[str, Any] = {}
+        exec(compile(text, str(ROOT / name), "exec"), space)
+        enter.append(space["enter"])
+    in_flow, in_rule, in_engine = enter
+    with Walk() as walk:
+        in_flow()
+        in_rule(in_engine)
+    assert walk.path == ["apps/jobs/flow/planted.py"]
+    assert walk.rules == ["engine/planted.py", "engine/spec/checks_planted.py"]
+    with Walk() as walk:
+        in_flow(in_engine)
+    assert walk.path == ["apps/jobs/flow/planted.py", "engine/planted.py"]

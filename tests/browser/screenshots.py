@@ -32,6 +32,7 @@ FOR_GUIDES = {
     "approve": "approve.png",
     "actions": "actions.png",
     "decisions": "decisions.png",
+    "trigger": "trigger.png",
 }
 
 
@@ -236,7 +237,20 @@ def prepared(stage: Stage) -> Seen:
 
 def addresses(stage: Stage, seen: Seen) -> dict[str, Scene]:
     """Every page by name: its address, and what to click on it."""
-    return {**PLAIN, **_of_work(seen), **_of_decisions(seen), **_of_settings(stage)}
+    return {
+        **PLAIN,
+        **_of_triggers(stage),
+        **_of_work(seen),
+        **_of_decisions(seen),
+        **_of_settings(stage),
+    }
+
+
+def _of_triggers(stage: Stage) -> dict[str, Scene]:
+    from tests.browser import trigger_scene
+
+    page = f"/admin/triggers/trigger/{trigger_scene.prepare(stage).pk}/change/"
+    return {"triggers": ("/admin/triggers/trigger/", ()), "trigger": (page, ())}
 
 
 def _of_work(seen: Seen) -> dict[str, Scene]:

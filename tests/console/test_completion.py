@@ -40,7 +40,7 @@ def test_commands_options_and_names_are_offered(
 ) -> None:
     workspace(tmp_path, FLOW, "shop")
     start = (sys.executable, "manage.py")
-    assert offered(process_env, *start, "wor") == ["worker", "workspaces"]
+    assert offered(process_env, *start, "wor") == ["worker", "workers", "workspaces"]
     assert offered(process_env, *start, "trigger", "--in") == ["--input", "--input-file"]
     assert offered(process_env, *start, "trigger", "sh") == ["shop"]
     assert offered(process_env, *start, "trigger", "shop", "ma") == ["main"]

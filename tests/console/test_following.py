@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from apps.jobs.models import Job
+from apps.workflow_actions import following
 from console.database import Database
 from console.follower import Follower
 from console.screen import Screen
@@ -28,15 +30,16 @@ def test_hooks_are_waited_for_although_the_job_ends_in_the_midst_of_a_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, hand = start(workspace(tmp_path, FLOW)), Hand()
-    ask = Follower._all_ended
+    find = following._family
 
-    def end_one_and_ask(follower: Follower) -> bool:
+    def find_and_end_one(*args: Any) -> list[following.Relative]:
+        found = find(*args)
         claim = hand.claim()
         if claim is not None:
             assert hand.finish(claim).accepted
-        return ask(follower)
+        return found
 
-    monkeypatch.setattr(Follower, "_all_ended", end_one_and_ask)
+    monkeypatch.setattr(following, "_family", find_and_end_one)
     shown = io.StringIO()
     Follower(Database(), job.id, Screen(shown)).follow()
 

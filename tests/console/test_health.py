@@ -13,7 +13,7 @@ from console import health
 
 UNBUILT = """
 tasks: {main: {flow: {one: {type: script, script: echo}}}}
-triggers: {nightly: {type: scheduler, cron: '0 3 * * *', task: main}}
+triggers: {nightly: {type: webhook, name: nightly, task: main}}
 """
 
 
@@ -21,15 +21,12 @@ triggers: {nightly: {type: scheduler, cron: '0 3 * * *', task: main}}
 def test_what_is_not_built_is_a_warning_of_the_workspace_and_of_doctor(tmp_path: Path) -> None:
     (tmp_path / "flow.yaml").write_text(UNBUILT)
     found = services.import_folder("shop", tmp_path)
-    told = "this version does not carry out triggers, which never fire: nightly"
+    told = "this version does not carry out webhooks, which never fire: nightly"
     assert [problem["message"] for problem in found.problems] == [told]
     assert health.warning("workspaces", f"shop: {told}") in health._workspaces()
 
 
 def test_settings_without_effect_are_named(settings: Any) -> None:
-    settings.STROEM = replace(settings.STROEM, libraries={"common": None}, worker_token="x" * 40)
+    settings.STROEM = replace(settings.STROEM, libraries={"common": None})
     told = [finding.sentence for finding in health._configuration() if finding.level == "warning"]
-    assert told == [
-        f"the setting `{name}` has no effect: this version does not use it yet"
-        for name in ("libraries", "worker_token")
-    ]
+    assert told == ["the setting `libraries` has no effect: this version does not use it yet"]

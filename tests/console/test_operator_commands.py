@@ -22,7 +22,7 @@ from apps.workspaces.models import Revision, Workspace
 from engine.orders import Line, StepOutcome
 from tests.apps.jobs.builders import DONE, Hand, failed, fresh, start, workspace
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("readers")]
 Run = Callable[..., tuple[int, list[str], str]]
 
 FLOW = """
@@ -94,6 +94,16 @@ def test_a_folder_is_imported_and_its_revision_said(run: Run, tmp_path: Path) ->
     revision = Revision.objects.get()
     says = ["tasks: fragile, main", "run one with: manage.py trigger shop fragile --follow"]
     assert (code, out, err) == (0, [f"shop: revision {revision.digest[:12]}", *says], "")
+
+
+def test_the_command_that_starts_a_task_names_the_input_that_it_needs(
+    run: Run, tmp_path: Path
+) -> None:
+    needs = "input: {version: {type: string, required: true}, note: {type: string}}"
+    flow = "flow: {s: {type: script, script: 'true'}}"
+    (tmp_path / "flow.yaml").write_text(f"tasks: {{release: {{{needs}, {flow}}}}}")
+    _, out, _ = run("import_workspace", "shop", str(tmp_path))
+    assert out[-1] == "run one with: manage.py trigger shop release --input version=… --follow"
 
 
 TORC = {

@@ -12,10 +12,10 @@ from console.follower import Follower, answer, show_result
 from console.port import (
     JobLine,
     JobResult,
-    JobState,
     JobView,
     LogLine,
     LogPiece,
+    News,
     Relative,
     StepLine,
     StepNews,
@@ -33,24 +33,18 @@ class Scripted:
     def __init__(self) -> None:
         self.looks = 0
 
-    def relatives(self, job_ids: Collection[UUID]) -> list[Relative]:
-        if JOB not in job_ids:
-            return []
-        return [Relative(CHILD, None, JOB, "call", "task", "", "child")]
+    slowest_look_s = 0.05
 
-    def states(self, job_ids: Collection[UUID]) -> list[JobState]:
+    def news(self, root: UUID, after: str, known_actions: Collection[int]) -> News:
         self.looks += 1
-        status = "running" if self.looks == 1 else "completed"
-        return [JobState(job_id, status, has_actions=False) for job_id in job_ids]
-
-    def step_news(self, job_ids: Collection[UUID]) -> list[StepNews]:
-        status = "running" if self.looks == 1 else "failed"
-        error = "" if self.looks == 1 else "exit code 2"
-        return [StepNews(7, CHILD, "work", status, error, 1.25)]
-
-    def log(self, job_ids: Collection[UUID], after: str) -> LogPiece:
+        first = self.looks == 1
+        child = Relative(CHILD, None, JOB, "call", "task", "", "child")
+        step = StepNews(
+            7, CHILD, "work", "running" if first else "failed", "" if first else "exit code 2", 1.25
+        )
         lines = [LogLine(CHILD, "work", "hello")] if after == "0" else []
-        return LogPiece(lines, "1", has_more=after == "0")
+        log = LogPiece(lines, "1", has_more=after == "0")
+        return News([child], [step], [], log, has_ended=not first)
 
     def result(self, job_id: UUID) -> JobResult:
         return JobResult(job_id, "completed", "", {"n": 1})

@@ -6,7 +6,14 @@ from enum import StrEnum
 
 import pytest
 
-from engine.lifecycle import ALLOCATION_TABLE, REQUEST_TABLE, SESSION_TABLE, sources, target
+from engine.lifecycle import (
+    ALLOCATION_TABLE,
+    FIRING_TABLE,
+    REQUEST_TABLE,
+    SESSION_TABLE,
+    sources,
+    target,
+)
 
 
 @pytest.mark.parametrize(
@@ -15,9 +22,10 @@ from engine.lifecycle import ALLOCATION_TABLE, REQUEST_TABLE, SESSION_TABLE, sou
         (REQUEST_TABLE, {"approved", "rejected", "timed_out", "cancelled"}),
         (SESSION_TABLE, {"closed", "lost"}),
         (ALLOCATION_TABLE, {"complete", "failed", "lost"}),
+        (FIRING_TABLE, {"started", "skipped", "missed", "refused", "superseded"}),
     ],
 )
-def test_requests_sessions_and_allocations_end_once_and_each_event_lands_in_one_place(
+def test_requests_sessions_allocations_and_firings_end_once_and_each_event_lands_in_one_place(
     table: dict[tuple[StrEnum, StrEnum], StrEnum], ends: set[str]
 ) -> None:
     statuses = type(next(iter(table.values())))

@@ -144,6 +144,17 @@ def test_an_interpreter_wins_over_the_first_line_and_so_does_another_language(ba
     )
 
 
+def test_a_source_of_a_language_that_is_not_ours_is_not_run_by_the_shell(bare: Path):
+    ended = run(place_source(bare, "work.rb", b"echo it ran"), bare)
+    assert (ended.returncode, ended.stdout) == (127, "")
+    assert "set 'interpreter: ruby'" in ended.stderr
+
+
+def test_a_first_line_tells_that_a_source_is_a_shell_script_whatever_its_extension(bare: Path):
+    ended = run(place_source(bare, "work.pl", b"#!/bin/sh\necho it ran"), bare)
+    assert (ended.returncode, ended.stdout) == (0, "it ran\n")
+
+
 def test_options_of_the_first_line_hold(bare: Path):
     bash = shutil.which("bash")
     ended = run(ScriptWork(code=f"#!{bash} -eu\nfalse\necho went on"), bare)

@@ -124,8 +124,8 @@ class Worker:
         return self.process.stdout.readline().strip()
 
     def steps(self) -> set[int]:
-        marked = {pid for attempt in self.attempts for pid in strays.find(attempt=attempt)}
-        return marked | strays.find(groups=self.groups)
+        marked = {pid for attempt in self.attempts for pid in strays.Hunt(attempt=attempt).look()}
+        return marked | strays.Hunt(self.groups).look()
 
 
 @pytest.fixture
@@ -327,6 +327,11 @@ def test_nobody_ends_a_keeper_that_it_cannot_judge():
     boot, _, namespace = place.partition("/")
     for elsewhere in (f"@{boot}/1", f"@0{boot[1:]}1/{namespace}", "@", ""):
         assert not strays.has_ended(nobody + elsewhere)
+
+
+def test_workers_of_early_versions_do_not_find_what_they_cannot_judge():
+    """To them, a keeper in another pid namespace is dead."""
+    assert strays.mark("a", "1-2@3").keys().isdisjoint({"STROEM_ATTEMPT", "STROEM_GUARD"})
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes pid namespaces")

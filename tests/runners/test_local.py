@@ -42,7 +42,7 @@ class TestLocalRunner(RunnerContract):
     @pytest.fixture
     def leftovers(self) -> Leftovers:
         return lambda attempt: [
-            str(strays.read_process(pid)) for pid in strays.find(attempt=attempt)
+            str(strays.read_process(pid)) for pid in strays.Hunt(attempt=attempt).look()
         ]
 
 
@@ -188,7 +188,7 @@ def test_an_operator_may_let_more_of_the_workers_environment_through(tmp_path, m
 
 def test_an_author_cannot_take_the_marks_away(finish):
     _, log = finish(
-        "echo $STROEM_ATTEMPT $STROEM_GUARD", env={"STROEM_ATTEMPT": "x", "STROEM_GUARD": "y"}
+        "echo $STROEM_MARK $STROEM_KEEPER", env={"STROEM_MARK": "x", "STROEM_KEEPER": "y"}
     )
     attempt, keeper = log.texts()[0].split()
     assert attempt != "x"
@@ -300,7 +300,8 @@ def test_secrets_in_a_script_are_in_no_argument_list_on_the_host(start_step):
     )
     run.log.wait_for("ready")
     lines = [
-        Path(f"/proc/{pid}/cmdline").read_bytes() for pid in strays.find(attempt=run.order.attempt)
+        Path(f"/proc/{pid}/cmdline").read_bytes()
+        for pid in strays.Hunt(attempt=run.order.attempt).look()
     ]
     assert lines
     assert not any(b"canary" in line for line in lines)
@@ -336,7 +337,7 @@ def test_a_sink_that_breaks_does_not_leave_the_step_running(runner, tmp_path):
     order = build_order(tmp_path, "trap '' TERM; while :; do echo x; sleep 0.05; done")
     with pytest.raises(OSError, match="the sink broke"):
         runner.run(order, broken, Stop())
-    assert strays.find(attempt=order.attempt) == set()
+    assert strays.Hunt(attempt=order.attempt).look() == set()
 
 
 def test_a_scratch_directory_that_cannot_be_written_is_the_platforms_fault_and_named(
@@ -463,7 +464,7 @@ class TestAnotherUser:
             log.wait_for("ready")
             stop.set("cancel")
             assert future.result(10).verdict is Verdict.CANCELLED
-        assert strays.find(attempt=order.attempt) == set()
+        assert strays.Hunt(attempt=order.attempt).look() == set()
 
     def test_installed_dependencies_are_the_workers_and_no_step_can_change_them(
         self, finish, wheels
@@ -616,6 +617,24 @@ def test_nothing_that_hides_outlives_the_time_out_of_its_step(hiding, tmp_path, 
     order = build_order(tmp_path, code, timeout_s=1.0, stop_grace_s=0.2)
     assert hiding.run(order, Log(), Stop()).verdict is Verdict.TIMED_OUT
     assert find_sleepers(seconds) == []
+
+
+def test_what_a_process_starts_before_it_has_its_cgroup_follows_it(runner, guard):
+    if guard.cells is None:
+        pytest.skip("no cgroup v2 that this user may write to")
+    seconds = 70_000 + os.getpid() % 1000 * 10
+    code = f"(setsid sleep {seconds} &)\nsleep {seconds} &\necho started\nwait"
+    with subprocess.Popen(["sh", "-c", code], stdout=subprocess.PIPE, env={}) as process:
+        process.stdout.readline()
+        place = guard.cells.admit(process.pid)
+        guard.cells.enclose(place)
+        cell = place.cell
+        try:
+            while len(find_sleepers(seconds)) < 2:
+                time.sleep(0.01)
+            assert {process.pid, *find_sleepers(seconds)} <= strays.list_members(cell.path)
+        finally:
+            strays.send(signal.SIGKILL, strays.list_members(cell.path))
 
 
 def test_an_orphan_of_one_of_two_steps_is_ended_with_the_last_of_them(guard, tmp_path, start_step):

@@ -19,7 +19,7 @@ from apps.jobs.models import Step
 from tests.apps.jobs.builders import start, workspace
 from tests.apps.jobs.test_admin import FLOW, client_of, person
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("readers")]
 SEED = 20261130
 PARAMETERS = (
     "node", "sealed", "page", "status", "q", "after", "log", "limit", "offset", "job", "from",

@@ -13,8 +13,9 @@ from django.db import connection
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
+from apps.accounts.models import Role, User
 from apps.fleet import presence, tag_sets
-from apps.fleet.models import Worker
+from apps.fleet.models import Worker, WorkerLimit
 from apps.jobs import ledger
 from apps.jobs.models import Attempt, Step
 from apps.jobs.transitions import claims, units
@@ -22,8 +23,9 @@ from apps.jobs.upkeep import sweeps
 from engine.lifecycle import OwnerKind
 from engine.spec.tags import action_key
 from tests.apps.jobs.builders import DONE, Hand, fresh, start, workspace
+from tests.apps.jobs.test_admin import client_of, person
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("readers")]
 FLOW = """\
 actions:
   work: {type: script, script: "true", tags: [vault]}
@@ -153,3 +155,83 @@ def test_import_and_validate_warn_where_no_worker_serves_the_workspace(tmp_path:
     err = StringIO()
     call_command("import_workspace", "team-b", str(tmp_path), stdout=StringIO(), stderr=err)
     assert err.getvalue() == ""
+
+
+def everything(pool: Pool) -> set[str]:
+    """The workspaces of all the steps that the pool can get."""
+    taken = set()
+    while (claim := pool.claim()) is not None:
+        taken.add(claim.workspace)
+        pool.start(claim)
+        pool.finish(claim)
+    return taken
+
+
+def limit(workers: str, *workspaces: str) -> WorkerLimit:
+    return WorkerLimit.objects.create(workers=workers, workspaces=list(workspaces))
+
+
+@pytest.mark.parametrize(
+    ("own", "limits", "expected"),
+    [
+        ((), [("pool", "team-a")], {"team-a"}),
+        (("team-*",), [("pool", "*-a", "other")], {"team-a"}),
+        (("team-a",), [("po*", "team-b")], set()),
+        (("team-a",), [("another", "team-b")], {"team-a"}),
+        ((), [("*", "team-*"), ("pool", "*-b")], {"team-b"}),
+        (("team-a", "team-b"), [("POOL", "none")], {"team-a", "team-b"}),
+    ],
+)
+def test_a_worker_serves_what_both_its_file_and_the_admin_say(
+    tmp_path: Path, own: tuple[str, ...], limits: list[tuple[str, ...]], expected: set[str]
+) -> None:
+    for each in limits:
+        limit(*each)
+    for name in ("team-a", "team-b", "team-ab"):
+        start(workspace(tmp_path, FLOW, name=name))
+    assert everything(Pool(*own)) == expected
+
+
+def test_a_limit_holds_from_the_next_heartbeat_and_for_every_kind_of_claim(tmp_path: Path) -> None:
+    for name in ("team-a", "team-b"):
+        start(workspace(tmp_path, FLOW, name=name))
+    pool = Pool()
+    first = pool.claim()
+    assert first is not None and pool.start(first)
+    kept = limit("pool", "team-a" if first.workspace == "team-b" else "team-b")
+    ledger.renew(pool.id, {first.attempt_id: first.fence}, 1)
+    report = ledger.Report(first, DONE)
+    following = ledger.finish(report, claim_for=pool.sets, worker_id=pool.id).next
+    assert following is not None and following.workspace == kept.workspaces[0]
+    assert pool.start(following)
+    pool.finish(following)
+    assert everything(pool) == {kept.workspaces[0]}
+    kept.delete()
+    ledger.renew(pool.id, {}, 0)
+    assert everything(pool) == {first.workspace}
+
+
+def test_the_reason_names_what_the_admin_allows(tmp_path: Path) -> None:
+    limit("pool", "team-a", "x-*")
+    start(workspace(tmp_path, FLOW, name="team-b"))
+    Pool("team-*")
+    Step.objects.update(ready_at=F("ready_at") - timedelta(seconds=31))
+    assert sweeps.unmatched_steps() == 2
+    told = "none serves the workspace 'team-b': pool serves team-* within team-a, x-*"
+    assert Step.objects.get(name="a").error.endswith(told)
+
+
+def test_superusers_alone_set_limits_and_the_workers_page_shows_them() -> None:
+    pool = Pool("team-*")
+    root = client_of(User.objects.create_superuser("root@example.org"))
+    form = {"workers": "po*", "workspaces": "team-a, x-*"}
+    address = "/admin/fleet/workerlimit/add/"
+    assert client_of(person(Role.ADMIN)).post(address, form).status_code == 403
+    assert root.post(address, {**form, "workspaces": "a b"}).status_code == 200  # with the reason
+    assert root.post(address, {**form, "workspaces": ""}).status_code == 200
+    assert not WorkerLimit.objects.exists()
+    assert root.post(address, form).status_code == 302
+    assert WorkerLimit.objects.get().workspaces == ["team-a", "x-*"]
+    page = root.get(f"/admin/fleet/worker/{pool.id}/change/").content.decode()
+    assert "team-*; at most team-a, x-*" in page
+    assert "team-a, x-*" in root.get("/admin/fleet/workerlimit/").content.decode()

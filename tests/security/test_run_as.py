@@ -25,7 +25,7 @@ from tests.runners.test_local import find_python_for_all
 from tests.workers.tarballs import tarball
 from workers.disk import WorkerDirectory
 from workers.outputs import MARK, Outputs
-from workers.scratch import Scratches
+from workers.trees import Scratches
 from workers.workspace import Workspaces
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]

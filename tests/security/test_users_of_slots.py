@@ -22,7 +22,7 @@ from workers.disk import WorkerDirectory
 from workers.execution import Execution, Pins
 from workers.outputs import Outputs
 from workers.reporting import LogPump
-from workers.scratch import Scratches
+from workers.trees import Scratches
 from workers.users import Users
 from workers.workspace import Workspaces
 
@@ -137,7 +137,7 @@ def test_steps_at_the_same_time_run_as_different_users_and_leave_nothing(
         Workspaces(directory, lambda _: tarball(FILES), mode=0o700),
         Scratches(directory),
         LogPump(ledger.append, ledger.released),
-        lambda action: runner,
+        lambda *_: runner,
         Pins(None, lambda *_: ""),
         stop_grace_s=1.0,
         users=Users(("step1", "step2")),

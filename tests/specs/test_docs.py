@@ -4,14 +4,19 @@ the code's."""
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from engine.spec.fields import ACTION_FIELDS, STEP_FIELDS, TASK_FIELDS, TOP_FIELDS, TYPES
 from engine.spec.parser import load
 from engine.templating.runtime import BUILT_IN_FILTERS
+from stroem.program import COMMANDS, parser_of
 from stroem_project import config
 from tests.shared_house import Runs, _django_db_helper, shared_db, shared_runs  # noqa: F401  (fixtures)
 from tests.specs.chart import GIVEN, rendered
@@ -76,6 +81,8 @@ def test_a_yaml_block_loads_without_a_word_of_complaint(block: Block, tmp_path: 
             config.load({"STROEM_CONFIG": str(file)})
         case "worker-config.yaml":
             worker_config.load(file, {}, data_dir=tmp_path)
+        case "deploy.yml" | ".gitlab-ci.yml":
+            assert commands_in(yaml.safe_load(block.text)) == ["run"]
         case name:
             assert [
                 str(problem) for problem in load({name: block.text}, name="docs").problems
@@ -104,6 +111,20 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
         target = found["target"]
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def commands_in(pipeline: Any) -> list[str]:
+    """The commands of the client that a pipeline calls, each with options that it has."""
+    match pipeline:
+        case dict():
+            return [name for value in pipeline.values() for name in commands_in(value)]
+        case list():
+            return [name for value in pipeline for name in commands_in(value)]
+        case str() if pipeline.startswith("stroem "):
+            _, name, *words = shlex.split(pipeline)
+            parser_of(name, import_module(COMMANDS[name][0]).Command()).parse_args(words)
+            return [name]
+    return []
 
 
 def rows_below(heading: str, page: str) -> list[list[str]]:

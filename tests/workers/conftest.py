@@ -21,8 +21,8 @@ from workers.lane import SLOW_POLL_S, Crew, Lane
 from workers.presence import Presence, Timing
 from workers.process import Worker
 from workers.reporting import LogPump
-from workers.scratch import Scratches
 from workers.slots import Slots
+from workers.trees import Scratches
 from workers.workspace import Workspaces
 
 
@@ -55,7 +55,7 @@ class Bench:
             self.workspaces,
             Scratches(self.directory),
             self.pump,
-            lambda action: runner,
+            lambda *_: runner,
             Pins(self.config.server_url, lambda *values: "pass-" + "-".join(map(str, values))),
             stop_grace_s=self.config.stop_grace_secs,
         )

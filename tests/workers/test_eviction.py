@@ -10,7 +10,7 @@ import time
 import pytest
 
 from engine.orders import StepOutcome, Verdict
-from workers.attempts import BY_SLURM, TOGETHER, Eviction
+from workers.attempts import AROUND_S, BY_SLURM, TOGETHER, Eviction
 
 DONE = StepOutcome(Verdict.SUCCEEDED, 0)
 KILLED = StepOutcome(Verdict.FAILED, 143, "Exit code: 143")
@@ -55,6 +55,26 @@ def test_elsewhere_a_success_counts_unless_others_were_signalled_too(
     assert judged == (
         StepOutcome(Verdict.LOST, outcome.exit_code, TOGETHER) if is_lost else outcome
     )
+
+
+@pytest.mark.parametrize(("ran_s", "is_lost"), [(20.0, True), (0.01, False)])
+def test_a_success_in_the_moment_of_the_signal_counts_unless_its_process_has_run_for_long(
+    ran_s: float, is_lost: bool
+) -> None:
+    """Whoever signals step and worker alone leaves no other sign."""
+    eviction = Eviction()
+    began_at = time.monotonic() - ran_s
+    eviction.note()
+    judged = eviction.judge(DONE, began_at, time.monotonic() + 0.005)
+    assert (judged.verdict is Verdict.LOST) is is_lost
+
+
+def test_a_success_some_time_before_or_after_the_signal_counts() -> None:
+    eviction = Eviction()
+    began_at = time.monotonic() - 3600
+    eviction.note()
+    for ended_at in (time.monotonic() + 2 * AROUND_S, time.monotonic() - 2 * AROUND_S):
+        assert eviction.judge(DONE, began_at, ended_at) is DONE
 
 
 def test_what_the_worker_ended_itself_stays_as_it_is() -> None:

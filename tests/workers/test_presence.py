@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import replace
 
 import pytest
 
 from engine.orders import StepOutcome, Verdict
+from tests.standalone.processes import eventually
 from tests.workers.fakes import FakeLedger, FakeRunner, claim, until_stopped
-from workers.attempts import Attempts, Stop
+from workers.attempts import Stop
 from workers.presence import Timing
 
 
@@ -57,7 +57,7 @@ def test_an_attempt_that_is_not_ours_any_more_is_stopped(bench):
     ledger.lost.add(1001)
     ledger.wait_for(lambda: len(ledger.reports) == 1)
     assert ledger.reports[0].outcome.verdict is Verdict.LOST
-    assert not parts.attempts.all() or parts.attempts.wait_until_none(1)
+    eventually(lambda: not parts.attempts.all())
 
 
 def test_a_worker_that_was_given_up_ends_its_steps_and_comes_back_as_a_new_one(bench):
@@ -126,15 +126,6 @@ def test_a_stop_signal_is_set_once_and_tells_everybody():
     stop.set("lost")
     stop.on_set(lambda: heard.append("late"))
     assert stop.reason == "cancel" and stop.wait(0) and heard == ["early", "late"]
-
-
-def test_waiting_for_the_last_attempt_wakes_when_it_ends():
-    attempts = Attempts()
-    attempt = attempts.open(claim(1), 0.0)
-    threading.Timer(0.1, attempts.close, (attempt,)).start()
-    began = time.monotonic()
-    assert attempts.wait_until_none(5)
-    assert time.monotonic() - began < 2
 
 
 def test_a_job_out_of_time_is_asked_about_before_the_next_renewal(bench):

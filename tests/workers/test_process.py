@@ -37,6 +37,7 @@ actions:
   slow: {type: script, script: "trap '' TERM; echo begun; sleep 60"}
   polite: {type: script, script: "echo begun; exec sleep 60"}
   brief: {type: script, script: "echo begun; sleep 1"}
+  lasting: {type: script, script: "trap 'exit 0' TERM; sleep 10; echo begun; sleep 60 & wait"}
   content: {type: script, script: "trap 'exit 0' TERM; echo begun; sleep 60 & wait"}
 tasks:
   quick:
@@ -46,6 +47,7 @@ tasks:
   slow: {flow: {a: {action: slow}}}
   polite: {flow: {a: {action: polite}}}
   brief: {flow: {a: {action: brief}}}
+  lasting: {flow: {a: {action: lasting}}}
   content: {flow: {a: {action: content}, b: {action: polite}}}
 """
 
@@ -220,6 +222,24 @@ def test_steps_that_are_told_to_end_with_their_worker_are_lost(
     assert set(Attempt.objects.values_list("status", flat=True)) == {"lost"}
     errors = set(Step.objects.filter(job_id=job.id).values_list("error", flat=True))
     assert errors == {"The worker and this step were told to end at the same time"}
+
+
+def test_a_step_that_alone_is_told_to_end_with_its_worker_is_lost(
+    house: House, tmp_path: Path
+) -> None:
+    """As a service manager does it that knows these two only, whatever the exit code."""
+    job = start(workspace(tmp_path, TEXT), "lasting")
+    worker = house.worker("w", slots=1)
+    until(lambda: has_begun(job))
+    [step] = [
+        one for one in psutil.Process(worker.pid).children() if "trap" in " ".join(one.cmdline())
+    ]
+    for process in (psutil.Process(worker.pid), step):
+        process.terminate()
+    assert worker.wait(20) == 0
+    assert Attempt.objects.get().status == "lost"
+    error = Step.objects.get(job_id=job.id).error
+    assert error == "The worker and this step were told to end at the same time"
 
 
 def test_a_step_that_ends_while_its_worker_alone_was_told_to_leave_has_ended_well(

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from workers.tidying import Tidiers
+from workers.slots import Tidiers
 
 LIMIT_S = 30.0
 

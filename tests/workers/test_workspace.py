@@ -16,7 +16,7 @@ from engine.errors import PlatformError
 from tests.workers.tarballs import linked_tarball, odd_tarball, tarball
 from workers.archive import unpack
 from workers.disk import WorkerDirectory, remove
-from workers.scratch import Scratches
+from workers.trees import Scratches
 from workers.workspace import Workspaces
 
 FILES = {
@@ -170,11 +170,10 @@ def test_what_a_step_does_to_its_tree_is_gone_for_the_next_one(workspaces, vanda
 def coarse_clock(monkeypatch):
     """A file system whose clock stands still: what is written twice bears the same time."""
     now = time.time_ns() + 3600 * 10**9  # within the tick also on a machine that stalls
-    for module in ("workers.trees", "workers.scratch"):
-        monkeypatch.setattr(
-            f"{module}.stamp_of",
-            lambda found: (found.st_mode, found.st_size, now, now, found.st_ino),
-        )
+    monkeypatch.setattr(
+        "workers.trees.stamp_of",
+        lambda found: (found.st_mode, found.st_size, now, now, found.st_ino),
+    )
 
 
 def test_a_change_in_the_same_tick_of_the_clock_is_found(workspaces, coarse_clock):

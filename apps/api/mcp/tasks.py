@@ -17,8 +17,8 @@ from apps.jobs import services
 from apps.jobs.models import Job
 from apps.workspaces.snapshots import definition_of, definitions_of
 from engine.errors import NotFound
-from engine.spec.json_schema import describe_fields
 from engine.spec.model import Task
+from engine.spec.schema_pieces import describe_fields
 
 LONGEST_NAME = 64  # models accept no longer ones
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rest_framework import serializers
 
 from apps.accounts.models import ApiToken, User
+from apps.accounts.people import LONGEST_NAME
 from apps.api.shapes.base import Asked, Shape, Values
 
 NAME = "Name is required"
@@ -66,3 +67,63 @@ class ConfigShape(Shape[Values]):
     oidc_providers = serializers.ListField(child=serializers.DictField())
     has_internal_auth = serializers.BooleanField()
     version = serializers.CharField()
+
+
+# People and groups, for administrators
+
+
+class PersonRequest(Asked):
+    email = serializers.CharField(max_length=254)
+    name = serializers.CharField(
+        required=False, allow_null=True, allow_blank=True, max_length=LONGEST_NAME
+    )
+    groups = serializers.ListField(
+        child=serializers.CharField(max_length=200, allow_blank=True),
+        required=False,
+        allow_null=True,
+        max_length=200,
+    )
+    is_admin = serializers.BooleanField(required=False)
+
+
+class AdminRequest(Asked):
+    is_admin = serializers.BooleanField()
+
+
+class GroupsRequest(Asked):
+    groups = serializers.ListField(
+        child=serializers.CharField(max_length=200, allow_blank=True), max_length=200
+    )
+
+
+class GroupsShape(Shape[Values]):
+    groups = serializers.ListField(child=serializers.CharField())
+
+
+class NewPersonShape(Shape[User]):  # its groups are prefetched
+    user_id = serializers.IntegerField(source="pk")
+    email = serializers.EmailField()
+    name = serializers.SerializerMethodField()
+    groups = serializers.SerializerMethodField()
+    is_admin = serializers.BooleanField(source="is_superuser")
+
+    def get_name(self, user: User) -> str:
+        return user.get_full_name() or user.email
+
+    def get_groups(self, user: User) -> list[str]:
+        return sorted(group.name for group in user.groups.all())
+
+
+class PersonShape(NewPersonShape):
+    is_active = serializers.BooleanField()
+    auth_methods = serializers.SerializerMethodField(help_text="How they can sign in")
+    created_at = serializers.DateTimeField(source="date_joined")
+    last_login_at = serializers.DateTimeField(source="last_login", allow_null=True)
+
+    def get_auth_methods(self, user: User) -> list[str]:
+        return ["password"] if user.has_usable_password() else []
+
+
+class PersonPage(Shape[Values]):
+    items = PersonShape(many=True)
+    total = serializers.IntegerField()

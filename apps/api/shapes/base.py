@@ -116,6 +116,7 @@ class FrozenField(serializers.JSONField):
 
 class ErrorShape(Shape[Values]):
     error = serializers.CharField(help_text="One sentence: what is wrong, and what to change")
+    code = serializers.CharField(help_text="The kind of error, for programs")
     fields = serializers.DictField(  # type: ignore[assignment]  # a key of the answer
         child=serializers.CharField(), required=False, help_text="By name, of a wrong input"
     )

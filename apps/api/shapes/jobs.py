@@ -14,6 +14,7 @@ from apps.api.shapes.workflow_actions import WorkflowActionShape
 from apps.api.shapes.workspaces import InputFieldShape
 from apps.jobs.models import Attempt, Step
 from apps.jobs.plans import Node
+from engine.lifecycle import AttemptStatus
 from engine.spec.freeze import to_json
 from engine.spec.model import InputField
 
@@ -61,7 +62,10 @@ class RestartRequest(Asked):
 
 class JobPage(Shape[Values]):
     items = JobShape(many=True)
-    total = serializers.IntegerField()
+    total = serializers.IntegerField(help_text="Of all pages; counts up to 100,000")
+    next = serializers.CharField(
+        allow_null=True, help_text="Send it as `cursor` for the next page; null on the last one"
+    )
 
 
 class Failure(NamedTuple):
@@ -85,13 +89,38 @@ class FailureShape(Shape[Failure]):
     failed_at = serializers.DateTimeField(source="row.ended_at", allow_null=True)
 
 
+class AttemptShape(Shape["Try"]):
+    status = serializers.CharField(source="row.status", help_text="running, or how it ended")
+    worker = serializers.CharField(help_text="Its name; empty if it is no longer known")
+    exit_code = serializers.IntegerField(source="row.exit_code", allow_null=True)
+    error = TextOrNull(source="row.error")
+    started_at = serializers.DateTimeField()
+    ended_at = serializers.DateTimeField(source="row.ended_at", allow_null=True)
+
+
+class Try(NamedTuple):
+    """An attempt, and the name of its worker."""
+
+    row: Attempt
+    worker: str
+
+    @property
+    def started_at(self) -> Any:
+        return self.row.started_at or self.row.claimed_at
+
+
 @dataclass(frozen=True, slots=True)
 class StepRow:
     """A step and, if known, its definition in the frozen flow."""
 
     step: Step
     node: Node | None
-    failures: list[Attempt]
+    attempts: list[Try]
+
+    @property
+    def failures(self) -> list[Attempt]:
+        ended = (AttemptStatus.FAILED, AttemptStatus.LOST)
+        return [one.row for one in self.attempts if one.row.status in ended]
 
     @property
     def input(self) -> Any:
@@ -166,6 +195,9 @@ class StepShape(Shape[StepRow]):
     loop_total = serializers.IntegerField(source="step.loop_total", allow_null=True)
     retry_attempt = serializers.IntegerField()
     retry_history = FailureShape(many=True)
+    attempts = AttemptShape(
+        many=True, help_text="Of steps that were tried more than once, or will be"
+    )
     retry_at = serializers.DateTimeField(source="step.retry_at", allow_null=True)
     action_name = serializers.CharField()
     action_image = serializers.CharField(source="node.action.image", allow_null=True)
@@ -178,6 +210,18 @@ class StepShape(Shape[StepRow]):
 
     class Meta:
         list_serializer_class = Batches
+
+
+class StepPage(Shape[Values]):  # of one batch of rows
+    items = serializers.SerializerMethodField()
+    total = serializers.IntegerField()
+    next = serializers.CharField(
+        allow_null=True, help_text="Send it as `cursor` for the next page; null on the last one"
+    )
+
+    @extend_schema_field(StepShape(many=True))
+    def get_items(self, page: Values) -> list[dict[str, Any]]:
+        return listed(StepShape, page["items"])
 
 
 # out of the row of JOB_COLUMNS with the `job`, its `steps` and its `workflow_actions`

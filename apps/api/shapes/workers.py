@@ -9,14 +9,18 @@ from rest_framework import serializers
 
 from apps.api.shapes.base import Shape, Values
 from apps.fleet.models import Worker
+from apps.fleet.vitals import WorkerState
 
 CAPABILITIES = {"script", "docker", "kubernetes", "agent"}
 
 
-class WorkerShape(Shape[Worker]):  # from a row annotated with `status`
+class WorkerShape(Shape[Worker]):  # from a row annotated with `status` and `state`
     worker_id = serializers.UUIDField(source="pk")
     name = serializers.CharField()
     status = serializers.ChoiceField(["active", "inactive"])
+    state = serializers.ChoiceField([state.value for state in WorkerState])
+    busy = serializers.IntegerField(help_text="Slots that run something")
+    slots = serializers.IntegerField()
     capabilities = serializers.SerializerMethodField()
     tags = serializers.ListField(child=serializers.CharField())
     version = serializers.CharField()

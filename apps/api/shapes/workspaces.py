@@ -42,8 +42,16 @@ class WorkspaceRow:
         return label_of(self.row.current)
 
     @property
+    def state(self) -> str:
+        return "failed" if self.row.has_failed else "warnings" if self.row.problems else "loaded"
+
+    @property
     def error(self) -> str | None:
         return "\n".join(self._texts("error")) or None
+
+    @property
+    def quarantine(self) -> str | None:
+        return self.row.quarantine
 
     @property
     def warnings(self) -> Sequence[str] | None:
@@ -75,8 +83,13 @@ class WorkspaceShape(Shape[WorkspaceRow]):
     triggers_count = SizeField(source="definition.triggers")
     connections_count = SizeField(source="definition.connections")
     revision = serializers.CharField(allow_null=True)
+    state = serializers.ChoiceField(["loaded", "warnings", "failed"])
+    source = serializers.CharField(source="row.source")  # type: ignore[assignment]  # of DRF's fields, too
+    location = serializers.CharField(source="row.location")
+    checked_at = serializers.DateTimeField(source="row.checked_at", allow_null=True)
     problems = ProblemShape(source="row.problems", many=True)
     error = serializers.CharField(required=False)
+    quarantine = serializers.CharField(required=False)
     warnings = serializers.ListField(child=serializers.CharField(), required=False)
 
 
@@ -84,6 +97,7 @@ class RefreshShape(Shape[Values]):
     workspace = serializers.CharField()
     revision = serializers.CharField(allow_null=True)
     refreshed = serializers.BooleanField()
+    error = serializers.CharField(required=False)
 
 
 class RemovedShape(Shape[Values]):
@@ -99,6 +113,11 @@ class SecretShape(Shape[Values]):
     name = serializers.CharField()
     updated_at = serializers.DateTimeField()
     updated_by = serializers.CharField()
+
+
+class ConnectionShape(Shape[Values]):
+    name = serializers.CharField()
+    type = serializers.CharField(allow_null=True, help_text="Null if the connection has no type")
 
 
 # Tasks
@@ -125,7 +144,7 @@ class TaskRow:
 
     @property
     def can_execute(self) -> bool:
-        return self.role in (Role.OPERATOR, Role.ADMIN)
+        return self.task.manual and self.role in (Role.OPERATOR, Role.ADMIN)
 
     @property
     def triggers(self) -> list[TriggerRow]:
@@ -216,8 +235,17 @@ class TaskTitleShape(Shape[TaskRow]):
     folder = serializers.CharField(source="task.folder", required=False)
 
 
+class NeededShape(Shape[InputField]):
+    type = serializers.CharField()
+    required = serializers.SerializerMethodField(help_text="Callers must give it")  # type: ignore[assignment]  # of DRF's fields, too
+
+    def get_required(self, field: InputField) -> bool:
+        return field.required and not field.has_default
+
+
 class TaskShape(TaskTitleShape):
     workspace = serializers.CharField()
+    inputs = serializers.DictField(child=NeededShape(), source="task.input")
     has_triggers = serializers.SerializerMethodField()
     can_execute = serializers.BooleanField()
 

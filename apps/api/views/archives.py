@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpRe
 from django.http.response import HttpResponseBase
 from django.views.decorators.http import require_safe
 
+from apps.api.errors import told
 from apps.jobs.door import liveness_of
 from apps.jobs.pages.hub import off_loop
 from apps.workspaces import passes
@@ -96,4 +97,4 @@ def _with_headers(answer: HttpResponseBase, tag: str) -> HttpResponseBase:
 
 
 def _refuse(status: int) -> JsonResponse:
-    return JsonResponse({"error": REFUSALS[status]}, status=status)
+    return JsonResponse(told(status, REFUSALS[status]), status=status)

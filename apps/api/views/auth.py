@@ -13,9 +13,9 @@ from rest_framework.response import Response
 from apps.accounts import services, tokens
 from apps.accounts.errors import TokenRefused
 from apps.accounts.grants import signed_in
-from apps.accounts.throttles import spend, throttle_key
+from apps.accounts.throttles import address_range, spend, throttle_key
 from apps.api import scope
-from apps.api.authentication import IsPerson
+from apps.api.authentication import IsPerson, bearer_of
 from apps.api.shapes.accounts import (
     KeyRequest,
     KeyShape,
@@ -31,11 +31,11 @@ from engine.errors import NotFound
 
 COOKIE = "stroem_refresh"
 COOKIE_PATH = "/api/auth"
-REFRESHES_A_MINUTE, KEY_CALLS_A_MINUTE = 45, 120
+REFUSALS_A_MINUTE, KEY_CALLS_A_MINUTE = 45, 120
 
 
 def address_of(request: Request) -> str:
-    """The address of the socket. Headers such as X-Forwarded-For are under the caller's control."""
+    """Of the socket, or what a trusted proxy says; headers of callers do not count."""
     return str(request.META.get("REMOTE_ADDR", ""))
 
 
@@ -61,11 +61,15 @@ class RefreshView(ApiView):
         request=RefreshRequest, responses={200: TokenShape, 401: ErrorShape, 429: ErrorShape}
     )
     def post(self, request: Request) -> Response:
-        spend(throttle_key("refresh", address_of(request)), limit=REFRESHES_A_MINUTE, window_s=60)
         token = _refresh_token(request)
         if not token:
             raise TokenRefused("No refresh token provided")
-        return _signed_in(tokens.rotate(token, timezone.now()))
+        try:
+            return _signed_in(tokens.rotate(token, timezone.now()))
+        except TokenRefused:
+            place = throttle_key("refresh", address_range(address_of(request)))
+            spend(place, limit=REFUSALS_A_MINUTE, window_s=60)
+            raise
 
 
 class LogoutView(ApiView):
@@ -77,6 +81,8 @@ class LogoutView(ApiView):
         token = _refresh_token(request)
         if token:
             tokens.end_chain(token)
+        if access := bearer_of(request):
+            tokens.end_chain_of_access(access)
         done = answer(StatusShape, {"status": "ok"})
         done.delete_cookie(COOKIE, path=COOKIE_PATH, samesite="Strict")
         return done

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, ClassVar
 
 from rest_framework.exceptions import NotFound, ParseError
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from apps.api import metrics
 from apps.api.mistakes import unknown
 
 PAGE = ("limit", "offset")
@@ -17,6 +19,16 @@ PAGE = ("limit", "offset")
 # publishes docstrings of views.)
 class ApiView(APIView):
     query: ClassVar[tuple[str, ...]] = ()
+
+    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        began, status = time.perf_counter(), 500
+        try:
+            answer = super().dispatch(request, *args, **kwargs)
+            status = answer.status_code
+        finally:
+            route = "/" + (request.resolver_match.route if request.resolver_match else "")
+            metrics.requests.note(request.method or "", route, status, time.perf_counter() - began)
+        return answer
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """A misspelt filter must not answer with everything. Raises ParseError, and NotFound for

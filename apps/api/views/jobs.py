@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
-from itertools import islice
+import re
 from typing import Any
+from uuid import UUID
 
-from django.db import transaction
 from django.db.models import Count, F, QuerySet
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts.grants import signed_in
+from apps.accounts.grants import Person, signed_in
 from apps.accounts.models import Role
-from apps.api import scope
-from apps.api.paging import window
-from apps.api.parsers import cursor_of
+from apps.api import scope, tags
+from apps.api.paging import before, cursor_after, window
+from apps.api.parsers import cursor_of, is_true
 from apps.api.rendering import StepsRenderer
 from apps.api.shapes.base import ErrorShape, LogShape, StatusShape, answer, checked
-from apps.api.shapes.jobs import JOB_COLUMNS, JobDetailShape, JobPage, RestartRequest, StepRow
+from apps.api.shapes.jobs import JOB_COLUMNS, JobDetailShape, JobPage, RestartRequest
 from apps.api.shapes.workspaces import ExecuteShape
 from apps.api.views.base import PAGE, ApiView
+from apps.api.views.steps import step_rows
 from apps.jobs import services
-from apps.jobs.flow import blueprints, restarts
+from apps.jobs.flow import restarts
 from apps.jobs.log.cursors import EVERYTHING, Choice, Whose, read
-from apps.jobs.models import Attempt, Job
+from apps.jobs.models import Job
+from apps.jobs.names import tasks_with
 from apps.workflow_actions.snapshots import actions_of
 from engine.errors import NotFound
-from engine.lifecycle import AttemptStatus, JobStatus, StepStatus
+from engine.lifecycle import JobStatus, StepStatus
 
 SOURCE_TYPES = (
     "api user trigger webhook hook task mcp agent_tool event_source retry upload rerun restart cli"
@@ -38,29 +38,50 @@ SOURCE_TYPES = (
 STATUSES = tuple(status.value for status in JobStatus)
 COUNTED = (*STATUSES, StepStatus.SKIPPED.value)  # no job is skipped, but callers expect the key
 LONGEST_SEARCH = 200
-BATCH = 500
+MOST_COUNTED = 100_000
 SERVER = "_server"
 _PAGE = [OpenApiParameter("limit", int), OpenApiParameter("offset", int)]
-FILTERS = ("workspace", "task_name", "status", "source_type", "search")
+FILTERS = ("workspace", "task_name", "status", "source_type", "search", "id_prefix")
+_PREFIX = re.compile(r"[0-9a-f]{4,32}")
 _FILTERS = [
     OpenApiParameter("status", str, enum=STATUSES),
     OpenApiParameter("source_type", str, enum=SOURCE_TYPES),
     *(OpenApiParameter(name, str) for name in ("workspace", "task_name", "search")),
+    OpenApiParameter("id_prefix", str, description="The first characters of the id, at least 4"),
 ]
 
 
 class JobsView(ApiView):
-    query = (*FILTERS, *PAGE)
+    """Newest first. For long lists send `next` of the last answer as `cursor`: it misses no job and
+    repeats none while new ones start."""
+
+    query = (*FILTERS, *PAGE, "cursor")
 
     @extend_schema(
         operation_id="jobs_list",
-        parameters=[*_FILTERS, *_PAGE],
+        parameters=[*_FILTERS, *_PAGE, OpenApiParameter("cursor", str)],
         responses={200: JobPage, 400: ErrorShape},
     )
     def get(self, request: Request) -> Response:
-        found = _filtered(scope.jobs(request.user), request.query_params)
-        rows = _described(found).order_by("-created_at", "-id")[window(request)]
-        return answer(JobPage, {"items": list(rows), "total": found.count()})
+        found = _filtered(request.user, request.query_params)
+        part = window(request)
+        # Ids alone come from an index, however far the page is.
+        keys = found.filter(before(request)).order_by("-created_at", "-id")
+        ids = list(keys.values_list("pk", flat=True)[part])
+        rows = list(
+            _described(Job.objects.filter(pk__in=ids)).order_by("-created_at", "-id") if ids else ()
+        )
+        is_full = len(ids) == part.stop - part.start
+        return answer(
+            JobPage,
+            {
+                "items": rows,
+                "total": found.order_by()[:MOST_COUNTED].count(),
+                "next": cursor_after(rows[-1]["created_at"], rows[-1]["id"])
+                if is_full and rows
+                else None,
+            },
+        )
 
 
 class StatsView(ApiView):
@@ -73,16 +94,38 @@ class StatsView(ApiView):
 
 
 class JobView(ApiView):
-    renderer_classes = [StepsRenderer]
+    """A job with its steps and workflow actions; with `steps=false`, without them."""
 
-    @extend_schema(responses={200: JobDetailShape, 400: ErrorShape, 404: ErrorShape})
+    renderer_classes = [StepsRenderer]
+    query = ("steps",)
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("steps", bool),
+            OpenApiParameter(
+                "If-None-Match", str, OpenApiParameter.HEADER, description="`ETag` of an answer"
+            ),
+        ],
+        responses={
+            200: JobDetailShape,
+            304: OpenApiResponse(description="Nothing has changed"),
+            400: ErrorShape,
+            404: ErrorShape,
+        },
+    )
     def get(self, request: Request, job: str) -> Response:
         row = scope.job(request.user, job)
+        with_steps = is_true(request, "steps", usual=True)
+        actions = actions_of(row) if with_steps else []
+        tag = tags.tag_of(row, actions, with_steps=with_steps)
+        if tags.is_known(request, tag):
+            return Response(status=304, headers={"ETag": tag})
         values = _described(scope.jobs(request.user).filter(pk=row.pk)).get()
-        steps, actions = _steps(request, row), actions_of(row)
-        return answer(
-            JobDetailShape, {**values, "job": row, "steps": steps, "workflow_actions": actions}
-        )
+        steps = step_rows(scope.steps(request.user), row) if with_steps else iter(())
+        shown = {**values, "job": row, "steps": steps, "workflow_actions": actions}
+        found = answer(JobDetailShape, shown)
+        found.headers["ETag"] = tag
+        return found
 
 
 class CancelView(ApiView):
@@ -146,7 +189,7 @@ def _logs(request: Request, row: Job, choice: Choice = EVERYTHING) -> Response:
     return answer(LogShape, read([row.pk], cursor_of(request), choice).as_json())
 
 
-def _filtered(rows: QuerySet[Job], given: Any) -> QuerySet[Job]:
+def _filtered(user: Person, given: Any) -> QuerySet[Job]:
     workspace, task_name = given.get("workspace"), given.get("task_name")
     search = (given.get("search") or "").strip()
     if task_name and not workspace:
@@ -157,6 +200,7 @@ def _filtered(rows: QuerySet[Job], given: Any) -> QuerySet[Job]:
         raise ParseError("Search term must be 200 characters or fewer")
     if any("\x00" in value for value in given.values()):
         raise ParseError("A filter contains the character NUL")
+    rows = scope.listed_jobs(user, workspace or None)
     for name, allowed in (("status", STATUSES), ("source_type", SOURCE_TYPES)):
         value = given.get(name)
         if value and value not in allowed:
@@ -165,11 +209,24 @@ def _filtered(rows: QuerySet[Job], given: Any) -> QuerySet[Job]:
             )
         if value:
             rows = rows.filter(**{name: value})
-    if workspace:
-        rows = rows.filter(workspace__name=workspace)
     if task_name:
         rows = rows.filter(task_name=task_name)
-    return rows.filter(task_name__icontains=search) if search else rows
+    if prefix := given.get("id_prefix"):
+        rows = rows.filter(pk__range=_ids_from(prefix))
+    if not search:
+        return rows
+    names = tasks_with(search)
+    if names is None:
+        return rows.filter(task_name__icontains=search)
+    return rows.filter(task_name__in=names)
+
+
+def _ids_from(prefix: str) -> tuple[UUID, UUID]:
+    """The first and the last id that begin so."""
+    digits = prefix.strip().lower().replace("-", "")
+    if not _PREFIX.fullmatch(digits):
+        raise ParseError("id_prefix must be 4 to 32 hexadecimal digits of a job's id")
+    return UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
 
 
 def _described(rows: QuerySet[Job]) -> Any:
@@ -180,34 +237,3 @@ def _described(rows: QuerySet[Job]) -> Any:
         max_attempts=F("blueprint__body__task__retry__max_attempts"),
     )
     return said.values(*JOB_COLUMNS)
-
-
-def _steps(request: Request, row: Job) -> Iterator[list[StepRow]]:
-    """In flow order, with the instances of a loop after it; in batches, since there may be
-    10,000."""
-    plan = blueprints.load(row.blueprint_id)
-    found = (
-        scope.steps(request.user)
-        .filter(job_id=row.pk)
-        .defer("output_sealed", "loop_item", "dependents")
-    )
-    ordered = found.order_by("position", "base", F("loop_index").asc(nulls_first=True))
-    with transaction.atomic():  # a server-side cursor needs a transaction
-        rows = ordered.iterator(chunk_size=BATCH)
-        while batch := list(islice(rows, BATCH)):
-            failures = _failures(
-                [step.pk for step in batch if step.attempts > 1 or step.losses or step.retry_at]
-            )
-            yield [StepRow(step, plan.nodes.get(step.base), failures[step.pk]) for step in batch]
-
-
-def _failures(step_ids: list[int]) -> defaultdict[int, list[Attempt]]:
-    """Failed and lost attempts of these steps."""
-    failures: defaultdict[int, list[Attempt]] = defaultdict(list)
-    if step_ids:
-        ended = Attempt.objects.filter(
-            step_id__in=step_ids, status__in=[AttemptStatus.FAILED, AttemptStatus.LOST]
-        )
-        for attempt in ended.order_by("step_id", "fence"):
-            failures[attempt.step_id].append(attempt)
-    return failures

@@ -9,16 +9,27 @@ from rest_framework.response import Response
 
 from apps.api import scope
 from apps.api.parsers import cursor_of
-from apps.api.shapes.base import ErrorShape, LogShape, answer
+from apps.api.shapes.base import ErrorShape, LogShape, answer, answer_list
+from apps.api.shapes.workflow_actions import WorkflowActionShape
 from apps.api.views.base import ApiView
 from apps.jobs.log.cursors import Choice, Whose, read
-from apps.workflow_actions.snapshots import actions_called, has_run
+from apps.workflow_actions.snapshots import actions_called, actions_of, has_run
 from engine.errors import NotFound
 
 _PARAMETERS = [
     OpenApiParameter("after", str),
     OpenApiParameter("run", int, description="Only this run: an `id` from the action's `runs`"),
 ]
+
+
+class ActionsView(ApiView):
+    """The workflow actions of a job with their runs and allocations, newest generation first."""
+
+    @extend_schema(
+        responses={200: WorkflowActionShape(many=True), 400: ErrorShape, 404: ErrorShape}
+    )
+    def get(self, request: Request, job: str) -> Response:
+        return answer_list(WorkflowActionShape, actions_of(scope.job(request.user, job)))
 
 
 class ActionLogsView(ApiView):

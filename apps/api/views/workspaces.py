@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -12,6 +12,7 @@ from apps.accounts.grants import role_on, signed_in
 from apps.accounts.models import Role
 from apps.accounts.throttles import spend, throttle_key
 from apps.api import scope, starting
+from apps.api.errors import RETRY_SOON
 from apps.api.shapes.base import ErrorShape, StatusShape, answer, answer_list, checked
 from apps.api.shapes.workspaces import (
     ExecuteRequest,
@@ -27,15 +28,15 @@ from apps.api.shapes.workspaces import (
     TaskShape,
     WorkspaceRow,
     WorkspaceShape,
-    label_of,
     plan_rows,
 )
 from apps.api.views.base import ApiView
 from apps.jobs.upkeep.removal import remove_workspace
 from apps.workspaces import services
 from apps.workspaces.models import Workspace
+from apps.workspaces.refreshing.rounds import refresh
 from apps.workspaces.snapshots import definition_of, definitions_of
-from engine.errors import NotFound
+from engine.errors import NotFound, PlatformError
 from engine.forecast import forecast
 from engine.spec.model import Workspace as Definition
 
@@ -65,7 +66,16 @@ class WorkspaceView(ApiView):
 
 
 class RefreshView(ApiView):
-    @extend_schema(request=None, responses={200: RefreshShape, 404: ErrorShape, 429: ErrorShape})
+    @extend_schema(
+        request=None,
+        responses={
+            200: RefreshShape,
+            404: ErrorShape,
+            409: ErrorShape,
+            429: ErrorShape,
+            503: ErrorShape,
+        },
+    )
     def post(self, request: Request, workspace: str) -> Response:
         row = scope.workspace(request.user, workspace, Role.ADMIN)
         try:
@@ -73,11 +83,18 @@ class RefreshView(ApiView):
         except TooMany as error:
             text = f"Workspace refresh rate-limited; retry after {error.retry_after_s}s"
             raise TooMany(error.retry_after_s, text) from None
-        row = services.refresh(row)
-        revision = label_of(row.current)
-        return answer(
-            RefreshShape, {"workspace": row.name, "revision": revision, "refreshed": True}
-        )
+        try:
+            row = refresh(row)
+        except PlatformError as error:
+            return Response({"error": str(error)}, 503, headers=RETRY_SOON)
+        found = WorkspaceRow(row, Definition())
+        said: dict[str, object] = {
+            "workspace": row.name,
+            "revision": found.revision,
+            "refreshed": True,
+            "error": found.quarantine or found.error,
+        }
+        return answer(RefreshShape, said)
 
 
 class AllTasksView(ApiView):
@@ -103,14 +120,29 @@ class TaskView(ApiView):
 
 class ExecuteView(ApiView):
     @extend_schema(
-        request=ExecuteRequest, responses={200: ExecuteShape, 400: ErrorShape, 404: ErrorShape}
+        request=ExecuteRequest,
+        parameters=[
+            OpenApiParameter(
+                "Idempotency-Key",
+                location=OpenApiParameter.HEADER,
+                description="A repeat with the same key within 24 hours answers with the first job",
+            )
+        ],
+        responses={200: ExecuteShape, 400: ErrorShape, 404: ErrorShape, 409: ErrorShape},
     )
     def post(self, request: Request, workspace: str, task: str) -> Response:
         row = scope.workspace(request.user, workspace, Role.OPERATOR, refusal="View-only access")
         given = checked(ExecuteRequest, request)
         _definition(row, task)
-        job = starting.start(signed_in(request.user), row, task, given)
-        return answer(ExecuteShape, {"job_id": job.pk})
+        user, key = signed_in(request.user), request.headers.get("Idempotency-Key")
+        if key is None:
+            job = starting.start(user, row, task, given)
+            return answer(ExecuteShape, {"job_id": job.pk})
+        job_id, is_repeat = starting.start_once(user, row, task, given, key)
+        found = answer(ExecuteShape, {"job_id": job_id})
+        if is_repeat:
+            found.headers["Idempotent-Replayed"] = "true"
+        return found
 
 
 class PlanView(ApiView):

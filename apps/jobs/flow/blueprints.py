@@ -29,7 +29,18 @@ def compose(workspace: Workspace, task_name: str) -> dict[str, Any]:
     own = {event: getattr(task.hooks, event) for event in HOOK_EVENTS}
     chosen = {event: hooks or getattr(workspace.hooks, event) for event, hooks in own.items()}
     fallback = [event for event in HOOK_EVENTS if chosen[event] and not own[event]]
-    return {**body(task, workspace, Hooks(**chosen)), "fallback_events": fallback}
+    content = {**body(task, workspace, Hooks(**chosen)), "fallback_events": fallback}
+    watching = _watching(workspace, task_name)
+    return {**content, "watched_by": watching} if watching else content
+
+
+def _watching(workspace: Workspace, task_name: str) -> list[str]:
+    """The triggers that fire when a job of this task ends."""
+    return sorted(
+        name
+        for name, trigger in workspace.triggers.items()
+        if trigger.type == "job" and trigger.options["on_job"]["task"] == task_name
+    )
 
 
 def body(task: Task, workspace: Workspace, hooks: Hooks) -> dict[str, Any]:
@@ -132,4 +143,5 @@ def load(blueprint_id: int) -> Plan:
         freeze.hooks_from_json(content["hooks"]),
         actions,
         frozenset(content.get("fallback_events", ())),
+        tuple(content.get("watched_by", ())),
     )

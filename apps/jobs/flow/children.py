@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from apps.jobs import bells
+from apps.jobs import bells, ports
 from apps.jobs.database.sql import retried
 from apps.jobs.flow import blueprints, cancellation, starting
 from apps.jobs.flow.advance import advancing
@@ -57,6 +57,7 @@ def start_child(dispatch: Dispatch) -> None:
         parent_step_id=dispatch.step_id,
         parent_step_name=dispatch.step_name,
         depth=depth,
+        scheduled_at=dispatch.job.scheduled_at,
     )
     revision = Revision.objects.get(id=dispatch.job.revision_id)
     try:
@@ -82,11 +83,12 @@ def _blanked_input(dispatch: Dispatch, task_name: str) -> dict[str, Any]:
 
 
 @retried
-def _advance_parent(child: Job) -> None:
+def _advance_parent(child: Job) -> bool:
+    """False if the parent's step has ended, runs again with another child, or is an agent's."""
     advance = advancing(child.parent_job_id, blueprints.load)  # type: ignore[arg-type]
     step_id = child.parent_step_id
     if advance is None or step_id is None or not rows.is_waiting_for(step_id, child.id):
-        return  # the parent's step has ended, or runs again with another child
+        return False
     event = EVENTS[JobStatus(child.status)]
     error = f"Child job {child.id} {child.status}" + (f": {child.error}" if child.error else "")
     result = (
@@ -104,12 +106,15 @@ def _advance_parent(child: Job) -> None:
     advance.settle([step_id], event, result, base=rows.flow_name_of(step_id))
     advance.run()
     bells.ring_after_commit(advance.bells)
+    return True
 
 
 def tell_parent(child_id: UUID) -> None:
     """Carry the end of a child job to its parent's step. Safe to repeat."""
     child = Job.objects.get(id=child_id)
-    _advance_parent(child)
+    if not _advance_parent(child):
+        for caller in ports.callers():
+            caller.ended(child)
     _stop_retry_with_parent(child)
     Job.objects.filter(id=child_id).update(parent_told=True)
 

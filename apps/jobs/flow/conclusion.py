@@ -48,7 +48,8 @@ def conclude_job(state: JobState, plan: Plan, bad_steps: int, *, actor: str = ""
         state.id, event, output=output, output_sealed=sealed, error=error, actor=actor
     )
     if ended is None or (
-        is_success and not (ended.has_parent or state.has_actions or plan.hooks.on_success)
+        is_success
+        and not (ended.has_parent or state.has_actions or plan.hooks.on_success or plan.watched_by)
     ):
         return  # it has already ended, or nothing waits for its success
     job = Job.objects.select_related("revision", "workspace").defer(*pen.HEAVY).get(id=state.id)

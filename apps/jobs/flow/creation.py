@@ -43,6 +43,7 @@ class Origin:
     rerun_of_id: UUID | None = None
     retry_of_id: UUID | None = None
     retry_attempt: int = 0
+    scheduled_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,7 @@ def write(birth: Birth) -> tuple[Job, list[Candidate]]:
         rerun_of_id=birth.origin.rerun_of_id,
         retry_of_id=birth.origin.retry_of_id,
         retry_attempt=birth.origin.retry_attempt,
+        scheduled_at=birth.origin.scheduled_at,
         due_at=now + wait if wait else None,
         deadline_at=now + wait + timedelta(seconds=timeout_s) if timeout_s else None,
         created_at=now,

@@ -20,7 +20,7 @@ from apps.jobs.flow.advance import Advance, advancing
 from apps.jobs.flow.redaction import Told
 from apps.jobs.ports import Rules, UnitRef
 from apps.jobs.transitions import moves as pen
-from apps.jobs.transitions.compiled import Completion
+from apps.jobs.transitions.claims import Completion
 from apps.jobs.transitions.moves import Ended, Result
 from engine import planner
 from engine.errors import StaleMove

@@ -78,14 +78,11 @@ class Told:
 def redact_report(report: Report) -> Told:
     """Mask a report once, for everything that is done with it."""
     outcome, masks = report.outcome, report.masks
-    result = redact_result(Result(outcome.error or "", outcome.output, outcome.has_output), masks)
-    return Told(
-        report.claim,
-        replace(outcome, error=result.error or None, output=result.output),
-        result,
-        redact(report.input, masks),
-        report.progress,
-    )
+    result = Result(outcome.error or "", outcome.output, outcome.has_output)
+    if masks:
+        result = redact_result(result, masks)
+        outcome = replace(outcome, error=result.error or None, output=result.output)
+    return Told(report.claim, outcome, result, redact(report.input, masks), report.progress)
 
 
 def _keys_of(value: Any) -> list[str]:

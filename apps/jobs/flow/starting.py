@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
+from django.conf import settings
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import IntegrityError, connection
 
 from apps.jobs import bells, ports
 from apps.jobs.database.sql import fetch, retried
@@ -19,17 +21,18 @@ from apps.jobs.flow.advance import Advance
 from apps.jobs.flow.creation import Birth, Origin
 from apps.jobs.flow.redaction import blanked, redact, seal_with
 from apps.jobs.models import Job
-from apps.jobs.plans import SERVER_KINDS, Plan
+from apps.jobs.plans import Plan
 from apps.jobs.transitions.moves import Candidate, JobState
 from apps.workspaces.models import Revision
 from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
 from apps.workspaces.snapshots import definition_of
 from engine import templating
-from engine.errors import AuthorError
+from engine.errors import AuthorError, NotFound
 from engine.lifecycle import OPEN_JOB, JobStatus
 from engine.planner import Tally
 from engine.spec.inputs import resolve, secret_fields
-from engine.spec.model import InputField, Task, Workspace
+from engine.spec.model import Action, InputField, Task, Workspace
+from engine.spec.problems import did_you_mean
 
 MAX_DEPTH = 10
 ROOTS = """
@@ -54,19 +57,24 @@ def start_at(
     wait_s: float | None = None,
     hidden: Iterable[str] = (),
 ) -> Job:
-    """Start a task as defined in this revision. `hidden`: secret values that `given` may
-    contain."""
-    blueprint_id = blueprints.of_task(revision.id, task_name)
-    return launch(
-        revision,
-        task_name,
-        blueprint_id,
-        given,
-        origin,
-        priority=priority,
-        wait_s=wait_s,
-        hidden=hidden,
-    )
+    """Start a task as defined in this revision. `hidden`: secret values that `given` may contain.
+    Raises NotFound if the workspace is removed meanwhile."""
+    try:
+        blueprint_id = blueprints.of_task(revision.id, task_name)
+        return launch(
+            revision,
+            task_name,
+            blueprint_id,
+            given,
+            origin,
+            priority=priority,
+            wait_s=wait_s,
+            hidden=hidden,
+        )
+    except (IntegrityError, ObjectDoesNotExist, KeyError) as error:
+        if connection.in_atomic_block or Revision.objects.filter(pk=revision.pk).exists():
+            raise
+        raise NotFound(f"The workspace of task '{task_name}' was removed just now") from error
 
 
 def launch(
@@ -224,17 +232,14 @@ def _is_within(task_name: str, parent_job_id: UUID | None) -> bool:
 
 
 def refuse_what_cannot_run(plan: Plan, revision_id: int) -> None:
-    """Raise AuthorError if a step of the task, or of a task that it starts at any depth, is of a
-    type that this installation cannot run. Starting a job that cannot finish is worse than refusing
-    it."""
-    below = []
+    """Raise AuthorError if a step of the task, or of a task that it starts at any depth, needs what
+    this installation does not have. Starting a job that cannot finish is worse than refusing it."""
+    below: list[str] = []
     for name, node in plan.nodes.items():
-        if _is_beyond_us(node.kind):
-            raise AuthorError(
-                f"step '{name}' is of type {node.kind}, which this version cannot run; remove it"
-            )
-        if node.action.task:
-            below.append(node.action.task)
+        lack = _lack_of(node.action)
+        if lack:
+            raise AuthorError(f"step '{name}' {lack}")
+        below += tasks_of(node.action)
     if below:
         _refuse_below(below, definition_of(revision_id))
 
@@ -247,15 +252,38 @@ def _refuse_below(tasks: list[str], workspace: Workspace) -> None:
             action = workspace.actions.get(step.action)
             if action is None:
                 continue  # from a library: starting the child reports it
-            if _is_beyond_us(action.type):
+            lack = _lack_of(action)
+            if lack:
                 raise AuthorError(
-                    f"step '{step_name}' of task '{name}', which this task starts, is of type"
-                    f" {action.type}, which this version cannot run; remove it"
+                    f"step '{step_name}' of task '{name}', which this task starts, {lack}"
                 )
-            if action.task and action.task not in seen:
-                seen.add(action.task)
-                tasks.append(action.task)
+            for below in tasks_of(action):
+                if below not in seen:
+                    seen.add(below)
+                    tasks.append(below)
 
 
-def _is_beyond_us(kind: str) -> bool:
-    return kind in SERVER_KINDS and not ports.can_carry_out(kind)
+def tasks_of(action: Action) -> list[str]:
+    """The tasks that a step with this action may start."""
+    called = [str(tool["task"]) for tool in action.tools if "task" in tool]
+    return [action.task, *called] if action.task else called
+
+
+def _lack_of(action: Action) -> str | None:
+    """Why no step with this action can run here; None if one can."""
+    if action.type != "agent":
+        return None
+    providers = settings.STROEM.agents.providers
+    if action.provider not in providers:
+        there = ", ".join(sorted(providers)) or "none"
+        hint = did_you_mean(action.provider or "", providers)
+        return (
+            f"needs the provider '{action.provider}' of language models, which this installation"
+            f" does not have{hint}; `agents.providers` names {there}"
+        )
+    servers = [str(tool["mcp"]) for tool in action.tools if "mcp" in tool]
+    if servers:
+        return (
+            f"has the MCP server '{servers[0]}' as a tool, which this version cannot use; remove it"
+        )
+    return None

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import random
 
+from apps.jobs import ports
 from apps.jobs.flow import contexts, starting
 from apps.jobs.flow.creation import Origin
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
+from apps.jobs.ports import Caller
 from apps.jobs.transitions import rows
 from apps.workspaces.models import Revision
 from engine.lifecycle import JobStatus
@@ -24,13 +26,18 @@ def on_end(job: Job, plan: Plan) -> None:
     runs = job.retry_attempt + 1
     if runs >= retry.max_attempts:
         return
+    caller: Caller | None = None
     if job.parent_step_id is not None and not rows.hold_waiting(job.parent_step_id, job.id):
-        return
+        caller = ports.caller_of(job.id)
+        if caller is None:
+            return
     wait_s = delay_s(retry, runs, random.random())
     following = _next_run(job, wait_s)
     job.retry_job_id = following.id
     Job.objects.filter(id=job.id).update(retry_job_id=following.id)
-    if job.parent_step_id is not None:
+    if caller is not None:
+        caller.adopt(job.id, following.id)
+    elif job.parent_step_id is not None:
         rows.adopt(job.parent_step_id, following.id)
     text = (
         f"[retry] Task run {runs} of {retry.max_attempts} failed: new job {following.id} in"
@@ -50,6 +57,7 @@ def _next_run(job: Job, wait_s: float) -> Job:
         depth=job.depth,
         retry_of_id=job.retry_of_id or job.id,
         retry_attempt=job.retry_attempt + 1,
+        scheduled_at=job.scheduled_at,
     )
     return starting.start_at(
         Revision.objects.get(id=job.revision_id),

@@ -63,6 +63,7 @@ class Drawn:
     kind: str
     bases: tuple[str, ...]
     is_loop: bool
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,9 @@ def _node(plan: Plan, names: tuple[str, ...]) -> Drawn:
     is_loop = first.step.for_each is not None
     if len(names) > 1:
         return Drawn(_DIGITS.sub("#", names[0]), "", first.kind, names, is_loop)
-    return Drawn(names[0], first.step.title or first.action.title or "", first.kind, names, is_loop)
+    step, action = first.step, first.action
+    title, description = step.title or action.title, step.description or action.description
+    return Drawn(names[0], title or "", first.kind, names, is_loop, description or "")
 
 
 def counted(
@@ -180,6 +183,7 @@ def drawing(picture: Picture, standings: Mapping[int, Mapping[str, Any]]) -> dic
         {
             "label": node.label,
             "title": node.title,
+            "description": node.description,
             "kind": node.kind,
             "loop": node.is_loop,
             "folded": len(node.bases) if len(node.bases) > 1 else 0,

@@ -77,7 +77,7 @@ def task(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
     of a job."""
     row, definition, of, held = _found(request, workspace, name)
     source = _source(row, name, request.GET.get("from", ""))
-    may_start = allows(held, Role.OPERATOR)
+    may_start = of.manual and allows(held, Role.OPERATOR)
     before = source.input if source else None
     offers = _offers(definition, of)
     form = TypedForm(

@@ -49,7 +49,7 @@ event AS (
 )
 SELECT held.id AS step_id, attempt.id AS attempt_id, held.fence, held.job_id,
     held.name AS step_name, held.base, held.attempts AS number, held.timeout_s, held.tag_set_id,
-    job.task_name, job.blueprint_id, job.revision_id, attempt.started_at IS NOT NULL AS is_started,
+    job.task_name, job.blueprint_id, job.revision_id, job.scheduled_at, attempt.started_at IS NOT NULL AS is_started,
     %(may_lag)s AND EXISTS (
         SELECT 1 FROM jobs_step more WHERE more.status = 'ready'
             AND more.tag_set_id = ANY(%(covered)s::int[]) AND more.id <> held.id

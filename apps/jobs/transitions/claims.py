@@ -1,13 +1,22 @@
-"""Handing what is ready to a worker, and keeping its leases."""
+"""Handing what is ready to a worker, keeping its leases, and the common end of a step as one
+statement: it succeeded, and its dependents need no decision.
+
+That end has the same effect as `moves.settle` and `moves.unblock` under `Advance`, for a step of
+the flow whose dependents have neither condition nor loop and run on workers, in a job without
+failures. Elsewhere the statement refuses (changes nothing) and the general path decides. A property
+test compares both.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from apps.accounts.grants import expression
-from apps.jobs.database.sql import fetch, fetch_alone, fetch_named, statement
+from apps.jobs.database.sql import fetch, fetch_alone, fetch_named, jsonb, statement
+from apps.jobs.transitions.moves import Result
 
 NONE = "{}"
 BOUND = "(bound_to = %(worker)s OR (bound_to IS NULL AND NOT %(only_bound)s::bool))"
@@ -20,6 +29,10 @@ CLAIM_SERVED = statement(__file__, "claim").replace("IS_FREE", SERVED)
 CLAIM_UNIT = statement(__file__, "claim").replace("IS_FREE", BOUND)
 CLAIM_UNIT_SERVED = statement(__file__, "claim").replace("IS_FREE", f"{BOUND} AND {SERVED}")
 RENEW = statement(__file__, "renew")
+# Wait for the lock here, so that the next statement starts with a current snapshot of the job: a
+# statement that waits halfway must look up every row that it changes a second time.
+LOCK = "SELECT 1 FROM jobs_job WHERE id = %(job)s FOR NO KEY UPDATE"
+COMPLETE = statement(__file__, "complete")
 WAITING = """
 SELECT t.id FROM unnest(%(sets)s::int[]) t(id)
 WHERE EXISTS (SELECT 1 FROM jobs_step WHERE status = 'ready' AND tag_set_id = t.id)
@@ -40,12 +53,12 @@ def claim_params(
     covered: Sequence[int] = (),
     are_units: bool = False,
     only_bound: bool = False,
-    serves: Sequence[str] = (),
+    serves: Sequence[Sequence[str]] = (),
 ) -> dict[str, Any]:
     """`warm`: revisions whose steps are noted as started at once, as units always are; other steps
     need `start`, which is durable. `covered`: tag sets where the worker may find more, beyond
     `tag_set_ids`. `only_bound`: only what no other worker can do.
-    `serves`: patterns of the only workspaces that the worker serves."""
+    `serves`: groups of patterns; the worker serves only workspaces that match one of each."""
     return {
         "sets": _array(tag_set_ids),
         "covered": _array(covered or tag_set_ids),
@@ -55,11 +68,16 @@ def claim_params(
         "warm": _array(warm),
         "may_lag": not (warm or are_units),
         "only_bound": only_bound,
-        "serves": [f"^{expression(pattern)}$" for pattern in serves],
+        "serves": [f"^{''.join(map(_any_of, serves))}"],
     }
 
 
-def claiming(*, are_units: bool, serves: Sequence[str]) -> str:
+def _any_of(patterns: Sequence[str]) -> str:
+    """A condition that looks ahead, so that several can be asked of one name."""
+    return f"(?=(?:{'|'.join(map(expression, patterns))})$)"
+
+
+def claiming(*, are_units: bool, serves: Sequence[Sequence[str]]) -> str:
     """The statement that claims one kind of work for such a worker."""
     if are_units:
         return CLAIM_UNIT_SERVED if serves else CLAIM_UNIT
@@ -79,7 +97,7 @@ def claim(
     job_id: UUID | None = None,
     are_units: bool = False,
     only_bound: bool = False,
-    serves: Sequence[str] = (),
+    serves: Sequence[Sequence[str]] = (),
 ) -> Any:
     """The best ready row of these tag sets, now held by the worker; None if there is none."""
     params = claim_params(
@@ -124,3 +142,39 @@ def renew_params(
 def start(attempt_id: int, fence: int) -> bool:
     """Note that the attempt's process may exist from now on; False if the worker has lost it."""
     return fetch_alone(STARTED, (attempt_id, fence)) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Parameters of the statement."""
+
+    job_id: UUID
+    step_id: int
+    fence: int
+    attempt_id: int
+    exit_code: int | None
+    result: Result
+    input: Any
+
+    @property
+    def params(self) -> dict[str, Any]:
+        result = self.result
+        return {
+            "job": self.job_id,
+            "step": self.step_id,
+            "fence": self.fence,
+            "attempt": self.attempt_id,
+            "exit_code": self.exit_code,
+            "output": jsonb(result.output) if result.has_output else None,
+            "has_output": result.has_output,
+            "sealed": result.output_sealed,
+            "input": jsonb(self.input) if self.input else None,
+        }
+
+
+def read_completion(row: tuple[Any, ...]) -> dict[int, int] | None:
+    """How many steps became ready, by tag set id; None if the statement refused."""
+    if not row[0]:
+        return None
+    numbers = map(int, (row[1] or "").split())
+    return dict(zip(numbers, numbers, strict=True))

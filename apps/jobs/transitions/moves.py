@@ -216,12 +216,14 @@ WITH s AS (
         started_at = CASE WHEN %(event)s = 'dispatched' THEN clock_timestamp() ELSE started_at END,
         suspended_at = CASE WHEN %(event)s = 'suspended' THEN clock_timestamp()
             ELSE suspended_at END,
-        ready_at = CASE WHEN %(event)s = 'returned' THEN clock_timestamp() ELSE ready_at END,
-        attempts = attempts - CASE WHEN %(event)s = 'returned' THEN 1 ELSE 0 END,
+        ready_at = CASE WHEN %(event)s IN ('returned', 'resumed') THEN clock_timestamp()
+            ELSE ready_at END,
+        attempts = attempts - CASE WHEN %(event)s IN ('returned', 'resumed') THEN 1 ELSE 0 END,
         losses = losses + CASE WHEN %(event)s = 'returned' AND %(is_loss)s THEN 1 ELSE 0 END,
-        fence = fence + CASE WHEN %(event)s IN ('suspended', 'dispatched') THEN 1 ELSE 0 END,
-        input = coalesce(%(input)s, input), worker_id = CASE WHEN %(event)s = 'returned' THEN NULL
-            ELSE worker_id END,
+        fence = fence + CASE WHEN %(event)s IN ('suspended', 'dispatched', 'parked') THEN 1
+            ELSE 0 END,
+        input = coalesce(%(input)s, input),
+        worker_id = CASE WHEN %(event)s IN ('returned', 'resumed') THEN NULL ELSE worker_id END,
         error = %(detail)s
     WHERE t.id = %(id)s AND t.status = ANY(%(sources)s)
         AND (%(fence)s::int IS NULL OR t.fence = %(fence)s)

@@ -219,6 +219,23 @@ def await_decision(step_id: int, output: Any) -> tuple[datetime, datetime | None
     return suspended_at, deadline_at
 
 
+def began(step_id: int, at: datetime) -> None:
+    """A running step that was taken up again has been at work since `at`."""
+    fetch(
+        "UPDATE jobs_step SET started_at = least(started_at, %s) WHERE id = %s"
+        " AND status = 'running'",
+        (at, step_id),
+    )
+
+
+def forget_output(step_id: int) -> None:
+    """Remove what a suspended step showed, now that it goes on."""
+    fetch(
+        "UPDATE jobs_step SET output = NULL, has_output = false WHERE id = %s AND status = 'ready'",
+        (step_id,),
+    )
+
+
 def adopt(step_id: int, child_job_id: UUID) -> None:
     """Note which child job carries out a step."""
     fetch("UPDATE jobs_step SET child_job_id = %s WHERE id = %s", (child_job_id, step_id))

@@ -32,6 +32,11 @@ WITH RECURSIVE tree AS (
 SELECT id, status, completed_at < clock_timestamp() - make_interval(secs => %s) FROM jobs_job
 WHERE id IN (SELECT id FROM tree) ORDER BY id FOR UPDATE
 """
+COUNT_REMOVED = """
+INSERT INTO jobs_removedjobs AS t (source_type, status, count)
+SELECT source_type, status, count(*) FROM jobs_job WHERE id = ANY(%s) GROUP BY 1, 2 ORDER BY 1, 2
+ON CONFLICT (source_type, status) DO UPDATE SET count = t.count + excluded.count
+"""
 NOTHING = UUID(int=0)
 
 
@@ -68,4 +73,5 @@ def _remove_rows(ids: Sequence[UUID]) -> None:
     )
     for table in ("jobs_stepevent", "jobs_logchunk"):
         fetch(f"DELETE FROM {table} WHERE job_id = ANY(%s)", (list(ids),))  # noqa: S608  (constants)
+    fetch(COUNT_REMOVED, (list(ids),))
     Job.objects.filter(id__in=ids).delete()

@@ -180,11 +180,13 @@ def forsaken_children() -> int:
     rows = fetch(
         """
         SELECT j.id FROM jobs_job j JOIN jobs_job p ON p.id = j.parent_job_id
-        WHERE j.status IN ('pending', 'running') AND j.source_type IN ('task', 'retry')
-            AND j.cancel_requested_at IS NULL
+        WHERE j.status IN ('pending', 'running')
+            AND j.source_type IN ('task', 'retry', 'agent_tool') AND j.cancel_requested_at IS NULL
             AND (p.cancel_requested_at IS NOT NULL OR NOT EXISTS (
                 SELECT 1 FROM jobs_step s
-                WHERE s.id = j.parent_step_id AND s.child_job_id = j.id AND s.status = 'running'))
+                WHERE s.id = j.parent_step_id AND CASE WHEN s.kind = 'agent'
+                    THEN s.status IN ('ready', 'running', 'suspended')
+                    ELSE s.child_job_id = j.id AND s.status = 'running' END))
         ORDER BY j.id LIMIT %s
         """,
         (BATCH,),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from apps.workspaces.errors import SourceError
 from apps.workspaces.sources.tree import Gatherer, Limits, Tree
+from engine.plain import plain
 
 NEVER = frozenset({".git", "__pycache__"})  # skipped without a warning
 LEFT_OUT = frozenset({".venv", ".hg", ".svn", "node_modules"})
@@ -23,11 +24,11 @@ def read_folder(path: Path, limits: Limits = Limits()) -> Tree:  # noqa: B008  (
     try:
         root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise SourceError(f"there is no folder {path}") from None
+        raise SourceError(f"there is no folder {plain(path)}") from None
     except NotADirectoryError:
-        raise SourceError(f"{path} is a file; name its folder") from None
+        raise SourceError(f"{plain(path)} is a file; name its folder") from None
     except (OSError, ValueError) as error:
-        raise SourceError(f"the folder {path} cannot be read: {_reason(error)}") from None
+        raise SourceError(f"the folder {plain(path)} cannot be read: {_reason(error)}") from None
     gatherer = Gatherer(limits, os.path.realpath(path))
     try:
         _walk(root, "", gatherer, 0)
@@ -40,7 +41,7 @@ def _walk(directory: int, prefix: str, gatherer: Gatherer, depth: int) -> None:
     if depth > gatherer.limits.depth:
         gatherer.leave_out(prefix, f"it lies more than {gatherer.limits.depth} folders deep")
         return
-    for name in sorted(os.listdir(directory)):
+    for name in _names(directory, gatherer):
         path = f"{prefix}{name}"
         if name in NEVER or not gatherer.accepts(path):
             continue
@@ -51,6 +52,15 @@ def _walk(directory: int, prefix: str, gatherer: Gatherer, depth: int) -> None:
             _take(directory, name, path, gatherer, depth)
         except OSError as error:
             gatherer.leave_out(path, f"it cannot be read: {_reason(error)}")
+
+
+def _names(directory: int, gatherer: Gatherer) -> list[str]:
+    names = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            gatherer.see()
+            names.append(entry.name)
+    return sorted(names)
 
 
 def _take(directory: int, name: str, path: str, gatherer: Gatherer, depth: int) -> None:

@@ -164,6 +164,7 @@ def _export(git: Git, commit: str, limits: Limits) -> Tree:
     listed = []
     planned = 0
     for mode, oid, size, path in _entries(git, commit):
+        gatherer.see()
         if mode == _LINK and size > LONGEST_TARGET:
             gatherer.leave_out(path, "it is a symbolic link whose target is not a plain path")
         elif mode == _SUBMODULE:
@@ -173,10 +174,7 @@ def _export(git: Git, commit: str, limits: Limits) -> Tree:
             gatherer.room_for(path, planned)
             listed.append((mode, oid, path))
             if len(listed) > limits.files:
-                raise SourceError(
-                    f"the workspace holds more than {limits.files} files; leave out what is"
-                    " generated"
-                )
+                raise gatherer.too_many(f"{limits.files} files")
     contents = git.blobs([oid for _, oid, _ in listed])
     for (mode, _, path), content in zip(listed, contents, strict=True):
         if mode == _LINK:

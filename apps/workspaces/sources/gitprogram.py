@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -15,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from apps.workspaces.errors import SourceError
-from apps.workspaces.sources.tree import Limits
+from apps.workspaces.errors import LimitError, SourceError
+from apps.workspaces.programs import end
+from apps.workspaces.sources.tree import LONGEST_PATH, Limits
 
 _ASKPASS = """#!/bin/sh
 case "$1" in
@@ -35,6 +35,10 @@ _SETTINGS = (
     "protocol.version=2",
     "gc.auto=0",
     "maintenance.auto=false",
+    "core.bigFileThreshold=1m",  # larger files are streamed, not held in memory
+    "pack.threads=1",
+    "http.lowSpeedLimit=1",
+    "http.lowSpeedTime=30",  # seconds until git itself gives a silent host up
     "http.sslVerify=true",
 )
 _PASSED_ON = (
@@ -47,6 +51,9 @@ _PASSED_ON = (
     "no_proxy",
 )
 _IN_URL = re.compile(r"(?<=://)[^/\s@]*@")
+_TOO_MUCH = re.compile(
+    r"too slow|timed out|timeout|out of memory|cannot allocate|too large", re.IGNORECASE
+)
 # packs may exceed the limit of the tree by this factor: not all history is shallow
 _PACK_SHARE = 4
 
@@ -79,9 +86,9 @@ class Git:
     def run(self, command: str, *arguments: str) -> bytes:
         """The output of git. Raises SourceError with its error message, without credentials."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            code = self._wait(self._start(command, arguments, subprocess.DEVNULL, out, err))
-            if code != 0:
-                raise SourceError(f"git {command} failed: {self._reason(err)}")
+            process = self._start(command, arguments, subprocess.DEVNULL, out, err)
+            if self._wait(process, out, max(1_000_000, self._limits.files * LONGEST_PATH)) != 0:
+                raise self._failure(command, err)
             out.seek(0)
             return out.read()
 
@@ -94,8 +101,9 @@ class Git:
         ):
             asked.write("".join(f"{oid}\n" for oid in oids).encode())
             asked.seek(0)
-            if self._wait(self._start("cat-file", ("--batch",), asked, out, err)) != 0:
-                raise SourceError(f"git cat-file failed: {self._reason(err)}")
+            process = self._start("cat-file", ("--batch",), asked, out, err)
+            if self._wait(process, out, self._limits.bytes + 200 * len(oids)) != 0:
+                raise self._failure("cat-file", err)
             out.seek(0)
             contents = []
             for oid in oids:
@@ -119,28 +127,40 @@ class Git:
             stdin=stdin,
             stdout=out,
             stderr=err,
-            start_new_session=True,
-        )
+        )  # in our own group, which ends as a whole when reading takes too long
 
-    def _wait(self, process: subprocess.Popen[bytes]) -> int:
-        most = self._limits.bytes * _PACK_SHARE
+    def _wait(self, process: subprocess.Popen[bytes], out: IO[bytes], most_answer: int) -> int:
         try:
             while True:
                 try:
-                    return process.wait(0.2)
+                    code = process.wait(0.2)
                 except subprocess.TimeoutExpired:
-                    if time.monotonic() > self._ends_at:
-                        raise SourceError(
-                            f"git took longer than {self._limits.seconds:g} s and was stopped"
-                        ) from None
-                    if _size_of(self._folder) > most:
-                        raise SourceError(
-                            f"the repository is larger than {most // 1_000_000} MB"
-                        ) from None
+                    code = None
+                if os.fstat(out.fileno()).st_size > most_answer:
+                    raise LimitError(
+                        f"the repository lists more than {self._limits.files} files, folders or"
+                        " references"
+                    )
+                if code is not None:
+                    return code
+                self._check()
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            end(process)
+
+    def _check(self) -> None:
+        if time.monotonic() > self._ends_at:
+            raise LimitError(
+                f"git took longer than {self._limits.seconds:g} s and was stopped; perhaps its"
+                " host does not answer"
+            )
+        most = self._limits.bytes * _PACK_SHARE
+        if _size_of(self._folder) > most:
+            raise LimitError(f"the repository is larger than {most // 1_000_000} MB")
+
+    def _failure(self, command: str, err: IO[bytes]) -> SourceError:
+        reason = self._reason(err)
+        kind = LimitError if _TOO_MUCH.search(reason) else SourceError
+        return kind(f"git {command} failed: {reason}")
 
     def _reason(self, err: IO[bytes]) -> str:
         err.seek(0)
@@ -190,6 +210,10 @@ class Git:
             "StrictHostKeyChecking=yes",
             "-o",
             "ConnectTimeout=15",
+            "-o",
+            "ServerAliveInterval=10",
+            "-o",
+            "ServerAliveCountMax=3",
         ]
         key = credential.key_path if credential else None
         if credential and credential.key:

@@ -6,8 +6,9 @@ import os
 import stat
 from pathlib import Path
 
-from apps.workspaces.errors import SourceError
+from apps.workspaces.errors import LimitError, SourceError
 from apps.workspaces.sources.tree import Limits, SourceFile, Tree
+from engine.plain import plain
 
 
 def read_file(path: Path, limits: Limits = Limits()) -> Tree:  # noqa: B008  (a frozen value)
@@ -16,12 +17,12 @@ def read_file(path: Path, limits: Limits = Limits()) -> Tree:  # noqa: B008  (a 
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as handle:
             found = os.fstat(handle.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise SourceError(f"{path} is not a regular file")
+                raise SourceError(f"{plain(path)} is not a regular file")
             if found.st_size > limits.bytes:
-                raise SourceError(f"{path} is larger than {limits.bytes // 1_000_000} MB")
+                raise LimitError(f"{plain(path)} is larger than {limits.bytes // 1_000_000} MB")
             content = handle.read(limits.bytes)
     except OSError as error:
         raise SourceError(
-            f"{path} cannot be read: {(error.strerror or 'unknown reason').lower()}"
+            f"{plain(path)} cannot be read: {(error.strerror or 'unknown reason').lower()}"
         ) from None
     return Tree((SourceFile(path.name, content),))

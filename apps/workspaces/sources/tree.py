@@ -11,14 +11,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from apps.workspaces.errors import SourceError
+from apps.workspaces.errors import LimitError
 from engine.links import BadLink, follow
+from engine.plain import plain
 from engine.spec.model import Place, Problem
 
 FILE_MODE, PROGRAM_MODE = 0o644, 0o755
 LONGEST_PATH = 1000
 WORKFLOWS = ".workflows"
 _MOST_PASSES = 40
+_MOST_WARNINGS = 100
+_WINDOWS = (
+    "it has Windows line ends (CR LF): as a `source` it runs with LF, but a script that reads it"
+    " with '.' takes CR for a part of each line's last word; save it with LF"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,25 +161,37 @@ class Gatherer:
         self._links: dict[str, str] = {}
         self._size = 0
         self._warnings: list[Problem] = []
+        self._seen = 0
+
+    def see(self) -> None:
+        """One more entry, whether or not it becomes part of the workspace: looking at it takes
+        time, too. Raises LimitError."""
+        self._seen += 1
+        most = 2 * self.limits.files + 100
+        if self._seen > most:
+            raise self.too_many(f"{most} files, folders and skipped entries")
+
+    def too_many(self, what: str) -> LimitError:
+        return LimitError(f"the workspace holds more than {what}; leave out what is generated")
 
     def room_for(self, path: str, size: int) -> None:
-        """Raises SourceError if another file of this size would exceed a limit; call before reading
+        """Raises LimitError if another file of this size would exceed a limit; call before reading
         it."""
         if len(self._files) + len(self._links) >= self.limits.files:
-            raise SourceError(
-                f"the workspace holds more than {self.limits.files} files; leave out what is"
-                " generated"
-            )
+            raise self.too_many(f"{self.limits.files} files")
         if self._size + size > self.limits.bytes:
             most = self.limits.bytes // 1_000_000
-            raise SourceError(
-                f"the workspace is larger than {most} MB (at '{path}'); keep data outside of it"
+            raise LimitError(
+                f"the workspace is larger than {most} MB (at '{_shown(path)}'); keep data"
+                " outside of it"
             )
 
     def add(self, path: str, content: bytes, *, is_program: bool) -> None:
         self.room_for(path, len(content))
         self._files[path] = SourceFile(path, content, is_program)
         self._size += len(content)
+        if path.endswith((".sh", ".bash")) and b"\r\n" in content:
+            self._warn(path, "line_ends", _WINDOWS)
 
     def add_link(self, path: str, target: str) -> None:
         """A symbolic link; `tree` leaves it out if it leads out of the workspace or to nothing."""
@@ -184,10 +202,11 @@ class Gatherer:
         self._links[path] = target
 
     def leave_out(self, path: str, why: str) -> None:
-        if len(self._warnings) < 100:
-            self._warnings.append(
-                Problem(Place(_shown(path)), "left_out", f"left out: {why}", "warning")
-            )
+        self._warn(path, "left_out", f"left out: {why}")
+
+    def _warn(self, path: str, code: str, message: str) -> None:
+        if len(self._warnings) < _MOST_WARNINGS:
+            self._warnings.append(Problem(Place(_shown(path)), code, message, "warning"))
 
     def accepts(self, path: str) -> bool:
         """False, with a warning, for names that not every worker can store."""
@@ -222,7 +241,7 @@ class Gatherer:
             for path, why in bad.items():
                 self.leave_out(path, f"it is a symbolic link, and {why}")
                 del links[path]
-        raise SourceError("the workspace's symbolic links hang on one another too deeply")
+        raise LimitError("the workspace's symbolic links hang on one another too deeply")
 
 
 def _name_problem(path: str) -> str | None:
@@ -242,4 +261,4 @@ def _name_problem(path: str) -> str | None:
 
 
 def _shown(path: str) -> str:
-    return path.encode("utf-8", "backslashreplace").decode()[:300]
+    return plain(path[:300])

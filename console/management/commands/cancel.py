@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser
 from typing import Any
 
+from console.base import add_actor
 from console.operator_command import OperatorCommand
 from engine.errors import Conflict
 
@@ -14,9 +16,8 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("job", help="job id, or its first characters")
-        parser.add_argument(
-            "--as", dest="email", metavar="EMAIL", help="user who cancels it, as an operator"
-        )
+        add_actor(parser, "user who cancels it, as an operator")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def act(self, **options: Any) -> int:
         job_id = self.job_meant(options)
@@ -25,5 +26,6 @@ class Command(OperatorCommand):
         except Conflict as error:
             self.stderr.write(f"{job_id}: {error}")
             return 1
-        self.stdout.write(f"{job_id}: asked to stop")
+        told = {"job_id": str(job_id), "status": "asked to stop"}
+        self.stdout.write(json.dumps(told) if options["json"] else f"{job_id}: asked to stop")
         return 0

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from console.health import examine
+from console.health import ask_providers, examine
 from console.operator_command import OurCommand
 
 MARKS = {"ok": "ok     ", "warning": "warning", "problem": "PROBLEM"}
@@ -28,9 +29,17 @@ class Command(OurCommand):
             help="a worker-config.yaml: also check its Kubernetes cluster",
         )
 
+        parser.add_argument(
+            "--providers",
+            action="store_true",
+            help="also ask each provider of language models one small question",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         counts = Counter[str]()
-        for finding in examine(Path(options["config"]) if options["config"] else None):
+        findings = examine(Path(options["config"]) if options["config"] else None)
+        asked = ask_providers() if options["providers"] else ()
+        for finding in chain(findings, asked):
             counts[finding.level] += 1
             if finding.level != "ok" or not options["quiet"]:
                 self.stdout.write(f"{MARKS[finding.level]}  {finding.about}: {finding.sentence}")

@@ -11,6 +11,7 @@ from console.operator_command import OperatorCommand
 from console.port import Imported
 from console.workspace_path import refuse_ordinary_file
 from engine.errors import InputError
+from engine.plain import plain
 
 MOST_SHOWN = 10
 
@@ -54,10 +55,17 @@ class Command(OperatorCommand):
         if found.tasks:
             more = len(found.tasks) - MOST_SHOWN
             rest = f" and {more} more" if more > 0 else ""
-            first = f"{found.name} {shlex.quote(found.tasks[0])}"
             self.stdout.write(f"tasks: {', '.join(found.tasks[:MOST_SHOWN])}{rest}")
-            self.stdout.write(f"run one with: manage.py trigger {first} --follow")
+            self.stdout.write(f"run one with: manage.py trigger {self._start_of(found)} --follow")
         return 0
+
+    def _start_of(self, found: Imported) -> str:
+        """What starts its first task, with the input that must be given."""
+        name = found.tasks[0]
+        lines = self.platform.tasks(found.name)
+        inputs = next((line.inputs for line in lines if line.task_name == name), {})
+        given = [f"--input {shlex.quote(key)}=…" for key, (_, needed) in inputs.items() if needed]
+        return " ".join((found.name, shlex.quote(name), *given))
 
     def _import(self, name: str, source: str, ref: str, auth: str, chdir: str) -> Imported:
         folder = Path(source).expanduser()
@@ -67,7 +75,8 @@ class Command(OperatorCommand):
             return self.platform.import_folder(name, folder, directory)
         if not source or (not folder.exists() and ":" not in source):  # an address has one
             reason = (
-                f"there is nothing at '{source}': give a folder, a Torc file or a git repository"
+                f"there is nothing at '{plain(source)}': give a folder, a Torc file or a git"
+                " repository"
             )
             raise InputError({"source": reason})
         if not folder.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import ArgumentParser
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Any
 
 from console.follower import Follower
 from console.operator_command import OperatorCommand
-from console.port import BEGINNING, SERVER
+from console.port import BEGINNING, SERVER, LogLine
 from engine.errors import InputError
 from engine.lifecycle import JobStatus
 
@@ -27,6 +28,9 @@ class Command(OperatorCommand):
             "--action", help="only this workflow action, with all its runs; `jobs JOB` lists them"
         )
         parser.add_argument(
+            "--json", action="store_true", help="print one JSON object per line; without --follow"
+        )
+        parser.add_argument(
             "--follow",
             action="store_true",
             help="continue until the job and all that it set off have ended",
@@ -38,6 +42,8 @@ class Command(OperatorCommand):
         if step and action:
             raise InputError({"action": "give --step or --action, not both"})
         if options["follow"]:
+            if options["json"]:
+                raise InputError({"json": "--json and --follow: give one of them"})
             if step or action:
                 raise InputError(
                     {"follow": "--follow shows everything; leave out --step and --action"}
@@ -50,6 +56,14 @@ class Command(OperatorCommand):
             piece = read(cursor)
             cursor, has_more = piece.next, piece.has_more
             for line in piece.lines:
+                if options["json"]:
+                    self.stdout.write(_json(line))
+                    continue
                 screen.line(line.text if step or action else f"{line.step} | {line.text}")
         screen.close()
         return 0
+
+
+def _json(line: LogLine) -> str:
+    shown = {"job_id": str(line.job_id), "step": line.step, "line": line.text}
+    return json.dumps(shown, ensure_ascii=False)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
+from console.base import add_actor
 from console.operator_command import OperatorCommand
 from engine.errors import Conflict
 
@@ -23,19 +27,21 @@ class Command(OperatorCommand):
             action="store_true",
             help="same job: run its failed and cancelled steps again, and those skipped after them",
         )
-        parser.add_argument(
-            "--as", dest="email", metavar="EMAIL", help="user who restarts it, as an operator"
-        )
+        add_actor(parser, "user who restarts it, as an operator")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def act(self, **options: Any) -> int:
         job_id = self.job_meant(options)
         if not options["failed"]:
-            self.stdout.write(str(self.platform.rerun(job_id, options["email"])))
-            return 0
+            return self._tell(self.platform.rerun(job_id, options["email"]), options)
         try:
             self.platform.restart_failed(job_id, options["email"])
         except Conflict as error:
             self.stderr.write(f"{job_id}: {error}")
             return 1
-        self.stdout.write(str(job_id))
+        return self._tell(job_id, options)
+
+    def _tell(self, job_id: UUID, options: Mapping[str, Any]) -> int:
+        told = json.dumps({"job_id": str(job_id)}) if options["json"] else str(job_id)
+        self.stdout.write(told)
         return 0

@@ -7,8 +7,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import CommandError
-
+from console.base import CommandError
 from console.operator_command import TypedCommand
 from engine.spec import json_schema
 

@@ -6,6 +6,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from console import tables
+from console.base import PROGRAM
 from console.operator_command import OperatorCommand
 
 
@@ -22,7 +23,8 @@ class Command(OperatorCommand):
                 self.stdout.write(tables.as_json(row))
             return 0
         if not found:
-            self.stdout.write("No workspaces; `manage.py import_workspace NAME SOURCE` adds one.")
+            adding = "; `manage.py import_workspace NAME SOURCE` adds one"
+            self.stdout.write(f"No workspaces{adding if PROGRAM == 'manage.py' else ''}.")
             return 0
         for line in tables.workspaces(found):
             self.stdout.write(line)

@@ -23,6 +23,7 @@ from console.typed_input import add_input_options, read_inputs
 from console.workspace_path import missing_files, read_path, workspace_name
 from engine.errors import AuthorError, StroemError
 from engine.lifecycle import JobStatus
+from engine.plain import plain
 from engine.spec.inputs import resolve
 from engine.spec.model import Loaded, Workspace
 from standalone.private_house import private_house
@@ -69,7 +70,8 @@ class Command(TypedCommand):
             check_worker_file(options["worker_config"])
             directory = _directory(workspace, task, folder, options["chdir"])
             self._mention_warnings(loaded, options["path"])
-            with private_house(options["worker_config"]) as worker:
+            has_agents = any(action.type == "agent" for action in workspace.actions.values())
+            with private_house(options["worker_config"], has_agents=has_agents) as worker:
                 job_id = self._start(folder, directory, task, given)
                 screen = self.screen(sys.stderr if options["json"] else sys.stdout, options)
                 result = self._watch(job_id, task, worker, screen, as_json=options["json"])
@@ -87,14 +89,15 @@ class Command(TypedCommand):
         if loaded.problems:
             number = f"{len(loaded.problems)} warning{'s' if len(loaded.problems) > 1 else ''}"
             self.stderr.write(
-                f"{typed}: {number}; `manage.py validate {shlex.quote(typed)}` lists them."
+                f"{plain(typed)}: {number}; `manage.py validate {shlex.quote(typed)}` lists them."
             )
 
     def _start(self, folder: Path, directory: str, task: str, given: Mapping[str, Any]) -> UUID:
         name = workspace_name(folder)
         if self.platform.import_folder(name, folder, directory).revision is None:
             raise AuthorError(
-                f"The files in {folder} have changed meanwhile and are no longer a valid workspace."
+                f"The files in {plain(folder)} have changed meanwhile and are no longer a valid"
+                " workspace."
             )
         return self.platform.start(name, task, given, "run")
 

@@ -22,6 +22,7 @@ from standalone.embedded import postgres, standing
 from standalone.embedded.folders import write_private
 from standalone.leaving import running_steps, what_became_of
 from standalone.programs import (
+    agents_program,
     check_worker_file,
     drain_s_of,
     manage_program,
@@ -33,6 +34,7 @@ from standalone.supervision.supervisor import STORES_S, Supervisor
 
 STOP_WITHIN_S = 4.5  # beside the time that running steps get
 TEND_EVERY_S = 0.2
+_USUAL = "server, scheduler and worker"
 
 
 class Command(OurCommand):
@@ -108,12 +110,17 @@ class Command(OurCommand):
         email, password = self._prepare(host, with_examples=not options["no_examples"])
         os.environ["STROEM__LISTEN"] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         logs = settings.STROEM.data_dir / "log"
-        seconds = supervisor.start(
+        programs = [
             server_program(logs, host, port),
             manage_program("scheduler", logs),
             worker_program(logs, options["worker_config"]),
-        )
-        self._say(f"server, scheduler and worker: ready after {seconds:.1f} s")
+        ]
+        has_agents = bool(settings.STROEM.agents.providers)
+        if has_agents:
+            programs.append(agents_program(logs))
+        seconds = supervisor.start(*programs)
+        names = "server, scheduler, worker and agents" if has_agents else _USUAL
+        self._say(f"{names}: ready after {seconds:.1f} s")
         sign_in = (
             f"{email} and the password {password} (shown this once)"
             if password

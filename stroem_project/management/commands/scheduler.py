@@ -35,6 +35,7 @@ class Command(OurCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         require_database()
         from apps.conductor.services import run_forever
+        from apps.workspaces.refreshing.rounds import Rounds
 
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -43,24 +44,29 @@ class Command(OurCommand):
             from standalone.supervision.lifeline import watch  # only `up` and `run` ask for it
 
             watch(options["lifeline_fd"], stop.set)
-        _import_configured()
+        _declare_configured()
+        refreshes = threading.Thread(target=Rounds(stop).run_forever, name="refreshes")
+        refreshes.start()
         run_forever(stop, partial(touch, "alive"))
+        refreshes.join()
 
 
-def _import_configured() -> None:
-    """Import the workspaces of the settings. One that fails does not affect the others."""
-    from apps.workspaces.models import Workspace
-    from apps.workspaces.services import import_folder, import_git
+def _declare_configured() -> None:
+    """Note the workspaces of the settings, which are read in turn. One that is wrong does not
+    affect the others."""
+    from apps.workspaces.services import declare
 
     try:
         for name, source in settings.STROEM.workspaces.items():
             try:
-                if source.path is not None:
-                    import_folder(name, source.path, keeps=True)
-                elif source.url is not None:
-                    import_git(name, source.url, source.ref, source.auth or "", keeps=True)
-                interval_s = max(1, round(source.poll_interval_s))
-                Workspace.objects.filter(name=name).update(poll_interval_s=interval_s)
+                declare(
+                    name,
+                    path=source.path,
+                    url=source.url or "",
+                    ref=source.ref if source.path is None else "",
+                    credential=source.auth or "",
+                    poll_interval_s=max(1, round(source.poll_interval_s)),
+                )
             except StroemError as error:
                 log.warning("workspace %s was not imported: %s", name, error)
     except DatabaseError as error:

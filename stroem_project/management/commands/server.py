@@ -21,6 +21,7 @@ from stroem_project.connections import BoundedConnection
 from stroem_project.web import limit_statements
 
 GRACE_S = 3  # for open requests and streams
+MOST_SENT_BYTES = 4096  # in one message of a WebSocket: callers have nothing to say
 RETRY_S = 2.0
 
 
@@ -70,8 +71,10 @@ class Command(OurCommand):
             timeout_graceful_shutdown=GRACE_S,
             lifespan="off",
             http=BoundedConnection,
-            ws="none",
-            proxy_headers=False,  # callers can write anything into X-Forwarded-For
+            ws="websockets-sansio",
+            ws_max_size=MOST_SENT_BYTES,
+            ws_per_message_deflate=False,
+            proxy_headers=False,  # `stroem_project.proxies` reads those of trusted proxies
             server_header=False,
             access_log=False,
             log_config=None,  # Django's logging settings apply

@@ -27,6 +27,7 @@ from runners.docker.errors import EngineGone
 from runners.docker.finding import find_endpoint
 from stroem_project.celery import app
 from stroem_project.config import ROOT
+from stroem_project.handover import open_environments
 from stroem_project.health_files import keep_touching
 from workers import allocation
 from workers.allocation import AllocationPlace
@@ -128,11 +129,13 @@ class Command(OurCommand):
         from workers.assembly import assemble
         from workers.door import Doors
 
+        _warn_of_open_environments(config)
+        signed = partial(pass_for, token=config.worker_token)
         try:
             harden()
             return assemble(
                 config,
-                Doors(ledger, allocations, bells, archive, pass_for, app),
+                Doors(ledger, allocations, bells, archive, signed, app),
                 _launch(config),
                 lease_s=settings.STROEM.recovery.heartbeat_timeout_s,
                 version=VERSION,
@@ -218,8 +221,20 @@ def _credentials(config: WorkerConfig) -> tuple[str, ...]:
         settings.STROEM.db.url, settings.STROEM.broker.url, settings.STROEM.worker_token,
         config.worker_token,
         str(database.get("PASSWORD") or ""), settings.SECRET_KEY, *settings.STROEM_KEYS,
+        *(provider.api_key for provider in settings.STROEM.agents.providers.values()),
     )  # fmt: skip
     return tuple(str(value) for value in found if value)
+
+
+def _warn_of_open_environments(config: WorkerConfig) -> None:
+    if config.run_as:
+        return
+    for pid in open_environments(_credentials(config)):
+        log.warning(
+            "steps can read credentials in /proc/%d/environ: set `run_as`, or start the worker so"
+            " that no process above it has them in its environment",
+            pid,
+        )
 
 
 def _launch(config: WorkerConfig) -> Launch:

@@ -19,6 +19,7 @@ from engine.lifecycle import (
     ActionStatus,
     AllocationStatus,
     AttemptStatus,
+    FiringStatus,
     JobStatus,
     RequestStatus,
     StepStatus,
@@ -156,6 +157,7 @@ def test_bars_fit_under_their_scale() -> None:
 def test_every_status_has_a_badge_and_every_badge_a_status() -> None:
     enums = (StepStatus, JobStatus, RequestStatus, AllocationStatus, Outcome, WorkerState)
     statuses = {str(status) for enum in enums for status in enum}
-    statuses |= {*AttemptStatus, *ActionStatus, *RUN_STATUSES}
+    statuses |= {*AttemptStatus, *ActionStatus, *FiringStatus, *RUN_STATUSES}
     of_workspaces = {"loaded", "warnings", "broken"}
-    assert {str(status) for status in LOOKS} == statuses | of_workspaces
+    of_triggers = {"failing", "paused", "off", "gone"}
+    assert {str(status) for status in LOOKS} == statuses | of_workspaces | of_triggers

@@ -41,5 +41,6 @@ def caller(
 
 
 def error(answer: Any) -> str:
-    assert set(answer.json()) <= {"error", "fields", "retry_after_secs"}, answer.content
+    assert set(answer.json()) <= {"error", "code", "fields", "retry_after_secs"}, answer.content
+    assert answer.json()["code"]
     return str(answer.json()["error"])

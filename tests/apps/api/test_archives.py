@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,18 @@ def test_a_pass_under_a_key_that_was_rotated_is_good_until_that_key_goes(
     assert passes.read(token) is not None
     settings.STROEM_KEYS = ["n" * 40]
     assert passes.read(token) is None
+
+
+def test_a_pass_needs_the_worker_token_that_the_server_has(held: Held, settings: Any) -> None:
+    def signed(token: str | None) -> str:
+        claim = held.claim
+        return pass_for(claim.attempt_id, claim.fence, claim.revision_digest, token)
+
+    without, right = held.token, "t" * 40
+    settings.STROEM = replace(settings.STROEM, worker_token=right)
+    assert held.get(without).status_code == 401
+    assert held.get(signed("u" * 40)).status_code == 401
+    assert held.get(signed(right)).status_code == held.get().status_code == 200
 
 
 def test_nobody_but_a_step_may_fetch(held: Held) -> None:

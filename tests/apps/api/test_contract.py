@@ -3,6 +3,7 @@ failure of the server."""
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import requests
 import schemathesis
 from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.renderers import OpenApiJsonRenderer
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from rest_framework.test import APIClient
@@ -23,8 +25,11 @@ from urllib3 import HTTPResponse
 from tests.apps.api.callers import client_of, user
 from tests.apps.api.test_access import FLOW
 from tests.apps.jobs.builders import start, workspace
+from tests.house import ROOT
 
 pytestmark = pytest.mark.django_db
+EXAMPLES, MANY = 20, 400  # requests for each operation, signed in or not
+WRITTEN = ROOT / "docs" / "reference" / "openapi.json"
 CHECKS = [
     checks.not_a_server_error,
     openapi.status_code_conformance,
@@ -35,18 +40,48 @@ RAW = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no
 OPERATIONS = [(path, method) for path, found in RAW["paths"].items() for method in found]
 
 
+def test_the_written_description_is_the_servers() -> None:
+    """`manage.py spectacular --format openapi-json --file docs/reference/openapi.json` writes it."""
+    text = OpenApiJsonRenderer().render(RAW, renderer_context={}).decode()
+    assert json.loads(WRITTEN.read_text()) == json.loads(text)
+
+
+def test_the_description_has_no_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]  # the package's own
+    assert capsys.readouterr().err == ""
+    assert RAW["openapi"] == "3.1.0"
+
+
 @pytest.mark.parametrize("is_signed_in", [True, False], ids=["somebody", "nobody"])
 @pytest.mark.parametrize(("path", "method"), OPERATIONS, ids=str)
 def test_no_answer_is_undocumented(
     tmp_path: Path, path: str, method: str, is_signed_in: bool
 ) -> None:
+    keeps_to_the_description(tmp_path, path, method, is_signed_in, EXAMPLES)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("is_signed_in", [True, False], ids=["somebody", "nobody"])
+@pytest.mark.parametrize(("path", "method"), OPERATIONS, ids=str)
+def test_no_answer_to_50000_requests_is_undocumented(
+    tmp_path: Path, path: str, method: str, is_signed_in: bool
+) -> None:
+    keeps_to_the_description(tmp_path, path, method, is_signed_in, MANY)
+
+
+def keeps_to_the_description(
+    tmp_path: Path, path: str, method: str, is_signed_in: bool, examples: int
+) -> None:
     job = start(workspace(tmp_path, FLOW, "own"))
+    person = user(is_superuser=True)
     known = {"workspace": "own", "task": "main", "job": str(job.pk), "step": "gate"}
-    client = client_of(user(is_superuser=True) if is_signed_in else None)
+    known["user"] = str(person.pk)
+    client = client_of(person if is_signed_in else None)
     operation = schemathesis.openapi.from_dict(RAW)[path][method.upper()]
 
     @settings(
-        max_examples=12,
+        max_examples=examples,
         derandomize=True,
         database=None,
         deadline=None,

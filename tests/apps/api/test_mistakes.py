@@ -37,7 +37,7 @@ MISTAKES: list[tuple[str, str, Any, int, str]] = [
     ("get", "jobs/42", None, 400, "Invalid job ID"),
     ("get", f"jobs/{NOBODY}", None, 404, "Job not found"),
     ("get", "jobs?statuss=failed", None, 400, "Unknown query parameter 'statuss'; did you mean 'status'?"),
-    ("get", "jobs?xref=1", None, 400, "Unknown query parameter 'xref'; known are: workspace, task_name, status, source_type, search, limit, offset"),
+    ("get", "jobs?xref=1", None, 400, "Unknown query parameter 'xref'; known are: workspace, task_name, status, source_type, search, id_prefix, limit, offset, cursor"),
     ("get", "jobs?status=done", None, 400, "Invalid status filter 'done'. Must be one of: pending, running, completed, failed, cancelled"),
     ("get", "jobs?limit=many", None, 400, "limit must be a whole number of at least 1"),
     ("get", "jobs?task_name=main", None, 400, "task_name filter requires workspace"),
@@ -48,20 +48,20 @@ MISTAKES: list[tuple[str, str, Any, int, str]] = [
     ("post", MAIN, {"inputs": {"name": "x"}}, 400, "Unknown key 'inputs'; did you mean 'input'?"),
     ("post", MAIN, {"input": {"nam": "x"}}, 400, "input 'name' is required; input 'nam' is not declared (did you mean 'name'?)"),
     ("post", MAIN, {"input": {"name": "x", "times": "twice"}}, 400, "input 'times' must be a whole number, not 'twice'"),
-    ("post", MAIN, {"input": ["x"]}, 400, 'input: Expected a dictionary of items but got type "list".'),
+    ("post", MAIN, {"input": ["x"]}, 400, 'input must be an object, such as {"name": "value"}'),
     ("post", MAIN, {"input": {"name": "x"}, "source_job_id": "42"}, 400, "Invalid job ID"),
     ("post", "jobs/{ended}/cancel", None, 409, "Job is already in a terminal state"),
     ("post", "jobs/{open}/cancel?force=1", None, 400, "Unknown query parameter 'force'; none is known here"),
     ("post", "jobs/{ended}/restart", {"failed": True}, 409, "only a failed or cancelled job can be restarted; this one is completed"),
-    ("post", "jobs/{failed}/restart", {"failed": "yes, please"}, 400, "failed: Must be a valid boolean."),
+    ("post", "jobs/{failed}/restart", {"failed": "yes, please"}, 400, "failed must be true or false"),
     ("post", "jobs/{failed}/restart", {"from": "one"}, 400, "Unknown key 'from'; known are: failed"),
-    ("post", f"{ASKED}/approve", {}, 400, "approved: This field is required."),
+    ("post", f"{ASKED}/approve", {}, 400, "approved is required"),
     ("post", f"{ASKED}/approve", {"approved": True}, 400, "input 'window' is required"),
     ("post", f"{ASKED}/approve", {"approved": False, "reason": "no"}, 400, "Unknown key 'reason'; known are: approved, input, rejection_reason, shown"),
     ("post", "jobs/{open}/steps/one/approve", {"approved": True}, 409, "Step 'one' is not an approval or agent step (type: script)"),
     ("post", f"{ASKED}/delegate", {"to": "nobody@example.org"}, 400, "nobody with the e-mail nobody@example.org can see this workspace"),
     ("put", SECRET, {"values": "long enough"}, 400, 'the body must be {"value": ...}'),
-    ("post", "auth/api-keys", {"expires_in_days": 3}, 400, "name: Name is required"),
+    ("post", "auth/api-keys", {"expires_in_days": 3}, 400, "Name is required"),
     ("post", "auth/api-keys", {"name": "ci", "expires_in_days": -1}, 400, "expires_in_days must be positive"),
     ("post", "auth/login", {"user": "me"}, 400, "Unknown key 'user'; known are: email, password"),
     ("get", "workers/42", None, 400, "Invalid worker ID"),
@@ -147,7 +147,7 @@ def test_an_unknown_path_is_404_in_json_for_everybody_and_every_verb(who: str) -
         assert answer.status_code == 404, (method, path)
         assert answer.headers["Content-Type"] == "application/json", (method, path)
         if method != "head":
-            assert answer.json() == {"error": "Not found"}
+            assert answer.json() == {"error": "Not found", "code": "not_found"}
 
 
 def test_a_job_is_restarted_from_its_failed_steps_or_anew(jobs: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from apps.jobs import ledger
 from apps.jobs.models import Attempt, Job, Step, StepEvent
-from apps.jobs.transitions import compiled
+from apps.jobs.transitions import claims
 from tests.apps.jobs.builders import DONE, Hand, failed, fresh, output, start, statuses, workspace
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -180,4 +180,4 @@ def test_the_common_end_and_the_next_claim_are_one_statement_each(
     assert claim is not None
     following = ledger.finish(ledger.Report(claim, DONE), claim_for=sets, worker_id=hand.id).next
     assert following is not None and following.step_name == "b"
-    assert [len(statements) for statements in sent] == [3] and sent[0][1] == compiled.COMPLETE
+    assert [len(statements) for statements in sent] == [3] and sent[0][1] == claims.COMPLETE

@@ -610,19 +610,22 @@ def test_an_action_of_a_library_is_refused_with_one_sentence(tmp_path: Path, nam
 @pytest.mark.parametrize(
     ("task", "told"),
     [
-        ("main", "step 'a' is of type agent, which this version cannot run; remove it"),
+        (
+            "main",
+            "step 'a' needs the provider 'p' of language models, which this installation does not",
+        ),
         (
             "calls",
             (
-                "step 'a' of task 'main', which this task starts, is of type agent, which this"
-                " version cannot run"
+                "step 'a' of task 'main', which this task starts, needs the provider 'p' of language"
+                " models, which this installation does not have; `agents.providers` names none"
             ),
         ),
         (
             "far",
             (
-                "step 'a' of task 'main', which this task starts, is of type agent, which this"
-                " version cannot run"
+                "step 'a' of task 'main', which this task starts, needs the provider 'p' of language"
+                " models, which this installation does not have; `agents.providers` names none"
             ),
         ),
     ],

@@ -117,6 +117,8 @@ def test_secrets_are_for_the_admins_of_their_workspace(shop: Workspace) -> None:
     assert other.name in client_of(stranger).get("/admin/workspaces/secret/add/").content.decode()
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("readers")
 def test_a_workspace_shows_its_problems_and_is_refreshed_by_its_admins(shop: Workspace) -> None:
     Path(shop.location, "flow.yaml").write_text("tasks: [<script>\n")
     data = {"action": "refresh", "_selected_action": [shop.pk]}

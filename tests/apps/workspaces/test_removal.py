@@ -11,6 +11,8 @@ from django.db import connection
 from django.test import Client
 
 from apps.accounts.models import User, WorkspaceGrant
+from apps.jobs.flow.creation import Origin
+from apps.jobs.flow.starting import start_at
 from apps.jobs.models import Job
 from apps.jobs.services import cancel_job
 from apps.jobs.upkeep.removal import remove_workspace
@@ -183,3 +185,19 @@ def test_failing_ones_stand_first_on_list_and_dashboard(tmp_path: Path, root: Cl
     assert "Workspaces that failed to load" in text and "no such type" in text
     stranger = client_of(User.objects.create_user("ada@example.org"))
     assert "no such type" not in stranger.get("/admin/").content.decode()
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["started before", "never started"])
+def test_a_job_that_starts_while_its_workspace_is_removed_is_refused_in_one_sentence(
+    tmp_path: Path, is_known: bool
+) -> None:
+    made = workspace(tmp_path, FLOW)
+    revision = made.current
+    assert revision is not None
+    if is_known:
+        start(made)
+        Hand().work()
+    remove_workspace(made.name)
+    with pytest.raises(NotFound, match="The workspace of task 'main' was removed just now"):
+        start_at(revision, "main", {}, Origin("user", "root"))
+    assert not Job.objects.exists()

@@ -6,7 +6,6 @@ import gzip
 import io
 import subprocess
 import tarfile
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from apps.accounts.models import User
 from apps.workspaces import ledger, services, snapshots
 from apps.workspaces.errors import SourceError
 from apps.workspaces.models import Blob, Revision, Workspace
+from apps.workspaces.refreshing import turns
 from console.workspace_path import read_path
 from engine.errors import InputError, NotFound
 
@@ -178,8 +178,7 @@ def test_a_repository_is_fetched_again_only_when_its_branch_has_moved(
 
     def poll() -> int:
         read.clear()
-        Workspace.objects.update(checked_at=datetime(2000, 1, 1, tzinfo=UTC))
-        assert services.refresh_due() == 1
+        services.refresh_if_changed(Workspace.objects.select_related("current").get())
         return len(read)
 
     git("init", "-q", "-b", "main")
@@ -207,15 +206,12 @@ def test_an_unknown_credential_is_refused() -> None:
 
 def test_workspaces_are_refreshed_when_their_time_has_come(folder: Path) -> None:
     workspace = services.import_folder("shop", folder)
-    assert services.refresh_due() == 0
+    assert turns.take_due(also_stopped=True) is None
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE workspaces_workspace SET checked_at = checked_at - interval '61 seconds'"
         )
-    (folder / "new.txt").write_text("x")
-    assert services.refresh_due() == 1
-    workspace.refresh_from_db()
-    assert Revision.objects.count() == 2
+    assert turns.take_due(also_stopped=True) == turns.Turn(workspace.pk)
 
 
 def test_workflow_files_and_sources_are_found_through_links(folder: Path) -> None:

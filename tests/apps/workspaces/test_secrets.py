@@ -18,6 +18,7 @@ from apps.workspaces import sealing, secrets, services
 from apps.workspaces.errors import SealError, SecretError
 from apps.workspaces.models import Secret, Workspace
 from engine.errors import InputError, NotFound
+from stroem_project.config import Reference
 
 pytestmark = pytest.mark.django_db
 
@@ -48,6 +49,16 @@ def program(folder: Path, name: str, script: str) -> None:
     (folder / name).chmod(0o755)
 
 
+@pytest.fixture(autouse=True)
+def rules(settings: Any) -> None:
+    """Every workspace may read everything of two stores; tests/security/test_references.py is about
+    rules."""
+    everything = {scheme: Reference(("*",), scheme, ("*",)) for scheme in ("vault", "awsssm")}
+    settings.STROEM = dataclasses.replace(
+        settings.STROEM, secrets=dataclasses.replace(settings.STROEM.secrets, references=everything)
+    )
+
+
 VALS = """#!/usr/bin/env python3
 import json, os, sys
 open(os.path.join(os.path.dirname(sys.argv[0]), "calls"), "a").write(json.dumps([sys.argv, dict(os.environ)]) + "\\n")
@@ -63,12 +74,13 @@ def test_literals_stay_as_they_are_with_their_nesting(tmp_path: Path) -> None:
     assert of(workspace) == {"pw": "abc", "nested": {"deep": ["one", {"two": 2}]}, "n": 7}
 
 
-def test_references_go_to_vals_in_one_call_by_its_standard_input(
+def test_references_go_to_vals_by_its_standard_input_in_one_call_for_each_kind_of_credential(
     tmp_path: Path, programs: Path, monkeypatch: Any
 ) -> None:
     program(programs, "vals", VALS)
     monkeypatch.setenv("STROEM__DB__URL", "postgresql://ours")
     monkeypatch.setenv("VAULT_ADDR", "https://vault")
+    monkeypatch.setenv("AWS_REGION", "eu")
     workspace = imported(
         tmp_path / "ws",
         "secrets:\n  plain: ref+vault://secret/a\n  filtered: \"{{ 'ref+awsssm://b' | vals }}\"\n "
@@ -84,10 +96,14 @@ def test_references_go_to_vals_in_one_call_by_its_standard_input(
         "untouched": "text",
     }
     calls = [json.loads(line) for line in (programs / "calls").read_text().splitlines()]
-    assert [words[1:] for words, _ in calls] == [["eval", "-f", "-", "-o", "json"]]
-    environment = calls[0][1]
-    assert environment["VAULT_ADDR"] == "https://vault"
-    assert not [name for name in environment if name.startswith(("STROEM", "DJANGO"))]
+    assert [words[1:] for words, _ in calls] == 2 * [["eval", "-f", "-", "-o", "json"]]
+    seen = [environment for _, environment in calls]
+    assert [(one.get("VAULT_ADDR"), one.get("AWS_REGION")) for one in seen] == [
+        ("https://vault", None),
+        (None, "eu"),
+    ]
+    for one in seen:
+        assert not [name for name in one if name.startswith(("STROEM", "DJANGO"))]
 
 
 def test_without_vals_the_import_warns_and_the_job_fails_with_a_sentence(tmp_path: Path) -> None:

@@ -161,10 +161,16 @@ def test_triggers_have_their_defaults():
     )
     assert found.triggers["s"].enabled
     assert found.triggers["s"].options == {
-        "cron": "0 0 * * *",
         "task": "t",
+        "cron": "0 0 * * *",
         "timezone": "UTC",
+        "catch_up": "last",
+        "catch_up_window": 86_400.0,
+        "jitter": 0.0,
+        "idempotency_key": None,
+        "idempotency_window": 86_400.0,
         "concurrency": "allow",
+        "debounce": None,
         "force_refresh": False,
     }
 

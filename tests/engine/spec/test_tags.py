@@ -15,7 +15,7 @@ from engine.spec.tags import required_tags, tag_set_key
         (Action("docker"), ("docker",)),
         (Action("pod"), ("kubernetes",)),
         (Action("task", tags=("gpu",)), ()),
-        (Action("agent"), ()),
+        (Action("agent"), ("@agents",)),
         (Action("approval"), ()),
     ],
 )

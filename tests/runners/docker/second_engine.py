@@ -3,7 +3,9 @@ blind to paths."""
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import secrets
 import signal
 import subprocess
 import tarfile
@@ -22,12 +24,14 @@ from tests.runners.docker.engine import CACHE, need
 BUSYBOX = Path("/bin/busybox")
 IMAGE = "stroem-test-busybox:1"
 PORT = 2376  # in the engine's own network namespace
+BRIDGE = "10.213.0.1/24"  # of an engine with an uplink, whose bridge has the usual addresses
 
 
 class SecondEngine:
     """Starts at once. `hidden` is a directory whose content it cannot see, as if it were on another
     machine. With `uses_tls` it also listens on TCP and demands a client's certificate: `door` leads
-    there, and `environment` has what a client needs."""
+    there, and `environment` has what a client needs. With an `uplink`, an engine of this machine,
+    it reaches the world like a container of that one."""
 
     def __init__(
         self,
@@ -36,6 +40,7 @@ class SecondEngine:
         *,
         uses_tls: bool = False,
         options: Sequence[str] = (),
+        uplink: docker.DockerClient | None = None,
     ) -> None:
         need(os.geteuid() == 0, "a second Docker engine needs root")
         need(BUSYBOX.exists(), "busybox-static is needed for the images of a second Docker engine")
@@ -54,6 +59,8 @@ class SecondEngine:
         _run("nsenter", f"--net=/run/netns/{self._name}", "ip", "link", "set", "lo", "up")
         if uses_tls:
             self._use_tls()
+        if uplink is not None:
+            self._connect_to(uplink)
         self.start()
         self._import_busybox()
 
@@ -77,6 +84,28 @@ class SecondEngine:
             *(f"--tlscert={own}/cert.pem", f"--tlskey={own}/key.pem"),
         ]
         self.door = Door(self._name, PORT)
+
+    def _connect_to(self, uplink: docker.DockerClient) -> None:
+        """By a cable to its bridge; the addresses of containers come from the other end."""
+        bridge = uplink.networks.get("bridge").attrs
+        network = ipaddress.ip_network(bridge["IPAM"]["Config"][0]["Subnet"])
+        own, gateway = network[-2 - secrets.randbelow(200)], network[1]
+        outside = f"v{self._name[6:]}"
+        inside = ("ip", "-n", self._name)
+        _run(*f"ip link add {outside} type veth peer name uplink netns {self._name}".split())
+        name = bridge["Options"]["com.docker.network.bridge.name"]
+        _run("ip", "link", "set", outside, "master", name, "up")
+        _run(*inside, "addr", "add", f"{own}/{network.prefixlen}", "dev", "uplink")
+        _run(*inside, "link", "set", "uplink", "up")
+        _run(*inside, "route", "add", "default", "via", str(gateway))
+        self._options += ["--bip", BRIDGE]
+
+    def load(self, image: str, source: docker.DockerClient) -> None:
+        """Copy an image of another engine."""
+        client = docker.DockerClient(base_url=self.url, timeout=300)
+        stream = source.api.get_image(image)
+        client.api.load_image(stream)
+        client.close()
 
     def start(self) -> None:
         home = self._home

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from http.server import ThreadingHTTPServer
@@ -57,6 +56,7 @@ class FakeCluster:
         self.log_file_bytes = 10 << 20
         self.generation = 0  # of the server: a restart breaks what is open
         self.is_away = False
+        self.turned_away = 0  # requests while it was away
         self.forgets_before_watch = False
         self.tells_410_in_stream = False
         self.watch_events_each: int | None = None
@@ -130,14 +130,15 @@ class FakeCluster:
         }  # fmt: skip
         self.kubelets[name].take_away({"phase": "Failed", "conditions": [condition]})
 
-    def restart(self, away_s: float = 0.5, denials: int = 3) -> None:
-        """Every connection breaks, nobody answers for a while, and then the server does not know
-        its accounts and rules yet."""
+    def restart(self, refusals: int = 3, denials: int = 3) -> None:
+        """Every connection breaks, nobody answers so many requests, and then the server does not
+        know its accounts and rules yet."""
         with self.changed:
             self.is_away = True
             self.generation += 1
             self.changed.notify_all()
-        time.sleep(away_s)
+        until = self.turned_away + refusals
+        self.wait_for(lambda: self.turned_away >= until, 60)
         with self.changed:
             for status in (401, 403):
                 self.faults.append(Fault(".*", "", status, times=denials))

@@ -153,6 +153,12 @@ class Kubelet(threading.Thread):
             entries[:] = [known for known in entries if known["name"] != spec["name"]] + [entry]
             self._tell(**changes)
 
+    def _find_start(self, group: str, name: str) -> dict[str, str]:
+        """Empty for a container of a pod that was taken away."""
+        with self._lock:
+            states = [one["state"] for one in self._status.get(group, []) if one["name"] == name]
+            return dict(*(state.get("running", {}) for state in states))
+
     def _run_inits(self) -> bool:
         for spec in self._spec.get("initContainers", []):
             container = self._start("initContainerStatuses", spec)
@@ -265,6 +271,7 @@ class Kubelet(threading.Thread):
         self._logs[spec["name"]].wait_for_end()
         reason = "OOMKilled" if is_oom else "Error" if code else "Completed"
         ended = {"exitCode": code, "reason": reason, "finishedAt": now()}
+        ended |= self._find_start(group, spec["name"])
         message = self._message_file(spec).read_bytes()[-4096:].decode("utf-8", "replace")
         self._set_state(group, spec, {"terminated": {**ended, "message": message}})
         return code

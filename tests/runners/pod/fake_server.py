@@ -61,6 +61,9 @@ class Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length)) if length else {}
         if self.cluster.is_away:
+            with self.cluster.changed:
+                self.cluster.turned_away += 1
+                self.cluster.changed.notify_all()
             self._break_off()
             return
         self._generation = self.cluster.generation

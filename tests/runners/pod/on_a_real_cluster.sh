@@ -14,7 +14,9 @@ if kube get namespace "$NAMESPACE_TEST" >/dev/null 2>&1; then
     echo "The namespace $NAMESPACE_TEST exists; name another in NAMESPACE_TEST" >&2
     exit 2
 fi
-kube create namespace "$NAMESPACE_TEST"
+kube create --validate=false -f - <<END
+{ "apiVersion": "v1", "kind": "Namespace", "metadata": {
+    "name": "$NAMESPACE_TEST", "labels": { "pod-security.kubernetes.io/enforce": "baseline" } } }
+END
 trap 'kube delete namespace "$NAMESPACE_TEST" --wait=false' EXIT
-kube label namespace "$NAMESPACE_TEST" pod-security.kubernetes.io/enforce=baseline
 .venv/bin/python -m pytest -q -m slow tests/runners/pod/test_real_cluster.py "$@"

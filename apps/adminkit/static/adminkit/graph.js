@@ -207,7 +207,7 @@ export class Graph {
     group.setAttribute("data-status", node.status);
     group.setAttribute("data-label", node.label);
     const counts = ORDER.filter((status) => node.counts[status]).map((status) => `${node.counts[status]} ${wordOf(status)}`).join(", ");
-    const words = [node.label, node.title, node.loop ? "loop" : node.kind, many && counts ? counts : wordOf(node.status)];
+    const words = [node.label, node.title, node.loop ? "loop" : node.kind, many && counts ? counts : wordOf(node.status), node.description];
     const parts = [svg("title", {}, words.filter(Boolean).join(", "))]; // the accessible name and the tooltip
     if (many) {
       const sheet = (by) => `M${by + 9},${by}h${WIDTH - 18}q9,0 9,9v${HEIGHT - 18}q0,9 -9,9h${18 - WIDTH}q-9,0 -9,-9v${18 - HEIGHT}q0,-9 9,-9Z`;

@@ -26,6 +26,18 @@ function refreshTimes(root = document) {
   for (const node of root.querySelectorAll("[data-since]")) {
     node.textContent = spanOf((now - Date.parse(node.dataset.since)) / 1000);
   }
+  showLocalTimes(root);
+}
+
+// Times of day in the reader's own time zone, which the server cannot know.
+const LOCAL = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+function showLocalTimes(root) {
+  for (const node of root.querySelectorAll("time[data-local]:not([data-told])")) {
+    node.textContent = LOCAL.format(new Date(node.dateTime));
+    node.dataset.told = "";
+  }
+  for (const node of root.querySelectorAll("[data-zone]")) node.textContent = LOCAL.resolvedOptions().timeZone;
 }
 
 window.stroemTimes = { spanOf, agoOf, refreshTimes };

@@ -1,0 +1,65 @@
+"""What people have decided about a tool call or a question: the step goes on with it. Under the
+lock of the job."""
+
+from __future__ import annotations
+
+from apps.agents import conversations, parking, transitions
+from apps.agents.models import Call, Conversation
+from apps.jobs.database.sql import fetch
+from apps.jobs.flow import contexts
+from apps.jobs.flow.advance import Advance
+from apps.jobs.flow.redaction import redact, redact_and_seal
+from apps.jobs.ports import Ruling
+from engine.agents.tools import ASK_USER
+from engine.lifecycle import CallEventKind, CallStatus
+
+WAITED = """
+UPDATE agents_conversation SET asked_at = NULL,
+    waited_s = waited_s + coalesce(extract(epoch FROM clock_timestamp() - asked_at), 0)
+WHERE id = %s
+"""
+
+
+def decided(advance: Advance, ruling: Ruling) -> None:
+    """Let the step go on with what people decided."""
+    row = Conversation.objects.filter(step_id=ruling.step_id, parked_fence=ruling.fence).first()
+    if row is None:
+        return
+    call = Call.objects.filter(conversation=row, status=CallStatus.ASKED).first()
+    if call is not None:
+        _carry(advance, call, ruling)
+    fetch(WAITED, (row.pk,))
+    row.refresh_from_db()
+    parking.resume(advance, row)
+
+
+def _carry(advance: Advance, call: Call, ruling: Ruling) -> None:
+    masks = contexts.masks_of(advance.job)
+    if not ruling.approved:
+        who = "A person refused" if ruling.by else "Nobody decided in time"
+        why = f": {ruling.reason}" if ruling.reason and ruling.by else ""
+        transitions.move(call.pk, CallEventKind.REFUSED, result=f"{who}{why}. It was not made.")
+    elif call.tool == ASK_USER:
+        answer = str(redact(str(ruling.given.get("answer", "")), masks))
+        transitions.move(call.pk, CallEventKind.DONE, result=answer)
+    else:
+        _reserve(call, ruling, masks)
+
+
+def _reserve(call: Call, ruling: Ruling, masks: tuple[str, ...]) -> None:
+    """Fix what is made: the arguments as approved, with their digest."""
+    before = conversations.arguments_of(call)
+    changed = {
+        name: value
+        for name, value in ruling.given.items()
+        if value is not None and value != redact(before.get(name), masks)
+    }
+    arguments = {**before, **changed}
+    seen, sealed = redact_and_seal(arguments, masks)
+    Call.objects.filter(pk=call.pk).update(
+        arguments=conversations.storable_json(seen),
+        arguments_sealed=sealed,
+        digest=conversations.digest_of(call.tool, arguments),
+        approved_by=ruling.by,
+    )
+    transitions.move(call.pk, CallEventKind.APPROVED)

@@ -1,0 +1,52 @@
+"""How long a task takes: the usual time of its jobs and steps, and when running ones should end."""
+
+from __future__ import annotations
+
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import ParseError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.api import scope
+from apps.api.shapes.base import ErrorShape, answer
+from apps.api.shapes.durations import StatsShape
+from apps.api.views.base import ApiView
+from apps.jobs.durations import durations_of
+from apps.jobs.models import Job
+from apps.workspaces.models import Workspace
+from apps.workspaces.snapshots import definition_of
+from engine.errors import NotFound
+
+USUAL, MOST = 50, 500
+
+
+class TaskStatsView(ApiView):
+    """Of the newest completed jobs, at most `limit`."""
+
+    query = ("limit",)
+
+    @extend_schema(
+        parameters=[OpenApiParameter("limit", {"type": "integer", "minimum": 1, "maximum": MOST})],
+        responses={200: StatsShape, 400: ErrorShape, 404: ErrorShape},
+    )
+    def get(self, request: Request, workspace: str, task: str) -> Response:
+        row = scope.workspace(request.user, workspace)
+        window = _window(request.query_params.get("limit") or str(USUAL))
+        if not _is_known(row, task):
+            raise NotFound("Task not found")
+        found = durations_of(row.pk, task, window, timezone.now())
+        return answer(StatsShape, found, window=window)
+
+
+def _window(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= MOST):
+        raise ParseError(f"limit must be a whole number between 1 and {MOST}")
+    return int(text)
+
+
+def _is_known(row: Workspace, task: str) -> bool:
+    """A task of former days may have left jobs."""
+    if row.current_id and task in definition_of(row.current_id).tasks:
+        return True
+    return Job.objects.filter(workspace=row, task_name=task).exists()

@@ -1,0 +1,82 @@
+"""Triggers: what fires when, what became of it, pausing and firing by hand."""
+
+from __future__ import annotations
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.accounts.grants import signed_in
+from apps.accounts.models import Role
+from apps.api import scope
+from apps.api.paging import window
+from apps.api.shapes.base import ErrorShape, answer, answer_list
+from apps.api.shapes.triggers import (
+    FiringShape,
+    TriggerDetailShape,
+    TriggerHistory,
+    TriggerPage,
+    TriggerStateShape,
+)
+from apps.api.views.base import PAGE, ApiView
+from apps.triggers import services
+from apps.triggers.models import Firing
+
+SHOWN = 50
+_PAGE = [OpenApiParameter("limit", int), OpenApiParameter("offset", int)]
+
+
+class AllTriggersView(ApiView):
+    query = ("workspace", *PAGE)
+
+    @extend_schema(
+        operation_id="triggers_list",
+        parameters=[OpenApiParameter("workspace", str), *_PAGE],
+        responses={200: TriggerPage, 400: ErrorShape},
+    )
+    def get(self, request: Request) -> Response:
+        rows = scope.triggers(request.user)
+        name = request.query_params.get("workspace")
+        if name:
+            rows = rows.filter(workspace__name=name)
+        return answer(TriggerPage, {"items": list(rows[window(request)]), "total": rows.count()})
+
+
+class TriggersView(ApiView):
+    @extend_schema(responses=TriggerStateShape(many=True))
+    def get(self, request: Request, workspace: str) -> Response:
+        row = scope.workspace(request.user, workspace)
+        rows = scope.triggers(request.user).filter(workspace=row, is_listed=True)
+        return answer_list(TriggerStateShape, rows)
+
+
+class TriggerView(ApiView):
+    @extend_schema(responses={200: TriggerDetailShape, 404: ErrorShape})
+    def get(self, request: Request, workspace: str, trigger: str) -> Response:
+        row = scope.trigger(request.user, workspace, trigger)
+        firings = Firing.objects.filter(trigger=row).defer("sealed").order_by("-created_at", "-id")
+        return answer(TriggerDetailShape, TriggerHistory(row, list(firings[:SHOWN])))
+
+
+class PauseView(ApiView):
+    @extend_schema(request=None, responses={200: TriggerStateShape, 404: ErrorShape})
+    def post(self, request: Request, workspace: str, trigger: str) -> Response:
+        row = scope.trigger(request.user, workspace, trigger, Role.OPERATOR)
+        by = signed_in(request.user).email
+        return answer(TriggerStateShape, services.pause(row.pk, by=by))
+
+
+class ResumeView(ApiView):
+    @extend_schema(request=None, responses={200: TriggerStateShape, 404: ErrorShape})
+    def post(self, request: Request, workspace: str, trigger: str) -> Response:
+        row = scope.trigger(request.user, workspace, trigger, Role.OPERATOR)
+        by = signed_in(request.user).email
+        return answer(TriggerStateShape, services.resume(row.pk, by=by))
+
+
+class FireView(ApiView):
+    @extend_schema(request=None, responses={200: FiringShape, 404: ErrorShape, 409: ErrorShape})
+    def post(self, request: Request, workspace: str, trigger: str) -> Response:
+        row = scope.trigger(request.user, workspace, trigger, Role.OPERATOR)
+        user = signed_in(request.user)
+        return answer(FiringShape, services.fire_by_hand(row.pk, user=user, by=user.email))

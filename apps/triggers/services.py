@@ -1,0 +1,100 @@
+"""What people may do with a trigger, and what they see of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from apps.accounts.models import User
+from apps.triggers import clocks, firing, roster, transitions
+from apps.triggers.firing import Occasion
+from apps.triggers.models import Firing, Trigger
+from apps.workspaces.snapshots import definitions_of
+from engine import slots
+from engine.errors import Conflict, NotFound
+from engine.spec import cron
+
+NEXT = 5
+LATE = timedelta(minutes=1)
+
+
+def pause(trigger_id: int, *, by: str) -> Trigger:
+    """Stop a trigger without touching the files. Raises NotFound."""
+    return roster.set_paused(trigger_id, True, by)
+
+
+def resume(trigger_id: int, *, by: str) -> Trigger:
+    """Let it go on; what was missed meanwhile is not caught up. Raises NotFound."""
+    return roster.set_paused(trigger_id, False, by)
+
+
+def fire_by_hand(trigger_id: int, *, user: User | None, by: str) -> Firing:
+    """Fire a clock now, beside its slots. Raises NotFound, and Conflict for what is no clock, or is
+    gone."""
+    trigger = Trigger.objects.select_related("workspace").filter(pk=trigger_id).first()
+    if trigger is None:
+        raise NotFound(f"Trigger {trigger_id} not found")
+    if trigger.kind != "scheduler":
+        raise Conflict(
+            f"Trigger '{trigger.name}' is of type {trigger.kind}: only a scheduler can be fired by"
+            " hand"
+        )
+    now = transitions.database_now().replace(microsecond=0)
+    context = clocks.times_of(trigger, now)
+    user_id = user.pk if user else None
+    return firing.fire(trigger.pk, Occasion(Firing.Cause.HAND, context, by=by, user_id=user_id))
+
+
+def state_of(trigger: Trigger) -> str:
+    """In one word: live, failing, paused, off, or gone."""
+    if not trigger.is_listed:
+        return "gone"
+    if not trigger.is_enabled:
+        return "off"
+    if trigger.paused_at is not None:
+        return "paused"
+    return "failing" if trigger.failures else "live"
+
+
+def described(trigger: Trigger) -> str:
+    """What makes it fire, in words."""
+    options = trigger.definition["options"]
+    match trigger.kind:
+        case "scheduler":
+            zone = options["timezone"]
+            return cron.explain(options["cron"]) + ("" if zone == "UTC" else f", {zone}")
+        case "webhook":
+            return f"A request to /hooks/{trigger.workspace.name}/{trigger.address}"
+        case "job":
+            ends = " or ".join(options["on_job"]["status"])
+            return f"The end of task {options['on_job']['task']}: {ends}"
+    return f"Events of task {options['task']}"
+
+
+def next_runs(trigger: Trigger, now: datetime, count: int = NEXT) -> list[datetime]:
+    """When a clock fires next, jitter included."""
+    if trigger.kind != "scheduler" or trigger.next_slot is None:
+        return []
+    clock = clocks.clock_of(trigger)
+    first = max(trigger.next_slot, now - clock.offset)
+    later = slots.following(clock, first, count)
+    found = [first, *later] if first == trigger.next_slot else later
+    return [slot + clock.offset for slot in found[:count]]
+
+
+def troubles() -> Iterator[tuple[str, str]]:
+    """(workspace/trigger, sentence) of those that cannot do what their files say."""
+    now = transitions.database_now()
+    live = Trigger.objects.live().select_related("workspace")
+    rows = list(live.order_by("workspace_id", "name"))
+    currents = [row.workspace.current_id for row in rows]
+    contents = definitions_of({current for current in currents if current is not None})
+    for row in rows:
+        current = row.workspace.current_id
+        if current not in contents or row.task not in contents[current].tasks:
+            yield str(row), f"its task '{row.task}' is gone: no job can start"
+        elif row.failures:
+            yield str(row), f"refused {row.failures} time(s) in a row: {row.last_error}"
+        elif row.next_at is not None and row.next_at < now - LATE:
+            late = f"{row.next_at:%Y-%m-%d %H:%M} UTC"
+            yield str(row), f"its run of {late} has not started: is a scheduler running?"

@@ -1,0 +1,107 @@
+"""From the files of a tree to a definition: which files count, opened where SOPS locked them. Needs
+no Django: the client validates with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from apps.workspaces.errors import LIMIT, LimitError, SourceError
+from apps.workspaces.providers import unknown_providers
+from apps.workspaces.sources.tree import SourceFile, Tree
+from engine.spec import parser as spec
+from engine.spec.model import Loaded, Place, Problem
+
+# always read as a Torc file, even if it does not look like one
+SPECIFICATIONS = (".json", ".json5", ".kdl")
+_ENCRYPTED = re.compile(r"(?:^|/)[^./][^/]*\.sops\.ya?ml$")
+
+
+def leave_locked(content: bytes, name: str) -> bytes:
+    raise SourceError("the file is encrypted with SOPS: only the server can check it")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What an installation decides about definitions. `providers`: of language models; None where
+    they are not known."""
+
+    unsafe_templates: Literal["warn", "refuse"] = "warn"
+    definition_mb: int = 8
+    decrypt: Callable[[bytes, str], bytes] = leave_locked
+    providers: Collection[str] | None = None
+
+
+def is_encrypted(path: str) -> bool:
+    """Whether the name of the file says that SOPS encrypted it."""
+    return _ENCRYPTED.search(path) is not None
+
+
+def load(
+    tree: Tree, name: str, stored_secrets: Container[str] = (), rules: Rules = Rules()
+) -> Loaded:
+    """The definition in the files of `tree`, with SOPS files decrypted, and all problems."""
+    by_path = {file.path: file.content for file in tree.files}
+    chosen: dict[str, bytes] = {}
+    problems: list[Problem] = []
+    aliases = tree.aliases()
+    selected = _select(by_path, aliases)
+    if too_much := _too_much(by_path, aliases, selected, rules.definition_mb):
+        return Loaded(None, (too_much,))
+    by_path |= {path: aliases[path].content for path in selected if path in aliases}
+    alone = [path for path in by_path if len(by_path) == 1 and Path(path).suffix in SPECIFICATIONS]
+    for path in selected or alone:
+        try:
+            content = by_path[path]
+            chosen[path] = rules.decrypt(content, name) if is_encrypted(path) else content
+        except SourceError as error:
+            code = LIMIT if isinstance(error, LimitError) else "sops"
+            problems.append(Problem(Place(path), code, str(error)))
+    loaded = spec.load(
+        chosen,
+        name=name,
+        paths=tree.names,
+        unsafe_templates=rules.unsafe_templates,
+        stored_secrets=stored_secrets,
+    )
+    if not chosen and not problems:
+        message = (
+            "the workspace has no workflow files: *.yaml or *.yml, in .workflows/ or beside it"
+        )
+        problems.append(Problem(Place(), "empty", message, "warning"))
+    if loaded.workspace is not None and rules.providers is not None:
+        problems += unknown_providers(loaded.workspace, rules.providers)
+    found = (*problems, *loaded.problems)
+    has_errors = any(problem.severity == "error" for problem in found)
+    return Loaded(None if has_errors else loaded.workspace, found)
+
+
+def _too_much(
+    by_path: Mapping[str, bytes],
+    aliases: Mapping[str, SourceFile],
+    selected: Sequence[str],
+    most: int,
+) -> Problem | None:
+    """Whoever starts, shows or advances a job loads the whole definition."""
+    sizes = [len(by_path.get(path) or aliases[path].content) for path in selected]
+    if sum(sizes) <= most * 1_000_000:
+        return None
+    message = f"the workflow files of the workspace hold more than {most} MB; split the workspace"
+    return Problem(Place(), LIMIT, message)
+
+
+def _select(by_path: Mapping[str, bytes], aliases: Mapping[str, SourceFile]) -> list[str]:
+    """The workflow files: each once, by its own name rather than that of a link to it."""
+    known = {**by_path, **{path: file.content for path, file in aliases.items()}}
+    found = [*spec.select(known), *spec.select_specifications(known)]
+    seen = {path for path in found if path in by_path}
+    selected = []
+    for path in found:
+        real = aliases[path].path if path in aliases else path
+        if real == path or real not in seen:
+            selected.append(path)
+        seen.add(real)
+    return selected

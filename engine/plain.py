@@ -1,0 +1,19 @@
+"""Names and messages on one line, whatever characters others put into them."""
+
+from __future__ import annotations
+
+
+def plain(text: object) -> str:
+    """`text` with control characters and what cannot be shown escaped: a line break in a file's
+    name begins no line of a report, and an escape sequence reaches no terminal."""
+    known = str(text)
+    return known if known.isprintable() else "".join(map(_escaped, known))
+
+
+def plain_lines(text: str) -> str:
+    """The same for text of several lines."""
+    return "\n".join(plain(line) for line in text.split("\n"))
+
+
+def _escaped(letter: str) -> str:
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode()

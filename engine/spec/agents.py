@@ -1,0 +1,61 @@
+"""Reads what only actions of type `agent` have: tools and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.agents.limits import AT_LIMIT, MOST_TURNS, Limits
+from engine.spec.entry import Entry
+
+_APPROVALS = ("always", "never")
+
+
+def read_tools(entry: Entry) -> tuple[Mapping[str, Any], ...]:
+    found: list[Mapping[str, Any]] = []
+    for index, node in enumerate(entry.items("tools")):
+        tool = Entry(node, f"{entry.subject} tool {index + 1}", entry.problems)
+        tool.refuse_unknown(("task", "mcp", "approval", "idempotent"))
+        given: dict[str, Any] = {key: tool.text(key) for key in ("task", "mcp") if tool.get(key)}
+        if isinstance(node.value, dict) and len(given) != 1:
+            message = f"{tool.subject} must have exactly one of 'task' and 'mcp'"
+            entry.problems.error(node.place, "tools", message)
+            given = {}
+        approval = _read_approval(tool)
+        if approval is not None:
+            given["approval"] = approval
+        if tool.flag("idempotent"):
+            given["idempotent"] = True
+        found.append({key: value for key, value in given.items() if value is not None})
+    return tuple(found)
+
+
+def _read_approval(tool: Entry) -> str | Mapping[str, str] | None:
+    node = tool.get("approval")
+    if node is None or not isinstance(node.value, dict):
+        return tool.word("approval", _APPROVALS, "tools")
+    inner = Entry(node, f"{tool.subject} approval", tool.problems)
+    inner.refuse_unknown(("when",))
+    inner.require("when", tool.at("approval"))
+    when = inner.text("when")
+    return {"when": when} if when is not None else None
+
+
+def read_limits(entry: Entry) -> Limits | None:
+    node = entry.mapping("limits")
+    if node is None:
+        return None
+    inner = Entry(node, f"{entry.subject} limits", entry.problems)
+    inner.refuse_unknown(("turns", "tokens", "cost", "tool_calls", "time", "at_limit"))
+    time = inner.duration("time")
+    cost = inner.number("cost")
+    if cost is not None and cost < 0:
+        inner.complain("cost", f"must be 0 or more, not {cost:g}", "out-of-range")
+    return Limits(
+        turns=inner.whole("turns", 1, MOST_TURNS),
+        tokens=inner.whole("tokens", 1),
+        cost=cost,
+        tool_calls=inner.whole("tool_calls", 0),
+        time=time.seconds if time else None,
+        at_limit=inner.word("at_limit", AT_LIMIT, "limits"),  # type: ignore[arg-type]
+    )

@@ -1,0 +1,88 @@
+"""`stroem login`: keep the key of a server."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from console.operator_command import TypedCommand
+from engine.errors import InputError
+from stroem import profiles
+from stroem.errors import NotSignedIn
+from stroem.http import Server
+from stroem.profiles import Profile, Profiles
+
+LONGEST_KEY = 4096
+LOCAL = ("http://127.0.0.1", "http://localhost", "http://[::1]")
+
+
+class Command(TypedCommand):
+    help = (
+        "Sign in to a server and keep the key in a file that only you can read. Without --email, it"
+        " asks for an API key or reads one from standard input; with it, it asks for the password"
+        " and makes a key."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("url", help="address of the server")
+        parser.add_argument("--email", help="sign in with a password, and make an API key")
+        parser.add_argument(
+            "--days", type=int, default=90, help="with --email: how long the key is valid"
+        )
+        parser.add_argument(
+            "--ca-file", default="", metavar="PATH", help="certificates to trust, in PEM format"
+        )
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def act(self, **options: Any) -> int:
+        url = profiles.checked_url(options["url"])
+        ca_file = os.path.abspath(options["ca_file"]) if options["ca_file"] else ""
+        if url.startswith("http:") and not url.startswith(LOCAL):
+            self.stderr.write(f"warning: {url} is not encrypted: others can read the key")
+        email = options["email"]
+        if email is None:
+            key = _given("API key: ").strip()
+        else:
+            key = _made(Profile(url, "", ca_file), email, options["days"])
+        if not key:
+            raise InputError({"key": "no API key was given: make one on the page of your account"})
+        me = Server(Profile(url, key, ca_file), patience_s=0).get("auth", "me")
+        name = self._keep(options["profile"], Profile(url, key, ca_file, me["email"]))
+        said = f"{url}: signed in as {me['email']} (profile {name})"
+        told = {"url": url, "email": me["email"], "profile": name}
+        self.stdout.write(json.dumps(told) if options["json"] else said)
+        return 0
+
+    def _keep(self, name: str | None, profile: Profile) -> str:
+        """The first one, and one without a name, is the one to use from now on."""
+        file = profiles.file_of(os.environ)
+        known = profiles.load(file)
+        chosen = name or profiles.USUAL
+        current = known.current if name and known.current in known.by_name else chosen
+        profiles.save(file, Profiles(current, {**known.by_name, chosen: profile}))
+        return chosen
+
+
+def _made(profile: Profile, email: str, days: int) -> str:
+    """A key that a password gets."""
+    password = _given(f"Password of {email}: ")
+    body = {"email": email, "password": password}
+    try:
+        token = Server(profile).send("POST", "auth", "login", body=body)["access_token"]
+    except NotSignedIn as error:
+        raise NotSignedIn(str(error).rpartition(": run ")[0]) from None
+    signed_in = Server(Profile(profile.url, token, profile.ca_file))
+    asked = {"name": f"stroem on {socket.gethostname()}"[:200], "expires_in_days": days}
+    return str(signed_in.send("POST", "auth", "api-keys", body=asked)["key"])
+
+
+def _given(prompt: str) -> str:
+    """From whoever is at the terminal, else the first line of standard input."""
+    if sys.stdin.isatty():
+        return getpass.getpass(prompt)
+    return sys.stdin.readline(LONGEST_KEY).rstrip("\r\n")
