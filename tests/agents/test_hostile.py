@@ -129,7 +129,7 @@ def check(service: Service, made: list[Job]) -> None:
 
 
 def test_hostile_dialogues_end_within_their_limits(tmp_path: Path, service: Service) -> None:
-    made = converse(tmp_path, service, range(40))
+    made = converse(tmp_path, service, range(12))
 
     check(service, made)
 
