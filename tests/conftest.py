@@ -12,11 +12,12 @@ import pytest
 import redis
 from hypothesis import HealthCheck, settings
 
-from tests import caches
+from tests import caches, emptying
 
 # How fast an example is says more about the machine than about the code.
 settings.register_profile("stroem", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("stroem")
+emptying.install()
 
 
 @pytest.fixture(autouse=True)

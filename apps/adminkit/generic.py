@@ -30,6 +30,11 @@ else:
                 name for each in self.get_list_filter(request) for name in _parameters(each)
             }
 
+        def get_object(self, request: Any, object_id: str, from_field: str | None = None) -> Any:
+            # an empty name in the address reaches Django's look-up as it is, and is no field
+            found: Any = super().get_object(request, object_id, from_field or None)  # type: ignore[misc]  # of a mixin
+            return found
+
     def _parameters(declared: Any) -> tuple[str, ...]:
         if isinstance(declared, str):
             return tuple(f"{declared}__{rest}" for rest in ("exact", "isnull", "id__exact"))

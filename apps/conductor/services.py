@@ -1,5 +1,5 @@
-"""The conductor's round: due work twice a second, recovery every few seconds. Several conductors may
-run at once."""
+"""The conductor's round: due work twice a second, recovery every few seconds. Several conductors
+may run at once."""
 
 from __future__ import annotations
 

@@ -170,6 +170,19 @@ def test_no_address_holds_what_the_database_cannot(address: str, status: int) ->
     assert client.get(address).status_code == status
 
 
+@pytest.mark.parametrize("address", ["/api/docs", "/api/v1/docs"])
+def test_pages_are_not_asked_what_they_can(address: str) -> None:
+    client = client_of(User.objects.create_superuser("root@example.org"))
+    assert client.options(address).status_code == 405
+
+
+@pytest.mark.parametrize("kind", ["auth/group", "accounts/user", "jobs/job", "accounts/apitoken"])
+def test_an_empty_field_to_look_up_by_is_none(kind: str) -> None:
+    client = client_of(User.objects.create_superuser("root@example.org"))
+    answer = client.put(f"/admin/{kind}/main/change/?_to_field=")
+    assert answer.status_code in (302, 404, 405)
+
+
 @pytest.mark.parametrize("query", ["node=\u00b2", "node=\u0663", "page=\u00b2"])
 def test_numbers_are_digits_of_ours(query: str, tmp_path: Path) -> None:
     job = start(workspace(tmp_path, FLOW))

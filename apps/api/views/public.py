@@ -91,6 +91,7 @@ class DocsView(SpectacularSwaggerSplitView):
     """The description as a page of forms. People without a session sign in first."""
 
     permission_classes = (AllowAny,)
+    http_method_names = ("get", "head")
     url = "/api/schema"
 
     def handle_exception(self, exc: Exception) -> HttpResponseBase:  # type: ignore[override]  # a page cannot show it
