@@ -19,6 +19,7 @@ from apps.adminkit import panels
 from apps.adminkit.charts import Bars, Series
 from apps.fleet.models import TagSet
 from apps.jobs.models import Attempt, Job, Step
+from apps.jobs.pages.standing import with_standing
 from engine.lifecycle import OPEN_JOB, JobStatus, StepStatus
 
 HOURS = 24
@@ -116,11 +117,10 @@ def running(request: HttpRequest) -> dict[str, Any]:
         .select_related("workspace")
         .order_by("-created_at", "-id")
     )
-    return {
-        "jobs": rows.only(
-            "task_name", "workspace__name", "status", "started_at", "created_at", "open_steps"
-        )[:ROWS]
-    }
+    shown = rows.only(
+        "task_name", "workspace__name", "status", "started_at", "created_at", "open_steps"
+    )
+    return {"jobs": with_standing(shown)[:ROWS]}
 
 
 def failed(request: HttpRequest) -> dict[str, Any]:
