@@ -73,6 +73,15 @@ def test_it_is_marked_wherever_jobs_are_listed(tmp_path: Path, root: Client, add
     assert text(root, address.format(held.name)).count('data-status="suspended"') == 1
 
 
+def test_a_job_that_took_a_moment_is_in_the_chart_of_durations(
+    tmp_path: Path, root: Client
+) -> None:
+    start(workspace(tmp_path, FLOW))
+    assert "No job has completed" in text(root, "/admin/")
+    Hand().work()
+    assert "No job has completed" not in text(root, "/admin/")
+
+
 def test_filters_say_how_many_jobs_they_hold(tmp_path: Path, root: Client) -> None:
     held = workspace(tmp_path, FLOW)
     start(held)
