@@ -2,6 +2,7 @@
 """The one entry point: every operation is a management command."""
 
 import base64
+import gc
 import os
 import sys
 
@@ -11,6 +12,7 @@ KEEP_NOTHING = (["run"], ["validate"])
 
 
 def main() -> None:
+    gc.disable()  # until the command is found: a start makes much and leaves no garbage
     handover.settle()
     # so they seal with a key that nobody keeps, and need no place to write
     if sys.argv[1:2] in KEEP_NOTHING:

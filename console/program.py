@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import textwrap
@@ -24,6 +25,8 @@ LENT = {
 }
 # They serve many requests or steps at a time; any other command needs one connection.
 POOLED = frozenset({"agents", "up", "run", "server", "scheduler", "worker"})
+# They read files only (except for `validate --workspace`), and models would double their time.
+WITHOUT_MODELS = frozenset({"schema", "validate"})
 
 
 class Program(ManagementUtility):
@@ -37,7 +40,10 @@ class Program(ManagementUtility):
         if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
             os.environ["DJANGO_COLORS"] = "nocolor"
         try:
-            super().execute()
+            if words and words[0] in WITHOUT_MODELS and not any(w.startswith("--w") for w in words):
+                load_command_class("console", words[0]).run_from_argv(self.argv)
+            else:
+                super().execute()
         except ImproperlyConfigured as error:
             _refuse(f"configuration: {error}")
 
@@ -47,7 +53,10 @@ class Program(ManagementUtility):
             close = nearest(subcommand, known)
             hint = f"did you mean '{close}'? " if close else ""
             _refuse(f"There is no command '{subcommand}': {hint}`manage.py help` lists all.")
-        return super().fetch_command(subcommand)
+        found = super().fetch_command(subcommand)
+        gc.freeze()
+        gc.enable()
+        return found
 
     def main_help_text(self, commands_only: bool = False) -> str:
         """Our commands with a sentence each, then the names of Django's."""

@@ -44,6 +44,8 @@ def _parse_text(text: str) -> int:
             digits += letter
             if len(digits) > _MOST_DIGITS:
                 raise AuthorError("duration is too long")
+        elif letter.isspace():
+            raise AuthorError("write it without spaces")
         elif not digits:
             raise AuthorError(f"unexpected character '{_show(letter)}' without preceding number")
         elif letter not in _UNITS:

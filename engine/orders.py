@@ -175,6 +175,8 @@ class StepOutcome:
     output: Any = None  # last valid OUTPUT: line
     has_output: bool = False
     may_retry: bool = True  # False if another attempt cannot help
+    # of a lost one: whether its worker ended it because an operator had stopped the worker
+    is_handed_back: bool = False
     # on the monotonic clock, when a process of this host ended by itself, before tidying up
     ended_at: float | None = field(default=None, compare=False)
 

@@ -219,6 +219,9 @@ class Execution:
             "walltime",
         ):
             outcome = StepOutcome(Verdict.LOST, outcome.exit_code, outcome.error)
+        if outcome.verdict is Verdict.LOST and attempt.stop.reason == "drain":
+            # Slurm's reasons come with a text; without one, an operator has stopped the worker.
+            outcome = replace(outcome, is_handed_back=not attempt.stop.text)
         if outcome.verdict is Verdict.LOST and attempt.stop.text:
             return replace(outcome, error=attempt.stop.text)
         return outcome

@@ -18,7 +18,7 @@ def unknown(what: str, given: Iterable[str], known: Collection[str]) -> str:
     if near:
         hint = f"did you mean '{near[0]}'?"
     else:
-        hint = f"known are: {', '.join(known)}" if known else "none is known here"
+        hint = f"expected one of: {', '.join(known)}" if known else "none is accepted here"
     return f"Unknown {what} '{_shown(name)}'; {hint}"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import Case, Exists, OuterRef, QuerySet, Value, When
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils.html import format_html
@@ -19,25 +19,23 @@ from apps.accounts.scoped import ScopedAdmin
 from apps.adminkit.badges import badge
 from apps.adminkit.paging import BoundedPaginator
 from apps.adminkit.templatetags.adminkit import lasting, moment, short
-from apps.jobs.models import Job, Step
+from apps.jobs.models import Job
 from apps.jobs.pages import buttons as admin_actions
 from apps.jobs.pages import dashboard
 from apps.jobs.pages import job as admin_pages
-from engine.lifecycle import OPEN_JOB, JobStatus, StepStatus
+from apps.jobs.pages.standing import IS_WAITING, with_standing
+from engine.lifecycle import OPEN_JOB, JobStatus
 
 _ID = re.compile(r"[0-9a-f]{4,32}")
 MOST_COUNTED = 1000
 WAITING = "waiting"
-HAS_SUSPENDED = Exists(Step.objects.filter(job_id=OuterRef("pk"), status=StepStatus.SUSPENDED))
-IS_WAITING = HAS_SUSPENDED & ~Exists(
-    Step.objects.filter(job_id=OuterRef("pk"), status__in=(StepStatus.RUNNING, StepStatus.READY))
-)
 HEAVY = ("input", "input_sealed", "output", "error", "cancel_reason")
 
 
 class StatusFilter(admin.SimpleListFilter):
     title = "status"
     parameter_name = "status"
+    _counts: dict[str, str | None] | None = None
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         statuses = [(status.value, status.value) for status in JobStatus]
@@ -56,18 +54,24 @@ class StatusFilter(admin.SimpleListFilter):
     def choices(self, changelist: Any) -> Iterator[Any]:
         """With the number of jobs, up to a bound, unless another filter would make counting
         slow."""
-        values = [None, *(value for value, _ in self.lookup_choices)]
-        is_alone = not changelist.query and set(changelist.params) <= {self.parameter_name}
-        jobs = changelist.root_queryset.order_by().values("pk") if is_alone else None
-        for value, choice in zip(values, super().choices(changelist), strict=True):
-            if jobs is None or value in (None, WAITING):  # no index finds those that wait
-                yield choice
-            else:
-                count = self._chosen(jobs, value)[: MOST_COUNTED + 1].count()
-                yield {
-                    **choice,
-                    "count": f"{min(count, MOST_COUNTED):,}" + "+" * (count > MOST_COUNTED),
-                }
+        values = [value for value, _ in self.lookup_choices]
+        if self._counts is None:  # a page shows the filter twice
+            is_alone = not changelist.query and set(changelist.params) <= {self.parameter_name}
+            jobs = changelist.root_queryset.order_by().values("pk")
+            self._counts = {value: self._count(jobs, value) for value in values if is_alone}
+        for value, choice in zip([None, *values], super().choices(changelist), strict=True):
+            count = self._counts.get(value or "")
+            yield choice if count is None else {**choice, "count": count}
+
+    def _count(self, jobs: QuerySet[Job], value: str) -> str | None:
+        if value == WAITING:  # no index finds them, but they are among those that run
+            running = self._chosen(jobs, JobStatus.RUNNING).values_list("pk", flat=True)
+            found = list(running[: MOST_COUNTED + 1])
+            if len(found) > MOST_COUNTED:
+                return None
+            return f"{Job.objects.filter(IS_WAITING, pk__in=found).count():,}"
+        count = self._chosen(jobs, value)[: MOST_COUNTED + 1].count()
+        return f"{min(count, MOST_COUNTED):,}" + "+" * (count > MOST_COUNTED)
 
 
 class SourceFilter(admin.SimpleListFilter):
@@ -122,8 +126,7 @@ class JobAdmin(ScopedAdmin[Job]):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
         rows = super().get_queryset(request).select_related("workspace", "started_by")
-        is_running = When(status=JobStatus.RUNNING, then=IS_WAITING)
-        return rows.defer(*HEAVY).annotate(is_waiting=Case(is_running, default=Value(False)))
+        return with_standing(rows.defer(*HEAVY))
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Job], search_term: str
@@ -174,9 +177,8 @@ class JobAdmin(ScopedAdmin[Job]):
 
     @admin.display(description="status")
     def state(self, row: Job) -> SafeString:
-        if getattr(row, "is_waiting", False):
-            return badge(StepStatus.SUSPENDED)
-        return badge("held" if row.is_held else row.status)
+        standing: str = getattr(row, "standing")  # noqa: B009  (of the query)
+        return badge(standing)
 
     @admin.display(description="task")
     def task(self, row: Job) -> SafeString:

@@ -12,7 +12,7 @@ from engine.spec.problems import did_you_mean, shorten, warning
 def unknown_providers(definition: Definition, known: Iterable[str]) -> list[Problem]:
     """One warning per action: the settings may follow the workspace, so nothing is refused."""
     names = sorted(known)
-    there = f"known are {', '.join(names)}" if names else "`agents.providers` names none"
+    there = f"expected one of {', '.join(names)}" if names else "`agents.providers` names none"
     return [
         warning(
             action.place,

@@ -19,7 +19,6 @@ from apps.workspaces import ports, snapshots
 from apps.workspaces import secrets as secret_store
 from apps.workspaces.approvers import unknown_approvers
 from apps.workspaces.errors import LIMIT, LimitError, SourceError
-from apps.workspaces.loading import load
 from apps.workspaces.models import Blob, Revision, Secret, Workspace
 from apps.workspaces.sealing import seal, seal_bytes
 from apps.workspaces.snapshots import strip, written_out
@@ -124,7 +123,7 @@ def _values(
     directory: str = "",
 ) -> dict[str, Any]:
     if not _NAME.fullmatch(name):
-        raise InputError({"name": "a workspace name may contain letters, digits, '-' and '_'"})
+        raise InputError({"name": "a workspace name may contain only letters, digits, '-' and '_'"})
     if directory and not Path(directory).is_absolute():
         raise InputError(
             {"directory": "the directory for the steps of Torc files must be an absolute path"}
@@ -150,6 +149,8 @@ def _first_read(name: str, values: dict[str, Any], read: Read, *, keeps: bool) -
 def refresh(workspace: Workspace) -> Workspace:
     """Read the source again. A new state without errors becomes the current revision. If it has
     errors, `problems` lists them and the last good revision stays current."""
+    from apps.workspaces.loading import load  # most commands read no files
+
     try:
         tree = _read(workspace)
     except SourceError as error:
@@ -338,7 +339,7 @@ def store_secret(workspace: Workspace, name: str, value: Any, *, by: str) -> Sec
 def check_secret(name: str, value: Any) -> None:
     """Raises InputError if templates could not name it or logs could not mask it."""
     if not _SECRET_NAME.fullmatch(name):
-        raise InputError({"name": "a secret name may contain letters, digits and '_'"})
+        raise InputError({"name": "a secret name may contain only letters, digits and '_'"})
     if not isinstance(value, str | dict | list) or not value:
         raise InputError({"value": "a secret must be a text, or a mapping or list of texts"})
     if isinstance(value, str) and len(value.strip()) < SHORTEST_SECRET:

@@ -39,7 +39,7 @@ def fill(kind: type[T], given: Given, **ours: Any) -> T | None:
     declared, wrong = _declared(kind), set()
     for key, entry in given.entries():
         if key not in declared:
-            hint = did_you_mean(key, declared) or f"; known are {', '.join(declared)}"
+            hint = did_you_mean(key, declared) or f"; expected one of {', '.join(declared)}"
             entry.refuse(f"unknown key '{shorten(entry.name)}'{hint}")
         elif entry.node.value is not None:
             attribute, reader = declared[key]

@@ -104,7 +104,7 @@ def _check_required(
             if key in around:
                 continue
             wanted = f"input '{shorten(key)}', which {_callee(call)} requires"
-            message = f"{call.subject} does not give {wanted}"
+            message = f"{call.subject} does not pass {wanted}"
             yield warning(call.at("input"), "missing-input", message)
 
 
@@ -115,7 +115,7 @@ def _check_unknown(call: _Call, fields: Mapping[str, InputField], hints: int) ->
             continue
         hint = did_you_mean(key, fields) if hints > 0 else ""
         message = (
-            f"{call.subject} gives input '{shorten(key)}', which {_callee(call)} does not declare"
+            f"{call.subject} passes input '{shorten(key)}', which {_callee(call)} does not declare"
         )
         if is_task:
             yield warning(call.at("input", key), "unknown-input", message + hint)
@@ -145,7 +145,7 @@ def _has_template(value: Any) -> bool:
 def check_input_file(draft: Draft) -> Iterator[Problem]:
     """An input that takes the usual variable with the path of the file of all inputs."""
     message = (
-        f"input '{{}}' is the value of {INPUT_FILE}, which otherwise holds the path of the file"
+        f"input '{{}}' sets {INPUT_FILE}, which otherwise holds the path of the file"
         f" with all inputs: read that path from {INPUTS_FILE}"
     )
     for name, task in draft.workspace.tasks.items():

@@ -186,7 +186,7 @@ def check_cycles(draft: Draft) -> Iterator[Problem]:
             shown = " -> ".join(shorten(name) for name in _abridge(cycle))
             message = (
                 f"{task_subject(task_name)} has invalid DAG: Cycle detected in workflow DAG:"
-                f" {shown} (each depends on the next; take one of them out of depends_on)"
+                f" {shown} (each depends on the next; remove one of these dependencies)"
             )
             yield error(draft.in_step(task_name, cycle[0], "depends_on"), "cycle", message)
 

@@ -140,7 +140,7 @@ class Reads:
 
     def _not_given(self, site: Site, shown: str, task: str, step: str) -> Problem:
         message = (
-            f"{step_subject(task, step)} does not give input '{shown}', which the {site.what} of"
+            f"{step_subject(task, step)} does not pass input '{shown}', which the {site.what} of"
             f" action '{shorten(site.action)}' reads"
         )
         place = self.draft.in_step(task, step, "input")

@@ -31,7 +31,7 @@ _ROOTS = {
 }
 _JSON = ("json", "json_encode")
 _SAFE_TYPES = ("integer", "number", "boolean", "date", "datetime")
-_NO_TEMPLATE = "; if this is no template, write {% raw %} before it and {% endraw %} after it"
+_NO_TEMPLATE = "; if this is not a template, put it between {% raw %} and {% endraw %}"
 _FILTERS = {"shell": "sh", "python": "py", "javascript": "json", "typescript": "json", "go": "json"}
 
 

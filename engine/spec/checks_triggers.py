@@ -169,7 +169,7 @@ def check_trigger_inputs(draft: Draft) -> Iterator[Problem]:
         for key in trigger.input:
             if key not in task.input:
                 message = (
-                    f"{subject} gives input '{shorten(key)}', which task '{shorten(task_name)}'"
+                    f"{subject} passes input '{shorten(key)}', which task '{shorten(task_name)}'"
                     " does not declare"
                 )
                 if hints > 0:
@@ -179,7 +179,7 @@ def check_trigger_inputs(draft: Draft) -> Iterator[Problem]:
         for key, field in task.input.items():
             if field.required and not field.has_default and trigger.input.get(key) is None:
                 message = (
-                    f"{subject} does not give input '{shorten(key)}', which task"
+                    f"{subject} does not pass input '{shorten(key)}', which task"
                     f" '{shorten(task_name)}' requires"
                 )
                 yield warning(draft.at("triggers", name, "input"), "trigger-input", message)

@@ -351,10 +351,7 @@ def _sentence(problem: str, context: str, began: str, letter: str) -> str:
             return "a tab cannot be used for indentation; use spaces"
         return f"text cannot begin with '{letter}' here; put it in quotes"
     if "mapping values are not allowed" in problem:
-        return (
-            "a ':' is not expected here; put text that holds ': ' in quotes, or check the"
-            " indentation"
-        )
+        return "a ':' is not expected here; quote text that contains ': ', or check the indentation"
     if "quoted scalar" in context and "end of stream" in problem:
         return f"the quote opened at {began} is never closed"
     if "simple key" in context:

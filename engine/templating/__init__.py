@@ -8,20 +8,26 @@ Does not belong here: which context a field has, and where secrets come from.
     -> runtime's operations
 """
 
-from engine.templating.references import References, Splice
-from engine.templating.rendering import (
-    OPTIONAL_FILTERS,
-    check,
-    evaluate,
-    items,
-    price,
-    references,
-    render,
-    render_value,
-    splices,
-)
-from engine.templating.rendering import is_true_text as is_true
-from engine.templating.values import DEFAULT, LimitReached, RenderLimits, context_name
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.templating.mentions import References, Splice
+    from engine.templating.rendering import (
+        OPTIONAL_FILTERS,
+        check,
+        evaluate,
+        items,
+        price,
+        references,
+        render,
+        render_value,
+        splices,
+    )
+    from engine.templating.rendering import is_true_text as is_true
+    from engine.templating.values import DEFAULT, LimitReached, RenderLimits, context_name
 
 __all__ = [
     "DEFAULT",
@@ -41,3 +47,15 @@ __all__ = [
     "render_value",
     "splices",
 ]
+
+# Jinja and all that stands on it are imported by the first use: short commands render nothing.
+_HOMES = {"DEFAULT": "values", "LimitReached": "values", "RenderLimits": "values",
+    "context_name": "values", "References": "mentions", "Splice": "mentions"}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = import_module(f"{__name__}.{_HOMES.get(name, 'rendering')}")
+    found = globals()[name] = getattr(home, "is_true_text" if name == "is_true" else name)
+    return found

@@ -18,7 +18,7 @@ from jinja2.exceptions import TemplateSyntaxError
 
 from engine.templating.calls import FUNCTIONS, REFUSED_FUNCTIONS, TESTS
 from engine.templating.grammar import NO_CONDITION, Tag, TeraParser, is_plain_name
-from engine.templating.references import (
+from engine.templating.mentions import (
     VARIABLES,
     Names,
     References,

@@ -20,7 +20,7 @@ from jinja2.exceptions import TemplateSyntaxError
 from engine.errors import TemplateError
 from engine.templating.grammar import MARKER
 from engine.templating.lowering import understand
-from engine.templating.references import References, Splice
+from engine.templating.mentions import References, Splice
 from engine.templating.runtime import (
     BUILT_IN_FILTERS,
     ExtraFilter,

@@ -94,7 +94,7 @@ def test_who_may_not_read_is_refused_before_the_socket_opens(served: Served, sho
             job.pk,
             f"?token={key}&after=3",
             400,
-            "Unknown query parameter 'after'; known are: token, skip_backfill",
+            "Unknown query parameter 'after'; expected one of: token, skip_backfill",
         ),
         (job.pk, f"?token={key}&skip_backfill=maybe", 400, "skip_backfill must be true or false"),
     ):

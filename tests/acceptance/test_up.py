@@ -174,6 +174,9 @@ def test_ctrl_c_asks_once_and_says_how_to_resume_what_was_stopped(
     second.wait_until_ready()
     eventually(lambda: mark.read_text().split().count("again") == 2, within_s=30)
     assert mark.read_text().split().count("once") == 1
+    with psycopg.connect(database_of(second)) as database:
+        query = "SELECT losses FROM jobs_step WHERE job_id = %s"
+        assert database.execute(query, [jobs["again"]]).fetchone() == (0,)
 
 
 FLOWS = """

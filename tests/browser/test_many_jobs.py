@@ -18,11 +18,13 @@ pytestmark = pytest.mark.slow
 STEPS, COUNT, PAINT_MS = 2_000, 10_000, 1_000
 FLOW = """
 actions:
-  rest: { type: script, script: "true", tags: [nobody] }
+  rest: { type: script, script: "true" }
+  hold: { type: approval, message: "Begin?" }
 tasks:
-  small: { flow: { s: { action: rest } } }
+  small: { flow: { s: { action: hold } } }
   large:
     flow:
+      hold: { action: hold }
 """
 PAINT = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? Infinity"
 PAGES = {
@@ -30,21 +32,22 @@ PAGES = {
     "tasks": "/admin/tasks/",
     "task": "/admin/tasks/crowd/small/",
     "jobs": "/admin/jobs/job/",
-    "jobs that failed": "/admin/jobs/job/?status__exact=failed",
+    "jobs that failed": "/admin/jobs/job/?status=failed",
     "last page of jobs": "/admin/jobs/job/?p=50",
     "approvals": "/admin/approvals/approvalrequest/",
     "decisions": "/admin/approvals/record/",
     "workspaces": "/admin/workspaces/workspace/",
     "workers": "/admin/fleet/worker/",
     "users": "/admin/accounts/user/",
-    "hooks": "/admin/hooks/hookrun/",
+    "triggers": "/admin/triggers/trigger/",
+    "grants": "/admin/accounts/workspacegrant/",
 }
 
 
 @pytest.fixture
 def large(stage: Stage) -> Job:
     steps = "".join(
-        f"      s{number}: {{ action: rest, depends_on: [{'' if number < 40 else f's{number - 40}'}] }}\n"
+        f"      s{number}: {{ action: rest, depends_on: [{'hold' if number < 40 else f's{number - 40}'}] }}\n"
         for number in range(STEPS)
     )
     stage.workspace("crowd", FLOW + steps)
@@ -52,7 +55,7 @@ def large(stage: Stage) -> Job:
     with connection.cursor() as cursor:
         cursor.execute(JOBS, {"count": COUNT, "job": small.pk})
         cursor.execute("ANALYZE")
-    assert Step.objects.filter(job_id=job.pk).count() == STEPS and Job.objects.count() > COUNT
+    assert Step.objects.filter(job_id=job.pk).count() == STEPS + 1 and Job.objects.count() > COUNT
     return job
 
 

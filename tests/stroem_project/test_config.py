@@ -173,7 +173,7 @@ def test_a_credential_that_is_wrong_is_no_missing_one_as_well(tmp_path: Path) ->
 
 def test_a_key_without_a_near_miss_is_told_which_there_are(tmp_path: Path) -> None:
     said = complaint(write(tmp_path, "db: {password: x}"))
-    assert said.endswith("server.yaml:1:6: unknown key 'db.password'; known are url")
+    assert said.endswith("server.yaml:1:6: unknown key 'db.password'; expected one of url")
 
 
 def test_a_file_that_is_missing_is_one_sentence(tmp_path: Path) -> None:

@@ -427,6 +427,24 @@ def test_a_stopped_step_counts_as_cancelled_only_when_somebody_cancelled_it(benc
     assert parts.execution.perform(attempt).ended.report.outcome.verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("reason", "text", "is_handed_back"),
+    [("drain", "", True), ("drain", "Slurm took the node", False), ("lost", "", False),
+     ("walltime", "The walltime ended", False)],
+)  # fmt: skip
+def test_only_the_stop_of_an_operator_hands_a_step_back(bench, reason, text, is_handed_back):
+    attempt = Attempt(claim(1), 0.0)
+
+    def stopped(order, lines, stop):
+        attempt.stop.set(reason, text)
+        return StepOutcome(Verdict.LOST, 143, "The worker ended it")
+
+    performed = bench(FakeLedger(), FakeRunner(stopped)).execution.perform(attempt)
+    outcome = performed.ended.report.outcome
+    assert (outcome.verdict, outcome.is_handed_back) == (Verdict.LOST, is_handed_back)
+    assert outcome.error == (text or "The worker ended it")
+
+
 def test_a_pod_is_told_where_it_fetches_the_pinned_revision_and_gets_no_tree_of_this_host(bench):
     ledger, runner = FakeLedger(), FakeRunner()
     ledger.material_of = lambda _: material(Action(type="script", runner="pod", script="true"))

@@ -14,9 +14,9 @@ from apps.jobs.plans import Node, Plan
 from apps.jobs.transitions.rows import Instance
 from apps.workspaces.errors import SecretError
 from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
+from engine import templating
 from engine.lifecycle import StepStatus
 from engine.output import load_stored
-from engine.templating import context_name
 
 OUTPUTS = """
 SELECT name, status, output::text, output_sealed, error FROM jobs_step
@@ -72,7 +72,7 @@ def outputs_of(
         entry: dict[str, Any] = {"output": value if status == StepStatus.COMPLETED else None}
         if status == StepStatus.FAILED:
             entry["error"] = error
-        entries[context_name(name)] = entry
+        entries[templating.context_name(name)] = entry
         hidden += secret
     return entries, hidden
 

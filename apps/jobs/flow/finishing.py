@@ -149,7 +149,11 @@ def finish(report: Told) -> Conclusion:
     """End a reported attempt."""
     verdict = report.outcome.verdict
     if verdict is Verdict.LOST:
-        return lose(report.claim.attempt_id, reason=report.result.error)
+        return lose(
+            report.claim.attempt_id,
+            is_stop=report.outcome.is_handed_back,
+            reason=report.result.error,
+        )
     return _succeed(report) if verdict is Verdict.SUCCEEDED else _fail(report)
 
 
@@ -228,9 +232,12 @@ def _after_outcome(held: _Held, outcome: StepOutcome) -> NextMove:
 
 
 @retried
-def lose(attempt_id: int, *, is_loss: bool = True, reason: str = "") -> Conclusion:
+def lose(
+    attempt_id: int, *, is_loss: bool = True, is_stop: bool = False, reason: str = ""
+) -> Conclusion:
     """End an attempt whose worker is gone, returned it or reported it lost for `reason`. Does
-    nothing if it has already ended."""
+    nothing if it has already ended. `is_stop`: an operator has stopped the worker, which does not
+    count as a loss."""
     job = fetch_one(JOB, (attempt_id,))
     held = _hold(attempt_id, job[0]) if job else None
     if held is None:
@@ -241,9 +248,10 @@ def lose(attempt_id: int, *, is_loss: bool = True, reason: str = "") -> Conclusi
         return REFUSED
     rules = held.rules()
     had_started = row.had_started and is_loss  # a returned step never had a process
+    losses = 0 if is_stop else row.losses
     move = planner.after_loss(
         row.worker,
-        Tries(row.attempts, row.losses, rules.retry if rules.retries_losses else None),
+        Tries(row.attempts, losses, rules.retry if rules.retries_losses else None),
         had_started=had_started,
         may_repeat=rules.may_repeat,
         lost_retries=settings.STROEM.recovery.lost_retries,
@@ -254,7 +262,7 @@ def lose(attempt_id: int, *, is_loss: bool = True, reason: str = "") -> Conclusi
     is_cancelled = move.event is StepEventKind.CANCELLED
     told = AttemptEventKind.CANCELLED if is_cancelled else AttemptEventKind.LOST
     error = reason or (f"Worker {row.worker} was lost" if is_loss else "Given back")
-    return held.conclude(move, told, move.error or error, is_loss=had_started)
+    return held.conclude(move, told, move.error or error, is_loss=had_started and not is_stop)
 
 
 @retried

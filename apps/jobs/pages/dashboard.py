@@ -19,6 +19,7 @@ from apps.adminkit import panels
 from apps.adminkit.charts import Bars, Series
 from apps.fleet.models import TagSet
 from apps.jobs.models import Attempt, Job, Step
+from apps.jobs.pages.standing import with_standing
 from engine.lifecycle import OPEN_JOB, JobStatus, StepStatus
 
 HOURS = 24
@@ -116,11 +117,10 @@ def running(request: HttpRequest) -> dict[str, Any]:
         .select_related("workspace")
         .order_by("-created_at", "-id")
     )
-    return {
-        "jobs": rows.only(
-            "task_name", "workspace__name", "status", "started_at", "created_at", "open_steps"
-        )[:ROWS]
-    }
+    shown = rows.only(
+        "task_name", "workspace__name", "status", "started_at", "created_at", "open_steps"
+    )
+    return {"jobs": with_standing(shown)[:ROWS]}
 
 
 def failed(request: HttpRequest) -> dict[str, Any]:
@@ -147,12 +147,12 @@ def charts(request: HttpRequest) -> dict[str, Any]:
     ]
     durations = [
         Series(
-            "half take less than", "run", row(JobStatus.COMPLETED, lambda hour: round(hour.half, 1))
+            "half take less than", "run", row(JobStatus.COMPLETED, lambda hour: _short(hour.half))
         ),
         Series(
             "95 % take less than",
             "next",
-            row(JobStatus.COMPLETED, lambda hour: round(max(0.0, hour.most - hour.half), 1)),
+            row(JobStatus.COMPLETED, lambda hour: _short(hour.most - hour.half)),
         ),
     ]
     return {
@@ -165,6 +165,11 @@ def charts(request: HttpRequest) -> dict[str, Any]:
             "No job has completed in the last 24 hours.",
         ),
     }
+
+
+def _short(seconds: float) -> float:
+    """Rounded, but what took a moment is not nothing."""
+    return round(seconds, 1) if seconds >= 1 else round(max(0.0, seconds), 3)
 
 
 def queues(request: HttpRequest) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from apps.jobs.log import tails
 from apps.jobs.models import Attempt, Job, Step, StepEvent
 from apps.jobs.pages import pictures
 from apps.jobs.pages.hub import job_state
+from apps.jobs.pages.standing import with_standing
 from apps.workspaces.models import Workspace
 from engine.lifecycle import JobStatus, StepStatus
 
@@ -149,7 +150,7 @@ def _details(request: HttpRequest, row: Job) -> dict[str, Any]:
             StepEvent.objects.filter(job_id=row.pk, step_id=None).order_by("id")[:MOST_EVENTS]
         ),
         "children": (
-            Job.objects.filter(parent_job_id=row.pk).only(
+            with_standing(Job.objects.filter(parent_job_id=row.pk)).only(
                 "task_name", "status", "parent_step_name"
             )[:ROWS]
         ),

@@ -20,6 +20,7 @@ from apps.jobs import services
 from apps.jobs.flow.contexts import clear_input
 from apps.jobs.models import Job
 from apps.jobs.pages import job as admin_pages
+from apps.jobs.pages.standing import with_standing
 from apps.workspaces.models import Workspace
 from apps.workspaces.snapshots import definitions_of
 from engine.errors import InputError, StroemError
@@ -66,9 +67,8 @@ def _last_jobs(rows: list[Workspace]) -> dict[tuple[int, str], Job]:
         .annotate(newest=Max("created_at"))
     )
     times = [found["newest"] for found in newest]
-    jobs = Job.objects.filter(workspace__in=rows, created_at__in=times).defer(
-        "input_sealed", "input", "output"
-    )
+    found = Job.objects.filter(workspace__in=rows, created_at__in=times)
+    jobs = with_standing(found.defer("input_sealed", "input", "output"))
     return {(job.workspace_id, job.task_name): job for job in jobs}
 
 
@@ -113,7 +113,7 @@ def task(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
         "form": form,
         "source": source,
         "may_start": may_start,
-        "recent": recent.defer("input", "input_sealed", "output")[:RECENT],
+        "recent": with_standing(recent.defer("input", "input_sealed", "output"))[:RECENT],
         "triggers": _triggers(definition, name),
     }
     return render(request, "jobs/task.html", context)

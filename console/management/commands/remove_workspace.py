@@ -35,5 +35,7 @@ class Command(OperatorCommand):
 
     def _agrees(self, name: str) -> bool:
         if not sys.stdin.isatty():
-            raise InputError({"yes": f"this removes {name} and all its jobs: add --yes to do so"})
+            raise InputError(
+                {"yes": f"this removes workspace '{name}' and all its jobs: add --yes to confirm"}
+            )
         return input(f"Remove {name} and all its jobs? [y/N] ").strip().lower() in ("y", "yes")

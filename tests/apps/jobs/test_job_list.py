@@ -65,6 +65,23 @@ def test_a_job_that_only_waits_for_a_person_is_marked_and_found(
     assert str(beside.pk) not in found and str(runs.pk) not in found
 
 
+@pytest.mark.parametrize("address", ["/admin/", "/admin/tasks/", "/admin/tasks/{}/asks/"])
+def test_it_is_marked_wherever_jobs_are_listed(tmp_path: Path, root: Client, address: str) -> None:
+    held = workspace(tmp_path, FLOW)
+    start(held, "asks")
+    start(held, "asks-beside")
+    assert text(root, address.format(held.name)).count('data-status="suspended"') == 1
+
+
+def test_a_job_that_took_a_moment_is_in_the_chart_of_durations(
+    tmp_path: Path, root: Client
+) -> None:
+    start(workspace(tmp_path, FLOW))
+    assert "No job has completed" in text(root, "/admin/")
+    Hand().work()
+    assert "No job has completed" not in text(root, "/admin/")
+
+
 def test_filters_say_how_many_jobs_they_hold(tmp_path: Path, root: Client) -> None:
     held = workspace(tmp_path, FLOW)
     start(held)
@@ -72,7 +89,7 @@ def test_filters_say_how_many_jobs_they_hold(tmp_path: Path, root: Client) -> No
     start(held, "asks")
     start(held)
     found = counts(text(root, LIST))
-    assert (found["open"], found["waiting for a person"], found["running"]) == ("2", "", "2")
+    assert (found["open"], found["waiting for a person"], found["running"]) == ("2", "1", "2")
     assert (found["failed"], found["completed"]) == ("1", "0")
     assert counts(text(root, f"{LIST}?status=failed")) == found
     assert set(counts(text(root, f"{LIST}?q=main")).values()) == {""}

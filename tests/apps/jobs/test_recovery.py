@@ -17,7 +17,7 @@ from apps.jobs import ledger, services
 from apps.jobs.log.cursors import Choice, Cursor, Whose, read
 from apps.jobs.models import Attempt, Job, LogChunk, Step
 from apps.jobs.upkeep import sweeps
-from engine.orders import Line
+from engine.orders import Line, StepOutcome, Verdict
 from tests.apps.jobs.builders import Hand, failed, fresh, start, statuses, workspace
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -66,6 +66,30 @@ def test_with_on_worker_lost_retry_it_is_repeated_twice_and_no_more(tmp_path: Pa
         run_out()
         sweeps.lost_attempts()
     assert statuses(job)["a"] == "failed"
+
+
+STOPPED = StepOutcome(Verdict.LOST, 143, is_handed_back=True)
+
+
+def test_a_worker_that_its_operator_stops_is_no_loss_however_often(tmp_path: Path) -> None:
+    job = start(workspace(tmp_path, ONE % ", on_worker_lost: retry"))
+    hand = Hand()
+    for _ in range(4):
+        claim = hand.take("a")
+        assert claim.number == 1
+        hand.start(claim)
+        hand.finish(claim, STOPPED)
+        step = Step.objects.get(job_id=job.id, name="a")
+        assert (step.status, step.losses) == ("ready", 0)
+    for losses in (1, 2):  # what is really lost counts as before
+        hand.start(hand.take("a"))
+        run_out()
+        sweeps.lost_attempts()
+        assert Step.objects.get(job_id=job.id, name="a").losses == losses
+    claim = hand.take("a")
+    hand.start(claim)
+    hand.finish(claim, STOPPED)
+    assert statuses(job)["a"] == "ready"
 
 
 def test_the_retry_of_a_step_applies_to_a_lost_attempt_as_to_any_failure(tmp_path: Path) -> None:

@@ -45,10 +45,10 @@ def test_a_required_input_that_nobody_gives_is_said_for_steps_hooks_and_tasks():
         on_error: [ {{ action: deploy }} ]
     """)
     assert found == [
-        "Task 't' step 'a' does not give input 'version', which action 'deploy' requires",
-        "Task 't' step 'b' does not give input 'n', which task 'child' requires",
-        "Task 't' step 'c' does not give input 'n', which task 'child' requires",
-        "Task 't' on_error[0] does not give input 'version', which action 'deploy' requires",
+        "Task 't' step 'a' does not pass input 'version', which action 'deploy' requires",
+        "Task 't' step 'b' does not pass input 'n', which task 'child' requires",
+        "Task 't' step 'c' does not pass input 'n', which task 'child' requires",
+        "Task 't' on_error[0] does not pass input 'version', which action 'deploy' requires",
     ]
 
 
@@ -58,7 +58,7 @@ def test_a_given_input_that_is_neither_declared_nor_read_is_said():
         " version: c } } } } }\n"
     )
     assert found == [
-        "Task 't' step 's' gives input 'verison', which action 'deploy' does not declare or read"
+        "Task 't' step 's' passes input 'verison', which action 'deploy' does not declare or read"
         " (did you mean 'version'?)"
     ]
 
@@ -89,7 +89,7 @@ def test_an_inline_step_reads_the_input_of_its_job_and_a_named_action_does_not(s
       t: {{ {job}, flow: {{ s: {{ action: a }}, r: {{ action: a, input: {{ version: x }} }} }} }}
     """
     assert warned(named) == [
-        "Task 't' step 's' does not give input 'version', which the script of action 'a' reads"
+        "Task 't' step 's' does not pass input 'version', which the script of action 'a' reads"
     ]
 
 
@@ -193,7 +193,7 @@ def test_an_input_that_takes_the_variable_of_the_input_file_is_told_of_the_other
     name: str, text: str
 ):
     (sentence,) = sentences(text.format(name=name), "warning")
-    assert f"input '{name}' is the value of STROEM_INPUT_FILE" in sentence
+    assert f"input '{name}' sets STROEM_INPUT_FILE" in sentence
     assert "STROEM_INPUTS_FILE" in sentence
 
 
