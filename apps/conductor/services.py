@@ -20,7 +20,7 @@ from apps.approvals import reminders as approvals
 from apps.conductor import partitions
 from apps.fleet import presence
 from apps.jobs.upkeep import retention, sweeps
-from apps.triggers import clocks, upkeep, waiting
+from apps.triggers import clocks, sources, upkeep, waiting
 from apps.workflow_actions import sweeps as workflow_actions
 from apps.workflow_actions.expectations import expects
 from apps.workspaces.fetches import never_wait
@@ -46,6 +46,7 @@ def tick() -> None:
             approvals.overdue_approvals,
             approvals.due_reminders,
             waiting.go_on_due,
+            sources.tend,
         ]
     )
 

@@ -22,6 +22,7 @@ EXAMPLES = ROOT / "examples"
 NEEDS_A_PERSON = {("approvals", "deploy")}
 LIMITED = {("limits", "publish-all"), ("limits", "publish")}
 NEEDS_AN_ENGINE = {("containers", "check")}  # test_docker.py runs it
+CONSUMERS = {("triggers", "watch-folder"), ("triggers", "read-stream")}  # test_sources.py does
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,7 @@ def test_every_task_of_every_example_is_run_here() -> None:
         ("retry", "fetch-report"),
         *LIMITED,
     }
-    assert tasks == covered | NEEDS_A_PERSON | NEEDS_AN_ENGINE
+    assert tasks == covered | NEEDS_A_PERSON | NEEDS_AN_ENGINE | CONSUMERS
 
 
 @pytest.mark.parametrize(
