@@ -27,7 +27,7 @@ EXAMPLE = ROOT / "examples" / "triggers"
 
 @pytest.fixture
 def house(tmp_path: Path, process_env: dict[str, str]) -> Iterator[House]:
-    found = House(tmp_path, process_env, heartbeat_timeout_secs=5)
+    found = House(tmp_path, process_env, heartbeat_timeout_secs=10)
     yield found
     found.close()
 
