@@ -12,7 +12,7 @@ from django.db import DatabaseError
 from apps.jobs import services as jobs
 from apps.jobs.database.sql import fetch, fetch_named, retried
 from apps.jobs.flow import blueprints
-from apps.jobs.flow.creation import Origin
+from apps.jobs.flow.creation import CONSUMER, Origin
 from apps.jobs.flow.redaction import redact
 from apps.triggers.models import Source
 from apps.workspaces.errors import SecretError
@@ -25,7 +25,6 @@ from engine.sources import Consumer, Note, Start, Stop, decide
 
 log = logging.getLogger("stroem.triggers")
 BACKOFF_S = 5.0
-CONSUMER = "consumer"  # the source type of consumers' jobs
 # What may need a hand: wanted sources, and those whose consumer has not ended, or rests.
 LOOK = """
 SELECT t.id, t.name, t.definition->'options'->>'task' AS task,

@@ -47,7 +47,7 @@ def compose_consumer(workspace: Workspace, trigger_name: str) -> dict[str, Any]:
     }
     flow_actions = {step["action"] for step in task["flow"].values()}
     actions = {
-        name: {**action, "env": {**action["env"], **trigger.options["env"]}}
+        name: {**action, "env": {**(action.get("env") or {}), **trigger.options["env"]}}
         if name in flow_actions
         else action
         for name, action in content["actions"].items()

@@ -21,6 +21,7 @@ from apps.jobs.transitions.moves import Candidate
 from engine.planner import Tally
 from engine.spec.model import Task
 
+CONSUMER = "consumer"  # the source type of jobs whose output is events
 NOW_AND_IDS = """
 SELECT clock_timestamp(), array(
     SELECT nextval(pg_get_serial_sequence('jobs_step', 'id')) FROM generate_series(1, %s)

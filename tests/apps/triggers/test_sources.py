@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 
+from apps.accounts.models import Role
 from apps.jobs import ledger as work
 from apps.jobs import services as job_services
 from apps.jobs.models import Attempt, Job, Step
 from apps.jobs.upkeep import sweeps
+from apps.jobs.upkeep.removal import remove_workspace
 from apps.triggers import arrivals, ledger, services, sources, upkeep
 from apps.triggers.models import Firing, Source, Trigger
 from apps.triggers.snapshots import SourceState, source_states
@@ -20,7 +23,9 @@ from apps.workspaces.services import import_folder
 from engine import events
 from engine.errors import Conflict
 from engine.orders import StepOutcome, Verdict
+from tests.apps.api.callers import caller
 from tests.apps.jobs.builders import Hand, failed, fresh, workspace
+from tests.apps.triggers.test_pages import person
 
 pytestmark = pytest.mark.django_db(transaction=True)
 TEXT = """
@@ -358,7 +363,19 @@ def test_a_source_that_cannot_start_says_why_and_tries_again(tmp_path: Path) -> 
     assert any("none-of-ours" in sentence for _, sentence in services.troubles())
 
 
-def test_a_removed_workspace_ends_its_sources(tmp_path: Path) -> None:
+def test_a_workspace_is_removed_once_its_source_has_stopped(tmp_path: Path) -> None:
+    files(tmp_path)
+    one = Consumer()
+    with pytest.raises(Conflict, match="event sources of workspace 'shop' are being stopped"):
+        remove_workspace("shop")
+    tend()
+    one.hand.finish(one.claim, STOPPED)
+    tend()
+    assert len(consumers()) == 1
+    assert remove_workspace("shop") == 1 and not Trigger.objects.exists()
+
+
+def test_a_workspace_without_a_revision_ends_its_sources(tmp_path: Path) -> None:
     row = files(tmp_path)
     Consumer()
     row.workspace.current = None
@@ -366,3 +383,53 @@ def test_a_removed_workspace_ends_its_sources(tmp_path: Path) -> None:
     upkeep.follow_revisions()
     tend()
     assert fresh(consumers()[0]).cancel_requested_at is not None
+
+
+def test_its_page_shows_the_consumer_and_deals_with_dead_letters(tmp_path: Path) -> None:
+    row = files(tmp_path, "max_in_flight: 5")
+    one = Consumer(Hand(name="box"))
+    one.print({"file": "a"})
+    one.print({"file": "a", "size": "many"})
+    one.print("oops")
+    client = person(Role.OPERATOR)
+    page = client.get(f"/admin/triggers/trigger/{row.pk}/change/").content.decode()
+    assert "on box" in page and "1 of 5" in page and "Dead letters" in page
+    assert str(consumers()[0].pk) in page and "the event cannot be read" in page
+    listed = client.get("/admin/triggers/trigger/").content.decode()
+    assert "running on box, 3 events, 1 in flight, 2 dead letters" in listed
+    act = f"/admin/triggers/trigger/{row.pk}/act"
+    client.post(f"{act}/send-again/", {"letter": "all"})
+    assert state(row).dead_letters == 2
+    client.post(f"{act}/discard/", {"letter": "all"})
+    assert state(row).dead_letters == 0
+    assert person(Role.VIEWER).post(f"{act}/discard/", {"letter": "all"}).status_code == 403
+
+
+def test_the_api_and_the_commands_show_its_state_and_deal_with_dead_letters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = files(tmp_path)
+    one = Consumer(Hand(name="box"))
+    one.print({"file": "a", "size": "many"})
+    one.print("oops")
+    client, path = caller(Role.OPERATOR), "/api/workspaces/shop/triggers/files"
+    detail = client.get(path).json()
+    assert detail["trigger"]["event_source"]["worker"] == "box"
+    assert detail["trigger"]["event_source"]["dead_letters"] == len(detail["dead_letters"]) == 2
+    oops = next(letter for letter in detail["dead_letters"] if "read" in letter["reason"])
+    assert client.post(f"{path}/dead-letters/{oops['id']}/send-again").status_code == 409
+    assert client.post(f"{path}/dead-letters/{oops['id']}/discard").status_code == 200
+    assert client.post(f"{path}/dead-letters/x/discard").status_code == 404
+    (again,) = client.post(f"{path}/dead-letters/all/send-again").json()["items"]
+    assert again["status"] == "dead" and "size" in again["reason"]
+    (listed,) = client.get("/api/triggers").json()["items"]
+    assert listed["event_source"]["state"] == "running"
+    assert client.post(f"{path}/pause").json()["state"] == "paused"
+
+    call_command("triggers", "send-again", "shop", "files")
+    call_command("triggers", "discard", "shop", "files")
+    call_command("triggers", "list")
+    said = capsys.readouterr().out
+    assert "0 of 1 dead letters were dealt with. 1 are dead letters again" in said
+    assert "1 of 1 dead letters were dealt with." in said and "running on box" in said
+    assert state(row).dead_letters == 0
