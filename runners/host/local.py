@@ -70,8 +70,12 @@ class LocalRunner:
         adopt_orphans()
 
     def run(self, order: StepOrder, lines: LineSink, stop: StopSignal) -> StepOutcome:
-        replies = Replies() if order.events is not None else None
-        feed = feed_of(order, lines, replies.send if replies is not None else None)
+        replies: Replies | None = None
+        if order.events is None:
+            feed = LineFeed(lines, order.limits, order.secrets)
+        else:
+            replies = Replies()
+            feed = feed_of(order, lines, replies.send)
         _running.add(order.attempt)
         try:
             return _Attempt(self, order, feed, lines, stop, replies).run()

@@ -134,7 +134,7 @@ RUNS = [
 def run_alone(folder: str, task: str, inputs: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """`manage.py run` as a newcomer types it: no database, no broker and no settings of the tests'
     own."""
-    command = [sys.executable, "manage.py", "run", f"examples/{folder}", task, "--json"]
+    command = [sys.executable, "manage.py", "run", str(EXAMPLES / folder), task, "--json"]
     for name, value in inputs.items():
         command += ["--input", f"{name}={value}"]
     plain = {
@@ -207,6 +207,22 @@ def test_an_example_runs_with_one_command(
 
     assert answer_of(finished)["status"] == status
     assert finished.returncode == (0 if status == "completed" else 1)
+
+
+def test_a_trial_of_a_task_fires_no_trigger_and_starts_no_event_source(tmp_path: Path) -> None:
+    place, seen = tmp_path / "trial", tmp_path / "seen"
+    place.mkdir()
+    (place / "flow.yaml").write_text(f"""
+tasks:
+  main: {{flow: {{wait: {{type: script, script: sleep 4}}}}}}
+  other: {{flow: {{a: {{type: script, script: "touch {seen}"}}}}}}
+  never: {{flow: {{a: {{type: script, script: "touch {seen}"}}}}}}
+triggers:
+  often: {{type: scheduler, cron: "* * * * * *", task: other}}
+  source: {{type: event_source, task: never, target_task: other}}
+""")
+    assert answer_of(run_alone(str(place), "main", {}))["status"] == "completed"
+    assert not seen.exists()
 
 
 def test_the_secret_of_the_example_is_nowhere_in_what_is_printed() -> None:

@@ -93,7 +93,11 @@ class Sender:
     def send(self, client: Client) -> Any:
         dice, body = self.dice, self.body()
         names = dice.sample(NAMES, dice.randint(0, 5))
-        headers = {f"HTTP_{name.upper().replace('-', '_')}": self.value(body) for name in names}
+        headers = {
+            # as a server reads the bytes of a header
+            f"HTTP_{name.upper().replace('-', '_')}": self.value(body).encode().decode("latin-1")
+            for name in names
+        }
         kind = headers.pop("HTTP_CONTENT_TYPE", dice.choice(("application/json", "text/plain", "")))
         place = dice.choice((*KINDS, *KINDS, "open", "nobody", "%00", "a" * 300, "..", "😀"))
         path = dice.choice(("/hooks/{}", "/hooks/shop/{}", "/hooks/none/{}", "/hooks/{}/jobs/x"))

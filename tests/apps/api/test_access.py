@@ -165,6 +165,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         "step": "gate",
         "action": "0",
         "trigger": "nightly",
+        "letter": "all",
         "worker": str(hand.id),
         "user": str(deputy.pk),
     }
