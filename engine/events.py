@@ -63,7 +63,8 @@ def read(text: str, *, is_cut: bool = False) -> Event:
         wants_reply = isinstance(about, dict) and about.get("reply") is True
         problem = f"the event's '{ABOUT}' {wrong_about}"
         return Event(problem=problem, text=text, wants_reply=wants_reply)
-    return Event(value, str(about.get("id") or ""), about.get("reply") is True)
+    name = about.get("id")
+    return Event(value, "" if name is None else str(name), about.get("reply") is True)
 
 
 def _wrong_about(about: Any) -> str:

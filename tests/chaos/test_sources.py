@@ -125,6 +125,7 @@ def _acked(folder: Path) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_every_acknowledged_event_is_one_job_whatever_is_killed(
     place: Place, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ def test_an_event_is_an_object_and_what_its_script_says_about_it_is_no_part_of_i
     found = read('{"file": "a.csv", "_event": {"id": "17-0", "reply": true}}')
     assert found == Event({"file": "a.csv"}, "17-0", wants_reply=True)
     assert read('{"_event": {"id": 7}}') == Event({}, "7")
+    assert read('{"_event": {"id": 0}}') == Event({}, "0")
     assert read("{}") == Event({})
 
 
