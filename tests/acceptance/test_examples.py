@@ -70,6 +70,8 @@ RUNS = [
         steps=done("count"),
         outputs={"count": {"files": 3}},
     ),
+    Example("triggers", "import-file", {"name": "sales.csv"}, steps=done("load")),
+    Example("triggers", "handle-order", {"number": "7"}, steps=done("handle")),
     Example("triggers", "publish", {"files": "3"}, steps=done("send")),
     Example("triggers", "tell", {"text": "no disk"}, steps=done("write")),
     Example("ci", "build", {"version": "1.4.2"}, steps=done("lint", "test", "package")),
