@@ -1,5 +1,5 @@
-"""`python -m benchmarks.clocks [--count N]`: how late one scheduler starts the jobs of its clocks,
-and what looking at them costs.
+"""`python -m benchmarks.clocks [--count N] [--minutes N]`: how late one scheduler starts the jobs
+of its clocks, and what looking at them costs.
 
 First all clocks are set to times of next year, and the scheduler's processor time is measured.
 Then they are spread over the minutes of an hour, so that about seventeen of a thousand fire at the
@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import psutil
 
-from benchmarks.stroem_side import Side, installation, wait
+from benchmarks.stroem_side import installation, wait
 
-IDLE_S, MINUTES = 30.0, 3
+IDLE_S = 30.0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.clocks")
     parser.add_argument("--count", type=int, default=1000, help="triggers (default: 1000)")
-    count: int = parser.parse_args().count
+    parser.add_argument("--minutes", type=int, default=3, help="of each part (default: 3)")
+    asked = parser.parse_args()
+    count: int = asked.count
     with installation(0, 0) as (side, _):
         side.load("clocks", _files(count, lambda number: "0 0 1 1 *"))
         side.start(["scheduler"])
@@ -34,11 +37,10 @@ def main() -> None:
             ("all at every minute", lambda number: "* * * * *"),
         ):
             side.load("clocks", _files(count, cron))
-            _show(name, _lateness(side))
+            _show(name, _lateness(asked.minutes))
 
 
-def _files(count: int, cron: object) -> str:
-    assert callable(cron)
+def _files(count: int, cron: Callable[[int], str]) -> str:
     tasks = "tasks: { main: { flow: { work: { type: script, script: 'true' } } } }\ntriggers:\n"
     return tasks + "".join(
         f'  t{number}: {{ type: scheduler, task: main, cron: "{cron(number)}" }}\n'
@@ -53,13 +55,13 @@ def _load(process: psutil.Process) -> float:
     return (sum(process.cpu_times()[:2]) - before) / IDLE_S * 100
 
 
-def _lateness(side: Side) -> list[float]:
+def _lateness(minutes: int) -> list[float]:
     """Seconds from each slot of some minutes until its job exists."""
     from apps.jobs.models import Job
     from apps.triggers.models import Trigger
 
     first = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
-    last = first + timedelta(minutes=MINUTES)
+    last = first + timedelta(minutes=minutes)
     wait(lambda: datetime.now(UTC) > last, every_s=1)
     wait(lambda: not Trigger.objects.filter(next_at__lt=last).exists(), every_s=0.5)
     rows = Job.objects.filter(scheduled_at__gte=first, scheduled_at__lt=last)

@@ -31,6 +31,7 @@ from apps.jobs.upkeep.removal import remove_workspace
 from apps.triggers import services as triggers
 from apps.triggers import transitions
 from apps.triggers.models import Trigger
+from apps.triggers.snapshots import with_sources
 from apps.workflow_actions import following, snapshots
 from apps.workspaces import services as workspaces
 from apps.workspaces.models import Secret, Workspace
@@ -129,7 +130,7 @@ class Database:
                 row.failures,
                 row.last_error,
             )
-            for row in rows
+            for row in with_sources(rows)
         ]
 
     def act_on_trigger(self, workspace: str, name: str, what: str, email: str | None) -> str:
@@ -146,6 +147,9 @@ class Database:
             if found.job_id is None and found.status != FiringStatus.WAITING:
                 raise Conflict(f"No job was started: {found.reason}")
             return str(found.job_id or f"The trigger fired; it {found.reason}.")
+        if what in ("send-again", "discard"):
+            done = triggers.deal_with(row.pk, "all", what, by=by)
+            return port.dealt([(one.status, one.reason) for one in done])
         (triggers.pause if what == "pause" else triggers.resume)(row.pk, by=by)
         return f"Trigger '{name}' " + ("is paused." if what == "pause" else "fires again.")
 

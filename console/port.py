@@ -74,7 +74,7 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class TriggerLine:
-    """A trigger in a list; `state` is live, failing, paused, off or gone."""
+    """A trigger in a list; `state` is live, failing, resting, paused, off or gone."""
 
     workspace: str
     name: str
@@ -86,6 +86,15 @@ class TriggerLine:
     last_fired_at: datetime | None
     failures: int
     last_error: str
+
+
+def dealt(letters: Sequence[tuple[str, str]]) -> str:
+    """What became of dead letters, by status and reason, in one sentence."""
+    if not letters:
+        return "There is no dead letter that this could be done with."
+    still = [reason for status, reason in letters if status == "dead"]
+    said = f"{len(letters) - len(still)} of {len(letters)} dead letters were dealt with."
+    return f"{said} {len(still)} are dead letters again: {still[0]}" if still else said
 
 
 @dataclass(frozen=True, slots=True)

@@ -284,6 +284,7 @@ class FiringStatus(StrEnum):
     SKIPPED = "skipped"  # by the trigger's own rules
     MISSED = "missed"  # nobody was there at the time
     REFUSED = "refused"  # the job could not be created
+    DEAD = "dead"  # nor could that of an event, which is kept until a person deals with it
     SUPERSEDED = "superseded"  # by a later one, before its job started
 
 
@@ -292,6 +293,9 @@ class FiringEventKind(StrEnum):
     SKIPPED = "skipped"
     REFUSED = "refused"
     SUPERSEDED = "superseded"
+    DIED = "died"
+    SENT_AGAIN = "sent_again"
+    DISCARDED = "discarded"
 
 
 FIRING_TABLE: dict[tuple[FiringStatus, FiringEventKind], FiringStatus] = {
@@ -299,6 +303,9 @@ FIRING_TABLE: dict[tuple[FiringStatus, FiringEventKind], FiringStatus] = {
     (FiringStatus.WAITING, FiringEventKind.SKIPPED): FiringStatus.SKIPPED,
     (FiringStatus.WAITING, FiringEventKind.REFUSED): FiringStatus.REFUSED,
     (FiringStatus.WAITING, FiringEventKind.SUPERSEDED): FiringStatus.SUPERSEDED,
+    (FiringStatus.WAITING, FiringEventKind.DIED): FiringStatus.DEAD,
+    (FiringStatus.DEAD, FiringEventKind.SENT_AGAIN): FiringStatus.WAITING,
+    (FiringStatus.DEAD, FiringEventKind.DISCARDED): FiringStatus.SKIPPED,
 }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.agents.limits import Limits as Budget
+from engine.events import EventSink
 from engine.scripts import Language
 
 Stream = Literal["stdout", "stderr", "server"]
@@ -154,6 +155,7 @@ class StepOrder:
     pinned: Pinned | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)  # values to mask in lines
     run_as: str | None = None  # system user for local steps
+    events: EventSink | None = None  # takes its OUTPUT: lines, of a consumer
 
 
 class Verdict(StrEnum):

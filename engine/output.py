@@ -63,7 +63,7 @@ class OutputProtocol:
                 f"Warning: this OUTPUT: line holds {_cut(rounded)}, which has more digits than a"
                 f" number keeps: the next step gets {float(rounded)!r}; write it as text"
             )
-        if _ESCAPE_TO_CHECK.search(text) and not _is_clean(value):
+        if _ESCAPE_TO_CHECK.search(text) and not is_clean(value):
             return (
                 "Warning: this OUTPUT: line holds NUL or half of a surrogate pair, which cannot be"
                 f" stored: the next step gets U+FFFD instead: {_cut(text)}"
@@ -187,7 +187,7 @@ def _depth(value: Any) -> int:
     return depth + isinstance(value, (dict, list))
 
 
-def _is_clean(value: Any) -> bool:
+def is_clean(value: Any) -> bool:
     """Whether no text holds NUL or half of a surrogate pair."""
     stack = [value]
     while stack:

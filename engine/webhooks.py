@@ -10,9 +10,11 @@ import binascii
 import hashlib
 import hmac
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 from engine.errors import StroemError
 
@@ -21,6 +23,7 @@ VERIFICATIONS: tuple[Verification, ...] = get_args(Verification)
 TOLERANCE_S = 300.0  # of a signed time: older requests may be replays
 _IDS = ("webhook-id", "x-github-delivery", "x-gitlab-event-uuid", "idempotency-key")
 _LONGEST_ID = 200
+_NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 _MOST_SIGNATURES = 20
 CREDENTIALS = frozenset(
     {
@@ -141,16 +144,33 @@ def delivery_id(kind: Verification, got: Received) -> str:
 
 
 def parse(got: Received) -> Any:
-    """The body as JSON if it is JSON, else as text; None if it is empty."""
+    """The body as JSON if it is JSON, else as text; None if it is empty. U+FFFD stands for what no
+    database can hold."""
     if not got.body:
         return None
     try:
-        return json.loads(got.body, parse_constant=_refuse)
+        return _storable(json.loads(got.body, parse_constant=_refuse, parse_float=_finite))
     except (ValueError, RecursionError):
         return got.body.decode("utf-8", "replace").replace("\x00", "\ufffd")
 
 
-def _refuse(name: str) -> Any:
+def _storable(value: Any) -> Any:
+    match value:
+        case str():
+            return _NOT_STORABLE.sub("\ufffd", value)
+        case list():
+            return [_storable(one) for one in value]
+        case dict():
+            return {_storable(key): _storable(one) for key, one in value.items()}
+    return value
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)
+
+
+def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 

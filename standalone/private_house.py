@@ -88,7 +88,7 @@ def _conductor() -> Iterator[None]:
 
     def run() -> None:
         try:
-            services.run_forever(stop)
+            services.run_forever(stop, is_trial=True)
         finally:
             connections.close_all()
 

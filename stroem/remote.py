@@ -226,7 +226,11 @@ class Remote:
         ]  # fmt: skip
 
     def act_on_trigger(self, workspace: str, name: str, what: str, email: str | None) -> str:
-        said = self._server.send("POST", "workspaces", workspace, "triggers", name, what)
+        place = ("workspaces", workspace, "triggers", name)
+        if what in ("send-again", "discard"):
+            dealt = self._server.send("POST", *place, "dead-letters", "all", what)["items"]
+            return port.dealt([(one["status"], one["reason"]) for one in dealt])
+        said = self._server.send("POST", *place, what)
         if what == "fire":
             return str(said.get("job_id") or f"The trigger fired; it {said['reason']}.")
         return f"Trigger '{name}' " + ("is paused." if what == "pause" else "fires again.")

@@ -243,6 +243,7 @@ def _execution(
         pump,
         catalog.choose,
         Pins(config.server_url, doors.pass_for),
+        doors.events,
         stop_grace_s=config.stop_grace_secs,
         runner_image=config.runner_image,
         users=users,

@@ -93,6 +93,8 @@ class Attempt:
     # which of the worker's GPUs are its own
     gpus: tuple[str, ...] = ()
     progress: int = 0
+    # a consumer: it never ends by itself
+    is_endless: bool = False
 
     def should_hear(self, now: float) -> bool:
         """Whether its job has run out of time, so that the platform should say that it must
@@ -135,6 +137,12 @@ class Attempts:
 
     def names(self) -> frozenset[str]:
         return frozenset(attempt.name for attempt in self.all())
+
+    def stop_endless(self, reason: Reason) -> None:
+        """Signal those that nobody can wait for: others take them over at once."""
+        for attempt in self.all():
+            if attempt.is_endless:
+                attempt.stop.set(reason)
 
     def stop_all(self, reason: Reason, kind: str | None = None, text: str = "") -> int:
         """Signal every attempt; returns their number."""

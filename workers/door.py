@@ -11,7 +11,9 @@ from uuid import UUID
 from django.db import InterfaceError, OperationalError
 
 from apps.jobs.ledger import ActionMaterial, Claim, Finished, Material, Renewal, Report, TagSetRef
+from apps.triggers.ledger import Emitted
 from apps.workflow_actions.ledger import OpenAllocation, Submission
+from engine.events import Event
 from engine.orders import Line
 from engine.slurm_script import Launch
 
@@ -139,6 +141,14 @@ class AllocationLedger(VisitLedger, NodeLedger, Protocol):
     def opened(self, job_id: UUID, directory: str, host: str) -> str: ...
 
 
+class EventLedger(Protocol):
+    """The functions of `apps.triggers.ledger`."""
+
+    def emit(self, claim: Claim, number: int, event: Event) -> Emitted: ...
+
+    def released(self) -> None: ...
+
+
 class Bells(Protocol):
     """The functions of `apps.jobs.bells`."""
 
@@ -156,6 +166,7 @@ class Doors:
 
     ledger: Ledger
     allocations: AllocationLedger
+    events: EventLedger
     bells: Bells
     archive: Callable[[int], bytes]
     pass_for: Callable[[int, int, str], str]

@@ -20,7 +20,8 @@ from engine.spec.model import Action
 from runners.base import Runner
 from runners.host.environment import User
 from workers.attempts import Attempt, Eviction, fields
-from workers.door import OUTAGES, Ledger
+from workers.door import OUTAGES, EventLedger, Ledger
+from workers.events import Emitter
 from workers.outputs import Outputs
 from workers.rendering import Rendered, render, wishes_of
 from workers.reporting import Batch, LogPump, Reporter
@@ -97,6 +98,7 @@ class Execution:
         pump: LogPump,
         pick: Callable[[str, str], Runner],
         pins: Pins,
+        events: EventLedger,
         *,
         stop_grace_s: float,
         runner_image: str | None = None,
@@ -115,6 +117,7 @@ class Execution:
         self._pump = pump
         self._pick = pick
         self._pins = pins
+        self._events = events
         self._stop_grace_s = stop_grace_s
         self._runner_image = runner_image
         self._users = users or Users(())
@@ -155,7 +158,7 @@ class Execution:
         try:
             material = self._ledger.material(attempt.claim)
             assert isinstance(material, Material), "a step's claim has a step's material"
-            masks = material.masks
+            masks, attempt.is_endless = material.masks, material.emits
             rendered = render(attempt.claim, material)
             masks = rendered.masks
             runner = self._pick(rendered.action.type, rendered.action.runner)
@@ -194,10 +197,21 @@ class Execution:
         began_at = time.monotonic()
         if self._outputs is not None and "STROEM_OUTPUT_DIR" in order.env:
             self._outputs.warn(attempt.claim.job_id, reporter.say)
-        outcome = self._run(attempt, order, runner, reporter)
+        outcome = (self._consume if attempt.is_endless else self._run)(
+            attempt, order, runner, reporter
+        )
         if _is_local(rendered.action):
             outcome = self._eviction.judge(outcome, began_at, outcome.ended_at)
         return Ended(Report(attempt.claim, outcome, seen, masks), reporter.close())
+
+    def _consume(
+        self, attempt: Attempt, order: StepOrder, runner: Runner, reporter: Reporter
+    ) -> StepOutcome:
+        """The same for a consumer, whose output is events."""
+        emitter = Emitter(self._events, attempt, reporter.say)
+        outcome = self._run(attempt, replace(order, events=emitter), runner, reporter)
+        emitter.close()
+        return outcome
 
     def _run(
         self, attempt: Attempt, order: StepOrder, runner: Runner, reporter: Reporter

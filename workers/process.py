@@ -128,6 +128,7 @@ class Worker:
         self._steps.close()
         deadline = time.monotonic() + wait_s
         while (left_s := deadline - time.monotonic()) > 0 and not hurry.is_set():
+            self._attempts.stop_endless(reason)
             if self._steps.slots.wait_until_idle(min(0.1, left_s)):
                 break
         stopped = self._attempts.stop_all(reason, "step", text)

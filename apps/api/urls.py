@@ -58,6 +58,14 @@ urlpatterns = [
         triggers.ResumeView.as_view(),
     ),
     path("api/workspaces/<str:workspace>/triggers/<str:trigger>/fire", triggers.FireView.as_view()),
+    path(
+        "api/workspaces/<str:workspace>/triggers/<str:trigger>/dead-letters/<str:letter>/send-again",
+        triggers.SendAgainView.as_view(),
+    ),
+    path(
+        "api/workspaces/<str:workspace>/triggers/<str:trigger>/dead-letters/<str:letter>/discard",
+        triggers.DiscardView.as_view(),
+    ),
     path("api/triggers", triggers.AllTriggersView.as_view()),
     path(
         "api/workspaces/<str:workspace>/tasks/<str:task>/stats", durations.TaskStatsView.as_view()

@@ -20,7 +20,7 @@ from apps.approvals import reminders as approvals
 from apps.conductor import partitions
 from apps.fleet import presence
 from apps.jobs.upkeep import retention, sweeps
-from apps.triggers import clocks, upkeep, waiting
+from apps.triggers import clocks, sources, upkeep, waiting
 from apps.workflow_actions import sweeps as workflow_actions
 from apps.workflow_actions.expectations import expects
 from apps.workspaces.fetches import never_wait
@@ -109,18 +109,27 @@ def _name_of(phase: Phase) -> str:
     return getattr(phase, "__name__", "phase")
 
 
-def run_forever(stop: threading.Event, after_round: Callable[[], object] = lambda: None) -> None:
-    """Run rounds until `stop` is set."""
+def run_forever(
+    stop: threading.Event,
+    after_round: Callable[[], object] = lambda: None,
+    *,
+    is_trial: bool = False,
+) -> None:
+    """Run rounds until `stop` is set. In a trial of one task, no clock fires and no event source
+    starts."""
     never_wait()  # for the secrets of one workspace
     _run([upkeep.follow_all])
     clock = threading.Thread(target=clocks.run, args=(stop,), name="clocks", daemon=True)
-    clock.start()
+    if not is_trial:
+        clock.start()
     interval_s = settings.STROEM.recovery.sweep_interval_s
     me = uuid4()
     next_sweep = next_tidy = next_expiry = 0.0
     while not stop.is_set():
         now = time.monotonic()
         tick()
+        if not is_trial:
+            _run([sources.tend])
         if now >= next_sweep:
             _run([partial(presence.scheduler_beats, me)])
             sweep()
@@ -134,4 +143,5 @@ def run_forever(stop: threading.Event, after_round: Callable[[], object] = lambd
         after_round()
         close_old_connections()
         stop.wait(max(0.0, TICK_S - (time.monotonic() - now)))
-    clock.join(TICK_S)
+    if clock.ident is not None:
+        clock.join(TICK_S)

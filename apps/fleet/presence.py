@@ -142,8 +142,8 @@ def schema_problem() -> str | None:
             " `manage.py up` first"
         )
     ours = {
-        "accounts", "agents", "approvals", "fleet", "hooks", "jobs", "workflow_actions",
-        "workspaces",
+        "accounts", "agents", "approvals", "fleet", "hooks", "jobs", "triggers",
+        "workflow_actions", "workspaces",
     }  # fmt: skip
     known = executor.loader.disk_migrations or {}
     newer = sorted(

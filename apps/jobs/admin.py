@@ -84,6 +84,7 @@ class SourceFilter(admin.SimpleListFilter):
         "trigger",
         "webhook",
         "event_source",
+        "consumer",
         "task",
         "hook",
         "rerun",

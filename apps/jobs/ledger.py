@@ -190,6 +190,7 @@ def _material_of_step(claim: Claim) -> Material:
         output_dir=around.output_dir,
         recovery=around.recovery,
         has_sessions=around.has_sessions,
+        emits=plan.emits,
     )
 
 

@@ -103,6 +103,7 @@ class Plan:
     actions: Mapping[str, Action]
     fallback_events: frozenset[str] = frozenset()
     watched_by: tuple[str, ...] = ()  # triggers that fire when a job of the task ends
+    emits: bool = False  # the consumer of an event source: its output is events
 
     @cached_property
     def tag_set_keys(self) -> frozenset[str]:

@@ -90,6 +90,7 @@ class Material:
     recovery: tuple[str, int] | None = field(repr=False, default=None)
     # this worker opens a session before it starts its first step of the job
     has_sessions: bool = False
+    emits: bool = False  # its OUTPUT: lines are events
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -22,6 +23,7 @@ from apps.adminkit.templatetags.adminkit import moment
 from apps.jobs.models import Job
 from apps.triggers import hooks, services, transitions
 from apps.triggers.models import Delivery, Firing, Trigger
+from apps.triggers.snapshots import with_sources
 from engine.durations import describe
 from engine.errors import NotFound, StroemError
 from engine.lifecycle import FiringStatus
@@ -56,6 +58,11 @@ class TriggerAdmin(ScopedAdmin[Trigger]):
         rows = super().get_queryset(request).select_related("workspace")
         return rows.order_by("-is_listed", "workspace__name", "name")
 
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        found = super().get_changelist_instance(request)
+        found.result_list = with_sources(found.result_list)
+        return found
+
     def act(self, request: HttpRequest, pk: int, what: str) -> HttpResponse:
         row = self._found(request, str(pk))
         if not allows(role_on(request.user, row.workspace.name), Role.OPERATOR):
@@ -71,6 +78,8 @@ class TriggerAdmin(ScopedAdmin[Trigger]):
                     messages.success(request, f"{row.name} fires again.")
                 case "fire":
                     self._fire(request, row)
+                case "send-again" | "discard":
+                    self._deal(request, row, what)
                 case "again":
                     self._send_again(request, row)
                 case _:
@@ -86,6 +95,16 @@ class TriggerAdmin(ScopedAdmin[Trigger]):
         words = WORDS.get(FiringStatus(found.status), found.status)
         text = f"{row.name} {words}" + (f": {found.reason}" if found.reason else "") + "."
         (messages.success if is_good else messages.error)(request, text)
+
+    def _deal(self, request: HttpRequest, row: Trigger, what: str) -> None:
+        letter = request.POST.get("letter", "")
+        done = services.deal_with(row.pk, letter, what, by=signed_in(request.user).email)
+        still = [one.reason for one in done if one.status == FiringStatus.DEAD]
+        if still:
+            messages.error(request, f"{len(still)} of {len(done)} became dead letters: {still[0]}")
+        else:
+            words = "sent again" if what == "send-again" else "discarded"
+            messages.success(request, f"{len(done)} dead letter(s) were {words}.")
 
     def _send_again(self, request: HttpRequest, row: Trigger) -> None:
         number = request.POST.get("delivery", "")
@@ -114,7 +133,7 @@ class TriggerAdmin(ScopedAdmin[Trigger]):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        row = self._found(request, object_id)
+        (row,) = with_sources([self._found(request, object_id)])
         rows = Firing.objects.filter(trigger=row).defer("sealed").order_by("-created_at", "-id")
         firings = list(rows[:SHOWN])
         jobs = Job.objects.filter(pk__in=[one.job_id for one in firings if one.job_id])
@@ -132,6 +151,8 @@ class TriggerAdmin(ScopedAdmin[Trigger]):
             "may_act": row.is_listed
             and allows(role_on(request.user, row.workspace.name), Role.OPERATOR),
             "deliveries": _deliveries(row),
+            "source": row.seen_source,
+            "dead": list(rows.filter(status=FiringStatus.DEAD)[:SHOWN]) if row.seen_source else [],
             "opts": Trigger._meta,
         }
         return render(request, "triggers/trigger.html", context)

@@ -129,8 +129,28 @@ def resume(firing_id: int, trigger_id: int, now: datetime) -> bool:
     return _Attempt(trigger, occasion, row, now).go_on()
 
 
-def waiting_row(trigger: Trigger, occasion: Occasion, now: datetime, reason: str) -> Firing:
-    """A firing that waits, not written yet; its occasion is sealed with it."""
+def bury(trigger: Trigger, occasion: Occasion, reason: str, now: datetime) -> None:
+    """Keep an event of which no job can be made, with its trigger locked in the open
+    transaction."""
+    row = Firing(trigger=trigger, cause=occasion.cause, key=occasion.key)
+    _Attempt(trigger, occasion, row, now).refuse(StroemError(reason))
+
+
+def send_again(trigger: Trigger, row: Firing, by: str, now: datetime) -> None:
+    """Make a job of a dead letter, with its trigger locked in the open transaction."""
+    if not transitions.move(row, FiringEventKind.SENT_AGAIN, keeps=True):
+        raise StaleMove(DEALT_WITH)
+    row.by = by
+    row.save(update_fields=["by"])
+    _Attempt(trigger, _opened(row), row, now).go_on()
+
+
+def is_readable(row: Firing) -> bool:
+    """Whether a dead letter is an event, and no line that could not be read."""
+    return row.sealed is not None and "event" in _opened(row).context
+
+
+def _sealed(occasion: Occasion) -> bytes:
     kept = {
         "context": dict(occasion.context),
         "given": dict(occasion.given),
@@ -138,6 +158,11 @@ def waiting_row(trigger: Trigger, occasion: Occasion, now: datetime, reason: str
         "allow_unknown": occasion.allow_unknown,
         "hidden": list(occasion.hidden),
     }
+    return seal(kept)
+
+
+def waiting_row(trigger: Trigger, occasion: Occasion, now: datetime, reason: str) -> Firing:
+    """A firing that waits, not written yet; its occasion is sealed with it."""
     return Firing(
         trigger=trigger,
         cause=occasion.cause,
@@ -147,7 +172,7 @@ def waiting_row(trigger: Trigger, occasion: Occasion, now: datetime, reason: str
         status=FiringStatus.WAITING,
         reason=reason,
         due_at=now,
-        sealed=seal(kept),
+        sealed=_sealed(occasion),
     )
 
 
@@ -187,7 +212,7 @@ class _Attempt:
         except SecretsPending:  # nothing is known yet: the occasion is looked at again
             raise
         except StroemError as error:
-            return self._refuse(error)
+            return self.refuse(error)
         same = self._same()
         if same is not None:
             self.row.job_id = same.job_id
@@ -269,12 +294,12 @@ class _Attempt:
         except SecretsPending:
             raise
         except StroemError as error:
-            self._refuse(error)
+            self.refuse(error)
         except DatabaseError:
             raise  # the transaction is lost; its owner retries
         except Exception as error:  # an outer edge: a broken trigger must not stop the others
             log.exception("trigger %s could not start its job", self.source_id)
-            self._refuse(StroemError(f"the server failed ({type(error).__name__}); see its log"))
+            self.refuse(StroemError(f"the server failed ({type(error).__name__}); see its log"))
         else:
             self._end(FiringEventKind.STARTED, job=job.id)
             transitions.note_started(self.trigger.pk, job.id, self.now)
@@ -285,12 +310,13 @@ class _Attempt:
         origin = Origin(
             self.source, self.source_id, self.occasion.user_id, scheduled_at=self.occasion.slot
         )
-        task = self.definition.starts
+        task, given = self.definition.starts, self.occasion.given
+        is_event = self.occasion.cause == Firing.Cause.EVENT  # its `input:` is defaults
         return jobs.launch(
             revision,
             task,
             blueprints.of_task(revision.pk, task),
-            {**self.occasion.given, **values},
+            {**values, **given} if is_event else {**given, **values},
             origin,
             allow_unknown=self.occasion.allow_unknown,
             hidden=self.occasion.hidden,
@@ -311,9 +337,13 @@ class _Attempt:
         }
         return {**self.occasion.context, "trigger": about, "secret": secrets, "secrets": secrets}
 
-    def _refuse(self, error: StroemError) -> None:
+    def refuse(self, error: StroemError) -> None:
         reason = str(redact(str(error), (*self._masks(), *self.occasion.hidden)))
-        self._end(FiringEventKind.REFUSED, reason)
+        if self.occasion.cause == Firing.Cause.EVENT:  # its sender has forgotten it by now
+            self.row.sealed = _sealed(self.occasion)
+            self._end(FiringEventKind.DIED, reason)
+        else:
+            self._end(FiringEventKind.REFUSED, reason)
         transitions.note_refused(self.trigger.pk, reason, self.now)
 
     def _masks(self) -> tuple[str, ...]:
@@ -325,7 +355,8 @@ class _Attempt:
 
     def _end(self, event: FiringEventKind, reason: str = "", job: UUID | None = None) -> None:
         if self.row.pk is not None:
-            is_noted = transitions.move(self.row, event, reason=reason, job=job)
+            keeps = event is FiringEventKind.DIED
+            is_noted = transitions.move(self.row, event, reason=reason, job=job, keeps=keeps)
         else:
             self.row.job_id = job or self.row.job_id
             is_noted = transitions.write_ended(self.row, event, reason, self.now)

@@ -13,6 +13,7 @@ from django.db.models import Q
 
 from apps.accounts.grants import Person, visible
 from apps.accounts.models import Role
+from apps.triggers.values import SourceState
 from engine.lifecycle import FiringStatus, choices
 from engine.spec import freeze
 from engine.spec.model import Trigger as Definition
@@ -64,6 +65,7 @@ class Trigger(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = TriggerQuerySet.as_manager()
+    seen_source: SourceState | None = None  # see snapshots.with_sources
 
     class Meta:
         constraints = [
@@ -87,6 +89,33 @@ class Trigger(models.Model):
     @property
     def is_live(self) -> bool:
         return self.is_listed and self.is_enabled and self.paused_at is None
+
+
+class Source(models.Model):
+    """The consumer of an event source: the one job whose output is its events."""
+
+    trigger = models.OneToOneField(
+        Trigger, on_delete=models.CASCADE, primary_key=True, related_name="source"
+    )
+    consumer_id = models.UUIDField(null=True, help_text="Its job, or the last one")
+    revision_id = models.BigIntegerField(null=True, help_text="On whose files it runs")
+    is_stopping = models.BooleanField(default=False, help_text="The platform has told it to stop")
+    is_noted = models.BooleanField(default=True, help_text="What follows from its end was written")
+    is_resting = models.BooleanField(default=False, help_text="Its policy starts no other")
+    next_at = models.DateTimeField(null=True, help_text="When the next consumer may start")
+    failures = models.IntegerField(default=0, help_text="Ends by failure in a row")
+    error = models.TextField(blank=True, default="", help_text="Why the last one ended")
+    starts = models.BigIntegerField(default=0)
+    events = models.BigIntegerField(default=0, help_text="Stored, dead letters included")
+    last_event_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["consumer_id"], name="triggers_source_consumer")
+        ]
+
+    def __str__(self) -> str:
+        return str(self.trigger)
 
 
 class Firing(models.Model):
@@ -142,6 +171,11 @@ class Firing(models.Model):
                 fields=["due_at"],
                 name="triggers_waiting",
                 condition=Q(status=FiringStatus.WAITING.value),
+            ),
+            models.Index(
+                fields=["trigger", "id"],
+                name="triggers_dead",
+                condition=Q(status=FiringStatus.DEAD.value),
             ),
             models.Index(
                 fields=["trigger", "idempotency", "-created_at"],

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from apps.accounts.models import User
-from apps.triggers import clocks, firing, roster, transitions
+from apps.triggers import arrivals, clocks, firing, roster, transitions
 from apps.triggers.firing import Occasion
 from apps.triggers.models import Firing, Trigger
+from apps.triggers.snapshots import with_sources
 from apps.workspaces.snapshots import definitions_of
 from engine import slots
 from engine.errors import Conflict, NotFound
+from engine.lifecycle import FiringStatus
 from engine.spec import cron
 
 NEXT = 5
@@ -45,15 +48,35 @@ def fire_by_hand(trigger_id: int, *, user: User | None, by: str) -> Firing:
     return firing.fire(trigger.pk, Occasion(Firing.Cause.HAND, context, by=by, user_id=user_id))
 
 
+def deal_with(trigger_id: int, letter: str, what: str, *, by: str) -> list[Firing]:
+    """Send a dead letter again, or discard it; `letter`: its id, or `all`. Raises NotFound, and
+    Conflict for one that cannot be dealt with so."""
+    deal = {"send-again": arrivals.send_again, "discard": arrivals.discard}[what]
+    if letter != "all":
+        is_number = letter.isascii() and letter.isdigit() and len(letter) < 19
+        if not is_number:
+            raise NotFound("There is no such dead letter")
+        return [deal(trigger_id, int(letter), by=by)]
+    rows = Firing.objects.filter(trigger_id=trigger_id, status=FiringStatus.DEAD).order_by("id")
+    found = []
+    for row in list(rows.defer("sealed")[: arrivals.MOST_DEAD]):
+        with suppress(Conflict):  # dealt with meanwhile, or no event at all
+            found.append(deal(trigger_id, row.pk, by=by))
+    return found
+
+
 def state_of(trigger: Trigger) -> str:
-    """In one word: live, failing, paused, off, or gone."""
+    """In one word: live, failing, resting, paused, off, or gone."""
     if not trigger.is_listed:
         return "gone"
     if not trigger.is_enabled:
         return "off"
     if trigger.paused_at is not None:
         return "paused"
-    return "failing" if trigger.failures else "live"
+    seen = trigger.seen_source
+    if trigger.failures or (seen is not None and seen.failures):
+        return "failing"
+    return "resting" if seen is not None and seen.state == "resting" else "live"
 
 
 def described(trigger: Trigger) -> str:
@@ -68,7 +91,8 @@ def described(trigger: Trigger) -> str:
         case "job":
             ends = " or ".join(options["on_job"]["status"])
             return f"The end of task {options['on_job']['task']}: {ends}"
-    return f"Events of task {options['task']}"
+    about = f": {trigger.seen_source.words}" if trigger.seen_source is not None else ""
+    return f"Events of task {options['task']}{about}"
 
 
 def next_runs(trigger: Trigger, now: datetime, count: int = NEXT) -> list[datetime]:
@@ -86,13 +110,18 @@ def troubles() -> Iterator[tuple[str, str]]:
     """(workspace/trigger, sentence) of those that cannot do what their files say."""
     now = transitions.database_now()
     live = Trigger.objects.live().select_related("workspace")
-    rows = list(live.order_by("workspace_id", "name"))
+    rows = with_sources(live.order_by("workspace_id", "name"))
     currents = [row.workspace.current_id for row in rows]
     contents = definitions_of({current for current in currents if current is not None})
     for row in rows:
         current = row.workspace.current_id
         if current not in contents or row.task not in contents[current].tasks:
             yield str(row), f"its task '{row.task}' is gone: no job can start"
+        elif row.seen_source is not None and row.seen_source.failures:
+            many = f"{row.seen_source.failures} time(s) in a row"
+            yield str(row), f"its consumer failed {many}: {row.seen_source.error}"
+        elif row.seen_source is not None and row.seen_source.dead_letters:
+            yield str(row), f"{row.seen_source.dead_letters} dead letter(s) wait: {row.last_error}"
         elif row.failures:
             yield str(row), f"refused {row.failures} time(s) in a row: {row.last_error}"
         elif row.next_at is not None and row.next_at < now - LATE:

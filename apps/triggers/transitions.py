@@ -23,7 +23,7 @@ ON CONFLICT DO NOTHING RETURNING id
 """
 MOVE = """
 UPDATE triggers_firing SET status = %(to)s, reason = %(reason)s, job_id = %(job)s, due_at = NULL,
-    sealed = NULL
+    sealed = CASE WHEN %(keeps)s THEN sealed END
 WHERE id = %(id)s AND status = ANY(%(sources)s) RETURNING id
 """
 SUPERSEDE = """
@@ -149,15 +149,22 @@ def write_missed(trigger_id: int, missed: Missed, now: datetime) -> None:
 
 
 def move(
-    firing: Firing, event: FiringEventKind, *, reason: str = "", job: UUID | None = None
+    firing: Firing,
+    event: FiringEventKind,
+    *,
+    reason: str = "",
+    job: UUID | None = None,
+    keeps: bool = False,
 ) -> bool:
-    """Move a waiting firing; False if it does not wait any more."""
+    """Move a waiting firing, or a dead letter; False if it is none any more. `keeps`: what is
+    sealed with it."""
     params: dict[str, Any] = {
         "id": firing.pk,
         "to": target(FIRING_TABLE, event),
         "sources": list(sources(FIRING_TABLE, event)),
         "reason": storable(reason)[:LONGEST_REASON],
         "job": job,
+        "keeps": keeps,
     }
     return fetch_one(MOVE, params) is not None
 

@@ -21,7 +21,8 @@ DELETE FROM triggers_firing f USING (
             row_number() OVER (PARTITION BY trigger_id ORDER BY created_at DESC, id DESC) AS rank
         FROM triggers_firing
     ) numbered
-    WHERE rank > %s AND status <> 'waiting' AND created_at < clock_timestamp() - interval '30 days'
+    WHERE rank > %s AND status NOT IN ('waiting', 'dead')
+        AND created_at < clock_timestamp() - interval '30 days'
 ) old WHERE f.id = old.id
 """
 OLD_KEYS = """

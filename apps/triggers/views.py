@@ -9,10 +9,11 @@ from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, DataError, connections
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
+from apps.jobs.database.sql import storable
 from apps.triggers import hooks
 from apps.triggers.hooks import Reply
 from engine.errors import Conflict, NotFound, StroemError
@@ -90,8 +91,8 @@ def _wait_s(request: HttpRequest) -> float:
 
 def _received(request: HttpRequest) -> Received:
     query = {name: str(value).replace("\x00", "\ufffd") for name, value in request.GET.items()}
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    named = {name.replace("\x00", "\ufffd"): value for name, value in query.items()}
+    headers = {name.lower(): storable(value) for name, value in request.headers.items()}
+    named = {storable(name): storable(value) for name, value in query.items()}
     return Received(request.method or "", headers, named, request.body)
 
 
@@ -134,6 +135,8 @@ async def _apart(act: Callable[[], Reply]) -> Reply:
             return Reply(401, {"error": "Invalid or missing secret"})
         except Conflict as error:
             return Reply(409, {"error": str(error)})
+        except DataError:
+            return Reply(422, {"error": "The request holds what cannot be stored"})
         except DatabaseError:
             return Reply(503, {"error": UNAVAILABLE})
         except StroemError as error:

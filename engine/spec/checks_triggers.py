@@ -124,6 +124,20 @@ def check_event_sources(draft: Draft) -> Iterator[Problem]:
             yield error(draft.at("triggers", name, "target_task"), "event-source", message)
 
 
+def check_consumers(draft: Draft) -> Iterator[Problem]:
+    """Nobody gives a consumer input: with a required one it could never start."""
+    for name, subject, trigger in _triggers(draft, "event_source"):
+        task_name = str(trigger.options["task"])
+        task = draft.workspace.tasks.get(task_name)
+        for key, field in task.input.items() if task is not None else ():
+            if field.required and not field.has_default:
+                message = (
+                    f"{subject} starts consumer task '{shorten(task_name)}' without input, but the"
+                    f" task requires '{shorten(key)}': give it a default, or use 'env'"
+                )
+                yield error(draft.at("triggers", name, "task"), "trigger-input", message)
+
+
 def check_circles(draft: Draft) -> Iterator[Problem]:
     """Tasks that start each other when they end would never come to rest."""
     found = [
@@ -219,6 +233,7 @@ CHECKS = (
     check_time_zones,
     check_webhooks,
     check_event_sources,
+    check_consumers,
     check_circles,
     check_trigger_inputs,
     check_trigger_values,

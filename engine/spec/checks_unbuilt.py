@@ -14,7 +14,6 @@ from engine.spec.sites import find_sites
 
 UNBUILT = "not-built"
 _MOST_NAMES = 5
-UNFIRED = {"event_source": "event sources, which never fire:"}
 _STATE = re.compile(r"\b(GLOBAL_)?STATE(: ?[{$%\"'\\]|_DIR\b|_OUT_DIR\b)")
 _ARTIFACTS = re.compile(r"\bARTIFACTS_DIR\b")
 _STATES, _FILES = "state (STATE: lines, STATE_DIR):", "artifacts (ARTIFACTS_DIR):"
@@ -45,9 +44,6 @@ def _shown(names: list[str]) -> str:
 
 
 def _find(draft: Draft) -> Iterator[_Found]:
-    for name, trigger in draft.workspace.triggers.items():
-        if trigger.type in UNFIRED:
-            yield UNFIRED[trigger.type], name, draft.at("triggers", name)
     for name in draft.workspace.mcp_servers:
         yield "MCP servers:", name, draft.at("mcp_servers", name)
     for name, _, action in draft.actions():

@@ -347,7 +347,9 @@ _TRIGGER: Schema = {
         if_type(
             trigger_type,
             {
-                "properties": {key: _TRIGGER_KEYS[key] for key in keys},
+                "properties": described(
+                    meanings.TRIGGER, {key: _TRIGGER_KEYS[key] for key in keys}
+                ),
                 "additionalProperties": False,
                 **needing(triggers.REQUIRED[trigger_type]),
             },

@@ -120,3 +120,43 @@ TASK: Mapping[str, str] = {
     "workflow_actions": "what events in a job's life set off",
     "slurm_schedulers": "what events in a job's life set off",
 }
+TRIGGER: Mapping[str, str] = {
+    "type": "one of the four",
+    "task": "the task to start; of an event source, the one that prints the events",
+    "enabled": "false: it does not fire",
+    "input": (
+        "values for the task; templates. Of an event source: defaults for target_task, "
+        "beneath each event"
+    ),
+    "idempotency_key": "template; the same text within the window starts no second job",
+    "idempotency_window": "how long; 24h, at most 720h",
+    "concurrency": (
+        "while a job of the trigger is open: allow (default), skip, cancel_previous, queue"
+    ),
+    "debounce": "start once nothing has fired for this long; at most 24h",
+    "force_refresh": "read the workspace again before the job starts",
+    "cron": "five fields, six with seconds first, or @hourly, @daily, @weekly, @monthly, @yearly",
+    "timezone": "IANA name; UTC",
+    "catch_up": "after an outage: none, last (default), all",
+    "catch_up_window": "how old a run may be that is caught up; 24h, at most 720h",
+    "jitter": "shifts the trigger by a share of this that is always the same; at most 1h",
+    "on_job": "task, and status: completed (default), failed, cancelled, or a list",
+    "name": "the last part of its address",
+    "verify": (
+        "how a sender proves itself: bearer (default), github, gitlab, stripe, standard, "
+        "none: Webhooks"
+    ),
+    "secret": "what the sender must know; usually a template that reads secret",
+    "secret_in_query": "true: with verify: bearer, ?secret= is taken too",
+    "allow_get": "true: GET starts a job, not only POST",
+    "filter": "template over the request; what is false starts nothing",
+    "mode": "async (default) answers at once, sync with the job's end",
+    "timeout_secs": "how long sync waits: 1 to 300, 30 if left out",
+    "target_task": "the task that each event starts",
+    "env": "more variables for the steps of its consumer; templates that read secret",
+    "restart_policy": (
+        "when a consumer that ended is followed by another: always (default), on_failure, never"
+    ),
+    "backoff_secs": "the wait after a failure, which doubles with each one in a row up to 300; 5",
+    "max_in_flight": "how many jobs of its events may be open; beyond, the next event waits",
+}

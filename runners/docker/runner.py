@@ -25,6 +25,7 @@ from runners.docker.images import Images
 from runners.docker.output import ContainerOutput
 from runners.docker.request import LABEL, Sources, build_request, name_cache_volume, name_container
 from runners.docker.workspaces import Workspaces
+from runners.events import feed_of
 from runners.lines import LineFeed
 from runners.sources import describe_line_ends
 
@@ -51,7 +52,7 @@ class DockerRunner:
 
     def run(self, order: StepOrder, lines: LineSink, stop: StopSignal) -> StepOutcome:
         watch = ComplaintWatch(lines)
-        feed = LineFeed(watch, order.limits, order.secrets)
+        feed = feed_of(order, watch)
         with self._underway.hold(order.attempt), EndSignal(stop, order.limits) as end_signal:
             outcome = carry_out(_Attempt(self, order, feed, end_signal), feed)
         watch.name_remedy(order, outcome, feed)

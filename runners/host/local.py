@@ -15,6 +15,7 @@ from engine.orders import Limits, Line, ScriptWork, StepOrder, StepOutcome, Verd
 from engine.resources import show_bytes
 from runners import anchored
 from runners.base import LineSink, StopSignal
+from runners.events import feed_of
 from runners.guard import strays
 from runners.guard.guard import Guard
 from runners.host import environment
@@ -23,6 +24,7 @@ from runners.host.environment import User, find_user
 from runners.host.languages import Invocation, build_invocation, find_recipe, find_source
 from runners.host.memory import OutOfMemory
 from runners.host.process import Command, ProcessEnd, adopt_orphans, supervise
+from runners.host.replies import Replies
 from runners.host.toolbox import Toolbox
 from runners.lines import LineFeed
 from runners.sources import describe_line_ends, honour_first_line, use_plain_line_ends
@@ -68,15 +70,22 @@ class LocalRunner:
         adopt_orphans()
 
     def run(self, order: StepOrder, lines: LineSink, stop: StopSignal) -> StepOutcome:
-        feed = LineFeed(lines, order.limits, order.secrets)
+        replies: Replies | None = None
+        if order.events is None:
+            feed = LineFeed(lines, order.limits, order.secrets)
+        else:
+            replies = Replies()
+            feed = feed_of(order, lines, replies.send)
         _running.add(order.attempt)
         try:
-            return _Attempt(self, order, feed, lines, stop).run()
+            return _Attempt(self, order, feed, lines, stop, replies).run()
         except AuthorError as error:
             return feed.outcome(Verdict.FAILED, error=str(error))
         finally:
             _running.discard(order.attempt)
             feed.close()
+            if replies is not None:
+                replies.close()
 
     def sweep(self, live: frozenset[str]) -> None:
         """End processes of abandoned attempts: not alive, and their worker is this one or has
@@ -149,6 +158,7 @@ class _Attempt:
         feed: LineFeed,
         lines: LineSink,
         stop: StopSignal,
+        replies: Replies | None,
     ) -> None:
         if not isinstance(order.work, ScriptWork):
             raise PlatformError("the local runner runs scripts; this order names an image")
@@ -159,6 +169,7 @@ class _Attempt:
         self._feed = feed
         self._lines = lines
         self._stop = stop
+        self._replies = replies
         self._user = runner.find_user(order)
         self._toolbox = runner.find_toolbox(self._user)
         self._began = strays.read_clock()
@@ -220,6 +231,8 @@ class _Attempt:
             self._step_env(invocation),
             -1 if self._work.umask is None else self._work.umask,
             self._order.chdir is not None or bool(self._order.workdir),
+            self._replies.reading if self._replies is not None else None,
+            is_heard_out=self._order.events is not None,
         )
         return self._outcome_of(self._supervise(command, self._feed))
 

@@ -54,6 +54,8 @@ class Command:
     env: Mapping[str, str] = field(repr=False)
     umask: int = -1  # the worker's own
     is_foreign_cwd: bool = False  # chosen by an author, or below what the step's user owns
+    stdin: int | None = None  # nothing by default
+    is_heard_out: bool = False  # all that it printed is read, however long the reader takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ def supervise(
                 walltime_grace_s,
                 pool,
                 place,
+                is_heard_out=command.is_heard_out,
             ).run()
         finally:
             orphans.forget(process)
@@ -142,7 +145,7 @@ def _start(
                 argv,
                 cwd=cwd,
                 env=command.env,
-                stdin=_nothing(),
+                stdin=_nothing() if command.stdin is None else command.stdin,
                 stdout=out_write,
                 stderr=err_write,
                 start_new_session=True,
@@ -211,7 +214,10 @@ class _Supervision:
         walltime_grace_s: float | None,
         pool: Cells | None,
         place: Place | None,
+        *,
+        is_heard_out: bool,
     ) -> None:
+        self._is_heard_out = is_heard_out
         self._process = process
         self._attempt = attempt
         self._pool = pool
@@ -353,8 +359,10 @@ class _Supervision:
         while self._reading and not is_hurried and (left := until - time.monotonic()) > 0:
             self._pump(left * 1000)
             is_hurried = self._stop.reason is not None
-        while self._reading and self._pump(0) and time.monotonic() < until + _LINGER_S:
-            pass
+        while self._reading and self._pump(0):
+            is_patient = self._is_heard_out and self._stop.reason is None
+            if not is_patient and time.monotonic() >= until + _LINGER_S:
+                break
 
     def _clear(self) -> ProcessEnd:
         """End and reap what the main process left behind."""

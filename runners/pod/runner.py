@@ -10,7 +10,7 @@ from typing import ClassVar
 from engine.orders import StepOrder, StepOutcome
 from runners.base import LineSink, StopSignal
 from runners.containers.remote import ComplaintWatch, EndSignal, Underway, carry_out
-from runners.lines import LineFeed
+from runners.events import feed_of
 from runners.pod.answers import ClusterAway, Refused
 from runners.pod.attempt import PodAttempt
 from runners.pod.cluster import Cluster
@@ -39,7 +39,7 @@ class PodRunner:
     def run(self, order: StepOrder, lines: LineSink, stop: StopSignal) -> StepOutcome:
         watch = ComplaintWatch(lines)
         log = SharedLog(watch)
-        feed = LineFeed(log.keep_tail(STEP_CONTAINER), order.limits, order.secrets)
+        feed = feed_of(order, log.keep_tail(STEP_CONTAINER))
         with self._underway.hold(order.attempt), EndSignal(stop, order.limits) as end_signal:
             attempt = PodAttempt(self.config, self.cluster, order, log, feed, end_signal)
             outcome = carry_out(attempt, feed)

@@ -22,6 +22,7 @@ EXAMPLES = ROOT / "examples"
 NEEDS_A_PERSON = {("approvals", "deploy")}
 LIMITED = {("limits", "publish-all"), ("limits", "publish")}
 NEEDS_AN_ENGINE = {("containers", "check")}  # test_docker.py runs it
+CONSUMERS = {("triggers", "watch-folder"), ("triggers", "read-stream")}  # test_sources.py does
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ RUNS = [
         steps=done("count"),
         outputs={"count": {"files": 3}},
     ),
+    Example("triggers", "import-file", {"name": "sales.csv"}, steps=done("load")),
+    Example("triggers", "handle-order", {"number": "7"}, steps=done("handle")),
     Example("triggers", "publish", {"files": "3"}, steps=done("send")),
     Example("triggers", "tell", {"text": "no disk"}, steps=done("write")),
     Example("ci", "build", {"version": "1.4.2"}, steps=done("lint", "test", "package")),
@@ -133,7 +136,7 @@ RUNS = [
 def run_alone(folder: str, task: str, inputs: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """`manage.py run` as a newcomer types it: no database, no broker and no settings of the tests'
     own."""
-    command = [sys.executable, "manage.py", "run", f"examples/{folder}", task, "--json"]
+    command = [sys.executable, "manage.py", "run", str(EXAMPLES / folder), task, "--json"]
     for name, value in inputs.items():
         command += ["--input", f"{name}={value}"]
     plain = {
@@ -208,6 +211,22 @@ def test_an_example_runs_with_one_command(
     assert finished.returncode == (0 if status == "completed" else 1)
 
 
+def test_a_trial_of_a_task_fires_no_trigger_and_starts_no_event_source(tmp_path: Path) -> None:
+    place, seen = tmp_path / "trial", tmp_path / "seen"
+    place.mkdir()
+    (place / "flow.yaml").write_text(f"""
+tasks:
+  main: {{flow: {{wait: {{type: script, script: sleep 4}}}}}}
+  other: {{flow: {{a: {{type: script, script: "touch {seen}"}}}}}}
+  never: {{flow: {{a: {{type: script, script: "touch {seen}"}}}}}}
+triggers:
+  often: {{type: scheduler, cron: "* * * * * *", task: other}}
+  source: {{type: event_source, task: never, target_task: other}}
+""")
+    assert answer_of(run_alone(str(place), "main", {}))["status"] == "completed"
+    assert not seen.exists()
+
+
 def test_the_secret_of_the_example_is_nowhere_in_what_is_printed() -> None:
     finished = run_alone("secrets", "call-service", {})
 
@@ -225,7 +244,7 @@ def test_every_task_of_every_example_is_run_here() -> None:
         ("retry", "fetch-report"),
         *LIMITED,
     }
-    assert tasks == covered | NEEDS_A_PERSON | NEEDS_AN_ENGINE
+    assert tasks == covered | NEEDS_A_PERSON | NEEDS_AN_ENGINE | CONSUMERS
 
 
 @pytest.mark.parametrize(

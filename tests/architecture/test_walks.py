@@ -14,6 +14,7 @@ from django.test import Client
 from apps.jobs import bells, ledger
 from apps.jobs.models import Job
 from apps.jobs.services import start_job
+from apps.triggers import ledger as events
 from apps.workflow_actions import ledger as allocations
 from apps.workspaces.ledger import archive, pass_for
 from apps.workspaces.services import import_folder
@@ -82,7 +83,7 @@ def test_a_step_goes_from_yaml_to_finished_through_few_files(
     does meanwhile, its polls and renewals included. Starting the worker is not part of it. Every
     file entered counts, in one of the three groups of `Walk`."""
     config = WorkerConfig("walker", tmp_path / "cache", max_concurrent=2)
-    doors = Doors(ledger, allocations, bells, archive, pass_for, celery_app)
+    doors = Doors(ledger, allocations, events, bells, archive, pass_for, celery_app)
     launch = Launch(("stroem-worker",), str(tmp_path), None)
     assembly = assemble(config, doors, launch, lease_s=600.0, version=VERSION)
     try:

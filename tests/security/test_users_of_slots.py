@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 
+from apps.triggers import ledger as events
 from engine.errors import PlatformError
 from engine.orders import StepOrder, StepOutcome, Verdict
 from runners.host.environment import User, act_as
@@ -139,6 +140,7 @@ def test_steps_at_the_same_time_run_as_different_users_and_leave_nothing(
         LogPump(ledger.append, ledger.released),
         lambda *_: runner,
         Pins(None, lambda *_: ""),
+        events,
         stop_grace_s=1.0,
         users=Users(("step1", "step2")),
     )

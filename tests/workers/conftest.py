@@ -9,6 +9,7 @@ import pytest
 from celery import Celery
 
 from apps.jobs import bells
+from apps.triggers import ledger as events
 from stroem_project import celery_settings
 from tests.workers.fakes import FakeGuard, FakeLedger, FakeRunner
 from tests.workers.tarballs import tarball
@@ -57,6 +58,7 @@ class Bench:
             self.pump,
             lambda *_: runner,
             Pins(self.config.server_url, lambda *values: "pass-" + "-".join(map(str, values))),
+            events,
             stop_grace_s=self.config.stop_grace_secs,
         )
         self.presence = Presence(

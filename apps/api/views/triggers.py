@@ -12,6 +12,7 @@ from apps.api import scope
 from apps.api.paging import window
 from apps.api.shapes.base import ErrorShape, answer, answer_list
 from apps.api.shapes.triggers import (
+    DealtShape,
     FiringShape,
     TriggerDetailShape,
     TriggerHistory,
@@ -21,6 +22,8 @@ from apps.api.shapes.triggers import (
 from apps.api.views.base import PAGE, ApiView
 from apps.triggers import services
 from apps.triggers.models import Firing
+from apps.triggers.snapshots import with_sources
+from engine.lifecycle import FiringStatus
 
 SHOWN = 50
 _PAGE = [OpenApiParameter("limit", int), OpenApiParameter("offset", int)]
@@ -39,7 +42,8 @@ class AllTriggersView(ApiView):
         name = request.query_params.get("workspace")
         if name:
             rows = rows.filter(workspace__name=name)
-        return answer(TriggerPage, {"items": list(rows[window(request)]), "total": rows.count()})
+        shown = with_sources(rows[window(request)])
+        return answer(TriggerPage, {"items": shown, "total": rows.count()})
 
 
 class TriggersView(ApiView):
@@ -47,15 +51,18 @@ class TriggersView(ApiView):
     def get(self, request: Request, workspace: str) -> Response:
         row = scope.workspace(request.user, workspace)
         rows = scope.triggers(request.user).filter(workspace=row, is_listed=True)
-        return answer_list(TriggerStateShape, rows)
+        return answer_list(TriggerStateShape, with_sources(rows))
 
 
 class TriggerView(ApiView):
     @extend_schema(responses={200: TriggerDetailShape, 404: ErrorShape})
     def get(self, request: Request, workspace: str, trigger: str) -> Response:
         row = scope.trigger(request.user, workspace, trigger)
+        with_sources([row])
         firings = Firing.objects.filter(trigger=row).defer("sealed").order_by("-created_at", "-id")
-        return answer(TriggerDetailShape, TriggerHistory(row, list(firings[:SHOWN])))
+        dead = firings.filter(status=FiringStatus.DEAD)
+        history = TriggerHistory(row, list(firings[:SHOWN]), list(dead[:SHOWN]))
+        return answer(TriggerDetailShape, history)
 
 
 class PauseView(ApiView):
@@ -63,7 +70,8 @@ class PauseView(ApiView):
     def post(self, request: Request, workspace: str, trigger: str) -> Response:
         row = scope.trigger(request.user, workspace, trigger, Role.OPERATOR)
         by = signed_in(request.user).email
-        return answer(TriggerStateShape, services.pause(row.pk, by=by))
+        (found,) = with_sources([services.pause(row.pk, by=by)])
+        return answer(TriggerStateShape, found)
 
 
 class ResumeView(ApiView):
@@ -71,7 +79,8 @@ class ResumeView(ApiView):
     def post(self, request: Request, workspace: str, trigger: str) -> Response:
         row = scope.trigger(request.user, workspace, trigger, Role.OPERATOR)
         by = signed_in(request.user).email
-        return answer(TriggerStateShape, services.resume(row.pk, by=by))
+        (found,) = with_sources([services.resume(row.pk, by=by)])
+        return answer(TriggerStateShape, found)
 
 
 class FireView(ApiView):
@@ -80,3 +89,21 @@ class FireView(ApiView):
         row = scope.trigger(request.user, workspace, trigger, Role.OPERATOR)
         user = signed_in(request.user)
         return answer(FiringShape, services.fire_by_hand(row.pk, user=user, by=user.email))
+
+
+class DeadLetterView(ApiView):
+    what: str
+
+    @extend_schema(request=None, responses={200: DealtShape, 404: ErrorShape, 409: ErrorShape})
+    def post(self, request: Request, workspace: str, trigger: str, letter: str) -> Response:
+        row = scope.trigger(request.user, workspace, trigger, Role.OPERATOR)
+        by = signed_in(request.user).email
+        return answer(DealtShape, {"items": services.deal_with(row.pk, letter, self.what, by=by)})
+
+
+class SendAgainView(DeadLetterView):
+    what = "send-again"
+
+
+class DiscardView(DeadLetterView):
+    what = "discard"

@@ -34,6 +34,27 @@ def compose(workspace: Workspace, task_name: str) -> dict[str, Any]:
     return {**content, "watched_by": watching} if watching else content
 
 
+def compose_consumer(workspace: Workspace, trigger_name: str) -> dict[str, Any]:
+    """The same for the consumer of an event source. The source decides when it starts again, and
+    a lost worker never ends it."""
+    trigger = workspace.triggers.get(trigger_name)
+    if trigger is None or trigger.type != "event_source":
+        raise NotFound(f"Event source '{trigger_name}' not found")
+    content = compose(workspace, str(trigger.options["task"]))
+    task = {**content["task"], "retry": None}
+    task["flow"] = {
+        name: {**step, "on_worker_lost": "retry"} for name, step in task["flow"].items()
+    }
+    flow_actions = {step["action"] for step in task["flow"].values()}
+    actions = {
+        name: {**action, "env": {**(action.get("env") or {}), **trigger.options["env"]}}
+        if name in flow_actions
+        else action
+        for name, action in content["actions"].items()
+    }
+    return {**content, "task": task, "actions": actions, "emits": True}
+
+
 def _watching(workspace: Workspace, task_name: str) -> list[str]:
     """The triggers that fire when a job of this task ends."""
     return sorted(
@@ -85,6 +106,11 @@ def of_task(revision_id: int, task_name: str) -> int:
         transaction.on_commit(partial(_of_tasks.__setitem__, key, found))
         return found
     return _of_tasks[key]
+
+
+def of_consumer(revision_id: int, trigger_name: str) -> int:
+    """Id of the blueprint of an event source's consumer at a revision. Raises NotFound."""
+    return store(compose_consumer(definition_of(revision_id), trigger_name))
 
 
 def store(content: Mapping[str, Any]) -> int:
@@ -144,4 +170,5 @@ def load(blueprint_id: int) -> Plan:
         actions,
         frozenset(content.get("fallback_events", ())),
         tuple(content.get("watched_by", ())),
+        content.get("emits", False),
     )

@@ -21,6 +21,7 @@ from apps.jobs.transitions.moves import Candidate
 from engine.planner import Tally
 from engine.spec.model import Task
 
+CONSUMER = "consumer"  # the source type of jobs whose output is events
 NOW_AND_IDS = """
 SELECT clock_timestamp(), array(
     SELECT nextval(pg_get_serial_sequence('jobs_step', 'id')) FROM generate_series(1, %s)
@@ -66,14 +67,17 @@ class Birth:
         return replace(self, is_held=True)
 
 
-def time_out_s(task: Task) -> float | None:
-    """How long a job of the task may take from its start, without its waits for the start."""
-    return task.timeout.seconds if task.timeout else settings.STROEM.default_job_timeout_s
+def time_out_s(plan: Plan) -> float | None:
+    """How long a job may take from its start, without its waits for the start. A consumer has no
+    end but those that its author gives it."""
+    if plan.task.timeout:
+        return plan.task.timeout.seconds
+    return None if plan.emits else settings.STROEM.default_job_timeout_s
 
 
 def time_limit_of(task: Task) -> str:
     """The same in words, as the author wrote it."""
-    return task.timeout.text if task.timeout else f"{time_out_s(task) or 0:g}s"
+    return task.timeout.text if task.timeout else f"{settings.STROEM.default_job_timeout_s or 0:g}s"
 
 
 def uuid7() -> UUID:
@@ -88,7 +92,7 @@ def write(birth: Birth) -> tuple[Job, list[Candidate]]:
     dependencies."""
     plan, task = birth.plan, birth.plan.task
     now, ids = _now_and_ids(len(plan.nodes))
-    timeout_s = None if birth.is_held else time_out_s(task)  # `admit` gives a held one its time
+    timeout_s = None if birth.is_held else time_out_s(plan)  # `admit` gives a held one its time
     wait = timedelta(seconds=birth.wait_s or 0)
     job = Job(
         id=uuid7(),
@@ -129,7 +133,7 @@ def _now_and_ids(count: int) -> tuple[datetime, list[int]]:
 
 def _write_steps(job: Job, plan: Plan, ids: Mapping[str, int]) -> list[Candidate]:
     sets = tag_set_ids(plan.tag_set_keys)
-    default_s = settings.STROEM.default_step_timeout_s
+    default_s = None if plan.emits else settings.STROEM.default_step_timeout_s
     written = [
         {
             "id": ids[name],

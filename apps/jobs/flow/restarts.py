@@ -68,7 +68,7 @@ def _restart(job_id: UUID, actor: str) -> None:
     reopening.reopen_steps(reopened)
     reopening.reopen_instances([step.id for step in reopened])
     reopening.hold_back({flow[name].id: count for name, count in blocked.items()})
-    timeout_s = creation.time_out_s(plan.task)
+    timeout_s = creation.time_out_s(plan)
     reopening.reopen_job(job_id, open_steps=len(again), timeout_s=timeout_s)
     if not pen.move_job(job_id, JobEventKind.REOPENED, actor=actor):
         raise Conflict("the job's status has changed in the meantime")

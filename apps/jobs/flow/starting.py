@@ -176,7 +176,7 @@ def admit(job_id: UUID) -> None:
         waiting = {"is_held": True, "due_at": None, "deadline_at": None}
         Job.objects.filter(id=job_id, is_held=False).update(**waiting)
         return
-    fetch(ADMIT, (creation.time_out_s(plan.task), job_id))
+    fetch(ADMIT, (creation.time_out_s(plan), job_id))
     job.is_held, job.due_at = False, None
     begin(job, plan, roots_of(job_id))
 

@@ -8,14 +8,15 @@ from typing import Any
 from console import tables
 from console.operator_command import OperatorCommand
 
-ACTIONS = ("pause", "resume", "fire")
+ACTIONS = ("pause", "resume", "fire", "send-again", "discard")
 
 
 class Command(OperatorCommand):
     help = (
         "List triggers with their state and next run; `next` shows the next five runs of each"
-        " clock; `pause`, `resume` and `fire` act on one trigger, named WORKSPACE NAME. Exit code"
-        " 2: that was not possible."
+        " clock; `pause`, `resume` and `fire` act on one trigger, named WORKSPACE NAME, and so do"
+        " `send-again` and `discard` with all dead letters of an event source. Exit code 2: that"
+        " was not possible."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -28,6 +29,8 @@ class Command(OperatorCommand):
             ("pause", "stop it without touching the files"),
             ("resume", "let it go on"),
             ("fire", "start its job now; the last line is the job's id"),
+            ("send-again", "let all its dead letters try once more"),
+            ("discard", "forget all its dead letters"),
         ):
             one = what.add_parser(name, help=help)
             one.add_argument("workspace", help="name of the workspace")

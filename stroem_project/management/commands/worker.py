@@ -123,6 +123,7 @@ class Command(OurCommand):
         eviction: Eviction,
     ) -> Assembly:
         from apps.jobs import bells, ledger
+        from apps.triggers import ledger as events
         from apps.workflow_actions import ledger as allocations
         from apps.workspaces.ledger import archive, pass_for
         from runners.host.environment import harden
@@ -135,7 +136,7 @@ class Command(OurCommand):
             harden()
             return assemble(
                 config,
-                Doors(ledger, allocations, bells, archive, signed, app),
+                Doors(ledger, allocations, events, bells, archive, signed, app),
                 _launch(config),
                 lease_s=settings.STROEM.recovery.heartbeat_timeout_s,
                 version=VERSION,

@@ -160,5 +160,5 @@ def test_every_status_has_a_badge_and_every_badge_a_status() -> None:
     statuses = {str(status) for enum in enums for status in enum}
     statuses |= {*AttemptStatus, *ActionStatus, *FiringStatus, *Delivery.Outcome, *RUN_STATUSES}
     of_workspaces = {"loaded", "warnings", "broken"}
-    of_triggers = {"failing", "paused", "off", "gone"}
+    of_triggers = {"failing", "paused", "off", "gone", "resting", "restarting", "stopping"}
     assert {str(status) for status in LOOKS} == statuses | of_workspaces | of_triggers

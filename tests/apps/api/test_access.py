@@ -74,6 +74,14 @@ TABLE: dict[tuple[str, str], Any] = {
     ("post", "api/workspaces/<str:workspace>/triggers/<str:trigger>/pause"): Role.OPERATOR,
     ("post", "api/workspaces/<str:workspace>/triggers/<str:trigger>/resume"): Role.OPERATOR,
     ("post", "api/workspaces/<str:workspace>/triggers/<str:trigger>/fire"): Role.OPERATOR,
+    (
+        "post",
+        "api/workspaces/<str:workspace>/triggers/<str:trigger>/dead-letters/<str:letter>/send-again",
+    ): Role.OPERATOR,
+    (
+        "post",
+        "api/workspaces/<str:workspace>/triggers/<str:trigger>/dead-letters/<str:letter>/discard",
+    ): Role.OPERATOR,
     ("get", "api/workspaces/<str:workspace>/tasks"): Role.VIEWER,
     ("get", "api/workspaces/<str:workspace>/tasks/<str:task>"): Role.VIEWER,
     ("post", "api/workspaces/<str:workspace>/tasks/<str:task>/execute"): Role.OPERATOR,
@@ -157,6 +165,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         "step": "gate",
         "action": "0",
         "trigger": "nightly",
+        "letter": "all",
         "worker": str(hand.id),
         "user": str(deputy.pk),
     }

@@ -113,6 +113,7 @@ def test_its_id_carries_the_version_and_it_is_a_schema() -> None:
         ("Actions", meanings.ACTION),
         ("Steps", meanings.STEP),
         ("Tasks", meanings.TASK),
+        ("Triggers", meanings.TRIGGER),
     ],
 )
 def test_what_editors_show_is_what_the_reference_says(

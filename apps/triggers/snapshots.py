@@ -1,0 +1,72 @@
+"""What people see of event sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from apps.jobs.database.sql import fetch_named
+from apps.triggers.models import Trigger
+from apps.triggers.values import MOST, SourceState
+from engine.lifecycle import JobStatus
+
+LOOK = """
+SELECT t.id, t.is_listed AND t.is_enabled AND t.paused_at IS NULL AS is_wanted, s.consumer_id,
+    coalesce(s.is_stopping, false) AS is_stopping, coalesce(s.is_resting, false) AS is_resting,
+    s.next_at, coalesce(s.failures, 0) AS failures, coalesce(s.error, '') AS error,
+    coalesce(s.starts, 0) AS starts, coalesce(s.events, 0) AS events, s.last_event_at, j.status,
+    (SELECT string_agg(DISTINCT worker.name, ', ') FROM jobs_step step
+        JOIN fleet_worker worker ON worker.id = step.worker_id
+        WHERE step.job_id = j.id AND step.status = 'running') AS worker,
+    (SELECT count(*) FROM (SELECT 1 FROM jobs_job own WHERE own.status IN ('pending', 'running')
+        AND own.source_type = 'event_source' AND own.source_id = w.name || '/' || t.name
+        LIMIT %(most)s) x) AS in_flight,
+    (SELECT count(*) FROM (SELECT 1 FROM triggers_firing f WHERE f.trigger_id = t.id
+        AND f.status = 'dead' LIMIT %(most)s) x) AS dead_letters
+FROM triggers_trigger t JOIN workspaces_workspace w ON w.id = t.workspace_id
+LEFT JOIN triggers_source s ON s.trigger_id = t.id LEFT JOIN jobs_job j ON j.id = s.consumer_id
+WHERE t.id = ANY(%(ids)s) AND t.kind = 'event_source'
+"""
+
+
+def with_sources(triggers: Iterable[Trigger]) -> list[Trigger]:
+    """The same, event sources with what people see of them."""
+    rows = list(triggers)
+    states = source_states(rows)
+    for row in rows:
+        row.seen_source = states.get(row.pk)
+    return rows
+
+
+def source_states(triggers: Iterable[Trigger]) -> dict[int, SourceState]:
+    """By trigger id, of those that are event sources."""
+    ids = [trigger.pk for trigger in triggers if trigger.kind == "event_source"]
+    rows = fetch_named(LOOK, {"ids": ids, "most": MOST}) if ids else []
+    return {row.id: _state(row) for row in rows}
+
+
+def _state(row: Any) -> SourceState:
+    return SourceState(
+        _word(row),
+        row.worker or "",
+        row.consumer_id,
+        max(row.starts - 1, 0),
+        row.failures,
+        row.events,
+        row.in_flight,
+        row.dead_letters,
+        row.error,
+        row.next_at if row.status is None or JobStatus(row.status).is_final else None,
+        row.last_event_at,
+    )
+
+
+def _word(row: Any) -> str:
+    is_open = row.status is not None and not JobStatus(row.status).is_final
+    if is_open and row.is_stopping:
+        return "stopping"
+    if is_open:
+        return "running" if row.worker else "waiting"
+    if not row.is_wanted:
+        return "off"
+    return "resting" if row.is_resting else "restarting"
