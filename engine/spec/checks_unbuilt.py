@@ -48,8 +48,6 @@ def _find(draft: Draft) -> Iterator[_Found]:
     for name, trigger in draft.workspace.triggers.items():
         if trigger.type in UNFIRED:
             yield UNFIRED[trigger.type], name, draft.at("triggers", name)
-    for name in draft.workspace.mcp_servers:
-        yield "MCP servers:", name, draft.at("mcp_servers", name)
     for name, _, action in draft.actions():
         code = "\n".join((action.script or "", action.cmd or ""))[:_CODE]
         key = "script" if action.script else "cmd"

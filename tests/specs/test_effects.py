@@ -19,7 +19,7 @@ import yaml
 from django.test import Client
 
 from engine.slurm_script import Launch, Request, build
-from engine.spec import entry, schedulers, slurm
+from engine.spec import agents, connections, entry, schedulers, slurm
 from engine.spec.fields import ACTION_FIELDS, STEP_FIELDS, TASK_FIELDS, TOP_FIELDS
 from engine.spec.reporting import report
 from runners.docker.config import DockerConfig, NamedVolume
@@ -51,6 +51,8 @@ KEYS = {
     "workflow_action": slurm._FIELDS,
     "slurm_scheduler": schedulers._SCHEDULER_FIELDS,
     "hook": ("action", "input"),
+    "mcp_server": connections.MCP_FIELDS,
+    "tool": agents.TOOL_FIELDS,
 }
 ALL = [(scope, key) for scope, keys in KEYS.items() for key in keys]
 

@@ -83,6 +83,7 @@ def _assemble(name: str) -> AgentProcess:
             known.providers,
             known.limits,
             Limits(tokens=known.daily.tokens, cost=known.daily.cost),
+            known.mcp,
             known.max_concurrent,
             DRAIN_S,
             settings.STROEM.data_dir,
