@@ -15,7 +15,8 @@ from engine.agents.providers import Provider
 from engine.agents.servers import McpRules
 from engine.spec.tags import AGENTS
 from runners.agents.services import Services
-from workers.agents import AgentLedger, Agents, House
+from workers.agent_door import AgentLedger
+from workers.agents import Agents, House
 from workers.attempts import Attempts
 from workers.bells import Ringer
 from workers.config import WorkerConfig

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol, TypeVar, assert_never
+from typing import Any, TypeVar, assert_never
 
-from apps.agents.ledger import Acted, Opened, Opening, Parked
-from apps.jobs.ledger import Claim, Material, Report
+from apps.agents.ledger import Opened, Opening, Parked
+from apps.jobs.ledger import Material, Report
 from engine.agents import limits as budgets
 from engine.agents.dialogue import Answer, Dialogue, Question, ToolSpec
 from engine.agents.limits import Limits, Spent
 from engine.agents.moves import Act, Ask, Fail, Finish, Move, Rules, Wait, next_move
-from engine.agents.offers import RemoteTool
 from engine.agents.schema import schema_of
 from engine.agents.servers import McpRules
 from engine.errors import StroemError
@@ -30,6 +29,7 @@ from engine.spec.model import Action
 from runners.agents.errors import ModelError, Stopped
 from runners.agents.services import Services
 from runners.mcp.servers import Servers
+from workers.agent_door import AgentLedger
 from workers.attempts import Attempt, fields
 from workers.door import OUTAGES, Ledger
 from workers.errands import make_errand
@@ -40,49 +40,6 @@ from workers.reporting import LogPump, Reporter
 log = logging.getLogger("stroem.agents")
 T = TypeVar("T")
 MOST_TOLD, MOST_LINES, SHOWN = 2_000, 40, 80  # of one thing in the log of the step
-
-
-class AgentLedger(Protocol):
-    """The functions of `apps.agents.ledger`."""
-
-    def open(self, claim: Claim, opening: Opening) -> Opened | None: ...
-
-    def read(self, conversation_id: int) -> Dialogue: ...
-
-    def ask(
-        self, claim: Claim, conversation_id: int, seq: int, note: str, *, is_last: bool, model: str
-    ) -> bool: ...
-
-    def answered(
-        self, claim: Claim, conversation_id: int, seq: int, answer: Answer, masks: tuple[str, ...]
-    ) -> bool: ...
-
-    def offer(
-        self,
-        claim: Claim,
-        conversation_id: int,
-        listed: Mapping[str, Sequence[RemoteTool]],
-        masks: tuple[str, ...],
-    ) -> tuple[ToolSpec, ...] | None: ...
-
-    def act(
-        self, claim: Claim, dialogue: Dialogue, seq: int, limits: Limits, given: Mapping[str, Any]
-    ) -> Acted | None: ...
-
-    def made(
-        self,
-        claim: Claim,
-        conversation_id: int,
-        call: int,
-        result: str,
-        masks: tuple[str, ...],
-        *,
-        ok: bool,
-    ) -> bool: ...
-
-    def park(self, claim: Claim, conversation_id: int, left_s: float | None) -> Parked: ...
-
-    def spent_today(self) -> Spent: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ QUESTION = ToolSpec(
 
 
 def tools_of(
-    action: Action, revision_id: int, offers: Sequence[Mapping[str, Any]] | None
+    action: Action, revision_id: int, offers: Sequence[Mapping[str, Any]] | None = None
 ) -> dict[str, Tool]:
     """By the name that the model uses. `offers`: of MCP servers, as the conversation stored them.
     Tasks that the revision lacks are left out: `validate` reports them."""

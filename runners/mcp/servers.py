@@ -35,7 +35,8 @@ class Servers:
 
     def tools(self, name: str) -> tuple[RemoteTool, ...]:
         """What the server lists. Raises ServerError, Stopped."""
-        return self._run(name, self._tools(name), self._server(name).timeout_s)
+        timeout_s = self._server(name).timeout_s
+        return self._run(name, self._tools(name), timeout_s)
 
     def call(
         self, name: str, tool: str, arguments: Mapping[str, Any], left_s: float | None

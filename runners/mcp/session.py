@@ -49,7 +49,7 @@ class Session:
 
     def __init__(self, server: Server, rules: McpRules) -> None:
         self._server, self._rules = server, rules
-        self._wire: Wire | None = None
+        self._heard: Wire | web.Guarded | None = None
         self._wanted: asyncio.Queue[_Wanted | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[tuple[RemoteTool, ...]] = loop.create_future()
@@ -101,11 +101,12 @@ class Session:
     async def _connect(self, stack: AsyncExitStack) -> Client:
         server = self._server
         if server.url:
-            http = await stack.enter_async_context(web.client(server, self._rules))
+            guarded = self._heard = web.Guarded(server, self._rules)
+            http = await stack.enter_async_context(web.client(server, guarded))
             transport = streamable_http_client(server.url, http_client=http)
         else:
-            self._wire = await (container if server.image else program).start(server)
-            transport = spoken_over(self._wire)
+            wire = self._heard = await (container if server.image else program).start(server)
+            transport = spoken_over(wire)
         client = Client(transport, cache=None, read_timeout_seconds=server.timeout_s)
         return await stack.enter_async_context(client)
 
@@ -131,7 +132,7 @@ class Session:
         return True
 
     def _told(self, what: str) -> str:
-        complaint = self._wire.complaint if self._wire is not None else ""
+        complaint = self._heard.complaint if self._heard is not None else ""
         return f"{what}: {complaint}" if complaint else what
 
 
@@ -183,4 +184,6 @@ def _words(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         return f"its answer does not follow the protocol ({error.error_count()} mistakes)"
     told = " ".join(str(error).split())[:300]
+    if told.startswith("Failed to parse JSON"):
+        return "its answer is no message of MCP"
     return told or type(error).__name__

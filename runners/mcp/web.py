@@ -18,9 +18,10 @@ class Guarded(httpx2.AsyncBaseTransport):
     """Looks the host up once, checks every address, and connects to a checked one: neither a name
     that changes its address nor a redirect leads anywhere else."""
 
-    def __init__(self, rules: McpRules, host: str) -> None:
-        self._rules, self._host = rules, host
-        self._inner = httpx2.AsyncHTTPTransport(trust_env=False)
+    def __init__(self, server: Server, rules: McpRules) -> None:
+        self.complaint = ""  # how the last message was refused
+        self._rules, self._host = rules, host_of(server.url)
+        self._inner = httpx2.AsyncHTTPTransport()  # heeds SSL_CERT_FILE; proxies are the client's
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         host = request.url.host.rstrip(".").lower()
@@ -35,6 +36,9 @@ class Guarded(httpx2.AsyncBaseTransport):
             extensions={**request.extensions, "sni_hostname": host},
         )
         response = await self._inner.handle_async_request(pinned)
+        if request.method == "POST":  # a server may lack the other methods
+            is_refused = response.status_code >= 400
+            self.complaint = f"HTTP {response.status_code}" if is_refused else ""
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         response.stream = Measured(response.stream)
         return response
@@ -80,11 +84,8 @@ async def checked_address(host: str, port: int | None, scheme: str, rules: McpRu
     return addresses[0]
 
 
-def client(server: Server, rules: McpRules) -> httpx2.AsyncClient:
+def client(server: Server, guarded: Guarded) -> httpx2.AsyncClient:
     """For this server's host only, with its credentials and without our proxies."""
     return httpx2.AsyncClient(
-        transport=Guarded(rules, host_of(server.url)),
-        headers=dict(server.headers),
-        timeout=server.timeout_s,
-        trust_env=False,
+        transport=guarded, headers=dict(server.headers), timeout=server.timeout_s, trust_env=False
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -18,9 +19,9 @@ HTTP_RULES = (ip_network("127.0.0.0/8"),)
 
 
 @contextmanager
-def http_server() -> Iterator[str]:
+def http_server(**env: str) -> Iterator[str]:
     port = free_port()
-    process = subprocess.Popen([sys.executable, str(SERVER), str(port)])
+    process = subprocess.Popen([sys.executable, str(SERVER), str(port)], env=os.environ | env)
     try:
         while True:
             try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Iterator
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -14,8 +16,11 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from engine.agents.servers import McpRules, Server
+from runners.agents.services import Never
 from runners.mcp import web
 from runners.mcp.errors import ServerError
+from runners.mcp.servers import Servers
+from tests.client.test_tls import certificate
 
 LOCAL = McpRules(private_networks=(ip_network("127.0.0.1/32"),))
 
@@ -30,7 +35,8 @@ def running_trap() -> Iterator[HTTPServer]:
 
 def get(url: str, rules: McpRules = LOCAL, **options: Any) -> httpx2.Response:
     async def ask() -> httpx2.Response:
-        async with web.client(Server("shop", url=url, headers={"X-Key": "k"}), rules) as client:
+        server = Server("shop", url=url, headers={"X-Key": "k"})
+        async with web.client(server, web.Guarded(server, rules)) as client:
             return await client.get(url, **options)
 
     return asyncio.run(ask())
@@ -110,3 +116,40 @@ def test_our_proxies_are_not_used(trap: HTTPServer, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ServerError, match="not of the public"):
         get("http://127.0.0.1:9/mcp", McpRules())
     assert trap.log == []
+
+
+@pytest.mark.parametrize(("host", "is_known"), [("shop.example.com", True), ("other.org", False)])
+def test_certificates_are_checked_against_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, is_known: bool
+) -> None:
+    files = certificate(tmp_path, "shop.example.com")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*files)
+    monkeypatch.setenv("SSL_CERT_FILE", str(files[0]))
+    with HTTPServer(host="127.0.0.1", ssl_context=context) as server:
+        server.expect_request("/mcp").respond_with_data("ok")
+        names(monkeypatch, "127.0.0.1")
+        if is_known:
+            assert get(f"https://{host}:{server.port}/mcp").text == "ok"
+        else:
+            with pytest.raises(httpx2.ConnectError, match="certificate"):
+                get(f"https://{host}:{server.port}/mcp")
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (Response("no", 401), "error response: HTTP 401"),
+        (Response("<html>", content_type="text/html"), "Unexpected content type: text/html"),
+        (Response("{bad", content_type="application/json"), "its answer is no message of MCP"),
+        (Response(status=307, headers={"Location": "http://[::1]:9/"}), "Redirect to"),
+    ],
+)
+def test_an_address_that_is_no_server_is_told(
+    trap: HTTPServer, answer: Response, told: str
+) -> None:
+    trap.expect_request("/mcp").respond_with_response(answer)
+    servers = Servers({"shop": Server("shop", url=trap.url_for("/mcp"))}, LOCAL, Never())
+    with pytest.raises(ServerError, match=f"MCP server 'shop': .*{told}"):
+        servers.tools("shop")
+    servers.close()

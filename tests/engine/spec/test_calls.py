@@ -226,7 +226,6 @@ def test_a_webhook_may_bring_fields_that_nobody_declares():
 
 UNBUILT = [
     ("tasks: { t: { flow: { s: { action: lib.deploy } } } }", "lib.deploy"),
-    ("mcp_servers: { m: { transport: stdio, command: x } }", "MCP servers: m"),
     ("actions: { a: { type: script, script: 'echo \"STATE: {}\"' } }", "state"),
     ("actions: { a: { type: script, script: 'ls $STATE_DIR' } }", "state"),
     ("actions: { a: { type: script, script: 'echo {{ state.n }}' } }", "state"),
@@ -244,7 +243,6 @@ def test_what_is_not_built_yet_is_named_in_one_warning(text: str, named: str):
 
 def test_all_that_is_not_built_is_one_warning():
     text = """
-    mcp_servers: { m: { transport: stdio, command: x } }
     tasks:
       t: { flow: { s: { type: script, script: "echo 'STATE: {}'" } } }
       o: { flow: { s: { type: script, script: "true" } } }
@@ -252,7 +250,7 @@ def test_all_that_is_not_built_is_one_warning():
     """
     found = [problem.message for problem in load(text).problems if problem.code == "not-built"]
     assert found == [
-        "this version does not carry out event sources, which never fire: n; MCP servers: m; state"
+        "this version does not carry out event sources, which never fire: n; state"
         " (STATE: lines, STATE_DIR): t/s"
     ]
 
