@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,8 @@ _POLL_S = 0.02
 
 
 def main(argv: list[str]) -> int:
-    """Run `argv[1:]`; `argv[0]` is the id of the process that must be our parent."""
+    """Run `argv[2:]` in the folder `argv[1]`, which is removed at the end. `argv[0]` is the id of
+    the process that must be our parent."""
     libc = ctypes.CDLL(None)
     if sys.platform == "linux":
         libc.prctl(_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
@@ -32,10 +34,12 @@ def main(argv: list[str]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, ours)
     try:
         program = subprocess.Popen(
-            argv[1:], preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, ours)
+            argv[2:],
+            cwd=argv[1],
+            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, ours),
         )
     except OSError as error:
-        print(f"{argv[1]}: {error.strerror}", file=sys.stderr)
+        print(f"{argv[2]}: {error.strerror}", file=sys.stderr)
         return 127
     os.close(0)
     os.close(1)  # the caller sees the end of the program's output
@@ -44,6 +48,7 @@ def main(argv: list[str]) -> int:
             break
         _reap(program.pid)
     _end_all(program)
+    shutil.rmtree(argv[1], ignore_errors=True)
     code = program.wait()
     return code if code >= 0 else 128 - code
 

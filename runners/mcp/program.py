@@ -101,7 +101,7 @@ async def start(server: Server) -> Program:
     # A keeper of its own group and session: its signals are never ours.
     argv = [
         sys.executable, "-I", "-S", os.fspath(Path(keeper.__file__).resolve()), str(os.getpid()),
-        found, *server.args,
+        home, found, *server.args,
     ]  # fmt: skip
     try:
         process = await asyncio.create_subprocess_exec(
@@ -110,7 +110,7 @@ async def start(server: Server) -> Program:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=environment(server, home),
-            cwd=home,
+            cwd="/",
             start_new_session=True,
         )
     except (OSError, ValueError) as error:

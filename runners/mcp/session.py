@@ -29,7 +29,7 @@ MOST_PAGES = 20
 CLOSE_S = 15.0
 _FAILURES = (
     MCPError, ValidationError, StroemError, OSError, RuntimeError, ValueError, httpx2.HTTPError,
-    httpx2.StreamError, ExceptionGroup,
+    httpx2.StreamError, httpx2.InvalidURL, ExceptionGroup,
 )  # fmt: skip
 
 
@@ -62,21 +62,27 @@ class Session:
     async def tools(self) -> tuple[RemoteTool, ...]:
         """What the server lists. Raises ServerError if it does not start or speaks nonsense."""
         timeout_s = self._server.timeout_s
-        done, _ = await asyncio.wait({self._ready}, timeout=timeout_s)
-        if not done:
+        if not await self._first(self._ready, timeout_s):
             raise ServerError(self._told(f"it did not answer within {timeout_s:g} s"))
+        if not self._ready.done():
+            raise ServerError(self._told("it ended before it answered"))
         return self._ready.result()
 
     async def call(self, tool: str, arguments: Mapping[str, Any], timeout_s: float) -> Result:
         """Raises ServerError if no answer came: the call may have had its effect."""
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._wanted.put_nowait((tool, arguments, answer))
-        both: set[asyncio.Future[Any]] = {answer, self._task}
-        done, _ = await asyncio.wait(both, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        has_ended = await self._first(answer, timeout_s)
         if answer.done():
             return answer.result()
         late = f"it did not answer within {timeout_s:g} s"
-        raise ServerError(self._told("it ended before it answered" if done else late))
+        raise ServerError(self._told("it ended before it answered" if has_ended else late))
+
+    async def _first(self, answer: asyncio.Future[Any], timeout_s: float) -> bool:
+        """Wait for the answer, or the end of the server; False if neither comes in time."""
+        both: set[asyncio.Future[Any]] = {answer, self._task}
+        done, _ = await asyncio.wait(both, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        return bool(done)
 
     async def close(self) -> None:
         """End the server with all that it started. Bounded."""

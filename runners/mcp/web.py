@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import ssl
 from collections.abc import AsyncIterator
+from functools import lru_cache
 
 import httpx2
 
@@ -14,6 +17,12 @@ from runners.mcp.errors import ServerError
 LARGEST_ANSWER = 10_000_000  # bytes
 
 
+@lru_cache(maxsize=4)
+def _trusted(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """Read once: it takes as long as the rest of a connection."""
+    return httpx2.create_ssl_context()
+
+
 class Guarded(httpx2.AsyncBaseTransport):
     """Looks the host up once, checks every address, and connects to a checked one: neither a name
     that changes its address nor a redirect leads anywhere else."""
@@ -21,7 +30,8 @@ class Guarded(httpx2.AsyncBaseTransport):
     def __init__(self, server: Server, rules: McpRules) -> None:
         self.complaint = ""  # how the last message was refused
         self._rules, self._host = rules, host_of(server.url)
-        self._inner = httpx2.AsyncHTTPTransport()  # heeds SSL_CERT_FILE; proxies are the client's
+        trusted = _trusted(*(os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")))
+        self._inner = httpx2.AsyncHTTPTransport(verify=trusted)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         host = request.url.host.rstrip(".").lower()

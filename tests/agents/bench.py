@@ -78,7 +78,7 @@ class Bench:
         count = 0
         while self.turn() is not None:
             count += 1
-            assert count < 500
+            assert count < 5_000
         return count
 
 

@@ -65,7 +65,7 @@ def hostile(chance: random.Random) -> Any:
     tool = chance.choice(
         ["strom_task_forbidden", "strom_task_main", "ask_user", "final_answer", "mcp_x_y", "approve",
          "strom_task_read", "strom_task_read", "strom_task_write", "", "a" * 5000,
-         "mcp_shop_find_price", "mcp_shop_betray", "mcp_shop_note", "mcp_shop_die"]
+         "mcp_shop_find_price", "mcp_shop_betray", "mcp_shop_betray", "mcp_shop_note", "mcp_shop_die"]
     )  # fmt: skip
     arguments = chance.choice(
         [

@@ -36,6 +36,7 @@ def running_street(
         env = os.environ | {
             "STROEM__DB__URL": database_url(),
             "STROEM__AGENTS__PROVIDERS": json.dumps(made.settings()),
+            "TMPDIR": os.fspath(tmp_path),
             "STROEM__AGENTS__MCP__COMMANDS": json.dumps(COMMANDS),
         }
         house = House(tmp_path, env, heartbeat_timeout_secs=10, sweep_interval_secs=5)
@@ -64,6 +65,7 @@ def test_its_server_ends_with_it_and_the_call_is_not_made_again(
     process.wait(10)
 
     until(lambda: not any(one.is_running() for one in started), within_s=20)
+    assert not list(tmp_path.glob("stroem-mcp-*"))
     house.start("agents", name="agents")
     until(lambda: fresh(job).status in FINAL_JOB, within_s=60)
     assert "whether the call had its effect is not known" in step_of(job).error

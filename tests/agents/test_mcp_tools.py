@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -41,6 +42,15 @@ def running_service(transactional_db: None, settings: Any) -> Iterator[Service]:
         yield made
     Conversation.objects.all().delete()
     ApprovalRequest.objects.all().delete()
+
+
+@pytest.fixture(autouse=True)
+def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where programs have their folders."""
+    folder = tmp_path / "homes"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", os.fspath(folder))
+    return folder
 
 
 @pytest.fixture(scope="module", name="url")
@@ -81,7 +91,9 @@ def bench_of(service: Service, rules: McpRules = RULES) -> Bench:
     return Bench(service.settings(max_retries=0), mcp=rules)
 
 
-def test_a_program_gives_its_tools_to_the_model(tmp_path: Path, service: Service) -> None:
+def test_a_program_gives_its_tools_to_the_model(
+    tmp_path: Path, service: Service, homes: Path
+) -> None:
     service.answers(
         {"calls": [("mcp_shop_find_price", {"article": "lamp", "pieces": 2}),
                    ("mcp_shop_show_environment", {}), ("mcp_shop_fail", {})]},
@@ -106,7 +118,7 @@ def test_a_program_gives_its_tools_to_the_model(tmp_path: Path, service: Service
     assert "north" in seen and "OUR_PROVIDER_KEY" not in seen and "STROEM" not in seen
     assert SECRET not in seen and "SHOP_TOKEN" in seen
     assert all(SECRET not in one.text for one in service.seen)
-    assert not list(Path("/tmp").glob("stroem-mcp-*"))
+    assert not list(homes.iterdir())
 
 
 def test_an_address_gives_its_tools_with_headers_of_ours(
@@ -160,7 +172,7 @@ def test_a_result_is_data_and_cut(tmp_path: Path, service: Service, url: str) ->
     ],
 )
 def test_a_server_that_is_none_is_an_error_of_the_step(
-    tmp_path: Path, service: Service, argv: tuple[str, ...], timeout_s: int, told: str
+    tmp_path: Path, service: Service, homes: Path, argv: tuple[str, ...], timeout_s: int, told: str
 ) -> None:
     job = ask(tmp_path, program(*argv, more=f"timeout_secs: {timeout_s}"))
 
@@ -168,7 +180,7 @@ def test_a_server_that_is_none_is_an_error_of_the_step(
 
     error = step_of(job).error
     assert fresh(job).status == "failed" and told in error and "MCP server 'shop'" in error
-    assert service.seen == [] and not list(Path("/tmp").glob("stroem-mcp-*"))
+    assert service.seen == [] and not list(homes.iterdir())
 
 
 def test_a_missing_tool_and_a_missing_command_are_told(

@@ -62,7 +62,7 @@ def names(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
      "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "169.254.169.254", "[fd00:ec2::254]"],
 )  # fmt: skip
 def test_no_spelling_of_a_private_address_is_called(trap: HTTPServer, host: str) -> None:
-    with pytest.raises((ServerError, httpx2.HTTPError)):
+    with pytest.raises((ServerError, httpx2.HTTPError, httpx2.InvalidURL)):
         get(f"http://{host}:{trap.port}/mcp", McpRules())
     assert trap.log == []
 

@@ -25,8 +25,10 @@ COMMANDS = "".join(fences("sh")).splitlines()
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (flow,) = fences("yaml")
-    (tmp_path / "greet.yaml").write_text(flow, encoding="utf-8")
-    return tmp_path
+    folder = tmp_path / "flows"
+    folder.mkdir()
+    (folder / "greet.yaml").write_text(flow, encoding="utf-8")
+    return folder
 
 
 def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -53,11 +55,12 @@ def test_its_commands_do_what_it_says(folder: Path) -> None:
     assert [command.split()[1] for command in COMMANDS] == ["schema", "validate", "plan", "run"]
     answers = {}
     for command in COMMANDS:
+        command = command.replace("/tmp/workflow.schema.json", str(folder.parent / "schema.json"))
         answer = shell(command, folder)
         assert answer.returncode == 0, (command, answer.stdout, answer.stderr)
         answers[command.split()[1]] = answer.stdout.strip().splitlines()
 
-    assert json.loads((folder / "workflow.schema.json").read_text())["properties"]["tasks"]
+    assert json.loads((folder.parent / "schema.json").read_text())["properties"]["tasks"]
     plan = [json.loads(line) for line in answers["plan"]]
     assert [step["name"] for step in plan] == ["hello", "report"]
     assert {"outlook", "because", "input", "depends_on", "tags"} <= plan[0].keys()
