@@ -19,7 +19,8 @@ FLOW_FILES = (".yaml", ".yml", ".json", ".json5", ".kdl")
 def read_path(typed: str) -> tuple[Path, Loaded]:
     """The folder or workflow file, and its contents. Raises AuthorError if it cannot be read."""
     from apps.workspaces.errors import SourceError
-    from apps.workspaces.sources import read_file, read_folder
+    from apps.workspaces.sources.folder import read_folder
+    from apps.workspaces.sources.single import read_file
 
     if "django" in sys.modules:  # by the rules of this installation
         from apps.workspaces.loading import load

@@ -53,6 +53,12 @@ class Ticket:
     backfill: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    job: Job
+    known: frozenset[int]  # chunks from before, if the caller wants none of them
+
+
 class _Refused(Exception):
     def __init__(self, code: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -76,14 +82,14 @@ class LogSockets:
             ticket = _ticket(scope)
             if self._open >= MOST_OPEN:
                 raise _Refused(503, "Too many logs are being followed; try again in a moment")
-            job = await off_loop(_admit, ticket)
+            opened = await off_loop(_open, ticket)
         except _Refused as refused:
             await _refuse(scope, send, refused)
             return
         self._open += 1
         try:
             await send({"type": "websocket.accept"})
-            await _serve(ticket, job, receive, send)
+            await _serve(ticket, opened, receive, send)
         finally:
             self._open -= 1
 
@@ -106,6 +112,15 @@ def _bearer(scope: Any) -> str:
     text = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
     scheme, _, token = text.partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _open(ticket: Ticket) -> Opened:
+    """What was there before the socket opened. Raises _Refused."""
+    job = _admit(ticket)
+    try:
+        return Opened(job, frozenset() if ticket.backfill else tails.recent(job.pk))
+    except DatabaseError:
+        raise _Refused(503, BUSY) from None
 
 
 def _admit(ticket: Ticket) -> Job:
@@ -141,9 +156,9 @@ async def _refuse(scope: Any, send: Send, refused: _Refused) -> None:
     await send({"type": "websocket.http.response.body", "body": body})
 
 
-async def _serve(ticket: Ticket, job: Job, receive: Receive, send: Send) -> None:
+async def _serve(ticket: Ticket, opened: Opened, receive: Receive, send: Send) -> None:
     """Sends until the log is complete or the caller leaves."""
-    sending = asyncio.create_task(_send_all(ticket, job, send))
+    sending = asyncio.create_task(_send_all(ticket, opened, send))
     leaving = asyncio.create_task(_left(receive))
     try:
         await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -161,10 +176,11 @@ async def _left(receive: Receive) -> None:
         pass  # what callers send means nothing
 
 
-async def _send_all(ticket: Ticket, job: Job, send: Send) -> int:
+async def _send_all(ticket: Ticket, opened: Opened, send: Send) -> int:
     """The code to close with."""
+    job = opened.job
     with hub().joined(Reader(job.pk, EVERYTHING)) as reader:
-        sent: set[int] = set()
+        sent = set(opened.known)
         if ticket.backfill:
             async for chunk in _stored(job):
                 sent.add(chunk.id)

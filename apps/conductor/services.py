@@ -1,4 +1,4 @@
-"""The conductor's round: due work every second, recovery every few seconds. Several conductors may
+"""The conductor's round: due work twice a second, recovery every few seconds. Several conductors may
 run at once."""
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from apps.workspaces.fetches import never_wait
 from engine.errors import StroemError
 
 log = logging.getLogger("stroem.conductor")
-TICK_S = 1.0
+TICK_S = 0.5
 SLOW_S = 60.0
 
 Phase = Callable[[], object]

@@ -34,8 +34,7 @@ SELECT EXISTS (
             AND NOT EXISTS (
                 SELECT 1 FROM fleet_worker w
                 WHERE w.job_id = a.job_id AND w.name LIKE 'slurm-' || a.slurm_job_id || '-%%'
-                    AND (w.stopped_at IS NULL
-                        OR w.started_at > a.started_at - interval '1 minute')))))
+                    AND (w.stopped_at IS NULL OR w.stopped_at > a.started_at)))))
 """
 STARTING_S = 600.0  # how long a running allocation may lack its worker
 RECENT = "SELECT clock_timestamp() - make_interval(secs => %s)"

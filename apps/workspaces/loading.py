@@ -8,7 +8,7 @@ from django.conf import settings
 
 from apps.workspaces import reading, sops
 from apps.workspaces.reading import Rules
-from apps.workspaces.sources import Tree
+from apps.workspaces.sources.tree import Tree
 from engine.spec.model import Loaded
 
 

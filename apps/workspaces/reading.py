@@ -90,7 +90,7 @@ def _too_much(
     most: int,
 ) -> Problem | None:
     """Whoever starts, shows or advances a job loads the whole definition."""
-    sizes = [len(by_path.get(path) or aliases[path].content) for path in selected]
+    sizes = [len(by_path[p] if p in by_path else aliases[p].content) for p in selected]
     if sum(sizes) <= most * 1_000_000:
         return None
     message = f"the workflow files of the workspace hold more than {most} MB; split the workspace"

@@ -23,9 +23,11 @@ from apps.workspaces.loading import load
 from apps.workspaces.models import Blob, Revision, Secret, Workspace
 from apps.workspaces.sealing import seal, seal_bytes
 from apps.workspaces.snapshots import strip, written_out
-from apps.workspaces.sources import GitSource, Limits, Tree, read_file, read_folder, read_git
-from apps.workspaces.sources.git import check_ref, check_url, newest_commit
+from apps.workspaces.sources.folder import read_folder
+from apps.workspaces.sources.git import GitSource, check_ref, check_url, newest_commit, read_git
 from apps.workspaces.sources.gitprogram import Credential
+from apps.workspaces.sources.single import read_file
+from apps.workspaces.sources.tree import Limits, Tree
 from engine.errors import InputError, NotFound
 from engine.spec import freeze
 from engine.spec.model import Place, Problem

@@ -33,7 +33,7 @@ SOPS = """#!/bin/sh
 while IFS= read -r line; do
   case $line in
     sops:*) ;;
-    *"ENC[x]"*) printf '%s\\n' "${line%%"ENC[x]"*}$SOPS_TEST_VALUE${line#*"ENC[x]"}" ;;
+    *"ENC[x]"*) printf '%s\\n' "${line%%"ENC[x]"*}$SOPS_AGE_TEST_VALUE${line#*"ENC[x]"}" ;;
     *) printf '%s\\n' "$line" ;;
   esac
 done
@@ -257,7 +257,7 @@ def files_of(canary: Canaries) -> dict[str, str]:
     }
     return {
         "flow.yaml": yaml.safe_dump(document, sort_keys=False),
-        "more.sops.yaml": "secrets: {opened: 'ENC[x]'}\nsops: {version: 3}\n",
+        "more.sops.yaml": "secrets: {opened: 'ENC[x]'}\nsops: {version: 3, age: [{recipient: age1x}]}\n",
     }
 
 
@@ -269,7 +269,7 @@ def canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Ca
     (programs / "sops").write_text(SOPS)
     (programs / "sops").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    monkeypatch.setenv("SOPS_TEST_VALUE", found["sops"].replace("'", "''"))
+    monkeypatch.setenv("SOPS_AGE_TEST_VALUE", found["sops"].replace("'", "''"))
     monkeypatch.setenv("CANARY_OF_ENV", found["environment"])
     allowed = replace(settings.STROEM.secrets, env_allowed=("CANARY_OF_ENV",))
     settings.STROEM = replace(settings.STROEM, secrets=allowed)

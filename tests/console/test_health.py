@@ -12,8 +12,7 @@ from apps.workspaces import services
 from console import health
 
 UNBUILT = """
-tasks: {main: {flow: {one: {type: script, script: echo}}}}
-triggers: {nightly: {type: webhook, name: nightly, task: main}}
+tasks: {main: {flow: {one: {type: script, script: touch $ARTIFACTS_DIR/a}}}}
 """
 
 
@@ -21,7 +20,7 @@ triggers: {nightly: {type: webhook, name: nightly, task: main}}
 def test_what_is_not_built_is_a_warning_of_the_workspace_and_of_doctor(tmp_path: Path) -> None:
     (tmp_path / "flow.yaml").write_text(UNBUILT)
     found = services.import_folder("shop", tmp_path)
-    told = "this version does not carry out webhooks, which never fire: nightly"
+    told = "this version does not carry out artifacts (ARTIFACTS_DIR): main/one"
     assert [problem["message"] for problem in found.problems] == [told]
     assert health.warning("workspaces", f"shop: {told}") in health._workspaces()
 

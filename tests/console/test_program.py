@@ -43,7 +43,7 @@ def test_help_lists_our_commands_first_each_with_a_sentence(words: list[str]) ->
 
 
 def test_without_the_packages_the_way_out_is_named() -> None:
-    code, out, err = manage("jobs", python=("-I", "-S"))
+    code, out, err = manage("jobs", python=("-E", "-S"))
     assert (code, out) == (2, "")
     assert "does not have Stroem's packages" in err and "make install" in err
     assert "Traceback" not in err

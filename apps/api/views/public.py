@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooSlow
 from typing import Any
@@ -25,6 +26,7 @@ from apps.api.views.base import ApiView
 from engine import VERSION
 from engine.spec import json_schema
 
+log = logging.getLogger("stroem.health")
 _PING_S = 3.0
 _pings = ThreadPoolExecutor(max_workers=2, thread_name_prefix="ping")
 
@@ -41,7 +43,9 @@ def database_answers() -> bool:
     """Within 3 s."""
     try:
         _pings.submit(_ping).result(timeout=_PING_S)
-    except (DatabaseError, TooSlow):
+    except (DatabaseError, TooSlow) as error:
+        why = str(error).strip() or f"no answer within {_PING_S:g} s"
+        log.warning("the database does not answer: %s", why.splitlines()[0])
         return False
     return True
 

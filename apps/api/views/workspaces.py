@@ -12,7 +12,7 @@ from apps.accounts.grants import role_on, signed_in
 from apps.accounts.models import Role
 from apps.accounts.throttles import spend, throttle_key
 from apps.api import scope, starting
-from apps.api.errors import RETRY_SOON
+from apps.api.errors import RETRY_SOON, told
 from apps.api.shapes.base import ErrorShape, StatusShape, answer, answer_list, checked
 from apps.api.shapes.workspaces import (
     ExecuteRequest,
@@ -86,7 +86,7 @@ class RefreshView(ApiView):
         try:
             row = refresh(row)
         except PlatformError as error:
-            return Response({"error": str(error)}, 503, headers=RETRY_SOON)
+            return Response(told(503, str(error)), 503, headers=RETRY_SOON)
         found = WorkspaceRow(row, Definition())
         said: dict[str, object] = {
             "workspace": row.name,

@@ -41,6 +41,7 @@ SELECT
     coalesce((SELECT max(id) FROM jobs_logchunk WHERE job_id = %(job)s
         AND at < clock_timestamp() - %(settled)s * interval '1 second'), 0)
 """
+RECENT = "SELECT id FROM jobs_logchunk WHERE job_id = %(job)s AND id > %(after)s"
 STEPS = """
 SELECT id, job_id, name, base, kind, status, started_at, completed_at, suspended_at, attempts,
     loop_index, child_job_id,
@@ -88,6 +89,12 @@ def watch(job_id: UUID) -> Watch:
     row = fetch_one(FLOOR, {"job": job_id, "settled": SETTLED_S})
     assert row is not None
     return Watch(Cursor(row[0]), Cursor(row[1]))
+
+
+def recent(job_id: UUID) -> frozenset[int]:
+    """The chunks of a job that one who begins to watch now is given although they are stored."""
+    after = {"job": job_id, "after": watch(job_id).chunks.after}
+    return frozenset(row[0] for row in fetch(RECENT, after))
 
 
 def look(watches: Mapping[UUID, Watch], with_logs: Collection[UUID]) -> dict[UUID, News]:

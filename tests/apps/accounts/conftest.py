@@ -1,9 +1,10 @@
 import pytest
-from django.contrib.auth.hashers import Argon2PasswordHasher
+
+from apps.accounts.hashing import PasswordHasher
 
 
 @pytest.fixture(autouse=True)
 def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The usual hasher at its lowest cost: these tests sign in a few hundred times."""
     for name, value in (("time_cost", 1), ("memory_cost", 8), ("parallelism", 1)):
-        monkeypatch.setattr(Argon2PasswordHasher, name, value)
+        monkeypatch.setattr(PasswordHasher, name, value)

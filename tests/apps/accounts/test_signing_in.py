@@ -67,16 +67,12 @@ def test_passwords_are_kept_with_argon2(user: User) -> None:
 def test_an_unknown_account_costs_one_hash_as_a_known_one(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from django.contrib.auth.hashers import Argon2PasswordHasher
+    from apps.accounts.hashing import PasswordHasher
 
     hashed: list[str] = []
-    encode, verify = Argon2PasswordHasher.encode, Argon2PasswordHasher.verify
-    monkeypatch.setattr(
-        Argon2PasswordHasher, "encode", lambda *a: hashed.append("encode") or encode(*a)
-    )
-    monkeypatch.setattr(
-        Argon2PasswordHasher, "verify", lambda *a: hashed.append("verify") or verify(*a)
-    )
+    encode, verify = PasswordHasher.encode, PasswordHasher.verify
+    monkeypatch.setattr(PasswordHasher, "encode", lambda *a: hashed.append("encode") or encode(*a))
+    monkeypatch.setattr(PasswordHasher, "verify", lambda *a: hashed.append("verify") or verify(*a))
     for email in (user.email, "nobody@example.org"):
         with pytest.raises(SignInRefused):
             services.check_sign_in(email, "wrong", "10.0.0.1")

@@ -13,6 +13,7 @@ from apps.adminkit.markdown import first_line, rendered
 from apps.adminkit.typed_forms import TypedForm
 from apps.approvals.models import Outcome
 from apps.fleet.vitals import WorkerState
+from apps.triggers.models import Delivery
 from apps.workflow_actions.snapshots import RUN_STATUSES
 from engine.errors import InputError
 from engine.lifecycle import (
@@ -157,7 +158,7 @@ def test_bars_fit_under_their_scale() -> None:
 def test_every_status_has_a_badge_and_every_badge_a_status() -> None:
     enums = (StepStatus, JobStatus, RequestStatus, AllocationStatus, Outcome, WorkerState)
     statuses = {str(status) for enum in enums for status in enum}
-    statuses |= {*AttemptStatus, *ActionStatus, *FiringStatus, *RUN_STATUSES}
+    statuses |= {*AttemptStatus, *ActionStatus, *FiringStatus, *Delivery.Outcome, *RUN_STATUSES}
     of_workspaces = {"loaded", "warnings", "broken"}
     of_triggers = {"failing", "paused", "off", "gone"}
     assert {str(status) for status in LOOKS} == statuses | of_workspaces | of_triggers

@@ -2,9 +2,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.hashers import Argon2PasswordHasher
 from rest_framework.test import APIClient
 
+from apps.accounts.hashing import PasswordHasher
 from apps.accounts.models import Role
 from tests.apps.api.callers import caller
 from tests.apps.api.shop import SHOP
@@ -15,7 +15,7 @@ from tests.apps.jobs.builders import workspace
 def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The usual hasher at its lowest cost: these tests sign in a few hundred times."""
     for name, value in (("time_cost", 1), ("memory_cost", 8), ("parallelism", 1)):
-        monkeypatch.setattr(Argon2PasswordHasher, name, value)
+        monkeypatch.setattr(PasswordHasher, name, value)
 
 
 @pytest.fixture

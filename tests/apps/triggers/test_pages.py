@@ -74,20 +74,20 @@ def test_the_list_needs_the_same_queries_for_many(
 
 def test_an_operator_pauses_resumes_and_fires(tmp_path: Path):
     row, operator = nightly(tmp_path), person(Role.OPERATOR)
-    operator.post(page(row, "act", "pause"))
+    operator.post(page(row, "pause"))
     assert services.state_of(trigger()) == "paused"
-    operator.post(page(row, "act", "resume"))
+    operator.post(page(row, "resume"))
     assert services.state_of(trigger()) == "live"
-    said = operator.post(page(row, "act", "fire"), follow=True).content.decode()
+    said = operator.post(page(row, "fire"), follow=True).content.decode()
     assert "started a job" in said and len(jobs()) == 1 and "by hand" in said
 
 
 def test_a_viewer_and_a_stranger_press_no_button(tmp_path: Path):
     row = nightly(tmp_path)
-    assert person(Role.VIEWER).post(page(row, "act", "fire")).status_code == 403
+    assert person(Role.VIEWER).post(page(row, "fire")).status_code == 403
     stranger = person(Role.ADMIN, "other")
     assert stranger.get(page(row)).status_code == 404
-    assert stranger.post(page(row, "act", "fire")).status_code == 404
+    assert stranger.post(page(row, "fire")).status_code == 404
     assert "nightly" not in stranger.get("/admin/triggers/trigger/").content.decode()
     assert not jobs()
 

@@ -146,6 +146,8 @@ def test_nodes_count_as_coming_until_their_worker_is_there(tmp_path):
     assert expects("script+slurm:big", job.id, "a") is False
     ledger.observed(big.allocation_id, "PENDING")  # Slurm begins it anew
     assert expects("script+slurm:big", job.id, "a") is True
+    ledger.observed(big.allocation_id, "RUNNING")  # however short the first run was
+    assert expects("script+slurm:big", job.id, "a") is True
 
 
 def test_a_step_that_fitted_into_no_allocation_says_so_after_they_have_ended(tmp_path):

@@ -43,7 +43,7 @@ def test_good_expressions_are_read(text):
         ("", "0 fields"),
         ("* * * *", "4 fields"),
         ("* * * * * * *", "7 fields"),
-        ("@daily", "1 fields"),
+        ("@fortnightly", "is not one of @yearly, @annually"),
         ("60 * * * *", "minute 60 is not within 0-59"),
         ("* 24 * * *", "hour 24"),
         ("* * 0 * *", "day of the month 0"),
