@@ -8,7 +8,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from apps.approvals.models import ApprovalRequest
 from apps.approvals.transitions import Caller
 from apps.jobs.flow import finishing
 from apps.jobs.models import Job
+from apps.workspaces.services import import_folder
 from engine.agents.servers import McpRules
 from engine.errors import AuthorError
 from runners.mcp.servers import Servers
@@ -331,16 +331,13 @@ def test_a_process_with_narrower_settings_starts_nothing(tmp_path: Path, service
 
 
 def test_a_warning_says_what_the_settings_refuse(tmp_path: Path, service: Service) -> None:
-    from apps.workspaces.loading import load
-    from apps.workspaces.sources import read_folder
-
     (tmp_path / "flow.yaml").write_text(
         "mcp_servers: { shop: { transport: stdio, command: rm, args: [-rf] } }\n"
         "actions: { a: { type: agent, provider: openai, prompt: x, tools: [{ mcp: shop }] } }\n"
     )
 
-    (problem,) = load(read_folder(tmp_path), "x").problems
+    (problem,) = import_folder("refused", tmp_path).problems
 
-    assert (problem.severity, problem.place.file, problem.place.line) == ("warning", "flow.yaml", 2)
-    assert "would start the command 'rm -rf', which `agents.mcp.commands`" in problem.message
-    assert ip_network("127.0.0.0/8") in HTTP_RULES
+    assert (problem["severity"], problem["file"], problem["line"]) == ("warning", "flow.yaml", 2)
+    told = "would start the command 'rm -rf', which `agents.mcp.commands`"
+    assert told in problem["message"]
