@@ -21,6 +21,7 @@ from engine.spec.tags import AGENTS
 from workers.config import WorkerConfig, load
 
 OLDEST_POSTGRES = 15
+MOST_NAMED = 5
 LOW_SPACE_BYTES, NO_SPACE_BYTES = 2 * 1024**3, 200 * 1024**2
 BROKER_WAITS_S = 3
 TOOLCHAINS = {
@@ -120,10 +121,39 @@ def _workers() -> Iterator[Finding]:
     names = [f"{worker.name} ({', '.join(worker.tags)})" for worker in alive]
     none = warning("workers", "none is alive, so no step can run: start `manage.py worker`")
     yield ok("workers", f"alive: {'; '.join(names)}") if names else none
-    if settings.STROEM.agents.providers:
-        speaking = vitals.alive().filter(tags__contains=[AGENTS]).values_list("name", flat=True)
-        silent = warning("agents", "no process for agents is alive: start `manage.py agents`")
-        yield ok("agents", f"alive: {', '.join(sorted(speaking))}") if speaking else silent
+    speaking = vitals.alive().filter(tags__contains=[AGENTS]).values_list("name", flat=True)
+    if speaking:
+        yield ok("agents", f"alive: {', '.join(sorted(speaking))}")
+    else:
+        yield from _nobody_speaks()
+
+
+def _nobody_speaks() -> Iterator[Finding]:
+    """It matters to those who have agent steps, or a provider for them."""
+    users = _workspaces_with_agents()
+    start = "start `manage.py agents`"
+    if not settings.STROEM.agents.providers:
+        start = f"name a provider in `agents.providers`, and {start}"
+    if users:
+        named = ", ".join(users[:MOST_NAMED]) + ("" if len(users) <= MOST_NAMED else " and others")
+        yield warning(
+            "agents", f"no process for agents is alive, and {named} has agent steps: {start}"
+        )
+    elif settings.STROEM.agents.providers:
+        yield warning("agents", f"no process for agents is alive: {start}")
+
+
+def _workspaces_with_agents() -> list[str]:
+    from apps.workspaces.models import Workspace
+    from apps.workspaces.snapshots import definitions_of
+
+    current = dict(Workspace.objects.exclude(current=None).values_list("current_id", "name"))
+    found = definitions_of(list(current))
+    return sorted(
+        current[key]
+        for key, definition in found.items()
+        if any(action.type == "agent" for action in definition.actions.values())
+    )
 
 
 def ask_providers() -> Iterator[Finding]:

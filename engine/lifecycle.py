@@ -328,6 +328,7 @@ class CallEventKind(StrEnum):
     DONE = "done"
     FAILED = "failed"
     REFUSED = "refused"
+    LOST = "lost"  # its process died before the result was stored: people decide what then
 
 
 C, K = CallStatus, CallEventKind
@@ -342,6 +343,7 @@ CALL_TABLE: dict[tuple[CallStatus, CallEventKind], CallStatus] = {
     (C.ASKED, K.DONE): C.DONE,
     (C.BEGUN, K.DONE): C.DONE,
     (C.BEGUN, K.FAILED): C.FAILED,
+    (C.BEGUN, K.LOST): C.ASKED,
     (C.WANTED, K.REFUSED): C.REFUSED,
     (C.ASKED, K.REFUSED): C.REFUSED,
     (C.APPROVED, K.REFUSED): C.REFUSED,

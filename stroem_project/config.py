@@ -21,6 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from apps.workspaces import stores
 from engine.agents.limits import MOST_TURNS, Limits
 from engine.agents.providers import KEYLESS, PROVIDER_TYPES, Price, Provider
+from engine.agents.servers import McpRules
 from engine.errors import StroemError
 from engine.plain import plain
 from engine.settings.declared import OURS, Key, each, fill, section
@@ -349,12 +350,20 @@ class DailySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class McpServers(McpRules):
+    """What MCP servers of workspaces the process for agents may start or call."""
+
+    private_networks: Annotated[tuple[Network, ...], _networks] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Agents:
     providers: Annotated[Mapping[str, ProviderSettings], _named(ProviderSettings)] = field(
         default_factory=dict
     )
     limits: LimitSettings = LimitSettings()
     daily: DailySettings = DailySettings()
+    mcp: McpServers = McpServers()
     max_concurrent: Annotated[int, number(1, 1000, whole=True)] = 16
 
 

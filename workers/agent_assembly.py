@@ -12,9 +12,11 @@ from typing import Any
 
 from engine.agents.limits import Limits
 from engine.agents.providers import Provider
+from engine.agents.servers import McpRules
 from engine.spec.tags import AGENTS
 from runners.agents.services import Services
-from workers.agents import AgentLedger, Agents, House
+from workers.agent_door import AgentLedger
+from workers.agents import Agents, House
 from workers.attempts import Attempts
 from workers.bells import Ringer
 from workers.config import WorkerConfig
@@ -52,6 +54,7 @@ class AgentSettings:
     providers: Mapping[str, Provider]
     limits: Limits
     daily: Limits
+    mcp: McpRules
     slots: int
     drain_s: float
     data_dir: Path
@@ -99,7 +102,7 @@ def assemble(
     crew = Crew(doors.ledger, presence, attempts, ringer, lease_s)
     agents = Agents(
         doors.ledger, doors.agents, Services(settings.providers), pump,
-        House(settings.limits, settings.daily),
+        House(settings.limits, settings.daily, settings.mcp),
     )  # fmt: skip
     lane = Lane(crew, slots, agents, doors.ledger.covered_by_agents)
     worker = Worker(

@@ -11,15 +11,16 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol, TypeVar, assert_never
+from typing import Any, TypeVar, assert_never
 
 from apps.agents.ledger import Opened, Opening, Parked
-from apps.jobs.ledger import Claim, Material, Report
+from apps.jobs.ledger import Material, Report
 from engine.agents import limits as budgets
 from engine.agents.dialogue import Answer, Dialogue, Question, ToolSpec
 from engine.agents.limits import Limits, Spent
 from engine.agents.moves import Act, Ask, Fail, Finish, Move, Rules, Wait, next_move
 from engine.agents.schema import schema_of
+from engine.agents.servers import McpRules
 from engine.errors import StroemError
 from engine.lifecycle import CallStatus
 from engine.masking import masker
@@ -27,8 +28,11 @@ from engine.orders import AgentWork, StepOutcome, Verdict
 from engine.spec.model import Action
 from runners.agents.errors import ModelError, Stopped
 from runners.agents.services import Services
+from runners.mcp.servers import Servers
+from workers.agent_door import AgentLedger
 from workers.attempts import Attempt, fields
 from workers.door import OUTAGES, Ledger
+from workers.errands import make_errand
 from workers.execution import CANCELLED, Ended, Performed
 from workers.rendering import Prompts, render_prompts
 from workers.reporting import LogPump, Reporter
@@ -38,36 +42,13 @@ T = TypeVar("T")
 MOST_TOLD, MOST_LINES, SHOWN = 2_000, 40, 80  # of one thing in the log of the step
 
 
-class AgentLedger(Protocol):
-    """The functions of `apps.agents.ledger`."""
-
-    def open(self, claim: Claim, opening: Opening) -> Opened | None: ...
-
-    def read(self, conversation_id: int) -> Dialogue: ...
-
-    def ask(
-        self, claim: Claim, conversation_id: int, seq: int, note: str, *, is_last: bool, model: str
-    ) -> bool: ...
-
-    def answered(
-        self, claim: Claim, conversation_id: int, seq: int, answer: Answer, masks: tuple[str, ...]
-    ) -> bool: ...
-
-    def act(
-        self, claim: Claim, dialogue: Dialogue, seq: int, limits: Limits, given: Mapping[str, Any]
-    ) -> bool: ...
-
-    def park(self, claim: Claim, conversation_id: int, left_s: float | None) -> Parked: ...
-
-    def spent_today(self) -> Spent: ...
-
-
 @dataclass(frozen=True, slots=True)
 class House:
     """What the installation allows all conversations."""
 
     limits: Limits
     daily: Limits
+    mcp: McpRules = field(default_factory=McpRules)
 
 
 @dataclass(slots=True)
@@ -81,8 +62,10 @@ class _Talk:
     reporter: Reporter
     dialogue: Dialogue
     tools: tuple[ToolSpec, ...]
+    servers: Servers
     masks: tuple[str, ...] = field(repr=False, default=())
     given: Mapping[str, Any] = field(repr=False, default_factory=dict)  # the step's input
+    told: set[tuple[int, int]] = field(default_factory=set)  # calls that the log has
 
     @property
     def left_s(self) -> float | None:
@@ -138,10 +121,11 @@ class Agents:
             reporter,
             opened.dialogue,
             opened.tools,
+            Servers(opened.servers, self._house.mcp, attempt.stop, reporter.say),
             masks,
             prompts.input,
         )
-        outcome = self._talk(talk)
+        outcome = self._talk(talk, opened)
         batches = reporter.close()
         return Performed(
             None if outcome is None else Ended(replace(said, outcome=outcome), batches)
@@ -168,9 +152,11 @@ class Agents:
 
     # One move after the other
 
-    def _talk(self, talk: _Talk) -> StepOutcome | None:
+    def _talk(self, talk: _Talk, opened: Opened) -> StepOutcome | None:
         """The outcome; None if the attempt is parked, given back or lost."""
         try:
+            if opened.must_list and not self._list(talk, opened):
+                return None
             while True:
                 reason = talk.attempt.stop.reason
                 if reason is not None:
@@ -189,6 +175,21 @@ class Agents:
             log.exception("the conversation failed", extra=fields(talk.attempt.claim))
             told = f"The process for agents failed in this step ({type(error).__name__})"
             return _failed(f"{told}; its log says more")
+        finally:
+            talk.servers.close()
+
+    def _list(self, talk: _Talk, opened: Opened) -> bool:
+        """Store what the servers of the step offer; False if the attempt is lost."""
+        self._ledger.released()  # nothing is held while they start
+        listed = {name: talk.servers.tools(name) for name in opened.servers}
+        for name, tools in listed.items():
+            talk.reporter.say(f"MCP server {name}: {len(tools)} tools")
+        offer = partial(
+            self._agents.offer, talk.attempt.claim, talk.dialogue.id, listed, talk.masks
+        )
+        found = self._sure(talk, offer)
+        talk.tools = found or ()
+        return found is not None
 
     def _stopped(self, talk: _Talk, reason: str | None) -> StepOutcome | None:
         if reason == "cancel":
@@ -207,16 +208,7 @@ class Agents:
             case Ask():
                 return self._ask(talk, move)
             case Act(seq):
-                for call in talk.dialogue.turns[-1].calls:
-                    if call.status is CallStatus.WANTED:
-                        given = json.dumps(call.arguments, ensure_ascii=False, default=str)
-                        _tell(talk, f"calls {call.tool[:SHOWN]}", given)
-                make = partial(
-                    self._agents.act, talk.attempt.claim, talk.dialogue, seq,
-                    talk.work.limits, talk.given,
-                )  # fmt: skip
-                is_ours = self._sure(talk, make)
-                return None if is_ours else NOT_OURS
+                return self._act(talk, seq)
             case Wait():
                 return self._wait(talk)
             case Finish(output):
@@ -226,6 +218,31 @@ class Agents:
                 return _failed(error, may_retry=may_retry)
             case _:
                 assert_never(move)
+
+    def _act(self, talk: _Talk, seq: int) -> StepOutcome | None:
+        for call in talk.dialogue.turns[-1].calls:
+            if call.status is CallStatus.WANTED and (seq, call.index) not in talk.told:
+                talk.told.add((seq, call.index))
+                given = json.dumps(call.arguments, ensure_ascii=False, default=str)
+                _tell(talk, f"calls {call.tool[:SHOWN]}", given)
+        claim, dialogue = talk.attempt.claim, talk.dialogue
+        make = partial(self._agents.act, claim, dialogue, seq, talk.work.limits, talk.given)
+        acted = self._sure(talk, make)
+        if acted is None:
+            return NOT_OURS
+        if acted.refusal is not None:
+            return _failed(acted.refusal, may_retry=False)
+        if acted.errand is None:
+            return None
+        self._ledger.released()  # nothing is held while the server works
+        made = make_errand(acted.errand, talk.servers, talk.attempt.stop, talk.left_s)
+        keep = partial(
+            self._agents.made, claim, dialogue.id, acted.errand.call, made.text, talk.masks,
+            ok=made.is_done,
+        )  # fmt: skip
+        if not self._sure(talk, keep):
+            return NOT_OURS
+        return None if made.trouble is None else _failed(made.trouble)
 
     def _ask(self, talk: _Talk, move: Ask) -> StepOutcome | None:
         claim, work, dialogue = talk.attempt.claim, talk.work, talk.dialogue

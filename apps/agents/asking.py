@@ -48,14 +48,14 @@ def ask(advance: Advance, row: Conversation, base: str, fence: int, call: Call) 
     """Suspend the step until people have decided about this call; returns its new fence."""
     job, node = advance.job, advance.plan.nodes[base]
     arguments = conversations.arguments_of(call)
-    tool = tools_of(node.action, job.revision_id).get(call.tool)
+    tool = tools_of(node.action, job.revision_id, row.offers).get(call.tool)
     if call.tool == ASK_USER:
         question = str(arguments.get("question", ""))[:LONGEST_QUESTION]
         message, fields = f"The agent asks:\n\n{_plain(question)}", ANSWER
     else:
         shown = json.dumps(arguments, indent=2, ensure_ascii=False, default=str)
         message = (
-            f"The agent wants to call the tool `{call.tool}`:\n\n{_plain(shown)}\n\n"
+            f"{_why(call)}:\n\n{_plain(shown)}\n\n"
             "You may change the arguments; what you leave empty stays as it is."
         )
         fields = _form(tool, arguments)
@@ -72,6 +72,16 @@ def ask(advance: Advance, row: Conversation, base: str, fence: int, call: Call) 
             {name: _hidden(field, masks) for name, field in fields.items()},
             node.action.ask_timeout,
         )
+    )
+
+
+def _why(call: Call) -> str:
+    if call.begun_at is None:
+        return f"The agent wants to call the tool `{call.tool}`"
+    return (
+        f"The agent called the tool `{call.tool}`, and its process ended before the result was"
+        " stored: the call may have had its effect. Look, then approve to make it again, or refuse"
+        " with words that tell the agent how it ended. It was called with"
     )
 
 

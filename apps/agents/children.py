@@ -31,9 +31,10 @@ def check(tool: Tool, arguments: Any) -> None:
     if not isinstance(arguments, dict):
         raise AuthorError("The arguments must be a JSON object")
     hidden = sorted(set(arguments) - set(tool.spec.schema["properties"]))
-    if hidden:
+    if hidden and not tool.server:  # a server judges for itself
         raise AuthorError(f"The tool has no arguments {', '.join(map(repr, hidden[:10]))}")
-    missing = [name for name in tool.spec.schema.get("required", ()) if name not in arguments]
+    required = tool.spec.schema.get("required", ())
+    missing = [str(name) for name in required if name not in arguments] if required else []
     if missing:
         raise AuthorError(f"The tool needs the arguments {', '.join(map(repr, missing))}")
 
@@ -79,7 +80,7 @@ def ended(child: Job) -> None:
     for call in waiting.select_related("conversation"):
         is_done = child.status == JobStatus.COMPLETED
         event = CallEventKind.DONE if is_done else CallEventKind.FAILED
-        result = str(redact(_result(child), contexts.masks_of(child)))
+        result = cut(str(redact(_result(child), contexts.masks_of(child))))
         transitions.move(call.pk, event, result=result)
         parking.wake(advance, call.conversation)
 
@@ -88,8 +89,8 @@ def _result(child: Job) -> str:
     """What the model reads: the masked output, or why there is none."""
     if child.status != JobStatus.COMPLETED:
         why = f": {child.error}" if child.error else ""
-        return cut(f"The task {child.status}{why}")
-    return cut(json.dumps(child.output, ensure_ascii=False))
+        return f"The task {child.status}{why}"
+    return json.dumps(child.output, ensure_ascii=False)
 
 
 def cut(text: str) -> str:

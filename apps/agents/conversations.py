@@ -72,8 +72,9 @@ def spent(row: Conversation, turns: Sequence[values.Turn]) -> Spent:
 
 def _call(row: Call) -> values.Call:
     return values.Call(
-        row.index, row.call_id, row.tool, arguments_of(row), CallStatus(row.status), row.result
-    )
+        row.index, row.call_id, row.tool, arguments_of(row), CallStatus(row.status), row.result,
+        row.child_job_id is not None,
+    )  # fmt: skip
 
 
 def arguments_of(row: Call) -> Any:

@@ -3,7 +3,7 @@ refuses if the attempt is no longer the caller's; every row is written before wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -11,21 +11,28 @@ from typing import Any
 from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import Now
 
-from apps.agents import asking, children, conversations, parking, transitions
+from apps.agents import acting, children, conversations, parking, transitions
+from apps.agents.acting import Acted as Acted
+from apps.agents.acting import Errand as Errand
 from apps.agents.models import Call, Conversation, Turn
 from apps.agents.parking import Parked as Parked
-from apps.agents.toolbox import Tool, tools_of
+from apps.agents.toolbox import tools_of
 from apps.jobs.database.sql import retried, storable
-from apps.jobs.flow import blueprints, contexts
+from apps.jobs.flow import blueprints
 from apps.jobs.flow.advance import advancing
 from apps.jobs.flow.redaction import redact, redact_and_seal, seal_with
 from apps.jobs.models import Job
 from apps.jobs.transitions import rows
 from apps.jobs.values import Claim
+from apps.workspaces.secrets import server_credentials
+from apps.workspaces.snapshots import definition_of
 from engine.agents.dialogue import Answer, Dialogue, ToolSpec
-from engine.agents.limits import Limits, Spent, calls_left
+from engine.agents.limits import Limits, Spent
+from engine.agents.offers import RemoteTool, offered
+from engine.agents.servers import Server, server_of
 from engine.errors import AuthorError
-from engine.lifecycle import TO_MAKE, CallEventKind, CallStatus
+from engine.lifecycle import CallEventKind
+from engine.spec.model import Action
 
 LONGEST_NAME = 200
 DAY = timedelta(days=1)
@@ -46,6 +53,8 @@ class Opening:
 class Opened:
     dialogue: Dialogue
     tools: tuple[ToolSpec, ...]
+    servers: Mapping[str, Server] = field(repr=False, default_factory=dict)
+    must_list: bool = False  # what the servers offer is not stored yet: see `offer`
 
 
 @retried
@@ -74,7 +83,9 @@ def open(claim: Claim, opening: Opening) -> Opened | None:
     Conversation.objects.filter(pk=row.pk).update(stints=F("stints") + 1, parked_fence=None)
     row.refresh_from_db()
     rows.began(claim.step_id, row.created_at)
-    return Opened(conversations.read(row), tuple(tool.spec for tool in _tools(claim).values()))
+    servers = _servers(claim)
+    must_list = bool(servers) and row.offers is None
+    return Opened(conversations.read(row), _specs(claim, row), servers, must_list)
 
 
 def read(conversation_id: int) -> Dialogue:
@@ -147,48 +158,50 @@ def _calls(conversation_id: int, seq: int, answer: Answer, masks: tuple[str, ...
 
 
 @retried
+def offer(
+    claim: Claim,
+    conversation_id: int,
+    listed: Mapping[str, Sequence[RemoteTool]],
+    masks: tuple[str, ...],
+) -> tuple[ToolSpec, ...] | None:
+    """Store the tools that the servers list, once: a server that describes them differently later
+    changes nothing. All tools of the step; None if the attempt is lost. Raises AuthorError."""
+    if not transitions.hold(claim):
+        return None
+    row = Conversation.objects.get(pk=conversation_id)
+    if row.offers is None:
+        found = redact(offered(_action(claim).tools, listed), masks)
+        row.offers = conversations.storable_json(found)
+        row.save(update_fields=["offers"])
+    return _specs(claim, row)
+
+
+@retried
 def act(
     claim: Claim, dialogue: Dialogue, seq: int, limits: Limits, given: Mapping[str, Any]
-) -> bool:
-    """Make the calls that turn `seq` wants: each is begun, or refused with words for the model. The
-    first one that people must see waits for them, and those after it, too. `given`: the step's
-    input."""
+) -> Acted | None:
+    """Make the calls that turn `seq` wants; see `acting.act`. The caller makes the errand, and
+    stores its result with `made`. None if the attempt is lost."""
     advance = advancing(claim.job_id, blueprints.load)
     if advance is None or not transitions.hold(claim):
+        return None
+    acted = acting.act(advance, claim, dialogue.id, seq, limits, dialogue.spent, given)
+    if not dialogue.has_lost_calls:
+        _progress(dialogue.id)  # a call that ends its process each time is poison
+    return acted
+
+
+@retried
+def made(
+    claim: Claim, conversation_id: int, call: int, result: str, masks: tuple[str, ...], *, ok: bool
+) -> bool:
+    """Store the result of an errand; before it is used."""
+    if not transitions.hold(claim):
         return False
-    row = Conversation.objects.get(pk=dialogue.id)
-    tools = _tools(claim)
-    left = calls_left(limits, dialogue.spent)
-    arguments = {call.index: call.arguments for call in dialogue.turns[-1].calls}
-    wanted = Call.objects.filter(conversation=row, seq=seq, status__in=TO_MAKE)
-    for call in wanted.order_by("index"):
-        if left is not None and left <= 0:
-            _refuse(call, "The limit of tool calls is reached. Answer without further calls.")
-            continue
-        try:
-            tool, said = _tool(call.tool, tools), arguments.get(call.index)
-            children.check(tool, said)
-            if call.status == CallStatus.WANTED and asking.must_ask(tool, said, given):
-                transitions.move(call.pk, CallEventKind.ASKED)
-                break
-            children.start(advance.job, row, tool, call, said)
-        except AuthorError as error:
-            _refuse(call, str(redact(str(error), contexts.masks_of(advance.job))))
-            continue
-        left = None if left is None else left - 1
-    _progress(dialogue.id)
+    event = CallEventKind.DONE if ok else CallEventKind.FAILED
+    transitions.move(call, event, result=children.cut(str(redact(result, masks))))
+    _progress(conversation_id)
     return True
-
-
-def _tool(name: str, tools: Mapping[str, Tool]) -> Tool:
-    if name not in tools:
-        there = f"There are: {', '.join(tools)}" if tools else "There are no tools"
-        raise AuthorError(f"There is no tool '{name[:80]}'. {there}.")
-    return tools[name]
-
-
-def _refuse(call: Call, why: str) -> None:
-    transitions.move(call.pk, CallEventKind.REFUSED, result=f"The call was not made: {why}")
 
 
 def park(claim: Claim, conversation_id: int, left_s: float | None) -> Parked:
@@ -211,9 +224,26 @@ def spent_today() -> Spent:
     )
 
 
-def _tools(claim: Claim) -> dict[str, Tool]:
-    action = blueprints.load(claim.blueprint_id).nodes[claim.base].action
-    return tools_of(action, claim.revision_id)
+def _action(claim: Claim) -> Action:
+    return blueprints.load(claim.blueprint_id).nodes[claim.base].action
+
+
+def _specs(claim: Claim, row: Conversation) -> tuple[ToolSpec, ...]:
+    found = tools_of(_action(claim), claim.revision_id, row.offers)
+    return tuple(tool.spec for tool in found.values())
+
+
+def _servers(claim: Claim) -> dict[str, Server]:
+    """The MCP servers of the step, with their credentials. Raises AuthorError, SecretError."""
+    names = dict.fromkeys(str(tool["mcp"]) for tool in _action(claim).tools if "mcp" in tool)
+    known = definition_of(claim.revision_id).mcp_servers if names else {}
+    for name in names:
+        if name not in known:
+            raise AuthorError(f"The workspace has no MCP server '{name}'")
+    return {
+        name: server_of(name, known[name], server_credentials(claim.revision_id, name))
+        for name in names
+    }
 
 
 def _progress(conversation_id: int) -> None:

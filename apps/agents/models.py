@@ -29,6 +29,9 @@ class Conversation(models.Model):
     model = models.CharField(max_length=200, blank=True)
     opening = models.JSONField(help_text="System prompt and prompt, secret values masked")
     opening_sealed = models.BinaryField(help_text="The same in clear, encrypted")
+    offers = models.JSONField(
+        null=True, help_text="The tools of MCP servers, as listed at the beginning"
+    )
     stints = models.SmallIntegerField(
         default=0, db_default=0, help_text="How often it was taken up since its last new row"
     )

@@ -41,7 +41,8 @@ def park(claim: Claim, conversation_id: int, left_s: float | None) -> Parked:
     if not _open_calls(row):
         return Parked.GO_ON
     pen.end_attempt(claim.attempt_id, AttemptEventKind.SUCCEEDED)
-    asked = Call.objects.filter(conversation=row, status=CallStatus.ASKED).first()
+    waiting = Call.objects.filter(conversation=row, status=CallStatus.ASKED)
+    asked = waiting.order_by("seq", "index").first()
     if asked is not None:
         fence = asking.ask(advance, row, claim.base, claim.fence, asked)
         Conversation.objects.filter(pk=row.pk).update(asked_at=Now())

@@ -18,6 +18,7 @@ UPDATE agents_conversation SET asked_at = NULL,
     waited_s = waited_s + coalesce(extract(epoch FROM clock_timestamp() - asked_at), 0)
 WHERE id = %s
 """
+UNKNOWN = "Its result was lost: it may have had its effect, and was not made again"
 
 
 def decided(advance: Advance, ruling: Ruling) -> None:
@@ -25,7 +26,8 @@ def decided(advance: Advance, ruling: Ruling) -> None:
     row = Conversation.objects.filter(step_id=ruling.step_id, parked_fence=ruling.fence).first()
     if row is None:
         return
-    call = Call.objects.filter(conversation=row, status=CallStatus.ASKED).first()
+    asked = Call.objects.filter(conversation=row, status=CallStatus.ASKED)
+    call = asked.order_by("seq", "index").first()
     if call is not None:
         _carry(advance, call, ruling)
     fetch(WAITED, (row.pk,))
@@ -38,7 +40,8 @@ def _carry(advance: Advance, call: Call, ruling: Ruling) -> None:
     if not ruling.approved:
         who = "A person refused" if ruling.by else "Nobody decided in time"
         why = f": {ruling.reason}" if ruling.reason and ruling.by else ""
-        transitions.move(call.pk, CallEventKind.REFUSED, result=f"{who}{why}. It was not made.")
+        so = "It was not made" if call.begun_at is None else UNKNOWN
+        transitions.move(call.pk, CallEventKind.REFUSED, result=f"{who}{why}. {so}.")
     elif call.tool == ASK_USER:
         answer = str(redact(str(ruling.given.get("answer", "")), masks))
         transitions.move(call.pk, CallEventKind.DONE, result=answer)

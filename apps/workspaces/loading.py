@@ -16,6 +16,10 @@ def load(tree: Tree, name: str, stored_secrets: Container[str] = ()) -> Loaded:
     """See `reading.load`."""
     given = settings.STROEM
     rules = Rules(
-        given.unsafe_templates, given.refresh.definition_mb, sops.decrypt, given.agents.providers
+        given.unsafe_templates,
+        given.refresh.definition_mb,
+        sops.decrypt,
+        given.agents.providers,
+        given.agents.mcp,
     )
     return reading.load(tree, name, stored_secrets, rules)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from apps.workspaces.errors import LIMIT, LimitError, SourceError
-from apps.workspaces.providers import unknown_providers
+from apps.workspaces.providers import refused_servers, unknown_providers
 from apps.workspaces.sources.tree import SourceFile, Tree
+from engine.agents.servers import McpRules
 from engine.spec import parser as spec
 from engine.spec.model import Loaded, Place, Problem
 
@@ -33,6 +34,7 @@ class Rules:
     definition_mb: int = 8
     decrypt: Callable[[bytes, str], bytes] = leave_locked
     providers: Collection[str] | None = None
+    mcp: McpRules | None = None  # the same
 
 
 def is_encrypted(path: str) -> bool:
@@ -74,6 +76,8 @@ def load(
         problems.append(Problem(Place(), "empty", message, "warning"))
     if loaded.workspace is not None and rules.providers is not None:
         problems += unknown_providers(loaded.workspace, rules.providers)
+    if loaded.workspace is not None and rules.mcp is not None:
+        problems += refused_servers(loaded.workspace, rules.mcp)
     found = (*problems, *loaded.problems)
     has_errors = any(problem.severity == "error" for problem in found)
     return Loaded(None if has_errors else loaded.workspace, found)

@@ -39,6 +39,8 @@ class _Known:
     secrets: dict[str, Any] = field(repr=False)
     connections: dict[str, dict[str, Any]] = field(repr=False)
     sensitive: tuple[str, ...] = field(repr=False)
+    # by MCP server: its `env`, `headers` and `auth_token`, rendered, or why they cannot be
+    servers: dict[str, dict[str, Any] | str] = field(repr=False)
 
 
 _known: dict[int, _Known] = {}
@@ -74,6 +76,14 @@ def webhook_secret(revision_id: int, trigger: str) -> str | None:
         raise SecretError(
             f"the secret of trigger '{trigger}' cannot be rendered: {error}"
         ) from None
+
+
+def server_credentials(revision: Revision | int, name: str) -> Mapping[str, Any]:
+    """`env`, `headers` and `auth_token` of an MCP server, rendered. Raises SecretError."""
+    found = _of(revision).servers.get(name, {})
+    if isinstance(found, str):
+        raise SecretError(f"MCP server '{name}': {found}")
+    return found
 
 
 def secret_values(tree: Any) -> tuple[str, ...]:
@@ -155,10 +165,36 @@ def _read(revision_id: int, version: tuple[Any, ...], now: float) -> _Known:
     secrets = resolve(needed, workspace) | over if needed else over
     connections = rendered(of_files["connections"], secrets)
     types = definition_of(revision_id).connection_types
+    servers = _rendered_servers(of_files.get("mcp_servers", {}), secrets)
     sensitive = secret_values(
-        [secrets, [_sensitive_part(values, types) for values in connections.values()]]
+        [
+            secrets,
+            [_sensitive_part(values, types) for values in connections.values()],
+            [_hidden_part(values) for values in servers.values() if isinstance(values, dict)],
+        ]
     )
-    return _Known(version, now, secrets, connections, sensitive)
+    return _Known(version, now, secrets, connections, sensitive, servers)
+
+
+def _rendered_servers(
+    servers: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, Any]
+) -> dict[str, dict[str, Any] | str]:
+    """A server that cannot be rendered concerns only those who use it."""
+    found: dict[str, dict[str, Any] | str] = {}
+    context = {"secret": secrets, "secrets": secrets}
+    for name, values in servers.items():
+        try:
+            found[name] = {key: _render(value, context) for key, value in values.items()}
+        except TemplateError as error:
+            found[name] = str(error)
+    return found
+
+
+def _hidden_part(values: Mapping[str, Any]) -> list[Any]:
+    """What nobody may see of a server's credentials."""
+    named = {**(values.get("env") or {}), **(values.get("headers") or {})}
+    sensitive = [value for key, value in named.items() if _SENSITIVE_KEY.search(key)]
+    return [sensitive, values.get("auth_token")]
 
 
 def rendered(

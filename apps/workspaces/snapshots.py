@@ -22,7 +22,7 @@ from engine.spec.model import Workspace as Definition
 
 _MOST = 200
 _PREFIX = "literal-"  # not allowed in names of stored secrets
-_MCP_PRIVATE = ("env", "auth_token")
+_MCP_PRIVATE = ("env", "auth_token", "headers")
 _known: OrderedDict[int, Definition] = OrderedDict()
 _lock = threading.Lock()
 

@@ -57,10 +57,16 @@ class Call:
     arguments: Any = field(repr=False)
     status: CallStatus = CallStatus.WANTED
     result: str = field(repr=False, default="")
+    has_child: bool = False  # a job works for it
 
     @property
     def is_open(self) -> bool:
         return self.status in OPEN_CALL
+
+    @property
+    def is_lost(self) -> bool:
+        """Begun by a process that is gone: between two moves, no call of a server is under way."""
+        return self.status is CallStatus.BEGUN and not self.has_child
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,10 @@ class Dialogue:
     turns: tuple[Turn, ...] = ()
     spent: Spent = NOTHING
     stints: int = 1
+
+    @property
+    def has_lost_calls(self) -> bool:
+        return bool(self.turns) and any(call.is_lost for call in self.turns[-1].calls)
 
 
 @dataclass(frozen=True, slots=True)

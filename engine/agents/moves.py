@@ -80,6 +80,8 @@ def next_move(dialogue: Dialogue, rules: Rules) -> Move:
         return Ask(last.seq, last.note, last.is_last)  # the answer was lost, or never came
     if last.answer.has_output or not last.calls:
         return _judge(dialogue, rules, last, last.answer)
+    if any(call.is_lost for call in last.calls):
+        return Act(last.seq)
     if any(call.status is CallStatus.ASKED for call in last.calls):
         return Wait()  # one question at a time: the other calls come after it
     if any(call.status in TO_MAKE for call in last.calls):

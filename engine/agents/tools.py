@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,15 @@ def name_of(tool: Mapping[str, Any]) -> str:
     if "task" in tool:
         return TASK_TOOL + _plain(str(tool["task"]))
     return f"{MCP_TOOL}{_plain(str(tool.get('mcp', '')))}_"
+
+
+def name_of_remote(server: str, tool: str) -> str:
+    """The name of a server's tool; one that is too long ends in a digest of it."""
+    name = name_of({"mcp": server}) + _plain(tool)
+    if len(name) <= LONGEST_TOOL_NAME:
+        return name
+    digest = hashlib.sha256(f"{server}/{tool}".encode()).hexdigest()[:8]
+    return f"{name[: LONGEST_TOOL_NAME - 9]}_{digest}"
 
 
 def _plain(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from engine.agents.limits import AT_LIMIT, MOST_TURNS, Limits
 from engine.spec.entry import Entry
 
+TOOL_FIELDS = ("task", "mcp", "only", "approval", "idempotent")
 _APPROVALS = ("always", "never")
 
 
@@ -15,7 +16,7 @@ def read_tools(entry: Entry) -> tuple[Mapping[str, Any], ...]:
     found: list[Mapping[str, Any]] = []
     for index, node in enumerate(entry.items("tools")):
         tool = Entry(node, f"{entry.subject} tool {index + 1}", entry.problems)
-        tool.refuse_unknown(("task", "mcp", "approval", "idempotent"))
+        tool.refuse_unknown(TOOL_FIELDS)
         given: dict[str, Any] = {key: tool.text(key) for key in ("task", "mcp") if tool.get(key)}
         if isinstance(node.value, dict) and len(given) != 1:
             message = f"{tool.subject} must have exactly one of 'task' and 'mcp'"
@@ -26,6 +27,8 @@ def read_tools(entry: Entry) -> tuple[Mapping[str, Any], ...]:
             given["approval"] = approval
         if tool.flag("idempotent"):
             given["idempotent"] = True
+        if tool.get("only") is not None:
+            given["only"] = list(tool.texts("only"))
         found.append({key: value for key, value in given.items() if value is not None})
     return tuple(found)
 

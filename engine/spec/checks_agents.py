@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from engine.agents.limits import MOST_TURNS
-from engine.agents.tools import LONGEST_TOOL_NAME, OUTPUT_NAME, TASK_TOOL, name_of
+from engine.agents.tools import LONGEST_TOOL_NAME, OUTPUT_NAME, TASK_TOOL, name_of, name_of_remote
 from engine.spec.draft import Draft
 from engine.spec.model import Action, Problem
 from engine.spec.problems import did_you_mean, error, shorten, warning
@@ -61,25 +63,64 @@ def check_agent_tools(draft: Draft) -> Iterator[Problem]:
                     yield error(place, "tools", message)
 
 
+def check_only(draft: Draft) -> Iterator[Problem]:
+    """`only` chooses among a server's tools."""
+    for name, subject, action in _agents(draft):
+        servers = Counter(str(tool["mcp"]) for tool in action.tools if "mcp" in tool)
+        chosen = {tool.get("mcp") for tool in action.tools if "only" in tool}
+        for index, tool in enumerate(action.tools):
+            place, what = draft.in_action(name, "tools", index), f"{subject} tool {index + 1}"
+            if "task" in tool and "only" in tool:
+                yield error(place, "tools", f"{what} has 'only', which is for MCP servers")
+            elif "only" in tool and not all(one.strip() for one in tool["only"] or [""]):
+                yield error(place, "tools", f"{what} 'only' must name at least one tool")
+            elif "only" not in tool and servers[str(tool.get("mcp"))] > 1 and tool["mcp"] in chosen:
+                message = (
+                    f"{what}: MCP server '{shorten(tool['mcp'])}' has several entries; each needs"
+                    " 'only', the tools that it means"
+                )
+                yield error(place, "tools", message)
+
+
 def check_tool_names(draft: Draft) -> Iterator[Problem]:
     """A provider takes names of at most 64 characters, each once."""
     for name, subject, action in _agents(draft):
-        known: dict[str, int] = {}
+        known: dict[str, tuple[int, str]] = {}
         for index, tool in enumerate(action.tools):
             place = draft.in_action(name, "tools", index)
-            if not str(tool.get("task") or tool.get("mcp") or "").strip():
-                continue  # reported above
-            called = name_of(tool)
-            if called in known:
-                message = f"{subject} tools {known[called] + 1} and {index + 1} are the same"
-                yield error(place, "tools", message)
-            known.setdefault(called, index)
-            if "task" in tool and len(called) > LONGEST_TOOL_NAME:
-                message = (
-                    f"{subject} tool {index + 1}: the task's name is too long for a tool, which may"
-                    f" have {LONGEST_TOOL_NAME - len(TASK_TOOL)} characters"
-                )
-                yield error(place, "tools", message)
+            for called, told in _names_of(tool):
+                other = known.setdefault(called, (index, told))
+                if other != (index, told):
+                    message = f"{subject} {_both((index, told), other, called)}"
+                    yield error(place, "tools", message)
+                if "task" in tool and len(called) > LONGEST_TOOL_NAME:
+                    message = (
+                        f"{subject} tool {index + 1}: the task's name is too long for a tool, which"
+                        f" may have {LONGEST_TOOL_NAME - len(TASK_TOOL)} characters"
+                    )
+                    yield error(place, "tools", message)
+
+
+def _names_of(tool: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each name for the model, and what it stands for. A server may have several entries if each
+    says which of its tools it means."""
+    told = str(tool.get("task") or tool.get("mcp") or "").strip()
+    if not told:
+        return  # reported above
+    if "only" not in tool:
+        yield name_of(tool), told
+    for one in dict.fromkeys(tool.get("only", ())):
+        yield name_of_remote(told, one), one
+
+
+def _both(this: tuple[int, str], other: tuple[int, str], called: str) -> str:
+    if this[1] == other[1]:
+        return f"tools {other[0] + 1} and {this[0] + 1} are the same"
+    where = f"tool {this[0] + 1}" if this[0] == other[0] else "tools"
+    return (
+        f"{where}: '{shorten(other[1])}' and '{shorten(this[1])}' have the same name for the model,"
+        f" '{called}'; leave one out, or rename it"
+    )
 
 
 def check_agent_output(draft: Draft) -> Iterator[Problem]:
@@ -127,6 +168,7 @@ def check_agent_turns(draft: Draft) -> Iterator[Problem]:
 CHECKS = (
     check_agent_limits,
     check_agent_tools,
+    check_only,
     check_tool_names,
     check_agent_output,
     check_people,

@@ -44,8 +44,6 @@ def _shown(names: list[str]) -> str:
 
 
 def _find(draft: Draft) -> Iterator[_Found]:
-    for name in draft.workspace.mcp_servers:
-        yield "MCP servers:", name, draft.at("mcp_servers", name)
     for name, _, action in draft.actions():
         code = "\n".join((action.script or "", action.cmd or ""))[:_CODE]
         key = "script" if action.script else "cmd"

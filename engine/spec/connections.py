@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +12,22 @@ from engine.spec.model import Place
 from engine.spec.problems import did_you_mean, shorten
 
 _PROPERTY_FIELDS = ("type", "required", "default", "secret", "description")
-TRANSPORTS = ("stdio", "sse")
-_MCP_FIELDS = ("transport", "command", "args", "env", "url", "auth_token", "timeout_secs")
+TRANSPORTS = ("stdio", "http", "sse")  # `sse` is Strom's name for streamable HTTP
+_OF_PROGRAMS: tuple[str, ...] = ("command", "args", "image", "env")
+_OF_ADDRESSES: tuple[str, ...] = ("url", "auth_token", "headers")
+MCP_FIELDS = ("transport", *_OF_PROGRAMS, *_OF_ADDRESSES, "timeout_secs")
+# These make a program load code of the author's: what the operator allowed would be another one.
+_LOADERS = re.compile(
+    r"PATH|HOME|IFS|ENV|BASH_ENV|(LD|DYLD)_.*|PYTHON(PATH|HOME|STARTUP|INSPECT)|NODE_(OPTIONS|PATH)"
+    r"|PERL5?(LIB|OPT)|RUBY(LIB|OPT)|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|JDK_JAVA_OPTIONS"
+    r"|(UV|PIP|NPM_CONFIG|BUN|DENO)_.*",
+    re.IGNORECASE,
+)
+
+_HEADER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}")
+_OUR_HEADERS = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "content-type", "accept"}
+)
 
 
 def read_connection_type(entry: Entry) -> Mapping[str, Mapping[str, Any]]:
@@ -70,10 +85,11 @@ def read_connection(
 
 
 def read_mcp_server(entry: Entry, place: Place) -> Mapping[str, Any]:
-    """{transport, command, args, env} or {transport, url, auth_token}, and timeout_secs."""
+    """{transport, command, args, image, env} or {transport, url, auth_token, headers}, and
+    timeout_secs."""
     if not isinstance(entry.node.value, dict):
         return {}
-    entry.refuse_unknown(_MCP_FIELDS)
+    entry.refuse_unknown(MCP_FIELDS)
     transport = entry.text("transport")
     if entry.get("transport") is None:
         message = f"{entry.subject} is missing 'transport' (expected: {', '.join(TRANSPORTS)})"
@@ -89,21 +105,24 @@ def read_mcp_server(entry: Entry, place: Place) -> Mapping[str, Any]:
         "transport": transport,
         "command": entry.text("command"),
         "args": list(entry.texts("args")),
+        "image": entry.text("image"),
         "env": entry.text_mapping("env"),
         "url": entry.text("url"),
         "auth_token": entry.text("auth_token"),
+        "headers": entry.text_mapping("headers"),
         "timeout_secs": entry.whole("timeout_secs", 1, 3600) or 30,
     }
 
 
 def _check_transport(entry: Entry, transport: str | None, place: Place) -> None:
-    needed, foreign = {
-        "stdio": ("command", ("url", "auth_token")),
-        "sse": ("url", ("command", "args", "env")),
-    }.get(transport or "", (None, ()))
-    if needed and entry.get(needed) is None:
-        message = f"{entry.subject} has transport '{transport}' but is missing '{needed}'"
-        entry.problems.error(place, "missing-field", message)
+    if transport == "stdio":
+        _check_program(entry, place)
+        foreign = _OF_ADDRESSES
+    elif transport in TRANSPORTS:
+        _check_address(entry, transport, place)
+        foreign = _OF_PROGRAMS
+    else:
+        return
     for key in foreign:
         if entry.get(key) is not None:
             message = (
@@ -111,6 +130,31 @@ def _check_transport(entry: Entry, transport: str | None, place: Place) -> None:
                 " it"
             )
             entry.problems.error(entry.at(key), "forbidden-field", message)
+
+
+def _check_program(entry: Entry, place: Place) -> None:
+    if entry.get("command") is None and entry.get("image") is None:
+        message = f"{entry.subject} has transport 'stdio' but is missing 'command'"
+        entry.problems.error(place, "missing-field", message)
+    for name in () if entry.get("image") is not None else entry.text_mapping("env"):
+        if _LOADERS.fullmatch(name):
+            message = (
+                f"{entry.subject} env '{shorten(name)}' may not be set: it decides which program"
+                " or code is loaded"
+            )
+            entry.problems.error(entry.at("env"), "env", message)
+
+
+def _check_address(entry: Entry, transport: str, place: Place) -> None:
+    if entry.get("url") is None:
+        message = f"{entry.subject} has transport '{transport}' but is missing 'url'"
+        entry.problems.error(place, "missing-field", message)
     url = entry.text("url") or ""
-    if transport == "sse" and url and not url.startswith(("http://", "https://", "{{")):
+    if url and not url.startswith(("http://", "https://")):
         entry.complain("url", f"must begin with http:// or https://, not '{shorten(url)}'", "url")
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        entry.complain("url", "must hold no user or password; use 'auth_token' or 'headers'", "url")
+    for name in entry.text_mapping("headers"):
+        if not _HEADER.fullmatch(name) or name.lower() in _OUR_HEADERS:
+            message = f"{entry.subject} header '{shorten(name)}' may not be set"
+            entry.problems.error(entry.at("headers"), "headers", message)

@@ -106,6 +106,7 @@ _OWN: Mapping[str, Schema] = {
                     "anyOf": [choice(("never", "always")), closed({"when": LOOSE}, ("when",))]
                 },
                 "idempotent": FLAG,
+                "only": TEXTS,
             }
         )
     ),
@@ -291,9 +292,11 @@ _SERVER = closed(
         "transport": {"enum": list(connections.TRANSPORTS)},
         "command": TEXT,
         "args": TEXTS,
+        "image": TEXT,
         "env": TEXT_MAPPING,
         "url": TEXT,
         "auth_token": TEXT,
+        "headers": TEXT_MAPPING,
         "timeout_secs": whole(1, 3600),
     },
     needed=("transport",),

@@ -16,7 +16,7 @@ TOP: Mapping[str, str] = {
     "connection_types": "named addresses with credentials, and their types",
     "triggers": "by name: what starts jobs without a person",
     "slurm_schedulers": "by name: how to request nodes from Slurm",
-    "mcp_servers": "by name: tools for agents; checked, but not used yet",
+    "mcp_servers": "by name: servers whose tools agents may use",
     "settings": "unsafe_templates: warn or refuse",
 }
 ACTION: Mapping[str, str] = {
@@ -69,7 +69,7 @@ ACTION: Mapping[str, str] = {
     "max_turns": "answers of one conversation: 1 to 100, 25 without it",
     "interactive": "gives the model a tool that asks people",
     "tools": (
-        "list of {task: NAME} or {mcp: NAME}, each with approval (never, always or "
+        "list of {task: NAME} or {mcp: NAME, only: [TOOL]}, each with approval (never, always or "
         "{when: TEMPLATE}) and idempotent: tools"
     ),
     "limits": "turns, tokens, cost, tool_calls, time, and at_limit: limits",

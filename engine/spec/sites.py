@@ -58,6 +58,11 @@ def _all_sites(draft: Draft) -> Iterator[Site]:
                 yield Site(
                     f"{kind} '{shorten(name)}'", "value", text, draft.at(section, name), "workspace"
                 )
+    for name, server in draft.workspace.mcp_servers.items():
+        subject = f"MCP server '{shorten(name)}'"
+        for key in ("env", "headers", "auth_token"):
+            for text in _texts(server.get(key)):
+                yield Site(subject, key, text, draft.at("mcp_servers", name, key), "workspace")
     for name in draft.workspace.triggers:
         yield from _in_trigger(draft, name)
 

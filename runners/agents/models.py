@@ -6,29 +6,23 @@ must be seen by the budgets. The library is imported with the first question.
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
-from collections.abc import Coroutine
-from concurrent.futures import CancelledError
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from engine.agents.dialogue import Answer, Question
 from engine.agents.providers import Price, Provider
 from engine.errors import PlatformError
-from runners.agents.errors import ModelError, Stopped
+from runners.agents.errors import ModelError
 from runners.agents.keys import key_of
+from runners.agents.loop import run
 from runners.base import StopSignal
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model as LibraryModel
     from pydantic_ai.providers import Provider as LibraryProvider
 
-T = TypeVar("T")
 # our name -> the library's, and what it needs beyond our own requirements
 _KINDS = {"openai": "openai-chat", "openai_compatible": "openai-chat", "gemini": "google"}
-_GRACE_S = 5.0  # for the library's own time-out to come first
 
 
 class Speaker:
@@ -47,7 +41,7 @@ class Speaker:
 
         began = time.monotonic()
         try:
-            answer = _run(wire.request(self._model, question, timeout_s), stop, timeout_s)
+            answer = run(wire.request(self._model, question, timeout_s), stop, timeout_s)
         except TimeoutError:
             raise ModelError(
                 f"{self._title} did not answer within {timeout_s:.0f} s", is_transient=True
@@ -116,29 +110,3 @@ def _anthropic(endpoint: str, key: str | None) -> LibraryProvider[Any]:
 
     client = AsyncAnthropic(api_key=key, base_url=endpoint, max_retries=0)
     return AnthropicProvider(anthropic_client=client)
-
-
-@lru_cache(maxsize=1)
-def _loop() -> asyncio.AbstractEventLoop:
-    """The one event loop of this process: the library's connections belong to it."""
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="models", daemon=True).start()
-    return loop
-
-
-def _run(work: Coroutine[Any, Any, T], stop: StopSignal, timeout_s: float) -> T:
-    """Await `work` from this thread. Raises Stopped when `stop` was set."""
-
-    async def limited() -> T:
-        return await asyncio.wait_for(work, timeout_s + _GRACE_S)
-
-    future = asyncio.run_coroutine_threadsafe(limited(), _loop())
-
-    def give_up() -> None:
-        future.cancel()
-
-    stop.on_set(give_up)
-    try:
-        return future.result()
-    except CancelledError:
-        raise Stopped from None

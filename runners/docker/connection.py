@@ -66,14 +66,14 @@ class Connection:
             )
             return str(client._result(response, True)["Id"])
 
-    def attach(self, container: str) -> FrameStream:
-        """The container's output from now on."""
+    def attach(self, container: str, *, with_input: bool = False) -> FrameStream:
+        """The container's output from now on; `with_input`: and a way into it."""
         with self.open() as client:
             # The SDK's own attach returns a socket without the bytes that its reader has already
             # buffered.
             response = client._post(
                 client._url("/containers/{0}/attach", container),
-                params={"stream": 1, "stdout": 1, "stderr": 1},
+                params={"stream": 1, "stdout": 1, "stderr": 1, "stdin": int(with_input)},
                 headers={"Connection": "Upgrade", "Upgrade": "tcp"},
                 stream=True,
             )

@@ -53,6 +53,10 @@ class FrameStream:
             if not self._fill():
                 return
 
+    def send(self, data: bytes) -> None:
+        """To the container's input, if it was attached with it."""
+        self._socket.sendall(data)
+
     def close(self) -> None:
         """End the iteration, from any thread."""
         with contextlib.suppress(OSError):

@@ -13,6 +13,7 @@ from apps.jobs import ledger
 from apps.jobs.models import Job, Step
 from engine.agents.limits import Limits
 from engine.agents.providers import Price, Provider
+from engine.agents.servers import McpRules
 from runners.agents.services import Services
 from workers.agents import Agents, House
 from workers.attempts import Attempts
@@ -37,6 +38,7 @@ class Bench:
         *,
         limits: Limits | None = None,
         daily: Limits | None = None,
+        mcp: McpRules | None = None,
         name: str = "agents",
     ) -> None:
         self.id = ledger.register(name=name, tags=TAGS, slots=4, version="test")
@@ -47,7 +49,7 @@ class Bench:
             agents_ledger,
             Services(providers(given)),
             self.pump,
-            House(limits or Limits(), daily or Limits()),
+            House(limits or Limits(), daily or Limits(), mcp or McpRules()),
         )
 
     def claim(self) -> ledger.Claim | None:
@@ -76,7 +78,7 @@ class Bench:
         count = 0
         while self.turn() is not None:
             count += 1
-            assert count < 500
+            assert count < 5_000
         return count
 
 
@@ -84,9 +86,8 @@ def step_of(job: Job, name: str = "ask") -> Step:
     return Step.objects.get(job_id=job.id, name=name)
 
 
-def known_providers(settings: Any) -> None:
+def known_providers(settings: Any, mcp: McpRules | None = None) -> None:
     """Let this installation have the providers of the local service."""
     here = {name: Provider(type=name, api_key="x") for name in ("openai", "anthropic", "opnai")}
-    settings.STROEM = replace(
-        settings.STROEM, agents=replace(settings.STROEM.agents, providers=here)
-    )
+    agents = replace(settings.STROEM.agents, providers=here, mcp=mcp or McpRules())
+    settings.STROEM = replace(settings.STROEM, agents=agents)

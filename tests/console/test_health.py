@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from apps.jobs import ledger
 from apps.workspaces import services
 from console import health
+from engine.agents.providers import Provider
+from engine.spec.tags import AGENTS
 
 UNBUILT = """
 tasks: {main: {flow: {one: {type: script, script: touch $ARTIFACTS_DIR/a}}}}
@@ -29,3 +32,29 @@ def test_settings_without_effect_are_named(settings: Any) -> None:
     settings.STROEM = replace(settings.STROEM, libraries={"common": None})
     told = [finding.sentence for finding in health._configuration() if finding.level == "warning"]
     assert told == ["the setting `libraries` has no effect: this version does not use it yet"]
+
+
+@pytest.mark.django_db
+def test_agent_steps_without_a_process_for_agents_are_named(tmp_path: Path, settings: Any) -> None:
+    (tmp_path / "flow.yaml").write_text(
+        "tasks: { t: { flow: { s: { type: agent, provider: claude, prompt: x } } } }"
+    )
+    services.import_folder("shop", tmp_path)
+
+    def told() -> list[tuple[str, str]]:
+        found = health._workers()
+        return [(one.level, one.sentence) for one in found if one.about == "agents"]
+
+    assert told() == [
+        ("warning", "no process for agents is alive, and shop has agent steps: name a provider in"
+         " `agents.providers`, and start `manage.py agents`")
+    ]  # fmt: skip
+    here = {"claude": Provider("anthropic", api_key="x")}
+    settings.STROEM = replace(
+        settings.STROEM, agents=replace(settings.STROEM.agents, providers=here)
+    )
+    assert "and shop has agent steps: start `manage.py agents`" in told()[0][1]
+
+    ledger.register(name="agents@here", tags=[AGENTS], slots=1, version="1")
+
+    assert told() == [("ok", "alive: agents@here")]

@@ -12,8 +12,12 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm" / "stroem"
-WORKLOADS = ["server", "scheduler", "worker", "migrate"]
-GIVEN = ("--set", "existingSecret=stroem")
+WORKLOADS = ["server", "scheduler", "agents", "worker", "migrate"]
+MODELS = (
+    "--set", "server.config.agents.providers.claude.type=anthropic",
+    "--set", "server.config.agents.providers.claude.api_key=${KEY}",
+)  # fmt: skip
+GIVEN = ("--set", "existingSecret=stroem", *MODELS)
 VARIANTS = {
     "defaults": GIVEN,
     "kubernetes runner": (*GIVEN, "--set", "worker.kubernetes.enabled=true,worker.kubernetes.namespace=stroem-jobs"),
@@ -34,7 +38,7 @@ VARIANTS = {
     ),
     "own secret": (
         "--set", "secretEnv.STROEM__DB__URL=postgresql://a/b,secretEnv.STROEM__BROKER__URL=redis://c",
-        "--set", "secretEnv.STROEM_KEYS=d",
+        "--set", "secretEnv.STROEM_KEYS=d", *MODELS,
     ),
 }  # fmt: skip
 

@@ -99,6 +99,19 @@ def test_the_switches_give_the_worker_its_section_its_tag_and_its_rights(tmp_pat
     assert roles == {"stroem-jobs"}
 
 
+def test_a_process_for_agents_runs_only_if_there_is_a_provider(tmp_path: Path) -> None:
+    assert "agents" not in pods(rendered("--set", "existingSecret=stroem"))
+    documents = rendered(*GIVEN, "--set", "agents.extraEnv[0].name=KEY,agents.extraEnv[0].value=k")
+    (container,) = pods(documents)["agents"]["spec"]["containers"]
+    given = {one["name"]: one for one in container["env"]}
+    assert container["args"][0] == "agents" and given["KEY"]["value"] == "k"
+    assert "STROEM_ADMIN_PASSWORD" not in given and "envFrom" not in container
+    file = tmp_path / "server-config.yaml"
+    data = only(documents, "ConfigMap", "stroem-server")["data"]
+    file.write_text(data["server-config.yaml"], encoding="utf-8")
+    assert set(config.load({"STROEM_CONFIG": str(file)}).agents.providers) == {"claude"}
+
+
 def test_a_worker_without_pods_has_no_rights_and_no_token_in_the_cluster() -> None:
     documents = rendered(*GIVEN)
     assert not [one for one in documents if one["kind"] in {"Role", "RoleBinding"}]

@@ -125,7 +125,7 @@ def composed_probe(service: str) -> str:
 
 
 @pytest.mark.helm
-@pytest.mark.parametrize("name", ["scheduler", "worker"])
+@pytest.mark.parametrize("name", ["scheduler", "agents", "worker"])
 def test_what_has_no_port_is_probed_by_files(name: str) -> None:
     (container,) = pods(rendered(*GIVEN))[name]["spec"]["containers"]
     assert {"name": "STROEM_HEALTH_DIR", "value": "/tmp/health"} in container["env"]
@@ -136,7 +136,7 @@ def test_what_has_no_port_is_probed_by_files(name: str) -> None:
         found = PROBE.fullmatch(command)
         assert found, command
         asked[kind] = found[1]
-    ready = {"scheduler": "alive", "worker": "ready"}[name]
+    ready = {"scheduler": "alive", "agents": "ready", "worker": "ready"}[name]
     assert asked == {"startup": "alive", "liveness": "alive", "readiness": ready}
 
 
@@ -152,7 +152,7 @@ def passes(command: str, folder: Path) -> bool:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("name", ["scheduler", "worker"])
+@pytest.mark.parametrize("name", ["scheduler", "agents", "worker"])
 def test_a_probe_tells_a_process_that_goes_on_from_one_that_does_not(
     name: str, tmp_path: Path, process_env: dict[str, str]
 ) -> None:
@@ -160,9 +160,14 @@ def test_a_probe_tells_a_process_that_goes_on_from_one_that_does_not(
     house = House(tmp_path, process_env | {"STROEM_HEALTH_DIR": str(folder)})
     try:
         assert not passes(probe, folder)
-        process = house.worker("probed") if name == "worker" else house.scheduler()
+        starts = {
+            "worker": lambda: house.worker("probed"),
+            "scheduler": house.scheduler,
+            "agents": lambda: house.start("agents"),
+        }
+        process = starts[name]()
         until(lambda: passes(probe, folder), within_s=60)
-        if name == "worker":
+        if name != "scheduler":
             until((folder / "ready").exists, within_s=30)
 
         process.send_signal(signal.SIGSTOP)

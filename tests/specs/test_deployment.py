@@ -66,7 +66,7 @@ def test_compose_gives_nobody_the_engine_of_the_host() -> None:
     assert COMPOSE["networks"]["back"]["internal"] is True
 
 
-@pytest.mark.parametrize("name", ["migrate", "server", "scheduler", "worker"])
+@pytest.mark.parametrize("name", ["migrate", "server", "scheduler", "agents", "worker"])
 def test_the_settings_of_a_compose_service_are_settings_that_stroem_knows(name: str) -> None:
     environ = {
         key: filled(value) for key, value in COMPOSE["services"][name]["environment"].items()
@@ -90,10 +90,23 @@ def test_the_settings_of_the_compose_worker_are_settings_that_it_knows(tmp_path:
     assert (loaded.tags, loaded.max_concurrent) == (("script",), 4)
 
 
+def test_only_the_process_for_agents_gets_the_keys_of_providers_and_only_if_it_is_asked_for() -> (
+    None
+):
+    readers = {
+        name: [one["path"] for one in service.get("env_file", ())]
+        for name, service in COMPOSE["services"].items()
+    }
+    assert [name for name, files in readers.items() if "agents-keys.env" in files] == ["agents"]
+    ours = ("migrate", "server", "scheduler", "agents", "worker")
+    assert all("agents.env" in readers[name] for name in ours)
+    assert COMPOSE["services"]["agents"]["profiles"] == ["agents"]
+
+
 def test_what_compose_starts_are_commands_that_exist() -> None:
     from django.core.management import get_commands
 
-    ours = {"migrate", "server", "scheduler", "worker"}
+    ours = {"migrate", "server", "scheduler", "agents", "worker"}
     assert {
         service["command"][0] for name, service in COMPOSE["services"].items() if name in ours
     } == ours

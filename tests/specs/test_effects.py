@@ -19,7 +19,7 @@ import yaml
 from django.test import Client
 
 from engine.slurm_script import Launch, Request, build
-from engine.spec import entry, schedulers, slurm, triggers
+from engine.spec import agents, connections, entry, schedulers, slurm, triggers
 from engine.spec.fields import ACTION_FIELDS, STEP_FIELDS, TASK_FIELDS, TOP_FIELDS
 from engine.spec.reporting import report
 from runners.docker.config import DockerConfig, NamedVolume
@@ -52,6 +52,8 @@ KEYS = {
     "slurm_scheduler": schedulers._SCHEDULER_FIELDS,
     "hook": ("action", "input"),
     "event_source": triggers.FIELDS["event_source"],
+    "mcp_server": connections.MCP_FIELDS,
+    "tool": agents.TOOL_FIELDS,
 }
 ALL = [(scope, key) for scope, keys in KEYS.items() for key in keys]
 

@@ -27,6 +27,7 @@ from apps.workspaces.models import Revision
 from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
 from apps.workspaces.snapshots import definition_of
 from engine import templating
+from engine.agents.servers import refusal, server_of
 from engine.errors import AuthorError, NotFound
 from engine.lifecycle import OPEN_JOB, JobStatus
 from engine.planner import Tally
@@ -236,9 +237,10 @@ def refuse_what_cannot_run(plan: Plan, revision_id: int) -> None:
     this installation does not have. Starting a job that cannot finish is worse than refusing it."""
     below: list[str] = []
     for name, node in plan.nodes.items():
-        lack = _lack_of(node.action)
-        if lack:
-            raise AuthorError(f"step '{name}' {lack}")
+        if node.action.type == "agent":
+            lack = _lack_of(node.action, definition_of(revision_id))
+            if lack:
+                raise AuthorError(f"step '{name}' {lack}")
         below += tasks_of(node.action)
     if below:
         _refuse_below(below, definition_of(revision_id))
@@ -252,7 +254,7 @@ def _refuse_below(tasks: list[str], workspace: Workspace) -> None:
             action = workspace.actions.get(step.action)
             if action is None:
                 continue  # from a library: starting the child reports it
-            lack = _lack_of(action)
+            lack = _lack_of(action, workspace)
             if lack:
                 raise AuthorError(
                     f"step '{step_name}' of task '{name}', which this task starts, {lack}"
@@ -269,7 +271,7 @@ def tasks_of(action: Action) -> list[str]:
     return [action.task, *called] if action.task else called
 
 
-def _lack_of(action: Action) -> str | None:
+def _lack_of(action: Action, workspace: Workspace) -> str | None:
     """Why no step with this action can run here; None if one can."""
     if action.type != "agent":
         return None
@@ -281,9 +283,11 @@ def _lack_of(action: Action) -> str | None:
             f"needs the provider '{action.provider}' of language models, which this installation"
             f" does not have{hint}; `agents.providers` names {there}"
         )
-    servers = [str(tool["mcp"]) for tool in action.tools if "mcp" in tool]
-    if servers:
-        return (
-            f"has the MCP server '{servers[0]}' as a tool, which this version cannot use; remove it"
-        )
+    for name in (str(tool["mcp"]) for tool in action.tools if "mcp" in tool):
+        given = workspace.mcp_servers.get(name)
+        if given is None:
+            return f"has the MCP server '{name}' as a tool, which the workspace does not have"
+        why = refusal(server_of(name, given, {}), settings.STROEM.agents.mcp)
+        if why is not None:
+            return f"has the MCP server '{name}' as a tool, which {why}"
     return None

@@ -16,6 +16,7 @@ from django.conf import settings
 
 from console.operator_command import OurCommand, require_database
 from engine import VERSION
+from runners.host.environment import harden
 from stroem_project.celery import app
 from stroem_project.health_files import keep_touching
 
@@ -42,7 +43,10 @@ class Command(OurCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         require_database()
+        harden()  # programs of MCP servers run as the same user
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request
+        for name in ("mcp", "client"):  # they print what servers say
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         _suit_database()
         stop, hurry = threading.Event(), threading.Event()
 
@@ -83,6 +87,7 @@ def _assemble(name: str) -> AgentProcess:
             known.providers,
             known.limits,
             Limits(tokens=known.daily.tokens, cost=known.daily.cost),
+            known.mcp,
             known.max_concurrent,
             DRAIN_S,
             settings.STROEM.data_dir,

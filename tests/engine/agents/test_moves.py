@@ -27,11 +27,20 @@ def talk(*turns: Turn, **more: Any) -> Dialogue:
 
 
 def turn(seq: int, answer: Answer | None, *statuses: CallStatus, **more: Any) -> Turn:
-    calls = tuple(Call(n, str(n), "look", {}, status) for n, status in enumerate(statuses))
+    calls = tuple(
+        Call(n, str(n), "look", {}, status, has_child=True) for n, status in enumerate(statuses)
+    )
     return Turn(seq, answer=answer, calls=calls, **more)
 
 
 WANTS = said(calls=(Wanted("1", "look", {}),), finish="tool_call")
+
+
+def test_a_call_that_nobody_makes_any_more_is_looked_at_first() -> None:
+    lost = Call(0, "0", "mcp_shop_note", {}, CallStatus.BEGUN)
+    asked = Call(1, "1", "look", {}, CallStatus.ASKED)
+
+    assert next_move(talk(Turn(1, answer=WANTS, calls=(lost, asked))), FREE) == Act(1)
 
 
 def test_a_new_conversation_begins_with_a_question() -> None:

@@ -226,7 +226,6 @@ def test_a_webhook_may_bring_fields_that_nobody_declares():
 
 UNBUILT = [
     ("tasks: { t: { flow: { s: { action: lib.deploy } } } }", "lib.deploy"),
-    ("mcp_servers: { m: { transport: stdio, command: x } }", "MCP servers: m"),
     ("actions: { a: { type: script, script: 'echo \"STATE: {}\"' } }", "state"),
     ("actions: { a: { type: script, script: 'ls $STATE_DIR' } }", "state"),
     ("actions: { a: { type: script, script: 'echo {{ state.n }}' } }", "state"),
@@ -244,15 +243,14 @@ def test_what_is_not_built_yet_is_named_in_one_warning(text: str, named: str):
 
 def test_all_that_is_not_built_is_one_warning():
     text = """
-    mcp_servers: { m: { transport: stdio, command: x } }
     tasks:
       t: { flow: { s: { type: script, script: "echo 'STATE: {}'" } } }
-      o: { flow: { s: { type: script, script: "true" } } }
-    triggers: { n: { type: event_source, task: o, target_task: t } }
+      o: { flow: { s: { type: script, script: "touch $ARTIFACTS_DIR/a" } } }
     """
     found = [problem.message for problem in load(text).problems if problem.code == "not-built"]
     assert found == [
-        "this version does not carry out MCP servers: m; state (STATE: lines, STATE_DIR): t/s"
+        "this version does not carry out state (STATE: lines, STATE_DIR): t/s; artifacts"
+        " (ARTIFACTS_DIR): o/s"
     ]
 
 

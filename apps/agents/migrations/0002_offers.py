@@ -1,0 +1,15 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [("agents", "0001_initial")]
+
+    operations = [
+        migrations.AddField(
+            model_name="conversation",
+            name="offers",
+            field=models.JSONField(
+                help_text="The tools of MCP servers, as listed at the beginning", null=True
+            ),
+        ),
+    ]
