@@ -11,7 +11,7 @@ from typing import Any
 from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import Now
 
-from apps.agents import asking, children, conversations, parking, transitions
+from apps.agents import asking, children, conversations, parking, spending, transitions
 from apps.agents.models import Call, Conversation, Turn
 from apps.agents.parking import Parked as Parked
 from apps.agents.toolbox import Tool, tools_of
@@ -124,6 +124,8 @@ def answered(
     if moved and not answer.has_output:
         Call.objects.bulk_create(_calls(conversation_id, seq, answer, masks))
     _progress(conversation_id)
+    if moved:
+        spending.note(conversation_id, usage)
     return True
 
 
