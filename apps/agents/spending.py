@@ -116,26 +116,24 @@ def together(costs: Iterable[Cost]) -> Cost:
 
 
 def costs(seen: Q, days: int, *, now: datetime, most_tasks: int = MOST_TASKS) -> Costs:
-    """Of the last `days` days, today included. `seen`: a condition on `workspace`. Two queries."""
+    """Of the last `days` days, today included. `seen`: a condition on `workspace`. Two
+    queries; one where there is nothing."""
     until = now.astimezone(UTC).date()
     since = until - timedelta(days=days - 1)
     rows = Spending.objects.filter(seen, day__gte=since, day__lte=until)
+    by_day = tuple(
+        DayCost(day, provider, _cost(*told))
+        for day, provider, *told in _summed(rows, "day", "provider").order_by("day", "provider")
+    )
+    if not by_day:
+        return Costs(since, until, (), (), has_more=False)
     dearest = _summed(rows, "workspace", "task_name").order_by(
         "-all_cost", "-all_answers", "workspace", "task_name"
     )
     tasks = [
         TaskCost(place, task, _cost(*told)) for place, task, *told in dearest[: most_tasks + 1]
     ]
-    return Costs(
-        since,
-        until,
-        tuple(
-            DayCost(day, provider, _cost(*told))
-            for day, provider, *told in _summed(rows, "day", "provider").order_by("day", "provider")
-        ),
-        tuple(tasks[:most_tasks]),
-        len(tasks) > most_tasks,
-    )
+    return Costs(since, until, by_day, tuple(tasks[:most_tasks]), len(tasks) > most_tasks)
 
 
 def _summed(rows: QuerySet[Spending], *by: str) -> Any:
