@@ -109,6 +109,7 @@ class Database:
                 for pk, name, status, begun, ended, error, retry_at in columns
             ],
             snapshots.actions_of(job),
+            [_request(row) for row in rights.open_of(job_id)],
         )  # fmt: skip
 
     def triggers(self, workspace: str | None) -> list[port.TriggerLine]:
@@ -323,6 +324,13 @@ def _operator(email: str | None, workspace: str) -> User | None:
     if not allows(role_on(user, workspace), Role.OPERATOR):
         raise InputError({"as": f"--as: {user.email} is not an operator of {workspace}"})
     return user
+
+
+def _request(row: Any) -> port.RequestLine:
+    return port.RequestLine(
+        row.step_name, rights.asked_in_words(row), row.created_at, row.deadline_at, row.about,
+        row.summary or row.message, row.given, row.min_approvals, row.asked_at,
+    )  # fmt: skip
 
 
 def _workspace_of(job_id: UUID) -> str:

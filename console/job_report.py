@@ -8,10 +8,13 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from console.port import JobLine, JobView, StepLine
+from console.port import JobLine, JobView, RequestLine, StepLine
 from console.screen import clean
 
 MOST_STEPS = 1000
+MOST_LINES = 8
+ASKS = {"question": "the agent asks: ", "call": "the agent wants to call "}
+UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 HEADER = f"{'JOB':<36}  {'STATUS':<9}  {'CREATED (UTC)':<19}  {'TOOK':>10}  TASK"
 
 
@@ -30,11 +33,13 @@ def as_lines(job: JobView) -> Iterator[str]:
     place = clean(f"{job.workspace}/{job.task_name}")
     yield f"{job.job_id}  {job.status}  {place}  {_took(job.started_at, job.completed_at)}".rstrip()
     yield from _error(job.error)
+    asked = {one.step_name: tuple(_request(one)) for one in job.requests}
     for step in job.steps[:MOST_STEPS]:
         took = _took(step.started_at, step.completed_at)
         yield f"step    {step.status:<10}  {took:>9}  {clean(step.step_name)}{_next_try(step)}"
         yield from _attempts(step)
         yield from _error(step.error)
+        yield from asked.get(step.step_name, ())
     if len(job.steps) > MOST_STEPS:
         yield f"        and {len(job.steps) - MOST_STEPS} more steps"
     for action in job.workflow_actions:
@@ -48,6 +53,21 @@ def as_json(job: JobView) -> str:
 
 def _next_try(step: StepLine) -> str:
     return f" (next try at {step.retry_at:%Y-%m-%d %H:%M:%S})" if step.retry_at else ""
+
+
+def _request(one: RequestLine) -> Iterator[str]:
+    """Who is asked, for how long, and what."""
+    waits = span((one.asked_at - one.created_at).total_seconds())
+    more = f", {one.approvals} of {one.needed} approvals given" if one.needed > 1 else ""
+    due = f", due at {one.deadline_at:%Y-%m-%d %H:%M:%S}" if one.deadline_at else ""
+    yield f"  waits for {clean(one.asked)}, asked {waits} ago{more}{due}"
+    lines = [line for line in one.message.splitlines() if line.strip()]
+    for line in lines[:MOST_LINES]:
+        yield f"          {ASKS.get(one.about, '')}{clean(line)}"
+    if len(lines) > MOST_LINES:
+        yield f"          and {len(lines) - MOST_LINES} more lines"
+    if one.about == "question":
+        yield f"          answer: approve JOB {clean(one.step_name)} --input answer=TEXT"
 
 
 def _attempts(step: StepLine) -> Iterator[str]:
@@ -86,6 +106,14 @@ def _action(action: Mapping[str, Any]) -> Iterator[str]:
             f" {clean(one['scheduler'] + ': ' + number + state + nodes)}"
         )
         yield from _error(one["error"])
+
+
+def span(seconds: float) -> str:
+    """A duration in its two largest units."""
+    for size, name, next_size, next_name in UNITS:
+        if seconds >= size:
+            return f"{seconds // size:.0f} {name} {seconds % size // next_size:.0f} {next_name}"
+    return f"{seconds:.1f} s"
 
 
 def _json(report: dict[str, Any]) -> str:

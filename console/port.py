@@ -57,6 +57,22 @@ class StepLine:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestLine:
+    """An open request of a step to people. `asked`: who may decide, in words; `message`: what it
+    is about, with secrets masked; `about`: step, or of an agent: call or question."""
+
+    step_name: str
+    asked: str
+    created_at: datetime
+    deadline_at: datetime | None
+    about: str
+    message: str
+    approvals: int
+    needed: int
+    asked_at: datetime  # the platform's clock, now
+
+
+@dataclass(frozen=True, slots=True)
 class JobView:
     """One job, with the API's names, also in its workflow actions, their runs and allocations."""
 
@@ -70,6 +86,7 @@ class JobView:
     completed_at: datetime | None
     steps: Sequence[StepLine]
     workflow_actions: Sequence[Mapping[str, Any]]
+    requests: Sequence[RequestLine] = ()
 
 
 @dataclass(frozen=True, slots=True)

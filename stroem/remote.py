@@ -71,8 +71,23 @@ class Remote:
             UUID(said["job_id"]), said["workspace"], said["task_name"], said["status"],
             said["error"], _time(said["created_at"]), _when(said["started_at"]),
             _when(said["completed_at"]), [_step(step) for step in said["steps"]],
-            [_action(action) for action in said["workflow_actions"]],
+            [_action(action) for action in said["workflow_actions"]], self._requests(said),
         )  # fmt: skip
+
+    def _requests(self, said: Mapping[str, Any]) -> list[port.RequestLine]:
+        """The open requests of a job, asked for where a step waits."""
+        if not any(step["status"] == "suspended" for step in said["steps"]):
+            return []
+        page = self._server.get("approvals", job=said["job_id"], limit=PAGE)
+        now = self._now()
+        return [
+            port.RequestLine(
+                one["step_name"], one["asked"], _time(one["created_at"]),
+                _when(one["deadline_at"]), one["about"], one["summary"] or one["message"],
+                one["approvals"], one["min_approvals"], now,
+            )
+            for one in page["items"]
+        ]  # fmt: skip
 
     def workspaces(self) -> list[port.WorkspaceLine]:
         found = [

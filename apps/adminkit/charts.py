@@ -38,6 +38,8 @@ class Bars:
     series: Sequence[Series]
     unit: str = ""
     nothing: str = "No job has ended in the last 24 hours."
+    head: str = "Hour"  # of the labels, in the table
+    least: float = 1.0  # the smallest top of the scale; below 1, parts are shown
 
     @property
     def top(self) -> float:
@@ -46,10 +48,10 @@ class Bars:
             (sum(values) for values in zip(*(one.values for one in self.series), strict=True)),
             default=0,
         )
-        size = 1.0
+        size = self.least
         while size < most:
             size *= 2 if f"{size:e}"[0] in "15" else 2.5
-        return size
+        return round(size, 6)
 
     @property
     def is_empty(self) -> bool:
@@ -60,7 +62,11 @@ class Bars:
         """(y, label) of the grid lines."""
         # no half jobs
         parts = (
-            (0.5, 1.0) if self.unit or self.top % 2 == 0 else (0.4, 0.8) if self.top > 1 else (1.0,)
+            (0.5, 1.0)
+            if self.unit or self.least < 1 or self.top % 2 == 0
+            else (0.4, 0.8)
+            if self.top > 1
+            else (1.0,)
         )
         return [(FLOOR - FLOOR * part * 0.9, f"{self.top * part:g}{self.unit}") for part in parts]
 
@@ -71,7 +77,7 @@ class Bars:
         return [
             (LEFT + width * index + width / 2, label)
             for index, label in enumerate(self.labels)
-            if index % 4 == 1
+            if index % 4 == 1 and index < len(self.labels) - 1
         ]
 
     @property

@@ -8,6 +8,7 @@ Markdown.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -27,7 +28,11 @@ from engine.errors import TemplateError
 from engine.spec.model import InputField
 
 LONGEST_QUESTION = 4_000
-ANSWER = {"answer": InputField("text", description="Your answer", required=True)}
+LONGEST_SUMMARY = 240
+# What would be obeyed instead of shown: control characters, and those that turn the direction of
+# what follows.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+ANSWER = {"answer": InputField("text", "Your answer", required=True)}
 
 
 def must_ask(tool: Tool, arguments: Any, given: Mapping[str, Any]) -> bool:
@@ -47,19 +52,11 @@ def must_ask(tool: Tool, arguments: Any, given: Mapping[str, Any]) -> bool:
 def ask(advance: Advance, row: Conversation, base: str, fence: int, call: Call) -> int:
     """Suspend the step until people have decided about this call; returns its new fence."""
     job, node = advance.job, advance.plan.nodes[base]
+    masks = contexts.masks_of(job)
     arguments = conversations.arguments_of(call)
     tool = tools_of(node.action, job.revision_id, row.offers).get(call.tool)
-    if call.tool == ASK_USER:
-        question = str(arguments.get("question", ""))[:LONGEST_QUESTION]
-        message, fields = f"The agent asks:\n\n{_plain(question)}", ANSWER
-    else:
-        shown = json.dumps(arguments, indent=2, ensure_ascii=False, default=str)
-        message = (
-            f"{_why(call)}:\n\n{_plain(shown)}\n\n"
-            "You may change the arguments; what you leave empty stays as it is."
-        )
-        fields = _form(tool, arguments)
-    masks = contexts.masks_of(job)
+    about, summary, message = _told(call, redact(arguments, masks))
+    fields = ANSWER if call.tool == ASK_USER else _form(tool, arguments)
     return ports.ask(
         Asking(
             job,
@@ -68,11 +65,28 @@ def ask(advance: Advance, row: Conversation, base: str, fence: int, call: Call) 
             row.step_id,
             row.step_name,
             fence,
-            storable(str(redact(message, masks))),
+            storable(message),
             {name: _hidden(field, masks) for name, field in fields.items()},
             node.action.ask_timeout,
+            about,
+            _line(summary),
         )
     )
+
+
+def _told(call: Call, shown: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What it is about, on one line, and in full. `shown`: the arguments without secrets."""
+    if call.tool == ASK_USER:
+        question = str(shown.get("question", ""))[:LONGEST_QUESTION]
+        return "question", question, f"The agent asks:\n\n{_plain(question)}"
+    short, long = (
+        json.dumps(shown, indent=indent, ensure_ascii=False, default=str) for indent in (None, 2)
+    )
+    message = (
+        f"{_why(call)}:\n\n{_plain(long)}\n\n"
+        "You may change the arguments; what you leave empty stays as it is."
+    )
+    return "call", f"{call.tool} {short}", message
 
 
 def _why(call: Call) -> str:
@@ -87,7 +101,19 @@ def _why(call: Call) -> str:
 
 def _plain(text: str) -> str:
     """As an indented block, in which Markdown means nothing."""
-    return "\n".join(f"    {line}" for line in text.splitlines())
+    return "\n".join(f"    {line}" for line in seen(text).splitlines())
+
+
+def _line(text: str) -> str:
+    """On one line, cut."""
+    line = " ".join(seen(storable(text)).split())
+    return line if len(line) <= LONGEST_SUMMARY else f"{line[:LONGEST_SUMMARY]} …"
+
+
+def seen(text: str) -> str:
+    """The text with characters that nobody would see written out as in JSON."""
+    plain = text.replace("\r\n", "\n")
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", plain)
 
 
 def _form(tool: Tool | None, arguments: Mapping[str, Any]) -> dict[str, InputField]:

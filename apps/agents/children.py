@@ -80,13 +80,15 @@ def ended(child: Job) -> None:
     for call in waiting.select_related("conversation"):
         is_done = child.status == JobStatus.COMPLETED
         event = CallEventKind.DONE if is_done else CallEventKind.FAILED
-        result = cut(str(redact(_result(child), contexts.masks_of(child))))
+        # The model may have passed on what only the parent knows to be secret.
+        masks = (*contexts.masks_of(child), *contexts.masks_of(advance.job))
+        result = cut(str(redact(_result(child), masks)))
         transitions.move(call.pk, event, result=result)
         parking.wake(advance, call.conversation)
 
 
 def _result(child: Job) -> str:
-    """What the model reads: the masked output, or why there is none."""
+    """The output, or why there is none."""
     if child.status != JobStatus.COMPLETED:
         why = f": {child.error}" if child.error else ""
         return f"The task {child.status}{why}"

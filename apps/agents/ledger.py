@@ -11,7 +11,7 @@ from typing import Any
 from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import Now
 
-from apps.agents import acting, children, conversations, parking, transitions
+from apps.agents import acting, children, conversations, parking, spending, transitions
 from apps.agents.acting import Acted as Acted
 from apps.agents.acting import Errand as Errand
 from apps.agents.models import Call, Conversation, Turn
@@ -135,6 +135,8 @@ def answered(
     if moved and not answer.has_output:
         Call.objects.bulk_create(_calls(conversation_id, seq, answer, masks))
     _progress(conversation_id)
+    if moved:
+        spending.note(conversation_id, usage)
     return True
 
 

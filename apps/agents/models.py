@@ -138,3 +138,28 @@ class Call(models.Model):
 
     def __str__(self) -> str:
         return self.tool
+
+
+class Spending(models.Model):
+    """What the answers of one day took, by task and provider. It outlives the conversations."""
+
+    day = models.DateField(help_text="In UTC")
+    workspace = models.CharField(max_length=100)
+    task_name = models.CharField(max_length=300)
+    provider = models.CharField(max_length=200)
+    answers = models.BigIntegerField()
+    unpriced = models.BigIntegerField(help_text="Answers whose cost is not known")
+    tokens_in = models.BigIntegerField()
+    tokens_out = models.BigIntegerField()
+    cached = models.BigIntegerField()
+    cost = models.DecimalField(max_digits=20, decimal_places=8, help_text="US dollars")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["day", "workspace", "task_name", "provider"], name="agents_spending_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day}: {self.task_name}, {self.provider}"

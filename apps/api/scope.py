@@ -9,7 +9,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from rest_framework.exceptions import ParseError
 
 from apps.accounts.grants import Person, allows, role_on, signed_in, visible
@@ -82,6 +82,13 @@ def job(
 
 def steps(user: Person) -> QuerySet[Step]:
     return Step.objects.filter(visible(user, "job__workspace__name"))
+
+
+def spending(user: Person, workspace_name: str | None) -> Q:
+    """A condition for what agents have cost, everywhere or in one workspace. Raises NotFound."""
+    if workspace_name is None:
+        return visible(user, "workspace")
+    return Q(workspace=workspace(user, workspace_name).name)
 
 
 def triggers(user: Person) -> QuerySet[Trigger]:

@@ -5,6 +5,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from apps.api.errors import not_found
 from apps.api.views import (
+    agents,
     approvals,
     auth,
     connections,
@@ -79,6 +80,7 @@ urlpatterns = [
     path("api/jobs/<str:job>/news", news.NewsView.as_view()),
     path("api/jobs/<str:job>/logs", jobs.LogsView.as_view()),
     path("api/jobs/<str:job>/steps/<str:step>/logs", jobs.StepLogsView.as_view()),
+    path("api/jobs/<str:job>/steps/<str:step>/transcript", agents.TranscriptView.as_view()),
     path("api/jobs/<str:job>/workflow-actions", workflow_actions.ActionsView.as_view()),
     path(
         "api/jobs/<str:job>/workflow-actions/<str:action>/logs",
@@ -90,6 +92,7 @@ urlpatterns = [
     path("api/jobs/<str:job>/steps/<str:step>/delegate", approvals.DelegateView.as_view()),
     path("api/jobs/<str:job>/steps/<str:step>/link", approvals.LinkView.as_view()),
     path("api/approvals", approvals.InboxView.as_view()),
+    path("api/agents/costs", agents.CostsView.as_view()),
     path("api/stats", jobs.StatsView.as_view()),
     path("api/workers", workers.WorkersView.as_view()),
     path("api/workers/<str:worker>", workers.WorkerView.as_view()),

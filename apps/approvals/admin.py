@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import URLPattern, path, reverse
@@ -38,10 +38,25 @@ from engine.errors import InputError, NotFound, StroemError
 from engine.lifecycle import RequestStatus, StepStatus
 
 MOST_RECORDS = 200
-DONE = {
-    RequestStatus.APPROVED: "Approved: the job continues.",
-    RequestStatus.REJECTED: "Rejected: the step has failed with your reason.",
-    StepStatus.SUSPENDED: "Your approval counts; more are needed.",
+MOST_CALLS = 10  # banners on a job's page
+COUNTED = "Your approval counts; more are needed."
+REFUSED = "Refused: the agent reads your reason and goes on."
+DONE = {  # by what the request is about, and its status then
+    "step": {
+        RequestStatus.APPROVED: "Approved: the job continues.",
+        RequestStatus.REJECTED: "Rejected: the step has failed with your reason.",
+        StepStatus.SUSPENDED: COUNTED,
+    },
+    "call": {
+        RequestStatus.APPROVED: "Approved: the agent makes the call.",
+        RequestStatus.REJECTED: REFUSED,
+        StepStatus.SUSPENDED: COUNTED,
+    },
+    "question": {
+        RequestStatus.APPROVED: "Answered: the agent goes on.",
+        RequestStatus.REJECTED: REFUSED,
+        StepStatus.SUSPENDED: COUNTED,
+    },
 }
 
 
@@ -161,7 +176,7 @@ class ApprovalRequestAdmin(ScopedAdmin[ApprovalRequest]):
             page_of(row.pk),
             row.task_name,
             row.step_name,
-            first_line(row.message)[:160],
+            (row.told or first_line(row.message))[:160],
         )
 
     @admin.display(description="workspace")
@@ -289,7 +304,9 @@ def decide_view(request: HttpRequest, request_id: int) -> HttpResponse:
     except StroemError as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, DONE[decided.status])
+        messages.success(request, DONE[found.about][decided.status])
+        if request.POST.get("back") == "job":
+            return redirect(f"{job_url(found.job_id)}#step={found.step_id}")
     return redirect(page_of(found.pk))
 
 
@@ -323,10 +340,10 @@ def _try(
 
 
 def step_panel(request: HttpRequest, job: Any, step: Any) -> dict[str, Any] | None:
-    """Job page: a link from an approval step to its request."""
-    if step.kind != "approval":
+    """Job page: links from a step to its requests, the newest first."""
+    if step.kind not in services.ASKING_KINDS:
         return None
-    rows = _told(ApprovalRequest.objects.filter(step_id=step.pk).order_by("-fence"))
+    rows = _told(ApprovalRequest.objects.filter(step_id=step.pk).order_by("-fence")[:MOST_CALLS])
     return {"requests": rows, "job": job_url(job.pk)} if rows else None
 
 
@@ -337,9 +354,26 @@ def inbox_panel(request: HttpRequest) -> dict[str, Any]:
 
 
 def job_panel(request: HttpRequest, job: Any) -> dict[str, Any] | None:
-    """Job page: its requests."""
-    rows = _told(ApprovalRequest.objects.filter(job_id=job.pk).order_by("id")[:100])
-    return {"requests": rows} if rows else None
+    """Job page: its requests, open ones first; an agent's question can be answered there."""
+    newest = F("closed_at").desc(nulls_first=True), "-id"
+    rows = _told(ApprovalRequest.objects.filter(job_id=job.pk).order_by(*newest)[:100])
+    if not rows:
+        return None
+    calls = [row for row in rows if row[0].is_open]
+    return {
+        "requests": rows,
+        "calls": [(*row, _may_answer(request, row[0])) for row in calls[:MOST_CALLS]],
+        "more_calls": len(calls) - MOST_CALLS,
+        "job": job.pk,
+    }
+
+
+def _may_answer(request: HttpRequest, found: ApprovalRequest) -> bool:
+    """Whether this is a question to the user, with one field for the answer."""
+    user = signed_in(request.user)
+    if not found.is_question or any(vote.user_id == user.pk for vote in found.votes.all()):
+        return False
+    return rights.right_to_decide(user, found) is not None
 
 
 def _told(rows: QuerySet[ApprovalRequest]) -> list[tuple[ApprovalRequest, str]]:

@@ -34,6 +34,20 @@ class ApprovalRequest(models.Model):
     fields = models.JSONField(
         default=dict, help_text="The form: what the approver is asked to fill in, by name"
     )
+    about = models.CharField(
+        max_length=10,
+        choices=[(each, each) for each in ("step", "call", "question")],
+        default="step",
+        db_default="step",
+        help_text="The step itself, or of an agent: a tool call, or a question",
+    )
+    summary = models.CharField(
+        max_length=300,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Of an agent: what it asks, on one line",
+    )
     digest = models.CharField(
         max_length=64, help_text="Of what was shown; who names another one is refused"
     )
@@ -103,6 +117,22 @@ class ApprovalRequest(models.Model):
     @property
     def is_open(self) -> bool:
         return self.status == RequestStatus.OPEN
+
+    @property
+    def is_question(self) -> bool:
+        """Whether an agent wants to be told something, rather than be allowed something."""
+        return self.about == "question"
+
+    @property
+    def is_of_agent(self) -> bool:
+        return self.about != "step"
+
+    @property
+    def told(self) -> str:
+        """What an agent asks, on one line; empty for an approval step."""
+        return {"question": "The agent asks: ", "call": "The agent wants to call "}.get(
+            self.about, ""
+        ) + self.summary
 
     @property
     def given(self) -> int:

@@ -73,8 +73,11 @@ def _send(notice: Notice, receivers: Iterable[User]) -> None:
 def _message(notice: Notice, user: User) -> EmailMessage:
     request = notice.request
     where = f"{request.workspace.name}: {request.task_name}, step {request.step_name}"
+    opening = OPENINGS[Notice.Kind(notice.kind)]
+    if request.is_question:
+        opening = opening.replace("approval", "answer")
     lines = [
-        f"{OPENINGS[Notice.Kind(notice.kind)]}: {where}.",
+        f"{opening}: {where}.",
         "",
         request.message,
         "",

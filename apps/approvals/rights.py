@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
+from uuid import UUID
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models.functions import Now
 
 from apps.accounts.grants import RANK, Person, allows, role_on, visible
 from apps.accounts.models import Role, User, WorkspaceGrant
@@ -166,6 +168,14 @@ def waiting_for(user: Person) -> QuerySet[ApprovalRequest]:
         visible(user, "workspace__name"), status=RequestStatus.OPEN
     )
     return visibly_open.filter(_asks(user)).exclude(_is_kept_from(user)).filter(~_has_voted(user))
+
+
+def open_of(job_id: UUID) -> QuerySet[ApprovalRequest]:
+    """The open requests of a job, whoever may decide them, oldest first, with their votes;
+    `asked_at` is now."""
+    rows = ApprovalRequest.objects.filter(job_id=job_id, status=RequestStatus.OPEN)
+    known = rows.select_related("workspace").prefetch_related("votes").annotate(asked_at=Now())
+    return known.order_by("created_at", "id")
 
 
 def _asks(user: User) -> Q:

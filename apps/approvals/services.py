@@ -35,6 +35,7 @@ from engine.errors import AuthorError, Conflict, NotFound, PlatformError, Stroem
 from engine.lifecycle import RequestEventKind, RequestStatus, StepEventKind, StepStatus
 
 OWN_KIND = "approval"  # of steps that end with a decision
+ASKING_KINDS = (OWN_KIND, "agent")
 REJECTED = "Approval rejected"
 LONGEST_REASON = 4096  # bytes
 NOT_ASKED_YET = (StepStatus.PENDING, StepStatus.READY, StepStatus.RUNNING, StepStatus.SKIPPED)
@@ -101,7 +102,7 @@ def request_of(job_id: UUID, step_name: str) -> ApprovalRequest:
     step = named.first() if "\x00" not in step_name else None
     if step is None:
         raise NotFound("Step not found")
-    if step.kind not in ("approval", "agent"):
+    if step.kind not in ASKING_KINDS:
         raise Conflict(f"Step '{step.name}' is not an approval or agent step (type: {step.kind})")
     requests = ApprovalRequest.objects.filter(step_id=step.pk, fence=step.fence)
     found = requests.select_related("workspace").first()

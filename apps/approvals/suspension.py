@@ -112,6 +112,8 @@ def _request(asking: Asking, since: datetime) -> ApprovalRequest:
         step_name=asking.step_name,
         message=message,
         fields=fields,
+        about=asking.about,
+        summary=asking.summary,
         digest=hashlib.sha256(json.dumps(shown_to_people, sort_keys=True).encode()).hexdigest(),
         users=users,
         groups=groups,

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 
 from apps.accounts import throttles, tokens
+from apps.agents import spending
 from apps.agents import sweeps as agents
 from apps.approvals import notices
 from apps.approvals import reminders as approvals
@@ -84,8 +85,17 @@ def tidy() -> None:
 
 
 def expire() -> None:
-    """Remove what `retention` no longer keeps: jobs with their logs, and workers that are gone."""
-    _run([retention.remove_old_jobs, _remove_old_workers, partitions.expire, upkeep.forget_old])
+    """Remove what `retention` no longer keeps: jobs with their logs, workers that are gone, old
+    costs."""
+    _run(
+        [
+            retention.remove_old_jobs,
+            _remove_old_workers,
+            partitions.expire,
+            upkeep.forget_old,
+            spending.forget_old,
+        ]
+    )
 
 
 def _remove_old_workers() -> None:

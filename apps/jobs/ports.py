@@ -65,6 +65,8 @@ class Asking:
     message: str
     fields: Mapping[str, InputField]
     time_out: Duration | None = None
+    about: str = "step"  # or "call", "question": of an agent
+    summary: str = ""  # what an agent asks, on one line, without secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,7 @@ class Caller(Protocol):
         """A child that it may wait for has ended; safe to repeat. Opens its own transaction."""
 
 
+ProgressReader = Callable[[Sequence[int]], dict[int, str]]
 RulingHandler = Callable[[Any, Ruling], None]  # with the advance of the locked job
 StepHandler = Callable[[Dispatch], None]
 EndHandler = Callable[[Job, Plan], None]
@@ -165,6 +168,7 @@ _suspensions: dict[str, SuspensionHandler] = {}
 _cancels: dict[str, CancelHandler] = {}
 _removals: dict[str, RemovalHandler] = {}
 _beside: dict[str, Beside] = {}
+_progress: dict[str, ProgressReader] = {}
 UNITS = tuple(kind for kind in OwnerKind if kind is not OwnerKind.STEP)
 REQUIRED = {"step": ("task", "approval"), "end": ("hooks", "triggers")}
 
@@ -256,6 +260,24 @@ def on_removal(name: str, handler: RemovalHandler) -> None:
 def on_page(name: str, beside: Beside) -> None:
     """Register what pages show beside the steps of a job with workflow actions."""
     _beside[name] = beside
+
+
+def on_progress(kind: str, reader: ProgressReader) -> None:
+    """Register what tells how far steps of `kind` have got inside: by id a mark, which differs
+    after each move that is no move of the step."""
+    _progress[kind] = reader
+
+
+def has_progress(kind: str) -> bool:
+    return kind in _progress
+
+
+def progress(step_ids: Sequence[int]) -> dict[int, str]:
+    """The marks of those of these steps that have one."""
+    found: dict[int, str] = {}
+    for reader in _progress.values():
+        found |= reader(step_ids)
+    return found
 
 
 def step_handler(kind: str) -> StepHandler | None:

@@ -32,11 +32,15 @@ FOR_GUIDES = {
     "approve": "approve.png",
     "actions": "actions.png",
     "decisions": "decisions.png",
+    "agent-turn": "agent.png",
+    "agent-waits": "agent-waits.png",
+    "agent-costs": "agent-costs.png",
     "trigger": "trigger.png",
 }
 
 
 HEIGHTS = {("dashboard", "light"): 1000, ("dashboard", "dark"): 1000}  # down to the charts
+PARTS = {"agent-costs": ".st-panel:has(.st-costs)"}  # all that a guide shows of the page
 # on a phone the account menu is inside the side bar
 ONLY_ON = {"account": ("light", "dark"), "side-bar": ("phone",)}
 # everything else as root or anonymously
@@ -190,7 +194,8 @@ def photograph(stage: object, only: list[str]) -> list[Path]:
                 made.append(path)
                 if look == "light" and name in FOR_GUIDES:
                     made.append(IMAGES / FOR_GUIDES[name])
-                    page.screenshot(path=made[-1])
+                    shown = page.locator(PARTS[name]) if name in PARTS else page
+                    shown.screenshot(path=made[-1])
             context.close()
         chromium.close()
     return made
@@ -237,9 +242,12 @@ def prepared(stage: Stage) -> Seen:
 
 def addresses(stage: Stage, seen: Seen) -> dict[str, Scene]:
     """Every page by name: its address, and what to click on it."""
+    from tests.browser import agent_scene
+
     return {
         **PLAIN,
         **_of_triggers(stage),
+        **agent_scene.addresses(stage),
         **_of_work(seen),
         **_of_decisions(seen),
         **_of_settings(stage),

@@ -108,6 +108,21 @@ def entries(value: Any) -> list[tuple[str, Any]] | None:
 
 
 @register.filter
+def dollars(amount: float) -> str:
+    """With digits enough to tell it from nothing."""
+    return f"${amount:,.2f}" if amount >= 0.1 or amount == 0 else f"${amount:.4f}"
+
+
+@register.filter
+def tokens(count: int) -> str:
+    """A large number in short."""
+    for size, name in ((1_000_000, "M"), (1_000, "k")):
+        if count >= size:
+            return f"{count / size:.1f}{name}"
+    return str(count)
+
+
+@register.filter
 def words(value: str) -> str:
     """An internal name as words."""
     return value.replace("_", " ")

@@ -87,11 +87,18 @@ class ApprovalShape(Shape[ApprovalRequest]):
     task_name = serializers.CharField()
     step_name = serializers.CharField()
     status = serializers.ChoiceField([status.value for status in RequestStatus])
+    about = serializers.ChoiceField(
+        ["step", "call", "question"],
+        help_text="The step itself, or of an agent: a tool call, or a question",
+    )
+    summary = TextOrNull(help_text="Of an agent: what it asks, on one line")
     message = serializers.CharField()
     fields = serializers.DictField(child=FormFieldShape())  # type: ignore[assignment]  # of DRF, too
     digest = serializers.CharField()
     users = serializers.ListField(child=serializers.CharField())
     groups = serializers.ListField(child=serializers.CharField())
+    asked = serializers.SerializerMethodField(help_text="Who may decide, in words")
+    approvals = serializers.IntegerField(source="given", help_text="Given so far")
     min_approvals = serializers.IntegerField()
     separation = serializers.BooleanField()
     created_at = serializers.DateTimeField()
@@ -99,6 +106,9 @@ class ApprovalShape(Shape[ApprovalRequest]):
     closed_at = serializers.DateTimeField(allow_null=True)
     closed_by = TextOrNull()
     reason = TextOrNull()
+
+    def get_asked(self, row: ApprovalRequest) -> str:
+        return rights.asked_in_words(row)
 
 
 class ApprovalPage(Shape[Values]):

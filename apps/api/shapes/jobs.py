@@ -116,6 +116,7 @@ class StepRow:
     step: Step
     node: Node | None
     attempts: list[Try]
+    form: dict[str, InputField] | None = None  # of an agent that waits for a person
 
     @property
     def failures(self) -> list[Attempt]:
@@ -161,7 +162,7 @@ class StepRow:
     @property
     def approval_fields(self) -> dict[str, InputField] | None:
         if self.node is None or self.step.kind != "approval":
-            return None
+            return self.form
         return dict(self.node.action.input)
 
     @property

@@ -5,6 +5,8 @@ Reading a request needs the role viewer. The request says who may decide; the se
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -34,18 +36,23 @@ _ERRORS = {403: ErrorShape, 404: ErrorShape, 409: ErrorShape}
 
 
 class InboxView(ApiView):
-    """Open requests that wait for the caller, oldest first."""
+    """Open requests that wait for the caller, oldest first; with `job`, those of this job, whoever
+    may decide them."""
 
-    query = PAGE
+    query = (*PAGE, "job")
 
     @extend_schema(
         operation_id="approvals_list",
-        parameters=_PAGE,
-        responses={200: ApprovalPage, 400: ErrorShape},
+        parameters=[*_PAGE, OpenApiParameter("job", UUID)],
+        responses={200: ApprovalPage, 400: ErrorShape, 404: ErrorShape},
     )
     def get(self, request: Request) -> Response:
-        found = rights.waiting_for(request.user)
-        rows = found.select_related("workspace").order_by("created_at", "id")[window(request)]
+        if job := request.query_params.get("job"):
+            found = rights.open_of(scope.job(request.user, job).pk)
+        else:
+            found = rights.waiting_for(request.user)
+        known = found.select_related("workspace").prefetch_related("votes")
+        rows = known.order_by("created_at", "id")[window(request)]
         return answer(ApprovalPage, {"items": rows, "total": found.count()})
 
 

@@ -21,10 +21,13 @@ from apps.api.paging import window
 from apps.api.shapes.base import ErrorShape, answer
 from apps.api.shapes.jobs import StepPage, StepRow, Try
 from apps.api.views.base import ApiView
+from apps.approvals.answers import fields_of
+from apps.approvals.models import ApprovalRequest
 from apps.fleet.models import Worker
 from apps.jobs.flow import blueprints
 from apps.jobs.models import Attempt, Job, Step
-from engine.lifecycle import StepStatus
+from engine.lifecycle import RequestStatus, StepStatus
+from engine.spec.model import InputField
 
 BATCH = 500
 LARGE = ("output_sealed", "loop_item", "dependents")
@@ -99,7 +102,22 @@ def _cursor(step: Step) -> str:
 def _rows(job: Job, steps: list[Step]) -> list[StepRow]:
     plan = blueprints.load(job.blueprint_id)
     tries = _tries([step.pk for step in steps if step.fence > 1 or step.retry_at])
-    return [StepRow(step, plan.nodes.get(step.base), tries[step.pk]) for step in steps]
+    forms = _forms(steps)
+    return [
+        StepRow(step, plan.nodes.get(step.base), tries[step.pk], forms.get(step.pk))
+        for step in steps
+    ]
+
+
+def _forms(steps: list[Step]) -> dict[int, dict[str, InputField]]:
+    """What agents that wait for a person ask to fill in."""
+    waiting = [
+        step.pk for step in steps if step.kind == "agent" and step.status == StepStatus.SUSPENDED
+    ]
+    if not waiting:
+        return {}
+    rows = ApprovalRequest.objects.filter(step_id__in=waiting, status=RequestStatus.OPEN)
+    return {row.step_id: dict(fields_of(row)) for row in rows}
 
 
 def _tries(step_ids: list[int]) -> defaultdict[int, list[Try]]:

@@ -44,15 +44,19 @@ JOB_FIELDS = (
 
 @dataclass(eq=False)
 class Reader:
-    """One open page: what it wants of its job, and the events queued for it."""
+    """One open page: what it wants of its job, and the events queued for it. `inside`: the step
+    whose progress it shows, beyond the moves of the step; 0 for none."""
 
     job_id: UUID
     choice: Choice | None
+    inside: int = 0
     waiting: asyncio.Queue[Item] = field(default_factory=lambda: asyncio.Queue(MOST_WAITING))
     is_lost: bool = False
 
     def give(self, item: Item) -> None:
         if isinstance(item.of, Chunk) and (self.choice is None or not self.choice.wants(item.of)):
+            return
+        if item.inside and item.inside != self.inside:
             return
         try:
             self.waiting.put_nowait(item)
@@ -67,6 +71,7 @@ class Item:
     text: str
     of: Chunk | None
     is_over: bool = False
+    inside: int = 0  # only for those who show the progress of this step
 
 
 class Hub:
@@ -75,6 +80,7 @@ class Hub:
     def __init__(self) -> None:
         self.readers: dict[UUID, set[Reader]] = {}
         self.watches: dict[UUID, tails.Watch] = {}
+        self.marks: dict[int, str] = {}  # of the steps whose progress is shown
         self.told: set[UUID] = set()  # jobs whose lines the last look read
         # what readers know of what runs beside the steps
         self.beside: dict[UUID, list[dict[str, Any]]] = {}
@@ -103,7 +109,13 @@ class Hub:
                     for job_id, readers in self.readers.items()
                     if any(reader.choice for reader in readers)
                 }
-                items = await off_loop(self._look, set(self.readers), with_logs)
+                inside = {
+                    reader.inside: job_id
+                    for job_id, readers in self.readers.items()
+                    for reader in readers
+                    if reader.inside
+                }
+                items = await off_loop(self._look, set(self.readers), with_logs, inside)
             except DatabaseError as error:
                 log.warning("cannot update live pages: %s", str(error).strip().splitlines()[:1])
                 await asyncio.sleep(PAUSE_AFTER_ERROR_S)
@@ -115,8 +127,11 @@ class Hub:
             moved = now if items else moved
             await asyncio.sleep(pause_after(now - began, still_s=now - moved))
         self.watches.clear()
+        self.marks.clear()
 
-    def _look(self, job_ids: set[UUID], with_logs: set[UUID]) -> list[tuple[UUID, Item]]:
+    def _look(
+        self, job_ids: set[UUID], with_logs: set[UUID], inside: dict[int, UUID]
+    ) -> list[tuple[UUID, Item]]:
         for gone in self.watches.keys() - job_ids:
             del self.watches[gone]
             self.beside.pop(gone, None)
@@ -135,7 +150,16 @@ class Hub:
         items += [
             (chunk.job_id, log_item(chunk)) for news in found.values() for chunk in news.chunks
         ]
-        return items
+        return items + self._progress(inside)
+
+    def _progress(self, inside: dict[int, UUID]) -> list[tuple[UUID, Item]]:
+        """What moved inside these steps; no query without any."""
+        known, self.marks = self.marks, ports.progress(list(inside)) if inside else {}
+        return [
+            (inside[step_id], progress_item(step_id, mark))
+            for step_id, mark in self.marks.items()
+            if known.get(step_id) != mark
+        ]
 
 
 def pause_after(took_s: float, *, still_s: float) -> float:
@@ -240,6 +264,11 @@ def log_item(chunk: Chunk) -> Item:
         f' "lines": {lines}}}\n\n'
     )
     return Item(text, chunk)
+
+
+def progress_item(step_id: int, mark: str) -> Item:
+    content = {"step": step_id, "mark": mark}
+    return Item(event("progress", content), None, inside=step_id)
 
 
 def event(name: str, content: Any) -> str:

@@ -23,7 +23,17 @@ from apps.jobs import ports
 from apps.jobs.log import tails
 from apps.jobs.log.cursors import EVERYTHING, SETTLED_S, Choice, Chunk, Whose
 from apps.jobs.models import Attempt, Job, Step, Unit
-from apps.jobs.pages.hub import JOB_FIELDS, Item, Reader, event, hub, log_item, off_loop, state_item
+from apps.jobs.pages.hub import (
+    JOB_FIELDS,
+    Item,
+    Reader,
+    event,
+    hub,
+    log_item,
+    off_loop,
+    progress_item,
+    state_item,
+)
 
 CHECK_EVERY_S = 60.0
 KEEP_ALIVE_S = 15.0
@@ -41,6 +51,7 @@ class Ticket:
     session_key: str
     job: Job
     choice: Choice | None
+    inside: int = 0  # the step, if it moves inside
 
 
 async def stream(request: HttpRequest, job_id: UUID) -> HttpResponse | StreamingHttpResponse:
@@ -85,7 +96,19 @@ def admit(request: HttpRequest, job_id: UUID, wanted: str) -> Ticket:
     )
     if job is None or role_on(request.user, job.workspace.name) is None:
         raise Http404
-    return Ticket(request.session.session_key or "", job, _choice(job, wanted))
+    key = request.session.session_key or ""
+    if wanted.isascii() and wanted.isdigit():
+        return Ticket(key, job, *_of_step(job, wanted))
+    return Ticket(key, job, _choice(job, wanted))
+
+
+def _of_step(job: Job, wanted: str) -> tuple[Choice, int]:
+    """Its lines, and its id if there is more to it than its moves."""
+    rows = Step.objects.filter(pk=int(wanted), job_id=job.pk) if len(wanted) <= 18 else None
+    kind = None if rows is None else rows.values_list("kind", flat=True).first()
+    if kind is None:
+        raise Http404
+    return Choice.of(Whose.STEP, int(wanted)), int(wanted) if ports.has_progress(kind) else 0
 
 
 def _choice(job: Job, wanted: str) -> Choice | None:
@@ -97,11 +120,7 @@ def _choice(job: Job, wanted: str) -> Choice | None:
         return Choice(Whose.SERVER)
     if beside := _BESIDE.fullmatch(wanted):
         return _choice_beside(job, int(beside[1]), beside[2])
-    if not wanted.isascii() or not wanted.isdigit() or len(wanted) > 18:
-        raise Http404
-    if not Step.objects.filter(pk=int(wanted), job_id=job.pk).exists():
-        raise Http404
-    return Choice.of(Whose.STEP, int(wanted))
+    raise Http404
 
 
 def _choice_beside(job: Job, id: int, run: str | None) -> Choice:
@@ -121,10 +140,13 @@ def _last_id(request: HttpRequest) -> int | None:
 
 
 async def _told(ticket: Ticket, last_id: int | None) -> AsyncIterator[str]:
-    with hub().joined(Reader(ticket.job.pk, ticket.choice)) as reader:
+    with hub().joined(Reader(ticket.job.pk, ticket.choice, ticket.inside)) as reader:
         yield "retry: 1000\n\n"
         now = await off_loop(_state, ticket.job.pk)
         yield now.text
+        if ticket.inside:
+            for step_id, mark in (await off_loop(ports.progress, [ticket.inside])).items():
+                yield progress_item(step_id, mark).text
         sent: set[int] = set()
         floor = 0
         if ticket.choice is not None:
@@ -170,7 +192,9 @@ async def _live(
     while not reader.is_lost:
         items = await _next(reader, KEEP_ALIVE_S if over_since is None else 1.0)
         for item in items:
-            if item.of is None:
+            if item.inside:
+                pass
+            elif item.of is None:
                 over_since = (over_since or time.monotonic()) if item.is_over else None
             elif not is_new(item.of):
                 continue

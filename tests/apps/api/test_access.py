@@ -62,6 +62,7 @@ TABLE: dict[tuple[str, str], Any] = {
     ("get", "api/tasks"): PEOPLE,
     ("get", "api/jobs"): PEOPLE,
     ("get", "api/stats"): PEOPLE,
+    ("get", "api/agents/costs"): PEOPLE,
     ("get", "api/workers"): PEOPLE,
     ("get", "api/workers/<str:worker>"): PEOPLE,
     ("delete", "api/workspaces/<str:workspace>"): SUPERUSERS,
@@ -94,6 +95,7 @@ TABLE: dict[tuple[str, str], Any] = {
     ("get", "api/jobs/<str:job>/steps"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/logs"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/steps/<str:step>/logs"): Role.VIEWER,
+    ("get", "api/jobs/<str:job>/steps/<str:step>/transcript"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/workflow-actions/<str:action>/logs"): Role.VIEWER,
     ("post", "api/jobs/<str:job>/cancel"): Role.OPERATOR,
     ("post", "api/jobs/<str:job>/restart"): Role.OPERATOR,
@@ -118,8 +120,10 @@ BODIES = {
 }
 # Answers of open routes to anonymous callers, with these bodies.
 OPEN_ANSWERS = {"api/auth/login": 401, "api/auth/refresh": 401}
-# Allowed, but without an object (an unknown key, an approval that was not given), or too early.
+# Allowed, but without an object (an unknown key, an approval that was not given, a conversation of
+# a step that is no agent), or too early.
 IN_VAIN = {
+    "api/jobs/<str:job>/steps/<str:step>/transcript": 409,
     "api/workspaces/<str:workspace>": 409,
     "api/auth/api-keys/<str:prefix>": 404,
     "api/jobs/<str:job>/steps/<str:step>/withdraw": 409,

@@ -5,11 +5,13 @@ const LOOKS = {
   pending: "idle", held: "idle", ready: "next", running: "run", suspended: "wait", completed: "ok",
   failed: "bad", skipped: "idle", cancelled: "off",
   waiting: "idle", armed: "next", succeeded: "ok", superseded: "idle", lost: "bad", requested: "idle", active: "run", complete: "ok",
+  wanted: "idle", asked: "wait", approved: "next", begun: "run", done: "ok", refused: "off",
 };
 // Statuses that use the shape of another one.
 const SHAPES = {
   held: "pending", waiting: "pending", armed: "ready", succeeded: "completed", superseded: "skipped", lost: "failed",
   requested: "pending", active: "running", complete: "completed",
+  wanted: "pending", asked: "suspended", approved: "ready", begun: "running", done: "completed", refused: "cancelled",
 };
 
 export function el(name, attributes = {}, ...children) {

@@ -6,6 +6,7 @@ import { ActionList, current } from "./actions.js";
 import { showFailure } from "./failure.js";
 import { StepList } from "./steps.js";
 import { Timeline } from "./timeline.js";
+import { Transcript } from "./transcript.js";
 
 const data = JSON.parse(document.getElementById("job-data").textContent);
 const at = (id) => document.getElementById(id);
@@ -103,9 +104,16 @@ tabs(document.querySelector(".st-views .st-tabs"), (tab) => openView(tab.dataset
 // ---- the inspector -------------------------------------------------------------------------------------------------
 
 const log = new Log(at("log"));
+const transcript = new Transcript(at("part-talk"), { ask: toCall, jobUrl: (id) => data.urls.job.replace(NO_JOB, id) });
+
+function toCall() {
+  at("job-call").scrollIntoView({ block: "center" });
+  const call = at("job-call");
+  (call.querySelector("textarea") ?? call.querySelector("a"))?.focus({ preventScroll: true });
+}
 
 function openPart(name) {
-  for (const part of ["log", "step"]) {
+  for (const part of ["log", "step", "talk"]) {
     at(`part-${part}`).hidden = part !== name;
     at(`tab-${part}`).setAttribute("aria-selected", String(part === name));
     at(`tab-${part}`).tabIndex = part === name ? 0 : -1;
@@ -118,7 +126,7 @@ tabs(document.querySelector("#inspector .st-tabs"), (tab) => openPart(tab.datase
 function openStep(step, { focus = true } = {}) {
   if (chosen?.runs) graph?.mark(null);
   choose({ ...step, log: String(step.id), url: `${data.urls.steps}${step.id}/` }, `#step=${step.id}`, step.name, "Step");
-  openPart(["approval", "task"].includes(step.kind) ? "step" : at("part-step").hidden ? "log" : "step");
+  openPart(step.kind === "agent" ? "talk" : ["approval", "task"].includes(step.kind) ? "step" : at("part-step").hidden ? "log" : "step");
   if (focus) toInspector();
 }
 
@@ -145,8 +153,14 @@ function choose(what, hash, title, kind) {
   at("tab-step").textContent = kind;
   at("part-step").replaceChildren(el("p", { class: "st-help" }, "Loading…"));
   log.withSteps = false;
+  showTranscript();
   loadStep();
   follow();
+}
+
+function showTranscript() {
+  at("tab-talk").hidden = chosen.kind !== "agent";
+  if (chosen.kind === "agent") transcript.show(`${chosen.url}transcript/`);
 }
 
 function toInspector() {
@@ -160,6 +174,7 @@ function openJob() {
   at("inspector-title").textContent = "Log of the job";
   at("whole-job").hidden = true;
   at("tab-step").hidden = true;
+  at("tab-talk").hidden = true;
   graph?.mark(null);
   log.withSteps = true;
   openPart("log");
@@ -274,6 +289,12 @@ function connect() {
   source = new EventSource(`${data.urls.live}?${query}`);
   source.addEventListener("state", (event) => told(JSON.parse(event.data)));
   source.addEventListener("log", (event) => lines(JSON.parse(event.data)));
+  source.addEventListener("progress", (event) => {
+    const { step, mark } = JSON.parse(event.data);
+    if (chosen?.id !== step) return;
+    if (chosen.kind === "agent") transcript.told(mark);
+    else showTranscript(Object.assign(chosen, { kind: "agent" })); // the address did not say so
+  });
   source.addEventListener("cut", () => { cutAt = 1; });
   source.addEventListener("caught-up", () => { caughtUp = true; showCount(); document.body.dataset.live = "1"; });
   source.addEventListener("bye", (event) => {

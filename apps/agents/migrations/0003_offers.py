@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("agents", "0001_initial")]
+    dependencies = [("agents", "0002_spending")]
 
     operations = [
         migrations.AddField(
