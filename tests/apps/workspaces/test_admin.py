@@ -96,7 +96,7 @@ def test_a_name_that_no_template_can_say_is_refused_in_the_form(
     answer = root.post(
         "/admin/workspaces/secret/add/", {"workspace": shop.pk, "name": "a-b", "value": CANARY}
     )
-    assert "may contain letters" in answer.content.decode()
+    assert "may contain only letters" in answer.content.decode()
     assert CANARY not in answer.content.decode()
     assert not Secret.objects.exists()
 

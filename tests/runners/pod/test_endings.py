@@ -92,7 +92,7 @@ def test_restarts_of_the_server_lose_no_line_and_double_none(
     begin: Callable[..., Run], cluster: FakeCluster
 ):
     run = begin(
-        "for i in $(seq 1 60); do seq $((i*50-49)) $((i*50)); sleep 0.1; done; echo OUTPUT: 7"
+        "for i in $(seq 1 60); do seq $((i*50-49)) $((i*50)); sleep 0.4; done; echo OUTPUT: 7"
     )
     run.log.wait_for("50")
     for _ in range(3):
@@ -326,7 +326,7 @@ def test_twenty_pods_of_ten_thousand_lines_survive_ten_restarts(
 ):
     code = (
         "i=0; while [ $i -lt 10000 ]; do echo $i; i=$((i+1));"
-        ' [ $((i % 250)) = 0 ] && sleep 0.5; done; echo "OUTPUT: $N"'
+        ' [ $((i % 250)) = 0 ] && sleep 3; done; echo "OUTPUT: $N"'
     )
     runs = [begin(code, env={"N": str(number)}) for number in range(20)]
     for run in runs:
