@@ -137,8 +137,8 @@ class Agents:
     def _work(self, action: Action, prompts: Prompts) -> AgentWork:
         assert action.provider is not None
         provider = self._services.provider(action.provider)
-        own = Limits(turns=action.max_turns or budgets.TURNS)
-        limits = budgets.tightest([action.limits or Limits(), own, self._house.limits])
+        own = budgets.of_action(action.limits or Limits(), action.max_turns)
+        limits = budgets.tightest([own, self._house.limits])
         return AgentWork(
             action.provider,
             action.model or provider.model,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 MOST_TURNS = 100
@@ -37,6 +37,12 @@ class Spent:
 
 
 NOTHING = Spent()
+
+
+def of_action(limits: Limits, max_turns: int | None) -> Limits:
+    """What its author allows: the smaller of the two numbers of turns, or the usual one."""
+    given = [turns for turns in (limits.turns, max_turns) if turns is not None]
+    return replace(limits, turns=min(given, default=TURNS))
 
 
 def tightest(all_limits: Iterable[Limits]) -> Limits:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine.agents.dialogue import Answer, Call, Dialogue, Turn, Usage, Wanted
-from engine.agents.limits import Limits, Spent, calls_left, reached, tightest
+from engine.agents.limits import Limits, Spent, calls_left, of_action, reached, tightest
 from engine.agents.moves import REPAIR, Act, Ask, Fail, Finish, Rules, Wait, next_move
 from engine.lifecycle import CallStatus
 from engine.spec.model import OutputField
@@ -133,3 +133,13 @@ def test_each_limit_says_what_is_used(limits: Limits, spent: Spent, told: str) -
     assert told in (reached(limits, spent) or "")
     assert reached(limits, Spent()) is None
     assert calls_left(Limits(tool_calls=3), Spent(tool_calls=5)) == 0
+
+
+@pytest.mark.parametrize(
+    ("turns", "max_turns", "expected"),
+    [(None, None, 25), (60, None, 60), (None, 60, 60), (60, 40, 40), (10, 40, 10)],
+)
+def test_an_author_may_raise_the_turns_by_either_key(
+    turns: int | None, max_turns: int | None, expected: int
+) -> None:
+    assert of_action(Limits(turns=turns, cost=1.0), max_turns) == Limits(turns=expected, cost=1.0)
