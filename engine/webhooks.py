@@ -139,30 +139,31 @@ def delivery_id(kind: Verification, got: Received) -> str:
     if kind == "stripe":
         content = parse(got)
         found = content.get("id") if isinstance(content, dict) else None
-        return found[:_LONGEST_ID] if isinstance(found, str) else ""
+        return found[:_LONGEST_ID] if isinstance(found, str) and is_storable(found) else ""
     return ""
 
 
 def parse(got: Received) -> Any:
-    """The body as JSON if it is JSON, else as text; None if it is empty. U+FFFD stands for what no
-    database can hold."""
+    """The body as JSON if it is JSON, else as text, in which U+FFFD stands for what is none; None
+    if it is empty."""
     if not got.body:
         return None
     try:
-        return _storable(json.loads(got.body, parse_constant=_refuse, parse_float=_finite))
+        return json.loads(got.body, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         return got.body.decode("utf-8", "replace").replace("\x00", "\ufffd")
 
 
-def _storable(value: Any) -> Any:
+def is_storable(value: Any) -> bool:
+    """False for JSON with NUL or half of a surrogate pair, which no database holds as it is."""
     match value:
         case str():
-            return _NOT_STORABLE.sub("\ufffd", value)
+            return _NOT_STORABLE.search(value) is None
         case list():
-            return [_storable(one) for one in value]
+            return all(map(is_storable, value))
         case dict():
-            return {_storable(key): _storable(one) for key, one in value.items()}
-    return value
+            return all(map(is_storable, (*value, *value.values())))
+    return True
 
 
 def _finite(text: str) -> float:

@@ -133,6 +133,8 @@ class _Call:
         """`key`: what makes a second delivery a repeat of the first."""
         if self._trigger.paused_at is not None:
             return self._skip("the trigger is paused")
+        if not webhooks.is_storable(webhooks.parse(self._got)):
+            return self._refuse("the body holds NUL, or half of a surrogate pair; leave it out")
         try:
             if not self._wanted():
                 return self._skip("the filter is false")

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from engine.webhooks import NotVerified, Received, delivery_id, parse, verify, without_credentials
+from engine.webhooks import (
+    NotVerified,
+    Received,
+    delivery_id,
+    is_storable,
+    parse,
+    verify,
+    without_credentials,
+)
 
 GITHUB_SECRET = "It's a Secret to Everybody"
 GITHUB_SIGNATURE = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
@@ -96,6 +104,12 @@ def test_a_body_is_json_or_text() -> None:
     assert parse(request(b"\xff\x00")) == "\ufffd\ufffd"
     assert parse(request(b"[" * 100_000)) == "[" * 100_000
     assert parse(request()) is None
+
+
+@pytest.mark.parametrize("body", [b'["a\\u0000"]', b'{"a": {"\\ud800": 1}}', b'"\\udfff"'])
+def test_json_that_no_database_holds_is_known(body: bytes) -> None:
+    assert not is_storable(parse(request(body)))
+    assert is_storable(parse(request(b'{"a": ["b", 1, null, true], "c": "\\ud83d\\ude00"}')))
 
 
 def test_no_credential_is_kept() -> None:
