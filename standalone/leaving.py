@@ -10,6 +10,7 @@ from django.db import DatabaseError
 
 from apps.fleet.models import Worker
 from apps.jobs.models import Attempt, Step
+from apps.triggers.models import Source
 from engine.lifecycle import OwnerKind, StepStatus
 
 
@@ -22,12 +23,16 @@ class RunningStep:
 
 
 def running_steps(worker_pid: int | None) -> list[RunningStep]:
-    """The steps of the worker with this process id; none if the database does not answer."""
+    """The steps of the worker with this process id; none if the database does not answer.
+
+    Consumers of event sources do not count: they end at once, and the next start begins new ones.
+    """
     if worker_pid is None:
         return []
     workers = Worker.objects.filter(pid=worker_pid, stopped_at=None).values("pk")
     held = Attempt.objects.filter(worker_id__in=workers, ended_at=None).values("step_id")
     rows = Step.objects.filter(status=StepStatus.RUNNING, owner_kind=OwnerKind.STEP, pk__in=held)
+    rows = rows.exclude(job_id__in=Source.objects.exclude(consumer_id=None).values("consumer_id"))
     columns = rows.order_by("started_at", "id").values_list(
         "pk", "name", "job_id", "job__workspace__name", "job__task_name"
     )
