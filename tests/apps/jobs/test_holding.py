@@ -3,13 +3,13 @@ ours to judge."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
 from apps.jobs import ledger
-from apps.jobs.values import name_of
 from tests.apps.jobs.builders import Hand, start, workspace
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -47,11 +47,14 @@ def test_an_attempt_of_another_installation_is_never_called_over(tmp_path: Path)
     assert ours is not None
     hand.finish(ours)
     twin = UUID(ours.job_id.hex[:20] + "0123456789ab")
-    theirs = name_of(twin, ours.step_id, ours.fence)
+    theirs = replace(ours, job_id=twin).name
     assert theirs != ours.name
     assert ledger.ended(frozenset({ours.name, theirs, "t-0123", "", "x" * 300})) == {ours.name}
 
 
-def test_a_name_fits_where_engines_and_clusters_take_it() -> None:
-    longest = name_of(UUID(int=2**128 - 1), 10**15, 10**6)
+def test_a_name_fits_where_engines_and_clusters_take_it(tmp_path: Path) -> None:
+    start(workspace(tmp_path, FLOW))
+    claim = Hand().claim()
+    assert claim is not None
+    longest = replace(claim, job_id=UUID(int=2**128 - 1), step_id=10**15, fence=10**6).name
     assert len(longest) <= 40 and set(longest) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
