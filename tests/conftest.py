@@ -18,6 +18,10 @@ from tests import caches, emptying
 settings.register_profile("stroem", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("stroem")
 emptying.install()
+ABOUT_DELIVERY = (
+    "tests/acceptance/", "tests/apps/", "tests/chaos/", "tests/workers/",
+    "tests/security/test_broker_messages.py",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +79,8 @@ def _client(url: str) -> redis.Redis | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What uses a broker is a delivery test: `.ci/run` repeats those on Redis and on RabbitMQ.
+    """What uses a broker is a delivery test, if it is about work that reaches workers: `.ci/run`
+    repeats those on Redis and on RabbitMQ.
 
     Tests about being root are for root: others do not collect them.
     """
@@ -85,7 +90,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in about_root]
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
-        if "broker_url" in fixtures:
+        if "broker_url" in fixtures and item.nodeid.startswith(ABOUT_DELIVERY):
             item.add_marker("delivery")
         if "broker_client" in fixtures:
             item.add_marker("broker_inside")
