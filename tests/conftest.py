@@ -19,8 +19,9 @@ settings.register_profile("stroem", deadline=None, suppress_health_check=[Health
 settings.load_profile("stroem")
 emptying.install()
 ABOUT_DELIVERY = (
-    "tests/acceptance/", "tests/apps/", "tests/chaos/", "tests/workers/",
-    "tests/security/test_broker_messages.py",
+    "tests/acceptance/test_away.py", "tests/acceptance/test_routing.py",
+    "tests/acceptance/test_sources.py", "tests/acceptance/test_torc_limits.py",
+    "tests/apps/", "tests/chaos/", "tests/workers/", "tests/security/test_broker_messages.py",
 )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ def test_one_statement_renews_all_attempts_and_beats_the_guard(bench):
         named.append(dict(live)),
         renew(worker_id, live, busy, progress),
     )[1]
-    parts = bench(ledger, FakeRunner(until_stopped), lease_s=1.8).start()
+    parts = bench(ledger, FakeRunner(until_stopped), lease_s=4.0).start()
     ledger.wait_for(lambda: ledger.calls.count("started") == 2)
     seen = len(named)
     ledger.wait_for(lambda: len(named) >= seen + 2)
