@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 import redis
 from hypothesis import HealthCheck, settings
+from kombu import Connection
 
 from tests import caches, emptying
 
@@ -32,13 +34,16 @@ def fresh_caches() -> None:
 
 @pytest.fixture
 def broker_url() -> Iterator[str]:
-    """A broker of this test process, empty at the test's start (in RabbitMQ old hints may be
-    left)."""
+    """A broker of this test process, empty at the test's start (of RabbitMQ, the queue that most
+    tests use)."""
     url = os.environ["STROEM__BROKER__URL"]
     client = _client(url)
     if client is not None:
         client.flushdb()
         client.close()
+    elif url.startswith("amqp"):
+        with Connection(url) as link, suppress(link.channel_errors):
+            link.default_channel.queue_purge("steps.script")
     yield url
 
 
