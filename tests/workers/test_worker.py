@@ -81,7 +81,6 @@ def test_one_find_wakes_every_slot(bench):
     assert {report.outcome.verdict for report in ledger.reports} == {Verdict.SUCCEEDED}
 
 
-@pytest.mark.broker_inside  # a bell that an earlier test left in RabbitMQ would count
 def test_the_last_ready_step_wakes_nobody(bench):
     ledger = FakeLedger(claim(1), claim(2))
     quiet(bench(ledger, FakeRunner(until_stopped), slots=4, poll_interval_secs=3600.0)).start()
