@@ -22,6 +22,7 @@ from apps.accounts.models import User
 from apps.accounts.scoped import ScopedAdmin
 from apps.adminkit import panels
 from apps.adminkit.badges import badge
+from apps.adminkit.counted import CountedFilter
 from apps.adminkit.markdown import first_line
 from apps.adminkit.paging import BoundedPaginator
 from apps.adminkit.templatetags.adminkit import moment
@@ -66,33 +67,27 @@ def waiting_for_me(request: HttpRequest) -> str:
     return str(count) if count else ""
 
 
-class InboxFilter(admin.SimpleListFilter):
+class InboxFilter(CountedFilter):
     title = "box"
     parameter_name = "box"
+    unset = "waiting for me"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [("open", "all open"), ("closed", "decided"), ("all", "all")]
 
-    def choices(self, changelist: Any) -> Any:
-        for value, title in ((None, "waiting for me"), *self.lookup_choices):
-            query = changelist.get_query_string(
-                {self.parameter_name: value} if value else {}, [self.parameter_name]
-            )
-            yield {"selected": self.value() == value, "query_string": query, "display": title}
-
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[ApprovalRequest]
+    def chosen(
+        self, rows: QuerySet[ApprovalRequest], value: str | None, request: HttpRequest
     ) -> QuerySet[ApprovalRequest]:
-        match self.value():
+        match value:
             case "all":
-                return queryset
+                return rows
             case "open":
-                return queryset.filter(status=RequestStatus.OPEN)
+                return rows.filter(status=RequestStatus.OPEN)
             case "closed":
-                return queryset.exclude(status=RequestStatus.OPEN)
+                return rows.exclude(status=RequestStatus.OPEN)
         if request.GET.get("job"):
-            return queryset
-        return queryset.filter(pk__in=rights.waiting_for(request.user).values("pk"))
+            return rows
+        return rows.filter(pk__in=rights.waiting_for(request.user).values("pk"))
 
 
 class JobFilter(admin.SimpleListFilter):

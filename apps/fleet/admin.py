@@ -16,6 +16,7 @@ from apps.accounts.admin import SuperusersOnly
 from apps.accounts.scoped import ReadOnlyAdmin
 from apps.adminkit import generic, panels
 from apps.adminkit.badges import badge
+from apps.adminkit.counted import CountedFilter
 from apps.adminkit.templatetags.adminkit import moment
 from apps.fleet import presence, vitals
 from apps.fleet.models import Worker, WorkerLimit
@@ -23,24 +24,18 @@ from apps.fleet.models import Worker, WorkerLimit
 MOST_SHOWN = 8
 
 
-class PresenceFilter(admin.SimpleListFilter):
+class PresenceFilter(CountedFilter):
     title = "presence"
     parameter_name = "presence"
+    unset = "here"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [("gone", "gone"), ("all", "all")]
 
-    def choices(self, changelist: Any) -> Any:
-        for value, title in ((None, "here"), *self.lookup_choices):
-            query = changelist.get_query_string(
-                {self.parameter_name: value} if value else {}, [self.parameter_name]
-            )
-            yield {"selected": self.value() == value, "query_string": query, "display": title}
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Worker]) -> QuerySet[Worker]:
-        if self.value() == "all":
-            return queryset
-        return queryset.filter(stopped_at__isnull=self.value() != "gone")
+    def chosen(
+        self, rows: QuerySet[Worker], value: str | None, request: HttpRequest
+    ) -> QuerySet[Worker]:
+        return rows if value == "all" else rows.filter(stopped_at__isnull=value != "gone")
 
 
 @admin.register(Worker)

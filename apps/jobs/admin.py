@@ -4,7 +4,6 @@ services."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from django.utils.safestring import SafeString
 
 from apps.accounts.scoped import ScopedAdmin
 from apps.adminkit.badges import badge
+from apps.adminkit.counted import MOST_COUNTED, CountedFilter
 from apps.adminkit.paging import BoundedPaginator
 from apps.adminkit.templatetags.adminkit import lasting, moment, short
 from apps.jobs.models import Job
@@ -27,51 +27,34 @@ from apps.jobs.pages.standing import IS_WAITING, with_standing
 from engine.lifecycle import OPEN_JOB, JobStatus
 
 _ID = re.compile(r"[0-9a-f]{4,32}")
-MOST_COUNTED = 1000
 WAITING = "waiting"
 HEAVY = ("input", "input_sealed", "output", "error", "cancel_reason")
 
 
-class StatusFilter(admin.SimpleListFilter):
+class StatusFilter(CountedFilter):
     title = "status"
     parameter_name = "status"
-    _counts: dict[str, str | None] | None = None
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         statuses = [(status.value, status.value) for status in JobStatus]
         return [("open", "open"), (WAITING, "waiting for a person"), *statuses]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
-        return self._chosen(queryset, self.value())
-
-    def _chosen(self, queryset: QuerySet[Job], value: str | None) -> QuerySet[Job]:
+    def chosen(self, rows: QuerySet[Job], value: str | None, request: HttpRequest) -> QuerySet[Job]:
         if value == "open":
-            return queryset.filter(status__in=OPEN_JOB)
+            return rows.filter(status__in=OPEN_JOB)
         if value == WAITING:
-            return queryset.filter(IS_WAITING, status=JobStatus.RUNNING)
-        return queryset.filter(status=value) if value in {s.value for s in JobStatus} else queryset
+            return rows.filter(IS_WAITING, status=JobStatus.RUNNING)
+        return rows.filter(status=value) if value in {s.value for s in JobStatus} else rows
 
-    def choices(self, changelist: Any) -> Iterator[Any]:
-        """With the number of jobs, up to a bound, unless another filter would make counting
-        slow."""
-        values = [value for value, _ in self.lookup_choices]
-        if self._counts is None:  # a page shows the filter twice
-            is_alone = not changelist.query and set(changelist.params) <= {self.parameter_name}
-            jobs = changelist.root_queryset.order_by().values("pk")
-            self._counts = {value: self._count(jobs, value) for value in values if is_alone}
-        for value, choice in zip([None, *values], super().choices(changelist), strict=True):
-            count = self._counts.get(value or "")
-            yield choice if count is None else {**choice, "count": count}
-
-    def _count(self, jobs: QuerySet[Job], value: str) -> str | None:
-        if value == WAITING:  # no index finds them, but they are among those that run
-            running = self._chosen(jobs, JobStatus.RUNNING).values_list("pk", flat=True)
-            found = list(running[: MOST_COUNTED + 1])
-            if len(found) > MOST_COUNTED:
-                return None
-            return f"{Job.objects.filter(IS_WAITING, pk__in=found).count():,}"
-        count = self._chosen(jobs, value)[: MOST_COUNTED + 1].count()
-        return f"{min(count, MOST_COUNTED):,}" + "+" * (count > MOST_COUNTED)
+    def count(self, rows: QuerySet[Job], value: str | None) -> str | None:
+        if value != WAITING:
+            return super().count(rows, value)
+        # No index finds them, but they are among those that run.
+        running = rows.filter(status=JobStatus.RUNNING).values_list("pk", flat=True)
+        found = list(running[: MOST_COUNTED + 1])
+        if len(found) > MOST_COUNTED:
+            return None
+        return f"{Job.objects.filter(IS_WAITING, pk__in=found).count():,}"
 
 
 class SourceFilter(admin.SimpleListFilter):
