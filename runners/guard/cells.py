@@ -111,11 +111,12 @@ class Cells:
         if place.is_loose:
             place.is_loose, self._loose = False, None
             if not self._is_newest(place.pid):
-                self._gather(place, set())
+                self._gather(place, set(), has_ended=True)
 
-    def _gather(self, place: Place, moved: set[int]) -> None:
-        """Move what the process has started by now, even what this process adopted."""
-        while found := self._list_outside(place.pid) - moved:
+    def _gather(self, place: Place, moved: set[int], *, has_ended: bool = False) -> None:
+        """Move what the process has started by now, even what this process adopted. One that has
+        ended has no children: the kernel gave them away first."""
+        while found := self._list_outside(place.pid, has_ended) - moved:
             try:
                 place.cell = place.cell or self._pick()
             except OSError:
@@ -132,9 +133,9 @@ class Cells:
             return False
         return os.pread(self._counter, _READ_BYTES, 0).split()[-1] == str(pid).encode()
 
-    def _list_outside(self, pid: int) -> set[int]:
+    def _list_outside(self, pid: int, has_ended: bool) -> set[int]:
         """What descends from `pid`, and orphans that are younger, outside of our cgroups."""
-        found, own = set(strays.list_below(pid)), os.getpid()
+        found, own = set[int]() if has_ended else set(strays.list_below(pid)), os.getpid()
         orphans = [orphan for orphan in strays.list_children(own, own) if orphan != pid]
         parent = strays.read_process(pid) if orphans else None
         for orphan in orphans:
