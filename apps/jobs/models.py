@@ -119,6 +119,11 @@ class Job(models.Model):
             models.Index(fields=["workspace", "task_name", "-created_at"], name="jobs_job_task"),
             models.Index(fields=["status", "-created_at"], name="jobs_job_status_newest"),
             models.Index(
+                fields=["-completed_at"],
+                name="jobs_job_completed",
+                condition=Q(completed_at__isnull=False),
+            ),
+            models.Index(
                 fields=["parent_job_id"],
                 name="jobs_job_parent",
                 condition=Q(parent_job_id__isnull=False),
