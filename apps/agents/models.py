@@ -163,3 +163,17 @@ class Spending(models.Model):
 
     def __str__(self) -> str:
         return f"{self.day}: {self.task_name}, {self.provider}"
+
+
+class RemovedSpending(models.Model):
+    """What removed conversations took in the hours before their removal: limits of a day still
+    count it."""
+
+    at = models.DateTimeField(help_text="Of the last answer")
+    answers = models.BigIntegerField()
+    unpriced = models.BigIntegerField(help_text="Answers whose cost is not known")
+    tokens = models.BigIntegerField()
+    cost = models.DecimalField(max_digits=20, decimal_places=8, help_text="US dollars")
+
+    def __str__(self) -> str:
+        return f"{self.at}: {self.answers} answers"
