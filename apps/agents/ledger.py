@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 from apps.agents import acting, children, conversations, parking, spending, transitions
 from apps.agents.acting import Acted as Acted
 from apps.agents.acting import Errand as Errand
+from apps.agents.budgets import refusal as refusal
 from apps.agents.models import Call, Conversation, Turn
 from apps.agents.parking import Parked as Parked
 from apps.agents.spending import spent_today as spent_today
@@ -207,6 +208,10 @@ def made(
 
 def park(claim: Claim, conversation_id: int, left_s: float | None) -> Parked:
     return parking.park(claim, conversation_id, left_s)
+
+
+def ask_for_more(claim: Claim, conversation_id: int, why: str) -> Parked:
+    return parking.ask_for_more(claim, conversation_id, why)
 
 
 def _action(claim: Claim) -> Action:

@@ -42,6 +42,15 @@ class Conversation(models.Model):
     waited_s = models.FloatField(
         default=0.0, db_default=0.0, help_text="Spent waiting for people: no time-out counts it"
     )
+    wants_more = models.CharField(
+        max_length=300, default="", db_default="", help_text="The limit that people are asked about"
+    )
+    raised = models.SmallIntegerField(
+        default=0, db_default=0, help_text="How often people allowed as much again"
+    )
+    no_more = models.CharField(
+        max_length=500, default="", db_default="", help_text="Why they did not"
+    )
     created_at = models.DateTimeField(db_default=NOW)
 
     class Meta:
