@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.db import connection
 
 from apps.accounts.models import User
 from apps.agents.models import Call, Conversation, Spending, Turn
@@ -33,7 +34,7 @@ from tests.house import House, database_url
 
 pytestmark = pytest.mark.django_db(transaction=True)
 LEASE_S, SWEEP_S = 10, 5
-SOON_S = LEASE_S + SWEEP_S + 15  # a busy machine starts a process in that time
+SOON_S = LEASE_S + SWEEP_S + 45  # a busy machine starts a process and its libraries in that time
 POINTS = ("before", "during", "after", "tool", "child", "person")
 TOOLS = {
     "tool": "[{ mcp: shop }]",
@@ -113,6 +114,13 @@ class Model:
 
 
 LOOK = "strom_task_look"
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock' AND (
+    query LIKE 'UPDATE "agents_turn"%answered_at%'
+    OR query LIKE '%SELECT 1 FROM jobs_attempt WHERE id%FOR NO KEY UPDATE%'
+)
+"""
 
 
 class Street:
@@ -175,7 +183,7 @@ def ann(transactional_db: None) -> Iterator[Caller]:
 
 
 @contextmanager
-def locked_turns(jobs: list[Job]) -> Iterator[psycopg.Connection]:
+def locked_turns(jobs: list[Job]) -> Iterator[None]:
     """Keeps answers from being stored."""
     with psycopg.connect(database_url()) as other:
         found = other.execute(
@@ -184,17 +192,15 @@ def locked_turns(jobs: list[Job]) -> Iterator[psycopg.Connection]:
             ([job.id for job in jobs],),
         )
         assert len(found.fetchall()) == len(jobs)
-        yield other
+        yield
         other.rollback()
 
 
-def waiting(other: psycopg.Connection) -> int:
-    """How many answers wait for the locks."""
-    found = other.execute(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        " AND wait_event_type = 'Lock' AND query LIKE 'UPDATE \"agents_turn\"%answered_at%'"
-    ).fetchone()
-    return int(found[0]) if found else 0
+def waiting() -> int:
+    """How many answers wait for the locks, or for a renewal of leases that does."""
+    with connection.cursor() as cursor:
+        cursor.execute(WAITING)
+        return int(cursor.fetchone()[0])
 
 
 def turns(jobs: list[Job], **more: Any) -> int:
@@ -216,16 +222,16 @@ def kill_at_all_points(street: Street, ann: Caller, *, each: int) -> None:
     until(lambda: asks(model, [plug]) == [1], within_s=60)
     jobs = {point: [street.ask(point) for _ in range(each)] for point in POINTS}
     until(lambda: asks(model, jobs["after"]) == [1] * each, within_s=30)
-    with locked_turns(jobs["after"]) as other:
+    until(lambda: turns(jobs["before"]) == each)
+    until(lambda: asks(model, jobs["during"]) == [1] * each)
+    notes = [model.notes / str(job.input["number"]) for job in jobs["tool"]]
+    until(lambda: all(note.exists() for note in notes))
+    ids = [job.id for job in jobs["child"]]
+    until(lambda: Job.objects.filter(parent_job_id__in=ids).count() == each)
+    until(lambda: ApprovalRequest.objects.filter(status="open").count() == each)
+    with locked_turns(jobs["after"]):  # last, and not for long: no lease is renewed meanwhile
         model.locked.set()
-        until(lambda: waiting(other) == each)
-        until(lambda: turns(jobs["before"]) == each)
-        until(lambda: asks(model, jobs["during"]) == [1] * each)
-        notes = [model.notes / str(job.input["number"]) for job in jobs["tool"]]
-        until(lambda: all(note.exists() for note in notes))
-        ids = [job.id for job in jobs["child"]]
-        until(lambda: Job.objects.filter(parent_job_id__in=ids).count() == each)
-        until(lambda: ApprovalRequest.objects.filter(status="open").count() == each)
+        until(lambda: waiting() == each)
         street.kill()
 
     assert asks(model, jobs["before"]) == [0] * each
@@ -236,11 +242,11 @@ def kill_at_all_points(street: Street, ann: Caller, *, each: int) -> None:
     street.process = street.house.start("agents", name="agents")
     every = [plug, *(job for some in jobs.values() for job in some)]
 
-    def are_over() -> bool:
+    def still_open() -> list[str]:
         hand.work({"go": output({"ok": True})})
-        return all(fresh(job).status in FINAL_JOB for job in every)
+        return [job.task_name for job in every if fresh(job).status not in FINAL_JOB]
 
-    until(are_over, within_s=SOON_S, every_s=0.2)
+    until(lambda: not still_open(), within_s=SOON_S, every_s=0.2)
     check(street, plug, jobs, notes)
 
 
