@@ -126,6 +126,13 @@ def _workers() -> Iterator[Finding]:
         yield ok("agents", f"alive: {', '.join(sorted(speaking))}")
     else:
         yield from _nobody_speaks()
+    mcp = settings.STROEM.agents.mcp
+    if mcp.commands and mcp.run_as is None:
+        yield warning(
+            "agents",
+            "programs of MCP servers may read what `manage.py agents` may, its keys too: name a"
+            " system user for them in `agents.mcp.run_as`",
+        )
 
 
 def _nobody_speaks() -> Iterator[Finding]:

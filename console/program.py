@@ -7,6 +7,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from django.core.exceptions import ImproperlyConfigured
@@ -25,6 +26,8 @@ LENT = {
 }
 # They serve many requests or steps at a time; any other command needs one connection.
 POOLED = frozenset({"agents", "up", "run", "server", "scheduler", "worker"})
+# Ours in this package are short, and lack what only servers and Django's own commands use.
+HERE = Path(__file__).with_name("management") / "commands"
 # They read files only (except for `validate --workspace`), and models would double their time.
 WITHOUT_MODELS = frozenset({"schema", "validate"})
 
@@ -37,6 +40,8 @@ class Program(ManagementUtility):
             return
         if words and words[0] not in POOLED:
             os.environ["STROEM_WITHOUT_POOL"] = "1"
+            if (HERE / f"{words[0]}.py").is_file():
+                os.environ["STROEM_WITHOUT_ALLAUTH"] = "1"
         if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
             os.environ["DJANGO_COLORS"] = "nocolor"
         try:

@@ -18,8 +18,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Any, Receive, Send], Awaitable[None]]
 
-FOR_PROGRAMS = ("/api/", "/worker/", "/healthz", "/metrics", "/mcp", "/hooks/")
-WITH_FORMS = ("/api/", "/admin/", "/approvals/", "/mcp", "/hooks/")
+FOR_PROGRAMS = ("/api/", "/worker/", "/healthz", "/metrics", "/mcp", "/hooks/", "/oauth/")
+WITH_FORMS = ("/api/", "/admin/", "/approvals/", "/mcp", "/hooks/", "/oauth/")
 MOST_ELSEWHERE = 8_192
 MOST_AT_ONCE = 64 * 1_048_576  # bodies of all requests of this process
 BODY_S = 30.0

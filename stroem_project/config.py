@@ -276,6 +276,7 @@ class Mcp:
     """The MCP server at /mcp. Hosts and origins beyond those of the server itself."""
 
     enabled: bool = False
+    oauth: bool = True  # people let agents in by their browser
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
 
@@ -315,6 +316,7 @@ class ProviderSettings(Provider):
     temperature: Annotated[float | None, number(0, 2)] = None
     max_retries: Annotated[int, number(0, 10, whole=True)] = 3
     concurrency: Annotated[int | None, number(at_least=1, whole=True)] = None
+    requests_per_minute: Annotated[int | None, number(at_least=1, whole=True)] = None
     request_timeout_s: Annotated[float, Key("request_timeout_secs"), number(1, 3600)] = 120.0
     price: PriceSettings | None = None
 

@@ -87,6 +87,11 @@ INSTALLED_APPS = [
     "standalone",
     "stroem_project",
 ]
+# The library of OAuth, after our apps, whose templates override its own. Short commands start
+# without it (see `console.program`).
+HAS_ALLAUTH = "STROEM_WITHOUT_ALLAUTH" not in os.environ
+if HAS_ALLAUTH:
+    INSTALLED_APPS[-3:-3] = ["allauth", "allauth.account", "allauth.idp.oidc"]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "apps.adminkit.policy.PagePolicy",
@@ -98,6 +103,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    *(["allauth.account.middleware.AccountMiddleware"] if HAS_ALLAUTH else []),
 ]
 ROOT_URLCONF = "stroem_project.urls"
 ASGI_APPLICATION = "stroem_project.asgi.application"
@@ -206,6 +212,19 @@ APPEND_SLASH = False
 STATIC_URL = "/static/"
 STATIC_ROOT = STROEM.data_dir / "static"
 WHITENOISE_USE_FINDERS = True
+
+# Of allauth: accounts are ours, as are its addresses and the limits of their use.
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+IDP_OIDC_ACCESS_TOKEN_EXPIRES_IN = 3600
+IDP_OIDC_ADAPTER = "apps.api.oauth.adapter.Adapter"
+IDP_OIDC_AUTHORIZATION_CODE_EXPIRES_IN = 300
+IDP_OIDC_AUTH_METHODS = ["none"]
+IDP_OIDC_DCR_ENABLED = True
+IDP_OIDC_DCR_REQUIRES_INITIAL_ACCESS_TOKEN = False
+IDP_OIDC_RATE_LIMITS = False
+IDP_OIDC_REFRESH_TOKEN_EXPIRES_IN = 30 * 24 * 3600
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

@@ -103,6 +103,7 @@ UNFOLD: dict[str, Any] = {
                         ("Grants", "shield_person", "accounts_workspacegrant", SUPERUSER),
                         ("Worker limits", "rule", "fleet_workerlimit", SUPERUSER),
                         ("API keys", "vpn_key", "accounts_apitoken", SUPERUSER),
+                        ("Connected agents", "smart_toy", "accounts_connectedagent", SUPERUSER),
                     )
                 ],
             },

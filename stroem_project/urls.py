@@ -17,6 +17,7 @@ urlpatterns = [
     path("approvals/link/<str:token>", open_link),
     path("worker/workspace/<str:workspace>.tar.gz", pinned_archive),
     path("admin/", admin.site.urls),
+    path("", include("apps.api.oauth.urls")),
     path("", include("apps.api.urls")),
 ]
 handler400 = "apps.api.errors.bad_request"

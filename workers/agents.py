@@ -14,11 +14,11 @@ from functools import partial
 from typing import Any, TypeVar, assert_never
 
 from apps.agents.ledger import Opened, Opening, Parked
-from apps.jobs.ledger import Material, Report
+from apps.jobs.ledger import Claim, Material, Report
 from engine.agents import limits as budgets
 from engine.agents.dialogue import Answer, Dialogue, Question, ToolSpec
 from engine.agents.limits import Limits, Spent
-from engine.agents.moves import Act, Ask, Fail, Finish, Move, Rules, Wait, next_move
+from engine.agents.moves import Act, Ask, AskForMore, Fail, Finish, Move, Rules, Wait, next_move
 from engine.agents.schema import schema_of
 from engine.agents.servers import McpRules
 from engine.errors import StroemError
@@ -113,10 +113,13 @@ class Agents:
             return Performed()
         reporter = Reporter(claim, masker(masks), self._pump)
         said = Report(claim, CANCELLED, prompts.seen, masks)
+        raised = opened.dialogue.raised
+        work = replace(work, limits=self._limits(material.action, raised))
+        more = self._limits(material.action, raised + 1)
         talk = _Talk(
             attempt,
             work,
-            Rules(work.limits, prompts.output),
+            Rules(work.limits, prompts.output, more),
             said,
             reporter,
             opened.dialogue,
@@ -137,18 +140,21 @@ class Agents:
     def _work(self, action: Action, prompts: Prompts) -> AgentWork:
         assert action.provider is not None
         provider = self._services.provider(action.provider)
-        own = budgets.of_action(action.limits or Limits(), action.max_turns)
-        limits = budgets.tightest([own, self._house.limits])
         return AgentWork(
             action.provider,
             action.model or provider.model,
             prompts.system,
             prompts.prompt,
-            limits,
+            self._limits(action, 0),
             schema_of(prompts.output) if prompts.output else None,
             action.max_tokens or provider.max_tokens,
             provider.temperature if action.temperature is None else action.temperature,
         )
+
+    def _limits(self, action: Action, raised: int) -> Limits:
+        """The author's, as often raised, within the installation's."""
+        own = budgets.of_action(action.limits or Limits(), action.max_turns)
+        return budgets.tightest([budgets.raised(own, raised), self._house.limits])
 
     # One move after the other
 
@@ -210,7 +216,9 @@ class Agents:
             case Act(seq):
                 return self._act(talk, seq)
             case Wait():
-                return self._wait(talk)
+                return self._wait(talk, partial(self._agents.park, left_s=talk.left_s))
+            case AskForMore(why):
+                return self._wait(talk, partial(self._agents.ask_for_more, why=why))
             case Finish(output):
                 told = {**output, "_meta": _meta(talk)}
                 return StepOutcome(Verdict.SUCCEEDED, output=told, has_output=True)
@@ -249,6 +257,9 @@ class Agents:
         refusal = self._sure(talk, self._refusal_today)
         if refusal is not None:
             return _failed(refusal)
+        refusal = self._sure(talk, partial(self._agents.refusal, claim))
+        if refusal is not None:
+            return _failed(refusal, may_retry=False)
         model = self._services.model(work.provider, work.model)
         note = masker(talk.masks).text(move.note) if talk.masks else move.note
         begin = partial(
@@ -287,10 +298,9 @@ class Agents:
         why = budgets.reached(daily, self._agents.spent_today())
         return None if why is None else f"The installation's limit of a day is reached: {why}"
 
-    def _wait(self, talk: _Talk) -> StepOutcome | None:
+    def _wait(self, talk: _Talk, wait: Callable[[Claim, int], Parked]) -> StepOutcome | None:
         self._sure(talk, partial(talk.reporter.flush, self._ledger.append))
-        wait = partial(self._agents.park, talk.attempt.claim, talk.dialogue.id, talk.left_s)
-        parked = self._sure(talk, wait)
+        parked = self._sure(talk, partial(wait, talk.attempt.claim, talk.dialogue.id))
         match parked:
             case Parked.GO_ON:
                 return None

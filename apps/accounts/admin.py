@@ -19,8 +19,8 @@ from django.utils.safestring import SafeString
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminIntegerFieldWidget
 
-from apps.accounts import tokens
-from apps.accounts.models import ApiToken, User, WorkspaceGrant
+from apps.accounts import connected, tokens
+from apps.accounts.models import ApiToken, ConnectedAgent, User, WorkspaceGrant
 from apps.adminkit import generic
 from apps.adminkit.badges import badge
 from apps.adminkit.templatetags.adminkit import moment
@@ -213,6 +213,48 @@ class ApiTokenAdmin(SuperusersOnly, generic.ModelAdmin[ApiToken]):
     @admin.display(description="last used", ordering="last_used_at")
     def used(self, row: ApiToken) -> SafeString | str:
         return moment(row.last_used_at)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(ConnectedAgent)
+class ConnectedAgentAdmin(SuperusersOnly, generic.ModelAdmin[ConnectedAgent]):
+    """Lists what people have let in at /mcp, and ends it: to delete is to revoke."""
+
+    list_display = ("called", "user", "created", "expires", "used")
+    when_empty = "None yet. People let agents in at /mcp, where the settings enable that."
+    list_select_related = ("user",)
+    search_fields = ("name", "client_id", "user__email")
+    fields = readonly_fields = (
+        "name", "client_id", "user", "created_at", "expires_at", "last_used_at",
+    )  # fmt: skip
+
+    @admin.display(description="agent", ordering="name")
+    def called(self, row: ConnectedAgent) -> str:
+        return row.name or row.client_id
+
+    @admin.display(description="let in", ordering="created_at")
+    def created(self, row: ConnectedAgent) -> SafeString | str:
+        return moment(row.created_at)
+
+    @admin.display(description="expires", ordering="expires_at")
+    def expires(self, row: ConnectedAgent) -> SafeString | str:
+        return moment(row.expires_at)
+
+    @admin.display(description="last used", ordering="last_used_at")
+    def used(self, row: ConnectedAgent) -> SafeString | str:
+        return moment(row.last_used_at)
+
+    def delete_model(self, request: HttpRequest, obj: ConnectedAgent) -> None:
+        connected.revoke(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ConnectedAgent]) -> None:
+        for row in queryset:
+            connected.revoke(row)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -110,6 +110,39 @@ class RefreshToken(models.Model):
         return f"{self.user} {self.chain}"
 
 
+class ConnectedAgent(models.Model):
+    """A program that a person let in at /mcp. Its tokens belong to the OAuth library, and are good
+    only while this row is there and the person's password stays the same."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="connected_agents")
+    grant = models.CharField(max_length=64, unique=True, help_text="As the library names it")
+    client_id = models.CharField(max_length=100, db_index=True)
+    name = models.CharField(max_length=100, help_text="What the program calls itself")
+    credential = models.CharField(
+        max_length=32, help_text="Mark of the password under which it was let in"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(help_text="Unless it gets new tokens before")
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = "connected agent"
+
+    def __str__(self) -> str:
+        return f"{self.name or self.client_id} of {self.user}"
+
+
+class SpentToken(models.Model):
+    """A refresh token that was used: who shows it again has stolen it, or was stolen from."""
+
+    agent = models.ForeignKey(ConnectedAgent, on_delete=models.CASCADE, related_name="spent")
+    digest = models.CharField(max_length=64, unique=True)
+    used_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.digest
+
+
 class Throttle(models.Model):
     """Attempts since `since`, counted for all server processes. Keys hold digests, not names."""
 

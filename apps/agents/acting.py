@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from apps.agents import asking, children, conversations, transitions
+from apps.agents import asking, budgets, children, conversations, transitions
 from apps.agents.models import Call, Conversation
 from apps.agents.toolbox import Tool, tools_of
 from apps.jobs.flow import contexts
@@ -59,7 +59,8 @@ def act(
     row = Conversation.objects.get(pk=conversation_id)
     action = advance.plan.nodes[claim.base].action
     tools = tools_of(action, claim.revision_id, row.offers)
-    left = calls_left(limits, spent)
+    both = (calls_left(limits, spent), budgets.tool_calls_left(claim))
+    left = min((one for one in both if one is not None), default=None)
     open_calls = Call.objects.filter(conversation=row, seq=seq, status__in=OPEN_CALL)
     for call in open_calls.order_by("index"):
         if call.status == CallStatus.ASKED:

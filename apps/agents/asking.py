@@ -74,6 +74,30 @@ def ask(advance: Advance, row: Conversation, base: str, fence: int, call: Call) 
     )
 
 
+def ask_for_more(advance: Advance, row: Conversation, base: str, fence: int, why: str) -> int:
+    """Suspend the step until people have decided about its limits; returns its new fence."""
+    node = advance.plan.nodes[base]
+    message = (
+        f"The agent has reached a limit: {why}.\n\nApprove to allow as much again of all limits of"
+        " this step, or refuse: the step then fails."
+    )
+    return ports.ask(
+        Asking(
+            advance.job,
+            advance.plan,
+            node,
+            row.step_id,
+            row.step_name,
+            fence,
+            message,
+            {},
+            node.action.ask_timeout,
+            "limit",
+            _line(why),
+        )
+    )
+
+
 def _told(call: Call, shown: Mapping[str, Any]) -> tuple[str, str, str]:
     """What it is about, on one line, and in full. `shown`: the arguments without secrets."""
     if call.tool == ASK_USER:

@@ -49,6 +49,8 @@ def read(row: Conversation) -> Dialogue:
         tuple(turns),
         spent(row, turns),
         row.stints,
+        row.raised,
+        row.no_more,
     )
 
 

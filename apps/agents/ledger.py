@@ -5,17 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
-from django.db.models import Count, F, Q, Sum
+from django.db.models import F
 from django.db.models.functions import Now
 
 from apps.agents import acting, children, conversations, parking, spending, transitions
 from apps.agents.acting import Acted as Acted
 from apps.agents.acting import Errand as Errand
+from apps.agents.budgets import refusal as refusal
 from apps.agents.models import Call, Conversation, Turn
 from apps.agents.parking import Parked as Parked
+from apps.agents.spending import spent_today as spent_today
 from apps.agents.toolbox import tools_of
 from apps.jobs.database.sql import retried, storable
 from apps.jobs.flow import blueprints
@@ -27,7 +28,7 @@ from apps.jobs.values import Claim
 from apps.workspaces.secrets import server_credentials
 from apps.workspaces.snapshots import definition_of
 from engine.agents.dialogue import Answer, Dialogue, ToolSpec
-from engine.agents.limits import Limits, Spent
+from engine.agents.limits import Limits
 from engine.agents.offers import RemoteTool, offered
 from engine.agents.servers import Server, server_of
 from engine.errors import AuthorError
@@ -35,7 +36,6 @@ from engine.lifecycle import CallEventKind
 from engine.spec.model import Action
 
 LONGEST_NAME = 200
-DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,20 +210,8 @@ def park(claim: Claim, conversation_id: int, left_s: float | None) -> Parked:
     return parking.park(claim, conversation_id, left_s)
 
 
-def spent_today() -> Spent:
-    """What all conversations of the last 24 hours have used together."""
-    found = Turn.objects.filter(answered_at__gt=Now() - DAY).aggregate(
-        all=Count("pk"),
-        tokens=Sum(F("tokens_in") + F("tokens_out")),
-        total=Sum("cost"),
-        unpriced=Count("pk", filter=Q(cost=None)),
-    )
-    return Spent(
-        turns=found["all"],
-        tokens=found["tokens"] or 0,
-        cost=float(found["total"] or 0),
-        unpriced=found["unpriced"],
-    )
+def ask_for_more(claim: Claim, conversation_id: int, why: str) -> Parked:
+    return parking.ask_for_more(claim, conversation_id, why)
 
 
 def _action(claim: Claim) -> Action:

@@ -42,6 +42,15 @@ class Conversation(models.Model):
     waited_s = models.FloatField(
         default=0.0, db_default=0.0, help_text="Spent waiting for people: no time-out counts it"
     )
+    wants_more = models.CharField(
+        max_length=300, default="", db_default="", help_text="The limit that people are asked about"
+    )
+    raised = models.SmallIntegerField(
+        default=0, db_default=0, help_text="How often people allowed as much again"
+    )
+    no_more = models.CharField(
+        max_length=500, default="", db_default="", help_text="Why they did not"
+    )
     created_at = models.DateTimeField(db_default=NOW)
 
     class Meta:
@@ -163,3 +172,17 @@ class Spending(models.Model):
 
     def __str__(self) -> str:
         return f"{self.day}: {self.task_name}, {self.provider}"
+
+
+class RemovedSpending(models.Model):
+    """What removed conversations took in the hours before their removal: limits of a day still
+    count it."""
+
+    at = models.DateTimeField(help_text="Of the last answer")
+    answers = models.BigIntegerField()
+    unpriced = models.BigIntegerField(help_text="Answers whose cost is not known")
+    tokens = models.BigIntegerField()
+    cost = models.DecimalField(max_digits=20, decimal_places=8, help_text="US dollars")
+
+    def __str__(self) -> str:
+        return f"{self.at}: {self.answers} answers"

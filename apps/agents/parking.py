@@ -21,6 +21,8 @@ from engine.errors import StaleMove
 from engine.lifecycle import OPEN_CALL, AttemptEventKind, CallStatus, StepEventKind
 from engine.planner import JOB_CANCELLED
 
+LONGEST_WHY = 300
+
 
 class Parked(StrEnum):
     PARKED = "parked"
@@ -51,6 +53,23 @@ def park(claim: Claim, conversation_id: int, left_s: float | None) -> Parked:
             claim.step_id, StepEventKind.PARKED, fence=claim.fence, deadline_s=left_s
         )
     Conversation.objects.filter(pk=row.pk).update(parked_fence=fence, stints=0)
+    return Parked.PARKED
+
+
+@retried
+def ask_for_more(claim: Claim, conversation_id: int, why: str) -> Parked:
+    """End the attempt and let the step wait for people, who may raise its limits."""
+    advance = advancing(claim.job_id, blueprints.load)
+    if advance is None or not transitions.hold(claim):
+        return Parked.LOST
+    if advance.state.is_cancelling:
+        return Parked.CANCELLED
+    row = Conversation.objects.get(pk=conversation_id)
+    pen.end_attempt(claim.attempt_id, AttemptEventKind.SUCCEEDED)
+    fence = asking.ask_for_more(advance, row, claim.base, claim.fence, why)
+    Conversation.objects.filter(pk=row.pk).update(
+        asked_at=Now(), wants_more=why[:LONGEST_WHY], parked_fence=fence, stints=0
+    )
     return Parked.PARKED
 
 

@@ -3,6 +3,8 @@ lock of the job."""
 
 from __future__ import annotations
 
+from django.db.models import F
+
 from apps.agents import conversations, parking, transitions
 from apps.agents.models import Call, Conversation
 from apps.jobs.database.sql import fetch
@@ -18,6 +20,7 @@ UPDATE agents_conversation SET asked_at = NULL,
     waited_s = waited_s + coalesce(extract(epoch FROM clock_timestamp() - asked_at), 0)
 WHERE id = %s
 """
+LONGEST_REFUSAL = 500
 UNKNOWN = "Its result was lost: it may have had its effect, and was not made again"
 
 
@@ -28,11 +31,23 @@ def decided(advance: Advance, ruling: Ruling) -> None:
         return
     asked = Call.objects.filter(conversation=row, status=CallStatus.ASKED)
     call = asked.order_by("seq", "index").first()
-    if call is not None:
+    if row.wants_more:
+        _settle_limits(row, ruling)
+    elif call is not None:
         _carry(advance, call, ruling)
     fetch(WAITED, (row.pk,))
     row.refresh_from_db()
     parking.resume(advance, row)
+
+
+def _settle_limits(row: Conversation, ruling: Ruling) -> None:
+    found = Conversation.objects.filter(pk=row.pk)
+    if ruling.approved:
+        found.update(wants_more="", raised=F("raised") + 1)
+        return
+    who = "A person refused to raise it" if ruling.by else "Nobody raised it in time"
+    why = f": {ruling.reason}" if ruling.reason and ruling.by else ""
+    found.update(wants_more="", no_more=f"{who}{why}"[:LONGEST_REFUSAL])
 
 
 def _carry(advance: Advance, call: Call, ruling: Ruling) -> None:

@@ -5,17 +5,19 @@ Days are in UTC. The rows outlive the conversations, which go with their jobs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Q, QuerySet, Sum
 
 from apps.agents.models import Spending
-from apps.jobs.database.sql import fetch
+from apps.jobs.database.sql import fetch, fetch_one
 from engine.agents.dialogue import Usage
+from engine.agents.limits import Spent
 
 KEPT_DAYS = 400
 MOST_TASKS = 100
@@ -32,6 +34,26 @@ ON CONFLICT (day, workspace, task_name, provider) DO UPDATE SET
     tokens_in = s.tokens_in + excluded.tokens_in, tokens_out = s.tokens_out + excluded.tokens_out,
     cached = s.cached + excluded.cached, cost = s.cost + excluded.cost
 RETURNING 1
+"""
+KEEP = """
+INSERT INTO agents_removedspending (at, answers, unpriced, tokens, cost)
+SELECT max(t.answered_at), count(*), count(*) FILTER (WHERE t.cost IS NULL),
+    sum(t.tokens_in + t.tokens_out), coalesce(sum(t.cost), 0)
+FROM agents_turn t JOIN agents_conversation v ON v.id = t.conversation_id
+WHERE v.job_id = ANY(%s) AND t.answered_at > clock_timestamp() - interval '24 hours'
+HAVING count(*) > 0
+"""
+TODAY = """
+SELECT sum(answers)::bigint, sum(unpriced)::bigint, sum(tokens)::bigint, sum(cost)::float FROM (
+    SELECT count(*), count(*) FILTER (WHERE cost IS NULL), sum(tokens_in + tokens_out), sum(cost)
+    FROM agents_turn WHERE answered_at > clock_timestamp() - interval '24 hours'
+    UNION ALL
+    SELECT sum(answers), sum(unpriced), sum(tokens), sum(cost)
+    FROM agents_removedspending WHERE at > clock_timestamp() - interval '24 hours'
+) taken (answers, unpriced, tokens, cost)
+"""
+FORGET_REMOVED = """
+DELETE FROM agents_removedspending WHERE at < clock_timestamp() - interval '24 hours' RETURNING 1
 """
 FORGET = """
 DELETE FROM agents_spending
@@ -151,6 +173,18 @@ def _cost(
     )
 
 
+def keep(job_ids: Sequence[UUID]) -> None:
+    """Note what conversations took in the last 24 hours, before they are removed."""
+    fetch(KEEP, (list(job_ids),))
+
+
+def spent_today() -> Spent:
+    """What all conversations of the last 24 hours have used together, also removed ones."""
+    row = fetch_one(TODAY, ())
+    answers, unpriced, tokens, cost = row if row is not None else (0, 0, 0, 0.0)
+    return Spent(turns=answers, tokens=tokens or 0, cost=cost or 0.0, unpriced=unpriced)
+
+
 def forget_old() -> int:
     """Remove the rows of days long past."""
-    return len(fetch(FORGET, (KEPT_DAYS,)))
+    return len(fetch(FORGET, (KEPT_DAYS,))) + len(fetch(FORGET_REMOVED, ()))

@@ -13,7 +13,7 @@ from django.db.models import Q, QuerySet
 from rest_framework.exceptions import ParseError
 
 from apps.accounts.grants import Person, allows, role_on, signed_in, visible
-from apps.accounts.models import ApiToken, Role, User
+from apps.accounts.models import ApiToken, ConnectedAgent, Role, User
 from apps.fleet.models import Worker
 from apps.jobs.models import Job, Step
 from apps.triggers.models import Trigger
@@ -117,6 +117,10 @@ def stored_secrets(row: Workspace) -> QuerySet[Secret]:
 
 def api_keys(user: Person) -> QuerySet[ApiToken]:
     return ApiToken.objects.filter(user=signed_in(user)).order_by("-created_at")
+
+
+def connected_agents(user: Person) -> QuerySet[ConnectedAgent]:
+    return ConnectedAgent.objects.filter(user=signed_in(user)).order_by("-created_at")
 
 
 def people() -> QuerySet[User]:

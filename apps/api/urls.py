@@ -35,6 +35,8 @@ urlpatterns = [
     path("api/auth/refresh", auth.RefreshView.as_view()),
     path("api/auth/logout", auth.LogoutView.as_view()),
     path("api/auth/me", auth.MeView.as_view()),
+    path("api/auth/agents", auth.AgentsView.as_view()),
+    path("api/auth/agents/<str:agent>", auth.AgentView.as_view()),
     path("api/auth/api-keys", auth.KeysView.as_view()),
     path("api/auth/api-keys/<str:prefix>", auth.KeyView.as_view()),
     path("api/workspaces", workspaces.WorkspacesView.as_view()),

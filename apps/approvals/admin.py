@@ -58,6 +58,11 @@ DONE = {  # by what the request is about, and its status then
         RequestStatus.REJECTED: REFUSED,
         StepStatus.SUSPENDED: COUNTED,
     },
+    "limit": {
+        RequestStatus.APPROVED: "Approved: the agent goes on, with as much again.",
+        RequestStatus.REJECTED: "Refused: the step fails with your reason.",
+        StepStatus.SUSPENDED: COUNTED,
+    },
 }
 
 

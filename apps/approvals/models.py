@@ -13,6 +13,13 @@ from engine.lifecycle import RequestStatus
 NOW = Func(function="clock_timestamp")
 
 
+LEADS = {
+    "question": "The agent asks: ",
+    "call": "The agent wants to call ",
+    "limit": "The agent has reached a limit: ",
+}
+
+
 class ApprovalRequest(models.Model):
     """One suspension of one approval step: message, approvers, deadline and result.
 
@@ -36,10 +43,10 @@ class ApprovalRequest(models.Model):
     )
     about = models.CharField(
         max_length=10,
-        choices=[(each, each) for each in ("step", "call", "question")],
+        choices=[(each, each) for each in ("step", "call", "question", "limit")],
         default="step",
         db_default="step",
-        help_text="The step itself, or of an agent: a tool call, or a question",
+        help_text="The step itself, or of an agent: a tool call, a question, or its limits",
     )
     summary = models.CharField(
         max_length=300,
@@ -128,11 +135,18 @@ class ApprovalRequest(models.Model):
         return self.about != "step"
 
     @property
+    def is_call(self) -> bool:
+        return self.about == "call"
+
+    @property
+    def lead(self) -> str:
+        """What the summary is, of an agent."""
+        return LEADS.get(self.about, "")
+
+    @property
     def told(self) -> str:
         """What an agent asks, on one line; empty for an approval step."""
-        return {"question": "The agent asks: ", "call": "The agent wants to call "}.get(
-            self.about, ""
-        ) + self.summary
+        return self.lead + self.summary
 
     @property
     def given(self) -> int:

@@ -83,7 +83,8 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """A conversation. `stints`: how often a process has taken it up since its last new row."""
+    """A conversation. `stints`: how often a process has taken it up since its last new row;
+    `raised`: how often people have allowed as much again; `no_more`: why they did not."""
 
     id: int
     name: str  # for the provider: unique, without meaning
@@ -92,6 +93,8 @@ class Dialogue:
     turns: tuple[Turn, ...] = ()
     spent: Spent = NOTHING
     stints: int = 1
+    raised: int = 0
+    no_more: str = ""
 
     @property
     def has_lost_calls(self) -> bool:

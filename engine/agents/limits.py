@@ -8,8 +8,8 @@ from typing import Literal
 
 MOST_TURNS = 100
 TURNS = 25  # without `max_turns` and `limits.turns`
-AT_LIMIT = ("fail", "finish")
-AtLimit = Literal["fail", "finish"]
+AT_LIMIT = ("fail", "ask", "finish")
+AtLimit = Literal["fail", "ask", "finish"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,14 @@ class Limits:
     tool_calls: int | None = None
     time: float | None = None
     at_limit: AtLimit | None = None  # None: fail
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLimits:
+    """Of all conversations of a task: in one job, and in one day (in UTC)."""
+
+    job: Limits = Limits()
+    day: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,14 @@ def of_action(limits: Limits, max_turns: int | None) -> Limits:
     """What its author allows: the smaller of the two numbers of turns, or the usual one."""
     given = [turns for turns in (limits.turns, max_turns) if turns is not None]
     return replace(limits, turns=min(given, default=TURNS))
+
+
+def raised(limits: Limits, times: int) -> Limits:
+    """After people have allowed as much again so many times."""
+    names = [field.name for field in fields(Limits) if field.name != "at_limit"]
+    known = {name: getattr(limits, name) for name in names}
+    more = {name: value * (1 + times) for name, value in known.items() if value is not None}
+    return replace(limits, **more)
 
 
 def tightest(all_limits: Iterable[Limits]) -> Limits:

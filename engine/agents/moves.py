@@ -25,10 +25,12 @@ LAST_WORD = (
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the step's author and the installation allow."""
+    """What the step's author and the installation allow; `more`: if people raise the author's
+    limits."""
 
     limits: Limits
     outputs: Mapping[str, OutputField] = field(default_factory=dict)
+    more: Limits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,13 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class AskForMore:
+    """A limit is reached, and people may raise it."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     output: Mapping[str, Any] = field(repr=False)
 
@@ -63,7 +72,7 @@ class Fail:
     may_retry: bool = True
 
 
-Move = Ask | Act | Wait | Finish | Fail
+Move = Ask | Act | Wait | AskForMore | Finish | Fail
 
 
 def next_move(dialogue: Dialogue, rules: Rules) -> Move:
@@ -97,9 +106,17 @@ def _ask(dialogue: Dialogue, rules: Rules, note: str) -> Move:
     why = reached(rules.limits, dialogue.spent)
     if why is None:
         return Ask(seq, note)
+    if rules.limits.at_limit == "ask" and not dialogue.no_more and _helps(rules.more, dialogue):
+        return AskForMore(why)
     if rules.limits.at_limit == "finish" and dialogue.turns and not dialogue.turns[-1].is_last:
         return Ask(seq, LAST_WORD.format(why=why), is_last=True)
-    return Fail(f"The agent has reached a limit: {why}", may_retry=False)
+    so = f". {dialogue.no_more}" if dialogue.no_more else ""
+    return Fail(f"The agent has reached a limit: {why}{so}", may_retry=False)
+
+
+def _helps(more: Limits | None, dialogue: Dialogue) -> bool:
+    """Whether the agent could go on with larger limits: those of the installation stay."""
+    return more is not None and reached(more, dialogue.spent) is None
 
 
 def _judge(dialogue: Dialogue, rules: Rules, turn: Turn, answer: Answer) -> Move:

@@ -38,6 +38,7 @@ class Provider:
     temperature: float | None = None
     max_retries: int = 3
     concurrency: int | None = None  # requests at a time, of one process
+    requests_per_minute: int | None = None  # of one process
     request_timeout_s: float = 120.0
     price: Price | None = None
     answers: Path | None = None  # of type fake

@@ -36,12 +36,14 @@ class Server:
 @dataclass(frozen=True, slots=True)
 class McpRules:
     """What the operator allows. Each pattern is a whole command line, image or host name; `*` in it
-    stands for anything. `private_networks`: addresses of them may be called, too."""
+    stands for anything. `private_networks`: addresses of them may be called, too. `run_as`: the
+    system user of programs; None: that of the process for agents."""
 
     commands: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ("*",)
     private_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    run_as: str | None = None
 
 
 def server_of(name: str, given: Mapping[str, Any], private: Mapping[str, Any]) -> Server:

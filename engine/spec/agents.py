@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine.agents.limits import AT_LIMIT, MOST_TURNS, Limits
+from engine.agents.limits import AT_LIMIT, MOST_TURNS, Limits, TaskLimits
 from engine.spec.entry import Entry
 
 TOOL_FIELDS = ("task", "mcp", "only", "approval", "idempotent")
+TASK_LIMITS = ("turns", "tokens", "cost", "tool_calls")
+DAILY_LIMITS = ("tokens", "cost")
 _APPROVALS = ("always", "never")
 
 
@@ -44,6 +46,36 @@ def _read_approval(tool: Entry) -> str | Mapping[str, str] | None:
     return {"when": when} if when is not None else None
 
 
+def read_task_limits(entry: Entry) -> TaskLimits | None:
+    node = entry.mapping("limits")
+    if node is None:
+        return None
+    inner = Entry(node, f"{entry.subject} limits", entry.problems)
+    inner.refuse_unknown((*TASK_LIMITS, "daily"))
+    day = inner.mapping("daily")
+    daily = Limits()
+    if day is not None:
+        within = Entry(day, f"{inner.subject} daily", entry.problems)
+        within.refuse_unknown(DAILY_LIMITS)
+        daily = Limits(tokens=within.whole("tokens", 1), cost=_read_cost(within))
+    return TaskLimits(
+        Limits(
+            turns=inner.whole("turns", 1),
+            tokens=inner.whole("tokens", 1),
+            cost=_read_cost(inner),
+            tool_calls=inner.whole("tool_calls", 0),
+        ),
+        daily,
+    )
+
+
+def _read_cost(entry: Entry) -> float | None:
+    cost = entry.number("cost")
+    if cost is not None and cost < 0:
+        entry.complain("cost", f"must be 0 or more, not {cost:g}", "out-of-range")
+    return cost
+
+
 def read_limits(entry: Entry) -> Limits | None:
     node = entry.mapping("limits")
     if node is None:
@@ -51,13 +83,10 @@ def read_limits(entry: Entry) -> Limits | None:
     inner = Entry(node, f"{entry.subject} limits", entry.problems)
     inner.refuse_unknown(("turns", "tokens", "cost", "tool_calls", "time", "at_limit"))
     time = inner.duration("time")
-    cost = inner.number("cost")
-    if cost is not None and cost < 0:
-        inner.complain("cost", f"must be 0 or more, not {cost:g}", "out-of-range")
     return Limits(
         turns=inner.whole("turns", 1, MOST_TURNS),
         tokens=inner.whole("tokens", 1),
-        cost=cost,
+        cost=_read_cost(inner),
         tool_calls=inner.whole("tool_calls", 0),
         time=time.seconds if time else None,
         at_limit=inner.word("at_limit", AT_LIMIT, "limits"),  # type: ignore[arg-type]

@@ -178,8 +178,8 @@ STEP_FIELDS = (
 TASK_FIELDS = (
     "name", "description", "folder", "mode", "input", "flow", "timeout", "retry", "on_success",
     "on_error",
-    "on_suspended", "on_cancel", "priority", "max_concurrent_jobs", "manual", "workflow_actions",
-    "slurm_schedulers", "mcp",
+    "on_suspended", "on_cancel", "priority", "max_concurrent_jobs", "limits", "manual",
+    "workflow_actions", "slurm_schedulers", "mcp",
 )  # fmt: skip
 HOOK_LISTS = ("on_success", "on_error", "on_suspended", "on_cancel")
 MAPS = (

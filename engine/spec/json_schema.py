@@ -209,6 +209,17 @@ _TASK: Mapping[str, Schema] = {
     **_HOOKS,
     "priority": whole(-tasks.MOST_PRIORITY, tasks.MOST_PRIORITY),
     "max_concurrent_jobs": whole(1, 100_000),
+    "limits": optional(
+        closed(
+            {
+                "turns": whole(1),
+                "tokens": whole(1),
+                "cost": NUMBER,
+                "tool_calls": whole(0),
+                "daily": optional(closed({"tokens": whole(1), "cost": NUMBER})),
+            }
+        )
+    ),
     "manual": FLAG,
     "workflow_actions": list_of(ref("workflow_action")),
     "slurm_schedulers": by_name(ref("scheduler")),

@@ -115,6 +115,7 @@ TASK: Mapping[str, str] = {
     "on_cancel": "hooks; an empty list has no effect",
     "on_suspended": "hooks; an empty list has no effect",
     "priority": "of its jobs",
+    "limits": "turns, tokens, cost and tool_calls of all agents of one job, daily: limits",
     "max_concurrent_jobs": "how many of its jobs may run at once: Limits",
     "mcp": "true offers the task to agents as a tool of its own: Stroem as a tool",
     "workflow_actions": "what events in a job's life set off",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from engine.agents.limits import Limits
+from engine.agents.limits import Limits, TaskLimits
 from engine.durations import Duration
 from engine.plain import plain
 from engine.scripts import Language
@@ -260,6 +260,7 @@ class Task:
     hooks: Hooks = Hooks()
     priority: int = 0
     max_concurrent_jobs: int | None = None
+    limits: TaskLimits | None = None  # of agents
     manual: bool = True  # False: only triggers, hooks and other tasks start it
     workflow_actions: tuple[WorkflowAction, ...] = ()
     slurm_schedulers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

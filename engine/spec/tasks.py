@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from engine.spec.actions import read_action
+from engine.spec.agents import read_task_limits
 from engine.spec.draft import Node
 from engine.spec.entry import (
     Entry,
@@ -55,6 +56,7 @@ def read_task(name: str, entry: Entry, place: Place, folder: str | None) -> Task
         hooks=read_hooks(entry, entry.subject),
         priority=entry.whole("priority", -MOST_PRIORITY, MOST_PRIORITY) or 0,
         max_concurrent_jobs=entry.whole("max_concurrent_jobs", 1, 100_000),
+        limits=read_task_limits(entry) if entry.get("limits") is not None else None,
         manual=entry.flag("manual", default=True),
         workflow_actions=(
             read_workflow_actions(entry) if entry.get("workflow_actions") is not None else ()

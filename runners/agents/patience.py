@@ -4,14 +4,13 @@ step's time."""
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 
 from engine.agents.dialogue import Answer, Question
 from runners.agents.base import Model
 from runners.agents.errors import ModelError, Stopped
+from runners.agents.places import Places
 from runners.base import StopSignal
 
 FIRST_WAIT_S = 1.0
@@ -23,11 +22,16 @@ class Patience:
     alone."""
 
     def __init__(
-        self, *, retries: int, request_timeout_s: float, places: int | None = None
+        self,
+        *,
+        retries: int,
+        request_timeout_s: float,
+        places: int | None = None,
+        per_minute: int | None = None,
     ) -> None:
         self._retries = retries
         self._request_timeout_s = request_timeout_s
-        self._places = threading.BoundedSemaphore(places) if places else None
+        self._places = Places(places, per_minute)
         self._quiet_until = 0.0
 
     def ask(
@@ -44,7 +48,7 @@ class Patience:
         tries = 0
         while True:
             self._wait(self._quiet_until - time.monotonic(), ends_at, stop)
-            with self._places or nullcontext():
+            with self._places.held(stop, ends_at):
                 timeout_s = min(self._request_timeout_s, ends_at - time.monotonic())
                 if timeout_s <= 0:
                     raise ModelError("the step's time is over")

@@ -43,6 +43,7 @@ class Services:
                 retries=provider.max_retries,
                 request_timeout_s=provider.request_timeout_s,
                 places=provider.concurrency,
+                per_minute=provider.requests_per_minute,
             )
             for name, provider in providers.items()
         }

@@ -69,11 +69,9 @@ def find_user(name: str) -> User:
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
-        raise PlatformError(
-            f"the system user {name!r} for steps does not exist on this host"
-        ) from None
+        raise PlatformError(f"the system user {name!r} does not exist on this host") from None
     if os.geteuid() not in (0, entry.pw_uid):
-        raise PlatformError(f"a worker that runs steps as {name!r} must be started as root")
+        raise PlatformError(f"a process that runs programs as {name!r} must be started as root")
     groups = os.getgrouplist(name, entry.pw_gid)
     return User(
         name, entry.pw_uid, entry.pw_gid, tuple(groups), entry.pw_dir, find_shell(entry.pw_uid)

@@ -22,8 +22,8 @@ _POLL_S = 0.02
 
 
 def main(argv: list[str]) -> int:
-    """Run `argv[2:]` in the folder `argv[1]`, which is removed at the end. `argv[0]` is the id of
-    the process that must be our parent."""
+    """Run `argv[3:]` as the user `argv[2]` in the folder `argv[1]`, which is removed at the end.
+    `argv[0]` is the id of the process that must be our parent."""
     libc = ctypes.CDLL(None)
     if sys.platform == "linux":
         libc.prctl(_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
@@ -32,14 +32,18 @@ def main(argv: list[str]) -> int:
         return 1  # it was gone before we could ask to be told
     ours = {signal.SIGTERM, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, ours)
+    uid, gid, groups = _user(argv[2])
     try:
         program = subprocess.Popen(
-            argv[2:],
+            argv[3:],
             cwd=argv[1],
+            user=uid,
+            group=gid,
+            extra_groups=groups,
             preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, ours),
         )
     except OSError as error:
-        print(f"{argv[2]}: {error.strerror}", file=sys.stderr)
+        print(f"{argv[3]}: {error.strerror}", file=sys.stderr)
         return 127
     os.close(0)
     os.close(1)  # the caller sees the end of the program's output
@@ -51,6 +55,14 @@ def main(argv: list[str]) -> int:
     shutil.rmtree(argv[1], ignore_errors=True)
     code = program.wait()
     return code if code >= 0 else 128 - code
+
+
+def _user(word: str) -> tuple[int | None, int | None, list[int] | None]:
+    """From `uid:gid:group:...`; empty means ours, which only root may change."""
+    if not word or os.geteuid() != 0:
+        return None, None, None
+    uid, gid, *groups = map(int, word.split(":"))
+    return uid, gid, groups
 
 
 def _reap(but: int) -> None:

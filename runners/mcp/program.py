@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from engine.agents.servers import Server
+from runners.host.environment import User, find_user
 from runners.mcp import keeper
 from runners.mcp.errors import ServerError
 
@@ -92,16 +93,25 @@ def environment(server: Server, home: str, ours: Mapping[str, str] = os.environ)
     }
 
 
-async def start(server: Server) -> Program:
-    """Raises ServerError. It works in an empty folder of its own, which ends with it."""
+def _word(user: User | None) -> str:
+    """As the keeper reads it."""
+    return "" if user is None else ":".join(map(str, (user.uid, user.gid, *user.groups)))
+
+
+async def start(server: Server, run_as: str | None = None) -> Program:
+    """Raises ServerError, PlatformError. It works in an empty folder of its own, which ends with
+    it, as the system user `run_as`."""
+    user = None if run_as is None else find_user(run_as)
     found = shutil.which(server.command)  # by our PATH, whatever its own says
     if found is None:
         raise ServerError(f"the command '{server.command}' is not installed on this host")
     home = tempfile.mkdtemp(prefix="stroem-mcp-")
+    if user is not None:
+        os.chown(home, *user.owner)
     # A keeper of its own group and session: its signals are never ours.
     argv = [
         sys.executable, "-I", "-S", os.fspath(Path(keeper.__file__).resolve()), str(os.getpid()),
-        home, found, *server.args,
+        home, _word(user), found, *server.args,
     ]  # fmt: skip
     try:
         process = await asyncio.create_subprocess_exec(

@@ -111,10 +111,15 @@ class Session:
             http = await stack.enter_async_context(web.client(server, guarded))
             transport = streamable_http_client(server.url, http_client=http)
         else:
-            wire = self._heard = await (container if server.image else program).start(server)
+            wire = self._heard = await self._start(server)
             transport = spoken_over(wire)
         client = Client(transport, cache=None, read_timeout_seconds=server.timeout_s)
         return await stack.enter_async_context(client)
+
+    async def _start(self, server: Server) -> Wire:
+        if server.image:
+            return await container.start(server)
+        return await program.start(server, self._rules.run_as)
 
     async def _answer(
         self,

@@ -65,6 +65,18 @@ def refuse(status: int, message: str = "no", **headers: str) -> Response:
     return Response(json.dumps(body), status, found, content_type="application/json")
 
 
+def cut_off(seen: Seen, letters: int) -> Response:
+    """An answer whose connection ends after so many letters."""
+    given = say("A long answer of many words")
+    body = (_openai if seen.kind == "openai" else _anthropic)(given, 1)
+    is_stream = bool(seen.body.get("stream"))
+    text = _streamed(body) if is_stream else json.dumps(body)
+    kind = "text/event-stream" if is_stream else "application/json"
+    headers = {"Content-Length": str(len(text))}
+    assert letters < len(text)
+    return Response(iter([text[:letters].encode()]), 200, headers, content_type=kind)
+
+
 @dataclass
 class Service:
     """`script` gets each request and returns an answer of the functions above, or a Response."""

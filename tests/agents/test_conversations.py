@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from werkzeug import Response
 
 from apps.agents.models import Call, Conversation, Turn
 from engine.agents.limits import Limits
 from tests.agents.bench import Bench, known_providers, providers, step_of
-from tests.agents.provider import Service, answer, call, refuse, say, service
+from tests.agents.provider import Seen, Service, answer, call, cut_off, refuse, say, service
 from tests.apps.jobs.builders import Hand, fresh, start, workspace
 from tests.apps.jobs.shared import _django_db_helper, shared_db  # noqa: F401  (fixtures)
 
@@ -178,8 +181,6 @@ def test_a_wait_beyond_the_time_out_is_not_begun(tmp_path: Path, service: Servic
 
 @pytest.mark.parametrize("body", ["{", '{"choices": []}', "[]", "null", ""])
 def test_nonsense_is_a_failure_with_words(tmp_path: Path, service: Service, body: str) -> None:
-    from werkzeug import Response
-
     service.script = lambda seen: Response(body, content_type="application/json")
     job = ask(tmp_path)
 
@@ -188,6 +189,69 @@ def test_nonsense_is_a_failure_with_words(tmp_path: Path, service: Service, body
     step = step_of(job)
     assert step.status == "failed" and "provider 'openai'" in step.error
     assert "its log says more" not in step.error
+
+
+@KINDS
+@pytest.mark.parametrize("letters", [0, 20, 300, 400])
+def test_an_answer_cut_in_the_middle_is_asked_for_again(
+    tmp_path: Path, service: Service, kind: str, letters: int
+) -> None:
+    service.script = lambda seen: (
+        cut_off(seen, letters) if len(service.seen) == 1 else say("Hello!")
+    )
+    job = ask(tmp_path, kind)
+
+    Bench(service.settings()).work()
+
+    assert step_of(job).status == "completed", step_of(job).error
+    assert len({seen.key for seen in service.seen}) == 1 and len(service.seen) == 2
+
+
+@KINDS
+def test_a_slow_service_is_left_and_asked_again(
+    tmp_path: Path, service: Service, kind: str
+) -> None:
+    over = threading.Event()
+
+    def late(seen: Seen) -> Any:
+        if len(service.seen) == 1:
+            over.wait(60)
+        return say("Hello!")
+
+    service.script = late
+    job = ask(tmp_path, kind)
+    try:
+        Bench(service.settings(request_timeout_s=1.0)).work()
+    finally:
+        over.set()
+
+    assert step_of(job).status == "completed", step_of(job).error
+    assert len({seen.key for seen in service.seen}) == 1 and len(service.seen) == 2
+
+
+@KINDS
+def test_a_service_that_stays_slow_or_cut_off_fails_the_step(
+    tmp_path: Path, service: Service, kind: str
+) -> None:
+    over = threading.Event()
+
+    def script(seen: Seen) -> Any:
+        if len(service.seen) == 1:
+            return cut_off(seen, 300)
+        over.wait(60)
+        return say("")
+
+    service.script = script
+    cut, slow = ask(tmp_path, kind), ask(tmp_path, kind)
+    try:
+        Bench(service.settings(max_retries=0, request_timeout_s=1.0)).work()
+    finally:
+        over.set()
+
+    assert f"provider '{kind}': no answer" in step_of(cut).error
+    assert f"provider '{kind}'" in step_of(slow).error
+    assert re.search("did not answer within 1 s|timed out", step_of(slow).error)
+    assert len(service.seen) == 2
 
 
 def test_a_key_never_shows(tmp_path: Path, service: Service) -> None:

@@ -17,11 +17,12 @@ from rest_framework.test import APIClient
 
 from apps.accounts.models import Role, User, WorkspaceGrant
 from apps.agents import spending
-from apps.agents.models import Conversation, Spending, Turn
+from apps.agents.models import Conversation, RemovedSpending, Spending, Turn
 from apps.jobs import ports
 from apps.jobs.models import Job
 from engine.agents.dialogue import Usage
-from tests.agents.bench import Bench, known_providers
+from engine.agents.limits import Limits
+from tests.agents.bench import Bench, known_providers, step_of
 from tests.agents.provider import Service, say, service
 from tests.apps.jobs.builders import start, workspace
 from tests.apps.jobs.shared import _django_db_helper, shared_db  # noqa: F401  (fixtures)
@@ -47,6 +48,7 @@ def running_service(transactional_db: None, settings: Any) -> Iterator[Service]:
         yield made
     Conversation.objects.all().delete()
     Spending.objects.all().delete()
+    RemovedSpending.objects.all().delete()
 
 
 @pytest.fixture
@@ -191,6 +193,38 @@ def test_old_days_are_forgotten(root: User) -> None:
     )
 
     assert spending.forget_old() == 2 and Spending.objects.count() == 4
+
+
+def test_the_limit_of_a_day_counts_removed_jobs(tmp_path: Path, service: Service) -> None:
+    service.answers(say("Hello!"))
+    space = workspace(tmp_path, FLOW)
+    bench = Bench(service.settings(), daily=Limits(tokens=100))
+    first = start(space)
+    bench.work()
+
+    ports.removed([first.id])
+    second = start(space)
+    bench.work()
+
+    assert not Conversation.objects.filter(job_id=first.id).exists()
+    assert "limit of a day is reached" in step_of(second).error and len(service.seen) == 1
+
+
+def test_removed_jobs_count_for_a_day(tmp_path: Path, service: Service) -> None:
+    converse(tmp_path, service)
+    before = spending.spent_today()
+    assert (before.turns, before.tokens) == (3, 330) and before.cost > 0
+    Turn.objects.filter(conversation__provider="anthropic").update(
+        answered_at=datetime.now(UTC) - timedelta(hours=25)
+    )
+
+    ports.removed(list(Job.objects.values_list("id", flat=True)))
+
+    kept = spending.spent_today()
+    assert not Turn.objects.exists() and (kept.turns, kept.tokens) == (2, 220)
+    RemovedSpending.objects.update(at=datetime.now(UTC) - timedelta(hours=25))
+    assert spending.spent_today().turns == 0
+    assert spending.forget_old() == 1 and not RemovedSpending.objects.exists()
 
 
 def test_conversations_of_an_older_version_are_counted(

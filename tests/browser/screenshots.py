@@ -35,12 +35,16 @@ FOR_GUIDES = {
     "agent-turn": "agent.png",
     "agent-waits": "agent-waits.png",
     "agent-costs": "agent-costs.png",
+    "agent-consent": "agent-consent.png",
     "trigger": "trigger.png",
 }
 
 
 HEIGHTS = {("dashboard", "light"): 1000, ("dashboard", "dark"): 1000}  # down to the charts
-PARTS = {"agent-costs": ".st-panel:has(.st-costs)"}  # all that a guide shows of the page
+PARTS = {
+    "agent-consent": "main",
+    "agent-costs": ".st-panel:has(.st-costs)",
+}  # all that a guide shows of the page
 # on a phone the account menu is inside the side bar
 ONLY_ON = {"account": ("light", "dark"), "side-bar": ("phone",)}
 # everything else as root or anonymously
@@ -242,12 +246,13 @@ def prepared(stage: Stage) -> Seen:
 
 def addresses(stage: Stage, seen: Seen) -> dict[str, Scene]:
     """Every page by name: its address, and what to click on it."""
-    from tests.browser import agent_scene
+    from tests.browser import agent_scene, consent_scene
 
     return {
         **PLAIN,
         **_of_triggers(stage),
         **agent_scene.addresses(stage),
+        **consent_scene.addresses(stage),
         **_of_work(seen),
         **_of_decisions(seen),
         **_of_settings(stage),

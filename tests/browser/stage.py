@@ -42,7 +42,12 @@ class Stage:
         db_url = urlunsplit(parts._replace(path=f"/{connection.settings_dict['NAME']}"))
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        env = {**os.environ, "STROEM__DB__URL": db_url, "STROEM__AUTH__BASE_URL": self.url}
+        env = {
+            **os.environ,
+            "STROEM__DB__URL": db_url,
+            "STROEM__AUTH__BASE_URL": self.url,
+            "STROEM__MCP__ENABLED": "true",
+        }
         self.folder = folder
         self.house = House(folder, env)
         self.site = self.workspace("site", (FILES / "site.yaml").read_text())

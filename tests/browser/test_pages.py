@@ -13,7 +13,7 @@ from apps.approvals.models import ApprovalRequest
 from apps.fleet.models import Worker
 from apps.jobs.models import Job
 from tests.apps.jobs.builders import until
-from tests.browser import trigger_scene
+from tests.browser import consent_scene, trigger_scene
 from tests.browser.conftest import PHONE, Opener
 from tests.browser.stage import Stage
 
@@ -61,6 +61,8 @@ def addresses(stage: Stage, job: Job) -> list[str]:
         "/admin/accounts/workspacegrant/",
         "/admin/accounts/apitoken/",
         "/admin/accounts/apitoken/add/",
+        "/admin/accounts/connectedagent/",
+        consent_scene.request(stage),
         f"/admin/workspaces/{stage.site.name}/remove/",
         "/admin/password_change/",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 from engine.agents.dialogue import Dialogue, Question
 from engine.agents.providers import Price, Provider
 from engine.errors import PlatformError
-from runners.agents.errors import ModelError
+from runners.agents.errors import ModelError, Stopped
 from runners.agents.keys import key_of
 from runners.agents.models import Speaker, _priced
 from runners.agents.patience import Patience
+from runners.agents.places import Places
+from tests.apps.jobs.builders import until
 from tests.runners.contract import Stop
 
 
@@ -76,6 +79,63 @@ def test_no_more_ask_at_once_than_the_provider_has_places() -> None:
     for thread in threads:
         thread.join(20)
     assert (len(model.given), model.most <= 2) == (6, True)
+
+
+def test_who_waits_for_a_place_can_be_stopped_and_is_not_kept_beyond_its_time() -> None:
+    places, stop = Places(1), Stop()
+    seen: list[type[BaseException]] = []
+
+    def wait() -> None:
+        with pytest.raises(Stopped), places.held(stop, float("inf")):
+            raise AssertionError
+        seen.append(Stopped)
+
+    with places.held(Stop(), float("inf")):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        stop.set("cancel")
+        waiting.join(20)
+        assert seen == [Stopped]
+        with (
+            pytest.raises(ModelError, match="time is over"),
+            places.held(Stop(), time.monotonic() + 0.01),
+        ):
+            raise AssertionError
+    with places.held(Stop(), time.monotonic() + 20):
+        pass  # neither of them took the place along
+
+
+def test_places_are_given_in_the_order_of_coming() -> None:
+    places, order = Places(1), list[int]()
+
+    def ask(number: int) -> None:
+        with places.held(Stop(), float("inf")):
+            order.append(number)
+
+    with places.held(Stop(), float("inf")):
+        threads = []
+        for number in range(20):
+            threads.append(threading.Thread(target=ask, args=(number,)))
+            threads[-1].start()
+            until(lambda so_far=number: len(places._waiting) == so_far + 1)
+    for thread in threads:
+        thread.join(20)
+    assert order == list(range(20))
+
+
+def test_a_minute_has_room_for_so_many_requests() -> None:
+    places, stop = Places(per_minute=1), Stop()
+    with places.held(Stop(), float("inf")):
+        pass
+
+    with (
+        pytest.raises(ModelError, match="time is over"),
+        places.held(Stop(), time.monotonic() + 30),
+    ):
+        raise AssertionError
+    stop.set("cancel")
+    with pytest.raises(Stopped), places.held(stop, float("inf")):
+        raise AssertionError
 
 
 def test_a_request_gets_its_own_time_or_what_is_left() -> None:

@@ -17,11 +17,12 @@ from django.db import DatabaseError, connections
 from django.http.request import split_domain_port, validate_host
 from django.utils import timezone
 
-from apps.accounts import tokens
+from apps.accounts import connected, tokens
 from apps.accounts.errors import TokenRefused
 from apps.accounts.models import User
 from apps.api.mcp.answers import Answer
 from apps.api.mcp.tools import Toolbox
+from apps.api.oauth import offer
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -56,7 +57,8 @@ class Mcp:
                 headers.get("authorization", "")
             )
         except TokenRefused as error:
-            await _refuse(send, 401, str(error))
+            wrong = "invalid_token" if "authorization" in headers else ""
+            await _refuse(send, 401, str(error), offer.challenge(wrong))
         except DatabaseError:
             await _refuse(send, 503, UNAVAILABLE)
         else:
@@ -80,15 +82,18 @@ def _refusal(headers: Mapping[str, str]) -> str | None:
 
 
 def _user(authorization: str) -> User:
-    """The user of the API key. Raises TokenRefused."""
+    """The user of the API key, or whoever let the agent in. Raises TokenRefused."""
     scheme, _, token = authorization.partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
         raise TokenRefused(NO_KEY)
-    if not token.startswith(tokens.KEY_PREFIX):
+    is_key = token.startswith(tokens.KEY_PREFIX)
+    if not is_key and not offer.is_offered():
         raise TokenRefused(NOT_A_KEY)
     try:
-        return tokens.user_of_key(token, timezone.now())
+        if is_key:
+            return tokens.user_of_key(token, timezone.now())
+        return connected.user_of(token, offer.resource(), timezone.now())
     finally:
         connections.close_all()
 
@@ -149,14 +154,14 @@ async def _apart(function: Callable[..., Any], *arguments: Any) -> Any:
     return await sync_to_async(run, thread_sensitive=False)()
 
 
-async def _refuse(send: Send, status: int, sentence: str) -> None:
+async def _refuse(send: Send, status: int, sentence: str, challenge: str = "") -> None:
     body = json.dumps({"error": sentence}).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
     ]
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
+    if challenge:
+        headers.append((b"www-authenticate", challenge.encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
-from apps.accounts.models import ApiToken, User
+from apps.accounts.models import ApiToken, ConnectedAgent, User
 from apps.accounts.people import LONGEST_NAME
 from apps.api.shapes.base import Asked, Shape, Values
 
@@ -59,6 +59,15 @@ class NewKeyShape(Shape[Values]):
     name = serializers.CharField(source="row.name")
     prefix = serializers.CharField(source="row.prefix")
     expires_at = serializers.DateTimeField(source="row.expires_at", allow_null=True)
+
+
+class ConnectedAgentShape(Shape[ConnectedAgent]):
+    id = serializers.CharField()
+    name = serializers.CharField()
+    client_id = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField()
+    last_used_at = serializers.DateTimeField(allow_null=True)
 
 
 class ConfigShape(Shape[Values]):

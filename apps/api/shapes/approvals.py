@@ -88,7 +88,7 @@ class ApprovalShape(Shape[ApprovalRequest]):
     step_name = serializers.CharField()
     status = serializers.ChoiceField([status.value for status in RequestStatus])
     about = serializers.ChoiceField(
-        ["step", "call", "question"],
+        ["step", "call", "question", "limit"],
         help_text="The step itself, or of an agent: a tool call, or a question",
     )
     summary = TextOrNull(help_text="Of an agent: what it asks, on one line")

@@ -1,4 +1,4 @@
-"""Signing in and out, and API keys."""
+"""Signing in and out, API keys, and agents that were let in."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts import services, tokens
+from apps.accounts import connected, services, tokens
 from apps.accounts.errors import TokenRefused
 from apps.accounts.grants import signed_in
 from apps.accounts.throttles import address_range, spend, throttle_key
 from apps.api import scope
 from apps.api.authentication import IsPerson, bearer_of
 from apps.api.shapes.accounts import (
+    ConnectedAgentShape,
     KeyRequest,
     KeyShape,
     LoginRequest,
@@ -120,6 +121,28 @@ class KeyView(ApiView):
     def delete(self, request: Request, prefix: str) -> Response:
         if not scope.api_keys(request.user).filter(prefix=prefix).delete()[0]:
             raise NotFound("API key not found")
+        return answer(StatusShape, {"status": "ok"})
+
+
+class AgentsView(ApiView):
+    """What the caller has let in at /mcp."""
+
+    permission_classes = (IsAuthenticated, IsPerson)
+
+    @extend_schema(responses=ConnectedAgentShape(many=True))
+    def get(self, request: Request) -> Response:
+        return answer_list(ConnectedAgentShape, scope.connected_agents(request.user))
+
+
+class AgentView(ApiView):
+    permission_classes = (IsAuthenticated, IsPerson)
+
+    @extend_schema(responses={200: StatusShape, 404: ErrorShape})
+    def delete(self, request: Request, agent: str) -> Response:
+        known = {str(row.pk): row for row in scope.connected_agents(request.user)}
+        if agent not in known:
+            raise NotFound("Connected agent not found")
+        connected.revoke(known[agent])
         return answer(StatusShape, {"status": "ok"})
 
 

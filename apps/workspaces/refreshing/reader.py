@@ -93,7 +93,12 @@ class Reader:
         module = "apps.workspaces.refreshing.reading"
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", PROGRAM.format(str(settings.BASE_DIR), module)],
-            env={**os.environ, "STROEM_WITHOUT_POOL": "1", "TMPDIR": self._folder},
+            env={
+                **os.environ,
+                "STROEM_WITHOUT_ALLAUTH": "1",
+                "STROEM_WITHOUT_POOL": "1",
+                "TMPDIR": self._folder,
+            },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,

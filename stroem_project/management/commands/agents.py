@@ -13,10 +13,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.conf import settings
+from django.core.management.base import CommandError
 
 from console.operator_command import OurCommand, require_database
 from engine import VERSION
-from runners.host.environment import harden
+from engine.errors import PlatformError
+from runners.host.environment import find_user, harden
 from stroem_project.celery import app
 from stroem_project.health_files import keep_touching
 
@@ -43,7 +45,12 @@ class Command(OurCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         require_database()
-        harden()  # programs of MCP servers run as the same user
+        harden()  # programs of MCP servers may run as the same user
+        if (run_as := settings.STROEM.agents.mcp.run_as) is not None:
+            try:
+                find_user(run_as)
+            except PlatformError as error:
+                raise CommandError(f"agents.mcp.run_as: {error}") from None
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request
         for name in ("mcp", "client"):  # they print what servers say
             logging.getLogger(name).setLevel(logging.CRITICAL)

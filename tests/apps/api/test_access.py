@@ -54,6 +54,8 @@ TABLE: dict[tuple[str, str], Any] = {
     ("get", "api/groups"): ADMINS,
     ("get", "api/schema"): PEOPLE,
     ("get", "api/auth/me"): PEOPLE,
+    ("get", "api/auth/agents"): PEOPLE,
+    ("delete", "api/auth/agents/<str:agent>"): PEOPLE,
     ("get", "api/auth/api-keys"): PEOPLE,
     ("post", "api/auth/api-keys"): PEOPLE,
     ("delete", "api/auth/api-keys/<str:prefix>"): PEOPLE,
@@ -125,6 +127,7 @@ OPEN_ANSWERS = {"api/auth/login": 401, "api/auth/refresh": 401}
 IN_VAIN = {
     "api/jobs/<str:job>/steps/<str:step>/transcript": 409,
     "api/workspaces/<str:workspace>": 409,
+    "api/auth/agents/<str:agent>": 404,
     "api/auth/api-keys/<str:prefix>": 404,
     "api/jobs/<str:job>/steps/<str:step>/withdraw": 409,
 }
@@ -173,7 +176,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         "worker": str(hand.id),
         "user": str(deputy.pk),
     }
-    return World({**names, "name": "pw", "prefix": "strm_0000000"})
+    return World({**names, "agent": "1", "name": "pw", "prefix": "strm_0000000"})
 
 
 def test_every_route_has_a_row_and_every_row_a_route() -> None:
@@ -333,6 +336,8 @@ def test_a_key_acts_like_its_user_but_makes_no_keys(world: World) -> None:
     assert client.get("/api/jobs").status_code == 200
     assert client.post(world.path("api/jobs/<str:job>/cancel")).status_code == 403
     for answer in (
+        client.get("/api/auth/agents"),
+        client.delete("/api/auth/agents/1"),
         client.get("/api/auth/api-keys"),
         client.post("/api/auth/api-keys", {"name": "x"}, format="json"),
     ):

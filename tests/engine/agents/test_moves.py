@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from engine.agents.dialogue import Answer, Call, Dialogue, Turn, Usage, Wanted
-from engine.agents.limits import Limits, Spent, calls_left, of_action, reached, tightest
-from engine.agents.moves import REPAIR, Act, Ask, Fail, Finish, Rules, Wait, next_move
+from engine.agents.limits import Limits, Spent, calls_left, of_action, raised, reached, tightest
+from engine.agents.moves import REPAIR, Act, Ask, AskForMore, Fail, Finish, Rules, Wait, next_move
 from engine.lifecycle import CallStatus
 from engine.spec.model import OutputField
 
@@ -108,6 +108,19 @@ def test_a_limit_fails_or_lets_the_model_finish() -> None:
     assert isinstance(last, Ask) and last.is_last
     over = talk(*at.turns, turn(2, WANTS, CallStatus.REFUSED, is_last=True))
     assert isinstance(next_move(over, Rules(Limits(turns=1, at_limit="finish"))), Fail)
+
+
+def test_people_are_asked_where_their_answer_would_help() -> None:
+    at = talk(turn(1, WANTS, CallStatus.DONE))
+    own = Limits(turns=1, at_limit="ask")
+    asks = Rules(own, more=raised(own, 1))
+    assert isinstance(next_move(at, asks), AskForMore)
+    assert isinstance(next_move(at, replace(asks, more=own)), Fail), "not raised by it"
+    refused = next_move(replace(at, no_more="A person refused"), asks)
+    assert isinstance(refused, Fail) and refused.error.endswith(". A person refused")
+    assert raised(Limits(cost=0.5, time=60.0, at_limit="ask"), 2) == Limits(
+        cost=1.5, time=180.0, at_limit="ask"
+    )
 
 
 def test_a_conversation_that_kills_its_process_ends() -> None:

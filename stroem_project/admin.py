@@ -1,0 +1,11 @@
+"""Imported after the pages of all other apps: those of allauth are not shown, in a style of their
+own. `apps.accounts.admin` shows what people have let in."""
+
+from django.apps import apps
+from django.contrib import admin
+
+for app in apps.get_app_configs():
+    if app.name.startswith("allauth"):
+        for model in app.get_models():
+            if admin.site.is_registered(model):
+                admin.site.unregister(model)
