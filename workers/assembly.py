@@ -23,6 +23,7 @@ from runners.host.local import LocalConfig
 from workers import leaver
 from workers.actions import Actions
 from workers.allocation import AllocationPlace
+from workers.artifacts import Shelf
 from workers.attempts import Attempts, Eviction
 from workers.bells import Ringer
 from workers.config import WorkerConfig
@@ -252,6 +253,7 @@ def _execution(
         visits=visits,
         eviction=eviction,
         walltime_grace_s=walltime_grace_s,
+        shelf=Shelf(doors.artifacts),
     )
 
 

@@ -19,6 +19,7 @@ from engine.scripts import language_of_file
 from engine.spec.model import Action
 from runners.base import Runner
 from runners.host.environment import User
+from workers.artifacts import Leaving, Shelf
 from workers.attempts import Attempt, Eviction, fields
 from workers.door import OUTAGES, EventLedger, Ledger
 from workers.events import Emitter
@@ -108,6 +109,7 @@ class Execution:
         visits: Visits | None = None,
         eviction: Eviction | None = None,
         walltime_grace_s: float | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         """`pick` returns the runner for an action's `type` and `runner`; it raises PlatformError if
         there is none here."""
@@ -126,6 +128,7 @@ class Execution:
         self._visits = visits
         self._eviction = eviction or Eviction()
         self._walltime_grace_s = walltime_grace_s
+        self._shelf = shelf
 
     def perform(self, attempt: Attempt) -> Performed:
         """Do the attempt to its end. The caller then calls `tidy`, when no report waits for it.
@@ -179,10 +182,15 @@ class Execution:
         except Exception as error:
             log.exception("preparation failed", extra=fields(attempt.claim))
             return Ended(Report(attempt.claim, _failed(_ours(error)), masks=masks))
-        return self._begin(attempt, rendered, order, runner)
+        return self._begin(attempt, rendered, order, runner, place)
 
     def _begin(
-        self, attempt: Attempt, rendered: Rendered, order: StepOrder, runner: Runner
+        self,
+        attempt: Attempt,
+        rendered: Rendered,
+        order: StepOrder,
+        runner: Runner,
+        place: Performed,
     ) -> Ended | None:
         seen, masks = rendered.seen, rendered.masks
         if not admitted(self._ledger, attempt, seen, masks):
@@ -202,6 +210,11 @@ class Execution:
         )
         if _is_local(rendered.action):
             outcome = self._eviction.judge(outcome, began_at, outcome.ended_at)
+        if self._shelf is not None:
+            owner = place.user.owner if place.user is not None else None
+            is_local, wanted = _is_local(rendered.action), rendered.artifacts
+            left = Leaving(attempt, order, wanted, owner, reporter.say, is_local=is_local)
+            outcome = self._shelf.keep(left, outcome)
         return Ended(Report(attempt.claim, outcome, seen, masks), reporter.close())
 
     def _consume(
@@ -290,6 +303,11 @@ class Execution:
             pinned=pinned,
             secrets=rendered.masks if pinned is None else (*rendered.masks, pinned.token),
             run_as=place.user.name if place.user is not None else None,
+            shelves=(
+                self._shelf.prepare(attempt, rendered.artifacts, place.scratch)
+                if self._shelf is not None
+                else None
+            ),
         )
 
     def _output_env(self, attempt: Attempt, material: Material) -> dict[str, str]:

@@ -5,9 +5,10 @@ its original costs one lstat per file; copying it again would cost far more. A f
 size, mode, inode and both times are the same and its change time is before the step's start: only
 the kernel sets that time, so not even `touch` hides a change.
 
-A scratch directory is empty but for the input when an attempt starts. On a journaling file system,
-creating and removing a directory takes longer than a small step's process. So it is emptied
-instead, and the input file stays if the next attempt would write the same bytes.
+A scratch directory is empty but for the input, and an empty directory for artifacts, when an
+attempt starts. On a journaling file system, creating and removing a directory takes longer than a
+small step's process. So it is emptied instead, and the input file stays if the next attempt would
+write the same bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from workers.archive import Manifest, copy_file, digest_of
 from workers.disk import WorkerDirectory, remove
 
 log = logging.getLogger("stroem.worker")
-INPUT = "input.json"
+INPUT, SHELF = "input.json", "artifacts"
 Stamp = tuple[int, int, int, int, int]
 FOLDER_MODE = 0o755  # the mode of the worker's own directories above keeps other users out
 TICK_NS = 20_000_000  # change times advance in steps of up to 10 ms
@@ -206,6 +207,7 @@ class Scratch:
     stamp: Stamp | None = None
     taken_ns: int = 0
     is_secret: bool = False
+    has_shelf: bool = False
 
 
 class Scratches:
@@ -233,6 +235,10 @@ class Scratches:
             scratch = Scratch(path, path / INPUT, owner)
         if scratch.data != data or scratch.stamp is None:
             self._write(scratch, data)
+        if not scratch.has_shelf:
+            with anchored.folder(scratch.path) as fd:
+                anchored.give(anchored.make_folder(SHELF, fd), owner)
+            scratch.has_shelf = True
         scratch.is_secret = is_secret
         scratch.taken_ns = time.clock_gettime_ns(CLOCK)
         return scratch
@@ -249,7 +255,7 @@ class Scratches:
             self._idle[scratch.owner].append(scratch)
 
     def _empty(self, scratch: Scratch) -> None:
-        is_kept = False
+        is_kept = scratch.has_shelf = False
         with anchored.folder(scratch.path) as fd:
             if stat.S_IMODE(os.fstat(fd).st_mode) != 0o700:
                 os.fchmod(fd, 0o700)
@@ -257,6 +263,8 @@ class Scratches:
                 for entry in entries:
                     if entry.name == INPUT and self._may_stay(scratch, entry, fd):
                         is_kept = True
+                    elif entry.name == SHELF and self._is_bare(scratch, entry, fd):
+                        scratch.has_shelf = True
                     else:
                         anchored.remove(entry.name, fd, str(scratch.path.parent))
         if not is_kept:
@@ -274,6 +282,16 @@ class Scratches:
             return os.read(fd, len(scratch.data) + 1) == scratch.data
         finally:
             os.close(fd)
+
+    def _is_bare(self, scratch: Scratch, entry: os.DirEntry[str], within: int) -> bool:
+        """Whether the next step may have this directory as its own: as it was made, and empty."""
+        if not entry.is_dir(follow_symlinks=False):
+            return False
+        with anchored.folder(entry.name, within) as fd, os.scandir(fd) as entries:
+            found = os.fstat(fd)
+            owner = os.geteuid() if scratch.owner is None else scratch.owner[0]
+            is_own = found.st_uid == owner and stat.S_IMODE(found.st_mode) == 0o700
+            return is_own and next(entries, None) is None
 
     def _write(self, scratch: Scratch, data: bytes) -> None:
         scratch.stamp = None

@@ -5,3 +5,9 @@ class ArtifactsConfig(AppConfig):
     name = "apps.artifacts"
     verbose_name = "Artifacts"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from apps.artifacts.files import leaving
+        from apps.jobs import ports
+
+        ports.on_removal("artifacts", leaving.on_removal)

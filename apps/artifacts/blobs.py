@@ -15,8 +15,8 @@ import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
-from typing import IO, BinaryIO
+from functools import cache
+from typing import IO, BinaryIO, cast
 
 from django.core.files.base import ContentFile, File
 from django.db import DatabaseError, IntegrityError, connection, connections, transaction
@@ -64,7 +64,7 @@ def put(stream: BinaryIO, *, at_most: int | None = None) -> Stored:
     reader = _Hashing(stream)
     try:
         with told():
-            target.save(row.key, File(reader))
+            target.save(row.key, File(cast(IO[bytes], reader)))
     except BaseException:
         _give_up(row)
         raise
@@ -119,8 +119,10 @@ def _mark(installation: uuid.UUID) -> str:
     return f"stroem-{installation}"
 
 
-@lru_cache(maxsize=4)
-def _compare(target: Store) -> bool:
+@cache
+def _compare() -> bool:
+    """Whether the storage bears the mark of the installation; looked at once."""
+    target = store()
     row = Installation.objects.filter(marked_at__isnull=False).first()
     if row is None:
         raise StorageAway("no server or scheduler has prepared the storage yet")
@@ -134,9 +136,8 @@ def _compare(target: Store) -> bool:
 
 
 def _verified() -> Store:
-    target = store()
-    _compare(target)
-    return target
+    _compare()
+    return store()
 
 
 def _measure(stream: BinaryIO, at_most: int | None) -> tuple[str, int]:

@@ -38,3 +38,6 @@ class Installation(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     is_only = models.BooleanField(default=True, unique=True)
     marked_at = models.DateTimeField(null=True, help_text="When its mark was put into the storage")
+
+
+from apps.artifacts.files.models import Artifact as Artifact  # noqa: E402  (Django looks here)
