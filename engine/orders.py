@@ -139,6 +139,7 @@ class Shelves:
     # containers: also what matches these globs below the working directory
     paths: tuple[str, ...] = ()
     on_failure: bool = False
+    most_bytes: int = 0  # containers: that may come into `left`
 
 
 @dataclass(frozen=True, slots=True)

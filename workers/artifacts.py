@@ -30,7 +30,7 @@ from engine.spec.model import Artifacts as Wanted
 from runners import anchored
 from workers.attempts import Attempt, fields
 from workers.door import OUTAGES, ArtifactLedger
-from workers.trees import SHELF, Scratch
+from workers.trees import Scratch
 
 log = logging.getLogger("stroem.worker")
 T = TypeVar("T")
@@ -77,14 +77,17 @@ class Shelf:
     def __init__(self, ledger: ArtifactLedger) -> None:
         self._ledger = ledger
 
-    def prepare(self, attempt: Attempt, wanted: Wanted | None, scratch: Scratch) -> Shelves:
+    def prepare(
+        self, attempt: Attempt, wanted: Wanted | None, scratch: Scratch, *, is_local: bool
+    ) -> Shelves:
         """The directories of a step, with what it takes. Raises StroemError."""
         wanted, taken = wanted or NOTHING, None
         if wanted.takes:
-            taken = scratch.path / "artifacts-in"
+            taken = scratch.taken
             with suppress(Stopped):  # then the step does not start
                 self._bring(attempt, wanted.takes, taken, scratch.owner)
-        return Shelves(scratch.path / SHELF, taken, wanted.paths, wanted.on_failure)
+        most = 0 if is_local else self._ledger.limits().job_bytes
+        return Shelves(scratch.left, taken, wanted.paths, wanted.on_failure, most)
 
     def _bring(
         self, attempt: Attempt, steps: Sequence[str], folder: Path, owner: anchored.Owner | None

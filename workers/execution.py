@@ -303,10 +303,9 @@ class Execution:
             pinned=pinned,
             secrets=rendered.masks if pinned is None else (*rendered.masks, pinned.token),
             run_as=place.user.name if place.user is not None else None,
-            shelves=(
-                self._shelf.prepare(attempt, rendered.artifacts, place.scratch)
-                if self._shelf is not None
-                else None
+            shelves=self._shelf
+            and self._shelf.prepare(
+                attempt, rendered.artifacts, place.scratch, is_local=_is_local(action)
             ),
         )
 

@@ -99,7 +99,9 @@ STEP: Mapping[str, str] = {
     "tags": "added to the action's",
     "scheduler": "only nodes of this Slurm scheduler may run it",
     "priority": "-1000 to 1000; higher runs first",
-    "artifacts": "paths, retain, on_failure: files it leaves; from: steps whose files it takes",
+    "artifacts": (
+        "paths, retain, on_failure: files it leaves; from: steps whose files it takes: Artifacts"
+    ),
 }
 ARTIFACTS: Mapping[str, str] = {
     "paths": "globs below the working directory, beside all that is in $ARTIFACTS_DIR",

@@ -160,7 +160,7 @@ def _read_step(
         scheduler=entry.text("scheduler"),
         priority=entry.whole("priority", -MOST_PRIORITY, MOST_PRIORITY) or 0,
         umask=read_umask(entry),
-        artifacts=read_artifacts(entry),
+        artifacts=read_artifacts(entry) if entry.get("artifacts") is not None else None,
         place=place,
     )
 

@@ -54,7 +54,9 @@ HELD = {
     "SITE_TOKEN": "site-token",
     "SITE_URL": "see word-of-db",
 }
-USUAL = frozenset("PATH HOME LANG LANGUAGE TZ SHELL USER LOGNAME TMPDIR PWD OLDPWD SHLVL _".split())
+USUAL = frozenset(
+    "PATH HOME LANG LANGUAGE TZ SHELL USER LOGNAME TMPDIR PWD OLDPWD SHLVL _ ARTIFACTS_DIR".split()
+)
 OURS = ("STROEM_", "_STROEM", "TORC_", "LC_")
 
 

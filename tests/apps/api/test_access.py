@@ -18,6 +18,7 @@ from apps.jobs.models import Job
 from apps.workspaces.models import Secret
 from apps.workspaces.services import store_secret
 from tests.apps.api.callers import PASSWORD, caller, client_of, user
+from tests.apps.artifacts.builders import shelve
 from tests.apps.jobs.builders import Hand, start, workspace
 from tests.house import database_url
 
@@ -89,6 +90,9 @@ TABLE: dict[tuple[str, str], Any] = {
     ("post", "api/workspaces/<str:workspace>/tasks/<str:task>/plan"): Role.OPERATOR,
     ("get", "api/workspaces/<str:workspace>/tasks/<str:task>/stats"): Role.VIEWER,
     ("get", "api/workspaces/<str:workspace>/connections"): Role.VIEWER,
+    ("get", "api/jobs/<str:job>/artifacts"): Role.VIEWER,
+    ("get", "api/jobs/<str:job>/artifacts.zip"): Role.VIEWER,
+    ("get", "api/jobs/<str:job>/artifacts/<path:name>"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/workflow-actions"): Role.VIEWER,
     ("get", "api/jobs/<str:job>"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/news"): Role.VIEWER,
@@ -145,7 +149,7 @@ class World:
 
     def path(self, route: str, **over: str) -> str:
         for key, value in {**self.names, **over}.items():
-            route = route.replace(f"<str:{key}>", value)
+            route = route.replace(f"<str:{key}>", value).replace(f"<path:{key}>", value)
         assert "<" not in route
         return "/" + route
 
@@ -160,6 +164,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     own = workspace(tmp_path, FLOW, "own")
     store_secret(own, "pw", "canary-secret", by="x")
     job, hand = start(own), Hand()
+    shelve(job, "one", {"pw": b"bytes"})
     deputy = User.objects.create_user("deputy@example.org", PASSWORD)
     WorkspaceGrant.objects.create(user=deputy, pattern="own", role=Role.VIEWER)
     names = {
