@@ -140,6 +140,9 @@ class Shelves:
     paths: tuple[str, ...] = ()
     on_failure: bool = False
     most_bytes: int = 0  # containers: that may come into `left`
+    # pods: where they fetch and send files themselves; then nothing comes into `left`
+    parcel: Pinned | None = None
+    takes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

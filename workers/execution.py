@@ -9,14 +9,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
 
-from apps.jobs.ledger import Claim, Material, Report
-from engine.errors import AuthorError, PlatformError, StroemError
+from apps.jobs.ledger import Material, Report
+from engine.errors import AuthorError, StroemError
 from engine.masking import masker
-from engine.orders import ImageWork, Limits, Pinned, ScriptWork, StepOrder, StepOutcome, Verdict
+from engine.orders import (
+    ARTIFACTS_DIR,
+    ImageWork,
+    Limits,
+    Pinned,
+    ScriptWork,
+    Shelves,
+    StepOrder,
+    StepOutcome,
+    Verdict,
+)
 from engine.scripts import language_of_file
-from engine.spec.model import Action
+from engine.spec.model import Action, Artifacts
 from runners.base import Runner
 from runners.host.environment import User
 from workers.artifacts import Leaving, Shelf
@@ -24,6 +33,7 @@ from workers.attempts import Attempt, Eviction, fields
 from workers.door import OUTAGES, EventLedger, Ledger
 from workers.events import Emitter
 from workers.outputs import Outputs
+from workers.pins import Pins
 from workers.rendering import Rendered, render, wishes_of
 from workers.reporting import Batch, LogPump, Reporter
 from workers.trees import Scratch, Scratches, Tree
@@ -50,26 +60,6 @@ class Performed:
     tree: Tree | None = None
     scratch: Scratch | None = None
     user: User | None = None
-
-
-class Pins:
-    """Makes what a pod needs to fetch its workspace. Thread-safe."""
-
-    def __init__(self, server_url: str | None, pass_for: Callable[[int, int, str], str]) -> None:
-        """`pass_for` makes the pass for (attempt id, fence, digest)."""
-        self._server_url = server_url
-        self._pass_for = pass_for
-
-    def pin(self, claim: Claim) -> Pinned:
-        """The pinned workspace of this claim. Raises PlatformError without a `server_url`."""
-        if self._server_url is None:
-            raise PlatformError(
-                "the pod cannot fetch its workspace: the worker's configuration needs `server_url`,"
-                " an address of the server that pods can reach"
-            )
-        address = f"{self._server_url}/worker/workspace/{quote(claim.workspace, safe='')}.tar.gz"
-        token = self._pass_for(claim.attempt_id, claim.fence, claim.revision_digest)
-        return Pinned(f"{address}?{urlencode({'revision': claim.revision_digest})}", token)
 
 
 CANCELLED = StepOutcome(Verdict.CANCELLED, error="Job cancelled")
@@ -303,10 +293,24 @@ class Execution:
             pinned=pinned,
             secrets=rendered.masks if pinned is None else (*rendered.masks, pinned.token),
             run_as=place.user.name if place.user is not None else None,
-            shelves=self._shelf
-            and self._shelf.prepare(
-                attempt, rendered.artifacts, place.scratch, is_local=_is_local(action)
-            ),
+            shelves=self._shelves(attempt, rendered, place.scratch),
+        )
+
+    def _shelves(self, attempt: Attempt, rendered: Rendered, scratch: Scratch) -> Shelves | None:
+        """Directories for files; a pod sends them itself, if its step may leave some."""
+        action, wanted = rendered.action, rendered.artifacts
+        if self._shelf is None:
+            return None
+        if "pod" not in (action.type, action.runner):
+            return self._shelf.prepare(attempt, wanted, scratch, is_local=_is_local(action))
+        if action.type == "pod" or (wanted is None and ARTIFACTS_DIR not in (action.script or "")):
+            return None
+        kept = wanted or Artifacts()
+        return Shelves(
+            scratch.left,
+            on_failure=kept.on_failure,
+            parcel=self._pins.parcel(attempt.claim),
+            takes=bool(kept.takes),
         )
 
     def _output_env(self, attempt: Attempt, material: Material) -> dict[str, str]:

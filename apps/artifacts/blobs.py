@@ -85,7 +85,7 @@ def open_blob(blob: Blob | Stored, offset: int = 0, length: int | None = None) -
                 row.key, offset, rest if length is None else min(rest, length)
             )
         except FileNotFoundError as error:
-            raise OSError(error.errno, f"it lacks the file {row.key}") from error
+            raise StorageAway(f"{store().where()} lacks the file {row.key}") from error
 
 
 def clear_unused(limit: int = 200) -> int:

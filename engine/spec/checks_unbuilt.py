@@ -16,6 +16,7 @@ UNBUILT = "not-built"
 _MOST_NAMES = 5
 _STATE = re.compile(r"\b(GLOBAL_)?STATE(: ?[{$%\"'\\]|_DIR\b|_OUT_DIR\b)")
 _STATES = "state (STATE: lines, STATE_DIR):"
+_FILES = "ARTIFACTS_DIR of images in pods (scripts with runner pod have one):"
 _CODE = 20_000  # letters of a script that are searched
 
 _Found = tuple[str, str, Place]  # what, name, where
@@ -48,6 +49,8 @@ def _find(draft: Draft) -> Iterator[_Found]:
         key = "script" if action.script else "cmd"
         if _STATE.search(code):
             yield _STATES, _plain(draft, name), draft.in_action(name, key)
+        if action.type == "pod" and "ARTIFACTS_DIR" in code:
+            yield _FILES, _plain(draft, name), draft.in_action(name, key)
     yield from _foreign(draft)
     yield from _state_in_templates(draft)
 

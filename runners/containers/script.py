@@ -153,7 +153,7 @@ def build_env(order: StepOrder) -> dict[str, str]:
                 env[key] = WORKSPACE + value[len(root) :]
     if order.shelves is not None:
         env = {ARTIFACTS_DIR: LEFT} | env
-        if order.shelves.taken is not None:
+        if order.shelves.taken is not None or order.shelves.takes:
             env = {ARTIFACTS_IN: TAKEN} | env
     if order.input_path is None:
         return env

@@ -11,8 +11,7 @@ import pytest
 
 from apps.artifacts import blobs
 from apps.artifacts.files import shelf
-from apps.artifacts.files.models import Artifact
-from apps.artifacts.models import Blob
+from apps.artifacts.models import Artifact, Blob
 from apps.jobs.models import Step
 from tests.shared_house import Runs, _django_db_helper, shared_db, shared_runs
 

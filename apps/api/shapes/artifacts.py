@@ -5,7 +5,7 @@ from __future__ import annotations
 from rest_framework import serializers
 
 from apps.api.shapes.base import Shape
-from apps.artifacts.files.models import Artifact
+from apps.artifacts.models import Artifact
 from engine.artifacts import address
 
 

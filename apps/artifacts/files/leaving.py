@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 
 from apps.artifacts.errors import TooLarge
 from apps.artifacts.files import shelf
-from apps.artifacts.files.models import Artifact
+from apps.artifacts.models import Artifact
 from apps.artifacts.values import Left, Limits
 from apps.jobs.models import Attempt, Job, Step
 from engine.resources import show_bytes

@@ -13,7 +13,7 @@ from typing import IO, cast
 from django.utils.http import content_disposition_header
 
 from apps.artifacts import blobs
-from apps.artifacts.files.models import Artifact
+from apps.artifacts.models import Artifact
 from engine import artifacts as rules
 
 PIECE_BYTES = 1 << 18

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.db.models import Exists, OuterRef, QuerySet
 
-from apps.artifacts.files.models import Artifact
+from apps.artifacts.models import Artifact
 from apps.jobs.models import Attempt
 from engine.lifecycle import AttemptStatus
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from django.utils import timezone
 
 from apps.artifacts import blobs
-from apps.artifacts.files.models import Artifact
+from apps.artifacts.models import Artifact
 from apps.jobs.models import Attempt, Job, Step
 from engine import artifacts as rules
 

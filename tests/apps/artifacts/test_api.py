@@ -130,7 +130,7 @@ def test_a_storage_that_is_away_is_told(job: Job, settings: Any, tmp_path: Path)
     Blob.objects.update(key="ab/gone")
     answer = caller(Role.VIEWER).get(f"/api/jobs/{job.pk}/artifacts/a")
     assert answer.status_code == 503, answer
-    assert "it lacks the file ab/gone" in answer.json()["error"]
+    assert "lacks the file ab/gone" in answer.json()["error"]
     use(settings, "stores.Directory", location=tmp_path / "other")
     assert caller(Role.VIEWER).get(f"/api/jobs/{job.pk}/artifacts/a").status_code == 503
 
