@@ -96,7 +96,10 @@ def zipped(rows: Iterable[Artifact]) -> Generator[bytes, None, None]:
     sink = _Sink()
     with zipfile.ZipFile(cast(IO[bytes], sink), "w") as archive:
         for row in rows:
-            entry = zipfile.ZipInfo(f"{row.step_name}/{row.name}", row.created_at.timetuple()[:6])
+            name = f"{row.step_name}/{row.name}"
+            if rules.find_objection(name) is not None:  # storing has refused it already
+                name = f"unnamed-{row.pk}"
+            entry = zipfile.ZipInfo(name, row.created_at.timetuple()[:6])
             entry.external_attr = 0o644 << 16
             entry.compress_type = (
                 zipfile.ZIP_DEFLATED if _SMALLER.match(row.content_type) else zipfile.ZIP_STORED

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import Exists, OuterRef, QuerySet
 
 from apps.artifacts.models import Artifact
 from apps.jobs.models import Attempt
+from apps.jobs.ports import File
+from engine.artifacts import address
 from engine.lifecycle import AttemptStatus
 
 COUNT = (AttemptStatus.COMPLETED, AttemptStatus.FAILED)
@@ -32,6 +35,20 @@ def find(job_id: UUID, name: str, step: str | None = None) -> Artifact | None:
     """The artifact with this name; without a step, the newest."""
     found = of_job(job_id).filter(name=name)
     return (found if step is None else found.filter(step_name=step)).last()
+
+
+def listed(job_id: UUID, nodes: Collection[str] | None) -> list[File]:
+    """For templates and hooks."""
+    found = list(of_job(job_id, nodes))
+    twice = ambiguous(found) if nodes is None else frozenset(one.name for one in found)
+    return [
+        File(
+            one.step_name, one.base, one.name, one.content_type, one.size_bytes, one.created_at,
+            settings.BASE_URL
+            + address(str(job_id), one.name, one.step_name if one.name in twice else None),
+        )
+        for one in found
+    ]  # fmt: skip
 
 
 def ambiguous(found: Iterable[Artifact]) -> frozenset[str]:

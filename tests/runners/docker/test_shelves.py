@@ -25,7 +25,7 @@ def shelves(tmp_path: Path) -> Shelves:
     left.mkdir(0o700)
     (taken / "build").mkdir(parents=True)
     (taken / "build" / "a.txt").write_text("given")
-    return Shelves(left, taken)
+    return Shelves(left, taken, most_bytes=1 << 20)
 
 
 def files(shelves: Shelves) -> dict[str, str]:
@@ -51,7 +51,9 @@ def test_a_script_takes_files_and_leaves_some(
     outcome, log = finish(SCRIPT, shelves=shelves, runner=runner)
     assert outcome.verdict is Verdict.SUCCEEDED, outcome
     assert files(shelves) == EXPECTED
-    assert "Warning: the artifact 'passwd' is no regular file, and is left out" in log.texts
+    assert "Warning: the artifact 'passwd' is no regular file, and is left out" in log.texts(
+        "server"
+    )
 
 
 def test_an_image_of_another_user_leaves_files(
@@ -76,7 +78,7 @@ def test_files_of_its_own_copy_of_the_workspace_are_found_by_their_paths(
     assert files(shelves) == {
         "out/a.csv": "1\n", "out/deep/b.csv": "2\n", "data.csv": "a,b\n1,2\n3,4\n"
     }  # fmt: skip
-    assert "Warning: no file matches `gone/*` of `artifacts.paths`" in log.texts
+    assert "Warning: no file matches `gone/*` of `artifacts.paths`" in log.texts("server")
 
 
 @pytest.mark.parametrize("on_failure", [True, False])
