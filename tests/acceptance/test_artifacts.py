@@ -13,6 +13,7 @@ from apps.artifacts import blobs
 from apps.artifacts.files import shelf
 from apps.artifacts.models import Artifact, Blob
 from apps.jobs.models import Step
+from tests.apps.jobs.builders import until
 from tests.shared_house import Runs, _django_db_helper, shared_db, shared_runs
 
 __all__ = ["_django_db_helper", "shared_db", "shared_runs"]
@@ -191,3 +192,44 @@ def test_equal_files_are_stored_once(runs: Runs, tmp_path: Path) -> None:
     job, _ = go(runs, write(tmp_path / "ws", text))
     digests = {one.blob.digest for one in shelf.of_job(UUID(job))}
     assert len(digests) == 1 and Blob.objects.filter(digest__in=digests).count() == 1
+
+
+def test_templates_and_hooks_know_their_addresses(runs: Runs, tmp_path: Path) -> None:
+    text = """
+    actions:
+      tell:
+        type: script
+        input: {files: {type: text}}
+        script: 'echo "OUTPUT: {\\"files\\": $STROEM_INPUT_FILES}"'
+    tasks:
+      t:
+        on_success: [{action: tell, input: {files: "{{ hook.artifacts | json_encode }}"}}]
+        flow:
+          build: {type: script, script: 'echo x > "$ARTIFACTS_DIR/re port.txt"'}
+          use:
+            type: script
+            depends_on: [build]
+            input:
+              url: "{{ build.artifacts['re port.txt'].url }}"
+              size: "{{ build.artifacts['re port.txt'].size_bytes }}"
+            script: 'echo "OUTPUT: {\\"is\\": \\"$STROEM_INPUT_URL $STROEM_INPUT_SIZE\\"}"'
+          miss:
+            type: script
+            depends_on: [build]
+            continue_on_failure: true
+            input: {url: "{{ build.artifacts['gone.txt'].url }}"}
+            script: "true"
+    """
+    job, _ = go(runs, write(tmp_path / "ws", text))
+    url = f"/api/jobs/{job}/artifacts/re%20port.txt"
+    said = Step.objects.get(job_id=job, name="use").output["is"]
+    assert said.startswith("http") and said.endswith(f"{url}?step=build 2")
+    assert "gone.txt" in Step.objects.get(job_id=job, name="miss").error
+    hook = until(
+        lambda: Step.objects.filter(
+            job__source_type="hook", job__source_id=job, status="completed"
+        ).first()
+    )
+    (told,) = hook.output["files"]
+    assert (told["name"], told["step_name"], told["size_bytes"]) == ("re port.txt", "build", 2)
+    assert told["url"].endswith(url) and told["created_at"]
