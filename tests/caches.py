@@ -17,4 +17,4 @@ def forget() -> None:
     tag_sets.forget()
     blueprints.forget()
     ledger._pinned.cache_clear()
-    blobs._compare.cache_clear()
+    blobs._mark_of_ours.cache_clear()

@@ -57,7 +57,7 @@ def put(stream: BinaryIO, *, at_most: int | None = None) -> Stored:
     if found is not None:
         _let_go()
         return found
-    target = _verified()
+    target = _verified(again=True)
     row = Blob.objects.create(key=f"{digest[:2]}/{digest}-{uuid.uuid4().hex[:12]}")
     _let_go()
     stream.seek(start)
@@ -110,6 +110,7 @@ def establish() -> None:
         row = Installation.objects.select_for_update().get()
         if row.marked_at is None:
             with told():
+                store().prepare()
                 store().save(_mark(row.id), ContentFile(b"of this installation\n"))
             row.marked_at = Now()
             row.save(update_fields=["marked_at"])
@@ -120,24 +121,30 @@ def _mark(installation: uuid.UUID) -> str:
 
 
 @cache
-def _compare() -> bool:
-    """Whether the storage bears the mark of the installation; looked at once."""
-    target = store()
+def _mark_of_ours() -> str:
+    """The name of the mark, once it was seen in the storage."""
     row = Installation.objects.filter(marked_at__isnull=False).first()
     if row is None:
         raise StorageAway("no server or scheduler has prepared the storage yet")
+    mark, target = _mark(row.id), store()
     with told():
-        if target.exists(_mark(row.id)):
-            return True
+        if target.exists(mark):
+            return mark
     raise ForeignStorage(
-        f"{target.where()} is not the storage of this installation: it lacks {_mark(row.id)}. Give"
-        " server, scheduler and workers the same `storage`"
+        f"{target.where()} is not the storage of this installation: it lacks {mark}. Give server,"
+        " scheduler and workers the same `storage`"
     )
 
 
-def _verified() -> Store:
-    _compare()
-    return store()
+def _verified(*, again: bool = False) -> Store:
+    """The storage, if it bears our mark; `again`: also now, as what was mounted may be gone."""
+    target, is_known = store(), _mark_of_ours.cache_info().currsize > 0
+    mark = _mark_of_ours()
+    if again and is_known:
+        with told():
+            if not target.exists(mark):
+                raise StorageAway(f"{target.where()} has lost its mark {mark}: is it mounted?")
+    return target
 
 
 def _measure(stream: BinaryIO, at_most: int | None) -> tuple[str, int]:
@@ -214,7 +221,7 @@ def _leave(row: Blob) -> bool:
 
 def _delete(row: Blob) -> None:
     try:
-        _verified().delete(row.key)
+        _verified(again=True).delete(row.key)
     except FileNotFoundError:
         return
 
