@@ -101,19 +101,23 @@ def clear_unused(limit: int = 200) -> int:
 
 
 def establish() -> None:
-    """Mark the storage as that of this installation, once. For server and scheduler: a worker
-    with a disk of its own must not be the first."""
-    if Installation.objects.filter(marked_at__isnull=False).exists():
-        return
+    """Mark the storage as that of this installation, unless another one already holds its bytes.
+    For server and scheduler: a worker with a disk of its own must not be the first."""
+    row = Installation.objects.first()
+    if row is not None and row.marked_at is not None:
+        holds = Blob.objects.filter(stored_at__isnull=False).exists()
+        with told():
+            if holds or store().exists(_mark(row.id)):
+                return
     Installation.objects.bulk_create([Installation()], ignore_conflicts=True)
     with transaction.atomic():
         row = Installation.objects.select_for_update().get()
-        if row.marked_at is None:
-            with told():
-                store().prepare()
+        with told():
+            store().prepare()
+            if not store().exists(_mark(row.id)):
                 store().save(_mark(row.id), ContentFile(b"of this installation\n"))
-            row.marked_at = Now()
-            row.save(update_fields=["marked_at"])
+        row.marked_at = Now()
+        row.save(update_fields=["marked_at"])
 
 
 def _mark(installation: uuid.UUID) -> str:

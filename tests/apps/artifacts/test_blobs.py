@@ -158,6 +158,18 @@ def test_a_directory_that_was_unmounted_is_waited_for_and_not_written_to(directo
     assert len(names_in(directory)) == 2
 
 
+def test_another_storage_is_taken_as_long_as_nothing_is_stored(
+    directory: Path, settings: Any, tmp_path: Path
+) -> None:
+    use(settings, "stores.Directory", location=tmp_path / "second")
+    blobs.establish()
+    blobs.put(io.BytesIO(DATA))
+    use(settings, "stores.Directory", location=tmp_path / "third")
+    blobs.establish()
+    with pytest.raises(ForeignStorage):
+        blobs.put(io.BytesIO(b"more"))
+
+
 def test_nobody_stores_before_the_storage_is_marked(directory: Path) -> None:
     Installation.objects.all().delete()
     blobs._mark_of_ours.cache_clear()
