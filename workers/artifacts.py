@@ -140,7 +140,7 @@ class Shelf:
 
     def _store(self, leaving: Leaving, found: Sequence[Found], wanted: Wanted) -> None:
         claim, sizes = leaving.attempt.claim, [file.size for file in found]
-        _refuse(found, self._ledger.limits())
+        _refuse(found, self._ledger.limits(), leaving.order.secrets)
         patient = Patience(self._ledger, leaving.attempt, leaving.say)
         patient(lambda: self._ledger.refuse_beyond(claim, sizes))
         files = [patient(partial(self._put, file, leaving.owner)) for file in found]
@@ -204,12 +204,14 @@ def _stopped(attempt: Attempt, outcome: StepOutcome) -> StepOutcome:
     return StepOutcome(Verdict.LOST, outcome.exit_code, why, is_handed_back=is_handed_back)
 
 
-def _refuse(found: Sequence[Found], limits: Limits) -> None:
+def _refuse(found: Sequence[Found], limits: Limits, secrets: Sequence[str]) -> None:
     """Raises AuthorError for a file that may not be kept."""
     for file in found:
         objection = rules.find_objection(file.name)
         if objection is not None:
             raise AuthorError(f"the name {file.name[:100]!r} {objection}")
+        if any(secret in file.name for secret in secrets):
+            raise AuthorError("the name of a file holds a secret value")
         if file.size > limits.file_bytes:
             raise AuthorError(
                 f"{file.name!r} has {show_bytes(file.size)}, and a file may have"

@@ -12,8 +12,8 @@ from apps.artifacts import blobs
 from apps.artifacts.errors import TooLarge
 from apps.artifacts.files import leaving, serving, shelf
 from apps.artifacts.values import Left
-from apps.jobs.flow import blueprints
-from apps.jobs.models import Attempt, Step
+from apps.jobs.flow import blueprints, contexts
+from apps.jobs.models import Attempt, Job, Step
 from engine import artifacts as rules
 from engine.errors import AuthorError, Conflict, NotFound
 from engine.resources import show_bytes
@@ -40,6 +40,7 @@ def take_in(attempt_id: int, fence: int, stream: BinaryIO, files: int) -> str:
     Raises AuthorError, and Conflict if the attempt is not alive any more.
     """
     said, left, total = list[str](), list[Left](), 0
+    secrets = _secrets(attempt_id)
     try:
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for entry in tar:
@@ -53,6 +54,8 @@ def take_in(attempt_id: int, fence: int, stream: BinaryIO, files: int) -> str:
                     continue
                 total += entry.size
                 _refuse(name, entry.size, total, len(left) + 1)
+                if any(secret in name for secret in secrets):
+                    raise AuthorError("the name of a file holds a secret value")
                 left.append(_put(tar, entry, name))
     except tarfile.TarError as error:
         raise AuthorError(f"the files did not arrive as a whole: {error}") from None
@@ -63,6 +66,11 @@ def take_in(attempt_id: int, fence: int, stream: BinaryIO, files: int) -> str:
         raise Conflict("The step has ended: its files come too late")
     count = "1 artifact" if len(left) == 1 else f"{len(left)} artifacts"
     return "\n".join([*said, f"Stored {count} ({show_bytes(total)})"])
+
+
+def _secrets(attempt_id: int) -> tuple[str, ...]:
+    job = Attempt.objects.filter(id=attempt_id).values("job_id")
+    return contexts.masks_of(Job.objects.get(id__in=job))
 
 
 def _refuse(name: str, size: int, total: int, files: int) -> None:

@@ -3,23 +3,18 @@ they are downloaded."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
+from console import downloads
 from console.operator_command import OperatorCommand
 from console.port import ArtifactLine
 from console.tables import table
-from engine import artifacts as rules
-from engine.errors import InputError, NotFound, PlatformError
-from engine.spec.problems import did_you_mean
+from engine.errors import InputError
 
 
 class Command(OperatorCommand):
@@ -45,8 +40,9 @@ class Command(OperatorCommand):
         if not names and not options["all"]:
             self._list(found, options)
             return 0
-        for one, place in _places(_chosen(found, names), options["output"], is_all=options["all"]):
-            self._download(job_id, one, place)
+        chosen, output = downloads.chosen(found, names), options["output"]
+        for one, place in downloads.places(chosen, output, is_all=options["all"]):
+            downloads.download(self.platform, job_id, one, place)
             self.stdout.write(str(place))
         return 0
 
@@ -58,49 +54,3 @@ class Command(OperatorCommand):
         rows = [(one.name, one.step_name, one.content_type, f"{one.size_bytes:,}") for one in found]
         for line in table(("FILE", "STEP", "TYPE", "BYTES"), rows) if rows else ["No artifacts."]:
             self.stdout.write(line)
-
-    def _download(self, job_id: UUID, one: ArtifactLine, place: Path) -> None:
-        """The whole file or none; its bytes are compared with their hash."""
-        place.parent.mkdir(parents=True, exist_ok=True)
-        part = place.with_name(f".{place.name[:200]}.part")
-        digest = hashlib.sha256()
-        try:
-            with part.open("wb") as file:
-                for piece in self.platform.artifact(job_id, one.name, one.step_name):
-                    digest.update(piece)
-                    file.write(piece)
-            if digest.hexdigest() != one.digest:
-                raise PlatformError(f"{one.name} did not arrive as it was stored: try again")
-            os.replace(part, place)
-        except OSError as error:
-            raise PlatformError(f"{place} cannot be written: {error.strerror or error}") from error
-        finally:
-            with suppress(OSError):
-                part.unlink()
-
-
-def _chosen(found: Sequence[ArtifactLine], names: Sequence[str]) -> list[ArtifactLine]:
-    """Those with these names; of several with one name, the newest. Without names, all."""
-    if not names:
-        return list(found)
-    newest = {one.name: one for one in found}
-    for name in names:
-        if name not in newest:
-            raise NotFound(f"The job has no artifact '{name}'{did_you_mean(name, newest)}")
-    return [newest[name] for name in names]
-
-
-def _places(
-    chosen: Sequence[ArtifactLine], output: Path | None, *, is_all: bool
-) -> list[tuple[ArtifactLine, Path]]:
-    """Where each is written: of all, below a directory for each step."""
-    if not is_all and len(chosen) == 1 and output is not None and not output.is_dir():
-        return [(chosen[0], output)]
-    root = output or Path()
-    found = []
-    for one in chosen:
-        name = f"{one.step_name}/{one.name}" if is_all else one.name
-        if rules.find_objection(name) is not None:
-            raise PlatformError(f"{name!r} is no name for a file here: download it by itself")
-        found.append((one, root / name))
-    return found

@@ -56,7 +56,7 @@ def test_what_does_not_work_is_refused_at_its_place(step: str, told: str) -> Non
 
 
 def test_an_image_in_a_pod_that_reads_the_variable_is_warned_about() -> None:
-    (told,) = [text for text in problems("type: pod, image: i, cmd: 'touch $ARTIFACTS_DIR/a'")]
+    (told,) = problems("type: pod, image: i, cmd: 'touch $ARTIFACTS_DIR/a'")
     assert "warning" in told and "ARTIFACTS_DIR of images in pods" in told
 
 
