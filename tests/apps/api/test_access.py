@@ -371,7 +371,7 @@ def test_a_disabled_user_is_out_at_once(world: World) -> None:
 
 def test_no_route_lies_outside_the_table() -> None:
     top = {str(pattern.pattern) for pattern in get_resolver().url_patterns}
-    # A link in an e-mail only leads to a page; a pod has its own token for one revision.
+    # A link in an e-mail only leads to a page; a pod has its own token for one revision and attempt.
     assert top <= {
         "",
         "admin/",
