@@ -232,6 +232,50 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket of S3, or of what speaks like it. Without keys, boto3 finds them."""
+
+    needs: ClassVar[str] = " needs `bucket`"
+    bucket: str
+    prefix: Annotated[str, _text_or_nothing] = ""
+    endpoint_url: Annotated[str | None, web_address] = None
+    region: str | None = None
+    access_key: str | None = field(default=None, repr=False)
+    secret_key: str | None = field(default=None, repr=False)
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+
+    def find_objection(self) -> str | None:
+        if (self.access_key is None) != (self.secret_key is None):
+            return "needs both `access_key` and `secret_key`, or neither"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Where files that steps leave behind are kept: a directory, or a bucket of S3."""
+
+    path: Path | None = None  # None: `<data_dir>/storage`
+    s3: Bucket | None = None
+
+    def find_objection(self) -> str | None:
+        if self.path is not None and self.s3 is not None:
+            return "has both `path` and `s3`"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactSettings:
+    """Limits of files that steps leave behind."""
+
+    file_mb: Annotated[int, number(at_least=1, whole=True)] = 1024
+    job_mb: Annotated[int, number(at_least=1, whole=True)] = 5120
+    workspace_mb: Annotated[int | None, number(at_least=1, whole=True)] = None
+    files: Annotated[int, number(at_least=1, whole=True)] = 10_000  # of one job
+    retain: Annotated[float | None, duration] = None  # None: as long as their job
+    patience_s: Annotated[float, Key("patience_secs"), number(at_least=0)] = 600.0
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """A rule: what references to secrets some workspaces may hold."""
 
@@ -386,6 +430,8 @@ class Config:
     retention: Retention = Retention()
     refresh: Refresh = Refresh()
     secrets: Secrets = Secrets()
+    storage: Storage = Storage()
+    artifacts: ArtifactSettings = ArtifactSettings()
     mcp: Mcp = Mcp()
     metrics: Metrics = Metrics()
     mail: Annotated[Mail | None, _mail] = None  # None: no mail is sent

@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 
 from engine.spec.actions import read_action
 from engine.spec.agents import read_task_limits
+from engine.spec.artifacts import read_artifacts
 from engine.spec.draft import Node
 from engine.spec.entry import (
     Entry,
@@ -161,6 +162,7 @@ def _read_step(
         scheduler=entry.text("scheduler"),
         priority=entry.whole("priority", -MOST_PRIORITY, MOST_PRIORITY) or 0,
         umask=read_umask(entry),
+        artifacts=read_artifacts(entry) if entry.get("artifacts") is not None else None,
         place=place,
     )
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine.output import PREFIX
-from runners.containers.script import FILES, MAIN
+from runners.containers.script import FILES, LEFT, MAIN
 
 MESSAGE_FILE = "/dev/termination-log"  # Kubernetes' default; it keeps 4096 bytes
+ENDED = f"{FILES}/ended"  # holds the exit code, once what the step left may be read
 MARK_LINES = 2  # the end mark, and the end of the line before it
 _MOST_OUTPUT_BYTES = 2000
 _HEAD = re.compile(r"stroem-log lines=(\d+) output=(none|here|long|unknown)\n?")
@@ -37,10 +38,16 @@ done
 _RECORDED = f"""
 [ -w "${{HOME:-/}}" ] || export HOME="${{TMPDIR:-/tmp}}"
 _s_dir={FILES}/record
+_s_end() {{  # what it left can be read, and whoever waits for it learns that it is there
+    [ -d LEFT ] || return 0
+    chmod -R a+rX LEFT 2>/dev/null
+    (umask 022; printf '%s' "$1" >ENDED.new; mv ENDED.new ENDED)
+}}
 _s_run() {{
     sh {FILES}/{MAIN} &
     exec 2>/dev/null  # this shell would tell the log how its child died
     {_WAIT}
+    _s_end "$_s_code"
     exit "$_s_code"
 }}
 for _s_tool in mkfifo tee wc sed; do
@@ -82,6 +89,7 @@ fi
     printf 'stroem-log lines=%d output=%s\\n' "$(cat "$_s_dir/total")" "$_s_output"
     if [ "$_s_output" = here ]; then cat "$_s_dir/last"; fi
 }} >{MESSAGE_FILE}
+_s_end "$_s_code"
 exit "$_s_code"
 """
 
@@ -97,7 +105,8 @@ class Record:
 
 def build_program(attempt: str) -> str:
     """The end of the program of a script's container: runs the script and leaves a record."""
-    return _RECORDED.replace("END_MARK", build_end_mark(attempt))
+    text = _RECORDED.replace("END_MARK", build_end_mark(attempt))
+    return text.replace("LEFT", LEFT).replace("ENDED", ENDED)
 
 
 def build_end_mark(attempt: str) -> str:

@@ -48,6 +48,12 @@ def done(*steps: str) -> dict[str, str]:
 
 RUNS = [
     Example(
+        "artifacts",
+        "report",
+        steps=done("measure", "measure[0]", "measure[1]", "join"),
+        outputs={"join": {"lines": 4}},
+    ),
+    Example(
         "hello",
         "hello-world",
         {"name": 'E2E "quoted"'},

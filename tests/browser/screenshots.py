@@ -37,6 +37,8 @@ FOR_GUIDES = {
     "agent-costs": "agent-costs.png",
     "agent-consent": "agent-consent.png",
     "trigger": "trigger.png",
+    "artifact": "artifact.png",
+    "artifacts": "artifacts.png",
 }
 
 
@@ -250,12 +252,28 @@ def addresses(stage: Stage, seen: Seen) -> dict[str, Scene]:
 
     return {
         **PLAIN,
+        **_of_artifacts(stage),
         **_of_triggers(stage),
         **agent_scene.addresses(stage),
         **consent_scene.addresses(stage),
         **_of_work(seen),
         **_of_decisions(seen),
         **_of_settings(stage),
+    }
+
+
+def _of_artifacts(stage: Stage) -> dict[str, Scene]:
+    from tests.browser import artifact_scene
+    from tests.browser.artifact_scene import page_of
+
+    job = artifact_scene.prepare(stage)
+    return {
+        "artifacts": (f"/admin/jobs/job/{job.pk}/change/", ("#tab-details",)),
+        "artifact": (page_of(job, "times.csv"), ()),
+        "artifact-markdown": (page_of(job, "notes.md"), ()),
+        "artifact-page": (page_of(job, "coverage.html"), ()),
+        "artifact-svg": (page_of(job, "plots/trend.svg"), ()),
+        "artifact-binary": (page_of(job, "packages/app-2.4.0.bin"), ()),
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from apps.jobs import ports
 from apps.jobs.database.sql import fetch
 from apps.jobs.flow.redaction import Opened, reveal, seal_with
 from apps.jobs.models import Job
@@ -77,23 +78,44 @@ def outputs_of(
     return entries, hidden
 
 
+def with_files(
+    job_id: UUID, plan: Plan, entries: dict[str, dict[str, Any]], names: frozenset[str]
+) -> dict[str, dict[str, Any]]:
+    """The entries with the artifacts of these steps, by file name: of a loop, the last with it."""
+    bases = plan.steps_named(names)
+    if not bases:
+        return entries
+    more = {templating.context_name(base): dict[str, Any]() for base in bases}
+    for file in ports.files_of(job_id, bases):
+        more[templating.context_name(file.base)][file.name] = {
+            "url": file.url, "size_bytes": file.size_bytes, "content_type": file.content_type,
+        }  # fmt: skip
+    return {
+        **entries,
+        **{name: {**entries.get(name, {}), "artifacts": more[name]} for name in more},
+    }
+
+
 def _output(text: str | None, sealed: bytes | None) -> Opened:
     if sealed is not None:
         return reveal(sealed)
     return (None if text is None else load_stored(text)), ()
 
 
-def base_view(job: Job, plan: Plan, names: frozenset[str]) -> View:
+def base_view(
+    job: Job, plan: Plan, names: frozenset[str], files: frozenset[str] = frozenset()
+) -> View:
     """Context of `when`, `for_each`, approval messages and the inputs of steps that run on the
     server."""
     secrets = secrets_of(job.revision)
     entries, hidden = outputs_of(job.id, plan.steps_named(names))
+    entries = with_files(job.id, plan, entries, files)
     values = {**entries, "input": clear_input(job), "secret": secrets, "secrets": secrets}
     return View(values, (*hidden_of(job), *hidden))
 
 
 def control_context(job: Job, plan: Plan, node: Node) -> Mapping[str, Any]:
-    return base_view(job, plan, node.control_names).values
+    return base_view(job, plan, node.control_names, node.file_names).values
 
 
 def each_of(instance: Instance) -> Opened:
