@@ -16,6 +16,14 @@ Stream = Literal["stdout", "stderr", "server"]
 INPUT_FILE = "STROEM_INPUT_FILE"  # the path of the file with all inputs, or an input named `file`
 INPUTS_FILE = "STROEM_INPUTS_FILE"  # the path of the file with all inputs: no input has this name
 
+# variable -> where containers have the directory
+STATE_VARIABLES: Mapping[str, str] = {
+    "STATE_DIR": "/state",
+    "STATE_OUT_DIR": "/state-out",
+    "GLOBAL_STATE_DIR": "/global-state",
+    "GLOBAL_STATE_OUT_DIR": "/global-state-out",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ScriptWork:
@@ -128,6 +136,19 @@ class Pinned:
 
 
 @dataclass(frozen=True, slots=True)
+class StateFolders:
+    """Directories of this host: what a task and its workspace remember, and what a step leaves. The
+    runner shows the first of each pair to the step, and fills the second with what it wrote."""
+
+    task: tuple[Path, Path]
+    workspace: tuple[Path, Path]
+
+    @property
+    def by_variable(self) -> Mapping[str, Path]:
+        return dict(zip(STATE_VARIABLES, (*self.task, *self.workspace), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
 class StepOrder:
     """Everything a runner needs for one attempt of one step, without database ids."""
 
@@ -156,6 +177,7 @@ class StepOrder:
     secrets: tuple[str, ...] = field(default=(), repr=False)  # values to mask in lines
     run_as: str | None = None  # system user for local steps
     events: EventSink | None = None  # takes its OUTPUT: lines, of a consumer
+    state: StateFolders | None = None  # of tasks that remember something
 
 
 class Verdict(StrEnum):
@@ -176,6 +198,8 @@ class StepOutcome:
     error: str | None = None
     output: Any = None  # last valid OUTPUT: line
     has_output: bool = False
+    # what its STATE: and GLOBAL_STATE: lines say, by prefix
+    states: Mapping[str, Mapping[str, Any]] | None = field(default=None, repr=False)
     may_retry: bool = True  # False if another attempt cannot help
     # of a lost one: whether its worker ended it because an operator had stopped the worker
     is_handed_back: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,8 @@ from engine.spec.model import Action, Hooks, Step, Task
 from engine.spec.tags import required_tags, tag_set_key
 
 SERVER_KINDS = frozenset({"task", "approval"})
+STATES = frozenset({"state", "global_state"})  # names in templates
+_MENTIONS_STATE = re.compile(r"\b(GLOBAL_)?STATE(:|_DIR\b|_OUT_DIR\b)")
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,13 @@ class Node:
         return self.step.max_parallel is not None and not self.step.sequential
 
     @cached_property
+    def mentions_state(self) -> bool:
+        """Whether its code says so; a file of the workspace may, too."""
+        action = self.action
+        texts = (action.script, action.cmd, *action.args, *action.env.values())
+        return any(_MENTIONS_STATE.search(text) for text in texts if text)
+
+    @cached_property
     def control_names(self) -> frozenset[str]:
         """Context names that decisions about the step read (`when`, `for_each`)."""
         texts = [text for text in (self.step.when, self.step.for_each) if isinstance(text, str)]
@@ -111,6 +121,22 @@ class Plan:
         return frozenset(
             node.tag_set_key for node in self.nodes.values() if not node.runs_on_server
         )
+
+    @cached_property
+    def uses_state(self) -> bool:
+        """Whether its steps read or write state, as far as the definition tells."""
+        return self.task.state is not None or any(
+            node.mentions_state or self.reads_state(node.work_names) for node in self.nodes.values()
+        )
+
+    def reads_state(self, names: frozenset[str]) -> bool:
+        """Whether templates that read these names may read state; a step may have its name."""
+        return bool((names & STATES) - self.by_context_name.keys()) or "*" in names
+
+    @property
+    def is_serial(self) -> bool:
+        """Whether its jobs run one after the other, because they share a state."""
+        return self.task.state is not None and self.task.most_jobs == 1
 
     @cached_property
     def leaves(self) -> list[str]:

@@ -14,9 +14,8 @@ from engine.spec.sites import find_sites
 
 UNBUILT = "not-built"
 _MOST_NAMES = 5
-_STATE = re.compile(r"\b(GLOBAL_)?STATE(: ?[{$%\"'\\]|_DIR\b|_OUT_DIR\b)")
 _ARTIFACTS = re.compile(r"\bARTIFACTS_DIR\b")
-_STATES, _FILES = "state (STATE: lines, STATE_DIR):", "artifacts (ARTIFACTS_DIR):"
+_FILES = "artifacts (ARTIFACTS_DIR):"
 _CODE = 20_000  # letters of a script that are searched
 
 _Found = tuple[str, str, Place]  # what, name, where
@@ -47,12 +46,10 @@ def _find(draft: Draft) -> Iterator[_Found]:
     for name, _, action in draft.actions():
         code = "\n".join((action.script or "", action.cmd or ""))[:_CODE]
         key = "script" if action.script else "cmd"
-        if _STATE.search(code):
-            yield _STATES, _plain(draft, name), draft.in_action(name, key)
         if _ARTIFACTS.search(code):
             yield _FILES, _plain(draft, name), draft.in_action(name, key)
     yield from _foreign(draft)
-    yield from _state_in_templates(draft)
+    yield from _artifacts_in_templates(draft)
 
 
 def _plain(draft: Draft, action: str) -> str:
@@ -78,12 +75,10 @@ def is_foreign(draft: Draft, action: str) -> bool:
     return bool(dot) and owner != draft.name and not draft.has_action(action)
 
 
-def _state_in_templates(draft: Draft) -> Iterator[_Found]:
+def _artifacts_in_templates(draft: Draft) -> Iterator[_Found]:
     for site in find_sites(draft):
-        if "state" in site.text or "artifacts" in site.text:
+        if "artifacts" in site.text:
             read = templating.references(site.text)
-            if read.names & {"state", "global_state"}:
-                yield _STATES, site.subject, site.place
             if ("hook", "artifacts") in {path[:2] for path in read.paths}:
                 yield _FILES, site.subject, site.place
 

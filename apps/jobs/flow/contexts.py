@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from apps.jobs import ports
 from apps.jobs.database.sql import fetch
 from apps.jobs.flow.redaction import Opened, reveal, seal_with
 from apps.jobs.models import Job
@@ -17,6 +18,7 @@ from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
 from engine import templating
 from engine.lifecycle import StepStatus
 from engine.output import load_stored
+from engine.state import Seen
 
 OUTPUTS = """
 SELECT name, status, output::text, output_sealed, error FROM jobs_step
@@ -88,8 +90,21 @@ def base_view(job: Job, plan: Plan, names: frozenset[str]) -> View:
     server."""
     secrets = secrets_of(job.revision)
     entries, hidden = outputs_of(job.id, plan.steps_named(names))
+    if plan.reads_state(names):
+        states = ports.keeper().seen(job.workspace_id, job.task_name)
+        entries, hidden = {**state_entries(states), **entries}, (*hidden, *hidden_in(states))
     values = {**entries, "input": clear_input(job), "secret": secrets, "secrets": secrets}
     return View(values, (*hidden_of(job), *hidden))
+
+
+def state_entries(states: tuple[Seen, Seen]) -> dict[str, Any]:
+    """`state` and `global_state`, as templates read them."""
+    return {"state": states[0].values, "global_state": states[1].values}
+
+
+def hidden_in(states: tuple[Seen, Seen]) -> tuple[str, ...]:
+    """Secret values in what is remembered."""
+    return (*states[0].hidden, *states[1].hidden)
 
 
 def control_context(job: Job, plan: Plan, node: Node) -> Mapping[str, Any]:
