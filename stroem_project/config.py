@@ -232,6 +232,38 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket of S3, or of what speaks like it. Without keys, boto3 finds them."""
+
+    needs: ClassVar[str] = " needs `bucket`"
+    bucket: str
+    prefix: Annotated[str, _text_or_nothing] = ""
+    endpoint_url: Annotated[str | None, web_address] = None
+    region: str | None = None
+    access_key: str | None = field(default=None, repr=False)
+    secret_key: str | None = field(default=None, repr=False)
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+
+    def find_objection(self) -> str | None:
+        if (self.access_key is None) != (self.secret_key is None):
+            return "needs both `access_key` and `secret_key`, or neither"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Where files that steps leave behind are kept: a directory, or a bucket of S3."""
+
+    path: Path | None = None  # None: `<data_dir>/storage`
+    s3: Bucket | None = None
+
+    def find_objection(self) -> str | None:
+        if self.path is not None and self.s3 is not None:
+            return "has both `path` and `s3`"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """A rule: what references to secrets some workspaces may hold."""
 
@@ -384,6 +416,7 @@ class Config:
     retention: Retention = Retention()
     refresh: Refresh = Refresh()
     secrets: Secrets = Secrets()
+    storage: Storage = Storage()
     mcp: Mcp = Mcp()
     metrics: Metrics = Metrics()
     mail: Annotated[Mail | None, _mail] = None  # None: no mail is sent

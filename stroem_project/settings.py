@@ -76,6 +76,7 @@ INSTALLED_APPS = [
     "apps.workspaces",
     "apps.fleet",
     "apps.jobs",
+    "apps.artifacts",
     "apps.approvals",
     "apps.hooks",
     "apps.workflow_actions",
@@ -166,6 +167,29 @@ if (_mail := STROEM.mail) is not None:
     EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail.user, _mail.password
     EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.security == "starttls", _mail.security == "tls"
 
+
+def _storage() -> dict[str, Any]:
+    bucket = STROEM.storage.s3
+    if bucket is None:
+        where = STROEM.storage.path or STROEM.data_dir / "storage"
+        return {"BACKEND": "apps.artifacts.stores.Directory", "OPTIONS": {"location": where}}
+    options = {
+        "bucket_name": bucket.bucket,
+        "location": bucket.prefix.strip("/"),
+        "endpoint_url": bucket.endpoint_url,
+        "region_name": bucket.region,
+        "access_key": bucket.access_key,
+        "secret_key": bucket.secret_key,
+        "addressing": bucket.addressing,
+    }
+    given = {key: value for key, value in options.items() if value is not None}
+    return {"BACKEND": "apps.artifacts.buckets.Bucket", "OPTIONS": given}
+
+
+STORAGES = {
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "blobs": _storage(),
+}
 DATABASES = {"default": database_settings(STROEM.db.url)}
 BROKER_URL = STROEM.broker.url
 CELERY_APP = "stroem_project.celery.app"  # imported by the first process that needs it

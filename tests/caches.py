@@ -4,6 +4,7 @@ from __future__ import annotations
 
 
 def forget() -> None:
+    from apps.artifacts import blobs
     from apps.fleet import tag_sets
     from apps.jobs import ledger
     from apps.jobs.flow import blueprints
@@ -16,3 +17,4 @@ def forget() -> None:
     tag_sets.forget()
     blueprints.forget()
     ledger._pinned.cache_clear()
+    blobs._compare.cache_clear()

@@ -18,6 +18,7 @@ from apps.agents import spending
 from apps.agents import sweeps as agents
 from apps.approvals import notices
 from apps.approvals import reminders as approvals
+from apps.artifacts import blobs
 from apps.conductor import partitions
 from apps.fleet import presence
 from apps.jobs.upkeep import retention, sweeps
@@ -80,6 +81,7 @@ def tidy() -> None:
             presence.forget_schedulers,
             throttles.forget_old,
             upkeep.follow_revisions,
+            blobs.establish,
         ]
     )
 
@@ -94,6 +96,7 @@ def expire() -> None:
             partitions.expire,
             upkeep.forget_old,
             spending.forget_old,
+            blobs.clear_unused,
         ]
     )
 
@@ -128,7 +131,7 @@ def run_forever(
     """Run rounds until `stop` is set. In a trial of one task, no clock fires and no event source
     starts."""
     never_wait()  # for the secrets of one workspace
-    _run([upkeep.follow_all])
+    _run([upkeep.follow_all, blobs.establish])
     clock = threading.Thread(target=clocks.run, args=(stop,), name="clocks", daemon=True)
     if not is_trial:
         clock.start()

@@ -1,0 +1,246 @@
+"""Bytes by their hash: put, read, clear away.
+
+A row is written before its bytes, so that nothing is left behind unseen, and marked afterwards, so
+that bytes are whole or absent. Every upload has a name of its own; of two equal ones, the second
+is dropped. Reading needs no transaction; neither does `put`, which holds no connection while bytes
+travel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from typing import IO, BinaryIO
+
+from django.core.files.base import ContentFile, File
+from django.db import DatabaseError, IntegrityError, connection, connections, transaction
+from django.db.models import Exists, ForeignObjectRel, OuterRef, Q, QuerySet
+from django.db.models.functions import Now
+
+from apps.artifacts.errors import ForeignStorage, StorageAway, TooLarge, Unsteady
+from apps.artifacts.models import Blob, Installation
+from apps.artifacts.stores import PIECE_BYTES, Store, store, told
+
+UNUSED_FOR = timedelta(hours=1)  # rows that name a blob are written within it
+UNFINISHED_FOR = timedelta(days=2)  # no upload takes longer
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A blob that is whole. Rows name it by its id."""
+
+    id: int
+    digest: str
+    size: int
+
+
+def put(stream: BinaryIO, *, at_most: int | None = None) -> Stored:
+    """Store the rest of this stream, if it is not there yet, in pieces.
+
+    Raises StorageAway or a database's OperationalError when it may be repeated, TooLarge beyond
+    `at_most` bytes, ForeignStorage. A row that names the blob must follow within UNUSED_FOR.
+    """
+    if not stream.seekable():
+        with tempfile.TemporaryFile() as copy:
+            _copy(stream, copy, at_most)
+            copy.seek(0)
+            return put(copy)
+    start = stream.tell()
+    digest, size = _measure(stream, at_most)
+    found = _use(digest, size)
+    if found is not None:
+        _let_go()
+        return found
+    target = _verified()
+    row = Blob.objects.create(key=f"{digest[:2]}/{digest}-{uuid.uuid4().hex[:12]}")
+    _let_go()
+    stream.seek(start)
+    reader = _Hashing(stream)
+    try:
+        with told():
+            target.save(row.key, File(reader))
+    except BaseException:
+        _give_up(row)
+        raise
+    if (reader.digest, reader.size) != (digest, size):
+        _give_up(row)
+        raise Unsteady("the file was written to while it was stored")
+    return _finish(row, digest, size)
+
+
+def open_blob(blob: Blob | Stored, offset: int = 0, length: int | None = None) -> IO[bytes]:
+    """A stream of its bytes from `offset` on; the caller closes it. Raises StorageAway, also if it
+    is gone."""
+    row = blob if isinstance(blob, Blob) else Blob.objects.get(id=blob.id)
+    rest = row.size_bytes - offset
+    with told():
+        try:
+            return _verified().open_at(
+                row.key, offset, rest if length is None else min(rest, length)
+            )
+        except FileNotFoundError as error:
+            raise OSError(error.errno, f"it lacks the file {row.key}") from error
+
+
+def clear_unused(limit: int = 200) -> int:
+    """Remove blobs that no row names, and what unfinished uploads left; returns how many."""
+    gone = 0
+    for row in _unused()[:limit]:
+        if _leave(row):
+            with told():
+                _delete(row)
+            row.delete()
+            gone += 1
+    return gone
+
+
+def establish() -> None:
+    """Mark the storage as that of this installation, once. For server and scheduler: a worker
+    with a disk of its own must not be the first."""
+    if Installation.objects.filter(marked_at__isnull=False).exists():
+        return
+    Installation.objects.bulk_create([Installation()], ignore_conflicts=True)
+    with transaction.atomic():
+        row = Installation.objects.select_for_update().get()
+        if row.marked_at is None:
+            with told():
+                store().save(_mark(row.id), ContentFile(b"of this installation\n"))
+            row.marked_at = Now()
+            row.save(update_fields=["marked_at"])
+
+
+def _mark(installation: uuid.UUID) -> str:
+    return f"stroem-{installation}"
+
+
+@lru_cache(maxsize=4)
+def _compare(target: Store) -> bool:
+    row = Installation.objects.filter(marked_at__isnull=False).first()
+    if row is None:
+        raise StorageAway("no server or scheduler has prepared the storage yet")
+    with told():
+        if target.exists(_mark(row.id)):
+            return True
+    raise ForeignStorage(
+        f"{target.where()} is not the storage of this installation: it lacks {_mark(row.id)}. Give"
+        " server, scheduler and workers the same `storage`"
+    )
+
+
+def _verified() -> Store:
+    target = store()
+    _compare(target)
+    return target
+
+
+def _measure(stream: BinaryIO, at_most: int | None) -> tuple[str, int]:
+    reader = _Hashing(stream)
+    while reader.read(PIECE_BYTES):
+        if at_most is not None and reader.size > at_most:
+            break
+    if at_most is not None and reader.size > at_most:
+        raise TooLarge(f"more than {at_most:,} bytes")
+    return reader.digest, reader.size
+
+
+def _copy(stream: BinaryIO, copy: IO[bytes], at_most: int | None) -> None:
+    size = 0
+    while piece := stream.read(PIECE_BYTES):
+        size += len(piece)
+        if at_most is not None and size > at_most:
+            raise TooLarge(f"more than {at_most:,} bytes")
+        copy.write(piece)
+
+
+def _use(digest: str, size: int) -> Stored | None:
+    """The blob with these bytes, kept from now on for UNUSED_FOR."""
+    whole = Blob.objects.filter(
+        digest=digest, size_bytes=size, stored_at__isnull=False, leaving_at__isnull=True
+    )
+    row = whole.first()
+    if row is None or not whole.filter(id=row.id).update(used_at=Now()):
+        return None
+    return Stored(row.id, digest, size)
+
+
+def _finish(row: Blob, digest: str, size: int) -> Stored:
+    """The bytes are there. Somebody else may have stored the same in the meantime."""
+    whole = {"digest": digest, "size_bytes": size, "stored_at": Now(), "used_at": Now()}
+    try:
+        with transaction.atomic():
+            if Blob.objects.filter(id=row.id, leaving_at__isnull=True).update(**whole):
+                return Stored(row.id, digest, size)
+    except IntegrityError:
+        found = _use(digest, size)
+        if found is not None:
+            return found
+    finally:
+        _let_go()
+    raise StorageAway("the storage was being cleared; put it again")
+
+
+def _give_up(row: Blob) -> None:
+    """Let it be cleared away soon; if the database is away, it is later."""
+    with suppress(DatabaseError):
+        Blob.objects.filter(id=row.id).update(leaving_at=Now())
+    _let_go()
+
+
+def _unused() -> QuerySet[Blob]:
+    """What may go: unfinished for long, on its way out, or named by no row of any table."""
+    named = Q()
+    for relation in Blob._meta.get_fields(include_hidden=True):
+        if isinstance(relation, ForeignObjectRel):
+            rows = relation.related_model._base_manager
+            named |= Q(Exists(rows.filter(**{relation.field.name: OuterRef("pk")})))
+    unfinished = Q(stored_at__isnull=True, used_at__lt=Now() - UNFINISHED_FOR)
+    unnamed = Q(stored_at__isnull=False, used_at__lt=Now() - UNUSED_FOR)
+    found = Blob.objects.filter(unfinished | unnamed | Q(leaving_at__isnull=False))
+    return (found.exclude(named) if named else found).order_by("used_at")
+
+
+def _leave(row: Blob) -> bool:
+    """From here on nobody finds it; False if somebody has used it."""
+    still = _unused().order_by().filter(id=row.id, used_at=row.used_at)
+    return bool(still.update(leaving_at=Now()))
+
+
+def _delete(row: Blob) -> None:
+    try:
+        _verified().delete(row.key)
+    except FileNotFoundError:
+        return
+
+
+def _let_go() -> None:
+    """Give back this thread's connection, unless a transaction of the caller needs it."""
+    if not connection.in_atomic_block:
+        connections.close_all()
+
+
+class _Hashing(io.RawIOBase):
+    """Reads a stream and knows the hash and the number of what was read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._stream.read(size)
+        self._hash.update(piece)
+        self.size += len(piece)
+        return piece
