@@ -145,7 +145,12 @@ class StateFolders:
 
     @property
     def by_variable(self) -> Mapping[str, Path]:
+        """The directory of each variable."""
         return dict(zip(STATE_VARIABLES, (*self.task, *self.workspace), strict=True))
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return {name: str(path) for name, path in self.by_variable.items()}
 
 
 @dataclass(frozen=True, slots=True)

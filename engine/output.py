@@ -48,6 +48,7 @@ class OutputProtocol:
         self.has_output = False
         self.error: str | None = None
         self.states: dict[str, dict[str, Any]] = {}
+        self.state_lines = 0
         self._state_bytes = 0
         self._warnings = 0
         self._misplaced: set[str] = set()
@@ -55,6 +56,7 @@ class OutputProtocol:
     def feed(self, line: str) -> str | None:
         """Take one line; returns a warning for the log, or None. Other lines are ignored."""
         prefix = prefix_of(line)
+        self.state_lines += prefix not in ("", PREFIX)
         if not prefix or self.error is not None:
             return None
         text = line[len(prefix) :].strip()
@@ -156,6 +158,13 @@ def load_stored(text: str) -> Any:
     return (
         json.loads(text, parse_int=_read_stored) if _MANY_DIGITS.search(text) else json.loads(text)
     )
+
+
+class StoredDecoder(json.JSONDecoder):
+    """The same, for columns."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(parse_int=_read_stored, **options)
 
 
 def _read_stored(text: str) -> int | float:

@@ -14,6 +14,7 @@ from typing import Any
 
 VALUES_FILE = "state.json"  # in the directories: the values
 MOST_VALUE_BYTES = 1_000_000
+MOST_FILES, MOST_FILE_BYTES = 10_000, 50 * 1024 * 1024  # of one version
 _MOST_NAMES = 5
 
 
@@ -37,6 +38,11 @@ class Seen:
     values: Mapping[str, Any] = field(default_factory=dict, repr=False)
     files: tuple[StateFile, ...] = ()
     hidden: tuple[str, ...] = field(default=(), repr=False)
+
+
+def names(states: tuple[Seen, Seen]) -> dict[str, Any]:
+    """The states of a task and of its workspace, as templates read them."""
+    return {"state": states[0].values, "global_state": states[1].values}
 
 
 @dataclass(frozen=True, slots=True)

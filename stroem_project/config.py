@@ -264,6 +264,14 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True)
+class StateStorage:
+    """How many versions are kept of what each task remembers, and each workspace."""
+
+    max_snapshots: Annotated[int, number(1, 10_000, whole=True)] = 20
+    global_max_snapshots: Annotated[int | None, number(1, 10_000, whole=True)] = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """A rule: what references to secrets some workspaces may hold."""
 
@@ -416,6 +424,7 @@ class Config:
     retention: Retention = Retention()
     refresh: Refresh = Refresh()
     secrets: Secrets = Secrets()
+    state_storage: StateStorage = StateStorage()
     storage: Storage = Storage()
     mcp: Mcp = Mcp()
     metrics: Metrics = Metrics()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import IO, Any, BinaryIO, Protocol
 from uuid import UUID
 
 from django.db import InterfaceError, OperationalError
@@ -16,6 +16,7 @@ from apps.workflow_actions.ledger import OpenAllocation, Submission
 from engine.events import Event
 from engine.orders import Line
 from engine.slurm_script import Launch
+from engine.state import StateFile
 
 OUTAGES = (OperationalError, InterfaceError)
 """The database did not answer: the same call may be made again, as each of them may be repeated."""
@@ -149,6 +150,16 @@ class EventLedger(Protocol):
     def released(self) -> None: ...
 
 
+class StateLedger(Protocol):
+    """The functions of `apps.artifacts.state.ledger`."""
+
+    def open_file(self, file: StateFile) -> IO[bytes]: ...
+
+    def store_file(self, path: str, data: BinaryIO, *, is_program: bool) -> StateFile: ...
+
+    def released(self) -> None: ...
+
+
 class Bells(Protocol):
     """The functions of `apps.jobs.bells`."""
 
@@ -171,3 +182,4 @@ class Doors:
     archive: Callable[[int], bytes]
     pass_for: Callable[[int, int, str], str]
     app: Any
+    states: StateLedger

@@ -25,6 +25,7 @@ from workers.events import Emitter
 from workers.outputs import Outputs
 from workers.rendering import Rendered, render, wishes_of
 from workers.reporting import Batch, LogPump, Reporter
+from workers.states import States
 from workers.trees import Scratch, Scratches, Tree
 from workers.users import Users
 from workers.visits import Visits
@@ -108,6 +109,7 @@ class Execution:
         visits: Visits | None = None,
         eviction: Eviction | None = None,
         walltime_grace_s: float | None = None,
+        states: States | None = None,
     ) -> None:
         """`pick` returns the runner for an action's `type` and `runner`; it raises PlatformError if
         there is none here."""
@@ -126,6 +128,7 @@ class Execution:
         self._visits = visits
         self._eviction = eviction or Eviction()
         self._walltime_grace_s = walltime_grace_s
+        self._states = states
 
     def perform(self, attempt: Attempt) -> Performed:
         """Do the attempt to its end. The caller then calls `tidy`, when no report waits for it.
@@ -179,10 +182,15 @@ class Execution:
         except Exception as error:
             log.exception("preparation failed", extra=fields(attempt.claim))
             return Ended(Report(attempt.claim, _failed(_ours(error)), masks=masks))
-        return self._begin(attempt, rendered, order, runner)
+        return self._begin(attempt, material, rendered, order, runner)
 
     def _begin(
-        self, attempt: Attempt, rendered: Rendered, order: StepOrder, runner: Runner
+        self,
+        attempt: Attempt,
+        material: Material,
+        rendered: Rendered,
+        order: StepOrder,
+        runner: Runner,
     ) -> Ended | None:
         seen, masks = rendered.seen, rendered.masks
         if not admitted(self._ledger, attempt, seen, masks):
@@ -202,7 +210,11 @@ class Execution:
         )
         if _is_local(rendered.action):
             outcome = self._eviction.judge(outcome, began_at, outcome.ended_at)
-        return Ended(Report(attempt.claim, outcome, seen, masks), reporter.close())
+        left = None
+        if self._states is not None and (order.state is not None or outcome.states):
+            outcome, left = self._states.remember(attempt, material, order, outcome, reporter.say)
+            outcome = self._ended_by(attempt, outcome)
+        return Ended(Report(attempt.claim, outcome, seen, masks, left=left), reporter.close())
 
     def _consume(
         self, attempt: Attempt, order: StepOrder, runner: Runner, reporter: Reporter
@@ -227,6 +239,11 @@ class Execution:
         except Exception as error:
             log.exception("the runner failed", extra=fields(attempt.claim))
             outcome = _failed(_ours(error))
+        return self._ended_by(attempt, outcome)
+
+    def _ended_by(self, attempt: Attempt, outcome: StepOutcome) -> StepOutcome:
+        """The outcome of an attempt that was perhaps stopped: cancelled, or lost with its
+        worker."""
         if outcome.verdict is Verdict.CANCELLED and attempt.stop.reason in (
             "drain",
             "lost",
@@ -262,6 +279,9 @@ class Execution:
         text = json.dumps(rendered.input, ensure_ascii=False) + "\n"
         data, is_secret = text.encode("utf-8", "replace"), bool(rendered.masks)
         place.scratch = self._scratches.open(data, owner, is_secret=is_secret)
+        folders = None
+        if material.state is not None and action.type == "script" and self._states is not None:
+            folders = self._states.open(place.scratch, material.state)
         return StepOrder(
             attempt=attempt.name,
             job_id=str(claim.job_id),
@@ -272,6 +292,7 @@ class Execution:
             work=work,
             scratch_dir=place.scratch.path,
             env={
+                **(folders.environment if folders is not None else {}),
                 **self._output_env(attempt, material),
                 **rendered.env,
                 **_gpu_env(attempt.gpus, action),
@@ -290,6 +311,7 @@ class Execution:
             pinned=pinned,
             secrets=rendered.masks if pinned is None else (*rendered.masks, pinned.token),
             run_as=place.user.name if place.user is not None else None,
+            state=folders,
         )
 
     def _output_env(self, attempt: Attempt, material: Material) -> dict[str, str]:

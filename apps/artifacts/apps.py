@@ -5,3 +5,9 @@ class ArtifactsConfig(AppConfig):
     name = "apps.artifacts"
     verbose_name = "Artifacts"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from apps.artifacts.state.keeping import Keeper
+        from apps.jobs import ports
+
+        ports.keep(Keeper())

@@ -114,6 +114,7 @@ class Plan:
     fallback_events: frozenset[str] = frozenset()
     watched_by: tuple[str, ...] = ()  # triggers that fire when a job of the task ends
     emits: bool = False  # the consumer of an event source: its output is events
+    mentions_state: bool = False  # a file of the workspace uses directories of state
 
     @cached_property
     def tag_set_keys(self) -> frozenset[str]:
@@ -125,8 +126,13 @@ class Plan:
     @cached_property
     def uses_state(self) -> bool:
         """Whether its steps read or write state, as far as the definition tells."""
-        return self.task.state is not None or any(
-            node.mentions_state or self.reads_state(node.work_names) for node in self.nodes.values()
+        return (
+            self.task.state is not None
+            or self.mentions_state
+            or any(
+                node.mentions_state or self.reads_state(node.work_names)
+                for node in self.nodes.values()
+            )
         )
 
     def reads_state(self, names: frozenset[str]) -> bool:

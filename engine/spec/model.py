@@ -316,6 +316,7 @@ class Workspace:
     slurm_schedulers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # `settings:` e.g. {"unsafe_templates": "refuse"}
     settings: Mapping[str, Any] = field(default_factory=dict)
+    mentions_state: bool = False  # a file of it uses directories of state
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import shlex
 from pathlib import Path, PurePosixPath
 
 from engine.errors import AuthorError, PlatformError
-from engine.orders import INPUT_FILE, INPUTS_FILE, ScriptWork, StepOrder
+from engine.orders import INPUT_FILE, INPUTS_FILE, STATE_VARIABLES, ScriptWork, StepOrder
 from engine.scripts import PROGRAMS, refuse_foreign
 from runners.base import ADVICE
 from runners.sources import use_plain_line_ends
@@ -143,6 +143,9 @@ def build_env(order: StepOrder) -> dict[str, str]:
         for key, value in env.items():
             if value == root or value.startswith(f"{root}/"):
                 env[key] = WORKSPACE + value[len(root) :]
+    if order.state is not None:
+        hosts = {str(path): name for name, path in order.state.by_variable.items()}
+        env |= {k: STATE_VARIABLES[hosts[v]] for k, v in env.items() if v in hosts}
     if order.input_path is None:
         return env
     path = f"{FILES}/{INPUT}"

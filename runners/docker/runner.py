@@ -135,9 +135,12 @@ class _Attempt:
         try:
             self._start()
             self._end_signal.when_set(lambda: self._end(stream))
-            return self._follow(stream)
+            outcome = self._follow(stream)
         finally:
             stream.close()
+        if self._order.state is not None and outcome.verdict is Verdict.SUCCEEDED:
+            self._workspaces.fetch_state(self._require(), self._order.state)
+        return outcome
 
     def remove(self) -> None:
         """Remove the container and its volume; if the engine is unreachable, the next sweep
@@ -194,6 +197,8 @@ class _Attempt:
         texts |= {} if sources.startup_bind else self._workspaces.read_startup()
         if texts:
             self._workspaces.put_files(container, texts)
+        if self._order.state is not None:
+            self._workspaces.put_state(container, self._order.state, self._order.scratch_dir)
 
     def _open(self, image: str, sources: Sources) -> str:
         request = build_request(self._order, self._config, image, sources)

@@ -9,6 +9,7 @@ from threading import Event
 import pytest
 from celery import Celery
 
+from apps.artifacts.state import ledger as states
 from apps.jobs import bells, ledger
 from apps.jobs.models import Job
 from apps.triggers import ledger as events
@@ -78,7 +79,7 @@ def test_steps_and_commands_see_of_what_the_worker_holds_only_what_pass_env_name
     for name, value in HELD.items():
         monkeypatch.setenv(name, value)
     config = WorkerConfig("mine", tmp_path / "cache", max_concurrent=2, pass_env=pass_env)
-    doors = Doors(ledger, allocations, events, bells, archive, pass_for, celery_app)
+    doors = Doors(ledger, allocations, events, bells, archive, pass_for, celery_app, states)
     launch = Launch(("stroem-worker",), str(tmp_path), None)
     worker = assemble(
         config, doors, launch, lease_s=30.0, version="test", withheld=["word-of-db"]

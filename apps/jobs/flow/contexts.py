@@ -15,7 +15,7 @@ from apps.jobs.plans import Node, Plan
 from apps.jobs.transitions.rows import Instance
 from apps.workspaces.errors import SecretError
 from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
-from engine import templating
+from engine import state, templating
 from engine.lifecycle import StepStatus
 from engine.output import load_stored
 from engine.state import Seen
@@ -92,14 +92,9 @@ def base_view(job: Job, plan: Plan, names: frozenset[str]) -> View:
     entries, hidden = outputs_of(job.id, plan.steps_named(names))
     if plan.reads_state(names):
         states = ports.keeper().seen(job.workspace_id, job.task_name)
-        entries, hidden = {**state_entries(states), **entries}, (*hidden, *hidden_in(states))
+        entries, hidden = {**state.names(states), **entries}, (*hidden, *hidden_in(states))
     values = {**entries, "input": clear_input(job), "secret": secrets, "secrets": secrets}
     return View(values, (*hidden_of(job), *hidden))
-
-
-def state_entries(states: tuple[Seen, Seen]) -> dict[str, Any]:
-    """`state` and `global_state`, as templates read them."""
-    return {"state": states[0].values, "global_state": states[1].values}
 
 
 def hidden_in(states: tuple[Seen, Seen]) -> tuple[str, ...]:
