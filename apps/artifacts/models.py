@@ -101,6 +101,7 @@ class StateVersion(models.Model):
     """One version of a state. `base`: the version that its writer saw. Jobs may be removed: their
     ids are no foreign keys."""
 
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     state = models.ForeignKey(State, on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField()
     values = models.JSONField(default=dict, decoder=StoredDecoder)
