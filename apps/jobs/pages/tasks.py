@@ -15,6 +15,7 @@ from django.urls import reverse
 
 from apps.accounts.grants import allows, role_on
 from apps.accounts.models import Role
+from apps.adminkit import panels
 from apps.adminkit.typed_forms import TypedForm
 from apps.jobs import services
 from apps.jobs.flow.contexts import clear_input
@@ -115,6 +116,7 @@ def task(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
         "may_start": may_start,
         "recent": with_standing(recent.defer("input", "input_sealed", "output"))[:RECENT],
         "triggers": _triggers(definition, name),
+        "panels": panels.task_page.show(request, row, name),
     }
     return render(request, "jobs/task.html", context)
 

@@ -22,6 +22,8 @@ from schemathesis.core import NotSet
 from schemathesis.specs.openapi import checks as openapi
 from urllib3 import HTTPResponse
 
+from apps.artifacts.state import keeping
+from engine.state import Change
 from tests.apps.api.callers import client_of, user
 from tests.apps.api.test_access import FLOW
 from tests.apps.jobs.builders import start, workspace
@@ -84,9 +86,13 @@ def read_by_a_process(request: pytest.FixtureRequest) -> None:
 def keeps_to_the_description(
     tmp_path: Path, path: str, method: str, is_signed_in: bool, examples: int
 ) -> None:
-    job = start(workspace(tmp_path, FLOW, "own"))
+    own = workspace(tmp_path, FLOW, "own")
+    job = start(own)
+    for task in ("main", ""):
+        keeping.record(keeping.locked(own.pk, task), Change(0, {"n": 1}), keeping.Writer("step"))
     person = user(is_superuser=True)
     known = {"workspace": "own", "task": "main", "job": str(job.pk), "step": "gate"}
+    known["version"] = "1"
     known["user"] = str(person.pk)
     client = client_of(person if is_signed_in else None)
     operation = schemathesis.openapi.from_dict(RAW)[path][method.upper()]
