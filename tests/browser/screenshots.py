@@ -35,6 +35,7 @@ FOR_GUIDES = {
     "agent-turn": "agent.png",
     "agent-waits": "agent-waits.png",
     "agent-costs": "agent-costs.png",
+    "state": "state.png",
     "trigger": "trigger.png",
 }
 
@@ -246,11 +247,24 @@ def addresses(stage: Stage, seen: Seen) -> dict[str, Scene]:
 
     return {
         **PLAIN,
+        **_of_states(stage),
         **_of_triggers(stage),
         **agent_scene.addresses(stage),
         **_of_work(seen),
         **_of_decisions(seen),
         **_of_settings(stage),
+    }
+
+
+def _of_states(stage: Stage) -> dict[str, Scene]:
+    from tests.browser import state_scene
+
+    state_scene.prepare(stage)
+    return {
+        "state": (state_scene.PAGE, ()),
+        "state-old": (f"{state_scene.PAGE}?version=2", ()),
+        "state-of-workspace": (state_scene.GLOBAL, ()),
+        "task-with-state": (state_scene.TASK, ()),
     }
 
 

@@ -57,7 +57,7 @@ class Place:
         scratch = folder / "scratch"
         scratch.mkdir(mode=0o700)
         self.shelf, self.states, self.seen = shelf, States(shelf), seen
-        self.attempt = Attempt(claim())
+        self.attempt = Attempt(claim(), 0.0)
         self.said: list[str] = []
         self.folders = self.states.open(Scratch(scratch, scratch / "input.json"), seen)
         self.order = StepOrder(

@@ -159,10 +159,8 @@ class _Measured(io.RawIOBase):
         return bool(self._next)
 
     def read(self, size: int = -1) -> bytes:
-        if self._next:
-            piece, self._next = self._next, b""
-            return piece
-        return self._take(1 << 16 if size < 0 else size)
+        first, self._next = self._next, b""
+        return first + self._take((1 << 16 if size < 0 else size) - len(first))
 
     def drain(self) -> None:
         """What comes after the archive belongs to the body, too."""

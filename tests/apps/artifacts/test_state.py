@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from apps.artifacts import blobs
@@ -139,13 +140,12 @@ def test_a_step_that_fails_leaves_nothing(tmp_path: Path, outcome: StepOutcome) 
 
 def test_a_late_report_leaves_nothing(tmp_path: Path) -> None:
     own, hand = (
-        shop(tmp_path, more="retry: {max_attempts: 3, delay: 0s}, on_worker_lost: retry"),
+        shop(tmp_path, more="retry: {max_attempts: 3, delay: 1s}, on_worker_lost: retry"),
         Hand(),
     )
     start(own)
     late = leaving(taken(hand), {"n": "zombie"})
     finishing.lose(late.claim.attempt_id)
-    sweeps.due_steps()
     again = taken(hand)
     assert not ledger.finish(late).accepted
     assert State.objects.count() == 0
@@ -202,9 +202,10 @@ def test_the_second_of_two_writers_fails_and_is_told_key_version_and_cure(tmp_pa
 
 
 def test_a_retry_sees_the_new_value_and_loses_nothing(tmp_path: Path) -> None:
-    own = shop(tmp_path, more="retry: {max_attempts: 2, delay: 0s}")
+    own = shop(tmp_path, more="retry: {max_attempts: 2, delay: 1s}")
     first, second = two_jobs(own)
     ledger.finish(first), ledger.finish(second)
+    Step.objects.filter(status="pending").update(retry_at=Now())
     sweeps.due_steps()
     again = taken(Hand())
     ledger.finish(leaving(again, {"n": seen(again)["n"] + 1}))
@@ -253,7 +254,7 @@ def test_nothing_is_kept_of_a_step_when_one_of_its_two_states_conflicts(tmp_path
     assert "the workspace" in Step.objects.get(job_id=second.job_id).error
 
 
-def increment(own: Workspace, job: Job | None = None) -> None:
+def increment(own: Workspace) -> None:
     """Work as a worker does, until no job of the workspace is open."""
     hand = Hand()
     while Job.objects.filter(workspace=own, status__in=("pending", "running")).exists():
@@ -261,7 +262,10 @@ def increment(own: Workspace, job: Job | None = None) -> None:
         if claim is None:
             continue
         hand.start(claim)
-        ledger.finish(leaving(claim, {"n": seen(claim).get("n", 0) + 1}))
+        found = material(claim).state
+        assert found is not None
+        change = Change(found[0].version, {"n": found[0].values.get("n", 0) + 1})
+        ledger.finish(ledger.Report(claim, DONE, left=Left(change)))
     connection.close()
 
 
@@ -437,6 +441,17 @@ def test_old_versions_go_and_their_files_after_them(
     assert FileSet.objects.count() == StateFile.objects.count() == 2
     with pytest.raises(NotFound, match="Version 1 of this state is not kept"):
         history.version(state, 1)
+
+
+def test_the_workspace_may_keep_another_number_of_versions(tmp_path: Path, settings: Any) -> None:
+    limits = replace(settings.STROEM.state_storage, max_snapshots=3, global_max_snapshots=1)
+    settings.STROEM = replace(settings.STROEM, state_storage=limits)
+    own, hand = shop(tmp_path), Hand()
+    for number in range(4):
+        start(own)
+        ledger.finish(leaving(taken(hand), {"n": number}, wide={"n": number}))
+    counts = [history.versions(history.find(own.pk, name)).count() for name in ("main", "")]
+    assert counts == [3, 1]
 
 
 # For people
