@@ -12,7 +12,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any, Protocol, cast
 
 from engine.errors import AuthorError
 
@@ -31,6 +31,12 @@ class BadArchive(AuthorError):
     """It cannot be read, or holds what it may not hold."""
 
 
+class Readable(Protocol):
+    """A stream of bytes, as far as it is needed."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     files: int
@@ -44,17 +50,17 @@ class Entry:
     path: str
     size: int
     is_program: bool
-    data: IO[bytes]
+    data: Readable
 
 
-def read_tar(stream: IO[bytes], limits: Limits, *, is_gzip: bool) -> Iterator[Entry]:
+def read_tar(stream: Readable, limits: Limits, *, is_gzip: bool) -> Iterator[Entry]:
     """The files in a tar, each path once. Raises BadArchive."""
     bounded = _Bounded(stream, limits.size_bytes + _OVERHEAD + 2048 * limits.files, is_gzip)
     found: set[str] = set()
     folders: set[str] = set()
     left = limits.size_bytes
     try:
-        with tarfile.open(fileobj=bounded, mode="r|") as tar:
+        with tarfile.open(fileobj=cast(Any, bounded), mode="r|") as tar:
             for member in tar:
                 path = safe_path(member.name)
                 if member.isdir():
@@ -69,7 +75,7 @@ def read_tar(stream: IO[bytes], limits: Limits, *, is_gzip: bool) -> Iterator[En
                     raise _too_much(limits)
                 data = tar.extractfile(member)
                 assert data is not None, "a regular file has data"
-                contents: IO[bytes] = _Contents(data, limits)  # type: ignore[assignment]  # it reads
+                contents = _Contents(data, limits)
                 yield Entry(path, member.size, bool(member.mode & 0o100), contents)
     except _WRONG as error:
         raise _explained(error, limits) from None
@@ -143,8 +149,8 @@ class _Contents(io.RawIOBase):
 class _Bounded(io.RawIOBase):
     """What comes out of the stream, up to so many bytes."""
 
-    def __init__(self, stream: IO[bytes], most: int, is_gzip: bool) -> None:
-        self._stream: IO[bytes] = gzip.GzipFile(fileobj=stream) if is_gzip else stream  # type: ignore[assignment]
+    def __init__(self, stream: Readable, most: int, is_gzip: bool) -> None:
+        self._stream = gzip.GzipFile(fileobj=cast(Any, stream)) if is_gzip else stream
         self._left = most
 
     def readable(self) -> bool:

@@ -94,14 +94,13 @@ class States:
         changes = []
         for at, prefix in enumerate((STATE, GLOBAL_STATE)):
             said = dict(lines.get(prefix, {}))
-            base, before, whole, files = None, {}, None, None
-            if seen is not None:
-                base, before = seen[at].version, seen[at].values
+            whole, files = None, None
             if folders is not None:
-                folder, variable = (folders.task, folders.workspace)[at][1], _OUT[at]
-                whole, files = self._read(attempt, folder, variable, say)
-            values, removed = state.difference(before, whole, said)
-            changes.append(Change(base, values, removed, files))
+                folder = (folders.task, folders.workspace)[at][1]
+                whole, files = self._read(attempt, folder, _OUT[at], say)
+            before = seen[at] if seen is not None else None
+            values, removed = state.difference(before.values if before else {}, whole, said)
+            changes.append(Change(before.version if before else None, values, removed, files))
         return Left(*changes)
 
     def _fill(
@@ -144,7 +143,8 @@ class States:
         self, attempt: Attempt, folder: Path, variable: str, say: Told
     ) -> tuple[dict[str, Any] | None, tuple[StateFile, ...] | None]:
         """The values in `state.json`, and the other files; None for what is not there."""
-        whole, files, size = None, [], 0
+        whole, size = None, 0
+        files: list[StateFile] = []
         with anchored.folder(folder) as root:
             for path, name, within in _walk(root, variable):
                 fd = _open_plain(path, name, within, variable)

@@ -65,12 +65,19 @@ class Node:
         """Whether it is a loop whose steps wait for one of a few places."""
         return self.step.max_parallel is not None and not self.step.sequential
 
-    @cached_property
+    @property
     def mentions_state(self) -> bool:
-        """Whether its code says so; a file of the workspace may, too."""
+        """Whether its code or its templates may be about state. Quick: it is asked of every step of
+        a flow before the first one runs."""
         action = self.action
         texts = (action.script, action.cmd, *action.args, *action.env.values())
-        return any(_MENTIONS_STATE.search(text) for text in texts if text)
+        if any("STATE" in text and _MENTIONS_STATE.search(text) for text in texts if text):
+            return True
+        others = (action.source, action.image, action.prompt, action.system_prompt, action.message)
+        given = (*texts, *others, str(self.step.input), str(action.manifest))
+        if not any("state" in text and "{" in text for text in given if text):
+            return False
+        return bool(self.work_names & {*STATES, "*"})
 
     @cached_property
     def control_names(self) -> frozenset[str]:
@@ -129,10 +136,7 @@ class Plan:
         return (
             self.task.state is not None
             or self.mentions_state
-            or any(
-                node.mentions_state or self.reads_state(node.work_names)
-                for node in self.nodes.values()
-            )
+            or any(node.mentions_state for node in self.nodes.values())
         )
 
     def reads_state(self, names: frozenset[str]) -> bool:

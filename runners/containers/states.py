@@ -64,7 +64,12 @@ def _add(tar: tarfile.TarFile, folder: Path, prefix: str) -> None:
 
 
 def unpack(
-    stream: IO[bytes], folder: Path, variable: str, *, below: str = "", is_gzip: bool = False
+    stream: archives.Readable,
+    folder: Path,
+    variable: str,
+    *,
+    below: str = "",
+    is_gzip: bool = False,
 ) -> None:
     """Write the files of an archive into an empty directory. `below`: the directory in the archive
     that holds them. Raises AuthorError."""

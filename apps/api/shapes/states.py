@@ -71,7 +71,7 @@ class StateVersionShape(Shape[StateVersion]):
     written = serializers.ListField(child=serializers.CharField(), help_text="Keys")
     removed = serializers.ListField(child=serializers.CharField(), help_text="Keys")
     wrote_files = serializers.BooleanField()
-    files = serializers.SerializerMethodField(help_text="How many files it has")  # type: ignore[assignment]  # of DRF's fields, too
+    files = serializers.SerializerMethodField(help_text="How many files it has")
     size_bytes = serializers.SerializerMethodField()
     source = serializers.CharField()  # type: ignore[assignment]  # of DRF's fields, too
     job_id = serializers.UUIDField(allow_null=True)

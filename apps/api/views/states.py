@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from typing import IO, Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
@@ -34,6 +34,7 @@ from apps.artifacts.models import State
 from apps.artifacts.state import history, uploads
 from apps.workspaces.models import Workspace
 from apps.workspaces.snapshots import definition_of
+from engine.archives import Readable
 from engine.errors import NotFound
 
 NO_GLOBAL = "Admin privileges required for global-state upload"
@@ -63,9 +64,8 @@ class ArchiveParser(BaseParser):
         stream: Any,
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
-    ) -> IO[bytes]:
-        found: IO[bytes] = stream
-        return found
+    ) -> Any:
+        return stream
 
 
 def _owner(request: Request, workspace: str, task: str, needed: Role = Role.VIEWER) -> Owner:
@@ -93,7 +93,7 @@ def _writer(task: str) -> Role:
 class StateView(ApiView):
     """The newest version. A task keeps its state when it leaves the workspace's files."""
 
-    parser_classes: ClassVar[list[type[BaseParser]]] = [ArchiveParser]
+    parser_classes = [ArchiveParser]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if request.method == "POST":  # its query parameters are values
@@ -119,7 +119,7 @@ class StateView(ApiView):
         """Store a tar.gz, which may be empty, as the next version. Every other query parameter
         becomes a text in `state.json`."""
         owner = _owner(request, workspace, task, _writer(task))
-        given = dict(request.query_params.items())
+        given = {key: str(value) for key, value in request.query_params.items()}
         mode = given.pop("mode", uploads.MODES[0])
         if len(given) > MOST_VALUES or any("\x00" in f"{key}{given[key]}" for key in given):
             raise ParseError(f"send at most {MOST_VALUES} values, without the character NUL")
@@ -220,7 +220,7 @@ class StateArchiveView(ApiView):
         return found
 
 
-def _body(request: Request) -> IO[bytes]:
+def _body(request: Request) -> Readable:
     body: Any = request.data  # without a body, DRF asks no parser
     return body if hasattr(body, "read") else tempfile.TemporaryFile()
 

@@ -6,7 +6,6 @@ import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import IO
 from uuid import UUID
 
 from apps.accounts.models import User
@@ -51,7 +50,7 @@ class Upload:
 def upload(
     workspace: Workspace,
     task_name: str,
-    body: IO[bytes],
+    body: archives.Readable,
     *,
     mode: str,
     values: Mapping[str, str],
@@ -140,7 +139,7 @@ def _masks(workspace: Workspace) -> tuple[str, ...]:
 class _Measured(io.RawIOBase):
     """A body, with its size and hash."""
 
-    def __init__(self, body: IO[bytes]) -> None:
+    def __init__(self, body: archives.Readable) -> None:
         self._body = body
         self._hash = hashlib.sha256()
         self._next = b""
