@@ -70,9 +70,9 @@ def build_leaving(attempt: str) -> str:
     the step fail."""
     return f"""
 _s_leave() {{
-    printf '\\n'
     for _s_left in {" ".join(_FOLDERS.values())}; do
         [ -n "$(ls -A "/$_s_left")" ] || continue
+        printf '\\n'
         for _s_tool in tar gzip base64 tr fold sed wc; do
             command -v "$_s_tool" >/dev/null 2>&1 || {{
                 printf 'Error: %s is not in this image, which state needs\\n' "$_s_tool"
@@ -103,12 +103,14 @@ class LeftLines:
         self._scratch = scratch
         self._packed: dict[str, IO[bytes]] = {}
         self._is_broken = False
+        self._size = 0
 
     def take(self, line: bytes) -> None:
         """`line`: without its mark."""
         folder, _, text = line.decode("ascii", "replace").partition(" ")
         variable = next((name for name, path in _FOLDERS.items() if path == folder), None)
-        if variable is None:
+        self._size += len(line)
+        if variable is None or self._size > 4 * MOST_OUT:  # only a script can print this
             self._is_broken = True
             return
         if variable not in self._packed:
