@@ -13,7 +13,8 @@ FROM ${PYTHON_IMAGE}
 RUN apt-get update \
  && apt-get install -y --no-install-recommends bash ca-certificates curl git gzip jq openssh-client procps tar tini unzip \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --uid 10001 --create-home --home-dir /var/lib/stroem --shell /usr/sbin/nologin stroem
+ && useradd --uid 10001 --create-home --home-dir /var/lib/stroem --shell /usr/sbin/nologin stroem \
+ && install -d -m 0700 -o stroem -g stroem /var/lib/stroem-files
 COPY --from=packages /opt/stroem/venv /opt/stroem/venv
 COPY manage.py /opt/stroem/
 COPY engine /opt/stroem/engine

@@ -40,6 +40,7 @@ from apps.workspaces.models import Secret, Workspace
 from apps.workspaces.refreshing.rounds import refresh
 from apps.workspaces.snapshots import definition_of, definitions_of
 from console import port
+from console.database_files import Files
 from engine.errors import Conflict, InputError, NotFound
 from engine.lifecycle import FiringStatus
 from engine.spec.problems import did_you_mean
@@ -52,7 +53,7 @@ OR_NONE = NullIf("error", Value("", TextField()))
 WORKERS_SHOWN = STATES_SHOWN = 100
 
 
-class Database:
+class Database(Files):
     """Implements `console.port.Platform` where this process can reach the database."""
 
     slowest_look_s = 0.5

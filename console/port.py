@@ -6,7 +6,7 @@ transaction, so another implementation could speak HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -297,6 +297,18 @@ class Imported:
     tasks: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True)
+class ArtifactLine:
+    """A file that a step has left. `digest`: SHA-256."""
+
+    name: str
+    step_name: str
+    content_type: str
+    size_bytes: int
+    created_at: datetime
+    digest: str
+
+
 class Platform(Protocol):
     """Raises NotFound, InputError, and Conflict for what the present state does not allow. `email`:
     the acting user; None: the operator of this installation, or who has signed in.
@@ -317,6 +329,10 @@ class Platform(Protocol):
     def act_on_trigger(self, workspace: str, name: str, what: str, email: str | None) -> str:
         """Pause, resume or fire it; returns what was done, and the id of a started job on the last
         line."""
+
+    def artifacts(self, job_id: UUID) -> list[ArtifactLine]: ...
+    def artifact(self, job_id: UUID, name: str, step: str) -> Iterator[bytes]:
+        """Its bytes, piece by piece."""
 
     def state(self, workspace: str, task: str, version: int | None) -> StateView:
         """Of the task, or of the workspace if `task` is empty."""

@@ -14,6 +14,7 @@ from engine.scripts import Language
 
 Stream = Literal["stdout", "stderr", "server"]
 INPUT_FILE = "STROEM_INPUT_FILE"  # the path of the file with all inputs, or an input named `file`
+ARTIFACTS_DIR, ARTIFACTS_IN = "ARTIFACTS_DIR", "ARTIFACTS_IN"
 INPUTS_FILE = "STROEM_INPUTS_FILE"  # the path of the file with all inputs: no input has this name
 
 # variable -> where containers have the directory
@@ -154,6 +155,23 @@ class StateFolders:
 
 
 @dataclass(frozen=True, slots=True)
+class Shelves:
+    """Directories of this host for files that a step leaves, and takes from others. After its run,
+    `left` holds what was in its ARTIFACTS_DIR, whatever it ran in; of a failed one only if that is
+    wanted."""
+
+    left: Path
+    taken: Path | None = None  # ARTIFACTS_IN
+    # containers: also what matches these globs below the working directory
+    paths: tuple[str, ...] = ()
+    on_failure: bool = False
+    most_bytes: int = 0  # containers: that may come into `left`
+    # pods: where they fetch and send files themselves; then nothing comes into `left`
+    parcel: Pinned | None = None
+    takes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StepOrder:
     """Everything a runner needs for one attempt of one step, without database ids."""
 
@@ -181,6 +199,7 @@ class StepOrder:
     pinned: Pinned | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)  # values to mask in lines
     run_as: str | None = None  # system user for local steps
+    shelves: Shelves | None = None
     events: EventSink | None = None  # takes its OUTPUT: lines, of a consumer
     state: StateFolders | None = None  # of tasks that remember something
 

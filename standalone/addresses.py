@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
 
 from django.conf import settings
+from django.core.files.storage import storages
 from django.db import connections
 from django.db.backends.postgresql.base import DatabaseWrapper
 from django.utils.module_loading import import_string
@@ -20,6 +22,7 @@ def use(db_url: str, broker_url: str, data_dir: Path | None = None) -> None:
     os.environ["STROEM__BROKER__URL"] = broker_url
     if data_dir is not None:
         os.environ["STROEM__DATA_DIR"] = str(data_dir)
+        _keep_files_in(data_dir / "storage")
     settings.STROEM = replace(
         known,
         db=replace(known.db, url=db_url),
@@ -31,6 +34,15 @@ def use(db_url: str, broker_url: str, data_dir: Path | None = None) -> None:
     settings.DATABASES["default"].update(settings.DATABASE_AT(db_url))
     names = ("broker_url", "broker_read_url", "broker_write_url")
     import_string(settings.CELERY_APP).conf.update(dict.fromkeys(names, broker_url))
+
+
+def _keep_files_in(folder: Path) -> None:
+    """Whatever storage the settings name is not that of this database."""
+    for name in [name for name in os.environ if name.startswith("STROEM__STORAGE__")]:
+        del os.environ[name]
+    os.environ["STROEM__STORAGE"] = json.dumps({"path": str(folder)})
+    place = {"BACKEND": "apps.artifacts.stores.Directory", "OPTIONS": {"location": folder}}
+    settings.STORAGES["blobs"] = storages.backends["blobs"] = place
 
 
 def hang_up() -> None:

@@ -9,7 +9,8 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -22,6 +23,7 @@ TIMEOUT_S = 60.0
 PATIENCE_S = 120.0  # for a server that restarts, or a database that is away
 LONGEST_PAUSE_S = 15.0
 MOST_BYTES = 256 * 1_048_576
+PIECE_BYTES = 1 << 18
 AWAY = frozenset({502, 503, 504})
 Query = Mapping[str, str | int | None]
 
@@ -53,14 +55,48 @@ class Server:
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
+    def pieces(self, *path: object, **query: str | int | None) -> Iterator[bytes]:
+        """The bytes at this path; where the connection breaks, they go on from there."""
+        address, done, tag = _address(path, query), 0, ""
+        given_up = time.monotonic() + self._patience_s
+        while True:
+            try:
+                with closing(connect(self.profile)) as connection:
+                    headers = self._headers() | _going_on(done, tag)
+                    connection.request("GET", address, headers=headers)
+                    answer = connection.getresponse()
+                    if answer.status not in (200, 206):
+                        raise self._error(answer, _json(answer.read(MOST_BYTES)))
+                    if done and answer.status == 200:
+                        raise Unreachable(f"{self.profile.url}: the file has changed meanwhile")
+                    tag = answer.headers.get("ETag", "")
+                    while piece := answer.read(PIECE_BYTES):
+                        done += len(piece)
+                        yield piece
+                        given_up = time.monotonic() + self._patience_s
+                    if not answer.length:
+                        return
+            except (OSError, http.client.HTTPException) as error:
+                if time.monotonic() > given_up or not done or not tag:
+                    reason = _reason(error)
+                    raise Unreachable(f"{self.profile.url} cannot be reached: {reason}") from error
+            except Unavailable:
+                if time.monotonic() > given_up or not done:
+                    raise
+            time.sleep(1.0)
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Accept": "application/json", "User-Agent": f"stroem/{VERSION}"}
+        if self.profile.key:
+            headers["Authorization"] = f"Bearer {self.profile.key}"
+        return headers
+
     def send(self, method: str, *path: object, body: Any = None) -> Any:
         return self._ask(method, _address(path, {}), body)
 
     def _ask(self, method: str, address: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Accept": "application/json", "User-Agent": f"stroem/{VERSION}"}
-        if self.profile.key:
-            headers["Authorization"] = f"Bearer {self.profile.key}"
+        headers = self._headers()
         if data is not None:
             headers["Content-Type"] = "application/json"
         try:
@@ -103,10 +139,7 @@ class Server:
         return answer, content
 
     def _read(self, answer: http.client.HTTPResponse, content: bytes) -> Any:
-        try:
-            said = json.loads(content)
-        except ValueError:
-            said = None
+        said = _json(content)
         if answer.status < 300 and said is not None:
             return said
         if 300 <= answer.status < 400:
@@ -141,6 +174,17 @@ class Server:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+def _going_on(done: int, tag: str) -> dict[str, str]:
+    return {"Range": f"bytes={done}-", "If-Range": tag} if done else {}
 
 
 def connect(profile: Profile) -> http.client.HTTPConnection:

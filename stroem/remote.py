@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,18 @@ class Remote:
             )
             for one in self._server.get(*path)
         ]
+
+    def artifacts(self, job_id: UUID) -> list[port.ArtifactLine]:
+        return [
+            port.ArtifactLine(
+                one["name"], one["step_name"], one["content_type"], one["size_bytes"],
+                _time(one["created_at"]), one["digest"],
+            )
+            for one in self._server.get("jobs", job_id, "artifacts")
+        ]  # fmt: skip
+
+    def artifact(self, job_id: UUID, name: str, step: str) -> Iterator[bytes]:
+        return self._server.pieces("jobs", job_id, "artifacts", name, step=step)
 
     def log(
         self, job_ids: Collection[UUID], after: str, *, step: str = "", action: str = ""

@@ -14,6 +14,8 @@ from typing import Any
 
 from django.conf import settings
 
+from apps.workspaces import passes
+
 Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -21,6 +23,8 @@ App = Callable[[Any, Receive, Send], Awaitable[None]]
 
 FOR_PROGRAMS = ("/api/", "/worker/", "/healthz", "/metrics", "/mcp", "/hooks/")
 WITH_FORMS = ("/api/", "/admin/", "/approvals/", "/mcp", "/hooks/")
+PARCELS = "/worker/artifacts"
+ROOM_FOR_NAMES = 64 * 1_048_576
 MOST_ELSEWHERE = 8_192
 MOST_AT_ONCE = 64 * 1_048_576  # bodies of all requests of this process
 BODY_S = 30.0
@@ -30,7 +34,15 @@ MOST_LARGE, MOST_BYTES_OF_LARGE = 8, 50 * 1_048_576
 LARGE_PATIENCE = 10  # times BODY_S
 LINGER_S = 2.0  # a caller who is still sending would not see the answer of a closed connection
 LINGER_BYTES = 8 * 1_048_576
-WORDS = {408: "timeout", 413: "too_large", 503: "unavailable"}  # as in the API's errors
+WORDS = {
+    401: "unauthenticated",
+    408: "timeout",
+    413: "too_large",
+    503: "unavailable",
+}  # as in the API's errors
+
+
+GONE: Message = {"type": "http.disconnect"}
 
 
 class _Refused(Exception):
@@ -55,8 +67,11 @@ class Bodies:
         if scope["type"] != "http" or (declared := _declared(scope)) is None:
             await self._app(scope, receive, send)
             return
+        if scope["path"] == PARCELS:
+            await self._pass_on(scope, receive, send)
+            return
         if scope["method"] == "POST" and LARGE.fullmatch(scope["path"]):
-            await self._pass_on(scope, declared, receive, send)
+            await self._pass_large(scope, declared, receive, send)
             return
         body = bytearray()
         try:
@@ -73,7 +88,7 @@ class Bodies:
         finally:
             self._held -= len(body)
 
-    async def _pass_on(self, scope: Any, declared: int, receive: Receive, send: Send) -> None:
+    async def _pass_large(self, scope: Any, declared: int, receive: Receive, send: Send) -> None:
         """A large body goes on as it comes: Django writes it to a file."""
         self._large += 1
         try:
@@ -86,6 +101,27 @@ class Bodies:
             await _answer(scope, receive, send, refused)
         finally:
             self._large -= 1
+
+    async def _pass_on(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Files of pods, which may be large: with a valid pass, Django writes them to a file as
+        they come. Each piece must come in time, and all may be as large as a job's files."""
+        if passes.read(_bearer(scope)) is None:
+            refused = _Refused(401, "This address requires the pass of a running step")
+            await _answer(scope, receive, send, refused)
+            return
+        most = settings.STROEM.artifacts.job_mb * 1_048_576 + ROOM_FOR_NAMES
+        seen = 0
+
+        async def metered() -> Message:
+            nonlocal seen
+            try:
+                message = await asyncio.wait_for(receive(), self._within_s)
+            except TimeoutError:
+                return GONE
+            seen += len(message.get("body", b""))
+            return message if seen <= most else GONE
+
+        await self._app(scope, metered, send)
 
     async def _read(self, body: bytearray, declared: int, most: int, receive: Receive) -> bool:
         """Fill `body`; False if the caller has gone."""
@@ -104,6 +140,12 @@ class Bodies:
             body += chunk
             if not message.get("more_body", False):
                 return True
+
+
+def _bearer(scope: Any) -> str:
+    found = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+    kind, _, text = str(found).partition(" ")
+    return text.strip() if kind.lower() == "bearer" else ""
 
 
 def most_of(path: str) -> int:

@@ -264,6 +264,18 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True)
+class ArtifactSettings:
+    """Limits of files that steps leave behind."""
+
+    file_mb: Annotated[int, number(at_least=1, whole=True)] = 1024
+    job_mb: Annotated[int, number(at_least=1, whole=True)] = 5120
+    workspace_mb: Annotated[int | None, number(at_least=1, whole=True)] = None
+    files: Annotated[int, number(at_least=1, whole=True)] = 10_000  # of one job
+    retain: Annotated[float | None, duration] = None  # None: as long as their job
+    patience_s: Annotated[float, Key("patience_secs"), number(at_least=0)] = 600.0
+
+
+@dataclass(frozen=True, slots=True)
 class StateStorage:
     """How many versions are kept of what each task remembers, and each workspace."""
 
@@ -426,6 +438,7 @@ class Config:
     secrets: Secrets = Secrets()
     state_storage: StateStorage = StateStorage()
     storage: Storage = Storage()
+    artifacts: ArtifactSettings = ArtifactSettings()
     mcp: Mcp = Mcp()
     metrics: Metrics = Metrics()
     mail: Annotated[Mail | None, _mail] = None  # None: no mail is sent

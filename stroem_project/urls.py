@@ -5,6 +5,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from apps.api.views.archives import pinned_archive
+from apps.api.views.parcels import parcel
 from apps.approvals.views import open_link
 
 admin.autodiscover()
@@ -14,9 +15,11 @@ urlpatterns = [
     path("", include("apps.workflow_actions.urls")),
     path("", include("apps.agents.urls")),
     path("", include("apps.artifacts.state.urls")),
+    path("", include("apps.artifacts.urls")),
     path("", include("apps.triggers.urls")),
     path("approvals/link/<str:token>", open_link),
     path("worker/workspace/<str:workspace>.tar.gz", pinned_archive),
+    path("worker/artifacts", parcel),
     path("admin/", admin.site.urls),
     path("", include("apps.api.urls")),
 ]

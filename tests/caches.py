@@ -18,4 +18,4 @@ def forget() -> None:
     blueprints.forget()
     ledger._pinned.cache_clear()
     ledger._workspace_of.cache_clear()
-    blobs._compare.cache_clear()
+    blobs._mark_of_ours.cache_clear()

@@ -23,17 +23,19 @@ from runners.host.local import LocalConfig
 from workers import leaver
 from workers.actions import Actions
 from workers.allocation import AllocationPlace
+from workers.artifacts import Shelf
 from workers.attempts import Attempts, Eviction
 from workers.bells import Ringer
 from workers.config import WorkerConfig
 from workers.disk import WorkerDirectory
 from workers.door import OUTAGES, Doors, Ledger
-from workers.execution import Execution, Pins
+from workers.execution import Execution
 from workers.follower import AllocationFollower
 from workers.lane import SLOW_POLL_S, Crew, Lane
 from workers.node_environment import passed
 from workers.outputs import Outputs
 from workers.packing import Packing, find_gpus
+from workers.pins import Pins
 from workers.presence import Presence, Timing
 from workers.process import Worker
 from workers.reporting import LogPump
@@ -254,6 +256,7 @@ def _execution(
         eviction=eviction,
         walltime_grace_s=walltime_grace_s,
         states=States(doors.states),
+        shelf=Shelf(doors.artifacts),
     )
 
 

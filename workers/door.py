@@ -10,6 +10,8 @@ from uuid import UUID
 
 from django.db import InterfaceError, OperationalError
 
+from apps.artifacts.ledger import Left, Stored, Taken
+from apps.artifacts.ledger import Limits as FileLimits
 from apps.jobs.ledger import ActionMaterial, Claim, Finished, Material, Renewal, Report, TagSetRef
 from apps.triggers.ledger import Emitted
 from apps.workflow_actions.ledger import OpenAllocation, Submission
@@ -160,6 +162,24 @@ class StateLedger(Protocol):
     def released(self) -> None: ...
 
 
+class ArtifactLedger(Protocol):
+    """The functions of `apps.artifacts.ledger`."""
+
+    def limits(self) -> FileLimits: ...
+
+    def refuse_beyond(self, claim: Claim, sizes: Sequence[int]) -> None: ...
+
+    def put(self, stream: BinaryIO) -> Stored: ...
+
+    def leave(self, claim: Claim, files: Sequence[Left], retain_s: float | None) -> bool: ...
+
+    def taken(self, claim: Claim, steps: Sequence[str]) -> list[Taken]: ...
+
+    def open_taken(self, file: Taken) -> IO[bytes]: ...
+
+    def released(self) -> None: ...
+
+
 class Bells(Protocol):
     """The functions of `apps.jobs.bells`."""
 
@@ -178,6 +198,7 @@ class Doors:
     ledger: Ledger
     allocations: AllocationLedger
     events: EventLedger
+    artifacts: ArtifactLedger
     bells: Bells
     archive: Callable[[int], bytes]
     pass_for: Callable[[int, int, str], str]

@@ -9,20 +9,31 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
 
-from apps.jobs.ledger import Claim, Material, Report
-from engine.errors import AuthorError, PlatformError, StroemError
+from apps.jobs.ledger import Material, Report
+from engine.errors import AuthorError, StroemError
 from engine.masking import masker
-from engine.orders import ImageWork, Limits, Pinned, ScriptWork, StepOrder, StepOutcome, Verdict
+from engine.orders import (
+    ARTIFACTS_DIR,
+    ImageWork,
+    Limits,
+    Pinned,
+    ScriptWork,
+    Shelves,
+    StepOrder,
+    StepOutcome,
+    Verdict,
+)
 from engine.scripts import language_of_file
-from engine.spec.model import Action
+from engine.spec.model import Action, Artifacts
 from runners.base import Runner
 from runners.host.environment import User
+from workers.artifacts import Leaving, Shelf
 from workers.attempts import Attempt, Eviction, fields
 from workers.door import OUTAGES, EventLedger, Ledger
 from workers.events import Emitter
 from workers.outputs import Outputs
+from workers.pins import Pins
 from workers.rendering import Rendered, render, wishes_of
 from workers.reporting import Batch, LogPump, Reporter
 from workers.states import States
@@ -50,26 +61,6 @@ class Performed:
     tree: Tree | None = None
     scratch: Scratch | None = None
     user: User | None = None
-
-
-class Pins:
-    """Makes what a pod needs to fetch its workspace. Thread-safe."""
-
-    def __init__(self, server_url: str | None, pass_for: Callable[[int, int, str], str]) -> None:
-        """`pass_for` makes the pass for (attempt id, fence, digest)."""
-        self._server_url = server_url
-        self._pass_for = pass_for
-
-    def pin(self, claim: Claim) -> Pinned:
-        """The pinned workspace of this claim. Raises PlatformError without a `server_url`."""
-        if self._server_url is None:
-            raise PlatformError(
-                "the pod cannot fetch its workspace: the worker's configuration needs `server_url`,"
-                " an address of the server that pods can reach"
-            )
-        address = f"{self._server_url}/worker/workspace/{quote(claim.workspace, safe='')}.tar.gz"
-        token = self._pass_for(claim.attempt_id, claim.fence, claim.revision_digest)
-        return Pinned(f"{address}?{urlencode({'revision': claim.revision_digest})}", token)
 
 
 CANCELLED = StepOutcome(Verdict.CANCELLED, error="Job cancelled")
@@ -110,6 +101,7 @@ class Execution:
         eviction: Eviction | None = None,
         walltime_grace_s: float | None = None,
         states: States | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         """`pick` returns the runner for an action's `type` and `runner`; it raises PlatformError if
         there is none here."""
@@ -129,6 +121,7 @@ class Execution:
         self._eviction = eviction or Eviction()
         self._walltime_grace_s = walltime_grace_s
         self._states = states
+        self._shelf = shelf
 
     def perform(self, attempt: Attempt) -> Performed:
         """Do the attempt to its end. The caller then calls `tidy`, when no report waits for it.
@@ -182,7 +175,7 @@ class Execution:
         except Exception as error:
             log.exception("preparation failed", extra=fields(attempt.claim))
             return Ended(Report(attempt.claim, _failed(_ours(error)), masks=masks))
-        return self._begin(attempt, material, rendered, order, runner)
+        return self._begin(attempt, material, rendered, order, runner, place)
 
     def _begin(
         self,
@@ -191,6 +184,7 @@ class Execution:
         rendered: Rendered,
         order: StepOrder,
         runner: Runner,
+        place: Performed,
     ) -> Ended | None:
         seen, masks = rendered.seen, rendered.masks
         if not admitted(self._ledger, attempt, seen, masks):
@@ -210,6 +204,11 @@ class Execution:
         )
         if _is_local(rendered.action):
             outcome = self._eviction.judge(outcome, began_at, outcome.ended_at)
+        if self._shelf is not None:
+            owner = place.user.owner if place.user is not None else None
+            is_local, wanted = _is_local(rendered.action), rendered.artifacts
+            files = Leaving(attempt, order, wanted, owner, reporter.say, is_local=is_local)
+            outcome = self._shelf.keep(files, outcome)
         left = None
         if self._states is not None and (order.state is not None or outcome.states):
             outcome, left = self._states.remember(attempt, material, order, outcome, reporter.say)
@@ -311,7 +310,25 @@ class Execution:
             pinned=pinned,
             secrets=rendered.masks if pinned is None else (*rendered.masks, pinned.token),
             run_as=place.user.name if place.user is not None else None,
+            shelves=self._shelves(attempt, rendered, place.scratch),
             state=folders,
+        )
+
+    def _shelves(self, attempt: Attempt, rendered: Rendered, scratch: Scratch) -> Shelves | None:
+        """Directories for files; a pod sends them itself, if its step may leave some."""
+        action, wanted = rendered.action, rendered.artifacts
+        if self._shelf is None:
+            return None
+        if "pod" not in (action.type, action.runner):
+            return self._shelf.prepare(attempt, wanted, scratch, is_local=_is_local(action))
+        if action.type == "pod" or (wanted is None and ARTIFACTS_DIR not in (action.script or "")):
+            return None
+        kept = wanted or Artifacts()
+        return Shelves(
+            scratch.left,
+            on_failure=kept.on_failure,
+            parcel=self._pins.parcel(attempt.claim),
+            takes=bool(kept.takes),
         )
 
     def _output_env(self, attempt: Attempt, material: Material) -> dict[str, str]:

@@ -20,7 +20,7 @@ from engine.masking import MASK, secret_strings
 from engine.orders import INPUTS_FILE, ContainerWishes, Resources
 from engine.resources import read_memory
 from engine.spec import inputs
-from engine.spec.model import Action, InputField, OutputField
+from engine.spec.model import Action, Artifacts, InputField, OutputField
 from engine.spec.torc.conversion import with_recovery
 from engine.state import names
 
@@ -53,6 +53,7 @@ class Rendered:
     manifest: Mapping[str, Any] | None = field(repr=False, default=None)
     resources: Resources = field(default_factory=Resources)
     notes: tuple[str, ...] = ()  # for the step's log
+    artifacts: Artifacts | None = None
 
 
 def render(claim: Claim, material: Material) -> Rendered:
@@ -82,6 +83,7 @@ def render(claim: Claim, material: Material) -> Rendered:
         manifest=None if action.manifest is None else _leaves(action.manifest, "manifest", text),
         resources=_resources(action.resources),
         notes=notes,
+        artifacts=material.step.artifacts,
     )
 
 

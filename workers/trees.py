@@ -7,7 +7,8 @@ the kernel sets that time, so not even `touch` hides a change.
 
 A scratch directory is empty but for the input when an attempt starts. On a journaling file system,
 creating and removing a directory takes longer than a small step's process. So it is emptied
-instead, and the input file stays if the next attempt would write the same bytes.
+instead, and the input file stays if the next attempt would write the same bytes. The same holds for
+the directory beside it, for artifacts.
 """
 
 from __future__ import annotations
@@ -197,10 +198,13 @@ def write_pristine(manifest: Manifest, root: Path) -> None:
 
 @dataclass(slots=True, eq=False)
 class Scratch:
-    """One directory. `input_path` is the attempt's input as JSON, mode 0600."""
+    """One directory. `input_path` is the attempt's input as JSON, mode 0600. Beside it, `left` is
+    for the artifacts of the step, and `taken` for those of others, if it takes some."""
 
     path: Path
     input_path: Path
+    left: Path
+    taken: Path
     owner: anchored.Owner | None = None
     data: bytes = b""
     stamp: Stamp | None = None
@@ -227,10 +231,10 @@ class Scratches:
             scratch = idle.pop() if idle else None
         if scratch is None:
             path = self._directory.scratch / secrets.token_hex(6)
-            os.mkdir(path, 0o700)
-            if owner is not None:
-                os.chown(path, *owner)
-            scratch = Scratch(path, path / INPUT, owner)
+            left, taken = path.with_suffix(".left"), path.with_suffix(".taken")
+            _make_own(path, owner)
+            _make_own(left, owner)
+            scratch = Scratch(path, path / INPUT, left, taken, owner)
         if scratch.data != data or scratch.stamp is None:
             self._write(scratch, data)
         scratch.is_secret = is_secret
@@ -241,9 +245,11 @@ class Scratches:
         """Empty the directory for reuse; if that fails, remove it."""
         try:
             self._empty(scratch)
+            self._clear(scratch)
         except OSError as error:
             log.warning("emptying a scratch directory failed: %s", error)
-            remove(scratch.path)
+            for path in (scratch.path, scratch.left, scratch.taken):
+                remove(path)
             return
         with self._lock:
             self._idle[scratch.owner].append(scratch)
@@ -275,8 +281,31 @@ class Scratches:
         finally:
             os.close(fd)
 
+    def _clear(self, scratch: Scratch) -> None:
+        """Remove the artifacts: their bytes are stored by now, or are not wanted."""
+        if scratch.taken.exists():
+            anchored.remove(str(scratch.taken), None, str(scratch.path.parent))
+        if not _is_bare(scratch):
+            anchored.remove(str(scratch.left), None, str(scratch.path.parent))
+            _make_own(scratch.left, scratch.owner)
+
     def _write(self, scratch: Scratch, data: bytes) -> None:
         scratch.stamp = None
         with anchored.folder(scratch.path) as fd:
             scratch.stamp = stamp_of(anchored.write(INPUT, data, fd, scratch.owner))
         scratch.data = data
+
+
+def _make_own(path: Path, owner: anchored.Owner | None) -> None:
+    os.mkdir(path, 0o700)
+    if owner is not None:
+        os.chown(path, *owner)
+
+
+def _is_bare(scratch: Scratch) -> bool:
+    """Whether the next step may have the directory for artifacts: as it was made, and empty."""
+    with anchored.folder(scratch.left) as fd, os.scandir(fd) as entries:
+        found = os.fstat(fd)
+        owner = os.geteuid() if scratch.owner is None else scratch.owner[0]
+        is_own = found.st_uid == owner and stat.S_IMODE(found.st_mode) == 0o700
+        return is_own and next(entries, None) is None

@@ -18,6 +18,7 @@ from rest_framework.response import Response
 
 from apps.accounts.errors import SignInRefused, TokenRefused, TooMany
 from apps.approvals.errors import NotAllowed
+from apps.artifacts.errors import ForeignStorage, StorageAway
 from engine.errors import AuthorError, Conflict, InputError, NotFound, StroemError
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ _STATUSES: tuple[tuple[type[StroemError], int], ...] = (
     (TokenRefused, 401),
     (NotAllowed, 403),
     (NotFound, 404),
+    (StorageAway, 503),
+    (ForeignStorage, 503),
     (AuthorError, 400),
     (Conflict, 409),
 )

@@ -7,6 +7,7 @@ from apps.api.errors import not_found
 from apps.api.views import (
     agents,
     approvals,
+    artifacts,
     auth,
     connections,
     durations,
@@ -88,6 +89,9 @@ urlpatterns = [
     path("api/jobs/<str:job>", jobs.JobView.as_view()),
     path("api/jobs/<str:job>/cancel", jobs.CancelView.as_view()),
     path("api/jobs/<str:job>/restart", jobs.RestartView.as_view()),
+    path("api/jobs/<str:job>/artifacts", artifacts.ArtifactsView.as_view()),
+    path("api/jobs/<str:job>/artifacts.zip", artifacts.ArtifactsZipView.as_view()),
+    path("api/jobs/<str:job>/artifacts/<path:name>", artifacts.ArtifactView.as_view()),
     path("api/jobs/<str:job>/steps", steps.StepsView.as_view()),
     path("api/jobs/<str:job>/news", news.NewsView.as_view()),
     path("api/jobs/<str:job>/logs", jobs.LogsView.as_view()),

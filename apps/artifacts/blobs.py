@@ -15,8 +15,8 @@ import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
-from typing import IO, BinaryIO
+from functools import cache
+from typing import IO, BinaryIO, cast
 
 from django.core.files.base import ContentFile, File
 from django.db import DatabaseError, IntegrityError, connection, connections, transaction
@@ -57,14 +57,14 @@ def put(stream: BinaryIO, *, at_most: int | None = None) -> Stored:
     if found is not None:
         _let_go()
         return found
-    target = _verified()
+    target = _verified(again=True)
     row = Blob.objects.create(key=f"{digest[:2]}/{digest}-{uuid.uuid4().hex[:12]}")
     _let_go()
     stream.seek(start)
     reader = _Hashing(stream)
     try:
         with told():
-            target.save(row.key, File(reader))
+            target.save(row.key, File(cast(IO[bytes], reader)))
     except BaseException:
         _give_up(row)
         raise
@@ -85,7 +85,7 @@ def open_blob(blob: Blob | Stored, offset: int = 0, length: int | None = None) -
                 row.key, offset, rest if length is None else min(rest, length)
             )
         except FileNotFoundError as error:
-            raise OSError(error.errno, f"it lacks the file {row.key}") from error
+            raise StorageAway(f"{store().where()} lacks the file {row.key}") from error
 
 
 def clear_unused(limit: int = 200) -> int:
@@ -101,41 +101,53 @@ def clear_unused(limit: int = 200) -> int:
 
 
 def establish() -> None:
-    """Mark the storage as that of this installation, once. For server and scheduler: a worker
-    with a disk of its own must not be the first."""
-    if Installation.objects.filter(marked_at__isnull=False).exists():
-        return
+    """Mark the storage as that of this installation, unless another one already holds its bytes.
+    For server and scheduler: a worker with a disk of its own must not be the first."""
+    row = Installation.objects.first()
+    if row is not None and row.marked_at is not None:
+        holds = Blob.objects.filter(stored_at__isnull=False).exists()
+        with told():
+            if holds or store().exists(_mark(row.id)):
+                return
     Installation.objects.bulk_create([Installation()], ignore_conflicts=True)
     with transaction.atomic():
         row = Installation.objects.select_for_update().get()
-        if row.marked_at is None:
-            with told():
+        with told():
+            store().prepare()
+            if not store().exists(_mark(row.id)):
                 store().save(_mark(row.id), ContentFile(b"of this installation\n"))
-            row.marked_at = Now()
-            row.save(update_fields=["marked_at"])
+        row.marked_at = Now()
+        row.save(update_fields=["marked_at"])
 
 
 def _mark(installation: uuid.UUID) -> str:
     return f"stroem-{installation}"
 
 
-@lru_cache(maxsize=4)
-def _compare(target: Store) -> bool:
+@cache
+def _mark_of_ours() -> str:
+    """The name of the mark, once it was seen in the storage."""
     row = Installation.objects.filter(marked_at__isnull=False).first()
     if row is None:
         raise StorageAway("no server or scheduler has prepared the storage yet")
+    mark, target = _mark(row.id), store()
     with told():
-        if target.exists(_mark(row.id)):
-            return True
+        if target.exists(mark):
+            return mark
     raise ForeignStorage(
-        f"{target.where()} is not the storage of this installation: it lacks {_mark(row.id)}. Give"
-        " server, scheduler and workers the same `storage`"
+        f"{target.where()} is not the storage of this installation: it lacks {mark}. Give server,"
+        " scheduler and workers the same `storage`"
     )
 
 
-def _verified() -> Store:
-    target = store()
-    _compare(target)
+def _verified(*, again: bool = False) -> Store:
+    """The storage, if it bears our mark; `again`: also now, as what was mounted may be gone."""
+    target, is_known = store(), _mark_of_ours.cache_info().currsize > 0
+    mark = _mark_of_ours()
+    if again and is_known:
+        with told():
+            if not target.exists(mark):
+                raise StorageAway(f"{target.where()} has lost its mark {mark}: is it mounted?")
     return target
 
 
@@ -213,7 +225,7 @@ def _leave(row: Blob) -> bool:
 
 def _delete(row: Blob) -> None:
     try:
-        _verified().delete(row.key)
+        _verified(again=True).delete(row.key)
     except FileNotFoundError:
         return
 

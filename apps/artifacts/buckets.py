@@ -20,7 +20,7 @@ from storages.backends.s3 import S3Storage
 PART_BYTES = 16 << 20  # there may be 10,000: files of up to 160 GB
 
 
-class Bucket(S3Storage):
+class Bucket(S3Storage):  # type: ignore[misc]
     """Uploads in parts, one after the other, so that an upload takes the memory of one part. Its
     one client serves all threads."""
 
@@ -75,6 +75,9 @@ class Bucket(S3Storage):
         except FileNotFoundError:
             return False
         return True
+
+    def prepare(self) -> None:
+        """A bucket is made by whoever runs the storage."""
 
     def where(self) -> str:
         return f"the bucket {self.bucket_name}"

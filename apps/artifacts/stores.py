@@ -29,6 +29,8 @@ class Store(Protocol):
 
     def where(self) -> str: ...
 
+    def prepare(self) -> None: ...
+
 
 def store() -> Store:
     found: Any = storages["blobs"]
@@ -40,9 +42,9 @@ class Directory(FileSystemStorage):
 
     def _save(self, name: str, content: File[Any]) -> str:
         path = self.path(name)
-        if not os.path.isdir(self.location):
-            os.makedirs(self.location, 0o700, exist_ok=True)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if "/" in name:  # never the storage itself, which may only be away
+            with suppress(FileExistsError):
+                os.mkdir(os.path.dirname(path))
         try:
             with open(path, "xb") as file:
                 while piece := content.read(PIECE_BYTES):
@@ -62,6 +64,10 @@ class Directory(FileSystemStorage):
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def prepare(self) -> None:
+        """Make the directory, if it is not there."""
+        os.makedirs(self.location, 0o700, exist_ok=True)
 
     def open_at(self, name: str, offset: int, length: int) -> IO[bytes]:
         file = open(self.path(name), "rb")  # noqa: SIM115  (the caller closes it)

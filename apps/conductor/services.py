@@ -19,6 +19,7 @@ from apps.agents import sweeps as agents
 from apps.approvals import notices
 from apps.approvals import reminders as approvals
 from apps.artifacts import blobs
+from apps.artifacts.files import leaving
 from apps.conductor import partitions
 from apps.fleet import presence
 from apps.jobs.upkeep import retention, sweeps
@@ -96,6 +97,7 @@ def expire() -> None:
             partitions.expire,
             upkeep.forget_old,
             spending.forget_old,
+            leaving.expire,
             blobs.clear_unused,
         ]
     )

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 
 from apps.hooks.models import HookRun
-from apps.jobs import services
+from apps.jobs import ports, services
 from apps.jobs.flow import blueprints, contexts
 from apps.jobs.flow.creation import Origin
 from apps.jobs.flow.redaction import redact
@@ -201,7 +201,7 @@ def end_context(job: Job) -> dict[str, Any]:
         "completed_at": _when(ended),
         "duration_secs": (ended - started).total_seconds(),
         "failed_steps": _failed_steps(job.id),
-        "artifacts": [],
+        "artifacts": [_file(file) for file in ports.files_of(job.id)],
         "url": f"{settings.BASE_URL}/admin/jobs/job/{job.id}/change/",
     }
 
@@ -220,6 +220,17 @@ def _failed_steps(job_id: UUID) -> list[dict[str, Any]]:
         }
         for step in failed
     ]
+
+
+def _file(file: ports.File) -> dict[str, Any]:
+    return {
+        "name": file.name,
+        "content_type": file.content_type,
+        "size_bytes": file.size_bytes,
+        "step_name": file.step_name,
+        "created_at": _when(file.created_at),
+        "url": file.url,
+    }
 
 
 def _when(moment: Any) -> str:

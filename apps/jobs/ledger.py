@@ -170,6 +170,8 @@ def _material_of_step(claim: Claim) -> Material:
     node = plan.nodes[claim.base]
     given, hidden = contexts.opened(claim.job_input)
     outputs, hidden_there = contexts.outputs_of(claim.job_id, plan.steps_named(node.work_names))
+    if node.file_names:
+        outputs = contexts.with_files(claim.job_id, plan, outputs, node.file_names)
     each: Any = None
     hidden_here: tuple[str, ...] = ()
     if claim.step_name != claim.base:

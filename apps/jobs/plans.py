@@ -79,15 +79,27 @@ class Node:
             return False
         return bool(self.work_names & {*STATES, "*"})
 
+    @property
+    def _control_texts(self) -> list[Any]:
+        return [text for text in (self.step.when, self.step.for_each) if isinstance(text, str)]
+
     @cached_property
     def control_names(self) -> frozenset[str]:
         """Context names that decisions about the step read (`when`, `for_each`)."""
-        texts = [text for text in (self.step.when, self.step.for_each) if isinstance(text, str)]
-        return _names(texts)
+        return _names(self._control_texts)
 
     @cached_property
     def work_names(self) -> frozenset[str]:
         """Context names that rendering the step's order reads."""
+        return _names(self._work_texts)
+
+    @cached_property
+    def file_names(self) -> frozenset[str]:
+        """Context names of the steps whose artifacts any of its templates reads."""
+        return _names_before("artifacts", [*self._control_texts, *self._work_texts])
+
+    @property
+    def _work_texts(self) -> list[Any]:
         action = self.action
         texts = [
             self.step.input,
@@ -104,9 +116,9 @@ class Node:
             if action.type == "agent"
             for text in (declared.description, *(declared.options or ()))
         ]
-        return _names(
-            [*texts, action.manifest, action.message, action.prompt, action.system_prompt, *asked]
-        )
+        return [
+            *texts, action.manifest, action.message, action.prompt, action.system_prompt, *asked
+        ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -173,4 +185,18 @@ def _names(values: list[Any]) -> frozenset[str]:
             names |= _names(list(value.values()))
         elif isinstance(value, list | tuple):
             names |= _names(list(value))
+    return frozenset(names)
+
+
+def _names_before(part: str, values: list[Any]) -> frozenset[str]:
+    """The names whose `part` is read: `a` in `a.part`."""
+    names: set[str] = set()
+    for value in values:
+        if isinstance(value, str) and part in value:
+            paths = templating.references(value).paths
+            names |= {path[0] for path in paths if path[1:2] == (part,)}
+        elif isinstance(value, Mapping):
+            names |= _names_before(part, list(value.values()))
+        elif isinstance(value, list | tuple):
+            names |= _names_before(part, list(value))
     return frozenset(names)

@@ -6,8 +6,9 @@ Each room registers its handlers in `AppConfig.ready()`; `manage.py check` fails
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -159,6 +160,20 @@ class Keeper(Protocol):
         nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """What a step has left, for templates and hooks. `url` is absolute."""
+
+    step_name: str
+    base: str  # the node of the flow
+    name: str
+    content_type: str
+    size_bytes: int
+    created_at: datetime
+    url: str
+
+
+FilesReader = Callable[[UUID, Collection[str] | None], Sequence[File]]
 ProgressReader = Callable[[Sequence[int]], dict[int, str]]
 RulingHandler = Callable[[Any, Ruling], None]  # with the advance of the locked job
 StepHandler = Callable[[Dispatch], None]
@@ -193,6 +208,7 @@ _removals: dict[str, RemovalHandler] = {}
 _beside: dict[str, Beside] = {}
 _keepers: list[Keeper] = []
 _progress: dict[str, ProgressReader] = {}
+_files: list[FilesReader] = []
 UNITS = tuple(kind for kind in OwnerKind if kind is not OwnerKind.STEP)
 REQUIRED = {"step": ("task", "approval"), "end": ("hooks", "triggers")}
 
@@ -300,6 +316,15 @@ def on_progress(kind: str, reader: ProgressReader) -> None:
     """Register what tells how far steps of `kind` have got inside: by id a mark, which differs
     after each move that is no move of the step."""
     _progress[kind] = reader
+
+
+def on_files(reader: FilesReader) -> None:
+    """Register the room that keeps what steps leave: it lists that of a job, or of some nodes."""
+    _files[:] = [reader]
+
+
+def files_of(job_id: UUID, nodes: Collection[str] | None = None) -> list[File]:
+    return [file for reader in _files for file in reader(job_id, nodes)]
 
 
 def has_progress(kind: str) -> bool:

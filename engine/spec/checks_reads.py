@@ -18,7 +18,7 @@ from engine.spec.sites import Site
 _VARIABLE = re.compile(r"STROEM_INPUT_(?!FILE\b)[A-Z0-9_]+(?P<after>:?[-+=?]|=)?")
 _END_OF_JOB = frozenset(
     """workspace task_name job_id source_type source_id status is_success error_message started_at
-    completed_at duration_secs failed_steps url""".split()
+    completed_at duration_secs failed_steps url artifacts""".split()
 )
 _SUSPENDED = frozenset(
     """workspace task_name job_id source_type source_id step_name message status started_at
@@ -27,9 +27,9 @@ _SUSPENDED = frozenset(
 _PARTS: Mapping[str, frozenset[str]] = {"each": frozenset({"item", "index", "total"})}
 _OF_TRIGGERS = {
     "trigger": frozenset({"name", "type", "workspace"}),
-    "job": (_END_OF_JOB | {"input", "output"}) - {"failed_steps", "url"},
+    "job": (_END_OF_JOB | {"input", "output"}) - {"failed_steps", "url", "artifacts"},
 }
-_OF_STEPS = frozenset({"output", "error"})
+_OF_STEPS = frozenset({"output", "error", "artifacts"})
 
 
 class Reads:
@@ -165,7 +165,7 @@ class Reads:
             known = _OF_TRIGGERS.get(root)
         elif known is None and site.reader == "step":
             known = _OF_STEPS if root in self._steps_of(site.task) else None
-        if known is not None and part not in known and part != "artifacts":
+        if known is not None and part not in known:
             listed = ", ".join(sorted(known))
             hint = did_you_mean(part, known) or f" (there are {listed})"
             message = (

@@ -173,8 +173,9 @@ STEP_FIELDS = (
     "action", "name", "description", "depends_on", "input", "when", "for_each", "sequential",
     "max_parallel",
     "continue_on_failure", "timeout", "retry", "tags", "on_worker_lost", "scheduler", "priority",
-    "umask",
+    "umask", "artifacts",
 )  # fmt: skip
+ARTIFACT_FIELDS = ("paths", "retain", "on_failure", "from")
 TASK_FIELDS = (
     "name", "description", "folder", "mode", "input", "flow", "timeout", "retry", "on_success",
     "on_error",

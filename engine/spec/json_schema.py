@@ -178,6 +178,14 @@ _STEP: Mapping[str, Schema] = {
     "scheduler": TEXT,
     "priority": whole(-tasks.MOST_PRIORITY, tasks.MOST_PRIORITY),
     "umask": UMASK,
+    "artifacts": optional(
+        closed(
+            described(
+                meanings.ARTIFACTS,
+                {"paths": TEXTS, "retain": DURATION, "on_failure": FLAG, "from": TEXTS},
+            )
+        )
+    ),
 }
 
 

@@ -99,6 +99,15 @@ STEP: Mapping[str, str] = {
     "tags": "added to the action's",
     "scheduler": "only nodes of this Slurm scheduler may run it",
     "priority": "-1000 to 1000; higher runs first",
+    "artifacts": (
+        "paths, retain, on_failure: files it leaves; from: steps whose files it takes: Artifacts"
+    ),
+}
+ARTIFACTS: Mapping[str, str] = {
+    "paths": "globs below the working directory, beside all that is in $ARTIFACTS_DIR",
+    "retain": "how long they are kept; without it, as long as the job: at most 10 years",
+    "on_failure": "true: they are also stored when the step failed",
+    "from": "steps before it, whose files it finds in $ARTIFACTS_IN/STEP",
 }
 TASK: Mapping[str, str] = {
     "name": "shown to people",

@@ -179,6 +179,16 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
+class Artifacts:
+    """What a step leaves beside its ARTIFACTS_DIR and for how long, and whose files it takes."""
+
+    paths: tuple[str, ...] = ()  # globs below its working directory
+    retain: Duration | None = None
+    on_failure: bool = False  # also when it failed
+    takes: tuple[str, ...] = ()  # YAML key `from`: steps before it
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One node of a flow. `action` names an entry of the workspace's actions, which include inline
     actions as `_inline:{task}:{step}`."""
@@ -202,6 +212,7 @@ class Step:
     join: Literal["any", "all", "done"] = "any"
     priority: int = 0
     umask: int | None = None
+    artifacts: Artifacts | None = None
     place: Place = Place()
 
 

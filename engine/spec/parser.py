@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from engine.spec import (
     checks_actions,
+    checks_artifacts,
     checks_calls,
     checks_flow,
     checks_inputs,
@@ -61,6 +62,7 @@ _CHECKS = (
     *settling.CHECKS,
     *checks_reads.CHECKS,
     *checks_calls.CHECKS,
+    *checks_artifacts.CHECKS,
     *checks_unbuilt.CHECKS,
     *checks_templates.CHECKS,
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
 from engine.spec.actions import read_action
+from engine.spec.artifacts import read_artifacts
 from engine.spec.draft import Node
 from engine.spec.entry import (
     Entry,
@@ -179,6 +180,7 @@ def _read_step(
         scheduler=entry.text("scheduler"),
         priority=entry.whole("priority", -MOST_PRIORITY, MOST_PRIORITY) or 0,
         umask=read_umask(entry),
+        artifacts=read_artifacts(entry) if entry.get("artifacts") is not None else None,
         place=place,
     )
 

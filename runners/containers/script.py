@@ -13,7 +13,15 @@ import shlex
 from pathlib import Path, PurePosixPath
 
 from engine.errors import AuthorError, PlatformError
-from engine.orders import INPUT_FILE, INPUTS_FILE, STATE_VARIABLES, ScriptWork, StepOrder
+from engine.orders import (
+    ARTIFACTS_DIR,
+    ARTIFACTS_IN,
+    INPUT_FILE,
+    INPUTS_FILE,
+    STATE_VARIABLES,
+    ScriptWork,
+    StepOrder,
+)
 from engine.scripts import PROGRAMS, refuse_foreign
 from runners.base import ADVICE
 from runners.sources import use_plain_line_ends
@@ -25,6 +33,7 @@ STARTUP = "/etc/stroem/startup.d"
 FILES = "/.stroem"
 MAIN = "run.sh"
 INPUT = "input.json"
+LEFT, TAKEN = "/artifacts", "/artifacts-in"
 _PROGRAM = Path(__file__).with_name("script.sh").read_text(encoding="utf-8")
 
 _NAMES = {
@@ -146,6 +155,10 @@ def build_env(order: StepOrder) -> dict[str, str]:
     if order.state is not None:
         hosts = {str(path): name for name, path in order.state.by_variable.items()}
         env |= {k: STATE_VARIABLES[hosts[v]] for k, v in env.items() if v in hosts}
+    if order.shelves is not None:
+        env = {ARTIFACTS_DIR: LEFT} | env
+        if order.shelves.taken is not None or order.shelves.takes:
+            env = {ARTIFACTS_IN: TAKEN} | env
     if order.input_path is None:
         return env
     path = f"{FILES}/{INPUT}"

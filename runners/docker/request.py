@@ -21,6 +21,7 @@ from runners.containers.script import (
     FILES,
     MAIN,
     STARTUP,
+    TAKEN,
     WORKSPACE,
     build_env,
     place_workdir,
@@ -42,6 +43,7 @@ class Sources:
     cache_volume: str | None = None
     files_bind: str | None = None
     startup_bind: str | None = None
+    taken_bind: str | None = None
 
 
 def name_container(attempt: str) -> str:
@@ -182,6 +184,10 @@ def _build_mounts(sources: Sources) -> list[dict[str, Any]]:
     if sources.startup_bind is not None:
         mounts.append(
             {"Type": "bind", "Source": sources.startup_bind, "Target": STARTUP, "ReadOnly": True}
+        )
+    if sources.taken_bind is not None:
+        mounts.append(
+            {"Type": "bind", "Source": sources.taken_bind, "Target": TAKEN, "ReadOnly": True}
         )
     if sources.workspace_volume is not None:
         mounts.append(

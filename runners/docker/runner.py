@@ -16,7 +16,7 @@ from engine.orders import ScriptWork, StepOrder, StepOutcome, Verdict
 from runners.base import LineSink, StopSignal
 from runners.containers.limits import explain_kill
 from runners.containers.remote import ComplaintWatch, EndSignal, Underway, carry_out
-from runners.containers.script import FILES, build_script_files, check_source, read_input
+from runners.containers.script import FILES, TAKEN, build_script_files, check_source, read_input
 from runners.docker.config import DockerConfig
 from runners.docker.connection import Connection
 from runners.docker.errors import EngineFailed, EngineGone, EngineRefused
@@ -24,6 +24,7 @@ from runners.docker.frames import FrameStream
 from runners.docker.images import Images
 from runners.docker.output import ContainerOutput
 from runners.docker.request import LABEL, Sources, build_request, name_cache_volume, name_container
+from runners.docker.shelves import Shelf
 from runners.docker.workspaces import Workspaces
 from runners.events import feed_of
 from runners.lines import LineFeed
@@ -109,6 +110,7 @@ class _Attempt:
         self._connection = runner.connection
         self._images = runner.images
         self._workspaces = runner.workspaces
+        self._shelf = Shelf(runner.connection, order, feed.say)
         self._order = order
         self._feed = feed
         self._end_signal = end_signal
@@ -140,7 +142,7 @@ class _Attempt:
             stream.close()
         if self._order.state is not None and outcome.verdict is Verdict.SUCCEEDED:
             self._workspaces.fetch_state(self._require(), self._order.state)
-        return outcome
+        return self._shelf.fetch(self._require(), outcome)
 
     def remove(self) -> None:
         """Remove the container and its volume; if the engine is unreachable, the next sweep
@@ -170,7 +172,9 @@ class _Attempt:
         files = read_input(self._order)
         if not isinstance(work, ScriptWork):
             bind = self._workspaces.write_files(self._order, image_id, files) if files else None
-            container = self._open(image, Sources(files_bind=bind))
+            taken = self._workspaces.find_taken(self._order, image_id)
+            container = self._open(image, Sources(files_bind=bind, taken_bind=taken))
+            self._put_shelves(container, Sources(taken_bind=taken))
             if files and bind is None:
                 self._workspaces.put_files(
                     container, {f"{FILES}/{name}": text for name, text in files.items()}
@@ -182,11 +186,13 @@ class _Attempt:
             files_bind=self._workspaces.write_files(self._order, image_id, files),
             startup_bind=self._workspaces.find_startup(self._order, image_id),
             cache_volume=name_cache_volume(self._order, self._config),
+            taken_bind=self._workspaces.find_taken(self._order, image_id),
         )
         must_copy = work.workspace_dir is not None and sources.workspace_bind is None
         if must_copy and work.workspace_mode == "readonly":
             sources = replace(sources, workspace_volume=self._fill_volume(work, image_id))
         container = self._open(image, sources)
+        self._put_shelves(container, sources)
         if must_copy and work.workspace_mode == "copy" and work.workspace_dir is not None:
             self._workspaces.copy_tree(
                 container, work.workspace_dir, self._order.scratch_dir, is_writable=True
@@ -205,6 +211,17 @@ class _Attempt:
         self._was_created = True
         self._container = self._create_once(request)
         return self._container
+
+    def _put_shelves(self, container: str, sources: Sources) -> None:
+        shelves = self._order.shelves
+        if shelves is None:
+            return
+        self._shelf.place(container)
+        if shelves.taken is not None and sources.taken_bind is None:
+            scratch = self._order.scratch_dir
+            self._workspaces.copy_tree(
+                container, shelves.taken, scratch, is_writable=False, place=TAKEN
+            )
 
     def _find_bind(self, work: ScriptWork, image_id: str) -> str | None:
         """The workspace's path if it can be mounted directly."""

@@ -59,17 +59,30 @@ class Workspaces:
         return name
 
     def copy_tree(
-        self, container: str, directory: Path, scratch: Path, *, is_writable: bool
+        self,
+        container: str,
+        directory: Path,
+        scratch: Path,
+        *,
+        is_writable: bool,
+        place: str = WORKSPACE,
     ) -> None:
-        """Copy the files of `directory` to /workspace of a container that has not started yet."""
+        """Copy the files of `directory` to a place of a container that has not started yet."""
         with tempfile.TemporaryFile(dir=scratch) as archive:
             with tarfile.open(fileobj=archive, mode="w") as tar:
                 tar.add(
                     directory,
-                    WORKSPACE.lstrip("/"),
+                    place.lstrip("/"),
                     filter=lambda entry: _normalise(entry, is_writable=is_writable),
                 )
             self.put(container, archive)
+
+    def find_taken(self, order: StepOrder, image: str) -> str | None:
+        """The directory of the artifacts that the step takes, if it can be bind-mounted."""
+        taken = order.shelves.taken if order.shelves is not None else None
+        if taken is None or not self.can_bind(taken, order, image):
+            return None
+        return str(taken.resolve())
 
     def write_files(self, order: StepOrder, image: str, files: Mapping[str, str]) -> str | None:
         """Write the script's files to a directory that can be bind-mounted and return it; None if

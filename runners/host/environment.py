@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import PlatformError
-from engine.orders import INPUT_FILE, INPUTS_FILE, StepOrder
+from engine.orders import ARTIFACTS_DIR, ARTIFACTS_IN, INPUT_FILE, INPUTS_FILE, StepOrder
 from runners.guard.strays import mark
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -164,9 +164,20 @@ def for_step(base: Mapping[str, str], order: StepOrder, keeper: str) -> dict[str
         **base,
         "TMPDIR": str(order.scratch_dir),
         **({INPUT_FILE: str(order.input_path)} if order.input_path is not None else {}),
+        **_shelves(order),
         **order.env,
         **({INPUTS_FILE: str(order.input_path)} if order.input_path is not None else {}),
         **mark(order.attempt, keeper),
+    }
+
+
+def _shelves(order: StepOrder) -> dict[str, str]:
+    if order.shelves is None:
+        return {}
+    taken = order.shelves.taken
+    return {
+        ARTIFACTS_DIR: str(order.shelves.left),
+        **({ARTIFACTS_IN: str(taken)} if taken is not None else {}),
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 INIT_CONTAINER = "workspace-init"
 STEP_CONTAINER = "step"
+FILES_CONTAINER = "stroem-artifacts"
 OUR_PREFIX = "stroem-"  # names of the secrets that the worker creates for attempts
 OUR_LABELS = "stroem.io/"
 

@@ -6,6 +6,7 @@ import logging
 import queue
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from math import ceil
 from typing import Any, TypeVar
 
@@ -20,10 +21,19 @@ from runners.pod.config import PodConfig
 from runners.pod.ending import Ending
 from runners.pod.logs import LogFollower, LogSource
 from runners.pod.manifest import PodPlan, build_plan
-from runners.pod.policy import STEP_CONTAINER
+from runners.pod.parcels import SEND_S
+from runners.pod.policy import FILES_CONTAINER, STEP_CONTAINER
 from runners.pod.sharedlog import SharedLog
 from runners.pod.states import LeftLines, build_mark
-from runners.pod.status import Sight, has_running_container, is_kept, list_started, look, read_times
+from runners.pod.status import (
+    Sight,
+    has_running_container,
+    is_kept,
+    list_started,
+    look,
+    read_end,
+    read_times,
+)
 from runners.pod.waiting import Waiting
 from runners.pod.watching import NUDGE, PodWatch
 
@@ -33,8 +43,19 @@ T = TypeVar("T")
 # patience without progress for the rest of a log: beyond an outage, and of a step that was ended
 LOG_PATIENCE_S, SHORT_PATIENCE_S = 30.0, 1.0
 REMOVAL_PATIENCE_S = 8.0  # patience for the deletion of a pod before it is forced
+FILES_PATIENCE_S = SEND_S + 120.0  # for what the step has left to be sent
 QUOTA_S = 2.0  # the first pause while a quota is used up
 _CURE_LIMITS = "; set `resources` in the action, or the operator defaults in `kubernetes.manifest`"
+
+
+def with_trouble(outcome: StepOutcome, trouble: str | None) -> StepOutcome:
+    """The outcome of a step whose files were not stored."""
+    if trouble is None:
+        return outcome
+    text = f"The artifacts could not be stored: {trouble}"
+    if outcome.verdict is Verdict.SUCCEEDED:
+        return StepOutcome(Verdict.FAILED, outcome.exit_code, text)
+    return replace(outcome, error=f"{outcome.error or ''}\n{text}".strip())
 
 
 class PodAttempt:
@@ -90,6 +111,7 @@ class PodAttempt:
                 patience_s = self._config.outage_s + LOG_PATIENCE_S
             if self._end_signal.cause is not None and sight.stage in ("waiting", "running"):
                 self._end(watch)
+            trouble = self._await_files(watch, sight)
         finally:
             watch.close()
             self._finish_logs(patience_s)
@@ -99,7 +121,7 @@ class PodAttempt:
         if self._end_signal.cause is not None and not is_known:
             return self._feed.outcome_of_stop(self._end_signal.cause)
         ending = Ending(self._order, self._feed, self._log, follower)
-        outcome = ending.conclude(sight)
+        outcome = with_trouble(ending.conclude(sight), trouble)
         if self._left is not None and outcome.verdict is Verdict.SUCCEEDED:
             self._left.unpack()
         self._is_to_be_kept = has_ended and outcome.verdict is Verdict.FAILED
@@ -245,6 +267,30 @@ class PodAttempt:
                 raise news
             if news is not NUDGE:
                 pod = news
+
+    def _await_files(self, watch: PodWatch, sight: Sight) -> str | None:
+        """Wait until what the step left has been sent; why it was not, if so."""
+        assert self._plan is not None
+        shelves, name = self._order.shelves, self._plan.name
+        is_wanted = sight.exit_code == 0 or (shelves is not None and shelves.on_failure)
+        if shelves is None or shelves.parcel is None or sight.stage != "ended" or not is_wanted:
+            return None
+        deadline = time.monotonic() + FILES_PATIENCE_S
+        pod = patiently(lambda: self._cluster.get_pod(name), self._outage)
+        while pod is not None and not self._has_to_end():
+            self._follow_logs(pod)
+            if (ended := read_end(pod, FILES_CONTAINER)) is not None:
+                told = str(ended.get("message") or "").strip()
+                return None if ended.get("exitCode") == 0 else told or "their container has failed"
+            try:
+                news = watch.news.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return f"they were not sent within {FILES_PATIENCE_S:.0f} s"
+            if isinstance(news, Exception):
+                raise news
+            if news is not NUDGE:
+                pod = news
+        return "the pod was deleted before they were sent"
 
     def _follow_logs(self, pod: dict[str, Any]) -> None:
         assert self._plan is not None

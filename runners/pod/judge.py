@@ -9,6 +9,7 @@ from runners.pod.allowed import (
     CONTAINER,
     CONTAINER_SECURITY,
     ENV_FROM,
+    FILES_CONTAINER,
     HOST_NAMESPACES,
     INIT_CONTAINER,
     METADATA,
@@ -165,27 +166,22 @@ class Judge:
             yield f"spec.{group} names a container twice"
         if group == "containers" and STEP_CONTAINER not in names:
             yield f"spec.containers must keep the container named {STEP_CONTAINER!r}"
-        if group == "initContainers":
-            yield from self._our_init_container(containers)
+        name = INIT_CONTAINER if group == "initContainers" else FILES_CONTAINER
+        yield from self._our_container(containers, group, name)
 
-    def _our_init_container(self, containers: list[Any]) -> Found:
-        """The container that holds the download token: the author may only set its resources."""
+    def _our_container(self, containers: list[Any], group: str, name: str) -> Found:
+        """One that holds the token for files: the author may only set its resources."""
 
         def pick(items: Any) -> Any:
             found = [
-                as_object(item)
-                for item in as_list(items)
-                if as_object(item).get("name") == INIT_CONTAINER
+                as_object(item) for item in as_list(items) if as_object(item).get("name") == name
             ]
             return [
                 {key: value for key, value in item.items() if key != "resources"} for item in found
             ]
 
-        if pick(containers) != pick(as_object(self._generated.get("spec")).get("initContainers")):
-            yield (
-                f"spec.initContainers[{INIT_CONTAINER}] belongs to the platform; only its resources"
-                " may be set"
-            )
+        if pick(containers) != pick(as_object(self._generated.get("spec")).get(group)):
+            yield f"spec.{group}[{name}] belongs to the platform; only its resources may be set"
 
     def _container(self, whole: Mapping[str, Any], own: Mapping[str, Any], path: str) -> Found:
         container = _without(whole, own)

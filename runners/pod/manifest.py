@@ -23,8 +23,10 @@ from runners.containers.script import (
     read_input,
     split_cmd,
 )
+from runners.pod import parcels
 from runners.pod.config import PodConfig
 from runners.pod.policy import (
+    FILES_CONTAINER,
     INIT_CONTAINER,
     OUR_LABELS,
     STEP_CONTAINER,
@@ -41,10 +43,7 @@ from runners.pod.status import KEEP_ANNOTATION
 from runners.pod.wishes import find_step, grant_wishes
 
 _CHUNK_BYTES = 100_000  # Linux limits an environment variable to 128 KiB
-# for clusters whose quotas demand them; curl and tar need little
-_INIT_REQUESTS = {"cpu": "50m", "memory": "64Mi"}
-_INIT_LIMITS = {"cpu": "1", "memory": "256Mi"}
-_TOKEN = "STROEM_WORKSPACE_TOKEN"  # noqa: S105 - the name of a variable, not what it holds
+_TOKEN = parcels.TOKEN
 _URL = "STROEM_WORKSPACE_URL"
 _INPUT_VOLUME = "stroem-input"
 
@@ -174,10 +173,18 @@ def _build_pod(
     if config.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in config.image_pull_secrets]
     if isinstance(order.work, ScriptWork):
-        spec["volumes"] = [*_build_volumes(config), *build_volumes(order)[0]]
+        spec["volumes"] = [
+            *_build_volumes(config),
+            *parcels.volumes(order.shelves),
+            *build_volumes(order)[0],
+        ]
         if order.pinned is not None:
             spec["initContainers"] = [_build_init(order, config)]
             hidden[INIT_CONTAINER] = {_TOKEN: order.pinned.token, _URL: order.pinned.url}
+        if order.shelves is not None and (own := parcels.variables(order.shelves)):
+            hidden.setdefault(INIT_CONTAINER, {})[parcels.URL] = own[parcels.URL]
+            hidden[FILES_CONTAINER] = own
+            spec["containers"].append(parcels.build_sender(order.shelves, own, config))
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -211,12 +218,15 @@ def _build_init(order: StepOrder, config: PodConfig) -> dict[str, Any]:
         file = shlex.quote(f"{WORKSPACE}/{order.work.source}")
         text += f"_s_file={file}\n{_PLAIN_LINE_ENDS.replace('{files}', FILES)}"
         mounts.append({"name": "stroem-files", "mountPath": FILES})
+    if order.shelves is not None and order.shelves.takes:
+        text += parcels.FETCH
+        mounts.append(parcels.mount_for_fetching())
     return {
         "name": INIT_CONTAINER,
         "image": config.init_image,
         "command": ["sh", "-c", _escape(text)],
         "securityContext": build_restricted(),
-        "resources": {"requests": dict(_INIT_REQUESTS), "limits": dict(_INIT_LIMITS)},
+        "resources": {"requests": dict(parcels.REQUESTS), "limits": dict(parcels.LIMITS)},
         "volumeMounts": mounts,
     }
 
@@ -236,7 +246,11 @@ def _build_step(
             "-c",
             _escape(_write_program(order, work, container["image"], env)),
         ]
-        container["volumeMounts"] = [*_build_mounts(work, config), *build_volumes(order)[1]]
+        container["volumeMounts"] = [
+            *_build_mounts(work, config),
+            *parcels.mounts(order.shelves),
+            *build_volumes(order)[1],
+        ]
     else:
         container["image"] = work.image
         container |= _build_command(work)

@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.manifest import drop_nulls, merge
 from runners.pod.allowed import (
+    FILES_CONTAINER,
     INIT_CONTAINER,
     OUR_LABELS,
     OUR_PREFIX,
@@ -19,6 +20,7 @@ from runners.pod.allowed import (
 from runners.pod.judge import Judge
 
 __all__ = [
+    "FILES_CONTAINER",
     "INIT_CONTAINER",
     "OUR_LABELS",
     "OUR_PREFIX",

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine.output import GLOBAL_STATE, PREFIX, STATE
-from runners.containers.script import FILES, MAIN
+from runners.containers.script import FILES, LEFT, MAIN
 
 MESSAGE_FILE = "/dev/termination-log"  # Kubernetes' default; it keeps 4096 bytes
+ENDED = f"{FILES}/ended"  # holds the exit code, once what the step left may be read
 MARK_LINES = 2  # the end mark, and the end of the line before it
 NOTHING_LEFT = "_s_leave() { :; }\n"
 _MOST_OUTPUT_BYTES = 2000
@@ -38,11 +39,17 @@ done
 _RECORDED = f"""
 [ -w "${{HOME:-/}}" ] || export HOME="${{TMPDIR:-/tmp}}"
 _s_dir={FILES}/record
+_s_end() {{  # what it left can be read, and whoever waits for it learns that it is there
+    [ -d LEFT ] || return 0
+    chmod -R a+rX LEFT 2>/dev/null
+    (umask 022; echo "$1" >ENDED.new; mv ENDED.new ENDED)
+}}
 _s_run() {{
     sh {FILES}/{MAIN} &
     exec 2>/dev/null  # this shell would tell the log how its child died
     {_WAIT}
     [ "$_s_code" -ne 0 ] || _s_leave
+    _s_end "$_s_code"
     exit "$_s_code"
 }}
 for _s_tool in mkfifo tee wc sed; do
@@ -87,6 +94,7 @@ fi
         "$(wc -l <"$_s_dir/states")"
     if [ "$_s_output" = here ]; then cat "$_s_dir/last"; fi
 }} >{MESSAGE_FILE}
+_s_end "$_s_code"
 exit "$_s_code"
 """
 
@@ -105,7 +113,8 @@ class Record:
 def build_program(attempt: str, leaving: str = NOTHING_LEFT) -> str:
     """The end of the program of a script's container: runs the script and leaves a record.
     `leaving` defines what it calls after a success."""
-    return leaving + _RECORDED.replace("END_MARK", build_end_mark(attempt))
+    text = _RECORDED.replace("END_MARK", build_end_mark(attempt))
+    return leaving + text.replace("LEFT", LEFT).replace("ENDED", ENDED)
 
 
 def build_end_mark(attempt: str) -> str:

@@ -89,6 +89,13 @@ def read_times(pod: Mapping[str, Any], container: str) -> tuple[float | None, fl
     return _read_time(began), _read_time(ended)
 
 
+def read_end(pod: Mapping[str, Any], container: str) -> Mapping[str, Any] | None:
+    """The state of a container that has terminated."""
+    return _read_state(
+        _find((pod.get("status") or {}).get("containerStatuses"), container), "terminated"
+    )
+
+
 def _read_time(text: object) -> float | None:
     return datetime.fromisoformat(str(text)).timestamp() if text else None
 

@@ -12,7 +12,7 @@ SHELLS = ("bash", "zsh", "fish")
 # The commands after which a name of this kind comes first. Files are completed elsewhere.
 NAMES = {
     "workspaces": ("run", "tasks", "secrets", "remove_workspace"),
-    "jobs": ("jobs", "logs", "cancel", "restart", "approve", "reject"),
+    "jobs": ("jobs", "logs", "artifacts", "cancel", "restart", "approve", "reject"),
     "profiles": ("profiles",),
 }
 # Names are never handed to `compgen -W`, which would expand what authors wrote into them.

@@ -47,6 +47,7 @@ def done(*steps: str) -> dict[str, str]:
 
 
 RUNS = [
+    Example("artifacts", "report", steps=done("measure", "join"), outputs={"join": {"lines": 4}}),
     Example(
         "hello",
         "hello-world",

@@ -37,6 +37,8 @@ FOR_GUIDES = {
     "agent-costs": "agent-costs.png",
     "state": "state.png",
     "trigger": "trigger.png",
+    "artifact": "artifact.png",
+    "artifacts": "artifacts.png",
 }
 
 
@@ -247,6 +249,7 @@ def addresses(stage: Stage, seen: Seen) -> dict[str, Scene]:
 
     return {
         **PLAIN,
+        **_of_artifacts(stage),
         **_of_states(stage),
         **_of_triggers(stage),
         **agent_scene.addresses(stage),
@@ -265,6 +268,21 @@ def _of_states(stage: Stage) -> dict[str, Scene]:
         "state-old": (f"{state_scene.PAGE}?version=2", ()),
         "state-of-workspace": (state_scene.GLOBAL, ()),
         "task-with-state": (state_scene.TASK, ()),
+    }
+
+
+def _of_artifacts(stage: Stage) -> dict[str, Scene]:
+    from tests.browser import artifact_scene
+    from tests.browser.artifact_scene import page_of
+
+    job = artifact_scene.prepare(stage)
+    return {
+        "artifacts": (f"/admin/jobs/job/{job.pk}/change/", ("#tab-details",)),
+        "artifact": (page_of(job, "times.csv"), ()),
+        "artifact-markdown": (page_of(job, "notes.md"), ()),
+        "artifact-page": (page_of(job, "coverage.html"), ()),
+        "artifact-svg": (page_of(job, "plots/trend.svg"), ()),
+        "artifact-binary": (page_of(job, "packages/app-2.4.0.bin"), ()),
     }
 
 

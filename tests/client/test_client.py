@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import stat
 import subprocess
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -16,9 +19,12 @@ from apps.artifacts.state import keeping
 from apps.jobs.models import Job
 from apps.workspaces.models import Secret, Workspace
 from engine.state import Change
+from stroem.http import Server
+from stroem.profiles import Profile
 from tests.acceptance.house import manage
 from tests.acceptance.serving import Served
-from tests.apps.jobs.builders import until, workspace
+from tests.apps.artifacts.builders import shelve
+from tests.apps.jobs.builders import start, until, workspace
 from tests.client.laptop import Laptop, key_of
 from tests.house import House
 
@@ -286,3 +292,48 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path, url: str) -> None:
     said = Laptop(tmp_path, env).complaint("jobs")
     assert said.startswith(f"error: {url} cannot be reached: ")
     assert len(said.splitlines()) == 1
+
+
+def test_files_of_a_job_are_listed_and_downloaded_by_both_programs(
+    house: House, laptop: Laptop, tmp_path: Path
+) -> None:
+    job = start(Workspace.objects.get(name="shop"), "asking")
+    data = os.urandom(700_000)
+    shelve(job, "gate", {"dir/data.bin": data, "a.txt": b"text"})
+    listed = same(house, laptop, "artifacts", str(job.pk))
+    assert listed[1].split()[:3] == ["dir/data.bin", "gate", "application/octet-stream"]
+    assert json.loads(same(house, laptop, "artifacts", str(job.pk), "--json")[1])["size_bytes"] == 4
+    for program in (laptop.lines, lambda *words: same(house, laptop, *words)):
+        target = tmp_path / "target"
+        program("artifacts", str(job.pk), "dir/data.bin", "-o", str(target))
+        assert target.read_bytes() == data
+    laptop.lines("artifacts", str(job.pk), "--all", "-o", str(tmp_path / "all"))
+    assert (tmp_path / "all" / "gate" / "dir" / "data.bin").read_bytes() == data
+    said = laptop.complaint("artifacts", str(job.pk), "dir/data.bni")
+    assert "has no artifact 'dir/data.bni'" in said and "did you mean 'dir/data.bin'?" in said
+
+
+def test_a_download_that_breaks_off_goes_on_and_a_changed_one_is_refused(tmp_path: Path) -> None:
+    """A server that sends a third of what is left each time."""
+    data, asked = os.urandom(30_000), list[str | None]()
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            asked.append(self.headers["Range"])
+            first = int((self.headers["Range"] or "bytes=0-")[6:-1])
+            self.send_response(206 if first else 200)
+            self.send_header("ETag", '"x"')
+            self.send_header("Content-Length", str(len(data) - first))
+            self.end_headers()
+            self.wfile.write(data[first:] if len(asked) > 2 else data[first : first + 10_000])
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        profile = Profile("x", f"http://127.0.0.1:{server.server_port}", "key")
+        found = b"".join(Server(profile).pieces("jobs", "1", "artifacts", "a"))
+        server.shutdown()
+    assert found == data
+    assert asked == [None, "bytes=10000-", "bytes=20000-"]

@@ -15,7 +15,7 @@ from engine.agents.providers import Provider
 from engine.spec.tags import AGENTS
 
 UNBUILT = """
-tasks: {main: {flow: {one: {type: script, script: touch $ARTIFACTS_DIR/a}}}}
+tasks: {main: {flow: {one: {action: common.deploy}}}}
 """
 
 
@@ -23,7 +23,10 @@ tasks: {main: {flow: {one: {type: script, script: touch $ARTIFACTS_DIR/a}}}}
 def test_what_is_not_built_is_a_warning_of_the_workspace_and_of_doctor(tmp_path: Path) -> None:
     (tmp_path / "flow.yaml").write_text(UNBUILT)
     found = services.import_folder("shop", tmp_path)
-    told = "this version does not carry out artifacts (ARTIFACTS_DIR): main/one"
+    told = (
+        "this version does not carry out actions of libraries and other workspaces, with which no"
+        " job starts: common.deploy"
+    )
     assert [problem["message"] for problem in found.problems] == [told]
     assert health.warning("workspaces", f"shop: {told}") in health._workspaces()
 

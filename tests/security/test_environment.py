@@ -9,6 +9,7 @@ from threading import Event
 import pytest
 from celery import Celery
 
+from apps.artifacts import ledger as artifacts
 from apps.artifacts.state import ledger as states
 from apps.jobs import bells, ledger
 from apps.jobs.models import Job
@@ -54,7 +55,9 @@ HELD = {
     "SITE_TOKEN": "site-token",
     "SITE_URL": "see word-of-db",
 }
-USUAL = frozenset("PATH HOME LANG LANGUAGE TZ SHELL USER LOGNAME TMPDIR PWD OLDPWD SHLVL _".split())
+USUAL = frozenset(
+    "PATH HOME LANG LANGUAGE TZ SHELL USER LOGNAME TMPDIR PWD OLDPWD SHLVL _ ARTIFACTS_DIR".split()
+)
 OURS = ("STROEM_", "_STROEM", "TORC_", "LC_")
 
 
@@ -79,7 +82,9 @@ def test_steps_and_commands_see_of_what_the_worker_holds_only_what_pass_env_name
     for name, value in HELD.items():
         monkeypatch.setenv(name, value)
     config = WorkerConfig("mine", tmp_path / "cache", max_concurrent=2, pass_env=pass_env)
-    doors = Doors(ledger, allocations, events, bells, archive, pass_for, celery_app, states)
+    doors = Doors(
+        ledger, allocations, events, artifacts, bells, archive, pass_for, celery_app, states
+    )
     launch = Launch(("stroem-worker",), str(tmp_path), None)
     worker = assemble(
         config, doors, launch, lease_s=30.0, version="test", withheld=["word-of-db"]

@@ -20,8 +20,9 @@ from tests.workers.fakes import DIGEST, FakeLedger, FakeRunner, claim, material
 from tests.workers.tarballs import tarball
 from workers.attempts import Attempt
 from workers.disk import WorkerDirectory
-from workers.execution import Execution, Pins
+from workers.execution import Execution
 from workers.outputs import Outputs
+from workers.pins import Pins
 from workers.reporting import LogPump
 from workers.trees import Scratches
 from workers.users import Users

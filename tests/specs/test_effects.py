@@ -20,7 +20,7 @@ from django.test import Client
 
 from engine.slurm_script import Launch, Request, build
 from engine.spec import agents, connections, entry, schedulers, slurm, triggers
-from engine.spec.fields import ACTION_FIELDS, STEP_FIELDS, TASK_FIELDS, TOP_FIELDS
+from engine.spec.fields import ACTION_FIELDS, ARTIFACT_FIELDS, STEP_FIELDS, TASK_FIELDS, TOP_FIELDS
 from engine.spec.reporting import report
 from runners.docker.config import DockerConfig, NamedVolume
 from runners.docker.request import Sources, build_request
@@ -43,6 +43,7 @@ KEYS = {
     "top": TOP_FIELDS,
     "action": tuple(ACTION_FIELDS),
     "step": STEP_FIELDS,
+    "artifacts": ARTIFACT_FIELDS,
     "task": TASK_FIELDS,
     "input": entry._INPUT_FIELDS,
     "retry": entry._RETRY_FIELDS,

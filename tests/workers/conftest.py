@@ -17,8 +17,9 @@ from workers.attempts import Attempts
 from workers.bells import Ringer
 from workers.config import WorkerConfig
 from workers.disk import WorkerDirectory
-from workers.execution import Execution, Pins
+from workers.execution import Execution
 from workers.lane import SLOW_POLL_S, Crew, Lane
+from workers.pins import Pins
 from workers.presence import Presence, Timing
 from workers.process import Worker
 from workers.reporting import LogPump

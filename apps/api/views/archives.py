@@ -45,31 +45,29 @@ async def pinned_archive(request: HttpRequest, workspace: str) -> HttpResponseBa
     401: not a valid pass. 404: the pass is for something else, or the revision is gone. 410: its
     step has ended.
     """
-    granted = _pass_of(request)
+    granted = pass_of(request)
     if granted is None:
-        answer = _refuse(401)
-        answer.headers["WWW-Authenticate"] = "Bearer"
-        return answer
+        return refuse(401)
     found = await off_loop(liveness_of, granted.attempt_id, granted.fence)
     if found is None or (found.digest, found.workspace) != (granted.digest, workspace):
-        return _refuse(404)
+        return refuse(404)
     if request.GET.get("revision") != granted.digest:
-        return _refuse(404)
+        return refuse(404)
     if not found.is_alive:
-        return _refuse(410)
+        return refuse(410)
     tag = f'"{granted.digest}"'
     if tag in request.headers.get("If-None-Match", ""):
         return _with_headers(HttpResponse(status=304), tag)
     try:
         opened = await off_loop(_open, found.revision_id)
     except NotFound:
-        return _refuse(404)
+        return refuse(404)
     stream = StreamingHttpResponse(_pieces(opened), content_type="application/gzip")
     stream.headers["Content-Length"] = str(len(opened.data))
     return _with_headers(stream, tag)
 
 
-def _pass_of(request: HttpRequest) -> passes.Pass | None:
+def pass_of(request: HttpRequest) -> passes.Pass | None:
     scheme, _, text = request.headers.get("Authorization", "").partition(" ")
     return passes.read(text.strip()) if scheme.lower() == "bearer" else None
 
@@ -96,5 +94,8 @@ def _with_headers(answer: HttpResponseBase, tag: str) -> HttpResponseBase:
     return answer
 
 
-def _refuse(status: int) -> JsonResponse:
-    return JsonResponse(told(status, REFUSALS[status]), status=status)
+def refuse(status: int) -> JsonResponse:
+    answer = JsonResponse(told(status, REFUSALS[status]), status=status)
+    if status == 401:
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    return answer

@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('artifacts', '0001_blobs'),
+        ('artifacts', '0002_artifacts'),
         ('workspaces', '0003_limits_of_reading'),
     ]
 

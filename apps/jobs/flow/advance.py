@@ -208,7 +208,7 @@ class Advance:
     def _open_loop(self, candidate: Candidate, node: Node, skipped: list[int]) -> None:
         source = node.step.for_each
         assert source is not None
-        view = contexts.base_view(self.job, self.plan, node.control_names)
+        view = contexts.base_view(self.job, self.plan, node.control_names, node.file_names)
         try:
             items = templating.items(source, view.values)
         except TemplateError as error:
@@ -305,7 +305,7 @@ class Advance:
                 f"step '{step_name}' is of type {node.kind}, which this installation cannot run yet"
             )
         job = self.job
-        view = contexts.base_view(job, self.plan, node.work_names)
+        view = contexts.base_view(job, self.plan, node.work_names, node.file_names)
         if each is not None:
             view = view.with_each(each)
         try:

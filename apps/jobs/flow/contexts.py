@@ -79,13 +79,33 @@ def outputs_of(
     return entries, hidden
 
 
+def with_files(
+    job_id: UUID, plan: Plan, entries: dict[str, dict[str, Any]], names: frozenset[str]
+) -> dict[str, dict[str, Any]]:
+    """The entries with the artifacts of these steps, by file name: of a loop, the last with it."""
+    bases = plan.steps_named(names)
+    if not bases:
+        return entries
+    more = {templating.context_name(base): dict[str, Any]() for base in bases}
+    for file in ports.files_of(job_id, bases):
+        more[templating.context_name(file.base)][file.name] = {
+            "url": file.url, "size_bytes": file.size_bytes, "content_type": file.content_type,
+        }  # fmt: skip
+    return {
+        **entries,
+        **{name: {**entries.get(name, {}), "artifacts": more[name]} for name in more},
+    }
+
+
 def _output(text: str | None, sealed: bytes | None) -> Opened:
     if sealed is not None:
         return reveal(sealed)
     return (None if text is None else load_stored(text)), ()
 
 
-def base_view(job: Job, plan: Plan, names: frozenset[str]) -> View:
+def base_view(
+    job: Job, plan: Plan, names: frozenset[str], files: frozenset[str] = frozenset()
+) -> View:
     """Context of `when`, `for_each`, approval messages and the inputs of steps that run on the
     server."""
     secrets = secrets_of(job.revision)
@@ -93,6 +113,7 @@ def base_view(job: Job, plan: Plan, names: frozenset[str]) -> View:
     if plan.reads_state(names):
         states = ports.keeper().seen(job.workspace_id, job.task_name)
         entries, hidden = {**state.names(states), **entries}, (*hidden, *hidden_in(states))
+    entries = with_files(job.id, plan, entries, files)
     values = {**entries, "input": clear_input(job), "secret": secrets, "secrets": secrets}
     return View(values, (*hidden_of(job), *hidden))
 
@@ -103,7 +124,7 @@ def hidden_in(states: tuple[Seen, Seen]) -> tuple[str, ...]:
 
 
 def control_context(job: Job, plan: Plan, node: Node) -> Mapping[str, Any]:
-    return base_view(job, plan, node.control_names).values
+    return base_view(job, plan, node.control_names, node.file_names).values
 
 
 def each_of(instance: Instance) -> Opened:

@@ -14,7 +14,7 @@ from console.program import LENT, OURS
 # The words after which a name of this kind follows. Anything else is completed as a file.
 NAMES = {
     "workspaces": ("tasks", "trigger", "remove_workspace", "import_workspace", "--workspace"),
-    "jobs": ("jobs", "logs", "cancel", "restart", "approve", "reject"),
+    "jobs": ("jobs", "logs", "artifacts", "cancel", "restart", "approve", "reject"),
 }
 # Names are never handed to `compgen -W`, which would expand what authors wrote into them.
 SCRIPT = """# for bash; in zsh after: autoload -U +X bashcompinit && bashcompinit

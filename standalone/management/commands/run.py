@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from console import downloads
 from console.follower import Follower, answer, show_result
 from console.operator_command import TypedCommand
 from console.port import JobResult
@@ -56,6 +57,12 @@ class Command(TypedCommand):
             metavar="FOLDER",
             help="where the steps of a Torc file run (default: the file's folder)",
         )
+        parser.add_argument(
+            "--artifacts",
+            metavar="FOLDER",
+            type=Path,
+            help="keep the files that the steps leave: in this folder, one inside it for each step",
+        )
         parser.add_argument("--worker-config", metavar="FILE", help="a worker-config.yaml")
 
     def act(self, **options: Any) -> int:
@@ -75,6 +82,7 @@ class Command(TypedCommand):
                 job_id = self._start(folder, directory, task, given)
                 screen = self.screen(sys.stderr if options["json"] else sys.stdout, options)
                 result = self._watch(job_id, task, worker, screen, as_json=options["json"])
+                self._keep_files(job_id, options["artifacts"])
         except KeyboardInterrupt:
             self.stderr.write("Interrupted: the run was stopped.")
             raise
@@ -113,6 +121,17 @@ class Command(TypedCommand):
             self.stdout.write(json.dumps(answer(self.platform, result), ensure_ascii=False))
             self.stdout.flush()
         return result
+
+    def _keep_files(self, job_id: UUID, folder: Path | None) -> None:
+        """Nothing of a run stays but what the caller wants."""
+        found = self.platform.artifacts(job_id)
+        if found and folder is None:
+            number = "1 artifact" if len(found) == 1 else f"{len(found)} artifacts"
+            self.stderr.write(f"{number} of this run will be gone: --artifacts FOLDER keeps them.")
+            return
+        for one, place in downloads.places(found, folder, is_all=True):
+            downloads.download(self.platform, job_id, one, place)
+            self.stderr.write(f"kept {plain(str(place))}")
 
 
 def _directory(workspace: Workspace, task: str, source: Path, typed: str | None) -> str:

@@ -122,6 +122,7 @@ class Command(OurCommand):
         place: AllocationPlace | None,
         eviction: Eviction,
     ) -> Assembly:
+        from apps.artifacts import ledger as artifacts
         from apps.artifacts.state import ledger as states
         from apps.jobs import bells, ledger
         from apps.triggers import ledger as events
@@ -137,7 +138,7 @@ class Command(OurCommand):
             harden()
             return assemble(
                 config,
-                Doors(ledger, allocations, events, bells, archive, signed, app, states),
+                Doors(ledger, allocations, events, artifacts, bells, archive, signed, app, states),
                 _launch(config),
                 lease_s=settings.STROEM.recovery.heartbeat_timeout_s,
                 version=VERSION,

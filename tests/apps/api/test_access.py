@@ -20,6 +20,7 @@ from apps.workspaces.models import Secret
 from apps.workspaces.services import store_secret
 from engine.state import Change
 from tests.apps.api.callers import PASSWORD, caller, client_of, user
+from tests.apps.artifacts.builders import shelve
 from tests.apps.jobs.builders import Hand, start, workspace
 from tests.house import database_url
 
@@ -104,6 +105,9 @@ TABLE: dict[tuple[str, str], Any] = {
     ("post", "api/workspaces/<str:workspace>/tasks/<str:task>/plan"): Role.OPERATOR,
     ("get", "api/workspaces/<str:workspace>/tasks/<str:task>/stats"): Role.VIEWER,
     ("get", "api/workspaces/<str:workspace>/connections"): Role.VIEWER,
+    ("get", "api/jobs/<str:job>/artifacts"): Role.VIEWER,
+    ("get", "api/jobs/<str:job>/artifacts.zip"): Role.VIEWER,
+    ("get", "api/jobs/<str:job>/artifacts/<path:name>"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/workflow-actions"): Role.VIEWER,
     ("get", "api/jobs/<str:job>"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/news"): Role.VIEWER,
@@ -162,7 +166,7 @@ class World:
 
     def path(self, route: str, **over: str) -> str:
         for key, value in {**self.names, **over}.items():
-            route = route.replace(f"<str:{key}>", value)
+            route = route.replace(f"<str:{key}>", value).replace(f"<path:{key}>", value)
         assert "<" not in route
         return "/" + route
 
@@ -177,6 +181,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     own = workspace(tmp_path, FLOW, "own")
     store_secret(own, "pw", "canary-secret", by="x")
     job, hand = start(own), Hand()
+    shelve(job, "one", {"pw": b"bytes"})
     deputy = User.objects.create_user("deputy@example.org", PASSWORD)
     WorkspaceGrant.objects.create(user=deputy, pattern="own", role=Role.VIEWER)
     for task in ("main", ""):
@@ -388,7 +393,7 @@ def test_a_disabled_user_is_out_at_once(world: World) -> None:
 
 def test_no_route_lies_outside_the_table() -> None:
     top = {str(pattern.pattern) for pattern in get_resolver().url_patterns}
-    # A link in an e-mail only leads to a page; a pod has its own token for one revision.
+    # A link in an e-mail only leads to a page; a pod has its own token for one revision and attempt.
     assert top <= {
         "",
         "admin/",

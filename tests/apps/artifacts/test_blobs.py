@@ -143,9 +143,36 @@ def test_a_worker_with_a_disk_of_its_own_is_refused(
         blobs.open_blob(made)
 
 
+def test_a_directory_that_was_unmounted_is_waited_for_and_not_written_to(directory: Path) -> None:
+    blobs.put(io.BytesIO(DATA))
+    away = directory.rename(directory.with_name("away"))
+    for is_there in (False, True):  # the place where it is mounted may stay
+        if is_there:
+            directory.mkdir()
+        with pytest.raises(StorageAway, match="has lost its mark"):
+            blobs.put(io.BytesIO(b"more"))
+    assert names_in(directory) == []
+    directory.rmdir()
+    away.rename(directory)
+    blobs.put(io.BytesIO(b"more"))
+    assert len(names_in(directory)) == 2
+
+
+def test_another_storage_is_taken_as_long_as_nothing_is_stored(
+    directory: Path, settings: Any, tmp_path: Path
+) -> None:
+    use(settings, "stores.Directory", location=tmp_path / "second")
+    blobs.establish()
+    blobs.put(io.BytesIO(DATA))
+    use(settings, "stores.Directory", location=tmp_path / "third")
+    blobs.establish()
+    with pytest.raises(ForeignStorage):
+        blobs.put(io.BytesIO(b"more"))
+
+
 def test_nobody_stores_before_the_storage_is_marked(directory: Path) -> None:
     Installation.objects.all().delete()
-    blobs._compare.cache_clear()
+    blobs._mark_of_ours.cache_clear()
     with pytest.raises(StorageAway, match="no server or scheduler has prepared the storage"):
         blobs.put(io.BytesIO(DATA))
 

@@ -225,10 +225,7 @@ def test_a_webhook_may_bring_fields_that_nobody_declares():
     assert warned(text) == []
 
 
-UNBUILT = [
-    ("tasks: { t: { flow: { s: { action: lib.deploy } } } }", "lib.deploy"),
-    ("actions: { a: { type: script, script: 'cp x $ARTIFACTS_DIR' } }", "artifacts"),
-]
+UNBUILT = [("tasks: { t: { flow: { s: { action: lib.deploy } } } }", "lib.deploy")]
 
 
 @pytest.mark.parametrize(("text", "named"), UNBUILT)
@@ -243,12 +240,12 @@ def test_all_that_is_not_built_is_one_warning():
     text = """
     tasks:
       t: { flow: { s: { action: lib.deploy } } }
-      o: { flow: { s: { type: script, script: "touch $ARTIFACTS_DIR/a" } } }
+      o: { flow: { s: { action: common.deploy } } }
     """
     found = [problem.message for problem in load(text).problems if problem.code == "not-built"]
     assert found == [
-        "this version does not carry out artifacts (ARTIFACTS_DIR): o/s; actions of libraries and"
-        " other workspaces, with which no job starts: lib.deploy"
+        "this version does not carry out actions of libraries and other workspaces, with which no"
+        " job starts: lib.deploy, common.deploy"
     ]
 
 

@@ -1,0 +1,73 @@
+"""Artifacts of pods: `Authorization: Bearer <pass>`, as for their workspace."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator
+from typing import BinaryIO, cast
+
+from django.db import OperationalError
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods
+
+from apps.api.views.archives import pass_of, refuse
+from apps.artifacts.errors import ForeignStorage, StorageAway
+from apps.artifacts.files import parcels
+from apps.jobs.door import liveness_of
+from apps.jobs.pages.hub import off_loop
+from apps.workspaces.passes import Pass
+from engine.errors import AuthorError, Conflict
+
+FILES = "X-Stroem-Files"
+
+
+@csrf_exempt
+@require_http_methods(["GET", "PUT"])
+async def parcel(request: HttpRequest) -> HttpResponseBase:
+    """GET: a tar of what the step takes. PUT: one of what it leaves, with the number of its files.
+
+    401: not a valid pass. 404: no such attempt. 410: its step has ended. 422: the files may not be
+    kept, and the text says why.
+    """
+    granted = pass_of(request)
+    if granted is None:
+        return refuse(401)
+    found = await off_loop(liveness_of, granted.attempt_id, granted.fence)
+    if found is None or found.digest != granted.digest:
+        return refuse(404)
+    if not found.is_alive:
+        return refuse(410)
+    if request.method == "GET":
+        answer = StreamingHttpResponse(_read(parcels.given_out(granted.attempt_id)))
+        answer.headers |= {"Content-Type": "application/x-tar", "Cache-Control": "no-store"}
+        return answer
+    number = request.headers.get(FILES, "")
+    if not (number.isascii() and number.isdigit() and len(number) < 10):
+        return HttpResponse(f"the header {FILES} must hold the number of files", status=400)
+    return await off_loop(_take_in, granted, request, int(number))
+
+
+def _take_in(granted: Pass, request: HttpRequest, files: int) -> HttpResponse:
+    stream = cast(BinaryIO, request)  # Django has put the body into a file
+    try:
+        said = parcels.take_in(granted.attempt_id, granted.fence, stream, files)
+    except AuthorError as error:
+        return _text(str(error), 422)
+    except Conflict as error:
+        return _text(str(error), 410)
+    except (StorageAway, ForeignStorage, OperationalError) as error:
+        return _text(str(error), 503)
+    return _text(said, 200)
+
+
+def _text(said: str, status: int) -> HttpResponse:
+    return HttpResponse(f"{said}\n", status=status, content_type="text/plain; charset=utf-8")
+
+
+async def _read(pieces: Generator[bytes, None, None]) -> AsyncIterator[bytes]:
+    try:
+        while (piece := await off_loop(next, pieces, None)) is not None:
+            yield piece
+    finally:
+        await off_loop(pieces.close)

@@ -1,0 +1,1 @@
+"""A job's artifacts: which files its steps have left, for whom, and for how long."""

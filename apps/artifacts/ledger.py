@@ -1,0 +1,52 @@
+"""The ledger for workers: they put bytes into the storage, and note which attempt they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import IO, BinaryIO
+
+from apps.artifacts import blobs
+from apps.artifacts.blobs import Stored as Stored
+from apps.artifacts.errors import StorageAway as StorageAway
+from apps.artifacts.errors import TooLarge as TooLarge
+from apps.artifacts.errors import Unsteady as Unsteady
+from apps.artifacts.files import leaving, shelf
+from apps.artifacts.values import Left as Left
+from apps.artifacts.values import Limits as Limits
+from apps.artifacts.values import Taken as Taken
+from apps.jobs.ledger import released as released
+from apps.jobs.values import Claim
+
+
+def limits() -> Limits:
+    """Of files that steps leave."""
+    return leaving.limits()
+
+
+def refuse_beyond(claim: Claim, sizes: Sequence[int]) -> None:
+    """Raises TooLarge, before anything travels."""
+    leaving.refuse_beyond(claim.job_id, claim.step_id, sizes)
+
+
+def put(stream: BinaryIO) -> Stored:
+    """Store bytes. Raises StorageAway when it may be repeated, TooLarge, Unsteady."""
+    return blobs.put(stream, at_most=leaving.limits().file_bytes)
+
+
+def leave(claim: Claim, files: Sequence[Left], retain_s: float | None) -> bool:
+    """Note the files of this attempt, all or none; False if this worker has lost it. They count
+    once its end has been reported."""
+    return leaving.leave(claim.attempt_id, claim.fence, files, retain_s)
+
+
+def taken(claim: Claim, steps: Sequence[str]) -> list[Taken]:
+    """What these steps of the job have left."""
+    return [
+        Taken(one.step_name, one.name, one.blob_id, one.size_bytes)
+        for one in shelf.of_job(claim.job_id, steps)
+    ]
+
+
+def open_taken(file: Taken) -> IO[bytes]:
+    """Its bytes; the caller closes the stream. Raises StorageAway."""
+    return blobs.open_blob(blobs.Stored(file.blob_id, "", file.size))

@@ -1,0 +1,37 @@
+"""Where pods fetch their workspace and send their files, with the passes for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import quote, urlencode
+
+from apps.jobs.ledger import Claim
+from engine.errors import PlatformError
+from engine.orders import Pinned
+
+
+class Pins:
+    """Makes what a pod needs to fetch its workspace. Thread-safe."""
+
+    def __init__(self, server_url: str | None, pass_for: Callable[[int, int, str], str]) -> None:
+        """`pass_for` makes the pass for (attempt id, fence, digest)."""
+        self._server_url = server_url
+        self._pass_for = pass_for
+
+    def parcel(self, claim: Claim) -> Pinned | None:
+        """Where the pod of this claim sends files; None without a `server_url`."""
+        if self._server_url is None:
+            return None
+        token = self._pass_for(claim.attempt_id, claim.fence, claim.revision_digest)
+        return Pinned(f"{self._server_url}/worker/artifacts", token)
+
+    def pin(self, claim: Claim) -> Pinned:
+        """The pinned workspace of this claim. Raises PlatformError without a `server_url`."""
+        if self._server_url is None:
+            raise PlatformError(
+                "the pod cannot fetch its workspace: the worker's configuration needs `server_url`,"
+                " an address of the server that pods can reach"
+            )
+        address = f"{self._server_url}/worker/workspace/{quote(claim.workspace, safe='')}.tar.gz"
+        token = self._pass_for(claim.attempt_id, claim.fence, claim.revision_digest)
+        return Pinned(f"{address}?{urlencode({'revision': claim.revision_digest})}", token)
