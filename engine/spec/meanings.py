@@ -126,7 +126,7 @@ TASK: Mapping[str, str] = {
     "priority": "of its jobs",
     "max_concurrent_jobs": "how many of its jobs may run at once: Limits",
     "mcp": "true offers the task to agents as a tool of its own: Stroem as a tool",
-    "state": "how its jobs remember: State",
+    "state": "how its jobs remember: State; on_conflict: fail (default), last_wins or serialize",
     "workflow_actions": "what events in a job's life set off",
     "slurm_schedulers": "what events in a job's life set off",
 }

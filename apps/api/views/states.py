@@ -29,13 +29,12 @@ from apps.api.shapes.states import (
     UploadedShape,
 )
 from apps.api.views.base import PAGE, ApiView
-from apps.artifacts.errors import StorageAway
 from apps.artifacts.models import State
 from apps.artifacts.state import history, uploads
 from apps.workspaces.models import Workspace
 from apps.workspaces.snapshots import definition_of
 from engine.archives import Readable
-from engine.errors import NotFound
+from engine.errors import NotFound, PlatformError
 
 NO_GLOBAL = "Admin privileges required for global-state upload"
 MOST_VALUES = 1000
@@ -132,7 +131,7 @@ class StateView(ApiView):
                 values=given,
                 by=signed_in(request.user),
             )
-        except StorageAway as error:
+        except PlatformError as error:
             return _away(error)
         said = {"snapshot_id": version.pk, "job_id": job_id, "version": version.number}
         made = answer(UploadedShape, said)
@@ -210,7 +209,7 @@ class StateArchiveView(ApiView):
         with tempfile.TemporaryFile() as packed:
             try:
                 history.pack(shown, packed)
-            except StorageAway as error:
+            except PlatformError as error:
                 return _away(error)
             packed.seek(0)
             found = HttpResponse(packed.read(), content_type="application/gzip")
@@ -225,5 +224,5 @@ def _body(request: Request) -> Readable:
     return body if hasattr(body, "read") else tempfile.TemporaryFile()
 
 
-def _away(error: StorageAway) -> Response:
+def _away(error: PlatformError) -> Response:
     return Response(told(503, str(error)), 503, headers=RETRY_SOON)
