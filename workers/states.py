@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from apps.jobs.ledger import Material
 from engine import state
 from engine.archives import BadArchive, safe_path
-from engine.errors import AuthorError, StroemError
+from engine.errors import AuthorError, PlatformError, StroemError
 from engine.orders import StateFolders, StepOrder, StepOutcome, Verdict
 from engine.output import GLOBAL_STATE, STATE, parse
 from engine.state import Change, Left, Seen, StateFile
@@ -32,7 +32,7 @@ ROOT = "state"  # in the attempt's scratch directory
 _OUT = ("STATE_OUT_DIR", "GLOBAL_STATE_OUT_DIR")
 NAMES = ("task", "task-out", "workspace", "workspace-out")
 SHORTEST_S, LONGEST_S = 0.05, 2.0
-SAID_AFTER_S = 5.0
+SAID_AFTER_S, PATIENCE_S = 5.0, 600.0
 _PIECE = 1 << 20
 Told = Callable[[str], None]
 T = TypeVar("T")
@@ -173,7 +173,11 @@ class States:
                 is_program = bool(found.st_mode & 0o100)
                 return self._ledger.store_file(path, data, is_program=is_program)
             except OUTAGES as error:
-                if not is_said and time.monotonic() - began > SAID_AFTER_S:
+                waited_s = time.monotonic() - began
+                if waited_s > PATIENCE_S:
+                    text = f"The state could not be stored within {PATIENCE_S:.0f} s: {error}"
+                    raise PlatformError(text) from error
+                if not is_said and waited_s > SAID_AFTER_S:
                     is_said = True
                     say(f"The state waits to be stored: {error}")
             finally:

@@ -203,6 +203,15 @@ def test_a_storage_that_is_away_for_a_moment_is_waited_for(place: Place) -> None
     assert left is not None and place.shelf.texts(left.task.files) == {"x": b"1"}
 
 
+def test_a_storage_that_stays_away_fails_the_step(place: Place, monkeypatch: Any) -> None:
+    monkeypatch.setattr(states, "PATIENCE_S", 0.0)
+    (place.out / "x").write_text("1")
+    place.shelf.outages = 1000
+    outcome, left = place.left()
+    assert outcome.verdict is Verdict.FAILED and left is None
+    assert "could not be stored within 0 s: the storage is away" in str(outcome.error)
+
+
 @pytest.mark.parametrize("reason", ["cancel", "lost"])
 def test_an_attempt_that_must_stop_does_not_wait_for_the_storage(place: Place, reason: Any) -> None:
     (place.out / "x").write_text("1")

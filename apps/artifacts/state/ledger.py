@@ -10,7 +10,7 @@ from django.db import OperationalError, connections
 
 from apps.artifacts import blobs
 from apps.artifacts.blobs import Stored
-from apps.artifacts.errors import StorageAway
+from apps.artifacts.errors import ForeignStorage, StorageAway
 from engine.state import StateFile
 
 
@@ -22,9 +22,12 @@ def open_file(file: StateFile) -> IO[bytes]:
 
 def store_file(path: str, data: BinaryIO, *, is_program: bool) -> StateFile:
     """Store the rest of this stream. It is kept once the step's report names it, within the hour.
-    Raises OperationalError while the storage is away."""
+    Raises OperationalError while the storage is away, or another one is in its place."""
     with _as_outage():
-        stored = blobs.put(data)
+        try:
+            stored = blobs.put(data)
+        except ForeignStorage as error:  # its directory may not be mounted
+            raise StorageAway(str(error)) from error
     return StateFile(path, stored.size, stored.digest, is_program, stored.id)
 
 
