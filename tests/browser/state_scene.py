@@ -23,10 +23,11 @@ TASK = "/admin/tasks/orders/import-orders/"
 
 def prepare(stage: Stage) -> None:
     from apps.artifacts import blobs
-    from apps.artifacts.state import keeping
+    from apps.artifacts.state.keeping import Writer
     from apps.jobs.models import Job
     from apps.workspaces.models import Workspace
     from engine.state import Change, StateFile
+    from tests.apps.artifacts.remembering import remember
 
     if stage.has("orders"):
         return
@@ -50,10 +51,6 @@ def prepare(stage: Stage) -> None:
     for change in changes:
         job = stage.start("import-orders", None, "orders")
         stage.until_job(job, "completed")
-        opened = keeping.locked(row.pk, "import-orders")
-        keeping.record(opened, change, keeping.Writer("step", job.pk, "fetch"))
-    shared = keeping.locked(row.pk, "")
-    keeping.record(
-        shared, Change(0, {"region": "eu"}), keeping.Writer("upload", by=stage.olga.email)
-    )
+        remember(row.pk, "import-orders", change, Writer("step", job.pk, "fetch"))
+    remember(row.pk, "", Change(0, {"region": "eu"}), Writer("upload", by=stage.olga.email))
     assert Job.objects.filter(workspace=row).count() == len(changes)

@@ -15,7 +15,7 @@ from threading import Thread
 import pytest
 
 from apps.accounts.models import Role
-from apps.artifacts.state import keeping
+from apps.artifacts.state.keeping import Writer
 from apps.jobs.models import Job
 from apps.workspaces.models import Secret, Workspace
 from engine.state import Change
@@ -24,6 +24,7 @@ from stroem.profiles import Profile
 from tests.acceptance.house import manage
 from tests.acceptance.serving import Served
 from tests.apps.artifacts.builders import shelve
+from tests.apps.artifacts.remembering import remember
 from tests.apps.jobs.builders import start, until, workspace
 from tests.client.laptop import Laptop, key_of
 from tests.house import House
@@ -117,8 +118,7 @@ def test_a_job_is_started_followed_and_shown_as_manage_py_does(
 def test_state_is_what_manage_py_shows(house: House, laptop: Laptop) -> None:
     workspace_id = Workspace.objects.values_list("pk", flat=True).get(name="shop")
     for values in ({"n": 1}, {"n": 2, "at": "noon"}):
-        opened = keeping.locked(workspace_id, "main")
-        keeping.record(opened, Change(0, values), keeping.Writer("restore", by="ada"))
+        remember(workspace_id, "main", Change(0, values), Writer("restore", by="ada"))
     same(house, laptop, "state", "get", "shop", "--task", "main")
     same(house, laptop, "state", "get", "shop", "--task", "main", "--version", "1", "--json")
     assert same(house, laptop, "state", "get", "shop", "at", "--task", "main") == ["noon"]

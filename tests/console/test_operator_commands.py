@@ -16,12 +16,13 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from apps.accounts.models import User, WorkspaceGrant
-from apps.artifacts.state import keeping
+from apps.artifacts.state.keeping import Writer
 from apps.jobs import ledger
 from apps.jobs.models import Job
 from apps.workspaces.models import Revision, Workspace
 from engine.orders import Line, StepOutcome
 from engine.state import Change
+from tests.apps.artifacts.remembering import remember
 from tests.apps.jobs.builders import DONE, Hand, failed, fresh, start, workspace
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("readers")]
@@ -336,8 +337,7 @@ def test_state_is_shown_and_restored(run: Run, tmp_path: Path) -> None:
     assert run("state", "get", "shop", "--task", "main")[1] == ["version 0"]
     assert run("state", "history", "shop")[1] == ["Nothing has been remembered yet."]
     for values in ({"n": 1, "at": "noon"}, {"n": 2}):
-        opened = keeping.locked(shop.pk, "main")
-        keeping.record(opened, Change(0, values), keeping.Writer("restore", by="ada"))
+        remember(shop.pk, "main", Change(0, values), Writer("restore", by="ada"))
     assert run("state", "get", "shop", "--task", "main")[1] == [
         "version 2", 'at = "noon"', "n = 2",
     ]  # fmt: skip

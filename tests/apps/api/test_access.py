@@ -14,13 +14,14 @@ from rest_framework.test import APIClient
 from apps.accounts import tokens
 from apps.accounts.models import Role, User, WorkspaceGrant
 from apps.api import urls
-from apps.artifacts.state import keeping
+from apps.artifacts.state.keeping import Writer
 from apps.jobs.models import Job
 from apps.workspaces.models import Secret
 from apps.workspaces.services import store_secret
 from engine.state import Change
 from tests.apps.api.callers import PASSWORD, caller, client_of, user
 from tests.apps.artifacts.builders import shelve
+from tests.apps.artifacts.remembering import remember
 from tests.apps.jobs.builders import Hand, start, workspace
 from tests.house import database_url
 
@@ -185,7 +186,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     deputy = User.objects.create_user("deputy@example.org", PASSWORD)
     WorkspaceGrant.objects.create(user=deputy, pattern="own", role=Role.VIEWER)
     for task in ("main", ""):
-        keeping.record(keeping.locked(own.pk, task), Change(0, {"n": 1}), keeping.Writer("step"))
+        remember(own.pk, task, Change(0, {"n": 1}), Writer("step"))
     names = {
         "version": "1",
         "workspace": "own",

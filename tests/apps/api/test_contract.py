@@ -22,10 +22,11 @@ from schemathesis.core import NotSet
 from schemathesis.specs.openapi import checks as openapi
 from urllib3 import HTTPResponse
 
-from apps.artifacts.state import keeping
+from apps.artifacts.state.keeping import Writer
 from engine.state import Change
 from tests.apps.api.callers import client_of, user
 from tests.apps.api.test_access import FLOW
+from tests.apps.artifacts.remembering import remember
 from tests.apps.jobs.builders import start, workspace
 from tests.house import ROOT
 
@@ -89,7 +90,7 @@ def keeps_to_the_description(
     own = workspace(tmp_path, FLOW, "own")
     job = start(own)
     for task in ("main", ""):
-        keeping.record(keeping.locked(own.pk, task), Change(0, {"n": 1}), keeping.Writer("step"))
+        remember(own.pk, task, Change(0, {"n": 1}), Writer("step"))
     person = user(is_superuser=True)
     known = {"workspace": "own", "task": "main", "job": str(job.pk), "step": "gate"}
     known["version"] = "1"
