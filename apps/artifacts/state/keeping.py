@@ -21,9 +21,10 @@ from apps.jobs.ports import Leaving
 from engine import state as engine
 from engine.state import Change, Kept, Seen
 
+AGAIN = "Run the step again: `retry` on the step does that"
 CURES = (
-    "Run the step again (`retry` does it), let the task's jobs follow each other with `state:"
-    " {on_conflict: serialize}`, or take the last writer's value with `last_wins`"
+    f"{AGAIN}; or let the task's jobs follow each other with `state: {{on_conflict: serialize}}`,"
+    " or take the last writer's value with `last_wins`"
 )
 
 
@@ -188,9 +189,11 @@ def _refusal(opened: Opened, change: Change, leaving: Leaving) -> str | None:
         lost = opened.kept.lost(change, base)
         if lost:
             what = ", ".join(lost)
+            is_curable = opened.row.task_name and leaving.rule.on_conflict == "fail"
+            cure = CURES if is_curable else AGAIN
             return (
                 f"The state of {owner} was not changed, because this would overwrite {what}:"
-                f" {_others(opened, base)} since the step saw version {base}. {CURES}"
+                f" {_others(opened, base)} since the step saw version {base}. {cure}"
             )
     return too_large(opened.kept.after(change), owner)
 
