@@ -27,7 +27,7 @@ from apps.artifacts.errors import ForeignStorage, StorageAway, TooLarge, Unstead
 from apps.artifacts.models import Blob, Installation
 from apps.artifacts.stores import PIECE_BYTES, Store, store, told
 
-UNUSED_FOR = timedelta(hours=1)  # rows that name a blob are written within it
+UNUSED_FOR = timedelta(days=1)  # rows that name a blob are written within it
 UNFINISHED_FOR = timedelta(days=2)  # no upload takes longer
 
 

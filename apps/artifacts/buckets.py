@@ -17,7 +17,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from django.core.files.base import File
 from storages.backends.s3 import S3Storage
 
-PART_BYTES = 16 << 20  # there may be 10,000: files of up to 160 GB
+PART_BYTES = 8 << 20  # there may be 10,000: files of up to 80 GB
+UPLOADS = 2  # at once: each holds a part, and a copy of it, in memory
 
 
 class Bucket(S3Storage):  # type: ignore[misc]
@@ -36,6 +37,7 @@ class Bucket(S3Storage):  # type: ignore[misc]
         )
         super().__init__(client_config=client, transfer_config=transfer, **options)
         self._making = threading.Lock()
+        self._uploads = threading.BoundedSemaphore(UPLOADS)
 
     @cached_property
     def _client(self) -> Any:
@@ -49,7 +51,7 @@ class Bucket(S3Storage):  # type: ignore[misc]
         return name  # of our making, never taken
 
     def _save(self, name: str, content: File[Any]) -> str:
-        with _as_os_errors():  # boto3 would close the file itself
+        with self._uploads, _as_os_errors():  # boto3 would close the file itself
             self._client.upload_fileobj(
                 _Reader(content), **self._at(name), Config=self.transfer_config
             )

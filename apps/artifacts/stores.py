@@ -80,11 +80,9 @@ class Directory(FileSystemStorage):
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Errors of the storage as StorageAway. FileNotFoundError passes."""
+    """Errors of the storage as StorageAway."""
     try:
         yield
-    except FileNotFoundError:
-        raise
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise StorageAway(f"{store().where()} does not answer: {reason}") from error

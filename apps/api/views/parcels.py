@@ -40,7 +40,8 @@ async def parcel(request: HttpRequest) -> HttpResponseBase:
         return refuse(410)
     if request.method == "GET":
         answer = StreamingHttpResponse(_read(parcels.given_out(granted.attempt_id)))
-        answer.headers |= {"Content-Type": "application/x-tar", "Cache-Control": "no-store"}
+        answer.headers["Content-Type"] = "application/x-tar"
+        answer.headers["Cache-Control"] = "no-store"
         return answer
     number = request.headers.get(FILES, "")
     if not (number.isascii() and number.isdigit() and len(number) < 10):

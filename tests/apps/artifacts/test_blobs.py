@@ -107,10 +107,10 @@ def test_what_a_killed_upload_left_is_cleared_away_later(storage: Any) -> None:
 def test_a_blob_in_use_stays_and_one_that_no_row_names_goes(storage: Any) -> None:
     made = blobs.put(io.BytesIO(DATA))
     assert blobs.clear_unused() == 0
-    Blob.objects.update(used_at=F("used_at") - timedelta(hours=2))
+    Blob.objects.update(used_at=F("used_at") - timedelta(hours=25))
     assert blobs.put(io.BytesIO(DATA)) == made
     assert blobs.clear_unused() == 0
-    Blob.objects.update(used_at=F("used_at") - timedelta(hours=2))
+    Blob.objects.update(used_at=F("used_at") - timedelta(hours=25))
     assert blobs.clear_unused() == 1
     assert names_in(storage) == []
 

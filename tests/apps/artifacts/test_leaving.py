@@ -136,7 +136,7 @@ def test_files_go_when_their_time_is_over_and_the_job_has_ended(
 ) -> None:
     leaver.leave(3600.0, a=b"1")
     leaver.hand.finish(leaver.claim)
-    age(2)
+    age(25)
     assert leaving.expire() == 0 and leaver.names == ["a"]  # a later step may take it
     end(leaver.job)
     assert leaving.expire() == 1 and leaver.names == []
@@ -176,7 +176,7 @@ def test_the_removal_of_a_job_takes_rows_then_bytes(
     assert retention.remove_old_jobs() == 1
     assert not Artifact.objects.exists() and len(names_in(directory)) == 2
     assert blobs.clear_unused() == 0
-    age(2)
+    age(25)
     assert blobs.clear_unused() == 2 and names_in(directory) == []
 
 
@@ -193,5 +193,5 @@ def test_bytes_that_another_row_names_stay(leaver: Leaver, tmp_path: Path, direc
     shelve(other, "test", {"y": b"same"})
     end(leaver.job)
     remove_workspace("own")
-    age(2)
+    age(25)
     assert blobs.clear_unused() == 0 and len(names_in(directory)) == 1
