@@ -158,7 +158,7 @@ class Plan:
     @property
     def is_serial(self) -> bool:
         """Whether its jobs run one after the other, because they share a state."""
-        return self.task.state is not None and self.task.most_jobs == 1
+        return self.task.state is not None and self.task.state.on_conflict == "serialize"
 
     @cached_property
     def leaves(self) -> list[str]:

@@ -290,12 +290,6 @@ class Task:
     torc: Mapping[str, Any] = field(default_factory=dict)
     place: Place = Place()
 
-    @property
-    def most_jobs(self) -> int | None:
-        """How many of its jobs may run at once."""
-        is_serial = self.state is not None and self.state.on_conflict == "serialize"
-        return 1 if is_serial else self.max_concurrent_jobs
-
 
 @dataclass(frozen=True, slots=True)
 class Trigger:

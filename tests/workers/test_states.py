@@ -59,7 +59,9 @@ class Place:
         self.shelf, self.states, self.seen = shelf, States(shelf), seen
         self.attempt = Attempt(claim(), 0.0)
         self.said: list[str] = []
-        self.folders = self.states.open(Scratch(scratch, scratch / "input.json"), seen)
+        self.folders = self.states.open(
+            Scratch(scratch, scratch / "input.json", scratch / "left", scratch / "taken"), seen
+        )
         self.order = StepOrder(
             "a", "j", "t", "s", "w", 1, ScriptWork(code="true"), scratch, state=self.folders
         )

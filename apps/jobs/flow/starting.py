@@ -212,7 +212,7 @@ def is_over_limit(
     Held and delayed jobs do not count. A job nested in a job of the same task, or of a task that
     its own may start, never waits: the outer jobs might wait for each other for ever.
     """
-    most = task.most_jobs
+    most = most_jobs(task)
     if most is None:
         return False
     with connection.cursor() as cursor:
@@ -224,6 +224,12 @@ def is_over_limit(
     )
     running = open_jobs.filter(is_held=False, due_at=None).count()
     return running >= most and not _is_within(task_name, revision_id, parent_job_id)
+
+
+def most_jobs(task: Task) -> int | None:
+    """How many of its jobs may run at once."""
+    is_serial = task.state is not None and task.state.on_conflict == "serialize"
+    return 1 if is_serial else task.max_concurrent_jobs
 
 
 def _is_within(task_name: str, revision_id: int, parent_job_id: UUID | None) -> bool:

@@ -280,5 +280,5 @@ def test_a_rule_for_state_is_read_and_frozen():
     text = "tasks: { t: { state: {on_conflict: serialize}, flow: { s: { type: script, script: x } } } }"
     loaded = load(text)
     task = loaded.workspace.tasks["t"]
-    assert task.state.on_conflict == "serialize" and task.most_jobs == 1
+    assert task.state.on_conflict == "serialize"
     assert task_from_json(to_json(task)).state == task.state
