@@ -127,7 +127,7 @@ def test_state_is_what_manage_py_shows(house: House, laptop: Laptop) -> None:
         "Version 1 is back, as version 3."
     ]
     assert laptop.complaint("state", "restore", "shop", "9", "--task", "main") == (
-        "Version 9 of this state is not kept"
+        "error: Version 9 of this state is not kept"
     )
 
 

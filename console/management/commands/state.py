@@ -77,7 +77,7 @@ class Command(OperatorCommand):
             self.stdout.write(tables.as_json(found))
             return
         self.stdout.write(f"version {found.version}")
-        for name, value in found.values.items():
+        for name, value in sorted(found.values.items()):
             self.stdout.write(f"{name} = {json.dumps(value, ensure_ascii=False)}")
         for path, size in found.files:
             self.stdout.write(f"file {path} ({size:,} bytes)")
