@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from uuid import UUID
 
 from apps.artifacts import blobs
-from apps.artifacts.files import serving, shelf
+from apps.artifacts.files import shelf
 from apps.jobs.models import Job
 from console import port
 from engine.errors import NotFound
@@ -28,4 +28,4 @@ class Files:
         found = shelf.find(job_id, name, step)
         if found is None:
             raise NotFound("Artifact not found")
-        return serving.pieces(blobs.open_blob(found.blob), found.size_bytes)
+        return blobs.pieces(found.blob)

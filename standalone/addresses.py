@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.core.files.storage import storages
@@ -42,7 +43,8 @@ def _keep_files_in(folder: Path) -> None:
         del os.environ[name]
     os.environ["STROEM__STORAGE"] = json.dumps({"path": str(folder)})
     place = {"BACKEND": "apps.artifacts.stores.Directory", "OPTIONS": {"location": folder}}
-    settings.STORAGES["blobs"] = storages.backends["blobs"] = place
+    backends: Any = storages.backends
+    settings.STORAGES["blobs"] = backends["blobs"] = place
 
 
 def hang_up() -> None:

@@ -12,6 +12,7 @@ import hashlib
 import io
 import tempfile
 import uuid
+from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,6 +28,7 @@ from apps.artifacts.errors import ForeignStorage, StorageAway, TooLarge, Unstead
 from apps.artifacts.models import Blob, Installation
 from apps.artifacts.stores import PIECE_BYTES, Store, store, told
 
+SMALL_BYTES = 1 << 18
 UNUSED_FOR = timedelta(days=1)  # rows that name a blob are written within it
 UNFINISHED_FOR = timedelta(days=2)  # no upload takes longer
 
@@ -86,6 +88,24 @@ def open_blob(blob: Blob | Stored, offset: int = 0, length: int | None = None) -
             )
         except FileNotFoundError as error:
             raise StorageAway(f"{store().where()} lacks the file {row.key}") from error
+
+
+def pieces(
+    blob: Blob | Stored, offset: int = 0, length: int | None = None
+) -> Generator[bytes, None, None]:
+    """The same, piece by piece; opened at once. Raises OSError if there are fewer bytes."""
+    size = blob.size_bytes if isinstance(blob, Blob) else blob.size
+    return _pieces(open_blob(blob, offset, length), size - offset if length is None else length)
+
+
+def _pieces(stream: IO[bytes], length: int) -> Generator[bytes, None, None]:
+    with stream:
+        while length:
+            piece = stream.read(min(SMALL_BYTES, length))
+            if not piece:
+                raise OSError("the storage has fewer bytes than it should")
+            length -= len(piece)
+            yield piece
 
 
 def clear_unused(limit: int = 200) -> int:

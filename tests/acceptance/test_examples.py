@@ -47,7 +47,12 @@ def done(*steps: str) -> dict[str, str]:
 
 
 RUNS = [
-    Example("artifacts", "report", steps=done("measure", "join"), outputs={"join": {"lines": 4}}),
+    Example(
+        "artifacts",
+        "report",
+        steps=done("measure", "measure[0]", "measure[1]", "join"),
+        outputs={"join": {"lines": 4}},
+    ),
     Example(
         "hello",
         "hello-world",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,7 @@ from tests.browser.conftest import PHONE, WATCHED, Opener
 from tests.browser.stage import Stage
 from tests.browser.test_pages import serious
 
+BLOCKED = re.compile("[Bb]locked|violates|^chrome(-extension)?:")
 NAMES = (
     "times.csv", "notes.md", "summary.json", "plots/pixel.png", "plots/trend.svg", "coverage.html",
     "paper.pdf", "packages/app-2.4.0.bin",
@@ -28,12 +30,10 @@ def job(stage: Stage) -> Job:
 
 @pytest.fixture
 def opener(opened: Opener, request: pytest.FixtureRequest) -> Iterator[Opener]:
-    """The browser complains that it blocks what it shall block."""
+    """The browser complains that it blocks what it shall, and loads its own viewer of PDF."""
     yield opened
     for watched in request.node.stash[WATCHED]:
-        watched.complaints[:] = [
-            text for text in watched.complaints if "locked" not in text and "violates" not in text
-        ]
+        watched.complaints[:] = [text for text in watched.complaints if not BLOCKED.search(text)]
 
 
 @pytest.fixture

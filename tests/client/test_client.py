@@ -332,7 +332,7 @@ def test_a_download_that_breaks_off_goes_on_and_a_changed_one_is_refused(tmp_pat
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        profile = Profile("x", f"http://127.0.0.1:{server.server_port}", "key")
+        profile = Profile(f"http://127.0.0.1:{server.server_port}", "key")
         found = b"".join(Server(profile).pieces("jobs", "1", "artifacts", "a"))
         server.shutdown()
     assert found == data

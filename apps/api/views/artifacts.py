@@ -75,8 +75,7 @@ class ArtifactView(ApiView):
         status = 206 if part.is_range else 200
         if request.method == "HEAD":
             return HttpResponse(status=status, headers=said)
-        stream = blobs.open_blob(found.blob, part.start, part.length)
-        return _streamed(serving.pieces(stream, part.length), status, said)
+        return _streamed(blobs.pieces(found.blob, part.start, part.length), status, said)
 
 
 class ArtifactsZipView(ApiView):

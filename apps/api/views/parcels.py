@@ -46,7 +46,8 @@ async def parcel(request: HttpRequest) -> HttpResponseBase:
     number = request.headers.get(FILES, "")
     if not (number.isascii() and number.isdigit() and len(number) < 10):
         return HttpResponse(f"the header {FILES} must hold the number of files", status=400)
-    return await off_loop(_take_in, granted, request, int(number))
+    answered: HttpResponse = await off_loop(_take_in, granted, request, int(number))
+    return answered
 
 
 def _take_in(granted: Pass, request: HttpRequest, files: int) -> HttpResponse:

@@ -10,7 +10,7 @@ from typing import BinaryIO, cast
 
 from apps.artifacts import blobs
 from apps.artifacts.errors import TooLarge
-from apps.artifacts.files import leaving, serving, shelf
+from apps.artifacts.files import leaving, shelf
 from apps.artifacts.values import Left
 from apps.jobs.flow import blueprints, contexts
 from apps.jobs.models import Attempt, Job, Step
@@ -62,7 +62,8 @@ def take_in(attempt_id: int, fence: int, stream: BinaryIO, files: int) -> str:
     if len(left) != files:
         raise AuthorError(f"only {len(left)} of {files} files arrived")
     retain = wanted(attempt_id).retain
-    if left and not leaving.leave(attempt_id, fence, left, retain and retain.seconds):
+    retain_s = None if retain is None else retain.seconds
+    if left and not leaving.leave(attempt_id, fence, left, retain_s):
         raise Conflict("The step has ended: its files come too late")
     count = "1 artifact" if len(left) == 1 else f"{len(left)} artifacts"
     return "\n".join([*said, f"Stored {count} ({show_bytes(total)})"])
@@ -124,7 +125,7 @@ def given_out(attempt_id: int) -> Generator[bytes, None, None]:
         base, _, index = row.step_name.partition("[")
         place = f"{base}/{index.rstrip(']')}" if index else base
         yield _entry(f"{place}/{row.name}", row.size_bytes, tarfile.REGTYPE)
-        yield from serving.pieces(blobs.open_blob(row.blob), row.size_bytes)
+        yield from blobs.pieces(row.blob)
         yield b"\0" * (-row.size_bytes % tarfile.BLOCKSIZE)
     yield b"\0" * (2 * tarfile.BLOCKSIZE)
 

@@ -16,7 +16,6 @@ from apps.artifacts import blobs
 from apps.artifacts.models import Artifact
 from engine import artifacts as rules
 
-PIECE_BYTES = 1 << 18
 CACHE = "private, max-age=0, must-revalidate"
 # An origin of its own without scripts, forms and requests, even if somebody opens it by itself.
 SANDBOX = "; ".join(
@@ -80,17 +79,6 @@ def part_of(row: Artifact, asked: str, if_range: str = "") -> Part:
     return Part(start, max(0, min(end, row.size_bytes - 1) - start + 1), is_range=True)
 
 
-def pieces(stream: IO[bytes], length: int) -> Generator[bytes, None, None]:
-    """The next bytes of a stream, which is closed afterwards. Raises OSError if it ends early."""
-    with stream:
-        while length:
-            piece = stream.read(min(PIECE_BYTES, length))
-            if not piece:
-                raise OSError("the storage has fewer bytes than it should")
-            length -= len(piece)
-            yield piece
-
-
 def zipped(rows: Iterable[Artifact]) -> Generator[bytes, None, None]:
     """One zip of them, a directory for each step, while it is made."""
     sink = _Sink()
@@ -106,7 +94,7 @@ def zipped(rows: Iterable[Artifact]) -> Generator[bytes, None, None]:
             )
             entry.file_size = row.size_bytes
             with archive.open(entry, "w", force_zip64=row.size_bytes > 1 << 30) as file:
-                for piece in pieces(blobs.open_blob(row.blob), row.size_bytes):
+                for piece in blobs.pieces(row.blob):
                     file.write(piece)
                     yield sink.take()
     yield sink.take()

@@ -11,7 +11,6 @@ import pytest
 
 from apps.accounts.models import Role
 from apps.artifacts import blobs
-from apps.artifacts.files import serving
 from apps.artifacts.models import Blob
 from apps.jobs.models import Job
 from tests.apps.api.callers import caller
@@ -138,5 +137,5 @@ def test_a_storage_that_is_away_is_told(job: Job, settings: Any, tmp_path: Path)
 def test_a_stream_that_ends_early_is_no_whole_file(job: Job) -> None:
     (row,) = shelve(job, "build", {"a": b"one"})
     with pytest.raises(OSError, match="fewer bytes"):
-        list(serving.pieces(io.BytesIO(b"on"), 3))
-    assert b"".join(serving.pieces(blobs.open_blob(row.blob), 3)) == b"one"
+        list(blobs._pieces(io.BytesIO(b"on"), 3))
+    assert b"".join(blobs.pieces(row.blob)) == b"one"
