@@ -221,6 +221,29 @@ class News:
 
 
 @dataclass(frozen=True, slots=True)
+class StateView:
+    """What a task or a workspace remembers: version 0 is nothing. `files`: paths and sizes."""
+
+    version: int
+    values: Mapping[str, Any]
+    files: Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class StateVersionLine:
+    """One version: which keys it wrote, and who made it."""
+
+    version: int
+    created_at: datetime
+    source: str
+    job_id: UUID | None
+    step_name: str | None
+    by: str | None
+    written: Sequence[str]
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerLine:
     """A worker that has not left, or has lately; `seen_s`: seconds since its last sign of life."""
 
@@ -310,6 +333,15 @@ class Platform(Protocol):
     def artifacts(self, job_id: UUID) -> list[ArtifactLine]: ...
     def artifact(self, job_id: UUID, name: str, step: str) -> Iterator[bytes]:
         """Its bytes, piece by piece."""
+
+    def state(self, workspace: str, task: str, version: int | None) -> StateView:
+        """Of the task, or of the workspace if `task` is empty."""
+
+    def state_history(self, workspace: str, task: str) -> list[StateVersionLine]:
+        """Newest first."""
+
+    def restore_state(self, workspace: str, task: str, version: int, email: str | None) -> int:
+        """Returns the number of the new version."""
 
     def log(
         self, job_ids: Collection[UUID], after: str, *, step: str = "", action: str = ""

@@ -8,7 +8,14 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from console.port import SecretLine, TaskLine, TriggerLine, WorkerLine, WorkspaceLine
+from console.port import (
+    SecretLine,
+    StateVersionLine,
+    TaskLine,
+    TriggerLine,
+    WorkerLine,
+    WorkspaceLine,
+)
 from console.screen import clean
 
 LONGEST_CELL = 60
@@ -55,6 +62,15 @@ def next_runs(found: Iterable[TriggerLine]) -> Iterator[str]:
         (row.workspace if first else "", row.name if first else "", _moment(run))
         for row in found for first, run in ((run is row.next[0], run) for run in row.next)
     ))  # fmt: skip
+
+
+def state_versions(found: Iterable[StateVersionLine]) -> Iterator[str]:
+    header = ("VERSION", "MADE (UTC)", "BY", "KEYS", "FILES")
+    return table(header, ((
+        str(row.version), _moment(row.created_at),
+        f"{row.step_name} of {row.job_id}" if row.step_name else f"{row.by} ({row.source})",
+        ", ".join(row.written) or "none", str(row.files),
+    ) for row in found))  # fmt: skip
 
 
 def _moment(moment: datetime) -> str:

@@ -22,8 +22,10 @@ from engine.spec.tags import required_tags
 
 _SECRETS = ("secret", "secrets")
 # beside names of steps, which hold no space, in what a value needs
-SECRET, ITEM, COMPUTED = "a secret", "the item", "a computed name"
+SECRET, ITEM, COMPUTED, STATE = "a secret", "the item", "a computed name", "the state"
+_STATES = {"state", "global_state"}
 _SAID = {
+    STATE: "reads the state of that moment",
     SECRET: "reads a secret",
     ITEM: "differs with each item",
     COMPUTED: "reads a name that is itself computed",
@@ -238,9 +240,10 @@ class _Seer:
             return (COMPUTED,)
         secret = [SECRET] if found & {*_SECRETS} else []
         each = [ITEM] if "each" in found else []
+        state = [STATE] if (found & _STATES) - self._names.keys() else []
         steps = [self._names[name] for name in sorted(found & self._names.keys())]
         steps = [name for name in steps if self._outlooks.get(name) is not Outlook.SKIPPED]
-        return (*secret, *each, *steps)
+        return (*secret, *each, *state, *steps)
 
 
 def whence(needed: Iterable[str]) -> str:

@@ -17,6 +17,14 @@ INPUT_FILE = "STROEM_INPUT_FILE"  # the path of the file with all inputs, or an 
 ARTIFACTS_DIR, ARTIFACTS_IN = "ARTIFACTS_DIR", "ARTIFACTS_IN"
 INPUTS_FILE = "STROEM_INPUTS_FILE"  # the path of the file with all inputs: no input has this name
 
+# variable -> where containers have the directory
+STATE_VARIABLES: Mapping[str, str] = {
+    "STATE_DIR": "/state",
+    "STATE_OUT_DIR": "/state-out",
+    "GLOBAL_STATE_DIR": "/global-state",
+    "GLOBAL_STATE_OUT_DIR": "/global-state-out",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ScriptWork:
@@ -129,6 +137,24 @@ class Pinned:
 
 
 @dataclass(frozen=True, slots=True)
+class StateFolders:
+    """Directories of this host: what a task and its workspace remember, and what a step leaves. The
+    runner shows the first of each pair to the step, and fills the second with what it wrote."""
+
+    task: tuple[Path, Path]
+    workspace: tuple[Path, Path]
+
+    @property
+    def by_variable(self) -> Mapping[str, Path]:
+        """The directory of each variable."""
+        return dict(zip(STATE_VARIABLES, (*self.task, *self.workspace), strict=True))
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return {name: str(path) for name, path in self.by_variable.items()}
+
+
+@dataclass(frozen=True, slots=True)
 class Shelves:
     """Directories of this host for files that a step leaves, and takes from others. After its run,
     `left` holds what was in its ARTIFACTS_DIR, whatever it ran in; of a failed one only if that is
@@ -175,6 +201,7 @@ class StepOrder:
     run_as: str | None = None  # system user for local steps
     shelves: Shelves | None = None
     events: EventSink | None = None  # takes its OUTPUT: lines, of a consumer
+    state: StateFolders | None = None  # of tasks that remember something
 
 
 class Verdict(StrEnum):
@@ -195,6 +222,8 @@ class StepOutcome:
     error: str | None = None
     output: Any = None  # last valid OUTPUT: line
     has_output: bool = False
+    # what its STATE: and GLOBAL_STATE: lines say, by prefix
+    states: Mapping[str, Mapping[str, Any]] | None = field(default=None, repr=False)
     may_retry: bool = True  # False if another attempt cannot help
     # of a lost one: whether its worker ended it because an operator had stopped the worker
     is_handed_back: bool = False

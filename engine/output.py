@@ -1,6 +1,7 @@
-"""The OUTPUT: protocol: the last such line of a step's stdout is its output for later steps.
+"""The protocol lines of a step's stdout: the last OUTPUT: line is its output for later steps;
+STATE: and GLOBAL_STATE: lines are what its task and its workspace remember.
 
-Pure: takes whole lines and keeps the value. A line that is not JSON gets a warning; JSON that
+Pure: takes whole lines and keeps the values. A line that is not JSON gets a warning; JSON that
 cannot be passed on exactly fails the step.
 """
 
@@ -18,7 +19,9 @@ PREFIX = "OUTPUT:"
 MAX_DEPTH = 100
 MAX_WARNINGS = 20
 _SHOWN = 80
-UNBUILT = ("STATE:", "GLOBAL_STATE:")  # lines that a later version will understand
+STATE, GLOBAL_STATE = "STATE:", "GLOBAL_STATE:"
+PREFIXES = (PREFIX, STATE, GLOBAL_STATE)
+_A = {PREFIX: "An OUTPUT:", STATE: "A STATE:", GLOBAL_STATE: "A GLOBAL_STATE:"}
 _BIGGEST, _MOST_DIGITS = 2**63 - 1, 20
 _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 _MANY_DIGITS = re.compile(r"[0-9]{19}")
@@ -30,78 +33,100 @@ class Unpassable(ValueError):
     """The value is JSON, but would not reach the next step as it is."""
 
 
+def prefix_of(line: str) -> str:
+    """The prefix of a protocol line; empty for any other."""
+    return next((prefix for prefix in PREFIXES if line.startswith(prefix)), "")
+
+
 class OutputProtocol:
-    """Reads the lines of one attempt's stdout. `value` is valid only when `has_output` is true."""
+    """Reads the lines of one attempt's stdout. `value` is valid only when `has_output` is true;
+    `states` holds the keys written so far, by prefix."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.value: Any = None
         self.has_output = False
         self.error: str | None = None
+        self.states: dict[str, dict[str, Any]] = {}
+        self.state_lines = 0
+        self._state_bytes = 0
         self._warnings = 0
-        self._has_state = False
-        self._is_misplaced = False
+        self._misplaced: set[str] = set()
 
     def feed(self, line: str) -> str | None:
         """Take one line; returns a warning for the log, or None. Other lines are ignored."""
-        if not line.startswith(PREFIX) or self.error is not None:
-            return self._state(line) if line.startswith(UNBUILT) else None
-        text = line[len(PREFIX) :].strip()
+        prefix = prefix_of(line)
+        self.state_lines += prefix not in ("", PREFIX)
+        if not prefix or self.error is not None:
+            return None
+        text = line[len(prefix) :].strip()
         if len(text) > self.max_bytes // 4 and len(text.encode()) > self.max_bytes:
-            self.refuse()
+            self.refuse(prefix)
             return None
         try:
             value = parse(text)
         except Unpassable as problem:
-            self._fail(f"An OUTPUT: line cannot be passed on, because {problem}: {_cut(text)}")
+            self._fail(f"{_A[prefix]} line cannot be passed on, because {problem}: {_cut(text)}")
             return None
         except ValueError as problem:
-            return self._warn(text, str(problem))
-        self.value, self.has_output = value, True
-        if _MANY_FIGURES.search(text) and (rounded := _find_rounded(text)):
-            return (
-                f"Warning: this OUTPUT: line holds {_cut(rounded)}, which has more digits than a"
-                f" number keeps: the next step gets {float(rounded)!r}; write it as text"
-            )
-        if _ESCAPE_TO_CHECK.search(text) and not is_clean(value):
-            return (
-                "Warning: this OUTPUT: line holds NUL or half of a surrogate pair, which cannot be"
-                f" stored: the next step gets U+FFFD instead: {_cut(text)}"
-            )
-        return None
+            return self._warn(prefix, text, str(problem))
+        if prefix == PREFIX:
+            self.value, self.has_output = value, True
+        elif not isinstance(value, dict):
+            return self._warn(prefix, text, "it is no JSON object")
+        else:
+            self._remember(prefix, value, len(text))
+        return _doubt(prefix, text, value)
 
-    def refuse(self) -> None:
+    def _remember(self, prefix: str, values: dict[str, Any], size: int) -> None:
+        self.states.setdefault(prefix, {}).update(values)
+        self._state_bytes += size
+        if self._state_bytes > 2 * self.max_bytes:  # perhaps the same keys again and again
+            self._state_bytes = len(json.dumps(self.states, ensure_ascii=False))
+            if self._state_bytes > 2 * self.max_bytes:
+                self.refuse(prefix)
+
+    def refuse(self, prefix: str = PREFIX) -> None:
         """Record a line longer than the limit: the step fails, even with other output lines."""
+        place = "output" if prefix == PREFIX else "state"
         self._fail(
-            f"An OUTPUT: line is longer than the {self.max_bytes} bytes that a step may pass on; "
-            "write the data to a file or a store and put its name in the output"
+            f"{_A[prefix]} line is longer than the {self.max_bytes} bytes that a step may pass on; "
+            f"write the data to a file or a store and put its name in the {place}"
         )
 
-    def misplace(self) -> str | None:
-        """Take an output line on standard error; returns a warning for the log, once."""
-        if self._is_misplaced:
+    def misplace(self, prefix: str = PREFIX) -> str | None:
+        """Take a protocol line on standard error; returns a warning for the log, once."""
+        if prefix in self._misplaced:
             return None
-        self._is_misplaced = True
-        return (
-            "Warning: an OUTPUT: line on standard error has no effect; print it on standard output"
-        )
+        self._misplaced.add(prefix)
+        a = _A[prefix][0].lower() + _A[prefix][1:]
+        return f"Warning: {a} line on standard error has no effect; print it on standard output"
 
     def _fail(self, error: str) -> None:
         self.value, self.has_output, self.error = None, False, error
 
-    def _state(self, line: str) -> str | None:
-        prefix, _, text = line.partition(":")
-        if self._has_state or not text.lstrip().startswith("{"):
-            return None
-        self._has_state = True
-        return f"Warning: this version does not keep state: {prefix}: lines have no effect"
-
-    def _warn(self, text: str, problem: str) -> str | None:
+    def _warn(self, prefix: str, text: str, problem: str) -> str | None:
         self._warnings += 1
         if self._warnings > MAX_WARNINGS:
             return None
         more = "; further ones are not reported" if self._warnings == MAX_WARNINGS else ""
-        return f"Warning: this OUTPUT: line is ignored, because {problem}: {_cut(text)}{more}"
+        return f"Warning: this {prefix} line is ignored, because {problem}: {_cut(text)}{more}"
+
+
+def _doubt(prefix: str, text: str, value: Any) -> str | None:
+    """A warning if the value that comes through is not exactly what was written."""
+    reader = "the next step gets" if prefix == PREFIX else "what is kept is"
+    if _MANY_FIGURES.search(text) and (rounded := _find_rounded(text)):
+        return (
+            f"Warning: this {prefix} line holds {_cut(rounded)}, which has more digits than a"
+            f" number keeps: {reader} {float(rounded)!r}; write it as text"
+        )
+    if _ESCAPE_TO_CHECK.search(text) and not is_clean(value):
+        return (
+            f"Warning: this {prefix} line holds NUL or half of a surrogate pair, which cannot be"
+            f" stored: {reader} U+FFFD instead: {_cut(text)}"
+        )
+    return None
 
 
 def _cut(text: str) -> str:
@@ -133,6 +158,13 @@ def load_stored(text: str) -> Any:
     return (
         json.loads(text, parse_int=_read_stored) if _MANY_DIGITS.search(text) else json.loads(text)
     )
+
+
+class StoredDecoder(json.JSONDecoder):
+    """The same, for columns."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(parse_int=_read_stored, **options)
 
 
 def _read_stored(text: str) -> int | float:

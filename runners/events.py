@@ -62,6 +62,9 @@ class EventFeed(LineFeed):
             )
 
     def _note_output(self, raw: bytes, dropped: int) -> None:
+        if not raw.lstrip().startswith(_PREFIX):  # of state
+            super()._note_output(raw, dropped)
+            return
         text = repair(raw).lstrip()[len(PREFIX) :].strip()
         reply = self._events(text, is_cut=dropped > 0)
         if reply is None:

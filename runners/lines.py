@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable
 from typing import Literal
 
 from engine.orders import Limits, Line, StepOutcome, Stream, Verdict
-from engine.output import PREFIX, UNBUILT, OutputProtocol
+from engine.output import PREFIXES, STATE, OutputProtocol, prefix_of
 from runners.base import LineSink, explain_loss
 
 STDERR_TAIL_BYTES = 4096
 PROGRESS_INTERVAL_S = 1.0
-_PREFIX = PREFIX.encode()
+_PREFIXES = tuple(prefix.encode() for prefix in PREFIXES)
+_MARKS = (_PREFIXES[0], STATE.encode())  # one of them is in every protocol line
+_LONGEST_PREFIX = max(map(len, _PREFIXES))
 _CHARACTER_BYTES = 4
 # the prefix and blanks around the value do not count against the output's limit
 _PREFIX_SLACK = 64
@@ -29,6 +31,10 @@ def describe_exit(exit_code: int, stderr_tail: str) -> str:
         if stderr_tail
         else f"Exit code: {exit_code}"
     )
+
+
+def _prefix_of(raw: bytes) -> str:
+    return prefix_of(raw[:_LONGEST_PREFIX].decode("ascii", "replace"))
 
 
 def repair(raw: bytes) -> str:
@@ -81,7 +87,7 @@ class LineFeed:
             return
         self._end_line(stream, partial, at)
         for raw in rest[:-1]:
-            self._tell(stream, raw, 0, raw.startswith(_PREFIX), at)
+            self._tell(stream, raw, 0, raw.startswith(_PREFIXES), at)
         self._extend(stream, partial, rest[-1], at)
 
     def say(self, text: str) -> None:
@@ -142,11 +148,11 @@ class LineFeed:
     def outcome(
         self, verdict: Verdict, exit_code: int | None = None, error: str | None = None
     ) -> StepOutcome:
-        """An outcome with the step's output so far."""
+        """An outcome with the step's output and state so far."""
         self.flush()
         return StepOutcome(
             verdict, exit_code, error, self.output.value, self.output.has_output,
-            ended_at=self.ended_at,
+            states=self.output.states or None, ended_at=self.ended_at,
         )  # fmt: skip
 
     def _extend(self, stream: Stream, partial: _Partial, piece: bytes, at: float) -> None:
@@ -184,20 +190,14 @@ class LineFeed:
             self._sink(Line(at, stream, text))
         if is_output:
             self._note_output(raw, dropped)
-        elif text.startswith(UNBUILT) and stream == "stdout":
-            self._warn(text)
-        elif is_misplaced and (warning := self.output.misplace()) is not None:
+        elif is_misplaced and (warning := self.output.misplace(_prefix_of(raw))) is not None:
             self.say(warning)
 
     def _note_output(self, raw: bytes, dropped: int) -> None:
+        """Take a protocol line."""
         if dropped:
-            self.output.refuse()
-            return
-        self._warn(repair(raw))
-
-    def _warn(self, line: str) -> None:
-        warning = self.output.feed(line)
-        if warning is not None:
+            self.output.refuse(_prefix_of(raw))
+        elif (warning := self.output.feed(repair(raw))) is not None:
             self.say(warning)
 
     def _cut(self, raw: bytes, dropped: int) -> str:
@@ -226,7 +226,7 @@ class LineFeed:
         """Once the log is full: drop `data` without splitting it, unless it may hold an output
         line."""
         if stream == "stdout":
-            if _PREFIX in data or partial.is_output or 0 < len(partial.head) < len(_PREFIX):
+            if partial.may_be_output or any(mark in data for mark in _MARKS):
                 return False
             newline = data.rfind(b"\n")
             tail = data[newline + 1 :]
@@ -260,7 +260,15 @@ class _Partial:
 
     @property
     def is_output(self) -> bool:
-        return self.head == _PREFIX
+        return self.head.startswith(_PREFIXES)
+
+    @property
+    def may_be_output(self) -> bool:
+        """Whether it is a protocol line, or may become one."""
+        head = self.head
+        return bool(head) and (
+            self.is_output or any(prefix.startswith(head) for prefix in _PREFIXES)
+        )
 
     def extend(
         self, piece: bytes, may_be_output: bool, limits: Limits, slack: int, at: float
@@ -269,8 +277,8 @@ class _Partial:
         PROGRESS_INTERVAL_S."""
         if not self.head:
             self.since = at
-        if len(self.head) < len(_PREFIX):
-            self.head += piece[: len(_PREFIX) - len(self.head)]
+        if len(self.head) < _LONGEST_PREFIX:
+            self.head += piece[: _LONGEST_PREFIX - len(self.head)]
         is_output = may_be_output and self.is_output
         shown = None
         if not is_output and (self.returns or b"\r" in piece):

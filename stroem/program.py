@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": (f"{SHARED}.trigger", "Start a task, and follow its job with --follow"),
     "schema": (f"{SHARED}.schema", "Print the JSON Schema of workflow files, for editors"),
     "secrets": (f"{SHARED}.secrets", "List, set or remove the stored secrets of a workspace"),
+    "state": (f"{SHARED}.state", "Show what a task remembers, its versions, or restore one"),
     "tasks": (f"{SHARED}.tasks", "List tasks with their inputs"),
     "triggers": (f"{SHARED}.triggers", "List triggers, pause, resume or fire one"),
     "validate": (f"{SHARED}.validate", "Check a workspace; needs no server"),

@@ -262,6 +262,27 @@ class Remote:
             return str(said.get("job_id") or f"The trigger fired; it {said['reason']}.")
         return f"Trigger '{name}' " + ("is paused." if what == "pause" else "fires again.")
 
+    def state(self, workspace: str, task: str, version: int | None) -> port.StateView:
+        older = () if version is None else ("versions", version)
+        found = self._server.get(*_state_of(workspace, task), *older)
+        files = [(one["path"], one["size_bytes"]) for one in found["files"]]
+        return port.StateView(found["version"], found["values"], files)
+
+    def state_history(self, workspace: str, task: str) -> list[port.StateVersionLine]:
+        found = self._server.get(*_state_of(workspace, task), "history", limit=100)["items"]
+        return [
+            port.StateVersionLine(
+                one["version"], _time(one["created_at"]), one["source"],
+                UUID(one["job_id"]) if one["job_id"] else None, one["step_name"], one["by"],
+                one["written"], one["files"],
+            )
+            for one in found
+        ]  # fmt: skip
+
+    def restore_state(self, workspace: str, task: str, version: int, email: str | None) -> int:
+        place = (*_state_of(workspace, task), "versions", version, "restore")
+        return int(self._server.send("POST", *place)["version"])
+
     def takers(self, tag_set: str, workspace: str) -> list[str]:
         told = "--workspace asks the database: use `manage.py plan` on the server for that"
         raise InputError({"workspace": told})
@@ -323,6 +344,11 @@ def _lines(job_id: UUID, text: str) -> Iterable[port.LogLine]:
 
 def _id(text: str | None) -> UUID | None:
     return None if text is None else UUID(text)
+
+
+def _state_of(workspace: str, task: str) -> tuple[str, ...]:
+    """The address of what a task remembers, or its workspace."""
+    return ("workspaces", workspace, *(("tasks", task) if task else ()), "state")
 
 
 def _time(text: str) -> datetime:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -27,6 +28,10 @@ ROOM_FOR_NAMES = 64 * 1_048_576
 MOST_ELSEWHERE = 8_192
 MOST_AT_ONCE = 64 * 1_048_576  # bodies of all requests of this process
 BODY_S = 30.0
+# uploads of state: their bodies pass through to a file
+LARGE = re.compile(r"/api/(v1/)?workspaces/[^/]+/(tasks/[^/]+/)?state")
+MOST_LARGE, MOST_BYTES_OF_LARGE = 8, 50 * 1_048_576
+LARGE_PATIENCE = 10  # times BODY_S
 LINGER_S = 2.0  # a caller who is still sending would not see the answer of a closed connection
 LINGER_BYTES = 8 * 1_048_576
 WORDS = {
@@ -56,6 +61,7 @@ class Bodies:
         self._within_s = within_s
         self._at_once = at_once
         self._held = 0
+        self._large = 0
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or (declared := _declared(scope)) is None:
@@ -63,6 +69,9 @@ class Bodies:
             return
         if scope["path"] == PARCELS:
             await self._pass_on(scope, receive, send)
+            return
+        if scope["method"] == "POST" and LARGE.fullmatch(scope["path"]):
+            await self._pass_large(scope, declared, receive, send)
             return
         body = bytearray()
         try:
@@ -78,6 +87,20 @@ class Bodies:
                 await self._app(scope, _replay(bytes(body), receive), send)
         finally:
             self._held -= len(body)
+
+    async def _pass_large(self, scope: Any, declared: int, receive: Receive, send: Send) -> None:
+        """A large body goes on as it comes: Django writes it to a file."""
+        self._large += 1
+        try:
+            if self._large > MOST_LARGE:
+                raise _Refused(503, "Too many uploads at once; try again in a moment")
+            if declared > MOST_BYTES_OF_LARGE:
+                raise _too_large(MOST_BYTES_OF_LARGE)
+            await self._app(scope, _counted(receive, self._within_s * LARGE_PATIENCE), send)
+        except _Refused as refused:
+            await _answer(scope, receive, send, refused)
+        finally:
+            self._large -= 1
 
     async def _pass_on(self, scope: Any, receive: Receive, send: Send) -> None:
         """Files of pods, which may be large: with a valid pass, Django writes them to a file as
@@ -147,6 +170,31 @@ def _declared(scope: Any) -> int | None:
 def _too_large(most: int) -> _Refused:
     shown = f"{most // 1_048_576} MB" if most >= 1_048_576 else f"{most // 1024} KB"
     return _Refused(413, f"The request body is larger than {shown}")
+
+
+def _counted(receive: Receive, within_s: float) -> Receive:
+    """The same messages, up to so many bytes and so many seconds of a body."""
+    left = MOST_BYTES_OF_LARGE
+    deadline = asyncio.get_running_loop().time() + within_s
+    is_whole = False
+
+    async def counted() -> Message:
+        nonlocal left, is_whole
+        if is_whole:  # what comes now is no body
+            return await receive()
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError:
+            late = f"The request body did not arrive within {within_s:g} seconds"
+            raise _Refused(408, late) from None
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise _too_large(MOST_BYTES_OF_LARGE)
+        is_whole = not message.get("more_body", False)
+        return message
+
+    return counted
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

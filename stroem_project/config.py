@@ -276,6 +276,14 @@ class ArtifactSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StateStorage:
+    """How many versions are kept of what each task remembers, and each workspace."""
+
+    max_snapshots: Annotated[int, number(1, 10_000, whole=True)] = 20
+    global_max_snapshots: Annotated[int | None, number(1, 10_000, whole=True)] = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """A rule: what references to secrets some workspaces may hold."""
 
@@ -430,6 +438,7 @@ class Config:
     retention: Retention = Retention()
     refresh: Refresh = Refresh()
     secrets: Secrets = Secrets()
+    state_storage: StateStorage = StateStorage()
     storage: Storage = Storage()
     artifacts: ArtifactSettings = ArtifactSettings()
     mcp: Mcp = Mcp()

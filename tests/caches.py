@@ -17,4 +17,5 @@ def forget() -> None:
     tag_sets.forget()
     blueprints.forget()
     ledger._pinned.cache_clear()
+    ledger._workspace_of.cache_clear()
     blobs._mark_of_ours.cache_clear()

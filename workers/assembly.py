@@ -40,6 +40,7 @@ from workers.presence import Presence, Timing
 from workers.process import Worker
 from workers.reporting import LogPump
 from workers.slots import Slots
+from workers.states import States
 from workers.trees import FOLDER_MODE, Scratches
 from workers.users import Users
 from workers.visits import Visits
@@ -254,6 +255,7 @@ def _execution(
         visits=visits,
         eviction=eviction,
         walltime_grace_s=walltime_grace_s,
+        states=States(doors.states),
         shelf=Shelf(doors.artifacts),
     )
 

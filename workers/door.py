@@ -18,6 +18,7 @@ from apps.workflow_actions.ledger import OpenAllocation, Submission
 from engine.events import Event
 from engine.orders import Line
 from engine.slurm_script import Launch
+from engine.state import StateFile
 
 OUTAGES = (OperationalError, InterfaceError)
 """The database did not answer: the same call may be made again, as each of them may be repeated."""
@@ -151,6 +152,16 @@ class EventLedger(Protocol):
     def released(self) -> None: ...
 
 
+class StateLedger(Protocol):
+    """The functions of `apps.artifacts.state.ledger`."""
+
+    def open_file(self, file: StateFile) -> IO[bytes]: ...
+
+    def store_file(self, path: str, data: BinaryIO, *, is_program: bool) -> StateFile: ...
+
+    def released(self) -> None: ...
+
+
 class ArtifactLedger(Protocol):
     """The functions of `apps.artifacts.ledger`."""
 
@@ -192,3 +203,4 @@ class Doors:
     archive: Callable[[int], bytes]
     pass_for: Callable[[int, int, str], str]
     app: Any
+    states: StateLedger

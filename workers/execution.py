@@ -36,6 +36,7 @@ from workers.outputs import Outputs
 from workers.pins import Pins
 from workers.rendering import Rendered, render, wishes_of
 from workers.reporting import Batch, LogPump, Reporter
+from workers.states import States
 from workers.trees import Scratch, Scratches, Tree
 from workers.users import Users
 from workers.visits import Visits
@@ -99,6 +100,7 @@ class Execution:
         visits: Visits | None = None,
         eviction: Eviction | None = None,
         walltime_grace_s: float | None = None,
+        states: States | None = None,
         shelf: Shelf | None = None,
     ) -> None:
         """`pick` returns the runner for an action's `type` and `runner`; it raises PlatformError if
@@ -118,6 +120,7 @@ class Execution:
         self._visits = visits
         self._eviction = eviction or Eviction()
         self._walltime_grace_s = walltime_grace_s
+        self._states = states
         self._shelf = shelf
 
     def perform(self, attempt: Attempt) -> Performed:
@@ -172,11 +175,12 @@ class Execution:
         except Exception as error:
             log.exception("preparation failed", extra=fields(attempt.claim))
             return Ended(Report(attempt.claim, _failed(_ours(error)), masks=masks))
-        return self._begin(attempt, rendered, order, runner, place)
+        return self._begin(attempt, material, rendered, order, runner, place)
 
     def _begin(
         self,
         attempt: Attempt,
+        material: Material,
         rendered: Rendered,
         order: StepOrder,
         runner: Runner,
@@ -203,9 +207,13 @@ class Execution:
         if self._shelf is not None:
             owner = place.user.owner if place.user is not None else None
             is_local, wanted = _is_local(rendered.action), rendered.artifacts
-            left = Leaving(attempt, order, wanted, owner, reporter.say, is_local=is_local)
-            outcome = self._shelf.keep(left, outcome)
-        return Ended(Report(attempt.claim, outcome, seen, masks), reporter.close())
+            files = Leaving(attempt, order, wanted, owner, reporter.say, is_local=is_local)
+            outcome = self._shelf.keep(files, outcome)
+        left = None
+        if self._states is not None and (order.state is not None or outcome.states):
+            outcome, left = self._states.remember(attempt, material, order, outcome, reporter.say)
+            outcome = self._ended_by(attempt, outcome)
+        return Ended(Report(attempt.claim, outcome, seen, masks, left=left), reporter.close())
 
     def _consume(
         self, attempt: Attempt, order: StepOrder, runner: Runner, reporter: Reporter
@@ -230,6 +238,11 @@ class Execution:
         except Exception as error:
             log.exception("the runner failed", extra=fields(attempt.claim))
             outcome = _failed(_ours(error))
+        return self._ended_by(attempt, outcome)
+
+    def _ended_by(self, attempt: Attempt, outcome: StepOutcome) -> StepOutcome:
+        """The outcome of an attempt that was perhaps stopped: cancelled, or lost with its
+        worker."""
         if outcome.verdict is Verdict.CANCELLED and attempt.stop.reason in (
             "drain",
             "lost",
@@ -265,6 +278,9 @@ class Execution:
         text = json.dumps(rendered.input, ensure_ascii=False) + "\n"
         data, is_secret = text.encode("utf-8", "replace"), bool(rendered.masks)
         place.scratch = self._scratches.open(data, owner, is_secret=is_secret)
+        folders = None
+        if material.state is not None and action.type == "script" and self._states is not None:
+            folders = self._states.open(place.scratch, material.state)
         return StepOrder(
             attempt=attempt.name,
             job_id=str(claim.job_id),
@@ -275,6 +291,7 @@ class Execution:
             work=work,
             scratch_dir=place.scratch.path,
             env={
+                **(folders.environment if folders is not None else {}),
                 **self._output_env(attempt, material),
                 **rendered.env,
                 **_gpu_env(attempt.gpus, action),
@@ -294,6 +311,7 @@ class Execution:
             secrets=rendered.masks if pinned is None else (*rendered.masks, pinned.token),
             run_as=place.user.name if place.user is not None else None,
             shelves=self._shelves(attempt, rendered, place.scratch),
+            state=folders,
         )
 
     def _shelves(self, attempt: Attempt, rendered: Rendered, scratch: Scratch) -> Shelves | None:

@@ -22,6 +22,7 @@ from engine.resources import read_memory
 from engine.spec import inputs
 from engine.spec.model import Action, Artifacts, InputField, OutputField
 from engine.spec.torc.conversion import with_recovery
+from engine.state import names
 
 PRIMITIVES = frozenset(
     {"string", "text", "integer", "number", "boolean", "bool", "date", "datetime"}
@@ -130,6 +131,7 @@ def render_prompts(claim: Claim, material: Material) -> Prompts:
 def _context(claim: Claim, material: Material) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the templates of the action read, and the step's own input."""
     context: dict[str, Any] = {
+        **({} if material.state is None else names(material.state)),
         **material.outputs,
         "input": material.job_input,
         "secret": material.secrets,

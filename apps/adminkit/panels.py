@@ -60,7 +60,9 @@ class Place:
 dashboard = Place()  # context(request)
 job_page = Place()  # context(request, job)
 step_page = Place()  # context(request, job, step)
+task_page = Place()  # context(request, workspace, name of the task)
 worker_page = Place()  # context(request, worker)
+workspace_page = Place()  # context(request, workspace)
 
 
 def fill_dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from apps.api.views import (
     news,
     people,
     public,
+    states,
     steps,
     triggers,
     workers,
@@ -52,6 +53,17 @@ urlpatterns = [
         "api/workspaces/<str:workspace>/tasks/<str:task>/execute", workspaces.ExecuteView.as_view()
     ),
     path("api/workspaces/<str:workspace>/tasks/<str:task>/plan", workspaces.PlanView.as_view()),
+    *(
+        path(f"api/workspaces/<str:workspace>/{owner}state{route}", view.as_view())
+        for owner in ("", "tasks/<str:task>/")
+        for route, view in (
+            ("", states.StateView),
+            ("/archive", states.StateArchiveView),
+            ("/history", states.StateHistoryView),
+            ("/versions/<str:version>", states.StateVersionView),
+            ("/versions/<str:version>/restore", states.RestoreView),
+        )
+    ),
     path("api/workspaces/<str:workspace>/triggers", triggers.TriggersView.as_view()),
     path("api/workspaces/<str:workspace>/triggers/<str:trigger>", triggers.TriggerView.as_view()),
     path(

@@ -6,6 +6,10 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from engine.output import StoredDecoder
+
+SOURCES = ("step", "upload", "restore")  # of a version of a state
+
 
 class Blob(models.Model):
     """Bytes in the storage. Exists from `stored_at` on, until `leaving_at`; before and after, the
@@ -75,3 +79,88 @@ class Artifact(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class State(models.Model):
+    """What a task remembers, or its workspace: the newest version. `written`: the version that
+    last wrote a key, also of removed ones. `sealed`: the values, if some are secret."""
+
+    workspace = models.ForeignKey(
+        "workspaces.Workspace", on_delete=models.CASCADE, related_name="states"
+    )
+    task_name = models.CharField(max_length=300, blank=True, help_text="Empty: of the workspace")
+    version = models.PositiveIntegerField(default=0)
+    values = models.JSONField(default=dict, decoder=StoredDecoder)
+    sealed = models.BinaryField(null=True)
+    written = models.JSONField(default=dict)
+    files_written = models.PositiveIntegerField(default=0)
+    files = models.ForeignKey(
+        "FileSet", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "task_name"], name="artifacts_state_once")
+        ]
+
+    def __str__(self) -> str:
+        return self.task_name or "the workspace"
+
+
+class FileSet(models.Model):
+    """The files of one or more versions in a row: a version that wrote none has those before."""
+
+    state = models.ForeignKey(State, on_delete=models.CASCADE, related_name="file_sets")
+    count = models.PositiveIntegerField()
+    size_bytes = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.count} files"
+
+
+class StateFile(models.Model):
+    file_set = models.ForeignKey(FileSet, on_delete=models.CASCADE, related_name="files")
+    path = models.TextField()
+    is_program = models.BooleanField(default=False)
+    blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="+")
+
+    class Meta:
+        ordering = ["path"]
+        constraints = [
+            models.UniqueConstraint(fields=["file_set", "path"], name="artifacts_statefile_once")
+        ]
+
+    def __str__(self) -> str:
+        return self.path
+
+
+class StateVersion(models.Model):
+    """One version of a state. `base`: the version that its writer saw. Jobs may be removed: their
+    ids are no foreign keys."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    state = models.ForeignKey(State, on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    values = models.JSONField(default=dict, decoder=StoredDecoder)
+    sealed = models.BinaryField(null=True)
+    files = models.ForeignKey(
+        FileSet, null=True, blank=True, on_delete=models.SET_NULL, related_name="versions"
+    )
+    written = models.JSONField(default=list, help_text="Keys")
+    removed = models.JSONField(default=list, help_text="Keys")
+    wrote_files = models.BooleanField(default=False)
+    base = models.PositiveIntegerField(null=True)
+    source = models.CharField(max_length=10, choices=[(one, one) for one in SOURCES])
+    job_id = models.UUIDField(null=True)
+    step_name = models.CharField(max_length=300, blank=True)
+    by = models.CharField(max_length=254, blank=True)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [
+            models.UniqueConstraint(fields=["state", "number"], name="artifacts_version_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"version {self.number}"

@@ -33,6 +33,7 @@ from apps.workspaces.models import Revision
 from apps.workspaces.secrets import connections_of, secret_values, secrets_of, sensitive_of
 from engine.lifecycle import OwnerKind
 from engine.orders import Line
+from engine.state import Seen
 
 LINGER_S = 0.1
 DEADLOCKS = ("40001", "40P01")
@@ -176,6 +177,9 @@ def _material_of_step(claim: Claim) -> Material:
     if claim.step_name != claim.base:
         (instance,) = rows.instances([claim.step_id])
         each, hidden_here = contexts.each_of(instance)
+    states = state_of(claim) if plan.uses_state else None
+    if states is not None:
+        hidden_here = (*hidden_here, *contexts.hidden_in(states))
     around = door.surroundings_of(claim, plan, node)
     masks, others = sensitive_of(claim.revision_id), (*hidden, *hidden_there, *hidden_here)
     return Material(
@@ -193,7 +197,18 @@ def _material_of_step(claim: Claim) -> Material:
         recovery=around.recovery,
         has_sessions=around.has_sessions,
         emits=plan.emits,
+        state=states,
     )
+
+
+def state_of(claim: Claim) -> tuple[Seen, Seen]:
+    """What the task of this claim and its workspace remember now."""
+    return ports.keeper().seen(_workspace_of(claim.revision_id), claim.task_name)
+
+
+@lru_cache(maxsize=256)
+def _workspace_of(revision_id: int) -> int:
+    return Revision.objects.values_list("workspace_id", flat=True).get(id=revision_id)
 
 
 def started(claim: Claim, *, input: Any, masks: tuple[str, ...]) -> bool:

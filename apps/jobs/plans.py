@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,8 @@ from engine.spec.model import Action, Hooks, Step, Task
 from engine.spec.tags import required_tags, tag_set_key
 
 SERVER_KINDS = frozenset({"task", "approval"})
+STATES = frozenset({"state", "global_state"})  # names in templates
+_MENTIONS_STATE = re.compile(r"\b(GLOBAL_)?STATE(:|_DIR\b|_OUT_DIR\b)")
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,20 @@ class Node:
     def shares_places(self) -> bool:
         """Whether it is a loop whose steps wait for one of a few places."""
         return self.step.max_parallel is not None and not self.step.sequential
+
+    @property
+    def mentions_state(self) -> bool:
+        """Whether its code or its templates may be about state. Quick: it is asked of every step of
+        a flow before the first one runs."""
+        action = self.action
+        texts = (action.script, action.cmd, *action.args, *action.env.values())
+        if any("STATE" in text and _MENTIONS_STATE.search(text) for text in texts if text):
+            return True
+        others = (action.source, action.image, action.prompt, action.system_prompt, action.message)
+        given = (*texts, *others, str(self.step.input), str(action.manifest))
+        if not any("state" in text and "{" in text for text in given if text):
+            return False
+        return bool(self.work_names & {*STATES, "*"})
 
     @property
     def _control_texts(self) -> list[Any]:
@@ -116,6 +133,7 @@ class Plan:
     fallback_events: frozenset[str] = frozenset()
     watched_by: tuple[str, ...] = ()  # triggers that fire when a job of the task ends
     emits: bool = False  # the consumer of an event source: its output is events
+    mentions_state: bool = False  # a file of the workspace uses directories of state
 
     @cached_property
     def tag_set_keys(self) -> frozenset[str]:
@@ -123,6 +141,24 @@ class Plan:
         return frozenset(
             node.tag_set_key for node in self.nodes.values() if not node.runs_on_server
         )
+
+    @cached_property
+    def uses_state(self) -> bool:
+        """Whether its steps read or write state, as far as the definition tells."""
+        return (
+            self.task.state is not None
+            or self.mentions_state
+            or any(node.mentions_state for node in self.nodes.values())
+        )
+
+    def reads_state(self, names: frozenset[str]) -> bool:
+        """Whether templates that read these names may read state; a step may have its name."""
+        return bool((names & STATES) - self.by_context_name.keys()) or "*" in names
+
+    @property
+    def is_serial(self) -> bool:
+        """Whether its jobs run one after the other, because they share a state."""
+        return self.task.state is not None and self.task.state.on_conflict == "serialize"
 
     @cached_property
     def leaves(self) -> list[str]:

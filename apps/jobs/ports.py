@@ -19,7 +19,8 @@ from apps.jobs.plans import Node, Plan
 from apps.jobs.values import ActionMaterial, Claim
 from engine.durations import Duration
 from engine.lifecycle import AttemptEventKind, OwnerKind, StepEventKind
-from engine.spec.model import InputField, Retry
+from engine.spec.model import InputField, Retry, StateRule
+from engine.state import Left, Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,28 @@ class Caller(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving:
+    """What a step that succeeds leaves for later ones; its job is locked."""
+
+    claim: Claim
+    workspace_id: int
+    rule: StateRule
+    left: Left = field(repr=False)
+    masks: tuple[str, ...] = field(repr=False, default=())
+
+
+class Keeper(Protocol):
+    """The room that remembers what steps leave."""
+
+    def seen(self, workspace_id: int, task_name: str) -> tuple[Seen, Seen]:
+        """What the task and its workspace remember now."""
+
+    def keep(self, leaving: Leaving) -> str | None:
+        """Store it, in the transaction of the step's end; or say in a sentence why not, and store
+        nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class File:
     """What a step has left, for templates and hooks. `url` is absolute."""
 
@@ -183,6 +206,7 @@ _suspensions: dict[str, SuspensionHandler] = {}
 _cancels: dict[str, CancelHandler] = {}
 _removals: dict[str, RemovalHandler] = {}
 _beside: dict[str, Beside] = {}
+_keepers: list[Keeper] = []
 _progress: dict[str, ProgressReader] = {}
 _files: list[FilesReader] = []
 UNITS = tuple(kind for kind in OwnerKind if kind is not OwnerKind.STEP)
@@ -278,6 +302,16 @@ def on_page(name: str, beside: Beside) -> None:
     _beside[name] = beside
 
 
+def keep(keeper: Keeper) -> None:
+    """Register the room that remembers what steps leave."""
+    _keepers[:] = [keeper]
+
+
+def keeper() -> Keeper:
+    (found,) = _keepers
+    return found
+
+
 def on_progress(kind: str, reader: ProgressReader) -> None:
     """Register what tells how far steps of `kind` have got inside: by id a mark, which differs
     after each move that is no move of the step."""
@@ -357,6 +391,7 @@ def is_beside(job_id: UUID, id: int) -> bool:
 def check_ports(**kwargs: Any) -> list[Error]:
     missing = [f"step kind '{kind}'" for kind in REQUIRED["step"] if kind not in _steps]
     missing += [f"units of kind '{kind}'" for kind in UNITS if kind not in _owners]
+    missing += [] if _keepers else ["what steps leave"]
     missing += [f"job end '{name}'" for name in REQUIRED["end"] if name not in _ends]
     return [
         Error(

@@ -7,16 +7,28 @@ from typing import Any
 from uuid import UUID
 
 from apps.accounts.models import User
-from apps.jobs.database.sql import fetch_one
-from apps.jobs.flow import cancellation, contexts
-from apps.jobs.flow.creation import Origin
+from apps.jobs.database.sql import fetch_one, retried
+from apps.jobs.flow import blueprints, cancellation, contexts, creation
+from apps.jobs.flow.creation import Birth, Origin
 from apps.jobs.flow.starting import launch, resolve_input, start_at
 from apps.jobs.models import Job
+from apps.jobs.transitions import moves as pen
 from apps.workspaces.models import Revision, Workspace
 from apps.workspaces.snapshots import definition_of
 from engine.errors import Conflict, NotFound
+from engine.lifecycle import JobEventKind
+from engine.spec.model import Hooks, Task
+from engine.spec.model import Workspace as Definition
 
-__all__ = ["cancel_job", "launch", "rerun_job", "resolve_input", "start_at", "start_job"]
+__all__ = [
+    "cancel_job",
+    "launch",
+    "record_job",
+    "rerun_job",
+    "resolve_input",
+    "start_at",
+    "start_job",
+]
 
 TRIAL = "run"  # `manage.py run` tries a task out, on a database of its own
 
@@ -57,6 +69,32 @@ def _no_revision(workspace: str) -> NotFound:
         return NotFound(f"Workspace '{workspace}' not found")
     problems = f": {len(found.problems)} problem(s), see `validate`" if found.problems else ""
     return NotFound(f"Workspace '{workspace}' has no usable revision{problems}")
+
+
+@retried
+def record_job(
+    workspace: Workspace,
+    task_name: str,
+    *,
+    source_type: str,
+    user: User,
+    input: Mapping[str, Any],
+    output: Mapping[str, Any],
+) -> Job:
+    """A job without steps that has already ended: the trace of what a person did without one."""
+    assert workspace.current_id is not None, "the workspace has a revision"
+    blueprint_id = blueprints.store(blueprints.body(Task(flow={}), Definition(), Hooks()))
+    birth = Birth(
+        blueprints.load(blueprint_id),
+        task_name,
+        workspace.pk,
+        workspace.current_id,
+        Origin(source_type, user.email, user.pk),
+        input,
+    )
+    job, _ = creation.write(birth)
+    pen.move_job(job.id, JobEventKind.SUCCEEDED, output=output, actor=user.email)
+    return job
 
 
 def cancel_job(job_id: UUID, *, actor: str, reason: str = "Job cancelled") -> None:

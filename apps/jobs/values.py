@@ -12,6 +12,7 @@ from uuid import UUID
 from engine.lifecycle import OwnerKind
 from engine.orders import StepOutcome
 from engine.spec.model import Action, Step
+from engine.state import Left, Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ class Material:
     # this worker opens a session before it starts its first step of the job
     has_sessions: bool = False
     emits: bool = False  # its OUTPUT: lines are events
+    # what the task and its workspace remember; None: the definition does not say that it uses it
+    state: tuple[Seen, Seen] | None = field(repr=False, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,7 @@ class Report:
     input: Any = field(repr=False, default=None)  # the rendered input
     masks: tuple[str, ...] = field(repr=False, default=())
     progress: int | None = None  # commands of a workflow action that have begun
+    left: Left | None = field(repr=False, default=None)  # effective only with a successful end
 
 
 @dataclass(frozen=True, slots=True)

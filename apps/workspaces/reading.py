@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +18,8 @@ from engine.spec.model import Loaded, Place, Problem
 
 # always read as a Torc file, even if it does not look like one
 SPECIFICATIONS = (".json", ".json5", ".kdl")
+PROSE = (".md", ".rst", ".txt")
+_STATE = (b"STATE_DIR", b"STATE_OUT_DIR")
 _ENCRYPTED = re.compile(r"(?:^|/)[^./][^/]*\.sops\.ya?ml$")
 
 
@@ -80,7 +82,15 @@ def load(
         problems += refused_servers(loaded.workspace, rules.mcp)
     found = (*problems, *loaded.problems)
     has_errors = any(problem.severity == "error" for problem in found)
-    return Loaded(None if has_errors else loaded.workspace, found)
+    workspace = None if has_errors else loaded.workspace
+    if workspace is not None and any(map(_mentions_state, tree.files)):
+        workspace = replace(workspace, mentions_state=True)
+    return Loaded(workspace, found)
+
+
+def _mentions_state(file: SourceFile) -> bool:
+    """Whether a script may use directories of state: its task's definition need not say so."""
+    return not file.path.endswith(PROSE) and any(name in file.content for name in _STATE)
 
 
 def _too_much(

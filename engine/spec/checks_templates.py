@@ -18,7 +18,7 @@ from engine.spec.sites import Site, find_sites
 _BUDGET_PER_FILE = 15_000  # letters in tags, about a third of a second of work
 _MOST_STEPS = 2000  # in a larger flow, reads of outputs that may not exist yet go unchecked
 _SECRETS = ("secret", "secrets")
-_STATE = ("state", "global_state")  # reported as not built
+_STATE = ("state", "global_state")
 _ROOTS = {
     "hook": ("hook", *_SECRETS),
     "default": _SECRETS,
@@ -142,8 +142,8 @@ def _listed(names: Sequence[str]) -> str:
 def _check_step_name(site: Site, name: str, reach: _Reach) -> Iterator[Problem]:
     reads = f"{site.subject} {site.what} reads"
     is_loop = reach.flow[site.step].for_each is not None
-    known = ("input", "secret", *(("each",) if is_loop else ()))
-    if name in (*known, "secrets", *_STATE):
+    known = ("input", "secret", *_STATE, *(("each",) if is_loop else ()))
+    if name in (*known, "secrets"):
         return
     if name == "each":
         message = f"{reads} 'each', which exists only in steps with for_each"

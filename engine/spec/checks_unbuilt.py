@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from engine import templating
 from engine.spec.draft import Draft
 from engine.spec.fields import HOOK_LISTS
 from engine.spec.model import Place, Problem
 from engine.spec.problems import shorten, warning
-from engine.spec.sites import find_sites
 
 UNBUILT = "not-built"
 _MOST_NAMES = 5
-_STATE = re.compile(r"\b(GLOBAL_)?STATE(: ?[{$%\"'\\]|_DIR\b|_OUT_DIR\b)")
-_STATES = "state (STATE: lines, STATE_DIR):"
 _FILES = "ARTIFACTS_DIR of images in pods (scripts with runner pod have one):"
 _CODE = 20_000  # letters of a script that are searched
 
@@ -47,12 +42,9 @@ def _find(draft: Draft) -> Iterator[_Found]:
     for name, _, action in draft.actions():
         code = "\n".join((action.script or "", action.cmd or ""))[:_CODE]
         key = "script" if action.script else "cmd"
-        if _STATE.search(code):
-            yield _STATES, _plain(draft, name), draft.in_action(name, key)
         if action.type == "pod" and "ARTIFACTS_DIR" in code:
             yield _FILES, _plain(draft, name), draft.in_action(name, key)
     yield from _foreign(draft)
-    yield from _state_in_templates(draft)
 
 
 def _plain(draft: Draft, action: str) -> str:
@@ -76,14 +68,6 @@ def _foreign(draft: Draft) -> Iterator[_Found]:
 def is_foreign(draft: Draft, action: str) -> bool:
     owner, dot, _ = action.partition(".")
     return bool(dot) and owner != draft.name and not draft.has_action(action)
-
-
-def _state_in_templates(draft: Draft) -> Iterator[_Found]:
-    for site in find_sites(draft):
-        if "state" in site.text:
-            read = templating.references(site.text)
-            if read.names & {"state", "global_state"}:
-                yield _STATES, site.subject, site.place
 
 
 CHECKS = (check_unbuilt,)

@@ -180,8 +180,9 @@ TASK_FIELDS = (
     "name", "description", "folder", "mode", "input", "flow", "timeout", "retry", "on_success",
     "on_error",
     "on_suspended", "on_cancel", "priority", "max_concurrent_jobs", "limits", "manual",
-    "workflow_actions", "slurm_schedulers", "mcp",
+    "workflow_actions", "slurm_schedulers", "mcp", "state",
 )  # fmt: skip
+STATE_FIELDS = ("on_conflict",)
 HOOK_LISTS = ("on_success", "on_error", "on_suspended", "on_cancel")
 MAPS = (
     "secrets", "connection_types", "connections", "actions", "tasks", "triggers", "mcp_servers",

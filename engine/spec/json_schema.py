@@ -8,6 +8,7 @@ what the YAML extensions of editors know best. A null counts as an absent key, a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import get_args
 
 from engine import VERSION
 from engine.agents.limits import AT_LIMIT, MOST_TURNS
@@ -22,6 +23,7 @@ from engine.spec.fields import (
     TYPES,
     FieldRow,
 )
+from engine.spec.model import OnConflict
 from engine.spec.schema_pieces import (
     ANYTHING,
     DURATION,
@@ -232,6 +234,7 @@ _TASK: Mapping[str, Schema] = {
     "workflow_actions": list_of(ref("workflow_action")),
     "slurm_schedulers": by_name(ref("scheduler")),
     "mcp": FLAG,
+    "state": optional(closed({"on_conflict": choice(get_args(OnConflict))})),
 }
 _FIELD = closed(
     {

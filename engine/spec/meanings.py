@@ -127,6 +127,7 @@ TASK: Mapping[str, str] = {
     "limits": "turns, tokens, cost and tool_calls of all agents of one job, daily: limits",
     "max_concurrent_jobs": "how many of its jobs may run at once: Limits",
     "mcp": "true offers the task to agents as a tool of its own: Stroem as a tool",
+    "state": "how its jobs remember: State; on_conflict: fail (default), last_wins or serialize",
     "workflow_actions": "what events in a job's life set off",
     "slurm_schedulers": "what events in a job's life set off",
 }

@@ -18,6 +18,7 @@ from engine.scripts import Language
 ActionType = Literal["script", "docker", "pod", "task", "agent", "approval"]
 RunnerName = Literal["local", "docker", "pod"]
 OnWorkerLost = Literal["fail", "retry"]
+OnConflict = Literal["fail", "last_wins", "serialize"]
 PullPolicy = Literal["missing", "always", "never"]
 TriggerType = Literal["scheduler", "webhook", "event_source", "job"]
 
@@ -257,6 +258,14 @@ class WorkflowAction:
 
 
 @dataclass(frozen=True, slots=True)
+class StateRule:
+    """How a task remembers. `on_conflict`: what becomes of a change to what another job has changed
+    since the step saw it."""
+
+    on_conflict: OnConflict = "fail"
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """A flow of steps; a job is one run of a task."""
 
@@ -276,6 +285,7 @@ class Task:
     workflow_actions: tuple[WorkflowAction, ...] = ()
     slurm_schedulers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     mcp: bool = False  # agents see it as a tool of its own
+    state: StateRule | None = None
     source_format: Literal["stroem", "torc"] = "stroem"
     # only from Torc files: failure handlers, user data
     torc: Mapping[str, Any] = field(default_factory=dict)
@@ -312,6 +322,7 @@ class Workspace:
     slurm_schedulers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # `settings:` e.g. {"unsafe_templates": "refuse"}
     settings: Mapping[str, Any] = field(default_factory=dict)
+    mentions_state: bool = False  # a file of it uses directories of state
 
 
 @dataclass(frozen=True, slots=True)

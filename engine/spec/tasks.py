@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from engine.spec.actions import read_action
 from engine.spec.agents import read_task_limits
@@ -17,8 +17,18 @@ from engine.spec.entry import (
     read_umask,
     read_values,
 )
-from engine.spec.fields import ACTION_FIELDS, HOOK_LISTS, STEP_FIELDS, TASK_FIELDS
-from engine.spec.model import Action, Hook, Hooks, OnWorkerLost, Place, Step, Task
+from engine.spec.fields import ACTION_FIELDS, HOOK_LISTS, STATE_FIELDS, STEP_FIELDS, TASK_FIELDS
+from engine.spec.model import (
+    Action,
+    Hook,
+    Hooks,
+    OnConflict,
+    OnWorkerLost,
+    Place,
+    StateRule,
+    Step,
+    Task,
+)
 from engine.spec.problems import did_you_mean, shorten
 from engine.spec.schedulers import read_schedulers
 from engine.spec.slurm import read_workflow_actions
@@ -66,9 +76,19 @@ def read_task(name: str, entry: Entry, place: Place, folder: str | None) -> Task
             read_schedulers(entry) if entry.get("slurm_schedulers") is not None else {}
         ),
         mcp=entry.flag("mcp"),
+        state=_read_state(entry),
         place=place,
     )
     return reading
+
+
+def _read_state(entry: Entry) -> StateRule | None:
+    node = entry.mapping("state")
+    if node is None:
+        return None
+    rule = Entry(node, f"{entry.subject} state", entry.problems)
+    rule.refuse_unknown(STATE_FIELDS)
+    return StateRule(cast(OnConflict, rule.choice("on_conflict", get_args(OnConflict), "fail")))
 
 
 def _read_folder(entry: Entry) -> str | None:

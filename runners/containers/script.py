@@ -18,6 +18,7 @@ from engine.orders import (
     ARTIFACTS_IN,
     INPUT_FILE,
     INPUTS_FILE,
+    STATE_VARIABLES,
     ScriptWork,
     StepOrder,
 )
@@ -151,6 +152,9 @@ def build_env(order: StepOrder) -> dict[str, str]:
         for key, value in env.items():
             if value == root or value.startswith(f"{root}/"):
                 env[key] = WORKSPACE + value[len(root) :]
+    if order.state is not None:
+        hosts = {str(path): name for name, path in order.state.by_variable.items()}
+        env |= {k: STATE_VARIABLES[hosts[v]] for k, v in env.items() if v in hosts}
     if order.shelves is not None:
         env = {ARTIFACTS_DIR: LEFT} | env
         if order.shelves.taken is not None or order.shelves.takes:

@@ -140,6 +140,8 @@ class _Attempt:
             outcome = self._follow(stream)
         finally:
             stream.close()
+        if self._order.state is not None and outcome.verdict is Verdict.SUCCEEDED:
+            self._workspaces.fetch_state(self._require(), self._order.state)
         return self._shelf.fetch(self._require(), outcome)
 
     def remove(self) -> None:
@@ -201,6 +203,8 @@ class _Attempt:
         texts |= {} if sources.startup_bind else self._workspaces.read_startup()
         if texts:
             self._workspaces.put_files(container, texts)
+        if self._order.state is not None:
+            self._workspaces.put_state(container, self._order.state, self._order.scratch_dir)
 
     def _open(self, image: str, sources: Sources) -> str:
         request = build_request(self._order, self._config, image, sources)

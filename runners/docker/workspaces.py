@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from engine.orders import StepOrder
+from engine.orders import STATE_VARIABLES, StateFolders, StepOrder
+from runners.containers import states
 from runners.containers.script import STARTUP, WORKSPACE
 from runners.docker.config import DockerConfig
 from runners.docker.connection import Connection
@@ -119,6 +120,21 @@ class Workspaces:
             f"{STARTUP}/{path.name}": path.read_text(encoding="utf-8", errors="replace")
             for path in scripts
         }
+
+    def put_state(self, container: str, folders: StateFolders, scratch: Path) -> None:
+        """Write the directories of state in a container that has not started yet."""
+        with tempfile.TemporaryFile(dir=scratch) as archive:
+            states.pack(folders, archive)
+            self.put(container, archive)
+
+    def fetch_state(self, container: str, folders: StateFolders) -> None:
+        """Read what a container that has ended has left in them."""
+        for variable in states.OUT:
+            path = STATE_VARIABLES[variable]
+            chunks, _ = self._connection.call("get_archive", container, path)
+            folder = folders.by_variable[variable]
+            with self._connection.open():
+                states.unpack(states.Chunks(chunks), folder, variable, below=path.lstrip("/"))
 
     def put_files(self, container: str, texts: Mapping[str, str]) -> None:
         """Write texts to their paths in a container that has not started yet."""

@@ -24,6 +24,7 @@ from runners.pod.manifest import PodPlan, build_plan
 from runners.pod.parcels import SEND_S
 from runners.pod.policy import FILES_CONTAINER, STEP_CONTAINER
 from runners.pod.sharedlog import SharedLog
+from runners.pod.states import LeftLines, build_mark
 from runners.pod.status import (
     Sight,
     has_running_container,
@@ -82,6 +83,8 @@ class PodAttempt:
         self._was_created = False
         self._followers: dict[str, tuple[LogFollower, LineFeed]] = {}
         self._is_to_be_kept = False
+        folders = order.state
+        self._left = LeftLines(folders, order.scratch_dir) if folders is not None else None
 
     def run(self) -> StepOutcome:
         if isinstance(self._order.work, ScriptWork):
@@ -119,12 +122,16 @@ class PodAttempt:
             return self._feed.outcome_of_stop(self._end_signal.cause)
         ending = Ending(self._order, self._feed, self._log, follower)
         outcome = with_trouble(ending.conclude(sight), trouble)
+        if self._left is not None and outcome.verdict is Verdict.SUCCEEDED:
+            self._left.unpack()
         self._is_to_be_kept = has_ended and outcome.verdict is Verdict.FAILED
         return outcome
 
     def remove(self) -> None:
         """Remove pod and secret and wait until they are gone; if the cluster is unreachable, the
         next sweep does."""
+        if self._left is not None:
+            self._left.close()
         if self._plan is None:
             return
         name = self._plan.name
@@ -302,10 +309,12 @@ class PodAttempt:
                     name,
                     self._plan.end_mark if has_record else None,
                     *read_times(pod, name),
+                    aside_mark=build_mark(self._order.attempt) if has_record else None,
                 ),
                 feed,
                 self._order.limits,
                 self._order.scratch_dir,
+                *([self._left.take] if self._left is not None and has_record else []),
             )
             self._followers[name] = (follower, feed)
             follower.start()

@@ -32,6 +32,7 @@ class Ending:
         self._feed = feed
         self._log = log
         self._follower = follower  # of the step's container
+        self._unknown = "OUTPUT"
 
     def conclude(self, sight: Sight) -> StepOutcome:
         match sight.stage:
@@ -89,6 +90,9 @@ class Ending:
                     self._feed.say(warning)
         if not is_incomplete:
             return True
+        if self._may_lack_state(record):
+            self._unknown = "STATE"
+            return False
         if record is None:
             follower = self._follower
             has_later = follower is not None and follower.is_whole and follower.has_output_after_gap
@@ -97,11 +101,18 @@ class Ending:
             return output.feed(record.output) is None
         return record.knows == "none"
 
+    def _may_lack_state(self, record: Record | None) -> bool:
+        """Whether the missing lines may be about state."""
+        told = self._feed.output.state_lines
+        return self._order.state is not None or (
+            told < record.states if record is not None else told > 0
+        )
+
     def _refuse(self, outcome: StepOutcome, missing: str) -> StepOutcome:
         is_away = self._follower is not None and self._follower.is_away
         cure = _CURE_IMAGE if isinstance(self._order.work, ImageWork) else _CURE_SCRIPT
         error = (
-            f"The step ended well (exit code 0), but its OUTPUT is not known: {missing}."
+            f"The step ended well (exit code 0), but its {self._unknown} is not known: {missing}."
             f" To be safe, {cure}"
         )
         verdict = Verdict.LOST if is_away else Verdict.FAILED

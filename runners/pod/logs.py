@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ MAX_REFUSALS = 5  # once the container has ended
 
 @dataclass(frozen=True, slots=True)
 class LogSource:
-    """`end_mark`: the last line of a log that ends with one. `began_at` and `ended_at` are by the
+    """`end_mark`: the last line of a log that ends with one; `aside_mark`: how lines begin that are
+    not told, but handed over. `began_at` and `ended_at` are by the
     node's clock, as far as they are known when the log is first asked for."""
 
     pod: str
@@ -38,6 +40,7 @@ class LogSource:
     end_mark: str | None = None
     began_at: float | None = None
     ended_at: float | None = None
+    aside_mark: str | None = None
 
 
 class LogFollower:
@@ -53,6 +56,7 @@ class LogFollower:
         feed: LineFeed,
         limits: Limits,
         folder: Path,
+        aside: Callable[[bytes], None] = lambda line: None,
     ) -> None:
         self.missing_right = False
         self.is_away = False  # given up, because the API server stayed away
@@ -63,7 +67,7 @@ class LogFollower:
         self._place = Place(source.began_at, time.time())
         self._spool = Spool(folder)
         told = Told(source.began_at, source.ended_at)
-        self._teller = _Teller(self._spool, feed, limits, source.end_mark, told)
+        self._teller = _Teller(self._spool, feed, limits, source, told, aside)
         self._has_ended = threading.Event()
         self._is_closed = threading.Event()
         self._has_news = False  # since the last break
@@ -193,14 +197,22 @@ class _Teller:
     """Takes bytes from the spool and tells the new lines in them."""
 
     def __init__(
-        self, spool: Spool, feed: LineFeed, limits: Limits, end_mark: str | None, told: Told
+        self,
+        spool: Spool,
+        feed: LineFeed,
+        limits: Limits,
+        source: LogSource,
+        told: Told,
+        aside: Callable[[bytes], None],
     ) -> None:
         self.told = told
         self.has_output_after_gap = False
         self.has_seen_end = threading.Event()
         self._spool = spool
         self._feed = feed
-        self._end_mark = None if end_mark is None else end_mark.encode()
+        self._end_mark = None if source.end_mark is None else source.end_mark.encode()
+        self._aside_mark = None if source.aside_mark is None else source.aside_mark.encode()
+        self._aside = aside
         self._longest = max(limits.output_bytes, limits.line_bytes) + (1 << 16)
         self._buffer = bytearray()
         self._new: list[bytes] = []
@@ -248,6 +260,10 @@ class _Teller:
         if self._end_mark is not None and text == self._end_mark:
             self._is_empty_line_held = False
             self.has_seen_end.set()
+            return
+        if self._aside_mark is not None and text.startswith(self._aside_mark):
+            self._is_empty_line_held = False
+            self._aside(text[len(self._aside_mark) :])
             return
         self._release()
         if not text and ends and self._end_mark is not None:

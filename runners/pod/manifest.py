@@ -37,7 +37,8 @@ from runners.pod.policy import (
     harden,
     keep_protections,
 )
-from runners.pod.record import build_end_mark, build_program
+from runners.pod.record import NOTHING_LEFT, build_end_mark, build_program
+from runners.pod.states import build_leaving, build_unpacking, build_volumes, read_state
 from runners.pod.status import KEEP_ANNOTATION
 from runners.pod.wishes import find_step, grant_wishes
 
@@ -172,7 +173,11 @@ def _build_pod(
     if config.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in config.image_pull_secrets]
     if isinstance(order.work, ScriptWork):
-        spec["volumes"] = [*_build_volumes(config), *parcels.volumes(order.shelves)]
+        spec["volumes"] = [
+            *_build_volumes(config),
+            *parcels.volumes(order.shelves),
+            *build_volumes(order)[0],
+        ]
         if order.pinned is not None:
             spec["initContainers"] = [_build_init(order, config)]
             hidden[INIT_CONTAINER] = {_TOKEN: order.pinned.token, _URL: order.pinned.url}
@@ -239,12 +244,13 @@ def _build_step(
         container["command"] = [
             "sh",
             "-c",
-            _escape(
-                _add_files(build_script_files(work, container["image"]) | read_input(order), env)
-                + build_program(order.attempt)
-            ),
+            _escape(_write_program(order, work, container["image"], env)),
         ]
-        container["volumeMounts"] = [*_build_mounts(work, config), *parcels.mounts(order.shelves)]
+        container["volumeMounts"] = [
+            *_build_mounts(work, config),
+            *parcels.mounts(order.shelves),
+            *build_volumes(order)[1],
+        ]
     else:
         container["image"] = work.image
         container |= _build_command(work)
@@ -254,6 +260,14 @@ def _build_step(
         container["env"] = [{"name": key, "value": value} for key, value in env.items()]
         hidden[STEP_CONTAINER] = env
     return container
+
+
+def _write_program(order: StepOrder, work: ScriptWork, image: str, env: dict[str, str]) -> str:
+    state = read_state(order)
+    files = build_script_files(work, image) | read_input(order) | state
+    leaving = build_leaving(order.attempt) if order.state is not None else NOTHING_LEFT
+    program = build_program(order.attempt, leaving)
+    return f"{_add_files(files, env)}\n{build_unpacking(state)}{program}"
 
 
 def _build_mounts(work: ScriptWork, config: PodConfig) -> list[dict[str, Any]]:

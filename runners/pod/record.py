@@ -12,14 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engine.output import PREFIX
+from engine.output import GLOBAL_STATE, PREFIX, STATE
 from runners.containers.script import FILES, LEFT, MAIN
 
 MESSAGE_FILE = "/dev/termination-log"  # Kubernetes' default; it keeps 4096 bytes
 ENDED = f"{FILES}/ended"  # holds the exit code, once what the step left may be read
 MARK_LINES = 2  # the end mark, and the end of the line before it
+NOTHING_LEFT = "_s_leave() { :; }\n"
 _MOST_OUTPUT_BYTES = 2000
-_HEAD = re.compile(r"stroem-log lines=(\d+) output=(none|here|long|unknown)\n?")
+_HEAD = re.compile(r"stroem-log lines=(\d+) output=(none|here|long|unknown)(?: states=(\d+))?\n?")
 
 # Process 1 ignores signals by default: this shell is process 1 and passes TERM on to the script.
 _WAIT = """
@@ -47,6 +48,7 @@ _s_run() {{
     sh {FILES}/{MAIN} &
     exec 2>/dev/null  # this shell would tell the log how its child died
     {_WAIT}
+    [ "$_s_code" -ne 0 ] || _s_leave
     _s_end "$_s_code"
     exit "$_s_code"
 }}
@@ -61,11 +63,13 @@ _s_tee=$!
 ( trap '' TERM INT HUP; exec wc -l <"$_s_dir/count" >"$_s_dir/total" 4>&- ) &
 _s_wc=$!
 ( trap '' TERM INT HUP; ulimit -v 65536; LC_ALL=C exec sed -n -e '/^{PREFIX}/h' \
+    -e '/^{STATE}/w {FILES}/record/states' -e '/^{GLOBAL_STATE}/w {FILES}/record/states' \
     -e '/^END_MARK$/{{' -e g -e p -e q -e '}}' <"$_s_dir/outputs" >"$_s_dir/last" 4>&- ) &
 _s_sed=$!
 exec 3>"$_s_dir/lines"
 sh {FILES}/{MAIN} >&3 2>&1 3>&- 4>&- &
 {_WAIT}
+[ "$_s_code" -ne 0 ] || _s_leave >&3
 printf '\\nEND_MARK\\n' >&3
 exec 3>&-
 wait "$_s_sed"
@@ -86,7 +90,8 @@ elif [ "$_s_size" -le {_MOST_OUTPUT_BYTES} ]; then _s_output=here
 else _s_output=long
 fi
 {{
-    printf 'stroem-log lines=%d output=%s\\n' "$(cat "$_s_dir/total")" "$_s_output"
+    printf 'stroem-log lines=%d output=%s states=%d\\n' "$(cat "$_s_dir/total")" "$_s_output" \
+        "$(wc -l <"$_s_dir/states")"
     if [ "$_s_output" = here ]; then cat "$_s_dir/last"; fi
 }} >{MESSAGE_FILE}
 _s_end "$_s_code"
@@ -96,17 +101,20 @@ exit "$_s_code"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """`lines`: how many the step wrote. `output`: its last OUTPUT line."""
+    """`lines`: how many the step wrote, `states`: how many of them about state. `output`: its last
+    OUTPUT line."""
 
     lines: int
     knows: Literal["none", "here", "long", "unknown"]
     output: str = ""
+    states: int = 0
 
 
-def build_program(attempt: str) -> str:
-    """The end of the program of a script's container: runs the script and leaves a record."""
+def build_program(attempt: str, leaving: str = NOTHING_LEFT) -> str:
+    """The end of the program of a script's container: runs the script and leaves a record.
+    `leaving` defines what it calls after a success."""
     text = _RECORDED.replace("END_MARK", build_end_mark(attempt))
-    return text.replace("LEFT", LEFT).replace("ENDED", ENDED)
+    return leaving + text.replace("LEFT", LEFT).replace("ENDED", ENDED)
 
 
 def build_end_mark(attempt: str) -> str:
@@ -121,7 +129,8 @@ def read_record(ended: Mapping[str, Any]) -> Record | None:
     if found is None:
         return None
     knows: Any = found[2]
-    return Record(int(found[1]) - MARK_LINES, knows, message[found.end() :].strip("\n"))
+    output = message[found.end() :].strip("\n")
+    return Record(int(found[1]) - MARK_LINES, knows, output, int(found[3] or 0))
 
 
 def read_outputs(ended: Mapping[str, Any]) -> list[str]:

@@ -61,6 +61,13 @@ RUNS = [
         outputs={"say-hello": {"greeting": 'Hello E2E "quoted"'}},
     ),
     Example(
+        "state",
+        "collect",
+        {"word": "again"},
+        steps=done("add", "tell"),
+        outputs={"tell": {"count": 1, "lines": 1}},
+    ),
+    Example(
         "etl",
         "daily-sales",
         {"currency": "NOK"},

@@ -12,6 +12,7 @@ from celery import Celery
 from django.test import Client
 
 from apps.artifacts import ledger as artifacts
+from apps.artifacts.state import ledger as states
 from apps.jobs import bells, ledger
 from apps.jobs.models import Job
 from apps.jobs.services import start_job
@@ -84,7 +85,9 @@ def test_a_step_goes_from_yaml_to_finished_through_few_files(
     does meanwhile, its polls and renewals included. Starting the worker is not part of it. Every
     file entered counts, in one of the three groups of `Walk`."""
     config = WorkerConfig("walker", tmp_path / "cache", max_concurrent=2)
-    doors = Doors(ledger, allocations, events, artifacts, bells, archive, pass_for, celery_app)
+    doors = Doors(
+        ledger, allocations, events, artifacts, bells, archive, pass_for, celery_app, states
+    )
     launch = Launch(("stroem-worker",), str(tmp_path), None)
     assembly = assemble(config, doors, launch, lease_s=600.0, version=VERSION)
     try:

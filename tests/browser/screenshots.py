@@ -36,6 +36,7 @@ FOR_GUIDES = {
     "agent-waits": "agent-waits.png",
     "agent-costs": "agent-costs.png",
     "agent-consent": "agent-consent.png",
+    "state": "state.png",
     "trigger": "trigger.png",
     "artifact": "artifact.png",
     "artifacts": "artifacts.png",
@@ -253,12 +254,25 @@ def addresses(stage: Stage, seen: Seen) -> dict[str, Scene]:
     return {
         **PLAIN,
         **_of_artifacts(stage),
+        **_of_states(stage),
         **_of_triggers(stage),
         **agent_scene.addresses(stage),
         **consent_scene.addresses(stage),
         **_of_work(seen),
         **_of_decisions(seen),
         **_of_settings(stage),
+    }
+
+
+def _of_states(stage: Stage) -> dict[str, Scene]:
+    from tests.browser import state_scene
+
+    state_scene.prepare(stage)
+    return {
+        "state": (state_scene.PAGE, ()),
+        "state-old": (f"{state_scene.PAGE}?version=2", ()),
+        "state-of-workspace": (state_scene.GLOBAL, ()),
+        "task-with-state": (state_scene.TASK, ()),
     }
 
 

@@ -13,7 +13,7 @@ from apps.approvals.models import ApprovalRequest
 from apps.fleet.models import Worker
 from apps.jobs.models import Job
 from tests.apps.jobs.builders import until
-from tests.browser import consent_scene, trigger_scene
+from tests.browser import consent_scene, state_scene, trigger_scene
 from tests.browser.conftest import PHONE, Opener
 from tests.browser.stage import Stage
 
@@ -35,6 +35,7 @@ def waiting(stage: Stage) -> Job:
 def addresses(stage: Stage, job: Job) -> list[str]:
     request = ApprovalRequest.objects.get(job_id=job.pk)
     worker = Worker.objects.get(name="stage")
+    state_scene.prepare(stage)
     return [
         "/admin/",
         "/admin/tasks/",
@@ -48,6 +49,10 @@ def addresses(stage: Stage, job: Job) -> list[str]:
         "/admin/approvals/record/",
         "/admin/triggers/trigger/",
         f"/admin/triggers/trigger/{trigger_scene.prepare(stage).pk}/change/",
+        state_scene.PAGE,
+        f"{state_scene.PAGE}?version=2&against=4",
+        state_scene.GLOBAL,
+        state_scene.TASK,
         "/admin/workspaces/workspace/",
         f"/admin/workspaces/workspace/{stage.site.pk}/change/",
         "/admin/fleet/worker/",

@@ -15,13 +15,16 @@ from threading import Thread
 import pytest
 
 from apps.accounts.models import Role
+from apps.artifacts.state.keeping import Writer
 from apps.jobs.models import Job
 from apps.workspaces.models import Secret, Workspace
+from engine.state import Change
 from stroem.http import Server
 from stroem.profiles import Profile
 from tests.acceptance.house import manage
 from tests.acceptance.serving import Served
 from tests.apps.artifacts.builders import shelve
+from tests.apps.artifacts.remembering import remember
 from tests.apps.jobs.builders import start, until, workspace
 from tests.client.laptop import Laptop, key_of
 from tests.house import House
@@ -110,6 +113,22 @@ def test_a_job_is_started_followed_and_shown_as_manage_py_does(
         laptop.lines("run", "shop", "main", "--input", "name=Bo", "--follow", "--json")[-1]
     )
     assert (answer["status"], answer["steps"]["say"]["output"]) == ("completed", {"said": True})
+
+
+def test_state_is_what_manage_py_shows(house: House, laptop: Laptop) -> None:
+    workspace_id = Workspace.objects.values_list("pk", flat=True).get(name="shop")
+    for values in ({"n": 1}, {"n": 2, "at": "noon"}):
+        remember(workspace_id, "main", Change(0, values), Writer("restore", by="ada"))
+    same(house, laptop, "state", "get", "shop", "--task", "main")
+    same(house, laptop, "state", "get", "shop", "--task", "main", "--version", "1", "--json")
+    assert same(house, laptop, "state", "get", "shop", "at", "--task", "main") == ["noon"]
+    same(house, laptop, "state", "history", "shop", "--task", "main")
+    assert laptop.lines("state", "restore", "shop", "1", "--task", "main") == [
+        "Version 1 is back, as version 3."
+    ]
+    assert laptop.complaint("state", "restore", "shop", "9", "--task", "main") == (
+        "error: Version 9 of this state is not kept"
+    )
 
 
 def test_a_job_that_fails_ends_with_1_and_runs_again(house: House, laptop: Laptop) -> None:

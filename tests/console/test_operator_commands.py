@@ -16,10 +16,13 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from apps.accounts.models import User, WorkspaceGrant
+from apps.artifacts.state.keeping import Writer
 from apps.jobs import ledger
 from apps.jobs.models import Job
 from apps.workspaces.models import Revision, Workspace
 from engine.orders import Line, StepOutcome
+from engine.state import Change
+from tests.apps.artifacts.remembering import remember
 from tests.apps.jobs.builders import DONE, Hand, failed, fresh, start, workspace
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("readers")]
@@ -327,6 +330,32 @@ def test_jobs_of_a_name_that_does_not_exist_are_an_error(run: Run, tmp_path: Pat
     job = start(shop, "fragile")  # a former task of a job can still be asked for
     Job.objects.filter(pk=job.pk).update(task_name="former")
     assert run("jobs", "--task", "former")[1][1].endswith("shop/former")
+
+
+def test_state_is_shown_and_restored(run: Run, tmp_path: Path) -> None:
+    shop = workspace(tmp_path, FLOW, "shop")
+    assert run("state", "get", "shop", "--task", "main")[1] == ["version 0"]
+    assert run("state", "history", "shop")[1] == ["Nothing has been remembered yet."]
+    for values in ({"n": 1, "at": "noon"}, {"n": 2}):
+        remember(shop.pk, "main", Change(0, values), Writer("restore", by="ada"))
+    assert run("state", "get", "shop", "--task", "main")[1] == [
+        "version 2", 'at = "noon"', "n = 2",
+    ]  # fmt: skip
+    assert run("state", "get", "shop", "at", "--task", "main")[1] == ["noon"]
+    older = run("state", "get", "shop", "--task", "main", "--version", "1", "--json")[1]
+    assert json.loads(older[0])["values"] == {"n": 1, "at": "noon"}
+    header, *lines = run("state", "history", "shop", "--task", "main")[1]
+    assert header.split()[0] == "VERSION" and [line.split()[0] for line in lines] == ["2", "1"]
+    assert run("state", "restore", "shop", "1", "--task", "main")[1] == [
+        "Version 1 is back, as version 3."
+    ]
+    for words, sentence in (
+        (("get", "shop", "x", "--task", "main"), "There is no 'x' in version 3"),
+        (("get", "shop", "--task", "mian"), "did you mean 'main'"),
+        (("restore", "shop", "9", "--task", "main"), "Version 9 of this state is not kept"),
+    ):
+        code, _, err = run("state", *words)
+        assert code == 2 and sentence in err
 
 
 def test_tasks_are_listed_with_their_inputs(run: Run, tmp_path: Path) -> None:

@@ -111,15 +111,50 @@ def test_what_the_database_cannot_hold_is_an_output_with_a_warning(text):
     assert protocol.has_output and protocol.value == json.loads(text)
 
 
-def test_lines_of_state_are_told_once_that_they_have_no_effect():
-    protocol = OutputProtocol(100)
-    told = [
-        protocol.feed(line)
-        for line in ("STATE: up", 'STATE: {"a": 1}', 'STATE: {"a": 2}', "STATES: 1")
-    ]
-    warning = "Warning: this version does not keep state: STATE: lines have no effect"
-    assert told == [None, warning, None, None]
-    assert "GLOBAL_STATE: lines" in OutputProtocol(100).feed("GLOBAL_STATE: {}")
+def test_lines_of_state_add_up_by_key_and_the_last_value_of_a_key_wins():
+    protocol = read(
+        'STATE: {"a": 1, "b": 1}', 'GLOBAL_STATE:{"a": 7}', 'STATE: {"b": 2}', "OUTPUT: 5"
+    )
+    assert protocol.states == {"STATE:": {"a": 1, "b": 2}, "GLOBAL_STATE:": {"a": 7}}
+    assert protocol.value == 5 and protocol.state_lines == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("up", "not valid JSON"),
+        ("[1]", "no JSON object"),
+        ("{", "not valid JSON"),
+        ("", "not valid"),
+    ],
+)
+def test_a_line_of_state_that_holds_no_object_is_ignored_with_a_warning(text, why):
+    protocol = OutputProtocol(1000)
+    warning = protocol.feed(f"STATE: {text}")
+    assert warning.startswith("Warning: this STATE: line is ignored") and why in warning
+    assert protocol.states == {} and protocol.error is None
+
+
+def test_a_value_of_state_that_cannot_be_passed_on_exactly_fails_the_step():
+    protocol = read('GLOBAL_STATE: {"n": NaN}')
+    assert protocol.error.startswith("A GLOBAL_STATE: line cannot be passed on")
+
+
+def test_a_line_of_state_beyond_the_limit_fails_the_step():
+    protocol = read('STATE: {"n": "' + "x" * 1000 + '"}')
+    assert "A STATE: line is longer than the 1000 bytes" in protocol.error
+
+
+def test_many_lines_about_one_key_are_few_values_but_many_keys_are_refused():
+    assert read(*(f'STATE: {{"n": {n}}}' for n in range(5000))).states == {"STATE:": {"n": 4999}}
+    assert "STATE: line" in read(*(f'STATE: {{"n{n}": 1}}' for n in range(5000))).error
+
+
+def test_a_protocol_line_on_standard_error_is_told_once_by_its_name():
+    protocol = OutputProtocol(1000)
+    told = [protocol.misplace(prefix) for prefix in ("STATE:", "STATE:", "OUTPUT:")]
+    assert told[0].startswith("Warning: a STATE: line on standard error") and told[1] is None
+    assert told[2].startswith("Warning: an OUTPUT: line")
 
 
 def test_depth_counts_levels_not_brackets():

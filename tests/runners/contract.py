@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from engine.orders import Limits, Line, ScriptWork, StepOrder, StepOutcome, Verdict
+from engine.orders import Limits, Line, ScriptWork, StateFolders, StepOrder, StepOutcome, Verdict
 from runners.base import Runner
 
 Leftovers = Callable[[str], list[str]]
@@ -193,6 +193,14 @@ class RunnerContract:
             return begun.outcome(), begun.log
 
         return run
+
+    @pytest.fixture
+    def state_folders(self, tmp_path: Path) -> StateFolders:
+        """Four empty directories."""
+        task, task_out, shared, shared_out = (tmp_path / f"state-{number}" for number in range(4))
+        for folder in (task, task_out, shared, shared_out):
+            folder.mkdir()
+        return StateFolders((task, task_out), (shared, shared_out))
 
     # lines
 
@@ -427,11 +435,49 @@ class RunnerContract:
         assert outcome.error is not None and "NaN is not a JSON value" in outcome.error
         assert not outcome.has_output
 
-    def test_lines_of_state_say_once_that_they_have_no_effect(self, finish: Any) -> None:
-        outcome, log = finish("echo 'STATE: {}'; echo 'STATE: {}' >&2; echo 'STATE: {\"a\": 1}'")
+    def test_lines_of_state_come_with_the_outcome_however_old_they_are(self, finish: Any) -> None:
+        outcome, log = finish(
+            "echo 'STATE: {\"a\": 1}'; echo 'GLOBAL_STATE: {\"g\": [true]}';"
+            " echo 'STATE: {\"b\": 2}'; echo 'STATE: [1]'; echo ' STATE: {\"c\": 3}'"
+        )
         assert outcome.verdict is Verdict.SUCCEEDED
+        assert outcome.states == {"STATE:": {"a": 1, "b": 2}, "GLOBAL_STATE:": {"g": [True]}}
         (told,) = [line.text for line in log.lines if line.stream == "server"]
-        assert "does not keep state" in told
+        assert "it is no JSON object" in told
+        assert 'STATE: {"a": 1}' in log.texts()
+
+    def test_directories_of_state_go_in_and_come_back(
+        self, finish: Any, state_folders: StateFolders
+    ) -> None:
+        inside, out = state_folders.task
+        (inside / "state.json").write_text('{"n": 1}')
+        (inside / "deep").mkdir()
+        (inside / "deep" / "tool.sh").write_text("echo ran")
+        (inside / "deep" / "tool.sh").chmod(0o755)
+        (state_folders.workspace[0] / "wide").write_bytes(bytes(range(256)))
+        outcome, log = finish(
+            'cat "$STATE_DIR/state.json"; echo; "$STATE_DIR/deep/tool.sh";'
+            ' mkdir -p "$STATE_OUT_DIR/sub dir"; printf new >"$STATE_OUT_DIR/sub dir/ü";'
+            ' cp "$GLOBAL_STATE_DIR/wide" "$GLOBAL_STATE_OUT_DIR/wide"; echo \'{"n": 2}\''
+            ' >"$STATE_OUT_DIR/state.json"; ls "$STATE_OUT_DIR"',
+            env=state_folders.environment,
+            state=state_folders,
+        )
+        assert outcome.error is None
+        assert log.texts()[:2] == ['{"n": 1}', "ran"]
+        assert (out / "sub dir" / "ü").read_text() == "new"
+        assert (out / "state.json").read_text() == '{"n": 2}\n'
+        assert (state_folders.workspace[1] / "wide").read_bytes() == bytes(range(256))
+
+    def test_a_step_that_fails_leaves_no_state_and_one_that_leaves_none_is_fine(
+        self, finish: Any, state_folders: StateFolders
+    ) -> None:
+        outcome, log = finish("echo only this", env=state_folders.environment, state=state_folders)
+        assert outcome.error is None and log.texts() == ["only this"]
+        outcome, _ = finish(
+            'touch "$STATE_OUT_DIR/x"; exit 3', env=state_folders.environment, state=state_folders
+        )
+        assert outcome.exit_code == 3
 
     def test_only_stdout_at_column_zero_is_output(self, finish: Any) -> None:
         outcome, _ = finish(

@@ -10,6 +10,7 @@ import pytest
 from celery import Celery
 
 from apps.artifacts import ledger as artifacts
+from apps.artifacts.state import ledger as states
 from apps.jobs import bells, ledger
 from apps.jobs.models import Job
 from apps.triggers import ledger as events
@@ -81,7 +82,9 @@ def test_steps_and_commands_see_of_what_the_worker_holds_only_what_pass_env_name
     for name, value in HELD.items():
         monkeypatch.setenv(name, value)
     config = WorkerConfig("mine", tmp_path / "cache", max_concurrent=2, pass_env=pass_env)
-    doors = Doors(ledger, allocations, events, artifacts, bells, archive, pass_for, celery_app)
+    doors = Doors(
+        ledger, allocations, events, artifacts, bells, archive, pass_for, celery_app, states
+    )
     launch = Launch(("stroem-worker",), str(tmp_path), None)
     worker = assemble(
         config, doors, launch, lease_s=30.0, version="test", withheld=["word-of-db"]

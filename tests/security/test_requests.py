@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import uvicorn
 
+from stroem_project import bodies
 from stroem_project.bodies import LINGER_BYTES, MOST_ELSEWHERE, Bodies
 from stroem_project.connections import BoundedConnection
 from tests.apps.jobs.builders import until
@@ -200,3 +201,42 @@ def test_the_limit_of_a_body_is_exact() -> None:
         for length, expected in ((MOST_ELSEWHERE, 200), (MOST_ELSEWHERE + 1, 413)):
             head = post("/x", f"Content-Length: {length}", "Connection: close")
             assert status(ask(port, head + b"x" * length)) == expected
+
+
+async def count(scope: Any, receive: Any, send: Any) -> None:
+    """The same for a body that comes in pieces."""
+    length = 0
+    while (message := await receive())["type"] == "http.request":
+        length += len(message["body"])
+        if not message["more_body"]:
+            break
+    whole = {"body": b"x" * length, "more_body": False}
+
+    async def once() -> dict[str, Any]:
+        return whole
+
+    await echo(scope, once, send)
+
+
+def test_an_upload_of_state_may_be_large_and_is_bounded_like_any_body(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = "/api/v1/workspaces/shop/tasks/main/state"
+    most = bodies.MOST_BYTES_OF_LARGE
+    monkeypatch.setattr(bodies, "LARGE_PATIENCE", 1)
+    with serving(Bodies(count, within_s=0.5, at_once=1000)) as port:
+        head = post(path, "Content-Length: 3000000", "Connection: close")
+        assert ask(port, head + b"x" * 3_000_000).endswith("3000000")
+        told = ask(port, post(path, f"Content-Length: {most + 1}"))
+        assert status(told) == 413 and "larger than 50 MB" in told
+        told = ask(port, post(path, "Content-Length: 10") + b"12345")
+        assert status(told) == 408 and "within 0.5 seconds" in told
+        told = ask(port, post(path + "/versions", "Content-Length: 3000000"))
+        assert status(told) == 413  # no other address
+    monkeypatch.setattr(bodies, "MOST_BYTES_OF_LARGE", 100_000)
+    with serving(Bodies(count, within_s=5)) as port:
+        request = post(path, "Transfer-Encoding: chunked") + CHUNK * 2 + b"0\r\n\r\n"
+        assert status(ask(port, request)) == 413
+    monkeypatch.setattr(bodies, "MOST_LARGE", 0)
+    with serving(Bodies(echo)) as port:
+        assert status(ask(port, post(path, "Content-Length: 1") + b"x")) == 503

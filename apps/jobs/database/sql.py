@@ -43,18 +43,19 @@ def _dump(value: Any) -> str:
     try:
         text = json.dumps(value, allow_nan=False)
     except ValueError:
-        return json.dumps(_repaired(value))
-    return json.dumps(_repaired(value)) if _UNSTORABLE.search(text) else text
+        return json.dumps(repaired(value))
+    return json.dumps(repaired(value)) if _UNSTORABLE.search(text) else text
 
 
-def _repaired(value: Any) -> Any:
+def repaired(value: Any) -> Any:
+    """`value` with U+FFFD and null for what no database can hold."""
     match value:
         case str():
             return storable(value)
         case list() | tuple():
-            return [_repaired(item) for item in value]
+            return [repaired(item) for item in value]
         case dict():
-            return {storable(key): _repaired(item) for key, item in value.items()}
+            return {storable(key): repaired(item) for key, item in value.items()}
         case float() if not math.isfinite(value):
             return None
         case _:

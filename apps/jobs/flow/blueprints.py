@@ -30,8 +30,11 @@ def compose(workspace: Workspace, task_name: str) -> dict[str, Any]:
     chosen = {event: hooks or getattr(workspace.hooks, event) for event, hooks in own.items()}
     fallback = [event for event in HOOK_EVENTS if chosen[event] and not own[event]]
     content = {**body(task, workspace, Hooks(**chosen)), "fallback_events": fallback}
-    watching = _watching(workspace, task_name)
-    return {**content, "watched_by": watching} if watching else content
+    if watching := _watching(workspace, task_name):
+        content["watched_by"] = watching
+    if workspace.mentions_state:
+        content["mentions_state"] = True
+    return content
 
 
 def compose_consumer(workspace: Workspace, trigger_name: str) -> dict[str, Any]:
@@ -171,4 +174,5 @@ def load(blueprint_id: int) -> Plan:
         frozenset(content.get("fallback_events", ())),
         tuple(content.get("watched_by", ())),
         content.get("emits", False),
+        content.get("mentions_state", False),
     )

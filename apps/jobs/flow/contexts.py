@@ -15,9 +15,10 @@ from apps.jobs.plans import Node, Plan
 from apps.jobs.transitions.rows import Instance
 from apps.workspaces.errors import SecretError
 from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
-from engine import templating
+from engine import state, templating
 from engine.lifecycle import StepStatus
 from engine.output import load_stored
+from engine.state import Seen
 
 OUTPUTS = """
 SELECT name, status, output::text, output_sealed, error FROM jobs_step
@@ -109,9 +110,17 @@ def base_view(
     server."""
     secrets = secrets_of(job.revision)
     entries, hidden = outputs_of(job.id, plan.steps_named(names))
+    if plan.reads_state(names):
+        states = ports.keeper().seen(job.workspace_id, job.task_name)
+        entries, hidden = {**state.names(states), **entries}, (*hidden, *hidden_in(states))
     entries = with_files(job.id, plan, entries, files)
     values = {**entries, "input": clear_input(job), "secret": secrets, "secrets": secrets}
     return View(values, (*hidden_of(job), *hidden))
+
+
+def hidden_in(states: tuple[Seen, Seen]) -> tuple[str, ...]:
+    """Secret values in what is remembered."""
+    return (*states[0].hidden, *states[1].hidden)
 
 
 def control_context(job: Job, plan: Plan, node: Node) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ Steps and units end the same way; they differ in what the end sets off.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -17,8 +17,8 @@ from apps.jobs import ports
 from apps.jobs.database.sql import fetch_named, fetch_one, retried
 from apps.jobs.flow import blueprints
 from apps.jobs.flow.advance import Advance, advancing
-from apps.jobs.flow.redaction import Told
-from apps.jobs.ports import Rules, UnitRef
+from apps.jobs.flow.redaction import Told, redact
+from apps.jobs.ports import Leaving, Rules, UnitRef
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions.claims import Completion
 from apps.jobs.transitions.moves import Ended, Result
@@ -27,6 +27,7 @@ from engine.errors import StaleMove
 from engine.lifecycle import AttemptEventKind, OwnerKind, StepEventKind, StepStatus
 from engine.orders import StepOutcome, Verdict
 from engine.planner import NextMove, Tries
+from engine.spec.model import StateRule
 
 TOLD = {
     StepEventKind.SUCCEEDED: AttemptEventKind.SUCCEEDED,
@@ -154,13 +155,17 @@ def finish(report: Told) -> Conclusion:
             is_stop=report.outcome.is_handed_back,
             reason=report.result.error,
         )
-    return _succeed(report) if verdict is Verdict.SUCCEEDED else _fail(report)
+    if verdict is not Verdict.SUCCEEDED:
+        return _fail(report)
+    return _succeed(report) if report.left is None else _leave(report)
 
 
 def compiled(report: Told) -> Completion | None:
     """Parameters for the compiled statement, or None if it cannot take this report."""
     claim, outcome = report.claim, report.outcome
     if outcome.verdict is not Verdict.SUCCEEDED or claim.step_name != claim.base:
+        return None
+    if report.left is not None:
         return None
     node = blueprints.load(claim.blueprint_id).nodes.get(claim.base)  # None for a unit
     if node is None or not node.leads_to_plain:
@@ -207,10 +212,33 @@ def _succeed(report: Told) -> Conclusion:
 
 
 @retried
+def _leave(report: Told) -> Conclusion:
+    """The same for a step that leaves something for later ones: both or neither. What cannot be
+    kept lets the step fail."""
+    held = _hold(report.claim.attempt_id, report.claim.job_id)
+    if held is None or not held.row.is_current or report.left is None:
+        return REFUSED
+    rule = held.advance.plan.task.state or StateRule()
+    workspace_id = held.advance.job.workspace_id
+    refusal = ports.keeper().keep(
+        Leaving(report.claim, workspace_id, rule, report.left, report.masks)
+    )
+    if refusal is None:
+        return _succeed(report)
+    error = redact(refusal, report.masks)
+    outcome = replace(report.outcome, verdict=Verdict.FAILED, error=error, has_output=False)
+    return _end_badly(held, replace(report, outcome=outcome))
+
+
+@retried
 def _fail(report: Told) -> Conclusion:
     held = _hold(report.claim.attempt_id, report.claim.job_id)
     if held is None or not held.row.is_current:
         return REFUSED
+    return _end_badly(held, report)
+
+
+def _end_badly(held: _Held, report: Told) -> Conclusion:
     move = _after_outcome(held, report.outcome)
     return held.conclude(
         move,

@@ -16,6 +16,7 @@ from apps.jobs.values import Claim, Report
 from apps.workspaces.sealing import seal, unseal
 from engine.masking import MASK, masker, secret_strings
 from engine.orders import StepOutcome
+from engine.state import Left
 
 Opened = tuple[Any, tuple[str, ...]]  # a value and its secret values
 
@@ -73,6 +74,8 @@ class Told:
     result: Result
     input: Any
     progress: int | None
+    left: Left | None = None  # in clear, with `masks`: its keeper masks and seals
+    masks: tuple[str, ...] = ()
 
 
 def redact_report(report: Report) -> Told:
@@ -82,7 +85,8 @@ def redact_report(report: Report) -> Told:
     if masks:
         result = redact_result(result, masks)
         outcome = replace(outcome, error=result.error or None, output=result.output)
-    return Told(report.claim, outcome, result, redact(report.input, masks), report.progress)
+    seen = redact(report.input, masks)
+    return Told(report.claim, outcome, result, seen, report.progress, report.left, masks)
 
 
 def _keys_of(value: Any) -> list[str]:

@@ -7,12 +7,13 @@ call it there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, connection, transaction
 
 from apps.jobs import bells, ports
 from apps.jobs.database.sql import fetch, retried
@@ -137,7 +138,9 @@ def resolve_input(
 @retried
 def _create(birth: Birth) -> Job:
     task, parent_id = birth.plan.task, birth.origin.parent_job_id
-    if birth.wait_s is None and is_over_limit(task, birth.workspace_id, birth.task_name, parent_id):
+    if birth.wait_s is None and is_over_limit(
+        task, birth.workspace_id, birth.task_name, birth.revision_id, parent_id
+    ):
         birth = birth.held()
     job, roots = creation.write(birth)
     if not job.is_held and job.due_at is None:
@@ -173,7 +176,9 @@ def admit(job_id: UUID) -> None:
     if job.status != JobStatus.PENDING or not (job.is_held or job.due_at):
         return  # another process was faster
     plan = blueprints.load(job.blueprint_id)
-    if is_over_limit(plan.task, job.workspace_id, job.task_name, job.parent_job_id):
+    if is_over_limit(
+        plan.task, job.workspace_id, job.task_name, job.revision_id, job.parent_job_id
+    ):
         waiting = {"is_held": True, "due_at": None, "deadline_at": None}
         Job.objects.filter(id=job_id, is_held=False).update(**waiting)
         return
@@ -195,15 +200,20 @@ def roots_of(job_id: UUID) -> list[Candidate]:
 
 
 def is_over_limit(
-    task: Task, workspace_id: int, task_name: str, parent_job_id: UUID | None = None
+    task: Task,
+    workspace_id: int,
+    task_name: str,
+    revision_id: int,
+    parent_job_id: UUID | None = None,
 ) -> bool:
     """Whether another job of the task must wait. Takes a lock per task, so that two starts cannot
     both pass.
 
-    Held and delayed jobs do not count. A job nested in a job of the same task never waits: the
-    outer job would wait for it for ever.
+    Held and delayed jobs do not count. A job nested in a job of the same task, or of a task that
+    its own may start, never waits: the outer jobs might wait for each other for ever.
     """
-    if task.max_concurrent_jobs is None:
+    most = most_jobs(task)
+    if most is None:
         return False
     with connection.cursor() as cursor:
         cursor.execute(
@@ -213,20 +223,63 @@ def is_over_limit(
         workspace_id=workspace_id, task_name=task_name, status__in=OPEN_JOB
     )
     running = open_jobs.filter(is_held=False, due_at=None).count()
-    return running >= task.max_concurrent_jobs and not _is_within(task_name, parent_job_id)
+    return running >= most and not _is_within(task_name, revision_id, parent_job_id)
 
 
-def _is_within(task_name: str, parent_job_id: UUID | None) -> bool:
+def most_jobs(task: Task) -> int | None:
+    """How many of its jobs may run at once."""
+    is_serial = task.state is not None and task.state.on_conflict == "serialize"
+    return 1 if is_serial else task.max_concurrent_jobs
+
+
+def _is_within(task_name: str, revision_id: int, parent_job_id: UUID | None) -> bool:
+    outer = set()
     while parent_job_id is not None:
         parent = (
             Job.objects.filter(id=parent_job_id).values_list("task_name", "parent_job_id").first()
         )
         if parent is None:
-            return False
-        if parent[0] == task_name:
-            return True
+            break
+        outer.add(parent[0])
         parent_job_id = parent[1]
-    return False
+    return bool(outer) and not outer.isdisjoint(
+        {task_name, *_tasks_below(task_name, definition_of(revision_id))}
+    )
+
+
+def _tasks_below(task_name: str, workspace: Workspace) -> set[str]:
+    """The tasks that its jobs may start, at any depth."""
+    found: set[str] = set()
+    waiting = [task_name]
+    while waiting:
+        task = workspace.tasks.get(waiting.pop())
+        for step in task.flow.values() if task else ():
+            action = workspace.actions.get(step.action)
+            new = set(tasks_of(action)) - found if action else set()
+            found |= new
+            waiting += new
+    return found
+
+
+def on_end(job: Job, plan: Plan) -> None:
+    """After a job whose task runs one at a time, begin the next one at once: no need to wait for
+    the sweep."""
+    if plan.is_serial:
+        admit_next = partial(_admit_next, job.workspace_id, job.task_name)
+        transaction.on_commit(admit_next, robust=True)
+
+
+def _admit_next(workspace_id: int, task_name: str) -> None:
+    held = Job.objects.filter(
+        workspace_id=workspace_id,
+        task_name=task_name,
+        status=JobStatus.PENDING,
+        is_held=True,
+        cancel_requested_at=None,
+    )
+    first = held.order_by("-priority", "id").values_list("id", flat=True).first()
+    if first is not None:
+        admit(first)
 
 
 # What is refused

@@ -14,9 +14,11 @@ from django.urls import reverse
 
 from apps.accounts.grants import allows, role_on
 from apps.accounts.models import Role
+from apps.adminkit import panels
 from apps.adminkit.typed_forms import TypedForm
 from apps.jobs import services
 from apps.jobs.flow.contexts import clear_input
+from apps.jobs.flow.starting import most_jobs
 from apps.jobs.models import Job
 from apps.jobs.pages import job as admin_pages
 from apps.jobs.pages.standing import with_standing
@@ -116,8 +118,10 @@ def task(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
         "form": form,
         "source": source,
         "may_start": may_start,
+        "most_jobs": most_jobs(of),
         "recent": with_standing(recent.defer("input", "input_sealed", "output"))[:RECENT],
         "triggers": _triggers(definition, name),
+        "panels": panels.task_page.show(request, row, name),
     }
     return render(request, "jobs/task.html", context)
 

@@ -123,6 +123,7 @@ class Command(OurCommand):
         eviction: Eviction,
     ) -> Assembly:
         from apps.artifacts import ledger as artifacts
+        from apps.artifacts.state import ledger as states
         from apps.jobs import bells, ledger
         from apps.triggers import ledger as events
         from apps.workflow_actions import ledger as allocations
@@ -137,7 +138,7 @@ class Command(OurCommand):
             harden()
             return assemble(
                 config,
-                Doors(ledger, allocations, events, artifacts, bells, archive, signed, app),
+                Doors(ledger, allocations, events, artifacts, bells, archive, signed, app, states),
                 _launch(config),
                 lease_s=settings.STROEM.recovery.heartbeat_timeout_s,
                 version=VERSION,

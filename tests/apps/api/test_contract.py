@@ -22,8 +22,11 @@ from schemathesis.core import NotSet
 from schemathesis.specs.openapi import checks as openapi
 from urllib3 import HTTPResponse
 
+from apps.artifacts.state.keeping import Writer
+from engine.state import Change
 from tests.apps.api.callers import client_of, user
 from tests.apps.api.test_access import FLOW
+from tests.apps.artifacts.remembering import remember
 from tests.apps.jobs.builders import start, workspace
 from tests.house import ROOT
 
@@ -84,9 +87,13 @@ def read_by_a_process(request: pytest.FixtureRequest) -> None:
 def keeps_to_the_description(
     tmp_path: Path, path: str, method: str, is_signed_in: bool, examples: int
 ) -> None:
-    job = start(workspace(tmp_path, FLOW, "own"))
+    own = workspace(tmp_path, FLOW, "own")
+    job = start(own)
+    for task in ("main", ""):
+        remember(own.pk, task, Change(0, {"n": 1}), Writer("step"))
     person = user(is_superuser=True)
     known = {"workspace": "own", "task": "main", "job": str(job.pk), "step": "gate"}
+    known["version"] = "1"
     known["user"] = str(person.pk)
     client = client_of(person if is_signed_in else None)
     operation = schemathesis.openapi.from_dict(RAW)[path][method.upper()]
@@ -109,12 +116,23 @@ def keeps_to_the_description(
     conforms()
 
 
+def as_bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+@schemathesis.serializer("application/gzip")
+def of_archives(context: Any, value: Any) -> bytes:
+    return as_bytes(value)
+
+
 def answer_to(client: APIClient, case: Any, path: str, named: dict[str, Any]) -> requests.Response:
     """What the server says, in the words of `requests`."""
     for name, value in named.items():
         path = path.replace(f"{{{name}}}", quote(str(value), safe=""))
     query = urlencode(case.query or {}, doseq=True)
     body = {} if isinstance(case.body, NotSet) else {"data": case.body, "format": "json"}
+    if case.media_type == "application/gzip" and body:
+        body = {"data": as_bytes(case.body), "content_type": case.media_type}
     told = getattr(client, case.method.lower())(f"{path}?{query}", **body)
     answer = requests.Response()
     answer.status_code, answer._content = told.status_code, told.content

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from engine.spec.freeze import task_from_json, to_json
 from tests.engine.spec.builders import load, sentences
 
 DEPLOY = """
@@ -177,7 +178,7 @@ def test_suggestions_propose_only_what_exists():
         "tasks: { t: { flow: { s: { type: script, script: x, input: { a: '{{ stat.x }}' } } } } }"
     )
     (sentence,) = warned(text)
-    assert "did you mean" not in sentence
+    assert "did you mean 'state'?" in sentence
 
 
 @pytest.mark.parametrize("name", ["file", "File", "FILE"])
@@ -224,12 +225,7 @@ def test_a_webhook_may_bring_fields_that_nobody_declares():
     assert warned(text) == []
 
 
-UNBUILT = [
-    ("tasks: { t: { flow: { s: { action: lib.deploy } } } }", "lib.deploy"),
-    ("actions: { a: { type: script, script: 'echo \"STATE: {}\"' } }", "state"),
-    ("actions: { a: { type: script, script: 'ls $STATE_DIR' } }", "state"),
-    ("actions: { a: { type: script, script: 'echo {{ state.n }}' } }", "state"),
-]
+UNBUILT = [("tasks: { t: { flow: { s: { action: lib.deploy } } } }", "lib.deploy")]
 
 
 @pytest.mark.parametrize(("text", "named"), UNBUILT)
@@ -243,16 +239,46 @@ def test_what_is_not_built_yet_is_named_in_one_warning(text: str, named: str):
 def test_all_that_is_not_built_is_one_warning():
     text = """
     tasks:
-      t: { flow: { s: { type: script, script: "echo 'STATE: {}'" } } }
+      t: { flow: { s: { action: lib.deploy } } }
       o: { flow: { s: { action: common.deploy } } }
     """
     found = [problem.message for problem in load(text).problems if problem.code == "not-built"]
     assert found == [
-        "this version does not carry out state (STATE: lines, STATE_DIR): t/s; actions of"
-        " libraries and other workspaces, with which no job starts: common.deploy"
+        "this version does not carry out actions of libraries and other workspaces, with which no"
+        " job starts: lib.deploy, common.deploy"
     ]
 
 
-def test_the_word_state_in_ordinary_text_is_no_state():
-    text = "actions: { a: { type: script, script: 'echo state: $STATE; echo ESTATE: x' } }"
-    assert load(text).problems == ()
+@pytest.mark.parametrize(
+    "script", ["echo 'STATE: {}'", "ls $STATE_DIR", "echo {{ state.n }} {{ global_state.m.x }}"]
+)
+def test_state_is_carried_out(script: str):
+    text = f"tasks: {{ t: {{ flow: {{ s: {{ type: script, script: {script!r} }} }} }} }}"
+    assert [problem for problem in load(text).problems if problem.code == "not-built"] == []
+
+
+@pytest.mark.parametrize(
+    ("state", "wrong"),
+    [
+        ("{on_conflict: never}", "must be one of fail, last_wins, serialize, not 'never'"),
+        ("{on_conflikt: fail}", "unknown key 'on_conflikt' (did you mean 'on_conflict'?)"),
+        ("serialize", "'state' must be a mapping, not text"),
+    ],
+)
+def test_a_wrong_rule_for_state_is_an_error_at_its_place(state: str, wrong: str):
+    text = f"""
+    tasks:
+      t:
+        state: {state}
+        flow: {{ s: {{ type: script, script: "true" }} }}
+    """
+    (problem,) = load(text).errors
+    assert wrong in problem.message and problem.place.line == 4
+
+
+def test_a_rule_for_state_is_read_and_frozen():
+    text = "tasks: { t: { state: {on_conflict: serialize}, flow: { s: { type: script, script: x } } } }"
+    loaded = load(text)
+    task = loaded.workspace.tasks["t"]
+    assert task.state.on_conflict == "serialize"
+    assert task_from_json(to_json(task)).state == task.state
