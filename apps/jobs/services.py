@@ -9,14 +9,25 @@ from uuid import UUID
 from apps.accounts.models import User
 from apps.jobs.database.sql import fetch_one
 from apps.jobs.flow import cancellation, contexts
+from apps.jobs.flow.bursts import launch_all
 from apps.jobs.flow.creation import Origin
-from apps.jobs.flow.starting import launch, resolve_input, start_at
+from apps.jobs.flow.starting import create, launch, prepare, resolve_input, start_at
 from apps.jobs.models import Job
 from apps.workspaces.models import Revision, Workspace
 from apps.workspaces.snapshots import definition_of
 from engine.errors import Conflict, NotFound
 
-__all__ = ["cancel_job", "launch", "rerun_job", "resolve_input", "start_at", "start_job"]
+__all__ = [
+    "cancel_job",
+    "create",
+    "launch",
+    "launch_all",
+    "prepare",
+    "rerun_job",
+    "resolve_input",
+    "start_at",
+    "start_job",
+]
 
 TRIAL = "run"  # `manage.py run` tries a task out, on a database of its own
 

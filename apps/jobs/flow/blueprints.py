@@ -31,7 +31,12 @@ def compose(workspace: Workspace, task_name: str) -> dict[str, Any]:
     fallback = [event for event in HOOK_EVENTS if chosen[event] and not own[event]]
     content = {**body(task, workspace, Hooks(**chosen)), "fallback_events": fallback}
     watching = _watching(workspace, task_name)
-    return {**content, "watched_by": watching} if watching else content
+    if watching:
+        content["watched_by"] = watching
+    exported = workspace.exports.job_ends.get(task_name)
+    if exported is not None:
+        content["exported"] = {"to": list(exported.to), "output": exported.output}
+    return content
 
 
 def compose_consumer(workspace: Workspace, trigger_name: str) -> dict[str, Any]:
@@ -58,9 +63,7 @@ def compose_consumer(workspace: Workspace, trigger_name: str) -> dict[str, Any]:
 def _watching(workspace: Workspace, task_name: str) -> list[str]:
     """The triggers that fire when a job of this task ends."""
     return sorted(
-        name
-        for name, trigger in workspace.triggers.items()
-        if trigger.type == "job" and trigger.options["on_job"]["task"] == task_name
+        name for name, trigger in workspace.triggers.items() if trigger.watches == ("", task_name)
     )
 
 
@@ -171,4 +174,5 @@ def load(blueprint_id: int) -> Plan:
         frozenset(content.get("fallback_events", ())),
         tuple(content.get("watched_by", ())),
         content.get("emits", False),
+        freeze.job_ends_from_json(content["exported"]) if "exported" in content else None,
     )

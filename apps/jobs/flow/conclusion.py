@@ -49,7 +49,7 @@ def conclude_job(state: JobState, plan: Plan, bad_steps: int, *, actor: str = ""
     )
     if ended is None or (
         is_success
-        and not (ended.has_parent or state.has_actions or plan.hooks.on_success or plan.watched_by)
+        and not (ended.has_parent or state.has_actions or plan.hooks.on_success or plan.is_watched)
     ):
         return  # it has already ended, or nothing waits for its success
     job = Job.objects.select_related("revision", "workspace").defer(*pen.HEAVY).get(id=state.id)
