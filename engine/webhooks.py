@@ -149,9 +149,25 @@ def parse(got: Received) -> Any:
     if not got.body:
         return None
     try:
-        return json.loads(got.body, parse_constant=_refuse, parse_float=_finite)
+        return _json(got.body)
     except (ValueError, RecursionError):
         return got.body.decode("utf-8", "replace").replace("\x00", "\ufffd")
+
+
+def breaks_its_word(got: Received) -> bool:
+    """Whether the body is said to be JSON and is none."""
+    kind = got.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not got.body or not (kind == "application/json" or kind.endswith("+json")):
+        return False
+    try:
+        _json(got.body)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
+def _json(body: bytes) -> Any:
+    return json.loads(body, parse_constant=_refuse, parse_float=_finite)
 
 
 def is_storable(value: Any) -> bool:

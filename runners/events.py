@@ -14,8 +14,12 @@ from runners.lines import LineFeed, repair
 
 _PREFIX = PREFIX.encode()
 NO_REPLIES = (
-    "An event asks for a reply on standard input, which only scripts with `runner: local` get:"
-    ' remove "reply" from it, or let the step run locally'
+    "An event asks for a reply on standard input, which steps in pods do not get: remove"
+    ' "reply" from it, or let the step run locally or in a container of Docker'
+)
+NOT_READ = (
+    "the script asks for replies to its events and does not read them from its standard input:"
+    ' read one line for each, or remove "reply"'
 )
 
 

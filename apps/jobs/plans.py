@@ -10,7 +10,7 @@ from typing import Any
 
 from engine import templating
 from engine.resources import need_of
-from engine.spec.model import Action, Hooks, Step, Task
+from engine.spec.model import Action, Hooks, JobEnds, Step, Task
 from engine.spec.tags import required_tags, tag_set_key
 
 SERVER_KINDS = frozenset({"task", "approval"})
@@ -134,6 +134,11 @@ class Plan:
     watched_by: tuple[str, ...] = ()  # triggers that fire when a job of the task ends
     emits: bool = False  # the consumer of an event source: its output is events
     mentions_state: bool = False  # a file of the workspace uses directories of state
+    exported: JobEnds | None = None  # triggers of other workspaces may fire when its jobs end
+
+    @property
+    def is_watched(self) -> bool:
+        return bool(self.watched_by) or self.exported is not None
 
     @cached_property
     def tag_set_keys(self) -> frozenset[str]:
@@ -159,6 +164,25 @@ class Plan:
     def is_serial(self) -> bool:
         """Whether its jobs run one after the other, because they share a state."""
         return self.task.state is not None and self.task.state.on_conflict == "serialize"
+
+    @cached_property
+    def roots(self) -> list[str]:
+        return [name for name, node in self.nodes.items() if not node.step.depends_on]
+
+    @cached_property
+    def begins_plainly(self) -> bool:
+        """Whether a job begins without a decision: its first steps just become ready."""
+        roots = [self.nodes[name] for name in self.roots]
+        return (
+            self.task.max_concurrent_jobs is None
+            and not self.is_serial
+            and not self.task.workflow_actions
+            and bool(roots)
+            and all(
+                node.step.when is None and node.step.for_each is None and not node.runs_on_server
+                for node in roots
+            )
+        )
 
     @cached_property
     def leaves(self) -> list[str]:

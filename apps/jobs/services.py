@@ -9,8 +9,9 @@ from uuid import UUID
 from apps.accounts.models import User
 from apps.jobs.database.sql import fetch_one, retried
 from apps.jobs.flow import blueprints, cancellation, contexts, creation
+from apps.jobs.flow.bursts import launch_all
 from apps.jobs.flow.creation import Birth, Origin
-from apps.jobs.flow.starting import launch, resolve_input, start_at
+from apps.jobs.flow.starting import create, launch, prepare, resolve_input, start_at
 from apps.jobs.models import Job
 from apps.jobs.transitions import moves as pen
 from apps.workspaces.models import Revision, Workspace
@@ -22,7 +23,10 @@ from engine.spec.model import Workspace as Definition
 
 __all__ = [
     "cancel_job",
+    "create",
     "launch",
+    "launch_all",
+    "prepare",
     "record_job",
     "rerun_job",
     "resolve_input",

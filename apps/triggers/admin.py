@@ -21,7 +21,7 @@ from apps.accounts.scoped import ScopedAdmin
 from apps.adminkit.badges import badge
 from apps.adminkit.templatetags.adminkit import moment
 from apps.jobs.models import Job
-from apps.triggers import hooks, services, transitions
+from apps.triggers import abroad, hooks, services, transitions
 from apps.triggers.models import Delivery, Firing, Trigger
 from apps.triggers.snapshots import with_sources
 from engine.durations import describe
@@ -145,6 +145,7 @@ class TriggerAdmin(ScopedAdmin[Trigger]):
             "row": row,
             "state": services.state_of(row),
             "words": services.described(row),
+            "blocked": abroad.refusal_of(row) if row.watched and row.is_live else "",
             "options": _shown(row),
             "next_runs": services.next_runs(row, transitions.database_now()),
             "firings": [(one, statuses.get(one.job_id) if one.job_id else None) for one in firings],
@@ -196,6 +197,8 @@ def _shown(row: Trigger) -> list[tuple[str, Any]]:
     said = {"cron", "timezone", "task", "target_task", "name", "on_job", "secret", "env"}
     if options.get("idempotency_key") is None:
         said.add("idempotency_window")
+    if options.get("mode") == "async":
+        said.add("timeout_secs")
     if options.get("catch_up") == "none":
         said.add("catch_up_window")
     return [

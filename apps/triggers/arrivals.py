@@ -9,9 +9,10 @@ from django.db import DataError
 
 from apps.jobs.database.sql import fetch, fetch_one, retried
 from apps.jobs.values import Claim
-from apps.triggers import firing, transitions
-from apps.triggers.firing import Occasion
+from apps.triggers import firing, occasions, transitions
 from apps.triggers.models import Firing, Trigger
+from apps.triggers.occasions import Occasion
+from apps.triggers.snapshots import IN_FLIGHT
 from apps.workspaces.errors import SecretsPending
 from engine.errors import Conflict, NotFound
 from engine.events import Event
@@ -25,10 +26,6 @@ WHERE s.consumer_id = %(job)s AND t.is_listed AND EXISTS (
     SELECT 1 FROM jobs_attempt a WHERE a.id = %(attempt)s AND a.fence = %(fence)s
         AND a.ended_at IS NULL AND a.lease_until > clock_timestamp())
 FOR NO KEY UPDATE OF t
-"""
-IN_FLIGHT = """
-SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE status IN ('pending', 'running')
-    AND source_type = 'event_source' AND source_id = %s LIMIT %s) found
 """
 DEAD = """
 SELECT count(*) FROM (SELECT 1 FROM triggers_firing WHERE trigger_id = %s AND status = 'dead'
@@ -103,9 +100,9 @@ def _full(trigger: Trigger) -> str:
 
 
 def in_flight(trigger: Trigger, most: int) -> int:
-    """Open jobs of earlier events, counted up to `most`."""
+    """Open jobs of earlier events, counted up to `most`. A run that retries one of them counts."""
     source_id = f"{trigger.workspace.name}/{trigger.name}"
-    found = fetch_one(IN_FLIGHT, (source_id, most))
+    found = fetch_one(IN_FLIGHT, {"source": source_id, "most": most})
     return int(found[0]) if found else 0
 
 
@@ -126,7 +123,7 @@ def _send_again(trigger_id: int, firing_id: int, by: str) -> None:
     trigger, row = _found(trigger_id, firing_id)
     if not trigger.is_listed:
         raise Conflict(f"The files do not have trigger '{trigger.name}' any more")
-    if not firing.is_readable(row):
+    if not occasions.is_readable(row):
         raise Conflict("This line is no event, so no job can be made of it; discard it")
     firing.send_again(trigger, row, by, transitions.database_now())
 

@@ -5,21 +5,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.db import DatabaseError, close_old_connections
 
 from apps.jobs.database.sql import fetch_one, retried
-from apps.triggers import firing, transitions
-from apps.triggers.firing import Occasion
-from apps.triggers.models import Firing, Trigger
+from apps.triggers import bursts, dials, firing, transitions
+from apps.triggers.models import Trigger
 from apps.workspaces.fetches import never_wait
 from engine import slots
 from engine.errors import StroemError
-from engine.slots import Clock
 
 log = logging.getLogger("stroem.triggers")
-BATCH = 1000
+BATCH, AT_ONCE = 1000, 100
 LOOK_S, AGAIN_S = 1.0, 0.1
 WAIT = """
 SELECT extract(epoch FROM min(next_at) - clock_timestamp()) FROM triggers_trigger
@@ -27,77 +25,78 @@ WHERE next_at IS NOT NULL
 """
 
 
-def clock_of(trigger: Trigger) -> Clock:
-    options = trigger.definition["options"]
-    name = f"{trigger.workspace.name}/{trigger.name}"
-    return Clock(
-        options["cron"],
-        options["timezone"],
-        # frozen by an older version: without these
-        options.get("catch_up", "last"),
-        timedelta(seconds=options.get("catch_up_window", 86_400)),
-        slots.share_of_jitter(name, options.get("jitter", 0)),
-    )
-
-
 def wind(trigger: Trigger, now: datetime) -> None:
     """Set the clock to its first slot after `now`, or stop it if the trigger does not fire."""
     slot = None
     if trigger.kind == "scheduler" and trigger.is_live:
-        slot = slots.after(clock_of(trigger), now)
+        slot = slots.after(dials.clock_of(trigger), now)
     _set(trigger, slot)
 
 
 def _set(trigger: Trigger, slot: datetime | None, last: datetime | None = None) -> None:
-    at = slot + clock_of(trigger).offset if slot else None
+    at = slot + dials.clock_of(trigger).offset if slot else None
     transitions.set_clock(trigger.pk, slot, at, last)
 
 
 def fire_due(now: datetime) -> int:
     """Fire every clock that is due; returns how many slots were dealt with."""
-    done = 0
-    for trigger_id in transitions.due_clocks(now, BATCH):
+    found = transitions.due_clocks(now, BATCH)
+    return sum(
+        _fire_all(found[start : start + AT_ONCE], now) for start in range(0, len(found), AT_ONCE)
+    )
+
+
+def _fire_all(trigger_ids: list[int], now: datetime) -> int:
+    """Most clocks take their turns together. One that needs a decision, or whose turn fails, takes
+    its own, and stops no other."""
+    done, alone = 0, list[int]()
+    while trigger_ids:
         try:
-            while _turn(trigger_id, now):
-                done += 1
+            turned = bursts.turn(trigger_ids, now)
         except (DatabaseError, StroemError) as error:
-            log.warning("trigger %s: %s", trigger_id, error)
+            log.warning("%d clocks take their turns one by one: %s", len(trigger_ids), error)
             close_old_connections()
-        except Exception as error:  # an outer edge: one broken clock must not stop the others
-            log.exception("trigger %s failed", trigger_id)
-            reason = f"the server failed ({type(error).__name__}); see its log"
-            transitions.set_aside(trigger_id, reason, now)
+            alone, trigger_ids = trigger_ids, []
+        except Exception:  # an outer edge: the turn of the broken clock names it
+            log.exception("%d clocks take their turns one by one", len(trigger_ids))
+            alone, trigger_ids = trigger_ids, []
+        else:
+            done += turned.done
+            alone += turned.alone
+            trigger_ids = turned.again
+    return done + sum(_fire_alone(trigger_id, now) for trigger_id in alone)
+
+
+def _fire_alone(trigger_id: int, now: datetime) -> int:
+    done = 0
+    try:
+        while _turn(trigger_id, now):
+            done += 1
+    except (DatabaseError, StroemError) as error:
+        log.warning("trigger %s: %s", trigger_id, error)
+        close_old_connections()
+    except Exception as error:  # an outer edge: one broken clock must not stop the others
+        log.exception("trigger %s failed", trigger_id)
+        reason = f"the server failed ({type(error).__name__}); see its log"
+        transitions.set_aside(trigger_id, reason, now)
     return done
 
 
 @retried
 def _turn(trigger_id: int, now: datetime) -> bool:
     """Deal with the next slot of one clock; False if it is not due, or in other hands."""
-    trigger = transitions.locked_if_due(trigger_id, now)
-    if trigger is None or trigger.next_slot is None:
-        return False
-    clock = clock_of(trigger)
-    due = slots.due(clock, trigger.next_slot, now)
-    if due.missed is not None:
-        transitions.write_missed(trigger.pk, due.missed, now)
-    if due.slot is not None:
-        firing.fire_locked(trigger, occasion_of(trigger, due.slot), now)
-    _set(trigger, due.next, due.slot)
-    return True
-
-
-def occasion_of(trigger: Trigger, slot: datetime) -> Occasion:
-    return Occasion(Firing.Cause.SLOT, times_of(trigger, slot), slot=slot)
-
-
-def times_of(trigger: Trigger, slot: datetime) -> dict[str, str | None]:
-    """What templates read: the slot, and the one fired before it, in the trigger's time zone."""
-    zone = slots.zone_of(clock_of(trigger))
-    previous = trigger.last_slot
-    return {
-        "scheduled_at": slot.astimezone(zone).isoformat(),
-        "previous_at": previous.astimezone(zone).isoformat() if previous else None,
-    }
+    for trigger in transitions.locked_if_due([trigger_id], now):
+        if trigger.next_slot is None:
+            return False
+        clock = dials.clock_of(trigger)
+        due = slots.due(clock, trigger.next_slot, now)
+        if due.missed is not None:
+            transitions.write_missed(trigger.pk, due.missed, now)
+        if due.slot is not None:
+            firing.fire_locked(trigger, dials.occasion_of(trigger, due.slot), now)
+        _set(trigger, due.next, due.slot)
+        return True
+    return False
 
 
 def run(stop: threading.Event) -> None:

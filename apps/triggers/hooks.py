@@ -14,8 +14,8 @@ from apps.accounts.models import User
 from apps.jobs.flow.redaction import redact
 from apps.jobs.models import Job
 from apps.triggers import firing, transitions
-from apps.triggers.firing import Occasion
 from apps.triggers.models import Delivery, Firing, Trigger
+from apps.triggers.occasions import Occasion
 from apps.workspaces.errors import SecretError
 from apps.workspaces.sealing import seal, unseal
 from apps.workspaces.secrets import secrets_of, sensitive_of, webhook_secret
@@ -133,6 +133,9 @@ class _Call:
         """`key`: what makes a second delivery a repeat of the first."""
         if self._trigger.paused_at is not None:
             return self._skip("the trigger is paused")
+        if webhooks.breaks_its_word(self._got):
+            kind = self._got.headers["content-type"][:100]
+            return self._refuse(f"the Content-Type is {kind}, but the body is no JSON", 400)
         if not webhooks.is_storable(webhooks.parse(self._got)):
             return self._refuse("the body holds NUL, or half of a surrogate pair; leave it out")
         try:
@@ -196,11 +199,11 @@ class _Call:
         body = {**self._said, "skipped": True, "reason": reason}
         return self._note(Delivery.Outcome.SKIPPED, 200, body)
 
-    def _refuse(self, reason: str) -> Reply:
+    def _refuse(self, reason: str, status: int = 422) -> Reply:
         current = self._trigger.workspace.current_id
         masked = str(redact(reason, sensitive_of(current) if current is not None else ()))
         transitions.note_refused(self._trigger.pk, masked, self._delivery.received_at)
-        return self._note(Delivery.Outcome.REFUSED, 422, {"error": masked})
+        return self._note(Delivery.Outcome.REFUSED, status, {"error": masked})
 
     def _note(
         self, outcome: str, status: int, body: Mapping[str, Any], found: Firing | None = None

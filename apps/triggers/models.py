@@ -46,6 +46,13 @@ class Trigger(models.Model):
     address = models.CharField(
         max_length=200, blank=True, default="", help_text="Of a webhook: the last part of its URL"
     )
+    watched = models.CharField(
+        max_length=401,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="WORKSPACE/TASK whose ends of jobs make it fire, if it is another workspace's",
+    )
     definition = models.JSONField(help_text="As in the files, without secret values")
     is_listed = models.BooleanField(default=True, help_text="The files of the workspace have it")
     is_enabled = models.BooleanField(default=True, help_text="The files do not disable it")
@@ -76,6 +83,7 @@ class Trigger(models.Model):
                 fields=["next_at"], name="triggers_due", condition=Q(next_at__isnull=False)
             ),
             models.Index(fields=["address"], name="triggers_address", condition=~Q(address="")),
+            models.Index(fields=["watched"], name="triggers_watched", condition=~Q(watched="")),
         ]
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from apps.jobs.database.sql import retried
-from apps.triggers import clocks, transitions
+from apps.triggers import abroad, clocks, transitions
 from apps.triggers.models import Trigger
 from apps.workspaces.models import Revision, Workspace
 from apps.workspaces.snapshots import definition_of
@@ -47,6 +47,7 @@ def _update(row: Trigger, definition: Definition, now: datetime) -> None:
     keeps = was_set and _clock(row.definition) == _clock(frozen)
     row.kind, row.task, row.definition = definition.type, definition.starts, frozen
     row.address = str(definition.options.get("name") or "")
+    row.watched = abroad.watched(definition)
     row.is_listed, row.is_enabled = True, definition.enabled
     row.save()
     if not (keeps and row.is_live):
@@ -73,7 +74,11 @@ def set_paused(trigger_id: int, is_paused: bool, by: str) -> Trigger:
 
 
 def doubts(workspace: Workspace, definition: Contents) -> list[Problem]:
-    """Warnings about webhooks whose short address another workspace has too."""
+    """Warnings about what does not fit the other workspaces."""
+    return [*_shared_addresses(workspace, definition), *abroad.doubts(workspace.name, definition)]
+
+
+def _shared_addresses(workspace: Workspace, definition: Contents) -> list[Problem]:
     own = {
         str(trigger.options["name"]): trigger
         for trigger in definition.triggers.values()

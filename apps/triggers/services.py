@@ -7,9 +7,9 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from apps.accounts.models import User
-from apps.triggers import arrivals, clocks, firing, roster, transitions
-from apps.triggers.firing import Occasion
+from apps.triggers import abroad, arrivals, dials, firing, roster, transitions
 from apps.triggers.models import Firing, Trigger
+from apps.triggers.occasions import Occasion
 from apps.triggers.snapshots import with_sources
 from apps.workspaces.snapshots import definitions_of
 from engine import slots
@@ -43,7 +43,7 @@ def fire_by_hand(trigger_id: int, *, user: User | None, by: str) -> Firing:
             " hand"
         )
     now = transitions.database_now().replace(microsecond=0)
-    context = clocks.times_of(trigger, now)
+    context = dials.times_of(trigger, now)
     user_id = user.pk if user else None
     return firing.fire(trigger.pk, Occasion(Firing.Cause.HAND, context, by=by, user_id=user_id))
 
@@ -90,7 +90,9 @@ def described(trigger: Trigger) -> str:
             return f"A request to /hooks/{trigger.workspace.name}/{trigger.address}"
         case "job":
             ends = " or ".join(options["on_job"]["status"])
-            return f"The end of task {options['on_job']['task']}: {ends}"
+            where = options["on_job"].get("workspace")
+            of = f" of workspace {where}" if where else ""
+            return f"The end of task {options['on_job']['task']}{of}: {ends}"
     about = f": {trigger.seen_source.words}" if trigger.seen_source is not None else ""
     return f"Events of task {options['task']}{about}"
 
@@ -99,7 +101,7 @@ def next_runs(trigger: Trigger, now: datetime, count: int = NEXT) -> list[dateti
     """When a clock fires next, jitter included."""
     if trigger.kind != "scheduler" or trigger.next_slot is None:
         return []
-    clock = clocks.clock_of(trigger)
+    clock = dials.clock_of(trigger)
     first = max(trigger.next_slot, now - clock.offset)
     later = slots.following(clock, first, count)
     found = [first, *later] if first == trigger.next_slot else later
@@ -108,22 +110,35 @@ def next_runs(trigger: Trigger, now: datetime, count: int = NEXT) -> list[dateti
 
 def troubles() -> Iterator[tuple[str, str]]:
     """(workspace/trigger, sentence) of those that cannot do what their files say."""
-    now = transitions.database_now()
     live = Trigger.objects.live().select_related("workspace")
-    rows = with_sources(live.order_by("workspace_id", "name"))
+    for row, sentence in _told(with_sources(live.order_by("workspace_id", "name"))):
+        yield str(row), sentence
+
+
+def _told(rows: list[Trigger]) -> Iterator[tuple[Trigger, str]]:
+    now = transitions.database_now()
     currents = [row.workspace.current_id for row in rows]
     contents = definitions_of({current for current in currents if current is not None})
     for row in rows:
         current = row.workspace.current_id
-        if current not in contents or row.task not in contents[current].tasks:
-            yield str(row), f"its task '{row.task}' is gone: no job can start"
-        elif row.seen_source is not None and row.seen_source.failures:
-            many = f"{row.seen_source.failures} time(s) in a row"
-            yield str(row), f"its consumer failed {many}: {row.seen_source.error}"
-        elif row.seen_source is not None and row.seen_source.dead_letters:
-            yield str(row), f"{row.seen_source.dead_letters} dead letter(s) wait: {row.last_error}"
-        elif row.failures:
-            yield str(row), f"refused {row.failures} time(s) in a row: {row.last_error}"
-        elif row.next_at is not None and row.next_at < now - LATE:
-            late = f"{row.next_at:%Y-%m-%d %H:%M} UTC"
-            yield str(row), f"its run of {late} has not started: is a scheduler running?"
+        tasks = contents[current].tasks if current in contents else {}
+        if row.task not in tasks:
+            yield row, f"its task '{row.task}' is gone: no job can start"
+        elif sentence := _trouble(row, now):
+            yield row, sentence
+
+
+def _trouble(row: Trigger, now: datetime) -> str:
+    if row.watched and (why := abroad.refusal_of(row)):
+        return why
+    seen = row.seen_source
+    if seen is not None and seen.failures:
+        return f"its consumer failed {seen.failures} time(s) in a row: {seen.error}"
+    if seen is not None and seen.dead_letters:
+        return f"{seen.dead_letters} dead letter(s) wait: {row.last_error}"
+    if row.failures:
+        return f"refused {row.failures} time(s) in a row: {row.last_error}"
+    if row.next_at is not None and row.next_at < now - LATE:
+        late = f"{row.next_at:%Y-%m-%d %H:%M} UTC"
+        return f"its run of {late} has not started: is a scheduler running?"
+    return ""

@@ -10,6 +10,19 @@ from apps.triggers.models import Trigger
 from apps.triggers.values import MOST, SourceState
 from engine.lifecycle import JobStatus
 
+# Open jobs of the events of `own`, a source, and the runs that retry one of them.
+_OPEN = """
+SELECT 1 FROM jobs_job j WHERE j.status IN ('pending', 'running')
+    AND j.source_type = 'event_source' AND j.source_id = own.source_id
+UNION ALL
+SELECT 1 FROM jobs_job j JOIN jobs_job first ON first.id = j.retry_of_id
+WHERE j.status IN ('pending', 'running') AND j.source_type = 'retry'
+    AND first.source_type = 'event_source' AND first.source_id = own.source_id
+"""
+IN_FLIGHT = """
+SELECT (SELECT count(*) FROM (OPEN_JOBS LIMIT %(most)s) x)
+FROM (SELECT %(source)s::text AS source_id) own
+""".replace("OPEN_JOBS", _OPEN)
 LOOK = """
 SELECT t.id, t.is_listed AND t.is_enabled AND t.paused_at IS NULL AS is_wanted, s.consumer_id,
     coalesce(s.is_stopping, false) AS is_stopping, coalesce(s.is_resting, false) AS is_resting,
@@ -18,15 +31,14 @@ SELECT t.id, t.is_listed AND t.is_enabled AND t.paused_at IS NULL AS is_wanted, 
     (SELECT string_agg(DISTINCT worker.name, ', ') FROM jobs_step step
         JOIN fleet_worker worker ON worker.id = step.worker_id
         WHERE step.job_id = j.id AND step.status = 'running') AS worker,
-    (SELECT count(*) FROM (SELECT 1 FROM jobs_job own WHERE own.status IN ('pending', 'running')
-        AND own.source_type = 'event_source' AND own.source_id = w.name || '/' || t.name
-        LIMIT %(most)s) x) AS in_flight,
+    (SELECT count(*) FROM (OPEN_JOBS LIMIT %(most)s) x) AS in_flight,
     (SELECT count(*) FROM (SELECT 1 FROM triggers_firing f WHERE f.trigger_id = t.id
         AND f.status = 'dead' LIMIT %(most)s) x) AS dead_letters
 FROM triggers_trigger t JOIN workspaces_workspace w ON w.id = t.workspace_id
+CROSS JOIN LATERAL (SELECT w.name || '/' || t.name AS source_id) own
 LEFT JOIN triggers_source s ON s.trigger_id = t.id LEFT JOIN jobs_job j ON j.id = s.consumer_id
 WHERE t.id = ANY(%(ids)s) AND t.kind = 'event_source'
-"""
+""".replace("OPEN_JOBS", _OPEN)
 
 
 def with_sources(triggers: Iterable[Trigger]) -> list[Trigger]:
@@ -56,7 +68,7 @@ def _state(row: Any) -> SourceState:
         row.in_flight,
         row.dead_letters,
         row.error,
-        row.next_at if row.status is None or JobStatus(row.status).is_final else None,
+        row.next_at if _word(row) == "restarting" else None,
         row.last_event_at,
     )
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from apps.jobs.database.sql import fetch, fetch_one, storable
+from apps.jobs.database.sql import fetch, fetch_one, jsonb, storable
 from apps.triggers.models import LIVE, Firing, Trigger
+from apps.triggers.values import Turn
+from engine.errors import StaleMove
 from engine.lifecycle import FIRING_TABLE, FiringEventKind, FiringStatus, sources, target
 from engine.slots import Missed
 
 LONGEST_REASON = 2000
+NOBODY = "no scheduler was there at the time"
 BROKEN_AGAIN = timedelta(seconds=60)
 REFRESH_AGAIN = timedelta(seconds=60)  # where the one that read the workspace was killed
 WRITE = """
@@ -45,6 +49,46 @@ WHERE id = %(id)s
 SET = """
 UPDATE triggers_trigger SET next_slot = %(slot)s, next_at = %(at)s,
     last_slot = coalesce(%(last)s, last_slot) WHERE id = %(id)s
+"""
+# Turns of many clocks that need no decision but their time.
+WRITE_ALL = """
+INSERT INTO triggers_firing (trigger_id, cause, slot, key, idempotency, status, reason, job_id,
+    until, count, by, created_at)
+SELECT x.trigger, %(cause)s, x.slot, '', '', x.status, x.reason, x.job, x.until, x.count, '',
+    %(now)s
+FROM jsonb_to_recordset(%(rows)s) AS x(trigger bigint, slot timestamptz, status text, reason text,
+    job uuid, until timestamptz, count int)
+ON CONFLICT DO NOTHING RETURNING job_id
+"""
+SET_ALL = """
+UPDATE triggers_trigger t SET next_slot = x.next, next_at = x.at,
+    last_slot = coalesce(x.slot, t.last_slot), last_job_id = coalesce(x.job, t.last_job_id),
+    last_fired_at = CASE WHEN x.job IS NULL THEN t.last_fired_at ELSE %(now)s END,
+    failures = CASE WHEN x.job IS NULL THEN t.failures ELSE 0 END,
+    last_error = CASE WHEN x.job IS NULL THEN t.last_error ELSE '' END
+FROM jsonb_to_recordset(%(rows)s) AS x(id bigint, next timestamptz, at timestamptz,
+    slot timestamptz, job uuid)
+WHERE t.id = x.id
+"""
+FIRED = """
+SELECT x.id FROM unnest(%(ids)s::bigint[], %(slots)s::timestamptz[]) AS x(id, slot)
+JOIN triggers_firing f ON f.trigger_id = x.id AND f.slot = x.slot
+"""
+BUSY = """
+WITH open AS (
+    SELECT source_type, source_id, retry_of_id FROM jobs_job
+    WHERE status IN ('pending', 'running') AND source_type IN ('trigger', 'retry')
+),
+held AS (
+    SELECT source_id FROM open WHERE source_type = 'trigger'
+    UNION ALL
+    SELECT first.source_id FROM open JOIN jobs_job first ON first.id = open.retry_of_id
+    WHERE open.source_type = 'retry' AND first.source_type = 'trigger'
+)
+SELECT own.id FROM unnest(%(ids)s::bigint[], %(sources)s::text[]) AS own(id, source)
+WHERE own.source IN (SELECT source_id FROM held) OR EXISTS (
+    SELECT FROM triggers_firing f WHERE f.trigger_id = own.id AND f.status = 'waiting'
+)
 """
 TAKE = """
 UPDATE triggers_firing SET due_at = %(again)s WHERE id = %(id)s AND due_at <= %(now)s RETURNING id
@@ -92,11 +136,11 @@ def locked(trigger_id: int) -> Trigger | None:
     return rows.select_related("workspace").filter(pk=trigger_id).first()
 
 
-def locked_if_due(trigger_id: int, now: datetime) -> Trigger | None:
-    """The same, if its clock is due and no other scheduler has it in hand."""
+def locked_if_due(trigger_ids: Sequence[int], now: datetime) -> list[Trigger]:
+    """The same, those of them whose clock is due and that no other scheduler has in hand."""
     rows = Trigger.objects.select_for_update(no_key=True, skip_locked=True, of=("self",))
-    found = rows.select_related("workspace").filter(LIVE, pk=trigger_id, next_at__lte=now)
-    return found.first()
+    found = rows.select_related("workspace").filter(LIVE, pk__in=trigger_ids, next_at__lte=now)
+    return list(found.order_by("pk"))
 
 
 def due_clocks(now: datetime, most: int) -> list[int]:
@@ -143,7 +187,7 @@ def write_missed(trigger_id: int, missed: Missed, now: datetime) -> None:
         until=missed.last,
         count=missed.count,
         status=FiringStatus.MISSED,
-        reason="no scheduler was there at the time",
+        reason=NOBODY,
     )
     write(row, now)
 
@@ -198,6 +242,48 @@ def set_clock(
     trigger_id: int, slot: datetime | None, at: datetime | None, last: datetime | None = None
 ) -> None:
     fetch(SET, {"id": trigger_id, "slot": slot, "at": at, "last": last})
+
+
+def fired(slots: Mapping[int, datetime]) -> set[int]:
+    """Those of these triggers that have a firing for this slot already."""
+    params = {"ids": list(slots), "slots": list(slots.values())}
+    return {trigger_id for (trigger_id,) in fetch(FIRED, params)}
+
+
+def busy(sources: Mapping[int, str]) -> set[int]:
+    """Those of these triggers with an open job of `source_id`, or with a firing that waits."""
+    params = {"ids": list(sources), "sources": list(sources.values())}
+    return {trigger_id for (trigger_id,) in fetch(BUSY, params)}
+
+
+def write_turns(turns: Sequence[Turn], now: datetime) -> None:
+    """Note what became of the slots of many clocks, and set them to their next ones. Raises
+    StaleMove if one of them was dealt with before."""
+    rows = [row for turn in turns for row in _firings(turn)]
+    started = sum(turn.job is not None for turn in turns)
+    params = {"cause": Firing.Cause.SLOT, "rows": jsonb(rows), "now": now}
+    if rows and sum(job is not None for (job,) in fetch(WRITE_ALL, params)) != started:
+        raise StaleMove("a slot was dealt with already")
+    fetch(SET_ALL, {"rows": jsonb([_setting(turn) for turn in turns]), "now": now})
+
+
+def _firings(turn: Turn) -> Iterator[dict[str, Any]]:
+    row = {"trigger": turn.trigger_id, "reason": "", "job": None, "until": None, "count": 1}
+    if turn.due.missed is not None:
+        missed = turn.due.missed
+        span = {"slot": missed.first.isoformat(), "until": missed.last.isoformat()}
+        status = FiringStatus.MISSED.value
+        yield {**row, **span, "count": missed.count, "status": status, "reason": NOBODY}
+    if turn.due.slot is not None:
+        status = target(FIRING_TABLE, FiringEventKind.STARTED)
+        slot = turn.due.slot.isoformat()
+        yield {**row, "slot": slot, "status": status, "job": str(turn.job)}
+
+
+def _setting(turn: Turn) -> dict[str, Any]:
+    moments = {"next": turn.due.next, "at": turn.at, "slot": turn.due.slot}
+    shown = {key: at.isoformat() if at else None for key, at in moments.items()}
+    return {"id": turn.trigger_id, **shown, "job": str(turn.job) if turn.job else None}
 
 
 def take_for_refresh(firing_id: int, now: datetime) -> bool:

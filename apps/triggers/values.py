@@ -1,10 +1,12 @@
-"""What people see of an event source. Frozen; nothing here queries the database."""
+"""What people see of an event source, and a turn of a clock. Nothing here queries the database."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
+
+from engine.slots import Due
 
 MOST = 1000  # counted
 
@@ -39,3 +41,14 @@ class SourceState:
             if count:
                 said.append(f"{count}{'+' if count == MOST else ''} {one if count == 1 else many}")
         return ", ".join(said)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What becomes of a clock that was due. `at`: when its next slot fires; `job`: that of the
+    slot that is due, if there is one."""
+
+    trigger_id: int
+    due: Due
+    at: datetime | None
+    job: UUID | None = None

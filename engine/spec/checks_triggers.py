@@ -1,4 +1,5 @@
-"""Rules about triggers: expressions, time zones, addresses, tasks, and what they give them."""
+"""Rules about triggers (expressions, time zones, addresses, tasks, and what they give them), and
+about what `exports` lets others watch."""
 
 from __future__ import annotations
 
@@ -10,10 +11,11 @@ from zoneinfo import ZoneInfo
 
 from engine import dag
 from engine.errors import AuthorError, InputError
-from engine.spec import cron, inputs
+from engine.events import ABOUT
+from engine.spec import cron, follows, inputs
 from engine.spec.draft import Draft
-from engine.spec.fields import HOOK_LISTS, PRIMITIVES
-from engine.spec.model import Problem, Task, Trigger
+from engine.spec.fields import PRIMITIVES
+from engine.spec.model import EVERYBODY, Problem, Task, Trigger
 from engine.spec.problems import did_you_mean, error, shorten, warning
 from engine.spec.triggers import TYPES
 
@@ -21,6 +23,7 @@ _MOST_HINTS = 100
 _ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 _SLUG = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}")
+_WORKSPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 _CLOCKS, _ENDS_OF_JOBS = "scheduler", "job"
 
 
@@ -34,14 +37,14 @@ def check_trigger_tasks(draft: Draft) -> Iterator[Problem]:
     if not draft.is_complete:
         return
     for name, subject, trigger in _triggers(draft, *TYPES):
-        watched = trigger.options.get("on_job", {}).get("task")
+        workspace, watched = trigger.watches or ("", None)
         is_source = trigger.type == "event_source"
         for path, kind, task in (
             (("task",), "consumer task" if is_source else "task", trigger.options["task"]),
             (("target_task",), "target task", trigger.options.get("target_task")),
-            (("on_job", "task"), "task", watched),
+            (("on_job", "task"), "task", None if workspace else watched),
         ):
-            if task is None or draft.has("tasks", task):
+            if not task or draft.has("tasks", task):
                 continue
             hint = did_you_mean(task, draft.sections["tasks"])
             message = f"{subject} references non-existent {kind} '{shorten(task)}'{hint}"
@@ -138,38 +141,42 @@ def check_consumers(draft: Draft) -> Iterator[Problem]:
                 yield error(draft.at("triggers", name, "task"), "trigger-input", message)
 
 
+def check_replies(draft: Draft) -> Iterator[Problem]:
+    """A pod has no way to hear that its event is safe."""
+    for _, subject, trigger in _triggers(draft, "event_source"):
+        task = draft.workspace.tasks.get(str(trigger.options["task"]))
+        for step_name, step in task.flow.items() if task is not None else ():
+            action = draft.workspace.actions.get(step.action)
+            if action is None or "pod" not in (action.type, action.runner):
+                continue
+            texts = " ".join([action.script or "", action.cmd or "", *(action.command or ())])
+            if ABOUT in texts and "reply" in texts:
+                message = (
+                    f"{subject}: step '{shorten(step_name)}' of its consumer runs in a pod, where"
+                    " an event gets no reply, and the step fails at the first that asks for one:"
+                    ' remove "reply", or use `runner: local` or `docker`'
+                )
+                key = "runner" if action.runner == "pod" else "type"
+                yield warning(draft.in_action(step.action, key), "no-effect", message)
+
+
 def check_circles(draft: Draft) -> Iterator[Problem]:
     """Tasks that start each other when they end would never come to rest."""
     found = [
-        (name, subject, trigger.options["on_job"]["task"], trigger.options["task"])
+        (name, subject, trigger.watches[1], trigger.starts)
         for name, subject, trigger in _triggers(draft, _ENDS_OF_JOBS)
-        if trigger.enabled
+        if trigger.enabled and trigger.watches is not None and not trigger.watches[0]
     ]
-    follows: dict[str, set[str]] = {}
-    for _, _, watched, started in found:
-        if watched is not None and started is not None:
-            follows.setdefault(watched, set()).add(started)
-    if follows:
-        for name in draft.workspace.tasks:
-            follows.setdefault(name, set()).update(_called(draft, name))
+    if not found:
+        return
+    graph = {name: follows.after(draft.workspace, name) for name in draft.workspace.tasks}
     for name, subject, watched, started in found:
-        if started is not None and watched in dag.closure(follows, [started]):
+        if watched in dag.closure(graph, [started]):
             message = (
                 f"{subject} starts task '{shorten(started)}', whose end leads to task"
                 f" '{shorten(watched)}' again: the jobs would never come to rest"
             )
             yield error(draft.at("triggers", name, "on_job"), "circle", message)
-
-
-def _called(draft: Draft, name: str) -> Iterator[str]:
-    """The tasks that a job of this task starts, as steps and as hooks."""
-    task = draft.workspace.tasks[name]
-    names = [step.action for step in task.flow.values()]
-    names += [hook.action for event in HOOK_LISTS for hook in getattr(task.hooks, event)]
-    for action in names:
-        found = draft.workspace.actions.get(action)
-        if found is not None and found.task is not None:
-            yield found.task
 
 
 def check_trigger_inputs(draft: Draft) -> Iterator[Problem]:
@@ -227,6 +234,53 @@ def _has_template(value: Any) -> bool:
     return isinstance(value, str) and ("{{" in value or "{%" in value)
 
 
+def check_exported_tasks(draft: Draft) -> Iterator[Problem]:
+    for name, export in draft.workspace.exports.job_ends.items():
+        if draft.is_complete and not draft.has("tasks", name):
+            hint = did_you_mean(name, draft.sections["tasks"])
+            message = f"{_export(name)}: there is no task of this name{hint}"
+            yield error(export.place, "missing-task", message)
+
+
+def check_receivers(draft: Draft) -> Iterator[Problem]:
+    for name, export in draft.workspace.exports.job_ends.items():
+        place = draft.at("job_ends", name, "to")
+        if draft.node("job_ends", name, "to") is not None and not export.to:
+            message = f"{_export(name)} 'to' names no workspace: name some, or '*' for every one"
+            yield error(place, "empty-field", message)
+        for workspace in export.to:
+            shown = shorten(workspace)
+            if workspace != EVERYBODY and not _WORKSPACE.fullmatch(workspace):
+                message = f"{_export(name)} 'to': '{shown}' is neither a workspace's name nor '*'"
+                yield error(place, "bad-type", message)
+            elif workspace == draft.name:
+                message = (
+                    f"{_export(name)} 'to' names '{shown}', this workspace itself, whose triggers"
+                    " hear of all its jobs anyway"
+                )
+                yield warning(place, "no-effect", message)
+
+
+def check_watched_workspaces(draft: Draft) -> Iterator[Problem]:
+    """`on_job: {workspace: ...}` is for the jobs of others."""
+    for name, trigger in draft.workspace.triggers.items():
+        watched = trigger.options.get("on_job", {}).get("workspace")
+        if watched is None:
+            continue
+        subject = f"Trigger '{shorten(name)}' on_job"
+        place = draft.at("triggers", name, "on_job", "workspace")
+        if not _WORKSPACE.fullmatch(watched):
+            message = f"{subject} 'workspace': '{shorten(watched)}' is no workspace's name"
+            yield error(place, "bad-type", message)
+        elif watched == draft.name:
+            message = f"{subject} names this workspace itself: leave 'workspace' out"
+            yield error(place, "no-effect", message)
+
+
+def _export(task: str) -> str:
+    return f"Export of the ends of task '{shorten(task)}'"
+
+
 CHECKS = (
     check_trigger_tasks,
     check_schedules,
@@ -234,7 +288,11 @@ CHECKS = (
     check_webhooks,
     check_event_sources,
     check_consumers,
+    check_replies,
     check_circles,
     check_trigger_inputs,
     check_trigger_values,
+    check_exported_tasks,
+    check_receivers,
+    check_watched_workspaces,
 )

@@ -189,7 +189,8 @@ MAPS = (
     "slurm_schedulers",
     "settings",
 )  # fmt: skip
-TOP_FIELDS = (*MAPS, *HOOK_LISTS)
+EXPORTS = ("job_ends",)  # kinds of what `exports` holds by name
+TOP_FIELDS = (*MAPS, "exports", *HOOK_LISTS)
 
 PRIMITIVES = ("string", "text", "integer", "number", "boolean", "date", "datetime")
 OUTPUT_TYPES = ("string", "integer", "number", "boolean", "array", "object")

@@ -12,7 +12,7 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
-from engine.spec.model import Action, Hooks, InputField, Task, Trigger, Workspace
+from engine.spec.model import Action, Hooks, InputField, JobEnds, Task, Trigger, Workspace
 
 _PLAIN = frozenset((str, int, float, bool, NoneType))
 
@@ -59,6 +59,10 @@ def field_from_json(data: Mapping[str, Any]) -> InputField:
 
 def hooks_from_json(data: Mapping[str, Any]) -> Hooks:
     return cast(Hooks, _revive(Hooks, data))
+
+
+def job_ends_from_json(data: Mapping[str, Any]) -> JobEnds:
+    return cast(JobEnds, _revive(JobEnds, data))
 
 
 def trigger_from_json(data: Mapping[str, Any]) -> Trigger:

@@ -353,6 +353,7 @@ _TRIGGER_KEYS: Mapping[str, Schema] = {
     "max_in_flight": whole(1),
     "on_job": closed(
         {
+            "workspace": TEXT,
             "task": TEXT,
             "status": {
                 "anyOf": [
@@ -382,6 +383,7 @@ _TRIGGER: Schema = {
         for trigger_type, keys in triggers.FIELDS.items()
     ],
 }
+_JOB_ENDS = closed({"to": TEXTS, "output": FLAG}, needed=("to",))
 _SECTIONS: Mapping[str, Schema] = {
     "secrets": by_name(ANYTHING),
     "connection_types": by_name({"type": "object", "additionalProperties": _PROPERTY}),
@@ -391,6 +393,7 @@ _SECTIONS: Mapping[str, Schema] = {
     "triggers": by_name(_TRIGGER),
     "mcp_servers": by_name(_SERVER),
     "slurm_schedulers": by_name(ref("scheduler")),
+    "exports": optional(closed({"job_ends": by_name(_JOB_ENDS)})),
     "settings": optional(closed({"unsafe_templates": {"enum": ["warn", "refuse"]}})),
 }
 

@@ -17,6 +17,7 @@ TOP: Mapping[str, str] = {
     "triggers": "by name: what starts jobs without a person",
     "slurm_schedulers": "by name: how to request nodes from Slurm",
     "mcp_servers": "by name: servers whose tools agents may use",
+    "exports": "what other workspaces may use",
     "settings": "unsafe_templates: warn or refuse",
 }
 ACTION: Mapping[str, str] = {
@@ -151,7 +152,10 @@ TRIGGER: Mapping[str, str] = {
     "catch_up": "after an outage: none, last (default), all",
     "catch_up_window": "how old a run may be that is caught up; 24h, at most 720h",
     "jitter": "shifts the trigger by a share of this that is always the same; at most 1h",
-    "on_job": "task, and status: completed (default), failed, cancelled, or a list",
+    "on_job": (
+        "task, status: completed (default), failed, cancelled, or a list, and workspace if it is "
+        "another one's task: Exports"
+    ),
     "name": "the last part of its address",
     "verify": (
         "how a sender proves itself: bearer (default), github, gitlab, stripe, standard, "

@@ -305,6 +305,34 @@ class Trigger:
         """The task whose jobs it starts."""
         return str(self.options.get("target_task") or self.options.get("task") or "")
 
+    @property
+    def watches(self) -> tuple[str, str] | None:
+        """The workspace (empty: its own) and the task whose ends of jobs make it fire."""
+        on_job = self.options.get("on_job")
+        return (on_job.get("workspace") or "", on_job["task"] or "") if on_job else None
+
+
+EVERYBODY = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnds:
+    """The workspaces (EVERYBODY: every one) whose triggers may fire when jobs of a task end."""
+
+    to: tuple[str, ...] = ()
+    output: bool = False  # they also see the output, and why a job failed
+    place: Place = Place()
+
+    def reaches(self, workspace: str) -> bool:
+        return workspace in self.to or EVERYBODY in self.to
+
+
+@dataclass(frozen=True, slots=True)
+class Exports:
+    """What other workspaces may use of this one, by kind and name."""
+
+    job_ends: Mapping[str, JobEnds] = field(default_factory=dict)
+
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
@@ -323,6 +351,7 @@ class Workspace:
     # `settings:` e.g. {"unsafe_templates": "refuse"}
     settings: Mapping[str, Any] = field(default_factory=dict)
     mentions_state: bool = False  # a file of it uses directories of state
+    exports: Exports = Exports()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,9 @@ from engine.spec.connections import read_connection, read_connection_type, read_
 from engine.spec.draft import Draft, Named, Node, step_subject, task_subject
 from engine.spec.entry import Entry
 from engine.spec.excerpts import with_excerpts
-from engine.spec.fields import HOOK_LISTS, MAPS, TOP_FIELDS
-from engine.spec.model import Action, Hook, Hooks, Loaded, Place, Task, Workspace
+from engine.spec.exports import read_job_ends
+from engine.spec.fields import EXPORTS, HOOK_LISTS, MAPS, TOP_FIELDS
+from engine.spec.model import Action, Exports, Hook, Hooks, Loaded, Place, Task, Workspace
 from engine.spec.problems import Problems, TooManyErrors, did_you_mean, nearest, shorten
 from engine.spec.schedulers import read_scheduler
 from engine.spec.settling import settle
@@ -52,6 +53,7 @@ _SINGULAR = {
     "mcp_servers": "MCP server",
     "slurm_schedulers": "Slurm scheduler",
     "settings": "Setting",
+    "job_ends": "Export of the ends of task",
 }
 _CHECKS = (
     *checks_flow.CHECKS,
@@ -162,7 +164,9 @@ def _complete(workspace: Workspace, merged: _Merged) -> Workspace:
 class _Merged:
     """The merged content of all files, not yet read."""
 
-    sections: dict[str, dict[str, Named]] = field(default_factory=lambda: {key: {} for key in MAPS})
+    sections: dict[str, dict[str, Named]] = field(
+        default_factory=lambda: {key: {} for key in (*MAPS, *EXPORTS)}
+    )
     hooks: list[Entry] = field(default_factory=list)
     torc: dict[str, torc.Converted] = field(default_factory=dict)
     is_complete: bool = True
@@ -198,10 +202,12 @@ def _add_file(merged: _Merged, file: str, text: str | bytes, problems: Problems)
         problems.warning(document.root.place, "not-a-workflow", message)
         return
     _refuse_unknown(top)
-    for section in MAPS:
-        node = top.mapping(section)
-        if node is not None and isinstance(node.value, dict):
-            _add_section(merged.sections[section], section, node, problems)
+    _add_sections(merged, top, MAPS)
+    exports = top.mapping("exports")
+    if exports is not None:
+        kinds = Entry(exports, "Top-level key 'exports'", problems)
+        kinds.refuse_unknown(EXPORTS)
+        _add_sections(merged, kinds, EXPORTS)
     if any(top.get(event) for event in HOOK_LISTS):
         merged.hooks.append(top)
 
@@ -239,6 +245,13 @@ def _refuse_unknown(top: Entry) -> None:
         elif key not in TOP_FIELDS:
             message = f"unknown top-level key '{shorten(key)}'{did_you_mean(key, TOP_FIELDS)}"
             top.problems.error(top.at(key), "unknown-key", message)
+
+
+def _add_sections(merged: _Merged, owner: Entry, keys: Iterable[str]) -> None:
+    for key in keys:
+        node = owner.mapping(key)
+        if node is not None and isinstance(node.value, dict):
+            _add_section(merged.sections[key], key, node, owner.problems)
 
 
 def _add_section(section: dict[str, Named], key: str, node: Node, problems: Problems) -> None:
@@ -306,6 +319,9 @@ def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems) -> Works
             name: read_scheduler(entry) for name, _, entry in entries("slurm_schedulers")
         },
         settings=_read_settings(merged.sections["settings"], problems),
+        exports=Exports(
+            {name: read_job_ends(entry, place) for name, place, entry in entries("job_ends")}
+        ),
     )
 
 

@@ -30,7 +30,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     ),
     "job": (*_STARTS, "on_job"),
 }  # fmt: skip
-_ON_JOB = ("task", "status")
+_ON_JOB = ("workspace", "task", "status")
 REQUIRED = {
     "scheduler": ("cron", "task"),
     "webhook": ("name", "task"),
@@ -158,11 +158,17 @@ def _read_event_source(entry: Entry) -> dict[str, Any]:
 def _read_job(entry: Entry) -> dict[str, Any]:
     node = entry.mapping("on_job")
     if node is None:
-        return {"on_job": {"task": None, "status": ["completed"]}}
+        return {"on_job": {"workspace": None, "task": None, "status": ["completed"]}}
     inner = Entry(node, f"{entry.subject} on_job", entry.problems)
     inner.refuse_unknown(_ON_JOB)
     inner.require("task", entry.at("on_job"))
-    return {"on_job": {"task": inner.text("task"), "status": _read_ends(inner)}}
+    return {
+        "on_job": {
+            "workspace": inner.text("workspace"),
+            "task": inner.text("task"),
+            "status": _read_ends(inner),
+        }
+    }
 
 
 def _read_ends(entry: Entry) -> list[str]:

@@ -53,9 +53,17 @@ class FrameStream:
             if not self._fill():
                 return
 
-    def send(self, data: bytes) -> None:
-        """To the container's input, if it was attached with it."""
-        self._socket.sendall(data)
+    def send(self, data: bytes, within_s: float | None = None) -> None:
+        """To the container's input, if it was attached with it. With a limit, only the thread that
+        reads may send."""
+        if within_s is None:
+            self._socket.sendall(data)
+            return
+        self._socket.settimeout(within_s)
+        try:
+            self._socket.sendall(data)
+        finally:
+            self._socket.settimeout(None)
 
     def close(self) -> None:
         """End the iteration, from any thread."""

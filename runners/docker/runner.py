@@ -23,6 +23,7 @@ from runners.docker.errors import EngineFailed, EngineGone, EngineRefused
 from runners.docker.frames import FrameStream
 from runners.docker.images import Images
 from runners.docker.output import ContainerOutput
+from runners.docker.replies import CUT, Replies
 from runners.docker.request import LABEL, Sources, build_request, name_cache_volume, name_container
 from runners.docker.shelves import Shelf
 from runners.docker.workspaces import Workspaces
@@ -53,9 +54,10 @@ class DockerRunner:
 
     def run(self, order: StepOrder, lines: LineSink, stop: StopSignal) -> StepOutcome:
         watch = ComplaintWatch(lines)
-        feed = feed_of(order, watch)
+        replies = Replies() if order.events is not None else None
+        feed = feed_of(order, watch, replies.send if replies is not None else None)
         with self._underway.hold(order.attempt), EndSignal(stop, order.limits) as end_signal:
-            outcome = carry_out(_Attempt(self, order, feed, end_signal), feed)
+            outcome = carry_out(_Attempt(self, order, feed, end_signal, replies), feed)
         watch.name_remedy(order, outcome, feed)
         return outcome
 
@@ -104,7 +106,12 @@ class _Attempt:
     """One attempt from image to removal. For one thread."""
 
     def __init__(
-        self, runner: DockerRunner, order: StepOrder, feed: LineFeed, end_signal: EndSignal
+        self,
+        runner: DockerRunner,
+        order: StepOrder,
+        feed: LineFeed,
+        end_signal: EndSignal,
+        replies: Replies | None,
     ) -> None:
         self._config = runner.config
         self._connection = runner.connection
@@ -114,6 +121,7 @@ class _Attempt:
         self._order = order
         self._feed = feed
         self._end_signal = end_signal
+        self._replies = replies
         self._container: str | None = None
         self._volume: str | None = None
         self._was_created = False
@@ -133,7 +141,9 @@ class _Attempt:
         self._create(image, image_id)
         if self._end_signal.cause is not None:
             return self._feed.outcome_of_stop(self._end_signal.cause)
-        stream = self._connection.attach(self._require())
+        stream = self._connection.attach(self._require(), with_input=self._replies is not None)
+        if self._replies is not None:
+            self._replies.stream = stream
         try:
             self._start()
             self._end_signal.when_set(lambda: self._end(stream))
@@ -289,6 +299,8 @@ class _Attempt:
             state = self._find_state()
             if state is None or not state["Running"] or self._end_signal.cause is not None:
                 break
+            if self._replies is not None:
+                raise EngineGone(CUT)
             resumed = output.resume()
             self._end_signal.when_set(partial(self._end, resumed))
             output.read_on(resumed)

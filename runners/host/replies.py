@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 
 from engine.errors import AuthorError
+from runners.events import NOT_READ
 
 _ROOM_BYTES = 1 << 20
 _SET_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)
@@ -30,10 +31,7 @@ class Replies:
         except BlockingIOError:
             sent = 0
         if sent < len(line):
-            raise AuthorError(
-                "the script asks for replies to its events and does not read them from its standard"
-                ' input: read one line for each, or remove "reply"'
-            )
+            raise AuthorError(NOT_READ)
 
     def close(self) -> None:
         os.close(self.reading)

@@ -37,7 +37,9 @@ FOR_GUIDES = {
     "agent-costs": "agent-costs.png",
     "agent-consent": "agent-consent.png",
     "state": "state.png",
+    "event-source": "event-source.png",
     "trigger": "trigger.png",
+    "webhook": "webhook.png",
     "artifact": "artifact.png",
     "artifacts": "artifacts.png",
 }
@@ -292,10 +294,17 @@ def _of_artifacts(stage: Stage) -> dict[str, Scene]:
 
 
 def _of_triggers(stage: Stage) -> dict[str, Scene]:
-    from tests.browser import trigger_scene
+    from tests.browser import source_scene, trigger_scene
 
-    page = f"/admin/triggers/trigger/{trigger_scene.prepare(stage).pk}/change/"
-    return {"triggers": ("/admin/triggers/trigger/", ()), "trigger": (page, ())}
+    page = "/admin/triggers/trigger/{}/change/"
+    names = source_scene.prepare(stage)
+    return {
+        "triggers": ("/admin/triggers/trigger/", ()),
+        "trigger": (page.format(trigger_scene.prepare(stage).pk), ()),
+        "event-source": (page.format(names["orders"]), ()),
+        "event-source-waits": (page.format(names["returns"]), ()),
+        "webhook": (page.format(names["on-push"]), ()),
+    }
 
 
 def _of_work(seen: Seen) -> dict[str, Scene]:

@@ -38,7 +38,10 @@ def prepare(stage: Stage) -> Trigger:
         return Trigger.objects.get(name="every-hour")
     stage.workspace("reports", FILES)
     now = transitions.database_now()
-    paused = {row.name: services.pause(row.pk, by="setup") for row in Trigger.objects.all()}
+    paused = {
+        row.name: services.pause(row.pk, by="setup")
+        for row in Trigger.objects.filter(workspace__name="reports")
+    }
     for name, hours in (("every-hour", (10, 2, 1)), ("broken-mapping", (2, 1))):
         row = paused[name]
         services.resume(row.pk, by="setup")

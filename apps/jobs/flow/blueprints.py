@@ -34,6 +34,9 @@ def compose(workspace: Workspace, task_name: str) -> dict[str, Any]:
         content["watched_by"] = watching
     if workspace.mentions_state:
         content["mentions_state"] = True
+    exported = workspace.exports.job_ends.get(task_name)
+    if exported is not None:
+        content["exported"] = {"to": list(exported.to), "output": exported.output}
     return content
 
 
@@ -61,9 +64,7 @@ def compose_consumer(workspace: Workspace, trigger_name: str) -> dict[str, Any]:
 def _watching(workspace: Workspace, task_name: str) -> list[str]:
     """The triggers that fire when a job of this task ends."""
     return sorted(
-        name
-        for name, trigger in workspace.triggers.items()
-        if trigger.type == "job" and trigger.options["on_job"]["task"] == task_name
+        name for name, trigger in workspace.triggers.items() if trigger.watches == ("", task_name)
     )
 
 
@@ -175,4 +176,5 @@ def load(blueprint_id: int) -> Plan:
         tuple(content.get("watched_by", ())),
         content.get("emits", False),
         content.get("mentions_state", False),
+        freeze.job_ends_from_json(content["exported"]) if "exported" in content else None,
     )

@@ -53,7 +53,7 @@ def conclude_job(state: JobState, plan: Plan, bad_steps: int, *, actor: str = ""
             ended.has_parent
             or state.has_actions
             or plan.hooks.on_success
-            or plan.watched_by
+            or plan.is_watched
             or plan.is_serial
         )
     ):

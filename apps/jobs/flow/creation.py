@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from os import urandom
@@ -90,11 +90,39 @@ def uuid7() -> UUID:
 def write(birth: Birth) -> tuple[Job, list[Candidate]]:
     """Insert the job and its steps, all pending. Returns the job and the steps without
     dependencies."""
+    plan = birth.plan
+    now, found = _now_and_ids(len(plan.nodes))
+    job = _job(birth, now)
+    job.save(force_insert=True)
+    ids = dict(zip(plan.nodes, found, strict=True))
+    rows.insert_steps(job.id, _steps(job, plan, ids))
+    return job, [
+        Candidate(ids[name], name, NO_DEPENDENCIES, node.step.continue_on_failure)
+        for name, node in plan.nodes.items()
+        if not node.step.depends_on
+    ]
+
+
+def write_all(births: Sequence[Birth]) -> tuple[list[Job], list[list[int]]]:
+    """The same for many jobs, in three statements. Returns the jobs, and the ids of the steps
+    without dependencies of each."""
+    now, found = _now_and_ids(sum(len(birth.plan.nodes) for birth in births))
+    free, steps, roots = iter(found), list[dict[str, Any]](), list[list[int]]()
+    jobs = [_job(birth, now) for birth in births]
+    for job, birth in zip(jobs, births, strict=True):
+        ids = {name: next(free) for name in birth.plan.nodes}
+        steps += ({**step, "job": str(job.id)} for step in _steps(job, birth.plan, ids))
+        roots.append([ids[name] for name in birth.plan.roots])
+    Job.objects.bulk_create(jobs)
+    rows.insert_steps_of_many(steps)
+    return jobs, roots
+
+
+def _job(birth: Birth, now: datetime) -> Job:
     plan, task = birth.plan, birth.plan.task
-    now, ids = _now_and_ids(len(plan.nodes))
     timeout_s = None if birth.is_held else time_out_s(plan)  # `admit` gives a held one its time
     wait = timedelta(seconds=birth.wait_s or 0)
-    job = Job(
+    return Job(
         id=uuid7(),
         workspace_id=birth.workspace_id,
         revision_id=birth.revision_id,
@@ -121,8 +149,6 @@ def write(birth: Birth) -> tuple[Job, list[Candidate]]:
         deadline_at=now + wait + timedelta(seconds=timeout_s) if timeout_s else None,
         created_at=now,
     )
-    job.save(force_insert=True)
-    return job, _write_steps(job, plan, dict(zip(plan.nodes, ids, strict=True)))
 
 
 def _now_and_ids(count: int) -> tuple[datetime, list[int]]:
@@ -131,10 +157,11 @@ def _now_and_ids(count: int) -> tuple[datetime, list[int]]:
     return now, ids
 
 
-def _write_steps(job: Job, plan: Plan, ids: Mapping[str, int]) -> list[Candidate]:
+def _steps(job: Job, plan: Plan, ids: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The rows of a job's steps, as `rows.insert_steps` takes them."""
     sets = tag_set_ids(plan.tag_set_keys)
     default_s = None if plan.emits else settings.STROEM.default_step_timeout_s
-    written = [
+    return [
         {
             "id": ids[name],
             "name": name,
@@ -149,10 +176,4 @@ def _write_steps(job: Job, plan: Plan, ids: Mapping[str, int]) -> list[Candidate
             "timeout_s": node.timeout_s or (default_s if not node.runs_on_server else None),
         }
         for name, node in plan.nodes.items()
-    ]
-    rows.insert_steps(job.id, written)
-    return [
-        Candidate(ids[name], name, NO_DEPENDENCIES, node.step.continue_on_failure)
-        for name, node in plan.nodes.items()
-        if not node.step.depends_on
     ]

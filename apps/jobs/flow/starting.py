@@ -7,6 +7,7 @@ call it there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -93,6 +94,23 @@ def launch(
 ) -> Job:
     """Start a job from a blueprint. Safe inside a transaction: hooks and a parent's advance do
     this."""
+    birth = prepare(
+        revision, task_name, blueprint_id, given, origin, allow_unknown=allow_unknown, hidden=hidden
+    )
+    return create(replace(birth, priority=priority, wait_s=wait_s))
+
+
+def prepare(
+    revision: Revision,
+    task_name: str,
+    blueprint_id: int,
+    given: Mapping[str, Any],
+    origin: Origin,
+    *,
+    allow_unknown: bool = False,
+    hidden: Iterable[str] = (),
+) -> Birth:
+    """What `launch` writes: refused here, if it is refused at all."""
     plan = blueprints.load(blueprint_id)
     refuse_what_cannot_run(plan, revision.id)
     secrets = secrets_of(revision)
@@ -103,18 +121,7 @@ def launch(
     )
     seen = blanked(redact(clear, masks), fields)
     sealed = seal_with(clear, masks) if seen != clear else None
-    birth = Birth(
-        plan,
-        task_name,
-        revision.workspace_id,
-        revision.id,
-        origin,
-        seen,
-        sealed,
-        priority,
-        wait_s=wait_s,
-    )
-    return _create(birth)
+    return Birth(plan, task_name, revision.workspace_id, revision.id, origin, seen, sealed)
 
 
 def resolve_input(
@@ -136,7 +143,7 @@ def resolve_input(
 
 
 @retried
-def _create(birth: Birth) -> Job:
+def create(birth: Birth) -> Job:
     task, parent_id = birth.plan.task, birth.origin.parent_job_id
     if birth.wait_s is None and is_over_limit(
         task, birth.workspace_id, birth.task_name, birth.revision_id, parent_id

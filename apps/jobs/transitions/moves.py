@@ -207,6 +207,9 @@ e AS (
 )
 SELECT tag_set_id, count(*) FROM s GROUP BY tag_set_id
 """
+UNBLOCK_MANY = UNBLOCK.replace(
+    "unnest(%(ids)s::bigint[]) WITH ORDINALITY", "unnest(%(ids)s::bigint[], %(ranks)s::int[])"
+)
 
 MOVE = """
 WITH s AS (
@@ -259,6 +262,13 @@ WITH s AS (
 INSERT INTO jobs_stepevent (job_id, kind, detail, actor)
 SELECT id, 'job_' || %(event)s, left(%(error)s, 500), %(actor)s FROM s
 RETURNING (SELECT parent_step_id IS NOT NULL FROM s)
+"""
+START_MANY = """
+WITH s AS (
+    UPDATE jobs_job SET status = %(status)s, started_at = clock_timestamp()
+    WHERE id = ANY(%(ids)s) AND status = ANY(%(sources)s) RETURNING id
+)
+INSERT INTO jobs_stepevent (job_id, kind) SELECT id, 'job_started' FROM s RETURNING 1
 """
 # Columns of a job's relations that no decision reads.
 HEAVY = ("revision__definition", "revision__sealed_secrets", "workspace__problems")
@@ -365,6 +375,28 @@ def unblock(step_ids: Sequence[int]) -> dict[int, int]:
         "event": event.value,
     }
     return dict(fetch(UNBLOCK, params))
+
+
+def begin_many(roots: Mapping[UUID, Sequence[int]]) -> dict[int, int]:
+    """Start new jobs, each with its steps without dependencies, in this order. Returns how many
+    steps became ready, by tag set id."""
+    started, ready = JobEventKind.STARTED, StepEventKind.UNBLOCKED
+    params: dict[str, Any] = {
+        "ids": list(roots),
+        "status": job_target(started).value,
+        "sources": [status.value for status in job_sources(started)],
+    }
+    if len(fetch(START_MANY, params)) != len(roots):
+        raise StaleMove("a new job was moved before it began")
+    ranked = [(id, rank) for ids in roots.values() for rank, id in enumerate(ids, 1)]
+    params = {
+        "ids": [id for id, _ in ranked],
+        "ranks": [rank for _, rank in ranked],
+        "status": step_target(ready).value,
+        "sources": [status.value for status in step_sources(ready)],
+        "event": ready.value,
+    }
+    return dict(fetch(UNBLOCK_MANY, params))
 
 
 def move(

@@ -22,6 +22,7 @@ FROM jsonb_to_recordset(%(rows)s) AS x(id bigint, name text, position int, kind 
     tag_set smallint,
     dependents bigint[], deps int, tolerates boolean, priority smallint, timeout_s float)
 """
+INSERT_MANY = INSERT.replace("%(job)s", "x.job").replace("x(id bigint,", "x(job uuid, id bigint,")
 
 INSTANCES = """
 WITH i AS (
@@ -94,6 +95,11 @@ class Instance:
 def insert_steps(job_id: UUID, steps: Sequence[Mapping[str, Any]]) -> None:
     """Write steps, all pending, in one statement. `steps` have the keys that INSERT names."""
     fetch(INSERT, {"job": job_id, "rows": jsonb(list(steps))})
+
+
+def insert_steps_of_many(steps: Sequence[Mapping[str, Any]]) -> None:
+    """The same for steps of many jobs; each has a key `job` besides."""
+    fetch(INSERT_MANY, {"rows": jsonb(list(steps))})
 
 
 def open_loop(

@@ -15,8 +15,8 @@ from apps.jobs import services
 from apps.jobs.models import Job
 from apps.triggers import firing, roster, starts, transitions, waiting
 from apps.triggers.errors import NotListed
-from apps.triggers.firing import Occasion
 from apps.triggers.models import Firing, Trigger
+from apps.triggers.occasions import Occasion
 from apps.workspaces.services import refresh
 from engine.errors import Conflict, InputError
 from tests.apps.api.callers import caller

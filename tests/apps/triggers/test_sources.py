@@ -13,6 +13,7 @@ from django.core.management import call_command
 from apps.accounts.models import Role
 from apps.jobs import ledger as work
 from apps.jobs import services as job_services
+from apps.jobs.flow import starting
 from apps.jobs.models import Attempt, Job, Step
 from apps.jobs.upkeep import sweeps
 from apps.jobs.upkeep.removal import remove_workspace
@@ -220,6 +221,28 @@ def test_no_more_jobs_are_open_than_max_in_flight(tmp_path: Path) -> None:
     assert one.print({"file": "c"}, number=3) == SAFE
     assert one.print({"file": "c"}, number=3) == SAFE  # a repeat never waits
     assert len(emitted()) == 3
+
+
+def test_a_job_that_will_be_retried_is_in_flight_still(tmp_path: Path) -> None:
+    text = TEXT.replace("OPTIONS", "max_in_flight: 1").replace(
+        "  main:\n", "  main:\n    retry: {max_attempts: 2, delay: 1h}\n"
+    )
+    workspace(tmp_path, text, "shop")
+    row = Trigger.objects.select_related("workspace").get(name="files")
+    one = Consumer()
+    assert one.print({"file": "a"}) == SAFE
+    done = one.hand.take("work")
+    one.hand.start(done)
+    one.hand.finish(done, failed())
+    (again,) = Job.objects.filter(source_type="retry")
+    assert again.status == "pending" and state(row).in_flight == 1
+    assert "max_in_flight" in one.print({"file": "b"}, number=2).waits
+    Job.objects.filter(pk=again.pk).update(due_at="2020-01-01T00:00Z")
+    starting.admit(again.pk)
+    last = one.hand.take("work")
+    one.hand.start(last)
+    one.hand.finish(last, failed())
+    assert one.print({"file": "b"}, number=2) == SAFE
 
 
 def test_a_source_waits_when_nobody_deals_with_its_dead_letters(

@@ -130,6 +130,22 @@ def test_input_that_the_task_refuses_is_an_answer_and_a_note() -> None:
     assert post(body={"ref": {"deep": "\x00"}}).status_code == 422
 
 
+@pytest.mark.parametrize("body", ["{", "a=1", '{"ref": NaN}', "[" * 100_000])
+def test_a_body_that_is_said_to_be_json_and_is_none_is_refused(body: str) -> None:
+    def send(kind: str) -> Any:
+        return Client().post(
+            "/hooks/open", body, content_type=kind, HTTP_AUTHORIZATION=f"Bearer {SECRET}"
+        )
+
+    for kind in ("application/json", "application/vnd.shop+json; charset=utf-8"):
+        answer = send(kind)
+        assert answer.status_code == 400 and "the body is no JSON" in answer.json()["error"]
+    assert outcomes() == ["refused", "refused"] and not Job.objects.exists()
+    assert Trigger.objects.get(name="open").failures == 2
+    assert send("text/plain").status_code == 200
+    assert Job.objects.get().input["body"] == body
+
+
 def test_get_is_taken_only_where_the_author_allows_it() -> None:
     assert Client().get("/hooks/open?a=b").status_code == 200
     assert Client().get("/hooks/open?a=%00").status_code == 400

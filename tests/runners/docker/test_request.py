@@ -135,7 +135,7 @@ def test_an_impossible_variable_is_refused(env: dict[str, str]):
 # 500 orders: nothing but what is written here can be in a request
 
 TOP = {
-    "Image", "Env", "Labels", "AttachStdin", "AttachStdout", "AttachStderr", "OpenStdin", "Tty", "HostConfig",
+    "Image", "Env", "Labels", "AttachStdin", "AttachStdout", "AttachStderr", "OpenStdin", "StdinOnce", "Tty", "HostConfig",
     "Entrypoint", "Cmd", "WorkingDir",
 }  # fmt: skip
 HOST = {
