@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from uuid import UUID
 
-from apps.artifacts import blobs
 from apps.artifacts.files import shelf
 from apps.jobs.models import Job
 from console import port
@@ -25,6 +24,8 @@ class Files:
         ]  # fmt: skip
 
     def artifact(self, job_id: UUID, name: str, step: str) -> Iterator[bytes]:
+        from apps.artifacts import blobs  # storages, which other commands do not need
+
         found = shelf.find(job_id, name, step)
         if found is None:
             raise NotFound("Artifact not found")

@@ -188,5 +188,5 @@ def _amount(name: str, value: float) -> str:
 def show_bytes(count: float) -> str:
     for unit, size in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
         if count >= size:
-            return f"{count / size:g} {unit}"
+            return f"{count / size:.4g} {unit}"
     return f"{count:g} bytes"
