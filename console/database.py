@@ -21,8 +21,6 @@ from apps.approvals import rights
 from apps.approvals import services as approvals
 from apps.approvals.errors import NotAllowed
 from apps.approvals.transitions import Caller
-from apps.artifacts.models import State
-from apps.artifacts.state import history as states
 from apps.fleet import matching, vitals
 from apps.fleet.models import Worker
 from apps.jobs import services
@@ -50,7 +48,7 @@ JOB_LINE = (
     "asked_at",
 )  # fmt: skip
 OR_NONE = NullIf("error", Value("", TextField()))
-WORKERS_SHOWN = STATES_SHOWN = 100
+WORKERS_SHOWN = 100
 
 
 class Database(Files):
@@ -158,26 +156,22 @@ class Database(Files):
         return f"Trigger '{name}' " + ("is paused." if what == "pause" else "fires again.")
 
     def state(self, workspace: str, task: str, version: int | None) -> port.StateView:
-        _, found = _state_of(workspace, task)
-        shown = states.newest(found) if version is None else states.version(found, version)
-        files = [(file.path, file.size) for file in shown.files]
-        return port.StateView(shown.version, shown.values, files)
+        from console import database_states
+
+        return database_states.view(_owner_of_state(workspace, task), task, version)
 
     def state_history(self, workspace: str, task: str) -> list[port.StateVersionLine]:
-        rows = states.versions(_state_of(workspace, task)[1])
-        return [
-            port.StateVersionLine(
-                row.number, row.created_at, row.source, row.job_id, row.step_name or None,
-                row.by or None, row.written, row.files.count if row.files else 0,
-            )
-            for row in rows[:STATES_SHOWN]
-        ]  # fmt: skip
+        from console import database_states
+
+        return database_states.versions(_owner_of_state(workspace, task), task)
 
     def restore_state(self, workspace: str, task: str, version: int, email: str | None) -> int:
-        workspace_id, _ = _state_of(workspace, task)
+        from console import database_states
+
+        workspace_id = _owner_of_state(workspace, task)
         user = _operator(email, workspace, Role.OPERATOR if task else Role.ADMIN)
         by = user.email if user else "operator"
-        return states.restore(workspace_id, task, version, by=by).number
+        return database_states.restore(workspace_id, task, version, by)
 
     def log(
         self, job_ids: Collection[UUID], after: str, *, step: str = "", action: str = ""
@@ -351,11 +345,10 @@ def _operator(email: str | None, workspace: str, needed: Role = Role.OPERATOR) -
     return user
 
 
-def _state_of(workspace: str, task: str) -> tuple[int, State | None]:
-    """The id of the workspace and the state of the task, or its own. Raises NotFound."""
+def _owner_of_state(workspace: str, task: str) -> int:
+    """The id of the workspace. Raises NotFound."""
     _check_names(workspace, task or None)
-    workspace_id = Workspace.objects.values_list("pk", flat=True).get(name=workspace)
-    return workspace_id, states.find(workspace_id, task)
+    return Workspace.objects.values_list("pk", flat=True).get(name=workspace)
 
 
 def _request(row: Any) -> port.RequestLine:

@@ -1,4 +1,11 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from django.apps import AppConfig
+
+if TYPE_CHECKING:
+    from apps.jobs.ports import Keeper
 
 
 class ArtifactsConfig(AppConfig):
@@ -8,9 +15,15 @@ class ArtifactsConfig(AppConfig):
 
     def ready(self) -> None:
         from apps.artifacts.files import leaving, shelf
-        from apps.artifacts.state.keeping import Keeper
         from apps.jobs import ports
 
         ports.on_files(shelf.listed)
         ports.on_removal("artifacts", leaving.on_removal)
-        ports.keep(Keeper())
+        ports.keep(_keeper)
+
+
+def _keeper() -> Keeper:
+    """Imported when the first step asks for it: short commands do not."""
+    from apps.artifacts.state.keeping import Shelf
+
+    return Shelf()

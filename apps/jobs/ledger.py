@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.conf import settings
@@ -33,7 +33,9 @@ from apps.workspaces.models import Revision
 from apps.workspaces.secrets import connections_of, secret_values, secrets_of, sensitive_of
 from engine.lifecycle import OwnerKind
 from engine.orders import Line
-from engine.state import Seen
+
+if TYPE_CHECKING:
+    from engine.state import Seen
 
 LINGER_S = 0.1
 DEADLOCKS = ("40001", "40P01")

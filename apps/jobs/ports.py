@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from django.core.checks import Error, register
@@ -20,7 +20,9 @@ from apps.jobs.values import ActionMaterial, Claim
 from engine.durations import Duration
 from engine.lifecycle import AttemptEventKind, OwnerKind, StepEventKind
 from engine.spec.model import InputField, Retry, StateRule
-from engine.state import Left, Seen
+
+if TYPE_CHECKING:
+    from engine.state import Left, Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,7 @@ _suspensions: dict[str, SuspensionHandler] = {}
 _cancels: dict[str, CancelHandler] = {}
 _removals: dict[str, RemovalHandler] = {}
 _beside: dict[str, Beside] = {}
-_keepers: list[Keeper] = []
+_keepers: list[Callable[[], Keeper]] = []
 _progress: dict[str, ProgressReader] = {}
 _files: list[FilesReader] = []
 UNITS = tuple(kind for kind in OwnerKind if kind is not OwnerKind.STEP)
@@ -302,14 +304,14 @@ def on_page(name: str, beside: Beside) -> None:
     _beside[name] = beside
 
 
-def keep(keeper: Keeper) -> None:
+def keep(keeper: Callable[[], Keeper]) -> None:
     """Register the room that remembers what steps leave."""
     _keepers[:] = [keeper]
 
 
 def keeper() -> Keeper:
     (found,) = _keepers
-    return found
+    return found()
 
 
 def on_progress(kind: str, reader: ProgressReader) -> None:

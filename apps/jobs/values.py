@@ -6,13 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from engine.lifecycle import OwnerKind
 from engine.orders import StepOutcome
 from engine.spec.model import Action, Step
-from engine.state import Left, Seen
+
+if TYPE_CHECKING:
+    from engine.state import Left, Seen
 
 
 @dataclass(frozen=True, slots=True)

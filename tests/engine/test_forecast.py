@@ -145,3 +145,17 @@ def test_a_chain_of_ten_thousand_steps_is_planned() -> None:
         f"s{n}: {{action: say{f', depends_on: [s{n - 1}]' if n else ''}}}" for n in range(10_000)
     )
     assert set(outlooks(links).values()) == {"runs"}
+
+
+def test_what_reads_a_state_stays_open_but_not_a_step_of_that_name() -> None:
+    found = plan("""
+a: {action: say, when: "{{ state.n > 5 }}", input: {text: "{{ global_state.x }}"}}
+""")
+    assert found["a"].outlook is Outlook.OPEN
+    assert found["a"].because == "when: reads the state of that moment"
+    assert found["a"].unknown == {"text": ("the state",)}
+    named = plan("""
+state: {action: say}
+b: {action: say, depends_on: [state], input: {text: "{{ state.output.x }}"}}
+""")
+    assert named["b"].unknown == {"text": ("state",)}

@@ -47,7 +47,7 @@ class Opened:
     hidden: tuple[str, ...]
 
 
-class Keeper:
+class Shelf:
     """What `jobs` asks about states."""
 
     def seen(self, workspace_id: int, task_name: str) -> tuple[Seen, Seen]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from apps.jobs import ports
@@ -15,10 +15,12 @@ from apps.jobs.plans import Node, Plan
 from apps.jobs.transitions.rows import Instance
 from apps.workspaces.errors import SecretError
 from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
-from engine import state, templating
+from engine import templating
 from engine.lifecycle import StepStatus
 from engine.output import load_stored
-from engine.state import Seen
+
+if TYPE_CHECKING:
+    from engine.state import Seen
 
 OUTPUTS = """
 SELECT name, status, output::text, output_sealed, error FROM jobs_step
@@ -111,6 +113,8 @@ def base_view(
     secrets = secrets_of(job.revision)
     entries, hidden = outputs_of(job.id, plan.steps_named(names))
     if plan.reads_state(names):
+        from engine import state
+
         states = ports.keeper().seen(job.workspace_id, job.task_name)
         entries, hidden = {**state.names(states), **entries}, (*hidden, *hidden_in(states))
     entries = with_files(job.id, plan, entries, files)

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apps.jobs.transitions.moves import Result
 from apps.jobs.values import Claim, Report
 from apps.workspaces.sealing import seal, unseal
 from engine.masking import MASK, masker, secret_strings
 from engine.orders import StepOutcome
-from engine.state import Left
+
+if TYPE_CHECKING:
+    from engine.state import Left
 
 Opened = tuple[Any, tuple[str, ...]]  # a value and its secret values
 

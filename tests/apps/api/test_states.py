@@ -117,6 +117,10 @@ def test_the_state_of_the_workspace_is_for_its_admins(shop: Workspace) -> None:
         ("", packed(("x", b"\0" * (51 << 20))), "more than 10,000 files or 50 MB"),
         ("?a=" + "x" * 1_000_001, b"", "its values would take"),
     ],
+    ids=[
+        "mode", "values", "above", "absolute", "link", "hard-link", "twice", "junk", "cut",
+        "bomb", "large-values",
+    ],
 )  # fmt: skip
 def test_a_wrong_upload_is_refused_in_words_and_changes_nothing(
     operator: APIClient, query: str, body: bytes, said: str
