@@ -50,12 +50,16 @@ def read_task_limits(entry: Entry) -> TaskLimits | None:
     node = entry.mapping("limits")
     if node is None:
         return None
-    inner = Entry(node, f"{entry.subject} limits", entry.problems)
+    return read_shared_limits(Entry(node, f"{entry.subject} limits", entry.problems))
+
+
+def read_shared_limits(inner: Entry) -> TaskLimits:
+    """Of all agents of a task, or of a workspace."""
     inner.refuse_unknown((*TASK_LIMITS, "daily"))
     day = inner.mapping("daily")
     daily = Limits()
     if day is not None:
-        within = Entry(day, f"{inner.subject} daily", entry.problems)
+        within = Entry(day, f"{inner.subject} daily", inner.problems)
         within.refuse_unknown(DAILY_LIMITS)
         daily = Limits(tokens=within.whole("tokens", 1), cost=_read_cost(within))
     return TaskLimits(

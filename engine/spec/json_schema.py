@@ -207,6 +207,15 @@ def _describe_step() -> Schema:
 
 
 _HOOKS: Mapping[str, Schema] = dict.fromkeys(HOOK_LISTS, list_of(ref("hook")))
+_SHARED_LIMITS = closed(
+    {
+        "turns": whole(1),
+        "tokens": whole(1),
+        "cost": NUMBER,
+        "tool_calls": whole(0),
+        "daily": optional(closed({"tokens": whole(1), "cost": NUMBER})),
+    }
+)
 _TASK: Mapping[str, Schema] = {
     "name": TEXT,
     "description": TEXT,
@@ -219,17 +228,7 @@ _TASK: Mapping[str, Schema] = {
     **_HOOKS,
     "priority": whole(-tasks.MOST_PRIORITY, tasks.MOST_PRIORITY),
     "max_concurrent_jobs": whole(1, 100_000),
-    "limits": optional(
-        closed(
-            {
-                "turns": whole(1),
-                "tokens": whole(1),
-                "cost": NUMBER,
-                "tool_calls": whole(0),
-                "daily": optional(closed({"tokens": whole(1), "cost": NUMBER})),
-            }
-        )
-    ),
+    "limits": optional(_SHARED_LIMITS),
     "manual": FLAG,
     "workflow_actions": list_of(ref("workflow_action")),
     "slurm_schedulers": by_name(ref("scheduler")),
@@ -394,7 +393,9 @@ _SECTIONS: Mapping[str, Schema] = {
     "mcp_servers": by_name(_SERVER),
     "slurm_schedulers": by_name(ref("scheduler")),
     "exports": optional(closed({"job_ends": by_name(_JOB_ENDS)})),
-    "settings": optional(closed({"unsafe_templates": {"enum": ["warn", "refuse"]}})),
+    "settings": optional(
+        closed({"unsafe_templates": {"enum": ["warn", "refuse"]}, "limits": _SHARED_LIMITS})
+    ),
 }
 
 

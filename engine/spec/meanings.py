@@ -18,7 +18,7 @@ TOP: Mapping[str, str] = {
     "slurm_schedulers": "by name: how to request nodes from Slurm",
     "mcp_servers": "by name: servers whose tools agents may use",
     "exports": "what other workspaces may use",
-    "settings": "unsafe_templates: warn or refuse",
+    "settings": "unsafe_templates: warn or refuse; limits: of all agents of a job, and of a day",
 }
 ACTION: Mapping[str, str] = {
     "type": "one of the six",

@@ -350,6 +350,7 @@ class Workspace:
     slurm_schedulers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # `settings:` e.g. {"unsafe_templates": "refuse"}
     settings: Mapping[str, Any] = field(default_factory=dict)
+    limits: TaskLimits | None = None  # of the agents of all of its tasks
     mentions_state: bool = False  # a file of it uses directories of state
     exports: Exports = Exports()
 

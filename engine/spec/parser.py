@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, Literal, TypeVar
 
+from engine.agents.limits import TaskLimits
 from engine.spec import (
     checks_actions,
     checks_artifacts,
@@ -24,6 +25,7 @@ from engine.spec import (
     torc,
 )
 from engine.spec.actions import read_action
+from engine.spec.agents import read_shared_limits
 from engine.spec.connections import read_connection, read_connection_type, read_mcp_server
 from engine.spec.draft import Draft, Named, Node, step_subject, task_subject
 from engine.spec.entry import Entry
@@ -42,7 +44,7 @@ Thing = TypeVar("Thing")
 ROOT = ".workflows"
 _DEEPEST = 10
 _SUFFIXES = (".yaml", ".yml")
-_SETTINGS = ("unsafe_templates",)
+_SETTINGS = ("unsafe_templates", "limits")
 _SINGULAR = {
     "secrets": "Secret",
     "connection_types": "Connection type",
@@ -319,6 +321,7 @@ def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems) -> Works
             name: read_scheduler(entry) for name, _, entry in entries("slurm_schedulers")
         },
         settings=_read_settings(merged.sections["settings"], problems),
+        limits=_read_limits(merged.sections["settings"].get("limits"), problems),
         exports=Exports(
             {name: read_job_ends(entry, place) for name, place, entry in entries("job_ends")}
         ),
@@ -372,6 +375,12 @@ def _read_hooks(tops: list[Entry]) -> Hooks:
     return Hooks(**lists)
 
 
+def _read_limits(named: Named | None, problems: Problems) -> TaskLimits | None:
+    if named is None:
+        return None
+    return read_shared_limits(Entry(named.node, "Setting 'limits'", problems))
+
+
 def _read_settings(section: Mapping[str, Named], problems: Problems) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, named in section.items():
@@ -379,6 +388,8 @@ def _read_settings(section: Mapping[str, Named], problems: Problems) -> dict[str
         if name not in _SETTINGS:
             message = f"unknown setting '{shorten(name)}'{did_you_mean(name, _SETTINGS)}"
             problems.error(named.place, "unknown-key", message)
+        elif name == "limits":
+            continue
         elif value not in ("warn", "refuse"):
             message = (
                 f"Setting '{name}' must be one of warn, refuse, not '{shorten(named.node.text)}'"

@@ -1,4 +1,4 @@
-"""What a task allows all of its agents together."""
+"""What a task, and a workspace, allow all of their agents together."""
 
 from __future__ import annotations
 
@@ -30,14 +30,18 @@ def running_service(transactional_db: None, settings: Any) -> Iterator[Service]:
         model.objects.all().delete()
 
 
-def shop(tmp_path: Path, limits: str, steps: int = 3, tools: str = "[]") -> Workspace:
+def shop(
+    tmp_path: Path, limits: str, steps: int = 3, tools: str = "[]", settings: str = "{}"
+) -> Workspace:
     flow = "\n".join(
         f"      s{number}: {{ type: agent, provider: openai, prompt: Go, tools: {tools},"
         f" retry: {{ max_attempts: 3, delay: 1s }}, continue_on_failure: true }}"
         for number in range(steps)
     )
     text = f"""
+settings: {settings}
 tasks:
+  other: {{ flow: {{ s0: {{ type: agent, provider: openai, prompt: Go }} }} }}
   main:
     limits: {limits}
     flow:
@@ -104,3 +108,22 @@ def test_all_agents_of_a_job_share_tool_calls(tmp_path: Path, service: Service) 
     statuses = sorted(Call.objects.values_list("status", flat=True))
     assert statuses == ["done", "done", "refused"]
     assert Job.objects.filter(parent_job_id=job.id).count() == 2
+
+
+def test_a_workspace_limits_each_job_and_the_day_of_all_of_its_tasks(
+    tmp_path: Path, service: Service
+) -> None:
+    limits = "{ limits: { turns: 2, daily: { tokens: 300 } } }"
+    space = shop(tmp_path, "{ turns: 3 }", settings=limits)
+    first, bench = start(space), Bench(service.settings())
+    bench.work()
+    *answered, refused = sorted(endings(first), key=len)
+    assert answered == ["completed", "completed"]
+    assert "The workspace's limit of a job is reached: 2 of 2 turns are used" in refused
+
+    second = start(space, "other")
+    bench.work()
+    assert endings(second) == ["completed"], "220 of 300 tokens were used"
+    third = start(space, "other")
+    bench.work()
+    assert "The workspace's limit of a day is reached: 330 of 300 tokens" in endings(third)[0]
