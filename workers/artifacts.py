@@ -125,7 +125,7 @@ class Shelf:
         try:
             found = _find(leaving, wanted, leaving.order.shelves.left)
             if found:
-                self._store(leaving, found, wanted)
+                self._store(leaving, found, wanted, has_failed=has_failed)
         except Stopped:
             return _stopped(leaving.attempt, outcome)
         except OSError as error:
@@ -138,14 +138,17 @@ class Shelf:
             return _failed(outcome, f"{type(error).__name__}; see the worker's log")
         return outcome
 
-    def _store(self, leaving: Leaving, found: Sequence[Found], wanted: Wanted) -> None:
+    def _store(
+        self, leaving: Leaving, found: Sequence[Found], wanted: Wanted, *, has_failed: bool
+    ) -> None:
         claim, sizes = leaving.attempt.claim, [file.size for file in found]
         _refuse(found, self._ledger.limits(), leaving.order.secrets)
         patient = Patience(self._ledger, leaving.attempt, leaving.say)
         patient(lambda: self._ledger.refuse_beyond(claim, sizes))
         files = [patient(partial(self._put, file, leaving.owner)) for file in found]
         retain_s = wanted.retain.seconds if wanted.retain is not None else None
-        if not patient(lambda: self._ledger.leave(claim, files, retain_s)):
+        leave = partial(self._ledger.leave, claim, files, retain_s, has_failed=has_failed)
+        if not patient(leave):
             raise Stopped
         count = "1 artifact" if len(files) == 1 else f"{len(files)} artifacts"
         leaving.say(f"Stored {count} ({show_bytes(sum(sizes))})")

@@ -171,7 +171,14 @@ class ArtifactLedger(Protocol):
 
     def put(self, stream: BinaryIO) -> Stored: ...
 
-    def leave(self, claim: Claim, files: Sequence[Left], retain_s: float | None) -> bool: ...
+    def leave(
+        self,
+        claim: Claim,
+        files: Sequence[Left],
+        retain_s: float | None,
+        *,
+        has_failed: bool = False,
+    ) -> bool: ...
 
     def taken(self, claim: Claim, steps: Sequence[str]) -> list[Taken]: ...
 

@@ -33,10 +33,12 @@ def put(stream: BinaryIO) -> Stored:
     return blobs.put(stream, at_most=leaving.limits().file_bytes)
 
 
-def leave(claim: Claim, files: Sequence[Left], retain_s: float | None) -> bool:
+def leave(
+    claim: Claim, files: Sequence[Left], retain_s: float | None, *, has_failed: bool = False
+) -> bool:
     """Note the files of this attempt, all or none; False if this worker has lost it. They count
-    once its end has been reported."""
-    return leaving.leave(claim.attempt_id, claim.fence, files, retain_s)
+    once its end has been reported: success, or failure if it `has_failed`."""
+    return leaving.leave(claim.attempt_id, claim.fence, files, retain_s, has_failed=has_failed)
 
 
 def taken(claim: Claim, steps: Sequence[str]) -> list[Taken]:

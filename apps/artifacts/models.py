@@ -60,6 +60,9 @@ class Artifact(models.Model):
     blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(db_default=Now())
     expires_at = models.DateTimeField(null=True, blank=True)
+    has_failed = models.BooleanField(
+        default=False, db_default=False, help_text="Stored although the step had failed"
+    )
 
     class Meta:
         constraints = [

@@ -31,7 +31,8 @@ rm -f /tmp/taken.tar
 # The number of files tells the server whether all of the archive has come.
 _SEND = rf"""set -u
 until [ -e {ENDED} ]; do sleep 0.2; done
-[ "$(cat {ENDED})" = 0 ] || [ -n "$_STROEM_ON_FAILURE" ] || exit 0
+_s_ended=$(cat {ENDED})
+[ "$_s_ended" = 0 ] || [ -n "$_STROEM_ON_FAILURE" ] || exit 0
 cd {LEFT}
 [ -n "$(ls -A)" ] || exit 0
 _s_files=$(find . -type f | wc -l)
@@ -39,7 +40,8 @@ _s_until=$(($(date +%s) + {SEND_S}))
 printf 'header = "Authorization: Bearer %s"\nurl = "%s"\n' "${TOKEN}" "${URL}" >/tmp/config
 while :; do
     _s_code=$(tar -cf - . | curl --silent --show-error --upload-file - --config /tmp/config \
-        --header "X-Stroem-Files: $((_s_files))" --header 'Expect:' --output /tmp/answer \
+        --header "X-Stroem-Files: $((_s_files))" --header "X-Stroem-Code: $_s_ended" \
+        --header 'Expect:' --output /tmp/answer \
         --write-out '%{{http_code}}' 2>/tmp/error)
     case $_s_code in
     200) cat /tmp/answer; exit 0 ;;

@@ -51,7 +51,9 @@ class Storage:
         self.data[len(self.data)] = stream.read()
         return Stored(len(self.data) - 1, "", len(self.data[len(self.data) - 1]))
 
-    def leave(self, claim: Any, files: Sequence[Left], retain_s: float | None) -> bool:
+    def leave(
+        self, claim: Any, files: Sequence[Left], retain_s: float | None, *, has_failed: bool = False
+    ) -> bool:
         self.left = list(files) if self.is_ours else []
         return self.is_ours
 

@@ -19,7 +19,7 @@ from apps.jobs.pages.hub import off_loop
 from apps.workspaces.passes import Pass
 from engine.errors import AuthorError, Conflict
 
-FILES = "X-Stroem-Files"
+FILES, CODE = "X-Stroem-Files", "X-Stroem-Code"
 
 
 @csrf_exempt
@@ -53,7 +53,10 @@ async def parcel(request: HttpRequest) -> HttpResponseBase:
 def _take_in(granted: Pass, request: HttpRequest, files: int) -> HttpResponse:
     stream = cast(BinaryIO, request)  # Django has put the body into a file
     try:
-        said = parcels.take_in(granted.attempt_id, granted.fence, stream, files)
+        has_failed = request.headers.get(CODE, "0") != "0"
+        said = parcels.take_in(
+            granted.attempt_id, granted.fence, stream, files, has_failed=has_failed
+        )
     except AuthorError as error:
         return _text(str(error), 422)
     except Conflict as error:

@@ -60,9 +60,16 @@ def refuse_beyond(job_id: UUID, step_id: int, sizes: Sequence[int]) -> None:
 
 
 @transaction.atomic
-def leave(attempt_id: int, fence: int, files: Sequence[Left], retain_s: float | None) -> bool:
+def leave(
+    attempt_id: int,
+    fence: int,
+    files: Sequence[Left],
+    retain_s: float | None,
+    *,
+    has_failed: bool = False,
+) -> bool:
     """Note these files for an attempt that is alive, instead of what was noted for it before; False
-    if it is not. Raises TooLarge."""
+    if it is not. `has_failed`: it is going to end so. Raises TooLarge."""
     with connection.cursor() as cursor:  # two steps of a job may not pass its limit together
         cursor.execute("SELECT job_id, step_id FROM jobs_attempt WHERE id = %s", [attempt_id])
         found = cursor.fetchone()
@@ -77,11 +84,13 @@ def leave(attempt_id: int, fence: int, files: Sequence[Left], retain_s: float | 
         return False
     refuse_beyond(attempt.job_id, attempt.step_id, [file.size for file in files])
     Artifact.objects.filter(attempt_id=attempt_id).delete()
-    _note(attempt, files, retain_s)
+    _note(attempt, files, retain_s, has_failed)
     return True
 
 
-def _note(attempt: Attempt, files: Sequence[Left], retain_s: float | None) -> None:
+def _note(
+    attempt: Attempt, files: Sequence[Left], retain_s: float | None, has_failed: bool
+) -> None:
     workspace, name, base = Step.objects.values_list("job__workspace_id", "name", "base").get(
         id=attempt.step_id
     )
@@ -100,6 +109,7 @@ def _note(attempt: Attempt, files: Sequence[Left], retain_s: float | None) -> No
                 content_type=file.content_type,
                 size_bytes=file.size,
                 blob_id=file.blob_id,
+                has_failed=has_failed,
                 expires_at=None if kept_s is None else Now() + timedelta(seconds=kept_s),
             )
             for file in files
@@ -116,12 +126,8 @@ def on_removal(job_ids: Sequence[UUID]) -> None:
 def expire() -> int:
     """Remove rows whose time is over, and those of attempts that do not count; returns how many.
     Nothing of a job that is open: a later step may take it."""
-    counting = Attempt.objects.filter(pk=OuterRef("attempt_id"), status__in=shelf.COUNT)
-    later = Attempt.objects.filter(
-        step_id=OuterRef("step_id"), id__gt=OuterRef("attempt_id"), status__in=shelf.COUNT
-    )
     ended = Job.objects.filter(pk=OuterRef("job_id"), completed_at__isnull=False)
-    old = Q(created_at__lt=Now() - SETTLED) & (~Exists(counting) | Exists(later))
+    old = Q(created_at__lt=Now() - SETTLED) & (~Exists(shelf.own()) | Exists(shelf.later()))
     found = Artifact.objects.filter(Q(expires_at__lt=Now()) | old, Exists(ended))
     removed = 0
     while rows := list(found.values_list("id", flat=True)[:BATCH]):

@@ -34,8 +34,9 @@ def wanted(attempt_id: int) -> Artifacts:
     return blueprints.load(blueprint).nodes[base].step.artifacts or NOTHING
 
 
-def take_in(attempt_id: int, fence: int, stream: BinaryIO, files: int) -> str:
+def take_in(attempt_id: int, fence: int, stream: BinaryIO, files: int, *, has_failed: bool) -> str:
     """Store a tar with this number of files, all or none; returns sentences for the step's log.
+    `has_failed`: the step's script has.
 
     Raises AuthorError, and Conflict if the attempt is not alive any more.
     """
@@ -63,7 +64,7 @@ def take_in(attempt_id: int, fence: int, stream: BinaryIO, files: int) -> str:
         raise AuthorError(f"only {len(left)} of {files} files arrived")
     retain = wanted(attempt_id).retain
     retain_s = None if retain is None else retain.seconds
-    if left and not leaving.leave(attempt_id, fence, left, retain_s):
+    if left and not leaving.leave(attempt_id, fence, left, retain_s, has_failed=has_failed):
         raise Conflict("The step has ended: its files come too late")
     count = "1 artifact" if len(left) == 1 else f"{len(left)} artifacts"
     return "\n".join([*said, f"Stored {count} ({show_bytes(total)})"])

@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Case, Exists, OuterRef, QuerySet, Value, When
+from django.db.models.lookups import Exact
 
 from apps.artifacts.models import Artifact
 from apps.jobs.models import Attempt
@@ -21,13 +22,26 @@ from engine.lifecycle import AttemptStatus
 COUNT = (AttemptStatus.COMPLETED, AttemptStatus.FAILED)
 
 
-def of_job(job_id: UUID, bases: Collection[str] | None = None) -> QuerySet[Artifact]:
-    """The artifacts of a job, or of these steps of its flow, in the order of their storing."""
-    own = Attempt.objects.filter(pk=OuterRef("attempt_id"), status__in=COUNT)
-    later = Attempt.objects.filter(
+def own() -> QuerySet[Attempt]:
+    """The attempt of a row, if it has ended as its worker told: one that had run out of time when
+    its success was reported has failed, and leaves nothing."""
+    told = Case(
+        When(Exact(OuterRef("has_failed"), True), then=Value(AttemptStatus.FAILED)),
+        default=Value(AttemptStatus.COMPLETED),
+    )
+    return Attempt.objects.filter(pk=OuterRef("attempt_id"), status=told)
+
+
+def later() -> QuerySet[Attempt]:
+    """Attempts of the same step that ended after that of a row."""
+    return Attempt.objects.filter(
         step_id=OuterRef("step_id"), id__gt=OuterRef("attempt_id"), status__in=COUNT
     )
-    found = Artifact.objects.filter(Exists(own), ~Exists(later), job_id=job_id)
+
+
+def of_job(job_id: UUID, bases: Collection[str] | None = None) -> QuerySet[Artifact]:
+    """The artifacts of a job, or of these steps of its flow, in the order of their storing."""
+    found = Artifact.objects.filter(Exists(own()), ~Exists(later()), job_id=job_id)
     return (found if bases is None else found.filter(base__in=bases)).order_by("id")
 
 

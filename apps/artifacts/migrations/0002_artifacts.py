@@ -26,6 +26,7 @@ class Migration(migrations.Migration):
                 ('content_type', models.CharField(max_length=100)),
                 ('size_bytes', models.BigIntegerField()),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ('has_failed', models.BooleanField(db_default=False, default=False, help_text='Stored although the step had failed')),
                 ('expires_at', models.DateTimeField(blank=True, null=True)),
                 ('blob', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='artifacts.blob')),
             ],

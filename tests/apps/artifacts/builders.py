@@ -29,6 +29,7 @@ def shelve(
             job_id=job.pk, workspace_id=job.workspace_id, step_id=row.pk, step_name=row.name,
             base=row.base, attempt_id=attempt.pk, name=name, blob_id=blobs.put(io.BytesIO(data)).id,
             content_type=rules.type_of(name, data[: rules.HEAD_BYTES]), size_bytes=len(data),
+            has_failed=status == "failed",
         )
         for name, data in files.items()
     ]  # fmt: skip

@@ -77,11 +77,18 @@ def test_files_count_from_the_accepted_end_on(leaver: Leaver) -> None:
 
 def test_an_attempt_that_is_lost_leaves_nothing_and_a_zombie_adds_nothing(leaver: Leaver) -> None:
     assert leaver.leave(a=b"1")
-    leaver.hand.finish(leaver.claim, failed())
+    leaver.hand.finish(leaver.claim, failed())  # not what its worker meant
     assert not leaver.leave(b=b"2")  # its attempt has ended
-    assert leaver.names == ["a"]
-    ledger_rows = set(Artifact.objects.values_list("name", flat=True))
-    assert ledger_rows == {"a"}
+    assert leaver.names == []
+    assert set(Artifact.objects.values_list("name", flat=True)) == {"a"}
+
+
+def test_files_of_a_failure_count_if_it_has_failed(leaver: Leaver) -> None:
+    row = leaver.row("log", b"1")
+    assert ledger.leave(leaver.claim, [row], None, has_failed=True)
+    assert leaver.names == []
+    leaver.hand.finish(leaver.claim, failed())
+    assert leaver.names == ["log"]
 
 
 def test_a_second_call_replaces_the_first(leaver: Leaver) -> None:
