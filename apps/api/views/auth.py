@@ -102,7 +102,7 @@ class KeysView(ApiView):
     def get(self, request: Request) -> Response:
         return answer_list(KeyShape, scope.api_keys(request.user))
 
-    @extend_schema(request=KeyRequest, responses=NewKeyShape)
+    @extend_schema(request=KeyRequest, responses={200: NewKeyShape, 429: ErrorShape})
     def post(self, request: Request) -> Response:
         spend(throttle_key("keys", str(request.user.pk)), limit=KEY_CALLS_A_MINUTE, window_s=60)
         given = checked(KeyRequest, request)
