@@ -39,8 +39,8 @@ MODELS = (
     [
         (["validate", "examples/hello"], MODELS, 720),
         (["schema"], MODELS, 720),
-        (["jobs"], READER, 1_000),
-        (["jobs", "--help"], READER, 1_000),
+        (["jobs"], READER, 1_050),
+        (["jobs", "--help"], READER, 1_050),
     ],
 )
 def test_a_short_command_imports_no_page_no_server_and_no_broker(
