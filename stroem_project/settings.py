@@ -78,6 +78,7 @@ INSTALLED_APPS = [
     "apps.jobs",
     "apps.approvals",
     "apps.hooks",
+    "apps.subscriptions",
     "apps.workflow_actions",
     "apps.agents",
     "apps.triggers",

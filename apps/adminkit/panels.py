@@ -60,6 +60,7 @@ class Place:
 dashboard = Place()  # context(request)
 job_page = Place()  # context(request, job)
 step_page = Place()  # context(request, job, step)
+workspace_page = Place()  # context(request, workspace)
 worker_page = Place()  # context(request, worker)
 
 

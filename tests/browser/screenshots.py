@@ -247,6 +247,7 @@ def addresses(stage: Stage, seen: Seen) -> dict[str, Scene]:
     return {
         **PLAIN,
         **_of_triggers(stage),
+        **_of_subscriptions(stage),
         **agent_scene.addresses(stage),
         **_of_work(seen),
         **_of_decisions(seen),
@@ -259,6 +260,16 @@ def _of_triggers(stage: Stage) -> dict[str, Scene]:
 
     page = f"/admin/triggers/trigger/{trigger_scene.prepare(stage).pk}/change/"
     return {"triggers": ("/admin/triggers/trigger/", ()), "trigger": (page, ())}
+
+
+def _of_subscriptions(stage: Stage) -> dict[str, Scene]:
+    from tests.browser import subscription_scene
+
+    page = f"/admin/subscriptions/subscription/{subscription_scene.prepare(stage).pk}/change/"
+    return {
+        "subscription": (page, ()),
+        "subscription-new": ("/admin/subscriptions/subscription/add/", ()),
+    }
 
 
 def _of_work(seen: Seen) -> dict[str, Scene]:

@@ -13,7 +13,7 @@ from apps.approvals.models import ApprovalRequest
 from apps.fleet.models import Worker
 from apps.jobs.models import Job
 from tests.apps.jobs.builders import until
-from tests.browser import trigger_scene
+from tests.browser import subscription_scene, trigger_scene
 from tests.browser.conftest import PHONE, Opener
 from tests.browser.stage import Stage
 
@@ -48,6 +48,9 @@ def addresses(stage: Stage, job: Job) -> list[str]:
         "/admin/approvals/record/",
         "/admin/triggers/trigger/",
         f"/admin/triggers/trigger/{trigger_scene.prepare(stage).pk}/change/",
+        "/admin/subscriptions/subscription/",
+        "/admin/subscriptions/subscription/add/",
+        f"/admin/subscriptions/subscription/{subscription_scene.prepare(stage).pk}/change/",
         "/admin/workspaces/workspace/",
         f"/admin/workspaces/workspace/{stage.site.pk}/change/",
         "/admin/fleet/worker/",

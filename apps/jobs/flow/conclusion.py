@@ -49,7 +49,13 @@ def conclude_job(state: JobState, plan: Plan, bad_steps: int, *, actor: str = ""
     )
     if ended is None or (
         is_success
-        and not (ended.has_parent or state.has_actions or plan.hooks.on_success or plan.watched_by)
+        and not (
+            ended.has_parent
+            or ended.is_told
+            or state.has_actions
+            or plan.hooks.on_success
+            or plan.watched_by
+        )
     ):
         return  # it has already ended, or nothing waits for its success
     job = Job.objects.select_related("revision", "workspace").defer(*pen.HEAVY).get(id=state.id)
