@@ -34,12 +34,12 @@ def post(url: str, headers: Mapping[str, str], body: bytes, networks: tuple[Netw
     began = time.monotonic()
     deadline = began + TIMEOUT_S
     try:
-        head = _exchange(urlsplit(url), headers, body, networks, deadline)
-    except (Unsent, OSError) as error:
+        status, more = _exchange(urlsplit(url), headers, body, networks, deadline)
+    except (Unsent, OSError, ValueError) as error:
         return Try(_words(error), took_ms=_since(began))
-    status, more = head
-    error = "" if 200 <= status < 300 else _complaint(status)
-    return Try(error, status, _retry_after(more) if error else None, _since(began))
+    complaint = "" if 200 <= status < 300 else _complaint(status)
+    asked_s = _retry_after(more) if complaint else None
+    return Try(complaint, status, asked_s, _since(began))
 
 
 def _since(began: float) -> int:
@@ -58,7 +58,7 @@ def _words(error: Exception) -> str:
             return f"TLS failed: {error.reason or 'the connection was closed'}"
         case OSError():
             return f"the connection failed: {error.strerror or type(error).__name__}"
-    return type(error).__name__
+    return "the address cannot be used"
 
 
 def _complaint(status: int) -> str:

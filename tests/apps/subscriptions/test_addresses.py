@@ -85,6 +85,11 @@ def test_an_unknown_host_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.parametrize("host", [".example.org", "a" * 70 + ".org", "a..b"])
+def test_a_host_that_cannot_be_is_a_sentence(host: str) -> None:
+    assert post(f"https://{host}/").error.endswith(("is not known here", "cannot be used"))
+
+
 @pytest.mark.parametrize(
     ("host", "told"),
     [("receiver.example.com", ""), ("other.org", "the certificate is not valid: ")],

@@ -21,6 +21,7 @@ from apps.subscriptions.models import Delivery, Subscription
 from apps.subscriptions.services import Wanted
 from apps.subscriptions.values import EVENTS
 from apps.workspaces.models import Workspace
+from apps.workspaces.removal import remove
 from engine.orders import StepOutcome
 from tests.apps.jobs.builders import DONE, Hand, failed, fresh, output, start, workspace
 from tests.apps.subscriptions.receiver import subscribe
@@ -37,7 +38,7 @@ tasks:
   again: {{retry: {{max_attempts: 2}}, flow: {{a: {{action: work}}}}}}
   tries: {{flow: {{a: {{action: work, retry: {{max_attempts: 2}}}}}}}}
   tolerant: {{flow: {{a: {{action: work, continue_on_failure: true}}, b: {{action: work, depends_on: [a]}}}}}}
-  loop: {{flow: {{a: {{action: work, for_each: [1, 2, 3], continue_on_failure: true}}, b: {{action: work}}}}}}
+  loop: {{flow: {{a: {{action: work, for_each: [1, 2, 3]}}, b: {{action: work}}}}}}
   gate: {{flow: {{a: {{action: ask}}}}}}
   parent: {{flow: {{a: {{type: task, task: main}}}}}}
 """
@@ -120,7 +121,7 @@ def test_a_failed_step_is_told_once_however_it_failed(shop: Workspace) -> None:
     assert told()[2:] == [("step.failed", "a"), ("job.completed", "tolerant")]
     assert bodies()[2]["data"]["is_tolerated"] is True
     run(shop, "loop", a=failed())
-    assert told()[4:] == [("step.failed", "a"), ("job.completed", "loop")]
+    assert told()[4:] == [("step.failed", "a"), ("job.failed", "loop")]
 
 
 def test_a_job_that_is_retried_has_not_ended_yet(shop: Workspace) -> None:
@@ -188,6 +189,13 @@ def test_the_workspace_names_the_events_of_all_its_subscriptions(shop: Workspace
     assert Workspace.objects.get(pk=shop.pk).announced == "job.completed job.failed step.failed"
     services.change(row, Wanted(URL, ["job.failed"]), is_paused=False, by="ada")
     assert Workspace.objects.get(pk=shop.pk).announced == "job.failed"
+
+
+def test_a_removed_workspace_takes_its_subscriptions_along(shop: Workspace) -> None:
+    row, _ = subscribe(shop, URL)
+    services.ping(row, by="ada")
+    remove(shop)
+    assert not Subscription.objects.exists() and not Delivery.objects.exists()
 
 
 def statements(shop: Workspace, **outcomes: Any) -> list[str]:
