@@ -60,6 +60,7 @@ def examine(worker_file: Path | None = None) -> Iterator[Finding]:
         yield from _guarded("workers", _workers)
         yield from _guarded("workspaces", _workspaces)
         yield from _guarded("triggers", _triggers)
+        yield from _guarded("subscriptions", _subscriptions)
     yield from _broker()
     yield from _docker()
     yield from examine_cluster(worker_file)
@@ -211,6 +212,13 @@ def _triggers() -> Iterator[Finding]:
         yield warning("triggers", f"{name}: {trouble}")
     if not troubled:
         yield ok("triggers", "none is in trouble")
+
+
+def _subscriptions() -> Iterator[Finding]:
+    from apps.subscriptions.services import troubles
+
+    for name, trouble in troubles():
+        yield warning("subscriptions", f"{name}: {trouble}")
 
 
 def _troubled(name: str, problems: Sequence[Mapping[str, Any]], *, has_failed: bool) -> Finding:

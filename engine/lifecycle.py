@@ -309,6 +309,27 @@ FIRING_TABLE: dict[tuple[FiringStatus, FiringEventKind], FiringStatus] = {
 }
 
 
+class DeliveryStatus(StrEnum):
+    """Of one message to the receiver of a subscription."""
+
+    WAITING = "waiting"  # to be sent, or sent again
+    DELIVERED = "delivered"
+    FAILED = "failed"  # given up
+
+
+class DeliveryEventKind(StrEnum):
+    DELIVERED = "delivered"
+    TRIED = "tried"  # in vain
+    GIVEN_UP = "given_up"
+
+
+DELIVERY_TABLE: dict[tuple[DeliveryStatus, DeliveryEventKind], DeliveryStatus] = {
+    (DeliveryStatus.WAITING, DeliveryEventKind.DELIVERED): DeliveryStatus.DELIVERED,
+    (DeliveryStatus.WAITING, DeliveryEventKind.TRIED): DeliveryStatus.WAITING,
+    (DeliveryStatus.WAITING, DeliveryEventKind.GIVEN_UP): DeliveryStatus.FAILED,
+}
+
+
 class CallStatus(StrEnum):
     """Of a tool call that a language model has asked for."""
 

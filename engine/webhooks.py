@@ -92,14 +92,23 @@ def _check_standard(secret: str, got: Received, now: float) -> None:
     """`v1,BASE64 ...` over `ID.TIME.BODY`; the secret is base64 after `whsec_`."""
     sent_id, at = _needed(got, "webhook-id"), _needed(got, "webhook-timestamp")
     _check_time(at, now)
+    wanted = _standard(secret, sent_id, at, got.body)
+    given = [one.partition(",") for one in _needed(got, "webhook-signature").split()]
+    _compare([value for version, _, value in given if version == "v1"], wanted)
+
+
+def signed(secret: str, sent_id: str, at: int, body: bytes) -> str:
+    """The signature of a message that we send, as Standard Webhooks asks for it."""
+    return f"v1,{_standard(secret, sent_id, str(at), body)}"
+
+
+def _standard(secret: str, sent_id: str, at: str, body: bytes) -> str:
     try:
         key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except (binascii.Error, ValueError):
         raise NotVerified("The webhook's secret is not base64 after 'whsec_'") from None
-    signed = f"{sent_id}.{at}.".encode() + got.body
-    wanted = base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
-    given = [one.partition(",") for one in _needed(got, "webhook-signature").split()]
-    _compare([value for version, _, value in given if version == "v1"], wanted)
+    content = f"{sent_id}.{at}.".encode() + body
+    return base64.b64encode(hmac.digest(key, content, "sha256")).decode()
 
 
 def _needed(got: Received, name: str) -> str:

@@ -422,6 +422,14 @@ class Agents:
 
 
 @dataclass(frozen=True, slots=True)
+class Subscriptions:
+    """Where messages to subscribers may go, beside the public internet by https."""
+
+    private_networks: Annotated[tuple[Network, ...], _networks] = ()
+    allow_http: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     listen: Annotated[tuple[str, int], _listen] = ("127.0.0.1", 8080)
     allowed_hosts: tuple[str, ...] = ()
@@ -445,6 +453,7 @@ class Config:
     metrics: Metrics = Metrics()
     mail: Annotated[Mail | None, _mail] = None  # None: no mail is sent
     agents: Agents = Agents()
+    subscriptions: Subscriptions = Subscriptions()
     default_step_timeout_s: Annotated[
         float | None, Key("default_step_timeout"), _timeout(DAY_S, "24h")
     ] = None

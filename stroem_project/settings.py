@@ -79,6 +79,7 @@ INSTALLED_APPS = [
     "apps.artifacts",
     "apps.approvals",
     "apps.hooks",
+    "apps.subscriptions",
     "apps.workflow_actions",
     "apps.agents",
     "apps.triggers",

@@ -98,6 +98,12 @@ UNFOLD: dict[str, Any] = {
                     item(title, icon, f"admin:{model}_changelist", permission=permission)
                     for title, icon, model, permission in (
                         ("Secrets", "key", "workspaces_secret", WORKSPACE_ADMIN),
+                        (
+                            "Subscriptions",
+                            "outgoing_mail",
+                            "subscriptions_subscription",
+                            WORKSPACE_ADMIN,
+                        ),
                         ("Users", "person", "accounts_user", SUPERUSER),
                         ("Groups", "group", "auth_group", SUPERUSER),
                         ("Grants", "shield_person", "accounts_workspacegrant", SUPERUSER),

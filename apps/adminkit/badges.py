@@ -51,6 +51,7 @@ LOOKS: dict[str, tuple[str, str]] = {
     "started": ("completed", "ok"),
     "repeated": ("completed", "ok"),
     "rejected": ("failed", "bad"),
+    "delivered": ("completed", "ok"),
     "missed": ("pending", "bad"),
     "paused": ("suspended", "wait"),
     "failing": ("failed", "bad"),

@@ -16,6 +16,7 @@ from apps.accounts.grants import Person, allows, role_on, signed_in, visible
 from apps.accounts.models import ApiToken, ConnectedAgent, Role, User
 from apps.fleet.models import Worker
 from apps.jobs.models import Job, Step
+from apps.subscriptions.models import Subscription
 from apps.triggers.models import Trigger
 from apps.workspaces.models import Secret, Workspace
 from engine.errors import NotFound
@@ -113,6 +114,20 @@ def workers() -> QuerySet[Worker]:
 def stored_secrets(row: Workspace) -> QuerySet[Secret]:
     """Secrets of a workspace that `workspace(..., Role.ADMIN)` returned."""
     return Secret.objects.filter(workspace=row).order_by("name")
+
+
+def subscriptions(row: Workspace) -> QuerySet[Subscription]:
+    """Those of a workspace that `workspace(..., Role.ADMIN)` returned."""
+    rows = Subscription.objects.filter(workspace=row).select_related("workspace")
+    return rows.defer("sealed_secret", "sealed_previous").order_by("name")
+
+
+def subscription(user: Person, owner: str, name: str) -> Subscription:
+    """For administrators of the workspace. Raises NotFound, PermissionDenied."""
+    found = subscriptions(workspace(user, owner, Role.ADMIN)).filter(name=name).first()
+    if found is None:
+        raise NotFound("Subscription not found")
+    return found
 
 
 def api_keys(user: Person) -> QuerySet[ApiToken]:

@@ -18,6 +18,7 @@ from apps.api.views import (
     public,
     states,
     steps,
+    subscriptions,
     triggers,
     workers,
     workflow_actions,
@@ -47,6 +48,27 @@ urlpatterns = [
     path("api/workspaces/<str:workspace>/secrets", workspaces.SecretsView.as_view()),
     path("api/workspaces/<str:workspace>/secrets/<str:name>", workspaces.SecretView.as_view()),
     path("api/workspaces/<str:workspace>/connections", connections.ConnectionsView.as_view()),
+    path("api/workspaces/<str:workspace>/subscriptions", subscriptions.SubscriptionsView.as_view()),
+    path(
+        "api/workspaces/<str:workspace>/subscriptions/<str:subscription>",
+        subscriptions.SubscriptionView.as_view(),
+    ),
+    path(
+        "api/workspaces/<str:workspace>/subscriptions/<str:subscription>/rotate",
+        subscriptions.RotateView.as_view(),
+    ),
+    path(
+        "api/workspaces/<str:workspace>/subscriptions/<str:subscription>/ping",
+        subscriptions.PingView.as_view(),
+    ),
+    path(
+        "api/workspaces/<str:workspace>/subscriptions/<str:subscription>/deliveries",
+        subscriptions.DeliveriesView.as_view(),
+    ),
+    path(
+        "api/workspaces/<str:workspace>/subscriptions/<str:subscription>/deliveries/<str:delivery>/send-again",
+        subscriptions.SendAgainView.as_view(),
+    ),
     path("api/workspaces/<str:workspace>/tasks", workspaces.TasksView.as_view()),
     path("api/workspaces/<str:workspace>/tasks/<str:task>", workspaces.TaskView.as_view()),
     path(

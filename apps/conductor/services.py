@@ -23,6 +23,8 @@ from apps.artifacts.files import leaving
 from apps.conductor import partitions
 from apps.fleet import presence
 from apps.jobs.upkeep import retention, sweeps
+from apps.subscriptions import rounds as subscriptions
+from apps.subscriptions import transitions as deliveries
 from apps.triggers import clocks, sources, upkeep, waiting
 from apps.workflow_actions import sweeps as workflow_actions
 from apps.workflow_actions.expectations import expects
@@ -84,6 +86,7 @@ def tidy() -> None:
             throttles.forget_old,
             upkeep.follow_revisions,
             blobs.establish,
+            deliveries.give_up_old,
         ]
     )
 
@@ -100,6 +103,7 @@ def expire() -> None:
             spending.forget_old,
             leaving.expire,
             blobs.clear_unused,
+            deliveries.forget_old,
         ]
     )
 
@@ -136,8 +140,12 @@ def run_forever(
     never_wait()  # for the secrets of one workspace
     _run([upkeep.follow_all, blobs.establish])
     clock = threading.Thread(target=clocks.run, args=(stop,), name="clocks", daemon=True)
+    sender = threading.Thread(
+        target=subscriptions.run, args=(stop,), name="subscriptions", daemon=True
+    )
     if not is_trial:
         clock.start()
+        sender.start()
     interval_s = settings.STROEM.recovery.sweep_interval_s
     me = uuid4()
     next_sweep = next_tidy = next_expiry = 0.0
@@ -159,5 +167,6 @@ def run_forever(
         after_round()
         close_old_connections()
         stop.wait(max(0.0, TICK_S - (time.monotonic() - now)))
-    if clock.ident is not None:
+    if not is_trial:
         clock.join(TICK_S)
+        sender.join(subscriptions.STOP_S)

@@ -181,6 +181,7 @@ RulingHandler = Callable[[Any, Ruling], None]  # with the advance of the locked 
 StepHandler = Callable[[Dispatch], None]
 EndHandler = Callable[[Job, Plan], None]
 MoveHandler = Callable[[Job, Plan, Sequence[tuple[str, StepEventKind]]], None]
+FailureHandler = Callable[[Job, Plan, Sequence[str]], None]
 SuspensionHandler = Callable[[Job, Plan, Suspension], None]
 CancelHandler = Callable[[UUID, str, str], None]
 RemovalHandler = Callable[[Sequence[UUID]], None]
@@ -204,6 +205,7 @@ _steps: dict[str, StepHandler] = {}
 _ends: dict[str, EndHandler] = {}
 _births: dict[str, EndHandler] = {}
 _moves: dict[str, MoveHandler] = {}
+_failures: dict[str, FailureHandler] = {}
 _suspensions: dict[str, SuspensionHandler] = {}
 _cancels: dict[str, CancelHandler] = {}
 _removals: dict[str, RemovalHandler] = {}
@@ -212,7 +214,7 @@ _keepers: list[Callable[[], Keeper]] = []
 _progress: dict[str, ProgressReader] = {}
 _files: list[FilesReader] = []
 UNITS = tuple(kind for kind in OwnerKind if kind is not OwnerKind.STEP)
-REQUIRED = {"step": ("task", "approval"), "end": ("hooks", "triggers")}
+REQUIRED = {"step": ("task", "approval"), "end": ("hooks", "subscriptions", "triggers")}
 
 
 def own(kind: OwnerKind, owner: Owner) -> None:
@@ -281,6 +283,11 @@ def on_birth(name: str, handler: EndHandler) -> None:
 def on_moves(name: str, handler: MoveHandler) -> None:
     """Register a handler for step moves in jobs with workflow actions."""
     _moves[name] = handler
+
+
+def on_failures(name: str, handler: FailureHandler) -> None:
+    """Register a handler for steps of the flow that have failed, called with their names."""
+    _failures[name] = handler
 
 
 def on_suspension(name: str, handler: SuspensionHandler) -> None:
@@ -358,6 +365,11 @@ def born(job: Job, plan: Plan) -> None:
 def moved(job: Job, plan: Plan, moves: Sequence[tuple[str, StepEventKind]]) -> None:
     for handler in _moves.values():
         handler(job, plan, moves)
+
+
+def failed(job: Job, plan: Plan, names: Sequence[str]) -> None:
+    for handler in _failures.values():
+        handler(job, plan, names)
 
 
 def suspended(job: Job, plan: Plan, suspension: Suspension) -> None:

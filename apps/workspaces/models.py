@@ -79,12 +79,19 @@ class Workspace(models.Model):
         null=True, blank=True, help_text="When the scheduler may read it again after such an end"
     )
     quarantined_at = models.DateTimeField(null=True, blank=True)
+    announced = models.TextField(
+        blank=True, default="", db_default="", help_text="Events with subscribers, between spaces"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = WorkspaceQuerySet.as_manager()
 
     def __str__(self) -> str:
         return self.name
+
+    def announces(self, event: str) -> bool:
+        """Whether somebody has subscribed to this event."""
+        return event in self.announced.split()
 
     @property
     def has_failed(self) -> bool:

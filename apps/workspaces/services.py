@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -360,3 +360,8 @@ def remove_secret(workspace: Workspace, name: str) -> None:
     if not Secret.objects.filter(workspace=workspace, name=name).delete()[0]:
         raise NotFound(f"Secret '{name}' not found")
     secret_store.forget(workspace.pk)
+
+
+def announce(workspace_id: int, events: Iterable[str]) -> None:
+    """Note which events somebody outside wants to be told of."""
+    Workspace.objects.filter(pk=workspace_id).update(announced=" ".join(sorted(events)))

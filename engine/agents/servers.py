@@ -6,13 +6,14 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 from urllib.parse import urlsplit
 
+from engine import addresses
+
 STDIO, HTTP = "stdio", "http"
 DEFAULT_TIMEOUT_S = 30.0
-Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,27 +97,5 @@ def host_of(url: str) -> str:
 
 
 def may_call(address: str, rules: McpRules) -> bool:
-    """Whether a request may go to this address. Addresses within others (IPv4 in IPv6) count as
-    what they lead to."""
-    try:
-        found: Address = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    inner = _inner(found)
-    if any(inner in network for network in rules.private_networks):
-        return True
-    return inner.is_global and not inner.is_multicast and not inner.is_reserved
-
-
-def _inner(address: Address) -> Address:
-    if isinstance(address, IPv4Address):
-        return address
-    found = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
-    if found is None and address.packed.startswith(_NAT64):
-        found = IPv4Address(address.packed[-4:])
-    if found is None and not any(address.packed[:12]) and int(address) > 1:
-        found = IPv4Address(address.packed[-4:])
-    return found or address
-
-
-_NAT64 = bytes.fromhex("0064ff9b0000000000000000")
+    """Whether a request may go to this address."""
+    return addresses.may_call(address, rules.private_networks)

@@ -258,6 +258,7 @@ def addresses(stage: Stage, seen: Seen) -> dict[str, Scene]:
         **_of_artifacts(stage),
         **_of_states(stage),
         **_of_triggers(stage),
+        **_of_subscriptions(stage),
         **agent_scene.addresses(stage),
         **consent_scene.addresses(stage),
         **_of_work(seen),
@@ -304,6 +305,16 @@ def _of_triggers(stage: Stage) -> dict[str, Scene]:
         "event-source": (page.format(names["orders"]), ()),
         "event-source-waits": (page.format(names["returns"]), ()),
         "webhook": (page.format(names["on-push"]), ()),
+    }
+
+
+def _of_subscriptions(stage: Stage) -> dict[str, Scene]:
+    from tests.browser import subscription_scene
+
+    page = f"/admin/subscriptions/subscription/{subscription_scene.prepare(stage).pk}/change/"
+    return {
+        "subscription": (page, ()),
+        "subscription-new": ("/admin/subscriptions/subscription/add/", ()),
     }
 
 

@@ -13,7 +13,7 @@ from apps.approvals.models import ApprovalRequest
 from apps.fleet.models import Worker
 from apps.jobs.models import Job
 from tests.apps.jobs.builders import until
-from tests.browser import consent_scene, state_scene, trigger_scene
+from tests.browser import consent_scene, state_scene, subscription_scene, trigger_scene
 from tests.browser.conftest import PHONE, Opener
 from tests.browser.stage import Stage
 
@@ -53,6 +53,9 @@ def addresses(stage: Stage, job: Job) -> list[str]:
         f"{state_scene.PAGE}?version=2&against=4",
         state_scene.GLOBAL,
         state_scene.TASK,
+        "/admin/subscriptions/subscription/",
+        "/admin/subscriptions/subscription/add/",
+        f"/admin/subscriptions/subscription/{subscription_scene.prepare(stage).pk}/change/",
         "/admin/workspaces/workspace/",
         f"/admin/workspaces/workspace/{stage.site.pk}/change/",
         "/admin/fleet/worker/",

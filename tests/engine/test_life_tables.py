@@ -8,6 +8,7 @@ import pytest
 
 from engine.lifecycle import (
     ALLOCATION_TABLE,
+    DELIVERY_TABLE,
     FIRING_TABLE,
     REQUEST_TABLE,
     SESSION_TABLE,
@@ -22,6 +23,7 @@ from engine.lifecycle import (
         (REQUEST_TABLE, {"approved", "rejected", "timed_out", "cancelled"}),
         (SESSION_TABLE, {"closed", "lost"}),
         (ALLOCATION_TABLE, {"complete", "failed", "lost"}),
+        (DELIVERY_TABLE, {"delivered", "failed"}),
         (FIRING_TABLE, {"started", "skipped", "missed", "refused", "superseded"}),
     ],
 )

@@ -126,6 +126,9 @@ class Advance:
                 self._promote(candidates)
         if self.moves and self.state.has_actions:
             ports.moved(self.job, self.plan, self.moves)
+        failed = [name for name, event in self.moves if event is FAILED and name in self.plan.nodes]
+        if failed:
+            ports.failed(self.job, self.plan, failed)
         if self.open_steps == 0 and not JobStatus(self.state.status).is_final:
             conclude_job(self.state, self.plan, self.bad_steps, actor=actor)
 

@@ -51,6 +51,7 @@ def conclude_job(state: JobState, plan: Plan, bad_steps: int, *, actor: str = ""
         is_success
         and not (
             ended.has_parent
+            or ended.is_told
             or state.has_actions
             or plan.hooks.on_success
             or plan.is_watched

@@ -257,11 +257,15 @@ WITH s AS (
         parent_told = CASE WHEN %(is_final)s AND parent_step_id IS NOT NULL THEN false
             ELSE parent_told END
     WHERE id = %(id)s AND status = ANY(%(sources)s)
-    RETURNING id, parent_step_id
+    RETURNING id, parent_step_id, workspace_id
 )
 INSERT INTO jobs_stepevent (job_id, kind, detail, actor)
 SELECT id, 'job_' || %(event)s, left(%(error)s, 500), %(actor)s FROM s
-RETURNING (SELECT parent_step_id IS NOT NULL FROM s)
+RETURNING (SELECT parent_step_id IS NOT NULL FROM s),
+    CASE WHEN %(is_final)s THEN (
+        SELECT ('job.' || %(status)s) = ANY(string_to_array(w.announced, ' '))
+        FROM s JOIN workspaces_workspace w ON w.id = s.workspace_id
+    ) ELSE false END
 """
 START_MANY = """
 WITH s AS (
@@ -276,9 +280,11 @@ HEAVY = ("revision__definition", "revision__sealed_secrets", "workspace__problem
 
 @dataclass(frozen=True, slots=True)
 class JobMoved:
-    """A job that has moved, and whether a parent's step waits for its end."""
+    """A job that has moved, whether a parent's step waits for its end, and whether somebody outside
+    is told of it."""
 
     has_parent: bool
+    is_told: bool = False
 
 
 def note(job_id: UUID, kind: str, detail: str, *, actor: str = "") -> None:
@@ -453,4 +459,4 @@ def move_job(
         "sealed": output_sealed,
     }
     row = fetch_one(JOB_MOVE, params)
-    return JobMoved(row[0]) if row else None
+    return JobMoved(*row) if row else None

@@ -16,13 +16,17 @@ from apps.accounts.models import Role, User, WorkspaceGrant
 from apps.api import urls
 from apps.artifacts.state.keeping import Writer
 from apps.jobs.models import Job
+from apps.subscriptions.models import Delivery, Subscription
+from apps.subscriptions.services import ping
 from apps.workspaces.models import Secret
 from apps.workspaces.services import store_secret
+from engine.lifecycle import DeliveryStatus
 from engine.state import Change
 from tests.apps.api.callers import PASSWORD, caller, client_of, user
 from tests.apps.artifacts.builders import shelve
 from tests.apps.artifacts.remembering import remember
 from tests.apps.jobs.builders import Hand, start, workspace
+from tests.apps.subscriptions.receiver import subscribe
 from tests.house import database_url
 
 pytestmark = pytest.mark.django_db
@@ -76,6 +80,21 @@ TABLE: dict[tuple[str, str], Any] = {
     ("get", "api/workspaces/<str:workspace>/secrets"): Role.ADMIN,
     ("put", "api/workspaces/<str:workspace>/secrets/<str:name>"): Role.ADMIN,
     ("delete", "api/workspaces/<str:workspace>/secrets/<str:name>"): Role.ADMIN,
+    ("get", "api/workspaces/<str:workspace>/subscriptions"): Role.ADMIN,
+    ("post", "api/workspaces/<str:workspace>/subscriptions"): Role.ADMIN,
+    ("get", "api/workspaces/<str:workspace>/subscriptions/<str:subscription>"): Role.ADMIN,
+    ("put", "api/workspaces/<str:workspace>/subscriptions/<str:subscription>"): Role.ADMIN,
+    ("delete", "api/workspaces/<str:workspace>/subscriptions/<str:subscription>"): Role.ADMIN,
+    ("post", "api/workspaces/<str:workspace>/subscriptions/<str:subscription>/rotate"): Role.ADMIN,
+    ("post", "api/workspaces/<str:workspace>/subscriptions/<str:subscription>/ping"): Role.ADMIN,
+    (
+        "get",
+        "api/workspaces/<str:workspace>/subscriptions/<str:subscription>/deliveries",
+    ): Role.ADMIN,
+    (
+        "post",
+        "api/workspaces/<str:workspace>/subscriptions/<str:subscription>/deliveries/<str:delivery>/send-again",
+    ): Role.ADMIN,
     ("get", "api/workspaces/<str:workspace>/triggers"): Role.VIEWER,
     ("get", "api/workspaces/<str:workspace>/triggers/<str:trigger>"): Role.VIEWER,
     ("post", "api/workspaces/<str:workspace>/triggers/<str:trigger>/pause"): Role.OPERATOR,
@@ -134,6 +153,15 @@ BODIES = {
     "api/workspaces/<str:workspace>/tasks/<str:task>/execute": {"input": {}},
     "api/workspaces/<str:workspace>/tasks/<str:task>/plan": {"input": {}},
     "api/workspaces/<str:workspace>/secrets/<str:name>": {"value": "long enough"},
+    "api/workspaces/<str:workspace>/subscriptions": {
+        "name": "pager",
+        "url": "https://receiver.example.org/hook",
+        "events": ["job.failed"],
+    },
+    "api/workspaces/<str:workspace>/subscriptions/<str:subscription>": {
+        "url": "https://receiver.example.org/hook",
+        "events": ["job.failed"],
+    },
     "api/users": {"email": "new@example.org", "groups": ["ops"]},
     "api/users/<str:user>/admin": {"is_admin": True},
     "api/users/<str:user>/groups": {"groups": ["ops"]},
@@ -184,6 +212,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setenv("STROEM__DB__URL", database_url())
     own = workspace(tmp_path, FLOW, "own")
     store_secret(own, "pw", "canary-secret", by="x")
+    told, _ = subscribe(own, "https://receiver.example.org/hook")
+    delivery = ping(told, by="x")
+    Delivery.objects.update(status=DeliveryStatus.FAILED)
     job, hand = start(own), Hand()
     shelve(job, "one", {"pw": b"bytes"})
     deputy = User.objects.create_user("deputy@example.org", PASSWORD)
@@ -199,6 +230,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         "action": "0",
         "trigger": "nightly",
         "letter": "all",
+        "subscription": "chat",
+        "delivery": str(delivery.pk),
         "worker": str(hand.id),
         "user": str(deputy.pk),
     }
@@ -288,6 +321,7 @@ def test_what_is_foreign_is_answered_like_what_does_not_exist(
     assert foreign.content.replace(b"'own'", b"''") == unknown.content.replace(b"'own2'", b"''")
     assert Job.objects.filter(status="cancelled").count() == 0
     assert Secret.objects.count() == 1
+    assert Subscription.objects.count() == Delivery.objects.count() == 1
 
 
 def test_lists_and_counts_hold_only_what_is_visible(world: World, tmp_path: Path) -> None:

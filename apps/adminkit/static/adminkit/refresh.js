@@ -7,7 +7,7 @@
 
   function isInUse(part) {
     return part.contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox]), textarea, select")
-      || part.querySelector("input:checked, dialog[open]");
+      || part.querySelector("input:checked, dialog[open], details[open][data-stays]");
   }
 
   async function refresh() {
