@@ -36,6 +36,7 @@ FOR_GUIDES = {
     "agent-waits": "agent-waits.png",
     "agent-costs": "agent-costs.png",
     "trigger": "trigger.png",
+    "subscription": "subscription.png",
 }
 
 
