@@ -63,18 +63,14 @@ def _serve(turn: Turn, stop: threading.Event) -> None:
 
 def send(turn: Turn, stop: threading.Event) -> int:
     """Send what is due for one subscription, until a try fails; returns how many were taken."""
-    row = Subscription.objects.select_related("workspace").filter(pk=turn.subscription_id).first()
+    row = _current(turn)
     if row is None:
         return 0
-    ends, done, failures, error, rest_s = (
-        time.monotonic() + TURN_S,
-        0,
-        row.failures,
-        row.last_error,
-        None,
-    )
+    failures, error, rest_s = row.failures, row.last_error, None
+    ends, done = time.monotonic() + TURN_S, 0
     for one in transitions.due(row.pk, BATCH):
-        if stop.is_set() or time.monotonic() > ends:
+        row = _current(turn)  # somebody may have paused or changed it meanwhile
+        if row is None or stop.is_set() or time.monotonic() > ends:
             break
         found = _try(row, one)
         if found.error:
@@ -85,8 +81,13 @@ def send(turn: Turn, stop: threading.Event) -> int:
         transitions.move(one.id, DeliveryEventKind.DELIVERED, found)
         done, failures, error = done + 1, 0, ""
     transitions.release(turn, failures, error, rest_s)
-    transitions.forget_beyond(row.pk)
+    transitions.forget_beyond(turn.subscription_id)
     return done
+
+
+def _current(turn: Turn) -> Subscription | None:
+    rows = Subscription.objects.select_related("workspace")
+    return rows.filter(pk=turn.subscription_id, paused_at=None).first()
 
 
 def _try(row: Subscription, one: Due) -> Try:

@@ -42,6 +42,7 @@ FOR_GUIDES = {
     "webhook": "webhook.png",
     "artifact": "artifact.png",
     "artifacts": "artifacts.png",
+    "subscription": "subscription.png",
 }
 
 

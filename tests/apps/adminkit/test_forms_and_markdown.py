@@ -20,6 +20,7 @@ from engine.lifecycle import (
     ActionStatus,
     AllocationStatus,
     AttemptStatus,
+    DeliveryStatus,
     FiringStatus,
     JobStatus,
     RequestStatus,
@@ -158,7 +159,14 @@ def test_bars_fit_under_their_scale() -> None:
 def test_every_status_has_a_badge_and_every_badge_a_status() -> None:
     enums = (StepStatus, JobStatus, RequestStatus, AllocationStatus, Outcome, WorkerState)
     statuses = {str(status) for enum in enums for status in enum}
-    statuses |= {*AttemptStatus, *ActionStatus, *FiringStatus, *Delivery.Outcome, *RUN_STATUSES}
+    statuses |= {
+        *AttemptStatus,
+        *ActionStatus,
+        *FiringStatus,
+        *DeliveryStatus,
+        *Delivery.Outcome,
+        *RUN_STATUSES,
+    }
     of_workspaces = {"loaded", "warnings", "broken"}
     of_triggers = {"failing", "paused", "off", "gone", "resting", "restarting", "stopping"}
     assert {str(status) for status in LOOKS} == statuses | of_workspaces | of_triggers

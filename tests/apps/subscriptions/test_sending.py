@@ -383,6 +383,25 @@ def test_a_message_can_be_sent_again_under_its_id(
         services.send_again(fresh(row), str(first.pk))
 
 
+def test_a_pause_counts_at_once(
+    shop: Workspace, told: Told, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, _ = told
+    end_jobs(shop, 3)
+    take = receiver.take
+
+    def pause_after(message: Any) -> int:
+        if not receiver.got:
+            services.pause(row, by="ada")
+            connections.close_all()  # of the receiver's thread
+        return take(message)
+
+    monkeypatch.setattr(receiver, "take", pause_after)
+    assert send() == 1 and len(receiver.got) == 1
+    services.resume(fresh(row), by="ada")
+    assert send() == 2
+
+
 def test_a_ping_does_not_wait_for_a_rest(shop: Workspace, told: Told, receiver: Receiver) -> None:
     row, _ = told
     receiver.answers = [500, 200]
