@@ -188,5 +188,6 @@ def _amount(name: str, value: float) -> str:
 def show_bytes(count: float) -> str:
     for unit, size in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
         if count >= size:
-            return f"{count / size:.4g} {unit}"
+            shown = count / size
+            return f"{shown:.4g} {unit}" if shown < 1000 else f"{shown:.0f} {unit}"
     return f"{count:g} bytes"

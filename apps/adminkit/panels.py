@@ -63,6 +63,7 @@ step_page = Place()  # context(request, job, step)
 task_page = Place()  # context(request, workspace, name of the task)
 worker_page = Place()  # context(request, worker)
 workspace_page = Place()  # context(request, workspace)
+workspace_alerts = Place()  # the same, above everything else
 
 
 def fill_dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:

@@ -242,4 +242,4 @@ def workspace_panel(request: HttpRequest, row: Workspace) -> dict[str, Any] | No
     return {"found": found} if found else None
 
 
-panels.workspace_page.add("subscriptions/workspace_panel.html", workspace_panel, order=10)
+panels.workspace_alerts.add("subscriptions/workspace_panel.html", workspace_panel, order=10)

@@ -79,6 +79,7 @@ class WorkspaceAdmin(ModelAdmin[Workspace]):
             .order_by("-pk")[:10],
             "may_refresh": allows(role_on(request.user, row.name), Role.ADMIN),
             "may_remove": request.user.is_superuser,
+            "alerts": panels.workspace_alerts.show(request, row),
             "panels": panels.workspace_page.show(request, row),
             "opts": Workspace._meta,
         }

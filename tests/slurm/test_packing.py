@@ -86,7 +86,7 @@ def test_steps_share_what_an_allocation_has_and_nobody_gets_more(
     assert not overlap(runs["memory_1"], runs["memory_2"])
     says = "The step asks for {}, and no worker or allocation that may run it offers more than {}"
     assert error_of(job, "wide") == says.format("8 processors", "4 processors")
-    assert error_of(job, "fat") == says.format("64 GiB of memory", "1.95312 GiB of memory")
+    assert error_of(job, "fat") == says.format("64 GiB of memory", "1.953 GiB of memory")
     assert error_of(job, "split") == says.format("2 nodes", "1 node")
     assert error_of(job, "long").startswith(says.format("03:00:00 of time", "00:0"))
     assert [row.status for row in until_ended(site, job)] == ["complete"]

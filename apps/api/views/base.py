@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from rest_framework.exceptions import NotFound, ParseError
@@ -13,6 +14,13 @@ from apps.api import metrics
 from apps.api.mistakes import unknown
 
 PAGE = ("limit", "offset")
+
+
+def refuse_nul(names: Mapping[str, str]) -> None:
+    """Raises NotFound: the database cannot hold such a name."""
+    # `scope.job` says what an id must look like
+    if any("\x00" in text for name, text in names.items() if name != "job"):
+        raise NotFound
 
 
 # `query`: the query parameters of GET; other methods take none. (A comment, because the schema
@@ -34,9 +42,7 @@ class ApiView(APIView):
         """A misspelt filter must not answer with everything. Raises ParseError, and NotFound for
         names that the database cannot hold."""
         super().initial(request, *args, **kwargs)
-        # `scope.job` says what an id must look like
-        if any("\x00" in text for name, text in kwargs.items() if name != "job"):
-            raise NotFound
+        refuse_nul(kwargs)
         known = self.query if request.method in ("GET", "HEAD") else ()
         wrong = unknown("query parameter", request.query_params, known)
         if wrong:

@@ -28,7 +28,7 @@ from apps.api.shapes.states import (
     StateVersionPage,
     UploadedShape,
 )
-from apps.api.views.base import PAGE, ApiView
+from apps.api.views.base import PAGE, ApiView, refuse_nul
 from apps.artifacts.models import State
 from apps.artifacts.state import history, uploads
 from apps.workspaces.models import Workspace
@@ -97,6 +97,7 @@ class StateView(ApiView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if request.method == "POST":  # its query parameters are values
             APIView.initial(self, request, *args, **kwargs)
+            refuse_nul(kwargs)
         else:
             super().initial(request, *args, **kwargs)
 
