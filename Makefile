@@ -48,7 +48,7 @@ FIND_UV = command -v uv || { { test -x $(VENV)/bin/uv || \
 up: install  ## Run Stroem here: database, broker, server, scheduler and a worker
 	@exec $(PY) manage.py up
 
-test: install  ## Run the tests of the gate (about 25 minutes on 2 cores)
+test: install  ## Run the tests of the gate (about 28 minutes on 2 cores)
 	$(PYTEST) -m "$(SELECT)"
 
 test-delivery: install  ## Run the delivery tests on the broker named by STROEM_TEST_BROKER_URL
